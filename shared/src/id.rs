@@ -1,0 +1,134 @@
+//! Identifiers: small numbers with a letter in front, as people read and type them.
+//!
+//! | thing | text | meaning |
+//! |---|---|---|
+//! | job | `j42` | the forty-second job of this network |
+//! | task | `j42.7` | the task with index 7 of that job |
+//! | attempt | `j42.7#2` | the second try at it; the fencing token |
+//! | agent | `a3` | the third agent ever enrolled |
+//! | version | `v5` | the fifth module ever published (people say `name@2`) |
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The text is not an identifier of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct ParseIdError {
+    text: String,
+    expected: &'static str,
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident, $letter:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let digits = text.strip_prefix($letter).unwrap_or(text);
+                let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+                number.map(Self).ok_or_else(|| ParseIdError { text: text.to_owned(), expected: $expected })
+            }
+        }
+    };
+}
+
+number_id!(
+    /// A job, numbered from 1 in the order of submission.
+    JobId, "j", "a job (write it like j42)"
+);
+number_id!(
+    /// An enrolled agent, numbered from 1 in the order of enrolment.
+    AgentId, "a", "an agent (write it like a3)"
+);
+number_id!(
+    /// A published module, numbered from 1 over all functions.
+    VersionId, "v", "a version (write it like v5)"
+);
+
+/// The reign of one coordinator over the store. A coordinator with an older epoch is fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// A task's place in its job's array of inputs, from 0.
+pub type TaskIndex = u32;
+
+/// One input of one job: the unit that is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    pub job: JobId,
+    pub index: TaskIndex,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.job, self.index)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let error = || ParseIdError { text: text.to_owned(), expected: "a task (write it like j42.7)" };
+        let (job, index) = text.split_once('.').ok_or_else(error)?;
+        Ok(Self { job: job.parse().map_err(|_| error())?, index: index.parse().map_err(|_| error())? })
+    }
+}
+
+/// A numbered try at a task, from 1. Only the live attempt of a task may complete it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptId {
+    pub task: TaskId,
+    pub number: u32,
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.task, self.number)
+    }
+}
+
+impl FromStr for AttemptId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let error = || ParseIdError { text: text.to_owned(), expected: "an attempt (write it like j42.7#2)" };
+        let (task, number) = text.split_once('#').ok_or_else(error)?;
+        Ok(Self { task: task.parse().map_err(|_| error())?, number: number.parse().map_err(|_| error())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_read_back_what_they_print() {
+        let attempt = AttemptId { task: TaskId { job: JobId(42), index: 7 }, number: 2 };
+        assert_eq!(attempt.to_string(), "j42.7#2");
+        assert_eq!("j42.7#2".parse(), Ok(attempt));
+        assert_eq!("42.7".parse(), Ok(attempt.task));
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        let error = "j42,7".parse::<TaskId>().expect_err("a comma is no dot");
+        assert_eq!(error.to_string(), "`j42,7` is not a task (write it like j42.7)");
+        assert!("j+4".parse::<JobId>().is_err());
+        assert!("".parse::<JobId>().is_err());
+    }
+}

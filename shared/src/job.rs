@@ -1,0 +1,130 @@
+//! What a user submits: a version, an array of inputs and the conditions under which they run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    constraint::Constraint,
+    digest::BlobRef,
+    id::{JobId, VersionId},
+    limits,
+    time::Timestamp,
+    window::Window,
+};
+
+/// A job as the coordinator decides about it. Everything in it was checked when it was submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// What people call it; the function's name where they gave none.
+    pub name: String,
+    pub version: VersionId,
+    /// The command line of every task, without the program's name.
+    pub args: Vec<String>,
+    /// Variables of every task's environment, beside those of the function contract.
+    pub env: Vec<(String, String)>,
+    pub inputs: Inputs,
+    pub priority: Priority,
+    pub retry: RetryPolicy,
+    pub limits: AttemptLimits,
+    pub grants: Grants,
+    /// All must hold on an agent.
+    pub constraints: Vec<Constraint>,
+    pub window: Option<Window>,
+    /// Tasks that have not ended by then expire.
+    pub finish_by: Option<Timestamp>,
+    pub after: Vec<Dependency>,
+    /// After this many failed tasks the rest of the job is cancelled.
+    pub failures_max: Option<u32>,
+    /// A second submission by the same person with the same key is the same job.
+    pub idempotency_key: Option<String>,
+}
+
+/// Where a job's inputs come from. No variant costs memory per task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inputs {
+    /// Task `i` reads the decimal number `first + i`, without a line end.
+    Range { first: u64, count: u32 },
+    /// Task `i` reads entry `i` of a [`crate::pack`].
+    Pack { pack: BlobRef, count: u32 },
+}
+
+impl Inputs {
+    /// How many tasks the job has.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Range { count, .. } | Self::Pack { count, .. } => *count,
+        }
+    }
+}
+
+/// How urgent a job is among those of its submitter's share: higher runs first, 0 is ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(pub i8);
+
+/// What is done after an attempt that failed. Attempts lost with a machine or taken back are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Further attempts after the first failed one.
+    pub retries: u32,
+    /// The pause before the first retry, in milliseconds; it doubles with each.
+    pub backoff_ms: u64,
+    /// The longest pause, in milliseconds.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { retries: 2, backoff_ms: 1_000, backoff_max_ms: 5 * 60 * 1_000 }
+    }
+}
+
+/// What one attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptLimits {
+    /// Time on the processor's side of the clock while running, pauses not counted, in milliseconds.
+    pub time_ms: u64,
+    pub memory_bytes: u64,
+    pub output_bytes: u64,
+    pub log_bytes: u64,
+    pub scratch_bytes: u64,
+}
+
+impl Default for AttemptLimits {
+    fn default() -> Self {
+        Self {
+            time_ms: limits::ATTEMPT_TIME_DEFAULT.as_millis() as u64,
+            memory_bytes: limits::MEMORY_BYTES_DEFAULT,
+            output_bytes: limits::OUTPUT_BYTES_DEFAULT,
+            log_bytes: limits::LOG_BYTES_DEFAULT,
+            scratch_bytes: limits::SCRATCH_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// What a function may touch beyond its input and output. Nothing unless asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Grants {
+    /// The machine's real clock; otherwise time starts at the job's submission and advances by being read.
+    pub clock: bool,
+    /// Real randomness; otherwise a stream seeded by the task.
+    pub random: bool,
+    /// A private folder, `/scratch`, emptied before and after.
+    pub scratch: bool,
+}
+
+/// A job that must end first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    pub job: JobId,
+    pub condition: DependencyCondition,
+}
+
+/// How the job that is waited for must have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyCondition {
+    /// Every task succeeded; if it ends otherwise, the waiting job is cancelled.
+    Ok,
+    /// However it ended.
+    Any,
+}

@@ -1,0 +1,24 @@
+//! The vocabulary and the wire of Lull: what an agent, a coordinator and a simulator agree on.
+//!
+//! This crate owns identifiers, time, jobs, states, messages, their encoding and their limits. It has no async
+//! runtime. The libp2p node that both sides run is here too, behind the feature `mesh`, so that a simulator or a
+//! tool that only speaks the vocabulary does not pull it in.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod constraint;
+pub mod digest;
+pub mod id;
+pub mod identity;
+pub mod job;
+pub mod limits;
+pub mod message;
+pub mod pack;
+pub mod protocol;
+pub mod resources;
+pub mod state;
+pub mod time;
+pub mod window;
+
+#[cfg(feature = "mesh")]
+pub mod mesh;

@@ -1,0 +1,59 @@
+//! Every bound on what a peer, a user or a function may make us hold, with its reason.
+
+use std::time::Duration;
+
+/// One frame on a stream. Above it the stream is closed: a frame is a batch, and a batch can always be cut.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of input or output that travel inside a message; anything larger is a blob. A frame holds many of them.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Assignments in one frame, so that a frame of inline inputs stays within [`FRAME_BYTES_MAX`].
+pub const ASSIGNMENTS_PER_FRAME_MAX: usize = 512;
+/// Attempts that one agent may hold at once, running and prefetched. Bounds heartbeats and the agent's outbox.
+pub const ATTEMPTS_PER_AGENT_MAX: usize = 4096;
+/// Slots that one agent may offer: more cores than any office machine has.
+pub const SLOTS_PER_AGENT_MAX: u16 = 256;
+/// A blob: module, artifact, input or result.
+pub const BLOB_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// A module that can be published. SQLite is 1 MB, a Python interpreter as a component 20 MB.
+pub const MODULE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Tasks of one job; the index is 32 bits and counters must not overflow when added up.
+pub const TASKS_PER_JOB_MAX: u32 = 10_000_000;
+/// Jobs that are not ended; one more is refused with the advice to wait.
+pub const JOBS_ACTIVE_MAX: usize = 100_000;
+/// Arguments of a job, together, in bytes: they travel in one message and into the guest's memory.
+pub const ARGS_BYTES_MAX: usize = 128 * 1024;
+/// Constraints of a job and labels of an agent.
+pub const LABELS_MAX: usize = 64;
+/// A label's key or value, a function's name, an agent's name.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Retries that a job may ask for.
+pub const RETRIES_MAX: u32 = 1000;
+/// The default and the largest memory of an attempt. WebAssembly of 32 bits has 4 GiB at most.
+pub const MEMORY_BYTES_DEFAULT: u64 = 512 * 1024 * 1024;
+pub const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// The default and the largest output of an attempt.
+pub const OUTPUT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+pub const OUTPUT_BYTES_MAX: u64 = BLOB_BYTES_MAX;
+/// The log kept of an attempt: its first and its last half, so that both the beginning and the end can be read.
+pub const LOG_BYTES_DEFAULT: u64 = 64 * 1024;
+pub const LOG_BYTES_MAX: u64 = 512 * 1024;
+/// The default and the largest scratch folder of an attempt.
+pub const SCRATCH_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+pub const SCRATCH_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// The default and the largest time of an attempt.
+pub const ATTEMPT_TIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
+pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How often an agent tells the coordinator what it holds.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// An agent that was silent for this long has lost its attempts: four heartbeats, and below the promised 5 s.
+pub const LEASE: Duration = Duration::from_secs(4);
+/// How long a coordinator that has just started waits for agents to come back with what they run.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(20);
+/// A membership certificate's life. Agents renew at half of it whenever they are connected; a machine that was
+/// switched off for longer keeps its place too, since an expired certificate of a known agent can be renewed.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A stranger's connection is cut when it has shown no certificate for this long.
+pub const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
+/// Tries at enrolment that one address may make in a minute before it is refused unread.
+pub const ENROLMENTS_PER_MINUTE_MAX: u32 = 60;

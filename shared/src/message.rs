@@ -1,0 +1,268 @@
+//! What agents and coordinators say to each other on the work stream.
+//!
+//! Each frame is a [`ToAgentFrame`] or a [`ToCoordinatorFrame`]: a batch of messages. Frames to the agent are
+//! numbered, and the agent's heartbeat names the last one it has read, so that the coordinator can tell an attempt
+//! the agent has not heard of yet from one that it has lost. Times travel as durations: clocks need not agree.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::{BlobRef, Digest},
+    id::{AgentId, AttemptId, Epoch, JobId},
+    job::{AttemptLimits, Grants},
+    resources::{Capacity, Labels, Machine},
+    state::{Failure, Intake, PauseReason, Usage},
+    time::Timestamp,
+};
+
+/// A batch to an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToAgentFrame {
+    /// Counts up by one from 1 on each stream.
+    pub number: u64,
+    pub messages: Vec<ToAgent>,
+}
+
+/// A batch to the coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToCoordinatorFrame {
+    pub messages: Vec<ToCoordinator>,
+}
+
+/// What a coordinator says to an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The answer to `Hello`: always the first message.
+    Welcome(Welcome),
+    /// What all tasks of a job have in common; sent once per stream before the job's first assignment.
+    Terms(Box<Terms>),
+    /// Offers: the agent starts them as slots come free, or refuses them.
+    Assign(Vec<Assignment>),
+    /// Give these up. Answered by `Released` for each that was held.
+    Recall { attempts: Vec<AttemptId>, reason: RecallReason },
+    /// These results are durable: the agent may delete them.
+    Acknowledge { attempts: Vec<AttemptId> },
+    /// No more attempts of this job will come: its terms and warm executors can go.
+    Forget { job: JobId },
+    /// Whether the agent may expect new work.
+    Intake(Intake),
+    /// The coordinator closes the stream, and why.
+    Goodbye { reason: GoodbyeReason },
+}
+
+/// What an agent says to the coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToCoordinator {
+    /// Always the first message on a stream.
+    Hello(Hello),
+    /// These attempts run now.
+    Started { attempts: Vec<AttemptId> },
+    /// This attempt left the processor and is kept in memory (`Some`), or goes on (`None`).
+    Paused { attempt: AttemptId, reason: Option<PauseReason> },
+    /// Attempts that ended by themselves. Sent again on every new stream until acknowledged.
+    Finished(Vec<Finished>),
+    /// Attempts given up, after a recall or for the owner's sake.
+    Released { attempts: Vec<AttemptId>, reason: ReleaseReason },
+    /// An offer not taken.
+    Refused { attempt: AttemptId, reason: RefuseReason },
+    /// A sign of life, and everything the agent holds, running or waiting or finished and not acknowledged.
+    Heartbeat { frame_read: u64, holding: Vec<AttemptId> },
+    /// What is free now, as in gossip.
+    Capacity(Capacity),
+    /// The agent leaves in good order: nothing is running here any more.
+    Farewell,
+}
+
+/// Who an agent is and what it still has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The agent program's version, for people.
+    pub agent_version: String,
+    pub machine: Machine,
+    /// The administrator's labels; see [`crate::state::full_labels`].
+    pub labels: Labels,
+    pub capacity: Capacity,
+    /// Attempts that it runs or keeps waiting from an earlier stream. Finished ones follow as `Finished`.
+    pub holding: Vec<AttemptId>,
+}
+
+/// The coordinator's answer to `Hello`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub agent: AgentId,
+    pub epoch: Epoch,
+    pub heartbeat_ms: u64,
+    pub intake: Intake,
+    /// A fresh membership certificate when the agent's is past half of its life.
+    pub certificate: Option<Vec<u8>>,
+    /// Addresses with peer ids under which coordinators can be reached from now on.
+    pub coordinators: Vec<String>,
+}
+
+/// What all tasks of a job have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    pub job: JobId,
+    /// What people call the job, for the owner's tray and status.
+    pub job_name: String,
+    /// The signed [`ModuleManifest`], encoded, and the network authority's signature over those bytes.
+    pub manifest: Vec<u8>,
+    pub manifest_signature: Vec<u8>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub limits: AttemptLimits,
+    pub grants: Grants,
+    /// With the task's index the seed of all that is random in a deterministic run.
+    pub seed: u64,
+    /// Where a deterministic clock begins.
+    pub clock_start: Timestamp,
+}
+
+/// What the network's authority vouches for when a module is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleManifest {
+    pub function: String,
+    /// The version's number within its function, from 1.
+    pub number: u32,
+    pub kind: ModuleKind,
+    pub module: BlobRef,
+    /// NaNs are made canonical, so that results are the same on every kind of processor.
+    pub canonical_nans: bool,
+    /// The module compiled ahead, by [`Machine::engine`].
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A module compiled for one kind of engine and processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    pub engine: String,
+    pub blob: BlobRef,
+}
+
+/// The two shapes of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleKind {
+    /// A core module that imports `wasi_snapshot_preview1` and exports `_start`.
+    Preview1,
+    /// A component that exports `wasi:cli/run`.
+    Component,
+}
+
+/// One attempt offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub attempt: AttemptId,
+    pub input: Payload,
+}
+
+/// Bytes that are small enough to come along, or where to fetch them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    Inline(bytes::Bytes),
+    Blob(BlobRef),
+}
+
+impl Payload {
+    /// An inline payload.
+    pub fn inline(bytes: impl Into<bytes::Bytes>) -> Self {
+        Self::Inline(bytes.into())
+    }
+
+    /// How long the bytes are.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Blob(blob) => blob.size_bytes,
+        }
+    }
+
+    /// The digest of the bytes.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Inline(bytes) => Digest::of(bytes),
+            Self::Blob(blob) => blob.digest,
+        }
+    }
+}
+
+/// An attempt that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    pub attempt: AttemptId,
+    pub outcome: Outcome,
+    /// The end of its standard error, bounded by the job's limit.
+    pub log: bytes::Bytes,
+    /// How many bytes of log were dropped from the middle.
+    pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Standard output. A blob has been handed to the coordinator before this is said.
+    Succeeded {
+        output: Payload,
+    },
+    Failed(Failure),
+}
+
+/// Why the coordinator takes an attempt back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecallReason {
+    /// Another agent could start it now; only if it has not started here.
+    Rebalance,
+    /// The agent drains; only if it has not started here.
+    Drain,
+    /// Its job was cancelled or expired.
+    Cancelled,
+    /// The coordinator does not count on this attempt any more.
+    Stale,
+}
+
+/// Why an agent gave attempts up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseReason {
+    Recalled,
+    /// The owner needs the machine.
+    Evicted(PauseReason),
+    /// The agent stops.
+    Stopping,
+}
+
+/// Why an offer was not taken. The coordinator offers it elsewhere, and `explain` repeats the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum RefuseReason {
+    #[error("it already holds as many attempts as it may")]
+    Full,
+    #[error("it is paused")]
+    Paused,
+    #[error("it does not know the job's terms")]
+    UnknownTerms,
+    #[error("it could not fetch {digest}: {reason}")]
+    Fetch { digest: Digest, reason: String },
+    #[error("the module's signature or digest is wrong: {reason}")]
+    Untrusted { reason: String },
+    #[error("{needed_bytes} bytes of memory are needed and {free_bytes} are free")]
+    Memory { needed_bytes: u64, free_bytes: u64 },
+    #[error("its executor could not be started: {reason}")]
+    Executor { reason: String },
+    #[error("its disk refused: {reason}")]
+    Disk { reason: String },
+}
+
+/// Why the coordinator closes the stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum GoodbyeReason {
+    #[error("this agent was revoked")]
+    Revoked,
+    #[error("another connection of the same agent took over")]
+    Superseded,
+    #[error("the coordinator stops; another may take over")]
+    Stopping,
+    #[error("the agent broke the protocol: {0}")]
+    Protocol(String),
+    #[error("this agent is too old; versions from {oldest} on are understood")]
+    TooOld { oldest: String },
+}

@@ -1,0 +1,157 @@
+//! The wire: which protocols a member of the mesh speaks, in which order, in which bytes.
+//!
+//! # Connection
+//! TCP or QUIC; Noise XX with the prologue `lull 1 ` and the network id in lower-case hexadecimal (on QUIC, whose
+//! handshake has no prologue, the admission below does this work); Yamux. Protocols are negotiated with
+//! multistream-select. Every protocol id ends in its version; a coordinator speaks the last two versions of each.
+//!
+//! # Bytes
+//! A **frame** is a length (u32, little-endian, at most [`crate::limits::FRAME_BYTES_MAX`]) and that many bytes: one
+//! byte of format (1) and a value encoded by bincode 2 with little-endian variable-length integers, fields in the
+//! order of the Rust types named here. A **piece** is raw bytes whose length both sides know. The golden files beside
+//! this module's tests fix the bytes of every message.
+//!
+//! # Order
+//! | protocol | opened by | then |
+//! |---|---|---|
+//! | [`ADMISSION`] | the dialler, first on every connection | [`Introduction`] both ways, then [`Admission`] both ways |
+//! | [`ENROLMENT`] | a machine without a valid certificate | [`EnrolmentRequest`], [`EnrolmentReply`], closed |
+//! | [`WORK`] | an agent, once per coordinator | [`crate::message::ToCoordinatorFrame`]s and [`crate::message::ToAgentFrame`]s until closed |
+//! | [`BLOB`] | anyone admitted | [`BlobRequest`], [`BlobReply`], then the pieces asked for |
+//! | [`DELIVERY`] | an agent | [`DeliveryRequest`], [`DeliveryReply`]; the blob's pieces; [`DeliveryReply`] |
+//!
+//! Whoever is not admitted within [`crate::limits::ADMISSION_TIME_MAX`] and does not enrol is disconnected; all
+//! protocols but the first two refuse until then.
+//!
+//! # Gossip
+//! Gossipsub 1.1, signed, strict. Agents publish to [`capacity_topic`] without subscribing; coordinators subscribe.
+//! A message is an encoded [`crate::resources::Capacity`] whose `agent` must be the publisher's. Everybody subscribes to [`REVOCATION_TOPIC`]: an
+//! encoded [`Signed`] [`crate::identity::Revocations`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::{BlobRef, Digest, Outline},
+    id::{AgentId, AttemptId},
+    identity::{NetworkId, Secret, Signed},
+};
+
+/// Certificates are shown and checked.
+pub const ADMISSION: &str = "/lull/admission/1";
+/// A certificate is issued.
+pub const ENROLMENT: &str = "/lull/enrolment/1";
+/// Offers, results, heartbeats.
+pub const WORK: &str = "/lull/work/1";
+/// Bytes by digest, from whoever has them.
+pub const BLOB: &str = "/lull/blob/1";
+/// A large result on its way to the coordinator.
+pub const DELIVERY: &str = "/lull/delivery/1";
+/// Who was thrown out.
+pub const REVOCATION_TOPIC: &str = "lull/revocation/1";
+/// Capacity is spread over this many topics, so that relays can share them.
+pub const CAPACITY_TOPICS: u64 = 8;
+
+/// The topic on which an agent publishes its capacity.
+pub fn capacity_topic(agent: AgentId) -> String {
+    format!("lull/capacity/1/{}", agent.0 % CAPACITY_TOPICS)
+}
+
+/// The Noise prologue of a network.
+pub fn noise_prologue(network: NetworkId) -> Vec<u8> {
+    format!("lull 1 {network}").into_bytes()
+}
+
+/// The first thing each side of a connection says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// A signed [`crate::identity::Certificate`]; none before enrolment.
+    pub certificate: Option<Signed>,
+    /// The program and its version, for people.
+    pub software: String,
+}
+
+/// The answer to an introduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Admission {
+    Admitted,
+    /// Only enrolment is possible on this connection.
+    Stranger,
+    Refused {
+        reason: String,
+    },
+}
+
+/// A machine asks for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnrolmentRequest {
+    /// It was given a token.
+    Join { token: u64, secret: Secret, name: String },
+    /// It has a certificate that expired while it was switched off.
+    Renew { certificate: Signed },
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnrolmentReply {
+    Enrolled { agent: AgentId, name: String, certificate: Signed, coordinators: Vec<String> },
+    Refused(EnrolmentRefusal),
+}
+
+/// Why a machine gets no certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum EnrolmentRefusal {
+    #[error("the token is unknown or was revoked; ask for a new one made by `lull token create`")]
+    UnknownToken,
+    #[error("the token has expired; ask for a new one made by `lull token create`")]
+    Expired,
+    #[error("the token was used as often as it may be; ask for a new one made by `lull token create`")]
+    UsedUp,
+    #[error("this machine was revoked; `lull-agent leave` gives it a new identity, and a new token a new start")]
+    Revoked,
+    #[error("`{0}` cannot be an agent's name: use letters, digits, `-`, `_` and `.`")]
+    Name(String),
+    #[error("too many enrolments from this address at the moment; try again in a minute")]
+    TooMany,
+    #[error("the coordinator cannot enrol anybody at the moment; try again")]
+    Unavailable,
+}
+
+/// Asks for pieces of a blob, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRequest {
+    pub digest: Digest,
+    pub first_piece: u32,
+    /// At most this many pieces; 0 asks only for the outline.
+    pub pieces: u32,
+}
+
+/// The answer; after `Found` come the pieces asked for that exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobReply {
+    Found {
+        blob: BlobRef,
+        outline: Outline,
+    },
+    Missing,
+    /// Too many transfers at the moment: ask another peer, or later.
+    Busy,
+}
+
+/// An agent offers the large output of an attempt it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryRequest {
+    pub attempt: AttemptId,
+    pub blob: BlobRef,
+}
+
+/// The answer to the request, and again after the last piece.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryReply {
+    /// Send the pieces.
+    Send,
+    /// The blob is durable (or was before).
+    Stored,
+    Refused {
+        reason: String,
+    },
+}

@@ -1,0 +1,389 @@
+//! How tasks, attempts and jobs stand, and why.
+//!
+//! ```text
+//! task     waiting(reason) -> queued -> running <-> paused -> succeeded | failed | cancelled | expired
+//!             ^                            |                    (failed only when no retry is left)
+//!             +------ lost, evicted, recalled, failed with a retry left
+//! attempt  live -> succeeded | failed | evicted | recalled | lost | cancelled
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::JobId, resources::Labels, time::Timestamp};
+
+/// How a task stands, without the reasons: what is counted, listed and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    Queued,
+    Waiting,
+    Running,
+    Paused,
+    Moving,
+    Verifying,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+impl TaskState {
+    /// Every state, in the order in which a task goes through them.
+    pub const ALL: [Self; 10] = [
+        Self::Queued,
+        Self::Waiting,
+        Self::Running,
+        Self::Paused,
+        Self::Moving,
+        Self::Verifying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// The word used everywhere: database, interface and tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Moving => "moving",
+            Self::Verifying => "verifying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether the task will never run again by itself.
+    pub const fn is_ended(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired => true,
+            Self::Queued | Self::Waiting | Self::Running | Self::Paused | Self::Moving | Self::Verifying => false,
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How many tasks of a job stand how. Their sum is the job's size at every moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskCounts {
+    pub queued: u32,
+    pub waiting: u32,
+    pub running: u32,
+    pub paused: u32,
+    pub moving: u32,
+    pub verifying: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub cancelled: u32,
+    pub expired: u32,
+}
+
+impl TaskCounts {
+    /// The count of one state.
+    pub fn get(&self, state: TaskState) -> u32 {
+        match state {
+            TaskState::Queued => self.queued,
+            TaskState::Waiting => self.waiting,
+            TaskState::Running => self.running,
+            TaskState::Paused => self.paused,
+            TaskState::Moving => self.moving,
+            TaskState::Verifying => self.verifying,
+            TaskState::Succeeded => self.succeeded,
+            TaskState::Failed => self.failed,
+            TaskState::Cancelled => self.cancelled,
+            TaskState::Expired => self.expired,
+        }
+    }
+
+    /// The count of one state, to change it.
+    pub fn get_mut(&mut self, state: TaskState) -> &mut u32 {
+        match state {
+            TaskState::Queued => &mut self.queued,
+            TaskState::Waiting => &mut self.waiting,
+            TaskState::Running => &mut self.running,
+            TaskState::Paused => &mut self.paused,
+            TaskState::Moving => &mut self.moving,
+            TaskState::Verifying => &mut self.verifying,
+            TaskState::Succeeded => &mut self.succeeded,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Cancelled => &mut self.cancelled,
+            TaskState::Expired => &mut self.expired,
+        }
+    }
+
+    /// All tasks.
+    pub fn total(&self) -> u64 {
+        TaskState::ALL.into_iter().map(|state| u64::from(self.get(state))).sum()
+    }
+
+    /// Tasks that have ended, however.
+    pub fn ended(&self) -> u64 {
+        TaskState::ALL.into_iter().filter(|state| state.is_ended()).map(|state| u64::from(self.get(state))).sum()
+    }
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Some task has not ended.
+    Active,
+    /// Every task succeeded.
+    Succeeded,
+    /// All ended, some failed.
+    Failed,
+    /// All ended, some because somebody or a rule cancelled the job.
+    Cancelled,
+    /// All ended, some because `finish_by` came.
+    Expired,
+}
+
+impl JobState {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Expired]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+
+    /// Whether nothing of the job will run again by itself.
+    pub const fn is_ended(self) -> bool {
+        !matches!(self, Self::Active)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a task waits although it could be queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitReason {
+    /// The job's window is closed; it opens then, if it ever does.
+    Window { opens: Option<Timestamp> },
+    /// Another job must end first.
+    Dependency { job: JobId },
+    /// The pause before a retry.
+    Backoff { until: Timestamp },
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Window { opens: Some(opens) } => write!(f, "its window opens at {opens}"),
+            Self::Window { opens: None } => f.write_str("its window never opens"),
+            Self::Dependency { job } => write!(f, "it waits for {job} to end"),
+            Self::Backoff { until } => write!(f, "it failed and is tried again at {until}"),
+        }
+    }
+}
+
+/// How an attempt ended. Only `Failed` spends a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    Succeeded,
+    Failed,
+    /// The agent gave it up, for its owner's sake for example.
+    Evicted,
+    /// The coordinator took it back, to place it better.
+    Recalled,
+    /// Its agent vanished or did not know it any more.
+    Lost,
+    Cancelled,
+}
+
+impl AttemptEnd {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Evicted => "evicted",
+            Self::Recalled => "recalled",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The end with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::Evicted, Self::Recalled, Self::Lost, Self::Cancelled]
+            .into_iter()
+            .find(|end| end.as_str() == word)
+    }
+}
+
+impl fmt::Display for AttemptEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why an attempt failed, in terms its function's author can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    #[error("it exited with code {code}; its log may say why")]
+    Exit { code: i32 },
+    #[error("it trapped: {message}")]
+    Trap { message: String, backtrace: Vec<String> },
+    #[error("it ran longer than its limit of {limit_ms} ms; raise --time-limit or give it less to do")]
+    TimeLimit { limit_ms: u64 },
+    #[error("it needed more memory than its limit of {limit_bytes} bytes; raise --memory")]
+    MemoryLimit { limit_bytes: u64 },
+    #[error("it wrote more output than its limit of {limit_bytes} bytes; raise --output-limit")]
+    OutputLimit { limit_bytes: u64 },
+    #[error("it filled its scratch folder of {limit_bytes} bytes; raise --scratch-limit")]
+    ScratchLimit { limit_bytes: u64 },
+    #[error("the agent cannot run this module: {reason}")]
+    BadModule { reason: String },
+    #[error("its executor process died ({how}); if it happens on every agent, the function brings down the engine")]
+    ExecutorDied { how: String },
+}
+
+impl Failure {
+    /// A stable word for tables and the database.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Exit { .. } => "exit",
+            Self::Trap { .. } => "trap",
+            Self::TimeLimit { .. } => "time_limit",
+            Self::MemoryLimit { .. } => "memory_limit",
+            Self::OutputLimit { .. } => "output_limit",
+            Self::ScratchLimit { .. } => "scratch_limit",
+            Self::BadModule { .. } => "bad_module",
+            Self::ExecutorDied { .. } => "executor_died",
+        }
+    }
+}
+
+/// Why an agent runs nothing at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseReason {
+    /// The owner said so, until then or until they say otherwise.
+    Owner { until: Option<Timestamp> },
+    /// Other programs use this share of the processors, in percent.
+    Busy { cpu_percent: u8 },
+    /// Less memory than the policy demands is free, in bytes.
+    Memory { free_bytes: u64 },
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner { until: Some(until) } => write!(f, "its owner paused it until {until}"),
+            Self::Owner { until: None } => f.write_str("its owner paused it"),
+            Self::Busy { cpu_percent } => write!(f, "other programs use {cpu_percent} % of its processors"),
+            Self::Memory { free_bytes } => write!(f, "only {} of memory is free", bytesize::ByteSize(*free_bytes)),
+        }
+    }
+}
+
+/// Whether an agent takes new work, by the administrator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intake {
+    #[default]
+    Open,
+    /// Nothing new is placed there.
+    Cordoned,
+    /// Nothing new, what waits there is taken back, what runs may finish.
+    Draining,
+    /// Never again: its certificate is void.
+    Revoked,
+}
+
+impl Intake {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// The intake with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Open, Self::Cordoned, Self::Draining, Self::Revoked].into_iter().find(|intake| intake.as_str() == word)
+    }
+}
+
+/// What was used by an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Time from its start to its end, pauses included, in microseconds.
+    pub wall_us: u64,
+    /// Processor time of its executor, in microseconds.
+    pub cpu_us: u64,
+    /// The largest linear memory it had, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// The labels of an agent with the facts that the agent itself reports filled in.
+pub fn full_labels(own: &Labels, name: &str, machine: &crate::resources::Machine) -> Labels {
+    let mut labels = own.clone();
+    labels.insert("name".into(), name.into());
+    labels.insert("os".into(), machine.os.clone());
+    labels.insert("arch".into(), machine.arch.clone());
+    labels.insert("cores".into(), machine.cores.to_string());
+    labels.insert("memory".into(), machine.memory_bytes.to_string());
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_reads_back() {
+        for state in TaskState::ALL {
+            assert_eq!(TaskState::from_word(state.as_str()), Some(state));
+        }
+        assert_eq!(AttemptEnd::from_word("lost"), Some(AttemptEnd::Lost));
+        assert_eq!(JobState::from_word("nonsense"), None);
+    }
+
+    #[test]
+    fn counts_add_up() {
+        let mut counts = TaskCounts::default();
+        for state in TaskState::ALL {
+            *counts.get_mut(state) += 1;
+        }
+        assert_eq!((counts.total(), counts.ended()), (10, 4));
+    }
+}
