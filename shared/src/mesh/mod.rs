@@ -1,0 +1,1 @@
+//! The libp2p node that agents and coordinators run.
