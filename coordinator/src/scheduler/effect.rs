@@ -1,0 +1,202 @@
+//! What the scheduler wants done: changes to remember, words to agents, answers to people.
+//!
+//! Within one turn all `Record`s are committed in one transaction; only then is anything sent or answered.
+
+use bytes::Bytes;
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId},
+    job::JobSpec,
+    message::{GoodbyeReason, Payload, RecallReason},
+    resources::{Labels, Machine},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, Usage},
+    time::Timestamp,
+};
+
+use super::event::{RequestId, StreamId};
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    Record(Change),
+    Send { agent: AgentId, stream: StreamId, order: Order },
+    Reply { request: RequestId, reply: Reply },
+}
+
+/// Words to an agent; the shell adds what the core does not carry (manifests, inputs, certificates).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    Welcome {
+        intake: Intake,
+    },
+    /// The terms of a job, once per stream before its first assignment.
+    Terms {
+        job: JobId,
+    },
+    /// At most [`lull_shared::limits::ASSIGNMENTS_PER_FRAME_MAX`] attempts.
+    Assign {
+        attempts: Vec<AttemptId>,
+    },
+    Recall {
+        attempts: Vec<AttemptId>,
+        reason: RecallReason,
+    },
+    Acknowledge {
+        attempts: Vec<AttemptId>,
+    },
+    Forget {
+        job: JobId,
+    },
+    Intake(Intake),
+    Goodbye {
+        reason: GoodbyeReason,
+    },
+}
+
+/// The answer to a person's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The job exists now, or did before under the same idempotency key.
+    Submitted {
+        job: JobId,
+        existing: bool,
+    },
+    /// It is done; `affected` tasks (or agents' attempts) were concerned.
+    Done {
+        affected: u64,
+    },
+    Refused(Refusal),
+}
+
+/// A request that cannot be granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no job {0}")]
+    NoJob(JobId),
+    #[error("there is no agent {0}")]
+    NoAgent(AgentId),
+    #[error("{job} has ended as {state}; nothing is left to cancel")]
+    Ended { job: JobId, state: JobState },
+    #[error("{0} has no failed, cancelled or expired task to retry")]
+    NothingToRetry(JobId),
+    #[error("{0} was revoked; enrol the machine again with a new token")]
+    Revoked(AgentId),
+    #[error("{active} jobs are active and that is the limit; wait for some to end")]
+    TooManyJobs { active: usize },
+    #[error("{job} ended as {state}, so a job that needs it to succeed would never run")]
+    DependencyFailed { job: JobId, state: JobState },
+    #[error("finish-by {0} has passed already")]
+    FinishByPassed(Timestamp),
+}
+
+/// One fact for the store. Applying the same change twice in one epoch never happens; order matters.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    JobSubmitted(Box<NewJob>),
+    /// The job was cancelled or has expired: tasks never started end as this at once, the others follow.
+    JobStopped {
+        job: JobId,
+        state: JobState,
+        by: String,
+        at: Timestamp,
+    },
+    /// No task of the job is open any more.
+    JobEnded {
+        job: JobId,
+        state: JobState,
+        at: Timestamp,
+    },
+    /// Tasks that ended badly are queued again, with their failures forgiven; a stop is undone.
+    JobRetried {
+        job: JobId,
+        by: String,
+        at: Timestamp,
+    },
+    /// An attempt is given to an agent. Inserts the task's row if this is its first.
+    AttemptStarted {
+        attempt: AttemptId,
+        agent: AgentId,
+        at: Timestamp,
+    },
+    /// The live attempt left the processor (`Some`) or went on (`None`).
+    AttemptPaused {
+        attempt: AttemptId,
+        reason: Option<PauseReason>,
+        at: Timestamp,
+    },
+    /// An attempt is over, and how its task stands now.
+    AttemptEnded(Box<EndedAttempt>),
+    /// A task ended while it was not with an agent.
+    TaskEnded {
+        task: lull_shared::id::TaskId,
+        state: lull_shared::state::TaskState,
+        at: Timestamp,
+    },
+    /// A result came for an attempt that is not live.
+    ResultRefused {
+        attempt: AttemptId,
+        agent: AgentId,
+        at: Timestamp,
+    },
+    /// An agent opened a work stream.
+    AgentConnected {
+        agent: AgentId,
+        version: String,
+        machine: Machine,
+        labels: Labels,
+        at: Timestamp,
+    },
+    /// An agent's last work stream closed.
+    AgentDisconnected {
+        agent: AgentId,
+        at: Timestamp,
+    },
+    AgentIntake {
+        agent: AgentId,
+        intake: Intake,
+        by: String,
+        at: Timestamp,
+    },
+}
+
+/// A job as it is submitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    pub job: JobId,
+    pub submitter: String,
+    pub spec: JobSpec,
+    pub version_name: String,
+    pub seed: u64,
+    pub at: Timestamp,
+}
+
+/// An attempt that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedAttempt {
+    pub attempt: AttemptId,
+    pub agent: AgentId,
+    pub end: AttemptEnd,
+    /// Why, in words, when it did not succeed.
+    pub reason: Option<String>,
+    pub failure: Option<Failure>,
+    pub at: Timestamp,
+    pub after: TaskAfter,
+    /// The output, if it succeeded.
+    pub output: Option<Payload>,
+    pub log: Bytes,
+    pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// How a task stands after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskAfter {
+    /// It runs again, not before then. `failures` is its new count.
+    Again {
+        not_before: Timestamp,
+        failures: u32,
+    },
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}

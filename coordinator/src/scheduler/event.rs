@@ -1,0 +1,126 @@
+//! What happens to the scheduler: people's wishes, agents' words, and the network's comings and goings.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{AgentId, JobId, TaskIndex},
+    job::JobSpec,
+    message::{Hello, ToCoordinator},
+    resources::Capacity,
+    state::{Intake, JobState},
+};
+
+/// One work stream of one agent; a later stream of the same agent has a higher number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// Echoed by the reply to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Somebody submits a job. Its version exists and everything in `spec` is within its limits.
+    Submit { request: RequestId, submission: Box<Submission> },
+    /// Somebody cancels a job: nothing new starts, what runs is stopped.
+    Cancel { request: RequestId, job: JobId, by: String },
+    /// Somebody wants tasks that ended badly to run again. `tasks` was read from the store after the last commit.
+    Retry { request: RequestId, job: Box<JobSnapshot>, tasks: Vec<EndedTask>, by: String },
+    /// The administrator opens, cordons, drains or revokes an agent.
+    SetIntake { request: RequestId, agent: AgentId, intake: Intake, by: String },
+    /// A machine was enrolled; the store knows it already.
+    Enrolled { agent: AgentSnapshot },
+    /// An agent opened a work stream and said hello. An older stream of it is superseded.
+    Connected { agent: AgentId, stream: StreamId, hello: Box<Hello> },
+    /// A work stream closed.
+    Disconnected { agent: AgentId, stream: StreamId },
+    /// An agent said something; ignored if the stream is not its newest.
+    Message { agent: AgentId, stream: StreamId, message: ToCoordinator },
+    /// Gossip: what an agent offers.
+    Capacity { capacity: Capacity },
+}
+
+/// A job on its way in.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub submitter: String,
+    pub spec: JobSpec,
+    /// The version as people call it, `name@2`.
+    pub version_name: String,
+    /// The seed of the job's deterministic randomness, drawn at the edge.
+    pub seed: u64,
+    /// How those of the jobs in `spec.after` stand that the store knows as ended.
+    pub ended: BTreeMap<JobId, JobState>,
+}
+
+/// All that a scheduler must know to go on where another stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The highest job number given so far.
+    pub last_job: u64,
+    /// Jobs that have not ended.
+    pub jobs: Vec<JobSnapshot>,
+    pub agents: Vec<AgentSnapshot>,
+    /// Slot-seconds that each submitter used lately, for fair share.
+    pub usage: Vec<(String, f64)>,
+}
+
+/// A job as the store remembers it.
+#[derive(Debug, Clone)]
+pub struct JobSnapshot {
+    pub job: JobId,
+    pub submitter: String,
+    pub spec: JobSpec,
+    pub version_name: String,
+    pub seed: u64,
+    pub submitted: lull_shared::time::Timestamp,
+    pub state: JobState,
+    /// Set when the job was cancelled or has expired: what it ends as once nothing of it runs.
+    pub stopping: Option<JobState>,
+    /// Tasks with an index below this have been started at least once; the others are queued.
+    pub expanded: TaskIndex,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub cancelled: u32,
+    pub expired: u32,
+    /// Tasks below `expanded` that have not ended.
+    pub open: Vec<OpenTask>,
+}
+
+/// A started task that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenTask {
+    pub index: TaskIndex,
+    /// Attempts so far; the live one has this number.
+    pub attempts: u32,
+    /// How many of them failed.
+    pub failures: u32,
+    pub place: OpenPlace,
+}
+
+/// Where a started task is that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenPlace {
+    /// Its newest attempt is with this agent.
+    At { agent: AgentId, since: lull_shared::time::Timestamp },
+    /// It waits to be started again, not before then.
+    Waiting { not_before: lull_shared::time::Timestamp },
+}
+
+/// A task that has ended, as far as a retry needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedTask {
+    pub index: TaskIndex,
+    pub attempts: u32,
+    /// `failed`, `cancelled` or `expired`.
+    pub state: lull_shared::state::TaskState,
+}
+
+/// An agent as the store remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSnapshot {
+    pub agent: AgentId,
+    pub name: String,
+    pub intake: Intake,
+}

@@ -1,0 +1,98 @@
+//! What can be read off a scheduler: progress, the fleet, and why a task is not running.
+
+use lull_shared::{
+    constraint::Constraint,
+    id::{AgentId, AttemptId, JobId, TaskId},
+    resources::{Capacity, Labels, Machine},
+    state::{Intake, JobState, PauseReason, TaskCounts, TaskState, WaitReason},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// A job's progress at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    pub job: JobId,
+    pub state: JobState,
+    /// Cancelled or expired and not ended yet: what it will end as.
+    pub stopping: Option<JobState>,
+    pub counts: TaskCounts,
+    /// Why nothing of it may start at the moment.
+    pub waiting: Option<WaitReason>,
+    /// Attempts that were moved: evicted, recalled after their start, or lost.
+    pub moved: u64,
+    /// The mean wall time of its recent successful attempts, in microseconds.
+    pub mean_wall_us: Option<u64>,
+}
+
+/// An agent at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    pub agent: AgentId,
+    pub name: String,
+    pub intake: Intake,
+    /// Since when its work stream is open; none when it is away.
+    pub connected: Option<Timestamp>,
+    pub last_heard: Option<Timestamp>,
+    pub version: Option<String>,
+    pub machine: Option<Machine>,
+    /// All labels, those of the machine included.
+    pub labels: Labels,
+    pub capacity: Option<Capacity>,
+    /// Attempts that are with it, running or waiting there.
+    pub attempts: Vec<AttemptId>,
+}
+
+/// Why a task is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub task: TaskId,
+    pub state: TaskState,
+    /// What holds it back, whatever the agents do.
+    pub waiting: Option<WaitReason>,
+    /// Where it is, if an agent has it.
+    pub at: Option<Placement>,
+    /// Tasks that are started before it if nothing changes.
+    pub ahead: Option<u64>,
+    /// One verdict for each agent that is not revoked.
+    pub agents: Vec<AgentVerdict>,
+}
+
+/// A live attempt's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub attempt: AttemptId,
+    pub agent: AgentId,
+    pub agent_name: String,
+    pub since: Timestamp,
+    pub paused: Option<PauseReason>,
+}
+
+/// Whether one agent could start the task, and all that is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentVerdict {
+    pub agent: AgentId,
+    pub name: String,
+    /// Empty: it could start the task now.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// One reason why a task cannot start on an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    #[error("it is not connected{}", last_heard.map(|at| format!(" (last heard at {at})")).unwrap_or_default())]
+    Away { last_heard: Option<Timestamp> },
+    #[error("it is {}", .0.as_str())]
+    Closed(Intake),
+    #[error("{0}")]
+    Paused(PauseReason),
+    #[error("all of its {slots} slots are taken ({running} running, {waiting} waiting there)")]
+    NoFreeSlot { slots: u16, running: u32, waiting: u32 },
+    #[error("{needed_bytes} bytes of memory are needed and {free_bytes} are free")]
+    Memory { needed_bytes: u64, free_bytes: u64 },
+    #[error("the job wants {constraint} and it has {}", actual.clone().unwrap_or_else(|| "no such label".into()))]
+    Label { constraint: Constraint, actual: Option<String> },
+    #[error("it refused the last offer ({reason}) and is asked again at {until}")]
+    Refused { reason: String, until: Timestamp },
+}

@@ -1,0 +1,139 @@
+//! What must survive: jobs, tasks, attempts, results, functions, agents, tokens and who did what.
+//!
+//! One trait, cut by the domain's verbs. Every write names the epoch it is made in and is refused when a newer
+//! coordinator reigns. A turn of the scheduler is one [`Store::commit`]: one transaction, one round trip.
+
+pub mod record;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lull_shared::{
+    digest::{BlobRef, Digest, Outline},
+    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    time::Timestamp,
+};
+
+use self::record::*;
+use crate::scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
+
+/// A store that does not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It certainly did not happen; trying again is safe.
+    #[error("the store refused: {0}")]
+    Determinate(#[source] anyhow::Error),
+    /// It may have happened: the coordinator must load again and never guess.
+    #[error("the store may or may not have done it: {0}")]
+    Indeterminate(#[source] anyhow::Error),
+    /// A newer epoch reigns; this coordinator must step down.
+    #[error("another coordinator has taken over")]
+    Fenced,
+}
+
+/// The answer of a store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Who may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reign {
+    /// We reign in this epoch until the lease ends or is renewed.
+    Ours { epoch: Epoch },
+    /// Somebody else does, until then at least.
+    Theirs { holder: String, until: Timestamp },
+}
+
+/// Remembers. All methods may be called at the same time.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// For people: `embedded (SQLite) in DIR` or `SQL Server HOST/DATABASE`.
+    fn describe(&self) -> String;
+
+    // --- Reign ---
+
+    /// Becomes the one coordinator that writes, in a new epoch, if nobody else's lease is running.
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Reign>;
+    /// Prolongs the lease.
+    async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()>;
+    /// Gives the lease up so that another need not wait for its end.
+    async fn abdicate(&self, epoch: Epoch) -> StoreResult<()>;
+
+    // --- The scheduler ---
+
+    /// Everything a scheduler needs to go on.
+    async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot>;
+    /// One turn's changes, in order, all or none, in one transaction and one round trip. Durable on return.
+    async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()>;
+    /// A job and its tasks that ended other than well, for a retry.
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>>;
+
+    // --- Registry: each in a transaction of its own, with its audit row ---
+
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord>;
+    async fn tokens(&self) -> StoreResult<Vec<TokenRecord>>;
+    /// `false` when there is no such token.
+    async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool>;
+    /// The valid, unexpired token with this fingerprint and a role other than `agent`: who a request comes from.
+    async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>>;
+    /// Spends one use of a join token and makes (or finds) the agent with this peer, in one transaction.
+    /// A name that is taken gets a number behind it.
+    async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome>;
+    async fn agents(&self) -> StoreResult<Vec<AgentRecord>>;
+    async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>>;
+    /// Gives the module the next number of its function. The same module under the same name and options is found again
+    /// (`false`: it existed).
+    async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)>;
+    /// All versions, newest first within their function; removed ones are left out.
+    async fn versions(&self) -> StoreResult<Vec<VersionRecord>>;
+    async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>>;
+    /// A function's version, its newest if no number is given. Removed ones are not found.
+    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>>;
+    /// Hides a version (or all of a function) from new jobs; those that have it go on. How many were hidden.
+    async fn remove_versions(
+        &self,
+        epoch: Epoch,
+        function: &str,
+        number: Option<u32>,
+        by: &str,
+        at: Timestamp,
+    ) -> StoreResult<u64>;
+    async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>>;
+
+    // --- Reading jobs ---
+
+    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>>;
+    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>>;
+    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>>;
+    /// Tasks in the order of their index, those never started included.
+    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>>;
+    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>>;
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
+    /// The newest attempt's log, or that attempt's.
+    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>>;
+    /// Outputs of succeeded tasks with an index from `from` on, in order, at most `limit`.
+    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>>;
+    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>>;
+    /// How late results were refused and how attempts ended, over all time.
+    async fn totals(&self) -> StoreResult<Totals>;
+
+    // --- Blobs ---
+
+    async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>>;
+    async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>>;
+    /// Begins to take in a blob of at most this size.
+    async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>>;
+    /// Deletes blobs that nothing refers to and that are older than `before`. How many.
+    async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> StoreResult<u64>;
+}
+
+/// Takes a blob's bytes in order. Dropped unfinished, it leaves nothing that counts.
+#[async_trait]
+pub trait BlobWriter: Send {
+    async fn write(&mut self, bytes: &[u8]) -> StoreResult<()>;
+    /// Makes the blob durable and says what it was; a blob that was there already is found again.
+    async fn finish(self: Box<Self>) -> StoreResult<BlobRef>;
+}

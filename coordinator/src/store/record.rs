@@ -1,0 +1,254 @@
+//! What is read from a store, and what is written besides the scheduler's changes.
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::BlobRef,
+    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    identity::Signed,
+    job::JobSpec,
+    message::{ModuleKind, Payload},
+    resources::{Labels, Machine},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the bearer of a token may do. Each role may all that those before it may, except that `agent` stands apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// Enrol a machine, nothing else.
+    Agent,
+    Viewer,
+    Submitter,
+    Publisher,
+    Admin,
+}
+
+impl TokenRole {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Viewer => "viewer",
+            Self::Submitter => "submitter",
+            Self::Publisher => "publisher",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Agent, Self::Viewer, Self::Submitter, Self::Publisher, Self::Admin].into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+/// A token about to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub role: TokenRole,
+    /// The person or program it is for, or a remark on an agent's token.
+    pub name: String,
+    pub fingerprint: [u8; 32],
+    pub uses_max: Option<u32>,
+    pub expires: Option<Timestamp>,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// A token; its secret is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub token: u64,
+    pub role: TokenRole,
+    pub name: String,
+    pub uses: u32,
+    pub uses_max: Option<u32>,
+    pub created: Timestamp,
+    pub created_by: String,
+    pub expires: Option<Timestamp>,
+    pub revoked: Option<Timestamp>,
+}
+
+/// A machine that wants to belong.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    pub token: u64,
+    pub fingerprint: [u8; 32],
+    pub peer: Vec<u8>,
+    pub name: String,
+    pub at: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnrolmentOutcome {
+    /// `new` is false when the peer was enrolled before; no use is spent then.
+    Enrolled {
+        agent: AgentRecord,
+        new: bool,
+    },
+    UnknownToken,
+    Expired,
+    UsedUp,
+    Revoked,
+}
+
+/// An enrolled machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    pub agent: AgentId,
+    pub name: String,
+    pub peer: Vec<u8>,
+    pub intake: Intake,
+    pub enrolled: Timestamp,
+    pub last_connected: Option<Timestamp>,
+    pub last_disconnected: Option<Timestamp>,
+    pub version: Option<String>,
+    pub machine: Option<Machine>,
+    pub labels: Labels,
+}
+
+/// A version about to be published.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    pub function: String,
+    pub kind: ModuleKind,
+    pub module: BlobRef,
+    pub canonical_nans: bool,
+    /// Signs the manifest once the number is known. Called at most once per transaction try.
+    pub sign: std::sync::Arc<dyn SignManifest>,
+    /// What `func show` prints of its imports and exports, one a line.
+    pub interface: Vec<String>,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// Makes the signed manifest of a version once its number is known.
+pub trait SignManifest: Send + Sync + std::fmt::Debug {
+    fn sign(&self, number: u32) -> Signed;
+}
+
+/// A published module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    pub version: VersionId,
+    pub function: String,
+    pub number: u32,
+    pub kind: ModuleKind,
+    pub module: BlobRef,
+    pub canonical_nans: bool,
+    /// A signed [`lull_shared::message::ModuleManifest`].
+    pub manifest: Signed,
+    pub interface: Vec<String>,
+    pub published: Timestamp,
+    pub published_by: String,
+    pub removed: Option<Timestamp>,
+}
+
+/// One line of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    pub at: Timestamp,
+    pub by: String,
+    /// `token.create`, `job.cancel`, `agent.revoke`, ...
+    pub action: String,
+    pub subject: String,
+    pub detail: String,
+}
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    pub state: Option<JobState>,
+    pub submitter: Option<String>,
+    pub name: Option<String>,
+    /// Only jobs with a number below this: the next page.
+    pub before: Option<JobId>,
+    /// 0 means 100.
+    pub limit: u32,
+}
+
+/// A job as remembered. Counts of an active job are those of the last commit: `running` includes paused ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub job: JobId,
+    pub submitter: String,
+    pub spec: JobSpec,
+    pub version_name: String,
+    pub submitted: Timestamp,
+    pub ended: Option<Timestamp>,
+    pub state: JobState,
+    pub stopping: Option<JobState>,
+    pub stopped_by: Option<String>,
+    pub counts: TaskCounts,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    pub state: Option<TaskState>,
+    pub from: u32,
+    /// 0 means 1,000.
+    pub limit: u32,
+}
+
+/// A task as remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub task: TaskId,
+    pub state: TaskState,
+    pub attempts: u32,
+    pub failures: u32,
+    /// Of the newest attempt.
+    pub agent: Option<AgentId>,
+    pub agent_name: Option<String>,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// Why the newest ended attempt did not succeed, in words.
+    pub reason: Option<String>,
+    pub not_before: Option<Timestamp>,
+    pub output_bytes: Option<u64>,
+}
+
+/// An attempt as remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub attempt: AttemptId,
+    pub agent: AgentId,
+    pub agent_name: String,
+    pub started: Timestamp,
+    pub ended: Option<Timestamp>,
+    /// None while it is live.
+    pub end: Option<AttemptEnd>,
+    pub reason: Option<String>,
+    pub failure: Option<Failure>,
+    pub paused: Option<PauseReason>,
+    pub usage: Option<Usage>,
+}
+
+/// The log of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    pub attempt: AttemptId,
+    pub log: Bytes,
+    pub dropped_bytes: u64,
+}
+
+/// The output of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultRecord {
+    pub task: TaskId,
+    pub attempt: u32,
+    pub output: Payload,
+}
+
+/// Counts over all time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    pub jobs: u64,
+    pub tasks_succeeded: u64,
+    pub attempts: u64,
+    pub attempts_lost: u64,
+    pub results_refused: u64,
+}
