@@ -1,7 +1,7 @@
 //! What agents and coordinators say to each other on the work stream.
 //!
 //! Each frame is a [`ToAgentFrame`] or a [`ToCoordinatorFrame`]: a batch of messages. Frames to the agent are
-//! numbered, and the agent's heartbeat names the last one it has read, so that the coordinator can tell an attempt
+//! numbered, and the agent's heartbeat names the last number it has read, so that the coordinator can tell an attempt
 //! the agent has not heard of yet from one that it has lost. Times travel as durations: clocks need not agree.
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ use crate::{
 /// A batch to an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToAgentFrame {
-    /// Counts up by one from 1 on each stream.
+    /// The last order that is complete with this frame. Orders are numbered from 1 on each stream; an order that
+    /// takes several frames is announced by the last of them only.
     pub number: u64,
     pub messages: Vec<ToAgent>,
 }
