@@ -57,3 +57,36 @@ pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// Tries at enrolment that one address may make in a minute before it is refused unread.
 pub const ENROLMENTS_PER_MINUTE_MAX: u32 = 60;
+
+/// One frame of admission, enrolment or delivery, where nobody is known yet. A certificate has some 200 bytes.
+pub const INTRODUCTION_BYTES_MAX: usize = 16 * 1024;
+/// The revocations of a network, signed and encoded: ten thousand peers. They travel in one message.
+pub const REVOCATIONS_BYTES_MAX: usize = 512 * 1024;
+/// A connection that is not secured and multiplexed by then is given up.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// An enrolment takes at most this long: the coordinator writes it to its store first.
+pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(20);
+/// Enrolments that may be under way at once.
+pub const ENROLMENTS_MAX: usize = 64;
+/// Addresses whose enrolments are counted; beyond it new ones wait for the minute to pass.
+pub const ENROLMENT_ADDRESSES_MAX: usize = 4096;
+/// Connections that were not admitted yet. A whole site may come back at once after a power cut.
+pub const STRANGERS_MAX: usize = 1024;
+/// Connections accepted: more than the largest fleet planned for (10,000 agents) has.
+pub const CONNECTIONS_INCOMING_MAX: u32 = 16_384;
+/// Connections made: coordinators, and peers that blobs were fetched from.
+pub const CONNECTIONS_OUTGOING_MAX: u32 = 256;
+/// Connections with one peer: TCP and QUIC, both ways at once.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+/// Streams that one connection may have open towards us.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
+/// Blobs that are sent at once; the next is told `Busy` and asks another peer.
+pub const BLOB_TRANSFERS_MAX: usize = 8;
+/// Large outputs that are taken in at once.
+pub const DELIVERIES_MAX: usize = 16;
+/// A piece, or an answer on a blob's or delivery's stream, that takes longer has failed.
+pub const TRANSFER_TIME_MAX: Duration = Duration::from_secs(30);
+/// A peer that reads nothing of a work stream for this long has lost it.
+pub const SEND_TIME_MAX: Duration = Duration::from_secs(30);
+/// Events that wait for a process to take them. Beyond it they are dropped, capacity first.
+pub const EVENTS_WAITING_MAX: usize = 4096;

@@ -14,14 +14,19 @@
 //! # Order
 //! | protocol | opened by | then |
 //! |---|---|---|
-//! | [`ADMISSION`] | the dialler, first on every connection | [`Introduction`] both ways, then [`Admission`] both ways |
+//! | [`ADMISSION`] | the dialler, first on every connection; later either side that has a new certificate | [`Introduction`] both ways, the opener's first; [`Admission`] both ways; closed |
 //! | [`ENROLMENT`] | a machine without a valid certificate | [`EnrolmentRequest`], [`EnrolmentReply`], closed |
 //! | [`WORK`] | an agent, once per coordinator | [`crate::message::ToCoordinatorFrame`]s and [`crate::message::ToAgentFrame`]s until closed |
 //! | [`BLOB`] | anyone admitted | [`BlobRequest`], [`BlobReply`], then the pieces asked for |
 //! | [`DELIVERY`] | an agent | [`DeliveryRequest`], [`DeliveryReply`]; the blob's pieces; [`DeliveryReply`] |
 //!
-//! Whoever is not admitted within [`crate::limits::ADMISSION_TIME_MAX`] and does not enrol is disconnected; all
-//! protocols but the first two refuse until then.
+//! Each side judges the other's certificate and begins to serve it before it sends its own [`Admission`]; so whoever
+//! has read `Admitted` may open the other protocols at once. Whoever is not admitted within
+//! [`crate::limits::ADMISSION_TIME_MAX`] and does not enrol is disconnected; until then all protocols but the first two
+//! are refused by resetting their streams. A certificate that expires while connected ends the connection
+//! unless a newer one was shown.
+//!
+//! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
 //!
 //! # Gossip
 //! Gossipsub 1.1, signed, strict. Agents publish to [`capacity_topic`] without subscribing; coordinators subscribe.
@@ -68,12 +73,17 @@ pub struct Introduction {
     pub certificate: Option<Signed>,
     /// The program and its version, for people.
     pub software: String,
+    /// The sequence of the [`crate::identity::Revocations`] it knows, 0 for none.
+    pub revocations: u64,
 }
 
 /// The answer to an introduction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Admission {
-    Admitted,
+    Admitted {
+        /// Signed [`crate::identity::Revocations`], when the other side knows older ones or none.
+        revocations: Option<Signed>,
+    },
     /// Only enrolment is possible on this connection.
     Stranger,
     Refused {
@@ -151,7 +161,8 @@ pub enum DeliveryReply {
     Send,
     /// The blob is durable (or was before).
     Stored,
-    Refused {
-        reason: String,
-    },
+    /// It is not wanted; the agent need not try again.
+    Refused { reason: String },
+    /// Too many deliveries at the moment: try again later.
+    Busy,
 }

@@ -1,0 +1,126 @@
+//! Admission: what is said on the first stream of a connection.
+//!
+//! ```text
+//! opener   -- Introduction ------------------> other      judges the certificate, begins to serve
+//!          <-- Introduction, Admission -------
+//! judges the certificate, begins to serve
+//!          -- Admission --------------------->
+//! ```
+//! The conversation runs in a task of its own; the node is told what came of each step and answers with its verdict.
+
+use libp2p::{PeerId, Stream, swarm::ConnectionId};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    error::MeshError,
+    frames::{FrameError, read_frame, write_frame},
+    node::Note,
+};
+use crate::{
+    identity::{Authority, Certificate, CertificateError, NetworkId},
+    limits::{ADMISSION_TIME_MAX, INTRODUCTION_BYTES_MAX, REVOCATIONS_BYTES_MAX},
+    protocol::{Admission, Introduction},
+    time::Timestamp,
+};
+
+/// What is known about the peer on the other end before it says anything, and how the node is reached.
+pub(super) struct Conversation {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: PeerId,
+    pub(super) network: NetworkId,
+    pub(super) authority: Authority,
+    pub(super) ours: Introduction,
+    pub(super) notes: mpsc::Sender<Note>,
+}
+
+/// What a peer showed.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) certificate: Result<Certificate, NotRecognised>,
+    pub(super) software: String,
+    pub(super) revocations: u64,
+}
+
+/// Why a peer's introduction does not make it a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotRecognised {
+    /// It has no certificate, or one that expired: it may enrol.
+    Stranger,
+    Refused(CertificateError),
+}
+
+impl Conversation {
+    /// Carries out the conversation on a stream that we opened or they did, and tells the node how it ended.
+    pub(super) async fn run(self, stream: Stream, opener: bool) {
+        let outcome = match timeout(ADMISSION_TIME_MAX, self.converse(stream, opener)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(MeshError::Silent { peer: self.peer }),
+        };
+        let note = match outcome {
+            Ok(verdict) => Note::Answered { connection: self.connection, verdict },
+            Err(error) => Note::NotAdmitted { connection: self.connection, error },
+        };
+        // A node that has stopped needs to know nothing.
+        let _ = self.notes.send(note).await;
+    }
+
+    async fn converse(&self, mut stream: Stream, opener: bool) -> Result<Admission, MeshError> {
+        let protocol = |error: FrameError| match error {
+            FrameError::Broken(_) | FrameError::CutShort | FrameError::Closed => MeshError::Lost {
+                peer: self.peer,
+                reason: "it hung up during admission; it may have revoked this machine, or belong to another network".into(),
+            },
+            other => MeshError::Protocol { peer: self.peer, reason: other.to_string() },
+        };
+        if opener {
+            write_frame(&mut stream, &self.ours).await.map_err(protocol)?;
+        }
+        let theirs: Introduction = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await.map_err(protocol)?;
+        let verdict = self.judge(theirs).await?;
+        if !opener {
+            write_frame(&mut stream, &self.ours).await.map_err(protocol)?;
+        }
+        write_frame(&mut stream, &verdict).await.map_err(protocol)?;
+        read_frame(&mut stream, REVOCATIONS_BYTES_MAX + INTRODUCTION_BYTES_MAX).await.map_err(protocol)
+    }
+
+    /// Checks what they showed and has the node decide.
+    async fn judge(&self, theirs: Introduction) -> Result<Admission, MeshError> {
+        let shown = Shown {
+            certificate: recognise(&theirs, &self.authority, self.network, &self.peer, now()),
+            software: printable(&theirs.software),
+            revocations: theirs.revocations,
+        };
+        let (reply, verdict) = oneshot::channel();
+        let note = Note::Shown { connection: self.connection, shown, reply };
+        self.notes.send(note).await.map_err(|_| MeshError::Stopped)?;
+        verdict.await.map_err(|_| MeshError::Lost { peer: self.peer, reason: "it was closed during admission".into() })
+    }
+}
+
+/// The time by this machine's clock, for certificates.
+pub(super) fn now() -> Timestamp {
+    Timestamp::from(jiff::Timestamp::now())
+}
+
+fn recognise(
+    theirs: &Introduction,
+    authority: &Authority,
+    network: NetworkId,
+    peer: &PeerId,
+    now: Timestamp,
+) -> Result<Certificate, NotRecognised> {
+    let signed = theirs.certificate.as_ref().ok_or(NotRecognised::Stranger)?;
+    Certificate::verify(signed, authority, network, peer, now).map_err(|error| match error {
+        CertificateError::Expired(_) => NotRecognised::Stranger,
+        other => NotRecognised::Refused(other),
+    })
+}
+
+/// A peer's words as they may be shown on a terminal.
+pub(super) fn printable(software: &str) -> String {
+    software.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(crate::limits::NAME_BYTES_MAX).collect()
+}

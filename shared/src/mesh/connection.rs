@@ -1,0 +1,238 @@
+//! One connection as the node sees it, and the peers that several connections make up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr, swarm::ConnectionId};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::PeerInfo;
+use crate::{
+    identity::{Certificate, CertificateError, Role},
+    limits,
+};
+
+/// How far admission has come on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing was shown yet.
+    Introducing,
+    /// They showed no valid certificate: they may enrol here, or show one after all.
+    Stranger,
+    /// Their certificate is valid: they are served. Whether they accept ours is not known, or they do not.
+    Recognised(Certificate),
+    /// Both sides accept each other.
+    Admitted(Certificate),
+}
+
+impl Standing {
+    /// Their certificate, when it is valid.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Introducing | Self::Stranger => None,
+            Self::Recognised(certificate) | Self::Admitted(certificate) => Some(certificate),
+        }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self, Self::Admitted(_))
+    }
+}
+
+/// What is counted on a connection while its streams run in tasks of their own.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) blob_bytes_sent: AtomicU64,
+    pub(super) blob_bytes_received: AtomicU64,
+    work_streams: AtomicU32,
+}
+
+/// Kept by both halves of a work stream: counts it while it is open, and its place among the incoming ones.
+#[derive(Debug)]
+pub struct Held {
+    traffic: Arc<Traffic>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    pub(super) fn work(traffic: Arc<Traffic>, place: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        traffic.work_streams.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { traffic, _place: place })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.traffic.work_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) peer: PeerId,
+    pub(super) address: Multiaddr,
+    pub(super) dialled: bool,
+    pub(super) standing: Standing,
+    /// Whether an admission that we began is under way.
+    pub(super) introducing: bool,
+    /// Why their certificate was refused; it is closed when they were told.
+    pub(super) untrusted: Option<CertificateError>,
+    /// When it is cut unless something happens: admission's end, or the certificate's.
+    pub(super) deadline: Option<Instant>,
+    pub(super) software: Option<String>,
+    pub(super) round_trip: Option<Duration>,
+    /// Places for streams that they open.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl Connection {
+    pub(super) fn new(peer: PeerId, endpoint: &ConnectedPoint) -> Self {
+        Self {
+            peer,
+            address: endpoint.get_remote_address().clone(),
+            dialled: endpoint.is_dialer(),
+            standing: Standing::Introducing,
+            introducing: false,
+            untrusted: None,
+            deadline: None,
+            software: None,
+            round_trip: None,
+            places: Arc::new(Semaphore::new(limits::STREAMS_PER_CONNECTION_MAX)),
+            traffic: Arc::default(),
+        }
+    }
+
+    fn info(&self) -> PeerInfo {
+        let quic = self.address.iter().any(|part| matches!(part, multiaddr::Protocol::QuicV1));
+        PeerInfo {
+            peer: self.peer.to_string(),
+            certificate: self.standing.certificate().cloned(),
+            software: self.software.clone(),
+            address: self.address.to_string(),
+            direction: if self.dialled { "outbound" } else { "inbound" }.to_owned(),
+            transport: if quic { "quic" } else { "tcp" }.to_owned(),
+            round_trip_us: self.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            work_open: self.traffic.work_streams.load(Ordering::Relaxed) > 0,
+            blob_bytes_sent: self.traffic.blob_bytes_sent.load(Ordering::Relaxed),
+            blob_bytes_received: self.traffic.blob_bytes_received.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// All connections there are.
+#[derive(Default)]
+pub(super) struct Connections {
+    all: BTreeMap<ConnectionId, Connection>,
+    by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
+    deadlines: BTreeSet<(Instant, ConnectionId)>,
+    /// How many are not admitted.
+    strangers: usize,
+}
+
+impl Connections {
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+        self.by_peer.entry(connection.peer).or_default().push(id);
+        self.strangers += usize::from(!connection.standing.is_admitted());
+        self.all.insert(id, connection);
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.set_deadline(id, None);
+        let connection = self.all.remove(&id)?;
+        self.strangers -= usize::from(!connection.standing.is_admitted());
+        if let Some(ids) = self.by_peer.get_mut(&connection.peer) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_peer.remove(&connection.peer);
+            }
+        }
+        Some(connection)
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.all.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.all.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.all.keys().copied().collect()
+    }
+
+    pub(super) fn ids_of(&self, peer: &PeerId) -> &[ConnectionId] {
+        self.by_peer.get(peer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The admitted connection to a peer, if there is one.
+    pub(super) fn admitted(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
+        self.find(peer, |connection| connection.standing.is_admitted())
+    }
+
+    /// A connection to a peer whose certificate is valid, whether or not it accepts ours.
+    pub(super) fn recognised(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
+        self.admitted(peer).or_else(|| self.find(peer, |connection| connection.standing.certificate().is_some()))
+    }
+
+    fn find(&self, peer: &PeerId, suits: impl Fn(&Connection) -> bool) -> Option<(ConnectionId, &Connection)> {
+        self.ids_of(peer).iter().filter_map(|id| Some((*id, self.all.get(id)?))).find(|(_, connection)| suits(connection))
+    }
+
+    /// Whether some admitted peer is a coordinator.
+    pub(super) fn has_coordinator(&self) -> bool {
+        self.all.values().any(|connection| matches!(&connection.standing, Standing::Admitted(c) if c.role == Role::Coordinator))
+    }
+
+    /// How many connections are not admitted.
+    pub(super) fn strangers(&self) -> usize {
+        self.strangers
+    }
+
+    pub(super) fn set_standing(&mut self, id: ConnectionId, standing: Standing) {
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        let was_admitted = std::mem::replace(&mut connection.standing, standing).is_admitted();
+        match (was_admitted, connection.standing.is_admitted()) {
+            (false, true) => self.strangers -= 1,
+            (true, false) => self.strangers += 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
+        let Some(connection) = self.all.get_mut(&id) else { return };
+        if let Some(old) = std::mem::replace(&mut connection.deadline, deadline) {
+            self.deadlines.remove(&(old, id));
+        }
+        if let Some(new) = deadline {
+            self.deadlines.insert((new, id));
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The connections whose deadline has come; they have none afterwards.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let due: Vec<_> = self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
+        for id in &due {
+            self.set_deadline(*id, None);
+        }
+        due
+    }
+
+    pub(super) fn infos(&self) -> Vec<PeerInfo> {
+        self.all.values().map(Connection::info).collect()
+    }
+}

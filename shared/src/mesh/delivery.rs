@@ -1,0 +1,125 @@
+//! Large outputs on their way from an agent to a coordinator.
+
+use std::{path::Path, sync::atomic::Ordering};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::{PeerId, Stream};
+use tokio::{io::AsyncReadExt as _, sync::Semaphore, time::timeout};
+
+use super::{
+    BlobStore, Receiving,
+    blob::file_error,
+    connection::Traffic,
+    error::MeshError,
+    frames::{FrameError, read_frame, write_frame},
+    handle::{NodeHandle, opened},
+    node::Opening,
+    streams::Protocol,
+};
+use crate::{
+    digest::{BlobRef, PIECE_BYTES},
+    id::AttemptId,
+    limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX, TRANSFER_TIME_MAX},
+    protocol::{DeliveryReply, DeliveryRequest},
+};
+
+/// How much is read from a stream or file at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Takes in one delivery on a stream that an agent opened.
+pub(super) async fn serve(
+    peer: PeerId,
+    mut stream: Stream,
+    blobs: &dyn BlobStore,
+    deliveries: &Semaphore,
+    traffic: &Traffic,
+) -> Result<(), FrameError> {
+    let request: DeliveryRequest = in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await?;
+    let Ok(_delivery) = deliveries.try_acquire() else { return finish(stream, &DeliveryReply::Busy).await };
+    let DeliveryRequest { attempt, blob } = request;
+    if blob.size_bytes > BLOB_BYTES_MAX {
+        let reason = format!("an output of {} bytes; at most {BLOB_BYTES_MAX} are taken", blob.size_bytes);
+        return finish(stream, &DeliveryReply::Refused { reason }).await;
+    }
+    let mut sink = match blobs.receive(peer, attempt, blob).await {
+        Ok(Receiving::Wanted(sink)) => sink,
+        Ok(Receiving::Stored) => return finish(stream, &DeliveryReply::Stored).await,
+        Err(reason) => return finish(stream, &DeliveryReply::Refused { reason }).await,
+    };
+    in_time(write_frame(&mut stream, &DeliveryReply::Send)).await?;
+    let mut left = blob.size_bytes;
+    let mut chunk = vec![0; CHUNK_BYTES.min(PIECE_BYTES)];
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let read = in_time(async { stream.read(&mut chunk[..room]).await.map_err(FrameError::Broken) }).await?;
+        if read == 0 {
+            return Err(FrameError::CutShort);
+        }
+        left -= read as u64;
+        traffic.blob_bytes_received.fetch_add(read as u64, Ordering::Relaxed);
+        if let Err(reason) = sink.write(&chunk[..read]).await {
+            return finish(stream, &DeliveryReply::Refused { reason }).await;
+        }
+    }
+    let reply = match sink.finish().await {
+        Ok(()) => DeliveryReply::Stored,
+        Err(reason) => DeliveryReply::Refused { reason },
+    };
+    finish(stream, &reply).await
+}
+
+async fn finish(mut stream: Stream, reply: &DeliveryReply) -> Result<(), FrameError> {
+    in_time(async {
+        write_frame(&mut stream, reply).await?;
+        stream.close().await.map_err(FrameError::Broken)
+    })
+    .await
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
+    timeout(TRANSFER_TIME_MAX, work).await.unwrap_or(Err(FrameError::Stalled(TRANSFER_TIME_MAX)))
+}
+
+/// Offers a file to a coordinator and sends it if it is wanted.
+pub(super) async fn deliver(
+    handle: &NodeHandle,
+    coordinator: PeerId,
+    attempt: AttemptId,
+    blob: BlobRef,
+    path: &Path,
+) -> Result<DeliveryReply, MeshError> {
+    let lost = |error: FrameError| MeshError::Lost { peer: coordinator, reason: error.to_string() };
+    let Opening { stream, traffic } = handle.opening(coordinator, Protocol::Delivery).await?;
+    let mut stream = opened(coordinator, stream).await?;
+    in_time(write_frame(&mut stream, &DeliveryRequest { attempt, blob })).await.map_err(lost)?;
+    match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await.map_err(lost)? {
+        DeliveryReply::Send => {}
+        DeliveryReply::Busy => return Err(MeshError::Busy { peer: coordinator }),
+        answer @ (DeliveryReply::Stored | DeliveryReply::Refused { .. }) => return Ok(answer),
+    }
+    let mut file = tokio::fs::File::open(path).await.map_err(|error| file_error(path, &error))?;
+    let mut left = blob.size_bytes;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let read = file.read(&mut chunk[..room]).await.map_err(|error| file_error(path, &error))?;
+        if read == 0 {
+            let reason = format!("it is shorter than the {} bytes that were announced", blob.size_bytes);
+            return Err(MeshError::File { path: path.to_owned(), reason });
+        }
+        let sent = in_time(async { stream.write_all(&chunk[..read]).await.map_err(FrameError::Broken) }).await;
+        if sent.is_err() {
+            // It may have said why before it hung up.
+            break;
+        }
+        left -= read as u64;
+        traffic.blob_bytes_sent.fetch_add(read as u64, Ordering::Relaxed);
+    }
+    // What could not be flushed shows in the answer that does not come.
+    let _ = in_time(async { stream.flush().await.map_err(FrameError::Broken) }).await;
+    match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await.map_err(lost)? {
+        answer @ (DeliveryReply::Stored | DeliveryReply::Refused { .. }) => Ok(answer),
+        DeliveryReply::Busy => Err(MeshError::Busy { peer: coordinator }),
+        DeliveryReply::Send => Err(MeshError::Protocol { peer: coordinator, reason: "it asked for the pieces twice".to_owned() }),
+    }
+}

@@ -1,0 +1,240 @@
+//! Frames on a stream: typed, bounded, and safe to cancel in the middle.
+
+use std::{io, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+    future::poll_fn,
+    io::{ReadHalf, WriteHalf},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+use super::{AgentStream, CoordinatorStream, connection::Held};
+use crate::{
+    codec::{self, LENGTH_BYTES},
+    limits::{FRAME_BYTES_MAX, SEND_TIME_MAX},
+};
+
+/// How much is asked of the stream at once. Most frames are smaller.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A stream that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    #[error("the stream broke")]
+    Broken(#[source] io::Error),
+    #[error("the stream ended within a frame")]
+    CutShort,
+    #[error(transparent)]
+    TooLong(#[from] codec::FrameTooLong),
+    #[error("a frame that cannot be read")]
+    Garbage(#[source] codec::DecodeError),
+    #[error("the peer read nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("the stream is closed")]
+    Closed,
+}
+
+/// Anything that carries bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Splits a stream into a reader of one type and a writer of another.
+pub fn frames<R, W>(stream: impl Duplex + 'static) -> (FrameReader<R>, FrameWriter<W>) {
+    held_frames(stream, None)
+}
+
+pub(super) fn held_frames<R, W>(stream: impl Duplex + 'static, held: Option<Arc<Held>>) -> (FrameReader<R>, FrameWriter<W>) {
+    let boxed: Box<dyn Duplex> = Box::new(stream);
+    let (reading, writing) = boxed.split();
+    let reader = FrameReader { stream: Some(reading), buffer: Vec::new(), start: 0, _held: held.clone(), message: PhantomData };
+    let writer = FrameWriter { stream: Some(writing), unsent: Vec::new(), _held: held, message: PhantomData };
+    (reader, writer)
+}
+
+/// Both ends of a work stream in memory, for tests of what speaks over it.
+pub fn work_stream_in_memory() -> (CoordinatorStream, AgentStream) {
+    let (coordinator, agent) = tokio::io::duplex(64 * 1024);
+    let (incoming, outgoing) = frames(coordinator.compat());
+    let coordinator = CoordinatorStream { incoming, outgoing };
+    let (incoming, outgoing) = frames(agent.compat());
+    (coordinator, AgentStream { incoming, outgoing })
+}
+
+/// Reads frames. After an error or the end there is nothing more.
+pub struct FrameReader<T> {
+    /// None once it has ended.
+    stream: Option<ReadHalf<Box<dyn Duplex>>>,
+    /// Bytes that were read; those before `start` were given out.
+    buffer: Vec<u8>,
+    start: usize,
+    _held: Option<Arc<Held>>,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> FrameReader<T> {
+    /// The next frame; `None` when the peer closed the stream between two frames. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T, FrameError>> {
+        let outcome = self.read().await;
+        if !matches!(outcome, Some(Ok(_))) {
+            self.stream = None;
+            self.buffer = Vec::new();
+        }
+        outcome
+    }
+
+    async fn read(&mut self) -> Option<Result<T, FrameError>> {
+        loop {
+            match self.take() {
+                Ok(Some(frame)) => return Some(Ok(frame)),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            match self.fill().await {
+                None => return None,
+                Some(Ok(0)) if self.start == self.buffer.len() => return None,
+                Some(Ok(0)) => return Some(Err(FrameError::CutShort)),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Some(Err(FrameError::Broken(error))),
+            }
+        }
+    }
+
+    /// A frame out of what was read, if a whole one is there.
+    fn take(&mut self) -> Result<Option<T>, FrameError> {
+        let waiting = &self.buffer[self.start..];
+        let Some((prefix, rest)) = waiting.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = codec::frame_length(*prefix)?;
+        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let frame = codec::decode(body).map_err(FrameError::Garbage)?;
+        self.start += LENGTH_BYTES + length;
+        if self.start == self.buffer.len() {
+            self.start = 0;
+            self.buffer.clear();
+        }
+        Ok(Some(frame))
+    }
+
+    /// Reads some more; `None` when the stream has ended before.
+    async fn fill(&mut self) -> Option<io::Result<usize>> {
+        let stream = self.stream.as_mut()?;
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        let buffer = &mut self.buffer;
+        Some(
+            poll_fn(|cx| {
+                let filled = buffer.len();
+                buffer.resize(filled + CHUNK_BYTES, 0);
+                let polled = Pin::new(&mut *stream).poll_read(cx, &mut buffer[filled..]);
+                let read = if let std::task::Poll::Ready(Ok(read)) = &polled { *read } else { 0 };
+                buffer.truncate(filled + read);
+                if buffer.is_empty() {
+                    // A coordinator has thousands of streams that wait: they hold nothing meanwhile.
+                    *buffer = Vec::new();
+                }
+                polled
+            })
+            .await,
+        )
+    }
+}
+
+/// Writes frames. After an error there is nothing more to do but drop it.
+pub struct FrameWriter<T> {
+    /// None once it was closed or broke.
+    stream: Option<WriteHalf<Box<dyn Duplex>>>,
+    /// What a cancelled call left unsent; it goes first.
+    unsent: Vec<u8>,
+    _held: Option<Arc<Held>>,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> FrameWriter<T> {
+    /// Sends one frame. A frame above [`FRAME_BYTES_MAX`] is refused and leaves the stream as it was.
+    pub async fn send(&mut self, frame: &T) -> Result<(), FrameError> {
+        self.send_many(std::slice::from_ref(frame)).await
+    }
+
+    /// Sends frames with one flush. A call that is dropped half-way is completed by the next.
+    pub async fn send_many(&mut self, frames: &[T]) -> Result<(), FrameError> {
+        let mut encoded = Vec::new();
+        for frame in frames {
+            let bytes = codec::encode_frame(frame);
+            if bytes.len() > FRAME_BYTES_MAX + LENGTH_BYTES {
+                return Err(codec::FrameTooLong(bytes.len() - LENGTH_BYTES).into());
+            }
+            encoded.extend_from_slice(&bytes);
+        }
+        self.unsent.extend_from_slice(&encoded);
+        drop(encoded);
+        let Some(stream) = self.stream.as_mut() else { return Err(FrameError::Closed) };
+        let unsent = &mut self.unsent;
+        let outcome = match timeout(SEND_TIME_MAX, drain(stream, unsent)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(FrameError::Broken(error)),
+            Err(_) => Err(FrameError::Stalled(SEND_TIME_MAX)),
+        };
+        if outcome.is_err() {
+            self.stream = None;
+        }
+        outcome
+    }
+
+    /// Says that nothing more comes.
+    pub async fn close(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            // Whoever is gone already needs not be told.
+            let _ = timeout(SEND_TIME_MAX, async {
+                drain(&mut stream, &mut self.unsent).await?;
+                stream.close().await
+            })
+            .await;
+        }
+    }
+}
+
+/// Writes everything, removing what was taken as it goes, so that it can be resumed.
+async fn drain(stream: &mut (impl AsyncWrite + Unpin), unsent: &mut Vec<u8>) -> io::Result<()> {
+    while !unsent.is_empty() {
+        let written = stream.write(unsent).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if written == unsent.len() {
+            *unsent = Vec::new();
+        } else {
+            unsent.drain(..written);
+        }
+    }
+    stream.flush().await
+}
+
+/// Reads one frame of at most `max` bytes where nothing else waits for the stream. Memory grows only with what comes.
+pub(super) async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin), max: usize) -> Result<T, FrameError> {
+    let mut prefix = [0; LENGTH_BYTES];
+    stream.read_exact(&mut prefix).await.map_err(broken)?;
+    let length = codec::frame_length(prefix)?;
+    if length > max {
+        return Err(codec::FrameTooLong(length).into());
+    }
+    let mut body = Vec::new();
+    stream.take(length as u64).read_to_end(&mut body).await.map_err(broken)?;
+    if body.len() < length {
+        return Err(FrameError::CutShort);
+    }
+    codec::decode(&body).map_err(FrameError::Garbage)
+}
+
+/// Writes one frame and flushes it.
+pub(super) async fn write_frame<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), frame: &T) -> Result<(), FrameError> {
+    stream.write_all(&codec::encode_frame(frame)).await.map_err(FrameError::Broken)?;
+    stream.flush().await.map_err(FrameError::Broken)
+}
+
+fn broken(error: io::Error) -> FrameError {
+    if error.kind() == io::ErrorKind::UnexpectedEof { FrameError::CutShort } else { FrameError::Broken(error) }
+}

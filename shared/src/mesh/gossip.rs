@@ -1,0 +1,169 @@
+//! Gossip: what of it a node hears, believes and passes on.
+//!
+//! Agents publish capacity without subscribing to it; coordinators and relays subscribe. Who published a message is
+//! proved by its signature, and that the publisher speaks for the agent it names by its certificate. A reader
+//! therefore reports and forwards capacity only of publishers whose certificate it has seen on a connection of its
+//! own. One that it knows only through a relay is ignored without blame: it will be known as soon as it connects,
+//! and an agent that is not connected can be given no work anyway.
+
+use std::time::Duration;
+
+use libp2p::{
+    PeerId,
+    gossipsub::{
+        self, ConfigBuilder, IdentTopic, MessageAuthenticity, MessageId, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
+    },
+    identity::Keypair,
+};
+use tokio::time::Instant;
+
+use super::NodeError;
+use crate::{
+    codec,
+    id::AgentId,
+    identity::{Certificate, Role},
+    limits,
+    protocol::{self, CAPACITY_TOPICS, REVOCATION_TOPIC},
+    resources::Capacity,
+};
+
+/// Gossipsub that takes part in our topics only.
+pub(super) type Behaviour = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
+
+/// Two changes closer than this are published as one.
+const GAP: Duration = Duration::from_secs(1);
+/// A reader that appears makes every agent publish: they spread over this long.
+const JITTER: Duration = Duration::from_millis(500);
+/// Capacity has some 40 bytes.
+const CAPACITY_BYTES_MAX: usize = 1024;
+
+pub(super) fn revocation_topic() -> IdentTopic {
+    IdentTopic::new(REVOCATION_TOPIC)
+}
+
+fn capacity_topics() -> impl Iterator<Item = IdentTopic> {
+    (0..CAPACITY_TOPICS).map(|shard| IdentTopic::new(protocol::capacity_topic(AgentId(shard))))
+}
+
+pub(super) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
+    let wrong = |reason: &dyn std::fmt::Display| NodeError::Gossip(reason.to_string());
+    let config = ConfigBuilder::default()
+        .validation_mode(ValidationMode::Strict)
+        .validate_messages()
+        .message_id_fn(message_id)
+        .flood_publish(false)
+        // Revocations must reach every member: whoever is not in the mesh is told of them at the next heartbeat.
+        .gossip_factor(1.0)
+        .max_transmit_size(limits::REVOCATIONS_BYTES_MAX)
+        .forward_queue_duration(Duration::from_secs(5))
+        .build()
+        .map_err(|error| wrong(&error))?;
+    let ours = capacity_topics().chain([revocation_topic()]).map(|topic| topic.hash()).collect();
+    let authenticity = MessageAuthenticity::Signed(identity.clone());
+    let mut behaviour = Behaviour::new_with_subscription_filter(authenticity, config, WhitelistSubscriptionFilter(ours))
+        .map_err(|e| wrong(&e))?;
+    let read = reads_capacity.then(capacity_topics).into_iter().flatten();
+    for topic in read.chain([revocation_topic()]) {
+        behaviour.subscribe(&topic).map_err(|error| wrong(&error))?;
+    }
+    Ok(behaviour)
+}
+
+/// Equal payloads of one publisher are different messages.
+fn message_id(message: &gossipsub::Message) -> MessageId {
+    let publisher = message.source.map(|peer| peer.to_bytes()).unwrap_or_default();
+    let sequence = message.sequence_number.unwrap_or_default().to_be_bytes();
+    MessageId::from([publisher.as_slice(), &sequence].concat())
+}
+
+/// What is to be done with a message of capacity.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Believe(Capacity),
+    Ignore,
+    Reject,
+}
+
+/// Judges a message of capacity by its publisher's certificate.
+pub(super) fn judge_capacity(topic: &TopicHash, data: &[u8], publisher: Option<&Certificate>) -> Judgement {
+    let Some(certificate) = publisher else { return Judgement::Ignore };
+    if data.len() > CAPACITY_BYTES_MAX {
+        return Judgement::Reject;
+    }
+    let Ok(capacity) = codec::decode::<Capacity>(data) else { return Judgement::Reject };
+    let own = certificate.role == Role::Agent && certificate.agent == Some(capacity.agent);
+    let placed = topic.as_str() == protocol::capacity_topic(capacity.agent);
+    if own && placed { Judgement::Believe(capacity) } else { Judgement::Reject }
+}
+
+/// This node's own capacity: the latest, and when it is published next.
+#[derive(Default)]
+pub(super) struct Announcer {
+    latest: Option<Capacity>,
+    due: Option<Instant>,
+    published: Option<Instant>,
+}
+
+impl Announcer {
+    /// The capacity has changed.
+    pub(super) fn change(&mut self, capacity: Capacity, now: Instant) {
+        self.latest = Some(capacity);
+        let earliest = self.published.map_or(now, |at| at + GAP).max(now);
+        self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
+    }
+
+    /// Somebody subscribed to this topic.
+    pub(super) fn reader_appeared(&mut self, topic: &TopicHash, now: Instant) {
+        let Some(latest) = &self.latest else { return };
+        if self.due.is_none() && topic.as_str() == protocol::capacity_topic(latest.agent) {
+            self.due = Some(now + JITTER.mul_f64(rand::random::<f64>()));
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Publishes if it is time to. Nobody listening is no error: a reader that appears makes it due again.
+    pub(super) fn publish(&mut self, gossip: &mut Behaviour, now: Instant) {
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.due = None;
+        let Some(latest) = &self.latest else { return };
+        let topic = IdentTopic::new(protocol::capacity_topic(latest.agent));
+        match gossip.publish(topic, codec::encode(latest)) {
+            Ok(_) => self.published = Some(now),
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
+            Err(error) => tracing::debug!(%error, "capacity was not published"),
+        }
+    }
+}
+
+/// Certificates of members that were admitted here, for judging what comes through others. The one that was used
+/// longest ago goes first.
+pub(super) struct KnownMembers(lru::LruCache<PeerId, Certificate>);
+
+impl Default for KnownMembers {
+    fn default() -> Self {
+        // Not bounded by the cache itself, which would reserve its whole size at once.
+        Self(lru::LruCache::unbounded())
+    }
+}
+
+impl KnownMembers {
+    pub(super) fn saw(&mut self, peer: PeerId, certificate: Certificate) {
+        self.0.put(peer, certificate);
+        if self.0.len() > limits::CONNECTIONS_INCOMING_MAX as usize {
+            self.0.pop_lru();
+        }
+    }
+
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.0.pop(peer);
+    }
+
+    pub(super) fn get(&mut self, peer: &PeerId) -> Option<&Certificate> {
+        self.0.get(peer)
+    }
+}

@@ -1,0 +1,222 @@
+//! What a process asks of its node.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::AsyncWriteExt as _;
+use libp2p::{Multiaddr, PeerId, Stream, multiaddr::Protocol as Part};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    AgentStream, PeerInfo, blob,
+    connection::Held,
+    delivery,
+    error::MeshError,
+    frames::{FrameError, held_frames, read_frame, write_frame},
+    node::{Command, Opening, Purpose},
+    streams::Protocol,
+};
+use crate::{
+    digest::BlobRef,
+    id::AttemptId,
+    identity::Signed,
+    limits::{ENROLMENT_TIME_MAX, HANDSHAKE_TIME_MAX, INTRODUCTION_BYTES_MAX},
+    protocol::{DeliveryReply, EnrolmentReply, EnrolmentRequest},
+    resources::Capacity,
+};
+
+/// Addresses that one name is tried at.
+const RESOLVED_MAX: usize = 8;
+
+/// A node's handle; cheap to clone. After the node has stopped every call fails or does nothing.
+#[derive(Clone)]
+pub struct NodeHandle {
+    peer: PeerId,
+    commands: mpsc::Sender<Command>,
+}
+
+/// How a blob was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FetchReport {
+    /// Who sent how many bytes of it.
+    pub received: Vec<(PeerId, u64)>,
+    /// Who did not give all that was asked for, and why.
+    pub tried: Vec<(PeerId, String)>,
+}
+
+impl FetchReport {
+    /// Counts bytes that a source sent.
+    pub(super) fn received(&mut self, source: PeerId, bytes: u64) {
+        match self.received.last_mut() {
+            Some((last, sum)) if *last == source => *sum += bytes,
+            _ => self.received.push((source, bytes)),
+        }
+    }
+}
+
+impl NodeHandle {
+    pub(super) fn new(peer: PeerId, commands: mpsc::Sender<Command>) -> Self {
+        Self { peer, commands }
+    }
+
+    /// This node's own peer id.
+    pub fn local_peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Where the node listens, with its peer id: what others can dial.
+    pub async fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.ask(Command::ListenAddresses).await.unwrap_or_default()
+    }
+
+    /// Dials an address that ends in `/p2p/PEER`; both sides have admitted each other when it returns. An admitted
+    /// connection that exists is used.
+    pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, MeshError> {
+        self.reach(address, Purpose::Membership).await
+    }
+
+    /// Asks the coordinator at an address for a certificate. The request is only sent to a coordinator whose own
+    /// certificate is valid.
+    pub async fn enrol(&self, address: Multiaddr, request: EnrolmentRequest) -> Result<EnrolmentReply, MeshError> {
+        let peer = self.reach(address, Purpose::Enrolment).await?;
+        let Opening { stream, .. } = self.opening(peer, Protocol::Enrolment).await?;
+        let mut stream = opened(peer, stream).await?;
+        let lost = |error: FrameError| MeshError::Lost { peer, reason: error.to_string() };
+        let asked = async {
+            // A coordinator that takes no more says so without reading.
+            let sent = write_frame(&mut stream, &request).await;
+            let reply = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await;
+            // What was said is said: how the stream ends changes nothing.
+            let _ = stream.close().await;
+            sent.and(reply).map_err(lost)
+        };
+        timeout(ENROLMENT_TIME_MAX, asked).await.unwrap_or(Err(MeshError::Silent { peer }))
+    }
+
+    /// Shows this certificate from now on, on connections that exist too.
+    pub async fn set_certificate(&self, certificate: Signed) {
+        self.tell(Command::SetCertificate(certificate)).await;
+    }
+
+    /// Opens a work stream to a coordinator that is connected.
+    pub async fn open_work(&self, coordinator: PeerId) -> Result<AgentStream, MeshError> {
+        let Opening { stream, traffic } = self.opening(coordinator, Protocol::Work).await?;
+        let stream = opened(coordinator, stream).await?;
+        let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, None)));
+        Ok(AgentStream { incoming, outgoing })
+    }
+
+    /// Fetches a blob into a file, from these connected peers in turn. Every piece is checked when it arrives, and
+    /// what one source has sent is not asked of the next. The file appears under its name when it is whole.
+    pub async fn fetch(&self, blob: BlobRef, sources: Vec<PeerId>, into: PathBuf) -> Result<FetchReport, MeshError> {
+        let file = blob::PartialFile::create(into).await?;
+        match blob::Fetch::new(blob, blob::Target::File(file))?.run(self, &sources).await? {
+            (blob::Target::File(file), report) => file.finish().await.map(|()| report),
+            (blob::Target::Memory(_), _) => unreachable!("the target was a file"),
+        }
+    }
+
+    /// Fetches a blob of at most `max` bytes into memory.
+    pub async fn fetch_bytes(&self, blob: BlobRef, sources: Vec<PeerId>, max: u64) -> Result<Bytes, MeshError> {
+        blob::fetch_bytes(self, blob, &sources, max).await
+    }
+
+    /// Brings an attempt's large output to a coordinator; the answer is `Stored` or `Refused`.
+    pub async fn deliver(
+        &self,
+        coordinator: PeerId,
+        attempt: AttemptId,
+        blob: BlobRef,
+        file: PathBuf,
+    ) -> Result<DeliveryReply, MeshError> {
+        delivery::deliver(self, coordinator, attempt, blob, &file).await
+    }
+
+    /// Publishes this agent's capacity: at most once a second, the latest; again when a reader appears.
+    pub async fn publish_capacity(&self, capacity: Capacity) {
+        self.tell(Command::PublishCapacity(capacity)).await;
+    }
+
+    /// Puts revocations into force here and tells everybody, if they are newer than those known.
+    pub async fn publish_revocations(&self, signed: Signed) {
+        self.tell(Command::PublishRevocations(signed)).await;
+    }
+
+    /// Closes all connections with a peer.
+    pub async fn disconnect(&self, peer: PeerId) {
+        self.tell(Command::Disconnect(peer)).await;
+    }
+
+    /// Every connection there is.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    async fn reach(&self, address: Multiaddr, purpose: Purpose) -> Result<PeerId, MeshError> {
+        let wrong = |reason: &str| MeshError::Address { address: address.clone(), reason: reason.to_owned() };
+        let mut transport = address.clone();
+        let Some(Part::P2p(peer)) = transport.pop() else { return Err(wrong("it does not end in /p2p/PEER")) };
+        if peer == self.peer {
+            return Err(wrong("it is this machine itself"));
+        }
+        let addresses = resolve(transport).await.map_err(|error| wrong(&error.to_string()))?;
+        self.ask(|reply| Command::Connect { peer, addresses, purpose, reply }).await??;
+        Ok(peer)
+    }
+
+    pub(super) async fn opening(&self, peer: PeerId, protocol: Protocol) -> Result<Opening, MeshError> {
+        self.ask(|reply| Command::Open { peer, protocol, reply }).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, MeshError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| MeshError::Stopped)?;
+        answer.await.map_err(|_| MeshError::Stopped)
+    }
+
+    async fn tell(&self, command: Command) {
+        // A node that has stopped has nothing left to do it with.
+        let _ = self.commands.send(command).await;
+    }
+}
+
+/// The stream that is being opened, once it is.
+pub(super) async fn opened(peer: PeerId, stream: oneshot::Receiver<Result<Stream, String>>) -> Result<Stream, MeshError> {
+    match timeout(HANDSHAKE_TIME_MAX, stream).await {
+        Ok(Ok(Ok(stream))) => Ok(stream),
+        Ok(Ok(Err(reason))) => Err(MeshError::Protocol { peer, reason }),
+        Ok(Err(_)) => Err(MeshError::NotConnected { peer }),
+        Err(_) => Err(MeshError::Silent { peer }),
+    }
+}
+
+/// Names are looked up as every other program of the machine does it: an office has its own ways of naming machines.
+async fn resolve(address: Multiaddr) -> std::io::Result<Vec<Multiaddr>> {
+    let Some(Part::Dns(name) | Part::Dns4(name) | Part::Dns6(name)) = address.iter().next() else {
+        return Ok(vec![address]);
+    };
+    let fits = |ip: &std::net::SocketAddr| match address.iter().next() {
+        Some(Part::Dns4(_)) => ip.is_ipv4(),
+        Some(Part::Dns6(_)) => ip.is_ipv6(),
+        _ => true,
+    };
+    let found = tokio::net::lookup_host((name.as_ref(), 0)).await?;
+    let addresses: Vec<Multiaddr> = found
+        .filter(fits)
+        .take(RESOLVED_MAX)
+        .map(|socket| {
+            Multiaddr::from(socket.ip())
+                .into_iter()
+                .map(|part| part.acquire())
+                .chain(address.iter().skip(1).map(|part| part.acquire()))
+                .collect()
+        })
+        .collect();
+    if addresses.is_empty() {
+        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,375 @@
+//! Who is admitted: certificates, verdicts, revocations, and what follows from them.
+
+use std::collections::BTreeSet;
+
+use libp2p::{PeerId, gossipsub, swarm::ConnectionId};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    NodeConfig, NodeEvent,
+    admission::{Conversation, NotRecognised, Shown, now, printable},
+    connection::{Connection, Standing},
+    error::MeshError,
+    gossip::{self, Judgement},
+    node::{Note, Purpose, Running},
+    streams::Protocol,
+};
+use crate::{
+    codec,
+    identity::{Authority, Certificate, NetworkId, Revocations, Role, Signed, verify},
+    limits::{ADMISSION_TIME_MAX, REVOCATIONS_BYTES_MAX, STRANGERS_MAX},
+    protocol::{Admission, Introduction},
+};
+
+/// What this node is and whom it does not admit.
+pub(super) struct Membership {
+    network: NetworkId,
+    authority: Authority,
+    peer: PeerId,
+    certificate: Option<Signed>,
+    role: Option<Role>,
+    software: String,
+    revoked: BTreeSet<PeerId>,
+    /// The newest revocations and their sequence.
+    revocations: Option<(u64, Signed)>,
+}
+
+impl Membership {
+    pub(super) fn new(config: NodeConfig) -> Self {
+        let mut membership = Self {
+            network: config.network,
+            authority: config.authority,
+            peer: config.identity.public().to_peer_id(),
+            certificate: None,
+            role: None,
+            software: config.software,
+            revoked: config.revoked,
+            revocations: None,
+        };
+        if let Some(certificate) = config.certificate {
+            membership.set_certificate(certificate);
+        }
+        membership
+    }
+
+    /// An expired certificate is kept: showing it is harmless, and the role stays.
+    fn set_certificate(&mut self, certificate: Signed) {
+        match Certificate::verify_expired(&certificate, &self.authority, self.network, &self.peer) {
+            Ok(own) => {
+                self.role = Some(own.role);
+                self.certificate = Some(certificate);
+            }
+            Err(error) => tracing::warn!(%error, "this node's own certificate is not used"),
+        }
+    }
+
+    pub(super) fn is_coordinator(&self) -> bool {
+        self.role == Some(Role::Coordinator)
+    }
+
+    pub(super) fn is_revoked(&self, peer: &PeerId) -> bool {
+        self.revoked.contains(peer)
+    }
+
+    fn sequence(&self) -> u64 {
+        self.revocations.as_ref().map_or(0, |(sequence, _)| *sequence)
+    }
+
+    fn introduction(&self) -> Introduction {
+        Introduction { certificate: self.certificate.clone(), software: self.software.clone(), revocations: self.sequence() }
+    }
+}
+
+/// What somebody is told when revocations are not taken over.
+#[derive(Debug, PartialEq, Eq)]
+enum NotNewer {
+    Known,
+    Wrong,
+}
+
+impl Running {
+    pub(super) fn connected(&mut self, id: ConnectionId, connection: Connection) {
+        let dialled = connection.dialled;
+        self.connections.insert(id, connection);
+        if !dialled && self.connections.strangers() > STRANGERS_MAX {
+            tracing::warn!("a connection was closed at once: too many were not admitted yet");
+            self.swarm.close_connection(id);
+            return;
+        }
+        self.connections.set_deadline(id, Some(Instant::now() + ADMISSION_TIME_MAX));
+        if dialled {
+            self.introduce(id);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId, id: ConnectionId, reason: String) {
+        let was_admitted = self.connections.remove(id).is_some_and(|connection| connection.standing.is_admitted());
+        self.fail_waiters(id, |peer| MeshError::Lost { peer, reason: reason.clone() });
+        if was_admitted && self.connections.admitted(&peer).is_none() {
+            self.tell(NodeEvent::Disconnected { peer });
+        }
+    }
+
+    /// Begins admission on a connection, unless it is under way.
+    pub(super) fn introduce(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if std::mem::replace(&mut connection.introducing, true) {
+            return;
+        }
+        let peer = connection.peer;
+        let conversation = self.conversation(id, peer);
+        let (opened, stream) = oneshot::channel();
+        self.swarm.behaviour_mut().streams.open(peer, id, Protocol::Admission, opened);
+        self.tasks.spawn(async move {
+            let error = match timeout(ADMISSION_TIME_MAX, stream).await {
+                Ok(Ok(Ok(stream))) => return conversation.run(stream, true).await,
+                Ok(Ok(Err(reason))) => MeshError::Protocol { peer, reason },
+                Ok(Err(_)) => MeshError::Lost { peer, reason: "it was closed before admission".to_owned() },
+                Err(_) => MeshError::Silent { peer },
+            };
+            report(&conversation.notes, Note::NotAdmitted { connection: id, error }).await;
+        });
+    }
+
+    pub(super) fn conversation(&self, connection: ConnectionId, peer: PeerId) -> Conversation {
+        Conversation {
+            connection,
+            peer,
+            network: self.membership.network,
+            authority: self.membership.authority.clone(),
+            ours: self.membership.introduction(),
+            notes: self.notes.clone(),
+        }
+    }
+
+    /// They introduced themselves: decides whether they are served, and what they are told.
+    pub(super) fn shown(&mut self, id: ConnectionId, shown: Shown, reply: oneshot::Sender<Admission>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let peer = connection.peer;
+        connection.software = Some(shown.software);
+        let was_admitted = connection.standing.is_admitted();
+        let revoked = self.membership.is_revoked(&peer);
+        let verdict = match shown.certificate {
+            Ok(_) if revoked => Admission::Refused { reason: "it was revoked".to_owned() },
+            Ok(certificate) => {
+                if certificate.role == Role::Coordinator
+                    && let Some(addresses) = self.discovery.addresses_of(&peer)
+                {
+                    self.tell(NodeEvent::Discovered { peer, addresses });
+                }
+                if was_admitted {
+                    self.admit(id, certificate);
+                } else {
+                    self.connections.set_standing(id, Standing::Recognised(certificate));
+                }
+                let newer = self.membership.revocations.as_ref().filter(|(sequence, _)| *sequence > shown.revocations);
+                Admission::Admitted { revocations: newer.map(|(_, signed)| signed.clone()) }
+            }
+            // A member that shows nothing keeps what it showed before.
+            Err(NotRecognised::Stranger) if was_admitted => Admission::Stranger,
+            Err(NotRecognised::Stranger) => {
+                self.connections.set_standing(id, Standing::Stranger);
+                Admission::Stranger
+            }
+            Err(NotRecognised::Refused(error)) => {
+                tracing::debug!(%peer, %error, "a peer was refused");
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.untrusted = Some(error.clone());
+                }
+                self.connections.set_standing(id, Standing::Introducing);
+                Admission::Refused { reason: error.to_string() }
+            }
+        };
+        // A conversation that broke off is reported by itself.
+        let _ = reply.send(verdict);
+    }
+
+    /// They decided about us.
+    pub(super) fn answered(&mut self, id: ConnectionId, verdict: Admission) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.introducing = false;
+        let peer = connection.peer;
+        let untrusted = connection.untrusted.take();
+        let standing = connection.standing.clone();
+        if let Some(source) = untrusted {
+            self.fail_waiters(id, |peer| MeshError::Untrusted { peer, source: source.clone() });
+            self.swarm.close_connection(id);
+            return;
+        }
+        match (standing, verdict) {
+            (_, Admission::Refused { reason }) => {
+                let reason = printable(&reason);
+                tracing::debug!(%peer, %reason, "a peer refused this machine");
+                self.fail_waiters(id, |peer| MeshError::Refused { peer, reason: reason.clone() });
+                self.swarm.close_connection(id);
+            }
+            (Standing::Introducing | Standing::Stranger, _) => {
+                self.fail_waiters(id, |peer| MeshError::NoCertificate { peer });
+            }
+            (Standing::Recognised(certificate) | Standing::Admitted(certificate), Admission::Stranger) => {
+                let coordinator = certificate.role == Role::Coordinator;
+                self.resolve_waiters(&peer, |waiter| match waiter.purpose {
+                    Purpose::Enrolment if coordinator => Some(Ok(())),
+                    Purpose::Enrolment => Some(Err(MeshError::NoCoordinator { peer })),
+                    Purpose::Membership => (waiter.connection == id).then_some(Err(MeshError::Stranger { peer })),
+                });
+            }
+            (Standing::Recognised(certificate) | Standing::Admitted(certificate), Admission::Admitted { revocations }) => {
+                self.admit(id, certificate);
+                self.resolve_waiters(&peer, |_| Some(Ok(())));
+                if let Some(signed) = revocations
+                    && self.take_over(&signed) == Ok(())
+                {
+                    self.tell(NodeEvent::Revoked { signed });
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, id: ConnectionId, certificate: Certificate) {
+        let Some(peer) = self.connections.get(id).map(|connection| connection.peer) else { return };
+        let first = self.connections.admitted(&peer).is_none();
+        let expires_in = certificate.expires.since(now());
+        self.connections.set_standing(id, Standing::Admitted(certificate.clone()));
+        self.connections.set_deadline(id, Some(Instant::now() + expires_in));
+        if let Some(known) = &mut self.known {
+            known.saw(peer, certificate.clone());
+        }
+        if first {
+            self.tell(NodeEvent::Admitted { peer, certificate });
+        }
+    }
+
+    /// An admission came to nothing.
+    pub(super) fn not_admitted(&mut self, id: ConnectionId, error: MeshError) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.introducing = false;
+        tracing::debug!(peer = %connection.peer, %error, "an admission came to nothing");
+        // What we dialled is of no use now. What they dialled they may still use until its time is over.
+        let useless = connection.dialled && !connection.standing.is_admitted();
+        self.fail_waiters(id, |_| error.clone());
+        if useless {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    /// A connection's time for admission is over, or its certificate's life.
+    pub(super) fn admission_overdue(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        tracing::debug!(peer = %connection.peer, standing = ?connection.standing, "a connection is closed: no valid certificate");
+        self.swarm.close_connection(id);
+    }
+
+    pub(super) fn fail_waiters(&mut self, id: ConnectionId, error: impl Fn(PeerId) -> MeshError) {
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.connection == id) {
+            // Whoever asked may have gone away.
+            let _ = waiter.reply.send(Err(error(waiter.peer)));
+        }
+    }
+
+    fn resolve_waiters(&mut self, peer: &PeerId, outcome: impl Fn(&super::node::Waiter) -> Option<Result<(), MeshError>>) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            match (waiter.peer == *peer).then(|| outcome(&waiter)).flatten() {
+                // Whoever asked may have gone away.
+                Some(outcome) => drop(waiter.reply.send(outcome)),
+                None => self.waiters.push(waiter),
+            }
+        }
+    }
+
+    /// Shows a new certificate on every connection there is.
+    pub(super) fn set_certificate(&mut self, certificate: Signed) {
+        self.membership.set_certificate(certificate);
+        for id in self.connections.ids() {
+            self.introduce(id);
+        }
+    }
+
+    pub(super) fn publish_revocations(&mut self, signed: Signed) {
+        match self.take_over(&signed) {
+            Ok(()) => {
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                if let Err(error) = gossip.publish(gossip::revocation_topic(), codec::encode(&signed)) {
+                    // Whoever is admitted later hears of them then.
+                    tracing::debug!(%error, "nobody was told of the revocations now");
+                }
+            }
+            Err(NotNewer::Known) => tracing::debug!("these revocations are known"),
+            Err(NotNewer::Wrong) => tracing::warn!("these revocations are not signed by the network's authority"),
+        }
+    }
+
+    /// Puts revocations into force if the authority signed them and they are newer than what is known.
+    fn take_over(&mut self, signed: &Signed) -> Result<(), NotNewer> {
+        if signed.body.len() > REVOCATIONS_BYTES_MAX {
+            return Err(NotNewer::Wrong);
+        }
+        let revocations: Revocations = verify(&self.membership.authority, signed).map_err(|_| NotNewer::Wrong)?;
+        if revocations.sequence <= self.membership.sequence() {
+            return Err(NotNewer::Known);
+        }
+        let revoked: BTreeSet<_> = revocations.peers.iter().filter_map(|peer| PeerId::from_bytes(peer).ok()).collect();
+        let blocked = &mut self.swarm.behaviour_mut().blocked;
+        for peer in self.membership.revoked.difference(&revoked) {
+            blocked.unblock_peer(*peer);
+        }
+        for peer in &revoked {
+            // Their connections are closed by this.
+            blocked.block_peer(*peer);
+            if let Some(known) = &mut self.known {
+                known.forget(peer);
+            }
+        }
+        self.membership.revoked = revoked;
+        self.membership.revocations = Some((revocations.sequence, signed.clone()));
+        Ok(())
+    }
+
+    pub(super) fn gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let acceptance = self.heard(&propagation_source, &message);
+                self.swarm.behaviour_mut().gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+            }
+            gossipsub::Event::Subscribed { topic, .. } => self.announcer.reader_appeared(&topic, Instant::now()),
+            gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(peer = %peer_id, "a peer is slow to take gossip"),
+            _ => {}
+        }
+    }
+
+    fn heard(&mut self, from: &PeerId, message: &gossipsub::Message) -> gossipsub::MessageAcceptance {
+        use gossipsub::MessageAcceptance::{Accept, Ignore, Reject};
+        if self.connections.recognised(from).is_none() {
+            return Ignore;
+        }
+        if message.topic == gossip::revocation_topic().hash() {
+            let Ok(signed) = codec::decode::<Signed>(&message.data) else { return Reject };
+            return match self.take_over(&signed) {
+                Ok(()) => {
+                    self.tell(NodeEvent::Revoked { signed });
+                    Accept
+                }
+                Err(NotNewer::Known) => Ignore,
+                Err(NotNewer::Wrong) => Reject,
+            };
+        }
+        let Some(publisher) = message.source else { return Reject };
+        let certificate = self.known.as_mut().and_then(|known| known.get(&publisher));
+        match gossip::judge_capacity(&message.topic, &message.data, certificate) {
+            Judgement::Believe(capacity) => {
+                self.tell(NodeEvent::Capacity { peer: publisher, capacity });
+                Accept
+            }
+            Judgement::Ignore => Ignore,
+            Judgement::Reject => Reject,
+        }
+    }
+}
+
+/// Tells the node something; one that has stopped needs to know nothing.
+pub(super) async fn report(notes: &mpsc::Sender<Note>, note: Note) {
+    let _ = notes.send(note).await;
+}

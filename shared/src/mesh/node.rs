@@ -1,0 +1,436 @@
+//! The task that owns the swarm: takes commands, what its helpers found out and what the swarm reports, one at a time.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, Stream, Swarm, identify,
+    multiaddr::Protocol as Part,
+    swarm::{
+        ConnectionId, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::{Duration, Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BlobStore, NodeConfig, NodeError, NodeEvent, PeerInfo,
+    admission::Shown,
+    connection::{Connection, Connections, Traffic},
+    discovery::Discovery,
+    error::{MeshError, in_words},
+    gossip::{Announcer, KnownMembers},
+    members::Membership,
+    serve::Services,
+    streams::Protocol,
+    swarm::{self, Behaviour, BehaviourEvent},
+};
+use crate::{
+    identity::Signed,
+    limits,
+    protocol::{Admission, EnrolmentReply, EnrolmentRequest},
+    resources::Capacity,
+};
+
+/// How long a node that stops waits for its connections to say goodbye.
+const GOODBYE_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long a listener may take to begin.
+const LISTEN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What handles ask of the node.
+pub(super) enum Command {
+    Connect { peer: PeerId, addresses: Vec<Multiaddr>, purpose: Purpose, reply: oneshot::Sender<Result<(), MeshError>> },
+    Open { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Opening, MeshError>> },
+    ListenAddresses(oneshot::Sender<Vec<Multiaddr>>),
+    SetCertificate(Signed),
+    PublishCapacity(Capacity),
+    PublishRevocations(Signed),
+    Disconnect(PeerId),
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+}
+
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Membership,
+    Enrolment,
+}
+
+/// A stream that is being opened.
+pub(super) struct Opening {
+    pub(super) stream: oneshot::Receiver<Result<Stream, String>>,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+/// What the node's helper tasks tell it.
+pub(super) enum Note {
+    /// A peer introduced itself; the reply is what it is told.
+    Shown {
+        connection: ConnectionId,
+        shown: Shown,
+        reply: oneshot::Sender<Admission>,
+    },
+    /// What a peer decided about us.
+    Answered {
+        connection: ConnectionId,
+        verdict: Admission,
+    },
+    NotAdmitted {
+        connection: ConnectionId,
+        error: MeshError,
+    },
+    EnrolmentAsked {
+        connection: ConnectionId,
+        request: EnrolmentRequest,
+        reply: oneshot::Sender<EnrolmentReply>,
+    },
+    EnrolmentEnded {
+        connection: ConnectionId,
+    },
+}
+
+/// Somebody who waits for a connection.
+pub(super) struct Waiter {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: PeerId,
+    pub(super) purpose: Purpose,
+    pub(super) reply: oneshot::Sender<Result<(), MeshError>>,
+}
+
+/// What the node does next.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and most are the large one")]
+enum Turn {
+    Stop,
+    Command(Command),
+    Note(Note),
+    Swarm(SwarmEvent<BehaviourEvent>),
+    RoomForEvent,
+    TaskEnded,
+    Timer,
+}
+
+/// The node's whole state.
+pub(super) struct Running {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) connections: Connections,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) membership: Membership,
+    pub(super) announcer: Announcer,
+    /// None where capacity is not read.
+    pub(super) known: Option<KnownMembers>,
+    pub(super) discovery: Discovery,
+    pub(super) services: Services,
+    pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) notes: mpsc::Sender<Note>,
+    notes_in: mpsc::Receiver<Note>,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<NodeEvent>,
+    /// Events that the process has not taken yet: the node must never wait for it, since it may wait for the node.
+    outbox: VecDeque<NodeEvent>,
+}
+
+impl Running {
+    /// Builds the swarm and begins to listen.
+    pub(super) async fn start(
+        config: NodeConfig,
+        blobs: Arc<dyn BlobStore>,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> Result<Self, NodeError> {
+        let mut swarm = swarm::build(&config)?;
+        listen(&mut swarm, &config.listen).await?;
+        let (notes, notes_in) = mpsc::channel(64);
+        Ok(Self {
+            swarm,
+            connections: Connections::default(),
+            waiters: Vec::new(),
+            announcer: Announcer::default(),
+            known: config.reads_capacity.then(KnownMembers::default),
+            discovery: Discovery::default(),
+            services: Services::default(),
+            membership: Membership::new(config),
+            blobs,
+            tasks: JoinSet::new(),
+            notes,
+            notes_in,
+            commands,
+            events,
+            outbox: VecDeque::new(),
+        })
+    }
+
+    /// Runs until told to stop.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            match self.next(&shutdown).await {
+                Turn::Stop => break,
+                Turn::Command(command) => self.command(command),
+                Turn::Note(note) => self.note(note),
+                Turn::Swarm(event) => self.swarm_event(event),
+                Turn::RoomForEvent => self.hand_over(),
+                Turn::TaskEnded => {}
+                Turn::Timer => self.timer(Instant::now()),
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn next(&mut self, shutdown: &CancellationToken) -> Turn {
+        let deadline = self.connections.next_deadline().into_iter().chain(self.announcer.next_due()).min();
+        tokio::select! {
+            () = shutdown.cancelled() => Turn::Stop,
+            Some(command) = self.commands.recv() => Turn::Command(command),
+            Some(note) = self.notes_in.recv() => Turn::Note(note),
+            event = self.swarm.select_next_some() => Turn::Swarm(event),
+            Ok(_) = self.events.reserve(), if !self.outbox.is_empty() => Turn::RoomForEvent,
+            Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => Turn::TaskEnded,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Turn::Timer,
+        }
+    }
+
+    /// There is nobody else who sends events, so the room that was found is still there.
+    fn hand_over(&mut self) {
+        if let Some(event) = self.outbox.pop_front()
+            && let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event)
+        {
+            self.outbox.push_front(event);
+        }
+    }
+
+    async fn stop(mut self) {
+        self.tasks.abort_all();
+        for connection in self.connections.ids() {
+            self.swarm.close_connection(connection);
+        }
+        let goodbye = async {
+            while self.swarm.network_info().connection_counters().num_established() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        // Whoever does not close in time notices by itself.
+        let _ = timeout(GOODBYE_TIME_MAX, goodbye).await;
+    }
+
+    fn timer(&mut self, now: Instant) {
+        self.announcer.publish(&mut self.swarm.behaviour_mut().gossip, now);
+        for id in self.connections.take_due(now) {
+            self.admission_overdue(id);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connect { peer, addresses, purpose, reply } => self.connect(peer, addresses, purpose, reply),
+            // Whoever asked and went away needs no answer, here and below.
+            Command::Open { peer, protocol, reply } => drop(reply.send(self.open(peer, protocol))),
+            Command::ListenAddresses(reply) => drop(reply.send(self.listen_addresses())),
+            Command::SetCertificate(certificate) => self.set_certificate(certificate),
+            Command::PublishCapacity(capacity) => {
+                let now = Instant::now();
+                self.announcer.change(capacity, now);
+                self.announcer.publish(&mut self.swarm.behaviour_mut().gossip, now);
+            }
+            Command::PublishRevocations(signed) => self.publish_revocations(signed),
+            // Whoever is not connected is disconnected already.
+            Command::Disconnect(peer) => drop(self.swarm.disconnect_peer_id(peer)),
+            Command::Peers(reply) => drop(reply.send(self.connections.infos())),
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Shown { connection, shown, reply } => self.shown(connection, shown, reply),
+            Note::Answered { connection, verdict } => self.answered(connection, verdict),
+            Note::NotAdmitted { connection, error } => self.not_admitted(connection, error),
+            Note::EnrolmentAsked { connection, request, reply } => {
+                if let Some(peer) = self.connections.get(connection).map(|connection| connection.peer) {
+                    self.tell(NodeEvent::Enrolment { peer, request, reply });
+                }
+            }
+            Note::EnrolmentEnded { connection } => self.enrolment_ended(connection),
+        }
+    }
+
+    fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.serve(incoming),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => match ping.result {
+                Ok(time) => {
+                    if let Some(connection) = self.connections.get_mut(ping.connection) {
+                        connection.round_trip = Some(time);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %ping.peer, %error, "a connection is closed: its peer does not answer");
+                    self.swarm.close_connection(ping.connection);
+                }
+            },
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })) => {
+                tracing::trace!(connection = ?connection_id, protocols = info.protocols.len(), "identified");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
+                self.discovery.heard(event);
+                self.look_around();
+            }
+            SwarmEvent::Behaviour(_) => {}
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connected(connection_id, Connection::new(peer_id, &endpoint));
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                let reason = cause.map_or_else(|| "it was closed".to_owned(), |cause| in_words(&cause));
+                self.disconnected(peer_id, connection_id, reason);
+                self.look_around();
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                let reason = dial_error_in_words(&error);
+                tracing::debug!(peer = ?peer_id, %reason, "a dial failed");
+                self.fail_waiters(connection_id, |peer| MeshError::Unreachable { peer, reason: reason.clone() });
+                self.look_around();
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "a connection was not completed");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "a listener closed: nobody can connect there any more");
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        purpose: Purpose,
+        reply: oneshot::Sender<Result<(), MeshError>>,
+    ) {
+        let suits = match purpose {
+            Purpose::Membership => self.connections.admitted(&peer).is_some(),
+            Purpose::Enrolment => self.connections.recognised(&peer).is_some(),
+        };
+        if suits {
+            // Whoever asked may have gone away, here and below.
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        if self.membership.is_revoked(&peer) {
+            let _ = reply.send(Err(MeshError::Revoked { peer }));
+            return;
+        }
+        if let Some(connection) = self.connections.ids_of(&peer).first().copied() {
+            self.waiters.push(Waiter { connection, peer, purpose, reply });
+            self.introduce(connection);
+            return;
+        }
+        match self.dial(peer, addresses) {
+            Ok(connection) => self.waiters.push(Waiter { connection, peer, purpose, reply }),
+            Err(error) => {
+                let _ = reply.send(Err(MeshError::Unreachable { peer, reason: dial_error_in_words(&error) }));
+            }
+        }
+    }
+
+    /// Never from the port that we listen on: no firewall here needs it, and some systems refuse it.
+    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<ConnectionId, DialError> {
+        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).allocate_new_port().build();
+        let connection = options.connection_id();
+        self.swarm.dial(options).map(|()| connection)
+    }
+
+    fn open(&mut self, peer: PeerId, protocol: Protocol) -> Result<Opening, MeshError> {
+        let found = match protocol {
+            Protocol::Admission | Protocol::Enrolment => self.connections.recognised(&peer),
+            Protocol::Work | Protocol::Blob | Protocol::Delivery => self.connections.admitted(&peer),
+        };
+        let (connection, to) = found.ok_or(MeshError::NotConnected { peer })?;
+        let to_coordinator = to.standing.certificate().is_some_and(|c| c.role == crate::identity::Role::Coordinator);
+        if protocol != Protocol::Blob && !to_coordinator {
+            return Err(MeshError::NoCoordinator { peer });
+        }
+        let traffic = to.traffic.clone();
+        let (opened, stream) = oneshot::channel();
+        self.swarm.behaviour_mut().streams.open(peer, connection, protocol, opened);
+        Ok(Opening { stream, traffic })
+    }
+
+    fn listen_addresses(&self) -> Vec<Multiaddr> {
+        let peer = *self.swarm.local_peer_id();
+        self.swarm.listeners().map(|address| address.clone().with(Part::P2p(peer))).collect()
+    }
+
+    /// Hands an event to the process as soon as it takes one.
+    pub(super) fn tell(&mut self, event: NodeEvent) {
+        if self.outbox.len() >= limits::EVENTS_WAITING_MAX {
+            let expendable = self.outbox.iter().position(|event| matches!(event, NodeEvent::Capacity { .. }));
+            if expendable.and_then(|at| self.outbox.remove(at)).is_none() {
+                tracing::warn!("an event was dropped: this process does not keep up with its node");
+                return;
+            }
+        }
+        self.outbox.push_back(event);
+    }
+}
+
+/// Listens on every address. Where a port is left open, QUIC takes the same number as TCP if it can.
+async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), NodeError> {
+    let (quic, tcp): (Vec<_>, Vec<_>) = addresses.iter().cloned().partition(|a| a.iter().any(|part| part == Part::QuicV1));
+    let mut port = None;
+    for address in tcp {
+        let listening = listen_on(swarm, address).await?;
+        port = port.or_else(|| listening.iter().find_map(|part| if let Part::Tcp(port) = part { Some(port) } else { None }));
+    }
+    for address in quic {
+        let same: Multiaddr =
+            address.iter().map(|part| if part == Part::Udp(0) { Part::Udp(port.unwrap_or(0)) } else { part }).collect();
+        let wanted_elsewhere = same != address;
+        match listen_on(swarm, same).await {
+            Err(_) if wanted_elsewhere => listen_on(swarm, address).await.map(drop)?,
+            outcome => outcome.map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+async fn listen_on(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<Multiaddr, NodeError> {
+    let failed = |reason: String| NodeError::Listen { address: address.clone(), reason };
+    let listener = swarm.listen_on(address.clone()).map_err(|error| failed(in_words(&error)))?;
+    let begun = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => return Ok(address),
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
+                    return Err(reason.err().map_or_else(|| "it closed at once".to_owned(), |error| error.to_string()));
+                }
+                SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => return Err(error.to_string()),
+                // Whoever connects before the node runs is turned away and tries again.
+                SwarmEvent::ConnectionEstablished { connection_id, .. } => drop(swarm.close_connection(connection_id)),
+                _ => {}
+            }
+        }
+    };
+    match timeout(LISTEN_TIME_MAX, begun).await {
+        Ok(outcome) => outcome.map_err(failed),
+        Err(_) => Err(failed("it did not begin in time".to_owned())),
+    }
+}
+
+fn dial_error_in_words(error: &DialError) -> String {
+    match error {
+        DialError::LocalPeerId { .. } => "it is this machine itself".to_owned(),
+        DialError::NoAddresses => "no address of it is known".to_owned(),
+        DialError::WrongPeerId { obtained, address } => format!("{obtained} answers at {address} instead"),
+        DialError::Denied { cause } => in_words(cause),
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted => "the dial was given up".to_owned(),
+        DialError::Transport(errors) => {
+            errors.iter().map(|(address, error)| format!("{address}: {}", in_words(error))).collect::<Vec<_>>().join("; ")
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Streams that peers open: who may open which, and the tasks that serve them.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::{
+    CoordinatorStream, NodeEvent, blob,
+    connection::Held,
+    delivery, enrolment,
+    frames::held_frames,
+    node::Running,
+    streams::{Incoming, Protocol},
+};
+use crate::{identity::Role, limits};
+
+/// What all served streams share.
+pub(super) struct Services {
+    pub(super) transfers: Arc<Semaphore>,
+    pub(super) deliveries: Arc<Semaphore>,
+    pub(super) enrolments: enrolment::Door,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            transfers: Arc::new(Semaphore::new(limits::BLOB_TRANSFERS_MAX)),
+            deliveries: Arc::new(Semaphore::new(limits::DELIVERIES_MAX)),
+            enrolments: enrolment::Door::default(),
+        }
+    }
+}
+
+impl Running {
+    /// Serves a stream or refuses it, which resets it.
+    pub(super) fn serve(&mut self, incoming: Incoming) {
+        let Incoming { peer, connection: id, protocol, stream } = incoming;
+        let Some(connection) = self.connections.get(id) else { return };
+        let Ok(place) = connection.places.clone().try_acquire_owned() else {
+            tracing::debug!(%peer, ?protocol, "a stream was refused: the peer has too many open");
+            return;
+        };
+        let certificate = connection.standing.certificate().cloned();
+        let traffic = connection.traffic.clone();
+        let agent = certificate.as_ref().is_some_and(|certificate| certificate.role == Role::Agent);
+        match (protocol, certificate) {
+            (Protocol::Admission, _) => {
+                let conversation = self.conversation(id, peer);
+                self.tasks.spawn(async move {
+                    conversation.run(stream, false).await;
+                    drop(place);
+                });
+            }
+            (Protocol::Enrolment, _) if self.membership.is_coordinator() => self.serve_enrolment(id, stream, place),
+            (Protocol::Work, Some(certificate)) if agent && self.membership.is_coordinator() => {
+                let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, Some(place))));
+                let stream = CoordinatorStream { incoming, outgoing };
+                self.tell(NodeEvent::Work { peer, certificate, stream });
+            }
+            (Protocol::Blob, Some(_)) => {
+                let (blobs, transfers) = (self.blobs.clone(), self.services.transfers.clone());
+                self.tasks.spawn(async move {
+                    if let Err(error) = blob::serve(stream, &*blobs, &transfers, &traffic).await {
+                        tracing::debug!(%peer, %error, "a blob was not sent to its end");
+                    }
+                    drop(place);
+                });
+            }
+            (Protocol::Delivery, Some(_)) if agent && self.membership.is_coordinator() => {
+                let (blobs, deliveries) = (self.blobs.clone(), self.services.deliveries.clone());
+                self.tasks.spawn(async move {
+                    if let Err(error) = delivery::serve(peer, stream, &*blobs, &deliveries, &traffic).await {
+                        tracing::debug!(%peer, %error, "a delivery was not taken to its end");
+                    }
+                    drop(place);
+                });
+            }
+            (Protocol::Enrolment | Protocol::Work | Protocol::Blob | Protocol::Delivery, _) => {
+                tracing::debug!(%peer, ?protocol, "a stream was refused: the peer may not open it here");
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Nodes on real sockets of this machine.
+
+mod admission;
+mod support;

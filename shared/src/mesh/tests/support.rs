@@ -1,0 +1,234 @@
+//! Networks, members and blobs for the tests.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
+    id::{AgentId, AttemptId, JobId, TaskId},
+    identity::{Authority, Issuer, NetworkId, Role, Signed},
+    mesh::{BlobSink, BlobStore, Node, NodeConfig, NodeEvent, Receiving, admission::now},
+};
+
+/// Long enough for a loaded machine; nothing waits for it in vain but a failing test.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
+}
+
+/// A network with its authority.
+pub(super) struct Network {
+    pub(super) issuer: Issuer,
+}
+
+impl Network {
+    pub(super) fn new(number: u8) -> Self {
+        let (network, authority) = (NetworkId([number; 16]), Keypair::generate_ed25519());
+        Self { issuer: Issuer { network, authority, life: Duration::from_secs(3600) } }
+    }
+
+    pub(super) fn certificate(&self, peer: &PeerId, role: Role, agent: Option<u64>) -> Signed {
+        self.issuer.issue(peer, role, agent.map(AgentId), "some machine", now())
+    }
+
+    pub(super) fn config(&self, role: Role, agent: Option<u64>) -> NodeConfig {
+        let identity = Keypair::generate_ed25519();
+        let certificate = self.certificate(&identity.public().to_peer_id(), role, agent);
+        NodeConfig { certificate: Some(certificate), ..self.stranger_config(identity) }
+    }
+
+    pub(super) fn stranger_config(&self, identity: Keypair) -> NodeConfig {
+        NodeConfig {
+            identity,
+            network: self.issuer.network,
+            authority: Authority::of(&self.issuer.authority),
+            certificate: None,
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+            mdns: false,
+            reads_capacity: false,
+            software: "lull-test 1".to_owned(),
+            revoked: Default::default(),
+        }
+    }
+
+    pub(super) async fn coordinator(&self) -> Member {
+        Member::start(NodeConfig { reads_capacity: true, ..self.config(Role::Coordinator, None) }).await
+    }
+
+    pub(super) async fn agent(&self, number: u64) -> Member {
+        Member::start(self.config(Role::Agent, Some(number))).await
+    }
+
+    pub(super) async fn stranger(&self) -> Member {
+        Member::start(self.stranger_config(Keypair::generate_ed25519())).await
+    }
+}
+
+/// A node with its blobs, stopped when dropped.
+pub(super) struct Member {
+    node: Node,
+    pub(super) blobs: Arc<Blobs>,
+    _shutdown: DropGuard,
+}
+
+impl Deref for Member {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl DerefMut for Member {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
+}
+
+impl Member {
+    pub(super) async fn start(config: NodeConfig) -> Self {
+        let (blobs, shutdown) = (Arc::new(Blobs::default()), CancellationToken::new());
+        let node = Node::start(config, blobs.clone(), shutdown.clone()).await.expect("a node starts on a free port");
+        Self { node, blobs, _shutdown: shutdown.drop_guard() }
+    }
+
+    pub(super) fn peer(&self) -> PeerId {
+        self.handle.local_peer()
+    }
+
+    pub(super) async fn address(&self) -> Multiaddr {
+        self.handle.listen_addresses().await.first().expect("it listens").clone()
+    }
+
+    pub(super) async fn connect_to(&self, other: &Member) {
+        let connected = self.handle.connect(other.address().await).await;
+        assert_eq!(connected, Ok(other.peer()));
+    }
+
+    /// The first event that suits; others before it are dropped.
+    pub(super) async fn event<T>(&mut self, what: &str, suits: impl Fn(NodeEvent) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let event = self.node.events.recv().await.expect("the node runs");
+                if let Some(found) = suits(event) {
+                    return found;
+                }
+            }
+        };
+        within(what, found).await
+    }
+
+    pub(super) async fn admitted(&mut self, peer: PeerId) {
+        self.event("admission", |event| matches!(event, NodeEvent::Admitted { peer: p, .. } if p == peer).then_some(())).await;
+    }
+
+    pub(super) async fn disconnected(&mut self, peer: PeerId) {
+        let gone = |event| matches!(event, NodeEvent::Disconnected { peer: p } if p == peer).then_some(());
+        self.event("a closed connection", gone).await;
+    }
+}
+
+pub(super) fn attempt(number: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(1), index: 0 }, number }
+}
+
+/// Bytes that differ from piece to piece.
+pub(super) fn some_bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i / 7 + i % 251) as u8).collect()
+}
+
+/// Blobs in memory.
+#[derive(Clone, Default)]
+pub(super) struct Blobs {
+    held: Arc<Mutex<BTreeMap<Digest, Held>>>,
+}
+
+struct Held {
+    bytes: Vec<u8>,
+    blob: BlobRef,
+    outline: Outline,
+    /// From this piece on there is nothing.
+    gone_from: Option<u32>,
+}
+
+impl Blobs {
+    pub(super) fn put(&self, bytes: Vec<u8>) -> BlobRef {
+        let mut builder = OutlineBuilder::default();
+        builder.update(&bytes);
+        let (blob, outline) = builder.finish();
+        self.lock().insert(blob.digest, Held { bytes, blob, outline, gone_from: None });
+        blob
+    }
+
+    pub(super) fn get(&self, blob: BlobRef) -> Option<Vec<u8>> {
+        self.lock().get(&blob.digest).map(|held| held.bytes.clone())
+    }
+
+    /// Flips a bit in one piece; the outline stays right.
+    pub(super) fn corrupt(&self, blob: BlobRef, piece: usize) {
+        self.lock().get_mut(&blob.digest).expect("it is held").bytes[piece * PIECE_BYTES] ^= 1;
+    }
+
+    /// Everything from this piece on vanishes.
+    pub(super) fn lose(&self, blob: BlobRef, from: u32) {
+        self.lock().get_mut(&blob.digest).expect("it is held").gone_from = Some(from);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Held>> {
+        self.held.lock().expect("no test panics while it holds this")
+    }
+}
+
+#[async_trait]
+impl BlobStore for Blobs {
+    async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)> {
+        self.lock().get(digest).map(|held| (held.blob, held.outline.clone()))
+    }
+
+    async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
+        let held = self.lock();
+        let held = held.get(digest).filter(|held| held.gone_from.is_none_or(|from| index < from))?;
+        held.bytes.chunks(PIECE_BYTES).nth(index as usize).map(Bytes::copy_from_slice)
+    }
+
+    async fn receive(&self, _: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {
+        match attempt.number {
+            1 if self.lock().contains_key(&blob.digest) => Ok(Receiving::Stored),
+            1 => Ok(Receiving::Wanted(Box::new(Sink { blob, bytes: Vec::new(), into: self.clone() }))),
+            _ => Err("that attempt is not live".to_owned()),
+        }
+    }
+}
+
+struct Sink {
+    blob: BlobRef,
+    bytes: Vec<u8>,
+    into: Blobs,
+}
+
+#[async_trait]
+impl BlobSink for Sink {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), String> {
+        if BlobRef::of(&self.bytes) != self.blob {
+            return Err("the bytes are not those that were announced".to_owned());
+        }
+        self.into.put(self.bytes);
+        Ok(())
+    }
+}
