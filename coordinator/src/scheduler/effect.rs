@@ -18,7 +18,7 @@ use super::event::{RequestId, StreamId};
 #[derive(Debug, Clone)]
 pub enum Effect {
     Record(Change),
-    Send { agent: AgentId, stream: StreamId, order: Order },
+    Send { agent: AgentId, stream: StreamId, number: u64, order: Order },
     Reply { request: RequestId, reply: Reply },
 }
 

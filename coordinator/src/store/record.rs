@@ -85,7 +85,7 @@ pub struct Enrolment {
 pub enum EnrolmentOutcome {
     /// `new` is false when the peer was enrolled before; no use is spent then.
     Enrolled {
-        agent: AgentRecord,
+        agent: Box<AgentRecord>,
         new: bool,
     },
     UnknownToken,

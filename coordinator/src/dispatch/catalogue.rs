@@ -1,0 +1,151 @@
+//! What the scheduler does not carry: the terms of active jobs, and the bytes of their inputs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lull_shared::{
+    id::{JobId, TaskId, VersionId},
+    identity::Signed,
+    job::{Inputs, JobSpec},
+    message::{Payload, Terms},
+    time::Timestamp,
+};
+
+use crate::{
+    inputs::{InputError, InputReader},
+    scheduler::{
+        effect::{Change, NewJob},
+        event::{JobSnapshot, Snapshot},
+    },
+    store::{Store, StoreError},
+};
+
+/// An active job as agents are told of it.
+struct Known {
+    spec: JobSpec,
+    seed: u64,
+    submitted: Timestamp,
+}
+
+/// Active jobs, their versions' manifests and their inputs. Follows the scheduler's changes.
+pub struct Catalogue {
+    store: Arc<dyn Store>,
+    pub inputs: InputReader,
+    jobs: Mutex<BTreeMap<JobId, Arc<Known>>>,
+    manifests: Mutex<BTreeMap<VersionId, Signed>>,
+}
+
+/// Terms or an input that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("{0} is not active any more")]
+    Ended(JobId),
+    #[error("the version {0} is not in the store")]
+    NoVersion(VersionId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Input(#[from] InputError),
+}
+
+impl Catalogue {
+    /// An empty catalogue over a store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { inputs: InputReader::new(store.clone()), store, jobs: Mutex::default(), manifests: Mutex::default() }
+    }
+
+    /// Begins anew with what was loaded.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut jobs = self.jobs();
+        jobs.clear();
+        for job in &snapshot.jobs {
+            jobs.insert(job.job, Arc::new(Known::of_snapshot(job)));
+        }
+    }
+
+    /// Follows a change that is about to be recorded.
+    pub fn follow(&self, change: &Change) {
+        match change {
+            Change::JobSubmitted(job) => {
+                let NewJob { spec, seed, at, .. } = &**job;
+                self.jobs().insert(job.job, Arc::new(Known { spec: spec.clone(), seed: *seed, submitted: *at }));
+            }
+            Change::JobEnded { job, .. } => {
+                self.jobs().remove(job);
+            }
+            Change::JobStopped { .. }
+            | Change::JobRetried { .. }
+            | Change::AttemptStarted { .. }
+            | Change::AttemptPaused { .. }
+            | Change::AttemptEnded(_)
+            | Change::TaskEnded { .. }
+            | Change::ResultRefused { .. }
+            | Change::AgentConnected { .. }
+            | Change::AgentDisconnected { .. }
+            | Change::AgentIntake { .. } => {}
+        }
+    }
+
+    /// A job that was over is active again.
+    pub fn reopen(&self, job: &JobSnapshot) {
+        self.jobs().insert(job.job, Arc::new(Known::of_snapshot(job)));
+    }
+
+    /// What a job's tasks have in common.
+    pub async fn terms(&self, job: JobId) -> Result<Terms, CatalogueError> {
+        let known = self.known(job)?;
+        let manifest = self.manifest(known.spec.version).await?;
+        Ok(Terms {
+            job,
+            job_name: known.spec.name.clone(),
+            manifest: manifest.body,
+            manifest_signature: manifest.signature,
+            args: known.spec.args.clone(),
+            env: known.spec.env.clone(),
+            limits: known.spec.limits,
+            grants: known.spec.grants,
+            seed: known.seed,
+            clock_start: known.submitted,
+        })
+    }
+
+    /// What a task reads on its standard input.
+    pub async fn input(&self, task: TaskId) -> Result<Payload, CatalogueError> {
+        let known = self.known(task.job)?;
+        Ok(self.inputs.input(&known.spec.inputs, task.index).await?)
+    }
+
+    /// Where a job's inputs come from, if they are one blob.
+    pub fn pack(&self, job: JobId) -> Option<lull_shared::digest::Digest> {
+        match &self.known(job).ok()?.spec.inputs {
+            Inputs::Pack { pack, .. } => Some(pack.digest),
+            Inputs::Range { .. } => None,
+        }
+    }
+
+    fn known(&self, job: JobId) -> Result<Arc<Known>, CatalogueError> {
+        self.jobs().get(&job).cloned().ok_or(CatalogueError::Ended(job))
+    }
+
+    async fn manifest(&self, version: VersionId) -> Result<Signed, CatalogueError> {
+        let cached = self.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&version).cloned();
+        if let Some(manifest) = cached {
+            return Ok(manifest);
+        }
+        let record = self.store.version(version).await?.ok_or(CatalogueError::NoVersion(version))?;
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).insert(version, record.manifest.clone());
+        Ok(record.manifest)
+    }
+
+    fn jobs(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Arc<Known>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn of_snapshot(job: &JobSnapshot) -> Self {
+        Self { spec: job.spec.clone(), seed: job.seed, submitted: job.submitted }
+    }
+}

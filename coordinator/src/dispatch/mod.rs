@@ -1,0 +1,139 @@
+//! SHELL: one loop feeds the scheduler and carries out what it decides.
+//!
+//! ```text
+//! inputs (network, HTTP) -> [ handle* -> drain effects -> commit all records -> send, reply ] -> agents' writers
+//! ```
+//! While a commit is on its way the next inputs gather, so a busy coordinator commits in groups by itself. If the
+//! store is in doubt about a commit the reign ends: streams are closed, the scheduler is loaded anew, and agents
+//! come back with what they hold.
+
+mod catalogue;
+mod reign;
+pub mod writer;
+
+use std::sync::Arc;
+
+use lull_shared::{id::AgentId, id::JobId, time::Timestamp};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+pub use self::{
+    catalogue::Catalogue,
+    reign::{Ended, run},
+    writer::AgentLink,
+};
+use crate::scheduler::{
+    Scheduler,
+    effect::Reply,
+    event::{Event, RequestId, StreamId},
+};
+
+/// Inputs that may wait for the loop; beyond it, whoever has more waits.
+const INBOX: usize = 4096;
+/// Changes of jobs that a slow watcher may lag behind before it is told to look at everything again.
+const WATCHED: usize = 1024;
+
+type Query = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
+type MakeEvent = Box<dyn FnOnce(RequestId) -> Event + Send>;
+
+/// What the loop is asked.
+pub(crate) enum Input {
+    Event(Box<Event>),
+    Request {
+        make: MakeEvent,
+        reply: oneshot::Sender<Reply>,
+    },
+    Retry {
+        job: JobId,
+        by: String,
+        reply: oneshot::Sender<Reply>,
+    },
+    Query(Query),
+    /// An agent's stream is ready to be written to; always before its `Connected`.
+    Attach {
+        stream: StreamId,
+        link: AgentLink,
+    },
+}
+
+/// The coordinator is stopping or loading anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping or starting; try again in a moment")]
+pub struct DispatchError;
+
+/// The loop's mailbox.
+#[derive(Clone)]
+pub struct DispatchHandle {
+    inbox: mpsc::Sender<Input>,
+    changed: broadcast::Sender<JobId>,
+}
+
+/// The loop's end of the mailbox.
+pub struct Inbox {
+    inputs: mpsc::Receiver<Input>,
+    changed: broadcast::Sender<JobId>,
+}
+
+/// A mailbox.
+pub fn channel() -> (DispatchHandle, Inbox) {
+    let (inbox, inputs) = mpsc::channel(INBOX);
+    let (changed, _) = broadcast::channel(WATCHED);
+    (DispatchHandle { inbox, changed: changed.clone() }, Inbox { inputs, changed })
+}
+
+impl DispatchHandle {
+    /// Asks something of the scheduler on behalf of a person; the answer is durable when it comes.
+    pub async fn request(&self, make: impl FnOnce(RequestId) -> Event + Send + 'static) -> Result<Reply, DispatchError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Request { make: Box::new(make), reply }).await?;
+        answer.await.map_err(|_| DispatchError)
+    }
+
+    /// Queues a job's failed, cancelled and expired tasks again.
+    pub async fn retry(&self, job: JobId, by: String) -> Result<Reply, DispatchError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Retry { job, by, reply }).await?;
+        answer.await.map_err(|_| DispatchError)
+    }
+
+    /// Reads something off the scheduler.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Scheduler, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, DispatchError> {
+        let (reply, answer) = oneshot::channel();
+        let query = move |scheduler: &Scheduler, now| {
+            // Whoever asked may have gone.
+            let _ = reply.send(read(scheduler, now));
+        };
+        self.send(Input::Query(Box::new(query))).await?;
+        answer.await.map_err(|_| DispatchError)
+    }
+
+    /// Tells which jobs change from now on. After `Lagged`, look at everything again.
+    pub fn watch(&self) -> broadcast::Receiver<JobId> {
+        self.changed.subscribe()
+    }
+
+    /// Something happened in the network.
+    pub(crate) async fn event(&self, event: Event) -> Result<(), DispatchError> {
+        self.send(Input::Event(Box::new(event))).await
+    }
+
+    /// An agent's stream can be written to.
+    pub(crate) async fn attach(&self, stream: StreamId, link: AgentLink) -> Result<(), DispatchError> {
+        self.send(Input::Attach { stream, link }).await
+    }
+
+    async fn send(&self, input: Input) -> Result<(), DispatchError> {
+        self.inbox.send(input).await.map_err(|_| DispatchError)
+    }
+}
+
+/// What the loop works with.
+pub struct Shell {
+    pub store: Arc<dyn crate::store::Store>,
+    pub catalogue: Arc<Catalogue>,
+    pub limits: crate::scheduler::Limits,
+    /// Told after an agent's revocation is durable.
+    pub revoked: mpsc::UnboundedSender<AgentId>,
+}

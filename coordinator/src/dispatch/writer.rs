@@ -1,0 +1,160 @@
+//! One task per work stream turns the scheduler's orders into frames: it looks up terms and inputs, so that the
+//! loop never waits for them, and keeps the orders' numbers.
+
+use std::sync::Arc;
+
+use lull_shared::{
+    codec,
+    digest::Digest,
+    id::{AgentId, AttemptId, Epoch},
+    identity::Signed,
+    limits,
+    mesh::FrameWriter,
+    message::{Assignment, Payload, RefuseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
+};
+use tokio::sync::mpsc;
+
+use super::{Catalogue, DispatchHandle, catalogue::CatalogueError};
+use crate::scheduler::{
+    effect::Order,
+    event::{Event, StreamId},
+};
+
+/// Orders that may wait for a slow agent; one that is further behind is cut off and comes back.
+const ORDERS_WAITING_MAX: usize = 1024;
+/// Inline input after which a frame is closed: half of the most a frame may have, so that the last one fits too.
+const INLINE_PER_FRAME: usize = limits::FRAME_BYTES_MAX / 2;
+/// Orders written with one flush.
+const ORDERS_PER_FLUSH: usize = 64;
+
+/// An order on its way, with its number on its stream.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub number: u64,
+    pub order: Order,
+}
+
+/// The loop's hold on an agent's stream. Dropping it closes the stream when all is written.
+#[derive(Debug)]
+pub struct AgentLink {
+    orders: mpsc::Sender<Numbered>,
+}
+
+impl AgentLink {
+    /// Puts an order in the stream's queue; `false` when the agent does not keep up or has gone.
+    pub(crate) fn send(&self, number: u64, order: Order) -> bool {
+        self.orders.try_send(Numbered { number, order }).is_ok()
+    }
+}
+
+/// What a stream's writer knows of its agent.
+pub struct Peer {
+    pub agent: AgentId,
+    pub stream: StreamId,
+    pub epoch: Epoch,
+    /// A fresh certificate, if the agent should have one.
+    pub certificate: Option<Signed>,
+    /// Where coordinators are to be found.
+    pub coordinators: Vec<String>,
+}
+
+/// Starts to write a stream.
+pub fn spawn(peer: Peer, catalogue: Arc<Catalogue>, dispatch: DispatchHandle, stream: FrameWriter<ToAgentFrame>) -> AgentLink {
+    let (orders, queue) = mpsc::channel(ORDERS_WAITING_MAX);
+    tokio::spawn(Writer { peer, catalogue, dispatch, stream }.run(queue));
+    AgentLink { orders }
+}
+
+struct Writer {
+    peer: Peer,
+    catalogue: Arc<Catalogue>,
+    dispatch: DispatchHandle,
+    stream: FrameWriter<ToAgentFrame>,
+}
+
+impl Writer {
+    async fn run(mut self, mut queue: mpsc::Receiver<Numbered>) {
+        let mut batch = Vec::with_capacity(ORDERS_PER_FLUSH);
+        while queue.recv_many(&mut batch, ORDERS_PER_FLUSH).await > 0 {
+            let mut frames = Vec::with_capacity(batch.len());
+            for Numbered { number, order } in batch.drain(..) {
+                let parts = self.parts(order).await;
+                // Only the last part completes the order: what the agent reports as read must be there as a whole.
+                let last = parts.len().saturating_sub(1);
+                let numbered =
+                    |(part, messages)| ToAgentFrame { number: if part == last { number } else { number - 1 }, messages };
+                frames.extend(parts.into_iter().enumerate().map(numbered));
+            }
+            if let Err(error) = self.stream.send_many(&frames).await {
+                tracing::debug!(agent = %self.peer.agent, %error, "an agent's stream broke");
+                return;
+            }
+        }
+        self.stream.close().await;
+    }
+
+    /// An order as the messages of one or more frames.
+    async fn parts(&mut self, order: Order) -> Vec<Vec<ToAgent>> {
+        let message = match order {
+            Order::Assign { attempts } => return self.assignments(attempts).await,
+            Order::Terms { job } => match self.catalogue.terms(job).await {
+                Ok(terms) => ToAgent::Terms(Box::new(terms)),
+                Err(error) => {
+                    // The assignments that follow are refused by the agent as of unknown terms, and offered again.
+                    tracing::warn!(%job, %error, "cannot tell an agent the terms of a job");
+                    return vec![Vec::new()];
+                }
+            },
+            Order::Welcome { intake } => ToAgent::Welcome(Welcome {
+                agent: self.peer.agent,
+                epoch: self.peer.epoch,
+                heartbeat_ms: limits::HEARTBEAT.as_millis() as u64,
+                intake,
+                certificate: self.peer.certificate.as_ref().map(codec::encode),
+                coordinators: self.peer.coordinators.clone(),
+            }),
+            Order::Recall { attempts, reason } => ToAgent::Recall { attempts, reason },
+            Order::Acknowledge { attempts } => ToAgent::Acknowledge { attempts },
+            Order::Forget { job } => ToAgent::Forget { job },
+            Order::Intake(intake) => ToAgent::Intake(intake),
+            Order::Goodbye { reason } => ToAgent::Goodbye { reason },
+        };
+        vec![vec![message]]
+    }
+
+    /// Assignments with their inputs, cut so that each part fits a frame.
+    async fn assignments(&mut self, attempts: Vec<AttemptId>) -> Vec<Vec<ToAgent>> {
+        let mut parts = Vec::new();
+        let (mut part, mut bytes) = (Vec::with_capacity(attempts.len()), 0);
+        for attempt in attempts {
+            let input = match self.catalogue.input(attempt.task).await {
+                Ok(input) => input,
+                Err(CatalogueError::Ended(_)) => continue,
+                Err(error) => {
+                    self.give_back(attempt, &error).await;
+                    continue;
+                }
+            };
+            bytes += match &input {
+                Payload::Inline(inline) => inline.len(),
+                Payload::Blob(_) => 0,
+            };
+            part.push(Assignment { attempt, input });
+            if bytes > INLINE_PER_FRAME {
+                parts.push(vec![ToAgent::Assign(std::mem::take(&mut part))]);
+                bytes = 0;
+            }
+        }
+        parts.push(vec![ToAgent::Assign(part)]);
+        parts
+    }
+
+    /// Tells the scheduler that an attempt never reached its agent.
+    async fn give_back(&self, attempt: AttemptId, error: &CatalogueError) {
+        tracing::warn!(%attempt, %error, "cannot read a task's input");
+        let digest = self.catalogue.pack(attempt.task.job).unwrap_or(Digest::of(&[]));
+        let message = ToCoordinator::Refused { attempt, reason: RefuseReason::Fetch { digest, reason: error.to_string() } };
+        // A loop that has ended has no use for it.
+        let _ = self.dispatch.event(Event::Message { agent: self.peer.agent, stream: self.peer.stream, message }).await;
+    }
+}

@@ -1,0 +1,291 @@
+//! EDGE: the coordinator's side of the mesh: enrols machines, reads agents' streams, passes capacity on.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use libp2p::PeerId;
+use lull_shared::{
+    constraint::is_name,
+    id::{AgentId, Epoch},
+    identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
+    limits,
+    mesh::{CoordinatorStream, NodeEvent, NodeHandle},
+    message::{GoodbyeReason, Hello, Outcome, Payload, ToAgent, ToAgentFrame, ToCoordinator},
+    protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
+    state::Intake,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock,
+    dispatch::{Catalogue, DispatchHandle, writer},
+    scheduler::event::{AgentSnapshot, Event, StreamId},
+    store::{
+        Store,
+        record::{Enrolment, EnrolmentOutcome},
+    },
+};
+
+/// What the coordinator does with what comes over the mesh.
+#[derive(Clone)]
+pub struct Network {
+    pub store: Arc<dyn Store>,
+    pub dispatch: DispatchHandle,
+    pub catalogue: Arc<Catalogue>,
+    pub node: NodeHandle,
+    pub issuer: Arc<Issuer>,
+    pub epoch: Epoch,
+    /// Addresses that agents are told besides those this node listens on.
+    pub announce: Vec<String>,
+}
+
+/// Streams of one process are numbered in the order in which they came.
+static STREAMS: AtomicU64 = AtomicU64::new(0);
+
+impl Network {
+    /// Takes the node's events until it stops.
+    pub async fn run(self, mut events: mpsc::Receiver<NodeEvent>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                NodeEvent::Work { peer, certificate, stream } => {
+                    let network = self.clone();
+                    tokio::spawn(async move { network.work(peer, certificate, stream).await });
+                }
+                NodeEvent::Enrolment { peer, request, reply } => {
+                    let network = self.clone();
+                    tokio::spawn(async move {
+                        // The machine may have gone.
+                        let _ = reply.send(network.enrol(peer, request).await);
+                    });
+                }
+                NodeEvent::Capacity { capacity, .. } => {
+                    // A loop that has ended has no use for it.
+                    let _ = self.dispatch.event(Event::Capacity { capacity }).await;
+                }
+                NodeEvent::Revoked { .. }
+                | NodeEvent::Admitted { .. }
+                | NodeEvent::Disconnected { .. }
+                | NodeEvent::Discovered { .. } => {}
+            }
+        }
+    }
+
+    /// Where agents find coordinators.
+    pub async fn coordinators(&self) -> Vec<String> {
+        let own = self.node.listen_addresses().await.into_iter().map(|address| address.to_string());
+        let mut addresses: Vec<String> = self.announce.iter().cloned().chain(own).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        addresses.retain(|address| seen.insert(address.clone()));
+        addresses
+    }
+
+    async fn enrol(&self, peer: PeerId, request: EnrolmentRequest) -> EnrolmentReply {
+        match self.try_enrol(peer, request).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                tracing::info!(%peer, %refusal, "a machine was refused");
+                EnrolmentReply::Refused(refusal)
+            }
+        }
+    }
+
+    async fn try_enrol(&self, peer: PeerId, request: EnrolmentRequest) -> Result<EnrolmentReply, EnrolmentRefusal> {
+        let unavailable = |error: crate::store::StoreError| {
+            tracing::warn!(%error, "cannot enrol");
+            EnrolmentRefusal::Unavailable
+        };
+        let now = clock::now();
+        let agent = match request {
+            EnrolmentRequest::Join { token, secret, name } => {
+                if !is_name(&name) {
+                    return Err(EnrolmentRefusal::Name(name.chars().take(limits::NAME_BYTES_MAX).collect()));
+                }
+                let enrolment = Enrolment { token, fingerprint: secret.fingerprint(), peer: peer.to_bytes(), name, at: now };
+                match self.store.enrol(self.epoch, enrolment).await.map_err(unavailable)? {
+                    EnrolmentOutcome::Enrolled { agent, .. } => *agent,
+                    EnrolmentOutcome::UnknownToken => return Err(EnrolmentRefusal::UnknownToken),
+                    EnrolmentOutcome::Expired => return Err(EnrolmentRefusal::Expired),
+                    EnrolmentOutcome::UsedUp => return Err(EnrolmentRefusal::UsedUp),
+                    EnrolmentOutcome::Revoked => return Err(EnrolmentRefusal::Revoked),
+                }
+            }
+            EnrolmentRequest::Renew { certificate } => {
+                let authority = Authority::of(&self.issuer.authority);
+                Certificate::verify_expired(&certificate, &authority, self.issuer.network, &peer)
+                    .map_err(|_| EnrolmentRefusal::UnknownToken)?;
+                let known = self.store.agent_by_peer(&peer.to_bytes()).await.map_err(unavailable)?;
+                match known {
+                    Some(agent) if agent.intake != Intake::Revoked => agent,
+                    Some(_) => return Err(EnrolmentRefusal::Revoked),
+                    None => return Err(EnrolmentRefusal::UnknownToken),
+                }
+            }
+        };
+        tracing::info!(agent = %agent.agent, name = agent.name, %peer, "a machine is enrolled");
+        let snapshot = AgentSnapshot { agent: agent.agent, name: agent.name.clone(), intake: agent.intake };
+        self.dispatch.event(Event::Enrolled { agent: snapshot }).await.map_err(|_| EnrolmentRefusal::Unavailable)?;
+        Ok(EnrolmentReply::Enrolled {
+            agent: agent.agent,
+            certificate: self.issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, now),
+            name: agent.name,
+            coordinators: self.coordinators().await,
+        })
+    }
+
+    /// Reads an agent's stream to its end.
+    async fn work(self, peer: PeerId, certificate: Certificate, stream: CoordinatorStream) {
+        let Some(agent) = certificate.agent else {
+            tracing::warn!(%peer, "a work stream without an agent's number");
+            return;
+        };
+        let CoordinatorStream { mut incoming, mut outgoing } = stream;
+        let first = match incoming.next().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return tracing::warn!(%agent, %error, "an agent's first frame is broken"),
+            None => return,
+        };
+        let mut messages = first.messages.into_iter();
+        let hello = match messages.next() {
+            Some(ToCoordinator::Hello(hello)) => hello,
+            _ => return refuse(&mut outgoing, "the first message must be `Hello`".into()).await,
+        };
+        if let Err(wrong) = check_hello(agent, &hello) {
+            return refuse(&mut outgoing, wrong).await;
+        }
+        let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
+        let now = clock::now();
+        let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
+        let about = writer::Peer {
+            agent,
+            stream: number,
+            epoch: self.epoch,
+            certificate: certificate.wants_renewal(now).then(fresh),
+            coordinators: self.coordinators().await,
+        };
+        let link = writer::spawn(about, self.catalogue.clone(), self.dispatch.clone(), outgoing);
+        tracing::info!(%agent, name = certificate.name, "an agent connected");
+        let connected = Event::Connected { agent, stream: number, hello: Box::new(hello) };
+        if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
+            return;
+        }
+        let mut pending: Vec<ToCoordinator> = messages.collect();
+        loop {
+            for message in pending.drain(..) {
+                let checked = self.check(agent, message).await;
+                let sent = match checked {
+                    Ok(message) => self.dispatch.event(Event::Message { agent, stream: number, message }).await.is_ok(),
+                    Err(wrong) => {
+                        tracing::warn!(%agent, wrong, "an agent broke the protocol; its stream is closed");
+                        false
+                    }
+                };
+                if !sent {
+                    return self.gone(agent, number).await;
+                }
+            }
+            match incoming.next().await {
+                Some(Ok(frame)) => pending = frame.messages,
+                Some(Err(error)) => {
+                    tracing::debug!(%agent, %error, "an agent's stream broke");
+                    return self.gone(agent, number).await;
+                }
+                None => return self.gone(agent, number).await,
+            }
+        }
+    }
+
+    async fn gone(&self, agent: AgentId, stream: StreamId) {
+        tracing::info!(%agent, "an agent's stream closed");
+        // A loop that has ended has no use for it.
+        let _ = self.dispatch.event(Event::Disconnected { agent, stream }).await;
+    }
+
+    /// A message within its bounds; a large output must have been delivered before it is spoken of.
+    async fn check(&self, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, String> {
+        match &message {
+            ToCoordinator::Hello(_) => return Err("a second `Hello`".into()),
+            ToCoordinator::Finished(finished) => {
+                for one in finished {
+                    if one.log.len() as u64 > limits::LOG_BYTES_MAX {
+                        return Err(format!("a log of {} bytes", one.log.len()));
+                    }
+                    match &one.outcome {
+                        Outcome::Succeeded { output: Payload::Inline(bytes) } if bytes.len() > limits::INLINE_BYTES_MAX => {
+                            return Err(format!("an inline output of {} bytes", bytes.len()));
+                        }
+                        Outcome::Succeeded { output: Payload::Blob(blob) } => {
+                            let known = self.store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?;
+                            if known.is_none_or(|(stored, _)| stored != *blob) {
+                                return Err(format!("the output {} was not delivered before", blob.digest));
+                            }
+                        }
+                        Outcome::Succeeded { .. } | Outcome::Failed(_) => {}
+                    }
+                }
+            }
+            ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
+                return Err(format!("{} attempts held", holding.len()));
+            }
+            ToCoordinator::Capacity(capacity) => check_capacity(agent, capacity)?,
+            ToCoordinator::Started { .. }
+            | ToCoordinator::Paused { .. }
+            | ToCoordinator::Released { .. }
+            | ToCoordinator::Refused { .. }
+            | ToCoordinator::Heartbeat { .. }
+            | ToCoordinator::Farewell => {}
+        }
+        Ok(message)
+    }
+
+    /// Signs and spreads who was thrown out, at the start and after each revocation.
+    pub async fn spread_revocations(&self) {
+        let agents = match self.store.agents().await {
+            Ok(agents) => agents,
+            Err(error) => return tracing::warn!(%error, "cannot read who was revoked"),
+        };
+        let peers: Vec<Vec<u8>> =
+            agents.into_iter().filter(|agent| agent.intake == Intake::Revoked).map(|agent| agent.peer).collect();
+        let sequence = clock::now().as_millis().unsigned_abs();
+        self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { sequence, peers })).await;
+    }
+}
+
+async fn refuse(outgoing: &mut lull_shared::mesh::FrameWriter<ToAgentFrame>, wrong: String) {
+    tracing::warn!(wrong, "an agent broke the protocol");
+    let messages = vec![ToAgent::Goodbye { reason: GoodbyeReason::Protocol(wrong) }];
+    // It learns of it or it does not.
+    let _ = outgoing.send(&ToAgentFrame { number: 0, messages }).await;
+    outgoing.close().await;
+}
+
+fn check_hello(agent: AgentId, hello: &Hello) -> Result<(), String> {
+    if hello.holding.len() > limits::ATTEMPTS_PER_AGENT_MAX {
+        return Err(format!("{} attempts held", hello.holding.len()));
+    }
+    if hello.labels.len() > limits::LABELS_MAX {
+        return Err(format!("{} labels", hello.labels.len()));
+    }
+    for (key, value) in &hello.labels {
+        if !is_name(key) || value.len() > limits::NAME_BYTES_MAX {
+            return Err(format!("the label `{}`", key.chars().take(limits::NAME_BYTES_MAX).collect::<String>()));
+        }
+    }
+    let machine = &hello.machine;
+    let words = [&machine.os, &machine.arch, &machine.engine, &hello.agent_version];
+    if words.iter().any(|word| word.len() > 2 * limits::NAME_BYTES_MAX) {
+        return Err("a machine described at too great a length".into());
+    }
+    check_capacity(agent, &hello.capacity)
+}
+
+fn check_capacity(agent: AgentId, capacity: &lull_shared::resources::Capacity) -> Result<(), String> {
+    if capacity.agent != agent {
+        return Err(format!("the capacity of {}", capacity.agent));
+    }
+    if capacity.slots > limits::SLOTS_PER_AGENT_MAX {
+        return Err(format!("{} slots", capacity.slots));
+    }
+    Ok(())
+}
