@@ -1,0 +1,80 @@
+//! How an attempt ended, from what the engine says: the cause that its author can act on, not the symptom.
+
+use lull_shared::state::Failure;
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::{protocol::Load, scratch};
+
+/// Frames of a backtrace that are kept: the innermost tell most.
+const FRAMES_MAX: usize = 48;
+/// A frame's or a message's length: C++ and Rust names can be kilobytes.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Why it failed, if it did. A limit that was hit explains the trap or the exit code that followed.
+pub(super) fn judge(
+    result: wasmtime::Result<Result<(), ()>>,
+    load: &Load,
+    memory_denied: bool,
+    output_exceeded: bool,
+) -> Result<(), Failure> {
+    let symptom = match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(())) => Failure::Exit { code: 1 },
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => return Ok(()),
+            Some(I32Exit(code)) => Failure::Exit { code: *code },
+            None => trap(&error),
+        },
+    };
+    Err(if output_exceeded {
+        Failure::OutputLimit { limit_bytes: load.limits.output_bytes }
+    } else if memory_denied {
+        Failure::MemoryLimit { limit_bytes: load.limits.memory_bytes }
+    } else if scratch::is_full(load) {
+        Failure::ScratchLimit { limit_bytes: load.limits.scratch_bytes }
+    } else {
+        symptom
+    })
+}
+
+fn trap(error: &wasmtime::Error) -> Failure {
+    let message = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
+        None => error.root_cause().to_string(),
+    };
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(|trace| frames(&trace.to_string())).unwrap_or_default();
+    Failure::Trap { message: cut(&message), backtrace }
+}
+
+/// The functions' names out of the engine's rendering, which is the one place where it demangles them:
+/// `    0:   0x2a - module!function`.
+fn frames(rendered: &str) -> Vec<String> {
+    let lines = rendered.lines().skip(1).filter_map(|line| line.trim_start().split_once(": "));
+    let names = lines.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit())).map(|(_, frame)| {
+        let frame = frame.trim_start();
+        let frame = if frame.starts_with("0x") { frame.split_once(" - ").map_or(frame, |(_, name)| name) } else { frame };
+        cut(frame.strip_prefix("<unknown>!").unwrap_or(frame))
+    });
+    names.take(FRAMES_MAX).collect()
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_the_functions_names() {
+        let rendered = "error while executing at wasm backtrace:\n    0:   0x2a - <unknown>!inner\n    1: app!core::fmt::write\n";
+        assert_eq!(frames(rendered), ["inner", "app!core::fmt::write"]);
+        assert!(cut(&"é".repeat(500)).len() <= TEXT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,151 @@
+//! One attempt as the engine sees it: its world of arguments, streams, clock and randomness, and its memory budget.
+
+use std::sync::{Arc, Mutex};
+
+use lull_shared::digest::Digest;
+use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
+use wasmtime::ResourceLimiter;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+
+use super::{
+    pipe::{Incoming, Outgoing},
+    protocol::{Load, Run},
+    stream::{Log, Reader, Shared, Stdin, Stdout, Writer},
+    time::{Monotonic, VirtualClock},
+};
+
+/// Where the guest finds its scratch folder.
+const SCRATCH_PATH: &str = "/scratch";
+/// A table's entry is a pointer.
+const TABLE_ENTRY_BYTES: usize = 8;
+
+/// What a store holds.
+pub(super) struct Guest {
+    wasi: WasiP1Ctx,
+    clock: VirtualClock,
+    budget: Budget,
+}
+
+/// The ends of a guest's streams that stay with the host.
+pub(super) struct Ends {
+    pub(super) stdin: Shared<Stdin>,
+    pub(super) stdout: Shared<Stdout>,
+    pub(super) log: Shared<Log>,
+}
+
+impl Guest {
+    /// The world of one attempt.
+    pub(super) fn new(
+        load: &Load,
+        run: Run,
+        incoming: &Shared<Incoming>,
+        outgoing: &Shared<Outgoing>,
+    ) -> wasmtime::Result<(Self, Ends)> {
+        let ends = Ends {
+            stdin: Arc::new(Mutex::new(Stdin::new(run.input, incoming))),
+            stdout: Arc::new(Mutex::new(Stdout::new(load.limits.output_bytes, Arc::clone(outgoing)))),
+            log: Arc::new(Mutex::new(Log::new(load.limits.log_bytes))),
+        };
+        let index = run.attempt.task.index;
+        let clock = VirtualClock::starting(load.clock_start);
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdin(Reader(Arc::clone(&ends.stdin)))
+            .stdout(Writer(Arc::clone(&ends.stdout)))
+            .stderr(Writer(Arc::clone(&ends.log)))
+            .allow_blocking_current_thread(true)
+            .arg(&load.function)
+            .args(&load.args)
+            .env("LULL_TASK_INDEX", index.to_string())
+            .env("LULL_ATTEMPT", run.attempt.number.to_string())
+            .env("LULL_JOB", load.job.to_string())
+            .envs(&load.env);
+        if !load.grants.clock {
+            wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
+        }
+        if !load.grants.random {
+            let seed =
+                *Digest::of(&[b"lull random 1".as_slice(), &load.seed.to_le_bytes(), &index.to_le_bytes()].concat()).as_bytes();
+            let stream = |number| {
+                let mut random = ChaCha12Rng::from_seed(seed);
+                random.set_stream(number);
+                random
+            };
+            let small = u128::from_le_bytes(std::array::from_fn(|i| seed[i] ^ seed[i + 16]));
+            wasi.secure_random(stream(0)).insecure_random(stream(1)).insecure_random_seed(small);
+        }
+        if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
+            wasi.preopened_dir(scratch, SCRATCH_PATH, FsPerms::ReadWrite)?;
+        }
+        let budget = Budget { limit_bytes: load.limits.memory_bytes, ..Budget::default() };
+        Ok((Self { wasi: wasi.build_p1(), clock, budget }, ends))
+    }
+
+    /// Its preview 1 world.
+    pub(super) fn preview1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+
+    /// Its deterministic clock.
+    pub(super) fn clock(&self) -> &VirtualClock {
+        &self.clock
+    }
+
+    /// Its deterministic clock as components wait on it.
+    pub(super) fn monotonic(&mut self) -> Monotonic<'_> {
+        Monotonic { clock: &self.clock, table: self.wasi.ctx().table }
+    }
+
+    /// What bounds its memory.
+    pub(super) fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// The memory that an attempt may have, over all its memories and tables.
+#[derive(Default)]
+pub(super) struct Budget {
+    limit_bytes: u64,
+    memory_bytes: u64,
+    table_bytes: u64,
+    denied: bool,
+}
+
+impl Budget {
+    /// Linear memory; it never shrinks, so this is the peak.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Whether the guest asked for more than it may have.
+    pub(super) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    fn grow(&mut self, by: usize) -> bool {
+        let fits = self.memory_bytes.saturating_add(self.table_bytes).saturating_add(by as u64) <= self.limit_bytes;
+        self.denied |= !fits;
+        fits
+    }
+}
+
+impl ResourceLimiter for Budget {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let by = desired.saturating_sub(current);
+        let fits = maximum.is_none_or(|maximum| desired <= maximum) && self.grow(by);
+        self.memory_bytes += if fits { by as u64 } else { 0 };
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let by = desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES);
+        let fits = maximum.is_none_or(|maximum| desired <= maximum) && self.grow(by);
+        self.table_bytes += if fits { by as u64 } else { 0 };
+        Ok(fits)
+    }
+}

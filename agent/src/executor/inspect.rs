@@ -1,0 +1,363 @@
+//! Whether a module can be run by any agent, found out before it is published, with the reason in words.
+
+use lull_shared::{limits, message::ModuleKind};
+use wasmparser::{Encoding, ExternalKind, MemoryType, Parser, Payload, TypeRef, Validator};
+
+use super::engine;
+
+const PREVIEW1: &str = "wasi_snapshot_preview1";
+const RUN: &str = "wasi:cli/run@0.2.";
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// What a module is and wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    pub kind: ModuleKind,
+    pub size_bytes: u64,
+    /// `module::name` or an interface, as the module names them.
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// The linear memory that it begins with, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Why no agent would run a module, and what its author can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the file is empty")]
+    Empty,
+    #[error("this is WebAssembly in its text form; convert it with `wasm-tools parse` or `wat2wasm` first")]
+    Text,
+    #[error("this is not WebAssembly{found}; build the function for wasm32-wasip1 or wasm32-wasip2")]
+    NotWasm { found: &'static str },
+    #[error("the module has {size_bytes} bytes and at most {max_bytes} are taken; strip its debug information")]
+    TooLarge { size_bytes: u64, max_bytes: u64 },
+    #[error("the module is damaged or uses a proposal that agents do not run: {reason}")]
+    Invalid { reason: String },
+    #[error("it uses threads or shared memory, which agents do not offer; build it without (no -pthread, no atomics)")]
+    Threads,
+    #[error("it has a 64-bit memory, which agents do not offer; build it for wasm32")]
+    Memory64,
+    #[error("it begins with {needed_bytes} bytes of memory and an attempt has {max_bytes} at most")]
+    Memory { needed_bytes: u64, max_bytes: u64 },
+    #[error("it imports `{import}`, which agents do not offer; {advice}")]
+    Import { import: String, advice: &'static str },
+    #[error("it has no `_start`; {advice}")]
+    NoStart { advice: &'static str },
+    #[error("the component does not export `wasi:cli/run@0.2`; build it as a command, not as a library")]
+    NoRun,
+}
+
+/// Looks at a module and says what it is, or why no agent can run it.
+pub fn inspect(module: &[u8]) -> Result<Inspection, Refusal> {
+    let kind = kind(module)?;
+    let invalid = |error: wasmparser::BinaryReaderError| Refusal::Invalid { reason: error.to_string() };
+    let mut survey = Survey::default();
+    for payload in Parser::new(0).parse_all(module) {
+        survey.see(payload.map_err(invalid)?).map_err(invalid)?;
+    }
+    survey.check_memories()?;
+    match kind {
+        ModuleKind::Preview1 => check_module(&survey)?,
+        ModuleKind::Component => check_component(&survey)?,
+    }
+    Validator::new_with_features(engine::FEATURES).validate_all(module).map_err(invalid)?;
+    Ok(Inspection {
+        kind,
+        size_bytes: module.len() as u64,
+        memory_bytes: survey.memory_bytes(),
+        imports: survey.imports.into_iter().map(|import| import.to_string()).collect(),
+        exports: survey.exports,
+    })
+}
+
+fn kind(module: &[u8]) -> Result<ModuleKind, Refusal> {
+    let size_bytes = module.len() as u64;
+    if size_bytes > limits::MODULE_BYTES_MAX {
+        return Err(Refusal::TooLarge { size_bytes, max_bytes: limits::MODULE_BYTES_MAX });
+    }
+    if Parser::is_core_wasm(module) {
+        return Ok(ModuleKind::Preview1);
+    }
+    if Parser::is_component(module) {
+        return Ok(ModuleKind::Component);
+    }
+    let start = module.trim_ascii_start();
+    Err(match start {
+        [] => Refusal::Empty,
+        [b'(' | b';', ..] => Refusal::Text,
+        [0x7f, b'E', b'L', b'F', ..] => Refusal::NotWasm { found: " but a program for Linux" },
+        [b'M', b'Z', ..] => Refusal::NotWasm { found: " but a program for Windows" },
+        [b'#', b'!', ..] => Refusal::NotWasm { found: " but a script" },
+        _ => Refusal::NotWasm { found: "" },
+    })
+}
+
+/// Everything in a module that matters here; of a component, its own imports and exports and all memories within.
+#[derive(Default)]
+struct Survey {
+    depth: u32,
+    imports: Vec<Import>,
+    exports: Vec<String>,
+    memories: Vec<MemoryType>,
+}
+
+struct Import {
+    module: String,
+    name: String,
+}
+
+impl std::fmt::Display for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.name.is_empty() { f.write_str(&self.module) } else { write!(f, "{}::{}", self.module, self.name) }
+    }
+}
+
+impl Survey {
+    fn see(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    self.memories.push(memory?);
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let import = import?;
+                    if let TypeRef::Memory(memory) = import.ty {
+                        self.memories.push(memory);
+                    }
+                    self.import(import.module, import.name);
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export?;
+                    if export.kind == ExternalKind::Func || export.name != "_start" {
+                        self.export(export.name);
+                    }
+                }
+            }
+            Payload::ComponentImportSection(imports) => {
+                for import in imports {
+                    self.import(import?.name.name, "");
+                }
+            }
+            Payload::ComponentExportSection(exports) => {
+                for export in exports {
+                    self.export(export?.name.name);
+                }
+            }
+            Payload::Version { encoding: Encoding::Module | Encoding::Component, .. } => {}
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, module: &str, name: &str) {
+        if self.depth == 0 {
+            self.imports.push(Import { module: module.into(), name: name.into() });
+        }
+    }
+
+    fn export(&mut self, name: &str) {
+        if self.depth == 0 {
+            self.exports.push(name.into());
+        }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.initial.saturating_mul(PAGE_BYTES)))
+    }
+
+    fn check_memories(&self) -> Result<(), Refusal> {
+        if self.memories.iter().any(|memory| memory.shared) {
+            return Err(Refusal::Threads);
+        }
+        if self.memories.iter().any(|memory| memory.memory64) {
+            return Err(Refusal::Memory64);
+        }
+        let (needed_bytes, max_bytes) = (self.memory_bytes(), limits::MEMORY_BYTES_MAX);
+        if needed_bytes > max_bytes { Err(Refusal::Memory { needed_bytes, max_bytes }) } else { Ok(()) }
+    }
+}
+
+fn check_module(survey: &Survey) -> Result<(), Refusal> {
+    for import in &survey.imports {
+        let known = import.module == PREVIEW1 && PREVIEW1_FUNCTIONS.contains(&import.name.as_str());
+        if !known {
+            return Err(Refusal::Import { import: import.to_string(), advice: advice(&import.module) });
+        }
+    }
+    if survey.exports.iter().any(|export| export == "_start") {
+        return Ok(());
+    }
+    Err(Refusal::NoStart {
+        advice: if survey.exports.iter().any(|export| export == "_initialize") {
+            "it was built as a library (a reactor); build it as a command, with a main function"
+        } else {
+            "build it as a command for wasm32-wasip1, with a main function"
+        },
+    })
+}
+
+fn advice(module: &str) -> &'static str {
+    match module {
+        PREVIEW1 => "the toolchain seems to be newer or older than WASI preview 1",
+        "wasi_unstable" => "it was built for WASI before preview 1: use a newer toolchain",
+        "env" | "a" => "it was built for a browser or with a missing library: build it for wasm32-wasip1",
+        "wbg" | "__wbindgen_placeholder__" | "./index_bg.js" => {
+            "it was built by wasm-bindgen for JavaScript: build it for wasm32-wasip1"
+        }
+        "wasi" => "it was built with threads: build it without",
+        "gojs" | "go" => "it was built for JavaScript: build it with GOOS=wasip1",
+        _ => "only WASI preview 1 is there",
+    }
+}
+
+fn check_component(survey: &Survey) -> Result<(), Refusal> {
+    for Import { module: import, .. } in &survey.imports {
+        let offered = import
+            .split_once('@')
+            .is_some_and(|(interface, version)| version.starts_with("0.2.") && INTERFACES.contains(&interface));
+        if !offered {
+            let advice = match import.split(['/', '@']).next() {
+                Some("wasi:http") => "functions have no network",
+                Some(package) if package.starts_with("wasi:") && import.contains("@0.3") => {
+                    "only WASI 0.2 is there: build it for wasm32-wasip2"
+                }
+                _ => "only the interfaces of the world wasi:cli/command@0.2 are there",
+            };
+            return Err(Refusal::Import { import: import.clone(), advice });
+        }
+    }
+    if survey.exports.iter().any(|export| export.starts_with(RUN)) { Ok(()) } else { Err(Refusal::NoRun) }
+}
+
+/// The world `wasi:cli/command`. Sockets are there for libraries that link them; every use is refused.
+const INTERFACES: [&str; 28] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:cli/run",
+];
+
+/// All functions of WASI preview 1.
+const PREVIEW1_FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(text: &str) -> Result<Inspection, Refusal> {
+        inspect(&wat::parse_str(text).expect("valid text"))
+    }
+
+    #[test]
+    fn a_command_is_described() {
+        let found = look(
+            "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32)))
+                (memory (export \"memory\") 2) (func (export \"_start\")))",
+        )
+        .expect("it can be run");
+        assert_eq!((found.kind, found.memory_bytes), (ModuleKind::Preview1, 2 * PAGE_BYTES));
+        assert_eq!(found.imports, ["wasi_snapshot_preview1::proc_exit"]);
+        assert_eq!(found.exports, ["memory", "_start"]);
+    }
+
+    #[test]
+    fn every_refusal_says_why() {
+        let reason = |text: &str| look(text).expect_err("it cannot be run").to_string();
+        assert!(reason("(module (import \"env\" \"f\" (func)) (func (export \"_start\")))").contains("`env::f`"));
+        assert!(reason("(module (func (export \"_initialize\")))").contains("reactor"));
+        assert!(reason("(module (global (export \"_start\") i32 (i32.const 0)))").contains("main function"));
+        assert!(reason("(module (memory 1 2 shared) (func (export \"_start\")))").contains("threads"));
+        assert!(reason("(module (memory i64 1) (func (export \"_start\")))").contains("64-bit"));
+        assert!(
+            reason("(module (memory 40000) (memory 40000) (func (export \"_start\")))").contains("begins with 5242880000 bytes")
+        );
+        assert!(reason("(component)").contains("wasi:cli/run"));
+        assert!(reason("(component (import \"wasi:http/types@0.2.0\" (instance)))").contains("no network"));
+    }
+
+    #[test]
+    fn other_files_are_recognised() {
+        assert_eq!(inspect(b""), Err(Refusal::Empty));
+        assert_eq!(inspect(b"\n (module)"), Err(Refusal::Text));
+        assert!(matches!(inspect(b"MZ\x90"), Err(Refusal::NotWasm { found: " but a program for Windows" })));
+        assert!(matches!(inspect(b"\0asm\x01\0\0\0\xff"), Err(Refusal::Invalid { .. })));
+    }
+}

@@ -1,0 +1,58 @@
+//! Running functions: one caged process per slot, driven over a pipe.
+//!
+//! ```text
+//! agent process                                         executor process (the same program, another entry)
+//!   Executor (process) --- frames (protocol) --->         worker: load, close the cage, run, run, ...
+//!      freeze, thaw, kill: signals                          program: artifact -> instance per attempt
+//!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too
+//! ```
+//! This module owns the engine's configuration, what is refused at publish ([`inspect`]), the cage and the way in and
+//! out of it. It does not decide what runs, when, or for how long: the agent's session does, and ends an attempt by
+//! [`process::Executor::kill`].
+
+use std::process::ExitCode;
+
+pub mod artifact;
+pub mod compile;
+pub mod engine;
+mod failure;
+mod guest;
+pub mod inspect;
+mod pipe;
+mod poll;
+pub mod process;
+mod program;
+pub mod protocol;
+mod reader;
+mod scratch;
+mod spawn;
+mod stream;
+mod time;
+mod worker;
+mod writer;
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+
+/// The first argument that turns the program into an executor.
+const ENTRY: &str = "executor";
+/// The second one, when it is to compile instead.
+const ENTRY_COMPILE: &str = "compile";
+
+/// An executor's exit code when its agent is gone.
+const EXIT_ORPHANED: i32 = 3;
+/// An executor's exit code when what came through the pipe was not a message.
+const EXIT_GARBAGE: i32 = 4;
+
+/// Turns this process into an executor if that is what it was started as. Call it first in `main`.
+pub fn entry() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some(ENTRY) {
+        return None;
+    }
+    Some(match arguments.next() {
+        Some(word) if word == ENTRY_COMPILE => compile::run(arguments.next().and_then(|agent| agent.parse().ok())),
+        agent => worker::run(agent.and_then(|agent| agent.parse().ok())),
+    })
+}

@@ -1,0 +1,167 @@
+//! A loaded module, ready to be run again and again: a fresh instance with zeroed memory for each attempt.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::Read as _,
+    time::{Duration, Instant},
+};
+
+use lull_shared::{
+    digest::{Digest, OutlineBuilder},
+    message::ModuleKind,
+    state::Usage,
+};
+use wasmtime::{Engine, InstancePre, Linker, Module, Store, component};
+use wasmtime_wasi::{
+    p1,
+    p2::{self, bindings::CommandPre, bindings::clocks::monotonic_clock},
+};
+
+use super::{
+    engine, failure,
+    guest::{Ends, Guest},
+    pipe::{Incoming, Outgoing},
+    poll,
+    protocol::{Done, Load, LoadError, Run},
+    scratch,
+    stream::{Shared, lock},
+    sys,
+    time::HasMonotonic,
+};
+
+/// A module that was checked, loaded and linked.
+pub(super) struct Program {
+    engine: Engine,
+    code: Code,
+    runtime: tokio::runtime::Runtime,
+}
+
+enum Code {
+    Preview1(InstancePre<Guest>),
+    Component(CommandPre<Guest>),
+}
+
+impl Program {
+    /// Checks the artifact's digest on the open file, then loads and links it.
+    pub(super) fn load(load: &Load) -> Result<Self, LoadError> {
+        let file = open_checked(&load.artifact, load.digest)?;
+        let engine = engine::running(load.kind).map_err(|error| LoadError::Refused { reason: error.to_string() })?;
+        let code = match load.kind {
+            ModuleKind::Preview1 => preview1(&engine, file, load.grants.clock).map(Code::Preview1),
+            ModuleKind::Component => component(&engine, &file, load.grants.clock).map(Code::Component),
+        };
+        let code = code.map_err(|error| LoadError::Refused { reason: format!("{error:#}") })?;
+        // Guests call the host through futures; with everything in memory they are ready at once, and nothing here
+        // starts a thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| LoadError::Refused { reason: error.to_string() })?;
+        Ok(Self { engine, code, runtime })
+    }
+
+    /// Runs one attempt from its first to its last instruction.
+    pub(super) fn run(&self, load: &Load, run: Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Finish {
+        let (start, cpu_start) = (Instant::now(), sys::cpu_time());
+        let attempt = run.attempt;
+        scratch::empty(load);
+        // A panic is reported as the executor's own failure, which this would be.
+        let made = Guest::new(load, run, incoming, outgoing);
+        let (guest, ends) = made.unwrap_or_else(|error| panic!("the scratch folder cannot be opened: {error:#}"));
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| guest.budget());
+        let result = self.runtime.block_on(self.code.call(&mut store));
+        let budget = store.data_mut().budget();
+        let (memory_peak_bytes, memory_denied) = (budget.memory_bytes(), budget.denied());
+        drop(store);
+        let output_exceeded = lock(&ends.stdout).exceeded();
+        let verdict = failure::judge(result, load, memory_denied, output_exceeded);
+        scratch::empty(load);
+        let usage = Usage { wall_us: micros(start.elapsed()), cpu_us: micros(sys::cpu_time() - cpu_start), memory_peak_bytes };
+        Finish { attempt, verdict, ends, usage }
+    }
+}
+
+/// What is left of an attempt when its instance is gone.
+pub(super) struct Finish {
+    attempt: lull_shared::id::AttemptId,
+    verdict: Result<(), lull_shared::state::Failure>,
+    ends: Ends,
+    usage: Usage,
+}
+
+impl Finish {
+    /// How much of its input is still in the pipe.
+    pub(super) fn input_left(&self) -> u64 {
+        lock(&self.ends.stdin).left_in_pipe()
+    }
+
+    /// The last message about it. The end of a long output is sent on the way.
+    pub(super) fn report(self) -> std::io::Result<Done> {
+        let outcome = match self.verdict {
+            Ok(()) => Ok(lock(&self.ends.stdout).finish()?),
+            Err(failure) => Err(failure),
+        };
+        let (log, log_dropped_bytes) = lock(&self.ends.log).finish();
+        Ok(Done { attempt: self.attempt, outcome, log, log_dropped_bytes, usage: self.usage })
+    }
+}
+
+impl Code {
+    /// The guest's own verdict, or what stopped it.
+    async fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
+        match self {
+            Self::Preview1(pre) => {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                start.call_async(store, ()).await.map(Ok)
+            }
+            Self::Component(pre) => {
+                let command = pre.instantiate_async(&mut *store).await?;
+                command.wasi_cli_run().call_run(store).await
+            }
+        }
+    }
+}
+
+fn preview1(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<InstancePre<Guest>> {
+    // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
+    let module = unsafe { Module::deserialize_open_file(engine, file)? };
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, Guest::preview1)?;
+    if !real_clock {
+        linker.allow_shadowing(true);
+        poll::add_to_linker(&mut linker, Guest::clock)?;
+    }
+    linker.instantiate_pre(&module)
+}
+
+fn component(engine: &Engine, file: &File, real_clock: bool) -> wasmtime::Result<CommandPre<Guest>> {
+    // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
+    let component = unsafe { component::Component::deserialize_file(engine, sys::path_of(file))? };
+    let mut linker = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut linker)?;
+    if !real_clock {
+        linker.allow_shadowing(true);
+        monotonic_clock::add_to_linker::<Guest, HasMonotonic>(&mut linker, Guest::monotonic)?;
+    }
+    CommandPre::new(linker.instantiate_pre(&component)?)
+}
+
+fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
+    let unreadable = |error: std::io::Error| LoadError::Unreadable { reason: error.to_string() };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut outline = OutlineBuilder::default();
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece).map_err(unreadable)? {
+            0 => break,
+            read => outline.update(&piece[..read]),
+        }
+    }
+    let found = outline.finish().0.digest;
+    if found == expected { Ok(file) } else { Err(LoadError::Digest { expected, found }) }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

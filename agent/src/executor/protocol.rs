@@ -1,0 +1,214 @@
+//! What an agent and its executor say to each other over the executor's standard input and output.
+//!
+//! ```text
+//! agent --> Load, Run*            a Run whose input is a stream is followed by exactly that many raw bytes
+//! agent <-- Loaded | LoadFailed, then for each Run in order: Output*, Done
+//! ```
+//! Frames are those of [`lull_shared::codec`]. Runs may be queued in the pipe; they run one after the other. Output
+//! that does not fit a message leaves in pieces while it is written, so neither side ever holds it in memory. Both
+//! ends are the same program file, so the frames carry no version.
+
+use std::{ffi::OsString, fmt};
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::Digest,
+    id::{AttemptId, JobId},
+    job::{AttemptLimits, Grants},
+    limits,
+    message::ModuleKind,
+    state::{Failure, Usage},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Output of an attempt up to this size comes with `Done`; more leaves in pieces of at most this size.
+pub const OUTPUT_PIECE_BYTES: usize = limits::INLINE_BYTES_MAX;
+
+/// What the agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToExecutor {
+    /// Always first, once.
+    Load(Box<Load>),
+    Run(Run),
+}
+
+/// A module and everything that the tasks of a job have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    pub job: JobId,
+    /// The compiled artifact. Its digest is checked again on the opened file.
+    pub artifact: OsString,
+    pub digest: Digest,
+    pub kind: ModuleKind,
+    /// The function's name: the guest's `argv[0]`.
+    pub function: String,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub limits: AttemptLimits,
+    pub grants: Grants,
+    /// With the task's index the seed of all that is random in a deterministic run.
+    pub seed: u64,
+    pub clock_start: Timestamp,
+    /// The folder behind `/scratch`. Used only if granted; the executor empties it.
+    pub scratch: Option<OsString>,
+    pub priority: Priority,
+}
+
+/// How the executor competes for the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Priority {
+    /// Only what nobody else wants: the owner comes first.
+    #[default]
+    Idle,
+    /// Like any program: for machines without an owner, and for tests.
+    Normal,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub attempt: AttemptId,
+    pub input: Input,
+}
+
+/// The guest's standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    Inline(Bytes),
+    /// So many raw bytes follow the frame.
+    Stream {
+        size_bytes: u64,
+    },
+}
+
+/// What the executor says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromExecutor {
+    /// The module is ready and the cage is closed.
+    Loaded {
+        cage: Cage,
+    },
+    /// The module cannot be run here; the executor ends.
+    LoadFailed(LoadError),
+    /// The next piece of the running attempt's output.
+    Output {
+        piece: Bytes,
+    },
+    Done(Box<Done>),
+    /// The executor's own code failed; it ends.
+    Fatal {
+        reason: String,
+    },
+}
+
+/// Why a module cannot be run here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LoadError {
+    #[error("the compiled module cannot be read: {reason}")]
+    Unreadable { reason: String },
+    #[error("the compiled module has the digest {found}, not {expected}: it was damaged or tampered with")]
+    Digest { expected: Digest, found: Digest },
+    #[error("the engine refuses the module: {reason}")]
+    Refused { reason: String },
+}
+
+/// How an attempt ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    pub attempt: AttemptId,
+    pub outcome: Result<Output, Failure>,
+    /// The first and the last half of what it wrote to standard error.
+    pub log: Bytes,
+    /// How many bytes between the halves were dropped.
+    pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// Standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    Inline(Bytes),
+    /// It left in pieces, so many bytes of them.
+    Streamed {
+        size_bytes: u64,
+    },
+}
+
+/// What holds an executor, besides WebAssembly's own walls. The first three were tried, not only asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cage {
+    /// It cannot open the machine's files.
+    pub files: Layer,
+    /// It cannot make a socket.
+    pub network: Layer,
+    /// It cannot start a program.
+    pub programs: Layer,
+    /// The kernel confines it to its scratch folder (landlock).
+    pub landlock: Layer,
+    /// The kernel refuses system calls that it has no use for (seccomp).
+    pub system_calls: Layer,
+    /// Memory, file sizes and core dumps are bounded.
+    pub limits: Layer,
+    /// It runs only when nobody else wants the processor.
+    pub priority: Layer,
+}
+
+/// One of the layers of a cage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layer {
+    Holds,
+    Missing { reason: String },
+}
+
+impl Layer {
+    /// Holds, or why not.
+    pub fn of<T, E: fmt::Display>(result: Result<T, E>) -> Self {
+        match result {
+            Ok(_) => Self::Holds,
+            Err(error) => Self::Missing { reason: error.to_string() },
+        }
+    }
+
+    /// Whether it holds.
+    pub fn holds(&self) -> bool {
+        *self == Self::Holds
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holds => f.write_str("holds"),
+            Self::Missing { reason } => write!(f, "missing: {reason}"),
+        }
+    }
+}
+
+impl Cage {
+    /// Every layer with its name, for status and logs.
+    pub fn layers(&self) -> [(&'static str, &Layer); 7] {
+        [
+            ("files", &self.files),
+            ("network", &self.network),
+            ("programs", &self.programs),
+            ("landlock", &self.landlock),
+            ("system calls", &self.system_calls),
+            ("limits", &self.limits),
+            ("priority", &self.priority),
+        ]
+    }
+
+    /// Whether nothing outside can be reached, by whichever layer.
+    pub fn is_closed(&self) -> bool {
+        self.files.holds() && self.network.holds() && self.programs.holds()
+    }
+}
+
+impl fmt::Display for Cage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = self.layers().into_iter().filter(|(_, layer)| !layer.holds());
+        let missing = missing.map(|(name, layer)| format!("{name} {layer}")).collect::<Vec<_>>();
+        if missing.is_empty() { f.write_str("closed") } else { f.write_str(&missing.join("; ")) }
+    }
+}

@@ -1,0 +1,63 @@
+//! Starting child processes from one thread that lives as long as the agent.
+//!
+//! A child asks the kernel to be killed with its parent, and the kernel takes "parent" to be the thread that started
+//! it: a worker of a thread pool may end long before the agent does.
+
+use std::{
+    io,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        mpsc::{Sender, channel},
+    },
+};
+
+use tokio::sync::oneshot;
+
+struct Order {
+    command: Command,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
+
+/// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment, in a
+/// process group of its own.
+pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Child> {
+    let program = match program {
+        Some(program) => program,
+        // The very file that runs, even if an upgrade has put another one in its place.
+        None if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
+        None => std::env::current_exe()?,
+    };
+    let mut command = Command::new(program);
+    command.arg(super::ENTRY).args(words).arg(std::process::id().to_string()).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");
+    let (reply, answer) = oneshot::channel();
+    let gone = |_| io::Error::other("the thread that starts processes is gone");
+    spawner().send(Order { command, reply }).map_err(|_| gone(()))?;
+    answer.await.map_err(|_| gone(()))?
+}
+
+fn spawner() -> &'static Sender<Order> {
+    SPAWNER.get_or_init(|| {
+        let (orders, incoming) = channel::<Order>();
+        let work = move || {
+            for mut order in incoming {
+                let child = order.command.spawn();
+                if let Err(Ok(mut unwanted)) = order.reply.send(child) {
+                    let _ = unwanted.kill();
+                    let _ = unwanted.wait();
+                }
+            }
+        };
+        // Without the thread every order fails, since nobody holds the receiver.
+        let _ = std::thread::Builder::new().name("executor-spawner".into()).spawn(work);
+        orders
+    })
+}

@@ -1,0 +1,333 @@
+//! Linux's part of an executor's cage: what the process gives up at its start, and what before its first guest.
+//!
+//! Every layer is tried on its own and reported; a kernel that lacks one leaves the others standing. System calls
+//! that are not listed fail with `ENOSYS`, so that libraries fall back to older ones that are.
+
+use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd as _, path::Path, time::Duration};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
+    RulesetStatus, Scope,
+};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+
+use super::protocol::{Cage, Layer, Load, Priority};
+
+/// Memory for the executor itself beside the guest's: the engine, tables, stacks, buffers.
+const OWN_MEMORY_BYTES: u64 = 256 << 20;
+/// Files that may be open at once; those of the scratch folder are among them.
+const FILES_OPEN_MAX: u64 = 64;
+/// Finds the pages that a guest wrote, so that only those are wiped. From the kernel's `linux/fs.h`.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+/// Lets go of everything inherited and ties this process to its agent's life. False when the agent is gone already.
+pub(super) fn detach(agent: Option<u32>) -> bool {
+    // SAFETY: nothing in this process has opened a descriptor yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    agent.is_none_or(|agent| parent == Some(agent))
+}
+
+/// Steps back behind every other process.
+pub(super) fn set_priority(priority: Priority) -> Layer {
+    match priority {
+        Priority::Normal => Layer::Missing { reason: "it was asked to run like any program".into() },
+        Priority::Idle => Layer::of(step_back()),
+    }
+}
+
+fn step_back() -> io::Result<()> {
+    rustix::process::setpriority_process(None, 19)?;
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_IDLE: i32 = 3 << 13;
+    // SAFETY: the parameter is a valid structure, and the calls concern this process only.
+    let failed = unsafe {
+        let parameter = libc::sched_param { sched_priority: 0 };
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE) < 0
+            || libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) < 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Closes the cage for good. The module must be loaded by now.
+pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
+    let scratch = load.scratch.as_ref().filter(|_| load.grants.scratch).map(Path::new);
+    let limits = Layer::of(bound(load));
+    let landlock = Layer::of(confine(scratch));
+    let system_calls = Layer::of(filter(scratch.is_some()));
+    Cage {
+        files: denied(File::open("/etc/passwd").or_else(|error| missing_is_open(error))),
+        network: denied(UdpSocket::bind("127.0.0.1:0")),
+        programs: exec_is_denied(),
+        landlock,
+        system_calls,
+        limits,
+        priority,
+    }
+}
+
+/// The same for a process that reads its standard input and writes its standard output and nothing else.
+pub(super) fn close_pipe_cage(memory_bytes: u64) -> io::Result<()> {
+    rustix::process::setrlimit(Resource::Data, both(memory_bytes))?;
+    rustix::process::setrlimit(Resource::Fsize, both(0))?;
+    confine(None).map_err(io::Error::other)?;
+    filter(false).map_err(io::Error::other)
+}
+
+fn both(bytes: u64) -> Rlimit {
+    Rlimit { current: Some(bytes), maximum: Some(bytes) }
+}
+
+fn bound(load: &Load) -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code. A write beyond the file size limit is then an error like a full disk.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let file_bytes = if load.grants.scratch { load.limits.scratch_bytes } else { 0 };
+    rustix::process::setrlimit(Resource::Data, both(load.limits.memory_bytes.saturating_add(OWN_MEMORY_BYTES)))?;
+    rustix::process::setrlimit(Resource::Fsize, both(file_bytes))?;
+    rustix::process::setrlimit(Resource::Nofile, both(FILES_OPEN_MAX))?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConfineError {
+    #[error("the kernel refuses: {0}")]
+    Rules(#[from] RulesetError),
+    #[error("the scratch folder cannot be opened: {0}")]
+    Scratch(#[from] landlock::PathFdError),
+    #[error("this kernel has no landlock")]
+    Unsupported,
+}
+
+fn confine(scratch: Option<&Path>) -> Result<(), ConfineError> {
+    let every = AccessFs::from_all(ABI::V5);
+    let mut rules = Ruleset::default()
+        .handle_access(every)?
+        .handle_access(AccessNet::from_all(ABI::V5))?
+        .scope(Scope::from_all(ABI::V6))?
+        .create()?;
+    if let Some(scratch) = scratch {
+        let allowed = every
+            & !(AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeSock | AccessFs::MakeFifo)
+            & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(scratch)?, allowed))?;
+    }
+    match rules.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err(ConfineError::Unsupported),
+    }
+}
+
+/// What running a loaded module takes.
+const CALLS: [libc::c_long; 40] = [
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_lseek,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_membarrier,
+    libc::SYS_futex,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_getcwd,
+];
+
+/// What a scratch folder takes on top; landlock decides where. Threads, since directories are read on one.
+const SCRATCH_CALLS: [libc::c_long; 28] = [
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fadvise64,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_readlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_prctl,
+    libc::SYS_copy_file_range,
+];
+
+#[derive(Debug, thiserror::Error)]
+enum FilterError {
+    #[error("no filter can be made: {0}")]
+    Build(#[from] seccompiler::BackendError),
+    #[error("the kernel refuses the filter: {0}")]
+    Apply(#[from] seccompiler::Error),
+}
+
+fn filter(scratch: bool) -> Result<(), FilterError> {
+    let clear = |argument, bits: i32| condition(argument, SeccompCmpOp::MaskedEq(bits as u64), 0);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.into_iter().map(|call| (call, Vec::new())).collect();
+    rules.insert(libc::SYS_ioctl, vec![condition(1, SeccompCmpOp::Eq, PAGEMAP_SCAN)?]);
+    rules.insert(libc::SYS_mmap, vec![clear(2, libc::PROT_EXEC)?]);
+    rules.insert(libc::SYS_mprotect, vec![clear(2, libc::PROT_EXEC)?]);
+    if scratch {
+        rules.extend(SCRATCH_CALLS.into_iter().map(|call| (call, Vec::new())));
+        let thread = libc::CLONE_THREAD as u64;
+        rules.insert(libc::SYS_clone, vec![condition(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
+    }
+    let arch = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow, arch)?;
+    seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?;
+    Ok(())
+}
+
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?])
+}
+
+/// A probe that must fail.
+fn denied<T>(attempt: io::Result<T>) -> Layer {
+    match attempt {
+        Ok(_) => Layer::Missing { reason: "it was tried and succeeded".into() },
+        Err(_) => Layer::Holds,
+    }
+}
+
+/// A machine without the file that was tried proves nothing: the root folder is always there.
+fn missing_is_open(error: io::Error) -> io::Result<File> {
+    if error.kind() == io::ErrorKind::NotFound { File::open("/") } else { Err(error) }
+}
+
+/// Tries to execute nothing: an allowed attempt fails because there is no such file.
+fn exec_is_denied() -> Layer {
+    let nothing = [std::ptr::null()];
+    // SAFETY: the path is a valid, empty string and both lists are empty and terminated.
+    unsafe { libc::execve(c"".as_ptr(), nothing.as_ptr(), nothing.as_ptr()) };
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Layer::Holds,
+        _ => Layer::Missing { reason: "it was tried and not refused".into() },
+    }
+}
+
+/// Processor time of this process.
+pub(super) fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is valid, and a failure leaves the zero in it.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A process held by its descriptor: a signal never reaches another one that got its number.
+pub(super) struct Handle {
+    pid: Pid,
+    descriptor: std::os::fd::OwnedFd,
+}
+
+impl Handle {
+    /// The process must be a child that nobody has waited for.
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+        Ok(Self { pid, descriptor })
+    }
+
+    /// Waits until the process has ended: its descriptor is readable then.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        let descriptor = self.descriptor.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is open and owned, and nothing replaces it.
+        let descriptor = unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE)? };
+        descriptor.readable().await.map(drop)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    pub(super) fn freeze(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.descriptor, Signal::STOP)?)
+    }
+
+    pub(super) fn thaw(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.descriptor, Signal::CONT)?)
+    }
+
+    pub(super) fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.descriptor, Signal::KILL)?)
+    }
+
+    /// Memory in RAM, in bytes.
+    pub(super) fn resident_bytes(&self) -> io::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid.as_raw_nonzero()))?;
+        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(pages * rustix::param::page_size() as u64)
+    }
+
+    /// Processor time so far, in units of the kernel's clock tick.
+    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))?;
+        let fields = text.rsplit(')').next().unwrap_or_default().split(' ').collect::<Vec<_>>();
+        let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).ok_or(io::ErrorKind::InvalidData);
+        // After the name come the state and ten other fields, then user and system time.
+        let sum = ticks(12)? + ticks(13)?;
+        Ok(Duration::from_millis(sum * 1000 / rustix::param::clock_ticks_per_second()))
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn describe(status: std::process::ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.signal(), status.code()) {
+        (Some(libc::SIGKILL), _) => "killed".into(),
+        (Some(libc::SIGSEGV), _) => "signal 11, a memory fault".into(),
+        (Some(libc::SIGABRT), _) => "signal 6, it gave up".into(),
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "for no reason it told".into(),
+    }
+}
+
+/// A path to an open file, whatever has become of its name.
+pub(super) fn path_of(file: &File) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd as _;
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
