@@ -8,6 +8,7 @@
 //! ```
 //! The conversation runs in a task of its own; the node is told what came of each step and answers with its verdict.
 
+use futures::AsyncWriteExt as _;
 use libp2p::{PeerId, Stream, swarm::ConnectionId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -84,7 +85,10 @@ impl Conversation {
             write_frame(&mut stream, &self.ours).await.map_err(protocol)?;
         }
         write_frame(&mut stream, &verdict).await.map_err(protocol)?;
-        read_frame(&mut stream, REVOCATIONS_BYTES_MAX + INTRODUCTION_BYTES_MAX).await.map_err(protocol)
+        let about_us = read_frame(&mut stream, REVOCATIONS_BYTES_MAX + INTRODUCTION_BYTES_MAX).await.map_err(protocol);
+        // All is said: how the stream ends changes nothing.
+        let _ = stream.close().await;
+        about_us
     }
 
     /// Checks what they showed and has the node decide.

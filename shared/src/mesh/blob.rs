@@ -11,29 +11,27 @@ use backon::BackoffBuilder as _;
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{PeerId, Stream};
-use tokio::{
-    io::AsyncWriteExt as _,
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::{io::AsyncWriteExt as _, sync::Semaphore, time::sleep};
 
 use super::{
     BlobStore,
     connection::Traffic,
-    error::MeshError,
-    frames::{FrameError, read_frame, write_frame},
+    error::{MeshError, in_words},
+    frames::{FrameError, in_time, read_frame, write_frame},
     handle::{FetchReport, NodeHandle},
     node::Opening,
     streams::Protocol,
 };
 use crate::{
     digest::{BlobRef, Outline, PIECE_BYTES},
-    limits::{BLOB_BYTES_MAX, FRAME_BYTES_MAX, INTRODUCTION_BYTES_MAX, TRANSFER_TIME_MAX},
+    limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX},
     protocol::{BlobReply, BlobRequest},
 };
 
 /// Sources that were busy or lost are asked again this many times.
 const ROUNDS_AGAIN: usize = 4;
+/// The answer to a request: the outline of the largest blob has 4096 times 32 bytes.
+const OUTLINE_BYTES_MAX: usize = 256 * 1024;
 
 /// Answers one request on a stream that a member opened.
 pub(super) async fn serve(
@@ -51,6 +49,7 @@ pub(super) async fn serve(
     };
     in_time(write_frame(&mut stream, &BlobReply::Found { blob, outline })).await?;
     let end = request.first_piece.saturating_add(request.pieces).min(blob.pieces());
+    let end = if blob.size_bytes == 0 { 0 } else { end };
     for index in request.first_piece..end {
         // A blob that was deleted meanwhile ends the stream: the peer goes on with another source.
         let Some(piece) = blobs.read_piece(&request.digest, index).await else { return Err(FrameError::Closed) };
@@ -58,10 +57,6 @@ pub(super) async fn serve(
         traffic.blob_bytes_sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
     in_time(async { stream.close().await.map_err(FrameError::Broken) }).await
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
-    timeout(TRANSFER_TIME_MAX, work).await.unwrap_or(Err(FrameError::Stalled(TRANSFER_TIME_MAX)))
 }
 
 /// Why a source did not give all.
@@ -143,14 +138,14 @@ impl Fetch {
     }
 
     async fn fetch_from(&mut self, handle: &NodeHandle, source: PeerId) -> Result<(), Fault> {
-        let later = |error: FrameError| Fault::Later(error.to_string());
+        let later = |error: FrameError| Fault::Later(in_words(&error));
         let opening = handle.opening(source, Protocol::Blob).await.map_err(stopped_or_later)?;
         let Opening { stream, traffic } = opening;
         let mut stream = super::handle::opened(source, stream).await.map_err(stopped_or_later)?;
         let pieces = self.blob.pieces() - self.next_piece;
         let request = BlobRequest { digest: self.blob.digest, first_piece: self.next_piece, pieces };
         in_time(write_frame(&mut stream, &request)).await.map_err(later)?;
-        match in_time(read_frame(&mut stream, FRAME_BYTES_MAX)).await {
+        match in_time(read_frame(&mut stream, OUTLINE_BYTES_MAX)).await {
             Ok(BlobReply::Found { blob, outline }) => self.check(blob, outline)?,
             Ok(BlobReply::Missing) => return Err(Fault::Never("it has not got it".to_owned())),
             Ok(BlobReply::Busy) => return Err(Fault::Later("it is busy".to_owned())),
@@ -235,7 +230,9 @@ impl PartialFile {
         self.partial.0 = None;
         if let Some(folder) = self.into.parent() {
             // Not every system can do this to a folder; the name is then durable a little later.
-            let _ = tokio::fs::File::open(folder).await.map(|folder| async move { folder.sync_all().await });
+            if let Ok(folder) = tokio::fs::File::open(folder).await {
+                let _ = folder.sync_all().await;
+            }
         }
         Ok(())
     }

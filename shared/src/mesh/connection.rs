@@ -11,7 +11,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr, swarm::ConnectionId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -19,6 +19,7 @@ use super::PeerInfo;
 use crate::{
     identity::{Certificate, CertificateError, Role},
     limits,
+    protocol::Admission,
 };
 
 /// How far admission has come on a connection.
@@ -58,7 +59,7 @@ pub(super) struct Traffic {
 
 /// Kept by both halves of a work stream: counts it while it is open, and its place among the incoming ones.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     traffic: Arc<Traffic>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -86,6 +87,8 @@ pub(super) struct Connection {
     pub(super) introducing: bool,
     /// Why their certificate was refused; it is closed when they were told.
     pub(super) untrusted: Option<CertificateError>,
+    /// What the peer is to be told once it can be served, and by which conversations. Bounded by their places.
+    pub(super) verdicts: Vec<(oneshot::Sender<Admission>, Admission)>,
     /// When it is cut unless something happens: admission's end, or the certificate's.
     pub(super) deadline: Option<Instant>,
     pub(super) software: Option<String>,
@@ -104,6 +107,7 @@ impl Connection {
             standing: Standing::Introducing,
             introducing: false,
             untrusted: None,
+            verdicts: Vec::new(),
             deadline: None,
             software: None,
             round_trip: None,

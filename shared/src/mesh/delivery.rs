@@ -1,8 +1,8 @@
 //! Large outputs on their way from an agent to a coordinator.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::{PeerId, Stream};
 use tokio::{io::AsyncReadExt as _, sync::Semaphore, time::timeout};
 
@@ -10,21 +10,23 @@ use super::{
     BlobStore, Receiving,
     blob::file_error,
     connection::Traffic,
-    error::MeshError,
-    frames::{FrameError, read_frame, write_frame},
+    error::{MeshError, in_words},
+    frames::{FrameError, in_time, read_frame, write_frame},
     handle::{NodeHandle, opened},
     node::Opening,
     streams::Protocol,
 };
 use crate::{
-    digest::{BlobRef, PIECE_BYTES},
+    digest::BlobRef,
     id::AttemptId,
-    limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX, TRANSFER_TIME_MAX},
+    limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX},
     protocol::{DeliveryReply, DeliveryRequest},
 };
 
 /// How much is read from a stream or file at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a coordinator may take to make the largest blob durable on a slow disk.
+const STORE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Takes in one delivery on a stream that an agent opened.
 pub(super) async fn serve(
@@ -48,7 +50,7 @@ pub(super) async fn serve(
     };
     in_time(write_frame(&mut stream, &DeliveryReply::Send)).await?;
     let mut left = blob.size_bytes;
-    let mut chunk = vec![0; CHUNK_BYTES.min(PIECE_BYTES)];
+    let mut chunk = vec![0; CHUNK_BYTES];
     while left > 0 {
         let room = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
         let read = in_time(async { stream.read(&mut chunk[..room]).await.map_err(FrameError::Broken) }).await?;
@@ -68,16 +70,16 @@ pub(super) async fn serve(
     finish(stream, &reply).await
 }
 
+/// Answers, and takes what is still on its way until the agent hangs up too: a stream that is reset may lose the answer.
 async fn finish(mut stream: Stream, reply: &DeliveryReply) -> Result<(), FrameError> {
     in_time(async {
         write_frame(&mut stream, reply).await?;
-        stream.close().await.map_err(FrameError::Broken)
+        stream.close().await.map_err(FrameError::Broken)?;
+        let mut rest = vec![0; 1024];
+        while stream.read(&mut rest).await.map_err(FrameError::Broken)? > 0 {}
+        Ok(())
     })
     .await
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
-    timeout(TRANSFER_TIME_MAX, work).await.unwrap_or(Err(FrameError::Stalled(TRANSFER_TIME_MAX)))
 }
 
 /// Offers a file to a coordinator and sends it if it is wanted.
@@ -88,7 +90,7 @@ pub(super) async fn deliver(
     blob: BlobRef,
     path: &Path,
 ) -> Result<DeliveryReply, MeshError> {
-    let lost = |error: FrameError| MeshError::Lost { peer: coordinator, reason: error.to_string() };
+    let lost = |error: FrameError| MeshError::Lost { peer: coordinator, reason: in_words(&error) };
     let Opening { stream, traffic } = handle.opening(coordinator, Protocol::Delivery).await?;
     let mut stream = opened(coordinator, stream).await?;
     in_time(write_frame(&mut stream, &DeliveryRequest { attempt, blob })).await.map_err(lost)?;
@@ -97,29 +99,47 @@ pub(super) async fn deliver(
         DeliveryReply::Busy => return Err(MeshError::Busy { peer: coordinator }),
         answer @ (DeliveryReply::Stored | DeliveryReply::Refused { .. }) => return Ok(answer),
     }
-    let mut file = tokio::fs::File::open(path).await.map_err(|error| file_error(path, &error))?;
-    let mut left = blob.size_bytes;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while left > 0 {
-        let room = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        let read = file.read(&mut chunk[..room]).await.map_err(|error| file_error(path, &error))?;
-        if read == 0 {
-            let reason = format!("it is shorter than the {} bytes that were announced", blob.size_bytes);
-            return Err(MeshError::File { path: path.to_owned(), reason });
-        }
-        let sent = in_time(async { stream.write_all(&chunk[..read]).await.map_err(FrameError::Broken) }).await;
-        if sent.is_err() {
-            // It may have said why before it hung up.
-            break;
-        }
-        left -= read as u64;
-        traffic.blob_bytes_sent.fetch_add(read as u64, Ordering::Relaxed);
-    }
-    // What could not be flushed shows in the answer that does not come.
-    let _ = in_time(async { stream.flush().await.map_err(FrameError::Broken) }).await;
-    match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await.map_err(lost)? {
+    let (mut answers, mut pieces) = stream.split();
+    let mut answer = std::pin::pin!(read_frame(&mut answers, INTRODUCTION_BYTES_MAX));
+    // A coordinator that cannot go on says so before it has everything.
+    let early = tokio::select! {
+        early = &mut answer => Some(early),
+        sent = send(&mut pieces, blob, path, &traffic) => match sent {
+            Err(error @ MeshError::File { .. }) => return Err(error),
+            // What could not be sent shows in the answer that does not come.
+            _ => None,
+        },
+    };
+    let answer = match early {
+        Some(answer) => answer,
+        None => timeout(STORE_TIME_MAX, answer).await.unwrap_or(Err(FrameError::Stalled(STORE_TIME_MAX))),
+    };
+    match answer.map_err(lost)? {
         answer @ (DeliveryReply::Stored | DeliveryReply::Refused { .. }) => Ok(answer),
         DeliveryReply::Busy => Err(MeshError::Busy { peer: coordinator }),
         DeliveryReply::Send => Err(MeshError::Protocol { peer: coordinator, reason: "it asked for the pieces twice".to_owned() }),
     }
+}
+
+async fn send(pieces: &mut (impl AsyncWrite + Unpin), blob: BlobRef, path: &Path, traffic: &Traffic) -> Result<(), MeshError> {
+    let failed = |error: std::io::Error| file_error(path, &error);
+    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut left = blob.size_bytes;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let read = file.read(&mut chunk[..room]).await.map_err(failed)?;
+        if read == 0 {
+            let reason = format!("it is shorter than the {} bytes that were announced", blob.size_bytes);
+            return Err(MeshError::File { path: path.to_owned(), reason });
+        }
+        if in_time(async { pieces.write_all(&chunk[..read]).await.map_err(FrameError::Broken) }).await.is_err() {
+            return Ok(());
+        }
+        left -= read as u64;
+        traffic.blob_bytes_sent.fetch_add(read as u64, Ordering::Relaxed);
+    }
+    // Closing says that this is all; a stream that broke shows in the answer that does not come.
+    let _ = in_time(async { pieces.close().await.map_err(FrameError::Broken) }).await;
+    Ok(())
 }

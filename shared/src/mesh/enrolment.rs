@@ -105,8 +105,8 @@ impl Running {
 }
 
 async fn answer(id: ConnectionId, mut stream: Stream, entered: bool, notes: &mpsc::Sender<Note>) -> Result<(), FrameError> {
+    let request: EnrolmentRequest = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await?;
     let reply = if entered {
-        let request: EnrolmentRequest = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await?;
         let (reply, decided) = oneshot::channel();
         report(notes, Note::EnrolmentAsked { connection: id, request, reply }).await;
         decided.await.unwrap_or(EnrolmentReply::Refused(EnrolmentRefusal::Unavailable))

@@ -14,7 +14,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 use super::{AgentStream, CoordinatorStream, connection::Held};
 use crate::{
     codec::{self, LENGTH_BYTES},
-    limits::{FRAME_BYTES_MAX, SEND_TIME_MAX},
+    limits::{FRAME_BYTES_MAX, SEND_TIME_MAX, TRANSFER_TIME_MAX},
 };
 
 /// How much is asked of the stream at once. Most frames are smaller.
@@ -31,7 +31,7 @@ pub enum FrameError {
     TooLong(#[from] codec::FrameTooLong),
     #[error("a frame that cannot be read")]
     Garbage(#[source] codec::DecodeError),
-    #[error("the peer read nothing for {} s", .0.as_secs())]
+    #[error("nothing moved for {} s", .0.as_secs())]
     Stalled(Duration),
     #[error("the stream is closed")]
     Closed,
@@ -75,7 +75,8 @@ pub struct FrameReader<T> {
 }
 
 impl<T: DeserializeOwned> FrameReader<T> {
-    /// The next frame; `None` when the peer closed the stream between two frames. Dropping the future loses nothing.
+    /// The next frame; `None` when the peer closed or reset the stream between two frames. Dropping the future loses
+    /// nothing.
     pub async fn next(&mut self) -> Option<Result<T, FrameError>> {
         let outcome = self.read().await;
         if !matches!(outcome, Some(Ok(_))) {
@@ -233,6 +234,11 @@ pub(super) async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead
 pub(super) async fn write_frame<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), frame: &T) -> Result<(), FrameError> {
     stream.write_all(&codec::encode_frame(frame)).await.map_err(FrameError::Broken)?;
     stream.flush().await.map_err(FrameError::Broken)
+}
+
+/// The same within the time that a step of a transfer may take.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
+    timeout(TRANSFER_TIME_MAX, work).await.unwrap_or(Err(FrameError::Stalled(TRANSFER_TIME_MAX)))
 }
 
 fn broken(error: io::Error) -> FrameError {

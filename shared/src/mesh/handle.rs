@@ -14,7 +14,7 @@ use super::{
     AgentStream, PeerInfo, blob,
     connection::Held,
     delivery,
-    error::MeshError,
+    error::{MeshError, in_words},
     frames::{FrameError, held_frames, read_frame, write_frame},
     node::{Command, Opening, Purpose},
     streams::Protocol,
@@ -84,14 +84,13 @@ impl NodeHandle {
         let peer = self.reach(address, Purpose::Enrolment).await?;
         let Opening { stream, .. } = self.opening(peer, Protocol::Enrolment).await?;
         let mut stream = opened(peer, stream).await?;
-        let lost = |error: FrameError| MeshError::Lost { peer, reason: error.to_string() };
+        let lost = |error: FrameError| MeshError::Lost { peer, reason: in_words(&error) };
         let asked = async {
-            // A coordinator that takes no more says so without reading.
-            let sent = write_frame(&mut stream, &request).await;
-            let reply = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await;
+            write_frame(&mut stream, &request).await.map_err(lost)?;
+            let reply = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await.map_err(lost);
             // What was said is said: how the stream ends changes nothing.
             let _ = stream.close().await;
-            sent.and(reply).map_err(lost)
+            reply
         };
         timeout(ENROLMENT_TIME_MAX, asked).await.unwrap_or(Err(MeshError::Silent { peer }))
     }

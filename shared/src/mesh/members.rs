@@ -1,6 +1,6 @@
 //! Who is admitted: certificates, verdicts, revocations, and what follows from them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::{PeerId, gossipsub, swarm::ConnectionId};
 use tokio::{
@@ -23,6 +23,10 @@ use crate::{
     limits::{ADMISSION_TIME_MAX, REVOCATIONS_BYTES_MAX, STRANGERS_MAX},
     protocol::{Admission, Introduction},
 };
+
+/// Certificates of connected members are looked at again at least this often: the clock may have been set, or the
+/// machine have slept.
+const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// What this node is and whom it does not admit.
 pub(super) struct Membership {
@@ -183,8 +187,23 @@ impl Running {
                 Admission::Refused { reason: error.to_string() }
             }
         };
-        // A conversation that broke off is reported by itself.
-        let _ = reply.send(verdict);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.verdicts.push((reply, verdict));
+        if connection.standing.certificate().is_some() {
+            // The peer is told once it can be heard.
+            self.swarm.behaviour_mut().gossip.listen(peer, id);
+        } else {
+            self.answer_shown(id);
+        }
+    }
+
+    /// Everything that a peer may do after our verdict is possible now: it may be told.
+    pub(super) fn answer_shown(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        for (reply, verdict) in connection.verdicts.drain(..) {
+            // A conversation that broke off is reported by itself.
+            let _ = reply.send(verdict);
+        }
     }
 
     /// They decided about us.
@@ -232,8 +251,9 @@ impl Running {
     fn admit(&mut self, id: ConnectionId, certificate: Certificate) {
         let Some(peer) = self.connections.get(id).map(|connection| connection.peer) else { return };
         let first = self.connections.admitted(&peer).is_none();
-        let expires_in = certificate.expires.since(now());
+        let expires_in = certificate.expires.since(now()).min(LOOK_AGAIN);
         self.connections.set_standing(id, Standing::Admitted(certificate.clone()));
+        self.swarm.behaviour_mut().gossip.open(peer, id);
         self.connections.set_deadline(id, Some(Instant::now() + expires_in));
         if let Some(known) = &mut self.known {
             known.saw(peer, certificate.clone());
@@ -259,6 +279,13 @@ impl Running {
     /// A connection's time for admission is over, or its certificate's life.
     pub(super) fn admission_overdue(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
+        if let Standing::Admitted(certificate) = &connection.standing
+            && certificate.expires > now()
+        {
+            let expires_in = certificate.expires.since(now()).min(LOOK_AGAIN);
+            self.connections.set_deadline(id, Some(Instant::now() + expires_in));
+            return;
+        }
         tracing::debug!(peer = %connection.peer, standing = ?connection.standing, "a connection is closed: no valid certificate");
         self.swarm.close_connection(id);
     }
@@ -291,7 +318,7 @@ impl Running {
     pub(super) fn publish_revocations(&mut self, signed: Signed) {
         match self.take_over(&signed) {
             Ok(()) => {
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
                 if let Err(error) = gossip.publish(gossip::revocation_topic(), codec::encode(&signed)) {
                     // Whoever is admitted later hears of them then.
                     tracing::debug!(%error, "nobody was told of the revocations now");
@@ -332,7 +359,11 @@ impl Running {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 let acceptance = self.heard(&propagation_source, &message);
-                self.swarm.behaviour_mut().gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+                self.swarm.behaviour_mut().gossip.inner.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
             }
             gossipsub::Event::Subscribed { topic, .. } => self.announcer.reader_appeared(&topic, Instant::now()),
             gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(peer = %peer_id, "a peer is slow to take gossip"),

@@ -16,6 +16,7 @@ mod discovery;
 mod enrolment;
 mod error;
 mod frames;
+mod gate;
 mod gossip;
 mod handle;
 mod members;

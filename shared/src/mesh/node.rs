@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Stream, Swarm, identify,
     multiaddr::Protocol as Part,
+    ping,
     swarm::{
         ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -24,6 +25,7 @@ use super::{
     connection::{Connection, Connections, Traffic},
     discovery::Discovery,
     error::{MeshError, in_words},
+    gate::GatedEvent,
     gossip::{Announcer, KnownMembers},
     members::Membership,
     serve::Services,
@@ -218,7 +220,7 @@ impl Running {
     }
 
     fn timer(&mut self, now: Instant) {
-        self.announcer.publish(&mut self.swarm.behaviour_mut().gossip, now);
+        self.announcer.publish(&mut self.swarm.behaviour_mut().gossip.inner, now);
         for id in self.connections.take_due(now) {
             self.admission_overdue(id);
         }
@@ -234,7 +236,7 @@ impl Running {
             Command::PublishCapacity(capacity) => {
                 let now = Instant::now();
                 self.announcer.change(capacity, now);
-                self.announcer.publish(&mut self.swarm.behaviour_mut().gossip, now);
+                self.announcer.publish(&mut self.swarm.behaviour_mut().gossip.inner, now);
             }
             Command::PublishRevocations(signed) => self.publish_revocations(signed),
             // Whoever is not connected is disconnected already.
@@ -260,13 +262,15 @@ impl Running {
     fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.serve(incoming),
-            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(GatedEvent::Inner(event))) => self.gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(GatedEvent::Listening(connection))) => self.answer_shown(connection),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => match ping.result {
                 Ok(time) => {
                     if let Some(connection) = self.connections.get_mut(ping.connection) {
                         connection.round_trip = Some(time);
                     }
                 }
+                Err(ping::Failure::Unsupported) => {}
                 Err(error) => {
                     tracing::debug!(peer = %ping.peer, %error, "a connection is closed: its peer does not answer");
                     self.swarm.close_connection(ping.connection);

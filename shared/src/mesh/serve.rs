@@ -40,7 +40,8 @@ impl Running {
             tracing::debug!(%peer, ?protocol, "a stream was refused: the peer has too many open");
             return;
         };
-        let certificate = connection.standing.certificate().cloned();
+        // A connection of somebody revoked is being closed.
+        let certificate = connection.standing.certificate().filter(|_| !self.membership.is_revoked(&peer)).cloned();
         let traffic = connection.traffic.clone();
         let agent = certificate.as_ref().is_some_and(|certificate| certificate.role == Role::Agent);
         match (protocol, certificate) {

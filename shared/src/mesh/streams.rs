@@ -8,6 +8,8 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Ready, ready},
+    iter::Copied,
+    slice::Iter,
     task::{Context, Poll, Waker},
 };
 
@@ -38,9 +40,8 @@ pub(super) enum Protocol {
     Delivery,
 }
 
-impl Protocol {
-    const ALL: [Self; 5] = [Self::Admission, Self::Enrolment, Self::Work, Self::Blob, Self::Delivery];
-}
+/// All of them, in the order in which they are declared.
+static PROTOCOLS: [Protocol; 5] = [Protocol::Admission, Protocol::Enrolment, Protocol::Work, Protocol::Blob, Protocol::Delivery];
 
 impl AsRef<str> for Protocol {
     fn as_ref(&self) -> &str {
@@ -157,7 +158,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opened;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
-        SubstreamProtocol::new(Upgrade(Protocol::ALL.to_vec()), ())
+        SubstreamProtocol::new(Upgrade(&PROTOCOLS), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -169,7 +170,7 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(incoming));
         }
         if let Some(Open { protocol, opened }) = self.wanted.pop_front() {
-            let protocol = SubstreamProtocol::new(Upgrade(vec![protocol]), opened);
+            let protocol = SubstreamProtocol::new(Upgrade(&PROTOCOLS[protocol as usize..=protocol as usize]), opened);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         self.waker = Some(cx.waker().clone());
@@ -209,14 +210,14 @@ impl ConnectionHandler for Handler {
 
 /// Agrees on one of some protocols and then leaves the stream alone.
 #[derive(Debug, Clone)]
-pub(super) struct Upgrade(Vec<Protocol>);
+pub(super) struct Upgrade(&'static [Protocol]);
 
 impl UpgradeInfo for Upgrade {
     type Info = Protocol;
-    type InfoIter = std::vec::IntoIter<Protocol>;
+    type InfoIter = Copied<Iter<'static, Protocol>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
+        self.0.iter().copied()
     }
 }
 

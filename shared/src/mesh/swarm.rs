@@ -13,7 +13,7 @@ use libp2p::{
     tcp, yamux,
 };
 
-use super::{NodeConfig, NodeError, gossip, streams};
+use super::{NodeConfig, NodeError, gate::Gated, gossip, streams};
 use crate::{identity::NetworkId, limits, protocol::noise_prologue};
 
 /// How often a silent connection is tried, and how long an answer may take. The work stream's heartbeats notice a
@@ -28,7 +28,7 @@ const NEGOTIATING_MAX: usize = 2 * limits::STREAMS_PER_CONNECTION_MAX;
 pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     limits: connection_limits::Behaviour,
-    pub(super) gossip: gossip::Behaviour,
+    pub(super) gossip: Gated<gossip::Behaviour>,
     pub(super) streams: streams::Behaviour,
     ping: ping::Behaviour,
     identify: identify::Behaviour,
@@ -49,7 +49,7 @@ pub(super) fn build(config: &NodeConfig) -> Result<Swarm<Behaviour>, NodeError> 
     let behaviour = Behaviour {
         blocked,
         limits: connection_limits::Behaviour::new(connection_limits()),
-        gossip: gossip::behaviour(identity, config.reads_capacity)?,
+        gossip: Gated::new(gossip::behaviour(identity, config.reads_capacity)?),
         streams: streams::Behaviour::default(),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
         identify: identify::Behaviour::new(

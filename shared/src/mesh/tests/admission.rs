@@ -1,9 +1,15 @@
-//! Who gets in.
+//! Who gets in, and who is thrown out.
 
-use super::support::{Network, within};
+use std::time::Duration;
+
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol as Part};
+
+use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
-    mesh::NodeEvent,
-    message::{GoodbyeReason, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    id::AgentId,
+    identity::{Authority, CertificateError, ClaimError, Issuer, Revocations, Role, Signed, sign},
+    mesh::{MeshError, NodeConfig, NodeEvent, streams::Protocol},
+    time::Timestamp,
 };
 
 #[tokio::test]
@@ -17,36 +23,230 @@ async fn two_members_connect_and_admit_each_other() {
     let [peer] = peers.as_slice() else { panic!("one connection, not {peers:?}") };
     assert_eq!((peer.direction.as_str(), peer.transport.as_str()), ("inbound", "tcp"));
     assert_eq!(peer.software.as_deref(), Some("lull-test 1"));
-    assert_eq!(peer.certificate.as_ref().and_then(|certificate| certificate.agent), Some(crate::id::AgentId(7)));
+    assert_eq!(peer.certificate.as_ref().and_then(|certificate| certificate.agent), Some(AgentId(7)));
+    agent.connect_to(&coordinator).await;
+    assert_eq!(agent.handle.peers().await.len(), 1, "a connection that exists is used");
 }
 
 #[tokio::test]
-async fn a_work_stream_carries_frames_both_ways_and_notices_the_close() {
+async fn both_sides_hear_of_the_end() {
     let network = Network::new(1);
-    let (mut coordinator, agent) = (network.coordinator().await, network.agent(7).await);
+    let (mut coordinator, mut agent) = (network.coordinator().await, network.agent(7).await);
     agent.connect_to(&coordinator).await;
-    let mut work = agent.handle.open_work(coordinator.peer()).await.expect("a work stream opens");
-    let hello = ToCoordinatorFrame { messages: vec![ToCoordinator::Farewell] };
-    work.outgoing.send(&hello).await.expect("the frame goes out");
-    let (from, mut stream) = coordinator
-        .event("a work stream", |event| match event {
-            NodeEvent::Work { peer, stream, .. } => Some((peer, stream)),
+    coordinator.admitted(agent.peer()).await;
+    coordinator.handle.disconnect(agent.peer()).await;
+    coordinator.disconnected(agent.peer()).await;
+    agent.disconnected(coordinator.peer()).await;
+}
+
+#[tokio::test]
+async fn quic_listens_on_the_same_port_and_admits_too() {
+    let network = Network::new(1);
+    let listen: Vec<Multiaddr> =
+        ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"].map(|text| text.parse().expect("an address")).into();
+    let mut coordinator = Member::start(NodeConfig { listen, ..network.config(Role::Coordinator, None) }).await;
+    let agent = network.agent(7).await;
+    let addresses = coordinator.handle.listen_addresses().await;
+    let port = |address: &Multiaddr| {
+        address.iter().find_map(|part| match part {
+            Part::Tcp(port) | Part::Udp(port) => Some(port),
             _ => None,
         })
-        .await;
-    assert_eq!(from, agent.peer());
-    let heard = within("a frame", stream.incoming.next()).await.expect("open").expect("whole");
-    assert_eq!(heard, hello);
-    let frames: Vec<_> = (1..=3)
-        .map(|number| ToAgentFrame { number, messages: vec![ToAgent::Goodbye { reason: GoodbyeReason::Stopping }] })
+    };
+    assert_eq!(port(&addresses[0]), port(&addresses[1]), "{addresses:?}");
+    let quic = addresses.iter().find(|address| address.iter().any(|part| part == Part::QuicV1)).expect("it listens on QUIC");
+    assert_eq!(agent.handle.connect(quic.clone()).await, Ok(coordinator.peer()));
+    coordinator.admitted(agent.peer()).await;
+    assert_eq!(coordinator.handle.peers().await[0].transport, "quic");
+}
+
+#[tokio::test]
+async fn a_member_of_another_network_cannot_connect() {
+    let (coordinator, foreigner) = (Network::new(1).coordinator().await, Network::new(2).agent(7).await);
+    let outcome = foreigner.handle.connect(coordinator.address().await).await;
+    assert!(matches!(outcome, Err(MeshError::Unreachable { .. })), "{outcome:?}");
+    assert!(coordinator.handle.peers().await.is_empty());
+}
+
+#[tokio::test]
+async fn over_quic_a_member_of_another_network_is_refused_at_admission() {
+    let (network, other) = (Network::new(1), Network::new(2));
+    let listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("an address")];
+    let coordinator = Member::start(NodeConfig { listen, ..network.config(Role::Coordinator, None) }).await;
+    let outcome = other.agent(7).await.handle.connect(coordinator.address().await).await;
+    let signature = CertificateError::Claim(ClaimError::Signature);
+    let untrusted = MeshError::Untrusted { peer: coordinator.peer(), source: signature.clone() };
+    let refused = MeshError::Refused { peer: coordinator.peer(), reason: signature.to_string() };
+    assert!([Err(untrusted), Err(refused)].contains(&outcome), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let network = Network::new(1);
+    let coordinator = network.coordinator().await;
+    let forger = Network { issuer: Issuer { network: network.issuer.network, ..Network::new(1).issuer } };
+    let authority = Authority::of(&network.issuer.authority);
+    let agent = Member::start(NodeConfig { authority, ..forger.config(Role::Agent, Some(7)) }).await;
+    let outcome = agent.handle.connect(coordinator.address().await).await;
+    // Its own node does not even show such a certificate.
+    assert_eq!(outcome, Err(MeshError::Stranger { peer: coordinator.peer() }));
+}
+
+#[tokio::test]
+async fn a_wrong_or_own_or_unfinished_address_is_explained() {
+    let network = Network::new(1);
+    let (coordinator, agent) = (network.coordinator().await, network.agent(7).await);
+    let own = agent.handle.connect(agent.address().await).await;
+    assert!(matches!(own, Err(MeshError::Address { .. })), "{own:?}");
+    let mut unfinished = coordinator.address().await;
+    unfinished.pop();
+    let without = agent.handle.connect(unfinished.clone()).await;
+    assert!(without.expect_err("no peer id").to_string().contains("/p2p/PEER"));
+    let impostor = agent.handle.connect(unfinished.with(Part::P2p(Keypair::generate_ed25519().public().to_peer_id()))).await;
+    let words = impostor.expect_err("somebody else answers").to_string();
+    assert!(words.contains(&coordinator.peer().to_string()), "{words}");
+}
+
+#[tokio::test]
+async fn names_are_looked_up() {
+    let network = Network::new(1);
+    let (coordinator, agent) = (network.coordinator().await, network.agent(7).await);
+    let named: Multiaddr = coordinator
+        .address()
+        .await
+        .iter()
+        .map(|part| if let Part::Ip4(_) = part { Part::Dns4("localhost".into()) } else { part })
         .collect();
-    stream.outgoing.send_many(&frames).await.expect("the frames go out");
-    for frame in frames {
-        assert_eq!(within("a frame", work.incoming.next()).await.expect("open").expect("whole"), frame);
+    assert_eq!(agent.handle.connect(named).await, Ok(coordinator.peer()));
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_work_and_blobs_and_cut() {
+    let network = Network::new(1);
+    let mut coordinator = network.coordinator().await;
+    let blob = coordinator.blobs.put(vec![1; 10]);
+    let mut stranger = RawPeer::connect(network.stranger_config(Keypair::generate_ed25519()), coordinator.address().await).await;
+    for protocol in [Protocol::Work, Protocol::Blob, Protocol::Delivery] {
+        let mut stream = stranger.open(protocol).await;
+        let request = crate::protocol::BlobRequest { digest: blob.digest, first_piece: 0, pieces: 1 };
+        // It may be refused before it has asked.
+        let _ = crate::mesh::frames::write_frame(&mut stream, &request).await;
+        assert!(drained(stream).await.is_empty(), "{protocol:?}");
     }
-    assert!(coordinator.handle.peers().await[0].work_open);
-    stream.outgoing.close().await;
-    drop(stream);
-    assert!(within("the end", work.incoming.next()).await.is_none());
-    assert!(!coordinator.handle.peers().await[0].work_open);
+    assert!(!stranger.is_cut(), "there is time left to be admitted");
+    stranger.cut().await;
+    assert!(coordinator.handle.peers().await.is_empty());
+    coordinator.handle.disconnect(coordinator.peer()).await;
+    assert!(coordinator.events.try_recv().is_err(), "strangers are no event");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_makes_a_stranger_until_a_new_one_is_shown() {
+    let network = Network::new(1);
+    let mut coordinator = network.coordinator().await;
+    let config = network.config(Role::Agent, Some(7));
+    let peer = config.identity.public().to_peer_id();
+    let expired = network.issuer.issue(&peer, Role::Agent, Some(AgentId(7)), "desk", Timestamp::from_millis(0));
+    let agent = Member::start(NodeConfig { certificate: Some(expired), ..config }).await;
+    let outcome = agent.handle.connect(coordinator.address().await).await;
+    assert_eq!(outcome, Err(MeshError::Stranger { peer: coordinator.peer() }));
+    agent.handle.set_certificate(network.certificate(&peer, Role::Agent, Some(7))).await;
+    coordinator.admitted(peer).await;
+    agent.connect_to(&coordinator).await;
+    assert_eq!(coordinator.handle.peers().await.len(), 1, "on the same connection");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_connected_ends_the_connection_unless_renewed() {
+    let mut network = Network::new(1);
+    network.issuer.life = Duration::from_secs(2);
+    let config = network.config(Role::Agent, Some(7));
+    let peer = config.identity.public().to_peer_id();
+    let (config2, short) = (network.config(Role::Agent, Some(8)), config.certificate.clone());
+    network.issuer.life = Duration::from_secs(3600);
+    let mut coordinator = network.coordinator().await;
+    let renewing = Member::start(NodeConfig { certificate: short, ..config }).await;
+    let lapsing = Member::start(config2).await;
+    renewing.connect_to(&coordinator).await;
+    lapsing.connect_to(&coordinator).await;
+    renewing.handle.set_certificate(network.certificate(&peer, Role::Agent, Some(7))).await;
+    coordinator.disconnected(lapsing.peer()).await;
+    let connected: Vec<_> = coordinator.handle.peers().await.into_iter().map(|info| info.peer).collect();
+    assert_eq!(connected, [peer.to_string()]);
+}
+
+fn revocations(network: &Network, sequence: u64, peers: &[&Member]) -> Signed {
+    let peers = peers.iter().map(|member| member.peer().to_bytes()).collect();
+    sign(&network.issuer.authority, &Revocations { sequence, peers })
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_cut_and_cannot_come_back_until_it_is_pardoned() {
+    let network = Network::new(1);
+    let (mut coordinator, mut agent) = (network.coordinator().await, network.agent(7).await);
+    agent.connect_to(&coordinator).await;
+    coordinator.admitted(agent.peer()).await;
+    coordinator.handle.publish_revocations(revocations(&network, 2, &[&agent])).await;
+    agent.disconnected(coordinator.peer()).await;
+    coordinator.disconnected(agent.peer()).await;
+    let again = agent.handle.connect(coordinator.address().await).await;
+    assert!(matches!(again, Err(MeshError::Lost { .. } | MeshError::Unreachable { .. })), "{again:?}");
+    let back = coordinator.handle.connect(agent.address().await).await;
+    assert_eq!(back, Err(MeshError::Revoked { peer: agent.peer() }));
+    coordinator.handle.publish_revocations(revocations(&network, 1, &[])).await;
+    assert!(coordinator.handle.connect(agent.address().await).await.is_err(), "an older list changes nothing");
+    coordinator.handle.publish_revocations(revocations(&network, 3, &[])).await;
+    agent.connect_to(&coordinator).await;
+}
+
+#[tokio::test]
+async fn revocations_reach_those_who_are_connected_and_those_who_come_later() {
+    let network = Network::new(1);
+    let (coordinator, mut present, mut late) = (network.coordinator().await, network.agent(1).await, network.agent(2).await);
+    let outcast = network.agent(3).await;
+    present.connect_to(&coordinator).await;
+    outcast.connect_to(&present).await;
+    let signed = revocations(&network, 5, &[&outcast]);
+    coordinator.handle.publish_revocations(signed.clone()).await;
+    let told = |event| if let NodeEvent::Revoked { signed } = event { Some(signed) } else { None };
+    assert_eq!(present.event("the revocations", told).await, signed);
+    assert!(present.handle.connect(outcast.address().await).await.is_err());
+    late.connect_to(&present).await;
+    assert_eq!(late.event("the revocations", told).await, signed);
+}
+
+#[tokio::test]
+async fn revocations_that_the_authority_did_not_sign_are_ignored() {
+    let (network, other) = (Network::new(1), Network::new(1));
+    let (coordinator, agent) = (network.coordinator().await, network.agent(7).await);
+    agent.connect_to(&coordinator).await;
+    coordinator.handle.publish_revocations(revocations(&other, 9, &[&agent])).await;
+    assert_eq!(coordinator.handle.peers().await.len(), 1);
+    coordinator.handle.disconnect(agent.peer()).await;
+    within("reconnecting", async { while agent.handle.connect(coordinator.address().await).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn members_revoked_before_the_start_do_not_get_in() {
+    let network = Network::new(1);
+    let agent = network.agent(7).await;
+    let config = NodeConfig { revoked: [agent.peer()].into(), ..network.config(Role::Coordinator, None) };
+    let coordinator = Member::start(config).await;
+    assert!(agent.handle.connect(coordinator.address().await).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_says_goodbye_and_answers_so() {
+    let network = Network::new(1);
+    let (coordinator, mut agent) = (network.coordinator().await, network.agent(7).await);
+    agent.connect_to(&coordinator).await;
+    let (peer, handle) = (coordinator.peer(), coordinator.handle.clone());
+    drop(coordinator);
+    agent.disconnected(peer).await;
+    within("the end", async {
+        while handle.connect(agent.address().await).await != Err(MeshError::Stopped) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -9,15 +9,24 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::time::timeout;
+use futures::{AsyncReadExt as _, StreamExt as _};
+use libp2p::{Multiaddr, PeerId, Stream, identity::Keypair, swarm::SwarmEvent};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::{Authority, Issuer, NetworkId, Role, Signed},
-    mesh::{BlobSink, BlobStore, Node, NodeConfig, NodeEvent, Receiving, admission::now},
+    mesh::{
+        BlobSink, BlobStore, Node, NodeConfig, NodeEvent, Receiving,
+        admission::now,
+        streams::{Opened, Protocol},
+        swarm,
+    },
 };
 
 /// Long enough for a loaded machine; nothing waits for it in vain but a failing test.
@@ -139,6 +148,66 @@ impl Member {
     }
 }
 
+/// A peer that says on its streams whatever a test wants.
+pub(super) struct RawPeer {
+    opens: mpsc::Sender<(Protocol, Opened)>,
+    closed: oneshot::Receiver<()>,
+}
+
+impl RawPeer {
+    pub(super) async fn connect(config: NodeConfig, to: Multiaddr) -> Self {
+        let mut swarm = swarm::build(&config).expect("a swarm");
+        swarm.dial(to).expect("a dial begins");
+        let (opens, mut opens_in) = mpsc::channel::<(Protocol, Opened)>(1);
+        let (closing, closed) = oneshot::channel();
+        let connected = async {
+            loop {
+                if let SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } = swarm.select_next_some().await {
+                    return (peer_id, connection_id);
+                }
+            }
+        };
+        let (peer, connection) = within("a connection", connected).await;
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    open = opens_in.recv() => match open {
+                        Some((protocol, opened)) => swarm.behaviour_mut().streams.open(peer, connection, protocol, opened),
+                        None => return,
+                    },
+                    event = swarm.select_next_some() => if let SwarmEvent::ConnectionClosed { .. } = event {
+                        let _ = closing.send(());
+                        return;
+                    },
+                }
+            }
+        });
+        Self { opens, closed }
+    }
+
+    pub(super) async fn open(&self, protocol: Protocol) -> Stream {
+        let (opened, stream) = oneshot::channel();
+        self.opens.send((protocol, opened)).await.expect("it is connected");
+        within("a stream", stream).await.expect("it is connected").expect("the protocol is spoken")
+    }
+
+    pub(super) async fn cut(self) {
+        within("being cut", self.closed).await.expect("the connection was closed");
+    }
+
+    pub(super) fn is_cut(&mut self) -> bool {
+        self.closed.try_recv().is_ok()
+    }
+}
+
+/// What comes of a stream: everything until its end.
+pub(super) async fn drained(mut stream: Stream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset ends it as well as a close.
+    let _ = within("the stream's end", stream.read_to_end(&mut bytes)).await;
+    bytes
+}
+
 pub(super) fn attempt(number: u32) -> AttemptId {
     AttemptId { task: TaskId { job: JobId(1), index: 0 }, number }
 }
@@ -205,7 +274,8 @@ impl BlobStore for Blobs {
     async fn receive(&self, _: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {
         match attempt.number {
             1 if self.lock().contains_key(&blob.digest) => Ok(Receiving::Stored),
-            1 => Ok(Receiving::Wanted(Box::new(Sink { blob, bytes: Vec::new(), into: self.clone() }))),
+            1 => Ok(Receiving::Wanted(Box::new(Sink { blob, bytes: Vec::new(), room: usize::MAX, into: self.clone() }))),
+            3 => Ok(Receiving::Wanted(Box::new(Sink { blob, bytes: Vec::new(), room: 100_000, into: self.clone() }))),
             _ => Err("that attempt is not live".to_owned()),
         }
     }
@@ -214,12 +284,16 @@ impl BlobStore for Blobs {
 struct Sink {
     blob: BlobRef,
     bytes: Vec<u8>,
+    room: usize,
     into: Blobs,
 }
 
 #[async_trait]
 impl BlobSink for Sink {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.bytes.len() + bytes.len() > self.room {
+            return Err("the disk is full".to_owned());
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }

@@ -1,0 +1,276 @@
+//! A gate before a behaviour that came ready-made and knows nothing of admission.
+//!
+//! On each connection it is `Shut` at first: the peer's streams for it are refused and ours are not opened. It
+//! `Listens` once the peer's certificate is valid, and is `Open` once the peer has said the same of ours. Ours must
+//! not be opened earlier: a peer that refuses a protocol once counts as not speaking it at all.
+
+use std::{
+    collections::VecDeque,
+    iter::Take,
+    task::{Context, Poll, Waker},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    core::{
+        Endpoint,
+        transport::PortUse,
+        upgrade::{InboundUpgrade, UpgradeInfo},
+    },
+    swarm::{
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+        SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        handler::{ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError, UpgradeInfoSend},
+    },
+};
+
+/// A behaviour behind gates, one for each connection.
+pub(super) struct Gated<B> {
+    pub(super) inner: B,
+    orders: VecDeque<(PeerId, ConnectionId, Gate)>,
+    listening: VecDeque<ConnectionId>,
+    waker: Option<Waker>,
+}
+
+/// What comes out, of the behaviour with the connection's id and of a connection's part without.
+#[derive(Debug)]
+pub(super) enum GatedEvent<E, C = ConnectionId> {
+    /// From now on the peer's streams are accepted on this connection.
+    Listening(C),
+    Inner(E),
+}
+
+/// How far the gate of a connection is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Shut,
+    Listens,
+    Open,
+}
+
+/// What a connection's part is told.
+#[derive(Debug)]
+pub(super) enum Order<E> {
+    Gate(Gate),
+    Inner(E),
+}
+
+impl<B> Gated<B> {
+    pub(super) fn new(inner: B) -> Self {
+        Self { inner, orders: VecDeque::new(), listening: VecDeque::new(), waker: None }
+    }
+
+    /// Accepts the peer's streams; answered by [`GatedEvent::Listening`].
+    pub(super) fn listen(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.order(peer, connection, Gate::Listens);
+    }
+
+    /// Opens our streams too.
+    pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.order(peer, connection, Gate::Open);
+    }
+
+    fn order(&mut self, peer: PeerId, connection: ConnectionId, gate: Gate) {
+        self.orders.push_back((peer, connection, gate));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
+    type ConnectionHandler = Handler<THandler<B>>;
+    type ToSwarm = GatedEvent<B::ToSwarm>;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote).map(Handler::new)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(connection, peer, address, role, port).map(Handler::new)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {
+            GatedEvent::Listening(()) => self.listening.push_back(connection),
+            GatedEvent::Inner(event) => self.inner.on_connection_handler_event(peer, connection, event),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer_id, connection, gate)) = self.orders.pop_front() {
+            let event = Order::Gate(gate);
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
+        }
+        if let Some(connection) = self.listening.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(GatedEvent::Listening(connection)));
+        }
+        self.waker = Some(cx.waker().clone());
+        self.inner.poll(cx).map(|action| action.map_out(GatedEvent::Inner).map_in(Order::Inner))
+    }
+}
+
+/// The part that lives with one connection.
+pub(super) struct Handler<H: ConnectionHandler> {
+    inner: H,
+    gate: Gate,
+    /// That the gate listens is still to be said.
+    unsaid: bool,
+    /// A stream that the behaviour wanted before the gate was open.
+    wanted: Option<SubstreamProtocol<H::OutboundProtocol, H::OutboundOpenInfo>>,
+    waker: Option<Waker>,
+}
+
+impl<H: ConnectionHandler> Handler<H> {
+    fn new(inner: H) -> Self {
+        Self { inner, gate: Gate::Shut, unsaid: false, wanted: None, waker: None }
+    }
+}
+
+type HandlerEvent<H> = ConnectionHandlerEvent<
+    <H as ConnectionHandler>::OutboundProtocol,
+    <H as ConnectionHandler>::OutboundOpenInfo,
+    GatedEvent<<H as ConnectionHandler>::ToBehaviour, ()>,
+>;
+
+impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
+    type FromBehaviour = Order<H::FromBehaviour>;
+    type ToBehaviour = GatedEvent<H::ToBehaviour, ()>;
+    type InboundProtocol = Upgrade<H::InboundProtocol>;
+    type OutboundProtocol = H::OutboundProtocol;
+    type InboundOpenInfo = H::InboundOpenInfo;
+    type OutboundOpenInfo = H::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        let shut = self.gate == Gate::Shut;
+        self.inner.listen_protocol().map_upgrade(|inner| Upgrade { inner, shut })
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.inner.connection_keep_alive()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HandlerEvent<H>> {
+        self.waker = Some(cx.waker().clone());
+        if std::mem::take(&mut self.unsaid) {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(GatedEvent::Listening(())));
+        }
+        match self.gate {
+            Gate::Shut => return Poll::Pending,
+            Gate::Listens if self.wanted.is_some() => return Poll::Pending,
+            Gate::Listens => {}
+            Gate::Open => {
+                if let Some(protocol) = self.wanted.take() {
+                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+                }
+            }
+        }
+        let Poll::Ready(event) = self.inner.poll(cx) else { return Poll::Pending };
+        match event {
+            ConnectionHandlerEvent::OutboundSubstreamRequest { protocol } if self.gate == Gate::Listens => {
+                self.wanted = Some(protocol);
+                Poll::Pending
+            }
+            event => Poll::Ready(event.map_custom(GatedEvent::Inner)),
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
+        self.inner.poll_close(cx).map(|event| event.map(GatedEvent::Inner))
+    }
+
+    fn on_behaviour_event(&mut self, order: Self::FromBehaviour) {
+        match order {
+            Order::Gate(gate) => {
+                self.gate = gate;
+                self.unsaid |= gate == Gate::Listens;
+                if let Some(waker) = self.waker.take() {
+                    waker.wake();
+                }
+            }
+            Order::Inner(event) => self.inner.on_behaviour_event(event),
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol, Self::InboundOpenInfo, Self::OutboundOpenInfo>,
+    ) {
+        let event = match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
+                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
+            }
+            ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }) => {
+                ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(event) => ConnectionEvent::FullyNegotiatedOutbound(event),
+            ConnectionEvent::DialUpgradeError(event) => ConnectionEvent::DialUpgradeError(event),
+            ConnectionEvent::AddressChange(event) => ConnectionEvent::AddressChange(event),
+            ConnectionEvent::LocalProtocolsChange(event) => ConnectionEvent::LocalProtocolsChange(event),
+            ConnectionEvent::RemoteProtocolsChange(event) => ConnectionEvent::RemoteProtocolsChange(event),
+            _ => return,
+        };
+        self.inner.on_connection_event(event);
+    }
+}
+
+/// The inner protocols, or none while the gate is shut.
+pub(super) struct Upgrade<U> {
+    inner: U,
+    shut: bool,
+}
+
+impl<U: UpgradeInfoSend> UpgradeInfo for Upgrade<U> {
+    type Info = U::Info;
+    type InfoIter = Take<U::InfoIter>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.inner.protocol_info().take(if self.shut { 0 } else { usize::MAX })
+    }
+}
+
+impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Upgrade<U> {
+    type Output = U::Output;
+    type Error = U::Error;
+    type Future = U::Future;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: U::Info) -> Self::Future {
+        self.inner.upgrade_inbound(stream, protocol)
+    }
+}
