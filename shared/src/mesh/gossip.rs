@@ -167,3 +167,77 @@ impl KnownMembers {
         self.0.get(peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::NetworkId, time::Timestamp};
+
+    fn capacity(agent: u64) -> Capacity {
+        Capacity {
+            agent: AgentId(agent),
+            sequence: 1,
+            slots: 1,
+            slots_busy: 0,
+            waiting: 0,
+            cpu_free_percent: 100,
+            memory_free_bytes: 1,
+            paused: None,
+        }
+    }
+
+    fn certificate(role: Role, agent: Option<u64>) -> Certificate {
+        Certificate {
+            network: NetworkId([1; 16]),
+            peer: Vec::new(),
+            role,
+            agent: agent.map(AgentId),
+            name: "desk".to_owned(),
+            issued: Timestamp(0),
+            expires: Timestamp(1),
+        }
+    }
+
+    fn topic(agent: u64) -> TopicHash {
+        IdentTopic::new(protocol::capacity_topic(AgentId(agent))).hash()
+    }
+
+    #[test]
+    fn capacity_is_believed_of_the_agent_itself_on_its_own_topic_only() {
+        let data = codec::encode(&capacity(7));
+        let judge = |topic: TopicHash, certificate: &Certificate| judge_capacity(&topic, &data, Some(certificate));
+        assert_eq!(judge(topic(7), &certificate(Role::Agent, Some(7))), Judgement::Believe(capacity(7)));
+        assert_eq!(judge(topic(7), &certificate(Role::Agent, Some(8))), Judgement::Reject);
+        assert_eq!(judge(topic(7), &certificate(Role::Coordinator, Some(7))), Judgement::Reject);
+        assert_eq!(judge(topic(8), &certificate(Role::Agent, Some(7))), Judgement::Reject);
+        assert_eq!(judge_capacity(&topic(7), &data, None), Judgement::Ignore);
+        let nonsense = judge_capacity(&topic(7), &[1, 2], Some(&certificate(Role::Agent, Some(7))));
+        assert_eq!(nonsense, Judgement::Reject);
+    }
+
+    #[test]
+    fn changes_are_published_at_once_but_not_more_often_than_the_gap() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.change(capacity(7), start);
+        assert_eq!(announcer.next_due(), Some(start));
+        (announcer.due, announcer.published) = (None, Some(start));
+        announcer.change(capacity(7), start + GAP / 4);
+        announcer.change(capacity(7), start + GAP / 2);
+        assert_eq!(announcer.next_due(), Some(start + GAP));
+        (announcer.due, announcer.published) = (None, Some(start + GAP));
+        announcer.change(capacity(7), start + GAP * 5);
+        assert_eq!(announcer.next_due(), Some(start + GAP * 5));
+    }
+
+    #[test]
+    fn a_reader_of_the_own_topic_makes_the_latest_due_again_soon() {
+        let (mut announcer, now) = (Announcer::default(), Instant::now());
+        announcer.reader_appeared(&topic(7), now);
+        assert_eq!(announcer.next_due(), None, "there is nothing to say yet");
+        announcer.latest = Some(capacity(7));
+        announcer.reader_appeared(&topic(8), now);
+        assert_eq!(announcer.next_due(), None, "it reads something else");
+        announcer.reader_appeared(&topic(7), now);
+        assert!(announcer.next_due().is_some_and(|due| due <= now + JITTER));
+    }
+}

@@ -93,8 +93,10 @@ async fn a_peer_cannot_hold_more_than_its_share_of_streams() {
         loop {
             let Ok(mut work) = agent.handle.open_work(coordinator.peer()).await else { continue };
             let _ = work.outgoing.send(&ToCoordinatorFrame { messages: Vec::new() }).await;
-            if tokio::time::timeout(std::time::Duration::from_millis(500), work.incoming.next()).await.is_err() {
-                return;
+            tokio::select! {
+                event = coordinator.events.recv() => if let Some(NodeEvent::Work { .. }) = event { return },
+                // It was refused: the place was not free yet.
+                _ = work.incoming.next() => {}
             }
         }
     })

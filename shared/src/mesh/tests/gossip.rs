@@ -54,10 +54,6 @@ async fn capacity_in_another_agents_name_is_not_believed() {
     liar.connect_to(&coordinator).await;
     honest.connect_to(&coordinator).await;
     liar.handle.publish_capacity(capacity(8, 99)).await;
-    liar.handle.publish_capacity(capacity(7, 1)).await;
-    // Both went the same way, one after the other.
-    let first = heard(&mut coordinator).await;
-    assert_eq!(first, capacity(7, 1));
     honest.handle.publish_capacity(capacity(8, 1)).await;
     assert_eq!(heard(&mut coordinator).await, capacity(8, 1));
 }
@@ -73,16 +69,7 @@ async fn a_relay_passes_on_what_a_reader_can_judge() {
     reader.handle.disconnect(agent.peer()).await;
     reader.disconnected(agent.peer()).await;
     agent.connect_to(&relay).await;
-    let mut sequence = 0;
-    let published_again = async {
-        loop {
-            sequence += 1;
-            agent.handle.publish_capacity(capacity(7, sequence)).await;
-            let pause = tokio::time::timeout(std::time::Duration::from_secs(2), reader.events.recv()).await;
-            if let Ok(Some(NodeEvent::Capacity { peer, capacity })) = pause {
-                return (peer, capacity.agent);
-            }
-        }
-    };
-    assert_eq!(within("capacity by relay", published_again).await, (agent.peer(), AgentId(7)));
+    agent.handle.publish_capacity(capacity(7, 1)).await;
+    assert_eq!(within("capacity by relay", heard(&mut reader)).await, capacity(7, 1));
+    assert!(!reader.handle.peers().await.iter().any(|info| info.peer == agent.peer().to_string()));
 }

@@ -1,0 +1,388 @@
+//! The bytes of the wire: an example of every message, fixed, and nonsense of every kind, survived.
+//!
+//! The files in `golden` hold, for each type, examples by name as hexadecimal bytes. When a message is meant to
+//! change, so does its protocol's version; then write them anew with
+//! `LULL_GOLDEN=write cargo test -p lull-shared --test wire` and look at the difference.
+
+use std::{fmt::Debug, path::PathBuf};
+
+use data_encoding::HEXLOWER;
+use libp2p_identity::{Keypair, PeerId};
+use lull_shared::{
+    codec::{decode, encode, encode_frame, frame_length},
+    digest::{BlobRef, Outline, OutlineBuilder, PIECE_BYTES},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    identity::{Authority, Certificate, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, sign},
+    job::{AttemptLimits, Grants},
+    message::*,
+    protocol::*,
+    resources::{Capacity, Machine},
+    state::{Failure, Intake, PauseReason, Usage},
+    time::Timestamp,
+};
+use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Compares examples with their file, and each with what decoding makes of it.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, examples: &[(&str, T)]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    let lines: Vec<String> = examples.iter().map(|(name, value)| format!("{name} {}", HEXLOWER.encode(&encode(value)))).collect();
+    if std::env::var_os("LULL_GOLDEN").is_some_and(|what| what == "write") {
+        std::fs::write(&path, lines.join("\n") + "\n").expect("the file can be written");
+    }
+    let fixed = std::fs::read_to_string(&path).expect("the file exists");
+    assert_eq!(fixed.lines().collect::<Vec<_>>(), lines, "{file} has changed");
+    for (name, value) in examples {
+        assert_eq!(decode::<T>(&encode(value)).as_ref(), Ok(value), "{name} reads back");
+        let frame = encode_frame(value);
+        let (prefix, body) = frame.split_first_chunk().expect("a frame has a length");
+        assert_eq!((frame_length(*prefix), body), (Ok(body.len()), encode(value).as_slice()), "{name} as a frame");
+    }
+}
+
+fn authority() -> Keypair {
+    Keypair::ed25519_from_bytes([7; 32]).expect("thirty-two bytes are a key")
+}
+
+fn peer() -> PeerId {
+    Keypair::ed25519_from_bytes([8; 32]).expect("thirty-two bytes are a key").public().to_peer_id()
+}
+
+fn instant() -> Timestamp {
+    Timestamp::from_millis(1_795_000_000_123)
+}
+
+fn certificate() -> Signed {
+    let issuer = Issuer { network: NetworkId([3; 16]), authority: authority(), life: lull_shared::limits::CERTIFICATE_LIFE };
+    issuer.issue(&peer(), Role::Agent, Some(AgentId(300)), "desk-17", instant())
+}
+
+fn attempt(number: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(42), index: 70_000 }, number }
+}
+
+fn capacity() -> Capacity {
+    Capacity {
+        agent: AgentId(300),
+        sequence: 9,
+        slots: 8,
+        slots_busy: 3,
+        waiting: 5,
+        cpu_free_percent: 62,
+        memory_free_bytes: 6_000_000_000,
+        paused: Some(PauseReason::Owner { until: Some(instant()) }),
+    }
+}
+
+fn blob() -> BlobRef {
+    BlobRef::of(b"some bytes")
+}
+
+fn outline() -> (BlobRef, Outline) {
+    let mut builder = OutlineBuilder::default();
+    builder.update(&vec![5; PIECE_BYTES + 1]);
+    builder.finish()
+}
+
+fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
+    let terms = Terms {
+        job: JobId(42),
+        job_name: "nightly".into(),
+        manifest: vec![1, 2, 3],
+        manifest_signature: vec![4; 64],
+        args: vec!["--fast".into()],
+        env: vec![("LANG".into(), "C".into())],
+        limits: AttemptLimits::default(),
+        grants: Grants { clock: true, random: false, scratch: true },
+        seed: u64::MAX,
+        clock_start: instant(),
+    };
+    let welcome = Welcome {
+        agent: AgentId(300),
+        epoch: Epoch(12),
+        heartbeat_ms: 1000,
+        intake: Intake::Cordoned,
+        certificate: Some(encode(&certificate())),
+        coordinators: vec!["/dns4/lull.example/tcp/7070/p2p/x".into()],
+    };
+    let recall = |reason| ToAgent::Recall { attempts: vec![attempt(1), attempt(2)], reason };
+    let goodbye = |reason| ToAgent::Goodbye { reason };
+    let messages = vec![
+        ("welcome", ToAgent::Welcome(welcome)),
+        ("terms", ToAgent::Terms(Box::new(terms))),
+        (
+            "assign",
+            ToAgent::Assign(vec![
+                Assignment { attempt: attempt(1), input: Payload::inline(&b"input"[..]) },
+                Assignment { attempt: attempt(2), input: Payload::Blob(blob()) },
+            ]),
+        ),
+        ("recall_rebalance", recall(RecallReason::Rebalance)),
+        ("recall_drain", recall(RecallReason::Drain)),
+        ("recall_cancelled", recall(RecallReason::Cancelled)),
+        ("recall_stale", recall(RecallReason::Stale)),
+        ("acknowledge", ToAgent::Acknowledge { attempts: vec![attempt(300)] }),
+        ("forget", ToAgent::Forget { job: JobId(42) }),
+        ("intake", ToAgent::Intake(Intake::Draining)),
+        ("goodbye_revoked", goodbye(GoodbyeReason::Revoked)),
+        ("goodbye_superseded", goodbye(GoodbyeReason::Superseded)),
+        ("goodbye_stopping", goodbye(GoodbyeReason::Stopping)),
+        ("goodbye_protocol", goodbye(GoodbyeReason::Protocol("no hello".into()))),
+        ("goodbye_too_old", goodbye(GoodbyeReason::TooOld { oldest: "0.1.0".into() })),
+    ];
+    messages.into_iter().map(|(name, message)| (name, ToAgentFrame { number: 7, messages: vec![message] })).collect()
+}
+
+fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
+    let machine = Machine {
+        os: "windows".into(),
+        arch: "x86_64".into(),
+        cores: 16,
+        memory_bytes: 16 << 30,
+        engine: "wasmtime-48 x86_64".into(),
+    };
+    let hello = Hello {
+        agent_version: "0.1.0".into(),
+        machine,
+        labels: [("site".to_owned(), "berlin".to_owned())].into(),
+        capacity: capacity(),
+        holding: vec![attempt(1)],
+    };
+    let finished = |outcome| {
+        let usage = Usage { wall_us: 1_000_000, cpu_us: 900_000, memory_peak_bytes: 1 << 20 };
+        ToCoordinator::Finished(vec![Finished {
+            attempt: attempt(1),
+            outcome,
+            log: bytes::Bytes::from_static(b"log"),
+            log_dropped_bytes: 12,
+            usage,
+        }])
+    };
+    let failed = |failure| finished(Outcome::Failed(failure));
+    let released = |reason| ToCoordinator::Released { attempts: vec![attempt(1)], reason };
+    let refused = |reason| ToCoordinator::Refused { attempt: attempt(1), reason };
+    let reason = || "why".to_owned();
+    let messages = vec![
+        ("hello", ToCoordinator::Hello(hello)),
+        ("started", ToCoordinator::Started { attempts: vec![attempt(1), attempt(2)] }),
+        ("paused_busy", ToCoordinator::Paused { attempt: attempt(1), reason: Some(PauseReason::Busy { cpu_percent: 90 }) }),
+        ("resumed", ToCoordinator::Paused { attempt: attempt(1), reason: None }),
+        ("succeeded_inline", finished(Outcome::Succeeded { output: Payload::inline(&b"output"[..]) })),
+        ("succeeded_blob", finished(Outcome::Succeeded { output: Payload::Blob(blob()) })),
+        ("failed_exit", failed(Failure::Exit { code: -1 })),
+        ("failed_trap", failed(Failure::Trap { message: "unreachable".into(), backtrace: vec!["f".into()] })),
+        ("failed_time", failed(Failure::TimeLimit { limit_ms: 1000 })),
+        ("failed_memory", failed(Failure::MemoryLimit { limit_bytes: 1 << 29 })),
+        ("failed_output", failed(Failure::OutputLimit { limit_bytes: 1 << 26 })),
+        ("failed_scratch", failed(Failure::ScratchLimit { limit_bytes: 1 << 28 })),
+        ("failed_module", failed(Failure::BadModule { reason: reason() })),
+        ("failed_executor", failed(Failure::ExecutorDied { how: "signal 9".into() })),
+        ("released_recalled", released(ReleaseReason::Recalled)),
+        ("released_evicted", released(ReleaseReason::Evicted(PauseReason::Memory { free_bytes: 1 << 20 }))),
+        ("released_stopping", released(ReleaseReason::Stopping)),
+        ("refused_full", refused(RefuseReason::Full)),
+        ("refused_paused", refused(RefuseReason::Paused)),
+        ("refused_terms", refused(RefuseReason::UnknownTerms)),
+        ("refused_fetch", refused(RefuseReason::Fetch { digest: blob().digest, reason: reason() })),
+        ("refused_untrusted", refused(RefuseReason::Untrusted { reason: reason() })),
+        ("refused_memory", refused(RefuseReason::Memory { needed_bytes: 2, free_bytes: 1 })),
+        ("refused_executor", refused(RefuseReason::Executor { reason: reason() })),
+        ("refused_disk", refused(RefuseReason::Disk { reason: reason() })),
+        ("heartbeat", ToCoordinator::Heartbeat { frame_read: 300, holding: vec![attempt(1)] }),
+        ("capacity", ToCoordinator::Capacity(capacity())),
+        ("farewell", ToCoordinator::Farewell),
+    ];
+    messages.into_iter().map(|(name, message)| (name, ToCoordinatorFrame { messages: vec![message] })).collect()
+}
+
+fn enrolment_replies() -> Vec<(&'static str, EnrolmentReply)> {
+    let refused = EnrolmentReply::Refused;
+    vec![
+        (
+            "enrolled",
+            EnrolmentReply::Enrolled {
+                agent: AgentId(300),
+                name: "desk-17".into(),
+                certificate: certificate(),
+                coordinators: vec!["/ip4/10.0.0.1/tcp/7070/p2p/x".into()],
+            },
+        ),
+        ("unknown_token", refused(EnrolmentRefusal::UnknownToken)),
+        ("expired", refused(EnrolmentRefusal::Expired)),
+        ("used_up", refused(EnrolmentRefusal::UsedUp)),
+        ("revoked", refused(EnrolmentRefusal::Revoked)),
+        ("name", refused(EnrolmentRefusal::Name("desk 17".into()))),
+        ("too_many", refused(EnrolmentRefusal::TooMany)),
+        ("unavailable", refused(EnrolmentRefusal::Unavailable)),
+    ]
+}
+
+#[test]
+fn the_work_stream_keeps_its_bytes() {
+    golden("to_agent.hex", &to_agent());
+    golden("to_coordinator.hex", &to_coordinator());
+}
+
+#[test]
+fn admission_keeps_its_bytes() {
+    let introduction = |certificate| Introduction { certificate, software: "lull-agent 0.1.0".to_owned(), revocations: 4 };
+    let member = introduction(Some(certificate()));
+    golden("introduction.hex", &[("stranger", introduction(None)), ("member", member)]);
+    let revocations = sign(&authority(), &Revocations { sequence: 5, peers: vec![peer().to_bytes()] });
+    golden(
+        "admission.hex",
+        &[
+            ("admitted", Admission::Admitted { revocations: None }),
+            ("admitted_with_revocations", Admission::Admitted { revocations: Some(revocations) }),
+            ("stranger", Admission::Stranger),
+            ("refused", Admission::Refused { reason: "it is for another network".into() }),
+        ],
+    );
+}
+
+#[test]
+fn enrolment_keeps_its_bytes() {
+    golden(
+        "enrolment_request.hex",
+        &[
+            ("join", EnrolmentRequest::Join { token: 4, secret: Secret([9; 16]), name: "desk-17".into() }),
+            ("renew", EnrolmentRequest::Renew { certificate: certificate() }),
+        ],
+    );
+    golden("enrolment_reply.hex", &enrolment_replies());
+}
+
+#[test]
+fn blobs_and_deliveries_keep_their_bytes() {
+    let (large, outline) = outline();
+    golden("blob_request.hex", &[("pieces", BlobRequest { digest: large.digest, first_piece: 1, pieces: 300 })]);
+    golden(
+        "blob_reply.hex",
+        &[("found", BlobReply::Found { blob: large, outline }), ("missing", BlobReply::Missing), ("busy", BlobReply::Busy)],
+    );
+    golden("delivery_request.hex", &[("request", DeliveryRequest { attempt: attempt(3), blob: blob() })]);
+    golden(
+        "delivery_reply.hex",
+        &[
+            ("send", DeliveryReply::Send),
+            ("stored", DeliveryReply::Stored),
+            ("refused", DeliveryReply::Refused { reason: "not live".into() }),
+            ("busy", DeliveryReply::Busy),
+        ],
+    );
+}
+
+#[test]
+fn claims_capacity_and_tokens_keep_their_bytes() {
+    let body: Certificate = decode(&certificate().body).expect("a certificate");
+    golden("certificate.hex", &[("agent", body)]);
+    golden("signed.hex", &[("certificate", certificate())]);
+    golden("revocations.hex", &[("one", Revocations { sequence: 5, peers: vec![peer().to_bytes()] })]);
+    let manifest = ModuleManifest {
+        function: "thumbnail".into(),
+        number: 3,
+        kind: ModuleKind::Component,
+        module: blob(),
+        canonical_nans: true,
+        artifacts: vec![Artifact { engine: "wasmtime-48 x86_64".into(), blob: blob() }],
+    };
+    let module = ModuleManifest { kind: ModuleKind::Preview1, artifacts: Vec::new(), ..manifest.clone() };
+    golden("manifest.hex", &[("component", manifest), ("module", module)]);
+    let idle = Capacity { paused: None, ..capacity() };
+    golden("capacity.hex", &[("paused", capacity()), ("idle", idle)]);
+    let token = JoinToken {
+        network: NetworkId([3; 16]),
+        authority: Authority::of(&authority()),
+        coordinators: vec!["/ip4/10.0.0.1/tcp/7070/p2p/x".into()],
+        token: 4,
+        secret: Secret([9; 16]),
+    };
+    golden("token.hex", &[("token", token)]);
+}
+
+/// Decodes bytes as every type that comes from elsewhere. Returning is passing.
+fn decode_as_everything(bytes: &[u8]) {
+    let _ = decode::<ToAgentFrame>(bytes);
+    let _ = decode::<ToCoordinatorFrame>(bytes);
+    let _ = decode::<Introduction>(bytes);
+    let _ = decode::<Admission>(bytes);
+    let _ = decode::<EnrolmentRequest>(bytes);
+    let _ = decode::<EnrolmentReply>(bytes);
+    let _ = decode::<BlobRequest>(bytes);
+    let _ = decode::<BlobReply>(bytes);
+    let _ = decode::<DeliveryRequest>(bytes);
+    let _ = decode::<DeliveryReply>(bytes);
+    let _ = decode::<Signed>(bytes);
+    let _ = decode::<Certificate>(bytes);
+    let _ = decode::<Revocations>(bytes);
+    let _ = decode::<ModuleManifest>(bytes);
+    let _ = decode::<Capacity>(bytes);
+    let _ = decode::<JoinToken>(bytes);
+}
+
+/// The encoded examples, to be damaged.
+fn examples() -> Vec<Vec<u8>> {
+    let agent = to_agent().into_iter().map(|(_, frame)| encode(&frame));
+    let coordinator = to_coordinator().into_iter().map(|(_, frame)| encode(&frame));
+    agent.chain(coordinator).chain(enrolment_replies().into_iter().map(|(_, reply)| encode(&reply))).collect()
+}
+
+fn attempts() -> impl Strategy<Value = Vec<AttemptId>> {
+    let attempt = (any::<u64>(), any::<u32>(), any::<u32>())
+        .prop_map(|(job, index, number)| AttemptId { task: TaskId { job: JobId(job), index }, number });
+    prop::collection::vec(attempt, 0..20)
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        decode_as_everything(&bytes);
+        decode_as_everything(&[&[1], bytes.as_slice()].concat());
+    }
+
+    #[test]
+    fn damaged_messages_never_panic(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8) {
+        let examples = examples();
+        let mut bytes = examples[which.index(examples.len())].clone();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        decode_as_everything(&bytes);
+        decode_as_everything(&bytes[..at]);
+    }
+
+    #[test]
+    fn frames_read_back(
+        number: u64, attempts in attempts(), input in prop::collection::vec(any::<u8>(), 0..500), reason in ".*", log: Vec<u8>
+    ) {
+        let assignments = attempts.iter().map(|attempt| Assignment { attempt: *attempt, input: Payload::inline(input.clone()) });
+        let messages = vec![
+            ToAgent::Assign(assignments.collect()),
+            ToAgent::Recall { attempts: attempts.clone(), reason: RecallReason::Stale },
+            ToAgent::Goodbye { reason: GoodbyeReason::Protocol(reason.clone()) },
+        ];
+        let frame = ToAgentFrame { number, messages };
+        prop_assert_eq!(decode(&encode(&frame)), Ok(frame));
+        let finished = attempts.iter().map(|attempt| Finished {
+            attempt: *attempt,
+            outcome: Outcome::Failed(Failure::Trap { message: reason.clone(), backtrace: vec![reason.clone()] }),
+            log: log.clone().into(),
+            log_dropped_bytes: number,
+            usage: Usage { wall_us: number, cpu_us: number, memory_peak_bytes: number },
+        });
+        let frame = ToCoordinatorFrame { messages: vec![
+            ToCoordinator::Finished(finished.collect()),
+            ToCoordinator::Heartbeat { frame_read: number, holding: attempts.clone() },
+        ] };
+        prop_assert_eq!(decode(&encode(&frame)), Ok(frame));
+    }
+
+    #[test]
+    fn no_length_makes_room_for_more_than_the_bytes_there_are(announced: u64, rest: [u8; 8]) {
+        // A collection's length is a number like any other: what it promises must not be reserved.
+        let mut bytes = vec![1, 253];
+        bytes.extend_from_slice(&announced.to_le_bytes());
+        bytes.extend_from_slice(&rest);
+        decode_as_everything(&bytes);
+        let _ = decode::<Vec<[u64; 4]>>(&bytes);
+    }
+}
