@@ -1,0 +1,173 @@
+//! What the session hears and what it wants done.
+
+use std::{sync::Arc, time::Duration};
+
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    id::{AgentId, AttemptId},
+    identity::Authority,
+    message::{Finished, GoodbyeReason, Outcome, ToAgentFrame, ToCoordinator, Welcome},
+    resources::{Capacity, Labels, Machine},
+    state::{Failure, Usage},
+};
+
+use super::plan::Plan;
+use crate::{
+    guard::{OwnerWord, Policy, Sample},
+    slot::SlotId,
+};
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub agent: AgentId,
+    pub agent_version: String,
+    pub machine: Machine,
+    pub labels: Labels,
+    /// Whose signature makes a module trustworthy.
+    pub authority: Authority,
+    pub policy: Policy,
+    pub slots: u16,
+    /// What all executors together may take, in bytes.
+    pub memory_bytes_max: u64,
+}
+
+/// A result that an earlier life of this agent kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub attempt: AttemptId,
+    /// Its output, when that is too large for a message.
+    pub output: Option<BlobRef>,
+}
+
+/// What happens to a session.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A work stream to a coordinator is open.
+    Connected,
+    /// It closed.
+    Disconnected,
+    /// The coordinator said something.
+    Frame(ToAgentFrame),
+    /// Asked for by [`Effect::Fetch`]: the blob is in the cache and stays there, or why not.
+    Fetched { digest: Digest, result: Result<(), String> },
+    /// The executor of a slot can take attempts.
+    Ready { slot: SlotId },
+    /// The executor of a slot could not be started; nothing of it is left.
+    StartFailed { slot: SlotId, error: StartError },
+    /// An executor ended an attempt.
+    Done { slot: SlotId, done: Box<Done> },
+    /// An executor process is gone; the last event of this process. `failure` says what its attempt failed of, when
+    /// the process was not killed on purpose.
+    Gone { slot: SlotId, failure: Option<Failure> },
+    /// Asked for by [`Effect::Keep`]: these results are durable.
+    Kept { attempts: Vec<AttemptId> },
+    /// The outbox could not take these, a full disk for example.
+    NotKept { attempts: Vec<AttemptId>, reason: String },
+    /// Asked for by [`Effect::Recollect`] or [`Effect::Keep`]: what the outbox holds, and what it has lost.
+    Recollected { records: Vec<Finished>, missing: Vec<AttemptId> },
+    /// Asked for by [`Effect::Deliver`]: the coordinator has the output, or why not.
+    Delivered { attempt: AttemptId, delivery: Delivery },
+    /// A measurement of the machine.
+    Sample(Sample),
+    /// The owner said something.
+    Owner(OwnerWord),
+    /// The machine slept for this long, which the clock counted.
+    Slept(Duration),
+    /// The agent shall stop within this time.
+    Stop { grace: Duration },
+}
+
+/// What an executor says about an attempt that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    pub attempt: AttemptId,
+    pub outcome: Outcome,
+    pub log: bytes::Bytes,
+    pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// What became of a large output on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The coordinator has it, durably.
+    Stored,
+    /// The coordinator has no use for it.
+    Unwanted,
+    /// It did not get there: to be tried again.
+    Failed,
+}
+
+/// Why an executor could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartError {
+    /// The compiled artifact cannot be used here; the module itself may.
+    Artifact(String),
+    /// No executor could run this module.
+    Module(String),
+    /// This machine failed.
+    Executor(String),
+}
+
+/// What a session wants done. Effects of a slot are carried out in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// To the coordinator, on the present stream.
+    Send(ToCoordinator),
+    /// Close the present stream.
+    Close(CloseReason),
+    /// The coordinator's word on certificate and addresses: to be kept.
+    Adopt(Box<Welcome>),
+    /// Publish by gossip.
+    Publish(Capacity),
+    /// Put the blob into the cache and keep it there. Answered by [`Event::Fetched`].
+    Fetch(BlobRef),
+    /// The blob is not needed any more, for now.
+    Unpin(Digest),
+    /// Start an executor. Answered by [`Event::Ready`] or [`Event::StartFailed`].
+    Start {
+        slot: SlotId,
+        plan: Arc<Plan>,
+    },
+    /// Give an executor an attempt. Answered by [`Event::Done`] or [`Event::Gone`].
+    Run {
+        slot: SlotId,
+        attempt: AttemptId,
+        input: lull_shared::message::Payload,
+    },
+    Freeze {
+        slot: SlotId,
+    },
+    Thaw {
+        slot: SlotId,
+    },
+    /// Kill an executor, frozen or not. Answered by [`Event::Gone`] (or by `StartFailed` while it starts).
+    Kill {
+        slot: SlotId,
+    },
+    /// Make a result durable. Answered by [`Event::Kept`] or [`Event::NotKept`].
+    Keep(Arc<Finished>),
+    /// Read kept results. Answered by [`Event::Recollected`].
+    Recollect(Vec<AttemptId>),
+    /// Hand a large output to the coordinator. Answered by [`Event::Delivered`].
+    Deliver {
+        attempt: AttemptId,
+        output: BlobRef,
+    },
+    /// These results need not be kept any longer.
+    Drop(Vec<AttemptId>),
+    /// Everything is in order: the process may end.
+    Quit,
+}
+
+/// Why the session ends a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    #[error("the coordinator ended the connection: {0}")]
+    Goodbye(GoodbyeReason),
+    #[error("the coordinator did not answer the greeting")]
+    NoWelcome,
+    #[error("the coordinator broke the protocol: {0}")]
+    Protocol(&'static str),
+}

@@ -1,0 +1,251 @@
+//! The stream to the coordinator: greeting, heartbeats, capacity, and what comes in.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AttemptId, Epoch},
+    message::{GoodbyeReason, Hello, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
+    resources::Capacity,
+    state::PauseReason,
+    time::Timestamp,
+};
+
+use super::{CloseReason, Effect, Session};
+use crate::{guard::Verdict, slot::Slot};
+
+/// A coordinator that has not answered a greeting by then is not one to wait for.
+const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
+/// What a coordinator may ask for: neither a flood nor a silence.
+const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
+/// Capacity is announced at most this often while it changes, and this often while it does not.
+const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
+const ANNOUNCE_RARELY: Duration = Duration::from_secs(60);
+/// Smaller changes of free memory are not worth a message.
+const MEMORY_STEP_BYTES: u64 = 256 * 1024 * 1024;
+/// Nor are smaller changes of free processor time, in percent.
+const CPU_STEP_PERCENT: u8 = 10;
+
+/// The present stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    Down,
+    /// `Hello` was said; the answer is due then.
+    Greeting {
+        until: Timestamp,
+    },
+    Up(Up),
+}
+
+/// A stream on which the coordinator said `Welcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Up {
+    pub(super) since: Timestamp,
+    pub(super) epoch: Epoch,
+    frame_read: u64,
+    heartbeat: Duration,
+    heartbeat_due: Timestamp,
+}
+
+impl Link {
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+}
+
+/// What others were last told of this agent's capacity.
+#[derive(Debug)]
+pub(super) struct Announced {
+    /// Begins with the clock, so that it also goes up from one life of the agent to the next.
+    sequence: u64,
+    at: Timestamp,
+    outline: Option<Outline>,
+}
+
+/// The part of a capacity whose change is worth a message.
+#[derive(Debug, PartialEq, Eq)]
+struct Outline {
+    slots_busy: u16,
+    waiting: u32,
+    cpu_free: u8,
+    memory_free: u64,
+    paused: Option<PauseReason>,
+}
+
+impl Announced {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { sequence: u64::try_from(now.as_millis()).unwrap_or(0), at: now, outline: None }
+    }
+}
+
+impl Session {
+    pub(super) fn connected(&mut self, now: Timestamp) {
+        self.disconnected();
+        self.link = Link::Greeting { until: now + WELCOME_TIME_MAX };
+        let hello = Hello {
+            agent_version: self.config.agent_version.clone(),
+            machine: self.config.machine.clone(),
+            labels: self.config.labels.clone(),
+            capacity: self.next_capacity(now),
+            holding: self.holding(),
+        };
+        self.effects.push_back(Effect::Send(ToCoordinator::Hello(hello)));
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.link = Link::Down;
+        self.started.clear();
+        self.finished.clear();
+        self.outbox.disconnected();
+    }
+
+    /// Takes a frame; one of a stream that was given up says nothing any more.
+    pub(super) fn frame(&mut self, frame: ToAgentFrame, now: Timestamp) {
+        for message in frame.messages {
+            match (self.link, message) {
+                (Link::Down, _) => return,
+                (Link::Greeting { .. }, ToAgent::Welcome(welcome)) => self.welcome(welcome, now),
+                (Link::Greeting { .. }, ToAgent::Goodbye { reason }) => self.goodbye(reason),
+                (Link::Greeting { .. }, _) => self.close(CloseReason::Protocol("it spoke before its welcome")),
+                (Link::Up(_), message) => self.message(message, now),
+            }
+        }
+        if let Link::Up(up) = &mut self.link {
+            up.frame_read = frame.number;
+        }
+    }
+
+    fn message(&mut self, message: ToAgent, now: Timestamp) {
+        match message {
+            ToAgent::Welcome(_) => self.close(CloseReason::Protocol("it said its welcome twice")),
+            ToAgent::Terms(terms) => self.terms(*terms),
+            ToAgent::Assign(assignments) => self.assign(assignments, now),
+            ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason),
+            ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
+            ToAgent::Forget { job } => self.forget(job),
+            ToAgent::Intake(intake) => self.intake = intake,
+            ToAgent::Goodbye { reason } => self.goodbye(reason),
+        }
+    }
+
+    /// Says again what the coordinator may have missed: what runs, and what is paused.
+    fn welcome(&mut self, welcome: Welcome, now: Timestamp) {
+        let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()));
+        let (epoch, heartbeat_due) = (welcome.epoch, now + heartbeat);
+        self.link = Link::Up(Up { since: now, epoch, frame_read: 0, heartbeat, heartbeat_due });
+        self.intake = welcome.intake;
+        self.effects.push_back(Effect::Adopt(Box::new(welcome)));
+        let begun = self.slots.iter().filter(|slot| matches!(slot, Slot::Running { .. } | Slot::Paused { .. }));
+        self.started = begun.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect();
+        if let Verdict::Pause(reason) = self.verdict.clone() {
+            self.say_paused(Some(reason));
+        }
+    }
+
+    /// The coordinator closes the stream; a revoked agent has no business with its work any more.
+    fn goodbye(&mut self, reason: GoodbyeReason) {
+        if reason == GoodbyeReason::Revoked {
+            self.give_up_everything(ReleaseReason::Stopping);
+        }
+        self.close(CloseReason::Goodbye(reason));
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.effects.push_back(Effect::Close(reason));
+        self.disconnected();
+    }
+
+    pub(super) fn link_timeout(&mut self, now: Timestamp) {
+        match self.link {
+            Link::Down => {}
+            Link::Greeting { until } => {
+                if now >= until {
+                    self.close(CloseReason::NoWelcome);
+                }
+            }
+            Link::Up(mut up) => {
+                if now >= up.heartbeat_due {
+                    up.heartbeat_due = now + up.heartbeat;
+                    self.link = Link::Up(up);
+                    let holding = self.holding();
+                    self.say(ToCoordinator::Heartbeat { frame_read: up.frame_read, holding });
+                }
+            }
+        }
+    }
+
+    pub(super) fn link_due(&self) -> Option<Timestamp> {
+        let own = match &self.link {
+            Link::Down => None,
+            Link::Greeting { until } => Some(*until),
+            Link::Up(up) => Some(up.heartbeat_due),
+        };
+        let announcement = self.announced.at + self.announce_gap();
+        own.into_iter().chain([announcement]).min()
+    }
+
+    /// Tells coordinators what is free when that changed, not too often, and rarely otherwise.
+    pub(super) fn announce(&mut self, now: Timestamp) {
+        if now < self.announced.at + self.announce_gap() && self.announced.outline.is_some() {
+            return;
+        }
+        let capacity = self.next_capacity(now);
+        self.say(ToCoordinator::Capacity(capacity.clone()));
+        self.effects.push_back(Effect::Publish(capacity));
+    }
+
+    fn announce_gap(&self) -> Duration {
+        if self.announced.outline.as_ref() == Some(&Outline::of(&self.capacity())) { ANNOUNCE_RARELY } else { ANNOUNCE_GAP }
+    }
+
+    /// The present capacity under the next sequence number, which it is about to be announced with.
+    fn next_capacity(&mut self, now: Timestamp) -> Capacity {
+        self.announced.sequence += 1;
+        let capacity = self.capacity();
+        self.announced.at = now;
+        self.announced.outline = Some(Outline::of(&capacity));
+        capacity
+    }
+
+    /// What is free at this moment.
+    pub(super) fn capacity(&self) -> Capacity {
+        let budget = self.config.memory_bytes_max.saturating_sub(self.memory_reserved_bytes());
+        let measured = self
+            .sample
+            .map_or(u64::MAX, |sample| sample.memory_available_bytes.saturating_sub(self.config.policy.memory.free_min_bytes));
+        Capacity {
+            agent: self.config.agent,
+            sequence: self.announced.sequence,
+            slots: self.config.slots,
+            slots_busy: self.slots_busy(),
+            waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+            cpu_free_percent: 100 - self.sample.map_or(0, |sample| sample.cpu_others_percent.min(100)),
+            memory_free_bytes: budget.min(measured),
+            paused: match &self.verdict {
+                Verdict::Run => None,
+                Verdict::Pause(reason) => Some(reason.clone()),
+            },
+        }
+    }
+
+    fn slots_busy(&self) -> u16 {
+        let busy = self.slots.iter().filter(|slot| !matches!(slot, Slot::Idle | Slot::Warm { .. }));
+        u16::try_from(busy.count()).expect("at most SLOTS_PER_AGENT_MAX slots")
+    }
+
+    fn holding(&self) -> Vec<AttemptId> {
+        self.places.keys().copied().collect()
+    }
+}
+
+impl Outline {
+    fn of(capacity: &Capacity) -> Self {
+        Self {
+            slots_busy: capacity.slots_busy,
+            // Doubling and halving is news, one more or less is not.
+            waiting: capacity.waiting.checked_ilog2().map_or(0, |log| log + 1),
+            cpu_free: capacity.cpu_free_percent / CPU_STEP_PERCENT,
+            memory_free: capacity.memory_free_bytes / MEMORY_STEP_BYTES,
+            paused: capacity.paused.clone(),
+        }
+    }
+}

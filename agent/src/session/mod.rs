@@ -1,0 +1,250 @@
+//! The agent's side of the protocol with its coordinator: CORE, pure.
+//!
+//! Owns what the agent holds and where each attempt is, what runs in which slot, what is said to the coordinator and
+//! when. Does not talk, run, write or measure: that is asked for by [`Effect`]s and reported by [`Event`]s.
+//!
+//! ```text
+//! offered --> waiting (its blobs on their way or here) --> starting --> running <--> paused
+//!    |           |                                           |            |
+//!    v           v  refused, recalled, the agent stops       v            v  ended
+//! refused     released <-------------------------------------+   outbox: keeping -> kept -> said --> acknowledged
+//! ```
+//! A coordinator that is away changes nothing on the way: what runs and waits goes on, results pile up in the outbox
+//! (bounded, since whatever is held counts against [`limits::ATTEMPTS_PER_AGENT_MAX`]) and are said on the next stream.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod audit;
+mod blobs;
+mod event;
+mod link;
+mod offers;
+mod plan;
+mod results;
+mod status;
+mod work;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use lull_shared::{
+    id::{AttemptId, JobId},
+    limits,
+    message::{Finished, ToCoordinator},
+    state::Intake,
+    time::Timestamp,
+};
+
+use self::{
+    blobs::Blobs,
+    link::{Announced, Link},
+    offers::Job,
+    results::Outbox,
+};
+pub use self::{
+    event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
+    plan::{Code, Plan},
+    status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
+};
+use crate::{
+    guard::{Guard, Sample, Verdict},
+    slot::{Held, Slot, SlotId},
+};
+
+/// Inputs that wait inside messages, in bytes; beyond it offers are refused as full. Four thousand attempts with the
+/// largest inline input would be four times as much.
+const WAITING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where an attempt is: exactly one of these while it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Waiting, under this order.
+    Waiting(u64),
+    Slot(SlotId),
+    Outbox,
+}
+
+/// Whether the agent means to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Serving,
+    /// Everything was given up; results are said until then.
+    Leaving {
+        until: Timestamp,
+    },
+    Left,
+}
+
+/// An agent's protocol state.
+pub struct Session {
+    config: Config,
+    guard: Guard,
+    verdict: Verdict,
+    sample: Option<Sample>,
+    life: Life,
+    link: Link,
+    intake: Intake,
+    announced: Announced,
+    jobs: BTreeMap<JobId, Job>,
+    blobs: Blobs,
+    waiting: BTreeMap<u64, Held>,
+    waiting_bytes: u64,
+    next_order: u64,
+    slots: Vec<Slot>,
+    outbox: Outbox,
+    places: BTreeMap<AttemptId, Place>,
+    effects: VecDeque<Effect>,
+    /// Said in one message each when the turn's other effects are drained.
+    started: Vec<AttemptId>,
+    finished: Vec<Finished>,
+    dropped: Vec<AttemptId>,
+}
+
+impl Session {
+    /// A session of an agent that has just started, with the results that an earlier life of it kept.
+    pub fn new(config: Config, kept: &[Kept], now: Timestamp) -> Self {
+        assert!(config.slots > 0 && config.slots <= limits::SLOTS_PER_AGENT_MAX, "{} slots", config.slots);
+        let mut session = Self {
+            guard: Guard::new(config.policy),
+            verdict: Verdict::Run,
+            sample: None,
+            life: Life::Serving,
+            link: Link::Down,
+            intake: Intake::Open,
+            announced: Announced::new(now),
+            jobs: BTreeMap::new(),
+            blobs: Blobs::default(),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            next_order: 0,
+            slots: vec![Slot::Idle; usize::from(config.slots)],
+            outbox: Outbox::default(),
+            places: BTreeMap::new(),
+            effects: VecDeque::new(),
+            started: Vec::new(),
+            finished: Vec::new(),
+            dropped: Vec::new(),
+            config,
+        };
+        session.restore(kept);
+        session
+    }
+
+    /// Takes an event.
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Connected => self.connected(now),
+            Event::Disconnected => self.disconnected(),
+            Event::Frame(frame) => self.frame(frame, now),
+            Event::Fetched { digest, result } => self.fetched(digest, result),
+            Event::Ready { slot } => self.ready(slot, now),
+            Event::StartFailed { slot, error } => self.start_failed(slot, error, now),
+            Event::Done { slot, done } => self.done(slot, *done, now),
+            Event::Gone { slot, failure } => self.gone(slot, failure, now),
+            Event::Kept { attempts } => self.kept(&attempts),
+            Event::NotKept { attempts, reason } => self.not_kept(&attempts, reason, now),
+            Event::Recollected { records, missing } => self.recollected(records, &missing),
+            Event::Delivered { attempt, delivery } => self.delivered(attempt, delivery, now),
+            Event::Sample(sample) => {
+                self.guard.observe(sample, now);
+                self.sample = Some(sample);
+            }
+            Event::Owner(word) => self.guard.obey(word),
+            Event::Slept(by) => self.slots.iter_mut().for_each(|slot| slot.slept(by, now)),
+            Event::Stop { grace } => self.stop(grace, now),
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.time_limits(now);
+        self.cool_down(now);
+        self.outbox_timeout(now);
+        self.link_timeout(now);
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let leaving = match self.life {
+            Life::Serving => None,
+            Life::Leaving { until } => Some(until),
+            Life::Left => return None,
+        };
+        let due = [self.work_due(), self.outbox.due(), self.link_due(), self.guard.poll_timeout(now), leaving];
+        due.into_iter().flatten().min()
+    }
+
+    /// The next thing to be done; none when the turn is complete.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        if self.effects.is_empty() {
+            self.flush();
+        }
+        self.effects.pop_front()
+    }
+
+    /// Whether the agent may start something new.
+    fn serves(&self) -> bool {
+        self.life == Life::Serving
+    }
+
+    /// What follows from whatever just changed.
+    fn settle(&mut self, now: Timestamp) {
+        if self.life == Life::Left {
+            return;
+        }
+        self.judge(now);
+        self.fill(now);
+        self.pump(now);
+        self.announce(now);
+        self.leave_when_ready(now);
+    }
+
+    /// The agent stops: gives everything up and says what it can within the grace.
+    fn stop(&mut self, grace: Duration, now: Timestamp) {
+        if self.serves() {
+            self.life = Life::Leaving { until: now + grace };
+            self.give_up_everything(lull_shared::message::ReleaseReason::Stopping);
+        }
+    }
+
+    fn leave_when_ready(&mut self, now: Timestamp) {
+        let Life::Leaving { until } = self.life else { return };
+        let quiet = self.slots.iter().all(|slot| *slot == Slot::Idle) && self.outbox.is_settled(self.link.is_up());
+        if quiet || now >= until {
+            self.life = Life::Left;
+            self.say(ToCoordinator::Farewell);
+            self.effects.push_back(Effect::Quit);
+        }
+    }
+
+    /// Says something to the coordinator, after what is batched; nothing when none is there.
+    fn say(&mut self, message: ToCoordinator) {
+        if self.link.is_up() {
+            self.flush();
+            self.effects.push_back(Effect::Send(message));
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.started.is_empty() {
+            let attempts = std::mem::take(&mut self.started);
+            self.effects.push_back(Effect::Send(ToCoordinator::Started { attempts }));
+        }
+        if !self.finished.is_empty() {
+            let finished = std::mem::take(&mut self.finished);
+            self.effects.push_back(Effect::Send(ToCoordinator::Finished(finished)));
+        }
+        if !self.dropped.is_empty() {
+            let attempts = std::mem::take(&mut self.dropped);
+            self.effects.push_back(Effect::Drop(attempts));
+        }
+    }
+}

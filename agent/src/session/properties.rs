@@ -1,0 +1,272 @@
+//! Whatever happens, in whatever order: no panic, every attempt in one place, nothing said before it is kept.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lull_shared::{
+    digest::BlobRef,
+    id::{AttemptId, JobId},
+    message::{Assignment, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
+    state::Intake,
+    time::Timestamp,
+};
+use proptest::prelude::*;
+
+use super::{tests::*, *};
+use crate::guard::{OwnerWord, Sample};
+
+/// Something that happens; what it refers to may or may not exist.
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Connect,
+    Disconnect,
+    Hear(Say),
+    Fetched { blob: u8, ok: bool },
+    Ready(u16),
+    StartFailed(u16, u8),
+    Done { slot: u16, pick: u8, large: bool, wall_us: u64 },
+    Gone(u16),
+    AnswerKeep { ok: bool },
+    AnswerRecollect { lose: bool },
+    Deliver(Delivery),
+    Load(u8),
+    Owner(OwnerWord),
+    Slept(u64),
+    Stop,
+}
+
+#[derive(Debug, Clone)]
+enum Say {
+    Welcome,
+    Terms(u64),
+    Assign { job: u64, first: u32, count: u32, blob: Option<u8> },
+    Recall { job: u64, first: u32, count: u32, reason: RecallReason },
+    Acknowledge { job: u64, first: u32, count: u32 },
+    Forget(u64),
+    Intake,
+    Goodbye(GoodbyeReason),
+}
+
+fn blob(number: u8) -> BlobRef {
+    match number {
+        0 => artifact(),
+        1 => module(),
+        number => BlobRef::of(&[number]),
+    }
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    let (job, first, count) = (1_u64..4, 0_u32..40, 1_u32..12);
+    let reason = prop_oneof![
+        Just(RecallReason::Rebalance),
+        Just(RecallReason::Drain),
+        Just(RecallReason::Cancelled),
+        Just(RecallReason::Stale)
+    ];
+    let goodbye = prop_oneof![Just(GoodbyeReason::Stopping), Just(GoodbyeReason::Revoked)];
+    prop_oneof![
+        3 => Just(Say::Welcome),
+        4 => job.clone().prop_map(Say::Terms),
+        8 => (job.clone(), first.clone(), count.clone(), proptest::option::weighted(0.3, 0_u8..5))
+            .prop_map(|(job, first, count, blob)| Say::Assign { job, first, count, blob }),
+        3 => (job.clone(), first.clone(), count.clone(), reason)
+            .prop_map(|(job, first, count, reason)| Say::Recall { job, first, count, reason }),
+        3 => (job.clone(), first, count).prop_map(|(job, first, count)| Say::Acknowledge { job, first, count }),
+        1 => job.prop_map(Say::Forget),
+        1 => Just(Say::Intake),
+        1 => goodbye.prop_map(Say::Goodbye),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let slot = 0_u16..4;
+    let word = prop_oneof![
+        Just(OwnerWord::Run),
+        Just(OwnerWord::Pause { until: None }),
+        Just(OwnerWord::Pause { until: Some(Timestamp::from_millis(1_500_000)) }),
+    ];
+    prop_oneof![
+        4 => (0_u64..40_000).prop_map(Step::Pass),
+        2 => Just(Step::Connect),
+        1 => Just(Step::Disconnect),
+        20 => say().prop_map(Step::Hear),
+        8 => (0_u8..5, proptest::bool::weighted(0.8)).prop_map(|(blob, ok)| Step::Fetched { blob, ok }),
+        12 => slot.clone().prop_map(Step::Ready),
+        1 => (slot.clone(), 0_u8..3).prop_map(|(slot, kind)| Step::StartFailed(slot, kind)),
+        16 => (slot.clone(), any::<u8>(), proptest::bool::weighted(0.2), 1_u64..4_000)
+            .prop_map(|(slot, pick, large, wall_us)| Step::Done { slot, pick, large, wall_us }),
+        6 => slot.prop_map(Step::Gone),
+        8 => proptest::bool::weighted(0.8).prop_map(|ok| Step::AnswerKeep { ok }),
+        4 => proptest::bool::weighted(0.1).prop_map(|lose| Step::AnswerRecollect { lose }),
+        3 => prop_oneof![Just(Delivery::Stored), Just(Delivery::Unwanted), Just(Delivery::Failed)].prop_map(Step::Deliver),
+        2 => (0_u8..=100).prop_map(Step::Load),
+        2 => word.prop_map(Step::Owner),
+        1 => (0_u64..100_000).prop_map(Step::Slept),
+        1 => prop_oneof![20 => Just(Step::Pass(1)), 1 => Just(Step::Stop)],
+    ]
+}
+
+/// A disk and a network that remember what they were asked.
+#[derive(Default)]
+struct Edges {
+    asked: BTreeSet<AttemptId>,
+    durable: std::collections::BTreeMap<AttemptId, Finished>,
+    records: std::collections::BTreeMap<AttemptId, Finished>,
+    recollect: Vec<AttemptId>,
+    deliver: Vec<AttemptId>,
+    delivered: BTreeSet<AttemptId>,
+    open: bool,
+}
+
+impl Edges {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Keep(record) => {
+                self.asked.insert(record.attempt);
+                self.records.insert(record.attempt, Finished::clone(&record));
+            }
+            Effect::Send(message) => {
+                assert!(self.open, "{message:?} was said to nobody");
+                if let ToCoordinator::Finished(finished) = message {
+                    for record in finished {
+                        assert!(self.durable.contains_key(&record.attempt), "{} was said before it was kept", record.attempt);
+                        if let Outcome::Succeeded { output: Payload::Blob(_) } = record.outcome {
+                            assert!(self.delivered.contains(&record.attempt), "{} was said before its output", record.attempt);
+                        }
+                    }
+                }
+            }
+            Effect::Close(_) => self.open = false,
+            Effect::Recollect(attempts) => self.recollect.extend(attempts),
+            Effect::Deliver { attempt, .. } => self.deliver.push(attempt),
+            Effect::Drop(attempts) => attempts.iter().for_each(|attempt| {
+                self.durable.remove(attempt);
+                self.asked.remove(attempt);
+            }),
+            Effect::Adopt(_)
+            | Effect::Publish(_)
+            | Effect::Fetch(_)
+            | Effect::Unpin(_)
+            | Effect::Start { .. }
+            | Effect::Run { .. }
+            | Effect::Freeze { .. }
+            | Effect::Thaw { .. }
+            | Effect::Kill { .. }
+            | Effect::Quit => {}
+        }
+    }
+
+    fn event(&mut self, step: Step, session: &Session, frame: &mut u64) -> Option<Event> {
+        Some(match step {
+            Step::Pass(_) => return None,
+            Step::Connect => {
+                self.open = true;
+                Event::Connected
+            }
+            Step::Disconnect => {
+                self.open = false;
+                Event::Disconnected
+            }
+            Step::Hear(say) => {
+                *frame += 1;
+                Event::Frame(ToAgentFrame { number: *frame, messages: vec![message(say)] })
+            }
+            Step::Fetched { blob: number, ok } => {
+                Event::Fetched { digest: blob(number).digest, result: if ok { Ok(()) } else { Err("nobody has it".into()) } }
+            }
+            Step::Ready(slot) => Event::Ready { slot },
+            Step::StartFailed(slot, kind) => {
+                let error = [StartError::Artifact, StartError::Module, StartError::Executor][usize::from(kind)]("broken".into());
+                Event::StartFailed { slot, error }
+            }
+            Step::Done { slot, pick, large, wall_us } => {
+                let held = session.slots.get(usize::from(slot)).map(|slot| slot.held())?;
+                let held = held.get(usize::from(pick) % (held.len() + 1))?;
+                let mut done = done(held.attempt, wall_us);
+                if large {
+                    done.outcome = Outcome::Succeeded { output: Payload::Blob(blob(9)) };
+                }
+                Event::Done { slot, done }
+            }
+            Step::Gone(slot) => Event::Gone { slot, failure: None },
+            Step::AnswerKeep { ok } => {
+                let attempts: Vec<AttemptId> = std::mem::take(&mut self.asked).into_iter().collect();
+                if !ok {
+                    return Some(Event::NotKept { attempts, reason: "no space".into() });
+                }
+                self.durable.extend(attempts.iter().map(|attempt| (*attempt, self.records[attempt].clone())));
+                Event::Kept { attempts }
+            }
+            Step::AnswerRecollect { lose } => {
+                let attempts = std::mem::take(&mut self.recollect);
+                if lose {
+                    return Some(Event::Recollected { records: Vec::new(), missing: attempts });
+                }
+                let records = attempts.iter().filter_map(|attempt| self.durable.get(attempt).cloned()).collect();
+                Event::Recollected { records, missing: Vec::new() }
+            }
+            Step::Deliver(delivery) => {
+                let attempt = self.deliver.pop()?;
+                if delivery == Delivery::Stored {
+                    self.delivered.insert(attempt);
+                }
+                Event::Delivered { attempt, delivery }
+            }
+            Step::Load(percent) => Event::Sample(Sample { cpu_others_percent: percent, memory_available_bytes: 1 << 33 }),
+            Step::Owner(word) => Event::Owner(word),
+            Step::Slept(millis) => Event::Slept(Duration::from_millis(millis)),
+            Step::Stop => Event::Stop { grace: Duration::from_secs(3) },
+        })
+    }
+}
+
+fn message(say: Say) -> ToAgent {
+    let attempts = |job, first: u32, count| (first..first + count).map(move |index| attempt(job, index));
+    match say {
+        Say::Welcome => welcome(),
+        Say::Terms(job) => ToAgent::Terms(Box::new(terms(job))),
+        Say::Assign { job, first, count, blob: number } => {
+            let input = number.map_or_else(|| Payload::inline(vec![7; 10]), |number| Payload::Blob(blob(number)));
+            ToAgent::Assign(attempts(job, first, count).map(|attempt| Assignment { attempt, input: input.clone() }).collect())
+        }
+        Say::Recall { job, first, count, reason } => ToAgent::Recall { attempts: attempts(job, first, count).collect(), reason },
+        Say::Acknowledge { job, first, count } => ToAgent::Acknowledge { attempts: attempts(job, first, count).collect() },
+        Say::Forget(job) => ToAgent::Forget { job: JobId(job) },
+        Say::Intake => ToAgent::Intake(Intake::Draining),
+        Say::Goodbye(reason) => ToAgent::Goodbye { reason },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_events_keeps_every_attempt_in_one_place(steps in proptest::collection::vec(step(), 1..250)) {
+        let mut now = Timestamp::from_millis(1_000_000);
+        let mut session = Session::new(config(3), &[], now);
+        let (mut edges, mut frame) = (Edges { open: true, ..Edges::default() }, 0);
+        for event in [Event::Connected, Event::Frame(ToAgentFrame { number: 1, messages: vec![welcome()] })] {
+            session.handle(event, now);
+        }
+        std::iter::from_fn(|| session.poll_effect()).for_each(|effect| edges.carry_out(effect));
+        for step in steps {
+            if let Step::Pass(millis) = step {
+                now = now + Duration::from_millis(millis);
+            }
+            if let Some(event) = edges.event(step, &session, &mut frame) {
+                session.handle(event, now);
+            }
+            for turn in 0.. {
+                session.audit();
+                while let Some(effect) = session.poll_effect() {
+                    edges.carry_out(effect);
+                }
+                if session.poll_timeout(now).is_none_or(|due| due > now) {
+                    break;
+                }
+                assert!(turn < 10, "a timeout that does not go away");
+                session.handle_timeout(now);
+            }
+        }
+    }
+}

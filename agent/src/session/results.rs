@@ -1,0 +1,315 @@
+//! Results on their way: kept on disk before they are said, said on every new stream, dropped when acknowledged.
+//!
+//! ```text
+//! keeping <--retry--> unkept          (the disk refused)
+//!    | kept
+//!    v
+//! (said at once from memory, when small and a coordinator is there)
+//! kept --pump--> delivering (large output) --> recollecting (read back from disk) --> said --> acknowledged: gone
+//!   ^---- the stream broke, or the coordinator did not take it ------+------------------+
+//! ```
+//! Memory holds a result only until it is durable; later it is read back, so that thousands of results that wait for
+//! an absent coordinator cost their disk space and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use lull_shared::{
+    digest::BlobRef,
+    id::AttemptId,
+    message::{Finished, Outcome, Payload, ReleaseReason},
+    state::{Failure, Usage},
+    time::Timestamp,
+};
+
+use super::{Delivery, Done, Effect, Kept, Place, Session};
+use crate::slot::Held;
+
+/// How long a disk that refused is left alone.
+const DISK_RETRY: Duration = Duration::from_secs(5);
+/// How long a coordinator that did not take a large output is left alone.
+const DELIVERY_RETRY: Duration = Duration::from_secs(2);
+/// Large outputs on their way at once: more would only share the same uplink.
+const DELIVERIES_MAX: usize = 2;
+/// Results read back at once, each of at most a few hundred kilobytes.
+const RECOLLECT_MAX: usize = 64;
+
+/// Everything that ended here and is not acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    entries: BTreeMap<AttemptId, Entry>,
+    /// Those in [`Stage::Kept`].
+    unsaid: BTreeSet<AttemptId>,
+    delivering: usize,
+    recollecting: usize,
+    unkept: usize,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The output, when that is too large for a message.
+    output: Option<BlobRef>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    Keeping(Arc<Finished>),
+    Unkept(Arc<Finished>),
+    Kept { not_before: Timestamp },
+    Delivering,
+    Recollecting,
+    Said,
+}
+
+/// A disk that refuses results.
+#[derive(Debug)]
+struct Trouble {
+    reason: String,
+    retry: Timestamp,
+}
+
+impl Outbox {
+    /// Why nothing new may be begun: its result could not be kept.
+    pub(super) fn disk_trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|trouble| trouble.reason.as_str())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn attempts(&self) -> impl Iterator<Item = AttemptId> {
+        self.entries.keys().copied()
+    }
+
+    /// Whether an agent that stops has nothing left to do for its results.
+    pub(super) fn is_settled(&self, up: bool) -> bool {
+        let keeping = |entry: &Entry| matches!(entry.stage, Stage::Keeping(_) | Stage::Unkept(_));
+        if up { self.entries.is_empty() } else { !self.entries.values().any(keeping) }
+    }
+
+    /// Whatever was said or was about to be is to be said again.
+    pub(super) fn disconnected(&mut self) {
+        (self.delivering, self.recollecting) = (0, 0);
+        for (attempt, entry) in &mut self.entries {
+            match entry.stage {
+                Stage::Keeping(_) | Stage::Unkept(_) => {}
+                Stage::Kept { .. } | Stage::Delivering | Stage::Recollecting | Stage::Said => {
+                    entry.stage = Stage::Kept { not_before: Timestamp::default() };
+                    self.unsaid.insert(*attempt);
+                }
+            }
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let retry = self.trouble.as_ref().map(|trouble| trouble.retry);
+        // A stage that is due already waits for an answer, not for the clock.
+        let deferred = self.unsaid.iter().filter_map(|attempt| match self.entries.get(attempt)?.stage {
+            Stage::Kept { not_before } if not_before > Timestamp::default() => Some(not_before),
+            _ => None,
+        });
+        retry.into_iter().chain(deferred).min()
+    }
+
+    /// Puts an entry into another stage and keeps the counts.
+    fn set(&mut self, attempt: AttemptId, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(&attempt) else { return };
+        match entry.stage {
+            Stage::Delivering => self.delivering -= 1,
+            Stage::Recollecting => self.recollecting -= 1,
+            Stage::Unkept(_) => self.unkept -= 1,
+            Stage::Kept { .. } => {
+                self.unsaid.remove(&attempt);
+            }
+            Stage::Keeping(_) | Stage::Said => {}
+        }
+        match stage {
+            Stage::Delivering => self.delivering += 1,
+            Stage::Recollecting => self.recollecting += 1,
+            Stage::Unkept(_) => self.unkept += 1,
+            Stage::Kept { .. } => {
+                self.unsaid.insert(attempt);
+            }
+            Stage::Keeping(_) | Stage::Said => {}
+        }
+        entry.stage = stage;
+        if self.unkept == 0 {
+            self.trouble = None;
+        }
+    }
+
+    fn stage(&self, attempt: AttemptId) -> Option<&Stage> {
+        self.entries.get(&attempt).map(|entry| &entry.stage)
+    }
+
+    fn remove(&mut self, attempt: AttemptId) -> bool {
+        self.set(attempt, Stage::Said);
+        self.entries.remove(&attempt).is_some()
+    }
+}
+
+impl Session {
+    /// Takes over what an earlier life of this agent kept.
+    pub(super) fn restore(&mut self, kept: &[Kept]) {
+        for Kept { attempt, output } in kept {
+            self.places.insert(*attempt, Place::Outbox);
+            self.outbox.unsaid.insert(*attempt);
+            let stage = Stage::Kept { not_before: Timestamp::default() };
+            self.outbox.entries.insert(*attempt, Entry { output: *output, stage });
+        }
+    }
+
+    /// An attempt came to its end: its result is kept, then said.
+    pub(super) fn conclude(&mut self, done: Done) {
+        let Done { attempt, outcome, log, log_dropped_bytes, usage } = done;
+        let output = match &outcome {
+            Outcome::Succeeded { output: Payload::Blob(blob) } => Some(*blob),
+            Outcome::Succeeded { output: Payload::Inline(_) } | Outcome::Failed(_) => None,
+        };
+        let record = Arc::new(Finished { attempt, outcome, log, log_dropped_bytes, usage });
+        self.places.insert(attempt, Place::Outbox);
+        self.outbox.entries.insert(attempt, Entry { output, stage: Stage::Keeping(Arc::clone(&record)) });
+        self.effects.push_back(Effect::Keep(record));
+    }
+
+    /// An attempt ended without its executor's word.
+    pub(super) fn fail(&mut self, held: &Held, failure: Failure, begun: Option<Timestamp>, now: Timestamp) {
+        let wall = begun.map_or(Duration::ZERO, |begun| now.since(begun));
+        let usage = Usage { wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX), ..Usage::default() };
+        let outcome = Outcome::Failed(failure);
+        self.conclude(Done { attempt: held.attempt, outcome, log: bytes::Bytes::new(), log_dropped_bytes: 0, usage });
+    }
+
+    pub(super) fn kept(&mut self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            let Some(entry) = self.outbox.entries.get(attempt) else { continue };
+            let (Stage::Keeping(record) | Stage::Unkept(record)) = &entry.stage else { continue };
+            if entry.output.is_none() && self.link.is_up() {
+                self.finished.push(Finished::clone(record));
+                self.outbox.set(*attempt, Stage::Said);
+            } else {
+                self.outbox.set(*attempt, Stage::Kept { not_before: Timestamp::default() });
+            }
+        }
+    }
+
+    pub(super) fn not_kept(&mut self, attempts: &[AttemptId], reason: String, now: Timestamp) {
+        for attempt in attempts {
+            let Some(Stage::Keeping(record) | Stage::Unkept(record)) = self.outbox.stage(*attempt) else { continue };
+            let record = Arc::clone(record);
+            self.outbox.set(*attempt, Stage::Unkept(record));
+            self.outbox.trouble = Some(Trouble { reason: reason.clone(), retry: now + DISK_RETRY });
+        }
+    }
+
+    /// Tries the disk again. What it refused stays marked until it is kept, so that nothing new is begun meanwhile.
+    pub(super) fn outbox_timeout(&mut self, now: Timestamp) {
+        match &mut self.outbox.trouble {
+            Some(trouble) if now >= trouble.retry => trouble.retry = now + DISK_RETRY,
+            Some(_) | None => return,
+        }
+        for entry in self.outbox.entries.values() {
+            if let Stage::Unkept(record) = &entry.stage {
+                self.effects.push_back(Effect::Keep(Arc::clone(record)));
+            }
+        }
+    }
+
+    /// Moves kept results on towards the coordinator, a bounded number at a time.
+    pub(super) fn pump(&mut self, now: Timestamp) {
+        if !self.link.is_up() || self.outbox.unsaid.is_empty() {
+            return;
+        }
+        let (mut recollect, mut deliver) = (Vec::new(), Vec::new());
+        for attempt in &self.outbox.unsaid {
+            let recollecting = self.outbox.recollecting + recollect.len();
+            let Some(entry) = self.outbox.entries.get_mut(attempt) else { continue };
+            if let Stage::Kept { not_before } = &mut entry.stage {
+                if now < *not_before {
+                    continue;
+                }
+                *not_before = Timestamp::default();
+            }
+            match entry.output {
+                Some(output) if self.outbox.delivering + deliver.len() < DELIVERIES_MAX => deliver.push((*attempt, output)),
+                None if recollecting < RECOLLECT_MAX => recollect.push(*attempt),
+                Some(_) | None => {}
+            }
+        }
+        for (attempt, output) in deliver {
+            self.outbox.set(attempt, Stage::Delivering);
+            self.effects.push_back(Effect::Deliver { attempt, output });
+        }
+        if !recollect.is_empty() {
+            recollect.iter().for_each(|attempt| self.outbox.set(*attempt, Stage::Recollecting));
+            self.effects.push_back(Effect::Recollect(recollect));
+        }
+    }
+
+    pub(super) fn recollected(&mut self, records: Vec<Finished>, missing: &[AttemptId]) {
+        for record in records {
+            if matches!(self.outbox.stage(record.attempt), Some(Stage::Recollecting)) && self.link.is_up() {
+                self.outbox.set(record.attempt, Stage::Said);
+                self.finished.push(record);
+            }
+        }
+        // What the disk lost is lost: the coordinator finds it held no more and has it run again.
+        for attempt in missing {
+            if let Some(Stage::Keeping(_) | Stage::Unkept(_) | Stage::Recollecting) = self.outbox.stage(*attempt) {
+                self.remove_kept(*attempt);
+            }
+        }
+    }
+
+    pub(super) fn delivered(&mut self, attempt: AttemptId, delivery: Delivery, now: Timestamp) {
+        if !matches!(self.outbox.stage(attempt), Some(Stage::Delivering)) {
+            return;
+        }
+        match delivery {
+            Delivery::Stored => {
+                self.outbox.set(attempt, Stage::Recollecting);
+                self.effects.push_back(Effect::Recollect(vec![attempt]));
+            }
+            Delivery::Unwanted => {
+                self.remove_kept(attempt);
+                self.say_released(vec![attempt], ReleaseReason::Recalled);
+            }
+            Delivery::Failed => self.outbox.set(attempt, Stage::Kept { not_before: now + DELIVERY_RETRY }),
+        }
+    }
+
+    /// The coordinator has them: only what was said can have been received.
+    pub(super) fn acknowledge(&mut self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            if matches!(self.outbox.stage(*attempt), Some(Stage::Said)) {
+                self.remove_kept(*attempt);
+            }
+        }
+    }
+
+    /// A result is not needed any more.
+    pub(super) fn remove_kept(&mut self, attempt: AttemptId) {
+        if self.outbox.remove(attempt) {
+            self.places.remove(&attempt);
+            self.dropped.push(attempt);
+        }
+    }
+}
+
+impl Outbox {
+    pub(super) fn audit(&self) {
+        let count = |which: fn(&Stage) -> bool| self.entries.values().filter(|entry| which(&entry.stage)).count();
+        assert_eq!(self.delivering, count(|stage| matches!(stage, Stage::Delivering)));
+        assert_eq!(self.recollecting, count(|stage| matches!(stage, Stage::Recollecting)));
+        assert_eq!(self.unkept, count(|stage| matches!(stage, Stage::Unkept(_))));
+        assert_eq!(self.unsaid.len(), count(|stage| matches!(stage, Stage::Kept { .. })));
+        assert!(self.unsaid.iter().all(|attempt| matches!(self.stage(*attempt), Some(Stage::Kept { .. }))));
+        assert_eq!(self.trouble.is_some(), self.unkept > 0);
+    }
+}

@@ -1,0 +1,566 @@
+//! Events in, effects out, an audit after every step.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::BlobRef,
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    identity::{self, Authority},
+    job::{AttemptLimits, Grants},
+    message::{
+        Artifact, Assignment, Finished, GoodbyeReason, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, RefuseReason,
+        ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
+    },
+    resources::{Labels, Machine},
+    state::{Failure, Intake, PauseReason, Usage},
+    time::Timestamp,
+};
+
+use super::*;
+use crate::guard::{OwnerWord, Policy};
+
+pub(super) const ENGINE: &str = "engine-1";
+const MIB: u64 = 1024 * 1024;
+
+pub(super) fn authority() -> libp2p::identity::Keypair {
+    libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a secret key")
+}
+
+pub(super) fn config(slots: u16) -> Config {
+    Config {
+        agent: AgentId(3),
+        agent_version: "0.1.0".into(),
+        machine: Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8192 * MIB, engine: ENGINE.into() },
+        labels: Labels::new(),
+        authority: Authority::of(&authority()),
+        policy: Policy::default(),
+        slots,
+        memory_bytes_max: 4096 * MIB,
+    }
+}
+
+pub(super) fn module() -> BlobRef {
+    BlobRef::of(b"module")
+}
+
+pub(super) fn artifact() -> BlobRef {
+    BlobRef::of(b"artifact")
+}
+
+pub(super) fn terms(job: u64) -> Terms {
+    let manifest = ModuleManifest {
+        function: "echo".into(),
+        number: 1,
+        kind: ModuleKind::Preview1,
+        module: module(),
+        canonical_nans: false,
+        artifacts: vec![Artifact { engine: ENGINE.into(), blob: artifact() }],
+    };
+    let signed = identity::sign(&authority(), &manifest);
+    Terms {
+        job: JobId(job),
+        job_name: format!("job {job}"),
+        manifest: signed.body,
+        manifest_signature: signed.signature,
+        args: Vec::new(),
+        env: Vec::new(),
+        limits: AttemptLimits { time_ms: 10_000, memory_bytes: 512 * MIB, ..AttemptLimits::default() },
+        grants: Grants::default(),
+        seed: 1,
+        clock_start: Timestamp::default(),
+    }
+}
+
+pub(super) fn attempt(job: u64, index: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(job), index }, number: 1 }
+}
+
+pub(super) fn welcome() -> ToAgent {
+    ToAgent::Welcome(Welcome {
+        agent: AgentId(3),
+        epoch: Epoch(1),
+        heartbeat_ms: 1_000,
+        intake: Intake::Open,
+        certificate: None,
+        coordinators: Vec::new(),
+    })
+}
+
+pub(super) fn done(attempt: AttemptId, wall_us: u64) -> Box<Done> {
+    let output = Payload::Inline(Bytes::from_static(b"out"));
+    let usage = Usage { wall_us, ..Usage::default() };
+    Box::new(Done { attempt, outcome: Outcome::Succeeded { output }, log: Bytes::new(), log_dropped_bytes: 0, usage })
+}
+
+struct World {
+    session: Session,
+    now: Timestamp,
+    frame: u64,
+}
+
+impl World {
+    fn new(slots: u16) -> Self {
+        Self::restored(slots, &[])
+    }
+
+    fn restored(slots: u16, kept: &[Kept]) -> Self {
+        let now = Timestamp::from_millis(1_000_000);
+        Self { session: Session::new(config(slots), kept, now), now, frame: 0 }
+    }
+
+    /// Connected, welcomed, knowing job 1 and having its artifact.
+    fn ready(slots: u16) -> Self {
+        let mut world = Self::new(slots);
+        world.connect();
+        world.hear(ToAgent::Terms(Box::new(terms(1))));
+        world
+    }
+
+    fn connect(&mut self) -> Vec<Effect> {
+        let mut effects = self.event(Event::Connected);
+        self.frame = 0;
+        effects.extend(self.hear(welcome()));
+        effects
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        self.session.handle(event, self.now);
+        self.effects()
+    }
+
+    fn hear(&mut self, message: ToAgent) -> Vec<Effect> {
+        self.frame += 1;
+        self.event(Event::Frame(ToAgentFrame { number: self.frame, messages: vec![message] }))
+    }
+
+    fn effects(&mut self) -> Vec<Effect> {
+        self.session.audit();
+        std::iter::from_fn(|| self.session.poll_effect()).filter(|effect| !is_capacity(effect)).collect()
+    }
+
+    fn advance(&mut self, time: Duration) -> Vec<Effect> {
+        let until = self.now + time;
+        let mut effects = Vec::new();
+        while let Some(due) = self.session.poll_timeout(self.now).filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.session.handle_timeout(self.now);
+            effects.extend(self.effects());
+        }
+        self.now = until;
+        effects
+    }
+
+    fn assign(&mut self, job: u64, indexes: std::ops::Range<u32>) -> Vec<Effect> {
+        let offers = indexes.map(|index| Assignment { attempt: attempt(job, index), input: Payload::inline(vec![1]) });
+        self.hear(ToAgent::Assign(offers.collect()))
+    }
+
+    fn fetched(&mut self, blob: BlobRef) -> Vec<Effect> {
+        self.event(Event::Fetched { digest: blob.digest, result: Ok(()) })
+    }
+
+    /// Job 1 with its first attempt running in slot 0.
+    fn running(slots: u16, count: u32) -> Self {
+        let mut world = Self::ready(slots);
+        world.assign(1, 0..count);
+        world.fetched(artifact());
+        world.event(Event::Ready { slot: 0 });
+        world
+    }
+
+    fn finish(&mut self, slot: SlotId, attempt: AttemptId, wall_us: u64) -> Vec<Effect> {
+        self.event(Event::Done { slot, done: done(attempt, wall_us) })
+    }
+}
+
+fn is_capacity(effect: &Effect) -> bool {
+    matches!(effect, Effect::Publish(_) | Effect::Send(ToCoordinator::Capacity(_)))
+}
+
+fn sent(effects: &[Effect]) -> Vec<&ToCoordinator> {
+    effects.iter().filter_map(|effect| if let Effect::Send(message) = effect { Some(message) } else { None }).collect()
+}
+
+fn runs(effects: &[Effect]) -> Vec<(SlotId, AttemptId)> {
+    let run = |effect: &Effect| if let Effect::Run { slot, attempt, .. } = effect { Some((*slot, *attempt)) } else { None };
+    effects.iter().filter_map(run).collect()
+}
+
+fn refused(effects: &[Effect]) -> Vec<(AttemptId, RefuseReason)> {
+    let refused = |message: &ToCoordinator| match message {
+        ToCoordinator::Refused { attempt, reason } => Some((*attempt, reason.clone())),
+        _ => None,
+    };
+    sent(effects).into_iter().filter_map(refused).collect()
+}
+
+fn finished(effects: &[Effect]) -> Vec<Finished> {
+    let finished = |message: &ToCoordinator| if let ToCoordinator::Finished(all) = message { all.clone() } else { Vec::new() };
+    sent(effects).into_iter().flat_map(finished).collect()
+}
+
+fn keeps(effects: &[Effect]) -> Vec<Arc<Finished>> {
+    effects.iter().filter_map(|effect| if let Effect::Keep(record) = effect { Some(Arc::clone(record)) } else { None }).collect()
+}
+
+fn released(attempts: &[AttemptId], reason: ReleaseReason) -> Effect {
+    Effect::Send(ToCoordinator::Released { attempts: attempts.to_vec(), reason })
+}
+
+#[test]
+fn a_task_goes_from_offer_to_acknowledged_result() {
+    let mut world = World::ready(1);
+    assert_eq!(world.assign(1, 0..1), [Effect::Fetch(artifact())]);
+    let effects = world.fetched(artifact());
+    let [Effect::Start { slot: 0, plan }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((plan.code, plan.terms.job), (Code::Artifact(artifact()), JobId(1)));
+    let effects = world.event(Event::Ready { slot: 0 });
+    let started = Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] });
+    assert_eq!((runs(&effects), effects.last()), (vec![(0, attempt(1, 0))], Some(&started)));
+    let effects = world.finish(0, attempt(1, 0), 5_000);
+    assert_eq!((keeps(&effects).len(), sent(&effects).len()), (1, 0), "nothing is said before it is kept");
+    let effects = world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
+    assert_eq!(finished(&effects).len(), 1);
+    assert_eq!(world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] }), [Effect::Drop(vec![attempt(1, 0)])]);
+    assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn the_greeting_names_everything_held_and_the_welcome_repeats_what_runs() {
+    let kept = [Kept { attempt: attempt(9, 9), output: None }];
+    let mut world = World::restored(1, &kept);
+    world.connect();
+    world.hear(ToAgent::Terms(Box::new(terms(1))));
+    world.assign(1, 0..2);
+    world.fetched(artifact());
+    world.event(Event::Ready { slot: 0 });
+    world.event(Event::Disconnected);
+    let effects = world.event(Event::Connected);
+    let [ToCoordinator::Hello(hello)] = sent(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(hello.holding, [attempt(1, 0), attempt(1, 1), attempt(9, 9)]);
+    let effects = world.hear(welcome());
+    assert!(effects.contains(&Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] })));
+    assert!(effects.contains(&Effect::Recollect(vec![attempt(9, 9)])));
+}
+
+#[test]
+fn results_of_an_absent_coordinators_time_are_said_on_the_next_stream() {
+    let mut world = World::running(1, 2);
+    world.event(Event::Disconnected);
+    let effects = world.finish(0, attempt(1, 0), 5_000);
+    let record = keeps(&effects)[0].as_ref().clone();
+    assert_eq!(runs(&effects), [(0, attempt(1, 1))], "work goes on");
+    assert_eq!(sent(&world.event(Event::Kept { attempts: vec![attempt(1, 0)] })), Vec::<&ToCoordinator>::new());
+    assert!(world.connect().contains(&Effect::Recollect(vec![attempt(1, 0)])));
+    let effects = world.event(Event::Recollected { records: vec![record.clone()], missing: vec![] });
+    assert_eq!(finished(&effects), [record]);
+    assert!(world.connect().contains(&Effect::Recollect(vec![attempt(1, 0)])), "unacknowledged, so said again");
+}
+
+#[test]
+fn attempts_of_one_job_start_in_the_order_of_their_offers() {
+    let mut world = World::running(2, 6);
+    let mut order = vec![attempt(1, 0)];
+    order.extend(runs(&world.event(Event::Ready { slot: 1 })).into_iter().map(|(_, attempt)| attempt));
+    for index in 0..4 {
+        order.extend(runs(&world.finish(index as SlotId % 2, attempt(1, index), 50_000)).into_iter().map(|(_, attempt)| attempt));
+    }
+    assert_eq!(order, (0..6).map(|index| attempt(1, index)).collect::<Vec<_>>());
+}
+
+#[test]
+fn tiny_tasks_are_piped_and_longer_ones_are_not() {
+    let mut world = World::running(1, 40);
+    assert_eq!(runs(&world.finish(0, attempt(1, 0), 100)).len(), 20, "2 ms of work at 100 us each");
+    assert_eq!(runs(&world.finish(0, attempt(1, 1), 100)).len(), 1, "the pipe is kept full");
+    let mut world = World::running(1, 40);
+    assert_eq!(runs(&world.finish(0, attempt(1, 0), 2_000)).len(), 1);
+}
+
+#[test]
+fn what_was_piped_counts_as_started_and_survives_the_death_of_its_executor() {
+    let mut world = World::running(1, 4);
+    world.finish(0, attempt(1, 0), 100);
+    let rebalance = ToAgent::Recall { attempts: vec![attempt(1, 2)], reason: RecallReason::Rebalance };
+    assert_eq!(world.hear(rebalance), []);
+    let effects = world.event(Event::Gone { slot: 0, failure: Some(Failure::ExecutorDied { how: "signal 11".into() }) });
+    let records = keeps(&effects);
+    assert_eq!(records[0].attempt, attempt(1, 1));
+    assert_eq!(records[0].outcome, Outcome::Failed(Failure::ExecutorDied { how: "signal 11".into() }));
+    assert!(matches!(&effects[1], Effect::Start { slot: 0, .. }), "the rest goes on in a new process: {effects:?}");
+}
+
+#[test]
+fn a_recall_takes_what_has_not_started_and_a_cancellation_takes_all() {
+    let mut world = World::running(1, 3);
+    let rebalance =
+        ToAgent::Recall { attempts: vec![attempt(1, 0), attempt(1, 2), attempt(1, 7)], reason: RecallReason::Rebalance };
+    assert_eq!(world.hear(rebalance), [released(&[attempt(1, 2)], ReleaseReason::Recalled)]);
+    let cancel = ToAgent::Recall { attempts: vec![attempt(1, 0), attempt(1, 1)], reason: RecallReason::Cancelled };
+    let effects = world.hear(cancel);
+    assert!(effects.contains(&Effect::Kill { slot: 0 }));
+    assert!(effects.contains(&released(&[attempt(1, 0), attempt(1, 1)], ReleaseReason::Recalled)));
+    assert_eq!(world.finish(0, attempt(1, 0), 10), [], "a late result of a killed process is no result");
+    assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn a_stale_result_leaves_the_outbox() {
+    let mut world = World::running(1, 1);
+    world.finish(0, attempt(1, 0), 10);
+    world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
+    let effects = world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Stale });
+    assert_eq!(effects, [Effect::Drop(vec![attempt(1, 0)]), released(&[attempt(1, 0)], ReleaseReason::Recalled)]);
+}
+
+#[test]
+fn the_owners_pause_freezes_at_once_and_stops_the_clock() {
+    let mut world = World::running(2, 3);
+    world.event(Event::Ready { slot: 1 });
+    let word = OwnerWord::Pause { until: Some(world.now + Duration::from_secs(3600)) };
+    let effects = world.event(Event::Owner(word));
+    assert_eq!(effects[..2], [Effect::Freeze { slot: 0 }, Effect::Freeze { slot: 1 }]);
+    let paused = sent(&effects).into_iter().filter(|message| matches!(message, ToCoordinator::Paused { reason: Some(_), .. }));
+    assert_eq!(paused.count(), 2);
+    let effects = world.assign(1, 5..6);
+    assert_eq!(refused(&effects), [(attempt(1, 5), RefuseReason::Paused)]);
+    let effects = world.advance(Duration::from_secs(3600));
+    assert!(keeps(&effects).is_empty(), "an hour of pause spends no time limit");
+    assert!(effects.contains(&Effect::Thaw { slot: 0 }) && effects.contains(&Effect::Thaw { slot: 1 }));
+    let effects = world.advance(Duration::from_secs(11));
+    assert_eq!(keeps(&effects)[0].outcome, Outcome::Failed(Failure::TimeLimit { limit_ms: 10_000 }));
+}
+
+#[test]
+fn a_job_that_runs_too_long_is_killed_and_the_next_one_starts() {
+    let mut world = World::running(1, 2);
+    let effects = world.advance(Duration::from_secs(10));
+    assert!(effects.contains(&Effect::Kill { slot: 0 }));
+    let record = &keeps(&effects)[0];
+    assert_eq!((record.attempt, record.usage.wall_us), (attempt(1, 0), 10_000_000));
+    let effects = world.event(Event::Gone { slot: 0, failure: None });
+    assert!(matches!(effects[..], [Effect::Start { slot: 0, .. }]), "{effects:?}");
+}
+
+#[test]
+fn sleep_of_the_machine_is_no_running_time() {
+    let mut world = World::running(1, 1);
+    world.now = world.now + Duration::from_secs(3600);
+    world.event(Event::Slept(Duration::from_secs(3600)));
+    assert!(keeps(&world.advance(Duration::from_secs(9))).is_empty());
+    assert_eq!(keeps(&world.advance(Duration::from_secs(1))).len(), 1);
+}
+
+#[test]
+fn load_by_others_pauses_and_quiet_resumes() {
+    let mut world = World::running(1, 1);
+    let mut effects = Vec::new();
+    let mut sample = |world: &mut World, percent, seconds: u64| {
+        for _ in 0..seconds {
+            world.now = world.now + Duration::from_secs(1);
+            let sample = Sample { cpu_others_percent: percent, memory_available_bytes: 4096 * MIB };
+            effects.extend(world.event(Event::Sample(sample)));
+        }
+        std::mem::take(&mut effects)
+    };
+    assert!(sample(&mut world, 90, 3).contains(&Effect::Freeze { slot: 0 }));
+    assert_eq!(world.session.capacity().paused, Some(PauseReason::Busy { cpu_percent: 90 }));
+    assert!(sample(&mut world, 3, 7).contains(&Effect::Thaw { slot: 0 }));
+}
+
+#[test]
+fn offers_that_cannot_be_taken_are_refused_with_the_reason() {
+    let mut world = World::ready(1);
+    assert_eq!(refused(&world.assign(2, 0..1)), [(attempt(2, 0), RefuseReason::UnknownTerms)]);
+    let mut forged = terms(3);
+    forged.manifest_signature[0] ^= 1;
+    world.hear(ToAgent::Terms(Box::new(forged)));
+    assert!(matches!(&refused(&world.assign(3, 0..1))[..], [(_, RefuseReason::Untrusted { .. })]));
+    let mut greedy = terms(4);
+    greedy.limits.memory_bytes = 4097 * MIB;
+    world.hear(ToAgent::Terms(Box::new(greedy)));
+    assert!(matches!(&refused(&world.assign(4, 0..1))[..], [(_, RefuseReason::Memory { .. })]));
+    let all = limits::ATTEMPTS_PER_AGENT_MAX as u32;
+    assert_eq!(
+        refused(&world.assign(1, 0..all + 2)),
+        [(attempt(1, all), RefuseReason::Full), (attempt(1, all + 1), RefuseReason::Full)]
+    );
+    assert_eq!(world.assign(1, 0..5), [], "what is held already is not taken twice");
+}
+
+#[test]
+fn a_fetch_that_fails_refuses_whoever_waits_for_it() {
+    let mut world = World::ready(1);
+    world.assign(1, 0..2);
+    let failed = |blob: BlobRef| Event::Fetched { digest: blob.digest, result: Err("nobody has it".into()) };
+    let effects = world.event(failed(artifact()));
+    assert_eq!(effects, [Effect::Fetch(module()), Effect::Unpin(artifact().digest)], "without artifact it compiles itself");
+    let effects = world.event(failed(module()));
+    assert!(matches!(&refused(&effects)[..], [(_, RefuseReason::Fetch { .. }), (_, RefuseReason::Fetch { .. })]), "{effects:?}");
+    assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn large_inputs_are_fetched_ahead_of_the_slots_only() {
+    let mut world = World::ready(1);
+    let input = |index: u32| BlobRef { digest: lull_shared::digest::Digest::of(&index.to_le_bytes()), size_bytes: 1 << 20 };
+    let offers = (0..10).map(|index| Assignment { attempt: attempt(1, index), input: Payload::Blob(input(index)) });
+    let effects = world.hear(ToAgent::Assign(offers.collect()));
+    assert_eq!(effects, [Effect::Fetch(artifact()), Effect::Fetch(input(0)), Effect::Fetch(input(1))]);
+    world.fetched(artifact());
+    let effects = world.fetched(input(1));
+    assert!(matches!(&effects[..], [Effect::Start { .. }]), "whatever is ready starts: {effects:?}");
+    let effects = world.event(Event::Ready { slot: 0 });
+    assert_eq!(runs(&effects), [(0, attempt(1, 1))]);
+}
+
+#[test]
+fn an_executor_stays_warm_for_its_job_and_is_replaced_for_another() {
+    let mut world = World::running(1, 1);
+    world.hear(ToAgent::Terms(Box::new(terms(2))));
+    world.finish(0, attempt(1, 0), 50_000);
+    assert_eq!(runs(&world.assign(1, 1..2)), [(0, attempt(1, 1))], "warm: no start");
+    world.finish(0, attempt(1, 1), 50_000);
+    assert_eq!(world.assign(2, 0..1), [Effect::Kill { slot: 0 }], "both jobs run the same artifact, which is here");
+    let effects = world.event(Event::Gone { slot: 0, failure: None });
+    assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.terms.job == JobId(2)), "{effects:?}");
+}
+
+#[test]
+fn a_warm_executor_with_nothing_to_do_gives_its_memory_back() {
+    let mut world = World::running(1, 1);
+    world.finish(0, attempt(1, 0), 50_000);
+    assert!(world.advance(Duration::from_secs(31)).contains(&Effect::Kill { slot: 0 }));
+    let mut world = World::running(1, 1);
+    world.finish(0, attempt(1, 0), 50_000);
+    assert!(world.hear(ToAgent::Forget { job: JobId(1) }).contains(&Effect::Kill { slot: 0 }));
+}
+
+#[test]
+fn executors_start_only_while_their_memory_fits() {
+    let mut world = World::ready(8);
+    let mut large = terms(2);
+    large.limits.memory_bytes = 1536 * MIB;
+    world.hear(ToAgent::Terms(Box::new(large)));
+    world.assign(2, 0..4);
+    let effects = world.fetched(artifact());
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Start { .. })).count(), 2);
+}
+
+#[test]
+fn an_executor_that_cannot_start_refuses_its_attempt() {
+    let mut world = World::ready(1);
+    world.assign(1, 0..1);
+    world.fetched(artifact());
+    let error = StartError::Executor("no more processes".into());
+    let effects = world.event(Event::StartFailed { slot: 0, error });
+    assert!(matches!(&refused(&effects)[..], [(_, RefuseReason::Executor { .. })]), "{effects:?}");
+}
+
+#[test]
+fn an_artifact_that_does_not_load_gives_way_to_the_module_itself() {
+    let mut world = World::ready(1);
+    world.assign(1, 0..1);
+    world.fetched(artifact());
+    let effects = world.event(Event::StartFailed { slot: 0, error: StartError::Artifact("other flags".into()) });
+    assert_eq!(effects, [Effect::Fetch(module()), Effect::Unpin(artifact().digest)]);
+    let effects = world.fetched(module());
+    assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.code == Code::Module(module())), "{effects:?}");
+    let effects = world.event(Event::StartFailed { slot: 0, error: StartError::Module("not WebAssembly".into()) });
+    assert!(matches!(&keeps(&effects)[0].outcome, Outcome::Failed(Failure::BadModule { .. })));
+    let effects = world.assign(1, 1..2);
+    assert!(matches!(&keeps(&effects)[0].outcome, Outcome::Failed(Failure::BadModule { .. })), "it is not tried again");
+}
+
+#[test]
+fn a_full_disk_refuses_new_work_and_loses_nothing() {
+    let mut world = World::running(1, 2);
+    world.finish(0, attempt(1, 0), 5_000);
+    world.event(Event::NotKept { attempts: vec![attempt(1, 0)], reason: "no space left".into() });
+    assert!(matches!(&refused(&world.assign(1, 7..8))[..], [(_, RefuseReason::Disk { .. })]));
+    world.finish(0, attempt(1, 1), 5_000);
+    let effects = world.advance(Duration::from_secs(5));
+    assert_eq!(keeps(&effects).len(), 1, "it is tried again");
+    let effects = world.event(Event::Kept { attempts: vec![attempt(1, 0), attempt(1, 1)] });
+    assert_eq!(finished(&effects).len(), 2);
+    assert!(refused(&world.assign(1, 8..9)).is_empty());
+}
+
+#[test]
+fn a_large_output_is_delivered_before_it_is_said() {
+    let mut world = World::running(1, 1);
+    let output = BlobRef::of(b"large");
+    let large = Done { outcome: Outcome::Succeeded { output: Payload::Blob(output) }, ..*done(attempt(1, 0), 9_000) };
+    let effects = world.event(Event::Done { slot: 0, done: Box::new(large) });
+    let record = keeps(&effects)[0].as_ref().clone();
+    assert_eq!(world.event(Event::Kept { attempts: vec![attempt(1, 0)] }), [Effect::Deliver { attempt: attempt(1, 0), output }]);
+    let failed = Event::Delivered { attempt: attempt(1, 0), delivery: Delivery::Failed };
+    assert_eq!(world.event(failed), []);
+    assert!(world.advance(Duration::from_secs(2)).contains(&Effect::Deliver { attempt: attempt(1, 0), output }));
+    let effects = world.event(Event::Delivered { attempt: attempt(1, 0), delivery: Delivery::Stored });
+    assert_eq!(effects, [Effect::Recollect(vec![attempt(1, 0)])]);
+    assert_eq!(finished(&world.event(Event::Recollected { records: vec![record.clone()], missing: vec![] })), [record]);
+}
+
+#[test]
+fn heartbeats_name_the_last_frame_read_and_everything_held() {
+    let mut world = World::running(1, 2);
+    let effects = world.advance(Duration::from_secs(1));
+    let expected = ToCoordinator::Heartbeat { frame_read: world.frame, holding: vec![attempt(1, 0), attempt(1, 1)] };
+    assert_eq!(sent(&effects), [&expected]);
+}
+
+#[test]
+fn a_coordinator_that_breaks_the_protocol_is_left() {
+    let mut world = World::new(1);
+    world.event(Event::Connected);
+    assert_eq!(world.assign(1, 0..1), [Effect::Close(CloseReason::Protocol("it spoke before its welcome"))]);
+    let mut world = World::new(1);
+    world.event(Event::Connected);
+    assert_eq!(world.advance(Duration::from_secs(10)), [Effect::Close(CloseReason::NoWelcome)]);
+}
+
+#[test]
+fn a_revoked_agent_gives_up_its_work() {
+    let mut world = World::running(1, 2);
+    let effects = world.hear(ToAgent::Goodbye { reason: GoodbyeReason::Revoked });
+    assert!(
+        effects.contains(&Effect::Kill { slot: 0 })
+            && effects.contains(&Effect::Close(CloseReason::Goodbye(GoodbyeReason::Revoked)))
+    );
+    assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn a_stopping_agent_releases_everything_and_says_farewell_when_its_results_are_safe() {
+    let mut world = World::running(1, 3);
+    world.finish(0, attempt(1, 0), 5_000);
+    let effects = world.event(Event::Stop { grace: Duration::from_secs(3) });
+    assert!(effects.contains(&released(&[attempt(1, 1), attempt(1, 2)], ReleaseReason::Stopping)));
+    assert_eq!(world.assign(1, 5..6), [released(&[attempt(1, 5)], ReleaseReason::Stopping)]);
+    world.event(Event::Gone { slot: 0, failure: None });
+    world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
+    let effects = world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] });
+    let farewell = Effect::Send(ToCoordinator::Farewell);
+    assert_eq!(effects, [Effect::Drop(vec![attempt(1, 0)]), farewell, Effect::Quit]);
+    let mut world = World::running(1, 1);
+    world.event(Event::Stop { grace: Duration::from_secs(3) });
+    assert!(world.advance(Duration::from_secs(3)).contains(&Effect::Quit), "the grace is the end of patience");
+}
+
+#[test]
+fn capacity_is_announced_on_change_but_not_every_time() {
+    let mut world = World::ready(4);
+    world.assign(1, 0..4);
+    world.session.handle(Event::Fetched { digest: artifact().digest, result: Ok(()) }, world.now);
+    let announced = std::iter::from_fn(|| world.session.poll_effect()).filter(|effect| matches!(effect, Effect::Publish(_)));
+    assert_eq!(announced.count(), 0, "the greeting carried it a moment ago");
+    world.now = world.now + Duration::from_secs(1);
+    world.session.handle_timeout(world.now);
+    let busy = std::iter::from_fn(|| world.session.poll_effect()).find_map(|effect| match effect {
+        Effect::Publish(capacity) => Some(capacity.slots_busy),
+        _ => None,
+    });
+    assert_eq!(busy, Some(4));
+}

@@ -1,0 +1,384 @@
+//! Slots: which attempt starts where, what executors report, and the owner's pauses.
+//!
+//! An executor is kept warm for its job, since starting another costs more than most tasks. While attempts of several
+//! jobs wait, each executor may prefer its own job for a [`SLICE`]; beyond that the order of offers decides.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AttemptId, JobId},
+    message::{RefuseReason, ToCoordinator},
+    state::{Failure, PauseReason},
+    time::Timestamp,
+};
+
+use super::{Done, Effect, Place, Session, StartError};
+use crate::{
+    guard::Verdict,
+    slot::{Held, Slot, SlotId},
+};
+
+/// How long an executor may prefer its own job over older offers of another: a switch costs a few milliseconds, so
+/// switching takes one percent at most.
+const SLICE: Duration = Duration::from_millis(500);
+/// How long an executor is kept with nothing to do: its memory is the owner's again after that.
+const WARM_TIME_MAX: Duration = Duration::from_secs(30);
+/// Attempts at the head of the queue that are looked at for one that can start.
+const LOOK_AHEAD: usize = 64;
+/// Work that one executor's pipe may hold: enough to hide the way to it and back, little enough to be worth nothing
+/// to another agent. Jobs with longer tasks are not piped at all.
+const PIPE_TIME: Duration = Duration::from_millis(2);
+/// Attempts in one executor's pipe at most.
+const PIPE_MAX: u64 = 32;
+
+/// One thing to start.
+enum Step {
+    /// Give it to an executor of its job.
+    Run { slot: SlotId, order: u64 },
+    /// Start an executor for it.
+    Start { slot: SlotId, order: u64 },
+    /// End a warm executor of another job, then start one for it.
+    Replace { slot: SlotId, order: u64 },
+    /// End a warm executor of another job for its memory.
+    Clear { slot: SlotId },
+}
+
+impl Session {
+    /// Starts whatever can start.
+    pub(super) fn fill(&mut self, now: Timestamp) {
+        if !self.may_start() || self.waiting.is_empty() {
+            return;
+        }
+        self.fetch_ahead();
+        while let Some(step) = self.next_step(now) {
+            match step {
+                Step::Run { slot, order } => {
+                    let held = self.take_waiting(order);
+                    self.run(slot, held, now);
+                }
+                Step::Start { slot, order } => {
+                    let held = self.take_waiting(order);
+                    self.start(slot, held, now);
+                }
+                Step::Replace { slot, order } => {
+                    let held = self.take_waiting(order);
+                    let job = self.slots[usize::from(slot)].job().expect("a warm slot has a job");
+                    self.kill(slot);
+                    self.places.insert(held.attempt, Place::Slot(slot));
+                    self.slots[usize::from(slot)] = Slot::Stopping { job, then: Some(held) };
+                }
+                Step::Clear { slot } => {
+                    self.kill(slot);
+                }
+            }
+        }
+    }
+
+    fn may_start(&self) -> bool {
+        self.serves() && self.verdict == Verdict::Run && self.outbox.disk_trouble().is_none()
+    }
+
+    fn next_step(&self, now: Timestamp) -> Option<Step> {
+        let head = self.waiting.values().take(LOOK_AHEAD).find(|held| self.is_ready(held))?;
+        let (order, job, need) = (head.order, head.job(), self.memory_bytes(head.job()));
+        let slots = || (0_u16..).zip(&self.slots);
+        for (slot, state) in slots() {
+            if let Slot::Warm { executor, .. } = state
+                && let Some(order) = self.pick(head, executor.job, executor.started, now)
+            {
+                return Some(Step::Run { slot, order });
+            }
+        }
+        let free = self.config.memory_bytes_max.saturating_sub(self.memory_reserved_bytes());
+        if let Some((slot, _)) = slots().find(|(_, state)| **state == Slot::Idle)
+            && need <= free
+        {
+            return Some(Step::Start { slot, order });
+        }
+        // One at a time: the memory of a process is free when it is gone.
+        if !slots().any(|(_, state)| matches!(state, Slot::Stopping { .. })) {
+            let warm = slots().filter_map(|(slot, state)| match state {
+                Slot::Warm { executor, since } if executor.job != job => Some((*since, slot, self.memory_bytes(executor.job))),
+                _ => None,
+            });
+            if let Some((_, slot, freed)) = warm.min() {
+                let enough = need <= free.saturating_add(freed);
+                return Some(if enough { Step::Replace { slot, order } } else { Step::Clear { slot } });
+            }
+        }
+        self.next_for_a_pipe(head, now)
+    }
+
+    /// The attempt that an executor of `job` takes next: the first one that is ready, unless `head` comes before it.
+    fn pick(&self, head: &Held, job: JobId, started: Timestamp, now: Timestamp) -> Option<u64> {
+        if head.job() == job {
+            return Some(head.order);
+        }
+        if now.since(started) >= SLICE {
+            return None;
+        }
+        let own = self.waiting.values().take(LOOK_AHEAD).find(|held| held.job() == job && self.is_ready(held));
+        own.map(|held| held.order)
+    }
+
+    /// One more attempt for the shortest pipe that takes one.
+    fn next_for_a_pipe(&self, head: &Held, now: Timestamp) -> Option<Step> {
+        let mut best: Option<(usize, SlotId, u64)> = None;
+        for (slot, state) in (0_u16..).zip(&self.slots) {
+            let Slot::Running { work, .. } = state else { continue };
+            let length = 1 + work.rest.len();
+            if length >= self.pipe_depth(work.executor.job) || best.is_some_and(|(shortest, ..)| shortest <= length) {
+                continue;
+            }
+            if let Some(order) = self.pick(head, work.executor.job, work.executor.started, now) {
+                best = Some((length, slot, order));
+            }
+        }
+        best.map(|(_, slot, order)| Step::Run { slot, order })
+    }
+
+    fn pipe_depth(&self, job: JobId) -> usize {
+        let pipe_us = PIPE_TIME.as_micros() as u64;
+        match self.jobs.get(&job).and_then(|job| job.wall_us) {
+            Some(mean_us) if mean_us < pipe_us => (pipe_us / mean_us.max(1)).clamp(2, PIPE_MAX) as usize,
+            Some(_) | None => 1,
+        }
+    }
+
+    fn memory_bytes(&self, job: JobId) -> u64 {
+        let plan = self.jobs.get(&job).and_then(|job| job.plan.as_ref().ok());
+        plan.map_or(0, |plan| plan.terms.limits.memory_bytes)
+    }
+
+    /// What the executors that are here may take.
+    pub(super) fn memory_reserved_bytes(&self) -> u64 {
+        let jobs = self.slots.iter().filter_map(Slot::job);
+        jobs.map(|job| self.memory_bytes(job)).fold(0, u64::saturating_add)
+    }
+
+    fn start(&mut self, slot: SlotId, held: Held, now: Timestamp) {
+        let job = held.job();
+        let plan = self.jobs.get(&job).and_then(|job| job.plan.clone().ok()).expect("what is ready has a plan");
+        self.places.insert(held.attempt, Place::Slot(slot));
+        self.slots[usize::from(slot)] = Slot::Starting { job, first: Some(held), since: now };
+        self.effects.push_back(Effect::Start { slot, plan });
+    }
+
+    fn run(&mut self, slot: SlotId, held: Held, now: Timestamp) {
+        let (attempt, input) = (held.attempt, held.input.clone());
+        if let Some(held) = self.slots[usize::from(slot)].push(held, now) {
+            return self.put_back(held);
+        }
+        self.places.insert(attempt, Place::Slot(slot));
+        self.effects.push_back(Effect::Run { slot, attempt, input });
+        if self.link.is_up() {
+            self.started.push(attempt);
+        }
+    }
+
+    pub(super) fn ready(&mut self, slot: SlotId, now: Timestamp) {
+        let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
+        let Some(first) = state.ready(now) else { return };
+        if self.may_start() {
+            self.run(slot, first, now);
+        } else {
+            self.put_back(first);
+        }
+    }
+
+    pub(super) fn start_failed(&mut self, slot: SlotId, error: StartError, now: Timestamp) {
+        let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
+        let Slot::Starting { job, first, .. } = state else {
+            return if matches!(state, Slot::Stopping { .. }) {
+                self.gone(slot, None, now)
+            };
+        };
+        let (job, first) = (*job, first.take());
+        *state = Slot::Idle;
+        self.after_executor(job, first, error, now);
+        self.settle_job(job);
+    }
+
+    /// What becomes of the attempt that an executor was to be started for.
+    fn after_executor(&mut self, job: JobId, first: Option<Held>, error: StartError, now: Timestamp) {
+        match error {
+            StartError::Artifact(_) => {
+                if let Some(held) = first {
+                    self.put_back(held);
+                }
+                self.fall_back(job);
+            }
+            StartError::Module(reason) => {
+                if let Some(held) = first {
+                    self.put_back(held);
+                }
+                self.break_job(job, reason, now);
+            }
+            StartError::Executor(reason) => {
+                if let Some(held) = first {
+                    self.let_go(&held);
+                    self.say(ToCoordinator::Refused { attempt: held.attempt, reason: RefuseReason::Executor { reason } });
+                }
+            }
+        }
+    }
+
+    pub(super) fn done(&mut self, slot: SlotId, done: Done, now: Timestamp) {
+        let Some(ended) = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.finish(done.attempt, now)) else { return };
+        if let Some(job) = self.jobs.get_mut(&ended.held.job()) {
+            let wall_us = done.usage.wall_us;
+            job.wall_us = Some(job.wall_us.map_or(wall_us, |mean| mean.saturating_mul(7).saturating_add(wall_us) / 8));
+        }
+        self.let_go(&ended.held);
+        self.conclude(done);
+    }
+
+    /// A process is gone: what it executed failed, what it had not begun waits again.
+    pub(super) fn gone(&mut self, slot: SlotId, failure: Option<Failure>, now: Timestamp) {
+        let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
+        let was_stopping = matches!(state, Slot::Stopping { .. });
+        let was_starting = matches!(state, Slot::Starting { .. });
+        let failure = failure.unwrap_or_else(|| Failure::ExecutorDied { how: "it was killed".into() });
+        if was_starting {
+            return self.start_failed(slot, StartError::Executor(failure.to_string()), now);
+        }
+        let begun = match state {
+            Slot::Running { work, .. } | Slot::Paused { work } => Some(work.begun),
+            Slot::Idle | Slot::Starting { .. } | Slot::Warm { .. } | Slot::Stopping { .. } => None,
+        };
+        let job = state.job();
+        let mut held = state.gone().into_iter();
+        if begun.is_some()
+            && let Some(front) = held.next()
+        {
+            self.let_go(&front);
+            self.fail(&front, failure, begun, now);
+        }
+        for held in held {
+            if was_stopping && self.may_start() && self.is_ready(&held) {
+                self.start(slot, held, now);
+            } else {
+                self.put_back(held);
+            }
+        }
+        job.into_iter().for_each(|job| self.settle_job(job));
+    }
+
+    /// Fails what ran longer than its limit.
+    pub(super) fn time_limits(&mut self, now: Timestamp) {
+        for id in self.slot_ids() {
+            let Some((limit_ms, due)) = self.time_limit(id) else { continue };
+            if now < due {
+                continue;
+            }
+            let begun = match &self.slots[usize::from(id)] {
+                Slot::Running { work, .. } => Some(work.begun),
+                _ => None,
+            };
+            let mut held = self.kill(id).into_iter();
+            let front = held.next().expect("a slot with a time limit runs something");
+            self.let_go(&front);
+            self.fail(&front, Failure::TimeLimit { limit_ms }, begun, now);
+            held.for_each(|held| self.put_back(held));
+        }
+    }
+
+    fn time_limit(&self, slot: SlotId) -> Option<(u64, Timestamp)> {
+        let slot = &self.slots[usize::from(slot)];
+        let plan = self.jobs.get(&slot.job()?)?.plan.as_ref().ok()?;
+        let limit_ms = plan.terms.limits.time_ms;
+        Some((limit_ms, slot.deadline(Duration::from_millis(limit_ms))?))
+    }
+
+    /// Ends executors that have had nothing to do for long.
+    pub(super) fn cool_down(&mut self, now: Timestamp) {
+        for id in self.slot_ids() {
+            if let Slot::Warm { since, .. } = self.slots[usize::from(id)]
+                && now >= since + WARM_TIME_MAX
+            {
+                self.kill(id);
+            }
+        }
+    }
+
+    pub(super) fn work_due(&self) -> Option<Timestamp> {
+        let warm = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Warm { since, .. } => Some(*since + WARM_TIME_MAX),
+            _ => None,
+        });
+        let limits = self.slot_ids().filter_map(|slot| self.time_limit(slot).map(|(_, due)| due));
+        warm.chain(limits).min()
+    }
+
+    /// Takes the guard's verdict: every process is frozen before anything else happens.
+    pub(super) fn judge(&mut self, now: Timestamp) {
+        let verdict = self.guard.verdict(now);
+        if verdict == self.verdict {
+            return;
+        }
+        let before = std::mem::replace(&mut self.verdict, verdict.clone());
+        match (before, verdict) {
+            (Verdict::Run, Verdict::Pause(reason)) => {
+                for (slot, state) in (0_u16..).zip(&mut self.slots) {
+                    if state.has_process() {
+                        self.effects.push_back(Effect::Freeze { slot });
+                        state.freeze(now);
+                    }
+                }
+                if let PauseReason::Memory { .. } = reason {
+                    self.stop_warm(|_| true);
+                }
+                self.say_paused(Some(reason));
+            }
+            (Verdict::Pause(_), Verdict::Run) => {
+                let paused = self.paused_attempts();
+                for (slot, state) in (0_u16..).zip(&mut self.slots) {
+                    if state.has_process() {
+                        self.effects.push_back(Effect::Thaw { slot });
+                        state.thaw(now);
+                    }
+                }
+                for attempt in paused {
+                    self.say(ToCoordinator::Paused { attempt, reason: None });
+                }
+            }
+            (Verdict::Pause(_), Verdict::Pause(reason)) => self.say_paused(Some(reason)),
+            (Verdict::Run, Verdict::Run) => {}
+        }
+    }
+
+    pub(super) fn say_paused(&mut self, reason: Option<PauseReason>) {
+        for attempt in self.paused_attempts() {
+            self.say(ToCoordinator::Paused { attempt, reason: reason.clone() });
+        }
+    }
+
+    fn paused_attempts(&self) -> Vec<AttemptId> {
+        let paused = self.slots.iter().filter(|slot| matches!(slot, Slot::Paused { .. }));
+        paused.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect()
+    }
+
+    /// Ends the warm executors of some jobs.
+    pub(super) fn stop_warm(&mut self, of: impl Fn(JobId) -> bool) {
+        for id in self.slot_ids() {
+            if let Slot::Warm { executor, .. } = self.slots[usize::from(id)]
+                && of(executor.job)
+            {
+                self.kill(id);
+            }
+        }
+    }
+
+    /// Kills a slot's process, if it has one; what it held is the caller's.
+    pub(super) fn kill(&mut self, id: SlotId) -> Vec<Held> {
+        let slot = &mut self.slots[usize::from(id)];
+        if slot.has_process() {
+            self.effects.push_back(Effect::Kill { slot: id });
+        }
+        slot.stop()
+    }
+
+    pub(super) fn slot_ids(&self) -> std::ops::Range<SlotId> {
+        0..self.config.slots
+    }
+}
