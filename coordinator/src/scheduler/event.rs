@@ -78,7 +78,8 @@ pub struct JobSnapshot {
     pub state: JobState,
     /// Set when the job was cancelled or has expired: what it ends as once nothing of it runs.
     pub stopping: Option<JobState>,
-    /// Tasks with an index below this have been started at least once; the others are queued.
+    /// Tasks with an index below this have been started at least once; the others are queued, or ended as `stopping`
+    /// says. The counts and `open` are of the former only.
     pub expanded: TaskIndex,
     pub succeeded: u32,
     pub failed: u32,

@@ -3,9 +3,21 @@
 //! One trait, cut by the domain's verbs. Every write names the epoch it is made in and is refused when a newer
 //! coordinator reigns. A turn of the scheduler is one [`Store::commit`]: one transaction, one round trip.
 
+mod bounds;
+mod check;
+#[cfg(test)]
+mod conformance;
+mod decide;
+pub mod embedded;
+mod links;
+pub mod memory;
+mod migration;
 pub mod record;
+mod rows;
+mod turn;
+mod usage;
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +27,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
+pub use self::check::{Check, Finding, Grade};
 use self::record::*;
 use crate::scheduler::{
     effect::Change,
@@ -68,7 +81,7 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot>;
     /// One turn's changes, in order, all or none, in one transaction and one round trip. Durable on return.
     async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()>;
-    /// A job and its tasks that ended other than well, for a retry.
+    /// A job and its started tasks that ended other than well, for a retry. Those never started follow from the job.
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>>;
 
     // --- Registry: each in a transaction of its own, with its audit row ---
@@ -137,10 +150,20 @@ pub trait BlobWriter: Send {
     /// Makes the blob durable and says what it was; a blob that was there already is found again.
     async fn finish(self: Box<Self>) -> StoreResult<BlobRef>;
 }
+
+/// Which store a coordinator uses.
 #[derive(Debug, Clone)]
 pub enum StoreChoice {
-    Embedded(std::path::PathBuf),
+    /// SQLite in a folder.
+    Embedded(PathBuf),
+    /// Nothing survives: for trials and tests.
+    Memory,
 }
-pub async fn open(_c: &StoreChoice) -> anyhow::Result<std::sync::Arc<dyn Store>> {
-    anyhow::bail!("no")
+
+/// Opens a store, and brings it to this program's version if that is needed and allowed.
+pub async fn open(choice: &StoreChoice) -> StoreResult<Arc<dyn Store>> {
+    match choice {
+        StoreChoice::Embedded(dir) => embedded::open(dir).await,
+        StoreChoice::Memory => Ok(Arc::new(memory::Memory::default())),
+    }
 }

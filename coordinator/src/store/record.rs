@@ -169,6 +169,16 @@ pub struct JobFilter {
     pub limit: u32,
 }
 
+/// No page is longer: a page is held in memory.
+const PAGE_MAX: u32 = 10_000;
+
+impl JobFilter {
+    /// The length of a page.
+    pub fn limit_or_default(&self) -> u32 {
+        if self.limit == 0 { 100 } else { self.limit.min(PAGE_MAX) }
+    }
+}
+
 /// A job as remembered. Counts of an active job are those of the last commit: `running` includes paused ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -191,6 +201,13 @@ pub struct TaskFilter {
     pub from: u32,
     /// 0 means 1,000.
     pub limit: u32,
+}
+
+impl TaskFilter {
+    /// The length of a page.
+    pub fn limit_or_default(&self) -> u32 {
+        if self.limit == 0 { 1_000 } else { self.limit.min(PAGE_MAX) }
+    }
 }
 
 /// A task as remembered.

@@ -1,0 +1,139 @@
+//! Blobs: in, out, checked, and swept away when nobody needs them.
+
+use lull_shared::{
+    digest::{BlobRef, PIECE_BYTES},
+    job::Inputs,
+    message::{Artifact, ModuleKind, ModuleManifest, Payload},
+    pack::{Content, PackBuilder},
+    time::Timestamp,
+};
+
+use super::{
+    super::{StoreError, record::SignManifest},
+    World,
+    sample::*,
+};
+use crate::scheduler::effect::Change;
+
+fn noise(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 % 251) as u8 ^ seed).collect()
+}
+
+impl World {
+    async fn put(&self, bytes: &[u8]) -> BlobRef {
+        let mut writer = self.store.begin_blob(bytes.len() as u64).await.expect("a blob begins");
+        for part in bytes.chunks(100_000) {
+            writer.write(part).await.expect("bytes are taken");
+        }
+        let blob = writer.finish().await.expect("the blob is kept");
+        assert_eq!(blob, BlobRef::of(bytes));
+        blob
+    }
+
+    async fn has(&self, blob: &BlobRef) -> bool {
+        self.store.blob_outline(&blob.digest).await.expect("an answer").is_some()
+    }
+}
+
+pub async fn blobs_come_back_in_pieces_that_verify(world: World) {
+    for len in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 4 * PIECE_BYTES, 9 * PIECE_BYTES + 12_345] {
+        let bytes = noise(len, 0);
+        let blob = world.put(&bytes).await;
+        let (found, outline) = world.store.blob_outline(&blob.digest).await.expect("an answer").expect("the blob is there");
+        assert_eq!(found, blob);
+        outline.verify(&blob).expect("the outline is the blob's");
+        let mut read = Vec::new();
+        for index in 0..blob.pieces() {
+            let piece = world.store.blob_piece(&blob.digest, index).await.expect("an answer").expect("the piece is there");
+            outline.verify_piece(&blob, index, &piece).expect("the piece is the blob's");
+            read.extend_from_slice(&piece);
+        }
+        assert_eq!(read, bytes);
+        assert_eq!(world.store.blob_piece(&blob.digest, blob.pieces()).await.expect("an answer"), None);
+    }
+}
+
+pub async fn a_blob_given_twice_is_one_blob(world: World) {
+    let bytes = noise(PIECE_BYTES * 2, 1);
+    let first = world.put(&bytes).await;
+    assert_eq!(world.put(&bytes).await, first);
+    assert_eq!(world.store.sweep_blobs(world.epoch, Timestamp(i64::MAX)).await.expect("an answer"), 1);
+    assert!(!world.has(&first).await);
+    assert_eq!(world.put(&bytes).await, first, "it can be given again after it was swept");
+    assert!(world.has(&first).await);
+}
+
+pub async fn an_unfinished_or_oversized_blob_is_nothing(world: World) {
+    let bytes = noise(PIECE_BYTES * 6, 2);
+    let mut dropped = world.store.begin_blob(u64::MAX).await.expect("a blob begins");
+    dropped.write(&bytes).await.expect("bytes are taken");
+    drop(dropped);
+    let mut small = world.store.begin_blob(10).await.expect("a blob begins");
+    small.write(b"0123456789").await.expect("as much as was asked for");
+    assert!(matches!(small.write(b"x").await, Err(StoreError::Determinate(_))));
+    drop(small);
+    assert!(!world.has(&BlobRef::of(&bytes)).await && !world.has(&BlobRef::of(b"0123456789")).await);
+    let two =
+        [world.store.begin_blob(100).await.expect("one begins"), world.store.begin_blob(100).await.expect("another begins")];
+    for (mut writer, bytes) in two.into_iter().zip([&b"left"[..], b"right"]) {
+        writer.write(bytes).await.expect("bytes are taken");
+        assert_eq!(writer.finish().await.expect("the blob is kept"), BlobRef::of(bytes));
+    }
+}
+
+#[derive(Debug)]
+struct WithArtifact(BlobRef, BlobRef);
+
+impl SignManifest for WithArtifact {
+    fn sign(&self, number: u32) -> lull_shared::identity::Signed {
+        let manifest = ModuleManifest {
+            function: "resize".into(),
+            number,
+            kind: ModuleKind::Preview1,
+            module: self.0,
+            canonical_nans: false,
+            artifacts: vec![Artifact { engine: "w48".into(), blob: self.1 }],
+        };
+        lull_shared::identity::Signed { body: lull_shared::codec::encode(&manifest), signature: vec![9] }
+    }
+}
+
+pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
+    let (module, artifact) = (world.put(b"the module").await, world.put(b"compiled").await);
+    let mut new = version("resize", b"the module");
+    new.sign = std::sync::Arc::new(WithArtifact(module, artifact));
+    world.store.publish(world.epoch, new).await.expect("a module is published");
+    let world = world.peopled_without_version().await;
+
+    let (input, output, orphan) =
+        (world.put(&noise(400_000, 3)).await, world.put(&noise(400_000, 4)).await, world.put(b"orphan").await);
+    let mut pack = PackBuilder::default();
+    pack.push("inline", Content::Inline(b"here"));
+    pack.push("large", Content::Blob(input));
+    let pack_bytes = pack.finish();
+    let pack = world.put(&pack_bytes).await;
+    let mut spec = spec(2);
+    spec.inputs = Inputs::Pack { pack, count: 2 };
+    let mut result = succeeded(attempt(1, 0, 1), 1, 11, b"");
+    if let Change::AttemptEnded(end) = &mut result {
+        end.output = Some(Payload::Blob(output));
+    }
+    world.commit(&[submitted_as(1, "anna", spec), started(attempt(1, 0, 1), 1, 10), result]).await;
+
+    assert_eq!(world.store.sweep_blobs(world.epoch, Timestamp(0)).await.expect("an answer"), 0, "young ones are left alone");
+    assert_eq!(world.store.sweep_blobs(world.epoch, Timestamp(i64::MAX)).await.expect("an answer"), 1);
+    assert!(!world.has(&orphan).await);
+    for kept in [module, artifact, input, output, pack] {
+        assert!(world.has(&kept).await, "{kept:?} is needed");
+    }
+    assert_eq!(world.store.sweep_blobs(world.epoch, Timestamp(i64::MAX)).await.expect("an answer"), 0);
+}
+
+impl World {
+    async fn peopled_without_version(self) -> Self {
+        use super::super::record::TokenRole;
+        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await.expect("a token is made");
+        self.enrolled(enrolment(made.token, 200, "peer 1", "desk-1")).await;
+        self
+    }
+}

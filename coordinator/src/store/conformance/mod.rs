@@ -1,0 +1,212 @@
+//! One suite that every store passes: what the words of [`Store`] promise, said as cases.
+//!
+//! A case gets an empty store in which it reigns. It knows nothing of the backend behind it.
+
+mod blobs;
+mod model;
+mod registry;
+mod reign;
+mod sample;
+mod tasks;
+mod turns;
+mod views;
+
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use lull_shared::{id::Epoch, time::Timestamp};
+
+use super::{Reign, Store, StoreError, embedded, memory::Memory};
+use crate::scheduler::effect::Change;
+
+/// Somewhere stores can be had.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    /// An empty store.
+    async fn fresh(&self) -> Arc<dyn Store>;
+    /// The same store, opened anew: what a coordinator sees that starts after a crash.
+    async fn reopen(&self) -> Arc<dyn Store>;
+    /// The rows of a view, as text; `None` where there are no views.
+    async fn view(&self, _name: &str) -> Option<Vec<Vec<String>>> {
+        None
+    }
+}
+
+/// What a case works with.
+#[derive(Clone)]
+pub struct World {
+    pub backend: Arc<dyn Backend>,
+    pub store: Arc<dyn Store>,
+    pub epoch: Epoch,
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Case = (&'static str, fn(World) -> Running);
+
+/// Where a case's clock begins.
+pub const T0: Timestamp = Timestamp(1_790_000_000_000_000);
+/// The lease that a case reigns under.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+impl World {
+    /// An empty store, reigned by us.
+    pub async fn on(backend: Arc<dyn Backend>) -> Self {
+        let store = backend.fresh().await;
+        let epoch = reigning(&*store, T0).await;
+        Self { backend, store, epoch }
+    }
+
+    /// Commits a turn that must be taken.
+    pub async fn commit(&self, changes: &[Change]) {
+        self.store.commit(self.epoch, changes).await.expect("the turn is taken");
+    }
+
+    /// Commits a turn that must be refused as a whole, and for certain.
+    pub async fn refused(&self, changes: &[Change]) -> String {
+        match self.store.commit(self.epoch, changes).await {
+            Err(StoreError::Determinate(error)) => error.to_string(),
+            other => panic!("the turn should be refused for certain, and was: {other:?}"),
+        }
+    }
+
+    /// The store as a coordinator sees it after a crash.
+    pub async fn reopened(&self) -> Self {
+        Self { store: self.backend.reopen().await, ..self.clone() }
+    }
+}
+
+/// Takes over a store that nobody reigns.
+pub async fn reigning(store: &dyn Store, now: Timestamp) -> Epoch {
+    match store.take_over("conformance", LEASE, now).await.expect("the store answers") {
+        Reign::Ours { epoch } => epoch,
+        Reign::Theirs { holder, .. } => panic!("{holder} reigns in a store that should be ours"),
+    }
+}
+
+macro_rules! cases {
+    ($($module:ident::$case:ident),* $(,)?) => {
+        /// Every case with its printed name.
+        pub const CASES: &[Case] = &[$((concat!(stringify!($module), "::", stringify!($case)), |world| Box::pin($module::$case(world)))),*];
+
+        mod on_memory {
+            $(#[tokio::test] async fn $case() { super::run(stringify!($module), stringify!($case), super::InMemory::backend()).await; })*
+        }
+        mod on_embedded {
+            $(#[tokio::test] async fn $case() { super::run(stringify!($module), stringify!($case), super::InFile::backend()).await; })*
+        }
+    };
+}
+
+cases!(
+    reign::a_store_has_one_reign_at_a_time,
+    reign::whoever_was_overtaken_is_fenced_everywhere,
+    reign::a_lease_can_be_prolonged_and_given_up,
+    turns::a_job_is_remembered_as_it_was_submitted,
+    turns::an_attempt_goes_from_start_to_result,
+    turns::a_failed_attempt_is_followed_by_another,
+    turns::start_and_end_in_one_turn_are_one_turn,
+    turns::a_pause_is_remembered_and_ends_with_the_attempt,
+    turns::a_stopped_job_ends_tasks_that_never_started,
+    turns::a_retry_queues_what_ended_badly,
+    turns::a_retry_in_the_middle_of_a_turn_counts_right,
+    turns::a_turn_is_taken_or_refused_as_a_whole,
+    turns::a_task_is_completed_once,
+    turns::a_job_with_open_tasks_cannot_end,
+    turns::agents_come_and_go,
+    turns::a_late_result_is_counted,
+    turns::a_crash_forgets_nothing,
+    turns::usage_fades_and_belongs_to_its_submitter,
+    turns::a_large_turn_is_one_turn,
+    turns::odd_bytes_and_texts_survive,
+    tasks::tasks_that_never_started_are_listed,
+    tasks::filters_and_pages_cut_where_they_should,
+    tasks::jobs_are_paged_and_filtered,
+    tasks::logs_and_results_are_found,
+    tasks::what_is_not_there_is_none,
+    registry::tokens_are_made_listed_and_revoked,
+    registry::a_token_authenticates_while_it_is_valid,
+    registry::a_machine_enrols_and_is_found_again,
+    registry::a_join_token_ends_with_its_uses_and_its_time,
+    registry::a_revoked_machine_does_not_come_back,
+    registry::versions_are_numbered_and_found_again,
+    registry::removed_versions_are_hidden_and_still_there,
+    registry::every_mutation_is_audited,
+    registry::an_idempotency_key_belongs_to_its_submitter,
+    blobs::blobs_come_back_in_pieces_that_verify,
+    blobs::a_blob_given_twice_is_one_blob,
+    blobs::an_unfinished_or_oversized_blob_is_nothing,
+    blobs::a_sweep_keeps_what_is_referred_to,
+    views::every_view_can_be_read,
+    model::random_turns_leave_what_the_model_says,
+);
+
+async fn run(module: &str, case: &str, backend: Arc<dyn Backend>) {
+    let name = format!("{module}::{case}");
+    println!("{}: {name}", backend.name());
+    let (_, case) = CASES.iter().find(|(found, _)| *found == name).expect("a case by its name");
+    case(World::on(backend).await).await;
+}
+
+/// Stores in memory; a crash is survived by the handle.
+struct InMemory(Memory);
+
+impl InMemory {
+    fn backend() -> Arc<dyn Backend> {
+        Arc::new(Self(Memory::default()))
+    }
+}
+
+#[async_trait]
+impl Backend for InMemory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn fresh(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn reopen(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+}
+
+/// Stores in a folder of their own.
+struct InFile {
+    folder: tempfile::TempDir,
+}
+
+impl InFile {
+    fn backend() -> Arc<dyn Backend> {
+        Arc::new(Self { folder: tempfile::tempdir().expect("a folder for the test") })
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+#[async_trait]
+impl Backend for InFile {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn fresh(&self) -> Arc<dyn Store> {
+        embedded::open(&self.dir()).await.expect("the store opens")
+    }
+
+    async fn reopen(&self) -> Arc<dyn Store> {
+        embedded::open(&self.dir()).await.expect("the store opens again")
+    }
+
+    async fn view(&self, name: &str) -> Option<Vec<Vec<String>>> {
+        let database = rusqlite::Connection::open(self.dir().join("lull.db")).expect("the file opens");
+        let mut statement = database.prepare(&format!("SELECT * FROM {name}")).expect("the view is there");
+        let columns = statement.column_count();
+        let row = |row: &rusqlite::Row<'_>| (0..columns).map(|at| Ok(format!("{:?}", row.get_ref(at)?))).collect();
+        let rows = statement.query_map([], row).expect("the view can be read");
+        Some(rows.collect::<Result<_, _>>().expect("every row can be read"))
+    }
+}

@@ -1,0 +1,225 @@
+//! Random turns, applied to a store and to the model in memory: everything that can be read must be the same.
+
+use std::{sync::Arc, time::Duration};
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    state::{AttemptEnd, Intake, JobState, PauseReason, TaskCounts, TaskState},
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{
+    super::{Store, record::*},
+    InMemory, World,
+    sample::*,
+};
+use crate::scheduler::{
+    effect::{Change, TaskAfter},
+    event::{EndedTask, JobSnapshot, OpenPlace},
+};
+
+/// One step: what to do, to which job or task, and how.
+type Step = (u8, u8, u8);
+
+pub async fn random_turns_leave_what_the_model_says(world: World) {
+    let world = world.peopled(3).await;
+    let random: [u8; 32] = rand::random();
+    for seed in [[42; 32], random] {
+        println!("{}: seed {}", world.backend.name(), data_encoding::HEXLOWER.encode(&seed));
+        let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+        let steps = proptest::collection::vec(any::<Step>(), 200..400);
+        // Stores of all kinds are slow to make, so one long history takes the place of many short ones.
+        let steps = steps.new_tree(&mut runner).expect("steps can be drawn").current();
+        history(&world, &steps).await;
+    }
+}
+
+/// Plays the steps in turns of random length on the store and on the model, and compares them now and then.
+async fn history(world: &World, steps: &[Step]) {
+    let model = World::on(InMemory::backend()).await.peopled(3).await;
+    let first = world.store.load(world.epoch).await.expect("the store loads").last_job + 1;
+    for number in 1..first {
+        model.commit(&[submitted(number, 0), job_ended(number, JobState::Succeeded, number)]).await;
+    }
+    for agent in 1..=3 {
+        let open = Change::AgentIntake { agent: AgentId(agent), intake: Intake::Open, by: "root".into(), at: at(1) };
+        world.commit(std::slice::from_ref(&open)).await;
+        model.commit(&[open]).await;
+    }
+    let mut play = Play { model: &model, turn: Vec::new(), second: 1_000 };
+    for (number, step) in steps.iter().enumerate() {
+        play.step(*step).await;
+        if step.2 % 3 == 0 {
+            let turn = std::mem::take(&mut play.turn);
+            world.commit(&turn).await;
+        }
+        if number % 100 == 99 {
+            let turn = std::mem::take(&mut play.turn);
+            world.commit(&turn).await;
+            compare(world, &model, first).await;
+        }
+    }
+    let rest = play.turn;
+    world.commit(&rest).await;
+    compare(world, &model, first).await;
+    compare(&world.reopened().await, &model, first).await;
+}
+
+/// Draws changes that are possible now. The model is always one step ahead, so that it says what is possible.
+struct Play<'a> {
+    model: &'a World,
+    turn: Vec<Change>,
+    second: u64,
+}
+
+impl Play<'_> {
+    async fn step(&mut self, (what, which, how): Step) {
+        self.second += u64::from(how % 7) * 100;
+        let now = self.second;
+        let snapshot = self.model.store.load(self.model.epoch).await.expect("the model loads");
+        if what < 30 || snapshot.jobs.is_empty() {
+            let who = ["anna", "ben", "carl"][usize::from(which) % 3];
+            return self.take(submitted_as(snapshot.last_job + 1, who, spec(1 + u32::from(how) % 6))).await;
+        }
+        let job = &snapshot.jobs[usize::from(which) % snapshot.jobs.len()];
+        let agent = 1 + u64::from(how) % 3;
+        match what {
+            30..110 if job.expanded < job.spec.inputs.count() && job.stopping.is_none() => {
+                self.take(started(attempt(job.job.0, job.expanded, 1), agent, now)).await;
+            }
+            30..215 if !job.open.is_empty() => {
+                let open = job.open[usize::from(how) % job.open.len()];
+                let tried = attempt(job.job.0, open.index, open.attempts);
+                match open.place {
+                    OpenPlace::Waiting { .. } if job.stopping.is_some() => {
+                        self.take(task_ended(tried.task, TaskState::Cancelled, now)).await;
+                    }
+                    OpenPlace::Waiting { .. } => {
+                        self.take(started(attempt(job.job.0, open.index, open.attempts + 1), agent, now)).await;
+                    }
+                    OpenPlace::At { agent, .. } => {
+                        let change = self.end(tried, agent.0, open.failures, how, job.stopping.is_some());
+                        self.take(change).await;
+                    }
+                }
+                self.settle(job.job).await;
+            }
+            215..225 if job.stopping.is_none() => {
+                let state = if how % 2 == 0 { JobState::Cancelled } else { JobState::Expired };
+                self.take(stopped(job.job.0, state, now)).await;
+                self.settle(job.job).await;
+            }
+            225..235 => {
+                let id = 1 + u64::from(which) % snapshot.last_job;
+                let retry = self.model.store.load_for_retry(JobId(id)).await.expect("the model answers");
+                if retry.is_some_and(|(job, bad)| job.stopping.is_some() || !bad.is_empty()) {
+                    self.take(Change::JobRetried { job: JobId(id), by: "anna".into(), at: at(now) }).await;
+                }
+            }
+            235..240 => {
+                let intake = [Intake::Open, Intake::Cordoned, Intake::Draining][usize::from(how) % 3];
+                self.take(Change::AgentIntake { agent: AgentId(agent), intake, by: "root".into(), at: at(now) }).await;
+            }
+            240..248 => {
+                let labels = [("n".to_owned(), how.to_string())].into();
+                let (agent, version) = (AgentId(agent), how.to_string());
+                self.take(Change::AgentConnected { agent, version, machine: machine(), labels, at: at(now) }).await;
+            }
+            248..252 => self.take(Change::AgentDisconnected { agent: AgentId(agent), at: at(now) }).await,
+            252.. => {
+                let attempt = attempt(u64::from(which), 0, 1);
+                self.take(Change::ResultRefused { attempt, agent: AgentId(agent), at: at(now) }).await;
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&self, tried: lull_shared::id::AttemptId, agent: u64, failures: u32, how: u8, stopping: bool) -> Change {
+        let now = self.second;
+        let pause = |reason| Change::AttemptPaused { attempt: tried, reason, at: at(now) };
+        let wait = |failures| TaskAfter::Again { not_before: at(now) + Duration::from_secs(u64::from(how % 2)), failures };
+        match how % 9 {
+            0 => pause(Some(PauseReason::Memory { free_bytes: u64::from(how) })),
+            1 => pause(None),
+            2 | 3 => succeeded(tried, agent, now, &[how; 3]),
+            4 if stopping => ended(tried, agent, now, AttemptEnd::Cancelled, TaskAfter::Cancelled),
+            5 => ended(tried, agent, now, AttemptEnd::Failed, TaskAfter::Failed),
+            6 if stopping => ended(tried, agent, now, AttemptEnd::Lost, TaskAfter::Expired),
+            7 => ended(tried, agent, now, AttemptEnd::Failed, wait(failures + 1)),
+            8 => ended(tried, agent, now, AttemptEnd::Lost, wait(failures)),
+            _ => ended(tried, agent, now, AttemptEnd::Evicted, wait(failures)),
+        }
+    }
+
+    /// Ends a job when nothing of it is open.
+    async fn settle(&mut self, job: JobId) {
+        let (found, _) = self.model.store.load_for_retry(job).await.expect("the model answers").expect("the job is there");
+        let rest = found.expanded < found.spec.inputs.count() && found.stopping.is_none();
+        if found.open.is_empty() && !rest && found.state == JobState::Active {
+            let state = found.stopping.unwrap_or(if found.failed > 0 { JobState::Failed } else { JobState::Succeeded });
+            self.take(job_ended(job.0, state, self.second)).await;
+        }
+    }
+
+    async fn take(&mut self, change: Change) {
+        self.model.commit(std::slice::from_ref(&change)).await;
+        self.turn.push(change);
+    }
+}
+
+/// Everything that can be read, for jobs from `first` on.
+async fn compare(world: &World, model: &World, first: u64) {
+    let (left, right) = (&world.store, &model.store);
+    let (here, there) = (left.load(world.epoch).await.expect("loads"), right.load(model.epoch).await.expect("loads"));
+    assert_eq!((here.last_job, &here.agents), (there.last_job, &there.agents));
+    let jobs = |jobs: Vec<JobSnapshot>| jobs.into_iter().filter(|job| job.job.0 >= first).map(brief).collect::<Vec<_>>();
+    assert_eq!(jobs(here.jobs), jobs(there.jobs));
+    let all = JobFilter { limit: 10_000, ..JobFilter::default() };
+    let recent = |jobs: Vec<JobRecord>| jobs.into_iter().filter(|job| job.job.0 >= first).collect::<Vec<_>>();
+    let jobs = recent(left.jobs(&all).await.expect("an answer"));
+    assert_eq!(jobs, recent(right.jobs(&all).await.expect("an answer")));
+    for job in &jobs {
+        compare_job(left, right, job).await;
+    }
+}
+
+/// A job without its specification, which other cases compare.
+fn brief(job: JobSnapshot) -> String {
+    let ended = (job.succeeded, job.failed, job.cancelled, job.expired);
+    let JobSnapshot { job, submitter, seed, submitted, state, stopping, expanded, open, .. } = job;
+    format!("{job} {submitter} {seed} {submitted} {state} {stopping:?} {expanded} {ended:?} {open:?}")
+}
+
+async fn compare_job(left: &Arc<dyn Store>, right: &Arc<dyn Store>, job: &JobRecord) {
+    let tasks = left.tasks(job.job, &TaskFilter::default()).await.expect("an answer");
+    assert_eq!(tasks, right.tasks(job.job, &TaskFilter::default()).await.expect("an answer"));
+    let mut counted = TaskCounts::default();
+    for task in &tasks {
+        *counted.get_mut(task.state) += 1;
+    }
+    assert_eq!(counted, job.counts, "the counters are what a recount says");
+    assert_eq!(counted.total(), u64::from(job.spec.inputs.count()), "no task is lost");
+    for state in TaskState::ALL {
+        let filter = TaskFilter { state: Some(state), from: 1, limit: 2 };
+        assert_eq!(
+            left.tasks(job.job, &filter).await.expect("an answer"),
+            right.tasks(job.job, &filter).await.expect("an answer")
+        );
+    }
+    let results = left.results(job.job, 0, 100).await.expect("an answer");
+    assert_eq!(results, right.results(job.job, 0, 100).await.expect("an answer"));
+    for task in tasks {
+        assert_eq!(left.attempts(task.task).await.expect("an answer"), right.attempts(task.task).await.expect("an answer"));
+        assert_eq!(left.log(task.task, None).await.expect("an answer"), right.log(task.task, None).await.expect("an answer"));
+        assert_eq!(left.task(task.task).await.expect("an answer"), Some(task));
+    }
+    let retry = |found: Option<(JobSnapshot, Vec<EndedTask>)>| found.map(|(job, bad)| (brief(job), bad));
+    assert_eq!(
+        retry(left.load_for_retry(job.job).await.expect("an answer")),
+        retry(right.load_for_retry(job.job).await.expect("an answer"))
+    );
+}

@@ -1,0 +1,174 @@
+//! Tokens, agents, versions and the audit.
+
+use lull_shared::{
+    id::{AgentId, JobId, VersionId},
+    state::{Intake, JobState},
+};
+
+use super::{super::record::*, World, sample::*};
+use crate::scheduler::effect::Change;
+
+pub async fn tokens_are_made_listed_and_revoked(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let mut new = token(TokenRole::Submitter, 1);
+    (new.uses_max, new.expires) = (Some(5), Some(at(99)));
+    let first = store.create_token(epoch, new).await.expect("a token is made");
+    let second = store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("a token is made");
+    assert_eq!((first.token, second.token, first.role, first.uses), (1, 2, TokenRole::Submitter, 0));
+    assert_eq!((first.uses_max, first.expires, first.created_by.as_str()), (Some(5), Some(at(99)), "root"));
+    assert!(store.revoke_token(epoch, 1, "root", at(3)).await.expect("an answer"));
+    assert!(store.revoke_token(epoch, 1, "root", at(4)).await.expect("an answer"), "it is there, and revoked already");
+    assert!(!store.revoke_token(epoch, 3, "root", at(3)).await.expect("an answer"));
+    let revoked = TokenRecord { revoked: Some(at(3)), ..first };
+    assert_eq!(store.tokens().await.expect("an answer"), [revoked, second]);
+}
+
+pub async fn a_token_authenticates_while_it_is_valid(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let mut new = token(TokenRole::Admin, 1);
+    new.expires = Some(at(100));
+    let made = store.create_token(epoch, new).await.expect("a token is made");
+    store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("a token is made");
+    let who = async |byte: u8, seconds| store.authenticate(&[byte; 32], at(seconds)).await.expect("an answer").map(|t| t.token);
+    assert_eq!(who(1, 99).await, Some(made.token));
+    assert_eq!(who(1, 100).await, None, "expired");
+    assert_eq!(who(2, 1).await, None, "a join token is nobody's");
+    assert_eq!(who(3, 1).await, None, "unknown");
+    store.revoke_token(epoch, made.token, "root", at(50)).await.expect("an answer");
+    assert_eq!(who(1, 51).await, None, "revoked");
+}
+
+pub async fn a_machine_enrols_and_is_found_again(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let made = store.create_token(epoch, token(TokenRole::Agent, 1)).await.expect("a token is made").token;
+    let first = world.enrolled(enrolment(made, 1, "p1", "desk")).await;
+    assert_eq!((first.agent, first.name.as_str(), first.enrolled, first.intake), (AgentId(1), "desk", at(1), Intake::Open));
+    assert_eq!(world.enrolled(enrolment(made, 1, "p2", "desk")).await.name, "desk-2");
+    assert_eq!(world.enrolled(enrolment(made, 1, "p3", "desk")).await.name, "desk-3");
+    let again = store.enrol(epoch, enrolment(made, 1, "p1", "other")).await.expect("an answer");
+    assert_eq!(again, EnrolmentOutcome::Enrolled { agent: Box::new(first.clone()), new: false });
+    assert_eq!(store.tokens().await.expect("an answer")[0].uses, 3, "being found again spends nothing");
+    assert_eq!(store.agent_by_peer(b"p1").await.expect("an answer"), Some(first));
+    assert_eq!(store.agents().await.expect("an answer").len(), 3);
+}
+
+pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let mut new = token(TokenRole::Agent, 1);
+    (new.uses_max, new.expires) = (Some(1), Some(at(10)));
+    let made = store.create_token(epoch, new).await.expect("a token is made").token;
+    let person = store.create_token(epoch, token(TokenRole::Admin, 2)).await.expect("a token is made").token;
+    let enrol = async |wish: Enrolment| store.enrol(epoch, wish).await.expect("an answer");
+    assert_eq!(enrol(enrolment(77, 1, "p1", "a")).await, EnrolmentOutcome::UnknownToken);
+    assert_eq!(enrol(enrolment(made, 9, "p1", "a")).await, EnrolmentOutcome::UnknownToken, "a wrong secret");
+    assert_eq!(enrol(enrolment(person, 2, "p1", "a")).await, EnrolmentOutcome::UnknownToken, "a person's token");
+    let late = Enrolment { at: at(10), ..enrolment(made, 1, "p1", "a") };
+    assert_eq!(enrol(late.clone()).await, EnrolmentOutcome::Expired);
+    let agent = world.enrolled(enrolment(made, 1, "p1", "a")).await;
+    assert_eq!(enrol(enrolment(made, 1, "p2", "b")).await, EnrolmentOutcome::UsedUp);
+    assert_eq!(
+        enrol(late).await,
+        EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: false },
+        "a lost answer can be asked for again"
+    );
+    store.revoke_token(epoch, made, "root", at(2)).await.expect("an answer");
+    assert_eq!(enrol(enrolment(made, 1, "p3", "c")).await, EnrolmentOutcome::UnknownToken);
+}
+
+pub async fn a_revoked_machine_does_not_come_back(world: World) {
+    let made = world.store.create_token(world.epoch, token(TokenRole::Agent, 1)).await.expect("a token is made").token;
+    let agent = world.enrolled(enrolment(made, 1, "p1", "desk")).await.agent;
+    world.commit(&[Change::AgentIntake { agent, intake: Intake::Revoked, by: "root".into(), at: at(5) }]).await;
+    let again = world.store.enrol(world.epoch, enrolment(made, 1, "p1", "desk")).await.expect("an answer");
+    assert_eq!(again, EnrolmentOutcome::Revoked);
+    let fresh = world.enrolled(enrolment(made, 1, "p2", "desk")).await;
+    assert_eq!(fresh.name, "desk-2", "the old name is history's");
+}
+
+pub async fn versions_are_numbered_and_found_again(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let publish = async |new| store.publish(epoch, new).await.expect("an answer");
+    let (one, new) = publish(version("resize", b"one")).await;
+    assert!(new);
+    assert_eq!((one.version, one.number, one.function.as_str()), (VersionId(1), 1, "resize"));
+    assert_eq!((&one.manifest.body[..], &one.manifest.signature[..]), (&1_u32.to_le_bytes()[..], &[1, 2, 3][..]));
+    assert_eq!((one.interface.len(), one.published, one.published_by.as_str()), (2, at(2), "root"));
+    let (two, _) = publish(version("resize", b"two")).await;
+    let (other, _) = publish(version("blur", b"one")).await;
+    assert_eq!((two.number, other.number, other.version), (2, 1, VersionId(3)));
+    assert_eq!(publish(version("resize", b"one")).await, (one.clone(), false));
+    let mut canonical = version("resize", b"one");
+    canonical.canonical_nans = true;
+    let (three, new) = publish(canonical).await;
+    assert!(new && three.canonical_nans && three.number == 3, "other options are another version");
+    let all = store.versions().await.expect("an answer");
+    assert_eq!(all.iter().map(|found| found.version.0).collect::<Vec<_>>(), [3, 4, 2, 1]);
+    assert_eq!(store.version(VersionId(2)).await.expect("an answer"), Some(two.clone()));
+    assert_eq!(store.version_named("resize", None).await.expect("an answer"), Some(three));
+    assert_eq!(store.version_named("resize", Some(2)).await.expect("an answer"), Some(two));
+    assert_eq!(store.version_named("Resize", None).await.expect("an answer"), None, "names are exact");
+}
+
+pub async fn removed_versions_are_hidden_and_still_there(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    for module in [&b"one"[..], b"two", b"three"] {
+        store.publish(epoch, version("resize", module)).await.expect("an answer");
+    }
+    let remove = async |number| store.remove_versions(epoch, "resize", number, "root", at(9)).await.expect("an answer");
+    assert_eq!((remove(Some(3)).await, remove(Some(3)).await, remove(Some(9)).await), (1, 0, 0));
+    assert_eq!(store.version_named("resize", None).await.expect("an answer").map(|found| found.number), Some(2));
+    assert_eq!(store.version_named("resize", Some(3)).await.expect("an answer"), None);
+    let hidden = store.version(VersionId(3)).await.expect("an answer").expect("jobs that have it go on");
+    assert_eq!(hidden.removed, Some(at(9)));
+    assert_eq!(remove(None).await, 2);
+    assert!(store.versions().await.expect("an answer").is_empty());
+    let (again, new) = store.publish(epoch, version("resize", b"one")).await.expect("an answer");
+    assert!(new && again.number == 4, "a number is never given twice");
+}
+
+pub async fn every_mutation_is_audited(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 1), stopped(1, JobState::Cancelled, 3), job_ended(1, JobState::Cancelled, 3)]).await;
+    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), at: at(4) }]).await;
+    world.commit(&[stopped(1, JobState::Expired, 5)]).await;
+    let intake = |intake| Change::AgentIntake { agent: AgentId(1), intake, by: "root".into(), at: at(6) };
+    world.commit(&[intake(Intake::Cordoned), intake(Intake::Draining), intake(Intake::Open), intake(Intake::Revoked)]).await;
+    world.store.remove_versions(world.epoch, "resize", Some(1), "root", at(7)).await.expect("an answer");
+    world.store.revoke_token(world.epoch, 1, "root", at(8)).await.expect("an answer");
+    let audit = world.store.audit(100).await.expect("an answer");
+    let lines: Vec<String> = audit.iter().rev().map(|row| format!("{} {} {}", row.by, row.action, row.subject)).collect();
+    assert_eq!(
+        lines,
+        [
+            "root token.create t1",
+            "token t1 agent.enrol a1",
+            "root function.publish resize@1",
+            "anna job.submit j1",
+            "ben job.cancel j1",
+            "anna job.retry j1",
+            "ben job.expire j1",
+            "root agent.cordon a1",
+            "root agent.drain a1",
+            "root agent.open a1",
+            "root agent.revoke a1",
+            "root function.remove resize@1",
+            "root token.revoke t1",
+        ]
+    );
+    assert_eq!(world.store.audit(2).await.expect("an answer"), audit[..2], "the newest first");
+}
+
+pub async fn an_idempotency_key_belongs_to_its_submitter(world: World) {
+    let world = world.peopled(0).await;
+    let keyed = |key: &str| {
+        let mut spec = spec(1);
+        spec.idempotency_key = Some(key.into());
+        spec
+    };
+    world.commit(&[submitted_as(1, "anna", keyed("night")), submitted_as(2, "ben", keyed("night")), submitted(3, 1)]).await;
+    world.commit(&[submitted_as(4, "anna", keyed("night ")), submitted_as(5, "anna", keyed("Night"))]).await;
+    let find = async |who: &str, key: &str| world.store.job_by_key(who, key).await.expect("an answer").map(|job| job.0);
+    assert_eq!((find("anna", "night").await, find("ben", "night").await), (Some(1), Some(2)));
+    assert_eq!((find("anna", "night ").await, find("anna", "Night").await), (Some(4), Some(5)), "keys are exact");
+    assert_eq!(find("carl", "night").await, None);
+}

@@ -1,0 +1,50 @@
+//! Epochs: one coordinator writes, and whoever was overtaken is told so.
+
+use std::time::Duration;
+
+use lull_shared::{id::Epoch, time::Timestamp};
+
+use super::{
+    super::{Reign, StoreError, record::TokenRole},
+    LEASE, T0, World,
+    sample::{self, at},
+};
+
+pub async fn a_store_has_one_reign_at_a_time(world: World) {
+    let other = world.store.take_over("other", LEASE, at(5)).await.expect("an answer");
+    assert_eq!(other, Reign::Theirs { holder: "conformance".into(), until: T0 + LEASE });
+    let other = world.store.take_over("other", LEASE, T0 + LEASE).await.expect("an answer");
+    let Reign::Ours { epoch } = other else { panic!("the lease was over: {other:?}") };
+    assert!(epoch > world.epoch, "each reign has an epoch of its own");
+    let again = world.store.take_over("other", LEASE, at(11)).await.expect("an answer");
+    assert_eq!(again, Reign::Ours { epoch: Epoch(epoch.0 + 1) }, "a holder that starts again need not wait for itself");
+}
+
+pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
+    let (store, old) = (&world.store, world.epoch);
+    store.take_over("other", LEASE, at(60)).await.expect("an answer");
+    let fenced = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Fenced)), "{answer:?}");
+    fenced(store.renew(old, LEASE, at(61)).await);
+    fenced(store.abdicate(old).await);
+    fenced(store.load(old).await.map(drop));
+    fenced(store.commit(old, &[]).await);
+    fenced(store.commit(old, &[sample::submitted(1, 1)]).await);
+    fenced(store.create_token(old, sample::token(TokenRole::Viewer, 1)).await.map(drop));
+    fenced(store.revoke_token(old, 1, "x", at(61)).await.map(drop));
+    fenced(store.enrol(old, sample::enrolment(1, 1, "p", "n")).await.map(drop));
+    fenced(store.publish(old, sample::version("f", b"m")).await.map(drop));
+    fenced(store.remove_versions(old, "f", None, "x", at(61)).await.map(drop));
+    fenced(store.sweep_blobs(old, at(61)).await.map(drop));
+    assert!(store.audit(10).await.expect("an answer").is_empty(), "nothing of it was written");
+}
+
+pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    store.renew(epoch, LEASE, at(8)).await.expect("ours to renew");
+    let other = store.take_over("other", LEASE, at(12)).await.expect("an answer");
+    assert_eq!(other, Reign::Theirs { holder: "conformance".into(), until: at(8) + LEASE });
+    store.abdicate(epoch).await.expect("ours to give up");
+    assert!(matches!(store.commit(epoch, &[]).await, Err(StoreError::Fenced)), "whoever gave up writes no more");
+    let other = store.take_over("other", Duration::from_secs(1), Timestamp(at(12).0)).await.expect("an answer");
+    assert!(matches!(other, Reign::Ours { epoch: next } if next > epoch), "{other:?}");
+}

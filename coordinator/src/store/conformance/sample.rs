@@ -1,0 +1,206 @@
+//! Jobs, agents and changes as cases need them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::BlobRef,
+    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    identity::Signed,
+    job::{AttemptLimits, Grants, Inputs, JobSpec, Priority, RetryPolicy},
+    message::{ModuleKind, Payload},
+    resources::Machine,
+    state::{AttemptEnd, Failure, JobState, TaskState, Usage},
+    time::Timestamp,
+};
+
+use super::{
+    super::record::{AgentRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
+    T0, World,
+};
+use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+
+/// The instant that many seconds after the case began.
+pub fn at(seconds: u64) -> Timestamp {
+    T0 + Duration::from_secs(seconds)
+}
+
+/// The task with this index of this job.
+pub fn task(job: u64, index: u32) -> TaskId {
+    TaskId { job: JobId(job), index }
+}
+
+/// An attempt.
+pub fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
+    AttemptId { task: task(job, index), number }
+}
+
+/// A job with this many tasks, as plain as can be.
+pub fn spec(count: u32) -> JobSpec {
+    JobSpec {
+        name: "resize".into(),
+        version: VersionId(1),
+        args: vec!["--size".into(), "100".into()],
+        env: vec![("LANG".into(), "C".into())],
+        inputs: Inputs::Range { first: 0, count },
+        priority: Priority(0),
+        retry: RetryPolicy::default(),
+        limits: AttemptLimits::default(),
+        grants: Grants::default(),
+        constraints: vec!["os=linux".parse().expect("a constraint")],
+        window: Some("22:00-06:00 mon-fri Europe/Amsterdam".parse().expect("a window")),
+        finish_by: None,
+        after: Vec::new(),
+        failures_max: None,
+        idempotency_key: None,
+    }
+}
+
+/// A submission.
+pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
+    let version_name = "resize@1".into();
+    Change::JobSubmitted(Box::new(NewJob {
+        job: JobId(job),
+        submitter: submitter.into(),
+        spec,
+        version_name,
+        seed: u64::MAX - job,
+        at: at(job),
+    }))
+}
+
+/// A submission by Anna of a plain job.
+pub fn submitted(job: u64, count: u32) -> Change {
+    submitted_as(job, "anna", spec(count))
+}
+
+/// An attempt begins.
+pub fn started(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds) }
+}
+
+/// An attempt succeeds with this output.
+pub fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) -> Change {
+    Change::AttemptEnded(Box::new(EndedAttempt {
+        attempt,
+        agent: AgentId(agent),
+        end: AttemptEnd::Succeeded,
+        reason: None,
+        failure: None,
+        at: at(seconds),
+        after: TaskAfter::Succeeded,
+        output: Some(Payload::inline(output.to_vec())),
+        log: Bytes::from_static(b"done\n"),
+        log_dropped_bytes: 0,
+        usage: Usage { wall_us: 1_500_000, cpu_us: 1_000_000, memory_peak_bytes: 65_536 },
+    }))
+}
+
+/// An attempt ends otherwise.
+pub fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, after: TaskAfter) -> Change {
+    let failed = end == AttemptEnd::Failed;
+    let failure = failed.then_some(Failure::Exit { code: 3 });
+    Change::AttemptEnded(Box::new(EndedAttempt {
+        attempt,
+        agent: AgentId(agent),
+        end,
+        reason: Some(failure.as_ref().map_or_else(|| format!("it was {end}"), ToString::to_string)),
+        failure,
+        at: at(seconds),
+        after,
+        output: None,
+        log: Bytes::new(),
+        log_dropped_bytes: 0,
+        usage: Usage::default(),
+    }))
+}
+
+/// A failed attempt that is tried again at once.
+pub fn again(attempt: AttemptId, agent: u64, seconds: u64, failures: u32) -> Change {
+    ended(attempt, agent, seconds, AttemptEnd::Failed, TaskAfter::Again { not_before: at(seconds), failures })
+}
+
+/// A job is over.
+pub fn job_ended(job: u64, state: JobState, seconds: u64) -> Change {
+    Change::JobEnded { job: JobId(job), state, at: at(seconds) }
+}
+
+/// A job is stopped.
+pub fn stopped(job: u64, state: JobState, seconds: u64) -> Change {
+    Change::JobStopped { job: JobId(job), state, by: "ben".into(), at: at(seconds) }
+}
+
+/// A task ends without an agent.
+pub fn task_ended(task: TaskId, state: TaskState, seconds: u64) -> Change {
+    Change::TaskEnded { task, state, at: at(seconds) }
+}
+
+/// A machine.
+pub fn machine() -> Machine {
+    Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine: "w48".into() }
+}
+
+/// A token about to be made; the fingerprint is that byte over and over.
+pub fn token(role: TokenRole, byte: u8) -> NewToken {
+    NewToken {
+        role,
+        name: format!("{} {byte}", role.as_str()),
+        fingerprint: [byte; 32],
+        uses_max: None,
+        expires: None,
+        by: "root".into(),
+        at: at(0),
+    }
+}
+
+/// A machine that wants in with the token made from this byte.
+pub fn enrolment(token: u64, byte: u8, peer: &str, name: &str) -> Enrolment {
+    Enrolment { token, fingerprint: [byte; 32], peer: peer.as_bytes().to_vec(), name: name.into(), at: at(1) }
+}
+
+/// Signs nothing: the number is the body.
+#[derive(Debug)]
+pub struct Numbered;
+
+impl SignManifest for Numbered {
+    fn sign(&self, number: u32) -> Signed {
+        Signed { body: number.to_le_bytes().to_vec(), signature: vec![1, 2, 3] }
+    }
+}
+
+/// A version about to be published.
+pub fn version(function: &str, module: &[u8]) -> NewVersion {
+    NewVersion {
+        function: function.into(),
+        kind: ModuleKind::Preview1,
+        module: BlobRef::of(module),
+        canonical_nans: false,
+        sign: Arc::new(Numbered),
+        interface: vec!["import wasi_snapshot_preview1 fd_write".into(), "export _start".into()],
+        by: "root".into(),
+        at: at(2),
+    }
+}
+
+impl World {
+    /// Enrols agents 1 to `agents` and publishes version 1: what jobs and attempts refer to.
+    pub async fn peopled(self, agents: u64) -> Self {
+        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await.expect("a token is made");
+        for number in 1..=agents {
+            let wish = enrolment(made.token, 200, &format!("peer {number}"), &format!("desk-{number}"));
+            let agent = self.enrolled(wish).await;
+            assert_eq!(agent.agent, AgentId(number), "agents are numbered from 1");
+        }
+        let published = self.store.publish(self.epoch, version("resize", b"module")).await.expect("a module is published");
+        assert_eq!(published.0.version, VersionId(1));
+        self
+    }
+
+    /// Enrols a machine that must be let in.
+    pub async fn enrolled(&self, wish: Enrolment) -> AgentRecord {
+        match self.store.enrol(self.epoch, wish).await.expect("the store answers") {
+            EnrolmentOutcome::Enrolled { agent, .. } => *agent,
+            refused => panic!("the machine should be let in: {refused:?}"),
+        }
+    }
+}

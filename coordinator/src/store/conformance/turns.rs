@@ -1,0 +1,412 @@
+//! Turns: every change, and what is there after it.
+
+use bytes::Bytes;
+use lull_shared::{
+    id::{AgentId, JobId},
+    message::Payload,
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
+    time::Timestamp,
+};
+
+use super::{
+    super::{bounds::REASON_UNITS_MAX, record::*},
+    World,
+    sample::*,
+};
+use crate::scheduler::{
+    effect::{Change, EndedAttempt, TaskAfter},
+    event::{EndedTask, OpenPlace, OpenTask, Snapshot},
+};
+
+impl World {
+    async fn loaded(&self) -> Snapshot {
+        self.store.load(self.epoch).await.expect("the store loads")
+    }
+
+    async fn counts(&self, job: u64) -> TaskCounts {
+        self.store.job(JobId(job)).await.expect("an answer").expect("the job is there").counts
+    }
+
+    async fn state(&self, job: u64, index: u32) -> TaskState {
+        self.store.task(task(job, index)).await.expect("an answer").expect("the task is there").state
+    }
+}
+
+pub async fn a_job_is_remembered_as_it_was_submitted(world: World) {
+    let world = world.peopled(0).await;
+    let mut spec = spec(3);
+    spec.inputs = lull_shared::job::Inputs::Range { first: u64::MAX - 5, count: 3 };
+    spec.finish_by = Some(at(1_000_000));
+    spec.failures_max = Some(7);
+    world.commit(&[submitted_as(1, "anna", spec.clone())]).await;
+    let snapshot = world.loaded().await;
+    assert_eq!(snapshot.last_job, 1);
+    let [job] = &snapshot.jobs[..] else { panic!("one job: {:?}", snapshot.jobs) };
+    assert_eq!((job.job, job.submitter.as_str(), &job.spec, job.version_name.as_str()), (JobId(1), "anna", &spec, "resize@1"));
+    assert_eq!((job.seed, job.submitted, job.state, job.stopping), (u64::MAX - 1, at(1), JobState::Active, None));
+    assert_eq!((job.expanded, job.succeeded, job.open.len()), (0, 0, 0));
+    let record = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!(record.counts, TaskCounts { queued: 3, ..TaskCounts::default() });
+    assert_eq!((record.spec, record.submitted, record.ended), (spec, at(1), None));
+}
+
+pub async fn an_attempt_goes_from_start_to_result(world: World) {
+    let world = world.peopled(2).await;
+    world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
+    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: OpenPlace::At { agent: AgentId(2), since: at(10) } };
+    assert_eq!(world.loaded().await.jobs[0].open, [open]);
+
+    world.commit(&[succeeded(attempt(1, 0, 1), 2, 12, b"\x00out\xff")]).await;
+    let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
+    assert_eq!((record.state, record.attempts, record.failures), (TaskState::Succeeded, 1, 0));
+    assert_eq!((record.agent, record.agent_name.as_deref()), (Some(AgentId(2)), Some("desk-2")));
+    assert_eq!((record.started, record.ended, record.output_bytes), (Some(at(10)), Some(at(12)), Some(5)));
+    let attempts = world.store.attempts(task(1, 0)).await.expect("an answer");
+    assert_eq!(attempts.len(), 1);
+    assert_eq!((attempts[0].end, attempts[0].ended), (Some(AttemptEnd::Succeeded), Some(at(12))));
+    assert_eq!(attempts[0].usage, Some(Usage { wall_us: 1_500_000, cpu_us: 1_000_000, memory_peak_bytes: 65_536 }));
+    let result = world.store.result(task(1, 0)).await.expect("an answer").expect("there is a result");
+    assert_eq!((result.attempt, result.output), (1, Payload::inline(b"\x00out\xff".to_vec())));
+
+    world.commit(&[started(attempt(1, 1, 1), 1, 13)]).await;
+    world.commit(&[succeeded(attempt(1, 1, 1), 1, 14, b""), job_ended(1, JobState::Succeeded, 14)]).await;
+    let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((job.state, job.ended, job.counts.succeeded), (JobState::Succeeded, Some(at(14)), 2));
+    let snapshot = world.loaded().await;
+    assert!(snapshot.jobs.is_empty(), "an ended job is not the scheduler's");
+    assert_eq!(snapshot.last_job, 1, "its number is not given again");
+    let totals = world.store.totals().await.expect("an answer");
+    assert_eq!((totals.jobs, totals.tasks_succeeded, totals.attempts, totals.attempts_lost), (1, 2, 2, 0));
+}
+
+pub async fn a_failed_attempt_is_followed_by_another(world: World) {
+    let world = world.peopled(2).await;
+    world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
+    let later = TaskAfter::Again { not_before: at(30), failures: 1 };
+    world.commit(&[ended(attempt(1, 0, 1), 1, 20, AttemptEnd::Failed, later)]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { waiting: 1, ..TaskCounts::default() });
+    let open = OpenTask { index: 0, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before: at(30) } };
+    assert_eq!(world.loaded().await.jobs[0].open, [open]);
+    let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
+    assert_eq!((record.state, record.not_before), (TaskState::Waiting, Some(at(30))));
+    assert_eq!(record.reason.as_deref(), Some("it exited with code 3; its log may say why"));
+
+    world.commit(&[started(attempt(1, 0, 2), 2, 30)]).await;
+    let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
+    assert_eq!((record.attempts, record.failures, record.agent), (2, 1, Some(AgentId(2))));
+    assert!(record.reason.is_some(), "why the last one did not succeed is still of interest");
+    // Lost attempts are free, and what is free is queued at once.
+    let free = TaskAfter::Again { not_before: at(31), failures: 1 };
+    world.commit(&[ended(attempt(1, 0, 2), 2, 31, AttemptEnd::Lost, free)]).await;
+    assert_eq!(world.state(1, 0).await, TaskState::Queued);
+    world.commit(&[started(attempt(1, 0, 3), 1, 32)]).await;
+    world
+        .commit(&[ended(attempt(1, 0, 3), 1, 33, AttemptEnd::Failed, TaskAfter::Failed), job_ended(1, JobState::Failed, 33)])
+        .await;
+    let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
+    assert_eq!((record.state, record.attempts, record.failures), (TaskState::Failed, 3, 2));
+    let attempts = world.store.attempts(task(1, 0)).await.expect("an answer");
+    assert_eq!(
+        attempts.iter().map(|a| a.end.expect("all ended")).collect::<Vec<_>>(),
+        [AttemptEnd::Failed, AttemptEnd::Lost, AttemptEnd::Failed]
+    );
+    assert_eq!(attempts[2].failure, Some(Failure::Exit { code: 3 }));
+    assert_eq!(world.store.totals().await.expect("an answer").attempts_lost, 1);
+}
+
+pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
+    let world = world.peopled(2).await;
+    world
+        .commit(&[
+            submitted(1, 3),
+            started(attempt(1, 0, 1), 1, 10),
+            started(attempt(1, 1, 1), 1, 10),
+            again(attempt(1, 0, 1), 1, 11, 1),
+            started(attempt(1, 0, 2), 2, 11),
+            Change::AttemptPaused { attempt: attempt(1, 0, 2), reason: Some(PauseReason::Busy { cpu_percent: 90 }), at: at(11) },
+            Change::AttemptPaused { attempt: attempt(1, 0, 2), reason: None, at: at(12) },
+            succeeded(attempt(1, 0, 2), 2, 12, b"x"),
+            succeeded(attempt(1, 1, 1), 1, 12, b"y"),
+            started(attempt(1, 2, 1), 2, 12),
+        ])
+        .await;
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: 2, running: 1, ..TaskCounts::default() });
+    let attempts = world.store.attempts(task(1, 0)).await.expect("an answer");
+    assert_eq!(attempts.iter().map(|a| a.end).collect::<Vec<_>>(), [Some(AttemptEnd::Failed), Some(AttemptEnd::Succeeded)]);
+    // The live attempt of a known task ends and the next begins, in one turn.
+    let moved = TaskAfter::Again { not_before: at(13), failures: 0 };
+    world.commit(&[ended(attempt(1, 2, 1), 2, 13, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 13)]).await;
+    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: OpenPlace::At { agent: AgentId(1), since: at(13) } };
+    assert_eq!(world.loaded().await.jobs[0].open, [open]);
+}
+
+pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
+    let reason = PauseReason::Owner { until: Some(at(99)) };
+    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: Some(reason.clone()), at: at(11) }]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { paused: 1, ..TaskCounts::default() });
+    let attempts = world.store.attempts(task(1, 0)).await.expect("an answer");
+    assert_eq!(attempts[0].paused, Some(reason.clone()));
+    assert!(matches!(world.loaded().await.jobs[0].open[0].place, OpenPlace::At { agent: AgentId(1), .. }));
+    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: None, at: at(12) }]).await;
+    assert_eq!(world.state(1, 0).await, TaskState::Running);
+    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: Some(reason), at: at(13) }]).await;
+    let moved = TaskAfter::Again { not_before: at(14), failures: 0 };
+    world.commit(&[ended(attempt(1, 0, 1), 1, 14, AttemptEnd::Evicted, moved)]).await;
+    assert_eq!(world.store.attempts(task(1, 0)).await.expect("an answer")[0].paused, None);
+}
+
+pub async fn a_stopped_job_ends_tasks_that_never_started(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 5), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    world.commit(&[again(attempt(1, 1, 1), 1, 11, 1)]).await;
+    world.commit(&[stopped(1, JobState::Cancelled, 12), task_ended(task(1, 1), TaskState::Cancelled, 12)]).await;
+    let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((job.state, job.stopping, job.stopped_by.as_deref()), (JobState::Active, Some(JobState::Cancelled), Some("ben")));
+    assert_eq!(job.counts, TaskCounts { running: 1, cancelled: 4, ..TaskCounts::default() });
+    let snapshot = &world.loaded().await.jobs[0];
+    assert_eq!((snapshot.stopping, snapshot.expanded, snapshot.cancelled), (Some(JobState::Cancelled), 2, 1));
+    let never = world.store.task(task(1, 4)).await.expect("an answer").expect("the task is there");
+    assert_eq!((never.state, never.attempts, never.ended), (TaskState::Cancelled, 0, Some(at(12))));
+    world
+        .commit(&[
+            ended(attempt(1, 0, 1), 1, 13, AttemptEnd::Cancelled, TaskAfter::Cancelled),
+            job_ended(1, JobState::Cancelled, 13),
+        ])
+        .await;
+    assert_eq!(world.counts(1).await, TaskCounts { cancelled: 5, ..TaskCounts::default() });
+
+    world.commit(&[submitted(2, 2), stopped(2, JobState::Expired, 14), job_ended(2, JobState::Expired, 14)]).await;
+    assert_eq!(world.counts(2).await, TaskCounts { expired: 2, ..TaskCounts::default() });
+    assert_eq!(world.state(2, 1).await, TaskState::Expired);
+}
+
+pub async fn a_retry_queues_what_ended_badly(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 5), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    world.commit(&[succeeded(attempt(1, 0, 1), 1, 11, b"kept"), started(attempt(1, 2, 1), 1, 11)]).await;
+    world
+        .commit(&[ended(attempt(1, 1, 1), 1, 12, AttemptEnd::Failed, TaskAfter::Failed), stopped(1, JobState::Cancelled, 12)])
+        .await;
+    let cancelled = ended(attempt(1, 2, 1), 1, 13, AttemptEnd::Cancelled, TaskAfter::Cancelled);
+    world.commit(&[cancelled, job_ended(1, JobState::Cancelled, 13)]).await;
+
+    let (snapshot, bad) = world.store.load_for_retry(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((snapshot.state, snapshot.expanded, snapshot.succeeded), (JobState::Cancelled, 3, 1));
+    let bad_task = |index, state| EndedTask { index, attempts: 1, state };
+    assert_eq!(bad, [bad_task(1, TaskState::Failed), bad_task(2, TaskState::Cancelled)]);
+
+    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), at: at(20) }]).await;
+    let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((job.state, job.stopping, job.stopped_by, job.ended), (JobState::Active, None, None, None));
+    assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 4, ..TaskCounts::default() });
+    let snapshot = &world.loaded().await.jobs[0];
+    assert_eq!((snapshot.failed, snapshot.cancelled, snapshot.expanded), (0, 0, 3));
+    let waiting = |index| OpenTask { index, attempts: 1, failures: 0, place: OpenPlace::Waiting { not_before: at(20) } };
+    assert_eq!(snapshot.open, [waiting(1), waiting(2)]);
+    world.commit(&[started(attempt(1, 1, 2), 1, 21), started(attempt(1, 3, 1), 1, 21)]).await;
+    world.commit(&[succeeded(attempt(1, 1, 2), 1, 22, b"now")]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: 2, running: 1, queued: 2, ..TaskCounts::default() });
+    assert_eq!(world.store.result(task(1, 1)).await.expect("an answer").map(|result| result.attempt), Some(2));
+}
+
+pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    world.commit(&[ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Failed, TaskAfter::Failed)]).await;
+    world
+        .commit(&[
+            ended(attempt(1, 1, 1), 1, 12, AttemptEnd::Failed, TaskAfter::Failed),
+            stopped(1, JobState::Cancelled, 12),
+            job_ended(1, JobState::Cancelled, 12),
+            Change::JobRetried { job: JobId(1), by: "anna".into(), at: at(13) },
+            started(attempt(1, 1, 2), 1, 13),
+            started(attempt(1, 0, 2), 1, 13),
+            ended(attempt(1, 0, 2), 1, 14, AttemptEnd::Failed, TaskAfter::Failed),
+        ])
+        .await;
+    assert_eq!(world.counts(1).await, TaskCounts { failed: 1, running: 1, queued: 1, ..TaskCounts::default() });
+    let snapshot = &world.loaded().await.jobs[0];
+    assert_eq!((snapshot.failed, snapshot.stopping, snapshot.open.len()), (1, None, 1));
+    let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
+    assert_eq!((record.attempts, record.failures), (2, 1), "the first failure is forgiven");
+}
+
+pub async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 4), started(attempt(1, 0, 1), 1, 10)]).await;
+    let before = format!("{:?}", world.loaded().await);
+    let audit = world.store.audit(100).await.expect("an answer");
+    let good = || vec![submitted(2, 1), stopped(1, JobState::Cancelled, 11), succeeded(attempt(1, 0, 1), 1, 11, b"x")];
+    for bad in [
+        started(attempt(1, 1, 1), 99, 11),
+        started(attempt(1, 1, 2), 1, 11),
+        started(attempt(1, 3, 1), 1, 11),
+        started(attempt(1, 9, 1), 1, 11),
+        started(attempt(7, 0, 1), 1, 11),
+        succeeded(attempt(1, 1, 1), 1, 11, b"y"),
+        again(attempt(1, 0, 2), 1, 11, 1),
+        task_ended(task(1, 2), TaskState::Cancelled, 11),
+        stopped(8, JobState::Cancelled, 11),
+        Change::AgentIntake { agent: AgentId(99), intake: Intake::Cordoned, by: "root".into(), at: at(11) },
+        Change::AgentDisconnected { agent: AgentId(99), at: at(11) },
+    ] {
+        let mut turn = good();
+        turn.push(bad.clone());
+        let words = world.refused(&turn).await;
+        assert!(!words.is_empty(), "{bad:?}");
+        assert_eq!(format!("{:?}", world.loaded().await), before, "{bad:?} left traces");
+    }
+    assert_eq!(world.store.audit(100).await.expect("an answer"), audit);
+    world.commit(&good()).await;
+}
+
+pub async fn a_task_is_completed_once(world: World) {
+    let world = world.peopled(2).await;
+    world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
+    let moved = TaskAfter::Again { not_before: at(11), failures: 0 };
+    world.commit(&[ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Lost, moved), started(attempt(1, 0, 2), 2, 11)]).await;
+    world.refused(&[succeeded(attempt(1, 0, 1), 1, 12, b"late")]).await;
+    world.commit(&[succeeded(attempt(1, 0, 2), 2, 12, b"right")]).await;
+    world.refused(&[succeeded(attempt(1, 0, 2), 2, 13, b"again")]).await;
+    world.refused(&[started(attempt(1, 0, 3), 2, 13)]).await;
+    let result = world.store.result(task(1, 0)).await.expect("an answer").expect("there is a result");
+    assert_eq!((result.attempt, result.output), (2, Payload::inline(b"right".to_vec())));
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: 1, ..TaskCounts::default() });
+}
+
+pub async fn a_job_with_open_tasks_cannot_end(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 1, 10)]).await;
+    world.refused(&[job_ended(1, JobState::Succeeded, 11)]).await;
+    world.refused(&[succeeded(attempt(1, 0, 1), 1, 11, b""), job_ended(1, JobState::Succeeded, 11)]).await;
+    world.refused(&[stopped(1, JobState::Cancelled, 11), job_ended(1, JobState::Cancelled, 11)]).await;
+    world
+        .commit(&[
+            succeeded(attempt(1, 0, 1), 1, 11, b""),
+            stopped(1, JobState::Cancelled, 11),
+            job_ended(1, JobState::Cancelled, 11),
+        ])
+        .await;
+    world.refused(&[started(attempt(1, 1, 1), 1, 12)]).await;
+}
+
+pub async fn agents_come_and_go(world: World) {
+    let world = world.peopled(2).await;
+    let labels = [("site".to_owned(), "Köln".to_owned())].into();
+    let connected = Change::AgentConnected { agent: AgentId(1), version: "0.1.0".into(), machine: machine(), labels, at: at(10) };
+    world.commit(std::slice::from_ref(&connected)).await;
+    world.commit(&[Change::AgentDisconnected { agent: AgentId(1), at: at(11) }]).await;
+    world.commit(&[Change::AgentIntake { agent: AgentId(2), intake: Intake::Draining, by: "root".into(), at: at(12) }]).await;
+    let agents = world.store.agents().await.expect("an answer");
+    assert_eq!((agents[0].last_connected, agents[0].last_disconnected), (Some(at(10)), Some(at(11))));
+    assert_eq!((agents[0].version.as_deref(), agents[0].machine.as_ref()), (Some("0.1.0"), Some(&machine())));
+    assert_eq!(agents[0].labels.get("site").map(String::as_str), Some("Köln"));
+    assert_eq!((agents[1].intake, agents[1].machine.as_ref()), (Intake::Draining, None));
+    let snapshot = world.loaded().await;
+    assert_eq!(snapshot.agents.iter().map(|agent| agent.intake).collect::<Vec<_>>(), [Intake::Open, Intake::Draining]);
+    // Both in one turn: the newest word counts.
+    let again = Change::AgentDisconnected { agent: AgentId(1), at: at(20) };
+    world.commit(&[connected, again, Change::AgentDisconnected { agent: AgentId(1), at: at(21) }]).await;
+    assert_eq!(world.store.agents().await.expect("an answer")[0].last_disconnected, Some(at(21)));
+}
+
+pub async fn a_late_result_is_counted(world: World) {
+    let world = world.peopled(1).await;
+    let refused = Change::ResultRefused { attempt: attempt(77, 0, 1), agent: AgentId(1), at: at(10) };
+    world.commit(&[refused.clone(), refused.clone()]).await;
+    world.commit(&[refused]).await;
+    assert_eq!(world.store.totals().await.expect("an answer").results_refused, 3);
+}
+
+pub async fn a_crash_forgets_nothing(world: World) {
+    let world = world.peopled(2).await;
+    world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 2, 10)]).await;
+    world.commit(&[succeeded(attempt(1, 0, 1), 1, 11, b"out"), again(attempt(1, 1, 1), 2, 11, 1)]).await;
+    let before = format!("{:?}", world.loaded().await);
+    let again = world.reopened().await;
+    assert_eq!(format!("{:?}", again.loaded().await), before);
+    assert_eq!(
+        again.store.result(task(1, 0)).await.expect("an answer").map(|r| r.output),
+        Some(Payload::inline(b"out".to_vec()))
+    );
+    let epoch = super::reigning(&*again.store, at(12)).await;
+    assert!(epoch > world.epoch);
+    assert_eq!(format!("{:?}", again.store.load(epoch).await.expect("the store loads")), before);
+}
+
+pub async fn usage_fades_and_belongs_to_its_submitter(world: World) {
+    let world = world.peopled(1).await;
+    let day = 24 * 3600;
+    world.commit(&[submitted_as(1, "anna", spec(1)), submitted_as(2, "ben", spec(2))]).await;
+    world.commit(&[started(attempt(1, 0, 1), 1, 100), started(attempt(2, 0, 1), 1, 100)]).await;
+    world.commit(&[succeeded(attempt(1, 0, 1), 1, 160, b"")]).await;
+    let moved = TaskAfter::Again { not_before: at(day + 100), failures: 0 };
+    world.commit(&[ended(attempt(2, 0, 1), 1, 100 + day, AttemptEnd::Evicted, moved)]).await;
+    let usage = world.loaded().await.usage;
+    assert_eq!(usage.len(), 2, "{usage:?}");
+    assert_eq!(usage[0].0, "anna");
+    assert!((usage[0].1 - 30.0).abs() < 1.0, "a day old and worth half: {usage:?}");
+    assert_eq!(usage[1], ("ben".to_owned(), day as f64));
+}
+
+pub async fn a_large_turn_is_one_turn(world: World) {
+    let world = world.peopled(1).await;
+    let tasks = 4_000;
+    let mut turn = vec![submitted(1, tasks)];
+    for index in 0..tasks {
+        turn.push(started(attempt(1, index, 1), 1, 10));
+        turn.push(succeeded(attempt(1, index, 1), 1, 11, &index.to_le_bytes()));
+    }
+    for number in 0..1_000 {
+        turn.push(submitted(2 + number, 1));
+        turn.push(stopped(2 + number, JobState::Cancelled, 12));
+    }
+    assert!(turn.len() >= 10_000);
+    world.commit(&turn).await;
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: tasks, ..TaskCounts::default() });
+    let results = world.store.results(JobId(1), 3_990, 100).await.expect("an answer");
+    assert_eq!(results.len(), 10);
+    assert_eq!(results[9].output, Payload::inline(3_999_u32.to_le_bytes().to_vec()));
+    assert_eq!(world.loaded().await.jobs.len(), 1_001);
+}
+
+pub async fn odd_bytes_and_texts_survive(world: World) {
+    let world = world.peopled(1).await;
+    let mut odd = spec(1);
+    odd.name = "Übung 🦀 <&\"'> \u{202e}".into();
+    odd.args = vec![String::new(), "a\0b".into(), "🦀".repeat(100), "\u{1}\u{7f}\\\"".into()];
+    world.commit(&[submitted_as(1, "Ænna 🧑‍💻", odd.clone()), started(attempt(1, 0, 1), 1, 10)]).await;
+    let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((job.spec, job.submitter.as_str()), (odd.clone(), "Ænna 🧑‍💻"));
+    let filter = JobFilter { submitter: Some("Ænna 🧑‍💻".into()), name: Some(odd.name), ..JobFilter::default() };
+    assert_eq!(world.store.jobs(&filter).await.expect("an answer").len(), 1);
+    let every_byte: Vec<u8> = (0..=255).cycle().take(60_000).collect();
+    let end = EndedAttempt {
+        attempt: attempt(1, 0, 1),
+        agent: AgentId(1),
+        end: AttemptEnd::Failed,
+        reason: Some(format!("NUL \0 and {}", "🦀".repeat(5_000))),
+        failure: Some(Failure::Trap { message: "\0🦀".into(), backtrace: vec!["x\"\\".into(); 1_000] }),
+        at: Timestamp(at(11).0 + 1),
+        after: TaskAfter::Again { not_before: Timestamp(i64::MAX), failures: 1 },
+        output: None,
+        log: Bytes::from(every_byte.clone()),
+        log_dropped_bytes: u64::MAX,
+        usage: Usage { wall_us: u64::MAX, cpu_us: 0, memory_peak_bytes: u64::MAX },
+    };
+    world.commit(&[Change::AttemptEnded(Box::new(end))]).await;
+    let found = &world.store.attempts(task(1, 0)).await.expect("an answer")[0];
+    let reason = found.reason.as_deref().expect("there is a reason");
+    assert!(reason.starts_with("NUL \u{fffd} and 🦀") && reason.encode_utf16().count() <= REASON_UNITS_MAX, "{reason}");
+    assert_eq!(found.ended, Some(Timestamp(at(11).0 + 1)), "microseconds count");
+    assert_eq!(found.usage.map(|usage| usage.wall_us), Some(i64::MAX as u64));
+    let log = world.store.log(task(1, 0), None).await.expect("an answer").expect("there is a log");
+    assert_eq!((log.log.to_vec(), log.dropped_bytes), (every_byte.clone(), i64::MAX as u64));
+    assert_eq!(world.store.task(task(1, 0)).await.expect("an answer").and_then(|t| t.not_before), Some(Timestamp(i64::MAX)));
+    world.commit(&[started(attempt(1, 0, 2), 1, 12), succeeded(attempt(1, 0, 2), 1, 13, &every_byte)]).await;
+    let result = world.store.result(task(1, 0)).await.expect("an answer").expect("there is a result");
+    assert_eq!(result.output, Payload::inline(every_byte));
+}

@@ -1,0 +1,33 @@
+//! The views for people, where the backend has them.
+
+use lull_shared::state::{AttemptEnd, JobState};
+
+use super::{World, sample::*};
+use crate::scheduler::effect::TaskAfter;
+
+/// Every view that a database has.
+pub const VIEWS: [&str; 9] = [
+    "job_progress",
+    "task_list",
+    "attempt_list",
+    "failures",
+    "agent_list",
+    "agent_hours",
+    "daily_usage",
+    "version_list",
+    "audit_list",
+];
+
+pub async fn every_view_can_be_read(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    world.commit(&[succeeded(attempt(1, 0, 1), 1, 3_610, b"out")]).await;
+    let end = ended(attempt(1, 1, 1), 1, 20, AttemptEnd::Failed, TaskAfter::Failed);
+    world.commit(&[end, stopped(1, JobState::Cancelled, 30)]).await;
+    for view in VIEWS {
+        if let Some(rows) = world.backend.view(view).await {
+            assert!(!rows.is_empty(), "{view} shows something");
+            println!("{}: {view}: {}", world.backend.name(), rows[0].join(" | "));
+        }
+    }
+}

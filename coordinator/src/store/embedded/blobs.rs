@@ -1,0 +1,206 @@
+//! Blobs in pieces of [`PIECE_BYTES`], one a row. A blob counts from the moment its row has a digest.
+
+use std::{collections::BTreeSet, mem, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lull_shared::{
+    codec,
+    digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
+    id::Epoch,
+    time::Timestamp,
+};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{
+    super::{
+        BlobWriter, StoreResult,
+        bounds::number,
+        links::LinkReader,
+        rows::{self, Damaged},
+    },
+    error::Fail,
+    reader::{Readers, first},
+    turn::fence,
+    writer::Writer,
+};
+use crate::clock;
+
+/// Bytes that are written in one transaction: enough that the disk's confirmation is a small part of it.
+const BATCH_BYTES: usize = 4 * PIECE_BYTES;
+
+fn now() -> i64 {
+    clock::now().0
+}
+
+/// A blob on its way in.
+pub struct Incoming {
+    writer: Arc<Writer>,
+    blob_id: i64,
+    size_bytes_max: u64,
+    size_bytes: u64,
+    pieces: u32,
+    pending: Vec<u8>,
+    outline: OutlineBuilder,
+}
+
+impl Incoming {
+    /// Begins a row without a digest; whatever becomes of it, a sweep removes it one day.
+    pub async fn begin(writer: Arc<Writer>, size_bytes_max: u64) -> Result<Self, Fail> {
+        let insert = "INSERT INTO blobs (touched_us, links_read) VALUES (?1, 0)";
+        let blob_id = writer
+            .write(move |tx| {
+                tx.execute(insert, [now()])?;
+                Ok(tx.last_insert_rowid())
+            })
+            .await?;
+        let outline = OutlineBuilder::default();
+        Ok(Self { writer, blob_id, size_bytes_max, size_bytes: 0, pieces: 0, pending: Vec::new(), outline })
+    }
+
+    async fn flush(&mut self) -> Result<(), Fail> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let (blob_id, first, bytes) = (self.blob_id, self.pieces, mem::take(&mut self.pending));
+        self.pieces += u32::try_from(bytes.len().div_ceil(PIECE_BYTES)).expect("a batch has few pieces");
+        self.writer.write(move |tx| insert_pieces(tx, blob_id, first, &bytes)).await
+    }
+}
+
+#[async_trait]
+impl BlobWriter for Incoming {
+    async fn write(&mut self, bytes: &[u8]) -> StoreResult<()> {
+        self.size_bytes += bytes.len() as u64;
+        if self.size_bytes > self.size_bytes_max {
+            return Err(Fail::TooLarge(self.size_bytes_max).into());
+        }
+        self.outline.update(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = BATCH_BYTES - self.pending.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.pending.extend_from_slice(now);
+            rest = later;
+            if self.pending.len() == BATCH_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> StoreResult<BlobRef> {
+        if self.pending.is_empty() && self.pieces == 0 {
+            // An empty blob has one, empty piece.
+            let blob_id = self.blob_id;
+            self.writer.write(move |tx| insert_piece(tx, blob_id, 0, &[])).await?;
+        }
+        self.flush().await?;
+        let (blob, outline) = mem::take(&mut self.outline).finish();
+        let blob_id = self.blob_id;
+        self.writer.write(move |tx| name(tx, blob_id, blob, &outline)).await?;
+        Ok(blob)
+    }
+}
+
+fn insert_pieces(tx: &Transaction<'_>, blob_id: i64, first: u32, bytes: &[u8]) -> Result<(), Fail> {
+    for (index, piece) in (first..).zip(bytes.chunks(PIECE_BYTES)) {
+        insert_piece(tx, blob_id, index, piece)?;
+    }
+    Ok(())
+}
+
+fn insert_piece(tx: &Transaction<'_>, blob_id: i64, index: u32, piece: &[u8]) -> Result<(), Fail> {
+    tx.prepare_cached("INSERT INTO blob_pieces (blob_id, piece_index, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![blob_id, index, piece])?;
+    Ok(())
+}
+
+/// Gives the row its digest, unless a blob with that digest is there: then that one counts and is fresh again.
+fn name(tx: &Transaction<'_>, blob_id: i64, blob: BlobRef, outline: &Outline) -> Result<(), Fail> {
+    let digest = *blob.digest.as_bytes();
+    if tx.execute("UPDATE blobs SET touched_us = ?2 WHERE digest = ?1", params![digest, now()])? == 1 {
+        tx.execute("DELETE FROM blob_pieces WHERE blob_id = ?1", [blob_id])?;
+        tx.execute("DELETE FROM blobs WHERE blob_id = ?1", [blob_id])?;
+        return Ok(());
+    }
+    let changed = tx.execute(
+        "UPDATE blobs SET digest = ?2, size_bytes = ?3, outline = ?4, touched_us = ?5 WHERE blob_id = ?1",
+        params![blob_id, digest, number(blob.size_bytes), codec::encode(outline), now()],
+    )?;
+    if changed == 1 { Ok(()) } else { Err(Damaged::new("blob_id", "nothing: the upload was swept").into()) }
+}
+
+/// A blob's size and outline.
+pub fn outline(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
+    first(tx, "SELECT size_bytes, outline FROM blobs WHERE digest = ?1", [*digest.as_bytes()], |row| {
+        let outline = codec::decode(&rows::bytes(row, "outline")?).map_err(|e| Damaged::new("outline", e.to_string()))?;
+        let blob = BlobRef { digest: *digest, size_bytes: rows::int(row, "size_bytes")? as u64 };
+        Ok((blob, outline))
+    })
+}
+
+/// One piece.
+pub fn piece(tx: &Transaction<'_>, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
+    let sql = "SELECT blob_pieces.bytes FROM blobs JOIN blob_pieces ON blob_pieces.blob_id = blobs.blob_id
+         WHERE blobs.digest = ?1 AND blob_pieces.piece_index = ?2";
+    let found = first(tx, sql, params![*digest.as_bytes(), index], |row| rows::bytes(row, "bytes"))?;
+    Ok(found.map(Bytes::from))
+}
+
+const UNREAD_PACKS: &str = "SELECT blobs.blob_id, blobs.size_bytes FROM blobs
+    WHERE blobs.links_read = 0 AND blobs.digest IN (SELECT jobs.pack_digest FROM jobs WHERE jobs.pack_digest IS NOT NULL)";
+
+const UNUSED: &str = "SELECT blobs.blob_id FROM blobs
+    WHERE blobs.touched_us < ?1 AND (blobs.digest IS NULL OR NOT (
+        EXISTS (SELECT 1 FROM jobs WHERE jobs.pack_digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM results WHERE results.blob_digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM version_blobs WHERE version_blobs.digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest)))";
+
+/// Removes what nothing refers to. How many.
+pub async fn sweep(writer: &Writer, readers: &Readers, epoch: Epoch, before: Timestamp) -> Result<u64, Fail> {
+    let pack = |row: &dyn rows::Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
+    while let Some((pack_id, size)) = readers.read(move |tx| first(tx, UNREAD_PACKS, [], pack)).await? {
+        let links = readers.read(move |tx| read_links(tx, pack_id, size)).await?;
+        writer.write(move |tx| write_links(tx, epoch, pack_id, &links)).await?;
+    }
+    writer.write(move |tx| delete_unused(tx, epoch, before)).await
+}
+
+fn read_links(tx: &Transaction<'_>, pack_id: i64, size: u64) -> Result<BTreeSet<Digest>, Fail> {
+    let mut reader = LinkReader::new(size);
+    let mut statement = tx.prepare_cached("SELECT bytes FROM blob_pieces WHERE blob_id = ?1 ORDER BY piece_index")?;
+    let mut pieces = statement.query([pack_id])?;
+    while let Some(row) = pieces.next()? {
+        if !reader.push(&row.get::<_, Vec<u8>>(0)?) {
+            break;
+        }
+    }
+    Ok(reader.finish())
+}
+
+fn write_links(tx: &Transaction<'_>, epoch: Epoch, pack_id: i64, links: &BTreeSet<Digest>) -> Result<(), Fail> {
+    fence(tx, epoch)?;
+    for digest in links {
+        tx.prepare_cached("INSERT INTO blob_links (pack_id, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute(params![pack_id, *digest.as_bytes()])?;
+    }
+    tx.execute("UPDATE blobs SET links_read = 1 WHERE blob_id = ?1", [pack_id])?;
+    Ok(())
+}
+
+fn delete_unused(tx: &Transaction<'_>, epoch: Epoch, before: Timestamp) -> Result<u64, Fail> {
+    fence(tx, epoch)?;
+    // A job came in since the packs were read: what its pack names is not known yet. The next sweep is soon enough.
+    if tx.query_row(UNREAD_PACKS, [], |_| Ok(())).optional()?.is_some() {
+        return Ok(0);
+    }
+    let unused: Vec<i64> = tx.prepare(UNUSED)?.query_map([before.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for blob_id in &unused {
+        tx.execute("DELETE FROM blob_pieces WHERE blob_id = ?1", [blob_id])?;
+        tx.execute("DELETE FROM blob_links WHERE pack_id = ?1", [blob_id])?;
+        tx.execute("DELETE FROM blobs WHERE blob_id = ?1", [blob_id])?;
+    }
+    Ok(unused.len() as u64)
+}

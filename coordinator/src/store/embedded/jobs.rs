@@ -1,0 +1,199 @@
+//! Reading jobs: for the scheduler when it starts, and for people.
+
+use std::collections::BTreeMap;
+
+use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex};
+use rusqlite::{Transaction, params};
+
+use super::{
+    super::{
+        bounds::number,
+        decide,
+        record::*,
+        rows::{self, Columns, Damaged},
+        usage,
+    },
+    error::Fail,
+    reader::{all, first},
+    turn::fence,
+};
+use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
+
+const JOB: &str =
+    "SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+    jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
+    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
+    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
+    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
+    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused
+    FROM jobs";
+
+const SNAPSHOT: &str =
+    "SELECT job_id, submitter, spec, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
+    cancelled, expired FROM jobs";
+
+const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
+    attempts.started_us
+    FROM tasks
+    LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
+        AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
+    WHERE tasks.ended_us IS NULL AND tasks.job_id BETWEEN ?1 AND ?2
+    ORDER BY tasks.job_id, tasks.task_index";
+
+const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.state, tasks.attempts, tasks.failures, tasks.not_before_us, tasks.ended_us,
+    attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
+    CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
+    FROM tasks
+    JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index AND attempts.number = tasks.attempts
+    JOIN agents ON agents.agent_id = attempts.agent_id
+    LEFT JOIN attempts earlier ON earlier.job_id = tasks.job_id AND earlier.task_index = tasks.task_index
+        AND earlier.number = tasks.attempts - 1
+    LEFT JOIN results ON results.job_id = tasks.job_id AND results.task_index = tasks.task_index";
+
+/// Everything a scheduler needs to go on.
+pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
+    fence(tx, epoch)?;
+    let last_job = first(tx, "SELECT coalesce(max(job_id), 0) AS job_id FROM jobs", [], |row| rows::int(row, "job_id"))?;
+    let sql = format!("{SNAPSHOT} WHERE ended_us IS NULL ORDER BY job_id");
+    let mut jobs: BTreeMap<JobId, JobSnapshot> =
+        all(tx, &sql, [], rows::job_snapshot)?.into_iter().map(|job| (job.job, job)).collect();
+    for (job, task) in all(tx, OPEN, params![0, i64::MAX], rows::open_task)? {
+        if let Some(job) = jobs.get_mut(&job) {
+            job.open.push(task);
+        }
+    }
+    let agents = all(tx, "SELECT agent_id, name, intake FROM agents ORDER BY agent_id", [], rows::agent_snapshot)?;
+    let hours = all(
+        tx,
+        "SELECT jobs.submitter, usage_hours.hour, sum(usage_hours.slot_us) AS slot_us
+         FROM usage_hours JOIN jobs ON jobs.job_id = usage_hours.job_id
+         WHERE usage_hours.hour > (SELECT max(hour) FROM usage_hours) - ?1
+         GROUP BY jobs.submitter, usage_hours.hour ORDER BY jobs.submitter, usage_hours.hour",
+        [usage::HOURS_MAX],
+        |row| Ok((rows::text(row, "submitter")?, rows::int(row, "hour")?, rows::int(row, "slot_us")?)),
+    )?;
+    Ok(Snapshot {
+        last_job: last_job.unwrap_or(0) as u64,
+        jobs: jobs.into_values().collect(),
+        agents,
+        usage: usage::faded(&hours),
+    })
+}
+
+/// A job and its started tasks that ended badly.
+pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSnapshot, Vec<EndedTask>)>, Fail> {
+    let id = number(job.0);
+    let Some(mut snapshot) = first(tx, &format!("{SNAPSHOT} WHERE job_id = ?1"), [id], rows::job_snapshot)? else {
+        return Ok(None);
+    };
+    snapshot.open = all(tx, OPEN, params![id, id], rows::open_task)?.into_iter().map(|(_, task)| task).collect();
+    let ended = all(
+        tx,
+        "SELECT task_index, attempts, state FROM tasks
+         WHERE job_id = ?1 AND state IN ('failed', 'cancelled', 'expired') ORDER BY task_index",
+        [id],
+        rows::ended_task,
+    )?;
+    Ok(Some((snapshot, ended)))
+}
+
+/// A page of jobs, newest first.
+pub fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
+    let sql = format!(
+        "{JOB} WHERE (?1 IS NULL OR jobs.state = ?1) AND (?2 IS NULL OR jobs.submitter = ?2) AND (?3 IS NULL OR jobs.name = ?3)
+             AND jobs.job_id < ?4 ORDER BY jobs.job_id DESC LIMIT ?5"
+    );
+    let before = filter.before.map_or(i64::MAX, |job| number(job.0));
+    let state = filter.state.map(|state| state.as_str());
+    all(tx, &sql, params![state, filter.submitter, filter.name, before, filter.limit_or_default()], rows::job_record)
+}
+
+/// One job.
+pub fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>, Fail> {
+    first(tx, &format!("{JOB} WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
+}
+
+/// The job that a submitter made under a key.
+pub fn job_by_key(tx: &Transaction<'_>, submitter: &str, key: &str) -> Result<Option<JobId>, Fail> {
+    let digest = decide::key_digest(submitter, key);
+    let found = first(tx, "SELECT job_id FROM jobs WHERE key_digest = ?1", [digest], |row| rows::int(row, "job_id"))?;
+    Ok(found.map(|job| JobId(job as u64)))
+}
+
+fn extent(tx: &Transaction<'_>, job: JobId) -> Result<Option<rows::Extent>, Fail> {
+    let sql = "SELECT task_count, expanded, stopping, stopped_us FROM jobs WHERE job_id = ?1";
+    first(tx, sql, [number(job.0)], rows::extent)
+}
+
+/// A page of tasks, those without rows included.
+pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
+    let Some(extent) = extent(tx, job)? else { return Ok(Vec::new()) };
+    let sql = format!(
+        "{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index >= ?2 AND (?3 IS NULL OR tasks.state = ?3)
+         ORDER BY tasks.task_index LIMIT ?4"
+    );
+    let state = filter.state.map(|state| state.as_str());
+    let mut found = all(tx, &sql, params![number(job.0), filter.from, state, filter.limit_or_default()], rows::task_record)?;
+    extent.append_never_started(job, filter, &mut found);
+    Ok(found)
+}
+
+/// One task.
+pub fn task(tx: &Transaction<'_>, task: TaskId) -> Result<Option<TaskRecord>, Fail> {
+    let Some(extent) = extent(tx, task.job)?.filter(|extent| task.index < extent.count) else { return Ok(None) };
+    let sql = format!("{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index = ?2");
+    let found = first(tx, &sql, params![number(task.job.0), task.index], rows::task_record)?;
+    Ok(Some(found.unwrap_or_else(|| extent.never_started(task))))
+}
+
+/// A task's attempts, in order.
+pub fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<AttemptRecord>, Fail> {
+    all(
+        tx,
+        "SELECT attempts.*, agents.name AS agent_name FROM attempts JOIN agents ON agents.agent_id = attempts.agent_id
+         WHERE attempts.job_id = ?1 AND attempts.task_index = ?2 ORDER BY attempts.number",
+        params![number(task.job.0), task.index],
+        rows::attempt_record,
+    )
+}
+
+/// The log of one ended attempt, the newest if none is named.
+pub fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
+    first(
+        tx,
+        "SELECT attempts.job_id, attempts.task_index, attempts.number, logs.log, logs.dropped_bytes
+         FROM attempts LEFT JOIN logs ON logs.job_id = attempts.job_id AND logs.task_index = attempts.task_index
+             AND logs.number = attempts.number
+         WHERE attempts.job_id = ?1 AND attempts.task_index = ?2 AND attempts.number = coalesce(?3, attempts.number)
+             AND attempts.ended_us IS NOT NULL
+         ORDER BY attempts.number DESC LIMIT 1",
+        params![number(task.job.0), task.index, attempt],
+        rows::log_record,
+    )
+}
+
+/// A page of outputs.
+pub fn results(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<ResultRecord>, Fail> {
+    let sql = "SELECT * FROM results WHERE job_id = ?1 AND task_index >= ?2 ORDER BY task_index LIMIT ?3";
+    all(tx, sql, params![number(job.0), from, limit], rows::result_record)
+}
+
+/// One output.
+pub fn result(tx: &Transaction<'_>, task: TaskId) -> Result<Option<ResultRecord>, Fail> {
+    let sql = "SELECT * FROM results WHERE job_id = ?1 AND task_index = ?2";
+    first(tx, sql, params![number(task.job.0), task.index], rows::result_record)
+}
+
+/// Counts over all time.
+pub fn totals(tx: &Transaction<'_>) -> Result<Totals, Fail> {
+    let counted = first(
+        tx,
+        "SELECT (SELECT count(*) FROM jobs) AS jobs, (SELECT coalesce(sum(succeeded), 0) FROM jobs) AS tasks_succeeded,
+             (SELECT count(*) FROM attempts) AS attempts,
+             (SELECT count(*) FROM attempts WHERE outcome = 'lost') AS attempts_lost,
+             (SELECT coalesce(sum(results_refused), 0) FROM agents) AS results_refused",
+        [],
+        |row: &dyn Columns| -> Result<Totals, Damaged> { rows::totals(row) },
+    )?;
+    Ok(counted.unwrap_or_default())
+}

@@ -1,0 +1,246 @@
+//! The store in a file: SQLite, for a site that wants no database server.
+//!
+//! One thread writes, a transaction per turn, durable before it answers; a few connections read beside it. The file
+//! belongs to the coordinator's account alone. It can be copied with any tool that knows SQLite while in use.
+
+mod blobs;
+mod check;
+mod connection;
+mod error;
+mod jobs;
+mod reader;
+mod registry;
+mod schema;
+mod turn;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lull_shared::{
+    digest::{Digest, Outline},
+    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    time::Timestamp,
+};
+use rusqlite::Transaction;
+
+pub use self::{check::check, schema::MIGRATIONS};
+use self::{error::Fail, reader::Readers, writer::Writer};
+use super::{BlobRef, BlobWriter, Reign, Store, StoreResult, record::*, turn::Turn};
+use crate::scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
+
+/// Opens (or makes) the store in a folder and brings it to this program's version.
+pub async fn open(dir: &Path) -> StoreResult<Arc<dyn Store>> {
+    let dir = dir.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(dir)).await.map_err(|_| Fail::Stopped)?;
+    Ok(Arc::new(opened?))
+}
+
+/// Brings the database in a folder to this program's version, making it if need be. How many steps were applied.
+pub async fn migrate(dir: &Path) -> StoreResult<usize> {
+    let dir = dir.to_owned();
+    let migrated = tokio::task::spawn_blocking(move || {
+        let file = connection::create(&dir)?;
+        schema::migrate(&mut connection::writer(&file)?)
+    });
+    Ok(migrated.await.map_err(|_| Fail::Stopped)??)
+}
+
+/// The store in one folder.
+struct Embedded {
+    dir: PathBuf,
+    writer: Arc<Writer>,
+    readers: Readers,
+}
+
+impl Embedded {
+    fn open(dir: PathBuf) -> Result<Self, Fail> {
+        let file = connection::create(&dir)?;
+        let writer = Arc::new(Writer::start(&file)?);
+        Ok(Self { dir, writer, readers: Readers::new(file) })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
+    ) -> StoreResult<T> {
+        Ok(self.writer.write(work).await?)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
+    ) -> StoreResult<T> {
+        Ok(self.readers.read(work).await?)
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    fn describe(&self) -> String {
+        format!("embedded (SQLite) in {}", self.dir.display())
+    }
+
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Reign> {
+        let holder = holder.to_owned();
+        self.write(move |tx| registry::take_over(tx, &holder, lease, now)).await
+    }
+
+    async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()> {
+        self.write(move |tx| registry::renew(tx, epoch, lease, now)).await
+    }
+
+    async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
+        self.write(move |tx| registry::abdicate(tx, epoch)).await
+    }
+
+    async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
+        self.read(move |tx| jobs::load(tx, epoch)).await
+    }
+
+    async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()> {
+        let rows = Turn::fold(changes).map_err(Fail::Broken)?;
+        self.write(move |tx| {
+            turn::fence(tx, epoch)?;
+            turn::write(tx, &rows)
+        })
+        .await
+    }
+
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
+        self.read(move |tx| jobs::load_for_retry(tx, job)).await
+    }
+
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord> {
+        self.write(move |tx| registry::create_token(tx, epoch, &token)).await
+    }
+
+    async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
+        self.read(registry::tokens).await
+    }
+
+    async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        let by = by.to_owned();
+        self.write(move |tx| registry::revoke_token(tx, epoch, token, &by, at)).await
+    }
+
+    async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
+        let fingerprint = *fingerprint;
+        self.read(move |tx| registry::authenticate(tx, &fingerprint, now)).await
+    }
+
+    async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.write(move |tx| registry::enrol(tx, epoch, &enrolment)).await
+    }
+
+    async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
+        self.read(registry::agents).await
+    }
+
+    async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
+        let peer = peer.to_owned();
+        self.read(move |tx| registry::agent_by_peer(tx, &peer)).await
+    }
+
+    async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.write(move |tx| registry::publish(tx, epoch, &version)).await
+    }
+
+    async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
+        self.read(registry::versions).await
+    }
+
+    async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>> {
+        self.read(move |tx| registry::version(tx, version)).await
+    }
+
+    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
+        let function = function.to_owned();
+        self.read(move |tx| registry::version_named(tx, &function, number)).await
+    }
+
+    async fn remove_versions(
+        &self,
+        epoch: Epoch,
+        function: &str,
+        number: Option<u32>,
+        by: &str,
+        at: Timestamp,
+    ) -> StoreResult<u64> {
+        let (function, by) = (function.to_owned(), by.to_owned());
+        self.write(move |tx| registry::remove_versions(tx, epoch, &function, number, &by, at)).await
+    }
+
+    async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
+        self.read(move |tx| registry::audit(tx, limit)).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>> {
+        let filter = filter.clone();
+        self.read(move |tx| jobs::jobs(tx, &filter)).await
+    }
+
+    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>> {
+        self.read(move |tx| jobs::job(tx, job)).await
+    }
+
+    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        let (submitter, key) = (submitter.to_owned(), idempotency_key.to_owned());
+        self.read(move |tx| jobs::job_by_key(tx, &submitter, &key)).await
+    }
+
+    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {
+        let filter = filter.clone();
+        self.read(move |tx| jobs::tasks(tx, job, &filter)).await
+    }
+
+    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>> {
+        self.read(move |tx| jobs::task(tx, task)).await
+    }
+
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
+        self.read(move |tx| jobs::attempts(tx, task)).await
+    }
+
+    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
+        self.read(move |tx| jobs::log(tx, task, attempt)).await
+    }
+
+    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>> {
+        self.read(move |tx| jobs::results(tx, job, from, limit)).await
+    }
+
+    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>> {
+        self.read(move |tx| jobs::result(tx, task)).await
+    }
+
+    async fn totals(&self) -> StoreResult<Totals> {
+        self.read(jobs::totals).await
+    }
+
+    async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>> {
+        let digest = *digest;
+        self.read(move |tx| blobs::outline(tx, &digest)).await
+    }
+
+    async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>> {
+        let digest = *digest;
+        self.read(move |tx| blobs::piece(tx, &digest, index)).await
+    }
+
+    async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {
+        Ok(Box::new(blobs::Incoming::begin(self.writer.clone(), size_bytes_max).await?))
+    }
+
+    async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> StoreResult<u64> {
+        Ok(blobs::sweep(&self.writer, &self.readers, epoch, before).await?)
+    }
+}

@@ -1,0 +1,245 @@
+//! Reign, tokens, agents, versions and the audit.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lull_shared::{
+    id::{Epoch, VersionId},
+    time::Timestamp,
+};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{
+    super::{
+        Reign,
+        bounds::{self, number},
+        decide::{self, Enrolling},
+        record::*,
+        rows,
+        turn::{Broken, audit_row},
+    },
+    error::Fail,
+    reader::{all, first},
+    turn::{fence, insert_audit},
+};
+
+// --- Reign ---
+
+/// Begins a new epoch if nobody else's lease is running.
+pub fn take_over(tx: &Transaction<'_>, holder: &str, lease: Duration, now: Timestamp) -> Result<Reign, Fail> {
+    let (epoch, reigning, until): (i64, Option<String>, i64) =
+        tx.query_row("SELECT epoch, holder, lease_end_us FROM reign", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let Some(reigning) = reigning.filter(|reigning| *reigning != bounds::name(holder) && until > now.0) {
+        return Ok(Reign::Theirs { holder: reigning, until: Timestamp(until) });
+    }
+    tx.execute(
+        "UPDATE reign SET epoch = ?1, holder = ?2, lease_end_us = ?3",
+        params![epoch + 1, bounds::name(holder), (now + lease).0],
+    )?;
+    Ok(Reign::Ours { epoch: Epoch(epoch as u64 + 1) })
+}
+
+/// Prolongs the lease.
+pub fn renew(tx: &Transaction<'_>, epoch: Epoch, lease: Duration, now: Timestamp) -> Result<(), Fail> {
+    fence(tx, epoch)?;
+    tx.execute("UPDATE reign SET lease_end_us = ?1", [(now + lease).0])?;
+    Ok(())
+}
+
+/// Ends the reign; nothing more can be written in its epoch.
+pub fn abdicate(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
+    fence(tx, epoch)?;
+    tx.execute("UPDATE reign SET holder = NULL, lease_end_us = 0", [])?;
+    Ok(())
+}
+
+// --- Tokens ---
+
+const TOKEN: &str = "SELECT * FROM tokens";
+
+/// Makes a token.
+pub fn create_token(tx: &Transaction<'_>, epoch: Epoch, token: &NewToken) -> Result<TokenRecord, Fail> {
+    fence(tx, epoch)?;
+    tx.execute(
+        "INSERT INTO tokens (role, name, fingerprint, uses, uses_max, created_us, created_by, expires_us)
+         VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7)",
+        params![
+            token.role.as_str(),
+            bounds::name(&token.name),
+            token.fingerprint,
+            token.uses_max,
+            token.at.0,
+            bounds::name(&token.by),
+            token.expires.map(|at| at.0)
+        ],
+    )?;
+    let id = tx.last_insert_rowid();
+    let detail = format!("{} for {}", token.role.as_str(), token.name);
+    insert_audit(tx, &audit_row(token.at, &token.by, "token.create", format!("t{id}"), &detail))?;
+    let made = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [id], rows::token_record)?;
+    made.ok_or_else(|| Broken("a token that was just made is not there".into()).into())
+}
+
+/// All tokens.
+pub fn tokens(tx: &Transaction<'_>) -> Result<Vec<TokenRecord>, Fail> {
+    all(tx, &format!("{TOKEN} ORDER BY token_id"), [], rows::token_record)
+}
+
+/// Revokes a token; `false` when there is none. Doing it again changes nothing.
+pub fn revoke_token(tx: &Transaction<'_>, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
+    fence(tx, epoch)?;
+    let id = number(token);
+    let known = tx.query_row("SELECT 1 FROM tokens WHERE token_id = ?1", [id], |_| Ok(())).optional()?.is_some();
+    let sql = "UPDATE tokens SET revoked_us = ?2 WHERE token_id = ?1 AND revoked_us IS NULL";
+    if tx.execute(sql, params![id, at.0])? == 1 {
+        insert_audit(tx, &audit_row(at, by, "token.revoke", format!("t{token}"), ""))?;
+    }
+    Ok(known)
+}
+
+/// The person whose token this is.
+pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp) -> Result<Option<TokenRecord>, Fail> {
+    let sql = format!("{TOKEN} WHERE fingerprint = ?1 AND role <> 'agent' AND revoked_us IS NULL");
+    let found = first(tx, &sql, [fingerprint], rows::token_record)?;
+    Ok(found.filter(|token| !decide::expired(token, now)))
+}
+
+// --- Agents ---
+
+/// Enrols a machine.
+pub fn enrol(tx: &Transaction<'_>, epoch: Epoch, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
+    fence(tx, epoch)?;
+    let token = number(enrolment.token);
+    let found = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [token], |row| {
+        let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
+        Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
+    })?;
+    let known = agent_by_peer(tx, &enrolment.peer)?;
+    let names: BTreeSet<String> = all(tx, "SELECT name FROM agents", [], |row| rows::text(row, "name"))?.into_iter().collect();
+    let name = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+        Enrolling::Answer(outcome) => return Ok(outcome),
+        Enrolling::Make { name } => name,
+    };
+    tx.execute("UPDATE tokens SET uses = uses + 1 WHERE token_id = ?1", [token])?;
+    tx.execute(
+        "INSERT INTO agents (name, peer, intake, token_id, enrolled_us, labels, results_refused)
+         VALUES (?1, ?2, 'open', ?3, ?4, '{}', 0)",
+        params![name, enrolment.peer, token, enrolment.at.0],
+    )?;
+    let subject = format!("a{}", tx.last_insert_rowid());
+    let by = format!("token t{token}");
+    insert_audit(tx, &audit_row(enrolment.at, &by, "agent.enrol", subject, &name))?;
+    let agent = agent_by_peer(tx, &enrolment.peer)?;
+    let agent = agent.ok_or_else(|| Broken("an agent that was just made is not there".into()))?;
+    Ok(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true })
+}
+
+/// All agents.
+pub fn agents(tx: &Transaction<'_>) -> Result<Vec<AgentRecord>, Fail> {
+    all(tx, "SELECT * FROM agents ORDER BY agent_id", [], rows::agent_record)
+}
+
+/// The agent with this peer.
+pub fn agent_by_peer(tx: &Transaction<'_>, peer: &[u8]) -> Result<Option<AgentRecord>, Fail> {
+    first(tx, "SELECT * FROM agents WHERE peer = ?1", [peer], rows::agent_record)
+}
+
+// --- Versions ---
+
+const VERSION: &str = "SELECT versions.*, functions.name AS function_name
+    FROM versions JOIN functions ON functions.function_id = versions.function_id";
+
+/// Publishes a module, or finds that it is there.
+pub fn publish(tx: &Transaction<'_>, epoch: Epoch, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
+    fence(tx, epoch)?;
+    let function = bounds::name(&new.function);
+    let same = format!(
+        "{VERSION} WHERE functions.name = ?1 AND versions.module_digest = ?2 AND versions.canonical_nans = ?3
+             AND versions.removed_us IS NULL ORDER BY versions.number DESC LIMIT 1"
+    );
+    let module = *new.module.digest.as_bytes();
+    if let Some(found) = first(tx, &same, params![function, module, new.canonical_nans], rows::version_record)? {
+        return Ok((found, false));
+    }
+    tx.execute("INSERT INTO functions (name) VALUES (?1) ON CONFLICT DO NOTHING", [&function])?;
+    let (function_id, next): (i64, u32) = tx.query_row(
+        "SELECT functions.function_id, coalesce(max(versions.number), 0) + 1
+         FROM functions LEFT JOIN versions ON versions.function_id = functions.function_id
+         WHERE functions.name = ?1 GROUP BY functions.function_id",
+        [&function],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let manifest = new.sign.sign(next);
+    tx.execute(
+        "INSERT INTO versions (function_id, number, kind, module_digest, module_bytes, canonical_nans, manifest,
+             manifest_signature, interface, published_us, published_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            function_id,
+            next,
+            rows::kind_word(new.kind),
+            module,
+            number(new.module.size_bytes),
+            new.canonical_nans,
+            manifest.body,
+            manifest.signature,
+            serde_json::to_string(&new.interface).expect("lines are JSON"),
+            new.at.0,
+            bounds::name(&new.by)
+        ],
+    )?;
+    let id = tx.last_insert_rowid();
+    for digest in decide::version_blobs(new, &manifest.body) {
+        tx.execute("INSERT INTO version_blobs (version_id, digest) VALUES (?1, ?2)", params![id, *digest.as_bytes()])?;
+    }
+    let detail = new.module.digest.to_string();
+    insert_audit(tx, &audit_row(new.at, &new.by, "function.publish", format!("{}@{next}", new.function), &detail))?;
+    let made = version(tx, VersionId(id as u64))?;
+    Ok((made.ok_or_else(|| Broken("a version that was just published is not there".into()))?, true))
+}
+
+/// All versions that were not removed.
+pub fn versions(tx: &Transaction<'_>) -> Result<Vec<VersionRecord>, Fail> {
+    let sql = format!("{VERSION} WHERE versions.removed_us IS NULL ORDER BY functions.name, versions.number DESC");
+    all(tx, &sql, [], rows::version_record)
+}
+
+/// One version, removed or not.
+pub fn version(tx: &Transaction<'_>, version: VersionId) -> Result<Option<VersionRecord>, Fail> {
+    first(tx, &format!("{VERSION} WHERE versions.version_id = ?1"), [number(version.0)], rows::version_record)
+}
+
+/// A function's version.
+pub fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) -> Result<Option<VersionRecord>, Fail> {
+    let sql = format!(
+        "{VERSION} WHERE functions.name = ?1 AND versions.number = coalesce(?2, versions.number) AND versions.removed_us IS NULL
+         ORDER BY versions.number DESC LIMIT 1"
+    );
+    first(tx, &sql, params![function, number], rows::version_record)
+}
+
+/// Hides versions. How many.
+pub fn remove_versions(
+    tx: &Transaction<'_>,
+    epoch: Epoch,
+    function: &str,
+    number: Option<u32>,
+    by: &str,
+    at: Timestamp,
+) -> Result<u64, Fail> {
+    fence(tx, epoch)?;
+    let hidden = tx.execute(
+        "UPDATE versions SET removed_us = ?3 WHERE removed_us IS NULL AND number = coalesce(?2, number)
+             AND function_id = (SELECT function_id FROM functions WHERE name = ?1)",
+        params![function, number, at.0],
+    )?;
+    if hidden > 0 {
+        let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
+        insert_audit(tx, &audit_row(at, by, "function.remove", subject, &format!("{hidden} versions")))?;
+    }
+    Ok(hidden as u64)
+}
+
+/// The newest lines of the audit, newest first.
+pub fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
+    all(tx, "SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], rows::audit_record)
+}

@@ -1,0 +1,49 @@
+//! Bringing the database to this program's version.
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+
+use super::{
+    super::migration::{Applied, Migration, pending},
+    error::Fail,
+};
+use crate::clock;
+
+/// The steps, in order. A released one never changes.
+pub static MIGRATIONS: [Migration; 1] =
+    [Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") }];
+
+const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
+    number     INTEGER NOT NULL PRIMARY KEY CHECK (number >= 1),
+    name       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_us INTEGER NOT NULL
+) STRICT";
+
+/// Applies what is missing, each step in a transaction of its own. How many were applied.
+pub fn migrate(connection: &mut Connection) -> Result<usize, Fail> {
+    let missing = pending(&MIGRATIONS, &applied(connection)?)?;
+    for step in &missing {
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(LEDGER)?;
+        // Another process may have been faster.
+        let done = tx.query_row("SELECT 1 FROM migrations WHERE number = ?1", [step.number], |_| Ok(())).optional()?;
+        if done.is_none() {
+            tx.execute_batch(step.sql)?;
+            let now = clock::now().0;
+            tx.execute("INSERT INTO migrations VALUES (?1, ?2, ?3, ?4)", (step.number, step.name, step.checksum(), now))?;
+        }
+        tx.commit()?;
+    }
+    Ok(missing.len())
+}
+
+/// The steps that the database has seen.
+pub fn applied(connection: &Connection) -> Result<Vec<Applied>, Fail> {
+    let ledger = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
+    if connection.query_row(ledger, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare("SELECT number, checksum FROM migrations ORDER BY number")?;
+    let rows = statement.query_map([], |row| Ok(Applied { number: row.get(0)?, checksum: row.get(1)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,331 @@
+//! One turn of the scheduler, written down.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{Epoch, JobId, TaskId},
+    job::Inputs,
+    message::Payload,
+};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use serde::Serialize;
+
+use super::{
+    super::{
+        bounds::number,
+        decide,
+        record::AuditRecord,
+        turn::{AgentPatch, AttemptPatch, Before, Broken, JobPatch, LogRow, Patch, Place, ResultRow, TaskPatch, Turn},
+        usage,
+    },
+    error::Fail,
+};
+use crate::scheduler::effect::NewJob;
+
+/// Refuses an epoch that does not reign. The transaction holds the lock for writing, so it reigns until the commit.
+pub fn fence(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
+    let mut reigning = tx.prepare_cached("SELECT epoch FROM reign WHERE holder IS NOT NULL")?;
+    let reigning: Option<i64> = reigning.query_row([], |row| row.get(0)).optional()?;
+    if reigning == Some(number(epoch.0)) { Ok(()) } else { Err(Fail::Fenced) }
+}
+
+/// Writes a turn's rows.
+pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
+    for job in &turn.jobs_new {
+        insert_job(tx, job)?;
+    }
+    for (job, patch) in &turn.jobs {
+        if let Some(at) = patch.retried {
+            tx.prepare_cached(
+                "UPDATE tasks SET state = 'queued', failures = 0, not_before_us = ?2, ended_us = NULL
+                 WHERE job_id = ?1 AND state IN ('failed', 'cancelled', 'expired')",
+            )?
+            .execute(params![number(job.0), at.0])?;
+        }
+    }
+    for (task, patch) in &turn.tasks {
+        write_task(tx, *task, patch)?;
+    }
+    let mut slot_us = BTreeMap::new();
+    for (attempt, patch) in &turn.attempts {
+        write_attempt(tx, *attempt, patch, &mut slot_us)?;
+    }
+    for ((hour, job), slot_us) in slot_us {
+        tx.prepare_cached(
+            "INSERT INTO usage_hours (hour, job_id, slot_us) VALUES (?1, ?2, ?3)
+             ON CONFLICT (hour, job_id) DO UPDATE SET slot_us = slot_us + excluded.slot_us",
+        )?
+        .execute(params![hour, number(job.0), slot_us])?;
+    }
+    for result in &turn.results {
+        insert_result(tx, result)?;
+    }
+    for log in &turn.logs {
+        insert_log(tx, log)?;
+    }
+    for (job, patch) in &turn.jobs {
+        update_job(tx, *job, patch)?;
+    }
+    for (agent, patch) in &turn.agents {
+        update_agent(tx, number(agent.0), patch)?;
+    }
+    for row in &turn.audit {
+        insert_audit(tx, row)?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our own types are JSON")
+}
+
+fn one(changed: usize, what: impl FnOnce() -> String) -> Result<(), Fail> {
+    if changed == 1 { Ok(()) } else { Err(Broken(what()).into()) }
+}
+
+fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
+    let spec = &new.spec;
+    let pack = match &spec.inputs {
+        Inputs::Range { .. } => None,
+        Inputs::Pack { pack, .. } => Some(*pack.digest.as_bytes()),
+    };
+    let key = spec.idempotency_key.as_deref().map(|key| decide::key_digest(&new.submitter, key));
+    tx.prepare_cached(
+        "INSERT INTO jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
+             key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, 0, 0, 0)",
+    )?
+    .execute(params![
+        number(new.job.0),
+        super::super::bounds::name(&spec.name),
+        super::super::bounds::name(&new.submitter),
+        number(spec.version.0),
+        super::super::bounds::name(&new.version_name),
+        spec.priority.0,
+        new.at.0,
+        spec.finish_by.map(|at| at.0),
+        // All 64 bits count: the sign is only how a column shows them.
+        new.seed as i64,
+        key,
+        pack,
+        json(spec),
+        spec.inputs.count(),
+    ])?;
+    Ok(())
+}
+
+fn write_task(tx: &Transaction<'_>, task: TaskId, patch: &TaskPatch) -> Result<(), Fail> {
+    let (agent, keeps_agent) = match patch.place {
+        Place::At { agent, .. } => (agent.map(|agent| number(agent.0)), agent.is_none()),
+        Place::Waiting { .. } | Place::Ended { .. } => (None, false),
+    };
+    let not_before = match patch.place {
+        Place::Waiting { not_before, .. } => Some(not_before.0),
+        Place::At { .. } | Place::Ended { .. } => None,
+    };
+    let ended = match patch.place {
+        Place::Ended { at, .. } => Some(at.0),
+        Place::At { .. } | Place::Waiting { .. } => None,
+    };
+    let state = patch.place.state().as_str();
+    let (job, index) = (number(task.job.0), task.index);
+    if patch.before == Before::Absent {
+        let failures = patch.failures.unwrap_or(0) + patch.failures_added;
+        tx.prepare_cached(
+            "INSERT INTO tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![job, index, state, patch.attempts, failures, agent, not_before, ended])?;
+        return Ok(());
+    }
+    let (attempts_before, at_agent) = match patch.before {
+        Before::Absent => unreachable!("inserted above"),
+        Before::Waiting { attempts } => (attempts, false),
+        Before::At { attempts } => (Some(attempts), true),
+    };
+    let changed = tx
+        .prepare_cached(
+            "UPDATE tasks SET state = ?3, attempts = coalesce(?4, attempts), failures = coalesce(?5, failures) + ?6,
+                 agent_id = CASE WHEN ?7 THEN agent_id ELSE ?8 END, not_before_us = ?9, ended_us = ?10
+             WHERE job_id = ?1 AND task_index = ?2 AND ended_us IS NULL
+                 AND attempts = coalesce(?11, attempts) AND (agent_id IS NOT NULL) = ?12",
+        )?
+        .execute(params![
+            job,
+            index,
+            state,
+            patch.attempts,
+            patch.failures,
+            patch.failures_added,
+            keeps_agent,
+            agent,
+            not_before,
+            ended,
+            attempts_before,
+            at_agent
+        ])?;
+    one(changed, || format!("{task} is not as the change to {} expects ({:?})", patch.place.state(), patch.before))
+}
+
+/// Writes an attempt; the slot time of one that is over is added to its hour and job.
+fn write_attempt(
+    tx: &Transaction<'_>,
+    attempt: lull_shared::id::AttemptId,
+    patch: &AttemptPatch,
+    slot_us: &mut BTreeMap<(i64, JobId), i64>,
+) -> Result<(), Fail> {
+    let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
+    let pause = patch.pause.value().map(json);
+    if let Some((agent, at)) = patch.begun {
+        tx.prepare_cached(
+            "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![job, index, attempt_number, number(agent.0), at.0, pause])?;
+    } else if patch.over.is_none() && patch.pause.is_change() {
+        let changed = tx
+            .prepare_cached(
+                "UPDATE attempts SET pause = ?4
+                 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
+            )?
+            .execute(params![job, index, attempt_number, pause])?;
+        one(changed, || format!("{attempt} is not live"))?;
+    }
+    let Some(over) = &patch.over else { return Ok(()) };
+    let started: Option<i64> = tx
+        .prepare_cached(
+            "UPDATE attempts SET ended_us = ?4, outcome = ?5, reason = ?6, failure_kind = ?7, failure = ?8, wall_us = ?9,
+                 cpu_us = ?10, memory_peak_bytes = ?11, pause = NULL
+             WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL
+             RETURNING started_us",
+        )?
+        .query_row(
+            params![
+                job,
+                index,
+                attempt_number,
+                over.at.0,
+                over.end.as_str(),
+                over.reason,
+                over.failure.as_ref().map(|failure| failure.kind()),
+                over.failure.as_ref().map(json),
+                number(over.usage.wall_us),
+                number(over.usage.cpu_us),
+                number(over.usage.memory_peak_bytes),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let started = started.ok_or_else(|| Broken(format!("{attempt} is not live")))?;
+    *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += over.at.0.saturating_sub(started).max(0);
+    Ok(())
+}
+
+fn insert_result(tx: &Transaction<'_>, result: &ResultRow) -> Result<(), Fail> {
+    let task = result.attempt.task;
+    let (output, digest) = match &result.output {
+        Payload::Inline(bytes) => (Some(bytes.as_ref()), None),
+        Payload::Blob(blob) => (None, Some(*blob.digest.as_bytes())),
+    };
+    tx.prepare_cached(
+        "INSERT INTO results (job_id, task_index, number, size_bytes, output, blob_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        number(task.job.0),
+        task.index,
+        result.attempt.number,
+        number(result.output.size_bytes()),
+        output,
+        digest
+    ])?;
+    Ok(())
+}
+
+fn insert_log(tx: &Transaction<'_>, row: &LogRow) -> Result<(), Fail> {
+    let task = row.attempt.task;
+    tx.prepare_cached("INSERT INTO logs (job_id, task_index, number, log, dropped_bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![number(task.job.0), task.index, row.attempt.number, row.log.as_ref(), number(row.dropped_bytes)])?;
+    Ok(())
+}
+
+fn update_job(tx: &Transaction<'_>, job: JobId, patch: &JobPatch) -> Result<(), Fail> {
+    let (state, ended) = match &patch.end {
+        Patch::Set((state, at)) => (Some(state.as_str()), Some(at.0)),
+        Patch::Clear => (Some("active"), None),
+        Patch::Keep => (None, None),
+    };
+    let stop = patch.stop.value();
+    let changed = tx
+        .prepare_cached(
+            "UPDATE jobs SET
+                 expanded = expanded + ?2,
+                 succeeded = succeeded + ?4,
+                 failed = CASE WHEN ?8 THEN 0 ELSE failed END + ?5,
+                 cancelled = CASE WHEN ?8 THEN 0 ELSE cancelled END + ?6,
+                 expired = CASE WHEN ?8 THEN 0 ELSE expired END + ?7,
+                 state = coalesce(?9, state),
+                 ended_us = CASE WHEN ?9 IS NULL THEN ended_us ELSE ?10 END,
+                 stopping = CASE WHEN ?11 THEN ?12 ELSE stopping END,
+                 stopped_by = CASE WHEN ?11 THEN ?13 ELSE stopped_by END,
+                 stopped_us = CASE WHEN ?11 THEN ?14 ELSE stopped_us END
+             WHERE job_id = ?1 AND (?2 = 0 OR expanded + ?2 = ?3)",
+        )?
+        .execute(params![
+            number(job.0),
+            patch.started,
+            patch.expanded,
+            patch.succeeded,
+            patch.failed,
+            patch.cancelled,
+            patch.expired,
+            patch.retried.is_some(),
+            state,
+            ended,
+            patch.stop.is_change(),
+            stop.map(|stop| stop.state.as_str()),
+            stop.map(|stop| stop.by.as_str()),
+            stop.map(|stop| stop.at.0),
+        ])?;
+    one(changed, || format!("there is no {job}, or its tasks are not started in the order of their index"))
+}
+
+fn update_agent(tx: &Transaction<'_>, agent: i64, patch: &AgentPatch) -> Result<(), Fail> {
+    let known = || format!("there is no agent a{agent}");
+    if let Some(now) = &patch.connected {
+        let changed = tx
+            .prepare_cached(
+                "UPDATE agents SET last_connected_us = ?2, version = ?3, os = ?4, arch = ?5, cores = ?6, memory_bytes = ?7,
+                     engine = ?8, labels = ?9 WHERE agent_id = ?1",
+            )?
+            .execute(params![
+                agent,
+                now.at.0,
+                now.version,
+                now.machine.os,
+                now.machine.arch,
+                now.machine.cores,
+                number(now.machine.memory_bytes),
+                now.machine.engine,
+                json(&now.labels),
+            ])?;
+        one(changed, known)?;
+    }
+    let changed = tx
+        .prepare_cached(
+            "UPDATE agents SET last_disconnected_us = coalesce(?2, last_disconnected_us), intake = coalesce(?3, intake),
+                 results_refused = results_refused + ?4 WHERE agent_id = ?1",
+        )?
+        .execute(params![
+            agent,
+            patch.disconnected.map(|at| at.0),
+            patch.intake.map(|intake| intake.as_str()),
+            patch.results_refused
+        ])?;
+    one(changed, known)
+}
+
+/// Appends to the audit.
+pub fn insert_audit(tx: &Transaction<'_>, row: &AuditRecord) -> Result<(), Fail> {
+    tx.prepare_cached("INSERT INTO audit (at_us, by_whom, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![row.at.0, row.by, row.action, row.subject, row.detail])?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Reading what memory holds: everything is counted again each time, nothing is kept twice.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    state::{TaskCounts, TaskState},
+};
+
+use super::{
+    super::{
+        record::*,
+        rows::{Extent, state_of_never_started},
+        usage,
+    },
+    state::{Attempt, Job, Place, State, Task},
+};
+use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Snapshot};
+
+impl State {
+    pub fn snapshot(&self) -> Snapshot {
+        let newest = self.usage.keys().map(|(_, hour)| *hour).max().unwrap_or(0);
+        let recent = self.usage.iter().filter(|((_, hour), _)| *hour > newest - usage::HOURS_MAX);
+        let mut hours: Vec<(String, i64, i64)> =
+            recent.filter_map(|((job, hour), us)| Some((self.jobs.get(job)?.new.submitter.clone(), *hour, *us))).collect();
+        hours.sort();
+        let agents = self.agents.values().map(|agent| &agent.record);
+        let snapshot = |agent: &AgentRecord| AgentSnapshot { agent: agent.agent, name: agent.name.clone(), intake: agent.intake };
+        Snapshot {
+            last_job: self.jobs.keys().next_back().map_or(0, |job| job.0),
+            jobs: self.jobs.values().filter(|job| !job.state.is_ended()).map(|job| job.snapshot()).collect(),
+            agents: agents.map(snapshot).collect(),
+            usage: usage::faded(&hours),
+        }
+    }
+
+    fn agent_name(&self, agent: AgentId) -> String {
+        self.agents.get(&agent).map_or_else(|| agent.to_string(), |agent| agent.record.name.clone())
+    }
+
+    pub fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord> {
+        let wanted = |job: &&std::sync::Arc<Job>| {
+            filter.state.is_none_or(|state| state == job.state)
+                && filter.submitter.as_ref().is_none_or(|submitter| *submitter == job.new.submitter)
+                && filter.name.as_ref().is_none_or(|name| *name == job.new.spec.name)
+                && filter.before.is_none_or(|before| job.new.job < before)
+        };
+        let newest_first = self.jobs.values().rev().filter(wanted);
+        newest_first.take(filter.limit_or_default() as usize).map(|job| job.record()).collect()
+    }
+
+    pub fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord> {
+        let Some(found) = self.jobs.get(&job) else { return Vec::new() };
+        let started = found.tasks.range(filter.from..).filter(|(_, task)| filter.state.is_none_or(|s| s == task.state()));
+        let limit = filter.limit_or_default() as usize;
+        let mut tasks: Vec<TaskRecord> =
+            started.take(limit).map(|(index, task)| self.task_record(TaskId { job, index: *index }, task)).collect();
+        found.extent().append_never_started(job, filter, &mut tasks);
+        tasks
+    }
+
+    pub fn task_of(&self, task: TaskId) -> Option<TaskRecord> {
+        let job = self.jobs.get(&task.job).filter(|job| task.index < job.new.spec.inputs.count())?;
+        let found = job.tasks.get(&task.index).map(|found| self.task_record(task, found));
+        Some(found.unwrap_or_else(|| job.extent().never_started(task)))
+    }
+
+    fn task_record(&self, id: TaskId, task: &Task) -> TaskRecord {
+        let newest = task.attempts.last().expect("a started task has an attempt");
+        let over = task.attempts.iter().rev().find_map(|attempt| attempt.over.as_ref());
+        TaskRecord {
+            task: id,
+            state: task.state(),
+            attempts: task.attempts.len() as u32,
+            failures: task.failures,
+            agent: Some(newest.agent),
+            agent_name: Some(self.agent_name(newest.agent)),
+            started: Some(newest.started),
+            ended: match task.place {
+                Place::Ended { at, .. } => Some(at),
+                Place::At | Place::Waiting { .. } => None,
+            },
+            reason: over.and_then(|over| over.reason.clone()),
+            not_before: match task.place {
+                Place::Waiting { not_before, .. } => Some(not_before),
+                Place::At | Place::Ended { .. } => None,
+            },
+            output_bytes: over.and_then(|over| over.output.as_ref()).map(|output| output.size_bytes()),
+        }
+    }
+
+    pub fn attempts(&self, task: TaskId) -> Vec<AttemptRecord> {
+        let record = |(number, attempt): (u32, &Attempt)| AttemptRecord {
+            attempt: AttemptId { task, number },
+            agent: attempt.agent,
+            agent_name: self.agent_name(attempt.agent),
+            started: attempt.started,
+            ended: attempt.over.as_ref().map(|over| over.at),
+            end: attempt.over.as_ref().map(|over| over.end),
+            reason: attempt.over.as_ref().and_then(|over| over.reason.clone()),
+            failure: attempt.over.as_ref().and_then(|over| over.failure.clone()),
+            paused: attempt.pause.clone(),
+            usage: attempt.over.as_ref().map(|over| over.usage),
+        };
+        self.find(task).map(|found| (1..).zip(&found.attempts).map(record).collect()).unwrap_or_default()
+    }
+
+    fn find(&self, task: TaskId) -> Option<&Task> {
+        self.jobs.get(&task.job)?.tasks.get(&task.index).map(|task| &**task)
+    }
+
+    pub fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord> {
+        let over = (1..).zip(&self.find(task)?.attempts).filter_map(|(number, found)| Some((number, found.over.as_ref()?)));
+        let (number, over) = over.filter(|(number, _)| attempt.is_none_or(|attempt| attempt == *number)).last()?;
+        let attempt = AttemptId { task, number };
+        Some(LogRecord { attempt, log: over.log.clone(), dropped_bytes: over.log_dropped_bytes })
+    }
+
+    pub fn results(&self, job: JobId, from: u32, limit: u32) -> Vec<ResultRecord> {
+        let Some(found) = self.jobs.get(&job) else { return Vec::new() };
+        let results = found.tasks.range(from..).filter_map(|(index, _)| self.result(TaskId { job, index: *index }));
+        results.take(limit as usize).collect()
+    }
+
+    pub fn result(&self, task: TaskId) -> Option<ResultRecord> {
+        let output = |(attempt, found): (u32, &Attempt)| {
+            let output = found.over.as_ref()?.output.clone()?;
+            Some(ResultRecord { task, attempt, output })
+        };
+        (1..).zip(&self.find(task)?.attempts).find_map(output)
+    }
+
+    pub fn totals(&self) -> Totals {
+        use lull_shared::state::AttemptEnd::Lost;
+        let tasks = || self.jobs.values().flat_map(|job| job.tasks.values());
+        let attempts = || tasks().flat_map(|task| &task.attempts);
+        let lost = |attempt: &&Attempt| attempt.over.as_ref().is_some_and(|over| over.end == Lost);
+        Totals {
+            jobs: self.jobs.len() as u64,
+            tasks_succeeded: tasks().filter(|task| task.state() == TaskState::Succeeded).count() as u64,
+            attempts: attempts().count() as u64,
+            attempts_lost: attempts().filter(lost).count() as u64,
+            results_refused: self.agents.values().map(|agent| agent.results_refused).sum(),
+        }
+    }
+}
+
+impl Job {
+    fn extent(&self) -> Extent {
+        Extent {
+            count: self.new.spec.inputs.count(),
+            expanded: self.expanded(),
+            rest: state_of_never_started(self.stop.as_ref().map(|stop| stop.0)),
+            ended: self.stop.as_ref().map(|stop| stop.2),
+        }
+    }
+
+    pub fn record(&self) -> JobRecord {
+        let mut counts = TaskCounts::default();
+        for task in self.tasks.values() {
+            *counts.get_mut(task.state()) += 1;
+        }
+        let extent = self.extent();
+        *counts.get_mut(extent.rest) += extent.count - extent.expanded;
+        JobRecord {
+            job: self.new.job,
+            submitter: self.new.submitter.clone(),
+            spec: self.new.spec.clone(),
+            version_name: self.new.version_name.clone(),
+            submitted: self.new.at,
+            ended: self.ended,
+            state: self.state,
+            stopping: self.stop.as_ref().map(|stop| stop.0),
+            stopped_by: self.stop.as_ref().map(|stop| stop.1.clone()),
+            counts,
+        }
+    }
+
+    pub fn snapshot(&self) -> JobSnapshot {
+        let open = self.tasks.iter().filter_map(|(index, task)| {
+            let place = match task.place {
+                Place::At => task.attempts.last().map(|newest| OpenPlace::At { agent: newest.agent, since: newest.started })?,
+                Place::Waiting { not_before, .. } => OpenPlace::Waiting { not_before },
+                Place::Ended { .. } => return None,
+            };
+            Some(OpenTask { index: *index, attempts: task.attempts.len() as u32, failures: task.failures, place })
+        });
+        JobSnapshot {
+            job: self.new.job,
+            submitter: self.new.submitter.clone(),
+            spec: self.new.spec.clone(),
+            version_name: self.new.version_name.clone(),
+            seed: self.new.seed,
+            submitted: self.new.at,
+            state: self.state,
+            stopping: self.stop.as_ref().map(|stop| stop.0),
+            expanded: self.expanded(),
+            succeeded: self.count(TaskState::Succeeded),
+            failed: self.count(TaskState::Failed),
+            cancelled: self.count(TaskState::Cancelled),
+            expired: self.count(TaskState::Expired),
+            open: open.collect(),
+        }
+    }
+
+    pub fn ended_badly(&self) -> Vec<EndedTask> {
+        let ended = self.tasks.iter().filter_map(|(index, task)| match task.place {
+            Place::Ended { state, .. } if state != TaskState::Succeeded => {
+                Some(EndedTask { index: *index, attempts: task.attempts.len() as u32, state })
+            }
+            Place::Ended { .. } | Place::At | Place::Waiting { .. } => None,
+        });
+        ended.collect()
+    }
+
+    pub fn has_key(&self, submitter: &str, key: &str) -> bool {
+        self.new.submitter == submitter && self.new.spec.idempotency_key.as_deref() == Some(key)
+    }
+}

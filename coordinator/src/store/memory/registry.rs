@@ -1,0 +1,176 @@
+//! Tokens, agents, versions and blobs in memory.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use lull_shared::{
+    digest::Digest,
+    id::{AgentId, Epoch, VersionId},
+    job::Inputs,
+    message::Payload,
+    resources::Labels,
+    state::Intake,
+    time::Timestamp,
+};
+
+use super::{
+    super::{
+        Reign, StoreError, StoreResult, bounds,
+        decide::{self, Enrolling},
+        links::LinkReader,
+        record::*,
+    },
+    state::{Agent, State, Version},
+};
+
+impl State {
+    /// Refuses an epoch that does not reign.
+    pub fn fence(&self, epoch: Epoch) -> StoreResult<()> {
+        if self.holder.is_some() && self.epoch == epoch { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    pub fn take_over(&mut self, holder: &str, lease: Duration, now: Timestamp) -> Reign {
+        let holder = bounds::name(holder);
+        match &self.holder {
+            Some(other) if *other != holder && self.lease_end > now => {
+                Reign::Theirs { holder: other.clone(), until: self.lease_end }
+            }
+            _ => {
+                (self.epoch, self.holder, self.lease_end) = (Epoch(self.epoch.0 + 1), Some(holder), now + lease);
+                Reign::Ours { epoch: self.epoch }
+            }
+        }
+    }
+
+    pub fn create_token(&mut self, new: NewToken) -> TokenRecord {
+        let record = TokenRecord {
+            token: self.tokens.len() as u64 + 1,
+            role: new.role,
+            name: bounds::name(&new.name),
+            uses: 0,
+            uses_max: new.uses_max,
+            created: new.at,
+            created_by: bounds::name(&new.by),
+            expires: new.expires,
+            revoked: None,
+        };
+        let detail = format!("{} for {}", new.role.as_str(), new.name);
+        self.audit(new.at, &new.by, "token.create", format!("t{}", record.token), &detail);
+        self.tokens.push(Arc::new((record.clone(), new.fingerprint)));
+        record
+    }
+
+    pub fn revoke_token(&mut self, token: u64, by: &str, at: Timestamp) -> bool {
+        let Some(found) = self.tokens.iter_mut().find(|found| found.0.token == token) else { return false };
+        if found.0.revoked.is_none() {
+            Arc::make_mut(found).0.revoked = Some(at);
+            self.audit(at, by, "token.revoke", format!("t{token}"), "");
+        }
+        true
+    }
+
+    pub fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
+        let found = self.tokens.iter().find(|found| found.1 == *fingerprint).map(|found| &found.0)?;
+        let valid = found.role != TokenRole::Agent && found.revoked.is_none() && !decide::expired(found, now);
+        valid.then(|| found.clone())
+    }
+
+    pub fn enrol(&mut self, enrolment: &Enrolment) -> EnrolmentOutcome {
+        let token = self.tokens.iter().position(|found| found.0.token == enrolment.token);
+        let known = self.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == enrolment.peer).cloned();
+        let names: BTreeSet<String> = self.agents.values().map(|agent| agent.record.name.clone()).collect();
+        let name = match decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names) {
+            Enrolling::Answer(outcome) => return outcome,
+            Enrolling::Make { name } => name,
+        };
+        if let Some(at) = token {
+            Arc::make_mut(&mut self.tokens[at]).0.uses += 1;
+        }
+        let agent = AgentId(self.agents.len() as u64 + 1);
+        let record = AgentRecord {
+            agent,
+            name,
+            peer: enrolment.peer.clone(),
+            intake: Intake::Open,
+            enrolled: enrolment.at,
+            last_connected: None,
+            last_disconnected: None,
+            version: None,
+            machine: None,
+            labels: Labels::new(),
+        };
+        let by = format!("token t{}", enrolment.token);
+        self.audit(enrolment.at, &by, "agent.enrol", agent.to_string(), &record.name);
+        self.agents.insert(agent, Arc::new(Agent { record: record.clone(), results_refused: 0 }));
+        EnrolmentOutcome::Enrolled { agent: Box::new(record), new: true }
+    }
+
+    pub fn publish(&mut self, new: &NewVersion) -> (VersionRecord, bool) {
+        let function = bounds::name(&new.function);
+        let of_function = self.versions.iter().map(|version| &version.record).filter(|found| found.function == function);
+        let same = |found: &&VersionRecord| {
+            found.removed.is_none() && found.module.digest == new.module.digest && found.canonical_nans == new.canonical_nans
+        };
+        if let Some(found) = of_function.clone().rfind(same) {
+            return (found.clone(), false);
+        }
+        let number = of_function.map(|found| found.number).max().unwrap_or(0) + 1;
+        let manifest = new.sign.sign(number);
+        let blobs = decide::version_blobs(new, &manifest.body).into_iter().collect();
+        let record = VersionRecord {
+            version: VersionId(self.versions.len() as u64 + 1),
+            function,
+            number,
+            kind: new.kind,
+            module: new.module,
+            canonical_nans: new.canonical_nans,
+            manifest,
+            interface: new.interface.clone(),
+            published: new.at,
+            published_by: bounds::name(&new.by),
+            removed: None,
+        };
+        let detail = new.module.digest.to_string();
+        self.audit(new.at, &new.by, "function.publish", format!("{}@{number}", new.function), &detail);
+        self.versions.push(Arc::new(Version { record: record.clone(), blobs }));
+        (record, true)
+    }
+
+    pub fn remove_versions(&mut self, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64 {
+        let mut hidden = 0;
+        for version in &mut self.versions {
+            let found = &version.record;
+            if found.function == function && number.is_none_or(|number| number == found.number) && found.removed.is_none() {
+                Arc::make_mut(version).record.removed = Some(at);
+                hidden += 1;
+            }
+        }
+        if hidden > 0 {
+            let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
+            self.audit(at, by, "function.remove", subject, &format!("{hidden} versions"));
+        }
+        hidden
+    }
+
+    pub fn sweep(&mut self, before: Timestamp) -> u64 {
+        let mut used: BTreeSet<Digest> = self.versions.iter().flat_map(|version| version.blobs.clone()).collect();
+        for job in self.jobs.values() {
+            if let Inputs::Pack { pack, .. } = &job.new.spec.inputs {
+                used.insert(pack.digest);
+                if let Some(blob) = self.blobs.get(&pack.digest) {
+                    let mut reader = LinkReader::new(pack.size_bytes);
+                    reader.push(&blob.bytes);
+                    used.extend(reader.finish());
+                }
+            }
+            let outputs =
+                job.tasks.values().flat_map(|task| &task.attempts).filter_map(|attempt| attempt.over.as_ref()?.output.as_ref());
+            used.extend(outputs.filter_map(|output| match output {
+                Payload::Blob(blob) => Some(blob.digest),
+                Payload::Inline(_) => None,
+            }));
+        }
+        let count = self.blobs.len();
+        self.blobs.retain(|digest, blob| blob.touched >= before || used.contains(digest));
+        (count - self.blobs.len()) as u64
+    }
+}

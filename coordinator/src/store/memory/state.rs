@@ -1,0 +1,289 @@
+//! What is remembered, and how each change changes it: one at a time, as its words say.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::{Digest, Outline},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    message::Payload,
+    state::{AttemptEnd, Failure, JobState, PauseReason, TaskState, Usage},
+    time::Timestamp,
+};
+
+use super::super::{
+    bounds,
+    record::{AgentRecord, AuditRecord, TokenRecord, VersionRecord},
+    turn::{Broken, audit_row, intake_action, stop_action},
+    usage,
+};
+use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+
+/// Everything. Cheap to copy, so that a turn is tried on a copy and kept or dropped as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub epoch: Epoch,
+    pub holder: Option<String>,
+    pub lease_end: Timestamp,
+    pub jobs: BTreeMap<JobId, Arc<Job>>,
+    pub agents: BTreeMap<AgentId, Arc<Agent>>,
+    pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,
+    pub versions: Vec<Arc<Version>>,
+    pub audit: Vec<Arc<AuditRecord>>,
+    /// Slot-microseconds by job and hour.
+    pub usage: BTreeMap<(JobId, i64), i64>,
+    pub blobs: BTreeMap<Digest, Arc<Blob>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub new: NewJob,
+    pub state: JobState,
+    pub ended: Option<Timestamp>,
+    pub stop: Option<(JobState, String, Timestamp)>,
+    /// Those that were started; the first of the others has the next index.
+    pub tasks: BTreeMap<u32, Arc<Task>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub place: Place,
+    pub failures: u32,
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its last attempt is with its agent.
+    At,
+    Waiting {
+        state: TaskState,
+        not_before: Timestamp,
+    },
+    Ended {
+        state: TaskState,
+        at: Timestamp,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub agent: AgentId,
+    pub started: Timestamp,
+    pub pause: Option<PauseReason>,
+    pub over: Option<Over>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Over {
+    pub at: Timestamp,
+    pub end: AttemptEnd,
+    pub reason: Option<String>,
+    pub failure: Option<Failure>,
+    pub usage: Usage,
+    pub output: Option<Payload>,
+    pub log: Bytes,
+    pub log_dropped_bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub record: AgentRecord,
+    pub results_refused: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub record: VersionRecord,
+    pub blobs: Vec<Digest>,
+}
+
+#[derive(Debug)]
+pub struct Blob {
+    pub bytes: Bytes,
+    pub outline: Outline,
+    pub touched: Timestamp,
+}
+
+impl Task {
+    /// How it stands.
+    pub fn state(&self) -> TaskState {
+        match self.place {
+            Place::At if self.attempts.last().is_some_and(|attempt| attempt.pause.is_some()) => TaskState::Paused,
+            Place::At => TaskState::Running,
+            Place::Waiting { state, .. } | Place::Ended { state, .. } => state,
+        }
+    }
+}
+
+impl Job {
+    /// How many of the started tasks stand like this.
+    pub fn count(&self, state: TaskState) -> u32 {
+        self.tasks.values().filter(|task| task.state() == state).count() as u32
+    }
+
+    /// Started tasks.
+    pub fn expanded(&self) -> u32 {
+        self.tasks.len() as u32
+    }
+}
+
+impl State {
+    /// Applies a turn to this copy; if it is refused, the copy is good for nothing.
+    pub fn apply_all(&mut self, changes: &[Change]) -> Result<(), Broken> {
+        for change in changes {
+            self.apply(change)?;
+        }
+        for job in self.jobs.values() {
+            let in_order = job.tasks.keys().next_back().is_none_or(|last| *last + 1 == job.expanded());
+            let open = job.tasks.values().any(|task| !task.state().is_ended());
+            let rest = job.expanded() < job.new.spec.inputs.count() && job.stop.is_none();
+            if !in_order || job.expanded() > job.new.spec.inputs.count() || (job.state.is_ended() && (open || rest)) {
+                return Err(Broken(format!("{} would lose tasks", job.new.job)));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), Broken> {
+        match change {
+            Change::JobSubmitted(new) => self.submitted(new)?,
+            Change::JobStopped { job, state, by, at } => {
+                self.audit(*at, by, stop_action(*state), job.to_string(), "");
+                self.job(*job)?.stop = Some((*state, bounds::name(by), *at));
+            }
+            Change::JobEnded { job, state, at } => {
+                let job = self.job(*job)?;
+                (job.state, job.ended) = (*state, Some(*at));
+            }
+            Change::JobRetried { job, by, at } => self.retried(*job, by, *at)?,
+            Change::AttemptStarted { attempt, agent, at } => self.started(*attempt, *agent, *at)?,
+            Change::AttemptPaused { attempt, reason, .. } => self.live(*attempt)?.1.pause = reason.clone(),
+            Change::AttemptEnded(ended) => self.ended(ended)?,
+            Change::TaskEnded { task, state, at } => {
+                let found = self.task(*task)?;
+                if !matches!(found.place, Place::Waiting { .. }) {
+                    return Err(Broken(format!("{task} ended without an agent while it was {}", found.state())));
+                }
+                found.place = Place::Ended { state: *state, at: *at };
+            }
+            Change::ResultRefused { agent, .. } => self.agent(*agent)?.results_refused += 1,
+            Change::AgentConnected { agent, version, machine, labels, at } => {
+                let record = &mut self.agent(*agent)?.record;
+                record.last_connected = Some(*at);
+                record.version = Some(bounds::name(version));
+                record.machine = Some(bounds::machine(machine));
+                record.labels = bounds::labels(labels);
+            }
+            Change::AgentDisconnected { agent, at } => self.agent(*agent)?.record.last_disconnected = Some(*at),
+            Change::AgentIntake { agent, intake, by, at } => {
+                self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
+                self.agent(*agent)?.record.intake = *intake;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends to the audit.
+    pub fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
+        self.audit.push(Arc::new(audit_row(at, by, action, subject, detail)));
+    }
+
+    fn job(&mut self, job: JobId) -> Result<&mut Job, Broken> {
+        self.jobs.get_mut(&job).map(Arc::make_mut).ok_or_else(|| Broken(format!("there is no {job}")))
+    }
+
+    fn task(&mut self, task: TaskId) -> Result<&mut Task, Broken> {
+        let found = self.job(task.job)?.tasks.get_mut(&task.index).map(Arc::make_mut);
+        found.ok_or_else(|| Broken(format!("{task} was never started")))
+    }
+
+    /// An attempt that must be live, and its task's place.
+    fn live(&mut self, attempt: AttemptId) -> Result<(&mut Place, &mut Attempt, &mut u32), Broken> {
+        let task = self.task(attempt.task)?;
+        let newest = task.attempts.len() as u32 == attempt.number;
+        match (&mut task.place, task.attempts.last_mut()) {
+            (place @ Place::At, Some(found)) if newest => Ok((place, found, &mut task.failures)),
+            _ => Err(Broken(format!("{attempt} is not live"))),
+        }
+    }
+
+    fn agent(&mut self, agent: AgentId) -> Result<&mut Agent, Broken> {
+        self.agents.get_mut(&agent).map(Arc::make_mut).ok_or_else(|| Broken(format!("there is no agent {agent}")))
+    }
+
+    fn submitted(&mut self, new: &NewJob) -> Result<(), Broken> {
+        let detail = format!("{}: {} with {} tasks", new.spec.name, new.version_name, new.spec.inputs.count());
+        self.audit(new.at, &new.submitter, "job.submit", new.job.to_string(), &detail);
+        let new =
+            NewJob { submitter: bounds::name(&new.submitter), version_name: bounds::name(&new.version_name), ..new.clone() };
+        let id = new.job;
+        let job = Job { new, state: JobState::Active, ended: None, stop: None, tasks: BTreeMap::new() };
+        match self.jobs.insert(id, Arc::new(job)) {
+            None => Ok(()),
+            Some(_) => Err(Broken(format!("there is a {id} already"))),
+        }
+    }
+
+    fn retried(&mut self, job: JobId, by: &str, at: Timestamp) -> Result<(), Broken> {
+        self.audit(at, by, "job.retry", job.to_string(), "");
+        let job = self.job(job)?;
+        (job.state, job.ended, job.stop) = (JobState::Active, None, None);
+        for task in job.tasks.values_mut() {
+            if matches!(task.place, Place::Ended { state, .. } if state != TaskState::Succeeded) {
+                let task = Arc::make_mut(task);
+                task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
+                task.failures = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) -> Result<(), Broken> {
+        if !self.agents.contains_key(&agent) {
+            return Err(Broken(format!("there is no agent {agent}")));
+        }
+        let job = self.job(attempt.task.job)?;
+        let unstarted =
+            Task { place: Place::Waiting { state: TaskState::Queued, not_before: at }, failures: 0, attempts: Vec::new() };
+        let task = Arc::make_mut(job.tasks.entry(attempt.task.index).or_insert_with(|| Arc::new(unstarted)));
+        if !matches!(task.place, Place::Waiting { .. }) || task.attempts.len() as u32 + 1 != attempt.number {
+            return Err(Broken(format!("{attempt} started while its task was {}", task.state())));
+        }
+        task.place = Place::At;
+        task.attempts.push(Attempt { agent, started: at, pause: None, over: None });
+        Ok(())
+    }
+
+    fn ended(&mut self, ended: &EndedAttempt) -> Result<(), Broken> {
+        let (place, attempt, failures) = self.live(ended.attempt)?;
+        *place = match ended.after {
+            TaskAfter::Again { not_before, failures: now } => {
+                *failures = now;
+                let state = if not_before > ended.at { TaskState::Waiting } else { TaskState::Queued };
+                Place::Waiting { state, not_before }
+            }
+            TaskAfter::Succeeded => Place::Ended { state: TaskState::Succeeded, at: ended.at },
+            TaskAfter::Failed => Place::Ended { state: TaskState::Failed, at: ended.at },
+            TaskAfter::Cancelled => Place::Ended { state: TaskState::Cancelled, at: ended.at },
+            TaskAfter::Expired => Place::Ended { state: TaskState::Expired, at: ended.at },
+        };
+        if matches!(place, Place::Ended { .. }) && ended.end == AttemptEnd::Failed {
+            *failures += 1;
+        }
+        attempt.pause = None;
+        attempt.over = Some(Over {
+            at: ended.at,
+            end: ended.end,
+            reason: ended.reason.as_deref().map(bounds::reason),
+            failure: ended.failure.as_ref().map(bounds::failure),
+            usage: bounds::usage(ended.usage),
+            output: ended.output.clone().filter(|_| ended.after == TaskAfter::Succeeded),
+            log: ended.log.clone(),
+            log_dropped_bytes: ended.log_dropped_bytes.min(i64::MAX as u64),
+        });
+        let slot_us = ended.at.0.saturating_sub(attempt.started.0).max(0);
+        *self.usage.entry((ended.attempt.task.job, usage::hour(ended.at))).or_default() += slot_us;
+        Ok(())
+    }
+}

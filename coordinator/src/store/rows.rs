@@ -1,0 +1,402 @@
+//! Rows of a database to records: written once for all databases, since they have the same columns.
+
+use bytes::Bytes;
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    identity::Signed,
+    job::JobSpec,
+    message::{ModuleKind, Payload},
+    resources::{Labels, Machine},
+    state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState, Usage},
+    time::Timestamp,
+};
+use serde::de::DeserializeOwned;
+
+use super::record::*;
+use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask};
+
+/// A row that does not hold what the store writes.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column} of the store holds {found}; was it changed by hand?")]
+pub struct Damaged {
+    column: String,
+    found: String,
+}
+
+impl Damaged {
+    /// What was found where something else should be.
+    pub fn new(column: &str, found: impl Into<String>) -> Self {
+        Self { column: column.to_owned(), found: found.into() }
+    }
+}
+
+/// One row, read by column name. `None` is NULL.
+pub trait Columns {
+    fn int(&self, column: &str) -> Result<Option<i64>, Damaged>;
+    fn text(&self, column: &str) -> Result<Option<String>, Damaged>;
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, Damaged>;
+}
+
+fn need<T>(column: &str, value: Option<T>) -> Result<T, Damaged> {
+    value.ok_or_else(|| Damaged::new(column, "nothing"))
+}
+
+/// An integer that must be there.
+pub fn int(row: &dyn Columns, column: &str) -> Result<i64, Damaged> {
+    need(column, row.int(column)?)
+}
+
+fn u64_of(row: &dyn Columns, column: &str) -> Result<u64, Damaged> {
+    Ok(int(row, column)? as u64)
+}
+
+/// A small number that must be there.
+pub fn u32_of(row: &dyn Columns, column: &str) -> Result<u32, Damaged> {
+    let value = int(row, column)?;
+    u32::try_from(value).map_err(|_| Damaged::new(column, value.to_string()))
+}
+
+/// A text that must be there.
+pub fn text(row: &dyn Columns, column: &str) -> Result<String, Damaged> {
+    need(column, row.text(column)?)
+}
+
+/// Bytes that must be there.
+pub fn bytes(row: &dyn Columns, column: &str) -> Result<Vec<u8>, Damaged> {
+    need(column, row.bytes(column)?)
+}
+
+fn time(row: &dyn Columns, column: &str) -> Result<Timestamp, Damaged> {
+    int(row, column).map(Timestamp)
+}
+
+fn time_if(row: &dyn Columns, column: &str) -> Result<Option<Timestamp>, Damaged> {
+    Ok(row.int(column)?.map(Timestamp))
+}
+
+fn word<T>(row: &dyn Columns, column: &str, from_word: fn(&str) -> Option<T>) -> Result<T, Damaged> {
+    let found = text(row, column)?;
+    from_word(&found).ok_or_else(|| Damaged::new(column, found))
+}
+
+fn word_if<T>(row: &dyn Columns, column: &str, from_word: fn(&str) -> Option<T>) -> Result<Option<T>, Damaged> {
+    row.text(column)?.map(|found| from_word(&found).ok_or_else(|| Damaged::new(column, found))).transpose()
+}
+
+fn json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, Damaged> {
+    serde_json::from_str(text).map_err(|error| Damaged::new(column, format!("JSON that does not fit ({error})")))
+}
+
+fn json_if<T: DeserializeOwned>(row: &dyn Columns, column: &str) -> Result<Option<T>, Damaged> {
+    row.text(column)?.map(|text| json(column, &text)).transpose()
+}
+
+/// A digest.
+pub fn digest(column: &str, bytes: &[u8]) -> Result<Digest, Damaged> {
+    let bytes = bytes.try_into().map_err(|_| Damaged::new(column, format!("a digest of {} bytes", bytes.len())))?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+/// How tasks stand that were never started.
+pub fn state_of_never_started(stopping: Option<JobState>) -> TaskState {
+    match stopping {
+        None => TaskState::Queued,
+        Some(JobState::Expired) => TaskState::Expired,
+        Some(JobState::Active | JobState::Succeeded | JobState::Failed | JobState::Cancelled) => TaskState::Cancelled,
+    }
+}
+
+fn task_id(row: &dyn Columns) -> Result<TaskId, Damaged> {
+    Ok(TaskId { job: JobId(u64_of(row, "job_id")?), index: u32_of(row, "task_index")? })
+}
+
+fn attempt_id(row: &dyn Columns) -> Result<AttemptId, Damaged> {
+    Ok(AttemptId { task: task_id(row)?, number: u32_of(row, "number")? })
+}
+
+fn spec(row: &dyn Columns) -> Result<JobSpec, Damaged> {
+    json("spec", &text(row, "spec")?)
+}
+
+/// A job for people, from the columns of `jobs` and its open tasks counted by state.
+pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
+    let stopping = word_if(row, "stopping", JobState::from_word)?;
+    let count = |column| u32_of(row, column);
+    let mut counts = TaskCounts {
+        queued: count("queued")?,
+        waiting: count("waiting")?,
+        running: count("running")?,
+        paused: count("paused")?,
+        succeeded: count("succeeded")?,
+        failed: count("failed")?,
+        cancelled: count("cancelled")?,
+        expired: count("expired")?,
+        ..TaskCounts::default()
+    };
+    *counts.get_mut(state_of_never_started(stopping)) += count("task_count")? - count("expanded")?;
+    Ok(JobRecord {
+        job: JobId(u64_of(row, "job_id")?),
+        submitter: text(row, "submitter")?,
+        spec: spec(row)?,
+        version_name: text(row, "version_name")?,
+        submitted: time(row, "submitted_us")?,
+        ended: time_if(row, "ended_us")?,
+        state: word(row, "state", JobState::from_word)?,
+        stopping,
+        stopped_by: row.text("stopped_by")?,
+        counts,
+    })
+}
+
+/// A job for the scheduler; its open tasks come from other rows.
+pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
+    Ok(JobSnapshot {
+        job: JobId(u64_of(row, "job_id")?),
+        submitter: text(row, "submitter")?,
+        spec: spec(row)?,
+        version_name: text(row, "version_name")?,
+        seed: u64_of(row, "seed")?,
+        submitted: time(row, "submitted_us")?,
+        state: word(row, "state", JobState::from_word)?,
+        stopping: word_if(row, "stopping", JobState::from_word)?,
+        expanded: u32_of(row, "expanded")?,
+        succeeded: u32_of(row, "succeeded")?,
+        failed: u32_of(row, "failed")?,
+        cancelled: u32_of(row, "cancelled")?,
+        expired: u32_of(row, "expired")?,
+        open: Vec::new(),
+    })
+}
+
+/// An open task and its job.
+pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
+    let place = match row.int("agent_id")? {
+        Some(agent) => OpenPlace::At { agent: AgentId(agent as u64), since: time(row, "started_us")? },
+        None => OpenPlace::Waiting { not_before: time(row, "not_before_us")? },
+    };
+    let task = task_id(row)?;
+    let (attempts, failures) = (u32_of(row, "attempts")?, u32_of(row, "failures")?);
+    Ok((task.job, OpenTask { index: task.index, attempts, failures, place }))
+}
+
+/// A badly ended task, for a retry.
+pub fn ended_task(row: &dyn Columns) -> Result<EndedTask, Damaged> {
+    Ok(EndedTask {
+        index: u32_of(row, "task_index")?,
+        attempts: u32_of(row, "attempts")?,
+        state: word(row, "state", TaskState::from_word)?,
+    })
+}
+
+/// A started task for people.
+pub fn task_record(row: &dyn Columns) -> Result<TaskRecord, Damaged> {
+    Ok(TaskRecord {
+        task: task_id(row)?,
+        state: word(row, "state", TaskState::from_word)?,
+        attempts: u32_of(row, "attempts")?,
+        failures: u32_of(row, "failures")?,
+        agent: Some(AgentId(u64_of(row, "agent_id")?)),
+        agent_name: Some(text(row, "agent_name")?),
+        started: time_if(row, "started_us")?,
+        ended: time_if(row, "ended_us")?,
+        reason: row.text("reason")?,
+        not_before: time_if(row, "not_before_us")?,
+        output_bytes: row.int("output_bytes")?.map(|bytes| bytes as u64),
+    })
+}
+
+/// The size of a job's array, how much of it has rows, and how the rest stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    pub count: u32,
+    pub expanded: u32,
+    pub rest: TaskState,
+    pub ended: Option<Timestamp>,
+}
+
+/// What is needed to tell tasks without rows.
+pub fn extent(row: &dyn Columns) -> Result<Extent, Damaged> {
+    let stopped = time_if(row, "stopped_us")?;
+    Ok(Extent {
+        count: u32_of(row, "task_count")?,
+        expanded: u32_of(row, "expanded")?,
+        rest: state_of_never_started(word_if(row, "stopping", JobState::from_word)?),
+        ended: stopped,
+    })
+}
+
+impl Extent {
+    /// A task that was never started.
+    pub fn never_started(&self, task: TaskId) -> TaskRecord {
+        TaskRecord {
+            task,
+            state: self.rest,
+            attempts: 0,
+            failures: 0,
+            agent: None,
+            agent_name: None,
+            started: None,
+            ended: self.ended,
+            reason: None,
+            not_before: None,
+            output_bytes: None,
+        }
+    }
+
+    /// Appends the tasks without rows that a filter asks for, up to its limit.
+    pub fn append_never_started(&self, job: JobId, filter: &TaskFilter, tasks: &mut Vec<TaskRecord>) {
+        if filter.state.is_some_and(|state| state != self.rest) {
+            return;
+        }
+        let room = (filter.limit_or_default() as usize).saturating_sub(tasks.len());
+        let rest = filter.from.max(self.expanded)..self.count;
+        tasks.extend(rest.take(room).map(|index| self.never_started(TaskId { job, index })));
+    }
+}
+
+/// An attempt for people.
+pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
+    let end = word_if(row, "outcome", AttemptEnd::from_word)?;
+    let usage = || -> Result<Usage, Damaged> {
+        Ok(Usage {
+            wall_us: u64_of(row, "wall_us")?,
+            cpu_us: u64_of(row, "cpu_us")?,
+            memory_peak_bytes: u64_of(row, "memory_peak_bytes")?,
+        })
+    };
+    Ok(AttemptRecord {
+        attempt: attempt_id(row)?,
+        agent: AgentId(u64_of(row, "agent_id")?),
+        agent_name: text(row, "agent_name")?,
+        started: time(row, "started_us")?,
+        ended: time_if(row, "ended_us")?,
+        end,
+        reason: row.text("reason")?,
+        failure: json_if(row, "failure")?,
+        paused: json_if(row, "pause")?,
+        usage: end.map(|_| usage()).transpose()?,
+    })
+}
+
+/// An attempt's log; empty when nothing was written.
+pub fn log_record(row: &dyn Columns) -> Result<LogRecord, Damaged> {
+    let log = Bytes::from(row.bytes("log")?.unwrap_or_default());
+    Ok(LogRecord { attempt: attempt_id(row)?, log, dropped_bytes: row.int("dropped_bytes")?.unwrap_or(0) as u64 })
+}
+
+/// A task's output.
+pub fn result_record(row: &dyn Columns) -> Result<ResultRecord, Damaged> {
+    let output = match row.bytes("blob_digest")? {
+        Some(blob) => Payload::Blob(BlobRef { digest: digest("blob_digest", &blob)?, size_bytes: u64_of(row, "size_bytes")? }),
+        None => Payload::inline(bytes(row, "output")?),
+    };
+    Ok(ResultRecord { task: task_id(row)?, attempt: u32_of(row, "number")?, output })
+}
+
+/// An agent for people.
+pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
+    let machine = || -> Result<Machine, Damaged> {
+        Ok(Machine {
+            os: text(row, "os")?,
+            arch: text(row, "arch")?,
+            cores: u32_of(row, "cores")?.try_into().unwrap_or(u16::MAX),
+            memory_bytes: u64_of(row, "memory_bytes")?,
+            engine: text(row, "engine")?,
+        })
+    };
+    let version = row.text("version")?;
+    let machine = version.is_some().then(machine).transpose()?;
+    let labels: Labels = json("labels", &text(row, "labels")?)?;
+    Ok(AgentRecord {
+        agent: AgentId(u64_of(row, "agent_id")?),
+        name: text(row, "name")?,
+        peer: bytes(row, "peer")?,
+        intake: word(row, "intake", Intake::from_word)?,
+        enrolled: time(row, "enrolled_us")?,
+        last_connected: time_if(row, "last_connected_us")?,
+        last_disconnected: time_if(row, "last_disconnected_us")?,
+        version,
+        machine,
+        labels,
+    })
+}
+
+/// An agent for the scheduler.
+pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
+    Ok(AgentSnapshot {
+        agent: AgentId(u64_of(row, "agent_id")?),
+        name: text(row, "name")?,
+        intake: word(row, "intake", Intake::from_word)?,
+    })
+}
+
+/// A token, without its secret.
+pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
+    let uses_max = row.int("uses_max")?;
+    Ok(TokenRecord {
+        token: u64_of(row, "token_id")?,
+        role: word(row, "role", TokenRole::from_word)?,
+        name: text(row, "name")?,
+        uses: u32_of(row, "uses")?,
+        uses_max: uses_max.map(|uses| u32::try_from(uses).unwrap_or(u32::MAX)),
+        created: time(row, "created_us")?,
+        created_by: text(row, "created_by")?,
+        expires: time_if(row, "expires_us")?,
+        revoked: time_if(row, "revoked_us")?,
+    })
+}
+
+/// A published module.
+pub fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged> {
+    Ok(VersionRecord {
+        version: VersionId(u64_of(row, "version_id")?),
+        function: text(row, "function_name")?,
+        number: u32_of(row, "number")?,
+        kind: word(row, "kind", kind_from_word)?,
+        module: BlobRef {
+            digest: digest("module_digest", &bytes(row, "module_digest")?)?,
+            size_bytes: u64_of(row, "module_bytes")?,
+        },
+        canonical_nans: int(row, "canonical_nans")? != 0,
+        manifest: Signed { body: bytes(row, "manifest")?, signature: bytes(row, "manifest_signature")? },
+        interface: json("interface", &text(row, "interface")?)?,
+        published: time(row, "published_us")?,
+        published_by: text(row, "published_by")?,
+        removed: time_if(row, "removed_us")?,
+    })
+}
+
+/// A line of the audit.
+pub fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
+    Ok(AuditRecord {
+        at: time(row, "at_us")?,
+        by: text(row, "by_whom")?,
+        action: text(row, "action")?,
+        subject: text(row, "subject")?,
+        detail: text(row, "detail")?,
+    })
+}
+
+/// Counts over all time.
+pub fn totals(row: &dyn Columns) -> Result<Totals, Damaged> {
+    Ok(Totals {
+        jobs: u64_of(row, "jobs")?,
+        tasks_succeeded: u64_of(row, "tasks_succeeded")?,
+        attempts: u64_of(row, "attempts")?,
+        attempts_lost: u64_of(row, "attempts_lost")?,
+        results_refused: u64_of(row, "results_refused")?,
+    })
+}
+
+/// The word for a module's kind.
+pub fn kind_word(kind: ModuleKind) -> &'static str {
+    match kind {
+        ModuleKind::Preview1 => "preview1",
+        ModuleKind::Component => "component",
+    }
+}
+
+fn kind_from_word(word: &str) -> Option<ModuleKind> {
+    [ModuleKind::Preview1, ModuleKind::Component].into_iter().find(|kind| kind_word(*kind) == word)
+}

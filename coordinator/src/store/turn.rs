@@ -1,0 +1,420 @@
+//! What one turn's changes come to: the rows that a database must hold afterwards, each once.
+//!
+//! A turn may touch a task several times: an attempt ends, the next begins and ends too. A database need not see the
+//! steps. Folding them here keeps a commit to a handful of statements over sets of rows, whatever the order of the
+//! changes was. Each task carries what its row must look like *before* the turn; a backend checks that in the same
+//! statement that changes the row, and refuses the whole turn if it does not hold.
+//!
+//! A retry concerns rows that the turn does not name. It is applied by the backend first, to what was stored before
+//! the turn, and here to what the turn has changed so far: tasks that the turn touches before the retry were open
+//! before it, so the two cannot meet.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    message::Payload,
+    resources::{Labels, Machine},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
+    time::Timestamp,
+};
+
+use super::{bounds, record::AuditRecord};
+use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+
+/// The changes contradict each other or what is stored: the scheduler is wrong, and nothing is stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the changes contradict what is stored: {0}")]
+pub struct Broken(pub String);
+
+/// The rows of one turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    pub jobs_new: Vec<NewJob>,
+    pub jobs: BTreeMap<JobId, JobPatch>,
+    pub tasks: BTreeMap<TaskId, TaskPatch>,
+    pub attempts: BTreeMap<AttemptId, AttemptPatch>,
+    pub results: Vec<ResultRow>,
+    pub logs: Vec<LogRow>,
+    pub agents: BTreeMap<AgentId, AgentPatch>,
+    pub audit: Vec<AuditRecord>,
+}
+
+/// What becomes of one column.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Patch<T> {
+    #[default]
+    Keep,
+    Clear,
+    Set(T),
+}
+
+impl<T> Patch<T> {
+    /// The new value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+
+    /// Whether the column changes.
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Self::Keep)
+    }
+}
+
+/// What changes on a job's row.
+#[derive(Debug, Default)]
+pub struct JobPatch {
+    /// Its badly ended tasks are queued again as of then, before anything else happens.
+    pub retried: Option<Timestamp>,
+    /// How many tasks get their row, and the mark that must be reached by that.
+    pub started: u32,
+    pub expanded: u32,
+    pub stop: Patch<Stop>,
+    pub end: Patch<(JobState, Timestamp)>,
+    /// What is added to the counters; after a retry the bad ones begin at zero.
+    pub succeeded: u32,
+    pub failed: u32,
+    pub cancelled: u32,
+    pub expired: u32,
+}
+
+/// Somebody or a rule stopped a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    pub state: JobState,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// What becomes of a task's row.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TaskPatch {
+    pub before: Before,
+    /// None: as before.
+    pub attempts: Option<u32>,
+    /// None: as before.
+    pub failures: Option<u32>,
+    pub failures_added: u32,
+    pub place: Place,
+}
+
+/// What a task's row must be before the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// There is none.
+    Absent,
+    /// It waits, after this many attempts if that is known.
+    Waiting { attempts: Option<u32> },
+    /// This attempt of it is with an agent.
+    At { attempts: u32 },
+}
+
+/// Where a task is after the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// With an agent; None: with the same as before.
+    At {
+        agent: Option<AgentId>,
+        paused: bool,
+    },
+    Waiting {
+        state: TaskState,
+        not_before: Timestamp,
+    },
+    Ended {
+        state: TaskState,
+        at: Timestamp,
+    },
+}
+
+impl Place {
+    /// The state's word.
+    pub fn state(&self) -> TaskState {
+        match self {
+            Self::At { paused: true, .. } => TaskState::Paused,
+            Self::At { paused: false, .. } => TaskState::Running,
+            Self::Waiting { state, .. } | Self::Ended { state, .. } => *state,
+        }
+    }
+}
+
+/// What becomes of an attempt's row.
+#[derive(Debug, Default)]
+pub struct AttemptPatch {
+    /// It begins in this turn.
+    pub begun: Option<(AgentId, Timestamp)>,
+    pub pause: Patch<PauseReason>,
+    pub over: Option<Over>,
+}
+
+/// How an attempt was.
+#[derive(Debug)]
+pub struct Over {
+    pub at: Timestamp,
+    pub end: AttemptEnd,
+    pub reason: Option<String>,
+    pub failure: Option<Failure>,
+    pub usage: Usage,
+}
+
+/// One output.
+#[derive(Debug)]
+pub struct ResultRow {
+    pub attempt: AttemptId,
+    pub output: Payload,
+}
+
+/// One log that is not empty.
+#[derive(Debug)]
+pub struct LogRow {
+    pub attempt: AttemptId,
+    pub log: Bytes,
+    pub dropped_bytes: u64,
+}
+
+/// What changes on an agent's row.
+#[derive(Debug, Default)]
+pub struct AgentPatch {
+    pub connected: Option<Box<Connected>>,
+    pub disconnected: Option<Timestamp>,
+    pub intake: Option<Intake>,
+    pub results_refused: u32,
+}
+
+/// What an agent said of itself.
+#[derive(Debug)]
+pub struct Connected {
+    pub at: Timestamp,
+    pub version: String,
+    pub machine: Machine,
+    pub labels: Labels,
+}
+
+impl Turn {
+    /// Folds a turn's changes, in order.
+    pub fn fold(changes: &[Change]) -> Result<Self, Broken> {
+        let mut turn = Self::default();
+        for change in changes {
+            turn.apply(change)?;
+        }
+        Ok(turn)
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), Broken> {
+        match change {
+            Change::JobSubmitted(new) => self.submitted(new),
+            Change::JobStopped { job, state, by, at } => {
+                self.audit(*at, by, stop_action(*state), job.to_string(), "");
+                self.jobs.entry(*job).or_default().stop = Patch::Set(Stop { state: *state, by: bounds::name(by), at: *at });
+            }
+            Change::JobEnded { job, state, at } => self.jobs.entry(*job).or_default().end = Patch::Set((*state, *at)),
+            Change::JobRetried { job, by, at } => self.retried(*job, by, *at),
+            Change::AttemptStarted { attempt, agent, at } => self.started(*attempt, *agent, *at)?,
+            Change::AttemptPaused { attempt, reason, .. } => self.paused(*attempt, reason.as_ref())?,
+            Change::AttemptEnded(ended) => self.ended(ended)?,
+            Change::TaskEnded { task, state, at } => self.task_ended(*task, *state, *at)?,
+            Change::ResultRefused { agent, .. } => self.agents.entry(*agent).or_default().results_refused += 1,
+            Change::AgentConnected { agent, version, machine, labels, at } => {
+                self.agents.entry(*agent).or_default().connected = Some(Box::new(Connected {
+                    at: *at,
+                    version: bounds::name(version),
+                    machine: bounds::machine(machine),
+                    labels: bounds::labels(labels),
+                }));
+            }
+            Change::AgentDisconnected { agent, at } => self.agents.entry(*agent).or_default().disconnected = Some(*at),
+            Change::AgentIntake { agent, intake, by, at } => {
+                self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
+                self.agents.entry(*agent).or_default().intake = Some(*intake);
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
+        self.audit.push(audit_row(at, by, action, subject, detail));
+    }
+
+    fn submitted(&mut self, new: &NewJob) {
+        let count = new.spec.inputs.count();
+        let detail = format!("{}: {} with {count} tasks", new.spec.name, new.version_name);
+        self.audit(new.at, &new.submitter, "job.submit", new.job.to_string(), &detail);
+        self.jobs_new.push(new.clone());
+    }
+
+    fn retried(&mut self, job: JobId, by: &str, at: Timestamp) {
+        self.audit(at, by, "job.retry", job.to_string(), "");
+        let patch = self.jobs.entry(job).or_default();
+        patch.retried = Some(at);
+        (patch.stop, patch.end) = (Patch::Clear, Patch::Clear);
+        (patch.failed, patch.cancelled, patch.expired) = (0, 0, 0);
+        let first = TaskId { job, index: 0 };
+        for (_, task) in self.tasks.range_mut(first..).take_while(|(task, _)| task.job == job) {
+            if let Place::Ended { state, .. } = task.place
+                && state != TaskState::Succeeded
+            {
+                task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
+                (task.failures, task.failures_added) = (Some(0), 0);
+            }
+        }
+    }
+
+    fn started(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) -> Result<(), Broken> {
+        let place = Place::At { agent: Some(agent), paused: false };
+        match self.tasks.get_mut(&attempt.task) {
+            Some(task) => {
+                let next = task.attempts.is_none_or(|attempts| attempts + 1 == attempt.number);
+                if !next || !matches!(task.place, Place::Waiting { .. }) {
+                    return Err(Broken(format!("{attempt} started while its task was {}", task.place.state())));
+                }
+                (task.attempts, task.place) = (Some(attempt.number), place);
+            }
+            None => {
+                let before = match attempt.number {
+                    0 => return Err(Broken(format!("{attempt} has the number 0"))),
+                    1 => Before::Absent,
+                    number => Before::Waiting { attempts: Some(number - 1) },
+                };
+                let failures = (before == Before::Absent).then_some(0);
+                let task = TaskPatch { before, attempts: Some(attempt.number), failures, failures_added: 0, place };
+                self.tasks.insert(attempt.task, task);
+                if before == Before::Absent {
+                    let job = self.jobs.entry(attempt.task.job).or_default();
+                    job.started += 1;
+                    job.expanded = job.expanded.max(attempt.task.index + 1);
+                }
+            }
+        }
+        self.attempts.insert(attempt, AttemptPatch { begun: Some((agent, at)), ..AttemptPatch::default() });
+        Ok(())
+    }
+
+    /// The task of an attempt that must be with an agent now.
+    fn live(&mut self, attempt: AttemptId, doing: &str) -> Result<&mut TaskPatch, Broken> {
+        let task = self.tasks.entry(attempt.task).or_insert(TaskPatch {
+            before: Before::At { attempts: attempt.number },
+            attempts: Some(attempt.number),
+            failures: None,
+            failures_added: 0,
+            place: Place::At { agent: None, paused: false },
+        });
+        if task.attempts != Some(attempt.number) || !matches!(task.place, Place::At { .. }) {
+            return Err(Broken(format!("{attempt} {doing} while its task was {}", task.place.state())));
+        }
+        Ok(task)
+    }
+
+    fn paused(&mut self, attempt: AttemptId, reason: Option<&PauseReason>) -> Result<(), Broken> {
+        let task = self.live(attempt, "paused or went on")?;
+        if let Place::At { paused, .. } = &mut task.place {
+            *paused = reason.is_some();
+        }
+        self.attempts.entry(attempt).or_default().pause = reason.map_or(Patch::Clear, |reason| Patch::Set(reason.clone()));
+        Ok(())
+    }
+
+    fn ended(&mut self, ended: &EndedAttempt) -> Result<(), Broken> {
+        let attempt = ended.attempt;
+        let task = self.live(attempt, "ended")?;
+        let state = match ended.after {
+            TaskAfter::Again { not_before, failures } => {
+                let state = if not_before > ended.at { TaskState::Waiting } else { TaskState::Queued };
+                task.place = Place::Waiting { state, not_before };
+                (task.failures, task.failures_added) = (Some(failures), 0);
+                None
+            }
+            TaskAfter::Succeeded => Some(TaskState::Succeeded),
+            TaskAfter::Failed => Some(TaskState::Failed),
+            TaskAfter::Cancelled => Some(TaskState::Cancelled),
+            TaskAfter::Expired => Some(TaskState::Expired),
+        };
+        if let Some(state) = state {
+            task.place = Place::Ended { state, at: ended.at };
+            task.failures_added += u32::from(ended.end == AttemptEnd::Failed);
+            self.count(attempt.task.job, state);
+        }
+        let patch = self.attempts.entry(attempt).or_default();
+        patch.pause = Patch::Clear;
+        patch.over = Some(Over {
+            at: ended.at,
+            end: ended.end,
+            reason: ended.reason.as_deref().map(bounds::reason),
+            failure: ended.failure.as_ref().map(bounds::failure),
+            usage: bounds::usage(ended.usage),
+        });
+        if let (Some(output), TaskAfter::Succeeded) = (&ended.output, ended.after) {
+            self.results.push(ResultRow { attempt, output: output.clone() });
+        }
+        if !ended.log.is_empty() || ended.log_dropped_bytes > 0 {
+            let dropped_bytes = ended.log_dropped_bytes.min(i64::MAX as u64);
+            self.logs.push(LogRow { attempt, log: ended.log.clone(), dropped_bytes });
+        }
+        Ok(())
+    }
+
+    fn task_ended(&mut self, id: TaskId, state: TaskState, at: Timestamp) -> Result<(), Broken> {
+        if !state.is_ended() || state == TaskState::Succeeded {
+            return Err(Broken(format!("{id} ended as {state} without an agent")));
+        }
+        let place = Place::Ended { state, at };
+        match self.tasks.get_mut(&id) {
+            Some(task) if matches!(task.place, Place::Waiting { .. }) => task.place = place,
+            Some(task) => return Err(Broken(format!("{id} ended without an agent while it was {}", task.place.state()))),
+            None => {
+                let before = Before::Waiting { attempts: None };
+                self.tasks.insert(id, TaskPatch { before, attempts: None, failures: None, failures_added: 0, place });
+            }
+        }
+        self.count(id.job, state);
+        Ok(())
+    }
+
+    fn count(&mut self, job: JobId, state: TaskState) {
+        let patch = self.jobs.entry(job).or_default();
+        match state {
+            TaskState::Succeeded => patch.succeeded += 1,
+            TaskState::Failed => patch.failed += 1,
+            TaskState::Cancelled => patch.cancelled += 1,
+            TaskState::Expired => patch.expired += 1,
+            TaskState::Queued
+            | TaskState::Waiting
+            | TaskState::Running
+            | TaskState::Paused
+            | TaskState::Moving
+            | TaskState::Verifying => unreachable!("only ended tasks are counted"),
+        }
+    }
+}
+
+/// An audit row within its bounds.
+pub fn audit_row(at: Timestamp, by: &str, action: &str, subject: String, detail: &str) -> AuditRecord {
+    AuditRecord {
+        at,
+        by: bounds::name(by),
+        action: action.to_owned(),
+        subject: bounds::name(&subject),
+        detail: bounds::reason(detail),
+    }
+}
+
+/// What the audit calls a stop.
+pub fn stop_action(state: JobState) -> &'static str {
+    match state {
+        JobState::Expired => "job.expire",
+        JobState::Active | JobState::Succeeded | JobState::Failed | JobState::Cancelled => "job.cancel",
+    }
+}
+
+/// What the audit calls a change of intake.
+pub fn intake_action(intake: Intake) -> &'static str {
+    match intake {
+        Intake::Open => "agent.open",
+        Intake::Cordoned => "agent.cordon",
+        Intake::Draining => "agent.drain",
+        Intake::Revoked => "agent.revoke",
+    }
+}
