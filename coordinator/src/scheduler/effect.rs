@@ -18,8 +18,17 @@ use super::event::{RequestId, StreamId};
 #[derive(Debug, Clone)]
 pub enum Effect {
     Record(Change),
-    Send { agent: AgentId, stream: StreamId, number: u64, order: Order },
-    Reply { request: RequestId, reply: Reply },
+    /// One order is one frame; `number` is the frame's, counting up from 1 on each stream.
+    Send {
+        agent: AgentId,
+        stream: StreamId,
+        number: u64,
+        order: Order,
+    },
+    Reply {
+        request: RequestId,
+        reply: Reply,
+    },
 }
 
 /// Words to an agent; the shell adds what the core does not carry (manifests, inputs, certificates).
@@ -78,6 +87,8 @@ pub enum Refusal {
     Ended { job: JobId, state: JobState },
     #[error("{0} has no failed, cancelled or expired task to retry")]
     NothingToRetry(JobId),
+    #[error("{0} changed at the same moment; try again")]
+    Changed(JobId),
     #[error("{0} was revoked; enrol the machine again with a new token")]
     Revoked(AgentId),
     #[error("{active} jobs are active and that is the limit; wait for some to end")]

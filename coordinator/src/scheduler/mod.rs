@@ -1,22 +1,164 @@
 //! CORE: which task runs where and when. Pure: events and the time go in, effects come out.
+//!
+//! ```text
+//!            handle(event, now), handle_timeout(now)
+//!                           |
+//!   people: admission -> jobs: tasks, gate --------> ending -> Record(JobEnded)
+//!                           | listed when startable     ^
+//!   agents: connection, words -> attempts end ----------+
+//!                           | agents with room
+//!                      placement: feasible, rank, select -> Record(AttemptStarted)
+//!                           |
+//!                        outgoing -> Send(Order), numbered on each stream
+//! ```
+//! A turn is one call of `handle` or `handle_timeout`. Its effects are drained by [`Scheduler::poll_effect`]; the shell
+//! commits the records in one transaction before it sends or answers anything.
+//!
+//! Time never goes back in here: an earlier `now` than the last counts as the last.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod admission;
+mod attempt;
+mod audit;
+mod connection;
+mod demand;
+#[cfg(test)]
+mod driver;
 pub mod effect;
+mod ending;
 pub mod event;
+mod explain;
+mod feasible;
+mod fleet;
+mod job;
+#[cfg(test)]
+mod ledger;
+pub mod limits;
+mod outgoing;
+mod placement;
+mod rank;
+mod restore;
+mod retry;
+mod select;
+mod share;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod timers;
 pub mod view;
-use lull_shared::time::Timestamp;
-pub struct Scheduler;
-#[derive(Debug, Clone, Default)]
-pub struct Limits;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    state::JobState,
+    time::Timestamp,
+};
+
+pub use self::limits::Limits;
+use self::{
+    demand::Demands,
+    effect::Effect,
+    event::Event,
+    fleet::Fleet,
+    job::Job,
+    share::{Shares, SubmitterId},
+    timers::{Timer, Timers},
+};
+
+/// Decides. One per coordinator; all of its state can be had again from the store's snapshot.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    limits: Limits,
+    seed: u64,
+    now: Timestamp,
+    last_job: u64,
+    jobs: BTreeMap<JobId, Job>,
+    /// Active jobs by submitter and idempotency key.
+    keys: BTreeMap<(SubmitterId, String), JobId>,
+    /// Active jobs that wait for an active job.
+    dependants: BTreeMap<JobId, BTreeSet<JobId>>,
+    demands: Demands,
+    shares: Shares,
+    fleet: Fleet,
+    timers: Timers,
+    /// Jobs of which no task may be open any more. Empty between turns.
+    closing: BTreeSet<JobId>,
+    /// Agents that may have new room. Empty between turns.
+    woken_agents: BTreeSet<AgentId>,
+    /// Agents to which something is to be said. Empty between turns.
+    speaking: BTreeSet<AgentId>,
+    effects: VecDeque<Effect>,
+}
+
 impl Scheduler {
-    pub fn restore(_s: event::Snapshot, _l: Limits, _seed: u64, _now: Timestamp) -> Self {
-        Self
+    /// One thing happened.
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Submit { request, submission } => {
+                let reply = self.submit(*submission);
+                self.reply(request, reply);
+            }
+            Event::Cancel { request, job, by } => {
+                let reply = self.cancel(job, &by);
+                self.reply(request, reply);
+            }
+            Event::Retry { request, job, tasks, by } => {
+                let reply = self.retry(*job, &tasks, by);
+                self.reply(request, reply);
+            }
+            Event::SetIntake { request, agent, intake, by } => {
+                let reply = self.set_intake(agent, intake, by);
+                self.reply(request, reply);
+            }
+            Event::Enrolled { agent } => self.enrolled(agent),
+            Event::Connected { agent, stream, hello } => self.connected(agent, stream, *hello),
+            Event::Disconnected { agent, stream } => self.disconnected(agent, stream),
+            Event::Message { agent, stream, message } => self.message(agent, stream, message),
+            Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
+        }
+        self.end_turn();
     }
-    pub fn handle(&mut self, _e: event::Event, _now: Timestamp) {}
-    pub fn handle_timeout(&mut self, _now: Timestamp) {}
+
+    /// Time passed: whatever is due happens.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some((due, timer)) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Lease(agent) => self.check_lease(agent, due),
+                Timer::Grace(agent) => self.end_grace(agent),
+                Timer::Refusal(agent) => self.end_refusal(agent),
+                Timer::Backoff(job) => self.end_backoff(job),
+                Timer::Window(job) => self.turn_window(job),
+                Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
+            }
+        }
+        self.end_turn();
+    }
+
+    /// When [`Self::handle_timeout`] should be called, at the latest.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.timers.next()
     }
-    pub fn poll_effect(&mut self) -> Option<effect::Effect> {
-        None
+
+    /// The next thing to do. All records of a turn come before they may be acted upon: commit first, then send.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn end_turn(&mut self) {
+        self.close_jobs();
+        self.place();
+        self.flush();
+    }
+
+    fn end_backoff(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.tasks.wake(self.now);
+        let next = job.tasks.next_wake();
+        self.timers.set_or_clear(Timer::Backoff(id), next);
+        self.relist(id);
     }
 }

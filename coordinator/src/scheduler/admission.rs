@@ -1,0 +1,251 @@
+//! What people ask for: jobs in, cancelled, retried; agents opened, cordoned, drained, revoked.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    job::{DependencyCondition, JobSpec},
+    message::{GoodbyeReason, RecallReason},
+    state::{AttemptEnd, Intake, JobState},
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect, NewJob, Order, Refusal, Reply},
+    event::{EndedTask, JobSnapshot, RequestId, Submission},
+    job::{Gate, Job, Pace},
+    rank::rank,
+    share::SubmitterId,
+    tasks::Tasks,
+    timers::Timer,
+};
+
+impl Scheduler {
+    pub(super) fn reply(&mut self, request: RequestId, reply: Result<Reply, Refusal>) {
+        let reply = reply.unwrap_or_else(Reply::Refused);
+        self.effects.push_back(Effect::Reply { request, reply });
+    }
+
+    /// Takes a job in, in constant time whatever its size.
+    pub(super) fn submit(&mut self, submission: Submission) -> Result<Reply, Refusal> {
+        let submitter = self.shares.intern(&submission.submitter);
+        if let Some(job) = self.with_key(submitter, &submission.spec) {
+            return Ok(Reply::Submitted { job, existing: true });
+        }
+        self.check_room()?;
+        check_finish_by(&submission.spec, self.now)?;
+        let after = self.open_dependencies(&submission.spec, &submission.ended)?;
+        self.last_job += 1;
+        let job = JobId(self.last_job);
+        let new = NewJob {
+            job,
+            submitter: submission.submitter,
+            spec: submission.spec,
+            version_name: submission.version_name,
+            seed: submission.seed,
+            at: self.now,
+        };
+        self.effects.push_back(Effect::Record(Change::JobSubmitted(Box::new(new.clone()))));
+        let tasks = Tasks::new(new.spec.inputs.count());
+        self.insert_job(new, tasks, after, None);
+        Ok(Reply::Submitted { job, existing: false })
+    }
+
+    fn with_key(&self, submitter: SubmitterId, spec: &JobSpec) -> Option<JobId> {
+        self.keys.get(&(submitter, spec.idempotency_key.clone()?)).copied()
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        let active = self.jobs.len();
+        if active < self.limits.jobs_active_max { Ok(()) } else { Err(Refusal::TooManyJobs { active }) }
+    }
+
+    /// The jobs that it must wait for; those that have ended as they should are left out.
+    fn open_dependencies(
+        &self,
+        spec: &JobSpec,
+        ended: &BTreeMap<JobId, JobState>,
+    ) -> Result<BTreeMap<JobId, DependencyCondition>, Refusal> {
+        for dependency in &spec.after {
+            let job = dependency.job;
+            if self.jobs.contains_key(&job) {
+                continue;
+            }
+            let state = *ended.get(&job).ok_or(Refusal::NoJob(job))?;
+            if dependency.condition == DependencyCondition::Ok && state != JobState::Succeeded {
+                return Err(Refusal::DependencyFailed { job, state });
+            }
+        }
+        Ok(self.active_dependencies(spec))
+    }
+
+    /// Those of the jobs in `after` that are active. `Ok` outweighs `Any` where a job is named twice.
+    pub(super) fn active_dependencies(&self, spec: &JobSpec) -> BTreeMap<JobId, DependencyCondition> {
+        let mut after = BTreeMap::new();
+        for dependency in spec.after.iter().filter(|dependency| self.jobs.contains_key(&dependency.job)) {
+            let condition = after.entry(dependency.job).or_insert(dependency.condition);
+            if dependency.condition == DependencyCondition::Ok {
+                *condition = DependencyCondition::Ok;
+            }
+        }
+        after
+    }
+
+    /// Puts a job among the active ones.
+    pub(super) fn insert_job(
+        &mut self,
+        mut new: NewJob,
+        tasks: Tasks,
+        after: BTreeMap<JobId, DependencyCondition>,
+        stopping: Option<JobState>,
+    ) {
+        let id = new.job;
+        (new.spec.args, new.spec.env) = Default::default();
+        let submitter = self.shares.intern(&new.submitter);
+        if let Some(key) = new.spec.idempotency_key.clone() {
+            self.keys.insert((submitter, key), id);
+        }
+        for dependency in after.keys() {
+            self.dependants.entry(*dependency).or_default().insert(id);
+        }
+        let job = Job {
+            submitter,
+            demand: self.demands.add(&new.spec),
+            rank: rank(id, new.spec.priority, new.at, &self.limits),
+            tasks,
+            gate: Gate { after, closed_until: None },
+            stopping,
+            listed: false,
+            known_by: Default::default(),
+            pace: Pace::default(),
+            moved: 0,
+            new: Box::new(new),
+        };
+        self.jobs.insert(id, job);
+        self.open_gates(id);
+    }
+
+    /// Sets a job's clocks going and lists it if it may start; ends it if there is nothing to do.
+    fn open_gates(&mut self, id: JobId) {
+        let job = self.jobs.get(&id).expect("only active jobs have gates");
+        if job.tasks.open() == 0 {
+            self.closing.insert(id);
+        }
+        let (finish_by, backoff) = (job.new.spec.finish_by, job.tasks.next_wake());
+        if job.stopping.is_none() {
+            self.timers.set_or_clear(Timer::FinishBy(id), finish_by);
+            self.timers.set_or_clear(Timer::Backoff(id), backoff);
+            self.turn_window(id);
+        }
+        self.relist(id);
+    }
+
+    /// Stops a job at somebody's wish.
+    pub(super) fn cancel(&mut self, id: JobId, by: &str) -> Result<Reply, Refusal> {
+        let job = self.jobs.get(&id).ok_or(Refusal::NoJob(id))?;
+        if job.stopping.is_some() {
+            return Ok(Reply::Done { affected: 0 });
+        }
+        let affected = u64::from(job.tasks.open());
+        self.stop(id, JobState::Cancelled, by);
+        Ok(Reply::Done { affected })
+    }
+
+    /// Lets the tasks of a job that ended badly run again, and undoes a stop.
+    pub(super) fn retry(&mut self, snapshot: JobSnapshot, ended: &[EndedTask], by: String) -> Result<Reply, Refusal> {
+        let id = snapshot.job;
+        check_finish_by(&snapshot.spec, self.now)?;
+        let active = self.jobs.get(&id).map(|job| job.tasks.clone());
+        if active.is_none() {
+            self.check_room()?;
+        }
+        let mut tasks = active.unwrap_or_else(|| snapshot_tasks(&snapshot, self.now));
+        if !tasks.agrees_with(ended) {
+            return Err(Refusal::Changed(id));
+        }
+        let affected = u64::from(tasks.reopen(ended, self.now));
+        if affected == 0 {
+            return Err(Refusal::NothingToRetry(id));
+        }
+        let change = Change::JobRetried { job: id, by, at: self.now };
+        self.effects.push_back(Effect::Record(change));
+        match self.jobs.get_mut(&id) {
+            Some(job) => {
+                job.tasks = tasks;
+                job.stopping = None;
+                self.open_gates(id);
+            }
+            None => {
+                let after = self.active_dependencies(&snapshot.spec);
+                self.last_job = self.last_job.max(id.0);
+                self.insert_job(new_job(snapshot), tasks, after, None);
+            }
+        }
+        Ok(Reply::Done { affected })
+    }
+
+    /// Changes whether an agent takes work.
+    pub(super) fn set_intake(&mut self, id: AgentId, intake: Intake, by: String) -> Result<Reply, Refusal> {
+        let agent = self.fleet.get_mut(id).ok_or(Refusal::NoAgent(id))?;
+        if agent.intake == intake {
+            return Ok(Reply::Done { affected: 0 });
+        }
+        if agent.intake == Intake::Revoked {
+            return Err(Refusal::Revoked(id));
+        }
+        agent.intake = intake;
+        self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, by, at: self.now }));
+        let affected = match intake {
+            Intake::Open | Intake::Cordoned => {
+                self.send(id, Order::Intake(intake));
+                0
+            }
+            Intake::Draining => {
+                self.send(id, Order::Intake(intake));
+                self.recall_waiting(id, RecallReason::Drain)
+            }
+            Intake::Revoked => {
+                self.send(id, Order::Goodbye { reason: GoodbyeReason::Revoked });
+                let affected = self.end_all(id, AttemptEnd::Lost, "its agent was revoked");
+                self.close_stream(id);
+                affected
+            }
+        };
+        self.wake_agent(id);
+        self.fleet.reindex(id);
+        Ok(Reply::Done { affected })
+    }
+}
+
+fn check_finish_by(spec: &JobSpec, now: Timestamp) -> Result<(), Refusal> {
+    match spec.finish_by {
+        Some(at) if at <= now => Err(Refusal::FinishByPassed(at)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The tasks of a job as it was remembered.
+pub(super) fn snapshot_tasks(snapshot: &JobSnapshot, now: Timestamp) -> Tasks {
+    let ended = lull_shared::state::TaskCounts {
+        succeeded: snapshot.succeeded,
+        failed: snapshot.failed,
+        cancelled: snapshot.cancelled,
+        expired: snapshot.expired,
+        ..Default::default()
+    };
+    let stopped_as = snapshot.stopping.map(super::job::stopped_as);
+    Tasks::restore(snapshot.spec.inputs.count(), snapshot.expanded, ended, &snapshot.open, stopped_as, now)
+}
+
+/// A job as it was submitted, from how it was remembered.
+pub(super) fn new_job(snapshot: JobSnapshot) -> NewJob {
+    NewJob {
+        job: snapshot.job,
+        submitter: snapshot.submitter,
+        spec: snapshot.spec,
+        version_name: snapshot.version_name,
+        seed: snapshot.seed,
+        at: snapshot.submitted,
+    }
+}

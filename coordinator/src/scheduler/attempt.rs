@@ -1,0 +1,209 @@
+//! How attempts end, and what becomes of their tasks.
+
+use bytes::Bytes;
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId},
+    limits::LOG_BYTES_MAX,
+    message::{Finished, Outcome, Payload},
+    state::{AttemptEnd, Failure, JobState, Usage},
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect, EndedAttempt, TaskAfter},
+    fleet::{Held, UNSENT},
+    rank::micros,
+    retry::pause_after_failure,
+    timers::Timer,
+};
+
+/// Words of a peer that are kept for people are cut after this many bytes.
+pub(super) const REASON_BYTES_MAX: usize = 512;
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    end: AttemptEnd,
+    reason: Option<String>,
+    failure: Option<Failure>,
+    output: Option<Payload>,
+    log: Bytes,
+    log_dropped_bytes: u64,
+    usage: Option<Usage>,
+}
+
+impl Ending {
+    /// An end without a result.
+    pub(super) fn without_result(end: AttemptEnd, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self { end, reason: Some(reason), failure: None, output: None, log: Bytes::new(), log_dropped_bytes: 0, usage: None }
+    }
+}
+
+impl Scheduler {
+    /// Takes in results. Each is acknowledged, whatever becomes of it, so that the agent can drop it.
+    pub(super) fn finished(&mut self, id: AgentId, results: Vec<Finished>) {
+        for finished in results {
+            let attempt = finished.attempt;
+            let agent = self.fleet.known(id);
+            agent.outgoing.acknowledge.push(attempt);
+            if agent.held.contains_key(&attempt) {
+                agent.accepted.insert(attempt, UNSENT);
+                let ending = self.read_result(finished);
+                self.end_attempt(id, attempt, ending);
+            } else if !agent.accepted.contains_key(&attempt) {
+                self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.now }));
+            }
+        }
+        self.speak(id);
+    }
+
+    /// A result as it counts: what exceeds the job's limits is cut or turned into the failure that it is.
+    fn read_result(&self, finished: Finished) -> Ending {
+        let limits = self.jobs.get(&finished.attempt.task.job).map(|job| job.new.spec.limits).unwrap_or_default();
+        let log_bytes_max = limits.log_bytes.min(LOG_BYTES_MAX) as usize;
+        let cut = finished.log.len().saturating_sub(log_bytes_max);
+        let (end, failure, output) = match finished.outcome {
+            Outcome::Succeeded { output } if output.size_bytes() > limits.output_bytes => {
+                (AttemptEnd::Failed, Some(Failure::OutputLimit { limit_bytes: limits.output_bytes }), None)
+            }
+            Outcome::Succeeded { output } => (AttemptEnd::Succeeded, None, Some(output)),
+            Outcome::Failed(failure) => (AttemptEnd::Failed, Some(failure), None),
+        };
+        let reason = failure.as_ref().map(|failure| {
+            let mut words = failure.to_string();
+            words.truncate(words.floor_char_boundary(REASON_BYTES_MAX));
+            words
+        });
+        Ending {
+            end,
+            reason,
+            failure,
+            output,
+            log: finished.log.slice(cut..),
+            log_dropped_bytes: finished.log_dropped_bytes.saturating_add(cut as u64),
+            usage: Some(finished.usage),
+        }
+    }
+
+    /// Ends a live attempt: it leaves its agent, and its task has ended or waits to be started again.
+    pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, ending: Ending) {
+        let now = self.now;
+        let held = self.fleet.release(id, attempt);
+        let after = self.task_after(attempt, &ending);
+        let job_id = attempt.task.job;
+        let job = self.jobs.get_mut(&job_id).expect("a live attempt's job is active");
+        let given = job.tasks.live(attempt.task.index).expect("a held attempt is live").since;
+        // What an agent claims to have used is believed up to the time that it had.
+        let used_us = match ending.usage {
+            Some(usage) => usage.wall_us.min(micros(now.since(given))),
+            None => micros(held.occupies.map_or_else(Default::default, |since| now.since(since))),
+        };
+        match ending.end {
+            AttemptEnd::Succeeded => job.pace.note(used_us),
+            AttemptEnd::Evicted | AttemptEnd::Lost => job.moved += 1,
+            AttemptEnd::Recalled => job.moved += u64::from(held.started),
+            AttemptEnd::Failed | AttemptEnd::Cancelled => {}
+        }
+        job.tasks.finish(attempt.task.index, after, now);
+        let next_wake = job.tasks.next_wake();
+        self.shares.take(job.submitter, held.occupies, used_us, now);
+        self.timers.set_or_clear(Timer::Backoff(job_id), next_wake);
+        self.effects.push_back(Effect::Record(Change::AttemptEnded(Box::new(EndedAttempt {
+            attempt,
+            agent: id,
+            end: ending.end,
+            reason: ending.reason,
+            failure: ending.failure,
+            at: now,
+            after,
+            output: ending.output,
+            log: ending.log,
+            log_dropped_bytes: ending.log_dropped_bytes,
+            usage: ending.usage.unwrap_or(Usage { wall_us: used_us, ..Usage::default() }),
+        }))));
+        self.relist(job_id);
+        self.wake_agent(id);
+        self.after_task_end(job_id, after);
+    }
+
+    fn task_after(&self, attempt: AttemptId, ending: &Ending) -> TaskAfter {
+        let job = self.jobs.get(&attempt.task.job).expect("a live attempt's job is active");
+        let failures = job.tasks.live(attempt.task.index).expect("a held attempt is live").failures;
+        let stopped = job.stopping.map(|state| match state {
+            JobState::Expired => TaskAfter::Expired,
+            JobState::Cancelled | JobState::Active | JobState::Succeeded | JobState::Failed => TaskAfter::Cancelled,
+        });
+        match ending.end {
+            AttemptEnd::Succeeded => TaskAfter::Succeeded,
+            AttemptEnd::Failed => {
+                let retry = &job.new.spec.retry;
+                let failures = failures.saturating_add(1);
+                if failures > retry.retries {
+                    return TaskAfter::Failed;
+                }
+                let pause = pause_after_failure(retry, failures, attempt, self.seed);
+                stopped.unwrap_or(TaskAfter::Again { not_before: self.now + pause, failures })
+            }
+            AttemptEnd::Evicted | AttemptEnd::Recalled | AttemptEnd::Lost | AttemptEnd::Cancelled => {
+                stopped.unwrap_or(TaskAfter::Again { not_before: self.now, failures })
+            }
+        }
+    }
+
+    /// A task ended: so may its job, or the job has failed too often to go on.
+    fn after_task_end(&mut self, id: JobId, after: TaskAfter) {
+        let job = self.jobs.get(&id).expect("a live attempt's job is active");
+        if job.tasks.open() == 0 {
+            self.closing.insert(id);
+            return;
+        }
+        let failures_max = job.new.spec.failures_max.filter(|_| after == TaskAfter::Failed && job.stopping.is_none());
+        if failures_max.is_some_and(|max| job.tasks.failed() >= max) {
+            self.stop(id, JobState::Cancelled, "failures_max");
+        }
+    }
+
+    /// Ends all attempts of an agent that vanished, or of which it is known that it has them no longer.
+    pub(super) fn end_all(&mut self, id: AgentId, end: AttemptEnd, reason: &str) -> u64 {
+        let Some(agent) = self.fleet.get(id) else { return 0 };
+        let attempts: Vec<_> = agent.held.keys().copied().collect();
+        self.end_these(id, &attempts, end, reason);
+        attempts.len() as u64
+    }
+
+    /// Ends these attempts of an agent. Those of a stopped job count as cancelled: that was to happen to them anyway.
+    pub(super) fn end_these(&mut self, id: AgentId, attempts: &[AttemptId], end: AttemptEnd, reason: &str) {
+        for attempt in attempts {
+            let stopping = self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some());
+            let end = if stopping { AttemptEnd::Cancelled } else { end };
+            self.end_attempt(id, *attempt, Ending::without_result(end, reason));
+        }
+    }
+
+    /// The agent says that the attempt runs.
+    pub(super) fn note_started(&mut self, id: AgentId, attempt: AttemptId) {
+        let now = self.now;
+        let agent = self.fleet.known(id);
+        let Some(held) = agent.held.get_mut(&attempt) else { return };
+        agent.refusals.remove(&attempt.task.job);
+        if std::mem::replace(held, Held { started: true, occupies: held.occupies.or(Some(now)), ..*held }).occupies.is_none() {
+            let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
+            self.shares.occupy(job.submitter, now);
+        }
+        if held_back_only_if_waiting(held) {
+            self.fleet.keep(id, attempt);
+            self.fleet.reindex(id);
+        }
+    }
+}
+
+/// Whether the agent was asked for the attempt only in case it had not started.
+fn held_back_only_if_waiting(held: &Held) -> bool {
+    use lull_shared::message::RecallReason::{Cancelled, Drain, Rebalance, Stale};
+    held.recall.is_some_and(|recall| match recall.reason {
+        Rebalance | Drain => true,
+        Cancelled | Stale => false,
+    })
+}

@@ -1,0 +1,101 @@
+//! Every invariant in one place, for tests and the simulator to hold after each turn.
+
+use lull_shared::id::{AttemptId, TaskId};
+
+use super::{Scheduler, feasible::is_feasible};
+
+/// Pairs of jobs and agents up to which it is checked that placement left nothing undone.
+const PAIRS_MAX: usize = 10_000;
+
+impl Scheduler {
+    /// What does not add up between turns, if anything, with names and numbers.
+    pub fn audit(&self) -> Result<(), String> {
+        if !(self.closing.is_empty() && self.woken_agents.is_empty() && self.speaking.is_empty()) {
+            return Err("the turn has not ended".into());
+        }
+        self.audit_jobs()?;
+        self.audit_attempts()?;
+        self.fleet.audit()?;
+        self.timers.audit()?;
+        self.demands.audit(self.jobs.len())?;
+        self.shares.audit(self.jobs.values().map(|job| {
+            let listing = job.listed.then_some((job.demand, job.rank));
+            (job.submitter, job.tasks.all_live().count() as u32, listing)
+        }))?;
+        self.audit_work_conserved()
+    }
+
+    fn audit_jobs(&self) -> Result<(), String> {
+        for (id, job) in &self.jobs {
+            job.tasks.audit().map_err(|what| format!("{id}: {what}"))?;
+            if job.tasks.open() == 0 {
+                return Err(format!("{id} has no open task and has not ended"));
+            }
+            if job.listed != job.is_startable() {
+                return Err(format!("{id} is listed: {}, startable: {}", job.listed, job.is_startable()));
+            }
+            if job.stopping.is_some() && job.tasks.open() as usize != job.tasks.all_live().count() {
+                return Err(format!("{id} is stopping and has tasks that wait"));
+            }
+            let missing = |dependency| self.dependants.get(dependency).is_none_or(|dependants| !dependants.contains(id));
+            if let Some(dependency) = job.gate.after.keys().find(|dependency| missing(dependency)) {
+                return Err(format!("{id} waits for {dependency}, which does not know it"));
+            }
+            if job.known_by.iter().any(|agent| self.knows(*agent, id).is_none()) {
+                return Err(format!("{id} counts on an agent that does not know it"));
+            }
+        }
+        let active = |id| self.jobs.contains_key(id);
+        match self.dependants.keys().chain(self.keys.values()).find(|id| !active(id)) {
+            Some(id) => Err(format!("{id} has ended and is waited for, or can be found by its key")),
+            None => Ok(()),
+        }
+    }
+
+    fn audit_attempts(&self) -> Result<(), String> {
+        let mut live = 0;
+        for (id, job) in &self.jobs {
+            for (index, task) in job.tasks.all_live() {
+                let attempt = AttemptId { task: TaskId { job: *id, index }, number: task.number };
+                live += 1;
+                if self.fleet.get(task.agent).is_none_or(|agent| !agent.held.contains_key(&attempt)) {
+                    return Err(format!("{attempt} is live and {} does not have it", task.agent));
+                }
+            }
+        }
+        let held: usize = self.fleet.iter().map(|(_, agent)| agent.held.len()).sum();
+        if held != live {
+            return Err(format!("agents have {held} attempts and {live} are live"));
+        }
+        for (id, agent) in self.fleet.iter() {
+            if agent.held.len() > self.limits.attempts_per_agent_max as usize {
+                return Err(format!("{id} has {} attempts, more than it may", agent.held.len()));
+            }
+            let stranger = |job| self.jobs.get(job).is_none_or(|job| !job.known_by.contains(&id));
+            if let Some(job) = agent.stream().and_then(|stream| stream.terms.iter().find(|job| stranger(job))) {
+                return Err(format!("{id} keeps the terms of {job}, which does not know that"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No startable task fits a free slot.
+    fn audit_work_conserved(&self) -> Result<(), String> {
+        let startable: Vec<_> = self.jobs.iter().filter(|(_, job)| job.listed).collect();
+        let free: Vec<_> = self.fleet.iter().filter(|(_, agent)| agent.free_slots() > 0).collect();
+        if startable.len() * free.len() > PAIRS_MAX {
+            return Ok(());
+        }
+        for (id, job) in startable {
+            let fits = |agent| is_feasible(agent, self.demands.get(job.demand), *id, self.now);
+            if let Some((agent, _)) = free.iter().find(|(_, agent)| fits(agent)) {
+                return Err(format!("{id} could start on {agent} and does not"));
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, agent: lull_shared::id::AgentId, job: &lull_shared::id::JobId) -> Option<()> {
+        self.fleet.get(agent)?.stream()?.terms.contains(job).then_some(())
+    }
+}

@@ -1,0 +1,278 @@
+//! Agents come, go silent, come back and go.
+//!
+//! ```text
+//! away --hello--> open --silent for the lease--> silent --any word--> open
+//!   ^               |  stream closed, farewell, revoked   |
+//!   +---------------+-------------------------------------+
+//! ```
+//! What an agent holds is compared with what it was given on two occasions: its hello, and every heartbeat. An attempt
+//! that the agent has and should not have is recalled; one that it should have, and would have if it had read the
+//! order that gave it, is lost.
+
+use lull_shared::{
+    id::{AgentId, AttemptId},
+    limits,
+    message::{GoodbyeReason, Hello, RecallReason},
+    resources::{Capacity, Labels},
+    state::{AttemptEnd, Intake, full_labels},
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect, Order},
+    event::{AgentSnapshot, StreamId},
+    fleet::{Agent, Facts, Lack, Link, Stream},
+    timers::Timer,
+};
+
+/// Recalls and words in one list: more than an agent may hold makes no sense.
+const LIST_MAX: usize = limits::ATTEMPTS_PER_AGENT_MAX;
+
+impl Scheduler {
+    /// A machine was enrolled, or its name changed.
+    pub(super) fn enrolled(&mut self, snapshot: AgentSnapshot) {
+        match self.fleet.get_mut(snapshot.agent) {
+            Some(agent) => agent.name = snapshot.name,
+            None => self.fleet.insert(snapshot.agent, Agent::new(snapshot.name, snapshot.intake)),
+        }
+    }
+
+    /// An agent opened a stream.
+    pub(super) fn connected(&mut self, id: AgentId, stream: StreamId, hello: Hello) {
+        let refusal = match self.fleet.get(id) {
+            None => Some(GoodbyeReason::Protocol("it is not enrolled here".into())),
+            Some(agent) if agent.intake == Intake::Revoked => Some(GoodbyeReason::Revoked),
+            Some(agent) if agent.stream().is_some_and(|current| current.id >= stream) => return,
+            Some(_) if hello.holding.len() > LIST_MAX => Some(too_many()),
+            Some(_) => None,
+        };
+        if let Some(reason) = refusal {
+            let order = Order::Goodbye { reason };
+            self.effects.push_back(Effect::Send { agent: id, stream, number: 1, order });
+            return;
+        }
+        if self.fleet.known(id).stream().is_some() {
+            self.send(id, Order::Goodbye { reason: GoodbyeReason::Superseded });
+        }
+        self.open_stream(id, stream, hello);
+    }
+
+    fn open_stream(&mut self, id: AgentId, stream: StreamId, mut hello: Hello) {
+        let now = self.now;
+        self.forget_terms(id);
+        cut_labels(&mut hello.labels);
+        hello.agent_version.truncate(hello.agent_version.floor_char_boundary(limits::NAME_BYTES_MAX));
+        let agent = self.fleet.known(id);
+        agent.link = Link::Open(Stream { id: stream, since: now, orders: 0, terms: Default::default() });
+        agent.last_heard = Some(now);
+        agent.refusals.clear();
+        agent.outgoing = Default::default();
+        agent.capacity = Some(hello.capacity);
+        let labels = full_labels(&hello.labels, &agent.name, &hello.machine);
+        agent.facts = Some(Box::new(Facts { version: hello.agent_version.clone(), machine: hello.machine.clone(), labels }));
+        // Numbers begin anew: whatever was given before counts as read, and so does what was acknowledged.
+        agent.held.values_mut().for_each(|held| held.order = 0);
+        let intake = agent.intake;
+        self.effects.push_back(Effect::Record(Change::AgentConnected {
+            agent: id,
+            version: hello.agent_version,
+            machine: hello.machine,
+            labels: hello.labels,
+            at: now,
+        }));
+        self.send(id, Order::Welcome { intake });
+        self.timers.clear(Timer::Grace(id));
+        self.timers.set(Timer::Lease(id), now + self.limits.lease);
+        self.ask_back_again(id);
+        self.recall_stale(id, hello.holding);
+        self.wake_agent(id);
+        self.fleet.reindex(id);
+    }
+
+    /// Recalls died with the stream that they were sent on: asks again where it still matters.
+    fn ask_back_again(&mut self, id: AgentId) {
+        let held: Vec<_> = self.fleet.known(id).held.iter().map(|(attempt, held)| (*attempt, held.started)).collect();
+        let draining = self.fleet.known(id).intake == Intake::Draining;
+        for (attempt, started) in held {
+            self.fleet.keep(id, attempt);
+            if self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some()) {
+                self.fleet.recall(id, attempt, RecallReason::Cancelled);
+            } else if draining && !started {
+                self.fleet.recall(id, attempt, RecallReason::Drain);
+            }
+        }
+        self.speak(id);
+    }
+
+    /// Asks for attempts that the agent has and that do not count any more.
+    fn recall_stale(&mut self, id: AgentId, holding: Vec<AttemptId>) {
+        let agent = self.fleet.known(id);
+        for attempt in holding.into_iter().filter(|attempt| !agent.held.contains_key(attempt)).collect::<Vec<_>>() {
+            agent.outgoing.recall(attempt, RecallReason::Stale);
+        }
+        self.speak(id);
+    }
+
+    /// A stream closed.
+    pub(super) fn disconnected(&mut self, id: AgentId, stream: StreamId) {
+        if self.fleet.get(id).and_then(Agent::stream).is_none_or(|current| current.id != stream) {
+            return;
+        }
+        self.close_stream(id);
+        let grace = self.limits.disconnect_grace;
+        if grace.is_zero() {
+            self.end_all(id, AttemptEnd::Lost, "the connection to its agent closed");
+        } else if self.fleet.get(id).is_some_and(|agent| !agent.held.is_empty()) {
+            self.timers.set(Timer::Grace(id), self.now + grace);
+        }
+    }
+
+    /// The agent leaves in good order.
+    pub(super) fn farewell(&mut self, id: AgentId) {
+        self.end_all(id, AttemptEnd::Evicted, "its agent stopped");
+        self.close_stream(id);
+    }
+
+    /// The agent broke the protocol: what it has cannot be trusted to come to anything.
+    pub(super) fn breach(&mut self, id: AgentId, reason: GoodbyeReason) {
+        self.send(id, Order::Goodbye { reason });
+        self.end_all(id, AttemptEnd::Lost, "its agent broke the protocol");
+        self.close_stream(id);
+    }
+
+    /// Forgets the agent's stream.
+    pub(super) fn close_stream(&mut self, id: AgentId) {
+        if self.fleet.get(id).and_then(Agent::stream).is_none() {
+            return;
+        }
+        self.forget_terms(id);
+        let agent = self.fleet.known(id);
+        agent.link = Link::Away;
+        agent.outgoing = Default::default();
+        self.timers.clear(Timer::Lease(id));
+        self.timers.clear(Timer::Refusal(id));
+        self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.now }));
+        self.fleet.reindex(id);
+    }
+
+    fn forget_terms(&mut self, id: AgentId) {
+        let terms = self.fleet.known(id).stream_mut().map(|stream| std::mem::take(&mut stream.terms));
+        for job in terms.unwrap_or_default() {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.known_by.remove(&id);
+            }
+        }
+    }
+
+    /// Looks whether the agent was heard in time. `due`: when this should have been looked at.
+    pub(super) fn check_lease(&mut self, id: AgentId, due: Timestamp) {
+        let lease = self.limits.lease;
+        let agent = self.fleet.known(id);
+        let (Link::Open(_), Some(heard)) = (&agent.link, agent.last_heard) else { return };
+        if heard + lease > self.now {
+            return self.timers.set(Timer::Lease(id), heard + lease);
+        }
+        if self.now.since(due) > lease / 2 {
+            // It was us who slept: the agent's words may be waiting to be read.
+            return self.timers.set(Timer::Lease(id), self.now + lease);
+        }
+        let Link::Open(stream) = std::mem::replace(&mut agent.link, Link::Away) else { return };
+        agent.link = Link::Silent(stream);
+        self.end_all(id, AttemptEnd::Lost, "its agent went silent");
+        self.fleet.reindex(id);
+    }
+
+    /// The agent did not come back for what it had.
+    pub(super) fn end_grace(&mut self, id: AgentId) {
+        if self.fleet.known(id).stream().is_none() {
+            self.end_all(id, AttemptEnd::Lost, "its agent did not come back");
+        }
+    }
+
+    /// The agent said something.
+    pub(super) fn heard(&mut self, id: AgentId) {
+        let agent = self.fleet.known(id);
+        agent.last_heard = Some(self.now);
+        if let Link::Silent(_) = agent.link {
+            let Link::Silent(stream) = std::mem::replace(&mut agent.link, Link::Away) else { return };
+            agent.link = Link::Open(stream);
+            self.timers.set(Timer::Lease(id), self.now + self.limits.lease);
+            self.wake_agent(id);
+            self.fleet.reindex(id);
+        }
+    }
+
+    /// A sign of life, and everything that the agent has.
+    pub(super) fn heartbeat(&mut self, id: AgentId, frame_read: u64, mut holding: Vec<AttemptId>) {
+        if holding.len() > LIST_MAX {
+            return self.breach(id, too_many());
+        }
+        holding.sort_unstable();
+        holding.dedup();
+        let agent = self.fleet.known(id);
+        agent.accepted.retain(|_, order| *order > frame_read);
+        let read = agent.held.iter().filter(|(_, held)| held.order <= frame_read);
+        let (kept, lost): (Vec<_>, Vec<_>) = read.partition(|(attempt, _)| holding.binary_search(attempt).is_ok());
+        let declined = |recall: super::fleet::Recall| recall.order <= frame_read && recall.reason != RecallReason::Cancelled;
+        let declined: Vec<_> =
+            kept.into_iter().filter(|(_, held)| held.recall.is_some_and(declined)).map(|(attempt, _)| *attempt).collect();
+        let lost: Vec<_> = lost.into_iter().map(|(attempt, _)| *attempt).collect();
+        for attempt in declined {
+            self.fleet.keep(id, attempt);
+        }
+        self.end_these(id, &lost, AttemptEnd::Lost, "its agent did not know it any more");
+        self.recall_stale(id, holding);
+        self.fleet.reindex(id);
+    }
+
+    /// What the agent offers changed. Gossip may come late; what comes on the stream is in order.
+    pub(super) fn capacity(&mut self, id: AgentId, capacity: Capacity, by_gossip: bool) {
+        let Some(agent) = self.fleet.get_mut(id).filter(|agent| agent.stream().is_some()) else { return };
+        let Some(old) = agent.capacity.take() else { return };
+        if by_gossip && capacity.sequence <= old.sequence {
+            agent.capacity = Some(old);
+            return;
+        }
+        let resumed = old.paused.is_some() && capacity.paused.is_none();
+        let paused = old.paused.is_none() && capacity.paused.is_some();
+        let roomier = capacity.slots > old.slots || capacity.memory_free_bytes > old.memory_free_bytes;
+        agent.refusals.retain(|_, refusal| match refusal.lacks {
+            Lack::Memory { needed_bytes } => capacity.memory_free_bytes < needed_bytes,
+            Lack::Room => capacity.slots <= old.slots,
+            Lack::Leave => !resumed,
+            Lack::Other => true,
+        });
+        agent.capacity = Some(capacity);
+        if paused {
+            self.recall_waiting(id, RecallReason::Rebalance);
+        }
+        if resumed || roomier {
+            self.wake_agent(id);
+        }
+        self.fleet.reindex(id);
+    }
+
+    /// Asks for all attempts that have not started. How many.
+    pub(super) fn recall_waiting(&mut self, id: AgentId, reason: RecallReason) -> u64 {
+        let agent = self.fleet.known(id);
+        if agent.stream().is_none() {
+            return 0;
+        }
+        let waiting: Vec<_> = agent.held.iter().filter(|(_, held)| !held.started).map(|(attempt, _)| *attempt).collect();
+        self.speak(id);
+        waiting.into_iter().filter(|attempt| self.fleet.recall(id, *attempt, reason)).count() as u64
+    }
+}
+
+/// The goodbye to an agent whose lists are longer than anything it could hold.
+pub(super) fn too_many() -> GoodbyeReason {
+    GoodbyeReason::Protocol(format!("it named more than the {LIST_MAX} attempts that an agent may hold"))
+}
+
+fn cut_labels(labels: &mut Labels) {
+    labels.retain(|key, value| key.len() <= limits::NAME_BYTES_MAX && value.len() <= limits::NAME_BYTES_MAX);
+    while labels.len() > limits::LABELS_MAX {
+        labels.pop_last();
+    }
+}

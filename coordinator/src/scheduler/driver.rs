@@ -1,0 +1,350 @@
+//! Drives a scheduler in tests: events in, effects out, everything recorded, and audited after each turn.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    job::{AttemptLimits, Dependency, DependencyCondition, Inputs, JobSpec, Priority, RetryPolicy},
+    message::{Finished, Hello, Outcome, Payload, RecallReason, ToCoordinator},
+    resources::{Capacity, Machine},
+    state::{AttemptEnd, Failure, Intake, TaskCounts, Usage},
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect, EndedAttempt, Order, Reply},
+    event::{AgentSnapshot, Event, RequestId, StreamId, Submission},
+    ledger::Ledger,
+    limits::Limits,
+};
+
+/// Monday, 2026-11-23, 12:00 UTC.
+pub(super) const NOON: Timestamp = Timestamp::from_millis(1_795_435_200_000);
+
+/// A scheduler with its world.
+pub(super) struct Driver {
+    pub scheduler: Scheduler,
+    pub ledger: Ledger,
+    pub now: Timestamp,
+    limits: Limits,
+    /// Of the last turn.
+    pub changes: Vec<Change>,
+    /// Of the last turn.
+    pub orders: Vec<(AgentId, Order)>,
+    /// Of the last turn.
+    pub replies: Vec<Reply>,
+    /// The newest number on each stream.
+    numbers: BTreeMap<(AgentId, StreamId), u64>,
+    streams: BTreeMap<AgentId, StreamId>,
+    requests: u64,
+}
+
+/// An attempt by its short name.
+pub(super) fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(job), index }, number }
+}
+
+/// A job of so many tasks, plain in every respect.
+pub(super) fn spec(count: u32) -> JobSpec {
+    JobSpec {
+        name: "nightly".into(),
+        version: VersionId(1),
+        args: Vec::new(),
+        env: Vec::new(),
+        inputs: Inputs::Range { first: 0, count },
+        priority: Priority(0),
+        retry: RetryPolicy::default(),
+        limits: AttemptLimits::default(),
+        grants: Default::default(),
+        constraints: Vec::new(),
+        window: None,
+        finish_by: None,
+        after: Vec::new(),
+        failures_max: None,
+        idempotency_key: None,
+    }
+}
+
+/// The spec, waiting for another job.
+pub(super) fn after(mut spec: JobSpec, job: u64, condition: DependencyCondition) -> JobSpec {
+    spec.after.push(Dependency { job: JobId(job), condition });
+    spec
+}
+
+pub(super) fn machine() -> Machine {
+    Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 16 << 30, engine: "e".into() }
+}
+
+pub(super) fn capacity(agent: u64, slots: u16) -> Capacity {
+    Capacity {
+        agent: AgentId(agent),
+        sequence: 1,
+        slots,
+        slots_busy: 0,
+        waiting: 0,
+        cpu_free_percent: 100,
+        memory_free_bytes: 8 << 30,
+        paused: None,
+    }
+}
+
+/// A result that took so long.
+pub(super) fn success(attempt: AttemptId, wall: Duration) -> Finished {
+    let usage = Usage { wall_us: wall.as_micros() as u64, cpu_us: 1, memory_peak_bytes: 1 };
+    let outcome = Outcome::Succeeded { output: Payload::inline(&b"42"[..]) };
+    Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage }
+}
+
+/// A failure by exit code 1.
+pub(super) fn failure(attempt: AttemptId) -> Finished {
+    let outcome = Outcome::Failed(Failure::Exit { code: 1 });
+    Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Usage::default() }
+}
+
+impl Driver {
+    pub(super) fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
+        Self {
+            scheduler: Scheduler::restore(Default::default(), limits.clone(), 7, NOON),
+            ledger: Ledger::default(),
+            now: NOON,
+            limits,
+            changes: Vec::new(),
+            orders: Vec::new(),
+            replies: Vec::new(),
+            numbers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            requests: 0,
+        }
+    }
+
+    /// A scheduler with so many agents of so many slots, all connected.
+    pub(super) fn with_agents(agents: u64, slots: u16) -> Self {
+        let mut driver = Self::new();
+        (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, slots));
+        driver
+    }
+
+    // --- Events ---
+
+    pub(super) fn handle(&mut self, event: Event) {
+        self.scheduler.handle(event, self.now);
+        self.drain();
+    }
+
+    /// Lets time pass, waking the scheduler whenever it wants.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let (mut changes, mut orders) = (Vec::new(), Vec::new());
+        while let Some(due) = self.scheduler.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.scheduler.handle_timeout(self.now);
+            self.drain();
+            changes.append(&mut self.changes);
+            orders.append(&mut self.orders);
+        }
+        self.now = until;
+        (self.changes, self.orders) = (changes, orders);
+    }
+
+    pub(super) fn enrol(&mut self, agent: u64) {
+        let agent = AgentSnapshot { agent: AgentId(agent), name: format!("pc-{agent}"), intake: Intake::Open };
+        self.ledger.enrol(agent.clone());
+        self.handle(Event::Enrolled { agent });
+    }
+
+    pub(super) fn enrol_and_connect(&mut self, agent: u64, slots: u16) {
+        self.enrol(agent);
+        self.connect(agent, slots, &[]);
+    }
+
+    /// Opens a new stream, with attempts from an earlier one.
+    pub(super) fn connect(&mut self, agent: u64, slots: u16, holding: &[AttemptId]) {
+        let id = AgentId(agent);
+        let stream = StreamId(self.streams.get(&id).map_or(1, |stream| stream.0 + 1));
+        self.streams.insert(id, stream);
+        let hello = Hello {
+            agent_version: "1.0".into(),
+            machine: machine(),
+            labels: Default::default(),
+            capacity: capacity(agent, slots),
+            holding: holding.to_vec(),
+        };
+        self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello) });
+    }
+
+    pub(super) fn disconnect(&mut self, agent: u64) {
+        let stream = self.streams[&AgentId(agent)];
+        self.handle(Event::Disconnected { agent: AgentId(agent), stream });
+    }
+
+    pub(super) fn say(&mut self, agent: u64, message: ToCoordinator) {
+        let stream = self.streams[&AgentId(agent)];
+        self.handle(Event::Message { agent: AgentId(agent), stream, message });
+    }
+
+    pub(super) fn started(&mut self, agent: u64, attempts: &[AttemptId]) {
+        self.say(agent, ToCoordinator::Started { attempts: attempts.to_vec() });
+    }
+
+    pub(super) fn succeed(&mut self, agent: u64, attempts: &[AttemptId]) {
+        self.succeed_after(agent, attempts, Duration::from_secs(600));
+    }
+
+    pub(super) fn succeed_after(&mut self, agent: u64, attempts: &[AttemptId], wall: Duration) {
+        let results = attempts.iter().map(|attempt| success(*attempt, wall)).collect();
+        self.say(agent, ToCoordinator::Finished(results));
+    }
+
+    pub(super) fn fail(&mut self, agent: u64, attempt: AttemptId) {
+        self.say(agent, ToCoordinator::Finished(vec![failure(attempt)]));
+    }
+
+    /// A heartbeat of an agent that has read everything.
+    pub(super) fn heartbeat(&mut self, agent: u64, holding: &[AttemptId]) {
+        let frame_read = self.orders_sent(agent);
+        self.say(agent, ToCoordinator::Heartbeat { frame_read, holding: holding.to_vec() });
+    }
+
+    pub(super) fn orders_sent(&self, agent: u64) -> u64 {
+        let stream = self.streams[&AgentId(agent)];
+        self.numbers.get(&(AgentId(agent), stream)).copied().unwrap_or(0)
+    }
+
+    /// Everything that an honest agent holds, by the scheduler's view of it.
+    pub(super) fn held(&self, agent: u64) -> Vec<AttemptId> {
+        self.scheduler.agent(AgentId(agent)).expect("an agent").attempts
+    }
+
+    pub(super) fn submit(&mut self, spec: JobSpec) -> JobId {
+        self.submit_as("ada", spec)
+    }
+
+    pub(super) fn submit_as(&mut self, submitter: &str, spec: JobSpec) -> JobId {
+        match self.try_submit(submitter, spec) {
+            Reply::Submitted { job, existing: false } => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn try_submit(&mut self, submitter: &str, spec: JobSpec) -> Reply {
+        let ended = self.ledger.jobs().map(|job| (job, self.ledger.state(job))).filter(|(_, state)| state.is_ended()).collect();
+        let submitter = submitter.to_owned();
+        let submission = Submission { submitter, spec, version_name: "f@1".into(), seed: 1, ended };
+        let request = self.request();
+        self.handle(Event::Submit { request, submission: Box::new(submission) });
+        self.reply()
+    }
+
+    pub(super) fn cancel(&mut self, job: JobId) -> Reply {
+        let request = self.request();
+        self.handle(Event::Cancel { request, job, by: "ada".into() });
+        self.reply()
+    }
+
+    pub(super) fn retry(&mut self, job: JobId) -> Reply {
+        let (snapshot, tasks) = self.ledger.load_for_retry(job);
+        let request = self.request();
+        self.handle(Event::Retry { request, job: Box::new(snapshot), tasks, by: "ada".into() });
+        self.reply()
+    }
+
+    pub(super) fn set_intake(&mut self, agent: u64, intake: Intake) -> Reply {
+        let request = self.request();
+        self.handle(Event::SetIntake { request, agent: AgentId(agent), intake, by: "root".into() });
+        self.reply()
+    }
+
+    /// The coordinator dies and another takes over; no stream survives.
+    pub(super) fn crash(&mut self) {
+        self.scheduler = Scheduler::restore(self.ledger.snapshot(), self.limits.clone(), 7, self.now);
+        self.numbers.clear();
+        self.drain();
+    }
+
+    // --- What came of it ---
+
+    /// Attempts that the last turn gave to an agent.
+    pub(super) fn assigned(&self, agent: u64) -> Vec<AttemptId> {
+        let given = self.orders.iter().filter_map(|(id, order)| match order {
+            Order::Assign { attempts } if id.0 == agent => Some(attempts.clone()),
+            _ => None,
+        });
+        given.flatten().collect()
+    }
+
+    /// Attempts for which the last turn asked an agent.
+    pub(super) fn recalled(&self, agent: u64, why: RecallReason) -> Vec<AttemptId> {
+        let asked = self.orders.iter().filter_map(|(id, order)| match order {
+            Order::Recall { attempts, reason } if id.0 == agent && *reason == why => Some(attempts.clone()),
+            _ => None,
+        });
+        asked.flatten().collect()
+    }
+
+    /// Attempts that ended in the last turn.
+    pub(super) fn ended(&self) -> Vec<EndedAttempt> {
+        let ended = self.changes.iter().filter_map(|change| match change {
+            Change::AttemptEnded(ended) => Some((**ended).clone()),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    /// How the attempts of the last turn ended.
+    pub(super) fn ends(&self) -> Vec<(AttemptId, AttemptEnd)> {
+        self.ended().into_iter().map(|ended| (ended.attempt, ended.end)).collect()
+    }
+
+    /// The counts of an active job.
+    pub(super) fn counts(&self, job: JobId) -> TaskCounts {
+        self.scheduler.job(job, self.now).expect("an active job").counts
+    }
+
+    fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    fn reply(&self) -> Reply {
+        self.replies.first().expect("every request is answered").clone()
+    }
+
+    fn drain(&mut self) {
+        (self.changes, self.orders, self.replies) = Default::default();
+        while let Some(effect) = self.scheduler.poll_effect() {
+            match effect {
+                Effect::Record(change) => {
+                    self.ledger.apply(change.clone());
+                    self.changes.push(change);
+                }
+                Effect::Send { agent, stream, number, order } => {
+                    let newest = self.numbers.entry((agent, stream)).or_default();
+                    assert_eq!(number, *newest + 1, "orders to {agent} are numbered without a gap");
+                    *newest = number;
+                    self.orders.push((agent, order));
+                }
+                Effect::Reply { reply, .. } => self.replies.push(reply),
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        if let Err(what) = self.scheduler.audit() {
+            panic!("{what}\nafter {:?}\n{:?}", self.changes, self.orders);
+        }
+        for job in self.ledger.jobs() {
+            let (remembered, view) = (self.ledger.counts(job), self.scheduler.job(job, self.now));
+            assert_eq!(view.is_none(), self.ledger.state(job).is_ended(), "{job} is active in one place only");
+            let Some(mut counts) = view.map(|view| view.counts) else { continue };
+            counts.queued += std::mem::take(&mut counts.waiting);
+            counts.running += std::mem::take(&mut counts.paused);
+            assert_eq!(counts, remembered, "{job} as counted and as remembered");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How jobs stop and end, and what that means for the jobs that wait for them; windows and deadlines.
+//!
+//! ```text
+//! active -- cancelled, expired, too many failures, a dependency failed --> stopping -- nothing runs --> ended
+//! ```
+//! A window that closes starts nothing new and takes back what waits at agents; what runs goes on.
+
+use lull_shared::{
+    id::{AttemptId, JobId, TaskId},
+    job::DependencyCondition,
+    message::RecallReason,
+    state::JobState,
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect},
+    job::stopped_as,
+    timers::Timer,
+};
+
+impl Scheduler {
+    /// Stops a job: what waits ends now, what runs is asked back. Nothing, if it is stopping already.
+    pub(super) fn stop(&mut self, id: JobId, state: JobState, by: &str) {
+        let at = self.now;
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stopping.is_none()) else { return };
+        job.stopping = Some(state);
+        self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
+        let state = stopped_as(state);
+        for index in job.tasks.stop(state) {
+            let task = TaskId { job: id, index };
+            self.effects.push_back(Effect::Record(Change::TaskEnded { task, state, at }));
+        }
+        if job.tasks.open() == 0 {
+            self.closing.insert(id);
+        }
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::FinishBy(id)] {
+            self.timers.clear(timer);
+        }
+        self.relist(id);
+        self.recall_live(id, RecallReason::Cancelled);
+    }
+
+    /// Asks agents for live attempts of a job: for all, or for those that have not started.
+    fn recall_live(&mut self, id: JobId, reason: RecallReason) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
+        let live: Vec<_> = job.tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
+        for (agent_id, attempt) in live {
+            let agent = self.fleet.known(agent_id);
+            let started = agent.held.get(&attempt).is_some_and(|held| held.started);
+            if agent.stream().is_none() || (started && reason != RecallReason::Cancelled) {
+                continue;
+            }
+            self.fleet.recall(agent_id, attempt, reason);
+            self.fleet.reindex(agent_id);
+            self.speak(agent_id);
+        }
+    }
+
+    /// Ends the jobs of which no task is open, and stops those that needed them to succeed.
+    pub(super) fn close_jobs(&mut self) {
+        while let Some(id) = self.closing.pop_first() {
+            if self.jobs.get(&id).is_some_and(|job| job.tasks.open() == 0) {
+                self.end_job(id);
+            }
+        }
+    }
+
+    fn end_job(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let state = job.end_state();
+        self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.now }));
+        if job.listed {
+            self.shares.unlist(job.submitter, job.demand, job.rank, self.now);
+        }
+        if let Some(key) = job.new.spec.idempotency_key.clone() {
+            self.keys.remove(&(job.submitter, key));
+        }
+        self.demands.remove(job.demand);
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::FinishBy(id)] {
+            self.timers.clear(timer);
+        }
+        for agent_id in job.known_by {
+            let agent = self.fleet.known(agent_id);
+            agent.refusals.remove(&id);
+            agent.stream_mut().map(|stream| stream.terms.remove(&id));
+            agent.outgoing.forget.push(id);
+            self.speak(agent_id);
+        }
+        for dependency in job.gate.after.into_keys() {
+            self.forget_dependant(dependency, id);
+        }
+        for dependant in self.dependants.remove(&id).unwrap_or_default() {
+            self.dependency_ended(dependant, id, state);
+        }
+    }
+
+    fn forget_dependant(&mut self, dependency: JobId, dependant: JobId) {
+        if let Some(dependants) = self.dependants.get_mut(&dependency) {
+            dependants.remove(&dependant);
+            if dependants.is_empty() {
+                self.dependants.remove(&dependency);
+            }
+        }
+    }
+
+    fn dependency_ended(&mut self, dependant: JobId, ended: JobId, state: JobState) {
+        let Some(job) = self.jobs.get_mut(&dependant) else { return };
+        let condition = job.gate.after.remove(&ended);
+        if condition == Some(DependencyCondition::Ok) && state != JobState::Succeeded {
+            self.stop(dependant, JobState::Cancelled, &format!("dependency {ended}, which ended as {state}"));
+        } else {
+            self.relist(dependant);
+        }
+    }
+
+    /// Opens or closes a job's window as the time demands.
+    pub(super) fn turn_window(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(window) = &job.new.spec.window else { return };
+        let change = window.next_change(self.now);
+        let was_open = job.gate.closed_until.is_none();
+        job.gate.closed_until = (!window.is_open(self.now)).then_some(change);
+        let closes = was_open && job.gate.closed_until.is_some();
+        self.timers.set_or_clear(Timer::Window(id), change);
+        self.relist(id);
+        if closes {
+            self.recall_live(id, RecallReason::Rebalance);
+        }
+    }
+}

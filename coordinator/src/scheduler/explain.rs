@@ -1,0 +1,107 @@
+//! What can be read off: jobs, agents, and for any task why it is where it is.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    state::{Intake, JobState, TaskState, WaitReason},
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    feasible::obstacles,
+    fleet::{Agent, Link},
+    job::Job,
+    tasks::Place,
+    view::{AgentVerdict, AgentView, Explanation, JobView, Placement},
+};
+
+impl Scheduler {
+    /// An active job's progress; `None`: it has ended, or there is none.
+    pub fn job(&self, job: JobId, _now: Timestamp) -> Option<JobView> {
+        self.jobs.get(&job).map(|active| view(job, active))
+    }
+
+    /// All active jobs, in the order of their submission.
+    pub fn jobs(&self, _now: Timestamp) -> Vec<JobView> {
+        self.jobs.iter().map(|(id, job)| view(*id, job)).collect()
+    }
+
+    /// All agents, revoked ones too.
+    pub fn agents(&self) -> Vec<AgentView> {
+        self.fleet.iter().map(|(id, agent)| agent_view(id, agent)).collect()
+    }
+
+    /// One agent.
+    pub fn agent(&self, agent: AgentId) -> Option<AgentView> {
+        self.fleet.get(agent).map(|known| agent_view(agent, known))
+    }
+
+    /// Why a task is where it is; `None`: it has ended, or there is none.
+    pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
+        let job = self.jobs.get(&task.job)?;
+        let held_back = job.held_back();
+        let (state, waiting, at) = match job.tasks.place(task.index)? {
+            Place::Ended => return None,
+            Place::Live(live) => {
+                let state = if live.paused.is_some() { TaskState::Paused } else { TaskState::Running };
+                let attempt = AttemptId { task, number: live.number };
+                let agent_name = self.fleet.get(live.agent).map(|agent| agent.name.clone()).unwrap_or_default();
+                let (agent, since, paused) = (live.agent, live.since, live.paused.clone());
+                (state, None, Some(Placement { attempt, agent, agent_name, since, paused }))
+            }
+            Place::Resting { until } => (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until })), None),
+            Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
+            Place::Fresh | Place::Ready => (TaskState::Queued, None, None),
+        };
+        let ahead = at.is_none().then(|| self.ahead_of(job, task));
+        let demand = self.demands.get(job.demand);
+        let taking = self.fleet.iter().filter(|(_, agent)| agent.intake != Intake::Revoked);
+        let agents = taking.map(|(id, agent)| AgentVerdict {
+            agent: id,
+            name: agent.name.clone(),
+            obstacles: obstacles(agent, demand, task.job, now),
+        });
+        Some(Explanation { task, state, waiting, at, ahead, agents: agents.collect() })
+    }
+
+    fn ahead_of(&self, job: &Job, task: TaskId) -> u64 {
+        let before = self.shares.before(job.submitter, job.rank).filter(|rank| rank.job != task.job);
+        let theirs: u64 = before.filter_map(|rank| self.jobs.get(&rank.job)).map(|job| u64::from(job.tasks.startable())).sum();
+        theirs + job.tasks.ahead_of(task.index)
+    }
+}
+
+fn view(id: JobId, job: &Job) -> JobView {
+    let held_back = job.held_back().filter(|_| job.stopping.is_none());
+    let counts = job.tasks.counts(held_back.is_some());
+    let only_rests = counts.queued == 0 && counts.running == 0 && counts.paused == 0;
+    let backoff = job.tasks.next_wake().filter(|_| only_rests).map(|until| WaitReason::Backoff { until });
+    JobView {
+        job: id,
+        state: JobState::Active,
+        stopping: job.stopping,
+        counts,
+        waiting: held_back.or(backoff),
+        moved: job.moved,
+        mean_wall_us: job.pace.mean_wall_us(),
+    }
+}
+
+fn agent_view(id: AgentId, agent: &Agent) -> AgentView {
+    let connected = match &agent.link {
+        Link::Open(stream) => Some(stream.since),
+        Link::Away | Link::Silent(_) => None,
+    };
+    AgentView {
+        agent: id,
+        name: agent.name.clone(),
+        intake: agent.intake,
+        connected,
+        last_heard: agent.last_heard,
+        version: agent.facts.as_ref().map(|facts| facts.version.clone()),
+        machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
+        labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
+        capacity: agent.capacity.clone(),
+        attempts: agent.held.keys().copied().collect(),
+    }
+}

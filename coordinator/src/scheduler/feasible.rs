@@ -1,0 +1,60 @@
+//! Whether a job may start on an agent, and all that is in the way: the one answer that placement and `explain` share.
+
+use lull_shared::{id::JobId, state::Intake, time::Timestamp};
+
+use super::{
+    demand::Demand,
+    fleet::{Agent, Link},
+    view::Obstacle,
+};
+
+/// What keeps this agent from being given anything at the moment.
+pub(super) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
+    let away = match agent.link {
+        Link::Open(_) => None,
+        Link::Away | Link::Silent(_) => Some(Obstacle::Away { last_heard: agent.last_heard }),
+    };
+    let intake = (agent.intake != Intake::Open).then_some(Obstacle::Closed(agent.intake));
+    let paused = agent.capacity.as_ref().and_then(|capacity| capacity.paused.clone()).map(Obstacle::Paused);
+    away.into_iter().chain(intake).chain(paused)
+}
+
+/// What the agent lacks of a job's demand.
+pub(super) fn unmet<'a>(agent: &'a Agent, demand: &'a Demand) -> impl Iterator<Item = Obstacle> + 'a {
+    let free_bytes = agent.capacity.as_ref().map_or(0, |capacity| capacity.memory_free_bytes);
+    let memory = (demand.memory_bytes > free_bytes && agent.facts.is_some())
+        .then_some(Obstacle::Memory { needed_bytes: demand.memory_bytes, free_bytes });
+    let labels = agent.facts.as_ref().map(|facts| &facts.labels);
+    let constraints = demand.constraints.iter().filter_map(move |constraint| {
+        let labels = labels?;
+        let lacking = || Obstacle::Label { constraint: constraint.clone(), actual: labels.get(&constraint.label).cloned() };
+        (!constraint.accepts(labels)).then(lacking)
+    });
+    memory.into_iter().chain(constraints)
+}
+
+/// Why the agent is not asked again yet for this job.
+pub(super) fn refused(agent: &Agent, job: JobId, now: Timestamp) -> Option<Obstacle> {
+    let refusal = agent.refusals.get(&job).filter(|refusal| refusal.until > now)?;
+    Some(Obstacle::Refused { reason: refusal.reason.clone(), until: refusal.until })
+}
+
+/// That all slots are taken, if they are.
+pub(super) fn full(agent: &Agent) -> Option<Obstacle> {
+    let slots = agent.slots();
+    let held = agent.held.len() as u32;
+    let running = agent.held.values().filter(|held| held.started).count() as u32;
+    (held >= u32::from(slots)).then_some(Obstacle::NoFreeSlot { slots, running, waiting: held - running })
+}
+
+/// Everything that keeps a task of the job from starting on the agent now; nothing: it could.
+pub(super) fn obstacles(agent: &Agent, demand: &Demand, job: JobId, now: Timestamp) -> Vec<Obstacle> {
+    let connected = matches!(agent.link, Link::Open(_));
+    let slots = full(agent).filter(|_| connected);
+    closed(agent).chain(unmet(agent, demand)).chain(slots).chain(refused(agent, job, now)).collect()
+}
+
+/// Whether the job's tasks may go to the agent at all, its free slots aside.
+pub(super) fn is_feasible(agent: &Agent, demand: &Demand, job: JobId, now: Timestamp) -> bool {
+    closed(agent).next().is_none() && unmet(agent, demand).next().is_none() && refused(agent, job, now).is_none()
+}

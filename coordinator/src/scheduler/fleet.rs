@@ -1,0 +1,314 @@
+//! The agents: what each is, has and was told, with indexes of those that have free slots and those where attempts wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId},
+    limits,
+    message::RecallReason,
+    resources::{Capacity, Labels, Machine},
+    state::Intake,
+    time::Timestamp,
+};
+
+use super::{event::StreamId, outgoing::Outgoing, select::Load};
+
+/// An order that was not sent yet. No agent has read that far.
+pub(super) const UNSENT: u64 = u64::MAX;
+
+/// One enrolled machine.
+#[derive(Debug, Clone)]
+pub(super) struct Agent {
+    pub name: String,
+    pub intake: Intake,
+    pub link: Link,
+    pub last_heard: Option<Timestamp>,
+    /// What it said of itself when it last connected.
+    pub facts: Option<Box<Facts>>,
+    pub capacity: Option<Capacity>,
+    /// The live attempts that were given to it.
+    pub held: BTreeMap<AttemptId, Held>,
+    /// How many of them it was asked to give back.
+    pub recalled: u32,
+    pub refusals: BTreeMap<JobId, Refusal>,
+    /// Results that were taken, by the order that says so, until the agent has read it.
+    pub accepted: BTreeMap<AttemptId, u64>,
+    /// What is said to it at the end of this turn.
+    pub outgoing: Outgoing,
+    indexed: Indexed,
+}
+
+/// Whether words reach it.
+#[derive(Debug, Clone)]
+pub(super) enum Link {
+    Away,
+    Open(Stream),
+    /// The stream is open, but nothing was heard on it for longer than the lease.
+    Silent(Stream),
+}
+
+/// One work stream.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub id: StreamId,
+    pub since: Timestamp,
+    /// Orders sent on it; the newest has this number.
+    pub orders: u64,
+    /// Jobs whose terms were sent on it.
+    pub terms: BTreeSet<JobId>,
+}
+
+/// What an agent is.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub version: String,
+    pub machine: Machine,
+    /// All labels, those of the machine included.
+    pub labels: Labels,
+}
+
+/// An attempt that is with an agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    /// The order that gave it; 0 when it was on an earlier stream.
+    pub order: u64,
+    pub started: bool,
+    /// Since when it takes a slot; `None` while it waits behind others.
+    pub occupies: Option<Timestamp>,
+    pub recall: Option<Recall>,
+}
+
+/// An attempt that the agent was asked to give back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recall {
+    pub reason: RecallReason,
+    pub order: u64,
+}
+
+/// A job whose last offer the agent refused.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub reason: String,
+    pub lacks: Lack,
+    /// Refusals in a row.
+    pub count: u32,
+    pub until: Timestamp,
+}
+
+/// What would have to change for the agent to think otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    Memory { needed_bytes: u64 },
+    Room,
+    Leave,
+    Other,
+}
+
+/// Under which keys the agent stands in the indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Indexed {
+    free: Option<Load>,
+    free_slots: u32,
+    waiting: u32,
+}
+
+/// All agents.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fleet {
+    agents: BTreeMap<AgentId, Agent>,
+    /// Agents with free slots, the least loaded first.
+    free: BTreeSet<(Load, AgentId)>,
+    /// Agents with more attempts than slots, those with the most last.
+    crowded: BTreeSet<(u32, AgentId)>,
+    free_slots: u64,
+    /// Attempts that are on their way back to be placed better.
+    pub rebalancing: u64,
+}
+
+impl Agent {
+    /// A machine that has not connected yet.
+    pub(super) fn new(name: String, intake: Intake) -> Self {
+        Self {
+            name,
+            intake,
+            link: Link::Away,
+            last_heard: None,
+            facts: None,
+            capacity: None,
+            held: BTreeMap::new(),
+            recalled: 0,
+            refusals: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            outgoing: Outgoing::default(),
+            indexed: Indexed::default(),
+        }
+    }
+
+    /// Attempts that may run at once.
+    pub(super) fn slots(&self) -> u16 {
+        self.capacity.as_ref().map_or(0, |capacity| capacity.slots.min(limits::SLOTS_PER_AGENT_MAX))
+    }
+
+    /// The open stream, silent or not.
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        match &self.link {
+            Link::Open(stream) | Link::Silent(stream) => Some(stream),
+            Link::Away => None,
+        }
+    }
+
+    /// The open stream, silent or not, to change it.
+    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.link {
+            Link::Open(stream) | Link::Silent(stream) => Some(stream),
+            Link::Away => None,
+        }
+    }
+
+    /// Whether new attempts may go to it, demands aside.
+    pub(super) fn takes_work(&self) -> bool {
+        super::feasible::closed(self).next().is_none()
+    }
+
+    /// Slots into which an attempt could go now.
+    pub(super) fn free_slots(&self) -> u32 {
+        if self.takes_work() { u32::from(self.slots()).saturating_sub(self.held.len() as u32) } else { 0 }
+    }
+
+    /// Attempts behind the slots that were not asked back yet.
+    pub(super) fn waiting(&self) -> u32 {
+        match self.link {
+            Link::Open(_) => (self.held.len() as u32).saturating_sub(u32::from(self.slots())).saturating_sub(self.recalled),
+            Link::Away | Link::Silent(_) => 0,
+        }
+    }
+
+    /// How loaded it is.
+    pub(super) fn load(&self) -> Load {
+        Load::of(self.held.len(), self.slots())
+    }
+}
+
+impl Fleet {
+    pub(super) fn insert(&mut self, id: AgentId, agent: Agent) {
+        self.agents.insert(id, agent);
+    }
+
+    pub(super) fn get(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
+        self.agents.get_mut(&id)
+    }
+
+    /// An agent that is known to be known.
+    pub(super) fn known(&mut self, id: AgentId) -> &mut Agent {
+        self.agents.get_mut(&id).expect("agents are never forgotten")
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (AgentId, &Agent)> {
+        self.agents.iter().map(|(id, agent)| (*id, agent))
+    }
+
+    /// Free slots of all agents that take work.
+    pub(super) fn free_slots(&self) -> u64 {
+        self.free_slots
+    }
+
+    /// Agents with free slots after this place, the least loaded first.
+    pub(super) fn free_from(&self, place: (Load, AgentId)) -> impl Iterator<Item = (Load, AgentId)> + '_ {
+        self.free.range(place..).copied()
+    }
+
+    /// Agents where attempts wait, those with the most first.
+    pub(super) fn crowded(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.crowded.iter().rev().map(|(_, id)| *id)
+    }
+
+    /// Brings the indexes up to date with one agent.
+    pub(super) fn reindex(&mut self, id: AgentId) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let free_slots = agent.free_slots();
+        let free = (free_slots > 0).then(|| agent.load());
+        let new = Indexed { free, free_slots, waiting: agent.waiting() };
+        let old = std::mem::replace(&mut agent.indexed, new);
+        if old == new {
+            return;
+        }
+        if old.free != new.free {
+            old.free.map(|load| self.free.remove(&(load, id)));
+            new.free.map(|load| self.free.insert((load, id)));
+        }
+        if old.waiting != new.waiting {
+            self.crowded.remove(&(old.waiting, id));
+            if new.waiting > 0 {
+                self.crowded.insert((new.waiting, id));
+            }
+        }
+        self.free_slots = self.free_slots + u64::from(new.free_slots) - u64::from(old.free_slots);
+    }
+
+    /// Marks an attempt as asked back. `false`: it is not there, or was asked back already.
+    pub(super) fn recall(&mut self, id: AgentId, attempt: AttemptId, reason: RecallReason) -> bool {
+        let agent = self.known(id);
+        let Some(held) = agent.held.get_mut(&attempt) else { return false };
+        match held.recall {
+            Some(recall) if recall.reason == RecallReason::Cancelled || reason != RecallReason::Cancelled => return false,
+            Some(_) | None => {}
+        }
+        let before = held.recall.replace(Recall { reason, order: UNSENT });
+        agent.recalled += u32::from(before.is_none());
+        agent.outgoing.recall(attempt, reason);
+        self.rebalancing += u64::from(reason == RecallReason::Rebalance);
+        self.rebalancing -= u64::from(before.is_some_and(|recall| recall.reason == RecallReason::Rebalance));
+        true
+    }
+
+    /// The agent kept an attempt that it was asked for only in case it had not started.
+    pub(super) fn keep(&mut self, id: AgentId, attempt: AttemptId) {
+        let agent = self.known(id);
+        let Some(recall) = agent.held.get_mut(&attempt).and_then(|held| held.recall.take()) else { return };
+        agent.recalled -= 1;
+        self.rebalancing -= u64::from(recall.reason == RecallReason::Rebalance);
+    }
+
+    /// Takes an attempt off its agent.
+    pub(super) fn release(&mut self, id: AgentId, attempt: AttemptId) -> Held {
+        let agent = self.known(id);
+        let held = agent.held.remove(&attempt).expect("a live attempt is held by its agent");
+        if let Some(recall) = held.recall {
+            agent.recalled -= 1;
+            self.rebalancing -= u64::from(recall.reason == RecallReason::Rebalance);
+        }
+        held
+    }
+
+    /// What does not add up, if anything.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let (mut free, mut crowded, mut free_slots, mut rebalancing) = (0, 0, 0, 0);
+        for (id, agent) in &self.agents {
+            let slots = agent.free_slots();
+            let expected = Indexed { free: (slots > 0).then(|| agent.load()), free_slots: slots, waiting: agent.waiting() };
+            if agent.indexed != expected {
+                return Err(format!("{id} is indexed as {:?} and stands at {expected:?}", agent.indexed));
+            }
+            free += usize::from(expected.free.is_some());
+            crowded += usize::from(expected.waiting > 0);
+            free_slots += u64::from(slots);
+            let recalls = agent.held.values().filter_map(|held| held.recall);
+            if recalls.clone().count() != agent.recalled as usize {
+                return Err(format!("{id} is counted {} recalls and has {}", agent.recalled, recalls.count()));
+            }
+            rebalancing += recalls.filter(|recall| recall.reason == RecallReason::Rebalance).count() as u64;
+            if agent.held.values().any(|held| held.order == UNSENT) && agent.stream().is_some() {
+                return Err(format!("{id} has an attempt that it was not told of"));
+            }
+        }
+        let counted = (self.free.len(), self.crowded.len(), self.free_slots, self.rebalancing);
+        if counted == (free, crowded, free_slots, rebalancing) {
+            return Ok(());
+        }
+        Err(format!("the fleet's indexes hold {counted:?} and should hold {:?}", (free, crowded, free_slots, rebalancing)))
+    }
+}

@@ -1,0 +1,147 @@
+//! One job that has not ended: what was submitted, how its tasks stand, and what holds it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    job::DependencyCondition,
+    state::{JobState, TaskState, WaitReason},
+    time::Timestamp,
+};
+
+use super::{
+    demand::DemandId,
+    effect::NewJob,
+    limits::Limits,
+    rank::{Rank, micros},
+    share::SubmitterId,
+    tasks::Tasks,
+};
+
+/// A job that has not ended.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// As it was submitted, but for what only agents need: arguments and environment are left out.
+    pub new: Box<NewJob>,
+    pub submitter: SubmitterId,
+    pub demand: DemandId,
+    pub rank: Rank,
+    pub tasks: Tasks,
+    pub gate: Gate,
+    /// What it ends as once nothing of it runs, if somebody or a rule stopped it.
+    pub stopping: Option<JobState>,
+    /// It stands among its submitter's jobs with something to start.
+    pub listed: bool,
+    /// Agents that have its terms.
+    pub known_by: BTreeSet<AgentId>,
+    pub pace: Pace,
+    /// Attempts that were evicted, recalled after their start, or lost.
+    pub moved: u64,
+}
+
+/// What must come true before anything of the job starts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gate {
+    /// Jobs that have not ended yet, each with how it must end.
+    pub after: BTreeMap<JobId, DependencyCondition>,
+    /// When the closed window opens, if it ever does. `None`: there is no window, or it is open.
+    pub closed_until: Option<Option<Timestamp>>,
+}
+
+/// How long the job's tasks take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    results: u32,
+    mean_wall_us: u64,
+}
+
+impl Job {
+    /// Why nothing of it may start, whatever the agents do.
+    pub(super) fn held_back(&self) -> Option<WaitReason> {
+        if let Some(job) = self.gate.after.keys().next() {
+            return Some(WaitReason::Dependency { job: *job });
+        }
+        self.gate.closed_until.map(|opens| WaitReason::Window { opens })
+    }
+
+    /// Whether it should stand among the jobs with something to start.
+    pub(super) fn is_startable(&self) -> bool {
+        self.stopping.is_none() && self.held_back().is_none() && self.tasks.startable() > 0
+    }
+
+    /// What the job has ended as, once no task of it is open.
+    pub(super) fn end_state(&self) -> JobState {
+        let counts = self.tasks.counts(false);
+        match self.stopping {
+            Some(state) if counts.cancelled + counts.expired > 0 => state,
+            Some(_) | None if counts.failed > 0 => JobState::Failed,
+            Some(_) | None => JobState::Succeeded,
+        }
+    }
+}
+
+/// What tasks end as that a stop catches.
+pub(super) fn stopped_as(state: JobState) -> TaskState {
+    match state {
+        JobState::Expired => TaskState::Expired,
+        JobState::Cancelled | JobState::Active | JobState::Succeeded | JobState::Failed => TaskState::Cancelled,
+    }
+}
+
+impl Pace {
+    /// Takes one more successful attempt into account: the last eight or so weigh most.
+    pub(super) fn note(&mut self, wall_us: u64) {
+        self.results = self.results.saturating_add(1);
+        self.mean_wall_us = match self.results {
+            1 => wall_us,
+            _ => self.mean_wall_us - self.mean_wall_us / 8 + wall_us / 8,
+        };
+    }
+
+    /// The mean, once there was a result.
+    pub(super) fn mean_wall_us(&self) -> Option<u64> {
+        (self.results > 0).then_some(self.mean_wall_us)
+    }
+
+    /// How many attempts should wait at an agent behind this many slots, so that none runs dry during a round trip and
+    /// little is lost if its owner comes back: [`Limits::prefetch_work`] for each slot, nothing of tasks that take longer
+    /// or are not known yet.
+    pub(super) fn prefetch(&self, slots: u16, limits: &Limits) -> u32 {
+        let work_us = micros(limits.prefetch_work);
+        if self.results < limits.prefetch_after_results || self.mean_wall_us > work_us {
+            return 0;
+        }
+        let per_slot = work_us.checked_div(self.mean_wall_us).unwrap_or(u64::MAX);
+        let all = per_slot.saturating_mul(u64::from(slots));
+        u32::try_from(all).unwrap_or(u32::MAX).min(limits.prefetch_attempts_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(results: u32, mean_wall_us: u64) -> Pace {
+        Pace { results, mean_wall_us }
+    }
+
+    #[test]
+    fn prefetch_covers_a_tenth_of_a_second_of_work_per_slot() {
+        let limits = Limits::default();
+        assert_eq!(pace(10, 10_000).prefetch(2, &limits), 20);
+        assert_eq!(pace(10, 60_000).prefetch(2, &limits), 2);
+        assert_eq!(pace(10, 100_001).prefetch(2, &limits), 0, "long tasks are bound late");
+        assert_eq!(pace(3, 1_000).prefetch(2, &limits), 0, "nothing is known yet");
+        assert_eq!(pace(10, 0).prefetch(2, &limits), limits.prefetch_attempts_max);
+    }
+
+    #[test]
+    fn the_mean_follows_the_last_results() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.mean_wall_us(), None);
+        pace.note(8_000);
+        assert_eq!(pace.mean_wall_us(), Some(8_000));
+        (0..100).for_each(|_| pace.note(80_000));
+        assert!(pace.mean_wall_us().is_some_and(|mean| mean > 79_000 && mean <= 80_000));
+    }
+}

@@ -1,0 +1,245 @@
+//! A model of the store: the fold over changes, strict about every one of them. What a real store would refuse, panics.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
+    state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState},
+    time::Timestamp,
+};
+
+use super::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Snapshot},
+    job::stopped_as,
+};
+
+/// Everything that was committed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger {
+    jobs: BTreeMap<JobId, Entry>,
+    agents: BTreeMap<AgentId, AgentSnapshot>,
+    connected: BTreeMap<AgentId, bool>,
+    pub results_refused: u64,
+    pub attempts: u64,
+    pub ends: BTreeMap<AttemptEnd, u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    new: NewJob,
+    state: JobState,
+    stopping: Option<JobState>,
+    /// Rows exist for tasks that were started at least once.
+    rows: BTreeMap<TaskIndex, Row>,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    attempts: u32,
+    failures: u32,
+    stand: Stand,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    At { agent: AgentId, since: Timestamp },
+    Waiting { not_before: Timestamp },
+    Ended(TaskState),
+}
+
+impl Ledger {
+    /// A machine was enrolled: the registry knows it before the scheduler does.
+    pub(super) fn enrol(&mut self, agent: AgentSnapshot) {
+        self.agents.insert(agent.agent, agent);
+    }
+
+    /// Commits one change.
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::JobSubmitted(new) => {
+                assert_eq!(new.job.0, self.jobs.len() as u64 + 1, "jobs are numbered in order");
+                let entry = Entry { new: *new, state: JobState::Active, stopping: None, rows: BTreeMap::new() };
+                self.jobs.insert(entry.new.job, entry);
+            }
+            Change::JobStopped { job, state, .. } => {
+                let entry = self.active(job);
+                assert_eq!(entry.stopping, None, "{job} is stopped once");
+                entry.stopping = Some(state);
+            }
+            Change::JobEnded { job, state, .. } => self.end_job(job, state),
+            Change::JobRetried { job, at, .. } => self.retry(job, at),
+            Change::AttemptStarted { attempt, agent, at } => self.start(attempt, agent, at),
+            Change::AttemptPaused { attempt, .. } => assert!(self.live_at(attempt).is_some(), "{attempt} is paused and not live"),
+            Change::AttemptEnded(ended) => self.end_attempt(&ended),
+            Change::TaskEnded { task, state, .. } => {
+                let row = self.row(task);
+                assert!(matches!(row.stand, Stand::Waiting { .. }), "{task} ends while {:?}", row.stand);
+                row.stand = Stand::Ended(state);
+            }
+            Change::ResultRefused { attempt, agent, .. } => {
+                assert_ne!(self.live_at(attempt), Some(agent), "the result of the live attempt {attempt} is refused");
+                self.results_refused += 1;
+            }
+            Change::AgentConnected { agent, .. } => {
+                self.connected.insert(agent, true);
+            }
+            Change::AgentDisconnected { agent, .. } => {
+                self.connected.insert(agent, false);
+            }
+            Change::AgentIntake { agent, intake, .. } => self.agents.get_mut(&agent).expect("an enrolled agent").intake = intake,
+        }
+    }
+
+    /// What a scheduler is restored from.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            last_job: self.jobs.len() as u64,
+            jobs: self.jobs.values().filter(|entry| !entry.state.is_ended()).map(job_snapshot).collect(),
+            agents: self.agents.values().cloned().collect(),
+            usage: Vec::new(),
+        }
+    }
+
+    /// What a retry needs to know.
+    pub(super) fn load_for_retry(&self, job: JobId) -> (JobSnapshot, Vec<EndedTask>) {
+        let entry = &self.jobs[&job];
+        let bad = entry.rows.iter().filter_map(|(index, row)| match row.stand {
+            Stand::Ended(TaskState::Succeeded) | Stand::At { .. } | Stand::Waiting { .. } => None,
+            Stand::Ended(state) => Some(EndedTask { index: *index, attempts: row.attempts, state }),
+        });
+        (job_snapshot(entry), bad.collect())
+    }
+
+    /// How a job stands.
+    pub(super) fn state(&self, job: JobId) -> JobState {
+        self.jobs[&job].state
+    }
+
+    /// All jobs ever.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs.keys().copied()
+    }
+
+    /// How many tasks stand how; what waits and what is queued are not told apart.
+    pub(super) fn counts(&self, job: JobId) -> TaskCounts {
+        let entry = &self.jobs[&job];
+        let mut counts = TaskCounts::default();
+        for row in entry.rows.values() {
+            *counts.get_mut(match row.stand {
+                Stand::At { .. } => TaskState::Running,
+                Stand::Waiting { .. } => TaskState::Queued,
+                Stand::Ended(state) => state,
+            }) += 1;
+        }
+        let fresh = entry.new.spec.inputs.count() - entry.rows.len() as u32;
+        *counts.get_mut(entry.stopping.map_or(TaskState::Queued, stopped_as)) += fresh;
+        counts
+    }
+
+    /// With which agent the attempt is, if it is live.
+    pub(super) fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
+        let row = self.jobs.get(&attempt.task.job)?.rows.get(&attempt.task.index)?;
+        match row.stand {
+            Stand::At { agent, .. } if row.attempts == attempt.number => Some(agent),
+            Stand::At { .. } | Stand::Waiting { .. } | Stand::Ended(_) => None,
+        }
+    }
+
+    fn active(&mut self, job: JobId) -> &mut Entry {
+        let entry = self.jobs.get_mut(&job).expect("a known job");
+        assert_eq!(entry.state, JobState::Active, "{job} changes after its end");
+        entry
+    }
+
+    fn row(&mut self, task: TaskId) -> &mut Row {
+        self.active(task.job).rows.get_mut(&task.index).expect("a started task")
+    }
+
+    fn start(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) {
+        assert_eq!(self.agents[&agent].intake, Intake::Open, "{attempt} goes to {agent}");
+        assert!(self.connected[&agent], "{attempt} goes to {agent}, which is not connected");
+        self.attempts += 1;
+        let task = attempt.task;
+        let entry = self.active(task.job);
+        assert_eq!(entry.stopping, None, "{attempt} of a stopped job starts");
+        let next = entry.rows.len() as u32;
+        assert!(task.index < entry.new.spec.inputs.count(), "{task} does not exist");
+        if task.index == next {
+            entry.rows.insert(next, Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at } });
+        }
+        let row = self.row(task);
+        assert_eq!(attempt.number, row.attempts + 1, "attempts are numbered in order");
+        assert!(matches!(row.stand, Stand::Waiting { not_before } if not_before <= at), "{attempt} starts while {:?}", row.stand);
+        (row.attempts, row.stand) = (attempt.number, Stand::At { agent, since: at });
+    }
+
+    fn end_attempt(&mut self, ended: &EndedAttempt) {
+        let attempt = ended.attempt;
+        assert_eq!(self.live_at(attempt), Some(ended.agent), "{attempt} ends");
+        assert_eq!(ended.end == AttemptEnd::Succeeded, ended.output.is_some());
+        assert_eq!(ended.end == AttemptEnd::Succeeded, ended.after == TaskAfter::Succeeded);
+        *self.ends.entry(ended.end).or_default() += 1;
+        let stopping = self.active(attempt.task.job).stopping;
+        let row = self.row(attempt.task);
+        row.stand = match ended.after {
+            TaskAfter::Again { not_before, failures } => {
+                assert_eq!(stopping, None, "{attempt} of a stopped job would run again");
+                assert_eq!(failures, row.failures + u32::from(ended.end == AttemptEnd::Failed), "only a failure counts as one");
+                row.failures = failures;
+                Stand::Waiting { not_before }
+            }
+            TaskAfter::Succeeded => Stand::Ended(TaskState::Succeeded),
+            TaskAfter::Failed => Stand::Ended(TaskState::Failed),
+            TaskAfter::Cancelled => Stand::Ended(TaskState::Cancelled),
+            TaskAfter::Expired => Stand::Ended(TaskState::Expired),
+        };
+    }
+
+    fn end_job(&mut self, job: JobId, state: JobState) {
+        let counts = self.counts(job);
+        let entry = self.active(job);
+        assert_eq!(counts.ended(), u64::from(entry.new.spec.inputs.count()), "{job} ends with {counts:?}");
+        assert_eq!(state == JobState::Succeeded, counts.ended() == u64::from(counts.succeeded));
+        assert!(state.is_ended());
+        entry.state = state;
+    }
+
+    fn retry(&mut self, job: JobId, at: Timestamp) {
+        let entry = self.jobs.get_mut(&job).expect("a known job");
+        (entry.state, entry.stopping) = (JobState::Active, None);
+        for row in entry.rows.values_mut() {
+            if matches!(row.stand, Stand::Ended(state) if state != TaskState::Succeeded) {
+                (row.failures, row.stand) = (0, Stand::Waiting { not_before: at });
+            }
+        }
+    }
+}
+
+fn job_snapshot(entry: &Entry) -> JobSnapshot {
+    let ended = |state| entry.rows.values().filter(|row| row.stand == Stand::Ended(state)).count() as u32;
+    let open = entry.rows.iter().filter_map(|(index, row)| {
+        let place = match row.stand {
+            Stand::At { agent, since } => OpenPlace::At { agent, since },
+            Stand::Waiting { not_before } => OpenPlace::Waiting { not_before },
+            Stand::Ended(_) => return None,
+        };
+        Some(OpenTask { index: *index, attempts: row.attempts, failures: row.failures, place })
+    });
+    JobSnapshot {
+        job: entry.new.job,
+        submitter: entry.new.submitter.clone(),
+        spec: entry.new.spec.clone(),
+        version_name: entry.new.version_name.clone(),
+        seed: entry.new.seed,
+        submitted: entry.new.at,
+        state: entry.state,
+        stopping: entry.stopping,
+        expanded: entry.rows.len() as u32,
+        succeeded: ended(TaskState::Succeeded),
+        failed: ended(TaskState::Failed),
+        cancelled: ended(TaskState::Cancelled),
+        expired: ended(TaskState::Expired),
+        open: open.collect(),
+    }
+}

@@ -1,0 +1,67 @@
+//! The numbers that the scheduler decides by, each with its reason. Tests and the simulator set their own.
+
+use std::time::Duration;
+
+use lull_shared::limits;
+
+/// What the scheduler may be told otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// An agent that said nothing for this long has lost its attempts.
+    pub lease: Duration,
+    /// How long attempts wait for their agents after this coordinator started.
+    pub reconnect_grace: Duration,
+    /// How long attempts wait for their agent after its stream closed. Zero: a closed stream is a vanished machine.
+    pub disconnect_grace: Duration,
+    /// Jobs that have not ended; one more is refused.
+    pub jobs_active_max: usize,
+    /// Attempts with one agent, running and waiting there.
+    pub attempts_per_agent_max: u32,
+    /// How much work should lie ready behind each slot: longer than a round trip, short enough to be worth no recall.
+    pub prefetch_work: Duration,
+    /// Attempts that wait with one agent, whatever the work. Zero turns prefetching off.
+    pub prefetch_attempts_max: u32,
+    /// Results after which the mean time of a job's tasks is believed.
+    pub prefetch_after_results: u32,
+    /// A waiting attempt is taken back for a free slot elsewhere if it would wait longer than this: a recall's round trip.
+    pub rebalance_gain_min: Duration,
+    /// After a refusal an agent is not offered that job for this long; it doubles with each refusal...
+    pub refusal_pause_min: Duration,
+    /// ...up to this.
+    pub refusal_pause_max: Duration,
+    /// What a submitter used counts half after this: yesterday's night matters, last month's does not.
+    pub usage_half_life: Duration,
+    /// What each attempt that a submitter has with agents counts beside what was used, so that slots that come free
+    /// together are dealt out in turns.
+    pub attempt_weight: Duration,
+    /// A job is as urgent as one of a priority higher by one that was submitted this much later. So the higher priority
+    /// goes first, and nothing waits for ever behind a stream of newer jobs.
+    pub priority_step: Duration,
+    /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
+    pub terms_per_agent_max: usize,
+    /// Jobs per agent whose refusals are remembered.
+    pub refusals_per_agent_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lease: limits::LEASE,
+            reconnect_grace: limits::RECONNECT_GRACE,
+            disconnect_grace: Duration::ZERO,
+            jobs_active_max: limits::JOBS_ACTIVE_MAX,
+            attempts_per_agent_max: limits::ATTEMPTS_PER_AGENT_MAX as u32,
+            prefetch_work: Duration::from_millis(100),
+            prefetch_attempts_max: 512,
+            prefetch_after_results: 4,
+            rebalance_gain_min: Duration::from_millis(5),
+            refusal_pause_min: Duration::from_secs(1),
+            refusal_pause_max: Duration::from_secs(60),
+            usage_half_life: Duration::from_secs(24 * 60 * 60),
+            attempt_weight: Duration::from_secs(60),
+            priority_step: Duration::from_secs(24 * 60 * 60),
+            terms_per_agent_max: 256,
+            refusals_per_agent_max: 64,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is said to an agent at the end of a turn, gathered so that one turn makes few orders.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId},
+    limits::ASSIGNMENTS_PER_FRAME_MAX,
+    message::RecallReason,
+};
+
+use super::{
+    Scheduler,
+    effect::{Effect, Order},
+};
+
+/// Words that wait for the end of the turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outgoing {
+    pub acknowledge: Vec<AttemptId>,
+    recalls: Vec<(RecallReason, Vec<AttemptId>)>,
+    pub forget: Vec<JobId>,
+    pub assign: Vec<AttemptId>,
+}
+
+impl Outgoing {
+    /// Asks an attempt back, among others for the same reason.
+    pub(super) fn recall(&mut self, attempt: AttemptId, reason: RecallReason) {
+        match self.recalls.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, attempts)) => attempts.push(attempt),
+            None => self.recalls.push((reason, vec![attempt])),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Sends one order now; nothing if the agent has no stream. Its number.
+    pub(super) fn send(&mut self, id: AgentId, order: Order) -> Option<u64> {
+        let stream = self.fleet.get_mut(id)?.stream_mut()?;
+        stream.orders += 1;
+        let (number, stream) = (stream.orders, stream.id);
+        self.effects.push_back(Effect::Send { agent: id, stream, number, order });
+        Some(number)
+    }
+
+    /// The agent has words waiting: they are sent at the end of the turn.
+    pub(super) fn speak(&mut self, id: AgentId) {
+        self.speaking.insert(id);
+    }
+
+    /// Sends everything that waits.
+    pub(super) fn flush(&mut self) {
+        while let Some(id) = self.speaking.pop_first() {
+            let Some(agent) = self.fleet.get_mut(id) else { continue };
+            let outgoing = std::mem::take(&mut agent.outgoing);
+            if agent.stream().is_some() {
+                self.flush_agent(id, outgoing);
+            }
+        }
+    }
+
+    fn flush_agent(&mut self, id: AgentId, outgoing: Outgoing) {
+        if !outgoing.acknowledge.is_empty() {
+            self.flush_acknowledge(id, outgoing.acknowledge);
+        }
+        for (reason, attempts) in outgoing.recalls {
+            self.flush_recall(id, reason, attempts);
+        }
+        for job in outgoing.forget {
+            self.send(id, Order::Forget { job });
+        }
+        let mut attempts = outgoing.assign.into_iter().peekable();
+        while attempts.peek().is_some() {
+            let batch: Vec<_> = attempts.by_ref().take(ASSIGNMENTS_PER_FRAME_MAX).collect();
+            self.flush_assign(id, batch);
+        }
+    }
+
+    fn flush_acknowledge(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
+        let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
+        let accepted = &mut self.fleet.known(id).accepted;
+        for attempt in &attempts {
+            if let Some(order) = accepted.get_mut(attempt) {
+                *order = number;
+            }
+        }
+        self.send(id, Order::Acknowledge { attempts });
+    }
+
+    fn flush_recall(&mut self, id: AgentId, reason: RecallReason, attempts: Vec<AttemptId>) {
+        let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
+        for attempt in &attempts {
+            let held = self.fleet.known(id).held.get_mut(attempt);
+            if let Some(recall) = held.and_then(|held| held.recall.as_mut()) {
+                recall.order = number;
+            }
+        }
+        self.send(id, Order::Recall { attempts, reason });
+    }
+
+    fn flush_assign(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
+        let mut last = None;
+        for job in attempts.iter().map(|attempt| attempt.task.job) {
+            if last != Some(job) {
+                self.teach(id, job);
+                last = Some(job);
+            }
+        }
+        let agent = self.fleet.known(id);
+        let number = agent.stream().map_or(0, |stream| stream.orders + 1);
+        for attempt in &attempts {
+            if let Some(held) = agent.held.get_mut(attempt) {
+                held.order = number;
+            }
+        }
+        self.send(id, Order::Assign { attempts });
+    }
+
+    /// Sends a job's terms if the stream has not had them, and lets the agent forget another job if it knows too many.
+    fn teach(&mut self, id: AgentId, job: JobId) {
+        let agent = self.fleet.known(id);
+        let Some(stream) = agent.stream_mut() else { return };
+        if !stream.terms.insert(job) {
+            return;
+        }
+        let too_many = stream.terms.len() > self.limits.terms_per_agent_max;
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.known_by.insert(id);
+        }
+        if too_many {
+            self.forget_one(id, job);
+        }
+        self.send(id, Order::Terms { job });
+    }
+
+    fn forget_one(&mut self, id: AgentId, except: JobId) {
+        let agent = self.fleet.known(id);
+        let Some(stream) = agent.stream() else { return };
+        let has_attempts = |job: JobId| {
+            let first = AttemptId { task: lull_shared::id::TaskId { job, index: 0 }, number: 0 };
+            agent.held.range(first..).next().is_some_and(|(attempt, _)| attempt.task.job == job)
+        };
+        let idle = stream.terms.iter().copied().find(|job| *job != except && !has_attempts(*job));
+        let Some(job) = idle else { return };
+        if let Some(stream) = self.fleet.known(id).stream_mut() {
+            stream.terms.remove(&job);
+        }
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.known_by.remove(&id);
+        }
+        self.send(id, Order::Forget { job });
+    }
+}

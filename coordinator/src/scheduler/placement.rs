@@ -1,0 +1,192 @@
+//! The end of each turn: what may start is started where it fits best.
+//!
+//! Placement goes both ways over ordered indexes, so that no turn looks at every agent for every task: an agent with
+//! new room takes the best job for it; a job that has just become startable looks for the best agents with room.
+//! Afterwards no startable task fits a free slot. Only then may attempts wait at agents (prefetch), and waiting ones
+//! are taken back from where they wait the longest for slots that stay free.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    message::RecallReason,
+};
+
+use super::{
+    Scheduler,
+    effect::{Change, Effect},
+    feasible::is_feasible,
+    fleet::{Held, UNSENT},
+    rank::micros,
+    select::{Candidate, Load, select},
+};
+
+/// Agents that know a job already and are looked at for one task: a few are enough to find one with room.
+const WARM_LOOKS: usize = 8;
+/// Crowded agents that are looked through for attempts that an idle one could run.
+const CROWDED_LOOKS: usize = 8;
+
+impl Scheduler {
+    /// The agent may have room that it had not before.
+    pub(super) fn wake_agent(&mut self, id: AgentId) {
+        self.woken_agents.insert(id);
+    }
+
+    /// Puts the job where it belongs after its tasks or its gate changed: among the startable jobs, or not.
+    pub(super) fn relist(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let startable = job.is_startable();
+        if startable == job.listed {
+            return;
+        }
+        job.listed = startable;
+        if startable {
+            self.shares.list(job.submitter, job.demand, job.rank, self.now);
+        } else {
+            self.shares.unlist(job.submitter, job.demand, job.rank, self.now);
+        }
+    }
+
+    /// Starts whatever can be started.
+    pub(super) fn place(&mut self) {
+        self.shares.settle(self.now);
+        let visited = std::mem::take(&mut self.woken_agents);
+        for id in &visited {
+            self.fill(*id);
+        }
+        self.spread();
+        for id in visited {
+            self.prefetch(id);
+            self.take_back(id);
+        }
+    }
+
+    /// Gives the agent's free slots the best jobs for it.
+    fn fill(&mut self, id: AgentId) {
+        while self.fleet.get(id).is_some_and(|agent| agent.free_slots() > 0) {
+            let Some(job) = self.best_job(id) else { break };
+            self.start(job, id, true);
+        }
+        self.fleet.reindex(id);
+    }
+
+    /// Finds agents with free slots for the jobs that have just become startable, best job first.
+    fn spread(&mut self) {
+        // Agents before a job's place in the index were found unfit for it in this turn.
+        let mut places = BTreeMap::new();
+        while let Some(rank) = self.shares.first_woken() {
+            let from = places.entry(rank.job).or_insert((Load(0), AgentId(0)));
+            match self.best_agent(rank.job, from) {
+                Some(agent) => {
+                    self.start(rank.job, agent, true);
+                    self.fleet.reindex(agent);
+                }
+                None => {
+                    let submitter = self.jobs.get(&rank.job).expect("a woken job is active").submitter;
+                    self.shares.unwake(submitter, rank);
+                }
+            }
+        }
+    }
+
+    /// Lets short tasks wait behind the agent's slots, once no free slot anywhere could take them.
+    fn prefetch(&mut self, id: AgentId) {
+        let Some(agent) = self.fleet.get(id) else { return };
+        let (slots, held) = (agent.slots(), agent.held.len() as u32);
+        if !agent.takes_work() || held < u32::from(slots) {
+            return;
+        }
+        let mut waiting = held - u32::from(slots);
+        let waited = waiting;
+        while u32::from(slots) + waiting < self.limits.attempts_per_agent_max {
+            let Some(job) = self.best_job(id) else { break };
+            let target = self.jobs.get(&job).map_or(0, |job| job.pace.prefetch(slots, &self.limits));
+            // Topped up only when half of it is used up: one order then carries many attempts.
+            if waiting >= target || waited.saturating_mul(2) > target {
+                break;
+            }
+            self.start(job, id, false);
+            waiting += 1;
+        }
+        self.fleet.reindex(id);
+    }
+
+    /// Takes waiting attempts back from the most crowded agents for slots of this one that stayed free.
+    fn take_back(&mut self, id: AgentId) {
+        let Some(agent) = self.fleet.get(id) else { return };
+        let spare = self.fleet.free_slots().saturating_sub(self.fleet.rebalancing);
+        let mut wanted = u64::from(agent.free_slots()).min(spare) as usize;
+        let crowded: Vec<_> = self.fleet.crowded().take(CROWDED_LOOKS).collect();
+        for from in crowded {
+            if wanted == 0 {
+                return;
+            }
+            for attempt in self.worth_moving(from, id, wanted) {
+                wanted -= usize::from(self.fleet.recall(from, attempt, RecallReason::Rebalance));
+            }
+            self.speak(from);
+            self.fleet.reindex(from);
+        }
+    }
+
+    /// Attempts that wait at one agent, would start sooner at another, and may.
+    fn worth_moving(&self, from: AgentId, to: AgentId, wanted: usize) -> Vec<AttemptId> {
+        let (Some(crowded), Some(idle)) = (self.fleet.get(from), self.fleet.get(to)) else { return Vec::new() };
+        let rounds = u64::from(crowded.waiting().div_ceil(u32::from(crowded.slots()).max(1)));
+        let gains = |job: JobId| {
+            let Some(job) = self.jobs.get(&job).filter(|job| job.stopping.is_none()) else { return false };
+            let wait_us = job.pace.mean_wall_us().map_or(u64::MAX, |mean| mean.saturating_mul(rounds));
+            let demand = self.demands.get(job.demand);
+            wait_us >= micros(self.limits.rebalance_gain_min) && is_feasible(idle, demand, job.rank.job, self.now)
+        };
+        let waits = |held: &Held| !held.started && held.occupies.is_none() && held.recall.is_none() && held.order != UNSENT;
+        let waiting = crowded.held.iter().rev().filter(|(_, held)| waits(held)).map(|(attempt, _)| *attempt);
+        waiting.filter(|attempt| gains(attempt.task.job)).take(wanted.min(crowded.waiting() as usize)).collect()
+    }
+
+    /// The best job that may start on the agent, its free slots aside.
+    fn best_job(&self, id: AgentId) -> Option<JobId> {
+        let agent = self.fleet.get(id)?;
+        let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand)).next().is_none();
+        let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none();
+        Some(self.shares.first(fits, accepts)?.job)
+    }
+
+    /// The best agent with a free slot for the job. `from` moves past agents that do not fit.
+    fn best_agent(&self, id: JobId, from: &mut (Load, AgentId)) -> Option<AgentId> {
+        let job = self.jobs.get(&id)?;
+        let demand = self.demands.get(job.demand);
+        let fits = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
+        let (load, agent) = self.fleet.free_from(*from).find(|(_, agent)| fits(*agent))?;
+        *from = (load, agent);
+        let first = Candidate { agent, load, warm: job.known_by.contains(&agent) };
+        if first.warm || job.known_by.is_empty() {
+            return Some(agent);
+        }
+        let known = job.known_by.range(agent..).chain(job.known_by.range(..agent)).take(WARM_LOOKS);
+        let warm = known.filter_map(|agent| {
+            let known = self.fleet.get(*agent).filter(|known| known.free_slots() > 0)?;
+            fits(*agent).then(|| Candidate { agent: *agent, load: known.load(), warm: true })
+        });
+        select(warm.chain([first]))
+    }
+
+    /// Gives the job's next task to the agent; `occupies`: there is a free slot for it.
+    fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
+        let job = self.jobs.get_mut(&id).expect("a listed job is active");
+        let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
+        let submitter = job.submitter;
+        let dry = job.tasks.startable() == 0;
+        let attempt = AttemptId { task: TaskId { job: id, index }, number };
+        let held = Held { order: UNSENT, started: false, occupies: occupies.then_some(self.now), recall: None };
+        let agent = self.fleet.known(agent_id);
+        agent.held.insert(attempt, held);
+        agent.outgoing.assign.push(attempt);
+        self.shares.place(submitter, occupies, self.now);
+        self.speak(agent_id);
+        self.effects.push_back(Effect::Record(Change::AttemptStarted { attempt, agent: agent_id, at: self.now }));
+        if dry {
+            self.relist(id);
+        }
+    }
+}

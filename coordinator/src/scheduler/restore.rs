@@ -1,0 +1,87 @@
+//! Going on where another coordinator stopped.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, TaskId},
+    state::Intake,
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    admission::{new_job, snapshot_tasks},
+    event::{JobSnapshot, Snapshot},
+    fleet::{Agent, Fleet, Held},
+    limits::Limits,
+    rank::micros,
+    share::Shares,
+    timers::{Timer, Timers},
+};
+
+impl Scheduler {
+    /// A scheduler that knows what the store knows. Live attempts wait for their agents to come back with them.
+    /// `seed` spreads the pauses before retries.
+    pub fn restore(snapshot: Snapshot, limits: Limits, seed: u64, now: Timestamp) -> Self {
+        let mut scheduler = Self {
+            shares: Shares::new(limits.clone(), now),
+            limits,
+            seed,
+            now,
+            last_job: snapshot.last_job,
+            jobs: Default::default(),
+            keys: Default::default(),
+            dependants: Default::default(),
+            demands: Default::default(),
+            fleet: Fleet::default(),
+            timers: Timers::default(),
+            closing: Default::default(),
+            woken_agents: Default::default(),
+            speaking: Default::default(),
+            effects: Default::default(),
+        };
+        for agent in snapshot.agents {
+            scheduler.enrolled(agent);
+        }
+        for (submitter, slot_seconds) in snapshot.usage {
+            let id = scheduler.shares.intern(&submitter);
+            let used = std::time::Duration::try_from_secs_f64(slot_seconds).unwrap_or_default();
+            scheduler.shares.charge(id, micros(used), now);
+        }
+        let mut jobs = snapshot.jobs;
+        // By number: a job waits for jobs submitted before it, which are there by then.
+        jobs.sort_unstable_by_key(|job| job.job);
+        for job in jobs {
+            scheduler.restore_job(job);
+        }
+        scheduler.await_agents();
+        scheduler.end_turn();
+        scheduler
+    }
+
+    fn restore_job(&mut self, snapshot: JobSnapshot) {
+        let (id, stopping) = (snapshot.job, snapshot.stopping);
+        self.last_job = self.last_job.max(id.0);
+        let tasks = snapshot_tasks(&snapshot, self.now);
+        let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
+        let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
+        let after = self.active_dependencies(&snapshot.spec);
+        let submitter = self.shares.intern(&snapshot.submitter);
+        self.insert_job(new_job(snapshot), tasks, after, stopping);
+        for (agent_id, attempt) in live {
+            if self.fleet.get(agent_id).is_none() {
+                self.fleet.insert(agent_id, Agent::new(agent_id.to_string(), Intake::Open));
+            }
+            let held = Held { order: 0, started: false, occupies: Some(self.now), recall: None };
+            self.fleet.known(agent_id).held.insert(attempt, held);
+            self.shares.place(submitter, true, self.now);
+        }
+    }
+
+    fn await_agents(&mut self) {
+        let at = self.now + self.limits.reconnect_grace;
+        let waited_for: Vec<AgentId> = self.fleet.iter().filter(|(_, agent)| !agent.held.is_empty()).map(|(id, _)| id).collect();
+        for id in waited_for {
+            self.timers.set(Timer::Grace(id), at);
+            self.fleet.reindex(id);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which of several agents gets a task: one with a free slot (others are not asked), then the less loaded, then one that
+//! knows the job already. Loads compare by quarters: a small difference is not worth fetching a module anew.
+//!
+//! A fourth question, whom to preempt for a more urgent task, is not asked: attempts run until they end.
+
+use lull_shared::id::AgentId;
+
+/// An agent that could start the task now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub agent: AgentId,
+    pub load: Load,
+    /// It has the job's terms, and so most likely its module and a warm executor.
+    pub warm: bool,
+}
+
+/// Taken slots in thousandths of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Load(pub u32);
+
+impl Load {
+    /// Of an agent that has so many attempts.
+    pub(super) fn of(held: usize, slots: u16) -> Self {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        Self(held.saturating_mul(1_000).checked_div(u32::from(slots)).unwrap_or(u32::MAX))
+    }
+
+    /// The quarter that it falls in.
+    pub(super) fn quarter(self) -> u32 {
+        self.0 / 250
+    }
+}
+
+/// The best of them.
+pub(super) fn select(candidates: impl IntoIterator<Item = Candidate>) -> Option<AgentId> {
+    let best = candidates.into_iter().min_by_key(|c| (c.load.quarter(), !c.warm, c.load, c.agent))?;
+    Some(best.agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(agent: u64, held: usize, warm: bool) -> Candidate {
+        Candidate { agent: AgentId(agent), load: Load::of(held, 8), warm }
+    }
+
+    #[test]
+    fn the_less_loaded_agent_is_chosen_even_if_it_is_cold() {
+        assert_eq!(select([candidate(1, 4, true), candidate(2, 0, false)]), Some(AgentId(2)));
+    }
+
+    #[test]
+    fn among_equally_loaded_agents_the_warm_one_is_chosen() {
+        assert_eq!(select([candidate(1, 2, false), candidate(2, 3, true)]), Some(AgentId(2)));
+        assert_eq!(select([candidate(1, 2, true), candidate(2, 2, true)]), Some(AgentId(1)));
+    }
+
+    #[test]
+    fn nobody_is_chosen_among_none() {
+        assert_eq!(select([]), None);
+        assert_eq!(Load::of(0, 0), Load(u32::MAX), "no slots: as loaded as can be");
+    }
+}

@@ -1,0 +1,337 @@
+//! The tasks of one job, without a word about each: a mark up to which they were started once, and sets of those that
+//! came back. Ten million tasks cost nothing until they start; one that waits to be started again costs about 60 bytes.
+//!
+//! ```text
+//! 0 ............ expanded ............ size
+//!   live | returned (ready, resting) | fresh: never started
+//!   ended
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_shared::{
+    id::{AgentId, TaskIndex},
+    state::{PauseReason, TaskCounts, TaskState},
+    time::Timestamp,
+};
+
+use super::{
+    effect::TaskAfter,
+    event::{EndedTask, OpenPlace, OpenTask},
+};
+
+/// How every task of a job stands.
+#[derive(Debug, Clone)]
+pub(super) struct Tasks {
+    size: u32,
+    expanded: TaskIndex,
+    /// What the fresh tasks ended as, when the job was stopped before they started.
+    fresh_ended: Option<TaskState>,
+    returned: BTreeMap<TaskIndex, Returned>,
+    /// Returned tasks that may start.
+    ready: BTreeSet<TaskIndex>,
+    /// Returned tasks whose pause before a retry is not over.
+    resting: BTreeSet<(Timestamp, TaskIndex)>,
+    live: BTreeMap<TaskIndex, Live>,
+    /// How many of the live ones are off the processor.
+    paused: u32,
+    /// Started tasks that ended. Fresh ones that ended are not in here.
+    succeeded: u32,
+    failed: u32,
+    cancelled: u32,
+    expired: u32,
+}
+
+/// A started task that is not with an agent.
+#[derive(Debug, Clone, Copy)]
+struct Returned {
+    attempts: u32,
+    failures: u32,
+    not_before: Timestamp,
+}
+
+/// A task that is with an agent.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    /// The number of the live attempt.
+    pub number: u32,
+    pub failures: u32,
+    pub agent: AgentId,
+    pub since: Timestamp,
+    pub paused: Option<PauseReason>,
+}
+
+/// Where one task is.
+#[derive(Debug, Clone)]
+pub(super) enum Place<'a> {
+    Fresh,
+    Ready,
+    Resting { until: Timestamp },
+    Live(&'a Live),
+    Ended,
+}
+
+impl Tasks {
+    /// Tasks of which none was started.
+    pub(super) fn new(size: u32) -> Self {
+        Self {
+            size,
+            expanded: 0,
+            fresh_ended: None,
+            returned: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            live: BTreeMap::new(),
+            paused: 0,
+            succeeded: 0,
+            failed: 0,
+            cancelled: 0,
+            expired: 0,
+        }
+    }
+
+    /// Tasks as they were remembered. `ended` counts those that were started; the others ended as `stopped_as`, if at all.
+    pub(super) fn restore(
+        size: u32,
+        expanded: TaskIndex,
+        ended: TaskCounts,
+        open: &[OpenTask],
+        stopped_as: Option<TaskState>,
+        now: Timestamp,
+    ) -> Self {
+        let mut tasks = Self::new(size);
+        tasks.expanded = expanded.min(size);
+        tasks.succeeded = ended.succeeded;
+        tasks.failed = ended.failed;
+        tasks.cancelled = ended.cancelled;
+        tasks.expired = ended.expired;
+        tasks.fresh_ended = stopped_as;
+        for task in open {
+            match task.place {
+                OpenPlace::At { agent, since } => {
+                    let live = Live { number: task.attempts, failures: task.failures, agent, since, paused: None };
+                    tasks.live.insert(task.index, live);
+                }
+                OpenPlace::Waiting { not_before } => {
+                    tasks.give_back(task.index, Returned { attempts: task.attempts, failures: task.failures, not_before }, now);
+                }
+            }
+        }
+        tasks
+    }
+
+    /// Tasks that could be started now if nothing holds the job back.
+    pub(super) fn startable(&self) -> u32 {
+        self.ready.len() as u32 + if self.fresh_ended.is_none() { self.fresh_left() } else { 0 }
+    }
+
+    /// Tasks that have not ended.
+    pub(super) fn open(&self) -> u32 {
+        self.startable() + self.resting.len() as u32 + self.live.len() as u32
+    }
+
+    /// The live task with this index.
+    pub(super) fn live(&self, index: TaskIndex) -> Option<&Live> {
+        self.live.get(&index)
+    }
+
+    /// All live tasks.
+    pub(super) fn all_live(&self) -> impl Iterator<Item = (TaskIndex, &Live)> {
+        self.live.iter().map(|(index, live)| (*index, live))
+    }
+
+    /// How many failed, those never started included.
+    pub(super) fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// Hands out the task to start next: those that came back first, by index, then fresh ones. `None`: no task is startable.
+    pub(super) fn start(&mut self, agent: AgentId, now: Timestamp) -> Option<(TaskIndex, u32)> {
+        let (index, attempts, failures) = if let Some(index) = self.ready.pop_first() {
+            let returned = self.returned.remove(&index).expect("every ready task is a returned one");
+            (index, returned.attempts, returned.failures)
+        } else if self.fresh_ended.is_none() && self.expanded < self.size {
+            self.expanded += 1;
+            (self.expanded - 1, 0, 0)
+        } else {
+            return None;
+        };
+        let number = attempts.saturating_add(1);
+        self.live.insert(index, Live { number, failures, agent, since: now, paused: None });
+        Some((index, number))
+    }
+
+    /// Takes a live task from its agent: it ended or waits to be started again.
+    pub(super) fn finish(&mut self, index: TaskIndex, after: TaskAfter, now: Timestamp) {
+        let live = self.live.remove(&index).expect("only a live task is finished");
+        if live.paused.is_some() {
+            self.paused -= 1;
+        }
+        match after {
+            TaskAfter::Again { not_before, failures } => {
+                self.give_back(index, Returned { attempts: live.number, failures, not_before }, now);
+            }
+            TaskAfter::Succeeded => self.succeeded += 1,
+            TaskAfter::Failed => self.failed += 1,
+            TaskAfter::Cancelled => self.cancelled += 1,
+            TaskAfter::Expired => self.expired += 1,
+        }
+    }
+
+    /// Notes that a live task left the processor or went on. Whether that is news.
+    pub(super) fn pause(&mut self, index: TaskIndex, reason: Option<PauseReason>) -> bool {
+        let Some(live) = self.live.get_mut(&index) else { return false };
+        let news = live.paused.is_some() != reason.is_some();
+        match (news, &reason) {
+            (true, Some(_)) => self.paused += 1,
+            (true, None) => self.paused -= 1,
+            (false, _) => {}
+        }
+        live.paused = reason;
+        news
+    }
+
+    /// Lets tasks start whose pause before a retry is over.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some((until, index)) = self.resting.first().copied().filter(|(until, _)| *until <= now) {
+            self.resting.remove(&(until, index));
+            self.ready.insert(index);
+        }
+    }
+
+    /// When the next pause before a retry is over.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.resting.first().map(|(until, _)| *until)
+    }
+
+    /// Ends every task that is not with an agent as `state`. Returns those of them that were started before.
+    pub(super) fn stop(&mut self, state: TaskState) -> Vec<TaskIndex> {
+        self.fresh_ended.get_or_insert(state);
+        let stopped: Vec<_> = std::mem::take(&mut self.returned).into_keys().collect();
+        self.ready.clear();
+        self.resting.clear();
+        *self.ended_mut(state) += stopped.len() as u32;
+        stopped
+    }
+
+    /// Whether `ended` are exactly the started tasks that ended other than well.
+    pub(super) fn agrees_with(&self, ended: &[EndedTask]) -> bool {
+        let distinct: BTreeSet<_> = ended.iter().map(|task| task.index).collect();
+        let known = |index| index < self.expanded && !self.live.contains_key(&index) && !self.returned.contains_key(&index);
+        distinct.len() as u32 == self.failed + self.cancelled + self.expired && distinct.into_iter().all(known)
+    }
+
+    /// Lets every task that ended other than well start again, with its failures forgiven. Returns how many.
+    pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) -> u32 {
+        let fresh = if self.fresh_ended.take().is_some() { self.fresh_left() } else { 0 };
+        let before = self.returned.len();
+        for task in ended {
+            self.give_back(task.index, Returned { attempts: task.attempts, failures: 0, not_before: now }, now);
+        }
+        (self.failed, self.cancelled, self.expired) = (0, 0, 0);
+        fresh + (self.returned.len() - before) as u32
+    }
+
+    /// How many tasks stand how; `held_back`: nothing of the job may start.
+    pub(super) fn counts(&self, held_back: bool) -> TaskCounts {
+        let mut counts = TaskCounts {
+            running: self.live.len() as u32 - self.paused,
+            paused: self.paused,
+            waiting: self.resting.len() as u32,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            cancelled: self.cancelled,
+            expired: self.expired,
+            ..TaskCounts::default()
+        };
+        *counts.get_mut(if held_back { TaskState::Waiting } else { TaskState::Queued }) += self.startable();
+        if let Some(state) = self.fresh_ended {
+            *counts.get_mut(state) += self.fresh_left();
+        }
+        counts
+    }
+
+    /// Where the task is; `None`: the job has no such task.
+    pub(super) fn place(&self, index: TaskIndex) -> Option<Place<'_>> {
+        if index >= self.size {
+            return None;
+        }
+        if let Some(live) = self.live.get(&index) {
+            return Some(Place::Live(live));
+        }
+        Some(match self.returned.get(&index) {
+            Some(_) if self.ready.contains(&index) => Place::Ready,
+            Some(returned) => Place::Resting { until: returned.not_before },
+            None if index >= self.expanded && self.fresh_ended.is_none() => Place::Fresh,
+            None => Place::Ended,
+        })
+    }
+
+    /// How many tasks of the job start before this one.
+    pub(super) fn ahead_of(&self, index: TaskIndex) -> u64 {
+        match self.place(index) {
+            Some(Place::Ready) => self.ready.range(..index).count() as u64,
+            Some(Place::Fresh) => self.ready.len() as u64 + u64::from(index - self.expanded),
+            Some(Place::Resting { .. }) => u64::from(self.startable()),
+            Some(Place::Live(_) | Place::Ended) | None => 0,
+        }
+    }
+
+    /// What does not add up, if anything.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let total = self.counts(false).total();
+        if total != u64::from(self.size) {
+            return Err(format!("its counts add up to {total} and it has {} tasks", self.size));
+        }
+        let paused = self.live.values().filter(|live| live.paused.is_some()).count();
+        if paused != self.paused as usize {
+            return Err(format!("{paused} attempts are paused and {} are counted", self.paused));
+        }
+        if self.returned.len() != self.ready.len() + self.resting.len() {
+            let (ready, resting) = (self.ready.len(), self.resting.len());
+            return Err(format!("{} tasks came back, of which {ready} are ready and {resting} rest", self.returned.len()));
+        }
+        if let Some(index) = self.ready.iter().find(|index| !self.returned.contains_key(index)) {
+            return Err(format!("task {index} is ready and did not come back"));
+        }
+        let resting = |(until, index): &&(Timestamp, u32)| self.returned.get(index).is_none_or(|r| r.not_before != *until);
+        if let Some((until, index)) = self.resting.iter().find(resting) {
+            return Err(format!("task {index} rests until {until} by one list only"));
+        }
+        if let Some(index) = self.live.keys().find(|index| self.returned.contains_key(index)) {
+            return Err(format!("task {index} is with an agent and waits"));
+        }
+        match self.live.keys().chain(self.returned.keys()).find(|index| **index >= self.expanded) {
+            Some(index) => Err(format!("task {index} was started beyond the mark {}", self.expanded)),
+            None => Ok(()),
+        }
+    }
+
+    fn fresh_left(&self) -> u32 {
+        self.size - self.expanded
+    }
+
+    fn give_back(&mut self, index: TaskIndex, returned: Returned, now: Timestamp) {
+        self.returned.insert(index, returned);
+        if returned.not_before <= now {
+            self.ready.insert(index);
+        } else {
+            self.resting.insert((returned.not_before, index));
+        }
+    }
+
+    fn ended_mut(&mut self, state: TaskState) -> &mut u32 {
+        match state {
+            TaskState::Succeeded => &mut self.succeeded,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Expired => &mut self.expired,
+            TaskState::Cancelled
+            | TaskState::Queued
+            | TaskState::Waiting
+            | TaskState::Running
+            | TaskState::Paused
+            | TaskState::Moving
+            | TaskState::Verifying => &mut self.cancelled,
+        }
+    }
+}

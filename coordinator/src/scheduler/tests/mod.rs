@@ -1,0 +1,3 @@
+//! Events in, effects out, with an audit after each turn.
+
+mod simple;

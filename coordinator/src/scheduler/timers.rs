@@ -1,0 +1,76 @@
+//! What the scheduler wants to be woken for: at most one time for each thing and kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    time::Timestamp,
+};
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Look whether the agent was heard in time.
+    Lease(AgentId),
+    /// The agent did not come back for what it had.
+    Grace(AgentId),
+    /// The agent may be offered again what it refused.
+    Refusal(AgentId),
+    /// A task's pause before its retry is over.
+    Backoff(JobId),
+    /// The job's window opens or closes.
+    Window(JobId),
+    /// The job should have finished by now.
+    FinishBy(JobId),
+}
+
+/// All of them by time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Timers {
+    by_time: BTreeSet<(Timestamp, Timer)>,
+    times: BTreeMap<Timer, Timestamp>,
+}
+
+impl Timers {
+    /// Sets the timer, wherever it stood.
+    pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
+        self.clear(timer);
+        self.times.insert(timer, at);
+        self.by_time.insert((at, timer));
+    }
+
+    /// Sets the timer to the time, or clears it.
+    pub(super) fn set_or_clear(&mut self, timer: Timer, at: Option<Timestamp>) {
+        match at {
+            Some(at) if self.times.get(&timer) == Some(&at) => {}
+            Some(at) => self.set(timer, at),
+            None => self.clear(timer),
+        }
+    }
+
+    /// Forgets the timer.
+    pub(super) fn clear(&mut self, timer: Timer) {
+        if let Some(at) = self.times.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    /// The earliest time.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest timer that is due, with its time.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Timer)> {
+        let (at, timer) = self.by_time.first().copied().filter(|(at, _)| *at <= now)?;
+        self.clear(timer);
+        Some((at, timer))
+    }
+
+    /// What does not add up, if anything.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let agree =
+            self.by_time.len() == self.times.len() && self.by_time.iter().all(|(at, timer)| self.times.get(timer) == Some(at));
+        if agree { Ok(()) } else { Err(format!("{} timers by time and {} by name", self.by_time.len(), self.times.len())) }
+    }
+}

@@ -1,0 +1,137 @@
+//! What agents say on their streams, one word at a time.
+
+use lull_shared::{
+    id::{AgentId, AttemptId},
+    limits::ATTEMPTS_PER_AGENT_MAX,
+    message::{RecallReason, RefuseReason, ReleaseReason, ToCoordinator},
+    state::{AttemptEnd, PauseReason},
+};
+
+use super::{
+    Scheduler,
+    attempt::{Ending, REASON_BYTES_MAX},
+    connection::too_many,
+    effect::{Change, Effect},
+    event::StreamId,
+    fleet::{Agent, Lack, Refusal},
+    retry::pause_after_refusal,
+    timers::Timer,
+};
+
+impl Scheduler {
+    /// One word of an agent. A stream that is not its newest has nothing to say any more.
+    pub(super) fn message(&mut self, id: AgentId, stream: StreamId, message: ToCoordinator) {
+        if self.fleet.get(id).and_then(Agent::stream).is_none_or(|current| current.id != stream) {
+            return;
+        }
+        self.heard(id);
+        match message {
+            // The edge hands the first hello in as `Connected`; a second one says nothing new.
+            ToCoordinator::Hello(_) => {}
+            ToCoordinator::Started { attempts } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Started { attempts } => attempts.into_iter().for_each(|attempt| self.note_started(id, attempt)),
+            ToCoordinator::Paused { attempt, reason } => self.paused(id, attempt, reason),
+            ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Finished(results) => self.finished(id, results),
+            ToCoordinator::Released { attempts, .. } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Released { attempts, reason } => self.released(id, &attempts, &reason),
+            ToCoordinator::Refused { attempt, reason } => self.refused(id, attempt, &reason),
+            ToCoordinator::Heartbeat { frame_read, holding } => self.heartbeat(id, frame_read, holding),
+            ToCoordinator::Capacity(capacity) if capacity.agent == id => self.capacity(id, capacity, false),
+            ToCoordinator::Capacity(_) => {}
+            ToCoordinator::Farewell => self.farewell(id),
+        }
+    }
+
+    fn paused(&mut self, id: AgentId, attempt: AttemptId, reason: Option<PauseReason>) {
+        if !self.fleet.known(id).held.contains_key(&attempt) {
+            return;
+        }
+        self.note_started(id, attempt);
+        let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
+        if job.tasks.pause(attempt.task.index, reason.clone()) {
+            let change = Change::AttemptPaused { attempt, reason, at: self.now };
+            self.effects.push_back(Effect::Record(change));
+        }
+    }
+
+    fn released(&mut self, id: AgentId, attempts: &[AttemptId], reason: &ReleaseReason) {
+        for attempt in attempts {
+            let Some(held) = self.fleet.known(id).held.get(attempt) else { continue };
+            let (end, words) = match reason {
+                ReleaseReason::Recalled => (AttemptEnd::Recalled, recalled_for(held.recall.map(|recall| recall.reason))),
+                ReleaseReason::Evicted(reason) => (AttemptEnd::Evicted, format!("its agent gave it up: {reason}")),
+                ReleaseReason::Stopping => (AttemptEnd::Evicted, "its agent stopped".to_owned()),
+            };
+            self.end_these(id, &[*attempt], end, &words);
+        }
+    }
+
+    fn refused(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
+        if !self.fleet.known(id).held.contains_key(&attempt) {
+            return;
+        }
+        let job = attempt.task.job;
+        self.note_refusal(id, attempt, reason);
+        if *reason == RefuseReason::UnknownTerms {
+            self.fleet.known(id).stream_mut().map(|stream| stream.terms.remove(&job));
+            self.jobs.get_mut(&job).map(|job| job.known_by.remove(&id));
+        }
+        let stopping = self.jobs.get(&job).is_some_and(|job| job.stopping.is_some());
+        let end = if stopping { AttemptEnd::Cancelled } else { AttemptEnd::Recalled };
+        self.end_attempt(id, attempt, Ending::without_result(end, format!("its agent refused it: {reason}")));
+    }
+
+    fn note_refusal(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
+        let limits = &self.limits;
+        let job = attempt.task.job;
+        let agent = self.fleet.known(id);
+        let known = agent.refusals.get(&job);
+        // Several attempts of one order may come back: together they are one refusal.
+        let count = known.map_or(1, |known| known.count.saturating_add(u32::from(known.until <= self.now)));
+        let mut words = reason.to_string();
+        words.truncate(words.floor_char_boundary(REASON_BYTES_MAX));
+        let until = self.now + pause_after_refusal(count, limits.refusal_pause_min, limits.refusal_pause_max);
+        agent.refusals.insert(job, Refusal { reason: words, lacks: lack(reason), count, until });
+        if agent.refusals.len() > limits.refusals_per_agent_max {
+            let soonest = agent.refusals.iter().min_by_key(|(_, refusal)| refusal.until).map(|(job, _)| *job);
+            soonest.map(|job| agent.refusals.remove(&job));
+        }
+        self.set_refusal_timer(id);
+    }
+
+    /// The agent may be offered again what it refused some time ago.
+    pub(super) fn end_refusal(&mut self, id: AgentId) {
+        self.wake_agent(id);
+        self.set_refusal_timer(id);
+    }
+
+    fn set_refusal_timer(&mut self, id: AgentId) {
+        let now = self.now;
+        let next = self.fleet.known(id).refusals.values().map(|refusal| refusal.until).filter(|until| *until > now).min();
+        self.timers.set_or_clear(Timer::Refusal(id), next);
+    }
+}
+
+fn recalled_for(reason: Option<RecallReason>) -> String {
+    match reason {
+        Some(RecallReason::Rebalance) => "it was taken back to start sooner elsewhere",
+        Some(RecallReason::Drain) => "it was taken back because its agent drains",
+        Some(RecallReason::Cancelled) => "its job was stopped",
+        Some(RecallReason::Stale) | None => "its agent gave it back",
+    }
+    .to_owned()
+}
+
+fn lack(reason: &RefuseReason) -> Lack {
+    match reason {
+        RefuseReason::Memory { needed_bytes, .. } => Lack::Memory { needed_bytes: *needed_bytes },
+        RefuseReason::Full => Lack::Room,
+        RefuseReason::Paused => Lack::Leave,
+        RefuseReason::UnknownTerms
+        | RefuseReason::Fetch { .. }
+        | RefuseReason::Untrusted { .. }
+        | RefuseReason::Executor { .. }
+        | RefuseReason::Disk { .. } => Lack::Other,
+    }
+}
