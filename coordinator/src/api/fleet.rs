@@ -1,0 +1,130 @@
+//! Agents and the mesh between them.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    id::{AgentId, AttemptId},
+    state::Intake,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, Text};
+
+/// An enrolled machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentBody {
+    pub agent: Text<AgentId>,
+    pub name: String,
+    pub intake: Intake,
+    pub enrolled: jiff::Timestamp,
+    /// Since when its work stream is open; absent when it is away.
+    pub connected: Option<jiff::Timestamp>,
+    pub last_heard: Option<jiff::Timestamp>,
+    /// The agent program's version.
+    pub version: Option<String>,
+    pub machine: Option<MachineBody>,
+    /// All labels that constraints see.
+    pub labels: BTreeMap<String, String>,
+    pub capacity: Option<CapacityBody>,
+    /// Why it runs nothing at the moment.
+    pub paused: Option<Reason>,
+    /// Attempts that are with it, running or waiting there.
+    pub attempts: Vec<Text<AttemptId>>,
+    /// Its name on the mesh.
+    pub peer: String,
+}
+
+/// The fixed facts of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineBody {
+    pub os: String,
+    pub arch: String,
+    pub cores: u16,
+    pub memory_bytes: u64,
+    /// Which compiled artifacts it can load.
+    pub engine: String,
+}
+
+/// What a machine offered a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapacityBody {
+    pub slots: u16,
+    pub slots_busy: u16,
+    /// Attempts received and not yet started.
+    pub waiting: u32,
+    pub cpu_free_percent: u8,
+    pub memory_free_bytes: u64,
+}
+
+/// `POST /agents/{agent}/intake`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntakeRequest {
+    pub intake: Intake,
+}
+
+/// The fleet in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentsSummary {
+    /// Enrolled and not revoked.
+    pub enrolled: u64,
+    pub connected: u64,
+    /// Connected, and running nothing for its owner's sake.
+    pub paused: u64,
+    pub slots: u64,
+    pub slots_busy: u64,
+}
+
+/// Somebody on the mesh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerBody {
+    pub peer: String,
+    /// `agent` or `coordinator`, as its certificate says; absent for a stranger.
+    pub role: Option<String>,
+    pub agent: Option<Text<AgentId>>,
+    pub name: Option<String>,
+    /// The program and its version.
+    pub software: Option<String>,
+    pub address: String,
+    /// `outbound` or `inbound`.
+    pub direction: String,
+    /// `tcp` or `quic`.
+    pub transport: String,
+    pub round_trip_ms: Option<f64>,
+    /// Whether its stream of work is open.
+    pub work_open: bool,
+    pub blob_bytes_sent: u64,
+    pub blob_bytes_received: u64,
+}
+
+/// One thing that `lull net doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `listening`, `store`, `agents`, ...
+    pub check: String,
+    pub verdict: Verdict,
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How a thing is that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Good,
+    Odd,
+    Bad,
+}
+
+impl Verdict {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Odd => "odd",
+            Self::Bad => "bad",
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Jobs: how they are submitted and how they stand.
+
+use std::collections::BTreeMap;
+
+use lull_shared::{
+    constraint::Constraint,
+    digest::Digest,
+    id::{JobId, TaskId},
+    job::{Dependency, DependencyCondition},
+    state::{JobState, TaskCounts},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{BlobBody, Reason, Text};
+
+/// `POST /jobs`. What is left out takes the default that `lull job submit --help` names.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRequest {
+    /// `name` for the newest version or `name@3`.
+    pub function: String,
+    pub inputs: InputsBody,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub priority: i8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_max_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Text<Constraint>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_by: Option<jiff::Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<AfterBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_max: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Where a job's inputs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InputsBody {
+    /// Task `i` reads the decimal number `first + i`.
+    Range { first: u64, count: u32 },
+    /// Task `i` reads entry `i` of an input pack that was uploaded before.
+    Pack { digest: Text<Digest>, size_bytes: u64 },
+}
+
+impl Default for InputsBody {
+    fn default() -> Self {
+        Self::Range { first: 0, count: 1 }
+    }
+}
+
+/// Something that a function may touch beyond its input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// The machine's real clock.
+    Clock,
+    /// Real randomness.
+    Random,
+    /// A private folder, `/scratch`.
+    Scratch,
+}
+
+/// A job that must end first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AfterBody {
+    pub job: Text<JobId>,
+    pub condition: DependencyCondition,
+}
+
+impl From<AfterBody> for Dependency {
+    fn from(after: AfterBody) -> Self {
+        Self { job: after.job.0, condition: after.condition }
+    }
+}
+
+impl From<Dependency> for AfterBody {
+    fn from(after: Dependency) -> Self {
+        Self { job: Text(after.job), condition: after.condition }
+    }
+}
+
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    pub job: Text<JobId>,
+    /// The same person submitted it before under the same idempotency key.
+    pub existing: bool,
+    /// The version that was chosen, `name@2`.
+    pub function: String,
+    pub tasks: u32,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobBody {
+    pub job: Text<JobId>,
+    pub name: String,
+    /// The version, as `name@2`.
+    pub function: String,
+    pub submitter: String,
+    pub state: JobState,
+    /// Cancelled or expired and not ended yet: what it will end as.
+    pub stopping: Option<JobState>,
+    pub stopped_by: Option<String>,
+    pub tasks: u64,
+    pub counts: TaskCounts,
+    /// Why nothing of it may start at the moment.
+    pub waiting: Option<Reason>,
+    /// Attempts that were moved to another agent after they had started; known while the job is active.
+    pub moved: Option<u64>,
+    /// The mean wall time of its recent successful attempts.
+    pub mean_wall_ms: Option<f64>,
+    pub priority: i8,
+    pub submitted: jiff::Timestamp,
+    pub ended: Option<jiff::Timestamp>,
+}
+
+/// A job with the conditions under which it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobDetails {
+    #[serde(flatten)]
+    pub job: JobBody,
+    pub terms: JobTerms,
+}
+
+/// The conditions under which a job's tasks run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobTerms {
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub inputs: InputsBody,
+    pub retries: u32,
+    pub backoff_ms: u64,
+    pub backoff_max_ms: u64,
+    pub time_limit_ms: u64,
+    pub memory_bytes: u64,
+    pub output_bytes: u64,
+    pub log_bytes: u64,
+    pub scratch_bytes: u64,
+    pub grants: Vec<Grant>,
+    pub require: Vec<Text<Constraint>>,
+    pub window: Option<String>,
+    pub finish_by: Option<jiff::Timestamp>,
+    pub after: Vec<AfterBody>,
+    pub failures_max: Option<u32>,
+    pub idempotency_key: Option<String>,
+}
+
+/// One task's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultBody {
+    pub task: Text<TaskId>,
+    /// What people know the input by.
+    pub label: Option<String>,
+    pub attempt: u32,
+    pub output: BlobBody,
+    /// The bytes, in base64, when they are few; otherwise fetch `/jobs/{job}/tasks/{index}/output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline_base64: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_submission_names_a_function_and_inputs() {
+        let text = r#"{"function":"stats","inputs":{"range":{"first":0,"count":10}}}"#;
+        let request: SubmitRequest = serde_json::from_str(text).expect("a submission");
+        assert_eq!(request.inputs, InputsBody::Range { first: 0, count: 10 });
+        assert_eq!(request.retries, None);
+    }
+
+    #[test]
+    fn a_full_submission_reads_back_what_it_writes() {
+        let request = SubmitRequest {
+            function: "stats@2".into(),
+            inputs: InputsBody::Pack { digest: Text(Digest::of(b"x")), size_bytes: 1 },
+            name: Some("night".into()),
+            args: vec!["--width".into(), "100".into()],
+            env: [("K".into(), "V".into())].into(),
+            priority: -3,
+            retries: Some(1),
+            time_limit_ms: Some(60_000),
+            grants: vec![Grant::Clock, Grant::Scratch],
+            require: vec![Text("memory>=8GiB".parse().expect("a constraint"))],
+            window: Some("22:00-06:00".into()),
+            finish_by: Some("2026-11-24T05:00:00Z".parse().expect("an instant")),
+            after: vec![AfterBody { job: Text(JobId(3)), condition: DependencyCondition::Any }],
+            failures_max: Some(9),
+            idempotency_key: Some("k".into()),
+            ..SubmitRequest::default()
+        };
+        let text = serde_json::to_string(&request).expect("it encodes");
+        assert!(text.contains(r#""after":[{"job":"j3","condition":"any"}]"#), "{text}");
+        assert_eq!(serde_json::from_str::<SubmitRequest>(&text).expect("it decodes"), request);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_by_name() {
+        let text = r#"{"function":"stats","inputs":{"range":{"first":0,"count":1}},"prioritty":3}"#;
+        let error = serde_json::from_str::<SubmitRequest>(text).expect_err("no such field");
+        assert!(error.to_string().contains("prioritty"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! The words of the HTTP interface: what is asked and answered, shared by the server and its clients.
+//!
+//! Everything is JSON in snake_case. Identifiers and digests are their text (`j42`, `b3:...`), times are RFC 3339 in
+//! UTC, durations name their unit (`time_limit_ms`, `expires_s`), sizes are in bytes. A reason is a stable word for
+//! programs and a sentence for people. Fields are only ever added.
+
+pub mod fleet;
+pub mod function;
+pub mod job;
+pub mod registry;
+pub mod task;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{fleet::*, function::*, job::*, registry::*, task::*, text::Text};
+
+/// The version of every JSON value that the command line prints. It rises when a field changes its meaning.
+pub const SCHEMA_VERSION: u32 = 1;
+/// In front of every path but `/health`.
+pub const PREFIX: &str = "/api/v1";
+
+/// The body of every answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+/// What went wrong and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A stable word: `not_found`, `denied`, `invalid`, ...
+    pub code: String,
+    /// A sentence in lower case.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A part of a list, and where the next part begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The value of `from` (or `before`) that asks for the next part; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that is complete.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+}
+
+/// Why something is as it is: a word for programs, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub kind: String,
+    pub message: String,
+}
+
+/// How many things a request changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affected {
+    pub affected: u64,
+}
+
+/// A blob by its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobBody {
+    pub digest: Text<lull_shared::digest::Digest>,
+    pub size_bytes: u64,
+}
+
+impl From<lull_shared::digest::BlobRef> for BlobBody {
+    fn from(blob: lull_shared::digest::BlobRef) -> Self {
+        Self { digest: Text(blob.digest), size_bytes: blob.size_bytes }
+    }
+}
+
+impl From<BlobBody> for lull_shared::digest::BlobRef {
+    fn from(blob: BlobBody) -> Self {
+        Self { digest: blob.digest.0, size_bytes: blob.size_bytes }
+    }
+}
+
+/// `GET /health`: who answers, without a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The coordinator program's version.
+    pub version: String,
+    /// The network's name, in hexadecimal.
+    pub network: String,
+    /// What remembers, for people.
+    pub store: String,
+    /// The reign of this coordinator.
+    pub epoch: u64,
+    pub since: jiff::Timestamp,
+}
+
+/// `GET /api/v1/status`: the network in one look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub coordinator: Health,
+    pub agents: AgentsSummary,
+    /// Jobs that have not ended; the list below holds the newest of them.
+    pub jobs_active: u64,
+    /// Tasks of all active jobs.
+    pub tasks: lull_shared::state::TaskCounts,
+    pub jobs: Vec<JobBody>,
+    pub totals: crate::store::record::Totals,
+}

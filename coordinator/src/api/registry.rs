@@ -1,0 +1,54 @@
+//! Tokens and the audit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::record::TokenRole;
+
+/// `POST /tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    pub role: TokenRole,
+    /// The person or program it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How many machines may enrol with it; one if left out. Only for the role `agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_max: Option<u32>,
+    /// Its life in seconds; without it a join token lives for a week and any other for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<u64>,
+}
+
+/// A token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenBody {
+    pub token: u64,
+    pub role: TokenRole,
+    pub name: String,
+    pub uses: u32,
+    pub uses_max: Option<u32>,
+    pub created: jiff::Timestamp,
+    pub created_by: String,
+    pub expires: Option<jiff::Timestamp>,
+    pub revoked: Option<jiff::Timestamp>,
+}
+
+/// A token that was just made; its text is never shown again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedToken {
+    #[serde(flatten)]
+    pub token: TokenBody,
+    /// What to hand over: a join token for an agent, a bearer token for anybody else.
+    pub text: String,
+}
+
+/// One line of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditBody {
+    pub at: jiff::Timestamp,
+    pub by: String,
+    pub action: String,
+    pub subject: String,
+    pub detail: String,
+}

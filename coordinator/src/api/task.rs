@@ -1,0 +1,109 @@
+//! Tasks, their attempts, and why a task is where it is.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, TaskId},
+    state::{AttemptEnd, TaskState, Usage},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, Text};
+
+/// How a task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskBody {
+    pub task: Text<TaskId>,
+    /// What people know the input by: a file's name, a line, a number.
+    pub label: Option<String>,
+    pub state: TaskState,
+    pub attempts: u32,
+    pub failures: u32,
+    /// Of the newest attempt.
+    pub agent: Option<Text<AgentId>>,
+    pub agent_name: Option<String>,
+    pub started: Option<jiff::Timestamp>,
+    pub ended: Option<jiff::Timestamp>,
+    /// Why the newest ended attempt did not succeed, in words.
+    pub reason: Option<String>,
+    /// A retry does not start before then.
+    pub not_before: Option<jiff::Timestamp>,
+    pub output_bytes: Option<u64>,
+}
+
+/// A task with all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDetails {
+    #[serde(flatten)]
+    pub task: TaskBody,
+    pub history: Vec<AttemptBody>,
+}
+
+/// One try at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptBody {
+    pub attempt: Text<AttemptId>,
+    pub agent: Text<AgentId>,
+    pub agent_name: String,
+    pub started: jiff::Timestamp,
+    pub ended: Option<jiff::Timestamp>,
+    /// Absent while it is live.
+    pub end: Option<AttemptEnd>,
+    pub reason: Option<String>,
+    pub failure: Option<FailureBody>,
+    pub paused: Option<Reason>,
+    pub usage: Option<Usage>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureBody {
+    pub kind: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+}
+
+/// The log of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBody {
+    pub attempt: Text<AttemptId>,
+    /// Its standard error; what is not UTF-8 in it is replaced.
+    pub text: String,
+    /// Bytes left out of the middle.
+    pub dropped_bytes: u64,
+}
+
+/// Why a task is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplanationBody {
+    pub task: Text<TaskId>,
+    pub state: TaskState,
+    /// What holds it back, whatever the agents do.
+    pub waiting: Option<Reason>,
+    /// Where it is, if an agent has it.
+    pub at: Option<PlacementBody>,
+    /// Tasks that are started before it if nothing changes.
+    pub ahead: Option<u64>,
+    /// Why it ended as it did, once it has.
+    pub reason: Option<String>,
+    /// One verdict for each agent that is not revoked; none for a task that has ended.
+    pub agents: Vec<VerdictBody>,
+}
+
+/// The place of a live attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementBody {
+    pub attempt: Text<AttemptId>,
+    pub agent: Text<AgentId>,
+    pub agent_name: String,
+    pub since: jiff::Timestamp,
+    pub paused: Option<Reason>,
+}
+
+/// Whether one agent could start the task, and all that is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictBody {
+    pub agent: Text<AgentId>,
+    pub agent_name: String,
+    /// Empty: it could start the task now.
+    pub obstacles: Vec<Reason>,
+}

@@ -1,0 +1,60 @@
+//! A value that travels as its text.
+
+use std::{fmt, ops::Deref, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A value that is written as people write it: `j42`, `b3:...`, `os=linux`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<T>(pub T);
+
+impl<T> Deref for Text<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Text<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Text<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::{JobId, TaskId};
+
+    use super::*;
+
+    #[test]
+    fn identifiers_travel_as_people_write_them() {
+        let task = Text(TaskId { job: JobId(42), index: 7 });
+        assert_eq!(serde_json::to_string(&task).expect("it encodes"), "\"j42.7\"");
+        assert_eq!(serde_json::from_str::<Text<TaskId>>("\"j42.7\"").expect("it decodes"), task);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_form_that_works() {
+        let error = serde_json::from_str::<Text<JobId>>("\"job-1\"").expect_err("no job");
+        assert!(error.to_string().contains("write it like j42"), "{error}");
+    }
+}
