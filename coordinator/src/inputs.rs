@@ -78,7 +78,8 @@ impl InputReader {
         Ok(count)
     }
 
-    async fn entry(&self, pack: &BlobRef, index: TaskIndex) -> Result<pack::Entry, InputError> {
+    /// One row of a pack's index.
+    pub async fn entry(&self, pack: &BlobRef, index: TaskIndex) -> Result<pack::Entry, InputError> {
         let row = self.read(pack, pack::entry_offset(index), pack::ENTRY_BYTES as u64).await?;
         Ok(pack::read_entry(&row, pack.size_bytes)?)
     }

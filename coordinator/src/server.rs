@@ -141,10 +141,8 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
         name: config.name.clone(),
     });
     ensure_admin_token(&coordinator, &config.data).await?;
-    let router = http::router(coordinator.clone());
-    let stop = shutdown.clone();
+    let serving = http::serve(listener, coordinator.clone(), shutdown.clone());
     tasks.spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
         if let Err(error) = serving.await {
             tracing::error!(%error, "the HTTP interface stopped");
         }

@@ -1,12 +1,100 @@
-//! EDGE: the HTTP interface under the command line, the portal and other people's scripts.
+//! EDGE: the HTTP interface under `/api/v1`, for the command line, the portal and other people's scripts.
+//!
+//! Handlers check who asks, translate, and pass on: decisions are the scheduler's, memory is the store's. Nothing
+//! here holds a body in memory that can be large, except a module while it is published (one at a time).
 
-use std::sync::Arc;
+mod agents;
+mod auth;
+mod blobs;
+mod error;
+mod functions;
+mod jobs;
+mod network;
+mod publish;
+mod registry;
+mod shape;
+mod status;
+mod submission;
+mod tasks;
+mod watch;
 
-use axum::Router;
+use std::{io, sync::Arc};
 
-use crate::server::Coordinator;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{delete, get, post, put},
+    serve::ListenerExt as _,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
 
-/// All routes.
-pub fn router(coordinator: Arc<Coordinator>) -> Router {
-    Router::new().with_state(coordinator)
+use self::error::Refused;
+use crate::{api, server::Coordinator};
+
+/// A body of JSON: a submission with all its arguments and variables is far below it.
+const JSON_BYTES_MAX: usize = 1024 * 1024;
+/// Modules that are taken in and compiled at the same time: each takes up to
+/// [`lull_shared::limits::MODULE_BYTES_MAX`] of memory and a processor for seconds.
+const PUBLISHING_MAX: usize = 1;
+
+/// What every handler gets.
+pub struct Interface {
+    coordinator: Arc<Coordinator>,
+    publishing: Semaphore,
+    /// Ends the streams and long polls that would keep the server from stopping.
+    shutdown: CancellationToken,
+}
+
+/// The state of all handlers.
+type Shared = axum::extract::State<Arc<Interface>>;
+
+/// All routes of the interface.
+pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Router {
+    let state = Arc::new(Interface { coordinator, publishing: Semaphore::new(PUBLISHING_MAX), shutdown });
+    let routes = Router::new()
+        .route("/status", get(status::status))
+        .route("/tokens", get(registry::tokens).post(registry::create))
+        .route("/tokens/{token}", delete(registry::revoke))
+        .route("/audit", get(registry::audit))
+        .route("/functions", get(functions::list))
+        .route("/functions/{name}", get(functions::show).delete(functions::remove))
+        .route("/functions/{name}/versions", put(publish::publish))
+        .route("/functions/{name}/versions/{number}/module", get(functions::module))
+        .route("/blobs", put(blobs::upload))
+        .route("/blobs/{digest}", get(blobs::download))
+        .route("/jobs", get(jobs::list).post(submission::submit))
+        .route("/jobs/{job}", get(jobs::show))
+        .route("/jobs/{job}/wait", get(watch::wait))
+        .route("/jobs/{job}/events", get(watch::events))
+        .route("/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/jobs/{job}/retry", post(jobs::retry))
+        .route("/jobs/{job}/results", get(tasks::results))
+        .route("/jobs/{job}/tasks", get(tasks::list))
+        .route("/jobs/{job}/tasks/{index}", get(tasks::show))
+        .route("/jobs/{job}/tasks/{index}/output", get(tasks::output))
+        .route("/jobs/{job}/tasks/{index}/log", get(tasks::log))
+        .route("/jobs/{job}/tasks/{index}/explain", get(tasks::explain))
+        .route("/agents", get(agents::list))
+        .route("/agents/{agent}", get(agents::show))
+        .route("/agents/{agent}/intake", post(agents::set_intake))
+        .route("/net/peers", get(network::peers))
+        .route("/net/doctor", get(network::doctor));
+    Router::new()
+        .route("/health", get(status::health))
+        .nest(api::PREFIX, routes)
+        .fallback(async || Refused::not_found("there is nothing at this path", "the interface begins at /api/v1"))
+        .method_not_allowed_fallback(async || Refused::invalid("this path does not take this method", None))
+        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .with_state(state)
+}
+
+/// Answers on `listener` until `shutdown`; waits for answers that are on their way.
+pub async fn serve(listener: TcpListener, coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> io::Result<()> {
+    let routes = router(coordinator, shutdown.clone());
+    // Without this a small answer waits for the acknowledgement of the one before it: 40 ms.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -1,0 +1,145 @@
+//! `lull agent`: list, show, cordon, uncordon, drain, revoke.
+
+use clap::{Args, Subcommand};
+use lull_shared::state::Intake;
+
+use super::{
+    Context,
+    exit::{Exit, Outcome},
+    output::{Cell, Look, Row, Tone, pairs},
+};
+use crate::api::AgentBody;
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// List all enrolled machines
+    List(List),
+    /// Show one of them
+    #[command(after_help = "EXAMPLES:\n  lull agent show desk-17\n  lull agent show a3")]
+    Show(Called),
+    /// Place nothing new there; what is there goes on
+    #[command(after_help = "EXAMPLES:\n  lull agent cordon desk-17")]
+    Cordon(Called),
+    /// Take new work there again, after cordon or drain
+    #[command(after_help = "EXAMPLES:\n  lull agent uncordon desk-17")]
+    Uncordon(Called),
+    /// Place nothing new there and take back what waits; what runs may finish
+    #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
+    Drain(Called),
+    /// Throw a machine out for good: its certificate is void
+    #[command(after_help = "EXAMPLES:\n  lull agent revoke desk-17")]
+    Revoke(Called),
+}
+
+/// `lull agent list`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull agent list\n  lull agent list --watch\n  lull agent list -o json")]
+pub struct List {
+    /// Show the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+}
+
+/// An agent.
+#[derive(Debug, Args)]
+pub struct Called {
+    /// Its name or its number, like desk-17 or a3
+    agent: String,
+}
+
+impl Agent {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let (called, intake) = match self {
+            Self::List(list) => {
+                return context.show(list.watch, async || Ok(context.out.listed(&client.agents().await?.items))).await;
+            }
+            Self::Show(called) => {
+                let agent = client.agent(&called.agent).await?;
+                context.out.one(&agent, &agent.agent.to_string(), |look| describe(&agent, look))?;
+                return Ok(Exit::Succeeded);
+            }
+            Self::Cordon(called) => (called, Intake::Cordoned),
+            Self::Uncordon(called) => (called, Intake::Open),
+            Self::Drain(called) => (called, Intake::Draining),
+            Self::Revoke(called) => (called, Intake::Revoked),
+        };
+        let affected = client.set_intake(&called.agent, intake).await?.affected;
+        let what = match intake {
+            Intake::Open => "takes new work",
+            Intake::Cordoned => "takes nothing new",
+            Intake::Draining => "takes nothing new and finishes what runs",
+            Intake::Revoked => "is thrown out",
+        };
+        context.out.note(format!("{} {what}; {affected} attempts there are concerned", called.agent));
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Row for AgentBody {
+    const NAME: &'static str = "agents";
+    const HEADINGS: &'static [&'static str] =
+        &["AGENT", "NAME", "STATE", "SLOTS", "CPU FREE", "MEMORY FREE", "OS", "VERSION", "LAST HEARD"];
+
+    fn id(&self) -> String {
+        self.agent.to_string()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let capacity = self.capacity.as_ref();
+        vec![
+            self.agent.to_string().into(),
+            self.name.as_str().into(),
+            state(self),
+            Cell::or_dash(capacity.map(|capacity| format!("{}/{}", capacity.slots_busy, capacity.slots))),
+            Cell::or_dash(capacity.map(|capacity| format!("{} %", capacity.cpu_free_percent))),
+            Cell::or_dash(capacity.map(|capacity| bytesize::ByteSize(capacity.memory_free_bytes))),
+            Cell::or_dash(self.machine.as_ref().map(|machine| format!("{} {}", machine.os, machine.arch))),
+            Cell::or_dash(self.version.as_deref()),
+            look.time_or_dash(self.last_heard),
+        ]
+    }
+}
+
+fn state(agent: &AgentBody) -> Cell {
+    match (agent.intake, agent.connected, &agent.paused) {
+        (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
+        (_, None, _) => Cell::toned("away", Tone::Odd),
+        (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
+        (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
+        (Intake::Open, Some(_), None) => Cell::toned("ready", Tone::Good),
+    }
+}
+
+fn describe(agent: &AgentBody, look: &Look) -> String {
+    let mut lines =
+        vec![("agent", agent.agent.to_string().into()), ("name", agent.name.as_str().into()), ("state", state(agent))];
+    let mut add = |name: &'static str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.push((name, value.into()));
+        }
+    };
+    add("paused because", agent.paused.as_ref().map(|reason| reason.message.clone()));
+    add("intake", Some(agent.intake.as_str().to_owned()));
+    add("enrolled", Some(look.time(agent.enrolled)));
+    add("connected", agent.connected.map(|at| look.time(at)));
+    add("last heard", agent.last_heard.map(|at| look.time(at)));
+    add("version", agent.version.clone());
+    if let Some(machine) = &agent.machine {
+        let memory = bytesize::ByteSize(machine.memory_bytes);
+        add("machine", Some(format!("{} {}, {} cores, {memory}", machine.os, machine.arch, machine.cores)));
+        add("engine", Some(machine.engine.clone()));
+    }
+    if let Some(capacity) = &agent.capacity {
+        add("slots", Some(format!("{} of {} busy, {} attempts wait", capacity.slots_busy, capacity.slots, capacity.waiting)));
+        let memory = bytesize::ByteSize(capacity.memory_free_bytes);
+        add("free", Some(format!("{} % of its processors, {memory}", capacity.cpu_free_percent)));
+    }
+    let labels: Vec<String> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("labels", Some(labels.join(" ")));
+    let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
+    add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
+    add("peer", Some(agent.peer.clone()));
+    pairs(lines, look)
+}

@@ -1,0 +1,45 @@
+//! `lull audit`: who did what.
+
+use clap::Args;
+
+use super::{
+    Context,
+    exit::{Exit, Outcome},
+    output::{Cell, Look, Row},
+};
+use crate::api::AuditBody;
+
+/// `lull audit`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull audit\n  lull audit --limit 1000 -o jsonl")]
+pub struct Audit {
+    /// At most this many lines, newest first
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+}
+
+impl Audit {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        context.out.list(&context.server.connect()?.audit(self.limit).await?.items)?;
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Row for AuditBody {
+    const NAME: &'static str = "audit";
+    const HEADINGS: &'static [&'static str] = &["TIME", "BY", "ACTION", "SUBJECT", "DETAIL"];
+
+    fn id(&self) -> String {
+        self.subject.clone()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        vec![
+            look.time(self.at).into(),
+            self.by.as_str().into(),
+            self.action.as_str().into(),
+            self.subject.as_str().into(),
+            self.detail.as_str().into(),
+        ]
+    }
+}

@@ -1,0 +1,173 @@
+//! How a command ends: the exit code that scripts read, and the words that people read.
+
+use std::{borrow::Cow, fmt, process::ExitCode};
+
+use lull_shared::state::JobState;
+
+use crate::client::ClientError;
+
+/// The exit codes, frozen: scripts depend on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; of a job: every task succeeded.
+    Succeeded,
+    /// It could not be done; of a job: some task failed.
+    Failed,
+    /// The command line makes no sense.
+    Usage,
+    NotFound,
+    Denied,
+    /// No coordinator answers.
+    Unreachable,
+    /// Waiting took longer than it may.
+    TimedOut,
+    /// The job was cancelled.
+    Cancelled,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Denied => 4,
+            Self::Unreachable => 5,
+            Self::TimedOut => 6,
+            Self::Cancelled => 7,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// How a job's state ends the command that waited for it.
+impl From<JobState> for Exit {
+    fn from(state: JobState) -> Self {
+        match state {
+            JobState::Active | JobState::Succeeded => Self::Succeeded,
+            JobState::Failed | JobState::Expired => Self::Failed,
+            JobState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A command that did not do what was wanted.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl Failure {
+    /// A failure with its words: lower case, without a full stop.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// A command line that makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// What to do next.
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClientError::Unreachable { .. } => {
+                Self::new(Exit::Unreachable, message).hint("is it running? `lull server run` starts one; --server names another")
+            }
+            ClientError::Address(_) => Self::usage(message),
+            ClientError::Nonsense { .. } => Self::new(Exit::Failed, message).hint("is this address a lull coordinator's?"),
+            ClientError::Refused { status, detail } => {
+                let exit = match status {
+                    401 | 403 => Exit::Denied,
+                    404 => Exit::NotFound,
+                    400 | 413 => Exit::Usage,
+                    503 => Exit::Unreachable,
+                    _ => Exit::Failed,
+                };
+                Self { exit, message, hint: detail.hint.map(Cow::Owned) }
+            }
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failed, format!("{error:#}"))
+    }
+}
+
+/// The answer of every command.
+pub type Outcome = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ErrorDetail;
+
+    fn refused(status: u16) -> Exit {
+        let detail = ErrorDetail { code: "x".into(), message: "no".into(), hint: None };
+        Failure::from(ClientError::Refused { status, detail }).exit
+    }
+
+    #[test]
+    fn the_codes_are_those_that_scripts_know() {
+        let codes = [
+            (Exit::Succeeded, 0),
+            (Exit::Failed, 1),
+            (Exit::Usage, 2),
+            (Exit::NotFound, 3),
+            (Exit::Denied, 4),
+            (Exit::Unreachable, 5),
+            (Exit::TimedOut, 6),
+            (Exit::Cancelled, 7),
+            (Exit::Interrupted, 130),
+        ];
+        for (exit, code) in codes {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_ends_with_its_own_code() {
+        assert_eq!(
+            [400, 401, 403, 404, 409, 413, 429, 503].map(refused),
+            [Exit::Usage, Exit::Denied, Exit::Denied, Exit::NotFound, Exit::Failed, Exit::Usage, Exit::Failed, Exit::Unreachable]
+        );
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do_next() {
+        let failure = Failure::new(Exit::NotFound, "there is no job j9").hint("`lull job list` shows the jobs");
+        assert_eq!(failure.to_string(), "error: there is no job j9\nhint: `lull job list` shows the jobs");
+    }
+}

@@ -1,0 +1,229 @@
+//! A job's inputs as people name them: files, folders, lines, numbers, a JSON array, standard input.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use clap::Args;
+use lull_shared::limits::{BLOB_BYTES_MAX, TASKS_PER_JOB_MAX};
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use super::{
+    amount::{self, Array},
+    exit::{Exit, Failure},
+};
+
+/// Where the inputs come from: exactly one of these.
+#[derive(Debug, Clone, Args)]
+#[group(id = "inputs", required = true, multiple = false)]
+pub struct InputArgs {
+    /// Files, folders (all files below, sorted; hidden ones are left out), or `-` for standard input: each is one task
+    #[arg(value_name = "INPUT")]
+    pub paths: Vec<PathBuf>,
+    /// One task for each line of this file (`-`: standard input); empty lines are left out
+    #[arg(long, value_name = "FILE")]
+    pub each_line: Option<PathBuf>,
+    /// One task for each number from FIRST to LAST, both included, as decimal text
+    #[arg(long, value_name = "FIRST-LAST", value_parser = amount::array)]
+    pub array: Option<Array>,
+    /// One task for each element of the JSON array in this file (`-`: standard input): a string is the input itself, an
+    /// object {"label", "input"} names it, anything else is passed on as JSON
+    #[arg(long, value_name = "FILE")]
+    pub from_json: Option<PathBuf>,
+}
+
+/// A job's inputs, found but not yet read where they are files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inputs {
+    Array(Array),
+    Items(Vec<Item>),
+}
+
+/// One task's input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What people know it by.
+    pub label: String,
+    pub content: Content,
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    Bytes(Bytes),
+    File { path: PathBuf, size_bytes: u64 },
+}
+
+impl InputArgs {
+    /// Finds the inputs. Reads lists, not the files that they name.
+    pub fn collect(&self) -> Result<Inputs, Failure> {
+        if let Some(array) = self.array {
+            return Ok(Inputs::Array(array));
+        }
+        let items = if let Some(path) = &self.each_line {
+            lines(&read_text(path)?)
+        } else if let Some(path) = &self.from_json {
+            elements(&read_text(path)?, path)?
+        } else {
+            files(&self.paths)?
+        };
+        if items.is_empty() {
+            return Err(Failure::usage("there are no inputs").hint("name a file, a folder that is not empty, or --array 0-9"));
+        }
+        if items.len() > TASKS_PER_JOB_MAX as usize {
+            let message = format!("{} inputs are more than the {TASKS_PER_JOB_MAX} that a job may have", items.len());
+            return Err(Failure::usage(message).hint("split them over several jobs"));
+        }
+        Ok(Inputs::Items(items))
+    }
+}
+
+fn files(paths: &[PathBuf]) -> Result<Vec<Item>, Failure> {
+    let mut items = Vec::new();
+    let mut stdin_taken = false;
+    for path in paths {
+        if path.as_os_str() == "-" {
+            if std::mem::replace(&mut stdin_taken, true) {
+                return Err(Failure::usage("standard input can be read only once"));
+            }
+            items.push(Item { label: "stdin".into(), content: Content::Bytes(read_stdin()?.into()) });
+            continue;
+        }
+        let about = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        if about.is_dir() {
+            items.extend(folder(path)?);
+        } else {
+            items.push(file(path, about.len()));
+        }
+    }
+    Ok(items)
+}
+
+fn folder(path: &Path) -> Result<Vec<Item>, Failure> {
+    let hidden = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let mut items = Vec::new();
+    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
+        let entry = entry.map_err(|error| Failure::new(Exit::Failed, format!("cannot read the folder: {error}")))?;
+        if entry.file_type().is_file() {
+            let about =
+                entry.metadata().map_err(|error| Failure::new(Exit::Failed, format!("cannot read the folder: {error}")))?;
+            items.push(file(entry.path(), about.len()));
+        }
+    }
+    Ok(items)
+}
+
+fn file(path: &Path, size_bytes: u64) -> Item {
+    Item { label: path.to_string_lossy().into_owned(), content: Content::File { path: path.to_owned(), size_bytes } }
+}
+
+fn lines(text: &str) -> Vec<Item> {
+    text.lines().filter(|line| !line.trim().is_empty()).map(|line| item(line, line)).collect()
+}
+
+fn elements(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
+    let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
+    let array: Vec<Value> = serde_json::from_str(text)
+        .map_err(|error| wrong(format!("not a JSON array: {error}")).hint("write it like [\"first\", \"second\"]"))?;
+    let mut items = Vec::with_capacity(array.len());
+    for (index, value) in array.into_iter().enumerate() {
+        items.push(match value {
+            Value::String(input) => item(&input, &input),
+            Value::Object(fields) if fields.contains_key("label") && fields.contains_key("input") => {
+                let Some(label) = fields["label"].as_str() else {
+                    return Err(wrong(format!("the label of element {index} is no string")));
+                };
+                match &fields["input"] {
+                    Value::String(input) => item(label, input),
+                    other => item(label, &other.to_string()),
+                }
+            }
+            other => {
+                let input = other.to_string();
+                item(&input, &input)
+            }
+        });
+    }
+    Ok(items)
+}
+
+fn item(label: &str, input: &str) -> Item {
+    Item { label: label.trim().to_owned(), content: Content::Bytes(Bytes::copy_from_slice(input.as_bytes())) }
+}
+
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = if path.as_os_str() == "-" { read_stdin()? } else { fs::read(path).map_err(|error| unreadable(path, &error))? };
+    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))
+}
+
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(BLOB_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
+    if bytes.len() as u64 > BLOB_BYTES_MAX {
+        return Err(Failure::usage(format!("standard input is larger than {}", bytesize::ByteSize(BLOB_BYTES_MAX))));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+    Failure::new(exit, format!("cannot read {}: {}", path.display(), error.to_string().to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(paths: Vec<PathBuf>) -> InputArgs {
+        InputArgs { paths, each_line: None, array: None, from_json: None }
+    }
+
+    fn labels(inputs: Inputs) -> Vec<String> {
+        let Inputs::Items(items) = inputs else { panic!("items") };
+        items.into_iter().map(|item| item.label).collect()
+    }
+
+    #[test]
+    fn a_folder_is_all_its_files_in_order_without_the_hidden_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::create_dir_all(root.join("b/.git")).expect("folders");
+        for name in ["z.txt", "a.txt", "b/inner.txt", ".hidden", "b/.git/config"] {
+            fs::write(root.join(name), name).expect("a file");
+        }
+        let found = labels(of(vec![root.to_owned()]).collect().expect("inputs"));
+        let expected = ["a.txt", "b/inner.txt", "z.txt"].map(|name| root.join(name).to_string_lossy().into_owned());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_missing_or_empty_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let missing = of(vec![folder.path().join("none")]).collect().expect_err("no such file");
+        assert_eq!(missing.exit, Exit::NotFound);
+        let empty = of(vec![folder.path().to_owned()]).collect().expect_err("nothing in it");
+        assert_eq!((empty.exit, empty.message.as_str()), (Exit::Usage, "there are no inputs"));
+    }
+
+    #[test]
+    fn each_line_is_an_input_without_its_end() {
+        let items = lines("one\r\n\ntwo words\n");
+        assert_eq!(items, [item("one", "one"), item("two words", "two words")]);
+    }
+
+    #[test]
+    fn a_json_array_may_hold_strings_values_and_named_inputs() {
+        let text = r#"["text", 7, {"k": 1}, {"label": "named", "input": "x"}, {"label": "n2", "input": [1]}]"#;
+        let items = elements(text, Path::new("list.json")).expect("elements");
+        assert_eq!(
+            items,
+            [item("text", "text"), item("7", "7"), item("{\"k\":1}", "{\"k\":1}"), item("named", "x"), item("n2", "[1]")]
+        );
+        assert!(elements("{}", Path::new("list.json")).is_err());
+    }
+}

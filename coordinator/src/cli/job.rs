@@ -1,0 +1,290 @@
+//! `lull job`: submit, list, show, wait, cancel, retry, results.
+
+use std::{pin::pin, time::Duration};
+
+use clap::{Args, Subcommand};
+use futures::TryStreamExt as _;
+use lull_shared::{
+    id::{JobId, TaskId},
+    state::{JobState, TaskState},
+};
+
+use super::{
+    Context,
+    amount::{self, spoken},
+    exit::{Exit, Failure, Outcome},
+    follow::{self, Follow},
+    output::{Cell, Look, Row, Tone, pairs, write_out},
+    results::{self, OutArgs},
+    submit::Submit,
+};
+use crate::{
+    api::{InputsBody, JobBody, JobDetails},
+    client::JobQuery,
+};
+
+/// What can be done with jobs.
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Submit a job: one task for each input
+    Submit(Box<Submit>),
+    /// List jobs, newest first
+    List(List),
+    /// Show one job with its conditions
+    Show(Show),
+    /// Wait until a job has ended, and end as it did
+    Wait(Wait),
+    /// Cancel a job: nothing new starts, what runs is stopped
+    #[command(after_help = "EXAMPLES:\n  lull job cancel j42")]
+    Cancel(One),
+    /// Run the failed, cancelled and expired tasks of an ended job again
+    #[command(after_help = "EXAMPLES:\n  lull job retry j42")]
+    Retry(One),
+    /// Show what came of a job's tasks
+    Results(Results),
+}
+
+/// `lull job list`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull job list --state active --watch\n  lull job list --submitter ann -o id")]
+pub struct List {
+    /// Only jobs in this state: active, succeeded, failed, cancelled or expired
+    #[arg(long, value_name = "STATE", value_parser = job_state)]
+    state: Option<JobState>,
+    /// Only jobs that this person or program submitted
+    #[arg(long, value_name = "NAME")]
+    submitter: Option<String>,
+    /// Only jobs that are called this
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// Only jobs with a lower number: the next part of the list
+    #[arg(long, value_name = "JOB")]
+    before: Option<JobId>,
+    /// Show the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+}
+
+/// `lull job show`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull job show j42\n  lull job show j42 --watch")]
+pub struct Show {
+    /// The job, like j42
+    job: JobId,
+    /// Show it again whenever it changes, until it has ended
+    #[arg(long)]
+    watch: bool,
+}
+
+/// `lull job wait`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull wait j42 && echo all succeeded\n  lull wait j42 --timeout 30m")]
+pub struct Wait {
+    /// The job, like j42
+    job: JobId,
+    /// Give up after this time; the job goes on
+    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    timeout: Option<Duration>,
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The job, like j42
+    job: JobId,
+}
+
+/// `lull job results`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES:\n  lull job results j42\n  lull job results j42 --out results/ --suffix .json\n  lull job results j42 --task 7 > seventh.png"
+)]
+pub struct Results {
+    /// The job, like j42
+    job: JobId,
+    #[command(flatten)]
+    out: OutArgs,
+    /// Write the output of this task, byte for byte, to standard output
+    #[arg(long, value_name = "INDEX", conflicts_with = "out")]
+    task: Option<u32>,
+}
+
+impl Job {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Submit(submit) => submit.run(context).await,
+            Self::List(list) => list.run(context).await,
+            Self::Show(show) => show.run(context).await,
+            Self::Wait(wait) => wait.run(context).await,
+            Self::Cancel(one) => {
+                let affected = context.server.connect()?.cancel(one.job).await?.affected;
+                context.out.note(format!("{} is cancelled; {affected} tasks were not done", one.job));
+                Ok(Exit::Succeeded)
+            }
+            Self::Retry(one) => {
+                let affected = context.server.connect()?.retry(one.job).await?.affected;
+                context.out.note(format!("{affected} tasks of {} run again; `lull wait {}` waits", one.job, one.job));
+                Ok(Exit::Succeeded)
+            }
+            Self::Results(results) => results.run(context).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let query = JobQuery {
+            state: self.state,
+            submitter: self.submitter.clone(),
+            name: self.name.clone(),
+            before: self.before.map(|job| job.to_string()),
+            limit: Some(self.limit),
+        };
+        context.show(self.watch, async || Ok(context.out.listed(&client.jobs(&query).await?.items))).await
+    }
+}
+
+impl Show {
+    async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let text = |details: &JobDetails| context.out.shown(details, &self.job.to_string(), |look| describe(details, look));
+        if !self.watch {
+            context.out.print(&text(&client.job(self.job).await?))?;
+            return Ok(Exit::Succeeded);
+        }
+        let terms = client.job(self.job).await?.terms;
+        let mut screen = context.screen();
+        let watching = follow::watch(&client, self.job, |body| {
+            // A terminal that is gone is noticed when the command ends.
+            let _ = screen.show(&text(&JobDetails { job: body.clone(), terms: terms.clone() }));
+        });
+        tokio::select! {
+            ended = watching => Ok(Exit::from(ended?.state)),
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        }
+    }
+}
+
+impl Wait {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let ended = follow::to_the_end(&client, self.job, Follow::new(context).at_most(self.timeout)).await?;
+        context.out.list(std::slice::from_ref(&ended))?;
+        Ok(Exit::from(ended.state))
+    }
+}
+
+impl Results {
+    async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        if let Some(index) = self.task {
+            let mut parts = pin!(client.output(TaskId { job: self.job, index }).await?);
+            while let Some(part) = parts.try_next().await? {
+                write_out(&part)?;
+            }
+            return Ok(Exit::Succeeded);
+        }
+        let job = client.job(self.job).await?.job;
+        if !job.state.is_ended() {
+            context.out.note(format!("{} has not ended; `lull wait {}` waits for the rest", self.job, self.job));
+        }
+        results::present(context, &client, &job, &self.out).await?;
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Row for JobBody {
+    const NAME: &'static str = "jobs";
+    const HEADINGS: &'static [&'static str] =
+        &["JOB", "NAME", "FUNCTION", "STATE", "DONE", "RUNNING", "FAILED", "SUBMITTED", "BY"];
+
+    fn id(&self) -> String {
+        self.job.to_string()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let failed = Cell::toned(self.counts.failed, if self.counts.failed > 0 { Tone::Bad } else { Tone::Plain });
+        vec![
+            self.job.to_string().into(),
+            self.name.as_str().into(),
+            self.function.as_str().into(),
+            state(self),
+            format!("{}/{}", self.counts.ended(), self.tasks).into(),
+            self.counts.running.to_string().into(),
+            failed,
+            look.time(self.submitted).into(),
+            self.submitter.as_str().into(),
+        ]
+    }
+}
+
+fn state(job: &JobBody) -> Cell {
+    match (job.state, job.stopping, &job.waiting) {
+        (JobState::Active, Some(stopping), _) => Cell::toned(format!("being {stopping}"), Tone::Odd),
+        (JobState::Active, None, Some(reason)) => Cell::toned(format!("waiting ({})", reason.kind), Tone::Odd),
+        (state, _, _) => state.into(),
+    }
+}
+
+fn describe(details: &JobDetails, look: &Look) -> String {
+    let (job, terms) = (&details.job, &details.terms);
+    let counts: Vec<String> = TaskState::ALL
+        .into_iter()
+        .filter(|state| job.counts.get(*state) > 0)
+        .map(|state| format!("{} {state}", job.counts.get(state)))
+        .collect();
+    let inputs = match terms.inputs {
+        InputsBody::Range { first, count } => format!("numbers {first} to {}", first + u64::from(count.saturating_sub(1))),
+        InputsBody::Pack { digest, .. } => format!("pack {}", digest.short()),
+    };
+    let mut lines: Vec<(&str, Cell)> = vec![
+        ("job", job.job.to_string().into()),
+        ("name", job.name.as_str().into()),
+        ("function", job.function.as_str().into()),
+        ("state", state(job)),
+        ("tasks", format!("{}: {}", job.tasks, counts.join(", ")).into()),
+    ];
+    let mut add = |name: &'static str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.push((name, value.into()));
+        }
+    };
+    add("waits because", job.waiting.as_ref().map(|reason| reason.message.clone()));
+    add("stopped by", job.stopped_by.clone());
+    add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| format!("{moved} attempts")));
+    add("mean time", job.mean_wall_ms.map(|ms| spoken(Duration::from_secs_f64(ms / 1_000.0))));
+    add("submitted", Some(format!("{} by {}", look.time(job.submitted), job.submitter)));
+    add("ended", job.ended.map(|at| look.time(at)));
+    add("inputs", Some(inputs));
+    add("arguments", Some(terms.args.join(" ")).filter(|args| !args.is_empty()));
+    let variables: Vec<String> = terms.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("environment", Some(variables.join(" ")).filter(|text| !text.is_empty()));
+    add("priority", Some(job.priority.to_string()).filter(|_| job.priority != 0));
+    let millis = Duration::from_millis;
+    let pause =
+        format!("{} after {} to {}", terms.retries, spoken(millis(terms.backoff_ms)), spoken(millis(terms.backoff_max_ms)));
+    add("retries", Some(pause).filter(|_| terms.retries > 0).or(Some("none".into())));
+    let size = |bytes: u64| bytesize::ByteSize(bytes).to_string();
+    add("time limit", Some(spoken(millis(terms.time_limit_ms))));
+    add("memory limit", Some(size(terms.memory_bytes)));
+    add("output limit", Some(size(terms.output_bytes)));
+    let grants: Vec<String> = terms.grants.iter().map(|grant| format!("{grant:?}").to_lowercase()).collect();
+    add("granted", Some(grants.join(", ")).filter(|text| !text.is_empty()));
+    let conditions: Vec<String> = terms.require.iter().map(ToString::to_string).collect();
+    add("requires", Some(conditions.join(", ")).filter(|text| !text.is_empty()));
+    add("window", terms.window.clone());
+    add("finish by", terms.finish_by.map(|at| look.time(at)));
+    let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();
+    add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
+    add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
+    add("key", terms.idempotency_key.clone());
+    pairs(lines, look)
+}
+
+fn job_state(text: &str) -> Result<JobState, String> {
+    JobState::from_word(text).ok_or_else(|| format!("`{text}` is no state: active, succeeded, failed, cancelled or expired"))
+}

@@ -1,0 +1,38 @@
+//! `lull login` and `lull logout`: which coordinator this account talks to.
+
+use clap::Args;
+
+use super::{
+    Context,
+    connect::{self, Profile},
+    exit::{Exit, Failure, Outcome},
+};
+use crate::client::Client;
+
+/// `lull login`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token lull_submitter_...")]
+pub struct Login {
+    /// The coordinator's address, like http://coordinator:7411
+    url: String,
+}
+
+impl Login {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let token = context.server.token.clone().ok_or_else(|| {
+            Failure::usage("a token is needed")
+                .hint("give it with --token TOKEN, or in LULL_TOKEN so that it stays out of the shell's history")
+        })?;
+        let client = Client::new(&self.url, Some(token.clone()))?;
+        let status = client.status().await?;
+        let path = connect::save(&Profile { server: client.base().to_owned(), token })?;
+        context.out.note(format!("network {} is remembered in {}", status.coordinator.network, path.display()));
+        Ok(Exit::Succeeded)
+    }
+}
+
+/// Forgets the coordinator.
+pub fn logout(context: &Context) -> Outcome {
+    context.out.note(if connect::forget()? { "the profile is forgotten" } else { "there was no profile" });
+    Ok(Exit::Succeeded)
+}

@@ -1,0 +1,294 @@
+//! The command line `lull`: one file for each noun, and what they share.
+//!
+//! Every command talks to a coordinator over the HTTP interface; it has no other door. Data goes to standard output,
+//! all else to standard error; the exit code says how it ended (see [`exit::Exit`]).
+
+mod agent;
+mod amount;
+mod audit;
+mod connect;
+mod exit;
+mod follow;
+mod func;
+mod input;
+mod job;
+mod login;
+mod net;
+mod output;
+mod private;
+mod progress;
+mod results;
+mod run;
+mod screen;
+mod server;
+mod status;
+mod submit;
+mod task;
+mod token;
+mod upload;
+
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connect::ServerArgs,
+    exit::{Exit, Failure, Outcome},
+    output::{Colour, Format, Output},
+    screen::Screen,
+};
+
+/// Between two looks of `--watch` at something that has no events of its own.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs batch functions on the machines you already own, while nobody uses them.
+#[derive(Debug, Parser)]
+#[command(name = "lull", version, max_term_width = 120, propagate_version = true)]
+#[command(after_help = "EXAMPLES:\n  \
+    lull run stats.wasm report-*.txt -- --top 10     runs a job on this machine, needs nothing else\n  \
+    lull server run                                  starts a coordinator for a network of machines\n  \
+    lull submit stats report-*.txt --wait            runs a published function there\n\n\
+EXIT CODES:\n  \
+    0 all succeeded, 1 some task failed, 2 usage, 3 not found, 4 denied, 5 coordinator unreachable,\n  \
+    6 wait timed out, 7 cancelled, 130 interrupted")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct Global {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The form of the data on standard output
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
+    output: Format,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    color: Colour,
+    /// No progress and no remarks on standard error
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a function over inputs: on a mesh of its own on this machine, or on the network if one is known
+    Run(Box<run::Run>),
+    /// Submit a job (short for `job submit`)
+    Submit(Box<submit::Submit>),
+    /// Show the network in one look
+    Status(status::Status),
+    /// Wait until a job has ended, and end as it did (short for `job wait`)
+    Wait(job::Wait),
+    /// Say why a task is where it is (short for `task explain`)
+    Explain(task::One),
+    /// Jobs: submit, list, show, wait, cancel, retry, results
+    #[command(subcommand)]
+    Job(job::Job),
+    /// Tasks: list, show, logs, explain
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Functions: publish, list, show, remove
+    #[command(subcommand)]
+    Func(func::Func),
+    /// Agents: list, show, cordon, uncordon, drain, revoke
+    #[command(subcommand)]
+    Agent(agent::Agent),
+    /// Tokens: create, list, revoke
+    #[command(subcommand)]
+    Token(token::Token),
+    /// The mesh: peers, doctor
+    #[command(subcommand)]
+    Net(net::Net),
+    /// Show who did what
+    Audit(audit::Audit),
+    /// Remember a coordinator and a token for this account
+    Login(login::Login),
+    /// Forget them
+    #[command(after_help = "EXAMPLES:\n  lull logout")]
+    Logout,
+    /// Run a coordinator
+    #[command(subcommand)]
+    Server(server::Server),
+}
+
+/// What every command works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub server: ServerArgs,
+    pub out: Output,
+    interrupt: CancellationToken,
+}
+
+impl Context {
+    /// Returns when somebody has pressed Ctrl-C.
+    pub async fn interrupted(&self) {
+        self.interrupt.cancelled().await;
+    }
+
+    /// Prints what `text` makes; again whenever it changes, if it is to be watched.
+    pub async fn show(&self, watch: bool, text: impl AsyncFn() -> Result<String, Failure>) -> Outcome {
+        if !watch {
+            self.out.print(&text().await?)?;
+            return Ok(Exit::Succeeded);
+        }
+        let mut screen = self.screen();
+        loop {
+            screen.show(&text().await?)?;
+            tokio::time::sleep(WATCH_EVERY).await;
+        }
+    }
+
+    /// Where something is drawn again and again.
+    pub fn screen(&self) -> Screen {
+        Screen::new(self.out.clone())
+    }
+}
+
+/// Carries out a command line.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output, mistakes to standard error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Succeeded.into() };
+        }
+    };
+    log(&cli.command);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::new(Exit::Failed, format!("cannot start: {error}"))),
+    };
+    let outcome = runtime.block_on(cli.run());
+    // A read of standard input that nobody waits for any more must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => report(&failure),
+    }
+}
+
+impl Cli {
+    async fn run(self) -> Outcome {
+        let interrupt = CancellationToken::new();
+        tokio::spawn(watch_for_interrupts(interrupt.clone()));
+        let out = Output::new(self.global.output, self.global.color, self.global.quiet);
+        let context = Context { server: self.global.server, out, interrupt };
+        match &self.command {
+            // These tidy up or say how to come back.
+            Command::Run(run) => run.run(&context).await,
+            Command::Submit(submit) => submit.run(&context).await,
+            Command::Wait(wait) => wait.run(&context).await,
+            Command::Job(job) => job.run(&context).await,
+            Command::Server(server) => server.run(&context).await,
+            command => tokio::select! {
+                outcome = command.run(&context) => outcome,
+                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            },
+        }
+    }
+}
+
+impl Command {
+    /// Commands that can be broken off anywhere.
+    async fn run(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Run(_) | Self::Submit(_) | Self::Wait(_) | Self::Job(_) | Self::Server(_) => {
+                unreachable!("these were taken before")
+            }
+            Self::Status(status) => status.run(context).await,
+            Self::Explain(one) => one.explain(context).await,
+            Self::Task(task) => task.run(context).await,
+            Self::Func(func) => func.run(context).await,
+            Self::Agent(agent) => agent.run(context).await,
+            Self::Token(token) => token.run(context).await,
+            Self::Net(net) => net.run(context).await,
+            Self::Audit(audit) => audit.run(context).await,
+            Self::Login(login) => login.run(context).await,
+            Self::Logout => login::logout(context),
+        }
+    }
+}
+
+/// The first Ctrl-C asks, the second ends the process.
+async fn watch_for_interrupts(interrupt: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        interrupt.cancel();
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(Exit::Interrupted.code().into());
+    }
+}
+
+/// Logs go to standard error: what a server does, or what went wrong. LULL_LOG chooses otherwise.
+fn log(command: &Command) {
+    let default = if matches!(command, Command::Server(_)) { "info" } else { "off" };
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // A second subscriber in one process is a test's.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("{}", output::printable_lines(&failure.to_string()));
+    failure.exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_and_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no about");
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("EXAMPLES:"), "{path} has no example");
+            }
+            for argument in command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version")) {
+                assert!(argument.get_help().is_some(), "{path} does not say what {} is", argument.get_id());
+            }
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        check(&Cli::command(), "lull");
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for line in ["lull --data /x -o json job list", "lull job list --data /x -o json", "lull job --data /x list -o json"] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(cli.global.output, Format::Json);
+            assert_eq!(cli.global.server.data.as_deref(), Some(std::path::Path::new("/x")));
+        }
+    }
+
+    #[test]
+    fn the_examples_of_this_repository_parse() {
+        for line in [
+            "lull run text-stats.wasm a.txt b.txt -- --top 10",
+            "lull run monte-carlo.wasm --array 0-9 -- --model option strike=105 volatility=0.3",
+            "lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 127.0.0.1:7411",
+            "lull --data /var/lib/lull token create --uses 500 --expires 7d",
+            "lull submit stats --array 0-999999 --window 22:00-06:00 --wait",
+            "lull agent revoke desk-17",
+        ] {
+            Cli::try_parse_from(line.split(' ')).expect(line);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A private mesh on this machine: a coordinator in this process and agents in processes of their own, which join
+//! by the real enrolment over loopback. Taken down when it is stopped; the agents also go when this process dies,
+//! because they end when their standard input does.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use libp2p::Multiaddr;
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Exit, Failure};
+use crate::{
+    api::CreateToken,
+    client::Client,
+    scheduler::Limits,
+    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
+    store::{StoreChoice, record::TokenRole},
+};
+
+/// The hidden subcommand that turns this program into an agent.
+pub const AGENT_ENTRY: &str = "agent-process";
+/// How long agents may take to hand back what they have and end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Lines of an agent's log that are shown when it ends by itself.
+const LOG_LINES: usize = 12;
+
+/// How a private mesh is made.
+pub struct MeshConfig {
+    pub agents: u16,
+    /// Of each agent; together as many as there are processors if not given.
+    pub slots: Option<u16>,
+    /// Where its data is kept; a temporary folder if not given.
+    pub data: Option<PathBuf>,
+    /// Keep a temporary folder too.
+    pub keep: bool,
+}
+
+/// A private mesh that runs.
+pub struct Mesh {
+    client: Client,
+    running: RunningServer,
+    shutdown: CancellationToken,
+    folder: Folder,
+    /// Agents stop when this is cancelled.
+    leave: CancellationToken,
+    agents: JoinSet<()>,
+    /// Words of the agents that ended although nobody asked them to.
+    broken: tokio::sync::Mutex<mpsc::Receiver<Failure>>,
+}
+
+enum Folder {
+    Kept(PathBuf),
+    Temporary(TempDir),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+impl Mesh {
+    /// Starts the coordinator and lets the agents join; they go on joining while the caller works.
+    pub async fn start(config: MeshConfig) -> Result<Self, Failure> {
+        let folder = folder(&config)?;
+        let shutdown = CancellationToken::new();
+        let running = server::start(coordinator(folder.path()), shutdown.clone()).await?;
+        let token =
+            std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).context("cannot read the administrator's token")?;
+        let client = Client::new(&format!("http://{}", running.http_address), Some(token))?;
+        let wanted = CreateToken {
+            role: TokenRole::Agent,
+            name: Some("run".into()),
+            uses_max: Some(config.agents.into()),
+            expires_s: None,
+        };
+        let join = client.create_token(&wanted).await?.text;
+        let slots = config.slots.unwrap_or_else(|| slots_of_each(config.agents));
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let (leave, mut agents) = (CancellationToken::new(), JoinSet::new());
+        let (tell, broken) = mpsc::channel(usize::from(config.agents));
+        for number in 1..=config.agents {
+            let agent = Agent {
+                program: program.clone(),
+                name: format!("here-{number}"),
+                data: folder.path().join("agents").join(number.to_string()),
+                join: join.clone(),
+                slots,
+            };
+            let (leave, tell) = (leave.clone(), tell.clone());
+            agents.spawn(async move {
+                if let Err(failure) = agent.live(leave).await {
+                    // Nobody listens any more when the mesh is being stopped.
+                    let _ = tell.send(failure).await;
+                }
+            });
+        }
+        Ok(Self { client, running, shutdown, folder, leave, agents, broken: tokio::sync::Mutex::new(broken) })
+    }
+
+    /// A client of its coordinator, as administrator.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns when an agent could not join or ended by itself, with its last words.
+    pub async fn broken(&self) -> Failure {
+        match self.broken.lock().await.recv().await {
+            Some(failure) => failure,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.
+    pub async fn stop(mut self) -> Option<PathBuf> {
+        self.leave.cancel();
+        while self.agents.join_next().await.is_some() {}
+        self.shutdown.cancel();
+        if let Err(error) = self.running.stopped().await {
+            tracing::warn!(error = format!("{error:#}"), "the coordinator did not stop cleanly");
+        }
+        match self.folder {
+            Folder::Kept(path) => Some(path),
+            Folder::Temporary(folder) => {
+                drop(folder);
+                None
+            }
+        }
+    }
+}
+
+fn folder(config: &MeshConfig) -> Result<Folder, Failure> {
+    if let Some(data) = &config.data {
+        return Ok(Folder::Kept(data.clone()));
+    }
+    let folder = tempfile::Builder::new().prefix("lull-").tempdir().context("cannot make a temporary folder")?;
+    Ok(if config.keep { Folder::Kept(folder.keep()) } else { Folder::Temporary(folder) })
+}
+
+/// On loopback, on ports that are free.
+fn coordinator(data: &Path) -> ServerConfig {
+    let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+    ServerConfig {
+        data: data.to_owned(),
+        store: StoreChoice::Embedded(data.to_owned()),
+        listen: vec![loopback],
+        http: ([127, 0, 0, 1], 0).into(),
+        announce: Vec::new(),
+        mdns: false,
+        name: "here".into(),
+        limits: Limits::default(),
+    }
+}
+
+/// Agents times slots is the number of processors, and each agent has one at least.
+fn slots_of_each(agents: u16) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores.div_ceil(usize::from(agents))).unwrap_or(u16::MAX).max(1)
+}
+
+/// One agent process.
+struct Agent {
+    program: PathBuf,
+    name: String,
+    data: PathBuf,
+    join: String,
+    slots: u16,
+}
+
+impl Agent {
+    /// Joins, runs until told to leave, and ends. An end before that is a failure.
+    async fn live(self, leave: CancellationToken) -> Result<(), Failure> {
+        let mut joining = self.start(&["join", &self.join, "--name", &self.name])?;
+        tokio::select! {
+            ended = joining.wait() => {
+                if !ended.is_ok_and(|status| status.success()) {
+                    return Err(self.failure("could not join"));
+                }
+            }
+            () = leave.cancelled() => return stop(joining).await,
+        }
+        let slots = self.slots.to_string();
+        let mut running = self.start(&["run", "--slots", &slots, "--no-cpu-rule"])?;
+        tokio::select! {
+            _ = running.wait() => Err(self.failure("ended by itself")),
+            () = leave.cancelled() => stop(running).await,
+        }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<Child, Failure> {
+        std::fs::create_dir_all(&self.data).context("cannot make an agent's folder")?;
+        let log = File::options().create(true).append(true).open(self.log()).context("cannot write an agent's log")?;
+        let child = Command::new(&self.program)
+            .arg(AGENT_ENTRY)
+            .args(["--data".as_ref(), self.data.as_os_str()])
+            .args(arguments)
+            // Its end is the agent's sign that this process is gone.
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().context("cannot write an agent's log")?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
+        Ok(child.context("cannot start an agent process")?)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.join("log")
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        Failure::new(Exit::Failed, format!("the agent {} {what}; its last words:\n{last}", self.name))
+    }
+}
+
+/// Closes an agent's standard input, which asks it to end, and kills it if it does not.
+async fn stop(mut child: Child) -> Result<(), Failure> {
+    drop(child.stdin.take());
+    if timeout(GRACE, child.wait()).await.is_err() {
+        child.kill().await.context("cannot end an agent process")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_processors_are_used_and_every_agent_has_a_slot() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        assert!(usize::from(slots_of_each(1)) == cores);
+        assert_eq!(slots_of_each(64).max(1), slots_of_each(64));
+        assert!(usize::from(slots_of_each(2)) * 2 >= cores);
+    }
+
+    #[test]
+    fn a_temporary_folder_goes_and_a_named_one_stays() {
+        let config = |data, keep| MeshConfig { agents: 1, slots: None, data, keep };
+        let temporary = folder(&config(None, false)).expect("a folder").path().to_owned();
+        assert!(!temporary.exists());
+        let kept = folder(&config(None, true)).expect("a folder").path().to_owned();
+        assert!(kept.exists());
+        std::fs::remove_dir_all(kept).expect("removed");
+    }
+}

@@ -1,0 +1,387 @@
+//! What came of a job: a table of results, JSON with the outputs, or one file for each task.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
+
+use clap::Args;
+use data_encoding::BASE64;
+use futures::TryStreamExt as _;
+use lull_shared::{
+    id::{JobId, TaskId},
+    limits::INLINE_BYTES_MAX,
+    state::TaskState,
+};
+use serde::Serialize;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{
+    Context,
+    amount::spoken,
+    exit::{Exit, Failure},
+    output::{Cell, Format, Look, Row, printable, write_out},
+};
+use crate::{
+    api::{JobBody, ResultBody, SCHEMA_VERSION, TaskBody},
+    client::Client,
+};
+
+/// Tasks asked for at a time.
+const PAGE: u32 = 1_000;
+/// Results asked for at a time: up to 64 KiB each.
+const RESULTS_PAGE: u32 = 200;
+/// Rows of a table for people; more can be had as lines.
+const ROWS_MAX: usize = 1_000;
+/// A larger output is left out of JSON and named by its digest.
+const OUTPUT_IN_JSON_MAX: u64 = 16 * 1024 * 1024;
+/// Characters of the first line of an output, in a table.
+const FIRST_LINE: usize = 48;
+
+/// One task and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskResult {
+    pub task: String,
+    pub label: Option<String>,
+    pub state: TaskState,
+    pub agent: Option<String>,
+    pub attempts: u32,
+    /// From the newest attempt's start to its end.
+    pub seconds: Option<f64>,
+    pub output_bytes: Option<u64>,
+    pub digest: Option<String>,
+    /// Why it did not succeed.
+    pub reason: Option<String>,
+    /// The output, when it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// The output, when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_base64: Option<String>,
+}
+
+impl Row for TaskResult {
+    const NAME: &'static str = "results";
+    const HEADINGS: &'static [&'static str] = &["TASK", "INPUT", "STATE", "AGENT", "TIME", "SIZE", "OUTPUT"];
+
+    fn id(&self) -> String {
+        self.task.clone()
+    }
+
+    fn cells(&self, _look: &Look) -> Vec<Cell> {
+        let last = match (&self.output, &self.reason) {
+            (Some(text), _) => first_line(text),
+            (None, Some(reason)) if self.state != TaskState::Succeeded => reason.clone(),
+            (None, _) if self.output_base64.is_some() => "(binary)".into(),
+            (None, _) => String::new(),
+        };
+        vec![
+            self.task.as_str().into(),
+            Cell::or_dash(self.label.as_deref().map(|label| shortened(label, FIRST_LINE))),
+            self.state.into(),
+            Cell::or_dash(self.agent.as_deref()),
+            Cell::or_dash(self.seconds.map(|seconds| spoken(Duration::from_secs_f64(seconds)))),
+            Cell::or_dash(self.output_bytes.map(|size| bytesize::ByteSize(size).to_string())),
+            last.into(),
+        ]
+    }
+}
+
+/// Where outputs go besides standard output.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OutArgs {
+    /// Write the output of each task into a file of this folder, named after its input
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What the names of these files end in, like .json
+    #[arg(long, value_name = "SUFFIX", requires = "out")]
+    pub suffix: Option<String>,
+}
+
+/// Prints a job's results in the form asked for and, if wanted, writes one file for each task.
+pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &OutArgs) -> Result<(), Failure> {
+    if let Some(folder) = &out.out {
+        let files = write_files(client, job.job.0, folder, out.suffix.as_deref().unwrap_or_default()).await?;
+        context.out.note(format!("wrote {files} files to {}", folder.display()));
+    }
+    match context.out.format {
+        Format::Table => {
+            let mut rows = Vec::new();
+            let mut beyond = 0;
+            each(client, job.job.0, false, |result| {
+                if rows.len() < ROWS_MAX {
+                    rows.push(result)
+                } else {
+                    beyond += 1
+                };
+                Ok(())
+            })
+            .await?;
+            context.out.list(&rows)?;
+            if beyond > 0 {
+                context.out.note(format!("... and {beyond} more; `lull job results {} -o jsonl` shows them all", *job.job));
+            }
+            Ok(())
+        }
+        Format::Json => print_json(client, job).await,
+        Format::Jsonl | Format::Id => {
+            each(client, job.job.0, context.out.format == Format::Jsonl, |result| {
+                context.out.print(&context.out.listed(&[result]))
+            })
+            .await
+        }
+    }
+}
+
+/// One JSON value, written as it comes: a job may have more results than fit in memory.
+async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
+    write_out(format!("{{\n  \"schema_version\": {SCHEMA_VERSION},\n  \"job\": {},\n  \"results\": [", json!(job)).as_bytes())?;
+    let mut separator = "\n    ";
+    each(client, job.job.0, true, |result| {
+        write_out(format!("{separator}{}", json!(result)).as_bytes())?;
+        separator = ",\n    ";
+        Ok(())
+    })
+    .await?;
+    write_out(b"\n  ]\n}\n")
+}
+
+/// Writes the output of each succeeded task into a file named after its input; how many.
+pub async fn write_files(client: &Client, job: JobId, folder: &Path, suffix: &str) -> Result<u64, Failure> {
+    tokio::fs::create_dir_all(folder).await.map_err(|error| unwritable(folder, &error))?;
+    let (mut names, mut from, mut files) = (Names::default(), 0, 0);
+    loop {
+        let page = client.results(job, from, RESULTS_PAGE).await?;
+        for result in &page.items {
+            let name = names.of(result.label.as_deref(), result.task.index) + suffix;
+            let (path, partial) = (folder.join(&name), folder.join(format!(".{name}.partial")));
+            write_file(client, result, &partial).await?;
+            tokio::fs::rename(&partial, &path).await.map_err(|error| unwritable(&path, &error))?;
+            files += 1;
+        }
+        match page.next.and_then(|next| next.parse().ok()) {
+            Some(next) => from = next,
+            None => return Ok(files),
+        }
+    }
+}
+
+async fn write_file(client: &Client, result: &ResultBody, path: &Path) -> Result<(), Failure> {
+    let failed = |error| unwritable(path, &error);
+    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+    match inline(result)? {
+        Some(bytes) => file.write_all(&bytes).await.map_err(failed)?,
+        None => {
+            let mut parts = pin!(client.output(result.task.0).await?);
+            while let Some(part) = parts.try_next().await? {
+                file.write_all(&part).await.map_err(failed)?;
+            }
+        }
+    }
+    file.flush().await.map_err(failed)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot write {}: {}", path.display(), error.to_string().to_lowercase()))
+}
+
+/// Every task in order. Outputs that are too large to come along are fetched if the `whole` output is wanted.
+async fn each(
+    client: &Client,
+    job: JobId,
+    whole: bool,
+    mut take: impl FnMut(TaskResult) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut from = 0;
+    loop {
+        let page = client.tasks(job, None, from, PAGE).await?;
+        let mut results = results_of(client, job, &page.items).await?;
+        for task in page.items {
+            let (id, result) = (task.task.0, results.remove(&task.task.index));
+            let mut joined = joined(task, result)?;
+            let size = joined.output_bytes.unwrap_or(0);
+            let missing = joined.digest.is_some() && joined.output.is_none() && joined.output_base64.is_none();
+            if whole && missing && size <= OUTPUT_IN_JSON_MAX {
+                (joined.output, joined.output_base64) = as_text(fetched(client, id, size).await?);
+            }
+            take(joined)?;
+        }
+        match page.next.and_then(|next| next.parse().ok()) {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn fetched(client: &Client, task: TaskId, size_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::with_capacity(size_bytes as usize);
+    let mut parts = pin!(client.output(task).await?);
+    while let Some(part) = parts.try_next().await? {
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// The results of these tasks, by index.
+async fn results_of(client: &Client, job: JobId, tasks: &[TaskBody]) -> Result<BTreeMap<u32, ResultBody>, Failure> {
+    let mut results = BTreeMap::new();
+    let (Some(first), Some(last)) = (tasks.first(), tasks.last()) else { return Ok(results) };
+    let mut from = first.task.index;
+    while from <= last.task.index {
+        let page = client.results(job, from, RESULTS_PAGE).await?;
+        results.extend(page.items.into_iter().map(|result| (result.task.index, result)));
+        match page.next.and_then(|next| next.parse().ok()) {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(results)
+}
+
+fn joined(task: TaskBody, result: Option<ResultBody>) -> Result<TaskResult, Failure> {
+    let bytes = result.as_ref().map(inline).transpose()?.flatten();
+    let (output, output_base64) = bytes.map(as_text).unwrap_or_default();
+    let seconds = task.started.zip(task.ended).map(|(started, ended)| ended.duration_since(started).as_secs_f64().max(0.0));
+    Ok(TaskResult {
+        task: task.task.to_string(),
+        label: task.label,
+        state: task.state,
+        agent: task.agent_name,
+        attempts: task.attempts,
+        seconds,
+        output_bytes: result.as_ref().map(|result| result.output.size_bytes).or(task.output_bytes),
+        digest: result.map(|result| result.output.digest.to_string()),
+        reason: task.reason,
+        output,
+        output_base64,
+    })
+}
+
+/// The bytes that came along.
+fn inline(result: &ResultBody) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(text) = &result.inline_base64 else { return Ok(None) };
+    let bytes = BASE64.decode(text.as_bytes()).map_err(anyhow::Error::from)?;
+    debug_assert!(bytes.len() <= INLINE_BYTES_MAX, "{} bytes came along", bytes.len());
+    Ok(Some(bytes))
+}
+
+/// Text as it is, anything else in base64.
+fn as_text(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(BASE64.encode(error.as_bytes()))),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = shortened(lines.next().unwrap_or_default(), FIRST_LINE);
+    if lines.next().is_some() && !first.ends_with('…') { format!("{first} …") } else { first }
+}
+
+fn shortened(text: &str, chars: usize) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// File names that no two tasks share and that every file system takes.
+#[derive(Default)]
+struct Names {
+    /// In lower case, since some file systems do not tell cases apart.
+    taken: BTreeSet<String>,
+}
+
+/// Names that Windows keeps for devices, whatever follows the dot.
+const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+/// Bytes of a name before what makes it unique: far below every file system's limit.
+const NAME_BYTES: usize = 120;
+
+impl Names {
+    /// The name of the input, made safe; with the task's number in front if it is taken or says nothing.
+    fn of(&mut self, label: Option<&str>, index: u32) -> String {
+        let safe = safe(label.unwrap_or_default());
+        let plain = if safe.is_empty() { format!("task-{index}") } else { safe };
+        let name = if self.taken.contains(&plain.to_lowercase()) { format!("{index}-{plain}") } else { plain };
+        self.taken.insert(name.to_lowercase());
+        name
+    }
+}
+
+/// The last part of a path, without anything that a file system or a shell would take amiss.
+fn safe(label: &str) -> String {
+    let last = label.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '=' | ',' | '@' | '~');
+    let mut name: String = last.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    let mut end = name.len().min(NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    let name = name.trim_start_matches(['.', '-']).trim_end_matches('.').to_owned();
+    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
+    if RESERVED.contains(&stem.as_str()) { format!("_{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::output::tests::plain, *};
+
+    fn result(index: u32, state: TaskState) -> TaskResult {
+        TaskResult {
+            task: format!("j1.{index}"),
+            label: Some(format!("docs/{index}.txt")),
+            state,
+            agent: Some("here-1".into()),
+            attempts: 1,
+            seconds: Some(0.25),
+            output_bytes: None,
+            digest: None,
+            reason: None,
+            output: None,
+            output_base64: None,
+        }
+    }
+
+    #[test]
+    fn a_table_shows_the_first_line_or_the_reason() {
+        let rows = [
+            TaskResult { output: Some("\n{\n  \"a\": 1}\n".into()), output_bytes: Some(14), ..result(0, TaskState::Succeeded) },
+            TaskResult { output_base64: Some("AA==".into()), output_bytes: Some(1), ..result(1, TaskState::Succeeded) },
+            TaskResult { reason: Some("it exited with code 3; its log may say why".into()), ..result(2, TaskState::Failed) },
+        ];
+        let expected = "\
+TASK  INPUT       STATE      AGENT   TIME  SIZE  OUTPUT
+j1.0  docs/0.txt  succeeded  here-1  0.2s  14 B  { …
+j1.1  docs/1.txt  succeeded  here-1  0.2s  1 B   (binary)
+j1.2  docs/2.txt  failed     here-1  0.2s  -     it exited with code 3; its log may say why
+";
+        assert_eq!(plain(Format::Table).listed(&rows), expected);
+    }
+
+    #[test]
+    fn names_are_safe_and_no_two_are_alike() {
+        let mut names = Names::default();
+        let name = |names: &mut Names, label: &str, index| names.of(Some(label), index);
+        assert_eq!(name(&mut names, "docs/a.txt", 0), "a.txt");
+        assert_eq!(name(&mut names, "other/A.txt", 1), "1-A.txt");
+        assert_eq!(name(&mut names, "../../etc/passwd", 2), "passwd");
+        assert_eq!(name(&mut names, "..", 3), "task-3");
+        assert_eq!(name(&mut names, "a b?.png", 4), "a_b_.png");
+        assert_eq!(name(&mut names, "con.txt", 5), "_con.txt");
+        assert_eq!(names.of(None, 6), "task-6");
+        assert!(name(&mut names, &"x".repeat(500), 7).len() <= NAME_BYTES);
+    }
+
+    #[test]
+    fn text_stays_text_and_bytes_become_base64() {
+        assert_eq!(as_text(b"plain".to_vec()), (Some("plain".into()), None));
+        assert_eq!(as_text(vec![0xff]), (None, Some("/w==".into())));
+        assert!(json!(result(0, TaskState::Failed)).get("output").is_none(), "what is not there is left out");
+    }
+}

@@ -1,0 +1,137 @@
+//! `lull run`: a function over inputs, from a file to results in one command.
+//!
+//! On a network that is known (by `--server`, `--data` or a profile) the module is published and the job submitted
+//! there. Otherwise a private mesh is started on this machine, used, and taken down again.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{
+    Context,
+    exit::{Exit, Failure, Outcome},
+    follow::{self, Follow},
+    func,
+    input::InputArgs,
+    private::{Mesh, MeshConfig},
+    results::{self, OutArgs},
+    submit::{self, SubmitOptions},
+};
+use crate::client::Client;
+
+/// `lull run`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  \
+    lull run text-stats.wasm reports/*.txt -- --top 10\n  \
+    lull run monte-carlo.wasm --array 0-99 --agents 4 -o json -- --paths 1000000\n  \
+    lull run thumbnail.wasm photos/ --out thumbs/ -- --size 320\n  \
+    lull run text-stats.wasm --each-line names.txt --server http://coordinator:7411")]
+pub struct Run {
+    /// The function's module, a file; on a known network also a published function, NAME or NAME@NUMBER
+    #[arg(value_name = "FUNCTION")]
+    pub function: PathBuf,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    #[command(flatten)]
+    pub options: SubmitOptions,
+    #[command(flatten)]
+    pub out: OutArgs,
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+}
+
+/// The private mesh.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "The private mesh on this machine")]
+pub struct MeshArgs {
+    /// How many agent processes it has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub agents: u16,
+    /// How many tasks each agent runs at a time; together as many as there are processors if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub slots: Option<u16>,
+    /// Use a private mesh even if a network is known
+    #[arg(long)]
+    pub private: bool,
+    /// Keep its data folder, and say where it is
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl Run {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let known = if self.mesh.private { None } else { context.server.connect_named()? };
+        if let Some(client) = known {
+            return self.on(context, &client, Follow::new(context)).await;
+        }
+        if !is_file(&self.function) {
+            let failure = Failure::new(Exit::NotFound, format!("there is no file {}", self.function.display()));
+            return Err(failure.hint("name a module; published functions need a network: `lull login URL --token TOKEN`"));
+        }
+        let config = MeshConfig {
+            agents: self.mesh.agents,
+            slots: self.mesh.slots,
+            data: context.server.data.clone(),
+            keep: self.mesh.keep,
+        };
+        let mesh = tokio::select! {
+            mesh = Mesh::start(config) => mesh?,
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+        };
+        let outcome = tokio::select! {
+            outcome = self.on(context, mesh.client(), Follow::new(context).passing()) => outcome,
+            failure = mesh.broken() => Err(failure),
+        };
+        if let Some(kept) = mesh.stop().await {
+            context.out.note(format!("the mesh's data is kept in {}", kept.display()));
+        }
+        outcome
+    }
+
+    /// Publishes, submits, waits, and shows what came of it.
+    async fn on(&self, context: &Context, client: &Client, follow: Follow<'_>) -> Outcome {
+        let prepare = async {
+            let function = if is_file(&self.function) {
+                func::publish(client, &self.function, None, false).await?.function.called()
+            } else {
+                self.function.to_string_lossy().into_owned()
+            };
+            submit::send(client, function, &self.inputs, &self.options).await
+        };
+        let submitted = tokio::select! {
+            submitted = prepare => submitted?,
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+        };
+        let ended = follow::to_the_end(client, submitted.job.0, follow).await?;
+        results::present(context, client, &ended, &self.out).await?;
+        Ok(Exit::from(ended.state))
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wasm") || path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    #[test]
+    fn a_run_takes_all_that_a_submission_takes() {
+        let line = "x f.wasm in1 in2 --agents 3 --slots 2 --out results --retries 0 --require os=linux -- --width 100";
+        let run = Line::try_parse_from(line.split(' ')).expect("a run").run;
+        assert_eq!((run.mesh.agents, run.mesh.slots), (3, Some(2)));
+        assert_eq!(run.inputs.paths, [PathBuf::from("in1"), PathBuf::from("in2")]);
+        assert_eq!(run.options.args, ["--width", "100"]);
+        assert!(Line::try_parse_from("x f.wasm in1 --agents 0".split(' ')).is_err());
+        assert!(Line::try_parse_from("x f.wasm in1 --suffix .json".split(' ')).is_err(), "a suffix of nothing");
+    }
+}

@@ -1,0 +1,290 @@
+//! `lull task`: list, show, logs, explain.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use clap::{Args, Subcommand};
+use lull_shared::{
+    id::{JobId, TaskId},
+    state::{AttemptEnd, TaskState},
+};
+
+use super::{
+    Context,
+    amount::spoken,
+    exit::{Exit, Outcome},
+    output::{Cell, Format, Look, Row, Tone, pairs, printable_lines, table},
+};
+use crate::api::{AttemptBody, ExplanationBody, TaskBody, TaskDetails};
+
+/// Tasks asked for at a time.
+const PAGE: u32 = 1_000;
+
+/// What can be done with tasks.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// List a job's tasks
+    List(List),
+    /// Show one task with all its attempts
+    #[command(after_help = "EXAMPLES:\n  lull task show j42.7")]
+    Show(One),
+    /// Print what a task wrote to standard error
+    Logs(Logs),
+    /// Say why a task is where it is, and for each agent why it does not run there
+    Explain(One),
+}
+
+/// `lull task list`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull task list j42 --state failed\n  lull task list j42 -o id | head")]
+pub struct List {
+    /// The job, like j42
+    job: JobId,
+    /// Only tasks in this state: queued, waiting, running, paused, succeeded, failed, cancelled, ...
+    #[arg(long, value_name = "STATE", value_parser = task_state)]
+    state: Option<TaskState>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u32,
+    /// From this index on: the next part of the list
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    from: u32,
+    /// Show the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+}
+
+/// A task.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull explain j42.7")]
+pub struct One {
+    /// The task, like j42.7
+    task: TaskId,
+}
+
+/// `lull task logs`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull task logs j42.7\n  lull task logs j42.7 --attempt 1")]
+pub struct Logs {
+    /// The task, like j42.7
+    task: TaskId,
+    /// The log of this attempt; of the newest one if left out
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+}
+
+impl Task {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        match self {
+            Self::List(list) => list.run(context).await,
+            Self::Show(one) => one.show(context).await,
+            Self::Logs(logs) => logs.run(context).await,
+            Self::Explain(one) => one.explain(context).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let text = async || {
+            let (mut tasks, mut from) = (Vec::new(), self.from);
+            while (tasks.len() as u32) < self.limit {
+                let page = client.tasks(self.job, self.state, from, PAGE.min(self.limit - tasks.len() as u32)).await?;
+                tasks.extend(page.items);
+                match page.next.and_then(|next| next.parse().ok()) {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            Ok(context.out.listed(&tasks))
+        };
+        context.show(self.watch, text).await
+    }
+}
+
+impl One {
+    async fn show(&self, context: &Context) -> Outcome {
+        let details = context.server.connect()?.task(self.task).await?;
+        context.out.one(&details, &self.task.to_string(), |look| describe(&details, look))?;
+        Ok(Exit::Succeeded)
+    }
+
+    pub async fn explain(&self, context: &Context) -> Outcome {
+        let explanation = context.server.connect()?.explain(self.task).await?;
+        context.out.one(&explanation, &self.task.to_string(), |look| explain(&explanation, look))?;
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Logs {
+    async fn run(&self, context: &Context) -> Outcome {
+        let log = context.server.connect()?.log(self.task, self.attempt).await?;
+        if context.out.format == Format::Table {
+            let harmless = std::io::stdout().is_terminal();
+            context.out.print(&if harmless { printable_lines(&log.text) } else { log.text.clone() })?;
+            if log.dropped_bytes > 0 {
+                context.out.note(format!("{} bytes in the middle were not kept; --log-limit keeps more", log.dropped_bytes));
+            }
+        } else {
+            context.out.one(&log, &log.attempt.to_string(), |_| String::new())?;
+        }
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Row for TaskBody {
+    const NAME: &'static str = "tasks";
+    const HEADINGS: &'static [&'static str] =
+        &["TASK", "INPUT", "STATE", "ATTEMPTS", "AGENT", "STARTED", "TIME", "SIZE", "REASON"];
+
+    fn id(&self) -> String {
+        self.task.to_string()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let time = self.started.zip(self.ended).map(|(started, ended)| length(started, ended));
+        vec![
+            self.task.to_string().into(),
+            Cell::or_dash(self.label.as_deref()),
+            self.state.into(),
+            self.attempts.to_string().into(),
+            Cell::or_dash(self.agent_name.as_deref()),
+            look.time_or_dash(self.started),
+            Cell::or_dash(time),
+            Cell::or_dash(self.output_bytes.map(|size| bytesize::ByteSize(size).to_string())),
+            self.reason.clone().filter(|_| self.state != TaskState::Succeeded).unwrap_or_default().into(),
+        ]
+    }
+}
+
+fn describe(details: &TaskDetails, look: &Look) -> String {
+    let task = &details.task;
+    let mut lines = vec![
+        ("task", task.task.to_string().into()),
+        ("input", Cell::or_dash(task.label.as_deref())),
+        ("state", task.state.into()),
+    ];
+    if let Some(size) = task.output_bytes {
+        lines.push(("output", bytesize::ByteSize(size).to_string().into()));
+    }
+    if let Some(at) = task.not_before {
+        lines.push(("not before", look.time(at).into()));
+    }
+    let mut text = pairs(lines, look);
+    if !details.history.is_empty() {
+        let headings = ["ATTEMPT", "AGENT", "STARTED", "TIME", "CPU", "MEMORY", "END", "REASON"];
+        text.push('\n');
+        text.push_str(&table(&headings, details.history.iter().map(|attempt| attempt_cells(attempt, look)).collect(), look));
+    }
+    for failure in details.history.iter().filter_map(|attempt| attempt.failure.as_ref()) {
+        for frame in &failure.backtrace {
+            text.push_str(&format!("  at {}\n", super::output::printable(frame)));
+        }
+    }
+    text
+}
+
+fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
+    let end = match (attempt.end, &attempt.paused) {
+        (Some(AttemptEnd::Succeeded), _) => Cell::toned(AttemptEnd::Succeeded, Tone::Good),
+        (Some(AttemptEnd::Failed), _) => Cell::toned(AttemptEnd::Failed, Tone::Bad),
+        (Some(end), _) => Cell::toned(end, Tone::Odd),
+        (None, Some(reason)) => Cell::toned(format!("paused: {}", reason.message), Tone::Odd),
+        (None, None) => "live".into(),
+    };
+    let usage = attempt.usage;
+    let reason = attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone());
+    vec![
+        attempt.attempt.to_string().into(),
+        attempt.agent_name.as_str().into(),
+        look.time(attempt.started).into(),
+        Cell::or_dash(attempt.ended.map(|ended| length(attempt.started, ended))),
+        Cell::or_dash(usage.map(|usage| spoken(Duration::from_micros(usage.cpu_us)))),
+        Cell::or_dash(usage.map(|usage| bytesize::ByteSize(usage.memory_peak_bytes).to_string())),
+        end,
+        reason.unwrap_or_default().into(),
+    ]
+}
+
+fn explain(explanation: &ExplanationBody, look: &Look) -> String {
+    let mut lines = vec![("task", explanation.task.to_string().into()), ("state", explanation.state.into())];
+    if let Some(reason) = &explanation.waiting {
+        lines.push(("waits because", Cell::toned(&reason.message, Tone::Odd)));
+    }
+    if let Some(place) = &explanation.at {
+        let paused = place.paused.as_ref().map(|reason| format!(", paused: {}", reason.message)).unwrap_or_default();
+        lines.push(("with", format!("{} since {}{paused}", place.agent_name, look.time(place.since)).into()));
+    }
+    if let Some(ahead) = explanation.ahead {
+        lines.push(("ahead of it", format!("{ahead} tasks").into()));
+    }
+    if let Some(reason) = &explanation.reason {
+        lines.push(("because", reason.as_str().into()));
+    }
+    let mut text = pairs(lines, look);
+    if explanation.agents.is_empty() {
+        if explanation.state.is_ended() {
+            return text;
+        }
+        text.push_str("\nno agent is enrolled: `lull token create` makes a token, `lull-agent join TOKEN` uses it\n");
+        return text;
+    }
+    let cells = |verdict: &crate::api::VerdictBody| {
+        let why: Vec<&str> = verdict.obstacles.iter().map(|reason| reason.message.as_str()).collect();
+        let why = match (why.is_empty(), explanation.at.as_ref().is_some_and(|at| at.agent == verdict.agent)) {
+            (_, true) => Cell::toned("it is there", Tone::Good),
+            (true, false) => Cell::toned("could start it now", Tone::Good),
+            (false, false) => Cell::from(why.join("; ")),
+        };
+        vec![verdict.agent_name.as_str().into(), why]
+    };
+    text.push('\n');
+    text.push_str(&table(&["AGENT", "WHY NOT THERE"], explanation.agents.iter().map(cells).collect(), look));
+    text
+}
+
+fn length(started: jiff::Timestamp, ended: jiff::Timestamp) -> String {
+    spoken(ended.duration_since(started).unsigned_abs())
+}
+
+fn task_state(text: &str) -> Result<TaskState, String> {
+    let words: Vec<&str> = TaskState::ALL.into_iter().map(TaskState::as_str).collect();
+    TaskState::from_word(text).ok_or_else(|| format!("`{text}` is no state: {}", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::AgentId;
+
+    use super::{super::output::tests::plain, *};
+    use crate::api::{Reason, Text, VerdictBody};
+
+    #[test]
+    fn an_explanation_names_each_agent_and_its_reasons() {
+        let reason = |message: &str| Reason { kind: "x".into(), message: message.into() };
+        let verdict = |number: u64, obstacles: Vec<Reason>| VerdictBody {
+            agent: Text(AgentId(number)),
+            agent_name: format!("desk-{number}"),
+            obstacles,
+        };
+        let explanation = ExplanationBody {
+            task: Text("j1.7".parse().expect("a task")),
+            state: TaskState::Queued,
+            waiting: None,
+            at: None,
+            ahead: Some(3),
+            reason: None,
+            agents: vec![verdict(1, vec![reason("its owner paused it"), reason("it is draining")]), verdict(2, Vec::new())],
+        };
+        let expected = "\
+task         j1.7
+state        queued
+ahead of it  3 tasks
+
+AGENT   WHY NOT THERE
+desk-1  its owner paused it; it is draining
+desk-2  could start it now
+";
+        assert_eq!(explain(&explanation, &plain(Format::Table).look), expected);
+    }
+}

@@ -1,0 +1,121 @@
+//! `lull token`: create, list, revoke.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Context, amount,
+    exit::{Exit, Outcome},
+    output::{Cell, Look, Row, Tone},
+};
+use crate::{
+    api::{CreateToken, TokenBody},
+    store::record::TokenRole,
+};
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it; it is never shown again
+    Create(Create),
+    /// List all tokens, without their secrets
+    #[command(after_help = "EXAMPLES:\n  lull token list")]
+    List,
+    /// Make a token worthless; agents that enrolled with it stay
+    #[command(after_help = "EXAMPLES:\n  lull token revoke 3")]
+    Revoke(Revoke),
+}
+
+/// `lull token create`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  \
+    lull token create                                   one machine may join within a week\n  \
+    lull token create --uses 500 --expires 30d          for a roll-out\n  \
+    lull token create --role submitter --name ann       for a person")]
+pub struct Create {
+    /// What its bearer may do: agent (join), viewer, submitter, publisher or admin
+    #[arg(long, value_name = "ROLE", default_value = "agent", value_parser = role)]
+    role: TokenRole,
+    /// The person or program it is for
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// How many machines may join with it [default: 1]
+    #[arg(long, value_name = "N")]
+    uses: Option<u32>,
+    /// How long it lives [default: 7d for the role agent, for ever otherwise]
+    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    expires: Option<Duration>,
+}
+
+/// `lull token revoke`
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Its number in `lull token list`
+    token: u64,
+}
+
+impl Token {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        match self {
+            Self::Create(create) => {
+                let wanted = CreateToken {
+                    role: create.role,
+                    name: create.name.clone(),
+                    uses_max: create.uses,
+                    expires_s: create.expires.map(|life| life.as_secs()),
+                };
+                let created = client.create_token(&wanted).await?;
+                context.out.one(&created, &created.token.token.to_string(), |_| format!("{}\n", created.text))?;
+                context.out.note(match created.token.role {
+                    TokenRole::Agent => "on the machine: lull-agent join TOKEN".to_owned(),
+                    _ => format!("whoever has it: lull login {} --token TOKEN", client.base()),
+                });
+            }
+            Self::List => context.out.list(&client.tokens().await?.items)?,
+            Self::Revoke(revoke) => {
+                client.revoke_token(revoke.token).await?;
+                context.out.note(format!("token {} is worthless now", revoke.token));
+            }
+        }
+        Ok(Exit::Succeeded)
+    }
+}
+
+impl Row for TokenBody {
+    const NAME: &'static str = "tokens";
+    const HEADINGS: &'static [&'static str] = &["TOKEN", "ROLE", "NAME", "USES", "STATE", "EXPIRES", "CREATED", "BY"];
+
+    fn id(&self) -> String {
+        self.token.to_string()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let uses = match (self.role, self.uses_max) {
+            (TokenRole::Agent, Some(max)) => format!("{}/{max}", self.uses),
+            (TokenRole::Agent, None) => self.uses.to_string(),
+            (_, _) => "-".into(),
+        };
+        let state = match (self.revoked, self.expires, self.uses_max) {
+            (Some(_), _, _) => Cell::toned("revoked", Tone::Odd),
+            (None, Some(at), _) if at <= jiff::Timestamp::now() => Cell::toned("expired", Tone::Odd),
+            (None, _, Some(max)) if self.uses >= max => Cell::toned("used up", Tone::Odd),
+            (None, _, _) => Cell::toned("valid", Tone::Good),
+        };
+        vec![
+            self.token.to_string().into(),
+            self.role.as_str().into(),
+            self.name.as_str().into(),
+            uses.into(),
+            state,
+            look.time_or_dash(self.expires),
+            look.time(self.created).into(),
+            self.created_by.as_str().into(),
+        ]
+    }
+}
+
+fn role(text: &str) -> Result<TokenRole, String> {
+    TokenRole::from_word(text).ok_or_else(|| format!("`{text}` is no role: agent, viewer, submitter, publisher or admin"))
+}

@@ -1,0 +1,365 @@
+//! A client of the HTTP interface: one method for each thing that can be asked, errors in words.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use lull_shared::{
+    digest::Digest,
+    id::{JobId, TaskId},
+    state::{Intake, JobState, TaskState},
+};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::api::*;
+
+/// A coordinator that does not answer the connection in this time is unreachable.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Silence in the middle of an answer. Publishing compiles for a while before it answers.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// One event of a job is far below it.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A request without the answer that was hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answered, or the connection broke.
+    #[error("cannot reach the coordinator at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    /// It said no.
+    #[error("{}", detail.message)]
+    Refused { status: u16, detail: ErrorDetail },
+    /// It is another kind of server, or a much newer one.
+    #[error("{url} answered something that is not understood: {reason}")]
+    Nonsense { url: String, reason: String },
+    /// The address cannot be one.
+    #[error("`{0}` is no address: write it like http://coordinator:7373")]
+    Address(String),
+}
+
+/// The answer of a request.
+pub type Answer<T> = Result<T, ClientError>;
+
+/// A coordinator's interface as one caller sees it.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// Scheme and authority, without a slash at the end.
+    base: String,
+    token: Option<String>,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct JobQuery {
+    pub state: Option<JobState>,
+    pub submitter: Option<String>,
+    pub name: Option<String>,
+    pub before: Option<String>,
+    pub limit: Option<u32>,
+}
+
+impl Client {
+    /// A client for the coordinator at `base`, `http://host:port`.
+    pub fn new(base: &str, token: Option<String>) -> Answer<Self> {
+        let address = || ClientError::Address(base.to_owned());
+        let with_scheme = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        let url = reqwest::Url::parse(&with_scheme).map_err(|_| address())?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(address());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_MAX)
+            .read_timeout(SILENCE_MAX)
+            .tcp_nodelay(true)
+            .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|_| address())?;
+        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Where the coordinator is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub async fn health(&self) -> Answer<Health> {
+        let request = self.http.get(format!("{}/health", self.base));
+        self.json(request).await
+    }
+
+    pub async fn status(&self) -> Answer<Status> {
+        self.get("/status").await
+    }
+
+    pub async fn tokens(&self) -> Answer<Page<TokenBody>> {
+        self.get("/tokens").await
+    }
+
+    pub async fn create_token(&self, wanted: &CreateToken) -> Answer<CreatedToken> {
+        self.json(self.request(Method::POST, "/tokens").json(wanted)).await
+    }
+
+    pub async fn revoke_token(&self, token: u64) -> Answer<Affected> {
+        self.json(self.request(Method::DELETE, &format!("/tokens/{token}"))).await
+    }
+
+    pub async fn audit(&self, limit: u32) -> Answer<Page<AuditBody>> {
+        self.json(self.request(Method::GET, "/audit").query(&[("limit", limit)])).await
+    }
+
+    pub async fn functions(&self) -> Answer<Page<FunctionBody>> {
+        self.get("/functions").await
+    }
+
+    pub async fn function(&self, name: &str, version: Option<u32>) -> Answer<FunctionBody> {
+        self.json(self.request(Method::GET, &function_path(name)).query(&[("version", version)])).await
+    }
+
+    pub async fn remove_function(&self, name: &str, version: Option<u32>) -> Answer<Affected> {
+        self.json(self.request(Method::DELETE, &function_path(name)).query(&[("version", version)])).await
+    }
+
+    pub async fn publish(&self, name: &str, module: Vec<u8>, canonical_nans: bool) -> Answer<PublishedBody> {
+        let path = format!("{}/versions", function_path(name));
+        let request = self.request(Method::PUT, &path).query(&[("canonical_nans", canonical_nans)]);
+        self.json(request.header(header::CONTENT_TYPE, "application/wasm").body(module)).await
+    }
+
+    /// Uploads bytes that are known to be missing, or not known to be there.
+    pub async fn upload(&self, body: impl Into<Body>) -> Answer<BlobBody> {
+        let request = self.request(Method::PUT, "/blobs").header(header::CONTENT_TYPE, "application/octet-stream");
+        self.json(request.body(body)).await
+    }
+
+    /// Whether the coordinator has this blob.
+    pub async fn has_blob(&self, digest: &Digest) -> Answer<bool> {
+        match self.send(self.request(Method::HEAD, &format!("/blobs/{digest}"))).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn blob(&self, digest: &Digest) -> Answer<impl Stream<Item = Answer<Bytes>> + use<>> {
+        self.bytes(&format!("/blobs/{digest}")).await
+    }
+
+    pub async fn submit(&self, wanted: &SubmitRequest) -> Answer<Submitted> {
+        self.json(self.request(Method::POST, "/jobs").json(wanted)).await
+    }
+
+    pub async fn jobs(&self, query: &JobQuery) -> Answer<Page<JobBody>> {
+        self.json(self.request(Method::GET, "/jobs").query(query)).await
+    }
+
+    pub async fn job(&self, job: JobId) -> Answer<JobDetails> {
+        self.get(&format!("/jobs/{job}")).await
+    }
+
+    /// The job as soon as it has ended, or as it stands when the coordinator will not wait any longer.
+    pub async fn wait(&self, job: JobId, timeout: Duration) -> Answer<JobBody> {
+        let seconds = timeout.as_secs().max(1);
+        self.json(self.request(Method::GET, &format!("/jobs/{job}/wait")).query(&[("timeout_s", seconds)])).await
+    }
+
+    /// The job now and whenever it changes; the stream ends after the job has.
+    pub async fn events(&self, job: JobId) -> Answer<impl Stream<Item = Answer<JobBody>> + use<>> {
+        let parts = self.bytes(&format!("/jobs/{job}/events")).await?;
+        let url = self.base.clone();
+        let start = (Box::pin(parts), Vec::new(), url);
+        Ok(futures::stream::try_unfold(start, |(mut parts, mut pending, url)| async move {
+            loop {
+                if let Some(event) = next_event(&mut pending) {
+                    let body = serde_json::from_slice(&event).map_err(|error| nonsense(&url, &error.to_string()))?;
+                    return Ok(Some((body, (parts, pending, url))));
+                }
+                if pending.len() > EVENT_BYTES_MAX {
+                    return Err(nonsense(&url, "an event without an end"));
+                }
+                match parts.next().await {
+                    Some(part) => pending.extend_from_slice(&part?),
+                    None => return Ok(None),
+                }
+            }
+        }))
+    }
+
+    pub async fn cancel(&self, job: JobId) -> Answer<Affected> {
+        self.json(self.request(Method::POST, &format!("/jobs/{job}/cancel"))).await
+    }
+
+    pub async fn retry(&self, job: JobId) -> Answer<Affected> {
+        self.json(self.request(Method::POST, &format!("/jobs/{job}/retry"))).await
+    }
+
+    pub async fn results(&self, job: JobId, from: u32, limit: u32) -> Answer<Page<ResultBody>> {
+        self.json(self.request(Method::GET, &format!("/jobs/{job}/results")).query(&[("from", from), ("limit", limit)])).await
+    }
+
+    pub async fn tasks(&self, job: JobId, state: Option<TaskState>, from: u32, limit: u32) -> Answer<Page<TaskBody>> {
+        let request = self.request(Method::GET, &format!("/jobs/{job}/tasks"));
+        self.json(request.query(&[("state", state)]).query(&[("from", from), ("limit", limit)])).await
+    }
+
+    pub async fn task(&self, task: TaskId) -> Answer<TaskDetails> {
+        self.get(&task_path(task)).await
+    }
+
+    pub async fn output(&self, task: TaskId) -> Answer<impl Stream<Item = Answer<Bytes>> + use<>> {
+        self.bytes(&format!("{}/output", task_path(task))).await
+    }
+
+    pub async fn log(&self, task: TaskId, attempt: Option<u32>) -> Answer<LogBody> {
+        self.json(self.request(Method::GET, &format!("{}/log", task_path(task))).query(&[("attempt", attempt)])).await
+    }
+
+    pub async fn explain(&self, task: TaskId) -> Answer<ExplanationBody> {
+        self.get(&format!("{}/explain", task_path(task))).await
+    }
+
+    pub async fn agents(&self) -> Answer<Page<AgentBody>> {
+        self.get("/agents").await
+    }
+
+    pub async fn agent(&self, called: &str) -> Answer<AgentBody> {
+        self.get(&format!("/agents/{}", segment(called))).await
+    }
+
+    pub async fn set_intake(&self, called: &str, intake: Intake) -> Answer<Affected> {
+        let path = format!("/agents/{}/intake", segment(called));
+        self.json(self.request(Method::POST, &path).json(&IntakeRequest { intake })).await
+    }
+
+    pub async fn peers(&self) -> Answer<Page<PeerBody>> {
+        self.get("/net/peers").await
+    }
+
+    pub async fn doctor(&self) -> Answer<Page<Finding>> {
+        self.get("/net/doctor").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{PREFIX}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.trim()),
+            None => request,
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Answer<T> {
+        let response = self.send(request).await?;
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| nonsense(&self.base, &error.to_string()))
+    }
+
+    async fn bytes(&self, path: &str) -> Answer<impl Stream<Item = Answer<Bytes>> + use<>> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let url = self.base.clone();
+        Ok(response.bytes_stream().map_err(move |error| unreachable_at(&url, &error)))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Answer<Response> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.unwrap_or_default();
+        let detail = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
+        Err(ClientError::Refused { status: status.as_u16(), detail: detail.unwrap_or_else(|_| plain(status)) })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        unreachable_at(&self.base, error)
+    }
+}
+
+fn unreachable_at(url: &str, error: &reqwest::Error) -> ClientError {
+    // The outermost texts repeat the address; the innermost says what happened.
+    let mut reason: &dyn std::error::Error = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    ClientError::Unreachable { url: url.to_owned(), reason: reason.to_string().to_lowercase() }
+}
+
+fn nonsense(url: &str, reason: &str) -> ClientError {
+    ClientError::Nonsense { url: url.to_owned(), reason: reason.to_owned() }
+}
+
+fn plain(status: StatusCode) -> ErrorDetail {
+    let message = format!("the server answered {}", status.as_str());
+    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()) }
+}
+
+/// Takes the data of the next whole event off `pending`; comments and other fields are passed over.
+fn next_event(pending: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        let end = pending.windows(2).position(|pair| pair == b"\n\n")?;
+        let block: Vec<u8> = pending.drain(..end + 2).collect();
+        let mut data = Vec::new();
+        for line in block.split(|byte| *byte == b'\n') {
+            if let Some(text) = line.strip_prefix(b"data:") {
+                data.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text));
+            }
+        }
+        if !data.is_empty() {
+            return Some(data);
+        }
+    }
+}
+
+fn function_path(name: &str) -> String {
+    format!("/functions/{}", segment(name))
+}
+
+fn task_path(task: TaskId) -> String {
+    format!("/jobs/{}/tasks/{}", task.job, task.index)
+}
+
+/// A name as one segment of a path. Names are letters, digits and `-_.`; whatever else somebody typed is escaped.
+fn segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => out.push(byte as char),
+            b'.' if name.bytes().any(|other| other != b'.') => out.push('.'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_cut_out_of_whatever_arrives() {
+        let mut pending = b": keep-alive\n\nevent: job\ndata: {\"a\":1}\n\nevent: job\ndata: {".to_vec();
+        assert_eq!(next_event(&mut pending).as_deref(), Some(b"{\"a\":1}".as_slice()));
+        assert_eq!(next_event(&mut pending), None);
+        pending.extend_from_slice(b"}\n\n");
+        assert_eq!(next_event(&mut pending).as_deref(), Some(b"{}".as_slice()));
+    }
+
+    #[test]
+    fn an_address_may_leave_out_its_scheme() {
+        assert_eq!(Client::new("localhost:7373/", None).expect("a client").base(), "http://localhost:7373");
+        assert!(Client::new("ftp://x", None).is_err());
+        assert!(Client::new("", None).is_err());
+    }
+
+    #[test]
+    fn a_typed_name_stays_one_segment() {
+        assert_eq!(segment("desk-17.lan"), "desk-17.lan");
+        assert_eq!(segment("../a b"), "..%2Fa%20b");
+        assert_eq!(segment(".."), "%2E%2E");
+    }
+}

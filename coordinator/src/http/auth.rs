@@ -1,0 +1,151 @@
+//! Who asks: a bearer token is looked up by the digest of its secret, and its role is checked before anything else.
+//!
+//! A handler takes [`Viewer`], [`Submitter`], [`Publisher`] or [`Admin`]; being able to build one is the permission.
+
+use std::{ops::Deref, sync::Arc};
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Json, Path, Query, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Interface,
+    error::{Answer, Refused},
+};
+use crate::{access, clock, store::record::TokenRole};
+
+/// Whose token came with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub name: String,
+    pub role: TokenRole,
+}
+
+impl Caller {
+    /// Whether this caller may change what `owner` submitted.
+    pub fn may_change(&self, owner: &str) -> bool {
+        self.role == TokenRole::Admin || self.name == owner
+    }
+
+    fn require(self, role: TokenRole) -> Answer<Self> {
+        if self.role >= role {
+            return Ok(self);
+        }
+        Err(Refused::denied(format!("this needs the role {}, and your token has the role {}", role.as_str(), self.role.as_str())))
+    }
+}
+
+async fn caller(headers: &HeaderMap, state: &Interface) -> Answer<Caller> {
+    let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
+    let token = state.coordinator.store.authenticate(&access::fingerprint(text), clock::now()).await?;
+    let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
+    Ok(Caller { name: token.name, role: token.role })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then_some(text)
+}
+
+macro_rules! roles {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        pub struct $name(Caller);
+
+        impl Deref for $name {
+            type Target = Caller;
+
+            fn deref(&self) -> &Caller {
+                &self.0
+            }
+        }
+
+        impl FromRequestParts<Arc<Interface>> for $name {
+            type Rejection = Refused;
+
+            async fn from_request_parts(parts: &mut Parts, state: &Arc<Interface>) -> Answer<Self> {
+                caller(&parts.headers, state).await?.require(TokenRole::$name).map(Self)
+            }
+        }
+    )*};
+}
+
+roles!(
+    /// A caller who may look.
+    Viewer,
+    /// A caller who may submit jobs.
+    Submitter,
+    /// A caller who may publish functions.
+    Publisher,
+    /// A caller who may do everything.
+    Admin
+);
+
+/// The body of a request as JSON, or the reason why it is none in our words.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let Json(value) = Json::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// The values in a path.
+pub struct At<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let Path(value) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// The values behind the question mark.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let Query(value) = Query::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn with(value: &str) -> HeaderMap {
+        [(header::AUTHORIZATION, HeaderValue::from_str(value).expect("a header"))].into_iter().collect()
+    }
+
+    #[test]
+    fn only_a_bearer_token_counts() {
+        assert_eq!(bearer(&with("Bearer lull_viewer_00")), Some("lull_viewer_00"));
+        assert_eq!(bearer(&with("bearer lull_viewer_00")), Some("lull_viewer_00"));
+        for value in ["Bearer ", "Basic abc", "lull_viewer_00"] {
+            assert_eq!(bearer(&with(value)), None, "{value}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_role_may_do_what_those_before_it_may_and_no_more() {
+        let caller = |role| Caller { name: "ann".into(), role };
+        assert!(caller(TokenRole::Submitter).require(TokenRole::Viewer).is_ok());
+        assert!(caller(TokenRole::Submitter).require(TokenRole::Publisher).is_err());
+        assert!(caller(TokenRole::Submitter).may_change("ann") && !caller(TokenRole::Submitter).may_change("bob"));
+        assert!(caller(TokenRole::Admin).may_change("bob"));
+    }
+}

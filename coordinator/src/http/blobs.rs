@@ -1,0 +1,101 @@
+//! Bytes in and out, a piece at a time: no blob is ever held in memory whole.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt as _;
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    limits::BLOB_BYTES_MAX,
+};
+
+use super::{
+    Shared,
+    auth::{At, Submitter, Viewer},
+    error::{Answer, Refused},
+};
+use crate::{
+    api::{BlobBody, Text},
+    store::Store,
+};
+
+/// `PUT /blobs`
+pub async fn upload(State(state): Shared, _submitter: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
+    check_length(&headers, BLOB_BYTES_MAX)?;
+    let mut writer = state.coordinator.store.begin_blob(BLOB_BYTES_MAX).await?;
+    let mut size = 0;
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Refused::invalid("the body ended early", Some("send it again")))?;
+        size += part.len() as u64;
+        if size > BLOB_BYTES_MAX {
+            return Err(too_large(BLOB_BYTES_MAX));
+        }
+        writer.write(&part).await?;
+    }
+    Ok(Json(writer.finish().await?.into()))
+}
+
+/// `GET /blobs/{digest}`
+pub async fn download(State(state): Shared, _viewer: Viewer, At(digest): At<Text<Digest>>) -> Answer<Response> {
+    let Some((blob, _)) = state.coordinator.store.blob_outline(&digest.0).await? else {
+        return Err(Refused::not_found("there is no blob with this digest", "it may have been swept; upload it again"));
+    };
+    Ok(stream(state.coordinator.store.clone(), blob))
+}
+
+/// An answer whose body is a blob, read as fast as it is taken.
+pub fn stream(store: Arc<dyn Store>, blob: BlobRef) -> Response {
+    let digest = blob.digest;
+    let pieces = if blob.size_bytes == 0 { 0 } else { blob.pieces() };
+    let parts = futures::stream::iter(0..pieces).then(move |index| {
+        let store = store.clone();
+        async move {
+            match store.blob_piece(&digest, index).await {
+                Ok(Some(piece)) => Ok(piece),
+                // The connection breaks off, and the length in the header says that something is missing.
+                Ok(None) => Err(std::io::Error::other("a piece is missing")),
+                Err(error) => {
+                    tracing::warn!(%error, %digest, index, "a piece could not be read");
+                    Err(std::io::Error::other("a piece could not be read"))
+                }
+            }
+        }
+    });
+    answer(Body::from_stream(parts), blob)
+}
+
+/// An answer whose body is these bytes.
+pub fn inline(bytes: Bytes) -> Response {
+    let blob = BlobRef::of(&bytes);
+    answer(Body::from(bytes), blob)
+}
+
+fn answer(body: Body, blob: BlobRef) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size_bytes));
+    // What a function wrote is never to be taken for a page of ours by a browser.
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let tag = format!("\"{}\"", blob.digest);
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).expect("a digest is plain text"));
+    response
+}
+
+/// Refuses a body that announces too much, before it is read.
+pub fn check_length(headers: &HeaderMap, max: u64) -> Answer<()> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > max) { Err(too_large(max)) } else { Ok(()) }
+}
+
+/// The refusal of a body that is too large.
+pub fn too_large(max: u64) -> Refused {
+    Refused::too_large(format!("the body is too large; at most {} are taken", bytesize::ByteSize(max)))
+}

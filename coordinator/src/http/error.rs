@@ -1,0 +1,186 @@
+//! What an answer says when it is no: a status, a stable word, a sentence and a hint. Never an inner detail.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    api::{ErrorBody, ErrorDetail},
+    inputs::InputError,
+    scheduler::effect::Refusal,
+    store::StoreError,
+};
+
+/// A request that is not granted.
+#[derive(Debug)]
+pub struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+}
+
+/// The answer of every handler.
+pub type Answer<T> = Result<T, Refused>;
+
+impl Refused {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Something that does not exist.
+    pub fn not_found(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message).hint(hint)
+    }
+
+    /// A request that can never be granted as it is.
+    pub fn invalid(message: impl Into<Cow<'static, str>>, hint: Option<&str>) -> Self {
+        let refused = Self::new(StatusCode::BAD_REQUEST, "invalid", message);
+        match hint {
+            Some(hint) => refused.hint(hint.to_owned()),
+            None => refused,
+        }
+    }
+
+    /// More bytes than are taken.
+    pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// No token, or one that is not valid. The same words for every reason.
+    pub fn unknown_caller() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a valid token is needed").hint(
+            "ask an administrator for one made by `lull token create --role submitter`, then `lull login URL --token TOKEN`",
+        )
+    }
+
+    /// A valid token whose role does not suffice.
+    pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "denied", message).hint("ask an administrator for a token with that role")
+    }
+
+    /// The way things stand forbids it.
+    pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// Too much of it at the moment.
+    pub fn busy(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).hint("try again in a moment")
+    }
+
+    /// The coordinator cannot do its work at the moment.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).hint("try again in a moment")
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let detail =
+            ErrorDetail { code: self.code.to_owned(), message: self.message.into_owned(), hint: self.hint.map(Cow::into_owned) };
+        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
+        match error {
+            StoreError::Fenced => Self::unavailable("another coordinator has taken over; this one only reads"),
+            StoreError::Determinate(_) => Self::unavailable("the store did not answer"),
+            StoreError::Indeterminate(_) => {
+                Self::unavailable("the store did not confirm; look whether it was done before you ask again")
+            }
+        }
+    }
+}
+
+impl From<crate::dispatch::DispatchError> for Refused {
+    fn from(error: crate::dispatch::DispatchError) -> Self {
+        tracing::warn!(%error, "a request found no scheduler");
+        Self::unavailable("the coordinator is starting, stopping or has lost its store")
+    }
+}
+
+impl From<InputError> for Refused {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Store(error) => error.into(),
+            InputError::Missing(_) => Self::not_found("the job's inputs are not there any more", "submit the job again"),
+            InputError::Pack(error) => Self::invalid(error.to_string(), None),
+            InputError::Index(index) => {
+                Self::not_found(format!("there is no input {index}"), "`lull task list JOB` shows a job's tasks")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::NoJob(_) => Self::not_found(message, "`lull job list` shows the jobs"),
+            Refusal::NoAgent(_) => Self::not_found(message, "`lull agent list` shows the agents"),
+            Refusal::TooManyJobs { .. } => Self::busy(message),
+            Refusal::FinishByPassed(_) => Self::invalid(message, Some("give a time in the future")),
+            Refusal::Ended { .. } | Refusal::NothingToRetry(_) | Refusal::Revoked(_) | Refusal::DependencyFailed { .. } => {
+                Self::conflict(message)
+            }
+        }
+    }
+}
+
+impl From<JsonRejection> for Refused {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the body is larger than any request needs"),
+            // What the decoder says is about the caller's own bytes.
+            _ => Self::invalid(rejection.body_text().to_lowercase(), None),
+        }
+    }
+}
+
+impl From<PathRejection> for Refused {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(rejection.body_text().to_lowercase(), None)
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text().to_lowercase(), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_says_nothing_of_its_inside() {
+        let inner = anyhow::anyhow!("disk I/O error in /var/lib/secret.db");
+        let refused = Refused::from(StoreError::Determinate(inner));
+        assert_eq!((refused.status, refused.message.as_ref()), (StatusCode::SERVICE_UNAVAILABLE, "the store did not answer"));
+    }
+
+    #[test]
+    fn refusals_of_the_scheduler_keep_their_words() {
+        let refused = Refused::from(Refusal::NoJob(lull_shared::id::JobId(9)));
+        assert_eq!((refused.status, refused.message.as_ref()), (StatusCode::NOT_FOUND, "there is no job j9"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Jobs: lists, one job, and what can be done to it.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State};
+use lull_shared::{id::JobId, state::JobState};
+use serde::Deserialize;
+
+use super::{
+    Interface, Shared,
+    auth::{Asked, At, Caller, Submitter, Viewer},
+    error::{Answer, Refused},
+    shape,
+};
+use crate::{
+    api::{Affected, JobBody, JobDetails, Page, Text},
+    scheduler::{effect::Reply, event::Event, view::JobView},
+    store::record::{JobFilter, JobRecord},
+};
+
+/// Jobs in one part of a list.
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+/// Which jobs to list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    state: Option<JobState>,
+    submitter: Option<String>,
+    name: Option<String>,
+    before: Option<Text<JobId>>,
+    limit: Option<u32>,
+}
+
+/// `GET /jobs`
+pub async fn list(State(state): Shared, _viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
+    let limit = asked.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let filter = JobFilter {
+        state: asked.state,
+        submitter: asked.submitter,
+        name: asked.name,
+        before: asked.before.map(|job| job.0),
+        limit,
+    };
+    let records = state.coordinator.store.jobs(&filter).await?;
+    let active: Vec<JobId> = records.iter().filter(|record| !record.state.is_ended()).map(|record| record.job).collect();
+    let views = match active.is_empty() {
+        true => Vec::new(),
+        false => {
+            let read = move |scheduler: &crate::scheduler::Scheduler, at| {
+                active.iter().filter_map(|job| scheduler.job(*job, at)).collect::<Vec<_>>()
+            };
+            state.coordinator.dispatch.query(read).await?
+        }
+    };
+    let next = records.last().filter(|_| records.len() as u32 == limit).map(|last| last.job.to_string());
+    Ok(Json(Page { items: merge(&records, &views), next }))
+}
+
+/// `GET /jobs/{job}`
+pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobDetails>> {
+    let (record, view) = look(&state, job.0).await?;
+    Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record) }))
+}
+
+/// `POST /jobs/{job}/cancel`
+pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
+    check_owner(&state, &caller, job.0).await?;
+    let by = caller.name.clone();
+    done(state.coordinator.dispatch.request(move |request| Event::Cancel { request, job: job.0, by }).await?)
+}
+
+/// `POST /jobs/{job}/retry`
+pub async fn retry(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
+    check_owner(&state, &caller, job.0).await?;
+    done(state.coordinator.dispatch.retry(job.0, caller.name.clone()).await?)
+}
+
+/// A job as remembered and, while it is active, as the scheduler sees it.
+pub async fn look(state: &Interface, job: JobId) -> Answer<(JobRecord, Option<JobView>)> {
+    // The scheduler first: a job that ends in between is then ended in the store, never active in neither.
+    let view = state.coordinator.dispatch.query(move |scheduler, at| scheduler.job(job, at)).await?;
+    let record = state.coordinator.store.job(job).await?.ok_or_else(|| no_job(job))?;
+    let view = view.filter(|_| !record.state.is_ended());
+    Ok((record, view))
+}
+
+/// A job as remembered.
+pub async fn remembered(state: &Interface, job: JobId) -> Answer<JobRecord> {
+    state.coordinator.store.job(job).await?.ok_or_else(|| no_job(job))
+}
+
+/// Records with the views that belong to them.
+pub fn merge(records: &[JobRecord], views: &[JobView]) -> Vec<JobBody> {
+    let views: BTreeMap<JobId, &JobView> = views.iter().map(|view| (view.job, view)).collect();
+    let view_of = |record: &JobRecord| views.get(&record.job).copied().filter(|_| !record.state.is_ended());
+    records.iter().map(|record| shape::job(record, view_of(record))).collect()
+}
+
+/// The answer to a request that changes something.
+pub fn done(reply: Reply) -> Answer<Json<Affected>> {
+    match reply {
+        Reply::Done { affected } => Ok(Json(Affected { affected })),
+        Reply::Submitted { .. } => Ok(Json(Affected { affected: 1 })),
+        Reply::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn check_owner(state: &Interface, caller: &Caller, job: JobId) -> Answer<()> {
+    let record = remembered(state, job).await?;
+    if caller.may_change(&record.submitter) {
+        return Ok(());
+    }
+    Err(Refused::denied(format!("{job} was submitted by {}; only they or an administrator may change it", record.submitter)))
+}
+
+fn no_job(job: JobId) -> Refused {
+    Refused::not_found(format!("there is no job {job}"), "`lull job list` shows the jobs")
+}

@@ -1,0 +1,173 @@
+//! The mesh as the coordinator sees it, and what may be wrong with it.
+
+use std::time::{Duration, Instant};
+
+use axum::{Json, extract::State};
+use lull_agent::executor::engine::Platform;
+use lull_shared::{identity::Role, mesh::PeerInfo, state::Intake};
+
+use super::{Interface, Shared, auth::Viewer, error::Answer};
+use crate::{
+    api::{Finding, Page, PeerBody, Text, Verdict},
+    scheduler::view::AgentView,
+};
+
+/// Beyond it a turn of the store makes people wait.
+const STORE_SLOW: Duration = Duration::from_millis(200);
+/// Beyond it an answer of the scheduler makes people wait.
+const SCHEDULER_SLOW: Duration = Duration::from_millis(200);
+/// Beyond it a peer is far away or its link is full.
+const ROUND_TRIP_SLOW_US: u64 = 250_000;
+
+/// `GET /net/peers`
+pub async fn peers(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<PeerBody>>> {
+    let peers = state.coordinator.node.peers().await;
+    Ok(Json(Page::whole(peers.into_iter().map(peer).collect())))
+}
+
+/// `GET /net/doctor`
+pub async fn doctor(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Finding>>> {
+    let mut findings = vec![listening(&state).await, store(&state).await];
+    let asked = Instant::now();
+    let agents = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
+    findings.push(scheduler(asked.elapsed()));
+    findings.extend(fleet(&agents));
+    findings.extend(links(&state.coordinator.node.peers().await));
+    Ok(Json(Page::whole(findings)))
+}
+
+fn peer(info: PeerInfo) -> PeerBody {
+    let certificate = info.certificate.as_ref();
+    let role = certificate.map(|certificate| match certificate.role {
+        Role::Agent => "agent".to_owned(),
+        Role::Coordinator => "coordinator".to_owned(),
+    });
+    PeerBody {
+        role,
+        agent: certificate.and_then(|certificate| certificate.agent).map(Text),
+        name: certificate.map(|certificate| certificate.name.clone()),
+        peer: info.peer,
+        software: info.software,
+        address: info.address,
+        direction: info.direction,
+        transport: info.transport,
+        round_trip_ms: info.round_trip_us.map(|us| us as f64 / 1_000.0),
+        work_open: info.work_open,
+        blob_bytes_sent: info.blob_bytes_sent,
+        blob_bytes_received: info.blob_bytes_received,
+    }
+}
+
+fn finding(check: &str, verdict: Verdict, message: impl Into<String>, hint: Option<&str>) -> Finding {
+    Finding { check: check.into(), verdict, message: message.into(), hint: hint.map(Into::into) }
+}
+
+async fn listening(state: &Interface) -> Finding {
+    let addresses = state.coordinator.mesh.coordinators().await;
+    let beyond = addresses.iter().filter(|address| !is_loopback(address)).count();
+    if addresses.is_empty() {
+        let hint = "start the server with --listen /ip4/0.0.0.0/tcp/7946";
+        return finding("listening", Verdict::Bad, "agents cannot reach this coordinator: it listens nowhere", Some(hint));
+    }
+    let list = addresses.join(", ");
+    if beyond == 0 {
+        let hint = "to take in other machines, start the server with --listen /ip4/0.0.0.0/tcp/7946";
+        return finding("listening", Verdict::Odd, format!("only agents on this machine can reach it: {list}"), Some(hint));
+    }
+    finding("listening", Verdict::Good, list, None)
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
+}
+
+async fn store(state: &Interface) -> Finding {
+    let asked = Instant::now();
+    let (name, answer) = (state.coordinator.store.describe(), state.coordinator.store.totals().await);
+    let took = asked.elapsed();
+    match answer {
+        Err(_) => {
+            finding("store", Verdict::Bad, format!("{name} does not answer"), Some("look at the server's log for the reason"))
+        }
+        Ok(_) if took > STORE_SLOW => {
+            let hint = "look at the disk or the database server: every step waits for it";
+            finding("store", Verdict::Odd, format!("{name} took {} ms to answer", took.as_millis()), Some(hint))
+        }
+        Ok(_) => finding("store", Verdict::Good, format!("{name} answers in {} ms", took.as_millis()), None),
+    }
+}
+
+fn scheduler(took: Duration) -> Finding {
+    let message = format!("it answers in {} ms", took.as_millis());
+    if took > SCHEDULER_SLOW {
+        return finding(
+            "scheduler",
+            Verdict::Odd,
+            message,
+            Some("the coordinator has more to do than its machine can; look at its load"),
+        );
+    }
+    finding("scheduler", Verdict::Good, message, None)
+}
+
+fn fleet(agents: &[AgentView]) -> Vec<Finding> {
+    let members: Vec<&AgentView> = agents.iter().filter(|agent| agent.intake != Intake::Revoked).collect();
+    if members.is_empty() {
+        let hint = "make a token with `lull token create`, then run `lull-agent join TOKEN` on a machine";
+        return vec![finding("agents", Verdict::Odd, "no agent is enrolled, so nothing runs", Some(hint))];
+    }
+    let connected: Vec<&&AgentView> = members.iter().filter(|agent| agent.connected.is_some()).collect();
+    let message = format!("{} of {} are connected", connected.len(), members.len());
+    let mut findings = vec![match connected.len() {
+        0 => finding("agents", Verdict::Bad, message, Some("`lull-agent status` on one of the machines says why")),
+        _ => finding("agents", Verdict::Good, message, None),
+    }];
+    let own = env!("CARGO_PKG_VERSION");
+    for agent in connected {
+        let check = format!("agent {}", agent.name);
+        if let Some(reason) = agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()) {
+            findings.push(finding(&check, Verdict::Odd, format!("it runs nothing: {reason}"), None));
+        }
+        if let Some(version) = agent.version.as_ref().filter(|version| !version.contains(own)) {
+            findings.push(finding(
+                &check,
+                Verdict::Odd,
+                format!("it runs {version}, the coordinator {own}"),
+                Some("upgrade the older"),
+            ));
+        }
+        if agent.capacity.is_none() {
+            findings.push(finding(&check, Verdict::Odd, "nothing is known of what it has free", None));
+        }
+        if let Some(machine) = agent.machine.as_ref().filter(|machine| !compiled_for(&machine.engine)) {
+            let message = format!("this coordinator cannot compile for its engine ({}), so it compiles itself", machine.engine);
+            findings.push(finding(&check, Verdict::Odd, message, Some("upgrade it or the coordinator to the same version")));
+        }
+    }
+    findings
+}
+
+/// Whether this coordinator makes artifacts that such an engine loads.
+fn compiled_for(engine: &str) -> bool {
+    Platform::of_engine(engine).and_then(|platform| platform.engine().ok()).is_some_and(|own| own == engine)
+}
+
+fn links(peers: &[PeerInfo]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for peer in peers {
+        let Some(certificate) = &peer.certificate else {
+            let hint = Some("it enrols at this moment, or it belongs to another network");
+            findings.push(finding("link", Verdict::Odd, format!("a stranger is connected from {}", peer.address), hint));
+            continue;
+        };
+        if peer.round_trip_us.is_some_and(|us| us > ROUND_TRIP_SLOW_US) {
+            let ms = peer.round_trip_us.unwrap_or_default() / 1_000;
+            findings.push(finding("link", Verdict::Odd, format!("{} is {ms} ms away", certificate.name), None));
+        }
+        if certificate.role == Role::Agent && !peer.work_open {
+            let message = format!("{} is connected without a stream of work", certificate.name);
+            findings.push(finding("link", Verdict::Odd, message, Some("it may be starting; otherwise look at its log")));
+        }
+    }
+    findings
+}

@@ -1,0 +1,134 @@
+//! Tokens and the audit.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use lull_shared::{
+    constraint::is_name,
+    identity::{Authority, JoinToken, Secret},
+};
+use serde::Deserialize;
+
+use super::{
+    Shared,
+    auth::{Admin, Asked, At, Body},
+    error::{Answer, Refused},
+    shape,
+};
+use crate::{
+    access,
+    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody},
+    clock,
+    server::Coordinator,
+    store::record::{NewToken, TokenRole},
+};
+
+/// A join token's life when none is asked for: long enough for a roll-out, short enough to be forgotten in a chat.
+const JOIN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest life that can be asked for.
+const LIFE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const AUDIT_DEFAULT: u32 = 100;
+const AUDIT_MAX: u32 = 10_000;
+
+/// `GET /tokens`
+pub async fn tokens(State(state): Shared, _admin: Admin) -> Answer<Json<Page<TokenBody>>> {
+    let tokens = state.coordinator.store.tokens().await?;
+    Ok(Json(Page::whole(tokens.into_iter().map(shape::token).collect())))
+}
+
+/// `POST /tokens`
+pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<CreateToken>) -> Answer<Json<CreatedToken>> {
+    let coordinator = &state.coordinator;
+    let name = wanted.name.unwrap_or_else(|| wanted.role.as_str().to_owned());
+    if !is_name(&name) {
+        let hint = Some("use letters, digits, `-`, `_` and `.`");
+        return Err(Refused::invalid(format!("`{name}` cannot be a token's name"), hint));
+    }
+    let (uses_max, life) = match wanted.role {
+        TokenRole::Agent => (Some(wanted.uses_max.unwrap_or(1)), Some(JOIN_LIFE)),
+        _ if wanted.uses_max.is_some() => {
+            return Err(Refused::invalid("only a token of the role agent counts its uses", Some("leave --uses out")));
+        }
+        _ => (None, None),
+    };
+    if uses_max == Some(0) {
+        return Err(Refused::invalid("a token that may be used 0 times is of no use", None));
+    }
+    let life = wanted.expires_s.map(Duration::from_secs).or(life);
+    if life.is_some_and(|life| life.is_zero() || life > LIFE_MAX) {
+        return Err(Refused::invalid("a token lives for at least a second and at most ten years", None));
+    }
+    let at = clock::now();
+    let minted = mint(wanted.role);
+    let token = NewToken {
+        role: wanted.role,
+        name,
+        fingerprint: minted.fingerprint(),
+        uses_max,
+        expires: life.map(|life| at + life),
+        by: admin.name.clone(),
+        at,
+    };
+    let record = coordinator.store.create_token(coordinator.epoch, token).await?;
+    let text = match minted {
+        Minted::Access(minted) => minted.text,
+        Minted::Join(secret) => join_token(coordinator, record.token, secret).await,
+    };
+    Ok(Json(CreatedToken { token: shape::token(record), text }))
+}
+
+/// `DELETE /tokens/{token}`
+pub async fn revoke(State(state): Shared, admin: Admin, At(token): At<u64>) -> Answer<Json<Affected>> {
+    let coordinator = &state.coordinator;
+    if !coordinator.store.revoke_token(coordinator.epoch, token, &admin.name, clock::now()).await? {
+        return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
+    }
+    Ok(Json(Affected { affected: 1 }))
+}
+
+/// How many lines.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lines {
+    limit: Option<u32>,
+}
+
+/// `GET /audit`: who did what, newest first.
+pub async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
+    let limit = asked.limit.unwrap_or(AUDIT_DEFAULT).clamp(1, AUDIT_MAX);
+    let lines = state.coordinator.store.audit(limit).await?;
+    Ok(Json(Page::whole(lines.into_iter().map(shape::audit).collect())))
+}
+
+/// What is handed over; it cannot be made again.
+enum Minted {
+    Access(access::Minted),
+    Join(Secret),
+}
+
+impl Minted {
+    fn fingerprint(&self) -> [u8; 32] {
+        match self {
+            Self::Access(minted) => minted.fingerprint,
+            Self::Join(secret) => secret.fingerprint(),
+        }
+    }
+}
+
+fn mint(role: TokenRole) -> Minted {
+    match role {
+        TokenRole::Agent => Minted::Join(Secret::random()),
+        TokenRole::Viewer | TokenRole::Submitter | TokenRole::Publisher | TokenRole::Admin => Minted::Access(access::mint(role)),
+    }
+}
+
+async fn join_token(coordinator: &Coordinator, token: u64, secret: Secret) -> String {
+    let token = JoinToken {
+        network: coordinator.network,
+        authority: Authority::of(&coordinator.issuer.authority),
+        coordinators: coordinator.mesh.coordinators().await,
+        token,
+        secret,
+    };
+    token.to_string()
+}

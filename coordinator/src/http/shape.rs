@@ -1,0 +1,268 @@
+//! From what the store remembers and the scheduler knows to what the interface says.
+
+use data_encoding::BASE64;
+use lull_shared::{
+    identity::Authority,
+    message::{ModuleManifest, Payload},
+    state::{Failure, PauseReason, WaitReason},
+};
+
+use crate::{
+    api::*,
+    scheduler::view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
+    store::record::*,
+};
+
+/// A wait and its word.
+pub fn waiting(reason: &WaitReason) -> Reason {
+    let kind = match reason {
+        WaitReason::Window { .. } => "window",
+        WaitReason::Dependency { .. } => "dependency",
+        WaitReason::Backoff { .. } => "backoff",
+    };
+    Reason { kind: kind.into(), message: reason.to_string() }
+}
+
+/// A pause and its word.
+pub fn paused(reason: &PauseReason) -> Reason {
+    let kind = match reason {
+        PauseReason::Owner { .. } => "owner",
+        PauseReason::Busy { .. } => "busy",
+        PauseReason::Memory { .. } => "memory",
+    };
+    Reason { kind: kind.into(), message: reason.to_string() }
+}
+
+fn obstacle(obstacle: &Obstacle) -> Reason {
+    let kind = match obstacle {
+        Obstacle::Away { .. } => "away",
+        Obstacle::Closed(_) => "closed",
+        Obstacle::Paused(_) => "paused",
+        Obstacle::NoFreeSlot { .. } => "no_free_slot",
+        Obstacle::Memory { .. } => "memory",
+        Obstacle::Label { .. } => "label",
+        Obstacle::Refused { .. } => "refused",
+    };
+    Reason { kind: kind.into(), message: obstacle.to_string() }
+}
+
+fn failure(failure: &Failure) -> FailureBody {
+    let backtrace = match failure {
+        Failure::Trap { backtrace, .. } => backtrace.clone(),
+        _ => Vec::new(),
+    };
+    FailureBody { kind: failure.kind().into(), message: failure.to_string(), backtrace }
+}
+
+/// A job as remembered, with what the scheduler knows better while it is active.
+pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
+    JobBody {
+        job: Text(record.job),
+        name: record.spec.name.clone(),
+        function: record.version_name.clone(),
+        submitter: record.submitter.clone(),
+        state: record.state,
+        stopping: view.map_or(record.stopping, |view| view.stopping),
+        stopped_by: record.stopped_by.clone(),
+        tasks: u64::from(record.spec.inputs.count()),
+        counts: view.map_or(record.counts, |view| view.counts),
+        waiting: view.and_then(|view| view.waiting.as_ref()).map(waiting),
+        moved: view.map(|view| view.moved),
+        mean_wall_ms: view.and_then(|view| view.mean_wall_us).map(|mean| mean as f64 / 1_000.0),
+        priority: record.spec.priority.0,
+        submitted: record.submitted.to_jiff(),
+        ended: record.ended.map(|at| at.to_jiff()),
+    }
+}
+
+/// The conditions under which a job runs.
+pub fn terms(record: &JobRecord) -> JobTerms {
+    let spec = &record.spec;
+    let grants = [(spec.grants.clock, Grant::Clock), (spec.grants.random, Grant::Random), (spec.grants.scratch, Grant::Scratch)];
+    JobTerms {
+        args: spec.args.clone(),
+        env: spec.env.iter().cloned().collect(),
+        inputs: match &spec.inputs {
+            lull_shared::job::Inputs::Range { first, count } => InputsBody::Range { first: *first, count: *count },
+            lull_shared::job::Inputs::Pack { pack, .. } => {
+                InputsBody::Pack { digest: Text(pack.digest), size_bytes: pack.size_bytes }
+            }
+        },
+        retries: spec.retry.retries,
+        backoff_ms: spec.retry.backoff_ms,
+        backoff_max_ms: spec.retry.backoff_max_ms,
+        time_limit_ms: spec.limits.time_ms,
+        memory_bytes: spec.limits.memory_bytes,
+        output_bytes: spec.limits.output_bytes,
+        log_bytes: spec.limits.log_bytes,
+        scratch_bytes: spec.limits.scratch_bytes,
+        grants: grants.into_iter().filter_map(|(given, grant)| given.then_some(grant)).collect(),
+        require: spec.constraints.iter().cloned().map(Text).collect(),
+        window: spec.window.as_ref().map(ToString::to_string),
+        finish_by: spec.finish_by.map(|at| at.to_jiff()),
+        after: spec.after.iter().copied().map(AfterBody::from).collect(),
+        failures_max: spec.failures_max,
+        idempotency_key: spec.idempotency_key.clone(),
+    }
+}
+
+/// A task as remembered.
+pub fn task(record: TaskRecord, label: Option<String>) -> TaskBody {
+    TaskBody {
+        task: Text(record.task),
+        label,
+        state: record.state,
+        attempts: record.attempts,
+        failures: record.failures,
+        agent: record.agent.map(Text),
+        agent_name: record.agent_name,
+        started: record.started.map(|at| at.to_jiff()),
+        ended: record.ended.map(|at| at.to_jiff()),
+        reason: record.reason,
+        not_before: record.not_before.map(|at| at.to_jiff()),
+        output_bytes: record.output_bytes,
+    }
+}
+
+/// An attempt as remembered.
+pub fn attempt(record: AttemptRecord) -> AttemptBody {
+    AttemptBody {
+        attempt: Text(record.attempt),
+        agent: Text(record.agent),
+        agent_name: record.agent_name,
+        started: record.started.to_jiff(),
+        ended: record.ended.map(|at| at.to_jiff()),
+        end: record.end,
+        reason: record.reason,
+        failure: record.failure.as_ref().map(failure),
+        paused: record.paused.as_ref().map(paused),
+        usage: record.usage,
+    }
+}
+
+/// A log; what is not UTF-8 in it is replaced.
+pub fn log(record: LogRecord) -> LogBody {
+    LogBody {
+        attempt: Text(record.attempt),
+        text: String::from_utf8_lossy(&record.log).into_owned(),
+        dropped_bytes: record.dropped_bytes,
+    }
+}
+
+/// A result; its bytes come along when they are few.
+pub fn result(record: &ResultRecord, label: Option<String>) -> ResultBody {
+    let (output, inline_base64) = match &record.output {
+        Payload::Inline(bytes) => (
+            lull_shared::digest::BlobRef { digest: record.output.digest(), size_bytes: bytes.len() as u64 },
+            Some(BASE64.encode(bytes)),
+        ),
+        Payload::Blob(blob) => (*blob, None),
+    };
+    ResultBody { task: Text(record.task), label, attempt: record.attempt, output: output.into(), inline_base64 }
+}
+
+/// Why a task is where it is.
+pub fn explanation(explanation: Explanation) -> ExplanationBody {
+    ExplanationBody {
+        task: Text(explanation.task),
+        state: explanation.state,
+        waiting: explanation.waiting.as_ref().map(waiting),
+        at: explanation.at.map(placement),
+        ahead: explanation.ahead,
+        reason: None,
+        agents: explanation.agents.into_iter().map(verdict).collect(),
+    }
+}
+
+fn placement(placement: Placement) -> PlacementBody {
+    PlacementBody {
+        attempt: Text(placement.attempt),
+        agent: Text(placement.agent),
+        agent_name: placement.agent_name,
+        since: placement.since.to_jiff(),
+        paused: placement.paused.as_ref().map(paused),
+    }
+}
+
+fn verdict(verdict: AgentVerdict) -> VerdictBody {
+    VerdictBody {
+        agent: Text(verdict.agent),
+        agent_name: verdict.name,
+        obstacles: verdict.obstacles.iter().map(obstacle).collect(),
+    }
+}
+
+/// An agent as remembered, with what the scheduler knows of it now.
+pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
+    let machine = view.and_then(|view| view.machine.as_ref()).or(record.machine.as_ref());
+    let capacity = view.filter(|view| view.connected.is_some()).and_then(|view| view.capacity.as_ref());
+    AgentBody {
+        agent: Text(record.agent),
+        name: record.name.clone(),
+        intake: view.map_or(record.intake, |view| view.intake),
+        enrolled: record.enrolled.to_jiff(),
+        connected: view.and_then(|view| view.connected).map(|at| at.to_jiff()),
+        last_heard: view.and_then(|view| view.last_heard).or(record.last_disconnected).map(|at| at.to_jiff()),
+        version: view.and_then(|view| view.version.clone()).or_else(|| record.version.clone()),
+        machine: machine.map(|machine| MachineBody {
+            os: machine.os.clone(),
+            arch: machine.arch.clone(),
+            cores: machine.cores,
+            memory_bytes: machine.memory_bytes,
+            engine: machine.engine.clone(),
+        }),
+        labels: view.map_or_else(|| record.labels.clone(), |view| view.labels.clone()),
+        capacity: capacity.map(|capacity| CapacityBody {
+            slots: capacity.slots,
+            slots_busy: capacity.slots_busy,
+            waiting: capacity.waiting,
+            cpu_free_percent: capacity.cpu_free_percent,
+            memory_free_bytes: capacity.memory_free_bytes,
+        }),
+        paused: capacity.and_then(|capacity| capacity.paused.as_ref()).map(paused),
+        attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        peer: libp2p::PeerId::from_bytes(&record.peer).map(|peer| peer.to_string()).unwrap_or_default(),
+    }
+}
+
+/// A version; the artifacts are read off its manifest, if that is this network's.
+pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
+    let manifest = lull_shared::identity::verify::<ModuleManifest>(authority, &record.manifest);
+    let artifacts = manifest.map(|manifest| manifest.artifacts).unwrap_or_default();
+    FunctionBody {
+        function: record.function,
+        number: record.number,
+        version: Text(record.version),
+        kind: record.kind,
+        digest: Text(record.module.digest),
+        size_bytes: record.module.size_bytes,
+        canonical_nans: record.canonical_nans,
+        artifacts: artifacts
+            .into_iter()
+            .map(|artifact| ArtifactBody { engine: artifact.engine, blob: artifact.blob.into() })
+            .collect(),
+        interface: record.interface,
+        published: record.published.to_jiff(),
+        published_by: record.published_by,
+    }
+}
+
+/// A token without its secret.
+pub fn token(record: TokenRecord) -> TokenBody {
+    TokenBody {
+        token: record.token,
+        role: record.role,
+        name: record.name,
+        uses: record.uses,
+        uses_max: record.uses_max,
+        created: record.created.to_jiff(),
+        created_by: record.created_by,
+        expires: record.expires.map(|at| at.to_jiff()),
+        revoked: record.revoked.map(|at| at.to_jiff()),
+    }
+}
+
+/// A line of the audit.
+pub fn audit(record: AuditRecord) -> AuditBody {
+    AuditBody { at: record.at.to_jiff(), by: record.by, action: record.action, subject: record.subject, detail: record.detail }
+}

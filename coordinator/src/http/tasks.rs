@@ -1,0 +1,168 @@
+//! Tasks of a job: lists, one task, its output, its log, and why it is where it is.
+
+use axum::{Json, extract::State, response::Response};
+use lull_shared::{
+    id::{JobId, TaskId},
+    message::Payload,
+    state::TaskState,
+};
+use serde::Deserialize;
+
+use super::{
+    Interface, Shared,
+    auth::{Asked, At, Viewer},
+    blobs,
+    error::{Answer, Refused},
+    jobs, shape,
+};
+use crate::{
+    api::{ExplanationBody, LogBody, Page, ResultBody, TaskBody, TaskDetails, Text},
+    store::record::{JobRecord, TaskFilter, TaskRecord},
+};
+
+/// Tasks or results in one part of a list. Results carry up to 64 KiB each.
+const TASKS_DEFAULT: u32 = 1_000;
+const TASKS_MAX: u32 = 10_000;
+const RESULTS_DEFAULT: u32 = 100;
+const RESULTS_MAX: u32 = 256;
+
+/// Which tasks to list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    state: Option<TaskState>,
+    from: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// `GET /jobs/{job}/tasks`
+pub async fn list(
+    State(state): Shared,
+    _viewer: Viewer,
+    At(job): At<Text<JobId>>,
+    Asked(asked): Asked<Filter>,
+) -> Answer<Json<Page<TaskBody>>> {
+    let job = jobs::remembered(&state, job.0).await?;
+    let limit = asked.limit.unwrap_or(TASKS_DEFAULT).clamp(1, TASKS_MAX);
+    let filter = TaskFilter { state: asked.state, from: asked.from.unwrap_or(0), limit };
+    let records = state.coordinator.store.tasks(job.job, &filter).await?;
+    let next = next(records.last().map(|last| last.task), records.len(), limit);
+    let mut items = Vec::with_capacity(records.len());
+    for record in records {
+        let label = label(&state, &job, record.task.index).await?;
+        items.push(shape::task(record, label));
+    }
+    Ok(Json(Page { items, next }))
+}
+
+/// `GET /jobs/{job}/tasks/{index}`
+pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Json<TaskDetails>> {
+    let task = TaskId { job: job.0, index };
+    let record = remembered(&state, task).await?;
+    let job = jobs::remembered(&state, task.job).await?;
+    let label = label(&state, &job, index).await?;
+    let history = state.coordinator.store.attempts(task).await?.into_iter().map(shape::attempt).collect();
+    Ok(Json(TaskDetails { task: shape::task(record, label), history }))
+}
+
+/// `GET /jobs/{job}/tasks/{index}/output`
+pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Response> {
+    let task = TaskId { job: job.0, index };
+    let record = remembered(&state, task).await?;
+    let Some(result) = state.coordinator.store.result(task).await? else {
+        let hint = "`lull task explain` says why it is where it is";
+        return Err(Refused::not_found(format!("{task} has no output: it is {}", record.state), hint));
+    };
+    Ok(match result.output {
+        Payload::Inline(bytes) => blobs::inline(bytes),
+        Payload::Blob(blob) => blobs::stream(state.coordinator.store.clone(), blob),
+    })
+}
+
+/// Which attempt's log.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    attempt: Option<u32>,
+}
+
+/// `GET /jobs/{job}/tasks/{index}/log`
+pub async fn log(
+    State(state): Shared,
+    _viewer: Viewer,
+    At((job, index)): At<(Text<JobId>, u32)>,
+    Asked(asked): Asked<Attempt>,
+) -> Answer<Json<LogBody>> {
+    let task = TaskId { job: job.0, index };
+    remembered(&state, task).await?;
+    let Some(log) = state.coordinator.store.log(task, asked.attempt).await? else {
+        let which = asked.attempt.map(|number| format!(" of attempt {number}")).unwrap_or_default();
+        return Err(Refused::not_found(format!("there is no log{which} of {task}"), "a log is kept once an attempt has ended"));
+    };
+    Ok(Json(shape::log(log)))
+}
+
+/// `GET /jobs/{job}/tasks/{index}/explain`
+pub async fn explain(
+    State(state): Shared,
+    _viewer: Viewer,
+    At((job, index)): At<(Text<JobId>, u32)>,
+) -> Answer<Json<ExplanationBody>> {
+    let task = TaskId { job: job.0, index };
+    let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
+    if let Some(explanation) = explanation {
+        return Ok(Json(shape::explanation(explanation)));
+    }
+    let record = remembered(&state, task).await?;
+    Ok(Json(ExplanationBody {
+        task: Text(task),
+        state: record.state,
+        waiting: None,
+        at: None,
+        ahead: None,
+        reason: record.reason,
+        agents: Vec::new(),
+    }))
+}
+
+/// Which results.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    from: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// `GET /jobs/{job}/results`
+pub async fn results(
+    State(state): Shared,
+    _viewer: Viewer,
+    At(job): At<Text<JobId>>,
+    Asked(asked): Asked<Part>,
+) -> Answer<Json<Page<ResultBody>>> {
+    let job = jobs::remembered(&state, job.0).await?;
+    let limit = asked.limit.unwrap_or(RESULTS_DEFAULT).clamp(1, RESULTS_MAX);
+    let records = state.coordinator.store.results(job.job, asked.from.unwrap_or(0), limit).await?;
+    let next = next(records.last().map(|last| last.task), records.len(), limit);
+    let mut items = Vec::with_capacity(records.len());
+    for record in records {
+        let label = label(&state, &job, record.task.index).await?;
+        items.push(shape::result(&record, label));
+    }
+    Ok(Json(Page { items, next }))
+}
+
+async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {
+    let found = state.coordinator.store.task(task).await?;
+    found.ok_or_else(|| Refused::not_found(format!("there is no task {task}"), "`lull task list JOB` shows a job's tasks"))
+}
+
+/// What people know the task's input by; none where it has no name.
+async fn label(state: &Interface, job: &JobRecord, index: u32) -> Answer<Option<String>> {
+    let label = state.coordinator.catalogue.inputs.label(&job.spec.inputs, index).await?;
+    Ok(Some(label).filter(|label| !label.is_empty()))
+}
+
+fn next(last: Option<TaskId>, count: usize, limit: u32) -> Option<String> {
+    last.filter(|_| count as u32 == limit).and_then(|last| last.index.checked_add(1)).map(|index| index.to_string())
+}
