@@ -7,6 +7,7 @@ mod agent;
 mod amount;
 mod audit;
 mod connect;
+mod db;
 mod exit;
 mod follow;
 mod func;
@@ -115,6 +116,9 @@ enum Command {
     /// Run a coordinator
     #[command(subcommand)]
     Server(server::Server),
+    /// Prepare and check a coordinator's database
+    #[command(subcommand)]
+    Db(db::Db),
 }
 
 /// What every command works with.
@@ -212,6 +216,7 @@ impl Command {
             Self::Audit(audit) => audit.run(context).await,
             Self::Login(login) => login.run(context).await,
             Self::Logout => login::logout(context),
+            Self::Db(db) => db.run(context).await,
         }
     }
 }
@@ -285,6 +290,7 @@ mod tests {
             "lull run monte-carlo.wasm --array 0-9 -- --model option strike=105 volatility=0.3",
             "lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 127.0.0.1:7411",
             "lull --data /var/lib/lull token create --uses 500 --expires 7d",
+            "lull db script",
             "lull submit stats --array 0-999999 --window 22:00-06:00 --wait",
             "lull agent revoke desk-17",
         ] {

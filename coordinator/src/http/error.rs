@@ -138,6 +138,7 @@ impl From<Refusal> for Refused {
             Refusal::NoAgent(_) => Self::not_found(message, "`lull agent list` shows the agents"),
             Refusal::TooManyJobs { .. } => Self::busy(message),
             Refusal::FinishByPassed(_) => Self::invalid(message, Some("give a time in the future")),
+            Refusal::Changed(_) => Self::busy(message),
             Refusal::Ended { .. } | Refusal::NothingToRetry(_) | Refusal::Revoked(_) | Refusal::DependencyFailed { .. } => {
                 Self::conflict(message)
             }

@@ -4,14 +4,14 @@
 //! coordinator reigns. A turn of the scheduler is one [`Store::commit`]: one transaction, one round trip.
 
 mod bounds;
-mod check;
+pub mod check;
 #[cfg(test)]
 mod conformance;
 mod decide;
 pub mod embedded;
 mod links;
 pub mod memory;
-mod migration;
+pub mod migration;
 pub mod record;
 mod rows;
 mod turn;
