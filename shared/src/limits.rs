@@ -80,8 +80,8 @@ pub const CONNECTIONS_OUTGOING_MAX: u32 = 256;
 pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 /// Streams that one connection may have open towards us.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
-/// Blobs that are sent at once; the next is told `Busy` and asks another peer.
-pub const BLOB_TRANSFERS_MAX: usize = 8;
+/// Blobs that are sent at once, each with a piece in memory; the next is told `Busy` and asks another peer, or later.
+pub const BLOB_TRANSFERS_MAX: usize = 24;
 /// Large outputs that are taken in at once.
 pub const DELIVERIES_MAX: usize = 16;
 /// A piece, or an answer on a blob's or delivery's stream, that takes longer has failed.

@@ -1,10 +1,9 @@
 //! Blobs between peers: sending pieces, and fetching them with every piece checked as it arrives.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use backon::BackoffBuilder as _;
@@ -18,8 +17,7 @@ use super::{
     connection::Traffic,
     error::{MeshError, in_words},
     frames::{FrameError, in_time, read_frame, write_frame},
-    handle::{FetchReport, NodeHandle},
-    node::Opening,
+    handle::{FetchReport, NodeHandle, OwnStream},
     streams::Protocol,
 };
 use crate::{
@@ -28,8 +26,12 @@ use crate::{
     protocol::{BlobReply, BlobRequest},
 };
 
-/// Sources that were busy or lost are asked again this many times.
-const ROUNDS_AGAIN: usize = 4;
+/// A source that was lost is asked again this often without having sent anything in between.
+const LOSSES_MAX: u32 = 4;
+/// How long nothing may come from anybody, because all are busy: a new version is fetched by a whole fleet at once.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest pause before all are asked again.
+const WAIT_MAX: Duration = Duration::from_secs(3);
 /// The answer to a request: the outline of the largest blob has 4096 times 32 bytes.
 const OUTLINE_BYTES_MAX: usize = 256 * 1024;
 
@@ -61,8 +63,10 @@ pub(super) async fn serve(
 
 /// Why a source did not give all.
 enum Fault {
-    /// It may do so later.
-    Later(String),
+    /// It takes no more at the moment.
+    Busy,
+    /// It cannot be heard at the moment.
+    Lost(String),
     /// It has not got it, or lied about it.
     Never(String),
     /// Our own side failed.
@@ -106,58 +110,65 @@ impl Fetch {
 
     /// Tries the sources in turn until every piece is there.
     pub(super) async fn run(mut self, handle: &NodeHandle, sources: &[PeerId]) -> Result<(Target, FetchReport), MeshError> {
-        let mut waits = backon::ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_factor(4.0)
-            .with_jitter()
-            .with_max_times(ROUNDS_AGAIN)
-            .build();
-        let mut useless = BTreeSet::new();
+        let mut hopes: Vec<_> = sources.iter().map(|source| (*source, 0_u32)).collect();
+        let (mut waits, mut progress, mut since) = (waits(), 0, Instant::now());
         loop {
-            for source in sources {
-                if useless.contains(source) {
-                    continue;
+            for (source, losses) in &mut hopes {
+                let before = self.next_piece;
+                let Err(fault) = self.fetch_from(handle, *source).await else { return Ok((self.target, self.report)) };
+                if self.next_piece > before {
+                    *losses = 0;
                 }
-                match self.fetch_from(handle, *source).await {
-                    Ok(()) => return Ok((self.target, self.report)),
-                    Err(Fault::Ours(error)) => return Err(error),
-                    Err(Fault::Later(reason)) => self.report.tried.push((*source, reason)),
-                    Err(Fault::Never(reason)) => {
-                        tracing::debug!(peer = %source, blob = %self.blob.digest, %reason, "a source is not asked again");
-                        self.report.tried.push((*source, reason));
-                        useless.insert(*source);
+                let reason = match fault {
+                    Fault::Ours(error) => return Err(error),
+                    Fault::Busy => "it is busy".to_owned(),
+                    Fault::Lost(reason) => {
+                        *losses += 1;
+                        reason
                     }
-                }
+                    Fault::Never(reason) => {
+                        tracing::debug!(peer = %source, blob = %self.blob.digest, %reason, "a source is not asked again");
+                        *losses = u32::MAX;
+                        reason
+                    }
+                };
+                self.report.failed(*source, reason);
             }
-            let hope = sources.iter().any(|source| !useless.contains(source));
-            match waits.next() {
-                Some(wait) if hope => sleep(wait).await,
-                _ => return Err(MeshError::Unavailable { blob: self.blob, tried: self.report.tried }),
+            hopes.retain(|(_, losses)| *losses < LOSSES_MAX);
+            if self.next_piece > progress {
+                (waits, progress, since) = (self::waits(), self.next_piece, Instant::now());
             }
+            if hopes.is_empty() || since.elapsed() >= PATIENCE {
+                return Err(MeshError::Unavailable { blob: self.blob, tried: self.report.tried });
+            }
+            sleep(waits.next().unwrap_or(WAIT_MAX)).await;
         }
     }
 
     async fn fetch_from(&mut self, handle: &NodeHandle, source: PeerId) -> Result<(), Fault> {
-        let later = |error: FrameError| Fault::Later(in_words(&error));
-        let opening = handle.opening(source, Protocol::Blob).await.map_err(stopped_or_later)?;
-        let Opening { stream, traffic } = opening;
-        let mut stream = super::handle::opened(source, stream).await.map_err(stopped_or_later)?;
+        let lost = |error: FrameError| Fault::Lost(in_words(&error));
+        let opened = handle.open(source, Protocol::Blob).await.map_err(|error| match error {
+            MeshError::Stopped => Fault::Ours(MeshError::Stopped),
+            MeshError::Busy { .. } => Fault::Busy,
+            other => Fault::Lost(other.to_string()),
+        })?;
+        let OwnStream { mut stream, place: _place, traffic } = opened;
         let pieces = self.blob.pieces() - self.next_piece;
         let request = BlobRequest { digest: self.blob.digest, first_piece: self.next_piece, pieces };
-        in_time(write_frame(&mut stream, &request)).await.map_err(later)?;
+        in_time(write_frame(&mut stream, &request)).await.map_err(lost)?;
         match in_time(read_frame(&mut stream, OUTLINE_BYTES_MAX)).await {
             Ok(BlobReply::Found { blob, outline }) => self.check(blob, outline)?,
             Ok(BlobReply::Missing) => return Err(Fault::Never("it has not got it".to_owned())),
-            Ok(BlobReply::Busy) => return Err(Fault::Later("it is busy".to_owned())),
-            Err(error @ (FrameError::Garbage(_) | FrameError::TooLong(_))) => return Err(Fault::Never(error.to_string())),
-            Err(error) => return Err(later(error)),
+            Ok(BlobReply::Busy) => return Err(Fault::Busy),
+            Err(error @ (FrameError::Garbage(_) | FrameError::TooLong(_))) => return Err(Fault::Never(in_words(&error))),
+            Err(error) => return Err(lost(error)),
         }
         let mut buffer = vec![0; usize::try_from(self.blob.size_bytes).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)];
         while self.next_piece < self.blob.pieces() {
             let start = u64::from(self.next_piece) * PIECE_BYTES as u64;
             let length = usize::try_from(self.blob.size_bytes - start).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             let piece = &mut buffer[..length];
-            in_time(async { stream.read_exact(piece).await.map_err(FrameError::Broken) }).await.map_err(later)?;
+            in_time(async { stream.read_exact(piece).await.map_err(FrameError::Broken) }).await.map_err(lost)?;
             let outline = self.outline.as_ref().ok_or_else(|| Fault::Never("it sent no outline".to_owned()))?;
             outline.verify_piece(&self.blob, self.next_piece, piece).map_err(|wrong| Fault::Never(wrong.to_string()))?;
             self.target.take(piece).await.map_err(Fault::Ours)?;
@@ -181,11 +192,10 @@ impl Fetch {
     }
 }
 
-fn stopped_or_later(error: MeshError) -> Fault {
-    match error {
-        MeshError::Stopped => Fault::Ours(MeshError::Stopped),
-        other => Fault::Later(other.to_string()),
-    }
+/// The pauses between rounds.
+fn waits() -> impl Iterator<Item = Duration> {
+    let growing = backon::ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(WAIT_MAX);
+    growing.with_jitter().without_max_times().build()
 }
 
 /// A file that appears under its name only when it is whole and durable. Dropped before, it leaves nothing.

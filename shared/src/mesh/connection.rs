@@ -57,15 +57,15 @@ pub(super) struct Traffic {
     work_streams: AtomicU32,
 }
 
-/// Kept by both halves of a work stream: counts it while it is open, and its place among the incoming ones.
+/// Kept by both halves of a work stream: counts it while it is open, and keeps its place.
 #[derive(Debug)]
 pub(super) struct Held {
     traffic: Arc<Traffic>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Held {
-    pub(super) fn work(traffic: Arc<Traffic>, place: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+    pub(super) fn work(traffic: Arc<Traffic>, place: OwnedSemaphorePermit) -> Arc<Self> {
         traffic.work_streams.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { traffic, _place: place })
     }
@@ -95,6 +95,8 @@ pub(super) struct Connection {
     pub(super) round_trip: Option<Duration>,
     /// Places for streams that they open.
     pub(super) places: Arc<Semaphore>,
+    /// Places for streams that we open.
+    pub(super) own_places: Arc<Semaphore>,
     pub(super) traffic: Arc<Traffic>,
 }
 
@@ -112,6 +114,8 @@ impl Connection {
             software: None,
             round_trip: None,
             places: Arc::new(Semaphore::new(limits::STREAMS_PER_CONNECTION_MAX)),
+            // Admission takes places too, and the peer frees one a little later than we.
+            own_places: Arc::new(Semaphore::new(limits::STREAMS_PER_CONNECTION_MAX - 4)),
             traffic: Arc::default(),
         }
     }

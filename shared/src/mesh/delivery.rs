@@ -12,8 +12,7 @@ use super::{
     connection::Traffic,
     error::{MeshError, in_words},
     frames::{FrameError, in_time, read_frame, write_frame},
-    handle::{NodeHandle, opened},
-    node::Opening,
+    handle::{NodeHandle, OwnStream},
     streams::Protocol,
 };
 use crate::{
@@ -91,8 +90,7 @@ pub(super) async fn deliver(
     path: &Path,
 ) -> Result<DeliveryReply, MeshError> {
     let lost = |error: FrameError| MeshError::Lost { peer: coordinator, reason: in_words(&error) };
-    let Opening { stream, traffic } = handle.opening(coordinator, Protocol::Delivery).await?;
-    let mut stream = opened(coordinator, stream).await?;
+    let OwnStream { mut stream, place: _place, traffic } = handle.open(coordinator, Protocol::Delivery).await?;
     in_time(write_frame(&mut stream, &DeliveryRequest { attempt, blob })).await.map_err(lost)?;
     match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await.map_err(lost)? {
         DeliveryReply::Send => {}

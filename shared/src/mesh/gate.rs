@@ -41,7 +41,7 @@ pub(super) enum GatedEvent<E, C = ConnectionId> {
 }
 
 /// How far the gate of a connection is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Gate {
     Shut,
     Listens,
@@ -218,7 +218,8 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     fn on_behaviour_event(&mut self, order: Self::FromBehaviour) {
         match order {
             Order::Gate(gate) => {
-                self.gate = gate;
+                // Certificates that are shown again later close nothing.
+                self.gate = self.gate.max(gate);
                 self.unsaid |= gate == Gate::Listens;
                 if let Some(waker) = self.waker.take() {
                     waker.wake();

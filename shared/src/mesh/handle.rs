@@ -1,29 +1,29 @@
 //! What a process asks of its node.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::AsyncWriteExt as _;
 use libp2p::{Multiaddr, PeerId, Stream, multiaddr::Protocol as Part};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::timeout,
 };
 
 use super::{
     AgentStream, PeerInfo, blob,
-    connection::Held,
+    connection::{Held, Traffic},
     delivery,
     error::{MeshError, in_words},
     frames::{FrameError, held_frames, read_frame, write_frame},
-    node::{Command, Opening, Purpose},
+    node::{Command, Link, Purpose},
     streams::Protocol,
 };
 use crate::{
     digest::BlobRef,
     id::AttemptId,
     identity::Signed,
-    limits::{ENROLMENT_TIME_MAX, HANDSHAKE_TIME_MAX, INTRODUCTION_BYTES_MAX},
+    limits::{ENROLMENT_TIME_MAX, HANDSHAKE_TIME_MAX, INTRODUCTION_BYTES_MAX, TRANSFER_TIME_MAX},
     protocol::{DeliveryReply, EnrolmentReply, EnrolmentRequest},
     resources::Capacity,
 };
@@ -38,12 +38,19 @@ pub struct NodeHandle {
     commands: mpsc::Sender<Command>,
 }
 
+/// A stream that this node opened, with its place among those.
+pub(super) struct OwnStream {
+    pub(super) stream: Stream,
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) traffic: Arc<Traffic>,
+}
+
 /// How a blob was fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FetchReport {
     /// Who sent how many bytes of it.
     pub received: Vec<(PeerId, u64)>,
-    /// Who did not give all that was asked for, and why.
+    /// Who did not give all that was asked for, and why, the last time.
     pub tried: Vec<(PeerId, String)>,
 }
 
@@ -54,6 +61,12 @@ impl FetchReport {
             Some((last, sum)) if *last == source => *sum += bytes,
             _ => self.received.push((source, bytes)),
         }
+    }
+
+    /// Keeps why a source did not give all.
+    pub(super) fn failed(&mut self, source: PeerId, reason: String) {
+        self.tried.retain(|(other, _)| *other != source);
+        self.tried.push((source, reason));
     }
 }
 
@@ -82,8 +95,7 @@ impl NodeHandle {
     /// certificate is valid.
     pub async fn enrol(&self, address: Multiaddr, request: EnrolmentRequest) -> Result<EnrolmentReply, MeshError> {
         let peer = self.reach(address, Purpose::Enrolment).await?;
-        let Opening { stream, .. } = self.opening(peer, Protocol::Enrolment).await?;
-        let mut stream = opened(peer, stream).await?;
+        let OwnStream { mut stream, .. } = self.open(peer, Protocol::Enrolment).await?;
         let lost = |error: FrameError| MeshError::Lost { peer, reason: in_words(&error) };
         let asked = async {
             write_frame(&mut stream, &request).await.map_err(lost)?;
@@ -102,9 +114,8 @@ impl NodeHandle {
 
     /// Opens a work stream to a coordinator that is connected.
     pub async fn open_work(&self, coordinator: PeerId) -> Result<AgentStream, MeshError> {
-        let Opening { stream, traffic } = self.opening(coordinator, Protocol::Work).await?;
-        let stream = opened(coordinator, stream).await?;
-        let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, None)));
+        let OwnStream { stream, place, traffic } = self.open(coordinator, Protocol::Work).await?;
+        let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, place)));
         Ok(AgentStream { incoming, outgoing })
     }
 
@@ -166,8 +177,21 @@ impl NodeHandle {
         Ok(peer)
     }
 
-    pub(super) async fn opening(&self, peer: PeerId, protocol: Protocol) -> Result<Opening, MeshError> {
-        self.ask(|reply| Command::Open { peer, protocol, reply }).await?
+    /// Opens a stream on an admitted connection; waits while too many of ours are open there.
+    pub(super) async fn open(&self, peer: PeerId, protocol: Protocol) -> Result<OwnStream, MeshError> {
+        let Link { connection, places, traffic } = self.ask(|reply| Command::Find { peer, protocol, reply }).await??;
+        let place = match timeout(TRANSFER_TIME_MAX, places.acquire_owned()).await {
+            Ok(place) => place.map_err(|_| MeshError::NotConnected { peer })?,
+            Err(_) => return Err(MeshError::Busy { peer }),
+        };
+        let stream = self.ask(|opened| Command::Open { peer, connection, protocol, opened });
+        match timeout(HANDSHAKE_TIME_MAX, stream).await {
+            Ok(Ok(Ok(stream))) => Ok(OwnStream { stream, place, traffic }),
+            Ok(Ok(Err(reason))) => Err(MeshError::Protocol { peer, reason }),
+            // The connection or the node has gone.
+            Ok(Err(_)) => Err(MeshError::NotConnected { peer }),
+            Err(_) => Err(MeshError::Silent { peer }),
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, MeshError> {
@@ -179,16 +203,6 @@ impl NodeHandle {
     async fn tell(&self, command: Command) {
         // A node that has stopped has nothing left to do it with.
         let _ = self.commands.send(command).await;
-    }
-}
-
-/// The stream that is being opened, once it is.
-pub(super) async fn opened(peer: PeerId, stream: oneshot::Receiver<Result<Stream, String>>) -> Result<Stream, MeshError> {
-    match timeout(HANDSHAKE_TIME_MAX, stream).await {
-        Ok(Ok(Ok(stream))) => Ok(stream),
-        Ok(Ok(Err(reason))) => Err(MeshError::Protocol { peer, reason }),
-        Ok(Err(_)) => Err(MeshError::NotConnected { peer }),
-        Err(_) => Err(MeshError::Silent { peer }),
     }
 }
 

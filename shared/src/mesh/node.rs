@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Stream, Swarm, identify,
+    Multiaddr, PeerId, Swarm, identify,
     multiaddr::Protocol as Part,
     ping,
     swarm::{
@@ -13,7 +13,7 @@ use libp2p::{
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::{Duration, Instant, sleep_until, timeout},
 };
@@ -29,11 +29,11 @@ use super::{
     gossip::{Announcer, KnownMembers},
     members::Membership,
     serve::Services,
-    streams::Protocol,
+    streams::{Opened, Protocol},
     swarm::{self, Behaviour, BehaviourEvent},
 };
 use crate::{
-    identity::Signed,
+    identity::{Role, Signed},
     limits,
     protocol::{Admission, EnrolmentReply, EnrolmentRequest},
     resources::Capacity,
@@ -47,7 +47,8 @@ const LISTEN_TIME_MAX: Duration = Duration::from_secs(10);
 /// What handles ask of the node.
 pub(super) enum Command {
     Connect { peer: PeerId, addresses: Vec<Multiaddr>, purpose: Purpose, reply: oneshot::Sender<Result<(), MeshError>> },
-    Open { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Opening, MeshError>> },
+    Find { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Link, MeshError>> },
+    Open { peer: PeerId, connection: ConnectionId, protocol: Protocol, opened: Opened },
     ListenAddresses(oneshot::Sender<Vec<Multiaddr>>),
     SetCertificate(Signed),
     PublishCapacity(Capacity),
@@ -63,9 +64,11 @@ pub(super) enum Purpose {
     Enrolment,
 }
 
-/// A stream that is being opened.
-pub(super) struct Opening {
-    pub(super) stream: oneshot::Receiver<Result<Stream, String>>,
+/// A connection on which a stream may be opened.
+pub(super) struct Link {
+    pub(super) connection: ConnectionId,
+    /// Places for streams that we open, below what the peer allows.
+    pub(super) places: Arc<Semaphore>,
     pub(super) traffic: Arc<Traffic>,
 }
 
@@ -230,7 +233,10 @@ impl Running {
         match command {
             Command::Connect { peer, addresses, purpose, reply } => self.connect(peer, addresses, purpose, reply),
             // Whoever asked and went away needs no answer, here and below.
-            Command::Open { peer, protocol, reply } => drop(reply.send(self.open(peer, protocol))),
+            Command::Find { peer, protocol, reply } => drop(reply.send(self.find(peer, protocol))),
+            Command::Open { peer, connection, protocol, opened } => {
+                self.swarm.behaviour_mut().streams.open(peer, connection, protocol, opened);
+            }
             Command::ListenAddresses(reply) => drop(reply.send(self.listen_addresses())),
             Command::SetCertificate(certificate) => self.set_certificate(certificate),
             Command::PublishCapacity(capacity) => {
@@ -349,20 +355,17 @@ impl Running {
         self.swarm.dial(options).map(|()| connection)
     }
 
-    fn open(&mut self, peer: PeerId, protocol: Protocol) -> Result<Opening, MeshError> {
+    fn find(&self, peer: PeerId, protocol: Protocol) -> Result<Link, MeshError> {
         let found = match protocol {
             Protocol::Admission | Protocol::Enrolment => self.connections.recognised(&peer),
             Protocol::Work | Protocol::Blob | Protocol::Delivery => self.connections.admitted(&peer),
         };
         let (connection, to) = found.ok_or(MeshError::NotConnected { peer })?;
-        let to_coordinator = to.standing.certificate().is_some_and(|c| c.role == crate::identity::Role::Coordinator);
+        let to_coordinator = to.standing.certificate().is_some_and(|certificate| certificate.role == Role::Coordinator);
         if protocol != Protocol::Blob && !to_coordinator {
             return Err(MeshError::NoCoordinator { peer });
         }
-        let traffic = to.traffic.clone();
-        let (opened, stream) = oneshot::channel();
-        self.swarm.behaviour_mut().streams.open(peer, connection, protocol, opened);
-        Ok(Opening { stream, traffic })
+        Ok(Link { connection, places: to.own_places.clone(), traffic: to.traffic.clone() })
     }
 
     fn listen_addresses(&self) -> Vec<Multiaddr> {
@@ -372,6 +375,9 @@ impl Running {
 
     /// Hands an event to the process as soon as it takes one.
     pub(super) fn tell(&mut self, event: NodeEvent) {
+        if self.events.is_closed() {
+            return;
+        }
         if self.outbox.len() >= limits::EVENTS_WAITING_MAX {
             let expendable = self.outbox.iter().position(|event| matches!(event, NodeEvent::Capacity { .. }));
             if expendable.and_then(|at| self.outbox.remove(at)).is_none() {

@@ -54,7 +54,7 @@ impl Running {
             }
             (Protocol::Enrolment, _) if self.membership.is_coordinator() => self.serve_enrolment(id, stream, place),
             (Protocol::Work, Some(certificate)) if agent && self.membership.is_coordinator() => {
-                let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, Some(place))));
+                let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, place)));
                 let stream = CoordinatorStream { incoming, outgoing };
                 self.tell(NodeEvent::Work { peer, certificate, stream });
             }

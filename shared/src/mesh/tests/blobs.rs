@@ -3,15 +3,23 @@
 use super::support::{Member, Network, attempt, some_bytes};
 use crate::{
     digest::{BlobRef, PIECE_BYTES},
-    mesh::MeshError,
-    protocol::DeliveryReply,
+    limits::BLOB_TRANSFERS_MAX,
+    mesh::{
+        MeshError,
+        frames::{read_frame, write_frame},
+        streams::Protocol,
+    },
+    protocol::{BlobReply, BlobRequest, DeliveryReply},
 };
 
 const THREE_MEGABYTES: usize = 3 * 1024 * 1024 + 17;
 
 /// An agent that is connected to some holders of a blob of three megabytes.
 async fn holders(count: u64) -> (Member, Vec<Member>, BlobRef) {
-    let network = Network::new(1);
+    holders_in(&Network::new(1), count).await
+}
+
+async fn holders_in(network: &Network, count: u64) -> (Member, Vec<Member>, BlobRef) {
     let agent = network.agent(100).await;
     let mut holders = Vec::new();
     let blob = BlobRef::of(&some_bytes(THREE_MEGABYTES));
@@ -68,6 +76,45 @@ async fn a_source_that_vanishes_half_way_is_replaced_by_the_next() {
     let sources: Vec<_> = holders.iter().map(Member::peer).collect();
     let fetched = agent.handle.fetch_bytes(blob, sources, u64::MAX).await.expect("it is fetched");
     assert_eq!(BlobRef::of(&fetched), blob);
+}
+
+#[tokio::test]
+async fn a_source_that_is_busy_is_asked_again() {
+    let network = Network::new(1);
+    let (agent, holders, blob) = holders_in(&network, 1).await;
+    let mut idle = Vec::new();
+    // Transfers that nobody reads, from two connections, since one has not places enough.
+    let other = network.agent(101).await;
+    other.connect_to(&holders[0]).await;
+    let request = BlobRequest { digest: blob.digest, first_piece: 0, pieces: blob.pieces() };
+    for place in 0..BLOB_TRANSFERS_MAX {
+        let from = if place % 2 == 0 { &agent.handle } else { &other.handle };
+        let mut opened = from.open(holders[0].peer(), Protocol::Blob).await.expect("there is a place");
+        write_frame(&mut opened.stream, &request).await.expect("it is asked");
+        let reply: BlobReply = read_frame(&mut opened.stream, 1 << 20).await.expect("it answers");
+        assert!(matches!(reply, BlobReply::Found { .. }));
+        idle.push(opened);
+    }
+    let third = network.agent(102).await;
+    third.connect_to(&holders[0]).await;
+    let mut opened = third.handle.open(holders[0].peer(), Protocol::Blob).await.expect("there is a place");
+    write_frame(&mut opened.stream, &request).await.expect("it is asked");
+    assert_eq!(read_frame(&mut opened.stream, 1 << 20).await.ok(), Some(BlobReply::Busy));
+    let fetching = third.handle.fetch_bytes(blob, vec![holders[0].peer()], u64::MAX);
+    let (fetched, ()) = tokio::join!(fetching, async move {
+        tokio::task::yield_now().await;
+        drop(idle);
+    });
+    assert_eq!(fetched.map(|bytes| BlobRef::of(&bytes)), Ok(blob));
+}
+
+#[tokio::test]
+async fn many_fetches_from_one_source_wait_for_their_places() {
+    let (agent, holders, blob) = holders(1).await;
+    let fetches = (0..40).map(|_| agent.handle.fetch_bytes(blob, vec![holders[0].peer()], u64::MAX));
+    for fetched in futures::future::join_all(fetches).await {
+        assert_eq!(fetched.map(|bytes| BlobRef::of(&bytes)), Ok(blob));
+    }
 }
 
 #[tokio::test]

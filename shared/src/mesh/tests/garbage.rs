@@ -9,10 +9,10 @@ use crate::{
     limits::{FRAME_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     mesh::{
         NodeEvent,
-        frames::{FrameError, frames},
+        frames::{FrameError, frames, read_frame, write_frame},
         streams::Protocol,
     },
-    message::ToCoordinatorFrame,
+    protocol::{Admission, Introduction},
 };
 
 /// A frame longer than any, a frame of nonsense, an unknown format, an empty frame, a length without its frame.
@@ -31,8 +31,7 @@ async fn garbage_of_a_member_ends_its_stream_and_nothing_else() {
     agent.connect_to(&coordinator).await;
     for protocol in [Protocol::Admission, Protocol::Enrolment, Protocol::Blob, Protocol::Delivery] {
         for bytes in garbage() {
-            let opening = agent.handle.opening(coordinator.peer(), protocol).await.expect("it is admitted");
-            let mut stream = opening.stream.await.expect("connected").expect("opened");
+            let mut stream = agent.handle.open(coordinator.peer(), protocol).await.expect("it is admitted").stream;
             // It may hang up before it has read everything.
             let _ = stream.write_all(&bytes).await;
             let _ = stream.close().await;
@@ -40,8 +39,7 @@ async fn garbage_of_a_member_ends_its_stream_and_nothing_else() {
         }
     }
     for bytes in garbage() {
-        let opening = agent.handle.opening(coordinator.peer(), Protocol::Work).await.expect("it is admitted");
-        let mut stream = opening.stream.await.expect("connected").expect("opened");
+        let mut stream = agent.handle.open(coordinator.peer(), Protocol::Work).await.expect("it is admitted").stream;
         stream.write_all(&bytes).await.expect("written");
         stream.close().await.expect("closed");
         let work = |event| if let NodeEvent::Work { stream, .. } = event { Some(stream) } else { None };
@@ -74,33 +72,23 @@ async fn garbage_of_a_stranger_does_not_even_cost_it_its_time() {
 #[tokio::test]
 async fn a_peer_cannot_hold_more_than_its_share_of_streams() {
     let network = Network::new(1);
-    let (mut coordinator, agent) = (network.coordinator().await, network.agent(7).await);
-    agent.connect_to(&coordinator).await;
-    coordinator.admitted(agent.peer()).await;
-    let mut open = Vec::new();
+    let coordinator = network.coordinator().await;
+    let greedy = RawPeer::connect(network.stranger_config(Keypair::generate_ed25519()), coordinator.address().await).await;
+    let mut held = Vec::new();
     for _ in 0..STREAMS_PER_CONNECTION_MAX {
-        let mut work = agent.handle.open_work(coordinator.peer()).await.expect("there is a place");
-        work.outgoing.send(&ToCoordinatorFrame { messages: Vec::new() }).await.expect("sent");
-        let stream = |event| if let NodeEvent::Work { stream, .. } = event { Some(stream) } else { None };
-        open.push((coordinator.event("a work stream", stream).await, work));
+        held.push(greedy.open(Protocol::Admission).await);
     }
-    let mut one_more = agent.handle.open_work(coordinator.peer()).await.expect("it is agreed on, then refused");
+    let mut refused = greedy.open(Protocol::Admission).await;
     // It may be refused before it is sent.
-    let _ = one_more.outgoing.send(&ToCoordinatorFrame { messages: Vec::new() }).await;
-    assert!(!matches!(within("the end", one_more.incoming.next()).await, Some(Ok(_))));
-    drop(open.pop());
-    within("a free place", async {
-        loop {
-            let Ok(mut work) = agent.handle.open_work(coordinator.peer()).await else { continue };
-            let _ = work.outgoing.send(&ToCoordinatorFrame { messages: Vec::new() }).await;
-            tokio::select! {
-                event = coordinator.events.recv() => if let Some(NodeEvent::Work { .. }) = event { return },
-                // It was refused: the place was not free yet.
-                _ = work.incoming.next() => {}
-            }
-        }
-    })
-    .await;
+    let _ = refused.write_all(&[1]).await;
+    assert!(drained(refused).await.is_empty());
+    // A length of which the rest never comes keeps its place; the last one gives its place back.
+    let introduction = Introduction { certificate: None, software: "greedy".to_owned(), revocations: 0 };
+    let mut last = held.pop().expect("it holds some");
+    write_frame(&mut last, &introduction).await.expect("its place is its own");
+    let theirs: Introduction = read_frame(&mut last, 1 << 20).await.expect("it is answered");
+    assert!(theirs.certificate.is_some());
+    assert_eq!(read_frame(&mut last, 1 << 20).await.ok(), Some(Admission::Stranger));
 }
 
 #[tokio::test]
