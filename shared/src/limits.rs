@@ -70,8 +70,11 @@ pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(20);
 pub const ENROLMENTS_MAX: usize = 64;
 /// Addresses whose enrolments are counted; beyond it new ones wait for the minute to pass.
 pub const ENROLMENT_ADDRESSES_MAX: usize = 4096;
-/// Connections that were not admitted yet. A whole site may come back at once after a power cut.
-pub const STRANGERS_MAX: usize = 1024;
+/// Incoming connections that agree on their keys at once; one more is dropped and dials again. When a whole site comes
+/// back after a power cut, the first ones must be done before [`ADMISSION_TIME_MAX`], or none ever is.
+pub const HANDSHAKES_MAX: usize = 128;
+/// Connections that were not admitted yet.
+pub const STRANGERS_MAX: usize = 512;
 /// Connections accepted: more than the largest fleet planned for (10,000 agents) has.
 pub const CONNECTIONS_INCOMING_MAX: u32 = 16_384;
 /// Connections made: coordinators, and peers that blobs were fetched from.

@@ -8,8 +8,12 @@
 //! # Bytes
 //! A **frame** is a length (u32, little-endian, at most [`crate::limits::FRAME_BYTES_MAX`]) and that many bytes: one
 //! byte of format (1) and a value encoded by bincode 2 with little-endian variable-length integers, fields in the
-//! order of the Rust types named here. A **piece** is raw bytes whose length both sides know. The golden files beside
-//! this module's tests fix the bytes of every message.
+//! order of the Rust types named here. Lengths and the numbers of enum variants are such integers too. A **piece** is
+//! raw bytes whose length both sides know. The files in `tests/golden` fix the bytes of every message. A stream that
+//! carries anything else is reset, and nothing else happens.
+//!
+//! A [`Signed`] claim's signature is the authority's (ed25519), over the claim's kind
+//! ([`crate::identity::Claim::KIND`]), a zero byte and the body.
 //!
 //! # Order
 //! | protocol | opened by | then |
@@ -28,10 +32,21 @@
 //!
 //! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
 //!
+//! # Limits
+//! A connection takes [`crate::limits::STREAMS_PER_CONNECTION_MAX`] streams from its peer at once and resets further
+//! ones. Each step of a transfer has [`crate::limits::TRANSFER_TIME_MAX`]. A coordinator that hears too many at once
+//! drops connections before they are secured: whoever dials tries again after a growing, random pause.
+//!
 //! # Gossip
-//! Gossipsub 1.1, signed, strict. Agents publish to [`capacity_topic`] without subscribing; coordinators subscribe.
-//! A message is an encoded [`crate::resources::Capacity`] whose `agent` must be the publisher's. Everybody subscribes to [`REVOCATION_TOPIC`]: an
-//! encoded [`Signed`] [`crate::identity::Revocations`].
+//! Gossipsub 1.1, signed, strict; a message's id is its publisher's peer id and its sequence number, eight bytes,
+//! big-endian. It runs once a connection is admitted; until then its protocols are refused. Agents publish to
+//! [`capacity_topic`] without subscribing; coordinators and relays subscribe. A message is an encoded
+//! [`crate::resources::Capacity`] whose `agent` the publisher's certificate names; readers report and forward only
+//! messages of publishers whose certificate they have seen on a connection of their own, and ignore others. Everybody
+//! subscribes to [`REVOCATION_TOPIC`]: an encoded [`Signed`] [`crate::identity::Revocations`].
+//!
+//! # Beside them
+//! Identify and ping, as libp2p describes them; whoever does not answer pings is disconnected.
 
 use serde::{Deserialize, Serialize};
 

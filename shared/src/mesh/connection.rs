@@ -104,7 +104,7 @@ impl Connection {
     pub(super) fn new(peer: PeerId, endpoint: &ConnectedPoint) -> Self {
         Self {
             peer,
-            address: endpoint.get_remote_address().clone(),
+            address: endpoint.get_remote_address().iter().filter(|part| !matches!(part, multiaddr::Protocol::P2p(_))).collect(),
             dialled: endpoint.is_dialer(),
             standing: Standing::Introducing,
             introducing: false,

@@ -91,3 +91,41 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(discovery: &mut Discovery, peers: &[PeerId]) {
+        let list = peers.iter().map(|peer| (*peer, "/ip4/10.0.0.1/tcp/7070".parse().expect("an address"))).collect();
+        discovery.heard(mdns::Event::Discovered(list));
+    }
+
+    #[test]
+    fn each_is_tried_once_a_few_at_a_time_and_again_much_later() {
+        let (mut discovery, start) = (Discovery::default(), Instant::now());
+        let peers: Vec<_> = (0..DIALS_MAX + 1).map(|_| PeerId::random()).collect();
+        heard(&mut discovery, &peers);
+        assert_eq!(discovery.take_candidates(start, |_| false).len(), DIALS_MAX);
+        assert_eq!(discovery.take_candidates(start, |_| false).len(), 1);
+        assert!(discovery.take_candidates(start + AGAIN / 2, |_| false).is_empty());
+        assert!(discovery.take_candidates(start + AGAIN, |_| true).is_empty(), "they are connected");
+        assert_eq!(discovery.take_candidates(start + AGAIN, |_| false).len(), DIALS_MAX);
+    }
+
+    #[test]
+    fn a_subnet_full_of_noise_is_bounded_and_what_expires_is_forgotten() {
+        let mut discovery = Discovery::default();
+        let peers: Vec<_> = (0..2 * FOUND_MAX).map(|_| PeerId::random()).collect();
+        heard(&mut discovery, &peers);
+        assert_eq!(discovery.found.len(), FOUND_MAX);
+        for port in 0..100 {
+            let address = format!("/ip4/10.0.0.1/tcp/{port}").parse().expect("an address");
+            discovery.heard(mdns::Event::Discovered(vec![(peers[0], address)]));
+        }
+        let addresses = discovery.addresses_of(&peers[0]).expect("it was heard");
+        assert_eq!(addresses.len(), ADDRESSES_MAX);
+        discovery.heard(mdns::Event::Expired(addresses.into_iter().map(|address| (peers[0], address)).collect()));
+        assert_eq!(discovery.addresses_of(&peers[0]), None);
+    }
+}

@@ -14,9 +14,10 @@ use super::{
     AgentStream, PeerInfo, blob,
     connection::{Held, Traffic},
     delivery,
+    dial::Purpose,
     error::{MeshError, in_words},
     frames::{FrameError, held_frames, read_frame, write_frame},
-    node::{Command, Link, Purpose},
+    node::{Command, Link},
     streams::Protocol,
 };
 use crate::{

@@ -12,9 +12,10 @@ use super::{
     NodeConfig, NodeEvent,
     admission::{Conversation, NotRecognised, Shown, now, printable},
     connection::{Connection, Standing},
+    dial::Purpose,
     error::MeshError,
     gossip::{self, Judgement},
-    node::{Note, Purpose, Running},
+    node::{Note, Running},
     streams::Protocol,
 };
 use crate::{
@@ -288,23 +289,6 @@ impl Running {
         }
         tracing::debug!(peer = %connection.peer, standing = ?connection.standing, "a connection is closed: no valid certificate");
         self.swarm.close_connection(id);
-    }
-
-    pub(super) fn fail_waiters(&mut self, id: ConnectionId, error: impl Fn(PeerId) -> MeshError) {
-        for waiter in self.waiters.extract_if(.., |waiter| waiter.connection == id) {
-            // Whoever asked may have gone away.
-            let _ = waiter.reply.send(Err(error(waiter.peer)));
-        }
-    }
-
-    fn resolve_waiters(&mut self, peer: &PeerId, outcome: impl Fn(&super::node::Waiter) -> Option<Result<(), MeshError>>) {
-        for waiter in std::mem::take(&mut self.waiters) {
-            match (waiter.peer == *peer).then(|| outcome(&waiter)).flatten() {
-                // Whoever asked may have gone away.
-                Some(outcome) => drop(waiter.reply.send(outcome)),
-                None => self.waiters.push(waiter),
-            }
-        }
     }
 
     /// Shows a new certificate on every connection there is.

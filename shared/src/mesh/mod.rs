@@ -12,6 +12,7 @@ mod admission;
 mod blob;
 mod connection;
 mod delivery;
+mod dial;
 mod discovery;
 mod enrolment;
 mod error;

@@ -7,10 +7,7 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, identify,
     multiaddr::Protocol as Part,
     ping,
-    swarm::{
-        ConnectionId, DialError, SwarmEvent,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -23,6 +20,7 @@ use super::{
     BlobStore, NodeConfig, NodeError, NodeEvent, PeerInfo,
     admission::Shown,
     connection::{Connection, Connections, Traffic},
+    dial::{Purpose, Waiter, dial_error_in_words},
     discovery::Discovery,
     error::{MeshError, in_words},
     gate::GatedEvent,
@@ -41,9 +39,6 @@ use crate::{
 
 /// How long a node that stops waits for its connections to say goodbye.
 const GOODBYE_TIME_MAX: Duration = Duration::from_millis(500);
-/// How long a listener may take to begin.
-const LISTEN_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// What handles ask of the node.
 pub(super) enum Command {
     Connect { peer: PeerId, addresses: Vec<Multiaddr>, purpose: Purpose, reply: oneshot::Sender<Result<(), MeshError>> },
@@ -55,13 +50,6 @@ pub(super) enum Command {
     PublishRevocations(Signed),
     Disconnect(PeerId),
     Peers(oneshot::Sender<Vec<PeerInfo>>),
-}
-
-/// What a connection is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Membership,
-    Enrolment,
 }
 
 /// A connection on which a stream may be opened.
@@ -97,14 +85,6 @@ pub(super) enum Note {
     EnrolmentEnded {
         connection: ConnectionId,
     },
-}
-
-/// Somebody who waits for a connection.
-pub(super) struct Waiter {
-    pub(super) connection: ConnectionId,
-    pub(super) peer: PeerId,
-    pub(super) purpose: Purpose,
-    pub(super) reply: oneshot::Sender<Result<(), MeshError>>,
 }
 
 /// What the node does next.
@@ -149,7 +129,7 @@ impl Running {
         events: mpsc::Sender<NodeEvent>,
     ) -> Result<Self, NodeError> {
         let mut swarm = swarm::build(&config)?;
-        listen(&mut swarm, &config.listen).await?;
+        swarm::listen(&mut swarm, &config.listen).await?;
         let (notes, notes_in) = mpsc::channel(64);
         Ok(Self {
             swarm,
@@ -315,46 +295,6 @@ impl Running {
         }
     }
 
-    fn connect(
-        &mut self,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        purpose: Purpose,
-        reply: oneshot::Sender<Result<(), MeshError>>,
-    ) {
-        let suits = match purpose {
-            Purpose::Membership => self.connections.admitted(&peer).is_some(),
-            Purpose::Enrolment => self.connections.recognised(&peer).is_some(),
-        };
-        if suits {
-            // Whoever asked may have gone away, here and below.
-            let _ = reply.send(Ok(()));
-            return;
-        }
-        if self.membership.is_revoked(&peer) {
-            let _ = reply.send(Err(MeshError::Revoked { peer }));
-            return;
-        }
-        if let Some(connection) = self.connections.ids_of(&peer).first().copied() {
-            self.waiters.push(Waiter { connection, peer, purpose, reply });
-            self.introduce(connection);
-            return;
-        }
-        match self.dial(peer, addresses) {
-            Ok(connection) => self.waiters.push(Waiter { connection, peer, purpose, reply }),
-            Err(error) => {
-                let _ = reply.send(Err(MeshError::Unreachable { peer, reason: dial_error_in_words(&error) }));
-            }
-        }
-    }
-
-    /// Never from the port that we listen on: no firewall here needs it, and some systems refuse it.
-    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<ConnectionId, DialError> {
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).allocate_new_port().build();
-        let connection = options.connection_id();
-        self.swarm.dial(options).map(|()| connection)
-    }
-
     fn find(&self, peer: PeerId, protocol: Protocol) -> Result<Link, MeshError> {
         let found = match protocol {
             Protocol::Admission | Protocol::Enrolment => self.connections.recognised(&peer),
@@ -386,61 +326,5 @@ impl Running {
             }
         }
         self.outbox.push_back(event);
-    }
-}
-
-/// Listens on every address. Where a port is left open, QUIC takes the same number as TCP if it can.
-async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), NodeError> {
-    let (quic, tcp): (Vec<_>, Vec<_>) = addresses.iter().cloned().partition(|a| a.iter().any(|part| part == Part::QuicV1));
-    let mut port = None;
-    for address in tcp {
-        let listening = listen_on(swarm, address).await?;
-        port = port.or_else(|| listening.iter().find_map(|part| if let Part::Tcp(port) = part { Some(port) } else { None }));
-    }
-    for address in quic {
-        let same: Multiaddr =
-            address.iter().map(|part| if part == Part::Udp(0) { Part::Udp(port.unwrap_or(0)) } else { part }).collect();
-        let wanted_elsewhere = same != address;
-        match listen_on(swarm, same).await {
-            Err(_) if wanted_elsewhere => listen_on(swarm, address).await.map(drop)?,
-            outcome => outcome.map(drop)?,
-        }
-    }
-    Ok(())
-}
-
-async fn listen_on(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<Multiaddr, NodeError> {
-    let failed = |reason: String| NodeError::Listen { address: address.clone(), reason };
-    let listener = swarm.listen_on(address.clone()).map_err(|error| failed(in_words(&error)))?;
-    let begun = async {
-        loop {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => return Ok(address),
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
-                    return Err(reason.err().map_or_else(|| "it closed at once".to_owned(), |error| error.to_string()));
-                }
-                SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => return Err(error.to_string()),
-                // Whoever connects before the node runs is turned away and tries again.
-                SwarmEvent::ConnectionEstablished { connection_id, .. } => drop(swarm.close_connection(connection_id)),
-                _ => {}
-            }
-        }
-    };
-    match timeout(LISTEN_TIME_MAX, begun).await {
-        Ok(outcome) => outcome.map_err(failed),
-        Err(_) => Err(failed("it did not begin in time".to_owned())),
-    }
-}
-
-fn dial_error_in_words(error: &DialError) -> String {
-    match error {
-        DialError::LocalPeerId { .. } => "it is this machine itself".to_owned(),
-        DialError::NoAddresses => "no address of it is known".to_owned(),
-        DialError::WrongPeerId { obtained, address } => format!("{obtained} answers at {address} instead"),
-        DialError::Denied { cause } => in_words(cause),
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted => "the dial was given up".to_owned(),
-        DialError::Transport(errors) => {
-            errors.iter().map(|(address, error)| format!("{address}: {}", in_words(error))).collect::<Vec<_>>().join("; ")
-        }
     }
 }

@@ -1,20 +1,27 @@
-//! Builds the swarm: transports, limits and the behaviours that come ready-made.
+//! Builds the swarm: transports, limits and the behaviours that come ready-made. Listens.
 
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
-    PeerId, Swarm, Transport as _, allow_block_list,
+    Multiaddr, PeerId, Swarm, Transport as _, allow_block_list,
     connection_limits::{self, ConnectionLimits},
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     identify,
     identity::Keypair,
-    mdns, noise, ping, quic,
-    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    mdns,
+    multiaddr::Protocol as Part,
+    noise, ping, quic,
+    swarm::{self, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
+use tokio::time::timeout;
 
-use super::{NodeConfig, NodeError, gate::Gated, gossip, streams};
+use super::{NodeConfig, NodeError, error::in_words, gate::Gated, gossip, streams};
 use crate::{identity::NetworkId, limits, protocol::noise_prologue};
+
+/// How long a listener may take to begin.
+const LISTEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How often a silent connection is tried, and how long an answer may take. The work stream's heartbeats notice a
 /// dead coordinator sooner; this is for all others.
@@ -84,9 +91,79 @@ fn transport(identity: &Keypair, network: NetworkId) -> Result<Boxed<(PeerId, St
 
 fn connection_limits() -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_pending_incoming(Some(limits::STRANGERS_MAX as u32))
+        .with_max_pending_incoming(Some(limits::HANDSHAKES_MAX as u32))
         .with_max_pending_outgoing(Some(limits::CONNECTIONS_OUTGOING_MAX))
         .with_max_established_incoming(Some(limits::CONNECTIONS_INCOMING_MAX))
         .with_max_established_outgoing(Some(limits::CONNECTIONS_OUTGOING_MAX))
         .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER_MAX))
+}
+
+/// Listens on every address. Where a port is left open, QUIC takes the same number as TCP if it can.
+pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), NodeError> {
+    let (quic, tcp): (Vec<_>, Vec<_>) = addresses.iter().cloned().partition(|a| a.iter().any(|part| part == Part::QuicV1));
+    for address in &tcp {
+        ensure_free(address).map_err(|error| NodeError::Listen { address: address.clone(), reason: error.to_string() })?;
+    }
+    let mut port = None;
+    for address in tcp {
+        let listening = listen_on(swarm, address).await?;
+        port = port.or_else(|| listening.iter().find_map(|part| if let Part::Tcp(port) = part { Some(port) } else { None }));
+    }
+    for address in quic {
+        let same: Multiaddr =
+            address.iter().map(|part| if part == Part::Udp(0) { Part::Udp(port.unwrap_or(0)) } else { part }).collect();
+        let wanted_elsewhere = same != address;
+        match listen_on(swarm, same).await {
+            Err(_) if wanted_elsewhere => listen_on(swarm, address).await.map(drop)?,
+            outcome => outcome.map(drop)?,
+        }
+    }
+    // Where every interface is listened on, their addresses are known one by one, all but at once.
+    while let Some(event) = swarm.select_next_some().now_or_never() {
+        turn_away(swarm, &event);
+    }
+    Ok(())
+}
+
+/// Whoever connects before the node runs is turned away and tries again.
+fn turn_away(swarm: &mut Swarm<Behaviour>, event: &SwarmEvent<BehaviourEvent>) {
+    if let SwarmEvent::ConnectionEstablished { connection_id, .. } = event {
+        swarm.close_connection(*connection_id);
+    }
+}
+
+/// The transport lets several programs listen on one port, which then share its connections at random: a second
+/// coordinator started by mistake would take half of the fleet.
+fn ensure_free(address: &Multiaddr) -> std::io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Part::Ip4(ip)) => ip.into(),
+        Some(Part::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Part::Tcp(port)) if port != 0 => std::net::TcpListener::bind::<(std::net::IpAddr, u16)>((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+async fn listen_on(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<Multiaddr, NodeError> {
+    let failed = |reason: String| NodeError::Listen { address: address.clone(), reason };
+    let listener = swarm.listen_on(address.clone()).map_err(|error| failed(in_words(&error)))?;
+    let begun = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => return Ok(address),
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
+                    return Err(reason.err().map_or_else(|| "it closed at once".to_owned(), |error| error.to_string()));
+                }
+                SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => return Err(error.to_string()),
+                event => turn_away(swarm, &event),
+            }
+        }
+    };
+    match timeout(LISTEN_TIME_MAX, begun).await {
+        Ok(outcome) => outcome.map_err(failed),
+        Err(_) => Err(failed("it did not begin in time".to_owned())),
+    }
 }

@@ -250,3 +250,27 @@ async fn a_node_that_is_stopped_says_goodbye_and_answers_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn listening_everywhere_is_told_in_concrete_addresses() {
+    let network = Network::new(1);
+    let listen = vec!["/ip4/0.0.0.0/tcp/0".parse().expect("an address")];
+    let coordinator = Member::start(NodeConfig { listen, ..network.config(Role::Coordinator, None) }).await;
+    let addresses = coordinator.handle.listen_addresses().await;
+    let unspecified = Part::Ip4(std::net::Ipv4Addr::UNSPECIFIED);
+    assert!(!addresses.is_empty() && addresses.iter().all(|address| address.iter().all(|part| part != unspecified)));
+    let agent = network.agent(7).await;
+    assert_eq!(agent.handle.connect(addresses[0].clone()).await, Ok(coordinator.peer()));
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let network = Network::new(1);
+    let coordinator = network.coordinator().await;
+    let mut taken = coordinator.address().await;
+    taken.pop();
+    let config = NodeConfig { listen: vec![taken.clone()], ..network.config(Role::Coordinator, None) };
+    let (blobs, shutdown) = (std::sync::Arc::new(super::support::Blobs::default()), Default::default());
+    let error = crate::mesh::Node::start(config, blobs, shutdown).await.err().expect("somebody listens there");
+    assert!(error.to_string().contains(&taken.to_string()), "{error}");
+}
