@@ -2,7 +2,13 @@
 // Only the cores deny these; see `clippy.toml`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod cache;
+pub mod clock;
 pub mod executor;
+pub mod files;
 pub mod guard;
+pub mod membership;
+pub mod outbox;
+pub mod sensor;
 pub mod session;
 pub mod slot;

@@ -57,9 +57,9 @@ pub enum Event {
     StartFailed { slot: SlotId, error: StartError },
     /// An executor ended an attempt.
     Done { slot: SlotId, done: Box<Done> },
-    /// An executor process is gone; the last event of this process. `failure` says what its attempt failed of, when
-    /// the process was not killed on purpose.
-    Gone { slot: SlotId, failure: Option<Failure> },
+    /// An executor process is gone; the last event of this process. `failed` is the attempt that it ran and what that
+    /// failed of, when there was one and the process was not killed on purpose.
+    Gone { slot: SlotId, failed: Option<(AttemptId, Failure)> },
     /// Asked for by [`Effect::Keep`]: these results are durable.
     Kept { attempts: Vec<AttemptId> },
     /// The outbox could not take these, a full disk for example.

@@ -146,7 +146,7 @@ impl Session {
             Event::Ready { slot } => self.ready(slot, now),
             Event::StartFailed { slot, error } => self.start_failed(slot, error, now),
             Event::Done { slot, done } => self.done(slot, *done, now),
-            Event::Gone { slot, failure } => self.gone(slot, failure, now),
+            Event::Gone { slot, failed } => self.gone(slot, failed, now),
             Event::Kept { attempts } => self.kept(&attempts),
             Event::NotKept { attempts, reason } => self.not_kept(&attempts, reason, now),
             Event::Recollected { records, missing } => self.recollected(records, &missing),

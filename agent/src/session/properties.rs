@@ -6,7 +6,7 @@ use lull_shared::{
     digest::BlobRef,
     id::{AttemptId, JobId},
     message::{Assignment, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
-    state::Intake,
+    state::{Failure, Intake},
     time::Timestamp,
 };
 use proptest::prelude::*;
@@ -188,7 +188,11 @@ impl Edges {
                 }
                 Event::Done { slot, done }
             }
-            Step::Gone(slot) => Event::Gone { slot, failure: None },
+            Step::Gone(slot) => {
+                let front = session.slots.get(usize::from(slot)).and_then(|slot| Some(slot.held().first()?.attempt));
+                let failed = front.map(|attempt| (attempt, Failure::ExecutorDied { how: "signal 9".into() }));
+                Event::Gone { slot, failed: failed.filter(|_| slot != 1) }
+            },
             Step::AnswerKeep { ok } => {
                 let attempts: Vec<AttemptId> = std::mem::take(&mut self.asked).into_iter().collect();
                 if !ok {

@@ -284,7 +284,7 @@ fn what_was_piped_counts_as_started_and_survives_the_death_of_its_executor() {
     world.finish(0, attempt(1, 0), 100);
     let rebalance = ToAgent::Recall { attempts: vec![attempt(1, 2)], reason: RecallReason::Rebalance };
     assert_eq!(world.hear(rebalance), []);
-    let effects = world.event(Event::Gone { slot: 0, failure: Some(Failure::ExecutorDied { how: "signal 11".into() }) });
+    let effects = world.event(Event::Gone { slot: 0, failed: Some((attempt(1, 1), Failure::ExecutorDied { how: "signal 11".into() })) });
     let records = keeps(&effects);
     assert_eq!(records[0].attempt, attempt(1, 1));
     assert_eq!(records[0].outcome, Outcome::Failed(Failure::ExecutorDied { how: "signal 11".into() }));
@@ -339,7 +339,7 @@ fn a_job_that_runs_too_long_is_killed_and_the_next_one_starts() {
     assert!(effects.contains(&Effect::Kill { slot: 0 }));
     let record = &keeps(&effects)[0];
     assert_eq!((record.attempt, record.usage.wall_us), (attempt(1, 0), 10_000_000));
-    let effects = world.event(Event::Gone { slot: 0, failure: None });
+    let effects = world.event(Event::Gone { slot: 0, failed: None });
     assert!(matches!(effects[..], [Effect::Start { slot: 0, .. }]), "{effects:?}");
 }
 
@@ -423,7 +423,7 @@ fn an_executor_stays_warm_for_its_job_and_is_replaced_for_another() {
     assert_eq!(runs(&world.assign(1, 1..2)), [(0, attempt(1, 1))], "warm: no start");
     world.finish(0, attempt(1, 1), 50_000);
     assert_eq!(world.assign(2, 0..1), [Effect::Kill { slot: 0 }], "both jobs run the same artifact, which is here");
-    let effects = world.event(Event::Gone { slot: 0, failure: None });
+    let effects = world.event(Event::Gone { slot: 0, failed: None });
     assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.terms.job == JobId(2)), "{effects:?}");
 }
 
@@ -539,7 +539,7 @@ fn a_stopping_agent_releases_everything_and_says_farewell_when_its_results_are_s
     let effects = world.event(Event::Stop { grace: Duration::from_secs(3) });
     assert!(effects.contains(&released(&[attempt(1, 1), attempt(1, 2)], ReleaseReason::Stopping)));
     assert_eq!(world.assign(1, 5..6), [released(&[attempt(1, 5)], ReleaseReason::Stopping)]);
-    world.event(Event::Gone { slot: 0, failure: None });
+    world.event(Event::Gone { slot: 0, failed: None });
     world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
     let effects = world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] });
     let farewell = Effect::Send(ToCoordinator::Farewell);

@@ -234,22 +234,21 @@ impl Session {
     }
 
     /// A process is gone: what it executed failed, what it had not begun waits again.
-    pub(super) fn gone(&mut self, slot: SlotId, failure: Option<Failure>, now: Timestamp) {
+    pub(super) fn gone(&mut self, slot: SlotId, failed: Option<(AttemptId, Failure)>, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
-        let was_stopping = matches!(state, Slot::Stopping { .. });
-        let was_starting = matches!(state, Slot::Starting { .. });
-        let failure = failure.unwrap_or_else(|| Failure::ExecutorDied { how: "it was killed".into() });
-        if was_starting {
-            return self.start_failed(slot, StartError::Executor(failure.to_string()), now);
-        }
         let begun = match state {
+            Slot::Starting { .. } => {
+                return self.start_failed(slot, StartError::Executor("it ended before it had started".into()), now);
+            }
             Slot::Running { work, .. } | Slot::Paused { work } => Some(work.begun),
-            Slot::Idle | Slot::Starting { .. } | Slot::Warm { .. } | Slot::Stopping { .. } => None,
+            Slot::Idle | Slot::Warm { .. } | Slot::Stopping { .. } => None,
         };
+        let was_stopping = matches!(state, Slot::Stopping { .. });
         let job = state.job();
-        let mut held = state.gone().into_iter();
-        if begun.is_some()
-            && let Some(front) = held.next()
+        let mut held = std::collections::VecDeque::from(state.gone());
+        if let Some((attempt, failure)) = failed
+            && begun.is_some()
+            && let Some(front) = held.pop_front_if(|front| front.attempt == attempt)
         {
             self.let_go(&front);
             self.fail(&front, failure, begun, now);

@@ -1,0 +1,315 @@
+//! Blobs by digest on disk: modules, artifacts and inputs, with a bound and the longest unused ones removed first.
+//!
+//! Owns the cache's folder. A blob that is in use is pinned and stays. Bytes are checked when they arrive and, once in
+//! each life of the agent, before they are used again: a disk can go bad.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use libp2p::PeerId;
+use lru::LruCache;
+use lull_shared::{
+    digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
+    id::AttemptId,
+    mesh::{BlobStore, Receiving},
+};
+
+use crate::files;
+
+/// What is read at once while a file is hashed.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Outlines remembered for peers that fetch from here, of at most 128 KiB each.
+const OUTLINES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).expect("not zero");
+
+/// A cache folder. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    folder: Arc<Path>,
+    bytes_max: u64,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// Least recently used last.
+    blobs: LruCache<Digest, Cached>,
+    pinned: BTreeSet<Digest>,
+    bytes: u64,
+    outlines: LruCache<Digest, Outline>,
+}
+
+struct Cached {
+    size_bytes: u64,
+    whole: Whole,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// Room was made for it; its bytes are on their way.
+    Coming,
+    /// It is there from an earlier life.
+    Unchecked,
+    Checked,
+}
+
+/// What stands between a wanted blob and its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Here,
+    /// It is there and must be hashed first.
+    Check,
+    /// Room was made: fetch it.
+    Fetch,
+}
+
+/// The cache cannot take a blob.
+#[derive(Debug, thiserror::Error)]
+#[error("the cache has room for {bytes_max} bytes and all of it is in use; raise cache_max")]
+pub struct CacheFull {
+    bytes_max: u64,
+}
+
+impl Cache {
+    /// Opens the cache in a folder. Files that are no blobs of it are removed.
+    pub fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
+        files::make_private_folder(folder)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            match entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()) {
+                Some(digest) => {
+                    let metadata = entry.metadata()?;
+                    found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, metadata.len()));
+                }
+                None => fs::remove_file(entry.path())?,
+            }
+        }
+        found.sort_unstable();
+        let (mut blobs, outlines) = (LruCache::unbounded(), LruCache::new(OUTLINES_MAX));
+        let bytes = found.iter().map(|(_, _, size)| size).sum();
+        for (_, digest, size_bytes) in found {
+            blobs.put(digest, Cached { size_bytes, whole: Whole::Unchecked });
+        }
+        let state = State { blobs, pinned: BTreeSet::new(), bytes, outlines };
+        let cache = Self { folder: folder.into(), bytes_max, state: Arc::new(Mutex::new(state)) };
+        cache.make_room(&mut cache.lock(), 0);
+        Ok(cache)
+    }
+
+    /// Where a blob is or will be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.to_hex())
+    }
+
+    /// Pins a blob, and makes room for it if it is not there.
+    pub fn want(&self, blob: BlobRef) -> Result<Wanted, CacheFull> {
+        let mut state = self.lock();
+        state.pinned.insert(blob.digest);
+        match state.blobs.get(&blob.digest) {
+            Some(cached) if cached.size_bytes == blob.size_bytes || cached.whole == Whole::Coming => {
+                return Ok(match cached.whole {
+                    Whole::Checked => Wanted::Here,
+                    Whole::Unchecked => Wanted::Check,
+                    Whole::Coming => Wanted::Fetch,
+                });
+            }
+            Some(_) => self.remove(&mut state, &blob.digest),
+            None => {}
+        }
+        if !self.make_room(&mut state, blob.size_bytes) {
+            state.pinned.remove(&blob.digest);
+            return Err(CacheFull { bytes_max: self.bytes_max });
+        }
+        state.bytes += blob.size_bytes;
+        state.blobs.put(blob.digest, Cached { size_bytes: blob.size_bytes, whole: Whole::Coming });
+        Ok(Wanted::Fetch)
+    }
+
+    /// A blob's bytes are in their place and were checked.
+    pub fn arrived(&self, digest: &Digest) {
+        match self.lock().blobs.get_mut(digest) {
+            Some(cached) => cached.whole = Whole::Checked,
+            // Nobody waited any more; whoever wants it later fetches it anew.
+            None => drop(files::remove_if_there(&self.path(digest))),
+        }
+    }
+
+    /// A blob will not come, or is not what it should be.
+    pub fn forget(&self, digest: &Digest) {
+        self.remove(&mut self.lock(), digest);
+    }
+
+    /// A blob may be removed when room is needed.
+    pub fn unpin(&self, digest: &Digest) {
+        let mut state = self.lock();
+        state.pinned.remove(digest);
+        if state.blobs.peek(digest).is_some_and(|cached| cached.whole == Whole::Coming) {
+            self.remove(&mut state, digest);
+        }
+        self.make_room(&mut state, 0);
+    }
+
+    /// Hashes a blob that is there. False when it is damaged; then it is gone.
+    pub fn check(&self, blob: BlobRef) -> bool {
+        let whole = outline_of(&self.path(&blob.digest)).is_ok_and(|(found, _)| found == blob);
+        if whole {
+            self.arrived(&blob.digest);
+        } else {
+            tracing::warn!(digest = %blob.digest, "a cached blob is damaged; it is fetched again");
+            self.forget(&blob.digest);
+        }
+        whole
+    }
+
+    /// Bytes on disk, and how many there may be.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.lock().bytes, self.bytes_max)
+    }
+
+    /// Removes the longest unused blobs until there is room; false when what is pinned leaves too little.
+    fn make_room(&self, state: &mut State, size_bytes: u64) -> bool {
+        while state.bytes.saturating_add(size_bytes) > self.bytes_max {
+            let unused = state.blobs.iter().rev().map(|(digest, _)| *digest).find(|digest| !state.pinned.contains(digest));
+            let Some(digest) = unused else { return false };
+            self.remove(state, &digest);
+        }
+        true
+    }
+
+    fn remove(&self, state: &mut State, digest: &Digest) {
+        let Some(cached) = state.blobs.pop(digest) else { return };
+        state.bytes -= cached.size_bytes;
+        state.outlines.pop(digest);
+        if let Err(error) = files::remove_if_there(&self.path(digest)) {
+            tracing::warn!(%error, %digest, "a cached blob cannot be removed");
+        }
+    }
+
+    fn whole(&self, digest: &Digest) -> Option<BlobRef> {
+        let mut state = self.lock();
+        let cached = state.blobs.get(digest).filter(|cached| cached.whole == Whole::Checked)?;
+        Some(BlobRef { digest: *digest, size_bytes: cached.size_bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Peers may fetch what is here; nobody delivers to an agent.
+#[async_trait]
+impl BlobStore for Cache {
+    async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)> {
+        let blob = self.whole(digest)?;
+        if let Some(outline) = self.lock().outlines.get(digest).cloned() {
+            return Some((blob, outline));
+        }
+        let path = self.path(digest);
+        let (found, outline) = tokio::task::spawn_blocking(move || outline_of(&path)).await.ok()?.ok()?;
+        if found != blob {
+            return None;
+        }
+        self.lock().outlines.put(*digest, outline.clone());
+        Some((blob, outline))
+    }
+
+    async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
+        let blob = self.whole(digest)?;
+        let path = self.path(digest);
+        tokio::task::spawn_blocking(move || read_piece(&path, blob, index)).await.ok()?.ok()
+    }
+
+    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
+        Err("an agent takes no results".into())
+    }
+}
+
+fn read_piece(path: &Path, blob: BlobRef, index: u32) -> io::Result<Bytes> {
+    let start = u64::from(index) * PIECE_BYTES as u64;
+    let length = blob.size_bytes.saturating_sub(start).min(PIECE_BYTES as u64);
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact(&mut piece)?;
+    Ok(piece.into())
+}
+
+fn outline_of(path: &Path) -> io::Result<(BlobRef, Outline)> {
+    let (mut file, mut builder) = (File::open(path)?, OutlineBuilder::default());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(builder.finish()),
+            read => builder.update(&chunk[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(number: u8) -> (BlobRef, Vec<u8>) {
+        let bytes = vec![number; 100];
+        (BlobRef::of(&bytes), bytes)
+    }
+
+    fn put(cache: &Cache, number: u8) -> BlobRef {
+        let (blob, bytes) = blob(number);
+        assert_eq!(cache.want(blob).expect("room"), Wanted::Fetch);
+        fs::write(cache.path(&blob.digest), bytes).expect("a place for it");
+        cache.arrived(&blob.digest);
+        blob
+    }
+
+    #[test]
+    fn the_longest_unused_blob_makes_room_and_pinned_ones_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 300).expect("it opens");
+        let (first, second, third) = (put(&cache, 1), put(&cache, 2), put(&cache, 3));
+        for blob in [second, third] {
+            cache.unpin(&blob.digest);
+        }
+        assert_eq!(cache.want(second).expect("room"), Wanted::Here);
+        cache.unpin(&second.digest);
+        put(&cache, 4);
+        assert!(cache.path(&first.digest).exists() && cache.path(&second.digest).exists());
+        assert!(!cache.path(&third.digest).exists(), "unused for longer than the second");
+        put(&cache, 5);
+        assert!(cache.want(blob(6).0).is_err(), "all that is left is pinned");
+        assert_eq!(cache.usage(), (300, 300));
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_is_checked_before_it_is_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (good, bad) = {
+            let cache = Cache::open(folder.path(), 1_000).expect("it opens");
+            (put(&cache, 1), put(&cache, 2))
+        };
+        fs::write(folder.path().join(bad.digest.to_hex()), [9; 100]).expect("damage");
+        fs::write(folder.path().join("something.part"), b"half").expect("half a blob");
+        let cache = Cache::open(folder.path(), 1_000).expect("it opens");
+        assert!(!folder.path().join("something.part").exists());
+        assert_eq!((cache.want(good).expect("room"), cache.want(bad).expect("room")), (Wanted::Check, Wanted::Check));
+        assert!(cache.check(good) && !cache.check(bad));
+        assert_eq!((cache.want(good).expect("room"), cache.want(bad).expect("room")), (Wanted::Here, Wanted::Fetch));
+    }
+
+    #[test]
+    fn a_blob_that_nobody_waits_for_any_more_frees_its_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 100).expect("it opens");
+        cache.want(blob(1).0).expect("room");
+        assert!(cache.want(blob(2).0).is_err());
+        cache.unpin(&blob(1).0.digest);
+        cache.want(blob(2).0).expect("room");
+    }
+}

@@ -1,0 +1,209 @@
+//! Who this machine is: its identity key, and the network it has joined.
+//!
+//! ```text
+//! DATA/identity.key        the key pair, made at first start, for this user only
+//! DATA/membership.json     network, authority, certificate, where coordinators are, the labels given at joining
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use data_encoding::HEXLOWER;
+use libp2p::identity::Keypair;
+use lull_shared::{
+    codec,
+    id::AgentId,
+    identity::{Authority, NetworkId, Signed},
+    resources::Labels,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+/// A network that this machine belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    pub network: NetworkId,
+    pub authority: Authority,
+    pub agent: AgentId,
+    pub name: String,
+    pub certificate: Signed,
+    /// Multiaddresses of coordinators, each ending in `/p2p/PEER`.
+    pub coordinators: Vec<String>,
+    /// Given at joining; those of the configuration come on top.
+    pub labels: Labels,
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    #[error("this machine has not joined a network; join it with `lull-agent join TOKEN`")]
+    NotJoined,
+    #[error("{path} cannot be read: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be written: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} is damaged ({reason}); `lull-agent leave` removes it, then join again with a new token")]
+    Damaged { path: PathBuf, reason: String },
+}
+
+/// The file as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    network: String,
+    authority: String,
+    agent: AgentId,
+    name: String,
+    certificate: String,
+    coordinators: Vec<String>,
+    labels: BTreeMap<String, String>,
+}
+
+const FORMAT: u32 = 1;
+
+impl Membership {
+    /// Reads it.
+    pub fn load(data: &Path) -> Result<Self, MembershipError> {
+        let path = path(data);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(MembershipError::NotJoined),
+            Err(source) => return Err(MembershipError::Read { path, source }),
+        };
+        Self::parse(&text).map_err(|reason| MembershipError::Damaged { path, reason })
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if stored.format != FORMAT {
+            return Err(format!("it has format {}, and this program reads {FORMAT}", stored.format));
+        }
+        let bytes = |hex: &str| HEXLOWER.decode(hex.as_bytes()).map_err(|error| error.to_string());
+        let network = bytes(&stored.network)?.try_into().map_err(|_| "the network's id has another length")?;
+        Ok(Self {
+            network: NetworkId(network),
+            authority: Authority::try_from(bytes(&stored.authority)?).map_err(|error| error.to_string())?,
+            agent: stored.agent,
+            name: stored.name,
+            certificate: codec::decode(&bytes(&stored.certificate)?).map_err(|error| error.to_string())?,
+            coordinators: stored.coordinators,
+            labels: stored.labels,
+        })
+    }
+
+    /// Writes it.
+    pub fn save(&self, data: &Path) -> Result<(), MembershipError> {
+        let stored = Stored {
+            format: FORMAT,
+            network: self.network.to_string(),
+            authority: HEXLOWER.encode(&Vec::<u8>::from(self.authority.clone())),
+            agent: self.agent,
+            name: self.name.clone(),
+            certificate: HEXLOWER.encode(&codec::encode(&self.certificate)),
+            coordinators: self.coordinators.clone(),
+            labels: self.labels.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&stored).expect("text and numbers can be written as JSON");
+        let path = path(data);
+        files::replace_private(&path, &text).map_err(|source| MembershipError::Write { path, source })
+    }
+}
+
+/// The machine's identity, made if there is none.
+pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
+    let path = data.join("identity.key");
+    match fs::read(&path) {
+        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
+            .map_err(|error| MembershipError::Damaged { path, reason: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let identity = Keypair::generate_ed25519();
+            let bytes = identity.to_protobuf_encoding().expect("a new key can be written");
+            let written = files::make_private_folder(data).and_then(|()| files::replace_private(&path, &bytes));
+            written.map_err(|source| MembershipError::Write { path, source })?;
+            Ok(identity)
+        }
+        Err(source) => Err(MembershipError::Read { path, source }),
+    }
+}
+
+/// Removes identity and membership, and whatever was kept for the network.
+pub fn forget(data: &Path) -> io::Result<()> {
+    for file in ["identity.key", "membership.json", "owner.json"] {
+        files::remove_if_there(&data.join(file))?;
+    }
+    for folder in ["outbox", "cache", "artifacts", "scratch"] {
+        match fs::remove_dir_all(data.join(folder)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join("membership.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        identity::{Issuer, Role},
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    fn membership(identity: &Keypair) -> Membership {
+        let authority = Keypair::generate_ed25519();
+        let issuer = Issuer { network: NetworkId([3; 16]), authority, life: std::time::Duration::from_secs(60) };
+        let peer = identity.public().to_peer_id();
+        Membership {
+            network: issuer.network,
+            authority: Authority::of(&issuer.authority),
+            agent: AgentId(7),
+            name: "desk-7".into(),
+            certificate: issuer.issue(&peer, Role::Agent, Some(AgentId(7)), "desk-7", Timestamp::default()),
+            coordinators: vec!["/ip4/127.0.0.1/tcp/7070".into()],
+            labels: [("site".to_owned(), "berlin".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn identity_and_membership_survive_and_can_be_forgotten() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path().join("made/at/first/start");
+        let key = identity(&data).expect("a new identity");
+        assert_eq!(identity(&data).expect("the same").public(), key.public());
+        assert!(matches!(Membership::load(&data), Err(MembershipError::NotJoined)));
+        let membership = membership(&key);
+        membership.save(&data).expect("saved");
+        assert_eq!(Membership::load(&data).expect("loaded"), membership);
+        forget(&data).expect("forgotten");
+        assert!(matches!(Membership::load(&data), Err(MembershipError::NotJoined)));
+        assert_ne!(identity(&data).expect("a new one").public(), key.public());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_the_identity() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path().join("data");
+        identity(&data).expect("a new identity");
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join("identity.key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn damage_is_told_with_the_way_out() {
+        let data = tempfile::tempdir().expect("a folder");
+        fs::write(data.path().join("membership.json"), b"{\"format\":1}").expect("damage");
+        let error = Membership::load(data.path()).expect_err("damaged").to_string();
+        assert!(error.contains("lull-agent leave"), "{error}");
+    }
+}

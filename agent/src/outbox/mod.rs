@@ -1,0 +1,353 @@
+//! Results on disk until the coordinator has them.
+//!
+//! Owns the outbox's folder: one log of small results, and a file for each output that is too large for a message. A
+//! thread of its own writes: all results that arrive while it syncs share the next sync. It does not know what was
+//! said to whom; see `session`.
+//!
+//! ```text
+//! FOLDER/outbox.log              results, see `log`
+//! FOLDER/outputs/j42-7-2         the output of j42.7#2, written there by whoever reads it from the executor
+//! ```
+
+mod log;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use lull_shared::{id::AttemptId, limits, message::Finished};
+
+use self::log::Log;
+use crate::{
+    files,
+    session::{Event, Kept},
+};
+
+/// Results that share one write. Bounds what is encoded at once.
+const BATCH_MAX: usize = 512;
+
+/// The outbox cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the outbox {path} cannot be opened: {source}")]
+pub struct OpenError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A handle on the outbox's thread. The thread ends when all handles are gone and what was asked for is done.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Not bounded by itself: nobody holds more results than [`limits::ATTEMPTS_PER_AGENT_MAX`].
+    commands: mpsc::Sender<Command>,
+    outputs: Arc<Path>,
+}
+
+enum Command {
+    Keep(Arc<Finished>),
+    Recollect(Vec<AttemptId>),
+    Drop(Vec<AttemptId>),
+}
+
+impl Outbox {
+    /// Opens the outbox in a folder. `tell` is called on its thread with each answer; `bytes_max` bounds what it
+    /// keeps on disk. Also returns what an earlier life kept, and the thread.
+    pub fn open(
+        folder: &Path,
+        bytes_max: u64,
+        tell: impl Fn(Event) + Send + 'static,
+    ) -> Result<(Self, Vec<Kept>, thread::JoinHandle<()>), OpenError> {
+        let failed = |source| OpenError { path: folder.to_owned(), source };
+        let outputs: Arc<Path> = folder.join("outputs").into();
+        let writer = Writer::open(folder, Arc::clone(&outputs), bytes_max).map_err(failed)?;
+        let kept = writer.log.live().map(|(attempt, output)| Kept { attempt, output }).collect();
+        let (commands, queue) = mpsc::channel();
+        let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(&queue, tell)).map_err(failed)?;
+        Ok((Self { commands, outputs }, kept, thread))
+    }
+
+    /// Makes a result durable. Answered by [`Event::Kept`] or [`Event::NotKept`].
+    pub fn keep(&self, record: Arc<Finished>) {
+        self.send(Command::Keep(record));
+    }
+
+    /// Reads results. Answered by [`Event::Recollected`].
+    pub fn recollect(&self, attempts: Vec<AttemptId>) {
+        self.send(Command::Recollect(attempts));
+    }
+
+    /// Forgets results, and outputs of attempts that came to none.
+    pub fn drop_results(&self, attempts: Vec<AttemptId>) {
+        self.send(Command::Drop(attempts));
+    }
+
+    /// Where an attempt's large output belongs.
+    pub fn output_path(&self, attempt: AttemptId) -> PathBuf {
+        self.outputs.join(file_name(attempt))
+    }
+
+    fn send(&self, command: Command) {
+        // The thread only ends with its process or by a panic, which ends the process too.
+        let _ = self.commands.send(command);
+    }
+}
+
+struct Writer {
+    log: Log,
+    outputs: Arc<Path>,
+    output_bytes: u64,
+    bytes_max: u64,
+}
+
+impl Writer {
+    fn open(folder: &Path, outputs: Arc<Path>, bytes_max: u64) -> io::Result<Self> {
+        files::make_private_folder(folder)?;
+        files::make_private_folder(&outputs)?;
+        let log = Log::open(folder.join("outbox.log"))?;
+        let mut writer = Self { log, outputs, output_bytes: 0, bytes_max };
+        writer.tidy()?;
+        Ok(writer)
+    }
+
+    /// Removes outputs without a result, and results whose output is not whole.
+    fn tidy(&mut self) -> io::Result<()> {
+        let mut whole = BTreeSet::new();
+        let mut broken = Vec::new();
+        for (attempt, output) in self.log.live() {
+            let Some(blob) = output else { continue };
+            let size = fs::metadata(self.outputs.join(file_name(attempt))).map(|file| file.len());
+            if size.is_ok_and(|size| size == blob.size_bytes) {
+                self.output_bytes += blob.size_bytes;
+                whole.insert(file_name(attempt));
+            } else {
+                broken.push(attempt);
+            }
+        }
+        for entry in fs::read_dir(&self.outputs)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| whole.contains(name)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        if broken.is_empty() { Ok(()) } else { self.log.append([].iter(), broken) }
+    }
+
+    fn run(mut self, queue: &mpsc::Receiver<Command>, tell: impl Fn(Event)) {
+        while let Ok(first) = queue.recv() {
+            let rest = queue.try_iter().take(BATCH_MAX - 1);
+            let batch: Vec<Command> = std::iter::once(first).chain(rest).collect();
+            self.carry_out(batch, &tell);
+            if self.log.wants_rewrite()
+                && let Err(error) = self.log.rewrite()
+            {
+                tracing::warn!(%error, "the outbox cannot be made smaller");
+            }
+        }
+    }
+
+    fn carry_out(&mut self, batch: Vec<Command>, tell: &impl Fn(Event)) {
+        let (mut keep, mut recollect, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for command in batch {
+            match command {
+                Command::Keep(record) => keep.push(record),
+                Command::Recollect(attempts) => recollect.extend(attempts),
+                Command::Drop(attempts) => dropped.extend(attempts),
+            }
+        }
+        // A result may be dropped in the batch that it came with, never kept after it was dropped.
+        let gone: BTreeSet<AttemptId> = dropped.iter().copied().collect();
+        if !keep.is_empty() {
+            self.keep(keep, tell);
+        }
+        if !dropped.is_empty() {
+            self.drop_results(dropped);
+        }
+        recollect.retain(|attempt| !gone.contains(attempt));
+        if !recollect.is_empty() {
+            self.recollect(recollect, tell);
+        }
+    }
+
+    fn keep(&mut self, mut keep: Vec<Arc<Finished>>, tell: &impl Fn(Event)) {
+        let is_lost = |record: &Arc<Finished>| {
+            log::large_output(record).is_some() && !self.outputs.join(file_name(record.attempt)).is_file()
+        };
+        let missing: Vec<AttemptId> = keep.extract_if(.., |record| is_lost(record)).map(|record| record.attempt).collect();
+        if !missing.is_empty() {
+            tracing::error!(?missing, "the outputs of results are gone; their tasks will run again");
+            tell(Event::Recollected { records: Vec::new(), missing });
+        }
+        if keep.is_empty() {
+            return;
+        }
+        let attempts: Vec<AttemptId> = keep.iter().map(|record| record.attempt).collect();
+        match self.try_keep(&keep) {
+            Ok(()) => tell(Event::Kept { attempts }),
+            Err(error) => {
+                tracing::warn!(%error, results = attempts.len(), "results cannot be kept on disk; nothing new is begun until they can");
+                tell(Event::NotKept { attempts, reason: error.to_string() });
+            }
+        }
+    }
+
+    fn try_keep(&mut self, keep: &[Arc<Finished>]) -> io::Result<()> {
+        let outputs: u64 = keep.iter().filter_map(|record| log::large_output(record)).map(|blob| blob.size_bytes).sum();
+        if self.log.live_bytes() + self.output_bytes + outputs > self.bytes_max {
+            return Err(io::Error::other(format!("the outbox has reached its limit of {} bytes", self.bytes_max)));
+        }
+        for record in keep.iter().filter(|record| log::large_output(record).is_some()) {
+            files::sync_file(&self.outputs.join(file_name(record.attempt)))?;
+        }
+        if outputs > 0 {
+            files::sync_folder_of(&self.outputs.join("any"))?;
+        }
+        self.log.append(keep.iter().map(Arc::as_ref), Vec::new())?;
+        if let Err(error) = self.log.sync() {
+            let attempts: Vec<AttemptId> = keep.iter().map(|record| record.attempt).collect();
+            self.log.forget(&attempts);
+            return Err(error);
+        }
+        self.output_bytes += outputs;
+        Ok(())
+    }
+
+    /// Not synced: a result that comes back after a power cut is said again, and acknowledged again.
+    fn drop_results(&mut self, attempts: Vec<AttemptId>) {
+        for attempt in &attempts {
+            if let Some(blob) = self.log.output(*attempt) {
+                self.output_bytes -= blob.size_bytes;
+            }
+            if let Err(error) = files::remove_if_there(&self.outputs.join(file_name(*attempt))) {
+                tracing::warn!(%error, %attempt, "an output cannot be removed");
+            }
+        }
+        if let Err(error) = self.log.append([].iter(), attempts.clone()) {
+            tracing::debug!(%error, "removals are not on disk; they will be said again");
+            self.log.forget(&attempts);
+        }
+    }
+
+    fn recollect(&self, attempts: Vec<AttemptId>, tell: &impl Fn(Event)) {
+        let (mut records, mut missing) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match self.log.read(attempt) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => missing.push(attempt),
+                Err(error) => {
+                    tracing::error!(%error, %attempt, "a kept result cannot be read back; its task will run again");
+                    missing.push(attempt);
+                }
+            }
+        }
+        tell(Event::Recollected { records, missing });
+    }
+}
+
+/// A name without the signs that file systems mind.
+fn file_name(attempt: AttemptId) -> String {
+    format!("j{}-{}-{}", attempt.task.job.0, attempt.task.index, attempt.number)
+}
+
+// An outbox of the most attempts with the largest records still fits its log's offsets and a batch its memory.
+const _: () = assert!(limits::ATTEMPTS_PER_AGENT_MAX * limits::FRAME_BYTES_MAX < usize::MAX / 2);
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        digest::BlobRef,
+        message::{Outcome, Payload},
+    };
+
+    use super::{log::tests::record, *};
+
+    struct Box {
+        folder: tempfile::TempDir,
+        bytes_max: u64,
+    }
+
+    impl Box {
+        fn new(bytes_max: u64) -> Self {
+            Self { folder: tempfile::tempdir().expect("a folder"), bytes_max }
+        }
+
+        /// Opens it, does something, and returns everything it said until it was done.
+        fn with(&self, work: impl FnOnce(&Outbox)) -> (Vec<Kept>, Vec<Event>) {
+            let (events, said) = mpsc::channel();
+            let tell = move |event| events.send(event).expect("the test listens");
+            let (outbox, kept, thread) = Outbox::open(self.folder.path(), self.bytes_max, tell).expect("it opens");
+            work(&outbox);
+            drop(outbox);
+            thread.join().expect("it ends");
+            (kept, said.iter().collect())
+        }
+    }
+
+    fn kept(events: &[Event]) -> usize {
+        events.iter().map(|event| if let Event::Kept { attempts } = event { attempts.len() } else { 0 }).sum()
+    }
+
+    fn large(index: u32, bytes: &[u8]) -> Finished {
+        Finished { outcome: Outcome::Succeeded { output: Payload::Blob(BlobRef::of(bytes)) }, ..record(index, 0) }
+    }
+
+    #[test]
+    fn results_survive_until_they_are_dropped() {
+        let outbox = Box::new(1 << 30);
+        let (_, events) = outbox.with(|outbox| (0..100).for_each(|index| outbox.keep(Arc::new(record(index, 100)))));
+        assert_eq!(kept(&events), 100);
+        let (found, events) = outbox.with(|outbox| {
+            outbox.drop_results((0..99).map(|index| record(index, 0).attempt).collect());
+            outbox.recollect(vec![record(99, 0).attempt, record(500, 0).attempt]);
+        });
+        assert_eq!(found.len(), 100);
+        let [Event::Recollected { records, missing }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((&records[..], &missing[..]), (&[record(99, 100)][..], &[record(500, 0).attempt][..]));
+        assert_eq!(outbox.with(|_| ()).0.len(), 1);
+    }
+
+    #[test]
+    fn a_large_output_lives_as_long_as_its_result() {
+        let outbox = Box::new(1 << 30);
+        let output = |index| outbox.folder.path().join("outputs").join(file_name(record(index, 0).attempt));
+        outbox.with(|outbox| {
+            for index in 0..2 {
+                fs::write(outbox.output_path(record(index, 0).attempt), b"large").expect("a place for it");
+                outbox.keep(Arc::new(large(index, b"large")));
+            }
+        });
+        fs::write(output(7), b"of an attempt that never ended").expect("a place for it");
+        fs::write(output(1), b"cut").expect("damage");
+        let (kept, _) = outbox.with(|outbox| outbox.drop_results(vec![record(0, 0).attempt]));
+        assert_eq!(kept.len(), 1, "what has lost its output is no result");
+        assert_eq!((output(0).exists(), output(1).exists(), output(7).exists()), (false, false, false));
+    }
+
+    #[test]
+    fn a_full_outbox_says_so_and_takes_results_again_when_there_is_room() {
+        let outbox = Box::new(300);
+        let (_, events) = outbox.with(|outbox| {
+            outbox.keep(Arc::new(record(0, 200)));
+            outbox.recollect(vec![record(0, 0).attempt]);
+        });
+        assert_eq!(kept(&events), 1);
+        let (_, events) = outbox.with(|outbox| {
+            fs::write(outbox.output_path(record(1, 0).attempt), [0; 400]).expect("a place for it");
+            outbox.keep(Arc::new(large(1, &[0; 400])));
+        });
+        assert!(matches!(&events[..], [Event::NotKept { .. }]), "{events:?}");
+    }
+
+    #[test]
+    fn a_result_whose_output_is_gone_is_lost_alone() {
+        let outbox = Box::new(1 << 30);
+        let (_, events) = outbox.with(|outbox| {
+            outbox.keep(Arc::new(large(1, b"never written")));
+            outbox.keep(Arc::new(record(2, 10)));
+        });
+        let missing = |event: &Event| matches!(event, Event::Recollected { missing, .. } if missing.len() == 1);
+        assert!(events.iter().any(missing) && kept(&events) == 1, "{events:?}");
+    }
+}
