@@ -1,14 +1,28 @@
 //! The program on an office machine: it offers what its owner leaves free and runs functions there.
+//!
+//! ```text
+//! core    guard, slot, session         decide; no clock, no IO
+//! shell   run_loop                     feeds the session and carries out its effects
+//! edges   network, executor, outbox, cache, sensor, ipc, cli
+//! ```
 // Only the cores deny these; see `clippy.toml`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cache;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod executor;
 pub mod files;
 pub mod guard;
+pub mod ipc;
+pub mod member;
 pub mod membership;
+pub mod network;
 pub mod outbox;
+pub mod owner;
+pub mod run_loop;
 pub mod sensor;
 pub mod session;
 pub mod slot;
+pub mod status;

@@ -1,9 +1,7 @@
-//! placeholder
+//! The `lull-agent` program.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = lull_agent::executor::entry() {
-        return code;
-    }
-    ExitCode::SUCCESS
+    lull_agent::cli::main()
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, link::Link};
 use crate::{
-    guard::Sample,
+    guard::{Sample, Verdict},
     slot::{Held, Slot},
 };
 
@@ -64,6 +64,14 @@ pub struct TaskStatus {
 }
 
 impl Session {
+    /// Why nothing runs here, when nothing may.
+    pub fn paused(&self) -> Option<&PauseReason> {
+        match &self.verdict {
+            Verdict::Run => None,
+            Verdict::Pause(reason) => Some(reason),
+        }
+    }
+
     /// The session at `now`.
     pub fn status(&self, now: Timestamp) -> SessionStatus {
         let capacity = self.capacity();

@@ -1,0 +1,155 @@
+//! `lull-agent join`: from a token to a membership.
+
+use std::path::Path;
+
+use libp2p::{Multiaddr, identity::Keypair};
+use lull_shared::{
+    constraint::is_name,
+    identity::{Certificate, JoinToken},
+    limits,
+    mesh::{MeshError, Node, NodeConfig, NodeHandle},
+    protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
+    resources::Labels,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::CliError;
+use crate::{
+    cache::Cache,
+    clock,
+    config::{Config, check_labels},
+    membership::{self, Membership, MembershipError},
+};
+
+pub(super) async fn join(
+    data: &Path,
+    config: &Config,
+    token: &str,
+    name: Option<String>,
+    labels: Vec<(String, String)>,
+) -> Result<(), CliError> {
+    let token: JoinToken = token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
+    let labels: Labels = labels.into_iter().collect();
+    check_labels(&labels).map_err(CliError::Usage)?;
+    let name = name.or_else(|| config.name.clone()).unwrap_or_else(host_name);
+    if !is_name(&name) {
+        return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: use letters, digits, `-`, `_` and `.`")));
+    }
+    match Membership::load(data) {
+        Ok(member) if member.network == token.network => {
+            eprintln!("this machine is in that network already, as {} ({})", member.agent, member.name);
+            return Ok(());
+        }
+        Ok(member) => {
+            let words = format!("this machine is in another network as {}; leave it first with `lull-agent leave`", member.agent);
+            return Err(CliError::Failed(words));
+        }
+        Err(MembershipError::NotJoined) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let identity = membership::identity(data)?;
+    let stop = CancellationToken::new();
+    let node = start_node(data, &token, &identity, stop.clone()).await?;
+    let enrolled = enrol(&node.handle, &token, &identity, &name).await;
+    stop.cancel();
+    let membership = Membership { labels, ..enrolled? };
+    membership.save(data)?;
+    eprintln!("joined as {} ({}); start with `lull-agent run`", membership.agent, membership.name);
+    Ok(())
+}
+
+async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: CancellationToken) -> Result<Node, CliError> {
+    let config = NodeConfig {
+        identity: identity.clone(),
+        network: token.network,
+        authority: token.authority.clone(),
+        certificate: None,
+        listen: Vec::new(),
+        mdns: false,
+        reads_capacity: false,
+        software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
+        revoked: Default::default(),
+    };
+    let failed = |error: String| CliError::Failed(format!("the network cannot be started: {error}"));
+    // Nothing is fetched before the machine is a member.
+    let nothing = Cache::open(&data.join("cache"), 0).map_err(|error| failed(error.to_string()))?;
+    Node::start(config, std::sync::Arc::new(nothing), stop).await.map_err(|error| failed(error.to_string()))
+}
+
+/// Asks the token's coordinators in turn.
+async fn enrol(node: &NodeHandle, token: &JoinToken, identity: &Keypair, name: &str) -> Result<Membership, CliError> {
+    let mut last = CliError::Unreachable("the token names no coordinator; ask for a new one made by `lull token create`".into());
+    for address in &token.coordinators {
+        let Ok(parsed) = address.parse::<Multiaddr>() else { continue };
+        let request = EnrolmentRequest::Join { token: token.token, secret: token.secret.clone(), name: name.to_owned() };
+        match node.enrol(parsed, request).await {
+            Ok(reply @ EnrolmentReply::Enrolled { .. }) => return member(token, identity, address, reply),
+            Ok(EnrolmentReply::Refused(refusal)) => match refusal {
+                EnrolmentRefusal::Unavailable | EnrolmentRefusal::TooMany => last = CliError::Unreachable(refusal.to_string()),
+                EnrolmentRefusal::Name(_) => return Err(CliError::Usage(refusal.to_string())),
+                EnrolmentRefusal::UnknownToken
+                | EnrolmentRefusal::Expired
+                | EnrolmentRefusal::UsedUp
+                | EnrolmentRefusal::Revoked => return Err(CliError::Denied(refusal.to_string())),
+            },
+            Err(error) => last = failed(error),
+        }
+    }
+    Err(last)
+}
+
+fn failed(error: MeshError) -> CliError {
+    match error {
+        MeshError::Untrusted { .. }
+        | MeshError::NoCertificate { .. }
+        | MeshError::Refused { .. }
+        | MeshError::Revoked { .. }
+        | MeshError::NoCoordinator { .. } => CliError::Denied(error.to_string()),
+        other => CliError::Unreachable(other.to_string()),
+    }
+}
+
+/// Believes an enrolment as far as the token's authority signed it.
+fn member(token: &JoinToken, identity: &Keypair, address: &str, reply: EnrolmentReply) -> Result<Membership, CliError> {
+    let EnrolmentReply::Enrolled { agent, name, certificate, coordinators } = reply else {
+        return Err(CliError::Failed("the coordinator enrolled nobody".into()));
+    };
+    let peer = identity.public().to_peer_id();
+    let checked = Certificate::verify(&certificate, &token.authority, token.network, &peer, clock::wall());
+    let checked = checked.map_err(|error| CliError::Failed(format!("the certificate that came is not valid: {error}; check this machine's clock")))?;
+    // What worked comes first, then what the coordinator says, then the rest of the token.
+    let mut addresses = vec![address.to_owned()];
+    for other in coordinators.into_iter().chain(token.coordinators.iter().cloned()) {
+        if !addresses.contains(&other) {
+            addresses.push(other);
+        }
+    }
+    Ok(Membership {
+        network: token.network,
+        authority: token.authority.clone(),
+        agent: checked.agent.unwrap_or(agent),
+        name,
+        certificate,
+        coordinators: addresses,
+        labels: Labels::new(),
+    })
+}
+
+/// The host's name with what cannot be in an agent's name left out.
+fn host_name() -> String {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let mut name: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    name = name.trim_start_matches(['-', '_', '.']).to_owned();
+    name.truncate(limits::NAME_BYTES_MAX);
+    if name.is_empty() { "agent".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_name_is_always_a_name() {
+        assert!(is_name(&host_name()));
+    }
+}

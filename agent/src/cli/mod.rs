@@ -1,0 +1,237 @@
+//! The command line, `lull-agent`: what is typed, what is printed, and the exit code.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it failed |
+//! | 2 | the command line or the configuration is wrong |
+//! | 3 | this machine has not joined a network |
+//! | 4 | the network refused this machine |
+//! | 5 | no coordinator, or no running agent, could be reached |
+
+mod control;
+mod join;
+mod run;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+
+use std::{
+    ffi::OsString,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use directories::ProjectDirs;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, ConfigError, parse_label},
+    executor,
+    ipc::IpcError,
+    membership::MembershipError,
+    run_loop::ServeError,
+};
+
+/// Runs functions of your network's batch jobs on this machine while nobody uses it.
+#[derive(Debug, Parser)]
+#[command(name = "lull-agent", version, max_term_width = 100)]
+struct Cli {
+    /// The folder with identity, results and cache
+    #[arg(long, value_name = "DIR", env = "LULL_AGENT_DATA", global = true)]
+    data: Option<PathBuf>,
+
+    /// The configuration file [default: agent.toml in the data folder, if there is one]
+    #[arg(long, value_name = "FILE", env = "LULL_AGENT_CONFIG", global = true)]
+    config: Option<PathBuf>,
+
+    /// What is logged: error, warn, info, debug or trace, also by module
+    #[arg(long, value_name = "FILTER", env = "LULL_LOG", global = true)]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes this machine a member of a network
+    #[command(after_help = "Example:\n  lull-agent join lull1-... --name desk-17 --label site=berlin")]
+    Join {
+        /// What `lull token create` printed
+        token: String,
+        /// What people call this machine [default: `name` of the configuration, or the host name]
+        #[arg(long)]
+        name: Option<String>,
+        /// A fact that jobs may ask for
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+    },
+    /// Offers what is free and runs what comes, until it is stopped
+    #[command(after_help = "Example:\n  lull-agent run --slots 2 --memory-max 2GiB")]
+    Run(run::RunArgs),
+    /// Shows what the running agent does
+    #[command(after_help = "Example:\n  lull-agent status -o json")]
+    Status {
+        /// For people or for programs
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Leaves this machine to its owner, for a while or until `resume`
+    #[command(after_help = "Example:\n  lull-agent pause 2h")]
+    Pause {
+        /// How long, such as 30m or 2h
+        #[arg(value_parser = humantime::parse_duration)]
+        duration: Option<std::time::Duration>,
+    },
+    /// Ends a pause
+    #[command(after_help = "Example:\n  lull-agent resume")]
+    Resume,
+    /// Stops the running agent and forgets identity, network and everything kept for it
+    #[command(after_help = "Example:\n  lull-agent leave")]
+    Leave,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// A command that did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Ipc(#[from] IpcError),
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Membership(MembershipError::NotJoined) | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
+            Self::Denied(_) | Self::Ipc(IpcError::Denied(_)) => 4,
+            Self::Unreachable(_) | Self::Ipc(IpcError::NotRunning(_) | IpcError::Silent) => 5,
+            Self::Membership(_) | Self::Serve(_) | Self::Ipc(_) | Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// The program: an executor if that is what this process was started as, else the command line.
+pub fn main() -> ExitCode {
+    executor::entry().unwrap_or_else(|| main_with(std::env::args_os()))
+}
+
+/// The command line with these arguments, the first of which is the program's name.
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; the exit code says which.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<(), CliError> {
+    let data = match cli.data {
+        Some(data) => std::path::absolute(data).map_err(|error| CliError::Usage(error.to_string()))?,
+        None => default_data()?,
+    };
+    let mut config = match &cli.config {
+        Some(path) => Config::load(path, true)?,
+        None => Config::load(&data.join("agent.toml"), false)?,
+    };
+    if let Command::Run(args) = &cli.command {
+        args.apply(&mut config)?;
+    }
+    let filter = cli.log.as_deref().unwrap_or(match cli.command {
+        Command::Run(_) => &config.log,
+        _ => "warn",
+    });
+    log(filter)?;
+    // One thread: everything that works hard has a process or a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::Failed(format!("the agent cannot start: {error}")))?;
+    let result = runtime.block_on(carry_out(cli.command, &data, config));
+    // What still blocks on a disk must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn carry_out(command: Command, data: &Path, config: Config) -> Result<(), CliError> {
+    match command {
+        Command::Join { token, name, labels } => join::join(data, &config, &token, name, labels).await,
+        Command::Run(args) => run::run(data, &config, args).await,
+        Command::Status { output } => control::status(data, output).await,
+        Command::Pause { duration } => control::pause(data, duration).await,
+        Command::Resume => control::resume(data).await,
+        Command::Leave => control::leave(data).await,
+    }
+}
+
+fn default_data() -> Result<PathBuf, CliError> {
+    let folders = ProjectDirs::from("", "", "lull-agent");
+    let none = || CliError::Usage("this user has no home folder: say where to keep data with --data".into());
+    folders.map(|folders| folders.data_local_dir().to_owned()).ok_or_else(none)
+}
+
+fn log(filter: &str) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // Somebody who embeds the agent may log already.
+    let _ = log.try_init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_shows_an_example() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains(&format!("lull-agent {}", command.get_name())), "{}: {example}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn exit_codes_tell_the_reasons_apart() {
+        let code = |error: CliError| error.exit_code();
+        assert_eq!(code(CliError::Usage(String::new())), 2);
+        assert_eq!(code(MembershipError::NotJoined.into()), 3);
+        assert_eq!(code(ServeError::from(MembershipError::NotJoined).into()), 3);
+        assert_eq!(code(CliError::Denied(String::new())), 4);
+        assert_eq!(code(IpcError::NotRunning(String::new()).into()), 5);
+        assert_eq!(code(ServeError::Running(PathBuf::new()).into()), 1);
+    }
+}

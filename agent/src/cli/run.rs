@@ -1,0 +1,112 @@
+//! `lull-agent run`: the service in the foreground.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use clap::Args;
+use libp2p::Multiaddr;
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, sys};
+use crate::{
+    config::{Config, parse_label, parse_priority},
+    executor::protocol::Priority,
+    run_loop,
+};
+
+/// Settings that come before those of the file.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Tasks that may run at once
+    #[arg(long, value_name = "N", env = "LULL_AGENT_SLOTS")]
+    slots: Option<u16>,
+    /// What all tasks together may take of the memory, such as 4GiB
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_MAX")]
+    memory_max: Option<ByteSize>,
+    /// What fetched modules and inputs may take of the disk
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_CACHE_MAX")]
+    cache_max: Option<ByteSize>,
+    /// A fact that jobs may ask for, beside those of the configuration
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// Where to accept connections from other members
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<Multiaddr>,
+    /// Whether to look for a coordinator on this subnet
+    #[arg(long, value_name = "BOOL", env = "LULL_AGENT_MDNS")]
+    mdns: Option<bool>,
+    /// Pause above this share of the processors used by others, in percent; 0 never pauses
+    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_PAUSE_PERCENT")]
+    cpu_pause_percent: Option<u8>,
+    /// Go on below this share, in percent
+    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_RESUME_PERCENT")]
+    cpu_resume_percent: Option<u8>,
+    /// Pause when less memory than this is available
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_FREE_MIN")]
+    memory_free_min: Option<ByteSize>,
+    /// How tasks compete for the processors: idle or normal
+    #[arg(long, value_name = "PRIORITY", env = "LULL_AGENT_PRIORITY", value_parser = parse_priority)]
+    priority: Option<Priority>,
+    /// The program to start executors with, for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    executor_program: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// Puts what was said here over what the file said.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), CliError> {
+        config.slots = self.slots.or(config.slots);
+        config.memory_max = self.memory_max.or(config.memory_max);
+        config.cache_max = self.cache_max.unwrap_or(config.cache_max);
+        config.labels.extend(self.labels.iter().cloned());
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        config.mdns = self.mdns.unwrap_or(config.mdns);
+        config.cpu_pause_percent = self.cpu_pause_percent.unwrap_or(config.cpu_pause_percent);
+        config.cpu_resume_percent = match self.cpu_resume_percent {
+            Some(percent) => percent,
+            // Half of a pause threshold that was lowered here: what the file says belongs to its own.
+            None if self.cpu_pause_percent.is_some() => config.cpu_resume_percent.min(config.cpu_pause_percent / 2),
+            None => config.cpu_resume_percent,
+        };
+        config.memory_free_min = self.memory_free_min.unwrap_or(config.memory_free_min);
+        config.priority = self.priority.unwrap_or(config.priority);
+        Ok(config.check()?)
+    }
+}
+
+pub(super) async fn run(data: &Path, config: &Config, args: RunArgs) -> Result<(), CliError> {
+    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+    sys::stop_on_signals(stop.clone(), abort.clone())
+        .map_err(|error| CliError::Failed(format!("signals cannot be received: {error}")))?;
+    Ok(run_loop::serve(data, config, args.executor_program, stop, abort).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn configured(arguments: &[&str]) -> Result<Config, CliError> {
+        let cli = Cli::parse_from(["lull-agent", "run"].iter().chain(arguments));
+        let Command::Run(args) = cli.command else { panic!("it was told to run") };
+        let mut config = Config { cpu_resume_percent: 40, ..Config::default() };
+        args.apply(&mut config).map(|()| config)
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let config = configured(&["--slots", "3", "--label", "site=x", "--cpu-pause-percent", "20"]).expect("usable");
+        assert_eq!((config.slots, config.cpu_pause_percent, config.cpu_resume_percent), (Some(3), 20, 10));
+        assert_eq!(config.labels.get("site").map(String::as_str), Some("x"));
+        assert_eq!(configured(&[]).expect("usable").cpu_resume_percent, 40);
+    }
+
+    #[test]
+    fn flags_are_checked_like_the_file() {
+        assert_eq!(configured(&["--slots", "0"]).expect_err("no slots").exit_code(), 2);
+    }
+}

@@ -1,0 +1,201 @@
+//! The way from the command line and the tray to the running agent: a local socket in the data folder that only the
+//! agent's user may use, one JSON request and one JSON response per line.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use interprocess::local_socket::{
+    ListenerOptions,
+    tokio::{Listener, Stream, prelude::*},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{run_loop::Input, status::Status};
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+
+/// A request's line; the longest is far below it.
+const REQUEST_BYTES_MAX: u64 = 4 * 1024;
+/// Whoever says nothing for this long is cut off.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// Conversations at once.
+const CONVERSATIONS_MAX: usize = 8;
+
+/// What the agent is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    Status,
+    /// Leave the machine to its owner, for so long or until `Resume`.
+    Pause {
+        for_ms: Option<u64>,
+    },
+    Resume,
+    /// Stop, in good order.
+    Leave,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+pub enum Response {
+    Status(Box<Status>),
+    Done,
+    Error { message: String },
+}
+
+/// The agent was not asked, or its answer was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum IpcError {
+    #[error("no agent is running with this data folder ({0}); start it with `lull-agent run`")]
+    NotRunning(String),
+    #[error("the agent's socket cannot be used: {0}; run this as the user that the agent runs as")]
+    Denied(io::Error),
+    #[error("the agent did not answer in time; its log may say why")]
+    Silent,
+    #[error("the agent did not answer: {0}")]
+    Broken(io::Error),
+    #[error("the agent's answer is not understood ({0}); is it of another version?")]
+    Garbage(serde_json::Error),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Listens in the data folder and hands requests to the run loop until the listener is dropped with its task.
+pub fn listen(data: &Path, inputs: mpsc::Sender<Input>) -> io::Result<tokio::task::AbortHandle> {
+    let options = ListenerOptions::new().name(sys::name(data)?).try_overwrite(true);
+    let listener = sys::owner_only(options).create_tokio()?;
+    Ok(tokio::spawn(accept(listener, inputs)).abort_handle())
+}
+
+async fn accept(listener: Listener, inputs: mpsc::Sender<Input>) {
+    let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok(stream) => {
+                let inputs = inputs.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    if let Err(error) = converse(stream, inputs).await {
+                        tracing::debug!(%error, "a local conversation ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a local connection was not accepted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: Stream, inputs: mpsc::Sender<Input>) -> io::Result<()> {
+    let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
+    loop {
+        let mut line = String::new();
+        let read = timeout(REQUEST_TIME_MAX, (&mut reader).take(REQUEST_BYTES_MAX).read_line(&mut line)).await??;
+        if read == 0 {
+            return Ok(());
+        }
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => ask_run_loop(request, &inputs).await,
+            Err(error) => Response::Error { message: format!("not a request: {error}") },
+        };
+        let mut line = serde_json::to_string(&response).map_err(io::Error::other)?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).await?;
+    }
+}
+
+async fn ask_run_loop(request: Request, inputs: &mpsc::Sender<Input>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let stopping = || Response::Error { message: "the agent is stopping".into() };
+    match inputs.send(Input::Request(request, reply)).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
+        Err(_) => stopping(),
+    }
+}
+
+/// Asks the agent that runs with a data folder.
+pub async fn ask(data: &Path, request: &Request) -> Result<Response, IpcError> {
+    let name = sys::name(data).map_err(IpcError::Broken)?;
+    let stream = Stream::connect(name).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => IpcError::NotRunning(data.display().to_string()),
+        _ => IpcError::Denied(error),
+    })?;
+    let conversation = async {
+        let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
+        let mut line = serde_json::to_string(request).map_err(IpcError::Garbage)?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).await.map_err(IpcError::Broken)?;
+        line.clear();
+        reader.read_line(&mut line).await.map_err(IpcError::Broken)?;
+        serde_json::from_str(&line).map_err(IpcError::Garbage)
+    };
+    match timeout(REQUEST_TIME_MAX, conversation).await.map_err(|_| IpcError::Silent)?? {
+        Response::Error { message } => Err(IpcError::Refused(message)),
+        response => Ok(response),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run loop that answers each request with one response.
+    fn answering(response: Response) -> mpsc::Sender<Input> {
+        let (inputs, mut queue) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(input) = queue.recv().await {
+                let Input::Request(_, reply) = input else { panic!("only requests come by the socket") };
+                reply.send(response.clone()).expect("somebody waits for the answer");
+            }
+        });
+        inputs
+    }
+
+    #[tokio::test]
+    async fn a_request_reaches_the_agent_and_its_answer_comes_back() {
+        let data = tempfile::tempdir().expect("a folder");
+        let _listener = listen(data.path(), answering(Response::Done)).expect("a socket");
+        let pause = Request::Pause { for_ms: Some(5) };
+        assert_eq!(ask(data.path(), &pause).await.expect("an answer"), Response::Done);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_told_so() {
+        let data = tempfile::tempdir().expect("a folder");
+        let _listener = listen(data.path(), answering(Response::Done)).expect("a socket");
+        let stream = Stream::connect(sys::name(data.path()).expect("a name")).await.expect("a connection");
+        (&stream).write_all(b"{\"request\":\"dance\"}\n").await.expect("written");
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).await.expect("an answer");
+        assert!(line.contains("not a request"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn without_an_agent_it_says_how_to_start_one() {
+        let data = tempfile::tempdir().expect("a folder");
+        let error = ask(data.path(), &Request::Status).await.expect_err("nobody listens").to_string();
+        assert!(error.contains("lull-agent run"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn only_its_user_may_use_the_socket_and_a_dead_one_is_replaced() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let data = tempfile::tempdir().expect("a folder");
+        let dead = std::os::unix::net::UnixListener::bind(data.path().join("agent.sock")).expect("a socket");
+        drop(dead);
+        let _listener = listen(data.path(), answering(Response::Done)).expect("the dead socket gives way");
+        let mode = std::fs::metadata(data.path().join("agent.sock")).expect("the socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,382 @@
+//! The agent's end of the mesh: one work stream to one coordinator, found again however often it breaks. EDGE.
+//!
+//! ```text
+//! dial an address -> (certificate expired or unknown: renew) -> open the work stream -> pump frames until it ends
+//!      ^                                                                                        |
+//!      +----- the next address, after a pause that grows from a quarter of a second to five ----+
+//! ```
+//! Does not know what is said: frames go to the run loop, and what it wants said comes in batches.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use libp2p::{Multiaddr, PeerId};
+use lull_shared::{
+    identity::Role,
+    mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle},
+    message::{Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    member::{Member, peer_of},
+    run_loop::Input,
+    session::{CloseReason, Event},
+};
+
+/// Pauses between attempts to connect: quick at first, since most interruptions are restarts.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A stream that lasted this long was a good one: the pauses begin anew.
+const GOOD_STREAM: Duration = Duration::from_secs(10);
+/// How long a network that wants nothing of this machine is left alone.
+const UNWANTED_PAUSE: Duration = Duration::from_secs(60);
+/// Batches that may wait for the stream: a coordinator that is further behind has stopped reading.
+const BATCHES_WAITING_MAX: usize = 1024;
+/// Batches written with one flush.
+const BATCHES_PER_FLUSH: usize = 64;
+/// Results after which a frame is closed: the next one of at most half a megabyte still fits.
+const FRAME_BYTES: usize = 1024 * 1024;
+/// How often a connected agent looks whether its certificate wants renewal.
+const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+/// Addresses found on the subnet that are tried beside the known ones.
+const DISCOVERED_MAX: usize = 8;
+
+/// A stream that is open, as the run loop holds it. Dropping it closes the stream when all is written.
+#[derive(Debug)]
+pub struct Line {
+    pub coordinator: PeerId,
+    pub address: Multiaddr,
+    batches: mpsc::Sender<Vec<ToCoordinator>>,
+    close: oneshot::Sender<CloseReason>,
+}
+
+impl Line {
+    /// Puts a batch in the stream's queue; false when the coordinator does not keep up.
+    pub fn send(&self, batch: Vec<ToCoordinator>) -> bool {
+        self.batches.try_send(batch).is_ok()
+    }
+
+    /// Ends the stream at once.
+    pub fn close(self, reason: CloseReason) {
+        // A stream that has ended by itself needs no end.
+        let _ = self.close.send(reason);
+    }
+}
+
+/// Keeps the agent connected.
+pub struct Network {
+    pub node: NodeHandle,
+    pub member: Arc<Member>,
+    pub inputs: mpsc::Sender<Input>,
+    /// The coordinator that is connected, for whoever fetches and delivers.
+    pub coordinator: watch::Sender<Option<PeerId>>,
+    discovered: Arc<Mutex<Vec<Multiaddr>>>,
+}
+
+/// How a visit to a coordinator went.
+enum Visit {
+    /// The stream was open for a while.
+    Ended { lasted: Duration, reason: Option<CloseReason> },
+    Failed(MeshError),
+    /// The network does not want this machine.
+    Unwanted(EnrolmentRefusal),
+}
+
+impl Network {
+    /// An agent's network on a node.
+    pub fn new(
+        node: NodeHandle,
+        member: Arc<Member>,
+        inputs: mpsc::Sender<Input>,
+        coordinator: watch::Sender<Option<PeerId>>,
+    ) -> Self {
+        Self { node, member, inputs, coordinator, discovered: Arc::default() }
+    }
+
+    /// Follows what the node finds; ends with the node.
+    pub fn follow(&self, mut events: mpsc::Receiver<NodeEvent>) {
+        let discovered = Arc::clone(&self.discovered);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                match event {
+                    NodeEvent::Discovered { peer, addresses } => {
+                        let mut found = discovered.lock().unwrap_or_else(PoisonError::into_inner);
+                        let whole = addresses.into_iter().filter_map(|address| address.with_p2p(peer).ok());
+                        for address in whole.filter(|address| address.iter().count() > 1) {
+                            if found.len() < DISCOVERED_MAX && !found.contains(&address) {
+                                found.push(address);
+                            }
+                        }
+                    }
+                    NodeEvent::Admitted { peer, certificate } if certificate.role == Role::Coordinator => {
+                        tracing::debug!(%peer, name = certificate.name, "a coordinator is connected");
+                    }
+                    // An agent serves no streams and enrols nobody: dropping the requests refuses them.
+                    NodeEvent::Admitted { .. }
+                    | NodeEvent::Work { .. }
+                    | NodeEvent::Enrolment { .. }
+                    | NodeEvent::Capacity { .. }
+                    | NodeEvent::Revoked { .. }
+                    | NodeEvent::Disconnected { .. } => {}
+                }
+            }
+        });
+    }
+
+    /// Stays connected until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.stay()).await;
+    }
+
+    async fn stay(&self) {
+        let pauses =
+            ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times();
+        let mut pause = pauses.build();
+        let mut quiet = false;
+        loop {
+            let mut longest = Duration::ZERO;
+            for address in self.candidates() {
+                match self.visit(&address).await {
+                    Visit::Ended { lasted, reason } => {
+                        (pause, quiet) = (if lasted >= GOOD_STREAM { pauses.build() } else { pause }, false);
+                        tracing::info!(%address, reason = reason.as_ref().map(tracing::field::display), "disconnected");
+                        longest = longest.max(pause_after(reason.as_ref()));
+                    }
+                    Visit::Failed(error) if quiet => tracing::debug!(%address, %error, "no coordinator"),
+                    Visit::Failed(error) => tracing::warn!(%address, %error, "no coordinator; trying on"),
+                    Visit::Unwanted(refusal) => {
+                        tracing::error!(%address, %refusal, "the network does not take this machine");
+                        longest = UNWANTED_PAUSE;
+                    }
+                }
+            }
+            quiet = true;
+            sleep(pause.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX).max(longest)).await;
+        }
+    }
+
+    /// Every address worth a try: known ones first, then those found on the subnet.
+    fn candidates(&self) -> Vec<Multiaddr> {
+        let mut candidates = self.member.coordinators();
+        let found = std::mem::take(&mut *self.discovered.lock().unwrap_or_else(PoisonError::into_inner));
+        candidates.extend(found);
+        candidates.retain(|address| peer_of(address).is_some());
+        candidates
+    }
+
+    async fn visit(&self, address: &Multiaddr) -> Visit {
+        let expired = self.member.certificate().is_none_or(|certificate| certificate.expires <= clock::wall());
+        let connected = if expired { Err(MeshError::Stranger { peer: self.node.local_peer() }) } else { self.connect(address).await };
+        let connected = match connected {
+            Err(MeshError::Stranger { .. }) => match self.renew(address).await {
+                Ok(Ok(())) => self.connect(address).await,
+                Ok(Err(refusal)) => return Visit::Unwanted(refusal),
+                Err(error) => Err(error),
+            },
+            other => other,
+        };
+        match connected {
+            Ok((peer, stream)) => self.pump(address, peer, stream).await,
+            Err(error) => Visit::Failed(error),
+        }
+    }
+
+    async fn connect(&self, address: &Multiaddr) -> Result<(PeerId, AgentStream), MeshError> {
+        let peer = self.node.connect(address.clone()).await?;
+        Ok((peer, self.node.open_work(peer).await?))
+    }
+
+    async fn renew(&self, address: &Multiaddr) -> Result<Result<(), EnrolmentRefusal>, MeshError> {
+        let certificate = self.member.get().certificate;
+        match self.node.enrol(address.clone(), EnrolmentRequest::Renew { certificate }).await? {
+            EnrolmentReply::Enrolled { certificate, .. } => {
+                if self.member.take_certificate(certificate.clone()) {
+                    tracing::info!("the membership certificate was renewed");
+                    self.node.set_certificate(certificate).await;
+                }
+                Ok(Ok(()))
+            }
+            EnrolmentReply::Refused(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Lets the run loop talk until the stream ends.
+    async fn pump(&self, address: &Multiaddr, coordinator: PeerId, stream: AgentStream) -> Visit {
+        let began = Instant::now();
+        let (batches, queue) = mpsc::channel(BATCHES_WAITING_MAX);
+        let (close, closed) = oneshot::channel();
+        self.coordinator.send_replace(Some(coordinator));
+        let line = Line { coordinator, address: address.clone(), batches, close };
+        let mut reason = None;
+        // The run loop is gone only when the process ends.
+        if self.inputs.send(Input::Opened(line)).await.is_ok() {
+            let AgentStream { incoming, outgoing } = stream;
+            tokio::select! {
+                ended = self.read(incoming) => log_end("reading", ended),
+                ended = write(queue, outgoing) => log_end("writing", ended),
+                // A run loop that only lets go wants everything written first.
+                Ok(asked) = closed => reason = Some(asked),
+                () = self.keep_certificate_fresh(address) => {}
+            }
+        }
+        self.coordinator.send_replace(None);
+        let _ = self.inputs.send(Input::Event(Event::Disconnected)).await;
+        Visit::Ended { lasted: began.elapsed(), reason }
+    }
+
+    async fn read(&self, mut incoming: FrameReader<ToAgentFrame>) -> Result<(), FrameError> {
+        while let Some(frame) = incoming.next().await {
+            if self.inputs.send(Input::Event(Event::Frame(frame?))).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The greeting brings fresh certificates; this is for streams that last for weeks. Never ends.
+    async fn keep_certificate_fresh(&self, address: &Multiaddr) {
+        loop {
+            sleep(RENEWAL_CHECK).await;
+            if self.member.certificate().is_some_and(|certificate| certificate.wants_renewal(clock::wall())) {
+                match self.renew(address).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refusal)) => tracing::warn!(%refusal, "the certificate was not renewed"),
+                    Err(error) => tracing::debug!(%error, "the certificate was not renewed; trying again in an hour"),
+                }
+            }
+        }
+    }
+}
+
+fn log_end(what: &str, ended: Result<(), FrameError>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, what, "the stream broke");
+    }
+}
+
+/// How long to stay away after a stream that ended for this reason.
+fn pause_after(reason: Option<&CloseReason>) -> Duration {
+    match reason {
+        Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Superseded)) => {
+            UNWANTED_PAUSE
+        }
+        Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_) | CloseReason::NoWelcome) => PAUSE_MAX,
+        Some(CloseReason::Goodbye(GoodbyeReason::Stopping)) | None => Duration::ZERO,
+    }
+}
+
+/// Writes batches until the run loop lets go of the stream.
+async fn write(
+    mut queue: mpsc::Receiver<Vec<ToCoordinator>>,
+    mut outgoing: FrameWriter<ToCoordinatorFrame>,
+) -> Result<(), FrameError> {
+    let mut batches = Vec::with_capacity(BATCHES_PER_FLUSH);
+    while queue.recv_many(&mut batches, BATCHES_PER_FLUSH).await > 0 {
+        outgoing.send_many(&frames(batches.drain(..).flatten())).await?;
+    }
+    outgoing.close().await;
+    Ok(())
+}
+
+/// Packs messages into as few frames as are allowed.
+fn frames(messages: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordinatorFrame> {
+    let (mut frames, mut messages_of_frame, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for message in messages.flat_map(cut) {
+        let size = size_of_message(&message);
+        if bytes + size > FRAME_BYTES && !messages_of_frame.is_empty() {
+            frames.push(ToCoordinatorFrame { messages: std::mem::take(&mut messages_of_frame) });
+            bytes = 0;
+        }
+        bytes += size;
+        messages_of_frame.push(message);
+    }
+    if !messages_of_frame.is_empty() {
+        frames.push(ToCoordinatorFrame { messages: messages_of_frame });
+    }
+    frames
+}
+
+/// Results that are too many for one frame become several messages.
+fn cut(message: ToCoordinator) -> Vec<ToCoordinator> {
+    let ToCoordinator::Finished(results) = message else { return vec![message] };
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for result in results {
+        let size = size_of_result(&result);
+        if bytes + size > FRAME_BYTES && !part.is_empty() {
+            parts.push(ToCoordinator::Finished(std::mem::take(&mut part)));
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(result);
+    }
+    parts.push(ToCoordinator::Finished(part));
+    parts
+}
+
+/// Bytes of an attempt's number, at most.
+const ATTEMPT_BYTES: usize = 24;
+/// Bytes of a message beside its lists, at most.
+const MESSAGE_BYTES: usize = 4096;
+
+fn size_of_message(message: &ToCoordinator) -> usize {
+    match message {
+        ToCoordinator::Finished(results) => results.iter().map(size_of_result).sum(),
+        ToCoordinator::Started { attempts } | ToCoordinator::Released { attempts, .. } => attempts.len() * ATTEMPT_BYTES,
+        ToCoordinator::Heartbeat { holding, .. } => holding.len() * ATTEMPT_BYTES,
+        ToCoordinator::Hello(hello) => MESSAGE_BYTES * 8 + hello.holding.len() * ATTEMPT_BYTES,
+        ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Farewell => ATTEMPT_BYTES * 8,
+        ToCoordinator::Refused { .. } => MESSAGE_BYTES,
+    }
+}
+
+fn size_of_result(result: &Finished) -> usize {
+    let output = match &result.outcome {
+        Outcome::Succeeded { output: Payload::Inline(bytes) } => bytes.len(),
+        Outcome::Succeeded { output: Payload::Blob(_) } => 0,
+        Outcome::Failed(_) => MESSAGE_BYTES * 8,
+    };
+    output + result.log.len() + 8 * ATTEMPT_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        codec,
+        id::{AttemptId, JobId, TaskId},
+        limits,
+        state::Usage,
+    };
+
+    use super::*;
+
+    fn result(index: u32, output: usize, log: usize) -> Finished {
+        Finished {
+            attempt: AttemptId { task: TaskId { job: JobId(1), index }, number: 1 },
+            outcome: Outcome::Succeeded { output: Payload::inline(vec![0; output]) },
+            log: vec![0; log].into(),
+            log_dropped_bytes: 0,
+            usage: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn many_results_share_frames_and_the_largest_ones_still_fit_theirs() {
+        let small = ToCoordinator::Finished((0..4_000).map(|index| result(index, 10, 0)).collect());
+        let large = (0..64).map(|index| result(index, limits::INLINE_BYTES_MAX, limits::LOG_BYTES_MAX as usize)).collect();
+        let frames = frames([small, ToCoordinator::Farewell, ToCoordinator::Finished(large)].into_iter());
+        assert!(frames.iter().all(|frame| codec::encode(frame).len() < limits::FRAME_BYTES_MAX / 2));
+        assert!(frames.len() < 66, "{} frames", frames.len());
+        let results = |message: &ToCoordinator| if let ToCoordinator::Finished(results) = message { results.len() } else { 0 };
+        assert_eq!(frames.iter().flat_map(|frame| &frame.messages).map(results).sum::<usize>(), 4_064);
+    }
+}

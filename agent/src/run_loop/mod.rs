@@ -1,0 +1,292 @@
+//! The one task that owns the session: SHELL. Events in, effects carried out, nothing decided here.
+//!
+//! ```text
+//! network, executors, outbox, fetches, ipc --- Input (bounded) --> run loop: session.handle, then drain its effects
+//!    ^                                                                |
+//!    +--- batches, runs, freezes, keeps, fetches ... -----------------+   (never waits for any of them)
+//! ```
+//! All inputs that have arrived are handled in one turn; what the turn wants said leaves in one batch.
+
+pub mod processes;
+mod start;
+pub mod transfers;
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+
+use lull_shared::{codec, mesh::NodeHandle, message::ToCoordinator, state::PauseReason, time::Timestamp};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::start::{ServeError, is_running, serve};
+use self::{
+    processes::{Processes, Report},
+    transfers::Transfers,
+};
+use crate::{
+    cache::Cache,
+    clock::Clock,
+    guard::OwnerWord,
+    ipc::{Request, Response},
+    member::Member,
+    network::Line,
+    outbox::Outbox,
+    owner,
+    sensor::Sensor,
+    session::{CloseReason, Effect, Event, Session},
+    status::{Status, Version},
+};
+
+/// Inputs that may wait; whoever has more waits with them.
+const INPUTS_WAITING_MAX: usize = 1024;
+/// Inputs handled in one turn.
+const INPUTS_PER_TURN: usize = 256;
+/// How often the machine is measured.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// How long an agent that was asked to stop may take to say goodbye.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long its last words may take to leave.
+const FAREWELL_GRACE: Duration = Duration::from_secs(1);
+
+/// Whatever reaches the run loop.
+pub enum Input {
+    Event(Event),
+    /// A work stream is open.
+    Opened(Line),
+    /// From an executor or the task that starts it.
+    Executor(Report),
+    /// From the command line or the tray.
+    Request(Request, oneshot::Sender<Response>),
+    /// The process was asked to end.
+    Stop,
+}
+
+/// The run loop's state.
+pub struct RunLoop {
+    session: Session,
+    clock: Clock,
+    inputs: mpsc::Receiver<Input>,
+    /// What follows at once from an effect.
+    own: VecDeque<Event>,
+    line: Option<Line>,
+    said: Vec<ToCoordinator>,
+    processes: Processes,
+    transfers: Transfers,
+    cache: Cache,
+    outbox: Outbox,
+    node: NodeHandle,
+    member: Arc<Member>,
+    sensor: Sensor,
+    data: PathBuf,
+    started: Timestamp,
+    paused: Option<PauseReason>,
+    quit: bool,
+}
+
+impl RunLoop {
+    /// Runs until the session has quit, or until `abort`.
+    async fn run(&mut self, abort: CancellationToken) {
+        let mut samples = interval(SAMPLE);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.quit && abort.run_until_cancelled(self.turn(&mut samples)).await.is_some() {}
+        self.processes.kill_all();
+        self.line = None;
+        // The stream says that it is closed when everything was written.
+        let _ = timeout(FAREWELL_GRACE, async {
+            while let Some(input) = self.inputs.recv().await {
+                if matches!(input, Input::Event(Event::Disconnected)) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn turn(&mut self, samples: &mut Interval) {
+        let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
+        let now = self.now();
+        let due = self.session.poll_timeout(now).map(|due| Instant::now() + self.clock.until(due));
+        tokio::select! {
+            _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN) => {}
+            () = sleep(due.map_or(SAMPLE, |due| due.saturating_duration_since(Instant::now()))), if due.is_some() => {
+                let now = self.now();
+                self.session.handle_timeout(now);
+            }
+            _ = samples.tick() => {
+                let sample = self.sensor.sample(&self.processes.pids());
+                self.event(Event::Sample(sample));
+            }
+        }
+        for input in inputs {
+            self.apply(input);
+        }
+        self.carry_out();
+    }
+
+    /// The time, and what the session must know about how it passed.
+    fn now(&mut self) -> Timestamp {
+        let reading = self.clock.read();
+        if let Some(slept) = reading.slept {
+            tracing::info!(slept = %humantime::format_duration(Duration::from_secs(slept.as_secs())), "this machine was asleep");
+            self.session.handle(Event::Slept(slept), reading.now);
+        }
+        reading.now
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = self.now();
+        self.session.handle(event, now);
+    }
+
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => {
+                if matches!(event, Event::Disconnected) {
+                    self.line = None;
+                }
+                self.event(event);
+            }
+            Input::Opened(line) => {
+                self.said.clear();
+                self.line = Some(line);
+                self.event(Event::Connected);
+            }
+            Input::Executor(report) => {
+                for event in self.processes.hear(report) {
+                    self.event(event);
+                }
+            }
+            Input::Request(request, reply) => {
+                let response = self.answer(request);
+                // Whoever asked may have gone away.
+                let _ = reply.send(response);
+            }
+            Input::Stop => self.event(Event::Stop { grace: STOP_GRACE }),
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Response {
+        let word = match request {
+            Request::Status => return Response::Status(Box::new(self.status())),
+            Request::Leave => {
+                self.event(Event::Stop { grace: STOP_GRACE });
+                return Response::Done;
+            }
+            Request::Pause { for_ms: Some(millis) } => OwnerWord::Pause { until: Some(self.now() + Duration::from_millis(millis)) },
+            Request::Pause { for_ms: None } => OwnerWord::Pause { until: None },
+            Request::Resume => OwnerWord::Run,
+        };
+        self.event(Event::Owner(word));
+        match owner::remember(&self.data, word) {
+            Ok(()) => Response::Done,
+            Err(error) => Response::Error { message: format!("it holds, but only until the agent restarts: {error}") },
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let (cache_bytes, cache_bytes_max) = self.cache.usage();
+        let membership = self.member.get();
+        let now = self.now();
+        Status {
+            schema_version: Version,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: membership.agent,
+            name: membership.name,
+            network: membership.network.to_string(),
+            peer: self.node.local_peer().to_string(),
+            pid: std::process::id(),
+            started: self.started,
+            now,
+            data: self.data.clone(),
+            coordinator: self.line.as_ref().map(|line| line.address.to_string()),
+            session: self.session.status(now),
+            cage: self.processes.cage().map(ToString::to_string),
+            cache_bytes,
+            cache_bytes_max,
+        }
+    }
+
+    /// Carries out everything that the session wants, and what follows from it.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(effect) = self.session.poll_effect() {
+                self.effect(effect);
+            }
+            let Some(event) = self.own.pop_front() else { break };
+            self.event(event);
+        }
+        if !self.said.is_empty() {
+            let batch = std::mem::take(&mut self.said);
+            if self.line.as_ref().is_some_and(|line| !line.send(batch)) {
+                self.close(CloseReason::Protocol("it does not read what it is told"));
+            }
+        }
+        self.tell_pauses();
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(message) => self.said.push(message),
+            Effect::Close(reason) => self.close(reason),
+            Effect::Adopt(welcome) => {
+                tracing::info!(agent = %welcome.agent, "connected");
+                self.adopt(welcome.certificate.as_deref(), welcome.coordinators);
+            }
+            Effect::Publish(capacity) => {
+                let node = self.node.clone();
+                tokio::spawn(async move { node.publish_capacity(capacity).await });
+            }
+            Effect::Fetch(blob) => self.own.extend(self.transfers.fetch(blob)),
+            Effect::Unpin(digest) => self.transfers.unpin(&digest),
+            Effect::Start { slot, plan } => self.processes.start(slot, plan),
+            Effect::Run { slot, attempt, input } => self.processes.run(slot, attempt, input),
+            Effect::Freeze { slot } => self.processes.freeze(slot),
+            Effect::Thaw { slot } => self.processes.thaw(slot),
+            Effect::Kill { slot } => self.own.extend(self.processes.kill(slot)),
+            Effect::Keep(record) => self.outbox.keep(record),
+            Effect::Recollect(attempts) => self.outbox.recollect(attempts),
+            Effect::Deliver { attempt, output } => self.transfers.deliver(attempt, output, self.outbox.output_path(attempt)),
+            Effect::Drop(attempts) => self.outbox.drop_results(attempts),
+            Effect::Quit => self.quit = true,
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        tracing::warn!(%reason, "closing the connection");
+        self.said.clear();
+        if let Some(line) = self.line.take() {
+            line.close(reason);
+        }
+    }
+
+    /// Keeps what a coordinator says about this agent's membership.
+    fn adopt(&self, certificate: Option<&[u8]>, coordinators: Vec<String>) {
+        if let Some(bytes) = certificate {
+            match codec::decode::<lull_shared::identity::Signed>(bytes) {
+                Ok(fresh) => {
+                    if self.member.take_certificate(fresh.clone()) {
+                        let node = self.node.clone();
+                        tokio::spawn(async move { node.set_certificate(fresh).await });
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the coordinator sent a certificate that cannot be read"),
+            }
+        }
+        self.member.take_coordinators(coordinators, self.line.as_ref().map(|line| &line.address));
+    }
+
+    /// Pauses are what an owner looks for in a log.
+    fn tell_pauses(&mut self) {
+        let paused = self.session.paused();
+        if paused == self.paused.as_ref() {
+            return;
+        }
+        match paused {
+            Some(reason) => tracing::info!(%reason, "paused"),
+            None => tracing::info!("resumed"),
+        }
+        self.paused = paused.cloned();
+    }
+}

@@ -1,0 +1,214 @@
+//! Puts an agent together and takes it apart again.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use lull_shared::{
+    identity::Certificate,
+    mesh::{Node, NodeConfig, NodeError},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{INPUTS_WAITING_MAX, Input, RunLoop, processes::Processes, processes::Workshop, transfers::Transfers};
+use crate::{
+    cache::Cache,
+    clock::Clock,
+    config::Config,
+    executor::{artifact::Artifacts, engine},
+    files, ipc,
+    member::Member,
+    membership::{self, Membership, MembershipError},
+    network::Network,
+    outbox::{self, Outbox},
+    owner,
+    sensor::{Sensor, SensorError},
+    session::{self, Event, Session},
+};
+
+/// How long the network's tasks may take to end.
+const NETWORK_GRACE: Duration = Duration::from_secs(1);
+
+/// An agent that cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    #[error("another agent runs with this data folder ({})", .0.display())]
+    Running(PathBuf),
+    #[error("{path} cannot be used: {source}")]
+    Data { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Outbox(#[from] outbox::OpenError),
+    #[error(transparent)]
+    Sensor(#[from] SensorError),
+    #[error("the execution engine cannot be set up: {0}")]
+    Engine(#[from] engine::EngineError),
+    #[error("the network cannot be started: {0}")]
+    Node(#[from] NodeError),
+    #[error("the certificate in the data folder is damaged; `lull-agent leave`, then join again with a new token")]
+    Certificate,
+}
+
+/// Runs the agent of a data folder until it is asked to stop: in good order by `stop`, at once by `abort`.
+pub async fn serve(
+    data: &Path,
+    config: &Config,
+    program: Option<PathBuf>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+) -> Result<(), ServeError> {
+    let _lock = lock(data)?;
+    let membership = Membership::load(data)?;
+    let member = Arc::new(Member::new(data.to_owned(), membership::identity(data)?, membership));
+    let certificate = member.certificate().ok_or(ServeError::Certificate)?;
+    let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
+    let session_config = session_config(config, &member, &certificate)?;
+
+    let in_data = |error_path: PathBuf| move |source| ServeError::Data { path: error_path.clone(), source };
+    let cache_dir = config.cache_dir.clone().unwrap_or_else(|| data.join("cache"));
+    let cache = Cache::open(&cache_dir, config.cache_max.as_u64()).map_err(in_data(cache_dir.clone()))?;
+    let scratch = config.scratch_dir.clone().unwrap_or_else(|| data.join("scratch"));
+    files::make_private_folder(&scratch).map_err(in_data(scratch.clone()))?;
+    let tell = {
+        let inputs = inputs.clone();
+        // The run loop is gone only when the process ends.
+        move |event: Event| drop(inputs.blocking_send(Input::Event(event)))
+    };
+    let (outbox, kept, writer) = Outbox::open(&data.join("outbox"), config.outbox_max.as_u64(), tell)?;
+
+    let shutdown = CancellationToken::new();
+    let node = start_node(config, &member, &cache, &shutdown).await?;
+    let (coordinator, connected) = watch::channel(None);
+    let network = Network::new(node.handle.clone(), Arc::clone(&member), inputs.clone(), coordinator);
+    network.follow(node.events);
+    let network = tokio::spawn(network.run(shutdown.clone()));
+    let ipc = ipc::listen(data, inputs.clone()).map_err(in_data(data.to_owned()))?;
+    forward_stop(stop, inputs.clone());
+
+    let mut clock = Clock::start();
+    let started = clock.read().now;
+    let slots = session_config.slots;
+    let sensor = Sensor::new()?;
+    let engine = session_config.machine.engine.clone();
+    let mut session = Session::new(session_config, &kept, started);
+    session.handle(Event::Owner(owner::recall(data)), started);
+    let workshop = Workshop {
+        cache: cache.clone(),
+        outbox: outbox.clone(),
+        artifacts: artifacts(data, &member, engine, program.clone()),
+        scratch,
+        priority: config.priority,
+        program,
+    };
+    let mut run_loop = RunLoop {
+        session,
+        clock,
+        inputs: queue,
+        own: Default::default(),
+        line: None,
+        said: Vec::new(),
+        processes: Processes::new(slots, workshop, inputs.clone()),
+        transfers: Transfers::new(cache.clone(), node.handle.clone(), inputs, connected),
+        cache,
+        outbox,
+        node: node.handle,
+        member,
+        sensor,
+        data: data.to_owned(),
+        started,
+        paused: None,
+        quit: false,
+    };
+    run_loop.run(abort).await;
+    ipc.abort();
+    drop(run_loop);
+    shutdown.cancel();
+    let _ = timeout(NETWORK_GRACE, network).await;
+    // What was given to the outbox is on disk when its thread has ended.
+    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    Ok(())
+}
+
+/// Keeps two agents from using one data folder; released with the process, however it ends.
+fn lock(data: &Path) -> Result<File, ServeError> {
+    let path = data.join("agent.lock");
+    let failed = |source| ServeError::Data { path: path.clone(), source };
+    files::make_private_folder(data).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::Running(data.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Whether an agent runs with a data folder.
+pub fn is_running(data: &Path) -> bool {
+    data.is_dir() && matches!(lock(data), Err(ServeError::Running(_)))
+}
+
+fn session_config(config: &Config, member: &Member, certificate: &Certificate) -> Result<session::Config, ServeError> {
+    let membership = member.get();
+    let machine = Sensor::new()?.machine(engine::compatibility()?);
+    let mut labels = membership.labels.clone();
+    labels.extend(config.labels.clone());
+    let slots = config.slots.unwrap_or_else(|| machine.cores.clamp(1, lull_shared::limits::SLOTS_PER_AGENT_MAX));
+    Ok(session::Config {
+        agent: certificate.agent.unwrap_or(membership.agent),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        labels,
+        authority: membership.authority,
+        policy: config.policy(),
+        slots,
+        memory_bytes_max: config.memory_max.map_or(machine.memory_bytes / 2, |size: ByteSize| size.as_u64()),
+        machine,
+    })
+}
+
+fn artifacts(data: &Path, member: &Member, engine: String, program: Option<PathBuf>) -> Artifacts {
+    let artifacts = Artifacts::new(data.join("artifacts"), member.identity.clone(), engine);
+    match program {
+        Some(program) => artifacts.with_program(program),
+        None => artifacts,
+    }
+}
+
+async fn start_node(config: &Config, member: &Member, cache: &Cache, shutdown: &CancellationToken) -> Result<Node, ServeError> {
+    let membership = member.get();
+    let node_config = |mdns| NodeConfig {
+        identity: member.identity.clone(),
+        network: membership.network,
+        authority: membership.authority.clone(),
+        certificate: Some(membership.certificate.clone()),
+        listen: config.listen.clone(),
+        mdns,
+        reads_capacity: false,
+        software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
+        revoked: Default::default(),
+    };
+    match Node::start(node_config(config.mdns), Arc::new(cache.clone()), shutdown.clone()).await {
+        Err(error @ NodeError::Discovery(_)) => {
+            tracing::warn!(%error, "going on without; set mdns = false to stop this message");
+            Ok(Node::start(node_config(false), Arc::new(cache.clone()), shutdown.clone()).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn forward_stop(stop: CancellationToken, inputs: mpsc::Sender<Input>) {
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        // A run loop that has ended needs no word.
+        let _ = inputs.send(Input::Stop).await;
+    });
+}

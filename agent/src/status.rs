@@ -1,0 +1,218 @@
+//! A running agent as `lull-agent status` shows it, and the tray later.
+
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use lull_shared::{id::AgentId, state::Intake, time::Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus};
+
+/// The version of this shape; fields may be added under the same one.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Writes [`SCHEMA_VERSION`] and reads nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version;
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(SCHEMA_VERSION)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            SCHEMA_VERSION => Ok(Self),
+            other => Err(de::Error::custom(format!("schema version {other}; this program reads {SCHEMA_VERSION}"))),
+        }
+    }
+}
+
+/// Everything about an agent at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema_version: Version,
+    /// The program's version.
+    pub version: String,
+    pub agent: AgentId,
+    pub name: String,
+    pub network: String,
+    pub peer: String,
+    pub pid: u32,
+    pub started: Timestamp,
+    pub now: Timestamp,
+    pub data: PathBuf,
+    /// The address of the coordinator that is connected.
+    pub coordinator: Option<String>,
+    pub session: SessionStatus,
+    /// What holds the executors, once one has started.
+    pub cage: Option<String>,
+    pub cache_bytes: u64,
+    pub cache_bytes_max: u64,
+}
+
+impl Status {
+    /// The status as a table for people.
+    pub fn table(&self) -> String {
+        let session = &self.session;
+        let mut rows = vec![
+            ("agent", format!("{} ({}), version {}", self.agent, self.name, self.version)),
+            ("coordinator", self.connection()),
+            ("state", self.state()),
+            ("slots", format!("{} of {} busy", session.capacity.slots_busy, session.capacity.slots)),
+        ];
+        rows.extend(session.slots.iter().enumerate().filter_map(|(number, slot)| Some(("", slot_line(number, slot)?))));
+        let fetching = if session.fetching > 0 { format!(", {} of them for their files", session.fetching) } else { String::new() };
+        rows.push(("waiting", format!("{}{fetching}", session.waiting)));
+        let trouble = session.disk_trouble.as_ref().map(|reason| format!("; the disk refuses more: {reason}")).unwrap_or_default();
+        rows.push(("outbox", format!("{} results not acknowledged{trouble}", session.outbox)));
+        let memory = session.memory_available_bytes.map_or_else(|| "not measured yet".into(), size);
+        let others = session.cpu_others_percent.map_or_else(|| "not measured yet".into(), |percent| format!("{percent} % in use by others"));
+        rows.push(("memory", format!("{memory} available, {} may be used", size(session.capacity.memory_free_bytes))));
+        rows.push(("processors", others));
+        rows.push(("cage", self.cage.clone().unwrap_or_else(|| "known when the first task starts".into())));
+        rows.push(("cache", format!("{} of {}", size(self.cache_bytes), size(self.cache_bytes_max))));
+        rows.push(("running", format!("since {}, process {}", self.started, self.pid)));
+        rows.push(("data", self.data.display().to_string()));
+        let mut table = String::new();
+        for (key, value) in rows {
+            writeln!(table, "{key:<12} {value}").expect("a string takes everything");
+        }
+        table
+    }
+
+    fn connection(&self) -> String {
+        match (&self.session.link, &self.coordinator) {
+            (LinkStatus::Up { since, .. }, Some(address)) => {
+                format!("{address}, for {}", time(self.now.since(*since)))
+            }
+            (LinkStatus::Greeting, Some(address)) => format!("{address}, being greeted"),
+            _ => "not connected; trying".into(),
+        }
+    }
+
+    fn state(&self) -> String {
+        let paused = self.session.paused.as_ref().map(|reason| format!("paused: {reason}"));
+        let intake = match self.session.intake {
+            Intake::Open => None,
+            Intake::Cordoned => Some("nothing new comes here, by the administrator's word".to_owned()),
+            Intake::Draining => Some("finishing what runs, by the administrator's word".to_owned()),
+            Intake::Revoked => Some("thrown out of the network".to_owned()),
+        };
+        let words: Vec<String> = [paused, intake].into_iter().flatten().collect();
+        if words.is_empty() { "ready".into() } else { words.join("; ") }
+    }
+}
+
+fn slot_line(number: usize, slot: &SlotStatus) -> Option<String> {
+    let words = |task: &TaskStatus| format!("{} of {} ({})", task.attempt.task, task.job_name, task.function);
+    let more = |piped: usize| if piped > 0 { format!(", {piped} more in its pipe") } else { String::new() };
+    let line = match slot {
+        SlotStatus::Idle => return None,
+        SlotStatus::Starting { task: Some(task) } => format!("starting {}", words(task)),
+        SlotStatus::Starting { task: None } => "starting".into(),
+        SlotStatus::Warm { job, job_name } => format!("ready for more of {job} ({job_name})"),
+        SlotStatus::Running { task, run_ms, piped } => {
+            format!("{} for {}{}", words(task), time(Duration::from_millis(*run_ms)), more(*piped))
+        }
+        SlotStatus::Paused { task, run_ms, piped } => {
+            format!("frozen: {} after {}{}", words(task), time(Duration::from_millis(*run_ms)), more(*piped))
+        }
+        SlotStatus::Stopping => "stopping".into(),
+    };
+    Some(format!("{number}: {line}"))
+}
+
+fn size(bytes: u64) -> String {
+    ByteSize(bytes).to_string()
+}
+
+/// A duration that a person can read: whole seconds once there are some.
+fn time(duration: Duration) -> String {
+    let rounded = if duration < Duration::from_secs(1) {
+        Duration::from_millis(duration.subsec_millis().into())
+    } else {
+        Duration::from_secs(duration.as_secs())
+    };
+    humantime::format_duration(rounded).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        id::{AttemptId, Epoch, JobId, TaskId},
+        resources::Capacity,
+        state::PauseReason,
+    };
+
+    use super::*;
+
+    fn status() -> Status {
+        let task = TaskStatus {
+            attempt: AttemptId { task: TaskId { job: JobId(42), index: 7 }, number: 1 },
+            job_name: "thumbnails".into(),
+            function: "resize@3".into(),
+        };
+        Status {
+            schema_version: Version,
+            version: "0.1.0".into(),
+            agent: AgentId(3),
+            name: "desk-17".into(),
+            network: "00".into(),
+            peer: "12D3".into(),
+            pid: 99,
+            started: Timestamp::default(),
+            now: Timestamp::from_millis(3_661_000),
+            data: "/data".into(),
+            coordinator: Some("/ip4/10.0.0.1/tcp/7070".into()),
+            session: SessionStatus {
+                link: LinkStatus::Up { since: Timestamp::from_millis(1_000), epoch: Epoch(1) },
+                intake: Intake::Open,
+                paused: Some(PauseReason::Busy { cpu_percent: 80 }),
+                capacity: Capacity {
+                    agent: AgentId(3),
+                    sequence: 1,
+                    slots: 2,
+                    slots_busy: 1,
+                    waiting: 4,
+                    cpu_free_percent: 20,
+                    memory_free_bytes: 1 << 30,
+                    paused: None,
+                },
+                cpu_others_percent: Some(80),
+                memory_available_bytes: Some(1 << 31),
+                slots: vec![SlotStatus::Paused { task, run_ms: 2_500, piped: 0 }, SlotStatus::Idle],
+                waiting: 4,
+                fetching: 1,
+                outbox: 2,
+                disk_trouble: None,
+            },
+            cage: None,
+            cache_bytes: 10,
+            cache_bytes_max: 1 << 32,
+        }
+    }
+
+    #[test]
+    fn a_status_reads_back_from_its_json() {
+        let text = serde_json::to_string(&status()).expect("JSON");
+        assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), status());
+        assert!(text.starts_with("{\"schema_version\":1,"));
+    }
+
+    #[test]
+    fn the_table_says_who_what_and_why() {
+        let table = status().table();
+        for words in [
+            "a3 (desk-17), version 0.1.0",
+            "/ip4/10.0.0.1/tcp/7070, for 1h 1m",
+            "paused: other programs use 80 % of its processors",
+            "0: frozen: j42.7 of thumbnails (resize@3) after 2s",
+            "4, 1 of them for their files",
+        ] {
+            assert!(table.contains(words), "`{words}` is not in\n{table}");
+        }
+    }
+}
