@@ -1,10 +1,7 @@
-//! The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
+//! The program `lull`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = lull_agent::executor::entry() {
-        return code;
-    }
-    lull_coordinator::cli::main(std::env::args_os())
+    lull_coordinator::main()
 }

@@ -33,6 +33,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+pub use self::private::AGENT_ENTRY;
 use self::{
     connect::ServerArgs,
     exit::{Exit, Failure, Outcome},

@@ -195,7 +195,7 @@ impl Agent {
             () = leave.cancelled() => return stop(joining).await,
         }
         let slots = self.slots.to_string();
-        let mut running = self.start(&["run", "--slots", &slots, "--no-cpu-rule"])?;
+        let mut running = self.start(&["run", "--slots", &slots, "--cpu-pause-percent", "0", "--mdns", "false"])?;
         tokio::select! {
             _ = running.wait() => Err(self.failure("ended by itself")),
             () = leave.cancelled() => stop(running).await,
