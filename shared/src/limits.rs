@@ -66,6 +66,8 @@ pub const REVOCATIONS_BYTES_MAX: usize = 512 * 1024;
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// An enrolment takes at most this long: the coordinator writes it to its store first.
 pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(20);
+/// A stranger's connection is cut after this time however often it tries to enrol.
+pub const STRANGER_TIME_MAX: Duration = Duration::from_secs(60);
 /// Enrolments that may be under way at once.
 pub const ENROLMENTS_MAX: usize = 64;
 /// Addresses whose enrolments are counted; beyond it new ones wait for the minute to pass.

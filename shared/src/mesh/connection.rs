@@ -82,6 +82,7 @@ pub(super) struct Connection {
     pub(super) peer: PeerId,
     pub(super) address: Multiaddr,
     pub(super) dialled: bool,
+    since: Instant,
     pub(super) standing: Standing,
     /// Whether an admission that we began is under way.
     pub(super) introducing: bool,
@@ -106,6 +107,7 @@ impl Connection {
             peer,
             address: endpoint.get_remote_address().iter().filter(|part| !matches!(part, multiaddr::Protocol::P2p(_))).collect(),
             dialled: endpoint.is_dialer(),
+            since: Instant::now(),
             standing: Standing::Introducing,
             introducing: false,
             untrusted: None,
@@ -227,6 +229,13 @@ impl Connections {
         }
     }
 
+    /// Gives a stranger more time, but not for ever. A member keeps the deadline that its certificate gives it.
+    pub(super) fn extend_deadline(&mut self, id: ConnectionId, now: Instant, by: Duration) {
+        let Some(connection) = self.all.get(&id).filter(|connection| !connection.standing.is_admitted()) else { return };
+        let deadline = (now + by).min(connection.since + limits::STRANGER_TIME_MAX);
+        self.set_deadline(id, Some(deadline));
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
@@ -242,5 +251,57 @@ impl Connections {
 
     pub(super) fn infos(&self) -> Vec<PeerInfo> {
         self.all.values().map(Connection::info).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(connections: &mut Connections, number: usize) -> ConnectionId {
+        let id = ConnectionId::new_unchecked(number);
+        let address: Multiaddr = "/ip4/10.0.0.1/tcp/7070".parse().expect("an address");
+        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
+        connections.insert(id, Connection::new(PeerId::random(), &endpoint));
+        id
+    }
+
+    fn certificate() -> Certificate {
+        Certificate {
+            network: crate::identity::NetworkId([1; 16]),
+            peer: Vec::new(),
+            role: Role::Agent,
+            agent: None,
+            name: String::new(),
+            issued: crate::time::Timestamp(0),
+            expires: crate::time::Timestamp(1),
+        }
+    }
+
+    #[test]
+    fn strangers_are_counted_until_they_are_admitted_or_gone() {
+        let mut connections = Connections::default();
+        let [one, two] = [1, 2].map(|number| connected(&mut connections, number));
+        assert_eq!(connections.strangers(), 2);
+        connections.set_standing(one, Standing::Admitted(certificate()));
+        connections.set_standing(one, Standing::Admitted(certificate()));
+        assert_eq!(connections.strangers(), 1);
+        connections.remove(two);
+        connections.remove(two);
+        assert_eq!(connections.strangers(), 0);
+        connections.remove(one);
+        assert_eq!((connections.strangers(), connections.ids().len(), connections.by_peer.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_stranger_that_enrols_again_and_again_is_cut_all_the_same() {
+        let mut connections = Connections::default();
+        let (id, start) = (connected(&mut connections, 1), Instant::now());
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            connections.extend_deadline(id, now, limits::ADMISSION_TIME_MAX);
+        }
+        assert_eq!(connections.take_due(start + limits::STRANGER_TIME_MAX), [id]);
+        assert_eq!(connections.next_deadline(), None);
     }
 }

@@ -79,11 +79,9 @@ impl Running {
     pub(super) fn serve_enrolment(&mut self, id: ConnectionId, stream: Stream, place: OwnedSemaphorePermit) {
         let now = Instant::now();
         let Some(connection) = self.connections.get(id) else { return };
-        let (admitted, address) = (connection.standing.is_admitted(), source(&connection.address));
-        let entry = self.services.enrolments.enter(address, now);
-        // A member that renews keeps the deadline that its certificate gives it.
-        if entry.is_some() && !admitted {
-            self.connections.set_deadline(id, Some(now + ENROLMENT_TIME_MAX));
+        let entry = self.services.enrolments.enter(source(&connection.address), now);
+        if entry.is_some() {
+            self.connections.extend_deadline(id, now, ENROLMENT_TIME_MAX);
         }
         let notes = self.notes.clone();
         self.tasks.spawn(async move {
@@ -98,9 +96,7 @@ impl Running {
 
     /// An enrolment is over: there is time to be admitted with what it brought.
     pub(super) fn enrolment_ended(&mut self, id: ConnectionId) {
-        if self.connections.get(id).is_some_and(|connection| !connection.standing.is_admitted()) {
-            self.connections.set_deadline(id, Some(Instant::now() + ADMISSION_TIME_MAX));
-        }
+        self.connections.extend_deadline(id, Instant::now(), ADMISSION_TIME_MAX);
     }
 }
 
