@@ -286,7 +286,10 @@ fn unreachable_at(url: &str, error: &reqwest::Error) -> ClientError {
     while let Some(source) = reason.source() {
         reason = source;
     }
-    ClientError::Unreachable { url: url.to_owned(), reason: reason.to_string().to_lowercase() }
+    // The system's number for it says nothing that its words do not.
+    let words = reason.to_string().to_lowercase();
+    let words = words.split(" (os error").next().unwrap_or_default();
+    ClientError::Unreachable { url: url.to_owned(), reason: words.to_owned() }
 }
 
 fn nonsense(url: &str, reason: &str) -> ClientError {

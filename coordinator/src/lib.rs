@@ -1,6 +1,7 @@
 //! The coordinator: takes in jobs, decides which agent runs which task when, and remembers everything in its store.
 
 pub mod access;
+pub mod agent_process;
 pub mod api;
 pub mod blobs;
 pub mod cli;
@@ -18,11 +19,7 @@ pub mod submit;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {
-    if let Some(code) = lull_agent::executor::entry() {
-        return code;
-    }
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::AGENT_ENTRY) {
-        return lull_agent::cli::main_with(std::env::args_os().skip(1));
-    }
-    cli::main(std::env::args_os())
+    lull_agent::executor::entry()
+        .or_else(agent_process::entry)
+        .unwrap_or_else(|| cli::main(std::env::args_os()))
 }

@@ -80,7 +80,7 @@ pub fn spoken(length: Duration) -> String {
     let seconds = length.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
-        (0, 0, 0) if seconds < 10 => format!("{:.1}s", length.as_secs_f64()),
+        (0, 0, 0) if seconds < 10 && length.subsec_millis() > 0 => format!("{:.1}s", length.as_secs_f64()),
         (0, 0, 0) => format!("{seconds}s"),
         (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
         (0, _, _) => format!("{hours}h {minutes:02}m"),
@@ -130,6 +130,7 @@ mod tests {
     fn lengths_are_spoken_in_two_units() {
         let spoken = |seconds: f64| spoken(Duration::from_secs_f64(seconds));
         assert_eq!(spoken(0.25), "0.2s");
+        assert_eq!(spoken(1.0), "1s");
         assert_eq!(spoken(59.0), "59s");
         assert_eq!(spoken(61.0), "1m 01s");
         assert_eq!(spoken(3_720.0), "1h 02m");

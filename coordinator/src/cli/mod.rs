@@ -28,12 +28,11 @@ mod task;
 mod token;
 mod upload;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-pub use self::private::AGENT_ENTRY;
 use self::{
     connect::ServerArgs,
     exit::{Exit, Failure, Outcome},
@@ -234,11 +233,12 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
 
 /// Logs go to standard error: what a server does, or what went wrong. LULL_LOG chooses otherwise.
 fn log(command: &Command) {
-    let default = if matches!(command, Command::Server(_)) { "info" } else { "off" };
+    let default = if matches!(command, Command::Server(_)) { "info,libp2p_swarm=warn" } else { "off" };
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     // A second subscriber in one process is a test's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
 }
 
 fn report(failure: &Failure) -> ExitCode {

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use crate::{
+    agent_process::ENTRY,
     api::CreateToken,
     client::Client,
     scheduler::Limits,
@@ -29,8 +30,6 @@ use crate::{
     store::{StoreChoice, record::TokenRole},
 };
 
-/// The hidden subcommand that turns this program into an agent.
-pub const AGENT_ENTRY: &str = "agent-process";
 /// How long agents may take to hand back what they have and end.
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines of an agent's log that are shown when it ends by itself.
@@ -195,7 +194,8 @@ impl Agent {
             () = leave.cancelled() => return stop(joining).await,
         }
         let slots = self.slots.to_string();
-        let mut running = self.start(&["run", "--slots", &slots, "--cpu-pause-percent", "0", "--mdns", "false"])?;
+        // Whoever starts a mesh here wants it to use this machine: other programs do not pause it.
+        let mut running = self.start(&["run", "--slots", &slots, "--mdns", "false", "--cpu-pause-percent", "0"])?;
         tokio::select! {
             _ = running.wait() => Err(self.failure("ended by itself")),
             () = leave.cancelled() => stop(running).await,
@@ -205,8 +205,13 @@ impl Agent {
     fn start(&self, arguments: &[&str]) -> Result<Child, Failure> {
         std::fs::create_dir_all(&self.data).context("cannot make an agent's folder")?;
         let log = File::options().create(true).append(true).open(self.log()).context("cannot write an agent's log")?;
-        let child = Command::new(&self.program)
-            .arg(AGENT_ENTRY)
+        let mut command = Command::new(&self.program);
+        // Ctrl-C is for this process, which then takes its agents down in turn.
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command
+            .arg(ENTRY)
+            .env_remove("LULL_AGENT_CONFIG")
             .args(["--data".as_ref(), self.data.as_os_str()])
             .args(arguments)
             // Its end is the agent's sign that this process is gone.

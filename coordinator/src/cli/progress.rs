@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_line_names_only_what_there_is() {
         let counts = TaskCounts { succeeded: 30, running: 4, queued: 6, ..TaskCounts::default() };
-        assert_eq!(describe(&job(counts), 1, Some(2.0)), "j1 stats@1: 30/40 done, 4 running, 1 moved, 2.0/s, 5.0s left");
+        assert_eq!(describe(&job(counts), 1, Some(2.0)), "j1 stats@1: 30/40 done, 4 running, 1 moved, 2.0/s, 5s left");
         let ended = JobBody { state: JobState::Succeeded, ..job(TaskCounts { succeeded: 40, ..TaskCounts::default() }) };
         assert_eq!(describe(&ended, 0, None), "j1 stats@1: 40/40 done, succeeded");
     }

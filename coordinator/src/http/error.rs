@@ -52,6 +52,11 @@ impl Refused {
         }
     }
 
+    /// A path that is there, asked in another way than it is meant.
+    pub fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid", "this path does not take this method")
+    }
+
     /// More bytes than are taken.
     pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     api::{Affected, JobBody, JobDetails, Page, Text},
-    scheduler::{effect::Reply, event::Event, view::JobView},
+    scheduler::{
+        effect::{Refusal, Reply},
+        event::Event,
+        view::JobView,
+    },
     store::record::{JobFilter, JobRecord},
 };
 
@@ -68,7 +72,14 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>
 pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job.0).await?;
     let by = caller.name.clone();
-    done(state.coordinator.dispatch.request(move |request| Event::Cancel { request, job: job.0, by }).await?)
+    match state.coordinator.dispatch.request(move |request| Event::Cancel { request, job: job.0, by }).await? {
+        // The scheduler forgets what has ended; the store says how.
+        Reply::Refused(Refusal::NoJob(job)) => {
+            let state = remembered(&state, job).await?.state;
+            Err(Refusal::Ended { job, state }.into())
+        }
+        reply => done(reply),
+    }
 }
 
 /// `POST /jobs/{job}/retry`

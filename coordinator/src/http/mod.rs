@@ -16,6 +16,8 @@ mod shape;
 mod status;
 mod submission;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{io, sync::Arc};
@@ -84,7 +86,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/health", get(status::health))
         .nest(api::PREFIX, routes)
         .fallback(async || Refused::not_found("there is nothing at this path", "the interface begins at /api/v1"))
-        .method_not_allowed_fallback(async || Refused::invalid("this path does not take this method", None))
+        .method_not_allowed_fallback(async || Refused::method())
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(state)
 }

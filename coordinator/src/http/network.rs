@@ -66,12 +66,12 @@ async fn listening(state: &Interface) -> Finding {
     let addresses = state.coordinator.mesh.coordinators().await;
     let beyond = addresses.iter().filter(|address| !is_loopback(address)).count();
     if addresses.is_empty() {
-        let hint = "start the server with --listen /ip4/0.0.0.0/tcp/7946";
+        let hint = "start the server with --listen /ip4/0.0.0.0/tcp/7410";
         return finding("listening", Verdict::Bad, "agents cannot reach this coordinator: it listens nowhere", Some(hint));
     }
     let list = addresses.join(", ");
     if beyond == 0 {
-        let hint = "to take in other machines, start the server with --listen /ip4/0.0.0.0/tcp/7946";
+        let hint = "to take in other machines, start the server with --listen /ip4/0.0.0.0/tcp/7410";
         return finding("listening", Verdict::Odd, format!("only agents on this machine can reach it: {list}"), Some(hint));
     }
     finding("listening", Verdict::Good, list, None)

@@ -1,0 +1,330 @@
+//! The interface as its clients meet it: a coordinator over the store in memory, real sockets, the real client.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use lull_shared::{
+    digest::{BlobRef, PIECE_BYTES},
+    id::{JobId, TaskId},
+    limits::INLINE_BYTES_MAX,
+    pack::{Content, PackBuilder},
+    state::{Intake, JobState, TaskState},
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::*,
+    client::{Client, ClientError, JobQuery},
+    scheduler::Limits,
+    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
+    store::{StoreChoice, record::TokenRole},
+};
+
+struct Site {
+    admin: Client,
+    running: RunningServer,
+    shutdown: CancellationToken,
+    _folder: TempDir,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = ServerConfig {
+            data: folder.path().to_owned(),
+            store: StoreChoice::Memory,
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+            http: ([127, 0, 0, 1], 0).into(),
+            announce: Vec::new(),
+            mdns: false,
+            name: "test".into(),
+            limits: Limits::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let running = server::start(config, shutdown.clone()).await.expect("it starts");
+        let token = std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+        let admin = client(&running, Some(token));
+        Self { admin, running, shutdown, _folder: folder }
+    }
+
+    /// Somebody with a token of this role.
+    async fn somebody(&self, role: TokenRole, name: &str) -> Client {
+        let wanted = CreateToken { role, name: Some(name.into()), uses_max: None, expires_s: None };
+        client(&self.running, Some(self.admin.create_token(&wanted).await.expect("a token").text))
+    }
+
+    async fn publish(&self) -> PublishedBody {
+        self.admin.publish("noop", noop(), false).await.expect("published")
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.stopped().await.expect("it stops");
+    }
+}
+
+fn noop() -> Vec<u8> {
+    wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module")
+}
+
+fn client(running: &RunningServer, token: Option<String>) -> Client {
+    Client::new(&format!("http://{}", running.http_address), token).expect("an address")
+}
+
+fn array(function: &str, count: u32) -> SubmitRequest {
+    SubmitRequest { function: function.into(), inputs: InputsBody::Range { first: 0, count }, ..SubmitRequest::default() }
+}
+
+fn status<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
+    match answer.err().expect("a refusal") {
+        ClientError::Refused { status, detail } => (status, detail.code),
+        other => panic!("another error: {other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_valid_token_opens_anything_but_health() {
+    let site = Site::start().await;
+    let stranger = client(&site.running, None);
+    assert_eq!(stranger.health().await.expect("healthy").epoch, 1);
+    assert_eq!(status(stranger.status().await), (401, "unauthorized".into()));
+    let forger = client(&site.running, Some(format!("lull_admin_{}", "0".repeat(32))));
+    assert_eq!(status(forger.status().await), (401, "unauthorized".into()));
+    let created = CreateToken { role: TokenRole::Viewer, name: None, uses_max: None, expires_s: None };
+    let created = site.admin.create_token(&created).await.expect("a token");
+    let viewer = client(&site.running, Some(created.text));
+    viewer.status().await.expect("a viewer may look");
+    site.admin.revoke_token(created.token.token).await.expect("revoked");
+    assert_eq!(status(viewer.status().await), (401, "unauthorized".into()));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_may_do_its_own_and_no_more() {
+    let site = Site::start().await;
+    site.publish().await;
+    let viewer = site.somebody(TokenRole::Viewer, "vera").await;
+    let ann = site.somebody(TokenRole::Submitter, "ann").await;
+    let bob = site.somebody(TokenRole::Submitter, "bob").await;
+    assert_eq!(status(viewer.submit(&array("noop", 1)).await).0, 403);
+    assert_eq!(status(viewer.upload("bytes").await).0, 403);
+    assert_eq!(status(ann.publish("noop", noop(), false).await).0, 403);
+    assert_eq!(status(ann.tokens().await).0, 403);
+    assert_eq!(status(ann.set_intake("a1", Intake::Draining).await).0, 403);
+    let job = ann.submit(&array("noop", 2)).await.expect("submitted").job.0;
+    assert_eq!(status(bob.cancel(job).await).0, 403);
+    assert_eq!(ann.cancel(job).await.expect("her own").affected, 2);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
+    let site = Site::start().await;
+    let wanted = CreateToken { role: TokenRole::Agent, name: None, uses_max: Some(3), expires_s: Some(60) };
+    let created = site.admin.create_token(&wanted).await.expect("a token");
+    let join: lull_shared::identity::JoinToken = created.text.parse().expect("a join token");
+    assert_eq!((join.token, join.network), (created.token.token, site.running.coordinator.network));
+    assert!(join.coordinators.iter().all(|address| address.contains("/p2p/")) && !join.coordinators.is_empty());
+    assert_eq!(status(client(&site.running, Some(created.text)).status().await).0, 401);
+    let wrong = CreateToken { role: TokenRole::Viewer, name: None, uses_max: Some(1), expires_s: None };
+    assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_no_agent_could_run_is_refused_with_the_reason() {
+    let site = Site::start().await;
+    let refused = site.admin.publish("bad", b"#!/bin/sh".to_vec(), false).await.expect_err("a script");
+    let ClientError::Refused { status: 400, detail } = refused else { panic!("another error: {refused}") };
+    assert!(detail.message.contains("script") && detail.hint.is_some(), "{detail:?}");
+    assert_eq!(status(site.admin.publish("no/name", noop(), false).await).0, 400);
+    assert!(site.admin.functions().await.expect("a list").items.is_empty());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_published_once_and_hidden_on_request() {
+    let site = Site::start().await;
+    let first = site.publish().await;
+    assert!(!first.existing && first.function.called() == "noop@1" && !first.function.artifacts.is_empty());
+    assert!(site.publish().await.existing, "the same module is the same version");
+    let second = site.admin.publish("noop", noop(), true).await.expect("other options");
+    assert_eq!(second.function.called(), "noop@2");
+    assert_eq!(site.admin.function("noop", None).await.expect("the newest").number, 2);
+    assert_eq!(site.admin.remove_function("noop", Some(2)).await.expect("hidden").affected, 1);
+    assert_eq!(site.admin.function("noop", None).await.expect("the one left").number, 1);
+    assert_eq!(status(site.admin.submit(&array("noop@2", 1)).await).0, 404);
+    assert_eq!(status(site.admin.remove_function("other", None).await).0, 404);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_come_back_as_they_went() {
+    let site = Site::start().await;
+    for size in [0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 17] {
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let blob = BlobRef::of(&bytes);
+        assert!(!site.admin.has_blob(&blob.digest).await.expect("an answer"));
+        assert_eq!(BlobRef::from(site.admin.upload(bytes.clone()).await.expect("stored")), blob);
+        assert!(site.admin.has_blob(&blob.digest).await.expect("an answer"));
+        let parts = site.admin.blob(&blob.digest).await.expect("found");
+        let back: Vec<bytes::Bytes> = parts.try_collect().await.expect("all of it");
+        assert_eq!(back.concat(), bytes, "{size} bytes");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_says_everything_that_is_wrong_with_it() {
+    let site = Site::start().await;
+    site.publish().await;
+    let wrong = SubmitRequest { retries: Some(1_000_000), memory_bytes: Some(0), ..array("noop", 0) };
+    let refused = site.admin.submit(&wrong).await.expect_err("three mistakes");
+    let words = refused.to_string();
+    assert!(["no tasks", "retries", "memory limit"].iter().all(|part| words.contains(part)), "{words}");
+    assert_eq!(status(site.admin.submit(&array("none", 1)).await).0, 404);
+    assert_eq!(status(site.admin.submit(&array("noop@x", 1)).await).0, 400);
+    let after = AfterBody { job: Text(JobId(77)), condition: lull_shared::job::DependencyCondition::Ok };
+    assert_eq!(status(site.admin.submit(&SubmitRequest { after: vec![after], ..array("noop", 1) }).await).0, 404);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_is_checked_to_its_last_row() {
+    let site = Site::start().await;
+    site.publish().await;
+    let submit = async |pack: Vec<u8>| {
+        let blob = site.admin.upload(pack).await.expect("stored");
+        let inputs = InputsBody::Pack { digest: blob.digest, size_bytes: blob.size_bytes };
+        site.admin.submit(&SubmitRequest { inputs, ..array("noop", 0) }).await
+    };
+    let large = vec![1; INLINE_BYTES_MAX + 1];
+    let pack = |blob: BlobRef| {
+        let mut pack = PackBuilder::default();
+        pack.push("first", Content::Inline(b"1".as_slice()));
+        pack.push("second", Content::Blob(blob));
+        pack.finish()
+    };
+    let words = submit(pack(BlobRef::of(&large))).await.expect_err("a blob that is missing").to_string();
+    assert!(words.contains("input 1"), "{words}");
+    site.admin.upload(large.clone()).await.expect("stored");
+    let job = submit(pack(BlobRef::of(&large))).await.expect("all is there");
+    assert_eq!(job.tasks, 2);
+    let tasks = site.admin.tasks(job.job.0, None, 0, 10).await.expect("tasks").items;
+    let labels: Vec<_> = tasks.iter().map(|task| task.label.as_deref()).collect();
+    assert_eq!(labels, [Some("first"), Some("second")]);
+    let whole = pack(BlobRef::of(&large));
+    assert_eq!(status(submit(whole[..whole.len() - 8].to_vec()).await).0, 400, "cut short");
+    assert_eq!(status(submit(b"no pack".to_vec()).await).0, 400);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_makes_a_second_submission_the_same_job() {
+    let site = Site::start().await;
+    site.publish().await;
+    let request = SubmitRequest { idempotency_key: Some("night-7".into()), ..array("noop", 3) };
+    let first = site.admin.submit(&request).await.expect("submitted");
+    let second = site.admin.submit(&request).await.expect("found");
+    assert_eq!((first.existing, second.existing, first.job), (false, true, second.job));
+    let other = site.somebody(TokenRole::Submitter, "ann").await;
+    assert_ne!(other.submit(&request).await.expect("her own").job, first.job);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends_with_the_job_and_events_tell_the_way() {
+    let site = Site::start().await;
+    site.publish().await;
+    let job = site.admin.submit(&array("noop", 5)).await.expect("submitted").job.0;
+    let waited = site.admin.wait(job, Duration::from_secs(1)).await.expect("as it stands");
+    assert_eq!((waited.state, waited.counts.queued), (JobState::Active, 5));
+    let mut events = Box::pin(site.admin.events(job).await.expect("events"));
+    let first = events.next().await.expect("one").expect("the job as it is");
+    assert_eq!(first.state, JobState::Active);
+    let waiter = site.admin.clone();
+    let waiting = tokio::spawn(async move { waiter.wait(job, Duration::from_secs(60)).await });
+    assert_eq!(site.admin.cancel(job).await.expect("cancelled").affected, 5);
+    assert_eq!(waiting.await.expect("no panic").expect("an answer").state, JobState::Cancelled);
+    let rest: Vec<JobBody> = events.try_collect().await.expect("the stream ends");
+    let last = rest.last().expect("the end");
+    assert_eq!((last.state, last.counts.cancelled), (JobState::Cancelled, 5));
+    assert_eq!(status(site.admin.cancel(job).await), (409, "conflict".into()));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_in_parts_that_join_up() {
+    let site = Site::start().await;
+    site.publish().await;
+    for _ in 0..5 {
+        site.admin.submit(&array("noop", 7)).await.expect("submitted");
+    }
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = site.admin.jobs(&JobQuery { limit: Some(2), before, ..JobQuery::default() }).await.expect("a part");
+        seen.extend(page.items.iter().map(|job| job.job.0.0));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, [5, 4, 3, 2, 1]);
+    let (mut tasks, mut from) = (Vec::new(), Some(0));
+    while let Some(index) = from {
+        let page = site.admin.tasks(JobId(1), Some(TaskState::Queued), index, 3).await.expect("a part");
+        tasks.extend(page.items.iter().map(|task| task.task.index));
+        from = page.next.and_then(|next| next.parse().ok());
+    }
+    assert_eq!(tasks, (0..7).collect::<Vec<_>>());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_cannot_run_explains_itself_and_has_no_output_yet() {
+    let site = Site::start().await;
+    site.publish().await;
+    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let task = TaskId { job, index: 0 };
+    let explanation = site.admin.explain(task).await.expect("an explanation");
+    assert_eq!((explanation.state, explanation.agents.len()), (TaskState::Queued, 0));
+    let output = site.admin.output(task).await.map(drop);
+    assert_eq!(status(output).0, 404);
+    assert_eq!(status(site.admin.log(task, None).await).0, 404);
+    assert_eq!(status(site.admin.task(TaskId { job, index: 9 }).await).0, 404);
+    assert_eq!(site.admin.task(task).await.expect("there").history, Vec::new());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_understood_is_refused_in_the_same_form() {
+    let site = Site::start().await;
+    let http = reqwest::Client::new();
+    let token = std::fs::read_to_string(site._folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+    let base = site.admin.base().to_owned();
+    for (path, expected) in [("/nothing", 404), ("/api/v1/nothing", 404), ("/api/v1/jobs/x", 400), ("/api/v1/jobs?limit=x", 400)]
+    {
+        let answer = http.get(format!("{base}{path}")).bearer_auth(token.trim()).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), expected, "{path}");
+        let body: ErrorBody = answer.json().await.expect("an error in its form");
+        assert_eq!(body.error.message, body.error.message.to_lowercase(), "{path}");
+    }
+    let answer = http.post(format!("{base}/api/v1/jobs")).bearer_auth(token.trim()).body("{").send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 400, "no JSON");
+    let answer = http.put(format!("{base}/api/v1/jobs")).bearer_auth(token.trim()).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 405);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_streams_at_once() {
+    let site = Site::start().await;
+    site.publish().await;
+    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let mut events = Box::pin(site.admin.events(job).await.expect("events"));
+    events.next().await.expect("one").expect("the job as it is");
+    let started = std::time::Instant::now();
+    site.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(4), "it took {:?}", started.elapsed());
+}
