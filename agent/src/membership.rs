@@ -118,8 +118,9 @@ impl Membership {
 pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
     let path = data.join("identity.key");
     match fs::read(&path) {
-        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
-            .map_err(|error| MembershipError::Damaged { path, reason: error.to_string() }),
+        Ok(bytes) => {
+            Keypair::from_protobuf_encoding(&bytes).map_err(|error| MembershipError::Damaged { path, reason: error.to_string() })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let identity = Keypair::generate_ed25519();
             let bytes = identity.to_protobuf_encoding().expect("a new key can be written");

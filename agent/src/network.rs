@@ -86,7 +86,10 @@ pub struct Network {
 /// How a visit to a coordinator went.
 enum Visit {
     /// The stream was open for a while.
-    Ended { lasted: Duration, reason: Option<CloseReason> },
+    Ended {
+        lasted: Duration,
+        reason: Option<CloseReason>,
+    },
     Failed(MeshError),
     /// The network does not want this machine.
     Unwanted(EnrolmentRefusal),
@@ -176,7 +179,8 @@ impl Network {
 
     async fn visit(&self, address: &Multiaddr) -> Visit {
         let expired = self.member.certificate().is_none_or(|certificate| certificate.expires <= clock::wall());
-        let connected = if expired { Err(MeshError::Stranger { peer: self.node.local_peer() }) } else { self.connect(address).await };
+        let connected =
+            if expired { Err(MeshError::Stranger { peer: self.node.local_peer() }) } else { self.connect(address).await };
         let connected = match connected {
             Err(MeshError::Stranger { .. }) => match self.renew(address).await {
                 Ok(Ok(())) => self.connect(address).await,

@@ -64,12 +64,16 @@ impl Status {
             ("slots", format!("{} of {} busy", session.capacity.slots_busy, session.capacity.slots)),
         ];
         rows.extend(session.slots.iter().enumerate().filter_map(|(number, slot)| Some(("", slot_line(number, slot)?))));
-        let fetching = if session.fetching > 0 { format!(", {} of them for their files", session.fetching) } else { String::new() };
+        let fetching =
+            if session.fetching > 0 { format!(", {} of them for their files", session.fetching) } else { String::new() };
         rows.push(("waiting", format!("{}{fetching}", session.waiting)));
-        let trouble = session.disk_trouble.as_ref().map(|reason| format!("; the disk refuses more: {reason}")).unwrap_or_default();
+        let trouble =
+            session.disk_trouble.as_ref().map(|reason| format!("; the disk refuses more: {reason}")).unwrap_or_default();
         rows.push(("outbox", format!("{} results not acknowledged{trouble}", session.outbox)));
         let memory = session.memory_available_bytes.map_or_else(|| "not measured yet".into(), size);
-        let others = session.cpu_others_percent.map_or_else(|| "not measured yet".into(), |percent| format!("{percent} % in use by others"));
+        let others = session
+            .cpu_others_percent
+            .map_or_else(|| "not measured yet".into(), |percent| format!("{percent} % in use by others"));
         rows.push(("memory", format!("{memory} available, {} may be used", size(session.capacity.memory_free_bytes))));
         rows.push(("processors", others));
         rows.push(("cage", self.cage.clone().unwrap_or_else(|| "known when the first task starts".into())));

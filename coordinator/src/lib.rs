@@ -19,7 +19,5 @@ pub mod submit;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {
-    lull_agent::executor::entry()
-        .or_else(agent_process::entry)
-        .unwrap_or_else(|| cli::main(std::env::args_os()))
+    lull_agent::executor::entry().or_else(agent_process::entry).unwrap_or_else(|| cli::main(std::env::args_os()))
 }

@@ -28,7 +28,8 @@ pub(super) async fn join(
     name: Option<String>,
     labels: Vec<(String, String)>,
 ) -> Result<(), CliError> {
-    let token: JoinToken = token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
+    let token: JoinToken =
+        token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
     let labels: Labels = labels.into_iter().collect();
     check_labels(&labels).map_err(CliError::Usage)?;
     let name = name.or_else(|| config.name.clone()).unwrap_or_else(host_name);
@@ -116,7 +117,9 @@ fn member(token: &JoinToken, identity: &Keypair, address: &str, reply: Enrolment
     };
     let peer = identity.public().to_peer_id();
     let checked = Certificate::verify(&certificate, &token.authority, token.network, &peer, clock::wall());
-    let checked = checked.map_err(|error| CliError::Failed(format!("the certificate that came is not valid: {error}; check this machine's clock")))?;
+    let checked = checked.map_err(|error| {
+        CliError::Failed(format!("the certificate that came is not valid: {error}; check this machine's clock"))
+    })?;
     // What worked comes first, then what the coordinator says, then the rest of the token.
     let mut addresses = vec![address.to_owned()];
     for other in coordinators.into_iter().chain(token.coordinators.iter().cloned()) {

@@ -174,7 +174,9 @@ impl RunLoop {
                 self.event(Event::Stop { grace: STOP_GRACE });
                 return Response::Done;
             }
-            Request::Pause { for_ms: Some(millis) } => OwnerWord::Pause { until: Some(self.now() + Duration::from_millis(millis)) },
+            Request::Pause { for_ms: Some(millis) } => {
+                OwnerWord::Pause { until: Some(self.now() + Duration::from_millis(millis)) }
+            }
             Request::Pause { for_ms: None } => OwnerWord::Pause { until: None },
             Request::Resume => OwnerWord::Run,
         };

@@ -17,7 +17,7 @@ use crate::{
     executor::{
         artifact::{ArtifactError, Artifacts},
         compile::{CompileError, Refusal},
-        process::{self, Executor, Finished, Output, Run, Spec, SpawnError},
+        process::{self, Executor, Finished, Output, Run, SpawnError, Spec},
         protocol::{Cage, Load, LoadError, Priority},
     },
     files,

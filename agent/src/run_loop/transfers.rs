@@ -2,12 +2,7 @@
 //!
 //! A coordinator that is away interrupts a transfer and does not fail it: what waits here waits for its return.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use lull_shared::{

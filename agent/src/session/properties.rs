@@ -192,7 +192,7 @@ impl Edges {
                 let front = session.slots.get(usize::from(slot)).and_then(|slot| Some(slot.held().first()?.attempt));
                 let failed = front.map(|attempt| (attempt, Failure::ExecutorDied { how: "signal 9".into() }));
                 Event::Gone { slot, failed: failed.filter(|_| slot != 1) }
-            },
+            }
             Step::AnswerKeep { ok } => {
                 let attempts: Vec<AttemptId> = std::mem::take(&mut self.asked).into_iter().collect();
                 if !ok {

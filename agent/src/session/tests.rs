@@ -284,7 +284,8 @@ fn what_was_piped_counts_as_started_and_survives_the_death_of_its_executor() {
     world.finish(0, attempt(1, 0), 100);
     let rebalance = ToAgent::Recall { attempts: vec![attempt(1, 2)], reason: RecallReason::Rebalance };
     assert_eq!(world.hear(rebalance), []);
-    let effects = world.event(Event::Gone { slot: 0, failed: Some((attempt(1, 1), Failure::ExecutorDied { how: "signal 11".into() })) });
+    let effects =
+        world.event(Event::Gone { slot: 0, failed: Some((attempt(1, 1), Failure::ExecutorDied { how: "signal 11".into() })) });
     let records = keeps(&effects);
     assert_eq!(records[0].attempt, attempt(1, 1));
     assert_eq!(records[0].outcome, Outcome::Failed(Failure::ExecutorDied { how: "signal 11".into() }));

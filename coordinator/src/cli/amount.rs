@@ -80,6 +80,7 @@ pub fn spoken(length: Duration) -> String {
     let seconds = length.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
+        (0, 0, 0) if seconds == 0 => format!("{}ms", length.as_millis()),
         (0, 0, 0) if seconds < 10 && length.subsec_millis() > 0 => format!("{:.1}s", length.as_secs_f64()),
         (0, 0, 0) => format!("{seconds}s"),
         (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
@@ -129,7 +130,8 @@ mod tests {
     #[test]
     fn lengths_are_spoken_in_two_units() {
         let spoken = |seconds: f64| spoken(Duration::from_secs_f64(seconds));
-        assert_eq!(spoken(0.25), "0.2s");
+        assert_eq!(spoken(0.25), "250ms");
+        assert_eq!(spoken(2.25), "2.2s");
         assert_eq!(spoken(1.0), "1s");
         assert_eq!(spoken(59.0), "59s");
         assert_eq!(spoken(61.0), "1m 01s");

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use libp2p::Multiaddr;
 use tempfile::TempDir;
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     sync::mpsc,
     task::JoinSet,
     time::timeout,
@@ -186,30 +186,30 @@ impl Agent {
     async fn live(self, leave: CancellationToken) -> Result<(), Failure> {
         let mut joining = self.start(&["join", &self.join, "--name", &self.name])?;
         tokio::select! {
-            ended = joining.wait() => {
+            ended = joining.process.wait() => {
                 if !ended.is_ok_and(|status| status.success()) {
                     return Err(self.failure("could not join"));
                 }
             }
-            () = leave.cancelled() => return stop(joining).await,
+            () = leave.cancelled() => return joining.stop().await,
         }
         let slots = self.slots.to_string();
         // Whoever starts a mesh here wants it to use this machine: other programs do not pause it.
         let mut running = self.start(&["run", "--slots", &slots, "--mdns", "false", "--cpu-pause-percent", "0"])?;
         tokio::select! {
-            _ = running.wait() => Err(self.failure("ended by itself")),
-            () = leave.cancelled() => stop(running).await,
+            _ = running.process.wait() => Err(self.failure("ended by itself")),
+            () = leave.cancelled() => running.stop().await,
         }
     }
 
-    fn start(&self, arguments: &[&str]) -> Result<Child, Failure> {
+    fn start(&self, arguments: &[&str]) -> Result<Leashed, Failure> {
         std::fs::create_dir_all(&self.data).context("cannot make an agent's folder")?;
         let log = File::options().create(true).append(true).open(self.log()).context("cannot write an agent's log")?;
         let mut command = Command::new(&self.program);
         // Ctrl-C is for this process, which then takes its agents down in turn.
         #[cfg(unix)]
         command.process_group(0);
-        let child = command
+        let mut process = command
             .arg(ENTRY)
             .env_remove("LULL_AGENT_CONFIG")
             .args(["--data".as_ref(), self.data.as_os_str()])
@@ -219,8 +219,11 @@ impl Agent {
             .stdout(log.try_clone().context("cannot write an agent's log")?)
             .stderr(log)
             .kill_on_drop(true)
-            .spawn();
-        Ok(child.context("cannot start an agent process")?)
+            .spawn()
+            .context("cannot start an agent process")?;
+        // Taken, since waiting for a process closes its standard input.
+        let leash = process.stdin.take();
+        Ok(Leashed { process, leash })
     }
 
     fn log(&self) -> PathBuf {
@@ -235,13 +238,21 @@ impl Agent {
     }
 }
 
-/// Closes an agent's standard input, which asks it to end, and kills it if it does not.
-async fn stop(mut child: Child) -> Result<(), Failure> {
-    drop(child.stdin.take());
-    if timeout(GRACE, child.wait()).await.is_err() {
-        child.kill().await.context("cannot end an agent process")?;
+/// A process that ends when its leash is dropped.
+struct Leashed {
+    process: Child,
+    leash: Option<ChildStdin>,
+}
+
+impl Leashed {
+    /// Asks the agent to end, and kills it if it does not.
+    async fn stop(mut self) -> Result<(), Failure> {
+        drop(self.leash.take());
+        if timeout(GRACE, self.process.wait()).await.is_err() {
+            self.process.kill().await.context("cannot end an agent process")?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

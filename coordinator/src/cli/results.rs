@@ -38,8 +38,8 @@ const RESULTS_PAGE: u32 = 200;
 const ROWS_MAX: usize = 1_000;
 /// A larger output is left out of JSON and named by its digest.
 const OUTPUT_IN_JSON_MAX: u64 = 16 * 1024 * 1024;
-/// Characters of the first line of an output, in a table.
-const FIRST_LINE: usize = 48;
+/// Characters of a label or an output in a table.
+const SHOWN_CHARS: usize = 48;
 
 /// One task and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -73,14 +73,14 @@ impl Row for TaskResult {
 
     fn cells(&self, _look: &Look) -> Vec<Cell> {
         let last = match (&self.output, &self.reason) {
-            (Some(text), _) => first_line(text),
+            (Some(text), _) => beginning(text),
             (None, Some(reason)) if self.state != TaskState::Succeeded => reason.clone(),
             (None, _) if self.output_base64.is_some() => "(binary)".into(),
             (None, _) => String::new(),
         };
         vec![
             self.task.as_str().into(),
-            Cell::or_dash(self.label.as_deref().map(|label| shortened(label, FIRST_LINE))),
+            Cell::or_dash(self.label.as_deref().map(ending)),
             self.state.into(),
             Cell::or_dash(self.agent.as_deref()),
             Cell::or_dash(self.seconds.map(|seconds| spoken(Duration::from_secs_f64(seconds)))),
@@ -276,17 +276,27 @@ fn as_text(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     }
 }
 
-fn first_line(text: &str) -> String {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = shortened(lines.next().unwrap_or_default(), FIRST_LINE);
-    if lines.next().is_some() && !first.ends_with('…') { format!("{first} …") } else { first }
+/// The beginning of a text, its lines run together.
+fn beginning(text: &str) -> String {
+    // A long output is not gone through for the sake of one line.
+    let words: Vec<&str> = text.split_whitespace().take(SHOWN_CHARS).collect();
+    shortened(&words.join(" "))
 }
 
-fn shortened(text: &str, chars: usize) -> String {
+fn shortened(text: &str) -> String {
     let text = printable(text);
-    match text.char_indices().nth(chars) {
+    match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+/// The end of a label: what tells paths apart.
+fn ending(label: &str) -> String {
+    let label = printable(label);
+    match label.char_indices().rev().nth(SHOWN_CHARS) {
+        Some((start, c)) => format!("…{}", &label[start + c.len_utf8()..]),
+        None => label,
     }
 }
 
@@ -349,17 +359,17 @@ mod tests {
     }
 
     #[test]
-    fn a_table_shows_the_first_line_or_the_reason() {
+    fn a_table_shows_the_beginning_or_the_reason() {
         let rows = [
             TaskResult { output: Some("\n{\n  \"a\": 1}\n".into()), output_bytes: Some(14), ..result(0, TaskState::Succeeded) },
             TaskResult { output_base64: Some("AA==".into()), output_bytes: Some(1), ..result(1, TaskState::Succeeded) },
             TaskResult { reason: Some("it exited with code 3; its log may say why".into()), ..result(2, TaskState::Failed) },
         ];
         let expected = "\
-TASK  INPUT       STATE      AGENT   TIME  SIZE  OUTPUT
-j1.0  docs/0.txt  succeeded  here-1  0.2s  14 B  { …
-j1.1  docs/1.txt  succeeded  here-1  0.2s  1 B   (binary)
-j1.2  docs/2.txt  failed     here-1  0.2s  -     it exited with code 3; its log may say why
+TASK  INPUT       STATE      AGENT   TIME   SIZE  OUTPUT
+j1.0  docs/0.txt  succeeded  here-1  250ms  14 B  { \"a\": 1}
+j1.1  docs/1.txt  succeeded  here-1  250ms  1 B   (binary)
+j1.2  docs/2.txt  failed     here-1  250ms  -     it exited with code 3; its log may say why
 ";
         assert_eq!(plain(Format::Table).listed(&rows), expected);
     }
