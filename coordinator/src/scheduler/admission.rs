@@ -156,32 +156,21 @@ impl Scheduler {
     pub(super) fn retry(&mut self, snapshot: JobSnapshot, ended: &[EndedTask], by: String) -> Result<Reply, Refusal> {
         let id = snapshot.job;
         check_finish_by(&snapshot.spec, self.now)?;
-        let active = self.jobs.get(&id).map(|job| job.tasks.clone());
-        if active.is_none() {
-            self.check_room()?;
-        }
-        let mut tasks = active.unwrap_or_else(|| snapshot_tasks(&snapshot, self.now));
-        if !tasks.agrees_with(ended) {
-            return Err(Refusal::Changed(id));
-        }
-        let affected = u64::from(tasks.reopen(ended, self.now));
-        if affected == 0 {
-            return Err(Refusal::NothingToRetry(id));
-        }
         let change = Change::JobRetried { job: id, by, at: self.now };
-        self.effects.push_back(Effect::Record(change));
-        match self.jobs.get_mut(&id) {
-            Some(job) => {
-                job.tasks = tasks;
-                job.stopping = None;
-                self.open_gates(id);
-            }
-            None => {
-                let after = self.active_dependencies(&snapshot.spec);
-                self.last_job = self.last_job.max(id.0);
-                self.insert_job(new_job(snapshot), tasks, after, None);
-            }
+        if let Some(job) = self.jobs.get_mut(&id) {
+            let affected = reopen(&mut job.tasks, id, ended, self.now)?;
+            job.stopping = None;
+            self.effects.push_back(Effect::Record(change));
+            self.open_gates(id);
+            return Ok(Reply::Done { affected });
         }
+        self.check_room()?;
+        let mut tasks = snapshot_tasks(&snapshot, self.now);
+        let affected = reopen(&mut tasks, id, ended, self.now)?;
+        self.effects.push_back(Effect::Record(change));
+        let after = self.active_dependencies(&snapshot.spec);
+        self.last_job = self.last_job.max(id.0);
+        self.insert_job(new_job(snapshot), tasks, after, None);
         Ok(Reply::Done { affected })
     }
 
@@ -215,6 +204,20 @@ impl Scheduler {
         self.wake_agent(id);
         self.fleet.reindex(id);
         Ok(Reply::Done { affected })
+    }
+}
+
+/// Lets the tasks that ended badly start again, if there are any and they are those that the store knows.
+fn reopen(tasks: &mut Tasks, job: JobId, ended: &[EndedTask], now: Timestamp) -> Result<u64, Refusal> {
+    if !tasks.agrees_with(ended) {
+        return Err(Refusal::Changed(job));
+    }
+    match tasks.ended_badly() {
+        0 => Err(Refusal::NothingToRetry(job)),
+        affected => {
+            tasks.reopen(ended, now);
+            Ok(u64::from(affected))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId},
-    limits::LOG_BYTES_MAX,
+    limits::{ATTEMPTS_PER_AGENT_MAX, LOG_BYTES_MAX},
     message::{Finished, Outcome, Payload},
     state::{AttemptEnd, Failure, JobState, Usage},
 };
@@ -11,7 +11,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect, EndedAttempt, TaskAfter},
-    fleet::{Held, UNSENT},
+    fleet::{Held, Lack, UNSENT},
     rank::micros,
     retry::pause_after_failure,
     timers::Timer,
@@ -50,6 +50,9 @@ impl Scheduler {
             agent.outgoing.acknowledge.push(attempt);
             if agent.held.contains_key(&attempt) {
                 agent.accepted.insert(attempt, UNSENT);
+                if agent.accepted.len() > ATTEMPTS_PER_AGENT_MAX {
+                    agent.accepted.pop_first();
+                }
                 let ending = self.read_result(finished);
                 self.end_attempt(id, attempt, ending);
             } else if !agent.accepted.contains_key(&attempt) {
@@ -90,6 +93,7 @@ impl Scheduler {
     /// Ends a live attempt: it leaves its agent, and its task has ended or waits to be started again.
     pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, ending: Ending) {
         let now = self.now;
+        self.doubt(id, attempt, &ending);
         let held = self.fleet.release(id, attempt);
         let after = self.task_after(attempt, &ending);
         let job_id = attempt.task.job;
@@ -101,7 +105,10 @@ impl Scheduler {
             None => micros(held.occupies.map_or_else(Default::default, |since| now.since(since))),
         };
         match ending.end {
-            AttemptEnd::Succeeded => job.pace.note(used_us),
+            AttemptEnd::Succeeded => {
+                job.pace.note(used_us);
+                self.fleet.known(id).refusals.remove(&job_id);
+            }
             AttemptEnd::Evicted | AttemptEnd::Lost => job.moved += 1,
             AttemptEnd::Recalled => job.moved += u64::from(held.started),
             AttemptEnd::Failed | AttemptEnd::Cancelled => {}
@@ -126,6 +133,28 @@ impl Scheduler {
         self.relist(job_id);
         self.wake_agent(id);
         self.after_task_end(job_id, after);
+    }
+
+    /// What the agent itself, rather than the function, may be to blame for: the job goes elsewhere for a while.
+    fn doubt(&mut self, id: AgentId, attempt: AttemptId, ending: &Ending) {
+        let lack = match (&ending.end, &ending.failure) {
+            (AttemptEnd::Evicted, _) => Lack::Leave,
+            (AttemptEnd::Lost, _) | (_, Some(Failure::BadModule { .. } | Failure::ExecutorDied { .. })) => Lack::Other,
+            (
+                AttemptEnd::Succeeded | AttemptEnd::Failed | AttemptEnd::Recalled | AttemptEnd::Cancelled,
+                None
+                | Some(
+                    Failure::Exit { .. }
+                    | Failure::Trap { .. }
+                    | Failure::TimeLimit { .. }
+                    | Failure::MemoryLimit { .. }
+                    | Failure::OutputLimit { .. }
+                    | Failure::ScratchLimit { .. },
+                ),
+            ) => return,
+        };
+        let reason = ending.reason.clone().unwrap_or_default();
+        self.note_refusal(id, attempt.task.job, reason, lack);
     }
 
     fn task_after(&self, attempt: AttemptId, ending: &Ending) -> TaskAfter {
@@ -185,9 +214,7 @@ impl Scheduler {
     /// The agent says that the attempt runs.
     pub(super) fn note_started(&mut self, id: AgentId, attempt: AttemptId) {
         let now = self.now;
-        let agent = self.fleet.known(id);
-        let Some(held) = agent.held.get_mut(&attempt) else { return };
-        agent.refusals.remove(&attempt.task.job);
+        let Some(held) = self.fleet.known(id).held.get_mut(&attempt) else { return };
         if std::mem::replace(held, Held { started: true, occupies: held.occupies.or(Some(now)), ..*held }).occupies.is_none() {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.occupy(job.submitter, now);

@@ -75,7 +75,11 @@ impl Scheduler {
             self.shares.unlist(job.submitter, job.demand, job.rank, self.now);
         }
         if let Some(key) = job.new.spec.idempotency_key.clone() {
-            self.keys.remove(&(job.submitter, key));
+            let key = (job.submitter, key);
+            // A retried job may have met a newer one with its key.
+            if self.keys.get(&key) == Some(&id) {
+                self.keys.remove(&key);
+            }
         }
         self.demands.remove(job.demand);
         for timer in [Timer::Backoff(id), Timer::Window(id), Timer::FinishBy(id)] {

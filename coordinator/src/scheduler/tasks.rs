@@ -214,6 +214,12 @@ impl Tasks {
         stopped
     }
 
+    /// Tasks that ended other than well, those never started included.
+    pub(super) fn ended_badly(&self) -> u32 {
+        let fresh = if self.fresh_ended.is_some() { self.fresh_left() } else { 0 };
+        self.failed + self.cancelled + self.expired + fresh
+    }
+
     /// Whether `ended` are exactly the started tasks that ended other than well.
     pub(super) fn agrees_with(&self, ended: &[EndedTask]) -> bool {
         let distinct: BTreeSet<_> = ended.iter().map(|task| task.index).collect();
@@ -221,15 +227,13 @@ impl Tasks {
         distinct.len() as u32 == self.failed + self.cancelled + self.expired && distinct.into_iter().all(known)
     }
 
-    /// Lets every task that ended other than well start again, with its failures forgiven. Returns how many.
-    pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) -> u32 {
-        let fresh = if self.fresh_ended.take().is_some() { self.fresh_left() } else { 0 };
-        let before = self.returned.len();
+    /// Lets every task that ended other than well start again, with its failures forgiven.
+    pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) {
+        self.fresh_ended = None;
         for task in ended {
             self.give_back(task.index, Returned { attempts: task.attempts, failures: 0, not_before: now }, now);
         }
         (self.failed, self.cancelled, self.expired) = (0, 0, 0);
-        fresh + (self.returned.len() - before) as u32
     }
 
     /// How many tasks stand how; `held_back`: nothing of the job may start.

@@ -1,7 +1,7 @@
 //! What agents say on their streams, one word at a time.
 
 use lull_shared::{
-    id::{AgentId, AttemptId},
+    id::{AgentId, AttemptId, JobId},
     limits::ATTEMPTS_PER_AGENT_MAX,
     message::{RecallReason, RefuseReason, ReleaseReason, ToCoordinator},
     state::{AttemptEnd, PauseReason},
@@ -72,7 +72,7 @@ impl Scheduler {
             return;
         }
         let job = attempt.task.job;
-        self.note_refusal(id, attempt, reason);
+        self.note_refusal(id, job, reason.to_string(), lack(reason));
         if *reason == RefuseReason::UnknownTerms {
             self.fleet.known(id).stream_mut().map(|stream| stream.terms.remove(&job));
             self.jobs.get_mut(&job).map(|job| job.known_by.remove(&id));
@@ -82,17 +82,16 @@ impl Scheduler {
         self.end_attempt(id, attempt, Ending::without_result(end, format!("its agent refused it: {reason}")));
     }
 
-    fn note_refusal(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
+    /// The agent is not offered the job for a while, twice as long with each time in a row.
+    pub(super) fn note_refusal(&mut self, id: AgentId, job: JobId, mut reason: String, lacks: Lack) {
         let limits = &self.limits;
-        let job = attempt.task.job;
         let agent = self.fleet.known(id);
         let known = agent.refusals.get(&job);
-        // Several attempts of one order may come back: together they are one refusal.
+        // Several attempts of one order may come back: together they count once.
         let count = known.map_or(1, |known| known.count.saturating_add(u32::from(known.until <= self.now)));
-        let mut words = reason.to_string();
-        words.truncate(words.floor_char_boundary(REASON_BYTES_MAX));
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         let until = self.now + pause_after_refusal(count, limits.refusal_pause_min, limits.refusal_pause_max);
-        agent.refusals.insert(job, Refusal { reason: words, lacks: lack(reason), count, until });
+        agent.refusals.insert(job, Refusal { reason, lacks, count, until });
         if agent.refusals.len() > limits.refusals_per_agent_max {
             let soonest = agent.refusals.iter().min_by_key(|(_, refusal)| refusal.until).map(|(job, _)| *job);
             soonest.map(|job| agent.refusals.remove(&job));

@@ -1,0 +1,67 @@
+//! Limits on what is taken in, and what is given to one agent.
+
+use std::time::Duration;
+
+use lull_shared::id::AgentId;
+
+use crate::scheduler::{
+    driver::{Driver, attempt, spec},
+    effect::{Order, Refusal, Reply},
+    limits::Limits,
+};
+
+#[test]
+fn one_job_too_many_is_refused_until_another_ends() {
+    let mut driver = Driver::with(Limits { jobs_active_max: 2, ..Limits::default() });
+    let first = driver.submit(spec(1));
+    driver.submit(spec(1));
+    assert_eq!(driver.try_submit("ada", spec(1)), Reply::Refused(Refusal::TooManyJobs { active: 2 }));
+    driver.cancel(first);
+    assert!(matches!(driver.try_submit("ada", spec(1)), Reply::Submitted { existing: false, .. }));
+}
+
+#[test]
+fn a_job_without_tasks_ends_at_once() {
+    let mut driver = Driver::new();
+    let job = driver.submit(spec(0));
+    assert!(driver.ledger.state(job).is_ended());
+}
+
+#[test]
+fn an_assignment_order_has_its_limit() {
+    let mut driver = Driver::with_agents(1, 200);
+    driver.submit(spec(10_000));
+    let held = driver.held(1);
+    for round in held.chunks(10).take(6) {
+        driver.started(1, round);
+        driver.pass(Duration::from_micros(500));
+        driver.succeed_after(1, round, Duration::from_micros(500));
+    }
+    let sizes = driver.orders.iter().filter_map(|(_, order)| match order {
+        Order::Assign { attempts } => Some(attempts.len()),
+        _ => None,
+    });
+    let sizes: Vec<_> = sizes.collect();
+    assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");
+    let waiting = driver.held(1).len() - 200;
+    assert!((256..=512).contains(&waiting), "{waiting} wait, at most 512 may");
+}
+
+#[test]
+fn an_agent_forgets_idle_jobs_when_it_knows_too_many() {
+    let mut driver = Driver::with(Limits { terms_per_agent_max: 2, ..Limits::default() });
+    driver.enrol_and_connect(1, 3);
+    let first = driver.submit(spec(2));
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    driver.submit(spec(1));
+    driver.submit(spec(1));
+    assert!(!driver.orders.iter().any(|(_, order)| matches!(order, Order::Forget { .. })), "it is busy with all of them");
+    driver.disconnect(1);
+    driver.connect(1, 1, &[]);
+    for job in 1..=3 {
+        driver.enrol(9 + job);
+    }
+    assert_eq!(driver.orders_sent(1), 3, "welcome, terms, assignment");
+    driver.succeed(1, &[attempt(1, 1, 2)]);
+    assert!(driver.orders.contains(&(AgentId(1), Order::Forget { job: first })));
+}

@@ -1,0 +1,257 @@
+//! Agents come, go silent, come back with what they hold, and go.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    message::{GoodbyeReason, RecallReason, ReleaseReason, ToCoordinator},
+    state::{AttemptEnd, Intake, PauseReason},
+};
+
+use crate::scheduler::{
+    driver::{Driver, attempt, capacity, spec},
+    effect::{Change, Order, Refusal, Reply},
+    event::{Event, StreamId},
+    limits::Limits,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_closed_stream_hands_its_attempts_over_at_once() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(1));
+    driver.disconnect(1);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+    assert_eq!(driver.ledger.results_refused, 0);
+}
+
+#[test]
+fn with_a_grace_attempts_wait_for_their_agent_to_come_back() {
+    let mut driver = Driver::with(Limits { disconnect_grace: 3 * SECOND, ..Limits::default() });
+    (1..=2).for_each(|agent| driver.enrol_and_connect(agent, 1));
+    driver.submit(spec(1));
+    driver.disconnect(1);
+    driver.pass(2 * SECOND);
+    driver.connect(1, 1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.ends(), []);
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    driver.heartbeat(2, &[]);
+    driver.disconnect(1);
+    driver.pass(3 * SECOND);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn a_silent_agent_has_lost_its_attempts_after_the_lease_and_not_before() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    driver.pass(3 * SECOND);
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    driver.enrol_and_connect(2, 1);
+    driver.pass(Duration::from_millis(3_900));
+    driver.heartbeat(2, &[]);
+    assert_eq!(driver.held(1), [attempt(1, 0, 1)]);
+    driver.pass(Duration::from_millis(200));
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+    assert_eq!(driver.scheduler.agent(AgentId(1)).expect("known").connected, None);
+}
+
+#[test]
+fn an_agent_that_speaks_again_is_asked_for_what_does_not_count_any_more() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    driver.pass(Duration::from_millis(4_500));
+    assert_eq!(driver.held(1), []);
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.recalled(1, RecallReason::Stale), [attempt(1, 0, 1)]);
+    assert_eq!(driver.held(1), [], "it is left in peace for a moment");
+    driver.pass(SECOND);
+    assert_eq!(driver.assigned(1), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn a_coordinator_that_slept_does_not_take_its_agents_for_silent() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    driver.now = driver.now + 60 * SECOND;
+    driver.scheduler.handle_timeout(driver.now);
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    driver.pass(SECOND);
+    assert_eq!(driver.held(1), [attempt(1, 0, 1)]);
+}
+
+#[test]
+fn an_attempt_that_the_agent_read_of_and_does_not_have_is_lost() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(2));
+    driver.say(1, ToCoordinator::Heartbeat { frame_read: 1, holding: vec![] });
+    assert_eq!(driver.ends(), [], "it has read the welcome only");
+    driver.heartbeat(1, &[]);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
+}
+
+#[test]
+fn a_newer_stream_supersedes_the_older_and_keeps_what_the_agent_holds() {
+    let mut driver = Driver::with_agents(1, 2);
+    driver.submit(spec(2));
+    driver.connect(1, 2, &[attempt(1, 0, 1)]);
+    assert!(driver.orders.contains(&(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Superseded })));
+    assert_eq!(driver.held(1).len(), 2, "the other may be finished and on its way");
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.ends(), [(attempt(1, 1, 1), AttemptEnd::Lost)]);
+    let late = Event::Disconnected { agent: AgentId(1), stream: StreamId(1) };
+    driver.handle(late);
+    assert_eq!(driver.held(1), [attempt(1, 0, 1)], "the end of the old stream is no news");
+}
+
+#[test]
+fn what_an_agent_finished_before_it_came_back_counts() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(2));
+    driver.connect(1, 1, &[]);
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Succeeded)]);
+    assert_eq!(driver.assigned(1), [attempt(1, 1, 1)]);
+    assert!(driver.orders.iter().any(|(_, order)| *order == Order::Terms { job: JobId(1) }), "terms go out on each stream");
+}
+
+#[test]
+fn an_attempt_of_an_earlier_life_is_stale() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    driver.disconnect(1);
+    driver.connect(1, 1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.recalled(1, RecallReason::Stale), [attempt(1, 0, 1)]);
+    assert_eq!(driver.assigned(1), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn a_farewell_evicts_and_spends_no_retry() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(1));
+    driver.say(1, ToCoordinator::Farewell);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Evicted)]);
+    assert!(driver.changes.iter().any(|change| matches!(change, Change::AgentDisconnected { .. })));
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn an_evicted_task_goes_elsewhere_and_not_straight_back() {
+    let mut driver = Driver::with_agents(1, 1);
+    let job = driver.submit(spec(1));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
+    driver.say(1, ToCoordinator::Released { attempts: vec![attempt(1, 0, 1)], reason });
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Evicted)]);
+    assert_eq!(driver.assigned(1), []);
+    assert_eq!(driver.scheduler.job(job, driver.now).expect("active").moved, 1);
+    driver.enrol_and_connect(2, 1);
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn a_paused_attempt_is_counted_as_such() {
+    let mut driver = Driver::with_agents(1, 1);
+    let job = driver.submit(spec(1));
+    let paused = |reason| ToCoordinator::Paused { attempt: attempt(1, 0, 1), reason };
+    driver.say(1, paused(Some(PauseReason::Busy { cpu_percent: 80 })));
+    assert_eq!((driver.counts(job).paused, driver.counts(job).running), (1, 0));
+    driver.say(1, paused(Some(PauseReason::Busy { cpu_percent: 90 })));
+    assert_eq!(driver.changes, [], "only leaving and coming back are news");
+    driver.say(1, paused(None));
+    assert_eq!((driver.counts(job).paused, driver.counts(job).running), (0, 1));
+    driver.say(1, paused(Some(PauseReason::Owner { until: None })));
+    driver.disconnect(1);
+    assert_eq!((driver.counts(job).paused, driver.counts(job).queued), (0, 1));
+}
+
+#[test]
+fn a_paused_agent_gets_nothing_and_gives_back_what_has_not_started() {
+    let mut driver = Driver::with_agents(1, 2);
+    driver.submit(spec(2));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    let mut paused = capacity(1, 2);
+    (paused.sequence, paused.paused) = (2, Some(PauseReason::Owner { until: None }));
+    driver.handle(Event::Capacity { capacity: paused.clone() });
+    assert_eq!(driver.recalled(1, RecallReason::Rebalance), [attempt(1, 1, 1)]);
+    driver.say(1, ToCoordinator::Released { attempts: vec![attempt(1, 1, 1)], reason: ReleaseReason::Recalled });
+    assert_eq!((driver.ends(), driver.assigned(1)), (vec![(attempt(1, 1, 1), AttemptEnd::Recalled)], vec![]));
+    (paused.sequence, paused.paused) = (3, None);
+    driver.handle(Event::Capacity { capacity: paused });
+    assert_eq!(driver.assigned(1), [attempt(1, 1, 2)]);
+}
+
+#[test]
+fn late_gossip_is_ignored() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(3));
+    let mut late = capacity(1, 3);
+    late.sequence = 0;
+    driver.handle(Event::Capacity { capacity: late.clone() });
+    assert_eq!(driver.assigned(1), []);
+    driver.say(1, ToCoordinator::Capacity(late));
+    assert_eq!(driver.assigned(1).len(), 2, "what comes on the stream is in order");
+}
+
+#[test]
+fn a_cordoned_agent_finishes_and_gets_nothing_new() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(2));
+    assert_eq!(driver.set_intake(1, Intake::Cordoned), Reply::Done { affected: 0 });
+    assert_eq!(driver.orders, [(AgentId(1), Order::Intake(Intake::Cordoned))]);
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.assigned(1), []);
+    driver.set_intake(1, Intake::Open);
+    assert_eq!(driver.assigned(1), [attempt(1, 1, 1)]);
+    driver.set_intake(1, Intake::Open);
+    assert_eq!((driver.changes.len(), driver.orders.len()), (0, 0), "it was open already");
+}
+
+#[test]
+fn a_draining_agent_gives_back_what_has_not_started() {
+    let mut driver = Driver::with_agents(1, 2);
+    driver.submit(spec(2));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.set_intake(1, Intake::Draining), Reply::Done { affected: 1 });
+    assert_eq!(driver.recalled(1, RecallReason::Drain), [attempt(1, 1, 1)]);
+    driver.heartbeat(1, &[attempt(1, 0, 1), attempt(1, 1, 1)]);
+    assert_eq!(driver.held(1).len(), 2, "it had started it after all");
+    driver.succeed(1, &[attempt(1, 0, 1), attempt(1, 1, 1)]);
+    assert_eq!(driver.assigned(1), []);
+}
+
+#[test]
+fn a_revoked_agent_is_sent_away_for_good() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    assert_eq!(driver.set_intake(1, Intake::Revoked), Reply::Done { affected: 1 });
+    assert_eq!(driver.orders, [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Revoked })]);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
+    driver.connect(1, 1, &[]);
+    assert_eq!(driver.orders, [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Revoked })]);
+    assert_eq!(driver.set_intake(1, Intake::Open), Reply::Refused(Refusal::Revoked(AgentId(1))));
+    assert_eq!(driver.set_intake(9, Intake::Open), Reply::Refused(Refusal::NoAgent(AgentId(9))));
+}
+
+#[test]
+fn after_a_restart_attempts_wait_for_their_agents() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(2));
+    driver.crash();
+    driver.pass(10 * SECOND);
+    driver.connect(1, 1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.recalled(1, RecallReason::Stale), []);
+    driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    for _ in 0..10 {
+        driver.pass(SECOND);
+        driver.heartbeat(1, &[attempt(1, 0, 1)]);
+    }
+    assert_eq!(driver.ledger.ends.get(&AttemptEnd::Lost), Some(&1), "the one of the agent that stayed away");
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Succeeded)]);
+    assert_eq!(driver.assigned(1), [attempt(1, 1, 2)]);
+}

@@ -1,0 +1,89 @@
+//! A peer's claim is input, never truth.
+
+use lull_shared::{
+    id::AgentId,
+    limits,
+    message::{GoodbyeReason, RefuseReason, ReleaseReason, ToCoordinator},
+    state::{PauseReason, TaskCounts},
+};
+
+use crate::scheduler::{
+    driver::{Driver, attempt, capacity, spec},
+    effect::Order,
+    event::{Event, StreamId},
+};
+
+#[test]
+fn words_about_another_agents_attempt_change_nothing() {
+    let mut driver = Driver::with_agents(2, 1);
+    let job = driver.submit(spec(1));
+    let theirs = attempt(1, 0, 1);
+    let words = [
+        ToCoordinator::Started { attempts: vec![theirs, attempt(9, 9, 9)] },
+        ToCoordinator::Paused { attempt: theirs, reason: Some(PauseReason::Owner { until: None }) },
+        ToCoordinator::Released { attempts: vec![theirs], reason: ReleaseReason::Stopping },
+        ToCoordinator::Refused { attempt: theirs, reason: RefuseReason::Full },
+        ToCoordinator::Heartbeat { frame_read: u64::MAX, holding: vec![theirs] },
+        ToCoordinator::Capacity(capacity(1, 0)),
+    ];
+    for word in words {
+        driver.say(2, word);
+        assert_eq!(driver.changes, []);
+    }
+    assert_eq!(driver.counts(job), TaskCounts { running: 1, ..Default::default() });
+    assert_eq!(driver.held(1), [theirs]);
+}
+
+#[test]
+fn lists_beyond_all_reason_end_the_stream() {
+    let endless = vec![attempt(1, 0, 1); limits::ATTEMPTS_PER_AGENT_MAX + 1];
+    for word in [
+        ToCoordinator::Started { attempts: endless.clone() },
+        ToCoordinator::Released { attempts: endless.clone(), reason: ReleaseReason::Stopping },
+        ToCoordinator::Heartbeat { frame_read: 0, holding: endless.clone() },
+    ] {
+        let mut driver = Driver::with_agents(1, 1);
+        driver.submit(spec(1));
+        driver.say(1, word);
+        assert!(matches!(driver.orders[..], [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
+        assert_eq!(driver.held(1), []);
+    }
+}
+
+#[test]
+fn nothing_is_heard_on_a_stream_that_is_not_the_newest() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    for stream in [0, 2, u64::MAX] {
+        let message = ToCoordinator::Released { attempts: vec![attempt(1, 0, 1)], reason: ReleaseReason::Stopping };
+        driver.handle(Event::Message { agent: AgentId(1), stream: StreamId(stream), message });
+        driver.handle(Event::Disconnected { agent: AgentId(1), stream: StreamId(stream) });
+    }
+    assert_eq!(driver.held(1), [attempt(1, 0, 1)]);
+}
+
+#[test]
+fn a_stranger_is_sent_away() {
+    let mut driver = Driver::new();
+    driver.connect(5, 1, &[]);
+    assert!(matches!(driver.orders[..], [(AgentId(5), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
+    driver.say(5, ToCoordinator::Farewell);
+    assert_eq!(driver.changes, []);
+}
+
+#[test]
+fn slots_beyond_all_reason_are_not_believed() {
+    let mut driver = Driver::new();
+    driver.enrol_and_connect(1, u16::MAX);
+    driver.submit(spec(100_000));
+    assert_eq!(driver.held(1).len(), usize::from(limits::SLOTS_PER_AGENT_MAX));
+}
+
+#[test]
+fn an_agents_endless_words_are_cut() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    let reason = RefuseReason::Executor { reason: "ä".repeat(1_000_000) };
+    driver.say(1, ToCoordinator::Refused { attempt: attempt(1, 0, 1), reason });
+    assert!(driver.ended()[0].reason.as_ref().is_some_and(|reason| reason.len() <= 512));
+}
