@@ -32,6 +32,8 @@ pub(super) struct Driver {
     pub changes: Vec<Change>,
     /// Of the last turn.
     pub orders: Vec<(AgentId, Order)>,
+    /// Of the last turn, with the stream that each went out on and its number there.
+    pub sent: Vec<(AgentId, StreamId, u64, Order)>,
     /// Of the last turn.
     pub replies: Vec<Reply>,
     /// The newest number on each stream.
@@ -115,6 +117,7 @@ impl Driver {
             limits,
             changes: Vec::new(),
             orders: Vec::new(),
+            sent: Vec::new(),
             replies: Vec::new(),
             numbers: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -139,16 +142,17 @@ impl Driver {
     /// Lets time pass, waking the scheduler whenever it wants.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        let (mut changes, mut orders) = (Vec::new(), Vec::new());
+        let (mut changes, mut orders, mut sent) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(due) = self.scheduler.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             self.scheduler.handle_timeout(self.now);
             self.drain();
             changes.append(&mut self.changes);
             orders.append(&mut self.orders);
+            sent.append(&mut self.sent);
         }
         self.now = until;
-        (self.changes, self.orders) = (changes, orders);
+        (self.changes, self.orders, self.sent) = (changes, orders, sent);
     }
 
     pub(super) fn enrol(&mut self, agent: u64) {
@@ -315,7 +319,7 @@ impl Driver {
     }
 
     fn drain(&mut self) {
-        (self.changes, self.orders, self.replies) = Default::default();
+        (self.changes, self.orders, self.sent, self.replies) = Default::default();
         while let Some(effect) = self.scheduler.poll_effect() {
             match effect {
                 Effect::Record(change) => {
@@ -326,7 +330,8 @@ impl Driver {
                     let newest = self.numbers.entry((agent, stream)).or_default();
                     assert_eq!(number, *newest + 1, "orders to {agent} are numbered without a gap");
                     *newest = number;
-                    self.orders.push((agent, order));
+                    self.orders.push((agent, order.clone()));
+                    self.sent.push((agent, stream, number, order));
                 }
                 Effect::Reply { reply, .. } => self.replies.push(reply),
             }

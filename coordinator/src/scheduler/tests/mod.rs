@@ -1,9 +1,11 @@
 //! Events in, effects out, with an audit after each turn.
 
 mod admission;
+mod agent;
 mod agents;
 mod explained;
 mod hostile;
+mod random;
 mod results;
 mod sharing;
 mod simple;

@@ -1,0 +1,205 @@
+//! An honest agent on an unreliable line: words and orders are on their way for as long as the test likes, in order,
+//! and die with the stream.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId},
+    message::{Finished, Hello, RecallReason, ReleaseReason, ToCoordinator},
+};
+
+use crate::scheduler::{
+    driver::{capacity, failure, machine, success},
+    effect::Order,
+    event::{Event, StreamId},
+};
+
+/// One machine.
+#[derive(Debug)]
+pub(super) struct FakeAgent {
+    pub id: AgentId,
+    pub slots: u16,
+    /// Its newest stream, while it believes that it is open.
+    pub stream: Option<StreamId>,
+    last_stream: u64,
+    /// Orders on their way.
+    incoming: VecDeque<(u64, Order)>,
+    read: u64,
+    /// Words on their way.
+    outgoing: VecDeque<ToCoordinator>,
+    /// Everything ever said, to be said again by a confused network.
+    said: Vec<ToCoordinator>,
+    terms: BTreeSet<JobId>,
+    waiting: VecDeque<AttemptId>,
+    running: VecDeque<AttemptId>,
+    /// Results on disk.
+    done: BTreeMap<AttemptId, Finished>,
+}
+
+impl FakeAgent {
+    pub(super) fn new(id: u64, slots: u16) -> Self {
+        Self {
+            id: AgentId(id),
+            slots,
+            stream: None,
+            last_stream: 0,
+            incoming: VecDeque::new(),
+            read: 0,
+            outgoing: VecDeque::new(),
+            said: Vec::new(),
+            terms: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            running: VecDeque::new(),
+            done: BTreeMap::new(),
+        }
+    }
+
+    /// Opens a stream; results that were not acknowledged follow.
+    pub(super) fn connect(&mut self) -> Event {
+        self.cut();
+        self.last_stream += 1;
+        let stream = StreamId(self.last_stream);
+        self.stream = Some(stream);
+        if !self.done.is_empty() {
+            self.say(ToCoordinator::Finished(self.done.values().cloned().collect()));
+        }
+        let hello = Hello {
+            agent_version: "1".into(),
+            machine: machine(),
+            labels: Default::default(),
+            capacity: capacity(self.id.0, self.slots),
+            holding: self.waiting.iter().chain(&self.running).copied().collect(),
+        };
+        Event::Connected { agent: self.id, stream, hello: Box::new(hello) }
+    }
+
+    /// The stream broke: what was on its way is lost. Its number.
+    pub(super) fn cut(&mut self) -> Option<StreamId> {
+        self.incoming.clear();
+        self.outgoing.clear();
+        self.terms.clear();
+        self.read = 0;
+        self.stream.take()
+    }
+
+    /// The machine lost power: only what is on disk survives.
+    pub(super) fn lose_power(&mut self) -> Option<StreamId> {
+        self.waiting.clear();
+        self.running.clear();
+        self.cut()
+    }
+
+    /// An order set out for it.
+    pub(super) fn send(&mut self, stream: StreamId, number: u64, order: Order) {
+        if self.stream == Some(stream) {
+            self.incoming.push_back((number, order));
+        }
+    }
+
+    /// Reads the next order. Whether there was one.
+    pub(super) fn read(&mut self) -> bool {
+        let Some((number, order)) = self.incoming.pop_front() else { return false };
+        assert_eq!(number, self.read + 1, "{} reads every order", self.id);
+        assert!(number > 1 || matches!(order, Order::Welcome { .. } | Order::Goodbye { .. }), "a stream begins with {order:?}");
+        self.read = number;
+        match order {
+            Order::Welcome { .. } | Order::Intake(_) => {}
+            Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
+            Order::Assign { attempts } => attempts.into_iter().for_each(|attempt| self.take(attempt)),
+            Order::Recall { attempts, reason } => self.give_back(&attempts, reason),
+            Order::Acknowledge { attempts } => self.done.retain(|attempt, _| !attempts.contains(attempt)),
+            Order::Forget { job } => assert!(self.terms.remove(&job), "{} forgets {job}, which it does not know", self.id),
+            Order::Goodbye { .. } => drop(self.cut()),
+        }
+        true
+    }
+
+    fn take(&mut self, attempt: AttemptId) {
+        assert!(self.terms.contains(&attempt.task.job), "{} is given {attempt} without its terms", self.id);
+        assert!(!self.holding().contains(&attempt), "{} is given {attempt} twice", self.id);
+        self.waiting.push_back(attempt);
+    }
+
+    fn give_back(&mut self, attempts: &[AttemptId], reason: RecallReason) {
+        let started_too = matches!(reason, RecallReason::Cancelled | RecallReason::Stale);
+        let goes = |attempt: &AttemptId| attempts.contains(attempt);
+        let mut released: Vec<_> = self.waiting.iter().copied().filter(goes).collect();
+        self.waiting.retain(|attempt| !goes(attempt));
+        if started_too {
+            released.extend(self.running.iter().copied().filter(goes));
+            self.running.retain(|attempt| !goes(attempt));
+        }
+        if !released.is_empty() {
+            self.say(ToCoordinator::Released { attempts: released, reason: ReleaseReason::Recalled });
+        }
+    }
+
+    /// Starts what waits while there are slots.
+    pub(super) fn start(&mut self) {
+        let mut started = Vec::new();
+        while self.running.len() < usize::from(self.slots) {
+            let Some(attempt) = self.waiting.pop_front() else { break };
+            self.running.push_back(attempt);
+            started.push(attempt);
+        }
+        if !started.is_empty() {
+            self.say(ToCoordinator::Started { attempts: started });
+        }
+    }
+
+    /// Ends the attempt that runs the longest.
+    pub(super) fn finish(&mut self, well: bool) {
+        let Some(attempt) = self.running.pop_front() else { return };
+        let result = if well { success(attempt, std::time::Duration::from_millis(7)) } else { failure(attempt) };
+        self.done.insert(attempt, result.clone());
+        self.say(ToCoordinator::Finished(vec![result]));
+    }
+
+    /// The attempt that is to start next, refused.
+    pub(super) fn next_waiting(&mut self) -> Option<AttemptId> {
+        self.waiting.pop_front()
+    }
+
+    /// The attempt that runs the longest, given up.
+    pub(super) fn next_running(&mut self) -> Option<AttemptId> {
+        self.running.pop_front()
+    }
+
+    /// Something that runs.
+    pub(super) fn first_running(&self) -> Option<AttemptId> {
+        self.running.front().copied()
+    }
+
+    /// Everything that it has.
+    pub(super) fn holding(&self) -> Vec<AttemptId> {
+        self.waiting.iter().chain(&self.running).chain(self.done.keys()).copied().collect()
+    }
+
+    pub(super) fn heartbeat(&mut self) {
+        let heartbeat = ToCoordinator::Heartbeat { frame_read: self.read, holding: self.holding() };
+        self.say(heartbeat);
+    }
+
+    /// Puts a word on its way.
+    pub(super) fn say(&mut self, word: ToCoordinator) {
+        if self.stream.is_some() {
+            self.said.push(word.clone());
+            self.outgoing.push_back(word);
+        }
+    }
+
+    /// The next word arrives.
+    pub(super) fn arrive(&mut self) -> Option<Event> {
+        let message = self.outgoing.pop_front()?;
+        Some(Event::Message { agent: self.id, stream: self.stream?, message })
+    }
+
+    /// Something that was said arrives again, on this stream or an older one. Heartbeats do not: they would be lies.
+    pub(super) fn repeat(&self, which: usize, on_old_stream: bool) -> Option<Event> {
+        let repeatable = |word: &&ToCoordinator| !matches!(word, ToCoordinator::Heartbeat { .. } | ToCoordinator::Farewell);
+        let said: Vec<_> = self.said.iter().filter(repeatable).collect();
+        let message = (*said.get(which % said.len().max(1))?).clone();
+        let stream = StreamId(self.stream?.0 - u64::from(on_old_stream));
+        Some(Event::Message { agent: self.id, stream, message })
+    }
+}

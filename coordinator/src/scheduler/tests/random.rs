@@ -1,0 +1,321 @@
+//! Anything may happen in any order: nothing is lost, nothing counts twice, and once the faults end, every job does.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AgentId, JobId},
+    job::{Dependency, DependencyCondition, JobSpec, Priority, RetryPolicy},
+    message::{RefuseReason, ReleaseReason, ToCoordinator},
+    state::{Intake, PauseReason},
+};
+use proptest::{collection::vec, prelude::*};
+
+use super::agent::FakeAgent;
+use crate::scheduler::{
+    driver::{Driver, capacity, spec},
+    event::{Event, RequestId},
+};
+
+const AGENTS: u64 = 3;
+
+/// One thing that happens. Numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit(Wish),
+    Cancel(usize),
+    Retry(usize),
+    Intake(u64, Intake),
+    Connect(u64),
+    /// The stream breaks; the coordinator notices, or the agent is back before it does.
+    Break(u64, bool),
+    PowerCut(u64),
+    Farewell(u64),
+    Read(u64),
+    ReadAll(u64),
+    Start(u64),
+    Finish(u64, bool),
+    Evict(u64),
+    Refuse(u64),
+    Pause(u64, bool),
+    Capacity(u64, u16, bool),
+    Heartbeat(u64),
+    Arrive(u64),
+    ArriveAll(u64),
+    Repeat(u64, usize, bool),
+    Pass(u64),
+    /// The coordinator dies in the turn of a submission that is committed, or not.
+    Crash(bool),
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    tasks: u32,
+    submitter: bool,
+    priority: i8,
+    retries: u32,
+    failures_max: Option<u32>,
+    after: Option<(usize, bool)>,
+    finish_by_ms: Option<u64>,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let after = proptest::option::weighted(0.3, (any::<usize>(), any::<bool>()));
+    let finish_by = proptest::option::weighted(0.1, 1..20_000_u64);
+    let tasks = prop_oneof![3 => 1..6_u32, 1 => 20..60_u32];
+    (tasks, any::<bool>(), -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by).prop_map(
+        |(tasks, submitter, priority, retries, failures_max, after, finish_by_ms)| Wish {
+            tasks,
+            submitter,
+            priority,
+            retries,
+            failures_max,
+            after,
+            finish_by_ms,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let agent = || 1..=AGENTS;
+    let intake = prop_oneof![6 => Just(Intake::Open), 2 => Just(Intake::Cordoned), 2 => Just(Intake::Draining), 1 => Just(Intake::Revoked)];
+    prop_oneof![
+        6 => wish().prop_map(Step::Submit),
+        1 => any::<usize>().prop_map(Step::Cancel),
+        2 => any::<usize>().prop_map(Step::Retry),
+        1 => (agent(), intake).prop_map(|(agent, intake)| Step::Intake(agent, intake)),
+        5 => agent().prop_map(Step::Connect),
+        2 => (agent(), any::<bool>()).prop_map(|(agent, noticed)| Step::Break(agent, noticed)),
+        1 => agent().prop_map(Step::PowerCut),
+        1 => agent().prop_map(Step::Farewell),
+        6 => agent().prop_map(Step::Read),
+        12 => agent().prop_map(Step::ReadAll),
+        12 => agent().prop_map(Step::Start),
+        14 => (agent(), proptest::bool::weighted(0.8)).prop_map(|(agent, well)| Step::Finish(agent, well)),
+        2 => agent().prop_map(Step::Evict),
+        2 => agent().prop_map(Step::Refuse),
+        2 => (agent(), any::<bool>()).prop_map(|(agent, on)| Step::Pause(agent, on)),
+        2 => (agent(), 0..4_u16, any::<bool>()).prop_map(|(agent, slots, paused)| Step::Capacity(agent, slots, paused)),
+        8 => agent().prop_map(Step::Heartbeat),
+        6 => agent().prop_map(Step::Arrive),
+        14 => agent().prop_map(Step::ArriveAll),
+        3 => (agent(), any::<usize>(), any::<bool>()).prop_map(|(agent, which, old)| Step::Repeat(agent, which, old)),
+        8 => (1..3_000_u64).prop_map(Step::Pass),
+        1 => any::<bool>().prop_map(Step::Crash),
+    ]
+}
+
+struct World {
+    driver: Driver,
+    agents: Vec<FakeAgent>,
+    sequence: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut driver = Driver::new();
+        (1..=AGENTS).for_each(|agent| driver.enrol(agent));
+        let agents = (1..=AGENTS).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
+        let mut world = Self { driver, agents, sequence: 1 };
+        (1..=AGENTS).for_each(|agent| world.step(Step::Connect(agent)));
+        world
+    }
+
+    fn agent(&mut self, agent: u64) -> &mut FakeAgent {
+        &mut self.agents[agent as usize - 1]
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.driver.handle(event);
+        self.distribute();
+    }
+
+    /// Puts the last turn's orders on their way.
+    fn distribute(&mut self) {
+        for (agent, stream, number, order) in std::mem::take(&mut self.driver.sent) {
+            self.agents[agent.0 as usize - 1].send(stream, number, order);
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.driver.pass(Duration::from_millis(ms));
+        self.distribute();
+    }
+
+    fn arrive(&mut self, agent: u64) -> bool {
+        let event = self.agent(agent).arrive();
+        let arrived = event.is_some();
+        event.into_iter().for_each(|event| self.handle(event));
+        arrived
+    }
+
+    fn some_job(&self, which: usize) -> Option<JobId> {
+        let jobs: Vec<_> = self.driver.ledger.jobs().collect();
+        (!jobs.is_empty()).then(|| jobs[which % jobs.len()])
+    }
+
+    fn spec(&self, wish: &Wish) -> JobSpec {
+        let dependency = wish.after.and_then(|(which, ok)| {
+            let condition = if ok { DependencyCondition::Ok } else { DependencyCondition::Any };
+            Some(Dependency { job: self.some_job(which)?, condition })
+        });
+        JobSpec {
+            priority: Priority(wish.priority),
+            retry: RetryPolicy { retries: wish.retries, backoff_ms: 200, backoff_max_ms: 1_000 },
+            failures_max: wish.failures_max,
+            after: dependency.into_iter().collect(),
+            finish_by: wish.finish_by_ms.map(|ms| self.driver.now + Duration::from_millis(ms)),
+            ..spec(wish.tasks)
+        }
+    }
+
+    fn submit(&mut self, wish: &Wish) {
+        let spec = self.spec(wish);
+        self.driver.try_submit(if wish.submitter { "ada" } else { "bob" }, spec);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit(wish) => {
+                self.submit(&wish);
+                self.distribute();
+            }
+            Step::Cancel(which) => {
+                let Some(job) = self.some_job(which) else { return };
+                self.handle(Event::Cancel { request: RequestId(0), job, by: "ada".into() });
+            }
+            Step::Retry(which) => {
+                let Some(job) = self.some_job(which) else { return };
+                self.driver.retry(job);
+                self.distribute();
+            }
+            // The first agent stays, so that the work can be done in the end.
+            Step::Intake(1, Intake::Revoked) => {}
+            Step::Intake(agent, intake) => {
+                let agent = AgentId(agent);
+                self.handle(Event::SetIntake { request: RequestId(0), agent, intake, by: "root".into() });
+            }
+            Step::Connect(agent) => {
+                let event = self.agent(agent).connect();
+                self.handle(event);
+            }
+            Step::Break(agent, noticed) => {
+                let stream = self.agent(agent).cut().filter(|_| noticed);
+                self.gone(agent, stream);
+            }
+            Step::PowerCut(agent) => {
+                let stream = self.agent(agent).lose_power();
+                self.gone(agent, stream);
+            }
+            Step::Farewell(agent) => {
+                while self.arrive(agent) {}
+                self.agent(agent).say(ToCoordinator::Farewell);
+                self.arrive(agent);
+                self.agent(agent).lose_power();
+            }
+            Step::Read(agent) => drop(self.agent(agent).read()),
+            Step::ReadAll(agent) => while self.agent(agent).read() {},
+            Step::Start(agent) => self.agent(agent).start(),
+            Step::Finish(agent, well) => self.agent(agent).finish(well),
+            Step::Evict(agent) => {
+                let Some(attempt) = self.agent(agent).next_running() else { return };
+                let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
+                self.agent(agent).say(ToCoordinator::Released { attempts: vec![attempt], reason });
+            }
+            Step::Refuse(agent) => {
+                let Some(attempt) = self.agent(agent).next_waiting() else { return };
+                self.agent(agent).say(ToCoordinator::Refused { attempt, reason: RefuseReason::Full });
+            }
+            Step::Pause(agent, on) => {
+                let Some(attempt) = self.agent(agent).first_running() else { return };
+                let reason = on.then_some(PauseReason::Busy { cpu_percent: 50 });
+                self.agent(agent).say(ToCoordinator::Paused { attempt, reason });
+            }
+            Step::Capacity(agent, slots, paused) => self.capacity(agent, slots, paused),
+            Step::Heartbeat(agent) => self.agent(agent).heartbeat(),
+            Step::Arrive(agent) => drop(self.arrive(agent)),
+            Step::ArriveAll(agent) => while self.arrive(agent) {},
+            Step::Repeat(agent, which, old) => {
+                let event = self.agent(agent).repeat(which, old);
+                event.into_iter().for_each(|event| self.handle(event));
+            }
+            Step::Pass(ms) => self.pass(ms),
+            Step::Crash(committed) => self.crash(committed),
+        }
+    }
+
+    fn gone(&mut self, agent: u64, stream: Option<crate::scheduler::event::StreamId>) {
+        let Some(stream) = stream else { return };
+        self.handle(Event::Disconnected { agent: AgentId(agent), stream });
+    }
+
+    fn capacity(&mut self, agent: u64, slots: u16, paused: bool) {
+        self.sequence += 1;
+        self.agent(agent).slots = slots;
+        let mut offer = capacity(agent, slots);
+        offer.sequence = self.sequence;
+        offer.paused = paused.then_some(PauseReason::Owner { until: None });
+        self.agent(agent).say(ToCoordinator::Capacity(offer.clone()));
+        self.handle(Event::Capacity { capacity: offer });
+    }
+
+    /// Dies after a turn was decided, before any of it was sent.
+    fn crash(&mut self, committed: bool) {
+        let before = self.driver.ledger.clone();
+        let wish =
+            Wish { tasks: 2, submitter: true, priority: 0, retries: 1, failures_max: None, after: None, finish_by_ms: None };
+        self.submit(&wish);
+        if !committed {
+            self.driver.ledger = before;
+        }
+        self.agents.iter_mut().for_each(|agent| {
+            agent.cut();
+        });
+        self.driver.crash();
+    }
+
+    /// No more faults: everybody is there, willing and able.
+    fn heal(&mut self) {
+        for agent in 1..=AGENTS {
+            let id = AgentId(agent);
+            self.handle(Event::SetIntake { request: RequestId(0), agent: id, intake: Intake::Open, by: "root".into() });
+            self.agent(agent).slots = 2;
+            self.step(Step::Connect(agent));
+        }
+    }
+
+    fn work(&mut self) {
+        for agent in 1..=AGENTS {
+            while self.agent(agent).read() {}
+            self.agent(agent).start();
+            self.agent(agent).finish(true);
+            self.agent(agent).finish(true);
+            self.agent(agent).heartbeat();
+            while self.arrive(agent) {}
+        }
+        self.pass(500);
+    }
+
+    fn all_ended(&self) -> bool {
+        self.driver.ledger.jobs().all(|job| self.driver.ledger.state(job).is_ended())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost_and_every_job_ends(steps in vec(step(), 1..250)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.heal();
+        let mut rounds = 0;
+        while !world.all_ended() {
+            rounds += 1;
+            prop_assert!(rounds < 600, "jobs do not end: {:?}", world.driver.scheduler.jobs(world.driver.now));
+            world.work();
+        }
+        prop_assert!((1..=AGENTS).all(|agent| world.driver.held(agent).is_empty()));
+    }
+}
