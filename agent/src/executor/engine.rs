@@ -23,8 +23,9 @@ const FIBER_BYTES: usize = 2 << 20;
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 /// The same where every byte must be wiped: a megabyte would cost more than faulting a few pages in again.
 const KEEP_RESIDENT_BLIND_BYTES: usize = 128 << 10;
-/// Entries of one table: a Python interpreter has 20,000 functions in its own.
-const TABLE_ELEMENTS: usize = 1 << 20;
+/// Entries of all tables together: a Python interpreter has 20,000 functions in its own. Their memory counts as the
+/// executor's from the start, 8 bytes each, though little of it is ever touched.
+const TABLE_ELEMENTS: usize = 4 << 20;
 /// Core instances, memories and tables of one component; toolchains emit two to ten.
 const PARTS_OF_A_COMPONENT: u32 = 32;
 
@@ -205,7 +206,7 @@ pub(super) fn running(kind: ModuleKind) -> Result<Engine, EngineError> {
         .max_unused_warm_slots(parts)
         .max_core_instance_size(64 << 20)
         .max_component_instance_size(64 << 20)
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(TABLE_ELEMENTS / (parts as usize * 2))
         .max_memory_size(MEMORY_RESERVATION as usize)
         .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No })
         .linear_memory_keep_resident(if scan { KEEP_RESIDENT_BYTES } else { KEEP_RESIDENT_BLIND_BYTES })

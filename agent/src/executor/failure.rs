@@ -54,9 +54,17 @@ fn frames(rendered: &str) -> Vec<String> {
     let names = lines.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit())).map(|(_, frame)| {
         let frame = frame.trim_start();
         let frame = if frame.starts_with("0x") { frame.split_once(" - ").map_or(frame, |(_, name)| name) } else { frame };
-        cut(frame.strip_prefix("<unknown>!").unwrap_or(frame))
+        cut(without_hash(frame.strip_prefix("<unknown>!").unwrap_or(frame)))
     });
     names.take(FRAMES_MAX).collect()
+}
+
+/// Rust's older mangling ends names in a hash that tells nobody anything.
+fn without_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path,
+        _ => name,
+    }
 }
 
 fn cut(text: &str) -> String {
@@ -73,7 +81,7 @@ mod tests {
 
     #[test]
     fn frames_are_the_functions_names() {
-        let rendered = "error while executing at wasm backtrace:\n    0:   0x2a - <unknown>!inner\n    1: app!core::fmt::write\n";
+        let rendered = "error while executing at wasm backtrace:\n    0:   0x2a - <unknown>!inner\n    1: app!core::fmt::write::h0123456789abcdef\n";
         assert_eq!(frames(rendered), ["inner", "app!core::fmt::write"]);
         assert!(cut(&"é".repeat(500)).len() <= TEXT_BYTES_MAX);
     }

@@ -63,7 +63,7 @@ impl Program {
     pub(super) fn run(&self, load: &Load, run: Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Finish {
         let (start, cpu_start) = (Instant::now(), sys::cpu_time());
         let attempt = run.attempt;
-        scratch::empty(load);
+        empty_scratch(load);
         // A panic is reported as the executor's own failure, which this would be.
         let made = Guest::new(load, run, incoming, outgoing);
         let (guest, ends) = made.unwrap_or_else(|error| panic!("the scratch folder cannot be opened: {error:#}"));
@@ -75,7 +75,7 @@ impl Program {
         drop(store);
         let output_exceeded = lock(&ends.stdout).exceeded();
         let verdict = failure::judge(result, load, memory_denied, output_exceeded);
-        scratch::empty(load);
+        empty_scratch(load);
         let usage = Usage { wall_us: micros(start.elapsed()), cpu_us: micros(sys::cpu_time() - cpu_start), memory_peak_bytes };
         Finish { attempt, verdict, ends, usage }
     }
@@ -160,6 +160,11 @@ fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
     }
     let found = outline.finish().0.digest;
     if found == expected { Ok(file) } else { Err(LoadError::Digest { expected, found }) }
+}
+
+/// What one attempt left must not be there for the next.
+fn empty_scratch(load: &Load) {
+    scratch::empty(load).unwrap_or_else(|error| panic!("the scratch folder cannot be emptied: {error}"));
 }
 
 fn micros(duration: Duration) -> u64 {

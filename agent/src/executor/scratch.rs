@@ -12,11 +12,8 @@ use super::protocol::Load;
 const ENTRY_BYTES: u64 = 4096;
 
 /// Removes everything in the folder of this job, if it has one.
-pub(super) fn empty(load: &Load) {
-    if let Some(scratch) = granted(load) {
-        // What cannot be removed is the next measurement's concern.
-        let _ = clear(Path::new(scratch));
-    }
+pub(super) fn empty(load: &Load) -> io::Result<()> {
+    granted(load).map_or(Ok(()), |scratch| clear(Path::new(scratch)))
 }
 
 /// Whether the folder of this job holds as much as it may.

@@ -196,6 +196,12 @@ const SCRATCH_CALLS: [libc::c_long; 28] = [
     libc::SYS_copy_file_range,
 ];
 
+/// Older calls that the C library uses where they exist.
+#[cfg(target_arch = "x86_64")]
+const OLD_SCRATCH_CALLS: [libc::c_long; 2] = [libc::SYS_unlink, libc::SYS_rmdir];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_SCRATCH_CALLS: [libc::c_long; 0] = [];
+
 #[derive(Debug, thiserror::Error)]
 enum FilterError {
     #[error("no filter can be made: {0}")]
@@ -211,7 +217,7 @@ fn filter(scratch: bool) -> Result<(), FilterError> {
     rules.insert(libc::SYS_mmap, vec![clear(2, libc::PROT_EXEC)?]);
     rules.insert(libc::SYS_mprotect, vec![clear(2, libc::PROT_EXEC)?]);
     if scratch {
-        rules.extend(SCRATCH_CALLS.into_iter().map(|call| (call, Vec::new())));
+        rules.extend(SCRATCH_CALLS.into_iter().chain(OLD_SCRATCH_CALLS).map(|call| (call, Vec::new())));
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(libc::SYS_clone, vec![condition(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     }

@@ -1,0 +1,148 @@
+//! A workbench: compile a guest, start an executor, run attempts, hear events within a deadline.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lull_agent::executor::{
+    engine::{self, CompileOptions, Platform},
+    process::{Event, Executor, Finished, Input, Output, Run, SpawnError, Spec},
+    protocol::{Load, Priority},
+};
+use lull_shared::{
+    digest::Digest,
+    id::{AttemptId, JobId, TaskId},
+    job::{AttemptLimits, Grants},
+    message::ModuleKind,
+    state::Failure,
+    time::Timestamp,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Far above what anything here takes, on a machine with other work.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct Bench {
+    pub folder: Arc<tempfile::TempDir>,
+    pub load: Load,
+}
+
+impl Bench {
+    pub fn new(text: &str) -> Self {
+        Self::of_kind(text, ModuleKind::Preview1)
+    }
+
+    pub fn of_kind(text: &str, kind: ModuleKind) -> Self {
+        let module = wat::parse_str(text).expect("the guest is valid text");
+        let options = CompileOptions { kind, canonical_nans: false, platform: Platform::host() };
+        let artifact = engine::precompile(&module, &options).expect("the guest compiles");
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        let path = folder.path().join("artifact");
+        std::fs::write(&path, &artifact).expect("a file");
+        let load = Load {
+            job: JobId(7),
+            artifact: path.into(),
+            digest: Digest::of(&artifact),
+            kind,
+            function: "resize".into(),
+            args: vec!["--width".into(), "640".into()],
+            env: vec![("COLOUR".into(), "yes".into())],
+            limits: AttemptLimits { memory_bytes: 64 << 20, ..AttemptLimits::default() },
+            grants: Grants::default(),
+            seed: 11,
+            clock_start: Timestamp::from_millis(1_000_000),
+            scratch: None,
+            priority: Priority::Normal,
+        };
+        Self { folder, load }
+    }
+
+    /// Grants a scratch folder with something in it.
+    pub fn with_scratch(mut self, scratch_bytes: u64) -> Self {
+        let scratch = self.folder.path().join("scratch");
+        std::fs::create_dir_all(scratch.join("old")).expect("a folder");
+        std::fs::write(scratch.join("file"), "from before").expect("a file");
+        self.load.grants.scratch = true;
+        self.load.limits.scratch_bytes = scratch_bytes;
+        self.load.scratch = Some(scratch.into());
+        self
+    }
+
+    pub async fn try_start(&self) -> Result<Bed, SpawnError> {
+        let spec = Spec { program: Some(program()), load: self.load.clone() };
+        let (executor, events) = tokio::time::timeout(DEADLINE, Executor::spawn(spec)).await.expect("it starts in time")?;
+        Ok(Bed { executor, events, folder: Arc::clone(&self.folder) })
+    }
+
+    pub async fn start(&self) -> Bed {
+        self.try_start().await.expect("the executor starts")
+    }
+
+    /// Starts an executor for one attempt.
+    pub async fn once(&self, input: &[u8]) -> Finished {
+        let mut bed = self.start().await;
+        bed.run(0, input);
+        bed.finished().await
+    }
+
+    /// What the one attempt failed of.
+    pub async fn failure(&self) -> Failure {
+        self.once(b"").await.outcome.expect_err("it fails")
+    }
+}
+
+/// A started executor.
+pub struct Bed {
+    pub executor: Executor,
+    pub events: UnboundedReceiver<Event>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl Bed {
+    pub fn run(&self, index: u32, input: &[u8]) {
+        self.run_with(index, Input::Inline(Bytes::copy_from_slice(input)));
+    }
+
+    pub fn run_with(&self, index: u32, input: Input) {
+        let output = self.folder.path().join(format!("output-{index}"));
+        self.executor.run(Run { attempt: attempt(index), input, output }).expect("the executor takes it");
+    }
+
+    pub async fn event(&mut self) -> Event {
+        tokio::time::timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("an event")
+    }
+
+    pub async fn started(&mut self, index: u32) {
+        let event = self.event().await;
+        assert!(matches!(event, Event::Started { attempt: started } if started == attempt(index)), "{event:?}");
+    }
+
+    /// The next end of an attempt.
+    pub async fn finished(&mut self) -> Finished {
+        loop {
+            match self.event().await {
+                Event::Started { .. } => {}
+                Event::Finished(finished) => return *finished,
+                died @ Event::Died { .. } => panic!("{died:?}"),
+            }
+        }
+    }
+}
+
+pub fn attempt(index: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(7), index }, number: 2 }
+}
+
+pub fn program() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_lull-agent")).to_owned()
+}
+
+pub fn inline(finished: &Finished) -> &[u8] {
+    match &finished.outcome {
+        Ok(Output::Inline(bytes)) => bytes,
+        other => panic!("no inline output: {other:?}"),
+    }
+}
