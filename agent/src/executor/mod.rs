@@ -10,7 +10,7 @@
 //! out of it. It does not decide what runs, when, or for how long: the agent's session does, and ends an attempt by
 //! [`process::Executor::kill`].
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 pub mod artifact;
 pub mod compile;
@@ -47,12 +47,14 @@ const EXIT_GARBAGE: i32 = 4;
 
 /// Turns this process into an executor if that is what it was started as. Call it first in `main`.
 pub fn entry() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(ENTRY) {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != ENTRY {
         return None;
     }
-    Some(match arguments.next() {
-        Some(word) if word == ENTRY_COMPILE => compile::run(arguments.next().and_then(|agent| agent.parse().ok())),
-        agent => worker::run(agent.and_then(|agent| agent.parse().ok())),
+    let word = arguments.next();
+    let agent = |word: Option<OsString>| word.and_then(|word| word.to_str()?.parse().ok());
+    Some(match word {
+        Some(word) if word == ENTRY_COMPILE => compile::run(agent(arguments.next())),
+        word => worker::run(agent(word)),
     })
 }

@@ -155,12 +155,11 @@ pub struct Executor {
 
 /// What the handle and its two tasks know together.
 pub(super) struct Shared {
-    /// Attempts handed over and not ended; the first one runs.
-    runs: Mutex<VecDeque<(AttemptId, PathBuf)>>,
+    /// Attempts handed over and not ended; the first one runs. None when the process is gone.
+    runs: Mutex<Option<VecDeque<(AttemptId, PathBuf)>>>,
     events: mpsc::UnboundedSender<Event>,
     killed: AtomicBool,
     scratch_full: AtomicBool,
-    gone: AtomicBool,
     trouble: Mutex<Option<String>>,
     process: Arc<sys::Handle>,
 }
@@ -196,11 +195,10 @@ impl Executor {
         let (orders, incoming) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            runs: Mutex::default(),
+            runs: Mutex::new(Some(VecDeque::new())),
             events,
             killed: AtomicBool::new(false),
             scratch_full: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
             trouble: Mutex::default(),
             process: Arc::clone(&process),
         });
@@ -220,9 +218,6 @@ impl Executor {
 
     /// Hands over an attempt: it runs after those before it.
     pub fn run(&self, run: Run) -> Result<(), RunError> {
-        if self.shared.gone.load(Ordering::Acquire) {
-            return Err(RunError::Gone);
-        }
         self.shared.push(run.attempt, run.output.clone())?;
         self.orders.send(run).map_err(|_| RunError::Gone)
     }
@@ -282,6 +277,7 @@ impl Drop for Executor {
 impl Shared {
     fn push(&self, attempt: AttemptId, output: PathBuf) -> Result<(), RunError> {
         let mut runs = lock(&self.runs);
+        let runs = runs.as_mut().ok_or(RunError::Gone)?;
         if runs.len() >= RUNS_MAX {
             return Err(RunError::Full);
         }
@@ -294,23 +290,30 @@ impl Shared {
 
     /// The attempt that runs, and where its output goes.
     pub(super) fn running(&self) -> Option<(AttemptId, PathBuf)> {
-        lock(&self.runs).front().cloned()
+        lock(&self.runs).as_ref()?.front().cloned()
     }
 
     /// The running attempt has ended; the next one runs.
     pub(super) fn finish(&self, finished: Finished) {
         let mut runs = lock(&self.runs);
-        runs.pop_front();
         self.tell(Event::Finished(Box::new(finished)));
-        if let Some((attempt, _)) = runs.front() {
+        let next = runs.as_mut().and_then(|runs| {
+            runs.pop_front();
+            runs.front()
+        });
+        if let Some((attempt, _)) = next {
             self.tell(Event::Started { attempt: *attempt });
         }
     }
 
+    fn is_gone(&self) -> bool {
+        lock(&self.runs).is_none()
+    }
+
     /// The process has ended.
     pub(super) fn bury(&self, limit_bytes: u64, how: String) {
-        self.gone.store(true, Ordering::Release);
-        let mut runs = lock(&self.runs).drain(..).map(|(attempt, _)| attempt).collect::<VecDeque<_>>();
+        let runs = lock(&self.runs).take().unwrap_or_default();
+        let mut runs = runs.into_iter().map(|(attempt, _)| attempt);
         let death = if self.scratch_full.load(Ordering::Acquire) {
             Death::ScratchLimit { limit_bytes }
         } else if self.killed.load(Ordering::Acquire) {
@@ -318,7 +321,7 @@ impl Shared {
         } else {
             Death::Crashed { how: lock(&self.trouble).take().unwrap_or(how) }
         };
-        self.tell(Event::Died { running: runs.pop_front(), queued: runs.into(), death });
+        self.tell(Event::Died { running: runs.next(), queued: runs.collect(), death });
     }
 
     /// The agent's own trouble with the pipe or an input: the process cannot go on.
@@ -372,11 +375,11 @@ impl Drop for Guard {
 
 async fn watch_scratch(folder: PathBuf, limit_bytes: u64, shared: Arc<Shared>) {
     let folder: Arc<Path> = folder.into();
-    while !shared.gone.load(Ordering::Acquire) {
+    while !shared.is_gone() {
         tokio::time::sleep(SCRATCH_CHECK).await;
         let measured = Arc::clone(&folder);
         let used = tokio::task::spawn_blocking(move || super::scratch::used_bytes(&measured)).await;
-        if used.is_ok_and(|used| used > limit_bytes) && !shared.gone.load(Ordering::Acquire) {
+        if used.is_ok_and(|used| used > limit_bytes) && !shared.is_gone() {
             shared.scratch_full.store(true, Ordering::Release);
             let _ = shared.process.kill();
             break;

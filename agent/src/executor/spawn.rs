@@ -22,8 +22,8 @@ struct Order {
 
 static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 
-/// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment, in a
-/// process group of its own.
+/// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment. It
+/// makes a session of its own at once.
 pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Child> {
     let program = match program {
         Some(program) => program,
@@ -34,8 +34,6 @@ pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Resul
     let mut command = Command::new(program);
     command.arg(super::ENTRY).args(words).arg(std::process::id().to_string()).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");
     let (reply, answer) = oneshot::channel();

@@ -140,3 +140,33 @@ impl Pollable for Deadline {
         self.clock.wait(self.at).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_those_that_wait_the_earliest_wakes_and_the_clock_is_there() {
+        let clock = VirtualClock::starting(Timestamp::from_millis(0));
+        for _ in 0..2 {
+            let now = clock.peek();
+            tokio::select! {
+                biased;
+                () = clock.wait(now + 10_000) => panic!("the later one woke"),
+                () = clock.wait(now + 500) => {}
+            }
+            assert_eq!(clock.peek(), now + 500);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_clock_stands_still_for_what_is_ready() {
+        let clock = VirtualClock::starting(Timestamp::from_millis(0));
+        tokio::select! {
+            biased;
+            () = clock.wait(10_000) => panic!("nobody had to wait"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(clock.peek(), 0);
+    }
+}

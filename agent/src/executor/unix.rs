@@ -26,9 +26,15 @@ pub(super) fn detach(agent: Option<u32>) -> bool {
     // SAFETY: nothing in this process has opened a descriptor yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let _ = rustix::process::setsid();
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     agent.is_none_or(|agent| parent == Some(agent))
+}
+
+/// The process's standard input and output, without the standard library's buffers.
+pub(super) fn pipes() -> io::Result<(File, File)> {
+    Ok((File::from(io::stdin().as_fd().try_clone_to_owned()?), File::from(io::stdout().as_fd().try_clone_to_owned()?)))
 }
 
 /// Steps back behind every other process.
@@ -41,6 +47,9 @@ pub(super) fn set_priority(priority: Priority) -> Layer {
 
 fn step_back() -> io::Result<()> {
     rustix::process::setpriority_process(None, 19)?;
+    // Desktops share the processor between sessions first; this one has a session of its own. Kernels without that
+    // sharing have no such file.
+    let _ = std::fs::write("/proc/self/autogroup", "19");
     const IOPRIO_WHO_PROCESS: i32 = 1;
     const IOPRIO_CLASS_IDLE: i32 = 3 << 13;
     // SAFETY: the parameter is a valid structure, and the calls concern this process only.

@@ -1,9 +1,7 @@
 //! The executor process itself: load, close the cage, then run what comes through the pipe until it ends.
 
 use std::{
-    fs::File,
     io,
-    os::fd::AsFd as _,
     process::ExitCode,
     sync::{Arc, Mutex},
 };
@@ -33,11 +31,9 @@ pub(super) fn run(agent: Option<u32>) -> ExitCode {
     if !sys::detach(agent) {
         return ExitCode::from(EXIT_ORPHANED as u8);
     }
-    let pipes =
-        (|| Ok::<_, io::Error>((io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?)))();
-    let Ok((incoming, outgoing)) = pipes else { return ExitCode::from(EXIT_ORPHANED as u8) };
-    let incoming = Arc::new(Mutex::new(Incoming::new(File::from(incoming))));
-    let outgoing = Arc::new(Mutex::new(Outgoing::new(File::from(outgoing))));
+    let Ok((incoming, outgoing)) = sys::pipes() else { return ExitCode::from(EXIT_ORPHANED as u8) };
+    let incoming = Arc::new(Mutex::new(Incoming::new(incoming)));
+    let outgoing = Arc::new(Mutex::new(Outgoing::new(outgoing)));
     report_panics(&outgoing);
     match serve(&incoming, &outgoing) {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,8 +97,10 @@ pub const RANDOM: &str = r#"(module
     (i32.store (i32.const 4) (i32.const 32))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
-/// Reads the wall clock, the monotonic clock, sleeps an hour, reads the wall clock; writes the three times.
-pub const CLOCK: &str = r#"(module
+/// Reads the wall clock, the monotonic clock, sleeps, reads the wall clock; writes the three times.
+pub fn clock(sleep_ns: u64) -> String {
+    format!(
+        r#"(module
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -107,12 +109,14 @@ pub const CLOCK: &str = r#"(module
     (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 64)))
     (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 72)))
     (i32.store (i32.const 1040) (i32.const 1))
-    (i64.store (i32.const 1048) (i64.const 3600000000000))
+    (i64.store (i32.const 1048) (i64.const {sleep_ns}))
     (if (call $poll (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 16)) (then unreachable))
     (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 80)))
     (i32.store (i32.const 0) (i32.const 64))
     (i32.store (i32.const 4) (i32.const 24))
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#
+    )
+}
 
 /// Makes `/scratch/file` anew, which must not be there, and writes `count` times 64 KiB into it. A write that fails
 /// ends it with the error as exit code.

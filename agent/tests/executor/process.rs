@@ -1,7 +1,7 @@
 //! The process around a function: freezing, killing, dying, and a pipe that carries nonsense.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, Write as _},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -94,6 +94,33 @@ async fn dropping_the_handle_ends_the_process() {
     drop(executor);
     let event = tokio::time::timeout(DEADLINE, events.recv()).await.expect("in time");
     assert!(matches!(event, Some(Event::Died { running: None, death: Death::Killed, .. })), "{event:?}");
+}
+
+/// Not a test by itself: the agent that the next one kills.
+#[tokio::test]
+#[ignore = "started by the test that kills it"]
+async fn as_an_agent() {
+    let mut bed = Bench::new(guests::SPIN).start().await;
+    bed.run(0, b"");
+    bed.started(0).await;
+    println!("executor {}", bed.executor.pid());
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn an_executor_dies_with_its_agent_whatever_it_does() {
+    let mut agent = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--ignored", "--exact", "process::as_an_agent", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let lines = std::io::BufReader::new(agent.stdout.take().expect("a pipe")).lines();
+    let pid = lines.map_while(Result::ok).find_map(|line| Some(line.split_once("executor ")?.1.trim().to_owned()));
+    let executor = format!("/proc/{}", pid.expect("the agent starts an executor"));
+    assert!(std::path::Path::new(&executor).exists());
+    agent.kill().expect("it lives");
+    agent.wait().expect("it ends");
+    wait_for("the executor dies too", || !std::path::Path::new(&executor).exists()).await;
 }
 
 #[tokio::test]

@@ -94,7 +94,18 @@ fn times(finished: &lull_agent::executor::process::Finished) -> Vec<u64> {
 async fn clocks_start_where_the_job_says_and_move_when_read() {
     let start = 1_000_000_000_000;
     let expected = [start, start + 1_000, start + 2_000 + 3_600_000_000_000];
-    assert_eq!(times(&Bench::new(guests::CLOCK).once(b"").await), expected);
+    assert_eq!(times(&Bench::new(&guests::clock(3_600_000_000_000)).once(b"").await), expected);
+}
+
+#[tokio::test]
+async fn a_granted_clock_is_the_machines() {
+    let sleep_ns = 20_000_000;
+    let mut bench = Bench::new(&guests::clock(sleep_ns));
+    bench.load.grants.clock = true;
+    let now = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
+    let before = now();
+    let times = times(&bench.once(b"").await);
+    assert!(before <= times[0] && times[0] + sleep_ns <= times[2] && times[2] <= now(), "{times:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,134 @@
+//! What a task that does nothing costs: processor time of the executor and of the agent beside it, and latency.
+//!
+//! `cargo bench -p lull-agent --bench executor`
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use lull_agent::executor::{
+    engine::{self, CompileOptions, Platform},
+    process::{Event, Executor, Input, Run, Spec},
+    protocol::{Load, Priority},
+};
+use lull_shared::{
+    digest::Digest,
+    id::{AttemptId, JobId, TaskId},
+    job::{AttemptLimits, Grants},
+    message::ModuleKind,
+    time::Timestamp,
+};
+
+const TASKS: u32 = 20_000;
+const PIPELINED: u32 = 1_000;
+
+const GUESTS: [(&str, &str); 3] = [
+    ("nothing", r#"(module (memory (export "memory") 1) (func (export "_start")))"#),
+    (
+        "17 pages, 3 touched",
+        r#"(module (memory (export "memory") 17)
+        (data (i32.const 1048576) "data")
+        (func (export "_start")
+          (i32.store (i32.const 1048000) (i32.const 1)) (i32.store (i32.const 1048576) (i32.const 1))
+          (i32.store (i32.const 1052672) (i32.const 1))))"#,
+    ),
+    (
+        "copies 32 bytes",
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+          (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 32))
+          (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
+    ),
+];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in GUESTS {
+        measure(name, text, folder.path()).await;
+    }
+}
+
+async fn measure(name: &str, text: &str, folder: &Path) {
+    let module = wat::parse_str(text).expect("valid text");
+    let options = CompileOptions { kind: ModuleKind::Preview1, canonical_nans: false, platform: Platform::host() };
+    let artifact = engine::precompile(&module, &options).expect("it compiles");
+    let path = folder.join(Digest::of(&artifact).to_hex());
+    std::fs::write(&path, &artifact).expect("a file");
+    let load = Load {
+        job: JobId(1),
+        artifact: path.into(),
+        digest: Digest::of(&artifact),
+        kind: ModuleKind::Preview1,
+        function: "bench".into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        limits: AttemptLimits::default(),
+        grants: Grants::default(),
+        seed: 1,
+        clock_start: Timestamp::from_millis(0),
+        scratch: None,
+        priority: Priority::Normal,
+    };
+    let program = Some(env!("CARGO_BIN_EXE_lull-agent").into());
+    let start = Instant::now();
+    let (executor, mut events) = Executor::spawn(Spec { program, load }).await.expect("it starts");
+    let ready = start.elapsed();
+    let run = |index| {
+        let attempt = AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+        let run = Run { attempt, input: Input::Inline(Bytes::from_static(&[7; 32])), output: folder.join("output") };
+        executor.run(run).expect("it takes it");
+    };
+    let mut latencies = Vec::new();
+    for index in 0..500 {
+        let start = Instant::now();
+        run(index);
+        while !matches!(events.recv().await, Some(Event::Finished(_))) {}
+        latencies.push(start.elapsed());
+    }
+    latencies.sort_unstable();
+    let (start, executor_start, agent_start) = (Instant::now(), executor.cpu_time().expect("it lives"), own_cpu());
+    (0..PIPELINED).for_each(run);
+    let (mut sent, mut ended, mut guest_us) = (PIPELINED, 0, 0);
+    while ended < TASKS {
+        match events.recv().await {
+            Some(Event::Started { .. }) => {}
+            Some(Event::Finished(finished)) => {
+                finished.outcome.expect("it succeeds");
+                guest_us += finished.usage.cpu_us;
+                ended += 1;
+                if sent < TASKS {
+                    run(sent);
+                    sent += 1;
+                }
+            }
+            died => panic!("{died:?}"),
+        }
+    }
+    let per_task = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(TASKS);
+    println!(
+        "{name:20} executor {:5.1} us CPU a task (guest and instance {:4.1}), agent {:5.1} us, {:6.0} tasks/s; \
+         alone p50 {} us p99 {} us; ready after {:.1} ms, {:.1} MB",
+        per_task(executor.cpu_time().expect("it lives") - executor_start),
+        guest_us as f64 / f64::from(TASKS),
+        per_task(own_cpu() - agent_start),
+        f64::from(TASKS) / start.elapsed().as_secs_f64(),
+        latencies[250].as_micros(),
+        latencies[495].as_micros(),
+        ready.as_secs_f64() * 1e3,
+        executor.resident_bytes().expect("it lives") as f64 / 1e6,
+    );
+}
+
+fn own_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").expect("a process");
+    let fields = text.rsplit(')').next().expect("fields").split(' ').collect::<Vec<_>>();
+    let ticks: u64 = fields[12].parse::<u64>().expect("a number") + fields[13].parse::<u64>().expect("a number");
+    Duration::from_millis(ticks * 10)
+}
