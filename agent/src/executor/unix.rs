@@ -68,7 +68,7 @@ pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
     let landlock = Layer::of(confine(scratch));
     let system_calls = Layer::of(filter(scratch.is_some()));
     Cage {
-        files: denied(File::open("/etc/passwd").or_else(|error| missing_is_open(error))),
+        files: denied(File::open("/etc/passwd").or_else(missing_is_open)),
         network: denied(UdpSocket::bind("127.0.0.1:0")),
         programs: exec_is_denied(),
         landlock,
