@@ -194,8 +194,9 @@ impl Agent {
             () = leave.cancelled() => return joining.stop().await,
         }
         let slots = self.slots.to_string();
-        // Whoever starts a mesh here wants it to use this machine: other programs do not pause it.
-        let mut running = self.start(&["run", "--slots", &slots, "--mdns", "false", "--cpu-pause-percent", "0"])?;
+        // Whoever starts a mesh here wants it to use this machine: other programs neither pause nor starve it.
+        let mut running =
+            self.start(&["run", "--slots", &slots, "--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"])?;
         tokio::select! {
             _ = running.process.wait() => Err(self.failure("ended by itself")),
             () = leave.cancelled() => running.stop().await,

@@ -1,0 +1,214 @@
+//! First figures: what a task costs, how long one takes, what an idle agent uses.
+//!
+//! ```sh
+//! cargo bench -p lull-tests --bench figures                      # all
+//! cargo bench -p lull-tests --bench figures -- cost --tasks 20000
+//! ```
+//! Real processes on loopback: a coordinator on the embedded store with `synchronous=FULL`, two agents with a slot
+//! each, the shipped command line and its HTTP interface. Beside the cost of a task stands the floor of its store:
+//! the same number of starts and ends committed to SQLite in batches by one thread.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, ValueEnum};
+use lull_tests::{
+    cluster::{Cluster, Programs, functions, module, text, wait_until},
+    processes,
+};
+use serde_json::{Value, json};
+
+const PROGRAMS: Programs = Programs { lull: env!("CARGO_BIN_EXE_lull-e2e"), agent: env!("CARGO_BIN_EXE_lull-agent-e2e") };
+
+#[derive(Parser)]
+struct Arguments {
+    /// Which figures; all if none is named.
+    figures: Vec<Figure>,
+    /// No-op tasks for the cost of a task.
+    #[arg(long, default_value_t = 100_000)]
+    tasks: u32,
+    /// Samples for the latency of one task.
+    #[arg(long, default_value_t = 300)]
+    samples: usize,
+    /// Seconds to watch an idle agent.
+    #[arg(long, default_value_t = 60)]
+    idle_seconds: u64,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Figure {
+    Cost,
+    Latency,
+    Idle,
+    Submit,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let wanted = |figure| arguments.figures.is_empty() || arguments.figures.contains(&figure);
+    if wanted(Figure::Submit) {
+        submit();
+    }
+    if wanted(Figure::Latency) {
+        latency(arguments.samples);
+    }
+    if wanted(Figure::Cost) {
+        cost(arguments.tasks);
+    }
+    if wanted(Figure::Idle) {
+        idle(Duration::from_secs(arguments.idle_seconds));
+    }
+}
+
+fn cluster_with_noop() -> Cluster {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_agent("north", 1, &[]);
+    cluster.add_agent("south", 1, &[]);
+    let form = fs::read_to_string(functions().join("fixtures/noop.wat")).expect("a fixture");
+    let noop = module(cluster.path("").as_path(), "noop", &form);
+    cluster.lull(&["func", "publish", text(&noop)]);
+    // Warm: every agent has fetched and compiled it.
+    run(&cluster, 200);
+    cluster
+}
+
+fn run(cluster: &Cluster, tasks: u32) {
+    let job = cluster.lull(&["submit", "noop", "--array", &format!("0-{}", tasks - 1), "-o", "id"]).out;
+    cluster.lull(&["wait", job.trim(), "--timeout", "1h"]);
+}
+
+/// Processor time of all processes for one no-op task, a fresh instance each, each result durable.
+fn cost(tasks: u32) {
+    let cluster = cluster_with_noop();
+    let pids = cluster.pids();
+    let before: Vec<Duration> = pids.iter().map(|(_, pid)| processes::cpu_of_tree(*pid)).collect();
+    let began = Instant::now();
+    run(&cluster, tasks);
+    let wall = began.elapsed();
+    let per_task = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(tasks);
+    let mut all = Duration::ZERO;
+    println!("cost of a task ({tasks} no-op tasks, two agents with one slot each, synchronous=FULL)");
+    for ((name, pid), before) in pids.iter().zip(before) {
+        let cpu = processes::cpu_of_tree(*pid).saturating_sub(before);
+        all += cpu;
+        println!("  {name:<12} {:>8.1} us CPU per task", per_task(cpu));
+    }
+    println!("  {:<12} {:>8.1} us CPU per task (the command line's own not counted)", "together", per_task(all));
+    println!("  {:<12} {:>8.0} tasks/s over {:.1} s", "throughput", f64::from(tasks) / wall.as_secs_f64(), wall.as_secs_f64());
+    let (cpu, wall) = store_floor(tasks);
+    println!(
+        "  {:<12} {:>8.1} us CPU per task, {:.0} tasks/s (SQLite alone: insert and update in batches of 100, FULL)",
+        "store floor",
+        per_task(cpu),
+        f64::from(tasks) / wall.as_secs_f64()
+    );
+}
+
+/// The least that any durable queue on SQLite pays: a row inserted, then updated, in batches.
+fn store_floor(tasks: u32) -> (Duration, Duration) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = rusqlite::Connection::open(folder.path().join("floor.db")).expect("a database");
+    database
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t(a INTEGER PRIMARY KEY, s INTEGER, r BLOB);",
+        )
+        .expect("a table");
+    let before = processes::cpu_of_tree(std::process::id());
+    let began = Instant::now();
+    for batch in (0..tasks).step_by(100) {
+        let last = (batch + 100).min(tasks);
+        database.execute_batch("BEGIN").expect("begun");
+        let mut insert = database.prepare_cached("INSERT INTO t VALUES(?1, 0, NULL)").expect("prepared");
+        for task in batch..last {
+            insert.execute([task]).expect("inserted");
+        }
+        database.execute_batch("COMMIT; BEGIN").expect("committed");
+        let mut update = database.prepare_cached("UPDATE t SET s = 1, r = x'00' WHERE a = ?1").expect("prepared");
+        for task in batch..last {
+            update.execute([task]).expect("updated");
+        }
+        database.execute_batch("COMMIT").expect("committed");
+    }
+    (processes::cpu_of_tree(std::process::id()).saturating_sub(before), began.elapsed())
+}
+
+/// From the request that submits one warm no-op to the answer that its result is durable, over one connection.
+fn latency(samples: usize) {
+    let cluster = cluster_with_noop();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut times = runtime.block_on(async {
+        let (client, url, token) = (reqwest::Client::new(), cluster.url(), cluster.admin_token());
+        let mut times = Vec::with_capacity(samples);
+        for _ in 0..samples {
+            let began = Instant::now();
+            let body = json!({ "function": "noop", "inputs": { "range": { "first": 0, "count": 1 } } });
+            let submitted: Value = client
+                .post(format!("{url}/api/v1/jobs"))
+                .bearer_auth(&token)
+                .json(&body)
+                .send()
+                .await
+                .expect("sent")
+                .json()
+                .await
+                .expect("JSON");
+            let job = submitted["job"].as_str().expect("a job");
+            let waited: Value = client
+                .get(format!("{url}/api/v1/jobs/{job}/wait?timeout_s=60"))
+                .bearer_auth(&token)
+                .send()
+                .await
+                .expect("sent")
+                .json()
+                .await
+                .expect("JSON");
+            assert_eq!(waited["state"], "succeeded", "{waited}");
+            times.push(began.elapsed());
+        }
+        times
+    });
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!("latency of one warm no-op, submit to durable result over HTTP ({samples} samples)");
+    println!("  p50 {:.2} ms   p90 {:.2} ms   p99 {:.2} ms   max {:.2} ms", at(0.5), at(0.9), at(0.99), at(1.0));
+}
+
+/// An agent that is connected and has nothing to do.
+fn idle(watch: Duration) {
+    let cluster = cluster_with_noop();
+    let pid = cluster.agent_pid("north");
+    wait_until("executors have gone", || processes::children(pid).is_empty(), || format!("{:?}", processes::children(pid)));
+    let before = processes::cpu_of_tree(pid);
+    // This is the measurement itself, not a wait for something.
+    std::thread::sleep(watch);
+    let cpu = processes::cpu_of_tree(pid).saturating_sub(before);
+    println!("idle agent, connected, sensors on, watched for {} s", watch.as_secs());
+    println!("  resident {:.1} MB", processes::resident_bytes(pid) as f64 / 1e6);
+    println!("  {:.0} ms CPU a minute", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64());
+}
+
+/// A million-element array: how long until the command line says its number, and what the coordinator's memory grows by.
+fn submit() {
+    const TASKS: u32 = 1_000_000;
+    let cluster = Cluster::start(PROGRAMS);
+    let form = fs::read_to_string(functions().join("fixtures/noop.wat")).expect("a fixture");
+    let noop = module(cluster.path("").as_path(), "noop", &form);
+    cluster.lull(&["func", "publish", text(&noop)]);
+    let server = cluster.pids()[0].1;
+    let before = processes::resident_bytes(server);
+    let began = Instant::now();
+    cluster.lull(&["submit", "noop", "--array", &format!("0-{}", TASKS - 1), "-o", "id"]);
+    let took = began.elapsed();
+    let grown = processes::resident_bytes(server).saturating_sub(before);
+    println!("submitting an array of {TASKS} tasks");
+    println!(
+        "  {:.0} ms until the command ended; {:.2} bytes of coordinator memory per waiting task",
+        took.as_secs_f64() * 1e3,
+        grown as f64 / f64::from(TASKS)
+    );
+}

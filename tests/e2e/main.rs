@@ -1,0 +1,14 @@
+//! End to end: real processes, real sockets, real stores, real modules.
+//!
+//! Few tests, each a story. What can be shown on the cores alone is shown there.
+
+mod faults;
+mod owner;
+mod private_mesh;
+mod refusals;
+mod walk;
+
+use lull_tests::cluster::Programs;
+
+/// The programs under test.
+const PROGRAMS: Programs = Programs { lull: env!("CARGO_BIN_EXE_lull-e2e"), agent: env!("CARGO_BIN_EXE_lull-agent-e2e") };

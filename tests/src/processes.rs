@@ -1,0 +1,42 @@
+//! What running processes use, read off the operating system.
+
+use std::{fs, time::Duration};
+
+/// Processor time of a process, of the children it has waited for, and of those that still run.
+pub fn cpu_of_tree(pid: u32) -> Duration {
+    let own = stat(pid).map_or(Duration::ZERO, |stat| stat.own + stat.waited_for);
+    children(pid).into_iter().map(cpu_of_tree).fold(own, |sum, cpu| sum + cpu)
+}
+
+/// Resident memory of one process, in bytes.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// The processes that this one started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
+struct Stat {
+    own: Duration,
+    waited_for: Duration,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; fields count from behind it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    let time = |ticks: u64| Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND);
+    Some(Stat { own: time(ticks(11)? + ticks(12)?), waited_for: time(ticks(13)? + ticks(14)?) })
+}
+
+/// `getconf CLK_TCK`: the unit of `/proc/PID/stat` on every Linux of today.
+const TICKS_PER_SECOND: u64 = 100;
