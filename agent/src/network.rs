@@ -154,6 +154,7 @@ impl Network {
                         (pause, quiet) = (if lasted >= GOOD_STREAM { pauses.build() } else { pause }, false);
                         tracing::info!(%address, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
+                        sleep(PAUSE_MIN).await;
                     }
                     Visit::Failed(error) if quiet => tracing::debug!(%address, %error, "no coordinator"),
                     Visit::Failed(error) => tracing::warn!(%address, %error, "no coordinator; trying on"),

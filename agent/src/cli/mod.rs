@@ -201,7 +201,10 @@ fn default_data() -> Result<PathBuf, CliError> {
 }
 
 fn log(filter: &str) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
+    // A bare level is about this program; libraries only get a word in when something is odd.
+    let own = filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_shared={level}"));
+    let filter =
+        EnvFilter::try_new(own.as_deref().unwrap_or(filter)).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Somebody who embeds the agent may log already.

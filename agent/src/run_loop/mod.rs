@@ -92,7 +92,9 @@ impl RunLoop {
         samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.quit && abort.run_until_cancelled(self.turn(&mut samples)).await.is_some() {}
         self.processes.kill_all();
-        self.line = None;
+        if self.line.take().is_none() {
+            return;
+        }
         // The stream says that it is closed when everything was written.
         let _ = timeout(FAREWELL_GRACE, async {
             while let Some(input) = self.inputs.recv().await {

@@ -129,7 +129,7 @@ impl Fetch {
         }
         let turns = Arc::clone(&self.turns);
         let _turn = turns.acquire().await.expect("the turns are never closed");
-        let fetched = self.from_peers().await;
+        let fetched = self.download().await;
         match &fetched {
             Ok(()) => self.cache.arrived(&self.blob.digest),
             Err(_) => self.cache.forget(&self.blob.digest),
@@ -137,7 +137,7 @@ impl Fetch {
         fetched
     }
 
-    async fn from_peers(&mut self) -> Result<(), String> {
+    async fn download(&mut self) -> Result<(), String> {
         let path = self.cache.path(&self.blob.digest);
         let mut tries = 0;
         loop {
