@@ -117,7 +117,7 @@ impl RunLoop {
                 self.session.handle_timeout(now);
             }
             _ = samples.tick() => {
-                let sample = self.sensor.sample(&self.processes.pids());
+                let sample = self.sensor.sample(self.processes.cpu_time());
                 self.event(Event::Sample(sample));
             }
         }

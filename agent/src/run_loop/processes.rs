@@ -3,7 +3,7 @@
 //! A start takes time (a module may have to be compiled) and can be given up: each has a generation, and reports of
 //! one that was given up are not heard any more.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{
     id::AttemptId,
@@ -193,13 +193,14 @@ impl Processes {
         }
     }
 
-    /// The processes that are the agent's own.
-    pub fn pids(&self) -> Vec<u32> {
+    /// The processor time that all living processes have had.
+    pub fn cpu_time(&self) -> Duration {
         let alive = self.slots.iter().filter_map(|slot| match &slot.state {
-            State::Alive(executor) => Some(executor.pid()),
+            // One that has just ended has nothing to say any more.
+            State::Alive(executor) => executor.cpu_time().ok(),
             State::None | State::Starting(_) => None,
         });
-        alive.collect()
+        alive.sum()
     }
 
     /// What holds the executors on this machine, once one has started.
