@@ -43,3 +43,18 @@ fn a_failing_task_makes_exit_code_one_and_says_which() {
     assert_eq!(code, 1, "{out}\n{err}");
     assert!(out.contains("failed"), "{out}");
 }
+
+#[test]
+fn large_inputs_and_outputs_arrive_byte_for_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text_form = std::fs::read_to_string(functions().join("fixtures/echo.wat")).expect("a fixture");
+    let module = lull_tests::cluster::module(folder.path(), "echo", &text_form);
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let input = folder.path().join("large.bin");
+    std::fs::write(&input, &large).expect("written");
+    let out = folder.path().join("out");
+    let (code, _, err) = run(&[text(&module), text(&input), "--out", text(&out)]);
+    assert_eq!(code, 0, "{err}");
+    let written = std::fs::read_dir(&out).expect("results").next().expect("one result").expect("readable").path();
+    assert!(std::fs::read(written).expect("its bytes") == large, "the bytes differ");
+}
