@@ -1,7 +1,8 @@
 //! Which coordinator a command talks to, and with which token.
 //!
 //! Looked for in this order: `--server` and `--token` (or LULL_SERVER and LULL_TOKEN), `--data` (or LULL_DATA), the
-//! profile that `lull login` saved, and a server that runs on this machine with the default data folder.
+//! profile that `lull login` saved, and a server that runs on this machine with this account's default data folder or
+//! the system's.
 
 use std::{
     fs, io,
@@ -18,6 +19,9 @@ use crate::{
     keys,
     server::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE},
 };
+
+/// Where an installed server keeps its data.
+const SYSTEM_DATA: Option<&str> = if cfg!(unix) { Some("/var/lib/lull") } else { None };
 
 /// Where the coordinator is and who asks.
 #[derive(Debug, Clone, Default, Args)]
@@ -53,8 +57,9 @@ impl ServerArgs {
         if let Some(client) = self.connect_named()? {
             return Ok(client);
         }
-        let data = default_data()?;
-        match local(&data)? {
+        // Only who may read the system's own folder is meant by it.
+        let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
+        match local(&default_data()?)?.or_else(system) {
             Some(profile) => Ok(Client::new(&profile.server, Some(profile.token))?),
             None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here")
                 .hint("`lull login URL --token TOKEN` remembers one, `lull server run` starts one, and `lull run` needs none")),
@@ -100,7 +105,7 @@ pub fn profile() -> Result<Option<Profile>, Failure> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&path, &error)),
+        Err(error) => return Err(Failure::unreadable(&path, &error)),
     };
     let damaged = || {
         Failure::new(Exit::Failed, format!("the profile {} is damaged", path.display()))
@@ -126,7 +131,7 @@ pub fn forget() -> Result<bool, Failure> {
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(unreadable(&path, &error)),
+        Err(error) => Err(Failure::unreadable(&path, &error)),
     }
 }
 
@@ -147,13 +152,8 @@ fn read_line(path: &Path) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(path, &error)),
+        Err(error) => Err(Failure::unreadable(path, &error)),
     }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Denied } else { Exit::Failed };
-    Failure::new(exit, format!("cannot read {}: {}", path.display(), error.to_string().to_lowercase()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How a command ends: the exit code that scripts read, and the words that people read.
 
-use std::{borrow::Cow, fmt, process::ExitCode};
+use std::{borrow::Cow, fmt, io, path::Path, process::ExitCode};
 
 use lull_shared::state::JobState;
 
@@ -80,6 +80,21 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// A file or folder that cannot be read.
+    pub fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            io::ErrorKind::PermissionDenied => Exit::Denied,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, format!("cannot read {}: {}", path.display(), words(error)))
+    }
+
+    /// A file or folder that cannot be written.
+    pub fn unwritable(path: &Path, error: &io::Error) -> Self {
+        Self::new(Exit::Failed, format!("cannot write {}: {}", path.display(), words(error)))
+    }
+
     /// What to do next.
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
@@ -124,6 +139,12 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Failed, format!("{error:#}"))
     }
+}
+
+/// What the system says, in lower case and without its number for it.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// The answer of every command.

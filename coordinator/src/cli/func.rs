@@ -91,10 +91,7 @@ impl Publish {
 
 /// Publishes a file under a name, its own if none is given.
 pub async fn publish(client: &Client, file: &Path, name: Option<&str>, canonical_nans: bool) -> Result<PublishedBody, Failure> {
-    let unreadable = |error: std::io::Error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("cannot read {}: {}", file.display(), error.to_string().to_lowercase()))
-    };
+    let unreadable = |error: std::io::Error| Failure::unreadable(file, &error);
     let size = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
     if size > MODULE_BYTES_MAX {
         let message = format!("{} is larger than {}", file.display(), bytesize::ByteSize(MODULE_BYTES_MAX));

@@ -93,7 +93,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<Item>, Failure> {
             items.push(Item { label: "stdin".into(), content: Content::Bytes(read_stdin()?.into()) });
             continue;
         }
-        let about = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        let about = fs::metadata(path).map_err(|error| Failure::unreadable(path, &error))?;
         if about.is_dir() {
             items.extend(folder(path)?);
         } else {
@@ -156,7 +156,11 @@ fn item(label: &str, input: &str) -> Item {
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = if path.as_os_str() == "-" { read_stdin()? } else { fs::read(path).map_err(|error| unreadable(path, &error))? };
+    let bytes = if path.as_os_str() == "-" {
+        read_stdin()?
+    } else {
+        fs::read(path).map_err(|error| Failure::unreadable(path, &error))?
+    };
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))
 }
 
@@ -168,11 +172,6 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
         return Err(Failure::usage(format!("standard input is larger than {}", bytesize::ByteSize(BLOB_BYTES_MAX))));
     }
     Ok(bytes)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-    Failure::new(exit, format!("cannot read {}: {}", path.display(), error.to_string().to_lowercase()))
 }
 
 #[cfg(test)]

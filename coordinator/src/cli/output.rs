@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use super::exit::{Exit, Failure};
 use crate::api::SCHEMA_VERSION;
 
+/// Below this many columns a table is not squeezed: the terminal breaks its lines.
+const WIDTH_MIN: u16 = 40;
+
 /// The form of data on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -153,8 +156,8 @@ impl Output {
             Colour::Never => false,
             Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
-        // `comfy-table` asks the terminal for its width.
-        let width = if terminal { Table::new().width() } else { None };
+        // `comfy-table` asks the terminal for its width; some say nothing sensible.
+        let width = Table::new().width().filter(|width| terminal && *width >= WIDTH_MIN);
         Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width } }
     }
 
@@ -197,7 +200,7 @@ impl Output {
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             // Nobody reads it if standard error is closed.
-            let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
+            let _ = writeln!(io::stderr(), "{}", printable_lines(text.as_ref()));
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Mesh {
     leave: CancellationToken,
     agents: JoinSet<()>,
     /// Words of the agents that ended although nobody asked them to.
-    broken: tokio::sync::Mutex<mpsc::Receiver<Failure>>,
+    ended: tokio::sync::Mutex<mpsc::Receiver<Failure>>,
 }
 
 enum Folder {
@@ -92,7 +92,7 @@ impl Mesh {
         let slots = config.slots.unwrap_or_else(|| slots_of_each(config.agents));
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let (leave, mut agents) = (CancellationToken::new(), JoinSet::new());
-        let (tell, broken) = mpsc::channel(usize::from(config.agents));
+        let (tell, ended) = mpsc::channel(usize::from(config.agents));
         for number in 1..=config.agents {
             let agent = Agent {
                 program: program.clone(),
@@ -109,7 +109,7 @@ impl Mesh {
                 }
             });
         }
-        Ok(Self { client, running, shutdown, folder, leave, agents, broken: tokio::sync::Mutex::new(broken) })
+        Ok(Self { client, running, shutdown, folder, leave, agents, ended: tokio::sync::Mutex::new(ended) })
     }
 
     /// A client of its coordinator, as administrator.
@@ -117,12 +117,13 @@ impl Mesh {
         &self.client
     }
 
-    /// Returns when an agent could not join or ended by itself, with its last words.
-    pub async fn broken(&self) -> Failure {
-        match self.broken.lock().await.recv().await {
-            Some(failure) => failure,
-            None => std::future::pending().await,
+    /// Returns once no agent is left; `lost` hears of each that could not join or ended by itself.
+    pub async fn abandoned(&self, lost: impl Fn(Failure)) -> Failure {
+        let mut ended = self.ended.lock().await;
+        while let Some(failure) = ended.recv().await {
+            lost(failure);
         }
+        Failure::new(Exit::Failed, "no agent is left to run the rest")
     }
 
     /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.

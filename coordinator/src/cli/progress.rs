@@ -1,6 +1,7 @@
 //! How a job goes, on standard error: one line that changes on a terminal, a line now and then elsewhere.
 
 use std::{
+    collections::VecDeque,
     io::{self, IsTerminal as _},
     time::{Duration, Instant},
 };
@@ -12,8 +13,9 @@ use crate::api::JobBody;
 
 /// Between two lines where nothing can be drawn over.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// The rate is that of about this long.
+/// The rate is that of this long at least, and of this many tasks.
 const RATE_OVER: Duration = Duration::from_secs(10);
+const RATE_OVER_TASKS: u64 = 20;
 
 /// Shows a job while it runs.
 pub struct Progress {
@@ -49,8 +51,9 @@ impl Progress {
     pub fn show(&mut self, job: &JobBody) {
         self.moved = job.moved.unwrap_or(self.moved);
         let ended = job.counts.ended();
-        self.rate.note(Instant::now(), ended);
-        let text = describe(job, self.moved, self.rate.per_second());
+        let now = Instant::now();
+        self.rate.note(now, ended);
+        let text = describe(job, self.moved, self.rate.per_second(now));
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => {
@@ -104,25 +107,32 @@ fn describe(job: &JobBody, moved: u64, rate: Option<f64>) -> String {
     parts.join(", ")
 }
 
-/// How many tasks end per second lately.
+/// How many tasks end per second lately: over some seconds, or over some tasks where they take long.
 #[derive(Default)]
 struct Rate {
-    /// Moments and how many had ended by then; at most one per tenth of a second.
-    seen: std::collections::VecDeque<(Instant, u64)>,
+    /// When the number of ended tasks changed, and to what; the first is where counting begins.
+    changes: VecDeque<(Instant, u64)>,
 }
 
 impl Rate {
     fn note(&mut self, now: Instant, ended: u64) {
-        self.seen.push_back((now, ended));
-        while self.seen.len() > 2 && self.seen.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
-            self.seen.pop_front();
+        if self.changes.back().is_none_or(|(_, known)| *known != ended) {
+            self.changes.push_back((now, ended));
+        }
+        let enough = |change: Option<&(Instant, u64)>| {
+            change.is_some_and(|(at, known)| {
+                now.duration_since(*at) >= RATE_OVER && ended.saturating_sub(*known) >= RATE_OVER_TASKS
+            })
+        };
+        while enough(self.changes.get(1)) {
+            self.changes.pop_front();
         }
     }
 
-    fn per_second(&self) -> Option<f64> {
-        let (first, last) = (self.seen.front()?, self.seen.back()?);
-        let seconds = last.0.duration_since(first.0).as_secs_f64();
-        (seconds > 0.2).then(|| last.1.saturating_sub(first.1) as f64 / seconds)
+    fn per_second(&self, now: Instant) -> Option<f64> {
+        let (first, last) = (self.changes.front()?, self.changes.back()?);
+        let seconds = now.duration_since(first.0).as_secs_f64();
+        (last.1 > first.1 && seconds > 0.2).then(|| (last.1 - first.1) as f64 / seconds)
     }
 }
 
@@ -172,12 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_seconds() {
+    fn the_rate_is_that_of_lately() {
         let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
         let mut rate = Rate::default();
-        for (second, ended) in [(0, 0), (10, 10), (20, 110), (25, 160)] {
-            rate.note(start + Duration::from_secs(second), ended);
+        for (second, ended) in [(0, 0), (10, 10), (20, 110), (30, 130), (35, 140)] {
+            rate.note(at(second), ended);
         }
-        assert_eq!(rate.per_second(), Some(10.0));
+        assert_eq!(rate.per_second(at(35)), Some(2.0), "since the 20th second");
+        let mut slow = Rate::default();
+        for (second, ended) in [(0, 0), (40, 1), (80, 2)] {
+            slow.note(at(second), ended);
+        }
+        assert_eq!(slow.per_second(at(100)), Some(0.02), "since the beginning");
+        assert_eq!(Rate::default().per_second(start), None);
     }
 }

@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::{
     Context,
     amount::spoken,
-    exit::{Exit, Failure},
+    exit::Failure,
     output::{Cell, Format, Look, Row, printable, write_out},
 };
 use crate::{
@@ -151,7 +151,7 @@ async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
 
 /// Writes the output of each succeeded task into a file named after its input; how many.
 pub async fn write_files(client: &Client, job: JobId, folder: &Path, suffix: &str) -> Result<u64, Failure> {
-    tokio::fs::create_dir_all(folder).await.map_err(|error| unwritable(folder, &error))?;
+    tokio::fs::create_dir_all(folder).await.map_err(|error| Failure::unwritable(folder, &error))?;
     let (mut names, mut from, mut files) = (Names::default(), 0, 0);
     loop {
         let page = client.results(job, from, RESULTS_PAGE).await?;
@@ -159,7 +159,7 @@ pub async fn write_files(client: &Client, job: JobId, folder: &Path, suffix: &st
             let name = names.of(result.label.as_deref(), result.task.index) + suffix;
             let (path, partial) = (folder.join(&name), folder.join(format!(".{name}.partial")));
             write_file(client, result, &partial).await?;
-            tokio::fs::rename(&partial, &path).await.map_err(|error| unwritable(&path, &error))?;
+            tokio::fs::rename(&partial, &path).await.map_err(|error| Failure::unwritable(&path, &error))?;
             files += 1;
         }
         match page.next.and_then(|next| next.parse().ok()) {
@@ -170,7 +170,7 @@ pub async fn write_files(client: &Client, job: JobId, folder: &Path, suffix: &st
 }
 
 async fn write_file(client: &Client, result: &ResultBody, path: &Path) -> Result<(), Failure> {
-    let failed = |error| unwritable(path, &error);
+    let failed = |error| Failure::unwritable(path, &error);
     let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
     match inline(result)? {
         Some(bytes) => file.write_all(&bytes).await.map_err(failed)?,
@@ -182,10 +182,6 @@ async fn write_file(client: &Client, result: &ResultBody, path: &Path) -> Result
         }
     }
     file.flush().await.map_err(failed)
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot write {}: {}", path.display(), error.to_string().to_lowercase()))
 }
 
 /// Every task in order. Outputs that are too large to come along are fetched if the `whole` output is wanted.

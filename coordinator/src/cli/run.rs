@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lull_shared::{id::JobId, state::TaskState};
 
 use super::{
     Context,
@@ -17,7 +18,12 @@ use super::{
     results::{self, OutArgs},
     submit::{self, SubmitOptions},
 };
-use crate::client::Client;
+use crate::client::{Client, ClientError};
+
+/// Failed tasks whose logs are shown: more are mostly the same again.
+const LOGS_SHOWN: u32 = 3;
+/// Lines of each.
+const LOG_LINES_SHOWN: usize = 8;
 
 /// `lull run`
 #[derive(Debug, Args)]
@@ -60,8 +66,7 @@ pub struct MeshArgs {
 
 impl Run {
     pub async fn run(&self, context: &Context) -> Outcome {
-        let known = if self.mesh.private { None } else { context.server.connect_named()? };
-        if let Some(client) = known {
+        if let Some(client) = self.known(context).await? {
             return self.on(context, &client, Follow::new(context)).await;
         }
         if !is_file(&self.function) {
@@ -80,12 +85,22 @@ impl Run {
         };
         let outcome = tokio::select! {
             outcome = self.on(context, mesh.client(), Follow::new(context).passing()) => outcome,
-            failure = mesh.broken() => Err(failure),
+            failure = mesh.abandoned(|lost| context.out.note(lost.to_string())) => Err(failure),
         };
         if let Some(kept) = mesh.stop().await {
             context.out.note(format!("the mesh's data is kept in {}", kept.display()));
         }
         outcome
+    }
+
+    /// The network that is known, unless a private mesh is wanted.
+    async fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
+        let known = if self.mesh.private { None } else { context.server.connect_named()? };
+        let Some(client) = known else { return Ok(None) };
+        // A data folder may name a server that was killed: its data is then the private mesh's.
+        let gone = async || matches!(client.health().await, Err(ClientError::Unreachable { .. }));
+        let abandoned = context.server.server.is_none() && context.server.data.is_some() && gone().await;
+        Ok(Some(client).filter(|_| !abandoned))
     }
 
     /// Publishes, submits, waits, and shows what came of it.
@@ -104,8 +119,24 @@ impl Run {
         };
         let ended = follow::to_the_end(client, submitted.job.0, follow).await?;
         results::present(context, client, &ended, &self.out).await?;
+        if ended.counts.failed > 0 {
+            show_logs(context, client, ended.job.0).await?;
+        }
         Ok(Exit::from(ended.state))
     }
+}
+
+/// The logs of some failed tasks: a private mesh takes them with it.
+async fn show_logs(context: &Context, client: &Client, job: JobId) -> Result<(), Failure> {
+    for task in client.tasks(job, Some(TaskState::Failed), 0, LOGS_SHOWN).await?.items {
+        let Ok(log) = client.log(task.task.0, None).await else { continue };
+        let lines: Vec<&str> = log.text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+        if !last.is_empty() {
+            context.out.note(format!("the log of {} ends:\n  {}", *task.task, last.join("\n  ")));
+        }
+    }
+    Ok(())
 }
 
 fn is_file(path: &Path) -> bool {

@@ -93,7 +93,7 @@ async fn prepare(content: Content) -> Result<Prepared, Failure> {
 
 /// Small files are read, large ones are hashed and read again when they are sent.
 fn read_file(path: &Path, size_bytes: u64) -> Result<Prepared, Failure> {
-    let failed = |error: std::io::Error| unreadable(path, &error);
+    let failed = |error: std::io::Error| Failure::unreadable(path, &error);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     if size_bytes <= INLINE_BYTES_MAX as u64 {
         let mut bytes = Vec::with_capacity(size_bytes as usize);
@@ -134,10 +134,6 @@ async fn send(client: &Client, prepared: &Prepared) -> Result<(), Failure> {
 
 fn changed(label: &str) -> Failure {
     Failure::new(Exit::Failed, format!("{label} changed while it was read")).hint("submit again once nobody writes to it")
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot read {}: {}", path.display(), error.to_string().to_lowercase()))
 }
 
 #[cfg(test)]
