@@ -77,7 +77,7 @@ fn array(function: &str, count: u32) -> SubmitRequest {
 }
 
 fn status<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
-    match answer.err().expect("a refusal") {
+    match answer.expect_err("a refusal") {
         ClientError::Refused { status, detail } => (status, detail.code),
         other => panic!("another error: {other}"),
     }
