@@ -9,15 +9,17 @@ pub mod check;
 mod conformance;
 mod decide;
 pub mod embedded;
+pub mod faulty;
 mod links;
 pub mod memory;
 pub mod migration;
 pub mod record;
 mod rows;
+pub mod sqlserver;
 mod turn;
 mod usage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -152,18 +154,63 @@ pub trait BlobWriter: Send {
 }
 
 /// Which store a coordinator uses.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum StoreChoice {
     /// SQLite in a folder.
     Embedded(PathBuf),
+    /// A database on SQL Server, by an ADO connection string.
+    SqlServer(String),
     /// Nothing survives: for trials and tests.
     Memory,
+}
+
+/// Without the connection string, which may hold a password.
+impl fmt::Debug for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(dir) => f.debug_tuple("Embedded").field(dir).finish(),
+            Self::SqlServer(_) => f.write_str("SqlServer(..)"),
+            Self::Memory => f.write_str("Memory"),
+        }
+    }
 }
 
 /// Opens a store, and brings it to this program's version if that is needed and allowed.
 pub async fn open(choice: &StoreChoice) -> StoreResult<Arc<dyn Store>> {
     match choice {
         StoreChoice::Embedded(dir) => embedded::open(dir).await,
+        StoreChoice::SqlServer(connection_string) => sqlserver::open(connection_string).await,
         StoreChoice::Memory => Ok(Arc::new(memory::Memory::default())),
+    }
+}
+
+/// What `lull db script` prints: the whole of the tables, views and rights, to be run by somebody who may make them.
+pub fn script(choice: &StoreChoice) -> String {
+    match choice {
+        StoreChoice::Embedded(_) => embedded::script(),
+        StoreChoice::SqlServer(_) => sqlserver::script(),
+        StoreChoice::Memory => "-- Nothing to run: this store keeps everything in memory.\n".into(),
+    }
+}
+
+/// What `lull db migrate` does: brings the database to this program's version. How many steps were applied.
+pub async fn migrate(choice: &StoreChoice) -> StoreResult<usize> {
+    match choice {
+        StoreChoice::Embedded(dir) => embedded::migrate(dir).await,
+        StoreChoice::SqlServer(connection_string) => sqlserver::migrate(connection_string).await,
+        StoreChoice::Memory => Ok(0),
+    }
+}
+
+/// What `lull db check` says: what is there, what is missing, and what to do about it. Changes nothing.
+pub async fn check(choice: &StoreChoice) -> Check {
+    match choice {
+        StoreChoice::Embedded(dir) => {
+            let dir = dir.clone();
+            let looked = tokio::task::spawn_blocking(move || embedded::check(&dir)).await;
+            looked.unwrap_or_else(|_| Check::new("embedded (SQLite)".into(), 0))
+        }
+        StoreChoice::SqlServer(connection_string) => sqlserver::check(connection_string).await,
+        StoreChoice::Memory => Check::new("memory".into(), 0),
     }
 }

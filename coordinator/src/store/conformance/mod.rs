@@ -3,6 +3,7 @@
 //! A case gets an empty store in which it reigns. It knows nothing of the backend behind it.
 
 mod blobs;
+mod cost;
 mod model;
 mod registry;
 mod reign;
@@ -16,7 +17,12 @@ use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use lull_shared::{id::Epoch, time::Timestamp};
 
-use super::{Reign, Store, StoreError, embedded, memory::Memory};
+use super::{
+    Reign, Store, StoreError, embedded,
+    faulty::{Faulty, Rates},
+    memory::Memory,
+    sqlserver,
+};
 use crate::scheduler::effect::Change;
 
 /// Somewhere stores can be had.
@@ -95,6 +101,9 @@ macro_rules! cases {
         mod on_embedded {
             $(#[tokio::test] async fn $case() { super::run(stringify!($module), stringify!($case), super::InFile::backend()).await; })*
         }
+        mod on_faulty {
+            $(#[tokio::test] async fn $case() { super::run(stringify!($module), stringify!($case), super::BehindFaults::backend()).await; })*
+        }
     };
 }
 
@@ -139,6 +148,7 @@ cases!(
     blobs::a_sweep_keeps_what_is_referred_to,
     views::every_view_can_be_read,
     model::random_turns_leave_what_the_model_says,
+    model::whoever_is_in_doubt_loads_and_knows,
 );
 
 async fn run(module: &str, case: &str, backend: Arc<dyn Backend>) {
@@ -209,4 +219,77 @@ impl Backend for InFile {
         let rows = statement.query_map([], row).expect("the view can be read");
         Some(rows.collect::<Result<_, _>>().expect("every row can be read"))
     }
+}
+
+/// Stores in memory behind the fault injector, which delays calls and otherwise passes them on.
+struct BehindFaults(Memory);
+
+impl BehindFaults {
+    fn backend() -> Arc<dyn Backend> {
+        Arc::new(Self(Memory::default()))
+    }
+}
+
+#[async_trait]
+impl Backend for BehindFaults {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    async fn fresh(&self) -> Arc<dyn Store> {
+        self.reopen().await
+    }
+
+    async fn reopen(&self) -> Arc<dyn Store> {
+        let rates = Rates { delayed: 20, delay_max: Duration::from_millis(2), ..Rates::default() };
+        Arc::new(Faulty::seeded(Arc::new(self.0.clone()), 1, rates))
+    }
+}
+
+/// The variable that holds an ADO connection string to a database whose name has `test` in it: it is emptied.
+const SERVER: &str = "LULL_TEST_SQLSERVER";
+
+/// A database on SQL Server, emptied before each case.
+struct OnServer(String);
+
+#[async_trait]
+impl Backend for OnServer {
+    fn name(&self) -> &'static str {
+        "SQL Server"
+    }
+
+    async fn fresh(&self) -> Arc<dyn Store> {
+        let store = self.reopen().await;
+        assert!(store.describe().to_ascii_lowercase().contains("test"), "{SERVER} names a database without `test` in its name");
+        sqlserver::empty(&self.0).await.expect("the database can be emptied");
+        store
+    }
+
+    async fn reopen(&self) -> Arc<dyn Store> {
+        sqlserver::open(&self.0).await.expect("the database opens")
+    }
+
+    async fn view(&self, name: &str) -> Option<Vec<Vec<String>>> {
+        Some(sqlserver::view(&self.0, name).await.expect("the view can be read"))
+    }
+}
+
+/// One after the other, since there is one database; all cases run, whichever fail.
+#[tokio::test]
+async fn sql_server_suite() {
+    let Ok(connection_string) = std::env::var(SERVER) else {
+        println!("SQL Server: NOT RUN, {SERVER} is not set");
+        return;
+    };
+    let backend: Arc<dyn Backend> = Arc::new(OnServer(connection_string));
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        println!("SQL Server: {name}");
+        let world = World::on(backend.clone());
+        if tokio::spawn(async move { case(world.await).await }).await.is_err() {
+            println!("SQL Server: {name} FAILED");
+            failed.push(*name);
+        }
+    }
+    assert!(failed.is_empty(), "{} of {} cases failed: {failed:?}", failed.len(), CASES.len());
 }

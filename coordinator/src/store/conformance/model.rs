@@ -11,9 +11,14 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::{
-    super::{Store, record::*},
+    super::{
+        Store, StoreError,
+        faulty::{Fault, Faulty, Rates, draw},
+        record::*,
+    },
     InMemory, World,
     sample::*,
 };
@@ -34,12 +39,48 @@ pub async fn random_turns_leave_what_the_model_says(world: World) {
         let steps = proptest::collection::vec(any::<Step>(), 200..400);
         // Stores of all kinds are slow to make, so one long history takes the place of many short ones.
         let steps = steps.new_tree(&mut runner).expect("steps can be drawn").current();
-        history(&world, &steps).await;
+        history(&world, &world.store, &steps).await;
+    }
+}
+
+/// The same behind faults: a turn that may or may not be stored is found out about by loading.
+pub async fn whoever_is_in_doubt_loads_and_knows(world: World) {
+    let world = world.peopled(3).await;
+    let seed: u64 = rand::random();
+    println!("{}: seed {seed}", world.backend.name());
+    let mut drawn = StdRng::seed_from_u64(seed);
+    let steps: Vec<Step> = (0..300).map(|_| (drawn.random(), drawn.random(), drawn.random())).collect();
+    let rates = Rates { refused: 100, lost: 100, unconfirmed: 100, ..Rates::default() };
+    let mut faults = StdRng::seed_from_u64(seed);
+    let faulty = Faulty::new(world.store.clone(), move |method| match method {
+        "commit" => draw(&mut faults, rates),
+        _ => Fault::None,
+    });
+    let store: Arc<dyn Store> = Arc::new(faulty);
+    history(&world, &store, &steps).await;
+}
+
+/// Commits a turn until it is stored for certain. Only loading tells after a doubt: the store is as the model was
+/// before the turn, or as it is after it.
+async fn commit(world: &World, store: &Arc<dyn Store>, turn: &[Change]) {
+    let loaded = async || {
+        let snapshot = world.store.load(world.epoch).await.expect("the store loads");
+        (snapshot.last_job, snapshot.jobs.into_iter().map(brief).collect::<Vec<_>>(), snapshot.agents)
+    };
+    let before = loaded().await;
+    loop {
+        match store.commit(world.epoch, turn).await {
+            Ok(()) => return,
+            Err(StoreError::Determinate(_)) => assert_eq!(loaded().await, before, "it certainly did not happen"),
+            Err(StoreError::Indeterminate(_)) if loaded().await != before => return,
+            Err(StoreError::Indeterminate(_)) => {}
+            Err(StoreError::Fenced) => panic!("nobody else reigns"),
+        }
     }
 }
 
 /// Plays the steps in turns of random length on the store and on the model, and compares them now and then.
-async fn history(world: &World, steps: &[Step]) {
+async fn history(world: &World, store: &Arc<dyn Store>, steps: &[Step]) {
     let model = World::on(InMemory::backend()).await.peopled(3).await;
     let first = world.store.load(world.epoch).await.expect("the store loads").last_job + 1;
     for number in 1..first {
@@ -55,16 +96,16 @@ async fn history(world: &World, steps: &[Step]) {
         play.step(*step).await;
         if step.2 % 3 == 0 {
             let turn = std::mem::take(&mut play.turn);
-            world.commit(&turn).await;
+            commit(world, store, &turn).await;
         }
         if number % 100 == 99 {
             let turn = std::mem::take(&mut play.turn);
-            world.commit(&turn).await;
+            commit(world, store, &turn).await;
             compare(world, &model, first).await;
         }
     }
     let rest = play.turn;
-    world.commit(&rest).await;
+    commit(world, store, &rest).await;
     compare(world, &model, first).await;
     compare(&world.reopened().await, &model, first).await;
 }

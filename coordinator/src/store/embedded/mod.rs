@@ -11,6 +11,8 @@ mod jobs;
 mod reader;
 mod registry;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod writer;
 
@@ -29,7 +31,9 @@ use lull_shared::{
 };
 use rusqlite::Transaction;
 
-pub use self::{check::check, schema::MIGRATIONS};
+#[cfg(test)]
+use self::schema::MIGRATIONS;
+pub use self::{check::check, schema::script};
 use self::{error::Fail, reader::Readers, writer::Writer};
 use super::{BlobRef, BlobWriter, Reign, Store, StoreResult, record::*, turn::Turn};
 use crate::scheduler::{
@@ -103,7 +107,8 @@ impl Store for Embedded {
     }
 
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
-        self.read(move |tx| jobs::load(tx, epoch)).await
+        // After every turn that was handed in, also one that nobody waits for any more.
+        self.write(move |tx| jobs::load(tx, epoch)).await
     }
 
     async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()> {

@@ -37,6 +37,12 @@ pub fn migrate(connection: &mut Connection) -> Result<usize, Fail> {
     Ok(missing.len())
 }
 
+/// The tables and views as a script. The server makes them by itself; this is for reading.
+pub fn script() -> String {
+    let steps = MIGRATIONS.iter().map(|step| format!("-- Version {}: {}\n{}", step.number, step.name, step.sql));
+    steps.collect::<Vec<_>>().join("\n")
+}
+
 /// The steps that the database has seen.
 pub fn applied(connection: &Connection) -> Result<Vec<Applied>, Fail> {
     let ledger = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{Epoch, JobId, TaskId},
+    id::{AttemptId, Epoch, JobId, TaskId},
     job::Inputs,
     message::Payload,
 };
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     super::{
-        bounds::number,
+        bounds::{self, number},
         decide,
         record::AuditRecord,
         turn::{AgentPatch, AttemptPatch, Before, Broken, JobPatch, LogRow, Patch, Place, ResultRow, TaskPatch, Turn},
@@ -43,13 +43,8 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
             .execute(params![number(job.0), at.0])?;
         }
     }
-    for (task, patch) in &turn.tasks {
-        write_task(tx, *task, patch)?;
-    }
-    let mut slot_us = BTreeMap::new();
-    for (attempt, patch) in &turn.attempts {
-        write_attempt(tx, *attempt, patch, &mut slot_us)?;
-    }
+    write_tasks(tx, &turn.tasks)?;
+    let slot_us = write_attempts(tx, &turn.attempts)?;
     for ((hour, job), slot_us) in slot_us {
         tx.prepare_cached(
             "INSERT INTO usage_hours (hour, job_id, slot_us) VALUES (?1, ?2, ?3)
@@ -57,12 +52,8 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
         )?
         .execute(params![hour, number(job.0), slot_us])?;
     }
-    for result in &turn.results {
-        insert_result(tx, result)?;
-    }
-    for log in &turn.logs {
-        insert_log(tx, log)?;
-    }
+    write_results(tx, &turn.results)?;
+    write_logs(tx, &turn.logs)?;
     for (job, patch) in &turn.jobs {
         update_job(tx, *job, patch)?;
     }
@@ -97,10 +88,10 @@ fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
     )?
     .execute(params![
         number(new.job.0),
-        super::super::bounds::name(&spec.name),
-        super::super::bounds::name(&new.submitter),
+        bounds::name(&spec.name),
+        bounds::name(&new.submitter),
         number(spec.version.0),
-        super::super::bounds::name(&new.version_name),
+        bounds::name(&new.version_name),
         spec.priority.0,
         new.at.0,
         spec.finish_by.map(|at| at.0),
@@ -114,43 +105,34 @@ fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
     Ok(())
 }
 
-fn write_task(tx: &Transaction<'_>, task: TaskId, patch: &TaskPatch) -> Result<(), Fail> {
-    let (agent, keeps_agent) = match patch.place {
-        Place::At { agent, .. } => (agent.map(|agent| number(agent.0)), agent.is_none()),
-        Place::Waiting { .. } | Place::Ended { .. } => (None, false),
-    };
-    let not_before = match patch.place {
-        Place::Waiting { not_before, .. } => Some(not_before.0),
-        Place::At { .. } | Place::Ended { .. } => None,
-    };
-    let ended = match patch.place {
-        Place::Ended { at, .. } => Some(at.0),
-        Place::At { .. } | Place::Waiting { .. } => None,
-    };
-    let state = patch.place.state().as_str();
-    let (job, index) = (number(task.job.0), task.index);
-    if patch.before == Before::Absent {
-        let failures = patch.failures.unwrap_or(0) + patch.failures_added;
-        tx.prepare_cached(
-            "INSERT INTO tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![job, index, state, patch.attempts, failures, agent, not_before, ended])?;
-        return Ok(());
-    }
-    let (attempts_before, at_agent) = match patch.before {
-        Before::Absent => unreachable!("inserted above"),
-        Before::Waiting { attempts } => (attempts, false),
-        Before::At { attempts } => (Some(attempts), true),
-    };
-    let changed = tx
-        .prepare_cached(
-            "UPDATE tasks SET state = ?3, attempts = coalesce(?4, attempts), failures = coalesce(?5, failures) + ?6,
-                 agent_id = CASE WHEN ?7 THEN agent_id ELSE ?8 END, not_before_us = ?9, ended_us = ?10
-             WHERE job_id = ?1 AND task_index = ?2 AND ended_us IS NULL
-                 AND attempts = coalesce(?11, attempts) AND (agent_id IS NOT NULL) = ?12",
-        )?
-        .execute(params![
+fn write_tasks(tx: &Transaction<'_>, tasks: &BTreeMap<TaskId, TaskPatch>) -> Result<(), Fail> {
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let mut update = tx.prepare_cached(
+        "UPDATE tasks SET state = ?3, attempts = coalesce(?4, attempts), failures = coalesce(?5, failures) + ?6,
+             agent_id = CASE WHEN ?7 THEN agent_id ELSE ?8 END, not_before_us = ?9, ended_us = ?10
+         WHERE job_id = ?1 AND task_index = ?2 AND ended_us IS NULL
+             AND attempts = coalesce(?11, attempts) AND (agent_id IS NOT NULL) = ?12",
+    )?;
+    for (task, patch) in tasks {
+        let (agent, keeps_agent, not_before, ended) = match patch.place {
+            Place::At { agent, .. } => (agent.map(|agent| number(agent.0)), agent.is_none(), None, None),
+            Place::Waiting { not_before, .. } => (None, false, Some(not_before.0), None),
+            Place::Ended { at, .. } => (None, false, None, Some(at.0)),
+        };
+        let (job, index, state) = (number(task.job.0), task.index, patch.place.state().as_str());
+        let (attempts_before, at_agent) = match patch.before {
+            Before::Absent => {
+                let failures = patch.failures.unwrap_or(0) + patch.failures_added;
+                insert.execute(params![job, index, state, patch.attempts, failures, agent, not_before, ended])?;
+                continue;
+            }
+            Before::Waiting { attempts } => (attempts, false),
+            Before::At { attempts } => (Some(attempts), true),
+        };
+        let changed = update.execute(params![
             job,
             index,
             state,
@@ -164,86 +146,88 @@ fn write_task(tx: &Transaction<'_>, task: TaskId, patch: &TaskPatch) -> Result<(
             attempts_before,
             at_agent
         ])?;
-    one(changed, || format!("{task} is not as the change to {} expects ({:?})", patch.place.state(), patch.before))
-}
-
-/// Writes an attempt; the slot time of one that is over is added to its hour and job.
-fn write_attempt(
-    tx: &Transaction<'_>,
-    attempt: lull_shared::id::AttemptId,
-    patch: &AttemptPatch,
-    slot_us: &mut BTreeMap<(i64, JobId), i64>,
-) -> Result<(), Fail> {
-    let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
-    let pause = patch.pause.value().map(json);
-    if let Some((agent, at)) = patch.begun {
-        tx.prepare_cached(
-            "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![job, index, attempt_number, number(agent.0), at.0, pause])?;
-    } else if patch.over.is_none() && patch.pause.is_change() {
-        let changed = tx
-            .prepare_cached(
-                "UPDATE attempts SET pause = ?4
-                 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
-            )?
-            .execute(params![job, index, attempt_number, pause])?;
-        one(changed, || format!("{attempt} is not live"))?;
+        one(changed, || format!("{task} is not as the change to {} expects ({:?})", patch.place.state(), patch.before))?;
     }
-    let Some(over) = &patch.over else { return Ok(()) };
-    let started: Option<i64> = tx
-        .prepare_cached(
-            "UPDATE attempts SET ended_us = ?4, outcome = ?5, reason = ?6, failure_kind = ?7, failure = ?8, wall_us = ?9,
-                 cpu_us = ?10, memory_peak_bytes = ?11, pause = NULL
-             WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL
-             RETURNING started_us",
-        )?
-        .query_row(
-            params![
-                job,
-                index,
-                attempt_number,
-                over.at.0,
-                over.end.as_str(),
-                over.reason,
-                over.failure.as_ref().map(|failure| failure.kind()),
-                over.failure.as_ref().map(json),
-                number(over.usage.wall_us),
-                number(over.usage.cpu_us),
-                number(over.usage.memory_peak_bytes),
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let started = started.ok_or_else(|| Broken(format!("{attempt} is not live")))?;
-    *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += over.at.0.saturating_sub(started).max(0);
     Ok(())
 }
 
-fn insert_result(tx: &Transaction<'_>, result: &ResultRow) -> Result<(), Fail> {
-    let task = result.attempt.task;
-    let (output, digest) = match &result.output {
-        Payload::Inline(bytes) => (Some(bytes.as_ref()), None),
-        Payload::Blob(blob) => (None, Some(*blob.digest.as_bytes())),
-    };
-    tx.prepare_cached(
+/// Writes attempts. The slot time of those that are over, by hour and job.
+fn write_attempts(
+    tx: &Transaction<'_>,
+    attempts: &BTreeMap<AttemptId, AttemptPatch>,
+) -> Result<BTreeMap<(i64, JobId), i64>, Fail> {
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let mut pause = tx.prepare_cached(
+        "UPDATE attempts SET pause = ?4 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
+    )?;
+    let mut started = tx.prepare_cached(
+        "SELECT started_us FROM attempts WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
+    )?;
+    let mut end = tx.prepare_cached(
+        "UPDATE attempts SET ended_us = ?4, outcome = ?5, reason = ?6, failure_kind = ?7, failure = ?8, wall_us = ?9,
+             cpu_us = ?10, memory_peak_bytes = ?11, pause = NULL
+         WHERE job_id = ?1 AND task_index = ?2 AND number = ?3",
+    )?;
+    let mut slot_us = BTreeMap::new();
+    // In the order of their numbers: the live attempt ends before the next of its task begins.
+    for (attempt, patch) in attempts {
+        let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
+        let paused = patch.pause.value().map(json);
+        if let Some((agent, at)) = patch.begun {
+            insert.execute(params![job, index, attempt_number, number(agent.0), at.0, paused])?;
+        } else if patch.over.is_none() {
+            one(pause.execute(params![job, index, attempt_number, paused])?, || format!("{attempt} is not live"))?;
+        }
+        let Some(over) = &patch.over else { continue };
+        let began = match patch.begun {
+            Some((_, at)) => Some(at.0),
+            None => started.query_row(params![job, index, attempt_number], |row| row.get(0)).optional()?,
+        };
+        let began = began.ok_or_else(|| Broken(format!("{attempt} is not live")))?;
+        let (failure_kind, failure) = (over.failure.as_ref().map(|failure| failure.kind()), over.failure.as_ref().map(json));
+        end.execute(params![
+            job,
+            index,
+            attempt_number,
+            over.at.0,
+            over.end.as_str(),
+            over.reason,
+            failure_kind,
+            failure,
+            number(over.usage.wall_us),
+            number(over.usage.cpu_us),
+            number(over.usage.memory_peak_bytes),
+        ])?;
+        *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += over.at.0.saturating_sub(began).max(0);
+    }
+    Ok(slot_us)
+}
+
+fn write_results(tx: &Transaction<'_>, results: &[ResultRow]) -> Result<(), Fail> {
+    let mut insert = tx.prepare_cached(
         "INSERT INTO results (job_id, task_index, number, size_bytes, output, blob_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?
-    .execute(params![
-        number(task.job.0),
-        task.index,
-        result.attempt.number,
-        number(result.output.size_bytes()),
-        output,
-        digest
-    ])?;
+    )?;
+    for result in results {
+        let task = result.attempt.task;
+        let (output, digest) = match &result.output {
+            Payload::Inline(bytes) => (Some(bytes.as_ref()), None),
+            Payload::Blob(blob) => (None, Some(*blob.digest.as_bytes())),
+        };
+        let size = number(result.output.size_bytes());
+        insert.execute(params![number(task.job.0), task.index, result.attempt.number, size, output, digest])?;
+    }
     Ok(())
 }
 
-fn insert_log(tx: &Transaction<'_>, row: &LogRow) -> Result<(), Fail> {
-    let task = row.attempt.task;
-    tx.prepare_cached("INSERT INTO logs (job_id, task_index, number, log, dropped_bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![number(task.job.0), task.index, row.attempt.number, row.log.as_ref(), number(row.dropped_bytes)])?;
+fn write_logs(tx: &Transaction<'_>, logs: &[LogRow]) -> Result<(), Fail> {
+    let mut insert =
+        tx.prepare_cached("INSERT INTO logs (job_id, task_index, number, log, dropped_bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for row in logs {
+        let (task, dropped) = (row.attempt.task, number(row.dropped_bytes));
+        insert.execute(params![number(task.job.0), task.index, row.attempt.number, row.log.as_ref(), dropped])?;
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 -- Times end in _us: microseconds since 1970 in UTC, because that is exact in every database; the views print them.
 -- A task gets its row when it is first started. Those never started are counted by the job: they have an index from
 -- jobs.expanded on, and are queued, or ended as jobs.stopping says.
+-- Lists in checks have at most two members: SQLite builds a table for a longer one, for each row that is written.
 
 CREATE TABLE reign (
     reign_id     INTEGER NOT NULL PRIMARY KEY CHECK (reign_id = 1),
@@ -60,7 +61,7 @@ CREATE TABLE agents (
     agent_id             INTEGER NOT NULL PRIMARY KEY,
     name                 TEXT NOT NULL UNIQUE,
     peer                 BLOB NOT NULL UNIQUE,
-    intake               TEXT NOT NULL CHECK (intake IN ('open', 'cordoned', 'draining', 'revoked')),
+    intake               TEXT NOT NULL CHECK (intake IN ('open', 'cordoned') OR intake IN ('draining', 'revoked')),
     token_id             INTEGER NOT NULL REFERENCES tokens (token_id),
     enrolled_us          INTEGER NOT NULL,
     last_connected_us    INTEGER,
@@ -84,8 +85,8 @@ CREATE TABLE jobs (
     version_id   INTEGER NOT NULL REFERENCES versions (version_id),
     version_name TEXT NOT NULL,
     priority     INTEGER NOT NULL,
-    state        TEXT NOT NULL CHECK (state IN ('active', 'succeeded', 'failed', 'cancelled', 'expired')),
-    stopping     TEXT CHECK (stopping IN ('succeeded', 'failed', 'cancelled', 'expired')),
+    state        TEXT NOT NULL CHECK (state IN ('active', 'succeeded') OR state IN ('failed', 'cancelled') OR state = 'expired'),
+    stopping     TEXT CHECK (stopping IN ('succeeded', 'failed') OR stopping IN ('cancelled', 'expired')),
     stopped_by   TEXT,
     stopped_us   INTEGER,
     submitted_us INTEGER NOT NULL,
@@ -118,16 +119,19 @@ CREATE INDEX jobs_pack ON jobs (pack_digest) WHERE pack_digest IS NOT NULL;
 CREATE TABLE tasks (
     job_id        INTEGER NOT NULL REFERENCES jobs (job_id),
     task_index    INTEGER NOT NULL CHECK (task_index >= 0),
-    state         TEXT NOT NULL CHECK (state IN ('queued', 'waiting', 'running', 'paused', 'succeeded', 'failed', 'cancelled', 'expired')),
+    state         TEXT NOT NULL,
     attempts      INTEGER NOT NULL CHECK (attempts >= 1),
     failures      INTEGER NOT NULL CHECK (failures BETWEEN 0 AND attempts),
     agent_id      INTEGER REFERENCES agents (agent_id),
     not_before_us INTEGER,
     ended_us      INTEGER,
     PRIMARY KEY (job_id, task_index),
-    CHECK ((state IN ('running', 'paused')) = (agent_id IS NOT NULL)),
-    CHECK ((state IN ('queued', 'waiting')) = (not_before_us IS NOT NULL)),
-    CHECK ((state IN ('succeeded', 'failed', 'cancelled', 'expired')) = (ended_us IS NOT NULL))
+    -- A task is with an agent, or it waits, or it has ended.
+    CHECK (CASE
+        WHEN agent_id IS NOT NULL THEN not_before_us IS NULL AND ended_us IS NULL AND state IN ('running', 'paused')
+        WHEN ended_us IS NULL THEN not_before_us IS NOT NULL AND state IN ('queued', 'waiting')
+        ELSE not_before_us IS NULL AND (state IN ('succeeded', 'failed') OR state IN ('cancelled', 'expired'))
+    END)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tasks_open ON tasks (job_id, state) WHERE ended_us IS NULL;
 
@@ -140,7 +144,7 @@ CREATE TABLE attempts (
     -- As JSON, while it is paused.
     pause             TEXT,
     ended_us          INTEGER,
-    outcome           TEXT CHECK (outcome IN ('succeeded', 'failed', 'evicted', 'recalled', 'lost', 'cancelled')),
+    outcome           TEXT,
     reason            TEXT,
     failure_kind      TEXT,
     failure           TEXT,
@@ -149,6 +153,7 @@ CREATE TABLE attempts (
     memory_peak_bytes INTEGER,
     PRIMARY KEY (job_id, task_index, number),
     FOREIGN KEY (job_id, task_index) REFERENCES tasks (job_id, task_index),
+    CHECK (outcome IN ('succeeded', 'failed') OR outcome IN ('evicted', 'recalled') OR outcome IN ('lost', 'cancelled')),
     CHECK ((ended_us IS NULL) = (outcome IS NULL) AND (ended_us IS NULL) = (wall_us IS NULL)
         AND (ended_us IS NULL) = (cpu_us IS NULL) AND (ended_us IS NULL) = (memory_peak_bytes IS NULL)),
     CHECK (ended_us IS NULL OR pause IS NULL),
@@ -312,6 +317,6 @@ FROM versions
 JOIN functions ON functions.function_id = versions.function_id;
 
 CREATE VIEW audit_list AS
-SELECT audit.audit_id, strftime('%Y-%m-%dT%H:%M:%fZ', audit.at_us / 1000000.0, 'unixepoch') AS at,
+SELECT audit.audit_id, strftime('%Y-%m-%dT%H:%M:%fZ', audit.at_us / 1000000.0, 'unixepoch') AS happened_at,
     audit.by_whom, audit.action, audit.subject, audit.detail
 FROM audit;

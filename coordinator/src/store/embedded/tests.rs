@@ -1,0 +1,116 @@
+//! What only a file can get wrong: its rights, its age, damage, a second program, and its speed.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use lull_shared::{id::Epoch, time::Timestamp};
+use rusqlite::Connection;
+
+use super::{
+    super::{Grade, Reign, Store, StoreError, StoreResult, migration::Migration},
+    MIGRATIONS, check, migrate, open,
+};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder for the test")
+}
+
+fn database(dir: &Path) -> Connection {
+    Connection::open(dir.join("lull.db")).expect("the file opens")
+}
+
+fn words(answer: StoreResult<Arc<dyn Store>>) -> String {
+    match answer {
+        Err(StoreError::Determinate(error)) => error.to_string(),
+        Err(other) => panic!("an unusable file is a certainty, not {other:?}"),
+        Ok(_) => panic!("the file should be refused"),
+    }
+}
+
+/// A released step must not change: databases hold its checksum. A new step is added to this list with its own.
+#[test]
+fn released_steps_are_frozen() {
+    let checksums: Vec<(u32, String)> = MIGRATIONS.iter().map(|step| (step.number, step.checksum()[..16].to_owned())).collect();
+    assert_eq!(checksums, [(1, "fe8c8e5b6b549b16".to_owned())]);
+    let checksums: Vec<(u32, String)> =
+        super::super::sqlserver::MIGRATIONS.iter().map(|step| (step.number, step.checksum()[..16].to_owned())).collect();
+    assert_eq!(checksums, [(1, "SERVER_SUM".to_owned())]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder();
+    std::fs::write(folder.path().join("lull.db"), b"").expect("a file with wide rights");
+    let store = open(folder.path()).await.expect("the store opens");
+    store.take_over("us", Duration::from_secs(1), Timestamp(0)).await.expect("an answer");
+    for entry in std::fs::read_dir(folder.path()).expect("the folder is there") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("it has rights").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn a_newer_or_foreign_database_is_left_alone() {
+    let folder = folder();
+    drop(open(folder.path()).await.expect("the store opens"));
+    database(folder.path()).execute("INSERT INTO migrations VALUES (99, 'later', 'x', 0)", []).expect("a row");
+    let refused = words(open(folder.path()).await);
+    assert!(refused.contains("version 99") && refused.contains("hint: start the newer program"), "{refused}");
+    assert!(!check(folder.path()).is_usable());
+
+    let other = self::folder();
+    drop(open(other.path()).await.expect("the store opens"));
+    database(other.path()).execute("UPDATE migrations SET checksum = 'x'", []).expect("a row");
+    assert!(words(open(other.path()).await).contains("made by other steps"));
+}
+
+#[tokio::test]
+async fn damage_is_named_with_what_to_do() {
+    let folder = folder();
+    std::fs::write(folder.path().join("lull.db"), vec![7; 8192]).expect("a file");
+    let refused = words(open(folder.path()).await);
+    assert!(refused.contains("hint: the file is damaged or no database"), "{refused}");
+    let report = check(folder.path());
+    assert!(!report.is_usable() && report.findings.iter().any(|finding| finding.hint.is_some()), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_lock_held_by_another_program_is_named() {
+    let folder = folder();
+    drop(open(folder.path()).await.expect("the store opens"));
+    let other = database(folder.path());
+    other.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    let store = open(folder.path()).await.expect("opening reads only");
+    let answer = store.take_over("us", Duration::from_secs(1), Timestamp(0)).await;
+    let Err(StoreError::Determinate(error)) = answer else { panic!("{answer:?}") };
+    assert!(error.to_string().contains("hint: another program holds the database"), "{error}");
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    assert!(store.take_over("us", Duration::from_secs(1), Timestamp(0)).await.is_ok());
+}
+
+#[tokio::test]
+async fn two_processes_on_one_folder_have_one_reign() {
+    let folder = folder();
+    let (first, second) = (open(folder.path()).await.expect("opens"), open(folder.path()).await.expect("opens"));
+    let lease = Duration::from_secs(10);
+    let ours = first.take_over("first", lease, Timestamp(0)).await.expect("an answer");
+    assert_eq!(ours, Reign::Ours { epoch: Epoch(1) });
+    assert!(matches!(second.take_over("second", lease, Timestamp(1)).await, Ok(Reign::Theirs { .. })));
+    let later = Timestamp(0) + lease;
+    assert_eq!(second.take_over("second", lease, later).await.expect("an answer"), Reign::Ours { epoch: Epoch(2) });
+    assert!(matches!(first.commit(Epoch(1), &[]).await, Err(StoreError::Fenced)));
+}
+
+#[tokio::test]
+async fn a_check_says_what_there_is() {
+    let folder = folder();
+    let before = check(folder.path());
+    assert!(!before.is_usable() && before.version.is_none(), "{before:?}");
+    assert_eq!(migrate(folder.path()).await.expect("it is made"), MIGRATIONS.len());
+    assert_eq!(migrate(folder.path()).await.expect("it is there"), 0);
+    let after = check(folder.path());
+    assert!(after.is_usable() && after.findings.iter().all(|finding| finding.grade == Grade::Fine), "{after:?}");
+    assert_eq!(after.version, MIGRATIONS.last().map(|step: &Migration| step.number));
+}

@@ -1,0 +1,185 @@
+//! Blobs in pieces of [`PIECE_BYTES`], one a row, sixteen a round trip. A blob counts from the moment its row has a
+//! digest.
+
+use std::{collections::BTreeSet, mem, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use lull_shared::{
+    codec,
+    digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
+    id::Epoch,
+    time::Timestamp,
+};
+use serde_json::json;
+
+use super::{
+    super::{
+        BlobWriter, StoreResult,
+        bounds::number,
+        links::LinkReader,
+        rows::{self, Columns, Damaged},
+    },
+    error::{Fail, Purpose},
+    jobs::first,
+    registry::settled,
+    session::{Session, outcome},
+    statements,
+};
+use crate::clock;
+
+/// Pieces that go in one statement: 4 MiB.
+const PIECES: usize = 16;
+/// Digests that go in one statement.
+const LINKS: usize = 10_000;
+/// Blobs that one transaction deletes, so that it stays short.
+const SWEPT: u32 = 100;
+
+/// A blob on its way in.
+pub struct Incoming {
+    session: Arc<Session>,
+    blob_id: i64,
+    size_bytes_max: u64,
+    size_bytes: u64,
+    pieces: u32,
+    pending: Vec<u8>,
+    outline: OutlineBuilder,
+}
+
+impl Incoming {
+    /// Begins a row without a digest; whatever becomes of it, a sweep removes it one day.
+    pub async fn begin(session: Arc<Session>, size_bytes_max: u64) -> Result<Self, Fail> {
+        let answer = session.write(statements::BLOB_BEGIN, &[clock::now().0.into()]).await?;
+        let made = outcome(&answer)?.and_then(|(_, result)| result);
+        let blob_id = made.ok_or_else(|| Damaged::new("result", "nothing, though a row was made"))?;
+        let outline = OutlineBuilder::default();
+        Ok(Self { session, blob_id, size_bytes_max, size_bytes: 0, pieces: 0, pending: Vec::new(), outline })
+    }
+
+    async fn flush(&mut self) -> Result<(), Fail> {
+        let bytes = mem::take(&mut self.pending);
+        // An empty blob has one, empty piece.
+        let count = u32::try_from(bytes.len().div_ceil(PIECE_BYTES).max(1)).expect("a batch has few pieces");
+        let values = [self.blob_id.into(), self.pieces.into(), count.into(), bytes.into(), (PIECE_BYTES as i64).into()];
+        self.pieces += count;
+        finished(&self.session, &self.session.write(statements::BLOB_PIECES, &values).await?)
+    }
+}
+
+/// Refuses an answer without its end.
+fn finished(session: &Session, answer: &super::connection::Answer) -> Result<(), Fail> {
+    match outcome(answer)? {
+        Some((0, _)) => Ok(()),
+        Some(_) => Err(Damaged::new("blob_id", "nothing: the upload was swept").into()),
+        None => Err(Fail::Connection {
+            words: "an answer without its end".into(),
+            server: session.server().to_owned(),
+            purpose: Purpose::Write,
+        }),
+    }
+}
+
+#[async_trait]
+impl BlobWriter for Incoming {
+    async fn write(&mut self, bytes: &[u8]) -> StoreResult<()> {
+        self.size_bytes += bytes.len() as u64;
+        if self.size_bytes > self.size_bytes_max {
+            return Err(Fail::TooLarge(self.size_bytes_max).into());
+        }
+        self.outline.update(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = PIECES * PIECE_BYTES - self.pending.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.pending.extend_from_slice(now);
+            rest = later;
+            if self.pending.len() == PIECES * PIECE_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> StoreResult<BlobRef> {
+        if !self.pending.is_empty() || self.pieces == 0 {
+            self.flush().await?;
+        }
+        let (blob, outline) = mem::take(&mut self.outline).finish();
+        let values = [
+            self.blob_id.into(),
+            blob.digest.as_bytes()[..].into(),
+            number(blob.size_bytes).into(),
+            codec::encode(&outline).into(),
+            clock::now().0.into(),
+        ];
+        let named = match self.session.write(statements::BLOB_FINISH, &values).await {
+            // Somebody gave the same bytes at the same moment: now they are found.
+            Err(fail) if fail.is_duplicate() => self.session.write(statements::BLOB_FINISH, &values).await,
+            named => named,
+        };
+        finished(&self.session, &named?)?;
+        Ok(blob)
+    }
+}
+
+/// A blob's size and outline.
+pub async fn outline(session: &Session, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
+    let answer = session.read(statements::BLOB_OUTLINE, &[digest.as_bytes()[..].into()]).await?;
+    let found = first(&answer, 0, |row| {
+        let outline = codec::decode(&rows::bytes(row, "outline")?).map_err(|e| Damaged::new("outline", e.to_string()))?;
+        let blob = BlobRef { digest: *digest, size_bytes: rows::int(row, "size_bytes")? as u64 };
+        Ok((blob, outline))
+    });
+    Ok(found?)
+}
+
+/// One piece.
+pub async fn piece(session: &Session, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
+    let answer = session.read(statements::BLOB_PIECE, &[digest.as_bytes()[..].into(), index.into()]).await?;
+    Ok(first(&answer, 0, |row| rows::bytes(row, "bytes"))?.map(Bytes::from))
+}
+
+/// Removes what nothing refers to. How many.
+pub async fn sweep(session: &Session, epoch: Epoch, before: Timestamp) -> Result<u64, Fail> {
+    let pack = |row: &dyn Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
+    while let Some((pack_id, size)) = first(&session.read(statements::UNREAD_PACK, &[]).await?, 0, pack)? {
+        let links = read_links(session, pack_id, size).await?;
+        write_links(session, epoch, pack_id, links).await?;
+    }
+    let mut swept = 0;
+    loop {
+        let values = vec![before.0.into(), SWEPT.into()];
+        let now = settled(session, epoch, statements::SWEEP, values).await?.unwrap_or(0) as u64;
+        swept += now;
+        if now < u64::from(SWEPT) {
+            return Ok(swept);
+        }
+    }
+}
+
+async fn read_links(session: &Session, pack_id: i64, size: u64) -> Result<BTreeSet<Digest>, Fail> {
+    let mut reader = LinkReader::new(size);
+    for index in 0_u32.. {
+        let answer = session.read(statements::PACK_PIECE, &[pack_id.into(), index.into()]).await?;
+        let Some(piece) = first(&answer, 0, |row| rows::bytes(row, "bytes"))? else { break };
+        if !reader.push(&piece) {
+            break;
+        }
+    }
+    Ok(reader.finish())
+}
+
+async fn write_links(session: &Session, epoch: Epoch, pack_id: i64, links: BTreeSet<Digest>) -> Result<(), Fail> {
+    let items: Vec<_> = links.iter().map(|digest| json!({ "d": HEXLOWER.encode(digest.as_bytes()) })).collect();
+    let mut parts: Vec<&[serde_json::Value]> = items.chunks(LINKS).collect();
+    if parts.is_empty() {
+        parts.push(&[]);
+    }
+    for (number, part) in parts.iter().enumerate() {
+        let last = i64::from(number + 1 == parts.len());
+        let values = vec![pack_id.into(), json!(part).to_string().into(), last.into()];
+        settled(session, epoch, statements::LINKS, values).await?;
+    }
+    Ok(())
+}

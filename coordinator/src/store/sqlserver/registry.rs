@@ -1,0 +1,263 @@
+//! Reign, tokens, agents, versions and the audit.
+//!
+//! What needs a decision is read, decided, and written on the condition that it is still as it was read; if it is not,
+//! all of it is done again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use data_encoding::HEXLOWER;
+use lull_shared::{
+    id::{Epoch, VersionId},
+    time::Timestamp,
+};
+use serde_json::json;
+
+use super::{
+    super::{
+        Reign,
+        bounds::{self, number},
+        decide::{self, Enrolling},
+        record::*,
+        rows::{self, Damaged},
+        turn::Broken,
+    },
+    error::Fail,
+    jobs::{all, first},
+    session::{Outcome, Session, Value},
+    statements,
+};
+
+/// So often is something decided anew because others were faster.
+const TRIES_MAX: usize = 8;
+
+// --- Reign ---
+
+/// Begins a new epoch if nobody else's lease is running.
+pub async fn take_over(session: &Session, holder: &str, lease: Duration, now: Timestamp) -> Result<Reign, Fail> {
+    let values = [bounds::name(holder).into(), now.0.into(), (now + lease).0.into()];
+    let answer = session.write(statements::TAKE_OVER, &values).await?;
+    let reign = first(&answer, 0, |row| {
+        let epoch = Epoch(rows::int(row, "epoch")? as u64);
+        let holder = row.text("holder")?.unwrap_or_default();
+        Ok((rows::int(row, "ours")?, epoch, rows::int(row, "writ")?, holder, Timestamp(rows::int(row, "lease_end_us")?)))
+    })?;
+    let (ours, epoch, writ, holder, until) = reign.ok_or_else(|| Damaged::new("reign", "no row"))?;
+    if ours == 1 {
+        session.issued(epoch, writ);
+        Ok(Reign::Ours { epoch })
+    } else {
+        Ok(Reign::Theirs { holder, until })
+    }
+}
+
+/// Prolongs the lease.
+pub async fn renew(session: &Session, epoch: Epoch, lease: Duration, now: Timestamp) -> Result<(), Fail> {
+    settled(session, epoch, statements::RENEW, vec![(now + lease).0.into()]).await.map(drop)
+}
+
+/// Ends the reign; nothing more can be written in its epoch.
+pub async fn abdicate(session: &Session, epoch: Epoch) -> Result<(), Fail> {
+    settled(session, epoch, statements::ABDICATE, Vec::new()).await.map(drop)
+}
+
+/// The result of a batch that others cannot have been faster than.
+fn done(outcome: Result<Outcome, Fail>) -> Result<Option<Option<i64>>, Fail> {
+    match outcome {
+        Ok(Outcome::Done { result }) => Ok(Some(result)),
+        Ok(Outcome::Changed) | Err(Fail::Superseded) => Ok(None),
+        Ok(Outcome::Contradicted(number)) => Err(Broken(format!("check {number} of the batch failed")).into()),
+        Err(fail) => Err(fail),
+    }
+}
+
+/// Sends a batch that needs no decision until it was taken or refused. Its result.
+pub async fn settled(session: &Session, epoch: Epoch, sql: &str, values: Vec<Value>) -> Result<Option<i64>, Fail> {
+    for _ in 0..TRIES_MAX {
+        if let Some(result) = done(session.fenced(epoch, sql, values.clone()).await)? {
+            return Ok(result);
+        }
+    }
+    Err(Fail::Contended)
+}
+
+fn made(result: Option<i64>) -> Result<i64, Fail> {
+    result.ok_or_else(|| Damaged::new("result", "nothing, though a row was made").into())
+}
+
+// --- Tokens ---
+
+/// Makes a token.
+pub async fn create_token(session: &Session, epoch: Epoch, token: &NewToken) -> Result<TokenRecord, Fail> {
+    let detail = bounds::reason(&format!("{} for {}", token.role.as_str(), token.name));
+    let values = vec![
+        token.role.as_str().into(),
+        bounds::name(&token.name).into(),
+        token.fingerprint[..].into(),
+        token.uses_max.into(),
+        token.at.0.into(),
+        bounds::name(&token.by).into(),
+        token.expires.map(|at| at.0).into(),
+        detail.into(),
+    ];
+    let result = settled(session, epoch, statements::CREATE_TOKEN, values).await?;
+    Ok(TokenRecord {
+        token: made(result)? as u64,
+        role: token.role,
+        name: bounds::name(&token.name),
+        uses: 0,
+        uses_max: token.uses_max,
+        created: token.at,
+        created_by: bounds::name(&token.by),
+        expires: token.expires,
+        revoked: None,
+    })
+}
+
+/// All tokens.
+pub async fn tokens(session: &Session) -> Result<Vec<TokenRecord>, Fail> {
+    Ok(all(&session.read(statements::TOKENS, &[]).await?, 0, rows::token_record)?)
+}
+
+/// Revokes a token; `false` when there is none. Doing it again changes nothing.
+pub async fn revoke_token(session: &Session, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
+    let values = vec![number(token).into(), at.0.into(), bounds::name(by).into()];
+    let found = settled(session, epoch, statements::REVOKE_TOKEN, values).await?;
+    Ok(found == Some(1))
+}
+
+/// The person whose token this is.
+pub async fn authenticate(session: &Session, fingerprint: &[u8; 32], now: Timestamp) -> Result<Option<TokenRecord>, Fail> {
+    let answer = session.read(statements::AUTHENTICATE, &[fingerprint[..].into()]).await?;
+    Ok(first(&answer, 0, rows::token_record)?.filter(|token| !decide::expired(token, now)))
+}
+
+// --- Agents ---
+
+/// Enrols a machine.
+pub async fn enrol(session: &Session, epoch: Epoch, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
+    // A refusal is an answer of the one who reigns.
+    settled(session, epoch, statements::NOTHING, Vec::new()).await?;
+    for _ in 0..TRIES_MAX {
+        if let Some(outcome) = try_enrolment(session, epoch, enrolment).await? {
+            return Ok(outcome);
+        }
+    }
+    Err(Fail::Contended)
+}
+
+async fn try_enrolment(session: &Session, epoch: Epoch, enrolment: &Enrolment) -> Result<Option<EnrolmentOutcome>, Fail> {
+    let token = Value::from(number(enrolment.token));
+    let values = [token.clone(), enrolment.peer.clone().into()];
+    let answer = session.read(statements::BEFORE_ENROLMENT, &values).await?;
+    let found = first(&answer, 0, |row| {
+        let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
+        Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
+    })?;
+    let known = first(&answer, 1, rows::agent_record)?;
+    let names: BTreeSet<String> = all(&answer, 2, |row| rows::text(row, "name"))?.into_iter().collect();
+    let name = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+        Enrolling::Answer(outcome) => return Ok(Some(outcome)),
+        Enrolling::Make { name } => name,
+    };
+    let uses = found.map_or(0, |(token, _)| token.uses);
+    let by = format!("token t{}", enrolment.token);
+    let values = vec![token, uses.into(), enrolment.peer.clone().into(), name.into(), enrolment.at.0.into(), by.into()];
+    if done(session.fenced(epoch, statements::ENROL, values).await)?.is_none() {
+        return Ok(None);
+    }
+    let agent = agent_by_peer(session, &enrolment.peer).await?;
+    let agent = agent.ok_or_else(|| Broken("an agent that was just made is not there".into()))?;
+    Ok(Some(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true }))
+}
+
+/// All agents.
+pub async fn agents(session: &Session) -> Result<Vec<AgentRecord>, Fail> {
+    Ok(all(&session.read(statements::AGENTS, &[]).await?, 0, rows::agent_record)?)
+}
+
+/// The agent with this peer.
+pub async fn agent_by_peer(session: &Session, peer: &[u8]) -> Result<Option<AgentRecord>, Fail> {
+    Ok(first(&session.read(statements::AGENT_BY_PEER, &[peer.into()]).await?, 0, rows::agent_record)?)
+}
+
+// --- Versions ---
+
+/// Publishes a module, or finds that it is there.
+pub async fn publish(session: &Session, epoch: Epoch, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
+    settled(session, epoch, statements::NOTHING, Vec::new()).await?;
+    for _ in 0..TRIES_MAX {
+        if let Some(published) = try_publishing(session, epoch, new).await? {
+            return Ok(published);
+        }
+    }
+    Err(Fail::Contended)
+}
+
+async fn try_publishing(session: &Session, epoch: Epoch, new: &NewVersion) -> Result<Option<(VersionRecord, bool)>, Fail> {
+    let function = Value::from(bounds::name(&new.function));
+    let (module, nans) = (Value::from(&new.module.digest.as_bytes()[..]), Value::from(i64::from(new.canonical_nans)));
+    let values = [function.clone(), module.clone(), nans.clone()];
+    let answer = session.read(statements::BEFORE_PUBLISHING, &values).await?;
+    if let Some(found) = first(&answer, 0, rows::version_record)? {
+        return Ok(Some((found, false)));
+    }
+    let next = first(&answer, 1, |row| rows::u32_of(row, "next_number"))?.unwrap_or(1);
+    let manifest = new.sign.sign(next);
+    let blobs = decide::version_blobs(new, &manifest.body);
+    let blobs = blobs.iter().map(|digest| json!({ "d": HEXLOWER.encode(digest.as_bytes()) })).collect::<Vec<_>>();
+    let values = vec![
+        function,
+        next.into(),
+        rows::kind_word(new.kind).into(),
+        module,
+        number(new.module.size_bytes).into(),
+        nans,
+        manifest.body.into(),
+        manifest.signature.into(),
+        json!(new.interface).to_string().into(),
+        new.at.0.into(),
+        bounds::name(&new.by).into(),
+        json!(blobs).to_string().into(),
+        bounds::name(&format!("{}@{next}", new.function)).into(),
+        new.module.digest.to_string().into(),
+    ];
+    let Some(result) = done(session.fenced(epoch, statements::PUBLISH, values).await)? else { return Ok(None) };
+    let made = version(session, VersionId(made(result)? as u64)).await?;
+    Ok(Some((made.ok_or_else(|| Broken("a version that was just published is not there".into()))?, true)))
+}
+
+/// All versions that were not removed.
+pub async fn versions(session: &Session) -> Result<Vec<VersionRecord>, Fail> {
+    Ok(all(&session.read(statements::VERSIONS, &[]).await?, 0, rows::version_record)?)
+}
+
+/// One version, removed or not.
+pub async fn version(session: &Session, version: VersionId) -> Result<Option<VersionRecord>, Fail> {
+    Ok(first(&session.read(statements::VERSION, &[number(version.0).into()]).await?, 0, rows::version_record)?)
+}
+
+/// A function's version.
+pub async fn version_named(session: &Session, function: &str, number: Option<u32>) -> Result<Option<VersionRecord>, Fail> {
+    let answer = session.read(statements::VERSION_NAMED, &[function.into(), number.into()]).await?;
+    Ok(first(&answer, 0, rows::version_record)?)
+}
+
+/// Hides versions. How many.
+pub async fn remove_versions(
+    session: &Session,
+    epoch: Epoch,
+    function: &str,
+    number: Option<u32>,
+    by: &str,
+    at: Timestamp,
+) -> Result<u64, Fail> {
+    let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
+    let values = vec![function.into(), number.into(), at.0.into(), bounds::name(by).into(), bounds::name(&subject).into()];
+    let hidden = settled(session, epoch, statements::REMOVE_VERSIONS, values).await?;
+    Ok(hidden.unwrap_or(0) as u64)
+}
+
+/// The newest lines of the audit, newest first.
+pub async fn audit(session: &Session, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
+    Ok(all(&session.read(statements::AUDIT, &[limit.into()]).await?, 0, rows::audit_record)?)
+}

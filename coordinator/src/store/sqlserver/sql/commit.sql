@@ -1,0 +1,189 @@
+-- One turn. @P2: its rows as JSON. @P3: the bytes that they point into, by offset and length.
+DECLARE @jobs TABLE (
+    job_id bigint NOT NULL PRIMARY KEY, retried_us bigint NULL, started int NOT NULL, expanded int NOT NULL,
+    succeeded int NOT NULL, failed int NOT NULL, cancelled int NOT NULL, expired int NOT NULL,
+    state varchar(16) NULL, ended_us bigint NULL,
+    stop_changes bit NOT NULL, stopping varchar(16) NULL, stopped_by nvarchar(256) NULL, stopped_us bigint NULL);
+DECLARE @tasks TABLE (
+    job_id bigint NOT NULL, task_index int NOT NULL, absent bit NOT NULL, attempts_before int NULL, agent_before bit NOT NULL,
+    state varchar(16) NOT NULL, attempts int NULL, failures int NULL, failures_added int NOT NULL, keeps_agent bit NOT NULL,
+    agent_id bigint NULL, not_before_us bigint NULL, ended_us bigint NULL, PRIMARY KEY (job_id, task_index));
+DECLARE @attempts TABLE (
+    job_id bigint NOT NULL, task_index int NOT NULL, number int NOT NULL, agent_id bigint NULL, started_us bigint NULL,
+    pause nvarchar(max) NULL, ended_us bigint NULL, outcome varchar(16) NULL, reason nvarchar(2000) NULL,
+    failure_kind varchar(32) NULL, failure nvarchar(max) NULL, wall_us bigint NULL, cpu_us bigint NULL,
+    memory_peak_bytes bigint NULL, PRIMARY KEY (job_id, task_index, number));
+DECLARE @changed int = 0;
+DECLARE @usage TABLE (hour bigint NOT NULL, job_id bigint NOT NULL, slot_us bigint NOT NULL, PRIMARY KEY (hour, job_id));
+
+INSERT INTO @jobs (job_id, retried_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
+    stop_changes, stopping, stopped_by, stopped_us)
+SELECT item.job_id, item.retried_us, item.started, item.expanded, item.succeeded, item.failed, item.cancelled, item.expired,
+    item.state, item.ended_us, item.stop_changes, item.stopping, item.stopped_by, item.stopped_us
+FROM OPENJSON(@P2, '$.jobs') WITH (
+    job_id bigint '$.j', retried_us bigint '$.r', started int '$.n', expanded int '$.x',
+    succeeded int '$.s', failed int '$.f', cancelled int '$.c', expired int '$.e',
+    state varchar(16) '$.st', ended_us bigint '$.at',
+    stop_changes bit '$.sc', stopping varchar(16) '$.ss', stopped_by nvarchar(256) '$.sb', stopped_us bigint '$.sa') AS item;
+
+INSERT INTO @tasks (job_id, task_index, absent, attempts_before, agent_before, state, attempts, failures, failures_added,
+    keeps_agent, agent_id, not_before_us, ended_us)
+SELECT item.job_id, item.task_index, item.absent, item.attempts_before, item.agent_before, item.state, item.attempts,
+    item.failures, item.failures_added, item.keeps_agent, item.agent_id, item.not_before_us, item.ended_us
+FROM OPENJSON(@P2, '$.tasks') WITH (
+    job_id bigint '$.j', task_index int '$.i', absent bit '$.new', attempts_before int '$.nb', agent_before bit '$.ab',
+    state varchar(16) '$.st', attempts int '$.n', failures int '$.f', failures_added int '$.fa', keeps_agent bit '$.k',
+    agent_id bigint '$.a', not_before_us bigint '$.w', ended_us bigint '$.e') AS item;
+
+INSERT INTO @attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
+    failure, wall_us, cpu_us, memory_peak_bytes)
+SELECT item.job_id, item.task_index, item.number, item.agent_id, item.started_us, item.pause, item.ended_us, item.outcome,
+    item.reason, item.failure_kind, item.failure, item.wall_us, item.cpu_us, item.memory_peak_bytes
+FROM OPENJSON(@P2, '$.attempts') WITH (
+    job_id bigint '$.j', task_index int '$.i', number int '$.n', agent_id bigint '$.a', started_us bigint '$.s',
+    pause nvarchar(max) '$.p', ended_us bigint '$.e', outcome varchar(16) '$.o', reason nvarchar(2000) '$.r',
+    failure_kind varchar(32) '$.k', failure nvarchar(max) '$.f', wall_us bigint '$.w', cpu_us bigint '$.c',
+    memory_peak_bytes bigint '$.m') AS item;
+
+INSERT INTO lull.jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
+    key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
+SELECT item.job_id, item.name, item.submitter, item.version_id, item.version_name, item.priority, 'active', item.submitted_us,
+    item.finish_by_us, item.seed,
+    CASE WHEN item.key_at IS NULL THEN NULL ELSE SUBSTRING(@P3, item.key_at, 32) END,
+    CASE WHEN item.pack_at IS NULL THEN NULL ELSE SUBSTRING(@P3, item.pack_at, 32) END,
+    item.spec, item.task_count, 0, 0, 0, 0, 0
+FROM OPENJSON(@P2, '$.jobs_new') WITH (
+    job_id bigint '$.j', name nvarchar(256) '$.name', submitter nvarchar(256) '$.by', version_id bigint '$.v',
+    version_name nvarchar(256) '$.vn', priority int '$.p', submitted_us bigint '$.at', finish_by_us bigint '$.fin',
+    seed bigint '$.seed', key_at int '$.key', pack_at int '$.pack', spec nvarchar(max) '$.spec', task_count int '$.n') AS item;
+
+-- A retry first: it concerns what was stored before this turn.
+UPDATE tasks
+SET state = 'queued', failures = 0, not_before_us = jobs.retried_us, ended_us = NULL
+FROM lull.tasks AS tasks
+INNER JOIN @jobs AS jobs ON jobs.job_id = tasks.job_id
+WHERE jobs.retried_us IS NOT NULL AND tasks.state IN ('failed', 'cancelled', 'expired');
+
+INSERT INTO lull.tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
+SELECT patch.job_id, patch.task_index, patch.state, patch.attempts, COALESCE(patch.failures, 0) + patch.failures_added,
+    patch.agent_id, patch.not_before_us, patch.ended_us
+FROM @tasks AS patch
+WHERE patch.absent = 1;
+
+UPDATE tasks
+SET state = patch.state,
+    attempts = COALESCE(patch.attempts, tasks.attempts),
+    failures = COALESCE(patch.failures, tasks.failures) + patch.failures_added,
+    agent_id = CASE WHEN patch.keeps_agent = 1 THEN tasks.agent_id ELSE patch.agent_id END,
+    not_before_us = patch.not_before_us,
+    ended_us = patch.ended_us
+FROM lull.tasks AS tasks
+INNER JOIN @tasks AS patch ON patch.job_id = tasks.job_id AND patch.task_index = tasks.task_index
+WHERE patch.absent = 0
+    AND tasks.ended_us IS NULL
+    AND tasks.attempts = COALESCE(patch.attempts_before, tasks.attempts)
+    AND ((patch.agent_before = 1 AND tasks.agent_id IS NOT NULL) OR (patch.agent_before = 0 AND tasks.agent_id IS NULL));
+SET @changed = @@ROWCOUNT;
+IF @changed <> (SELECT COUNT(*) FROM @tasks AS patch WHERE patch.absent = 0) SET @outcome = 3;
+
+INSERT INTO @usage (hour, job_id, slot_us)
+SELECT spent.hour, spent.job_id, SUM(spent.slot_us)
+FROM (
+    SELECT patch.ended_us / 3600000000 AS hour, patch.job_id,
+        CASE WHEN patch.ended_us > COALESCE(patch.started_us, attempts.started_us)
+            THEN patch.ended_us - COALESCE(patch.started_us, attempts.started_us) ELSE 0 END AS slot_us
+    FROM @attempts AS patch
+    LEFT JOIN lull.attempts AS attempts ON attempts.job_id = patch.job_id AND attempts.task_index = patch.task_index
+        AND attempts.number = patch.number
+    WHERE patch.ended_us IS NOT NULL
+) AS spent
+GROUP BY spent.hour, spent.job_id;
+
+-- What was live before this turn ends first: of each task at most one attempt is live.
+UPDATE attempts
+SET pause = patch.pause, ended_us = patch.ended_us, outcome = patch.outcome, reason = patch.reason,
+    failure_kind = patch.failure_kind, failure = patch.failure, wall_us = patch.wall_us, cpu_us = patch.cpu_us,
+    memory_peak_bytes = patch.memory_peak_bytes
+FROM lull.attempts AS attempts
+INNER JOIN @attempts AS patch ON patch.job_id = attempts.job_id AND patch.task_index = attempts.task_index
+    AND patch.number = attempts.number
+WHERE patch.started_us IS NULL AND attempts.ended_us IS NULL;
+SET @changed = @@ROWCOUNT;
+IF @changed <> (SELECT COUNT(*) FROM @attempts AS patch WHERE patch.started_us IS NULL) SET @outcome = 4;
+
+INSERT INTO lull.attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
+    failure, wall_us, cpu_us, memory_peak_bytes)
+SELECT patch.job_id, patch.task_index, patch.number, patch.agent_id, patch.started_us, patch.pause, patch.ended_us,
+    patch.outcome, patch.reason, patch.failure_kind, patch.failure, patch.wall_us, patch.cpu_us, patch.memory_peak_bytes
+FROM @attempts AS patch
+WHERE patch.started_us IS NOT NULL;
+
+UPDATE usage_hours
+SET slot_us = usage_hours.slot_us + spent.slot_us
+FROM lull.usage_hours AS usage_hours
+INNER JOIN @usage AS spent ON spent.hour = usage_hours.hour AND spent.job_id = usage_hours.job_id;
+INSERT INTO lull.usage_hours (hour, job_id, slot_us)
+SELECT spent.hour, spent.job_id, spent.slot_us
+FROM @usage AS spent
+WHERE NOT EXISTS (SELECT 1 FROM lull.usage_hours AS known WHERE known.hour = spent.hour AND known.job_id = spent.job_id);
+
+INSERT INTO lull.results (job_id, task_index, number, size_bytes, output, blob_digest)
+SELECT item.job_id, item.task_index, item.number, item.size_bytes,
+    CASE WHEN item.blob_at IS NOT NULL THEN NULL WHEN item.output_bytes = 0 THEN 0x
+        ELSE SUBSTRING(@P3, item.output_at, item.output_bytes) END,
+    CASE WHEN item.blob_at IS NULL THEN NULL ELSE SUBSTRING(@P3, item.blob_at, 32) END
+FROM OPENJSON(@P2, '$.results') WITH (
+    job_id bigint '$.j', task_index int '$.i', number int '$.n', size_bytes bigint '$.len',
+    output_at int '$.at', output_bytes int '$.out', blob_at int '$.blob') AS item;
+
+INSERT INTO lull.logs (job_id, task_index, number, log, dropped_bytes)
+SELECT item.job_id, item.task_index, item.number,
+    CASE WHEN item.size_bytes = 0 THEN 0x ELSE SUBSTRING(@P3, item.log_at, item.size_bytes) END, item.dropped_bytes
+FROM OPENJSON(@P2, '$.logs') WITH (
+    job_id bigint '$.j', task_index int '$.i', number int '$.n', size_bytes int '$.len', log_at int '$.at',
+    dropped_bytes bigint '$.d') AS item;
+
+UPDATE jobs
+SET expanded = jobs.expanded + patch.started,
+    succeeded = jobs.succeeded + patch.succeeded,
+    failed = CASE WHEN patch.retried_us IS NULL THEN jobs.failed ELSE 0 END + patch.failed,
+    cancelled = CASE WHEN patch.retried_us IS NULL THEN jobs.cancelled ELSE 0 END + patch.cancelled,
+    expired = CASE WHEN patch.retried_us IS NULL THEN jobs.expired ELSE 0 END + patch.expired,
+    state = COALESCE(patch.state, jobs.state),
+    ended_us = CASE WHEN patch.state IS NULL THEN jobs.ended_us ELSE patch.ended_us END,
+    stopping = CASE WHEN patch.stop_changes = 1 THEN patch.stopping ELSE jobs.stopping END,
+    stopped_by = CASE WHEN patch.stop_changes = 1 THEN patch.stopped_by ELSE jobs.stopped_by END,
+    stopped_us = CASE WHEN patch.stop_changes = 1 THEN patch.stopped_us ELSE jobs.stopped_us END
+FROM lull.jobs AS jobs
+INNER JOIN @jobs AS patch ON patch.job_id = jobs.job_id
+WHERE patch.started = 0 OR jobs.expanded + patch.started = patch.expanded;
+SET @changed = @@ROWCOUNT;
+IF @changed <> (SELECT COUNT(*) FROM @jobs AS patch) SET @outcome = 5;
+
+UPDATE agents
+SET last_connected_us = COALESCE(patch.connected_us, agents.last_connected_us),
+    version = CASE WHEN patch.connected_us IS NULL THEN agents.version ELSE patch.version END,
+    os = CASE WHEN patch.connected_us IS NULL THEN agents.os ELSE patch.os END,
+    arch = CASE WHEN patch.connected_us IS NULL THEN agents.arch ELSE patch.arch END,
+    cores = CASE WHEN patch.connected_us IS NULL THEN agents.cores ELSE patch.cores END,
+    memory_bytes = CASE WHEN patch.connected_us IS NULL THEN agents.memory_bytes ELSE patch.memory_bytes END,
+    engine = CASE WHEN patch.connected_us IS NULL THEN agents.engine ELSE patch.engine END,
+    labels = CASE WHEN patch.connected_us IS NULL THEN agents.labels ELSE patch.labels END,
+    last_disconnected_us = COALESCE(patch.disconnected_us, agents.last_disconnected_us),
+    intake = COALESCE(patch.intake, agents.intake),
+    results_refused = agents.results_refused + patch.results_refused
+FROM lull.agents AS agents
+INNER JOIN OPENJSON(@P2, '$.agents') WITH (
+    agent_id bigint '$.a', connected_us bigint '$.c', version nvarchar(256) '$.v', os nvarchar(64) '$.os',
+    arch nvarchar(64) '$.arch', cores int '$.n', memory_bytes bigint '$.m', engine nvarchar(256) '$.e',
+    labels nvarchar(max) '$.l', disconnected_us bigint '$.d', intake varchar(16) '$.i',
+    results_refused int '$.r') AS patch ON patch.agent_id = agents.agent_id;
+SET @changed = @@ROWCOUNT;
+IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6;
+
+INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
+SELECT item.at_us, item.by_whom, item.action, item.subject, item.detail
+FROM OPENJSON(@P2, '$.audit') WITH (
+    position int '$.n', at_us bigint '$.at', by_whom nvarchar(256) '$.by', action varchar(32) '$.do',
+    subject nvarchar(256) '$.s', detail nvarchar(2000) '$.d') AS item
+ORDER BY item.position;

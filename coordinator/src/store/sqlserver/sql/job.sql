@@ -1,0 +1,9 @@
+-- One job. @P1: job.
+SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+    jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'queued') AS queued,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'waiting') AS waiting,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'running') AS running,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'paused') AS paused
+FROM lull.jobs AS jobs
+WHERE jobs.job_id = @P1;

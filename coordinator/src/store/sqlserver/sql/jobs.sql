@@ -1,0 +1,11 @@
+-- A page of jobs, newest first. @P1: limit. @P2: state. @P3: submitter. @P4: name. @P5: below this number.
+SELECT TOP (@P1) jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+    jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'queued') AS queued,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'waiting') AS waiting,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'running') AS running,
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'paused') AS paused
+FROM lull.jobs AS jobs
+WHERE (@P2 IS NULL OR jobs.state = @P2) AND (@P3 IS NULL OR jobs.submitter = @P3) AND (@P4 IS NULL OR jobs.name = @P4)
+    AND jobs.job_id < @P5
+ORDER BY jobs.job_id DESC;

@@ -1,0 +1,29 @@
+-- Everything a scheduler needs. A new writ is issued first: a turn that was sent before and has not arrived yet never
+-- counts. Whoever loads reigns and commits nothing meanwhile, so nothing of this changes while it is read; the writ is
+-- read again at the end to be sure. @P1: epoch. @P2: hours of usage.
+SET XACT_ABORT ON;
+SET NOCOUNT ON;
+DECLARE @reigning int = 0;
+UPDATE lull.reign SET writ = writ + 1 WHERE reign_id = 1 AND epoch = @P1 AND holder IS NOT NULL;
+SET @reigning = @@ROWCOUNT;
+SELECT @reigning AS reigning, reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
+SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs;
+SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
+    jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
+FROM lull.jobs AS jobs
+WHERE jobs.ended_us IS NULL
+ORDER BY jobs.job_id;
+SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us, attempts.started_us
+FROM lull.tasks AS tasks
+LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
+    AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
+WHERE tasks.ended_us IS NULL
+ORDER BY tasks.job_id, tasks.task_index;
+SELECT agents.agent_id, agents.name, agents.intake FROM lull.agents AS agents ORDER BY agents.agent_id;
+SELECT jobs.submitter, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
+FROM lull.usage_hours AS usage_hours
+INNER JOIN lull.jobs AS jobs ON jobs.job_id = usage_hours.job_id
+WHERE usage_hours.hour > (SELECT MAX(newest.hour) FROM lull.usage_hours AS newest) - @P2
+GROUP BY jobs.submitter, usage_hours.hour
+ORDER BY jobs.submitter, usage_hours.hour;
+SELECT reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;

@@ -1,0 +1,2 @@
+-- Asks only whether we reign.
+SET @result = 0;

@@ -1,0 +1,350 @@
+//! What can be told without SQL Server: the texts, and how errors and broken connections are taken.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lull_shared::id::Epoch;
+use mssql_mock_tds::{
+    ColumnDefinition, ColumnValue, QueryResponse, Row, SqlDataType, TerminalError,
+    protocol::{build_done_token, build_login_ack, build_prelogin_response, build_query_result},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc},
+};
+
+use super::{
+    error::Fail,
+    schema,
+    session::{Outcome, Session, Times},
+    statements,
+};
+use crate::store::StoreError;
+
+/// Every row but the ledger's goes, in the order that foreign keys want.
+pub const EMPTY: &str = "SET XACT_ABORT ON;
+BEGIN TRANSACTION;
+DELETE FROM lull.blob_links; DELETE FROM lull.blob_pieces; DELETE FROM lull.blobs; DELETE FROM lull.audit;
+DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; DELETE FROM lull.attempts;
+DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
+DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions;
+UPDATE lull.reign SET epoch = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0;
+COMMIT TRANSACTION;";
+
+// --- The texts ---
+
+/// Run by `tests/tsql/check`, which then parses what it finds there.
+#[test]
+#[ignore = "writes files for tests/tsql/check"]
+fn every_text_is_dumped_for_the_grammar_check() {
+    let folder = std::env::var_os("LULL_TSQL_DUMP").expect("LULL_TSQL_DUMP names a folder");
+    let write = |name: String, text: &str| {
+        let file = std::path::Path::new(&folder).join(format!("{name}.sql"));
+        std::fs::write(file, text).expect("the folder can be written");
+    };
+    for (name, text) in statements::ALL {
+        write(format!("statement-{name}"), text);
+    }
+    for migration in &schema::MIGRATIONS {
+        for (number, piece) in schema::batches(migration.sql).iter().enumerate() {
+            write(format!("migration-{:04}-{number:03}", migration.number), piece);
+        }
+    }
+    write("script".into(), &schema::script());
+    write("setup".into(), schema::LEDGER);
+    write("empty".into(), EMPTY);
+}
+
+#[test]
+fn only_documented_and_widely_known_t_sql_is_used() {
+    let texts = statements::ALL.iter().map(|(_, text)| *text).chain(schema::MIGRATIONS.iter().map(|step| step.sql));
+    for text in texts {
+        let code: String = text.lines().map(|line| line.split("--").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+        let words: Vec<&str> = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '@').collect();
+        for avoided in ["MERGE", "WAITFOR", "READPAST", "UPDLOCK", "HOLDLOCK", "NOLOCK", "XLOCK", "ALTER", "OUTPUT"] {
+            assert!(!words.contains(&avoided), "{avoided} in: {text}");
+        }
+    }
+}
+
+// --- A server that does as it is told ---
+
+/// What the server does with one request.
+#[derive(Debug, Clone, Copy)]
+enum Reaction {
+    Outcome(i32),
+    Error(u32),
+    /// An answer that is complete and says nothing.
+    Nothing,
+    /// The first bytes of an answer, then the end of the connection.
+    Half,
+    Close,
+    Silence,
+}
+
+/// Speaks enough TDS for a login, then reacts to each request as the script says.
+struct Server {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    asked: Arc<Notify>,
+    script: mpsc::UnboundedSender<Reaction>,
+}
+
+impl Server {
+    /// `refused` connections are closed before they are greeted.
+    async fn start(refused: usize, script: &[Reaction]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (sender, reactions) = mpsc::unbounded_channel();
+        for reaction in script {
+            sender.send(*reaction).expect("the server is there");
+        }
+        let server = Self { port, connections: Arc::default(), requests: Arc::default(), asked: Arc::default(), script: sender };
+        let (connections, requests, asked) = (server.connections.clone(), server.requests.clone(), server.asked.clone());
+        let reactions = Arc::new(tokio::sync::Mutex::new(reactions));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                if connections.fetch_add(1, Ordering::SeqCst) >= refused {
+                    tokio::spawn(serve(socket, reactions.clone(), requests.clone(), asked.clone()));
+                }
+            }
+        });
+        server
+    }
+
+    fn session(&self) -> Session {
+        let string =
+            format!("Server=tcp:127.0.0.1,{};Database=lull_test;User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", self.port);
+        let times = Times { read: Duration::from_secs(20), write: Duration::from_secs(20) };
+        let session = Session::with_times(&string, times).expect("the string is understood");
+        session.issued(Epoch(1), 5);
+        session
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.connections.load(Ordering::SeqCst), self.requests.load(Ordering::SeqCst))
+    }
+}
+
+/// One whole message: its kind and its bytes.
+async fn message(socket: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut body = Vec::new();
+    loop {
+        let mut header = [0; 8];
+        socket.read_exact(&mut header).await?;
+        let mut part = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - header.len()];
+        socket.read_exact(&mut part).await?;
+        body.extend_from_slice(&part);
+        if header[1] & 1 == 1 {
+            return Ok((header[0], body));
+        }
+    }
+}
+
+fn packet(tokens: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(tokens.len() + 8).expect("a small answer").to_be_bytes();
+    [&[4, 1, length[0], length[1], 0, 0, 1, 0], tokens].concat()
+}
+
+async fn serve(
+    mut socket: TcpStream,
+    script: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Reaction>>>,
+    requests: Arc<AtomicUsize>,
+    asked: Arc<Notify>,
+) -> std::io::Result<()> {
+    const PRELOGIN: u8 = 0x12;
+    const LOGIN: u8 = 0x10;
+    const RPC: u8 = 0x03;
+    loop {
+        let (kind, _) = message(&mut socket).await?;
+        let answer = match kind {
+            PRELOGIN => build_prelogin_response().to_vec(),
+            LOGIN => packet(&[&build_login_ack()[..], &build_done_token(0)].concat()),
+            RPC => {
+                requests.fetch_add(1, Ordering::SeqCst);
+                asked.notify_one();
+                let reaction = script.lock().await.recv().await.unwrap_or(Reaction::Silence);
+                match answer(reaction) {
+                    Some(answer) => answer,
+                    None if matches!(reaction, Reaction::Silence) => std::future::pending().await,
+                    None => return Ok(()),
+                }
+            }
+            _ => packet(&build_done_token(0)),
+        };
+        socket.write_all(&answer).await?;
+        if answer.len() < 8 {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(reaction: Reaction) -> Option<Vec<u8>> {
+    match reaction {
+        Reaction::Outcome(outcome) => {
+            let columns = ["outcome", "result"].map(|name| ColumnDefinition::new(name, SqlDataType::Int)).into();
+            let row = Row::new(vec![ColumnValue::Int(outcome), ColumnValue::Int(7)]);
+            Some(build_query_result(&QueryResponse::new(columns, vec![row])).to_vec())
+        }
+        Reaction::Error(number) => {
+            Some(build_query_result(&QueryResponse::error_only(TerminalError::new(number, 16, "told to"))).to_vec())
+        }
+        Reaction::Nothing => Some(packet(&build_done_token(0))),
+        Reaction::Half => Some(vec![4, 1, 0, 200]),
+        Reaction::Close | Reaction::Silence => None,
+    }
+}
+
+async fn fenced(session: &Session) -> Result<Outcome, Fail> {
+    session.fenced(Epoch(1), statements::NOTHING, Vec::new()).await
+}
+
+fn in_doubt(answer: Result<Outcome, Fail>) -> bool {
+    matches!(answer.map_err(StoreError::from), Err(StoreError::Indeterminate(_)))
+}
+
+fn certain(answer: Result<Outcome, Fail>) -> bool {
+    matches!(answer.map_err(StoreError::from), Err(StoreError::Determinate(_)))
+}
+
+#[tokio::test]
+async fn the_last_row_says_how_it_went() {
+    let script = [0, 1, 2, 3].map(Reaction::Outcome);
+    let server = Server::start(0, &script).await;
+    let session = server.session();
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Done { result: Some(7) })));
+    assert!(matches!(fenced(&session).await, Err(Fail::Fenced)));
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Changed)));
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Contradicted(3))));
+    assert_eq!(server.counts(), (1, 4), "one connection, one round trip each");
+}
+
+#[tokio::test]
+async fn an_older_epoch_is_fenced_without_being_asked() {
+    let server = Server::start(0, &[]).await;
+    let session = server.session();
+    session.issued(Epoch(2), 9);
+    assert!(matches!(fenced(&session).await, Err(Fail::Fenced)));
+    assert_eq!(server.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_turn_that_a_loading_overtook_is_not_taken_for_fenced() {
+    let server = Server::start(0, &[]).await;
+    let session = Arc::new(server.session());
+    let sent = tokio::spawn({
+        let session = session.clone();
+        async move { fenced(&session).await }
+    });
+    server.asked.notified().await;
+    session.issued(Epoch(1), 6);
+    server.script.send(Reaction::Outcome(1)).expect("the server is there");
+    let answer = sent.await.expect("no panic");
+    assert!(matches!(answer, Err(Fail::Superseded)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_deadlock_is_repeated_and_a_constraint_is_not() {
+    let server =
+        Server::start(0, &[Reaction::Error(1205), Reaction::Error(1205), Reaction::Outcome(0), Reaction::Error(2627)]).await;
+    let session = server.session();
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Done { .. })));
+    assert_eq!(server.counts(), (1, 3));
+    assert!(certain(fenced(&session).await));
+    assert_eq!(server.counts(), (1, 4), "the connection is good for the next");
+}
+
+#[tokio::test]
+async fn deadlocks_without_end_are_given_up() {
+    let server = Server::start(0, &[Reaction::Error(1205); 20]).await;
+    assert!(certain(fenced(&server.session()).await));
+    assert!(server.counts().1 < 10, "{:?}", server.counts());
+}
+
+#[tokio::test]
+async fn after_an_unknown_error_nothing_is_certain_and_the_connection_goes() {
+    let server = Server::start(0, &[Reaction::Error(823), Reaction::Outcome(0)]).await;
+    let session = server.session();
+    assert!(in_doubt(fenced(&session).await));
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Done { .. })));
+    assert_eq!(server.counts(), (2, 2), "a write in doubt is never sent twice");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_breaks_off_is_in_doubt() {
+    for reaction in [Reaction::Close, Reaction::Half, Reaction::Nothing] {
+        let server = Server::start(0, &[reaction]).await;
+        assert!(in_doubt(fenced(&server.session()).await), "{reaction:?}");
+        assert_eq!(server.counts().1, 1, "{reaction:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_whose_answer_breaks_off_is_asked_again() {
+    let server = Server::start(0, &[Reaction::Half, Reaction::Close, Reaction::Outcome(4)]).await;
+    let answer = server.session().read(statements::TOTALS, &[]).await.expect("the third answer is whole");
+    assert_eq!(super::session::outcome(&answer).expect("it has an outcome"), Some((4, Some(7))));
+    assert_eq!(server.counts(), (3, 3));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_in_time() {
+    let server = Server::start(0, &[Reaction::Silence, Reaction::Silence]).await;
+    let string = format!("Server=tcp:127.0.0.1,{};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", server.port);
+    let times = Times { read: Duration::from_millis(300), write: Duration::from_millis(300) };
+    let session = Session::with_times(&string, times).expect("the string is understood");
+    session.issued(Epoch(1), 5);
+    assert!(in_doubt(fenced(&session).await), "a commit may be on its way");
+    assert!(matches!(session.read(statements::TOTALS, &[]).await, Err(Fail::Deadline { .. })));
+    assert_eq!(server.counts().0, 2, "a silent connection is not used again");
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_takes_its_connection_with_it() {
+    let server = Server::start(0, &[]).await;
+    let session = server.session();
+    tokio::select! {
+        answer = fenced(&session) => panic!("nobody answered, and yet: {answer:?}"),
+        () = server.asked.notified() => {}
+    }
+    server.script.send(Reaction::Outcome(0)).expect("the server is there");
+    server.script.send(Reaction::Outcome(2)).expect("the server is there");
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Changed | Outcome::Done { .. })));
+    assert_eq!(server.counts().0, 2, "half a conversation is not gone on with");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_found_again() {
+    let server = Server::start(3, &[Reaction::Outcome(0)]).await;
+    assert!(matches!(fenced(&server.session()).await, Ok(Outcome::Done { .. })));
+    assert_eq!(server.counts(), (4, 1), "nothing was sent before there was a connection");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_leaves_no_doubt() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = nobody.local_addr().expect("it is bound").port();
+    drop(nobody);
+    let string = format!("Server=tcp:127.0.0.1,{port};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT");
+    let times = Times { read: Duration::from_millis(200), write: Duration::from_millis(200) };
+    let session = Session::with_times(&string, times).expect("the string is understood");
+    session.issued(Epoch(1), 5);
+    let answer = fenced(&session).await;
+    assert!(certain(answer), "without a connection nothing can have happened");
+}
+
+#[test]
+fn a_connection_string_that_cannot_work_is_explained() {
+    for string in ["nonsense", "Server=host\\SQLEXPRESS;User Id=x;Password=y"] {
+        let words = Session::new(string).err().expect("it cannot work").to_string();
+        assert!(words.contains("hint: write Server=tcp:HOST,1433"), "{words}");
+        assert!(!words.contains("Password=y"));
+    }
+}
