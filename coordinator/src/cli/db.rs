@@ -1,7 +1,5 @@
 //! `lull db`: prepare and check a coordinator's database.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 
 use super::{
@@ -9,12 +7,7 @@ use super::{
     exit::{Exit, Failure, Outcome},
     output::{Cell, Look, Tone, pairs, table},
 };
-use crate::store::{
-    StoreChoice, StoreError,
-    check::{Check, Grade},
-    embedded,
-    migration::Migration,
-};
+use crate::store::{self, Check, Grade, StoreChoice, StoreError};
 
 /// What can be done with a database.
 #[derive(Debug, Subcommand)]
@@ -43,16 +36,16 @@ impl Choice {
 impl Db {
     pub async fn run(&self, context: &Context) -> Outcome {
         match self {
-            Self::Script(choice) => context.out.print(&script(&choice.store(context)?))?,
+            Self::Script(choice) => context.out.print(&store::script(&choice.store(context)?))?,
             Self::Migrate(choice) => {
-                let steps = migrate(&choice.store(context)?).await.map_err(unmigrated)?;
+                let steps = store::migrate(&choice.store(context)?).await.map_err(unmigrated)?;
                 context.out.note(match steps {
                     0 => "the database was at this program's version".to_owned(),
                     steps => format!("the database is at this program's version now; {steps} steps were applied"),
                 });
             }
             Self::Check(choice) => {
-                let check = check(&choice.store(context)?).await?;
+                let check = store::check(&choice.store(context)?).await;
                 context.out.one(&check, &check.store, |look| describe(&check, look))?;
                 if !check.is_usable() {
                     return Ok(Exit::Failed);
@@ -60,31 +53,6 @@ impl Db {
             }
         }
         Ok(Exit::Succeeded)
-    }
-}
-
-fn script(store: &StoreChoice) -> String {
-    let steps: &[Migration] = match store {
-        StoreChoice::Embedded(_) => &embedded::MIGRATIONS,
-        StoreChoice::Memory => &[],
-    };
-    steps.iter().map(|step| format!("-- {} {}\n{}\n", step.number, step.name, step.sql.trim())).collect()
-}
-
-async fn migrate(store: &StoreChoice) -> Result<usize, StoreError> {
-    match store {
-        StoreChoice::Embedded(dir) => embedded::migrate(dir).await,
-        StoreChoice::Memory => Ok(0),
-    }
-}
-
-async fn check(store: &StoreChoice) -> Result<Check, Failure> {
-    match store {
-        StoreChoice::Embedded(dir) => {
-            let dir = dir.clone();
-            Ok(tokio::task::spawn_blocking(move || embedded::check(Path::new(&dir))).await.map_err(anyhow::Error::from)?)
-        }
-        StoreChoice::Memory => Ok(Check::new("memory".into(), 0)),
     }
 }
 

@@ -99,7 +99,7 @@ impl Fail {
 
     /// Whether a right is missing.
     pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Server { code: 229 | 230 | 262 | 297 | 300 | 2760 | 15247 | 15151 | 15517, .. })
+        matches!(self, Self::Server { code: 229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517, .. })
     }
 }
 
@@ -121,7 +121,7 @@ fn rolls_back(code: u32) -> bool {
         // Syntax and names.
         102 | 156 | 170 | 201 | 207 | 208 | 2812
         // Rights.
-        | 229 | 230 | 262 | 297 | 300 | 2760 | 15247 | 15151 | 15517
+        | 229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517
         // Values: NULL, conversion, overflow, length, JSON.
         | 220 | 245 | 515 | 2628 | 8114 | 8115 | 8152 | 13608 | 13609 | 13623
         // Constraints.
@@ -138,7 +138,7 @@ fn server_words(code: u32, message: &str) -> String {
         208 | 2812 => {
             "the tables of Lull are missing; `lull db check` says what is there, `lull db script` prints what a DBA runs"
         }
-        229 | 230 | 262 | 297 | 300 | 2760 | 15247 | 15151 | 15517 => {
+        229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517 => {
             "the login lacks a right; `lull db script` prints what a DBA runs, `lull db check` says what is missing"
         }
         1205 | 1222 | 3960 => "somebody else held the same rows; it is tried again",

@@ -82,9 +82,9 @@ pub fn script() -> String {
          -- create schemas, tables and roles (db_owner, say). It can be run again, and does only what is missing.\n\
          SET QUOTED_IDENTIFIER ON;\nSET ANSI_NULLS ON;\nGO\n",
     );
-    let _ = write!(text, "{LEDGER}GO\n");
+    let _ = writeln!(text, "{LEDGER}GO");
     for migration in &MIGRATIONS {
-        let _ = write!(text, "{}GO\n", step(migration));
+        let _ = writeln!(text, "{}GO", step(migration));
     }
     let _ = write!(
         text,
