@@ -214,12 +214,14 @@ impl Scheduler {
     /// The agent says that the attempt runs.
     pub(super) fn note_started(&mut self, id: AgentId, attempt: AttemptId) {
         let now = self.now;
-        let Some(held) = self.fleet.known(id).held.get_mut(&attempt) else { return };
-        if std::mem::replace(held, Held { started: true, occupies: held.occupies.or(Some(now)), ..*held }).occupies.is_none() {
+        let agent = self.fleet.known(id);
+        let Some(waited) = agent.start(attempt, now) else { return };
+        let kept = agent.held.get(&attempt).is_some_and(wanted_only_if_waiting);
+        if waited {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.occupy(job.submitter, now);
         }
-        if held_back_only_if_waiting(held) {
+        if kept {
             self.fleet.keep(id, attempt);
             self.fleet.reindex(id);
         }
@@ -227,7 +229,7 @@ impl Scheduler {
 }
 
 /// Whether the agent was asked for the attempt only in case it had not started.
-fn held_back_only_if_waiting(held: &Held) -> bool {
+fn wanted_only_if_waiting(held: &Held) -> bool {
     use lull_shared::message::RecallReason::{Cancelled, Drain, Rebalance, Stale};
     held.recall.is_some_and(|recall| match recall.reason {
         Rebalance | Drain => true,

@@ -68,6 +68,7 @@ impl Scheduler {
         agent.last_heard = Some(now);
         agent.refusals.clear();
         agent.outgoing = Default::default();
+        agent.memory_budget_bytes = agent.memory_reported_bytes(&hello.capacity);
         agent.capacity = Some(hello.capacity);
         let labels = full_labels(&hello.labels, &agent.name, &hello.machine);
         agent.facts = Some(Box::new(Facts { version: hello.agent_version.clone(), machine: hello.machine.clone(), labels }));
@@ -236,7 +237,10 @@ impl Scheduler {
         }
         let resumed = old.paused.is_some() && capacity.paused.is_none();
         let paused = old.paused.is_none() && capacity.paused.is_some();
-        let roomier = capacity.slots > old.slots || capacity.memory_free_bytes > old.memory_free_bytes;
+        // Gossip may overtake the word that an attempt started, and count its memory twice.
+        let believed = if by_gossip && !agent.held.is_empty() { 0 } else { agent.memory_reported_bytes(&capacity) };
+        let roomier = capacity.slots > old.slots || believed > agent.memory_budget_bytes;
+        agent.memory_budget_bytes = agent.memory_budget_bytes.max(believed);
         agent.refusals.retain(|_, refusal| match refusal.lacks {
             Lack::Memory { needed_bytes } => capacity.memory_free_bytes < needed_bytes,
             Lack::Room => capacity.slots <= old.slots,

@@ -19,9 +19,8 @@ pub(super) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
     away.into_iter().chain(intake).chain(paused)
 }
 
-/// What the agent lacks of a job's demand.
-pub(super) fn unmet<'a>(agent: &'a Agent, demand: &'a Demand) -> impl Iterator<Item = Obstacle> + 'a {
-    let free_bytes = agent.capacity.as_ref().map_or(0, |capacity| capacity.memory_free_bytes);
+/// What the agent lacks of a job's demand, with so much memory free.
+pub(super) fn unmet<'a>(agent: &'a Agent, demand: &'a Demand, free_bytes: u64) -> impl Iterator<Item = Obstacle> + 'a {
     let memory = (demand.memory_bytes > free_bytes && agent.facts.is_some())
         .then_some(Obstacle::Memory { needed_bytes: demand.memory_bytes, free_bytes });
     let labels = agent.facts.as_ref().map(|facts| &facts.labels);
@@ -51,10 +50,12 @@ pub(super) fn full(agent: &Agent) -> Option<Obstacle> {
 pub(super) fn obstacles(agent: &Agent, demand: &Demand, job: JobId, now: Timestamp) -> Vec<Obstacle> {
     let connected = matches!(agent.link, Link::Open(_));
     let slots = full(agent).filter(|_| connected);
-    closed(agent).chain(unmet(agent, demand)).chain(slots).chain(refused(agent, job, now)).collect()
+    closed(agent).chain(unmet(agent, demand, agent.memory_free_bytes())).chain(slots).chain(refused(agent, job, now)).collect()
 }
 
 /// Whether the job's tasks may go to the agent at all, its free slots aside.
 pub(super) fn is_feasible(agent: &Agent, demand: &Demand, job: JobId, now: Timestamp) -> bool {
-    closed(agent).next().is_none() && unmet(agent, demand).next().is_none() && refused(agent, job, now).is_none()
+    closed(agent).next().is_none()
+        && unmet(agent, demand, agent.memory_free_bytes()).next().is_none()
+        && refused(agent, job, now).is_none()
 }

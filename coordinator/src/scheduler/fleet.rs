@@ -30,6 +30,12 @@ pub(super) struct Agent {
     pub held: BTreeMap<AttemptId, Held>,
     /// How many of them it was asked to give back.
     pub recalled: u32,
+    /// The most memory that attempts were seen to have on this stream, taken or free. Reports alone would not do: what
+    /// an agent reports as free is stale the moment an attempt starts or ends, and leaves out what warm executors of
+    /// ended attempts keep. That other programs take memory is the agent's own concern: it pauses.
+    pub memory_budget_bytes: u64,
+    /// How much of it attempts may take that occupy a slot, by their limits.
+    memory_taken_bytes: u64,
     pub refusals: BTreeMap<JobId, Refusal>,
     /// Results that were taken, by the order that says so, until the agent has read it.
     pub accepted: BTreeMap<AttemptId, u64>,
@@ -76,6 +82,8 @@ pub(super) struct Held {
     /// Since when it takes a slot; `None` while it waits behind others.
     pub occupies: Option<Timestamp>,
     pub recall: Option<Recall>,
+    /// What it may take at most.
+    pub memory_bytes: u64,
 }
 
 /// An attempt that the agent was asked to give back.
@@ -109,18 +117,22 @@ pub(super) enum Lack {
 struct Indexed {
     free: Option<Load>,
     free_slots: u32,
+    slots: u32,
     waiting: u32,
 }
 
 /// All agents.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
-    agents: BTreeMap<AgentId, Agent>,
+    /// Boxed, so that the map itself stays small enough for the processor's caches.
+    agents: BTreeMap<AgentId, Box<Agent>>,
     /// Agents with free slots, the least loaded first.
     free: BTreeSet<(Load, AgentId)>,
     /// Agents with more attempts than slots, those with the most last.
     crowded: BTreeSet<(u32, AgentId)>,
     free_slots: u64,
+    /// Slots of all agents that take work.
+    slots: u64,
     /// Attempts that are on their way back to be placed better.
     pub rebalancing: u64,
 }
@@ -137,6 +149,8 @@ impl Agent {
             capacity: None,
             held: BTreeMap::new(),
             recalled: 0,
+            memory_budget_bytes: 0,
+            memory_taken_bytes: 0,
             refusals: BTreeMap::new(),
             accepted: BTreeMap::new(),
             outgoing: Outgoing::default(),
@@ -183,23 +197,65 @@ impl Agent {
         }
     }
 
+    /// Memory into which an attempt could go now.
+    pub(super) fn memory_free_bytes(&self) -> u64 {
+        self.memory_budget_bytes.saturating_sub(self.memory_taken_bytes)
+    }
+
+    /// The memory that attempts have by this report: what is free and what those take that run.
+    pub(super) fn memory_reported_bytes(&self, report: &Capacity) -> u64 {
+        let mut running: Vec<_> = self.held.values().filter(|held| held.started).map(|held| held.memory_bytes).collect();
+        // An executor takes several short attempts at once; only so many executors are busy.
+        running.sort_unstable();
+        let taken = running.into_iter().take(usize::from(report.slots_busy));
+        taken.fold(report.memory_free_bytes, u64::saturating_add)
+    }
+
+    /// Adds an attempt that was given to it.
+    pub(super) fn give(&mut self, attempt: AttemptId, held: Held) {
+        if held.occupies.is_some() {
+            self.memory_taken_bytes = self.memory_taken_bytes.saturating_add(held.memory_bytes);
+        }
+        self.held.insert(attempt, held);
+    }
+
+    /// Notes that an attempt runs. Whether it waited behind others until now; `None`: it is not here.
+    pub(super) fn start(&mut self, attempt: AttemptId, now: Timestamp) -> Option<bool> {
+        let held = self.held.get_mut(&attempt)?;
+        held.started = true;
+        if held.occupies.is_some() {
+            return Some(false);
+        }
+        held.occupies = Some(now);
+        self.memory_taken_bytes = self.memory_taken_bytes.saturating_add(held.memory_bytes);
+        Some(true)
+    }
+
     /// How loaded it is.
     pub(super) fn load(&self) -> Load {
         Load::of(self.held.len(), self.slots())
     }
 }
 
+impl Indexed {
+    fn of(agent: &Agent) -> Self {
+        let slots = if agent.takes_work() { u32::from(agent.slots()) } else { 0 };
+        let free_slots = slots.saturating_sub(agent.held.len() as u32);
+        Self { free: (free_slots > 0).then(|| agent.load()), free_slots, slots, waiting: agent.waiting() }
+    }
+}
+
 impl Fleet {
     pub(super) fn insert(&mut self, id: AgentId, agent: Agent) {
-        self.agents.insert(id, agent);
+        self.agents.insert(id, Box::new(agent));
     }
 
     pub(super) fn get(&self, id: AgentId) -> Option<&Agent> {
-        self.agents.get(&id)
+        self.agents.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
-        self.agents.get_mut(&id)
+        self.agents.get_mut(&id).map(Box::as_mut)
     }
 
     /// An agent that is known to be known.
@@ -208,12 +264,17 @@ impl Fleet {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (AgentId, &Agent)> {
-        self.agents.iter().map(|(id, agent)| (*id, agent))
+        self.agents.iter().map(|(id, agent)| (*id, agent.as_ref()))
     }
 
     /// Free slots of all agents that take work.
     pub(super) fn free_slots(&self) -> u64 {
         self.free_slots
+    }
+
+    /// Slots of all agents that take work.
+    pub(super) fn slots(&self) -> u64 {
+        self.slots
     }
 
     /// Agents with free slots after this place, the least loaded first.
@@ -229,9 +290,7 @@ impl Fleet {
     /// Brings the indexes up to date with one agent.
     pub(super) fn reindex(&mut self, id: AgentId) {
         let Some(agent) = self.agents.get_mut(&id) else { return };
-        let free_slots = agent.free_slots();
-        let free = (free_slots > 0).then(|| agent.load());
-        let new = Indexed { free, free_slots, waiting: agent.waiting() };
+        let new = Indexed::of(agent);
         let old = std::mem::replace(&mut agent.indexed, new);
         if old == new {
             return;
@@ -247,6 +306,7 @@ impl Fleet {
             }
         }
         self.free_slots = self.free_slots + u64::from(new.free_slots) - u64::from(old.free_slots);
+        self.slots = self.slots + u64::from(new.slots) - u64::from(old.slots);
     }
 
     /// Marks an attempt as asked back. `false`: it is not there, or was asked back already.
@@ -277,6 +337,9 @@ impl Fleet {
     pub(super) fn release(&mut self, id: AgentId, attempt: AttemptId) -> Held {
         let agent = self.known(id);
         let held = agent.held.remove(&attempt).expect("a live attempt is held by its agent");
+        if held.occupies.is_some() {
+            agent.memory_taken_bytes -= held.memory_bytes;
+        }
         if let Some(recall) = held.recall {
             agent.recalled -= 1;
             self.rebalancing -= u64::from(recall.reason == RecallReason::Rebalance);
@@ -286,16 +349,21 @@ impl Fleet {
 
     /// What does not add up, if anything.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let (mut free, mut crowded, mut free_slots, mut rebalancing) = (0, 0, 0, 0);
+        let (mut free, mut crowded, mut free_slots, mut slots, mut rebalancing) = (0, 0, 0, 0, 0);
         for (id, agent) in &self.agents {
-            let slots = agent.free_slots();
-            let expected = Indexed { free: (slots > 0).then(|| agent.load()), free_slots: slots, waiting: agent.waiting() };
+            let expected = Indexed::of(agent);
             if agent.indexed != expected {
                 return Err(format!("{id} is indexed as {:?} and stands at {expected:?}", agent.indexed));
             }
             free += usize::from(expected.free.is_some());
             crowded += usize::from(expected.waiting > 0);
-            free_slots += u64::from(slots);
+            free_slots += u64::from(expected.free_slots);
+            slots += u64::from(expected.slots);
+            let occupying = agent.held.values().filter(|held| held.occupies.is_some());
+            let taken: u64 = occupying.map(|held| held.memory_bytes).sum();
+            if taken != agent.memory_taken_bytes {
+                return Err(format!("{id} is counted {} bytes taken and has {taken}", agent.memory_taken_bytes));
+            }
             let recalls = agent.held.values().filter_map(|held| held.recall);
             if recalls.clone().count() != agent.recalled as usize {
                 return Err(format!("{id} is counted {} recalls and has {}", agent.recalled, recalls.count()));
@@ -305,10 +373,11 @@ impl Fleet {
                 return Err(format!("{id} has an attempt that it was not told of"));
             }
         }
-        let counted = (self.free.len(), self.crowded.len(), self.free_slots, self.rebalancing);
-        if counted == (free, crowded, free_slots, rebalancing) {
+        let counted = (self.free.len(), self.crowded.len(), self.free_slots, self.slots, self.rebalancing);
+        let expected = (free, crowded, free_slots, slots, rebalancing);
+        if counted == expected {
             return Ok(());
         }
-        Err(format!("the fleet's indexes hold {counted:?} and should hold {:?}", (free, crowded, free_slots, rebalancing)))
+        Err(format!("the fleet's indexes hold {counted:?} and should hold {expected:?}"))
     }
 }

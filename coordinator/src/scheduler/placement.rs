@@ -16,15 +16,16 @@ use super::{
     Scheduler,
     effect::{Change, Effect},
     feasible::is_feasible,
-    fleet::{Held, UNSENT},
+    fleet::{Agent, Held, UNSENT},
     rank::micros,
     select::{Candidate, Load, select},
 };
 
 /// Agents that know a job already and are looked at for one task: a few are enough to find one with room.
 const WARM_LOOKS: usize = 8;
-/// Crowded agents that are looked through for attempts that an idle one could run.
-const CROWDED_LOOKS: usize = 8;
+/// Crowded agents that are looked through for attempts that an idle one could run: what waits is a tenth of a second
+/// of work, not worth more.
+const CROWDED_LOOKS: usize = 3;
 
 impl Scheduler {
     /// The agent may have room that it had not before.
@@ -64,7 +65,7 @@ impl Scheduler {
     /// Gives the agent's free slots the best jobs for it.
     fn fill(&mut self, id: AgentId) {
         while self.fleet.get(id).is_some_and(|agent| agent.free_slots() > 0) {
-            let Some(job) = self.best_job(id) else { break };
+            let Some(job) = self.best_job(id, Agent::memory_free_bytes) else { break };
             self.start(job, id, true);
         }
         self.fleet.reindex(id);
@@ -96,11 +97,11 @@ impl Scheduler {
         if !agent.takes_work() || held < u32::from(slots) {
             return;
         }
-        let mut waiting = held - u32::from(slots);
-        let waited = waiting;
+        let waited = held - u32::from(slots);
+        let mut waiting = waited;
         while u32::from(slots) + waiting < self.limits.attempts_per_agent_max {
-            let Some(job) = self.best_job(id) else { break };
-            let target = self.jobs.get(&job).map_or(0, |job| job.pace.prefetch(slots, &self.limits));
+            let Some(job) = self.best_job(id, |agent| agent.memory_budget_bytes) else { break };
+            let target = self.prefetch_target(job, slots, waiting);
             // Topped up only when half of it is used up: one order then carries many attempts.
             if waiting >= target || waited.saturating_mul(2) > target {
                 break;
@@ -111,11 +112,23 @@ impl Scheduler {
         self.fleet.reindex(id);
     }
 
+    /// How many attempts may wait at an agent with so many slots: what covers a round trip, yet no more of what is left
+    /// of the job, with what waits here already, than the agent's part of the fleet.
+    fn prefetch_target(&self, id: JobId, slots: u16, waiting: u32) -> u32 {
+        let Some(job) = self.jobs.get(&id) else { return 0 };
+        let left = u64::from(job.tasks.startable()) + u64::from(waiting);
+        let part = left.saturating_mul(u64::from(slots)).div_ceil(self.fleet.slots().max(1));
+        job.pace.prefetch(slots, &self.limits).min(u32::try_from(part).unwrap_or(u32::MAX))
+    }
+
     /// Takes waiting attempts back from the most crowded agents for slots of this one that stayed free.
     fn take_back(&mut self, id: AgentId) {
         let Some(agent) = self.fleet.get(id) else { return };
         let spare = self.fleet.free_slots().saturating_sub(self.fleet.rebalancing);
         let mut wanted = u64::from(agent.free_slots()).min(spare) as usize;
+        if wanted == 0 {
+            return;
+        }
         let crowded: Vec<_> = self.fleet.crowded().take(CROWDED_LOOKS).collect();
         for from in crowded {
             if wanted == 0 {
@@ -144,10 +157,11 @@ impl Scheduler {
         waiting.filter(|attempt| gains(attempt.task.job)).take(wanted.min(crowded.waiting() as usize)).collect()
     }
 
-    /// The best job that may start on the agent, its free slots aside.
-    fn best_job(&self, id: AgentId) -> Option<JobId> {
+    /// The best job that may go to the agent, its slots aside.
+    fn best_job(&self, id: AgentId, memory_bytes: impl Fn(&Agent) -> u64) -> Option<JobId> {
         let agent = self.fleet.get(id)?;
-        let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand)).next().is_none();
+        let free_bytes = memory_bytes(agent);
+        let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand), free_bytes).next().is_none();
         let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none();
         Some(self.shares.first(fits, accepts)?.job)
     }
@@ -175,12 +189,12 @@ impl Scheduler {
     fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
         let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
-        let submitter = job.submitter;
+        let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
         let dry = job.tasks.startable() == 0;
         let attempt = AttemptId { task: TaskId { job: id, index }, number };
-        let held = Held { order: UNSENT, started: false, occupies: occupies.then_some(self.now), recall: None };
+        let held = Held { order: UNSENT, started: false, occupies: occupies.then_some(self.now), recall: None, memory_bytes };
         let agent = self.fleet.known(agent_id);
-        agent.held.insert(attempt, held);
+        agent.give(attempt, held);
         agent.outgoing.assign.push(attempt);
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);

@@ -65,13 +65,14 @@ impl Scheduler {
         let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
         let after = self.active_dependencies(&snapshot.spec);
         let submitter = self.shares.intern(&snapshot.submitter);
+        let memory_bytes = snapshot.spec.limits.memory_bytes;
         self.insert_job(new_job(snapshot), tasks, after, stopping);
         for (agent_id, attempt) in live {
             if self.fleet.get(agent_id).is_none() {
                 self.fleet.insert(agent_id, Agent::new(agent_id.to_string(), Intake::Open));
             }
-            let held = Held { order: 0, started: false, occupies: Some(self.now), recall: None };
-            self.fleet.known(agent_id).held.insert(attempt, held);
+            let held = Held { order: 0, started: false, occupies: Some(self.now), recall: None, memory_bytes };
+            self.fleet.known(agent_id).give(attempt, held);
             self.shares.place(submitter, true, self.now);
         }
     }

@@ -30,7 +30,9 @@ fn a_job_without_tasks_ends_at_once() {
 #[test]
 fn an_assignment_order_has_its_limit() {
     let mut driver = Driver::with_agents(1, 200);
-    driver.submit(spec(10_000));
+    let mut small = spec(10_000);
+    small.limits.memory_bytes = 1 << 20;
+    driver.submit(small);
     let held = driver.held(1);
     for round in held.chunks(10).take(6) {
         driver.started(1, round);

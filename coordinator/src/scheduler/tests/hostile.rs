@@ -75,7 +75,9 @@ fn a_stranger_is_sent_away() {
 fn slots_beyond_all_reason_are_not_believed() {
     let mut driver = Driver::new();
     driver.enrol_and_connect(1, u16::MAX);
-    driver.submit(spec(100_000));
+    let mut small = spec(100_000);
+    small.limits.memory_bytes = 1;
+    driver.submit(small);
     assert_eq!(driver.held(1).len(), usize::from(limits::SLOTS_PER_AGENT_MAX));
 }
 

@@ -10,7 +10,7 @@ use lull_shared::{
 };
 
 use crate::scheduler::{
-    driver::{Driver, attempt, spec},
+    driver::{Driver, attempt, capacity, spec},
     event::Snapshot,
     limits::Limits,
 };
@@ -104,6 +104,44 @@ fn a_job_that_fits_nowhere_holds_nobody_up() {
     driver.submit(picky);
     driver.submit(spec(1));
     assert_eq!(driver.held(1), [attempt(3, 0, 1)]);
+}
+
+#[test]
+fn memory_bounds_what_runs_at_once_and_not_what_waits_behind() {
+    let mut driver = Driver::with_agents(1, 4);
+    let mut large = spec(100);
+    large.limits.memory_bytes = 3 << 30;
+    driver.submit(large);
+    assert_eq!(driver.held(1).len(), 2, "a third would not fit into 8 GiB");
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    assert_eq!(driver.assigned(1), [attempt(1, 2, 1)]);
+}
+
+#[test]
+fn a_report_that_crosses_a_start_is_not_counted_twice() {
+    let mut driver = Driver::with_agents(1, 4);
+    let mut large = spec(100);
+    large.limits.memory_bytes = 4 << 30;
+    driver.submit(large);
+    assert_eq!(driver.held(1).len(), 2);
+    let mut report = capacity(1, 4);
+    report.sequence = 2;
+    driver.say(1, ToCoordinator::Capacity(report.clone()));
+    assert_eq!(driver.held(1).len(), 2, "it was said before the attempts began");
+    driver.started(1, &[attempt(1, 0, 1), attempt(1, 1, 1)]);
+    (report.sequence, report.slots_busy, report.memory_free_bytes) = (3, 2, 0);
+    driver.say(1, ToCoordinator::Capacity(report));
+    assert_eq!(driver.held(1).len(), 2);
+    driver.succeed(1, &[attempt(1, 0, 1), attempt(1, 1, 1)]);
+    assert_eq!(driver.held(1).len(), 2, "what they had is free again, whatever the last report said");
+}
+
+#[test]
+fn the_last_tasks_are_divided_among_all_agents() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(14));
+    learn_pace(&mut driver, 10 * MILLI);
+    assert_eq!(driver.held(1).len(), 1 + 4, "half of the eight that are left wait here");
 }
 
 #[test]
