@@ -38,7 +38,7 @@ impl Progress {
             Shown::Nothing
         } else if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{bar:24} {msg}").expect("the template is well formed");
+            let style = ProgressStyle::with_template("[{bar:24}] {msg}").expect("the template is well formed");
             bar.set_style(style.progress_chars("=> "));
             Shown::Bar(bar)
         } else {

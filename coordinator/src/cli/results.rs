@@ -39,7 +39,7 @@ const ROWS_MAX: usize = 1_000;
 /// A larger output is left out of JSON and named by its digest.
 const OUTPUT_IN_JSON_MAX: u64 = 16 * 1024 * 1024;
 /// Characters of a label or an output in a table.
-const SHOWN_CHARS: usize = 48;
+const SHOWN_CHARS: usize = 34;
 
 /// One task and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

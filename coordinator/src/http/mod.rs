@@ -9,6 +9,7 @@ mod blobs;
 mod error;
 mod functions;
 mod jobs;
+mod listener;
 mod network;
 mod publish;
 mod registry;
@@ -26,12 +27,11 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{delete, get, post, put},
-    serve::ListenerExt as _,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::error::Refused;
+use self::{error::Refused, listener::Door};
 use crate::{api, server::Coordinator};
 
 /// A body of JSON: a submission with all its arguments and variables is far below it.
@@ -94,9 +94,5 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
 /// Answers on `listener` until `shutdown`; waits for answers that are on their way.
 pub async fn serve(listener: TcpListener, coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> io::Result<()> {
     let routes = router(coordinator, shutdown.clone());
-    // Without this a small answer waits for the acknowledgement of the one before it: 40 ms.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(Door::new(listener), routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
