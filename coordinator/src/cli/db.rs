@@ -6,6 +6,7 @@ use super::{
     Context,
     exit::{Exit, Failure, Outcome},
     output::{Cell, Look, Tone, pairs, table},
+    server::StoreArgs,
 };
 use crate::store::{self, Check, Grade, StoreChoice, StoreError};
 
@@ -13,7 +14,9 @@ use crate::store::{self, Check, Grade, StoreChoice, StoreError};
 #[derive(Debug, Subcommand)]
 pub enum Db {
     /// Print the statements that make the database, for whoever may run them
-    #[command(after_help = "EXAMPLES:\n  lull db script > lull.sql")]
+    #[command(
+        after_help = "EXAMPLES:\n  lull db script > lull.sql\n  lull db script --store \"Server=tcp:db,1433;Database=lull\" > lull.sql"
+    )]
     Script(Choice),
     /// Make the database, or bring it to this program's version
     #[command(after_help = "EXAMPLES:\n  lull db migrate --data /var/lib/lull")]
@@ -25,11 +28,14 @@ pub enum Db {
 
 /// Which database.
 #[derive(Debug, Args)]
-pub struct Choice {}
+pub struct Choice {
+    #[command(flatten)]
+    store: StoreArgs,
+}
 
 impl Choice {
     fn store(&self, context: &Context) -> Result<StoreChoice, Failure> {
-        Ok(StoreChoice::Embedded(context.server.data_folder()?))
+        Ok(self.store.choose(&context.server.data_folder()?))
     }
 }
 

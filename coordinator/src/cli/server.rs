@@ -1,6 +1,6 @@
 //! `lull server`: a coordinator in the foreground, as a service manager runs it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
@@ -23,12 +23,30 @@ pub enum Server {
     Run(Run),
 }
 
+/// Where a coordinator remembers.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// An SQL Server database instead of one in the data folder, as an ADO connection string
+    #[arg(long, value_name = "ADO", env = "LULL_STORE", hide_env_values = true)]
+    store: Option<String>,
+}
+
+impl StoreArgs {
+    /// The store that is meant, for a server with this data folder.
+    pub fn choose(&self, data: &Path) -> StoreChoice {
+        self.store.clone().map_or_else(|| StoreChoice::Embedded(data.to_owned()), StoreChoice::SqlServer)
+    }
+}
+
 /// `lull server run`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  \
     lull server run\n  \
-    lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 0.0.0.0:7411")]
+    lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 0.0.0.0:7411\n  \
+    lull server run --store \"Server=tcp:db,1433;Database=lull;User Id=lull;Password=...\"")]
 pub struct Run {
+    #[command(flatten)]
+    store: StoreArgs,
     /// Where agents connect; may be repeated
     #[arg(long, value_name = "MULTIADDR", default_values = ["/ip4/0.0.0.0/tcp/7410", "/ip4/0.0.0.0/udp/7410/quic-v1"])]
     listen: Vec<Multiaddr>,
@@ -50,10 +68,9 @@ impl Server {
     pub async fn run(&self, context: &Context) -> Outcome {
         let Self::Run(run) = self;
         let data = context.server.data_folder()?;
-        let store = StoreChoice::Embedded(data.clone());
         let config = ServerConfig {
             data: data.clone(),
-            store,
+            store: run.store.choose(&data),
             listen: run.listen.clone(),
             http: run.http,
             announce: run.announce.clone(),
