@@ -135,9 +135,23 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// The causes in turn, each said once; a hint among them comes last.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Exit::Failed, format!("{error:#}"))
+        let (mut message, mut hint) = (String::new(), None);
+        for cause in error.chain() {
+            let text = cause.to_string();
+            let (words, advice) = match text.split_once("\nhint: ") {
+                Some((words, advice)) => (words, Some(advice.to_owned())),
+                None => (text.as_str(), None),
+            };
+            hint = advice.or(hint);
+            if !message.contains(words) {
+                let separator = if message.is_empty() { "" } else { ": " };
+                message.push_str(&format!("{separator}{words}"));
+            }
+        }
+        Self { exit: Exit::Failed, message, hint: hint.map(Cow::Owned) }
     }
 }
 
@@ -190,5 +204,14 @@ mod tests {
     fn a_failure_says_what_to_do_next() {
         let failure = Failure::new(Exit::NotFound, "there is no job j9").hint("`lull job list` shows the jobs");
         assert_eq!(failure.to_string(), "error: there is no job j9\nhint: `lull job list` shows the jobs");
+    }
+
+    #[test]
+    fn causes_are_said_once_and_their_hint_comes_last() {
+        let error = anyhow::anyhow!("the link broke\nhint: look at the cable")
+            .context("the store refused: the link broke")
+            .context("cannot start");
+        let failure = Failure::from(error);
+        assert_eq!(failure.to_string(), "error: cannot start: the store refused: the link broke\nhint: look at the cable");
     }
 }
