@@ -7,7 +7,7 @@ mod cost;
 mod model;
 mod registry;
 mod reign;
-mod sample;
+pub mod sample;
 mod tasks;
 mod turns;
 mod views;

@@ -54,6 +54,7 @@ impl Fail {
                 hint: "a certificate of the server's own making needs TrustServerCertificateCA=FILE in the connection string (or \
                        TrustServerCertificate=true, which trusts any server)",
             },
+            Error::Io { message, .. } => Self::Connection { words: message, server: server.to_owned(), purpose },
             other => Self::Connection { words: other.to_string(), server: server.to_owned(), purpose },
         }
     }

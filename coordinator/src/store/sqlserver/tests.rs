@@ -20,12 +20,13 @@ use tokio::{
 };
 
 use super::{
+    SqlServer,
     error::Fail,
     schema,
     session::{Outcome, Session, Times},
     statements,
 };
-use crate::store::StoreError;
+use crate::store::{Store as _, StoreError, conformance::sample};
 
 /// Every row but the ledger's goes, in the order that foreign keys want.
 pub const EMPTY: &str = "SET XACT_ABORT ON;
@@ -224,6 +225,20 @@ async fn the_last_row_says_how_it_went() {
     assert!(matches!(fenced(&session).await, Ok(Outcome::Changed)));
     assert!(matches!(fenced(&session).await, Ok(Outcome::Contradicted(3))));
     assert_eq!(server.counts(), (1, 4), "one connection, one round trip each");
+}
+
+#[tokio::test]
+async fn a_turn_is_one_round_trip_however_large_it_is() {
+    let server = Server::start(0, &[Reaction::Outcome(0); 4]).await;
+    let store = SqlServer { session: Arc::new(server.session()), name: String::new() };
+    for first in [0, 500] {
+        let tasks = first..first + 500;
+        let starts: Vec<_> = tasks.clone().map(|index| sample::started(sample::attempt(1, index, 1), 1, 10)).collect();
+        store.commit(Epoch(1), &starts).await.expect("the turn is taken");
+        let ends: Vec<_> = tasks.map(|index| sample::succeeded(sample::attempt(1, index, 1), 1, 11, &[0; 64])).collect();
+        store.commit(Epoch(1), &ends).await.expect("the turn is taken");
+    }
+    assert_eq!(server.counts(), (1, 4), "1,000 completions in turns of 500: two requests for their starts, two for their ends");
 }
 
 #[tokio::test]
