@@ -19,13 +19,15 @@ use super::{
 };
 use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
 
+// SQLite would rather go through all tasks of a job by the primary key than through the open ones by their index,
+// so the index is named: a job has millions of tasks, and this is read at every look at it.
 const JOB: &str =
     "SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
     jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
-    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
-    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
-    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
-    (SELECT count(*) FROM tasks WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused
+    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
+    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
+    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
+    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused
     FROM jobs";
 
 const SNAPSHOT: &str =
@@ -34,7 +36,7 @@ const SNAPSHOT: &str =
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
     attempts.started_us
-    FROM tasks
+    FROM tasks INDEXED BY tasks_open
     LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
         AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
     WHERE tasks.ended_us IS NULL AND tasks.job_id BETWEEN ?1 AND ?2
