@@ -12,14 +12,14 @@ use lull_shared::{
     identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
     limits,
     mesh::{CoordinatorStream, NodeEvent, NodeHandle},
-    message::{GoodbyeReason, Hello, Outcome, Payload, ToAgent, ToAgentFrame, ToCoordinator},
+    message::{GoodbyeReason, ToAgent, ToAgentFrame, ToCoordinator},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     state::Intake,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    clock,
+    claims, clock,
     dispatch::{Catalogue, DispatchHandle, writer},
     scheduler::event::{AgentSnapshot, Event, StreamId},
     store::{
@@ -149,10 +149,10 @@ impl Network {
         let mut messages = first.messages.into_iter();
         let hello = match messages.next() {
             Some(ToCoordinator::Hello(hello)) => hello,
-            _ => return refuse(&mut outgoing, "the first message must be `Hello`".into()).await,
+            _ => return refuse(&mut outgoing, GoodbyeReason::Protocol("the first message must be `Hello`".into())).await,
         };
-        if let Err(wrong) = check_hello(agent, &hello) {
-            return refuse(&mut outgoing, wrong).await;
+        if let Err(reason) = claims::check_hello(agent, &hello) {
+            return refuse(&mut outgoing, reason).await;
         }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
@@ -163,6 +163,7 @@ impl Network {
             epoch: self.epoch,
             certificate: certificate.wants_renewal(now).then(fresh),
             coordinators: self.coordinators().await,
+            heartbeat: limits::HEARTBEAT,
         };
         let link = writer::spawn(about, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
@@ -173,7 +174,7 @@ impl Network {
         let mut pending: Vec<ToCoordinator> = messages.collect();
         loop {
             for message in pending.drain(..) {
-                let checked = self.check(agent, message).await;
+                let checked = claims::check(&*self.store, agent, message).await;
                 let sent = match checked {
                     Ok(message) => self.dispatch.event(Event::Message { agent, stream: number, message }).await.is_ok(),
                     Err(wrong) => {
@@ -202,43 +203,6 @@ impl Network {
         let _ = self.dispatch.event(Event::Disconnected { agent, stream }).await;
     }
 
-    /// A message within its bounds; a large output must have been delivered before it is spoken of.
-    async fn check(&self, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, String> {
-        match &message {
-            ToCoordinator::Hello(_) => return Err("a second `Hello`".into()),
-            ToCoordinator::Finished(finished) => {
-                for one in finished {
-                    if one.log.len() as u64 > limits::LOG_BYTES_MAX {
-                        return Err(format!("a log of {} bytes", one.log.len()));
-                    }
-                    match &one.outcome {
-                        Outcome::Succeeded { output: Payload::Inline(bytes) } if bytes.len() > limits::INLINE_BYTES_MAX => {
-                            return Err(format!("an inline output of {} bytes", bytes.len()));
-                        }
-                        Outcome::Succeeded { output: Payload::Blob(blob) } => {
-                            let known = self.store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?;
-                            if known.is_none_or(|(stored, _)| stored != *blob) {
-                                return Err(format!("the output {} was not delivered before", blob.digest));
-                            }
-                        }
-                        Outcome::Succeeded { .. } | Outcome::Failed(_) => {}
-                    }
-                }
-            }
-            ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
-                return Err(format!("{} attempts held", holding.len()));
-            }
-            ToCoordinator::Capacity(capacity) => check_capacity(agent, capacity)?,
-            ToCoordinator::Started { .. }
-            | ToCoordinator::Paused { .. }
-            | ToCoordinator::Released { .. }
-            | ToCoordinator::Refused { .. }
-            | ToCoordinator::Heartbeat { .. }
-            | ToCoordinator::Farewell => {}
-        }
-        Ok(message)
-    }
-
     /// Signs and spreads who was thrown out, at the start and after each revocation.
     pub async fn spread_revocations(&self) {
         let agents = match self.store.agents().await {
@@ -252,40 +216,10 @@ impl Network {
     }
 }
 
-async fn refuse(outgoing: &mut lull_shared::mesh::FrameWriter<ToAgentFrame>, wrong: String) {
-    tracing::warn!(wrong, "an agent broke the protocol");
-    let messages = vec![ToAgent::Goodbye { reason: GoodbyeReason::Protocol(wrong) }];
+async fn refuse(outgoing: &mut lull_shared::mesh::FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
+    tracing::warn!(%reason, "an agent is refused");
+    let messages = vec![ToAgent::Goodbye { reason }];
     // It learns of it or it does not.
     let _ = outgoing.send(&ToAgentFrame { number: 0, messages }).await;
     outgoing.close().await;
-}
-
-fn check_hello(agent: AgentId, hello: &Hello) -> Result<(), String> {
-    if hello.holding.len() > limits::ATTEMPTS_PER_AGENT_MAX {
-        return Err(format!("{} attempts held", hello.holding.len()));
-    }
-    if hello.labels.len() > limits::LABELS_MAX {
-        return Err(format!("{} labels", hello.labels.len()));
-    }
-    for (key, value) in &hello.labels {
-        if !is_name(key) || value.len() > limits::NAME_BYTES_MAX {
-            return Err(format!("the label `{}`", key.chars().take(limits::NAME_BYTES_MAX).collect::<String>()));
-        }
-    }
-    let machine = &hello.machine;
-    let words = [&machine.os, &machine.arch, &machine.engine, &hello.agent_version];
-    if words.iter().any(|word| word.len() > 2 * limits::NAME_BYTES_MAX) {
-        return Err("a machine described at too great a length".into());
-    }
-    check_capacity(agent, &hello.capacity)
-}
-
-fn check_capacity(agent: AgentId, capacity: &lull_shared::resources::Capacity) -> Result<(), String> {
-    if capacity.agent != agent {
-        return Err(format!("the capacity of {}", capacity.agent));
-    }
-    if capacity.slots > limits::SLOTS_PER_AGENT_MAX {
-        return Err(format!("{} slots", capacity.slots));
-    }
-    Ok(())
 }

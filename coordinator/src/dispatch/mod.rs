@@ -9,6 +9,8 @@
 
 mod catalogue;
 mod reign;
+pub mod submission;
+pub mod turn;
 pub mod writer;
 
 use std::sync::Arc;
@@ -24,8 +26,9 @@ pub use self::{
 use crate::scheduler::{
     Scheduler,
     effect::Reply,
-    event::{Event, RequestId, StreamId},
+    event::{Event, RequestId, StreamId, Submission},
 };
+use submission::{Moment, Moments};
 
 /// Inputs that may wait for the loop; beyond it, whoever has more waits.
 const INBOX: usize = 4096;
@@ -40,6 +43,12 @@ pub(crate) enum Input {
     Event(Box<Event>),
     Request {
         make: MakeEvent,
+        reply: oneshot::Sender<Reply>,
+    },
+    /// What it says of other jobs was read at that moment.
+    Submit {
+        submission: Box<Submission>,
+        moment: Moment,
         reply: oneshot::Sender<Reply>,
     },
     Retry {
@@ -65,19 +74,22 @@ pub struct DispatchError;
 pub struct DispatchHandle {
     inbox: mpsc::Sender<Input>,
     changed: broadcast::Sender<JobId>,
+    moments: Moments,
 }
 
 /// The loop's end of the mailbox.
 pub struct Inbox {
     inputs: mpsc::Receiver<Input>,
     changed: broadcast::Sender<JobId>,
+    moments: Moments,
 }
 
 /// A mailbox.
 pub fn channel() -> (DispatchHandle, Inbox) {
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (changed, _) = broadcast::channel(WATCHED);
-    (DispatchHandle { inbox, changed: changed.clone() }, Inbox { inputs, changed })
+    let moments = Moments::default();
+    (DispatchHandle { inbox, changed: changed.clone(), moments: moments.clone() }, Inbox { inputs, changed, moments })
 }
 
 impl DispatchHandle {
@@ -85,6 +97,18 @@ impl DispatchHandle {
     pub async fn request(&self, make: impl FnOnce(RequestId) -> Event + Send + 'static) -> Result<Reply, DispatchError> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Request { make: Box::new(make), reply }).await?;
+        answer.await.map_err(|_| DispatchError)
+    }
+
+    /// The moment before what a submission needs is read from the store.
+    pub fn moment(&self) -> Moment {
+        self.moments.now()
+    }
+
+    /// Submits a job, of which the store said at that moment what `submission` says.
+    pub async fn submit(&self, submission: Submission, moment: Moment) -> Result<Reply, DispatchError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Submit { submission: Box::new(submission), moment, reply }).await?;
         answer.await.map_err(|_| DispatchError)
     }
 

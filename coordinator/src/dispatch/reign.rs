@@ -1,35 +1,40 @@
 //! The loop itself, from loading the store to the end of a reign.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use lull_shared::{
     id::{AgentId, Epoch, JobId},
-    limits,
     state::Intake,
-    time::Timestamp,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentLink, Inbox, Input, Shell};
+use super::{
+    AgentLink, Inbox, Input, Shell, submission,
+    turn::{Committed, Excuse, Outgoing, Sealed, Turn},
+};
 use crate::{
     clock,
     scheduler::{
         Scheduler,
-        effect::{Change, Effect, Order, Refusal, Reply},
+        effect::{Change, Order, Refusal, Reply},
         event::{Event, RequestId, StreamId},
     },
-    store::{StoreError, StoreResult},
+    store::StoreResult,
 };
 
 /// Inputs taken in one turn: bounds the size of a transaction and the time between two looks at the clock.
 const INPUTS_PER_TURN: usize = 1024;
-/// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
-const STALL: Duration = Duration::from_millis(500);
+/// Pauses between tries of a commit that the store refuses.
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why the loop came to its end.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It was asked to.
     Stopped,
@@ -45,6 +50,7 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
     tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), epoch = epoch.0, "the coordinator reigns");
     shell.catalogue.restore(&snapshot);
     let scheduler = Scheduler::restore(snapshot, shell.limits.clone(), rand::random(), clock::now());
+    inbox.moments.pass();
     let reign = Reign {
         shell,
         epoch,
@@ -52,8 +58,9 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
         links: BTreeMap::new(),
         replies: BTreeMap::new(),
         last_request: 0,
-        excused_until: None,
+        excuse: Excuse::default(),
         changed: inbox.changed.clone(),
+        moments: inbox.moments.clone(),
         shutdown: shutdown.clone(),
     };
     reign.run(inbox).await
@@ -66,9 +73,9 @@ struct Reign<'a> {
     links: BTreeMap<StreamId, AgentLink>,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     last_request: u64,
-    /// Until then nobody is taken for silent, since it was the loop that did not listen.
-    excused_until: Option<Timestamp>,
+    excuse: Excuse,
     changed: tokio::sync::broadcast::Sender<JobId>,
+    moments: submission::Moments,
     shutdown: CancellationToken,
 }
 
@@ -88,11 +95,11 @@ impl Reign<'_> {
                 () = tokio::time::sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
             }
             for input in batch.drain(..) {
-                if let Some(ended) = self.take(input).await? {
+                if let Some(ended) = self.take(input).await {
                     return Ok(ended);
                 }
             }
-            if let Some(ended) = self.turn().await? {
+            if let Some(ended) = self.turn().await {
                 return Ok(ended);
             }
         }
@@ -100,11 +107,11 @@ impl Reign<'_> {
 
     /// When the scheduler wants to be called without an event.
     fn timeout(&self) -> Option<Instant> {
-        let wanted = self.scheduler.poll_timeout()?.max(self.excused_until.unwrap_or(Timestamp(i64::MIN)));
-        Some(Instant::now() + wanted.since(clock::now()))
+        let due = self.excuse.postpone(self.scheduler.poll_timeout()?);
+        Some(Instant::now() + due.since(clock::now()))
     }
 
-    async fn take(&mut self, input: Input) -> StoreResult<Option<Ended>> {
+    async fn take(&mut self, input: Input) -> Option<Ended> {
         let now = clock::now();
         match input {
             Input::Event(event) => {
@@ -117,18 +124,41 @@ impl Reign<'_> {
                 let request = self.expect_reply(reply);
                 self.scheduler.handle(make(request), now);
             }
+            Input::Submit { mut submission, moment, reply } => {
+                if self.moments.have_passed(moment) {
+                    if let Some(ended) = self.turn().await {
+                        return Some(ended);
+                    }
+                    match submission::look_up(&*self.shell.store, &mut submission).await {
+                        Ok(None) => {}
+                        Ok(Some(job)) => {
+                            // Whoever asked may have gone.
+                            let _ = reply.send(Reply::Submitted { job, existing: true });
+                            return None;
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot look whether a job was submitted before");
+                            return None;
+                        }
+                    }
+                }
+                let request = self.expect_reply(reply);
+                self.scheduler.handle(Event::Submit { request, submission }, now);
+            }
             Input::Query(read) => read(&self.scheduler, now),
             Input::Attach { stream, link } => {
                 self.links.insert(stream, link);
             }
             Input::Retry { job, by, reply } => {
                 // What the store says must be what the scheduler knows, so all that happened is committed first.
-                if let Some(ended) = self.turn().await? {
-                    return Ok(Some(ended));
+                if let Some(ended) = self.turn().await {
+                    return Some(ended);
                 }
-                match self.shell.store.load_for_retry(job).await? {
-                    None => drop(reply.send(Reply::Refused(Refusal::NoJob(job)))),
-                    Some((snapshot, tasks)) => {
+                match self.shell.store.load_for_retry(job).await {
+                    // Whoever asked is told to try again by the end of its channel.
+                    Err(error) => tracing::warn!(%error, "cannot read what is to be retried"),
+                    Ok(None) => drop(reply.send(Reply::Refused(Refusal::NoJob(job)))),
+                    Ok(Some((snapshot, tasks))) => {
                         let request = self.expect_reply(reply);
                         self.shell.catalogue.reopen(&snapshot);
                         self.scheduler.handle(Event::Retry { request, job: Box::new(snapshot), tasks, by }, now);
@@ -136,7 +166,7 @@ impl Reign<'_> {
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     fn expect_reply(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
@@ -147,72 +177,67 @@ impl Reign<'_> {
     }
 
     /// Drains the scheduler's effects: commits all records, then sends and answers.
-    async fn turn(&mut self) -> StoreResult<Option<Ended>> {
+    async fn turn(&mut self) -> Option<Ended> {
         let now = clock::now();
-        if self.excused_until.is_none_or(|until| now >= until) {
-            self.excused_until = None;
+        if self.excuse.is_over(now) {
             self.scheduler.handle_timeout(now);
         }
-        let (mut changes, mut orders, mut replies) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(effect) = self.scheduler.poll_effect() {
-            match effect {
-                Effect::Record(change) => changes.push(change),
-                Effect::Send { agent, stream, number, order } => orders.push((agent, stream, number, order)),
-                Effect::Reply { request, reply } => replies.push((request, reply)),
-            }
-        }
-        for change in &changes {
+        let turn = Turn::drain(&mut self.scheduler);
+        for change in turn.changes() {
             self.shell.catalogue.follow(change);
         }
-        if !changes.is_empty() {
-            let shutdown = self.shutdown.clone();
-            let committed = tokio::select! {
-                committed = self.commit(&changes) => committed,
-                () = shutdown.cancelled() => return Ok(Some(Ended::Stopped)),
-            };
-            match committed {
-                Ok(()) => {}
-                Err(StoreError::Fenced) => return Ok(Some(Ended::Fenced)),
-                Err(StoreError::Indeterminate(error)) => {
-                    tracing::warn!(%error, "the store is in doubt about a commit; loading it again");
-                    return Ok(Some(Ended::InDoubt));
-                }
-                Err(error @ StoreError::Determinate(_)) => return Err(error),
-            }
+        let news = News::of(turn.changes());
+        let shutdown = self.shutdown.clone();
+        let sealed = tokio::select! {
+            committed = self.commit(turn) => match committed {
+                Ok(sealed) => sealed,
+                Err(ended) => return Some(ended),
+            },
+            () = shutdown.cancelled() => return Some(Ended::Stopped),
+        };
+        self.announce(news);
+        for order in sealed.orders {
+            self.send(order);
         }
-        self.announce(&changes);
-        for (agent, stream, number, order) in orders {
-            self.send(agent, stream, number, order);
-        }
-        for (request, reply) in replies {
+        for (request, reply) in sealed.replies {
             if let Some(waiting) = self.replies.remove(&request) {
                 // Whoever asked may have gone.
                 let _ = waiting.send(reply);
             }
         }
-        Ok(None)
+        None
     }
 
     /// Commits, as often as it takes while the store certainly refuses: agents go on meanwhile and lose nothing.
-    async fn commit(&mut self, changes: &[Change]) -> StoreResult<()> {
+    async fn commit(&mut self, mut turn: Turn) -> Result<Sealed, Ended> {
         let began = Instant::now();
-        let patience = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(5))
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(COMMIT_PAUSE_MIN)
+            .with_max_delay(COMMIT_PAUSE_MAX)
             .with_jitter()
-            .without_max_times();
-        let result = (|| self.shell.store.commit(self.epoch, changes))
-            .retry(patience)
-            .when(|error| matches!(error, StoreError::Determinate(_)))
-            .notify(|error, pause| tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store refused a commit; trying again"))
-            .await;
-        if began.elapsed() > STALL {
-            self.excused_until = Some(clock::now() + limits::LEASE);
-        }
+            .without_max_times()
+            .build();
+        let result = loop {
+            match turn.commit(&*self.shell.store, self.epoch).await {
+                Committed::Done(sealed) => break Ok(sealed),
+                Committed::Refused(again, error) => {
+                    let pause = pauses.next().unwrap_or(COMMIT_PAUSE_MAX);
+                    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store refused a commit; trying again");
+                    tokio::time::sleep(pause).await;
+                    turn = again;
+                }
+                Committed::Ended(ended, error) => {
+                    tracing::warn!(%error, "the reign ends with this commit");
+                    break Err(ended);
+                }
+            }
+        };
+        self.excuse.note(began.elapsed(), self.shell.limits.lease, clock::now());
         result
     }
 
-    fn send(&mut self, agent: AgentId, stream: StreamId, number: u64, order: Order) {
+    fn send(&mut self, outgoing: Outgoing) {
+        let Outgoing { agent, stream, number, order } = outgoing;
         let last = matches!(order, Order::Goodbye { .. });
         let Some(link) = self.links.get(&stream) else { return };
         if !link.send(number, order) {
@@ -224,33 +249,38 @@ impl Reign<'_> {
     }
 
     /// Wakes whoever watches jobs, and the keeper of revocations.
-    fn announce(&self, changes: &[Change]) {
-        let mut jobs: Vec<JobId> = changes.iter().filter_map(job_of).collect();
-        jobs.sort_unstable();
-        jobs.dedup();
-        for job in jobs {
+    fn announce(&self, news: News) {
+        if news.job_ended {
+            self.moments.pass();
+        }
+        for job in news.jobs {
             // Nobody may be watching.
             let _ = self.changed.send(job);
         }
-        for change in changes {
-            if let Change::AgentIntake { agent, intake: Intake::Revoked, .. } = change {
-                // The keeper ends with the server.
-                let _ = self.shell.revoked.send(*agent);
-            }
+        for agent in news.revoked {
+            // The keeper ends with the server.
+            let _ = self.shell.revoked.send(agent);
         }
     }
 }
 
-fn job_of(change: &Change) -> Option<JobId> {
-    match change {
-        Change::JobSubmitted(job) => Some(job.job),
-        Change::JobStopped { job, .. } | Change::JobEnded { job, .. } | Change::JobRetried { job, .. } => Some(*job),
-        Change::AttemptStarted { attempt, .. } | Change::AttemptPaused { attempt, .. } => Some(attempt.task.job),
-        Change::AttemptEnded(ended) => Some(ended.attempt.task.job),
-        Change::TaskEnded { task, .. } => Some(task.job),
-        Change::ResultRefused { .. }
-        | Change::AgentConnected { .. }
-        | Change::AgentDisconnected { .. }
-        | Change::AgentIntake { .. } => None,
+/// What others than agents learn of a turn.
+struct News {
+    jobs: BTreeSet<JobId>,
+    revoked: Vec<AgentId>,
+    job_ended: bool,
+}
+
+impl News {
+    fn of(changes: &[Change]) -> Self {
+        let revoked = changes.iter().filter_map(|change| match change {
+            Change::AgentIntake { agent, intake: Intake::Revoked, .. } => Some(*agent),
+            _ => None,
+        });
+        Self {
+            jobs: changes.iter().filter_map(Change::job).collect(),
+            revoked: revoked.collect(),
+            job_ended: changes.iter().any(|change| matches!(change, Change::JobEnded { .. })),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One task per work stream turns the scheduler's orders into frames: it looks up terms and inputs, so that the
 //! loop never waits for them, and keeps the orders' numbers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lull_shared::{
     codec,
@@ -56,18 +56,20 @@ pub struct Peer {
     pub certificate: Option<Signed>,
     /// Where coordinators are to be found.
     pub coordinators: Vec<String>,
+    /// How often the agent shall give a sign of life.
+    pub heartbeat: Duration,
 }
 
 /// Starts to write a stream.
 pub fn spawn(peer: Peer, catalogue: Arc<Catalogue>, dispatch: DispatchHandle, stream: FrameWriter<ToAgentFrame>) -> AgentLink {
     let (orders, queue) = mpsc::channel(ORDERS_WAITING_MAX);
-    tokio::spawn(Writer { peer, catalogue, dispatch, stream }.run(queue));
+    let writer = Writer { framer: Framer { peer, catalogue, unread: Vec::new() }, dispatch, stream };
+    tokio::spawn(writer.run(queue));
     AgentLink { orders }
 }
 
 struct Writer {
-    peer: Peer,
-    catalogue: Arc<Catalogue>,
+    framer: Framer,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
 }
@@ -78,19 +80,54 @@ impl Writer {
         while queue.recv_many(&mut batch, ORDERS_PER_FLUSH).await > 0 {
             let mut frames = Vec::with_capacity(batch.len());
             for Numbered { number, order } in batch.drain(..) {
-                let parts = self.parts(order).await;
-                // Only the last part completes the order: what the agent reports as read must be there as a whole.
-                let last = parts.len().saturating_sub(1);
-                let numbered =
-                    |(part, messages)| ToAgentFrame { number: if part == last { number } else { number - 1 }, messages };
-                frames.extend(parts.into_iter().enumerate().map(numbered));
+                frames.extend(self.framer.frames(number, order).await);
+            }
+            for event in self.framer.given_back() {
+                // A loop that has ended has no use for it.
+                let _ = self.dispatch.event(event).await;
             }
             if let Err(error) = self.stream.send_many(&frames).await {
-                tracing::debug!(agent = %self.peer.agent, %error, "an agent's stream broke");
+                tracing::debug!(agent = %self.framer.peer.agent, %error, "an agent's stream broke");
                 return;
             }
         }
         self.stream.close().await;
+    }
+}
+
+/// Puts into an order what the scheduler does not carry: terms, inputs, the stream's own facts.
+pub struct Framer {
+    peer: Peer,
+    catalogue: Arc<Catalogue>,
+    /// Attempts whose inputs could not be read, and why.
+    unread: Vec<(AttemptId, String)>,
+}
+
+impl Framer {
+    /// For one stream.
+    pub fn new(peer: Peer, catalogue: Arc<Catalogue>) -> Self {
+        Self { peer, catalogue, unread: Vec::new() }
+    }
+
+    /// An order as frames.
+    pub async fn frames(&mut self, number: u64, order: Order) -> Vec<ToAgentFrame> {
+        let parts = self.parts(order).await;
+        // Only the last part completes the order: what the agent reports as read must be there as a whole.
+        let last = parts.len().saturating_sub(1);
+        let numbered = |(part, messages)| ToAgentFrame { number: if part == last { number } else { number - 1 }, messages };
+        parts.into_iter().enumerate().map(numbered).collect()
+    }
+
+    /// What the scheduler must hear of attempts that never reached their agent.
+    pub fn given_back(&mut self) -> Vec<Event> {
+        let Peer { agent, stream, .. } = self.peer;
+        let unread = std::mem::take(&mut self.unread);
+        let back = unread.into_iter().map(|(attempt, reason)| {
+            let digest = self.catalogue.pack(attempt.task.job).unwrap_or(Digest::of(&[]));
+            let message = ToCoordinator::Refused { attempt, reason: RefuseReason::Fetch { digest, reason } };
+            Event::Message { agent, stream, message }
+        });
+        back.collect()
     }
 
     /// An order as the messages of one or more frames.
@@ -108,7 +145,7 @@ impl Writer {
             Order::Welcome { intake } => ToAgent::Welcome(Welcome {
                 agent: self.peer.agent,
                 epoch: self.peer.epoch,
-                heartbeat_ms: limits::HEARTBEAT.as_millis() as u64,
+                heartbeat_ms: self.peer.heartbeat.as_millis() as u64,
                 intake,
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
                 coordinators: self.peer.coordinators.clone(),
@@ -131,7 +168,8 @@ impl Writer {
                 Ok(input) => input,
                 Err(CatalogueError::Ended(_)) => continue,
                 Err(error) => {
-                    self.give_back(attempt, &error).await;
+                    tracing::warn!(%attempt, %error, "cannot read a task's input");
+                    self.unread.push((attempt, error.to_string()));
                     continue;
                 }
             };
@@ -147,14 +185,5 @@ impl Writer {
         }
         parts.push(vec![ToAgent::Assign(part)]);
         parts
-    }
-
-    /// Tells the scheduler that an attempt never reached its agent.
-    async fn give_back(&self, attempt: AttemptId, error: &CatalogueError) {
-        tracing::warn!(%attempt, %error, "cannot read a task's input");
-        let digest = self.catalogue.pack(attempt.task.job).unwrap_or(Digest::of(&[]));
-        let message = ToCoordinator::Refused { attempt, reason: RefuseReason::Fetch { digest, reason: error.to_string() } };
-        // A loop that has ended has no use for it.
-        let _ = self.dispatch.event(Event::Message { agent: self.peer.agent, stream: self.peer.stream, message }).await;
     }
 }

@@ -20,15 +20,13 @@ use super::{
 };
 use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
-    scheduler::{
-        effect::Reply,
-        event::{Event, Submission},
-    },
+    scheduler::{effect::Reply, event::Submission},
     submit,
 };
 
 /// `POST /jobs`
 pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<SubmitRequest>) -> Answer<Json<Submitted>> {
+    let moment = state.coordinator.dispatch.moment();
     if let Some(known) = known(&state, &caller.name, &wanted).await? {
         return Ok(Json(known));
     }
@@ -46,8 +44,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     let tasks = spec.inputs.count();
     let submission =
         Submission { submitter: caller.name.clone(), spec, version_name: version_name.clone(), seed: rand::random(), ended };
-    let submit = move |request| Event::Submit { request, submission: Box::new(submission) };
-    match state.coordinator.dispatch.request(submit).await? {
+    match state.coordinator.dispatch.submit(submission, moment).await? {
         Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, function: version_name, tasks })),
         Reply::Refused(refusal) => Err(refusal.into()),
         Reply::Done { .. } => Err(Refused::unavailable("the coordinator did not understand itself")),

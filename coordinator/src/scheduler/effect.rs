@@ -169,6 +169,23 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The job that it concerns, if it concerns one.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Self::JobSubmitted(new) => Some(new.job),
+            Self::JobStopped { job, .. } | Self::JobEnded { job, .. } | Self::JobRetried { job, .. } => Some(*job),
+            Self::AttemptStarted { attempt, .. } | Self::AttemptPaused { attempt, .. } => Some(attempt.task.job),
+            Self::AttemptEnded(ended) => Some(ended.attempt.task.job),
+            Self::TaskEnded { task, .. } => Some(task.job),
+            Self::ResultRefused { .. }
+            | Self::AgentConnected { .. }
+            | Self::AgentDisconnected { .. }
+            | Self::AgentIntake { .. } => None,
+        }
+    }
+}
+
 /// A job as it is submitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {

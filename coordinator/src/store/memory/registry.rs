@@ -169,8 +169,9 @@ impl State {
                 Payload::Inline(_) => None,
             }));
         }
-        let count = self.blobs.len();
-        self.blobs.retain(|digest, blob| blob.touched >= before || used.contains(digest));
-        (count - self.blobs.len()) as u64
+        let unused = self.blobs.iter().filter(|(digest, blob)| blob.touched < before && !used.contains(digest));
+        let unused: Vec<Digest> = unused.map(|(digest, _)| *digest).collect();
+        unused.iter().for_each(|digest| drop(self.blobs.remove(digest)));
+        unused.len() as u64
     }
 }

@@ -1,8 +1,9 @@
 //! What is remembered, and how each change changes it: one at a time, as its words say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
+use imbl::{OrdMap, Vector};
 use lull_shared::{
     digest::{Digest, Outline},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
@@ -19,30 +20,31 @@ use super::super::{
 };
 use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
 
-/// Everything. Cheap to copy, so that a turn is tried on a copy and kept or dropped as a whole.
+/// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on
+/// a copy and kept or dropped as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub epoch: Epoch,
     pub holder: Option<String>,
     pub lease_end: Timestamp,
-    pub jobs: BTreeMap<JobId, Arc<Job>>,
-    pub agents: BTreeMap<AgentId, Arc<Agent>>,
+    pub jobs: OrdMap<JobId, Arc<Job>>,
+    pub agents: OrdMap<AgentId, Arc<Agent>>,
     pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,
     pub versions: Vec<Arc<Version>>,
-    pub audit: Vec<Arc<AuditRecord>>,
+    pub audit: Vector<Arc<AuditRecord>>,
     /// Slot-microseconds by job and hour.
-    pub usage: BTreeMap<(JobId, i64), i64>,
-    pub blobs: BTreeMap<Digest, Arc<Blob>>,
+    pub usage: OrdMap<(JobId, i64), i64>,
+    pub blobs: OrdMap<Digest, Arc<Blob>>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Job {
-    pub new: NewJob,
+    pub new: Arc<NewJob>,
     pub state: JobState,
     pub ended: Option<Timestamp>,
     pub stop: Option<(JobState, String, Timestamp)>,
     /// Those that were started; the first of the others has the next index.
-    pub tasks: BTreeMap<u32, Arc<Task>>,
+    pub tasks: OrdMap<u32, Arc<Task>>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,11 +136,12 @@ impl State {
         for change in changes {
             self.apply(change)?;
         }
-        for job in self.jobs.values() {
-            let in_order = job.tasks.keys().next_back().is_none_or(|last| *last + 1 == job.expanded());
-            let open = job.tasks.values().any(|task| !task.state().is_ended());
+        let touched: BTreeSet<JobId> = changes.iter().filter_map(Change::job).collect();
+        for job in touched.iter().filter_map(|job| self.jobs.get(job)) {
+            let in_order = job.tasks.get_max().is_none_or(|(last, _)| *last + 1 == job.expanded());
+            let open = || job.tasks.values().any(|task| !task.state().is_ended());
             let rest = job.expanded() < job.new.spec.inputs.count() && job.stop.is_none();
-            if !in_order || job.expanded() > job.new.spec.inputs.count() || (job.state.is_ended() && (open || rest)) {
+            if !in_order || job.expanded() > job.new.spec.inputs.count() || (job.state.is_ended() && (rest || open())) {
                 return Err(Broken(format!("{} would lose tasks", job.new.job)));
             }
         }
@@ -186,7 +189,7 @@ impl State {
 
     /// Appends to the audit.
     pub fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
-        self.audit.push(Arc::new(audit_row(at, by, action, subject, detail)));
+        self.audit.push_back(Arc::new(audit_row(at, by, action, subject, detail)));
     }
 
     fn job(&mut self, job: JobId) -> Result<&mut Job, Broken> {
@@ -218,7 +221,12 @@ impl State {
         let new =
             NewJob { submitter: bounds::name(&new.submitter), version_name: bounds::name(&new.version_name), ..new.clone() };
         let id = new.job;
-        let job = Job { new, state: JobState::Active, ended: None, stop: None, tasks: BTreeMap::new() };
+        if let Some(key) = new.spec.idempotency_key.as_deref()
+            && self.jobs.values().any(|job| job.has_key(&new.submitter, key))
+        {
+            return Err(Broken(format!("{id} has the idempotency key of another job")));
+        }
+        let job = Job { new: Arc::new(new), state: JobState::Active, ended: None, stop: None, tasks: OrdMap::new() };
         match self.jobs.insert(id, Arc::new(job)) {
             None => Ok(()),
             Some(_) => Err(Broken(format!("there is a {id} already"))),
@@ -229,12 +237,10 @@ impl State {
         self.audit(at, by, "job.retry", job.to_string(), "");
         let job = self.job(job)?;
         (job.state, job.ended, job.stop) = (JobState::Active, None, None);
-        for task in job.tasks.values_mut() {
-            if matches!(task.place, Place::Ended { state, .. } if state != TaskState::Succeeded) {
-                let task = Arc::make_mut(task);
-                task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
-                task.failures = 0;
-            }
+        for ended in job.ended_badly() {
+            let task = job.tasks.get_mut(&ended.index).map(Arc::make_mut).expect("it was just found");
+            task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
+            task.failures = 0;
         }
         Ok(())
     }

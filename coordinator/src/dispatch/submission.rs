@@ -1,0 +1,59 @@
+//! What the store must say about a job on its way in, and whether that is still so when the loop comes to it.
+//!
+//! A submission is looked up at the edge, which may then take its time: a large pack is read through. If a job has
+//! ended meanwhile, it is neither among the scheduler's active ones nor among those that were found ended, and what it
+//! has an idempotency key for would be submitted twice. The loop then looks again, with all that happened committed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lull_shared::id::JobId;
+
+use crate::{
+    scheduler::event::Submission,
+    store::{Store, StoreResult},
+};
+
+/// A moment between two jobs' ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(u64);
+
+/// Counts the ends of jobs, and the times that the scheduler was loaded anew.
+#[derive(Debug, Clone, Default)]
+pub struct Moments(Arc<AtomicU64>);
+
+impl Moments {
+    /// What is read from the store after this is so until another moment.
+    pub fn now(&self) -> Moment {
+        Moment(self.0.load(Ordering::SeqCst))
+    }
+
+    /// A job has ended, or may have.
+    pub fn pass(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether a job may have ended since.
+    pub fn have_passed(&self, moment: Moment) -> bool {
+        self.now() != moment
+    }
+}
+
+/// Brings a submission up to date. The job that was submitted before under the same key, if there is one.
+pub async fn look_up(store: &dyn Store, submission: &mut Submission) -> StoreResult<Option<JobId>> {
+    if let Some(key) = &submission.spec.idempotency_key
+        && let Some(job) = store.job_by_key(&submission.submitter, key).await?
+    {
+        return Ok(Some(job));
+    }
+    for dependency in &submission.spec.after {
+        if let Some(record) = store.job(dependency.job).await?
+            && record.state.is_ended()
+        {
+            submission.ended.insert(record.job, record.state);
+        }
+    }
+    Ok(None)
+}

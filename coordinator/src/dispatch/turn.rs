@@ -1,0 +1,127 @@
+//! One turn of the scheduler, cut in two at the commit: what is to be remembered, and what may be said after that.
+//!
+//! ```text
+//! scheduler --drain--> Turn --commit--> Sealed: orders and replies
+//!                       ^  |
+//!                       +--+ refused: nothing happened
+//! ```
+//! The only way from the one to the other is a commit that the store confirms, so nothing that it does not know can
+//! leave. Pure but for the store: the coordinator's loop and the simulator share it.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AgentId, Epoch},
+    time::Timestamp,
+};
+
+use super::Ended;
+use crate::{
+    scheduler::{
+        Scheduler,
+        effect::{Change, Effect, Order, Reply},
+        event::{RequestId, StreamId},
+    },
+    store::{Store, StoreError},
+};
+
+/// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
+const STALL: Duration = Duration::from_millis(500);
+
+/// A turn that is not remembered yet.
+#[derive(Debug)]
+#[must_use = "a turn that is not committed is lost"]
+pub struct Turn {
+    changes: Vec<Change>,
+    sealed: Sealed,
+}
+
+/// What may be said, since the store knows all that it says.
+#[derive(Debug, Default)]
+pub struct Sealed {
+    pub orders: Vec<Outgoing>,
+    pub replies: Vec<(RequestId, Reply)>,
+}
+
+/// One order on its way to an agent.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub agent: AgentId,
+    pub stream: StreamId,
+    /// The order's number on its stream.
+    pub number: u64,
+    pub order: Order,
+}
+
+/// What came of a commit.
+#[derive(Debug)]
+pub enum Committed {
+    Done(Sealed),
+    /// The store certainly did not do it: the same turn may be tried again.
+    Refused(Turn, StoreError),
+    /// This reign is over, and what the turn would have said is not said.
+    Ended(Ended, StoreError),
+}
+
+impl Turn {
+    /// Takes everything that the scheduler wants done.
+    pub fn drain(scheduler: &mut Scheduler) -> Self {
+        let (mut changes, mut sealed) = (Vec::new(), Sealed::default());
+        while let Some(effect) = scheduler.poll_effect() {
+            match effect {
+                Effect::Record(change) => changes.push(change),
+                Effect::Send { agent, stream, number, order } => {
+                    sealed.orders.push(Outgoing { agent, stream, number, order });
+                }
+                Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
+            }
+        }
+        Self { changes, sealed }
+    }
+
+    /// What is to be remembered.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Has it remembered; a turn without changes has nothing that could be forgotten.
+    pub async fn commit(self, store: &dyn Store, epoch: Epoch) -> Committed {
+        if self.changes.is_empty() {
+            return Committed::Done(self.sealed);
+        }
+        match store.commit(epoch, &self.changes).await {
+            Ok(()) => Committed::Done(self.sealed),
+            Err(error @ StoreError::Determinate(_)) => Committed::Refused(self, error),
+            Err(error @ StoreError::Indeterminate(_)) => Committed::Ended(Ended::InDoubt, error),
+            Err(error @ StoreError::Fenced) => Committed::Ended(Ended::Fenced, error),
+        }
+    }
+}
+
+/// Until when nobody is taken for silent, since it was the loop that did not listen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Excuse {
+    until: Option<Timestamp>,
+}
+
+impl Excuse {
+    /// A commit took this long.
+    pub fn note(&mut self, took: Duration, lease: Duration, now: Timestamp) {
+        if took > STALL {
+            self.until = Some(now + lease);
+        }
+    }
+
+    /// Whether timeouts may be acted upon.
+    pub fn is_over(&mut self, now: Timestamp) -> bool {
+        if self.until.is_some_and(|until| now >= until) {
+            self.until = None;
+        }
+        self.until.is_none()
+    }
+
+    /// When a timeout is acted upon that is due then.
+    pub fn postpone(&self, due: Timestamp) -> Timestamp {
+        self.until.map_or(due, |until| due.max(until))
+    }
+}
