@@ -115,7 +115,7 @@ impl Scheduler {
         }
         job.tasks.finish(attempt.task.index, after, now);
         let next_wake = job.tasks.next_wake();
-        self.shares.take(job.submitter, held.occupies, used_us, now);
+        self.shares.take(job.submitter, held.occupies, used_us);
         self.timers.set_or_clear(Timer::Backoff(job_id), next_wake);
         self.effects.push_back(Effect::Record(Change::AttemptEnded(Box::new(EndedAttempt {
             attempt,

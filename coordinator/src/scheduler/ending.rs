@@ -72,7 +72,7 @@ impl Scheduler {
         let state = job.end_state();
         self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.now }));
         if job.listed {
-            self.shares.unlist(job.submitter, job.demand, job.rank, self.now);
+            self.shares.unlist(job.submitter, job.demand, job.rank);
         }
         if let Some(key) = job.new.spec.idempotency_key.clone() {
             let key = (job.submitter, key);

@@ -42,9 +42,9 @@ impl Scheduler {
         }
         job.listed = startable;
         if startable {
-            self.shares.list(job.submitter, job.demand, job.rank, self.now);
+            self.shares.list(job.submitter, job.demand, job.rank);
         } else {
-            self.shares.unlist(job.submitter, job.demand, job.rank, self.now);
+            self.shares.unlist(job.submitter, job.demand, job.rank);
         }
     }
 

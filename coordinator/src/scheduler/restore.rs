@@ -44,7 +44,7 @@ impl Scheduler {
         for (submitter, slot_seconds) in snapshot.usage {
             let id = scheduler.shares.intern(&submitter);
             let used = std::time::Duration::try_from_secs_f64(slot_seconds).unwrap_or_default();
-            scheduler.shares.charge(id, micros(used), now);
+            scheduler.shares.charge(id, micros(used));
         }
         let mut jobs = snapshot.jobs;
         // By number: a job waits for jobs submitted before it, which are there by then.

@@ -17,8 +17,16 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SubmitterId(u32);
 
-/// How stale the order may become by attempts that merely go on running.
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
+/// Running attempts count by whole ticks, so that submitters compare alike however long ago each was looked at. By the
+/// microsecond whoever was touched last would look the greediest: an agent that is done with a task of one would
+/// always be given one of another, and need the terms and the module of every job.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The beginning of the tick that a time falls in.
+fn tick(time: Timestamp) -> Timestamp {
+    let tick_us = TICK.as_micros() as i64;
+    Timestamp(time.0.div_euclid(tick_us) * tick_us)
+}
 
 #[derive(Debug, Clone)]
 struct Submitter {
@@ -37,13 +45,14 @@ pub(super) struct Shares {
     by_name: BTreeMap<String, SubmitterId>,
     submitters: Vec<Submitter>,
     order: BTreeSet<(u64, SubmitterId)>,
+    /// The tick as of which all stand in the order.
     settled: Timestamp,
     limits: Limits,
 }
 
 impl Shares {
     pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
-        Self { by_name: BTreeMap::new(), submitters: Vec::new(), order: BTreeSet::new(), settled: now, limits }
+        Self { by_name: BTreeMap::new(), submitters: Vec::new(), order: BTreeSet::new(), settled: tick(now), limits }
     }
 
     /// The submitter of this name, known from now on.
@@ -63,10 +72,10 @@ impl Shares {
     }
 
     /// Adds slot-time that was used.
-    pub(super) fn charge(&mut self, id: SubmitterId, used_us: u64, now: Timestamp) {
+    pub(super) fn charge(&mut self, id: SubmitterId, used_us: u64) {
         let consumption = &mut self.submitter(id).consumption;
         consumption.used_us = consumption.used_us.saturating_add(used_us);
-        self.reorder(id, now);
+        self.reorder(id);
     }
 
     /// An attempt went to an agent; `occupies`: at once into a free slot.
@@ -75,40 +84,40 @@ impl Shares {
         consumption.placed += 1;
         if occupies {
             consumption.running += 1;
-            consumption.began_us += i128::from(now.0);
+            consumption.began_us += i128::from(tick(now).0);
         }
-        self.reorder(id, now);
+        self.reorder(id);
     }
 
     /// An attempt that waited at its agent runs now.
     pub(super) fn occupy(&mut self, id: SubmitterId, now: Timestamp) {
         let consumption = &mut self.submitter(id).consumption;
         consumption.running += 1;
-        consumption.began_us += i128::from(now.0);
-        self.reorder(id, now);
+        consumption.began_us += i128::from(tick(now).0);
+        self.reorder(id);
     }
 
     /// An attempt is with its agent no longer; it used this much.
-    pub(super) fn take(&mut self, id: SubmitterId, occupied_since: Option<Timestamp>, used_us: u64, now: Timestamp) {
+    pub(super) fn take(&mut self, id: SubmitterId, occupied_since: Option<Timestamp>, used_us: u64) {
         let consumption = &mut self.submitter(id).consumption;
         consumption.placed -= 1;
         if let Some(since) = occupied_since {
             consumption.running -= 1;
-            consumption.began_us -= i128::from(since.0);
+            consumption.began_us -= i128::from(tick(since).0);
         }
-        self.charge(id, used_us, now);
+        self.charge(id, used_us);
     }
 
     /// A job has something to start.
-    pub(super) fn list(&mut self, id: SubmitterId, demand: DemandId, rank: Rank, now: Timestamp) {
+    pub(super) fn list(&mut self, id: SubmitterId, demand: DemandId, rank: Rank) {
         let submitter = self.submitter(id);
         submitter.listed.entry(demand).or_default().insert(rank);
         submitter.woken.insert(rank);
-        self.reorder(id, now);
+        self.reorder(id);
     }
 
     /// A job has nothing to start any more.
-    pub(super) fn unlist(&mut self, id: SubmitterId, demand: DemandId, rank: Rank, now: Timestamp) {
+    pub(super) fn unlist(&mut self, id: SubmitterId, demand: DemandId, rank: Rank) {
         let submitter = self.submitter(id);
         submitter.woken.remove(&rank);
         if let Some(ranks) = submitter.listed.get_mut(&demand) {
@@ -117,7 +126,7 @@ impl Shares {
                 submitter.listed.remove(&demand);
             }
         }
-        self.reorder(id, now);
+        self.reorder(id);
     }
 
     /// The first job for which idle agents have not been looked through.
@@ -150,15 +159,15 @@ impl Shares {
 
     /// Lets time pass: old usage counts less, running attempts count more.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        let elapsed = now.since(self.settled);
-        if elapsed < SETTLE_EVERY {
+        let elapsed = tick(now).since(self.settled);
+        if elapsed.is_zero() {
             return;
         }
-        self.settled = now;
+        self.settled = tick(now);
         for index in 0..self.submitters.len() {
             let consumption = &mut self.submitters[index].consumption;
             consumption.used_us = decayed(consumption.used_us, elapsed, &self.limits);
-            self.reorder(SubmitterId(index as u32), now);
+            self.reorder(SubmitterId(index as u32));
         }
     }
 
@@ -200,9 +209,9 @@ impl Shares {
         &mut self.submitters[id.0 as usize]
     }
 
-    fn reorder(&mut self, id: SubmitterId, now: Timestamp) {
+    fn reorder(&mut self, id: SubmitterId) {
         let submitter = &mut self.submitters[id.0 as usize];
-        let place = (!submitter.listed.is_empty()).then(|| share(&submitter.consumption, now, &self.limits));
+        let place = (!submitter.listed.is_empty()).then(|| share(&submitter.consumption, self.settled, &self.limits));
         if submitter.place == place {
             return;
         }

@@ -45,6 +45,22 @@ fn slots_that_come_free_together_are_dealt_out_in_turns() {
 }
 
 #[test]
+fn an_agent_goes_on_with_what_it_knows_while_shares_are_even() {
+    let mut driver = Driver::new();
+    let mut light = spec(200);
+    light.limits.memory_bytes = 1 << 20;
+    driver.submit_as("ada", light.clone());
+    driver.submit_as("bob", light);
+    driver.enrol_and_connect(1, 200);
+    assert_eq!(driver.held(1).len(), 200);
+    driver.pass(900 * MILLI);
+    driver.succeed_after(1, &[attempt(1, 0, 1)], MILLI);
+    assert_eq!(driver.assigned(1), [attempt(1, 100, 1)], "the time since the others were looked at counts for nobody");
+    driver.succeed_after(1, &[attempt(2, 0, 1)], MILLI);
+    assert_eq!(driver.assigned(1), [attempt(2, 100, 1)]);
+}
+
+#[test]
 fn whoever_used_less_lately_goes_first() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit_as("ada", spec(100));
