@@ -8,6 +8,11 @@ pub fn cpu_of_tree(pid: u32) -> Duration {
     children(pid).into_iter().map(cpu_of_tree).fold(own, |sum, cpu| sum + cpu)
 }
 
+/// Processor time of a process alone.
+pub fn cpu_of(pid: u32) -> Duration {
+    stat(pid).map_or(Duration::ZERO, |stat| stat.own)
+}
+
 /// Resident memory of one process, in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

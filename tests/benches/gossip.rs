@@ -1,0 +1,252 @@
+//! Capacity gossip with a thousand agents in one process: what it carries, what arrives, how old it is then.
+//!
+//! ```sh
+//! cargo bench -p lull-tests --bench gossip                       # 1,000 agents, a change each 5 s, 60 s
+//! cargo bench -p lull-tests --bench gossip -- --agents 100
+//! ```
+//! Real nodes and real connections on loopback; each agent's connection is held by its work stream, as in life. Bytes
+//! are what the kernel counted on the agents' ends while the changes were made, pings and gossip's own upkeep with
+//! them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clap::Parser;
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use lull_shared::{
+    digest::{BlobRef, Digest, Outline},
+    id::{AgentId, AttemptId},
+    identity::{Authority, Issuer, NetworkId, Role},
+    mesh::{AgentStream, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
+    resources::Capacity,
+    time::Timestamp,
+};
+use lull_tests::sockets::{Carried, carried_to};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{sync::Semaphore, task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+
+/// Agents that connect at the same time: below the node's own bound on handshakes.
+const CONNECTING_MAX: usize = 64;
+/// After the last change, this long for it to arrive.
+const TAIL: Duration = Duration::from_secs(10);
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long, default_value_t = 1_000)]
+    agents: u64,
+    /// Seconds for which changes are made.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Mean seconds between two changes of an agent.
+    #[arg(long, default_value_t = 5.0)]
+    every: f64,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// When each change was published, and how old it was when the coordinator heard it.
+#[derive(Default)]
+struct Changes {
+    published: BTreeMap<(AgentId, u64), Instant>,
+    ages: Vec<Duration>,
+}
+
+struct NoBlobs;
+
+#[async_trait]
+impl BlobStore for NoBlobs {
+    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
+        None
+    }
+
+    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
+        None
+    }
+
+    async fn receive(&self, _: libp2p::PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
+        Err("no blobs here".to_owned())
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let allowed = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: allowed.maximum, ..allowed };
+    setrlimit(Resource::Nofile, raised).expect("a process may use all descriptors it is allowed");
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(measure(&arguments));
+}
+
+async fn measure(arguments: &Arguments) {
+    let issuer = Arc::new(Issuer {
+        network: NetworkId([7; 16]),
+        authority: Keypair::generate_ed25519(),
+        life: Duration::from_secs(24 * 3600),
+    });
+    let (shutdown, changes) = (CancellationToken::new(), Arc::new(Mutex::new(Changes::default())));
+    let coordinator = start(&issuer, Role::Coordinator, None, &shutdown).await;
+    let address = coordinator.handle.listen_addresses().await.first().expect("it listens").clone();
+    tokio::spawn(listen(coordinator, changes.clone()));
+    let agents = connect_all(arguments.agents, &issuer, &address, &shutdown).await;
+    let port = port_of(&address);
+    // Subscriptions and introductions are over when nothing has moved for a while.
+    let before = settled(port).await;
+    let began = Instant::now();
+    let until = began + Duration::from_secs(arguments.seconds);
+    let mut publishing = JoinSet::new();
+    for (id, (node, _stream)) in &agents {
+        publishing.spawn(publish(*id, node.handle.clone(), arguments.every, until, changes.clone()));
+    }
+    publishing.join_all().await;
+    let spent = began.elapsed().as_secs_f64();
+    let carried = carried_to(port);
+    let deadline = Instant::now() + TAIL;
+    while Instant::now() < deadline && !lock(&changes).published.is_empty() {
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    report(arguments, spent, &before, &carried, &lock(&changes));
+    shutdown.cancel();
+}
+
+fn lock(changes: &Mutex<Changes>) -> std::sync::MutexGuard<'_, Changes> {
+    changes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn start(issuer: &Issuer, role: Role, agent: Option<AgentId>, shutdown: &CancellationToken) -> Node {
+    let identity = Keypair::generate_ed25519();
+    let now = Timestamp::from_millis(
+        i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis()).expect("this era"),
+    );
+    let certificate = issuer.issue(&identity.public().to_peer_id(), role, agent, "bench", now);
+    let listen = (role == Role::Coordinator).then(|| "/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
+    let config = NodeConfig {
+        identity,
+        network: issuer.network,
+        authority: Authority::of(&issuer.authority),
+        certificate: Some(certificate),
+        listen: listen.into_iter().collect(),
+        mdns: false,
+        reads_capacity: role == Role::Coordinator,
+        software: "lull-bench".to_owned(),
+        revoked: Default::default(),
+    };
+    Node::start(config, Arc::new(NoBlobs), shutdown.clone()).await.expect("a node starts")
+}
+
+/// The coordinator: notes the age of each change it hears, and holds the work streams.
+async fn listen(mut coordinator: Node, changes: Arc<Mutex<Changes>>) {
+    let mut streams: Vec<CoordinatorStream> = Vec::new();
+    while let Some(event) = coordinator.events.recv().await {
+        match event {
+            NodeEvent::Work { stream, .. } => streams.push(stream),
+            NodeEvent::Capacity { capacity, .. } => {
+                let mut changes = lock(&changes);
+                if let Some(published) = changes.published.remove(&(capacity.agent, capacity.sequence)) {
+                    changes.ages.push(published.elapsed());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+type Agents = BTreeMap<AgentId, (Node, AgentStream)>;
+
+async fn connect_all(count: u64, issuer: &Arc<Issuer>, address: &Multiaddr, shutdown: &CancellationToken) -> Agents {
+    let places = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let mut connecting = JoinSet::new();
+    for id in (1..=count).map(AgentId) {
+        let (issuer, address, shutdown, places) = (issuer.clone(), address.clone(), shutdown.clone(), places.clone());
+        connecting.spawn(async move {
+            let _place = places.acquire().await.expect("never closed");
+            let node = start(&issuer, Role::Agent, Some(id), &shutdown).await;
+            let peer = loop {
+                match node.handle.connect(address.clone()).await {
+                    Ok(peer) => break peer,
+                    Err(_) => time::sleep(Duration::from_millis(rand::random_range(100..1_000))).await,
+                }
+            };
+            let stream = node.handle.open_work(peer).await.expect("a work stream");
+            (id, (node, stream))
+        });
+    }
+    connecting.join_all().await.into_iter().collect()
+}
+
+fn port_of(address: &Multiaddr) -> u16 {
+    let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+    port.expect("a TCP address")
+}
+
+type Connections = BTreeMap<i32, Carried>;
+
+async fn settled(port: u16) -> Connections {
+    let mut last = carried_to(port);
+    loop {
+        time::sleep(Duration::from_secs(2)).await;
+        let now = carried_to(port);
+        let moved: u64 = now.iter().map(|(number, now)| now.sent - last.get(number).map_or(0, |last| last.sent)).sum();
+        // Pings go on for ever: a tenth of the connections may have had one.
+        if moved < 64 * now.len() as u64 / 10 {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// Makes changes at random moments. Two are never closer than the gap at which a node would make one of them.
+async fn publish(id: AgentId, node: lull_shared::mesh::NodeHandle, every: f64, until: Instant, changes: Arc<Mutex<Changes>>) {
+    let pause = || Duration::from_secs_f64(1.1 + rand::random_range(0.0..2.0 * (every - 1.1).max(0.1)));
+    // Not all at once at the start.
+    time::sleep(Duration::from_secs_f64(rand::random_range(0.0..every))).await;
+    for sequence in 1.. {
+        if Instant::now() >= until {
+            return;
+        }
+        let capacity = Capacity {
+            agent: id,
+            sequence,
+            slots: 8,
+            slots_busy: (sequence % 8) as u16,
+            waiting: 0,
+            cpu_free_percent: (sequence % 100) as u8,
+            memory_free_bytes: 8 << 30,
+            paused: None,
+        };
+        lock(&changes).published.insert((id, sequence), Instant::now());
+        node.publish_capacity(capacity).await;
+        time::sleep(pause()).await;
+    }
+}
+
+fn report(arguments: &Arguments, seconds: f64, before: &Connections, after: &Connections, changes: &Changes) {
+    let mut ages = changes.ages.clone();
+    ages.sort_unstable();
+    let made = ages.len() + changes.published.len();
+    let total = |side: fn(&Carried) -> u64| {
+        let grown = after.iter().map(|(number, after)| side(after) - before.get(number).map_or(0, side));
+        grown.sum::<u64>() as f64 / seconds / arguments.agents as f64
+    };
+    let verdict = |met: bool| if met { "met" } else { "MISSED" };
+    let at = |share: f64| ages.get(((ages.len().max(1) - 1) as f64 * share) as usize).map_or(f64::NAN, Duration::as_secs_f64);
+    let (sent, received) = (total(|carried| carried.sent), total(|carried| carried.received));
+    let delivered = ages.len() as f64 / made.max(1) as f64 * 100.0;
+    println!("gossip of {} agents in one process, {made} changes in {seconds:.0} s", arguments.agents);
+    println!("  an agent sends    {sent:>7.1} B/s   target 200: {}", verdict(sent <= 200.0));
+    println!("  an agent receives {received:>7.1} B/s   target 200: {}", verdict(received <= 200.0));
+    println!("  delivered         {delivered:>7.2} %     target 99.5: {}", verdict(delivered >= 99.5));
+    println!(
+        "  age at the coordinator p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms   target p99 2 s: {}",
+        at(0.5) * 1e3,
+        at(0.99) * 1e3,
+        at(1.0) * 1e3,
+        verdict(at(0.99) <= 2.0)
+    );
+    println!("  connections counted: {}", after.len());
+}
