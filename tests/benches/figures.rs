@@ -5,8 +5,11 @@
 //! cargo bench -p lull-tests --bench figures -- cost --tasks 20000
 //! ```
 //! Real processes on loopback: a coordinator on the embedded store with `synchronous=FULL`, two agents with a slot
-//! each, the shipped command line and its HTTP interface. Beside the cost of a task stands the floor of its store:
-//! the same number of starts and ends committed to SQLite in batches by one thread.
+//! each, the shipped command line and its HTTP interface. Beside the cost of a task stand the floor of its store, the
+//! same number of starts and ends committed to SQLite in batches by one thread, and two other queues where they are
+//! installed (`apt install beanstalkd gearman-job-server`).
+
+mod peers;
 
 use std::{
     fs,
@@ -107,6 +110,20 @@ fn cost(tasks: u32) {
         per_task(cpu),
         f64::from(tasks) / wall.as_secs_f64()
     );
+    let folder = tempfile::tempdir().expect("a folder");
+    // Each of its writes is synchronised: at the full number it would take minutes.
+    let fewer = (tasks / 20).max(100);
+    peer("beanstalkd, log with fsync, executes nothing", fewer, peers::beanstalkd(folder.path(), fewer));
+    peer("Gearman, in memory, executes nothing", tasks, peers::gearman(tasks));
+}
+
+fn peer(name: &str, tasks: u32, price: Option<peers::Price>) {
+    let Some(peers::Price { cpu, wall }) = price else {
+        println!("  NOT MEASURED: {name} (not installed)");
+        return;
+    };
+    let (cpu, rate) = (cpu.as_secs_f64() * 1e6 / f64::from(tasks), f64::from(tasks) / wall.as_secs_f64());
+    println!("  {:<12} {cpu:>8.1} us CPU per task, {rate:.0} tasks/s ({name}; {tasks} tasks)", "peer");
 }
 
 /// The least that any durable queue on SQLite pays: a row inserted, then updated, in batches.
