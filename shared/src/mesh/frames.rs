@@ -81,7 +81,7 @@ impl<T: DeserializeOwned> FrameReader<T> {
         let outcome = self.read().await;
         if !matches!(outcome, Some(Ok(_))) {
             self.stream = None;
-            self.buffer = Vec::new();
+            (self.buffer, self.start) = (Vec::new(), 0);
         }
         outcome
     }
@@ -183,6 +183,12 @@ impl<T: Serialize> FrameWriter<T> {
             self.stream = None;
         }
         outcome
+    }
+
+    /// Sends bytes as they are, for tests of whoever reads them.
+    pub async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+        self.unsent.extend_from_slice(bytes);
+        self.send_many(&[]).await
     }
 
     /// Says that nothing more comes.

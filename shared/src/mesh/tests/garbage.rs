@@ -116,6 +116,17 @@ async fn reading_may_be_given_up_at_any_moment_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_follows_garbage_that_came_with_good_frames() {
+    let (near, mut far) = tokio::io::duplex(1024);
+    let (mut reader, _writer) = frames::<Vec<u32>, ()>(tokio_util::compat::TokioAsyncReadCompatExt::compat(near));
+    let bytes = [codec::encode_frame(&vec![7_u32]), vec![0xff; 8]].concat();
+    tokio::io::AsyncWriteExt::write_all(&mut far, &bytes).await.expect("the reader reads");
+    assert_eq!(reader.next().await.expect("open").expect("whole"), [7]);
+    assert!(matches!(reader.next().await, Some(Err(FrameError::TooLong(_)))));
+    assert!(reader.next().await.is_none());
+}
+
+#[tokio::test]
 async fn writing_may_be_given_up_at_any_moment_and_is_completed_by_the_next() {
     let (near, far) = tokio::io::duplex(7);
     let (_reader, mut writer) = frames::<(), Vec<u32>>(tokio_util::compat::TokioAsyncReadCompatExt::compat(near));
