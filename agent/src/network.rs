@@ -16,6 +16,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
     identity::Role,
+    limits,
     mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle},
     message::{Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
@@ -298,7 +299,8 @@ fn frames(messages: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordinatorFra
     let (mut frames, mut messages_of_frame, mut bytes) = (Vec::new(), Vec::new(), 0);
     for message in messages.flat_map(cut) {
         let size = size_of_message(&message);
-        if bytes + size > FRAME_BYTES && !messages_of_frame.is_empty() {
+        let full = bytes + size > FRAME_BYTES || messages_of_frame.len() == limits::MESSAGES_PER_FRAME_MAX;
+        if full && !messages_of_frame.is_empty() {
             frames.push(ToCoordinatorFrame { messages: std::mem::take(&mut messages_of_frame) });
             bytes = 0;
         }
@@ -358,7 +360,6 @@ mod tests {
     use lull_shared::{
         codec,
         id::{AttemptId, JobId, TaskId},
-        limits,
         state::Usage,
     };
 
@@ -383,5 +384,12 @@ mod tests {
         assert!(frames.len() < 66, "{} frames", frames.len());
         let results = |message: &ToCoordinator| if let ToCoordinator::Finished(results) = message { results.len() } else { 0 };
         assert_eq!(frames.iter().flat_map(|frame| &frame.messages).map(results).sum::<usize>(), 4_064);
+    }
+
+    #[test]
+    fn no_frame_has_more_messages_than_are_taken() {
+        let frames = frames(std::iter::repeat_n(ToCoordinator::Farewell, 2 * limits::MESSAGES_PER_FRAME_MAX + 1));
+        assert_eq!(frames.iter().map(|frame| frame.messages.len()).sum::<usize>(), 2 * limits::MESSAGES_PER_FRAME_MAX + 1);
+        assert!(frames.iter().all(|frame| codec::decode(&codec::encode(frame)).as_ref() == Ok(frame)));
     }
 }

@@ -8,6 +8,9 @@ pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Assignments in one frame, so that a frame of inline inputs stays within [`FRAME_BYTES_MAX`].
 pub const ASSIGNMENTS_PER_FRAME_MAX: usize = 512;
+/// Messages in one frame: an agent may have something to say about each attempt that it may hold. The least message
+/// has one byte on the wire and hundreds in memory.
+pub const MESSAGES_PER_FRAME_MAX: usize = ATTEMPTS_PER_AGENT_MAX;
 /// Attempts that one agent may hold at once, running and prefetched. Bounds heartbeats and the agent's outbox.
 pub const ATTEMPTS_PER_AGENT_MAX: usize = 4096;
 /// Slots that one agent may offer: more cores than any office machine has.
@@ -37,6 +40,8 @@ pub const OUTPUT_BYTES_MAX: u64 = BLOB_BYTES_MAX;
 /// The log kept of an attempt: its first and its last half, so that both the beginning and the end can be read.
 pub const LOG_BYTES_DEFAULT: u64 = 64 * 1024;
 pub const LOG_BYTES_MAX: u64 = 512 * 1024;
+/// The words of one failure, a backtrace included.
+pub const FAILURE_BYTES_MAX: usize = 64 * 1024;
 /// The default and the largest scratch folder of an attempt.
 pub const SCRATCH_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 pub const SCRATCH_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
@@ -87,6 +92,11 @@ pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
 /// Blobs that are sent at once, each with a piece in memory; the next is told `Busy` and asks another peer, or later.
 pub const BLOB_TRANSFERS_MAX: usize = 24;
+/// Outputs that are taken in for one attempt: it has one, and brings it again only if the answer was lost.
+pub const DELIVERIES_PER_ATTEMPT_MAX: u32 = 4;
+/// Frames of one work stream that were read and wait for the coordinator's loop. Beyond it the stream is not read
+/// further: one agent cannot fill the memory while the store is away.
+pub const FRAMES_WAITING_MAX: usize = 8;
 /// Large outputs that are taken in at once.
 pub const DELIVERIES_MAX: usize = 16;
 /// A piece, or an answer on a blob's or delivery's stream, that takes longer has failed.

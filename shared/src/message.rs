@@ -4,12 +4,15 @@
 //! numbered, and the agent's heartbeat names the last number it has read, so that the coordinator can tell an attempt
 //! the agent has not heard of yet from one that it has lost. Times travel as durations: clocks need not agree.
 
-use serde::{Deserialize, Serialize};
+use std::{fmt, marker::PhantomData};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, Epoch, JobId},
     job::{AttemptLimits, Grants},
+    limits::MESSAGES_PER_FRAME_MAX,
     resources::{Capacity, Labels, Machine},
     state::{Failure, Intake, PauseReason, Usage},
     time::Timestamp,
@@ -21,13 +24,43 @@ pub struct ToAgentFrame {
     /// The last order that is complete with this frame. Orders are numbered from 1 on each stream; an order that
     /// takes several frames is announced by the last of them only.
     pub number: u64,
+    /// At most [`MESSAGES_PER_FRAME_MAX`].
+    #[serde(deserialize_with = "messages")]
     pub messages: Vec<ToAgent>,
 }
 
 /// A batch to the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToCoordinatorFrame {
+    /// At most [`MESSAGES_PER_FRAME_MAX`].
+    #[serde(deserialize_with = "messages")]
     pub messages: Vec<ToCoordinator>,
+}
+
+/// The messages of a frame; too many are refused before there is room for them.
+fn messages<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MESSAGES_PER_FRAME_MAX} messages")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut messages = Vec::new();
+            while let Some(message) = sequence.next_element()? {
+                if messages.len() == MESSAGES_PER_FRAME_MAX {
+                    return Err(de::Error::invalid_length(messages.len() + 1, &self));
+                }
+                messages.push(message);
+            }
+            Ok(messages)
+        }
+    }
+
+    deserializer.deserialize_seq(Visitor(PhantomData))
 }
 
 /// What a coordinator says to an agent.

@@ -33,6 +33,8 @@
 //! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
 //!
 //! # Limits
+//! A frame of the work stream has at most [`crate::limits::MESSAGES_PER_FRAME_MAX`] messages; whoever sends more, or
+//! lists longer than [`crate::limits::ATTEMPTS_PER_AGENT_MAX`], has broken the protocol and loses the stream.
 //! A connection takes [`crate::limits::STREAMS_PER_CONNECTION_MAX`] streams from its peer at once and resets further
 //! ones. Each step of a transfer has [`crate::limits::TRANSFER_TIME_MAX`]. A coordinator that hears too many at once
 //! drops connections before they are secured: whoever dials tries again after a growing, random pause.

@@ -287,6 +287,21 @@ impl Failure {
             Self::ExecutorDied { .. } => "executor_died",
         }
     }
+
+    /// How much its words take; at most [`crate::limits::FAILURE_BYTES_MAX`] are believed of anybody.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Trap { message, backtrace } => {
+                message.len() + backtrace.iter().map(String::len).sum::<usize>() + backtrace.len()
+            }
+            Self::BadModule { reason: text } | Self::ExecutorDied { how: text } => text.len(),
+            Self::Exit { .. }
+            | Self::TimeLimit { .. }
+            | Self::MemoryLimit { .. }
+            | Self::OutputLimit { .. }
+            | Self::ScratchLimit { .. } => 0,
+        }
+    }
 }
 
 /// Why an agent runs nothing at the moment.

@@ -12,7 +12,7 @@ use lull_shared::{
 };
 use tokio::{
     fs::File,
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::ChildStdout,
 };
 
@@ -25,18 +25,19 @@ use super::{
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Frames out of a pipe.
-pub(super) struct Frames {
-    pipe: ChildStdout,
+pub struct Frames<R = ChildStdout> {
+    pipe: R,
     buffer: BytesMut,
 }
 
-impl Frames {
-    pub(super) fn new(pipe: ChildStdout) -> Self {
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Reads from this pipe.
+    pub fn new(pipe: R) -> Self {
         Self { pipe, buffer: BytesMut::with_capacity(BUFFER_BYTES) }
     }
 
     /// The next frame; none at the end of the pipe.
-    pub(super) async fn next(&mut self) -> Result<Option<FromExecutor>, Broken> {
+    pub async fn next(&mut self) -> Result<Option<FromExecutor>, Broken> {
         loop {
             if let Some(prefix) = self.buffer.first_chunk::<{ codec::LENGTH_BYTES }>() {
                 let length = codec::frame_length(*prefix)?;
@@ -55,7 +56,7 @@ impl Frames {
 
 /// What an executor must not say, or the agent's own trouble with it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub enum Broken {
     #[error("its pipe failed: {0}")]
     Io(#[from] io::Error),
     #[error("it sent a frame that is too long: {0}")]
@@ -147,19 +148,7 @@ async fn finish(done: Done, attempt: AttemptId, load: &Load, file: Option<Output
 
 /// A failure's words end up in the coordinator's store.
 fn bounded(failure: Failure) -> Result<Failure, Broken> {
-    const TEXT_BYTES_MAX: usize = 64 << 10;
-    let bytes = match &failure {
-        Failure::Trap { message, backtrace } => {
-            message.len() + backtrace.iter().map(String::len).sum::<usize>() + backtrace.len()
-        }
-        Failure::BadModule { reason: text } | Failure::ExecutorDied { how: text } => text.len(),
-        Failure::Exit { .. }
-        | Failure::TimeLimit { .. }
-        | Failure::MemoryLimit { .. }
-        | Failure::OutputLimit { .. }
-        | Failure::ScratchLimit { .. } => 0,
-    };
-    if bytes <= TEXT_BYTES_MAX { Ok(failure) } else { Err(Broken::Excess) }
+    if failure.text_bytes() <= limits::FAILURE_BYTES_MAX { Ok(failure) } else { Err(Broken::Excess) }
 }
 
 /// An output that is too large for a message, on its way to the disk.
