@@ -1,10 +1,14 @@
 //! EDGE: the store's blobs, as the mesh serves and receives them.
 
-use std::sync::Arc;
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p::PeerId;
+use lru::LruCache;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
@@ -12,18 +16,50 @@ use lull_shared::{
     mesh::{BlobSink, BlobStore, Receiving},
 };
 
-use crate::store::{BlobWriter, Store};
+use crate::{
+    dispatch::DispatchHandle,
+    store::{BlobWriter, Store},
+};
 
-/// Serves a store's blobs to the mesh.
+/// Attempts whose deliveries are remembered: more than are on their way at any time.
+const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than none");
+
+/// Serves a store's blobs to the mesh, and takes in the outputs of attempts from the agents that hold them.
 pub struct StoreBlobs {
     store: Arc<dyn Store>,
+    dispatch: DispatchHandle,
+    /// Outputs that were taken in, by attempt.
+    delivered: Arc<Mutex<LruCache<AttemptId, u32>>>,
 }
 
 impl StoreBlobs {
-    /// Over this store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    /// Over this store; who holds what, the loop knows.
+    pub fn new(store: Arc<dyn Store>, dispatch: DispatchHandle) -> Self {
+        Self { store, dispatch, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
+
+    /// How large an output this peer may bring for an attempt; none while that cannot be known.
+    async fn allowance(&self, peer: PeerId, attempt: AttemptId) -> Result<Option<u64>, String> {
+        let agent = match self.store.agent_by_peer(&peer.to_bytes()).await {
+            Ok(agent) => agent.ok_or("this machine is not enrolled here")?.agent,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up who brings an output");
+                return Ok(None);
+            }
+        };
+        let asked = self.dispatch.query(move |scheduler, _| scheduler.output_bytes_max(agent, attempt)).await;
+        let Ok(allowed) = asked else { return Ok(None) };
+        let allowed = allowed.ok_or_else(|| format!("{attempt} is not with this machine any more"))?;
+        let delivered = lock(&self.delivered).get(&attempt).copied().unwrap_or(0);
+        if delivered >= limits::DELIVERIES_PER_ATTEMPT_MAX {
+            return Err(format!("{delivered} outputs of {attempt} were brought before"));
+        }
+        Ok(Some(allowed.min(limits::OUTPUT_BYTES_MAX)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -43,21 +79,30 @@ impl BlobStore for StoreBlobs {
     }
 
     async fn receive(&self, peer: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {
-        if blob.size_bytes > limits::OUTPUT_BYTES_MAX {
-            return Err(format!("an output of {} bytes is larger than any may be", blob.size_bytes));
+        let Some(allowed) = self.allowance(peer, attempt).await.inspect_err(|reason| {
+            tracing::warn!(%peer, %attempt, reason, "an output was refused");
+        })?
+        else {
+            return Ok(Receiving::Later);
+        };
+        if blob.size_bytes > allowed {
+            return Err(format!("an output of {} bytes; at most {allowed} are taken", blob.size_bytes));
         }
         if self.store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?.is_some() {
             return Ok(Receiving::Stored);
         }
         tracing::debug!(%peer, %attempt, digest = %blob.digest, bytes = blob.size_bytes, "an output arrives");
         let writer = self.store.begin_blob(blob.size_bytes).await.map_err(|error| error.to_string())?;
-        Ok(Receiving::Wanted(Box::new(StoreSink { writer, blob })))
+        let delivered = self.delivered.clone();
+        Ok(Receiving::Wanted(Box::new(StoreSink { writer, blob, attempt, delivered })))
     }
 }
 
 struct StoreSink {
     writer: Box<dyn BlobWriter>,
     blob: BlobRef,
+    attempt: AttemptId,
+    delivered: Arc<Mutex<LruCache<AttemptId, u32>>>,
 }
 
 #[async_trait]
@@ -67,6 +112,7 @@ impl BlobSink for StoreSink {
     }
 
     async fn finish(self: Box<Self>) -> Result<(), String> {
+        *lock(&self.delivered).get_or_insert_mut(self.attempt, || 0) += 1;
         let stored = self.writer.finish().await.map_err(|error| error.to_string())?;
         if stored == self.blob { Ok(()) } else { Err(format!("the bytes are {} and not {}", stored.digest, self.blob.digest)) }
     }

@@ -60,6 +60,9 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
                             return Err(format!("the output {} was not delivered before", blob.digest));
                         }
                     }
+                    Outcome::Failed(failure) if failure.text_bytes() > limits::FAILURE_BYTES_MAX => {
+                        return Err(format!("a failure told in {} bytes", failure.text_bytes()));
+                    }
                     Outcome::Succeeded { .. } | Outcome::Failed(_) => {}
                 }
             }

@@ -11,12 +11,12 @@ use lull_shared::{
     id::{AgentId, Epoch},
     identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
     limits,
-    mesh::{CoordinatorStream, NodeEvent, NodeHandle},
-    message::{GoodbyeReason, ToAgent, ToAgentFrame, ToCoordinator},
+    mesh::{CoordinatorStream, FrameError, NodeEvent, NodeHandle, in_words},
+    message::{GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     state::Intake,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     claims, clock,
@@ -141,19 +141,17 @@ impl Network {
             return;
         };
         let CoordinatorStream { mut incoming, mut outgoing } = stream;
-        let first = match incoming.next().await {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return tracing::warn!(%agent, %error, "an agent's first frame is broken"),
-            None => return,
+        let (hello, messages) = match greeting(agent, incoming.next().await) {
+            Ok(Some(greeting)) => greeting,
+            Ok(None) => return,
+            Err(reason) => {
+                refuse(&mut outgoing, reason.clone()).await;
+                if let GoodbyeReason::Protocol(what) = reason {
+                    self.breach(agent, None, what).await;
+                }
+                return;
+            }
         };
-        let mut messages = first.messages.into_iter();
-        let hello = match messages.next() {
-            Some(ToCoordinator::Hello(hello)) => hello,
-            _ => return refuse(&mut outgoing, GoodbyeReason::Protocol("the first message must be `Hello`".into())).await,
-        };
-        if let Err(reason) = claims::check_hello(agent, &hello) {
-            return refuse(&mut outgoing, reason).await;
-        }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
@@ -167,27 +165,27 @@ impl Network {
         };
         let link = writer::spawn(about, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
-        let connected = Event::Connected { agent, stream: number, hello: Box::new(hello) };
+        let connected = Event::Connected { agent, stream: number, hello };
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
             return;
         }
-        let mut pending: Vec<ToCoordinator> = messages.collect();
+        let places = Arc::new(Semaphore::new(limits::FRAMES_WAITING_MAX));
+        let mut pending = messages;
         loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let place = Arc::new(place);
             for message in pending.drain(..) {
-                let checked = claims::check(&*self.store, agent, message).await;
-                let sent = match checked {
-                    Ok(message) => self.dispatch.event(Event::Message { agent, stream: number, message }).await.is_ok(),
-                    Err(wrong) => {
-                        tracing::warn!(%agent, wrong, "an agent broke the protocol; its stream is closed");
-                        false
-                    }
+                let message = match claims::check(&*self.store, agent, message).await {
+                    Ok(message) => message,
+                    Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                 };
-                if !sent {
-                    return self.gone(agent, number).await;
+                if self.dispatch.heard(Event::Message { agent, stream: number, message }, place.clone()).await.is_err() {
+                    return;
                 }
             }
             match incoming.next().await {
                 Some(Ok(frame)) => pending = frame.messages,
+                Some(Err(error)) if is_breach(&error) => return self.breach(agent, Some(number), in_words(&error)).await,
                 Some(Err(error)) => {
                     tracing::debug!(%agent, %error, "an agent's stream broke");
                     return self.gone(agent, number).await;
@@ -195,6 +193,13 @@ impl Network {
                 None => return self.gone(agent, number).await,
             }
         }
+    }
+
+    /// The agent is told why, if there is a stream to say it on, and has nothing more to say on it.
+    async fn breach(&self, agent: AgentId, stream: Option<StreamId>, what: String) {
+        tracing::warn!(%agent, what, "an agent broke the protocol; its stream is closed");
+        // A loop that has ended has no use for it.
+        let _ = self.dispatch.event(Event::Breach { agent, stream, what }).await;
     }
 
     async fn gone(&self, agent: AgentId, stream: StreamId) {
@@ -213,6 +218,35 @@ impl Network {
             agents.into_iter().filter(|agent| agent.intake == Intake::Revoked).map(|agent| agent.peer).collect();
         let sequence = clock::now().as_millis().unsigned_abs();
         self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { sequence, peers })).await;
+    }
+}
+
+/// A hello, and what came with it.
+type Greeting = (Box<Hello>, Vec<ToCoordinator>);
+
+/// The greeting of a stream; none when the agent hung up before it said anything.
+fn greeting(
+    agent: AgentId,
+    first: Option<Result<ToCoordinatorFrame, FrameError>>,
+) -> Result<Option<Greeting>, GoodbyeReason> {
+    let first = match first {
+        Some(Ok(frame)) => frame,
+        Some(Err(error)) if is_breach(&error) => return Err(GoodbyeReason::Protocol(in_words(&error))),
+        Some(Err(_)) | None => return Ok(None),
+    };
+    let mut messages = first.messages.into_iter();
+    let Some(ToCoordinator::Hello(hello)) = messages.next() else {
+        return Err(GoodbyeReason::Protocol("the first message must be `Hello`".into()));
+    };
+    claims::check_hello(agent, &hello)?;
+    Ok(Some((Box::new(hello), messages.collect())))
+}
+
+/// Whether a stream ended by what came and not by what did not.
+fn is_breach(error: &FrameError) -> bool {
+    match error {
+        FrameError::TooLong(_) | FrameError::Garbage(_) => true,
+        FrameError::Broken(_) | FrameError::CutShort | FrameError::Stalled(_) | FrameError::Closed => false,
     }
 }
 

@@ -108,8 +108,9 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
     let issuer = Arc::new(Issuer { network, authority, life: limits::CERTIFICATE_LIFE });
     // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
     let tasks = TaskTracker::new();
-    let node = start_node(&config, identity, &issuer, store.clone(), shutdown.clone()).await?;
     let (handle, inbox) = dispatch::channel();
+    let blobs = Arc::new(StoreBlobs::new(store.clone(), handle.clone()));
+    let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
     let catalogue = Arc::new(Catalogue::new(store.clone()));
     let mesh = Network {
         store: store.clone(),
@@ -196,7 +197,8 @@ async fn start_node(
     config: &ServerConfig,
     identity: Keypair,
     issuer: &Issuer,
-    store: Arc<dyn Store>,
+    store: &dyn Store,
+    blobs: Arc<StoreBlobs>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Node> {
     let peer = identity.public().to_peer_id();
@@ -217,9 +219,7 @@ async fn start_node(
         software: format!("lull/{}", env!("CARGO_PKG_VERSION")),
         revoked,
     };
-    Node::start(node, Arc::new(StoreBlobs::new(store)), shutdown)
-        .await
-        .context("cannot join the mesh; choose another address with --listen")
+    Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")
 }
 
 /// The loop, loaded anew whenever the store was in doubt.

@@ -30,6 +30,12 @@ pub struct AgentBody {
     pub paused: Option<Reason>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<Text<AttemptId>>,
+    /// Its words about attempts that it did not hold, since this coordinator reigns: late ones, or lies.
+    #[serde(default)]
+    pub claims_refused: u64,
+    /// How often it broke the protocol and lost its stream, since this coordinator reigns.
+    #[serde(default)]
+    pub breaches: u64,
     /// Its name on the mesh.
     pub peer: String,
 }

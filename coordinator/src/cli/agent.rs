@@ -140,6 +140,9 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("labels", Some(labels.join(" ")));
     let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
     add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
+    let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
+    add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
+    add("cut off", refused(agent.breaches, "breaches of the protocol"));
     add("peer", Some(agent.peer.clone()));
     pairs(lines, look)
 }

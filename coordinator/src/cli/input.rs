@@ -121,11 +121,13 @@ fn file(path: &Path, size_bytes: u64) -> Item {
     Item { label: path.to_string_lossy().into_owned(), content: Content::File { path: path.to_owned(), size_bytes } }
 }
 
-fn lines(text: &str) -> Vec<Item> {
+/// One input for each line that is not empty.
+pub fn lines(text: &str) -> Vec<Item> {
     text.lines().filter(|line| !line.trim().is_empty()).map(|line| item(line, line)).collect()
 }
 
-fn elements(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
+/// One input for each element of a JSON array; `path` is what errors call the file.
+pub fn elements(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
     let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
     let array: Vec<Value> = serde_json::from_str(text)
         .map_err(|error| wrong(format!("not a JSON array: {error}")).hint("write it like [\"first\", \"second\"]"))?;

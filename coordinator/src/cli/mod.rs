@@ -4,14 +4,14 @@
 //! all else to standard error; the exit code says how it ended (see [`exit::Exit`]).
 
 mod agent;
-mod amount;
+pub mod amount;
 mod audit;
 mod connect;
 mod db;
 mod exit;
 mod follow;
 mod func;
-mod input;
+pub mod input;
 mod job;
 mod login;
 mod net;

@@ -16,7 +16,7 @@ pub mod writer;
 use std::sync::Arc;
 
 use lull_shared::{id::AgentId, id::JobId, time::Timestamp};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use self::{
     catalogue::Catalogue,
@@ -36,11 +36,15 @@ const INBOX: usize = 4096;
 const WATCHED: usize = 1024;
 
 type Query = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
+/// The place of a frame that waits for the loop, shared by its messages.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 type MakeEvent = Box<dyn FnOnce(RequestId) -> Event + Send>;
 
 /// What the loop is asked.
 pub(crate) enum Input {
     Event(Box<Event>),
+    /// Words of an agent, with their frame's place: it is free when the loop has taken them.
+    Heard(Box<Event>, Place),
     Request {
         make: MakeEvent,
         reply: oneshot::Sender<Reply>,
@@ -141,6 +145,11 @@ impl DispatchHandle {
     /// Something happened in the network.
     pub(crate) async fn event(&self, event: Event) -> Result<(), DispatchError> {
         self.send(Input::Event(Box::new(event))).await
+    }
+
+    /// An agent said something, in a frame that has this place.
+    pub(crate) async fn heard(&self, event: Event, place: Place) -> Result<(), DispatchError> {
+        self.send(Input::Heard(Box::new(event), place)).await
     }
 
     /// An agent's stream can be written to.

@@ -120,6 +120,7 @@ impl Reign<'_> {
                 }
                 self.scheduler.handle(*event, now);
             }
+            Input::Heard(event, _place) => self.scheduler.handle(*event, now),
             Input::Request { make, reply } => {
                 let request = self.expect_reply(reply);
                 self.scheduler.handle(make(request), now);

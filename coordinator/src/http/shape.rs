@@ -221,6 +221,8 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         }),
         paused: capacity.and_then(|capacity| capacity.paused.as_ref()).map(paused),
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        claims_refused: view.map_or(0, |view| view.claims_refused),
+        breaches: view.map_or(0, |view| view.breaches),
         peer: libp2p::PeerId::from_bytes(&record.peer).map(|peer| peer.to_string()).unwrap_or_default(),
     }
 }

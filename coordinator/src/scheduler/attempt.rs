@@ -56,6 +56,7 @@ impl Scheduler {
                 let ending = self.read_result(finished);
                 self.end_attempt(id, attempt, ending);
             } else if !agent.accepted.contains_key(&attempt) {
+                agent.misdeeds.claims += 1;
                 self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.now }));
             }
         }
@@ -215,7 +216,7 @@ impl Scheduler {
     pub(super) fn note_started(&mut self, id: AgentId, attempt: AttemptId) {
         let now = self.now;
         let agent = self.fleet.known(id);
-        let Some(waited) = agent.start(attempt, now) else { return };
+        let Some(waited) = agent.start(attempt, now) else { return self.disbelieve(id, attempt) };
         let kept = agent.held.get(&attempt).is_some_and(wanted_only_if_waiting);
         if waited {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");

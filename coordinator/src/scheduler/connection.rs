@@ -137,9 +137,23 @@ impl Scheduler {
 
     /// The agent broke the protocol: what it has cannot be trusted to come to anything.
     pub(super) fn breach(&mut self, id: AgentId, reason: GoodbyeReason) {
+        self.fleet.known(id).misdeeds.breaches += 1;
         self.send(id, Order::Goodbye { reason });
         self.end_all(id, AttemptEnd::Lost, "its agent broke the protocol");
         self.close_stream(id);
+    }
+
+    /// The edge found that an agent broke the protocol. On a stream that is not its newest that ends only the stream.
+    pub(super) fn breached(&mut self, id: AgentId, stream: Option<StreamId>, what: String) {
+        let Some(agent) = self.fleet.get_mut(id) else { return };
+        let reason = GoodbyeReason::Protocol(what);
+        if stream.is_some() && agent.stream().map(|current| current.id) == stream {
+            return self.breach(id, reason);
+        }
+        agent.misdeeds.breaches += 1;
+        if let Some(stream) = stream {
+            self.effects.push_back(Effect::Send { agent: id, stream, number: 1, order: Order::Goodbye { reason } });
+        }
     }
 
     /// Forgets the agent's stream.

@@ -37,6 +37,8 @@ pub enum Event {
     Disconnected { agent: AgentId, stream: StreamId },
     /// An agent said something; ignored if the stream is not its newest.
     Message { agent: AgentId, stream: StreamId, message: ToCoordinator },
+    /// An agent broke the protocol in a way that the edge sees. `stream` is none when it had not said its hello.
+    Breach { agent: AgentId, stream: Option<StreamId>, what: String },
     /// Gossip: what an agent offers.
     Capacity { capacity: Capacity },
 }

@@ -36,6 +36,12 @@ impl Scheduler {
         self.fleet.get(agent).map(|known| agent_view(agent, known))
     }
 
+    /// How large an output an agent may bring for an attempt; `None`: the attempt is not with it.
+    pub fn output_bytes_max(&self, agent: AgentId, attempt: AttemptId) -> Option<u64> {
+        self.fleet.get(agent)?.held.get(&attempt)?;
+        Some(self.jobs.get(&attempt.task.job)?.new.spec.limits.output_bytes)
+    }
+
     /// Why a task is where it is; `None`: it has ended, or there is none.
     pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
         let job = self.jobs.get(&task.job)?;
@@ -103,5 +109,7 @@ fn agent_view(id: AgentId, agent: &Agent) -> AgentView {
         labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
         capacity: agent.capacity.clone(),
         attempts: agent.held.keys().copied().collect(),
+        claims_refused: agent.misdeeds.claims,
+        breaches: agent.misdeeds.breaches,
     }
 }

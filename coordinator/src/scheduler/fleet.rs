@@ -41,6 +41,7 @@ pub(super) struct Agent {
     pub accepted: BTreeMap<AttemptId, u64>,
     /// What is said to it at the end of this turn.
     pub outgoing: Outgoing,
+    pub misdeeds: Misdeeds,
     indexed: Indexed,
 }
 
@@ -112,6 +113,15 @@ pub(super) enum Lack {
     Other,
 }
 
+/// What an agent said that was not believed. An honest agent is late now and then; a lying one is often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Misdeeds {
+    /// Words about attempts that it did not hold.
+    pub claims: u64,
+    /// How often it broke the protocol.
+    pub breaches: u64,
+}
+
 /// Under which keys the agent stands in the indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Indexed {
@@ -154,6 +164,7 @@ impl Agent {
             refusals: BTreeMap::new(),
             accepted: BTreeMap::new(),
             outgoing: Outgoing::default(),
+            misdeeds: Misdeeds::default(),
             indexed: Indexed::default(),
         }
     }

@@ -117,6 +117,7 @@ impl Scheduler {
             Event::Connected { agent, stream, hello } => self.connected(agent, stream, *hello),
             Event::Disconnected { agent, stream } => self.disconnected(agent, stream),
             Event::Message { agent, stream, message } => self.message(agent, stream, message),
+            Event::Breach { agent, stream, what } => self.breached(agent, stream, what),
             Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
         }
         self.end_turn();

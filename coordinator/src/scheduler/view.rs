@@ -41,6 +41,10 @@ pub struct AgentView {
     pub capacity: Option<Capacity>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<AttemptId>,
+    /// Its words about attempts that it did not hold, since this coordinator reigns.
+    pub claims_refused: u64,
+    /// How often it broke the protocol, since this coordinator reigns.
+    pub breaches: u64,
 }
 
 /// Why a task is where it is.

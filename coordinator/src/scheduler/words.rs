@@ -43,9 +43,15 @@ impl Scheduler {
         }
     }
 
+    /// An agent spoke of an attempt that it does not hold. Of one whose result was just taken it may not know that yet.
+    pub(super) fn disbelieve(&mut self, id: AgentId, attempt: AttemptId) {
+        let agent = self.fleet.known(id);
+        agent.misdeeds.claims += u64::from(!agent.accepted.contains_key(&attempt));
+    }
+
     fn paused(&mut self, id: AgentId, attempt: AttemptId, reason: Option<PauseReason>) {
         if !self.fleet.known(id).held.contains_key(&attempt) {
-            return;
+            return self.disbelieve(id, attempt);
         }
         self.note_started(id, attempt);
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
@@ -57,7 +63,10 @@ impl Scheduler {
 
     fn released(&mut self, id: AgentId, attempts: &[AttemptId], reason: &ReleaseReason) {
         for attempt in attempts {
-            let Some(held) = self.fleet.known(id).held.get(attempt) else { continue };
+            let Some(held) = self.fleet.known(id).held.get(attempt) else {
+                self.disbelieve(id, *attempt);
+                continue;
+            };
             let (end, words) = match reason {
                 ReleaseReason::Recalled => (AttemptEnd::Recalled, recalled_for(held.recall.map(|recall| recall.reason))),
                 ReleaseReason::Evicted(reason) => (AttemptEnd::Evicted, format!("its agent gave it up: {reason}")),
@@ -69,7 +78,7 @@ impl Scheduler {
 
     fn refused(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
         if !self.fleet.known(id).held.contains_key(&attempt) {
-            return;
+            return self.disbelieve(id, attempt);
         }
         let job = attempt.task.job;
         self.note_refusal(id, job, reason.to_string(), lack(reason));

@@ -44,6 +44,7 @@ pub(super) async fn serve(
     }
     let mut sink = match blobs.receive(peer, attempt, blob).await {
         Ok(Receiving::Wanted(sink)) => sink,
+        Ok(Receiving::Later) => return finish(stream, &DeliveryReply::Busy).await,
         Ok(Receiving::Stored) => return finish(stream, &DeliveryReply::Stored).await,
         Err(reason) => return finish(stream, &DeliveryReply::Refused { reason }).await,
     };

@@ -68,7 +68,7 @@ fn tried_in_words(tried: &[(PeerId, String)]) -> String {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+pub fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

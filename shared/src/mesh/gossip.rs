@@ -78,14 +78,16 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
 
 /// What is to be done with a message of capacity.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub enum Judgement {
     Believe(Capacity),
+    /// Its publisher is not known here: nobody is to blame.
     Ignore,
+    /// Its publisher lies or makes no sense.
     Reject,
 }
 
 /// Judges a message of capacity by its publisher's certificate.
-pub(super) fn judge_capacity(topic: &TopicHash, data: &[u8], publisher: Option<&Certificate>) -> Judgement {
+pub fn judge_capacity(topic: &TopicHash, data: &[u8], publisher: Option<&Certificate>) -> Judgement {
     let Some(certificate) = publisher else { return Judgement::Ignore };
     if data.len() > CAPACITY_BYTES_MAX {
         return Judgement::Reject;

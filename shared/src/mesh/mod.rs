@@ -45,8 +45,9 @@ use crate::{
     resources::Capacity,
 };
 
-pub use error::{MeshError, NodeError};
+pub use error::{MeshError, NodeError, in_words};
 pub use frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
+pub use gossip::{Judgement, judge_capacity};
 pub use handle::{FetchReport, NodeHandle};
 
 /// Commands that may wait for the node; whoever sends more waits.
@@ -107,6 +108,8 @@ pub trait BlobStore: Send + Sync + 'static {
 pub enum Receiving {
     /// It is here already, durably.
     Stored,
+    /// Not now: the agent tries again.
+    Later,
     /// Push the pieces in order, then finish.
     Wanted(Box<dyn BlobSink>),
 }

@@ -30,6 +30,9 @@ fn words_about_another_agents_attempt_change_nothing() {
         driver.say(2, word);
         assert_eq!(driver.changes, []);
     }
+    // Two started, one paused, one released, one refused.
+    let misdeeds = |agent: u64| driver.scheduler.agent(AgentId(agent)).map(|view| (view.claims_refused, view.breaches));
+    assert_eq!((misdeeds(1), misdeeds(2)), (Some((0, 0)), Some((5, 0))));
     assert_eq!(driver.counts(job), TaskCounts { running: 1, ..Default::default() });
     assert_eq!(driver.held(1), [theirs]);
 }
@@ -47,6 +50,34 @@ fn lists_beyond_all_reason_end_the_stream() {
         driver.say(1, word);
         assert!(matches!(driver.orders[..], [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
         assert_eq!(driver.held(1), []);
+        assert_eq!(driver.scheduler.agent(AgentId(1)).expect("an agent").breaches, 1);
+    }
+}
+
+#[test]
+fn a_breach_that_the_edge_saw_ends_the_newest_stream_and_is_counted_on_any() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    let breach = |stream| Event::Breach { agent: AgentId(1), stream, what: "garbage".into() };
+    driver.handle(breach(None));
+    assert_eq!((driver.held(1).len(), driver.orders.len()), (1, 0), "before its hello there is nothing to end");
+    driver.handle(breach(Some(StreamId(1))));
+    assert!(matches!(driver.orders[..], [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
+    assert_eq!(driver.held(1), []);
+    assert_eq!(driver.scheduler.agent(AgentId(1)).expect("an agent").breaches, 2);
+    driver.handle(Event::Breach { agent: AgentId(77), stream: None, what: "nobody".into() });
+}
+
+#[test]
+fn only_the_agent_that_holds_an_attempt_may_bring_its_output_and_no_larger_one() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.submit(spec(1));
+    let held = attempt(1, 0, 1);
+    let most = spec(1).limits.output_bytes;
+    let may_bring = |agent, attempt| driver.scheduler.output_bytes_max(AgentId(agent), attempt);
+    assert_eq!(may_bring(1, held), Some(most));
+    for (agent, attempt) in [(2, held), (1, attempt(1, 0, 2)), (1, attempt(2, 0, 1)), (77, held)] {
+        assert_eq!(may_bring(agent, attempt), None, "{attempt} of a{agent}");
     }
 }
 
