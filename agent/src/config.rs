@@ -104,7 +104,12 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(Self::default()),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a file; `path` is what errors call it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         config.check()?;
         Ok(config)
     }

@@ -225,10 +225,7 @@ impl Network {
 type Greeting = (Box<Hello>, Vec<ToCoordinator>);
 
 /// The greeting of a stream; none when the agent hung up before it said anything.
-fn greeting(
-    agent: AgentId,
-    first: Option<Result<ToCoordinatorFrame, FrameError>>,
-) -> Result<Option<Greeting>, GoodbyeReason> {
+fn greeting(agent: AgentId, first: Option<Result<ToCoordinatorFrame, FrameError>>) -> Result<Option<Greeting>, GoodbyeReason> {
     let first = match first {
         Some(Ok(frame)) => frame,
         Some(Err(error)) if is_breach(&error) => return Err(GoodbyeReason::Protocol(in_words(&error))),

@@ -1,5 +1,6 @@
-//! What the end-to-end tests, the simulator and the benchmarks share.
+//! What the end-to-end tests, the fuzz targets, the simulator and the benchmarks share.
 
 pub mod cluster;
+pub mod decoders;
 pub mod processes;
 pub mod sockets;

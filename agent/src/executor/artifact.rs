@@ -119,18 +119,24 @@ impl Artifacts {
 
     /// The executor checks the digest on the file it opens; here it is checked who wrote the record and for what.
     async fn kept(&self, manifest: &ModuleManifest, path: &Path) -> Option<Ready> {
-        let signed: Signed = codec::decode(&fs::read(record_path(path)).await.ok()?).ok()?;
-        let record: Record = identity::verify(&Authority::of(&self.identity), &signed).ok()?;
-        let fits = record.engine == self.engine
-            && record.module == manifest.module.digest
-            && record.canonical_nans == manifest.canonical_nans;
-        let file = fs::File::open(path).await.ok().filter(|_| fits)?.into_std().await;
-        if file.metadata().ok()?.len() != record.artifact.size_bytes {
+        let artifact = self.vouched(manifest, &fs::read(record_path(path)).await.ok()?)?;
+        let file = fs::File::open(path).await.ok()?.into_std().await;
+        if file.metadata().ok()?.len() != artifact.size_bytes {
             return None;
         }
         // A file that cannot be marked as used is removed sooner, no more.
         let _ = file.set_modified(SystemTime::now());
-        Some(Ready { path: path.to_owned(), digest: record.artifact.digest })
+        Some(Ready { path: path.to_owned(), digest: artifact.digest })
+    }
+
+    /// The artifact that a record vouches for, if this agent wrote it, for this module and this engine.
+    pub fn vouched(&self, manifest: &ModuleManifest, record: &[u8]) -> Option<BlobRef> {
+        let signed: Signed = codec::decode(record).ok()?;
+        let record: Record = identity::verify(&Authority::of(&self.identity), &signed).ok()?;
+        let fits = record.engine == self.engine
+            && record.module == manifest.module.digest
+            && record.canonical_nans == manifest.canonical_nans;
+        fits.then_some(record.artifact)
     }
 
     /// Forgets an artifact that an executor refused for its digest: it is compiled anew the next time.

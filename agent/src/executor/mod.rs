@@ -18,18 +18,20 @@ pub mod engine;
 mod failure;
 mod guest;
 pub mod inspect;
-mod pipe;
+pub mod pipe;
 mod poll;
 pub mod process;
 mod program;
 pub mod protocol;
-mod reader;
+pub mod reader;
 mod scratch;
 mod spawn;
 mod stream;
 mod time;
 mod worker;
 mod writer;
+
+pub use program::open_checked;
 
 #[cfg(unix)]
 #[path = "unix.rs"]

@@ -20,7 +20,7 @@ const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// The incoming pipe does not carry what it should.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PipeError {
+pub enum PipeError {
     #[error("the pipe from the agent failed: {0}")]
     Io(#[from] io::Error),
     #[error("the agent's frame is too long: {0}")]
@@ -32,7 +32,7 @@ pub(super) enum PipeError {
 }
 
 /// The pipe from the agent.
-pub(super) struct Incoming<R = File> {
+pub struct Incoming<R = File> {
     source: R,
     buffer: Vec<u8>,
     start: usize,
@@ -40,12 +40,13 @@ pub(super) struct Incoming<R = File> {
 }
 
 impl<R: io::Read> Incoming<R> {
-    pub(super) fn new(source: R) -> Self {
+    /// Reads frames and raw input from this.
+    pub fn new(source: R) -> Self {
         Self { source, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0 }
     }
 
     /// The next frame; none when the agent has closed the pipe.
-    pub(super) fn frame(&mut self) -> Result<Option<ToExecutor>, PipeError> {
+    pub fn frame(&mut self) -> Result<Option<ToExecutor>, PipeError> {
         if !self.fill(codec::LENGTH_BYTES)? {
             return if self.start == self.end { Ok(None) } else { Err(PipeError::Cut) };
         }
@@ -61,7 +62,7 @@ impl<R: io::Read> Incoming<R> {
     }
 
     /// The next raw bytes, at least one and at most `max`, which is not zero.
-    pub(super) fn raw(&mut self, max: usize) -> Result<Bytes, PipeError> {
+    pub fn raw(&mut self, max: usize) -> Result<Bytes, PipeError> {
         if self.start == self.end && !self.fill(1)? {
             return Err(PipeError::Cut);
         }
@@ -72,7 +73,7 @@ impl<R: io::Read> Incoming<R> {
     }
 
     /// Passes over raw bytes that nobody read.
-    pub(super) fn skip(&mut self, mut count: u64) -> Result<(), PipeError> {
+    pub fn skip(&mut self, mut count: u64) -> Result<(), PipeError> {
         while count > 0 {
             let max = usize::try_from(count).unwrap_or(usize::MAX);
             count -= self.raw(max)?.len() as u64;

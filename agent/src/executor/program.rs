@@ -147,7 +147,8 @@ fn component(engine: &Engine, file: &File, real_clock: bool) -> wasmtime::Result
     CommandPre::new(linker.instantiate_pre(&component)?)
 }
 
-fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
+/// Opens a compiled module and checks the digest of what was opened: nothing else may be loaded.
+pub fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { reason: error.to_string() };
     let mut file = File::open(path).map_err(unreadable)?;
     let mut outline = OutlineBuilder::default();

@@ -1,0 +1,178 @@
+//! The HTTP interface, as anybody may ask it.
+
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, StatusCode, header},
+};
+use lull_coordinator::{
+    api::ErrorBody,
+    http::router,
+    scheduler::Limits,
+    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
+    store::StoreChoice,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// A request: a line `METHOD PATH`, and all after it is the body. It is asked twice, first without a token.
+///
+/// Nobody without a token gets anything but `/health`. An administrator is answered in time, whatever was asked; a
+/// refusal says so in its form, and none is the coordinator's own failure.
+pub fn http(bytes: &[u8]) {
+    let Some((line, body)) = split(bytes) else { return };
+    let Some((method, path)) = line.split_once(' ') else { return };
+    let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
+    let mut place = SITE.lock().unwrap_or_else(PoisonError::into_inner);
+    let site = place.get_or_insert_with(Site::start);
+    if site.ask(&method, path, body) == Outcome::Spent {
+        *place = None;
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    Some((std::str::from_utf8(&bytes[..end]).ok()?, bytes.get(end + 1..).unwrap_or(&[])))
+}
+
+/// Starting one takes much longer than a request.
+static SITE: Mutex<Option<Site>> = Mutex::new(None);
+
+/// Requests that one coordinator answers: it remembers what it is told, and memory is not what is tested here.
+const REQUESTS_MAX: u32 = 512;
+/// How long an answer may take. Publishing compiles.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long those may take that wait on purpose.
+const GLANCE: Duration = Duration::from_millis(5);
+/// What is read of an answer.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// A coordinator over the store in memory.
+struct Site {
+    runtime: Runtime,
+    routes: Router,
+    token: String,
+    asked: u32,
+    shutdown: CancellationToken,
+    running: Option<RunningServer>,
+    _folder: TempDir,
+}
+
+#[derive(PartialEq)]
+enum Outcome {
+    Answered,
+    /// It is time for another coordinator.
+    Spent,
+}
+
+impl Site {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = ServerConfig {
+            data: folder.path().to_owned(),
+            store: StoreChoice::Memory,
+            listen: Vec::new(),
+            http: ([127, 0, 0, 1], 0).into(),
+            announce: Vec::new(),
+            mdns: false,
+            name: "test".into(),
+            limits: Limits::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let running = runtime.block_on(server::start(config, shutdown.clone())).expect("it starts");
+        let routes = router(running.coordinator.clone(), shutdown.clone());
+        let token = fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token").trim().to_owned();
+        let mut site = Self { runtime, routes, token, asked: 0, shutdown, running: Some(running), _folder: folder };
+        site.furnish();
+        site
+    }
+
+    /// A function and a job, so that paths lead somewhere.
+    fn furnish(&mut self) {
+        let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+        let published = self.answer(&Method::PUT, "/api/v1/functions/noop/versions", module, true, PATIENCE).expect("in time");
+        assert_eq!(published.0, StatusCode::OK, "{}", String::from_utf8_lossy(&published.1));
+        let job = br#"{"function":"noop","inputs":{"range":{"first":0,"count":3}}}"#;
+        self.answer(&Method::POST, "/api/v1/jobs", job.to_vec(), true, PATIENCE).expect("in time");
+    }
+
+    fn ask(&mut self, method: &Method, path: &str, body: &[u8]) -> Outcome {
+        self.asked += 1;
+        let waits = path.contains("/wait") || path.contains("/events");
+        let patience = if waits { GLANCE } else { PATIENCE };
+        match self.answer(method, path, body.to_vec(), false, patience) {
+            Err(Unanswered::Malformed) => return Outcome::Answered,
+            Err(Unanswered::Late) => assert!(waits, "{method} {path} is not answered"),
+            Ok((status, answer)) => {
+                assert!(!status.is_success() || path.starts_with("/health"), "{method} {path} without a token: {status}");
+                check(method, path, status, &answer);
+            }
+        }
+        match self.answer(method, path, body.to_vec(), true, patience) {
+            Ok((StatusCode::UNAUTHORIZED, _)) => return Outcome::Spent,
+            Ok((status, answer)) => check(method, path, status, &answer),
+            Err(Unanswered::Late) => assert!(waits, "{method} {path} is not answered"),
+            Err(Unanswered::Malformed) => {}
+        }
+        if self.asked < REQUESTS_MAX { Outcome::Answered } else { Outcome::Spent }
+    }
+
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Vec<u8>,
+        authorized: bool,
+        patience: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), Unanswered> {
+        let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+        if authorized {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        let request = request.body(Body::from(body)).map_err(|_| Unanswered::Malformed)?;
+        let answered = async {
+            let response = self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+            let status = response.status();
+            let bytes = to_bytes(response.into_body(), ANSWER_BYTES_MAX).await.expect("an answer of a bounded length");
+            (status, bytes.to_vec())
+        };
+        self.runtime.block_on(async { tokio::time::timeout(patience, answered).await }).map_err(|_| Unanswered::Late)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum Unanswered {
+    /// It is no request: a server never gets to see it.
+    Malformed,
+    Late,
+}
+
+fn check(method: &Method, path: &str, status: StatusCode, answer: &[u8]) {
+    if status.is_success() || method == Method::HEAD {
+        return;
+    }
+    let words = String::from_utf8_lossy(answer);
+    assert!(status.is_client_error(), "{method} {path}: {status} {words}");
+    let error = serde_json::from_slice::<ErrorBody>(answer);
+    assert!(error.is_ok_and(|body| !body.error.message.is_empty()), "{method} {path}: {status} {words}");
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.take() {
+            // It has nothing to lose.
+            let _ = self.runtime.block_on(running.stopped());
+        }
+    }
+}
