@@ -3,6 +3,7 @@
 //! Few tests, each a story. What can be shown on the cores alone is shown there.
 
 mod faults;
+mod liar;
 mod owner;
 mod private_mesh;
 mod refusals;
