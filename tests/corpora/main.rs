@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lull_shared::{
+    codec,
+    limits::FRAME_BYTES_MAX,
+    message::{ToCoordinator, ToCoordinatorFrame},
+};
 use lull_tests::decoders::{self, memory, seeds};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
@@ -136,6 +141,18 @@ fn every_target_has_its_corpus_and_every_corpus_its_target() {
     };
     assert_eq!(names("corpus"), DECODERS);
     assert_eq!(names("fuzz_targets"), DECODERS);
+}
+
+/// The least message has one byte on the wire and hundreds in memory.
+#[test]
+fn a_frame_of_more_messages_than_are_taken_is_refused_before_there_is_room_for_them() {
+    let farewell = codec::encode(&ToCoordinatorFrame { messages: vec![ToCoordinator::Farewell] });
+    let [format, 1, least] = farewell[..] else { panic!("{farewell:?}") };
+    let most = FRAME_BYTES_MAX as u32 - 6;
+    let frame = [&[format, 252], most.to_le_bytes().as_slice(), &vec![least; most as usize]].concat();
+    let (peak, decoded) = memory::peak(|| codec::decode::<ToCoordinatorFrame>(&frame));
+    assert!(decoded.is_err());
+    assert!(peak < FRAME_BYTES_MAX, "{peak} bytes of memory");
 }
 
 #[test]
