@@ -1,5 +1,6 @@
 //! Every decoder of foreign bytes meets what fuzzing found interesting once, and damaged copies of it.
 //!
+//! `LULL_DAMAGED=1000000 LULL_SEED=7` makes that many copies of each, others than on every run.
 //! `LULL_SEEDS=write cargo test --workspace --test corpora` writes the seeds anew into `tests/fuzz/corpus`.
 
 use std::{
@@ -54,7 +55,11 @@ fn corpus(decoder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(decoder)
 }
 
-fn replay(decoder: &str, damaged: usize, check: fn(&[u8])) {
+fn wanted(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn replay(decoder: &str, damaged: u64, check: fn(&[u8])) {
     let mut inputs: Vec<(String, Vec<u8>)> =
         seeds::of(decoder).into_iter().zip(0..).map(|(seed, number)| (format!("seed-{number:02}"), seed)).collect();
     if std::env::var_os("LULL_SEEDS").is_some_and(|what| what == "write") {
@@ -68,8 +73,8 @@ fn replay(decoder: &str, damaged: usize, check: fn(&[u8])) {
     for (name, input) in &inputs {
         try_one(decoder, name, input, check);
     }
-    let mut random = StdRng::seed_from_u64(1);
-    for round in 0..damaged {
+    let mut random = StdRng::seed_from_u64(wanted("LULL_SEED").unwrap_or(1));
+    for round in 0..wanted("LULL_DAMAGED").unwrap_or(damaged) {
         let (name, input) = inputs.choose(&mut random).expect("it has seeds");
         let (_, other) = inputs.choose(&mut random).expect("it has seeds");
         let input = damage(input.clone(), other, &mut random);
