@@ -8,7 +8,12 @@ use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
     id::AgentId,
     identity::{Authority, CertificateError, ClaimError, Issuer, Revocations, Role, Signed, sign},
-    mesh::{MeshError, NodeConfig, NodeEvent, streams::Protocol},
+    mesh::{
+        MeshError, NodeConfig, NodeEvent,
+        frames::{read_frame, write_frame},
+        streams::Protocol,
+    },
+    protocol::{Admission, Introduction},
     time::Timestamp,
 };
 
@@ -90,6 +95,31 @@ async fn a_certificate_of_another_authority_is_refused() {
     let outcome = agent.handle.connect(coordinator.address().await).await;
     // Its own node does not even show such a certificate.
     assert_eq!(outcome, Err(MeshError::Stranger { peer: coordinator.peer() }));
+}
+
+#[tokio::test]
+async fn a_peer_that_shows_what_is_not_its_own_is_refused_with_the_reason() {
+    let network = Network::new(1);
+    let coordinator = network.coordinator().await;
+    let forger = Network { issuer: Issuer { network: network.issuer.network, ..Network::new(1).issuer } };
+    let own = Keypair::generate_ed25519();
+    let peer = own.public().to_peer_id();
+    let another = Keypair::generate_ed25519().public().to_peer_id();
+    for (certificate, why) in [
+        (network.certificate(&another, Role::Agent, Some(7)), CertificateError::Peer),
+        (network.certificate(&coordinator.peer(), Role::Coordinator, None), CertificateError::Peer),
+        (forger.certificate(&peer, Role::Coordinator, None), CertificateError::Claim(ClaimError::Signature)),
+        (Network::new(2).certificate(&peer, Role::Agent, Some(7)), CertificateError::Claim(ClaimError::Signature)),
+    ] {
+        let liar = RawPeer::connect(network.stranger_config(own.clone()), coordinator.address().await).await;
+        let mut stream = liar.open(Protocol::Admission).await;
+        let introduction = Introduction { certificate: Some(certificate), software: "liar".to_owned(), revocations: 0 };
+        write_frame(&mut stream, &introduction).await.expect("it is read");
+        let _: Introduction = within("its introduction", read_frame(&mut stream, 1 << 20)).await.expect("it is shown");
+        let answer = within("an answer", read_frame(&mut stream, 1 << 20)).await.expect("it is told");
+        assert!(matches!(&answer, Admission::Refused { reason } if reason.contains(&why.to_string())), "{answer:?}, not {why}");
+    }
+    assert!(coordinator.handle.peers().await.iter().all(|peer| peer.certificate.is_none()), "nobody got in");
 }
 
 #[tokio::test]
