@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{AgentId, JobId, TaskIndex},
+    id::{AgentId, JobId, TaskIndex, VersionId},
     job::JobSpec,
     message::{Hello, ToCoordinator},
     resources::Capacity,
@@ -41,6 +41,9 @@ pub enum Event {
     Breach { agent: AgentId, stream: Option<StreamId>, what: String },
     /// Gossip: what an agent offers.
     Capacity { capacity: Capacity },
+    /// Agents that came to hold the code of a version, and that hold it no more. Soft: one that is not known to hold it
+    /// is given work all the same.
+    Holders { version: VersionId, gained: Vec<AgentId>, lost: Vec<AgentId> },
 }
 
 /// A job on its way in.

@@ -30,6 +30,7 @@ pub mod event;
 mod explain;
 mod feasible;
 mod fleet;
+mod holders;
 mod job;
 #[cfg(test)]
 mod ledger;
@@ -62,6 +63,7 @@ use self::{
     effect::Effect,
     event::Event,
     fleet::Fleet,
+    holders::Holders,
     job::Job,
     share::{Shares, SubmitterId},
     timers::{Timer, Timers},
@@ -82,6 +84,7 @@ pub struct Scheduler {
     demands: Demands,
     shares: Shares,
     fleet: Fleet,
+    holders: Holders,
     timers: Timers,
     /// Jobs of which no task may be open any more. Empty between turns.
     closing: BTreeSet<JobId>,
@@ -119,6 +122,7 @@ impl Scheduler {
             Event::Message { agent, stream, message } => self.message(agent, stream, message),
             Event::Breach { agent, stream, what } => self.breached(agent, stream, what),
             Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
+            Event::Holders { version, gained, lost } => self.holders.update(version, gained, &lost),
         }
         self.end_turn();
     }

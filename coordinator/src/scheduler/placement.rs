@@ -5,7 +5,7 @@
 //! Afterwards no startable task fits a free slot. Only then may attempts wait at agents (prefetch), and waiting ones
 //! are taken back from where they wait the longest for slots that stay free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
@@ -18,10 +18,11 @@ use super::{
     feasible::is_feasible,
     fleet::{Agent, Held, UNSENT},
     rank::micros,
-    select::{Candidate, Load, select},
+    select::{Candidate, Load, Warmth, select},
 };
 
-/// Agents that know a job already and are looked at for one task: a few are enough to find one with room.
+/// Agents that know a job already, or hold its code, and are looked at for one task: a few are enough to find one with
+/// room.
 const WARM_LOOKS: usize = 8;
 /// Crowded agents that are looked through for attempts that an idle one could run: what waits is a tenth of a second
 /// of work, not worth more.
@@ -173,14 +174,23 @@ impl Scheduler {
         let fits = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
         let (load, agent) = self.fleet.free_from(*from).find(|(_, agent)| fits(*agent))?;
         *from = (load, agent);
-        let first = Candidate { agent, load, warm: job.known_by.contains(&agent) };
-        if first.warm || job.known_by.is_empty() {
+        let holders = self.holders.of(job.new.spec.version);
+        let warmth = |agent: &AgentId| match agent {
+            agent if job.known_by.contains(agent) => Warmth::Knows,
+            agent if holders.is_some_and(|holders| holders.contains(agent)) => Warmth::Holds,
+            _ => Warmth::Cold,
+        };
+        let first = Candidate { agent, load, warmth: warmth(&agent) };
+        if first.warmth == Warmth::Knows {
             return Some(agent);
         }
-        let known = job.known_by.range(agent..).chain(job.known_by.range(..agent)).take(WARM_LOOKS);
-        let warm = known.filter_map(|agent| {
-            let known = self.fleet.get(*agent).filter(|known| known.free_slots() > 0)?;
-            fits(*agent).then(|| Candidate { agent: *agent, load: known.load(), warm: true })
+        let near = |set: &'_ BTreeSet<AgentId>| -> Vec<AgentId> {
+            set.range(agent..).chain(set.range(..agent)).take(WARM_LOOKS).copied().collect()
+        };
+        let warm = near(&job.known_by).into_iter().chain(holders.map(near).unwrap_or_default());
+        let warm = warm.filter_map(|agent| {
+            let known = self.fleet.get(agent).filter(|known| known.free_slots() > 0)?;
+            fits(agent).then(|| Candidate { agent, load: known.load(), warmth: warmth(&agent) })
         });
         select(warm.chain([first]))
     }

@@ -32,6 +32,7 @@ impl Scheduler {
             dependants: Default::default(),
             demands: Default::default(),
             fleet: Fleet::default(),
+            holders: Default::default(),
             timers: Timers::default(),
             closing: Default::default(),
             woken_agents: Default::default(),

@@ -10,8 +10,17 @@ use lull_shared::id::AgentId;
 pub(super) struct Candidate {
     pub agent: AgentId,
     pub load: Load,
-    /// It has the job's terms, and so most likely its module and a warm executor.
-    pub warm: bool,
+    pub warmth: Warmth,
+}
+
+/// What an agent has of a job already: the smaller the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Warmth {
+    /// Its terms, and so most likely its code and a warm executor.
+    Knows,
+    /// Its code, from another job of the version.
+    Holds,
+    Cold,
 }
 
 /// Taken slots in thousandths of all.
@@ -33,27 +42,34 @@ impl Load {
 
 /// The best of them.
 pub(super) fn select(candidates: impl IntoIterator<Item = Candidate>) -> Option<AgentId> {
-    let best = candidates.into_iter().min_by_key(|c| (c.load.quarter(), !c.warm, c.load, c.agent))?;
+    let best = candidates.into_iter().min_by_key(|c| (c.load.quarter(), c.warmth, c.load, c.agent))?;
     Some(best.agent)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Warmth::*, *};
 
-    fn candidate(agent: u64, held: usize, warm: bool) -> Candidate {
-        Candidate { agent: AgentId(agent), load: Load::of(held, 8), warm }
+    fn candidate(agent: u64, held: usize, warmth: Warmth) -> Candidate {
+        Candidate { agent: AgentId(agent), load: Load::of(held, 8), warmth }
     }
 
     #[test]
     fn the_less_loaded_agent_is_chosen_even_if_it_is_cold() {
-        assert_eq!(select([candidate(1, 4, true), candidate(2, 0, false)]), Some(AgentId(2)));
+        assert_eq!(select([candidate(1, 4, Knows), candidate(2, 0, Cold)]), Some(AgentId(2)));
     }
 
     #[test]
     fn among_equally_loaded_agents_the_warm_one_is_chosen() {
-        assert_eq!(select([candidate(1, 2, false), candidate(2, 3, true)]), Some(AgentId(2)));
-        assert_eq!(select([candidate(1, 2, true), candidate(2, 2, true)]), Some(AgentId(1)));
+        assert_eq!(select([candidate(1, 2, Cold), candidate(2, 3, Knows)]), Some(AgentId(2)));
+        assert_eq!(select([candidate(1, 2, Knows), candidate(2, 2, Knows)]), Some(AgentId(1)));
+    }
+
+    #[test]
+    fn the_code_is_worth_a_small_difference_and_less_than_a_warm_executor() {
+        assert_eq!(select([candidate(1, 2, Cold), candidate(2, 3, Holds)]), Some(AgentId(2)));
+        assert_eq!(select([candidate(1, 2, Holds), candidate(2, 3, Knows)]), Some(AgentId(2)));
+        assert_eq!(select([candidate(1, 0, Cold), candidate(2, 4, Holds)]), Some(AgentId(1)), "an idle machine comes first");
     }
 
     #[test]

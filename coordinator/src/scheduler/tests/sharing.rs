@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::AgentId,
+    id::{AgentId, VersionId},
     job::{JobSpec, Priority},
     message::{RecallReason, ReleaseReason, ToCoordinator},
     state::AttemptEnd,
@@ -11,7 +11,7 @@ use lull_shared::{
 
 use crate::scheduler::{
     driver::{Driver, attempt, capacity, spec},
-    event::Snapshot,
+    event::{Event, Snapshot},
     limits::Limits,
 };
 
@@ -181,6 +181,29 @@ fn a_second_task_goes_to_an_agent_that_knows_the_job() {
     driver.fail(3, attempt(1, 1, 1));
     driver.pass(MILLI);
     assert_eq!(driver.assigned(2), [attempt(1, 1, 2)], "the first of those that know it");
+}
+
+#[test]
+fn a_job_goes_to_an_agent_that_holds_its_code_and_to_others_rather_than_wait() {
+    let mut driver = Driver::with_agents(3, 1);
+    let holders = |gained: &[u64], lost: &[u64]| {
+        let ids = |numbers: &[u64]| numbers.iter().copied().map(AgentId).collect();
+        Event::Holders { version: VersionId(1), gained: ids(gained), lost: ids(lost) }
+    };
+    driver.handle(holders(&[2, 3], &[]));
+    driver.handle(holders(&[], &[2]));
+    driver.submit(spec(1));
+    assert_eq!(driver.assigned(3), [attempt(1, 0, 1)]);
+    driver.submit(spec(2));
+    assert_eq!(driver.assigned(1).len() + driver.assigned(2).len(), 2, "no slot stays idle for want of bytes");
+}
+
+#[test]
+fn code_held_for_another_version_counts_for_nothing() {
+    let mut driver = Driver::with_agents(2, 1);
+    driver.handle(Event::Holders { version: VersionId(2), gained: vec![AgentId(2)], lost: vec![] });
+    driver.submit(spec(1));
+    assert_eq!(driver.assigned(1), [attempt(1, 0, 1)]);
 }
 
 #[test]
