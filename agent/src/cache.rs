@@ -1,12 +1,13 @@
 //! Blobs by digest on disk: modules, artifacts and inputs, with a bound and the longest unused ones removed first.
 //!
 //! Owns the cache's folder. A blob that is in use is pinned and stays. Bytes are checked when they arrive and, once in
-//! each life of the agent, before they are used again: a disk can go bad.
+//! each life of the agent, before they are used again: a disk can go bad. What peers are sent is checked every time.
+//! Of a fetch that the end of the agent broke off the pieces stay, count like a blob, and are used when it is wanted again.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -17,9 +18,9 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
 use lull_shared::{
-    digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
+    digest::{BlobRef, Digest, Outline, OutlineBuilder},
     id::AttemptId,
-    mesh::{BlobStore, Receiving},
+    mesh::{BlobStore, Receiving, partial_path, read_piece},
 };
 
 use crate::files;
@@ -43,8 +44,11 @@ struct State {
     pinned: BTreeSet<Digest>,
     bytes: u64,
     outlines: LruCache<Digest, Outline>,
+    /// Goes up whenever something has come or gone.
+    changes: u64,
 }
 
+#[derive(Clone, Copy)]
 struct Cached {
     size_bytes: u64,
     whole: Whole,
@@ -52,6 +56,8 @@ struct Cached {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whole {
+    /// Pieces of it are there from an earlier life.
+    Partial,
     /// Room was made for it; its bytes are on their way.
     Coming,
     /// It is there from an earlier life.
@@ -83,21 +89,32 @@ impl Cache {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            match entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()) {
-                Some(digest) => {
-                    let metadata = entry.metadata()?;
-                    found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, metadata.len()));
-                }
-                None => fs::remove_file(entry.path())?,
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let (digest, whole) = match name.strip_suffix(".part") {
+                Some(partial) => (partial.parse::<Digest>(), Whole::Partial),
+                None => (name.parse(), Whole::Unchecked),
+            };
+            // What has the name of a blob in another form would not be found by it.
+            let Some(digest) = digest.ok().filter(|digest| name.starts_with(&digest.to_hex())) else {
+                fs::remove_file(entry.path())?;
+                continue;
+            };
+            let metadata = entry.metadata()?;
+            found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, metadata.len(), whole));
+        }
+        found.sort_unstable_by_key(|(modified, digest, _, whole)| (*whole == Whole::Unchecked, *modified, *digest));
+        let (mut blobs, outlines) = (LruCache::unbounded(), LruCache::new(OUTLINES_MAX));
+        let mut bytes = 0;
+        for (_, digest, size_bytes, whole) in found {
+            bytes += size_bytes;
+            if let Some(Cached { size_bytes, .. }) = blobs.put(digest, Cached { size_bytes, whole }) {
+                // Its pieces are of no use beside the whole.
+                bytes -= size_bytes;
+                files::remove_if_there(&partial_path(&folder.join(digest.to_hex())))?;
             }
         }
-        found.sort_unstable();
-        let (mut blobs, outlines) = (LruCache::unbounded(), LruCache::new(OUTLINES_MAX));
-        let bytes = found.iter().map(|(_, _, size)| size).sum();
-        for (_, digest, size_bytes) in found {
-            blobs.put(digest, Cached { size_bytes, whole: Whole::Unchecked });
-        }
-        let state = State { blobs, pinned: BTreeSet::new(), bytes, outlines };
+        let state = State { blobs, pinned: BTreeSet::new(), bytes, outlines, changes: 0 };
         let cache = Self { folder: folder.into(), bytes_max, state: Arc::new(Mutex::new(state)) };
         cache.make_room(&mut cache.lock(), 0);
         Ok(cache)
@@ -112,19 +129,22 @@ impl Cache {
     pub fn want(&self, blob: BlobRef) -> Result<Wanted, CacheFull> {
         let mut state = self.lock();
         state.pinned.insert(blob.digest);
-        match state.blobs.get(&blob.digest) {
-            Some(cached) if cached.size_bytes == blob.size_bytes || cached.whole == Whole::Coming => {
-                return Ok(match cached.whole {
-                    Whole::Checked => Wanted::Here,
-                    Whole::Unchecked => Wanted::Check,
-                    Whole::Coming => Wanted::Fetch,
-                });
+        match state.blobs.get(&blob.digest).copied() {
+            Some(Cached { whole: Whole::Coming, .. }) => return Ok(Wanted::Fetch),
+            Some(Cached { whole: Whole::Partial, size_bytes }) => {
+                // Its file stays where the fetch looks for it.
+                state.bytes -= size_bytes;
+                state.blobs.pop(&blob.digest);
             }
+            Some(Cached { whole: Whole::Checked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Here),
+            Some(Cached { whole: Whole::Unchecked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Check),
             Some(_) => self.remove(&mut state, &blob.digest),
             None => {}
         }
         if !self.make_room(&mut state, blob.size_bytes) {
             state.pinned.remove(&blob.digest);
+            // Pieces from an earlier life are not counted any more.
+            drop(files::remove_if_there(&partial_path(&self.path(&blob.digest))));
             return Err(CacheFull { bytes_max: self.bytes_max });
         }
         state.bytes += blob.size_bytes;
@@ -134,7 +154,9 @@ impl Cache {
 
     /// A blob's bytes are in their place and were checked.
     pub fn arrived(&self, digest: &Digest) {
-        match self.lock().blobs.get_mut(digest) {
+        let mut state = self.lock();
+        state.changes += 1;
+        match state.blobs.get_mut(digest) {
             Some(cached) => cached.whole = Whole::Checked,
             // Nobody waited any more; whoever wants it later fetches it anew.
             None => drop(files::remove_if_there(&self.path(digest))),
@@ -173,6 +195,18 @@ impl Cache {
         (self.lock().bytes, self.bytes_max)
     }
 
+    /// A number that changes whenever [`Self::holdings`] do.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// The blobs that peers may fetch from here, with their sizes in bytes.
+    pub fn holdings(&self) -> BTreeMap<Digest, u64> {
+        let state = self.lock();
+        let whole = state.blobs.iter().filter(|(_, cached)| matches!(cached.whole, Whole::Checked | Whole::Unchecked));
+        whole.map(|(digest, cached)| (*digest, cached.size_bytes)).collect()
+    }
+
     /// Removes the longest unused blobs until there is room; false when what is pinned leaves too little.
     fn make_room(&self, state: &mut State, size_bytes: u64) -> bool {
         while state.bytes.saturating_add(size_bytes) > self.bytes_max {
@@ -187,15 +221,39 @@ impl Cache {
         let Some(cached) = state.blobs.pop(digest) else { return };
         state.bytes -= cached.size_bytes;
         state.outlines.pop(digest);
-        if let Err(error) = files::remove_if_there(&self.path(digest)) {
-            tracing::warn!(%error, %digest, "a cached blob cannot be removed");
+        state.changes += 1;
+        let path = self.path(digest);
+        for path in [partial_path(&path), path] {
+            if let Err(error) = files::remove_if_there(&path) {
+                tracing::warn!(%error, %digest, "a cached blob cannot be removed");
+            }
         }
     }
 
+    /// A blob whose bytes turned out to be wrong: what is in use is checked before its next use, all else goes.
+    fn damaged(&self, digest: &Digest) {
+        tracing::warn!(%digest, "a cached blob is damaged; it is not given to peers");
+        let mut state = self.lock();
+        if state.pinned.contains(digest) {
+            state.outlines.pop(digest);
+            if let Some(cached) = state.blobs.peek_mut(digest).filter(|cached| cached.whole == Whole::Checked) {
+                cached.whole = Whole::Unchecked;
+            }
+        } else {
+            self.remove(&mut state, digest);
+        }
+    }
+
+    /// A blob that is all there. Peers' use keeps it from being removed as long as ours does.
     fn whole(&self, digest: &Digest) -> Option<BlobRef> {
         let mut state = self.lock();
-        let cached = state.blobs.get(digest).filter(|cached| cached.whole == Whole::Checked)?;
+        let cached = state.blobs.get(digest).filter(|cached| matches!(cached.whole, Whole::Checked | Whole::Unchecked))?;
         Some(BlobRef { digest: *digest, size_bytes: cached.size_bytes })
+    }
+
+    /// The outline that its bytes had when they were last read in full.
+    fn known_outline(&self, digest: &Digest) -> Option<Outline> {
+        self.lock().outlines.get(digest).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,12 +266,13 @@ impl Cache {
 impl BlobStore for Cache {
     async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)> {
         let blob = self.whole(digest)?;
-        if let Some(outline) = self.lock().outlines.get(digest).cloned() {
+        if let Some(outline) = self.known_outline(digest) {
             return Some((blob, outline));
         }
         let path = self.path(digest);
         let (found, outline) = tokio::task::spawn_blocking(move || outline_of(&path)).await.ok()?.ok()?;
         if found != blob {
+            self.damaged(digest);
             return None;
         }
         self.lock().outlines.put(*digest, outline.clone());
@@ -223,22 +282,18 @@ impl BlobStore for Cache {
     async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
         let blob = self.whole(digest)?;
         let path = self.path(digest);
-        tokio::task::spawn_blocking(move || read_piece(&path, blob, index)).await.ok()?.ok()
+        let piece = tokio::task::spawn_blocking(move || read_piece(&path, &blob, index)).await.ok()?.ok()?;
+        // Without an outline the peer alone finds out.
+        if self.known_outline(digest).is_some_and(|outline| outline.verify_piece(&blob, index, &piece).is_err()) {
+            self.damaged(digest);
+            return None;
+        }
+        Some(piece)
     }
 
     async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
         Err("an agent takes no results".into())
     }
-}
-
-fn read_piece(path: &Path, blob: BlobRef, index: u32) -> io::Result<Bytes> {
-    let start = u64::from(index) * PIECE_BYTES as u64;
-    let length = blob.size_bytes.saturating_sub(start).min(PIECE_BYTES as u64);
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(start))?;
-    let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact(&mut piece)?;
-    Ok(piece.into())
 }
 
 fn outline_of(path: &Path) -> io::Result<(BlobRef, Outline)> {
@@ -301,6 +356,53 @@ mod tests {
         assert_eq!((cache.want(good).expect("room"), cache.want(bad).expect("room")), (Wanted::Check, Wanted::Check));
         assert!(cache.check(good) && !cache.check(bad));
         assert_eq!((cache.want(good).expect("room"), cache.want(bad).expect("room")), (Wanted::Here, Wanted::Fetch));
+    }
+
+    #[test]
+    fn pieces_of_an_earlier_life_count_stay_for_their_blob_and_go_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let partial = |number| partial_path(&folder.path().join(blob(number).0.digest.to_hex()));
+        for number in [1, 2] {
+            fs::write(partial(number), [0; 60]).expect("pieces");
+        }
+        let cache = Cache::open(folder.path(), 300).expect("it opens");
+        assert_eq!((cache.usage().0, cache.holdings().len()), (120, 0));
+        assert_eq!(cache.want(blob(1).0).expect("room"), Wanted::Fetch);
+        assert!(partial(1).exists(), "the fetch goes on with them");
+        assert_eq!(cache.usage().0, 160);
+        put(&cache, 3);
+        assert_eq!(cache.want(blob(4).0).expect("room"), Wanted::Fetch);
+        assert!(!partial(2).exists(), "nobody wanted them, and room was needed");
+        cache.forget(&blob(1).0.digest);
+        assert!(!partial(1).exists());
+    }
+
+    #[tokio::test]
+    async fn damage_is_noticed_before_it_is_sent_to_a_peer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 1_000).expect("it opens");
+        let (used, unused) = (put(&cache, 1), put(&cache, 2));
+        cache.unpin(&unused.digest);
+        for blob in [used, unused] {
+            assert!(cache.outline(&blob.digest).await.is_some() && cache.read_piece(&blob.digest, 0).await.is_some());
+            fs::write(cache.path(&blob.digest), [9; 100]).expect("damage");
+            assert_eq!(cache.read_piece(&blob.digest, 0).await, None);
+        }
+        assert_eq!(cache.want(used).expect("room"), Wanted::Check, "what is in use is left in its place");
+        assert_eq!(cache.want(unused).expect("room"), Wanted::Fetch);
+    }
+
+    #[test]
+    fn what_is_held_is_known_with_what_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 100).expect("it opens");
+        let before = cache.changes();
+        let blob = put(&cache, 1);
+        assert_eq!(cache.holdings(), [(blob.digest, 100)].into());
+        assert_ne!(cache.changes(), before);
+        let before = cache.changes();
+        cache.forget(&blob.digest);
+        assert!(cache.holdings().is_empty() && cache.changes() != before);
     }
 
     #[test]

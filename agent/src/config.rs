@@ -2,13 +2,15 @@
 
 use std::{
     fmt, fs, io,
+    net::Ipv4Addr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytesize::ByteSize;
 use libp2p::Multiaddr;
-use lull_shared::{constraint::is_name, limits, resources::Labels};
+use lull_shared::{constraint::is_name, limits, mesh::UploadRules, resources::Labels};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
@@ -41,6 +43,9 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     pub scratch_dir: Option<PathBuf>,
     pub listen: Vec<Multiaddr>,
+    /// What is sent to peers of blobs, in a second; 0 sets no limit.
+    #[serde(deserialize_with = "size")]
+    pub upload_max: ByteSize,
     pub mdns: bool,
     /// 0 switches the rule off.
     pub cpu_pause_percent: u8,
@@ -67,7 +72,8 @@ impl Default for Config {
             outbox_max: ByteSize::gib(4),
             cache_dir: None,
             scratch_dir: None,
-            listen: Vec::new(),
+            listen: vec![any_address()],
+            upload_max: ByteSize(0),
             mdns: true,
             cpu_pause_percent: 50,
             cpu_pause_after: Duration::from_secs(2),
@@ -129,6 +135,10 @@ impl Config {
             }
             Some(_) | None => {}
         }
+        let upload = self.upload_max.as_u64();
+        if (1..limits::UPLOAD_RATE_MIN).contains(&upload) {
+            return wrong("upload_max", format!("{upload} bytes a second are too few; 0 sets no limit, 32 KiB is the lowest"));
+        }
         if self.cpu_pause_percent > 100 {
             return wrong("cpu_pause_percent", format!("{} is not between 0 and 100", self.cpu_pause_percent));
         }
@@ -137,6 +147,11 @@ impl Config {
             return wrong("cpu_resume_percent", format!("{resume} is above cpu_pause_percent, which is {pause}"));
         }
         Ok(())
+    }
+
+    /// How blobs are sent to peers.
+    pub fn uploads(&self) -> UploadRules {
+        UploadRules { bytes_per_second_max: NonZeroU64::new(self.upload_max.as_u64()), seeds: false }
     }
 
     /// The guard's policy.
@@ -156,6 +171,11 @@ impl Config {
             },
         }
     }
+}
+
+/// Every interface, at a port that the system chooses.
+fn any_address() -> Multiaddr {
+    Multiaddr::from(Ipv4Addr::UNSPECIFIED).with(libp2p::multiaddr::Protocol::Tcp(0))
 }
 
 /// Checks labels that an administrator gave; the error is in words.
@@ -281,6 +301,7 @@ mod tests {
             ("name = \"my desk\"", "name: `my desk`"),
             ("priority = \"high\"", "write idle or normal"),
             ("listen = [\"here\"]", "listen"),
+            ("upload_max = \"1 KiB\"", "32 KiB is the lowest"),
         ];
         for (text, expected) in cases {
             let error = load(text).expect_err(text);

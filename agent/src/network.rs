@@ -332,6 +332,8 @@ fn cut(message: ToCoordinator) -> Vec<ToCoordinator> {
 
 /// Bytes of an attempt's number, at most.
 const ATTEMPT_BYTES: usize = 24;
+/// Bytes of a blob's name and size, at most.
+const BLOB_BYTES: usize = 48;
 /// Bytes of a message beside its lists, at most.
 const MESSAGE_BYTES: usize = 4096;
 
@@ -342,6 +344,7 @@ fn size_of_message(message: &ToCoordinator) -> usize {
         ToCoordinator::Heartbeat { holding, .. } => holding.len() * ATTEMPT_BYTES,
         ToCoordinator::Hello(hello) => MESSAGE_BYTES * 8 + hello.holding.len() * ATTEMPT_BYTES,
         ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Farewell => ATTEMPT_BYTES * 8,
+        ToCoordinator::Blobs(report) => (report.gained.len() + report.lost.len() + 4) * BLOB_BYTES,
         ToCoordinator::Refused { .. } => MESSAGE_BYTES,
     }
 }

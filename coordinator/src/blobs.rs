@@ -1,8 +1,9 @@
-//! EDGE: the store's blobs, as the mesh serves and receives them.
+//! EDGE: the store's blobs, as the mesh serves and receives them, and who else has them.
 
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -13,12 +14,13 @@ use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
     limits,
-    mesh::{BlobSink, BlobStore, Receiving},
+    mesh::{BlobSink, BlobStore, Holders, Receiving},
 };
 
 use crate::{
     dispatch::DispatchHandle,
     store::{BlobWriter, Store},
+    tracker::Tracker,
 };
 
 /// Attempts whose deliveries are remembered: more than are on their way at any time.
@@ -28,14 +30,15 @@ const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than
 pub struct StoreBlobs {
     store: Arc<dyn Store>,
     dispatch: DispatchHandle,
+    tracker: Arc<Tracker>,
     /// Outputs that were taken in, by attempt.
     delivered: Arc<Mutex<LruCache<AttemptId, u32>>>,
 }
 
 impl StoreBlobs {
-    /// Over this store; who holds what, the loop knows.
-    pub fn new(store: Arc<dyn Store>, dispatch: DispatchHandle) -> Self {
-        Self { store, dispatch, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
+    /// Over this store; the loop knows which attempt is whose, the tracker who else has a blob.
+    pub fn new(store: Arc<dyn Store>, dispatch: DispatchHandle, tracker: Arc<Tracker>) -> Self {
+        Self { store, dispatch, tracker, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
 
     /// How large an output this peer may bring for an attempt; none while that cannot be known.
@@ -76,6 +79,14 @@ impl BlobStore for StoreBlobs {
             tracing::warn!(%digest, index, %error, "cannot read a blob");
             None
         })
+    }
+
+    async fn holders(&self, asker: PeerId, blob: &BlobRef) -> Holders {
+        self.tracker.ask(asker, blob, rand::random(), Instant::now())
+    }
+
+    fn sent(&self, _: PeerId, blob: &BlobRef, bytes: u64) {
+        self.tracker.sent(blob, bytes);
     }
 
     async fn receive(&self, peer: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {

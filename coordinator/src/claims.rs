@@ -76,6 +76,7 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Released { .. }
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
+        | ToCoordinator::Blobs(_)
         | ToCoordinator::Farewell => {}
     }
     Ok(message)

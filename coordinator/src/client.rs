@@ -232,6 +232,14 @@ impl Client {
         self.json(self.request(Method::POST, &path).json(&IntakeRequest { intake })).await
     }
 
+    pub async fn agent_traffic(&self) -> Answer<Page<AgentTraffic>> {
+        self.get("/net/agents").await
+    }
+
+    pub async fn blob_traffic(&self) -> Answer<Page<BlobTraffic>> {
+        self.get("/net/blobs").await
+    }
+
     pub async fn peers(&self) -> Answer<Page<PeerBody>> {
         self.get("/net/peers").await
     }

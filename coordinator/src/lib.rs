@@ -17,6 +17,7 @@ pub mod scheduler;
 pub mod server;
 pub mod store;
 pub mod submit;
+pub mod tracker;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {

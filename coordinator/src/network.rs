@@ -12,7 +12,7 @@ use lull_shared::{
     identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
     limits,
     mesh::{CoordinatorStream, FrameError, NodeEvent, NodeHandle, in_words},
-    message::{GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    message::{BlobReport, GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     state::Intake,
 };
@@ -26,6 +26,7 @@ use crate::{
         Store,
         record::{Enrolment, EnrolmentOutcome},
     },
+    tracker::Tracker,
 };
 
 /// What the coordinator does with what comes over the mesh.
@@ -34,6 +35,7 @@ pub struct Network {
     pub store: Arc<dyn Store>,
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
+    pub tracker: Arc<Tracker>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
     pub epoch: Epoch,
@@ -165,6 +167,7 @@ impl Network {
         };
         let link = writer::spawn(about, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
+        self.tracker.connected(agent, peer, number);
         let connected = Event::Connected { agent, stream: number, hello };
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
             return;
@@ -176,6 +179,10 @@ impl Network {
             let place = Arc::new(place);
             for message in pending.drain(..) {
                 let message = match claims::check(&*self.store, agent, message).await {
+                    Ok(ToCoordinator::Blobs(report)) => match self.blobs(agent, number, report).await {
+                        Ok(()) => continue,
+                        Err(wrong) => return self.breach(agent, Some(number), wrong).await,
+                    },
                     Ok(message) => message,
                     Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                 };
@@ -195,15 +202,35 @@ impl Network {
         }
     }
 
+    /// Takes in what an agent says it holds.
+    async fn blobs(&self, agent: AgentId, stream: StreamId, report: BlobReport) -> Result<(), String> {
+        for change in self.tracker.report(agent, stream, report)? {
+            // A loop that has ended has no use for it.
+            let _ = self.dispatch.event(change).await;
+        }
+        Ok(())
+    }
+
     /// The agent is told why, if there is a stream to say it on, and has nothing more to say on it.
     async fn breach(&self, agent: AgentId, stream: Option<StreamId>, what: String) {
         tracing::warn!(%agent, what, "an agent broke the protocol; its stream is closed");
+        if let Some(stream) = stream {
+            self.forget_blobs(agent, stream).await;
+        }
         // A loop that has ended has no use for it.
         let _ = self.dispatch.event(Event::Breach { agent, stream, what }).await;
     }
 
+    async fn forget_blobs(&self, agent: AgentId, stream: StreamId) {
+        for change in self.tracker.gone(agent, stream) {
+            // A loop that has ended has no use for it.
+            let _ = self.dispatch.event(change).await;
+        }
+    }
+
     async fn gone(&self, agent: AgentId, stream: StreamId) {
         tracing::info!(%agent, "an agent's stream closed");
+        self.forget_blobs(agent, stream).await;
         // A loop that has ended has no use for it.
         let _ = self.dispatch.event(Event::Disconnected { agent, stream }).await;
     }
@@ -242,7 +269,7 @@ fn greeting(agent: AgentId, first: Option<Result<ToCoordinatorFrame, FrameError>
 /// Whether a stream ended by what came and not by what did not.
 fn is_breach(error: &FrameError) -> bool {
     match error {
-        FrameError::TooLong(_) | FrameError::Garbage(_) => true,
+        FrameError::TooLong(_) | FrameError::Garbage(_) | FrameError::Wrong(_) => true,
         FrameError::Broken(_) | FrameError::CutShort | FrameError::Stalled(_) | FrameError::Closed => false,
     }
 }

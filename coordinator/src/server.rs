@@ -13,7 +13,7 @@ use lull_shared::{
     id::Epoch,
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
-    mesh::{Node, NodeConfig, NodeHandle},
+    mesh::{Node, NodeConfig, NodeHandle, UploadRules},
     state::Intake,
     time::Timestamp,
 };
@@ -32,6 +32,7 @@ use crate::{
         self, Reign, Store, StoreChoice, StoreError,
         record::{NewToken, TokenRole},
     },
+    tracker::Tracker,
 };
 
 /// How long another coordinator waits after this one's last word before it takes over.
@@ -108,21 +109,29 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
     let issuer = Arc::new(Issuer { network, authority, life: limits::CERTIFICATE_LIFE });
     // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
     let tasks = TaskTracker::new();
+    let tracker = Arc::new(Tracker::default());
     let (handle, inbox) = dispatch::channel();
-    let blobs = Arc::new(StoreBlobs::new(store.clone(), handle.clone()));
+    let blobs = Arc::new(StoreBlobs::new(store.clone(), handle.clone(), tracker.clone()));
     let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
     let catalogue = Arc::new(Catalogue::new(store.clone()));
     let mesh = Network {
         store: store.clone(),
         dispatch: handle.clone(),
         catalogue: catalogue.clone(),
+        tracker: tracker.clone(),
         node: node.handle.clone(),
         issuer: issuer.clone(),
         epoch,
         announce: config.announce.iter().map(|address| announced(address, &peer)).collect(),
     };
     let (revoked, revocations) = mpsc::unbounded_channel();
-    let shell = Shell { store: store.clone(), catalogue: catalogue.clone(), limits: config.limits.clone(), revoked };
+    let shell = Shell {
+        store: store.clone(),
+        catalogue: catalogue.clone(),
+        limits: config.limits.clone(),
+        tracker: tracker.clone(),
+        revoked,
+    };
     let reign = tokio::spawn(reign(shell, epoch, inbox, shutdown.clone()));
     tasks.spawn(until(shutdown.clone(), keep_lease(store.clone(), epoch, shutdown.clone())));
     tasks.spawn(until(shutdown.clone(), sweep(store.clone(), epoch)));
@@ -218,6 +227,7 @@ async fn start_node(
         reads_capacity: true,
         software: format!("lull/{}", env!("CARGO_PKG_VERSION")),
         revoked,
+        uploads: UploadRules { bytes_per_second_max: None, seeds: true },
     };
     Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")
 }

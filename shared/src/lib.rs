@@ -14,6 +14,7 @@ pub mod job;
 pub mod limits;
 pub mod message;
 pub mod pack;
+pub mod pieces;
 pub mod protocol;
 pub mod resources;
 pub mod state;

@@ -90,8 +90,20 @@ pub const CONNECTIONS_OUTGOING_MAX: u32 = 256;
 pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 /// Streams that one connection may have open towards us.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
-/// Blobs that are sent at once, each with a piece in memory; the next is told `Busy` and asks another peer, or later.
+/// Pieces that are sent at once, each in memory; the next is told `Busy` and asks another peer, or later.
 pub const BLOB_TRANSFERS_MAX: usize = 24;
+/// Of those, how many one peer may have: nobody takes all of a machine's uplink.
+pub const BLOB_TRANSFERS_PER_PEER_MAX: usize = 4;
+/// The slowest upload that may be set, in bytes a second: with two pieces on their way each still takes 16 s, half of
+/// [`TRANSFER_TIME_MAX`].
+pub const UPLOAD_RATE_MIN: u64 = 32 * 1024;
+/// Peers named to somebody who asks for a blob: enough that some give, few enough to be dialled at once.
+pub const SOURCES_MAX: usize = 16;
+/// Addresses kept and named of one peer: a machine has a few interfaces.
+pub const PEER_ADDRESSES_MAX: usize = 8;
+/// Blobs that one agent tells its coordinator it holds: modules and artifacts are some dozens, and inputs seldom serve
+/// twice. The whole list is 40 kB. Beyond it new ones are not told.
+pub const HOLDINGS_MAX: usize = 1024;
 /// Outputs that are taken in for one attempt: it has one, and brings it again only if the answer was lost.
 pub const DELIVERIES_PER_ATTEMPT_MAX: u32 = 4;
 /// Frames of one work stream that were read and wait for the coordinator's loop. Beyond it the stream is not read

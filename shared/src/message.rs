@@ -103,6 +103,8 @@ pub enum ToCoordinator {
     Heartbeat { frame_read: u64, holding: Vec<AttemptId> },
     /// What is free now, as in gossip.
     Capacity(Capacity),
+    /// Which blobs it came to hold or lost, and what it moved of them.
+    Blobs(BlobReport),
     /// The agent leaves in good order: nothing is running here any more.
     Farewell,
 }
@@ -118,6 +120,20 @@ pub struct Hello {
     pub capacity: Capacity,
     /// Attempts that it runs or keeps waiting from an earlier stream. Finished ones follow as `Finished`.
     pub holding: Vec<AttemptId>,
+}
+
+/// What changed in an agent's cache since the last report on this stream, and what it has moved of blobs since it
+/// started, in bytes. Its peers are sent to it for what it says it holds; if it has not got it, they ask elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlobReport {
+    /// `gained` is everything: always so in the first report on a stream.
+    pub all: bool,
+    /// At most [`crate::limits::HOLDINGS_MAX`], and no more than that together with those held before.
+    pub gained: Vec<BlobRef>,
+    pub lost: Vec<Digest>,
+    pub from_agents_bytes: u64,
+    pub from_coordinators_bytes: u64,
+    pub served_bytes: u64,
 }
 
 /// The coordinator's answer to `Hello`.

@@ -21,7 +21,7 @@
 //! | [`ADMISSION`] | the dialler, first on every connection; later either side that has a new certificate | [`Introduction`] both ways, the opener's first; [`Admission`] both ways; closed |
 //! | [`ENROLMENT`] | a machine without a valid certificate | [`EnrolmentRequest`], [`EnrolmentReply`], closed |
 //! | [`WORK`] | an agent, once per coordinator | [`crate::message::ToCoordinatorFrame`]s and [`crate::message::ToAgentFrame`]s until closed |
-//! | [`BLOB`] | anyone admitted | [`BlobRequest`], [`BlobReply`], then the pieces asked for |
+//! | [`BLOB`] | anyone admitted | [`BlobRequest`], [`BlobReply`]; then any number of [`BlobAsk`], each answered by [`BlobAnswer`] and the piece that it names |
 //! | [`DELIVERY`] | an agent | [`DeliveryRequest`], [`DeliveryReply`]; the blob's pieces; [`DeliveryReply`] |
 //!
 //! Each side judges the other's certificate and begins to serve it before it sends its own [`Admission`]; so whoever
@@ -31,6 +31,13 @@
 //! unless a newer one was shown.
 //!
 //! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
+//!
+//! # Blobs
+//! Whoever needs a blob asks its coordinator for the outline and for sources, and then all sources, the coordinator
+//! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that
+//! two that fetch the same blob soon have different ones to give each other. A coordinator gives away each piece a few
+//! times only and answers `Nothing` otherwise, unless the asker is `alone`. Agents serve what they hold and, from the
+//! first verified piece on, what they are still fetching. A piece that does not verify ends the exchange with that peer.
 //!
 //! # Limits
 //! A frame of the work stream has at most [`crate::limits::MESSAGES_PER_FRAME_MAX`] messages; whoever sends more, or
@@ -56,6 +63,7 @@ use crate::{
     digest::{BlobRef, Digest, Outline},
     id::{AgentId, AttemptId},
     identity::{NetworkId, Secret, Signed},
+    pieces::PieceSet,
 };
 
 /// Certificates are shown and checked.
@@ -143,23 +151,51 @@ pub enum EnrolmentRefusal {
     Unavailable,
 }
 
-/// Asks for pieces of a blob, in order.
+/// Says which blob a stream is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRequest {
     pub digest: Digest,
-    pub first_piece: u32,
-    /// At most this many pieces; 0 asks only for the outline.
-    pub pieces: u32,
+    /// Whether the outline is wanted; whoever has verified one needs no other.
+    pub outline: bool,
 }
 
-/// The answer; after `Found` come the pieces asked for that exist.
+/// The answer; after `Found` the opener asks for pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlobReply {
     Found {
         blob: BlobRef,
-        outline: Outline,
+        /// If it was wanted and is known: a peer that only begins to fetch the blob has none yet.
+        outline: Option<Outline>,
+        /// Others that have pieces of it, as far as a coordinator knows; agents name none.
+        sources: Vec<BlobSource>,
     },
     Missing,
+}
+
+/// Somebody who holds a blob or fetches it at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobSource {
+    pub peer: Vec<u8>,
+    /// Where it listens, without its peer id.
+    pub addresses: Vec<String>,
+}
+
+/// Asks for one piece, whichever of these the other side likes to give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobAsk {
+    /// What the asker lacks and nobody is sending it.
+    pub lacking: PieceSet,
+    /// Nobody else that it can reach has any of them: a coordinator gives what it would leave to others.
+    pub alone: bool,
+}
+
+/// The answer to each ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobAnswer {
+    /// The bytes of this piece follow.
+    Piece { index: u32 },
+    /// None of them is here to be given at the moment; later may be different.
+    Nothing,
     /// Too many transfers at the moment: ask another peer, or later.
     Busy,
 }

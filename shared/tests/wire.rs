@@ -15,6 +15,7 @@ use lull_shared::{
     identity::{Authority, Certificate, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, sign},
     job::{AttemptLimits, Grants},
     message::*,
+    pieces::PieceSet,
     protocol::*,
     resources::{Capacity, Machine},
     state::{Failure, Intake, PauseReason, Usage},
@@ -190,6 +191,17 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("refused_disk", refused(RefuseReason::Disk { reason: reason() })),
         ("heartbeat", ToCoordinator::Heartbeat { frame_read: 300, holding: vec![attempt(1)] }),
         ("capacity", ToCoordinator::Capacity(capacity())),
+        (
+            "blobs",
+            ToCoordinator::Blobs(BlobReport {
+                all: true,
+                gained: vec![blob()],
+                lost: vec![blob().digest],
+                from_agents_bytes: 300,
+                from_coordinators_bytes: 70_000,
+                served_bytes: 1,
+            }),
+        ),
         ("farewell", ToCoordinator::Farewell),
     ];
     messages.into_iter().map(|(name, message)| (name, ToCoordinatorFrame { messages: vec![message] })).collect()
@@ -255,10 +267,25 @@ fn enrolment_keeps_its_bytes() {
 #[test]
 fn blobs_and_deliveries_keep_their_bytes() {
     let (large, outline) = outline();
-    golden("blob_request.hex", &[("pieces", BlobRequest { digest: large.digest, first_piece: 1, pieces: 300 })]);
+    golden("blob_request.hex", &[("request", BlobRequest { digest: large.digest, outline: true })]);
+    let source = BlobSource { peer: peer().to_bytes(), addresses: vec!["/ip4/10.0.0.5/tcp/7412".into()] };
     golden(
         "blob_reply.hex",
-        &[("found", BlobReply::Found { blob: large, outline }), ("missing", BlobReply::Missing), ("busy", BlobReply::Busy)],
+        &[
+            ("found", BlobReply::Found { blob: large, outline: Some(outline), sources: vec![source] }),
+            ("found_without_outline", BlobReply::Found { blob: large, outline: None, sources: Vec::new() }),
+            ("missing", BlobReply::Missing),
+        ],
+    );
+    let mut lacking = PieceSet::none(20);
+    lacking.insert(9);
+    golden(
+        "blob_ask.hex",
+        &[("ask", BlobAsk { lacking: PieceSet::all(20), alone: false }), ("alone", BlobAsk { lacking, alone: true })],
+    );
+    golden(
+        "blob_answer.hex",
+        &[("piece", BlobAnswer::Piece { index: 300 }), ("nothing", BlobAnswer::Nothing), ("busy", BlobAnswer::Busy)],
     );
     golden("delivery_request.hex", &[("request", DeliveryRequest { attempt: attempt(3), blob: blob() })]);
     golden(
@@ -310,6 +337,8 @@ fn decode_as_everything(bytes: &[u8]) {
     let _ = decode::<EnrolmentReply>(bytes);
     let _ = decode::<BlobRequest>(bytes);
     let _ = decode::<BlobReply>(bytes);
+    let _ = decode::<BlobAsk>(bytes);
+    let _ = decode::<BlobAnswer>(bytes);
     let _ = decode::<DeliveryRequest>(bytes);
     let _ = decode::<DeliveryReply>(bytes);
     let _ = decode::<Signed>(bytes);

@@ -271,6 +271,7 @@ impl Liar {
             reads_capacity: false,
             software: "liar".into(),
             revoked: Default::default(),
+            uploads: Default::default(),
         };
         let runtime = Runtime::new().expect("a runtime");
         let shutdown = CancellationToken::new();

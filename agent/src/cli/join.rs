@@ -70,6 +70,7 @@ async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: Ca
         reads_capacity: false,
         software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
         revoked: Default::default(),
+        uploads: Default::default(),
     };
     let failed = |error: String| CliError::Failed(format!("the network cannot be started: {error}"));
     // Nothing is fetched before the machine is a member.

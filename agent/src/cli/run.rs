@@ -32,6 +32,9 @@ pub(super) struct RunArgs {
     /// Where to accept connections from other members
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Multiaddr>,
+    /// What may be sent to other members in a second, such as 2MiB; 0 sets no limit
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_UPLOAD_MAX")]
+    upload_max: Option<ByteSize>,
     /// Whether to look for a coordinator on this subnet
     #[arg(long, value_name = "BOOL", env = "LULL_AGENT_MDNS")]
     mdns: Option<bool>,
@@ -62,6 +65,7 @@ impl RunArgs {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
+        config.upload_max = self.upload_max.unwrap_or(config.upload_max);
         config.mdns = self.mdns.unwrap_or(config.mdns);
         config.cpu_pause_percent = self.cpu_pause_percent.unwrap_or(config.cpu_pause_percent);
         config.cpu_resume_percent = match self.cpu_resume_percent {

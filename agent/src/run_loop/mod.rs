@@ -9,6 +9,7 @@
 
 pub mod processes;
 mod start;
+mod told;
 pub mod transfers;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::start::{ServeError, is_running, serve};
 use self::{
     processes::{Processes, Report},
+    told::Told,
     transfers::Transfers,
 };
 use crate::{
@@ -71,6 +73,7 @@ pub struct RunLoop {
     /// What follows at once from an effect.
     own: VecDeque<Event>,
     line: Option<Line>,
+    told: Told,
     said: Vec<ToCoordinator>,
     processes: Processes,
     transfers: Transfers,
@@ -119,6 +122,7 @@ impl RunLoop {
             _ = samples.tick() => {
                 let sample = self.sensor.sample(self.processes.cpu_time());
                 self.event(Event::Sample(sample));
+                self.tell_blobs();
             }
         }
         for input in inputs {
@@ -152,6 +156,7 @@ impl RunLoop {
             }
             Input::Opened(line) => {
                 self.said.clear();
+                self.told = Told::default();
                 self.line = Some(line);
                 self.event(Event::Connected);
             }
@@ -254,6 +259,15 @@ impl RunLoop {
             Effect::Deliver { attempt, output } => self.transfers.deliver(attempt, output, self.outbox.output_path(attempt)),
             Effect::Drop(attempts) => self.outbox.drop_results(attempts),
             Effect::Quit => self.quit = true,
+        }
+    }
+
+    /// Tells the coordinator what changed in the cache. Said after the greeting, which leaves in the turn of its stream.
+    fn tell_blobs(&mut self) {
+        if self.line.is_some()
+            && let Some(report) = self.told.report(&self.cache, self.node.transferred())
+        {
+            self.said.push(ToCoordinator::Blobs(report));
         }
     }
 

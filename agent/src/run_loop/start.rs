@@ -116,6 +116,7 @@ pub async fn serve(
         inputs: queue,
         own: Default::default(),
         line: None,
+        told: Default::default(),
         said: Vec::new(),
         processes: Processes::new(slots, workshop, inputs.clone()),
         transfers: Transfers::new(cache.clone(), node.handle.clone(), inputs, connected),
@@ -195,6 +196,7 @@ async fn start_node(config: &Config, member: &Member, cache: &Cache, shutdown: &
         reads_capacity: false,
         software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
         revoked: Default::default(),
+        uploads: config.uploads(),
     };
     match Node::start(node_config(config.mdns), Arc::new(cache.clone()), shutdown.clone()).await {
         Err(error @ NodeError::Discovery(_)) => {

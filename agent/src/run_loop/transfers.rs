@@ -1,5 +1,6 @@
 //! Blobs on their way: into the cache, and large outputs to the coordinator.
 //!
+//! A fetch begins with the coordinator, which names agents that have the blob; the node takes what it can from them.
 //! A coordinator that is away interrupts a transfer and does not fail it: what waits here waits for its return.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

@@ -66,6 +66,7 @@ impl Network {
             reads_capacity: true,
             software: "test".into(),
             revoked: Default::default(),
+            uploads: Default::default(),
         };
         let node = Node::start(config, blobs.clone(), shutdown.clone()).await.expect("a node");
         let address = node.handle.listen_addresses().await.first().expect("it listens").to_string();

@@ -103,6 +103,39 @@ pub struct PeerBody {
     pub blob_bytes_received: u64,
 }
 
+/// A connected agent's part in moving blobs, in bytes since it started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentTraffic {
+    pub agent: Text<AgentId>,
+    pub name: String,
+    pub peer: String,
+    /// Where its connection comes from.
+    pub address: Option<String>,
+    /// Where it says that others can dial it.
+    pub listens: Vec<String>,
+    /// Blobs that it says it holds.
+    pub blobs: u64,
+    pub from_agents_bytes: u64,
+    pub from_coordinators_bytes: u64,
+    /// What it sent to others.
+    pub served_bytes: u64,
+}
+
+/// A blob on the mesh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlobTraffic {
+    pub digest: Text<lull_shared::digest::Digest>,
+    pub size_bytes: u64,
+    /// Connected agents that say they hold it.
+    pub holders: u64,
+    /// Agents that fetch it at this moment.
+    pub fetching: u64,
+    /// What this coordinator sent of it since it started.
+    pub uploaded_bytes: u64,
+    /// The same in copies.
+    pub uploads: f64,
+}
+
 /// One thing that `lull net doctor` looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

@@ -103,8 +103,7 @@ enum Command {
     /// Tokens: create, list, revoke
     #[command(subcommand)]
     Token(token::Token),
-    /// The mesh: peers, doctor
-    #[command(subcommand)]
+    /// The mesh and what moves on it: agents, blobs, peers, doctor
     Net(net::Net),
     /// Show who did what
     Audit(audit::Audit),

@@ -32,6 +32,10 @@ use crate::{
 
 /// How long agents may take to hand back what they have and end.
 const GRACE: Duration = Duration::from_secs(5);
+/// Its agents fetch from each other, and nobody else reaches them.
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+/// Whoever starts a mesh here wants it to use this machine: other programs neither pause nor starve it.
+const QUIET: [&str; 6] = ["--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"];
 /// Lines of an agent's log that are shown when it ends by itself.
 const LOG_LINES: usize = 12;
 
@@ -195,9 +199,7 @@ impl Agent {
             () = leave.cancelled() => return joining.stop().await,
         }
         let slots = self.slots.to_string();
-        // Whoever starts a mesh here wants it to use this machine: other programs neither pause nor starve it.
-        let mut running =
-            self.start(&["run", "--slots", &slots, "--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"])?;
+        let mut running = self.start(&[&["run", "--slots", &slots, "--listen", LISTEN], QUIET.as_slice()].concat())?;
         tokio::select! {
             _ = running.process.wait() => Err(self.failure("ended by itself")),
             () = leave.cancelled() => running.stop().await,

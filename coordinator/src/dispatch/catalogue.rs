@@ -6,10 +6,12 @@ use std::{
 };
 
 use lull_shared::{
+    codec,
+    digest::Digest,
     id::{JobId, TaskId, VersionId},
     identity::Signed,
     job::{Inputs, JobSpec},
-    message::{Payload, Terms},
+    message::{ModuleManifest, Payload, Terms},
     time::Timestamp,
 };
 
@@ -118,11 +120,19 @@ impl Catalogue {
     }
 
     /// Where a job's inputs come from, if they are one blob.
-    pub fn pack(&self, job: JobId) -> Option<lull_shared::digest::Digest> {
+    pub fn pack(&self, job: JobId) -> Option<Digest> {
         match &self.known(job).ok()?.spec.inputs {
             Inputs::Pack { pack, .. } => Some(pack.digest),
             Inputs::Range { .. } => None,
         }
+    }
+
+    /// What agents fetch to run a version: its module, and what it was compiled to.
+    pub async fn code(&self, version: VersionId) -> Result<Vec<Digest>, CatalogueError> {
+        let signed = self.manifest(version).await?;
+        let manifest: ModuleManifest = codec::decode(&signed.body).map_err(|_| CatalogueError::NoVersion(version))?;
+        let artifacts = manifest.artifacts.iter().map(|artifact| artifact.blob.digest);
+        Ok(artifacts.chain([manifest.module.digest]).collect())
     }
 
     fn known(&self, job: JobId) -> Result<Arc<Known>, CatalogueError> {

@@ -167,6 +167,7 @@ pub struct Shell {
     pub store: Arc<dyn crate::store::Store>,
     pub catalogue: Arc<Catalogue>,
     pub limits: crate::scheduler::Limits,
+    pub tracker: Arc<crate::tracker::Tracker>,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,
 }

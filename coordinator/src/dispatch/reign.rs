@@ -7,7 +7,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use lull_shared::{
-    id::{AgentId, Epoch, JobId},
+    id::{AgentId, Epoch, JobId, VersionId},
     state::Intake,
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -49,7 +49,15 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
     let snapshot = shell.store.load(epoch).await?;
     tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), epoch = epoch.0, "the coordinator reigns");
     shell.catalogue.restore(&snapshot);
-    let scheduler = Scheduler::restore(snapshot, shell.limits.clone(), rand::random(), clock::now());
+    let versions: BTreeSet<VersionId> = snapshot.jobs.iter().map(|job| job.spec.version).collect();
+    let mut scheduler = Scheduler::restore(snapshot, shell.limits.clone(), rand::random(), clock::now());
+    for version in versions {
+        match shell.catalogue.code(version).await {
+            Ok(code) => scheduler.handle(shell.tracker.follow(version, code), clock::now()),
+            // Its tasks go to whoever is free.
+            Err(error) => tracing::warn!(%version, %error, "cannot tell who holds the code of a version"),
+        }
+    }
     inbox.moments.pass();
     let reign = Reign {
         shell,

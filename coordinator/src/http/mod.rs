@@ -80,6 +80,8 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/agents", get(agents::list))
         .route("/agents/{agent}", get(agents::show))
         .route("/agents/{agent}/intake", post(agents::set_intake))
+        .route("/net/agents", get(network::agents))
+        .route("/net/blobs", get(network::blobs))
         .route("/net/peers", get(network::peers))
         .route("/net/doctor", get(network::doctor));
     Router::new()

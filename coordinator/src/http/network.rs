@@ -1,21 +1,27 @@
 //! The mesh as the coordinator sees it, and what may be wrong with it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use axum::{Json, extract::State};
 use lull_agent::executor::engine::Platform;
-use lull_shared::{identity::Role, mesh::PeerInfo, state::Intake};
+use lull_shared::{id::AgentId, identity::Role, mesh::PeerInfo, state::Intake};
 
 use super::{Interface, Shared, auth::Viewer, error::Answer};
 use crate::{
-    api::{Finding, Page, PeerBody, Text, Verdict},
+    api::{AgentTraffic, BlobTraffic, Finding, Page, PeerBody, Text, Verdict},
     scheduler::view::AgentView,
+    tracker::{AgentHoldings, BlobHoldings},
 };
 
 /// Beyond it a turn of the store makes people wait.
 const STORE_SLOW: Duration = Duration::from_millis(200);
 /// Beyond it an answer of the scheduler makes people wait.
 const SCHEDULER_SLOW: Duration = Duration::from_millis(200);
+/// Blobs shown at once, those that were moved the most.
+const BLOBS_SHOWN_MAX: usize = 1000;
 /// Beyond it a peer is far away or its link is full.
 const ROUND_TRIP_SLOW_US: u64 = 250_000;
 
@@ -23,6 +29,44 @@ const ROUND_TRIP_SLOW_US: u64 = 250_000;
 pub async fn peers(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<PeerBody>>> {
     let peers = state.coordinator.node.peers().await;
     Ok(Json(Page::whole(peers.into_iter().map(peer).collect())))
+}
+
+/// `GET /net/agents`
+pub async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentTraffic>>> {
+    let names = state.coordinator.store.agents().await?.into_iter().map(|agent| (agent.agent, agent.name));
+    let names: BTreeMap<AgentId, String> = names.collect();
+    let seen = state.coordinator.node.peers().await.into_iter().map(|info| (info.peer, info.address));
+    let seen: BTreeMap<String, String> = seen.collect();
+    let listens = state.coordinator.node.addresses();
+    let traffic = |agent: AgentHoldings| {
+        let peer = agent.peer.to_string();
+        AgentTraffic {
+            agent: Text(agent.agent),
+            name: names.get(&agent.agent).cloned().unwrap_or_default(),
+            address: seen.get(&peer).cloned(),
+            listens: listens.get(&agent.peer).into_iter().flatten().map(ToString::to_string).collect(),
+            blobs: agent.blobs as u64,
+            from_agents_bytes: agent.moved.from_agents_bytes,
+            from_coordinators_bytes: agent.moved.from_coordinators_bytes,
+            served_bytes: agent.moved.served_bytes,
+            peer,
+        }
+    };
+    Ok(Json(Page::whole(state.coordinator.mesh.tracker.agents().into_iter().map(traffic).collect())))
+}
+
+/// `GET /net/blobs`
+pub async fn blobs(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<BlobTraffic>>> {
+    let blobs = state.coordinator.mesh.tracker.blobs(BLOBS_SHOWN_MAX, Instant::now());
+    let traffic = |blob: BlobHoldings| BlobTraffic {
+        digest: Text(blob.blob.digest),
+        size_bytes: blob.blob.size_bytes,
+        holders: blob.holders as u64,
+        fetching: blob.fetching as u64,
+        uploaded_bytes: blob.uploaded_bytes,
+        uploads: blob.uploaded_bytes as f64 / blob.blob.size_bytes.max(1) as f64,
+    };
+    Ok(Json(Page::whole(blobs.into_iter().map(traffic).collect())))
 }
 
 /// `GET /net/doctor`

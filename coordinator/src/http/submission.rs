@@ -41,6 +41,10 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         return Err(Refused::invalid(format!("the job cannot be taken: {}", list.join("; ")), None));
     }
     let ended = ended(&state, &spec.after).await?;
+    if let Ok(code) = state.coordinator.catalogue.code(version.version).await {
+        // Before the job, so that its first tasks go to those who hold its code.
+        state.coordinator.dispatch.event(state.coordinator.mesh.tracker.follow(version.version, code)).await?;
+    }
     let tasks = spec.inputs.count();
     let submission =
         Submission { submitter: caller.name.clone(), spec, version_name: version_name.clone(), seed: rand::random(), ended };

@@ -39,6 +39,8 @@ impl Scheduler {
             ToCoordinator::Heartbeat { frame_read, holding } => self.heartbeat(id, frame_read, holding),
             ToCoordinator::Capacity(capacity) if capacity.agent == id => self.capacity(id, capacity, false),
             ToCoordinator::Capacity(_) => {}
+            // The edge hands in what matters of it as `Holders`.
+            ToCoordinator::Blobs(_) => {}
             ToCoordinator::Farewell => self.farewell(id),
         }
     }

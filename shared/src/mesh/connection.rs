@@ -22,6 +22,9 @@ use crate::{
     protocol::Admission,
 };
 
+/// Streams that we open on one connection. Admission takes places too, and the peer frees one a little later than we.
+const OWN_STREAMS_MAX: usize = limits::STREAMS_PER_CONNECTION_MAX - 4;
+
 /// How far admission has come on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -99,6 +102,8 @@ pub(super) struct Connection {
     /// Places for streams that we open.
     pub(super) own_places: Arc<Semaphore>,
     pub(super) traffic: Arc<Traffic>,
+    /// What had been moved at the last look, if it was idle then.
+    idle_at: Option<u64>,
 }
 
 impl Connection {
@@ -116,10 +121,22 @@ impl Connection {
             software: None,
             round_trip: None,
             places: Arc::new(Semaphore::new(limits::STREAMS_PER_CONNECTION_MAX)),
-            // Admission takes places too, and the peer frees one a little later than we.
-            own_places: Arc::new(Semaphore::new(limits::STREAMS_PER_CONNECTION_MAX - 4)),
+            own_places: Arc::new(Semaphore::new(OWN_STREAMS_MAX)),
             traffic: Arc::default(),
+            idle_at: None,
         }
+    }
+
+    /// Whether nothing happens on it, and nothing has since the last look.
+    pub(super) fn has_been_idle(&mut self) -> bool {
+        let open = |places: &Semaphore, all: usize| places.available_permits() < all;
+        if open(&self.places, limits::STREAMS_PER_CONNECTION_MAX) || open(&self.own_places, OWN_STREAMS_MAX) {
+            self.idle_at = None;
+            return false;
+        }
+        let moved = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let moved = moved(&self.traffic.blob_bytes_sent).wrapping_add(moved(&self.traffic.blob_bytes_received));
+        self.idle_at.replace(moved) == Some(moved)
     }
 
     fn info(&self) -> PeerInfo {

@@ -8,9 +8,9 @@ use tokio::{io::AsyncReadExt as _, sync::Semaphore, time::timeout};
 
 use super::{
     BlobStore, Receiving,
-    blob::file_error,
     connection::Traffic,
     error::{MeshError, in_words},
+    file::file_error,
     frames::{FrameError, in_time, read_frame, write_frame},
     handle::{NodeHandle, OwnStream},
     streams::Protocol,
@@ -91,7 +91,7 @@ pub(super) async fn deliver(
     path: &Path,
 ) -> Result<DeliveryReply, MeshError> {
     let lost = |error: FrameError| MeshError::Lost { peer: coordinator, reason: in_words(&error) };
-    let OwnStream { mut stream, place: _place, traffic } = handle.open(coordinator, Protocol::Delivery).await?;
+    let OwnStream { mut stream, place: _place, traffic, .. } = handle.open(coordinator, Protocol::Delivery).await?;
     in_time(write_frame(&mut stream, &DeliveryRequest { attempt, blob })).await.map_err(lost)?;
     match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await.map_err(lost)? {
         DeliveryReply::Send => {}

@@ -35,6 +35,8 @@ pub enum FrameError {
     Stalled(Duration),
     #[error("the stream is closed")]
     Closed,
+    #[error("{0}")]
+    Wrong(&'static str),
 }
 
 /// Anything that carries bytes both ways.

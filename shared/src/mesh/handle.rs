@@ -1,6 +1,13 @@
 //! What a process asks of its node.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::AsyncWriteExt as _;
@@ -11,11 +18,13 @@ use tokio::{
 };
 
 use super::{
-    AgentStream, PeerInfo, blob,
+    AgentStream, PeerInfo, Transferred,
     connection::{Held, Traffic},
     delivery,
     dial::Purpose,
     error::{MeshError, in_words},
+    exchange::Exchange,
+    fetch,
     frames::{FrameError, held_frames, read_frame, write_frame},
     node::{Command, Link},
     streams::Protocol,
@@ -37,6 +46,7 @@ const RESOLVED_MAX: usize = 8;
 pub struct NodeHandle {
     peer: PeerId,
     commands: mpsc::Sender<Command>,
+    pub(super) exchange: Arc<Exchange>,
 }
 
 /// A stream that this node opened, with its place among those.
@@ -44,6 +54,7 @@ pub(super) struct OwnStream {
     pub(super) stream: Stream,
     pub(super) place: OwnedSemaphorePermit,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) to_coordinator: bool,
 }
 
 /// How a blob was fetched.
@@ -58,9 +69,9 @@ pub struct FetchReport {
 impl FetchReport {
     /// Counts bytes that a source sent.
     pub(super) fn received(&mut self, source: PeerId, bytes: u64) {
-        match self.received.last_mut() {
-            Some((last, sum)) if *last == source => *sum += bytes,
-            _ => self.received.push((source, bytes)),
+        match self.received.iter_mut().find(|(other, _)| *other == source) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.received.push((source, bytes)),
         }
     }
 
@@ -72,8 +83,8 @@ impl FetchReport {
 }
 
 impl NodeHandle {
-    pub(super) fn new(peer: PeerId, commands: mpsc::Sender<Command>) -> Self {
-        Self { peer, commands }
+    pub(super) fn new(peer: PeerId, commands: mpsc::Sender<Command>, exchange: Arc<Exchange>) -> Self {
+        Self { peer, commands, exchange }
     }
 
     /// This node's own peer id.
@@ -115,24 +126,38 @@ impl NodeHandle {
 
     /// Opens a work stream to a coordinator that is connected.
     pub async fn open_work(&self, coordinator: PeerId) -> Result<AgentStream, MeshError> {
-        let OwnStream { stream, place, traffic } = self.open(coordinator, Protocol::Work).await?;
+        let OwnStream { stream, place, traffic, .. } = self.open(coordinator, Protocol::Work).await?;
         let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, place)));
         Ok(AgentStream { incoming, outgoing })
     }
 
-    /// Fetches a blob into a file, from these connected peers in turn. Every piece is checked when it arrives, and
-    /// what one source has sent is not asked of the next. The file appears under its name when it is whole.
+    /// Fetches a blob into a file: from these peers, which are connected, and from those that a coordinator among them
+    /// names. Every piece is checked when it arrives, and what one source has sent is not asked of the next. The file
+    /// appears under its name when it is whole; until then its pieces are at [`super::partial_path`], and peers are served
+    /// from there. A second fetch of the same blob waits for the first.
     pub async fn fetch(&self, blob: BlobRef, sources: Vec<PeerId>, into: PathBuf) -> Result<FetchReport, MeshError> {
-        let file = blob::PartialFile::create(into).await?;
-        match blob::Fetch::new(blob, blob::Target::File(file))?.run(self, &sources).await? {
-            (blob::Target::File(file), report) => file.finish().await.map(|()| report),
-            (blob::Target::Memory(_), _) => unreachable!("the target was a file"),
-        }
+        fetch::fetch_file(self, blob, sources, into).await
     }
 
     /// Fetches a blob of at most `max` bytes into memory.
     pub async fn fetch_bytes(&self, blob: BlobRef, sources: Vec<PeerId>, max: u64) -> Result<Bytes, MeshError> {
-        blob::fetch_bytes(self, blob, &sources, max).await
+        fetch::fetch_bytes(self, blob, sources, max).await
+    }
+
+    /// What was moved of blobs so far.
+    pub fn transferred(&self) -> Transferred {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.exchange.counters;
+        Transferred {
+            from_agents_bytes: read(&counters.from_agents),
+            from_coordinators_bytes: read(&counters.from_coordinators),
+            served_bytes: read(&counters.served),
+        }
+    }
+
+    /// Where connected agents say that they listen; only coordinators keep this.
+    pub fn addresses(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
+        self.exchange.book()
     }
 
     /// Brings an attempt's large output to a coordinator; the answer is `Stored` or `Refused`.
@@ -178,16 +203,22 @@ impl NodeHandle {
         Ok(peer)
     }
 
+    /// Connects to a member at one of these addresses.
+    pub(super) async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), MeshError> {
+        self.ask(|reply| Command::Connect { peer, addresses, purpose: Purpose::Membership, reply }).await?
+    }
+
     /// Opens a stream on an admitted connection; waits while too many of ours are open there.
     pub(super) async fn open(&self, peer: PeerId, protocol: Protocol) -> Result<OwnStream, MeshError> {
-        let Link { connection, places, traffic } = self.ask(|reply| Command::Find { peer, protocol, reply }).await??;
+        let Link { connection, places, traffic, to_coordinator } =
+            self.ask(|reply| Command::Find { peer, protocol, reply }).await??;
         let place = match timeout(TRANSFER_TIME_MAX, places.acquire_owned()).await {
             Ok(place) => place.map_err(|_| MeshError::NotConnected { peer })?,
             Err(_) => return Err(MeshError::Busy { peer }),
         };
         let stream = self.ask(|opened| Command::Open { peer, connection, protocol, opened });
         match timeout(HANDSHAKE_TIME_MAX, stream).await {
-            Ok(Ok(Ok(stream))) => Ok(OwnStream { stream, place, traffic }),
+            Ok(Ok(Ok(stream))) => Ok(OwnStream { stream, place, traffic, to_coordinator }),
             Ok(Ok(Err(reason))) => Err(MeshError::Protocol { peer, reason }),
             // The connection or the node has gone.
             Ok(Err(_)) => Err(MeshError::NotConnected { peer }),

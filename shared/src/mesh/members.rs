@@ -107,6 +107,7 @@ impl Running {
         self.connections.set_deadline(id, Some(Instant::now() + ADMISSION_TIME_MAX));
         if dialled {
             self.introduce(id);
+            self.watch_idle(Instant::now());
         }
     }
 
@@ -115,6 +116,9 @@ impl Running {
         self.fail_waiters(id, |peer| MeshError::Lost { peer, reason: reason.clone() });
         if was_admitted && self.connections.admitted(&peer).is_none() {
             self.tell(NodeEvent::Disconnected { peer });
+        }
+        if self.connections.ids_of(&peer).is_empty() {
+            self.exchange.note_addresses(peer, Vec::new());
         }
     }
 

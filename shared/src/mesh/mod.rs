@@ -9,26 +9,31 @@
 //! ```
 
 mod admission;
-mod blob;
 mod connection;
 mod delivery;
 mod dial;
 mod discovery;
 mod enrolment;
 mod error;
+mod exchange;
+mod fetch;
+mod file;
 mod frames;
 mod gate;
 mod gossip;
 mod handle;
+mod idle;
 mod members;
 mod node;
+mod seeding;
 mod serve;
 mod streams;
 mod swarm;
 #[cfg(test)]
 mod tests;
+mod upload;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,6 +51,7 @@ use crate::{
 };
 
 pub use error::{MeshError, NodeError, in_words};
+pub use file::{partial_path, read_piece};
 pub use frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
 pub use gossip::{Judgement, judge_capacity};
 pub use handle::{FetchReport, NodeHandle};
@@ -67,8 +73,9 @@ impl Node {
     pub async fn start(config: NodeConfig, blobs: Arc<dyn BlobStore>, shutdown: CancellationToken) -> Result<Self, NodeError> {
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-        let handle = NodeHandle::new(config.identity.public().to_peer_id(), commands);
-        let running = node::Running::start(config, blobs, commands_in, events_out).await?;
+        let exchange = Arc::new(exchange::Exchange::new(config.uploads));
+        let handle = NodeHandle::new(config.identity.public().to_peer_id(), commands, exchange.clone());
+        let running = node::Running::start(config, blobs, exchange, commands_in, events_out).await?;
         tokio::spawn(running.run(shutdown));
         Ok(Self { handle, events })
     }
@@ -91,6 +98,33 @@ pub struct NodeConfig {
     pub software: String,
     /// Peers that were thrown out before this start.
     pub revoked: BTreeSet<PeerId>,
+    pub uploads: UploadRules,
+}
+
+/// How a node sends blobs to peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UploadRules {
+    /// All uploads together, in bytes a second; unlimited if not given. At least [`crate::limits::UPLOAD_RATE_MIN`].
+    pub bytes_per_second_max: Option<NonZeroU64>,
+    /// Gives each piece away a few times only and leaves the rest to those who have it: coordinators.
+    pub seeds: bool,
+}
+
+/// What a node has moved of blobs since it started, in bytes. Large outputs on their way to a coordinator are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Transferred {
+    pub from_agents_bytes: u64,
+    pub from_coordinators_bytes: u64,
+    pub served_bytes: u64,
+}
+
+/// Whom to ask for a blob besides this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holders {
+    /// They say that they hold all of it.
+    pub whole: Vec<PeerId>,
+    /// They fetch it at this moment.
+    pub fetching: Vec<PeerId>,
 }
 
 /// Where a node's blobs are, for serving and for receiving.
@@ -100,6 +134,12 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)>;
     /// One piece of a blob that is here.
     async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes>;
+    /// Who else has some of a blob that is here, for a peer that is about to fetch it.
+    async fn holders(&self, _asker: PeerId, _blob: &BlobRef) -> Holders {
+        Holders::default()
+    }
+    /// Some of a blob was sent to a peer.
+    fn sent(&self, _peer: PeerId, _blob: &BlobRef, _bytes: u64) {}
     /// Begins to take in a large output of an attempt; the error is told to the agent.
     async fn receive(&self, peer: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String>;
 }

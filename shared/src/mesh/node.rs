@@ -23,6 +23,7 @@ use super::{
     dial::{Purpose, Waiter, dial_error_in_words},
     discovery::Discovery,
     error::{MeshError, in_words},
+    exchange::Exchange,
     gate::GatedEvent,
     gossip::{Announcer, KnownMembers},
     members::Membership,
@@ -58,6 +59,7 @@ pub(super) struct Link {
     /// Places for streams that we open, below what the peer allows.
     pub(super) places: Arc<Semaphore>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) to_coordinator: bool,
 }
 
 /// What the node's helper tasks tell it.
@@ -111,6 +113,9 @@ pub(super) struct Running {
     pub(super) discovery: Discovery,
     pub(super) services: Services,
     pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) exchange: Arc<Exchange>,
+    /// When connections are next looked at that may have served their purpose.
+    pub(super) idle_due: Option<Instant>,
     pub(super) tasks: JoinSet<()>,
     pub(super) notes: mpsc::Sender<Note>,
     notes_in: mpsc::Receiver<Note>,
@@ -125,6 +130,7 @@ impl Running {
     pub(super) async fn start(
         config: NodeConfig,
         blobs: Arc<dyn BlobStore>,
+        exchange: Arc<Exchange>,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<NodeEvent>,
     ) -> Result<Self, NodeError> {
@@ -141,6 +147,8 @@ impl Running {
             services: Services::default(),
             membership: Membership::new(config),
             blobs,
+            exchange,
+            idle_due: None,
             tasks: JoinSet::new(),
             notes,
             notes_in,
@@ -167,7 +175,8 @@ impl Running {
     }
 
     async fn next(&mut self, shutdown: &CancellationToken) -> Turn {
-        let deadline = self.connections.next_deadline().into_iter().chain(self.announcer.next_due()).min();
+        let deadlines = [self.connections.next_deadline(), self.announcer.next_due(), self.idle_due];
+        let deadline = deadlines.into_iter().flatten().min();
         tokio::select! {
             () = shutdown.cancelled() => Turn::Stop,
             Some(command) = self.commands.recv() => Turn::Command(command),
@@ -206,6 +215,9 @@ impl Running {
         self.announcer.publish(&mut self.swarm.behaviour_mut().gossip.inner, now);
         for id in self.connections.take_due(now) {
             self.admission_overdue(id);
+        }
+        if self.idle_due.is_some_and(|due| due <= now) {
+            self.close_idle(now);
         }
     }
 
@@ -264,6 +276,7 @@ impl Running {
             },
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })) => {
                 tracing::trace!(connection = ?connection_id, protocols = info.protocols.len(), "identified");
+                self.learn_addresses(connection_id, info.listen_addrs);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
                 self.discovery.heard(event);
@@ -305,7 +318,7 @@ impl Running {
         if protocol != Protocol::Blob && !to_coordinator {
             return Err(MeshError::NoCoordinator { peer });
         }
-        Ok(Link { connection, places: to.own_places.clone(), traffic: to.traffic.clone() })
+        Ok(Link { connection, places: to.own_places.clone(), traffic: to.traffic.clone(), to_coordinator })
     }
 
     fn listen_addresses(&self) -> Vec<Multiaddr> {

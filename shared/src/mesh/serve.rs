@@ -5,29 +5,25 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::{
-    CoordinatorStream, NodeEvent, blob,
+    CoordinatorStream, NodeEvent,
     connection::Held,
     delivery, enrolment,
     frames::held_frames,
     node::Running,
     streams::{Incoming, Protocol},
+    upload,
 };
 use crate::{identity::Role, limits};
 
 /// What all served streams share.
 pub(super) struct Services {
-    pub(super) transfers: Arc<Semaphore>,
     pub(super) deliveries: Arc<Semaphore>,
     pub(super) enrolments: enrolment::Door,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self {
-            transfers: Arc::new(Semaphore::new(limits::BLOB_TRANSFERS_MAX)),
-            deliveries: Arc::new(Semaphore::new(limits::DELIVERIES_MAX)),
-            enrolments: enrolment::Door::default(),
-        }
+        Self { deliveries: Arc::new(Semaphore::new(limits::DELIVERIES_MAX)), enrolments: enrolment::Door::default() }
     }
 }
 
@@ -59,9 +55,9 @@ impl Running {
                 self.tell(NodeEvent::Work { peer, certificate, stream });
             }
             (Protocol::Blob, Some(_)) => {
-                let (blobs, transfers) = (self.blobs.clone(), self.services.transfers.clone());
+                let (blobs, exchange) = (self.blobs.clone(), self.exchange.clone());
                 self.tasks.spawn(async move {
-                    if let Err(error) = blob::serve(stream, &*blobs, &transfers, &traffic).await {
+                    if let Err(error) = upload::serve(peer, stream, &*blobs, &exchange, &traffic).await {
                         tracing::debug!(%peer, %error, "a blob was not sent to its end");
                     }
                     drop(place);

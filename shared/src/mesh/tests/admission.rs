@@ -158,7 +158,7 @@ async fn a_stranger_is_refused_work_and_blobs_and_cut() {
     let mut stranger = RawPeer::connect(network.stranger_config(Keypair::generate_ed25519()), coordinator.address().await).await;
     for protocol in [Protocol::Work, Protocol::Blob, Protocol::Delivery] {
         let mut stream = stranger.open(protocol).await;
-        let request = crate::protocol::BlobRequest { digest: blob.digest, first_piece: 0, pieces: 1 };
+        let request = crate::protocol::BlobRequest { digest: blob.digest, outline: true };
         // It may be refused before it has asked.
         let _ = crate::mesh::frames::write_frame(&mut stream, &request).await;
         assert!(drained(stream).await.is_empty(), "{protocol:?}");

@@ -1,25 +1,26 @@
 //! Blobs and deliveries.
 
-use super::support::{Member, Network, attempt, some_bytes};
+use futures::AsyncReadExt as _;
+
+use super::support::{Member, Network, attempt, eventually, some_bytes, within};
 use crate::{
     digest::{BlobRef, PIECE_BYTES},
-    limits::BLOB_TRANSFERS_MAX,
     mesh::{
-        MeshError,
+        Holders, MeshError,
         frames::{read_frame, write_frame},
+        handle::OwnStream,
+        partial_path,
         streams::Protocol,
     },
-    protocol::{BlobReply, BlobRequest, DeliveryReply},
+    pieces::PieceSet,
+    protocol::{BlobAnswer, BlobAsk, BlobReply, BlobRequest, DeliveryReply},
 };
 
 const THREE_MEGABYTES: usize = 3 * 1024 * 1024 + 17;
 
 /// An agent that is connected to some holders of a blob of three megabytes.
 async fn holders(count: u64) -> (Member, Vec<Member>, BlobRef) {
-    holders_in(&Network::new(1), count).await
-}
-
-async fn holders_in(network: &Network, count: u64) -> (Member, Vec<Member>, BlobRef) {
+    let network = Network::new(1);
     let agent = network.agent(100).await;
     let mut holders = Vec::new();
     let blob = BlobRef::of(&some_bytes(THREE_MEGABYTES));
@@ -30,6 +31,11 @@ async fn holders_in(network: &Network, count: u64) -> (Member, Vec<Member>, Blob
         holders.push(holder);
     }
     (agent, holders, blob)
+}
+
+/// How many pieces have come to it, the short last one of a blob among them.
+fn pieces_of(member: &Member) -> u64 {
+    member.handle.transferred().from_agents_bytes.div_ceil(PIECE_BYTES as u64)
 }
 
 #[tokio::test]
@@ -56,21 +62,28 @@ async fn small_and_empty_blobs_are_fetched_into_memory() {
 }
 
 #[tokio::test]
-async fn a_source_that_sends_wrong_bytes_is_replaced_at_that_piece() {
+async fn a_source_that_sends_wrong_bytes_is_not_asked_again_and_the_others_give_the_rest() {
     let (agent, holders, blob) = holders(2).await;
-    holders[0].blobs.corrupt(blob, 5);
+    (0..blob.pieces()).for_each(|piece| holders[0].blobs.corrupt(blob, piece as usize));
     let sources: Vec<_> = holders.iter().map(Member::peer).collect();
+    // The honest one gives nothing until the liar was found out.
+    holders[1].blobs.give_only(0);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("blob");
-    let report = agent.handle.fetch(blob, sources.clone(), path.clone()).await.expect("it is fetched");
-    let first = 5 * PIECE_BYTES as u64;
-    assert_eq!(report.received, [(sources[0], first), (sources[1], blob.size_bytes - first)]);
-    assert!(report.tried[0].1.contains("piece 5"), "{:?}", report.tried);
+    let fetching = tokio::spawn({
+        let (handle, path) = (agent.handle.clone(), path.clone());
+        async move { handle.fetch(blob, sources, path).await }
+    });
+    eventually("the liar sent something", || holders[0].handle.transferred().served_bytes > 0).await;
+    holders[1].blobs.give_more(1_000);
+    let report = fetching.await.expect("no panic").expect("it is fetched");
+    assert_eq!(report.received, [(holders[1].peer(), blob.size_bytes)]);
+    assert!(report.tried.iter().any(|(peer, reason)| *peer == holders[0].peer() && reason.contains("piece")), "{report:?}");
     assert_eq!(BlobRef::of(&std::fs::read(&path).expect("the file is there")), blob);
 }
 
 #[tokio::test]
-async fn a_source_that_vanishes_half_way_is_replaced_by_the_next() {
+async fn a_source_that_has_lost_half_of_it_is_replaced_by_the_next() {
     let (agent, holders, blob) = holders(2).await;
     holders[0].blobs.lose(blob, 8);
     let sources: Vec<_> = holders.iter().map(Member::peer).collect();
@@ -79,33 +92,182 @@ async fn a_source_that_vanishes_half_way_is_replaced_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_source_that_vanishes_in_the_middle_is_replaced_by_the_next() {
+    let (agent, mut holders, blob) = holders(2).await;
+    let sources: Vec<_> = holders.iter().map(Member::peer).collect();
+    holders.iter().for_each(|holder| holder.blobs.give_only(3));
+    let fetching = tokio::spawn({
+        let (handle, sources) = (agent.handle.clone(), sources.clone());
+        async move { handle.fetch_bytes(blob, sources, u64::MAX).await }
+    });
+    eventually("both gave what they may", || pieces_of(&agent) == 6).await;
+    drop(holders.remove(0));
+    holders[0].blobs.give_more(1_000);
+    let fetched = fetching.await.expect("no panic").expect("it is fetched");
+    assert_eq!(BlobRef::of(&fetched), blob);
+}
+
+#[tokio::test]
 async fn a_source_that_is_busy_is_asked_again() {
     let network = Network::new(1);
-    let (agent, holders, blob) = holders_in(&network, 1).await;
-    let mut idle = Vec::new();
-    // Transfers that nobody reads, from two connections, since one has not places enough.
-    let other = network.agent(101).await;
-    other.connect_to(&holders[0]).await;
-    let request = BlobRequest { digest: blob.digest, first_piece: 0, pieces: blob.pieces() };
-    for place in 0..BLOB_TRANSFERS_MAX {
-        let from = if place % 2 == 0 { &agent.handle } else { &other.handle };
-        let mut opened = from.open(holders[0].peer(), Protocol::Blob).await.expect("there is a place");
-        write_frame(&mut opened.stream, &request).await.expect("it is asked");
-        let reply: BlobReply = read_frame(&mut opened.stream, 1 << 20).await.expect("it answers");
-        assert!(matches!(reply, BlobReply::Found { .. }));
-        idle.push(opened);
+    let (agent, holder, third) = (network.agent(1).await, network.slow_agent(2, 64 * 1024).await, network.agent(3).await);
+    let blob = holder.blobs.put(some_bytes(PIECE_BYTES));
+    agent.connect_to(&holder).await;
+    third.connect_to(&holder).await;
+    // Both of its places are taken by transfers that take seconds.
+    let mut taken = Vec::new();
+    for _ in 0..2 {
+        taken.push(asked(&agent, &holder, blob).await.0);
     }
-    let third = network.agent(102).await;
-    third.connect_to(&holders[0]).await;
-    let mut opened = third.handle.open(holders[0].peer(), Protocol::Blob).await.expect("there is a place");
-    write_frame(&mut opened.stream, &request).await.expect("it is asked");
-    assert_eq!(read_frame(&mut opened.stream, 1 << 20).await.ok(), Some(BlobReply::Busy));
-    let fetching = third.handle.fetch_bytes(blob, vec![holders[0].peer()], u64::MAX);
+    assert_eq!(asked(&third, &holder, blob).await.1, BlobAnswer::Busy);
+    let fetching = third.handle.fetch_bytes(blob, vec![holder.peer()], u64::MAX);
     let (fetched, ()) = tokio::join!(fetching, async move {
         tokio::task::yield_now().await;
-        drop(idle);
+        drop(taken);
     });
     assert_eq!(fetched.map(|bytes| BlobRef::of(&bytes)), Ok(blob));
+}
+
+/// A stream on which one piece was asked for, with the answer.
+async fn asked(from: &Member, holder: &Member, blob: BlobRef) -> (OwnStream, BlobAnswer) {
+    let mut opened = from.handle.open(holder.peer(), Protocol::Blob).await.expect("there is a place");
+    write_frame(&mut opened.stream, &BlobRequest { digest: blob.digest, outline: true }).await.expect("it is asked");
+    let reply: BlobReply = read_frame(&mut opened.stream, 1 << 20).await.expect("it answers");
+    assert!(matches!(reply, BlobReply::Found { outline: Some(_), .. }));
+    let ask = BlobAsk { lacking: PieceSet::all(blob.pieces()), alone: false };
+    write_frame(&mut opened.stream, &ask).await.expect("it is asked");
+    let answer = read_frame(&mut opened.stream, 1 << 20).await.expect("it answers");
+    (opened, answer)
+}
+
+#[tokio::test]
+async fn pieces_that_there_are_not_end_the_stream() {
+    let (agent, holders, blob) = holders(1).await;
+    let (mut opened, _) = asked(&agent, &holders[0], blob).await;
+    write_frame(&mut opened.stream, &BlobAsk { lacking: PieceSet::all(4096), alone: false }).await.expect("it is asked");
+    let mut rest = Vec::new();
+    // A reset ends it as well as a close.
+    let _ = within("the end of the stream", opened.stream.read_to_end(&mut rest)).await;
+    assert!(rest.len() <= PIECE_BYTES, "no second piece");
+}
+
+#[tokio::test]
+async fn what_is_still_being_fetched_is_served_piece_by_piece() {
+    let network = Network::new(1);
+    let (first, second, holder) = (network.agent(1).await, network.agent(2).await, network.agent(3).await);
+    let blob = holder.blobs.put(some_bytes(THREE_MEGABYTES));
+    holder.blobs.give_only(4);
+    first.connect_to(&holder).await;
+    second.connect_to(&first).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let fetch = |member: &Member, source: &Member, name: &str| {
+        let (handle, source, path) = (member.handle.clone(), source.peer(), folder.path().join(name));
+        tokio::spawn(async move { handle.fetch(blob, vec![source], path).await })
+    };
+    let ahead = fetch(&first, &holder, "first");
+    eventually("the first has four pieces", || pieces_of(&first) == 4).await;
+    let behind = fetch(&second, &first, "second");
+    eventually("the second has them too", || pieces_of(&second) == 4).await;
+    holder.blobs.give_more(1_000);
+    assert_eq!(ahead.await.expect("no panic").expect("it is fetched").received, [(holder.peer(), blob.size_bytes)]);
+    // The first holds it in a file; what serves it from now on is its own store.
+    first.blobs.put(some_bytes(THREE_MEGABYTES));
+    assert_eq!(behind.await.expect("no panic").expect("it is fetched").received, [(first.peer(), blob.size_bytes)]);
+}
+
+#[tokio::test]
+async fn those_who_fetch_together_give_each_other_what_the_coordinator_gave_a_few() {
+    const AGENTS: u64 = 5;
+    let network = Network::new(1);
+    let coordinator = network.seeding_coordinator().await;
+    let blob = coordinator.blobs.put(some_bytes(THREE_MEGABYTES));
+    let mut agents = Vec::new();
+    for number in 0..AGENTS {
+        let agent = network.agent(number).await;
+        agent.connect_to(&coordinator).await;
+        agents.push(agent);
+    }
+    eventually("they said where they listen", || coordinator.handle.addresses().len() == agents.len()).await;
+    coordinator.blobs.name(Holders { whole: Vec::new(), fetching: agents.iter().map(Member::peer).collect() });
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = coordinator.peer();
+    let fetches = agents.iter().map(|agent| {
+        let path = folder.path().join(agent.peer().to_string());
+        async move {
+            let report = agent.handle.fetch(blob, vec![source], path.clone()).await;
+            agent.blobs.put(std::fs::read(&path).expect("the file is there"));
+            report.expect("it is fetched")
+        }
+    });
+    futures::future::join_all(fetches).await;
+    let from_agents: u64 = agents.iter().map(|agent| agent.handle.transferred().from_agents_bytes).sum();
+    let served = coordinator.handle.transferred().served_bytes;
+    assert!(agents.iter().all(|agent| agent.blobs.get(blob).is_some()));
+    assert!(from_agents > 0 && served < AGENTS * blob.size_bytes, "{from_agents} from agents, {served} from the coordinator");
+}
+
+#[tokio::test]
+async fn a_coordinator_leaves_a_blob_to_an_agent_that_holds_it() {
+    let network = Network::new(1);
+    let (coordinator, holder, agent) = (network.seeding_coordinator().await, network.agent(1).await, network.agent(2).await);
+    let blob = coordinator.blobs.put(some_bytes(THREE_MEGABYTES));
+    holder.blobs.put(some_bytes(THREE_MEGABYTES));
+    holder.connect_to(&coordinator).await;
+    agent.connect_to(&coordinator).await;
+    eventually("they said where they listen", || coordinator.handle.addresses().len() == 2).await;
+    coordinator.blobs.name(Holders { whole: vec![holder.peer()], fetching: Vec::new() });
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = agent.handle.fetch(blob, vec![coordinator.peer()], folder.path().join("blob")).await.expect("it is fetched");
+    assert!(report.received.iter().any(|(peer, _)| *peer == holder.peer()), "{report:?}");
+    assert_eq!(holder.handle.transferred().served_bytes, agent.handle.transferred().from_agents_bytes);
+}
+
+#[tokio::test]
+async fn sources_that_cannot_be_dialled_or_have_nothing_leave_it_to_the_coordinator() {
+    let network = Network::new(1);
+    let (coordinator, agent, empty) = (network.seeding_coordinator().await, network.agent(1).await, network.agent(2).await);
+    let blob = coordinator.blobs.put(some_bytes(THREE_MEGABYTES));
+    agent.connect_to(&coordinator).await;
+    empty.connect_to(&coordinator).await;
+    eventually("they said where they listen", || coordinator.handle.addresses().len() == 2).await;
+    // One port that nobody listens on, one that takes connections and says nothing.
+    let (refusing, silent) = (libp2p::PeerId::random(), libp2p::PeerId::random());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let exchange = &coordinator.handle.exchange;
+    exchange.note_addresses(refusing, vec!["/ip4/127.0.0.1/tcp/1".parse().expect("an address")]);
+    exchange.note_addresses(silent, vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")]);
+    coordinator.blobs.name(Holders { whole: vec![refusing, silent, empty.peer()], fetching: Vec::new() });
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = agent.handle.fetch(blob, vec![coordinator.peer()], folder.path().join("blob")).await.expect("it is fetched");
+    assert_eq!(report.received, [(coordinator.peer(), blob.size_bytes)]);
+    let exchange = &agent.handle.exchange;
+    assert!(exchange.is_unreachable(&refusing) && exchange.is_unreachable(&silent), "they are left alone for a while");
+}
+
+#[tokio::test]
+async fn a_fetch_that_was_broken_off_goes_on_with_what_is_right() {
+    let (agent, holders, blob) = holders(2).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("blob");
+    holders[0].blobs.give_only(4);
+    let fetching = tokio::spawn({
+        let (handle, source, path) = (agent.handle.clone(), holders[0].peer(), path.clone());
+        async move { handle.fetch(blob, vec![source], path).await }
+    });
+    eventually("four pieces are there", || pieces_of(&agent) == 4).await;
+    holders[0].blobs.give_no_more();
+    fetching.await.expect("no panic").expect_err("the rest is nowhere");
+    let partial = partial_path(&path);
+    let mut left = std::fs::read(&partial).expect("what was there stays");
+    let damaged = left.iter().position(|byte| *byte != 0).expect("a piece is there");
+    left[damaged] ^= 1;
+    std::fs::write(&partial, left).expect("damage");
+    let report = agent.handle.fetch(blob, vec![holders[1].peer()], path.clone()).await.expect("it is fetched");
+    let received = report.received[0].1;
+    assert_eq!(received.div_ceil(PIECE_BYTES as u64), u64::from(blob.pieces()) - 3, "one of the four was damaged");
+    assert_eq!(BlobRef::of(&std::fs::read(&path).expect("the file is there")), blob);
+    assert!(!partial.exists());
 }
 
 #[tokio::test]
@@ -120,7 +282,7 @@ async fn many_fetches_from_one_source_wait_for_their_places() {
 #[tokio::test]
 async fn whoever_has_nothing_right_is_named_and_nothing_is_left_behind() {
     let (agent, holders, blob) = holders(1).await;
-    holders[0].blobs.corrupt(blob, 0);
+    (0..blob.pieces()).for_each(|piece| holders[0].blobs.corrupt(blob, piece as usize));
     let folder = tempfile::tempdir().expect("a folder");
     let error = agent.handle.fetch(blob, vec![holders[0].peer()], folder.path().join("blob")).await.expect_err("no source");
     let MeshError::Unavailable { tried, .. } = &error else { panic!("not {error:?}") };

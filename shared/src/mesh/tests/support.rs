@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::{Multiaddr, PeerId, Stream, identity::Keypair, swarm::SwarmEvent};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,7 +23,7 @@ use crate::{
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::{Authority, Issuer, NetworkId, Role, Signed},
     mesh::{
-        BlobSink, BlobStore, Node, NodeConfig, NodeEvent, Receiving,
+        BlobSink, BlobStore, Holders, Node, NodeConfig, NodeEvent, Receiving, UploadRules,
         admission::now,
         streams::{Opened, Protocol},
         swarm,
@@ -34,6 +35,16 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
+}
+
+/// Looks until a condition holds.
+pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    within(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// A network with its authority.
@@ -68,6 +79,7 @@ impl Network {
             reads_capacity: false,
             software: "lull-test 1".to_owned(),
             revoked: Default::default(),
+            uploads: Default::default(),
         }
     }
 
@@ -77,6 +89,18 @@ impl Network {
 
     pub(super) async fn agent(&self, number: u64) -> Member {
         Member::start(self.config(Role::Agent, Some(number))).await
+    }
+
+    /// A coordinator that leaves to others what they have.
+    pub(super) async fn seeding_coordinator(&self) -> Member {
+        let uploads = UploadRules { seeds: true, ..UploadRules::default() };
+        Member::start(NodeConfig { uploads, ..self.config(Role::Coordinator, None) }).await
+    }
+
+    /// An agent with a slow uplink.
+    pub(super) async fn slow_agent(&self, number: u64, bytes_per_second: u64) -> Member {
+        let uploads = UploadRules { bytes_per_second_max: NonZeroU64::new(bytes_per_second), seeds: false };
+        Member::start(NodeConfig { uploads, ..self.config(Role::Agent, Some(number)) }).await
     }
 
     pub(super) async fn stranger(&self) -> Member {
@@ -218,9 +242,18 @@ pub(super) fn some_bytes(length: usize) -> Vec<u8> {
 }
 
 /// Blobs in memory.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Blobs {
     held: Arc<Mutex<BTreeMap<Digest, Held>>>,
+    named: Arc<Mutex<Holders>>,
+    /// Pieces that it still gives.
+    pieces: Arc<Semaphore>,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self { held: Arc::default(), named: Arc::default(), pieces: Arc::new(Semaphore::new(1_000_000)) }
+    }
 }
 
 struct Held {
@@ -244,6 +277,26 @@ impl Blobs {
         self.lock().get(&blob.digest).map(|held| held.bytes.clone())
     }
 
+    /// Whom it names to those who ask.
+    pub(super) fn name(&self, holders: Holders) {
+        *self.named.lock().expect("no test panics while it holds this") = holders;
+    }
+
+    /// Gives so many more pieces and waits with the next until there are more to give.
+    pub(super) fn give_only(&self, pieces: usize) {
+        self.pieces.forget_permits(1_000_000);
+        self.give_more(pieces);
+    }
+
+    pub(super) fn give_more(&self, pieces: usize) {
+        self.pieces.add_permits(pieces);
+    }
+
+    /// Gives what it may and has nothing afterwards.
+    pub(super) fn give_no_more(&self) {
+        self.pieces.close();
+    }
+
     /// Flips a bit in one piece; the outline stays right.
     pub(super) fn corrupt(&self, blob: BlobRef, piece: usize) {
         self.lock().get_mut(&blob.digest).expect("it is held").bytes[piece * PIECE_BYTES] ^= 1;
@@ -265,7 +318,15 @@ impl BlobStore for Blobs {
         self.lock().get(digest).map(|held| (held.blob, held.outline.clone()))
     }
 
+    async fn holders(&self, asker: PeerId, _: &BlobRef) -> Holders {
+        let mut named = self.named.lock().expect("no test panics while it holds this").clone();
+        named.whole.retain(|peer| *peer != asker);
+        named.fetching.retain(|peer| *peer != asker);
+        named
+    }
+
     async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
+        self.pieces.acquire().await.ok()?.forget();
         let held = self.lock();
         let held = held.get(digest).filter(|held| held.gone_from.is_none_or(|from| index < from))?;
         held.bytes.chunks(PIECE_BYTES).nth(index as usize).map(Bytes::copy_from_slice)

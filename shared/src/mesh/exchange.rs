@@ -1,0 +1,294 @@
+//! What all of a node's blob transfers share: places and pace of uploads, what is being fetched, who listens where.
+//!
+//! The node's task only writes to the address book; everything else is between the tasks that serve and fetch.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU64,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use super::{UploadRules, file::read_piece, seeding::Seeding};
+use crate::{
+    digest::{BlobRef, Digest, Outline, PIECE_BYTES},
+    limits,
+    pieces::PieceSet,
+};
+
+/// A peer that could not be dialled is not tried again for this long: it is behind a firewall or switched off.
+const UNREACHABLE_TIME: Duration = Duration::from_secs(300);
+/// Peers that are remembered as out of reach. Beyond it all are tried again.
+const UNREACHABLE_MAX: usize = 1024;
+
+/// Shared by the node, its handles and its serving tasks.
+pub(super) struct Exchange {
+    slots: Arc<Semaphore>,
+    shares: Mutex<BTreeMap<PeerId, usize>>,
+    pub(super) pace: Option<Pace>,
+    /// None where everybody gets everything.
+    pub(super) seeding: Option<Mutex<Seeding>>,
+    fetches: Mutex<BTreeMap<Digest, Arc<Partial>>>,
+    fetch_ended: Notify,
+    book: Mutex<BTreeMap<PeerId, Vec<Multiaddr>>>,
+    unreachable: Mutex<BTreeMap<PeerId, Instant>>,
+    pub(super) counters: Counters,
+}
+
+/// Bytes of blobs since the node started.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) from_agents: AtomicU64,
+    pub(super) from_coordinators: AtomicU64,
+    pub(super) served: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, bytes: usize) {
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(rules: UploadRules) -> Self {
+        let slots = rules.bytes_per_second_max.map_or(limits::BLOB_TRANSFERS_MAX, slots_at);
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            shares: Mutex::default(),
+            pace: rules.bytes_per_second_max.map(Pace::new),
+            seeding: rules.seeds.then(Mutex::default),
+            fetches: Mutex::default(),
+            fetch_ended: Notify::new(),
+            book: Mutex::default(),
+            unreachable: Mutex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A place to send one piece; none when all are taken, or the peer has its share.
+    pub(super) fn place(self: &Arc<Self>, peer: PeerId) -> Option<Place> {
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        let mut shares = lock(&self.shares);
+        let share = shares.entry(peer).or_insert(0);
+        if *share >= limits::BLOB_TRANSFERS_PER_PEER_MAX {
+            return None;
+        }
+        *share += 1;
+        Some(Place { exchange: self.clone(), peer, _slot: slot })
+    }
+
+    /// Lists a fetch, so that what is there of it can be served. Waits for an earlier one of the same blob.
+    pub(super) async fn begin(self: &Arc<Self>, partial: Arc<Partial>) -> Listed {
+        loop {
+            let ended = self.fetch_ended.notified();
+            {
+                let mut fetches = lock(&self.fetches);
+                let digest = partial.blob.digest;
+                if let std::collections::btree_map::Entry::Vacant(vacant) = fetches.entry(digest) {
+                    vacant.insert(partial);
+                    return Listed { exchange: self.clone(), digest };
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// The fetch of a blob that is under way.
+    pub(super) fn fetching(&self, digest: &Digest) -> Option<Arc<Partial>> {
+        lock(&self.fetches).get(digest).cloned()
+    }
+
+    /// Notes where a peer listens.
+    pub(super) fn note_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if addresses.is_empty() {
+            lock(&self.book).remove(&peer);
+        } else {
+            lock(&self.book).insert(peer, addresses);
+        }
+    }
+
+    /// Where a connected peer listens, as it says.
+    pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        lock(&self.book).get(peer).cloned().unwrap_or_default()
+    }
+
+    /// Everybody who listens, as they say.
+    pub(super) fn book(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
+        lock(&self.book).clone()
+    }
+
+    pub(super) fn note_unreachable(&self, peer: PeerId) {
+        let mut unreachable = lock(&self.unreachable);
+        if unreachable.len() >= UNREACHABLE_MAX {
+            unreachable.clear();
+        }
+        unreachable.insert(peer, Instant::now());
+    }
+
+    pub(super) fn is_unreachable(&self, peer: &PeerId) -> bool {
+        lock(&self.unreachable).get(peer).is_some_and(|since| since.elapsed() < UNREACHABLE_TIME)
+    }
+}
+
+/// With a slow uplink few pieces are sent at once, so that each arrives soon enough to be passed on: those that leave
+/// within a second, and two at least.
+fn slots_at(rate: NonZeroU64) -> usize {
+    usize::try_from(rate.get() / PIECE_BYTES as u64).unwrap_or(usize::MAX).clamp(2, limits::BLOB_TRANSFERS_MAX)
+}
+
+/// The right to send one piece.
+pub(super) struct Place {
+    exchange: Arc<Exchange>,
+    peer: PeerId,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut shares = lock(&self.exchange.shares);
+        if let Some(share) = shares.get_mut(&self.peer) {
+            *share -= 1;
+            if *share == 0 {
+                shares.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Spaces out what is sent, over all peers together.
+pub(super) struct Pace {
+    bytes_per_second: NonZeroU64,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: NonZeroU64) -> Self {
+        Self { bytes_per_second, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Returns when so many bytes may leave.
+    pub(super) async fn take(&self, bytes: usize) {
+        let at = self.reserve(bytes, Instant::now());
+        sleep_until(at).await;
+    }
+
+    fn reserve(&self, bytes: usize, now: Instant) -> Instant {
+        let mut next = lock(&self.next);
+        let at = (*next).max(now);
+        *next = at + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
+        at
+    }
+}
+
+/// What is there of a blob that is being fetched.
+pub(super) struct Partial {
+    pub(super) blob: BlobRef,
+    /// None when it goes into memory: then it is not served.
+    path: Option<PathBuf>,
+    outline: OnceLock<Outline>,
+    here: Mutex<PieceSet>,
+}
+
+impl Partial {
+    pub(super) fn new(blob: BlobRef, path: Option<PathBuf>) -> Self {
+        Self { blob, path, outline: OnceLock::new(), here: Mutex::new(PieceSet::none(blob.pieces())) }
+    }
+
+    /// The outline, once one was verified.
+    pub(super) fn outline(&self) -> Option<&Outline> {
+        self.outline.get()
+    }
+
+    pub(super) fn set_outline(&self, outline: Outline) {
+        // The first is as good as any: both were verified.
+        let _ = self.outline.set(outline);
+    }
+
+    pub(super) fn here(&self) -> PieceSet {
+        lock(&self.here).clone()
+    }
+
+    /// A verified piece is in its place; whether it was not there before.
+    pub(super) fn arrived(&self, piece: u32) -> bool {
+        lock(&self.here).insert(piece)
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        lock(&self.here).len() == self.blob.pieces()
+    }
+
+    /// One piece that is here.
+    pub(super) async fn read(&self, piece: u32) -> Option<Bytes> {
+        let (path, blob) = (self.path.clone()?, self.blob);
+        tokio::task::spawn_blocking(move || read_piece(&path, &blob, piece)).await.ok()?.ok()
+    }
+}
+
+/// A fetch that is listed until this is dropped.
+pub(super) struct Listed {
+    exchange: Arc<Exchange>,
+    digest: Digest,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&self.exchange.fetches).remove(&self.digest);
+        self.exchange.fetch_ended.notify_waiters();
+    }
+}
+
+/// What is behind these locks is whole between any two statements, so a panic elsewhere spoils nothing.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(rate: Option<u64>) -> Arc<Exchange> {
+        Arc::new(Exchange::new(UploadRules { bytes_per_second_max: rate.and_then(NonZeroU64::new), seeds: false }))
+    }
+
+    #[test]
+    fn one_peer_has_its_share_of_the_places_and_others_theirs() {
+        let (exchange, greedy) = (exchange(None), PeerId::random());
+        let mut places: Vec<_> = (0..limits::BLOB_TRANSFERS_PER_PEER_MAX).map(|_| exchange.place(greedy)).collect();
+        assert!(places.iter().all(Option::is_some) && exchange.place(greedy).is_none());
+        let others = limits::BLOB_TRANSFERS_MAX - places.len();
+        places.extend((0..others).map(|_| exchange.place(PeerId::random())));
+        assert!(places.iter().all(Option::is_some) && exchange.place(PeerId::random()).is_none(), "all are taken");
+        places.clear();
+        assert!(exchange.place(greedy).is_some() && lock(&exchange.shares).is_empty());
+    }
+
+    #[test]
+    fn what_is_sent_keeps_the_pace_and_what_was_not_sent_is_not_saved_up() {
+        let exchange = exchange(Some(1_000_000));
+        let (pace, start) = (exchange.pace.as_ref().expect("a pace"), Instant::now());
+        let last = (0..40).map(|_| pace.reserve(50_000, start)).max().expect("there are some");
+        assert_eq!(last.duration_since(start).as_millis(), 1_950, "two megabytes, the last part of which may leave at once");
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.reserve(50_000, later), later);
+        assert_eq!(pace.reserve(50_000, later).duration_since(later).as_millis(), 50);
+    }
+
+    #[test]
+    fn a_slow_uplink_sends_few_pieces_at_once() {
+        let slots = |rate| slots_at(NonZeroU64::new(rate).expect("not zero"));
+        assert_eq!((slots(limits::UPLOAD_RATE_MIN), slots(2_000_000), slots(u64::MAX)), (2, 7, limits::BLOB_TRANSFERS_MAX));
+        let slowest = 2.0 * PIECE_BYTES as f64 / limits::UPLOAD_RATE_MIN as f64;
+        assert!(slowest < limits::TRANSFER_TIME_MAX.as_secs_f64(), "a piece arrives before it counts as failed");
+    }
+}
