@@ -2,6 +2,7 @@
 //!
 //! Few tests, each a story. What can be shown on the cores alone is shown there.
 
+mod blobs;
 mod faults;
 mod liar;
 mod owner;

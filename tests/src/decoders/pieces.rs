@@ -28,7 +28,7 @@ pub fn pieces(bytes: &[u8]) {
 
 /// Somebody's answer: with the right digest of other bytes, or with a wrong one.
 fn answer(bytes: &[u8]) {
-    let Ok(BlobReply::Found { blob, outline }) = laws::decode::<BlobReply>(bytes) else { return };
+    let Ok(BlobReply::Found { blob, outline: Some(outline), .. }) = laws::decode::<BlobReply>(bytes) else { return };
     bounded(bytes.len(), || {
         let verified = outline.verify(&blob).is_ok();
         let last = blob.pieces() - 1;

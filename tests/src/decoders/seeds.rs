@@ -83,13 +83,15 @@ fn frames() -> Vec<Vec<u8>> {
 }
 
 fn protocols() -> Vec<Vec<u8>> {
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 10] = [
         "introduction",
         "admission",
         "enrolment_request",
         "enrolment_reply",
         "blob_request",
         "blob_reply",
+        "blob_ask",
+        "blob_answer",
         "delivery_request",
         "delivery_reply",
     ];
@@ -122,8 +124,8 @@ fn tokens() -> Vec<Vec<u8>> {
 }
 
 fn pieces() -> Vec<Vec<u8>> {
-    let single =
-        BlobReply::Found { blob: BlobRef::of(b"blob"), outline: lull_shared::digest::OutlineBuilder::default().finish().1 };
+    let outline = Some(lull_shared::digest::OutlineBuilder::default().finish().1);
+    let single = BlobReply::Found { blob: BlobRef::of(b"blob"), outline, sources: Vec::new() };
     let answers = golden("blob_reply").into_iter().chain([encode(&single)]).map(|body| led_by(0, &body));
     let blobs = [led_by(1, b""), led_by(4, b"a blob"), led_by(2, b"tile"), led_by(2 + 3 * 5, b"another"), led_by(2 + 6, b"\0")];
     answers.chain(blobs).collect()
