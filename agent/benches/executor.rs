@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lull_agent::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Input, Run, Spec},
-    protocol::{Load, Priority},
+    protocol::{Load, Priority, World},
 };
 use lull_shared::{
     digest::Digest,
@@ -64,19 +64,21 @@ async fn measure(name: &str, text: &str, folder: &Path) {
     let path = folder.join(Digest::of(&artifact).to_hex());
     std::fs::write(&path, &artifact).expect("a file");
     let load = Load {
-        job: JobId(1),
         artifact: path.into(),
         digest: Digest::of(&artifact),
         kind: ModuleKind::Preview1,
-        function: "bench".into(),
-        args: Vec::new(),
-        env: Vec::new(),
         limits: AttemptLimits::default(),
         grants: Grants::default(),
-        seed: 1,
-        clock_start: Timestamp::from_millis(0),
         scratch: None,
         priority: Priority::Normal,
+        world: World {
+            job: JobId(1),
+            function: "bench".into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            seed: 1,
+            clock_start: Timestamp::from_millis(0),
+        },
     };
     let program = Some(env!("CARGO_BIN_EXE_lull-agent").into());
     let start = Instant::now();

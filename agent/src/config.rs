@@ -56,6 +56,8 @@ pub struct Config {
     pub cpu_resume_after: Duration,
     #[serde(deserialize_with = "size")]
     pub memory_free_min: ByteSize,
+    #[serde(deserialize_with = "duration")]
+    pub warm_time: Duration,
     #[serde(deserialize_with = "priority")]
     pub priority: Priority,
     pub log: String,
@@ -80,6 +82,7 @@ impl Default for Config {
             cpu_resume_percent: 25,
             cpu_resume_after: Duration::from_secs(5),
             memory_free_min: ByteSize::mib(512),
+            warm_time: Duration::from_secs(20),
             priority: Priority::Idle,
             log: "info".to_owned(),
         }

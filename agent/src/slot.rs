@@ -51,7 +51,7 @@ pub enum Slot {
     Idle,
     /// Its executor is being started; `first` is gone when it was recalled meanwhile.
     Starting { job: JobId, first: Option<Held>, since: Timestamp },
-    /// Its executor is ready for the next attempt of its job.
+    /// Its executor is ready for the next attempt of its job, or of another one that fits it.
     Warm { executor: Executor, since: Timestamp },
     /// The front of its work has been on the processor since then.
     Running { work: Work, since: Timestamp },
@@ -64,9 +64,10 @@ pub enum Slot {
 /// A living executor process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executor {
+    /// Whose attempts it runs at present.
     pub job: JobId,
-    /// When it was started.
-    pub started: Timestamp,
+    /// Since when it runs those.
+    pub since: Timestamp,
 }
 
 /// What a running or frozen executor has to do.
@@ -142,10 +143,17 @@ impl Slot {
         }
     }
 
+    /// A warm executor is turned to another job.
+    pub fn serve(&mut self, other: JobId, now: Timestamp) {
+        if let Self::Warm { executor, .. } = self {
+            *executor = Executor { job: other, since: now };
+        }
+    }
+
     /// Its executor has started: it is warm, and what it was started for comes back.
     pub fn ready(&mut self, now: Timestamp) -> Option<Held> {
         let Self::Starting { job, first, since } = self else { return None };
-        let (executor, first) = (Executor { job: *job, started: *since }, first.take());
+        let (executor, first) = (Executor { job: *job, since: *since }, first.take());
         *self = Self::Warm { executor, since: now };
         first
     }

@@ -47,24 +47,24 @@ impl Guest {
             log: Arc::new(Mutex::new(Log::new(load.limits.log_bytes))),
         };
         let index = run.attempt.task.index;
-        let clock = VirtualClock::starting(load.clock_start);
+        let clock = VirtualClock::starting(load.world.clock_start);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdin(Reader(Arc::clone(&ends.stdin)))
             .stdout(Writer(Arc::clone(&ends.stdout)))
             .stderr(Writer(Arc::clone(&ends.log)))
             .allow_blocking_current_thread(true)
-            .arg(&load.function)
-            .args(&load.args)
+            .arg(&load.world.function)
+            .args(&load.world.args)
             .env("LULL_TASK_INDEX", index.to_string())
             .env("LULL_ATTEMPT", run.attempt.number.to_string())
-            .env("LULL_JOB", load.job.to_string())
-            .envs(&load.env);
+            .env("LULL_JOB", load.world.job.to_string())
+            .envs(&load.world.env);
         if !load.grants.clock {
             wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
         }
         if !load.grants.random {
             let seed =
-                *Digest::of(&[b"lull random 1".as_slice(), &load.seed.to_le_bytes(), &index.to_le_bytes()].concat()).as_bytes();
+                *Digest::of(&[b"lull random 1".as_slice(), &load.world.seed.to_le_bytes(), &index.to_le_bytes()].concat()).as_bytes();
             let stream = |number| {
                 let mut random = ChaCha12Rng::from_seed(seed);
                 random.set_stream(number);

@@ -1,7 +1,7 @@
 //! The agent's handle on an executor: start, hand over attempts, freeze, thaw, kill, and hear what became of them.
 //!
 //! ```text
-//! spawn -> loaded -> run* -> Started(a) -> Finished(a) -> Started(b) -> ... -> Died
+//! spawn -> loaded -> (run | serve)* -> Started(a) -> Finished(a) -> Started(b) -> ... -> Died
 //! ```
 //! Attempts run in the order of [`Executor::run`]. Time limits and cancelling are the caller's: it counts the time
 //! since `Started` less [`Executor::frozen_time`] and kills. Freezing is SIGSTOP; a freezer cgroup would also keep
@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    protocol::{Cage, FromExecutor, Load, LoadError, ToExecutor},
+    protocol::{Cage, FromExecutor, Load, LoadError, ToExecutor, World},
     reader, spawn, sys, writer,
 };
 
@@ -59,6 +59,12 @@ pub struct Run {
     pub input: Input,
     /// Where output goes that is too large for a message. Made only if it is needed.
     pub output: PathBuf,
+}
+
+/// What goes down the pipe, in this order.
+pub(super) enum Order {
+    Serve(Box<World>),
+    Run(Run),
 }
 
 /// Where an attempt's standard input comes from.
@@ -148,7 +154,7 @@ pub enum RunError {
 pub struct Executor {
     process: Arc<sys::Handle>,
     cage: Cage,
-    orders: mpsc::UnboundedSender<Run>,
+    orders: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
     frozen: Mutex<Frozen>,
 }
@@ -219,7 +225,13 @@ impl Executor {
     /// Hands over an attempt: it runs after those before it.
     pub fn run(&self, run: Run) -> Result<(), RunError> {
         self.shared.push(run.attempt, run.output.clone())?;
-        self.orders.send(run).map_err(|_| RunError::Gone)
+        self.orders.send(Order::Run(run)).map_err(|_| RunError::Gone)
+    }
+
+    /// Attempts handed over from now on are of this job. Its version, limits and grants must be those of the one that
+    /// the process was started for: they are its cage.
+    pub fn serve(&self, world: World) -> Result<(), RunError> {
+        self.orders.send(Order::Serve(Box::new(world))).map_err(|_| RunError::Gone)
     }
 
     /// Takes the processor away, at once and whatever the guest does. Its memory stays.

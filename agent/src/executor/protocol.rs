@@ -1,7 +1,7 @@
 //! What an agent and its executor say to each other over the executor's standard input and output.
 //!
 //! ```text
-//! agent --> Load, Run*            a Run whose input is a stream is followed by exactly that many raw bytes
+//! agent --> Load, (Run | Serve)*  a Run whose input is a stream is followed by exactly that many raw bytes
 //! agent <-- Loaded | LoadFailed, then for each Run in order: Output*, Done
 //! ```
 //! Frames are those of [`lull_shared::codec`]. Runs may be queued in the pipe; they run one after the other. Output
@@ -30,29 +30,37 @@ pub const OUTPUT_PIECE_BYTES: usize = limits::INLINE_BYTES_MAX;
 pub enum ToExecutor {
     /// Always first, once.
     Load(Box<Load>),
+    /// The next runs are of this job: of the same version, within the same limits.
+    Serve(World),
     Run(Run),
 }
 
-/// A module and everything that the tasks of a job have in common.
+/// A module, what holds it, and the job whose tasks come first. All of it but the job stays for the life of the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    pub job: JobId,
     /// The compiled artifact. Its digest is checked again on the opened file.
     pub artifact: OsString,
     pub digest: Digest,
     pub kind: ModuleKind,
+    pub limits: AttemptLimits,
+    pub grants: Grants,
+    /// The folder behind `/scratch`. Used only if granted; the executor empties it.
+    pub scratch: Option<OsString>,
+    pub priority: Priority,
+    pub world: World,
+}
+
+/// What the tasks of a job find alike, beside their module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    pub job: JobId,
     /// The function's name: the guest's `argv[0]`.
     pub function: String,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
-    pub limits: AttemptLimits,
-    pub grants: Grants,
     /// With the task's index the seed of all that is random in a deterministic run.
     pub seed: u64,
     pub clock_start: Timestamp,
-    /// The folder behind `/scratch`. Used only if granted; the executor empties it.
-    pub scratch: Option<OsString>,
-    pub priority: Priority,
 }
 
 /// How the executor competes for the processor.

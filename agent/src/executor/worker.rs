@@ -46,9 +46,9 @@ pub(super) fn run(agent: Option<u32>) -> ExitCode {
 }
 
 fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(), WorkerError> {
-    let load = match lock(incoming).frame()? {
+    let mut load = match lock(incoming).frame()? {
         Some(ToExecutor::Load(load)) => load,
-        Some(ToExecutor::Run(_)) => return Err(WorkerError::Order),
+        Some(ToExecutor::Run(_) | ToExecutor::Serve(_)) => return Err(WorkerError::Order),
         None => return Ok(()),
     };
     let (program, cage) = match prepare(&load) {
@@ -59,6 +59,10 @@ fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(),
     loop {
         let run = match lock(incoming).frame()? {
             Some(ToExecutor::Run(run)) => run,
+            Some(ToExecutor::Serve(world)) => {
+                load.world = world;
+                continue;
+            }
             Some(ToExecutor::Load(_)) => return Err(WorkerError::Order),
             None => return Ok(()),
         };

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    process::{Input, Run, Shared},
+    process::{Input, Order, Run, Shared},
     protocol::{self, ToExecutor},
 };
 
@@ -22,7 +22,7 @@ const GATHER_BYTES: usize = 256 << 10;
 
 /// Writes until the handle is dropped or the process gone. A broken pipe ends it in silence: the
 /// reader sees the same death and tells it.
-pub(super) async fn write(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<Run>, shared: Arc<Shared>) {
+pub(super) async fn write(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<Order>, shared: Arc<Shared>) {
     let mut batch = Vec::with_capacity(BATCH);
     while orders.recv_many(&mut batch, BATCH).await > 0 {
         if let Err(error) = write_batch(&mut pipe, batch.drain(..)).await {
@@ -39,9 +39,16 @@ pub(super) async fn send(pipe: &mut ChildStdin, message: &ToExecutor) -> io::Res
     pipe.write_all(&codec::encode_frame(message)).await
 }
 
-async fn write_batch(pipe: &mut ChildStdin, runs: impl Iterator<Item = Run>) -> io::Result<()> {
+async fn write_batch(pipe: &mut ChildStdin, orders: impl Iterator<Item = Order>) -> io::Result<()> {
     let mut gathered = Vec::new();
-    for Run { attempt, input, .. } in runs {
+    for order in orders {
+        let Run { attempt, input, .. } = match order {
+            Order::Run(run) => run,
+            Order::Serve(world) => {
+                gathered.extend(codec::encode_frame(&ToExecutor::Serve(*world)));
+                continue;
+            }
+        };
         match input {
             Input::Inline(bytes) => {
                 let input = protocol::Input::Inline(bytes);

@@ -250,6 +250,7 @@ impl RunLoop {
             Effect::Fetch(blob) => self.own.extend(self.transfers.fetch(blob)),
             Effect::Unpin(digest) => self.transfers.unpin(&digest),
             Effect::Start { slot, plan } => self.processes.start(slot, plan),
+            Effect::Serve { slot, plan } => self.processes.serve(slot, &plan),
             Effect::Run { slot, attempt, input } => self.processes.run(slot, attempt, input),
             Effect::Freeze { slot } => self.processes.freeze(slot),
             Effect::Thaw { slot } => self.processes.thaw(slot),

@@ -18,7 +18,7 @@ use crate::{
         artifact::{ArtifactError, Artifacts},
         compile::{CompileError, Refusal},
         process::{self, Executor, Finished, Output, Run, SpawnError, Spec},
-        protocol::{Cage, Load, LoadError, Priority},
+        protocol::{Cage, Load, LoadError, Priority, World},
     },
     files,
     outbox::Outbox,
@@ -148,6 +148,15 @@ impl Processes {
         }
     }
 
+    /// Turns a slot's executor to another job.
+    pub fn serve(&mut self, id: SlotId, plan: &Plan) {
+        let State::Alive(executor) = &self.slots[usize::from(id)].state else { return };
+        if let Err(error) = executor.serve(world(plan)) {
+            // It has died: its last event is on its way.
+            tracing::debug!(slot = id, %error, "an executor took no other job");
+        }
+    }
+
     /// Takes the processor from a slot's process, now or as soon as it has started.
     pub fn freeze(&mut self, id: SlotId) {
         let slot = &mut self.slots[usize::from(id)];
@@ -255,19 +264,14 @@ impl Workshop {
         }
         let terms = &plan.terms;
         let load = Load {
-            job: terms.job,
             artifact: artifact.into_os_string(),
             digest,
             kind: plan.manifest.kind,
-            function: plan.manifest.function.clone(),
-            args: terms.args.clone(),
-            env: terms.env.clone(),
             limits: terms.limits,
             grants: terms.grants,
-            seed: terms.seed,
-            clock_start: terms.clock_start,
             scratch: terms.grants.scratch.then(|| scratch.into_os_string()),
             priority: self.priority,
+            world: world(plan),
         };
         match Executor::spawn(Spec { program: self.program.clone(), load }).await {
             Ok(started) => Ok(started),
@@ -292,6 +296,18 @@ impl Workshop {
             }
             (Code::Module(_), LoadError::Refused { .. }) => StartError::Module(error.to_string()),
         }
+    }
+}
+
+fn world(plan: &Plan) -> World {
+    let terms = &plan.terms;
+    World {
+        job: terms.job,
+        function: plan.manifest.function.clone(),
+        args: terms.args.clone(),
+        env: terms.env.clone(),
+        seed: terms.seed,
+        clock_start: terms.clock_start,
     }
 }
 

@@ -171,6 +171,7 @@ fn session_config(config: &Config, member: &Member, certificate: &Certificate) -
         authority: membership.authority,
         policy: config.policy(),
         slots,
+        warm_time: config.warm_time,
         memory_bytes_max: config.memory_max.map_or(machine.memory_bytes / 2, |size: ByteSize| size.as_u64()),
         machine,
     })

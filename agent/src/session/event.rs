@@ -30,6 +30,8 @@ pub struct Config {
     pub slots: u16,
     /// What all executors together may take, in bytes.
     pub memory_bytes_max: u64,
+    /// How long an executor with nothing to do is kept for the next task or job.
+    pub warm_time: Duration,
 }
 
 /// A result that an earlier life of this agent kept.
@@ -127,6 +129,11 @@ pub enum Effect {
     Unpin(Digest),
     /// Start an executor. Answered by [`Event::Ready`] or [`Event::StartFailed`].
     Start {
+        slot: SlotId,
+        plan: Arc<Plan>,
+    },
+    /// Turn an executor to another job, whose plan fits the one that it was started with.
+    Serve {
         slot: SlotId,
         plan: Arc<Plan>,
     },

@@ -208,7 +208,8 @@ impl Session {
 
     /// What is free at this moment.
     pub(super) fn capacity(&self) -> Capacity {
-        let budget = self.config.memory_bytes_max.saturating_sub(self.memory_reserved_bytes());
+        let busy = self.slots.iter().filter(|slot| !matches!(slot, Slot::Warm { .. }));
+        let budget = self.config.memory_bytes_max.saturating_sub(self.memory_bytes_of(busy));
         let measured = self
             .sample
             .map_or(u64::MAX, |sample| sample.memory_available_bytes.saturating_sub(self.config.policy.memory.free_min_bytes));

@@ -201,6 +201,7 @@ impl Session {
             return;
         }
         self.judge(now);
+        self.yield_warm();
         self.fill(now);
         self.pump(now);
         self.announce(now);

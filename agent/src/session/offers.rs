@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) attempts: usize,
     /// Its code is pinned: while there are attempts, or an executor that was started with it.
     pub(super) pinned: bool,
-    /// No more offers will come: it goes with its last attempt.
+    /// No more offers will come: it goes with its last attempt and executor.
     forgotten: bool,
     /// Why no executor can run its module.
     pub(super) broken: Option<String>,
@@ -67,7 +67,6 @@ impl Session {
     pub(super) fn forget(&mut self, job: JobId) {
         let Some(known) = self.jobs.get_mut(&job) else { return };
         known.forgotten = true;
-        self.stop_warm(|slot_job| slot_job == job);
         self.settle_job(job);
     }
 

@@ -3,6 +3,7 @@
 use lull_shared::{
     digest::BlobRef,
     identity::{self, Authority, Signed},
+    job::AttemptLimits,
     limits,
     message::{ModuleManifest, Terms},
 };
@@ -51,6 +52,13 @@ impl Plan {
             .find(|artifact| artifact.engine == engine && artifact.blob.size_bytes <= limits::BLOB_BYTES_MAX);
         let code = artifact.map_or(Code::Module(manifest.module), |artifact| Code::Artifact(artifact.blob));
         Ok(Self { terms, manifest, code })
+    }
+
+    /// Whether an executor that was started for `other` can take this job's tasks: the same code in the same cage. How
+    /// long a task may take is watched from outside.
+    pub fn fits(&self, other: &Self) -> bool {
+        let cage = |plan: &Self| (AttemptLimits { time_ms: 0, ..plan.terms.limits }, plan.terms.grants, plan.manifest.kind);
+        self.code == other.code && cage(self) == cage(other)
     }
 
     /// The same without the artifact, when there was one.

@@ -148,6 +148,7 @@ impl Edges {
             | Effect::Fetch(_)
             | Effect::Unpin(_)
             | Effect::Start { .. }
+            | Effect::Serve { .. }
             | Effect::Run { .. }
             | Effect::Freeze { .. }
             | Effect::Thaw { .. }

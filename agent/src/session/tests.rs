@@ -37,6 +37,7 @@ pub(super) fn config(slots: u16) -> Config {
         policy: Policy::default(),
         slots,
         memory_bytes_max: 4096 * MIB,
+        warm_time: Duration::from_secs(20),
     }
 }
 
@@ -417,9 +418,11 @@ fn large_inputs_are_fetched_ahead_of_the_slots_only() {
 }
 
 #[test]
-fn an_executor_stays_warm_for_its_job_and_is_replaced_for_another() {
+fn an_executor_stays_warm_for_its_job_and_is_replaced_for_one_that_does_not_fit_it() {
     let mut world = World::running(1, 1);
-    world.hear(ToAgent::Terms(Box::new(terms(2))));
+    let mut other = terms(2);
+    other.grants.random = true;
+    world.hear(ToAgent::Terms(Box::new(other)));
     world.finish(0, attempt(1, 0), 50_000);
     assert_eq!(runs(&world.assign(1, 1..2)), [(0, attempt(1, 1))], "warm: no start");
     world.finish(0, attempt(1, 1), 50_000);
@@ -429,13 +432,56 @@ fn an_executor_stays_warm_for_its_job_and_is_replaced_for_another() {
 }
 
 #[test]
+fn an_executor_outlives_its_job_for_the_next_one_that_fits_it() {
+    let mut world = World::running(2, 1);
+    world.finish(0, attempt(1, 0), 50_000);
+    assert_eq!(world.hear(ToAgent::Forget { job: JobId(1) }), [], "it is kept, and its code with it");
+    let mut next = terms(2);
+    next.limits.time_ms += 1;
+    next.args = vec!["other".into()];
+    world.hear(ToAgent::Terms(Box::new(next)));
+    let effects = world.assign(2, 0..1);
+    let [Effect::Serve { slot: 0, plan }, Effect::Run { slot: 0, .. }, Effect::Send(_)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((plan.terms.job, &plan.terms.args[..]), (JobId(2), &["other".to_owned()][..]));
+    assert!(!world.session.jobs.contains_key(&JobId(1)), "nothing is left of the one before");
+    let overdue = world.advance(Duration::from_millis(10_001));
+    assert!(overdue.contains(&Effect::Kill { slot: 0 }), "the time limit is the new job's: {overdue:?}");
+}
+
+#[test]
 fn a_warm_executor_with_nothing_to_do_gives_its_memory_back() {
+    let idle = || {
+        let mut world = World::running(1, 1);
+        world.finish(0, attempt(1, 0), 50_000);
+        world
+    };
+    assert!(idle().advance(Duration::from_secs(19)).iter().all(|effect| *effect != Effect::Kill { slot: 0 }));
+    assert!(idle().advance(Duration::from_secs(21)).contains(&Effect::Kill { slot: 0 }));
+    let mut world = idle();
+    let paused = world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert!(paused.contains(&Effect::Kill { slot: 0 }), "the owner's at once: {paused:?}");
+}
+
+#[test]
+fn an_executor_that_ends_its_task_while_the_owner_is_back_is_not_kept() {
     let mut world = World::running(1, 1);
-    world.finish(0, attempt(1, 0), 50_000);
-    assert!(world.advance(Duration::from_secs(31)).contains(&Effect::Kill { slot: 0 }));
+    world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert!(world.finish(0, attempt(1, 0), 50_000).contains(&Effect::Kill { slot: 0 }));
+    let mut world = World::ready(1);
+    world.assign(1, 0..1);
+    world.fetched(artifact());
+    world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert!(world.event(Event::Ready { slot: 0 }).contains(&Effect::Kill { slot: 0 }), "nor one that has just started");
+}
+
+#[test]
+fn the_memory_of_a_warm_executor_is_offered_since_it_is_given_up_for_whoever_needs_it() {
     let mut world = World::running(1, 1);
+    let busy = world.session.capacity().memory_free_bytes;
     world.finish(0, attempt(1, 0), 50_000);
-    assert!(world.hear(ToAgent::Forget { job: JobId(1) }).contains(&Effect::Kill { slot: 0 }));
+    assert_eq!(world.session.capacity().memory_free_bytes, busy + 512 * MIB);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Slots: which attempt starts where, what executors report, and the owner's pauses.
 //!
-//! An executor is kept warm for its job, since starting another costs more than most tasks. While attempts of several
-//! jobs wait, each executor may prefer its own job for a [`SLICE`]; beyond that the order of offers decides.
+//! An executor is kept warm for its job and for the next one that fits it, since starting another costs more than most
+//! tasks; not while the owner needs the machine. While attempts of several jobs wait, each executor may prefer its own
+//! job for a [`SLICE`]; beyond that the order of offers decides.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lull_shared::{
     id::{AttemptId, JobId},
@@ -12,17 +13,15 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Done, Effect, Place, Session, StartError};
+use super::{Done, Effect, Place, Plan, Session, StartError};
 use crate::{
     guard::Verdict,
-    slot::{Held, Slot, SlotId},
+    slot::{Executor, Held, Slot, SlotId},
 };
 
 /// How long an executor may prefer its own job over older offers of another: a switch costs a few milliseconds, so
 /// switching takes one percent at most.
 const SLICE: Duration = Duration::from_millis(500);
-/// How long an executor is kept with nothing to do: its memory is the owner's again after that.
-const WARM_TIME_MAX: Duration = Duration::from_secs(30);
 /// Attempts at the head of the queue that are looked at for one that can start.
 const LOOK_AHEAD: usize = 64;
 /// Work that one executor's pipe may hold: enough to hide the way to it and back, little enough to be worth nothing
@@ -35,6 +34,8 @@ const PIPE_MAX: u64 = 32;
 enum Step {
     /// Give it to an executor of its job.
     Run { slot: SlotId, order: u64 },
+    /// Turn a warm executor of another job to it.
+    Serve { slot: SlotId, order: u64 },
     /// Start an executor for it.
     Start { slot: SlotId, order: u64 },
     /// End a warm executor of another job, then start one for it.
@@ -55,6 +56,10 @@ impl Session {
                 Step::Run { slot, order } => {
                     let held = self.take_waiting(order);
                     self.run(slot, held, now);
+                }
+                Step::Serve { slot, order } => {
+                    let held = self.take_waiting(order);
+                    self.serve(slot, held, now);
                 }
                 Step::Start { slot, order } => {
                     let held = self.take_waiting(order);
@@ -84,10 +89,14 @@ impl Session {
         let slots = || (0_u16..).zip(&self.slots);
         for (slot, state) in slots() {
             if let Slot::Warm { executor, .. } = state
-                && let Some(order) = self.pick(head, executor.job, executor.started, now)
+                && let Some(order) = self.pick(head, *executor, now)
             {
                 return Some(Step::Run { slot, order });
             }
+        }
+        let fits = |state: &Slot| matches!(state, Slot::Warm { executor, .. } if self.fits(job, executor.job));
+        if let Some((slot, _)) = slots().find(|(_, state)| fits(state)) {
+            return Some(Step::Serve { slot, order });
         }
         let free = self.config.memory_bytes_max.saturating_sub(self.memory_reserved_bytes());
         if let Some((slot, _)) = slots().find(|(_, state)| **state == Slot::Idle)
@@ -109,12 +118,13 @@ impl Session {
         self.next_for_a_pipe(head, now)
     }
 
-    /// The attempt that an executor of `job` takes next: the first one that is ready, unless `head` comes before it.
-    fn pick(&self, head: &Held, job: JobId, started: Timestamp, now: Timestamp) -> Option<u64> {
+    /// The attempt that an executor takes next: the first one of its job that is ready, unless `head` comes before it.
+    fn pick(&self, head: &Held, executor: Executor, now: Timestamp) -> Option<u64> {
+        let job = executor.job;
         if head.job() == job {
             return Some(head.order);
         }
-        if now.since(started) >= SLICE {
+        if now.since(executor.since) >= SLICE {
             return None;
         }
         let own = self.waiting.values().take(LOOK_AHEAD).find(|held| held.job() == job && self.is_ready(held));
@@ -130,7 +140,7 @@ impl Session {
             if length >= self.pipe_depth(work.executor.job) || best.is_some_and(|(shortest, ..)| shortest <= length) {
                 continue;
             }
-            if let Some(order) = self.pick(head, work.executor.job, work.executor.started, now) {
+            if let Some(order) = self.pick(head, work.executor, now) {
                 best = Some((length, slot, order));
             }
         }
@@ -145,6 +155,12 @@ impl Session {
         }
     }
 
+    /// Whether an executor that runs `other` can be turned to `job`.
+    fn fits(&self, job: JobId, other: JobId) -> bool {
+        let plan = |job| self.jobs.get(job).and_then(|job| job.plan.as_ref().ok());
+        plan(&job).zip(plan(&other)).is_some_and(|(plan, other)| plan.fits(other))
+    }
+
     fn memory_bytes(&self, job: JobId) -> u64 {
         let plan = self.jobs.get(&job).and_then(|job| job.plan.as_ref().ok());
         plan.map_or(0, |plan| plan.terms.limits.memory_bytes)
@@ -152,13 +168,30 @@ impl Session {
 
     /// What the executors that are here may take.
     pub(super) fn memory_reserved_bytes(&self) -> u64 {
-        let jobs = self.slots.iter().filter_map(Slot::job);
-        jobs.map(|job| self.memory_bytes(job)).fold(0, u64::saturating_add)
+        self.memory_bytes_of(self.slots.iter())
+    }
+
+    /// What the executors in some slots may take.
+    pub(super) fn memory_bytes_of<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> u64 {
+        slots.filter_map(Slot::job).map(|job| self.memory_bytes(job)).fold(0, u64::saturating_add)
+    }
+
+    /// The job that it ran for has nothing here any more, or has had its slice.
+    fn serve(&mut self, slot: SlotId, held: Held, now: Timestamp) {
+        let (job, plan) = (held.job(), self.plan_of(&held));
+        let before = self.slots[usize::from(slot)].job();
+        self.slots[usize::from(slot)].serve(job, now);
+        self.effects.push_back(Effect::Serve { slot, plan });
+        self.run(slot, held, now);
+        before.into_iter().for_each(|job| self.settle_job(job));
+    }
+
+    fn plan_of(&self, held: &Held) -> Arc<Plan> {
+        self.jobs.get(&held.job()).and_then(|job| job.plan.clone().ok()).expect("what is ready has a plan")
     }
 
     fn start(&mut self, slot: SlotId, held: Held, now: Timestamp) {
-        let job = held.job();
-        let plan = self.jobs.get(&job).and_then(|job| job.plan.clone().ok()).expect("what is ready has a plan");
+        let (job, plan) = (held.job(), self.plan_of(&held));
         self.places.insert(held.attempt, Place::Slot(slot));
         self.slots[usize::from(slot)] = Slot::Starting { job, first: Some(held), since: now };
         self.effects.push_back(Effect::Start { slot, plan });
@@ -293,7 +326,7 @@ impl Session {
     pub(super) fn cool_down(&mut self, now: Timestamp) {
         for id in self.slot_ids() {
             if let Slot::Warm { since, .. } = self.slots[usize::from(id)]
-                && now >= since + WARM_TIME_MAX
+                && now >= since + self.config.warm_time
             {
                 self.kill(id);
             }
@@ -302,7 +335,7 @@ impl Session {
 
     pub(super) fn work_due(&self) -> Option<Timestamp> {
         let warm = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Warm { since, .. } => Some(*since + WARM_TIME_MAX),
+            Slot::Warm { since, .. } => Some(*since + self.config.warm_time),
             _ => None,
         });
         let limits = self.slot_ids().filter_map(|slot| self.time_limit(slot).map(|(_, due)| due));
@@ -323,9 +356,6 @@ impl Session {
                         self.effects.push_back(Effect::Freeze { slot });
                         state.freeze(now);
                     }
-                }
-                if let PauseReason::Memory { .. } = reason {
-                    self.stop_warm(|_| true);
                 }
                 self.say_paused(Some(reason));
             }
@@ -357,12 +387,13 @@ impl Session {
         paused.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect()
     }
 
-    /// Ends the warm executors of some jobs.
-    pub(super) fn stop_warm(&mut self, of: impl Fn(JobId) -> bool) {
+    /// Ends executors that have nothing to do while the owner needs the machine: their memory too is the owner's.
+    pub(super) fn yield_warm(&mut self) {
+        if self.verdict == Verdict::Run {
+            return;
+        }
         for id in self.slot_ids() {
-            if let Slot::Warm { executor, .. } = self.slots[usize::from(id)]
-                && of(executor.job)
-            {
+            if let Slot::Warm { .. } = self.slots[usize::from(id)] {
                 self.kill(id);
             }
         }

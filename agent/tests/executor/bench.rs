@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lull_agent::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Finished, Input, Output, Run, SpawnError, Spec},
-    protocol::{Load, Priority},
+    protocol::{Load, Priority, World},
 };
 use lull_shared::{
     digest::Digest,
@@ -43,19 +43,21 @@ impl Bench {
         let path = folder.path().join("artifact");
         std::fs::write(&path, &artifact).expect("a file");
         let load = Load {
-            job: JobId(7),
             artifact: path.into(),
             digest: Digest::of(&artifact),
             kind,
-            function: "resize".into(),
-            args: vec!["--width".into(), "640".into()],
-            env: vec![("COLOUR".into(), "yes".into())],
             limits: AttemptLimits { memory_bytes: 64 << 20, ..AttemptLimits::default() },
             grants: Grants::default(),
-            seed: 11,
-            clock_start: Timestamp::from_millis(1_000_000),
             scratch: None,
             priority: Priority::Normal,
+            world: World {
+                job: JobId(7),
+                function: "resize".into(),
+                args: vec!["--width".into(), "640".into()],
+                env: vec![("COLOUR".into(), "yes".into())],
+                seed: 11,
+                clock_start: Timestamp::from_millis(1_000_000),
+            },
         };
         Self { folder, load }
     }

@@ -1,7 +1,10 @@
 //! What a function finds: input, arguments, environment, clocks, randomness, clean memory.
 
-use lull_agent::executor::process::{Input, Output};
-use lull_shared::digest::BlobRef;
+use lull_agent::executor::{
+    process::{Input, Output},
+    protocol::World,
+};
+use lull_shared::{digest::BlobRef, id::JobId};
 
 use super::{
     bench::{Bench, inline},
@@ -59,6 +62,26 @@ async fn arguments_and_environment_are_those_of_the_contract() {
     assert_eq!(text(&finished), ["resize", "--width", "640"]);
     let finished = Bench::new(&guests::strings("environ")).once(b"").await;
     assert_eq!(text(&finished), ["LULL_TASK_INDEX=0", "LULL_ATTEMPT=2", "LULL_JOB=j7", "COLOUR=yes"]);
+}
+
+#[tokio::test]
+async fn the_next_job_of_a_version_finds_its_own_world_in_the_same_process() {
+    let bench = Bench::new(&guests::strings("environ"));
+    let mut bed = bench.start().await;
+    let world = World { job: JobId(8), env: vec![("COLOUR".into(), "no".into())], ..bench.load.world.clone() };
+    bed.run(0, b"");
+    bed.executor.serve(world).expect("it lives");
+    bed.run(1, b"");
+    let (first, next) = (bed.finished().await, bed.finished().await);
+    assert!(inline(&first).ends_with(b"LULL_JOB=j7\0COLOUR=yes\0"));
+    assert_eq!(inline(&next), b"LULL_TASK_INDEX=1\0LULL_ATTEMPT=2\0LULL_JOB=j8\0COLOUR=no\0");
+
+    let bench = Bench::new(guests::RANDOM);
+    let mut bed = bench.start().await;
+    bed.run(0, b"");
+    bed.executor.serve(World { seed: 12, ..bench.load.world.clone() }).expect("it lives");
+    bed.run(0, b"");
+    assert_ne!(inline(&bed.finished().await), inline(&bed.finished().await), "its randomness is its own too");
 }
 
 #[tokio::test]

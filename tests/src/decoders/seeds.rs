@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use lull_agent::{
     config::Config,
-    executor::protocol::{Cage, Done, FromExecutor, Input, Layer, Load, LoadError, Output, Priority, Run, ToExecutor},
+    executor::protocol::{Cage, Done, FromExecutor, Input, Layer, Load, LoadError, Output, Priority, Run, ToExecutor, World},
     ipc::{Request, Response},
     outbox::Outbox,
     session::Event,
@@ -190,27 +190,30 @@ fn executors() -> Vec<Vec<u8>> {
         FromExecutor::Fatal { reason: "broken".into() },
     ];
     let load = Load {
-        job: JobId(1),
         artifact: "/cache/x.cwasm".into(),
         digest: Digest::of(b"x"),
         kind: ModuleKind::Preview1,
-        function: "echo".into(),
-        args: vec!["--fast".into()],
-        env: vec![("A".into(), "b".into())],
         limits: AttemptLimits::default(),
         grants: Grants::default(),
-        seed: 1,
-        clock_start: Timestamp(0),
         scratch: None,
         priority: Priority::Idle,
+        world: World {
+            job: JobId(1),
+            function: "echo".into(),
+            args: vec!["--fast".into()],
+            env: vec![("A".into(), "b".into())],
+            seed: 1,
+            clock_start: Timestamp(0),
+        },
     };
+    let next = encode_frame(&ToExecutor::Serve(World { job: JobId(2), seed: 2, ..load.world.clone() }));
     let run = |input| encode_frame(&ToExecutor::Run(Run { attempt, input }));
     let load = encode_frame(&ToExecutor::Load(Box::new(load)));
     let streamed = [run(Input::Stream { size_bytes: 9 }), b"raw input".to_vec()].concat();
     let inline = run(Input::Inline(bytes::Bytes::from_static(b"in")));
     let from = said.iter().map(|message| led_by(0, &encode_frame(message)));
     let all: Vec<u8> = said.iter().flat_map(encode_frame).collect();
-    from.chain([led_by(0, &all), led_by(1, &[load, streamed, inline].concat())]).collect()
+    from.chain([led_by(0, &all), led_by(1, &[load, streamed, next, inline].concat())]).collect()
 }
 
 fn configs() -> Vec<Vec<u8>> {

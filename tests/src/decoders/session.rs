@@ -100,6 +100,7 @@ impl World {
             | Effect::Adopt(_)
             | Effect::Publish(_)
             | Effect::Unpin(_)
+            | Effect::Serve { .. }
             | Effect::Run { .. }
             | Effect::Freeze { .. }
             | Effect::Thaw { .. }
@@ -120,6 +121,7 @@ fn config() -> Config {
         policy: Policy::default(),
         slots: 2,
         memory_bytes_max: 4 << 30,
+        warm_time: std::time::Duration::from_secs(20),
     }
 }
 
