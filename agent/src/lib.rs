@@ -17,6 +17,7 @@ pub mod files;
 pub mod guard;
 pub mod ipc;
 pub mod member;
+pub mod memory;
 pub mod membership;
 pub mod network;
 pub mod outbox;

@@ -27,7 +27,8 @@ use super::{
     EXIT_GARBAGE, EXIT_ORPHANED,
     engine::{self, CompileOptions, Platform},
     protocol::Priority,
-    spawn, sys,
+    spawn::Child,
+    sys,
 };
 
 /// The longest a compilation may take: 13 MB take 21 s of processor time, and an idle share of it may be small.
@@ -79,8 +80,7 @@ pub enum CompileError {
 
 /// Compiles a module into the file `artifact`, which is overwritten, in a process of its own.
 pub async fn compile(program: Option<PathBuf>, order: &Order, artifact: &Path) -> Result<BlobRef, CompileError> {
-    let child = spawn::start(program, &[super::ENTRY_COMPILE]).await?;
-    let mut child = Child { process: sys::Handle::open(child.id())?, child };
+    let mut child = Child::start(program, &[super::ENTRY_COMPILE]).await?;
     let pipes =
         child.child.stdin.take().zip(child.child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
     let to = tokio::process::ChildStdin::from_std(pipes.0)?;
@@ -127,19 +127,6 @@ async fn converse(
     }
     file.sync_all().await?;
     Ok(outline.finish().0)
-}
-
-/// Leaves no process behind.
-struct Child {
-    process: sys::Handle,
-    child: std::process::Child,
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The compile process: reads one order, answers, ends.

@@ -5,6 +5,7 @@
 //!   Executor (process) --- frames (protocol) --->         worker: load, close the cage, run, run, ...
 //!      freeze, thaw, kill: signals                          program: artifact -> instance per attempt
 //!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too
+//!   engine_name (naming) -- once for each program -->     naming: which artifacts its engine takes
 //! ```
 //! This module owns the engine's configuration, what is refused at publish ([`inspect`]), the cage and the way in and
 //! out of it. It does not decide what runs, when, or for how long: the agent's session does, and ends an attempt by
@@ -18,6 +19,7 @@ pub mod engine;
 mod failure;
 mod guest;
 pub mod inspect;
+pub mod naming;
 pub mod pipe;
 mod poll;
 pub mod process;
@@ -41,6 +43,8 @@ mod sys;
 const ENTRY: &str = "executor";
 /// The second one, when it is to compile instead.
 const ENTRY_COMPILE: &str = "compile";
+/// The second one, when it is to tell its engine's name.
+const ENTRY_NAME: &str = "name";
 
 /// An executor's exit code when its agent is gone.
 const EXIT_ORPHANED: i32 = 3;
@@ -57,6 +61,7 @@ pub fn entry() -> Option<ExitCode> {
     let agent = |word: Option<OsString>| word.and_then(|word| word.to_str()?.parse().ok());
     Some(match word {
         Some(word) if word == ENTRY_COMPILE => compile::run(agent(arguments.next())),
+        Some(word) if word == ENTRY_NAME => naming::run(agent(arguments.next())),
         word => worker::run(agent(word)),
     })
 }

@@ -6,7 +6,7 @@
 use std::{
     io,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{self, Command, Stdio},
     sync::{
         OnceLock,
         mpsc::{Sender, channel},
@@ -15,16 +15,39 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::sys;
+
+/// A process with one thing to do. Dropping it leaves none behind.
+pub(super) struct Child {
+    pub(super) process: sys::Handle,
+    pub(super) child: process::Child,
+}
+
+impl Child {
+    /// Starts it, with [`start`].
+    pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Self> {
+        let child = start(program, words).await?;
+        Ok(Self { process: sys::Handle::open(child.id())?, child })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.child.wait();
+    }
+}
+
 struct Order {
     command: Command,
-    reply: oneshot::Sender<io::Result<Child>>,
+    reply: oneshot::Sender<io::Result<process::Child>>,
 }
 
 static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 
 /// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment. It
 /// makes a session of its own at once.
-pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Child> {
+pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<process::Child> {
     let program = match program {
         Some(program) => program,
         // The very file that runs, even if an upgrade has put another one in its place.
@@ -32,7 +55,7 @@ pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Resul
         None => std::env::current_exe()?,
     };
     let mut command = Command::new(program);
-    command.arg(super::ENTRY).args(words).arg(std::process::id().to_string()).env_clear();
+    command.arg(super::ENTRY).args(words).arg(process::id().to_string()).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");

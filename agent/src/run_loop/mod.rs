@@ -17,7 +17,7 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use lull_shared::{codec, mesh::NodeHandle, message::ToCoordinator, state::PauseReason, time::Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ use crate::{
     guard::OwnerWord,
     ipc::{Request, Response},
     member::Member,
+    memory,
     network::Line,
     outbox::Outbox,
     owner,
@@ -45,8 +46,12 @@ use crate::{
 const INPUTS_WAITING_MAX: usize = 1024;
 /// Inputs handled in one turn.
 const INPUTS_PER_TURN: usize = 256;
-/// How often the machine is measured.
+/// How often the machine is measured while there is work.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// How often while there is none: nothing could disturb the owner then but measuring.
+const SAMPLE_AT_REST: Duration = Duration::from_secs(5);
+/// How long there must be no work until what only work needs is given back.
+const REST: Duration = Duration::from_secs(10);
 /// How long an agent that was asked to stop may take to say goodbye.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How long its last words may take to leave.
@@ -63,6 +68,16 @@ pub enum Input {
     Request(Request, oneshot::Sender<Response>),
     /// The process was asked to end.
     Stop,
+}
+
+/// How long there has been nothing to do.
+#[derive(Debug, Clone, Copy)]
+enum Rest {
+    /// There is something, or was when it was last looked at.
+    None,
+    Since(Instant),
+    /// Long enough: what only work needs was given back.
+    Settled,
 }
 
 /// The run loop's state.
@@ -84,6 +99,9 @@ pub struct RunLoop {
     sensor: Sensor,
     data: PathBuf,
     started: Timestamp,
+    /// When the machine was measured last.
+    sampled: Instant,
+    rest: Rest,
     paused: Option<PauseReason>,
     quit: bool,
 }
@@ -91,9 +109,7 @@ pub struct RunLoop {
 impl RunLoop {
     /// Runs until the session has quit, or until `abort`.
     async fn run(&mut self, abort: CancellationToken) {
-        let mut samples = interval(SAMPLE);
-        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.quit && abort.run_until_cancelled(self.turn(&mut samples)).await.is_some() {}
+        while !self.quit && abort.run_until_cancelled(self.turn()).await.is_some() {}
         self.processes.kill_all();
         if self.line.take().is_none() {
             return;
@@ -109,26 +125,45 @@ impl RunLoop {
         .await;
     }
 
-    async fn turn(&mut self, samples: &mut Interval) {
-        let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
+    async fn turn(&mut self) {
+        let mut inputs = Vec::new();
         let now = self.now();
         let due = self.session.poll_timeout(now).map(|due| Instant::now() + self.clock.until(due));
+        let sample = self.sampled + if let Rest::None = self.rest { SAMPLE } else { SAMPLE_AT_REST };
         tokio::select! {
             _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN) => {}
-            () = sleep(due.map_or(SAMPLE, |due| due.saturating_duration_since(Instant::now()))), if due.is_some() => {
-                let now = self.now();
-                self.session.handle_timeout(now);
-            }
-            _ = samples.tick() => {
-                let sample = self.sensor.sample(self.processes.cpu_time());
-                self.event(Event::Sample(sample));
-                self.tell_blobs();
+            () = sleep_until(due.map_or(sample, |due| due.min(sample))) => {
+                if due.is_some_and(|due| due <= Instant::now()) {
+                    let now = self.now();
+                    self.session.handle_timeout(now);
+                }
+                if sample <= Instant::now() {
+                    self.sample();
+                }
             }
         }
         for input in inputs {
             self.apply(input);
         }
         self.carry_out();
+        if !self.session.is_idle() {
+            self.rest = Rest::None;
+        }
+    }
+
+    fn sample(&mut self) {
+        self.sampled = Instant::now();
+        let sample = self.sensor.sample(self.processes.cpu_time());
+        self.event(Event::Sample(sample));
+        self.tell_blobs();
+        self.rest = match self.rest {
+            Rest::None => Rest::Since(self.sampled),
+            Rest::Since(since) if since + REST <= self.sampled => {
+                memory::give_back();
+                Rest::Settled
+            }
+            rest @ (Rest::Since(_) | Rest::Settled) => rest,
+        };
     }
 
     /// The time, and what the session must know about how it passed.

@@ -15,16 +15,19 @@ use lull_shared::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{INPUTS_WAITING_MAX, Input, RunLoop, processes::Processes, processes::Workshop, transfers::Transfers};
+use super::{INPUTS_WAITING_MAX, Input, Rest, RunLoop, processes::Processes, processes::Workshop, transfers::Transfers};
 use crate::{
     cache::Cache,
     clock::Clock,
     config::Config,
-    executor::{artifact::Artifacts, engine},
+    executor::{
+        artifact::Artifacts,
+        naming::{self, NamingError},
+    },
     files, ipc,
     member::Member,
     membership::{self, Membership, MembershipError},
@@ -52,7 +55,7 @@ pub enum ServeError {
     #[error(transparent)]
     Sensor(#[from] SensorError),
     #[error("the execution engine cannot be set up: {0}")]
-    Engine(#[from] engine::EngineError),
+    Engine(#[from] NamingError),
     #[error("the network cannot be started: {0}")]
     Node(#[from] NodeError),
     #[error("the certificate in the data folder is damaged; `lull-agent leave`, then join again with a new token")]
@@ -72,7 +75,8 @@ pub async fn serve(
     let member = Arc::new(Member::new(data.to_owned(), membership::identity(data)?, membership));
     let certificate = member.certificate().ok_or(ServeError::Certificate)?;
     let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
-    let session_config = session_config(config, &member, &certificate)?;
+    let engine = naming::engine_name(program.clone(), &data.join("engine.json")).await?;
+    let session_config = session_config(config, &member, &certificate, engine.clone())?;
 
     let in_data = |error_path: PathBuf| move |source| ServeError::Data { path: error_path.clone(), source };
     let cache_dir = config.cache_dir.clone().unwrap_or_else(|| data.join("cache"));
@@ -99,7 +103,6 @@ pub async fn serve(
     let started = clock.read().now;
     let slots = session_config.slots;
     let sensor = Sensor::new()?;
-    let engine = session_config.machine.engine.clone();
     let mut session = Session::new(session_config, &kept, started);
     session.handle(Event::Owner(owner::recall(data)), started);
     let workshop = Workshop {
@@ -127,6 +130,8 @@ pub async fn serve(
         sensor,
         data: data.to_owned(),
         started,
+        sampled: Instant::now(),
+        rest: Rest::None,
         paused: None,
         quit: false,
     };
@@ -158,9 +163,14 @@ pub fn is_running(data: &Path) -> bool {
     data.is_dir() && matches!(lock(data), Err(ServeError::Running(_)))
 }
 
-fn session_config(config: &Config, member: &Member, certificate: &Certificate) -> Result<session::Config, ServeError> {
+fn session_config(
+    config: &Config,
+    member: &Member,
+    certificate: &Certificate,
+    engine: String,
+) -> Result<session::Config, ServeError> {
     let membership = member.get();
-    let machine = Sensor::new()?.machine(engine::compatibility()?);
+    let machine = Sensor::new()?.machine(engine);
     let mut labels = membership.labels.clone();
     labels.extend(config.labels.clone());
     let slots = config.slots.unwrap_or_else(|| machine.cores.clamp(1, lull_shared::limits::SLOTS_PER_AGENT_MAX));

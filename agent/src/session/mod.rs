@@ -190,6 +190,11 @@ impl Session {
         self.effects.pop_front()
     }
 
+    /// Whether nothing is held and no executor is there.
+    pub fn is_idle(&self) -> bool {
+        self.places.is_empty() && self.slots.iter().all(|slot| *slot == Slot::Idle)
+    }
+
     /// Whether the agent may start something new.
     fn serves(&self) -> bool {
         self.life == Life::Serving

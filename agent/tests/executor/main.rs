@@ -7,6 +7,7 @@ mod cage;
 mod component;
 mod guests;
 mod limits;
+mod naming;
 mod own;
 mod process;
 mod world;
