@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     pin::pin,
     time::Duration,
@@ -36,6 +37,8 @@ const PAGE: u32 = 1_000;
 const RESULTS_PAGE: u32 = 200;
 /// Rows of a table for people; more can be had as lines.
 const ROWS_MAX: usize = 1_000;
+/// Lines gathered before they are printed: a write for each costs more than making it.
+const PRINTED_BYTES: usize = 32 * 1024;
 /// A larger output is left out of JSON and named by its digest.
 const OUTPUT_IN_JSON_MAX: u64 = 16 * 1024 * 1024;
 /// Characters of a label or an output in a table.
@@ -110,17 +113,13 @@ pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &Ou
     match context.out.format {
         Format::Table => {
             let mut rows = Vec::new();
-            let mut beyond = 0;
-            each(client, job.job.0, false, |result| {
-                if rows.len() < ROWS_MAX {
-                    rows.push(result)
-                } else {
-                    beyond += 1
-                };
-                Ok(())
+            each(client, job.job.0, Wanted::Beginning, |result| {
+                rows.push(result);
+                Ok(if rows.len() < ROWS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })
             .await?;
             context.out.list(&rows)?;
+            let beyond = job.tasks.saturating_sub(rows.len() as u64);
             if beyond > 0 {
                 context.out.note(format!("... and {beyond} more; `lull job results {} -o jsonl` shows them all", *job.job));
             }
@@ -128,10 +127,17 @@ pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &Ou
         }
         Format::Json => print_json(client, job).await,
         Format::Jsonl | Format::Id => {
-            each(client, job.job.0, context.out.format == Format::Jsonl, |result| {
-                context.out.print(&context.out.listed(&[result]))
+            let wanted = if context.out.format == Format::Jsonl { Wanted::Whole } else { Wanted::Nothing };
+            let mut lines = String::new();
+            each(client, job.job.0, wanted, |result| {
+                lines += &context.out.listed(&[result]);
+                if lines.len() >= PRINTED_BYTES {
+                    context.out.print(&std::mem::take(&mut lines))?;
+                }
+                Ok(ControlFlow::Continue(()))
             })
-            .await
+            .await?;
+            context.out.print(&lines)
         }
     }
 }
@@ -140,10 +146,10 @@ pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &Ou
 async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
     write_out(format!("{{\n  \"schema_version\": {SCHEMA_VERSION},\n  \"job\": {},\n  \"results\": [", json!(job)).as_bytes())?;
     let mut separator = "\n    ";
-    each(client, job.job.0, true, |result| {
+    each(client, job.job.0, Wanted::Whole, |result| {
         write_out(format!("{separator}{}", json!(result)).as_bytes())?;
         separator = ",\n    ";
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })
     .await?;
     write_out(b"\n  ]\n}\n")
@@ -184,26 +190,41 @@ async fn write_file(client: &Client, result: &ResultBody, path: &Path) -> Result
     file.flush().await.map_err(failed)
 }
 
-/// Every task in order. Outputs that are too large to come along are fetched if the `whole` output is wanted.
+/// How much of the outputs is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// What comes along with a list.
+    Beginning,
+    /// Also those that are too large for that, one by one.
+    Whole,
+}
+
+/// Every task in order, until `take` has enough.
 async fn each(
     client: &Client,
     job: JobId,
-    whole: bool,
-    mut take: impl FnMut(TaskResult) -> Result<(), Failure>,
+    wanted: Wanted,
+    mut take: impl FnMut(TaskResult) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<(), Failure> {
     let mut from = 0;
     loop {
         let page = client.tasks(job, None, from, PAGE).await?;
-        let mut results = results_of(client, job, &page.items).await?;
+        let mut results = match wanted {
+            Wanted::Nothing => BTreeMap::new(),
+            Wanted::Beginning | Wanted::Whole => results_of(client, job, &page.items).await?,
+        };
         for task in page.items {
             let (id, result) = (task.task.0, results.remove(&task.task.index));
             let mut joined = joined(task, result)?;
             let size = joined.output_bytes.unwrap_or(0);
             let missing = joined.digest.is_some() && joined.output.is_none() && joined.output_base64.is_none();
-            if whole && missing && size <= OUTPUT_IN_JSON_MAX {
+            if wanted == Wanted::Whole && missing && size <= OUTPUT_IN_JSON_MAX {
                 (joined.output, joined.output_base64) = as_text(fetched(client, id, size).await?);
             }
-            take(joined)?;
+            if take(joined)?.is_break() {
+                return Ok(());
+            }
         }
         match page.next.and_then(|next| next.parse().ok()) {
             Some(next) => from = next,
