@@ -1,4 +1,4 @@
-//! First figures: what a task costs, how long one takes, what an idle agent uses.
+//! Figures: what a task costs, how long one takes, how quickly results are listed, what an idle agent uses.
 //!
 //! ```sh
 //! cargo bench -p lull-tests --bench figures                      # all
@@ -13,16 +13,26 @@ mod peers;
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::{Parser, ValueEnum};
+use lull_agent::{
+    cache::Cache,
+    config::Config,
+    membership::{self, Membership},
+};
+use lull_shared::mesh::{Node, NodeConfig};
 use lull_tests::{
     cluster::{Cluster, Programs, functions, module, text, wait_until},
     processes,
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
+/// An agent has come to rest after this: executors have gone, and it looks at the machine every five seconds.
+const SETTLED: Duration = Duration::from_secs(20);
 const PROGRAMS: Programs = Programs { lull: env!("CARGO_BIN_EXE_lull-e2e"), agent: env!("CARGO_BIN_EXE_lull-agent-e2e") };
 
 #[derive(Parser)]
@@ -36,7 +46,7 @@ struct Arguments {
     #[arg(long, default_value_t = 300)]
     samples: usize,
     /// Seconds to watch an idle agent.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     idle_seconds: u64,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
@@ -47,8 +57,15 @@ struct Arguments {
 enum Figure {
     Cost,
     Latency,
+    Listing,
     Idle,
     Submit,
+}
+
+/// A figure with the most that it may be.
+fn print_against(name: &str, value: f64, most: f64, unit: &str) {
+    let verdict = if value <= most { "met" } else { "missed" };
+    println!("  {name:<28} {value:>8.2} {unit:<14} target <= {most} {unit}: {verdict}");
 }
 
 fn main() {
@@ -62,6 +79,9 @@ fn main() {
     }
     if wanted(Figure::Cost) {
         cost(arguments.tasks);
+    }
+    if wanted(Figure::Listing) {
+        listing(arguments.tasks);
     }
     if wanted(Figure::Idle) {
         idle(Duration::from_secs(arguments.idle_seconds));
@@ -192,21 +212,81 @@ fn latency(samples: usize) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!("latency of one warm no-op, submit to durable result over HTTP ({samples} samples)");
-    println!("  p50 {:.2} ms   p90 {:.2} ms   p99 {:.2} ms   max {:.2} ms", at(0.5), at(0.9), at(0.99), at(1.0));
+    println!("  min {:.2} ms   p90 {:.2} ms   max {:.2} ms", at(0.0), at(0.9), at(1.0));
+    print_against("median", at(0.5), 3.0, "ms");
+    print_against("99th percentile", at(0.99), 15.0, "ms");
 }
 
-/// An agent that is connected and has nothing to do.
-fn idle(watch: Duration) {
+/// How long the command line takes to show a job's results, beside the time that its tasks took.
+fn listing(tasks: u32) {
     let cluster = cluster_with_noop();
+    let began = Instant::now();
+    let job = cluster.lull(&["submit", "noop", "--array", &format!("0-{}", tasks - 1), "-o", "id"]).out;
+    cluster.lull(&["wait", job.trim(), "--timeout", "1h"]);
+    let ran = began.elapsed();
+    println!("listing a job of {tasks} tasks, which took {:.2} s", ran.as_secs_f64());
+    for format in ["table", "id", "jsonl", "json"] {
+        let began = Instant::now();
+        cluster.lull(&["job", "results", job.trim(), "-o", format]);
+        print_against(&format!("-o {format}"), began.elapsed().as_secs_f64() / ran.as_secs_f64(), 1.0, "of that time");
+    }
+}
+
+/// An agent that is connected to a coordinator and to another agent, and has nothing to do any more.
+fn idle(watch: Duration) {
+    let mut cluster = cluster_with_noop();
+    // It listens from its next start on, and runs what makes a machine that has worked before.
+    cluster.kill_agent("north");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().expect("an address").port());
+    drop(listener);
+    fs::write(cluster.path("north").join("agent.toml"), format!("listen = [\"{address}\"]\n")).expect("written");
+    cluster.start_agent("north");
+    run(&cluster, 2_000);
     let pid = cluster.agent_pid("north");
+    let peer = cluster.agent_says("north", &["status", "-o", "json"]).json()["peer"].as_str().expect("a peer").to_owned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let shutdown = CancellationToken::new();
+    let _other = runtime.block_on(connect(&cluster, &format!("{address}/p2p/{peer}"), shutdown.clone()));
     wait_until("executors have gone", || processes::children(pid).is_empty(), || format!("{:?}", processes::children(pid)));
+    // These are the measurement itself, not a wait for something: it comes to rest, then it is watched.
+    std::thread::sleep(SETTLED);
     let before = processes::cpu_of_tree(pid);
-    // This is the measurement itself, not a wait for something.
     std::thread::sleep(watch);
     let cpu = processes::cpu_of_tree(pid).saturating_sub(before);
-    println!("idle agent, connected, sensors on, watched for {} s", watch.as_secs());
-    println!("  resident {:.1} MB", processes::resident_bytes(pid) as f64 / 1e6);
-    println!("  {:.0} ms CPU a minute", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64());
+    let memory = processes::memory(pid);
+    println!("idle agent, connected to a coordinator and an agent, sensors on, watched for {} s", watch.as_secs());
+    print_against("resident", memory.resident_bytes as f64 / 1e6, 16.0, "MB");
+    println!(
+        "  of which {:.1} MB are its own and {:.1} MB are parts of files, shared with every other process that runs them",
+        memory.anonymous_bytes as f64 / 1e6,
+        (memory.resident_bytes - memory.anonymous_bytes) as f64 / 1e6
+    );
+    print_against("processor time", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64(), 40.0, "ms a minute");
+    shutdown.cancel();
+}
+
+/// A third member in this process, connected to an address.
+async fn connect(cluster: &Cluster, address: &str, shutdown: CancellationToken) -> Node {
+    let data = cluster.path("other");
+    cluster.agent_says("other", &["join", &cluster.join_token(1), "--name", "other"]).ok();
+    let membership = Membership::load(&data).expect("it has joined");
+    let config = NodeConfig {
+        identity: membership::identity(&data).expect("an identity"),
+        network: membership.network,
+        authority: membership.authority,
+        certificate: Some(membership.certificate),
+        listen: Vec::new(),
+        mdns: false,
+        reads_capacity: false,
+        software: "figures".into(),
+        revoked: Default::default(),
+        uploads: Config::default().uploads(),
+    };
+    let cache = Cache::open(&data.join("cache"), 1 << 20).expect("a folder");
+    let node = Node::start(config, Arc::new(cache), shutdown).await.expect("it starts");
+    node.handle.connect(address.parse().expect("an address")).await.expect("connected");
+    node
 }
 
 /// A million-element array: how long until the command line says its number, and what the coordinator's memory grows by.
@@ -217,11 +297,11 @@ fn submit() {
     let noop = module(cluster.path("").as_path(), "noop", &form);
     cluster.lull(&["func", "publish", text(&noop)]);
     let server = cluster.pids()[0].1;
-    let before = processes::resident_bytes(server);
+    let before = processes::memory(server).resident_bytes;
     let began = Instant::now();
     cluster.lull(&["submit", "noop", "--array", &format!("0-{}", TASKS - 1), "-o", "id"]);
     let took = began.elapsed();
-    let grown = processes::resident_bytes(server).saturating_sub(before);
+    let grown = processes::memory(server).resident_bytes.saturating_sub(before);
     println!("submitting an array of {TASKS} tasks");
     println!(
         "  {:.0} ms until the command ended; {:.2} bytes of coordinator memory per waiting task",

@@ -20,7 +20,7 @@ use lull_shared::{
 };
 use lull_tests::{
     cluster::{Cluster, PATIENCE, functions, module, text},
-    processes::resident_bytes,
+    processes::memory,
 };
 use serde_json::Value;
 use tokio::{runtime::Runtime, time::timeout};
@@ -100,7 +100,7 @@ fn garbage_and_floods_cost_the_liar_its_stream_and_the_coordinator_little() {
     let truth = outputs(&cluster, &submit_busy(&cluster));
     let mut liar = Liar::join(&cluster, &[]);
     let coordinator = cluster.pids()[0].1;
-    let before = resident_bytes(coordinator);
+    let before = memory(coordinator).resident_bytes;
 
     let hello = |liar: &Liar, change: &dyn Fn(&mut Hello)| {
         let mut hello = liar.hello(Vec::new());
@@ -167,7 +167,7 @@ fn garbage_and_floods_cost_the_liar_its_stream_and_the_coordinator_little() {
         }
     }
     assert_eq!(outputs(&cluster, &submit_busy(&cluster)), truth, "the honest agent's work goes on");
-    let grown = resident_bytes(coordinator).saturating_sub(before);
+    let grown = memory(coordinator).resident_bytes.saturating_sub(before);
     println!("the coordinator grew by {} KiB", grown >> 10);
     assert!(grown < 512 << 20, "the coordinator grew by {grown} bytes");
     no_panic(&cluster);

@@ -13,11 +13,22 @@ pub fn cpu_of(pid: u32) -> Duration {
     stat(pid).map_or(Duration::ZERO, |stat| stat.own)
 }
 
-/// Resident memory of one process, in bytes.
-pub fn resident_bytes(pid: u32) -> u64 {
+/// What is in memory of a process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    pub resident_bytes: u64,
+    /// The part that is the process's own: not in any file.
+    pub anonymous_bytes: u64,
+}
+
+/// What of one process is in memory.
+pub fn memory(pid: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+    let bytes = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    Memory { resident_bytes: bytes("VmRSS:"), anonymous_bytes: bytes("RssAnon:") }
 }
 
 /// Whether the operating system has stopped a process.
