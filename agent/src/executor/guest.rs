@@ -63,8 +63,8 @@ impl Guest {
             wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
         }
         if !load.grants.random {
-            let seed =
-                *Digest::of(&[b"lull random 1".as_slice(), &load.world.seed.to_le_bytes(), &index.to_le_bytes()].concat()).as_bytes();
+            let seed = *Digest::of(&[b"lull random 1".as_slice(), &load.world.seed.to_le_bytes(), &index.to_le_bytes()].concat())
+                .as_bytes();
             let stream = |number| {
                 let mut random = ChaCha12Rng::from_seed(seed);
                 random.set_stream(number);

@@ -229,7 +229,12 @@ fn message(say: Say) -> ToAgent {
     let attempts = |job, first: u32, count| (first..first + count).map(move |index| attempt(job, index));
     match say {
         Say::Welcome => welcome(),
-        Say::Terms(job) => ToAgent::Terms(Box::new(terms(job))),
+        Say::Terms(job) => {
+            let mut terms = terms(job);
+            // Executors of the third job and of the others do not fit each other.
+            terms.grants.random = job == 3;
+            ToAgent::Terms(Box::new(terms))
+        }
         Say::Assign { job, first, count, blob: number } => {
             let input = number.map_or_else(|| Payload::inline(vec![7; 10]), |number| Payload::Blob(blob(number)));
             ToAgent::Assign(attempts(job, first, count).map(|attempt| Assignment { attempt, input: input.clone() }).collect())
