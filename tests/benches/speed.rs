@@ -83,7 +83,9 @@ fn task(cluster: &Cluster, kernel: &str, rounds: &str) -> (String, Duration) {
     let task = format!("{}.0", job.trim());
     let shown = cluster.lull(&["task", "show", &task, "-o", "json"]).json();
     let cpu_us = shown["history"][0]["usage"]["cpu_us"].as_u64().unwrap_or_else(|| panic!("no processor time in {shown}"));
-    (cluster.lull(&["task", "output", &task]).out, Duration::from_micros(cpu_us))
+    let result = cluster.lull(&["job", "results", job.trim(), "-o", "jsonl"]).json();
+    let output = result["output"].as_str().unwrap_or_else(|| panic!("no output in {result}"));
+    (output.to_owned(), Duration::from_micros(cpu_us))
 }
 
 /// An engine without any of ours around it.
