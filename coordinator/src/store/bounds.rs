@@ -9,10 +9,14 @@ use lull_shared::{
     state::{Failure, Usage},
 };
 
+use super::record::CoordinatorRecord;
+
 /// Names of people, jobs, functions, machines: twice what is let in anywhere, since indexes hold them.
 pub const NAME_UNITS_MAX: usize = 256;
 /// Reasons, details and messages: half a page is enough for a person, the log has the rest.
 pub const REASON_UNITS_MAX: usize = 2_000;
+/// Addresses of one coordinator: a machine with several networks, each by name and number, over TCP and QUIC.
+const ADDRESSES_MAX: usize = 32;
 /// Lines kept of a backtrace, and how long each may be.
 const BACKTRACE_LINES_MAX: usize = 64;
 const BACKTRACE_UNITS_MAX: usize = 400;
@@ -34,6 +38,16 @@ pub fn text(text: &str, units_max: usize) -> String {
 /// A name as it is kept.
 pub fn name(name: &str) -> String {
     text(name, NAME_UNITS_MAX)
+}
+
+/// A coordinator as it is kept.
+pub fn coordinator(own: &CoordinatorRecord) -> CoordinatorRecord {
+    let mut kept = own.clone();
+    kept.name = name(&own.name);
+    kept.machine = name(&own.machine);
+    kept.http = reason(&own.http);
+    kept.addresses.truncate(ADDRESSES_MAX);
+    kept
 }
 
 /// A reason as it is kept.

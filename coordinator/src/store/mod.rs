@@ -76,6 +76,12 @@ pub trait Store: Send + Sync + 'static {
     async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()>;
     /// Gives the lease up so that another need not wait for its end.
     async fn abdicate(&self, epoch: Epoch) -> StoreResult<()>;
+    /// Who reigns, or reigned last.
+    async fn reign(&self) -> StoreResult<ReignRecord>;
+    /// Says that this coordinator is there, reigning or not; forgets those not seen since `forget`.
+    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()>;
+    /// All coordinators that said so, by peer.
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>>;
 
     // --- The scheduler ---
 

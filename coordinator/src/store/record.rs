@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::BlobRef,
-    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{ModuleKind, Payload},
@@ -12,6 +12,43 @@ use lull_shared::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+/// The row by which one coordinator at a time writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReignRecord {
+    pub epoch: Epoch,
+    /// [`CoordinatorRecord::holder`] of whoever reigns; none after a reign was given up.
+    pub holder: Option<String>,
+    /// Until then, by the holder's clock, unless it is renewed.
+    pub until: Timestamp,
+}
+
+/// A coordinator that shares this store, reigning or standing by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoordinatorRecord {
+    /// Its peer id as text.
+    pub peer: String,
+    pub name: String,
+    /// The name of its machine.
+    pub machine: String,
+    /// The network's id in hexadecimal: all coordinators of a store are of one network.
+    pub network: String,
+    /// The URL of its HTTP interface; one on loopback is for its own machine alone.
+    pub http: String,
+    /// Where agents reach it: multiaddresses, each ending in its peer id.
+    pub addresses: Vec<String>,
+    /// Since when it reigns, as it believes; [`ReignRecord::holder`] says whether it does.
+    pub reigns: Option<Timestamp>,
+    /// When it last said so.
+    pub seen: Timestamp,
+}
+
+impl CoordinatorRecord {
+    /// What the reign calls it.
+    pub fn holder(&self) -> String {
+        format!("{} ({})", self.name, self.peer)
+    }
+}
 
 /// What the bearer of a token may do. Each role may all that those before it may, except that `agent` stands apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{ModuleKind, Payload},
@@ -344,6 +344,25 @@ pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
         created_by: text(row, "created_by")?,
         expires: time_if(row, "expires_us")?,
         revoked: time_if(row, "revoked_us")?,
+    })
+}
+
+/// Who reigns.
+pub fn reign_record(row: &dyn Columns) -> Result<ReignRecord, Damaged> {
+    Ok(ReignRecord { epoch: Epoch(u64_of(row, "epoch")?), holder: row.text("holder")?, until: time(row, "lease_end_us")? })
+}
+
+/// A coordinator.
+pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damaged> {
+    Ok(CoordinatorRecord {
+        peer: text(row, "peer")?,
+        name: text(row, "name")?,
+        machine: text(row, "machine")?,
+        network: text(row, "network")?,
+        http: text(row, "http")?,
+        addresses: json("addresses", &text(row, "addresses")?)?,
+        reigns: time_if(row, "reigns_us")?,
+        seen: time(row, "seen_us")?,
     })
 }
 

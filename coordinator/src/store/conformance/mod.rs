@@ -111,6 +111,8 @@ cases!(
     reign::a_store_has_one_reign_at_a_time,
     reign::whoever_was_overtaken_is_fenced_everywhere,
     reign::a_lease_can_be_prolonged_and_given_up,
+    reign::anybody_can_see_who_reigns,
+    reign::coordinators_know_of_each_other_whoever_reigns,
     turns::a_job_is_remembered_as_it_was_submitted,
     turns::an_attempt_goes_from_start_to_result,
     turns::a_failed_attempt_is_followed_by_another,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use lull_shared::{id::Epoch, time::Timestamp};
 
 use super::{
-    super::{Reign, StoreError, record::TokenRole},
+    super::{
+        Reign, StoreError,
+        record::{CoordinatorRecord, ReignRecord, TokenRole},
+    },
     LEASE, T0, World,
     sample::{self, at},
 };
@@ -47,4 +50,29 @@ pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
     assert!(matches!(store.commit(epoch, &[]).await, Err(StoreError::Fenced)), "whoever gave up writes no more");
     let other = store.take_over("other", Duration::from_secs(1), Timestamp(at(12).0)).await.expect("an answer");
     assert!(matches!(other, Reign::Ours { epoch: next } if next > epoch), "{other:?}");
+}
+
+pub async fn anybody_can_see_who_reigns(world: World) {
+    let seen = async || world.store.reign().await.expect("an answer");
+    let reign = ReignRecord { epoch: world.epoch, holder: Some("conformance".into()), until: T0 + LEASE };
+    assert_eq!(seen().await, reign);
+    world.store.renew(world.epoch, LEASE, at(8)).await.expect("ours to renew");
+    assert_eq!(seen().await, ReignRecord { until: at(8) + LEASE, ..reign });
+    world.store.abdicate(world.epoch).await.expect("ours to give up");
+    assert_eq!(seen().await, ReignRecord { epoch: world.epoch, holder: None, until: Timestamp(0) });
+}
+
+pub async fn coordinators_know_of_each_other_whoever_reigns(world: World) {
+    let seen = async || world.store.coordinators().await.expect("an answer");
+    let (north, south) = (sample::coordinator("north", at(1)), sample::coordinator("south", at(2)));
+    for record in [&south, &north] {
+        world.store.attend(record, T0).await.expect("noted, though it does not reign");
+    }
+    assert_eq!(seen().await, [north.clone(), south.clone()]);
+    let moved =
+        CoordinatorRecord { addresses: vec!["/dns4/elsewhere/tcp/1/p2p/x".into()], reigns: Some(at(3)), seen: at(9), ..south };
+    world.store.attend(&moved, at(1)).await.expect("noted");
+    assert_eq!(seen().await, [north, moved.clone()]);
+    world.store.attend(&moved, at(2)).await.expect("noted");
+    assert_eq!(seen().await, [moved], "who was not seen for long is forgotten");
 }

@@ -15,7 +15,7 @@ use lull_shared::{
 };
 
 use super::{
-    super::record::{AgentRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
+    super::record::{AgentRecord, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
     T0, World,
 };
 use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
@@ -202,5 +202,19 @@ impl World {
             EnrolmentOutcome::Enrolled { agent, .. } => *agent,
             refused => panic!("the machine should be let in: {refused:?}"),
         }
+    }
+}
+
+/// A coordinator.
+pub fn coordinator(name: &str, seen: Timestamp) -> CoordinatorRecord {
+    CoordinatorRecord {
+        peer: format!("12D3KooW{name}"),
+        name: name.into(),
+        machine: format!("{name}.example.org"),
+        network: "0123456789abcdef0123456789abcdef".into(),
+        http: format!("http://{name}.example.org:7411"),
+        addresses: vec![format!("/dns4/{name}.example.org/tcp/7410/p2p/12D3KooW{name}")],
+        reigns: None,
+        seen,
     }
 }

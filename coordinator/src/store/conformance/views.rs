@@ -6,7 +6,8 @@ use super::{World, sample::*};
 use crate::scheduler::effect::TaskAfter;
 
 /// Every view that a database has.
-pub const VIEWS: [&str; 9] = [
+pub const VIEWS: [&str; 10] = [
+    "coordinator_list",
     "job_progress",
     "task_list",
     "attempt_list",
@@ -24,6 +25,7 @@ pub async fn every_view_can_be_read(world: World) {
     world.commit(&[succeeded(attempt(1, 0, 1), 1, 3_610, b"out")]).await;
     let end = ended(attempt(1, 1, 1), 1, 20, AttemptEnd::Failed, TaskAfter::Failed);
     world.commit(&[end, stopped(1, JobState::Cancelled, 30)]).await;
+    world.store.attend(&coordinator("north", at(1)), at(0)).await.expect("noted");
     for view in VIEWS {
         if let Some(rows) = world.backend.view(view).await {
             assert!(!rows.is_empty(), "{view} shows something");

@@ -35,7 +35,7 @@ use rusqlite::Transaction;
 use self::schema::MIGRATIONS;
 pub use self::{check::check, schema::script};
 use self::{error::Fail, reader::Readers, writer::Writer};
-use super::{BlobRef, BlobWriter, Reign, Store, StoreResult, record::*, turn::Turn};
+use super::{BlobRef, BlobWriter, Reign, Store, StoreResult, bounds, record::*, turn::Turn};
 use crate::scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot, Snapshot},
@@ -104,6 +104,19 @@ impl Store for Embedded {
 
     async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
         self.write(move |tx| registry::abdicate(tx, epoch)).await
+    }
+
+    async fn reign(&self) -> StoreResult<ReignRecord> {
+        self.read(registry::reign).await
+    }
+
+    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        let own = bounds::coordinator(own);
+        self.write(move |tx| registry::attend(tx, &own, forget)).await
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
+        self.read(registry::coordinators).await
     }
 
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {

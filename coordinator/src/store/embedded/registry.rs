@@ -19,7 +19,7 @@ use super::{
     },
     error::Fail,
     reader::{all, first},
-    turn::{fence, insert_audit},
+    turn::{fence, insert_audit, json},
 };
 
 // --- Reign ---
@@ -50,6 +50,39 @@ pub fn abdicate(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
     fence(tx, epoch)?;
     tx.execute("UPDATE reign SET holder = NULL, lease_end_us = 0", [])?;
     Ok(())
+}
+
+/// Who reigns, or reigned last.
+pub fn reign(tx: &Transaction<'_>) -> Result<ReignRecord, Fail> {
+    let found = first(tx, "SELECT epoch, holder, lease_end_us FROM reign", [], rows::reign_record)?;
+    found.ok_or_else(|| Broken("the row of the reign is not there".into()).into())
+}
+
+/// Notes that a coordinator is there.
+pub fn attend(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
+    tx.prepare_cached(
+        "INSERT INTO coordinators (peer, name, machine, network, http, addresses, reigns_us, seen_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (peer) DO UPDATE SET name = excluded.name, machine = excluded.machine, network = excluded.network,
+             http = excluded.http, addresses = excluded.addresses, reigns_us = excluded.reigns_us, seen_us = excluded.seen_us",
+    )?
+    .execute(params![
+        own.peer,
+        own.name,
+        own.machine,
+        own.network,
+        own.http,
+        json(&own.addresses),
+        own.reigns.map(|at| at.0),
+        own.seen.0
+    ])?;
+    tx.execute("DELETE FROM coordinators WHERE seen_us < ?1", [forget.0])?;
+    Ok(())
+}
+
+/// All coordinators.
+pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
+    all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)
 }
 
 // --- Tokens ---

@@ -66,7 +66,8 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
     Ok(())
 }
 
-fn json(value: &impl Serialize) -> String {
+/// One of our own types as it is kept.
+pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own types are JSON")
 }
 

@@ -150,6 +150,9 @@ passed_on! {
     write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Reign;
     fenced async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> ();
     fenced async fn abdicate(&self, epoch: Epoch) -> ();
+    read async fn reign(&self) -> ReignRecord;
+    write async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
+    read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
     read async fn load(&self, epoch: Epoch) -> Snapshot;
     fenced async fn commit(&self, epoch: Epoch, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;

@@ -21,7 +21,7 @@ use lull_shared::{
 };
 
 use self::state::{Blob, State};
-use super::{BlobWriter, Reign, Store, StoreError, StoreResult, record::*};
+use super::{BlobWriter, Reign, Store, StoreError, StoreResult, bounds, record::*};
 use crate::{
     clock,
     scheduler::{
@@ -75,6 +75,20 @@ impl Store for Memory {
             (state.holder, state.lease_end) = (None, Timestamp(0));
             Ok(())
         })
+    }
+
+    async fn reign(&self) -> StoreResult<ReignRecord> {
+        self.read(|state| ReignRecord { epoch: state.epoch, holder: state.holder.clone(), until: state.lease_end })
+    }
+
+    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        let mut state = self.state.lock().expect("nothing panics while it holds the state");
+        state.attend(bounds::coordinator(own), forget);
+        Ok(())
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
+        self.read(|state| state.coordinators.values().cloned().collect())
     }
 
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {

@@ -41,6 +41,11 @@ impl State {
         }
     }
 
+    pub fn attend(&mut self, own: CoordinatorRecord, forget: Timestamp) {
+        self.coordinators.insert(own.peer.clone(), own);
+        self.coordinators.retain(|_, other| other.seen >= forget);
+    }
+
     pub fn create_token(&mut self, new: NewToken) -> TokenRecord {
         let record = TokenRecord {
             token: self.tokens.len() as u64 + 1,

@@ -1,6 +1,9 @@
 //! What is remembered, and how each change changes it: one at a time, as its words say.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
@@ -14,7 +17,7 @@ use lull_shared::{
 
 use super::super::{
     bounds,
-    record::{AgentRecord, AuditRecord, TokenRecord, VersionRecord},
+    record::{AgentRecord, AuditRecord, CoordinatorRecord, TokenRecord, VersionRecord},
     turn::{Broken, audit_row, intake_action, stop_action},
     usage,
 };
@@ -27,6 +30,8 @@ pub struct State {
     pub epoch: Epoch,
     pub holder: Option<String>,
     pub lease_end: Timestamp,
+    /// By peer.
+    pub coordinators: BTreeMap<String, CoordinatorRecord>,
     pub jobs: OrdMap<JobId, Arc<Job>>,
     pub agents: OrdMap<AgentId, Arc<Agent>>,
     pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,

@@ -38,7 +38,7 @@ use self::{
     session::{Outcome, Session},
 };
 use super::{
-    BlobRef, BlobWriter, Check, Finding, Reign, Store, StoreResult,
+    BlobRef, BlobWriter, Check, Finding, Reign, Store, StoreResult, bounds,
     record::*,
     turn::{Broken, Turn},
 };
@@ -108,6 +108,18 @@ impl Store for SqlServer {
 
     async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
         Ok(registry::abdicate(&self.session, epoch).await?)
+    }
+
+    async fn reign(&self) -> StoreResult<ReignRecord> {
+        Ok(registry::reign(&self.session).await?)
+    }
+
+    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        Ok(registry::attend(&self.session, &bounds::coordinator(own), forget).await?)
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
+        Ok(registry::coordinators(&self.session).await?)
     }
 
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {

@@ -60,6 +60,33 @@ pub async fn abdicate(session: &Session, epoch: Epoch) -> Result<(), Fail> {
     settled(session, epoch, statements::ABDICATE, Vec::new()).await.map(drop)
 }
 
+/// Who reigns, or reigned last.
+pub async fn reign(session: &Session) -> Result<ReignRecord, Fail> {
+    let found = first(&session.read(statements::REIGN, &[]).await?, 0, rows::reign_record)?;
+    Ok(found.ok_or_else(|| Damaged::new("reign", "no row"))?)
+}
+
+/// Notes that a coordinator is there.
+pub async fn attend(session: &Session, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
+    let values = [
+        own.peer.as_str().into(),
+        own.name.as_str().into(),
+        own.machine.as_str().into(),
+        own.network.as_str().into(),
+        own.http.as_str().into(),
+        json!(own.addresses).to_string().into(),
+        own.reigns.map(|at| at.0).into(),
+        own.seen.0.into(),
+        forget.0.into(),
+    ];
+    session.write(statements::ATTEND, &values).await.map(drop)
+}
+
+/// All coordinators.
+pub async fn coordinators(session: &Session) -> Result<Vec<CoordinatorRecord>, Fail> {
+    Ok(all(&session.read(statements::COORDINATORS, &[]).await?, 0, rows::coordinator_record)?)
+}
+
 /// The result of a batch that others cannot have been faster than.
 fn done(outcome: Result<Outcome, Fail>) -> Result<Option<Option<i64>>, Fail> {
     match outcome {

@@ -12,8 +12,10 @@ use super::{
 use crate::store::rows;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 1] =
-    [Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") }];
+pub static MIGRATIONS: [Migration; 2] = [
+    Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
+    Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/sqlserver/0002_coordinators.sql") },
+];
 
 /// Building indexes on tables that are full takes long; new ones take a second.
 const MIGRATION_TIME_MAX: Duration = Duration::from_secs(600);

@@ -23,6 +23,8 @@ statements! {
     LEDGER = plain "ledger";
     REIGN = plain "reign";
     TAKE_OVER = plain "take_over";
+    ATTEND = plain "attend";
+    COORDINATORS = plain "coordinators";
     RENEW = fenced "renew";
     ABDICATE = fenced "abdicate";
     NOTHING = fenced "nothing";
