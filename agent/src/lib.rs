@@ -22,6 +22,7 @@ pub mod memory;
 pub mod network;
 pub mod outbox;
 pub mod owner;
+pub mod route;
 pub mod run_loop;
 pub mod sensor;
 pub mod session;

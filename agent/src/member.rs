@@ -6,12 +6,12 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use lull_shared::identity::{Certificate, Signed};
+use lull_shared::{
+    identity::{Certificate, Signed},
+    limits::COORDINATOR_ADDRESSES_MAX,
+};
 
 use crate::{clock, membership::Membership};
-
-/// Addresses of coordinators that are remembered.
-const ADDRESSES_MAX: usize = 16;
 
 /// The membership of this process.
 pub struct Member {
@@ -69,7 +69,7 @@ impl Member {
                 list.push(address);
             }
         }
-        list.truncate(ADDRESSES_MAX);
+        list.truncate(COORDINATOR_ADDRESSES_MAX);
         let mut membership = self.lock();
         if !list.is_empty() && membership.coordinators != list {
             membership.coordinators = list;

@@ -1,10 +1,13 @@
 //! The agent's end of the mesh: one work stream to one coordinator, found again however often it breaks. EDGE.
 //!
 //! ```text
-//! dial an address -> (certificate expired or unknown: renew) -> open the work stream -> pump frames until it ends
+//! dial a coordinator -> (certificate expired or unknown: renew) -> open the work stream -> pump frames until it ends
 //!      ^                                                                                        |
-//!      +----- the next address, after a pause that grows from a quarter of a second to five ----+
+//!      +--- the next coordinator, after a pause that grows from a quarter of a second to five --+
 //! ```
+//! One that stands by says so and names the one that reigns, which is tried next. One that says nothing for a while, not
+//! even that it is there, is frozen or cut off, and is left.
+//!
 //! Does not know what is said: frames go to the run loop, and what it wants said comes in batches.
 
 use std::{
@@ -16,20 +19,21 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
     identity::Role,
-    limits,
+    limits::{self, COORDINATOR_ADDRESSES_MAX, HANDSHAKE_TIME_MAX, SILENCE_MAX},
     mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle},
     message::{Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    member::{Member, peer_of},
+    member::Member,
+    route::{Stop, route},
     run_loop::Input,
     session::{CloseReason, Event},
 };
@@ -39,6 +43,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A stream that lasted this long was a good one: the pauses begin anew.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
+/// While another coordinator may be about to take over, pauses stay below this.
+const HANDOVER_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a coordinator may take to be connected when there are others to try. The dial goes on meanwhile: a slow one
+/// is connected at the next visit.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A wait that took this much longer than it should did so because this process or its machine slept.
+const OVERSLEPT: Duration = Duration::from_secs(2);
 /// How long a network that wants nothing of this machine is left alone.
 const UNWANTED_PAUSE: Duration = Duration::from_secs(60);
 /// Batches that may wait for the stream: a coordinator that is further behind has stopped reading.
@@ -82,6 +93,8 @@ pub struct Network {
     /// The coordinator that is connected, for whoever fetches and delivers.
     pub coordinator: watch::Sender<Option<PeerId>>,
     discovered: Arc<Mutex<Vec<Multiaddr>>>,
+    /// Where the coordinator is that reigns, as another one said.
+    told: Mutex<Vec<Multiaddr>>,
 }
 
 /// How a visit to a coordinator went.
@@ -92,6 +105,8 @@ enum Visit {
         reason: Option<CloseReason>,
     },
     Failed(MeshError),
+    /// It cannot renew the certificate at the moment; another may.
+    Busy(EnrolmentRefusal),
     /// The network does not want this machine.
     Unwanted(EnrolmentRefusal),
 }
@@ -104,7 +119,7 @@ impl Network {
         inputs: mpsc::Sender<Input>,
         coordinator: watch::Sender<Option<PeerId>>,
     ) -> Self {
-        Self { node, member, inputs, coordinator, discovered: Arc::default() }
+        Self { node, member, inputs, coordinator, discovered: Arc::default(), told: Mutex::default() }
     }
 
     /// Follows what the node finds; ends with the node.
@@ -146,93 +161,136 @@ impl Network {
         let pauses =
             ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times();
         let mut pause = pauses.build();
-        let mut quiet = false;
+        let (mut quiet, mut left) = (false, None);
         loop {
-            let mut longest = Duration::ZERO;
-            for address in self.candidates() {
-                match self.visit(&address).await {
+            let (mut longest, mut pause_max, mut visited) = (Duration::ZERO, PAUSE_MAX, false);
+            let route = self.route(left);
+            let patience = if route.len() > 1 { CONNECT_MAX } else { HANDSHAKE_TIME_MAX + CONNECT_MAX };
+            for stop in route {
+                let peer = stop.peer;
+                match self.visit(stop, patience).await {
                     Visit::Ended { lasted, reason } => {
-                        (pause, quiet) = (if lasted >= GOOD_STREAM { pauses.build() } else { pause }, false);
-                        tracing::info!(%address, reason = reason.as_ref().map(tracing::field::display), "disconnected");
+                        pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
+                        tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
-                        sleep(PAUSE_MIN).await;
+                        // What it said of others counts from now on, and it comes last.
+                        (left, visited) = (Some(peer), true);
+                        if self.sent_on(reason) {
+                            pause_max = HANDOVER_PAUSE_MAX;
+                        }
+                        break;
                     }
-                    Visit::Failed(error) if quiet => tracing::debug!(%address, %error, "no coordinator"),
-                    Visit::Failed(error) => tracing::warn!(%address, %error, "no coordinator; trying on"),
+                    Visit::Failed(error) if quiet => tracing::debug!(%peer, %error, "no coordinator"),
+                    Visit::Failed(error) => tracing::warn!(%peer, %error, "no coordinator; trying on"),
+                    Visit::Busy(refusal) => tracing::debug!(%peer, %refusal, "no certificate there"),
                     Visit::Unwanted(refusal) => {
-                        tracing::error!(%address, %refusal, "the network does not take this machine");
+                        tracing::error!(%peer, %refusal, "the network does not take this machine");
                         longest = UNWANTED_PAUSE;
                     }
                 }
             }
-            quiet = true;
-            sleep(pause.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX).max(longest)).await;
+            quiet = !visited;
+            sleep(pause.next().unwrap_or(PAUSE_MAX).min(pause_max).max(longest)).await;
         }
     }
 
-    /// Every address worth a try: known ones first, then those found on the subnet.
-    fn candidates(&self) -> Vec<Multiaddr> {
-        let mut candidates = self.member.coordinators();
-        let found = std::mem::take(&mut *self.discovered.lock().unwrap_or_else(PoisonError::into_inner));
-        candidates.extend(found);
-        candidates.retain(|address| peer_of(address).is_some());
-        candidates
+    /// Whether that was a coordinator that stands by; the one that it named is tried next.
+    fn sent_on(&self, reason: Option<CloseReason>) -> bool {
+        let Some(CloseReason::Goodbye(GoodbyeReason::StandsBy { reigning })) = reason else { return false };
+        let named = reigning.iter().take(COORDINATOR_ADDRESSES_MAX).filter_map(|address| address.parse().ok());
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = named.collect();
+        true
     }
 
-    async fn visit(&self, address: &Multiaddr) -> Visit {
+    /// Every coordinator worth a try: the one that is said to reign, those known, and those found on the subnet; last
+    /// the one that was just left.
+    fn route(&self, left: Option<PeerId>) -> Vec<Stop> {
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        let found = std::mem::take(&mut *self.discovered.lock().unwrap_or_else(PoisonError::into_inner));
+        route(told.into_iter().chain(self.member.coordinators()).chain(found), left)
+    }
+
+    async fn visit(&self, stop: Stop, patience: Duration) -> Visit {
+        let Stop { peer, addresses } = stop;
         let expired = self.member.certificate().is_none_or(|certificate| certificate.expires <= clock::wall());
-        let connected =
-            if expired { Err(MeshError::Stranger { peer: self.node.local_peer() }) } else { self.connect(address).await };
+        let connected = if expired {
+            Err(MeshError::Stranger { peer: self.node.local_peer() })
+        } else {
+            self.connect(peer, &addresses, patience).await
+        };
         let connected = match connected {
-            Err(MeshError::Stranger { .. }) => match self.renew(address).await {
-                Ok(Ok(())) => self.connect(address).await,
+            Err(MeshError::Stranger { .. }) => match self.renew(&addresses).await {
+                Ok(Ok(())) => self.connect(peer, &addresses, patience).await,
+                Ok(Err(refusal @ (EnrolmentRefusal::Unavailable | EnrolmentRefusal::TooMany))) => return Visit::Busy(refusal),
                 Ok(Err(refusal)) => return Visit::Unwanted(refusal),
                 Err(error) => Err(error),
             },
             other => other,
         };
         match connected {
-            Ok((peer, stream)) => self.pump(address, peer, stream).await,
+            Ok(stream) => self.pump(peer, addresses, stream).await,
             Err(error) => Visit::Failed(error),
         }
     }
 
-    async fn connect(&self, address: &Multiaddr) -> Result<(PeerId, AgentStream), MeshError> {
-        let peer = self.node.connect(address.clone()).await?;
-        Ok((peer, self.node.open_work(peer).await?))
-    }
-
-    async fn renew(&self, address: &Multiaddr) -> Result<Result<(), EnrolmentRefusal>, MeshError> {
-        let certificate = self.member.get().certificate;
-        match self.node.enrol(address.clone(), EnrolmentRequest::Renew { certificate }).await? {
-            EnrolmentReply::Enrolled { certificate, .. } => {
-                if self.member.take_certificate(certificate.clone()) {
-                    tracing::info!("the membership certificate was renewed");
-                    self.node.set_certificate(certificate).await;
-                }
-                Ok(Ok(()))
+    async fn connect(&self, peer: PeerId, addresses: &[Multiaddr], patience: Duration) -> Result<AgentStream, MeshError> {
+        let connected = timeout(patience, self.node.connect_any(peer, addresses)).await;
+        connected.unwrap_or(Err(MeshError::Silent { peer }))?;
+        match timeout(patience, self.node.open_work(peer)).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                // Connected once, and not answering now: the connection is of no use any more.
+                self.node.disconnect(peer).await;
+                Err(MeshError::Silent { peer })
             }
-            EnrolmentReply::Refused(refusal) => Ok(Err(refusal)),
         }
     }
 
+    /// Asks at each address in turn.
+    async fn renew(&self, addresses: &[Multiaddr]) -> Result<Result<(), EnrolmentRefusal>, MeshError> {
+        let mut last = Err(MeshError::NotConnected { peer: self.node.local_peer() });
+        for address in addresses {
+            let certificate = self.member.get().certificate;
+            match self.node.enrol(address.clone(), EnrolmentRequest::Renew { certificate }).await {
+                Ok(EnrolmentReply::Enrolled { certificate, .. }) => {
+                    if self.member.take_certificate(certificate.clone()) {
+                        tracing::info!("the membership certificate was renewed");
+                        self.node.set_certificate(certificate).await;
+                    }
+                    return Ok(Ok(()));
+                }
+                Ok(EnrolmentReply::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    }
+
     /// Lets the run loop talk until the stream ends.
-    async fn pump(&self, address: &Multiaddr, coordinator: PeerId, stream: AgentStream) -> Visit {
+    async fn pump(&self, coordinator: PeerId, addresses: Vec<Multiaddr>, stream: AgentStream) -> Visit {
         let began = Instant::now();
         let (batches, queue) = mpsc::channel(BATCHES_WAITING_MAX);
         let (close, closed) = oneshot::channel();
         self.coordinator.send_replace(Some(coordinator));
-        let line = Line { coordinator, address: address.clone(), batches, close };
+        let line = Line { coordinator, address: self.address_in_use(coordinator, &addresses).await, batches, close };
         let mut reason = None;
         // The run loop is gone only when the process ends.
         if self.inputs.send(Input::Opened(line)).await.is_ok() {
             let AgentStream { incoming, outgoing } = stream;
             tokio::select! {
-                ended = self.read(incoming) => log_end("reading", ended),
+                ended = self.read(incoming) => match ended {
+                    Ok(Ending::Closed) => {}
+                    Ok(Ending::Silent) => {
+                        reason = Some(CloseReason::Silent);
+                        // What it would answer now is not for us any more, and a new stream would hang like this one.
+                        self.node.disconnect(coordinator).await;
+                    }
+                    Err(error) => log_end("reading", Err(error)),
+                },
                 ended = write(queue, outgoing) => log_end("writing", ended),
                 // A run loop that only lets go wants everything written first.
                 Ok(asked) = closed => reason = Some(asked),
-                () = self.keep_certificate_fresh(address) => {}
+                () = self.keep_certificate_fresh(&addresses) => {}
             }
         }
         self.coordinator.send_replace(None);
@@ -240,21 +298,38 @@ impl Network {
         Visit::Ended { lasted: began.elapsed(), reason }
     }
 
-    async fn read(&self, mut incoming: FrameReader<ToAgentFrame>) -> Result<(), FrameError> {
-        while let Some(frame) = incoming.next().await {
-            if self.inputs.send(Input::Event(Event::Frame(frame?))).await.is_err() {
-                break;
+    /// The address that the connection was made to, or the first that is known.
+    async fn address_in_use(&self, coordinator: PeerId, addresses: &[Multiaddr]) -> Multiaddr {
+        let peer = coordinator.to_string();
+        let mut peers = self.node.peers().await.into_iter();
+        let in_use = peers.find(|info| info.peer == peer).and_then(|info| info.address.parse::<Multiaddr>().ok());
+        let whole = in_use.and_then(|address| address.with_p2p(coordinator).ok());
+        whole.or_else(|| addresses.first().cloned()).unwrap_or_else(Multiaddr::empty)
+    }
+
+    async fn read(&self, mut incoming: FrameReader<ToAgentFrame>) -> Result<Ending, FrameError> {
+        loop {
+            let began = Instant::now();
+            match timeout(SILENCE_MAX, incoming.next()).await {
+                Ok(None) => return Ok(Ending::Closed),
+                Ok(Some(frame)) => {
+                    if self.inputs.send(Input::Event(Event::Frame(frame?))).await.is_err() {
+                        return Ok(Ending::Closed);
+                    }
+                }
+                // It was us who slept: what was said meanwhile may be about to arrive.
+                Err(_) if began.elapsed() > SILENCE_MAX + OVERSLEPT => {}
+                Err(_) => return Ok(Ending::Silent),
             }
         }
-        Ok(())
     }
 
     /// The greeting brings fresh certificates; this is for streams that last for weeks. Never ends.
-    async fn keep_certificate_fresh(&self, address: &Multiaddr) {
+    async fn keep_certificate_fresh(&self, addresses: &[Multiaddr]) {
         loop {
             sleep(RENEWAL_CHECK).await;
             if self.member.certificate().is_some_and(|certificate| certificate.wants_renewal(clock::wall())) {
-                match self.renew(address).await {
+                match self.renew(addresses).await {
                     Ok(Ok(())) => {}
                     Ok(Err(refusal)) => tracing::warn!(%refusal, "the certificate was not renewed"),
                     Err(error) => tracing::debug!(%error, "the certificate was not renewed; trying again in an hour"),
@@ -262,6 +337,13 @@ impl Network {
             }
         }
     }
+}
+
+/// How reading came to its end.
+enum Ending {
+    Closed,
+    /// Nothing was said for too long.
+    Silent,
 }
 
 fn log_end(what: &str, ended: Result<(), FrameError>) {
@@ -276,8 +358,14 @@ fn pause_after(reason: Option<&CloseReason>) -> Duration {
         Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Superseded)) => {
             UNWANTED_PAUSE
         }
-        Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_) | CloseReason::NoWelcome) => PAUSE_MAX,
-        Some(CloseReason::Goodbye(GoodbyeReason::Stopping)) | None => Duration::ZERO,
+        Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_)) => PAUSE_MAX,
+        Some(
+            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. })
+            | CloseReason::NoWelcome
+            | CloseReason::Silent
+            | CloseReason::Stale,
+        )
+        | None => Duration::ZERO,
     }
 }
 

@@ -16,9 +16,10 @@ use lull_shared::{
     limits,
     mesh::{BlobSink, BlobStore, Holders, Receiving},
 };
+use tokio::sync::watch;
 
 use crate::{
-    dispatch::DispatchHandle,
+    server::phase::Phase,
     store::{BlobWriter, Store},
     tracker::Tracker,
 };
@@ -29,16 +30,20 @@ const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than
 /// Serves a store's blobs to the mesh, and takes in the outputs of attempts from the agents that hold them.
 pub struct StoreBlobs {
     store: Arc<dyn Store>,
-    dispatch: DispatchHandle,
-    tracker: Arc<Tracker>,
+    phases: watch::Receiver<Phase>,
     /// Outputs that were taken in, by attempt.
     delivered: Arc<Mutex<LruCache<AttemptId, u32>>>,
 }
 
 impl StoreBlobs {
-    /// Over this store; the loop knows which attempt is whose, the tracker who else has a blob.
-    pub fn new(store: Arc<dyn Store>, dispatch: DispatchHandle, tracker: Arc<Tracker>) -> Self {
-        Self { store, dispatch, tracker, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
+    /// Over this store; who holds what, the reign knows.
+    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> Self {
+        Self { store, phases, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
+    }
+
+    /// Who else has a blob; nothing is known while another coordinator reigns.
+    fn tracker(&self) -> Option<Arc<Tracker>> {
+        self.phases.borrow().reigning().map(|reigning| reigning.coordinator.mesh.tracker.clone())
     }
 
     /// How large an output this peer may bring for an attempt; none while that cannot be known.
@@ -50,7 +55,9 @@ impl StoreBlobs {
                 return Ok(None);
             }
         };
-        let asked = self.dispatch.query(move |scheduler, _| scheduler.output_bytes_max(agent, attempt)).await;
+        let reigning = self.phases.borrow().reigning().cloned();
+        let Some(reigning) = reigning else { return Ok(None) };
+        let asked = reigning.coordinator.dispatch.query(move |scheduler, _| scheduler.output_bytes_max(agent, attempt)).await;
         let Ok(allowed) = asked else { return Ok(None) };
         let allowed = allowed.ok_or_else(|| format!("{attempt} is not with this machine any more"))?;
         let delivered = lock(&self.delivered).get(&attempt).copied().unwrap_or(0);
@@ -82,11 +89,14 @@ impl BlobStore for StoreBlobs {
     }
 
     async fn holders(&self, asker: PeerId, blob: &BlobRef) -> Holders {
-        self.tracker.ask(asker, blob, rand::random(), Instant::now())
+        let tracker = self.tracker();
+        tracker.map(|tracker| tracker.ask(asker, blob, rand::random(), Instant::now())).unwrap_or_default()
     }
 
     fn sent(&self, _: PeerId, blob: &BlobRef, bytes: u64) {
-        self.tracker.sent(blob, bytes);
+        if let Some(tracker) = self.tracker() {
+            tracker.sent(blob, bytes);
+        }
     }
 
     async fn receive(&self, peer: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {

@@ -1,6 +1,9 @@
 //! A client of the HTTP interface: one method for each thing that can be asked, errors in words.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -47,6 +50,8 @@ pub struct Client {
     http: reqwest::Client,
     /// Scheme and authority, without a slash at the end.
     base: String,
+    /// Where it was sent on to by a coordinator that stands by.
+    reigning: Arc<Mutex<Option<String>>>,
     token: Option<String>,
 }
 
@@ -76,7 +81,7 @@ impl Client {
             .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| address())?;
-        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), token })
+        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), reigning: Arc::default(), token })
     }
 
     /// Where the coordinator is.
@@ -240,6 +245,11 @@ impl Client {
         self.get("/net/blobs").await
     }
 
+    /// Those that share the store; one that stands by answers this too.
+    pub async fn coordinators(&self) -> Answer<Page<CoordinatorBody>> {
+        self.get("/coordinators").await
+    }
+
     pub async fn peers(&self) -> Answer<Page<PeerBody>> {
         self.get("/net/peers").await
     }
@@ -253,7 +263,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{PREFIX}{path}", self.base));
+        let base = self.reigning().unwrap_or_else(|| self.base.clone());
+        let request = self.http.request(method, format!("{base}{PREFIX}{path}"));
         match &self.token {
             Some(token) => request.bearer_auth(token.trim()),
             None => request,
@@ -272,7 +283,53 @@ impl Client {
         Ok(response.bytes_stream().map_err(move |error| unreachable_at(&url, &error)))
     }
 
+    /// Sends a request, and once more to the coordinator that reigns if the one that was asked stands by: that one did
+    /// nothing. A body that is a stream is gone by then; the next request goes to the right place.
     async fn send(&self, request: RequestBuilder) -> Answer<Response> {
+        let again = request.try_clone();
+        match self.send_once(request).await {
+            Err(ClientError::Refused { status, detail }) if detail.code == STANDING_BY && detail.reigning.is_some() => {
+                let next = again.and_then(|again| self.sent_on(again, detail.reigning.as_deref()?));
+                match next {
+                    Some(next) => {
+                        self.ensure_awake().await?;
+                        self.send_once(next).await
+                    }
+                    None => Err(ClientError::Refused { status, detail }),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// The request for the coordinator at this URL, where further ones go too; none if it is the one that was asked.
+    fn sent_on(&self, request: RequestBuilder, url: &str) -> Option<RequestBuilder> {
+        let (client, request) = request.build_split();
+        let mut request = request.ok()?;
+        let reigning = reqwest::Url::parse(url).ok()?;
+        let target = request.url_mut();
+        if (target.host_str(), target.port_or_known_default()) == (reigning.host_str(), reigning.port_or_known_default()) {
+            return None;
+        }
+        target.set_scheme(reigning.scheme()).ok()?;
+        target.set_host(reigning.host_str()).ok()?;
+        target.set_port(reigning.port()).ok()?;
+        *self.reigning.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.trim_end_matches('/').to_owned());
+        Some(RequestBuilder::from_parts(client, request))
+    }
+
+    /// The one that others name may have frozen a moment ago, and a request to it would wait for minutes.
+    async fn ensure_awake(&self) -> Answer<()> {
+        let base = self.reigning().unwrap_or_else(|| self.base.clone());
+        let request = self.http.get(format!("{base}/health")).timeout(CONNECT_MAX);
+        request.send().await.map(drop).map_err(|error| self.unreachable(&error))
+    }
+
+    fn reigning(&self) -> Option<String> {
+        self.reigning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn send_once(&self, request: RequestBuilder) -> Answer<Response> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
@@ -283,8 +340,10 @@ impl Client {
         Err(ClientError::Refused { status: status.as_u16(), detail: detail.unwrap_or_else(|_| plain(status)) })
     }
 
+    /// Whoever was sent on and finds nobody there begins anew with the address it was given.
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        unreachable_at(&self.base, error)
+        let reigning = self.reigning.lock().unwrap_or_else(PoisonError::into_inner).take();
+        unreachable_at(reigning.as_ref().unwrap_or(&self.base), error)
     }
 }
 
@@ -306,7 +365,7 @@ fn nonsense(url: &str, reason: &str) -> ClientError {
 
 fn plain(status: StatusCode) -> ErrorDetail {
     let message = format!("the server answered {}", status.as_str());
-    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()) }
+    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()), reigning: None }
 }
 
 /// Takes the data of the next whole event off `pending`; comments and other fields are passed over.

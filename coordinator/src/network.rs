@@ -11,17 +11,19 @@ use lull_shared::{
     id::{AgentId, Epoch},
     identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
     limits,
-    mesh::{CoordinatorStream, FrameError, NodeEvent, NodeHandle, in_words},
+    mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
     message::{BlobReport, GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
+    resources::Capacity,
     state::Intake,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::{
     claims, clock,
     dispatch::{Catalogue, DispatchHandle, writer},
     scheduler::event::{AgentSnapshot, Event, StreamId},
+    server::Attendance,
     store::{
         Store,
         record::{Enrolment, EnrolmentOutcome},
@@ -39,51 +41,25 @@ pub struct Network {
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
     pub epoch: Epoch,
-    /// Addresses that agents are told besides those this node listens on.
-    pub announce: Vec<String>,
+    /// Where coordinators are to be found.
+    pub attendance: Arc<Attendance>,
 }
+
+/// The first thing that was read from a stream.
+pub type First = Option<Result<ToCoordinatorFrame, FrameError>>;
 
 /// Streams of one process are numbered in the order in which they came.
 static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 impl Network {
-    /// Takes the node's events until it stops.
-    pub async fn run(self, mut events: mpsc::Receiver<NodeEvent>) {
-        while let Some(event) = events.recv().await {
-            match event {
-                NodeEvent::Work { peer, certificate, stream } => {
-                    let network = self.clone();
-                    tokio::spawn(async move { network.work(peer, certificate, stream).await });
-                }
-                NodeEvent::Enrolment { peer, request, reply } => {
-                    let network = self.clone();
-                    tokio::spawn(async move {
-                        // The machine may have gone.
-                        let _ = reply.send(network.enrol(peer, request).await);
-                    });
-                }
-                NodeEvent::Capacity { capacity, .. } => {
-                    // A loop that has ended has no use for it.
-                    let _ = self.dispatch.event(Event::Capacity { capacity }).await;
-                }
-                NodeEvent::Revoked { .. }
-                | NodeEvent::Admitted { .. }
-                | NodeEvent::Disconnected { .. }
-                | NodeEvent::Discovered { .. } => {}
-            }
-        }
+    /// What an agent has free, by gossip.
+    pub async fn capacity(&self, capacity: Capacity) {
+        // A loop that has ended has no use for it.
+        let _ = self.dispatch.event(Event::Capacity { capacity }).await;
     }
 
-    /// Where agents find coordinators.
-    pub async fn coordinators(&self) -> Vec<String> {
-        let own = self.node.listen_addresses().await.into_iter().map(|address| address.to_string());
-        let mut addresses: Vec<String> = self.announce.iter().cloned().chain(own).collect();
-        let mut seen = std::collections::BTreeSet::new();
-        addresses.retain(|address| seen.insert(address.clone()));
-        addresses
-    }
-
-    async fn enrol(&self, peer: PeerId, request: EnrolmentRequest) -> EnrolmentReply {
+    /// Answers a machine that wants a certificate.
+    pub async fn enrol(&self, peer: PeerId, request: EnrolmentRequest) -> EnrolmentReply {
         match self.try_enrol(peer, request).await {
             Ok(reply) => reply,
             Err(refusal) => {
@@ -132,18 +108,18 @@ impl Network {
             agent: agent.agent,
             certificate: self.issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, now),
             name: agent.name,
-            coordinators: self.coordinators().await,
+            coordinators: self.attendance.addresses().to_vec(),
         })
     }
 
-    /// Reads an agent's stream to its end.
-    async fn work(self, peer: PeerId, certificate: Certificate, stream: CoordinatorStream) {
+    /// Reads an agent's stream, of which this was read first, to its end.
+    pub async fn work(self, peer: PeerId, certificate: Certificate, first: First, stream: CoordinatorStream) {
         let Some(agent) = certificate.agent else {
             tracing::warn!(%peer, "a work stream without an agent's number");
             return;
         };
         let CoordinatorStream { mut incoming, mut outgoing } = stream;
-        let (hello, messages) = match greeting(agent, incoming.next().await) {
+        let (hello, messages) = match greeting(agent, first) {
             Ok(Some(greeting)) => greeting,
             Ok(None) => return,
             Err(reason) => {
@@ -157,15 +133,16 @@ impl Network {
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
+        let mut addresses = self.attendance.watch_addresses();
         let about = writer::Peer {
             agent,
             stream: number,
             epoch: self.epoch,
             certificate: certificate.wants_renewal(now).then(fresh),
-            coordinators: self.coordinators().await,
+            coordinators: addresses.borrow_and_update().to_vec(),
             heartbeat: limits::HEARTBEAT,
         };
-        let link = writer::spawn(about, self.catalogue.clone(), self.dispatch.clone(), outgoing);
+        let link = writer::spawn(about, addresses, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
         self.tracker.connected(agent, peer, number);
         let connected = Event::Connected { agent, stream: number, hello };
@@ -252,7 +229,7 @@ impl Network {
 type Greeting = (Box<Hello>, Vec<ToCoordinator>);
 
 /// The greeting of a stream; none when the agent hung up before it said anything.
-fn greeting(agent: AgentId, first: Option<Result<ToCoordinatorFrame, FrameError>>) -> Result<Option<Greeting>, GoodbyeReason> {
+fn greeting(agent: AgentId, first: First) -> Result<Option<Greeting>, GoodbyeReason> {
     let first = match first {
         Some(Ok(frame)) => frame,
         Some(Err(error)) if is_breach(&error) => return Err(GoodbyeReason::Protocol(in_words(&error))),
@@ -274,10 +251,14 @@ fn is_breach(error: &FrameError) -> bool {
     }
 }
 
-async fn refuse(outgoing: &mut lull_shared::mesh::FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
+async fn refuse(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
     tracing::warn!(%reason, "an agent is refused");
-    let messages = vec![ToAgent::Goodbye { reason }];
+    dismiss(outgoing, reason).await;
+}
+
+/// Ends a stream on which nothing was said yet.
+pub async fn dismiss(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
     // It learns of it or it does not.
-    let _ = outgoing.send(&ToAgentFrame { number: 0, messages }).await;
+    let _ = outgoing.send(&ToAgentFrame { number: 0, messages: vec![ToAgent::Goodbye { reason }] }).await;
     outgoing.close().await;
 }

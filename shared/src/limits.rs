@@ -53,6 +53,16 @@ pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// An agent that was silent for this long has lost its attempts: four heartbeats, and below the promised 5 s.
 pub const LEASE: Duration = Duration::from_secs(4);
+/// A coordinator that has had nothing to say for this long says that it is there, with a frame without messages.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
+/// A coordinator that was silent for this long has lost the agent: three signs of life. An agent that leaves a
+/// frozen one waits with the next when that takes over.
+pub const SILENCE_MAX: Duration = Duration::from_millis(4_500);
+/// How long a coordinator that stands by lets an agent wait when it may reign soon; below the agent's patience for an
+/// answer to its greeting.
+pub const STANDBY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Addresses of coordinators that an agent keeps: four coordinators, each at several addresses over TCP and QUIC.
+pub const COORDINATOR_ADDRESSES_MAX: usize = 32;
 /// How long a coordinator that has just started waits for agents to come back with what they run.
 pub const RECONNECT_GRACE: Duration = Duration::from_secs(20);
 /// A membership certificate's life. Agents renew at half of it whenever they are connected; a machine that was

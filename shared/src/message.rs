@@ -80,6 +80,8 @@ pub enum ToAgent {
     Forget { job: JobId },
     /// Whether the agent may expect new work.
     Intake(Intake),
+    /// Where coordinators can be reached from now on, in place of what `Welcome` said.
+    Coordinators(Vec<String>),
     /// The coordinator closes the stream, and why.
     Goodbye { reason: GoodbyeReason },
 }
@@ -315,4 +317,7 @@ pub enum GoodbyeReason {
     Protocol(String),
     #[error("this agent is too old; versions from {oldest} on are understood")]
     TooOld { oldest: String },
+    /// Another coordinator may reign; these are its addresses, none if they are not known.
+    #[error("this coordinator stands by; another reigns")]
+    StandsBy { reigning: Vec<String> },
 }

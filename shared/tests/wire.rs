@@ -129,6 +129,8 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("goodbye_superseded", goodbye(GoodbyeReason::Superseded)),
         ("goodbye_stopping", goodbye(GoodbyeReason::Stopping)),
         ("goodbye_protocol", goodbye(GoodbyeReason::Protocol("no hello".into()))),
+        ("coordinators", ToAgent::Coordinators(vec!["/ip4/10.0.0.2/tcp/7410".into()])),
+        ("goodbye_stands_by", goodbye(GoodbyeReason::StandsBy { reigning: vec!["/ip4/10.0.0.1/tcp/7410".into()] })),
         ("goodbye_too_old", goodbye(GoodbyeReason::TooOld { oldest: "0.1.0".into() })),
     ];
     messages.into_iter().map(|(name, message)| (name, ToAgentFrame { number: 7, messages: vec![message] })).collect()

@@ -278,6 +278,7 @@ impl RunLoop {
                 tracing::info!(agent = %welcome.agent, "connected");
                 self.adopt(welcome.certificate.as_deref(), welcome.coordinators);
             }
+            Effect::Learn(coordinators) => self.learn(coordinators),
             Effect::Publish(capacity) => {
                 let node = self.node.clone();
                 tokio::spawn(async move { node.publish_capacity(capacity).await });
@@ -328,6 +329,10 @@ impl RunLoop {
                 Err(error) => tracing::warn!(%error, "the coordinator sent a certificate that cannot be read"),
             }
         }
+        self.learn(coordinators);
+    }
+
+    fn learn(&self, coordinators: Vec<String>) {
         self.member.take_coordinators(coordinators, self.line.as_ref().map(|line| &line.address));
     }
 

@@ -121,6 +121,8 @@ pub enum Effect {
     Close(CloseReason),
     /// The coordinator's word on certificate and addresses: to be kept.
     Adopt(Box<Welcome>),
+    /// Where coordinators are from now on: to be kept.
+    Learn(Vec<String>),
     /// Publish by gossip.
     Publish(Capacity),
     /// Put the blob into the cache and keep it there. Answered by [`Event::Fetched`].
@@ -177,4 +179,8 @@ pub enum CloseReason {
     NoWelcome,
     #[error("the coordinator broke the protocol: {0}")]
     Protocol(&'static str),
+    #[error("the coordinator was silent for too long")]
+    Silent,
+    #[error("another coordinator has taken over from this one")]
+    Stale,
 }

@@ -15,6 +15,10 @@ use crate::{guard::Verdict, slot::Slot};
 
 /// A coordinator that has not answered a greeting by then is not one to wait for.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
+/// A coordinator of an older epoch is not believed for this long after a newer one was heard: one that woke up learns
+/// within a renewal of its lease that it was replaced. A database that was restored from a backup may begin with older
+/// epochs again, so that it is not for ever.
+const STALE_EPOCH: Duration = Duration::from_secs(60);
 /// What a coordinator may ask for: neither a flood nor a silence.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// Capacity is announced at most this often while it changes, and this often while it does not.
@@ -111,6 +115,7 @@ impl Session {
         }
         if let Link::Up(up) = &mut self.link {
             up.frame_read = frame.number;
+            self.newest = Some((up.epoch, now));
         }
     }
 
@@ -123,12 +128,17 @@ impl Session {
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
             ToAgent::Intake(intake) => self.intake = intake,
+            ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
             ToAgent::Goodbye { reason } => self.goodbye(reason),
         }
     }
 
-    /// Says again what the coordinator may have missed: what runs, and what is paused.
+    /// Says again what the coordinator may have missed: what runs, and what is paused. One that another has taken over
+    /// from, and that does not know it yet, is left.
     fn welcome(&mut self, welcome: Welcome, now: Timestamp) {
+        if self.newest.is_some_and(|(epoch, heard)| welcome.epoch < epoch && now < heard + STALE_EPOCH) {
+            return self.close(CloseReason::Stale);
+        }
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()));
         let (epoch, heartbeat_due) = (welcome.epoch, now + heartbeat);
         self.link = Link::Up(Up { since: now, epoch, frame_read: 0, heartbeat, heartbeat_due });

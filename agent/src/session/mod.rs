@@ -34,7 +34,7 @@ use std::{
 };
 
 use lull_shared::{
-    id::{AttemptId, JobId},
+    id::{AttemptId, Epoch, JobId},
     limits,
     message::{Finished, ToCoordinator},
     state::Intake,
@@ -89,6 +89,8 @@ pub struct Session {
     sample: Option<Sample>,
     life: Life,
     link: Link,
+    /// The newest epoch that was heard of, and when it was heard last.
+    newest: Option<(Epoch, Timestamp)>,
     intake: Intake,
     announced: Announced,
     jobs: BTreeMap<JobId, Job>,
@@ -116,6 +118,7 @@ impl Session {
             sample: None,
             life: Life::Serving,
             link: Link::Down,
+            newest: None,
             intake: Intake::Open,
             announced: Announced::new(now),
             jobs: BTreeMap::new(),

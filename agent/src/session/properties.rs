@@ -144,6 +144,7 @@ impl Edges {
                 self.asked.remove(attempt);
             }),
             Effect::Adopt(_)
+            | Effect::Learn(_)
             | Effect::Publish(_)
             | Effect::Fetch(_)
             | Effect::Unpin(_)

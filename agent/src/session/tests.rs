@@ -569,6 +569,33 @@ fn a_coordinator_that_breaks_the_protocol_is_left() {
 }
 
 #[test]
+fn a_coordinator_that_was_replaced_is_not_believed_for_a_while() {
+    let of_epoch = |epoch| match welcome() {
+        ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { epoch: Epoch(epoch), ..welcome }),
+        other => panic!("no welcome: {other:?}"),
+    };
+    let mut world = World::new(1);
+    world.event(Event::Connected);
+    world.hear(of_epoch(7));
+    world.event(Event::Disconnected);
+    world.event(Event::Connected);
+    assert_eq!(world.hear(of_epoch(6)), [Effect::Close(CloseReason::Stale)]);
+    assert!(world.assign(1, 0..1).is_empty(), "nothing that it says counts");
+    world.event(Event::Disconnected);
+    world.now = world.now + Duration::from_secs(61);
+    world.event(Event::Connected);
+    let effects = world.hear(of_epoch(6));
+    assert!(!effects.contains(&Effect::Close(CloseReason::Stale)), "a database may have been restored from a backup");
+}
+
+#[test]
+fn coordinators_that_come_and_go_are_learned_while_connected() {
+    let mut world = World::running(1, 1);
+    let addresses = vec!["/ip4/10.0.0.2/tcp/7410".to_owned()];
+    assert_eq!(world.hear(ToAgent::Coordinators(addresses.clone())), [Effect::Learn(addresses)]);
+}
+
+#[test]
 fn a_revoked_agent_gives_up_its_work() {
     let mut world = World::running(1, 2);
     let effects = world.hear(ToAgent::Goodbye { reason: GoodbyeReason::Revoked });

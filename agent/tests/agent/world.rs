@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
     identity::{self, Authority, Issuer, JoinToken, NetworkId, Role, Secret},
     job::{AttemptLimits, Grants},
+    limits::KEEP_ALIVE,
     mesh::{BlobSink, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
     message::{
         Assignment, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
@@ -131,7 +132,7 @@ impl Network {
         let opened = async {
             loop {
                 if let NodeEvent::Work { stream, .. } = self.node.events.recv().await.expect("the node runs") {
-                    return Stream { stream, number: 0, heard: Vec::new() };
+                    return Stream { stream, number: 0, said: Instant::now(), heard: Vec::new() };
                 }
             }
         };
@@ -180,6 +181,7 @@ impl Network {
 pub struct Stream {
     stream: CoordinatorStream,
     number: u64,
+    said: Instant,
     heard: Vec<ToCoordinator>,
 }
 
@@ -206,6 +208,7 @@ impl Stream {
 
     pub async fn say(&mut self, messages: Vec<ToAgent>) {
         self.number += 1;
+        self.said = Instant::now();
         self.stream.outgoing.send(&ToAgentFrame { number: self.number, messages }).await.expect("the agent listens");
     }
 
@@ -223,6 +226,9 @@ impl Stream {
                     }
                 }
                 self.heard = self.stream.incoming.next().await.expect("the stream is open").expect("a frame").messages;
+                if self.said.elapsed() > KEEP_ALIVE {
+                    self.say(Vec::new()).await;
+                }
             }
         };
         within(what, found).await

@@ -20,6 +20,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// In front of every path but `/health`.
 pub const PREFIX: &str = "/api/v1";
 
+/// The code of every answer of a coordinator that stands by while another reigns.
+pub const STANDING_BY: &str = "standing_by";
+
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -35,6 +38,9 @@ pub struct ErrorDetail {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// With the code [`STANDING_BY`]: the URL of the coordinator that reigns, if it can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reigning: Option<String>,
 }
 
 /// A part of a list, and where the next part begins.
@@ -97,6 +103,32 @@ pub struct Health {
     /// The reign of this coordinator.
     pub epoch: u64,
     pub since: jiff::Timestamp,
+}
+
+/// What a coordinator does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Post {
+    Reigns,
+    StandsBy,
+    /// It has not said for a while that it is there.
+    Away,
+}
+
+/// One line of `GET /api/v1/coordinators`: those that share the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorBody {
+    pub name: String,
+    pub post: Post,
+    /// Of the one that reigns.
+    pub epoch: Option<u64>,
+    pub since: Option<jiff::Timestamp>,
+    pub machine: String,
+    pub peer: String,
+    pub http: String,
+    pub addresses: Vec<String>,
+    /// When it last said that it is there.
+    pub seen: jiff::Timestamp,
 }
 
 /// `GET /api/v1/status`: the network in one look.

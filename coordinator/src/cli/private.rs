@@ -165,6 +165,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         listen: vec![loopback],
         http: ([127, 0, 0, 1], 0).into(),
         announce: Vec::new(),
+        http_announce: None,
         mdns: false,
         name: "here".into(),
         limits: Limits::default(),

@@ -1,6 +1,9 @@
 //! `lull server`: a coordinator in the foreground, as a service manager runs it.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
@@ -9,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     exit::{Exit, Outcome},
+    output::{Cell, Look, Row, Tone},
 };
 use crate::{
+    api::{CoordinatorBody, Post},
+    keys,
     scheduler::Limits,
     server::{self, ServerConfig},
     store::StoreChoice,
@@ -21,20 +27,50 @@ use crate::{
 pub enum Server {
     /// Run a coordinator until it is told to stop
     Run(Run),
+    /// Show the coordinators that share the store: which reigns, since when, and which stand by
+    #[command(after_help = "EXAMPLES:\n  lull server status\n  lull server status -o json")]
+    Status,
+    /// Write the network's secret into a file, for a second coordinator
+    #[command(after_help = SECOND)]
+    Export(Secret),
+    /// Make an empty data folder that of a further coordinator of a network
+    #[command(after_help = SECOND)]
+    Import(Secret),
+}
+
+/// How two coordinators are set up.
+const SECOND: &str = "EXAMPLES:\n  \
+    lull --data /var/lib/lull server export network.secret      on the first coordinator's machine\n  \
+    lull --data /var/lib/lull server import network.secret      on the second's, with the file brought there\n  \
+    lull --data /var/lib/lull server run --store \"Server=tcp:db,1433;Database=lull;...\"      on both\n\n\
+Whoever has the file can sign for the network: bring it over a safe way and delete it on both machines afterwards.";
+
+/// A file with the network's secret.
+#[derive(Debug, Args)]
+pub struct Secret {
+    /// The file; readable by its owner alone
+    file: PathBuf,
 }
 
 /// Where a coordinator remembers.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// An SQL Server database instead of one in the data folder, as an ADO connection string
-    #[arg(long, value_name = "ADO", env = "LULL_STORE", hide_env_values = true)]
+    /// An SQL Server database instead of one in the data folder, as an ADO connection string; or `sqlite:DIR` for an
+    /// embedded one in another folder
+    #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true)]
     store: Option<String>,
 }
 
 impl StoreArgs {
     /// The store that is meant, for a server with this data folder.
     pub fn choose(&self, data: &Path) -> StoreChoice {
-        self.store.clone().map_or_else(|| StoreChoice::Embedded(data.to_owned()), StoreChoice::SqlServer)
+        match &self.store {
+            None => StoreChoice::Embedded(data.to_owned()),
+            Some(text) => match text.strip_prefix("sqlite:") {
+                Some(dir) => StoreChoice::Embedded(dir.into()),
+                None => StoreChoice::SqlServer(text.clone()),
+            },
+        }
     }
 }
 
@@ -53,9 +89,14 @@ pub struct Run {
     /// Where the command line and scripts connect
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411")]
     http: SocketAddr,
-    /// A further address that agents are told, for a machine behind another name or port; may be repeated
+    /// An address that agents are told in place of those it listens on, for a machine behind another name or port; may be
+    /// repeated
     #[arg(long, value_name = "MULTIADDR")]
     announce: Vec<Multiaddr>,
+    /// The URL of the HTTP interface that other coordinators name to people; made of --http and the machine's name if
+    /// left out
+    #[arg(long, value_name = "URL")]
+    http_announce: Option<String>,
     /// Find and be found by agents on the same subnet
     #[arg(long)]
     mdns: bool,
@@ -66,7 +107,32 @@ pub struct Run {
 
 impl Server {
     pub async fn run(&self, context: &Context) -> Outcome {
-        let Self::Run(run) = self;
+        match self {
+            Self::Run(run) => run.run(context).await,
+            Self::Status => {
+                context.out.list(&context.server.connect()?.coordinators().await?.items)?;
+                Ok(Exit::Succeeded)
+            }
+            Self::Export(secret) => {
+                let network = keys::export(&context.server.data_folder()?, &secret.file).map_err(anyhow::Error::from)?;
+                let file = secret.file.display();
+                context.out.note(format!("the secret of network {network} is in {file}; delete it once it was imported"));
+                Ok(Exit::Succeeded)
+            }
+            Self::Import(secret) => {
+                let data = context.server.data_folder()?;
+                let network = keys::import(&data, &secret.file).map_err(anyhow::Error::from)?;
+                context.out.note(format!("{} is a coordinator's of network {network} now; delete the file", data.display()));
+                context.out.note("start it with `lull server run` and the same --store as the first");
+                Ok(Exit::Succeeded)
+            }
+        }
+    }
+}
+
+impl Run {
+    async fn run(&self, context: &Context) -> Outcome {
+        let run = self;
         let data = context.server.data_folder()?;
         let config = ServerConfig {
             data: data.clone(),
@@ -74,6 +140,7 @@ impl Server {
             listen: run.listen.clone(),
             http: run.http,
             announce: run.announce.clone(),
+            http_announce: run.http_announce.clone(),
             mdns: run.mdns,
             name: run.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
             limits: Limits::default(),
@@ -90,6 +157,9 @@ impl Server {
         });
         let running = server::start(config, shutdown).await?;
         context.out.note(format!("the coordinator answers at http://{}", running.http_address));
+        if let Some(other) = running.stands_by_for() {
+            context.out.note(format!("{other} reigns; this one stands by and takes over when it has to"));
+        }
         context.out.note(format!("on this machine: lull --data {} token create", data.display()));
         running.stopped().await?;
         Ok(Exit::Succeeded)
@@ -104,4 +174,43 @@ async fn terminated() {
         return;
     }
     std::future::pending().await
+}
+
+impl Row for CoordinatorBody {
+    const NAME: &'static str = "coordinators";
+    const HEADINGS: &'static [&'static str] = &["NAME", "POST", "EPOCH", "SINCE", "SEEN", "MACHINE", "HTTP", "PEER"];
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        vec![
+            self.name.as_str().into(),
+            match self.post {
+                Post::Reigns => Cell::toned("reigns", Tone::Good),
+                Post::StandsBy => "stands by".into(),
+                Post::Away => Cell::toned("away", Tone::Odd),
+            },
+            Cell::or_dash(self.epoch),
+            look.time_or_dash(self.since),
+            look.time(self.seen).into(),
+            self.machine.as_str().into(),
+            self.http.as_str().into(),
+            self.peer.as_str().into(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_a_folder_of_its_own_another_or_a_server() {
+        let choose = |store: Option<&str>| format!("{:?}", StoreArgs { store: store.map(Into::into) }.choose(Path::new("/data")));
+        assert_eq!(choose(None), "Embedded(\"/data\")");
+        assert_eq!(choose(Some("sqlite:/srv/lull")), "Embedded(\"/srv/lull\")");
+        assert_eq!(choose(Some("Server=tcp:db;Password=x")), "SqlServer(..)");
+    }
 }

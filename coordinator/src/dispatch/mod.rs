@@ -8,6 +8,7 @@
 //! come back with what they hold.
 
 mod catalogue;
+mod lease;
 mod reign;
 pub mod submission;
 pub mod turn;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use self::{
     catalogue::Catalogue,
+    lease::{Clocks, Lease},
     reign::{Ended, run},
     writer::AgentLink,
 };
@@ -168,6 +170,8 @@ pub struct Shell {
     pub catalogue: Arc<Catalogue>,
     pub limits: crate::scheduler::Limits,
     pub tracker: Arc<crate::tracker::Tracker>,
+    /// Whether the reign may be counted on without asking the store.
+    pub lease: Lease,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,
 }

@@ -196,6 +196,8 @@ impl Reign<'_> {
             self.shell.catalogue.follow(change);
         }
         let news = News::of(turn.changes());
+        // What a frozen process wanted to say before another took over must not be said when it wakes up.
+        let turn = if self.shell.lease.is_certain() { turn } else { turn.to_be_confirmed() };
         let shutdown = self.shutdown.clone();
         let sealed = tokio::select! {
             committed = self.commit(turn) => match committed {
@@ -291,5 +293,62 @@ impl News {
             revoked: revoked.collect(),
             job_ended: changes.iter().any(|change| matches!(change, Change::JobEnded { .. })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use lull_shared::time::Timestamp;
+
+    use super::*;
+    use crate::{
+        dispatch::{Catalogue, DispatchError, Lease, channel},
+        scheduler::Limits,
+        store::{Reign as Taken, Store as _, memory::Memory},
+    };
+
+    /// A reign whose lease has lapsed, over a store in which another may have taken over since.
+    async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
+        let store = Arc::new(Memory::default());
+        let Ok(Taken::Ours { epoch }) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("nobody reigns in a new store");
+        };
+        let other = store.clone();
+        let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
+        let lease = Lease::begin(Duration::ZERO);
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked };
+        let (handle, mut inbox) = channel();
+        let shutdown = CancellationToken::new();
+        let reign = run(&shell, epoch, &mut inbox, &shutdown);
+        let ask = async {
+            if overtaken {
+                other
+                    .take_over("them", Duration::from_secs(6), Timestamp::from_millis(100_000))
+                    .await
+                    .expect("the lease is over");
+            }
+            let answer = handle.request(|request| Event::Cancel { request, job: JobId(7), by: "ann".into() }).await;
+            shutdown.cancel();
+            answer
+        };
+        let (ended, answer) = tokio::join!(reign, ask);
+        (answer, ended)
+    }
+
+    #[tokio::test]
+    async fn whoever_may_have_been_replaced_says_nothing_that_the_store_has_not_confirmed() {
+        let (answer, ended) = asked_after_the_lease(true).await;
+        assert!(answer.is_err(), "{answer:?}");
+        assert!(matches!(ended, Ok(Ended::Fenced)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_was_not_replaced_answers_when_the_store_has_confirmed_it() {
+        let (answer, ended) = asked_after_the_lease(false).await;
+        assert!(matches!(answer, Ok(Reply::Refused(Refusal::NoJob(JobId(7))))), "{answer:?}");
+        assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
     }
 }

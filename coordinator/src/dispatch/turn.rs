@@ -34,6 +34,8 @@ const STALL: Duration = Duration::from_millis(500);
 pub struct Turn {
     changes: Vec<Change>,
     sealed: Sealed,
+    /// Even if nothing changes, the store must confirm the reign before anything is said.
+    to_be_confirmed: bool,
 }
 
 /// What may be said, since the store knows all that it says.
@@ -76,7 +78,14 @@ impl Turn {
                 Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
             }
         }
-        Self { changes, sealed }
+        Self { changes, sealed, to_be_confirmed: false }
+    }
+
+    /// The same, and what it says is only said when the store has confirmed the reign, whether it changes anything or
+    /// not: for a coordinator whose lease may have lapsed.
+    pub fn to_be_confirmed(self) -> Self {
+        let says_something = !(self.sealed.orders.is_empty() && self.sealed.replies.is_empty());
+        Self { to_be_confirmed: says_something, ..self }
     }
 
     /// What is to be remembered.
@@ -86,7 +95,7 @@ impl Turn {
 
     /// Has it remembered; a turn without changes has nothing that could be forgotten.
     pub async fn commit(self, store: &dyn Store, epoch: Epoch) -> Committed {
-        if self.changes.is_empty() {
+        if self.changes.is_empty() && !self.to_be_confirmed {
             return Committed::Done(self.sealed);
         }
         match store.commit(epoch, &self.changes).await {

@@ -12,7 +12,10 @@ use lull_shared::{
     mesh::FrameWriter,
     message::{Assignment, Payload, RefuseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{Catalogue, DispatchHandle, catalogue::CatalogueError};
 use crate::scheduler::{
@@ -60,38 +63,69 @@ pub struct Peer {
     pub heartbeat: Duration,
 }
 
-/// Starts to write a stream.
-pub fn spawn(peer: Peer, catalogue: Arc<Catalogue>, dispatch: DispatchHandle, stream: FrameWriter<ToAgentFrame>) -> AgentLink {
+/// Starts to write a stream. The agent is told of `coordinators` again whenever they change.
+pub fn spawn(
+    peer: Peer,
+    coordinators: watch::Receiver<Arc<Vec<String>>>,
+    catalogue: Arc<Catalogue>,
+    dispatch: DispatchHandle,
+    stream: FrameWriter<ToAgentFrame>,
+) -> AgentLink {
     let (orders, queue) = mpsc::channel(ORDERS_WAITING_MAX);
-    let writer = Writer { framer: Framer { peer, catalogue, unread: Vec::new() }, dispatch, stream };
+    let writer = Writer { framer: Framer::new(peer, catalogue), coordinators, dispatch, stream, written: 0 };
     tokio::spawn(writer.run(queue));
     AgentLink { orders }
 }
 
 struct Writer {
     framer: Framer,
+    coordinators: watch::Receiver<Arc<Vec<String>>>,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
+    /// The last order that was written as a whole.
+    written: u64,
 }
 
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Numbered>) {
         let mut batch = Vec::with_capacity(ORDERS_PER_FLUSH);
-        while queue.recv_many(&mut batch, ORDERS_PER_FLUSH).await > 0 {
-            let mut frames = Vec::with_capacity(batch.len());
-            for Numbered { number, order } in batch.drain(..) {
-                frames.extend(self.framer.frames(number, order).await);
-            }
-            for event in self.framer.given_back() {
-                // A loop that has ended has no use for it.
-                let _ = self.dispatch.event(event).await;
-            }
+        loop {
+            let frames = tokio::select! {
+                taken = timeout(limits::KEEP_ALIVE, queue.recv_many(&mut batch, ORDERS_PER_FLUSH)) => match taken {
+                    Ok(0) => break,
+                    Ok(_) => self.frames(&mut batch).await,
+                    Err(_) => vec![self.frame(Vec::new())],
+                },
+                // `Welcome` comes first and tells them too.
+                Ok(()) = self.coordinators.changed(), if self.written > 0 => {
+                    let known = self.coordinators.borrow_and_update().to_vec();
+                    vec![self.frame(vec![ToAgent::Coordinators(known)])]
+                }
+            };
             if let Err(error) = self.stream.send_many(&frames).await {
                 tracing::debug!(agent = %self.framer.peer.agent, %error, "an agent's stream broke");
                 return;
             }
         }
         self.stream.close().await;
+    }
+
+    /// Something that is no order.
+    fn frame(&self, messages: Vec<ToAgent>) -> ToAgentFrame {
+        ToAgentFrame { number: self.written, messages }
+    }
+
+    async fn frames(&mut self, batch: &mut Vec<Numbered>) -> Vec<ToAgentFrame> {
+        let mut frames = Vec::with_capacity(batch.len());
+        for Numbered { number, order } in batch.drain(..) {
+            frames.extend(self.framer.frames(number, order).await);
+            self.written = number;
+        }
+        for event in self.framer.given_back() {
+            // A loop that has ended has no use for it.
+            let _ = self.dispatch.event(event).await;
+        }
+        frames
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
     Interface,
     error::{Answer, Refused},
 };
-use crate::{access, clock, store::record::TokenRole};
+use crate::{
+    access, clock,
+    store::{Store, record::TokenRole},
+};
 
 /// Whose token came with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,8 @@ impl Caller {
         self.role == TokenRole::Admin || self.name == owner
     }
 
-    fn require(self, role: TokenRole) -> Answer<Self> {
+    /// Refuses a caller whose role does not suffice.
+    pub fn require(self, role: TokenRole) -> Answer<Self> {
         if self.role >= role {
             return Ok(self);
         }
@@ -37,9 +41,10 @@ impl Caller {
     }
 }
 
-async fn caller(headers: &HeaderMap, state: &Interface) -> Answer<Caller> {
+/// Whose token came with these headers.
+pub async fn caller(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
     let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
-    let token = state.coordinator.store.authenticate(&access::fingerprint(text), clock::now()).await?;
+    let token = store.authenticate(&access::fingerprint(text), clock::now()).await?;
     let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
     Ok(Caller { name: token.name, role: token.role })
 }
@@ -67,7 +72,7 @@ macro_rules! roles {
             type Rejection = Refused;
 
             async fn from_request_parts(parts: &mut Parts, state: &Arc<Interface>) -> Answer<Self> {
-                caller(&parts.headers, state).await?.require(TokenRole::$name).map(Self)
+                caller(&parts.headers, &*state.coordinator.store).await?.require(TokenRole::$name).map(Self)
             }
         }
     )*};

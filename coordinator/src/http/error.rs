@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    api::{ErrorBody, ErrorDetail},
+    api::{ErrorBody, ErrorDetail, STANDING_BY},
     inputs::InputError,
     scheduler::effect::Refusal,
     store::StoreError,
@@ -23,6 +23,8 @@ pub struct Refused {
     code: &'static str,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
+    /// Where the request would be granted.
+    reigning: Option<String>,
 }
 
 /// The answer of every handler.
@@ -30,7 +32,7 @@ pub type Answer<T> = Result<T, Refused>;
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), hint: None }
+        Self { status, code, message: message.into(), hint: None, reigning: None }
     }
 
     fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
@@ -88,12 +90,25 @@ impl Refused {
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).hint("try again in a moment")
     }
+
+    /// Another coordinator reigns, at this URL if it can be reached.
+    pub fn standing_by(
+        message: impl Into<Cow<'static, str>>,
+        reigning: Option<String>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { reigning, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, STANDING_BY, message).hint(hint) }
+    }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let detail =
-            ErrorDetail { code: self.code.to_owned(), message: self.message.into_owned(), hint: self.hint.map(Cow::into_owned) };
+        let detail = ErrorDetail {
+            code: self.code.to_owned(),
+            message: self.message.into_owned(),
+            hint: self.hint.map(Cow::into_owned),
+            reigning: self.reigning,
+        };
         let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -106,7 +121,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
         match error {
-            StoreError::Fenced => Self::unavailable("another coordinator has taken over; this one only reads"),
+            StoreError::Fenced => Self::unavailable("another coordinator has taken over; this one stands by"),
             StoreError::Determinate(_) => Self::unavailable("the store did not answer"),
             StoreError::Indeterminate(_) => {
                 Self::unavailable("the store did not confirm; look whether it was done before you ask again")

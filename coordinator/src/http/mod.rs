@@ -6,7 +6,9 @@
 mod agents;
 mod auth;
 mod blobs;
+mod coordinators;
 mod error;
+mod front;
 mod functions;
 mod jobs;
 mod listener;
@@ -31,6 +33,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use self::front::Front;
 use self::{error::Refused, listener::Door};
 use crate::{api, server::Coordinator};
 
@@ -56,6 +59,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
     let state = Arc::new(Interface { coordinator, publishing: Semaphore::new(PUBLISHING_MAX), shutdown });
     let routes = Router::new()
         .route("/status", get(status::status))
+        .route("/coordinators", get(coordinators::show))
         .route("/tokens", get(registry::tokens).post(registry::create))
         .route("/tokens/{token}", delete(registry::revoke))
         .route("/audit", get(registry::audit))
@@ -94,7 +98,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
 }
 
 /// Answers on `listener` until `shutdown`; waits for answers that are on their way.
-pub async fn serve(listener: TcpListener, coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> io::Result<()> {
-    let routes = router(coordinator, shutdown.clone());
+pub async fn serve(listener: TcpListener, front: Front, shutdown: CancellationToken) -> io::Result<()> {
+    let routes = Router::new().fallback(front::answer).with_state(front);
     axum::serve(Door::new(listener), routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -126,7 +126,7 @@ async fn join_token(coordinator: &Coordinator, token: u64, secret: Secret) -> St
     let token = JoinToken {
         network: coordinator.network,
         authority: Authority::of(&coordinator.issuer.authority),
-        coordinators: coordinator.mesh.coordinators().await,
+        coordinators: coordinator.attendance.addresses().to_vec(),
         token,
         secret,
     };

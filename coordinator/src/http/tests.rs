@@ -37,6 +37,7 @@ impl Site {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
             http: ([127, 0, 0, 1], 0).into(),
             announce: Vec::new(),
+            http_announce: None,
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),
@@ -124,7 +125,8 @@ async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
     let wanted = CreateToken { role: TokenRole::Agent, name: None, uses_max: Some(3), expires_s: Some(60) };
     let created = site.admin.create_token(&wanted).await.expect("a token");
     let join: lull_shared::identity::JoinToken = created.text.parse().expect("a join token");
-    assert_eq!((join.token, join.network), (created.token.token, site.running.coordinator.network));
+    let network = site.admin.health().await.expect("healthy").network;
+    assert_eq!((join.token, join.network.to_string()), (created.token.token, network));
     assert!(join.coordinators.iter().all(|address| address.contains("/p2p/")) && !join.coordinators.is_empty());
     assert_eq!(status(client(&site.running, Some(created.text)).status().await).0, 401);
     let wrong = CreateToken { role: TokenRole::Viewer, name: None, uses_max: Some(1), expires_s: None };

@@ -103,6 +103,24 @@ impl NodeHandle {
         self.reach(address, Purpose::Membership).await
     }
 
+    /// The same at whichever of one peer's addresses answers first; each ends in that peer's `/p2p/PEER`.
+    pub async fn connect_any(&self, peer: PeerId, addresses: &[Multiaddr]) -> Result<(), MeshError> {
+        let mut resolved = Vec::with_capacity(addresses.len());
+        let mut reason = "no address of it is known".to_owned();
+        for address in addresses {
+            let mut transport = address.clone();
+            transport.pop();
+            match resolve(transport).await {
+                Ok(found) => resolved.extend(found),
+                Err(error) => reason = format!("{address}: {error}"),
+            }
+        }
+        if resolved.is_empty() {
+            return Err(MeshError::Unreachable { peer, reason });
+        }
+        self.ask(|reply| Command::Connect { peer, addresses: resolved, purpose: Purpose::Membership, reply }).await?
+    }
+
     /// Asks the coordinator at an address for a certificate. The request is only sent to a coordinator whose own
     /// certificate is valid.
     pub async fn enrol(&self, address: Multiaddr, request: EnrolmentRequest) -> Result<EnrolmentReply, MeshError> {

@@ -13,7 +13,6 @@ use axum::{
 };
 use lull_coordinator::{
     api::ErrorBody,
-    http::router,
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
     store::StoreChoice,
@@ -83,13 +82,14 @@ impl Site {
             listen: Vec::new(),
             http: ([127, 0, 0, 1], 0).into(),
             announce: Vec::new(),
+            http_announce: None,
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),
         };
         let shutdown = CancellationToken::new();
         let running = runtime.block_on(server::start(config, shutdown.clone())).expect("it starts");
-        let routes = router(running.coordinator.clone(), shutdown.clone());
+        let routes = running.routes().expect("it reigns: nobody shares its store");
         let token = fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token").trim().to_owned();
         let mut site = Self { runtime, routes, token, asked: 0, shutdown, running: Some(running), _folder: folder };
         site.furnish();

@@ -98,6 +98,7 @@ impl World {
             Effect::Send(_)
             | Effect::Close(_)
             | Effect::Adopt(_)
+            | Effect::Learn(_)
             | Effect::Publish(_)
             | Effect::Unpin(_)
             | Effect::Serve { .. }

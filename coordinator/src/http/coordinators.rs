@@ -1,0 +1,46 @@
+//! Who shares the store: the one that reigns and those that stand by.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+
+use super::{Shared, auth::Viewer, error::Answer};
+use crate::{
+    api::{CoordinatorBody, Page, Post},
+    clock,
+    store::{Store, record::CoordinatorRecord, record::ReignRecord},
+};
+
+/// One that has not said for this long that it is there is away: it says so every three seconds.
+const AWAY: Duration = Duration::from_secs(15);
+
+/// `GET /coordinators`
+pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<CoordinatorBody>>> {
+    list(&*state.coordinator.store).await
+}
+
+/// All of them, by peer.
+pub async fn list(store: &dyn Store) -> Answer<Json<Page<CoordinatorBody>>> {
+    let (reign, coordinators) = (store.reign().await?, store.coordinators().await?);
+    Ok(Json(Page::whole(coordinators.into_iter().map(|record| body(record, &reign)).collect())))
+}
+
+fn body(record: CoordinatorRecord, reign: &ReignRecord) -> CoordinatorBody {
+    let reigns = reign.holder.as_deref() == Some(record.holder().as_str());
+    let post = match clock::now().since(record.seen) {
+        _ if reigns => Post::Reigns,
+        silent if silent > AWAY => Post::Away,
+        _ => Post::StandsBy,
+    };
+    CoordinatorBody {
+        post,
+        epoch: reigns.then_some(reign.epoch.0),
+        since: record.reigns.filter(|_| reigns).map(|at| at.to_jiff()),
+        name: record.name,
+        machine: record.machine,
+        peer: record.peer,
+        http: record.http,
+        addresses: record.addresses,
+        seen: record.seen.to_jiff(),
+    }
+}

@@ -1,0 +1,115 @@
+//! In front of all routes: those of the reign while there is one, and a word on where to go otherwise.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, Method},
+    response::{IntoResponse, Response},
+};
+use tokio::sync::watch;
+use tower_service::Service as _;
+
+use super::{
+    auth, coordinators,
+    error::{Answer, Refused},
+};
+use crate::{
+    api::{CoordinatorBody, PREFIX, Page},
+    server::phase::{Phase, Standing},
+    store::{Store, record::TokenRole},
+};
+
+/// What answers for as long as the process lives.
+#[derive(Clone)]
+pub struct Front {
+    store: Arc<dyn Store>,
+    phases: watch::Receiver<Phase>,
+}
+
+impl Front {
+    /// Answers by this phase.
+    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> Self {
+        Self { store, phases }
+    }
+
+    /// Who shares the store can be asked of one that stands by too.
+    async fn coordinators(&self, headers: HeaderMap) -> Answer<Json<Page<CoordinatorBody>>> {
+        auth::caller(&headers, &*self.store).await?.require(TokenRole::Viewer)?;
+        coordinators::list(&*self.store).await
+    }
+}
+
+/// Answers a request.
+pub async fn answer(State(front): State<Front>, request: Request) -> Response {
+    let phase = front.phases.borrow().clone();
+    match phase {
+        Phase::Reigning(mut reigning) => {
+            let answered: Result<Response, Infallible> = reigning.routes.call(request).await;
+            match answered {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+        Phase::StandingBy(_) if is_for_coordinators(&request) => {
+            front.coordinators(request.into_parts().0.headers).await.into_response()
+        }
+        Phase::StandingBy(standing) => refused(&standing).into_response(),
+        Phase::Starting => Refused::unavailable("the coordinator is starting").into_response(),
+    }
+}
+
+fn is_for_coordinators(request: &Request) -> bool {
+    request.method() == Method::GET && request.uri().path().strip_prefix(PREFIX) == Some("/coordinators")
+}
+
+fn refused(standing: &Standing) -> Refused {
+    match &standing.reigning {
+        None => Refused::standing_by(
+            "this coordinator stands by, and it is not known which one reigns",
+            None,
+            "try again in a moment",
+        ),
+        Some(other) if standing.in_doubt => {
+            let message = format!("this coordinator stands by; {} on {} reigns and does not answer", other.name, other.machine);
+            Refused::standing_by(message, None, "try again in a few seconds: this one is about to take over")
+        }
+        Some(other) => {
+            let message = format!("this coordinator stands by; {} on {} reigns", other.name, other.machine);
+            match &other.url {
+                Some(url) => Refused::standing_by(message, Some(url.clone()), format!("ask it at {url}")),
+                None => {
+                    let hint = "its interface is open to its own machine only: run the command there, or start the servers with \
+                                an --http address that others reach";
+                    Refused::standing_by(message, None, hint)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::phase::Elsewhere;
+
+    #[test]
+    fn one_that_stands_by_names_the_one_that_reigns_or_says_why_it_cannot() {
+        let elsewhere = |url: Option<&str>| Standing {
+            reigning: Some(Elsewhere {
+                name: "north".into(),
+                machine: "n.example".into(),
+                url: url.map(Into::into),
+                addresses: Vec::new(),
+            }),
+            in_doubt: false,
+        };
+        let words = |standing| format!("{:?}", refused(&standing));
+        assert!(words(elsewhere(Some("http://n:1"))).contains("ask it at http://n:1"));
+        assert!(words(elsewhere(None)).contains("--http"));
+        let in_doubt = Standing { in_doubt: true, ..elsewhere(Some("http://n:1")) };
+        assert!(!words(in_doubt).contains("http://n:1"), "nobody is sent to one that may be frozen");
+        assert!(words(Standing { reigning: None, in_doubt: true }).contains("try again"));
+    }
+}

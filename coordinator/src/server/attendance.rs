@@ -1,0 +1,193 @@
+//! SHELL: says in the store that this coordinator is there, and knows of the others that share it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use libp2p::Multiaddr;
+use lull_shared::{limits, mesh::NodeHandle, time::Timestamp};
+use tokio::{sync::watch, time::sleep};
+
+use super::phase::{Elsewhere, Phase};
+use crate::{
+    clock,
+    store::{Store, StoreResult, record::CoordinatorRecord},
+};
+
+/// How often it says so.
+pub const EVERY: Duration = Duration::from_secs(3);
+/// One that was not seen for this long is not counted on any more: a repair may take a weekend.
+const FORGET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Keeps this coordinator's row, and the list of all.
+pub struct Attendance {
+    store: Arc<dyn Store>,
+    node: NodeHandle,
+    announce: Vec<Multiaddr>,
+    /// Everything about this one but its addresses and the time.
+    own: CoordinatorRecord,
+    others: Mutex<Vec<CoordinatorRecord>>,
+    addresses: watch::Sender<Arc<Vec<String>>>,
+}
+
+impl Attendance {
+    /// Says it for the first time; fails on a store of another network.
+    pub async fn begin(
+        store: Arc<dyn Store>,
+        node: NodeHandle,
+        announce: Vec<Multiaddr>,
+        own: CoordinatorRecord,
+    ) -> anyhow::Result<Arc<Self>> {
+        let known = store.coordinators().await.context("cannot read who else uses the store")?;
+        if let Some(other) = known.iter().find(|other| other.network != own.network) {
+            bail!(
+                "this store belongs to the network {} ({} on {}), and this data folder to {}\nhint: `lull server export` there and \
+                 `lull server import` here, with an empty data folder, make this a coordinator of that network",
+                other.network,
+                other.name,
+                other.machine,
+                own.network
+            );
+        }
+        let addresses = watch::Sender::new(Arc::default());
+        let attendance = Arc::new(Self { store, node, announce, own, others: Mutex::default(), addresses });
+        attendance.attend(None).await.context("cannot note in the store that this coordinator is there")?;
+        Ok(attendance)
+    }
+
+    /// Goes on saying it.
+    pub async fn keep(self: Arc<Self>, mut phases: watch::Receiver<Phase>) {
+        loop {
+            let reigns = phases.borrow_and_update().reigning().map(|reigning| reigning.coordinator.since);
+            if let Err(error) = self.attend(reigns).await {
+                tracing::debug!(%error, "cannot note in the store that this coordinator is there");
+            }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                Ok(()) = phases.changed() => {}
+            }
+        }
+    }
+
+    /// What the store calls this coordinator when it reigns.
+    pub fn holder(&self) -> String {
+        self.own.holder()
+    }
+
+    /// The other one that the store calls so.
+    pub fn elsewhere(&self, holder: &str) -> Option<Elsewhere> {
+        let others = self.others();
+        let other = others.iter().find(|other| other.holder() == holder)?;
+        let here = other.machine == self.own.machine;
+        Some(Elsewhere {
+            name: other.name.clone(),
+            machine: other.machine.clone(),
+            url: (here || !is_loopback(&other.http)).then(|| other.http.clone()),
+            addresses: other.addresses.clone(),
+        })
+    }
+
+    /// Where agents find coordinators: this one first, then those that were seen last.
+    pub fn addresses(&self) -> Arc<Vec<String>> {
+        self.addresses.borrow().clone()
+    }
+
+    /// The same, and whenever it changes.
+    pub fn watch_addresses(&self) -> watch::Receiver<Arc<Vec<String>>> {
+        self.addresses.subscribe()
+    }
+
+    async fn attend(&self, reigns: Option<Timestamp>) -> StoreResult<()> {
+        let now = clock::now();
+        let own = CoordinatorRecord { addresses: self.own_addresses().await, reigns, seen: now, ..self.own.clone() };
+        let attended = async {
+            self.store.attend(&own, now - FORGET).await?;
+            self.store.coordinators().await
+        };
+        let (result, others) = match attended.await {
+            Ok(mut all) => {
+                all.retain(|other| other.peer != own.peer && other.network == own.network);
+                (Ok(()), all)
+            }
+            Err(error) => (Err(error), self.others().clone()),
+        };
+        let addresses = all_addresses(&own, &others);
+        *self.others() = others;
+        self.addresses.send_if_modified(|known| {
+            let news = **known != addresses;
+            if news {
+                *known = Arc::new(addresses);
+            }
+            news
+        });
+        result
+    }
+
+    async fn own_addresses(&self) -> Vec<String> {
+        let peer = self.node.local_peer();
+        let told = if self.announce.is_empty() { self.node.listen_addresses().await } else { self.announce.clone() };
+        told.into_iter().map(|address| address.with_p2p(peer).unwrap_or_else(|other| other).to_string()).collect()
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<CoordinatorRecord>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn all_addresses(own: &CoordinatorRecord, others: &[CoordinatorRecord]) -> Vec<String> {
+    let mut others: Vec<&CoordinatorRecord> = others.iter().collect();
+    // By the day: the order must not change with every look.
+    others.sort_by_key(|other| (std::cmp::Reverse(other.seen.as_millis() / (24 * 60 * 60 * 1000)), other.peer.clone()));
+    let mut addresses: Vec<String> = Vec::new();
+    for address in own.addresses.iter().chain(others.into_iter().flat_map(|other| &other.addresses)) {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses.truncate(limits::COORDINATOR_ADDRESSES_MAX);
+    addresses
+}
+
+/// The URL under which others reach an interface that listens here.
+pub fn url_of(listening: SocketAddr, machine: &str) -> String {
+    if listening.ip().is_unspecified() { format!("http://{machine}:{}", listening.port()) } else { format!("http://{listening}") }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    host.starts_with("127.") || host.starts_with("[::1]") || host.starts_with("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(peer: &str, addresses: &[&str]) -> CoordinatorRecord {
+        CoordinatorRecord {
+            peer: peer.into(),
+            name: "n".into(),
+            machine: "m".into(),
+            network: "0".into(),
+            http: "http://m:1".into(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            reigns: None,
+            seen: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn an_agent_is_told_of_all_coordinators_the_one_that_tells_first() {
+        let (own, others) = (record("b", &["/b/1", "/b/2"]), [record("c", &["/c"]), record("a", &["/a", "/b/1"])]);
+        assert_eq!(all_addresses(&own, &others), ["/b/1", "/b/2", "/a", "/c"]);
+    }
+
+    #[test]
+    fn an_interface_on_every_address_is_found_under_the_name_of_its_machine() {
+        assert_eq!(url_of(([0, 0, 0, 0], 7411).into(), "north"), "http://north:7411");
+        assert_eq!(url_of(([10, 0, 0, 7], 7411).into(), "north"), "http://10.0.0.7:7411");
+        assert!(is_loopback("http://127.0.0.1:7411") && is_loopback("http://[::1]:1") && !is_loopback("http://10.0.0.7:1"));
+    }
+}

@@ -1,0 +1,251 @@
+//! Puts a coordinator together: keys, store, mesh, the loop, the HTTP interface; and takes it apart again.
+//!
+//! ```text
+//! start -> stand by --the lease is free or lapsed--> reign --told to stop--> give the lease back, end
+//!             ^                                        |
+//!             +------------- fenced: another took over-+
+//! ```
+//! Mesh and HTTP interface live as long as the process and answer by its [`phase::Phase`]; what a reign needs is made
+//! with it and goes with it.
+
+mod attendance;
+pub mod phase;
+mod reception;
+mod reign;
+mod standby;
+#[cfg(test)]
+mod tests;
+mod vigil;
+
+use std::{fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use lull_shared::{
+    id::Epoch,
+    identity::{Authority, Issuer, NetworkId, Role},
+    limits,
+    mesh::{Node, NodeConfig, NodeHandle, UploadRules},
+    state::Intake,
+    time::Timestamp,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::attendance::Attendance;
+use self::{phase::Phase, reign::Realm, standby::Candidate};
+use crate::{
+    blobs::StoreBlobs,
+    clock,
+    dispatch::{Catalogue, DispatchHandle},
+    http, keys,
+    network::Network,
+    scheduler::Limits,
+    store::{self, Store, StoreChoice, record::CoordinatorRecord},
+};
+
+/// How long another coordinator watches this one's lease without a renewal before it takes over. With the time of a
+/// look, of loading the store and of the agents' way there, a handover stays below ten seconds.
+pub const REIGN_LEASE: Duration = Duration::from_secs(6);
+/// A third of the lease: two renewals may fail.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// How long a stopping coordinator waits for its parts.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The file with the token of whoever may read the data folder.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The file with the address of the HTTP interface of a running server.
+pub const HTTP_ADDRESS_FILE: &str = "http.address";
+
+/// How a coordinator is run.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Keys, the embedded store, and the files by which a local command line finds the server.
+    pub data: PathBuf,
+    pub store: StoreChoice,
+    /// Where the mesh listens.
+    pub listen: Vec<Multiaddr>,
+    /// Where the HTTP interface listens.
+    pub http: SocketAddr,
+    /// Addresses that agents are told in place of those that it listens on; none: those.
+    pub announce: Vec<Multiaddr>,
+    pub mdns: bool,
+    /// The URL of the HTTP interface that other coordinators name to people; made of its address if left out.
+    pub http_announce: Option<String>,
+    /// What the audit and other coordinators call this one.
+    pub name: String,
+    pub limits: Limits,
+}
+
+/// A reign: all that the HTTP interface works with.
+pub struct Coordinator {
+    pub store: Arc<dyn Store>,
+    pub dispatch: DispatchHandle,
+    pub catalogue: Arc<Catalogue>,
+    pub node: NodeHandle,
+    pub network: NetworkId,
+    pub issuer: Arc<Issuer>,
+    pub epoch: Epoch,
+    pub since: Timestamp,
+    pub mesh: Network,
+    pub attendance: Arc<Attendance>,
+    pub name: String,
+}
+
+/// A coordinator that runs.
+pub struct RunningServer {
+    pub http_address: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    life: tokio::task::JoinHandle<anyhow::Result<()>>,
+    address_file: PathBuf,
+    _lock: File,
+}
+
+/// Starts a coordinator; when this returns it listens and answers, and reigns or stands by.
+pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
+    let store = store::open(&config.store).await.context("cannot open the store")?;
+    start_on(store, config, shutdown).await
+}
+
+/// The same on a store that is open.
+pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
+    keys::private_folder(&config.data)?;
+    let lock = keys::lock(&config.data)?;
+    let identity = keys::key_pair(&config.data.join(keys::IDENTITY_FILE))?;
+    let authority = keys::key_pair(&config.data.join(keys::AUTHORITY_FILE))?;
+    let network = keys::network_id(&config.data.join(keys::NETWORK_FILE))?;
+    let listener = TcpListener::bind(config.http)
+        .await
+        .with_context(|| format!("cannot listen on {} for the command line; choose another with --http", config.http))?;
+    let http_address = listener.local_addr().context("cannot read the address of the HTTP interface")?;
+
+    let peer = identity.public().to_peer_id();
+    let issuer = Arc::new(Issuer { network, authority, life: limits::CERTIFICATE_LIFE });
+    let phases = Arc::new(watch::Sender::new(Phase::Starting));
+    let mut phase = phases.subscribe();
+    let blobs = Arc::new(StoreBlobs::new(store.clone(), phases.subscribe()));
+    let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
+    let own = describe(&config, &peer, network, http_address);
+    let attendance = Attendance::begin(store.clone(), node.handle.clone(), config.announce.clone(), own).await?;
+
+    // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
+    let tasks = TaskTracker::new();
+    tasks.spawn(until(shutdown.clone(), reception::run(phases.subscribe(), node.events)));
+    tasks.spawn(until(shutdown.clone(), attendance.clone().keep(phases.subscribe())));
+    let serving = http::serve(listener, http::Front::new(store.clone(), phases.subscribe()), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP interface stopped");
+        }
+    });
+    tasks.close();
+    let candidate = Candidate { store: store.clone(), attendance: attendance.clone(), phases: phases.clone() };
+    let realm = Realm { store, node: node.handle, network, issuer, attendance, phases, config };
+    let address_file = realm.config.data.join(HTTP_ADDRESS_FILE);
+    let life = tokio::spawn(live(candidate, realm, shutdown.clone()));
+    if phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.is_err() {
+        life.await.context("the coordinator broke while it started")??;
+        anyhow::bail!("stopped before it had started");
+    }
+    keys::write_private(&address_file, format!("http://{http_address}\n").as_bytes())?;
+    tracing::info!(%http_address, %peer, %network, reigns = phase.borrow().reigning().is_some(), "the coordinator is ready");
+    Ok(RunningServer { http_address, phase, shutdown, tasks, life, address_file, _lock: lock })
+}
+
+/// Stands by and reigns, in turns, until told to stop.
+async fn live(candidate: Candidate, realm: Realm, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut fenced = None;
+    loop {
+        let Some((epoch, lease)) = candidate.stand_by(fenced, &shutdown).await? else { return Ok(()) };
+        match realm.reign(epoch, lease, &shutdown).await? {
+            reign::End::Stopped => return realm.store.abdicate(epoch).await.context("cannot give the lease back"),
+            reign::End::Fenced => {
+                tracing::warn!(epoch = epoch.0, "another coordinator has taken over; this one stands by");
+                fenced = Some(epoch);
+            }
+        }
+    }
+}
+
+impl RunningServer {
+    /// The routes of its reign; none while it stands by.
+    pub fn routes(&self) -> Option<axum::Router> {
+        self.phase.borrow().reigning().map(|reigning| reigning.routes.clone())
+    }
+
+    /// The other coordinator that reigns while this one stands by.
+    pub fn stands_by_for(&self) -> Option<String> {
+        match &*self.phase.borrow() {
+            Phase::StandingBy(standing) => {
+                Some(standing.reigning.as_ref().map_or_else(|| "another coordinator".into(), |other| other.name.clone()))
+            }
+            Phase::Starting | Phase::Reigning(_) => None,
+        }
+    }
+
+    /// Waits until the coordinator has stopped, by its shutdown token or because it cannot go on.
+    pub async fn stopped(self) -> anyhow::Result<()> {
+        let ended = self.life.await.context("the coordinator's loop broke")?;
+        self.shutdown.cancel();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some connections did not close in time");
+        }
+        // Gone already if somebody tidied up.
+        let _ = std::fs::remove_file(&self.address_file);
+        ended
+    }
+}
+
+fn describe(config: &ServerConfig, peer: &PeerId, network: NetworkId, http: SocketAddr) -> CoordinatorRecord {
+    let machine = gethostname::gethostname().to_string_lossy().into_owned();
+    CoordinatorRecord {
+        peer: peer.to_string(),
+        // The reign calls it by its name and peer: both must fit into one column.
+        name: config.name.chars().take(limits::NAME_BYTES_MAX).collect(),
+        http: config.http_announce.clone().unwrap_or_else(|| attendance::url_of(http, &machine)),
+        machine,
+        network: network.to_string(),
+        addresses: Vec::new(),
+        reigns: None,
+        seen: clock::now(),
+    }
+}
+
+async fn start_node(
+    config: &ServerConfig,
+    identity: Keypair,
+    issuer: &Issuer,
+    store: &dyn Store,
+    blobs: Arc<StoreBlobs>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Node> {
+    let peer = identity.public().to_peer_id();
+    let agents = store.agents().await.context("cannot read the agents")?;
+    let revoked = agents
+        .iter()
+        .filter(|agent| agent.intake == Intake::Revoked)
+        .filter_map(|agent| PeerId::from_bytes(&agent.peer).ok())
+        .collect();
+    let node = NodeConfig {
+        certificate: Some(issuer.issue(&peer, Role::Coordinator, None, &config.name, clock::now())),
+        identity,
+        network: issuer.network,
+        authority: Authority::of(&issuer.authority),
+        listen: config.listen.clone(),
+        mdns: config.mdns,
+        reads_capacity: true,
+        software: format!("lull/{}", env!("CARGO_PKG_VERSION")),
+        revoked,
+        uploads: UploadRules { bytes_per_second_max: None, seeds: true },
+    };
+    Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")
+}
+
+async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = shutdown.cancelled() => {}
+    }
+}

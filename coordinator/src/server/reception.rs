@@ -1,0 +1,79 @@
+//! EDGE: takes what comes over the mesh to the reign of this process, or sends it on to whoever does reign.
+//!
+//! An agent that comes to one that stands by is told at once where to go, as long as somebody is known to reign. When
+//! that is in doubt it waits here, which costs a task and no work, and is welcomed the moment this one reigns.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use lull_shared::{
+    identity::Certificate,
+    limits,
+    mesh::{CoordinatorStream, NodeEvent},
+    message::GoodbyeReason,
+    protocol::{EnrolmentRefusal, EnrolmentReply},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::phase::{Phase, Reigning};
+use crate::network;
+
+/// How long an agent may take for its first frame.
+const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
+
+/// Takes the node's events until it stops.
+pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<NodeEvent>) {
+    while let Some(event) = events.recv().await {
+        let reigning = phases.borrow().reigning().cloned();
+        match event {
+            NodeEvent::Work { peer, certificate, stream } => {
+                tokio::spawn(receive(phases.clone(), peer, certificate, stream));
+            }
+            NodeEvent::Enrolment { peer, request, reply } => {
+                tokio::spawn(async move {
+                    let answer = match reigning {
+                        Some(reigning) => reigning.coordinator.mesh.enrol(peer, request).await,
+                        None => EnrolmentReply::Refused(EnrolmentRefusal::Unavailable),
+                    };
+                    // The machine may have gone.
+                    let _ = reply.send(answer);
+                });
+            }
+            NodeEvent::Capacity { capacity, .. } => {
+                if let Some(reigning) = reigning {
+                    reigning.coordinator.mesh.capacity(capacity).await;
+                }
+            }
+            NodeEvent::Revoked { .. }
+            | NodeEvent::Admitted { .. }
+            | NodeEvent::Disconnected { .. }
+            | NodeEvent::Discovered { .. } => {}
+        }
+    }
+}
+
+async fn receive(mut phases: watch::Receiver<Phase>, peer: PeerId, certificate: Certificate, mut stream: CoordinatorStream) {
+    let Ok(first) = timeout(FIRST_FRAME_MAX, stream.incoming.next()).await else { return };
+    match reign_of(&mut phases).await {
+        Ok(reigning) => reigning.coordinator.mesh.clone().work(peer, certificate, first, stream).await,
+        Err(reigning) => {
+            tracing::debug!(%peer, "an agent is sent on to the coordinator that reigns");
+            network::dismiss(&mut stream.outgoing, GoodbyeReason::StandsBy { reigning }).await;
+        }
+    }
+}
+
+/// The reign of this process, waited for while it may come; or where there is another.
+async fn reign_of(phases: &mut watch::Receiver<Phase>) -> Result<Reigning, Vec<String>> {
+    let settled = phases.wait_for(|phase| phase.reigning().is_some() || phase.sends_on());
+    // A process that stops has closed the channel; the phase is what it was.
+    let _ = timeout(limits::STANDBY_WAIT_MAX, settled).await.is_ok_and(|settled| settled.is_ok());
+    match &*phases.borrow() {
+        Phase::Reigning(reigning) => Ok(reigning.clone()),
+        Phase::StandingBy(standing) => Err(standing.reigning.as_ref().map(|other| other.addresses.clone()).unwrap_or_default()),
+        Phase::Starting => Err(Vec::new()),
+    }
+}

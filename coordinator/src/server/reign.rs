@@ -1,0 +1,193 @@
+//! SHELL: one reign, from the epoch that was won to its end.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use lull_shared::{
+    id::{AgentId, Epoch},
+    identity::{Issuer, NetworkId},
+    mesh::NodeHandle,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    ADMIN_TOKEN_FILE, Attendance, Coordinator, GRACE, REIGN_LEASE, RENEWAL, ServerConfig,
+    phase::{Phase, Reigning, Standing},
+    until,
+};
+use crate::{
+    access, clock,
+    dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
+    http, keys,
+    network::Network,
+    store::{
+        Store, StoreError,
+        record::{NewToken, TokenRole},
+    },
+    tracker::Tracker,
+};
+
+/// Unreferenced blobs are kept for a day: an upload, or a result on its way, is not referred to yet.
+const SWEEP_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Why a reign came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// Another coordinator reigns.
+    Fenced,
+}
+
+/// What outlives a reign.
+pub struct Realm {
+    pub store: Arc<dyn Store>,
+    pub node: NodeHandle,
+    pub network: NetworkId,
+    pub issuer: Arc<Issuer>,
+    pub attendance: Arc<Attendance>,
+    pub phases: Arc<watch::Sender<Phase>>,
+    pub config: ServerConfig,
+}
+
+impl Realm {
+    /// Reigns in this epoch until told to stop or fenced. Agents' streams and people's requests end with it.
+    pub async fn reign(&self, epoch: Epoch, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
+        let over = shutdown.child_token();
+        let (handle, inbox) = dispatch::channel();
+        let catalogue = Arc::new(Catalogue::new(self.store.clone()));
+        let tracker = Arc::new(Tracker::default());
+        let mesh = Network {
+            store: self.store.clone(),
+            dispatch: handle.clone(),
+            catalogue: catalogue.clone(),
+            tracker: tracker.clone(),
+            node: self.node.clone(),
+            issuer: self.issuer.clone(),
+            epoch,
+            attendance: self.attendance.clone(),
+        };
+        let (revoked, revocations) = mpsc::unbounded_channel();
+        let shell = Shell {
+            store: self.store.clone(),
+            catalogue: catalogue.clone(),
+            limits: self.config.limits.clone(),
+            tracker,
+            lease: lease.clone(),
+            revoked,
+        };
+        let rule = tokio::spawn(rule(shell, epoch, inbox, over.clone()));
+        let tasks = TaskTracker::new();
+        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), epoch, lease, over.clone())));
+        tasks.spawn(until(over.clone(), sweep(self.store.clone(), epoch)));
+        tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
+        tasks.close();
+        let coordinator = Arc::new(Coordinator {
+            store: self.store.clone(),
+            dispatch: handle,
+            catalogue,
+            node: self.node.clone(),
+            network: self.network,
+            issuer: self.issuer.clone(),
+            epoch,
+            since: clock::now(),
+            mesh,
+            attendance: self.attendance.clone(),
+            name: self.config.name.clone(),
+        });
+        if let Err(error) = ensure_admin_token(&coordinator, &self.config.data).await {
+            tracing::warn!(%error, "cannot make sure of the administrator's token; the next start tries again");
+        }
+        let routes = http::router(coordinator.clone(), over.clone());
+        self.phases.send_replace(Phase::Reigning(Reigning { coordinator, routes }));
+        let ended = rule.await.context("the coordinator's loop broke");
+        over.cancel();
+        self.phases.send_replace(Phase::StandingBy(Arc::new(Standing { reigning: None, in_doubt: true })));
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+            tracing::warn!("some parts of the reign did not end in time");
+        }
+        Ok(match ended? {
+            Ended::Fenced => End::Fenced,
+            Ended::Stopped | Ended::InDoubt if shutdown.is_cancelled() => End::Stopped,
+            Ended::Stopped | Ended::InDoubt => End::Fenced,
+        })
+    }
+}
+
+/// The loop, loaded anew whenever the store was in doubt.
+async fn rule(shell: Shell, epoch: Epoch, mut inbox: Inbox, over: CancellationToken) -> Ended {
+    let mut failures = 0_u32;
+    loop {
+        match dispatch::run(&shell, epoch, &mut inbox, &over).await {
+            Ok(Ended::Stopped) => return Ended::Stopped,
+            Ok(Ended::Fenced) | Err(StoreError::Fenced) => return Ended::Fenced,
+            Ok(Ended::InDoubt) => failures = 0,
+            Err(error @ (StoreError::Determinate(_) | StoreError::Indeterminate(_))) => {
+                failures = failures.saturating_add(1);
+                let pause = Duration::from_millis(100).saturating_mul(1 << failures.min(6));
+                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store cannot be loaded; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = over.cancelled() => return Ended::Stopped,
+                }
+            }
+        }
+    }
+}
+
+/// Renews the lease; ends the reign when another coordinator has it.
+async fn keep_lease(store: Arc<dyn Store>, epoch: Epoch, lease: Lease, over: CancellationToken) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let asked = Clocks::now();
+        match store.renew(epoch, REIGN_LEASE, clock::now()).await {
+            Ok(()) => lease.renewed(asked),
+            Err(StoreError::Fenced) => return over.cancel(),
+            Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
+        }
+    }
+}
+
+async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
+    loop {
+        match store.sweep_blobs(epoch, clock::now() - SWEEP_AGE).await {
+            Ok(0) => {}
+            Ok(blobs) => tracing::info!(blobs, "deleted blobs that nothing refers to"),
+            Err(error) => tracing::warn!(%error, "cannot delete unreferenced blobs"),
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<AgentId>) {
+    mesh.spread_revocations().await;
+    while let Some(agent) = revoked.recv().await {
+        tracing::info!(%agent, "an agent was revoked");
+        mesh.spread_revocations().await;
+    }
+}
+
+/// Whoever can read the data folder is an administrator: the file holds a token that the store knows.
+async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<(), StoreError> {
+    let path = data.join(ADMIN_TOKEN_FILE);
+    let now = clock::now();
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && coordinator.store.authenticate(&access::fingerprint(&text), now).await?.is_some()
+    {
+        return Ok(());
+    }
+    let minted = access::mint(TokenRole::Admin);
+    let token = NewToken {
+        role: TokenRole::Admin,
+        name: "admin".into(),
+        fingerprint: minted.fingerprint,
+        uses_max: None,
+        expires: None,
+        by: "the server".into(),
+        at: now,
+    };
+    coordinator.store.create_token(coordinator.epoch, token).await?;
+    keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
+}
