@@ -32,18 +32,18 @@
 //!
 //! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
 //!
+//! On a work stream the coordinator's first message is `Welcome` or `Goodbye`. Of several coordinators with one store
+//! one reigns; another answers with [`crate::message::GoodbyeReason::StandsBy`], at once or when it has waited for at
+//! most [`crate::limits::STANDBY_WAIT_MAX`] to reign itself. A coordinator that has nothing to say sends a frame without
+//! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
+//! another coordinator, and so it does with one whose epoch is older than one that it knows of.
+//!
 //! # Blobs
 //! Whoever needs a blob asks its coordinator for the outline and for sources, and then all sources, the coordinator
 //! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that
 //! two that fetch the same blob soon have different ones to give each other. A coordinator gives away each piece a few
 //! times only and answers `Nothing` otherwise, unless the asker is `alone`. Agents serve what they hold and, from the
 //! first verified piece on, what they are still fetching. A piece that does not verify ends the exchange with that peer.
-//!
-//! On a work stream the coordinator's first message is `Welcome` or `Goodbye`. Of several coordinators with one store
-//! one reigns; another answers with [`crate::message::GoodbyeReason::StandsBy`], at once or when it has waited for at
-//! most [`crate::limits::STANDBY_WAIT_MAX`] to reign itself. A coordinator that has nothing to say sends a frame without
-//! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
-//! another coordinator, and so it does with one whose epoch is older than one that it knows of.
 //!
 //! # Limits
 //! A frame of the work stream has at most [`crate::limits::MESSAGES_PER_FRAME_MAX`] messages; whoever sends more, or

@@ -3,11 +3,14 @@
 //! Few tests, each a story. What can be shown on the cores alone is shown there.
 
 mod blobs;
+mod busy;
+mod disks;
 mod faults;
 mod liar;
 mod owner;
 mod private_mesh;
 mod refusals;
+mod reign;
 mod walk;
 
 use lull_tests::cluster::Programs;

@@ -1,4 +1,4 @@
-//! Real processes on loopback: a coordinator and agents in a folder of their own, driven by the command line.
+//! Real processes on loopback: coordinators and agents in a folder of their own, driven by the command line.
 //!
 //! Everything is waited for by its effect and with a deadline; nothing sleeps for a while and hopes.
 
@@ -25,12 +25,23 @@ pub struct Programs {
     pub agent: &'static str,
 }
 
-/// A coordinator, its agents and their folder. Dropping it kills everything.
+/// The coordinator that has the store in its data folder; others share it.
+pub const FIRST: &str = "server";
+
+/// Coordinators, agents and their folder. Dropping it kills everything.
 pub struct Cluster {
     programs: Programs,
     folder: TempDir,
-    server: Option<Process>,
+    servers: Vec<Server>,
+    /// The coordinator that commands are told of.
+    asked: &'static str,
     agents: Vec<Agent>,
+}
+
+/// A coordinator of a cluster.
+struct Server {
+    name: &'static str,
+    process: Option<Process>,
 }
 
 /// An agent of a cluster.
@@ -40,10 +51,9 @@ pub struct Agent {
     process: Option<Process>,
 }
 
-/// A child that is killed when it is dropped, with the file that its words go to.
+/// A child that is killed when it is dropped.
 struct Process {
     child: Child,
-    log: PathBuf,
 }
 
 impl Drop for Process {
@@ -77,10 +87,15 @@ impl Said {
 impl Cluster {
     /// A running coordinator without agents.
     pub fn start(programs: Programs) -> Self {
-        let folder = tempfile::Builder::new().prefix("lull-test-").tempdir().expect("a folder for the test");
-        let mut cluster = Self { programs, folder, server: None, agents: Vec::new() };
+        let mut cluster = Self::prepared(programs);
         cluster.start_server();
         cluster
+    }
+
+    /// A folder in which nothing runs yet.
+    pub fn prepared(programs: Programs) -> Self {
+        let folder = tempfile::Builder::new().prefix("lull-test-").tempdir().expect("a folder for the test");
+        Self { programs, folder, servers: vec![Server { name: FIRST, process: None }], asked: FIRST, agents: Vec::new() }
     }
 
     /// A file in the cluster's folder.
@@ -88,39 +103,101 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    /// Starts the coordinator (again) on the data it left.
+    /// Starts the coordinator (again) on the data it left, and waits until it reigns.
     pub fn start_server(&mut self) {
-        let data = self.path("server");
+        self.launch_server(FIRST);
+        let log = self.log_of(FIRST);
+        wait_until("the coordinator reigns", || self.try_lull(&["status", "-o", "json"]).code == 0, || read(&log));
+    }
+
+    /// Sets up a further coordinator as an administrator does, and starts it.
+    pub fn add_server(&mut self, name: &'static str) {
+        let (secret, data) = (self.path("network.secret"), self.path(name));
+        let first = self.path(FIRST);
+        for (what, data) in [("export", &first), ("import", &data)] {
+            let arguments = ["server", what, "--data", text(data), text(&secret)];
+            said(&mut self.command(self.programs.lull, &arguments)).ok();
+        }
+        fs::remove_file(secret).expect("used");
+        self.servers.push(Server { name, process: None });
+        self.launch_server(name);
+    }
+
+    /// Starts a coordinator that reigns or stands by; returns when it answers.
+    pub fn launch_server(&mut self, name: &'static str) {
+        let data = self.path(name);
         // The old address must not be taken for the new one.
         let _ = fs::remove_file(data.join("http.address"));
-        let mesh = self.mesh_address();
-        let arguments = ["server", "run", "--data", text(&data), "--listen", &mesh, "--http", "127.0.0.1:0"];
-        let process = self.spawn(self.programs.lull, "server", &arguments);
-        let log = process.log.clone();
-        self.server = Some(process);
-        let ready = || data.join("http.address").exists() && self.try_lull(&["status", "-o", "json"]).code == 0;
-        wait_until("the coordinator answers", ready, || fs::read_to_string(&log).unwrap_or_default());
+        let (mesh, store) = (self.mesh_address(name), format!("sqlite:{}", text(&self.path(FIRST))));
+        let run = ["server", "run", "--name", name, "--data", text(&data), "--store", &store, "--listen", &mesh];
+        let announced = fs::read_to_string(self.path(&format!("{name}.announce"))).unwrap_or_default();
+        let announce: &[&str] = if announced.is_empty() { &[] } else { &["--announce", &announced] };
+        let arguments = [run.as_slice(), &["--http", "127.0.0.1:0"], announce].concat();
+        let process = self.spawn(self.programs.lull, name, &arguments);
+        self.server(name).process = Some(process);
+        let log = self.log_of(name);
+        wait_until("the coordinator answers", || data.join("http.address").exists(), || read(&log));
+    }
+
+    /// Agents are told that a coordinator is to be found here instead of where it listens; before it is started.
+    pub fn announce(&self, name: &str, address: &str) {
+        fs::write(self.path(&format!("{name}.announce")), address).expect("kept");
+    }
+
+    /// Commands go to this coordinator from now on.
+    pub fn ask(&mut self, name: &'static str) {
+        self.asked = name;
+    }
+
+    fn server(&mut self, name: &str) -> &mut Server {
+        self.servers.iter_mut().find(|server| server.name == name).expect("a coordinator of this cluster")
+    }
+
+    fn log_of(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.log"))
     }
 
     /// The address agents know stays the same over restarts.
-    fn mesh_address(&self) -> String {
-        let kept = self.path("mesh.port");
+    pub fn mesh_address(&self, name: &str) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}", self.mesh_port(name))
+    }
+
+    /// The port that a coordinator listens on for agents.
+    pub fn mesh_port(&self, name: &str) -> u16 {
+        let kept = self.path(&format!("{name}.port"));
         let port = fs::read_to_string(&kept).unwrap_or_else(|_| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
             let port = listener.local_addr().expect("an address").port().to_string();
             fs::write(&kept, &port).expect("kept");
             port
         });
-        format!("/ip4/127.0.0.1/tcp/{port}")
+        port.parse().expect("a port")
     }
 
-    /// `kill -9` of the coordinator.
+    /// `kill -9` of the first coordinator.
     pub fn kill_server(&mut self) {
-        self.server = None;
+        self.kill_server_named(FIRST);
+    }
+
+    /// `kill -9` of a coordinator.
+    pub fn kill_server_named(&mut self, name: &str) {
+        self.server(name).process = None;
+    }
+
+    /// The process of a coordinator.
+    pub fn server_pid(&self, name: &str) -> u32 {
+        let server = self.servers.iter().find(|server| server.name == name).expect("a coordinator of this cluster");
+        server.process.as_ref().expect("it runs").child.id()
     }
 
     /// Enrols a machine and starts its agent; returns when the coordinator sees it.
     pub fn add_agent(&mut self, name: &str, slots: u16, labels: &[&str]) {
+        self.enrol_agent(name, slots, labels);
+        self.start_agent(name);
+    }
+
+    /// Enrols a machine.
+    pub fn enrol_agent(&mut self, name: &str, slots: u16, labels: &[&str]) {
         let token = self.join_token(1);
         let data = self.path(name);
         let mut join = vec!["join", &token, "--name", name];
@@ -130,7 +207,6 @@ impl Cluster {
         self.agent_says(name, &join).ok();
         fs::write(data.join("slots"), slots.to_string()).expect("kept");
         self.agents.push(Agent { name: name.to_owned(), data, process: None });
-        self.start_agent(name);
     }
 
     /// A join token for this many machines.
@@ -141,6 +217,13 @@ impl Cluster {
 
     /// Starts an enrolled agent (again); returns when the coordinator sees it.
     pub fn start_agent(&mut self, name: &str) {
+        self.launch_agent(name);
+        let log = self.log_of(name);
+        wait_until(&format!("{name} is connected"), || self.agent_connected(name), || read(&log));
+    }
+
+    /// Starts an enrolled agent (again).
+    pub fn launch_agent(&mut self, name: &str) {
         let agent = self.agents.iter().position(|agent| agent.name == name).expect("an agent of this cluster");
         let data = self.agents[agent].data.clone();
         let slots = fs::read_to_string(data.join("slots")).expect("kept");
@@ -149,13 +232,7 @@ impl Cluster {
         let run = ["--data", text(&data), "run", "--slots", &slots];
         let arguments = [run.as_slice(), quiet.as_slice()].concat();
         let process = self.spawn(self.programs.agent, name, &arguments);
-        let log = process.log.clone();
         self.agents[agent].process = Some(process);
-        wait_until(
-            &format!("{name} is connected"),
-            || self.agent_connected(name),
-            || fs::read_to_string(&log).unwrap_or_default(),
-        );
     }
 
     /// Whether the coordinator has an open stream with an agent.
@@ -170,6 +247,15 @@ impl Cluster {
         agent.process = None;
     }
 
+    /// Waits for an agent's process to end by itself; its exit code.
+    pub fn agent_ends(&mut self, name: &str) -> Option<i32> {
+        let agent = self.agents.iter_mut().find(|agent| agent.name == name).expect("an agent of this cluster");
+        let process = std::cell::RefCell::new(agent.process.take().expect("it runs"));
+        let ended = || process.borrow_mut().child.try_wait().expect("our own child");
+        wait_until(&format!("{name} ends"), || ended().is_some(), || read(&self.log_of(name)));
+        ended().and_then(|status| status.code())
+    }
+
     /// The process of an agent.
     pub fn agent_pid(&self, name: &str) -> u32 {
         let agent = self.agents.iter().find(|agent| agent.name == name).expect("an agent of this cluster");
@@ -178,15 +264,16 @@ impl Cluster {
 
     /// The coordinator and the agents that run, each with its process.
     pub fn pids(&self) -> Vec<(String, u32)> {
-        let server = self.server.iter().map(|server| ("coordinator".to_owned(), server.child.id()));
+        let servers = self.servers.iter();
+        let servers = servers.filter_map(|server| Some(("coordinator".to_owned(), server.process.as_ref()?.child.id())));
         let agents = self.agents.iter();
         let agents = agents.filter_map(|agent| Some((agent.name.clone(), agent.process.as_ref()?.child.id())));
-        server.chain(agents).collect()
+        servers.chain(agents).collect()
     }
 
     /// Where the HTTP interface is.
     pub fn url(&self) -> String {
-        fs::read_to_string(self.path("server/http.address")).expect("an address").trim().to_owned()
+        fs::read_to_string(self.path(self.asked).join("http.address")).expect("an address").trim().to_owned()
     }
 
     /// The token of the data folder's owner.
@@ -224,19 +311,23 @@ impl Cluster {
     /// The command with this cluster's settings in its environment.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
+        command.env_clear();
+        // Another coordinator has an administrator's token of its own only once it has reigned.
+        if self.asked != FIRST {
+            command.env("LULL_SERVER", self.url()).env("LULL_TOKEN", self.admin_token());
+        }
         command
             .args(arguments)
             .current_dir(self.folder.path())
-            .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
-            .env("LULL_DATA", self.path("server"))
+            .env("LULL_DATA", self.path(FIRST))
             .env("NO_COLOR", "1");
         command
     }
 
     fn spawn(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
-        let log = self.path(&format!("{name}.log"));
+        let log = self.log_of(name);
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let child = self
             .command(program, arguments)
@@ -246,7 +337,7 @@ impl Cluster {
             .stderr(file)
             .spawn()
             .expect("the program starts");
-        Process { child, log }
+        Process { child }
     }
 }
 
@@ -274,6 +365,10 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool, explain: impl Fn() -
         assert!(Instant::now() < deadline, "never: {what}\n{}", explain());
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
 }
 
 fn said(command: &mut Command) -> Said {

@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod decoders;
 pub mod processes;
+pub mod proxy;
 pub mod sockets;

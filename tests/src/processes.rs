@@ -2,6 +2,8 @@
 
 use std::{fs, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Processor time of a process, of the children it has waited for, and of those that still run.
 pub fn cpu_of_tree(pid: u32) -> Duration {
     let own = stat(pid).map_or(Duration::ZERO, |stat| stat.own + stat.waited_for);
@@ -44,6 +46,26 @@ pub fn children(pid: u32) -> Vec<u32> {
         .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
         .collect()
+}
+
+/// Stops a process as it is, in the middle of whatever it does.
+pub fn freeze(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets it go on.
+pub fn thaw(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
+/// Asks it to end, as a service manager does.
+pub fn terminate(pid: u32) {
+    signal(pid, Signal::TERM);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process's number");
+    kill_process(pid, signal).expect("a process of ours that was not waited for");
 }
 
 struct Stat {

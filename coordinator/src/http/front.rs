@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::sync::watch;
-use tower_service::Service as _;
+use tower::Service as _;
 
 use super::{
     auth, coordinators,
