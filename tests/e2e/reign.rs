@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lull_tests::{
@@ -40,7 +40,7 @@ fn a_coordinator_that_freezes_is_replaced_stands_by_when_it_wakes_and_takes_over
     let busy = Busy::submit(&cluster, 150);
     busy.wait_for(&cluster, 10);
 
-    processes::freeze(cluster.server_pid(FIRST));
+    freeze_between_commits(&cluster);
     let frozen = Instant::now();
     cluster.ask(SECOND);
     handed_over(&cluster, "frozen", frozen, 2);
@@ -62,6 +62,23 @@ fn a_coordinator_that_freezes_is_replaced_stands_by_when_it_wakes_and_takes_over
     cluster.ask(FIRST);
     handed_over(&cluster, "killed", killed, 3);
     busy.finish(&cluster);
+}
+
+/// A process that is frozen in the middle of a transaction keeps the lock on SQLite's file, and no other can write. A
+/// database server ends such a transaction by itself, and it is that what this store stands for here.
+fn freeze_between_commits(cluster: &Cluster) {
+    let database = rusqlite::Connection::open(cluster.path(FIRST).join("lull.db")).expect("the store");
+    database.busy_timeout(Duration::from_millis(500)).expect("a setting");
+    let pid = cluster.server_pid(FIRST);
+    let frozen = || {
+        processes::freeze(pid);
+        let free = database.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok();
+        if !free {
+            processes::thaw(pid);
+        }
+        free
+    };
+    wait_until("it is frozen without a lock", frozen, String::new);
 }
 
 /// Waits until the one that is asked reigns, and has the agents.
