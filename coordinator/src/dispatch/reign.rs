@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentLink, Inbox, Input, Shell, submission,
-    turn::{Committed, Excuse, Outgoing, Sealed, Turn},
+    turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
 };
 use crate::{
     clock,
@@ -66,7 +66,6 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
         links: BTreeMap::new(),
         replies: BTreeMap::new(),
         last_request: 0,
-        excuse: Excuse::default(),
         changed: inbox.changed.clone(),
         moments: inbox.moments.clone(),
         shutdown: shutdown.clone(),
@@ -81,7 +80,6 @@ struct Reign<'a> {
     links: BTreeMap<StreamId, AgentLink>,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     last_request: u64,
-    excuse: Excuse,
     changed: tokio::sync::broadcast::Sender<JobId>,
     moments: submission::Moments,
     shutdown: CancellationToken,
@@ -115,7 +113,7 @@ impl Reign<'_> {
 
     /// When the scheduler wants to be called without an event.
     fn timeout(&self) -> Option<Instant> {
-        let due = self.excuse.postpone(self.scheduler.poll_timeout()?);
+        let due = self.scheduler.poll_timeout()?;
         Some(Instant::now() + due.since(clock::now()))
     }
 
@@ -188,9 +186,7 @@ impl Reign<'_> {
     /// Drains the scheduler's effects: commits all records, then sends and answers.
     async fn turn(&mut self) -> Option<Ended> {
         let now = clock::now();
-        if self.excuse.is_over(now) {
-            self.scheduler.handle_timeout(now);
-        }
+        self.scheduler.handle_timeout(now);
         let turn = Turn::drain(&mut self.scheduler);
         for change in turn.changes() {
             self.shell.catalogue.follow(change);
@@ -243,7 +239,7 @@ impl Reign<'_> {
                 }
             }
         };
-        self.excuse.note(began.elapsed(), self.shell.limits.lease, clock::now());
+        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, clock::now());
         result
     }
 

@@ -107,30 +107,9 @@ impl Turn {
     }
 }
 
-/// Until when nobody is taken for silent, since it was the loop that did not listen.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Excuse {
-    until: Option<Timestamp>,
-}
-
-impl Excuse {
-    /// A commit took this long.
-    pub fn note(&mut self, took: Duration, lease: Duration, now: Timestamp) {
-        if took > STALL {
-            self.until = Some(now + lease);
-        }
-    }
-
-    /// Whether timeouts may be acted upon.
-    pub fn is_over(&mut self, now: Timestamp) -> bool {
-        if self.until.is_some_and(|until| now >= until) {
-            self.until = None;
-        }
-        self.until.is_none()
-    }
-
-    /// When a timeout is acted upon that is due then.
-    pub fn postpone(&self, due: Timestamp) -> Timestamp {
-        self.until.map_or(due, |until| due.max(until))
+/// Excuses the agents' silence if a commit took so long that the loop was deaf meanwhile.
+pub fn excuse_silence(scheduler: &mut Scheduler, took: Duration, lease: Duration, now: Timestamp) {
+    if took > STALL {
+        scheduler.excuse_silence(now + lease);
     }
 }

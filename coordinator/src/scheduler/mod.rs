@@ -92,6 +92,8 @@ pub struct Scheduler {
     woken_agents: BTreeSet<AgentId>,
     /// Agents to which something is to be said. Empty between turns.
     speaking: BTreeSet<AgentId>,
+    /// Until then nobody is taken for silent or gone.
+    excused_until: Timestamp,
     effects: VecDeque<Effect>,
 }
 
@@ -132,6 +134,7 @@ impl Scheduler {
         self.now = self.now.max(now);
         while let Some((due, timer)) = self.timers.pop_due(self.now) {
             match timer {
+                Timer::Lease(_) | Timer::Grace(_) if self.now < self.excused_until => self.timers.set(timer, self.excused_until),
                 Timer::Lease(agent) => self.check_lease(agent, due),
                 Timer::Grace(agent) => self.end_grace(agent),
                 Timer::Refusal(agent) => self.end_refusal(agent),
@@ -141,6 +144,11 @@ impl Scheduler {
             }
         }
         self.end_turn();
+    }
+
+    /// Nobody listened to the agents for a while: until then their silence proves nothing. All else goes its way.
+    pub fn excuse_silence(&mut self, until: Timestamp) {
+        self.excused_until = self.excused_until.max(until);
     }
 
     /// When [`Self::handle_timeout`] should be called, at the latest.

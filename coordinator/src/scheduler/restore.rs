@@ -37,6 +37,7 @@ impl Scheduler {
             closing: Default::default(),
             woken_agents: Default::default(),
             speaking: Default::default(),
+            excused_until: Timestamp::default(),
             effects: Default::default(),
         };
         for agent in snapshot.agents {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AgentId, JobId},
+    job::{JobSpec, RetryPolicy},
     message::{GoodbyeReason, RecallReason, ReleaseReason, ToCoordinator},
     state::{AttemptEnd, Intake, PauseReason},
 };
@@ -71,6 +72,20 @@ fn an_agent_that_speaks_again_is_asked_for_what_does_not_count_any_more() {
     assert_eq!(driver.held(1), [], "it is left in peace for a moment");
     driver.pass(SECOND);
     assert_eq!(driver.assigned(1), [attempt(1, 0, 2)]);
+}
+
+#[test]
+fn a_loop_that_was_deaf_excuses_silence_and_puts_nothing_else_off() {
+    let mut driver = Driver::with_agents(1, 2);
+    let retry = RetryPolicy { retries: 1, backoff_ms: 1_000, backoff_max_ms: 1_000 };
+    driver.submit(JobSpec { retry, ..spec(2) });
+    driver.fail(1, attempt(1, 0, 1));
+    driver.scheduler.excuse_silence(driver.now + 9 * SECOND);
+    driver.pass(8 * SECOND);
+    assert_eq!(driver.assigned(1), [attempt(1, 0, 2)], "its pause before the retry is over");
+    assert_eq!(driver.held(1).len(), 2, "nothing was heard of the agent for two leases");
+    driver.pass(5 * SECOND);
+    assert_eq!(driver.held(1), [], "silence counts again");
 }
 
 #[test]
