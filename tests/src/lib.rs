@@ -4,4 +4,5 @@ pub mod cluster;
 pub mod decoders;
 pub mod processes;
 pub mod proxy;
+pub mod sim;
 pub mod sockets;

@@ -1,0 +1,320 @@
+//! What the store has been told, kept a second time and in another way: each committed change is held against the
+//! rules of a task's life before it counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_coordinator::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    message::Payload,
+    state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState},
+};
+
+use super::{
+    plan,
+    promise::{Checked, Promise, Subject, Violation, hold},
+};
+
+/// Everything that was committed.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub jobs: BTreeMap<JobId, Job>,
+    keys: BTreeSet<(String, String)>,
+    pub intakes: BTreeMap<AgentId, Intake>,
+    pub tally: Tally,
+}
+
+/// What is counted for the report.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    pub attempts: u64,
+    pub succeeded: u64,
+    pub failed_attempts: u64,
+    pub lost: u64,
+    pub recalled: u64,
+    pub evicted: u64,
+    pub cancelled: u64,
+    pub late_results: u64,
+    /// Attempts of tasks that had been with another agent before.
+    pub moves: u64,
+    pub pauses: u64,
+}
+
+/// A job as it was committed.
+#[derive(Debug)]
+pub struct Job {
+    pub first: u64,
+    retries: u32,
+    pub tasks: Vec<Task>,
+    /// By the place of the tasks: waiting, live, and the four ends.
+    waiting: u32,
+    live: u32,
+    ended: TaskCounts,
+    pub stop: Option<JobState>,
+    pub state: JobState,
+}
+
+/// A task as it was committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    pub attempts: u32,
+    failures: u32,
+    /// Who has or had the newest attempt.
+    agent: AgentId,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Waiting,
+    Live,
+    Ended(TaskState),
+}
+
+fn once(attempt: AttemptId, what: String) -> Violation {
+    Violation::new(Promise::CountedOnce, what, &[attempt.into()])
+}
+
+impl Ledger {
+    /// Takes in a change that was committed.
+    pub fn apply(&mut self, change: &Change) -> Checked {
+        match change {
+            Change::JobSubmitted(new) => self.submitted(new),
+            Change::JobStopped { job, state, .. } => self.job(*job)?.stopped(*state),
+            Change::JobEnded { job, state, .. } => {
+                let id = *job;
+                self.job(id)?.finished(id, *state)
+            }
+            Change::JobRetried { job, .. } => self.job(*job)?.retried(),
+            Change::AttemptStarted { attempt, agent, .. } => {
+                self.tally.attempts += 1;
+                let moved = self.job(attempt.task.job)?.started(*attempt, *agent)?;
+                self.tally.moves += u64::from(moved);
+                Ok(())
+            }
+            Change::AttemptPaused { attempt, reason, .. } => {
+                self.tally.pauses += u64::from(reason.is_some());
+                let live = self.is_live(*attempt);
+                hold(Promise::CountedOnce, live, || format!("{attempt} paused and is not live"), &[(*attempt).into()])
+            }
+            Change::AttemptEnded(ended) => self.ended(ended),
+            Change::TaskEnded { task, state, .. } => self.job(task.job)?.given_up(*task, *state),
+            Change::ResultRefused { attempt, agent, .. } => {
+                self.tally.late_results += 1;
+                let live = self.live_at(*attempt) == Some(*agent);
+                hold(
+                    Promise::NothingLost,
+                    !live,
+                    || format!("the result of the live {attempt} was refused"),
+                    &[(*attempt).into()],
+                )
+            }
+            Change::AgentConnected { .. } | Change::AgentDisconnected { .. } => Ok(()),
+            Change::AgentIntake { agent, intake, .. } => {
+                self.intakes.insert(*agent, *intake);
+                Ok(())
+            }
+        }
+    }
+
+    /// The agent that has this attempt, if it is live.
+    pub fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
+        let task = self.task(attempt.task)?;
+        (task.place == Place::Live && task.attempts == attempt.number).then_some(task.agent)
+    }
+
+    pub fn is_live(&self, attempt: AttemptId) -> bool {
+        self.live_at(attempt).is_some()
+    }
+
+    /// Whether the attempt was started at some time.
+    pub fn knows(&self, attempt: AttemptId) -> bool {
+        self.task(attempt.task).is_some_and(|task| attempt.number <= task.attempts)
+    }
+
+    pub fn task(&self, task: TaskId) -> Option<&Task> {
+        self.jobs.get(&task.job)?.tasks.get(task.index as usize)
+    }
+
+    /// Whether every job has ended.
+    pub fn all_ended(&self) -> bool {
+        self.jobs.values().all(|job| job.state.is_ended())
+    }
+
+    fn job(&mut self, job: JobId) -> Result<&mut Job, Violation> {
+        let unknown = || Violation::new(Promise::NothingLost, format!("{job} was never submitted"), &[job.into()]);
+        self.jobs.get_mut(&job).ok_or_else(unknown)
+    }
+
+    fn submitted(&mut self, new: &NewJob) -> Checked {
+        let (job, spec) = (new.job, &new.spec);
+        if let Some(key) = &spec.idempotency_key {
+            let fresh = self.keys.insert((new.submitter.clone(), key.clone()));
+            hold(Promise::CountedOnce, fresh, || format!("{job} was submitted before as {key}"), &[job.into()])?;
+        }
+        let before = self.jobs.insert(job, Job::new(new));
+        hold(Promise::CountedOnce, before.is_none(), || format!("two jobs are {job}"), &[job.into()])
+    }
+
+    fn ended(&mut self, ended: &EndedAttempt) -> Checked {
+        let tally = &mut self.tally;
+        *match ended.end {
+            AttemptEnd::Succeeded => &mut tally.succeeded,
+            AttemptEnd::Failed => &mut tally.failed_attempts,
+            AttemptEnd::Evicted => &mut tally.evicted,
+            AttemptEnd::Recalled => &mut tally.recalled,
+            AttemptEnd::Lost => &mut tally.lost,
+            AttemptEnd::Cancelled => &mut tally.cancelled,
+        } += 1;
+        self.job(ended.attempt.task.job)?.attempt_ended(ended)
+    }
+}
+
+impl Job {
+    fn new(new: &NewJob) -> Self {
+        let size = new.spec.inputs.count();
+        let task = Task { attempts: 0, failures: 0, agent: AgentId(0), place: Place::Waiting };
+        Self {
+            first: plan::first_input(&new.spec),
+            retries: new.spec.retry.retries,
+            tasks: vec![task; size as usize],
+            waiting: size,
+            live: 0,
+            ended: TaskCounts::default(),
+            stop: None,
+            state: JobState::Active,
+        }
+    }
+
+    /// Whether a scheduler or a store counts the same.
+    pub fn agrees(&self, counts: &TaskCounts) -> bool {
+        let ended = TaskCounts { queued: 0, waiting: 0, running: 0, paused: 0, moving: 0, verifying: 0, ..*counts };
+        counts.total() == self.tasks.len() as u64
+            && counts.queued + counts.waiting == self.waiting
+            && counts.running + counts.paused + counts.moving + counts.verifying == self.live
+            && ended == self.ended
+    }
+
+    /// How it stands, in words.
+    pub fn words(&self) -> String {
+        format!("{} waiting, {} live, ended {:?} of {}", self.waiting, self.live, self.ended, self.tasks.len())
+    }
+
+    /// Tasks that have not ended.
+    pub fn open(&self) -> u32 {
+        self.waiting + self.live
+    }
+
+    fn started(&mut self, attempt: AttemptId, agent: AgentId) -> Result<bool, Violation> {
+        let stopped = self.stop.is_some();
+        let task = self.task(attempt.task)?;
+        if task.place != Place::Waiting || task.attempts + 1 != attempt.number || stopped {
+            return Err(once(attempt, format!("{attempt} started while its task was {:?} after {}", task.place, task.attempts)));
+        }
+        let moved = task.attempts > 0 && task.agent != agent;
+        *task = Task { attempts: attempt.number, agent, place: Place::Live, ..*task };
+        (self.waiting, self.live) = (self.waiting - 1, self.live + 1);
+        Ok(moved)
+    }
+
+    fn attempt_ended(&mut self, ended: &EndedAttempt) -> Checked {
+        let (attempt, stop, retries, first) = (ended.attempt, self.stop, self.retries, self.first);
+        let task = self.task(attempt.task)?;
+        if task.place != Place::Live || task.attempts != attempt.number || task.agent != ended.agent {
+            return Err(once(attempt, format!("{attempt} of {} ended and its task is {task:?}", ended.agent)));
+        }
+        let failed = task.failures + u32::from(ended.end == AttemptEnd::Failed);
+        let right = match (ended.end, ended.after) {
+            (AttemptEnd::Succeeded, after) => after == TaskAfter::Succeeded,
+            (_, TaskAfter::Succeeded) => false,
+            (AttemptEnd::Failed, TaskAfter::Failed) => failed > retries,
+            (_, TaskAfter::Failed) => false,
+            (_, TaskAfter::Again { failures, .. }) => failures == failed && failed <= retries && stop.is_none(),
+            (_, TaskAfter::Cancelled) => stop == Some(JobState::Cancelled),
+            (_, TaskAfter::Expired) => stop == Some(JobState::Expired),
+        };
+        if !right {
+            return Err(once(attempt, format!("{attempt} {} after {} failures, and then {:?}", ended.end, failed, ended.after)));
+        }
+        if let TaskAfter::Succeeded = ended.after {
+            let wanted = plan::output(first + u64::from(attempt.task.index));
+            let found = ended.output.as_ref().map(Payload::digest);
+            if found != Some(Payload::inline(wanted).digest()) {
+                return Err(once(attempt, format!("{attempt} succeeded with another task's output")));
+            }
+        }
+        task.failures = failed;
+        let place = match ended.after {
+            TaskAfter::Again { .. } => Place::Waiting,
+            TaskAfter::Succeeded => Place::Ended(TaskState::Succeeded),
+            TaskAfter::Failed => Place::Ended(TaskState::Failed),
+            TaskAfter::Cancelled => Place::Ended(TaskState::Cancelled),
+            TaskAfter::Expired => Place::Ended(TaskState::Expired),
+        };
+        task.place = place;
+        self.live -= 1;
+        self.count(place);
+        Ok(())
+    }
+
+    fn given_up(&mut self, id: TaskId, state: TaskState) -> Checked {
+        let stopped = self.stop.is_some();
+        let task = self.task(id)?;
+        if task.place != Place::Waiting || !stopped {
+            let what = format!("{id} ended as {state} while it was {:?}", task.place);
+            return Err(Violation::new(Promise::NothingLost, what, &[Subject::Task(id)]));
+        }
+        task.place = Place::Ended(state);
+        self.waiting -= 1;
+        self.count(Place::Ended(state));
+        Ok(())
+    }
+
+    fn count(&mut self, place: Place) {
+        match place {
+            Place::Waiting => self.waiting += 1,
+            Place::Live => self.live += 1,
+            Place::Ended(state) => *self.ended.get_mut(state) += 1,
+        }
+    }
+
+    /// Tasks that never started end at once.
+    fn stopped(&mut self, state: JobState) -> Checked {
+        self.stop = Some(state);
+        let end = if state == JobState::Expired { TaskState::Expired } else { TaskState::Cancelled };
+        let mut ended = 0;
+        for task in self.tasks.iter_mut().filter(|task| task.attempts == 0 && task.place == Place::Waiting) {
+            task.place = Place::Ended(end);
+            ended += 1;
+        }
+        self.waiting -= ended;
+        *self.ended.get_mut(end) += ended;
+        Ok(())
+    }
+
+    fn retried(&mut self) -> Checked {
+        (self.stop, self.state) = (None, JobState::Active);
+        for task in &mut self.tasks {
+            if let Place::Ended(state) = task.place
+                && state != TaskState::Succeeded
+            {
+                *task = Task { place: Place::Waiting, failures: 0, ..*task };
+                *self.ended.get_mut(state) -= 1;
+                self.waiting += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, id: JobId, state: JobState) -> Checked {
+        let all_good = self.ended.succeeded as usize == self.tasks.len();
+        let right = self.open() == 0 && state.is_ended() && (state == JobState::Succeeded) == all_good;
+        self.state = state;
+        hold(Promise::NothingLost, right, || format!("{id} ended as {state:?} with {}", self.words()), &[id.into()])
+    }
+
+    fn task(&mut self, id: TaskId) -> Result<&mut Task, Violation> {
+        let none = || Violation::new(Promise::NothingLost, format!("there is no {id}"), &[Subject::Task(id)]);
+        self.tasks.get_mut(id.index as usize).ok_or_else(none)
+    }
+}

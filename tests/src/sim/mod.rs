@@ -1,0 +1,67 @@
+//! A world on a seed: the scheduler, the agents' sessions and a store as they are, everything around them simulated.
+//!
+//! ```text
+//!   users, owners, faults --+         one queue, ordered by (time, number); one seed
+//!                           v
+//!   machines: Session <-- links (late, cut, silent) --> coordinators: Scheduler, Turn, Framer --> Faulty(Memory)
+//!                           |                                                |
+//!                           +---------> ledger, checks: the promises <-------+
+//! ```
+//! Time is virtual: a night of ten thousand machines takes minutes. The same seed gives the same run, to the last
+//! event; `digest` says so. Whatever breaks a promise ends the run with a [`Violation`], and [`shrink`] looks for a
+//! smaller world that breaks it too.
+
+mod coordinator;
+mod dice;
+mod events;
+mod executor;
+mod faults;
+mod final_check;
+mod ledger;
+mod link;
+mod machine;
+mod machine_effects;
+pub mod options;
+mod owner;
+mod plan;
+mod processor;
+mod promise;
+mod report;
+pub mod shrink;
+mod store;
+mod trace;
+mod users;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::world::World;
+pub use self::{
+    options::{Kind, Level, Mutation, Options},
+    promise::{Promise, Violation},
+    report::Summary,
+};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    pub summary: Summary,
+    /// Equal for equal options, to the last event.
+    pub digest: u64,
+    pub violation: Option<Violation>,
+    /// The last events that concern what was violated, if the run was traced.
+    pub trace: Vec<String>,
+}
+
+/// Runs a world to its end, or to the first promise that breaks.
+pub fn run(options: &Options) -> Outcome {
+    let mut world = World::new(options.clone());
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let violation = match ran {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some(violation),
+        Err(panic) => Some(Violation::of_panic(&panic)),
+    };
+    let trace = violation.as_ref().map(|violation| world.trace.about(&violation.about)).unwrap_or_default();
+    Outcome { summary: world.summary(), digest: world.digest(), violation, trace }
+}

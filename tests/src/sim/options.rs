@@ -1,0 +1,142 @@
+//! What a world is made of, and what goes wrong in it.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use clap::ValueEnum;
+
+/// A run. Equal options give equal runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    pub agents: u32,
+    pub tasks: u32,
+    /// Virtual hours before everything heals.
+    pub hours: u32,
+    pub seed: u64,
+    pub faults: Level,
+    /// Kinds of faults that do not happen.
+    pub no: BTreeSet<Kind>,
+    /// Events between two complete audits; the promises are checked at every event.
+    pub audit_every: u64,
+    /// A shell that is broken on purpose.
+    pub mutation: Option<Mutation>,
+    /// Whether to remember what happened, in words.
+    pub trace: bool,
+    /// Owners leave their machines alone, and all jobs are there from the start: for figures.
+    pub steady: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            agents: 20,
+            tasks: 400,
+            hours: 3,
+            seed: 1,
+            faults: Level::Harsh,
+            no: BTreeSet::new(),
+            audit_every: 1,
+            mutation: None,
+            trace: false,
+            steady: false,
+        }
+    }
+}
+
+/// How much goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    None,
+    Default,
+    Harsh,
+}
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    /// Streams break with what is on its way; frames come late.
+    Link,
+    /// Streams die without a word to either end.
+    Silent,
+    /// A group of agents cannot reach the coordinators for a while.
+    Partition,
+    /// Agents are killed and started again, with their outbox.
+    Kill,
+    /// Machines lose power for a while or for good.
+    Power,
+    /// Laptops sleep.
+    Sleep,
+    /// Coordinators crash at any point of a turn.
+    Crash,
+    /// Coordinators stop for a while, and go on believing that they reign.
+    Freeze,
+    /// The store refuses, or leaves in doubt.
+    Store,
+    /// Agents' disks are full.
+    Disk,
+    /// Blobs cannot be fetched, executors do not start or die.
+    Executor,
+    /// Gossip is lost, late or doubled.
+    Gossip,
+    /// Functions fail, trap or hang.
+    Guest,
+    /// People cancel, retry, drain and revoke.
+    People,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().expect("no variant is skipped").get_name())
+    }
+}
+
+/// A shell that breaks a promise, to see that it is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// Orders leave before the turn is committed.
+    SendBeforeCommit,
+    /// Results are acknowledged when they come in.
+    AcknowledgeOnArrival,
+    /// A commit in doubt counts as done.
+    TrustDoubt,
+    /// A restarted agent does not read its outbox.
+    ForgetOutbox,
+    /// Executors are not frozen.
+    IgnoreFreeze,
+    /// A coordinator that was deposed goes on as if it had committed.
+    IgnoreFence,
+}
+
+impl Options {
+    /// How often this kind happens, compared with an ordinary office.
+    pub fn rate(&self, kind: Kind) -> f64 {
+        match self.faults {
+            _ if self.no.contains(&kind) => 0.0,
+            Level::None => 0.0,
+            Level::Default => 1.0,
+            Level::Harsh => 8.0,
+        }
+    }
+
+    /// The agents' heartbeat: a large fleet gives rarer signs of life, so that a night takes minutes.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(match self.agents {
+            0..=200 => 15,
+            201..=2_000 => 30,
+            _ => 60,
+        })
+    }
+}
+
+/// As on the command line.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agents, tasks, hours, seed, .. } = self;
+        let faults = self.faults.to_possible_value().expect("no variant is skipped");
+        write!(f, "--agents {agents} --tasks {tasks} --hours {hours} --seed {seed} --faults {}", faults.get_name())?;
+        if !self.no.is_empty() {
+            let kinds: Vec<String> = self.no.iter().map(Kind::to_string).collect();
+            write!(f, " --no {}", kinds.join(","))?;
+        }
+        if self.steady { f.write_str(" --steady") } else { Ok(()) }
+    }
+}

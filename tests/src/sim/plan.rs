@@ -1,0 +1,160 @@
+//! The work: which jobs are submitted when, and what each of their tasks comes to. A task's fate depends on the seed and
+//! the attempt alone, so that it is the same wherever and whenever it runs.
+
+use std::time::Duration;
+
+use lull_shared::{
+    id::{AttemptId, VersionId},
+    job::{AttemptLimits, Inputs, JobSpec, Priority, RetryPolicy},
+    time::Timestamp,
+};
+
+use super::{
+    dice::{Dice, fraction, mixed},
+    options::{Kind, Options},
+};
+
+/// Inputs of different jobs differ, so that a mixed-up result is noticed.
+const INPUTS_PER_JOB: u64 = 100_000_000;
+const SUBMITTERS: [&str; 5] = ["ada", "grace", "linus", "edsger", "barbara"];
+/// Slots of a machine, on average.
+const SLOTS_MEAN: f64 = 3.0;
+/// The share of the fleet's time that the work would take if nobody else used it.
+const LOAD: f64 = 0.25;
+/// One task in so many has an output too large for a message.
+const LARGE_OUTPUTS: u64 = 50;
+
+/// A job that somebody is going to submit.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub at: Timestamp,
+    pub submitter: &'static str,
+    pub spec: JobSpec,
+    /// Earlier planned jobs that it waits for, and whether they must succeed.
+    pub after: Vec<(usize, bool)>,
+}
+
+/// How one attempt goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fate {
+    Succeeds { large: bool },
+    Exits,
+    Traps,
+    Hangs,
+    KillsItsExecutor,
+}
+
+/// All jobs of a run.
+pub fn jobs(options: &Options, start: Timestamp) -> Vec<Planned> {
+    let mut dice = Dice::new(options.seed, 2);
+    let count = if options.steady { 20 } else { ((f64::from(options.tasks)).sqrt() / 8.0).clamp(4.0, 80.0) as u32 };
+    let count = count.min(options.tasks.max(1)) as usize;
+    let mut shares: Vec<f64> = (0..count).map(|_| 0.1 + dice.wait(Duration::from_secs(1)).as_secs_f64()).collect();
+    let sum: f64 = shares.iter().sum();
+    shares.iter_mut().for_each(|share| *share /= sum);
+    let night = Duration::from_secs(u64::from(options.hours) * 3600);
+    let mean = mean_task(options);
+    let mut left = options.tasks;
+    let mut jobs = Vec::with_capacity(count);
+    for (number, share) in shares.iter().enumerate() {
+        let rest = (count - number - 1) as u32;
+        let tasks = ((f64::from(options.tasks) * share) as u32).clamp(1, left.saturating_sub(rest).max(1));
+        let tasks = if rest == 0 { left.max(1) } else { tasks };
+        left = left.saturating_sub(tasks);
+        let soon = options.steady || dice.chance(0.4);
+        let at = start + if soon { dice.seconds(0.0, 60.0) } else { dice.between(Duration::ZERO, night.mul_f64(0.6)) };
+        let first = (number as u64 + 1) * INPUTS_PER_JOB;
+        jobs.push(Planned {
+            at,
+            submitter: SUBMITTERS[dice.index(SUBMITTERS.len())],
+            spec: spec(options, &mut dice, first, tasks, at, mean),
+            after: Vec::new(),
+        });
+    }
+    jobs.sort_by_key(|job| job.at);
+    for (number, job) in jobs.iter_mut().enumerate().skip(1) {
+        if !options.steady && dice.chance(0.2) {
+            job.after.push((dice.index(number), dice.chance(0.3)));
+        }
+    }
+    jobs
+}
+
+fn spec(options: &Options, dice: &mut Dice, first: u64, tasks: u32, at: Timestamp, mean: Duration) -> JobSpec {
+    // Some jobs are of tasks of a few milliseconds, as executors are piped for.
+    let each = if !options.steady && dice.chance(0.15) { Duration::from_millis(2) } else { dice.between(mean / 2, mean * 3 / 2) };
+    let each_us = each.as_micros() as u64;
+    let people = options.rate(Kind::People) > 0.0;
+    let hour = (at.as_millis() / 3_600_000).rem_euclid(24) as u64;
+    let opens = (hour + dice.number(0, 4)) % 24;
+    let window = format!("{opens:02}:00-{:02}:00", (opens + dice.number(2, 9)) % 24);
+    JobSpec {
+        name: format!("night-{first}"),
+        version: VersionId(1 + dice.number(0, 3)),
+        // The mean time of a task, as the simulated function reads it.
+        args: vec![each_us.to_string()],
+        env: Vec::new(),
+        inputs: Inputs::Range { first, count: tasks },
+        priority: Priority(if options.steady { 0 } else { [-5, 0, 0, 0, 5][dice.index(5)] }),
+        retry: RetryPolicy { retries: dice.number(0, 4) as u32, backoff_ms: 1_000, backoff_max_ms: 60_000 },
+        limits: AttemptLimits {
+            time_ms: (each_us / 1_000 * 30).max(5_000),
+            memory_bytes: dice.number(64, 1024) << 20,
+            ..AttemptLimits::default()
+        },
+        grants: Default::default(),
+        constraints: if !options.steady && dice.chance(0.15) {
+            vec!["site!=lab".parse().expect("a constraint")]
+        } else {
+            Vec::new()
+        },
+        window: (!options.steady && dice.chance(0.15)).then(|| window.parse().expect("a window")),
+        finish_by: (people && dice.chance(0.05)).then(|| at + dice.seconds(1_800.0, 7_200.0)),
+        after: Vec::new(),
+        failures_max: dice.chance(0.1).then_some(20),
+        idempotency_key: Some(format!("key-{first}")),
+    }
+}
+
+/// The mean time of a task: the whole work takes a part of the fleet's time.
+fn mean_task(options: &Options) -> Duration {
+    let slot_seconds = f64::from(options.hours) * 3600.0 * f64::from(options.agents) * SLOTS_MEAN * LOAD;
+    Duration::from_secs_f64((slot_seconds / f64::from(options.tasks.max(1))).clamp(0.005, 1_800.0))
+}
+
+/// The input of a job's first task.
+pub fn first_input(spec: &JobSpec) -> u64 {
+    match spec.inputs {
+        Inputs::Range { first, .. } => first,
+        Inputs::Pack { .. } => unreachable!("planned jobs have ranges"),
+    }
+}
+
+/// What the simulated function writes for an input.
+pub fn output(input: u64) -> String {
+    format!("done {input}")
+}
+
+/// How an attempt goes and how long it takes.
+pub fn fate(options: &Options, attempt: AttemptId, each: Duration) -> (Fate, Duration) {
+    let task = mixed(&[options.seed, attempt.task.job.0, u64::from(attempt.task.index)]);
+    // A task's length is its own; most are short, some take ten times the mean.
+    let spread = -(1.0 - fraction(task)).ln();
+    let length = each.mul_f64(spread.clamp(0.02, 10.0));
+    let large = task.is_multiple_of(LARGE_OUTPUTS);
+    let bad = options.rate(Kind::Guest).min(4.0);
+    let hopeless = fraction(mixed(&[task, 7])) < 0.0005 * bad;
+    let throw = fraction(mixed(&[task, u64::from(attempt.number)]));
+    let fate = if hopeless || throw < 0.004 * bad {
+        Fate::Exits
+    } else if throw < 0.007 * bad {
+        Fate::Traps
+    } else if throw < 0.0075 * bad {
+        Fate::Hangs
+    } else if options.rate(Kind::Executor) > 0.0 && throw < 0.0085 * bad {
+        Fate::KillsItsExecutor
+    } else {
+        Fate::Succeeds { large }
+    };
+    (fate, length)
+}

@@ -1,0 +1,60 @@
+//! What a run comes to, in a table.
+
+use std::{fmt, time::Duration};
+
+use super::ledger::Tally;
+
+/// Counts of a run.
+#[derive(Debug, Default, Clone)]
+pub struct Summary {
+    pub tally: Tally,
+    pub events: u64,
+    pub jobs: usize,
+    pub tasks: u64,
+    /// Executions that came to an end.
+    pub runs: u64,
+    pub faults: u64,
+    pub kills: u64,
+    pub died: u64,
+    pub crashes: u64,
+    pub handovers: u64,
+    pub loads: u64,
+    pub fenced: u64,
+    pub doubts: u64,
+    pub refused_commits: u64,
+    pub refused_agents: u64,
+    pub turns: u64,
+    pub audits: u64,
+    pub virtual_time: Duration,
+    /// Processor time in the scheduler.
+    pub core_time: Duration,
+}
+
+impl Summary {
+    /// Processor time in the scheduler for each task, in microseconds.
+    pub fn core_us_per_task(&self) -> f64 {
+        self.core_time.as_secs_f64() * 1e6 / self.tasks.max(1) as f64
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { attempts, succeeded, failed_attempts, lost, recalled, evicted, cancelled, late_results, moves, pauses } =
+            &self.tally;
+        let hours = self.virtual_time.as_secs_f64() / 3600.0;
+        writeln!(f, "events            {:>12}   virtual hours    {hours:>10.1}", self.events)?;
+        writeln!(f, "jobs              {:>12}   tasks            {:>10}", self.jobs, self.tasks)?;
+        writeln!(f, "attempts          {attempts:>12}   succeeded        {succeeded:>10}")?;
+        writeln!(f, "  failed          {failed_attempts:>12}   lost             {lost:>10}")?;
+        writeln!(f, "  recalled        {recalled:>12}   evicted          {evicted:>10}")?;
+        writeln!(f, "  cancelled       {cancelled:>12}   late results     {late_results:>10}")?;
+        writeln!(f, "moves             {moves:>12}   pauses           {pauses:>10}")?;
+        writeln!(f, "faults            {:>12}   agents killed    {:>10}", self.faults, self.kills)?;
+        writeln!(f, "machines dead     {:>12}   agents refused   {:>10}", self.died, self.refused_agents)?;
+        writeln!(f, "coordinator ends  {:>12}   handovers        {:>10}", self.crashes, self.handovers)?;
+        writeln!(f, "  fenced          {:>12}   loaded           {:>10}", self.fenced, self.loads)?;
+        writeln!(f, "commits in doubt  {:>12}   commits refused  {:>10}", self.doubts, self.refused_commits)?;
+        writeln!(f, "turns             {:>12}   audits           {:>10}", self.turns, self.audits)?;
+        write!(f, "scheduler's processor time {:.2} us a task", self.core_us_per_task())
+    }
+}

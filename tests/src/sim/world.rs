@@ -1,0 +1,318 @@
+//! The world: its parts, its queue, and the loop that lets things happen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lull_coordinator::scheduler::effect::Change;
+use lull_shared::id::JobId;
+use lull_shared::{
+    id::AgentId,
+    identity::Authority,
+    message::{ToAgent, ToCoordinator},
+    time::Timestamp,
+};
+
+use super::{
+    coordinator::Coordinator,
+    dice::{Dice, mixed},
+    events::{Queue, What},
+    ledger::Ledger,
+    link::Stream,
+    machine::Machine,
+    options::Options,
+    plan::{self, Planned},
+    promise::{Checked, Promise, Violation, hold},
+    report::Summary,
+    store::Database,
+    trace::Trace,
+    users::Wish,
+};
+
+/// Monday, 2026-11-23, 00:00 UTC.
+const MONDAY: Timestamp = Timestamp::from_millis(1_795_392_000_000);
+/// How long agents may take to settle when the last job has ended.
+const SETTLING: Duration = Duration::from_secs(600);
+
+/// Chance, by concern.
+pub struct AllDice {
+    pub links: Dice,
+    pub machines: Dice,
+    pub coordinators: Dice,
+    pub people: Dice,
+    pub faults: Dice,
+}
+
+/// Everything.
+pub struct World {
+    pub options: Options,
+    pub now: Timestamp,
+    pub queue: Queue,
+    pub dice: AllDice,
+    pub database: Database,
+    pub ledger: Ledger,
+    pub machines: Vec<Machine>,
+    pub coordinators: Vec<Coordinator>,
+    pub links: Vec<Stream>,
+    pub streams: u64,
+    pub fetches: u64,
+    pub planned: Vec<Planned>,
+    /// What became of the planned jobs: submitted, or refused for good.
+    pub planned_jobs: BTreeMap<usize, Option<JobId>>,
+    pub asks: u64,
+    pub open_asks: BTreeMap<u64, Wish>,
+    pub healed: bool,
+    /// When all jobs must have ended.
+    pub deadline: Option<Timestamp>,
+    /// When the last job ended.
+    settled_at: Option<Timestamp>,
+    pub summary: Summary,
+    pub trace: Trace,
+    digest: u64,
+    events: u64,
+    start: Timestamp,
+}
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let dice = |concern| Dice::new(options.seed, concern);
+        // Some hour of the week, so that each seed sees other people at work.
+        let hour = if options.steady { 22 } else { dice(1).number(0, 168) };
+        let start = MONDAY + Duration::from_secs(hour * 3600);
+        let database = Database::new(options.seed, options.agents, start);
+        let authority = Authority::of(&database.authority);
+        let coordinators = ["one", "two"].map(|name| Coordinator::new(name, &database)).into();
+        Self {
+            now: start,
+            queue: Queue::default(),
+            dice: AllDice { links: dice(4), machines: dice(5), coordinators: dice(6), people: dice(7), faults: dice(8) },
+            ledger: Ledger::default(),
+            machines: Machine::fleet(&options, &authority),
+            coordinators,
+            database,
+            links: Vec::new(),
+            streams: 0,
+            fetches: 0,
+            planned: plan::jobs(&options, start),
+            planned_jobs: BTreeMap::new(),
+            asks: 0,
+            open_asks: BTreeMap::new(),
+            healed: false,
+            deadline: None,
+            settled_at: None,
+            summary: Summary::default(),
+            trace: Trace::new(options.trace),
+            digest: options.seed,
+            events: 0,
+            start,
+            options,
+        }
+    }
+
+    /// Lets everything happen, until all is done or a promise is broken.
+    pub fn run(&mut self) -> Checked {
+        self.begin();
+        while let Some((at, what)) = self.queue.pop() {
+            self.now = at;
+            self.events += 1;
+            self.happens(what)?;
+            if self.events.is_multiple_of(self.options.audit_every) {
+                self.audit()?;
+            }
+            if self.healed && self.is_over()? {
+                break;
+            }
+        }
+        self.audit()?;
+        self.check_end()
+    }
+
+    fn begin(&mut self) {
+        let second = Duration::from_secs(1);
+        self.queue.push(self.start, What::StartCoordinator { coordinator: 0 });
+        self.queue.push(self.start + second, What::StartCoordinator { coordinator: 1 });
+        let spread = Duration::from_secs(60);
+        for machine in 0..self.machines.len() {
+            let at = self.start + self.dice.machines.between(Duration::ZERO, spread);
+            self.queue.push(at, What::Boot { machine });
+            if !self.options.steady {
+                let at = self.start + self.dice.machines.between(Duration::ZERO, spread * 5);
+                self.queue.push(at, What::OwnerTurns { machine });
+            }
+        }
+        for (number, planned) in self.planned.iter().enumerate() {
+            self.queue.push(planned.at, What::Ask { wish: Wish::Submit(number) });
+        }
+        if !self.options.steady || self.options.faults != super::Level::None {
+            self.schedule_faults();
+        }
+        let night = Duration::from_secs(u64::from(self.options.hours) * 3600);
+        self.queue.push(self.start + night, What::Heal);
+    }
+
+    fn happens(&mut self, what: What) -> Checked {
+        self.digest_event(&what);
+        match what {
+            What::Machine { machine, life, what } => self.machine_event(machine, life, what)?,
+            What::Boot { machine } => self.boot(machine)?,
+            What::WakeUp { machine } => self.wake_up(machine)?,
+            What::OwnerTurns { machine } => self.owner_turns(machine)?,
+            What::ToAgent { link, frame } => self.agent_hears(link, frame)?,
+            What::ToCoordinator { link, messages } => self.coordinator_hears(link, messages)?,
+            What::AgentSeesEnd { link } => self.agent_sees_end(link)?,
+            What::CoordinatorSeesEnd { link } => self.coordinator_sees_end(link),
+            What::Gossip { capacity } => self.gossip_arrives(*capacity),
+            What::Coordinator { coordinator, life, what } => self.coordinator_event(coordinator, life, what)?,
+            What::StartCoordinator { coordinator } => self.start_coordinator(coordinator),
+            What::Ask { wish } => self.ask(wish),
+            What::Arrives { coordinator, life, input } => self.request_arrives(coordinator, life, *input),
+            What::Answered { number, reply } => self.answered(number, reply)?,
+            What::GivesUp { number } => self.gives_up(number),
+            What::Fault(fault) => self.fault(fault)?,
+            What::Heal => self.heal()?,
+        }
+        Ok(())
+    }
+
+    /// Whether all jobs have ended and the agents had time to settle.
+    fn is_over(&mut self) -> Result<bool, Violation> {
+        if let Some(settled_at) = self.settled_at {
+            if !self.events.is_multiple_of(64) {
+                return Ok(false);
+            }
+            if !self.ledger.all_ended() {
+                self.settled_at = None;
+            }
+            return Ok(self.now > settled_at + SETTLING);
+        }
+        if self.events.is_multiple_of(256) && self.planned_jobs.len() == self.planned.len() && self.ledger.all_ended() {
+            self.settled_at = Some(self.now);
+        }
+        if self.deadline.is_some_and(|deadline| self.now > deadline) {
+            return Err(self.why_it_does_not_end());
+        }
+        Ok(false)
+    }
+
+    /// Every core agrees with itself, and the one that reigns with what was committed.
+    fn audit(&mut self) -> Checked {
+        self.summary.audits += 1;
+        for coordinator in &self.coordinators {
+            let Some(reign) = coordinator.reign() else { continue };
+            if reign.is_settled() {
+                reign.scheduler.audit().map_err(|what| Violation::new(Promise::Sound, what, &[]))?;
+            }
+        }
+        if let Some(reign) = self.reigning().filter(|reign| reign.is_settled()) {
+            for job in self.ledger.jobs.keys() {
+                self.check_job(reign, *job)?;
+            }
+        }
+        if self.options.audit_every > 1 {
+            self.machines.iter().filter_map(|machine| machine.session.as_ref()).for_each(|session| session.audit());
+        }
+        let waiting = self.open_asks.len();
+        hold(Promise::Bounded, waiting <= 10_000, || format!("{waiting} people wait"), &[])
+    }
+
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        self.trace.note(self.now, self.events, line);
+    }
+
+    pub fn trace_to_agent(&mut self, agent: AgentId, message: &ToAgent) {
+        if self.options.trace {
+            let words = match message {
+                ToAgent::Terms(terms) => format!("Terms({})", terms.job),
+                ToAgent::Assign(list) => format!("Assign({})", list_of(list.iter().map(|one| one.attempt))),
+                ToAgent::Recall { attempts, reason } => format!("Recall({}: {reason:?})", list_of(attempts)),
+                ToAgent::Acknowledge { attempts } => format!("Acknowledge({})", list_of(attempts)),
+                other => format!("{other:?}"),
+            };
+            self.note(|| format!("{agent} hears {words}"));
+        }
+    }
+
+    pub fn trace_to_coordinator(&mut self, agent: AgentId, message: &ToCoordinator) {
+        if self.options.trace {
+            let words = match message {
+                ToCoordinator::Hello(hello) => format!("Hello(holding {})", list_of(&hello.holding)),
+                ToCoordinator::Started { attempts } => format!("Started({})", list_of(attempts)),
+                ToCoordinator::Finished(list) => format!("Finished({})", list_of(list.iter().map(|one| one.attempt))),
+                ToCoordinator::Released { attempts, reason } => format!("Released({}: {reason:?})", list_of(attempts)),
+                ToCoordinator::Paused { attempt, reason } => format!("Paused({attempt}: {reason:?})"),
+                ToCoordinator::Refused { attempt, reason } => format!("Refused({attempt}: {reason})"),
+                ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
+                other @ (ToCoordinator::Capacity(_) | ToCoordinator::Farewell) => format!("{other:?}"),
+            };
+            self.note(|| format!("{agent} says {words}"));
+        }
+    }
+
+    pub fn note_change(&mut self, change: &Change) {
+        if self.options.trace {
+            let words = match change {
+                Change::AttemptStarted { attempt, agent, .. } => format!("{attempt} started at {agent}"),
+                Change::AttemptEnded(ended) => {
+                    format!("{} at {} {}, then {:?} ({:?})", ended.attempt, ended.agent, ended.end, ended.after, ended.reason)
+                }
+                Change::AttemptPaused { attempt, reason, .. } => format!("{attempt} paused: {reason:?}"),
+                Change::ResultRefused { attempt, agent, .. } => format!("the result of {attempt} by {agent} is refused"),
+                Change::TaskEnded { task, state, .. } => format!("{task} {state}"),
+                Change::JobSubmitted(new) => format!("{} submitted with {} tasks", new.job, new.spec.inputs.count()),
+                Change::JobStopped { job, state, by, .. } => format!("{job} stopped: {state:?} by {by}"),
+                Change::JobEnded { job, state, .. } => format!("{job} ended: {state:?}"),
+                Change::JobRetried { job, .. } => format!("{job} retried"),
+                Change::AgentConnected { agent, .. } => format!("{agent} connected"),
+                Change::AgentDisconnected { agent, .. } => format!("{agent} disconnected"),
+                Change::AgentIntake { agent, intake, .. } => format!("{agent} {}", intake.as_str()),
+            };
+            self.note(|| format!("recorded: {words}"));
+        }
+    }
+
+    fn digest_event(&mut self, what: &What) {
+        let subject = match what {
+            What::Machine { machine, .. } | What::Boot { machine } | What::WakeUp { machine } | What::OwnerTurns { machine } => {
+                *machine as u64
+            }
+            What::ToAgent { link, .. } | What::AgentSeesEnd { link } => 1 << 32 | *link as u64,
+            What::ToCoordinator { link, messages } => (2 + messages.len() as u64) << 32 | *link as u64,
+            What::CoordinatorSeesEnd { link } => 3 << 48 | *link as u64,
+            What::Gossip { capacity } => 4 << 48 | capacity.agent.0,
+            What::Coordinator { coordinator, .. } | What::StartCoordinator { coordinator } => 5 << 48 | *coordinator as u64,
+            What::Arrives { coordinator, .. } => 6 << 48 | *coordinator as u64,
+            What::Ask { .. } => 7 << 48,
+            What::Answered { number, .. } | What::GivesUp { number } => 8 << 48 | number,
+            What::Fault(fault) => 9 << 48 | *fault as u64,
+            What::Heal => 10 << 48,
+        };
+        self.digest = mixed(&[self.digest, self.now.0 as u64, subject]);
+    }
+
+    pub fn digest_change(&mut self, change: &Change) {
+        let parts = match change {
+            Change::AttemptStarted { attempt, agent, .. } => [1, attempt.task.job.0, attempt.task.index.into(), agent.0],
+            Change::AttemptEnded(ended) => {
+                [2 + ended.end as u64, ended.attempt.task.job.0, ended.attempt.task.index.into(), ended.agent.0]
+            }
+            other => [20, other.job().map_or(0, |job| job.0), 0, 0],
+        };
+        self.digest = mixed(&[self.digest, mixed(&parts)]);
+    }
+
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    pub fn summary(&self) -> Summary {
+        let mut summary = self.summary.clone();
+        summary.tally = self.ledger.tally.clone();
+        summary.events = self.events;
+        summary.jobs = self.ledger.jobs.len();
+        summary.tasks = self.ledger.jobs.values().map(|job| job.tasks.len() as u64).sum();
+        summary.virtual_time = self.now.since(self.start);
+        summary
+    }
+}
+
+fn list_of<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
