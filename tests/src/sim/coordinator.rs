@@ -255,6 +255,7 @@ impl World {
         let (store, name) = (self.database.store.clone(), self.coordinators[id].name);
         match at_once(store.take_over(name, REIGN_LEASE, self.now)) {
             Ok(Hold::Ours { epoch }) => {
+                self.epoch = epoch;
                 self.summary.handovers += 1;
                 self.note(|| format!("! coordinator {name} takes over in epoch {}", epoch.0));
                 self.coordinators[id].state = State::Loading { epoch, tries: 0 };

@@ -208,6 +208,7 @@ impl World {
 
     /// The coordinator that reigns by the store's word.
     pub fn reigning(&self) -> Option<&Reign> {
-        self.coordinators.iter().filter_map(|coordinator| coordinator.reign()).max_by_key(|reign| reign.epoch)
+        let mut reigns = self.coordinators.iter().filter_map(|coordinator| coordinator.reign());
+        reigns.find(|reign| reign.epoch == self.epoch)
     }
 }

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lull_coordinator::scheduler::effect::Change;
-use lull_shared::id::JobId;
 use lull_shared::{
-    id::AgentId,
+    id::{AgentId, Epoch, JobId},
     identity::Authority,
     message::{ToAgent, ToCoordinator},
     time::Timestamp,
@@ -53,6 +52,8 @@ pub struct World {
     pub coordinators: Vec<Coordinator>,
     pub links: Vec<Stream>,
     pub streams: u64,
+    /// The newest that a coordinator was given.
+    pub epoch: Epoch,
     pub fetches: u64,
     pub planned: Vec<Planned>,
     /// What became of the planned jobs: submitted, or refused for good.
@@ -90,6 +91,7 @@ impl World {
             database,
             links: Vec::new(),
             streams: 0,
+            epoch: Epoch::default(),
             fetches: 0,
             planned: plan::jobs(&options, start),
             planned_jobs: BTreeMap::new(),
