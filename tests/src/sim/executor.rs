@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use lull_agent::session::{Code, Done, Event, Plan, StartError};
 use lull_shared::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     id::AttemptId,
     message::{Outcome, Payload},
     state::{Failure, Usage},
@@ -35,9 +35,13 @@ enum State {
     #[default]
     None,
     Starting {
+        code: Digest,
         each: Duration,
     },
     Alive {
+        /// What it has loaded.
+        code: Digest,
+        /// The mean time of a task of its job.
         each: Duration,
         queue: VecDeque<Run>,
         /// What the front has still to do, as of `since`.
@@ -93,7 +97,29 @@ pub fn input_of(input: &Payload) -> Option<u64> {
     }
 }
 
+/// The mean time of a task, as its function reads it.
+fn mean_time(plan: &Plan) -> Duration {
+    Duration::from_micros(plan.terms.args.first().and_then(|each| each.parse().ok()).unwrap_or(1))
+}
+
 impl World {
+    /// A warm executor turns to another job of the same code.
+    pub fn turn_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
+        let agent = self.machines[id].agent;
+        let executor = &mut self.machines[id].slots[usize::from(slot)];
+        let fits = match &mut executor.state {
+            State::Alive { code, each, queue, .. } => {
+                *each = mean_time(plan);
+                queue.is_empty() && *code == plan.code.blob().digest
+            }
+            // It has died: the news is on its way.
+            State::Dying => true,
+            State::None | State::Starting { .. } => false,
+        };
+        let what = || format!("{agent} turns the executor in slot {slot} to {}, which it does not fit", plan.terms.job);
+        hold(Promise::Bounded, fits, what, &[agent.into(), plan.terms.job.into()])
+    }
+
     pub fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
         let machine = &self.machines[id];
         let (agent, job) = (machine.agent, plan.terms.job);
@@ -106,12 +132,12 @@ impl World {
             Code::Module(blob) => (blob == store::module(version), true),
         };
         hold(Promise::Sound, right, || format!("{agent} loads another engine's artifact"), &[agent.into(), job.into()])?;
-        let each = Duration::from_micros(plan.terms.args.first().and_then(|each| each.parse().ok()).unwrap_or(1));
+        let (code, each) = (plan.code.blob().digest, mean_time(plan));
         let fails = self.strikes(Kind::Executor, 0.001);
         let time = if compiles { self.dice.machines.seconds(0.1, 0.6) } else { self.dice.machines.seconds(0.003, 0.05) };
         let kind = self.dice.machines.number(0, 8) as u8;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
-        *executor = Executor { tick: executor.tick + 1, frozen: false, state: State::Starting { each } };
+        *executor = Executor { tick: executor.tick + 1, frozen: false, state: State::Starting { code, each } };
         let tick = executor.tick;
         let news = if fails { News::NotStarted(kind) } else { News::Started };
         self.push_machine(id, self.now + time, MachineEvent::Executor { slot, tick, news });
@@ -202,8 +228,8 @@ impl World {
         }
         match news {
             News::Started => {
-                let State::Starting { each } = executor.state else { return Ok(()) };
-                executor.state = State::Alive { each, queue: VecDeque::new(), left: Duration::ZERO, since: None };
+                let State::Starting { code, each } = executor.state else { return Ok(()) };
+                executor.state = State::Alive { code, each, queue: VecDeque::new(), left: Duration::ZERO, since: None };
                 self.tell(id, Event::Ready { slot })
             }
             News::NotStarted(kind) => {

@@ -114,6 +114,7 @@ impl Machine {
                 policy: Policy::default(),
                 slots,
                 memory_bytes_max: dice.number(2, 9) << 30,
+                warm_time: Duration::from_secs(20),
             },
             laptop,
             power: Power::Off,

@@ -30,6 +30,7 @@ impl World {
             Effect::Fetch(blob) => self.fetch(id, blob),
             Effect::Unpin(digest) => drop(self.machines[id].fetching.remove(&digest)),
             Effect::Start { slot, plan } => return self.start_executor(id, slot, &plan),
+            Effect::Serve { slot, plan } => return self.turn_executor(id, slot, &plan),
             Effect::Run { slot, attempt, input } => return self.run_attempt(id, slot, attempt, &input),
             Effect::Freeze { slot } => self.freeze_executor(id, slot),
             Effect::Thaw { slot } => return self.thaw_executor(id, slot),
