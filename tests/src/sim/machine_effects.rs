@@ -25,7 +25,7 @@ impl World {
         match effect {
             Effect::Send(message) => return self.say(id, message),
             Effect::Close(reason) => self.close(id, &reason),
-            Effect::Adopt(_) => {}
+            Effect::Adopt(_) | Effect::Learn(_) => {}
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),
             Effect::Unpin(digest) => drop(self.machines[id].fetching.remove(&digest)),
@@ -82,7 +82,9 @@ impl World {
         let stay_away = match reason {
             CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Superseded) => 60,
             CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_) | CloseReason::NoWelcome => 5,
-            CloseReason::Goodbye(GoodbyeReason::Stopping) => 0,
+            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. })
+            | CloseReason::Silent
+            | CloseReason::Stale => 0,
         };
         self.dial_after(id, Duration::from_secs(stay_away));
     }
