@@ -288,6 +288,11 @@ impl Blobs {
         self.give_more(pieces);
     }
 
+    /// Whether it waits for more to give.
+    pub(super) fn has_given_all(&self) -> bool {
+        self.pieces.available_permits() == 0
+    }
+
     pub(super) fn give_more(&self, pieces: usize) {
         self.pieces.add_permits(pieces);
     }
