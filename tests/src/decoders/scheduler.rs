@@ -20,8 +20,8 @@ use lull_shared::{
     time::Timestamp,
 };
 
-/// One frame of the agent `a2`, which has a share of the job `j1` of six tasks; `a1` has another. Time passes between
-/// its messages; a second hello is taken as that of a new stream.
+/// One frame of the agent `a2`, which has a share of the job `j1` of six tasks; `a1` has another, and gives its signs of
+/// life. Time passes between the messages; a second hello is taken as that of a new stream.
 ///
 /// After every word everything adds up and `a1` has what it had; in the end `a1` finishes the job, and each task has
 /// ended once.
@@ -88,6 +88,8 @@ impl World {
             message => self.say(LIAR, message),
         }
         self.now = self.now + Duration::from_millis(100);
+        let holding = self.held(HONEST).into_iter().collect();
+        self.say(HONEST, ToCoordinator::Heartbeat { frame_read: 0, holding });
         if self.scheduler.poll_timeout().is_some_and(|due| due <= self.now) {
             self.scheduler.handle_timeout(self.now);
             self.drain();
