@@ -15,7 +15,7 @@ use lull_coordinator::scheduler::{
 };
 use lull_shared::{
     id::{AgentId, AttemptId, VersionId},
-    job::{Inputs, JobSpec, Priority, RetryPolicy},
+    job::{Inputs, JobSpec},
     message::{Finished, Hello, Outcome, Payload, RecallReason, ReleaseReason, ToCoordinator},
     resources::{Capacity, Machine},
     state::{Intake, Usage},
@@ -146,23 +146,7 @@ fn hello(id: u64) -> Hello {
 }
 
 fn submission(job: u32, count: u32) -> Submission {
-    let spec = JobSpec {
-        name: "bench".into(),
-        version: VersionId(1),
-        args: Vec::new(),
-        env: Vec::new(),
-        inputs: Inputs::Range { first: 0, count },
-        priority: Priority(0),
-        retry: RetryPolicy::default(),
-        limits: Default::default(),
-        grants: Default::default(),
-        constraints: Vec::new(),
-        window: None,
-        finish_by: None,
-        after: Vec::new(),
-        failures_max: None,
-        idempotency_key: None,
-    };
+    let spec = JobSpec::plain("bench", VersionId(1), Inputs::Range { first: 0, count });
     let submitter = format!("user-{}", job % 10);
     Submission { submitter, spec, version_name: "bench@1".into(), seed: 1, ended: Default::default() }
 }

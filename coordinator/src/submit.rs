@@ -73,30 +73,15 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::{
-        id::VersionId,
-        job::{AttemptLimits, Grants, Inputs, Priority, RetryPolicy},
-    };
+    use lull_shared::{id::VersionId, job::Inputs};
 
     use super::*;
 
     fn spec() -> JobSpec {
         JobSpec {
-            name: "nightly".into(),
-            version: VersionId(1),
             args: vec!["--fast".into()],
             env: vec![("MODE".into(), "full".into())],
-            inputs: Inputs::Range { first: 0, count: 10 },
-            priority: Priority(0),
-            retry: RetryPolicy::default(),
-            limits: AttemptLimits::default(),
-            grants: Grants::default(),
-            constraints: Vec::new(),
-            window: None,
-            finish_by: None,
-            after: Vec::new(),
-            failures_max: None,
-            idempotency_key: None,
+            ..JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 10 })
         }
     }
 

@@ -12,7 +12,7 @@ use lull_coordinator::scheduler::{
 };
 use lull_shared::{
     id::{AgentId, JobId, VersionId},
-    job::{Inputs, JobSpec, Priority, RetryPolicy},
+    job::{Inputs, JobSpec},
     message::Hello,
     resources::{Capacity, Machine},
     state::{Intake, JobState},
@@ -54,23 +54,7 @@ fn restored(snapshot: Snapshot) -> (usize, Scheduler) {
 }
 
 fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
-    let spec = JobSpec {
-        name: "large".into(),
-        version: VersionId(1),
-        args: Vec::new(),
-        env: Vec::new(),
-        inputs: Inputs::Range { first: 0, count },
-        priority: Priority(0),
-        retry: RetryPolicy::default(),
-        limits: Default::default(),
-        grants: Default::default(),
-        constraints: Vec::new(),
-        window: None,
-        finish_by: None,
-        after: Vec::new(),
-        failures_max: None,
-        idempotency_key: None,
-    };
+    let spec = JobSpec::plain("large", VersionId(1), Inputs::Range { first: 0, count });
     let waiting = |index| OpenTask { index, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before } };
     JobSnapshot {
         job: JobId(1),

@@ -38,6 +38,29 @@ pub struct JobSpec {
     pub idempotency_key: Option<String>,
 }
 
+impl JobSpec {
+    /// A job that asks for nothing beyond the defaults.
+    pub fn plain(name: impl Into<String>, version: VersionId, inputs: Inputs) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            args: Vec::new(),
+            env: Vec::new(),
+            inputs,
+            priority: Priority::default(),
+            retry: RetryPolicy::default(),
+            limits: AttemptLimits::default(),
+            grants: Grants::default(),
+            constraints: Vec::new(),
+            window: None,
+            finish_by: None,
+            after: Vec::new(),
+            failures_max: None,
+            idempotency_key: None,
+        }
+    }
+}
+
 /// Where a job's inputs come from. No variant costs memory per task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inputs {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
-    job::{AttemptLimits, Dependency, DependencyCondition, Inputs, JobSpec, Priority, RetryPolicy},
+    job::{Dependency, DependencyCondition, Inputs, JobSpec},
     message::{Finished, Hello, Outcome, Payload, RecallReason, ToCoordinator},
     resources::{Capacity, Machine},
     state::{AttemptEnd, Failure, Intake, TaskCounts, Usage},
@@ -49,23 +49,7 @@ pub(super) fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
 
 /// A job of so many tasks, plain in every respect.
 pub(super) fn spec(count: u32) -> JobSpec {
-    JobSpec {
-        name: "nightly".into(),
-        version: VersionId(1),
-        args: Vec::new(),
-        env: Vec::new(),
-        inputs: Inputs::Range { first: 0, count },
-        priority: Priority(0),
-        retry: RetryPolicy::default(),
-        limits: AttemptLimits::default(),
-        grants: Default::default(),
-        constraints: Vec::new(),
-        window: None,
-        finish_by: None,
-        after: Vec::new(),
-        failures_max: None,
-        idempotency_key: None,
-    }
+    JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count })
 }
 
 /// The spec, waiting for another job.

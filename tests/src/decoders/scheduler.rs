@@ -13,7 +13,7 @@ use lull_coordinator::scheduler::{
 use lull_shared::{
     codec,
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
-    job::{AttemptLimits, Inputs, JobSpec, Priority, RetryPolicy},
+    job::{Inputs, JobSpec},
     message::{Finished, Hello, Outcome, Payload, ToCoordinator, ToCoordinatorFrame},
     resources::{Capacity, Machine},
     state::{AttemptEnd, Intake, Usage},
@@ -182,21 +182,5 @@ fn hello(agent: AgentId) -> Hello {
 }
 
 fn spec() -> JobSpec {
-    JobSpec {
-        name: "echo".into(),
-        version: VersionId(1),
-        args: Vec::new(),
-        env: Vec::new(),
-        inputs: Inputs::Range { first: 0, count: TASKS },
-        priority: Priority(0),
-        retry: RetryPolicy::default(),
-        limits: AttemptLimits::default(),
-        grants: Default::default(),
-        constraints: Vec::new(),
-        window: None,
-        finish_by: None,
-        after: Vec::new(),
-        failures_max: None,
-        idempotency_key: None,
-    }
+    JobSpec::plain("echo", VersionId(1), Inputs::Range { first: 0, count: TASKS })
 }

@@ -7,7 +7,7 @@ use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
     identity::Signed,
-    job::{AttemptLimits, Grants, Inputs, JobSpec, Priority, RetryPolicy},
+    job::{Inputs, JobSpec},
     message::{ModuleKind, Payload},
     resources::Machine,
     state::{AttemptEnd, Failure, JobState, TaskState, Usage},
@@ -38,21 +38,11 @@ pub fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
 /// A job with this many tasks, as plain as can be.
 pub fn spec(count: u32) -> JobSpec {
     JobSpec {
-        name: "resize".into(),
-        version: VersionId(1),
         args: vec!["--size".into(), "100".into()],
         env: vec![("LANG".into(), "C".into())],
-        inputs: Inputs::Range { first: 0, count },
-        priority: Priority(0),
-        retry: RetryPolicy::default(),
-        limits: AttemptLimits::default(),
-        grants: Grants::default(),
         constraints: vec!["os=linux".parse().expect("a constraint")],
         window: Some("22:00-06:00 mon-fri Europe/Amsterdam".parse().expect("a window")),
-        finish_by: None,
-        after: Vec::new(),
-        failures_max: None,
-        idempotency_key: None,
+        ..JobSpec::plain("resize", VersionId(1), Inputs::Range { first: 0, count })
     }
 }
 
