@@ -27,4 +27,5 @@ pub mod run_loop;
 pub mod sensor;
 pub mod session;
 pub mod slot;
+pub mod snapshot;
 pub mod status;

@@ -47,6 +47,7 @@ replayed! {
     protocol 4_000,
     scheduler 1_000,
     session 1_000,
+    snapshot 2_000,
     token 2_000,
     words 4_000,
 }

@@ -23,13 +23,14 @@ mod protocol;
 mod scheduler;
 pub mod seeds;
 mod session;
+mod snapshot;
 mod token;
 mod words;
 
 pub use self::{
     artifact::artifact, config::config, executor::executor, frames::frames, gossip::gossip, http::http, identity::identity,
     ipc::ipc, modules::modules, outbox::outbox, pack::pack, pieces::pieces, protocol::protocol, scheduler::scheduler,
-    session::session, token::token, words::words,
+    session::session, snapshot::snapshot, token::token, words::words,
 };
 
 /// Splits off the byte that says how the others are meant; 0 when there is none.

@@ -11,6 +11,10 @@ use lull_agent::{
     ipc::{Request, Response},
     outbox::Outbox,
     session::Event,
+    snapshot::{
+        Seal,
+        body::{self, Global, Host, Small},
+    },
 };
 use lull_shared::{
     codec::{decode, encode, encode_frame},
@@ -53,6 +57,7 @@ pub fn of(decoder: &str) -> Vec<Vec<u8>> {
         "protocol" => protocols(),
         "scheduler" => lies(),
         "session" => orders(),
+        "snapshot" => snapshots(),
         "token" => tokens(),
         "words" => words(),
         other => panic!("there is no decoder {other}"),
@@ -230,6 +235,34 @@ fn conversations() -> Vec<Vec<u8>> {
     let answers = [Response::Done, Response::Error { message: "stopping".into() }];
     let answered = answers.iter().map(|response| led_by(1, serde_json::to_string(response).expect("our own").as_bytes()));
     asked.chain(answered).collect()
+}
+
+fn snapshots() -> Vec<Vec<u8>> {
+    let host = Host {
+        stdin_position: 3,
+        output: b"output".to_vec(),
+        log_head: b"first".to_vec(),
+        log_tail: b"last".to_vec(),
+        log_dropped_bytes: 9,
+        random_position: 8,
+        clock_ns: 1_000,
+        descriptors: [1, 0, 0],
+        memory_denied: false,
+    };
+    let globals = vec![(0, Global::I32(-1)), (2, Global::F64(1)), (3, Global::V128(1 << 100))];
+    let small = Small { host, globals, stack: vec![7; 40] };
+    let mut memory = vec![0; 2 << 16];
+    memory[5000] = 1;
+    memory[70_000..90_000].fill(2);
+    let write = |small, memories: &[(u32, &[u8])]| body::write(Vec::new(), small, memories).expect("a vector takes all");
+    let bodies = [write(&Small::default(), &[]), write(&small, &[(0, &memory), (1, &[])])];
+    let task = TaskId { job: JobId(1), index: 2 };
+    let sealed = bodies.iter().map(|body| {
+        let (output, body_blob) = (BlobRef::of(b"left before"), BlobRef::of(body));
+        let seal = Seal { task, code: Digest::of(b"build"), output, body: body_blob, usage: Usage::default() };
+        led_by(0, &[b"left before", body.as_slice(), &seal.encode()].concat())
+    });
+    sealed.chain(bodies.iter().map(|body| led_by(1, body))).collect()
 }
 
 fn outboxes() -> Vec<Vec<u8>> {
