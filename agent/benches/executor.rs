@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lull_agent::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Input, Run, Spec},
-    protocol::{Load, Priority, World},
+    protocol::{Build, Load, Priority, World},
 };
 use lull_shared::{
     digest::Digest,
@@ -67,6 +67,7 @@ async fn measure(name: &str, text: &str, folder: &Path) {
         artifact: path.into(),
         digest: Digest::of(&artifact),
         kind: ModuleKind::Preview1,
+        build: Build::Plain,
         limits: AttemptLimits::default(),
         grants: Grants::default(),
         scratch: None,
@@ -86,7 +87,8 @@ async fn measure(name: &str, text: &str, folder: &Path) {
     let ready = start.elapsed();
     let run = |index| {
         let attempt = AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
-        let run = Run { attempt, input: Input::Inline(Bytes::from_static(&[7; 32])), output: folder.join("output") };
+        let run =
+            Run { attempt, input: Input::Inline(Bytes::from_static(&[7; 32])), output: folder.join("output"), resume: None };
         executor.run(run).expect("it takes it");
     };
     let mut latencies = Vec::new();

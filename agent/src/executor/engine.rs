@@ -7,6 +7,7 @@
 
 use std::{fmt, hash::Hash as _, str::FromStr};
 
+use super::protocol::Build;
 use lull_shared::{digest::Digest, message::ModuleKind};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmFeatures};
 
@@ -16,8 +17,11 @@ const MEMORY_RESERVATION: u64 = 4 << 30;
 const MEMORY_GUARD: u64 = 32 << 20;
 /// Stack for guest code. Debian's and Rust's guests keep their own stack in linear memory; this one holds spills.
 const STACK_BYTES: usize = 1 << 20;
-/// Stack for guest and host code together.
-const FIBER_BYTES: usize = 2 << 20;
+/// The same for migratable builds: their frames also hold what is live across a suspension, two to four times as much,
+/// and a run that just fits must fit after a move too.
+const MOVABLE_STACK_BYTES: usize = 8 * STACK_BYTES;
+/// What host code takes on top of a guest's stack.
+const HOST_STACK_BYTES: usize = 1 << 20;
 /// Memory wiped in place between tasks instead of given back to the kernel. Where the kernel can say which pages
 /// were written only those are wiped, so the bound may be generous.
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
@@ -186,24 +190,29 @@ fn compiling(platform: &Platform, canonical_nans: bool) -> Result<Engine, Engine
 }
 
 /// An engine that runs one compiled module at a time and cannot compile.
-pub(super) fn running(kind: ModuleKind) -> Result<Engine, EngineError> {
+pub(super) fn running(kind: ModuleKind, build: Build) -> Result<Engine, EngineError> {
     let parts = match kind {
         ModuleKind::Preview1 => 1,
         ModuleKind::Component => PARTS_OF_A_COMPONENT,
+    };
+    let (memories, stack_bytes) = match build {
+        Build::Plain => (parts, STACK_BYTES),
+        // One more, which it unwinds its stack into.
+        Build::Migratable { .. } => (parts + 1, MOVABLE_STACK_BYTES),
     };
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(parts)
         .total_component_instances(1)
-        .total_memories(parts)
+        .total_memories(memories)
         .total_tables(parts * 2)
         .total_stacks(1)
         .max_core_instances_per_component(parts)
         .max_memories_per_component(parts)
         .max_tables_per_component(parts * 2)
-        .max_memories_per_module(parts)
+        .max_memories_per_module(memories)
         .max_tables_per_module(parts * 2)
-        .max_unused_warm_slots(parts)
+        .max_unused_warm_slots(memories)
         .max_core_instance_size(64 << 20)
         .max_component_instance_size(64 << 20)
         .table_elements(TABLE_ELEMENTS / (parts as usize * 2))
@@ -213,6 +222,7 @@ pub(super) fn running(kind: ModuleKind) -> Result<Engine, EngineError> {
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(64 << 10);
     let mut config = shared_config();
+    config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes + HOST_STACK_BYTES);
     config.enable_compiler(false).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(EngineError::Config)
 }
@@ -227,9 +237,7 @@ fn shared_config() -> Config {
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .memory_init_cow(true)
-        .generate_address_map(false)
-        .max_wasm_stack(STACK_BYTES)
-        .async_stack_size(FIBER_BYTES);
+        .generate_address_map(false);
     config
 }
 

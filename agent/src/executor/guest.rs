@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use lull_shared::digest::Digest;
-use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use super::{
+    moving::Change,
     pipe::{Incoming, Outgoing},
-    protocol::{Load, Run},
+    protocol::{Ask, Load, Run},
+    random::{Seed, Stream},
     stream::{Log, Reader, Shared, Stdin, Stdout, Writer},
     time::{Monotonic, VirtualClock},
 };
@@ -24,6 +24,10 @@ pub(super) struct Guest {
     wasi: WasiP1Ctx,
     clock: VirtualClock,
     budget: Budget,
+    /// What it did to its descriptors; followed in migratable builds only.
+    pub(super) changes: Vec<Change>,
+    /// What it is to be suspended for.
+    pub(super) asked: Option<Ask>,
 }
 
 /// The ends of a guest's streams that stay with the host.
@@ -31,22 +35,26 @@ pub(super) struct Ends {
     pub(super) stdin: Shared<Stdin>,
     pub(super) stdout: Shared<Stdout>,
     pub(super) log: Shared<Log>,
+    /// None where it is real.
+    pub(super) random: Option<Stream>,
 }
 
 impl Guest {
     /// The world of one attempt.
     pub(super) fn new(
         load: &Load,
-        run: Run,
+        run: &Run,
         incoming: &Shared<Incoming>,
         outgoing: &Shared<Outgoing>,
     ) -> wasmtime::Result<(Self, Ends)> {
+        let index = run.attempt.task.index;
+        let seed = Seed::of_task(load.world.seed, index);
         let ends = Ends {
-            stdin: Arc::new(Mutex::new(Stdin::new(run.input, incoming))),
+            stdin: Arc::new(Mutex::new(Stdin::new(&run.input, incoming))),
             stdout: Arc::new(Mutex::new(Stdout::new(load.limits.output_bytes, Arc::clone(outgoing)))),
             log: Arc::new(Mutex::new(Log::new(load.limits.log_bytes))),
+            random: (!load.grants.random).then(|| seed.stream(0)),
         };
-        let index = run.attempt.task.index;
         let clock = VirtualClock::starting(load.world.clock_start);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdin(Reader(Arc::clone(&ends.stdin)))
@@ -62,22 +70,14 @@ impl Guest {
         if !load.grants.clock {
             wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
         }
-        if !load.grants.random {
-            let seed = *Digest::of(&[b"lull random 1".as_slice(), &load.world.seed.to_le_bytes(), &index.to_le_bytes()].concat())
-                .as_bytes();
-            let stream = |number| {
-                let mut random = ChaCha12Rng::from_seed(seed);
-                random.set_stream(number);
-                random
-            };
-            let small = u128::from_le_bytes(std::array::from_fn(|i| seed[i] ^ seed[i + 16]));
-            wasi.secure_random(stream(0)).insecure_random(stream(1)).insecure_random_seed(small);
+        if let Some(random) = &ends.random {
+            wasi.secure_random(random.clone()).insecure_random(seed.stream(1)).insecure_random_seed(seed.small());
         }
         if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
             wasi.preopened_dir(scratch, SCRATCH_PATH, FsPerms::ReadWrite)?;
         }
         let budget = Budget { limit_bytes: load.limits.memory_bytes, ..Budget::default() };
-        Ok((Self { wasi: wasi.build_p1(), clock, budget }, ends))
+        Ok((Self { wasi: wasi.build_p1(), clock, budget, changes: Vec::new(), asked: None }, ends))
     }
 
     /// Its preview 1 world.
@@ -114,9 +114,32 @@ pub(super) struct Budget {
     memory_bytes: u64,
     table_bytes: u64,
     denied: bool,
+    /// Of the memory above, what the host asked for and not the guest.
+    host_bytes: u64,
+    uncounted: bool,
 }
 
 impl Budget {
+    /// The instance that is made next has so much memory beside the guest's own.
+    pub(super) fn expect_beside(&mut self, host_bytes: u64) {
+        self.host_bytes = host_bytes;
+    }
+
+    /// The instance was made.
+    pub(super) fn settle(&mut self) {
+        self.memory_bytes -= std::mem::take(&mut self.host_bytes);
+    }
+
+    /// Whether what grows from now on is the host's affair.
+    pub(super) fn leave_uncounted(&mut self, uncounted: bool) {
+        self.uncounted = uncounted;
+    }
+
+    /// Goes on as it was elsewhere.
+    pub(super) fn resume(&mut self, denied: bool) {
+        self.denied = denied;
+    }
+
     /// Linear memory; it never shrinks, so this is the peak.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.memory_bytes
@@ -128,7 +151,8 @@ impl Budget {
     }
 
     fn grow(&mut self, by: usize) -> bool {
-        let fits = self.memory_bytes.saturating_add(self.table_bytes).saturating_add(by as u64) <= self.limit_bytes;
+        let total = self.memory_bytes.saturating_add(self.table_bytes).saturating_add(by as u64);
+        let fits = total <= self.limit_bytes.saturating_add(self.host_bytes);
         self.denied |= !fits;
         fits
     }
@@ -136,6 +160,9 @@ impl Budget {
 
 impl ResourceLimiter for Budget {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if self.uncounted {
+            return Ok(maximum.is_none_or(|maximum| desired <= maximum));
+        }
         let by = desired.saturating_sub(current);
         let fits = maximum.is_none_or(|maximum| desired <= maximum) && self.grow(by);
         self.memory_bytes += if fits { by as u64 } else { 0 };

@@ -5,6 +5,7 @@
 //!   Executor (process) --- frames (protocol) --->         worker: load, close the cage, run, run, ...
 //!      freeze, thaw, kill: signals                          program: artifact -> instance per attempt
 //!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too
+//!      suspend, checkpoint: a signal, then a snapshot       moving: build that can be taken down and go on elsewhere
 //!   engine_name (naming) -- once for each program -->     naming: which artifacts its engine takes
 //! ```
 //! This module owns the engine's configuration, what is refused at publish ([`inspect`]), the cage and the way in and
@@ -17,15 +18,19 @@ pub mod artifact;
 pub mod compile;
 pub mod engine;
 mod failure;
+mod files;
 mod guest;
 pub mod inspect;
+pub mod moving;
 pub mod naming;
 pub mod pipe;
 mod poll;
 pub mod process;
 mod program;
 pub mod protocol;
+mod random;
 pub mod reader;
+mod runs;
 mod scratch;
 mod spawn;
 mod stream;

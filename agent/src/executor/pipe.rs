@@ -61,14 +61,15 @@ impl<R: io::Read> Incoming<R> {
         Ok(Some(codec::decode(&self.buffer[body..body + length])?))
     }
 
-    /// The next raw bytes, at least one and at most `max`, which is not zero.
-    pub fn raw(&mut self, max: usize) -> Result<Bytes, PipeError> {
-        if self.start == self.end && !self.fill(1)? {
+    /// The next raw bytes: `count` of them, or a piece if that is less. Waits until they are all there, so that what is
+    /// handed out does not depend on how the pipe was filled.
+    pub fn raw(&mut self, count: usize) -> Result<Bytes, PipeError> {
+        let count = count.min(PIECE_BYTES_MAX);
+        if !self.fill(count)? {
             return Err(PipeError::Cut);
         }
-        let piece = &self.buffer[self.start..self.end];
-        let piece = Bytes::copy_from_slice(&piece[..piece.len().min(max).min(PIECE_BYTES_MAX)]);
-        self.start += piece.len();
+        let piece = Bytes::copy_from_slice(&self.buffer[self.start..self.start + count]);
+        self.start += count;
         Ok(piece)
     }
 
@@ -128,7 +129,7 @@ mod tests {
     };
 
     fn run(index: u32, input: Input) -> ToExecutor {
-        ToExecutor::Run(Run { attempt: AttemptId { task: TaskId { job: JobId(1), index }, number: 1 }, input })
+        ToExecutor::Run(Run { attempt: AttemptId { task: TaskId { job: JobId(1), index }, number: 1 }, input, resume: None })
     }
 
     /// Hands out three bytes at a time.
@@ -149,7 +150,8 @@ mod tests {
         let bytes = [codec::encode_frame(&first), raw.clone(), codec::encode_frame(&second)].concat();
         let mut incoming = Incoming::new(Drip(io::Cursor::new(bytes)));
         assert_eq!(incoming.frame().expect("whole"), Some(first));
-        let mut read = Vec::new();
+        let mut read = incoming.raw(1_000).expect("there is more").to_vec();
+        assert_eq!(read.len(), 1_000, "a piece does not depend on how the pipe was filled");
         while read.len() < 500_000 {
             read.extend_from_slice(&incoming.raw(500_000 - read.len()).expect("there is more"));
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! spawn -> loaded -> (run | serve)* -> Started(a) -> Finished(a) -> Started(b) -> ... -> Died
+//!                    checkpoint(b)  -> Saved(b) -> ...    suspend(b) -> Saved(b) -> Died
 //! ```
 //! Attempts run in the order of [`Executor::run`]. Time limits and cancelling are the caller's: it counts the time
 //! since `Started` less [`Executor::frozen_time`] and kills. Freezing is SIGSTOP; a freezer cgroup would also keep
@@ -9,13 +10,9 @@
 //! checked: it may have been taken over by its guest.
 
 use std::{
-    collections::VecDeque,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -23,7 +20,6 @@ use bytes::Bytes;
 use lull_shared::{
     digest::BlobRef,
     id::AttemptId,
-    limits,
     state::{Failure, Usage},
 };
 use tokio::{
@@ -32,17 +28,16 @@ use tokio::{
 };
 
 use super::{
-    protocol::{Cage, FromExecutor, Load, LoadError, ToExecutor, World},
-    reader, spawn, sys, writer,
+    moving::asks,
+    protocol::{Ask, Build, Cage, FromExecutor, Load, LoadError, ToExecutor, World},
+    reader,
+    runs::{Guard, RUNS_MAX, Shared, lock},
+    spawn, sys, writer,
 };
+use crate::snapshot::Unfit;
 
-/// Attempts handed over and not ended: as many as an agent may hold at all.
-const RUNS_MAX: usize = limits::ATTEMPTS_PER_AGENT_MAX;
 /// How often a scratch folder is measured while its executor lives.
 const SCRATCH_CHECK: Duration = Duration::from_millis(250);
-
-/// How long a process that has closed its pipe may take to end.
-const END_GRACE: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -59,6 +54,8 @@ pub struct Run {
     pub input: Input,
     /// Where output goes that is too large for a message. Made only if it is needed.
     pub output: PathBuf,
+    /// A snapshot of an attempt of the same task to go on from; of migratable builds only.
+    pub resume: Option<PathBuf>,
 }
 
 /// What goes down the pipe, in this order.
@@ -79,6 +76,12 @@ pub enum Input {
 pub enum Event {
     /// This attempt has the processor now.
     Started { attempt: AttemptId },
+    /// Its snapshot does not fit, and it begins anew.
+    Refused { attempt: AttemptId, unfit: Unfit },
+    /// A snapshot that was asked for is whole. If it was suspended for that, its executor ends now.
+    Saved(Box<Snapshot>),
+    /// A snapshot that was asked for could not be kept. An attempt that was suspended for it is told with the death.
+    NotSaved { attempt: AttemptId, ask: Ask, reason: String },
     /// It ended by itself.
     Finished(Box<Finished>),
     /// Always the last event.
@@ -98,6 +101,17 @@ pub struct Finished {
     pub outcome: Result<Output, Failure>,
     pub log: Bytes,
     pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// A snapshot in a file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub attempt: AttemptId,
+    pub ask: Ask,
+    pub path: PathBuf,
+    pub blob: BlobRef,
+    /// Of this attempt and all that it went on from; time on the wall's clock includes pauses.
     pub usage: Usage,
 }
 
@@ -150,24 +164,27 @@ pub enum RunError {
     Full,
 }
 
+/// An attempt was not asked for a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("the executor is gone")]
+    Gone,
+    #[error("the attempt is not the one that runs")]
+    NotRunning,
+    #[error("the attempt runs a plain build, which cannot be moved")]
+    Plain,
+    #[error("the executor cannot be reached: {0}")]
+    Process(#[from] io::Error),
+}
+
 /// A running executor. Dropping it kills the process.
 pub struct Executor {
     process: Arc<sys::Handle>,
+    build: Build,
     cage: Cage,
     orders: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
     frozen: Mutex<Frozen>,
-}
-
-/// What the handle and its two tasks know together.
-pub(super) struct Shared {
-    /// Attempts handed over and not ended; the first one runs. None when the process is gone.
-    runs: Mutex<Option<VecDeque<(AttemptId, PathBuf)>>>,
-    events: mpsc::UnboundedSender<Event>,
-    killed: AtomicBool,
-    scratch_full: AtomicBool,
-    trouble: Mutex<Option<String>>,
-    process: Arc<sys::Handle>,
 }
 
 #[derive(Default)]
@@ -185,7 +202,7 @@ impl Executor {
         let process = Arc::new(sys::Handle::open(child.id())?);
         let pipes = child.stdin.take().zip(child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let (mut to, from) = (ChildStdin::from_std(pipes.0)?, ChildStdout::from_std(pipes.1)?);
-        let mut guard = Guard { child: Some(child), process: Arc::clone(&process) };
+        let mut guard = Guard::new(child, Arc::clone(&process));
         // A write that fails means that the process is dead: reading tells how.
         let _ = writer::send(&mut to, &ToExecutor::Load(Box::new(load.clone()))).await;
         let mut frames = reader::Frames::new(from);
@@ -193,28 +210,20 @@ impl Executor {
             Ok(Some(FromExecutor::Loaded { cage })) => cage,
             Ok(Some(FromExecutor::LoadFailed(error))) => return Err(error.into()),
             Ok(Some(FromExecutor::Fatal { reason })) => return Err(SpawnError::Died { how: reason }),
-            Ok(Some(FromExecutor::Output { .. } | FromExecutor::Done(_))) => {
-                return Err(SpawnError::Died { how: "it spoke out of turn".into() });
-            }
+            Ok(Some(_)) => return Err(SpawnError::Died { how: "it spoke out of turn".into() }),
             Ok(None) | Err(_) => return Err(SpawnError::Died { how: guard.end(false).await }),
         };
         let (orders, incoming) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            runs: Mutex::new(Some(VecDeque::new())),
-            events,
-            killed: AtomicBool::new(false),
-            scratch_full: AtomicBool::new(false),
-            trouble: Mutex::default(),
-            process: Arc::clone(&process),
-        });
+        let shared = Arc::new(Shared::new(events, Arc::clone(&process)));
         if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
             let watch = watch_scratch(scratch.into(), load.limits.scratch_bytes, Arc::clone(&shared));
             tokio::spawn(watch);
         }
-        tokio::spawn(writer::write(to, incoming, Arc::clone(&shared)));
+        let build = load.build;
+        tokio::spawn(writer::write(to, incoming, load.clone(), Arc::clone(&shared)));
         tokio::spawn(reader::read(frames, load, guard, Arc::clone(&shared)));
-        Ok((Self { process, cage, orders, shared, frozen: Mutex::default() }, receiver))
+        Ok((Self { process, build, cage, orders, shared, frozen: Mutex::default() }, receiver))
     }
 
     /// What holds this executor.
@@ -234,6 +243,30 @@ impl Executor {
         self.orders.send(Order::Serve(Box::new(world))).map_err(|_| RunError::Gone)
     }
 
+    /// Asks for a snapshot of the running attempt in a file of its own, and for the end of the process: thawed for it if
+    /// it is frozen. [`Event::Saved`] and [`Event::Died`] follow, unless the attempt ends by itself first.
+    pub fn suspend(&self, attempt: AttemptId, snapshot: PathBuf) -> Result<(), AskError> {
+        self.ask(attempt, Ask::Suspend, snapshot)?;
+        if self.is_frozen() {
+            self.thaw()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a snapshot of the running attempt, which goes on: [`Event::Saved`] follows, unless it ends by itself
+    /// first or is suspended. A frozen process answers when it is thawed. All snapshots of an attempt go into one folder.
+    pub fn checkpoint(&self, attempt: AttemptId, snapshot: PathBuf) -> Result<(), AskError> {
+        self.ask(attempt, Ask::Checkpoint, snapshot)
+    }
+
+    fn ask(&self, attempt: AttemptId, ask: Ask, snapshot: PathBuf) -> Result<(), AskError> {
+        if self.build == Build::Plain {
+            return Err(AskError::Plain);
+        }
+        let number = self.shared.ask(attempt, ask, snapshot)?;
+        Ok(self.process.ask(asks::word(ask, number))?)
+    }
+
     /// Takes the processor away, at once and whatever the guest does. Its memory stays.
     pub fn freeze(&self) -> io::Result<()> {
         let mut frozen = lock(&self.frozen);
@@ -251,6 +284,10 @@ impl Executor {
         Ok(())
     }
 
+    fn is_frozen(&self) -> bool {
+        lock(&self.frozen).since.is_some()
+    }
+
     /// How long it was frozen since it started, to be left out of time limits.
     pub fn frozen_time(&self) -> Duration {
         let frozen = lock(&self.frozen);
@@ -259,9 +296,7 @@ impl Executor {
 
     /// Ends it, frozen or not. [`Event::Died`] follows.
     pub fn kill(&self) {
-        self.shared.killed.store(true, Ordering::Release);
-        // It can only fail for a process that has ended already.
-        let _ = self.process.kill();
+        self.shared.kill();
     }
 
     /// The memory that the process has in RAM, in bytes.
@@ -286,105 +321,6 @@ impl Drop for Executor {
     }
 }
 
-impl Shared {
-    fn push(&self, attempt: AttemptId, output: PathBuf) -> Result<(), RunError> {
-        let mut runs = lock(&self.runs);
-        let runs = runs.as_mut().ok_or(RunError::Gone)?;
-        if runs.len() >= RUNS_MAX {
-            return Err(RunError::Full);
-        }
-        runs.push_back((attempt, output));
-        if runs.len() == 1 {
-            self.tell(Event::Started { attempt });
-        }
-        Ok(())
-    }
-
-    /// The attempt that runs, and where its output goes.
-    pub(super) fn running(&self) -> Option<(AttemptId, PathBuf)> {
-        lock(&self.runs).as_ref()?.front().cloned()
-    }
-
-    /// The running attempt has ended; the next one runs.
-    pub(super) fn finish(&self, finished: Finished) {
-        let mut runs = lock(&self.runs);
-        self.tell(Event::Finished(Box::new(finished)));
-        let next = runs.as_mut().and_then(|runs| {
-            runs.pop_front();
-            runs.front()
-        });
-        if let Some((attempt, _)) = next {
-            self.tell(Event::Started { attempt: *attempt });
-        }
-    }
-
-    fn is_gone(&self) -> bool {
-        lock(&self.runs).is_none()
-    }
-
-    /// The process has ended.
-    pub(super) fn bury(&self, limit_bytes: u64, how: String) {
-        let runs = lock(&self.runs).take().unwrap_or_default();
-        let mut runs = runs.into_iter().map(|(attempt, _)| attempt);
-        let death = if self.scratch_full.load(Ordering::Acquire) {
-            Death::ScratchLimit { limit_bytes }
-        } else if self.killed.load(Ordering::Acquire) {
-            Death::Killed
-        } else {
-            Death::Crashed { how: lock(&self.trouble).take().unwrap_or(how) }
-        };
-        self.tell(Event::Died { running: runs.next(), queued: runs.collect(), death });
-    }
-
-    /// The agent's own trouble with the pipe or an input: the process cannot go on.
-    pub(super) fn fail(&self, error: &io::Error) {
-        lock(&self.trouble).get_or_insert_with(|| error.to_string());
-        let _ = self.process.kill();
-    }
-
-    fn tell(&self, event: Event) {
-        // Whoever dropped the receiver does not want to know.
-        let _ = self.events.send(event);
-    }
-}
-
-/// Keeps a child from being left behind.
-pub(super) struct Guard {
-    child: Option<std::process::Child>,
-    process: Arc<sys::Handle>,
-}
-
-impl Guard {
-    /// Waits until the process has ended, and says how it did. With its pipe closed it ends by itself in time, unless
-    /// it is to blame for something.
-    pub(super) async fn end(&mut self, at_once: bool) -> String {
-        let grace = if at_once { Duration::ZERO } else { END_GRACE };
-        let ended = match tokio::time::timeout(grace, self.process.ended()).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                let _ = self.process.kill();
-                self.process.ended().await
-            }
-        };
-        let status = self.child.take().map(|mut child| child.wait());
-        match (ended, status) {
-            (Ok(()), Some(Ok(status))) => sys::describe(status),
-            (Err(error), _) | (_, Some(Err(error))) => error.to_string(),
-            (Ok(()), None) => "it had ended before".into(),
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = self.process.kill();
-            // A killed process ends at once; waiting frees its entry in the process table.
-            let _ = child.wait();
-        }
-    }
-}
-
 async fn watch_scratch(folder: PathBuf, limit_bytes: u64, shared: Arc<Shared>) {
     let folder: Arc<Path> = folder.into();
     while !shared.is_gone() {
@@ -392,13 +328,8 @@ async fn watch_scratch(folder: PathBuf, limit_bytes: u64, shared: Arc<Shared>) {
         let measured = Arc::clone(&folder);
         let used = tokio::task::spawn_blocking(move || super::scratch::used_bytes(&measured)).await;
         if used.is_ok_and(|used| used > limit_bytes) && !shared.is_gone() {
-            shared.scratch_full.store(true, Ordering::Release);
-            let _ = shared.process.kill();
+            shared.overflow();
             break;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,6 @@
 //! A loaded module, ready to be run again and again: a fresh instance with zeroed memory for each attempt.
 
-use std::{
-    ffi::OsStr,
-    fs::File,
-    io::Read as _,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsStr, fs::File, io::Read as _};
 
 use lull_shared::{
     digest::{Digest, OutlineBuilder},
@@ -21,9 +16,10 @@ use wasmtime_wasi::{
 use super::{
     engine, failure,
     guest::{Ends, Guest},
+    moving::{self, Arriving, Ended, Meter, Movable},
     pipe::{Incoming, Outgoing},
     poll,
-    protocol::{Done, Load, LoadError, Run},
+    protocol::{Build, Done, FromExecutor, Load, LoadError, Run},
     scratch,
     stream::{Shared, lock},
     sys,
@@ -39,6 +35,7 @@ pub(super) struct Program {
 
 enum Code {
     Preview1(InstancePre<Guest>),
+    Migratable(Movable),
     Component(CommandPre<Guest>),
 }
 
@@ -46,10 +43,14 @@ impl Program {
     /// Checks the artifact's digest on the open file, then loads and links it.
     pub(super) fn load(load: &Load) -> Result<Self, LoadError> {
         let file = open_checked(&load.artifact, load.digest)?;
-        let engine = engine::running(load.kind).map_err(|error| LoadError::Refused { reason: error.to_string() })?;
-        let code = match load.kind {
-            ModuleKind::Preview1 => preview1(&engine, file, load.grants.clock).map(Code::Preview1),
-            ModuleKind::Component => component(&engine, &file, load.grants.clock).map(Code::Component),
+        if let Build::Migratable { .. } = load.build {
+            moving::movable(load.kind, load.grants)?;
+        }
+        let engine = engine::running(load.kind, load.build).map_err(|error| LoadError::Refused { reason: error.to_string() })?;
+        let code = match (load.kind, load.build) {
+            (ModuleKind::Preview1, Build::Plain) => preview1(&engine, file, load.grants.clock).map(Code::Preview1),
+            (ModuleKind::Preview1, Build::Migratable { .. }) => migratable(&engine, file).map(Code::Migratable),
+            (ModuleKind::Component, _) => component(&engine, &file, load.grants.clock).map(Code::Component),
         };
         let code = code.map_err(|error| LoadError::Refused { reason: format!("{error:#}") })?;
         // Guests call the host through futures; with everything in memory they are ready at once, and nothing here
@@ -59,25 +60,60 @@ impl Program {
         Ok(Self { engine, code, runtime })
     }
 
-    /// Runs one attempt from its first to its last instruction.
-    pub(super) fn run(&self, load: &Load, run: Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Finish {
-        let (start, cpu_start) = (Instant::now(), sys::cpu_time());
-        let attempt = run.attempt;
+    /// Whether attempts can be asked for snapshots, and go on from them.
+    pub(super) fn is_movable(&self) -> bool {
+        matches!(self.code, Code::Migratable(_))
+    }
+
+    /// Runs one attempt, the `number`th in this process, to its last instruction; none if it was suspended.
+    pub(super) fn run(
+        &self,
+        load: &Load,
+        run: &Run,
+        number: u32,
+        incoming: &Shared<Incoming>,
+        outgoing: &Shared<Outgoing>,
+    ) -> std::io::Result<Option<Finish>> {
+        let mut resume = run.resume;
         empty_scratch(load);
+        loop {
+            let meter = Meter::start(resume.map(|resume| resume.usage).unwrap_or_default());
+            let (mut store, ends) = self.world(load, run, incoming, outgoing);
+            let result = match &self.code {
+                Code::Preview1(pre) => self.runtime.block_on(call_module(pre, &mut store)),
+                Code::Component(pre) => self.runtime.block_on(call_component(pre, &mut store)),
+                Code::Migratable(movable) => {
+                    let body = resume.take().map(|resume| (Arriving::new(resume.body, incoming), resume.output_bytes));
+                    let attempt = moving::Attempt { id: run.attempt, number, load, ends: &ends, meter: &meter, outgoing };
+                    match self.runtime.block_on(movable.run(&mut store, &attempt, body)) {
+                        Ok(Ok(Ended::ByItself)) => Ok(Ok(())),
+                        Ok(Ok(Ended::Suspended)) => return Ok(None),
+                        Ok(Err(unfit)) => {
+                            lock(outgoing).send(&FromExecutor::Refused(unfit))?;
+                            continue;
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            let budget = store.data_mut().budget();
+            let (memory_peak_bytes, memory_denied) = (budget.memory_bytes(), budget.denied());
+            drop(store);
+            let output_exceeded = lock(&ends.stdout).exceeded();
+            let verdict = failure::judge(result, load, memory_denied, output_exceeded);
+            empty_scratch(load);
+            return Ok(Some(Finish { attempt: run.attempt, verdict, ends, usage: meter.read(memory_peak_bytes) }));
+        }
+    }
+
+    /// A fresh store with all that an attempt finds.
+    fn world(&self, load: &Load, run: &Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> (Store<Guest>, Ends) {
         // A panic is reported as the executor's own failure, which this would be.
         let made = Guest::new(load, run, incoming, outgoing);
         let (guest, ends) = made.unwrap_or_else(|error| panic!("the scratch folder cannot be opened: {error:#}"));
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| guest.budget());
-        let result = self.runtime.block_on(self.code.call(&mut store));
-        let budget = store.data_mut().budget();
-        let (memory_peak_bytes, memory_denied) = (budget.memory_bytes(), budget.denied());
-        drop(store);
-        let output_exceeded = lock(&ends.stdout).exceeded();
-        let verdict = failure::judge(result, load, memory_denied, output_exceeded);
-        empty_scratch(load);
-        let usage = Usage { wall_us: micros(start.elapsed()), cpu_us: micros(sys::cpu_time() - cpu_start), memory_peak_bytes };
-        Finish { attempt, verdict, ends, usage }
+        (store, ends)
     }
 }
 
@@ -106,24 +142,31 @@ impl Finish {
     }
 }
 
-impl Code {
-    /// The guest's own verdict, or what stopped it.
-    async fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
-        match self {
-            Self::Preview1(pre) => {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-                start.call_async(store, ()).await.map(Ok)
-            }
-            Self::Component(pre) => {
-                let command = pre.instantiate_async(&mut *store).await?;
-                command.wasi_cli_run().call_run(store).await
-            }
-        }
-    }
+/// The guest's own verdict, or what stopped it.
+async fn call_module(pre: &InstancePre<Guest>, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+    start.call_async(store, ()).await.map(Ok)
+}
+
+/// The same of a component.
+async fn call_component(pre: &CommandPre<Guest>, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), ()>> {
+    let command = pre.instantiate_async(&mut *store).await?;
+    command.wasi_cli_run().call_run(store).await
 }
 
 fn preview1(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<InstancePre<Guest>> {
+    let (module, linker) = module(engine, file, real_clock)?;
+    linker.instantiate_pre(&module)
+}
+
+fn migratable(engine: &Engine, file: File) -> wasmtime::Result<Movable> {
+    let (module, mut linker) = module(engine, file, false)?;
+    Movable::link(&mut linker, &module)
+}
+
+/// A module, and the world of preview 1.
+fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Module, Linker<Guest>)> {
     // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
     let module = unsafe { Module::deserialize_open_file(engine, file)? };
     let mut linker = Linker::new(engine);
@@ -132,7 +175,7 @@ fn preview1(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<I
         linker.allow_shadowing(true);
         poll::add_to_linker(&mut linker, Guest::clock)?;
     }
-    linker.instantiate_pre(&module)
+    Ok((module, linker))
 }
 
 fn component(engine: &Engine, file: &File, real_clock: bool) -> wasmtime::Result<CommandPre<Guest>> {
@@ -166,8 +209,4 @@ pub fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
 /// What one attempt left must not be there for the next.
 fn empty_scratch(load: &Load) {
     scratch::empty(load).unwrap_or_else(|error| panic!("the scratch folder cannot be emptied: {error}"));
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

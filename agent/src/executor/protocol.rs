@@ -1,9 +1,13 @@
 //! What an agent and its executor say to each other over the executor's standard input and output.
 //!
 //! ```text
-//! agent --> Load, (Run | Serve)*  a Run whose input is a stream is followed by exactly that many raw bytes
-//! agent <-- Loaded | LoadFailed, then for each Run in order: Output*, Done
+//! agent --> Load, (Run | Serve)*  a Run that resumes is followed by the raw bytes of a snapshot's body, and one whose
+//!                                 input is a stream by exactly so many raw bytes of it
+//! agent <-- Loaded | LoadFailed, then for each Run in order: Refused?, Output*, Done
+//!           between them, if it was asked for one: Saving*, Saved; after the one that suspends the executor ends
 //! ```
+//! Asks for snapshots come as signals, since whoever computes does not read (see [`super::moving`]).
+//!
 //! Frames are those of [`lull_shared::codec`]. Runs may be queued in the pipe; they run one after the other. Output
 //! that does not fit a message leaves in pieces while it is written, so neither side ever holds it in memory. Both
 //! ends are the same program file, so the frames carry no version.
@@ -12,7 +16,7 @@ use std::{ffi::OsString, fmt};
 
 use bytes::Bytes;
 use lull_shared::{
-    digest::Digest,
+    digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
     job::{AttemptLimits, Grants},
     limits,
@@ -21,6 +25,9 @@ use lull_shared::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+use super::moving::Unmovable;
+use crate::snapshot::Unfit;
 
 /// Output of an attempt up to this size comes with `Done`; more leaves in pieces of at most this size.
 pub const OUTPUT_PIECE_BYTES: usize = limits::INLINE_BYTES_MAX;
@@ -42,12 +49,25 @@ pub struct Load {
     pub artifact: OsString,
     pub digest: Digest,
     pub kind: ModuleKind,
+    pub build: Build,
     pub limits: AttemptLimits,
     pub grants: Grants,
     /// The folder behind `/scratch`. Used only if granted; the executor empties it.
     pub scratch: Option<OsString>,
     pub priority: Priority,
     pub world: World,
+}
+
+/// Which build of a version the artifact was compiled from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Build {
+    /// The module as it was published.
+    Plain,
+    /// The build that can be suspended and go on elsewhere.
+    Migratable {
+        /// The digest of that build, as a module: snapshots fit no other.
+        code: Digest,
+    },
 }
 
 /// What the tasks of a job find alike, beside their module.
@@ -78,6 +98,26 @@ pub enum Priority {
 pub struct Run {
     pub attempt: AttemptId,
     pub input: Input,
+    pub resume: Option<Resume>,
+}
+
+/// Where a run goes on: the snapshot's body follows the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    pub body: BlobRef,
+    /// Output that left the executors before this one; the agent has it.
+    pub output_bytes: u64,
+    /// What the attempts before this one used.
+    pub usage: Usage,
+}
+
+/// What an executor of a migratable build can be asked for while an attempt runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A snapshot; the attempt goes on.
+    Checkpoint,
+    /// A snapshot, and the end of the executor.
+    Suspend,
 }
 
 /// The guest's standard input.
@@ -104,10 +144,29 @@ pub enum FromExecutor {
         piece: Bytes,
     },
     Done(Box<Done>),
+    /// The run begins anew, for this reason.
+    Refused(Unfit),
+    /// The next piece of a snapshot's body.
+    Saving {
+        piece: Bytes,
+    },
+    /// That was the last piece.
+    Saved(Box<Saved>),
     /// The executor's own code failed; it ends.
     Fatal {
         reason: String,
     },
+}
+
+/// A snapshot that has left the executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    pub attempt: AttemptId,
+    pub ask: Ask,
+    /// Output that had left before.
+    pub output_bytes: u64,
+    /// With what the attempts before this one used.
+    pub usage: Usage,
 }
 
 /// Why a module cannot be run here.
@@ -119,6 +178,8 @@ pub enum LoadError {
     Digest { expected: Digest, found: Digest },
     #[error("the engine refuses the module: {reason}")]
     Refused { reason: String },
+    #[error(transparent)]
+    Unmovable(#[from] Unmovable),
 }
 
 /// How an attempt ended by itself.

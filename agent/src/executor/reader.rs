@@ -3,22 +3,17 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::{Buf as _, BytesMut};
-use lull_shared::{
-    codec,
-    digest::{BlobRef, OutlineBuilder},
-    id::AttemptId,
-    limits,
-    state::Failure,
-};
+use lull_shared::{codec, limits, state::Failure};
 use tokio::{
-    fs::File,
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _},
     process::ChildStdout,
 };
 
 use super::{
-    process::{Finished, Guard, Output, Shared},
-    protocol::{self, Done, FromExecutor, Load},
+    files::{OutputFile, Saving},
+    process::{Event, Finished, Output},
+    protocol::{self, Ask, Build, Done, FromExecutor, Load, Saved},
+    runs::{Guard, Shared},
 };
 
 /// What one read takes at most.
@@ -75,52 +70,126 @@ pub enum Broken {
 
 /// Reads until the process is gone, then tells its death.
 pub(super) async fn read(mut frames: Frames, load: Load, mut guard: Guard, shared: Arc<Shared>) {
-    let mut output = None;
+    let mut hearing = Hearing { load, shared, output: None, saving: None };
     let broken = loop {
         let message = match frames.next().await {
             Ok(Some(message)) => message,
             Ok(None) => break None,
             Err(error) => break Some(error),
         };
-        if let Err(error) = take(message, &load, &mut output, &shared).await {
+        if let Err(error) = hearing.take(message).await {
             break Some(error);
         }
     };
     let ended = guard.end(broken.is_some()).await;
     let how = broken.map_or(ended, |broken| broken.to_string());
-    if let Some(scratch) = load.scratch.clone().filter(|_| load.grants.scratch) {
-        let _ = tokio::task::spawn_blocking(move || super::scratch::clear(scratch.as_ref())).await;
-    }
-    if let Some(OutputFile { path, .. }) = output {
-        let _ = tokio::fs::remove_file(path).await;
-    }
-    shared.bury(load.limits.scratch_bytes, how);
+    hearing.bury(how).await;
 }
 
-async fn take(message: FromExecutor, load: &Load, output: &mut Option<OutputFile>, shared: &Shared) -> Result<(), Broken> {
-    let (attempt, path) = shared.running().ok_or(Broken::Turn)?;
-    match message {
-        FromExecutor::Output { piece } => {
-            let file = match output {
-                Some(file) => file,
-                None => output.insert(OutputFile::create(path).await?),
-            };
-            file.append(&piece, load.limits.output_bytes).await
+/// What is made of an executor's words.
+struct Hearing {
+    load: Load,
+    shared: Arc<Shared>,
+    output: Option<OutputFile>,
+    saving: Option<io::Result<Saving>>,
+}
+
+impl Hearing {
+    async fn take(&mut self, message: FromExecutor) -> Result<(), Broken> {
+        let (attempt, path) = self.shared.running().ok_or(Broken::Turn)?;
+        if let Some(begun) = self.shared.begun() {
+            self.output = Some(begun);
         }
-        FromExecutor::Done(done) => {
-            let finished = finish(*done, attempt, load, output.take()).await?;
-            shared.finish(finished);
-            Ok(())
+        match message {
+            FromExecutor::Output { piece } => {
+                let file = match &mut self.output {
+                    Some(file) => file,
+                    None => self.output.insert(OutputFile::create(path).await?),
+                };
+                file.append(&piece, self.load.limits.output_bytes).await
+            }
+            FromExecutor::Refused(unfit) => {
+                if let Some(output) = self.output.take() {
+                    output.remove().await;
+                }
+                self.shared.tell(Event::Refused { attempt, unfit: unfit.bounded() });
+                Ok(())
+            }
+            FromExecutor::Saving { piece } => self.save(&piece).await,
+            FromExecutor::Saved(saved) if saved.attempt == attempt => self.saved(*saved).await,
+            FromExecutor::Done(done) if done.attempt == attempt && self.saving.is_none() => {
+                let finished = finish(*done, &self.load, self.output.take()).await?;
+                self.shared.finish(Event::Finished(Box::new(finished)));
+                Ok(())
+            }
+            FromExecutor::Fatal { reason } => Err(Broken::Fatal(reason)),
+            FromExecutor::Saved(_) | FromExecutor::Done(_) | FromExecutor::Loaded { .. } | FromExecutor::LoadFailed(_) => {
+                Err(Broken::Turn)
+            }
         }
-        FromExecutor::Fatal { reason } => Err(Broken::Fatal(reason)),
-        FromExecutor::Loaded { .. } | FromExecutor::LoadFailed(_) => Err(Broken::Turn),
+    }
+
+    /// A snapshot that cannot be kept is no reason to end an attempt: what comes of it is dropped.
+    async fn save(&mut self, piece: &[u8]) -> Result<(), Broken> {
+        let saving = match &mut self.saving {
+            Some(saving) => saving,
+            None => {
+                let path = self.shared.asked().ok_or(Broken::Turn)?;
+                self.saving.insert(Saving::begin(&path, self.output.as_mut(), &self.load).await)
+            }
+        };
+        if let Ok(open) = saving
+            && let Err(error) = open.append(piece).await
+            && let Ok(failed) = std::mem::replace(saving, Err(error))
+        {
+            failed.remove().await;
+        }
+        Ok(())
+    }
+
+    async fn saved(&mut self, saved: Saved) -> Result<(), Broken> {
+        let (attempt, ask) = (saved.attempt, saved.ask);
+        let Build::Migratable { code } = self.load.build else { return Err(Broken::Turn) };
+        let path = self.shared.answered(ask).ok_or(Broken::Turn)?;
+        let saving = self.saving.take().ok_or(Broken::Turn)?;
+        let sealed = match saving {
+            Ok(saving) => saving.seal(path, &saved, code).await,
+            Err(error) => Err(error),
+        };
+        match (sealed, ask) {
+            (Ok(snapshot), Ask::Checkpoint) => self.shared.tell(Event::Saved(Box::new(snapshot))),
+            (Ok(snapshot), Ask::Suspend) => {
+                if let Some(output) = self.output.take() {
+                    output.remove().await;
+                }
+                self.shared.suspend(Event::Saved(Box::new(snapshot)));
+            }
+            (Err(error), _) => self.shared.tell(Event::NotSaved { attempt, ask, reason: error.to_string() }),
+        }
+        if ask == Ask::Suspend {
+            // Whatever became of it, it does not go on here.
+            self.shared.kill();
+        }
+        Ok(())
+    }
+
+    /// The process is gone: what is left of an attempt goes too.
+    async fn bury(self, how: String) {
+        let Self { load, shared, output, saving } = self;
+        if let Some(scratch) = load.scratch.filter(|_| load.grants.scratch) {
+            let _ = tokio::task::spawn_blocking(move || super::scratch::clear(scratch.as_ref())).await;
+        }
+        if let Some(output) = output {
+            output.remove().await;
+        }
+        if let Some(Ok(saving)) = saving {
+            saving.remove().await;
+        }
+        shared.bury(load.limits.scratch_bytes, how);
     }
 }
 
-async fn finish(done: Done, attempt: AttemptId, load: &Load, file: Option<OutputFile>) -> Result<Finished, Broken> {
-    if done.attempt != attempt {
-        return Err(Broken::Turn);
-    }
+async fn finish(done: Done, load: &Load, file: Option<OutputFile>) -> Result<Finished, Broken> {
     if done.log.len() as u64 > load.limits.log_bytes {
         return Err(Broken::Excess);
     }
@@ -137,49 +206,16 @@ async fn finish(done: Done, attempt: AttemptId, load: &Load, file: Option<Output
         (Ok(protocol::Output::Streamed { .. }), None) => return Err(Broken::Turn),
         (Err(failure), file) => {
             if let Some(file) = file {
-                let _ = tokio::fs::remove_file(file.path).await;
+                file.remove().await;
             }
             Err(bounded(failure)?)
         }
     };
     let (log, log_dropped_bytes, usage) = (done.log, done.log_dropped_bytes, done.usage);
-    Ok(Finished { attempt, outcome, log, log_dropped_bytes, usage })
+    Ok(Finished { attempt: done.attempt, outcome, log, log_dropped_bytes, usage })
 }
 
 /// A failure's words end up in the coordinator's store.
 fn bounded(failure: Failure) -> Result<Failure, Broken> {
     if failure.text_bytes() <= limits::FAILURE_BYTES_MAX { Ok(failure) } else { Err(Broken::Excess) }
-}
-
-/// An output that is too large for a message, on its way to the disk.
-struct OutputFile {
-    path: PathBuf,
-    file: File,
-    outline: OutlineBuilder,
-    size_bytes: u64,
-}
-
-impl OutputFile {
-    async fn create(path: PathBuf) -> Result<Self, Broken> {
-        match File::create(&path).await {
-            Ok(file) => Ok(Self { path, file, outline: OutlineBuilder::default(), size_bytes: 0 }),
-            Err(error) => Err(Broken::Disk(path, error)),
-        }
-    }
-
-    async fn append(&mut self, piece: &[u8], limit_bytes: u64) -> Result<(), Broken> {
-        self.size_bytes += piece.len() as u64;
-        if self.size_bytes > limit_bytes {
-            return Err(Broken::Excess);
-        }
-        self.outline.update(piece);
-        self.file.write_all(piece).await.map_err(|error| Broken::Disk(self.path.clone(), error))
-    }
-
-    async fn close(mut self) -> Result<(PathBuf, BlobRef), Broken> {
-        if let Err(error) = self.file.flush().await {
-            return Err(Broken::Disk(self.path, error));
-        }
-        Ok((self.path, self.outline.finish().0))
-    }
 }

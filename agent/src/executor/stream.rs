@@ -19,6 +19,7 @@ use super::{
     pipe::{Incoming, Outgoing},
     protocol::{FromExecutor, Input, OUTPUT_PIECE_BYTES, Output},
 };
+use crate::snapshot::Unfit;
 
 /// What one write of the guest may carry.
 const PERMIT_BYTES: usize = 64 << 10;
@@ -62,6 +63,21 @@ impl Stdout {
         }
         self.send()?;
         Ok(Output::Streamed { size_bytes: self.sent_bytes })
+    }
+
+    /// How many bytes have left, and those that have not.
+    pub(super) fn state(&self) -> (u64, &[u8]) {
+        (self.sent_bytes, &self.kept)
+    }
+
+    /// Goes on after so many bytes that have left and these that have not. Nothing was written yet.
+    pub(super) fn resume(&mut self, sent_bytes: u64, kept: Vec<u8>) -> Result<(), Unfit> {
+        let total = sent_bytes.saturating_add(kept.len() as u64);
+        if kept.len() > OUTPUT_PIECE_BYTES || total > self.limit_bytes {
+            return Err(Unfit::Output { found_bytes: total, limit_bytes: self.limit_bytes });
+        }
+        (self.sent_bytes, self.kept) = (sent_bytes, kept);
+        Ok(())
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -115,6 +131,23 @@ impl Log {
         kept.extend_from_slice(back);
         self.tail.clear();
         (kept.into(), self.dropped_bytes)
+    }
+}
+
+impl Log {
+    /// The two halves, and how many bytes are missing between them.
+    pub(super) fn state(&self) -> (&[u8], Vec<u8>, u64) {
+        (&self.head, self.tail.iter().copied().collect(), self.dropped_bytes)
+    }
+
+    /// Goes on after these. Nothing was written yet.
+    pub(super) fn resume(&mut self, head: Vec<u8>, tail: Vec<u8>, dropped_bytes: u64) -> Result<(), Unfit> {
+        let longer = head.len().max(tail.len());
+        if longer > self.half_bytes {
+            return Err(Unfit::Output { found_bytes: longer as u64 * 2, limit_bytes: self.half_bytes as u64 * 2 });
+        }
+        (self.head, self.tail, self.dropped_bytes) = (head, tail.into(), dropped_bytes);
+        Ok(())
     }
 }
 
@@ -191,42 +224,72 @@ impl<S: Sink> AsyncWrite for Writer<S> {
 }
 
 /// Standard input.
-pub(super) enum Stdin {
+pub(super) struct Stdin {
+    position: u64,
+    source: Source,
+}
+
+enum Source {
     Message(Bytes),
     Pipe { left_bytes: u64, pipe: Shared<Incoming> },
 }
 
 impl Stdin {
-    pub(super) fn new(input: Input, pipe: &Shared<Incoming>) -> Self {
-        match input {
-            Input::Inline(bytes) => Self::Message(bytes),
-            Input::Stream { size_bytes } => Self::Pipe { left_bytes: size_bytes, pipe: Arc::clone(pipe) },
-        }
+    pub(super) fn new(input: &Input, pipe: &Shared<Incoming>) -> Self {
+        let source = match input {
+            Input::Inline(bytes) => Source::Message(bytes.clone()),
+            Input::Stream { size_bytes } => Source::Pipe { left_bytes: *size_bytes, pipe: Arc::clone(pipe) },
+        };
+        Self { position: 0, source }
     }
 
     /// How many bytes of the pipe still belong to this input.
     pub(super) fn left_in_pipe(&self) -> u64 {
-        match self {
-            Self::Message(_) => 0,
-            Self::Pipe { left_bytes, .. } => *left_bytes,
+        match &self.source {
+            Source::Message(_) => 0,
+            Source::Pipe { left_bytes, .. } => *left_bytes,
         }
     }
 
-    /// At most `max` bytes; none at the end.
+    /// How many bytes were read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Passes over what was read before. Nothing was read yet.
+    pub(super) fn resume(&mut self, position: u64) -> Result<(), Unfit> {
+        let size_bytes = match &self.source {
+            Source::Message(bytes) => bytes.len() as u64,
+            Source::Pipe { left_bytes, .. } => *left_bytes,
+        };
+        if position > size_bytes {
+            return Err(Unfit::Input { position, size_bytes });
+        }
+        while self.position < position {
+            let max = usize::try_from(position - self.position).unwrap_or(usize::MAX);
+            self.next(max);
+        }
+        Ok(())
+    }
+
+    /// At most `max` bytes; none at the end. How many depends on what is left alone, and not on the pipe's haste:
+    /// every run of a task sees the same pieces.
     fn next(&mut self, max: usize) -> Option<Bytes> {
-        match self {
-            Self::Message(bytes) if bytes.is_empty() => None,
-            Self::Message(bytes) => Some(bytes.split_to(max.min(bytes.len()))),
-            Self::Pipe { left_bytes: 0, .. } => None,
-            Self::Pipe { .. } if max == 0 => Some(Bytes::new()),
-            Self::Pipe { left_bytes, pipe } => {
+        let piece = match &mut self.source {
+            Source::Message(bytes) if bytes.is_empty() => return None,
+            Source::Message(bytes) => bytes.split_to(max.min(bytes.len())),
+            Source::Pipe { left_bytes: 0, .. } => return None,
+            Source::Pipe { .. } if max == 0 => Bytes::new(),
+            Source::Pipe { left_bytes, pipe } => {
                 let piece = lock(pipe).raw(usize::try_from(*left_bytes).unwrap_or(usize::MAX).min(max));
                 // Without its agent nobody is left to run for.
                 let Ok(piece) = piece else { std::process::exit(super::EXIT_ORPHANED) };
                 *left_bytes -= piece.len() as u64;
-                Some(piece)
+                piece
             }
-        }
+        };
+        self.position += piece.len() as u64;
+        Some(piece)
     }
 }
 

@@ -50,6 +50,11 @@ impl VirtualClock {
         self.0.now.fetch_max(to, Ordering::Relaxed);
     }
 
+    /// Shows what it showed elsewhere.
+    pub(super) fn resume(&self, now: u64) {
+        self.0.now.store(now, Ordering::Relaxed);
+    }
+
     pub(super) fn peek(&self) -> u64 {
         self.0.now.load(Ordering::Relaxed)
     }

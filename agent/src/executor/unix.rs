@@ -3,7 +3,7 @@
 //! Every layer is tried on its own and reported; a kernel that lacks one leaves the others standing. System calls
 //! that are not listed fail with `ENOSYS`, so that libraries fall back to older ones that are.
 
-use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd as _, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd as _, path::Path, sync::OnceLock, time::Duration};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
@@ -264,6 +264,54 @@ fn exec_is_denied() -> Layer {
     }
 }
 
+/// The signal that carries an ask: a real-time one, so that each of several arrives, and with its word.
+fn ask_signal() -> i32 {
+    libc::SIGRTMIN()
+}
+
+/// Has asks heard from now on, whatever this process is doing. Called once.
+pub(super) fn hear_asks(hear: fn(usize)) {
+    static HEAR: OnceLock<fn(usize)> = OnceLock::new();
+
+    extern "C" fn heard(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: the kernel hands in a valid structure; it is read as far as the sender filled it.
+        let word = unsafe { (*info).si_value().sival_ptr } as usize;
+        if let Some(hear) = HEAR.get() {
+            hear(word);
+        }
+    }
+
+    HEAR.get_or_init(|| hear);
+    // SAFETY: the handler touches nothing but atomics, and returns; calls that it interrupts are taken up again. It
+    // runs on the stack that the engine keeps for handlers.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = heard as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigaction(ask_signal(), &action, std::ptr::null_mut());
+    }
+}
+
+/// A signal with a word, as `rt_sigqueueinfo(2)` wants it.
+#[repr(C)]
+struct Queued {
+    signal: i32,
+    error: i32,
+    code: i32,
+    sender: Sender,
+    // The kernel copies a structure of 128 bytes.
+    rest: [u8; 128 - 4 * size_of::<usize>()],
+}
+
+#[repr(C)]
+struct Sender {
+    // Sets the structure apart as the kernel's union does.
+    word_aligned: [usize; 0],
+    pid: i32,
+    uid: u32,
+    word: usize,
+}
+
 /// Processor time of this process.
 pub(super) fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -308,6 +356,22 @@ impl Handle {
 
     pub(super) fn kill(&self) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(&self.descriptor, Signal::KILL)?)
+    }
+
+    /// Sends it an ask, which waits while it is frozen.
+    pub(super) fn ask(&self, word: usize) -> io::Result<()> {
+        let signal = ask_signal();
+        let sender = Sender {
+            word_aligned: [],
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            uid: rustix::process::getuid().as_raw(),
+            word,
+        };
+        let queued = Queued { signal, error: 0, code: libc::SI_QUEUE, sender, rest: [0; _] };
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.descriptor);
+        // SAFETY: the structure is valid and as large as the kernel reads, and the descriptor is open.
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal, &raw const queued, 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Memory in RAM, in bytes.

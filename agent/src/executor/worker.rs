@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    EXIT_GARBAGE, EXIT_ORPHANED,
+    EXIT_GARBAGE, EXIT_ORPHANED, moving,
     pipe::{Incoming, Outgoing, PipeError},
     program::Program,
     protocol::{Cage, FromExecutor, Load, ToExecutor},
@@ -56,6 +56,7 @@ fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(),
         Err(error) => return Ok(lock(outgoing).send(&FromExecutor::LoadFailed(error))?),
     };
     lock(outgoing).send(&FromExecutor::Loaded { cage })?;
+    let mut number = 0;
     loop {
         let run = match lock(incoming).frame()? {
             Some(ToExecutor::Run(run)) => run,
@@ -66,7 +67,12 @@ fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(),
             Some(ToExecutor::Load(_)) => return Err(WorkerError::Order),
             None => return Ok(()),
         };
-        let finish = program.run(&load, run, incoming, outgoing);
+        if run.resume.is_some() && !program.is_movable() {
+            return Err(WorkerError::Order);
+        }
+        number += 1;
+        // A process whose attempt was suspended gives all its memory back by ending.
+        let Some(finish) = program.run(&load, &run, number, incoming, outgoing)? else { return Ok(()) };
         lock(incoming).skip(finish.input_left())?;
         let done = finish.report()?;
         lock(outgoing).send(&FromExecutor::Done(Box::new(done)))?;
@@ -76,6 +82,9 @@ fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(),
 fn prepare(load: &Load) -> Result<(Program, Cage), super::protocol::LoadError> {
     let priority = sys::set_priority(load.priority);
     let program = Program::load(load)?;
+    if program.is_movable() {
+        sys::hear_asks(moving::asks::hear);
+    }
     Ok((program, sys::close_cage(load, priority)))
 }
 

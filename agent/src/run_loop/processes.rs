@@ -18,7 +18,7 @@ use crate::{
         artifact::{ArtifactError, Artifacts},
         compile::{CompileError, Refusal},
         process::{self, Executor, Finished, Output, Run, SpawnError, Spec},
-        protocol::{Cage, Load, LoadError, Priority, World},
+        protocol::{Build, Cage, Load, LoadError, Priority, World},
     },
     files,
     outbox::Outbox,
@@ -142,7 +142,7 @@ impl Processes {
             Payload::Blob(blob) => process::Input::File(self.workshop.cache.path(&blob.digest)),
         };
         let output = self.workshop.outbox.output_path(attempt);
-        if let Err(error) = executor.run(Run { attempt, input, output }) {
+        if let Err(error) = executor.run(Run { attempt, input, output, resume: None }) {
             // It has died: its last event is on its way, and names what it had begun.
             tracing::debug!(slot = id, %attempt, %error, "an executor took no more");
         }
@@ -221,6 +221,8 @@ impl Processes {
 fn translate(id: SlotId, slot: &mut Slot, event: process::Event) -> Option<Event> {
     match event {
         process::Event::Started { .. } => None,
+        // Nobody asks for snapshots.
+        process::Event::Saved(_) | process::Event::NotSaved { .. } | process::Event::Refused { .. } => None,
         process::Event::Finished(finished) => {
             let Finished { attempt, outcome, log, log_dropped_bytes, usage } = *finished;
             let outcome = match outcome {
@@ -267,6 +269,7 @@ impl Workshop {
             artifact: artifact.into_os_string(),
             digest,
             kind: plan.manifest.kind,
+            build: Build::Plain,
             limits: terms.limits,
             grants: terms.grants,
             scratch: terms.grants.scratch.then(|| scratch.into_os_string()),
@@ -286,7 +289,7 @@ impl Workshop {
                 self.cache.forget(&blob.digest);
                 StartError::Artifact(error.to_string())
             }
-            (Code::Artifact(_), LoadError::Refused { .. }) => StartError::Artifact(error.to_string()),
+            (Code::Artifact(_), LoadError::Refused { .. } | LoadError::Unmovable(_)) => StartError::Artifact(error.to_string()),
             (Code::Module(_), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
                 // It is compiled anew for the next attempt.
                 if let Err(error) = self.artifacts.forget(&plan.manifest).await {
@@ -294,7 +297,7 @@ impl Workshop {
                 }
                 StartError::Executor(error.to_string())
             }
-            (Code::Module(_), LoadError::Refused { .. }) => StartError::Module(error.to_string()),
+            (Code::Module(_), LoadError::Refused { .. } | LoadError::Unmovable(_)) => StartError::Module(error.to_string()),
         }
     }
 }

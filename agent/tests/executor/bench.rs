@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use lull_agent::executor::{
     engine::{self, CompileOptions, Platform},
-    process::{Event, Executor, Finished, Input, Output, Run, SpawnError, Spec},
-    protocol::{Load, Priority, World},
+    process::{Death, Event, Executor, Finished, Input, Output, Run, Snapshot, SpawnError, Spec},
+    protocol::{Build, Load, Priority, World},
 };
 use lull_shared::{
     digest::Digest,
@@ -35,6 +35,14 @@ impl Bench {
         Self::of_kind(text, ModuleKind::Preview1)
     }
 
+    /// With the migratable build of the same function, made by hand: what stands behind `;;+` is part of it.
+    pub fn migratable(text: &str) -> Self {
+        let text = text.replace(";;+", "");
+        let mut bench = Self::new(&text);
+        bench.load.build = Build::Migratable { code: Digest::of(text.as_bytes()) };
+        bench
+    }
+
     pub fn of_kind(text: &str, kind: ModuleKind) -> Self {
         let module = wat::parse_str(text).expect("the guest is valid text");
         let options = CompileOptions { kind, canonical_nans: false, platform: Platform::host() };
@@ -46,6 +54,7 @@ impl Bench {
             artifact: path.into(),
             digest: Digest::of(&artifact),
             kind,
+            build: Build::Plain,
             limits: AttemptLimits { memory_bytes: 64 << 20, ..AttemptLimits::default() },
             grants: Grants::default(),
             scratch: None,
@@ -110,7 +119,7 @@ impl Bed {
 
     pub fn run_with(&self, index: u32, input: Input) {
         let output = self.folder.path().join(format!("output-{index}"));
-        self.executor.run(Run { attempt: attempt(index), input, output }).expect("the executor takes it");
+        self.executor.run(Run { attempt: attempt(index), input, output, resume: None }).expect("the executor takes it");
     }
 
     pub async fn event(&mut self) -> Event {
@@ -128,9 +137,48 @@ impl Bed {
             match self.event().await {
                 Event::Started { .. } => {}
                 Event::Finished(finished) => return *finished,
-                died @ Event::Died { .. } => panic!("{died:?}"),
+                other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Hands over an attempt that goes on from a snapshot.
+    pub fn resume(&self, index: u32, input: Input, snapshot: PathBuf) {
+        let output = self.folder.path().join(format!("output-{index}"));
+        self.executor.run(Run { attempt: attempt(index), input, output, resume: Some(snapshot) }).expect("the executor takes it");
+    }
+
+    /// The next snapshot or end.
+    pub async fn saved_or_finished(&mut self) -> Result<Snapshot, Finished> {
+        loop {
+            match self.event().await {
+                Event::Started { .. } => {}
+                Event::Saved(snapshot) => return Ok(*snapshot),
+                Event::Finished(finished) => return Err(*finished),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The snapshot that was asked for.
+    pub async fn saved(&mut self) -> Snapshot {
+        self.saved_or_finished().await.unwrap_or_else(|finished| panic!("it ended before: {finished:?}"))
+    }
+
+    /// The snapshot that was asked for; none if the process died first.
+    pub async fn saved_or_died(&mut self) -> Option<Snapshot> {
+        match self.event().await {
+            Event::Saved(snapshot) => Some(*snapshot),
+            Event::Died { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The end of the process.
+    pub async fn died(&mut self) -> (Option<AttemptId>, Vec<AttemptId>, Death) {
+        let event = self.event().await;
+        let Event::Died { running, queued, death } = event else { panic!("{event:?}") };
+        (running, queued, death)
     }
 }
 

@@ -97,6 +97,7 @@ async fn a_full_scratch_folder_is_told() {
                 assert_eq!(running, Some(attempt(0)));
                 break death.failure().unwrap_or_else(|| panic!("{:?}", Death::Killed));
             }
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(failure, Failure::ScratchLimit { limit_bytes: 1 << 20 });

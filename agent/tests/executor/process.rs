@@ -70,6 +70,7 @@ async fn an_endless_function_is_killed_even_when_frozen() {
             attempt: attempt(9),
             input: lull_agent::executor::process::Input::Inline(bytes::Bytes::new()),
             output: "never".into(),
+            resume: None,
         };
         assert_eq!(bed.executor.run(run), Err(RunError::Gone));
     }

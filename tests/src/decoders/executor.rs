@@ -41,8 +41,9 @@ fn executor_reads(pipe: impl io::Read) -> Vec<String> {
             Ok(Some(message)) => {
                 read.push(format!("{message:?}"));
                 let ToExecutor::Run(run) = message else { continue };
-                let Input::Stream { size_bytes } = run.input else { continue };
-                if let Err(error) = incoming.skip(size_bytes) {
+                let body = run.resume.map_or(0, |resume| resume.body.size_bytes);
+                let input = if let Input::Stream { size_bytes } = run.input { size_bytes } else { 0 };
+                if let Err(error) = incoming.skip(body).and_then(|()| incoming.skip(input)) {
                     read.push(error.to_string());
                     return read;
                 }

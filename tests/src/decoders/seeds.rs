@@ -7,12 +7,15 @@ use std::{fs, path::PathBuf};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use lull_agent::{
     config::Config,
-    executor::protocol::{Cage, Done, FromExecutor, Input, Layer, Load, LoadError, Output, Priority, Run, ToExecutor, World},
+    executor::protocol::{
+        Ask, Build, Cage, Done, FromExecutor, Input, Layer, Load, LoadError, Output, Priority, Resume, Run, Saved, ToExecutor,
+        World,
+    },
     ipc::{Request, Response},
     outbox::Outbox,
     session::Event,
     snapshot::{
-        Seal,
+        Seal, Unfit,
         body::{self, Global, Host, Small},
     },
 };
@@ -193,11 +196,15 @@ fn executors() -> Vec<Vec<u8>> {
         done(Ok(Output::Streamed { size_bytes: 5 })),
         done(Err(Failure::Trap { message: "unreachable".into(), backtrace: vec!["f".into()] })),
         FromExecutor::Fatal { reason: "broken".into() },
+        FromExecutor::Refused(Unfit::Shape { what: "another module".into() }),
+        FromExecutor::Saving { piece: bytes::Bytes::from_static(b"body") },
+        FromExecutor::Saved(Box::new(Saved { attempt, ask: Ask::Suspend, output_bytes: 5, usage: Usage::default() })),
     ];
     let load = Load {
         artifact: "/cache/x.cwasm".into(),
         digest: Digest::of(b"x"),
         kind: ModuleKind::Preview1,
+        build: Build::Migratable { code: Digest::of(b"build") },
         limits: AttemptLimits::default(),
         grants: Grants::default(),
         scratch: None,
@@ -212,13 +219,16 @@ fn executors() -> Vec<Vec<u8>> {
         },
     };
     let next = encode_frame(&ToExecutor::Serve(World { job: JobId(2), seed: 2, ..load.world.clone() }));
-    let run = |input| encode_frame(&ToExecutor::Run(Run { attempt, input }));
+    let run = |input| encode_frame(&ToExecutor::Run(Run { attempt, input, resume: None }));
+    let resume = Some(Resume { body: BlobRef::of(b"body"), output_bytes: 5, usage: Usage::default() });
+    let input = Input::Inline(bytes::Bytes::from_static(b"in"));
+    let resumed = [encode_frame(&ToExecutor::Run(Run { attempt, input, resume })), b"body".to_vec()].concat();
     let load = encode_frame(&ToExecutor::Load(Box::new(load)));
     let streamed = [run(Input::Stream { size_bytes: 9 }), b"raw input".to_vec()].concat();
     let inline = run(Input::Inline(bytes::Bytes::from_static(b"in")));
     let from = said.iter().map(|message| led_by(0, &encode_frame(message)));
     let all: Vec<u8> = said.iter().flat_map(encode_frame).collect();
-    from.chain([led_by(0, &all), led_by(1, &[load, streamed, next, inline].concat())]).collect()
+    from.chain([led_by(0, &all), led_by(1, &[load, streamed, next, inline, resumed].concat())]).collect()
 }
 
 fn configs() -> Vec<Vec<u8>> {

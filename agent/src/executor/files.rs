@@ -1,0 +1,185 @@
+//! What an executor's agent keeps of an attempt on disk: long output, and snapshots while they come and go.
+
+use std::path::{Path, PathBuf};
+
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    id::AttemptId,
+};
+use tokio::{
+    fs::{self, File},
+    io::{self, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
+};
+
+use super::{
+    process::Snapshot,
+    protocol::{Build, Load, Saved},
+    reader::Broken,
+};
+use crate::snapshot::{Part, SEAL_BYTES, Seal, Unfit, body};
+
+/// What is copied at once.
+const COPY_BYTES: usize = 256 << 10;
+
+/// Bytes that are counted and hashed as they are written.
+struct Measured {
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+    size_bytes: u64,
+}
+
+impl Measured {
+    async fn create(path: PathBuf) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).await?;
+        Ok(Self { path, file, hasher: blake3::Hasher::new(), size_bytes: 0 })
+    }
+
+    async fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.size_bytes += piece.len() as u64;
+        self.hasher.update(piece);
+        self.file.write_all(piece).await
+    }
+
+    /// What was written so far.
+    fn blob(&self) -> BlobRef {
+        BlobRef { digest: Digest::from_bytes(*self.hasher.finalize().as_bytes()), size_bytes: self.size_bytes }
+    }
+
+    async fn remove(self) {
+        let _ = fs::remove_file(self.path).await;
+    }
+}
+
+/// An output that is too large for a message, on its way to the disk.
+pub(super) struct OutputFile(Measured);
+
+impl OutputFile {
+    pub(super) async fn create(path: PathBuf) -> Result<Self, Broken> {
+        Measured::create(path.clone()).await.map(Self).map_err(|error| Broken::Disk(path, error))
+    }
+
+    pub(super) async fn append(&mut self, piece: &[u8], limit_bytes: u64) -> Result<(), Broken> {
+        if self.0.size_bytes + piece.len() as u64 > limit_bytes {
+            return Err(Broken::Excess);
+        }
+        self.0.append(piece).await.map_err(|error| Broken::Disk(self.0.path.clone(), error))
+    }
+
+    pub(super) async fn close(mut self) -> Result<(PathBuf, BlobRef), Broken> {
+        if let Err(error) = self.0.file.flush().await {
+            return Err(Broken::Disk(self.0.path, error));
+        }
+        let blob = self.0.blob();
+        Ok((self.0.path, blob))
+    }
+
+    pub(super) async fn remove(self) {
+        self.0.remove().await;
+    }
+}
+
+/// A snapshot on its way to the disk. Its own file has its name only when it is whole.
+pub(super) struct Saving {
+    whole: Measured,
+    output: BlobRef,
+    body: blake3::Hasher,
+    body_bytes_max: u64,
+}
+
+impl Saving {
+    /// Begins with the output so far.
+    pub(super) async fn begin(path: &Path, output: Option<&mut OutputFile>, load: &Load) -> io::Result<Self> {
+        let mut whole = Measured::create(path.with_extension("saving")).await?;
+        if let Some(OutputFile(output)) = output {
+            output.file.flush().await?;
+            output.file.rewind().await?;
+            let mut piece = vec![0; COPY_BYTES];
+            loop {
+                match output.file.read(&mut piece).await? {
+                    0 => break,
+                    read => whole.append(&piece[..read]).await?,
+                }
+            }
+        }
+        let (output, body_bytes_max) = (whole.blob(), body::bytes_max(&load.limits));
+        Ok(Self { whole, output, body: blake3::Hasher::new(), body_bytes_max })
+    }
+
+    /// Adds a piece of the body.
+    pub(super) async fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.body.count() + piece.len() as u64 > self.body_bytes_max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the snapshot is larger than the attempt's limits allow"));
+        }
+        self.body.update(piece);
+        self.whole.append(piece).await
+    }
+
+    /// Seals it and gives it its name. It is not synced: a power cut costs the time since the last one that was.
+    pub(super) async fn seal(mut self, path: PathBuf, saved: &Saved, code: Digest) -> io::Result<Snapshot> {
+        if saved.output_bytes != self.output.size_bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the executor and the agent disagree about the output"));
+        }
+        let (attempt, ask, usage) = (saved.attempt, saved.ask, saved.usage);
+        let digest = Digest::from_bytes(*self.body.finalize().as_bytes());
+        let body = BlobRef { digest, size_bytes: self.body.count() };
+        let seal = Seal { task: attempt.task, code, output: self.output, body, usage };
+        self.whole.append(&seal.encode()).await?;
+        self.whole.file.flush().await?;
+        fs::rename(&self.whole.path, &path).await?;
+        Ok(Snapshot { attempt, ask, path, blob: self.whole.blob(), usage })
+    }
+
+    pub(super) async fn remove(self) {
+        self.whole.remove().await;
+    }
+}
+
+/// A snapshot that fits, ready to be sent: its file stands where the body begins.
+pub(super) struct Opened {
+    pub(super) seal: Seal,
+    pub(super) file: File,
+    /// The output so far, copied to where the attempt's output goes.
+    pub(super) output: Option<OutputFile>,
+}
+
+/// Opens a snapshot for an attempt, and brings its output where the attempt's goes.
+pub(super) async fn open(snapshot: &Path, attempt: AttemptId, load: &Load, output: PathBuf) -> Result<Opened, Unfit> {
+    let unreadable = |error: io::Error| Unfit::Unreadable { reason: error.to_string() };
+    let Build::Migratable { code } = load.build else {
+        return Err(Unfit::Shape { what: "the attempt runs a plain build".into() });
+    };
+    let mut file = File::open(snapshot).await.map_err(unreadable)?;
+    let size_bytes = file.metadata().await.map_err(unreadable)?.len();
+    let seal_begins = size_bytes.checked_sub(SEAL_BYTES as u64).ok_or(Unfit::None)?;
+    let mut seal = [0; SEAL_BYTES];
+    file.seek(io::SeekFrom::Start(seal_begins)).await.map_err(unreadable)?;
+    file.read_exact(&mut seal).await.map_err(unreadable)?;
+    let seal = Seal::decode(&seal, size_bytes)?;
+    seal.fits(attempt.task, code, &load.limits)?;
+    file.rewind().await.map_err(unreadable)?;
+    if seal.output.size_bytes == 0 {
+        return Ok(Opened { seal, file, output: None });
+    }
+    let mut copy = Measured::create(output).await.map_err(unreadable)?;
+    match copy_output(&mut file, &mut copy, seal.output).await {
+        Ok(()) => Ok(Opened { seal, file, output: Some(OutputFile(copy)) }),
+        Err(unfit) => {
+            copy.remove().await;
+            Err(unfit)
+        }
+    }
+}
+
+async fn copy_output(file: &mut File, copy: &mut Measured, expected: BlobRef) -> Result<(), Unfit> {
+    let unreadable = |error: io::Error| Unfit::Unreadable { reason: error.to_string() };
+    let mut piece = vec![0; COPY_BYTES];
+    let mut left = expected.size_bytes;
+    while left > 0 {
+        let max = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        file.read_exact(&mut piece[..max]).await.map_err(unreadable)?;
+        copy.append(&piece[..max]).await.map_err(unreadable)?;
+        left -= max as u64;
+    }
+    if copy.blob() == expected { Ok(()) } else { Err(Unfit::Damaged { part: Part::Output }) }
+}

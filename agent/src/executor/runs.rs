@@ -1,0 +1,250 @@
+//! What an executor's handle and its two tasks know together: the attempts that were handed over, and how it stands
+//! with the process.
+
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lull_shared::{id::AttemptId, limits};
+use tokio::sync::mpsc;
+
+use super::{
+    files::OutputFile,
+    process::{AskError, Death, Event, RunError},
+    protocol::Ask,
+    sys,
+};
+
+/// Attempts handed over and not ended: as many as an agent may hold at all.
+pub(super) const RUNS_MAX: usize = limits::ATTEMPTS_PER_AGENT_MAX;
+/// How long a process that has closed its pipe may take to end.
+const END_GRACE: Duration = Duration::from_secs(1);
+
+/// What the handle and its two tasks know together.
+pub(super) struct Shared {
+    runs: Mutex<Runs>,
+    events: mpsc::UnboundedSender<Event>,
+    killed: AtomicBool,
+    scratch_full: AtomicBool,
+    trouble: Mutex<Option<String>>,
+    process: Arc<sys::Handle>,
+}
+
+#[derive(Default)]
+struct Runs {
+    /// Not ended; the first one runs.
+    held: VecDeque<Held>,
+    /// How many there ever were: the process counts them too.
+    count: u32,
+    /// The one that ran was suspended: none runs any more.
+    suspended: bool,
+    gone: bool,
+}
+
+struct Held {
+    attempt: AttemptId,
+    number: u32,
+    output: PathBuf,
+    /// What came of its output before it was moved here.
+    begun: Option<OutputFile>,
+    checkpoint: Option<PathBuf>,
+    suspend: Option<PathBuf>,
+}
+
+impl Shared {
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>, process: Arc<sys::Handle>) -> Self {
+        Self {
+            runs: Mutex::default(),
+            events,
+            killed: AtomicBool::new(false),
+            scratch_full: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            process,
+        }
+    }
+
+    pub(super) fn push(&self, attempt: AttemptId, output: PathBuf) -> Result<(), RunError> {
+        let mut runs = lock(&self.runs);
+        if runs.gone {
+            return Err(RunError::Gone);
+        }
+        if runs.held.len() >= RUNS_MAX {
+            return Err(RunError::Full);
+        }
+        runs.count = runs.count.wrapping_add(1);
+        let number = runs.count;
+        runs.held.push_back(Held { attempt, number, output, begun: None, checkpoint: None, suspend: None });
+        if runs.held.len() == 1 {
+            self.tell(Event::Started { attempt });
+        }
+        Ok(())
+    }
+
+    /// The attempt that runs, and where its output goes.
+    pub(super) fn running(&self) -> Option<(AttemptId, PathBuf)> {
+        let runs = lock(&self.runs);
+        let front = if runs.suspended { None } else { runs.held.front() };
+        front.map(|held| (held.attempt, held.output.clone()))
+    }
+
+    /// Notes where a snapshot of the running attempt is to go; its number in the process.
+    pub(super) fn ask(&self, attempt: AttemptId, ask: Ask, path: PathBuf) -> Result<u32, AskError> {
+        let mut runs = lock(&self.runs);
+        if runs.gone {
+            return Err(AskError::Gone);
+        }
+        let front = if runs.suspended { None } else { runs.held.front_mut() };
+        let held = front.filter(|held| held.attempt == attempt).ok_or(AskError::NotRunning)?;
+        match ask {
+            Ask::Checkpoint => held.checkpoint = Some(path),
+            Ask::Suspend => held.suspend = Some(path),
+        }
+        Ok(held.number)
+    }
+
+    /// Where a snapshot of the running attempt goes; that for suspending it if both were asked for.
+    pub(super) fn asked(&self) -> Option<PathBuf> {
+        let runs = lock(&self.runs);
+        let held = runs.held.front()?;
+        held.suspend.as_ref().or(held.checkpoint.as_ref()).cloned()
+    }
+
+    /// The ask that was answered, if it was one.
+    pub(super) fn answered(&self, ask: Ask) -> Option<PathBuf> {
+        let mut runs = lock(&self.runs);
+        let held = runs.held.front_mut()?;
+        match ask {
+            Ask::Checkpoint => held.checkpoint.take(),
+            Ask::Suspend => held.suspend.take(),
+        }
+    }
+
+    /// An attempt's output goes on in this file.
+    pub(super) fn begin(&self, attempt: AttemptId, output: OutputFile) {
+        if let Some(held) = lock(&self.runs).held.iter_mut().find(|held| held.attempt == attempt) {
+            held.begun = Some(output);
+        }
+    }
+
+    /// The running attempt's output file from before, once.
+    pub(super) fn begun(&self) -> Option<OutputFile> {
+        lock(&self.runs).held.front_mut()?.begun.take()
+    }
+
+    /// The running attempt has ended; the next one runs.
+    pub(super) fn finish(&self, last: Event) {
+        let mut runs = lock(&self.runs);
+        runs.held.pop_front();
+        self.tell(last);
+        if let Some(next) = runs.held.front() {
+            self.tell(Event::Started { attempt: next.attempt });
+        }
+    }
+
+    /// The running attempt was suspended, and the process ends with that.
+    pub(super) fn suspend(&self, last: Event) {
+        self.killed.store(true, Ordering::Release);
+        let mut runs = lock(&self.runs);
+        runs.held.pop_front();
+        runs.suspended = true;
+        self.tell(last);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        lock(&self.runs).gone
+    }
+
+    /// Ends the process. It can only fail for one that has ended already.
+    pub(super) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        let _ = self.process.kill();
+    }
+
+    /// Its scratch folder is too large: the process cannot go on.
+    pub(super) fn overflow(&self) {
+        self.scratch_full.store(true, Ordering::Release);
+        let _ = self.process.kill();
+    }
+
+    /// The agent's own trouble with the pipe or an input: the process cannot go on.
+    pub(super) fn fail(&self, error: &io::Error) {
+        lock(&self.trouble).get_or_insert_with(|| error.to_string());
+        let _ = self.process.kill();
+    }
+
+    /// The process has ended.
+    pub(super) fn bury(&self, limit_bytes: u64, how: String) {
+        let (held, suspended) = {
+            let mut runs = lock(&self.runs);
+            runs.gone = true;
+            (std::mem::take(&mut runs.held), runs.suspended)
+        };
+        let mut held = held.into_iter().map(|held| held.attempt);
+        let running = if suspended { None } else { held.next() };
+        let death = if self.scratch_full.load(Ordering::Acquire) {
+            Death::ScratchLimit { limit_bytes }
+        } else if self.killed.load(Ordering::Acquire) {
+            Death::Killed
+        } else {
+            Death::Crashed { how: lock(&self.trouble).take().unwrap_or(how) }
+        };
+        self.tell(Event::Died { running, queued: held.collect(), death });
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // Whoever dropped the receiver does not want to know.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Keeps a child from being left behind.
+pub(super) struct Guard {
+    child: Option<std::process::Child>,
+    process: Arc<sys::Handle>,
+}
+
+impl Guard {
+    pub(super) fn new(child: std::process::Child, process: Arc<sys::Handle>) -> Self {
+        Self { child: Some(child), process }
+    }
+
+    /// Waits until the process has ended, and says how it did. With its pipe closed it ends by itself in time, unless
+    /// it is to blame for something.
+    pub(super) async fn end(&mut self, at_once: bool) -> String {
+        let grace = if at_once { Duration::ZERO } else { END_GRACE };
+        let ended = match tokio::time::timeout(grace, self.process.ended()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let _ = self.process.kill();
+                self.process.ended().await
+            }
+        };
+        let status = self.child.take().map(|mut child| child.wait());
+        match (ended, status) {
+            (Ok(()), Some(Ok(status))) => sys::describe(status),
+            (Err(error), _) | (_, Some(Err(error))) => error.to_string(),
+            (Ok(()), None) => "it had ended before".into(),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = self.process.kill();
+            // A killed process ends at once; waiting frees its entry in the process table.
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
