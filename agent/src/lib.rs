@@ -19,6 +19,7 @@ pub mod ipc;
 pub mod member;
 pub mod membership;
 pub mod memory;
+pub mod migratable;
 pub mod network;
 pub mod outbox;
 pub mod owner;

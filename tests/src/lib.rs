@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod decoders;
+pub mod moves;
 pub mod processes;
 pub mod proxy;
 pub mod sim;

@@ -1,0 +1,192 @@
+//! What both copies of a function are written with: the parts that poll, spill, and move operands to and from locals.
+
+use wasm_encoder::{BlockType, Instruction as I, MemArg, RefType, ValType};
+
+use super::{
+    code::{Code, Homes, Types, Written},
+    contract::State,
+    frame::{Frame, HEADER_BYTES, Slot},
+    plan::Ids,
+    reason::NotMovable,
+    tape::{Callee, Tape},
+    value::Value,
+};
+
+/// Locals that engines take in one function.
+const LOCALS_MAX: usize = 50_000;
+
+/// One copy of a function while it is written.
+pub(super) struct Copy<'w, 'a> {
+    pub code: Code,
+    pub homes: Homes,
+    pub tape: &'w Tape<'a>,
+    pub frames: &'w [Frame],
+    pub ids: &'w Ids,
+    pub types: &'w mut Types,
+    /// The number of its resume copy, which its frames carry.
+    pub function: u32,
+    /// What this function may grow to, in bytes.
+    pub bytes_max: usize,
+}
+
+impl<'w, 'a> Copy<'w, 'a> {
+    pub fn new(
+        tape: &'w Tape<'a>,
+        frames: &'w [Frame],
+        ids: &'w Ids,
+        types: &'w mut Types,
+        function: u32,
+        bytes_max: usize,
+    ) -> Self {
+        let homes = Homes::new(tape.locals.len() as u32);
+        Self { code: Code::default(), homes, tape, frames, ids, types, function, bytes_max }
+    }
+
+    /// Refuses a function that grows without measure.
+    pub fn check_size(&self) -> Result<(), NotMovable> {
+        if self.code.len() > self.bytes_max {
+            return Err(NotMovable::TooLarge { what: "loops in a function are nested so deeply that its build would be huge" });
+        }
+        Ok(())
+    }
+
+    /// Writes the function down. A fast copy has parameters, a resume copy has them as locals.
+    pub fn finish(self, parameters: usize) -> Result<Written, NotMovable> {
+        let mut locals = Vec::with_capacity(self.tape.locals.len());
+        for local in &self.tape.locals[parameters..] {
+            locals.push(match Value::of(*local) {
+                Some(value) => value.into(),
+                None if *local == wasmparser::ValType::FUNCREF => ValType::Ref(RefType::FUNCREF),
+                None => return Err(NotMovable::References),
+            });
+        }
+        locals.extend(self.homes.types());
+        if locals.len() + parameters > LOCALS_MAX {
+            return Err(NotMovable::TooLarge { what: "a function would have too many locals" });
+        }
+        Ok(self.code.finish(locals))
+    }
+
+    /// Moves the uppermost operands into their locals.
+    pub fn take(&mut self, base: u32, operands: &[Value]) {
+        for (at, value) in operands.iter().enumerate().rev() {
+            let home = self.homes.of(base + at as u32, *value);
+            self.code.emit(&I::LocalSet(home));
+        }
+    }
+
+    /// Puts operands back from their locals.
+    pub fn give(&mut self, base: u32, operands: &[Value]) {
+        for (height, value) in (base..).zip(operands) {
+            let home = self.homes.of(height, *value);
+            self.code.emit(&I::LocalGet(home));
+        }
+    }
+
+    /// Leaves copies of the uppermost operands in their locals.
+    pub fn note(&mut self, base: u32, operands: &[Value]) {
+        self.take(base, operands);
+        self.give(base, operands);
+    }
+
+    /// The flag, as a condition.
+    pub fn flag(&mut self) {
+        let at = MemArg { offset: 0, align: 2, memory_index: self.ids.stack };
+        self.code.emit_all(&[I::I32Const(0), I::I32Load(at)]);
+    }
+
+    /// Asks the host, now that the flag is up, and unwinds at a point if it says so.
+    pub fn ask(&mut self, point: u32) {
+        self.code.emit(&I::Call(self.ids.poll));
+        self.code.if_(BlockType::Empty);
+        self.code.emit_all(&[I::I32Const(State::Unwinding as i32), I::GlobalSet(self.ids.state)]);
+        self.spill(point);
+        self.code.end();
+    }
+
+    /// Unwinds at a point if the call before it was suspended.
+    pub fn follow(&mut self, point: u32) {
+        self.code.emit(&I::GlobalGet(self.ids.state));
+        self.code.if_rarely();
+        self.spill(point);
+        self.code.end();
+    }
+
+    /// Writes the frame of a point and returns.
+    fn spill(&mut self, point: u32) {
+        let (ids, frame) = (self.ids, &self.frames[point as usize]);
+        let address = self.homes.address();
+        self.code.emit_all(&[I::I32Const(frame.bytes as i32), I::Call(ids.reserve), I::LocalSet(address)]);
+        let mut offset = 0;
+        for (slot, value) in &frame.slots {
+            let local = self.local(*slot, *value);
+            self.code.emit_all(&[I::LocalGet(address), I::LocalGet(local), value.store(ids.stack, offset)]);
+            offset += value.size();
+        }
+        for number in [point + 1, self.function] {
+            self.code.emit_all(&[I::LocalGet(address), I::I32Const(number as i32), Value::I32.store(ids.stack, offset)]);
+            offset += 4;
+        }
+        for result in &self.tape.results {
+            match Value::of(*result) {
+                Some(value) => self.code.emit(&value.zero()),
+                None => self.code.emit(&I::RefNull(wasm_encoder::HeapType::FUNC)),
+            }
+        }
+        self.code.emit(&I::Return);
+    }
+
+    /// Takes the frame of a point back, and lets the activation run.
+    pub fn restore(&mut self, point: u32) {
+        let (ids, frame) = (self.ids, &self.frames[point as usize]);
+        let (address, pending) = (self.homes.address(), self.homes.pending());
+        self.code.emit_all(&[
+            I::GlobalGet(ids.stack_pointer),
+            I::I32Const(frame.bytes as i32),
+            I::I32Sub,
+            I::LocalTee(address),
+            I::GlobalSet(ids.stack_pointer),
+        ]);
+        let mut offset = 0;
+        for (slot, value) in &frame.slots {
+            let local = self.local(*slot, *value);
+            self.code.emit_all(&[I::LocalGet(address), value.load(ids.stack, offset), I::LocalSet(local)]);
+            offset += value.size();
+        }
+        self.code.emit_all(&[I::I32Const(0), I::LocalSet(pending)]);
+    }
+
+    /// Loads one of the two numbers at the end of the uppermost frame.
+    pub fn header(&mut self, number: Header) {
+        let offset = match number {
+            Header::Point => 0,
+            Header::Function => 4,
+        };
+        self.code.emit_all(&[
+            I::GlobalGet(self.ids.stack_pointer),
+            I::I32Const(HEADER_BYTES as i32),
+            I::I32Sub,
+            Value::I32.load(self.ids.stack, offset),
+        ]);
+    }
+
+    pub fn call(&mut self, callee: &Callee<'a>) {
+        match callee {
+            Callee::Function(function) => self.code.emit(&I::Call(self.ids.function(*function))),
+            Callee::Table(instruction) => self.code.raw(instruction),
+        }
+    }
+
+    fn local(&mut self, slot: Slot, value: Value) -> u32 {
+        match slot {
+            Slot::Local(local) => local,
+            Slot::Operand(height) => self.homes.of(height, value),
+        }
+    }
+}
+
+/// A number in a frame.
+pub(super) enum Header {
+    Point,
+    Function,
+}

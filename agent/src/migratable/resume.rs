@@ -1,0 +1,299 @@
+//! Writes the copy of a function that is entered to go on where an activation was suspended.
+//!
+//! It walks through the function once, from its beginning to the point in question, skipping what lies before, and
+//! then runs the rest. Whatever is skipped is behind a look at `pending`, which is the point until it is reached and 0
+//! from then on:
+//! ```text
+//! if pending == 0 { .. }            a stretch without points
+//! if pending <= last point { .. }   a block with points
+//! ```
+//! Between these stretches the operands are in their locals. The walk is straight: where a loop was left in the midst of
+//! a round, that round is finished here, and the loop goes on in a clean copy right behind, as fast as if it had never
+//! been left. Loops within loops therefore have one clean copy for each loop around them, and one more.
+
+use wasm_encoder::{BlockType, Instruction as I};
+
+use super::{
+    code::Label,
+    contract::State,
+    copy::{Copy, Header},
+    fast::OnStack,
+    reason::NotMovable,
+    tape::{Call, Callee, Kind, Open, Step},
+    value::Value,
+};
+
+/// The function as it is called in state 2.
+pub(super) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
+    copy.begin();
+    let mut walk = Walk { copy, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
+    walk.run()
+}
+
+impl Copy<'_, '_> {
+    /// Finds out where to go on. A frame of another function, or of no point, is a fault of whoever restored it.
+    fn begin(&mut self) {
+        let pending = self.homes.pending();
+        self.header(Header::Function);
+        self.code.emit_all(&[I::I32Const(self.function as i32), I::I32Ne]);
+        self.trap_if();
+        self.header(Header::Point);
+        self.code.emit_all(&[I::LocalTee(pending), I::I32Const(1), I::I32Sub, I::I32Const(self.frames.len() as i32), I::I32GeU]);
+        self.trap_if();
+        if self.tape.polls_at_entry {
+            self.arrive(0);
+        }
+    }
+
+    fn trap_if(&mut self) {
+        self.code.if_rarely();
+        self.code.emit(&I::Unreachable);
+        self.code.end();
+    }
+
+    /// At a poll: the innermost frame is rebuilt, and the program runs.
+    fn arrive(&mut self, point: u32) {
+        self.code.emit_all(&[I::LocalGet(self.homes.pending()), I::I32Const(point as i32 + 1), I::I32Eq]);
+        self.code.if_(BlockType::Empty);
+        self.restore(point);
+        self.code.emit_all(&[I::I32Const(State::Running as i32), I::GlobalSet(self.ids.state)]);
+        self.code.end();
+    }
+}
+
+/// Whether a stretch without points is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stretch {
+    Closed,
+    Open,
+}
+
+struct Walk<'c, 'w, 'a> {
+    copy: &'c mut Copy<'w, 'a>,
+    /// The blocks with points that are open.
+    blocks: Vec<Around>,
+    stretch: Stretch,
+    /// The height of the operand stack at the start of the innermost of them.
+    base: u32,
+    /// Its operands where no stretch is open: all in their locals.
+    operands: Box<[Value]>,
+}
+
+/// What is around a block, and where it leads.
+struct Around {
+    base: u32,
+    ways: Ways,
+}
+
+enum Ways {
+    Straight,
+    /// The whole loop's end.
+    Loop { exit: Label },
+}
+
+impl<'a> Walk<'_, '_, 'a> {
+    fn run(&mut self) -> Result<(), NotMovable> {
+        let tape = self.copy.tape;
+        let mut at = 0;
+        while let Some(step) = tape.steps.get(at) {
+            match step {
+                Step::Open(open) if open.suspends() => self.enter(open),
+                Step::Open(open) => {
+                    self.stretch();
+                    self.copy.clean(at..open.end + 1)?;
+                    at = open.end;
+                }
+                Step::Point(call) => self.call(call),
+                Step::Else { reached, open } => {
+                    if let Step::Open(open) = &tape.steps[*open] {
+                        self.part(open, *reached);
+                    }
+                }
+                Step::End { reached, open } => match open.map(|open| (open, &tape.steps[open])) {
+                    Some((start, Step::Open(open))) => self.leave(start, open, *reached)?,
+                    _ => self.finish(*reached),
+                },
+                _ => {
+                    self.stretch();
+                    self.copy.clean(at..at + 1)?;
+                }
+            }
+            self.copy.check_size()?;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Begins a stretch, unless one is open.
+    fn stretch(&mut self) {
+        if self.stretch == Stretch::Closed {
+            self.stretch = Stretch::Open;
+            self.copy.code.emit_all(&[I::LocalGet(self.copy.homes.pending()), I::I32Eqz]);
+            self.copy.code.if_(BlockType::Empty);
+            self.copy.give(self.base, &self.operands);
+        }
+    }
+
+    /// Ends a stretch with these operands, if it is left by its end.
+    fn close(&mut self, operands: Option<&[Value]>) {
+        if self.stretch == Stretch::Open {
+            self.stretch = Stretch::Closed;
+            if let Some(operands) = operands {
+                self.copy.take(self.base, operands);
+            }
+            self.copy.code.end();
+        }
+        self.operands = operands.unwrap_or_default().into();
+    }
+
+    /// Begins what is passed over if the point lies behind it.
+    fn guard(&mut self, last: u32) {
+        let pending = self.copy.homes.pending();
+        self.copy.code.emit_all(&[I::LocalGet(pending), I::I32Const(last as i32), I::I32LeU]);
+        self.copy.code.if_(BlockType::Empty);
+    }
+
+    fn enter(&mut self, open: &Open) {
+        self.close(Some(&open.operands));
+        self.guard(open.points.end);
+        let ty = self.copy.types.block(&open.results);
+        let ways = match open.kind {
+            Kind::Block => {
+                let label = self.copy.code.block(ty);
+                self.copy.code.enter(label);
+                Ways::Straight
+            }
+            Kind::If => {
+                self.condition(open);
+                let label = self.copy.code.if_(ty);
+                self.copy.code.enter(label);
+                Ways::Straight
+            }
+            Kind::Loop => Ways::Loop { exit: self.enter_loop(open) },
+        };
+        self.blocks.push(Around { base: self.base, ways });
+        self.base = open.inner_base();
+        self.operands = open.parameters.clone();
+    }
+
+    /// The condition as it was, or the part with the point.
+    fn condition(&mut self, open: &Open) {
+        let pending = self.copy.homes.pending();
+        let condition = self.copy.homes.of(open.base + open.operands.len() as u32 - 1, Value::I32);
+        let last = open.points_else.unwrap_or(open.points.end);
+        self.copy.code.emit_all(&[
+            I::LocalGet(condition),
+            I::LocalGet(pending),
+            I::I32Const(last as i32),
+            I::I32LeU,
+            I::LocalGet(pending),
+            I::I32Eqz,
+            I::Select,
+        ]);
+    }
+
+    fn enter_loop(&mut self, open: &Open) -> Label {
+        let exit_type = self.copy.types.block(&open.results);
+        let exit = self.copy.code.block(exit_type);
+        let head_type = self.copy.types.block(&open.parameters);
+        let head = self.copy.code.block(head_type);
+        self.copy.code.emit_all(&[I::LocalGet(self.copy.homes.pending()), I::I32Eqz]);
+        self.copy.code.if_(BlockType::Empty);
+        self.copy.give(open.inner_base(), &open.parameters);
+        self.copy.code.branch(head);
+        self.copy.code.end();
+        self.copy.code.enter(head);
+        self.copy.arrive(open.points.start);
+        exit
+    }
+
+    /// The way from the first part of an `if` to its other.
+    fn part(&mut self, open: &Open, reached: bool) {
+        self.arrive_at_end(open, reached);
+        self.copy.code.emit(&I::Else);
+        self.operands = open.parameters.clone();
+    }
+
+    fn arrive_at_end(&mut self, open: &Open, reached: bool) {
+        self.close(reached.then_some(&open.results));
+        if reached {
+            self.copy.give(self.base, &open.results);
+        } else {
+            self.copy.code.emit(&I::Unreachable);
+        }
+    }
+
+    fn leave(&mut self, start: usize, open: &Open, reached: bool) -> Result<(), NotMovable> {
+        self.arrive_at_end(open, reached);
+        let Some(around) = self.blocks.pop() else { return Ok(()) };
+        match around.ways {
+            Ways::Straight => {
+                if open.kind == Kind::If && open.points_else.is_none() && !open.results.is_empty() {
+                    // Without `else` the parameters are the results.
+                    self.copy.code.emit(&I::Else);
+                    self.copy.give(self.base, &open.results);
+                }
+                self.copy.code.end();
+                self.copy.code.leave();
+            }
+            Ways::Loop { exit } => {
+                self.copy.code.branch(exit);
+                self.copy.code.end();
+                self.copy.code.leave();
+                self.copy.clean_loop(start, open, OnStack::Parameters)?;
+                self.copy.code.end();
+            }
+        }
+        self.copy.take(self.base, &open.results);
+        self.copy.code.end();
+        self.base = around.base;
+        self.operands = open.below().iter().chain(&open.results).copied().collect();
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Call<'a>) {
+        self.close(Some(&call.operands));
+        self.guard(call.point + 1);
+        let copy = &mut *self.copy;
+        let kept = &call.operands[..call.operands.len() - call.taken];
+        let top = call.base + kept.len() as u32;
+        copy.code.emit(&I::LocalGet(copy.homes.pending()));
+        copy.code.if_(BlockType::Empty);
+        copy.restore(call.point);
+        match &call.callee {
+            Callee::Function(function) => {
+                let defined = function - copy.ids.poll;
+                copy.code.emit(&I::Call(copy.ids.resume[&defined]));
+            }
+            Callee::Table(_) => {
+                copy.header(Header::Function);
+                let type_index = copy.types.function(&[], &call.results);
+                copy.code.emit(&I::CallIndirect { type_index, table_index: copy.ids.table });
+            }
+        }
+        copy.take(top, &call.results);
+        copy.code.emit(&I::Else);
+        copy.give(top, &call.operands[kept.len()..]);
+        copy.call(&call.callee);
+        copy.take(top, &call.results);
+        copy.code.end();
+        copy.follow(call.point);
+        copy.code.end();
+        self.operands = kept.iter().chain(&call.results).copied().collect();
+    }
+
+    fn finish(&mut self, reached: bool) {
+        let results = self.copy.tape.results.iter().map(|result| Value::of(*result)).collect::<Option<Box<[_]>>>();
+        match results {
+            Some(results) if reached => {
+                self.close(Some(&results));
+                self.copy.give(self.base, &results);
+            }
+            _ => {
+                self.close(None);
+                self.copy.code.emit(&I::Unreachable);
+            }
+        }
+        self.copy.code.emit(&I::End);
+    }
+}
