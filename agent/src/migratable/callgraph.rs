@@ -33,7 +33,9 @@ impl CallGraph {
         let roots = [source.start, Some(source.entry)].into_iter().flatten().filter_map(|root| root.checked_sub(source.imported));
         let (reached, polls_at_entry) = graph.search(roots);
         let mut suspendable: Vec<bool> = (0..graph.edges.len())
-            .map(|at| reached[at] && survey.functions.get(at).is_some_and(|facts| polls_at_entry[at] || facts.polled.contains(&true)))
+            .map(|at| {
+                reached[at] && survey.functions.get(at).is_some_and(|facts| polls_at_entry[at] || facts.polled.contains(&true))
+            })
             .collect();
         graph.spread_to_callers(&reached, &mut suspendable);
         suspendable.truncate(graph.functions);

@@ -64,6 +64,11 @@ impl Code {
         self.emit(&Instruction::Br(self.depth - label.0));
     }
 
+    /// A branch to the end of the function, with its results.
+    pub fn branch_to_end(&mut self) {
+        self.emit(&Instruction::Br(self.depth));
+    }
+
     /// A conditional branch that is hardly ever taken.
     pub fn branch_if_rarely(&mut self, label: Label) {
         self.hint();
@@ -123,7 +128,6 @@ pub(super) struct Homes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Pending,
-    Address,
     /// A height of the operand stack, and what is there.
     Operand(u32, Value),
 }
@@ -136,11 +140,6 @@ impl Homes {
     /// The point at which the activation is to go on, counted from 1; 0 when it runs.
     pub fn pending(&mut self) -> u32 {
         self.home(Place::Pending, Value::I32)
-    }
-
-    /// The address of a frame.
-    pub fn address(&mut self) -> u32 {
-        self.home(Place::Address, Value::I32)
     }
 
     /// The local for an operand.

@@ -4,10 +4,10 @@ use wasm_encoder::{BlockType, Instruction as I, MemArg, RefType, ValType};
 
 use super::{
     code::{Code, Homes, Types, Written},
-    contract::State,
-    frame::{Frame, HEADER_BYTES, Slot},
+    frame::{Frame, HEADER_BYTES, Slot, Slots},
     plan::Ids,
     reason::NotMovable,
+    shared::{Part, Shared},
     tape::{Callee, Tape},
     value::Value,
 };
@@ -23,6 +23,7 @@ pub(super) struct Copy<'w, 'a> {
     pub frames: &'w [Frame],
     pub ids: &'w Ids,
     pub types: &'w mut Types,
+    pub shared: &'w mut Shared,
     /// The number of its resume copy, which its frames carry.
     pub function: u32,
     /// What this function may grow to, in bytes.
@@ -35,11 +36,12 @@ impl<'w, 'a> Copy<'w, 'a> {
         frames: &'w [Frame],
         ids: &'w Ids,
         types: &'w mut Types,
+        shared: &'w mut Shared,
         function: u32,
         bytes_max: usize,
     ) -> Self {
         let homes = Homes::new(tape.locals.len() as u32);
-        Self { code: Code::default(), homes, tape, frames, ids, types, function, bytes_max }
+        Self { code: Code::default(), homes, tape, frames, ids, types, shared, function, bytes_max }
     }
 
     /// Refuses a function that grows without measure.
@@ -99,7 +101,6 @@ impl<'w, 'a> Copy<'w, 'a> {
     pub fn ask(&mut self, point: u32) {
         self.code.emit(&I::Call(self.ids.poll));
         self.code.if_(BlockType::Empty);
-        self.code.emit_all(&[I::I32Const(State::Unwinding as i32), I::GlobalSet(self.ids.state)]);
         self.spill(point);
         self.code.end();
     }
@@ -114,18 +115,16 @@ impl<'w, 'a> Copy<'w, 'a> {
 
     /// Writes the frame of a point and returns.
     fn spill(&mut self, point: u32) {
-        let (ids, frame) = (self.ids, &self.frames[point as usize]);
-        let address = self.homes.address();
-        self.code.emit_all(&[I::I32Const(frame.bytes as i32), I::Call(ids.reserve), I::LocalSet(address)]);
-        let mut offset = 0;
-        for (slot, value) in &frame.slots {
-            let local = self.local(*slot, *value);
-            self.code.emit_all(&[I::LocalGet(address), I::LocalGet(local), value.store(ids.stack, offset)]);
-            offset += value.size();
-        }
-        for number in [point + 1, self.function] {
-            self.code.emit_all(&[I::LocalGet(address), I::I32Const(number as i32), Value::I32.store(ids.stack, offset)]);
-            offset += 4;
+        let frames = self.frames;
+        for Slots { part, shape, slots } in frames[point as usize].parts() {
+            for (slot, value) in slots {
+                let local = self.local(*slot, *value);
+                self.code.emit(&I::LocalGet(local));
+            }
+            if part == Part::Last {
+                self.code.emit_all(&[I::I32Const(point as i32 + 1), I::I32Const(self.function as i32)]);
+            }
+            self.code.emit(&I::Call(self.shared.spill(part, shape)));
         }
         for result in &self.tape.results {
             match Value::of(*result) {
@@ -133,26 +132,21 @@ impl<'w, 'a> Copy<'w, 'a> {
                 None => self.code.emit(&I::RefNull(wasm_encoder::HeapType::FUNC)),
             }
         }
-        self.code.emit(&I::Return);
+        // Unlike `return`, a branch to the end shares what the compiler puts there.
+        self.code.branch_to_end();
     }
 
     /// Takes the frame of a point back, and lets the activation run.
     pub fn restore(&mut self, point: u32) {
-        let (ids, frame) = (self.ids, &self.frames[point as usize]);
-        let (address, pending) = (self.homes.address(), self.homes.pending());
-        self.code.emit_all(&[
-            I::GlobalGet(ids.stack_pointer),
-            I::I32Const(frame.bytes as i32),
-            I::I32Sub,
-            I::LocalTee(address),
-            I::GlobalSet(ids.stack_pointer),
-        ]);
-        let mut offset = 0;
-        for (slot, value) in &frame.slots {
-            let local = self.local(*slot, *value);
-            self.code.emit_all(&[I::LocalGet(address), value.load(ids.stack, offset), I::LocalSet(local)]);
-            offset += value.size();
+        let frames = self.frames;
+        for Slots { part, shape, slots } in frames[point as usize].parts().into_iter().rev() {
+            self.code.emit(&I::Call(self.shared.restore(part, shape)));
+            for (slot, value) in slots.iter().rev() {
+                let local = self.local(*slot, *value);
+                self.code.emit(&I::LocalSet(local));
+            }
         }
+        let pending = self.homes.pending();
         self.code.emit_all(&[I::I32Const(0), I::LocalSet(pending)]);
     }
 

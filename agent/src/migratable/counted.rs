@@ -123,7 +123,12 @@ fn written(operator: &Operator<'_>) -> Option<u32> {
 fn is_control(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
-        Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::Else | Operator::End | Operator::Br { .. }
+        Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::Else
+            | Operator::End
+            | Operator::Br { .. }
     )
 }
 

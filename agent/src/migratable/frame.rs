@@ -1,20 +1,54 @@
 //! What one activation of a function leaves in `lull_stack` when it is suspended, the same whichever copy it was in.
 //!
 //! ```text
-//! live locals, by index | operands that are kept, from the bottom | point, i32 | function, i32 |  <- lull_sp
+//! values, by type | point, i32 | function, i32 |  <- lull_sp
 //! ```
+//! The values are live locals and operands that are kept. Sorted by type they need few different functions to write them
+//! (see [`super::shared`]).
 
-use super::{live::live_locals, reason::NotMovable, tape::Tape, value::Value};
+use super::{
+    live::live_locals,
+    reason::NotMovable,
+    shared::{Part, Shape},
+    tape::Tape,
+    value::{VALUES, Value},
+};
 
 /// The two numbers at the end of each frame.
 pub(super) const HEADER_BYTES: u32 = 8;
 /// Values in all frames of a function; more is made to exhaust us.
 const SLOTS_MAX: usize = 1 << 23;
 
+/// Values that one function writes; engines take a thousand parameters.
+const PART_SLOTS: usize = 64;
+
 /// The layout of a frame.
 pub(super) struct Frame {
     pub slots: Vec<(Slot, Value)>,
-    pub bytes: u32,
+}
+
+/// Values of a frame that lie beside each other and are written by one function.
+pub(super) struct Slots<'f> {
+    pub part: Part,
+    pub shape: Shape,
+    pub slots: &'f [(Slot, Value)],
+}
+
+impl Frame {
+    /// All slots in parts, from the bottom. The last is the one that the header follows, be it empty.
+    pub fn parts(&self) -> Vec<Slots<'_>> {
+        let chunks = self.slots.chunks(PART_SLOTS);
+        let mut parts: Vec<_> = chunks.map(|slots| Slots { part: Part::Values, shape: shape(slots), slots }).collect();
+        match parts.last_mut() {
+            Some(last) => last.part = Part::Last,
+            None => parts.push(Slots { part: Part::Last, shape: Shape::default(), slots: &[] }),
+        }
+        parts
+    }
+}
+
+fn shape(slots: &[(Slot, Value)]) -> Shape {
+    VALUES.map(|value| slots.iter().filter(|(_, of)| *of == value).count() as u32)
 }
 
 /// Where a value is while the function runs.
@@ -34,13 +68,13 @@ pub(super) fn frames(tape: &Tape<'_>) -> Result<Vec<Frame>, NotMovable> {
         .map(|(locals, point)| {
             let locals = locals.into_iter().map(|local| Some((Slot::Local(local), Value::of(tape.locals[local as usize])?)));
             let operands = (0..).zip(&point.kept).map(|(height, value)| Some((Slot::Operand(height), *value)));
-            let slots: Vec<_> = locals.chain(operands).collect::<Option<_>>().ok_or(NotMovable::References)?;
+            let mut slots: Vec<_> = locals.chain(operands).collect::<Option<_>>().ok_or(NotMovable::References)?;
             total += slots.len();
             if total > SLOTS_MAX {
                 return Err(NotMovable::TooLarge { what: "a function keeps too many values" });
             }
-            let bytes = slots.iter().map(|(_, value)| value.size()).sum::<u32>() + HEADER_BYTES;
-            Ok(Frame { slots, bytes })
+            slots.sort_by_key(|(_, value)| *value);
+            Ok(Frame { slots })
         })
         .collect()
 }

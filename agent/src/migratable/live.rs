@@ -52,7 +52,10 @@ impl Set {
     }
 
     fn members(&self) -> impl Iterator<Item = u32> {
-        self.0.iter().enumerate().flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u32 * 64 + bit))
+        self.0
+            .iter()
+            .enumerate()
+            .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u32 * 64 + bit))
     }
 }
 
@@ -97,7 +100,8 @@ impl Analysis<'_, '_> {
                 Step::Return | Step::Unreachable => live = Set::default(),
                 Step::Point(call) => self.at_points[call.point as usize].clone_from(&live),
                 Step::End { open, .. } => {
-                    let is_loop = open.is_some_and(|open| matches!(&tape.steps[open], Step::Open(block) if block.kind == Kind::Loop));
+                    let is_loop =
+                        open.is_some_and(|open| matches!(&tape.steps[open], Step::Open(block) if block.kind == Kind::Loop));
                     let label = match open {
                         Some(open) if is_loop => self.at_loops[*open].clone(),
                         _ => live.clone(),

@@ -27,7 +27,7 @@
 //! callgraph who can be suspended        plan              indices in the build
 //! tape      a function as a flat list   live, frame       what is spilled at each point
 //! copy, fast, resume                    the two copies
-//! entry, output                         lull_run and the sections
+//! shared    what writes and reads frames  entry, output     lull_run and the sections
 //! ```
 //! The pass is pure and its output depends on the module alone. Work and growth are bounded whatever the module is.
 
@@ -44,6 +44,7 @@ mod output;
 mod plan;
 mod reason;
 mod resume;
+mod shared;
 mod source;
 mod survey;
 mod tape;
@@ -60,6 +61,7 @@ use self::{
     copy::Copy,
     output::Functions,
     plan::Plan,
+    shared::Shared,
     source::Source,
     value::Value,
 };
@@ -90,6 +92,10 @@ pub struct Stats {
     pub points: usize,
     /// Values in the frames of all these.
     pub spilled: usize,
+    /// Code of all fast copies, and of functions that have one copy.
+    pub fast_bytes: usize,
+    /// Code of all resume copies.
+    pub resume_bytes: usize,
     /// The size of the module.
     pub bytes_before: usize,
     /// The size of its build.
@@ -124,6 +130,7 @@ pub fn rewrite(module: &[u8]) -> Result<Build, NotMovable> {
 /// Writes all functions: the fast copies in the module's order, the resume copies, then the build's own.
 fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut Stats) -> Result<Functions, NotMovable> {
     let mut out = Functions { code: CodeSection::new(), hints: BranchHints::new(), added: Vec::new() };
+    let mut shared = Shared::new(&plan.ids);
     let mut resumes = Vec::new();
     let mut allocations = FuncValidatorAllocations::default();
     let mut left = source.bytes.len() * GROWTH_MODULE + GROWTH_BYTES;
@@ -137,18 +144,20 @@ fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut St
         let index = plan.ids.resume.get(&(function as u32)).copied();
         let number = index.unwrap_or_default().saturating_sub(plan.ids.first_resume);
 
-        let mut fast = Copy::new(&tape, &frames, &plan.ids, types, number, bytes_max);
+        let mut fast = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max);
         fast::write(&mut fast)?;
         let fast = fast.finish(tape.parameters)?;
+        stats.fast_bytes += fast.bytes.len();
         left = left.saturating_sub(fast.bytes.len());
         add(&mut out, source.imported + 1 + function as u32, fast);
 
         let Some(index) = index else { continue };
         let results: Option<Box<[Value]>> = Value::all_of(&tape.results);
         let ty = types.function(&[], &results.ok_or(NotMovable::References)?);
-        let mut resume = Copy::new(&tape, &frames, &plan.ids, types, number, bytes_max);
+        let mut resume = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max);
         resume::write(&mut resume)?;
         let resume = resume.finish(0)?;
+        stats.resume_bytes += resume.bytes.len();
         left = left.saturating_sub(resume.bytes.len());
         out.added.push(ty);
         resumes.push((index, resume));
@@ -163,6 +172,10 @@ fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut St
     if !plan.ids.dropped.is_empty() {
         out.added.push(types.function(&[], &[]));
         out.code.function(&entry::restored(plan));
+    }
+    for (parameters, results, function) in shared.written(&plan.ids) {
+        out.added.push(types.function(&parameters, &results));
+        out.code.function(&function);
     }
     Ok(out)
 }

@@ -140,9 +140,8 @@ fn moved(expression: &wasmparser::ConstExpr<'_>, bytes: &[u8], plan: &Plan) -> R
 fn elements(source: &Source<'_>, plan: &Plan) -> Result<ElementSection, NotMovable> {
     let mut section = ElementSection::new();
     let content = source.section(SectionId::Element).unwrap_or(&[0]);
-    let expression = |expression: &wasmparser::ConstExpr<'_>| {
-        moved(expression, &content[expression.get_binary_reader().range()], plan)
-    };
+    let expression =
+        |expression: &wasmparser::ConstExpr<'_>| moved(expression, &content[expression.get_binary_reader().range()], plan);
     for element in ElementSectionReader::new(BinaryReader::new(content, 0))? {
         let element = element?;
         let offset;

@@ -29,6 +29,8 @@ pub(super) struct Ids {
     pub reserve: u32,
     pub run: u32,
     pub restored: u32,
+    /// The functions behind all these, which are made as they are needed.
+    pub first_shared: u32,
     /// The memory with the flag and the frames.
     pub stack: u32,
     /// The table of resume copies.
@@ -62,6 +64,7 @@ impl Plan {
             reserve: behind,
             run: behind + 1,
             restored: behind + 2,
+            first_shared: behind + 2 + u32::from(!survey.dropped.is_empty()),
             stack: source.memories,
             table: source.tables,
             state: globals,

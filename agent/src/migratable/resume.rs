@@ -88,7 +88,9 @@ struct Around {
 enum Ways {
     Straight,
     /// The whole loop's end.
-    Loop { exit: Label },
+    Loop {
+        exit: Label,
+    },
 }
 
 impl<'a> Walk<'_, '_, 'a> {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use wasmparser::{
-    Export, ExternalKind, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, FunctionBody, GlobalType, Import, Parser, Payload, TypeRef, ValidPayload,
-    Validator, ValidatorResources,
+    Export, ExternalKind, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, FunctionBody, GlobalType, Import,
+    Parser, Payload, TypeRef, ValidPayload, Validator, ValidatorResources,
 };
 
 use super::{

@@ -46,8 +46,7 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, NotMovable> {
     let mut functions = Vec::with_capacity(source.bodies.len());
     for body in &source.bodies {
         let operators = body.code.get_operators_reader()?.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut facts =
-            Facts { polled: short_loops(&operators).into_iter().map(|short| !short).collect(), ..Facts::default() };
+        let mut facts = Facts { polled: short_loops(&operators).into_iter().map(|short| !short).collect(), ..Facts::default() };
         for operator in &operators {
             match operator {
                 Operator::Call { function_index } => drop(facts.calls.insert(*function_index)),

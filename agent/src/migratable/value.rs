@@ -12,6 +12,9 @@ pub(super) enum Value {
     V128,
 }
 
+/// All of them, in their order.
+pub(super) const VALUES: [Value; 5] = [Value::I32, Value::I64, Value::F32, Value::F64, Value::V128];
+
 impl Value {
     /// The numeric type, or none for a reference.
     pub fn of(ty: wasmparser::ValType) -> Option<Self> {

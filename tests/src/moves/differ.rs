@@ -29,6 +29,8 @@ pub enum Pace {
     Always,
     /// After up to this much fuel each time.
     Fuel(u64),
+    /// So often in all, at moments spread over the whole run.
+    Times(u32),
 }
 
 /// How a program ended and what it left.
@@ -85,15 +87,27 @@ impl Pair {
 fn moved(build: &Module, wasi: &Wasi, seed: u64, pace: Pace) -> Result<(Outcome, Agreement), String> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut agreement = Agreement::default();
-    let mut machine = Machine::new(build, wasi.clone()).expect("builds have no start function");
+    let fresh = || Machine::new(build, wasi.clone()).expect("builds have no start function");
+    let mut fuel_left = 0;
+    if let Pace::Times(_) = pace {
+        let mut machine = fresh();
+        machine.run(Moment::Never, 0);
+        fuel_left = machine.fuel_used();
+    }
+    let mut machine = fresh();
     loop {
         let moment = match pace {
-            _ if agreement.moves >= MOVES_MAX => Moment::Never,
+            Pace::Always | Pace::Fuel(_) if agreement.moves >= MOVES_MAX => Moment::Never,
             Pace::Always => Moment::AtOnce,
             Pace::Fuel(most) => Moment::After(random.random_range(1..=most)),
+            Pace::Times(times) if agreement.moves >= times => Moment::Never,
+            Pace::Times(times) => {
+                let share = fuel_left / u64::from(times - agreement.moves + 1);
+                Moment::After(random.random_range(1..=(2 * share).max(1)))
+            }
         };
         // The flag is raised again and again, but for the first way, where a refused poll would be the last.
-        let refusals = if pace != Pace::Always && random.random_ratio(1, 4) { random.random_range(0..4) } else { 0 };
+        let refusals = if matches!(pace, Pace::Fuel(_)) && random.random_ratio(1, 4) { random.random_range(0..4) } else { 0 };
         let end = machine.run(moment, refusals);
         if end != End::Suspended {
             if end == End::Done && machine.stack_pointer() != lull_agent::migratable::contract::STACK_BASE as i32 {
@@ -104,6 +118,7 @@ fn moved(build: &Module, wasi: &Wasi, seed: u64, pace: Pace) -> Result<(Outcome,
             return Ok((outcome, agreement));
         }
         agreement.moves += 1;
+        fuel_left = fuel_left.saturating_sub(machine.fuel_used());
         if random.random_ratio(1, 8) {
             machine.rewind(); // a snapshot in passing: the same instance goes on
         } else {

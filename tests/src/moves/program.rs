@@ -51,7 +51,8 @@ impl Shape {
         for _ in 0..random.random_range(1..5) {
             signatures.push((types(random, 4), types(random, 3)));
         }
-        let mut functions: Vec<usize> = (0..random.random_range(1..7)).map(|_| random.random_range(0..signatures.len())).collect();
+        let mut functions: Vec<usize> =
+            (0..random.random_range(1..7)).map(|_| random.random_range(0..signatures.len())).collect();
         functions.push(0);
         let table = (0..random.random_range(1..8)).map(|_| random.random_range(0..functions.len() as u32 - 1)).collect();
         let idle = functions.iter().position(|signature| *signature == 0).map(|at| at as u32);
@@ -89,7 +90,13 @@ impl Shape {
         module.section(&functions);
         let size = self.table.len() as u64 + 1;
         let mut tables = TableSection::new();
-        tables.table(TableType { element_type: RefType::FUNCREF, table64: false, minimum: size, maximum: Some(size), shared: false });
+        tables.table(TableType {
+            element_type: RefType::FUNCREF,
+            table64: false,
+            minimum: size,
+            maximum: Some(size),
+            shared: false,
+        });
         module.section(&tables);
         let mut memories = MemorySection::new();
         for _ in 0..self.memories {
@@ -353,7 +360,9 @@ impl<'s> Body<'s> {
             Way::Back => self.again(label, depth),
             Way::Out => {
                 self.value(ValType::I32, depth + 1);
-                let others: Vec<u32> = (0..self.labels.len() as u32).filter(|at| self.labels[self.labels.len() - 1 - *at as usize] == (types.clone(), Way::Out)).collect();
+                let others: Vec<u32> = (0..self.labels.len() as u32)
+                    .filter(|at| self.labels[self.labels.len() - 1 - *at as usize] == (types.clone(), Way::Out))
+                    .collect();
                 if self.chance(3) {
                     // Nothing behind it is reached, which is a case of its own.
                     self.emit(&[I::BrTable(others.into(), label)]);
@@ -385,7 +394,11 @@ impl<'s> Body<'s> {
     fn address(&mut self, depth: u32) -> MemArg {
         self.value(ValType::I32, depth + 1);
         self.emit(&[I::I32Const(ADDRESS_MASK), I::I32And]);
-        MemArg { offset: self.random.random_range(0..64), align: 0, memory_index: self.random.random_range(0..self.shape.memories) }
+        MemArg {
+            offset: self.random.random_range(0..64),
+            align: 0,
+            memory_index: self.random.random_range(0..self.shape.memories),
+        }
     }
 
     fn store(&mut self, depth: u32) {

@@ -112,7 +112,8 @@ pub fn link<T: 'static>(linker: &mut Linker<T>, wasi: fn(&mut T) -> &mut Wasi) {
     let linked = || -> wasmtime::Result<()> {
         linker.func_wrap(MODULE, "args_sizes_get", move |mut c: Caller<'_, T>, count: i32, size: i32| {
             at(&mut c, &mut |mut view| {
-                let (number, bytes) = (view.wasi.arguments.len(), view.wasi.arguments.iter().map(|text| text.len() + 1).sum::<usize>());
+                let (number, bytes) =
+                    (view.wasi.arguments.len(), view.wasi.arguments.iter().map(|text| text.len() + 1).sum::<usize>());
                 view.put(count, &(number as u32).to_le_bytes());
                 view.put(size, &(bytes as u32).to_le_bytes());
                 SUCCESS
@@ -129,9 +130,13 @@ pub fn link<T: 'static>(linker: &mut Linker<T>, wasi: fn(&mut T) -> &mut Wasi) {
             })
         })?;
         linker.func_wrap(MODULE, "environ_get", |_: i32, _: i32| SUCCESS)?;
-        linker.func_wrap(MODULE, "fd_write", move |mut c: Caller<'_, T>, descriptor: i32, vectors: i32, count: i32, written: i32| {
-            at(&mut c, &mut |mut view| view.write(descriptor, vectors, count, written))
-        })?;
+        linker.func_wrap(
+            MODULE,
+            "fd_write",
+            move |mut c: Caller<'_, T>, descriptor: i32, vectors: i32, count: i32, written: i32| {
+                at(&mut c, &mut |mut view| view.write(descriptor, vectors, count, written))
+            },
+        )?;
         linker.func_wrap(MODULE, "fd_read", move |mut c: Caller<'_, T>, _: i32, vectors: i32, count: i32, read: i32| {
             at(&mut c, &mut |mut view| view.read(vectors, count, read))
         })?;

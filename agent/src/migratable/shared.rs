@@ -1,0 +1,133 @@
+//! Functions that write values into frames and take them back, shared by all places that have as many values of each type.
+//!
+//! Spilling is most of what a build has more than its module, and runs hardly ever: a call in its place makes the build
+//! half as large.
+
+use std::collections::BTreeMap;
+
+use wasm_encoder::{Function, Instruction as I, ValType};
+
+use super::{
+    contract::State,
+    frame::HEADER_BYTES,
+    plan::Ids,
+    value::{VALUES, Value},
+};
+
+/// How many values of each type, in the order of [`VALUES`].
+pub(super) type Shape = [u32; VALUES.len()];
+
+/// Whether the values are the last of a frame, which its header follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Values,
+    Last,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Direction {
+    /// `(values) -> ()`, the last with `(values, point, function) -> ()`, which also begins to unwind.
+    Spill,
+    /// `() -> (values)`.
+    Restore,
+}
+
+/// The functions that were asked for.
+pub(super) struct Shared {
+    first: u32,
+    known: BTreeMap<(Direction, Part, Shape), u32>,
+    in_order: Vec<(Direction, Part, Shape)>,
+}
+
+impl Shared {
+    pub fn new(ids: &Ids) -> Self {
+        Self { first: ids.first_shared, known: BTreeMap::new(), in_order: Vec::new() }
+    }
+
+    /// The function that writes values of these types into a frame.
+    pub fn spill(&mut self, part: Part, shape: Shape) -> u32 {
+        self.function(Direction::Spill, part, shape)
+    }
+
+    /// The function that takes them back.
+    pub fn restore(&mut self, part: Part, shape: Shape) -> u32 {
+        self.function(Direction::Restore, part, shape)
+    }
+
+    fn function(&mut self, direction: Direction, part: Part, shape: Shape) -> u32 {
+        let next = self.first + self.in_order.len() as u32;
+        let key = (direction, part, shape);
+        *self.known.entry(key).or_insert_with(|| {
+            self.in_order.push(key);
+            next
+        })
+    }
+
+    /// All of them in the order of their indices: parameters, results and code.
+    pub fn written(&self, ids: &Ids) -> impl Iterator<Item = (Vec<Value>, Vec<Value>, Function)> {
+        self.in_order.iter().map(|(direction, part, shape)| {
+            let values = values(shape);
+            match direction {
+                Direction::Spill => {
+                    let function = spill(ids, *part, &values);
+                    let header = if *part == Part::Last { &[Value::I32, Value::I32][..] } else { &[] };
+                    ([&values, header].concat(), Vec::new(), function)
+                }
+                Direction::Restore => (Vec::new(), values.clone(), restore(ids, *part, &values)),
+            }
+        })
+    }
+}
+
+fn values(shape: &Shape) -> Vec<Value> {
+    VALUES.iter().zip(shape).flat_map(|(value, count)| (0..*count).map(|_| *value)).collect()
+}
+
+fn size(part: Part, values: &[Value]) -> u32 {
+    let header = if part == Part::Last { HEADER_BYTES } else { 0 };
+    values.iter().map(|value| value.size()).sum::<u32>() + header
+}
+
+fn spill(ids: &Ids, part: Part, values: &[Value]) -> Function {
+    let header = if part == Part::Last { &[Value::I32, Value::I32][..] } else { &[] };
+    let address = (values.len() + header.len()) as u32;
+    let mut function = Function::new([(1, ValType::I32)]);
+    for instruction in [I::I32Const(size(part, values) as i32), I::Call(ids.reserve), I::LocalSet(address)] {
+        function.instruction(&instruction);
+    }
+    let mut offset = 0;
+    for (local, value) in (0..).zip(values.iter().chain(header)) {
+        for instruction in [I::LocalGet(address), I::LocalGet(local), value.store(ids.stack, offset)] {
+            function.instruction(&instruction);
+        }
+        offset += value.size();
+    }
+    if part == Part::Last {
+        function.instruction(&I::I32Const(State::Unwinding as i32));
+        function.instruction(&I::GlobalSet(ids.state));
+    }
+    function.instruction(&I::End);
+    function
+}
+
+fn restore(ids: &Ids, part: Part, values: &[Value]) -> Function {
+    let address = 0;
+    let mut function = Function::new([(1, ValType::I32)]);
+    for instruction in [
+        I::GlobalGet(ids.stack_pointer),
+        I::I32Const(size(part, values) as i32),
+        I::I32Sub,
+        I::LocalTee(address),
+        I::GlobalSet(ids.stack_pointer),
+    ] {
+        function.instruction(&instruction);
+    }
+    let mut offset = 0;
+    for value in values {
+        function.instruction(&I::LocalGet(address));
+        function.instruction(&value.load(ids.stack, offset));
+        offset += value.size();
+    }
+    function.instruction(&I::End);
+    function
+}

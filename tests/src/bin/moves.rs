@@ -1,0 +1,159 @@
+//! `moves`: random programs and real functions that are moved while they run, against themselves undisturbed.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use lull_tests::{
+    cluster::functions,
+    moves::{
+        differ::{Pace, Pair},
+        machine::engine,
+        program::program,
+        wasi::Wasi,
+    },
+};
+use serde::Deserialize;
+use wasmtime::Engine;
+
+/// Differences after which it is not worth going on.
+const DIFFERENCES_MAX: u32 = 10;
+
+/// Runs programs as they are and as migratable builds that are suspended, snapshotted and resumed in fresh instances
+/// again and again, and compares results, traps, memories and globals. Equal seeds give equal programs and moves.
+#[derive(Parser)]
+struct Arguments {
+    /// How long to try random programs.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// At most so many of them.
+    #[arg(long, default_value_t = u64::MAX)]
+    programs: u64,
+    /// The first program's seed; the next follow.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Move the functions in tests/functions instead, 1, 20 and 200 times each.
+    #[arg(long)]
+    functions: bool,
+    /// Where to write a program that differs.
+    #[arg(long, default_value = ".")]
+    keep: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let engine = engine();
+    let differences = if arguments.functions { try_functions(&engine) } else { try_programs(&engine, &arguments) };
+    if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn try_programs(engine: &Engine, arguments: &Arguments) -> u32 {
+    let began = Instant::now();
+    let (mut programs, mut moves, mut trapped, mut differences, mut frames) = (0_u64, 0_u64, 0_u64, 0, 0);
+    while programs < arguments.programs && began.elapsed() < Duration::from_secs(arguments.seconds) {
+        let seed = arguments.seed + programs;
+        programs += 1;
+        let module = program(seed);
+        let result = Pair::new(engine, &module).and_then(|pair| {
+            [Pace::Always, Pace::Fuel(200), Pace::Fuel(3_000)]
+                .into_iter()
+                .map(|pace| pair.compare(&Wasi::default(), seed, pace).map_err(|difference| format!("{pace:?}: {difference}")))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        match result {
+            Ok(agreements) => {
+                moves += agreements.iter().map(|agreement| u64::from(agreement.moves)).sum::<u64>();
+                trapped += u64::from(agreements.iter().any(|agreement| agreement.trapped));
+                frames = agreements.iter().map(|agreement| agreement.frames_bytes_max).max().unwrap_or(0).max(frames);
+            }
+            Err(difference) => {
+                differences += 1;
+                let kept = arguments.keep.join(format!("moves-{seed}.wasm"));
+                println!("seed {seed}: {difference}");
+                match fs::write(&kept, &module) {
+                    Ok(()) => println!("  kept in {}", kept.display()),
+                    Err(error) => println!("  cannot be kept in {}: {error}", kept.display()),
+                }
+            }
+        }
+        if differences >= DIFFERENCES_MAX {
+            break;
+        }
+    }
+    println!(
+        "{programs} programs from seed {}, {moves} moves, {trapped} end in a trap, frames of up to {frames} bytes, \
+         {differences} differences, {:.0} s",
+        arguments.seed,
+        began.elapsed().as_secs_f64()
+    );
+    differences
+}
+
+/// A case of `expected/cases.json`.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    module: String,
+    args: Vec<String>,
+    #[serde(default)]
+    input: Option<String>,
+    #[serde(default)]
+    stdin: Option<String>,
+}
+
+fn try_functions(engine: &Engine) -> u32 {
+    let cases = fs::read(functions().join("expected/cases.json")).expect("the cases");
+    let mut cases: Vec<Case> = serde_json::from_slice(&cases).expect("they are JSON");
+    for kernel in ["integer", "matrix", "sieve", "hash", "zstd"] {
+        let args = vec![kernel.into(), "2".into()];
+        cases.push(Case {
+            name: format!("kernels.{kernel}"),
+            module: "kernels".into(),
+            args,
+            input: None,
+            stdin: Some(String::new()),
+        });
+    }
+    cases.retain(|case| !case.module.ends_with("-component"));
+    cases.sort_by(|one, other| one.module.cmp(&other.module));
+    let mut differences = 0;
+    let mut compiled: Option<(String, Pair)> = None;
+    for case in cases {
+        if compiled.as_ref().is_none_or(|(module, _)| *module != case.module) {
+            let bytes = fs::read(functions().join(format!("modules/{}.wasm", case.module))).expect("the module");
+            match Pair::new(engine, &bytes) {
+                Ok(pair) => compiled = Some((case.module.clone(), pair)),
+                Err(reason) => {
+                    println!("DIFF {}: {reason}", case.module);
+                    differences += 1;
+                    continue;
+                }
+            }
+        }
+        let Some((_, pair)) = &compiled else { continue };
+        let input = match (&case.stdin, &case.input) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(input)) => fs::read(functions().join("inputs").join(input)).expect("the input"),
+            (None, None) => Vec::new(),
+        };
+        let arguments = std::iter::once(case.module.clone()).chain(case.args.clone()).collect();
+        let wasi = Wasi { arguments, input, ..Wasi::default() };
+        for times in [1, 20, 200] {
+            match pair.compare(&wasi, 5, Pace::Times(times)) {
+                Ok(agreement) => println!(
+                    "ok   {}: {} moves, frames of up to {} bytes",
+                    case.name, agreement.moves, agreement.frames_bytes_max
+                ),
+                Err(difference) => {
+                    println!("DIFF {}: {difference}", case.name);
+                    differences += 1;
+                }
+            }
+        }
+    }
+    differences
+}
