@@ -179,6 +179,8 @@ fn compiling(platform: &Platform, canonical_nans: bool) -> Result<Engine, Engine
     let triple = platform.triple().ok_or_else(|| EngineError::Platform(platform.to_string()))?;
     config.target(triple).map_err(EngineError::Config)?;
     config.cranelift_nan_canonicalization(canonical_nans).cranelift_opt_level(OptLevel::Speed).parallel_compilation(false);
+    // Migratable builds say which branches are hardly ever taken.
+    config.wasm_branch_hinting(true);
     if platform.level == Level::V3 {
         for flag in V3_FLAGS {
             // SAFETY: the flags only widen the instructions used, and an engine refuses an artifact that uses what
