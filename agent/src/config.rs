@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     executor::protocol::Priority,
-    guard::{CpuRule, MemoryRule, Policy},
+    guard::{CpuRule, MemoryRule, Rules},
 };
 
 /// Labels that the agent sets itself.
@@ -157,15 +157,15 @@ impl Config {
         UploadRules { bytes_per_second_max: NonZeroU64::new(self.upload_max.as_u64()), seeds: false }
     }
 
-    /// The guard's policy.
-    pub fn policy(&self) -> Policy {
+    /// The guard's rules about processors and memory.
+    pub fn rules(&self) -> Rules {
         let cpu = CpuRule {
             pause_percent: self.cpu_pause_percent,
             pause_after: self.cpu_pause_after,
             resume_percent: self.cpu_resume_percent,
             resume_after: self.cpu_resume_after,
         };
-        Policy {
+        Rules {
             cpu: (self.cpu_pause_percent > 0).then_some(cpu),
             memory: MemoryRule {
                 free_min_bytes: self.memory_free_min.as_u64(),
@@ -317,6 +317,6 @@ mod tests {
 
     #[test]
     fn a_share_of_zero_switches_the_processor_rule_off() {
-        assert_eq!(load("cpu_pause_percent = 0").expect("it can be used").policy().cpu, None);
+        assert_eq!(load("cpu_pause_percent = 0").expect("it can be used").rules().cpu, None);
     }
 }

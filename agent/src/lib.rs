@@ -23,6 +23,7 @@ pub mod migratable;
 pub mod network;
 pub mod outbox;
 pub mod owner;
+pub mod policy;
 pub mod route;
 pub mod run_loop;
 pub mod sensor;

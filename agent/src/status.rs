@@ -6,7 +6,10 @@ use bytesize::ByteSize;
 use lull_shared::{id::AgentId, state::Intake, time::Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus};
+use crate::{
+    sensor::Source,
+    session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
+};
 
 /// The version of this shape; fields may be added under the same one.
 const SCHEMA_VERSION: u32 = 1;
@@ -47,6 +50,8 @@ pub struct Status {
     /// The address of the coordinator that is connected.
     pub coordinator: Option<String>,
     pub session: SessionStatus,
+    /// What sees the owner and the machine, and what does not.
+    pub sources: Vec<Source>,
     /// What holds the executors, once one has started.
     pub cage: Option<String>,
     pub cache_bytes: u64,
@@ -76,6 +81,7 @@ impl Status {
             .map_or_else(|| "not measured yet".into(), |percent| format!("{percent} % in use by others"));
         rows.push(("memory", format!("{memory} available, {} may be used", size(session.capacity.memory_free_bytes))));
         rows.push(("processors", others));
+        rows.extend(self.sources.iter().map(|source| ("sees", source_line(source))));
         rows.push(("cage", self.cage.clone().unwrap_or_else(|| "known when the first task starts".into())));
         rows.push(("cache", format!("{} of {}", size(self.cache_bytes), size(self.cache_bytes_max))));
         rows.push(("running", format!("since {}, process {}", self.started, self.pid)));
@@ -107,6 +113,13 @@ impl Status {
         };
         let words: Vec<String> = [paused, intake].into_iter().flatten().collect();
         if words.is_empty() { "ready".into() } else { words.join("; ") }
+    }
+}
+
+fn source_line(Source { name, about, missing }: &Source) -> String {
+    match missing {
+        None => format!("{about}, by {name}"),
+        Some(why) => format!("not by {name}: {why}"),
     }
 }
 
@@ -193,6 +206,10 @@ mod tests {
                 outbox: 2,
                 disk_trouble: None,
             },
+            sources: vec![
+                Source { name: "X11".into(), about: "keyboard and mouse".into(), missing: None },
+                Source { name: "logind".into(), about: "sessions".into(), missing: Some("no system bus".into()) },
+            ],
             cage: None,
             cache_bytes: 10,
             cache_bytes_max: 1 << 32,
@@ -215,6 +232,8 @@ mod tests {
             "paused: other programs use 80 % of its processors",
             "0: frozen: j42.7 of thumbnails (resize@3) after 2s",
             "4, 1 of them for their files",
+            "keyboard and mouse, by X11",
+            "not by logind: no system bus",
         ] {
             assert!(table.contains(words), "`{words}` is not in\n{table}");
         }

@@ -77,6 +77,7 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
         | ToCoordinator::Blobs(_)
+        | ToCoordinator::Policy(_)
         | ToCoordinator::Farewell => {}
     }
     Ok(message)

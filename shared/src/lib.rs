@@ -8,6 +8,7 @@
 pub mod codec;
 pub mod constraint;
 pub mod digest;
+pub mod hours;
 pub mod id;
 pub mod identity;
 pub mod job;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod message;
 pub mod pack;
 pub mod pieces;
+pub mod policy;
 pub mod protocol;
 pub mod resources;
 pub mod state;

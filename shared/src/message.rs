@@ -11,8 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, Epoch, JobId},
+    identity::Signed,
     job::{AttemptLimits, Grants},
     limits::MESSAGES_PER_FRAME_MAX,
+    policy::Changes,
     resources::{Capacity, Labels, Machine},
     state::{Failure, Intake, PauseReason, Usage},
     time::Timestamp,
@@ -82,6 +84,8 @@ pub enum ToAgent {
     Intake(Intake),
     /// Where coordinators can be reached from now on, in place of what `Welcome` said.
     Coordinators(Vec<String>),
+    /// What is allowed on this machine from now on: a signed [`crate::policy::Sheet`].
+    Policy(Signed),
     /// The coordinator closes the stream, and why.
     Goodbye { reason: GoodbyeReason },
 }
@@ -107,6 +111,8 @@ pub enum ToCoordinator {
     Capacity(Capacity),
     /// Which blobs it came to hold or lost, and what it moved of them.
     Blobs(BlobReport),
+    /// Which policy holds on this machine; said after each welcome and when it changes.
+    Policy(PolicyReport),
     /// The agent leaves in good order: nothing is running here any more.
     Farewell,
 }
@@ -138,6 +144,17 @@ pub struct BlobReport {
     pub served_bytes: u64,
 }
 
+/// What an agent makes of its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// The version of the sheet that holds there, 0 for none.
+    pub version: u64,
+    /// What the owner narrows.
+    pub owner: Changes,
+    /// How far the machine's own clock is ahead of UTC, in minutes.
+    pub clock_ahead_min: i16,
+}
+
 /// The coordinator's answer to `Hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
@@ -147,6 +164,8 @@ pub struct Welcome {
     pub intake: Intake,
     /// A fresh membership certificate when the agent's is past half of its life.
     pub certificate: Option<Vec<u8>>,
+    /// What is allowed on this machine: a signed [`crate::policy::Sheet`].
+    pub policy: Option<Signed>,
     /// Addresses with peer ids under which coordinators can be reached from now on.
     pub coordinators: Vec<String>,
 }

@@ -38,6 +38,11 @@
 //! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
 //! another coordinator, and so it does with one whose epoch is older than one that it knows of.
 //!
+//! # Policy
+//! What is allowed on a machine is a [`Signed`] [`crate::policy::Sheet`]: in `Welcome`, and again whenever it changes. An agent
+//! keeps the newest one on disk and refuses one of a lower version, or of another agent. It answers with the version that
+//! holds and with what its owner narrows, which nobody can widen.
+//!
 //! # Blobs
 //! Whoever needs a blob asks its coordinator for the outline and for sources, and then all sources, the coordinator
 //! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::JobId, resources::Labels, time::Timestamp};
+use crate::{hours::WeekMinute, id::JobId, resources::Labels, time::Timestamp};
 
 /// How a task stands, without the reasons: what is counted, listed and stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -304,7 +304,7 @@ impl Failure {
     }
 }
 
-/// Why an agent runs nothing at the moment.
+/// Why an agent runs nothing at the moment, or not this attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PauseReason {
@@ -314,6 +314,59 @@ pub enum PauseReason {
     Busy { cpu_percent: u8 },
     /// Less memory than the policy demands is free, in bytes.
     Memory { free_bytes: u64 },
+    /// Keyboard or mouse moved after a long rest: the owner, or a bumped desk.
+    Touched,
+    /// The owner uses the machine; work goes on after so much time without input, in seconds.
+    Present { idle_s: u32 },
+    /// The policy's hours are over; they begin again then, by the machine's clock.
+    Hours { opens: Option<WeekMinute> },
+    /// Beside the owner only so many slots run, and this is in none of them.
+    Beside { slots: u16 },
+    /// No sensor sees whether the owner is there.
+    Unseen,
+    /// Programs waited this share of the time for memory, in percent.
+    Stalled { percent: u8 },
+    /// It runs on battery, which has this charge if that is known, in percent.
+    Battery { percent: Option<u8> },
+    /// It is too hot, in degrees Celsius.
+    Temperature { celsius: u8 },
+    /// A program fills the screen.
+    FullScreen,
+    /// Its network is metered.
+    Metered,
+    /// It waits to be restarted.
+    Reboot,
+    /// Its lid is closed and it is not on mains power.
+    Lid,
+    /// It goes to sleep.
+    Sleep,
+    /// It is being shut down.
+    Shutdown,
+}
+
+impl PauseReason {
+    /// A stable word for tables, programs and the portal.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Owner { .. } => "owner",
+            Self::Busy { .. } => "busy",
+            Self::Memory { .. } => "memory",
+            Self::Touched => "touched",
+            Self::Present { .. } => "present",
+            Self::Hours { .. } => "hours",
+            Self::Beside { .. } => "beside",
+            Self::Unseen => "unseen",
+            Self::Stalled { .. } => "stalled",
+            Self::Battery { .. } => "battery",
+            Self::Temperature { .. } => "temperature",
+            Self::FullScreen => "full_screen",
+            Self::Metered => "metered",
+            Self::Reboot => "reboot",
+            Self::Lid => "lid",
+            Self::Sleep => "sleep",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 impl fmt::Display for PauseReason {
@@ -323,6 +376,26 @@ impl fmt::Display for PauseReason {
             Self::Owner { until: None } => f.write_str("its owner paused it"),
             Self::Busy { cpu_percent } => write!(f, "other programs use {cpu_percent} % of its processors"),
             Self::Memory { free_bytes } => write!(f, "only {} of memory is free", bytesize::ByteSize(*free_bytes)),
+            Self::Touched => f.write_str("its keyboard or mouse moved a moment ago"),
+            Self::Present { idle_s } => {
+                let idle = humantime::format_duration(std::time::Duration::from_secs((*idle_s).into()));
+                write!(f, "its owner uses it; it works after {idle} without input")
+            }
+            Self::Hours { opens: Some(opens) } => write!(f, "its policy lets it work from {opens} on, by its own clock"),
+            Self::Hours { opens: None } => f.write_str("its policy never lets it work"),
+            Self::Beside { slots: 1 } => f.write_str("beside its owner it runs 1 task at a time"),
+            Self::Beside { slots } => write!(f, "beside its owner it runs {slots} tasks at a time"),
+            Self::Unseen => f.write_str("nothing on it sees whether its owner is there; the policy `unseen = true` lets it work"),
+            Self::Stalled { percent } => write!(f, "its programs wait {percent} % of the time for memory"),
+            Self::Battery { percent: Some(percent) } => write!(f, "it runs on battery, at {percent} %"),
+            Self::Battery { percent: None } => f.write_str("it runs on battery"),
+            Self::Temperature { celsius } => write!(f, "it is {celsius} degrees hot"),
+            Self::FullScreen => f.write_str("a program fills its screen"),
+            Self::Metered => f.write_str("its network is metered"),
+            Self::Reboot => f.write_str("it waits to be restarted"),
+            Self::Lid => f.write_str("its lid is closed and it is not on mains power"),
+            Self::Sleep => f.write_str("it goes to sleep"),
+            Self::Shutdown => f.write_str("it is being shut down"),
         }
     }
 }

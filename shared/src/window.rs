@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-const DAYS: [(&str, Weekday); 7] = [
+pub(crate) const DAYS: [(&str, Weekday); 7] = [
     ("mon", Weekday::Monday),
     ("tue", Weekday::Tuesday),
     ("wed", Weekday::Wednesday),
@@ -113,13 +113,13 @@ impl FromStr for Window {
     }
 }
 
-fn parse_time(text: &str) -> Option<Time> {
+pub(crate) fn parse_time(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     let time = Time::new(if hour == "24" { 0 } else { hour.parse().ok()? }, minute.parse().ok()?, 0, 0).ok()?;
     (minute.len() == 2 && (hour != "24" || minute == "00")).then_some(time)
 }
 
-fn parse_days(text: &str) -> Option<[bool; 7]> {
+pub(crate) fn parse_days(text: &str) -> Option<[bool; 7]> {
     let number = |name: &str| DAYS.iter().position(|(day, _)| name.eq_ignore_ascii_case(day));
     let mut days = [false; 7];
     for part in text.split(',') {

@@ -16,6 +16,7 @@ use lull_shared::{
     job::{AttemptLimits, Grants},
     message::*,
     pieces::PieceSet,
+    policy::{Changes, Policy, Sheet},
     protocol::*,
     resources::{Capacity, Machine},
     state::{Failure, Intake, PauseReason, Usage},
@@ -104,6 +105,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         heartbeat_ms: 1000,
         intake: Intake::Cordoned,
         certificate: Some(encode(&certificate())),
+        policy: Some(sign(&authority(), &sheet())),
         coordinators: vec!["/dns4/lull.example/tcp/7070/p2p/x".into()],
     };
     let recall = |reason| ToAgent::Recall { attempts: vec![attempt(1), attempt(2)], reason };
@@ -130,10 +132,38 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("goodbye_stopping", goodbye(GoodbyeReason::Stopping)),
         ("goodbye_protocol", goodbye(GoodbyeReason::Protocol("no hello".into()))),
         ("coordinators", ToAgent::Coordinators(vec!["/ip4/10.0.0.2/tcp/7410".into()])),
+        ("policy", ToAgent::Policy(sign(&authority(), &sheet()))),
         ("goodbye_stands_by", goodbye(GoodbyeReason::StandsBy { reigning: vec!["/ip4/10.0.0.1/tcp/7410".into()] })),
         ("goodbye_too_old", goodbye(GoodbyeReason::TooOld { oldest: "0.1.0".into() })),
     ];
     messages.into_iter().map(|(name, message)| (name, ToAgentFrame { number: 7, messages: vec![message] })).collect()
+}
+
+fn sheet() -> Sheet {
+    Sheet { agent: AgentId(300), version: 5, policy: Policy::default() }
+}
+
+/// One of each reason that is not in another example.
+fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
+    let reasons = vec![
+        ("paused_touched", PauseReason::Touched),
+        ("paused_present", PauseReason::Present { idle_s: 600 }),
+        ("paused_hours", PauseReason::Hours { opens: "mon 18:00".parse().ok() }),
+        ("paused_beside", PauseReason::Beside { slots: 2 }),
+        ("paused_unseen", PauseReason::Unseen),
+        ("paused_stalled", PauseReason::Stalled { percent: 30 }),
+        ("paused_battery", PauseReason::Battery { percent: Some(80) }),
+        ("paused_temperature", PauseReason::Temperature { celsius: 90 }),
+        ("paused_full_screen", PauseReason::FullScreen),
+        ("paused_metered", PauseReason::Metered),
+        ("paused_reboot", PauseReason::Reboot),
+        ("paused_lid", PauseReason::Lid),
+        ("paused_sleep", PauseReason::Sleep),
+        ("paused_shutdown", PauseReason::Shutdown),
+    ];
+    let frame =
+        |reason| ToCoordinatorFrame { messages: vec![ToCoordinator::Paused { attempt: attempt(1), reason: Some(reason) }] };
+    reasons.into_iter().map(|(name, reason)| (name, frame(reason))).collect()
 }
 
 fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
@@ -204,9 +234,18 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
                 served_bytes: 1,
             }),
         ),
+        (
+            "policy",
+            ToCoordinator::Policy(PolicyReport {
+                version: 5,
+                owner: Changes::from_pairs(&["idle=20m", "on_battery=false"]).expect("changes"),
+                clock_ahead_min: -300,
+            }),
+        ),
         ("farewell", ToCoordinator::Farewell),
     ];
-    messages.into_iter().map(|(name, message)| (name, ToCoordinatorFrame { messages: vec![message] })).collect()
+    let one = |message| ToCoordinatorFrame { messages: vec![message] };
+    messages.into_iter().map(|(name, message)| (name, one(message))).chain(pauses()).collect()
 }
 
 fn enrolment_replies() -> Vec<(&'static str, EnrolmentReply)> {

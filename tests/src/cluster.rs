@@ -5,6 +5,8 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -228,9 +230,10 @@ impl Cluster {
         let data = self.agents[agent].data.clone();
         let slots = fs::read_to_string(data.join("slots")).expect("kept");
         // Other programs on the machine under test neither pause nor starve the agent.
+        let script = format!("script:{}", text(&data.join("owner.sock")));
         let quiet = ["--mdns", "false", "--cpu-pause-percent", "0", "--memory-free-min", "0B", "--priority", "normal"];
         let run = ["--data", text(&data), "run", "--slots", &slots];
-        let arguments = [run.as_slice(), quiet.as_slice()].concat();
+        let arguments = [run.as_slice(), quiet.as_slice(), &["--sensor", &script]].concat();
         let process = self.spawn(self.programs.agent, name, &arguments);
         self.agents[agent].process = Some(process);
     }
@@ -295,6 +298,16 @@ impl Cluster {
     pub fn agent_says(&self, name: &str, arguments: &[&str]) -> Said {
         let data = self.path(name);
         said(&mut self.command(self.programs.agent, &[&["--data", text(&data)], arguments].concat()))
+    }
+
+    /// The owner of an agent's machine, or the machine itself, does what a line of the scripted sensor says.
+    pub fn owner(&self, name: &str, line: &str) {
+        let path = self.path(name).join("owner.sock");
+        let mut stream = UnixStream::connect(path).expect("the agent has a scripted sensor");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("it listens");
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).expect("it answers");
+        assert_eq!(answer, "ok\n", "{line}");
     }
 
     /// A job's result as JSON, by `job show`.

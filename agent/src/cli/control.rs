@@ -62,7 +62,7 @@ pub(super) async fn leave(data: &Path) -> Result<(), CliError> {
 }
 
 /// An agent that has not even joined is not running for another reason than one that is only stopped.
-async fn ask(data: &Path, request: &Request) -> Result<Response, CliError> {
+pub(super) async fn ask(data: &Path, request: &Request) -> Result<Response, CliError> {
     match ipc::ask(data, request).await {
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
             Err(MembershipError::NotJoined.into())

@@ -11,6 +11,7 @@
 
 mod control;
 mod join;
+mod policy;
 mod run;
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -89,6 +90,10 @@ enum Command {
     /// Ends a pause
     #[command(after_help = "Example:\n  lull-agent resume")]
     Resume,
+    /// Shows what may run here and when, or narrows it
+    #[command(after_help = "Example:\n  lull-agent policy\n  lull-agent policy set idle=30m on_battery=false\n  \
+        lull-agent policy set 'hours=20:00-06:00'\n  lull-agent policy reset idle")]
+    Policy(policy::PolicyArgs),
     /// Stops the running agent and forgets identity, network and everything kept for it
     #[command(after_help = "Example:\n  lull-agent leave")]
     Leave,
@@ -190,6 +195,7 @@ async fn carry_out(command: Command, data: &Path, config: Config) -> Result<(), 
         Command::Status { output } => control::status(data, output).await,
         Command::Pause { duration } => control::pause(data, duration).await,
         Command::Resume => control::resume(data).await,
+        Command::Policy(args) => policy::policy(data, args).await,
         Command::Leave => control::leave(data).await,
     }
 }

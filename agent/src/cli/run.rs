@@ -11,7 +11,8 @@ use super::{CliError, sys};
 use crate::{
     config::{Config, parse_label, parse_priority},
     executor::protocol::Priority,
-    run_loop,
+    run_loop::{self, Fittings},
+    sensor,
 };
 
 /// Settings that come before those of the file.
@@ -53,6 +54,9 @@ pub(super) struct RunArgs {
     /// The program to start executors with, for tests
     #[arg(long, value_name = "FILE", hide = true)]
     executor_program: Option<PathBuf>,
+    /// What sees the owner: machine, or script:PATH for tests
+    #[arg(long, value_name = "SENSOR", hide = true, default_value = "machine")]
+    sensor: sensor::Choice,
 }
 
 impl RunArgs {
@@ -81,10 +85,11 @@ impl RunArgs {
 }
 
 pub(super) async fn run(data: &Path, config: &Config, args: RunArgs) -> Result<(), CliError> {
+    let fittings = Fittings { program: args.executor_program, sensor: args.sensor };
     let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
     sys::stop_on_signals(stop.clone(), abort.clone())
         .map_err(|error| CliError::Failed(format!("signals cannot be received: {error}")))?;
-    Ok(run_loop::serve(data, config, args.executor_program, stop, abort).await?)
+    Ok(run_loop::serve(data, config, fittings, stop, abort).await?)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use interprocess::local_socket::{
     ListenerOptions,
     tokio::{Listener, Stream, prelude::*},
 };
+use lull_shared::policy::Changes;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -14,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{run_loop::Input, status::Status};
+use crate::{run_loop::Input, session::Standing, status::Status};
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -37,6 +38,10 @@ pub enum Request {
         for_ms: Option<u64>,
     },
     Resume,
+    /// Which policy holds.
+    Policy,
+    /// Narrow the policy so, in place of how it was narrowed before.
+    Narrow(Box<Changes>),
     /// Stop, in good order.
     Leave,
 }
@@ -46,6 +51,7 @@ pub enum Request {
 #[serde(tag = "response", rename_all = "snake_case")]
 pub enum Response {
     Status(Box<Status>),
+    Policy(Box<Standing>),
     Done,
     Error { message: String },
 }

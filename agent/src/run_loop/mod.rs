@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::start::{ServeError, is_running, serve};
+pub use self::start::{Fittings, ServeError, is_running, serve};
 use self::{
     processes::{Processes, Report},
     told::Told,
@@ -36,7 +36,7 @@ use crate::{
     memory,
     network::Line,
     outbox::Outbox,
-    owner,
+    owner, policy,
     sensor::Sensor,
     session::{CloseReason, Effect, Event, Session},
     status::{Status, Version},
@@ -62,6 +62,8 @@ pub enum Input {
     Event(Event),
     /// A work stream is open.
     Opened(Line),
+    /// Something about the machine may have changed: measure it now.
+    Look,
     /// From an executor or the task that starts it.
     Executor(Report),
     /// From the command line or the tray.
@@ -96,7 +98,7 @@ pub struct RunLoop {
     outbox: Outbox,
     node: NodeHandle,
     member: Arc<Member>,
-    sensor: Sensor,
+    sensor: Box<dyn Sensor>,
     data: PathBuf,
     started: Timestamp,
     /// When the machine was measured last.
@@ -195,6 +197,7 @@ impl RunLoop {
                 self.line = Some(line);
                 self.event(Event::Connected);
             }
+            Input::Look => self.sample(),
             Input::Executor(report) => {
                 for event in self.processes.hear(report) {
                     self.event(event);
@@ -221,6 +224,8 @@ impl RunLoop {
             }
             Request::Pause { for_ms: None } => OwnerWord::Pause { until: None },
             Request::Resume => OwnerWord::Run,
+            Request::Policy => return Response::Policy(Box::new(self.session.standing().clone())),
+            Request::Narrow(owner) => return self.narrow(*owner),
         };
         self.event(Event::Owner(word));
         match owner::remember(&self.data, word) {
@@ -246,6 +251,7 @@ impl RunLoop {
             data: self.data.clone(),
             coordinator: self.line.as_ref().map(|line| line.address.to_string()),
             session: self.session.status(now),
+            sources: self.sensor.sources(),
             cage: self.processes.cage().map(ToString::to_string),
             cache_bytes,
             cache_bytes_max,
@@ -279,6 +285,7 @@ impl RunLoop {
                 self.adopt(welcome.certificate.as_deref(), welcome.coordinators);
             }
             Effect::Learn(coordinators) => self.learn(coordinators),
+            Effect::KeepPolicy(signed) => self.keep_policy(&signed),
             Effect::Publish(capacity) => {
                 let node = self.node.clone();
                 tokio::spawn(async move { node.publish_capacity(capacity).await });
@@ -330,6 +337,24 @@ impl RunLoop {
             }
         }
         self.learn(coordinators);
+    }
+
+    /// What holds must hold after a restart too, also without a coordinator.
+    fn keep_policy(&self, signed: &lull_shared::identity::Signed) {
+        tracing::info!("the coordinator says what is allowed here");
+        if let Err(error) = policy::keep(&self.data, signed) {
+            tracing::warn!(%error, "the policy holds, but only until the agent restarts");
+        }
+    }
+
+    /// The owner narrows the policy; said again, it replaces what was said before.
+    fn narrow(&mut self, owner: lull_shared::policy::Changes) -> Response {
+        let remembered = policy::remember(&self.data, &owner);
+        self.event(Event::Narrowed(Box::new(owner)));
+        match remembered {
+            Ok(()) => Response::Policy(Box::new(self.session.standing().clone())),
+            Err(error) => Response::Error { message: format!("it holds, but only until the agent restarts: {error}") },
+        }
     }
 
     fn learn(&self, coordinators: Vec<String>) {

@@ -33,9 +33,9 @@ use crate::{
     membership::{self, Membership, MembershipError},
     network::Network,
     outbox::{self, Outbox},
-    owner,
-    sensor::{Sensor, SensorError},
-    session::{self, Event, Session},
+    owner, policy,
+    sensor::{self, Load, SensorError},
+    session::{self, Event, Session, Standing},
 };
 
 /// How long the network's tasks may take to end.
@@ -62,21 +62,31 @@ pub enum ServeError {
     Certificate,
 }
 
+/// What tests replace.
+#[derive(Debug, Clone, Default)]
+pub struct Fittings {
+    /// Another program to start executors with.
+    pub program: Option<PathBuf>,
+    pub sensor: sensor::Choice,
+}
+
 /// Runs the agent of a data folder until it is asked to stop: in good order by `stop`, at once by `abort`.
 pub async fn serve(
     data: &Path,
     config: &Config,
-    program: Option<PathBuf>,
+    fittings: Fittings,
     stop: CancellationToken,
     abort: CancellationToken,
 ) -> Result<(), ServeError> {
     let _lock = lock(data)?;
+    let Fittings { program, sensor } = fittings;
     let membership = Membership::load(data)?;
     let member = Arc::new(Member::new(data.to_owned(), membership::identity(data)?, membership));
     let certificate = member.certificate().ok_or(ServeError::Certificate)?;
     let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
     let engine = naming::engine_name(program.clone(), &data.join("engine.json")).await?;
-    let session_config = session_config(config, &member, &certificate, engine.clone())?;
+    let standing = policy::recall(data, &member.get().authority, certificate.agent);
+    let session_config = session_config(config, &member, &certificate, engine.clone(), standing)?;
 
     let in_data = |error_path: PathBuf| move |source| ServeError::Data { path: error_path.clone(), source };
     let cache_dir = config.cache_dir.clone().unwrap_or_else(|| data.join("cache"));
@@ -102,9 +112,10 @@ pub async fn serve(
     let mut clock = Clock::start();
     let started = clock.read().now;
     let slots = session_config.slots;
-    let sensor = Sensor::new()?;
+    let mut sensor = sensor::open(&sensor, inputs.clone())?;
     let mut session = Session::new(session_config, &kept, started);
     session.handle(Event::Owner(owner::recall(data)), started);
+    session.handle(Event::Sample(sensor.sample(Duration::ZERO)), started);
     let workshop = Workshop {
         cache: cache.clone(),
         outbox: outbox.clone(),
@@ -168,9 +179,10 @@ fn session_config(
     member: &Member,
     certificate: &Certificate,
     engine: String,
+    standing: Standing,
 ) -> Result<session::Config, ServeError> {
     let membership = member.get();
-    let machine = Sensor::new()?.machine(engine);
+    let machine = Load::new()?.machine(engine);
     let mut labels = membership.labels.clone();
     labels.extend(config.labels.clone());
     let slots = config.slots.unwrap_or_else(|| machine.cores.clamp(1, lull_shared::limits::SLOTS_PER_AGENT_MAX));
@@ -179,7 +191,8 @@ fn session_config(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels,
         authority: membership.authority,
-        policy: config.policy(),
+        rules: config.rules(),
+        standing,
         slots,
         warm_time: config.warm_time,
         memory_bytes_max: config.memory_max.map_or(machine.memory_bytes / 2, |size: ByteSize| size.as_u64()),

@@ -1,110 +1,103 @@
-//! Measures the machine about once a second: what others use of its processors, and what memory is free.
+//! What the owner and the machine do: measured about once a second, told at once where it cannot wait.
 //!
-//! The agent and its executors do not count as others. Their processor time is added up, ended ones included, and not
-//! read process by process: executors come and go between two measurements.
+//! ```text
+//! asked: load, power, screen, network, ...  --Sensor::sample--> run loop --Sample--> guard
+//! told:  keyboard and mouse, sleep, shutdown ---Input, as it happens--^
+//! ```
+//! A source that is not there is said to be missing ([`Sensor::sources`]); what it would have seen counts as calm, except
+//! for the owner's input: where nothing sees that, the guard does not take the owner for away.
 
-use std::time::{Duration, Instant};
-
-use lull_shared::resources::Machine;
-use sysinfo::{MemoryRefreshKind, System};
-
-use crate::guard::Sample;
-
+mod load;
+mod script;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
 
+use std::{io, path::PathBuf, str::FromStr, time::Duration};
+
+use lull_shared::hours::WeekMinute;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub use self::load::Load;
+use crate::{guard::Sample, run_loop::Input};
+
 /// The machine cannot be measured.
 #[derive(Debug, thiserror::Error)]
-#[error("this machine's processors and memory cannot be measured: {0}")]
-pub struct SensorError(String);
-
-/// What was read the last time.
-pub struct Sensor {
-    system: System,
-    cores: usize,
-    ours: Duration,
-    at: Instant,
+pub enum SensorError {
+    #[error("this machine's processors and memory cannot be measured: {0}")]
+    Load(String),
+    #[error("the script {path} cannot be used: {source}")]
+    Script { path: PathBuf, source: io::Error },
 }
 
-impl Sensor {
-    /// A sensor that has taken its first reading.
-    pub fn new() -> Result<Self, SensorError> {
-        let mut system = System::new().map_err(|error| SensorError(error.to_string()))?;
-        system.refresh_cpu_usage();
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let cores = system.cpus().len().max(1);
-        Ok(Self { system, cores, ours: sys::cpu_time(), at: Instant::now() })
-    }
+/// Sees what the owner and the machine do.
+pub trait Sensor: Send {
+    /// What there is to see now; asked at most every 200 ms. `executors` is the processor time that the living executors
+    /// have had.
+    fn sample(&mut self, executors: Duration) -> Sample;
 
-    /// What happened since the last call; call it at most every 200 ms. `executors` is the processor time that the
-    /// living executors have had.
-    pub fn sample(&mut self, executors: Duration) -> Sample {
-        self.system.refresh_cpu_usage();
-        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let (ours, at) = (sys::cpu_time() + executors, Instant::now());
-        // An executor that has just died is in neither sum for a moment: then there is less than before.
-        let share = own_percent(ours.saturating_sub(self.ours), at - self.at, self.cores);
-        (self.ours, self.at) = (ours, at);
-        Sample {
-            cpu_others_percent: (self.system.global_cpu_usage() - share).round().clamp(0.0, 100.0) as u8,
-            memory_available_bytes: self.system.available_memory(),
-        }
-    }
+    /// What sees what, and what is missing.
+    fn sources(&self) -> Vec<Source>;
+}
 
-    /// The machine's fixed facts.
-    pub fn machine(&self, engine: String) -> Machine {
-        Machine {
-            os: std::env::consts::OS.to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            cores: u16::try_from(self.cores).unwrap_or(u16::MAX),
-            memory_bytes: self.system.total_memory(),
-            engine,
+/// Something that sees, or would if it could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// `X11`, `logind`, ...
+    pub name: String,
+    /// What it is there to see, in words.
+    pub about: String,
+    /// Why it does not see, when it does not.
+    pub missing: Option<String>,
+}
+
+/// Which sensor an agent has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Choice {
+    #[default]
+    Machine,
+    /// Tests: what a file or a socket says, see [`script::Line`].
+    Script(PathBuf),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("script", path)) if !path.is_empty() => Ok(Self::Script(path.into())),
+            _ if text == "machine" => Ok(Self::Machine),
+            _ => Err(format!("`{text}` is no sensor: write machine or script:PATH")),
         }
     }
 }
 
-/// The share that `cpu` of processor time is of `wall` on so many cores, in percent.
-fn own_percent(cpu: Duration, wall: Duration, cores: usize) -> f32 {
-    if wall.is_zero() { 0.0 } else { 100.0 * cpu.as_secs_f32() / (wall.as_secs_f32() * cores as f32) }
+/// Begins to see; what cannot wait comes by `inputs`.
+pub fn open(choice: &Choice, inputs: mpsc::Sender<Input>) -> Result<Box<dyn Sensor>, SensorError> {
+    match choice {
+        Choice::Machine => Ok(Box::new(Bare { load: Load::new()? })),
+        Choice::Script(path) => Ok(Box::new(script::Script::open(path, inputs)?)),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The time of the week that the machine's clock shows.
+fn local() -> WeekMinute {
+    WeekMinute::of(&jiff::Zoned::now())
+}
 
-    /// Burns the processor in this process for a while.
-    fn spin(time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            std::hint::spin_loop();
-        }
+/// A machine of which only the load is known.
+struct Bare {
+    load: Load,
+}
+
+impl Sensor for Bare {
+    fn sample(&mut self, executors: Duration) -> Sample {
+        let (cpu_others_percent, memory_available_bytes) = self.load.measure(executors);
+        Sample { cpu_others_percent, memory_available_bytes, idle: None, local: local(), ..Sample::QUIET }
     }
 
-    #[test]
-    fn the_agents_own_work_is_not_that_of_others() {
-        let mut sensor = Sensor::new().expect("this machine can be measured");
-        let (began, before) = (Instant::now(), sys::cpu_time());
-        spin(Duration::from_millis(600));
-        let sample = sensor.sample(Duration::ZERO);
-        let ours = own_percent(sys::cpu_time() - before, began.elapsed(), sensor.cores);
-        let machine = sensor.system.global_cpu_usage();
-        assert!(ours > 1.0, "{ours} % although it was busy all the time");
-        assert!(
-            (f32::from(sample.cpu_others_percent) - (machine - ours).max(0.0)).abs() <= 2.0,
-            "{sample:?} of {machine} %, {ours} % ours"
-        );
-        assert!(sample.memory_available_bytes > 0);
-    }
-
-    #[test]
-    fn executors_count_as_the_agents_own_also_when_they_have_ended() {
-        let mut sensor = Sensor::new().expect("this machine can be measured");
-        spin(Duration::from_millis(250));
-        let busy = Duration::from_secs(3600);
-        assert_eq!(sensor.sample(busy).cpu_others_percent, 0, "an hour of executors explains all of it");
-        spin(Duration::from_millis(250));
-        let after = sensor.sample(Duration::ZERO);
-        assert!(after.cpu_others_percent <= 100, "less than before is no reason to panic: {after:?}");
+    fn sources(&self) -> Vec<Source> {
+        vec![Source { name: "processes".into(), about: "processors and memory".into(), missing: None }]
     }
 }

@@ -74,12 +74,18 @@ impl Session {
     }
 
     fn audit_slots(&self) {
-        for slot in &self.slots {
-            match (slot, &self.verdict) {
-                (Slot::Running { .. }, Verdict::Pause(reason)) => panic!("{slot:?} runs although {reason}"),
-                (Slot::Paused { .. }, Verdict::Run) => panic!("{slot:?} is paused for no reason"),
-                _ => {}
+        let count = |which: fn(&Slot) -> bool| self.slots.iter().filter(|slot| which(slot)).count();
+        let running = count(|slot| matches!(slot, Slot::Running { .. }));
+        let frozen = count(|slot| matches!(slot, Slot::Paused { .. }));
+        match &self.verdict {
+            Verdict::Run(room) => {
+                assert!(running <= usize::from(room.slots), "{running} run although there is room for {room:?}");
+                let starting = count(|slot| matches!(slot, Slot::Starting { .. } | Slot::Stopping { then: Some(_), .. }));
+                let full = running + starting >= usize::from(room.slots);
+                assert!(frozen == 0 || full, "{frozen} are paused for no reason, {running} run in {room:?}");
             }
+            Verdict::Pause(reason) => assert_eq!(running, 0, "it runs although {reason}"),
+            Verdict::Evict(reason) => assert_eq!(running + frozen + self.waiting.len(), 0, "it holds work although {reason}"),
         }
     }
 }

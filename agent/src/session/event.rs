@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId},
-    identity::Authority,
+    identity::{Authority, Signed},
     message::{Finished, GoodbyeReason, Outcome, ToAgentFrame, ToCoordinator, Welcome},
+    policy::Changes,
     resources::{Capacity, Labels, Machine},
     state::{Failure, Usage},
 };
 
-use super::plan::Plan;
+use super::{plan::Plan, policy::Standing};
 use crate::{
-    guard::{OwnerWord, Policy, Sample},
+    guard::{Announcement, OwnerWord, Rules, Sample},
     slot::SlotId,
 };
 
@@ -26,7 +27,9 @@ pub struct Config {
     pub labels: Labels,
     /// Whose signature makes a module trustworthy.
     pub authority: Authority,
-    pub policy: Policy,
+    pub rules: Rules,
+    /// The policy to begin with.
+    pub standing: Standing,
     pub slots: u16,
     /// What all executors together may take, in bytes.
     pub memory_bytes_max: u64,
@@ -72,8 +75,14 @@ pub enum Event {
     Delivered { attempt: AttemptId, delivery: Delivery },
     /// A measurement of the machine.
     Sample(Sample),
+    /// Keyboard or mouse moved at this moment.
+    Input,
+    /// The operating system announces something.
+    Announced(Announcement),
     /// The owner said something.
     Owner(OwnerWord),
+    /// The owner narrows what the administrator allows.
+    Narrowed(Box<Changes>),
     /// The machine slept for this long, which the clock counted.
     Slept(Duration),
     /// The agent shall stop within this time.
@@ -123,6 +132,8 @@ pub enum Effect {
     Adopt(Box<Welcome>),
     /// Where coordinators are from now on: to be kept.
     Learn(Vec<String>),
+    /// What the administrator allows: to be kept.
+    KeepPolicy(Signed),
     /// Publish by gossip.
     Publish(Capacity),
     /// Put the blob into the cache and keep it there. Answered by [`Event::Fetched`].

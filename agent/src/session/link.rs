@@ -68,6 +68,7 @@ pub(super) struct Announced {
 /// The part of a capacity whose change is worth a message.
 #[derive(Debug, PartialEq, Eq)]
 struct Outline {
+    slots: u16,
     slots_busy: u16,
     waiting: u32,
     cpu_free: u8,
@@ -128,6 +129,7 @@ impl Session {
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
             ToAgent::Intake(intake) => self.intake = intake,
+            ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
             ToAgent::Goodbye { reason } => self.goodbye(reason),
         }
@@ -143,11 +145,14 @@ impl Session {
         let (epoch, heartbeat_due) = (welcome.epoch, now + heartbeat);
         self.link = Link::Up(Up { since: now, epoch, frame_read: 0, heartbeat, heartbeat_due });
         self.intake = welcome.intake;
+        let policy = welcome.policy.clone();
         self.effects.push_back(Effect::Adopt(Box::new(welcome)));
         let begun = self.slots.iter().filter(|slot| matches!(slot, Slot::Running { .. } | Slot::Paused { .. }));
         self.started = begun.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect();
-        if let Verdict::Pause(reason) = self.verdict.clone() {
-            self.say_paused(Some(reason));
+        self.say_paused();
+        match policy {
+            Some(signed) => self.take_policy(signed),
+            None => self.report_policy(),
         }
     }
 
@@ -219,22 +224,22 @@ impl Session {
     /// What is free at this moment.
     pub(super) fn capacity(&self) -> Capacity {
         let busy = self.slots.iter().filter(|slot| !matches!(slot, Slot::Warm { .. }));
-        let budget = self.config.memory_bytes_max.saturating_sub(self.memory_bytes_of(busy));
+        let budget = self.memory_bytes_max().saturating_sub(self.memory_bytes_of(busy));
         let measured = self
             .sample
-            .map_or(u64::MAX, |sample| sample.memory_available_bytes.saturating_sub(self.config.policy.memory.free_min_bytes));
+            .map_or(u64::MAX, |sample| sample.memory_available_bytes.saturating_sub(self.config.rules.memory.free_min_bytes));
         Capacity {
             agent: self.config.agent,
             sequence: self.announced.sequence,
-            slots: self.config.slots,
+            slots: match &self.verdict {
+                Verdict::Run(room) => room.slots,
+                Verdict::Pause(_) | Verdict::Evict(_) => self.config.slots,
+            },
             slots_busy: self.slots_busy(),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             cpu_free_percent: 100 - self.sample.map_or(0, |sample| sample.cpu_others_percent.min(100)),
             memory_free_bytes: budget.min(measured),
-            paused: match &self.verdict {
-                Verdict::Run => None,
-                Verdict::Pause(reason) => Some(reason.clone()),
-            },
+            paused: self.verdict.reason().cloned(),
         }
     }
 
@@ -251,6 +256,7 @@ impl Session {
 impl Outline {
     fn of(capacity: &Capacity) -> Self {
         Self {
+            slots: capacity.slots,
             slots_busy: capacity.slots_busy,
             // Doubling and halving is news, one more or less is not.
             waiting: capacity.waiting.checked_ilog2().map_or(0, |log| log + 1),

@@ -19,10 +19,14 @@ mod event;
 mod link;
 mod offers;
 mod plan;
+mod policy;
 mod results;
 mod status;
 mod work;
+mod yielding;
 
+#[cfg(test)]
+mod gives_way;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -50,10 +54,11 @@ use self::{
 pub use self::{
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
     plan::{Code, Plan},
+    policy::Standing,
     status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
 };
 use crate::{
-    guard::{Guard, Sample, Verdict},
+    guard::{Guard, Means, Sample, Verdict},
     slot::{Held, Slot, SlotId},
 };
 
@@ -86,6 +91,9 @@ pub struct Session {
     config: Config,
     guard: Guard,
     verdict: Verdict,
+    standing: Standing,
+    /// How far the machine's own clock is ahead of UTC, in minutes.
+    clock_ahead_min: i16,
     sample: Option<Sample>,
     life: Life,
     link: Link,
@@ -112,9 +120,19 @@ impl Session {
     /// A session of an agent that has just started, with the results that an earlier life of it kept.
     pub fn new(config: Config, kept: &[Kept], now: Timestamp) -> Self {
         assert!(config.slots > 0 && config.slots <= limits::SLOTS_PER_AGENT_MAX, "{} slots", config.slots);
+        let standing = config.standing.clone();
+        let means = Means {
+            cores: config.machine.cores,
+            slots: config.slots,
+            memory_bytes: config.machine.memory_bytes,
+            memory_bytes_max: config.memory_bytes_max,
+        };
+        let mut guard = Guard::new(config.rules, standing.effective(), means, now);
         let mut session = Self {
-            guard: Guard::new(config.policy),
-            verdict: Verdict::Run,
+            verdict: guard.verdict(now),
+            guard,
+            standing,
+            clock_ahead_min: 0,
             sample: None,
             life: Life::Serving,
             link: Link::Down,
@@ -156,9 +174,13 @@ impl Session {
             Event::Delivered { attempt, delivery } => self.delivered(attempt, delivery, now),
             Event::Sample(sample) => {
                 self.guard.observe(sample, now);
+                self.note_clock(&sample, now);
                 self.sample = Some(sample);
             }
+            Event::Input => self.guard.input(now),
+            Event::Announced(announcement) => self.guard.announce(announcement),
             Event::Owner(word) => self.guard.obey(word),
+            Event::Narrowed(owner) => self.narrow(*owner),
             Event::Slept(by) => self.slots.iter_mut().for_each(|slot| slot.slept(by, now)),
             Event::Stop { grace } => self.stop(grace, now),
         }

@@ -12,10 +12,7 @@ use lull_shared::{
 };
 
 use super::{Effect, Place, Plan, Session, WAITING_BYTES_MAX};
-use crate::{
-    guard::Verdict,
-    slot::{Held, Slot, SlotId},
-};
+use crate::slot::{Held, Slot, SlotId};
 
 /// Jobs whose terms are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
 /// four thousand attempts of a thousand jobs is already stranger than any office.
@@ -112,7 +109,7 @@ impl Session {
         if let Some(reason) = self.outbox.disk_trouble() {
             return Some(RefuseReason::Disk { reason: reason.to_owned() });
         }
-        if let Verdict::Pause(_) = self.verdict {
+        if self.verdict.reason().is_some() {
             return Some(RefuseReason::Paused);
         }
         let Some(job) = self.jobs.get(&attempt.task.job) else { return Some(RefuseReason::UnknownTerms) };
@@ -120,7 +117,7 @@ impl Session {
             Ok(plan) => plan,
             Err(reason) => return Some(RefuseReason::Untrusted { reason: reason.clone() }),
         };
-        let (needed_bytes, free_bytes) = (plan.terms.limits.memory_bytes, self.config.memory_bytes_max);
+        let (needed_bytes, free_bytes) = (plan.terms.limits.memory_bytes, self.memory_bytes_max());
         if needed_bytes > free_bytes {
             return Some(RefuseReason::Memory { needed_bytes, free_bytes });
         }

@@ -4,15 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lull_shared::{
     digest::BlobRef,
+    hours::Hours,
     id::{AttemptId, JobId},
     message::{Assignment, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
+    policy::{Changes, Percent, Span},
     state::{Failure, Intake},
     time::Timestamp,
 };
 use proptest::prelude::*;
 
 use super::{tests::*, *};
-use crate::guard::{OwnerWord, Sample};
+use crate::guard::{Announcement, OwnerWord, Sample};
 
 /// Something that happens; what it refers to may or may not exist.
 #[derive(Debug, Clone)]
@@ -31,6 +33,9 @@ enum Step {
     Deliver(Delivery),
     Load(u8),
     Owner(OwnerWord),
+    Input,
+    Narrow { idle_s: u32, beside_cores: u8, hours: bool },
+    Announce(Announcement),
     Slept(u64),
     Stop,
 }
@@ -101,6 +106,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop_oneof![Just(Delivery::Stored), Just(Delivery::Unwanted), Just(Delivery::Failed)].prop_map(Step::Deliver),
         2 => (0_u8..=100).prop_map(Step::Load),
         2 => word.prop_map(Step::Owner),
+        2 => Just(Step::Input),
+        2 => (0_u32..90, 0_u8..=100, proptest::bool::weighted(0.2))
+            .prop_map(|(idle_s, beside_cores, hours)| Step::Narrow { idle_s, beside_cores, hours }),
+        1 => prop_oneof![3 => Just(Announcement::Awake), 1 => Just(Announcement::Sleep)].prop_map(Step::Announce),
         1 => (0_u64..100_000).prop_map(Step::Slept),
         1 => prop_oneof![20 => Just(Step::Pass(1)), 1 => Just(Step::Stop)],
     ]
@@ -145,6 +154,7 @@ impl Edges {
             }),
             Effect::Adopt(_)
             | Effect::Learn(_)
+            | Effect::KeepPolicy(_)
             | Effect::Publish(_)
             | Effect::Fetch(_)
             | Effect::Unpin(_)
@@ -218,8 +228,19 @@ impl Edges {
                 }
                 Event::Delivered { attempt, delivery }
             }
-            Step::Load(percent) => Event::Sample(Sample { cpu_others_percent: percent, memory_available_bytes: 1 << 33 }),
+            Step::Load(percent) => {
+                Event::Sample(Sample { cpu_others_percent: percent, memory_available_bytes: 1 << 33, ..Sample::QUIET })
+            }
             Step::Owner(word) => Event::Owner(word),
+            Step::Input => Event::Input,
+            Step::Narrow { idle_s, beside_cores, hours } => Event::Narrowed(Box::new(Changes {
+                idle: Some(Span::from_secs(idle_s)),
+                beside_owner: Some(beside_cores > 20),
+                beside_cores: Some(Percent::new(beside_cores)),
+                hours: hours.then(Hours::never),
+                ..Changes::default()
+            })),
+            Step::Announce(announcement) => Event::Announced(announcement),
             Step::Slept(millis) => Event::Slept(Duration::from_millis(millis)),
             Step::Stop => Event::Stop { grace: Duration::from_secs(3) },
         })
@@ -254,7 +275,9 @@ proptest! {
     #[test]
     fn any_sequence_of_events_keeps_every_attempt_in_one_place(steps in proptest::collection::vec(step(), 1..250)) {
         let mut now = Timestamp::from_millis(1_000_000);
-        let mut session = Session::new(config(3), &[], now);
+        let mut config = config(3);
+        config.standing.admin.grace = Span::from_secs(20);
+        let mut session = Session::new(config, &[], now);
         let (mut edges, mut frame) = (Edges { open: true, ..Edges::default() }, 0);
         for event in [Event::Connected, Event::Frame(ToAgentFrame { number: 1, messages: vec![welcome()] })] {
             session.handle(event, now);

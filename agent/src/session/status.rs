@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, link::Link};
 use crate::{
-    guard::{Sample, Verdict},
+    guard::Sample,
     slot::{Held, Slot},
 };
 
@@ -66,10 +66,7 @@ pub struct TaskStatus {
 impl Session {
     /// Why nothing runs here, when nothing may.
     pub fn paused(&self) -> Option<&PauseReason> {
-        match &self.verdict {
-            Verdict::Run => None,
-            Verdict::Pause(reason) => Some(reason),
-        }
+        self.verdict.reason()
     }
 
     /// The session at `now`.

@@ -12,13 +12,14 @@ use lull_shared::{
         Artifact, Assignment, Finished, GoodbyeReason, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, RefuseReason,
         ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
     },
+    policy::{Policy, Span},
     resources::{Labels, Machine},
     state::{Failure, Intake, PauseReason, Usage},
     time::Timestamp,
 };
 
 use super::*;
-use crate::guard::{OwnerWord, Policy};
+use crate::guard::{OwnerWord, Rules};
 
 pub(super) const ENGINE: &str = "engine-1";
 const MIB: u64 = 1024 * 1024;
@@ -34,7 +35,12 @@ pub(super) fn config(slots: u16) -> Config {
         machine: Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8192 * MIB, engine: ENGINE.into() },
         labels: Labels::new(),
         authority: Authority::of(&authority()),
-        policy: Policy::default(),
+        rules: Rules::default(),
+        // A pause that nobody evicts: what becomes of those is tested in `gives_way`.
+        standing: Standing {
+            admin: Policy { grace: Span::from_secs(24 * 60 * 60), ..Policy::unrestricted() },
+            ..Standing::default()
+        },
         slots,
         memory_bytes_max: 4096 * MIB,
         warm_time: Duration::from_secs(20),
@@ -84,6 +90,7 @@ pub(super) fn welcome() -> ToAgent {
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,
+        policy: None,
         coordinators: Vec::new(),
     })
 }
@@ -94,53 +101,53 @@ pub(super) fn done(attempt: AttemptId, wall_us: u64) -> Box<Done> {
     Box::new(Done { attempt, outcome: Outcome::Succeeded { output }, log: Bytes::new(), log_dropped_bytes: 0, usage })
 }
 
-struct World {
-    session: Session,
-    now: Timestamp,
+pub(super) struct World {
+    pub(super) session: Session,
+    pub(super) now: Timestamp,
     frame: u64,
 }
 
 impl World {
-    fn new(slots: u16) -> Self {
+    pub(super) fn new(slots: u16) -> Self {
         Self::restored(slots, &[])
     }
 
-    fn restored(slots: u16, kept: &[Kept]) -> Self {
+    pub(super) fn restored(slots: u16, kept: &[Kept]) -> Self {
         let now = Timestamp::from_millis(1_000_000);
         Self { session: Session::new(config(slots), kept, now), now, frame: 0 }
     }
 
     /// Connected, welcomed, knowing job 1 and having its artifact.
-    fn ready(slots: u16) -> Self {
+    pub(super) fn ready(slots: u16) -> Self {
         let mut world = Self::new(slots);
         world.connect();
         world.hear(ToAgent::Terms(Box::new(terms(1))));
         world
     }
 
-    fn connect(&mut self) -> Vec<Effect> {
+    pub(super) fn connect(&mut self) -> Vec<Effect> {
         let mut effects = self.event(Event::Connected);
         self.frame = 0;
         effects.extend(self.hear(welcome()));
         effects
     }
 
-    fn event(&mut self, event: Event) -> Vec<Effect> {
+    pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
         self.session.handle(event, self.now);
         self.effects()
     }
 
-    fn hear(&mut self, message: ToAgent) -> Vec<Effect> {
+    pub(super) fn hear(&mut self, message: ToAgent) -> Vec<Effect> {
         self.frame += 1;
         self.event(Event::Frame(ToAgentFrame { number: self.frame, messages: vec![message] }))
     }
 
-    fn effects(&mut self) -> Vec<Effect> {
+    pub(super) fn effects(&mut self) -> Vec<Effect> {
         self.session.audit();
-        std::iter::from_fn(|| self.session.poll_effect()).filter(|effect| !is_capacity(effect)).collect()
+        std::iter::from_fn(|| self.session.poll_effect()).filter(|effect| !is_report(effect)).collect()
     }
 
-    fn advance(&mut self, time: Duration) -> Vec<Effect> {
+    pub(super) fn advance(&mut self, time: Duration) -> Vec<Effect> {
         let until = self.now + time;
         let mut effects = Vec::new();
         while let Some(due) = self.session.poll_timeout(self.now).filter(|due| *due <= until) {
@@ -152,17 +159,17 @@ impl World {
         effects
     }
 
-    fn assign(&mut self, job: u64, indexes: std::ops::Range<u32>) -> Vec<Effect> {
+    pub(super) fn assign(&mut self, job: u64, indexes: std::ops::Range<u32>) -> Vec<Effect> {
         let offers = indexes.map(|index| Assignment { attempt: attempt(job, index), input: Payload::inline(vec![1]) });
         self.hear(ToAgent::Assign(offers.collect()))
     }
 
-    fn fetched(&mut self, blob: BlobRef) -> Vec<Effect> {
+    pub(super) fn fetched(&mut self, blob: BlobRef) -> Vec<Effect> {
         self.event(Event::Fetched { digest: blob.digest, result: Ok(()) })
     }
 
     /// Job 1 with its first attempt running in slot 0.
-    fn running(slots: u16, count: u32) -> Self {
+    pub(super) fn running(slots: u16, count: u32) -> Self {
         let mut world = Self::ready(slots);
         world.assign(1, 0..count);
         world.fetched(artifact());
@@ -170,16 +177,16 @@ impl World {
         world
     }
 
-    fn finish(&mut self, slot: SlotId, attempt: AttemptId, wall_us: u64) -> Vec<Effect> {
+    pub(super) fn finish(&mut self, slot: SlotId, attempt: AttemptId, wall_us: u64) -> Vec<Effect> {
         self.event(Event::Done { slot, done: done(attempt, wall_us) })
     }
 }
 
-fn is_capacity(effect: &Effect) -> bool {
-    matches!(effect, Effect::Publish(_) | Effect::Send(ToCoordinator::Capacity(_)))
+fn is_report(effect: &Effect) -> bool {
+    matches!(effect, Effect::Publish(_) | Effect::Send(ToCoordinator::Capacity(_) | ToCoordinator::Policy(_)))
 }
 
-fn sent(effects: &[Effect]) -> Vec<&ToCoordinator> {
+pub(super) fn sent(effects: &[Effect]) -> Vec<&ToCoordinator> {
     effects.iter().filter_map(|effect| if let Effect::Send(message) = effect { Some(message) } else { None }).collect()
 }
 
@@ -188,7 +195,7 @@ fn runs(effects: &[Effect]) -> Vec<(SlotId, AttemptId)> {
     effects.iter().filter_map(run).collect()
 }
 
-fn refused(effects: &[Effect]) -> Vec<(AttemptId, RefuseReason)> {
+pub(super) fn refused(effects: &[Effect]) -> Vec<(AttemptId, RefuseReason)> {
     let refused = |message: &ToCoordinator| match message {
         ToCoordinator::Refused { attempt, reason } => Some((*attempt, reason.clone())),
         _ => None,
@@ -205,7 +212,7 @@ fn keeps(effects: &[Effect]) -> Vec<Arc<Finished>> {
     effects.iter().filter_map(|effect| if let Effect::Keep(record) = effect { Some(Arc::clone(record)) } else { None }).collect()
 }
 
-fn released(attempts: &[AttemptId], reason: ReleaseReason) -> Effect {
+pub(super) fn released(attempts: &[AttemptId], reason: ReleaseReason) -> Effect {
     Effect::Send(ToCoordinator::Released { attempts: attempts.to_vec(), reason })
 }
 
@@ -361,7 +368,7 @@ fn load_by_others_pauses_and_quiet_resumes() {
     let mut sample = |world: &mut World, percent, seconds: u64| {
         for _ in 0..seconds {
             world.now = world.now + Duration::from_secs(1);
-            let sample = Sample { cpu_others_percent: percent, memory_available_bytes: 4096 * MIB };
+            let sample = Sample { cpu_others_percent: percent, memory_available_bytes: 4096 * MIB, ..Sample::QUIET };
             effects.extend(world.event(Event::Sample(sample)));
         }
         std::mem::take(&mut effects)

@@ -1,4 +1,4 @@
-//! Slots: which attempt starts where, what executors report, and the owner's pauses.
+//! Slots: which attempt starts where, and what executors report.
 //!
 //! An executor is kept warm for its job and for the next one that fits it, since starting another costs more than most
 //! tasks; not while the owner needs the machine. While attempts of several jobs wait, each executor may prefer its own
@@ -9,15 +9,12 @@ use std::{sync::Arc, time::Duration};
 use lull_shared::{
     id::{AttemptId, JobId},
     message::{RefuseReason, ToCoordinator},
-    state::{Failure, PauseReason},
+    state::Failure,
     time::Timestamp,
 };
 
 use super::{Done, Effect, Place, Plan, Session, StartError};
-use crate::{
-    guard::Verdict,
-    slot::{Executor, Held, Slot, SlotId},
-};
+use crate::slot::{Executor, Held, Slot, SlotId};
 
 /// How long an executor may prefer its own job over older offers of another: a switch costs a few milliseconds, so
 /// switching takes one percent at most.
@@ -80,12 +77,15 @@ impl Session {
     }
 
     fn may_start(&self) -> bool {
-        self.serves() && self.verdict == Verdict::Run && self.outbox.disk_trouble().is_none()
+        self.serves() && self.verdict.reason().is_none() && self.outbox.disk_trouble().is_none()
     }
 
     fn next_step(&self, now: Timestamp) -> Option<Step> {
         let head = self.waiting.values().take(LOOK_AHEAD).find(|held| self.is_ready(held))?;
         let (order, job, need) = (head.order, head.job(), self.memory_bytes(head.job()));
+        if !self.has_room() {
+            return self.next_for_a_pipe(head, now);
+        }
         let slots = || (0_u16..).zip(&self.slots);
         for (slot, state) in slots() {
             if let Slot::Warm { executor, .. } = state
@@ -98,7 +98,7 @@ impl Session {
         if let Some((slot, _)) = slots().find(|(_, state)| fits(state)) {
             return Some(Step::Serve { slot, order });
         }
-        let free = self.config.memory_bytes_max.saturating_sub(self.memory_reserved_bytes());
+        let free = self.memory_bytes_max().saturating_sub(self.memory_reserved_bytes());
         if let Some((slot, _)) = slots().find(|(_, state)| **state == Slot::Idle)
             && need <= free
         {
@@ -212,7 +212,7 @@ impl Session {
     pub(super) fn ready(&mut self, slot: SlotId, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
         let Some(first) = state.ready(now) else { return };
-        if self.may_start() {
+        if self.may_start() && self.has_room() {
             self.run(slot, first, now);
         } else {
             self.put_back(first);
@@ -257,7 +257,13 @@ impl Session {
     }
 
     pub(super) fn done(&mut self, slot: SlotId, done: Done, now: Timestamp) {
-        let Some(ended) = self.slots.get_mut(usize::from(slot)).and_then(|slot| slot.finish(done.attempt, now)) else { return };
+        let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
+        let frozen = matches!(state, Slot::Paused { .. });
+        let Some(ended) = state.finish(done.attempt, now) else { return };
+        if frozen && matches!(state, Slot::Warm { .. }) && self.verdict.reason().is_none() {
+            // It had done its work when the room beside the owner shrank; as it has none now it may wait for more.
+            self.effects.push_back(Effect::Thaw { slot });
+        }
         if let Some(job) = self.jobs.get_mut(&ended.held.job()) {
             let wall_us = done.usage.wall_us;
             job.wall_us = Some(job.wall_us.map_or(wall_us, |mean| mean.saturating_mul(7).saturating_add(wall_us) / 8));
@@ -287,7 +293,7 @@ impl Session {
             self.fail(&front, failure, begun, now);
         }
         for held in held {
-            if was_stopping && self.may_start() && self.is_ready(&held) {
+            if was_stopping && self.may_start() && self.has_room() && self.is_ready(&held) {
                 self.start(slot, held, now);
             } else {
                 self.put_back(held);
@@ -342,54 +348,9 @@ impl Session {
         warm.chain(limits).min()
     }
 
-    /// Takes the guard's verdict: every process is frozen before anything else happens.
-    pub(super) fn judge(&mut self, now: Timestamp) {
-        let verdict = self.guard.verdict(now);
-        if verdict == self.verdict {
-            return;
-        }
-        let before = std::mem::replace(&mut self.verdict, verdict.clone());
-        match (before, verdict) {
-            (Verdict::Run, Verdict::Pause(reason)) => {
-                for (slot, state) in (0_u16..).zip(&mut self.slots) {
-                    if state.has_process() {
-                        self.effects.push_back(Effect::Freeze { slot });
-                        state.freeze(now);
-                    }
-                }
-                self.say_paused(Some(reason));
-            }
-            (Verdict::Pause(_), Verdict::Run) => {
-                let paused = self.paused_attempts();
-                for (slot, state) in (0_u16..).zip(&mut self.slots) {
-                    if state.has_process() {
-                        self.effects.push_back(Effect::Thaw { slot });
-                        state.thaw(now);
-                    }
-                }
-                for attempt in paused {
-                    self.say(ToCoordinator::Paused { attempt, reason: None });
-                }
-            }
-            (Verdict::Pause(_), Verdict::Pause(reason)) => self.say_paused(Some(reason)),
-            (Verdict::Run, Verdict::Run) => {}
-        }
-    }
-
-    pub(super) fn say_paused(&mut self, reason: Option<PauseReason>) {
-        for attempt in self.paused_attempts() {
-            self.say(ToCoordinator::Paused { attempt, reason: reason.clone() });
-        }
-    }
-
-    fn paused_attempts(&self) -> Vec<AttemptId> {
-        let paused = self.slots.iter().filter(|slot| matches!(slot, Slot::Paused { .. }));
-        paused.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect()
-    }
-
     /// Ends executors that have nothing to do while the owner needs the machine: their memory too is the owner's.
     pub(super) fn yield_warm(&mut self) {
-        if self.verdict == Verdict::Run {
+        if self.verdict.reason().is_none() {
             return;
         }
         for id in self.slot_ids() {

@@ -197,6 +197,7 @@ impl Stream {
             heartbeat_ms: 200,
             intake: Intake::Open,
             certificate: None,
+            policy: None,
             coordinators: Vec::new(),
         };
         self.say(vec![ToAgent::Welcome(welcome)]).await;

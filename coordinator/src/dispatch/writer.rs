@@ -182,6 +182,7 @@ impl Framer {
                 heartbeat_ms: self.peer.heartbeat.as_millis() as u64,
                 intake,
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
+                policy: None,
                 coordinators: self.peer.coordinators.clone(),
             }),
             Order::Recall { attempts, reason } => ToAgent::Recall { attempts, reason },

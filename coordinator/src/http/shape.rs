@@ -25,12 +25,7 @@ pub fn waiting(reason: &WaitReason) -> Reason {
 
 /// A pause and its word.
 pub fn paused(reason: &PauseReason) -> Reason {
-    let kind = match reason {
-        PauseReason::Owner { .. } => "owner",
-        PauseReason::Busy { .. } => "busy",
-        PauseReason::Memory { .. } => "memory",
-    };
-    Reason { kind: kind.into(), message: reason.to_string() }
+    Reason { kind: reason.kind().into(), message: reason.to_string() }
 }
 
 fn obstacle(obstacle: &Obstacle) -> Reason {

@@ -41,6 +41,8 @@ impl Scheduler {
             ToCoordinator::Capacity(_) => {}
             // The edge hands in what matters of it as `Holders`.
             ToCoordinator::Blobs(_) => {}
+            // So does the keeper of policies.
+            ToCoordinator::Policy(_) => {}
             ToCoordinator::Farewell => self.farewell(id),
         }
     }

@@ -17,7 +17,7 @@ pub fn config(bytes: &[u8]) {
             assert!(config.check().is_ok(), "it stays right");
             assert!(config.slots.is_none_or(|slots| (1..=limits::SLOTS_PER_AGENT_MAX).contains(&slots)));
             assert!(config.labels.len() <= limits::LABELS_MAX);
-            let cpu = config.policy().cpu;
+            let cpu = config.rules().cpu;
             assert!(cpu.is_none_or(|cpu| cpu.resume_percent <= cpu.pause_percent && cpu.pause_percent <= 100));
         }
         Err(error) => assert!(!error.to_string().is_empty()),

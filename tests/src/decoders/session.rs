@@ -1,8 +1,8 @@
 //! A coordinator's words, as the agent's session takes them.
 
 use lull_agent::{
-    guard::Policy,
-    session::{Config, Effect, Event, Session, StartError},
+    guard::Rules,
+    session::{Config, Effect, Event, Session, Standing, StartError},
 };
 use lull_shared::{
     codec,
@@ -10,6 +10,7 @@ use lull_shared::{
     identity::Authority,
     limits,
     message::{ToAgent, ToAgentFrame, ToCoordinator, Welcome},
+    policy::Policy,
     resources::{Labels, Machine},
     state::Intake,
     time::Timestamp,
@@ -99,6 +100,7 @@ impl World {
             | Effect::Close(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
+            | Effect::KeepPolicy(_)
             | Effect::Publish(_)
             | Effect::Unpin(_)
             | Effect::Serve { .. }
@@ -119,7 +121,8 @@ fn config() -> Config {
         machine: Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8 << 30, engine: ENGINE.into() },
         labels: Labels::new(),
         authority: Authority::of(&authority()),
-        policy: Policy::default(),
+        rules: Rules::default(),
+        standing: Standing { admin: Policy::unrestricted(), ..Standing::default() },
         slots: 2,
         memory_bytes_max: 4 << 30,
         warm_time: std::time::Duration::from_secs(20),
@@ -133,6 +136,7 @@ fn welcome() -> ToAgent {
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,
+        policy: None,
         coordinators: Vec::new(),
     })
 }

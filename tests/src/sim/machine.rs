@@ -7,14 +7,15 @@ use std::{
 };
 
 use lull_agent::{
-    guard::Policy,
-    session::{Config, Event, Kept, Session},
+    guard::Rules,
+    session::{Config, Event, Kept, Session, Standing},
 };
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId},
     identity::Authority,
     message::{Finished, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
+    policy::Policy,
     resources::Machine as Facts,
     time::Timestamp,
 };
@@ -111,7 +112,8 @@ impl Machine {
                 machine: Facts { os: os.into(), arch: "x86_64".into(), cores: slots, memory_bytes: 16 << 30, engine },
                 labels: [("site".to_owned(), site.to_owned())].into(),
                 authority: authority.clone(),
-                policy: Policy::default(),
+                rules: Rules::default(),
+                standing: Standing { admin: Policy::unrestricted(), ..Standing::default() },
                 slots,
                 memory_bytes_max: dice.number(2, 9) << 30,
                 warm_time: Duration::from_secs(20),

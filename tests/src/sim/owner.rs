@@ -101,7 +101,7 @@ impl Owner {
             Busy::Processor => (self.dice.number(60, 100), 5 << 30),
             Busy::Memory => (self.dice.number(5, 20), 200 << 20),
         };
-        Sample { cpu_others_percent: cpu_others_percent as u8, memory_available_bytes }
+        Sample { cpu_others_percent: cpu_others_percent as u8, memory_available_bytes, ..Sample::QUIET }
     }
 }
 

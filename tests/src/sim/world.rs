@@ -242,7 +242,10 @@ impl World {
                 ToCoordinator::Paused { attempt, reason } => format!("Paused({attempt}: {reason:?})"),
                 ToCoordinator::Refused { attempt, reason } => format!("Refused({attempt}: {reason})"),
                 ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
-                other @ (ToCoordinator::Capacity(_) | ToCoordinator::Blobs(_) | ToCoordinator::Farewell) => format!("{other:?}"),
+                other @ (ToCoordinator::Capacity(_)
+                | ToCoordinator::Blobs(_)
+                | ToCoordinator::Policy(_)
+                | ToCoordinator::Farewell) => format!("{other:?}"),
             };
             self.note(|| format!("{agent} says {words}"));
         }

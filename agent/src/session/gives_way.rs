@@ -1,0 +1,137 @@
+//! The owner, the policy and what becomes of the work: events in, effects out.
+
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use lull_shared::{
+    id::AgentId,
+    identity::sign,
+    message::{PolicyReport, ReleaseReason, ToAgent, ToCoordinator},
+    policy::{Changes, Policy, Sheet, Span},
+    state::PauseReason,
+};
+
+use super::{
+    tests::{World, attempt, authority, released, sent},
+    *,
+};
+use crate::guard::{Announcement, OwnerWord};
+
+fn narrowed(pairs: &[&str]) -> Event {
+    Event::Narrowed(Box::new(Changes::from_pairs(pairs).expect("changes")))
+}
+
+/// Three slots that run, on a machine that nobody has used for a day.
+fn busy(pairs: &[&str]) -> World {
+    let mut world = World::running(3, 4);
+    world.event(Event::Ready { slot: 1 });
+    world.event(Event::Ready { slot: 2 });
+    world.event(Event::Sample(Sample::QUIET));
+    world.event(narrowed(pairs));
+    world
+}
+
+fn paused(effects: &[Effect]) -> Vec<(AttemptId, Option<PauseReason>)> {
+    let word = |message: &&ToCoordinator| match message {
+        ToCoordinator::Paused { attempt, reason } => Some((*attempt, reason.clone())),
+        _ => None,
+    };
+    sent(effects).iter().filter_map(word).collect()
+}
+
+#[test]
+fn the_first_input_freezes_every_slot_before_anything_is_said() {
+    let mut world = busy(&["idle=10m", "beside_owner=false"]);
+    let effects = world.event(Event::Input);
+    assert_eq!(effects[..3], [0, 1, 2].map(|slot| Effect::Freeze { slot }));
+    assert_eq!(paused(&effects)[0], (attempt(1, 0), Some(PauseReason::Touched)));
+    let effects = world.advance(Duration::from_millis(1_500));
+    assert_eq!([0, 1, 2].map(|slot| effects.contains(&Effect::Thaw { slot })), [true; 3]);
+    assert_eq!(paused(&effects)[2], (attempt(1, 2), None));
+}
+
+#[test]
+fn after_the_grace_period_everything_is_released_and_no_process_is_left() {
+    let mut world = busy(&["idle=10m", "beside_owner=false", "grace=60s"]);
+    world.event(Event::Input);
+    world.now = world.now + Duration::from_secs(1);
+    world.event(Event::Input);
+    let effects = world.advance(Duration::from_secs(58));
+    assert!(effects.iter().all(|effect| !matches!(effect, Effect::Kill { .. })));
+    let effects = world.advance(Duration::from_secs(1));
+    assert_eq!([0, 1, 2].map(|slot| effects.contains(&Effect::Kill { slot })), [true; 3]);
+    let all: Vec<AttemptId> = (0..4).map(|index| attempt(1, index)).collect();
+    let reason = ReleaseReason::Evicted(PauseReason::Present { idle_s: 600 });
+    assert!(effects.contains(&released(&all, reason)), "{effects:?}");
+    for slot in 0..3 {
+        world.event(Event::Gone { slot, failed: None });
+    }
+    assert!(world.session.is_idle());
+}
+
+#[test]
+fn sleep_evicts_at_once_and_an_owners_word_waits_for_the_grace() {
+    let mut world = busy(&["grace=60s"]);
+    assert!(world.event(Event::Announced(Announcement::Sleep)).contains(&Effect::Kill { slot: 2 }));
+    let mut world = busy(&["grace=60s"]);
+    let effects = world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert!(!effects.contains(&Effect::Kill { slot: 2 }), "{effects:?}");
+}
+
+#[test]
+fn beside_the_owner_the_last_slots_freeze_and_go_on_as_there_is_room() {
+    let mut world = busy(&["idle=10m", "beside_cores=50"]);
+    let effects = world.event(Event::Input);
+    // Half of four processors is two.
+    assert_eq!(effects[0], Effect::Freeze { slot: 2 });
+    assert_eq!(paused(&effects), [(attempt(1, 2), Some(PauseReason::Beside { slots: 2 }))]);
+    assert_eq!(world.session.capacity().slots, 2);
+    let effects = world.finish(0, attempt(1, 0), 50_000);
+    assert!(effects.contains(&Effect::Thaw { slot: 2 }), "what was begun comes before what waits: {effects:?}");
+    assert_eq!(paused(&effects), [(attempt(1, 2), None)]);
+    let load = |percent| Event::Sample(Sample { cpu_others_percent: percent, idle: Some(Duration::ZERO), ..Sample::QUIET });
+    let effects = world.event(load(70));
+    assert_eq!(effects[0], Effect::Freeze { slot: 2 });
+    assert_eq!(paused(&effects), [(attempt(1, 2), Some(PauseReason::Beside { slots: 1 }))]);
+}
+
+#[test]
+fn a_result_of_a_slot_that_froze_beside_the_owner_leaves_an_executor_that_takes_more() {
+    let mut world = busy(&["idle=10m", "beside_cores=50"]);
+    world.event(Event::Input);
+    let effects = world.finish(2, attempt(1, 2), 50_000);
+    assert!(effects.contains(&Effect::Thaw { slot: 2 }), "{effects:?}");
+}
+
+fn sheet(key: &Keypair, agent: u64, version: u64, idle_s: u32) -> ToAgent {
+    let policy = Policy { idle: Span::from_secs(idle_s), ..Policy::unrestricted() };
+    ToAgent::Policy(sign(key, &Sheet { agent: AgentId(agent), version, policy }))
+}
+
+#[test]
+fn a_policy_holds_when_the_authority_signed_it_for_this_agent_and_no_newer_one_is_known() {
+    let mut world = World::ready(1);
+    let idle = |world: &World| world.session.standing().admin.idle;
+    let kept = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::KeepPolicy(_)));
+    assert!(kept(&world.hear(sheet(&authority(), 3, 5, 300))));
+    assert_eq!(idle(&world), Span::from_secs(300));
+    assert!(!kept(&world.hear(sheet(&authority(), 3, 4, 0))), "an older one");
+    assert!(!kept(&world.hear(sheet(&authority(), 4, 6, 0))), "another agent's");
+    assert!(!kept(&world.hear(sheet(&Keypair::generate_ed25519(), 3, 7, 0))), "nobody's");
+    assert!(!kept(&world.hear(sheet(&authority(), 3, 5, 300))), "the same again");
+    assert_eq!((idle(&world), world.session.standing().version), (Span::from_secs(300), 5));
+    world.event(narrowed(&["idle=1m"]));
+    assert_eq!(world.session.standing().effective().idle, Span::from_secs(300), "nobody widens it");
+    assert!(kept(&world.hear(sheet(&authority(), 3, 6, 30))));
+    assert_eq!(world.session.standing().effective().idle, Span::from_secs(60), "the owner's word outlasts it");
+}
+
+#[test]
+fn the_coordinator_hears_what_holds_here() {
+    let mut world = World::ready(1);
+    world.session.handle(narrowed(&["idle=20m"]), world.now);
+    let owner = Changes::from_pairs(&["idle=20m"]).expect("changes");
+    let report = ToCoordinator::Policy(PolicyReport { version: 0, owner, clock_ahead_min: 0 });
+    let said: Vec<Effect> = std::iter::from_fn(|| world.session.poll_effect()).collect();
+    assert!(said.contains(&Effect::Send(report)), "{said:?}");
+}

@@ -1,0 +1,620 @@
+//! What an administrator allows on a machine, and what its owner narrows.
+//!
+//! ```text
+//! Policy::default() --Book.base--> --each override whose condition the agent meets--> the agent's Policy
+//!                                   signed as a Sheet, by agent and version          |
+//!                                                     narrowed by the owner's Changes v
+//!                                                                                effective
+//! ```
+//! Every setting has a direction: of two values one is the narrower. An owner's word counts where it is that.
+//! What is measured and how quickly it changes the verdict is the agent's guard; here is only what is allowed.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    constraint::Constraint,
+    hours::{Hours, WeekMinute},
+    id::AgentId,
+    identity::Claim,
+    resources::Labels,
+};
+
+/// A book with more overrides is a list of machines and not a policy.
+pub const OVERRIDES_MAX: usize = 256;
+/// Conditions of one override.
+const CONDITIONS_MAX: usize = 16;
+/// Longer times in a policy are a slip of the pen.
+const SPAN_S_MAX: u32 = 24 * 60 * 60;
+
+macro_rules! policy {
+    ($( $(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr, $narrower:expr; )+) => {
+        /// What is allowed on a machine.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Policy { $( $(#[doc = $doc])+ pub $key: $kind, )+ }
+
+        /// Some settings of a policy: those that differ from another one.
+        #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Changes { $( $(#[doc = $doc])+ pub $key: Option<$kind>, )+ }
+
+        impl Default for Policy {
+            fn default() -> Self {
+                Self { $( $key: $default, )+ }
+            }
+        }
+
+        impl Policy {
+            /// The same with some settings replaced, whichever way.
+            #[must_use]
+            pub fn with(&self, changes: &Changes) -> Self {
+                Self { $( $key: changes.$key.clone().unwrap_or_else(|| self.$key.clone()), )+ }
+            }
+
+            /// The narrower of both in each setting.
+            #[must_use]
+            pub fn meet(&self, other: &Self) -> Self {
+                Self { $( $key: ($narrower)(&self.$key, &other.$key), )+ }
+            }
+
+            /// Each setting: its key, its value, and what it means.
+            pub fn settings(&self) -> Vec<Setting> {
+                vec![$( Setting {
+                    key: stringify!($key),
+                    value: self.$key.to_string(),
+                    meaning: concat!($($doc),+).trim(),
+                }, )+]
+            }
+        }
+
+        impl Changes {
+            /// The keys and values that there are.
+            pub fn given(&self) -> Vec<(&'static str, String)> {
+                let all = [$( (stringify!($key), self.$key.as_ref().map(ToString::to_string)), )+];
+                all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+            }
+
+            /// These, and `newer` where it says something.
+            #[must_use]
+            pub fn and(&self, newer: &Self) -> Self {
+                Self { $( $key: newer.$key.clone().or_else(|| self.$key.clone()), )+ }
+            }
+
+            /// These without one; none when there is no such key.
+            pub fn without(&self, key: &str) -> Option<Self> {
+                let mut rest = self.clone();
+                match key {
+                    $( stringify!($key) => rest.$key = None, )+
+                    _ => return None,
+                }
+                Some(rest)
+            }
+        }
+    };
+}
+
+policy! {
+    /// How long the owner must have left keyboard and mouse alone before work starts; 0s does not look at them.
+    idle: Span = Span(600), |a: &Span, b: &Span| *a.max(b);
+    /// When work may run, by the machine's own clock.
+    hours: Hours = Hours::from_str("18:00-08:00; 00:00-24:00 sat,sun").unwrap_or_else(|_| Hours::never()), Hours::intersection;
+    /// What work may take of the processors while the owner is away, in percent.
+    cores: Percent = Percent(90), |a: &Percent, b: &Percent| *a.min(b);
+    /// What work may take of the memory while the owner is away, in percent.
+    memory: Percent = Percent(50), |a: &Percent, b: &Percent| *a.min(b);
+    /// Whether light work goes on beside the owner and outside the hours.
+    beside_owner: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// What light work may take of the processors, in percent.
+    beside_cores: Percent = Percent(10), |a: &Percent, b: &Percent| *a.min(b);
+    /// What light work may take of the memory, in percent.
+    beside_memory: Percent = Percent(10), |a: &Percent, b: &Percent| *a.min(b);
+    /// Whether work runs on battery.
+    on_battery: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// The charge that a battery must have for that, in percent.
+    battery_min: Percent = Percent(50), |a: &Percent, b: &Percent| *a.max(b);
+    /// Whether work runs while the network is metered.
+    on_metered: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// Whether work runs while a program fills the screen, as a film or a presentation does.
+    on_full_screen: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// Whether work runs although the machine wants to be restarted.
+    before_reboot: bool = true, |a: &bool, b: &bool| *a && *b;
+    /// Whether work runs on a machine where no sensor sees keyboard and mouse, as on one without a desktop.
+    unseen: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// Above this temperature work pauses, in degrees Celsius.
+    temperature_max: Celsius = Celsius(85), |a: &Celsius, b: &Celsius| *a.min(b);
+    /// How long paused work stays in memory before the agent gives it up.
+    grace: Span = Span(60), |a: &Span, b: &Span| *a.min(b);
+    /// Whether a sleeping machine may be woken for work.
+    wake_on_lan: bool = false, |a: &bool, b: &bool| *a && *b;
+    /// Whether work may keep the machine from going to sleep.
+    keep_awake: bool = false, |a: &bool, b: &bool| *a && *b;
+}
+
+/// One setting as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub key: &'static str,
+    pub value: String,
+    pub meaning: &'static str,
+}
+
+/// What the clock and the owner's presence leave to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// All that is allowed without the owner.
+    Away,
+    /// Light work.
+    Beside,
+    /// Nothing: outside the hours, which begin then, if ever.
+    Closed { opens: Option<WeekMinute> },
+    /// Nothing: the owner is there.
+    Owner,
+}
+
+impl Policy {
+    /// A policy for machines that are there for the work alone, as whoever runs the agent for themselves wants it.
+    pub fn unrestricted() -> Self {
+        Self {
+            idle: Span(0),
+            hours: Hours::always(),
+            cores: Percent(100),
+            memory: Percent(100),
+            beside_owner: true,
+            beside_cores: Percent(100),
+            beside_memory: Percent(100),
+            on_battery: true,
+            battery_min: Percent(0),
+            on_metered: true,
+            on_full_screen: true,
+            unseen: true,
+            ..Self::default()
+        }
+    }
+
+    /// What is left of it after the owner's word. Never more than it was.
+    #[must_use]
+    pub fn narrowed_by(&self, owner: &Changes) -> Self {
+        self.meet(&self.with(owner))
+    }
+
+    /// What may run at this minute of the machine's week.
+    pub fn leave(&self, local: WeekMinute, owner_there: bool) -> Leave {
+        let open = self.hours.contains(local);
+        match (open, owner_there) {
+            (true, false) => Leave::Away,
+            _ if self.beside_owner => Leave::Beside,
+            (false, _) => Leave::Closed { opens: self.hours.next_open(local) },
+            (true, true) => Leave::Owner,
+        }
+    }
+
+    /// The share of processors and of memory that goes with it, in percent.
+    pub fn share(&self, leave: Leave) -> (u8, u8) {
+        match leave {
+            Leave::Away => (self.cores.0, self.memory.0),
+            Leave::Beside => (self.cores.min(self.beside_cores).0, self.memory.min(self.beside_memory).0),
+            Leave::Closed { .. } | Leave::Owner => (0, 0),
+        }
+    }
+
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let wrong = |key, reason: String| Err(PolicyError::Value { key, reason });
+        if self.cores == Percent(0) {
+            return wrong("cores", "with 0 % nothing would ever run; say hours = \"never\" if that is meant".into());
+        }
+        if self.memory == Percent(0) {
+            return wrong("memory", "with 0 % nothing would ever run; say hours = \"never\" if that is meant".into());
+        }
+        if self.beside_owner && self.beside_cores > self.cores {
+            let reason = format!("{} beside the owner are more than the {} without them", self.beside_cores, self.cores);
+            return wrong("beside_cores", reason);
+        }
+        if self.beside_owner && self.beside_memory > self.memory {
+            let reason = format!("{} beside the owner are more than the {} without them", self.beside_memory, self.memory);
+            return wrong("beside_memory", reason);
+        }
+        Ok(())
+    }
+}
+
+/// How many of an agent's slots a share of a machine's processors stands for: one at least, unless it is nothing.
+pub fn slots_of(percent: u8, cores: u16, slots: u16) -> u16 {
+    let base = u32::from(cores.max(slots));
+    let part = base * u32::from(percent) / 100;
+    let part = u16::try_from(part).unwrap_or(u16::MAX).min(slots);
+    if percent == 0 { 0 } else { part.max(1) }
+}
+
+/// Not a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("{key}: {reason}")]
+    Value { key: &'static str, reason: String },
+    #[error("{0}")]
+    Text(String),
+    #[error("there is no setting `{0}`; the settings are {keys}", keys = keys())]
+    Key(String),
+    #[error("`{0}` is no setting: write KEY=VALUE, as in idle=10m")]
+    Pair(String),
+    #[error("more than {OVERRIDES_MAX} overrides are not taken")]
+    Overrides,
+    #[error("an override has 1 to {CONDITIONS_MAX} conditions")]
+    Conditions,
+}
+
+fn keys() -> String {
+    Policy::default().settings().iter().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
+}
+
+impl Changes {
+    /// Reads TOML, one `key = value` a line.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        toml::from_str(text).map_err(|error| PolicyError::Text(error.to_string()))
+    }
+
+    /// Reads `key=value` pairs; texts need no quotes.
+    pub fn from_pairs(pairs: &[impl AsRef<str>]) -> Result<Self, PolicyError> {
+        let mut table = toml::Table::new();
+        for pair in pairs {
+            let wrong = || PolicyError::Pair(pair.as_ref().to_owned());
+            let (key, value) = pair.as_ref().split_once('=').ok_or_else(wrong)?;
+            let (key, value) = (key.trim(), value.trim());
+            if Self::default().without(key).is_none() {
+                return Err(PolicyError::Key(key.to_owned()));
+            }
+            let plain = match value {
+                "true" | "false" => toml::Value::Boolean(value == "true"),
+                _ => value.parse().map_or_else(|_| toml::Value::String(value.to_owned()), toml::Value::Integer),
+            };
+            table.insert(key.to_owned(), plain);
+        }
+        table.try_into().map_err(|error: toml::de::Error| PolicyError::Text(error.to_string()))
+    }
+
+    /// As [`Self::from_toml`] reads it.
+    pub fn to_toml(&self) -> String {
+        let plain = |value: &str| value.parse::<bool>().is_ok() || value.parse::<i64>().is_ok();
+        let line = |(key, value): (&str, String)| {
+            if plain(&value) { format!("{key} = {value}\n") } else { format!("{key} = \"{value}\"\n") }
+        };
+        self.given().into_iter().map(line).collect()
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The network's policy: what holds everywhere, and what differs for some machines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Book {
+    /// What differs from [`Policy::default`].
+    #[serde(default)]
+    pub base: Changes,
+    /// In this order; a later one goes over an earlier one.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
+}
+
+/// What differs on the machines that meet all conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    pub conditions: Vec<Constraint>,
+    pub changes: Changes,
+}
+
+impl Book {
+    /// The policy of a machine with these labels.
+    pub fn policy(&self, labels: &Labels) -> Policy {
+        let base = Policy::default().with(&self.base);
+        self.overrides.iter().filter(|other| other.accepts(labels)).fold(base, |policy, other| policy.with(&other.changes))
+    }
+
+    /// The book with further changes, for all machines or for those that meet the conditions.
+    pub fn with(&self, conditions: &[Constraint], changes: &Changes) -> Result<Self, PolicyError> {
+        self.replaced(conditions, |before| before.and(changes))
+    }
+
+    /// The book in which these settings are what they are without being set.
+    pub fn without(&self, conditions: &[Constraint], keys: &[String]) -> Result<Self, PolicyError> {
+        let without = |before: &Changes, key: &String| before.without(key).ok_or_else(|| PolicyError::Key(key.clone()));
+        let before = self.changes(conditions).cloned().unwrap_or_default();
+        let rest = keys.iter().try_fold(before, |before, key| without(&before, key))?;
+        self.replaced(conditions, |_| rest.clone())
+    }
+
+    /// What is said of the machines that meet just these conditions.
+    pub fn changes(&self, conditions: &[Constraint]) -> Option<&Changes> {
+        if conditions.is_empty() {
+            return Some(&self.base);
+        }
+        self.overrides.iter().find(|other| other.conditions == conditions).map(|other| &other.changes)
+    }
+
+    fn replaced(&self, conditions: &[Constraint], change: impl Fn(&Changes) -> Changes) -> Result<Self, PolicyError> {
+        let mut book = self.clone();
+        if conditions.is_empty() {
+            book.base = change(&book.base);
+        } else if let Some(known) = book.overrides.iter_mut().find(|other| other.conditions == conditions) {
+            known.changes = change(&known.changes);
+        } else {
+            book.overrides.push(Override { conditions: conditions.to_vec(), changes: change(&Changes::default()) });
+        }
+        book.overrides.retain(|other| !other.changes.is_empty());
+        book.check()?;
+        Ok(book)
+    }
+
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if self.overrides.len() > OVERRIDES_MAX {
+            return Err(PolicyError::Overrides);
+        }
+        let base = Policy::default().with(&self.base);
+        base.check()?;
+        for other in &self.overrides {
+            if other.conditions.is_empty() || other.conditions.len() > CONDITIONS_MAX {
+                return Err(PolicyError::Conditions);
+            }
+            base.with(&other.changes).check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Override {
+    /// Whether a machine with these labels meets the conditions.
+    pub fn accepts(&self, labels: &Labels) -> bool {
+        self.conditions.iter().all(|condition| condition.accepts(labels))
+    }
+}
+
+/// What the network's authority allows on one agent; a higher version replaces a lower one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sheet {
+    pub agent: AgentId,
+    pub version: u64,
+    pub policy: Policy,
+}
+
+impl Claim for Sheet {
+    const KIND: &'static str = "lull policy 1";
+}
+
+/// A time of a policy, in whole seconds. Its encoding is its text, `10m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(u32);
+
+impl Span {
+    /// So many seconds; a day at most.
+    pub const fn from_secs(seconds: u32) -> Self {
+        Self(if seconds > SPAN_S_MAX { SPAN_S_MAX } else { seconds })
+    }
+
+    /// The time itself.
+    pub const fn duration(self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.0 as u64)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no time of at most a day: write 90s, 10m or 1h 30m");
+        let seconds = humantime::parse_duration(&text).map_err(|_| wrong())?.as_secs();
+        u32::try_from(seconds).ok().filter(|seconds| *seconds <= SPAN_S_MAX).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.duration()).fmt(f)
+    }
+}
+
+/// A share, 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Percent(u8);
+
+impl Percent {
+    /// The share in percent; more than all is all.
+    pub const fn new(percent: u8) -> Self {
+        Self(if percent > 100 { 100 } else { percent })
+    }
+
+    /// The share in percent.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Percent {
+    type Error = String;
+
+    fn try_from(percent: u8) -> Result<Self, String> {
+        if percent <= 100 { Ok(Self(percent)) } else { Err(format!("{percent} is no share: write 0 to 100")) }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> Self {
+        percent.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A temperature at which a machine may be worked, 40 to 110 degrees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Celsius(u8);
+
+impl Celsius {
+    /// The degrees.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Celsius {
+    type Error = String;
+
+    fn try_from(degrees: u8) -> Result<Self, String> {
+        if (40..=110).contains(&degrees) { Ok(Self(degrees)) } else { Err(format!("{degrees} is no limit: write 40 to 110")) }
+    }
+}
+
+impl From<Celsius> for u8 {
+    fn from(degrees: Celsius) -> Self {
+        degrees.0
+    }
+}
+
+impl fmt::Display for Celsius {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Settings by key, for programs.
+pub fn table(policy: &Policy) -> BTreeMap<&'static str, String> {
+    policy.settings().into_iter().map(|setting| (setting.key, setting.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn changes() -> impl Strategy<Value = Changes> {
+        let percent = || prop::option::of((0_u8..=100).prop_map(Percent));
+        let span = || prop::option::of((0_u32..=SPAN_S_MAX).prop_map(Span));
+        let yes = || prop::option::of(any::<bool>());
+        let hours = prop::option::of(
+            (0_u16..24, 1_u16..=24)
+                .prop_map(|(from, to)| format!("{from:02}:00-{to:02}:00 mon-fri").parse::<Hours>().expect("hours")),
+        );
+        let first = (span(), hours, percent(), percent(), yes(), percent(), percent(), yes());
+        let second = (percent(), yes(), yes(), yes(), yes(), prop::option::of((40_u8..=110).prop_map(Celsius)), span());
+        (first, second, yes(), yes()).prop_map(|(first, second, wake_on_lan, keep_awake)| {
+            let (idle, hours, cores, memory, beside_owner, beside_cores, beside_memory, on_battery) = first;
+            let (battery_min, on_metered, on_full_screen, before_reboot, unseen, temperature_max, grace) = second;
+            Changes {
+                idle,
+                hours,
+                cores,
+                memory,
+                beside_owner,
+                beside_cores,
+                beside_memory,
+                on_battery,
+                battery_min,
+                on_metered,
+                on_full_screen,
+                before_reboot,
+                unseen,
+                temperature_max,
+                grace,
+                wake_on_lan,
+                keep_awake,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_owner_never_widens_what_the_administrator_allows(admin in changes(), owner in changes()) {
+            let admin = Policy::default().with(&admin);
+            let effective = admin.narrowed_by(&owner);
+            prop_assert_eq!(effective.meet(&admin), effective.clone(), "what is narrower is so in every setting");
+            prop_assert_eq!(effective.narrowed_by(&owner), effective.clone(), "saying it again changes nothing");
+            for minute in (0..crate::hours::WEEK).step_by(29).map(WeekMinute::new) {
+                for there in [false, true] {
+                    let (cores, memory) = effective.share(effective.leave(minute, there));
+                    let (cores_allowed, memory_allowed) = admin.share(admin.leave(minute, there));
+                    prop_assert!(cores <= cores_allowed && memory <= memory_allowed, "{} there {}", minute, there);
+                }
+            }
+        }
+
+        #[test]
+        fn changes_read_back_from_their_text(changes in changes()) {
+            prop_assert_eq!(Changes::from_toml(&changes.to_toml()), Ok(changes.clone()));
+            let pairs: Vec<String> = changes.given().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+            prop_assert_eq!(Changes::from_pairs(&pairs), Ok(changes));
+        }
+    }
+
+    #[test]
+    fn the_default_leaves_the_day_to_the_owner_and_takes_nights_and_weekends() {
+        let policy = Policy::default();
+        let leave = |text: &str, there| policy.leave(text.parse().expect("a minute"), there);
+        assert_eq!(leave("mon 14:00", false), Leave::Closed { opens: "mon 18:00".parse().ok() });
+        assert_eq!(leave("mon 18:00", false), Leave::Away);
+        assert_eq!(leave("sat 12:00", false), Leave::Away);
+        assert_eq!(leave("sat 12:00", true), Leave::Owner);
+        assert_eq!(policy.share(Leave::Away), (90, 50));
+        let hidden = policy.with(&Changes::from_pairs(&["beside_owner=true"]).expect("changes"));
+        assert_eq!(hidden.share(hidden.leave("mon 14:00".parse().expect("a minute"), true)), (10, 10));
+        assert_eq!(policy.check(), Ok(()));
+        assert_eq!(Policy::unrestricted().check(), Ok(()));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_clear_words() {
+        let pairs = |pairs: &[&str]| Changes::from_pairs(pairs).map_err(|error| error.to_string());
+        let refused = |text: &str| pairs(&[text]).expect_err(text);
+        assert!(refused("idle").contains("write KEY=VALUE"));
+        assert!(refused("idel=10m").contains("there is no setting `idel`; the settings are idle, hours"));
+        assert!(refused("idle=soon").contains("write 90s, 10m or 1h 30m"), "{}", refused("idle=soon"));
+        assert!(refused("idle=3days").contains("at most a day"));
+        assert!(refused("cores=150").contains("write 0 to 100"), "{}", refused("cores=150"));
+        assert!(refused("hours=8-9").contains("HH:MM-HH:MM"));
+        assert!(refused("temperature_max=5").contains("40 to 110"));
+        assert!(refused("on_battery=maybe").contains("boolean"), "{}", refused("on_battery=maybe"));
+        let book = Book::default();
+        let set = |text: &str| book.with(&[], &pairs(&[text]).expect(text)).expect_err(text).to_string();
+        assert!(set("cores=0").contains("hours = \"never\""));
+        let wide = pairs(&["beside_owner=true", "beside_cores=95"]).expect("changes");
+        assert!(book.with(&[], &wide).expect_err("more beside than without").to_string().contains("beside_cores"));
+    }
+
+    #[test]
+    fn overrides_hold_for_the_machines_that_meet_their_conditions() {
+        let berlin = ["site=berlin".parse().expect("a constraint")];
+        let book = Book::default().with(&[], &Changes::from_pairs(&["idle=5m"]).expect("changes")).expect("a book");
+        let book = book.with(&berlin, &Changes::from_pairs(&["cores=50"]).expect("changes")).expect("a book");
+        let book = book.with(&berlin, &Changes::from_pairs(&["idle=20m"]).expect("changes")).expect("a book");
+        let (here, there) = (Labels::from([("site".into(), "berlin".into())]), Labels::new());
+        assert_eq!((book.policy(&here).idle, book.policy(&here).cores), (Span(1_200), Percent(50)));
+        assert_eq!((book.policy(&there).idle, book.policy(&there).cores), (Span(300), Percent(90)));
+        let book = book.without(&berlin, &["cores".into(), "idle".into()]).expect("a book");
+        assert!(book.overrides.is_empty(), "an override that says nothing goes");
+        assert_eq!(book.without(&[], &["idel".into()]).expect_err("no such key"), PolicyError::Key("idel".into()));
+    }
+
+    #[test]
+    fn a_share_of_the_processors_is_one_slot_at_least() {
+        assert_eq!([slots_of(90, 8, 8), slots_of(10, 8, 8), slots_of(10, 2, 2), slots_of(0, 8, 8)], [7, 1, 1, 0]);
+        assert_eq!([slots_of(90, 8, 2), slots_of(100, 2, 4)], [2, 4]);
+    }
+}
