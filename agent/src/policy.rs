@@ -8,7 +8,7 @@ use lull_shared::{
     codec,
     id::AgentId,
     identity::{Authority, Signed, verify},
-    policy::{Changes, Policy, Sheet},
+    policy::{Changes, Sheet},
 };
 
 use crate::{files, session::Standing};
@@ -34,7 +34,7 @@ pub fn remember(data: &Path, owner: &Changes) -> io::Result<()> {
 /// What held last. What cannot be read or believed counts for nothing, except that an owner's word that cannot be read stops
 /// all work: the owner comes first.
 pub fn recall(data: &Path, authority: &Authority, agent: Option<AgentId>) -> Standing {
-    let mut standing = Standing { owner: owner(data), ..begin() };
+    let mut standing = Standing { owner: owner(data), ..Standing::default() };
     match fs::read(data.join(SHEET)) {
         Ok(bytes) => match codec::decode::<Signed>(&bytes).map(|signed| verify::<Sheet>(authority, &signed)) {
             Ok(Ok(sheet)) if agent.is_none_or(|agent| agent == sheet.agent) => {
@@ -46,11 +46,6 @@ pub fn recall(data: &Path, authority: &Authority, agent: Option<AgentId>) -> Sta
         Err(error) => tracing::warn!(%error, "the policy in the data folder cannot be read; the coordinator sends it again"),
     }
     standing
-}
-
-/// What holds before a coordinator said anything.
-fn begin() -> Standing {
-    Standing { admin: Policy::unrestricted(), ..Standing::default() }
 }
 
 fn owner(data: &Path) -> Changes {
@@ -70,7 +65,7 @@ fn owner(data: &Path) -> Changes {
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
-    use lull_shared::identity::sign;
+    use lull_shared::{identity::sign, policy::Policy};
 
     use super::*;
 

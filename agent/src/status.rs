@@ -66,7 +66,7 @@ impl Status {
             ("agent", format!("{} ({}), version {}", self.agent, self.name, self.version)),
             ("coordinator", self.connection()),
             ("state", self.state()),
-            ("slots", format!("{} of {} busy", session.capacity.slots_busy, session.capacity.slots)),
+            ("slots", format!("{} of {} busy", session.capacity.slots_busy, session.slots.len())),
         ];
         rows.extend(session.slots.iter().enumerate().filter_map(|(number, slot)| Some(("", slot_line(number, slot)?))));
         let fetching =
@@ -111,7 +111,11 @@ impl Status {
             Intake::Draining => Some("finishing what runs, by the administrator's word".to_owned()),
             Intake::Revoked => Some("thrown out of the network".to_owned()),
         };
-        let words: Vec<String> = [paused, intake].into_iter().flatten().collect();
+        let light = self.session.beside.then(|| match self.session.capacity.slots {
+            1 => "light work beside its owner, 1 task at a time".to_owned(),
+            slots => format!("light work beside its owner, {slots} tasks at a time"),
+        });
+        let words: Vec<String> = [paused, light, intake].into_iter().flatten().collect();
         if words.is_empty() { "ready".into() } else { words.join("; ") }
     }
 }
@@ -188,6 +192,7 @@ mod tests {
                 link: LinkStatus::Up { since: Timestamp::from_millis(1_000), epoch: Epoch(1) },
                 intake: Intake::Open,
                 paused: Some(PauseReason::Busy { cpu_percent: 80 }),
+                beside: false,
                 capacity: Capacity {
                     agent: AgentId(3),
                     sequence: 1,

@@ -98,6 +98,18 @@ impl Client {
         self.get("/status").await
     }
 
+    pub async fn policy(&self) -> Answer<PolicyBody> {
+        self.get("/policy").await
+    }
+
+    pub async fn set_policy(&self, wanted: &SetPolicy) -> Answer<PolicyBody> {
+        self.json(self.request(Method::PUT, "/policy").json(wanted)).await
+    }
+
+    pub async fn outlook(&self, agent: &str, at: Option<&str>) -> Answer<OutlookBody> {
+        self.json(self.request(Method::GET, &format!("/agents/{}/policy", segment(agent))).query(&[("at", at)])).await
+    }
+
     pub async fn tokens(&self) -> Answer<Page<TokenBody>> {
         self.get("/tokens").await
     }

@@ -13,6 +13,7 @@ pub mod http;
 pub mod inputs;
 pub mod keys;
 pub mod network;
+pub mod policies;
 pub mod scheduler;
 pub mod server;
 pub mod store;

@@ -15,13 +15,14 @@ use lull_shared::{
     message::{BlobReport, GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Capacity,
-    state::Intake,
+    state::{Intake, full_labels},
 };
 use tokio::sync::Semaphore;
 
 use crate::{
     claims, clock,
     dispatch::{Catalogue, DispatchHandle, writer},
+    policies::Policies,
     scheduler::event::{AgentSnapshot, Event, StreamId},
     server::Attendance,
     store::{
@@ -38,6 +39,7 @@ pub struct Network {
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
     pub tracker: Arc<Tracker>,
+    pub policies: Arc<Policies>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
     pub epoch: Epoch,
@@ -133,16 +135,18 @@ impl Network {
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
+        let mut policy = self.policies.feed(agent, full_labels(&hello.labels, &certificate.name, &hello.machine));
         let mut addresses = self.attendance.watch_addresses();
         let about = writer::Peer {
             agent,
             stream: number,
             epoch: self.epoch,
             certificate: certificate.wants_renewal(now).then(fresh),
+            policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
             heartbeat: limits::HEARTBEAT,
         };
-        let link = writer::spawn(about, addresses, self.catalogue.clone(), self.dispatch.clone(), outgoing);
+        let link = writer::spawn(about, addresses, policy, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
         self.tracker.connected(agent, peer, number);
         let connected = Event::Connected { agent, stream: number, hello };
@@ -160,6 +164,10 @@ impl Network {
                         Ok(()) => continue,
                         Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                     },
+                    Ok(ToCoordinator::Policy(report)) => {
+                        self.policies.report(agent, report);
+                        continue;
+                    }
                     Ok(message) => message,
                     Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                 };

@@ -19,6 +19,7 @@ use crate::{
     id::AgentId,
     identity::Claim,
     resources::Labels,
+    state::PauseReason,
 };
 
 /// A book with more overrides is a list of machines and not a policy.
@@ -69,6 +70,11 @@ macro_rules! policy {
         }
 
         impl Changes {
+            /// Every setting of a policy.
+            pub fn all(policy: &Policy) -> Self {
+                Self { $( $key: Some(policy.$key.clone()), )+ }
+            }
+
             /// The keys and values that there are.
             pub fn given(&self) -> Vec<(&'static str, String)> {
                 let all = [$( (stringify!($key), self.$key.as_ref().map(ToString::to_string)), )+];
@@ -195,6 +201,15 @@ impl Policy {
             Leave::Away => (self.cores.0, self.memory.0),
             Leave::Beside => (self.cores.min(self.beside_cores).0, self.memory.min(self.beside_memory).0),
             Leave::Closed { .. } | Leave::Owner => (0, 0),
+        }
+    }
+
+    /// Why nothing is left, when nothing is.
+    pub fn objection(&self, leave: Leave) -> Option<PauseReason> {
+        match leave {
+            Leave::Closed { opens } => Some(PauseReason::Hours { opens }),
+            Leave::Owner => Some(PauseReason::Present { idle_s: self.idle.0 }),
+            Leave::Away | Leave::Beside => None,
         }
     }
 

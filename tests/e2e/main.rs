@@ -8,6 +8,7 @@ mod disks;
 mod faults;
 mod liar;
 mod owner;
+mod policy;
 mod private_mesh;
 mod refusals;
 mod reign;

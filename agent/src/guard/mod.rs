@@ -232,11 +232,9 @@ impl Guard {
 
     /// What hours and owner object.
     fn objection(&self, leave: Leave, owner: Owner) -> Option<PauseReason> {
-        let idle_s = u32::try_from(self.idle().as_secs()).unwrap_or(u32::MAX);
         match (leave, owner) {
-            (Leave::Closed { opens }, _) => Some(PauseReason::Hours { opens }),
             (Leave::Owner, Owner::Touched { .. }) => Some(PauseReason::Touched),
-            (Leave::Owner, Owner::Present { .. } | Owner::Away) => Some(PauseReason::Present { idle_s }),
+            (Leave::Closed { .. } | Leave::Owner, _) => self.policy.objection(leave),
             (Leave::Away | Leave::Beside, _) => {
                 let blind = self.sample.is_none_or(|sample| sample.idle.is_none()) && self.presence.is_assumed();
                 (blind && !self.policy.unseen && !self.idle().is_zero()).then_some(PauseReason::Unseen)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, link::Link};
 use crate::{
-    guard::Sample,
+    guard::{Sample, Verdict},
     slot::{Held, Slot},
 };
 
@@ -20,6 +20,8 @@ pub struct SessionStatus {
     pub link: LinkStatus,
     pub intake: Intake,
     pub paused: Option<PauseReason>,
+    /// Whether it is light work only, beside the owner or outside the hours.
+    pub beside: bool,
     pub capacity: Capacity,
     /// The last measurement: what others use of the processors, in percent, and memory available, in bytes.
     pub cpu_others_percent: Option<u8>,
@@ -80,6 +82,7 @@ impl Session {
             },
             intake: self.intake,
             paused: capacity.paused.clone(),
+            beside: matches!(self.verdict, Verdict::Run(room) if room.beside),
             capacity,
             cpu_others_percent: self.sample.map(|Sample { cpu_others_percent, .. }| cpu_others_percent),
             memory_available_bytes: self.sample.map(|Sample { memory_available_bytes, .. }| memory_available_bytes),

@@ -15,13 +15,14 @@ use lull_agent::clock;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{self, Authority, Issuer, JoinToken, NetworkId, Role, Secret},
+    identity::{self, Authority, Issuer, JoinToken, NetworkId, Role, Secret, Signed},
     job::{AttemptLimits, Grants},
     limits::KEEP_ALIVE,
     mesh::{BlobSink, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
     message::{
         Assignment, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
     },
+    policy::{Policy, Sheet},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     state::Intake,
     time::Timestamp,
@@ -132,7 +133,9 @@ impl Network {
         let opened = async {
             loop {
                 if let NodeEvent::Work { stream, .. } = self.node.events.recv().await.expect("the node runs") {
-                    return Stream { stream, number: 0, said: Instant::now(), heard: Vec::new() };
+                    let sheet = Sheet { agent: AgentId(1), version: 1, policy: Policy::unrestricted() };
+                    let policy = identity::sign(&self.issuer.authority, &sheet);
+                    return Stream { stream, number: 0, said: Instant::now(), heard: Vec::new(), policy };
                 }
             }
         };
@@ -183,6 +186,8 @@ pub struct Stream {
     number: u64,
     said: Instant,
     heard: Vec<ToCoordinator>,
+    /// Nobody's machine, which works at any time.
+    policy: Signed,
 }
 
 impl Stream {
@@ -197,7 +202,7 @@ impl Stream {
             heartbeat_ms: 200,
             intake: Intake::Open,
             certificate: None,
-            policy: None,
+            policy: Some(self.policy.clone()),
             coordinators: Vec::new(),
         };
         self.say(vec![ToAgent::Welcome(welcome)]).await;

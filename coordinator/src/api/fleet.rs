@@ -28,6 +28,12 @@ pub struct AgentBody {
     pub capacity: Option<CapacityBody>,
     /// Why it runs nothing at the moment.
     pub paused: Option<Reason>,
+    /// The version of the policy that holds there, as it said last; only of a single agent that was asked for.
+    #[serde(default)]
+    pub policy_version: Option<u64>,
+    /// What its owner narrows, as it said last.
+    #[serde(default)]
+    pub narrowed: BTreeMap<String, String>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<Text<AttemptId>>,
     /// Its words about attempts that it did not hold, since this coordinator reigns: late ones, or lies.

@@ -136,6 +136,9 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         let memory = bytesize::ByteSize(capacity.memory_free_bytes);
         add("free", Some(format!("{} % of its processors, {memory}", capacity.cpu_free_percent)));
     }
+    add("policy", agent.policy_version.map(|version| format!("version {version}")));
+    let narrowed: Vec<String> = agent.narrowed.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("owner narrows", Some(narrowed.join(" ")).filter(|text| !text.is_empty()));
     let labels: Vec<String> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     add("labels", Some(labels.join(" ")));
     let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();

@@ -16,6 +16,7 @@ mod job;
 mod login;
 mod net;
 mod output;
+mod policy;
 mod private;
 mod progress;
 mod results;
@@ -100,6 +101,9 @@ enum Command {
     /// Agents: list, show, cordon, uncordon, drain, revoke
     #[command(subcommand)]
     Agent(agent::Agent),
+    /// What is allowed on machines: show, set, test
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Tokens: create, list, revoke
     #[command(subcommand)]
     Token(token::Token),
@@ -210,6 +214,7 @@ impl Command {
             Self::Task(task) => task.run(context).await,
             Self::Func(func) => func.run(context).await,
             Self::Agent(agent) => agent.run(context).await,
+            Self::Policy(policy) => policy.run(context).await,
             Self::Token(token) => token.run(context).await,
             Self::Net(net) => net.run(context).await,
             Self::Audit(audit) => audit.run(context).await,

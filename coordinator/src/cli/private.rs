@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use libp2p::Multiaddr;
+use lull_shared::policy::{Changes, Policy};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, ChildStdin, Command},
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure};
 use crate::{
     agent_process::ENTRY,
-    api::CreateToken,
+    api::{CreateToken, SetPolicy},
     client::Client,
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
@@ -86,6 +87,9 @@ impl Mesh {
         let token =
             std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).context("cannot read the administrator's token")?;
         let client = Client::new(&format!("http://{}", running.http_address), Some(token))?;
+        // Whoever starts a mesh here wants it to work now.
+        let policy = SetPolicy { set: Changes::all(&Policy::unrestricted()), ..SetPolicy::default() };
+        client.set_policy(&policy).await?;
         let wanted = CreateToken {
             role: TokenRole::Agent,
             name: Some("run".into()),

@@ -18,9 +18,12 @@ use tokio::{
 };
 
 use super::{Catalogue, DispatchHandle, catalogue::CatalogueError};
-use crate::scheduler::{
-    effect::Order,
-    event::{Event, StreamId},
+use crate::{
+    policies::Feed,
+    scheduler::{
+        effect::Order,
+        event::{Event, StreamId},
+    },
 };
 
 /// Orders that may wait for a slow agent; one that is further behind is cut off and comes back.
@@ -57,22 +60,25 @@ pub struct Peer {
     pub epoch: Epoch,
     /// A fresh certificate, if the agent should have one.
     pub certificate: Option<Signed>,
+    /// What is allowed on its machine.
+    pub policy: Option<Signed>,
     /// Where coordinators are to be found.
     pub coordinators: Vec<String>,
     /// How often the agent shall give a sign of life.
     pub heartbeat: Duration,
 }
 
-/// Starts to write a stream. The agent is told of `coordinators` again whenever they change.
+/// Starts to write a stream. The agent is told of `coordinators` and its policy again whenever they change.
 pub fn spawn(
     peer: Peer,
     coordinators: watch::Receiver<Arc<Vec<String>>>,
+    policy: Feed,
     catalogue: Arc<Catalogue>,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
 ) -> AgentLink {
     let (orders, queue) = mpsc::channel(ORDERS_WAITING_MAX);
-    let writer = Writer { framer: Framer::new(peer, catalogue), coordinators, dispatch, stream, written: 0 };
+    let writer = Writer { framer: Framer::new(peer, catalogue), coordinators, policy, dispatch, stream, written: 0 };
     tokio::spawn(writer.run(queue));
     AgentLink { orders }
 }
@@ -80,6 +86,7 @@ pub fn spawn(
 struct Writer {
     framer: Framer,
     coordinators: watch::Receiver<Arc<Vec<String>>>,
+    policy: Feed,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
     /// The last order that was written as a whole.
@@ -100,6 +107,10 @@ impl Writer {
                 Ok(()) = self.coordinators.changed(), if self.written > 0 => {
                     let known = self.coordinators.borrow_and_update().to_vec();
                     vec![self.frame(vec![ToAgent::Coordinators(known)])]
+                }
+                () = self.policy.changed(), if self.written > 0 => {
+                    let sheet = self.policy.sheet();
+                    vec![self.frame(vec![ToAgent::Policy(sheet)])]
                 }
             };
             if let Err(error) = self.stream.send_many(&frames).await {
@@ -182,7 +193,7 @@ impl Framer {
                 heartbeat_ms: self.peer.heartbeat.as_millis() as u64,
                 intake,
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
-                policy: None,
+                policy: self.peer.policy.clone(),
                 coordinators: self.peer.coordinators.clone(),
             }),
             Order::Recall { attempts, reason } => ToAgent::Recall { attempts, reason },

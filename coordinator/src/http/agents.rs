@@ -32,7 +32,12 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>)
     let record = find(&state, &called).await?;
     let agent = record.agent;
     let view = state.coordinator.dispatch.query(move |scheduler, _| scheduler.agent(agent)).await?;
-    Ok(Json(shape::agent(&record, view.as_ref())))
+    let mut body = shape::agent(&record, view.as_ref());
+    if let Some(report) = state.coordinator.policies.reported(agent) {
+        body.policy_version = Some(report.version);
+        body.narrowed = report.owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    }
+    Ok(Json(body))
 }
 
 /// `POST /agents/{id-or-name}/intake`
@@ -65,7 +70,7 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
     summary
 }
 
-async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
+pub(super) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
     let records = state.coordinator.store.agents().await?;
     choose(records, called)
         .ok_or_else(|| Refused::not_found(format!("there is no agent {called}"), "`lull agent list` shows the agents"))

@@ -13,6 +13,7 @@ mod functions;
 mod jobs;
 mod listener;
 mod network;
+mod policy;
 mod publish;
 mod registry;
 mod shape;
@@ -84,6 +85,8 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/agents", get(agents::list))
         .route("/agents/{agent}", get(agents::show))
         .route("/agents/{agent}/intake", post(agents::set_intake))
+        .route("/agents/{agent}/policy", get(policy::outlook))
+        .route("/policy", get(policy::show).put(policy::set))
         .route("/net/agents", get(network::agents))
         .route("/net/blobs", get(network::blobs))
         .route("/net/peers", get(network::peers))

@@ -215,6 +215,8 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
             memory_free_bytes: capacity.memory_free_bytes,
         }),
         paused: capacity.and_then(|capacity| capacity.paused.as_ref()).map(paused),
+        policy_version: None,
+        narrowed: Default::default(),
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
         claims_refused: view.map_or(0, |view| view.claims_refused),
         breaches: view.map_or(0, |view| view.breaches),

@@ -40,6 +40,7 @@ use crate::{
     dispatch::{Catalogue, DispatchHandle},
     http, keys,
     network::Network,
+    policies::Policies,
     scheduler::Limits,
     store::{self, Store, StoreChoice, record::CoordinatorRecord},
 };
@@ -82,6 +83,7 @@ pub struct Coordinator {
     pub store: Arc<dyn Store>,
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
+    pub policies: Arc<Policies>,
     pub node: NodeHandle,
     pub network: NetworkId,
     pub issuer: Arc<Issuer>,

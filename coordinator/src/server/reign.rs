@@ -21,6 +21,7 @@ use crate::{
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
     network::Network,
+    policies::Policies,
     store::{
         Store, StoreError,
         record::{NewToken, TokenRole},
@@ -31,6 +32,9 @@ use crate::{
 /// Unreferenced blobs are kept for a day: an upload, or a result on its way, is not referred to yet.
 const SWEEP_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Between tries to read the policy: together less than the lease.
+const POLICY_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1_600];
 
 /// Why a reign came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +63,13 @@ impl Realm {
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
         let tracker = Arc::new(Tracker::default());
+        let Some(policies) = self.policies(shutdown).await else { return Ok(End::Fenced) };
         let mesh = Network {
             store: self.store.clone(),
             dispatch: handle.clone(),
             catalogue: catalogue.clone(),
             tracker: tracker.clone(),
+            policies: policies.clone(),
             node: self.node.clone(),
             issuer: self.issuer.clone(),
             epoch,
@@ -88,6 +94,7 @@ impl Realm {
             store: self.store.clone(),
             dispatch: handle,
             catalogue,
+            policies,
             node: self.node.clone(),
             network: self.network,
             issuer: self.issuer.clone(),
@@ -113,6 +120,21 @@ impl Realm {
             Ended::Stopped | Ended::InDoubt if shutdown.is_cancelled() => End::Stopped,
             Ended::Stopped | Ended::InDoubt => End::Fenced,
         })
+    }
+
+    /// The policy, which no agent may be told wrongly: a store that cannot say it has nobody who reigns on it.
+    async fn policies(&self, shutdown: &CancellationToken) -> Option<Arc<Policies>> {
+        for pause_ms in POLICY_PAUSES_MS {
+            match Policies::load(&*self.store, self.issuer.clone()).await {
+                Ok(policies) => return Some(Arc::new(policies)),
+                Err(error) => tracing::warn!(%error, pause_ms, "the policy cannot be read; trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+                () = shutdown.cancelled() => return None,
+            }
+        }
+        None
     }
 }
 

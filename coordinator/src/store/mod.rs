@@ -122,6 +122,10 @@ pub trait Store: Send + Sync + 'static {
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64>;
+    /// The newest edition of the policy; none until one was set.
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>>;
+    /// Keeps an edition, if the newest is the one that it follows; `false` otherwise.
+    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool>;
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>>;
 
     // --- Reading jobs ---

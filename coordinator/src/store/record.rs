@@ -7,6 +7,7 @@ use lull_shared::{
     identity::Signed,
     job::JobSpec,
     message::{ModuleKind, Payload},
+    policy::Book,
     resources::{Labels, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
     time::Timestamp,
@@ -181,6 +182,26 @@ pub struct VersionRecord {
     pub published: Timestamp,
     pub published_by: String,
     pub removed: Option<Timestamp>,
+}
+
+/// An edition of the network's policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyRecord {
+    /// From 1; 0 stands for the defaults, which no store holds.
+    pub version: u64,
+    pub book: Book,
+    pub set: Timestamp,
+    pub set_by: String,
+}
+
+/// An edition that is about to be kept.
+#[derive(Debug, Clone)]
+pub struct NewPolicy {
+    /// The version that must be the newest before.
+    pub follows: u64,
+    pub record: PolicyRecord,
+    /// For the audit.
+    pub detail: String,
 }
 
 /// One line of the audit.

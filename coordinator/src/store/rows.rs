@@ -366,6 +366,16 @@ pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damage
     })
 }
 
+/// An edition of the policy.
+pub fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> {
+    Ok(PolicyRecord {
+        version: u64_of(row, "version")?,
+        book: json("book", &text(row, "book")?)?,
+        set: time(row, "set_us")?,
+        set_by: text(row, "set_by")?,
+    })
+}
+
 /// A published module.
 pub fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged> {
     Ok(VersionRecord {

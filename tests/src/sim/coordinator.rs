@@ -413,6 +413,7 @@ impl World {
                     stream,
                     epoch: reign.epoch,
                     certificate: None,
+                    policy: None,
                     coordinators: Vec::new(),
                     heartbeat: self.options.heartbeat(),
                 };

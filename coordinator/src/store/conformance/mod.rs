@@ -135,6 +135,7 @@ cases!(
     tasks::jobs_are_paged_and_filtered,
     tasks::logs_and_results_are_found,
     tasks::what_is_not_there_is_none,
+    registry::a_policy_follows_the_one_that_was_read,
     registry::tokens_are_made_listed_and_revoked,
     registry::a_token_authenticates_while_it_is_valid,
     registry::a_machine_enrols_and_is_found_again,

@@ -1,12 +1,33 @@
 //! Tokens, agents, versions and the audit.
 
 use lull_shared::{
-    id::{AgentId, JobId, VersionId},
+    id::{AgentId, Epoch, JobId, VersionId},
+    policy::{Book, Changes},
     state::{Intake, JobState},
 };
 
 use super::{super::record::*, World, sample::*};
-use crate::scheduler::effect::Change;
+use crate::{scheduler::effect::Change, store::StoreError};
+
+pub async fn a_policy_follows_the_one_that_was_read(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let edition = |follows, version, pair: &str| {
+        let book = Book { base: Changes::from_pairs(&[pair]).expect("changes"), overrides: Vec::new() };
+        let record = PolicyRecord { version, book, set: at(3), set_by: "root".into() };
+        NewPolicy { follows, record, detail: pair.into() }
+    };
+    assert_eq!(store.policy().await.expect("an answer"), None);
+    assert!(store.set_policy(epoch, edition(0, 1, "idle=5m")).await.expect("an answer"));
+    assert!(!store.set_policy(epoch, edition(0, 2, "idle=6m")).await.expect("an answer"), "another was faster");
+    let second = edition(1, 7, "hours=18:00-08:00; 00:00-24:00 sat,sun");
+    assert!(store.set_policy(epoch, second.clone()).await.expect("an answer"));
+    assert_eq!(store.policy().await.expect("an answer"), Some(second.record));
+    let lines = store.audit(10).await.expect("an answer");
+    let line = (lines[0].action.as_str(), lines[0].subject.as_str(), lines[0].by.as_str());
+    assert_eq!((lines.len(), line), (2, ("policy.set", "version 7", "root")));
+    let older = Epoch(epoch.0 - 1);
+    assert!(matches!(store.set_policy(older, edition(7, 8, "idle=1m")).await, Err(StoreError::Fenced)));
+}
 
 pub async fn tokens_are_made_listed_and_revoked(world: World) {
     let (store, epoch) = (&world.store, world.epoch);

@@ -3,11 +3,15 @@
 use lull_shared::state::{AttemptEnd, JobState};
 
 use super::{World, sample::*};
-use crate::scheduler::effect::TaskAfter;
+use crate::{
+    scheduler::effect::TaskAfter,
+    store::record::{NewPolicy, PolicyRecord},
+};
 
 /// Every view that a database has.
-pub const VIEWS: [&str; 10] = [
+pub const VIEWS: [&str; 11] = [
     "coordinator_list",
+    "policy_list",
     "job_progress",
     "task_list",
     "attempt_list",
@@ -26,6 +30,9 @@ pub async fn every_view_can_be_read(world: World) {
     let end = ended(attempt(1, 1, 1), 1, 20, AttemptEnd::Failed, TaskAfter::Failed);
     world.commit(&[end, stopped(1, JobState::Cancelled, 30)]).await;
     world.store.attend(&coordinator("north", at(1)), at(0)).await.expect("noted");
+    let record = PolicyRecord { version: 1, set_by: "root".into(), ..PolicyRecord::default() };
+    let policy = NewPolicy { follows: 0, record, detail: String::new() };
+    assert!(world.store.set_policy(world.epoch, policy).await.expect("kept"));
     for view in VIEWS {
         if let Some(rows) = world.backend.view(view).await {
             assert!(!rows.is_empty(), "{view} shows something");

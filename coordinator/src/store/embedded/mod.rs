@@ -197,6 +197,14 @@ impl Store for Embedded {
         self.write(move |tx| registry::remove_versions(tx, epoch, &function, number, &by, at)).await
     }
 
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
+        self.read(registry::policy).await
+    }
+
+    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(move |tx| registry::set_policy(tx, epoch, &policy)).await
+    }
+
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
         self.read(move |tx| registry::audit(tx, limit)).await
     }

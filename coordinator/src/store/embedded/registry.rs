@@ -272,6 +272,29 @@ pub fn remove_versions(
     Ok(hidden as u64)
 }
 
+// --- The policy ---
+
+/// The newest edition.
+pub fn policy(tx: &Transaction<'_>) -> Result<Option<PolicyRecord>, Fail> {
+    first(tx, "SELECT * FROM policies ORDER BY version DESC LIMIT 1", [], rows::policy_record)
+}
+
+/// Keeps an edition, if the newest is the one that it follows.
+pub fn set_policy(tx: &Transaction<'_>, epoch: Epoch, new: &NewPolicy) -> Result<bool, Fail> {
+    fence(tx, epoch)?;
+    let newest: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM policies", [], |row| row.get(0))?;
+    if newest != number(new.follows) {
+        return Ok(false);
+    }
+    let PolicyRecord { version, book, set, set_by } = &new.record;
+    tx.execute(
+        "INSERT INTO policies (version, book, set_us, set_by) VALUES (?1, ?2, ?3, ?4)",
+        params![number(*version), json(book), set.0, bounds::name(set_by)],
+    )?;
+    insert_audit(tx, &audit_row(*set, set_by, "policy.set", format!("version {version}"), &new.detail))?;
+    Ok(true)
+}
+
 /// The newest lines of the audit, newest first.
 pub fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
     all(tx, "SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], rows::audit_record)

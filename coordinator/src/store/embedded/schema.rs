@@ -9,9 +9,10 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 2] = [
+pub static MIGRATIONS: [Migration; 3] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/embedded/0002_coordinators.sql") },
+    Migration { number: 3, name: "policies", sql: include_str!("../migrations/embedded/0003_policies.sql") },
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -164,6 +164,8 @@ passed_on! {
     read async fn agents(&self) -> Vec<AgentRecord>;
     read async fn agent_by_peer(&self, peer: &[u8]) -> Option<AgentRecord>;
     fenced async fn publish(&self, epoch: Epoch, version: NewVersion) -> (VersionRecord, bool);
+    read async fn policy(&self) -> Option<PolicyRecord>;
+    fenced async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> bool;
     read async fn versions(&self) -> Vec<VersionRecord>;
     read async fn version(&self, version: VersionId) -> Option<VersionRecord>;
     read async fn version_named(&self, function: &str, number: Option<u32>) -> Option<VersionRecord>;

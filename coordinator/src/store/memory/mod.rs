@@ -164,6 +164,14 @@ impl Store for Memory {
         self.write(epoch, |state| Ok(state.remove_versions(function, number, by, at)))
     }
 
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
+        self.read(|state| state.policies.last().map(|policy| PolicyRecord::clone(policy)))
+    }
+
+    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(epoch, |state| Ok(state.set_policy(&policy)))
+    }
+
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
         self.read(|state| state.audit.iter().rev().take(limit as usize).map(|row| (**row).clone()).collect())
     }

@@ -73,6 +73,16 @@ impl State {
         true
     }
 
+    pub fn set_policy(&mut self, new: &NewPolicy) -> bool {
+        if self.policies.last().map_or(0, |newest| newest.version) != new.follows {
+            return false;
+        }
+        let NewPolicy { record, detail, .. } = new;
+        self.policies.push(Arc::new(PolicyRecord { set_by: bounds::name(&record.set_by), ..record.clone() }));
+        self.audit(record.set, &record.set_by, "policy.set", format!("version {}", record.version), detail);
+        true
+    }
+
     pub fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
         let found = self.tokens.iter().find(|found| found.1 == *fingerprint).map(|found| &found.0)?;
         let valid = found.role != TokenRole::Agent && found.revoked.is_none() && !decide::expired(found, now);

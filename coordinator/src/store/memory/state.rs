@@ -17,7 +17,7 @@ use lull_shared::{
 
 use super::super::{
     bounds,
-    record::{AgentRecord, AuditRecord, CoordinatorRecord, TokenRecord, VersionRecord},
+    record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, TokenRecord, VersionRecord},
     turn::{Broken, audit_row, intake_action, stop_action},
     usage,
 };
@@ -36,6 +36,8 @@ pub struct State {
     pub agents: OrdMap<AgentId, Arc<Agent>>,
     pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,
     pub versions: Vec<Arc<Version>>,
+    /// By version.
+    pub policies: Vec<Arc<PolicyRecord>>,
     pub audit: Vector<Arc<AuditRecord>>,
     /// Slot-microseconds by job and hour.
     pub usage: OrdMap<(JobId, i64), i64>,

@@ -196,6 +196,14 @@ impl Store for SqlServer {
         Ok(registry::remove_versions(&self.session, epoch, function, number, by, at).await?)
     }
 
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
+        Ok(registry::policy(&self.session).await?)
+    }
+
+    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
+        Ok(registry::set_policy(&self.session, epoch, &policy).await?)
+    }
+
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
         Ok(registry::audit(&self.session, limit).await?)
     }

@@ -284,6 +284,27 @@ pub async fn remove_versions(
     Ok(hidden.unwrap_or(0) as u64)
 }
 
+// --- The policy ---
+
+/// The newest edition.
+pub async fn policy(session: &Session) -> Result<Option<PolicyRecord>, Fail> {
+    Ok(first(&session.read(statements::POLICY, &[]).await?, 0, rows::policy_record)?)
+}
+
+/// Keeps an edition, if the newest is the one that it follows.
+pub async fn set_policy(session: &Session, epoch: Epoch, new: &NewPolicy) -> Result<bool, Fail> {
+    let PolicyRecord { version, book, set, set_by } = &new.record;
+    let values = vec![
+        number(new.follows).into(),
+        number(*version).into(),
+        json!(book).to_string().into(),
+        set.0.into(),
+        bounds::name(set_by).into(),
+        bounds::reason(&new.detail).into(),
+    ];
+    Ok(settled(session, epoch, statements::SET_POLICY, values).await? == Some(1))
+}
+
 /// The newest lines of the audit, newest first.
 pub async fn audit(session: &Session, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
     Ok(all(&session.read(statements::AUDIT, &[limit.into()]).await?, 0, rows::audit_record)?)

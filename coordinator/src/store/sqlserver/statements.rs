@@ -53,6 +53,8 @@ statements! {
     VERSION = plain "version";
     VERSION_NAMED = plain "version_named";
     REMOVE_VERSIONS = fenced "remove_versions";
+    POLICY = plain "policy";
+    SET_POLICY = fenced "set_policy";
     AUDIT = plain "audit";
     BLOB_BEGIN = plain "blob_begin";
     BLOB_PIECES = plain "blob_pieces";

@@ -1,0 +1,185 @@
+//! The policy: what is allowed on machines, and what it means for one of them.
+
+use axum::{Json, extract::State};
+use lull_shared::{
+    constraint::Constraint,
+    hours::{WEEK, WeekMinute},
+    policy::{Leave, Policy, slots_of, table},
+    resources::Labels,
+    state::full_labels,
+    time::Timestamp,
+};
+use serde::Deserialize;
+
+use super::{
+    Shared,
+    agents::find,
+    auth::{Admin, Asked, At, Body, Viewer},
+    error::{Answer, Refused},
+    shape,
+};
+use crate::{
+    api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text},
+    clock,
+    policies::{SetError, Wish},
+    store::record::{AgentRecord, PolicyRecord},
+};
+
+/// `GET /policy`
+pub async fn show(State(state): Shared, _viewer: Viewer) -> Json<PolicyBody> {
+    Json(body(&state.coordinator.policies.current()))
+}
+
+/// `PUT /policy`
+pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolicy>) -> Answer<Json<PolicyBody>> {
+    let coordinator = &state.coordinator;
+    let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
+    let conditions = parsed.map_err(|error| Refused::invalid(error.to_string(), None))?;
+    let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
+    match coordinator.policies.set(&*coordinator.store, coordinator.epoch, &wish, &admin.name).await {
+        Ok(_) => Ok(Json(body(&coordinator.policies.current()))),
+        Err(SetError::Policy(error)) => {
+            Err(Refused::invalid(error.to_string(), Some("`lull policy show` says what each setting means")))
+        }
+        Err(SetError::Store(error)) => Err(error.into()),
+        Err(error @ SetError::Contended) => Err(Refused::conflict(error.to_string())),
+    }
+}
+
+/// Which moment of the week.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// As in `mon 14:00`.
+    at: Option<String>,
+}
+
+/// `GET /agents/{agent}/policy`: what it may do, and when.
+pub async fn outlook(
+    State(state): Shared,
+    _viewer: Viewer,
+    At(called): At<String>,
+    Asked(when): Asked<When>,
+) -> Answer<Json<OutlookBody>> {
+    let record = find(&state, &called).await?;
+    let coordinator = &state.coordinator;
+    let agent = record.agent;
+    let view = coordinator.dispatch.query(move |scheduler, _| scheduler.agent(agent)).await?;
+    let capacity = view.filter(|view| view.connected.is_some()).and_then(|view| view.capacity);
+    let edition = coordinator.policies.current();
+    let report = coordinator.policies.reported(agent);
+    let owner = report.as_ref().map(|report| report.owner.clone()).unwrap_or_default();
+    let policy = edition.book.policy(&labels(&record)).narrowed_by(&owner);
+    let local = report.as_ref().map(|report| local(clock::now(), report.clock_ahead_min));
+    let asked = when.at.as_deref().map(str::parse::<WeekMinute>).transpose();
+    let asked = asked.map_err(|error| Refused::invalid(error.to_string(), None))?;
+    let cores = record.machine.as_ref().map_or(1, |machine| machine.cores);
+    Ok(Json(OutlookBody {
+        agent: Text(agent),
+        name: record.name.clone(),
+        version: report.as_ref().map(|report| report.version),
+        version_set: edition.version,
+        narrowed: owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        settings: table(&policy).into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        local: local.map(|local| local.to_string()),
+        now: capacity.map(|capacity| Doing {
+            slots: if capacity.paused.is_some() { 0 } else { capacity.slots },
+            reason: capacity.paused.as_ref().map(shape::paused),
+        }),
+        at: asked.or(local).map(|at| Moment {
+            at: at.to_string(),
+            owner_away: doing(&policy, at, false, cores),
+            owner_there: doing(&policy, at, true, cores),
+        }),
+        week: week(&policy),
+    }))
+}
+
+fn body(record: &PolicyRecord) -> PolicyBody {
+    let base = record.book.policy(&Labels::new());
+    let given = record.book.base.given();
+    let settings = base.settings().into_iter().map(|setting| SettingBody {
+        set: given.iter().any(|(key, _)| *key == setting.key),
+        key: setting.key.into(),
+        value: setting.value,
+        meaning: setting.meaning.into(),
+    });
+    let overrides = record.book.overrides.iter().map(|other| OverrideBody {
+        conditions: other.conditions.iter().map(ToString::to_string).collect(),
+        settings: other.changes.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    });
+    PolicyBody {
+        version: record.version,
+        set: (record.version > 0).then(|| record.set.to_jiff()),
+        set_by: (record.version > 0).then(|| record.set_by.clone()),
+        settings: settings.collect(),
+        overrides: overrides.collect(),
+    }
+}
+
+fn labels(record: &AgentRecord) -> Labels {
+    match &record.machine {
+        Some(machine) => full_labels(&record.labels, &record.name, machine),
+        None => record.labels.clone(),
+    }
+}
+
+/// The time of the week by a clock that is so far ahead of UTC.
+fn local(now: Timestamp, ahead_min: i16) -> WeekMinute {
+    // 1970-01-01 was a Thursday.
+    let minute = (now.as_millis().div_euclid(60_000) + 3 * 24 * 60 + i64::from(ahead_min)).rem_euclid(i64::from(WEEK));
+    WeekMinute::new(u16::try_from(minute).expect("a minute of the week"))
+}
+
+fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16) -> Doing {
+    let leave = policy.leave(at, owner_there);
+    let (share, _) = policy.share(leave);
+    Doing { slots: slots_of(share, cores, cores), reason: policy.objection(leave).as_ref().map(shape::paused) }
+}
+
+fn week(policy: &Policy) -> Vec<Vec<Hour>> {
+    let leave = |minute: u16| policy.leave(WeekMinute::new(minute), false);
+    let hour = |hour: u16| {
+        let minutes = (hour * 60..(hour + 1) * 60).map(leave);
+        let (mut full_min, mut light_min) = (0, 0);
+        for leave in minutes {
+            match leave {
+                Leave::Away => full_min += 1,
+                Leave::Beside => light_min += 1,
+                Leave::Closed { .. } | Leave::Owner => {}
+            }
+        }
+        Hour { full_min, light_min }
+    };
+    (0..7).map(|day| (day * 24..(day + 1) * 24).map(hour).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_week_has_seven_days_of_hours_and_says_what_each_minute_allows() {
+        let week = week(&Policy::default());
+        assert_eq!((week.len(), week[0].len()), (7, 24));
+        assert_eq!((week[0][14], week[0][18]), (Hour { full_min: 0, light_min: 0 }, Hour { full_min: 60, light_min: 0 }));
+        assert_eq!(week[5][14].full_min, 60, "Saturday");
+    }
+
+    #[test]
+    fn a_moment_is_told_for_an_owner_who_is_there_and_for_one_who_is_not() {
+        let policy = Policy::default();
+        let night = "mon 20:00".parse().expect("a minute");
+        assert_eq!(doing(&policy, night, false, 8), Doing { slots: 7, reason: None });
+        let there = doing(&policy, night, true, 8);
+        assert_eq!((there.slots, there.reason.map(|reason| reason.kind)), (0, Some("present".into())));
+        let day = doing(&policy, "mon 14:00".parse().expect("a minute"), false, 8);
+        assert!(day.reason.expect("closed").message.contains("mon 18:00"));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_shows_a_later_time() {
+        let now = Timestamp::from(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!([local(now, 0).to_string(), local(now, -60).to_string()], ["thu 00:00", "wed 23:00"]);
+    }
+}
