@@ -120,13 +120,17 @@ fn recursion_ten_thousand_deep_is_written_down_and_built_up_again() {
             (func $down (param $n i32) (result i64)
               (if (result i64) (local.get $n)
                 (then (i64.add (i64.extend_i32_u (local.get $n)) (call $down (i32.sub (local.get $n) (i32.const 1)))))
-                (else (i64.const 0))))
+                (else (call $wait))))
+            (func $wait (result i64) (local $i i32)
+              (local.set $i (i32.const 100000))
+              (loop $l (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+              (i64.const 3))
             (func (export "_start") (global.set 0 (call $down (i32.const 10000)))))"#,
     )
     .expect("the text is valid");
     let pair = Pair::new(&ENGINE, &module).expect("it is movable");
-    let agreement = pair.compare(&Wasi::default(), 3, Pace::Fuel(20_000)).expect("it ends alike");
-    assert!(agreement.frames_bytes_max > 64 << 10, "only {} bytes of frames", agreement.frames_bytes_max);
+    let agreement = pair.compare(&Wasi::default(), 3, Pace::Times(4)).expect("it ends alike");
+    assert!(agreement.frames_bytes_max > 100_000, "only {} bytes of frames", agreement.frames_bytes_max);
 }
 
 #[test]

@@ -69,12 +69,6 @@ impl Code {
         self.emit(&Instruction::Br(self.depth));
     }
 
-    /// A conditional branch that is hardly ever taken.
-    pub fn branch_if_rarely(&mut self, label: Label) {
-        self.hint();
-        self.emit(&Instruction::BrIf(self.depth - label.0));
-    }
-
     /// From now on the module's innermost open block is at this label.
     pub fn enter(&mut self, label: Label) {
         self.labels.push(label.0);

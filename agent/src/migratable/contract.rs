@@ -2,7 +2,7 @@
 //!
 //! | kind | name | meaning |
 //! |---|---|---|
-//! | import | `lull_migratable` . `poll` | called only when the flag is up: 1 to unwind now, 0 to go on; the host lowers the flag before it returns |
+//! | import | `lull_migratable` . `poll` | called when the flag was found up and all frames are spilled: 1 to be suspended, 0 to go on after all; the host lowers the flag before it returns |
 //! | memory | `lull_stack` | bytes 0..4 are the flag, 4..16 reserved, frames follow from 16 on |
 //! | global | `lull_state` | see [`State`] |
 //! | global | `lull_sp` | the end of the used part of `lull_stack`; 16 when nothing is spilled |

@@ -1,6 +1,6 @@
 //! What both copies of a function are written with: the parts that poll, spill, and move operands to and from locals.
 
-use wasm_encoder::{BlockType, Instruction as I, MemArg, RefType, ValType};
+use wasm_encoder::{Instruction as I, MemArg, RefType, ValType};
 
 use super::{
     code::{Code, Homes, Types, Written},
@@ -91,16 +91,11 @@ impl<'w, 'a> Copy<'w, 'a> {
         self.give(base, operands);
     }
 
-    /// The flag, as a condition.
-    pub fn flag(&mut self) {
+    /// Unwinds at a point if the flag is up.
+    pub fn poll(&mut self, point: u32) {
         let at = MemArg { offset: 0, align: 2, memory_index: self.ids.stack };
         self.code.emit_all(&[I::I32Const(0), I::I32Load(at)]);
-    }
-
-    /// Asks the host, now that the flag is up, and unwinds at a point if it says so.
-    pub fn ask(&mut self, point: u32) {
-        self.code.emit(&I::Call(self.ids.poll));
-        self.code.if_(BlockType::Empty);
+        self.code.if_rarely();
         self.spill(point);
         self.code.end();
     }

@@ -52,27 +52,31 @@ pub(super) fn reserve(plan: &Plan) -> Function {
 }
 
 /// `lull_run`: the start function, if there is one, then `_start`; in state 2 whichever was suspended.
+///
+/// It is here that the host is asked, when a poll has fired and all frames are spilled. Should the program go on after
+/// all, it is rewound on the spot.
 pub(super) fn run(source: &Source<'_>, plan: &Plan) -> Function {
     let ids = &plan.ids;
-    let (stage, address) = (0, 1);
-    let mut function = Function::new([(2, ValType::I32)]);
+    let stage = 0;
+    let mut function = Function::new([(1, ValType::I32)]);
     let mut emit = |instructions: &[I<'_>]| {
         for instruction in instructions {
             function.instruction(instruction);
         }
     };
     emit(&[
+        I::Loop(BlockType::Empty),
         I::GlobalGet(ids.state),
         I::If(BlockType::Empty),
         I::GlobalGet(ids.stack_pointer),
         I::I32Const(STAGE_BYTES),
         I::I32Sub,
-        I::LocalTee(address),
         I::GlobalSet(ids.stack_pointer),
-        I::LocalGet(address),
+        I::GlobalGet(ids.stack_pointer),
         Value::I32.load(ids.stack, 0),
         I::LocalSet(stage),
         I::End,
+        I::Block(BlockType::Empty),
     ]);
     for (number, called) in (0..).zip([source.start, Some(source.entry)]) {
         let Some(called) = called else { continue };
@@ -80,6 +84,8 @@ pub(super) fn run(source: &Source<'_>, plan: &Plan) -> Function {
         let resume = called.checked_sub(source.imported).and_then(|defined| ids.resume.get(&defined));
         if let Some(resume) = resume {
             emit(&[
+                I::I32Const(number),
+                I::LocalSet(stage),
                 I::GlobalGet(ids.state),
                 I::If(BlockType::Empty),
                 I::Call(*resume),
@@ -87,21 +93,30 @@ pub(super) fn run(source: &Source<'_>, plan: &Plan) -> Function {
                 I::Call(ids.function(called)),
                 I::End,
                 I::GlobalGet(ids.state),
-                I::If(BlockType::Empty),
-                I::I32Const(STAGE_BYTES),
-                I::Call(ids.reserve),
-                I::I32Const(number),
-                Value::I32.store(ids.stack, 0),
-                I::Return,
-                I::End,
+                I::BrIf(1),
             ]);
         } else {
             emit(&[I::Call(ids.function(called))]);
         }
         emit(&[I::End]);
     }
-    debug_assert_eq!(State::Running as i32, 0, "any other state is a condition that holds");
-    emit(&[I::End]);
+    emit(&[
+        I::Return,
+        I::End,
+        I::I32Const(STAGE_BYTES),
+        I::Call(ids.reserve),
+        I::LocalGet(stage),
+        Value::I32.store(ids.stack, 0),
+        I::Call(ids.poll),
+        I::If(BlockType::Empty),
+        I::Return,
+        I::End,
+        I::I32Const(State::Rewinding as i32),
+        I::GlobalSet(ids.state),
+        I::Br(0),
+        I::End,
+        I::End,
+    ]);
     function
 }
 

@@ -2,26 +2,17 @@
 //!
 //! A loop that polls becomes
 //! ```text
-//! block exit
-//!   loop again
-//!     block slow
-//!       loop L  (flag) br_if slow  ..body..  end
-//!       br exit
-//!     end
-//!     call poll  if  state = unwinding  spill  return  end
-//!     br again
-//!   end
-//! end
+//! loop L  (flag)  if  spill  br to the function's end  end  ..body..  end
 //! ```
-//! so that within `L` there is only a load and a branch: what the slow way needs lies outside of the loop, where
-//! the compiler's register allocator does not weigh it as part of the loop.
+//! A poll that fires always unwinds; whether to go on after all is asked when all frames are spilled (see
+//! [`super::entry`]). So nothing leads from the spilling back into the loop: the compiler's register allocator does not
+//! weigh it as part of the loop, and no value of the loop lives across a call that is hardly ever made.
 
 use std::ops::Range;
 
 use wasm_encoder::{BlockType, Instruction as I};
 
 use super::{
-    code::Label,
     copy::Copy,
     reason::NotMovable,
     tape::{Call, Kind, Open, Step},
@@ -30,18 +21,9 @@ use super::{
 /// The function as it is normally called. Without points it is the module's own but for indices.
 pub(super) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
     if copy.tape.polls_at_entry {
-        copy.flag();
-        copy.code.if_rarely();
-        copy.ask(0);
-        copy.code.end();
+        copy.poll(0);
     }
     copy.clean(0..copy.tape.steps.len())
-}
-
-/// A polled loop that is being written.
-struct Polled {
-    exit: Label,
-    again: Label,
 }
 
 /// What of its block's operands is on the stack where a polled loop begins.
@@ -55,23 +37,16 @@ pub(super) enum OnStack {
 impl<'a> Copy<'_, 'a> {
     /// Writes steps; blocks that are opened among them end among them.
     pub fn clean(&mut self, range: Range<usize>) -> Result<(), NotMovable> {
-        let mut polled = Vec::new();
-        for at in range {
-            self.clean_step(at, &mut polled)?;
-        }
-        Ok(())
+        range.into_iter().try_for_each(|at| self.clean_step(at))
     }
 
     /// Writes a loop that polls.
     pub fn clean_loop(&mut self, at: usize, open: &Open, on_stack: OnStack) -> Result<(), NotMovable> {
-        let mut polled = vec![self.open_polled(open, on_stack)];
-        for at in at + 1..=open.end {
-            self.clean_step(at, &mut polled)?;
-        }
-        Ok(())
+        self.open_polled(open, on_stack);
+        self.clean(at + 1..open.end + 1)
     }
 
-    fn clean_step(&mut self, at: usize, polled: &mut Vec<Polled>) -> Result<(), NotMovable> {
+    fn clean_step(&mut self, at: usize) -> Result<(), NotMovable> {
         let tape = self.tape;
         match &tape.steps[at] {
             Step::Plain(bytes) => self.code.raw(bytes),
@@ -96,35 +71,16 @@ impl<'a> Copy<'_, 'a> {
             Step::Return => self.code.emit(&I::Return),
             Step::Unreachable => self.code.emit(&I::Unreachable),
             Step::Point(call) => self.clean_call(call),
-            Step::Open(open) if open.suspends() && open.kind == Kind::Loop => {
-                let opened = self.open_polled(open, OnStack::All);
-                polled.push(opened);
-            }
+            Step::Open(open) if open.suspends() && open.kind == Kind::Loop => self.open_polled(open, OnStack::All),
             Step::Open(open) => self.open(open),
             Step::Else { .. } => self.code.emit(&I::Else),
-            Step::End { open, .. } => {
-                self.code_end(*open);
-                if let Some(Step::Open(open)) = open.map(|open| &tape.steps[open])
-                    && open.suspends()
-                    && open.kind == Kind::Loop
-                    && let Some(opened) = polled.pop()
-                {
-                    self.end_polled(&opened, open.points.start);
-                }
-            }
-        }
-        self.check_size()
-    }
-
-    /// Ends a block, or the function.
-    fn code_end(&mut self, open: Option<usize>) {
-        match open {
-            Some(_) => {
+            Step::End { open: Some(_), .. } => {
                 self.code.end();
                 self.code.leave();
             }
-            None => self.code.emit(&I::End),
+            Step::End { open: None, .. } => self.code.emit(&I::End),
         }
+        self.check_size()
     }
 
     fn clean_call(&mut self, call: &Call<'a>) {
@@ -148,36 +104,16 @@ impl<'a> Copy<'_, 'a> {
         self.code.enter(label);
     }
 
-    fn open_polled(&mut self, open: &Open, on_stack: OnStack) -> Polled {
+    fn open_polled(&mut self, open: &Open, on_stack: OnStack) {
         match on_stack {
-            OnStack::All => {
-                self.take(open.base, &open.operands);
-                self.give(open.base, open.below());
-            }
-            OnStack::Parameters => self.take(open.inner_base(), &open.parameters),
+            OnStack::All => self.note(open.base, &open.operands),
+            OnStack::Parameters => {}
         }
-        let exit_type = self.types.block(&open.results);
-        let exit = self.code.block(exit_type);
-        let again = self.code.loop_(BlockType::Empty);
-        let slow = self.code.block(BlockType::Empty);
-        self.give(open.inner_base(), &open.parameters);
         let label = self.code.loop_(block_type(open.ty));
         self.code.enter(label);
         self.take(open.inner_base(), &open.parameters);
-        self.flag();
-        self.code.branch_if_rarely(slow);
+        self.poll(open.points.start);
         self.give(open.inner_base(), &open.parameters);
-        Polled { exit, again }
-    }
-
-    fn end_polled(&mut self, polled: &Polled, point: u32) {
-        self.code.branch(polled.exit);
-        self.code.end();
-        self.ask(point);
-        self.code.branch(polled.again);
-        self.code.end();
-        self.code.emit(&I::Unreachable);
-        self.code.end();
     }
 }
 

@@ -11,14 +11,14 @@
 //!   a ── b ── c                                 a' ── b' ── c'          ' = resume copies
 //!             spills its frame, returns         take their frames back, outermost first
 //!        spills its frame, returns                        state = running
-//!   spills its frame, returns                             goes on at the poll, and calls
-//!   lull_run returns: suspended                           fast copies again
+//!   spills its frame, returns                             goes on behind the poll, and
+//!   lull_run asks the host, returns: suspended            calls fast copies again
 //!                  └──── lull_stack, memories, globals ────┘
 //! ```
-//! Each function that can be on the stack when a poll fires ([`callgraph`]) has two copies. The *fast* copy ([`fast`]) is
+//! Each function that can be on the stack when a poll fires (`callgraph`) has two copies. The *fast* copy (`fast`) is
 //! the function with polls at the heads of loops, a look at the state after calls that can be suspended, and code aside
-//! that spills what is live ([`live`], [`frame`]). Nothing enters it but at its beginning, so a compiler optimises its loops
-//! as ever. The *resume* copy ([`resume`]) is entered only to go on: it takes its frame back, finishes the activation, and
+//! that spills what is live (`live`, `frame`). Nothing enters it but at its beginning, so a compiler optimises its loops
+//! as ever. The *resume* copy (`resume`) is entered only to go on: it takes its frame back, finishes the activation, and
 //! is not seen again. Both spill the same frames.
 //!
 //! ```text
