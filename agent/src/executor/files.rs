@@ -1,6 +1,9 @@
 //! What an executor's agent keeps of an attempt on disk: long output, and snapshots while they come and go.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -116,18 +119,19 @@ impl Saving {
     }
 
     /// Seals it and gives it its name. It is not synced: a power cut costs the time since the last one that was.
-    pub(super) async fn seal(mut self, path: PathBuf, saved: &Saved, code: Digest) -> io::Result<Snapshot> {
+    pub(super) async fn seal(mut self, path: PathBuf, saved: &Saved, ran: Duration, code: Digest) -> io::Result<Snapshot> {
         if saved.output_bytes != self.output.size_bytes {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the executor and the agent disagree about the output"));
         }
         let (attempt, ask, usage) = (saved.attempt, saved.ask, saved.usage);
         let digest = Digest::from_bytes(*self.body.finalize().as_bytes());
         let body = BlobRef { digest, size_bytes: self.body.count() };
-        let seal = Seal { task: attempt.task, code, output: self.output, body, usage };
+        let ran_us = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX);
+        let seal = Seal { task: attempt.task, code, output: self.output, body, usage, ran_us };
         self.whole.append(&seal.encode()).await?;
         self.whole.file.flush().await?;
         fs::rename(&self.whole.path, &path).await?;
-        Ok(Snapshot { attempt, ask, path, blob: self.whole.blob(), usage })
+        Ok(Snapshot { attempt, ask, path, blob: self.whole.blob(), usage, ran })
     }
 
     pub(super) async fn remove(self) {
@@ -145,23 +149,15 @@ pub(super) struct Opened {
 
 /// Opens a snapshot for an attempt, and brings its output where the attempt's goes.
 pub(super) async fn open(snapshot: &Path, attempt: AttemptId, load: &Load, output: PathBuf) -> Result<Opened, Unfit> {
-    let unreadable = |error: io::Error| Unfit::Unreadable { reason: error.to_string() };
     let Build::Migratable { code } = load.build else {
         return Err(Unfit::Shape { what: "the attempt runs a plain build".into() });
     };
-    let mut file = File::open(snapshot).await.map_err(unreadable)?;
-    let size_bytes = file.metadata().await.map_err(unreadable)?.len();
-    let seal_begins = size_bytes.checked_sub(SEAL_BYTES as u64).ok_or(Unfit::None)?;
-    let mut seal = [0; SEAL_BYTES];
-    file.seek(io::SeekFrom::Start(seal_begins)).await.map_err(unreadable)?;
-    file.read_exact(&mut seal).await.map_err(unreadable)?;
-    let seal = Seal::decode(&seal, size_bytes)?;
+    let (seal, mut file) = unseal(snapshot).await?;
     seal.fits(attempt.task, code, &load.limits)?;
-    file.rewind().await.map_err(unreadable)?;
     if seal.output.size_bytes == 0 {
         return Ok(Opened { seal, file, output: None });
     }
-    let mut copy = Measured::create(output).await.map_err(unreadable)?;
+    let mut copy = Measured::create(output).await.map_err(|error| unreadable(&error))?;
     match copy_output(&mut file, &mut copy, seal.output).await {
         Ok(()) => Ok(Opened { seal, file, output: Some(OutputFile(copy)) }),
         Err(unfit) => {
@@ -171,14 +167,37 @@ pub(super) async fn open(snapshot: &Path, attempt: AttemptId, load: &Load, outpu
     }
 }
 
+/// The seal of a snapshot: whose it is, and what it used so far. Its parts are checked when an attempt goes on from it.
+pub async fn seal_of(snapshot: &Path) -> Result<Seal, Unfit> {
+    unseal(snapshot).await.map(|(seal, _)| seal)
+}
+
+/// The seal of a snapshot, and its file at the beginning.
+async fn unseal(snapshot: &Path) -> Result<(Seal, File), Unfit> {
+    let read = async {
+        let mut file = File::open(snapshot).await?;
+        let size_bytes = file.metadata().await?.len();
+        let mut seal = [0; SEAL_BYTES];
+        let Some(begins) = size_bytes.checked_sub(SEAL_BYTES as u64) else { return Ok(Err(Unfit::None)) };
+        file.seek(io::SeekFrom::Start(begins)).await?;
+        file.read_exact(&mut seal).await?;
+        file.rewind().await?;
+        Ok(Seal::decode(&seal, size_bytes).map(|seal| (seal, file)))
+    };
+    read.await.unwrap_or_else(|error: io::Error| Err(unreadable(&error)))
+}
+
+fn unreadable(error: &io::Error) -> Unfit {
+    Unfit::Unreadable { reason: error.to_string() }
+}
+
 async fn copy_output(file: &mut File, copy: &mut Measured, expected: BlobRef) -> Result<(), Unfit> {
-    let unreadable = |error: io::Error| Unfit::Unreadable { reason: error.to_string() };
     let mut piece = vec![0; COPY_BYTES];
     let mut left = expected.size_bytes;
     while left > 0 {
         let max = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        file.read_exact(&mut piece[..max]).await.map_err(unreadable)?;
-        copy.append(&piece[..max]).await.map_err(unreadable)?;
+        file.read_exact(&mut piece[..max]).await.map_err(|error| unreadable(&error))?;
+        copy.append(&piece[..max]).await.map_err(|error| unreadable(&error))?;
         left -= max as u64;
     }
     if copy.blob() == expected { Ok(()) } else { Err(Unfit::Damaged { part: Part::Output }) }

@@ -38,6 +38,7 @@ mod time;
 mod worker;
 mod writer;
 
+pub use files::seal_of;
 pub use program::open_checked;
 
 #[cfg(unix)]

@@ -12,8 +12,8 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use super::{
     moving::asks,
     protocol::{Ask, Build, Cage, FromExecutor, Load, LoadError, ToExecutor, World},
     reader,
-    runs::{Guard, RUNS_MAX, Shared, lock},
+    runs::{Guard, RUNS_MAX, Shared},
     spawn, sys, writer,
 };
 use crate::snapshot::Unfit;
@@ -113,6 +113,8 @@ pub struct Snapshot {
     pub blob: BlobRef,
     /// Of this attempt and all that it went on from; time on the wall's clock includes pauses.
     pub usage: Usage,
+    /// The time of all these without pauses, which counts towards the limit.
+    pub ran: Duration,
 }
 
 /// An attempt's standard output.
@@ -184,13 +186,6 @@ pub struct Executor {
     cage: Cage,
     orders: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
-    frozen: Mutex<Frozen>,
-}
-
-#[derive(Default)]
-struct Frozen {
-    since: Option<Instant>,
-    before: Duration,
 }
 
 impl Executor {
@@ -223,7 +218,7 @@ impl Executor {
         let build = load.build;
         tokio::spawn(writer::write(to, incoming, load.clone(), Arc::clone(&shared)));
         tokio::spawn(reader::read(frames, load, guard, Arc::clone(&shared)));
-        Ok((Self { process, build, cage, orders, shared, frozen: Mutex::default() }, receiver))
+        Ok((Self { process, build, cage, orders, shared }, receiver))
     }
 
     /// What holds this executor.
@@ -247,8 +242,8 @@ impl Executor {
     /// it is frozen. [`Event::Saved`] and [`Event::Died`] follow, unless the attempt ends by itself first.
     pub fn suspend(&self, attempt: AttemptId, snapshot: PathBuf) -> Result<(), AskError> {
         self.ask(attempt, Ask::Suspend, snapshot)?;
-        if self.is_frozen() {
-            self.thaw()?;
+        if self.shared.is_frozen() {
+            self.shared.thaw()?;
         }
         Ok(())
     }
@@ -269,29 +264,17 @@ impl Executor {
 
     /// Takes the processor away, at once and whatever the guest does. Its memory stays.
     pub fn freeze(&self) -> io::Result<()> {
-        let mut frozen = lock(&self.frozen);
-        self.process.freeze()?;
-        frozen.since.get_or_insert_with(Instant::now);
-        Ok(())
+        self.shared.freeze()
     }
 
     /// Gives it back.
     pub fn thaw(&self) -> io::Result<()> {
-        let mut frozen = lock(&self.frozen);
-        self.process.thaw()?;
-        let lasted = frozen.since.take().map(|since| since.elapsed());
-        frozen.before += lasted.unwrap_or_default();
-        Ok(())
-    }
-
-    fn is_frozen(&self) -> bool {
-        lock(&self.frozen).since.is_some()
+        self.shared.thaw()
     }
 
     /// How long it was frozen since it started, to be left out of time limits.
     pub fn frozen_time(&self) -> Duration {
-        let frozen = lock(&self.frozen);
-        frozen.before + frozen.since.map(|since| since.elapsed()).unwrap_or_default()
+        self.shared.frozen_time()
     }
 
     /// Ends it, frozen or not. [`Event::Died`] follows.

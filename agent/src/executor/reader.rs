@@ -109,7 +109,7 @@ impl Hearing {
                 file.append(&piece, self.load.limits.output_bytes).await
             }
             FromExecutor::Refused(unfit) => {
-                if let Some(output) = self.output.take() {
+                for output in [self.output.take(), self.shared.begin_anew()].into_iter().flatten() {
                     output.remove().await;
                 }
                 self.shared.tell(Event::Refused { attempt, unfit: unfit.bounded() });
@@ -153,7 +153,7 @@ impl Hearing {
         let path = self.shared.answered(ask).ok_or(Broken::Turn)?;
         let saving = self.saving.take().ok_or(Broken::Turn)?;
         let sealed = match saving {
-            Ok(saving) => saving.seal(path, &saved, code).await,
+            Ok(saving) => saving.seal(path, &saved, self.shared.ran(), code).await,
             Err(error) => Err(error),
         };
         match (sealed, ask) {

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lull_shared::{id::AttemptId, limits};
@@ -34,7 +34,15 @@ pub(super) struct Shared {
     killed: AtomicBool,
     scratch_full: AtomicBool,
     trouble: Mutex<Option<String>>,
+    /// Locked after `runs`, if both are.
+    frozen: Mutex<Frozen>,
     process: Arc<sys::Handle>,
+}
+
+#[derive(Default)]
+struct Frozen {
+    since: Option<Instant>,
+    before: Duration,
 }
 
 #[derive(Default)]
@@ -52,6 +60,10 @@ struct Held {
     attempt: AttemptId,
     number: u32,
     output: PathBuf,
+    /// When it came to the front, and how long the process had been frozen by then.
+    since: Option<(Instant, Duration)>,
+    /// Unfrozen time before it was moved here.
+    ran_before: Duration,
     /// What came of its output before it was moved here.
     begun: Option<OutputFile>,
     checkpoint: Option<PathBuf>,
@@ -66,6 +78,7 @@ impl Shared {
             killed: AtomicBool::new(false),
             scratch_full: AtomicBool::new(false),
             trouble: Mutex::default(),
+            frozen: Mutex::default(),
             process,
         }
     }
@@ -80,11 +93,31 @@ impl Shared {
         }
         runs.count = runs.count.wrapping_add(1);
         let number = runs.count;
-        runs.held.push_back(Held { attempt, number, output, begun: None, checkpoint: None, suspend: None });
+        let (since, ran_before) = (None, Duration::ZERO);
+        let held = Held { attempt, number, output, since, ran_before, begun: None, checkpoint: None, suspend: None };
+        runs.held.push_back(held);
         if runs.held.len() == 1 {
-            self.tell(Event::Started { attempt });
+            self.start_next(&mut runs);
         }
         Ok(())
+    }
+
+    fn start_next(&self, runs: &mut Runs) {
+        if let Some(next) = runs.held.front_mut() {
+            next.since = Some((Instant::now(), self.frozen_time()));
+            self.tell(Event::Started { attempt: next.attempt });
+        }
+    }
+
+    /// How long the running attempt has run in all, here and elsewhere, not counting the time that it was frozen.
+    pub(super) fn ran(&self) -> Duration {
+        let runs = lock(&self.runs);
+        let Some(held) = runs.held.front() else { return Duration::ZERO };
+        let here = held.since.map(|(since, frozen)| {
+            let paused = self.frozen_time().saturating_sub(frozen);
+            since.elapsed().saturating_sub(paused)
+        });
+        held.ran_before + here.unwrap_or_default()
     }
 
     /// The attempt that runs, and where its output goes.
@@ -126,11 +159,19 @@ impl Shared {
         }
     }
 
-    /// An attempt's output goes on in this file.
-    pub(super) fn begin(&self, attempt: AttemptId, output: OutputFile) {
+    /// An attempt goes on after this time, and its output in this file if it has one.
+    pub(super) fn go_on(&self, attempt: AttemptId, ran_before: Duration, output: Option<OutputFile>) {
         if let Some(held) = lock(&self.runs).held.iter_mut().find(|held| held.attempt == attempt) {
-            held.begun = Some(output);
+            (held.ran_before, held.begun) = (ran_before, output);
         }
+    }
+
+    /// The running attempt begins anew after all; its output file from before, if it has one.
+    pub(super) fn begin_anew(&self) -> Option<OutputFile> {
+        let mut runs = lock(&self.runs);
+        let held = runs.held.front_mut()?;
+        held.ran_before = Duration::ZERO;
+        held.begun.take()
     }
 
     /// The running attempt's output file from before, once.
@@ -143,9 +184,7 @@ impl Shared {
         let mut runs = lock(&self.runs);
         runs.held.pop_front();
         self.tell(last);
-        if let Some(next) = runs.held.front() {
-            self.tell(Event::Started { attempt: next.attempt });
-        }
+        self.start_next(&mut runs);
     }
 
     /// The running attempt was suspended, and the process ends with that.
@@ -159,6 +198,32 @@ impl Shared {
 
     pub(super) fn is_gone(&self) -> bool {
         lock(&self.runs).gone
+    }
+
+    /// Takes the processor away.
+    pub(super) fn freeze(&self) -> io::Result<()> {
+        let mut frozen = lock(&self.frozen);
+        self.process.freeze()?;
+        frozen.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub(super) fn thaw(&self) -> io::Result<()> {
+        let mut frozen = lock(&self.frozen);
+        self.process.thaw()?;
+        let lasted = frozen.since.take().map(|since| since.elapsed());
+        frozen.before += lasted.unwrap_or_default();
+        Ok(())
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        lock(&self.frozen).since.is_some()
+    }
+
+    pub(super) fn frozen_time(&self) -> Duration {
+        let frozen = lock(&self.frozen);
+        frozen.before + frozen.since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Ends the process. It can only fail for one that has ended already.

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use lull_shared::{codec, id::AttemptId};
@@ -90,9 +91,7 @@ async fn open(snapshot: &Path, attempt: AttemptId, output: PathBuf, load: &Load,
     match files::open(snapshot, attempt, load, output).await {
         Ok(Opened { seal, file, output }) => {
             let resume = Resume { body: seal.body, output_bytes: seal.output.size_bytes, usage: seal.usage };
-            if let Some(output) = output {
-                shared.begin(attempt, output);
-            }
+            shared.go_on(attempt, Duration::from_micros(seal.ran_us), output);
             Some((resume, file))
         }
         Err(unfit) => {

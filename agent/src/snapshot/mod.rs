@@ -4,7 +4,7 @@
 //! file := output | body | seal
 //! output  standard output that had left the executor before, as it is
 //! body    lz4 frame of: what the host holds of the guest, its globals, its unwound stack, its memories (`body`)
-//! seal    192 bytes: format, whose it is, length and digest of both parts, time used so far (`seal`)
+//! seal    200 bytes: format, whose it is, length and digest of both parts, time used so far (`seal`)
 //! ```
 //! Everything is little-endian and says nothing about the operating system, the processor or the agent's version, so
 //! any agent goes on from any other's. Standard input is not in it, only how much of it was read. The seal stands at the

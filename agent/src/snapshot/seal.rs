@@ -15,7 +15,7 @@ pub const FORMAT: u32 = 1;
 /// The length of a seal.
 pub const SEAL_BYTES: usize = UNSIGNED_BYTES + 32;
 
-const UNSIGNED_BYTES: usize = 160;
+const UNSIGNED_BYTES: usize = 168;
 const MAGIC: &[u8; 8] = b"LULLSNAP";
 
 /// What a snapshot is of. It names a task and not an attempt: any later attempt of the task may go on from it.
@@ -30,17 +30,20 @@ pub struct Seal {
     pub body: BlobRef,
     /// Time of all its attempts so far, and the most memory they had. The wall clock's includes pauses.
     pub usage: Usage,
+    /// What counts towards the limit of an attempt's time: that without pauses, in microseconds.
+    pub ran_us: u64,
 }
 
 impl Seal {
     /// Its bytes:
     ///
     /// ```text
-    ///   0  magic            8    56  output's digest  32   136  wall time, us    8
-    ///   8  format, index  4+4    88  body's length     8   144  cpu time, us     8
-    ///  16  job              8    96  body's digest    32   152  peak memory      8
-    ///  24  build's digest  32   128  whole length      8   160  digest of these 32
-    ///        output's length is the whole length less the body's and the seal's
+    ///   0  magic            8    56  output's digest  32   136  wall time, us        8
+    ///   8  format, index  4+4    88  body's length     8   144  processor time, us   8
+    ///  16  job              8    96  body's digest    32   152  peak memory          8
+    ///  24  build's digest  32   128  whole length      8   160  time that counts, us 8
+    ///                                                      168  digest of all this  32
+    ///  output's length is the whole length less the body's and the seal's
     /// ```
     pub fn encode(&self) -> [u8; SEAL_BYTES] {
         let whole = self.output.size_bytes + self.body.size_bytes + SEAL_BYTES as u64;
@@ -62,6 +65,7 @@ impl Seal {
         put(&self.usage.wall_us.to_le_bytes());
         put(&self.usage.cpu_us.to_le_bytes());
         put(&self.usage.memory_peak_bytes.to_le_bytes());
+        put(&self.ran_us.to_le_bytes());
         let own = Digest::of(&bytes[..UNSIGNED_BYTES]);
         bytes[UNSIGNED_BYTES..].copy_from_slice(own.as_bytes());
         bytes
@@ -89,6 +93,7 @@ impl Seal {
             output: BlobRef { digest: digest(56), size_bytes: output_bytes },
             body: BlobRef { digest: digest(96), size_bytes: long(88) },
             usage: Usage { wall_us: long(136), cpu_us: long(144), memory_peak_bytes: long(152) },
+            ran_us: long(160),
         })
     }
 

@@ -23,6 +23,7 @@ fn seal() -> Seal {
         output: BlobRef::of(b"output"),
         body: BlobRef::of(b"the body"),
         usage: Usage { wall_us: 5_000, cpu_us: 4_000, memory_peak_bytes: 1 << 20 },
+        ran_us: 4_500,
     }
 }
 

@@ -1,17 +1,26 @@
 //! Attempts that are suspended, moved to another process, and go on as if nothing had been.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use lull_agent::{
     executor::{
         moving::Unmovable,
         process::{AskError, Death, Event, Finished, Input, Output, SpawnError},
-        protocol::{Ask, LoadError},
+        protocol::{Ask, Build, LoadError},
     },
-    snapshot::{Part, SEAL_BYTES, Unfit},
+    snapshot::{
+        Part, SEAL_BYTES, Seal, Unfit,
+        body::{self, Global, Host, Small},
+    },
 };
-use lull_shared::{digest::Digest, state::Failure};
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    state::{Failure, Usage},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -176,15 +185,32 @@ async fn a_frozen_executor_is_thawed_to_be_suspended() {
     let bench = Bench::migratable(&movable::holder(1));
     let path = bench.folder.path().join("snapshot");
     let mut bed = bench.start().await;
+    let start = Instant::now();
     bed.run(0, b"");
     bed.started(0).await;
     in_the_middle(&bed).await;
     bed.executor.freeze().expect("it freezes");
+    let frozen = Duration::from_millis(400);
+    tokio::time::sleep(frozen).await;
     bed.executor.checkpoint(attempt(0), path.with_extension("not-yet")).expect("it hears it later");
     bed.executor.suspend(attempt(0), path.clone()).expect("it runs");
-    assert_eq!(bed.saved().await.path, path);
+    let saved = bed.saved().await;
+    assert_eq!(saved.path, path);
+    assert!(saved.ran + frozen <= start.elapsed(), "pauses do not count: {saved:?}");
     assert_eq!(bed.died().await, (None, Vec::new(), Death::Killed));
     assert!(!path.with_extension("not-yet").exists());
+
+    let before = saved.ran;
+    let mut bed = bench.start().await;
+    bed.resume(0, Input::Inline(Bytes::new()), path.clone());
+    bed.started(0).await;
+    in_the_middle(&bed).await;
+    bed.executor.suspend(attempt(0), path.clone()).expect("it runs");
+    let saved = bed.saved().await;
+    assert!(saved.ran > before && saved.usage.cpu_us > 0, "the time of both attempts counts: {saved:?}");
+    let seal = lull_agent::executor::seal_of(&path).await.expect("it is whole");
+    assert_eq!(Duration::from_micros(seal.ran_us), Duration::from_micros(saved.ran.as_micros() as u64));
+    assert_eq!((seal.task, seal.usage), (attempt(0).task, saved.usage));
 }
 
 #[tokio::test]
@@ -301,6 +327,63 @@ async fn a_snapshot_that_does_not_fit_is_refused_in_words_and_the_attempt_begins
     assert!(matches!(words, Unfit::Task { .. }), "{words}");
     let words = refused(&other, 0, file(&good), &undisturbed(&movable::mixer(60, 2_000_001, 30), input()).await).await;
     assert!(matches!(words, Unfit::Code { .. }), "{words}");
+}
+
+/// Memories by number.
+type Memories<'a> = &'a [(u32, &'a [u8])];
+
+/// A snapshot of the first task that is whole and sealed, whatever it holds.
+fn forged(bench: &Bench, small: &Small, memories: Memories<'_>) -> PathBuf {
+    let Build::Migratable { code } = bench.load.build else { panic!("it is migratable") };
+    let body = body::write(Vec::new(), small, memories).expect("a vector takes everything");
+    let (output, task) = (BlobRef::of(b""), attempt(0).task);
+    let seal = Seal { task, code, output, body: BlobRef::of(&body), usage: Usage::default(), ran_us: 0 };
+    let path = bench.folder.path().join("forged");
+    std::fs::write(&path, [body.as_slice(), &seal.encode()].concat()).expect("a file");
+    path
+}
+
+#[tokio::test]
+async fn a_forged_snapshot_is_refused_for_what_does_not_fit() {
+    let text = movable::mixer(2, 10, 1);
+    let mut bench = Bench::migratable(&text);
+    bench.load.limits.memory_bytes = 4 << 20;
+    let plain = undisturbed(&text, input()).await;
+    let memory = vec![7; 65536];
+    let host = Host { stdin_position: 0, ..Host::default() };
+    let good = Small { host, globals: vec![(0, Global::I64(1)), (1, Global::F64(2))], stack: vec![0; 12] };
+    let with = |change: fn(&mut Small)| {
+        let mut small = good.clone();
+        change(&mut small);
+        small
+    };
+    let one: Memories<'_> = &[(0, &memory)];
+    let large = vec![0; 8 << 20];
+    let log = vec![0; 1 << 20];
+    let forgeries: [(Small, Memories<'_>, &str); 13] = [
+        (good.clone(), &[], "other memories"),
+        (good.clone(), &[(1, &memory)], "other memories"),
+        (good.clone(), &[(0, &memory), (1, &memory)], "other memories"),
+        (good.clone(), &[(0, &[])], "smaller"),
+        (good.clone(), &[(0, &large)], "4194304"),
+        (with(|small| small.globals.truncate(1)), one, "other globals"),
+        (with(|small| small.globals[0].0 = 7), one, "damaged"),
+        (with(|small| small.globals[1].1 = Global::I32(2)), one, "type"),
+        (with(|small| small.stack = vec![0; (16 << 20) - 8]), one, "stack"),
+        (with(|small| small.host.descriptors = [1, 1, 0]), one, "descriptors"),
+        (with(|small| small.host.descriptors = [0xff, 0, 0]), one, "descriptors"),
+        (with(|small| small.host.stdin_position = 5_001), one, "5000"),
+        (Small { host: Host { log_head: log, ..Host::default() }, ..good.clone() }, one, "damaged"),
+    ];
+    for (small, memories, word) in forgeries {
+        let unfit = refused(&bench, 0, forged(&bench, &small, memories), &plain).await;
+        assert!(unfit.to_string().contains(word), "{word}: {unfit}");
+    }
+    // Frames are the guest's own affair: nonsense in them is nonsense in its own walls.
+    let mut bed = bench.start().await;
+    bed.resume(0, input(), forged(&bench, &with(|small| small.stack = vec![0xff; 12]), one));
+    let finished = bed.finished().await;
+    assert!(matches!(finished.outcome, Err(Failure::Trap { .. }) | Ok(_)), "{finished:?}");
 }
 
 #[tokio::test]

@@ -269,7 +269,7 @@ fn snapshots() -> Vec<Vec<u8>> {
     let task = TaskId { job: JobId(1), index: 2 };
     let sealed = bodies.iter().map(|body| {
         let (output, body_blob) = (BlobRef::of(b"left before"), BlobRef::of(body));
-        let seal = Seal { task, code: Digest::of(b"build"), output, body: body_blob, usage: Usage::default() };
+        let seal = Seal { task, code: Digest::of(b"build"), output, body: body_blob, usage: Usage::default(), ran_us: 3 };
         led_by(0, &[b"left before", body.as_slice(), &seal.encode()].concat())
     });
     sealed.chain(bodies.iter().map(|body| led_by(1, body))).collect()
