@@ -5,6 +5,7 @@
 mod bench;
 mod cage;
 mod component;
+mod functions;
 mod guests;
 mod limits;
 mod movable;

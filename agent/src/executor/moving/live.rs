@@ -2,21 +2,11 @@
 
 use wasmtime::{Global, Instance, Memory, Store, TypedFunc, Val};
 
-use super::{
-    super::guest::Guest,
-    shape::{self, Shape},
-};
+use super::{super::guest::Guest, shape::Shape};
+use crate::migratable::contract::{self, State};
 
-/// Where the used part of the stack begins: behind the flag and what is reserved.
-pub(super) const STACK_BEGIN: usize = 16;
-
-/// What the build itself is doing, by `lull_state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Running = 0,
-    Unwinding = 1,
-    Rewinding = 2,
-}
+/// Where the used part of the stack begins.
+const STACK_BEGIN: usize = contract::STACK_BASE as usize;
 
 /// The exports of an instance.
 pub(super) struct Live {
@@ -36,11 +26,11 @@ impl Live {
         let missing = |name: &str| wasmtime::Error::msg(format!("the module lost its export `{name}`"));
         let memory = |store: &mut Store<Guest>, name: String| instance.get_memory(store, &name).ok_or_else(|| missing(&name));
         let global = |store: &mut Store<Guest>, name: String| instance.get_global(store, &name).ok_or_else(|| missing(&name));
-        let memories = shape.memories.iter().map(|n| Ok((*n, memory(store, format!("{}{n}", shape::MEMORY))?)));
+        let memories = shape.memories.iter().map(|n| Ok((*n, memory(store, format!("{}{n}", contract::MEMORY_PREFIX))?)));
         let memories = memories.collect::<wasmtime::Result<Vec<_>>>()?;
-        let globals = shape.globals.iter().map(|n| Ok((*n, global(store, format!("{}{n}", shape::GLOBAL))?)));
+        let globals = shape.globals.iter().map(|n| Ok((*n, global(store, format!("{}{n}", contract::GLOBAL_PREFIX))?)));
         let globals = globals.collect::<wasmtime::Result<Vec<_>>>()?;
-        let stack = memory(store, shape::STACK.into())?;
+        let stack = memory(store, contract::STACK.into())?;
         store.data_mut().budget().leave_uncounted(true);
         let grown = stack.grow(&mut *store, shape.stack_pages_max - shape.stack_pages);
         store.data_mut().budget().leave_uncounted(false);
@@ -48,10 +38,10 @@ impl Live {
         Ok(Self {
             memories,
             globals,
-            run: instance.get_typed_func(&mut *store, shape::RUN)?,
-            restored: if shape.restored { Some(instance.get_typed_func(&mut *store, shape::RESTORED)?) } else { None },
-            state: global(store, shape::STATE.into())?,
-            pointer: global(store, shape::POINTER.into())?,
+            run: instance.get_typed_func(&mut *store, contract::RUN)?,
+            restored: if shape.restored { Some(instance.get_typed_func(&mut *store, contract::RESTORED)?) } else { None },
+            state: global(store, contract::STATE.into())?,
+            pointer: global(store, contract::STACK_POINTER.into())?,
             stack,
         })
     }

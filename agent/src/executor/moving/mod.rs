@@ -6,9 +6,10 @@
 //!     save: body of the snapshot --pieces--> agent       then the executor ends, or rewinds the guest in place
 //! agent: run with a snapshot's body ----pipe----> restore: a fresh instance is filled, the guest rewinds, and goes on
 //! ```
-//! What a build must export is read once ([`shape`]). The guest's world is the one of plain builds, by the very same
-//! code: all of it that has a state is ours already (input, output, log, clock, randomness), but for the table of
-//! descriptors, which [`descriptors`] follows. Snapshots' bytes are [`crate::snapshot`]'s.
+//! What a build must export ([`crate::migratable::contract`]) is looked up once ([`shape`]). The guest's world is the
+//! one of plain builds, by the very same code: all of it that has a state is ours already (input, output, log, clock,
+//! randomness), but for the table of descriptors, which [`descriptors`] follows. The bytes of snapshots are
+//! [`crate::snapshot`]'s.
 
 use lull_shared::{job::Grants, message::ModuleKind};
 use serde::{Deserialize, Serialize};

@@ -14,12 +14,15 @@ use super::{
         sys,
     },
     Arriving, asks, descriptors,
-    live::{Live, State},
+    live::Live,
     restore,
     save::save,
     shape::Shape,
 };
-use crate::snapshot::Unfit;
+use crate::{
+    migratable::contract::{self, State},
+    snapshot::Unfit,
+};
 
 /// A migratable build, linked.
 pub(in super::super) struct Movable {
@@ -74,7 +77,7 @@ impl Movable {
         let shape = Shape::of(module).map_err(wasmtime::Error::msg)?;
         linker.allow_shadowing(true);
         descriptors::follow(linker)?;
-        linker.func_wrap("lull_migratable", "poll", |mut caller: Caller<'_, Guest>| -> i32 {
+        linker.func_wrap(contract::IMPORT_MODULE, contract::IMPORT_POLL, |mut caller: Caller<'_, Guest>| -> i32 {
             let asked = asks::take();
             caller.data_mut().asked = asked;
             i32::from(asked.is_some())

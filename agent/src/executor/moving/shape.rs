@@ -2,17 +2,15 @@
 
 use wasmtime::{ExternType, FuncType, MemoryType, Module, Mutability, ValType};
 
-use crate::snapshot::body::{GLOBALS_MAX, MEMORIES_MAX, STACK_BYTES_MAX};
-
-pub(super) const RUN: &str = "lull_run";
-pub(super) const RESTORED: &str = "lull_restored";
-pub(super) const STATE: &str = "lull_state";
-pub(super) const POINTER: &str = "lull_sp";
-pub(super) const STACK: &str = "lull_stack";
-pub(super) const MEMORY: &str = "lull_memory_";
-pub(super) const GLOBAL: &str = "lull_global_";
+use crate::{
+    migratable::contract::{GLOBAL_PREFIX, MEMORY_PREFIX, RESTORED, RUN, STACK, STACK_PAGES_MAX, STACK_POINTER, STATE},
+    snapshot::body::{GLOBALS_MAX, MEMORIES_MAX, STACK_BYTES_MAX},
+};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+// A snapshot holds whatever the pass may spill.
+const _: () = assert!(STACK_PAGES_MAX * WASM_PAGE_BYTES <= STACK_BYTES_MAX as u64);
 
 /// What a build's exports are; all their types are as they must be.
 pub(super) struct Shape {
@@ -34,7 +32,7 @@ impl Shape {
             _ => return Err(format!("it exports no memory `{STACK}`")),
         };
         let stack_pages_max = bounded(&stack).ok_or_else(|| format!("its `{STACK}` is not a 32-bit memory of at most 16 MiB"))?;
-        for name in [STATE, POINTER] {
+        for name in [STATE, STACK_POINTER] {
             let fits = |ty| matches!(ty, ExternType::Global(ty) if ty.mutability() == Mutability::Var && ty.content().is_i32());
             if !module.get_export(name).is_some_and(fits) {
                 return Err(format!("it exports no number `{name}` that can be set"));
@@ -51,11 +49,11 @@ impl Shape {
         for export in module.exports() {
             let number = |prefix: &str| export.name().strip_prefix(prefix)?.parse::<u32>().ok();
             let wrong = || format!("its `{}` cannot be written down", export.name());
-            if let Some(number) = number(MEMORY) {
+            if let Some(number) = number(MEMORY_PREFIX) {
                 let fits = matches!(export.ty(), ExternType::Memory(ty) if !ty.is_64() && !ty.is_shared());
                 memories.push(fits.then_some(number).ok_or_else(wrong)?);
             }
-            if let Some(number) = number(GLOBAL) {
+            if let Some(number) = number(GLOBAL_PREFIX) {
                 let fits = matches!(export.ty(), ExternType::Global(ty) if ty.mutability() == Mutability::Var
                     && (ty.content().is_num() || matches!(ty.content(), ValType::V128)));
                 globals.push(fits.then_some(number).ok_or_else(wrong)?);
@@ -78,7 +76,7 @@ impl Shape {
 /// The most pages of the memory for the stack, if that is as it must be.
 fn bounded(stack: &MemoryType) -> Option<u64> {
     let plain = !stack.is_64() && !stack.is_shared() && stack.page_size() == WASM_PAGE_BYTES && stack.minimum() > 0;
-    stack.maximum().filter(|pages| plain && *pages <= STACK_BYTES_MAX as u64 / WASM_PAGE_BYTES)
+    stack.maximum().filter(|pages| plain && *pages <= STACK_PAGES_MAX)
 }
 
 fn is_plain_call(ty: &ExternType) -> bool {

@@ -1,13 +1,16 @@
 //! How fast the owner gets the machine back, and what it costs to carry a running attempt to another one.
 //!
 //! ```sh
-//! cargo bench -p lull-tests --bench moving
+//! cargo bench -p lull-agent --bench moving
 //! ```
 //! *Pausing*: as many guests as twice the processors compute in tight loops, all are frozen at once, and their clocks of
 //! processor time are read until they stand still: the last time one was seen to move is the last guest instruction, to
 //! within the time of one reading. *Moving*: a guest that fills 64 MiB is suspended, its snapshot goes over a TCP
 //! connection on the loopback interface into another file, hashed on arrival, and another process goes on from it and
 //! ends. Executors run at the priority that they have beside an owner, or with `--normal` like any program.
+
+// Only the cores deny these; see `clippy.toml`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::{
     fs,
@@ -153,7 +156,7 @@ impl Bench {
     }
 
     async fn start(&self) -> Bed {
-        let program = Some(env!("CARGO_BIN_EXE_lull-agent-e2e").into());
+        let program = Some(env!("CARGO_BIN_EXE_lull-agent").into());
         let (executor, events) = Executor::spawn(Spec { program, load: self.load.clone() }).await.expect("it starts");
         Bed { executor, events }
     }
