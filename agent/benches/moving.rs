@@ -3,9 +3,9 @@
 //! ```sh
 //! cargo bench -p lull-agent --bench moving
 //! ```
-//! *Pausing*: as many guests as twice the processors compute in tight loops, all are frozen at once, and their clocks of
-//! processor time are read until they stand still: the last time one was seen to move is the last guest instruction, to
-//! within the time of one reading. *Moving*: a guest that fills 64 MiB is suspended, its snapshot goes over a TCP
+//! *Pausing*: twice as many guests as processors read the clock in tight loops, each on its own; all are frozen, and
+//! thawed a while later. Every guest notes the last time that it read before each gap: that is its last instruction, told
+//! by itself, and compared with the clock at the call that froze the first of them. *Moving*: a guest that fills 64 MiB is suspended, its snapshot goes over a TCP
 //! connection on the loopback interface into another file, hashed on arrival, and another process goes on from it and
 //! ends. Executors run at the priority that they have beside an owner, or with `--normal` like any program.
 
@@ -53,7 +53,7 @@ struct Arguments {
     repetitions: usize,
     /// How often all are frozen.
     #[arg(long, default_value_t = 300)]
-    pauses: usize,
+    pauses: u32,
     /// Executors like any program, instead of behind all others.
     #[arg(long)]
     normal: bool,
@@ -69,7 +69,7 @@ async fn main() {
     println!("load average {}", load.split(' ').next().unwrap_or_default());
     let folder = tempfile::tempdir().expect("a folder");
     let priority = if arguments.normal { Priority::Normal } else { Priority::Idle };
-    pauses(&Bench::new(&guest(1, "(local.get $x)"), folder.path(), priority), arguments.pauses).await;
+    pauses(folder.path(), priority, arguments.pauses).await;
     asks(&Bench::new(&guest(1, "(local.get $x)"), folder.path(), priority), arguments.pauses).await;
     for (name, word) in FILLS {
         let bench = Bench::new(&guest(GUEST_BYTES / 65536, word), folder.path(), priority);
@@ -190,6 +190,20 @@ impl Bed {
         self.executor.run(Run { attempt: attempt(), input, output, resume }).expect("it takes it");
     }
 
+    /// What it wrote when it ended.
+    async fn output(&mut self) -> Vec<u8> {
+        loop {
+            match self.events.recv().await {
+                Some(Event::Started { .. }) => {}
+                Some(Event::Finished(finished)) => match finished.outcome {
+                    Ok(Output::Inline(bytes)) => return bytes.to_vec(),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     async fn saved(&mut self) -> Snapshot {
         match self.events.recv().await {
             Some(Event::Saved(snapshot)) => *snapshot,
@@ -202,72 +216,96 @@ fn attempt() -> AttemptId {
     AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 }
 }
 
+/// Reads the machine's clock again and again; whenever more than 20 ms have gone by since the last time it notes both
+/// times. After the time in its input (eight bytes) it writes what it has noted.
+const WATCHER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 16)
+  (func (export "_start") (local $now i64) (local $last i64) (local $end i32)
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 8))
+    (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+    (local.set $end (i32.const 1024))
+    (local.set $last (i64.const -1))
+    (loop $more
+      (if (call $clock (i32.const 0) (i64.const 1) (i32.const 72)) (then unreachable))
+      (local.set $now (i64.load (i32.const 72)))
+      (if (i64.gt_s (i64.sub (local.get $now) (local.get $last)) (i64.const 20000000))
+        (then
+          (i64.store (local.get $end) (local.get $last))
+          (i64.store offset=8 (local.get $end) (local.get $now))
+          (local.set $end (i32.add (local.get $end) (i32.const 16)))))
+      (local.set $last (local.get $now))
+      (br_if $more (i64.lt_u (local.get $now) (i64.load (i32.const 64)))))
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.sub (local.get $end) (i32.const 1024)))
+    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))))"#;
+
+/// How long they run, and how long they are frozen, each time.
+const RUNNING: Duration = Duration::from_millis(30);
+const FROZEN: Duration = Duration::from_millis(50);
+
 /// Freezing all of them, again and again.
-async fn pauses(bench: &Bench, count: usize) {
-    let slots = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+async fn pauses(folder: &Path, priority: Priority, count: u32) {
+    let mut bench = Bench::new(WATCHER, folder, priority);
+    (bench.load.build, bench.load.grants.clock) = (Build::Plain, true);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let end_ns = now_ns() + ((RUNNING + FROZEN) * count + Duration::from_secs(2)).as_nanos() as u64;
     let mut beds = Vec::new();
-    for _ in 0..slots {
-        beds.push(bench.running(&[]).await);
+    for _ in 0..2 * processors {
+        let bed = bench.start().await;
+        bed.run(&bench, &end_ns.to_le_bytes(), None);
+        beds.push(bed);
     }
-    let clocks = beds.iter().map(|bed| Clock::of(bed.executor.pid())).collect::<Vec<_>>();
-    let (mut last_moves, mut readings) = (Vec::new(), Vec::new());
-    for _ in 0..count {
-        let before = clocks.iter().map(Clock::read).collect::<Vec<_>>();
-        // All of them are on their way again.
-        while clocks.iter().zip(&before).any(|(clock, before)| clock.read() == *before) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let start = Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut pauses = Vec::new();
+    while now_ns() + (FROZEN + RUNNING).as_nanos() as u64 * 2 < end_ns {
+        tokio::time::sleep(RUNNING).await;
+        let start = now_ns();
         for bed in &beds {
             bed.executor.freeze().expect("it lives");
         }
-        let mut seen = clocks.iter().map(|clock| (clock.read(), start.elapsed())).collect::<Vec<_>>();
-        let mut looked = 0_u32;
-        while start.elapsed() < Duration::from_millis(30) {
-            for (clock, seen) in clocks.iter().zip(&mut seen) {
-                let now = clock.read();
-                if now != seen.0 {
-                    *seen = (now, start.elapsed());
-                }
-            }
-            looked += 1;
-        }
-        readings.push(Duration::from_millis(30) / looked.max(1));
-        last_moves.extend(seen.into_iter().map(|(_, at)| at));
+        tokio::time::sleep(FROZEN).await;
+        pauses.push((start, now_ns()));
         for bed in &beds {
             bed.executor.thaw().expect("it lives");
         }
     }
+    let (mut lasts, mut waiting) = (Vec::new(), 0);
+    for bed in &mut beds {
+        let gaps = bed.output().await;
+        let gaps = gaps.chunks_exact(16).map(|gap| {
+            let time = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| gap[at + i]));
+            (time(0), time(8))
+        });
+        let gaps = gaps.collect::<Vec<_>>();
+        for (start, thawed) in &pauses {
+            // A guest that had no processor when it was frozen may get none for long after.
+            let gap = gaps.iter().find(|(last, next)| last < thawed && next >= thawed).expect("it did not run while frozen");
+            waiting += u32::from(gap.0 < *start);
+            lasts.push(Duration::from_nanos(gap.0.saturating_sub(*start)));
+        }
+    }
     println!(
-        "pausing {slots} tight loops on {} processors, {count} times: last guest instruction after {}; a reading takes {:.0} us",
-        slots / 2,
-        Figures::of(last_moves),
-        readings.iter().sum::<Duration>().as_secs_f64() * 1e6 / count as f64,
+        "pausing {} tight loops on {processors} processors, {} times: last guest instruction {} after the call; {:.0} % had no \
+         processor just then",
+        beds.len(),
+        pauses.len(),
+        Figures::of(lasts.clone()),
+        f64::from(waiting) * 100.0 / lasts.len() as f64,
     );
+    lasts.retain(|last| !last.is_zero());
+    println!("  of those that had one: {}", Figures::of(lasts));
 }
 
-/// A process's clock of processor time, which is exact while it runs.
-struct Clock(libc::clockid_t);
-
-impl Clock {
-    fn of(pid: u32) -> Self {
-        let mut clock = 0;
-        // SAFETY: the clock's number is written to a valid place.
-        let failed = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &mut clock) };
-        assert_eq!(failed, 0, "the process lives");
-        Self(clock)
-    }
-
-    fn read(&self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the structure is valid, and a failure leaves the zero in it.
-        unsafe { libc::clock_gettime(self.0, &mut time) };
-        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-    }
+fn now_ns() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64)
 }
 
 /// Asking a small guest for snapshots: the time of the flag, of unwinding, and of everything that does not grow with it.
-async fn asks(bench: &Bench, count: usize) {
+async fn asks(bench: &Bench, count: u32) {
     let mut bed = bench.running(&[]).await;
     let mut times = Vec::new();
     let path = bench.folder.join("small");
@@ -293,11 +331,9 @@ async fn moves(name: &str, bench: &Bench, count: usize) {
         bed.executor.suspend(attempt(), path.clone()).expect("it runs");
         let snapshot = bed.saved().await;
         let saved = start.elapsed();
-        let executor = bed.executor;
         let gone = async {
-            while let Some(event) = bed.events.recv().await {
-                assert!(matches!(event, Event::Died { .. }), "{event:?}");
-            }
+            let event = bed.events.recv().await;
+            assert!(matches!(event, Some(Event::Died { .. })), "{event:?}");
             start.elapsed()
         };
         let send = async {
@@ -307,18 +343,10 @@ async fn moves(name: &str, bench: &Bench, count: usize) {
             start.elapsed()
         };
         let (gone, sent) = tokio::join!(gone, send);
-        drop(executor);
         let mut there = bench.start().await;
         there.run(bench, &[7], Some(arrived));
-        let finished = loop {
-            match there.events.recv().await {
-                Some(Event::Started { .. }) => {}
-                Some(Event::Finished(finished)) => break finished,
-                other => panic!("{other:?}"),
-            }
-        };
+        assert_eq!(there.output().await, [7]);
         let total = start.elapsed();
-        assert!(matches!(finished.outcome, Ok(Output::Inline(_))), "{finished:?}");
         snapshot_bytes = snapshot.blob.size_bytes;
         saves.push(saved);
         ends.push(gone - saved);
