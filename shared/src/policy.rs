@@ -174,6 +174,7 @@ impl Policy {
             on_metered: true,
             on_full_screen: true,
             unseen: true,
+            temperature_max: Celsius(110),
             ..Self::default()
         }
     }

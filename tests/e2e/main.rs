@@ -4,6 +4,8 @@
 
 mod blobs;
 mod busy;
+#[cfg(target_os = "linux")]
+mod desk;
 mod disks;
 mod faults;
 mod liar;

@@ -39,7 +39,8 @@ fn a_bumped_desk_pauses_and_goes_on_and_an_owner_who_is_back_gets_the_memory_too
     // What froze is thawed again by itself: the moment between may be missed here, the log has it.
     let log = || std::fs::read_to_string(cluster.path("desk.log")).expect("a log");
     wait_until("it says that it is touched", || log().contains("its keyboard or mouse moved"), log);
-    wait_until("it goes on", || log().contains("resumed"), log);
+    let after = |words: &str| log().split_once(words).is_some_and(|(_, rest)| rest.contains("resumed"));
+    wait_until("it goes on", || after("its keyboard or mouse moved"), log);
     wait_for_executors(&cluster, "they run again", |pid| !processes::is_stopped(pid));
     let shown = cluster.job(&job);
     assert_eq!(shown["moved"], 0, "a bump evicts nothing: {shown}");

@@ -226,17 +226,22 @@ impl Cluster {
         wait_until(&format!("{name} is connected"), || self.agent_connected(name), || read(&log));
     }
 
-    /// Starts an enrolled agent (again).
+    /// Starts an enrolled agent (again), on a machine that does as [`Self::owner`] says.
     pub fn launch_agent(&mut self, name: &str) {
+        let script = format!("script:{}", text(&self.path(name).join("owner.sock")));
+        self.launch_agent_on(name, &script, &[]);
+    }
+
+    /// Starts an enrolled agent (again) with this sensor and these variables in its environment.
+    pub fn launch_agent_on(&mut self, name: &str, sensor: &str, variables: &[(&str, &str)]) {
         let agent = self.agents.iter().position(|agent| agent.name == name).expect("an agent of this cluster");
         let data = self.agents[agent].data.clone();
         let slots = fs::read_to_string(data.join("slots")).expect("kept");
         // Other programs on the machine under test neither pause nor starve the agent.
-        let script = format!("script:{}", text(&data.join("owner.sock")));
         let quiet = ["--mdns", "false", "--cpu-pause-percent", "0", "--memory-free-min", "0B", "--priority", "normal"];
-        let run = ["--data", text(&data), "run", "--slots", &slots];
-        let arguments = [run.as_slice(), quiet.as_slice(), &["--sensor", &script]].concat();
-        let process = self.spawn(self.programs.agent, name, &arguments);
+        let run = ["--data", text(&data), "run", "--slots", &slots, "--sensor", sensor];
+        let arguments = [run.as_slice(), quiet.as_slice()].concat();
+        let process = self.spawn_with(self.programs.agent, name, &arguments, variables);
         self.agents[agent].process = Some(process);
     }
 
@@ -342,11 +347,16 @@ impl Cluster {
     }
 
     fn spawn(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
+        self.spawn_with(program, name, arguments, &[])
+    }
+
+    fn spawn_with(&self, program: &str, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
         let log = self.log_of(name);
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let child = self
             .command(program, arguments)
             .env("LULL_LOG", "info")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

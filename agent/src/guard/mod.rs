@@ -236,7 +236,7 @@ impl Guard {
             (Leave::Owner, Owner::Touched { .. }) => Some(PauseReason::Touched),
             (Leave::Closed { .. } | Leave::Owner, _) => self.policy.objection(leave),
             (Leave::Away | Leave::Beside, _) => {
-                let blind = self.sample.is_none_or(|sample| sample.idle.is_none()) && self.presence.is_assumed();
+                let blind = self.sample.is_none_or(|sample| sample.idle.is_none());
                 (blind && !self.policy.unseen && !self.idle().is_zero()).then_some(PauseReason::Unseen)
             }
         }

@@ -20,16 +20,17 @@ struct Desk {
     guard: Guard,
     sample: Sample,
     now: i64,
+    /// When there was input last; none when the sample itself says it.
+    last: Option<i64>,
 }
 
 impl Desk {
     /// Nobody has been there for long.
     fn quiet(policy: Policy) -> Self {
         let guard = Guard::new(Rules::default(), policy, MEANS, at(0));
-        let mut desk = Self { guard, sample: Sample { memory_available_bytes: GIB, ..Sample::QUIET }, now: 0 };
+        let sample = Sample { memory_available_bytes: GIB, ..Sample::QUIET };
+        let mut desk = Self { guard, sample, now: 0, last: Some(-24 * 60 * 60 * 1_000) };
         desk.guard.observe(desk.sample, at(0));
-        // From now on input is told of as it comes.
-        desk.sample.idle = None;
         desk
     }
 
@@ -38,6 +39,7 @@ impl Desk {
     }
 
     fn touch(&mut self) -> Verdict {
+        self.last = Some(self.now);
         self.guard.input(at(self.now));
         self.guard.verdict(at(self.now))
     }
@@ -48,6 +50,9 @@ impl Desk {
             let next = (self.now / 1_000 + 1) * 1_000;
             self.now = next.min(end);
             if self.now == next {
+                if let Some(last) = self.last {
+                    self.sample.idle = Some(at(self.now).since(at(last)));
+                }
                 self.guard.observe(self.sample, at(self.now));
             }
             self.guard.verdict(at(self.now));
@@ -114,9 +119,17 @@ fn an_agent_that_starts_does_not_know_that_its_owner_is_away() {
 }
 
 #[test]
+fn when_the_last_source_is_lost_nobody_counts_as_away_any_more() {
+    let mut desk = Desk::night();
+    assert!(runs(&desk.seconds(1)));
+    (desk.last, desk.sample.idle) = (None, None);
+    assert_eq!(desk.seconds(1), Verdict::Pause(PauseReason::Unseen));
+}
+
+#[test]
 fn a_source_that_is_asked_tells_of_input_as_well_as_one_that_speaks() {
     let mut desk = Desk::night();
-    desk.sample.idle = Some(Duration::from_secs(3_600));
+    (desk.last, desk.sample.idle) = (None, Some(Duration::from_secs(3_600)));
     assert!(runs(&desk.seconds(5)));
     desk.sample.idle = Some(Duration::from_millis(100));
     assert_eq!(desk.seconds(1), Verdict::Pause(PauseReason::Touched));
@@ -154,7 +167,7 @@ fn while_it_is_allowed_light_work_goes_on_beside_the_owner_in_what_room_there_is
 fn each_trouble_names_itself_and_the_first_in_rank_speaks() {
     let mut desk = Desk::night();
     let with = |change: &dyn Fn(&mut Sample)| {
-        let mut desk = Desk { guard: desk.guard.clone(), sample: desk.sample, now: desk.now };
+        let mut desk = Desk { guard: desk.guard.clone(), sample: desk.sample, now: desk.now, last: desk.last };
         change(&mut desk.sample);
         desk.seconds(3).reason().cloned()
     };

@@ -12,7 +12,7 @@ mod start;
 mod told;
 pub mod transfers;
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{any::Any, collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{codec, mesh::NodeHandle, message::ToCoordinator, state::PauseReason, time::Timestamp};
 use tokio::{
@@ -30,7 +30,7 @@ use self::{
 use crate::{
     cache::Cache,
     clock::Clock,
-    guard::OwnerWord,
+    guard::{Announcement, OwnerWord},
     ipc::{Request, Response},
     member::Member,
     memory,
@@ -62,6 +62,8 @@ pub enum Input {
     Event(Event),
     /// A work stream is open.
     Opened(Line),
+    /// The operating system announces something, and waits for it for a while if there is a delay.
+    Announced(Announcement, Option<Delay>),
     /// Something about the machine may have changed: measure it now.
     Look,
     /// From an executor or the task that starts it.
@@ -70,6 +72,18 @@ pub enum Input {
     Request(Request, oneshot::Sender<Response>),
     /// The process was asked to end.
     Stop,
+}
+
+/// As long as it is there, the operating system waits, for a few seconds at most. Dropping it lets it go on.
+pub struct Delay {
+    _lock: Box<dyn Any + Send>,
+}
+
+impl Delay {
+    /// Held by this lock.
+    pub fn new(lock: impl Any + Send) -> Self {
+        Self { _lock: Box::new(lock) }
+    }
 }
 
 /// How long there has been nothing to do.
@@ -104,6 +118,8 @@ pub struct RunLoop {
     /// When the machine was measured last.
     sampled: Instant,
     rest: Rest,
+    /// What the operating system waits for: that nothing runs any more.
+    delay: Option<Delay>,
     paused: Option<PauseReason>,
     quit: bool,
 }
@@ -150,6 +166,8 @@ impl RunLoop {
         self.carry_out();
         if !self.session.is_idle() {
             self.rest = Rest::None;
+        } else if self.delay.take().is_some() {
+            tracing::info!("nothing runs here any more: the operating system may go on");
         }
     }
 
@@ -196,6 +214,11 @@ impl RunLoop {
                 self.told = Told::default();
                 self.line = Some(line);
                 self.event(Event::Connected);
+            }
+            Input::Announced(announcement, delay) => {
+                tracing::info!(?announcement, "the operating system announces something");
+                self.delay = delay;
+                self.event(Event::Announced(announcement));
             }
             Input::Look => self.sample(),
             Input::Executor(report) => {

@@ -143,6 +143,7 @@ pub async fn serve(
         started,
         sampled: Instant::now(),
         rest: Rest::None,
+        delay: None,
         paused: None,
         quit: false,
     };

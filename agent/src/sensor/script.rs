@@ -154,7 +154,7 @@ impl Stage {
                 Announced::Shutdown => Announcement::Shutdown,
                 Announced::Awake => Announcement::Awake,
             };
-            self.tell(Input::Event(Event::Announced(announcement))).await?;
+            self.tell(Input::Announced(announcement, None)).await?;
         }
         let what = if line.input { Input::Event(Event::Input) } else { Input::Look };
         self.tell(what).await
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((sample.power, sample.local.to_string().as_str()), (Power::Battery { percent: Some(40) }, "mon 14:00"));
         assert!(sample.idle.is_some_and(|idle| idle < LONG_AGO));
         assert!(matches!(queue.try_recv(), Ok(Input::Look)));
-        assert!(matches!(queue.try_recv(), Ok(Input::Event(Event::Announced(Announcement::Sleep)))));
+        assert!(matches!(queue.try_recv(), Ok(Input::Announced(Announcement::Sleep, None))));
         assert!(matches!(queue.try_recv(), Ok(Input::Event(Event::Input))));
         play(r#"{"idle": "20m", "sees": false}"#).await;
         assert_eq!(script.sample(Duration::ZERO).idle, None);

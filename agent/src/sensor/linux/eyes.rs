@@ -1,0 +1,210 @@
+//! What all sources have seen, put together.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, time::sleep};
+
+use super::super::Source;
+use crate::{run_loop::Input, session::Event};
+
+/// Sources that tell of quiet do so after this long without input.
+pub(super) const QUIET: Duration = Duration::from_millis(300);
+/// Whether input goes on is looked at this long after it began: later than a bump lasts, before it would be forgiven.
+const LOOK_AGAIN: Duration = Duration::from_millis(1_000);
+/// A line that people read in a table.
+const WHY_CHARS_MAX: usize = 200;
+/// Input is told of at most this often; the guard learns nothing from more.
+const TELL_GAP: Duration = Duration::from_millis(20);
+
+/// Shared by all sources.
+pub(super) struct Eyes {
+    inputs: mpsc::Sender<Input>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sources: BTreeMap<&'static str, Eye>,
+    told: Option<Instant>,
+    full_screen: bool,
+    metered: bool,
+    lid_closed: bool,
+}
+
+/// One source.
+struct Eye {
+    about: &'static str,
+    missing: Option<String>,
+    /// None for one that does not see input.
+    input: Option<Moved>,
+}
+
+/// The last input that a source saw.
+#[derive(Clone, Copy)]
+enum Moved {
+    /// It began then and goes on; the last was no longer ago than [`QUIET`].
+    Since(Instant),
+    /// It was then.
+    Last(Instant),
+}
+
+/// What the sources see together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// None when nothing sees input.
+    pub idle: Option<Duration>,
+    pub full_screen: bool,
+    pub metered: bool,
+    pub lid_closed: bool,
+}
+
+impl Eyes {
+    pub(super) fn new(inputs: mpsc::Sender<Input>) -> Self {
+        Self { inputs, state: Mutex::default() }
+    }
+
+    /// A source sees, from now on; input only if it goes on to say so.
+    pub(super) fn opens(&self, name: &'static str, about: &'static str) {
+        let mut state = self.state();
+        let input = state.sources.get(name).and_then(|eye| eye.input);
+        state.sources.insert(name, Eye { about, missing: None, input });
+    }
+
+    /// A source does not see, and why.
+    pub(super) fn closes(&self, name: &'static str, about: &'static str, why: impl Into<String>) {
+        // A service may answer with pages.
+        let why: String = why.into().lines().next().unwrap_or_default().chars().take(WHY_CHARS_MAX).collect();
+        let before = self.state().sources.insert(name, Eye { about, missing: Some(why.clone()), input: None });
+        if before.is_some_and(|before| before.missing.is_none()) {
+            tracing::info!(source = name, why, "a source of the sensor is lost");
+        }
+    }
+
+    /// There is input now, and perhaps more to come until [`Self::rests`].
+    pub(super) fn moves(self: &Arc<Self>, name: &'static str) {
+        self.see(name, Moved::Since(Instant::now()));
+        self.tell(Input::Event(Event::Input));
+        let eyes = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(LOOK_AGAIN).await;
+            eyes.tell(Input::Look);
+        });
+    }
+
+    /// There was input now.
+    pub(super) fn touched(&self, name: &'static str) {
+        self.see(name, Moved::Last(Instant::now()));
+        let mut state = self.state();
+        if state.told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
+            state.told = Some(Instant::now());
+            drop(state);
+            self.tell(Input::Event(Event::Input));
+        }
+    }
+
+    /// The last input was so long ago.
+    pub(super) fn rests(&self, name: &'static str, ago: Duration) {
+        let now = Instant::now();
+        self.see(name, Moved::Last(now.checked_sub(ago).unwrap_or(now)));
+    }
+
+    /// Whether a source sees input.
+    pub(super) fn sees_input(&self, name: &str) -> bool {
+        self.state().sources.get(name).is_some_and(|eye| eye.input.is_some())
+    }
+
+    /// Something fills the screen, or does not any more.
+    pub(super) fn set_full_screen(&self, full_screen: bool) {
+        self.state().full_screen = full_screen;
+    }
+
+    /// The network is metered, or not.
+    pub(super) fn set_metered(&self, metered: bool) {
+        self.state().metered = metered;
+    }
+
+    /// The lid is closed, or not.
+    pub(super) fn set_lid_closed(&self, closed: bool) {
+        self.state().lid_closed = closed;
+    }
+
+    /// Something for the run loop. One that has so much to do that it takes no more sees it in the next sample.
+    pub(super) fn tell(&self, input: Input) {
+        if self.inputs.try_send(input).is_err() {
+            tracing::debug!("the run loop has no place for what the sensor saw");
+        }
+    }
+
+    /// Something for the run loop that must not be lost, from a thread of its own; false when the agent has ended.
+    pub(super) fn announce(&self, input: Input) -> bool {
+        self.inputs.blocking_send(input).is_ok()
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let state = self.state();
+        let ago = |moved: Moved| match moved {
+            Moved::Since(since) => since.elapsed().min(QUIET),
+            Moved::Last(at) => at.elapsed(),
+        };
+        Seen {
+            idle: state.sources.values().filter_map(|eye| eye.input).map(ago).min(),
+            full_screen: state.full_screen,
+            metered: state.metered,
+            lid_closed: state.lid_closed,
+        }
+    }
+
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let source = |(name, eye): (&&str, &Eye)| Source {
+            name: (*name).to_owned(),
+            about: eye.about.to_owned(),
+            missing: eye.missing.clone(),
+        };
+        self.state().sources.iter().map(source).collect()
+    }
+
+    fn see(&self, name: &'static str, moved: Moved) {
+        if let Some(eye) = self.state().sources.get_mut(name)
+            && eye.missing.is_none()
+        {
+            eye.input = Some(moved);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_latest_input_of_any_source_counts_and_a_lost_source_does_not() {
+        let (inputs, mut queue) = mpsc::channel(8);
+        let eyes = Arc::new(Eyes::new(inputs));
+        assert_eq!(eyes.seen().idle, None, "nobody sees anything");
+        eyes.opens("a", "input");
+        eyes.opens("b", "input");
+        assert_eq!(eyes.seen().idle, None, "nobody has said when the last input was");
+        eyes.rests("a", Duration::from_secs(3_600));
+        eyes.rests("b", Duration::from_secs(60));
+        let idle = || eyes.seen().idle.expect("it is seen").as_secs() / 10;
+        assert_eq!(idle(), 6);
+        eyes.moves("a");
+        assert_eq!(idle(), 0);
+        assert!(matches!(queue.recv().await, Some(Input::Event(Event::Input))), "told at once");
+        assert!(matches!(queue.recv().await, Some(Input::Look)), "and looked at again");
+        eyes.closes("a", "input", "it is gone");
+        assert_eq!(idle(), 6);
+        eyes.rests("a", Duration::ZERO);
+        assert_eq!(idle(), 6, "a late word of a lost source");
+        let missing: Vec<_> = eyes.sources().into_iter().filter_map(|source| source.missing).collect();
+        assert_eq!(missing, ["it is gone"]);
+    }
+}
