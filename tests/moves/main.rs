@@ -50,6 +50,28 @@ fn a_loop_keeps_its_locals_of_every_type_and_every_round_makes_progress() {
 }
 
 #[test]
+fn a_local_that_is_read_only_in_the_next_round_or_behind_a_branch_is_kept_across_a_call() {
+    agrees(
+        r#"(module
+            (global (export "g") (mut i32) (i32.const 0))
+            (func $wait (param $n i32)
+              (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+            (func (export "_start") (local $i i32) (local $next i32) (local $behind i32)
+              (local.set $i (i32.const 9)) (local.set $next (i32.const 5)) (local.set $behind (i32.const 7))
+              block $out
+                loop $l
+                  (global.set 0 (i32.add (i32.mul (global.get 0) (i32.const 31)) (local.get $next)))
+                  (call $wait (i32.const 3))
+                  (br_if $out (i32.eqz (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+                  (br_if $l (i32.const 1))
+                end
+                unreachable
+              end
+              (global.set 0 (i32.add (global.get 0) (local.get $behind)))))"#,
+    );
+}
+
+#[test]
 fn operands_below_blocks_and_loops_with_parameters_are_kept() {
     let agreement = agrees(
         r#"(module

@@ -13,12 +13,15 @@ use wasm_encoder::{
 
 const TYPES: [ValType; 5] = [ValType::I32, ValType::I64, ValType::F32, ValType::F64, ValType::V128];
 /// Rounds and calls of a run: some hundred polls.
-const BUDGET: std::ops::Range<i32> = 40..600;
+const BUDGET: std::ops::Range<i32> = 100..1_500;
 /// Addresses are cut to this many bits, so that most loads hit.
 const ADDRESS_MASK: i32 = 0x7ff8;
 const DATA_BYTES: usize = 64;
 /// Instructions in one function, about.
 const SIZE: u32 = 260;
+
+/// Locals that loops take for themselves.
+const OF_LOOPS: [ValType; 3] = [ValType::I32, ValType::I64, ValType::I32];
 
 /// The global with the budget; the others follow, two of each type.
 const BUDGET_GLOBAL: u32 = 0;
@@ -179,6 +182,8 @@ struct Body<'s> {
     random: &'s mut ChaCha8Rng,
     code: Function,
     locals: Vec<ValType>,
+    /// How many of the locals anybody uses; the others belong to loops, which only read them where a round begins.
+    common: usize,
     results: Vec<ValType>,
     /// What a branch to each open block takes, and whether it leads backwards.
     labels: Vec<(Vec<ValType>, Way)>,
@@ -194,10 +199,12 @@ enum Way {
 impl<'s> Body<'s> {
     fn new(shape: &'s Shape, added: &'s mut Vec<Signature>, random: &'s mut ChaCha8Rng, function: usize) -> Self {
         let (parameters, results) = shape.signatures[shape.functions[function]].clone();
-        let own: Vec<ValType> = (0..random.random_range(1..7)).map(|_| a_type(random)).collect();
+        let mut own: Vec<ValType> = (0..random.random_range(1..7)).map(|_| a_type(random)).collect();
+        let common = parameters.len() + own.len();
+        own.extend(OF_LOOPS);
         let code = Function::new_with_locals_types(own.iter().copied());
         let locals = parameters.into_iter().chain(own).collect();
-        Self { shape, added, random, code, locals, labels: vec![(results.clone(), Way::Out)], results, left: SIZE }
+        Self { shape, added, random, code, locals, common, labels: vec![(results.clone(), Way::Out)], results, left: SIZE }
     }
 
     fn write(mut self) -> Function {
@@ -232,7 +239,8 @@ impl<'s> Body<'s> {
     }
 
     fn local(&mut self, ty: ValType) -> Option<u32> {
-        let of_type: Vec<u32> = (0..).zip(&self.locals).filter(|(_, local)| **local == ty).map(|(at, _)| at).collect();
+        let of_type: Vec<u32> =
+            (0..).zip(&self.locals[..self.common]).filter(|(_, local)| **local == ty).map(|(at, _)| at).collect();
         if of_type.is_empty() { None } else { Some(of_type[self.random.random_range(0..of_type.len())]) }
     }
 
@@ -252,6 +260,9 @@ impl<'s> Body<'s> {
     }
 
     fn statements(&mut self, depth: u32) {
+        if self.chance(3) {
+            self.observe_any();
+        }
         for _ in 0..self.random.random_range(1..4) {
             self.statement(depth);
         }
@@ -261,16 +272,11 @@ impl<'s> Body<'s> {
         let deep = depth > 5 || self.left == 0;
         match self.random.random_range(0..if deep { 5 } else { 12 }) {
             0 | 1 => {
-                let local = self.random.random_range(0..self.locals.len());
+                let local = self.random.random_range(0..self.common);
                 self.value(self.locals[local], depth + 1);
                 self.emit(&[I::LocalSet(local as u32)]);
             }
-            2 => {
-                let ty = a_type(self.random);
-                self.value(ty, depth + 1);
-                let global = global_of(ty, self.random.random_range(0..2));
-                self.emit(&[I::GlobalSet(global)]);
-            }
+            2 => self.observe_any(),
             3 => self.store(depth),
             4 => self.rare(depth),
             5 | 6 => self.nested(&[], &[], depth),
@@ -287,6 +293,20 @@ impl<'s> Body<'s> {
                 results.iter().for_each(|_| self.emit(&[I::Drop]));
             }
         }
+    }
+
+    fn observe_any(&mut self) {
+        let local = self.random.random_range(0..self.common);
+        self.observe(local);
+    }
+
+    /// Leaves a trace of a local in a global: whatever goes wrong shows in the end.
+    fn observe(&mut self, local: usize) {
+        let ty = self.locals[local];
+        let global = global_of(ty, self.random.random_range(0..2));
+        self.emit(&[I::GlobalGet(global), I::LocalGet(local as u32)]);
+        self.combine(ty);
+        self.emit(&[I::GlobalSet(global)]);
     }
 
     fn values(&mut self, types: &[ValType], depth: u32) {
@@ -313,8 +333,11 @@ impl<'s> Body<'s> {
                 }
             }
             _ => {
-                self.emit(&[I::Loop(ty)]);
+                let own = self.common + self.random.random_range(0..OF_LOOPS.len());
+                self.value(self.locals[own], depth + 1);
+                self.emit(&[I::LocalSet(own as u32), I::Loop(ty)]);
                 self.labels.push((parameters.to_vec(), Way::Back));
+                self.observe(own);
                 self.inside(parameters, parameters, depth);
                 self.again(0, depth);
                 parameters.iter().for_each(|_| self.emit(&[I::Drop]));
@@ -341,13 +364,16 @@ impl<'s> Body<'s> {
         self.values(left, depth + 1);
     }
 
-    /// Branches back to a loop while there is budget, with its parameters on the stack.
+    /// Branches back to a loop for some rounds while there is budget, with its parameters on the stack. Few rounds: an
+    /// inner loop that spent it all would leave none for the loops around it.
     fn again(&mut self, label: u32, depth: u32) {
         self.spend();
+        let rounds = if self.chance(8) { 63 } else { 3 };
         self.emit(&[I::GlobalGet(BUDGET_GLOBAL), I::I32Const(0), I::I32GtS]);
-        if self.chance(2) {
+        self.emit(&[I::GlobalGet(BUDGET_GLOBAL), I::I32Const(rounds), I::I32And, I::I32Const(0), I::I32Ne, I::I32And]);
+        if self.chance(3) {
             self.value(ValType::I32, depth + 2);
-            self.emit(&[I::I32Const(7), I::I32And, I::I32And]);
+            self.emit(&[I::I32Const(7), I::I32And, I::I32Const(0), I::I32Ne, I::I32And]);
         }
         self.emit(&[I::BrIf(label)]);
     }
