@@ -5,6 +5,9 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 use clap::Parser;
 use lull_tests::sim::{self, Kind, Level, Options, Outcome};
 
+/// The fleets whose costs are compared.
+const FLEETS: [u32; 2] = [100, 10_000];
+
 /// Simulates a fleet, its owners, its people and its faults around the real scheduler, sessions and store, and holds
 /// them to what is promised. Equal seeds give equal runs.
 #[derive(Parser)]
@@ -36,7 +39,8 @@ struct Arguments {
     /// All jobs are there from the start and owners leave their machines alone.
     #[arg(long)]
     steady: bool,
-    /// Compare what a task costs the scheduler at 10,000 agents with what it costs at 100.
+    /// Compare what a task costs the scheduler in a fleet of 10,000 agents with what it costs in fleets of 100 that have
+    /// as much to do for each agent.
     #[arg(long)]
     growth: bool,
     /// Seconds to look for a smaller world when a promise is broken.
@@ -88,20 +92,30 @@ fn print(outcome: &Outcome) {
     }
 }
 
-/// The same tasks on fleets of both sizes.
+/// As many tasks for each agent in fleets of both sizes, so that the signs of life between them weigh the same. Of the
+/// small fleet there are as many runs, on seeds of their own, as make up the large one.
 fn growth(options: &Options) -> ExitCode {
-    println!("agents   faults    us/task");
+    println!("agents   faults    runs      tasks    us/task");
     let mut sound = true;
     for faults in [Level::None, Level::Default] {
         let mut costs = Vec::new();
-        for agents in [100, 10_000] {
-            let outcome = sim::run(&Options { agents, faults, steady: true, audit_every: u64::MAX, ..options.clone() });
-            let cost = outcome.summary.core_us_per_task();
-            println!("{agents:>6}   {faults:<8?}  {cost:>7.2}");
-            if let Some(violation) = &outcome.violation {
-                println!("{violation}");
-                sound = false;
+        for agents in FLEETS {
+            let runs = FLEETS[1] / agents;
+            let (mut tasks, mut core_time) = (0, Duration::ZERO);
+            for run in 0..runs {
+                let seed = options.seed + u64::from(run);
+                let (tasks_each, audit_every) = (options.tasks / runs, u64::MAX);
+                let world = Options { agents, tasks: tasks_each, seed, faults, steady: true, audit_every, ..options.clone() };
+                let outcome = sim::run(&world);
+                tasks += outcome.summary.tasks;
+                core_time += outcome.summary.core_time;
+                if let Some(violation) = &outcome.violation {
+                    println!("sim {world}\n{violation}");
+                    sound = false;
+                }
             }
+            let cost = core_time.as_secs_f64() * 1e6 / tasks.max(1) as f64;
+            println!("{agents:>6}   {faults:<8?}  {runs:>4}  {tasks:>9}    {cost:>7.2}");
             costs.push(cost);
         }
         println!("growth   {faults:<8?}  {:>7.2}   (at most 1.5 is wanted)", costs[1] / costs[0]);

@@ -117,9 +117,11 @@ impl Options {
         }
     }
 
-    /// The agents' heartbeat: a large fleet gives rarer signs of life, so that a night takes minutes.
+    /// The agents' heartbeat: a large fleet gives rarer signs of life, so that a night takes minutes. Fleets that are
+    /// compared give equally many.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_secs(match self.agents {
+            _ if self.steady => 60,
             0..=200 => 15,
             201..=2_000 => 30,
             _ => 60,
