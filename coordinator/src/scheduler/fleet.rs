@@ -11,7 +11,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{event::StreamId, outgoing::Outgoing, select::Load};
+use super::{event::StreamId, outgoing::Outgoing, roster::Roster, select::Load};
 
 /// An order that was not sent yet. No agent has read that far.
 pub(super) const UNSENT: u64 = u64::MAX;
@@ -134,8 +134,7 @@ struct Indexed {
 /// All agents.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
-    /// Boxed, so that the map itself stays small enough for the processor's caches.
-    agents: BTreeMap<AgentId, Box<Agent>>,
+    agents: Roster,
     /// Agents with free slots, the least loaded first.
     free: BTreeSet<(Load, AgentId)>,
     /// Agents with more attempts than slots, those with the most last.
@@ -258,24 +257,24 @@ impl Indexed {
 
 impl Fleet {
     pub(super) fn insert(&mut self, id: AgentId, agent: Agent) {
-        self.agents.insert(id, Box::new(agent));
+        self.agents.insert(id, agent);
     }
 
     pub(super) fn get(&self, id: AgentId) -> Option<&Agent> {
-        self.agents.get(&id).map(Box::as_ref)
+        self.agents.get(id)
     }
 
     pub(super) fn get_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
-        self.agents.get_mut(&id).map(Box::as_mut)
+        self.agents.get_mut(id)
     }
 
     /// An agent that is known to be known.
     pub(super) fn known(&mut self, id: AgentId) -> &mut Agent {
-        self.agents.get_mut(&id).expect("agents are never forgotten")
+        self.agents.get_mut(id).expect("agents are never forgotten")
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (AgentId, &Agent)> {
-        self.agents.iter().map(|(id, agent)| (*id, agent.as_ref()))
+        self.agents.iter()
     }
 
     /// Free slots of all agents that take work.
@@ -300,7 +299,7 @@ impl Fleet {
 
     /// Brings the indexes up to date with one agent.
     pub(super) fn reindex(&mut self, id: AgentId) {
-        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let Some(agent) = self.agents.get_mut(id) else { return };
         let new = Indexed::of(agent);
         let old = std::mem::replace(&mut agent.indexed, new);
         if old == new {
@@ -361,7 +360,7 @@ impl Fleet {
     /// What does not add up, if anything.
     pub(super) fn audit(&self) -> Result<(), String> {
         let (mut free, mut crowded, mut free_slots, mut slots, mut rebalancing) = (0, 0, 0, 0, 0);
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             let expected = Indexed::of(agent);
             if agent.indexed != expected {
                 return Err(format!("{id} is indexed as {:?} and stands at {expected:?}", agent.indexed));

@@ -40,6 +40,7 @@ mod placement;
 mod rank;
 mod restore;
 mod retry;
+mod roster;
 mod select;
 mod share;
 mod tasks;
