@@ -108,7 +108,7 @@ fn drain(scheduler: &mut Scheduler, work: &mut Work) {
     while let Some(effect) = scheduler.poll_effect() {
         match effect {
             Effect::Send { agent, order: Order::Assign { attempts }, .. } => {
-                work.given.extend(attempts.into_iter().map(|attempt| (agent, attempt)));
+                work.given.extend(attempts.into_iter().map(|given| (agent, given.attempt)));
             }
             Effect::Send { order: Order::Recall { attempts, reason: RecallReason::Rebalance }, .. } => {
                 work.recalled.extend(attempts);
@@ -142,11 +142,18 @@ fn hello(id: u64) -> Hello {
         paused: None,
     };
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: SLOTS, memory_bytes: 16 << 30, engine: "e".into() };
-    Hello { agent_version: "1.0".into(), machine, labels: Default::default(), capacity, holding: Vec::new() }
+    Hello {
+        agent_version: "1.0".into(),
+        machine,
+        labels: Default::default(),
+        capacity,
+        holding: Vec::new(),
+        snapshots: Vec::new(),
+    }
 }
 
 fn submission(job: u32, count: u32) -> Submission {
     let spec = JobSpec::plain("bench", VersionId(1), Inputs::Range { first: 0, count });
     let submitter = format!("user-{}", job % 10);
-    Submission { submitter, spec, version_name: "bench@1".into(), seed: 1, ended: Default::default() }
+    Submission { submitter, spec, version_name: "bench@1".into(), seed: 1, movable: None, ended: Default::default() }
 }

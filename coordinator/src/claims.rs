@@ -67,6 +67,9 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
                 }
             }
         }
+        ToCoordinator::Saved { snapshot, .. } if snapshot.blob.size_bytes > limits::SNAPSHOT_BYTES_MAX => {
+            return Err(format!("a snapshot of {} bytes", snapshot.blob.size_bytes));
+        }
         ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
             return Err(format!("{} attempts held", holding.len()));
         }
@@ -76,6 +79,7 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Released { .. }
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
+        | ToCoordinator::Saved { .. }
         | ToCoordinator::Blobs(_)
         | ToCoordinator::Policy(_)
         | ToCoordinator::Farewell => {}
@@ -112,7 +116,14 @@ mod tests {
             memory_free_bytes: 4 << 30,
             paused: None,
         };
-        Hello { agent_version: version.into(), machine, labels: Labels::new(), capacity, holding: Vec::new() }
+        Hello {
+            agent_version: version.into(),
+            machine,
+            labels: Labels::new(),
+            capacity,
+            holding: Vec::new(),
+            snapshots: Vec::new(),
+        }
     }
 
     #[test]

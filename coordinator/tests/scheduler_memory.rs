@@ -61,6 +61,7 @@ fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
         submitter: "ada".into(),
         spec,
         version_name: "f@1".into(),
+        movable: None,
         seed: 1,
         submitted: NOW,
         state: JobState::Active,
@@ -123,5 +124,5 @@ fn hello(id: u64) -> Hello {
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine };
     let labels = [("site", "amsterdam"), ("floor", "3"), ("department", "accounting"), ("disk", "ssd")];
     let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
-    Hello { agent_version: "0.1.0".into(), machine, labels, capacity, holding: Vec::new() }
+    Hello { agent_version: "0.1.0".into(), machine, labels, capacity, holding: Vec::new(), snapshots: Vec::new() }
 }

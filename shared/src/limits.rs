@@ -17,6 +17,10 @@ pub const ATTEMPTS_PER_AGENT_MAX: usize = 4096;
 pub const SLOTS_PER_AGENT_MAX: u16 = 256;
 /// A blob: module, artifact, input or result.
 pub const BLOB_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// A snapshot, compressed. A function whose state is larger cannot be moved and runs plain.
+pub const SNAPSHOT_BYTES_MAX: u64 = BLOB_BYTES_MAX;
+/// Snapshots that one agent keeps for others: each slot's last few.
+pub const SNAPSHOTS_PER_AGENT_MAX: usize = 256;
 /// A module that can be published. SQLite is 1 MB, a Python interpreter as a component 20 MB.
 pub const MODULE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Tasks of one job; the index is 32 bits and counters must not overflow when added up.

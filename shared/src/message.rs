@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, Epoch, JobId},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
     identity::Signed,
     job::{AttemptLimits, Grants},
     limits::MESSAGES_PER_FRAME_MAX,
@@ -80,6 +80,8 @@ pub enum ToAgent {
     Acknowledge { attempts: Vec<AttemptId> },
     /// No more attempts of this job will come: its terms and warm executors can go.
     Forget { job: JobId },
+    /// Nobody needs these snapshots any more: their tasks have ended or have newer ones.
+    Discard { snapshots: Vec<Digest> },
     /// Whether the agent may expect new work.
     Intake(Intake),
     /// Where coordinators can be reached from now on, in place of what `Welcome` said.
@@ -99,6 +101,9 @@ pub enum ToCoordinator {
     Started { attempts: Vec<AttemptId> },
     /// This attempt left the processor and is kept in memory (`Some`), or goes on (`None`).
     Paused { attempt: AttemptId, reason: Option<PauseReason> },
+    /// The agent keeps a snapshot of this attempt, which it holds or is about to release: its task can go on from there.
+    /// It takes the place of an earlier one.
+    Saved { attempt: AttemptId, snapshot: SnapshotRef },
     /// Attempts that ended by themselves. Sent again on every new stream until acknowledged.
     Finished(Vec<Finished>),
     /// Attempts given up, after a recall or for the owner's sake.
@@ -128,6 +133,16 @@ pub struct Hello {
     pub capacity: Capacity,
     /// Attempts that it runs or keeps waiting from an earlier stream. Finished ones follow as `Finished`.
     pub holding: Vec<AttemptId>,
+    /// Snapshots that it keeps; answered by `Discard` for those that nobody needs. At most
+    /// [`crate::limits::SNAPSHOTS_PER_AGENT_MAX`].
+    pub snapshots: Vec<KeptSnapshot>,
+}
+
+/// A snapshot that an agent keeps for whoever goes on with the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptSnapshot {
+    pub task: TaskId,
+    pub digest: Digest,
 }
 
 /// What changed in an agent's cache since the last report on this stream, and what it has moved of blobs since it
@@ -201,6 +216,18 @@ pub struct ModuleManifest {
     pub canonical_nans: bool,
     /// The module compiled ahead, by [`Machine::engine`].
     pub artifacts: Vec<Artifact>,
+    /// The build that can be suspended and go on elsewhere, if the module can be made into one.
+    pub migratable: Option<MigratableBuild>,
+}
+
+/// A module made so that it can be suspended at any time and go on on another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratableBuild {
+    pub module: BlobRef,
+    /// As [`ModuleManifest::artifacts`].
+    pub artifacts: Vec<Artifact>,
+    /// Its time on a sample input over the plain build's, in percent: 100 costs nothing.
+    pub cost_percent: u32,
 }
 
 /// A module compiled for one kind of engine and processor.
@@ -225,6 +252,28 @@ pub enum ModuleKind {
 pub struct Assignment {
     pub attempt: AttemptId,
     pub input: Payload,
+    pub build: Build,
+    /// Where an earlier attempt left off; only with the migratable build.
+    pub resume: Option<SnapshotRef>,
+}
+
+/// Which of a version's builds an attempt executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Build {
+    /// The module as it was published: the fastest, and what it has done is lost with it.
+    #[default]
+    Plain,
+    /// The one that can be suspended and go on elsewhere.
+    Migratable,
+}
+
+/// The state of an attempt that was suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRef {
+    pub blob: BlobRef,
+    /// The function's running time until then, over all of the task's moves, in microseconds.
+    pub spent_us: u64,
 }
 
 /// Bytes that are small enough to come along, or where to fetch them.
@@ -321,6 +370,9 @@ pub enum RefuseReason {
     Executor { reason: String },
     #[error("its disk refused: {reason}")]
     Disk { reason: String },
+    /// The task begins anew elsewhere.
+    #[error("the snapshot {digest} cannot be used: {reason}")]
+    Snapshot { digest: Digest, reason: String },
 }
 
 /// Why the coordinator closes the stream.

@@ -76,6 +76,10 @@ fn capacity() -> Capacity {
     }
 }
 
+fn snapshot() -> SnapshotRef {
+    SnapshotRef { blob: blob(), spent_us: 90_000_000 }
+}
+
 fn blob() -> BlobRef {
     BlobRef::of(b"some bytes")
 }
@@ -116,14 +120,20 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         (
             "assign",
             ToAgent::Assign(vec![
-                Assignment { attempt: attempt(1), input: Payload::inline(&b"input"[..]) },
-                Assignment { attempt: attempt(2), input: Payload::Blob(blob()) },
+                Assignment { attempt: attempt(1), input: Payload::inline(&b"input"[..]), build: Build::Plain, resume: None },
+                Assignment {
+                    attempt: attempt(2),
+                    input: Payload::Blob(blob()),
+                    build: Build::Migratable,
+                    resume: Some(snapshot()),
+                },
             ]),
         ),
         ("recall_rebalance", recall(RecallReason::Rebalance)),
         ("recall_drain", recall(RecallReason::Drain)),
         ("recall_cancelled", recall(RecallReason::Cancelled)),
         ("recall_stale", recall(RecallReason::Stale)),
+        ("discard", ToAgent::Discard { snapshots: vec![blob().digest] }),
         ("acknowledge", ToAgent::Acknowledge { attempts: vec![attempt(300)] }),
         ("forget", ToAgent::Forget { job: JobId(42) }),
         ("intake", ToAgent::Intake(Intake::Draining)),
@@ -180,6 +190,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         labels: [("site".to_owned(), "berlin".to_owned())].into(),
         capacity: capacity(),
         holding: vec![attempt(1)],
+        snapshots: vec![KeptSnapshot { task: attempt(1).task, digest: blob().digest }],
     };
     let finished = |outcome| {
         let usage = Usage { wall_us: 1_000_000, cpu_us: 900_000, memory_peak_bytes: 1 << 20 };
@@ -210,12 +221,14 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("failed_scratch", failed(Failure::ScratchLimit { limit_bytes: 1 << 28 })),
         ("failed_module", failed(Failure::BadModule { reason: reason() })),
         ("failed_executor", failed(Failure::ExecutorDied { how: "signal 9".into() })),
+        ("saved", ToCoordinator::Saved { attempt: attempt(1), snapshot: snapshot() }),
         ("released_recalled", released(ReleaseReason::Recalled)),
         ("released_evicted", released(ReleaseReason::Evicted(PauseReason::Memory { free_bytes: 1 << 20 }))),
         ("released_stopping", released(ReleaseReason::Stopping)),
         ("refused_full", refused(RefuseReason::Full)),
         ("refused_paused", refused(RefuseReason::Paused)),
         ("refused_terms", refused(RefuseReason::UnknownTerms)),
+        ("refused_snapshot", refused(RefuseReason::Snapshot { digest: blob().digest, reason: reason() })),
         ("refused_fetch", refused(RefuseReason::Fetch { digest: blob().digest, reason: reason() })),
         ("refused_untrusted", refused(RefuseReason::Untrusted { reason: reason() })),
         ("refused_memory", refused(RefuseReason::Memory { needed_bytes: 2, free_bytes: 1 })),
@@ -353,9 +366,12 @@ fn claims_capacity_and_tokens_keep_their_bytes() {
         module: blob(),
         canonical_nans: true,
         artifacts: vec![Artifact { engine: "wasmtime-48 x86_64".into(), blob: blob() }],
+        migratable: None,
     };
     let module = ModuleManifest { kind: ModuleKind::Preview1, artifacts: Vec::new(), ..manifest.clone() };
-    golden("manifest.hex", &[("component", manifest), ("module", module)]);
+    let build = MigratableBuild { module: blob(), artifacts: manifest.artifacts.clone(), cost_percent: 115 };
+    let movable = ModuleManifest { migratable: Some(build), ..module.clone() };
+    golden("manifest.hex", &[("component", manifest), ("module", module), ("movable", movable)]);
     let idle = Capacity { paused: None, ..capacity() };
     golden("capacity.hex", &[("paused", capacity()), ("idle", idle)]);
     let token = JoinToken {
@@ -424,7 +440,12 @@ proptest! {
     fn frames_read_back(
         number: u64, attempts in attempts(), input in prop::collection::vec(any::<u8>(), 0..500), reason in ".*", log: Vec<u8>
     ) {
-        let assignments = attempts.iter().map(|attempt| Assignment { attempt: *attempt, input: Payload::inline(input.clone()) });
+        let assignments = attempts.iter().map(|attempt| Assignment {
+            attempt: *attempt,
+            input: Payload::inline(input.clone()),
+            build: Build::Plain,
+            resume: None,
+        });
         let messages = vec![
             ToAgent::Assign(assignments.collect()),
             ToAgent::Recall { attempts: attempts.clone(), reason: RecallReason::Stale },

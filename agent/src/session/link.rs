@@ -92,6 +92,7 @@ impl Session {
             labels: self.config.labels.clone(),
             capacity: self.next_capacity(now),
             holding: self.holding(),
+            snapshots: Vec::new(),
         };
         self.effects.push_back(Effect::Send(ToCoordinator::Hello(hello)));
     }
@@ -128,6 +129,7 @@ impl Session {
             ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason),
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
+            ToAgent::Discard { .. } => {}
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),

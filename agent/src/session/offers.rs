@@ -86,7 +86,7 @@ impl Session {
 
     pub(super) fn assign(&mut self, assignments: Vec<Assignment>, now: Timestamp) {
         let mut stopping = Vec::new();
-        for Assignment { attempt, input } in assignments {
+        for Assignment { attempt, input, .. } in assignments {
             if self.places.contains_key(&attempt) {
                 continue;
             }

@@ -6,7 +6,7 @@ use lull_shared::{
     digest::BlobRef,
     hours::Hours,
     id::{AttemptId, JobId},
-    message::{Assignment, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
+    message::{Assignment, Build, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
     policy::{Changes, Percent, Span},
     state::{Failure, Intake},
     time::Timestamp,
@@ -259,7 +259,11 @@ fn message(say: Say) -> ToAgent {
         }
         Say::Assign { job, first, count, blob: number } => {
             let input = number.map_or_else(|| Payload::inline(vec![7; 10]), |number| Payload::Blob(blob(number)));
-            ToAgent::Assign(attempts(job, first, count).map(|attempt| Assignment { attempt, input: input.clone() }).collect())
+            ToAgent::Assign(
+                attempts(job, first, count)
+                    .map(|attempt| Assignment { attempt, input: input.clone(), build: Build::Plain, resume: None })
+                    .collect(),
+            )
         }
         Say::Recall { job, first, count, reason } => ToAgent::Recall { attempts: attempts(job, first, count).collect(), reason },
         Say::Acknowledge { job, first, count } => ToAgent::Acknowledge { attempts: attempts(job, first, count).collect() },

@@ -9,8 +9,8 @@ use lull_shared::{
     identity::{self, Authority},
     job::{AttemptLimits, Grants},
     message::{
-        Artifact, Assignment, Finished, GoodbyeReason, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, RefuseReason,
-        ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
+        Artifact, Assignment, Build, Finished, GoodbyeReason, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason,
+        RefuseReason, ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
     },
     policy::{Policy, Span},
     resources::{Labels, Machine},
@@ -63,6 +63,7 @@ pub(super) fn terms(job: u64) -> Terms {
         module: module(),
         canonical_nans: false,
         artifacts: vec![Artifact { engine: ENGINE.into(), blob: artifact() }],
+        migratable: None,
     };
     let signed = identity::sign(&authority(), &manifest);
     Terms {
@@ -160,7 +161,12 @@ impl World {
     }
 
     pub(super) fn assign(&mut self, job: u64, indexes: std::ops::Range<u32>) -> Vec<Effect> {
-        let offers = indexes.map(|index| Assignment { attempt: attempt(job, index), input: Payload::inline(vec![1]) });
+        let offers = indexes.map(|index| Assignment {
+            build: Build::Plain,
+            resume: None,
+            attempt: attempt(job, index),
+            input: Payload::inline(vec![1]),
+        });
         self.hear(ToAgent::Assign(offers.collect()))
     }
 
@@ -414,7 +420,12 @@ fn a_fetch_that_fails_refuses_whoever_waits_for_it() {
 fn large_inputs_are_fetched_ahead_of_the_slots_only() {
     let mut world = World::ready(1);
     let input = |index: u32| BlobRef { digest: lull_shared::digest::Digest::of(&index.to_le_bytes()), size_bytes: 1 << 20 };
-    let offers = (0..10).map(|index| Assignment { attempt: attempt(1, index), input: Payload::Blob(input(index)) });
+    let offers = (0..10).map(|index| Assignment {
+        build: Build::Plain,
+        resume: None,
+        attempt: attempt(1, index),
+        input: Payload::Blob(input(index)),
+    });
     let effects = world.hear(ToAgent::Assign(offers.collect()));
     assert_eq!(effects, [Effect::Fetch(artifact()), Effect::Fetch(input(0)), Effect::Fetch(input(1))]);
     world.fetched(artifact());

@@ -20,7 +20,8 @@ use lull_shared::{
     limits::KEEP_ALIVE,
     mesh::{BlobSink, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
     message::{
-        Assignment, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
+        Assignment, Build, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator,
+        Welcome,
     },
     policy::{Policy, Sheet},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
@@ -163,6 +164,7 @@ impl Network {
             module: self.blobs.put(module),
             canonical_nans: false,
             artifacts: Vec::new(),
+            migratable: None,
         };
         let signed = identity::sign(&self.issuer.authority, &manifest);
         ToAgent::Terms(Box::new(Terms {
@@ -209,7 +211,13 @@ impl Stream {
     }
 
     pub async fn assign(&mut self, job: u64, index: u32, input: Payload) {
-        self.say(vec![ToAgent::Assign(vec![Assignment { attempt: attempt(job, index), input }])]).await;
+        self.say(vec![ToAgent::Assign(vec![Assignment {
+            attempt: attempt(job, index),
+            input,
+            build: Build::Plain,
+            resume: None,
+        }])])
+        .await;
     }
 
     pub async fn say(&mut self, messages: Vec<ToAgent>) {

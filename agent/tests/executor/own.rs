@@ -33,6 +33,7 @@ impl Workshop {
             module: BlobRef::of(module),
             canonical_nans: true,
             artifacts: Vec::new(),
+            migratable: None,
         };
         Self { folder, manifest, identity: Keypair::generate_ed25519() }
     }

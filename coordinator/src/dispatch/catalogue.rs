@@ -19,7 +19,7 @@ use crate::{
     inputs::{InputError, InputReader},
     scheduler::{
         effect::{Change, NewJob},
-        event::{JobSnapshot, Snapshot},
+        event::{JobSnapshot, Movable, Snapshot},
     },
     store::{Store, StoreError},
 };
@@ -82,6 +82,8 @@ impl Catalogue {
             | Change::AttemptStarted { .. }
             | Change::AttemptPaused { .. }
             | Change::AttemptEnded(_)
+            | Change::SnapshotSaved { .. }
+            | Change::SnapshotDropped { .. }
             | Change::TaskEnded { .. }
             | Change::ResultRefused { .. }
             | Change::AgentConnected { .. }
@@ -129,10 +131,30 @@ impl Catalogue {
 
     /// What agents fetch to run a version: its module, and what it was compiled to.
     pub async fn code(&self, version: VersionId) -> Result<Vec<Digest>, CatalogueError> {
-        let signed = self.manifest(version).await?;
-        let manifest: ModuleManifest = codec::decode(&signed.body).map_err(|_| CatalogueError::NoVersion(version))?;
+        let manifest = self.read_manifest(version).await?;
+        let migratable = manifest.migratable.iter().flat_map(|build| build.artifacts.iter().map(|artifact| artifact.blob.digest));
         let artifacts = manifest.artifacts.iter().map(|artifact| artifact.blob.digest);
-        Ok(artifacts.chain([manifest.module.digest]).collect())
+        Ok(artifacts.chain(migratable).chain([manifest.module.digest]).collect())
+    }
+
+    /// What it costs to run a version so that its tasks can be moved; none if they cannot.
+    pub async fn movable(&self, version: VersionId) -> Result<Option<Movable>, CatalogueError> {
+        let manifest = self.read_manifest(version).await?;
+        Ok(manifest.migratable.map(|build| Movable { cost_percent: build.cost_percent }))
+    }
+
+    /// Fills in what a store does not know of a job. One whose manifest cannot be read runs plain.
+    pub async fn learn_movable(&self, job: &mut JobSnapshot) {
+        let version = job.spec.version;
+        job.movable = self.movable(version).await.unwrap_or_else(|error| {
+            tracing::warn!(%version, %error, "cannot tell whether a version can be moved");
+            None
+        });
+    }
+
+    async fn read_manifest(&self, version: VersionId) -> Result<ModuleManifest, CatalogueError> {
+        let signed = self.manifest(version).await?;
+        codec::decode(&signed.body).map_err(|_| CatalogueError::NoVersion(version))
     }
 
     fn known(&self, job: JobId) -> Result<Arc<Known>, CatalogueError> {

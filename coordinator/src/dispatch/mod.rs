@@ -20,7 +20,7 @@ use lull_shared::{id::AgentId, id::JobId, time::Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use self::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, CatalogueError},
     lease::{Clocks, Lease},
     reign::{Ended, run},
     writer::AgentLink,

@@ -46,7 +46,10 @@ pub enum Ended {
 
 /// Loads the store and reigns until told to stop. Agents' streams are closed at the end.
 pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
-    let snapshot = shell.store.load(epoch).await?;
+    let mut snapshot = shell.store.load(epoch).await?;
+    for job in &mut snapshot.jobs {
+        shell.catalogue.learn_movable(job).await;
+    }
     tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), epoch = epoch.0, "the coordinator reigns");
     shell.catalogue.restore(&snapshot);
     let versions: BTreeSet<VersionId> = snapshot.jobs.iter().map(|job| job.spec.version).collect();

@@ -17,11 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Catalogue, DispatchHandle, catalogue::CatalogueError};
+use super::{Catalogue, CatalogueError, DispatchHandle};
 use crate::{
     policies::Feed,
     scheduler::{
-        effect::Order,
+        effect::{Given, Order},
         event::{Event, StreamId},
     },
 };
@@ -199,6 +199,7 @@ impl Framer {
             Order::Recall { attempts, reason } => ToAgent::Recall { attempts, reason },
             Order::Acknowledge { attempts } => ToAgent::Acknowledge { attempts },
             Order::Forget { job } => ToAgent::Forget { job },
+            Order::Discard { snapshots } => ToAgent::Discard { snapshots },
             Order::Intake(intake) => ToAgent::Intake(intake),
             Order::Goodbye { reason } => ToAgent::Goodbye { reason },
         };
@@ -206,10 +207,10 @@ impl Framer {
     }
 
     /// Assignments with their inputs, cut so that each part fits a frame.
-    async fn assignments(&mut self, attempts: Vec<AttemptId>) -> Vec<Vec<ToAgent>> {
+    async fn assignments(&mut self, attempts: Vec<Given>) -> Vec<Vec<ToAgent>> {
         let mut parts = Vec::new();
         let (mut part, mut bytes) = (Vec::with_capacity(attempts.len()), 0);
-        for attempt in attempts {
+        for Given { attempt, build, resume } in attempts {
             let input = match self.catalogue.input(attempt.task).await {
                 Ok(input) => input,
                 Err(CatalogueError::Ended(_)) => continue,
@@ -223,7 +224,7 @@ impl Framer {
                 Payload::Inline(inline) => inline.len(),
                 Payload::Blob(_) => 0,
             };
-            part.push(Assignment { attempt, input });
+            part.push(Assignment { attempt, input, build, resume: resume.map(|snapshot| *snapshot) });
             if bytes > INLINE_PER_FRAME {
                 parts.push(vec![ToAgent::Assign(std::mem::take(&mut part))]);
                 bytes = 0;

@@ -82,6 +82,7 @@ pub async fn publish(
         module,
         canonical_nans: options.canonical_nans,
         artifacts,
+        migratable: None,
     };
     let version = NewVersion {
         function: name,

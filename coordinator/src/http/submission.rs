@@ -20,7 +20,11 @@ use super::{
 };
 use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
-    scheduler::{effect::Reply, event::Submission},
+    dispatch::CatalogueError,
+    scheduler::{
+        effect::Reply,
+        event::{Movable, Submission},
+    },
     submit,
 };
 
@@ -46,13 +50,25 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         state.coordinator.dispatch.event(state.coordinator.mesh.tracker.follow(version.version, code)).await?;
     }
     let tasks = spec.inputs.count();
-    let submission =
-        Submission { submitter: caller.name.clone(), spec, version_name: version_name.clone(), seed: rand::random(), ended };
+    let submission = Submission {
+        submitter: caller.name.clone(),
+        movable: movable(&state, spec.version).await?,
+        spec,
+        version_name: version_name.clone(),
+        seed: rand::random(),
+        ended,
+    };
     match state.coordinator.dispatch.submit(submission, moment).await? {
         Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, function: version_name, tasks })),
         Reply::Refused(refusal) => Err(refusal.into()),
         Reply::Done { .. } => Err(Refused::unavailable("the coordinator did not understand itself")),
     }
+}
+
+/// What it costs to run the version so that its tasks can be moved.
+async fn movable(state: &Interface, version: VersionId) -> Answer<Option<Movable>> {
+    let unreadable = |error: CatalogueError| Refused::unavailable(format!("the version's manifest cannot be read: {error}"));
+    state.coordinator.catalogue.movable(version).await.map_err(unreadable)
 }
 
 /// The job that the same person submitted before under the same key.

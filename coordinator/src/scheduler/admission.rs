@@ -44,6 +44,7 @@ impl Scheduler {
             spec: submission.spec,
             version_name: submission.version_name,
             seed: submission.seed,
+            movable: submission.movable,
             at: self.now,
         };
         self.effects.push_back(Effect::Record(Change::JobSubmitted(Box::new(new.clone()))));
@@ -249,6 +250,7 @@ pub(super) fn new_job(snapshot: JobSnapshot) -> NewJob {
         spec: snapshot.spec,
         version_name: snapshot.version_name,
         seed: snapshot.seed,
+        movable: snapshot.movable,
         at: snapshot.submitted,
     }
 }

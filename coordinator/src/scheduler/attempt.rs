@@ -131,6 +131,10 @@ impl Scheduler {
             log_dropped_bytes: ending.log_dropped_bytes,
             usage: ending.usage.unwrap_or(Usage { wall_us: used_us, ..Usage::default() }),
         }))));
+        // What failed would only fail again from there.
+        if !matches!(after, TaskAfter::Again { .. }) || ending.end == AttemptEnd::Failed {
+            self.drop_saved(attempt.task);
+        }
         self.relist(job_id);
         self.wake_agent(id);
         self.after_task_end(job_id, after);

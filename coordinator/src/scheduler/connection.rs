@@ -11,7 +11,7 @@
 
 use lull_shared::{
     id::{AgentId, AttemptId},
-    limits,
+    limits::{self, SNAPSHOTS_PER_AGENT_MAX},
     message::{GoodbyeReason, Hello, RecallReason},
     resources::{Capacity, Labels},
     state::{AttemptEnd, Intake, full_labels},
@@ -44,7 +44,7 @@ impl Scheduler {
             None => Some(GoodbyeReason::Protocol("it is not enrolled here".into())),
             Some(agent) if agent.intake == Intake::Revoked => Some(GoodbyeReason::Revoked),
             Some(agent) if agent.stream().is_some_and(|current| current.id >= stream) => return,
-            Some(_) if hello.holding.len() > LIST_MAX => Some(too_many()),
+            Some(_) if hello.holding.len() > LIST_MAX || hello.snapshots.len() > SNAPSHOTS_PER_AGENT_MAX => Some(too_many()),
             Some(_) => None,
         };
         if let Some(reason) = refusal {
@@ -87,6 +87,7 @@ impl Scheduler {
         self.timers.set(Timer::Lease(id), now + self.limits.lease);
         self.ask_back_again(id);
         self.recall_stale(id, hello.holding);
+        self.discard_stale(id, hello.snapshots);
         self.wake_agent(id);
         self.fleet.reindex(id);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
     job::{Dependency, DependencyCondition, Inputs, JobSpec},
-    message::{Finished, Hello, Outcome, Payload, RecallReason, ToCoordinator},
+    message::{Finished, Hello, KeptSnapshot, Outcome, Payload, RecallReason, ToCoordinator},
     resources::{Capacity, Machine},
     state::{AttemptEnd, Failure, Intake, TaskCounts, Usage},
     time::Timestamp,
@@ -14,7 +14,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect, EndedAttempt, Order, Reply},
-    event::{AgentSnapshot, Event, RequestId, StreamId, Submission},
+    event::{AgentSnapshot, Event, Movable, RequestId, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
 };
@@ -40,6 +40,10 @@ pub(super) struct Driver {
     numbers: BTreeMap<(AgentId, StreamId), u64>,
     streams: BTreeMap<AgentId, StreamId>,
     requests: u64,
+    /// Whether the versions of jobs to come can be moved.
+    pub movable: Option<Movable>,
+    /// Snapshots that agents say they keep when they connect.
+    pub keeps: BTreeMap<AgentId, Vec<KeptSnapshot>>,
 }
 
 /// An attempt by its short name.
@@ -106,6 +110,8 @@ impl Driver {
             numbers: BTreeMap::new(),
             streams: BTreeMap::new(),
             requests: 0,
+            movable: None,
+            keeps: BTreeMap::new(),
         }
     }
 
@@ -161,6 +167,7 @@ impl Driver {
             labels: Default::default(),
             capacity: capacity(agent, slots),
             holding: holding.to_vec(),
+            snapshots: self.keeps.get(&id).cloned().unwrap_or_default(),
         };
         self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello) });
     }
@@ -222,7 +229,7 @@ impl Driver {
     pub(super) fn try_submit(&mut self, submitter: &str, spec: JobSpec) -> Reply {
         let ended = self.ledger.jobs().map(|job| (job, self.ledger.state(job))).filter(|(_, state)| state.is_ended()).collect();
         let submitter = submitter.to_owned();
-        let submission = Submission { submitter, spec, version_name: "f@1".into(), seed: 1, ended };
+        let submission = Submission { submitter, spec, version_name: "f@1".into(), seed: 1, movable: self.movable, ended };
         let request = self.request();
         self.handle(Event::Submit { request, submission: Box::new(submission) });
         self.reply()
@@ -259,7 +266,7 @@ impl Driver {
     /// Attempts that the last turn gave to an agent.
     pub(super) fn assigned(&self, agent: u64) -> Vec<AttemptId> {
         let given = self.orders.iter().filter_map(|(id, order)| match order {
-            Order::Assign { attempts } if id.0 == agent => Some(attempts.clone()),
+            Order::Assign { attempts } if id.0 == agent => Some(attempts.iter().map(|given| given.attempt).collect::<Vec<_>>()),
             _ => None,
         });
         given.flatten().collect()
@@ -331,7 +338,7 @@ impl Driver {
             let (remembered, view) = (self.ledger.counts(job), self.scheduler.job(job, self.now));
             assert_eq!(view.is_none(), self.ledger.state(job).is_ended(), "{job} is active in one place only");
             let Some(mut counts) = view.map(|view| view.counts) else { continue };
-            counts.queued += std::mem::take(&mut counts.waiting);
+            counts.queued += std::mem::take(&mut counts.waiting) + std::mem::take(&mut counts.moving);
             counts.running += std::mem::take(&mut counts.paused);
             assert_eq!(counts, remembered, "{job} as counted and as remembered");
         }

@@ -4,15 +4,16 @@
 
 use bytes::Bytes;
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId},
+    digest::Digest,
+    id::{AgentId, AttemptId, JobId, TaskId},
     job::JobSpec,
-    message::{GoodbyeReason, Payload, RecallReason},
+    message::{Build, GoodbyeReason, Payload, RecallReason, SnapshotRef},
     resources::{Labels, Machine},
-    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, Usage},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
 
-use super::event::{RequestId, StreamId};
+use super::event::{Movable, RequestId, StreamId};
 
 /// One thing to do.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ pub enum Order {
     },
     /// At most [`lull_shared::limits::ASSIGNMENTS_PER_FRAME_MAX`] attempts.
     Assign {
-        attempts: Vec<AttemptId>,
+        attempts: Vec<Given>,
     },
     Recall {
         attempts: Vec<AttemptId>,
@@ -55,10 +56,22 @@ pub enum Order {
     Forget {
         job: JobId,
     },
+    Discard {
+        snapshots: Vec<Digest>,
+    },
     Intake(Intake),
     Goodbye {
         reason: GoodbyeReason,
     },
+}
+
+/// An attempt that is given to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    pub attempt: AttemptId,
+    pub build: Build,
+    /// Where it goes on. Boxed: few attempts have one.
+    pub resume: Option<Box<SnapshotRef>>,
 }
 
 /// The answer to a person's request.
@@ -127,6 +140,9 @@ pub enum Change {
         attempt: AttemptId,
         agent: AgentId,
         at: Timestamp,
+        build: Build,
+        /// Where it goes on, if an earlier attempt left a snapshot.
+        resume: Option<Box<SnapshotRef>>,
     },
     /// The live attempt left the processor (`Some`) or went on (`None`).
     AttemptPaused {
@@ -134,12 +150,23 @@ pub enum Change {
         reason: Option<PauseReason>,
         at: Timestamp,
     },
+    /// An agent keeps a snapshot of the live attempt, in place of the task's earlier one.
+    SnapshotSaved {
+        attempt: AttemptId,
+        agent: AgentId,
+        snapshot: SnapshotRef,
+        at: Timestamp,
+    },
+    /// The task's snapshot is of no use any more.
+    SnapshotDropped {
+        task: TaskId,
+    },
     /// An attempt is over, and how its task stands now.
     AttemptEnded(Box<EndedAttempt>),
     /// A task ended while it was not with an agent.
     TaskEnded {
-        task: lull_shared::id::TaskId,
-        state: lull_shared::state::TaskState,
+        task: TaskId,
+        state: TaskState,
         at: Timestamp,
     },
     /// A result came for an attempt that is not live.
@@ -175,9 +202,11 @@ impl Change {
         match self {
             Self::JobSubmitted(new) => Some(new.job),
             Self::JobStopped { job, .. } | Self::JobEnded { job, .. } | Self::JobRetried { job, .. } => Some(*job),
-            Self::AttemptStarted { attempt, .. } | Self::AttemptPaused { attempt, .. } => Some(attempt.task.job),
+            Self::AttemptStarted { attempt, .. } | Self::AttemptPaused { attempt, .. } | Self::SnapshotSaved { attempt, .. } => {
+                Some(attempt.task.job)
+            }
             Self::AttemptEnded(ended) => Some(ended.attempt.task.job),
-            Self::TaskEnded { task, .. } => Some(task.job),
+            Self::TaskEnded { task, .. } | Self::SnapshotDropped { task } => Some(task.job),
             Self::ResultRefused { .. }
             | Self::AgentConnected { .. }
             | Self::AgentDisconnected { .. }
@@ -194,6 +223,8 @@ pub struct NewJob {
     pub spec: JobSpec,
     pub version_name: String,
     pub seed: u64,
+    /// What moving its tasks costs, if they can be moved.
+    pub movable: Option<Movable>,
     pub at: Timestamp,
 }
 

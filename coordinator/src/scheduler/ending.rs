@@ -27,10 +27,13 @@ impl Scheduler {
         job.stopping = Some(state);
         self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
         let state = stopped_as(state);
-        for index in job.tasks.stop(state) {
+        let stopped = job.tasks.stop(state);
+        for index in stopped {
             let task = TaskId { job: id, index };
             self.effects.push_back(Effect::Record(Change::TaskEnded { task, state, at }));
+            self.drop_saved(task);
         }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         if job.tasks.open() == 0 {
             self.closing.insert(id);
         }

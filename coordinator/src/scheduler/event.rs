@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use lull_shared::{
     id::{AgentId, JobId, TaskIndex, VersionId},
     job::JobSpec,
-    message::{Hello, ToCoordinator},
+    message::{Hello, SnapshotRef, ToCoordinator},
     resources::Capacity,
     state::{Intake, JobState},
 };
+use serde::{Deserialize, Serialize};
 
 /// One work stream of one agent; a later stream of the same agent has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +56,17 @@ pub struct Submission {
     pub version_name: String,
     /// The seed of the job's deterministic randomness, drawn at the edge.
     pub seed: u64,
+    /// What moving its tasks costs, if they can be moved.
+    pub movable: Option<Movable>,
     /// How those of the jobs in `spec.after` stand that the store knows as ended.
     pub ended: BTreeMap<JobId, JobState>,
+}
+
+/// That a version has a migratable build, and what running it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movable {
+    /// The migratable build's time on a sample over the plain build's, in percent: 100 costs nothing.
+    pub cost_percent: u32,
 }
 
 /// All that a scheduler must know to go on where another stopped.
@@ -80,6 +90,9 @@ pub struct JobSnapshot {
     pub version_name: String,
     pub seed: u64,
     pub submitted: lull_shared::time::Timestamp,
+    /// What moving its tasks costs, if they can be moved. A store does not know it: whoever loads reads it off the
+    /// version's manifest.
+    pub movable: Option<Movable>,
     pub state: JobState,
     /// Set when the job was cancelled or has expired: what it ends as once nothing of it runs.
     pub stopping: Option<JobState>,
@@ -103,6 +116,15 @@ pub struct OpenTask {
     /// How many of them failed.
     pub failures: u32,
     pub place: OpenPlace,
+    /// Where its next attempt goes on.
+    pub saved: Option<Saved>,
+}
+
+/// A task's snapshot, and the agent that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saved {
+    pub snapshot: SnapshotRef,
+    pub agent: AgentId,
 }
 
 /// Where a started task is that has not ended.

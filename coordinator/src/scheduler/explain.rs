@@ -57,6 +57,7 @@ impl Scheduler {
             }
             Place::Resting { until } => (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until })), None),
             Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
+            Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, None, None),
             Place::Fresh | Place::Ready => (TaskState::Queued, None, None),
         };
         let ahead = at.is_none().then(|| self.ahead_of(job, task));

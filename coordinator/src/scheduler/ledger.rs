@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
+    message::Build,
     state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState},
     time::Timestamp,
 };
 
 use super::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Snapshot},
+    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Saved, Snapshot},
     job::stopped_as,
 };
 
@@ -39,6 +40,7 @@ struct Row {
     attempts: u32,
     failures: u32,
     stand: Stand,
+    saved: Option<Saved>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,21 @@ impl Ledger {
             }
             Change::JobEnded { job, state, .. } => self.end_job(job, state),
             Change::JobRetried { job, at, .. } => self.retry(job, at),
-            Change::AttemptStarted { attempt, agent, at } => self.start(attempt, agent, at),
+            Change::AttemptStarted { attempt, agent, at, resume, build } => {
+                self.start(attempt, agent, at);
+                let known = self.row(attempt.task).saved.map(|saved| saved.snapshot);
+                assert_eq!(resume.as_deref().copied(), known, "{attempt} goes on from the newest snapshot");
+                assert!(resume.is_none() || build == Build::Migratable, "{attempt} goes on with the build that can");
+            }
+            Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
+                assert_eq!(self.live_at(attempt), Some(agent), "{attempt} is saved and not live");
+                self.row(attempt.task).saved = Some(Saved { snapshot, agent });
+            }
+            Change::SnapshotDropped { task } => {
+                let row = self.jobs.get_mut(&task.job).and_then(|entry| entry.rows.get_mut(&task.index));
+                let dropped = row.and_then(|row| row.saved.take());
+                assert!(dropped.is_some(), "{task} has a snapshot to drop");
+            }
             Change::AttemptPaused { attempt, .. } => assert!(self.live_at(attempt).is_some(), "{attempt} is paused and not live"),
             Change::AttemptEnded(ended) => self.end_attempt(&ended),
             Change::TaskEnded { task, state, .. } => {
@@ -166,7 +182,7 @@ impl Ledger {
         let next = entry.rows.len() as u32;
         assert!(task.index < entry.new.spec.inputs.count(), "{task} does not exist");
         if task.index == next {
-            entry.rows.insert(next, Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at } });
+            entry.rows.insert(next, Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at }, saved: None });
         }
         let row = self.row(task);
         assert_eq!(attempt.number, row.attempts + 1, "attempts are numbered in order");
@@ -224,7 +240,7 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
             Stand::Waiting { not_before } => OpenPlace::Waiting { not_before },
             Stand::Ended(_) => return None,
         };
-        Some(OpenTask { index: *index, attempts: row.attempts, failures: row.failures, place })
+        Some(OpenTask { index: *index, attempts: row.attempts, failures: row.failures, place, saved: row.saved })
     });
     JobSnapshot {
         job: entry.new.job,
@@ -233,6 +249,7 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
         version_name: entry.new.version_name.clone(),
         seed: entry.new.seed,
         submitted: entry.new.at,
+        movable: entry.new.movable,
         state: entry.state,
         stopping: entry.stopping,
         expanded: entry.rows.len() as u32,

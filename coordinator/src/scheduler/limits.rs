@@ -37,6 +37,9 @@ pub struct Limits {
     /// A job is as urgent as one of a priority higher by one that was submitted this much later. So the higher priority
     /// goes first, and nothing waits for ever behind a stream of newer jobs.
     pub priority_step: Duration,
+    /// How long a machine is left alone on average, while nothing better is known of it: what decides whether a task is
+    /// worth a build that can be moved.
+    pub undisturbed: Duration,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -60,6 +63,7 @@ impl Default for Limits {
             usage_half_life: Duration::from_secs(24 * 60 * 60),
             attempt_weight: Duration::from_secs(60),
             priority_step: Duration::from_secs(24 * 60 * 60),
+            undisturbed: Duration::from_secs(2 * 60 * 60),
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

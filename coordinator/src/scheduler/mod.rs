@@ -20,6 +20,7 @@
 mod admission;
 mod attempt;
 mod audit;
+pub mod build;
 mod connection;
 mod demand;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod job;
 #[cfg(test)]
 mod ledger;
 pub mod limits;
+mod moving;
 mod outgoing;
 mod placement;
 mod rank;

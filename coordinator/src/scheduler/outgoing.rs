@@ -1,14 +1,15 @@
 //! What is said to an agent at the end of a turn, gathered so that one turn makes few orders.
 
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, AttemptId, JobId},
-    limits::ASSIGNMENTS_PER_FRAME_MAX,
+    limits::{ASSIGNMENTS_PER_FRAME_MAX, SNAPSHOTS_PER_AGENT_MAX},
     message::RecallReason,
 };
 
 use super::{
     Scheduler,
-    effect::{Effect, Order},
+    effect::{Effect, Given, Order},
 };
 
 /// Words that wait for the end of the turn.
@@ -17,7 +18,8 @@ pub(super) struct Outgoing {
     pub acknowledge: Vec<AttemptId>,
     recalls: Vec<(RecallReason, Vec<AttemptId>)>,
     pub forget: Vec<JobId>,
-    pub assign: Vec<AttemptId>,
+    pub discard: Vec<Digest>,
+    pub assign: Vec<Given>,
 }
 
 impl Outgoing {
@@ -66,6 +68,11 @@ impl Scheduler {
         for job in outgoing.forget {
             self.send(id, Order::Forget { job });
         }
+        let mut discard = outgoing.discard.into_iter().peekable();
+        while discard.peek().is_some() {
+            let snapshots = discard.by_ref().take(SNAPSHOTS_PER_AGENT_MAX).collect();
+            self.send(id, Order::Discard { snapshots });
+        }
         let mut attempts = outgoing.assign.into_iter().peekable();
         while attempts.peek().is_some() {
             let batch: Vec<_> = attempts.by_ref().take(ASSIGNMENTS_PER_FRAME_MAX).collect();
@@ -95,9 +102,9 @@ impl Scheduler {
         self.send(id, Order::Recall { attempts, reason });
     }
 
-    fn flush_assign(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
+    fn flush_assign(&mut self, id: AgentId, attempts: Vec<Given>) {
         let mut last = None;
-        for job in attempts.iter().map(|attempt| attempt.task.job) {
+        for job in attempts.iter().map(|given| given.attempt.task.job) {
             if last != Some(job) {
                 self.teach(id, job);
                 last = Some(job);
@@ -105,8 +112,8 @@ impl Scheduler {
         }
         let agent = self.fleet.known(id);
         let number = agent.stream().map_or(0, |stream| stream.orders + 1);
-        for attempt in &attempts {
-            if let Some(held) = agent.held.get_mut(attempt) {
+        for given in &attempts {
+            if let Some(held) = agent.held.get_mut(&given.attempt) {
                 held.order = number;
             }
         }

@@ -14,7 +14,7 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    effect::{Change, Effect},
+    effect::{Change, Effect, Given},
     feasible::is_feasible,
     fleet::{Agent, Held, UNSENT},
     rank::micros,
@@ -203,12 +203,14 @@ impl Scheduler {
         let dry = job.tasks.startable() == 0;
         let attempt = AttemptId { task: TaskId { job: id, index }, number };
         let held = Held { order: UNSENT, started: false, occupies: occupies.then_some(self.now), recall: None, memory_bytes };
+        let resume = job.tasks.saved(index).map(|saved| Box::new(saved.snapshot));
+        let build = self.build_for(id, agent_id, resume.is_some()).build;
         let agent = self.fleet.known(agent_id);
         agent.give(attempt, held);
-        agent.outgoing.assign.push(attempt);
+        agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);
-        self.effects.push_back(Effect::Record(Change::AttemptStarted { attempt, agent: agent_id, at: self.now }));
+        self.effects.push_back(Effect::Record(Change::AttemptStarted { attempt, agent: agent_id, at: self.now, build, resume }));
         if dry {
             self.relist(id);
         }

@@ -17,7 +17,7 @@ use lull_shared::{
 
 use super::{
     effect::TaskAfter,
-    event::{EndedTask, OpenPlace, OpenTask},
+    event::{EndedTask, OpenPlace, OpenTask, Saved},
 };
 
 /// How every task of a job stands.
@@ -33,6 +33,8 @@ pub(super) struct Tasks {
     /// Returned tasks whose pause before a retry is not over.
     resting: BTreeSet<(Timestamp, TaskIndex)>,
     live: BTreeMap<TaskIndex, Live>,
+    /// The newest snapshots of open tasks.
+    saved: BTreeMap<TaskIndex, Saved>,
     /// How many of the live ones are off the processor.
     paused: u32,
     /// Started tasks that ended. Fresh ones that ended are not in here.
@@ -82,6 +84,7 @@ impl Tasks {
             ready: BTreeSet::new(),
             resting: BTreeSet::new(),
             live: BTreeMap::new(),
+            saved: BTreeMap::new(),
             paused: 0,
             succeeded: 0,
             failed: 0,
@@ -107,6 +110,7 @@ impl Tasks {
         tasks.expired = ended.expired;
         tasks.fresh_ended = stopped_as;
         for task in open {
+            task.saved.map(|saved| tasks.saved.insert(task.index, saved));
             match task.place {
                 OpenPlace::At { agent, since } => {
                     let live = Live { number: task.attempts, failures: task.failures, agent, since, paused: None };
@@ -159,6 +163,21 @@ impl Tasks {
         let number = attempts.saturating_add(1);
         self.live.insert(index, Live { number, failures, agent, since: now, paused: None });
         Some((index, number))
+    }
+
+    /// Where the task's next attempt goes on, if there is a snapshot of it.
+    pub(super) fn saved(&self, index: TaskIndex) -> Option<&Saved> {
+        self.saved.get(&index)
+    }
+
+    /// Keeps in mind where an open task can go on; the snapshot whose place it takes.
+    pub(super) fn save(&mut self, index: TaskIndex, saved: Saved) -> Option<Saved> {
+        self.saved.insert(index, saved)
+    }
+
+    /// The task's snapshot is of no use any more.
+    pub(super) fn drop_saved(&mut self, index: TaskIndex) -> Option<Saved> {
+        self.saved.remove(&index)
     }
 
     /// Takes a live task from its agent: it ended or waits to be started again.
@@ -238,9 +257,12 @@ impl Tasks {
 
     /// How many tasks stand how; `held_back`: nothing of the job may start.
     pub(super) fn counts(&self, held_back: bool) -> TaskCounts {
+        let moving = self.saved.keys().filter(|index| self.ready.contains(index)).count() as u32;
+        let moving = if held_back { 0 } else { moving };
         let mut counts = TaskCounts {
             running: self.live.len() as u32 - self.paused,
             paused: self.paused,
+            moving,
             waiting: self.resting.len() as u32,
             succeeded: self.succeeded,
             failed: self.failed,
@@ -248,7 +270,7 @@ impl Tasks {
             expired: self.expired,
             ..TaskCounts::default()
         };
-        *counts.get_mut(if held_back { TaskState::Waiting } else { TaskState::Queued }) += self.startable();
+        *counts.get_mut(if held_back { TaskState::Waiting } else { TaskState::Queued }) += self.startable() - moving;
         if let Some(state) = self.fresh_ended {
             *counts.get_mut(state) += self.fresh_left();
         }
@@ -304,6 +326,10 @@ impl Tasks {
         }
         if let Some(index) = self.live.keys().find(|index| self.returned.contains_key(index)) {
             return Err(format!("task {index} is with an agent and waits"));
+        }
+        let open = |index: &TaskIndex| self.live.contains_key(index) || self.returned.contains_key(index);
+        if let Some(index) = self.saved.keys().find(|index| !open(index)) {
+            return Err(format!("task {index} is not open and has a snapshot"));
         }
         match self.live.keys().chain(self.returned.keys()).find(|index| **index >= self.expanded) {
             Some(index) => Err(format!("task {index} was started beyond the mark {}", self.expanded)),

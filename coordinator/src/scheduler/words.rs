@@ -31,6 +31,7 @@ impl Scheduler {
             ToCoordinator::Started { attempts } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
             ToCoordinator::Started { attempts } => attempts.into_iter().for_each(|attempt| self.note_started(id, attempt)),
             ToCoordinator::Paused { attempt, reason } => self.paused(id, attempt, reason),
+            ToCoordinator::Saved { attempt, snapshot } => self.save(id, attempt, snapshot),
             ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
             ToCoordinator::Finished(results) => self.finished(id, results),
             ToCoordinator::Released { attempts, .. } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
@@ -86,6 +87,11 @@ impl Scheduler {
         }
         let job = attempt.task.job;
         self.note_refusal(id, job, reason.to_string(), lack(reason));
+        if let RefuseReason::Snapshot { digest, .. } = reason
+            && self.saved_digest(attempt.task) == Some(*digest)
+        {
+            self.drop_saved(attempt.task);
+        }
         if *reason == RefuseReason::UnknownTerms {
             self.fleet.known(id).stream_mut().map(|stream| stream.terms.remove(&job));
             self.jobs.get_mut(&job).map(|job| job.known_by.remove(&id));
@@ -144,6 +150,7 @@ fn lack(reason: &RefuseReason) -> Lack {
         | RefuseReason::Fetch { .. }
         | RefuseReason::Untrusted { .. }
         | RefuseReason::Executor { .. }
-        | RefuseReason::Disk { .. } => Lack::Other,
+        | RefuseReason::Disk { .. }
+        | RefuseReason::Snapshot { .. } => Lack::Other,
     }
 }

@@ -69,8 +69,14 @@ fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
 
 /// The blobs that a version needs as long as it exists.
 pub fn version_blobs(version: &NewVersion, manifest: &[u8]) -> BTreeSet<Digest> {
-    let artifacts = codec::decode::<ModuleManifest>(manifest).map(|manifest| manifest.artifacts).unwrap_or_default();
-    artifacts.iter().map(|artifact| artifact.blob.digest).chain([version.module.digest]).collect()
+    let mut blobs = BTreeSet::from([version.module.digest]);
+    let Ok(manifest) = codec::decode::<ModuleManifest>(manifest) else { return blobs };
+    blobs.extend(manifest.artifacts.iter().map(|artifact| artifact.blob.digest));
+    if let Some(build) = manifest.migratable {
+        blobs.insert(build.module.digest);
+        blobs.extend(build.artifacts.iter().map(|artifact| artifact.blob.digest));
+    }
+    blobs
 }
 
 /// The digest that stands for a submitter's idempotency key.

@@ -6,7 +6,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
     identity::Signed,
     job::JobSpec,
-    message::{ModuleKind, Payload},
+    message::{Build, ModuleKind, Payload},
     policy::Book,
     resources::{Labels, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
@@ -293,6 +293,9 @@ pub struct AttemptRecord {
     pub agent: AgentId,
     pub agent_name: String,
     pub started: Timestamp,
+    pub build: Build,
+    /// What it went on from, if an earlier attempt left a snapshot.
+    pub resumed: Option<Resumed>,
     pub ended: Option<Timestamp>,
     /// None while it is live.
     pub end: Option<AttemptEnd>,
@@ -300,6 +303,14 @@ pub struct AttemptRecord {
     pub failure: Option<Failure>,
     pub paused: Option<PauseReason>,
     pub usage: Option<Usage>,
+}
+
+/// The snapshot that an attempt went on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    pub size_bytes: u64,
+    /// The function's running time until then, in microseconds.
+    pub spent_us: u64,
 }
 
 /// The log of one attempt.

@@ -6,7 +6,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
     identity::Signed,
     job::JobSpec,
-    message::{ModuleKind, Payload},
+    message::{Build, ModuleKind, Payload, SnapshotRef},
     resources::{Labels, Machine},
     state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState, Usage},
     time::Timestamp,
@@ -14,7 +14,7 @@ use lull_shared::{
 use serde::de::DeserializeOwned;
 
 use super::record::*;
-use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask};
+use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Saved};
 
 /// A row that does not hold what the store writes.
 #[derive(Debug, thiserror::Error)]
@@ -123,8 +123,10 @@ fn spec(row: &dyn Columns) -> Result<JobSpec, Damaged> {
 pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
     let stopping = word_if(row, "stopping", JobState::from_word)?;
     let count = |column| u32_of(row, column);
+    let moving = count("moving")?;
     let mut counts = TaskCounts {
-        queued: count("queued")?,
+        queued: count("queued")?.saturating_sub(moving),
+        moving,
         waiting: count("waiting")?,
         running: count("running")?,
         paused: count("paused")?,
@@ -158,6 +160,7 @@ pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
         version_name: text(row, "version_name")?,
         seed: u64_of(row, "seed")?,
         submitted: time(row, "submitted_us")?,
+        movable: None,
         state: word(row, "state", JobState::from_word)?,
         stopping: word_if(row, "stopping", JobState::from_word)?,
         expanded: u32_of(row, "expanded")?,
@@ -177,7 +180,14 @@ pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
     };
     let task = task_id(row)?;
     let (attempts, failures) = (u32_of(row, "attempts")?, u32_of(row, "failures")?);
-    Ok((task.job, OpenTask { index: task.index, attempts, failures, place }))
+    let saved = row.bytes("snapshot_digest")?.map(|bytes| saved(row, &bytes)).transpose()?;
+    Ok((task.job, OpenTask { index: task.index, attempts, failures, place, saved }))
+}
+
+fn saved(row: &dyn Columns, digest_bytes: &[u8]) -> Result<Saved, Damaged> {
+    let blob = BlobRef { digest: digest("snapshot_digest", digest_bytes)?, size_bytes: u64_of(row, "snapshot_bytes")? };
+    let snapshot = SnapshotRef { blob, spent_us: u64_of(row, "snapshot_spent_us")? };
+    Ok(Saved { snapshot, agent: AgentId(u64_of(row, "snapshot_agent")?) })
 }
 
 /// A badly ended task, for a retry.
@@ -270,6 +280,8 @@ pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
         agent: AgentId(u64_of(row, "agent_id")?),
         agent_name: text(row, "agent_name")?,
         started: time(row, "started_us")?,
+        build: word(row, "build", build_from_word)?,
+        resumed: row.int("resumed_bytes")?.map(|size| resumed(row, size)).transpose()?,
         ended: time_if(row, "ended_us")?,
         end,
         reason: row.text("reason")?,
@@ -277,6 +289,22 @@ pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
         paused: json_if(row, "pause")?,
         usage: end.map(|_| usage()).transpose()?,
     })
+}
+
+fn resumed(row: &dyn Columns, size: i64) -> Result<Resumed, Damaged> {
+    Ok(Resumed { size_bytes: size as u64, spent_us: u64_of(row, "resumed_spent_us")? })
+}
+
+/// The word for a build.
+pub fn build_word(build: Build) -> &'static str {
+    match build {
+        Build::Plain => "plain",
+        Build::Migratable => "migratable",
+    }
+}
+
+fn build_from_word(word: &str) -> Option<Build> {
+    [Build::Plain, Build::Migratable].into_iter().find(|build| build_word(*build) == word)
 }
 
 /// An attempt's log; empty when nothing was written.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
-    message::Payload,
+    message::{Build, Payload, SnapshotRef},
     resources::{Labels, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
@@ -37,6 +37,8 @@ pub struct Turn {
     pub attempts: BTreeMap<AttemptId, AttemptPatch>,
     pub results: Vec<ResultRow>,
     pub logs: Vec<LogRow>,
+    /// What becomes of tasks' snapshots.
+    pub snapshots: BTreeMap<TaskId, Option<SnapshotRow>>,
     pub agents: BTreeMap<AgentId, AgentPatch>,
     pub audit: Vec<AuditRecord>,
 }
@@ -146,9 +148,26 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct AttemptPatch {
     /// It begins in this turn.
-    pub begun: Option<(AgentId, Timestamp)>,
+    pub begun: Option<Begun>,
     pub pause: Patch<PauseReason>,
     pub over: Option<Over>,
+}
+
+/// How an attempt begins.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    pub agent: AgentId,
+    pub at: Timestamp,
+    pub build: Build,
+    pub resume: Option<Box<SnapshotRef>>,
+}
+
+/// The newest snapshot of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotRow {
+    pub snapshot: SnapshotRef,
+    pub agent: AgentId,
+    pub at: Timestamp,
 }
 
 /// How an attempt was.
@@ -213,7 +232,16 @@ impl Turn {
             }
             Change::JobEnded { job, state, at } => self.jobs.entry(*job).or_default().end = Patch::Set((*state, *at)),
             Change::JobRetried { job, by, at } => self.retried(*job, by, *at),
-            Change::AttemptStarted { attempt, agent, at } => self.started(*attempt, *agent, *at)?,
+            Change::AttemptStarted { attempt, agent, at, build, resume } => {
+                self.started(*attempt, Begun { agent: *agent, at: *at, build: *build, resume: resume.clone() })?;
+            }
+            Change::SnapshotSaved { attempt, agent, snapshot, at } => {
+                let row = SnapshotRow { snapshot: *snapshot, agent: *agent, at: *at };
+                self.snapshots.insert(attempt.task, Some(row));
+            }
+            Change::SnapshotDropped { task } => {
+                self.snapshots.insert(*task, None);
+            }
             Change::AttemptPaused { attempt, reason, .. } => self.paused(*attempt, reason.as_ref())?,
             Change::AttemptEnded(ended) => self.ended(ended)?,
             Change::TaskEnded { task, state, at } => self.task_ended(*task, *state, *at)?,
@@ -263,8 +291,8 @@ impl Turn {
         }
     }
 
-    fn started(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) -> Result<(), Broken> {
-        let place = Place::At { agent: Some(agent), paused: false };
+    fn started(&mut self, attempt: AttemptId, begun: Begun) -> Result<(), Broken> {
+        let place = Place::At { agent: Some(begun.agent), paused: false };
         match self.tasks.get_mut(&attempt.task) {
             Some(task) => {
                 let next = task.attempts.is_none_or(|attempts| attempts + 1 == attempt.number);
@@ -289,7 +317,7 @@ impl Turn {
                 }
             }
         }
-        self.attempts.insert(attempt, AttemptPatch { begun: Some((agent, at)), ..AttemptPatch::default() });
+        self.attempts.insert(attempt, AttemptPatch { begun: Some(begun), ..AttemptPatch::default() });
         Ok(())
     }
 

@@ -32,6 +32,7 @@ fn record(bytes: &[u8]) {
         module: BlobRef::of(b"module"),
         canonical_nans: false,
         artifacts: Vec::new(),
+        migratable: None,
     };
     let artifacts = Artifacts::new(FOLDER.path().to_owned(), OWN.clone(), "engine".into());
     assert_eq!(bounded(bytes.len(), || artifacts.vouched(&manifest, bytes)), None);

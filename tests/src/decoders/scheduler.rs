@@ -66,8 +66,14 @@ impl World {
             world.handle(Event::Enrolled { agent: snapshot });
             world.connect(agent, hello(agent));
         }
-        let submission =
-            Submission { submitter: "ada".into(), spec: spec(), version_name: "echo@1".into(), seed: 1, ended: BTreeMap::new() };
+        let submission = Submission {
+            submitter: "ada".into(),
+            spec: spec(),
+            version_name: "echo@1".into(),
+            seed: 1,
+            movable: None,
+            ended: BTreeMap::new(),
+        };
         world.handle(Event::Submit { request: RequestId(1), submission: Box::new(submission) });
         world
     }
@@ -178,7 +184,14 @@ fn hello(agent: AgentId) -> Hello {
         paused: None,
     };
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 16 << 30, engine: "e".into() };
-    Hello { agent_version: "0.1.0".into(), machine, labels: Default::default(), capacity, holding: Vec::new() }
+    Hello {
+        agent_version: "0.1.0".into(),
+        machine,
+        labels: Default::default(),
+        capacity,
+        holding: Vec::new(),
+        snapshots: Vec::new(),
+    }
 }
 
 fn spec() -> JobSpec {

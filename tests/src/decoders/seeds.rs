@@ -306,12 +306,14 @@ fn lies() -> Vec<Vec<u8>> {
         paused: None,
     };
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 1, engine: "e".into() };
+    let snapshot = SnapshotRef { blob: BlobRef::of(b"snapshot"), spent_us: u64::MAX };
     let hello = Hello {
         agent_version: "0.1.0".into(),
         machine,
         labels: Default::default(),
         capacity: capacity.clone(),
         holding: all.clone(),
+        snapshots: vec![KeptSnapshot { task: own.task, digest: snapshot.blob.digest }],
     };
     let lie = |attempt| finished(attempt, Payload::inline(&b"a lie"[..]));
     let busy = Some(PauseReason::Busy { cpu_percent: 90 });
@@ -323,6 +325,8 @@ fn lies() -> Vec<Vec<u8>> {
         ToCoordinator::Finished(vec![Finished { outcome: Outcome::Failed(Failure::Exit { code: 1 }), ..lie(own) }]),
         ToCoordinator::Released { attempts: all.clone(), reason: ReleaseReason::Stopping },
         ToCoordinator::Refused { attempt: own, reason: RefuseReason::UnknownTerms },
+        ToCoordinator::Saved { attempt: own, snapshot },
+        ToCoordinator::Saved { attempt: theirs, snapshot },
         ToCoordinator::Heartbeat { frame_read: u64::MAX, holding: vec![theirs] },
         ToCoordinator::Heartbeat { frame_read: 0, holding: all },
         ToCoordinator::Capacity(Capacity { paused: Some(PauseReason::Owner { until: None }), ..capacity.clone() }),
@@ -344,6 +348,7 @@ fn orders() -> Vec<Vec<u8>> {
         module: blob,
         canonical_nans: false,
         artifacts: vec![Artifact { engine: ENGINE.into(), blob: BlobRef::of(b"artifact") }],
+        migratable: None,
     };
     let signed = sign(&authority(), &manifest);
     let terms = Terms {
@@ -360,7 +365,10 @@ fn orders() -> Vec<Vec<u8>> {
     };
     let attempts = vec![attempt(1, 0), attempt(1, 1), attempt(1, 2)];
     let input = |index: u32| if index == 1 { Payload::Blob(BlobRef::of(b"input")) } else { Payload::inline(&b"in"[..]) };
-    let assign = attempts.iter().map(|attempt| Assignment { attempt: *attempt, input: input(attempt.task.index) }).collect();
+    let assign = attempts
+        .iter()
+        .map(|attempt| Assignment { attempt: *attempt, input: input(attempt.task.index), build: lull_shared::message::Build::Plain, resume: None })
+        .collect();
     let messages = [
         ToAgent::Terms(Box::new(terms)),
         ToAgent::Assign(assign),

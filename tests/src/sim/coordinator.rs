@@ -271,7 +271,7 @@ impl World {
 
     fn load(&mut self, id: CoordinatorId) {
         let State::Loading { epoch, tries } = self.coordinators[id].state else { return };
-        let snapshot = match at_once(self.database.store.load(epoch)) {
+        let mut snapshot = match at_once(self.database.store.load(epoch)) {
             Ok(snapshot) => snapshot,
             Err(StoreError::Fenced) => return self.crash_coordinator(id, false, Duration::from_secs(1)),
             Err(_) => {
@@ -282,6 +282,11 @@ impl World {
         };
         let (limits, seed, now) = (self.limits(), self.dice.coordinators.seed(), self.now);
         self.summary.loads += 1;
+        at_once(async {
+            for job in &mut snapshot.jobs {
+                self.coordinators[id].catalogue.learn_movable(job).await;
+            }
+        });
         let coordinator = &mut self.coordinators[id];
         coordinator.catalogue.restore(&snapshot);
         coordinator.moments.pass();
@@ -621,13 +626,15 @@ impl World {
         let unrecorded =
             |what: String, about: &[super::promise::Subject]| Err(Violation::new(Promise::RecordBeforeSend, what, about));
         match order {
-            Order::Assign { attempts } => match attempts.iter().find(|attempt| !self.ledger.knows(**attempt)) {
-                Some(attempt) => unrecorded(
-                    format!("{agent} is given {attempt}, which is not in the store"),
-                    &[(*attempt).into(), agent.into()],
-                ),
-                None => Ok(()),
-            },
+            Order::Assign { attempts } => {
+                match attempts.iter().map(|given| &given.attempt).find(|attempt| !self.ledger.knows(**attempt)) {
+                    Some(attempt) => unrecorded(
+                        format!("{agent} is given {attempt}, which is not in the store"),
+                        &[(*attempt).into(), agent.into()],
+                    ),
+                    None => Ok(()),
+                }
+            }
             Order::Acknowledge { attempts } => {
                 let early = |attempt: &&_| self.ledger.live_at(**attempt) == Some(agent) || !self.ledger.knows(**attempt);
                 match attempts.iter().find(early) {
@@ -657,6 +664,12 @@ impl World {
             Order::Intake(intake) if self.ledger.intakes.get(&agent).copied().unwrap_or_default() != *intake => {
                 unrecorded(format!("{agent} is told that it is {}, and the store is not", intake.as_str()), &[agent.into()])
             }
+            Order::Discard { snapshots } => match snapshots.iter().find(|digest| self.ledger.needs(**digest, agent)) {
+                Some(digest) => {
+                    unrecorded(format!("{agent} is to discard {digest}, from which a task is to go on"), &[agent.into()])
+                }
+                None => Ok(()),
+            },
             Order::Terms { .. }
             | Order::Recall { .. }
             | Order::Intake(_)

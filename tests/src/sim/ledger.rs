@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lull_coordinator::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     message::Payload,
     state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState},
@@ -21,6 +22,10 @@ pub struct Ledger {
     pub jobs: BTreeMap<JobId, Job>,
     keys: BTreeSet<(String, String)>,
     pub intakes: BTreeMap<AgentId, Intake>,
+    /// The newest snapshots of open tasks, and who keeps them.
+    snapshots: BTreeMap<TaskId, (Digest, AgentId)>,
+    /// The same by snapshot.
+    kept: BTreeSet<(Digest, AgentId, TaskId)>,
     pub tally: Tally,
 }
 
@@ -97,6 +102,18 @@ impl Ledger {
                 let live = self.is_live(*attempt);
                 hold(Promise::CountedOnce, live, || format!("{attempt} paused and is not live"), &[(*attempt).into()])
             }
+            Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
+                self.forget_snapshot(attempt.task);
+                let digest = snapshot.blob.digest;
+                self.snapshots.insert(attempt.task, (digest, *agent));
+                self.kept.insert((digest, *agent, attempt.task));
+                let live = self.is_live(*attempt);
+                hold(Promise::CountedOnce, live, || format!("{attempt} is saved and not live"), &[(*attempt).into()])
+            }
+            Change::SnapshotDropped { task } => {
+                self.forget_snapshot(*task);
+                Ok(())
+            }
             Change::AttemptEnded(ended) => self.ended(ended),
             Change::TaskEnded { task, state, .. } => self.job(task.job)?.given_up(*task, *state),
             Change::ResultRefused { attempt, agent, .. } => {
@@ -114,6 +131,18 @@ impl Ledger {
                 self.intakes.insert(*agent, *intake);
                 Ok(())
             }
+        }
+    }
+
+    /// Whether a task is to go on from this snapshot, which this agent keeps.
+    pub fn needs(&self, digest: Digest, agent: AgentId) -> bool {
+        let first = TaskId { job: JobId(0), index: 0 };
+        self.kept.range((digest, agent, first)..).next().is_some_and(|(kept, keeper, _)| (*kept, *keeper) == (digest, agent))
+    }
+
+    fn forget_snapshot(&mut self, task: TaskId) {
+        if let Some((digest, agent)) = self.snapshots.remove(&task) {
+            self.kept.remove(&(digest, agent, task));
         }
     }
 
@@ -190,8 +219,8 @@ impl Job {
     pub fn agrees(&self, counts: &TaskCounts) -> bool {
         let ended = TaskCounts { queued: 0, waiting: 0, running: 0, paused: 0, moving: 0, verifying: 0, ..*counts };
         counts.total() == self.tasks.len() as u64
-            && counts.queued + counts.waiting == self.waiting
-            && counts.running + counts.paused + counts.moving + counts.verifying == self.live
+            && counts.queued + counts.waiting + counts.moving == self.waiting
+            && counts.running + counts.paused + counts.verifying == self.live
             && ended == self.ended
     }
 

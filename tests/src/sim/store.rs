@@ -154,6 +154,7 @@ impl SignManifest for Signer {
             module: module(self.version),
             canonical_nans: false,
             artifacts: ENGINES[..COMPILED].iter().map(artifact).collect(),
+            migratable: None,
         };
         sign(&self.authority, &manifest)
     }

@@ -95,6 +95,7 @@ impl World {
             submitter: planned.submitter.to_owned(),
             spec,
             version_name: "function@1".into(),
+            movable: None,
             seed,
             ended: Default::default(),
         };

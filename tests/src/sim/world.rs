@@ -240,6 +240,7 @@ impl World {
                 ToCoordinator::Finished(list) => format!("Finished({})", list_of(list.iter().map(|one| one.attempt))),
                 ToCoordinator::Released { attempts, reason } => format!("Released({}: {reason:?})", list_of(attempts)),
                 ToCoordinator::Paused { attempt, reason } => format!("Paused({attempt}: {reason:?})"),
+                ToCoordinator::Saved { attempt, snapshot } => format!("Saved({attempt}: {})", snapshot.blob.digest),
                 ToCoordinator::Refused { attempt, reason } => format!("Refused({attempt}: {reason})"),
                 ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
                 other @ (ToCoordinator::Capacity(_)
@@ -255,6 +256,10 @@ impl World {
         if self.options.trace {
             let words = match change {
                 Change::AttemptStarted { attempt, agent, .. } => format!("{attempt} started at {agent}"),
+                Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
+                    format!("{agent} keeps {} of {attempt}", snapshot.blob.digest)
+                }
+                Change::SnapshotDropped { task } => format!("the snapshot of {task} is dropped"),
                 Change::AttemptEnded(ended) => {
                     format!("{} at {} {}, then {:?} ({:?})", ended.attempt, ended.agent, ended.end, ended.after, ended.reason)
                 }

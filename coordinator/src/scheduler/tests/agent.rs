@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId},
-    message::{Finished, Hello, RecallReason, ReleaseReason, ToCoordinator},
+    digest::{BlobRef, Digest},
+    id::{AgentId, AttemptId, JobId, TaskId},
+    message::{Finished, Hello, KeptSnapshot, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator},
 };
 
 use crate::scheduler::{
@@ -34,6 +35,8 @@ pub(super) struct FakeAgent {
     running: VecDeque<AttemptId>,
     /// Results on disk.
     done: BTreeMap<AttemptId, Finished>,
+    /// Snapshots on disk.
+    snapshots: BTreeMap<Digest, TaskId>,
 }
 
 impl FakeAgent {
@@ -51,6 +54,7 @@ impl FakeAgent {
             waiting: VecDeque::new(),
             running: VecDeque::new(),
             done: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
         }
     }
 
@@ -69,6 +73,7 @@ impl FakeAgent {
             labels: Default::default(),
             capacity: capacity(self.id.0, self.slots),
             holding: self.waiting.iter().chain(&self.running).copied().collect(),
+            snapshots: self.snapshots.iter().map(|(digest, task)| KeptSnapshot { task: *task, digest: *digest }).collect(),
         };
         Event::Connected { agent: self.id, stream, hello: Box::new(hello) }
     }
@@ -105,7 +110,8 @@ impl FakeAgent {
         match order {
             Order::Welcome { .. } | Order::Intake(_) => {}
             Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
-            Order::Assign { attempts } => attempts.into_iter().for_each(|attempt| self.take(attempt)),
+            Order::Discard { snapshots } => self.snapshots.retain(|digest, _| !snapshots.contains(digest)),
+            Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given.attempt)),
             Order::Recall { attempts, reason } => self.give_back(&attempts, reason),
             Order::Acknowledge { attempts } => self.done.retain(|attempt, _| !attempts.contains(attempt)),
             Order::Forget { job } => assert!(self.terms.remove(&job), "{} forgets {job}, which it does not know", self.id),
@@ -153,6 +159,19 @@ impl FakeAgent {
         let result = if well { success(attempt, std::time::Duration::from_millis(7)) } else { failure(attempt) };
         self.done.insert(attempt, result.clone());
         self.say(ToCoordinator::Finished(vec![result]));
+    }
+
+    /// Keeps a snapshot of the attempt that runs the longest.
+    pub(super) fn save(&mut self) {
+        let Some(attempt) = self.first_running() else { return };
+        let blob = BlobRef::of(format!("{attempt} after {} words", self.said.len()).as_bytes());
+        self.snapshots.insert(blob.digest, attempt.task);
+        self.say(ToCoordinator::Saved { attempt, snapshot: SnapshotRef { blob, spent_us: 1 } });
+    }
+
+    /// Snapshots that it keeps.
+    pub(super) fn keeps(&self) -> usize {
+        self.snapshots.len()
     }
 
     /// The attempt that is to start next, refused.

@@ -5,6 +5,7 @@ mod agent;
 mod agents;
 mod explained;
 mod hostile;
+mod moving;
 mod random;
 mod results;
 mod sharing;

@@ -34,6 +34,7 @@ enum Step {
     ReadAll(u64),
     Start(u64),
     Finish(u64, bool),
+    Save(u64),
     Evict(u64),
     Refuse(u64),
     Pause(u64, bool),
@@ -91,6 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => agent().prop_map(Step::ReadAll),
         12 => agent().prop_map(Step::Start),
         14 => (agent(), proptest::bool::weighted(0.8)).prop_map(|(agent, well)| Step::Finish(agent, well)),
+        2 => agent().prop_map(Step::Save),
         2 => agent().prop_map(Step::Evict),
         2 => agent().prop_map(Step::Refuse),
         2 => (agent(), any::<bool>()).prop_map(|(agent, on)| Step::Pause(agent, on)),
@@ -216,6 +218,7 @@ impl World {
             Step::ReadAll(agent) => while self.agent(agent).read() {},
             Step::Start(agent) => self.agent(agent).start(),
             Step::Finish(agent, well) => self.agent(agent).finish(well),
+            Step::Save(agent) => self.agent(agent).save(),
             Step::Evict(agent) => {
                 let Some(attempt) = self.agent(agent).next_running() else { return };
                 let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
@@ -317,5 +320,11 @@ proptest! {
             world.work();
         }
         prop_assert!((1..=AGENTS).all(|agent| world.driver.held(agent).is_empty()));
+        for agent in 1..=AGENTS {
+            // What was said of discarding is read, or said again to whoever greets.
+            world.step(Step::Connect(agent));
+            world.step(Step::ReadAll(agent));
+            prop_assert_eq!(world.agent(agent).keeps(), 0, "no snapshot outlives its task");
+        }
     }
 }

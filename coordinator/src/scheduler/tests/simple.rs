@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AgentId, JobId},
+    message::Build,
     state::{AttemptEnd, Intake, JobState, TaskCounts},
 };
 
 use crate::scheduler::{
     driver::{Driver, attempt, spec},
-    effect::{Change, Order, Reply},
+    effect::{Change, Given, Order, Reply},
 };
 
 #[test]
@@ -17,7 +18,8 @@ fn a_task_goes_from_submission_to_result() {
     let mut driver = Driver::with_agents(1, 1);
     let job = driver.submit(spec(1));
     let first = attempt(1, 0, 1);
-    assert_eq!(driver.orders, [(AgentId(1), Order::Terms { job }), (AgentId(1), Order::Assign { attempts: vec![first] }),]);
+    let given = Given { attempt: first, build: Build::Plain, resume: None };
+    assert_eq!(driver.orders, [(AgentId(1), Order::Terms { job }), (AgentId(1), Order::Assign { attempts: vec![given] }),]);
     assert_eq!(driver.counts(job), TaskCounts { running: 1, ..Default::default() });
     driver.started(1, &[first]);
     driver.pass(Duration::from_secs(2));

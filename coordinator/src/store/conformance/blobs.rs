@@ -93,6 +93,7 @@ impl SignManifest for WithArtifact {
             module: self.0,
             canonical_nans: false,
             artifacts: vec![Artifact { engine: "w48".into(), blob: self.1 }],
+            migratable: None,
         };
         lull_shared::identity::Signed { body: lull_shared::codec::encode(&manifest), signature: vec![9] }
     }

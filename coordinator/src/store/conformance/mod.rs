@@ -115,6 +115,7 @@ cases!(
     reign::coordinators_know_of_each_other_whoever_reigns,
     turns::a_job_is_remembered_as_it_was_submitted,
     turns::an_attempt_goes_from_start_to_result,
+    turns::a_task_goes_on_from_its_newest_snapshot,
     turns::a_failed_attempt_is_followed_by_another,
     turns::start_and_end_in_one_turn_are_one_turn,
     turns::a_pause_is_remembered_and_ends_with_the_attempt,

@@ -8,7 +8,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
     identity::Signed,
     job::{Inputs, JobSpec},
-    message::{ModuleKind, Payload},
+    message::{Build, ModuleKind, Payload, SnapshotRef},
     resources::Machine,
     state::{AttemptEnd, Failure, JobState, TaskState, Usage},
     time::Timestamp,
@@ -55,6 +55,7 @@ pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
         spec,
         version_name,
         seed: u64::MAX - job,
+        movable: None,
         at: at(job),
     }))
 }
@@ -66,7 +67,23 @@ pub fn submitted(job: u64, count: u32) -> Change {
 
 /// An attempt begins.
 pub fn started(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
-    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds) }
+    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds), build: Build::Plain, resume: None }
+}
+
+/// A snapshot, made up from the second at which it was saved.
+pub fn snapshot(seconds: u64) -> SnapshotRef {
+    SnapshotRef { blob: BlobRef::of(&seconds.to_le_bytes()), spent_us: seconds * 1_000_000 }
+}
+
+/// An attempt begins where another left off.
+pub fn resumed(attempt: AttemptId, agent: u64, seconds: u64, from: SnapshotRef) -> Change {
+    let resume = Some(Box::new(from));
+    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds), build: Build::Migratable, resume }
+}
+
+/// A snapshot of a live attempt.
+pub fn saved(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+    Change::SnapshotSaved { attempt, agent: AgentId(agent), snapshot: snapshot(seconds), at: at(seconds) }
 }
 
 /// An attempt succeeds with this output.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     id::{AgentId, JobId},
-    message::Payload,
+    message::{Build, Payload},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
     time::Timestamp,
 };
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, TaskAfter},
-    event::{EndedTask, OpenPlace, OpenTask, Snapshot},
+    event::{EndedTask, OpenPlace, OpenTask, Saved, Snapshot},
 };
 
 impl World {
@@ -50,11 +50,43 @@ pub async fn a_job_is_remembered_as_it_was_submitted(world: World) {
     assert_eq!((record.spec, record.submitted, record.ended), (spec, at(1), None));
 }
 
+pub async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
+    let world = world.peopled(2).await;
+    let (first, second) = (attempt(1, 0, 1), attempt(1, 0, 2));
+    let pause = PauseReason::Owner { until: None };
+    let paused = Change::AttemptPaused { attempt: first, reason: Some(pause), at: at(14) };
+    world.commit(&[submitted(1, 2), started(first, 1, 10), paused, saved(first, 1, 15)]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { queued: 1, paused: 1, ..TaskCounts::default() });
+    assert_eq!(world.loaded().await.jobs[0].open[0].saved, Some(Saved { snapshot: snapshot(15), agent: AgentId(1) }));
+
+    let again = TaskAfter::Again { not_before: at(16), failures: 0 };
+    world.commit(&[saved(first, 1, 16), ended(first, 1, 16, AttemptEnd::Evicted, again)]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { queued: 1, moving: 1, ..TaskCounts::default() });
+    let moving = TaskFilter { state: Some(TaskState::Moving), ..TaskFilter::default() };
+    let listed = world.store.tasks(JobId(1), &moving).await.expect("an answer");
+    assert_eq!(listed.iter().map(|task| (task.task.index, task.state)).collect::<Vec<_>>(), [(0, TaskState::Moving)]);
+    let queued = TaskFilter { state: Some(TaskState::Queued), ..TaskFilter::default() };
+    assert_eq!(world.store.tasks(JobId(1), &queued).await.expect("an answer").len(), 1);
+
+    world.commit(&[resumed(second, 2, 20, snapshot(16))]).await;
+    let attempts = world.store.attempts(second.task).await.expect("an answer");
+    assert_eq!((attempts[0].build, attempts[0].resumed), (Build::Plain, None));
+    let from = Resumed { size_bytes: snapshot(16).blob.size_bytes, spent_us: 16_000_000 };
+    assert_eq!((attempts[1].build, attempts[1].resumed), (Build::Migratable, Some(from)));
+    assert_eq!(world.loaded().await.jobs[0].open[0].saved, Some(Saved { snapshot: snapshot(16), agent: AgentId(1) }));
+
+    let dropped = Change::SnapshotDropped { task: second.task };
+    world.commit(&[saved(second, 2, 25), dropped.clone(), succeeded(second, 2, 30, b"out"), dropped]).await;
+    assert_eq!(world.counts(1).await, TaskCounts { queued: 1, succeeded: 1, ..TaskCounts::default() });
+    assert!(world.loaded().await.jobs[0].open.is_empty());
+}
+
 pub async fn an_attempt_goes_from_start_to_result(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
-    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: OpenPlace::At { agent: AgentId(2), since: at(10) } };
+    let open =
+        OpenTask { index: 0, attempts: 1, failures: 0, place: OpenPlace::At { agent: AgentId(2), since: at(10) }, saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 
     world.commit(&[succeeded(attempt(1, 0, 1), 2, 12, b"\x00out\xff")]).await;
@@ -86,7 +118,7 @@ pub async fn a_failed_attempt_is_followed_by_another(world: World) {
     let later = TaskAfter::Again { not_before: at(30), failures: 1 };
     world.commit(&[ended(attempt(1, 0, 1), 1, 20, AttemptEnd::Failed, later)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { waiting: 1, ..TaskCounts::default() });
-    let open = OpenTask { index: 0, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before: at(30) } };
+    let open = OpenTask { index: 0, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before: at(30) }, saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
     let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
     assert_eq!((record.state, record.not_before), (TaskState::Waiting, Some(at(30))));
@@ -137,7 +169,8 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     // The live attempt of a known task ends and the next begins, in one turn.
     let moved = TaskAfter::Again { not_before: at(13), failures: 0 };
     world.commit(&[ended(attempt(1, 2, 1), 2, 13, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 13)]).await;
-    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: OpenPlace::At { agent: AgentId(1), since: at(13) } };
+    let open =
+        OpenTask { index: 2, attempts: 2, failures: 0, place: OpenPlace::At { agent: AgentId(1), since: at(13) }, saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
@@ -204,7 +237,8 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
     assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 4, ..TaskCounts::default() });
     let snapshot = &world.loaded().await.jobs[0];
     assert_eq!((snapshot.failed, snapshot.cancelled, snapshot.expanded), (0, 0, 3));
-    let waiting = |index| OpenTask { index, attempts: 1, failures: 0, place: OpenPlace::Waiting { not_before: at(20) } };
+    let waiting =
+        |index| OpenTask { index, attempts: 1, failures: 0, place: OpenPlace::Waiting { not_before: at(20) }, saved: None };
     assert_eq!(snapshot.open, [waiting(1), waiting(2)]);
     world.commit(&[started(attempt(1, 1, 2), 1, 21), started(attempt(1, 3, 1), 1, 21)]).await;
     world.commit(&[succeeded(attempt(1, 1, 2), 1, 22, b"now")]).await;

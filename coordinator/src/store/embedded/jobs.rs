@@ -27,7 +27,9 @@ const JOB: &str =
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
-    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused
+    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused,
+    (SELECT count(*) FROM snapshots JOIN tasks ON tasks.job_id = snapshots.job_id AND tasks.task_index = snapshots.task_index
+        WHERE snapshots.job_id = jobs.job_id AND tasks.state = 'queued') AS moving
     FROM jobs";
 
 const SNAPSHOT: &str =
@@ -35,14 +37,18 @@ const SNAPSHOT: &str =
     cancelled, expired FROM jobs";
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
-    attempts.started_us
+    attempts.started_us, snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes,
+    snapshots.spent_us AS snapshot_spent_us, snapshots.agent_id AS snapshot_agent
     FROM tasks INDEXED BY tasks_open
+    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
     LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
         AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
     WHERE tasks.ended_us IS NULL AND tasks.job_id BETWEEN ?1 AND ?2
     ORDER BY tasks.job_id, tasks.task_index";
 
-const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.state, tasks.attempts, tasks.failures, tasks.not_before_us, tasks.ended_us,
+const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
+    CASE WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
+    tasks.failures, tasks.not_before_us, tasks.ended_us,
     attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
     CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
     FROM tasks
@@ -50,6 +56,7 @@ const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.state, tasks.at
     JOIN agents ON agents.agent_id = attempts.agent_id
     LEFT JOIN attempts earlier ON earlier.job_id = tasks.job_id AND earlier.task_index = tasks.task_index
         AND earlier.number = tasks.attempts - 1
+    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
     LEFT JOIN results ON results.job_id = tasks.job_id AND results.task_index = tasks.task_index";
 
 /// Everything a scheduler needs to go on.
@@ -131,7 +138,8 @@ fn extent(tx: &Transaction<'_>, job: JobId) -> Result<Option<rows::Extent>, Fail
 pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
     let Some(extent) = extent(tx, job)? else { return Ok(Vec::new()) };
     let sql = format!(
-        "{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index >= ?2 AND (?3 IS NULL OR tasks.state = ?3)
+        "{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index >= ?2 AND (?3 IS NULL
+             OR ?3 = CASE WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END)
          ORDER BY tasks.task_index LIMIT ?4"
     );
     let state = filter.state.map(|state| state.as_str());

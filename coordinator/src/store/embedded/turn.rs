@@ -15,7 +15,10 @@ use super::{
         bounds::{self, number},
         decide,
         record::AuditRecord,
-        turn::{AgentPatch, AttemptPatch, Before, Broken, JobPatch, LogRow, Patch, Place, ResultRow, TaskPatch, Turn},
+        rows,
+        turn::{
+            AgentPatch, AttemptPatch, Before, Broken, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn,
+        },
         usage,
     },
     error::Fail,
@@ -53,6 +56,7 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
         .execute(params![hour, number(job.0), slot_us])?;
     }
     write_results(tx, &turn.results)?;
+    write_snapshots(tx, &turn.snapshots)?;
     write_logs(tx, &turn.logs)?;
     for (job, patch) in &turn.jobs {
         update_job(tx, *job, patch)?;
@@ -158,7 +162,8 @@ fn write_attempts(
     attempts: &BTreeMap<AttemptId, AttemptPatch>,
 ) -> Result<BTreeMap<(i64, JobId), i64>, Fail> {
     let mut insert = tx.prepare_cached(
-        "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause, build, resumed_bytes, resumed_spent_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let mut pause = tx.prepare_cached(
         "UPDATE attempts SET pause = ?4 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
@@ -176,14 +181,25 @@ fn write_attempts(
     for (attempt, patch) in attempts {
         let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
         let paused = patch.pause.value().map(json);
-        if let Some((agent, at)) = patch.begun {
-            insert.execute(params![job, index, attempt_number, number(agent.0), at.0, paused])?;
+        if let Some(begun) = &patch.begun {
+            let resume = begun.resume.as_deref();
+            insert.execute(params![
+                job,
+                index,
+                attempt_number,
+                number(begun.agent.0),
+                begun.at.0,
+                paused,
+                rows::build_word(begun.build),
+                resume.map(|snapshot| number(snapshot.blob.size_bytes)),
+                resume.map(|snapshot| number(snapshot.spent_us)),
+            ])?;
         } else if patch.over.is_none() {
             one(pause.execute(params![job, index, attempt_number, paused])?, || format!("{attempt} is not live"))?;
         }
         let Some(over) = &patch.over else { continue };
-        let began = match patch.begun {
-            Some((_, at)) => Some(at.0),
+        let began = match &patch.begun {
+            Some(begun) => Some(begun.at.0),
             None => started.query_row(params![job, index, attempt_number], |row| row.get(0)).optional()?,
         };
         let began = began.ok_or_else(|| Broken(format!("{attempt} is not live")))?;
@@ -218,6 +234,26 @@ fn write_results(tx: &Transaction<'_>, results: &[ResultRow]) -> Result<(), Fail
         };
         let size = number(result.output.size_bytes());
         insert.execute(params![number(task.job.0), task.index, result.attempt.number, size, output, digest])?;
+    }
+    Ok(())
+}
+
+fn write_snapshots(tx: &Transaction<'_>, snapshots: &BTreeMap<TaskId, Option<SnapshotRow>>) -> Result<(), Fail> {
+    let mut upsert = tx.prepare_cached(
+        "INSERT INTO snapshots (job_id, task_index, digest, size_bytes, spent_us, agent_id, saved_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (job_id, task_index) DO UPDATE SET digest = excluded.digest, size_bytes = excluded.size_bytes,
+             spent_us = excluded.spent_us, agent_id = excluded.agent_id, saved_us = excluded.saved_us",
+    )?;
+    let mut delete = tx.prepare_cached("DELETE FROM snapshots WHERE job_id = ?1 AND task_index = ?2")?;
+    for (task, row) in snapshots {
+        let job = number(task.job.0);
+        let Some(SnapshotRow { snapshot, agent, at }) = row else {
+            delete.execute(params![job, task.index])?;
+            continue;
+        };
+        let (digest, size) = (*snapshot.blob.digest.as_bytes(), number(snapshot.blob.size_bytes));
+        upsert.execute(params![job, task.index, digest, size, number(snapshot.spent_us), number(agent.0), at.0])?;
     }
     Ok(())
 }

@@ -93,6 +93,8 @@ impl State {
             agent: attempt.agent,
             agent_name: self.agent_name(attempt.agent),
             started: attempt.started,
+            build: attempt.build,
+            resumed: attempt.resumed,
             ended: attempt.over.as_ref().map(|over| over.at),
             end: attempt.over.as_ref().map(|over| over.end),
             reason: attempt.over.as_ref().and_then(|over| over.reason.clone()),
@@ -181,7 +183,8 @@ impl Job {
                 Place::Waiting { not_before, .. } => OpenPlace::Waiting { not_before },
                 Place::Ended { .. } => return None,
             };
-            Some(OpenTask { index: *index, attempts: task.attempts.len() as u32, failures: task.failures, place })
+            let attempts = task.attempts.len() as u32;
+            Some(OpenTask { index: *index, attempts, failures: task.failures, place, saved: task.saved })
         });
         JobSnapshot {
             job: self.new.job,
@@ -190,6 +193,7 @@ impl Job {
             version_name: self.new.version_name.clone(),
             seed: self.new.seed,
             submitted: self.new.at,
+            movable: None,
             state: self.state,
             stopping: self.stop.as_ref().map(|stop| stop.0),
             expanded: self.expanded(),

@@ -10,18 +10,21 @@ use imbl::{OrdMap, Vector};
 use lull_shared::{
     digest::{Digest, Outline},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    message::Payload,
+    message::{Build, Payload},
     state::{AttemptEnd, Failure, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
 
 use super::super::{
     bounds,
-    record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, TokenRecord, VersionRecord},
+    record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
     turn::{Broken, audit_row, intake_action, stop_action},
     usage,
 };
-use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+use crate::scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::Saved,
+};
 
 /// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on
 /// a copy and kept or dropped as a whole.
@@ -59,6 +62,8 @@ pub struct Task {
     pub place: Place,
     pub failures: u32,
     pub attempts: Vec<Attempt>,
+    /// Where its next attempt goes on.
+    pub saved: Option<Saved>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +84,8 @@ pub enum Place {
 pub struct Attempt {
     pub agent: AgentId,
     pub started: Timestamp,
+    pub build: Build,
+    pub resumed: Option<Resumed>,
     pub pause: Option<PauseReason>,
     pub over: Option<Over>,
 }
@@ -120,6 +127,7 @@ impl Task {
         match self.place {
             Place::At if self.attempts.last().is_some_and(|attempt| attempt.pause.is_some()) => TaskState::Paused,
             Place::At => TaskState::Running,
+            Place::Waiting { state: TaskState::Queued, .. } if self.saved.is_some() => TaskState::Moving,
             Place::Waiting { state, .. } | Place::Ended { state, .. } => state,
         }
     }
@@ -167,7 +175,17 @@ impl State {
                 (job.state, job.ended) = (*state, Some(*at));
             }
             Change::JobRetried { job, by, at } => self.retried(*job, by, *at)?,
-            Change::AttemptStarted { attempt, agent, at } => self.started(*attempt, *agent, *at)?,
+            Change::AttemptStarted { attempt, agent, at, build, resume } => {
+                let resumed = resume
+                    .as_deref()
+                    .map(|snapshot| Resumed { size_bytes: snapshot.blob.size_bytes, spent_us: snapshot.spent_us });
+                let begun = Attempt { agent: *agent, started: *at, build: *build, resumed, pause: None, over: None };
+                self.started(*attempt, begun)?;
+            }
+            Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
+                self.task(attempt.task)?.saved = Some(Saved { snapshot: *snapshot, agent: *agent });
+            }
+            Change::SnapshotDropped { task } => self.task(*task)?.saved = None,
             Change::AttemptPaused { attempt, reason, .. } => self.live(*attempt)?.1.pause = reason.clone(),
             Change::AttemptEnded(ended) => self.ended(ended)?,
             Change::TaskEnded { task, state, at } => {
@@ -252,19 +270,20 @@ impl State {
         Ok(())
     }
 
-    fn started(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) -> Result<(), Broken> {
+    fn started(&mut self, attempt: AttemptId, begun: Attempt) -> Result<(), Broken> {
+        let (agent, at) = (begun.agent, begun.started);
         if !self.agents.contains_key(&agent) {
             return Err(Broken(format!("there is no agent {agent}")));
         }
         let job = self.job(attempt.task.job)?;
-        let unstarted =
-            Task { place: Place::Waiting { state: TaskState::Queued, not_before: at }, failures: 0, attempts: Vec::new() };
+        let place = Place::Waiting { state: TaskState::Queued, not_before: at };
+        let unstarted = Task { place, failures: 0, attempts: Vec::new(), saved: None };
         let task = Arc::make_mut(job.tasks.entry(attempt.task.index).or_insert_with(|| Arc::new(unstarted)));
         if !matches!(task.place, Place::Waiting { .. }) || task.attempts.len() as u32 + 1 != attempt.number {
             return Err(Broken(format!("{attempt} started while its task was {}", task.state())));
         }
         task.place = Place::At;
-        task.attempts.push(Attempt { agent, started: at, pause: None, over: None });
+        task.attempts.push(begun);
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use super::super::{
     bounds::{self, number},
     decide,
     record::AuditRecord,
-    turn::{AgentPatch, AttemptPatch, Before, JobPatch, LogRow, Patch, Place, ResultRow, TaskPatch, Turn},
+    rows,
+    turn::{AgentPatch, AttemptPatch, Before, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn},
 };
 use crate::scheduler::effect::NewJob;
 
@@ -31,6 +32,7 @@ pub fn parameters(turn: &Turn) -> Parameters {
         tasks: turn.tasks.iter().map(|(id, patch)| task(*id, patch)).collect(),
         attempts: turn.attempts.iter().map(|(id, patch)| attempt(*id, patch)).collect(),
         results: turn.results.iter().map(|row| result(row, &mut bytes)).collect(),
+        snapshots: turn.snapshots.iter().map(|(id, row)| snapshot(*id, row.as_ref(), &mut bytes)).collect(),
         logs: turn.logs.iter().map(|row| log(row, &mut bytes)).collect(),
         agents: turn.agents.iter().map(|(id, patch)| agent(*id, patch)).collect(),
         audit: (0..).zip(&turn.audit).map(|(n, row)| audit(n, row)).collect(),
@@ -68,6 +70,8 @@ struct Document<'a> {
     attempts: Vec<Attempt<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     results: Vec<ResultItem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<SnapshotItem>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<Log>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -247,17 +251,24 @@ struct Attempt<'a> {
     c: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     m: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rb: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rs: Option<i64>,
 }
 
 fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
-    let over = patch.over.as_ref();
+    let (begun, over) = (patch.begun.as_ref(), patch.over.as_ref());
+    let resume = begun.and_then(|begun| begun.resume.as_deref());
     let failure = over.and_then(|over| over.failure.as_ref());
     Attempt {
         j: number(id.task.job.0),
         i: id.task.index,
         n: id.number,
-        a: patch.begun.map(|(agent, _)| number(agent.0)),
-        s: patch.begun.map(|(_, at)| at.0),
+        a: begun.map(|begun| number(begun.agent.0)),
+        s: begun.map(|begun| begun.at.0),
         p: patch.pause.value().map(json),
         e: over.map(|over| over.at.0),
         o: over.map(|over| over.end.as_str()),
@@ -267,6 +278,38 @@ fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
         w: over.map(|over| number(over.usage.wall_us)),
         c: over.map(|over| number(over.usage.cpu_us)),
         m: over.map(|over| number(over.usage.memory_peak_bytes)),
+        b: begun.map(|begun| rows::build_word(begun.build)),
+        rb: resume.map(|snapshot| number(snapshot.blob.size_bytes)),
+        rs: resume.map(|snapshot| number(snapshot.spent_us)),
+    }
+}
+
+/// A task's snapshot; without a digest the one that is there is deleted.
+#[derive(Serialize)]
+struct SnapshotItem {
+    j: i64,
+    i: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    d: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    len: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    us: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<i64>,
+}
+
+fn snapshot(task: TaskId, row: Option<&SnapshotRow>, bytes: &mut Bytes) -> SnapshotItem {
+    SnapshotItem {
+        j: number(task.job.0),
+        i: task.index,
+        d: row.map(|row| bytes.put(row.snapshot.blob.digest.as_bytes())),
+        len: row.map(|row| number(row.snapshot.blob.size_bytes)),
+        us: row.map(|row| number(row.snapshot.spent_us)),
+        a: row.map(|row| number(row.agent.0)),
+        at: row.map(|row| row.at.0),
     }
 }
 

@@ -12,7 +12,8 @@ DECLARE @attempts TABLE (
     job_id bigint NOT NULL, task_index int NOT NULL, number int NOT NULL, agent_id bigint NULL, started_us bigint NULL,
     pause nvarchar(max) NULL, ended_us bigint NULL, outcome varchar(16) NULL, reason nvarchar(2000) NULL,
     failure_kind varchar(32) NULL, failure nvarchar(max) NULL, wall_us bigint NULL, cpu_us bigint NULL,
-    memory_peak_bytes bigint NULL, PRIMARY KEY (job_id, task_index, number));
+    memory_peak_bytes bigint NULL, build varchar(16) NULL, resumed_bytes bigint NULL, resumed_spent_us bigint NULL,
+    PRIMARY KEY (job_id, task_index, number));
 DECLARE @changed int = 0;
 DECLARE @usage TABLE (hour bigint NOT NULL, job_id bigint NOT NULL, slot_us bigint NOT NULL, PRIMARY KEY (hour, job_id));
 
@@ -36,14 +37,15 @@ FROM OPENJSON(@P2, '$.tasks') WITH (
     agent_id bigint '$.a', not_before_us bigint '$.w', ended_us bigint '$.e') AS item;
 
 INSERT INTO @attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us)
 SELECT item.job_id, item.task_index, item.number, item.agent_id, item.started_us, item.pause, item.ended_us, item.outcome,
-    item.reason, item.failure_kind, item.failure, item.wall_us, item.cpu_us, item.memory_peak_bytes
+    item.reason, item.failure_kind, item.failure, item.wall_us, item.cpu_us, item.memory_peak_bytes, item.build,
+    item.resumed_bytes, item.resumed_spent_us
 FROM OPENJSON(@P2, '$.attempts') WITH (
     job_id bigint '$.j', task_index int '$.i', number int '$.n', agent_id bigint '$.a', started_us bigint '$.s',
     pause nvarchar(max) '$.p', ended_us bigint '$.e', outcome varchar(16) '$.o', reason nvarchar(2000) '$.r',
     failure_kind varchar(32) '$.k', failure nvarchar(max) '$.f', wall_us bigint '$.w', cpu_us bigint '$.c',
-    memory_peak_bytes bigint '$.m') AS item;
+    memory_peak_bytes bigint '$.m', build varchar(16) '$.b', resumed_bytes bigint '$.rb', resumed_spent_us bigint '$.rs') AS item;
 
 INSERT INTO lull.jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
     key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
@@ -112,11 +114,24 @@ SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @attempts AS patch WHERE patch.started_us IS NULL) SET @outcome = 4;
 
 INSERT INTO lull.attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us)
 SELECT patch.job_id, patch.task_index, patch.number, patch.agent_id, patch.started_us, patch.pause, patch.ended_us,
-    patch.outcome, patch.reason, patch.failure_kind, patch.failure, patch.wall_us, patch.cpu_us, patch.memory_peak_bytes
+    patch.outcome, patch.reason, patch.failure_kind, patch.failure, patch.wall_us, patch.cpu_us, patch.memory_peak_bytes,
+    patch.build, patch.resumed_bytes, patch.resumed_spent_us
 FROM @attempts AS patch
 WHERE patch.started_us IS NOT NULL;
+
+-- The newest snapshot takes the place of the one before; one without a digest is only deleted.
+DELETE snapshots
+FROM lull.snapshots AS snapshots
+INNER JOIN OPENJSON(@P2, '$.snapshots') WITH (job_id bigint '$.j', task_index int '$.i') AS item
+    ON item.job_id = snapshots.job_id AND item.task_index = snapshots.task_index;
+INSERT INTO lull.snapshots (job_id, task_index, digest, size_bytes, spent_us, agent_id, saved_us)
+SELECT item.job_id, item.task_index, SUBSTRING(@P3, item.digest_at, 32), item.size_bytes, item.spent_us, item.agent_id, item.saved_us
+FROM OPENJSON(@P2, '$.snapshots') WITH (
+    job_id bigint '$.j', task_index int '$.i', digest_at int '$.d', size_bytes bigint '$.len', spent_us bigint '$.us',
+    agent_id bigint '$.a', saved_us bigint '$.at') AS item
+WHERE item.digest_at IS NOT NULL;
 
 UPDATE usage_hours
 SET slot_us = usage_hours.slot_us + spent.slot_us

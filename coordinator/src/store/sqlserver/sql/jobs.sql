@@ -4,7 +4,9 @@ SELECT TOP (@P1) jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'queued') AS queued,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'waiting') AS waiting,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'running') AS running,
-    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'paused') AS paused
+    (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'paused') AS paused,
+    (SELECT COUNT(*) FROM lull.snapshots AS s INNER JOIN lull.tasks AS t ON t.job_id = s.job_id AND t.task_index = s.task_index
+        WHERE s.job_id = jobs.job_id AND t.state = 'queued') AS moving
 FROM lull.jobs AS jobs
 WHERE (@P2 IS NULL OR jobs.state = @P2) AND (@P3 IS NULL OR jobs.submitter = @P3) AND (@P4 IS NULL OR jobs.name = @P4)
     AND jobs.job_id < @P5

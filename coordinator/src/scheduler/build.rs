@@ -1,0 +1,107 @@
+//! Which of a version's builds an attempt executes: the plain one, which loses what it has done when its machine is taken
+//! away, or the migratable one, which is slower all the time.
+//!
+//! Interruptions come at random, on average every `undisturbed`. A plain attempt of length `t` that begins anew after
+//! each takes `undisturbed * (e^(t / undisturbed) - 1)` on average, a migratable one `t * cost` and [`MOVE`] for each
+//! interruption. Whichever is less is chosen.
+
+use std::{fmt, time::Duration};
+
+use lull_shared::message::Build;
+use serde::{Deserialize, Serialize};
+
+use super::event::Movable;
+
+/// What one move costs: to suspend, to send the snapshot and to go on, waiting for a place not counted.
+const MOVE: Duration = Duration::from_secs(2);
+
+/// A build and why it was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Choice {
+    pub build: Build,
+    pub reason: Reason,
+}
+
+/// Why a build was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The version has one build only.
+    #[default]
+    NotMovable,
+    /// It goes on from a snapshot.
+    Resumes,
+    /// How long its tasks take is not known yet.
+    Unknown,
+    /// Compared by what each is expected to take, in milliseconds.
+    Expected { plain_ms: u64, migratable_ms: u64 },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMovable => f.write_str("its version has no migratable build"),
+            Self::Resumes => f.write_str("it goes on from a snapshot"),
+            Self::Unknown => f.write_str("how long its tasks take is not known yet"),
+            Self::Expected { plain_ms, migratable_ms } => {
+                write!(f, "with interruptions it is expected to take {plain_ms} ms plain and {migratable_ms} ms migratable")
+            }
+        }
+    }
+}
+
+/// Chooses a build for an attempt that is expected to run for that long on a machine that is interrupted once in
+/// `undisturbed` on average.
+pub fn choose(movable: Option<Movable>, expected: Option<Duration>, undisturbed: Duration, resumes: bool) -> Choice {
+    if resumes {
+        return Choice { build: Build::Migratable, reason: Reason::Resumes };
+    }
+    let Some(Movable { cost_percent }) = movable else { return Choice::default() };
+    let Some(expected) = expected else {
+        // A first task that turns out to be long is the one that would lose most.
+        return Choice { build: Build::Migratable, reason: Reason::Unknown };
+    };
+    let (time, undisturbed) = (expected.as_secs_f64(), undisturbed.as_secs_f64().max(1.0));
+    let interruptions = time / undisturbed;
+    let plain = undisturbed * interruptions.exp_m1();
+    let migratable = time * f64::from(cost_percent) / 100.0 + interruptions * MOVE.as_secs_f64();
+    let build = if migratable < plain { Build::Migratable } else { Build::Plain };
+    let millis = |seconds: f64| (seconds * 1_000.0).round() as u64;
+    Choice { build, reason: Reason::Expected { plain_ms: millis(plain), migratable_ms: millis(migratable) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn chosen(cost_percent: u32, minutes: u64, undisturbed: Duration) -> Build {
+        choose(Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), undisturbed, false).build
+    }
+
+    #[test]
+    fn short_tasks_run_plain_and_long_ones_so_that_they_can_be_moved() {
+        assert_eq!(chosen(120, 1, 2 * HOUR), Build::Plain);
+        assert_eq!(chosen(120, 120, 2 * HOUR), Build::Migratable);
+    }
+
+    #[test]
+    fn a_build_that_costs_more_must_be_worth_more() {
+        assert_eq!(chosen(105, 30, 2 * HOUR), Build::Migratable);
+        assert_eq!(chosen(150, 30, 2 * HOUR), Build::Plain);
+    }
+
+    #[test]
+    fn where_nobody_ever_comes_back_nothing_is_paid_for_moving() {
+        assert_eq!(chosen(105, 120, 10_000 * HOUR), Build::Plain);
+    }
+
+    #[test]
+    fn what_cannot_be_moved_runs_plain_and_what_was_moved_stays_so() {
+        assert_eq!(choose(None, Some(100 * HOUR), HOUR, false), Choice::default());
+        assert_eq!(choose(Some(Movable { cost_percent: 300 }), Some(Duration::ZERO), HOUR, true).build, Build::Migratable);
+        let endless = choose(Some(Movable { cost_percent: 300 }), Some(Duration::MAX), Duration::ZERO, false);
+        assert_eq!(endless.build, Build::Migratable, "as long as can be, interrupted all the time");
+    }
+}
