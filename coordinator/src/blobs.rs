@@ -93,6 +93,10 @@ impl BlobStore for StoreBlobs {
         tracker.map(|tracker| tracker.ask(asker, blob, rand::random(), Instant::now())).unwrap_or_default()
     }
 
+    fn elsewhere(&self, digest: &Digest) -> Option<BlobRef> {
+        self.tracker()?.held(digest)
+    }
+
     fn sent(&self, _: PeerId, blob: &BlobRef, bytes: u64) {
         if let Some(tracker) = self.tracker() {
             tracker.sent(blob, bytes);

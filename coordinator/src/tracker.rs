@@ -171,6 +171,13 @@ impl Tracker {
         Holders { whole, fetching }
     }
 
+    /// A blob that some agent says it holds.
+    pub fn held(&self, digest: &Digest) -> Option<BlobRef> {
+        let state = self.lock();
+        let blob = state.blobs.get(digest).filter(|blob| !blob.holders.is_empty())?;
+        Some(BlobRef { digest: *digest, size_bytes: blob.size_bytes })
+    }
+
     /// Some of a blob was sent by this coordinator.
     pub fn sent(&self, blob: &BlobRef, bytes: u64) {
         self.lock().entry(blob).uploaded_bytes += bytes;

@@ -47,7 +47,8 @@
 //! Whoever needs a blob asks its coordinator for the outline and for sources, and then all sources, the coordinator
 //! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that
 //! two that fetch the same blob soon have different ones to give each other. A coordinator gives away each piece a few
-//! times only and answers `Nothing` otherwise, unless the asker is `alone`. Agents serve what they hold and, from the
+//! times only and answers `Nothing` otherwise, unless the asker is `alone`. Of a blob that it has not got and that agents
+//! say they hold, as of snapshots, it has only sources to give. Agents serve what they hold and, from the
 //! first verified piece on, what they are still fetching. A piece that does not verify ends the exchange with that peer.
 //!
 //! # Limits

@@ -138,6 +138,10 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn holders(&self, _asker: PeerId, _blob: &BlobRef) -> Holders {
         Holders::default()
     }
+    /// A blob that is not here and that others are known to hold: whoever asks is sent to them.
+    fn elsewhere(&self, _digest: &Digest) -> Option<BlobRef> {
+        None
+    }
     /// Some of a blob was sent to a peer.
     fn sent(&self, _peer: PeerId, _blob: &BlobRef, _bytes: u64) {}
     /// Begins to take in a large output of an attempt; the error is told to the agent.

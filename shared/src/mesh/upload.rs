@@ -27,6 +27,8 @@ const CHUNK_BYTES: usize = 16 * 1024;
 enum Supply {
     Whole,
     Partial(Arc<Partial>),
+    /// Nothing, but it is known who has it.
+    Elsewhere,
 }
 
 /// Serves one stream that a member opened, until it closes it.
@@ -64,7 +66,9 @@ async fn supply(digest: &Digest, blobs: &dyn BlobStore, exchange: &Exchange) -> 
     if let Some((blob, outline)) = blobs.outline(digest).await {
         return Some((Supply::Whole, blob, Some(outline)));
     }
-    let partial = exchange.fetching(digest)?;
+    let Some(partial) = exchange.fetching(digest) else {
+        return blobs.elsewhere(digest).map(|blob| (Supply::Elsewhere, blob, None));
+    };
     let (blob, outline) = (partial.blob, partial.outline().cloned());
     Some((Supply::Partial(partial), blob, outline))
 }
@@ -131,6 +135,7 @@ impl Upload<'_> {
             }
             (Supply::Whole, None) => ask.lacking.choose(random),
             (Supply::Partial(partial), _) => ask.lacking.and(&partial.here()).choose(random),
+            (Supply::Elsewhere, _) => None,
         };
         let seeded = matches!(self.supply, Supply::Whole);
         piece.map(|piece| Chosen { exchange: self.exchange, digest: self.blob.digest, piece, seeded, arrived: false })
@@ -140,6 +145,7 @@ impl Upload<'_> {
         match &self.supply {
             Supply::Whole => self.blobs.read_piece(&self.blob.digest, piece).await,
             Supply::Partial(partial) => partial.read(piece).await,
+            Supply::Elsewhere => None,
         }
     }
 }

@@ -224,6 +224,21 @@ async fn a_coordinator_leaves_a_blob_to_an_agent_that_holds_it() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_has_not_got_a_blob_sends_whoever_asks_to_those_who_have_it() {
+    let network = Network::new(1);
+    let (coordinator, holder, agent) = (network.seeding_coordinator().await, network.agent(1).await, network.agent(2).await);
+    let blob = holder.blobs.put(some_bytes(THREE_MEGABYTES));
+    holder.connect_to(&coordinator).await;
+    agent.connect_to(&coordinator).await;
+    eventually("they said where they listen", || coordinator.handle.addresses().len() == 2).await;
+    coordinator.blobs.know_elsewhere(blob);
+    coordinator.blobs.name(Holders { whole: vec![holder.peer()], fetching: Vec::new() });
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = agent.handle.fetch(blob, vec![coordinator.peer()], folder.path().join("blob")).await.expect("it is fetched");
+    assert_eq!(report.received, [(holder.peer(), blob.size_bytes)]);
+}
+
+#[tokio::test]
 async fn sources_that_cannot_be_dialled_or_have_nothing_leave_it_to_the_coordinator() {
     let network = Network::new(1);
     let (coordinator, agent, empty) = (network.seeding_coordinator().await, network.agent(1).await, network.agent(2).await);

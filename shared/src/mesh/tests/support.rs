@@ -246,13 +246,19 @@ pub(super) fn some_bytes(length: usize) -> Vec<u8> {
 pub(super) struct Blobs {
     held: Arc<Mutex<BTreeMap<Digest, Held>>>,
     named: Arc<Mutex<Holders>>,
+    elsewhere: Arc<Mutex<Option<BlobRef>>>,
     /// Pieces that it still gives.
     pieces: Arc<Semaphore>,
 }
 
 impl Default for Blobs {
     fn default() -> Self {
-        Self { held: Arc::default(), named: Arc::default(), pieces: Arc::new(Semaphore::new(1_000_000)) }
+        Self {
+            held: Arc::default(),
+            named: Arc::default(),
+            elsewhere: Arc::default(),
+            pieces: Arc::new(Semaphore::new(1_000_000)),
+        }
     }
 }
 
@@ -280,6 +286,11 @@ impl Blobs {
     /// Whom it names to those who ask.
     pub(super) fn name(&self, holders: Holders) {
         *self.named.lock().expect("no test panics while it holds this") = holders;
+    }
+
+    /// A blob that it knows of and has not got.
+    pub(super) fn know_elsewhere(&self, blob: BlobRef) {
+        *self.elsewhere.lock().expect("no test panics while it holds this") = Some(blob);
     }
 
     /// Gives so many more pieces and waits with the next until there are more to give.
@@ -328,6 +339,11 @@ impl BlobStore for Blobs {
         named.whole.retain(|peer| *peer != asker);
         named.fetching.retain(|peer| *peer != asker);
         named
+    }
+
+    fn elsewhere(&self, digest: &Digest) -> Option<BlobRef> {
+        let known = *self.elsewhere.lock().expect("no test panics while it holds this");
+        known.filter(|blob| blob.digest == *digest)
     }
 
     async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
