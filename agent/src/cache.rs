@@ -152,6 +152,29 @@ impl Cache {
         Ok(Wanted::Fetch)
     }
 
+    /// Takes over a blob that was made here and whose digest is known, and pins it. The file is gone afterwards.
+    pub fn adopt(&self, file: &Path, blob: BlobRef) -> io::Result<()> {
+        let there = match self.want(blob) {
+            Ok(wanted) => wanted == Wanted::Here,
+            Err(full) => {
+                self.unpin(&blob.digest);
+                files::remove_if_there(file)?;
+                return Err(io::Error::other(full));
+            }
+        };
+        let path = self.path(&blob.digest);
+        let moved = match there {
+            true => files::remove_if_there(file),
+            // Another disk than the cache's, by somebody's setting.
+            false => fs::rename(file, &path).or_else(|_| fs::copy(file, &path).and_then(|_| fs::remove_file(file))),
+        };
+        match moved {
+            Ok(()) => self.arrived(&blob.digest),
+            Err(_) => self.forget(&blob.digest),
+        }
+        moved
+    }
+
     /// A blob's bytes are in their place and were checked.
     pub fn arrived(&self, digest: &Digest) {
         let mut state = self.lock();

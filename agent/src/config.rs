@@ -57,6 +57,8 @@ pub struct Config {
     #[serde(deserialize_with = "size")]
     pub memory_free_min: ByteSize,
     #[serde(deserialize_with = "duration")]
+    pub snapshot_every: Duration,
+    #[serde(deserialize_with = "duration")]
     pub warm_time: Duration,
     #[serde(deserialize_with = "priority")]
     pub priority: Priority,
@@ -82,6 +84,7 @@ impl Default for Config {
             cpu_resume_percent: 25,
             cpu_resume_after: Duration::from_secs(5),
             memory_free_min: ByteSize::mib(512),
+            snapshot_every: Duration::from_secs(5 * 60),
             warm_time: Duration::from_secs(20),
             priority: Priority::Idle,
             log: "info".to_owned(),

@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! idle --start--> starting --ready--> warm --push--> running <--freeze/thaw--> paused
-//!  ^                 |                 ^ |              |  |                     |
-//!  |                 |                 | |   last done  |  | stop                | stop
-//!  |                 +--stop--+        +-+--------------+  v                     v
-//!  +---------gone---- stopping <------------------------------------------------+
+//!  ^                 |                 ^ |              |  |  suspend            |
+//!  |                 |                 | |   last done  |  +-------> suspending <+ suspend
+//!  |                 +--stop--+        +-+--------------+  | stop       | saved  | stop
+//!  +---------gone---- stopping <---------------------------+------------+--------+
 //! ```
 //! A running slot has one attempt at the front; further ones of the same job may wait in the executor's pipe, so
 //! that tasks of a fraction of a millisecond need no round trip each.
@@ -17,13 +17,21 @@
 use std::{collections::VecDeque, time::Duration};
 
 use lull_shared::{
+    digest::BlobRef,
     id::{AttemptId, JobId},
-    message::Payload,
+    message::{Build, Payload, SnapshotRef},
     time::Timestamp,
 };
 
 /// A slot's number, from 0.
 pub type SlotId = u16;
+
+/// Whose attempts an executor runs, and which build of the code it has loaded for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duty {
+    pub job: JobId,
+    pub build: Build,
+}
 
 /// An attempt and its input, wherever it is between its offer and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +40,10 @@ pub struct Held {
     pub order: u64,
     pub attempt: AttemptId,
     pub input: Payload,
-    /// Whether its input, when that is a blob, has been asked for and is kept in the cache for it.
+    pub build: Build,
+    /// Where it goes on, if an earlier attempt left a snapshot.
+    pub resume: Option<SnapshotRef>,
+    /// Whether its input, when that is a blob, and its snapshot have been asked for and are kept in the cache for it.
     pub pinned: bool,
     pub offered: Timestamp,
 }
@@ -42,6 +53,20 @@ impl Held {
     pub fn job(&self) -> JobId {
         self.attempt.task.job
     }
+
+    /// What an executor must be for it.
+    pub fn duty(&self) -> Duty {
+        Duty { job: self.job(), build: self.build }
+    }
+
+    /// The blobs that only it needs.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
+        let input = match self.input {
+            Payload::Blob(blob) => Some(blob),
+            Payload::Inline(_) => None,
+        };
+        input.into_iter().chain(self.resume.map(|snapshot| snapshot.blob))
+    }
 }
 
 /// How a slot stands.
@@ -50,22 +75,24 @@ pub enum Slot {
     /// No process.
     Idle,
     /// Its executor is being started; `first` is gone when it was recalled meanwhile.
-    Starting { job: JobId, first: Option<Held>, since: Timestamp },
+    Starting { duty: Duty, first: Option<Held>, since: Timestamp },
     /// Its executor is ready for the next attempt of its job, or of another one that fits it.
     Warm { executor: Executor, since: Timestamp },
     /// The front of its work has been on the processor since then.
     Running { work: Work, since: Timestamp },
     /// Its process is frozen.
     Paused { work: Work },
+    /// Its process writes down the state of what it executes, and ends; it has until then.
+    Suspending { work: Work, until: Timestamp },
     /// Its process was killed and is not gone yet; then it is started again for `then`.
-    Stopping { job: JobId, then: Option<Held> },
+    Stopping { duty: Duty, then: Option<Held> },
 }
 
 /// A living executor process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executor {
-    /// Whose attempts it runs at present.
-    pub job: JobId,
+    /// Whose attempts it runs at present, and the build that it has loaded.
+    pub duty: Duty,
     /// Since when it runs those.
     pub since: Timestamp,
 }
@@ -80,6 +107,8 @@ pub struct Work {
     pub begun: Timestamp,
     /// Unpaused running time of the front before the present stretch.
     pub spent: Duration,
+    /// How much of that the newest snapshot holds, or one that was asked for.
+    pub saved: Duration,
     /// What it was given beyond that and begins by itself.
     pub rest: VecDeque<Held>,
 }
@@ -92,14 +121,19 @@ pub struct Ended {
 }
 
 impl Slot {
-    /// The job whose executor is here.
-    pub fn job(&self) -> Option<JobId> {
+    /// What the executor that is here is for.
+    pub fn duty(&self) -> Option<Duty> {
         match self {
             Self::Idle => None,
-            Self::Starting { job, .. } | Self::Stopping { job, .. } => Some(*job),
-            Self::Warm { executor, .. } => Some(executor.job),
-            Self::Running { work, .. } | Self::Paused { work } => Some(work.executor.job),
+            Self::Starting { duty, .. } | Self::Stopping { duty, .. } => Some(*duty),
+            Self::Warm { executor, .. } => Some(executor.duty),
+            Self::Running { work, .. } | Self::Paused { work } | Self::Suspending { work, .. } => Some(work.executor.duty),
         }
+    }
+
+    /// The job whose executor is here.
+    pub fn job(&self) -> Option<JobId> {
+        self.duty().map(|duty| duty.job)
     }
 
     /// Everything that is held here, in order.
@@ -107,7 +141,9 @@ impl Slot {
         match self {
             Self::Idle | Self::Warm { .. } => Vec::new(),
             Self::Starting { first: one, .. } | Self::Stopping { then: one, .. } => one.iter().collect(),
-            Self::Running { work, .. } | Self::Paused { work } => std::iter::once(&work.front).chain(&work.rest).collect(),
+            Self::Running { work, .. } | Self::Paused { work } | Self::Suspending { work, .. } => {
+                std::iter::once(&work.front).chain(&work.rest).collect()
+            }
         }
     }
 
@@ -115,7 +151,12 @@ impl Slot {
     pub fn piped(&self) -> Option<usize> {
         match self {
             Self::Running { work, .. } => Some(1 + work.rest.len()),
-            Self::Idle | Self::Starting { .. } | Self::Warm { .. } | Self::Paused { .. } | Self::Stopping { .. } => None,
+            Self::Idle
+            | Self::Starting { .. }
+            | Self::Warm { .. }
+            | Self::Paused { .. }
+            | Self::Suspending { .. }
+            | Self::Stopping { .. } => None,
         }
     }
 
@@ -123,15 +164,21 @@ impl Slot {
     pub fn has_process(&self) -> bool {
         match self {
             Self::Starting { .. } | Self::Warm { .. } | Self::Running { .. } | Self::Paused { .. } => true,
-            Self::Idle | Self::Stopping { .. } => false,
+            Self::Idle | Self::Suspending { .. } | Self::Stopping { .. } => false,
         }
+    }
+
+    /// Whether there is a process that can be killed.
+    pub fn is_alive(&self) -> bool {
+        self.has_process() || matches!(self, Self::Suspending { .. })
     }
 
     /// Gives an executor that is warm or running one more attempt of its job; hands it back when it is neither.
     pub fn push(&mut self, held: Held, now: Timestamp) -> Option<Held> {
         match self {
             Self::Warm { executor, .. } => {
-                let work = Work { executor: *executor, front: held, begun: now, spent: Duration::ZERO, rest: VecDeque::new() };
+                let spent = spent_before(&held);
+                let work = Work { executor: *executor, front: held, begun: now, spent, saved: spent, rest: VecDeque::new() };
                 *self = Self::Running { work, since: now };
                 None
             }
@@ -139,28 +186,30 @@ impl Slot {
                 work.rest.push_back(held);
                 None
             }
-            Self::Idle | Self::Starting { .. } | Self::Paused { .. } | Self::Stopping { .. } => Some(held),
+            Self::Idle | Self::Starting { .. } | Self::Paused { .. } | Self::Suspending { .. } | Self::Stopping { .. } => {
+                Some(held)
+            }
         }
     }
 
     /// A warm executor is turned to another job.
-    pub fn serve(&mut self, other: JobId, now: Timestamp) {
+    pub fn serve(&mut self, other: Duty, now: Timestamp) {
         if let Self::Warm { executor, .. } = self {
-            *executor = Executor { job: other, since: now };
+            *executor = Executor { duty: other, since: now };
         }
     }
 
     /// Its executor has started: it is warm, and what it was started for comes back.
     pub fn ready(&mut self, now: Timestamp) -> Option<Held> {
-        let Self::Starting { job, first, since } = self else { return None };
-        let (executor, first) = (Executor { job: *job, since: *since }, first.take());
+        let Self::Starting { duty, first, since } = self else { return None };
+        let (executor, first) = (Executor { duty: *duty, since: *since }, first.take());
         *self = Self::Warm { executor, since: now };
         first
     }
 
     /// Its executor ended an attempt. None when that is not the front: a word from a process that was given up.
     pub fn finish(&mut self, attempt: AttemptId, now: Timestamp) -> Option<Ended> {
-        let (Self::Running { work, .. } | Self::Paused { work }) = self else { return None };
+        let (Self::Running { work, .. } | Self::Paused { work } | Self::Suspending { work, .. }) = self else { return None };
         if work.front.attempt != attempt {
             return None;
         }
@@ -170,8 +219,9 @@ impl Slot {
             *self = Self::Warm { executor: work.executor, since: now };
             return Some(Ended { held, begun });
         };
+        work.spent = spent_before(&next);
+        work.saved = work.spent;
         let held = std::mem::replace(&mut work.front, next);
-        work.spent = Duration::ZERO;
         if let Self::Running { since, .. } = self {
             *since = now;
         }
@@ -187,6 +237,60 @@ impl Slot {
             }
             other => other,
         };
+    }
+
+    /// What it executes is to be written down and its process to end; what was not begun comes back.
+    pub fn suspend(&mut self, until: Timestamp, now: Timestamp) -> VecDeque<Held> {
+        self.freeze(now);
+        match std::mem::replace(self, Self::Idle) {
+            Self::Paused { mut work } => {
+                let rest = std::mem::take(&mut work.rest);
+                *self = Self::Suspending { work, until };
+                rest
+            }
+            other => {
+                *self = other;
+                VecDeque::new()
+            }
+        }
+    }
+
+    /// How long the front has run without pauses, over all moves of its task; none when it is another attempt.
+    pub fn spent(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
+        match self {
+            Self::Running { work, since } if work.front.attempt == attempt => Some(work.spent + now.since(*since)),
+            Self::Paused { work } | Self::Suspending { work, .. } if work.front.attempt == attempt => Some(work.spent),
+            _ => None,
+        }
+    }
+
+    /// When the front should be written down next, so that a machine that is switched off costs at most `every`.
+    pub fn save_due(&self, every: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Running { work, since } if work.executor.duty.build == Build::Migratable => {
+                Some(*since + (work.saved + every).saturating_sub(work.spent))
+            }
+            _ => None,
+        }
+    }
+
+    /// The front is being written down at this moment.
+    pub fn note_save(&mut self, now: Timestamp) {
+        if let Self::Running { work, since } = self {
+            work.saved = work.spent + now.since(*since);
+        }
+    }
+
+    /// The front began anew, since its snapshot could not be used.
+    pub fn begin_anew(&mut self, attempt: AttemptId, now: Timestamp) {
+        if let Self::Running { work, .. } | Self::Paused { work } = self
+            && work.front.attempt == attempt
+        {
+            (work.spent, work.saved) = (Duration::ZERO, Duration::ZERO);
+        }
+        if let Self::Running { since, .. } = self {
+            *since = now;
+        }
     }
 
     /// Its process goes on.
@@ -208,17 +312,24 @@ impl Slot {
     pub fn deadline(&self, limit: Duration) -> Option<Timestamp> {
         match self {
             Self::Running { work, since } => Some(*since + limit.saturating_sub(work.spent)),
-            Self::Idle | Self::Starting { .. } | Self::Warm { .. } | Self::Paused { .. } | Self::Stopping { .. } => None,
+            Self::Idle
+            | Self::Starting { .. }
+            | Self::Warm { .. }
+            | Self::Paused { .. }
+            | Self::Suspending { .. }
+            | Self::Stopping { .. } => None,
         }
     }
 
     /// Its process is killed; everything it held comes back.
     pub fn stop(&mut self) -> Vec<Held> {
-        let Some(job) = self.job() else { return Vec::new() };
-        match std::mem::replace(self, Self::Stopping { job, then: None }) {
+        let Some(duty) = self.duty() else { return Vec::new() };
+        match std::mem::replace(self, Self::Stopping { duty, then: None }) {
             Self::Idle | Self::Warm { .. } => Vec::new(),
             Self::Starting { first: one, .. } | Self::Stopping { then: one, .. } => one.into_iter().collect(),
-            Self::Running { work, .. } | Self::Paused { work } => std::iter::once(work.front).chain(work.rest).collect(),
+            Self::Running { work, .. } | Self::Paused { work } | Self::Suspending { work, .. } => {
+                std::iter::once(work.front).chain(work.rest).collect()
+            }
         }
     }
 
@@ -228,6 +339,11 @@ impl Slot {
         *self = Self::Idle;
         held
     }
+}
+
+/// The running time that its snapshot holds.
+fn spent_before(held: &Held) -> Duration {
+    held.resume.map_or(Duration::ZERO, |snapshot| Duration::from_micros(snapshot.spent_us))
 }
 
 #[cfg(test)]
@@ -242,11 +358,12 @@ mod tests {
 
     fn held(index: u32) -> Held {
         let attempt = AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
-        Held { order: u64::from(index), attempt, input: Payload::inline(Vec::new()), pinned: false, offered: at(0) }
+        let input = Payload::inline(Vec::new());
+        Held { order: u64::from(index), attempt, input, build: Build::Plain, resume: None, pinned: false, offered: at(0) }
     }
 
     fn running(count: u32) -> Slot {
-        let mut slot = Slot::Starting { job: JobId(1), first: Some(held(0)), since: at(0) };
+        let mut slot = Slot::Starting { duty: held(0).duty(), first: Some(held(0)), since: at(0) };
         let first = slot.ready(at(10)).expect("it was started for one");
         assert_eq!(slot.push(first, at(10)), None);
         for index in 1..count {

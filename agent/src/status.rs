@@ -141,6 +141,7 @@ fn slot_line(number: usize, slot: &SlotStatus) -> Option<String> {
         SlotStatus::Paused { task, run_ms, piped } => {
             format!("frozen: {} after {}{}", words(task), time(Duration::from_millis(*run_ms)), more(*piped))
         }
+        SlotStatus::Suspending { task } => format!("being moved away: {}", words(task)),
         SlotStatus::Stopping => "stopping".into(),
     };
     Some(format!("{number}: {line}"))

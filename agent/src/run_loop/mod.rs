@@ -30,6 +30,7 @@ use self::{
 use crate::{
     cache::Cache,
     clock::Clock,
+    executor::protocol::Ask,
     guard::{Announcement, OwnerWord},
     ipc::{Request, Response},
     member::Member,
@@ -301,7 +302,13 @@ impl RunLoop {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(message) => self.said.push(message),
+            Effect::Send(message) => {
+                if let ToCoordinator::Saved { .. } = message {
+                    // Whoever is sent for the snapshot must find who holds it.
+                    self.tell_blobs();
+                }
+                self.said.push(message);
+            }
             Effect::Close(reason) => self.close(reason),
             Effect::Adopt(welcome) => {
                 tracing::info!(agent = %welcome.agent, "connected");
@@ -315,9 +322,12 @@ impl RunLoop {
             }
             Effect::Fetch(blob) => self.own.extend(self.transfers.fetch(blob)),
             Effect::Unpin(digest) => self.transfers.unpin(&digest),
-            Effect::Start { slot, plan } => self.processes.start(slot, plan),
+            Effect::Start { slot, plan, build } => self.processes.start(slot, plan, build),
             Effect::Serve { slot, plan } => self.processes.serve(slot, &plan),
-            Effect::Run { slot, attempt, input } => self.processes.run(slot, attempt, input),
+            Effect::Run { slot, attempt, input, resume } => self.processes.run(slot, attempt, input, resume),
+            Effect::Checkpoint { slot, attempt } => self.processes.ask(slot, attempt, Ask::Checkpoint),
+            Effect::Suspend { slot, attempt } => self.processes.ask(slot, attempt, Ask::Suspend),
+            Effect::Erase(digest) => self.transfers.erase(&digest),
             Effect::Freeze { slot } => self.processes.freeze(slot),
             Effect::Thaw { slot } => self.processes.thaw(slot),
             Effect::Kill { slot } => self.own.extend(self.processes.kill(slot)),

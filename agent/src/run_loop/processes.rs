@@ -6,8 +6,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{
+    digest::BlobRef,
     id::AttemptId,
-    message::{Outcome, Payload},
+    message::{Build, ModuleManifest, Outcome, Payload},
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
@@ -18,7 +19,7 @@ use crate::{
         artifact::{ArtifactError, Artifacts},
         compile::{CompileError, Refusal},
         process::{self, Executor, Finished, Output, Run, SpawnError, Spec},
-        protocol::{Build, Cage, Load, LoadError, Priority, World},
+        protocol::{self, Ask, Cage, Load, LoadError, Priority, World},
     },
     files,
     outbox::Outbox,
@@ -36,6 +37,8 @@ pub struct Workshop {
     pub artifacts: Artifacts,
     /// Scratch folders, one for each slot.
     pub scratch: PathBuf,
+    /// Snapshots while they are written, on the cache's disk.
+    pub snapshots: PathBuf,
     pub priority: Priority,
     /// Another program than this one, in tests.
     pub program: Option<PathBuf>,
@@ -84,13 +87,13 @@ impl Processes {
     }
 
     /// Starts an executor; its report comes by the inputs.
-    pub fn start(&mut self, id: SlotId, plan: Arc<Plan>) {
+    pub fn start(&mut self, id: SlotId, plan: Arc<Plan>, build: Build) {
         self.generation += 1;
         let (generation, inputs) = (self.generation, self.inputs.clone());
         let workshop = Arc::clone(&self.workshop);
         let task = tokio::spawn(async move {
             let report = |news| Input::Executor(Report { slot: id, generation, news });
-            let mut events = match workshop.start(id, &plan).await {
+            let mut events = match workshop.start(id, &plan, build).await {
                 Ok((executor, events)) => {
                     // The run loop is gone only when the process ends.
                     let _ = inputs.send(report(News::Started(Box::new(executor)))).await;
@@ -130,19 +133,22 @@ impl Processes {
                 tracing::warn!(slot = id, ?error, "an executor could not be started");
                 vec![Event::StartFailed { slot: id, error }]
             }
-            News::Events(events) => events.into_iter().filter_map(|event| translate(id, slot, event)).collect(),
+            News::Events(events) => {
+                events.into_iter().filter_map(|event| translate(id, slot, event, &self.workshop.cache)).collect()
+            }
         }
     }
 
     /// Hands an attempt to a slot's executor.
-    pub fn run(&mut self, id: SlotId, attempt: AttemptId, input: Payload) {
+    pub fn run(&mut self, id: SlotId, attempt: AttemptId, input: Payload, resume: Option<BlobRef>) {
         let State::Alive(executor) = &self.slots[usize::from(id)].state else { return };
         let input = match input {
             Payload::Inline(bytes) => process::Input::Inline(bytes),
             Payload::Blob(blob) => process::Input::File(self.workshop.cache.path(&blob.digest)),
         };
         let output = self.workshop.outbox.output_path(attempt);
-        if let Err(error) = executor.run(Run { attempt, input, output, resume: None }) {
+        let resume = resume.map(|blob| self.workshop.cache.path(&blob.digest));
+        if let Err(error) = executor.run(Run { attempt, input, output, resume }) {
             // It has died: its last event is on its way, and names what it had begun.
             tracing::debug!(slot = id, %attempt, %error, "an executor took no more");
         }
@@ -154,6 +160,29 @@ impl Processes {
         if let Err(error) = executor.serve(world(plan)) {
             // It has died: its last event is on its way.
             tracing::debug!(slot = id, %error, "an executor took no other job");
+        }
+    }
+
+    /// Asks for a snapshot of what a slot's executor runs. Where none can be taken the executor of what was to be suspended
+    /// is ended, so that its memory is free all the same.
+    pub fn ask(&mut self, id: SlotId, attempt: AttemptId, ask: Ask) {
+        let State::Alive(executor) = &self.slots[usize::from(id)].state else { return };
+        let file = self.workshop.snapshots.join(format!(
+            "slot-{id}-{}",
+            match ask {
+                Ask::Checkpoint => "checkpoint",
+                Ask::Suspend => "suspend",
+            }
+        ));
+        let asked = match ask {
+            Ask::Checkpoint => executor.checkpoint(attempt, file),
+            Ask::Suspend => executor.suspend(attempt, file),
+        };
+        if let Err(error) = asked {
+            tracing::debug!(slot = id, %attempt, ?ask, %error, "no snapshot can be taken");
+            if ask == Ask::Suspend {
+                executor.kill();
+            }
         }
     }
 
@@ -218,11 +247,24 @@ impl Processes {
     }
 }
 
-fn translate(id: SlotId, slot: &mut Slot, event: process::Event) -> Option<Event> {
+fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) -> Option<Event> {
     match event {
         process::Event::Started { .. } => None,
-        // Nobody asks for snapshots.
-        process::Event::Saved(_) | process::Event::NotSaved { .. } | process::Event::Refused { .. } => None,
+        process::Event::Saved(snapshot) => {
+            let process::Snapshot { attempt, ask, path, blob, .. } = *snapshot;
+            match cache.adopt(&path, blob) {
+                Ok(()) => Some(Event::Saved { slot: id, attempt, snapshot: blob, suspended: ask == Ask::Suspend }),
+                Err(error) => {
+                    tracing::warn!(slot = id, %attempt, %error, "a snapshot cannot be kept");
+                    None
+                }
+            }
+        }
+        process::Event::NotSaved { attempt, reason, .. } => {
+            tracing::warn!(slot = id, %attempt, reason, "a snapshot cannot be written");
+            None
+        }
+        process::Event::Refused { attempt, unfit } => Some(Event::BeginsAnew { slot: id, attempt, reason: unfit.to_string() }),
         process::Event::Finished(finished) => {
             let Finished { attempt, outcome, log, log_dropped_bytes, usage } = *finished;
             let outcome = match outcome {
@@ -250,13 +292,21 @@ fn log_failure(what: &str, slot: SlotId, result: std::io::Result<()>) {
 }
 
 impl Workshop {
-    async fn start(&self, slot: SlotId, plan: &Plan) -> Result<(Executor, mpsc::UnboundedReceiver<process::Event>), StartError> {
-        let blob = plan.code.blob();
+    async fn start(
+        &self,
+        slot: SlotId,
+        plan: &Plan,
+        build: Build,
+    ) -> Result<(Executor, mpsc::UnboundedReceiver<process::Event>), StartError> {
+        let (Some(code), Some(manifest)) = (plan.code(build), plan.manifest_of(build)) else {
+            return Err(StartError::Executor("its module has no such build".into()));
+        };
+        let blob = code.blob();
         let fetched = self.cache.path(&blob.digest);
-        let (artifact, digest) = match plan.code {
+        let (artifact, digest) = match code {
             Code::Artifact(_) => (fetched, blob.digest),
             Code::Module(_) => {
-                let made = self.artifacts.ready(&plan.manifest, &fetched).await.map_err(not_compiled)?;
+                let made = self.artifacts.ready(&manifest, &fetched).await.map_err(not_compiled)?;
                 (made.path, made.digest)
             }
         };
@@ -268,8 +318,11 @@ impl Workshop {
         let load = Load {
             artifact: artifact.into_os_string(),
             digest,
-            kind: plan.manifest.kind,
-            build: Build::Plain,
+            kind: manifest.kind,
+            build: match build {
+                Build::Plain => protocol::Build::Plain,
+                Build::Migratable => protocol::Build::Migratable { code: manifest.module.digest },
+            },
             limits: terms.limits,
             grants: terms.grants,
             scratch: terms.grants.scratch.then(|| scratch.into_os_string()),
@@ -278,13 +331,13 @@ impl Workshop {
         };
         match Executor::spawn(Spec { program: self.program.clone(), load }).await {
             Ok(started) => Ok(started),
-            Err(error) => Err(self.not_spawned(plan, error).await),
+            Err(error) => Err(self.not_spawned(&manifest, code, error).await),
         }
     }
 
-    async fn not_spawned(&self, plan: &Plan, error: SpawnError) -> StartError {
+    async fn not_spawned(&self, manifest: &ModuleManifest, code: Code, error: SpawnError) -> StartError {
         let SpawnError::Load(load) = &error else { return StartError::Executor(error.to_string()) };
-        match (&plan.code, load) {
+        match (code, load) {
             (Code::Artifact(blob), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
                 self.cache.forget(&blob.digest);
                 StartError::Artifact(error.to_string())
@@ -292,7 +345,7 @@ impl Workshop {
             (Code::Artifact(_), LoadError::Refused { .. } | LoadError::Unmovable(_)) => StartError::Artifact(error.to_string()),
             (Code::Module(_), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
                 // It is compiled anew for the next attempt.
-                if let Err(error) = self.artifacts.forget(&plan.manifest).await {
+                if let Err(error) = self.artifacts.forget(manifest).await {
                     tracing::debug!(%error, "a damaged artifact cannot be removed");
                 }
                 StartError::Executor(error.to_string())

@@ -93,6 +93,10 @@ pub async fn serve(
     let cache = Cache::open(&cache_dir, config.cache_max.as_u64()).map_err(in_data(cache_dir.clone()))?;
     let scratch = config.scratch_dir.clone().unwrap_or_else(|| data.join("scratch"));
     files::make_private_folder(&scratch).map_err(in_data(scratch.clone()))?;
+    let snapshots = data.join("snapshots");
+    // What an earlier life did not bring to its end.
+    let _ = std::fs::remove_dir_all(&snapshots);
+    files::make_private_folder(&snapshots).map_err(in_data(snapshots.clone()))?;
     let tell = {
         let inputs = inputs.clone();
         // The run loop is gone only when the process ends.
@@ -121,6 +125,7 @@ pub async fn serve(
         outbox: outbox.clone(),
         artifacts: artifacts(data, &member, engine, program.clone()),
         scratch,
+        snapshots,
         priority: config.priority,
         program,
     };
@@ -195,6 +200,7 @@ fn session_config(
         rules: config.rules(),
         standing,
         slots,
+        snapshot_every: config.snapshot_every,
         warm_time: config.warm_time,
         memory_bytes_max: config.memory_max.map_or(machine.memory_bytes / 2, |size: ByteSize| size.as_u64()),
         machine,

@@ -85,6 +85,12 @@ impl Transfers {
         self.cache.unpin(digest);
     }
 
+    /// Deletes a blob that nobody needs any more.
+    pub fn erase(&mut self, digest: &Digest) {
+        self.unpin(digest);
+        self.cache.forget(digest);
+    }
+
     /// Hands a large output to the coordinator that is connected.
     pub fn deliver(&self, attempt: AttemptId, output: BlobRef, file: PathBuf) {
         let (node, inputs, coordinator) = (self.node.clone(), self.inputs.clone(), *self.coordinator.borrow());

@@ -6,13 +6,13 @@ use lull_shared::{
     digest::Digest,
     id::{AttemptId, JobId},
     limits,
-    message::Payload,
+    message::Build,
 };
 
 use super::{Place, Session, offers};
 use crate::{
     guard::Verdict,
-    slot::{Held, Slot},
+    slot::{Duty, Held, Slot},
 };
 
 impl Session {
@@ -51,22 +51,26 @@ impl Session {
     }
 
     fn audit_jobs(&self, held: &[&Held]) {
-        let mut attempts: BTreeMap<JobId, usize> = BTreeMap::new();
+        let mut attempts: BTreeMap<(JobId, Build), usize> = BTreeMap::new();
         let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
         for held in held {
-            *attempts.entry(held.job()).or_default() += 1;
-            if let (Payload::Blob(blob), true) = (&held.input, held.pinned) {
+            *attempts.entry((held.job(), held.build)).or_default() += 1;
+            for blob in held.blobs().filter(|_| held.pinned) {
                 *users.entry(blob.digest).or_default() += 1;
             }
         }
+        for kept in self.snapshots.digests() {
+            *users.entry(kept).or_default() += 1;
+        }
         for (id, job) in &self.jobs {
-            assert_eq!(job.attempts, attempts.remove(id).unwrap_or(0), "attempts of {id}");
-            let executors = self.slots.iter().any(|slot| slot.job() == Some(*id));
-            assert_eq!(job.pinned, job.attempts > 0 || executors, "the code of {id}");
-            if job.pinned
-                && let Ok(plan) = &job.plan
-            {
-                *users.entry(plan.code.blob().digest).or_default() += 1;
+            for build in [Build::Plain, Build::Migratable] {
+                assert_eq!(job.attempts(build), attempts.remove(&(*id, build)).unwrap_or(0), "attempts of {id}, {build:?}");
+                let executors = self.slots.iter().any(|slot| slot.duty() == Some(Duty { job: *id, build }));
+                let pinned = job.pinned.contains(&build);
+                assert_eq!(pinned, job.attempts(build) > 0 || executors, "the {build:?} code of {id}");
+                if let Some(code) = job.plan.as_ref().ok().and_then(|plan| plan.code(build)).filter(|_| pinned) {
+                    *users.entry(code.blob().digest).or_default() += 1;
+                }
             }
         }
         assert!(attempts.is_empty(), "attempts of unknown jobs: {attempts:?}");

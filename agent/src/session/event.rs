@@ -6,7 +6,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId},
     identity::{Authority, Signed},
-    message::{Finished, GoodbyeReason, Outcome, ToAgentFrame, ToCoordinator, Welcome},
+    message::{Build, Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, Welcome},
     policy::Changes,
     resources::{Capacity, Labels, Machine},
     state::{Failure, Usage},
@@ -33,6 +33,8 @@ pub struct Config {
     pub slots: u16,
     /// What all executors together may take, in bytes.
     pub memory_bytes_max: u64,
+    /// How much running time of a movable attempt a machine that is switched off may cost.
+    pub snapshot_every: Duration,
     /// How long an executor with nothing to do is kept for the next task or job.
     pub warm_time: Duration,
 }
@@ -62,6 +64,11 @@ pub enum Event {
     StartFailed { slot: SlotId, error: StartError },
     /// An executor ended an attempt.
     Done { slot: SlotId, done: Box<Done> },
+    /// Asked for by [`Effect::Checkpoint`] or [`Effect::Suspend`]: the snapshot is in the cache and stays there. If the
+    /// attempt was suspended, its executor ends now.
+    Saved { slot: SlotId, attempt: AttemptId, snapshot: BlobRef, suspended: bool },
+    /// A snapshot that was to be gone on from cannot be used: the attempt begins anew.
+    BeginsAnew { slot: SlotId, attempt: AttemptId, reason: String },
     /// An executor process is gone; the last event of this process. `failed` is the attempt that it ran and what that
     /// failed of, when there was one and the process was not killed on purpose.
     Gone { slot: SlotId, failed: Option<(AttemptId, Failure)> },
@@ -144,6 +151,7 @@ pub enum Effect {
     Start {
         slot: SlotId,
         plan: Arc<Plan>,
+        build: Build,
     },
     /// Turn an executor to another job, whose plan fits the one that it was started with.
     Serve {
@@ -154,8 +162,23 @@ pub enum Effect {
     Run {
         slot: SlotId,
         attempt: AttemptId,
-        input: lull_shared::message::Payload,
+        input: Payload,
+        /// A snapshot in the cache to go on from.
+        resume: Option<BlobRef>,
     },
+    /// Write down the state of what runs, which goes on. Answered by [`Event::Saved`], or not at all.
+    Checkpoint {
+        slot: SlotId,
+        attempt: AttemptId,
+    },
+    /// Write down the state of what runs, frozen or not, and end its executor. Answered by [`Event::Saved`] and
+    /// [`Event::Gone`], by `Gone` alone if it could not be written, or by `Done` if it ended first.
+    Suspend {
+        slot: SlotId,
+        attempt: AttemptId,
+    },
+    /// This snapshot is not needed any more: unpin it and delete it.
+    Erase(Digest),
     Freeze {
         slot: SlotId,
     },

@@ -92,7 +92,7 @@ impl Session {
             labels: self.config.labels.clone(),
             capacity: self.next_capacity(now),
             holding: self.holding(),
-            snapshots: Vec::new(),
+            snapshots: self.snapshots.kept(),
         };
         self.effects.push_back(Effect::Send(ToCoordinator::Hello(hello)));
     }
@@ -129,7 +129,7 @@ impl Session {
             ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason),
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
-            ToAgent::Discard { .. } => {}
+            ToAgent::Discard { snapshots } => self.discard(&snapshots),
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
@@ -149,7 +149,8 @@ impl Session {
         self.intake = welcome.intake;
         let policy = welcome.policy.clone();
         self.effects.push_back(Effect::Adopt(Box::new(welcome)));
-        let begun = self.slots.iter().filter(|slot| matches!(slot, Slot::Running { .. } | Slot::Paused { .. }));
+        let begun =
+            self.slots.iter().filter(|slot| matches!(slot, Slot::Running { .. } | Slot::Paused { .. } | Slot::Suspending { .. }));
         self.started = begun.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect();
         self.say_paused();
         match policy {

@@ -17,6 +17,7 @@ mod audit;
 mod blobs;
 mod event;
 mod link;
+mod moving;
 mod offers;
 mod plan;
 mod policy;
@@ -27,6 +28,8 @@ mod yielding;
 
 #[cfg(test)]
 mod gives_way;
+#[cfg(test)]
+mod moves;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -48,6 +51,7 @@ use lull_shared::{
 use self::{
     blobs::Blobs,
     link::{Announced, Link},
+    moving::Snapshots,
     offers::Job,
     results::Outbox,
 };
@@ -107,6 +111,7 @@ pub struct Session {
     waiting_bytes: u64,
     next_order: u64,
     slots: Vec<Slot>,
+    snapshots: Snapshots,
     outbox: Outbox,
     places: BTreeMap<AttemptId, Place>,
     effects: VecDeque<Effect>,
@@ -145,6 +150,7 @@ impl Session {
             waiting_bytes: 0,
             next_order: 0,
             slots: vec![Slot::Idle; usize::from(config.slots)],
+            snapshots: Snapshots::default(),
             outbox: Outbox::default(),
             places: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -167,6 +173,8 @@ impl Session {
             Event::Ready { slot } => self.ready(slot, now),
             Event::StartFailed { slot, error } => self.start_failed(slot, error, now),
             Event::Done { slot, done } => self.done(slot, *done, now),
+            Event::Saved { slot, attempt, snapshot, suspended } => self.saved(slot, attempt, snapshot, suspended, now),
+            Event::BeginsAnew { slot, attempt, reason } => self.begins_anew(slot, attempt, &reason, now),
             Event::Gone { slot, failed } => self.gone(slot, failed, now),
             Event::Kept { attempts } => self.kept(&attempts),
             Event::NotKept { attempts, reason } => self.not_kept(&attempts, reason, now),
@@ -190,6 +198,7 @@ impl Session {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.time_limits(now);
+        self.snapshots_due(now);
         self.cool_down(now);
         self.outbox_timeout(now);
         self.link_timeout(now);

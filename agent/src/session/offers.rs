@@ -1,18 +1,21 @@
 //! Jobs' terms, offers, recalls, and the blobs that waiting attempts need.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
-    limits,
-    message::{Assignment, Payload, RecallReason, RefuseReason, ReleaseReason, Terms, ToCoordinator},
+    limits::{self, SNAPSHOT_BYTES_MAX},
+    message::{Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, Terms, ToCoordinator},
     state::Failure,
     time::Timestamp,
 };
 
 use super::{Effect, Place, Plan, Session, WAITING_BYTES_MAX};
-use crate::slot::{Held, Slot, SlotId};
+use crate::slot::{Duty, Held, Slot, SlotId};
 
 /// Jobs whose terms are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
 /// four thousand attempts of a thousand jobs is already stranger than any office.
@@ -25,10 +28,10 @@ const INPUTS_AHEAD_PER_SLOT: usize = 2;
 pub(super) struct Job {
     /// How to run it, or why it is not trusted.
     pub(super) plan: Result<Arc<Plan>, String>,
-    /// Attempts that wait or run here.
-    pub(super) attempts: usize,
-    /// Its code is pinned: while there are attempts, or an executor that was started with it.
-    pub(super) pinned: bool,
+    /// Attempts that wait or run here, by their build.
+    attempts: BTreeMap<Build, usize>,
+    /// Builds whose code is pinned: while there are attempts of it, or an executor that was started with it.
+    pub(super) pinned: BTreeSet<Build>,
     /// No more offers will come: it goes with its last attempt and executor.
     forgotten: bool,
     /// Why no executor can run its module.
@@ -37,17 +40,38 @@ pub(super) struct Job {
     pub(super) wall_us: Option<u64>,
 }
 
+impl Job {
+    fn new(plan: Result<Arc<Plan>, String>) -> Self {
+        let (attempts, pinned) = Default::default();
+        Self { plan, attempts, pinned, forgotten: false, broken: None, wall_us: None }
+    }
+
+    /// Attempts of a build that wait or run here.
+    pub(super) fn attempts(&self, build: Build) -> usize {
+        self.attempts.get(&build).copied().unwrap_or(0)
+    }
+
+    fn is_used(&self) -> bool {
+        !self.pinned.is_empty() || self.attempts.values().any(|count| *count > 0)
+    }
+
+    /// What an executor loads for a build.
+    fn code(&self, build: Build) -> Option<BlobRef> {
+        self.plan.as_ref().ok()?.code(build).map(|code| code.blob())
+    }
+}
+
 impl Session {
     pub(super) fn terms(&mut self, terms: Terms) {
         let job = terms.job;
         if let Some(known) = self.jobs.get_mut(&job)
-            && (known.attempts > 0 || known.pinned)
+            && known.is_used()
         {
             known.forgotten = false;
             return;
         }
         if !self.jobs.contains_key(&job) && self.jobs.len() >= JOBS_MAX {
-            let Some(unused) = self.jobs.iter().find(|(_, job)| job.attempts == 0 && !job.pinned).map(|(id, _)| *id) else {
+            let Some(unused) = self.jobs.iter().find(|(_, job)| !job.is_used()).map(|(id, _)| *id) else {
                 return;
             };
             self.jobs.remove(&unused);
@@ -55,7 +79,7 @@ impl Session {
         let plan = Plan::new(terms, &self.config.authority, &self.config.machine.engine).map(Arc::new);
         let same = self.jobs.get(&job).is_some_and(|known| known.plan == plan);
         if !same {
-            self.jobs.insert(job, Job { plan, attempts: 0, pinned: false, forgotten: false, broken: None, wall_us: None });
+            self.jobs.insert(job, Job::new(plan));
         } else if let Some(known) = self.jobs.get_mut(&job) {
             known.forgotten = false;
         }
@@ -69,40 +93,44 @@ impl Session {
 
     /// Pins or unpins a job's code and forgets the job, as its attempts and executors demand.
     pub(super) fn settle_job(&mut self, id: JobId) {
-        let executors = self.slots.iter().any(|slot| slot.job() == Some(id));
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let wanted = job.attempts > 0 || executors;
-        let code = job.plan.as_ref().ok().map(|plan| plan.code.blob());
-        let was = std::mem::replace(&mut job.pinned, wanted);
-        if job.forgotten && !wanted {
-            self.jobs.remove(&id);
+        for build in [Build::Plain, Build::Migratable] {
+            let duty = Duty { job: id, build };
+            let executors = self.slots.iter().any(|slot| slot.duty() == Some(duty));
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            let wanted = job.attempts(build) > 0 || executors;
+            let was = if wanted { !job.pinned.insert(build) } else { job.pinned.remove(&build) };
+            match job.code(build) {
+                Some(blob) if wanted && !was => self.acquire(blob),
+                Some(blob) if was && !wanted => self.release(blob.digest),
+                Some(_) | None => {}
+            }
         }
-        match code {
-            Some(blob) if wanted && !was => self.acquire(blob),
-            Some(blob) if was && !wanted => self.release(blob.digest),
-            Some(_) | None => {}
+        if self.jobs.get(&id).is_some_and(|job| job.forgotten && !job.is_used()) {
+            self.jobs.remove(&id);
         }
     }
 
     pub(super) fn assign(&mut self, assignments: Vec<Assignment>, now: Timestamp) {
         let mut stopping = Vec::new();
-        for Assignment { attempt, input, .. } in assignments {
+        for assignment in assignments {
+            let attempt = assignment.attempt;
             if self.places.contains_key(&attempt) {
                 continue;
             }
             if !self.serves() {
                 stopping.push(attempt);
-            } else if let Some(reason) = self.objection(attempt, &input) {
+            } else if let Some(reason) = self.objection(&assignment) {
                 self.say(ToCoordinator::Refused { attempt, reason });
             } else {
-                self.accept(attempt, input, now);
+                self.accept(assignment, now);
             }
         }
         self.say_released(stopping, ReleaseReason::Stopping);
     }
 
     /// Why an offer cannot be taken.
-    fn objection(&self, attempt: AttemptId, input: &Payload) -> Option<RefuseReason> {
+    fn objection(&self, assignment: &Assignment) -> Option<RefuseReason> {
+        let Assignment { attempt, input, build, resume } = assignment;
         if self.places.len() >= limits::ATTEMPTS_PER_AGENT_MAX || self.waiting_bytes + inline_bytes(input) > WAITING_BYTES_MAX {
             return Some(RefuseReason::Full);
         }
@@ -121,6 +149,14 @@ impl Session {
         if needed_bytes > free_bytes {
             return Some(RefuseReason::Memory { needed_bytes, free_bytes });
         }
+        if plan.code(*build).is_none() {
+            return Some(RefuseReason::Executor { reason: "its module has no migratable build".into() });
+        }
+        if let Some(snapshot) = resume.filter(|snapshot| *build == Build::Plain || snapshot.blob.size_bytes > SNAPSHOT_BYTES_MAX)
+        {
+            let reason = format!("{} bytes, for a {build:?} build", snapshot.blob.size_bytes);
+            return Some(RefuseReason::Snapshot { digest: snapshot.blob.digest, reason });
+        }
         match input {
             Payload::Blob(blob) if blob.size_bytes > limits::BLOB_BYTES_MAX => {
                 let reason = format!("an input of {} bytes; at most {} are taken", blob.size_bytes, limits::BLOB_BYTES_MAX);
@@ -130,14 +166,15 @@ impl Session {
         }
     }
 
-    fn accept(&mut self, attempt: AttemptId, input: Payload, now: Timestamp) {
+    fn accept(&mut self, assignment: Assignment, now: Timestamp) {
+        let Assignment { attempt, input, build, resume } = assignment;
         let job = self.jobs.get_mut(&attempt.task.job).expect("an offer without terms was refused");
-        job.attempts += 1;
+        *job.attempts.entry(build).or_default() += 1;
         let broken = job.broken.clone();
         self.settle_job(attempt.task.job);
         let order = self.next_order;
         self.next_order += 1;
-        self.put_back(Held { order, attempt, input, pinned: false, offered: now });
+        self.put_back(Held { order, attempt, input, build, resume, pinned: false, offered: now });
         if let Some(reason) = broken {
             self.break_job(attempt.task.job, reason, now);
         }
@@ -189,8 +226,13 @@ impl Session {
 
     /// Gives up whatever has not ended.
     pub(super) fn give_up_everything(&mut self, reason: ReleaseReason) {
+        self.give_up(self.slot_ids().collect(), reason);
+    }
+
+    /// Gives up whatever has not ended in these slots, and whatever waits.
+    pub(super) fn give_up(&mut self, slots: Vec<SlotId>, reason: ReleaseReason) {
         let mut released = Vec::new();
-        for id in self.slot_ids() {
+        for id in slots {
             let held = self.kill(id);
             released.extend(held);
         }
@@ -206,27 +248,32 @@ impl Session {
             return;
         }
         let Err(reason) = result else { return };
-        let runs_it = |job: &Job| job.pinned && job.plan.as_ref().is_ok_and(|plan| plan.code.blob().digest == digest);
-        let jobs: Vec<JobId> = self.jobs.iter().filter(|(_, job)| runs_it(job)).map(|(id, _)| *id).collect();
-        for job in jobs {
-            if !self.fall_back(job) {
-                self.refuse_waiting(|held| held.job() == job, &RefuseReason::Fetch { digest, reason: reason.clone() });
+        let duties = self.jobs.iter().flat_map(|(id, job)| {
+            let runs_it = |build: &&Build| job.code(**build).is_some_and(|blob| blob.digest == digest);
+            job.pinned.iter().filter(runs_it).map(|build| Duty { job: *id, build: *build })
+        });
+        for duty in duties.collect::<Vec<_>>() {
+            if !self.fall_back(duty) {
+                self.refuse_waiting(|held| held.duty() == duty, &RefuseReason::Fetch { digest, reason: reason.clone() });
             }
         }
+        let goes_on = |held: &Held| held.pinned && held.resume.is_some_and(|snapshot| snapshot.blob.digest == digest);
+        self.refuse_waiting(goes_on, &RefuseReason::Snapshot { digest, reason: reason.clone() });
         let refusal = RefuseReason::Fetch { digest, reason };
         self.refuse_waiting(|held| held.pinned && matches!(held.input, Payload::Blob(blob) if blob.digest == digest), &refusal);
     }
 
     /// Compiles a module here from now on, when its artifact is of no use. False when there was none.
-    pub(super) fn fall_back(&mut self, job: JobId) -> bool {
-        let Some(known) = self.jobs.get_mut(&job) else { return false };
+    pub(super) fn fall_back(&mut self, duty: Duty) -> bool {
+        let Some(known) = self.jobs.get_mut(&duty.job) else { return false };
         let Ok(plan) = &known.plan else { return false };
-        let Some(plain) = plan.without_artifact() else { return false };
-        let (old, new) = (plan.code.blob(), plain.code.blob());
-        known.plan = Ok(Arc::new(plain));
-        if known.pinned {
-            self.acquire(new);
-            self.release(old.digest);
+        let Some(compiled_here) = plan.without_artifact(duty.build) else { return false };
+        let old = known.code(duty.build);
+        known.plan = Ok(Arc::new(compiled_here));
+        let new = known.code(duty.build);
+        if known.pinned.contains(&duty.build) {
+            new.into_iter().for_each(|blob| self.acquire(blob));
+            old.into_iter().for_each(|blob| self.release(blob.digest));
         }
         true
     }
@@ -259,25 +306,19 @@ impl Session {
     pub(super) fn fetch_ahead(&mut self) {
         let ahead = self.slots.len() * INPUTS_AHEAD_PER_SLOT;
         let mut wanted = Vec::new();
-        for held in self.waiting.values_mut().take(ahead) {
-            if let Payload::Blob(blob) = held.input
-                && !held.pinned
-            {
-                held.pinned = true;
-                wanted.push(blob);
-            }
+        for held in self.waiting.values_mut().take(ahead).filter(|held| !held.pinned) {
+            held.pinned = true;
+            wanted.extend(held.blobs());
         }
         wanted.into_iter().for_each(|blob| self.acquire(blob));
     }
 
     /// Whether everything that an attempt needs is in the cache.
     pub(super) fn is_ready(&self, held: &Held) -> bool {
-        let code = self.jobs.get(&held.job()).and_then(|job| job.plan.as_ref().ok()).map(|plan| plan.code.blob().digest);
-        let input_here = match held.input {
-            Payload::Inline(_) => true,
-            Payload::Blob(blob) => held.pinned && self.blobs.is_here(blob.digest),
-        };
-        input_here && code.is_some_and(|digest| self.blobs.is_here(digest))
+        let code = self.jobs.get(&held.job()).and_then(|job| job.code(held.build));
+        let mut own = held.blobs();
+        let here = |blob: BlobRef| self.blobs.is_here(blob.digest);
+        own.all(|blob| held.pinned && here(blob)) && code.is_some_and(here)
     }
 
     /// An attempt waits, for the first time or again.
@@ -298,12 +339,13 @@ impl Session {
     pub(super) fn let_go(&mut self, held: &Held) {
         self.places.remove(&held.attempt);
         if held.pinned {
-            self.release(held.input.digest());
+            held.blobs().for_each(|blob| self.release(blob.digest));
         }
         let id = held.job();
         let job = self.jobs.get_mut(&id).expect("a job stays known while it has attempts here");
-        job.attempts -= 1;
-        if job.attempts == 0 {
+        let count = job.attempts.get_mut(&held.build).expect("it was counted");
+        *count -= 1;
+        if *count == 0 {
             self.settle_job(id);
         }
     }
@@ -314,13 +356,13 @@ impl Session {
         }
     }
 
-    fn acquire(&mut self, blob: BlobRef) {
+    pub(super) fn acquire(&mut self, blob: BlobRef) {
         if self.blobs.acquire(blob) {
             self.effects.push_back(Effect::Fetch(blob));
         }
     }
 
-    fn release(&mut self, digest: Digest) {
+    pub(super) fn release(&mut self, digest: Digest) {
         if self.blobs.release(digest) {
             self.effects.push_back(Effect::Unpin(digest));
         }

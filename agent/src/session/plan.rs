@@ -5,7 +5,7 @@ use lull_shared::{
     identity::{self, Authority, Signed},
     job::AttemptLimits,
     limits,
-    message::{ModuleManifest, Terms},
+    message::{Artifact, Build, MigratableBuild, ModuleManifest, Terms},
 };
 
 /// A job's terms with the module they name, whose signature was checked.
@@ -13,7 +13,9 @@ use lull_shared::{
 pub struct Plan {
     pub terms: Terms,
     pub manifest: ModuleManifest,
-    pub code: Code,
+    code: Code,
+    /// Of the build that can be moved, if the module has one.
+    migratable: Option<Code>,
 }
 
 /// What an executor loads.
@@ -46,26 +48,53 @@ impl Plan {
                 limits::MODULE_BYTES_MAX
             ));
         }
-        let artifact = manifest
-            .artifacts
-            .iter()
-            .find(|artifact| artifact.engine == engine && artifact.blob.size_bytes <= limits::BLOB_BYTES_MAX);
-        let code = artifact.map_or(Code::Module(manifest.module), |artifact| Code::Artifact(artifact.blob));
-        Ok(Self { terms, manifest, code })
+        let plain = code(manifest.module, &manifest.artifacts, engine);
+        let movable = manifest.migratable.as_ref().filter(|build| build.module.size_bytes <= limits::BLOB_BYTES_MAX);
+        let migratable = movable.map(|build| code(build.module, &build.artifacts, engine));
+        Ok(Self { terms, manifest, code: plain, migratable })
+    }
+
+    /// What an executor loads for a build; none if the module has no such build.
+    pub fn code(&self, build: Build) -> Option<Code> {
+        match build {
+            Build::Plain => Some(self.code),
+            Build::Migratable => self.migratable,
+        }
+    }
+
+    /// The manifest as if a build were the module itself.
+    pub fn manifest_of(&self, build: Build) -> Option<ModuleManifest> {
+        let plain = ModuleManifest { migratable: None, ..self.manifest.clone() };
+        match build {
+            Build::Plain => Some(plain),
+            Build::Migratable => {
+                let MigratableBuild { module, artifacts, .. } = self.manifest.migratable.clone()?;
+                Some(ModuleManifest { module, artifacts, ..plain })
+            }
+        }
     }
 
     /// Whether an executor that was started for `other` can take this job's tasks: the same code in the same cage. How
     /// long a task may take is watched from outside.
-    pub fn fits(&self, other: &Self) -> bool {
+    pub fn fits(&self, build: Build, other: &Self, other_build: Build) -> bool {
         let cage = |plan: &Self| (AttemptLimits { time_ms: 0, ..plan.terms.limits }, plan.terms.grants, plan.manifest.kind);
-        self.code == other.code && cage(self) == cage(other)
+        build == other_build && self.code(build) == other.code(build) && cage(self) == cage(other)
     }
 
-    /// The same without the artifact, when there was one.
-    pub fn without_artifact(&self) -> Option<Self> {
-        match self.code {
-            Code::Artifact(_) => Some(Self { code: Code::Module(self.manifest.module), ..self.clone() }),
-            Code::Module(_) => None,
+    /// The same without a build's artifact, when there was one.
+    pub fn without_artifact(&self, build: Build) -> Option<Self> {
+        match (build, self.code(build)?) {
+            (_, Code::Module(_)) => None,
+            (Build::Plain, Code::Artifact(_)) => Some(Self { code: Code::Module(self.manifest.module), ..self.clone() }),
+            (Build::Migratable, Code::Artifact(_)) => {
+                let module = self.manifest.migratable.as_ref()?.module;
+                Some(Self { migratable: Some(Code::Module(module)), ..self.clone() })
+            }
         }
     }
+}
+
+fn code(module: BlobRef, artifacts: &[Artifact], engine: &str) -> Code {
+    let fits = |artifact: &&Artifact| artifact.engine == engine && artifact.blob.size_bytes <= limits::BLOB_BYTES_MAX;
+    artifacts.iter().find(fits).map_or(Code::Module(module), |artifact| Code::Artifact(artifact.blob))
 }

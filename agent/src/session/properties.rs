@@ -6,7 +6,10 @@ use lull_shared::{
     digest::BlobRef,
     hours::Hours,
     id::{AttemptId, JobId},
-    message::{Assignment, Build, Finished, GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
+    message::{
+        Assignment, Build, Finished, GoodbyeReason, Outcome, Payload, RecallReason, SnapshotRef, ToAgent, ToAgentFrame,
+        ToCoordinator,
+    },
     policy::{Changes, Percent, Span},
     state::{Failure, Intake},
     time::Timestamp,
@@ -27,6 +30,8 @@ enum Step {
     Ready(u16),
     StartFailed(u16, u8),
     Done { slot: u16, pick: u8, large: bool, wall_us: u64 },
+    Saved { slot: u16, suspended: bool, blob: u8 },
+    BeginsAnew(u16),
     Gone(u16),
     AnswerKeep { ok: bool },
     AnswerRecollect { lose: bool },
@@ -48,6 +53,7 @@ enum Say {
     Recall { job: u64, first: u32, count: u32, reason: RecallReason },
     Acknowledge { job: u64, first: u32, count: u32 },
     Forget(u64),
+    Discard(u8),
     Intake,
     Goodbye(GoodbyeReason),
 }
@@ -56,6 +62,7 @@ fn blob(number: u8) -> BlobRef {
     match number {
         0 => artifact(),
         1 => module(),
+        2 => movable_artifact(),
         number => BlobRef::of(&[number]),
     }
 }
@@ -78,6 +85,7 @@ fn say() -> impl Strategy<Value = Say> {
             .prop_map(|(job, first, count, reason)| Say::Recall { job, first, count, reason }),
         3 => (job.clone(), first, count).prop_map(|(job, first, count)| Say::Acknowledge { job, first, count }),
         1 => job.prop_map(Say::Forget),
+        1 => (2_u8..8).prop_map(Say::Discard),
         1 => Just(Say::Intake),
         1 => goodbye.prop_map(Say::Goodbye),
     ]
@@ -100,6 +108,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (slot.clone(), 0_u8..3).prop_map(|(slot, kind)| Step::StartFailed(slot, kind)),
         16 => (slot.clone(), any::<u8>(), proptest::bool::weighted(0.2), 1_u64..4_000)
             .prop_map(|(slot, pick, large, wall_us)| Step::Done { slot, pick, large, wall_us }),
+        8 => (slot.clone(), any::<bool>(), 2_u8..8).prop_map(|(slot, suspended, blob)| Step::Saved { slot, suspended, blob }),
+        1 => slot.clone().prop_map(Step::BeginsAnew),
         6 => slot.prop_map(Step::Gone),
         8 => proptest::bool::weighted(0.8).prop_map(|ok| Step::AnswerKeep { ok }),
         4 => proptest::bool::weighted(0.1).prop_map(|lose| Step::AnswerRecollect { lose }),
@@ -164,6 +174,9 @@ impl Edges {
             | Effect::Freeze { .. }
             | Effect::Thaw { .. }
             | Effect::Kill { .. }
+            | Effect::Checkpoint { .. }
+            | Effect::Suspend { .. }
+            | Effect::Erase(_)
             | Effect::Quit => {}
         }
     }
@@ -199,6 +212,16 @@ impl Edges {
                     done.outcome = Outcome::Succeeded { output: Payload::Blob(blob(9)) };
                 }
                 Event::Done { slot, done }
+            }
+            Step::Saved { slot, suspended, blob: number } => {
+                let held = session.slots.get(usize::from(slot)).map(|slot| slot.held())?;
+                // Late news of an attempt that is here no more, now and then.
+                let attempt = held.first().map_or(attempt(1, 39), |front| front.attempt);
+                Event::Saved { slot, attempt, snapshot: blob(number), suspended }
+            }
+            Step::BeginsAnew(slot) => {
+                let attempt = session.slots.get(usize::from(slot)).and_then(|slot| Some(slot.held().first()?.attempt))?;
+                Event::BeginsAnew { slot, attempt, reason: "it is damaged".into() }
             }
             Step::Gone(slot) => {
                 let front = session.slots.get(usize::from(slot)).and_then(|slot| Some(slot.held().first()?.attempt));
@@ -261,10 +284,17 @@ fn message(say: Say) -> ToAgent {
             let input = number.map_or_else(|| Payload::inline(vec![7; 10]), |number| Payload::Blob(blob(number)));
             ToAgent::Assign(
                 attempts(job, first, count)
-                    .map(|attempt| Assignment { attempt, input: input.clone(), build: Build::Plain, resume: None })
+                    .map(|attempt| {
+                        // The second job's can be moved, and every other one of them was.
+                        let build = if job == 2 { Build::Migratable } else { Build::Plain };
+                        let resume =
+                            (job == 2 && attempt.task.index % 2 == 0).then(|| SnapshotRef { blob: blob(4), spent_us: 1_000_000 });
+                        Assignment { attempt, input: input.clone(), build, resume }
+                    })
                     .collect(),
             )
         }
+        Say::Discard(number) => ToAgent::Discard { snapshots: vec![blob(number).digest] },
         Say::Recall { job, first, count, reason } => ToAgent::Recall { attempts: attempts(job, first, count).collect(), reason },
         Say::Acknowledge { job, first, count } => ToAgent::Acknowledge { attempts: attempts(job, first, count).collect() },
         Say::Forget(job) => ToAgent::Forget { job: JobId(job) },

@@ -50,10 +50,27 @@ pub enum LinkStatus {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum SlotStatus {
     Idle,
-    Starting { task: Option<TaskStatus> },
-    Warm { job: JobId, job_name: String },
-    Running { task: TaskStatus, run_ms: u64, piped: usize },
-    Paused { task: TaskStatus, run_ms: u64, piped: usize },
+    Starting {
+        task: Option<TaskStatus>,
+    },
+    Warm {
+        job: JobId,
+        job_name: String,
+    },
+    Running {
+        task: TaskStatus,
+        run_ms: u64,
+        piped: usize,
+    },
+    Paused {
+        task: TaskStatus,
+        run_ms: u64,
+        piped: usize,
+    },
+    /// It is being written down, to go on elsewhere.
+    Suspending {
+        task: TaskStatus,
+    },
     Stopping,
 }
 
@@ -99,7 +116,7 @@ impl Session {
         match slot {
             Slot::Idle => SlotStatus::Idle,
             Slot::Starting { first, .. } => SlotStatus::Starting { task: first.as_ref().map(|held| self.task_status(held)) },
-            Slot::Warm { executor, .. } => SlotStatus::Warm { job: executor.job, job_name: self.names(executor.job).0 },
+            Slot::Warm { executor, .. } => SlotStatus::Warm { job: executor.duty.job, job_name: self.names(executor.duty.job).0 },
             Slot::Running { work, since } => SlotStatus::Running {
                 task: self.task_status(&work.front),
                 run_ms: millis(work.spent + now.since(*since)),
@@ -108,6 +125,7 @@ impl Session {
             Slot::Paused { work } => {
                 SlotStatus::Paused { task: self.task_status(&work.front), run_ms: millis(work.spent), piped: work.rest.len() }
             }
+            Slot::Suspending { work, .. } => SlotStatus::Suspending { task: self.task_status(&work.front) },
             Slot::Stopping { .. } => SlotStatus::Stopping,
         }
     }

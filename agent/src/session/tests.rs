@@ -9,8 +9,8 @@ use lull_shared::{
     identity::{self, Authority},
     job::{AttemptLimits, Grants},
     message::{
-        Artifact, Assignment, Build, Finished, GoodbyeReason, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason,
-        RefuseReason, ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
+        Artifact, Assignment, Build, Finished, GoodbyeReason, MigratableBuild, ModuleKind, ModuleManifest, Outcome, Payload,
+        RecallReason, RefuseReason, ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
     },
     policy::{Policy, Span},
     resources::{Labels, Machine},
@@ -43,6 +43,7 @@ pub(super) fn config(slots: u16) -> Config {
         },
         slots,
         memory_bytes_max: 4096 * MIB,
+        snapshot_every: Duration::from_secs(4),
         warm_time: Duration::from_secs(20),
     }
 }
@@ -55,6 +56,10 @@ pub(super) fn artifact() -> BlobRef {
     BlobRef::of(b"artifact")
 }
 
+pub(super) fn movable_artifact() -> BlobRef {
+    BlobRef::of(b"movable artifact")
+}
+
 pub(super) fn terms(job: u64) -> Terms {
     let manifest = ModuleManifest {
         function: "echo".into(),
@@ -63,7 +68,11 @@ pub(super) fn terms(job: u64) -> Terms {
         module: module(),
         canonical_nans: false,
         artifacts: vec![Artifact { engine: ENGINE.into(), blob: artifact() }],
-        migratable: None,
+        migratable: Some(MigratableBuild {
+            module: BlobRef::of(b"movable module"),
+            artifacts: vec![Artifact { engine: ENGINE.into(), blob: movable_artifact() }],
+            cost_percent: 110,
+        }),
     };
     let signed = identity::sign(&authority(), &manifest);
     Terms {
@@ -227,8 +236,8 @@ fn a_task_goes_from_offer_to_acknowledged_result() {
     let mut world = World::ready(1);
     assert_eq!(world.assign(1, 0..1), [Effect::Fetch(artifact())]);
     let effects = world.fetched(artifact());
-    let [Effect::Start { slot: 0, plan }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((plan.code, plan.terms.job), (Code::Artifact(artifact()), JobId(1)));
+    let [Effect::Start { slot: 0, plan, build: Build::Plain }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((plan.code(Build::Plain), plan.terms.job), (Some(Code::Artifact(artifact())), JobId(1)));
     let effects = world.event(Event::Ready { slot: 0 });
     let started = Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] });
     assert_eq!((runs(&effects), effects.last()), (vec![(0, attempt(1, 0))], Some(&started)));
@@ -531,7 +540,10 @@ fn an_artifact_that_does_not_load_gives_way_to_the_module_itself() {
     let effects = world.event(Event::StartFailed { slot: 0, error: StartError::Artifact("other flags".into()) });
     assert_eq!(effects, [Effect::Fetch(module()), Effect::Unpin(artifact().digest)]);
     let effects = world.fetched(module());
-    assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.code == Code::Module(module())), "{effects:?}");
+    assert!(
+        matches!(&effects[..], [Effect::Start { plan, .. }] if plan.code(Build::Plain) == Some(Code::Module(module()))),
+        "{effects:?}"
+    );
     let effects = world.event(Event::StartFailed { slot: 0, error: StartError::Module("not WebAssembly".into()) });
     assert!(matches!(&keeps(&effects)[0].outcome, Outcome::Failed(Failure::BadModule { .. })));
     let effects = world.assign(1, 1..2);

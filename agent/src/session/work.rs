@@ -8,13 +8,13 @@ use std::{sync::Arc, time::Duration};
 
 use lull_shared::{
     id::{AttemptId, JobId},
-    message::{RefuseReason, ToCoordinator},
+    message::{Build, RefuseReason, ToCoordinator},
     state::Failure,
     time::Timestamp,
 };
 
 use super::{Done, Effect, Place, Plan, Session, StartError};
-use crate::slot::{Executor, Held, Slot, SlotId};
+use crate::slot::{Duty, Executor, Held, Slot, SlotId};
 
 /// How long an executor may prefer its own job over older offers of another: a switch costs a few milliseconds, so
 /// switching takes one percent at most.
@@ -64,10 +64,10 @@ impl Session {
                 }
                 Step::Replace { slot, order } => {
                     let held = self.take_waiting(order);
-                    let job = self.slots[usize::from(slot)].job().expect("a warm slot has a job");
+                    let duty = self.slots[usize::from(slot)].duty().expect("a warm slot has an executor");
                     self.kill(slot);
                     self.places.insert(held.attempt, Place::Slot(slot));
-                    self.slots[usize::from(slot)] = Slot::Stopping { job, then: Some(held) };
+                    self.slots[usize::from(slot)] = Slot::Stopping { duty, then: Some(held) };
                 }
                 Step::Clear { slot } => {
                     self.kill(slot);
@@ -82,7 +82,7 @@ impl Session {
 
     fn next_step(&self, now: Timestamp) -> Option<Step> {
         let head = self.waiting.values().take(LOOK_AHEAD).find(|held| self.is_ready(held))?;
-        let (order, job, need) = (head.order, head.job(), self.memory_bytes(head.job()));
+        let (order, duty, need) = (head.order, head.duty(), self.memory_bytes(head.job()));
         if !self.has_room() {
             return self.next_for_a_pipe(head, now);
         }
@@ -94,7 +94,7 @@ impl Session {
                 return Some(Step::Run { slot, order });
             }
         }
-        let fits = |state: &Slot| matches!(state, Slot::Warm { executor, .. } if self.fits(job, executor.job));
+        let fits = |state: &Slot| matches!(state, Slot::Warm { executor, .. } if self.fits(duty, executor.duty));
         if let Some((slot, _)) = slots().find(|(_, state)| fits(state)) {
             return Some(Step::Serve { slot, order });
         }
@@ -107,7 +107,9 @@ impl Session {
         // One at a time: the memory of a process is free when it is gone.
         if !slots().any(|(_, state)| matches!(state, Slot::Stopping { .. })) {
             let warm = slots().filter_map(|(slot, state)| match state {
-                Slot::Warm { executor, since } if executor.job != job => Some((*since, slot, self.memory_bytes(executor.job))),
+                Slot::Warm { executor, since } if executor.duty != duty => {
+                    Some((*since, slot, self.memory_bytes(executor.duty.job)))
+                }
                 _ => None,
             });
             if let Some((_, slot, freed)) = warm.min() {
@@ -120,14 +122,14 @@ impl Session {
 
     /// The attempt that an executor takes next: the first one of its job that is ready, unless `head` comes before it.
     fn pick(&self, head: &Held, executor: Executor, now: Timestamp) -> Option<u64> {
-        let job = executor.job;
-        if head.job() == job {
+        let duty = executor.duty;
+        if head.duty() == duty {
             return Some(head.order);
         }
         if now.since(executor.since) >= SLICE {
             return None;
         }
-        let own = self.waiting.values().take(LOOK_AHEAD).find(|held| held.job() == job && self.is_ready(held));
+        let own = self.waiting.values().take(LOOK_AHEAD).find(|held| held.duty() == duty && self.is_ready(held));
         own.map(|held| held.order)
     }
 
@@ -137,7 +139,7 @@ impl Session {
         for (slot, state) in (0_u16..).zip(&self.slots) {
             let Slot::Running { work, .. } = state else { continue };
             let length = 1 + work.rest.len();
-            if length >= self.pipe_depth(work.executor.job) || best.is_some_and(|(shortest, ..)| shortest <= length) {
+            if length >= self.pipe_depth(work.executor.duty.job) || best.is_some_and(|(shortest, ..)| shortest <= length) {
                 continue;
             }
             if let Some(order) = self.pick(head, work.executor, now) {
@@ -155,10 +157,10 @@ impl Session {
         }
     }
 
-    /// Whether an executor that runs `other` can be turned to `job`.
-    fn fits(&self, job: JobId, other: JobId) -> bool {
-        let plan = |job| self.jobs.get(job).and_then(|job| job.plan.as_ref().ok());
-        plan(&job).zip(plan(&other)).is_some_and(|(plan, other)| plan.fits(other))
+    /// Whether an executor that is there for `other` can be turned to `duty`.
+    fn fits(&self, duty: Duty, other: Duty) -> bool {
+        let plan = |duty: Duty| self.jobs.get(&duty.job).and_then(|job| job.plan.as_ref().ok());
+        plan(duty).zip(plan(other)).is_some_and(|(plan, theirs)| plan.fits(duty.build, theirs, other.build))
     }
 
     fn memory_bytes(&self, job: JobId) -> u64 {
@@ -178,9 +180,9 @@ impl Session {
 
     /// The job that it ran for has nothing here any more, or has had its slice.
     fn serve(&mut self, slot: SlotId, held: Held, now: Timestamp) {
-        let (job, plan) = (held.job(), self.plan_of(&held));
+        let plan = self.plan_of(&held);
         let before = self.slots[usize::from(slot)].job();
-        self.slots[usize::from(slot)].serve(job, now);
+        self.slots[usize::from(slot)].serve(held.duty(), now);
         self.effects.push_back(Effect::Serve { slot, plan });
         self.run(slot, held, now);
         before.into_iter().for_each(|job| self.settle_job(job));
@@ -191,19 +193,19 @@ impl Session {
     }
 
     fn start(&mut self, slot: SlotId, held: Held, now: Timestamp) {
-        let (job, plan) = (held.job(), self.plan_of(&held));
+        let (duty, plan) = (held.duty(), self.plan_of(&held));
         self.places.insert(held.attempt, Place::Slot(slot));
-        self.slots[usize::from(slot)] = Slot::Starting { job, first: Some(held), since: now };
-        self.effects.push_back(Effect::Start { slot, plan });
+        self.slots[usize::from(slot)] = Slot::Starting { duty, first: Some(held), since: now };
+        self.effects.push_back(Effect::Start { slot, plan, build: duty.build });
     }
 
     fn run(&mut self, slot: SlotId, held: Held, now: Timestamp) {
-        let (attempt, input) = (held.attempt, held.input.clone());
+        let (attempt, input, resume) = (held.attempt, held.input.clone(), held.resume.map(|snapshot| snapshot.blob));
         if let Some(held) = self.slots[usize::from(slot)].push(held, now) {
             return self.put_back(held);
         }
         self.places.insert(attempt, Place::Slot(slot));
-        self.effects.push_back(Effect::Run { slot, attempt, input });
+        self.effects.push_back(Effect::Run { slot, attempt, input, resume });
         if self.link.is_up() {
             self.started.push(attempt);
         }
@@ -221,33 +223,34 @@ impl Session {
 
     pub(super) fn start_failed(&mut self, slot: SlotId, error: StartError, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
-        let Slot::Starting { job, first, .. } = state else {
+        let Slot::Starting { duty, first, .. } = state else {
             return if matches!(state, Slot::Stopping { .. }) {
                 self.gone(slot, None, now)
             };
         };
-        let (job, first) = (*job, first.take());
+        let (duty, first) = (*duty, first.take());
         *state = Slot::Idle;
-        self.after_executor(job, first, error, now);
-        self.settle_job(job);
+        self.after_executor(duty, first, error, now);
+        self.settle_job(duty.job);
     }
 
     /// What becomes of the attempt that an executor was to be started for.
-    fn after_executor(&mut self, job: JobId, first: Option<Held>, error: StartError, now: Timestamp) {
+    fn after_executor(&mut self, duty: Duty, first: Option<Held>, error: StartError, now: Timestamp) {
         match error {
             StartError::Artifact(_) => {
                 if let Some(held) = first {
                     self.put_back(held);
                 }
-                self.fall_back(job);
+                self.fall_back(duty);
             }
-            StartError::Module(reason) => {
+            StartError::Module(reason) if duty.build == Build::Plain => {
                 if let Some(held) = first {
                     self.put_back(held);
                 }
-                self.break_job(job, reason, now);
+                self.break_job(duty.job, reason, now);
             }
-            StartError::Executor(reason) => {
+            // Of a build of ours the function's author knows nothing.
+            StartError::Module(reason) | StartError::Executor(reason) => {
                 if let Some(held) = first {
                     self.let_go(&held);
                     self.say(ToCoordinator::Refused { attempt: held.attempt, reason: RefuseReason::Executor { reason } });
@@ -279,6 +282,7 @@ impl Session {
             Slot::Starting { .. } => {
                 return self.start_failed(slot, StartError::Executor("it ended before it had started".into()), now);
             }
+            Slot::Suspending { .. } => return self.lost_while_suspending(slot),
             Slot::Running { work, .. } | Slot::Paused { work } => Some(work.begun),
             Slot::Idle | Slot::Warm { .. } | Slot::Stopping { .. } => None,
         };
@@ -345,7 +349,7 @@ impl Session {
             _ => None,
         });
         let limits = self.slot_ids().filter_map(|slot| self.time_limit(slot).map(|(_, due)| due));
-        warm.chain(limits).min()
+        warm.chain(limits).chain(self.moving_due()).min()
     }
 
     /// Ends executors that have nothing to do while the owner needs the machine: their memory too is the owner's.
@@ -363,7 +367,7 @@ impl Session {
     /// Kills a slot's process, if it has one; what it held is the caller's.
     pub(super) fn kill(&mut self, id: SlotId) -> Vec<Held> {
         let slot = &mut self.slots[usize::from(id)];
-        if slot.has_process() {
+        if slot.is_alive() {
             self.effects.push_back(Effect::Kill { slot: id });
         }
         slot.stop()

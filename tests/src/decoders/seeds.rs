@@ -367,7 +367,12 @@ fn orders() -> Vec<Vec<u8>> {
     let input = |index: u32| if index == 1 { Payload::Blob(BlobRef::of(b"input")) } else { Payload::inline(&b"in"[..]) };
     let assign = attempts
         .iter()
-        .map(|attempt| Assignment { attempt: *attempt, input: input(attempt.task.index), build: lull_shared::message::Build::Plain, resume: None })
+        .map(|attempt| Assignment {
+            attempt: *attempt,
+            input: input(attempt.task.index),
+            build: lull_shared::message::Build::Plain,
+            resume: None,
+        })
         .collect();
     let messages = [
         ToAgent::Terms(Box::new(terms)),

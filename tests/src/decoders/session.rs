@@ -6,6 +6,7 @@ use lull_agent::{
 };
 use lull_shared::{
     codec,
+    digest::BlobRef,
     id::{AgentId, Epoch},
     identity::Authority,
     limits,
@@ -90,7 +91,13 @@ impl World {
                 Some(Event::StartFailed { slot, error: StartError::Executor("no process".into()) })
             }
             Effect::Start { slot, .. } => Some(Event::Ready { slot }),
-            Effect::Kill { slot } => Some(Event::Gone { slot, failed: None }),
+            Effect::Suspend { slot, attempt } if fails(8) => {
+                Some(Event::Saved { slot, attempt, snapshot: BlobRef::of(b"snapshot"), suspended: true })
+            }
+            Effect::Kill { slot } | Effect::Suspend { slot, .. } => Some(Event::Gone { slot, failed: None }),
+            Effect::Checkpoint { slot, attempt } => {
+                Some(Event::Saved { slot, attempt, snapshot: BlobRef::of(b"snapshot"), suspended: false })
+            }
             Effect::Keep(record) if fails(4) => {
                 Some(Event::NotKept { attempts: vec![record.attempt], reason: "the disk is full".into() })
             }
@@ -98,6 +105,7 @@ impl World {
             Effect::Recollect(attempts) => Some(Event::Recollected { records: Vec::new(), missing: attempts }),
             Effect::Send(_)
             | Effect::Close(_)
+            | Effect::Erase(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
             | Effect::KeepPolicy(_)
@@ -125,6 +133,7 @@ fn config() -> Config {
         standing: Standing { admin: Policy::unrestricted(), ..Standing::default() },
         slots: 2,
         memory_bytes_max: 4 << 30,
+        snapshot_every: std::time::Duration::from_secs(300),
         warm_time: std::time::Duration::from_secs(20),
     }
 }

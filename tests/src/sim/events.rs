@@ -113,6 +113,7 @@ pub enum News {
     Started,
     NotStarted(u8),
     FrontEnds,
+    Suspended { attempt: AttemptId },
     Gone { failed: Option<(AttemptId, Failure)> },
 }
 

@@ -6,7 +6,7 @@ use lull_agent::session::{Code, Done, Event, Plan, StartError};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,
-    message::{Outcome, Payload},
+    message::{Build, Outcome, Payload},
     state::{Failure, Usage},
     time::Timestamp,
 };
@@ -57,7 +57,10 @@ struct Run {
     attempt: AttemptId,
     input: u64,
     fate: Fate,
+    /// What is left of it, from where it begins.
     length: Duration,
+    /// What was done of it before it came here.
+    done: Duration,
 }
 
 impl Executor {
@@ -82,6 +85,19 @@ impl Executor {
             State::Alive { queue, since: Some(_), .. } => queue.front().map(|run| run.attempt),
             State::Alive { .. } | State::None | State::Starting { .. } | State::Dying => None,
         }
+    }
+
+    /// What is done of the front, if it is this attempt.
+    pub fn progress(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
+        let State::Alive { queue, left, since, .. } = &self.state else { return None };
+        let front = queue.front().filter(|front| front.attempt == attempt)?;
+        let left = left.saturating_sub(since.map_or(Duration::ZERO, |since| now.since(since)));
+        Some(front.done + front.length.saturating_sub(left))
+    }
+
+    /// The mark that news of now must carry.
+    pub fn tick(&self) -> u64 {
+        self.tick
     }
 
     pub fn is_none(&self) -> bool {
@@ -110,7 +126,8 @@ impl World {
         let fits = match &mut executor.state {
             State::Alive { code, each, queue, .. } => {
                 *each = mean_time(plan);
-                queue.is_empty() && *code == plan.code.blob().digest
+                let codes = [Build::Plain, Build::Migratable].into_iter().filter_map(|build| plan.code(build));
+                queue.is_empty() && codes.into_iter().any(|other| other.blob().digest == *code)
             }
             // It has died: the news is on its way.
             State::Dying => true,
@@ -120,19 +137,24 @@ impl World {
         hold(Promise::Bounded, fits, what, &[agent.into(), plan.terms.job.into()])
     }
 
-    pub fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
+    pub fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan, build: Build) -> Checked {
         let machine = &self.machines[id];
         let (agent, job) = (machine.agent, plan.terms.job);
         let executor = &machine.slots[usize::from(slot)];
         let what = || format!("{agent} starts an executor in slot {slot}, which has one");
         hold(Promise::Bounded, executor.is_none(), what, &[agent.into(), job.into()])?;
         let version = plan.manifest.function.trim_start_matches("function-").parse().unwrap_or(0);
-        let (right, compiles) = match plan.code {
-            Code::Artifact(blob) => (blob == store::artifact(version, &machine.config.machine.engine), false),
-            Code::Module(blob) => (blob == store::module(version), true),
+        let engine = &machine.config.machine.engine;
+        let (right, compiles) = match (build, plan.code(build)) {
+            (Build::Plain, Some(Code::Artifact(blob))) => (blob == store::artifact(version, engine), false),
+            (Build::Plain, Some(Code::Module(blob))) => (blob == store::module(version), true),
+            (Build::Migratable, Some(Code::Artifact(blob))) => (blob == store::movable_artifact(version, engine), false),
+            (Build::Migratable, Some(Code::Module(blob))) => (blob == store::movable_module(version), true),
+            (_, None) => (false, false),
         };
         hold(Promise::Sound, right, || format!("{agent} loads another engine's artifact"), &[agent.into(), job.into()])?;
-        let (code, each) = (plan.code.blob().digest, mean_time(plan));
+        let code = plan.code(build).map_or(Digest::of(&[]), |code| code.blob().digest);
+        let each = mean_time(plan);
         let fails = self.strikes(Kind::Executor, 0.001);
         let time = if compiles { self.dice.machines.seconds(0.1, 0.6) } else { self.dice.machines.seconds(0.003, 0.05) };
         let kind = self.dice.machines.number(0, 8) as u8;
@@ -144,7 +166,14 @@ impl World {
         Ok(())
     }
 
-    pub fn run_attempt(&mut self, id: MachineId, slot: u16, attempt: AttemptId, input: &Payload) -> Checked {
+    pub fn run_attempt(
+        &mut self,
+        id: MachineId,
+        slot: u16,
+        attempt: AttemptId,
+        input: &Payload,
+        resume: Option<BlobRef>,
+    ) -> Checked {
         let input = super::machine_effects::number_of(attempt, input);
         let agent = self.machines[id].agent;
         let held = self.machines[id].slots.iter().any(|executor| match &executor.state {
@@ -152,15 +181,17 @@ impl World {
             State::None | State::Starting { .. } | State::Dying => false,
         });
         hold(Promise::Bounded, !held, || format!("{agent} runs {attempt} twice at once"), &[attempt.into(), agent.into()])?;
+        let done = self.done_before(id, attempt, resume)?;
         let options = self.options.clone();
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         match &mut executor.state {
             State::Alive { each, queue, left, .. } => {
-                let (fate, length) = plan::fate(&options, attempt, *each);
+                let (fate, whole) = plan::fate(&options, attempt, *each);
+                let length = whole.saturating_sub(done);
                 if queue.is_empty() {
                     *left = length;
                 }
-                queue.push_back(Run { attempt, input, fate, length });
+                queue.push_back(Run { attempt, input, fate, length, done });
                 self.run_front(id, slot)
             }
             // It has died: the news is on its way.
@@ -242,6 +273,7 @@ impl World {
                 self.tell(id, Event::StartFailed { slot, error })
             }
             News::FrontEnds => self.front_ends(id, slot),
+            News::Suspended { attempt } => self.suspended(id, slot, attempt),
             News::Gone { failed } => {
                 executor.vanish();
                 self.tell(id, Event::Gone { slot, failed })
@@ -270,7 +302,7 @@ impl World {
                 return self.tell(id, Event::Gone { slot, failed });
             }
         };
-        let usage = Usage { wall_us: run.length.as_micros() as u64, ..Usage::default() };
+        let usage = Usage { wall_us: (run.done + run.length).as_micros() as u64, ..Usage::default() };
         let done = Done { attempt: run.attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage };
         self.summary.runs += 1;
         self.run_front(id, slot)?;

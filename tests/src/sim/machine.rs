@@ -116,6 +116,7 @@ impl Machine {
                 standing: Standing { admin: Policy::unrestricted(), ..Standing::default() },
                 slots,
                 memory_bytes_max: dice.number(2, 9) << 30,
+                snapshot_every: Duration::from_secs(300),
                 warm_time: Duration::from_secs(20),
             },
             laptop,

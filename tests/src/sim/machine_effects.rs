@@ -29,9 +29,12 @@ impl World {
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),
             Effect::Unpin(digest) => drop(self.machines[id].fetching.remove(&digest)),
-            Effect::Start { slot, plan } => return self.start_executor(id, slot, &plan),
+            Effect::Start { slot, plan, build } => return self.start_executor(id, slot, &plan, build),
             Effect::Serve { slot, plan } => return self.turn_executor(id, slot, &plan),
-            Effect::Run { slot, attempt, input } => return self.run_attempt(id, slot, attempt, &input),
+            Effect::Run { slot, attempt, input, resume } => return self.run_attempt(id, slot, attempt, &input, resume),
+            Effect::Checkpoint { slot, attempt } => self.checkpoint(id, slot, attempt),
+            Effect::Suspend { slot, attempt } => self.suspend(id, slot, attempt),
+            Effect::Erase(digest) => drop(self.machines[id].cache.remove(&digest)),
             Effect::Freeze { slot } => self.freeze_executor(id, slot),
             Effect::Thaw { slot } => return self.thaw_executor(id, slot),
             Effect::Kill { slot } => self.kill_executor(id, slot),
@@ -134,7 +137,7 @@ impl World {
             self.push_machine(id, at, MachineEvent::Fetched { digest, fetch });
             return Ok(());
         }
-        let failed = self.strikes(Kind::Executor, 0.003);
+        let failed = self.strikes(Kind::Executor, 0.003) || self.holds_snapshot(id, &digest) == Some(false);
         let machine = &mut self.machines[id];
         machine.fetching.remove(&digest);
         if !failed {

@@ -28,6 +28,7 @@ mod processor;
 mod promise;
 mod report;
 pub mod shrink;
+mod snapshots;
 mod store;
 mod trace;
 mod users;

@@ -25,6 +25,10 @@ pub struct Summary {
     pub refused_agents: u64,
     pub turns: u64,
     pub audits: u64,
+    /// Snapshots taken, attempts that went on from one, and the running time that they did not have to repeat.
+    pub snapshots: u64,
+    pub resumed: u64,
+    pub carried: Duration,
     pub virtual_time: Duration,
     /// Processor time in the scheduler.
     pub core_time: Duration,
@@ -49,6 +53,8 @@ impl fmt::Display for Summary {
         writeln!(f, "  recalled        {recalled:>12}   evicted          {evicted:>10}")?;
         writeln!(f, "  cancelled       {cancelled:>12}   late results     {late_results:>10}")?;
         writeln!(f, "moves             {moves:>12}   pauses           {pauses:>10}")?;
+        writeln!(f, "snapshots         {:>12}   resumed          {:>10}", self.snapshots, self.resumed)?;
+        writeln!(f, "hours not repeated{:>12.1}", self.carried.as_secs_f64() / 3600.0)?;
         writeln!(f, "faults            {:>12}   agents killed    {:>10}", self.faults, self.kills)?;
         writeln!(f, "machines dead     {:>12}   agents refused   {:>10}", self.died, self.refused_agents)?;
         writeln!(f, "coordinator ends  {:>12}   handovers        {:>10}", self.crashes, self.handovers)?;

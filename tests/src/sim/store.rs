@@ -16,7 +16,7 @@ use lull_coordinator::store::{
 use lull_shared::{
     digest::BlobRef,
     identity::{Signed, sign},
-    message::{Artifact, ModuleKind, ModuleManifest},
+    message::{Artifact, MigratableBuild, ModuleKind, ModuleManifest},
     time::Timestamp,
 };
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -26,6 +26,8 @@ pub const ENGINES: [&str; 3] = ["engine 48 linux", "engine 48 windows", "engine 
 /// Of these the first have artifacts.
 const COMPILED: usize = 2;
 pub const VERSIONS: u32 = 3;
+/// The first of them have a build that can be moved.
+pub const MOVABLE: u32 = 2;
 
 /// Memory never waits.
 pub fn at_once<T>(answer: impl Future<Output = T>) -> T {
@@ -138,6 +140,16 @@ pub fn artifact(version: u32, engine: &str) -> BlobRef {
     BlobRef::of(format!("module {version} for {engine}").as_bytes())
 }
 
+/// The migratable build of a version.
+pub fn movable_module(version: u32) -> BlobRef {
+    BlobRef::of(format!("movable {version}").as_bytes())
+}
+
+/// The same compiled for an engine.
+pub fn movable_artifact(version: u32, engine: &str) -> BlobRef {
+    BlobRef::of(format!("movable {version} for {engine}").as_bytes())
+}
+
 #[derive(Debug)]
 struct Signer {
     authority: Keypair,
@@ -147,6 +159,8 @@ struct Signer {
 impl SignManifest for Signer {
     fn sign(&self, number: u32) -> Signed {
         let artifact = |engine: &&str| Artifact { engine: (*engine).to_owned(), blob: artifact(self.version, engine) };
+        let movable_artifact =
+            |engine: &&str| Artifact { engine: (*engine).to_owned(), blob: movable_artifact(self.version, engine) };
         let manifest = ModuleManifest {
             function: format!("function-{}", self.version),
             number,
@@ -154,7 +168,11 @@ impl SignManifest for Signer {
             module: module(self.version),
             canonical_nans: false,
             artifacts: ENGINES[..COMPILED].iter().map(artifact).collect(),
-            migratable: None,
+            migratable: (self.version <= MOVABLE).then(|| MigratableBuild {
+                module: movable_module(self.version),
+                artifacts: ENGINES[..COMPILED].iter().map(movable_artifact).collect(),
+                cost_percent: 110,
+            }),
         };
         sign(&self.authority, &manifest)
     }

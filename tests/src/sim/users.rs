@@ -4,7 +4,7 @@ use lull_coordinator::{
     dispatch::submission::look_up,
     scheduler::{
         effect::{Refusal, Reply},
-        event::Submission,
+        event::{Movable, Submission},
     },
 };
 use lull_shared::{
@@ -17,7 +17,7 @@ use super::{
     coordinator::{Input, Reign, Request},
     events::{CoordinatorId, What},
     promise::{Checked, Promise, hold},
-    store::at_once,
+    store::{MOVABLE, at_once},
     world::World,
 };
 
@@ -91,11 +91,12 @@ impl World {
             }
         }
         let seed = self.dice.people.seed();
+        let movable = (spec.version.0 <= u64::from(MOVABLE)).then_some(Movable { cost_percent: 110 });
         let mut submission = Submission {
             submitter: planned.submitter.to_owned(),
             spec,
             version_name: "function@1".into(),
-            movable: None,
+            movable,
             seed,
             ended: Default::default(),
         };

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lull_coordinator::scheduler::effect::Change;
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, Epoch, JobId},
     identity::Authority,
     message::{ToAgent, ToCoordinator},
@@ -21,6 +22,7 @@ use super::{
     plan::{self, Planned},
     promise::{Checked, Promise, Violation, hold},
     report::Summary,
+    snapshots::Snapshot,
     store::Database,
     trace::Trace,
     users::Wish,
@@ -55,6 +57,8 @@ pub struct World {
     /// The newest that a coordinator was given.
     pub epoch: Epoch,
     pub fetches: u64,
+    /// Every snapshot that was ever taken.
+    pub snapshots: BTreeMap<Digest, Snapshot>,
     pub planned: Vec<Planned>,
     /// What became of the planned jobs: submitted, or refused for good.
     pub planned_jobs: BTreeMap<usize, Option<JobId>>,
@@ -93,6 +97,7 @@ impl World {
             streams: 0,
             epoch: Epoch::default(),
             fetches: 0,
+            snapshots: BTreeMap::new(),
             planned: plan::jobs(&options, start),
             planned_jobs: BTreeMap::new(),
             asks: 0,

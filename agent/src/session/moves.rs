@@ -1,0 +1,168 @@
+//! Attempts that leave with their state, and those that go on from one.
+
+use std::time::Duration;
+
+use lull_shared::{
+    digest::BlobRef,
+    message::{Assignment, Build, Payload, RefuseReason, ReleaseReason, SnapshotRef, ToAgent, ToCoordinator},
+    state::PauseReason,
+};
+
+use super::{
+    tests::{World, attempt, movable_artifact, released, sent},
+    *,
+};
+use crate::guard::{Announcement, OwnerWord};
+
+fn snapshot(seconds: u64) -> SnapshotRef {
+    SnapshotRef { blob: BlobRef::of(&seconds.to_le_bytes()), spent_us: seconds * 1_000_000 }
+}
+
+fn offer(index: u32, resume: Option<SnapshotRef>) -> ToAgent {
+    let (attempt, input) = (attempt(1, index), Payload::inline(vec![1]));
+    ToAgent::Assign(vec![Assignment { attempt, input, build: Build::Migratable, resume }])
+}
+
+/// One slot that runs an attempt that can be moved.
+fn running() -> World {
+    let mut world = World::ready(1);
+    world.event(Event::Sample(Sample::QUIET));
+    world.hear(offer(0, None));
+    world.fetched(movable_artifact());
+    world.event(Event::Ready { slot: 0 });
+    world
+}
+
+fn saved(world: &mut World, seconds: u64, suspended: bool) -> Vec<Effect> {
+    world.event(Event::Saved { slot: 0, attempt: attempt(1, 0), snapshot: snapshot(seconds).blob, suspended })
+}
+
+fn says_saved(effects: &[Effect]) -> Vec<SnapshotRef> {
+    let word = |message: &&ToCoordinator| match message {
+        ToCoordinator::Saved { snapshot, .. } => Some(*snapshot),
+        _ => None,
+    };
+    sent(effects).iter().filter_map(word).collect()
+}
+
+#[test]
+fn the_migratable_build_has_executors_of_its_own() {
+    let mut world = World::ready(1);
+    assert_eq!(world.hear(offer(0, None)), [Effect::Fetch(movable_artifact())]);
+    let effects = world.fetched(movable_artifact());
+    assert!(matches!(&effects[..], [Effect::Start { slot: 0, build: Build::Migratable, .. }]), "{effects:?}");
+    world.event(Event::Ready { slot: 0 });
+    world.finish(0, attempt(1, 0), 1_000);
+    world.assign(1, 1..2);
+    let effects = world.fetched(super::tests::artifact());
+    assert!(matches!(&effects[..], [Effect::Kill { slot: 0 }, ..]), "another build needs another process: {effects:?}");
+}
+
+#[test]
+fn what_must_leave_is_written_down_said_and_released_in_this_order() {
+    let mut world = running();
+    world.now = world.now + Duration::from_secs(3);
+    let effects = world.event(Event::Announced(Announcement::Sleep));
+    assert!(effects.contains(&Effect::Suspend { slot: 0, attempt: attempt(1, 0) }), "{effects:?}");
+    assert!(effects.iter().all(|effect| !matches!(effect, Effect::Kill { .. })), "{effects:?}");
+    let effects = saved(&mut world, 3, true);
+    assert_eq!(says_saved(&effects), [snapshot(3)]);
+    assert_eq!(effects.last(), Some(&released(&[attempt(1, 0)], ReleaseReason::Evicted(PauseReason::Sleep))));
+    world.event(Event::Gone { slot: 0, failed: None });
+    assert!(world.session.is_idle());
+    assert_eq!(world.session.kept_snapshot(attempt(1, 0).task), Some(snapshot(3).blob.digest));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_released_all_the_same() {
+    let mut world = running();
+    world.event(Event::Announced(Announcement::Sleep));
+    let effects = world.event(Event::Gone { slot: 0, failed: None });
+    assert!(effects.contains(&released(&[attempt(1, 0)], ReleaseReason::Evicted(PauseReason::Sleep))), "{effects:?}");
+    assert!(says_saved(&effects).is_empty() && world.session.is_idle());
+    let mut world = running();
+    world.event(Event::Announced(Announcement::Sleep));
+    let effects = world.advance(Duration::from_secs(10));
+    assert!(effects.contains(&Effect::Kill { slot: 0 }), "{effects:?}");
+    assert!(effects.contains(&released(&[attempt(1, 0)], ReleaseReason::Evicted(PauseReason::Sleep))), "{effects:?}");
+}
+
+#[test]
+fn a_result_that_comes_instead_of_the_snapshot_counts() {
+    let mut world = running();
+    world.event(Event::Announced(Announcement::Sleep));
+    let effects = world.finish(0, attempt(1, 0), 1_000);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Keep(_))), "{effects:?}");
+    assert!(effects.contains(&Effect::Kill { slot: 0 }), "its process leaves too: {effects:?}");
+}
+
+#[test]
+fn an_attempt_goes_on_from_a_snapshot_once_that_is_here() {
+    let mut world = World::ready(1);
+    let effects = world.hear(offer(0, Some(snapshot(90))));
+    assert_eq!(effects, [Effect::Fetch(movable_artifact()), Effect::Fetch(snapshot(90).blob)]);
+    world.fetched(movable_artifact());
+    assert!(matches!(&world.fetched(snapshot(90).blob)[..], [Effect::Start { .. }]));
+    let effects = world.event(Event::Ready { slot: 0 });
+    let goes_on = |effect: &Effect| matches!(effect, Effect::Run { resume: Some(blob), .. } if *blob == snapshot(90).blob);
+    assert!(effects.iter().any(goes_on), "{effects:?}");
+    let effects = world.finish(0, attempt(1, 0), 1_000);
+    assert!(effects.contains(&Effect::Unpin(snapshot(90).blob.digest)), "{effects:?}");
+}
+
+#[test]
+fn a_snapshot_that_nobody_gives_is_refused_and_named() {
+    let mut world = World::ready(1);
+    world.hear(offer(0, Some(snapshot(90))));
+    let digest = snapshot(90).blob.digest;
+    let effects = world.event(Event::Fetched { digest, result: Err("nobody has it".into()) });
+    let reason = RefuseReason::Snapshot { digest, reason: "nobody has it".into() };
+    assert!(effects.contains(&Effect::Send(ToCoordinator::Refused { attempt: attempt(1, 0), reason })), "{effects:?}");
+}
+
+#[test]
+fn a_plain_build_does_not_go_on_from_a_snapshot() {
+    let mut world = World::ready(1);
+    let (attempt, input) = (attempt(1, 0), Payload::inline(vec![1]));
+    let build = Build::Plain;
+    let effects = world.hear(ToAgent::Assign(vec![Assignment { attempt, input, build, resume: Some(snapshot(1)) }]));
+    assert!(matches!(sent(&effects)[..], [ToCoordinator::Refused { reason: RefuseReason::Snapshot { .. }, .. }]));
+}
+
+#[test]
+fn what_runs_for_long_is_written_down_now_and_then_and_only_while_it_runs() {
+    let mut world = running();
+    let every = Duration::from_secs(4);
+    let effects = world.advance(every);
+    assert!(effects.contains(&Effect::Checkpoint { slot: 0, attempt: attempt(1, 0) }), "{effects:?}");
+    let effects = saved(&mut world, 4, false);
+    assert_eq!(says_saved(&effects), [snapshot(4)]);
+    world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    world.event(Event::Owner(OwnerWord::Run));
+    let effects = world.advance(every);
+    assert!(effects.contains(&Effect::Checkpoint { slot: 0, attempt: attempt(1, 0) }), "{effects:?}");
+}
+
+#[test]
+fn snapshots_are_named_in_the_greeting_and_erased_when_nobody_needs_them() {
+    let mut world = running();
+    saved(&mut world, 90, false);
+    let greeting = |effects: Vec<Effect>| match effects.first() {
+        Some(Effect::Send(ToCoordinator::Hello(hello))) => hello.snapshots.iter().map(|kept| kept.digest).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let digest = snapshot(90).blob.digest;
+    assert_eq!(greeting(world.connect()), [digest]);
+    assert_eq!(world.hear(ToAgent::Discard { snapshots: vec![digest] }), [Effect::Erase(digest)]);
+    assert_eq!(world.hear(ToAgent::Discard { snapshots: vec![digest] }), []);
+    assert_eq!(greeting(world.connect()), []);
+}
+
+#[test]
+fn a_snapshot_of_what_was_recalled_meanwhile_is_erased() {
+    let mut world = running();
+    world.event(Event::Announced(Announcement::Sleep));
+    world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: lull_shared::message::RecallReason::Cancelled });
+    let effects = saved(&mut world, 90, true);
+    assert_eq!(effects, [Effect::Erase(snapshot(90).blob.digest)]);
+}

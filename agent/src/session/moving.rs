@@ -1,0 +1,173 @@
+//! Snapshots: taken now and then of what runs, taken of what must leave, kept for whoever goes on with the task.
+//!
+//! ```text
+//! running --every so often: Checkpoint--> Saved: kept, said        running goes on
+//! must leave --Suspend--> suspending --Saved--> kept, said, released --Gone--> idle
+//!                             |  not written, too late
+//!                             v
+//!                          released: the task goes on from the snapshot before, or begins anew
+//! kept --Discard, one too many--> erased
+//! ```
+
+use std::{collections::VecDeque, time::Duration};
+
+use lull_shared::{
+    digest::{BlobRef, Digest},
+    id::{AttemptId, TaskId},
+    limits::SNAPSHOTS_PER_AGENT_MAX,
+    message::{Build, KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator},
+    state::PauseReason,
+    time::Timestamp,
+};
+
+use super::{Effect, Session};
+use crate::slot::{Held, Slot, SlotId};
+
+/// How long an attempt may take to be written down before it is given up as it is. The owner waits for its memory.
+const SUSPEND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Snapshots that are kept for others, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    kept: VecDeque<KeptSnapshot>,
+    /// Why what is being suspended must leave.
+    reason: Option<PauseReason>,
+}
+
+impl Snapshots {
+    /// For the greeting.
+    pub(super) fn kept(&self) -> Vec<KeptSnapshot> {
+        self.kept.iter().copied().collect()
+    }
+
+    /// Each with its pin.
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.kept.iter().map(|kept| kept.digest)
+    }
+}
+
+impl Session {
+    /// Has what a slot executes written down and its process ended, if that can be done; what it had not begun is given up.
+    pub(super) fn suspend(&mut self, id: SlotId, reason: &PauseReason, now: Timestamp) {
+        let slot = &mut self.slots[usize::from(id)];
+        let (Slot::Running { work, .. } | Slot::Paused { work }) = slot else { return };
+        if work.executor.duty.build != Build::Migratable {
+            return;
+        }
+        let attempt = work.front.attempt;
+        let rest = slot.suspend(now + SUSPEND_TIME_MAX, now);
+        self.snapshots.reason = Some(reason.clone());
+        self.effects.push_back(Effect::Suspend { slot: id, attempt });
+        self.release_evicted(rest, reason.clone());
+    }
+
+    /// A snapshot is whole and in the cache.
+    pub(super) fn saved(&mut self, id: SlotId, attempt: AttemptId, blob: BlobRef, suspended: bool, now: Timestamp) {
+        let spent = self.slots.get(usize::from(id)).and_then(|slot| slot.spent(attempt, now));
+        let Some(spent) = spent else {
+            // It was recalled meanwhile: nobody goes on from there.
+            return self.effects.push_back(Effect::Erase(blob.digest));
+        };
+        self.keep(KeptSnapshot { task: attempt.task, digest: blob.digest }, blob);
+        let spent_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
+        self.say(ToCoordinator::Saved { attempt, snapshot: SnapshotRef { blob, spent_us } });
+        if suspended {
+            self.let_leave(id);
+        }
+    }
+
+    /// A snapshot could not be gone on from.
+    pub(super) fn begins_anew(&mut self, id: SlotId, attempt: AttemptId, reason: &str, now: Timestamp) {
+        tracing::warn!(%attempt, reason, "a snapshot cannot be used; the attempt begins anew");
+        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
+            slot.begin_anew(attempt, now);
+        }
+    }
+
+    /// Its process has ended, and nothing was written down.
+    pub(super) fn lost_while_suspending(&mut self, id: SlotId) {
+        self.let_leave(id);
+        let slot = &mut self.slots[usize::from(id)];
+        let duty = slot.duty();
+        *slot = Slot::Idle;
+        duty.into_iter().for_each(|duty| self.settle_job(duty.job));
+    }
+
+    /// What was suspended is given up; its process is about to end.
+    fn let_leave(&mut self, id: SlotId) {
+        let slot = &mut self.slots[usize::from(id)];
+        if let Slot::Suspending { .. } = slot {
+            let held = slot.stop();
+            let reason = self.snapshots.reason.clone().unwrap_or(PauseReason::Owner { until: None });
+            self.release_evicted(held, reason);
+        }
+    }
+
+    fn release_evicted(&mut self, held: impl IntoIterator<Item = Held>, reason: PauseReason) {
+        let mut released = Vec::new();
+        for held in held {
+            self.let_go(&held);
+            released.push(held.attempt);
+        }
+        self.say_released(released, ReleaseReason::Evicted(reason));
+    }
+
+    /// Takes snapshots of what has run for long without one, and gives up what takes too long to be written down.
+    pub(super) fn snapshots_due(&mut self, now: Timestamp) {
+        let every = self.config.snapshot_every;
+        for id in self.slot_ids() {
+            let slot = &mut self.slots[usize::from(id)];
+            if slot.save_due(every).is_some_and(|due| due <= now)
+                && let Slot::Running { work, .. } = slot
+            {
+                let attempt = work.front.attempt;
+                slot.note_save(now);
+                self.effects.push_back(Effect::Checkpoint { slot: id, attempt });
+            }
+            if matches!(self.slots[usize::from(id)], Slot::Suspending { until, .. } if until <= now) {
+                self.effects.push_back(Effect::Kill { slot: id });
+                self.let_leave(id);
+            }
+        }
+    }
+
+    /// When [`Self::snapshots_due`] is wanted next.
+    pub(super) fn moving_due(&self) -> Option<Timestamp> {
+        let due = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Suspending { until, .. } => Some(*until),
+            other => other.save_due(self.config.snapshot_every),
+        });
+        due.min()
+    }
+
+    /// The coordinator has no use for these any more.
+    pub(super) fn discard(&mut self, snapshots: &[Digest]) {
+        while let Some(place) = self.snapshots.kept.iter().position(|kept| snapshots.contains(&kept.digest)) {
+            let kept = self.snapshots.kept.remove(place).expect("it was just found");
+            self.erase(kept.digest);
+        }
+    }
+
+    fn keep(&mut self, kept: KeptSnapshot, blob: BlobRef) {
+        self.snapshots.kept.push_back(kept);
+        self.blobs.acquire(blob);
+        self.blobs.fetched(blob.digest, true);
+        if self.snapshots.kept.len() > SNAPSHOTS_PER_AGENT_MAX
+            && let Some(oldest) = self.snapshots.kept.pop_front()
+        {
+            self.erase(oldest.digest);
+        }
+    }
+
+    /// Another attempt here may be about to go on from it: then it goes with that.
+    fn erase(&mut self, digest: Digest) {
+        if self.blobs.release(digest) {
+            self.effects.push_back(Effect::Erase(digest));
+        }
+    }
+
+    /// The snapshot of a task that is kept here, for tests and status.
+    pub fn kept_snapshot(&self, task: TaskId) -> Option<Digest> {
+        self.snapshots.kept.iter().rev().find(|kept| kept.task == task).map(|kept| kept.digest)
+    }
+}
