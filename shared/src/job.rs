@@ -36,6 +36,20 @@ pub struct JobSpec {
     pub failures_max: Option<u32>,
     /// A second submission by the same person with the same key is the same job.
     pub idempotency_key: Option<String>,
+    /// Whether its tasks run so that they can be moved.
+    #[serde(default)]
+    pub moving: Moving,
+}
+
+/// Whether tasks run with the build that can be suspended and go on elsewhere, if their version has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moving {
+    /// Where it is expected to be worth its cost.
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 impl JobSpec {
@@ -57,6 +71,7 @@ impl JobSpec {
             after: Vec::new(),
             failures_max: None,
             idempotency_key: None,
+            moving: Moving::Auto,
         }
     }
 }

@@ -9,6 +9,7 @@ mod desk;
 mod disks;
 mod faults;
 mod liar;
+mod moves;
 mod owner;
 mod policy;
 mod private_mesh;

@@ -1,6 +1,6 @@
 //! Functions and their published versions.
 
-use lull_shared::{digest::Digest, id::VersionId, message::ModuleKind};
+use lull_shared::{digest::Digest, id::VersionId, job::Moving, message::ModuleKind};
 use serde::{Deserialize, Serialize};
 
 use super::{BlobBody, Text};
@@ -18,6 +18,9 @@ pub struct FunctionBody {
     pub canonical_nans: bool,
     /// The platforms that it was compiled for ahead.
     pub artifacts: Vec<ArtifactBody>,
+    /// The build that can be moved while it runs, if there is one; if one was to be made, `interface` says why there is none.
+    #[serde(default)]
+    pub migratable: Option<MigratableBody>,
     /// Its imports and exports, one a line.
     pub interface: Vec<String>,
     pub published: jiff::Timestamp,
@@ -31,11 +34,30 @@ impl FunctionBody {
     }
 }
 
+/// A build that can be moved while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratableBody {
+    pub size_bytes: u64,
+    /// What its time is taken to be, in percent of the plain build's.
+    pub cost_percent: u32,
+}
+
 /// A module compiled ahead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactBody {
     pub engine: String,
     pub blob: BlobBody,
+}
+
+/// What `PUT /functions/{name}/versions` can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishOptions {
+    #[serde(default)]
+    pub canonical_nans: bool,
+    /// Whether a build is made that can be moved while it runs: where that can be done; or else it is not published; or not.
+    #[serde(default)]
+    pub migratable: Moving,
 }
 
 /// `PUT /functions/{name}/versions`.

@@ -6,7 +6,7 @@ use lull_shared::{
     constraint::Constraint,
     digest::Digest,
     id::{JobId, TaskId},
-    job::{Dependency, DependencyCondition},
+    job::{Dependency, DependencyCondition, Moving},
     state::{JobState, TaskCounts},
 };
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct SubmitRequest {
     pub failures_max: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Whether its tasks run so that they can be moved, which costs some speed.
+    #[serde(default)]
+    pub moving: Moving,
 }
 
 /// Where a job's inputs come from.

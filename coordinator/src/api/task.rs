@@ -2,6 +2,7 @@
 
 use lull_shared::{
     id::{AgentId, AttemptId, TaskId},
+    message::Build,
     state::{AttemptEnd, TaskState, Usage},
 };
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,11 @@ pub struct AttemptBody {
     pub agent: Text<AgentId>,
     pub agent_name: String,
     pub started: jiff::Timestamp,
+    /// Which build of the module it executes.
+    pub build: Build,
+    /// What it went on from, if an earlier attempt left a snapshot.
+    #[serde(default)]
+    pub resumed: Option<ResumedBody>,
     pub ended: Option<jiff::Timestamp>,
     /// Absent while it is live.
     pub end: Option<AttemptEnd>,
@@ -51,6 +57,14 @@ pub struct AttemptBody {
     pub failure: Option<FailureBody>,
     pub paused: Option<Reason>,
     pub usage: Option<Usage>,
+}
+
+/// The snapshot that an attempt went on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedBody {
+    pub size_bytes: u64,
+    /// The running time that it holds and that was not repeated, in milliseconds.
+    pub spent_ms: u64,
 }
 
 /// Why an attempt failed.

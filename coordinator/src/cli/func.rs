@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use lull_shared::limits::MODULE_BYTES_MAX;
+use lull_shared::{job::Moving, limits::MODULE_BYTES_MAX};
 
 use super::{
     Context,
@@ -45,6 +45,29 @@ pub struct Publish {
     /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
     #[arg(long)]
     canonical_nans: bool,
+    /// Whether a second build is made, of which running tasks can be moved to another machine: where the module allows it
+    /// (auto), or else it is not published (always), or not at all (never)
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    migratable: When,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<When> for Moving {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::Always => Self::Always,
+            When::Never => Self::Never,
+        }
+    }
 }
 
 /// A function or one version of it.
@@ -80,17 +103,24 @@ impl Func {
 impl Publish {
     async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let published = publish(&client, &self.file, self.name.as_deref(), self.canonical_nans).await?;
+        let published = publish(&client, &self.file, self.name.as_deref(), self.canonical_nans, self.migratable.into()).await?;
         let called = published.function.called();
         context.out.one(&published, &called, |_| format!("{called}\n"))?;
         let what = if published.existing { "was published before" } else { "is published" };
+        context.out.note(moves(&published.function));
         context.out.note(format!("{called} {what}; `lull submit {} INPUT...` runs it", published.function.function));
         Ok(Exit::Succeeded)
     }
 }
 
 /// Publishes a file under a name, its own if none is given.
-pub async fn publish(client: &Client, file: &Path, name: Option<&str>, canonical_nans: bool) -> Result<PublishedBody, Failure> {
+pub async fn publish(
+    client: &Client,
+    file: &Path,
+    name: Option<&str>,
+    canonical_nans: bool,
+    migratable: Moving,
+) -> Result<PublishedBody, Failure> {
     let unreadable = |error: std::io::Error| Failure::unreadable(file, &error);
     let size = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
     if size > MODULE_BYTES_MAX {
@@ -104,7 +134,7 @@ pub async fn publish(client: &Client, file: &Path, name: Option<&str>, canonical
     let name = name.or(own.as_deref()).ok_or_else(|| {
         Failure::usage(format!("{} gives the function no name", file.display())).hint("name it with --name NAME")
     })?;
-    Ok(client.publish(name, module, canonical_nans).await?)
+    Ok(client.publish(name, module, canonical_nans, migratable).await?)
 }
 
 /// A function's name from its file's: `text-stats.wasm`, `text-stats.component.wasm` -> `text-stats`.
@@ -153,6 +183,19 @@ fn kind(function: &FunctionBody) -> &'static str {
     }
 }
 
+/// Whether tasks can be moved while they run, and what that costs.
+fn moves(function: &FunctionBody) -> String {
+    let hindrance = function.interface.iter().find_map(|line| line.strip_prefix("cannot be moved: "));
+    match (&function.migratable, hindrance) {
+        (Some(build), _) => {
+            let (size, times) = (bytesize::ByteSize(build.size_bytes), f64::from(build.cost_percent) / 100.0);
+            format!("long tasks can be moved while they run, by a build of {size} that is taken to need {times:.2} times as long")
+        }
+        (None, Some(reason)) => format!("tasks cannot be moved while they run: {reason}"),
+        (None, None) => "tasks are not moved while they run: no build was made for that".to_owned(),
+    }
+}
+
 fn describe(function: &FunctionBody, look: &Look) -> String {
     let engines: Vec<&str> = function.artifacts.iter().map(|artifact| artifact.engine.as_str()).collect();
     let mut text = pairs(
@@ -164,6 +207,7 @@ fn describe(function: &FunctionBody, look: &Look) -> String {
             ("size", bytesize::ByteSize(function.size_bytes).to_string().into()),
             ("NaNs", if function.canonical_nans { "the same everywhere" } else { "as each processor makes them" }.into()),
             ("compiled for", engines.join(", ").into()),
+            ("moving", moves(function).into()),
             ("published", format!("{} by {}", look.time(function.published), function.published_by).into()),
         ],
         look,

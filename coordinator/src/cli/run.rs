@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lull_shared::{id::JobId, state::TaskState};
+use lull_shared::{id::JobId, job::Moving, state::TaskState};
 
 use super::{
     Context,
@@ -107,7 +107,7 @@ impl Run {
     async fn on(&self, context: &Context, client: &Client, follow: Follow<'_>) -> Outcome {
         let prepare = async {
             let function = if is_file(&self.function) {
-                func::publish(client, &self.function, None, false).await?.function.called()
+                func::publish(client, &self.function, None, false, Moving::Auto).await?.function.called()
             } else {
                 self.function.to_string_lossy().into_owned()
             };

@@ -10,6 +10,7 @@ use super::{
     Context, amount,
     exit::{Exit, Failure, Outcome},
     follow::{self, Follow},
+    func::When,
     input::InputArgs,
     results::{self, OutArgs},
     upload::upload,
@@ -53,6 +54,10 @@ pub struct SubmitOptions {
     /// The log that is kept of one attempt [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = amount::size)]
     pub log_limit: Option<u64>,
+    /// Whether tasks run so that they can be moved to another machine in the middle, which costs some speed: where it is
+    /// expected to pay (auto), always or never
+    #[arg(long = "move", value_name = "WHEN", value_enum, default_value = "auto")]
+    pub moving: When,
     /// Something the function may touch beyond its input and output; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
     pub grant: Vec<Grant>,
@@ -115,6 +120,7 @@ impl SubmitOptions {
             after: self.after.clone(),
             failures_max: self.max_fails,
             idempotency_key: self.idempotency_key.clone(),
+            moving: self.moving.into(),
         }
     }
 }

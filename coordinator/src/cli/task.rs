@@ -172,7 +172,7 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
     }
     let mut text = pairs(lines, look);
     if !details.history.is_empty() {
-        let headings = ["ATTEMPT", "AGENT", "STARTED", "TIME", "CPU", "MEMORY", "END", "REASON"];
+        let headings = ["ATTEMPT", "AGENT", "STARTED", "WENT ON AFTER", "TIME", "CPU", "MEMORY", "END", "REASON"];
         text.push('\n');
         text.push_str(&table(&headings, details.history.iter().map(|attempt| attempt_cells(attempt, look)).collect(), look));
     }
@@ -198,6 +198,10 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         attempt.attempt.to_string().into(),
         attempt.agent_name.as_str().into(),
         look.time(attempt.started).into(),
+        Cell::or_dash(attempt.resumed.map(|resumed| {
+            let size = bytesize::ByteSize(resumed.size_bytes);
+            format!("{} ({size})", spoken(Duration::from_millis(resumed.spent_ms)))
+        })),
         Cell::or_dash(attempt.ended.map(|ended| length(attempt.started, ended))),
         Cell::or_dash(usage.map(|usage| spoken(Duration::from_micros(usage.cpu_us)))),
         Cell::or_dash(usage.map(|usage| bytesize::ByteSize(usage.memory_peak_bytes).to_string())),

@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use lull_agent::executor::moving;
 use lull_shared::{
     codec,
     digest::Digest,
     id::{JobId, TaskId, VersionId},
     identity::Signed,
-    job::{Inputs, JobSpec},
+    job::{Grants, Inputs, JobSpec},
     message::{ModuleManifest, Payload, Terms},
     time::Timestamp,
 };
@@ -137,16 +138,17 @@ impl Catalogue {
         Ok(artifacts.chain(migratable).chain([manifest.module.digest]).collect())
     }
 
-    /// What it costs to run a version so that its tasks can be moved; none if they cannot.
-    pub async fn movable(&self, version: VersionId) -> Result<Option<Movable>, CatalogueError> {
+    /// What it costs to run a version with these grants so that its tasks can be moved; none if they cannot.
+    pub async fn movable(&self, version: VersionId, grants: Grants) -> Result<Option<Movable>, CatalogueError> {
         let manifest = self.read_manifest(version).await?;
-        Ok(manifest.migratable.map(|build| Movable { cost_percent: build.cost_percent }))
+        let build = manifest.migratable.filter(|_| moving::movable(manifest.kind, grants).is_ok());
+        Ok(build.map(|build| Movable { cost_percent: build.cost_percent }))
     }
 
     /// Fills in what a store does not know of a job. One whose manifest cannot be read runs plain.
     pub async fn learn_movable(&self, job: &mut JobSnapshot) {
         let version = job.spec.version;
-        job.movable = self.movable(version).await.unwrap_or_else(|error| {
+        job.movable = self.movable(version, job.spec.grants).await.unwrap_or_else(|error| {
             tracing::warn!(%version, %error, "cannot tell whether a version can be moved");
             None
         });

@@ -4,18 +4,21 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use futures::StreamExt as _;
-use lull_agent::executor::{
-    engine::{self, CompileOptions, Platform},
-    inspect::{self, Inspection},
+use lull_agent::{
+    executor::{
+        engine::{self, CompileOptions, Platform},
+        inspect::{self, Inspection},
+    },
+    migratable,
 };
 use lull_shared::{
     constraint::is_name,
     digest::BlobRef,
     identity::{Authority, Issuer, Signed, sign},
+    job::Moving,
     limits::{MODULE_BYTES_MAX, NAME_BYTES_MAX},
-    message::{Artifact, ModuleManifest},
+    message::{Artifact, MigratableBuild, ModuleManifest},
 };
-use serde::Deserialize;
 
 use super::{
     Interface, Shared,
@@ -25,7 +28,7 @@ use super::{
     shape,
 };
 use crate::{
-    api::PublishedBody,
+    api::{PublishOptions, PublishedBody},
     clock,
     store::{
         Store,
@@ -36,23 +39,18 @@ use crate::{
 /// How long a publication waits for the one before it.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
+/// What a migratable build is taken to cost until it was measured: the median over functions of many kinds, rounded up.
+const COST_PERCENT: u32 = 125;
+
 /// Lines kept of what a module imports and exports: for people, who read no more.
 const INTERFACE_LINES_MAX: usize = 256;
-
-/// How the module is compiled.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    #[serde(default)]
-    canonical_nans: bool,
-}
 
 /// `PUT /functions/{name}/versions`
 pub async fn publish(
     State(state): Shared,
     caller: Publisher,
     At(name): At<String>,
-    Asked(options): Asked<Options>,
+    Asked(options): Asked<PublishOptions>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Json<PublishedBody>> {
@@ -71,10 +69,20 @@ pub async fn publish(
         return answer(version, true);
     }
     let platforms = platforms(&state).await?;
-    let compile = move || compile(&bytes, options.canonical_nans, &platforms);
-    let (inspected, artifacts) =
+    let compile = move || compile(&bytes, &options, &platforms);
+    let made =
         tokio::task::spawn_blocking(compile).await.map_err(|_| Refused::unavailable("the module could not be compiled"))??;
-    let artifacts = keep(&*state.coordinator.store, artifacts).await?;
+    let store = &*state.coordinator.store;
+    let artifacts = keep(store, made.plain).await?;
+    let migratable = match made.migratable {
+        Some(build) => Some(MigratableBuild {
+            module: keep_one(store, &build.module).await?,
+            artifacts: keep(store, build.compiled).await?,
+            cost_percent: COST_PERCENT,
+        }),
+        None => None,
+    };
+    let inspected = made.inspected;
     let manifest = ModuleManifest {
         function: name.clone(),
         number: 0,
@@ -82,7 +90,7 @@ pub async fn publish(
         module,
         canonical_nans: options.canonical_nans,
         artifacts,
-        migratable: None,
+        migratable,
     };
     let version = NewVersion {
         function: name,
@@ -90,7 +98,7 @@ pub async fn publish(
         module,
         canonical_nans: options.canonical_nans,
         sign: Arc::new(Signer { issuer: state.coordinator.issuer.clone(), manifest }),
-        interface: interface(&inspected),
+        interface: interface(&inspected, made.not_movable.as_deref()),
         by: caller.name.clone(),
         at: clock::now(),
     };
@@ -133,23 +141,54 @@ async fn platforms(state: &Interface) -> Answer<BTreeSet<Platform>> {
 /// A module compiled for one engine.
 type Compiled = (String, Vec<u8>);
 
-/// Looks at the module, then compiles it. Takes seconds of this thread for megabytes.
-fn compile(bytes: &[u8], canonical_nans: bool, platforms: &BTreeSet<Platform>) -> Answer<(Inspection, Vec<Compiled>)> {
-    let inspected = inspect::inspect(bytes).map_err(|error| refused(&error.to_string()))?;
-    let mut artifacts = Vec::new();
-    for platform in platforms {
-        let options = CompileOptions { kind: inspected.kind, canonical_nans, platform: platform.clone() };
-        let compiled = platform.engine().and_then(|engine| Ok((engine, engine::precompile(bytes, &options)?)));
-        artifacts.push(compiled.map_err(|error| refused(&error.to_string()))?);
-    }
-    Ok((inspected, artifacts))
+/// What publishing makes of a module.
+struct Made {
+    inspected: Inspection,
+    plain: Vec<Compiled>,
+    migratable: Option<Migratable>,
+    /// Why there is no migratable build although one was to be made.
+    not_movable: Option<String>,
 }
 
-/// What people see of a module: what it wants and what it offers.
-fn interface(inspected: &Inspection) -> Vec<String> {
+struct Migratable {
+    module: Vec<u8>,
+    compiled: Vec<Compiled>,
+}
+
+/// Looks at the module, then compiles it. Takes seconds of this thread for megabytes.
+fn compile(bytes: &[u8], options: &PublishOptions, platforms: &BTreeSet<Platform>) -> Answer<Made> {
+    let inspected = inspect::inspect(bytes).map_err(|error| refused(&error.to_string()))?;
+    let for_all = |module: &[u8]| -> Answer<Vec<Compiled>> {
+        let compile = |platform: &Platform| {
+            let (kind, canonical_nans) = (inspected.kind, options.canonical_nans);
+            let options = CompileOptions { kind, canonical_nans, platform: platform.clone() };
+            let compiled = platform.engine().and_then(|engine| Ok((engine, engine::precompile(module, &options)?)));
+            compiled.map_err(|error| refused(&error.to_string()))
+        };
+        platforms.iter().map(compile).collect()
+    };
+    let rewritten = match options.migratable {
+        Moving::Never => None,
+        Moving::Auto | Moving::Always => Some(migratable::rewrite(bytes)),
+    };
+    let (migratable, not_movable) = match rewritten {
+        None => (None, None),
+        Some(Ok(build)) => (Some(Migratable { compiled: for_all(&build.module)?, module: build.module }), None),
+        Some(Err(reason)) if options.migratable == Moving::Auto => (None, Some(reason.to_string())),
+        Some(Err(reason)) => {
+            let hint = "leave out --migratable=always to publish it all the same: its tasks then run where they began";
+            return Err(Refused::invalid(format!("no build of this module can be moved: {reason}"), Some(hint)));
+        }
+    };
+    Ok(Made { plain: for_all(bytes)?, migratable, not_movable, inspected })
+}
+
+/// What people see of a module: what it wants and what it offers, and what keeps it from being moved.
+fn interface(inspected: &Inspection, not_movable: Option<&str>) -> Vec<String> {
     let imports = inspected.imports.iter().map(|import| format!("import {import}"));
     let exports = inspected.exports.iter().map(|export| format!("export {export}"));
-    imports.chain(exports).take(INTERFACE_LINES_MAX).collect()
+    let hindrance = not_movable.map(|reason| format!("cannot be moved: {reason}"));
+    hindrance.into_iter().chain(imports).chain(exports).take(INTERFACE_LINES_MAX).collect()
 }
 
 fn refused(reason: &str) -> Refused {
@@ -160,11 +199,15 @@ fn refused(reason: &str) -> Refused {
 async fn keep(store: &dyn Store, compiled: Vec<Compiled>) -> Answer<Vec<Artifact>> {
     let mut artifacts = Vec::new();
     for (engine, bytes) in compiled {
-        let mut writer = store.begin_blob(bytes.len() as u64).await?;
-        writer.write(&bytes).await?;
-        artifacts.push(Artifact { engine, blob: writer.finish().await? });
+        artifacts.push(Artifact { engine, blob: keep_one(store, &bytes).await? });
     }
     Ok(artifacts)
+}
+
+async fn keep_one(store: &dyn Store, bytes: &[u8]) -> Answer<BlobRef> {
+    let mut writer = store.begin_blob(bytes.len() as u64).await?;
+    writer.write(bytes).await?;
+    Ok(writer.finish().await?)
 }
 
 /// Signs a manifest with the network authority's key.

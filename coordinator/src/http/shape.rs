@@ -126,6 +126,8 @@ pub fn attempt(record: AttemptRecord) -> AttemptBody {
         agent: Text(record.agent),
         agent_name: record.agent_name,
         started: record.started.to_jiff(),
+        build: record.build,
+        resumed: record.resumed.map(|resumed| ResumedBody { size_bytes: resumed.size_bytes, spent_ms: resumed.spent_us / 1_000 }),
         ended: record.ended.map(|at| at.to_jiff()),
         end: record.end,
         reason: record.reason,
@@ -227,7 +229,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
 /// A version; the artifacts are read off its manifest, if that is this network's.
 pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
     let manifest = lull_shared::identity::verify::<ModuleManifest>(authority, &record.manifest);
-    let artifacts = manifest.map(|manifest| manifest.artifacts).unwrap_or_default();
+    let (artifacts, migratable) = manifest.map(|manifest| (manifest.artifacts, manifest.migratable)).unwrap_or_default();
     FunctionBody {
         function: record.function,
         number: record.number,
@@ -240,6 +242,8 @@ pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
             .into_iter()
             .map(|artifact| ArtifactBody { engine: artifact.engine, blob: artifact.blob.into() })
             .collect(),
+        migratable: migratable
+            .map(|build| MigratableBody { size_bytes: build.module.size_bytes, cost_percent: build.cost_percent }),
         interface: record.interface,
         published: record.published.to_jiff(),
         published_by: record.published_by,

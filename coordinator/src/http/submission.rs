@@ -52,7 +52,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     let tasks = spec.inputs.count();
     let submission = Submission {
         submitter: caller.name.clone(),
-        movable: movable(&state, spec.version).await?,
+        movable: movable(&state, spec.version, spec.grants).await?,
         spec,
         version_name: version_name.clone(),
         seed: rand::random(),
@@ -66,9 +66,9 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
 }
 
 /// What it costs to run the version so that its tasks can be moved.
-async fn movable(state: &Interface, version: VersionId) -> Answer<Option<Movable>> {
+async fn movable(state: &Interface, version: VersionId, grants: Grants) -> Answer<Option<Movable>> {
     let unreadable = |error: CatalogueError| Refused::unavailable(format!("the version's manifest cannot be read: {error}"));
-    state.coordinator.catalogue.movable(version).await.map_err(unreadable)
+    state.coordinator.catalogue.movable(version, grants).await.map_err(unreadable)
 }
 
 /// The job that the same person submitted before under the same key.
@@ -175,6 +175,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
         after: wanted.after.into_iter().map(Dependency::from).collect(),
         failures_max: wanted.failures_max,
         idempotency_key: wanted.idempotency_key,
+        moving: wanted.moving,
     })
 }
 

@@ -110,7 +110,10 @@ impl Scheduler {
                 job.pace.note(used_us);
                 self.fleet.known(id).refusals.remove(&job_id);
             }
-            AttemptEnd::Evicted | AttemptEnd::Lost => job.moved += 1,
+            AttemptEnd::Evicted | AttemptEnd::Lost => {
+                job.moved += 1;
+                job.pace.note_unfinished(used_us);
+            }
             AttemptEnd::Recalled => job.moved += u64::from(held.started),
             AttemptEnd::Failed | AttemptEnd::Cancelled => {}
         }

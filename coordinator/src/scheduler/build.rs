@@ -7,7 +7,7 @@
 
 use std::{fmt, time::Duration};
 
-use lull_shared::message::Build;
+use lull_shared::{job::Moving, message::Build};
 use serde::{Deserialize, Serialize};
 
 use super::event::Movable;
@@ -31,7 +31,9 @@ pub enum Reason {
     NotMovable,
     /// It goes on from a snapshot.
     Resumes,
-    /// How long its tasks take is not known yet.
+    /// Whoever submitted the job wants it so.
+    Asked,
+    /// How long its tasks take is not known yet: should one turn out to be long and be interrupted, it is known then.
     Unknown,
     /// Compared by what each is expected to take, in milliseconds.
     Expected { plain_ms: u64, migratable_ms: u64 },
@@ -42,6 +44,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NotMovable => f.write_str("its version has no migratable build"),
             Self::Resumes => f.write_str("it goes on from a snapshot"),
+            Self::Asked => f.write_str("the job was submitted so"),
             Self::Unknown => f.write_str("how long its tasks take is not known yet"),
             Self::Expected { plain_ms, migratable_ms } => {
                 write!(f, "with interruptions it is expected to take {plain_ms} ms plain and {migratable_ms} ms migratable")
@@ -50,16 +53,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Chooses a build for an attempt that is expected to run for that long on a machine that is interrupted once in
-/// `undisturbed` on average.
-pub fn choose(movable: Option<Movable>, expected: Option<Duration>, undisturbed: Duration, resumes: bool) -> Choice {
-    if resumes {
-        return Choice { build: Build::Migratable, reason: Reason::Resumes };
-    }
+/// Chooses a build for an attempt of a version that can be moved, which is expected to run for that long on a machine that
+/// is interrupted once in `undisturbed` on average.
+pub fn choose(moving: Moving, movable: Option<Movable>, expected: Option<Duration>, undisturbed: Duration) -> Choice {
     let Some(Movable { cost_percent }) = movable else { return Choice::default() };
-    let Some(expected) = expected else {
-        // A first task that turns out to be long is the one that would lose most.
-        return Choice { build: Build::Migratable, reason: Reason::Unknown };
+    let expected = match (moving, expected) {
+        (Moving::Always, _) => return Choice { build: Build::Migratable, reason: Reason::Asked },
+        (Moving::Never, _) => return Choice { build: Build::Plain, reason: Reason::Asked },
+        (Moving::Auto, None) => return Choice { build: Build::Plain, reason: Reason::Unknown },
+        (Moving::Auto, Some(expected)) => expected,
     };
     let (time, undisturbed) = (expected.as_secs_f64(), undisturbed.as_secs_f64().max(1.0));
     let interruptions = time / undisturbed;
@@ -77,7 +79,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn chosen(cost_percent: u32, minutes: u64, undisturbed: Duration) -> Build {
-        choose(Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), undisturbed, false).build
+        choose(Moving::Auto, Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), undisturbed).build
     }
 
     #[test]
@@ -98,10 +100,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_moved_runs_plain_and_what_was_moved_stays_so() {
-        assert_eq!(choose(None, Some(100 * HOUR), HOUR, false), Choice::default());
-        assert_eq!(choose(Some(Movable { cost_percent: 300 }), Some(Duration::ZERO), HOUR, true).build, Build::Migratable);
-        let endless = choose(Some(Movable { cost_percent: 300 }), Some(Duration::MAX), Duration::ZERO, false);
+    fn what_cannot_be_moved_runs_plain_and_so_does_what_is_not_known() {
+        assert_eq!(choose(Moving::Always, None, Some(100 * HOUR), HOUR), Choice::default());
+        let movable = Some(Movable { cost_percent: 300 });
+        assert_eq!(choose(Moving::Auto, movable, None, HOUR).build, Build::Plain);
+        let endless = choose(Moving::Auto, movable, Some(Duration::MAX), Duration::ZERO);
         assert_eq!(endless.build, Build::Migratable, "as long as can be, interrupted all the time");
+    }
+
+    #[test]
+    fn whoever_submits_has_the_last_word() {
+        let movable = Some(Movable { cost_percent: 110 });
+        assert_eq!(choose(Moving::Always, movable, None, HOUR).build, Build::Migratable);
+        assert_eq!(choose(Moving::Never, movable, Some(100 * HOUR), HOUR).build, Build::Plain);
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Gate {
 pub(super) struct Pace {
     results: u32,
     mean_wall_us: u64,
+    /// The longest that an attempt ran which did not come to its end.
+    at_least_us: u64,
 }
 
 impl Job {
@@ -98,6 +100,17 @@ impl Pace {
         };
     }
 
+    /// An attempt ran for so long and was taken from its machine: its task takes longer than that.
+    pub(super) fn note_unfinished(&mut self, ran_us: u64) {
+        self.at_least_us = self.at_least_us.max(ran_us);
+    }
+
+    /// How long a task is expected to take, once anything is known of it.
+    pub(super) fn expected_us(&self) -> Option<u64> {
+        let known = self.mean_wall_us().unwrap_or(0).max(self.at_least_us);
+        (known > 0).then_some(known)
+    }
+
     /// The mean, once there was a result.
     pub(super) fn mean_wall_us(&self) -> Option<u64> {
         (self.results > 0).then_some(self.mean_wall_us)
@@ -122,7 +135,7 @@ mod tests {
     use super::*;
 
     fn pace(results: u32, mean_wall_us: u64) -> Pace {
-        Pace { results, mean_wall_us }
+        Pace { results, mean_wall_us, at_least_us: 0 }
     }
 
     #[test]

@@ -8,16 +8,18 @@
 //! ```
 //! An agent's word that it keeps a snapshot is a claim: if nobody can fetch or use it, the task begins anew.
 
+use std::time::Duration;
+
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     limits::SNAPSHOT_BYTES_MAX,
-    message::{KeptSnapshot, SnapshotRef},
+    message::{Build, KeptSnapshot, SnapshotRef},
 };
 
 use super::{
     Scheduler,
-    build::{self, Choice},
+    build::{self, Choice, Reason},
     effect::{Change, Effect},
     event::Saved,
     rank::micros,
@@ -72,9 +74,12 @@ impl Scheduler {
 
     /// Which build an attempt on this agent executes, and why.
     pub(super) fn build_for(&self, job: JobId, _agent: AgentId, resumes: bool) -> Choice {
+        if resumes {
+            return Choice { build: Build::Migratable, reason: Reason::Resumes };
+        }
         let Some(job) = self.jobs.get(&job) else { return Choice::default() };
-        let expected = job.pace.mean_wall_us().map(std::time::Duration::from_micros);
-        build::choose(job.new.movable, expected, self.limits.undisturbed, resumes)
+        let expected = job.pace.expected_us().map(Duration::from_micros);
+        build::choose(job.new.spec.moving, job.new.movable, expected, self.limits.undisturbed)
     }
 
     fn discard(&mut self, saved: Saved) {

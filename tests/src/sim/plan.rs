@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AttemptId, VersionId},
-    job::{AttemptLimits, Inputs, JobSpec, Priority, RetryPolicy},
+    job::{AttemptLimits, Inputs, JobSpec, Moving, Priority, RetryPolicy},
     time::Timestamp,
 };
 
@@ -112,6 +112,7 @@ fn spec(options: &Options, dice: &mut Dice, first: u64, tasks: u32, at: Timestam
         finish_by: (people && dice.chance(0.05)).then(|| at + dice.seconds(1_800.0, 7_200.0)),
         after: Vec::new(),
         failures_max: dice.chance(0.1).then_some(20),
+        moving: if options.steady { Moving::Auto } else { [Moving::Auto, Moving::Always, Moving::Never][dice.index(3)] },
         idempotency_key: Some(format!("key-{first}")),
     }
 }

@@ -181,6 +181,18 @@ fn a_cancelled_job_leaves_no_snapshot() {
 }
 
 #[test]
+fn a_task_that_was_long_and_interrupted_runs_so_that_it_can_be_moved() {
+    let mut driver = movable_driver(1);
+    driver.submit(spec(1));
+    assert_eq!(given(&driver, 1)[0].build, Build::Plain, "nothing is known of it");
+    driver.started(1, &[attempt(1, 0, 1)]);
+    driver.pass(Duration::from_secs(3 * 3_600));
+    driver.disconnect(1);
+    driver.connect(1, 1, &[]);
+    assert_eq!(given(&driver, 1)[0], Given { attempt: attempt(1, 0, 2), build: Build::Migratable, resume: None });
+}
+
+#[test]
 fn versions_without_a_migratable_build_run_plain() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit(spec(1));

@@ -1,0 +1,69 @@
+//! Running functions that go on on another machine.
+
+use std::time::Duration;
+
+use lull_tests::{
+    cluster::{Cluster, functions, text, wait_until},
+    processes,
+};
+use serde_json::Value;
+
+use crate::PROGRAMS;
+
+const MOVES: usize = 20;
+
+fn attempts(cluster: &Cluster, job: &str) -> Vec<Value> {
+    let shown = cluster.lull(&["task", "show", &format!("{job}.0"), "-o", "json"]).json();
+    shown["history"].as_array().expect("attempts").clone()
+}
+
+/// The one agent whose executor has had that much processor time.
+fn where_it_works(cluster: &Cluster) -> Option<&'static str> {
+    ["left", "right"].into_iter().find(|agent| {
+        let executors = processes::children(cluster.agent_pid(agent));
+        executors.into_iter().any(|pid| processes::cpu_of_tree(pid) > Duration::from_millis(60))
+    })
+}
+
+#[test]
+fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed_run() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_agent("left", 1, &[]);
+    cluster.add_agent("right", 1, &[]);
+    let published =
+        cluster.lull(&["func", "publish", text(&functions().join("modules/monte-carlo.wasm")), "--migratable", "always"]);
+    assert!(published.err.contains("can be moved while they run"), "{}", published.err);
+    let submit = |moving: &str| {
+        let job = ["submit", "monte-carlo", "--array", "7-7", "--move", moving, "-o", "id", "--", "--paths", "1500000"];
+        cluster.lull(&job).out.trim().to_owned()
+    };
+    let result = |job: &str| cluster.lull(&["results", job]).out;
+
+    let plain = submit("never");
+    cluster.wait_for_job(&plain, "it ends undisturbed", |job| job["counts"]["succeeded"] == 1);
+
+    let job = submit("always");
+    let explain = || cluster.lull(&["task", "show", &format!("{job}.0")]).out;
+    let mut moves = 0;
+    while moves < MOVES {
+        let ended = || cluster.job(&job)["counts"]["succeeded"] == 1;
+        wait_until("it works somewhere", || where_it_works(&cluster).is_some() || ended(), explain);
+        let Some(here) = where_it_works(&cluster) else { break };
+        let before = attempts(&cluster, &job).len();
+        cluster.owner(here, r#"{"announce": "sleep"}"#);
+        wait_until("it has left", || attempts(&cluster, &job).len() > before || ended(), explain);
+        cluster.owner(here, r#"{"announce": "awake"}"#);
+        moves += 1;
+    }
+    cluster.wait_for_job(&job, "it ends", |job| job["counts"]["succeeded"] == 1);
+    assert_eq!(result(&job), result(&plain));
+
+    let history = attempts(&cluster, &job);
+    assert!(history.len() > MOVES / 2, "it ended before it was moved often: {history:#?}");
+    let (last, earlier) = history.split_last().expect("attempts");
+    assert!(earlier.iter().all(|attempt| attempt["end"] == "evicted" && attempt["build"] == "migratable"), "{earlier:#?}");
+    assert_eq!(last["end"], "succeeded");
+    let spent: Vec<u64> = history[1..].iter().map(|attempt| attempt["resumed"]["spent_ms"].as_u64().expect("resumed")).collect();
+    assert!(spent.is_sorted() && spent.last() > spent.first(), "nothing was done twice: {spent:?}");
+    assert_eq!(cluster.lull(&["task", "list", &job, "-o", "json"]).json()["tasks"][0]["failures"], 0);
+}
