@@ -55,7 +55,7 @@ fn restored(snapshot: Snapshot) -> (usize, Scheduler) {
 
 fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
     let spec = JobSpec::plain("large", VersionId(1), Inputs::Range { first: 0, count });
-    let waiting = |index| OpenTask { index, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before } };
+    let waiting = |index| OpenTask { index, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before }, saved: None };
     JobSnapshot {
         job: JobId(1),
         submitter: "ada".into(),
