@@ -20,6 +20,7 @@ use lull_shared::{
     digest::BlobRef,
     id::{AttemptId, JobId},
     message::{Build, Payload, SnapshotRef},
+    state::PauseReason,
     time::Timestamp,
 };
 
@@ -82,8 +83,8 @@ pub enum Slot {
     Running { work: Work, since: Timestamp },
     /// Its process is frozen.
     Paused { work: Work },
-    /// Its process writes down the state of what it executes, and ends; it has until then.
-    Suspending { work: Work, until: Timestamp },
+    /// Its process writes down the state of what it executes, and ends; it has until then. Why it must leave.
+    Suspending { work: Work, until: Timestamp, reason: PauseReason },
     /// Its process was killed and is not gone yet; then it is started again for `then`.
     Stopping { duty: Duty, then: Option<Held> },
 }
@@ -149,15 +150,8 @@ impl Slot {
 
     /// How many attempts its executor was given; none when it has none or does not run.
     pub fn piped(&self) -> Option<usize> {
-        match self {
-            Self::Running { work, .. } => Some(1 + work.rest.len()),
-            Self::Idle
-            | Self::Starting { .. }
-            | Self::Warm { .. }
-            | Self::Paused { .. }
-            | Self::Suspending { .. }
-            | Self::Stopping { .. } => None,
-        }
+        let Self::Running { work, .. } = self else { return None };
+        Some(1 + work.rest.len())
     }
 
     /// Whether there is a process that can be frozen.
@@ -240,12 +234,12 @@ impl Slot {
     }
 
     /// What it executes is to be written down and its process to end; what was not begun comes back.
-    pub fn suspend(&mut self, until: Timestamp, now: Timestamp) -> VecDeque<Held> {
+    pub fn suspend(&mut self, reason: PauseReason, until: Timestamp, now: Timestamp) -> VecDeque<Held> {
         self.freeze(now);
         match std::mem::replace(self, Self::Idle) {
             Self::Paused { mut work } => {
                 let rest = std::mem::take(&mut work.rest);
-                *self = Self::Suspending { work, until };
+                *self = Self::Suspending { work, until, reason };
                 rest
             }
             other => {
@@ -310,15 +304,8 @@ impl Slot {
 
     /// When the front has run for `limit`, unless it is frozen first.
     pub fn deadline(&self, limit: Duration) -> Option<Timestamp> {
-        match self {
-            Self::Running { work, since } => Some(*since + limit.saturating_sub(work.spent)),
-            Self::Idle
-            | Self::Starting { .. }
-            | Self::Warm { .. }
-            | Self::Paused { .. }
-            | Self::Suspending { .. }
-            | Self::Stopping { .. } => None,
-        }
+        let Self::Running { work, since } = self else { return None };
+        Some(*since + limit.saturating_sub(work.spent))
     }
 
     /// Its process is killed; everything it held comes back.

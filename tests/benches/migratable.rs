@@ -12,7 +12,7 @@
 
 use std::{
     fs, mem,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +24,10 @@ use lull_agent::migratable::{
 };
 use lull_tests::{
     cluster::functions,
-    moves::wasi::{self, Exit, Wasi},
+    moves::{
+        machine::Flag,
+        wasi::{self, Exit, Wasi},
+    },
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -210,19 +213,6 @@ struct World {
     flag: Option<Flag>,
 }
 
-/// The address of the flag.
-#[derive(Clone, Copy)]
-struct Flag(*const AtomicI32);
-// SAFETY: it is only read and written as an atomic, by threads that end before its store does.
-unsafe impl Send for Flag {}
-
-impl Flag {
-    fn set(self, up: bool) {
-        // SAFETY: see `Flag`; the memory has a page from the start.
-        unsafe { (*self.0).store(up.into(), Ordering::SeqCst) }
-    }
-}
-
 struct Run {
     store: Store<World>,
     instance: wasmtime::Instance,
@@ -232,8 +222,7 @@ impl Run {
     fn new(module: &InstancePre<World>, wasi: &Wasi) -> Self {
         let mut store = Store::new(module.module().engine(), World { wasi: wasi.clone(), flag: None });
         let instance = module.instantiate(&mut store).expect("an instance");
-        let flag = instance.get_memory(&mut store, contract::STACK).map(|stack| Flag(stack.data_ptr(&store).cast()));
-        store.data_mut().flag = flag;
+        store.data_mut().flag = Flag::of(&instance, &mut store);
         Self { store, instance }
     }
 

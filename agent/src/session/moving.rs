@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AttemptId, TaskId},
+    id::AttemptId,
     limits::SNAPSHOTS_PER_AGENT_MAX,
     message::{Build, KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator},
     state::PauseReason,
@@ -30,8 +30,6 @@ const SUSPEND_TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     kept: VecDeque<KeptSnapshot>,
-    /// Why what is being suspended must leave.
-    reason: Option<PauseReason>,
 }
 
 impl Snapshots {
@@ -55,8 +53,7 @@ impl Session {
             return;
         }
         let attempt = work.front.attempt;
-        let rest = slot.suspend(now + SUSPEND_TIME_MAX, now);
-        self.snapshots.reason = Some(reason.clone());
+        let rest = slot.suspend(reason.clone(), now + SUSPEND_TIME_MAX, now);
         self.effects.push_back(Effect::Suspend { slot: id, attempt });
         self.release_evicted(rest, reason.clone());
     }
@@ -84,21 +81,12 @@ impl Session {
         }
     }
 
-    /// Its process has ended, and nothing was written down.
-    pub(super) fn lost_while_suspending(&mut self, id: SlotId) {
-        self.let_leave(id);
+    /// What was suspended is given up; its process has ended or is about to.
+    pub(super) fn let_leave(&mut self, id: SlotId) {
         let slot = &mut self.slots[usize::from(id)];
-        let duty = slot.duty();
-        *slot = Slot::Idle;
-        duty.into_iter().for_each(|duty| self.settle_job(duty.job));
-    }
-
-    /// What was suspended is given up; its process is about to end.
-    fn let_leave(&mut self, id: SlotId) {
-        let slot = &mut self.slots[usize::from(id)];
-        if let Slot::Suspending { .. } = slot {
+        if let Slot::Suspending { reason, .. } = slot {
+            let reason = reason.clone();
             let held = slot.stop();
-            let reason = self.snapshots.reason.clone().unwrap_or(PauseReason::Owner { until: None });
             self.release_evicted(held, reason);
         }
     }
@@ -166,8 +154,9 @@ impl Session {
         }
     }
 
-    /// The snapshot of a task that is kept here, for tests and status.
-    pub fn kept_snapshot(&self, task: TaskId) -> Option<Digest> {
+    /// The snapshot of a task that is kept here.
+    #[cfg(test)]
+    pub(super) fn kept_snapshot(&self, task: lull_shared::id::TaskId) -> Option<Digest> {
         self.snapshots.kept.iter().rev().find(|kept| kept.task == task).map(|kept| kept.digest)
     }
 }

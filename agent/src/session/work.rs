@@ -277,14 +277,18 @@ impl Session {
 
     /// A process is gone: what it executed failed, what it had not begun waits again.
     pub(super) fn gone(&mut self, slot: SlotId, failed: Option<(AttemptId, Failure)>, now: Timestamp) {
-        let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
+        if usize::from(slot) >= self.slots.len() {
+            return;
+        }
+        // Whatever was suspended and not written down is released as if it had been.
+        self.let_leave(slot);
+        let state = &mut self.slots[usize::from(slot)];
         let begun = match state {
             Slot::Starting { .. } => {
                 return self.start_failed(slot, StartError::Executor("it ended before it had started".into()), now);
             }
-            Slot::Suspending { .. } => return self.lost_while_suspending(slot),
             Slot::Running { work, .. } | Slot::Paused { work } => Some(work.begun),
-            Slot::Idle | Slot::Warm { .. } | Slot::Stopping { .. } => None,
+            Slot::Idle | Slot::Warm { .. } | Slot::Suspending { .. } | Slot::Stopping { .. } => None,
         };
         let was_stopping = matches!(state, Slot::Stopping { .. });
         let job = state.job();

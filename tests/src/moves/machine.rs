@@ -8,7 +8,9 @@ use std::{
 };
 
 use lull_agent::migratable::contract::{self, State};
-use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Module, PoolingAllocationConfig, Store, Trap, Val};
+use wasmtime::{
+    AsContextMut, Caller, Config, Engine, Extern, Instance, Linker, Module, PoolingAllocationConfig, Store, Trap, Val,
+};
 
 use super::wasi::{self, Exit, Wasi};
 
@@ -59,12 +61,19 @@ struct World {
 
 /// The address of the flag. The memory it is in never moves: it lives as long as the store.
 #[derive(Clone, Copy)]
-struct Flag(*const AtomicI32);
+pub struct Flag(*const AtomicI32);
 // SAFETY: it is only read and written as an atomic, while its store is alive.
 unsafe impl Send for Flag {}
 
 impl Flag {
-    fn set(self, up: bool) {
+    /// The flag of a build, in the stack memory that it exports; a plain module has none. It must not outlive the store.
+    pub fn of(instance: &Instance, mut store: impl AsContextMut) -> Option<Self> {
+        let stack = instance.get_memory(&mut store, contract::STACK)?;
+        Some(Self(stack.data_ptr(&store).cast()))
+    }
+
+    /// Raises or lowers it.
+    pub fn set(self, up: bool) {
         // SAFETY: see `Flag`; the memory has a page from the start.
         unsafe { (*self.0).store(up.into(), Ordering::SeqCst) }
     }
@@ -137,8 +146,7 @@ impl Machine {
         let mut store = Store::new(engine, World { wasi, ..World::default() });
         store.set_fuel(FUEL).expect("fuel is on");
         let instance = finish(pin!(linker.instantiate_async(&mut store, module)), || ()).map_err(|error| End::of(&error))?;
-        let flag = instance.get_memory(&mut store, contract::STACK).map(|stack| Flag(stack.data_ptr(&store).cast()));
-        store.data_mut().flag = flag;
+        store.data_mut().flag = Flag::of(&instance, &mut store);
         Ok(Self { store, instance })
     }
 
