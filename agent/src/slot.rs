@@ -19,8 +19,7 @@ use std::{collections::VecDeque, time::Duration};
 use lull_shared::{
     digest::BlobRef,
     id::{AttemptId, JobId},
-    message::{Build, Payload, SnapshotRef},
-    state::PauseReason,
+    message::{Build, Payload, ReleaseReason, SnapshotRef},
     time::Timestamp,
 };
 
@@ -84,7 +83,7 @@ pub enum Slot {
     /// Its process is frozen.
     Paused { work: Work },
     /// Its process writes down the state of what it executes, and ends; it has until then. Why it must leave.
-    Suspending { work: Work, until: Timestamp, reason: PauseReason },
+    Suspending { work: Work, until: Timestamp, reason: ReleaseReason },
     /// Its process was killed and is not gone yet; then it is started again for `then`.
     Stopping { duty: Duty, then: Option<Held> },
 }
@@ -234,7 +233,7 @@ impl Slot {
     }
 
     /// What it executes is to be written down and its process to end; what was not begun comes back.
-    pub fn suspend(&mut self, reason: PauseReason, until: Timestamp, now: Timestamp) -> VecDeque<Held> {
+    pub fn suspend(&mut self, reason: ReleaseReason, until: Timestamp, now: Timestamp) -> VecDeque<Held> {
         self.freeze(now);
         match std::mem::replace(self, Self::Idle) {
             Self::Paused { mut work } => {
@@ -255,6 +254,16 @@ impl Slot {
             Self::Running { work, since } if work.front.attempt == attempt => Some(work.spent + now.since(*since)),
             Self::Paused { work } | Self::Suspending { work, .. } if work.front.attempt == attempt => Some(work.spent),
             _ => None,
+        }
+    }
+
+    /// Whether this attempt is at the front, and can be suspended.
+    pub fn can_suspend(&self, attempt: AttemptId) -> bool {
+        match self {
+            Self::Running { work, .. } | Self::Paused { work } => {
+                work.front.attempt == attempt && work.executor.duty.build == Build::Migratable
+            }
+            _ => false,
         }
     }
 

@@ -331,14 +331,42 @@ pub enum Outcome {
 /// Why the coordinator takes an attempt back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecallReason {
-    /// Another agent could start it now; only if it has not started here.
+    /// Another agent could start it now.
     Rebalance,
-    /// The agent drains; only if it has not started here.
+    /// The agent drains.
     Drain,
+    /// Its job's window closed: it goes on when that opens again.
+    Window,
+    /// It is paused here, and another agent has room for it.
+    Roomier,
+    /// An agent that is much faster has nothing to do.
+    Faster,
     /// Its job was cancelled or expired.
     Cancelled,
     /// The coordinator does not count on this attempt any more.
     Stale,
+}
+
+/// How far a recall goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// What has not started.
+    Waiting,
+    /// That, and what runs and can be moved: it is suspended first.
+    Movable,
+    /// Everything, done or not.
+    All,
+}
+
+impl RecallReason {
+    /// What is given back for this reason; the rest goes on where it is.
+    pub const fn reach(self) -> Reach {
+        match self {
+            Self::Rebalance => Reach::Waiting,
+            Self::Drain | Self::Window | Self::Roomier | Self::Faster => Reach::Movable,
+            Self::Cancelled | Self::Stale => Reach::All,
+        }
+    }
 }
 
 /// Why an agent gave attempts up.

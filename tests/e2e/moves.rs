@@ -25,24 +25,50 @@ fn where_it_works(cluster: &Cluster) -> Option<&'static str> {
     })
 }
 
-#[test]
-fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed_run() {
+/// Two agents with a slot each, and a function that can be moved between them.
+fn two_desks() -> Cluster {
     let mut cluster = Cluster::start(PROGRAMS);
     cluster.add_agent("left", 1, &[]);
     cluster.add_agent("right", 1, &[]);
     let published =
         cluster.lull(&["func", "publish", text(&functions().join("modules/monte-carlo.wasm")), "--migratable", "always"]);
     assert!(published.err.contains("can be moved while they run"), "{}", published.err);
-    let submit = |moving: &str| {
-        let job = ["submit", "monte-carlo", "--array", "7-7", "--move", moving, "-o", "id", "--", "--paths", "1500000"];
-        cluster.lull(&job).out.trim().to_owned()
-    };
-    let result = |job: &str| cluster.lull(&["job", "results", job, "-o", "json"]).json()["results"][0]["output"].clone();
+    cluster
+}
 
-    let plain = submit("never");
+fn submit(cluster: &Cluster, moving: &str) -> String {
+    let job = ["submit", "monte-carlo", "--array", "7-7", "--move", moving, "-o", "id", "--", "--paths", "1500000"];
+    cluster.lull(&job).out.trim().to_owned()
+}
+
+fn result(cluster: &Cluster, job: &str) -> Value {
+    cluster.lull(&["job", "results", job, "-o", "json"]).json()["results"][0]["output"].clone()
+}
+
+#[test]
+fn a_drained_agent_hands_over_what_it_runs() {
+    let cluster = two_desks();
+    let job = submit(&cluster, "always");
+    let explain = || cluster.lull(&["task", "show", &format!("{job}.0")]).out;
+    wait_until("it works somewhere", || where_it_works(&cluster).is_some(), explain);
+    let here = where_it_works(&cluster).expect("it works");
+    let drained = cluster.lull(&["agent", "drain", here]);
+    assert!(drained.err.contains("1 attempts"), "{}", drained.err);
+    cluster.wait_for_job(&job, "it ends elsewhere", |job| job["counts"]["succeeded"] == 1);
+    let history = attempts(&cluster, &job);
+    assert_eq!(history.len(), 2, "{history:#?}");
+    assert_eq!((&history[0]["end"], &history[0]["agent_name"]), (&Value::from("recalled"), &Value::from(here)));
+    assert_eq!(history[0]["reason"], "it was taken back because its agent drains");
+    assert!(history[1]["resumed"]["spent_ms"].as_u64().is_some_and(|spent| spent > 0), "{history:#?}");
+}
+
+#[test]
+fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed_run() {
+    let cluster = two_desks();
+    let plain = submit(&cluster, "never");
     cluster.wait_for_job(&plain, "it ends undisturbed", |job| job["counts"]["succeeded"] == 1);
 
-    let job = submit("always");
+    let job = submit(&cluster, "always");
     let explain = || cluster.lull(&["task", "show", &format!("{job}.0")]).out;
     let mut moves = 0;
     while moves < MOVES {
@@ -56,8 +82,8 @@ fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed
         moves += 1;
     }
     cluster.wait_for_job(&job, "it ends", |job| job["counts"]["succeeded"] == 1);
-    let moved = result(&job);
-    assert_eq!(moved, result(&plain));
+    let moved = result(&cluster, &job);
+    assert_eq!(moved, result(&cluster, &plain));
     assert!(moved.to_string().contains("portfolio"), "{moved}");
 
     let history = attempts(&cluster, &job);

@@ -126,7 +126,7 @@ impl Session {
             ToAgent::Welcome(_) => self.close(CloseReason::Protocol("it said its welcome twice")),
             ToAgent::Terms(terms) => self.terms(*terms),
             ToAgent::Assign(assignments) => self.assign(assignments, now),
-            ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason),
+            ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason, now),
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
             ToAgent::Discard { snapshots } => self.discard(&snapshots),

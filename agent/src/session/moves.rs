@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lull_shared::{
     digest::BlobRef,
-    message::{Assignment, Build, Payload, RefuseReason, ReleaseReason, SnapshotRef, ToAgent, ToCoordinator},
+    message::{Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, SnapshotRef, ToAgent, ToCoordinator},
     state::PauseReason,
 };
 
@@ -71,6 +71,21 @@ fn what_must_leave_is_written_down_said_and_released_in_this_order() {
     world.event(Event::Gone { slot: 0, failed: None });
     assert!(world.session.is_idle());
     assert_eq!(world.session.kept_snapshot(attempt(1, 0).task), Some(snapshot(3).blob.digest));
+}
+
+#[test]
+fn what_is_wanted_elsewhere_is_written_down_and_what_cannot_be_moved_goes_on() {
+    let mut world = running();
+    world.now = world.now + Duration::from_secs(3);
+    let faster = ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Faster };
+    assert_eq!(world.hear(faster.clone()), [Effect::Suspend { slot: 0, attempt: attempt(1, 0) }]);
+    assert_eq!(world.hear(faster), [], "once is enough");
+    let effects = saved(&mut world, 3, true);
+    assert_eq!(says_saved(&effects), [snapshot(3)]);
+    assert_eq!(effects.last(), Some(&released(&[attempt(1, 0)], ReleaseReason::Recalled)));
+    let mut world = World::running(1, 1);
+    let drain = ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Drain };
+    assert_eq!(world.hear(drain), [], "its build is the plain one");
 }
 
 #[test]
@@ -162,7 +177,7 @@ fn snapshots_are_named_in_the_greeting_and_erased_when_nobody_needs_them() {
 fn a_snapshot_of_what_was_recalled_meanwhile_is_erased() {
     let mut world = running();
     world.event(Event::Announced(Announcement::Sleep));
-    world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: lull_shared::message::RecallReason::Cancelled });
+    world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled });
     let effects = saved(&mut world, 90, true);
     assert_eq!(effects, [Effect::Erase(snapshot(90).blob.digest)]);
 }

@@ -15,7 +15,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,
     limits::SNAPSHOTS_PER_AGENT_MAX,
-    message::{Build, KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator},
+    message::{KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator},
     state::PauseReason,
     time::Timestamp,
 };
@@ -47,15 +47,29 @@ impl Snapshots {
 impl Session {
     /// Has what a slot executes written down and its process ended, if that can be done; what it had not begun is given up.
     pub(super) fn suspend(&mut self, id: SlotId, reason: &PauseReason, now: Timestamp) {
-        let slot = &mut self.slots[usize::from(id)];
+        let slot = &self.slots[usize::from(id)];
         let (Slot::Running { work, .. } | Slot::Paused { work }) = slot else { return };
-        if work.executor.duty.build != Build::Migratable {
-            return;
-        }
         let attempt = work.front.attempt;
-        let rest = slot.suspend(reason.clone(), now + SUSPEND_TIME_MAX, now);
+        if slot.can_suspend(attempt) {
+            let reason = ReleaseReason::Evicted(reason.clone());
+            let rest = self.write_down(id, attempt, reason.clone(), now);
+            self.say_let_go(rest, reason);
+        }
+    }
+
+    /// Has what a slot executes written down since the coordinator wants it elsewhere; what it had not begun waits again.
+    pub(super) fn hand_over(&mut self, id: SlotId, attempt: AttemptId, now: Timestamp) {
+        if self.slots[usize::from(id)].can_suspend(attempt) {
+            let rest = self.write_down(id, attempt, ReleaseReason::Recalled, now);
+            rest.into_iter().for_each(|held| self.put_back(held));
+        }
+    }
+
+    /// Suspends the front; what was behind it comes back.
+    fn write_down(&mut self, id: SlotId, attempt: AttemptId, reason: ReleaseReason, now: Timestamp) -> VecDeque<Held> {
+        let rest = self.slots[usize::from(id)].suspend(reason, now + SUSPEND_TIME_MAX, now);
         self.effects.push_back(Effect::Suspend { slot: id, attempt });
-        self.release_evicted(rest, reason.clone());
+        rest
     }
 
     /// A snapshot is whole and in the cache.
@@ -87,17 +101,17 @@ impl Session {
         if let Slot::Suspending { reason, .. } = slot {
             let reason = reason.clone();
             let held = slot.stop();
-            self.release_evicted(held, reason);
+            self.say_let_go(held, reason);
         }
     }
 
-    fn release_evicted(&mut self, held: impl IntoIterator<Item = Held>, reason: PauseReason) {
+    fn say_let_go(&mut self, held: impl IntoIterator<Item = Held>, reason: ReleaseReason) {
         let mut released = Vec::new();
         for held in held {
             self.let_go(&held);
             released.push(held.attempt);
         }
-        self.say_released(released, ReleaseReason::Evicted(reason));
+        self.say_released(released, reason);
     }
 
     /// Takes snapshots of what has run for long without one, and gives up what takes too long to be written down.

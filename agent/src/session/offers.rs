@@ -9,7 +9,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
     limits::{self, SNAPSHOT_BYTES_MAX},
-    message::{Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, Terms, ToCoordinator},
+    message::{Assignment, Build, Payload, Reach, RecallReason, RefuseReason, ReleaseReason, Terms, ToCoordinator},
     state::Failure,
     time::Timestamp,
 };
@@ -181,11 +181,9 @@ impl Session {
     }
 
     /// Takes attempts back, as far as the reason allows.
-    pub(super) fn recall(&mut self, attempts: &[AttemptId], reason: RecallReason) {
-        let started_too = match reason {
-            RecallReason::Rebalance | RecallReason::Drain => false,
-            RecallReason::Cancelled | RecallReason::Stale => true,
-        };
+    pub(super) fn recall(&mut self, attempts: &[AttemptId], reason: RecallReason, now: Timestamp) {
+        let reach = reason.reach();
+        let started_too = reach == Reach::All;
         let wanted: BTreeSet<AttemptId> = attempts.iter().copied().collect();
         let mut released = Vec::new();
         for attempt in attempts {
@@ -196,7 +194,12 @@ impl Session {
                     self.let_go(&held);
                     released.push(*attempt);
                 }
-                Some(Place::Slot(slot)) => released.extend(self.recall_from_slot(slot, *attempt, started_too.then_some(&wanted))),
+                Some(Place::Slot(slot)) => {
+                    released.extend(self.recall_from_slot(slot, *attempt, started_too.then_some(&wanted)));
+                    if reach == Reach::Movable {
+                        self.hand_over(slot, *attempt, now);
+                    }
+                }
                 Some(Place::Outbox) if started_too => {
                     self.remove_kept(*attempt);
                     released.push(*attempt);

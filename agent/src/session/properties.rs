@@ -72,6 +72,7 @@ fn say() -> impl Strategy<Value = Say> {
     let reason = prop_oneof![
         Just(RecallReason::Rebalance),
         Just(RecallReason::Drain),
+        Just(RecallReason::Faster),
         Just(RecallReason::Cancelled),
         Just(RecallReason::Stale)
     ];

@@ -24,7 +24,7 @@ pub enum Agent {
     /// Take new work there again, after cordon or drain
     #[command(after_help = "EXAMPLES:\n  lull agent uncordon desk-17")]
     Uncordon(Called),
-    /// Place nothing new there and take back what waits; what runs may finish
+    /// Place nothing new there, take back what waits and what can be moved; the rest may finish
     #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
     Drain(Called),
     /// Throw a machine out for good: its certificate is void
@@ -69,7 +69,7 @@ impl Agent {
         let what = match intake {
             Intake::Open => "takes new work",
             Intake::Cordoned => "takes nothing new",
-            Intake::Draining => "takes nothing new and finishes what runs",
+            Intake::Draining => "takes nothing new, hands over what can be moved and finishes the rest",
             Intake::Revoked => "is thrown out",
         };
         context.out.note(format!("{} {what}; {affected} attempts there are concerned", called.agent));

@@ -193,7 +193,7 @@ impl Scheduler {
             }
             Intake::Draining => {
                 self.send(id, Order::Intake(intake));
-                self.recall_waiting(id, RecallReason::Drain)
+                self.recall_all(id, RecallReason::Drain)
             }
             Intake::Revoked => {
                 self.send(id, Order::Goodbye { reason: GoodbyeReason::Revoked });

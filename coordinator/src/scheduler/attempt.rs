@@ -107,8 +107,12 @@ impl Scheduler {
         };
         match ending.end {
             AttemptEnd::Succeeded => {
+                let agent = self.fleet.known(id);
+                if let Some(mean_us) = job.pace.mean_wall_us().filter(|_| !held.resumed) {
+                    agent.speed.note(used_us, mean_us);
+                }
+                agent.refusals.remove(&job_id);
                 job.pace.note(used_us);
-                self.fleet.known(id).refusals.remove(&job_id);
             }
             AttemptEnd::Evicted | AttemptEnd::Lost => {
                 job.moved += 1;
@@ -224,23 +228,22 @@ impl Scheduler {
         let now = self.now;
         let agent = self.fleet.known(id);
         let Some(waited) = agent.start(attempt, now) else { return self.disbelieve(id, attempt) };
-        let kept = agent.held.get(&attempt).is_some_and(wanted_only_if_waiting);
+        let held = agent.held.get(&attempt);
+        let (kept, movable) = (held.is_some_and(goes_on), held.is_some_and(|held| held.movable));
         if waited {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.occupy(job.submitter, now);
         }
         if kept {
             self.fleet.keep(id, attempt);
+        }
+        if kept || movable {
             self.fleet.reindex(id);
         }
     }
 }
 
-/// Whether the agent was asked for the attempt only in case it had not started.
-fn wanted_only_if_waiting(held: &Held) -> bool {
-    use lull_shared::message::RecallReason::{Cancelled, Drain, Rebalance, Stale};
-    held.recall.is_some_and(|recall| match recall.reason {
-        Rebalance | Drain => true,
-        Cancelled | Stale => false,
-    })
+/// Whether the agent was asked for the attempt and, now that it has started, goes on with it.
+fn goes_on(held: &Held) -> bool {
+    held.recall.is_some_and(|recall| !held.gives_back(recall.reason.reach()))
 }

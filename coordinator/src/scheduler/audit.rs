@@ -10,7 +10,7 @@ const PAIRS_MAX: usize = 10_000;
 impl Scheduler {
     /// What does not add up between turns, if anything, with names and numbers.
     pub fn audit(&self) -> Result<(), String> {
-        if !(self.closing.is_empty() && self.woken_agents.is_empty() && self.speaking.is_empty()) {
+        if !(self.closing.is_empty() && self.woken_agents.is_empty() && self.awaiting.is_empty() && self.speaking.is_empty()) {
             return Err("the turn has not ended".into());
         }
         self.audit_jobs()?;

@@ -22,7 +22,7 @@ use super::{
     Scheduler,
     effect::{Change, Effect, Order},
     event::{AgentSnapshot, StreamId},
-    fleet::{Agent, Facts, Lack, Link, Stream},
+    fleet::{Agent, Facts, Held, Lack, Link, Recall, Stream},
     timers::Timer,
 };
 
@@ -94,15 +94,15 @@ impl Scheduler {
 
     /// Recalls died with the stream that they were sent on: asks again where it still matters.
     fn ask_back_again(&mut self, id: AgentId) {
-        let held: Vec<_> = self.fleet.known(id).held.iter().map(|(attempt, held)| (*attempt, held.started)).collect();
-        let draining = self.fleet.known(id).intake == Intake::Draining;
-        for (attempt, started) in held {
+        let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+        for attempt in held {
             self.fleet.keep(id, attempt);
             if self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some()) {
-                self.fleet.recall(id, attempt, RecallReason::Cancelled);
-            } else if draining && !started {
-                self.fleet.recall(id, attempt, RecallReason::Drain);
+                self.fleet.recall(id, attempt, RecallReason::Cancelled, None);
             }
+        }
+        if self.fleet.known(id).intake == Intake::Draining {
+            self.recall_all(id, RecallReason::Drain);
         }
         self.speak(id);
     }
@@ -230,9 +230,13 @@ impl Scheduler {
         agent.accepted.retain(|_, order| *order > frame_read);
         let read = agent.held.iter().filter(|(_, held)| held.order <= frame_read);
         let (kept, lost): (Vec<_>, Vec<_>) = read.partition(|(attempt, _)| holding.binary_search(attempt).is_ok());
-        let declined = |recall: super::fleet::Recall| recall.order <= frame_read && recall.reason != RecallReason::Cancelled;
-        let declined: Vec<_> =
-            kept.into_iter().filter(|(_, held)| held.recall.is_some_and(declined)).map(|(attempt, _)| *attempt).collect();
+        // What is being suspended is given back in a moment.
+        let declined = |held: &Held, recall: Recall| {
+            let suspends = held.started && held.gives_back(recall.reason.reach());
+            recall.order <= frame_read && !suspends
+        };
+        let declined = kept.into_iter().filter(|(_, held)| held.recall.is_some_and(|recall| declined(held, recall)));
+        let declined: Vec<_> = declined.map(|(attempt, _)| *attempt).collect();
         let lost: Vec<_> = lost.into_iter().map(|(attempt, _)| *attempt).collect();
         for attempt in declined {
             self.fleet.keep(id, attempt);
@@ -264,7 +268,7 @@ impl Scheduler {
         });
         agent.capacity = Some(capacity);
         if paused {
-            self.recall_waiting(id, RecallReason::Rebalance);
+            self.recall_all(id, RecallReason::Rebalance);
         }
         if resumed || roomier {
             self.wake_agent(id);
@@ -272,15 +276,16 @@ impl Scheduler {
         self.fleet.reindex(id);
     }
 
-    /// Asks for all attempts that have not started. How many.
-    pub(super) fn recall_waiting(&mut self, id: AgentId, reason: RecallReason) -> u64 {
+    /// Asks for all attempts that are given back for this reason. How many.
+    pub(super) fn recall_all(&mut self, id: AgentId, reason: RecallReason) -> u64 {
         let agent = self.fleet.known(id);
         if agent.stream().is_none() {
             return 0;
         }
-        let waiting: Vec<_> = agent.held.iter().filter(|(_, held)| !held.started).map(|(attempt, _)| *attempt).collect();
+        let held = agent.held.iter().filter(|(_, held)| held.gives_back(reason.reach()));
+        let wanted: Vec<_> = held.map(|(attempt, _)| *attempt).collect();
         self.speak(id);
-        waiting.into_iter().filter(|attempt| self.fleet.recall(id, *attempt, reason)).count() as u64
+        wanted.into_iter().filter(|attempt| self.fleet.recall(id, *attempt, reason, None)).count() as u64
     }
 }
 

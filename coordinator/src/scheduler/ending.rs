@@ -44,18 +44,18 @@ impl Scheduler {
         self.recall_live(id, RecallReason::Cancelled);
     }
 
-    /// Asks agents for live attempts of a job: for all, or for those that have not started.
+    /// Asks agents for the live attempts of a job that are given back for this reason.
     fn recall_live(&mut self, id: JobId, reason: RecallReason) {
         let Some(job) = self.jobs.get(&id) else { return };
         let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
         let live: Vec<_> = job.tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
         for (agent_id, attempt) in live {
             let agent = self.fleet.known(agent_id);
-            let started = agent.held.get(&attempt).is_some_and(|held| held.started);
-            if agent.stream().is_none() || (started && reason != RecallReason::Cancelled) {
+            let gives_back = agent.held.get(&attempt).is_some_and(|held| held.gives_back(reason.reach()));
+            if agent.stream().is_none() || !gives_back {
                 continue;
             }
-            self.fleet.recall(agent_id, attempt, reason);
+            self.fleet.recall(agent_id, attempt, reason, None);
             self.fleet.reindex(agent_id);
             self.speak(agent_id);
         }
@@ -133,7 +133,7 @@ impl Scheduler {
         self.timers.set_or_clear(Timer::Window(id), change);
         self.relist(id);
         if closes {
-            self.recall_live(id, RecallReason::Rebalance);
+            self.recall_live(id, RecallReason::Window);
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId},
+    id::{AgentId, AttemptId, JobId, TaskId},
     limits,
-    message::RecallReason,
+    message::{Reach, RecallReason},
     resources::{Capacity, Labels, Machine},
     state::Intake,
     time::Timestamp,
 };
 
-use super::{event::StreamId, outgoing::Outgoing, roster::Roster, select::Load};
+use super::{event::StreamId, outgoing::Outgoing, roster::Roster, select::Load, speed::Speed};
 
 /// An order that was not sent yet. No agent has read that far.
 pub(super) const UNSENT: u64 = u64::MAX;
@@ -36,6 +36,9 @@ pub(super) struct Agent {
     pub memory_budget_bytes: u64,
     /// How much of it attempts may take that occupy a slot, by their limits.
     memory_taken_bytes: u64,
+    /// Attempts that have started and can be moved.
+    movables: u32,
+    pub speed: Speed,
     pub refusals: BTreeMap<JobId, Refusal>,
     /// Results that were taken, by the order that says so, until the agent has read it.
     pub accepted: BTreeMap<AttemptId, u64>,
@@ -85,6 +88,12 @@ pub(super) struct Held {
     pub recall: Option<Recall>,
     /// What it may take at most.
     pub memory_bytes: u64,
+    /// It can be suspended and go on elsewhere.
+    pub movable: bool,
+    /// It began where an earlier one left off, or may have.
+    pub resumed: bool,
+    /// Since when it is off the processor for want of room, though it could go on elsewhere.
+    pub stalled: Option<Timestamp>,
 }
 
 /// An attempt that the agent was asked to give back.
@@ -92,6 +101,29 @@ pub(super) struct Held {
 pub(super) struct Recall {
     pub reason: RecallReason,
     pub order: u64,
+    /// The agent that has room for it.
+    pub to: Option<AgentId>,
+}
+
+impl Recall {
+    /// Whether a free slot is kept for it.
+    fn rebalances(&self) -> bool {
+        match self.reason {
+            RecallReason::Rebalance | RecallReason::Roomier | RecallReason::Faster => true,
+            RecallReason::Drain | RecallReason::Window | RecallReason::Cancelled | RecallReason::Stale => false,
+        }
+    }
+}
+
+impl Held {
+    /// Whether a recall of that reach is answered by giving it back, not by going on.
+    pub(super) fn gives_back(&self, reach: Reach) -> bool {
+        match reach {
+            Reach::Waiting => !self.started,
+            Reach::Movable => !self.started || self.movable,
+            Reach::All => true,
+        }
+    }
 }
 
 /// A job whose last offer the agent refused.
@@ -129,6 +161,8 @@ struct Indexed {
     free_slots: u32,
     slots: u32,
     waiting: u32,
+    /// Of one that runs what can be moved.
+    percent: Option<u32>,
 }
 
 /// All agents.
@@ -140,6 +174,10 @@ pub(super) struct Fleet {
     /// Agents with more attempts than slots, those with the most last.
     crowded: BTreeSet<(u32, AgentId)>,
     free_slots: u64,
+    /// Agents of known speed where something runs that can be moved, the slowest last.
+    slow: BTreeSet<(u32, AgentId)>,
+    /// Attempts that are off the processor for want of room and can be moved, the longest first.
+    stalled: BTreeSet<(Timestamp, AttemptId, AgentId)>,
     /// Slots of all agents that take work.
     slots: u64,
     /// Attempts that are on their way back to be placed better.
@@ -160,6 +198,8 @@ impl Agent {
             recalled: 0,
             memory_budget_bytes: 0,
             memory_taken_bytes: 0,
+            movables: 0,
+            speed: Speed::default(),
             refusals: BTreeMap::new(),
             accepted: BTreeMap::new(),
             outgoing: Outgoing::default(),
@@ -232,6 +272,7 @@ impl Agent {
     /// Notes that an attempt runs. Whether it waited behind others until now; `None`: it is not here.
     pub(super) fn start(&mut self, attempt: AttemptId, now: Timestamp) -> Option<bool> {
         let held = self.held.get_mut(&attempt)?;
+        self.movables += u32::from(held.movable && !held.started);
         held.started = true;
         if held.occupies.is_some() {
             return Some(false);
@@ -239,6 +280,13 @@ impl Agent {
         held.occupies = Some(now);
         self.memory_taken_bytes = self.memory_taken_bytes.saturating_add(held.memory_bytes);
         Some(true)
+    }
+
+    /// An attempt turned out to be one that can be moved.
+    pub(super) fn note_movable(&mut self, attempt: AttemptId) {
+        let Some(held) = self.held.get_mut(&attempt).filter(|held| !held.movable) else { return };
+        held.movable = true;
+        self.movables += u32::from(held.started);
     }
 
     /// How loaded it is.
@@ -251,7 +299,8 @@ impl Indexed {
     fn of(agent: &Agent) -> Self {
         let slots = if agent.takes_work() { u32::from(agent.slots()) } else { 0 };
         let free_slots = slots.saturating_sub(agent.held.len() as u32);
-        Self { free: (free_slots > 0).then(|| agent.load()), free_slots, slots, waiting: agent.waiting() }
+        let percent = agent.speed.percent().filter(|_| agent.movables > 0 && agent.stream().is_some());
+        Self { free: (free_slots > 0).then(|| agent.load()), free_slots, slots, waiting: agent.waiting(), percent }
     }
 }
 
@@ -297,6 +346,40 @@ impl Fleet {
         self.crowded.iter().rev().map(|(_, id)| *id)
     }
 
+    /// Agents of known speed where something runs that can be moved, the slowest first.
+    pub(super) fn slow(&self) -> impl Iterator<Item = (u32, AgentId)> + '_ {
+        self.slow.iter().rev().copied()
+    }
+
+    /// Attempts that are off the processor for want of room and can be moved, the longest first.
+    pub(super) fn stalled(&self) -> impl Iterator<Item = (Timestamp, AttemptId, AgentId)> + '_ {
+        self.stalled.iter().copied()
+    }
+
+    /// When the first attempt began to wait for room that did so after this time.
+    pub(super) fn stalled_next(&self, after: Timestamp) -> Option<Timestamp> {
+        let last = TaskId { job: JobId(u64::MAX), index: u32::MAX };
+        let place = (after, AttemptId { task: last, number: u32::MAX }, AgentId(u64::MAX));
+        self.stalled.range(place..).next().map(|(since, ..)| *since)
+    }
+
+    /// All agents with free slots, the least loaded first.
+    pub(super) fn free(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.free.iter().map(|(_, id)| *id)
+    }
+
+    /// An attempt that can be moved left the processor for want of room, or is back there.
+    pub(super) fn stall(&mut self, id: AgentId, attempt: AttemptId, since: Option<Timestamp>) {
+        let Some(held) = self.known(id).held.get_mut(&attempt) else { return };
+        let since = since.filter(|_| held.movable);
+        if held.stalled.is_some() == since.is_some() {
+            return;
+        }
+        let before = std::mem::replace(&mut held.stalled, since);
+        before.map(|since| self.stalled.remove(&(since, attempt, id)));
+        since.map(|since| self.stalled.insert((since, attempt, id)));
+    }
+
     /// Brings the indexes up to date with one agent.
     pub(super) fn reindex(&mut self, id: AgentId) {
         let Some(agent) = self.agents.get_mut(id) else { return };
@@ -315,51 +398,59 @@ impl Fleet {
                 self.crowded.insert((new.waiting, id));
             }
         }
+        if old.percent != new.percent {
+            old.percent.map(|percent| self.slow.remove(&(percent, id)));
+            new.percent.map(|percent| self.slow.insert((percent, id)));
+        }
         self.free_slots = self.free_slots + u64::from(new.free_slots) - u64::from(old.free_slots);
         self.slots = self.slots + u64::from(new.slots) - u64::from(old.slots);
     }
 
-    /// Marks an attempt as asked back. `false`: it is not there, or was asked back already.
-    pub(super) fn recall(&mut self, id: AgentId, attempt: AttemptId, reason: RecallReason) -> bool {
+    /// Marks an attempt as asked back, for an agent that has room for it or for none in particular. `false`: it is not
+    /// there, or was asked back already as far.
+    pub(super) fn recall(&mut self, id: AgentId, attempt: AttemptId, reason: RecallReason, to: Option<AgentId>) -> bool {
         let agent = self.known(id);
         let Some(held) = agent.held.get_mut(&attempt) else { return false };
-        match held.recall {
-            Some(recall) if recall.reason == RecallReason::Cancelled || reason != RecallReason::Cancelled => return false,
-            Some(_) | None => {}
+        if held.recall.is_some_and(|recall| reason.reach() <= recall.reason.reach()) {
+            return false;
         }
-        let before = held.recall.replace(Recall { reason, order: UNSENT });
+        let recall = Recall { reason, order: UNSENT, to };
+        let before = held.recall.replace(recall);
         agent.recalled += u32::from(before.is_none());
         agent.outgoing.recall(attempt, reason);
-        self.rebalancing += u64::from(reason == RecallReason::Rebalance);
-        self.rebalancing -= u64::from(before.is_some_and(|recall| recall.reason == RecallReason::Rebalance));
+        self.rebalancing += u64::from(recall.rebalances());
+        self.rebalancing -= u64::from(before.is_some_and(|recall| recall.rebalances()));
         true
     }
 
-    /// The agent kept an attempt that it was asked for only in case it had not started.
+    /// The agent kept an attempt that it was asked for.
     pub(super) fn keep(&mut self, id: AgentId, attempt: AttemptId) {
         let agent = self.known(id);
         let Some(recall) = agent.held.get_mut(&attempt).and_then(|held| held.recall.take()) else { return };
         agent.recalled -= 1;
-        self.rebalancing -= u64::from(recall.reason == RecallReason::Rebalance);
+        self.rebalancing -= u64::from(recall.rebalances());
     }
 
     /// Takes an attempt off its agent.
     pub(super) fn release(&mut self, id: AgentId, attempt: AttemptId) -> Held {
+        self.stall(id, attempt, None);
         let agent = self.known(id);
         let held = agent.held.remove(&attempt).expect("a live attempt is held by its agent");
         if held.occupies.is_some() {
             agent.memory_taken_bytes -= held.memory_bytes;
         }
+        agent.movables -= u32::from(held.movable && held.started);
         if let Some(recall) = held.recall {
             agent.recalled -= 1;
-            self.rebalancing -= u64::from(recall.reason == RecallReason::Rebalance);
+            self.rebalancing -= u64::from(recall.rebalances());
         }
         held
     }
 
     /// What does not add up, if anything.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let (mut free, mut crowded, mut free_slots, mut slots, mut rebalancing) = (0, 0, 0, 0, 0);
+        let (mut free, mut crowded, mut slow, mut stalled) = (0, 0, 0, 0);
+        let (mut free_slots, mut slots, mut rebalancing) = (0, 0, 0);
         for (id, agent) in self.agents.iter() {
             let expected = Indexed::of(agent);
             if agent.indexed != expected {
@@ -367,6 +458,12 @@ impl Fleet {
             }
             free += usize::from(expected.free.is_some());
             crowded += usize::from(expected.waiting > 0);
+            slow += usize::from(expected.percent.is_some());
+            stalled += agent.held.values().filter(|held| held.stalled.is_some()).count();
+            let movables = agent.held.values().filter(|held| held.movable && held.started).count();
+            if movables != agent.movables as usize {
+                return Err(format!("{id} is counted {} attempts that can be moved and has {movables}", agent.movables));
+            }
             free_slots += u64::from(expected.free_slots);
             slots += u64::from(expected.slots);
             let occupying = agent.held.values().filter(|held| held.occupies.is_some());
@@ -378,13 +475,14 @@ impl Fleet {
             if recalls.clone().count() != agent.recalled as usize {
                 return Err(format!("{id} is counted {} recalls and has {}", agent.recalled, recalls.count()));
             }
-            rebalancing += recalls.filter(|recall| recall.reason == RecallReason::Rebalance).count() as u64;
+            rebalancing += recalls.filter(Recall::rebalances).count() as u64;
             if agent.held.values().any(|held| held.order == UNSENT) && agent.stream().is_some() {
                 return Err(format!("{id} has an attempt that it was not told of"));
             }
         }
-        let counted = (self.free.len(), self.crowded.len(), self.free_slots, self.slots, self.rebalancing);
-        let expected = (free, crowded, free_slots, slots, rebalancing);
+        let lists = (self.free.len(), self.crowded.len(), self.slow.len(), self.stalled.len());
+        let counted = (lists, self.free_slots, self.slots, self.rebalancing);
+        let expected = ((free, crowded, slow, stalled), free_slots, slots, rebalancing);
         if counted == expected {
             return Ok(());
         }

@@ -25,6 +25,11 @@ pub struct Limits {
     pub prefetch_after_results: u32,
     /// A waiting attempt is taken back for a free slot elsewhere if it would wait longer than this: a recall's round trip.
     pub rebalance_gain_min: Duration,
+    /// A running attempt is moved to a faster agent if that saves more than this: a move costs seconds, and what is
+    /// expected of the rest of a task is a guess.
+    pub move_gain_min: Duration,
+    /// An attempt that has been off the processor for so long for want of room goes on elsewhere; less may be a bump.
+    pub stalled_after: Duration,
     /// After a refusal an agent is not offered that job for this long; it doubles with each refusal...
     pub refusal_pause_min: Duration,
     /// ...up to this.
@@ -58,6 +63,8 @@ impl Default for Limits {
             prefetch_attempts_max: 512,
             prefetch_after_results: 4,
             rebalance_gain_min: Duration::from_millis(5),
+            move_gain_min: Duration::from_secs(60),
+            stalled_after: Duration::from_secs(10),
             refusal_pause_min: Duration::from_secs(1),
             refusal_pause_max: Duration::from_secs(60),
             usage_half_life: Duration::from_secs(24 * 60 * 60),

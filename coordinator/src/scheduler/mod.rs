@@ -40,11 +40,13 @@ mod moving;
 mod outgoing;
 mod placement;
 mod rank;
+mod rebalance;
 mod restore;
 mod retry;
 mod roster;
 mod select;
 mod share;
+mod speed;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -93,6 +95,8 @@ pub struct Scheduler {
     closing: BTreeSet<JobId>,
     /// Agents that may have new room. Empty between turns.
     woken_agents: BTreeSet<AgentId>,
+    /// Agents for which something was taken back, first to be looked at. Empty between turns.
+    awaiting: BTreeSet<AgentId>,
     /// Agents to which something is to be said. Empty between turns.
     speaking: BTreeSet<AgentId>,
     /// Until then nobody is taken for silent or gone.
@@ -143,6 +147,7 @@ impl Scheduler {
                 Timer::Refusal(agent) => self.end_refusal(agent),
                 Timer::Backoff(job) => self.end_backoff(job),
                 Timer::Window(job) => self.turn_window(job),
+                Timer::Stalled => self.find_room(),
                 Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
             }
         }

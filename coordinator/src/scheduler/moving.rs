@@ -44,7 +44,9 @@ impl Scheduler {
         let before = job.tasks.saved(attempt.task.index).map_or(0, |saved| saved.snapshot.spent_us);
         snapshot.spent_us = snapshot.spent_us.min(micros(self.now.since(given)).saturating_add(before));
         let old = job.tasks.save(attempt.task.index, Saved { snapshot, agent: id });
+        self.fleet.known(id).note_movable(attempt);
         self.note_started(id, attempt);
+        self.fleet.reindex(id);
         let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.now };
         self.effects.push_back(Effect::Record(change));
         if let Some(old) = old.filter(|old| old.snapshot.blob.digest != snapshot.blob.digest || old.agent != id) {

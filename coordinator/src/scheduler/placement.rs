@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
-    message::RecallReason,
+    message::{Build, RecallReason},
 };
 
 use super::{
@@ -52,6 +52,10 @@ impl Scheduler {
     /// Starts whatever can be started.
     pub(super) fn place(&mut self) {
         self.shares.settle(self.now);
+        for id in std::mem::take(&mut self.awaiting) {
+            self.fill(id);
+            self.woken_agents.insert(id);
+        }
         let visited = std::mem::take(&mut self.woken_agents);
         for id in &visited {
             self.fill(*id);
@@ -122,7 +126,8 @@ impl Scheduler {
         job.pace.prefetch(slots, &self.limits).min(u32::try_from(part).unwrap_or(u32::MAX))
     }
 
-    /// Takes waiting attempts back from the most crowded agents for slots of this one that stayed free.
+    /// Takes attempts back for slots of this agent that stayed free: what waits at the most crowded agents, then what is
+    /// paused or slow elsewhere and can be moved.
     fn take_back(&mut self, id: AgentId) {
         let Some(agent) = self.fleet.get(id) else { return };
         let spare = self.fleet.free_slots().saturating_sub(self.fleet.rebalancing);
@@ -136,11 +141,12 @@ impl Scheduler {
                 return;
             }
             for attempt in self.worth_moving(from, id, wanted) {
-                wanted -= usize::from(self.fleet.recall(from, attempt, RecallReason::Rebalance));
+                wanted -= usize::from(self.fleet.recall(from, attempt, RecallReason::Rebalance, Some(id)));
             }
             self.speak(from);
             self.fleet.reindex(from);
         }
+        self.take_over(id, wanted);
     }
 
     /// Attempts that wait at one agent, would start sooner at another, and may.
@@ -202,9 +208,18 @@ impl Scheduler {
         let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
         let dry = job.tasks.startable() == 0;
         let attempt = AttemptId { task: TaskId { job: id, index }, number };
-        let held = Held { order: UNSENT, started: false, occupies: occupies.then_some(self.now), recall: None, memory_bytes };
         let resume = job.tasks.saved(index).map(|saved| Box::new(saved.snapshot));
         let build = self.build_for(id, agent_id, resume.is_some()).build;
+        let held = Held {
+            order: UNSENT,
+            started: false,
+            occupies: occupies.then_some(self.now),
+            recall: None,
+            memory_bytes,
+            movable: build == Build::Migratable,
+            resumed: resume.is_some(),
+            stalled: None,
+        };
         let agent = self.fleet.known(agent_id);
         agent.give(attempt, held);
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });

@@ -36,6 +36,7 @@ impl Scheduler {
             timers: Timers::default(),
             closing: Default::default(),
             woken_agents: Default::default(),
+            awaiting: Default::default(),
             speaking: Default::default(),
             excused_until: Timestamp::default(),
             effects: Default::default(),
@@ -73,7 +74,17 @@ impl Scheduler {
             if self.fleet.get(agent_id).is_none() {
                 self.fleet.insert(agent_id, Agent::new(agent_id.to_string(), Intake::Open));
             }
-            let held = Held { order: 0, started: false, occupies: Some(self.now), recall: None, memory_bytes };
+            let held = Held {
+                order: 0,
+                started: false,
+                occupies: Some(self.now),
+                recall: None,
+                memory_bytes,
+                // Which build it executes is known again with its next snapshot.
+                movable: false,
+                resumed: true,
+                stalled: None,
+            };
             self.fleet.known(agent_id).give(attempt, held);
             self.shares.place(submitter, true, self.now);
         }

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Backoff(JobId),
     /// The job's window opens or closes.
     Window(JobId),
+    /// An attempt has been off the processor for want of room for a while.
+    Stalled,
     /// The job should have finished by now.
     FinishBy(JobId),
 }

@@ -59,6 +59,8 @@ impl Scheduler {
             return self.disbelieve(id, attempt);
         }
         self.note_started(id, attempt);
+        let wants_room = matches!(reason, Some(PauseReason::Beside { .. }));
+        self.note_stalled(id, attempt, wants_room);
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
         if job.tasks.pause(attempt.task.index, reason.clone()) {
             let change = Change::AttemptPaused { attempt, reason, at: self.now };
@@ -73,7 +75,11 @@ impl Scheduler {
                 continue;
             };
             let (end, words) = match reason {
-                ReleaseReason::Recalled => (AttemptEnd::Recalled, recalled_for(held.recall.map(|recall| recall.reason))),
+                ReleaseReason::Recalled => {
+                    let recall = held.recall;
+                    self.note_handed_over(id, *attempt, recall);
+                    (AttemptEnd::Recalled, recalled_for(recall.map(|recall| recall.reason)))
+                }
                 ReleaseReason::Evicted(reason) => (AttemptEnd::Evicted, format!("its agent gave it up: {reason}")),
                 ReleaseReason::Stopping => (AttemptEnd::Evicted, "its agent stopped".to_owned()),
             };
@@ -135,6 +141,9 @@ fn recalled_for(reason: Option<RecallReason>) -> String {
     match reason {
         Some(RecallReason::Rebalance) => "it was taken back to start sooner elsewhere",
         Some(RecallReason::Drain) => "it was taken back because its agent drains",
+        Some(RecallReason::Window) => "it was taken back because its job's window closed",
+        Some(RecallReason::Roomier) => "it was paused, and another agent has room for it",
+        Some(RecallReason::Faster) => "a faster agent has nothing to do",
         Some(RecallReason::Cancelled) => "its job was stopped",
         Some(RecallReason::Stale) | None => "its agent gave it back",
     }

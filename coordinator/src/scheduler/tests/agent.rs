@@ -1,17 +1,20 @@
 //! An honest agent on an unreliable line: words and orders are on their way for as long as the test likes, in order,
 //! and die with the stream.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
-    message::{Finished, Hello, KeptSnapshot, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator},
+    message::{Build, Finished, Hello, KeptSnapshot, Reach, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator},
 };
 
 use crate::scheduler::{
     driver::{capacity, failure, machine, success},
-    effect::Order,
+    effect::{Given, Order},
     event::{Event, StreamId},
 };
 
@@ -33,6 +36,8 @@ pub(super) struct FakeAgent {
     terms: BTreeSet<JobId>,
     waiting: VecDeque<AttemptId>,
     running: VecDeque<AttemptId>,
+    /// Those of its attempts that can be moved.
+    movable: BTreeSet<AttemptId>,
     /// Results on disk.
     done: BTreeMap<AttemptId, Finished>,
     /// Snapshots on disk.
@@ -53,6 +58,7 @@ impl FakeAgent {
             terms: BTreeSet::new(),
             waiting: VecDeque::new(),
             running: VecDeque::new(),
+            movable: BTreeSet::new(),
             done: BTreeMap::new(),
             snapshots: BTreeMap::new(),
         }
@@ -111,7 +117,7 @@ impl FakeAgent {
             Order::Welcome { .. } | Order::Intake(_) => {}
             Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
             Order::Discard { snapshots } => self.snapshots.retain(|digest, _| !snapshots.contains(digest)),
-            Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given.attempt)),
+            Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given)),
             Order::Recall { attempts, reason } => self.give_back(&attempts, reason),
             Order::Acknowledge { attempts } => self.done.retain(|attempt, _| !attempts.contains(attempt)),
             Order::Forget { job } => assert!(self.terms.remove(&job), "{} forgets {job}, which it does not know", self.id),
@@ -120,21 +126,32 @@ impl FakeAgent {
         true
     }
 
-    fn take(&mut self, attempt: AttemptId) {
+    fn take(&mut self, given: Given) {
+        let attempt = given.attempt;
         assert!(self.terms.contains(&attempt.task.job), "{} is given {attempt} without its terms", self.id);
         assert!(!self.holding().contains(&attempt), "{} is given {attempt} twice", self.id);
         self.waiting.push_back(attempt);
+        if given.build == Build::Migratable {
+            self.movable.insert(attempt);
+        }
     }
 
     fn give_back(&mut self, attempts: &[AttemptId], reason: RecallReason) {
-        let started_too = matches!(reason, RecallReason::Cancelled | RecallReason::Stale);
         let goes = |attempt: &AttemptId| attempts.contains(attempt);
         let mut released: Vec<_> = self.waiting.iter().copied().filter(goes).collect();
         self.waiting.retain(|attempt| !goes(attempt));
-        if started_too {
-            released.extend(self.running.iter().copied().filter(goes));
-            self.running.retain(|attempt| !goes(attempt));
+        let reach = reason.reach();
+        let leaves = |attempt: &AttemptId| match reach {
+            Reach::Waiting => false,
+            Reach::Movable => goes(attempt) && self.movable.contains(attempt),
+            Reach::All => goes(attempt),
+        };
+        let (left, stays): (VecDeque<_>, _) = self.running.iter().copied().partition(leaves);
+        self.running = stays;
+        if reach == Reach::Movable {
+            left.iter().for_each(|attempt| self.save_state(*attempt));
         }
+        released.extend(left);
         if !released.is_empty() {
             self.say(ToCoordinator::Released { attempts: released, reason: ReleaseReason::Recalled });
         }
@@ -156,14 +173,21 @@ impl FakeAgent {
     /// Ends the attempt that runs the longest.
     pub(super) fn finish(&mut self, well: bool) {
         let Some(attempt) = self.running.pop_front() else { return };
-        let result = if well { success(attempt, std::time::Duration::from_millis(7)) } else { failure(attempt) };
+        // Those that can be moved are long enough to tell fast machines from slow ones.
+        let wall_ms = if self.movable.contains(&attempt) { 1_000 * (1 + self.id.0) } else { 7 };
+        let result = if well { success(attempt, Duration::from_millis(wall_ms)) } else { failure(attempt) };
         self.done.insert(attempt, result.clone());
         self.say(ToCoordinator::Finished(vec![result]));
     }
 
     /// Keeps a snapshot of the attempt that runs the longest.
     pub(super) fn save(&mut self) {
-        let Some(attempt) = self.first_running() else { return };
+        if let Some(attempt) = self.first_running() {
+            self.save_state(attempt);
+        }
+    }
+
+    fn save_state(&mut self, attempt: AttemptId) {
         let blob = BlobRef::of(format!("{attempt} after {} words", self.said.len()).as_bytes());
         self.snapshots.insert(blob.digest, attempt.task);
         self.say(ToCoordinator::Saved { attempt, snapshot: SnapshotRef { blob, spent_us: 1 } });

@@ -7,6 +7,7 @@ mod explained;
 mod hostile;
 mod moving;
 mod random;
+mod rebalance;
 mod results;
 mod sharing;
 mod simple;

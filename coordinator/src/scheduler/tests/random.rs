@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AgentId, JobId},
-    job::{Dependency, DependencyCondition, JobSpec, Priority, RetryPolicy},
+    job::{Dependency, DependencyCondition, JobSpec, Moving, Priority, RetryPolicy},
     message::{RefuseReason, ReleaseReason, ToCoordinator},
     state::{Intake, PauseReason},
 };
@@ -12,8 +12,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::agent::FakeAgent;
 use crate::scheduler::{
+    Limits,
     driver::{Driver, capacity, spec},
-    event::{Event, RequestId},
+    event::{Event, Movable, RequestId},
 };
 
 const AGENTS: u64 = 3;
@@ -57,14 +58,16 @@ struct Wish {
     failures_max: Option<u32>,
     after: Option<(usize, bool)>,
     finish_by_ms: Option<u64>,
+    movable: bool,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
     let after = proptest::option::weighted(0.3, (any::<usize>(), any::<bool>()));
     let finish_by = proptest::option::weighted(0.1, 1..20_000_u64);
     let tasks = prop_oneof![3 => 1..6_u32, 1 => 20..60_u32];
-    (tasks, any::<bool>(), -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by).prop_map(
-        |(tasks, submitter, priority, retries, failures_max, after, finish_by_ms)| Wish {
+    let who = (any::<bool>(), any::<bool>());
+    (tasks, who, -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by).prop_map(
+        |(tasks, (submitter, movable), priority, retries, failures_max, after, finish_by_ms)| Wish {
             tasks,
             submitter,
             priority,
@@ -72,6 +75,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             failures_max,
             after,
             finish_by_ms,
+            movable,
         },
     )
 }
@@ -114,7 +118,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut driver = Driver::new();
+        // Moves happen within the seconds that pass here.
+        let (move_gain_min, stalled_after) = (Duration::from_millis(200), Duration::from_millis(500));
+        let mut driver = Driver::with(Limits { move_gain_min, stalled_after, ..Limits::default() });
         (1..=AGENTS).for_each(|agent| driver.enrol(agent));
         let agents = (1..=AGENTS).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
         let mut world = Self { driver, agents, sequence: 1 };
@@ -171,7 +177,9 @@ impl World {
     }
 
     fn submit(&mut self, wish: &Wish) {
-        let spec = self.spec(wish);
+        let mut spec = self.spec(wish);
+        spec.moving = if wish.movable { Moving::Always } else { Moving::Never };
+        self.driver.movable = Some(Movable { cost_percent: 110 });
         self.driver.try_submit(if wish.submitter { "ada" } else { "bob" }, spec);
     }
 
@@ -230,7 +238,7 @@ impl World {
             }
             Step::Pause(agent, on) => {
                 let Some(attempt) = self.agent(agent).first_running() else { return };
-                let reason = on.then_some(PauseReason::Busy { cpu_percent: 50 });
+                let reason = on.then_some(PauseReason::Beside { slots: 1 });
                 self.agent(agent).say(ToCoordinator::Paused { attempt, reason });
             }
             Step::Capacity(agent, slots, paused) => self.capacity(agent, slots, paused),
@@ -264,8 +272,16 @@ impl World {
     /// Dies after a turn was decided, before any of it was sent.
     fn crash(&mut self, committed: bool) {
         let before = self.driver.ledger.clone();
-        let wish =
-            Wish { tasks: 2, submitter: true, priority: 0, retries: 1, failures_max: None, after: None, finish_by_ms: None };
+        let wish = Wish {
+            tasks: 2,
+            submitter: true,
+            priority: 0,
+            retries: 1,
+            failures_max: None,
+            after: None,
+            finish_by_ms: None,
+            movable: true,
+        };
         self.submit(&wish);
         if !committed {
             self.driver.ledger = before;

@@ -164,7 +164,7 @@ fn a_job_waits_for_its_window_and_starts_nothing_after_it() {
     driver.started(1, &[attempt(1, 0, 1)]);
     pass_alive(&mut driver, 1, 8 * HOUR - SECOND);
     driver.pass(SECOND);
-    assert_eq!(driver.recalled(1, RecallReason::Rebalance), [attempt(1, 1, 1)], "what runs goes on");
+    assert_eq!(driver.recalled(1, RecallReason::Window), [attempt(1, 1, 1)], "what runs goes on");
     driver.succeed(1, &[attempt(1, 0, 1)]);
     assert_eq!(driver.assigned(1), []);
     release(&mut driver, 1, &[attempt(1, 1, 1)]);
