@@ -52,6 +52,8 @@ fn a_drained_agent_hands_over_what_it_runs() {
     let explain = || cluster.lull(&["task", "show", &format!("{job}.0")]).out;
     wait_until("it works somewhere", || where_it_works(&cluster).is_some(), explain);
     let here = where_it_works(&cluster).expect("it works");
+    let explained = cluster.lull(&["explain", &format!("{job}.0")]).out;
+    assert!(explained.contains("migratable: the job was submitted so"), "{explained}");
     let drained = cluster.lull(&["agent", "drain", here]);
     assert!(drained.err.contains("1 attempts"), "{}", drained.err);
     cluster.wait_for_job(&job, "it ends elsewhere", |job| job["counts"]["succeeded"] == 1);
@@ -60,6 +62,9 @@ fn a_drained_agent_hands_over_what_it_runs() {
     assert_eq!((&history[0]["end"], &history[0]["agent_name"]), (&Value::from("recalled"), &Value::from(here)));
     assert_eq!(history[0]["reason"], "it was taken back because its agent drains");
     assert!(history[1]["resumed"]["spent_ms"].as_u64().is_some_and(|spent| spent > 0), "{history:#?}");
+    let shown = cluster.lull(&["job", "show", &job]).out;
+    let listed = shown.lines().last().expect("the move");
+    assert!(listed.contains(here) && listed.ends_with("its agent drains"), "{shown}");
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use lull_shared::{
     constraint::Constraint,
     digest::Digest,
-    id::{JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId},
     job::{Dependency, DependencyCondition, Moving},
-    state::{JobState, TaskCounts},
+    state::{AttemptEnd, JobState, TaskCounts},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BlobBody, Reason, Text};
+use super::{BlobBody, Reason, ResumedBody, Text};
 
 /// `POST /jobs`. What is left out takes the default that `lull job submit --help` names.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -153,6 +153,29 @@ pub struct JobDetails {
     #[serde(flatten)]
     pub job: JobBody,
     pub terms: JobTerms,
+    /// Its tasks' moves, the newest first; older ones are with each task.
+    #[serde(default)]
+    pub moves: Vec<MoveBody>,
+}
+
+/// A task left a machine unfinished and was started again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MoveBody {
+    /// The attempt that took over.
+    pub attempt: Text<AttemptId>,
+    pub from: Text<AgentId>,
+    pub from_name: String,
+    pub to: Text<AgentId>,
+    pub to_name: String,
+    /// How the attempt before ended, and why.
+    pub end: AttemptEnd,
+    pub cause: Option<String>,
+    /// The snapshot that went along; absent when the task began anew.
+    pub resumed: Option<ResumedBody>,
+    /// When the task left the one machine.
+    pub left: jiff::Timestamp,
+    /// How long it was nowhere, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// The conditions under which a job's tasks run.

@@ -97,10 +97,20 @@ pub struct ExplanationBody {
     pub at: Option<PlacementBody>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
+    /// Which build it executes, or will, and why; absent once it has ended.
+    #[serde(default)]
+    pub build: Option<ChoiceBody>,
     /// Why it ended as it did, once it has.
     pub reason: Option<String>,
     /// One verdict for each agent that is not revoked; none for a task that has ended.
     pub agents: Vec<VerdictBody>,
+}
+
+/// Which build, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceBody {
+    pub build: Build,
+    pub reason: String,
 }
 
 /// The place of a live attempt.

@@ -14,12 +14,12 @@ use super::{
     amount::{self, spoken},
     exit::{Exit, Failure, Outcome},
     follow::{self, Follow},
-    output::{Cell, Look, Row, Tone, pairs, write_out},
+    output::{Cell, Look, Row, Tone, pairs, table, write_out},
     results::{self, OutArgs},
     submit::Submit,
 };
 use crate::{
-    api::{InputsBody, JobBody, JobDetails},
+    api::{InputsBody, JobBody, JobDetails, MoveBody},
     client::JobQuery,
 };
 
@@ -156,11 +156,11 @@ impl Show {
             context.out.print(&text(&client.job(self.job).await?))?;
             return Ok(Exit::Succeeded);
         }
-        let terms = client.job(self.job).await?.terms;
+        let JobDetails { terms, moves, .. } = client.job(self.job).await?;
         let mut screen = context.screen();
         let watching = follow::watch(&client, self.job, |body| {
             // A terminal that is gone is noticed when the command ends.
-            let _ = screen.show(&text(&JobDetails { job: body.clone(), terms: terms.clone() }));
+            let _ = screen.show(&text(&JobDetails { job: body.clone(), terms: terms.clone(), moves: moves.clone() }));
         });
         tokio::select! {
             ended = watching => Ok(Exit::from(ended?.state)),
@@ -282,7 +282,29 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
     add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
     add("key", terms.idempotency_key.clone());
-    pairs(lines, look)
+    let mut text = pairs(lines, look);
+    if !details.moves.is_empty() {
+        let headings = ["MOVED", "TASK", "FROM", "TO", "WENT ON AFTER", "PAUSE", "CAUSE"];
+        text.push('\n');
+        text.push_str(&table(&headings, details.moves.iter().map(|moved| move_cells(moved, look)).collect(), look));
+    }
+    text
+}
+
+fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
+    let went_on = match moved.resumed {
+        Some(resumed) => super::task::went_on(resumed).into(),
+        None => Cell::toned("began anew", Tone::Odd),
+    };
+    vec![
+        look.time(moved.left).into(),
+        moved.attempt.0.task.to_string().into(),
+        moved.from_name.as_str().into(),
+        moved.to_name.as_str().into(),
+        went_on,
+        spoken(Duration::from_millis(moved.pause_ms)).into(),
+        moved.cause.clone().unwrap_or_else(|| moved.end.to_string()).into(),
+    ]
 }
 
 fn job_state(text: &str) -> Result<JobState, String> {

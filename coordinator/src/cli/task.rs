@@ -5,6 +5,7 @@ use std::{io::IsTerminal as _, time::Duration};
 use clap::{Args, Subcommand};
 use lull_shared::{
     id::{JobId, TaskId},
+    message::Build,
     state::{AttemptEnd, TaskState},
 };
 
@@ -14,7 +15,7 @@ use super::{
     exit::{Exit, Outcome},
     output::{Cell, Format, Look, Row, Tone, pairs, printable_lines, table},
 };
-use crate::api::{AttemptBody, ExplanationBody, TaskBody, TaskDetails};
+use crate::api::{AttemptBody, ExplanationBody, ResumedBody, TaskBody, TaskDetails};
 
 /// Tasks asked for at a time.
 const PAGE: u32 = 1_000;
@@ -198,16 +199,18 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         attempt.attempt.to_string().into(),
         attempt.agent_name.as_str().into(),
         look.time(attempt.started).into(),
-        Cell::or_dash(attempt.resumed.map(|resumed| {
-            let size = bytesize::ByteSize(resumed.size_bytes);
-            format!("{} ({size})", spoken(Duration::from_millis(resumed.spent_ms)))
-        })),
+        Cell::or_dash(attempt.resumed.map(went_on)),
         Cell::or_dash(attempt.ended.map(|ended| length(attempt.started, ended))),
         Cell::or_dash(usage.map(|usage| spoken(Duration::from_micros(usage.cpu_us)))),
         Cell::or_dash(usage.map(|usage| bytesize::ByteSize(usage.memory_peak_bytes).to_string())),
         end,
         reason.unwrap_or_default().into(),
     ]
+}
+
+/// What a snapshot held, and its size.
+pub fn went_on(resumed: ResumedBody) -> String {
+    format!("{} ({})", spoken(Duration::from_millis(resumed.spent_ms)), bytesize::ByteSize(resumed.size_bytes))
 }
 
 fn explain(explanation: &ExplanationBody, look: &Look) -> String {
@@ -221,6 +224,13 @@ fn explain(explanation: &ExplanationBody, look: &Look) -> String {
     }
     if let Some(ahead) = explanation.ahead {
         lines.push(("ahead of it", format!("{ahead} tasks").into()));
+    }
+    if let Some(choice) = &explanation.build {
+        let build = match choice.build {
+            Build::Plain => "plain",
+            Build::Migratable => "migratable",
+        };
+        lines.push(("build", format!("{build}: {}", choice.reason).into()));
     }
     if let Some(reason) = &explanation.reason {
         lines.push(("because", reason.as_str().into()));
@@ -261,7 +271,7 @@ mod tests {
     use lull_shared::id::AgentId;
 
     use super::{super::output::tests::plain, *};
-    use crate::api::{Reason, Text, VerdictBody};
+    use crate::api::{ChoiceBody, Reason, Text, VerdictBody};
 
     #[test]
     fn an_explanation_names_each_agent_and_its_reasons() {
@@ -277,6 +287,7 @@ mod tests {
             waiting: None,
             at: None,
             ahead: Some(3),
+            build: Some(ChoiceBody { build: Build::Plain, reason: "how long its tasks take is not known yet".into() }),
             reason: None,
             agents: vec![verdict(1, vec![reason("its owner paused it"), reason("it is draining")]), verdict(2, Vec::new())],
         };
@@ -284,6 +295,7 @@ mod tests {
 task         j1.7
 state        queued
 ahead of it  3 tasks
+build        plain: how long its tasks take is not known yet
 
 AGENT   WHY NOT THERE
 desk-1  its owner paused it; it is draining

@@ -25,6 +25,8 @@ use crate::{
 /// Jobs in one part of a list.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
+/// Moves that are listed with a job: a night has thousands, and the newest are what people ask for.
+const MOVES_MAX: u32 = 100;
 
 /// Which jobs to list.
 #[derive(Deserialize)]
@@ -65,7 +67,8 @@ pub async fn list(State(state): Shared, _viewer: Viewer, Asked(asked): Asked<Fil
 /// `GET /jobs/{job}`
 pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobDetails>> {
     let (record, view) = look(&state, job.0).await?;
-    Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record) }))
+    let moves = state.coordinator.store.moves(job.0, MOVES_MAX).await?.into_iter().map(shape::task_move).collect();
+    Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record), moves }))
 }
 
 /// `POST /jobs/{job}/cancel`

@@ -127,7 +127,7 @@ pub fn attempt(record: AttemptRecord) -> AttemptBody {
         agent_name: record.agent_name,
         started: record.started.to_jiff(),
         build: record.build,
-        resumed: record.resumed.map(|resumed| ResumedBody { size_bytes: resumed.size_bytes, spent_ms: resumed.spent_us / 1_000 }),
+        resumed: record.resumed.map(resumed),
         ended: record.ended.map(|at| at.to_jiff()),
         end: record.end,
         reason: record.reason,
@@ -135,6 +135,26 @@ pub fn attempt(record: AttemptRecord) -> AttemptBody {
         paused: record.paused.as_ref().map(paused),
         usage: record.usage,
     }
+}
+
+/// A move.
+pub fn task_move(record: MoveRecord) -> MoveBody {
+    MoveBody {
+        attempt: Text(record.attempt),
+        from: Text(record.from),
+        from_name: record.from_name,
+        to: Text(record.to),
+        to_name: record.to_name,
+        end: record.end,
+        cause: record.cause,
+        resumed: record.resumed.map(resumed),
+        left: record.left.to_jiff(),
+        pause_ms: u64::try_from(record.arrived.since(record.left).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn resumed(resumed: Resumed) -> ResumedBody {
+    ResumedBody { size_bytes: resumed.size_bytes, spent_ms: resumed.spent_us / 1_000 }
 }
 
 /// A log; what is not UTF-8 in it is replaced.
@@ -166,6 +186,7 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
         waiting: explanation.waiting.as_ref().map(waiting),
         at: explanation.at.map(placement),
         ahead: explanation.ahead,
+        build: Some(ChoiceBody { build: explanation.build.build, reason: explanation.build.reason.to_string() }),
         reason: None,
         agents: explanation.agents.into_iter().map(verdict).collect(),
     }

@@ -120,6 +120,7 @@ pub async fn explain(
         waiting: None,
         at: None,
         ahead: None,
+        build: None,
         reason: record.reason,
         agents: Vec::new(),
     }))

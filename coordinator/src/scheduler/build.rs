@@ -22,6 +22,17 @@ pub struct Choice {
     pub reason: Reason,
 }
 
+impl Choice {
+    /// The other build, for the same reason.
+    pub(super) fn other(self) -> Self {
+        let build = match self.build {
+            Build::Plain => Build::Migratable,
+            Build::Migratable => Build::Plain,
+        };
+        Self { build, ..self }
+    }
+}
+
 /// Why a build was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +46,8 @@ pub enum Reason {
     Asked,
     /// How long its tasks take is not known yet: should one turn out to be long and be interrupted, it is known then.
     Unknown,
+    /// It was chosen when its attempt started, by what was known then.
+    Earlier,
     /// Compared by what each is expected to take, in milliseconds.
     Expected { plain_ms: u64, migratable_ms: u64 },
 }
@@ -46,6 +59,7 @@ impl fmt::Display for Reason {
             Self::Resumes => f.write_str("it goes on from a snapshot"),
             Self::Asked => f.write_str("the job was submitted so"),
             Self::Unknown => f.write_str("how long its tasks take is not known yet"),
+            Self::Earlier => f.write_str("by what was known when it started"),
             Self::Expected { plain_ms, migratable_ms } => {
                 write!(f, "with interruptions it is expected to take {plain_ms} ms plain and {migratable_ms} ms migratable")
             }

@@ -2,12 +2,14 @@
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
+    message::Build,
     state::{Intake, JobState, TaskState, WaitReason},
     time::Timestamp,
 };
 
 use super::{
     Scheduler,
+    build::{Choice, Reason},
     feasible::obstacles,
     fleet::{Agent, Link},
     job::Job,
@@ -68,7 +70,21 @@ impl Scheduler {
             name: agent.name.clone(),
             obstacles: obstacles(agent, demand, task.job, now),
         });
-        Some(Explanation { task, state, waiting, at, ahead, agents: agents.collect() })
+        let build = self.choice(task, at.as_ref());
+        Some(Explanation { task, state, waiting, at, ahead, build, agents: agents.collect() })
+    }
+
+    /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
+    fn choice(&self, task: TaskId, at: Option<&Placement>) -> Choice {
+        let resumes = self.jobs.get(&task.job).is_some_and(|job| job.tasks.saved(task.index).is_some());
+        let choice = self.build_for(task.job, at.map(|at| at.agent), resumes);
+        let held = at.and_then(|at| self.fleet.get(at.agent)?.held.get(&at.attempt));
+        match held {
+            Some(held) if held.movable != (choice.build == Build::Migratable) && !held.resumed => {
+                Choice { reason: Reason::Earlier, ..choice.other() }
+            }
+            Some(_) | None => choice,
+        }
     }
 
     fn ahead_of(&self, job: &Job, task: TaskId) -> u64 {

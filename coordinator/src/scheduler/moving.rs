@@ -75,7 +75,7 @@ impl Scheduler {
     }
 
     /// Which build an attempt on this agent executes, and why.
-    pub(super) fn build_for(&self, job: JobId, _agent: AgentId, resumes: bool) -> Choice {
+    pub(super) fn build_for(&self, job: JobId, _agent: Option<AgentId>, resumes: bool) -> Choice {
         if resumes {
             return Choice { build: Build::Migratable, reason: Reason::Resumes };
         }

@@ -209,7 +209,7 @@ impl Scheduler {
         let dry = job.tasks.startable() == 0;
         let attempt = AttemptId { task: TaskId { job: id, index }, number };
         let resume = job.tasks.saved(index).map(|saved| Box::new(saved.snapshot));
-        let build = self.build_for(id, agent_id, resume.is_some()).build;
+        let build = self.build_for(id, Some(agent_id), resume.is_some()).build;
         let held = Held {
             order: UNSENT,
             started: false,

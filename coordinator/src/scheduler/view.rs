@@ -9,6 +9,8 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::build::Choice;
+
 /// A job's progress at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
@@ -58,6 +60,8 @@ pub struct Explanation {
     pub at: Option<Placement>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
+    /// Which build it executes or, if it is with no agent, will, and why; as things stand now.
+    pub build: Choice,
     /// One verdict for each agent that is not revoked.
     pub agents: Vec<AgentVerdict>,
 }

@@ -137,6 +137,8 @@ pub trait Store: Send + Sync + 'static {
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>>;
     async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>>;
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
+    /// Tasks of a job that left a machine unfinished and were started again, the newest first, at most `limit`.
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>>;
     /// The newest attempt's log, or that attempt's.
     async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>>;
     /// Outputs of succeeded tasks with an index from `from` on, in order, at most `limit`.

@@ -305,6 +305,24 @@ pub struct AttemptRecord {
     pub usage: Option<Usage>,
 }
 
+/// A task that left one machine unfinished and was started on another, or on the same one again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRecord {
+    /// The attempt that took over.
+    pub attempt: AttemptId,
+    pub from: AgentId,
+    pub from_name: String,
+    pub to: AgentId,
+    pub to_name: String,
+    /// How the attempt before ended, and why, in words.
+    pub end: AttemptEnd,
+    pub cause: Option<String>,
+    /// The snapshot that went along; none: the task began anew.
+    pub resumed: Option<Resumed>,
+    pub left: Timestamp,
+    pub arrived: Timestamp,
+}
+
 /// The snapshot that an attempt went on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumed {

@@ -291,6 +291,22 @@ pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
     })
 }
 
+/// A move, by the attempt that took over and the one before.
+pub fn move_record(row: &dyn Columns) -> Result<MoveRecord, Damaged> {
+    Ok(MoveRecord {
+        attempt: attempt_id(row)?,
+        from: AgentId(u64_of(row, "from_id")?),
+        from_name: text(row, "from_name")?,
+        to: AgentId(u64_of(row, "agent_id")?),
+        to_name: text(row, "agent_name")?,
+        end: word(row, "outcome", AttemptEnd::from_word)?,
+        cause: row.text("reason")?,
+        resumed: row.int("resumed_bytes")?.map(|size| resumed(row, size)).transpose()?,
+        left: time(row, "ended_us")?,
+        arrived: time(row, "started_us")?,
+    })
+}
+
 fn resumed(row: &dyn Columns, size: i64) -> Result<Resumed, Damaged> {
     Ok(Resumed { size_bytes: size as u64, spent_us: u64_of(row, "resumed_spent_us")? })
 }

@@ -118,6 +118,7 @@ cases!(
     turns::a_task_goes_on_from_its_newest_snapshot,
     turns::a_failed_attempt_is_followed_by_another,
     turns::start_and_end_in_one_turn_are_one_turn,
+    turns::moves_are_listed_with_what_went_along,
     turns::a_pause_is_remembered_and_ends_with_the_attempt,
     turns::a_stopped_job_ends_tasks_that_never_started,
     turns::a_retry_queues_what_ended_badly,

@@ -253,6 +253,8 @@ async fn compare_job(left: &Arc<dyn Store>, right: &Arc<dyn Store>, job: &JobRec
     }
     let results = left.results(job.job, 0, 100).await.expect("an answer");
     assert_eq!(results, right.results(job.job, 0, 100).await.expect("an answer"));
+    let moves = left.moves(job.job, 5).await.expect("an answer");
+    assert_eq!(moves, right.moves(job.job, 5).await.expect("an answer"));
     for task in tasks {
         assert_eq!(left.attempts(task.task).await.expect("an answer"), right.attempts(task.task).await.expect("an answer"));
         assert_eq!(left.log(task.task, None).await.expect("an answer"), right.log(task.task, None).await.expect("an answer"));

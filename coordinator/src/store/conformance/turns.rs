@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use lull_shared::{
+    digest::BlobRef,
     id::{AgentId, JobId},
-    message::{Build, Payload},
+    message::{Build, Payload, SnapshotRef},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, TaskState, Usage},
     time::Timestamp,
 };
@@ -172,6 +173,42 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     let open =
         OpenTask { index: 2, attempts: 2, failures: 0, place: OpenPlace::At { agent: AgentId(1), since: at(13) }, saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
+}
+
+pub async fn moves_are_listed_with_what_went_along(world: World) {
+    let world = world.peopled(2).await;
+    let snapshot = SnapshotRef { blob: BlobRef::of(b"state"), spent_us: 7 };
+    let again = |second| TaskAfter::Again { not_before: at(second), failures: 0 };
+    let resumed = Change::AttemptStarted {
+        attempt: attempt(1, 0, 3),
+        agent: AgentId(2),
+        at: at(14),
+        build: Build::Migratable,
+        resume: Some(Box::new(snapshot)),
+    };
+    world
+        .commit(&[
+            submitted(1, 2),
+            started(attempt(1, 0, 1), 1, 10),
+            ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Lost, again(11)),
+            started(attempt(1, 0, 2), 1, 12),
+            ended(attempt(1, 0, 2), 1, 13, AttemptEnd::Recalled, again(13)),
+            resumed,
+            started(attempt(1, 1, 1), 1, 10),
+            ended(attempt(1, 1, 1), 1, 11, AttemptEnd::Recalled, again(11)),
+            started(attempt(1, 1, 2), 2, 12),
+        ])
+        .await;
+    let moves = world.store.moves(JobId(1), 10).await.expect("an answer");
+    let brief =
+        moves.iter().map(|moved| (moved.attempt, moved.from, moved.to, moved.resumed.is_some(), moved.left, moved.arrived));
+    let expected = [
+        (attempt(1, 0, 3), AgentId(1), AgentId(2), true, at(13), at(14)),
+        (attempt(1, 0, 2), AgentId(1), AgentId(1), false, at(11), at(12)),
+    ];
+    assert_eq!(brief.collect::<Vec<_>>(), expected, "what was taken back before it had begun is no move");
+    assert_eq!(world.store.moves(JobId(1), 1).await.expect("an answer"), moves[..1]);
+    assert_eq!(world.store.moves(JobId(2), 1).await.expect("an answer"), []);
 }
 
 pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {

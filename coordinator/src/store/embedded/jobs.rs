@@ -167,6 +167,26 @@ pub fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<AttemptRecord>
     )
 }
 
+/// Tasks that left a machine unfinished and were started again, the newest first.
+pub fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRecord>, Fail> {
+    all(
+        tx,
+        "SELECT attempts.job_id, attempts.task_index, attempts.number, attempts.agent_id, agents.name AS agent_name,
+             attempts.started_us, attempts.resumed_bytes, attempts.resumed_spent_us, earlier.agent_id AS from_id,
+             from_agents.name AS from_name, earlier.outcome, earlier.reason, earlier.ended_us
+         FROM attempts
+         JOIN attempts AS earlier ON earlier.job_id = attempts.job_id AND earlier.task_index = attempts.task_index
+             AND earlier.number = attempts.number - 1
+         JOIN agents ON agents.agent_id = attempts.agent_id
+         JOIN agents AS from_agents ON from_agents.agent_id = earlier.agent_id
+         WHERE attempts.job_id = ?1 AND attempts.number > 1 AND earlier.ended_us IS NOT NULL
+             AND (attempts.resumed_bytes IS NOT NULL OR earlier.outcome IN ('evicted', 'lost'))
+         ORDER BY attempts.started_us DESC, attempts.task_index DESC, attempts.number DESC LIMIT ?2",
+        params![number(job.0), limit],
+        rows::move_record,
+    )
+}
+
 /// The log of one ended attempt, the newest if none is named.
 pub fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
     first(

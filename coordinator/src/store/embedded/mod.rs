@@ -236,6 +236,10 @@ impl Store for Embedded {
         self.read(move |tx| jobs::attempts(tx, task)).await
     }
 
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        self.read(move |tx| jobs::moves(tx, job, limit)).await
+    }
+
     async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
         self.read(move |tx| jobs::log(tx, task, attempt)).await
     }

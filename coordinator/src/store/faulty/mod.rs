@@ -177,6 +177,7 @@ passed_on! {
     read async fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord>;
     read async fn task(&self, task: TaskId) -> Option<TaskRecord>;
     read async fn attempts(&self, task: TaskId) -> Vec<AttemptRecord>;
+    read async fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord>;
     read async fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord>;
     read async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> Vec<ResultRecord>;
     read async fn result(&self, task: TaskId) -> Option<ResultRecord>;

@@ -200,6 +200,10 @@ impl Store for Memory {
         self.read(|state| state.attempts(task))
     }
 
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        self.read(|state| state.moves(job, limit))
+    }
+
     async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
         self.read(|state| state.log(task, attempt))
     }

@@ -2,7 +2,7 @@
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
-    state::{TaskCounts, TaskState},
+    state::{AttemptEnd, TaskCounts, TaskState},
 };
 
 use super::{
@@ -103,6 +103,36 @@ impl State {
             usage: attempt.over.as_ref().map(|over| over.usage),
         };
         self.find(task).map(|found| (1..).zip(&found.attempts).map(record).collect()).unwrap_or_default()
+    }
+
+    pub fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord> {
+        let tasks = self.jobs.get(&job).into_iter().flat_map(|job| &job.tasks);
+        let moves = tasks.flat_map(|(index, task)| {
+            let pairs = (2..).zip(task.attempts.windows(2));
+            pairs.filter_map(|(number, pair)| self.one_move(AttemptId { task: TaskId { job, index: *index }, number }, pair))
+        });
+        let mut moves: Vec<_> = moves.collect();
+        moves.sort_by_key(|record| std::cmp::Reverse((record.arrived, record.attempt)));
+        moves.truncate(limit as usize);
+        moves
+    }
+
+    fn one_move(&self, attempt: AttemptId, pair: &[Attempt]) -> Option<MoveRecord> {
+        let [before, after] = pair else { return None };
+        let over = before.over.as_ref()?;
+        let left_unfinished = matches!(over.end, AttemptEnd::Evicted | AttemptEnd::Lost);
+        (after.resumed.is_some() || left_unfinished).then(|| MoveRecord {
+            attempt,
+            from: before.agent,
+            from_name: self.agent_name(before.agent),
+            to: after.agent,
+            to_name: self.agent_name(after.agent),
+            end: over.end,
+            cause: over.reason.clone(),
+            resumed: after.resumed,
+            left: over.at,
+            arrived: after.started,
+        })
     }
 
     fn find(&self, task: TaskId) -> Option<&Task> {

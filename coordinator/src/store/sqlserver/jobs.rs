@@ -132,6 +132,12 @@ pub async fn attempts(session: &Session, task: TaskId) -> Result<Vec<AttemptReco
     Ok(all(&answer, 0, rows::attempt_record)?)
 }
 
+/// Tasks that left a machine unfinished and were started again, the newest first.
+pub async fn moves(session: &Session, job: JobId, limit: u32) -> Result<Vec<MoveRecord>, Fail> {
+    let answer = session.read(statements::MOVES, &[number(job.0).into(), limit.into()]).await?;
+    Ok(all(&answer, 0, rows::move_record)?)
+}
+
 /// The log of one ended attempt, the newest if none is named.
 pub async fn log(session: &Session, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
     let values = [number(task.job.0).into(), task.index.into(), attempt.into()];

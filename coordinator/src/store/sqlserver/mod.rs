@@ -232,6 +232,10 @@ impl Store for SqlServer {
         Ok(jobs::attempts(&self.session, task).await?)
     }
 
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        Ok(jobs::moves(&self.session, job, limit).await?)
+    }
+
     async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
         Ok(jobs::log(&self.session, task, attempt).await?)
     }

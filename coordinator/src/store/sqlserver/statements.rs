@@ -36,6 +36,7 @@ statements! {
     JOB_BY_KEY = plain "job_by_key";
     TASKS = plain "tasks";
     ATTEMPTS = plain "attempts";
+    MOVES = plain "moves";
     LOG = plain "log";
     RESULTS = plain "results";
     TOTALS = plain "totals";
