@@ -10,7 +10,6 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use lull_shared::{
     digest::Digest,
     id::{JobId, TaskId},
-    job::Moving,
     state::{Intake, JobState, TaskState},
 };
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
@@ -139,9 +138,9 @@ impl Client {
         self.json(self.request(Method::DELETE, &function_path(name)).query(&[("version", version)])).await
     }
 
-    pub async fn publish(&self, name: &str, module: Vec<u8>, canonical_nans: bool, migratable: Moving) -> Answer<PublishedBody> {
+    pub async fn publish(&self, name: &str, module: Vec<u8>, options: &PublishOptions) -> Answer<PublishedBody> {
         let path = format!("{}/versions", function_path(name));
-        let request = self.request(Method::PUT, &path).query(&PublishOptions { canonical_nans, migratable });
+        let request = self.request(Method::PUT, &path).query(options);
         self.json(request.header(header::CONTENT_TYPE, "application/wasm").body(module)).await
     }
 

@@ -226,8 +226,18 @@ pub struct MigratableBuild {
     pub module: BlobRef,
     /// As [`ModuleManifest::artifacts`].
     pub artifacts: Vec<Artifact>,
-    /// Its time on a sample input over the plain build's, in percent: 100 costs nothing.
-    pub cost_percent: u32,
+    /// Its time on a sample input over the plain build's, in percent, if that was measured: 100 costs nothing.
+    pub cost_percent: Option<u32>,
+}
+
+impl MigratableBuild {
+    /// What it is taken to cost while nobody has measured it: the median over functions of many kinds, rounded up.
+    pub const COST_PERCENT_UNMEASURED: u32 = 125;
+
+    /// What it costs as far as is known, in percent of the plain build's time.
+    pub fn cost_percent(&self) -> u32 {
+        self.cost_percent.unwrap_or(Self::COST_PERCENT_UNMEASURED)
+    }
 }
 
 /// A module compiled for one kind of engine and processor.

@@ -372,7 +372,7 @@ fn claims_capacity_and_tokens_keep_their_bytes() {
         migratable: None,
     };
     let module = ModuleManifest { kind: ModuleKind::Preview1, artifacts: Vec::new(), ..manifest.clone() };
-    let build = MigratableBuild { module: blob(), artifacts: manifest.artifacts.clone(), cost_percent: 115 };
+    let build = MigratableBuild { module: blob(), artifacts: manifest.artifacts.clone(), cost_percent: Some(115) };
     let movable = ModuleManifest { migratable: Some(build), ..module.clone() };
     golden("manifest.hex", &[("component", manifest), ("module", module), ("movable", movable)]);
     let idle = Capacity { paused: None, ..capacity() };

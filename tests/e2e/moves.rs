@@ -46,6 +46,27 @@ fn result(cluster: &Cluster, job: &str) -> Value {
 }
 
 #[test]
+fn publishing_with_a_sample_measures_what_moving_costs() {
+    let cluster = Cluster::start(PROGRAMS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sample, module) = (folder.path().join("seven"), functions().join("modules/monte-carlo.wasm"));
+    std::fs::write(&sample, "7").expect("a file");
+    let publish = |paths: &str| {
+        let command = ["func", "publish", text(&module), "--sample", text(&sample), "-o", "json", "--", "--paths", paths];
+        cluster.try_lull(&command)
+    };
+    let refused = publish("many");
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("the function failed on the sample"), "{}", refused.err);
+    assert_eq!(cluster.lull(&["func", "list", "-o", "json"]).json()["functions"], Value::Array(Vec::new()));
+    let published = publish("20000");
+    assert!(published.err.contains("of processor time the plain build needed"), "{}", published.err);
+    let build = &published.json()["migratable"];
+    assert_eq!(build["measured"], true, "{build}");
+    assert!(build["cost_percent"].as_u64().is_some_and(|percent| percent >= 50), "{build}");
+}
+
+#[test]
 fn a_drained_agent_hands_over_what_it_runs() {
     let cluster = two_desks();
     let job = submit(&cluster, "always");

@@ -71,7 +71,7 @@ pub(super) fn terms(job: u64) -> Terms {
         migratable: Some(MigratableBuild {
             module: BlobRef::of(b"movable module"),
             artifacts: vec![Artifact { engine: ENGINE.into(), blob: movable_artifact() }],
-            cost_percent: 110,
+            cost_percent: Some(110),
         }),
     };
     let signed = identity::sign(&authority(), &manifest);

@@ -38,8 +38,9 @@ impl FunctionBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigratableBody {
     pub size_bytes: u64,
-    /// What its time is taken to be, in percent of the plain build's.
+    /// Its time in percent of the plain build's: measured, or what it is taken to be.
     pub cost_percent: u32,
+    pub measured: bool,
 }
 
 /// A module compiled ahead.
@@ -50,7 +51,7 @@ pub struct ArtifactBody {
 }
 
 /// What `PUT /functions/{name}/versions` can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishOptions {
     #[serde(default)]
@@ -58,6 +59,9 @@ pub struct PublishOptions {
     /// Whether a build is made that can be moved while it runs: where that can be done; or else it is not published; or not.
     #[serde(default)]
     pub migratable: Moving,
+    /// What that build costs on a sample input, in percent of the plain build's time, if that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_percent: Option<u32>,
 }
 
 /// `PUT /functions/{name}/versions`.

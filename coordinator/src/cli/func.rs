@@ -9,9 +9,10 @@ use super::{
     Context,
     exit::{Exit, Failure, Outcome},
     output::{Cell, Look, Row, pairs},
+    sample::Sample,
 };
 use crate::{
-    api::{FunctionBody, PublishedBody},
+    api::{FunctionBody, PublishOptions, PublishedBody},
     client::Client,
 };
 
@@ -34,7 +35,8 @@ pub enum Func {
 /// `lull func publish`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans"
+    after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans
+  lull func publish risk.wasm --sample scenario-7.json -- --paths 10000"
 )]
 pub struct Publish {
     /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
@@ -49,6 +51,12 @@ pub struct Publish {
     /// (auto), or else it is not published (always), or not at all (never)
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     migratable: When,
+    /// Run both builds on this input here, side by side, and remember what moving costs; otherwise it is guessed
+    #[arg(long, value_name = "FILE")]
+    sample: Option<PathBuf>,
+    /// Arguments of the function for the sample, after --
+    #[arg(last = true, value_name = "ARGS", requires = "sample")]
+    args: Vec<String>,
 }
 
 /// Whether something is done.
@@ -103,7 +111,16 @@ impl Func {
 impl Publish {
     async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let published = publish(&client, &self.file, self.name.as_deref(), self.canonical_nans, self.migratable.into()).await?;
+        let mut options =
+            PublishOptions { canonical_nans: self.canonical_nans, migratable: self.migratable.into(), cost_percent: None };
+        if let Some(input) = &self.sample {
+            let sample = Sample { input, args: &self.args, canonical_nans: self.canonical_nans };
+            context.out.note(format!("both builds run on {}, side by side; this takes some seconds", input.display()));
+            let measured = sample.measure(&read(&self.file).await?).await?;
+            context.out.note(measured.to_string());
+            options.cost_percent = measured.cost_percent();
+        }
+        let published = publish(&client, &self.file, self.name.as_deref(), &options).await?;
         let called = published.function.called();
         context.out.one(&published, &called, |_| format!("{called}\n"))?;
         let what = if published.existing { "was published before" } else { "is published" };
@@ -118,9 +135,17 @@ pub async fn publish(
     client: &Client,
     file: &Path,
     name: Option<&str>,
-    canonical_nans: bool,
-    migratable: Moving,
+    options: &PublishOptions,
 ) -> Result<PublishedBody, Failure> {
+    let module = read(file).await?;
+    let own = own_name(file);
+    let name = name.or(own.as_deref()).ok_or_else(|| {
+        Failure::usage(format!("{} gives the function no name", file.display())).hint("name it with --name NAME")
+    })?;
+    Ok(client.publish(name, module, options).await?)
+}
+
+async fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |error: std::io::Error| Failure::unreadable(file, &error);
     let size = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
     if size > MODULE_BYTES_MAX {
@@ -129,12 +154,7 @@ pub async fn publish(
             Failure::usage(message).hint("build it without debug information: wasm-strip, or strip = true in its profile")
         );
     }
-    let module = tokio::fs::read(file).await.map_err(unreadable)?;
-    let own = own_name(file);
-    let name = name.or(own.as_deref()).ok_or_else(|| {
-        Failure::usage(format!("{} gives the function no name", file.display())).hint("name it with --name NAME")
-    })?;
-    Ok(client.publish(name, module, canonical_nans, migratable).await?)
+    tokio::fs::read(file).await.map_err(unreadable)
 }
 
 /// A function's name from its file's: `text-stats.wasm`, `text-stats.component.wasm` -> `text-stats`.
@@ -189,7 +209,9 @@ fn moves(function: &FunctionBody) -> String {
     match (&function.migratable, hindrance) {
         (Some(build), _) => {
             let (size, times) = (bytesize::ByteSize(build.size_bytes), f64::from(build.cost_percent) / 100.0);
-            format!("long tasks can be moved while they run, by a build of {size} that is taken to need {times:.2} times as long")
+            let known = if build.measured { "needed" } else { "is taken to need" };
+            let hint = if build.measured { "" } else { " (--sample FILE measures that)" };
+            format!("long tasks can be moved while they run, by a build of {size} that {known} {times:.2} times as long{hint}")
         }
         (None, Some(reason)) => format!("tasks cannot be moved while they run: {reason}"),
         (None, None) => "tasks are not moved while they run: no build was made for that".to_owned(),

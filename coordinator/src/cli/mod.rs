@@ -21,6 +21,7 @@ mod private;
 mod progress;
 mod results;
 mod run;
+mod sample;
 mod screen;
 mod server;
 mod status;

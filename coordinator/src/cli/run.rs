@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lull_shared::{id::JobId, job::Moving, state::TaskState};
+use lull_shared::{id::JobId, state::TaskState};
 
 use super::{
     Context,
@@ -18,7 +18,10 @@ use super::{
     results::{self, OutArgs},
     submit::{self, SubmitOptions},
 };
-use crate::client::{Client, ClientError};
+use crate::{
+    api::PublishOptions,
+    client::{Client, ClientError},
+};
 
 /// Failed tasks whose logs are shown: more are mostly the same again.
 const LOGS_SHOWN: u32 = 3;
@@ -107,7 +110,7 @@ impl Run {
     async fn on(&self, context: &Context, client: &Client, follow: Follow<'_>) -> Outcome {
         let prepare = async {
             let function = if is_file(&self.function) {
-                func::publish(client, &self.function, None, false, Moving::Auto).await?.function.called()
+                func::publish(client, &self.function, None, &PublishOptions::default()).await?.function.called()
             } else {
                 self.function.to_string_lossy().into_owned()
             };

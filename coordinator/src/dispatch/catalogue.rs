@@ -142,7 +142,7 @@ impl Catalogue {
     pub async fn movable(&self, version: VersionId, grants: Grants) -> Result<Option<Movable>, CatalogueError> {
         let manifest = self.read_manifest(version).await?;
         let build = manifest.migratable.filter(|_| moving::movable(manifest.kind, grants).is_ok());
-        Ok(build.map(|build| Movable { cost_percent: build.cost_percent }))
+        Ok(build.map(|build| Movable { cost_percent: build.cost_percent() }))
     }
 
     /// Fills in what a store does not know of a job. One whose manifest cannot be read runs plain.

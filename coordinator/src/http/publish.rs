@@ -1,6 +1,6 @@
 //! Publishing: take a module in, look at it, compile it for every platform of the fleet, sign, remember.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use futures::StreamExt as _;
@@ -39,8 +39,9 @@ use crate::{
 /// How long a publication waits for the one before it.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
-/// What a migratable build is taken to cost until it was measured: the median over functions of many kinds, rounded up.
-const COST_PERCENT: u32 = 125;
+/// What somebody may have measured a migratable build to cost, in percent of the plain build's time. Half of it is a
+/// better guess of the optimizer's; a hundred times is a mistake.
+const COST_PERCENT: RangeInclusive<u32> = 50..=10_000;
 
 /// Lines kept of what a module imports and exports: for people, who read no more.
 const INTERFACE_LINES_MAX: usize = 256;
@@ -57,6 +58,11 @@ pub async fn publish(
     if !is_name(&name) {
         let hint = format!("use letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}");
         return Err(Refused::invalid(format!("`{name}` cannot be a function's name"), Some(&hint)));
+    }
+    if let Some(percent) = options.cost_percent.filter(|percent| !COST_PERCENT.contains(percent)) {
+        let (from, to) = COST_PERCENT.into_inner();
+        let hint = format!("leave cost_percent out, or measure it: {from} to {to}");
+        return Err(Refused::invalid(format!("no build takes {percent} % of another's time"), Some(&hint)));
     }
     check_length(&headers, MODULE_BYTES_MAX)?;
     let turn = tokio::time::timeout(TURN_MAX, state.publishing.acquire()).await;
@@ -78,7 +84,7 @@ pub async fn publish(
         Some(build) => Some(MigratableBuild {
             module: keep_one(store, &build.module).await?,
             artifacts: keep(store, build.compiled).await?,
-            cost_percent: COST_PERCENT,
+            cost_percent: options.cost_percent,
         }),
         None => None,
     };

@@ -263,8 +263,11 @@ pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
             .into_iter()
             .map(|artifact| ArtifactBody { engine: artifact.engine, blob: artifact.blob.into() })
             .collect(),
-        migratable: migratable
-            .map(|build| MigratableBody { size_bytes: build.module.size_bytes, cost_percent: build.cost_percent }),
+        migratable: migratable.map(|build| MigratableBody {
+            size_bytes: build.module.size_bytes,
+            cost_percent: build.cost_percent(),
+            measured: build.cost_percent.is_some(),
+        }),
         interface: record.interface,
         published: record.published.to_jiff(),
         published_by: record.published_by,

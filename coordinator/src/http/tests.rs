@@ -6,7 +6,6 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
     id::{JobId, TaskId},
-    job::Moving,
     limits::INLINE_BYTES_MAX,
     pack::{Content, PackBuilder},
     state::{Intake, JobState, TaskState},
@@ -57,7 +56,7 @@ impl Site {
     }
 
     async fn publish(&self) -> PublishedBody {
-        self.admin.publish("noop", noop(), false, Moving::Auto).await.expect("published")
+        self.admin.publish("noop", noop(), &PublishOptions::default()).await.expect("published")
     }
 
     async fn stop(self) {
@@ -111,7 +110,7 @@ async fn each_role_may_do_its_own_and_no_more() {
     let bob = site.somebody(TokenRole::Submitter, "bob").await;
     assert_eq!(status(viewer.submit(&array("noop", 1)).await).0, 403);
     assert_eq!(status(viewer.upload("bytes").await).0, 403);
-    assert_eq!(status(ann.publish("noop", noop(), false, Moving::Auto).await).0, 403);
+    assert_eq!(status(ann.publish("noop", noop(), &PublishOptions::default()).await).0, 403);
     assert_eq!(status(ann.tokens().await).0, 403);
     assert_eq!(status(ann.set_intake("a1", Intake::Draining).await).0, 403);
     let job = ann.submit(&array("noop", 2)).await.expect("submitted").job.0;
@@ -138,10 +137,10 @@ async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_no_agent_could_run_is_refused_with_the_reason() {
     let site = Site::start().await;
-    let refused = site.admin.publish("bad", b"#!/bin/sh".to_vec(), false, Moving::Auto).await.expect_err("a script");
+    let refused = site.admin.publish("bad", b"#!/bin/sh".to_vec(), &PublishOptions::default()).await.expect_err("a script");
     let ClientError::Refused { status: 400, detail } = refused else { panic!("another error: {refused}") };
     assert!(detail.message.contains("script") && detail.hint.is_some(), "{detail:?}");
-    assert_eq!(status(site.admin.publish("no/name", noop(), false, Moving::Auto).await).0, 400);
+    assert_eq!(status(site.admin.publish("no/name", noop(), &PublishOptions::default()).await).0, 400);
     assert!(site.admin.functions().await.expect("a list").items.is_empty());
     site.stop().await;
 }
@@ -152,7 +151,11 @@ async fn a_version_is_published_once_and_hidden_on_request() {
     let first = site.publish().await;
     assert!(!first.existing && first.function.called() == "noop@1" && !first.function.artifacts.is_empty());
     assert!(site.publish().await.existing, "the same module is the same version");
-    let second = site.admin.publish("noop", noop(), true, Moving::Auto).await.expect("other options");
+    let second = site
+        .admin
+        .publish("noop", noop(), &PublishOptions { canonical_nans: true, ..PublishOptions::default() })
+        .await
+        .expect("other options");
     assert_eq!(second.function.called(), "noop@2");
     assert_eq!(site.admin.function("noop", None).await.expect("the newest").number, 2);
     assert_eq!(site.admin.remove_function("noop", Some(2)).await.expect("hidden").affected, 1);

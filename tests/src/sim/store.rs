@@ -171,7 +171,7 @@ impl SignManifest for Signer {
             migratable: (self.version <= MOVABLE).then(|| MigratableBuild {
                 module: movable_module(self.version),
                 artifacts: ENGINES[..COMPILED].iter().map(movable_artifact).collect(),
-                cost_percent: 110,
+                cost_percent: Some(110),
             }),
         };
         sign(&self.authority, &manifest)
