@@ -216,32 +216,8 @@ fn attempt() -> AttemptId {
     AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 }
 }
 
-/// Reads the machine's clock again and again; whenever more than 20 ms have gone by since the last time it notes both
-/// times. After the time in its input (eight bytes) it writes what it has noted.
-const WATCHER: &str = r#"(module
-  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 16)
-  (func (export "_start") (local $now i64) (local $last i64) (local $end i32)
-    (i32.store (i32.const 0) (i32.const 64))
-    (i32.store (i32.const 4) (i32.const 8))
-    (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
-    (local.set $end (i32.const 1024))
-    (local.set $last (i64.const -1))
-    (loop $more
-      (if (call $clock (i32.const 0) (i64.const 1) (i32.const 72)) (then unreachable))
-      (local.set $now (i64.load (i32.const 72)))
-      (if (i64.gt_s (i64.sub (local.get $now) (local.get $last)) (i64.const 20000000))
-        (then
-          (i64.store (local.get $end) (local.get $last))
-          (i64.store offset=8 (local.get $end) (local.get $now))
-          (local.set $end (i32.add (local.get $end) (i32.const 16)))))
-      (local.set $last (local.get $now))
-      (br_if $more (i64.lt_u (local.get $now) (i64.load (i32.const 64)))))
-    (i32.store (i32.const 0) (i32.const 1024))
-    (i32.store (i32.const 4) (i32.sub (local.get $end) (i32.const 1024)))
-    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))))"#;
+/// Notes when it had no processor, by the machine's clock.
+const WATCHER: &str = include_str!("../../tests/functions/fixtures/watcher.wat");
 
 /// How long they run, and how long they are frozen, each time.
 const RUNNING: Duration = Duration::from_millis(30);
