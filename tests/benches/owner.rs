@@ -69,7 +69,7 @@ fn main() {
     let inputs: Vec<_> = (0..slots).map(|slot| cluster.path(&format!("end-{slot}"))).collect();
     inputs.iter().for_each(|path| fs::write(path, end_ns.to_le_bytes()).expect("written"));
     let submit = ["submit", "watcher", "--grant", "clock", "--time-limit", "10h", "-o", "id"];
-    let submit: Vec<&str> = submit.into_iter().chain(inputs.iter().map(|path| text(path))).collect();
+    let submit: Vec<&str> = submit.into_iter().chain(inputs.iter().map(text)).collect();
     let job = cluster.lull(&submit).out.trim().to_owned();
     let frozen = || {
         let executors = processes::children(cluster.agent_pid("desk"));
