@@ -15,6 +15,7 @@ mod policy;
 mod private_mesh;
 mod refusals;
 mod reign;
+mod rivals;
 mod walk;
 
 use lull_tests::cluster::Programs;

@@ -18,7 +18,7 @@ pub struct TaskBody {
     pub state: TaskState,
     pub attempts: u32,
     pub failures: u32,
-    /// Of the newest attempt.
+    /// Of the newest attempt, or of the one that succeeded.
     pub agent: Option<Text<AgentId>>,
     pub agent_name: Option<String>,
     pub started: Option<jiff::Timestamp>,
@@ -50,6 +50,9 @@ pub struct AttemptBody {
     /// What it went on from, if an earlier attempt left a snapshot.
     #[serde(default)]
     pub resumed: Option<ResumedBody>,
+    /// Why it was started although nothing had gone wrong, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     pub ended: Option<jiff::Timestamp>,
     /// Absent while it is live.
     pub end: Option<AttemptEnd>,
@@ -95,6 +98,9 @@ pub struct ExplanationBody {
     pub waiting: Option<Reason>,
     /// Where it is, if an agent has it.
     pub at: Option<PlacementBody>,
+    /// Where else it is: copies that were started beside the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<PlacementBody>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
     /// Which build it executes, or will, and why; absent once it has ended.
@@ -121,6 +127,9 @@ pub struct PlacementBody {
     pub agent_name: String,
     pub since: jiff::Timestamp,
     pub paused: Option<Reason>,
+    /// Why it was started although nothing had gone wrong, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 /// Whether one agent could start the task, and all that is in its way.

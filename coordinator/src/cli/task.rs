@@ -15,7 +15,7 @@ use super::{
     exit::{Exit, Outcome},
     output::{Cell, Format, Look, Row, Tone, pairs, printable_lines, table},
 };
-use crate::api::{AttemptBody, ExplanationBody, ResumedBody, TaskBody, TaskDetails};
+use crate::api::{AttemptBody, ExplanationBody, PlacementBody, ResumedBody, TaskBody, TaskDetails};
 
 /// Tasks asked for at a time.
 const PAGE: u32 = 1_000;
@@ -194,7 +194,9 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         (None, None) => "live".into(),
     };
     let usage = attempt.usage;
-    let reason = attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone());
+    let cause = || attempt.cause.as_ref().map(|cause| format!("a second copy: {cause}"));
+    let reason =
+        attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone()).or_else(cause);
     vec![
         attempt.attempt.to_string().into(),
         attempt.agent_name.as_str().into(),
@@ -218,9 +220,16 @@ fn explain(explanation: &ExplanationBody, look: &Look) -> String {
     if let Some(reason) = &explanation.waiting {
         lines.push(("waits because", Cell::toned(&reason.message, Tone::Odd)));
     }
-    if let Some(place) = &explanation.at {
+    let with = |place: &PlacementBody| {
         let paused = place.paused.as_ref().map(|reason| format!(", paused: {}", reason.message)).unwrap_or_default();
-        lines.push(("with", format!("{} since {}{paused}", place.agent_name, look.time(place.since)).into()));
+        format!("{} since {}{paused}", place.agent_name, look.time(place.since))
+    };
+    if let Some(place) = &explanation.at {
+        lines.push(("with", with(place).into()));
+    }
+    for place in &explanation.beside {
+        let cause = place.cause.as_deref().unwrap_or("the first held its job up");
+        lines.push(("a second copy", format!("{}, because {cause}", with(place)).into()));
     }
     if let Some(ahead) = explanation.ahead {
         lines.push(("ahead of it", format!("{ahead} tasks").into()));
@@ -245,7 +254,8 @@ fn explain(explanation: &ExplanationBody, look: &Look) -> String {
     }
     let cells = |verdict: &crate::api::VerdictBody| {
         let why: Vec<&str> = verdict.obstacles.iter().map(|reason| reason.message.as_str()).collect();
-        let why = match (why.is_empty(), explanation.at.as_ref().is_some_and(|at| at.agent == verdict.agent)) {
+        let is_there = explanation.at.iter().chain(&explanation.beside).any(|at| at.agent == verdict.agent);
+        let why = match (why.is_empty(), is_there) {
             (_, true) => Cell::toned("it is there", Tone::Good),
             (true, false) => Cell::toned("could start it now", Tone::Good),
             (false, false) => Cell::from(why.join("; ")),
@@ -286,6 +296,7 @@ mod tests {
             state: TaskState::Queued,
             waiting: None,
             at: None,
+            beside: Vec::new(),
             ahead: Some(3),
             build: Some(ChoiceBody { build: Build::Plain, reason: "how long its tasks take is not known yet".into() }),
             reason: None,

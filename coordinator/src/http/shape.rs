@@ -128,6 +128,7 @@ pub fn attempt(record: AttemptRecord) -> AttemptBody {
         started: record.started.to_jiff(),
         build: record.build,
         resumed: record.resumed.map(resumed),
+        cause: record.cause,
         ended: record.ended.map(|at| at.to_jiff()),
         end: record.end,
         reason: record.reason,
@@ -185,6 +186,7 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
         state: explanation.state,
         waiting: explanation.waiting.as_ref().map(waiting),
         at: explanation.at.map(placement),
+        beside: explanation.beside.into_iter().map(placement).collect(),
         ahead: explanation.ahead,
         build: Some(ChoiceBody { build: explanation.build.build, reason: explanation.build.reason.to_string() }),
         reason: None,
@@ -199,6 +201,7 @@ fn placement(placement: Placement) -> PlacementBody {
         agent_name: placement.agent_name,
         since: placement.since.to_jiff(),
         paused: placement.paused.as_ref().map(paused),
+        cause: placement.cause,
     }
 }
 

@@ -119,6 +119,7 @@ pub async fn explain(
         state: record.state,
         waiting: None,
         at: None,
+        beside: Vec::new(),
         ahead: None,
         build: None,
         reason: record.reason,

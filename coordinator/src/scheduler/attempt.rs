@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId},
-    limits::{ATTEMPTS_PER_AGENT_MAX, LOG_BYTES_MAX},
+    limits::LOG_BYTES_MAX,
     message::{Finished, Outcome, Payload},
     state::{AttemptEnd, Failure, JobState, Usage},
 };
@@ -11,7 +11,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect, EndedAttempt, TaskAfter},
-    fleet::{Held, Lack, UNSENT},
+    fleet::{Held, Lack},
     rank::micros,
     retry::pause_after_failure,
     timers::Timer,
@@ -49,14 +49,14 @@ impl Scheduler {
             let agent = self.fleet.known(id);
             agent.outgoing.acknowledge.push(attempt);
             if agent.held.contains_key(&attempt) {
-                agent.accepted.insert(attempt, UNSENT);
-                if agent.accepted.len() > ATTEMPTS_PER_AGENT_MAX {
-                    agent.accepted.pop_first();
-                }
+                agent.note_answered(attempt);
                 let ending = self.read_result(finished);
                 self.end_attempt(id, attempt, ending);
             } else if !agent.accepted.contains_key(&attempt) {
-                agent.misdeeds.claims += 1;
+                match agent.withdrawn.remove(&attempt) {
+                    Some(_) => agent.note_answered(attempt),
+                    None => agent.misdeeds.claims += 1,
+                }
                 self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.now }));
             }
         }
@@ -91,20 +91,24 @@ impl Scheduler {
         }
     }
 
-    /// Ends a live attempt: it leaves its agent, and its task has ended or waits to be started again.
+    /// Ends a live attempt: it leaves its agent, and its task has ended, waits to be started again, or goes on elsewhere.
     pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, ending: Ending) {
         let now = self.now;
+        let after = self.task_after(attempt, &ending);
+        if !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. }) {
+            self.end_rivals(attempt, after);
+        }
         self.doubt(id, attempt, &ending);
         let held = self.fleet.release(id, attempt);
-        let after = self.task_after(attempt, &ending);
         let job_id = attempt.task.job;
         let job = self.jobs.get_mut(&job_id).expect("a live attempt's job is active");
-        let given = job.tasks.live(attempt.task.index).expect("a held attempt is live").since;
+        let given = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live").since;
         // What an agent claims to have used is believed up to the time that it had.
         let used_us = match ending.usage {
             Some(usage) => usage.wall_us.min(micros(now.since(given))),
             None => micros(held.occupies.map_or_else(Default::default, |since| now.since(since))),
         };
+        let goes_on = matches!(after, TaskAfter::Continues { .. });
         match ending.end {
             AttemptEnd::Succeeded => {
                 let agent = self.fleet.known(id);
@@ -115,13 +119,13 @@ impl Scheduler {
                 job.pace.note(used_us);
             }
             AttemptEnd::Evicted | AttemptEnd::Lost => {
-                job.moved += 1;
+                job.moved += u64::from(!goes_on);
                 job.pace.note_unfinished(used_us);
             }
-            AttemptEnd::Recalled => job.moved += u64::from(held.started),
+            AttemptEnd::Recalled => job.moved += u64::from(held.started && !goes_on),
             AttemptEnd::Failed | AttemptEnd::Cancelled => {}
         }
-        job.tasks.finish(attempt.task.index, after, now);
+        job.tasks.finish(attempt.task.index, attempt.number, after, now);
         let next_wake = job.tasks.next_wake();
         self.shares.take(job.submitter, held.occupies, used_us);
         self.timers.set_or_clear(Timer::Backoff(job_id), next_wake);
@@ -139,10 +143,11 @@ impl Scheduler {
             usage: ending.usage.unwrap_or(Usage { wall_us: used_us, ..Usage::default() }),
         }))));
         // What failed would only fail again from there.
-        if !matches!(after, TaskAfter::Again { .. }) || ending.end == AttemptEnd::Failed {
+        if !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. }) || ending.end == AttemptEnd::Failed {
             self.drop_saved(attempt.task);
         }
         self.relist(job_id);
+        self.watch(job_id);
         self.wake_agent(id);
         self.after_task_end(job_id, after);
     }
@@ -171,7 +176,13 @@ impl Scheduler {
 
     fn task_after(&self, attempt: AttemptId, ending: &Ending) -> TaskAfter {
         let job = self.jobs.get(&attempt.task.job).expect("a live attempt's job is active");
-        let failures = job.tasks.live(attempt.task.index).expect("a held attempt is live").failures;
+        let copies = job.tasks.copies(attempt.task.index).expect("a held attempt is live");
+        let failures = copies.failures;
+        let paused = copies.beside(attempt.number).all(|live| live.paused.is_some());
+        let goes_on = |failures| {
+            let agent = copies.beside(attempt.number).next()?.agent;
+            Some(TaskAfter::Continues { agent, paused, failures })
+        };
         let stopped = job.stopping.map(|state| match state {
             JobState::Expired => TaskAfter::Expired,
             JobState::Cancelled | JobState::Active | JobState::Succeeded | JobState::Failed => TaskAfter::Cancelled,
@@ -185,10 +196,10 @@ impl Scheduler {
                     return TaskAfter::Failed;
                 }
                 let pause = pause_after_failure(retry, failures, attempt, self.seed);
-                stopped.unwrap_or(TaskAfter::Again { not_before: self.now + pause, failures })
+                goes_on(failures).or(stopped).unwrap_or(TaskAfter::Again { not_before: self.now + pause, failures })
             }
             AttemptEnd::Evicted | AttemptEnd::Recalled | AttemptEnd::Lost | AttemptEnd::Cancelled => {
-                stopped.unwrap_or(TaskAfter::Again { not_before: self.now, failures })
+                goes_on(failures).or(stopped).unwrap_or(TaskAfter::Again { not_before: self.now, failures })
             }
         }
     }

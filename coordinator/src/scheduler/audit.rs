@@ -10,7 +10,8 @@ const PAIRS_MAX: usize = 10_000;
 impl Scheduler {
     /// What does not add up between turns, if anything, with names and numbers.
     pub fn audit(&self) -> Result<(), String> {
-        if !(self.closing.is_empty() && self.woken_agents.is_empty() && self.awaiting.is_empty() && self.speaking.is_empty()) {
+        let turn_ended = self.closing.is_empty() && self.lagging.is_empty() && self.woken_agents.is_empty();
+        if !(turn_ended && self.awaiting.is_empty() && self.speaking.is_empty()) {
             return Err("the turn has not ended".into());
         }
         self.audit_jobs()?;
@@ -34,7 +35,7 @@ impl Scheduler {
             if job.listed != job.is_startable() {
                 return Err(format!("{id} is listed: {}, startable: {}", job.listed, job.is_startable()));
             }
-            if job.stopping.is_some() && job.tasks.open() as usize != job.tasks.all_live().count() {
+            if job.stopping.is_some() && job.tasks.open() as usize != job.tasks.with_agents().len() {
                 return Err(format!("{id} is stopping and has tasks that wait"));
             }
             let missing = |dependency| self.dependants.get(dependency).is_none_or(|dependants| !dependants.contains(id));

@@ -74,6 +74,8 @@ impl Scheduler {
         agent.facts = Some(Box::new(Facts { version: hello.agent_version.clone(), machine: hello.machine.clone(), labels }));
         // Numbers begin anew: whatever was given before counts as read, and so does what was acknowledged.
         agent.held.values_mut().for_each(|held| held.order = 0);
+        // Results of withdrawn attempts follow the greeting; after its first heartbeat nothing more comes of them.
+        agent.withdrawn.values_mut().for_each(|order| *order = 0);
         let intake = agent.intake;
         self.effects.push_back(Effect::Record(Change::AgentConnected {
             agent: id,
@@ -228,6 +230,7 @@ impl Scheduler {
         holding.dedup();
         let agent = self.fleet.known(id);
         agent.accepted.retain(|_, order| *order > frame_read);
+        agent.withdrawn.retain(|_, order| *order > frame_read);
         let read = agent.held.iter().filter(|(_, held)| held.order <= frame_read);
         let (kept, lost): (Vec<_>, Vec<_>) = read.partition(|(attempt, _)| holding.binary_search(attempt).is_ok());
         // What is being suspended is given back in a moment.
@@ -241,8 +244,10 @@ impl Scheduler {
         for attempt in declined {
             self.fleet.keep(id, attempt);
         }
+        let told = &self.fleet.known(id).withdrawn;
+        let unknown = holding.into_iter().filter(|attempt| !told.contains_key(attempt)).collect();
         self.end_these(id, &lost, AttemptEnd::Lost, "its agent did not know it any more");
-        self.recall_stale(id, holding);
+        self.recall_stale(id, unknown);
         self.fleet.reindex(id);
     }
 

@@ -143,14 +143,20 @@ pub enum Change {
         build: Build,
         /// Where it goes on, if an earlier attempt left a snapshot.
         resume: Option<Box<SnapshotRef>>,
+        /// Whether another attempt of the task is live and goes on.
+        beside: bool,
+        /// Why the task runs once more although nothing went wrong, in words.
+        cause: Option<Box<str>>,
     },
-    /// The live attempt left the processor (`Some`) or went on (`None`).
+    /// A live attempt left the processor (`Some`) or went on (`None`).
     AttemptPaused {
         attempt: AttemptId,
         reason: Option<PauseReason>,
+        /// Whether now all live attempts of the task are off the processor.
+        task_paused: bool,
         at: Timestamp,
     },
-    /// An agent keeps a snapshot of the live attempt, in place of the task's earlier one.
+    /// An agent keeps a snapshot of a live attempt, in place of the task's earlier one.
     SnapshotSaved {
         attempt: AttemptId,
         agent: AgentId,
@@ -252,6 +258,12 @@ pub enum TaskAfter {
     /// It runs again, not before then. `failures` is its new count.
     Again {
         not_before: Timestamp,
+        failures: u32,
+    },
+    /// Another attempt of it goes on, with this agent; `paused`: all that go on are off the processor.
+    Continues {
+        agent: AgentId,
+        paused: bool,
         failures: u32,
     },
     Succeeded,

@@ -37,7 +37,7 @@ impl Scheduler {
         if job.tasks.open() == 0 {
             self.closing.insert(id);
         }
-        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::FinishBy(id)] {
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
             self.timers.clear(timer);
         }
         self.relist(id);
@@ -85,7 +85,7 @@ impl Scheduler {
             }
         }
         self.demands.remove(job.demand);
-        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::FinishBy(id)] {
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
             self.timers.clear(timer);
         }
         for agent_id in job.known_by {

@@ -108,10 +108,10 @@ pub struct JobSnapshot {
 }
 
 /// A started task that has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenTask {
     pub index: TaskIndex,
-    /// Attempts so far; the live one has this number.
+    /// Attempts so far; the newest has this number.
     pub attempts: u32,
     /// How many of them failed.
     pub failures: u32,
@@ -128,12 +128,24 @@ pub struct Saved {
 }
 
 /// Where a started task is that has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenPlace {
-    /// Its newest attempt is with this agent.
-    At { agent: AgentId, since: lull_shared::time::Timestamp },
+    /// With agents: its live attempts, in the order of their numbers, at least one.
+    At(Vec<OpenAttempt>),
     /// It waits to be started again, not before then.
     Waiting { not_before: lull_shared::time::Timestamp },
+}
+
+/// A live attempt as the store remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenAttempt {
+    pub number: u32,
+    pub agent: AgentId,
+    pub since: lull_shared::time::Timestamp,
+    /// The running time of the snapshot that it went on from, in microseconds, if it went on from one.
+    pub resumed_us: Option<u64>,
+    /// Why it was started although nothing had gone wrong, in words.
+    pub cause: Option<Box<str>>,
 }
 
 /// A task that has ended, as far as a retry needs it.

@@ -10,6 +10,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     build::{Choice, Reason},
+    copies::Live,
     feasible::obstacles,
     fleet::{Agent, Link},
     job::Job,
@@ -48,14 +49,15 @@ impl Scheduler {
     pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
         let job = self.jobs.get(&task.job)?;
         let held_back = job.held_back();
+        let mut beside = Vec::new();
         let (state, waiting, at) = match job.tasks.place(task.index)? {
             Place::Ended => return None,
-            Place::Live(live) => {
-                let state = if live.paused.is_some() { TaskState::Paused } else { TaskState::Running };
-                let attempt = AttemptId { task, number: live.number };
-                let agent_name = self.fleet.get(live.agent).map(|agent| agent.name.clone()).unwrap_or_default();
-                let (agent, since, paused) = (live.agent, live.since, live.paused.clone());
-                (state, None, Some(Placement { attempt, agent, agent_name, since, paused }))
+            Place::Live(copies) => {
+                let state = if copies.are_paused() { TaskState::Paused } else { TaskState::Running };
+                let mut places = copies.iter().map(|live| self.placement(task, live));
+                let at = places.next();
+                beside = places.collect();
+                (state, None, at)
             }
             Place::Resting { until } => (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until })), None),
             Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
@@ -71,7 +73,7 @@ impl Scheduler {
             obstacles: obstacles(agent, demand, task.job, now),
         });
         let build = self.choice(task, at.as_ref());
-        Some(Explanation { task, state, waiting, at, ahead, build, agents: agents.collect() })
+        Some(Explanation { task, state, waiting, at, beside, ahead, build, agents: agents.collect() })
     }
 
     /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
@@ -85,6 +87,13 @@ impl Scheduler {
             }
             Some(_) | None => choice,
         }
+    }
+
+    fn placement(&self, task: TaskId, live: &Live) -> Placement {
+        let agent_name = self.fleet.get(live.agent).map(|agent| agent.name.clone()).unwrap_or_default();
+        let (agent, since, paused) = (live.agent, live.since, live.paused.clone());
+        let cause = live.cause.as_deref().map(str::to_owned);
+        Placement { attempt: AttemptId { task, number: live.number }, agent, agent_name, since, paused, cause }
     }
 
     fn ahead_of(&self, job: &Job, task: TaskId) -> u64 {

@@ -40,8 +40,10 @@ pub(super) struct Agent {
     movables: u32,
     pub speed: Speed,
     pub refusals: BTreeMap<JobId, Refusal>,
-    /// Results that were taken, by the order that says so, until the agent has read it.
+    /// Results that were taken or refused, by the order that says so, until the agent has read it.
     pub accepted: BTreeMap<AttemptId, u64>,
+    /// Attempts that were taken from it at once, by the order that says so, until the agent has read it.
+    pub withdrawn: BTreeMap<AttemptId, u64>,
     /// What is said to it at the end of this turn.
     pub outgoing: Outgoing,
     pub misdeeds: Misdeeds,
@@ -202,6 +204,7 @@ impl Agent {
             speed: Speed::default(),
             refusals: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             outgoing: Outgoing::default(),
             misdeeds: Misdeeds::default(),
             indexed: Indexed::default(),
@@ -287,6 +290,23 @@ impl Agent {
         let Some(held) = self.held.get_mut(&attempt).filter(|held| !held.movable) else { return };
         held.movable = true;
         self.movables += u32::from(held.started);
+    }
+
+    /// A result of it was taken or refused, and it is about to be told.
+    pub(super) fn note_answered(&mut self, attempt: AttemptId) {
+        self.accepted.insert(attempt, UNSENT);
+        if self.accepted.len() > limits::ATTEMPTS_PER_AGENT_MAX {
+            self.accepted.pop_first();
+        }
+    }
+
+    /// Notes that an attempt was taken from it at once. What it says of it before it has read that is no misdeed.
+    pub(super) fn note_withdrawn(&mut self, attempt: AttemptId) {
+        self.withdrawn.insert(attempt, UNSENT);
+        if self.withdrawn.len() > limits::ATTEMPTS_PER_AGENT_MAX {
+            self.withdrawn.pop_first();
+        }
+        self.outgoing.recall(attempt, RecallReason::Stale);
     }
 
     /// How loaded it is.

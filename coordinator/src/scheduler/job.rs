@@ -35,6 +35,8 @@ pub(super) struct Job {
     /// Agents that have its terms.
     pub known_by: BTreeSet<AgentId>,
     pub pace: Pace,
+    /// Its timer for stragglers is set.
+    pub watched: bool,
     /// Attempts that were evicted, recalled after their start, or lost.
     pub moved: u64,
 }
@@ -114,6 +116,13 @@ impl Pace {
     /// The mean, once there was a result.
     pub(super) fn mean_wall_us(&self) -> Option<u64> {
         (self.results > 0).then_some(self.mean_wall_us)
+    }
+
+    /// How long an attempt may run before it is a straggler, in microseconds, once enough results say what is long.
+    pub(super) fn straggles_after_us(&self, limits: &Limits) -> Option<u64> {
+        let known = self.results >= limits.straggler_after_results.max(1);
+        let long_us = self.mean_wall_us.saturating_mul(u64::from(limits.straggler_factor));
+        known.then_some(long_us.max(micros(limits.straggler_time_min)))
     }
 
     /// How many attempts should wait at an agent behind this many slots, so that none runs dry during a round trip and

@@ -11,7 +11,7 @@ use lull_shared::{
 
 use super::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Saved, Snapshot},
+    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Saved, Snapshot},
     job::stopped_as,
 };
 
@@ -43,9 +43,9 @@ struct Row {
     saved: Option<Saved>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stand {
-    At { agent: AgentId, since: Timestamp },
+    At(Vec<OpenAttempt>),
     Waiting { not_before: Timestamp },
     Ended(TaskState),
 }
@@ -71,8 +71,10 @@ impl Ledger {
             }
             Change::JobEnded { job, state, .. } => self.end_job(job, state),
             Change::JobRetried { job, at, .. } => self.retry(job, at),
-            Change::AttemptStarted { attempt, agent, at, resume, build } => {
-                self.start(attempt, agent, at);
+            Change::AttemptStarted { attempt, agent, at, resume, build, beside, cause } => {
+                assert!(!beside || cause.is_some(), "{attempt} starts beside another for a reason");
+                let resumed_us = resume.as_deref().map(|snapshot| snapshot.spent_us);
+                self.start(attempt, beside, OpenAttempt { number: attempt.number, agent, since: at, resumed_us, cause });
                 let known = self.row(attempt.task).saved.map(|saved| saved.snapshot);
                 assert_eq!(resume.as_deref().copied(), known, "{attempt} goes on from the newest snapshot");
                 assert!(resume.is_none() || build == Build::Migratable, "{attempt} goes on with the build that can");
@@ -86,7 +88,10 @@ impl Ledger {
                 let dropped = row.and_then(|row| row.saved.take());
                 assert!(dropped.is_some(), "{task} has a snapshot to drop");
             }
-            Change::AttemptPaused { attempt, .. } => assert!(self.live_at(attempt).is_some(), "{attempt} is paused and not live"),
+            Change::AttemptPaused { attempt, task_paused, reason, .. } => {
+                assert!(self.live_at(attempt).is_some(), "{attempt} is paused and not live");
+                assert!(!task_paused || reason.is_some(), "a task of which {attempt} runs is not paused");
+            }
             Change::AttemptEnded(ended) => self.end_attempt(&ended),
             Change::TaskEnded { task, state, .. } => {
                 let row = self.row(task);
@@ -121,7 +126,7 @@ impl Ledger {
     pub(super) fn load_for_retry(&self, job: JobId) -> (JobSnapshot, Vec<EndedTask>) {
         let entry = &self.jobs[&job];
         let bad = entry.rows.iter().filter_map(|(index, row)| match row.stand {
-            Stand::Ended(TaskState::Succeeded) | Stand::At { .. } | Stand::Waiting { .. } => None,
+            Stand::Ended(TaskState::Succeeded) | Stand::At(_) | Stand::Waiting { .. } => None,
             Stand::Ended(state) => Some(EndedTask { index: *index, attempts: row.attempts, state }),
         });
         (job_snapshot(entry), bad.collect())
@@ -143,7 +148,7 @@ impl Ledger {
         let mut counts = TaskCounts::default();
         for row in entry.rows.values() {
             *counts.get_mut(match row.stand {
-                Stand::At { .. } => TaskState::Running,
+                Stand::At(_) => TaskState::Running,
                 Stand::Waiting { .. } => TaskState::Queued,
                 Stand::Ended(state) => state,
             }) += 1;
@@ -156,9 +161,9 @@ impl Ledger {
     /// With which agent the attempt is, if it is live.
     pub(super) fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
         let row = self.jobs.get(&attempt.task.job)?.rows.get(&attempt.task.index)?;
-        match row.stand {
-            Stand::At { agent, .. } if row.attempts == attempt.number => Some(agent),
-            Stand::At { .. } | Stand::Waiting { .. } | Stand::Ended(_) => None,
+        match &row.stand {
+            Stand::At(live) => live.iter().find(|live| live.number == attempt.number).map(|live| live.agent),
+            Stand::Waiting { .. } | Stand::Ended(_) => None,
         }
     }
 
@@ -172,7 +177,8 @@ impl Ledger {
         self.active(task.job).rows.get_mut(&task.index).expect("a started task")
     }
 
-    fn start(&mut self, attempt: AttemptId, agent: AgentId, at: Timestamp) {
+    fn start(&mut self, attempt: AttemptId, beside: bool, begun: OpenAttempt) {
+        let (agent, at) = (begun.agent, begun.since);
         assert_eq!(self.agents[&agent].intake, Intake::Open, "{attempt} goes to {agent}");
         assert!(self.connected[&agent], "{attempt} goes to {agent}, which is not connected");
         self.attempts += 1;
@@ -186,8 +192,12 @@ impl Ledger {
         }
         let row = self.row(task);
         assert_eq!(attempt.number, row.attempts + 1, "attempts are numbered in order");
-        assert!(matches!(row.stand, Stand::Waiting { not_before } if not_before <= at), "{attempt} starts while {:?}", row.stand);
-        (row.attempts, row.stand) = (attempt.number, Stand::At { agent, since: at });
+        row.attempts = attempt.number;
+        match &mut row.stand {
+            Stand::Waiting { not_before } if *not_before <= at && !beside => row.stand = Stand::At(vec![begun]),
+            Stand::At(live) if beside && live.iter().all(|live| live.agent != agent) && live.len() < 2 => live.push(begun),
+            stand => panic!("{attempt} starts while {stand:?}"),
+        }
     }
 
     fn end_attempt(&mut self, ended: &EndedAttempt) {
@@ -195,21 +205,32 @@ impl Ledger {
         assert_eq!(self.live_at(attempt), Some(ended.agent), "{attempt} ends");
         assert_eq!(ended.end == AttemptEnd::Succeeded, ended.output.is_some());
         assert_eq!(ended.end == AttemptEnd::Succeeded, ended.after == TaskAfter::Succeeded);
+        let spent = u32::from(ended.end == AttemptEnd::Failed);
         *self.ends.entry(ended.end).or_default() += 1;
         let stopping = self.active(attempt.task.job).stopping;
         let row = self.row(attempt.task);
+        let Stand::At(live) = &mut row.stand else { panic!("{attempt} ends while {:?}", row.stand) };
+        live.retain(|live| live.number != attempt.number);
+        let others = live.clone();
         row.stand = match ended.after {
             TaskAfter::Again { not_before, failures } => {
                 assert_eq!(stopping, None, "{attempt} of a stopped job would run again");
-                assert_eq!(failures, row.failures + u32::from(ended.end == AttemptEnd::Failed), "only a failure counts as one");
+                assert_eq!(failures, row.failures + spent, "only a failure counts as one");
                 row.failures = failures;
                 Stand::Waiting { not_before }
+            }
+            TaskAfter::Continues { agent, failures, .. } => {
+                assert!(others.iter().any(|live| live.agent == agent), "{attempt} leaves its task to {agent}");
+                assert_eq!(failures, row.failures + spent, "only a failure counts as one");
+                row.failures = failures;
+                return row.stand = Stand::At(others);
             }
             TaskAfter::Succeeded => Stand::Ended(TaskState::Succeeded),
             TaskAfter::Failed => Stand::Ended(TaskState::Failed),
             TaskAfter::Cancelled => Stand::Ended(TaskState::Cancelled),
             TaskAfter::Expired => Stand::Ended(TaskState::Expired),
         };
+        assert!(others.is_empty(), "{attempt} ends its task while {others:?} are live");
     }
 
     fn end_job(&mut self, job: JobId, state: JobState) {
@@ -235,9 +256,9 @@ impl Ledger {
 fn job_snapshot(entry: &Entry) -> JobSnapshot {
     let ended = |state| entry.rows.values().filter(|row| row.stand == Stand::Ended(state)).count() as u32;
     let open = entry.rows.iter().filter_map(|(index, row)| {
-        let place = match row.stand {
-            Stand::At { agent, since } => OpenPlace::At { agent, since },
-            Stand::Waiting { not_before } => OpenPlace::Waiting { not_before },
+        let place = match &row.stand {
+            Stand::At(live) => OpenPlace::At(live.clone()),
+            Stand::Waiting { not_before } => OpenPlace::Waiting { not_before: *not_before },
             Stand::Ended(_) => return None,
         };
         Some(OpenTask { index: *index, attempts: row.attempts, failures: row.failures, place, saved: row.saved })

@@ -45,6 +45,18 @@ pub struct Limits {
     /// How long a machine is left alone on average, while nothing better is known of it: what decides whether a task is
     /// worth a build that can be moved.
     pub undisturbed: Duration,
+    /// A task whose attempt has run this many times as long as others did on average gets a second one beside it, if
+    /// slots are free: one in a hundred does that by chance where lengths vary as waiting times do...
+    pub straggler_factor: u32,
+    /// ...yet not before it has run for this long: below, fetching and compiling the module elsewhere takes as long.
+    pub straggler_time_min: Duration,
+    /// Results after which the mean time of a job's tasks says what is long.
+    pub straggler_after_results: u32,
+    /// How often it is looked for such tasks, in each job that has nothing left to start: a part of
+    /// [`Self::straggler_time_min`], and rare enough that looking at every attempt costs nothing.
+    pub straggler_look: Duration,
+    /// Second attempts begun in one look: the rest follow with the next.
+    pub rivals_per_look_max: usize,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -71,6 +83,11 @@ impl Default for Limits {
             attempt_weight: Duration::from_secs(60),
             priority_step: Duration::from_secs(24 * 60 * 60),
             undisturbed: Duration::from_secs(2 * 60 * 60),
+            straggler_factor: 5,
+            straggler_time_min: Duration::from_secs(30),
+            straggler_after_results: 3,
+            straggler_look: Duration::from_secs(5),
+            rivals_per_look_max: 64,
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

@@ -22,6 +22,7 @@ mod attempt;
 mod audit;
 pub mod build;
 mod connection;
+mod copies;
 mod demand;
 #[cfg(test)]
 mod driver;
@@ -43,6 +44,7 @@ mod rank;
 mod rebalance;
 mod restore;
 mod retry;
+mod rival;
 mod roster;
 mod select;
 mod share;
@@ -93,6 +95,8 @@ pub struct Scheduler {
     timers: Timers,
     /// Jobs of which no task may be open any more. Empty between turns.
     closing: BTreeSet<JobId>,
+    /// Jobs of which tasks may take much longer than others. Empty between turns.
+    lagging: BTreeSet<JobId>,
     /// Agents that may have new room. Empty between turns.
     woken_agents: BTreeSet<AgentId>,
     /// Agents for which something was taken back, first to be looked at. Empty between turns.
@@ -148,6 +152,7 @@ impl Scheduler {
                 Timer::Backoff(job) => self.end_backoff(job),
                 Timer::Window(job) => self.turn_window(job),
                 Timer::Stalled => self.find_room(),
+                Timer::Straggler(job) => drop(self.lagging.insert(job)),
                 Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
             }
         }

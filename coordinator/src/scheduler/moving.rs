@@ -39,10 +39,17 @@ impl Scheduler {
             return;
         }
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
-        let given = job.tasks.live(attempt.task.index).expect("a held attempt is live").since;
+        let live = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live");
         // What it claims to have spent is believed up to the time that it had, and what was spent before.
-        let before = job.tasks.saved(attempt.task.index).map_or(0, |saved| saved.snapshot.spent_us);
-        snapshot.spent_us = snapshot.spent_us.min(micros(self.now.since(given)).saturating_add(before));
+        let spent_us_max = micros(self.now.since(live.since)).saturating_add(live.resumed_us.unwrap_or(0));
+        snapshot.spent_us = snapshot.spent_us.min(spent_us_max);
+        let known = job.tasks.saved(attempt.task.index);
+        if known.is_some_and(|known| known.agent != id && known.snapshot.spent_us > snapshot.spent_us) {
+            // The other copy is further.
+            self.note_started(id, attempt);
+            self.fleet.known(id).outgoing.discard.push(snapshot.blob.digest);
+            return self.speak(id);
+        }
         let old = job.tasks.save(attempt.task.index, Saved { snapshot, agent: id });
         self.fleet.known(id).note_movable(attempt);
         self.note_started(id, attempt);

@@ -94,9 +94,12 @@ impl Scheduler {
     fn flush_recall(&mut self, id: AgentId, reason: RecallReason, attempts: Vec<AttemptId>) {
         let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
         for attempt in &attempts {
-            let held = self.fleet.known(id).held.get_mut(attempt);
-            if let Some(recall) = held.and_then(|held| held.recall.as_mut()) {
+            let agent = self.fleet.known(id);
+            if let Some(recall) = agent.held.get_mut(attempt).and_then(|held| held.recall.as_mut()) {
                 recall.order = number;
+            }
+            if let Some(order) = agent.withdrawn.get_mut(attempt) {
+                *order = number;
             }
         }
         self.send(id, Order::Recall { attempts, reason });

@@ -61,6 +61,7 @@ impl Scheduler {
             self.fill(*id);
         }
         self.spread();
+        self.start_rivals();
         for id in visited {
             self.prefetch(id);
             self.take_back(id);
@@ -205,9 +206,19 @@ impl Scheduler {
     fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
         let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
-        let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
         let dry = job.tasks.startable() == 0;
-        let attempt = AttemptId { task: TaskId { job: id, index }, number };
+        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, None);
+        if dry {
+            self.relist(id);
+            self.watch(id);
+        }
+    }
+
+    /// Gives an attempt that begins now to its agent; `cause`: why it does so beside another of its task.
+    pub(super) fn give(&mut self, attempt: AttemptId, agent_id: AgentId, occupies: bool, cause: Option<Box<str>>) {
+        let (id, index) = (attempt.task.job, attempt.task.index);
+        let job = self.jobs.get(&id).expect("a job that has something to start is active");
+        let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
         let resume = job.tasks.saved(index).map(|saved| Box::new(saved.snapshot));
         let build = self.build_for(id, Some(agent_id), resume.is_some()).build;
         let held = Held {
@@ -225,9 +236,8 @@ impl Scheduler {
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);
-        self.effects.push_back(Effect::Record(Change::AttemptStarted { attempt, agent: agent_id, at: self.now, build, resume }));
-        if dry {
-            self.relist(id);
-        }
+        let (agent, at, beside) = (agent_id, self.now, cause.is_some());
+        let started = Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause };
+        self.effects.push_back(Effect::Record(started));
     }
 }

@@ -76,8 +76,11 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&attempt.task.job).filter(|job| job.stopping.is_none()) else { return false };
         let (Some(source), Some(target)) = (self.fleet.get(from), self.fleet.get(to)) else { return false };
         let free = source.held.get(&attempt).is_some_and(|held| held.recall.is_none());
+        // One of several copies would not begin again elsewhere.
+        let alone = job.tasks.copies(attempt.task.index).is_some_and(|copies| copies.count() == 1);
         from != to
             && free
+            && alone
             && source.stream().is_some()
             && job.held_back().is_none()
             && is_feasible(target, self.demands.get(job.demand), attempt.task.job, self.now)
@@ -103,7 +106,9 @@ impl Scheduler {
     fn gain(&self, attempt: AttemptId, percent: u32, own: u32) -> Duration {
         let Some(job) = self.jobs.get(&attempt.task.job) else { return Duration::ZERO };
         let index = attempt.task.index;
-        let (Some(mean_us), Some(live)) = (job.pace.mean_wall_us(), job.tasks.live(index)) else { return Duration::ZERO };
+        let (Some(mean_us), Some(live)) = (job.pace.mean_wall_us(), job.tasks.live(index, attempt.number)) else {
+            return Duration::ZERO;
+        };
         let before_us = job.tasks.saved(index).map_or(0, |saved| saved.snapshot.spent_us);
         let ran_us = before_us.max(micros(self.now.since(live.since)));
         let rest_us = (mean_us.saturating_mul(percent.into()) / 100).saturating_sub(ran_us);

@@ -35,6 +35,7 @@ impl Scheduler {
             holders: Default::default(),
             timers: Timers::default(),
             closing: Default::default(),
+            lagging: Default::default(),
             woken_agents: Default::default(),
             awaiting: Default::default(),
             speaking: Default::default(),

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! 0 ............ expanded ............ size
-//!   live | returned (ready, resting) | fresh: never started
+//!   with agents | returned (ready, resting) | fresh: never started
 //!   ended
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use lull_shared::{
     id::{AgentId, TaskIndex},
@@ -16,6 +16,7 @@ use lull_shared::{
 };
 
 use super::{
+    copies::{Copies, Live},
     effect::TaskAfter,
     event::{EndedTask, OpenPlace, OpenTask, Saved},
 };
@@ -32,10 +33,10 @@ pub(super) struct Tasks {
     ready: BTreeSet<TaskIndex>,
     /// Returned tasks whose pause before a retry is not over.
     resting: BTreeSet<(Timestamp, TaskIndex)>,
-    live: BTreeMap<TaskIndex, Live>,
+    live: BTreeMap<TaskIndex, Copies>,
     /// The newest snapshots of open tasks.
     saved: BTreeMap<TaskIndex, Saved>,
-    /// How many of the live ones are off the processor.
+    /// How many of those with agents are off the processor.
     paused: u32,
     /// Started tasks that ended. Fresh ones that ended are not in here.
     succeeded: u32,
@@ -52,24 +53,13 @@ struct Returned {
     not_before: Timestamp,
 }
 
-/// A task that is with an agent.
-#[derive(Debug, Clone)]
-pub(super) struct Live {
-    /// The number of the live attempt.
-    pub number: u32,
-    pub failures: u32,
-    pub agent: AgentId,
-    pub since: Timestamp,
-    pub paused: Option<PauseReason>,
-}
-
 /// Where one task is.
 #[derive(Debug, Clone)]
 pub(super) enum Place<'a> {
     Fresh,
     Ready,
     Resting { until: Timestamp },
-    Live(&'a Live),
+    Live(&'a Copies),
     Ended,
 }
 
@@ -111,12 +101,12 @@ impl Tasks {
         tasks.fresh_ended = stopped_as;
         for task in open {
             task.saved.map(|saved| tasks.saved.insert(task.index, saved));
-            match task.place {
-                OpenPlace::At { agent, since } => {
-                    let live = Live { number: task.attempts, failures: task.failures, agent, since, paused: None };
-                    tasks.live.insert(task.index, live);
+            match &task.place {
+                OpenPlace::At(live) => {
+                    tasks.live.insert(task.index, Copies::restore(task.attempts, task.failures, live));
                 }
                 OpenPlace::Waiting { not_before } => {
+                    let not_before = *not_before;
                     tasks.give_back(task.index, Returned { attempts: task.attempts, failures: task.failures, not_before }, now);
                 }
             }
@@ -134,14 +124,24 @@ impl Tasks {
         self.startable() + self.resting.len() as u32 + self.live.len() as u32
     }
 
-    /// The live task with this index.
-    pub(super) fn live(&self, index: TaskIndex) -> Option<&Live> {
+    /// The live attempt of this task with this number.
+    pub(super) fn live(&self, index: TaskIndex, number: u32) -> Option<&Live> {
+        self.live.get(&index)?.get(number)
+    }
+
+    /// The live attempts of this task, if it is with agents.
+    pub(super) fn copies(&self, index: TaskIndex) -> Option<&Copies> {
         self.live.get(&index)
     }
 
-    /// All live tasks.
+    /// All tasks that are with agents.
+    pub(super) fn with_agents(&self) -> impl ExactSizeIterator<Item = (TaskIndex, &Copies)> {
+        self.live.iter().map(|(index, copies)| (*index, copies))
+    }
+
+    /// All live attempts.
     pub(super) fn all_live(&self) -> impl Iterator<Item = (TaskIndex, &Live)> {
-        self.live.iter().map(|(index, live)| (*index, live))
+        self.with_agents().flat_map(|(index, copies)| copies.iter().map(move |live| (index, live)))
     }
 
     /// How many failed, those never started included.
@@ -161,8 +161,22 @@ impl Tasks {
             return None;
         };
         let number = attempts.saturating_add(1);
-        self.live.insert(index, Live { number, failures, agent, since: now, paused: None });
+        let live = Live::new(number, agent, now, self.resumes_us(index));
+        self.live.insert(index, Copies::new(failures, live));
         Some((index, number))
+    }
+
+    /// Hands a task that is with an agent out once more. The new attempt's number; `None`: it is with no agent.
+    pub(super) fn start_beside(&mut self, index: TaskIndex, agent: AgentId, cause: Box<str>, now: Timestamp) -> Option<u32> {
+        let resumed_us = self.resumes_us(index);
+        let copies = self.live.get_mut(&index)?;
+        self.paused -= u32::from(copies.are_paused());
+        Some(copies.add(agent, now, resumed_us, cause))
+    }
+
+    /// The running time of the snapshot that an attempt of the task goes on from, if there is one.
+    fn resumes_us(&self, index: TaskIndex) -> Option<u64> {
+        self.saved.get(&index).map(|saved| saved.snapshot.spent_us)
     }
 
     /// Where the task's next attempt goes on, if there is a snapshot of it.
@@ -180,16 +194,23 @@ impl Tasks {
         self.saved.remove(&index)
     }
 
-    /// Takes a live task from its agent: it ended or waits to be started again.
-    pub(super) fn finish(&mut self, index: TaskIndex, after: TaskAfter, now: Timestamp) {
-        let live = self.live.remove(&index).expect("only a live task is finished");
-        if live.paused.is_some() {
-            self.paused -= 1;
+    /// Takes a live attempt from its agent: its task has ended, waits to be started again, or goes on elsewhere.
+    pub(super) fn finish(&mut self, index: TaskIndex, number: u32, after: TaskAfter, now: Timestamp) {
+        let Entry::Occupied(mut entry) = self.live.entry(index) else { unreachable!("only a live attempt is finished") };
+        let copies = entry.get_mut();
+        self.paused -= u32::from(copies.are_paused());
+        assert!(copies.remove(number), "only a live attempt is finished");
+        if let TaskAfter::Continues { failures, .. } = after {
+            copies.failures = failures;
+            self.paused += u32::from(copies.are_paused());
+            return;
         }
+        let copies = entry.remove();
         match after {
             TaskAfter::Again { not_before, failures } => {
-                self.give_back(index, Returned { attempts: live.number, failures, not_before }, now);
+                self.give_back(index, Returned { attempts: copies.attempts, failures, not_before }, now);
             }
+            TaskAfter::Continues { .. } => {}
             TaskAfter::Succeeded => self.succeeded += 1,
             TaskAfter::Failed => self.failed += 1,
             TaskAfter::Cancelled => self.cancelled += 1,
@@ -197,17 +218,16 @@ impl Tasks {
         }
     }
 
-    /// Notes that a live task left the processor or went on. Whether that is news.
-    pub(super) fn pause(&mut self, index: TaskIndex, reason: Option<PauseReason>) -> bool {
-        let Some(live) = self.live.get_mut(&index) else { return false };
+    /// Notes that a live attempt left the processor or went on. If that is news: whether its task is off the processor now.
+    pub(super) fn pause(&mut self, index: TaskIndex, number: u32, reason: Option<PauseReason>) -> Option<bool> {
+        let copies = self.live.get_mut(&index)?;
+        let was_paused = copies.are_paused();
+        let live = copies.get_mut(number)?;
         let news = live.paused.is_some() != reason.is_some();
-        match (news, &reason) {
-            (true, Some(_)) => self.paused += 1,
-            (true, None) => self.paused -= 1,
-            (false, _) => {}
-        }
         live.paused = reason;
-        news
+        let is_paused = copies.are_paused();
+        self.paused = self.paused - u32::from(was_paused) + u32::from(is_paused);
+        news.then_some(is_paused)
     }
 
     /// Lets tasks start whose pause before a retry is over.
@@ -282,8 +302,8 @@ impl Tasks {
         if index >= self.size {
             return None;
         }
-        if let Some(live) = self.live.get(&index) {
-            return Some(Place::Live(live));
+        if let Some(copies) = self.live.get(&index) {
+            return Some(Place::Live(copies));
         }
         Some(match self.returned.get(&index) {
             Some(_) if self.ready.contains(&index) => Place::Ready,
@@ -309,9 +329,12 @@ impl Tasks {
         if total != u64::from(self.size) {
             return Err(format!("its counts add up to {total} and it has {} tasks", self.size));
         }
-        let paused = self.live.values().filter(|live| live.paused.is_some()).count();
+        let paused = self.live.values().filter(|copies| copies.are_paused()).count();
         if paused != self.paused as usize {
-            return Err(format!("{paused} attempts are paused and {} are counted", self.paused));
+            return Err(format!("{paused} tasks are paused and {} are counted", self.paused));
+        }
+        if let Some((index, _)) = self.live.iter().find(|(_, copies)| !copies.add_up()) {
+            return Err(format!("task {index} is with no agent, or with one twice, or has an attempt beyond its newest"));
         }
         if self.returned.len() != self.ready.len() + self.resting.len() {
             let (ready, resting) = (self.ready.len(), self.resting.len());

@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Window(JobId),
     /// An attempt has been off the processor for want of room for a while.
     Stalled,
+    /// Look for tasks of the job that take much longer than others.
+    Straggler(JobId),
     /// The job should have finished by now.
     FinishBy(JobId),
 }

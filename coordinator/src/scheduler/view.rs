@@ -58,6 +58,9 @@ pub struct Explanation {
     pub waiting: Option<WaitReason>,
     /// Where it is, if an agent has it.
     pub at: Option<Placement>,
+    /// Where else it is: copies that were started beside the first.
+    #[serde(default)]
+    pub beside: Vec<Placement>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
     /// Which build it executes or, if it is with no agent, will, and why; as things stand now.
@@ -74,6 +77,9 @@ pub struct Placement {
     pub agent_name: String,
     pub since: Timestamp,
     pub paused: Option<PauseReason>,
+    /// Why it was started although nothing had gone wrong, in words.
+    #[serde(default)]
+    pub cause: Option<String>,
 }
 
 /// Whether one agent could start the task, and all that is in its way.

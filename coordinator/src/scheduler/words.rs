@@ -48,10 +48,12 @@ impl Scheduler {
         }
     }
 
-    /// An agent spoke of an attempt that it does not hold. Of one whose result was just taken it may not know that yet.
+    /// An agent spoke of an attempt that it does not hold. Of one whose result was just taken, or that was
+    /// withdrawn, it may not know that yet.
     pub(super) fn disbelieve(&mut self, id: AgentId, attempt: AttemptId) {
         let agent = self.fleet.known(id);
-        agent.misdeeds.claims += u64::from(!agent.accepted.contains_key(&attempt));
+        let may_not_know = agent.accepted.contains_key(&attempt) || agent.withdrawn.contains_key(&attempt);
+        agent.misdeeds.claims += u64::from(!may_not_know);
     }
 
     fn paused(&mut self, id: AgentId, attempt: AttemptId, reason: Option<PauseReason>) {
@@ -62,8 +64,8 @@ impl Scheduler {
         let wants_room = matches!(reason, Some(PauseReason::Beside { .. }));
         self.note_stalled(id, attempt, wants_room);
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
-        if job.tasks.pause(attempt.task.index, reason.clone()) {
-            let change = Change::AttemptPaused { attempt, reason, at: self.now };
+        if let Some(task_paused) = job.tasks.pause(attempt.task.index, attempt.number, reason.clone()) {
+            let change = Change::AttemptPaused { attempt, reason, task_paused, at: self.now };
             self.effects.push_back(Effect::Record(change));
         }
     }

@@ -275,12 +275,12 @@ pub struct TaskRecord {
     pub state: TaskState,
     pub attempts: u32,
     pub failures: u32,
-    /// Of the newest attempt.
+    /// Of the newest attempt, or of the one that succeeded.
     pub agent: Option<AgentId>,
     pub agent_name: Option<String>,
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
-    /// Why the newest ended attempt did not succeed, in words.
+    /// Why the newest ended attempt did not succeed, in words; none once one has.
     pub reason: Option<String>,
     pub not_before: Option<Timestamp>,
     pub output_bytes: Option<u64>,
@@ -296,6 +296,8 @@ pub struct AttemptRecord {
     pub build: Build,
     /// What it went on from, if an earlier attempt left a snapshot.
     pub resumed: Option<Resumed>,
+    /// Why it was started although nothing had gone wrong, in words.
+    pub cause: Option<String>,
     pub ended: Option<Timestamp>,
     /// None while it is live.
     pub end: Option<AttemptEnd>,

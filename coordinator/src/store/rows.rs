@@ -14,7 +14,7 @@ use lull_shared::{
 use serde::de::DeserializeOwned;
 
 use super::record::*;
-use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Saved};
+use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Saved};
 
 /// A row that does not hold what the store writes.
 #[derive(Debug, thiserror::Error)]
@@ -172,16 +172,42 @@ pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
     })
 }
 
-/// An open task and its job.
+/// An open task and its job, with one of its live attempts if it is with agents: a row for each of them.
 pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
     let place = match row.int("agent_id")? {
-        Some(agent) => OpenPlace::At { agent: AgentId(agent as u64), since: time(row, "started_us")? },
+        Some(_) => OpenPlace::At(vec![open_attempt(row)?]),
         None => OpenPlace::Waiting { not_before: time(row, "not_before_us")? },
     };
     let task = task_id(row)?;
     let (attempts, failures) = (u32_of(row, "attempts")?, u32_of(row, "failures")?);
     let saved = row.bytes("snapshot_digest")?.map(|bytes| saved(row, &bytes)).transpose()?;
     Ok((task.job, OpenTask { index: task.index, attempts, failures, place, saved }))
+}
+
+fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {
+    Ok(OpenAttempt {
+        number: u32_of(row, "number")?,
+        agent: AgentId(u64_of(row, "attempt_agent")?),
+        since: time(row, "started_us")?,
+        resumed_us: row.int("resumed_spent_us")?.map(|us| us as u64),
+        cause: row.text("cause")?.map(String::into_boxed_str),
+    })
+}
+
+/// Rows of one task come one after the other: puts the attempts of each together.
+pub fn gather_open(rows: Vec<(JobId, OpenTask)>) -> Vec<(JobId, OpenTask)> {
+    let mut gathered: Vec<(JobId, OpenTask)> = Vec::with_capacity(rows.len());
+    for (job, task) in rows {
+        match (gathered.last_mut(), task.place) {
+            (Some((last_job, last)), OpenPlace::At(more)) if *last_job == job && last.index == task.index => {
+                if let OpenPlace::At(live) = &mut last.place {
+                    live.extend(more);
+                }
+            }
+            (_, place) => gathered.push((job, OpenTask { place, ..task })),
+        }
+    }
+    gathered
 }
 
 fn saved(row: &dyn Columns, digest_bytes: &[u8]) -> Result<Saved, Damaged> {
@@ -282,6 +308,7 @@ pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
         started: time(row, "started_us")?,
         build: word(row, "build", build_from_word)?,
         resumed: row.int("resumed_bytes")?.map(|size| resumed(row, size)).transpose()?,
+        cause: row.text("cause")?,
         ended: time_if(row, "ended_us")?,
         end,
         reason: row.text("reason")?,

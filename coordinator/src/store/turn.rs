@@ -111,8 +111,8 @@ pub enum Before {
     Absent,
     /// It waits, after this many attempts if that is known.
     Waiting { attempts: Option<u32> },
-    /// This attempt of it is with an agent.
-    At { attempts: u32 },
+    /// It is with an agent, after this many attempts if that is known, and after so many at least.
+    At { attempts: Option<u32>, at_least: u32 },
 }
 
 /// Where a task is after the turn.
@@ -160,6 +160,8 @@ pub struct Begun {
     pub at: Timestamp,
     pub build: Build,
     pub resume: Option<Box<SnapshotRef>>,
+    /// Why the task runs once more although nothing went wrong, in words.
+    pub cause: Option<String>,
 }
 
 /// The newest snapshot of a task.
@@ -232,8 +234,10 @@ impl Turn {
             }
             Change::JobEnded { job, state, at } => self.jobs.entry(*job).or_default().end = Patch::Set((*state, *at)),
             Change::JobRetried { job, by, at } => self.retried(*job, by, *at),
-            Change::AttemptStarted { attempt, agent, at, build, resume } => {
-                self.started(*attempt, Begun { agent: *agent, at: *at, build: *build, resume: resume.clone() })?;
+            Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
+                let cause = cause.as_deref().map(bounds::reason);
+                let begun = Begun { agent: *agent, at: *at, build: *build, resume: resume.clone(), cause };
+                if *beside { self.started_beside(*attempt, begun)? } else { self.started(*attempt, begun)? }
             }
             Change::SnapshotSaved { attempt, agent, snapshot, at } => {
                 let row = SnapshotRow { snapshot: *snapshot, agent: *agent, at: *at };
@@ -242,7 +246,7 @@ impl Turn {
             Change::SnapshotDropped { task } => {
                 self.snapshots.insert(*task, None);
             }
-            Change::AttemptPaused { attempt, reason, .. } => self.paused(*attempt, reason.as_ref())?,
+            Change::AttemptPaused { attempt, reason, task_paused, .. } => self.paused(*attempt, reason.as_ref(), *task_paused)?,
             Change::AttemptEnded(ended) => self.ended(ended)?,
             Change::TaskEnded { task, state, at } => self.task_ended(*task, *state, *at)?,
             Change::ResultRefused { agent, .. } => self.agents.entry(*agent).or_default().results_refused += 1,
@@ -321,25 +325,47 @@ impl Turn {
         Ok(())
     }
 
-    /// The task of an attempt that must be with an agent now.
-    fn live(&mut self, attempt: AttemptId, doing: &str) -> Result<&mut TaskPatch, Broken> {
+    /// An attempt begins while another of its task goes on.
+    fn started_beside(&mut self, attempt: AttemptId, begun: Begun) -> Result<(), Broken> {
+        let before = Before::At { attempts: attempt.number.checked_sub(1), at_least: 1 };
+        let place = Place::At { agent: Some(begun.agent), paused: false };
         let task = self.tasks.entry(attempt.task).or_insert(TaskPatch {
-            before: Before::At { attempts: attempt.number },
-            attempts: Some(attempt.number),
+            before,
+            attempts: attempt.number.checked_sub(1),
             failures: None,
             failures_added: 0,
             place: Place::At { agent: None, paused: false },
         });
-        if task.attempts != Some(attempt.number) || !matches!(task.place, Place::At { .. }) {
+        let next = task.attempts.is_none_or(|attempts| attempts + 1 == attempt.number);
+        if !next || !matches!(task.place, Place::At { .. }) {
+            return Err(Broken(format!("{attempt} started beside another while its task was {}", task.place.state())));
+        }
+        (task.attempts, task.place) = (Some(attempt.number), place);
+        self.attempts.insert(attempt, AttemptPatch { begun: Some(begun), ..AttemptPatch::default() });
+        Ok(())
+    }
+
+    /// The task of an attempt that must be with an agent now.
+    fn live(&mut self, attempt: AttemptId, doing: &str) -> Result<&mut TaskPatch, Broken> {
+        let over = self.attempts.get(&attempt).is_some_and(|patch| patch.over.is_some());
+        let task = self.tasks.entry(attempt.task).or_insert(TaskPatch {
+            before: Before::At { attempts: None, at_least: attempt.number },
+            attempts: None,
+            failures: None,
+            failures_added: 0,
+            place: Place::At { agent: None, paused: false },
+        });
+        let beyond = task.attempts.is_some_and(|attempts| attempts < attempt.number);
+        if over || beyond || !matches!(task.place, Place::At { .. }) {
             return Err(Broken(format!("{attempt} {doing} while its task was {}", task.place.state())));
         }
         Ok(task)
     }
 
-    fn paused(&mut self, attempt: AttemptId, reason: Option<&PauseReason>) -> Result<(), Broken> {
+    fn paused(&mut self, attempt: AttemptId, reason: Option<&PauseReason>, task_paused: bool) -> Result<(), Broken> {
         let task = self.live(attempt, "paused or went on")?;
         if let Place::At { paused, .. } = &mut task.place {
-            *paused = reason.is_some();
+            *paused = task_paused;
         }
         self.attempts.entry(attempt).or_default().pause = reason.map_or(Patch::Clear, |reason| Patch::Set(reason.clone()));
         Ok(())
@@ -352,6 +378,11 @@ impl Turn {
             TaskAfter::Again { not_before, failures } => {
                 let state = if not_before > ended.at { TaskState::Waiting } else { TaskState::Queued };
                 task.place = Place::Waiting { state, not_before };
+                (task.failures, task.failures_added) = (Some(failures), 0);
+                None
+            }
+            TaskAfter::Continues { agent, paused, failures } => {
+                task.place = Place::At { agent: Some(agent), paused };
                 (task.failures, task.failures_added) = (Some(failures), 0);
                 None
             }

@@ -156,7 +156,7 @@ impl World {
             match change {
                 Change::AttemptEnded(ended) => {
                     match ended.after {
-                        TaskAfter::Again { .. } => {}
+                        TaskAfter::Again { .. } | TaskAfter::Continues { .. } => {}
                         _ => *self.ended.entry(ended.attempt.task).or_default() += 1,
                     }
                     if ended.end == AttemptEnd::Succeeded {

@@ -42,6 +42,8 @@ pub struct Tally {
     pub late_results: u64,
     /// Attempts of tasks that had been with another agent before.
     pub moves: u64,
+    /// Attempts that began beside another of their task.
+    pub rivals: u64,
     pub pauses: u64,
 }
 
@@ -60,14 +62,19 @@ pub struct Job {
 }
 
 /// A task as it was committed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Task {
     pub attempts: u32,
     failures: u32,
     /// Who has or had the newest attempt.
     agent: AgentId,
+    /// The live attempts by number, and who has them.
+    live: Vec<(u32, AgentId)>,
     pub place: Place,
 }
+
+/// Live attempts of one task.
+const COPIES_MAX: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -91,10 +98,11 @@ impl Ledger {
                 self.job(id)?.finished(id, *state)
             }
             Change::JobRetried { job, .. } => self.job(*job)?.retried(),
-            Change::AttemptStarted { attempt, agent, .. } => {
+            Change::AttemptStarted { attempt, agent, beside, .. } => {
                 self.tally.attempts += 1;
-                let moved = self.job(attempt.task.job)?.started(*attempt, *agent)?;
-                self.tally.moves += u64::from(moved);
+                let moved = self.job(attempt.task.job)?.started(*attempt, *agent, *beside)?;
+                self.tally.rivals += u64::from(*beside);
+                self.tally.moves += u64::from(moved && !beside);
                 Ok(())
             }
             Change::AttemptPaused { attempt, reason, .. } => {
@@ -149,7 +157,7 @@ impl Ledger {
     /// The agent that has this attempt, if it is live.
     pub fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
         let task = self.task(attempt.task)?;
-        (task.place == Place::Live && task.attempts == attempt.number).then_some(task.agent)
+        task.live.iter().find(|(number, _)| *number == attempt.number).map(|(_, agent)| *agent)
     }
 
     pub fn is_live(&self, attempt: AttemptId) -> bool {
@@ -202,7 +210,7 @@ impl Ledger {
 impl Job {
     fn new(new: &NewJob) -> Self {
         let size = new.spec.inputs.count();
-        let task = Task { attempts: 0, failures: 0, agent: AgentId(0), place: Place::Waiting };
+        let task = Task { attempts: 0, failures: 0, agent: AgentId(0), live: Vec::new(), place: Place::Waiting };
         Self {
             first: plan::first_input(&new.spec),
             retries: new.spec.retry.retries,
@@ -234,23 +242,34 @@ impl Job {
         self.waiting + self.live
     }
 
-    fn started(&mut self, attempt: AttemptId, agent: AgentId) -> Result<bool, Violation> {
+    fn started(&mut self, attempt: AttemptId, agent: AgentId, beside: bool) -> Result<bool, Violation> {
         let stopped = self.stop.is_some();
         let task = self.task(attempt.task)?;
-        if task.place != Place::Waiting || task.attempts + 1 != attempt.number || stopped {
-            return Err(once(attempt, format!("{attempt} started while its task was {:?} after {}", task.place, task.attempts)));
+        let free = task.live.len() < COPIES_MAX && task.live.iter().all(|(_, other)| *other != agent);
+        let right = if beside { task.place == Place::Live && free } else { task.place == Place::Waiting };
+        if !right || task.attempts + 1 != attempt.number || stopped {
+            return Err(once(attempt, format!("{attempt} started with {agent} while its task was {task:?}")));
         }
         let moved = task.attempts > 0 && task.agent != agent;
-        *task = Task { attempts: attempt.number, agent, place: Place::Live, ..*task };
-        (self.waiting, self.live) = (self.waiting - 1, self.live + 1);
+        (task.attempts, task.agent, task.place) = (attempt.number, agent, Place::Live);
+        task.live.push((attempt.number, agent));
+        if !beside {
+            (self.waiting, self.live) = (self.waiting - 1, self.live + 1);
+        }
         Ok(moved)
     }
 
     fn attempt_ended(&mut self, ended: &EndedAttempt) -> Checked {
         let (attempt, stop, retries, first) = (ended.attempt, self.stop, self.retries, self.first);
         let task = self.task(attempt.task)?;
-        if task.place != Place::Live || task.attempts != attempt.number || task.agent != ended.agent {
+        let live = task.live.len();
+        task.live.retain(|other| *other != (attempt.number, ended.agent));
+        if task.place != Place::Live || task.live.len() + 1 != live {
             return Err(once(attempt, format!("{attempt} of {} ended and its task is {task:?}", ended.agent)));
+        }
+        let others = !task.live.is_empty();
+        if others != matches!(ended.after, TaskAfter::Continues { .. }) {
+            return Err(once(attempt, format!("{attempt} ended, then {:?}, and its task is {task:?}", ended.after)));
         }
         let failed = task.failures + u32::from(ended.end == AttemptEnd::Failed);
         let right = match (ended.end, ended.after) {
@@ -258,6 +277,9 @@ impl Job {
             (_, TaskAfter::Succeeded) => false,
             (AttemptEnd::Failed, TaskAfter::Failed) => failed > retries,
             (_, TaskAfter::Failed) => false,
+            (_, TaskAfter::Continues { agent, failures, .. }) => {
+                failures == failed && failed <= retries.max(task.failures) && task.live.iter().any(|(_, other)| *other == agent)
+            }
             (_, TaskAfter::Again { failures, .. }) => failures == failed && failed <= retries && stop.is_none(),
             (_, TaskAfter::Cancelled) => stop == Some(JobState::Cancelled),
             (_, TaskAfter::Expired) => stop == Some(JobState::Expired),
@@ -275,6 +297,7 @@ impl Job {
         task.failures = failed;
         let place = match ended.after {
             TaskAfter::Again { .. } => Place::Waiting,
+            TaskAfter::Continues { .. } => return Ok(()),
             TaskAfter::Succeeded => Place::Ended(TaskState::Succeeded),
             TaskAfter::Failed => Place::Ended(TaskState::Failed),
             TaskAfter::Cancelled => Place::Ended(TaskState::Cancelled),
@@ -327,7 +350,7 @@ impl Job {
             if let Place::Ended(state) = task.place
                 && state != TaskState::Succeeded
             {
-                *task = Task { place: Place::Waiting, failures: 0, ..*task };
+                (task.place, task.failures) = (Place::Waiting, 0);
                 *self.ended.get_mut(state) -= 1;
                 self.waiting += 1;
             }

@@ -43,8 +43,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { attempts, succeeded, failed_attempts, lost, recalled, evicted, cancelled, late_results, moves, pauses } =
-            &self.tally;
+        let tally = &self.tally;
+        let Tally { attempts, succeeded, failed_attempts, lost, recalled, evicted, cancelled, late_results, .. } = tally;
         let hours = self.virtual_time.as_secs_f64() / 3600.0;
         writeln!(f, "events            {:>12}   virtual hours    {hours:>10.1}", self.events)?;
         writeln!(f, "jobs              {:>12}   tasks            {:>10}", self.jobs, self.tasks)?;
@@ -52,7 +52,8 @@ impl fmt::Display for Summary {
         writeln!(f, "  failed          {failed_attempts:>12}   lost             {lost:>10}")?;
         writeln!(f, "  recalled        {recalled:>12}   evicted          {evicted:>10}")?;
         writeln!(f, "  cancelled       {cancelled:>12}   late results     {late_results:>10}")?;
-        writeln!(f, "moves             {moves:>12}   pauses           {pauses:>10}")?;
+        writeln!(f, "moves             {:>12}   pauses           {:>10}", tally.moves, tally.pauses)?;
+        writeln!(f, "second copies     {:>12}", tally.rivals)?;
         writeln!(f, "snapshots         {:>12}   resumed          {:>10}", self.snapshots, self.resumed)?;
         writeln!(f, "hours not repeated{:>12.1}", self.carried.as_secs_f64() / 3600.0)?;
         writeln!(f, "faults            {:>12}   agents killed    {:>10}", self.faults, self.kills)?;

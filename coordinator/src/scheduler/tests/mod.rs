@@ -9,6 +9,7 @@ mod moving;
 mod random;
 mod rebalance;
 mod results;
+mod rivals;
 mod sharing;
 mod simple;
 mod stops;

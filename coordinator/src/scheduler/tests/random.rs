@@ -118,9 +118,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        // Moves happen within the seconds that pass here.
-        let (move_gain_min, stalled_after) = (Duration::from_millis(200), Duration::from_millis(500));
-        let mut driver = Driver::with(Limits { move_gain_min, stalled_after, ..Limits::default() });
+        // Moves happen within the seconds that pass here, and what takes longer than one of them gets a second copy.
+        let limits = Limits {
+            move_gain_min: Duration::from_millis(200),
+            stalled_after: Duration::from_millis(500),
+            straggler_time_min: Duration::from_secs(1),
+            straggler_after_results: 1,
+            straggler_look: Duration::from_millis(300),
+            ..Limits::default()
+        };
+        let mut driver = Driver::with(limits);
         (1..=AGENTS).for_each(|agent| driver.enrol(agent));
         let agents = (1..=AGENTS).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
         let mut world = Self { driver, agents, sequence: 1 };

@@ -7,6 +7,7 @@ mod cost;
 mod model;
 mod registry;
 mod reign;
+mod rivals;
 pub mod sample;
 mod tasks;
 mod turns;
@@ -120,6 +121,10 @@ cases!(
     turns::start_and_end_in_one_turn_are_one_turn,
     turns::moves_are_listed_with_what_went_along,
     turns::a_pause_is_remembered_and_ends_with_the_attempt,
+    rivals::a_task_may_be_with_two_agents_and_counts_once,
+    rivals::the_first_result_wins_and_the_other_copy_is_over,
+    rivals::a_copy_that_ends_leaves_the_task_to_the_other,
+    rivals::a_task_is_paused_when_all_its_copies_are,
     turns::a_stopped_job_ends_tasks_that_never_started,
     turns::a_retry_queues_what_ended_badly,
     turns::a_retry_in_the_middle_of_a_turn_counts_right,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lull_shared::{
-    id::{AgentId, JobId},
+    id::{AgentId, AttemptId, JobId, TaskId},
     state::{AttemptEnd, Intake, JobState, PauseReason, TaskCounts, TaskState},
 };
 use proptest::{
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, TaskAfter},
-    event::{EndedTask, JobSnapshot, OpenPlace},
+    event::{EndedTask, JobSnapshot, OpenAttempt, OpenPlace},
 };
 
 /// One step: what to do, to which job or task, and how.
@@ -133,7 +133,7 @@ impl Play<'_> {
                 self.take(started(attempt(job.job.0, job.expanded, 1), agent, now)).await;
             }
             30..215 if !job.open.is_empty() => {
-                let open = job.open[usize::from(how) % job.open.len()];
+                let open = job.open[usize::from(how) % job.open.len()].clone();
                 let tried = attempt(job.job.0, open.index, open.attempts);
                 match open.place {
                     OpenPlace::Waiting { .. } if job.stopping.is_some() => {
@@ -142,9 +142,14 @@ impl Play<'_> {
                     OpenPlace::Waiting { .. } => {
                         self.take(started(attempt(job.job.0, open.index, open.attempts + 1), agent, now)).await;
                     }
-                    OpenPlace::At { agent, .. } => {
-                        let change = self.end(tried, agent.0, open.failures, how, job.stopping.is_some());
-                        self.take(change).await;
+                    OpenPlace::At(live) => {
+                        let next = attempt(job.job.0, open.index, open.attempts + 1);
+                        let free = live.iter().all(|live| live.agent != AgentId(agent));
+                        if which % 4 == 0 && free && live.len() < 3 && job.stopping.is_none() {
+                            self.take(started_beside(next, agent, now)).await;
+                        } else {
+                            self.end(tried.task, &live, open.failures, (which, how), job.stopping.is_some()).await;
+                        }
                     }
                 }
                 self.settle(job.job).await;
@@ -179,11 +184,23 @@ impl Play<'_> {
         }
     }
 
-    fn end(&self, tried: lull_shared::id::AttemptId, agent: u64, failures: u32, how: u8, stopping: bool) -> Change {
+    /// Something happens to one of a task's live attempts; if it ends the task, the others end before.
+    async fn end(&mut self, task: TaskId, live: &[OpenAttempt], failures: u32, (which, how): (u8, u8), stopping: bool) {
         let now = self.second;
-        let pause = |reason| Change::AttemptPaused { attempt: tried, reason, at: at(now) };
-        let wait = |failures| TaskAfter::Again { not_before: at(now) + Duration::from_secs(u64::from(how % 2)), failures };
-        match how % 9 {
+        let chosen = &live[usize::from(which) % live.len()];
+        let (tried, agent) = (AttemptId { task, number: chosen.number }, chosen.agent.0);
+        let attempts = self.model.store.attempts(task).await.expect("the model answers");
+        let others: Vec<_> = attempts.iter().filter(|other| other.end.is_none() && other.attempt != tried).collect();
+        let others_paused = others.iter().all(|other| other.paused.is_some());
+        let pause = |reason: Option<PauseReason>| {
+            let task_paused = reason.is_some() && others_paused;
+            Change::AttemptPaused { attempt: tried, reason, task_paused, at: at(now) }
+        };
+        let wait = |failures| match others.first() {
+            Some(other) => TaskAfter::Continues { agent: other.agent, paused: others_paused, failures },
+            None => TaskAfter::Again { not_before: at(now) + Duration::from_secs(u64::from(how % 2)), failures },
+        };
+        let change = match how % 9 {
             0 => pause(Some(PauseReason::Memory { free_bytes: u64::from(how) })),
             1 => pause(None),
             2 | 3 => succeeded(tried, agent, now, &[how; 3]),
@@ -193,7 +210,17 @@ impl Play<'_> {
             7 => ended(tried, agent, now, AttemptEnd::Failed, wait(failures + 1)),
             8 => ended(tried, agent, now, AttemptEnd::Lost, wait(failures)),
             _ => ended(tried, agent, now, AttemptEnd::Evicted, wait(failures)),
+        };
+        let goes_on = match &change {
+            Change::AttemptEnded(end) => matches!(end.after, TaskAfter::Continues { .. }),
+            _ => true,
+        };
+        for other in others.into_iter().filter(|_| !goes_on) {
+            let paused = chosen_is_paused(&attempts, tried);
+            let after = TaskAfter::Continues { agent: chosen.agent, paused, failures };
+            self.take(ended(other.attempt, other.agent.0, now, AttemptEnd::Cancelled, after)).await;
         }
+        self.take(change).await;
     }
 
     /// Ends a job when nothing of it is open.
@@ -210,6 +237,10 @@ impl Play<'_> {
         self.model.commit(std::slice::from_ref(&change)).await;
         self.turn.push(change);
     }
+}
+
+fn chosen_is_paused(attempts: &[AttemptRecord], chosen: AttemptId) -> bool {
+    attempts.iter().any(|attempt| attempt.attempt == chosen && attempt.paused.is_some())
 }
 
 /// Everything that can be read, for jobs from `first` on.

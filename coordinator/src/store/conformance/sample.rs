@@ -10,7 +10,7 @@ use lull_shared::{
     job::{Inputs, JobSpec},
     message::{Build, ModuleKind, Payload, SnapshotRef},
     resources::Machine,
-    state::{AttemptEnd, Failure, JobState, TaskState, Usage},
+    state::{AttemptEnd, Failure, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
 
@@ -18,7 +18,10 @@ use super::{
     super::record::{AgentRecord, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
     T0, World,
 };
-use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+use crate::scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{OpenAttempt, OpenPlace},
+};
 
 /// The instant that many seconds after the case began.
 pub fn at(seconds: u64) -> Timestamp {
@@ -67,7 +70,24 @@ pub fn submitted(job: u64, count: u32) -> Change {
 
 /// An attempt begins.
 pub fn started(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
-    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds), build: Build::Plain, resume: None }
+    let (agent, at) = (AgentId(agent), at(seconds));
+    Change::AttemptStarted { attempt, agent, at, build: Build::Plain, resume: None, beside: false, cause: None }
+}
+
+/// A second attempt begins beside another.
+pub fn started_beside(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+    let (agent, at, cause) = (AgentId(agent), at(seconds), Some("the first is slow".into()));
+    Change::AttemptStarted { attempt, agent, at, build: Build::Plain, resume: None, beside: true, cause }
+}
+
+/// The only live attempt of its task leaves the processor or goes on.
+pub fn paused(attempt: AttemptId, reason: Option<PauseReason>, seconds: u64) -> Change {
+    Change::AttemptPaused { attempt, task_paused: reason.is_some(), reason, at: at(seconds) }
+}
+
+/// The place of a task of which only this attempt is live.
+pub fn with(number: u32, agent: u64, seconds: u64) -> OpenPlace {
+    OpenPlace::At(vec![OpenAttempt { number, agent: AgentId(agent), since: at(seconds), resumed_us: None, cause: None }])
 }
 
 /// A snapshot, made up from the second at which it was saved.
@@ -77,8 +97,8 @@ pub fn snapshot(seconds: u64) -> SnapshotRef {
 
 /// An attempt begins where another left off.
 pub fn resumed(attempt: AttemptId, agent: u64, seconds: u64, from: SnapshotRef) -> Change {
-    let resume = Some(Box::new(from));
-    Change::AttemptStarted { attempt, agent: AgentId(agent), at: at(seconds), build: Build::Migratable, resume }
+    let (agent, at, resume) = (AgentId(agent), at(seconds), Some(Box::new(from)));
+    Change::AttemptStarted { attempt, agent, at, build: Build::Migratable, resume, beside: false, cause: None }
 }
 
 /// A snapshot of a live attempt.

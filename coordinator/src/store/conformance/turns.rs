@@ -55,7 +55,7 @@ pub async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
     let world = world.peopled(2).await;
     let (first, second) = (attempt(1, 0, 1), attempt(1, 0, 2));
     let pause = PauseReason::Owner { until: None };
-    let paused = Change::AttemptPaused { attempt: first, reason: Some(pause), at: at(14) };
+    let paused = paused(first, Some(pause), 14);
     world.commit(&[submitted(1, 2), started(first, 1, 10), paused, saved(first, 1, 15)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, paused: 1, ..TaskCounts::default() });
     assert_eq!(world.loaded().await.jobs[0].open[0].saved, Some(Saved { snapshot: snapshot(15), agent: AgentId(1) }));
@@ -86,8 +86,7 @@ pub async fn an_attempt_goes_from_start_to_result(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
-    let open =
-        OpenTask { index: 0, attempts: 1, failures: 0, place: OpenPlace::At { agent: AgentId(2), since: at(10) }, saved: None };
+    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: with(1, 2, 10), saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 
     world.commit(&[succeeded(attempt(1, 0, 1), 2, 12, b"\x00out\xff")]).await;
@@ -157,8 +156,8 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
             started(attempt(1, 1, 1), 1, 10),
             again(attempt(1, 0, 1), 1, 11, 1),
             started(attempt(1, 0, 2), 2, 11),
-            Change::AttemptPaused { attempt: attempt(1, 0, 2), reason: Some(PauseReason::Busy { cpu_percent: 90 }), at: at(11) },
-            Change::AttemptPaused { attempt: attempt(1, 0, 2), reason: None, at: at(12) },
+            paused(attempt(1, 0, 2), Some(PauseReason::Busy { cpu_percent: 90 }), 11),
+            paused(attempt(1, 0, 2), None, 12),
             succeeded(attempt(1, 0, 2), 2, 12, b"x"),
             succeeded(attempt(1, 1, 1), 1, 12, b"y"),
             started(attempt(1, 2, 1), 2, 12),
@@ -170,8 +169,7 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     // The live attempt of a known task ends and the next begins, in one turn.
     let moved = TaskAfter::Again { not_before: at(13), failures: 0 };
     world.commit(&[ended(attempt(1, 2, 1), 2, 13, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 13)]).await;
-    let open =
-        OpenTask { index: 2, attempts: 2, failures: 0, place: OpenPlace::At { agent: AgentId(1), since: at(13) }, saved: None };
+    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: with(2, 1, 13), saved: None };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
@@ -185,6 +183,8 @@ pub async fn moves_are_listed_with_what_went_along(world: World) {
         at: at(14),
         build: Build::Migratable,
         resume: Some(Box::new(snapshot)),
+        beside: false,
+        cause: None,
     };
     world
         .commit(&[
@@ -215,14 +215,14 @@ pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
     let reason = PauseReason::Owner { until: Some(at(99)) };
-    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: Some(reason.clone()), at: at(11) }]).await;
+    world.commit(&[paused(attempt(1, 0, 1), Some(reason.clone()), 11)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { paused: 1, ..TaskCounts::default() });
     let attempts = world.store.attempts(task(1, 0)).await.expect("an answer");
     assert_eq!(attempts[0].paused, Some(reason.clone()));
-    assert!(matches!(world.loaded().await.jobs[0].open[0].place, OpenPlace::At { agent: AgentId(1), .. }));
-    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: None, at: at(12) }]).await;
+    assert_eq!(world.loaded().await.jobs[0].open[0].place, with(1, 1, 10));
+    world.commit(&[paused(attempt(1, 0, 1), None, 12)]).await;
     assert_eq!(world.state(1, 0).await, TaskState::Running);
-    world.commit(&[Change::AttemptPaused { attempt: attempt(1, 0, 1), reason: Some(reason), at: at(13) }]).await;
+    world.commit(&[paused(attempt(1, 0, 1), Some(reason), 13)]).await;
     let moved = TaskAfter::Again { not_before: at(14), failures: 0 };
     world.commit(&[ended(attempt(1, 0, 1), 1, 14, AttemptEnd::Evicted, moved)]).await;
     assert_eq!(world.store.attempts(task(1, 0)).await.expect("an answer")[0].paused, None);

@@ -37,14 +37,15 @@ const SNAPSHOT: &str =
     cancelled, expired FROM jobs";
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
-    attempts.started_us, snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes,
+    attempts.number, attempts.agent_id AS attempt_agent, attempts.started_us, attempts.resumed_spent_us, attempts.cause,
+    snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes,
     snapshots.spent_us AS snapshot_spent_us, snapshots.agent_id AS snapshot_agent
     FROM tasks INDEXED BY tasks_open
     LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
     LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
-        AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
+        AND attempts.ended_us IS NULL
     WHERE tasks.ended_us IS NULL AND tasks.job_id BETWEEN ?1 AND ?2
-    ORDER BY tasks.job_id, tasks.task_index";
+    ORDER BY tasks.job_id, tasks.task_index, attempts.number";
 
 const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
     CASE WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
@@ -52,12 +53,14 @@ const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
     attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
     CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
     FROM tasks
-    JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index AND attempts.number = tasks.attempts
+    LEFT JOIN results ON results.job_id = tasks.job_id AND results.task_index = tasks.task_index
+    JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
+        AND attempts.number = coalesce(results.number, (SELECT max(live.number) FROM attempts live
+            WHERE live.job_id = tasks.job_id AND live.task_index = tasks.task_index AND live.ended_us IS NULL), tasks.attempts)
     JOIN agents ON agents.agent_id = attempts.agent_id
     LEFT JOIN attempts earlier ON earlier.job_id = tasks.job_id AND earlier.task_index = tasks.task_index
-        AND earlier.number = tasks.attempts - 1
-    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
-    LEFT JOIN results ON results.job_id = tasks.job_id AND results.task_index = tasks.task_index";
+        AND earlier.number = attempts.number - 1
+    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index";
 
 /// Everything a scheduler needs to go on.
 pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
@@ -66,7 +69,7 @@ pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
     let sql = format!("{SNAPSHOT} WHERE ended_us IS NULL ORDER BY job_id");
     let mut jobs: BTreeMap<JobId, JobSnapshot> =
         all(tx, &sql, [], rows::job_snapshot)?.into_iter().map(|job| (job.job, job)).collect();
-    for (job, task) in all(tx, OPEN, params![0, i64::MAX], rows::open_task)? {
+    for (job, task) in rows::gather_open(all(tx, OPEN, params![0, i64::MAX], rows::open_task)?) {
         if let Some(job) = jobs.get_mut(&job) {
             job.open.push(task);
         }
@@ -95,7 +98,8 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
     let Some(mut snapshot) = first(tx, &format!("{SNAPSHOT} WHERE job_id = ?1"), [id], rows::job_snapshot)? else {
         return Ok(None);
     };
-    snapshot.open = all(tx, OPEN, params![id, id], rows::open_task)?.into_iter().map(|(_, task)| task).collect();
+    let open = rows::gather_open(all(tx, OPEN, params![id, id], rows::open_task)?);
+    snapshot.open = open.into_iter().map(|(_, task)| task).collect();
     let ended = all(
         tx,
         "SELECT task_index, attempts, state FROM tasks
@@ -179,7 +183,7 @@ pub fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRec
              AND earlier.number = attempts.number - 1
          JOIN agents ON agents.agent_id = attempts.agent_id
          JOIN agents AS from_agents ON from_agents.agent_id = earlier.agent_id
-         WHERE attempts.job_id = ?1 AND attempts.number > 1 AND earlier.ended_us IS NOT NULL
+         WHERE attempts.job_id = ?1 AND attempts.number > 1 AND earlier.ended_us <= attempts.started_us
              AND (attempts.resumed_bytes IS NOT NULL OR earlier.outcome IN ('evicted', 'lost'))
          ORDER BY attempts.started_us DESC, attempts.task_index DESC, attempts.number DESC LIMIT ?2",
         params![number(job.0), limit],
@@ -187,16 +191,18 @@ pub fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRec
     )
 }
 
-/// The log of one ended attempt, the newest if none is named.
+/// The log of one ended attempt; if none is named, of the one that succeeded, or else the newest.
 pub fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
     first(
         tx,
         "SELECT attempts.job_id, attempts.task_index, attempts.number, logs.log, logs.dropped_bytes
          FROM attempts LEFT JOIN logs ON logs.job_id = attempts.job_id AND logs.task_index = attempts.task_index
              AND logs.number = attempts.number
+         LEFT JOIN results ON results.job_id = attempts.job_id AND results.task_index = attempts.task_index
+             AND results.number = attempts.number
          WHERE attempts.job_id = ?1 AND attempts.task_index = ?2 AND attempts.number = coalesce(?3, attempts.number)
              AND attempts.ended_us IS NOT NULL
-         ORDER BY attempts.number DESC LIMIT 1",
+         ORDER BY results.number IS NULL, attempts.number DESC LIMIT 1",
         params![number(task.job.0), task.index, attempt],
         rows::log_record,
     )

@@ -119,7 +119,7 @@ fn write_tasks(tx: &Transaction<'_>, tasks: &BTreeMap<TaskId, TaskPatch>) -> Res
         "UPDATE tasks SET state = ?3, attempts = coalesce(?4, attempts), failures = coalesce(?5, failures) + ?6,
              agent_id = CASE WHEN ?7 THEN agent_id ELSE ?8 END, not_before_us = ?9, ended_us = ?10
          WHERE job_id = ?1 AND task_index = ?2 AND ended_us IS NULL
-             AND attempts = coalesce(?11, attempts) AND (agent_id IS NOT NULL) = ?12",
+             AND attempts = coalesce(?11, attempts) AND attempts >= ?13 AND (agent_id IS NOT NULL) = ?12",
     )?;
     for (task, patch) in tasks {
         let (agent, keeps_agent, not_before, ended) = match patch.place {
@@ -128,14 +128,14 @@ fn write_tasks(tx: &Transaction<'_>, tasks: &BTreeMap<TaskId, TaskPatch>) -> Res
             Place::Ended { at, .. } => (None, false, None, Some(at.0)),
         };
         let (job, index, state) = (number(task.job.0), task.index, patch.place.state().as_str());
-        let (attempts_before, at_agent) = match patch.before {
+        let (attempts_before, at_agent, at_least) = match patch.before {
             Before::Absent => {
                 let failures = patch.failures.unwrap_or(0) + patch.failures_added;
                 insert.execute(params![job, index, state, patch.attempts, failures, agent, not_before, ended])?;
                 continue;
             }
-            Before::Waiting { attempts } => (attempts, false),
-            Before::At { attempts } => (Some(attempts), true),
+            Before::Waiting { attempts } => (attempts, false, 0),
+            Before::At { attempts, at_least } => (attempts, true, at_least),
         };
         let changed = update.execute(params![
             job,
@@ -149,7 +149,8 @@ fn write_tasks(tx: &Transaction<'_>, tasks: &BTreeMap<TaskId, TaskPatch>) -> Res
             not_before,
             ended,
             attempts_before,
-            at_agent
+            at_agent,
+            at_least
         ])?;
         one(changed, || format!("{task} is not as the change to {} expects ({:?})", patch.place.state(), patch.before))?;
     }
@@ -162,8 +163,9 @@ fn write_attempts(
     attempts: &BTreeMap<AttemptId, AttemptPatch>,
 ) -> Result<BTreeMap<(i64, JobId), i64>, Fail> {
     let mut insert = tx.prepare_cached(
-        "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause, build, resumed_bytes, resumed_spent_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause, build, resumed_bytes, resumed_spent_us,
+             cause)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let mut pause = tx.prepare_cached(
         "UPDATE attempts SET pause = ?4 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
@@ -177,7 +179,6 @@ fn write_attempts(
          WHERE job_id = ?1 AND task_index = ?2 AND number = ?3",
     )?;
     let mut slot_us = BTreeMap::new();
-    // In the order of their numbers: the live attempt ends before the next of its task begins.
     for (attempt, patch) in attempts {
         let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
         let paused = patch.pause.value().map(json);
@@ -193,6 +194,7 @@ fn write_attempts(
                 rows::build_word(begun.build),
                 resume.map(|snapshot| number(snapshot.blob.size_bytes)),
                 resume.map(|snapshot| number(snapshot.spent_us)),
+                begun.cause,
             ])?;
         } else if patch.over.is_none() {
             one(pause.execute(params![job, index, attempt_number, paused])?, || format!("{attempt} is not live"))?;

@@ -13,7 +13,7 @@ use super::{
     },
     state::{Attempt, Job, Place, State, Task},
 };
-use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenPlace, OpenTask, Snapshot};
+use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Snapshot};
 
 impl State {
     pub fn snapshot(&self) -> Snapshot {
@@ -64,16 +64,18 @@ impl State {
     }
 
     fn task_record(&self, id: TaskId, task: &Task) -> TaskRecord {
-        let newest = task.attempts.last().expect("a started task has an attempt");
-        let over = task.attempts.iter().rev().find_map(|attempt| attempt.over.as_ref());
+        let number = task.telling();
+        let telling = task.attempt(number).expect("a started task has an attempt");
+        let earlier = || task.attempt(number - 1).and_then(|attempt| attempt.over.as_ref());
+        let over = telling.over.as_ref().or_else(earlier);
         TaskRecord {
             task: id,
             state: task.state(),
             attempts: task.attempts.len() as u32,
             failures: task.failures,
-            agent: Some(newest.agent),
-            agent_name: Some(self.agent_name(newest.agent)),
-            started: Some(newest.started),
+            agent: Some(telling.agent),
+            agent_name: Some(self.agent_name(telling.agent)),
+            started: Some(telling.started),
             ended: match task.place {
                 Place::Ended { at, .. } => Some(at),
                 Place::At | Place::Waiting { .. } => None,
@@ -95,6 +97,7 @@ impl State {
             started: attempt.started,
             build: attempt.build,
             resumed: attempt.resumed,
+            cause: attempt.cause.clone(),
             ended: attempt.over.as_ref().map(|over| over.at),
             end: attempt.over.as_ref().map(|over| over.end),
             reason: attempt.over.as_ref().and_then(|over| over.reason.clone()),
@@ -119,7 +122,7 @@ impl State {
 
     fn one_move(&self, attempt: AttemptId, pair: &[Attempt]) -> Option<MoveRecord> {
         let [before, after] = pair else { return None };
-        let over = before.over.as_ref()?;
+        let over = before.over.as_ref().filter(|over| over.at <= after.started)?;
         let left_unfinished = matches!(over.end, AttemptEnd::Evicted | AttemptEnd::Lost);
         (after.resumed.is_some() || left_unfinished).then(|| MoveRecord {
             attempt,
@@ -141,7 +144,8 @@ impl State {
 
     pub fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord> {
         let over = (1..).zip(&self.find(task)?.attempts).filter_map(|(number, found)| Some((number, found.over.as_ref()?)));
-        let (number, over) = over.filter(|(number, _)| attempt.is_none_or(|attempt| attempt == *number)).last()?;
+        let wanted = over.filter(|(number, _)| attempt.is_none_or(|attempt| attempt == *number));
+        let (number, over) = wanted.max_by_key(|(number, over)| (over.output.is_some(), *number))?;
         let attempt = AttemptId { task, number };
         Some(LogRecord { attempt, log: over.log.clone(), dropped_bytes: over.log_dropped_bytes })
     }
@@ -209,7 +213,7 @@ impl Job {
     pub fn snapshot(&self) -> JobSnapshot {
         let open = self.tasks.iter().filter_map(|(index, task)| {
             let place = match task.place {
-                Place::At => task.attempts.last().map(|newest| OpenPlace::At { agent: newest.agent, since: newest.started })?,
+                Place::At => OpenPlace::At(task.live().map(open_attempt).collect()),
                 Place::Waiting { not_before, .. } => OpenPlace::Waiting { not_before },
                 Place::Ended { .. } => return None,
             };
@@ -247,5 +251,15 @@ impl Job {
 
     pub fn has_key(&self, submitter: &str, key: &str) -> bool {
         self.new.submitter == submitter && self.new.spec.idempotency_key.as_deref() == Some(key)
+    }
+}
+
+fn open_attempt((number, attempt): (u32, &Attempt)) -> OpenAttempt {
+    OpenAttempt {
+        number,
+        agent: attempt.agent,
+        since: attempt.started,
+        resumed_us: attempt.resumed.map(|resumed| resumed.spent_us),
+        cause: attempt.cause.clone().map(String::into_boxed_str),
     }
 }

@@ -68,7 +68,7 @@ pub struct Task {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Its last attempt is with its agent.
+    /// One or several of its attempts are with agents.
     At,
     Waiting {
         state: TaskState,
@@ -86,6 +86,7 @@ pub struct Attempt {
     pub started: Timestamp,
     pub build: Build,
     pub resumed: Option<Resumed>,
+    pub cause: Option<String>,
     pub pause: Option<PauseReason>,
     pub over: Option<Over>,
 }
@@ -125,11 +126,30 @@ impl Task {
     /// How it stands.
     pub fn state(&self) -> TaskState {
         match self.place {
-            Place::At if self.attempts.last().is_some_and(|attempt| attempt.pause.is_some()) => TaskState::Paused,
+            Place::At if self.live().all(|(_, attempt)| attempt.pause.is_some()) => TaskState::Paused,
             Place::At => TaskState::Running,
             Place::Waiting { state: TaskState::Queued, .. } if self.saved.is_some() => TaskState::Moving,
             Place::Waiting { state, .. } | Place::Ended { state, .. } => state,
         }
+    }
+}
+
+impl Task {
+    /// Its live attempts, by number.
+    pub fn live(&self) -> impl Iterator<Item = (u32, &Attempt)> {
+        (1..).zip(&self.attempts).filter(|(_, attempt)| attempt.over.is_none())
+    }
+
+    /// The number of the attempt that succeeded, or else of the newest live one, or else of the newest.
+    pub fn telling(&self) -> u32 {
+        let has_output = |attempt: &Attempt| attempt.over.as_ref().is_some_and(|over| over.output.is_some());
+        let succeeded = (1..).zip(&self.attempts).find(|(_, attempt)| has_output(attempt));
+        succeeded.or(self.live().last()).map_or(self.attempts.len() as u32, |(number, _)| number)
+    }
+
+    /// The attempt with this number.
+    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.attempts.get(number.checked_sub(1)? as usize)
     }
 }
 
@@ -175,12 +195,13 @@ impl State {
                 (job.state, job.ended) = (*state, Some(*at));
             }
             Change::JobRetried { job, by, at } => self.retried(*job, by, *at)?,
-            Change::AttemptStarted { attempt, agent, at, build, resume } => {
+            Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
                 let resumed = resume
                     .as_deref()
                     .map(|snapshot| Resumed { size_bytes: snapshot.blob.size_bytes, spent_us: snapshot.spent_us });
-                let begun = Attempt { agent: *agent, started: *at, build: *build, resumed, pause: None, over: None };
-                self.started(*attempt, begun)?;
+                let cause = cause.as_deref().map(bounds::reason);
+                let begun = Attempt { agent: *agent, started: *at, build: *build, resumed, cause, pause: None, over: None };
+                self.started(*attempt, *beside, begun)?;
             }
             Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
                 self.task(attempt.task)?.saved = Some(Saved { snapshot: *snapshot, agent: *agent });
@@ -229,9 +250,9 @@ impl State {
     /// An attempt that must be live, and its task's place.
     fn live(&mut self, attempt: AttemptId) -> Result<(&mut Place, &mut Attempt, &mut u32), Broken> {
         let task = self.task(attempt.task)?;
-        let newest = task.attempts.len() as u32 == attempt.number;
-        match (&mut task.place, task.attempts.last_mut()) {
-            (place @ Place::At, Some(found)) if newest => Ok((place, found, &mut task.failures)),
+        let found = (1..).zip(&mut task.attempts).find(|(number, found)| *number == attempt.number && found.over.is_none());
+        match (&mut task.place, found) {
+            (place @ Place::At, Some((_, found))) => Ok((place, found, &mut task.failures)),
             _ => Err(Broken(format!("{attempt} is not live"))),
         }
     }
@@ -270,7 +291,7 @@ impl State {
         Ok(())
     }
 
-    fn started(&mut self, attempt: AttemptId, begun: Attempt) -> Result<(), Broken> {
+    fn started(&mut self, attempt: AttemptId, beside: bool, begun: Attempt) -> Result<(), Broken> {
         let (agent, at) = (begun.agent, begun.started);
         if !self.agents.contains_key(&agent) {
             return Err(Broken(format!("there is no agent {agent}")));
@@ -279,7 +300,12 @@ impl State {
         let place = Place::Waiting { state: TaskState::Queued, not_before: at };
         let unstarted = Task { place, failures: 0, attempts: Vec::new(), saved: None };
         let task = Arc::make_mut(job.tasks.entry(attempt.task.index).or_insert_with(|| Arc::new(unstarted)));
-        if !matches!(task.place, Place::Waiting { .. }) || task.attempts.len() as u32 + 1 != attempt.number {
+        let right = match task.place {
+            Place::At => beside && task.live().all(|(_, live)| live.agent != agent),
+            Place::Waiting { .. } => !beside,
+            Place::Ended { .. } => false,
+        };
+        if !right || task.attempts.len() as u32 + 1 != attempt.number {
             return Err(Broken(format!("{attempt} started while its task was {}", task.state())));
         }
         task.place = Place::At;
@@ -294,6 +320,10 @@ impl State {
                 *failures = now;
                 let state = if not_before > ended.at { TaskState::Waiting } else { TaskState::Queued };
                 Place::Waiting { state, not_before }
+            }
+            TaskAfter::Continues { failures: now, .. } => {
+                *failures = now;
+                Place::At
             }
             TaskAfter::Succeeded => Place::Ended { state: TaskState::Succeeded, at: ended.at },
             TaskAfter::Failed => Place::Ended { state: TaskState::Failed, at: ended.at },

@@ -45,7 +45,7 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
     let last_job = first(&answer, 1, |row| rows::int(row, "last_job"))?.unwrap_or(0);
     let jobs = all(&answer, 2, rows::job_snapshot)?;
     let mut jobs: BTreeMap<JobId, JobSnapshot> = jobs.into_iter().map(|job| (job.job, job)).collect();
-    for (job, task) in all(&answer, 3, rows::open_task)? {
+    for (job, task) in rows::gather_open(all(&answer, 3, rows::open_task)?) {
         if let Some(job) = jobs.get_mut(&job) {
             job.open.push(task);
         }
@@ -63,7 +63,8 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
 pub async fn load_for_retry(session: &Session, job: JobId) -> Result<Option<(JobSnapshot, Vec<EndedTask>)>, Fail> {
     let answer = session.read(statements::RETRY, &[number(job.0).into()]).await?;
     let Some(mut snapshot) = first(&answer, 0, rows::job_snapshot)? else { return Ok(None) };
-    snapshot.open = all(&answer, 1, rows::open_task)?.into_iter().map(|(_, task)| task).collect();
+    let open = rows::gather_open(all(&answer, 1, rows::open_task)?);
+    snapshot.open = open.into_iter().map(|(_, task)| task).collect();
     Ok(Some((snapshot, all(&answer, 2, rows::ended_task)?)))
 }
 

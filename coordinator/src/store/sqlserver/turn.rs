@@ -179,6 +179,8 @@ struct Task {
     new: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     nb: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nl: Option<u32>,
     ab: u8,
     st: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,10 +198,10 @@ struct Task {
 }
 
 fn task(id: TaskId, patch: &TaskPatch) -> Task {
-    let (new, nb, ab) = match patch.before {
-        Before::Absent => (1, None, 0),
-        Before::Waiting { attempts } => (0, attempts, 0),
-        Before::At { attempts } => (0, Some(attempts), 1),
+    let (new, nb, nl, ab) = match patch.before {
+        Before::Absent => (1, None, None, 0),
+        Before::Waiting { attempts } => (0, attempts, None, 0),
+        Before::At { attempts, at_least } => (0, attempts, Some(at_least), 1),
     };
     let (k, a, w, e) = match patch.place {
         Place::At { agent: Some(agent), .. } => (0, Some(number(agent.0)), None, None),
@@ -212,6 +214,7 @@ fn task(id: TaskId, patch: &TaskPatch) -> Task {
         i: id.index,
         new,
         nb,
+        nl,
         ab,
         st: patch.place.state().as_str(),
         n: patch.attempts,
@@ -257,6 +260,8 @@ struct Attempt<'a> {
     rb: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rs: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cs: Option<&'a str>,
 }
 
 fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
@@ -281,6 +286,7 @@ fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
         b: begun.map(|begun| rows::build_word(begun.build)),
         rb: resume.map(|snapshot| number(snapshot.blob.size_bytes)),
         rs: resume.map(|snapshot| number(snapshot.spent_us)),
+        cs: begun.and_then(|begun| begun.cause.as_deref()),
     }
 }
 

@@ -1,6 +1,6 @@
 -- A task's attempts. @P1: job. @P2: index.
 SELECT attempts.job_id, attempts.task_index, attempts.number, attempts.agent_id, agents.name AS agent_name, attempts.started_us,
-    attempts.build, attempts.resumed_bytes, attempts.resumed_spent_us,
+    attempts.build, attempts.resumed_bytes, attempts.resumed_spent_us, attempts.cause,
     attempts.pause, attempts.ended_us, attempts.outcome, attempts.reason, attempts.failure, attempts.wall_us, attempts.cpu_us,
     attempts.memory_peak_bytes
 FROM lull.attempts AS attempts

@@ -5,7 +5,8 @@ DECLARE @jobs TABLE (
     state varchar(16) NULL, ended_us bigint NULL,
     stop_changes bit NOT NULL, stopping varchar(16) NULL, stopped_by nvarchar(256) NULL, stopped_us bigint NULL);
 DECLARE @tasks TABLE (
-    job_id bigint NOT NULL, task_index int NOT NULL, absent bit NOT NULL, attempts_before int NULL, agent_before bit NOT NULL,
+    job_id bigint NOT NULL, task_index int NOT NULL, absent bit NOT NULL, attempts_before int NULL, attempts_least int NULL,
+    agent_before bit NOT NULL,
     state varchar(16) NOT NULL, attempts int NULL, failures int NULL, failures_added int NOT NULL, keeps_agent bit NOT NULL,
     agent_id bigint NULL, not_before_us bigint NULL, ended_us bigint NULL, PRIMARY KEY (job_id, task_index));
 DECLARE @attempts TABLE (
@@ -13,7 +14,7 @@ DECLARE @attempts TABLE (
     pause nvarchar(max) NULL, ended_us bigint NULL, outcome varchar(16) NULL, reason nvarchar(2000) NULL,
     failure_kind varchar(32) NULL, failure nvarchar(max) NULL, wall_us bigint NULL, cpu_us bigint NULL,
     memory_peak_bytes bigint NULL, build varchar(16) NULL, resumed_bytes bigint NULL, resumed_spent_us bigint NULL,
-    PRIMARY KEY (job_id, task_index, number));
+    cause nvarchar(2000) NULL, PRIMARY KEY (job_id, task_index, number));
 DECLARE @changed int = 0;
 DECLARE @usage TABLE (hour bigint NOT NULL, job_id bigint NOT NULL, slot_us bigint NOT NULL, PRIMARY KEY (hour, job_id));
 
@@ -27,25 +28,26 @@ FROM OPENJSON(@P2, '$.jobs') WITH (
     state varchar(16) '$.st', ended_us bigint '$.at',
     stop_changes bit '$.sc', stopping varchar(16) '$.ss', stopped_by nvarchar(256) '$.sb', stopped_us bigint '$.sa') AS item;
 
-INSERT INTO @tasks (job_id, task_index, absent, attempts_before, agent_before, state, attempts, failures, failures_added,
+INSERT INTO @tasks (job_id, task_index, absent, attempts_before, attempts_least, agent_before, state, attempts, failures, failures_added,
     keeps_agent, agent_id, not_before_us, ended_us)
-SELECT item.job_id, item.task_index, item.absent, item.attempts_before, item.agent_before, item.state, item.attempts,
+SELECT item.job_id, item.task_index, item.absent, item.attempts_before, item.attempts_least, item.agent_before, item.state, item.attempts,
     item.failures, item.failures_added, item.keeps_agent, item.agent_id, item.not_before_us, item.ended_us
 FROM OPENJSON(@P2, '$.tasks') WITH (
-    job_id bigint '$.j', task_index int '$.i', absent bit '$.new', attempts_before int '$.nb', agent_before bit '$.ab',
+    job_id bigint '$.j', task_index int '$.i', absent bit '$.new', attempts_before int '$.nb', attempts_least int '$.nl', agent_before bit '$.ab',
     state varchar(16) '$.st', attempts int '$.n', failures int '$.f', failures_added int '$.fa', keeps_agent bit '$.k',
     agent_id bigint '$.a', not_before_us bigint '$.w', ended_us bigint '$.e') AS item;
 
 INSERT INTO @attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause)
 SELECT item.job_id, item.task_index, item.number, item.agent_id, item.started_us, item.pause, item.ended_us, item.outcome,
     item.reason, item.failure_kind, item.failure, item.wall_us, item.cpu_us, item.memory_peak_bytes, item.build,
-    item.resumed_bytes, item.resumed_spent_us
+    item.resumed_bytes, item.resumed_spent_us, item.cause
 FROM OPENJSON(@P2, '$.attempts') WITH (
     job_id bigint '$.j', task_index int '$.i', number int '$.n', agent_id bigint '$.a', started_us bigint '$.s',
     pause nvarchar(max) '$.p', ended_us bigint '$.e', outcome varchar(16) '$.o', reason nvarchar(2000) '$.r',
     failure_kind varchar(32) '$.k', failure nvarchar(max) '$.f', wall_us bigint '$.w', cpu_us bigint '$.c',
-    memory_peak_bytes bigint '$.m', build varchar(16) '$.b', resumed_bytes bigint '$.rb', resumed_spent_us bigint '$.rs') AS item;
+    memory_peak_bytes bigint '$.m', build varchar(16) '$.b', resumed_bytes bigint '$.rb', resumed_spent_us bigint '$.rs',
+    cause nvarchar(2000) '$.cs') AS item;
 
 INSERT INTO lull.jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
     key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
@@ -84,6 +86,7 @@ INNER JOIN @tasks AS patch ON patch.job_id = tasks.job_id AND patch.task_index =
 WHERE patch.absent = 0
     AND tasks.ended_us IS NULL
     AND tasks.attempts = COALESCE(patch.attempts_before, tasks.attempts)
+    AND tasks.attempts >= COALESCE(patch.attempts_least, 0)
     AND ((patch.agent_before = 1 AND tasks.agent_id IS NOT NULL) OR (patch.agent_before = 0 AND tasks.agent_id IS NULL));
 SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @tasks AS patch WHERE patch.absent = 0) SET @outcome = 3;
@@ -101,7 +104,7 @@ FROM (
 ) AS spent
 GROUP BY spent.hour, spent.job_id;
 
--- What was live before this turn ends first: of each task at most one attempt is live.
+-- What was live before this turn ends first: of each task at most one attempt is live with one agent.
 UPDATE attempts
 SET pause = patch.pause, ended_us = patch.ended_us, outcome = patch.outcome, reason = patch.reason,
     failure_kind = patch.failure_kind, failure = patch.failure, wall_us = patch.wall_us, cpu_us = patch.cpu_us,
@@ -114,10 +117,10 @@ SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @attempts AS patch WHERE patch.started_us IS NULL) SET @outcome = 4;
 
 INSERT INTO lull.attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause)
 SELECT patch.job_id, patch.task_index, patch.number, patch.agent_id, patch.started_us, patch.pause, patch.ended_us,
     patch.outcome, patch.reason, patch.failure_kind, patch.failure, patch.wall_us, patch.cpu_us, patch.memory_peak_bytes,
-    patch.build, patch.resumed_bytes, patch.resumed_spent_us
+    patch.build, patch.resumed_bytes, patch.resumed_spent_us, patch.cause
 FROM @attempts AS patch
 WHERE patch.started_us IS NOT NULL;
 

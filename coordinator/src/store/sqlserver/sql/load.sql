@@ -13,15 +13,16 @@ SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.seed, job
 FROM lull.jobs AS jobs
 WHERE jobs.ended_us IS NULL
 ORDER BY jobs.job_id;
-SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us, attempts.started_us,
+SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
+    attempts.number, attempts.agent_id AS attempt_agent, attempts.started_us, attempts.resumed_spent_us, attempts.cause,
     snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes, snapshots.spent_us AS snapshot_spent_us,
     snapshots.agent_id AS snapshot_agent
 FROM lull.tasks AS tasks
 LEFT JOIN lull.snapshots AS snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
 LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
-    AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
+    AND attempts.ended_us IS NULL
 WHERE tasks.ended_us IS NULL
-ORDER BY tasks.job_id, tasks.task_index;
+ORDER BY tasks.job_id, tasks.task_index, attempts.number;
 SELECT agents.agent_id, agents.name, agents.intake FROM lull.agents AS agents ORDER BY agents.agent_id;
 SELECT jobs.submitter, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
 FROM lull.usage_hours AS usage_hours

@@ -7,6 +7,6 @@ INNER JOIN lull.attempts AS earlier ON earlier.job_id = attempts.job_id AND earl
     AND earlier.number = attempts.number - 1
 INNER JOIN lull.agents AS agents ON agents.agent_id = attempts.agent_id
 INNER JOIN lull.agents AS from_agents ON from_agents.agent_id = earlier.agent_id
-WHERE attempts.job_id = @P1 AND attempts.number > 1 AND earlier.ended_us IS NOT NULL
+WHERE attempts.job_id = @P1 AND attempts.number > 1 AND earlier.ended_us <= attempts.started_us
     AND (attempts.resumed_bytes IS NOT NULL OR earlier.outcome IN ('evicted', 'lost'))
 ORDER BY attempts.started_us DESC, attempts.task_index DESC, attempts.number DESC;

@@ -3,15 +3,16 @@ SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.seed, job
     jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
 WHERE jobs.job_id = @P1;
-SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us, attempts.started_us,
+SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
+    attempts.number, attempts.agent_id AS attempt_agent, attempts.started_us, attempts.resumed_spent_us, attempts.cause,
     snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes, snapshots.spent_us AS snapshot_spent_us,
     snapshots.agent_id AS snapshot_agent
 FROM lull.tasks AS tasks
 LEFT JOIN lull.snapshots AS snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
 LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
-    AND attempts.number = tasks.attempts AND attempts.ended_us IS NULL
+    AND attempts.ended_us IS NULL
 WHERE tasks.ended_us IS NULL AND tasks.job_id = @P1
-ORDER BY tasks.task_index;
+ORDER BY tasks.task_index, attempts.number;
 SELECT tasks.task_index, tasks.attempts, tasks.state
 FROM lull.tasks AS tasks
 WHERE tasks.job_id = @P1 AND tasks.state IN ('failed', 'cancelled', 'expired')

@@ -1,0 +1,111 @@
+//! A task that is with agents: one attempt as a rule, and now and then a second beside it. The first of them to bring a
+//! result ends the task; the others are taken back.
+
+use lull_shared::{id::AgentId, state::PauseReason, time::Timestamp};
+
+use super::event::OpenAttempt;
+
+/// A task that is with one agent or several.
+#[derive(Debug, Clone)]
+pub(super) struct Copies {
+    /// The number of its newest attempt.
+    pub attempts: u32,
+    pub failures: u32,
+    /// Never empty between turns; in the order of their numbers.
+    live: Vec<Live>,
+}
+
+/// One live attempt.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub number: u32,
+    pub agent: AgentId,
+    pub since: Timestamp,
+    pub paused: Option<PauseReason>,
+    /// The running time of the snapshot that it went on from, in microseconds, if it went on from one.
+    pub resumed_us: Option<u64>,
+    /// Why it was started although nothing had gone wrong, in words.
+    pub cause: Option<Box<str>>,
+}
+
+impl Live {
+    /// An attempt that is given to an agent now.
+    pub(super) fn new(number: u32, agent: AgentId, since: Timestamp, resumed_us: Option<u64>) -> Self {
+        Self { number, agent, since, paused: None, resumed_us, cause: None }
+    }
+}
+
+impl From<&OpenAttempt> for Live {
+    fn from(open: &OpenAttempt) -> Self {
+        let OpenAttempt { number, agent, since, resumed_us, cause } = open;
+        Self { cause: cause.clone(), ..Self::new(*number, *agent, *since, *resumed_us) }
+    }
+}
+
+impl Copies {
+    /// A task with this live attempt.
+    pub(super) fn new(failures: u32, first: Live) -> Self {
+        Self { attempts: first.number, failures, live: vec![first] }
+    }
+
+    /// A task as it was remembered.
+    pub(super) fn restore(attempts: u32, failures: u32, live: &[OpenAttempt]) -> Self {
+        Self { attempts, failures, live: live.iter().map(Live::from).collect() }
+    }
+
+    /// Its live attempts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Live> {
+        self.live.iter()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The attempt with this number, if it is live.
+    pub(super) fn get(&self, number: u32) -> Option<&Live> {
+        self.live.iter().find(|live| live.number == number)
+    }
+
+    /// The attempt with this number, to change it.
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Live> {
+        self.live.iter_mut().find(|live| live.number == number)
+    }
+
+    /// Those beside the attempt with this number.
+    pub(super) fn beside(&self, number: u32) -> impl Iterator<Item = &Live> {
+        self.live.iter().filter(move |live| live.number != number)
+    }
+
+    /// Whether all of them are off the processor.
+    pub(super) fn are_paused(&self) -> bool {
+        self.live.iter().all(|live| live.paused.is_some())
+    }
+
+    /// Whether one of them is with this agent.
+    pub(super) fn are_with(&self, agent: AgentId) -> bool {
+        self.live.iter().any(|live| live.agent == agent)
+    }
+
+    /// Adds the attempt that follows the newest. Its number.
+    pub(super) fn add(&mut self, agent: AgentId, now: Timestamp, resumed_us: Option<u64>, cause: Box<str>) -> u32 {
+        self.attempts = self.attempts.saturating_add(1);
+        self.live.push(Live { cause: Some(cause), ..Live::new(self.attempts, agent, now, resumed_us) });
+        self.attempts
+    }
+
+    /// Takes out the attempt with this number. Whether it was there.
+    pub(super) fn remove(&mut self, number: u32) -> bool {
+        let before = self.live.len();
+        self.live.retain(|live| live.number != number);
+        self.live.len() < before
+    }
+
+    /// Whether there are some, each with an agent of its own, in the order of their numbers.
+    pub(super) fn add_up(&self) -> bool {
+        let agents: std::collections::BTreeSet<_> = self.live.iter().map(|live| live.agent).collect();
+        let in_order = self.live.is_sorted_by(|a, b| a.number < b.number);
+        agents.len() == self.live.len() && in_order && self.live.last().is_some_and(|last| last.number <= self.attempts)
+    }
+}

@@ -1,0 +1,158 @@
+//! Second copies of tasks that hold their job up: the first result wins, and the others are taken back.
+//!
+//! ```text
+//! nothing left to start --watch--> a look now and then --an attempt straggles, a slot is free--> a second beside it
+//!                                                                                                     |
+//!                     one succeeds, or fails for the last time --> the other ends as cancelled <------+
+//! ```
+//! An attempt straggles when it has run much longer than those before it, or as long while its agent is silent or has
+//! it off the processor. Functions touch nothing but their output, so that running one twice does no harm. Only slots
+//! for which nobody has anything else are given to second copies, and a task has at most two.
+//!
+//! A copy that fails counts as a failure of its task; the other goes on as long as retries are left.
+
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
+    state::AttemptEnd,
+    time::Timestamp,
+};
+
+use super::{
+    Scheduler,
+    attempt::Ending,
+    copies::{Copies, Live},
+    effect::TaskAfter,
+    feasible::is_feasible,
+    fleet::Link,
+    job::Job,
+    limits::Limits,
+    rank::micros,
+    select::Load,
+    timers::Timer,
+};
+
+/// Attempts of one task that are live at once for its speed's sake.
+const COPIES_MAX: usize = 2;
+
+/// An attempt that deserves a second one beside it.
+struct Straggler {
+    since: Timestamp,
+    index: TaskIndex,
+    cause: Box<str>,
+}
+
+impl Scheduler {
+    /// Begins to look for stragglers of a job once it has nothing left to start and it is known what is long.
+    pub(super) fn watch(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.watched && may_lag(job, &self.limits)) else { return };
+        job.watched = true;
+        self.timers.set(Timer::Straggler(id), self.now + self.limits.straggler_look);
+    }
+
+    /// Starts second copies where slots stayed free for them.
+    pub(super) fn start_rivals(&mut self) {
+        while let Some(id) = self.lagging.pop_first() {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            job.watched = false;
+            if may_lag(job, &self.limits) && job.held_back().is_none() && self.fleet.free_slots() > 0 {
+                for straggler in self.stragglers(id) {
+                    self.start_rival(id, straggler);
+                }
+            }
+            self.watch(id);
+        }
+    }
+
+    /// The job's stragglers that have no second copy yet, those that run the longest first.
+    fn stragglers(&self, id: JobId) -> Vec<Straggler> {
+        let Some(job) = self.jobs.get(&id) else { return Vec::new() };
+        let Some(long_us) = job.pace.straggles_after_us(&self.limits) else { return Vec::new() };
+        let usual_us = job.pace.mean_wall_us().unwrap_or(0);
+        let soon_us = usual_us.max(micros(self.limits.straggler_time_min));
+        let cause = |copies: &Copies| -> Option<(Timestamp, Box<str>)> {
+            let live = copies.iter().next().filter(|_| copies.count() < COPIES_MAX)?;
+            let ran_us = micros(self.now.since(live.since));
+            let (ran, usual) = (spoken(ran_us), spoken(usual_us));
+            if ran_us >= soon_us && live.paused.is_some() {
+                return Some((live.since, format!("the first began {ran} ago and is paused").into()));
+            }
+            if ran_us >= soon_us && !self.is_heard(live) {
+                return Some((live.since, format!("the first began {ran} ago and nothing is heard of its agent").into()));
+            }
+            (ran_us >= long_us).then(|| (live.since, format!("the first runs for {ran} and others took {usual}").into()))
+        };
+        let with_cause = |(index, copies)| cause(copies).map(|(since, cause)| Straggler { since, index, cause });
+        let mut found: Vec<_> = job.tasks.with_agents().filter_map(with_cause).collect();
+        found.sort_unstable_by_key(|straggler| (straggler.since, straggler.index));
+        found.truncate(self.limits.rivals_per_look_max);
+        found
+    }
+
+    fn is_heard(&self, live: &Live) -> bool {
+        let Some(agent) = self.fleet.get(live.agent) else { return false };
+        let heard_lately = agent.last_heard.is_some_and(|heard| self.now < heard + self.limits.lease / 2);
+        matches!(agent.link, Link::Open(_)) && heard_lately
+    }
+
+    fn start_rival(&mut self, id: JobId, straggler: Straggler) {
+        let Straggler { index, cause, .. } = straggler;
+        let Some(agent) = self.rival_agent(id, index) else { return };
+        let job = self.jobs.get_mut(&id).expect("a job with stragglers is active");
+        let Some(number) = job.tasks.start_beside(index, agent, cause.clone(), self.now) else { return };
+        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent, true, Some(cause));
+        self.fleet.reindex(agent);
+    }
+
+    /// The least loaded agent with a free slot for the job that does not have the task yet.
+    fn rival_agent(&self, id: JobId, index: TaskIndex) -> Option<AgentId> {
+        let job = self.jobs.get(&id)?;
+        let (demand, copies) = (self.demands.get(job.demand), job.tasks.copies(index)?);
+        let fits = |id: &AgentId| {
+            let agent = self.fleet.get(*id)?;
+            (!copies.are_with(*id) && is_feasible(agent, demand, job.rank.job, self.now)).then_some(())
+        };
+        self.fleet.free_from((Load(0), AgentId(0))).map(|(_, agent)| agent).find(|agent| fits(agent).is_some())
+    }
+
+    /// The task ends with one attempt: the others are over.
+    pub(super) fn end_rivals(&mut self, winner: AttemptId, after: TaskAfter) {
+        let Some(copies) = self.jobs.get(&winner.task.job).and_then(|job| job.tasks.copies(winner.task.index)) else { return };
+        let rivals: Vec<_> = copies.beside(winner.number).map(|live| (live.agent, live.number)).collect();
+        let reason = match after {
+            TaskAfter::Succeeded => "another copy finished first",
+            TaskAfter::Failed => "another copy failed for the last time",
+            TaskAfter::Again { .. } | TaskAfter::Continues { .. } | TaskAfter::Cancelled | TaskAfter::Expired => {
+                "its job was stopped"
+            }
+        };
+        for (agent, number) in rivals {
+            let rival = AttemptId { number, ..winner };
+            self.withdraw(agent, rival, reason, AttemptEnd::Cancelled);
+        }
+    }
+
+    /// Takes a live attempt from its agent at once; what the agent says of it before it has read that is not held
+    /// against it.
+    pub(super) fn withdraw(&mut self, id: AgentId, attempt: AttemptId, reason: &str, end: AttemptEnd) {
+        self.fleet.known(id).note_withdrawn(attempt);
+        self.speak(id);
+        self.end_attempt(id, attempt, Ending::without_result(end, reason));
+        self.fleet.reindex(id);
+    }
+}
+
+/// Whether tasks of the job may hold it up: all others are done or with agents.
+fn may_lag(job: &Job, limits: &Limits) -> bool {
+    let waits = job.tasks.startable() > 0 || job.stopping.is_some();
+    !waits && job.tasks.with_agents().len() > 0 && job.pace.straggles_after_us(limits).is_some()
+}
+
+/// A duration as people say it.
+fn spoken(micros: u64) -> String {
+    let seconds = micros.div_ceil(1_000_000);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}
