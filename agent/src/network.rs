@@ -433,7 +433,7 @@ fn size_of_message(message: &ToCoordinator) -> usize {
         ToCoordinator::Hello(hello) => {
             MESSAGE_BYTES * 8 + hello.holding.len() * ATTEMPT_BYTES + hello.snapshots.len() * (ATTEMPT_BYTES + BLOB_BYTES)
         }
-        ToCoordinator::Saved { .. } => ATTEMPT_BYTES + BLOB_BYTES,
+        ToCoordinator::Saved { .. } | ToCoordinator::Keeps(_) | ToCoordinator::Unkept { .. } => ATTEMPT_BYTES + BLOB_BYTES,
         ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Farewell => ATTEMPT_BYTES * 8,
         ToCoordinator::Blobs(report) => (report.gained.len() + report.lost.len() + 4) * BLOB_BYTES,
         ToCoordinator::Refused { .. } | ToCoordinator::Policy(_) => MESSAGE_BYTES,

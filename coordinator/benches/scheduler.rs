@@ -113,7 +113,7 @@ fn drain(scheduler: &mut Scheduler, work: &mut Work) {
             Effect::Send { order: Order::Recall { attempts, reason: RecallReason::Rebalance }, .. } => {
                 work.recalled.extend(attempts);
             }
-            Effect::Send { .. } | Effect::Record(_) | Effect::Reply { .. } => {}
+            Effect::Send { .. } | Effect::Record(_) | Effect::Reply { .. } | Effect::Custody(_) => {}
         }
     }
 }

@@ -1,4 +1,5 @@
-//! EDGE: the store's blobs, as the mesh serves and receives them, and who else has them.
+//! EDGE: the store's blobs and this coordinator's copies of snapshots, as the mesh serves and receives them, and who else
+//! has them.
 
 use std::{
     num::NonZeroUsize,
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
+use lull_agent::cache::Cache;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
@@ -31,14 +33,16 @@ const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than
 pub struct StoreBlobs {
     store: Arc<dyn Store>,
     phases: watch::Receiver<Phase>,
+    /// Snapshots that no agent could keep a copy of.
+    snapshots: Cache,
     /// Outputs that were taken in, by attempt.
     delivered: Arc<Mutex<LruCache<AttemptId, u32>>>,
 }
 
 impl StoreBlobs {
     /// Over this store; who holds what, the reign knows.
-    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> Self {
-        Self { store, phases, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
+    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
+        Self { store, phases, snapshots, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
 
     /// Who else has a blob; nothing is known while another coordinator reigns.
@@ -75,6 +79,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[async_trait]
 impl BlobStore for StoreBlobs {
     async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)> {
+        if let Some(snapshot) = self.snapshots.outline(digest).await {
+            return Some(snapshot);
+        }
         self.store.blob_outline(digest).await.unwrap_or_else(|error| {
             tracing::warn!(%digest, %error, "cannot read a blob");
             None
@@ -82,6 +89,9 @@ impl BlobStore for StoreBlobs {
     }
 
     async fn read_piece(&self, digest: &Digest, index: u32) -> Option<Bytes> {
+        if let Some(piece) = self.snapshots.read_piece(digest, index).await {
+            return Some(piece);
+        }
         self.store.blob_piece(digest, index).await.unwrap_or_else(|error| {
             tracing::warn!(%digest, index, %error, "cannot read a blob");
             None

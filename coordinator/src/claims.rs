@@ -80,6 +80,8 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
         | ToCoordinator::Saved { .. }
+        | ToCoordinator::Keeps(_)
+        | ToCoordinator::Unkept { .. }
         | ToCoordinator::Blobs(_)
         | ToCoordinator::Policy(_)
         | ToCoordinator::Farewell => {}

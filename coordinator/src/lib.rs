@@ -8,6 +8,7 @@ pub mod claims;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod custody;
 pub mod dispatch;
 pub mod http;
 pub mod inputs;

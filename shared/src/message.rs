@@ -82,6 +82,11 @@ pub enum ToAgent {
     Forget { job: JobId },
     /// Nobody needs these snapshots any more: their tasks have ended or have newer ones.
     Discard { snapshots: Vec<Digest> },
+    /// Keep a copy of a snapshot that another agent made, should that machine vanish. Answered by `Keeps` or `Unkept`.
+    Keep { task: TaskId, snapshot: BlobRef },
+    /// Others keep these snapshots, or nobody needs them: the agent may go. Answers `Unkept` with
+    /// [`UnkeptReason::Leaving`], once that is so.
+    Safe { snapshots: Vec<Digest> },
     /// Whether the agent may expect new work.
     Intake(Intake),
     /// Where coordinators can be reached from now on, in place of what `Welcome` said.
@@ -104,6 +109,10 @@ pub enum ToCoordinator {
     /// The agent keeps a snapshot of this attempt, which it holds or is about to release: its task can go on from there.
     /// It takes the place of an earlier one.
     Saved { attempt: AttemptId, snapshot: SnapshotRef },
+    /// The agent keeps this snapshot, as it was asked to, or stays with it after all.
+    Keeps(KeptSnapshot),
+    /// It does not keep this snapshot, or soon will not, and why.
+    Unkept { snapshot: KeptSnapshot, reason: UnkeptReason },
     /// Attempts that ended by themselves. Sent again on every new stream until acknowledged.
     Finished(Vec<Finished>),
     /// Attempts given up, after a recall or for the owner's sake.
@@ -143,6 +152,23 @@ pub struct Hello {
 pub struct KeptSnapshot {
     pub task: TaskId,
     pub digest: Digest,
+}
+
+/// Why an agent does not keep a snapshot for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum UnkeptReason {
+    /// Its owner comes first, or its hours.
+    #[error("it is paused")]
+    Paused,
+    #[error("its network is metered")]
+    Metered,
+    #[error("it keeps as many as it may, or has no room for it")]
+    Full,
+    #[error("it could not fetch it")]
+    Unavailable,
+    /// It stops or goes to sleep, has the snapshot until then, and waits for `Safe` as long as it can.
+    #[error("it leaves")]
+    Leaving,
 }
 
 /// What changed in an agent's cache since the last report on this stream, and what it has moved of blobs since it

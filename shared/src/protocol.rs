@@ -38,6 +38,13 @@
 //! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
 //! another coordinator, and so it does with one whose epoch is older than one that it knows of.
 //!
+//! # Snapshots
+//! An agent that says `Saved` has the snapshot and serves it to whoever asks. The coordinator has another agent `Keep` a copy,
+//! which that one fetches by digest like any blob; it says `Keeps` when it has it, or `Unkept` if not, and later when it has it
+//! no more. Each `Hello` lists all that are kept, and what nobody needs is answered by `Discard`. An agent that is about to
+//! stop, or whose machine is about to sleep, says `Unkept` with the reason `Leaving` of all that it keeps, and goes when each
+//! is answered by `Safe` or `Discard`, or when it must.
+//!
 //! # Policy
 //! What is allowed on a machine is a [`Signed`] [`crate::policy::Sheet`]: in `Welcome`, and again whenever it changes. An agent
 //! keeps the newest one on disk and refuses one of a lower version, or of another agent. It answers with the version that

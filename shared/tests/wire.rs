@@ -137,6 +137,8 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("recall_cancelled", recall(RecallReason::Cancelled)),
         ("recall_stale", recall(RecallReason::Stale)),
         ("discard", ToAgent::Discard { snapshots: vec![blob().digest] }),
+        ("keep", ToAgent::Keep { task: attempt(1).task, snapshot: blob() }),
+        ("safe", ToAgent::Safe { snapshots: vec![blob().digest] }),
         ("acknowledge", ToAgent::Acknowledge { attempts: vec![attempt(300)] }),
         ("forget", ToAgent::Forget { job: JobId(42) }),
         ("intake", ToAgent::Intake(Intake::Draining)),
@@ -179,6 +181,10 @@ fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
     reasons.into_iter().map(|(name, reason)| (name, frame(reason))).collect()
 }
 
+fn kept() -> KeptSnapshot {
+    KeptSnapshot { task: attempt(1).task, digest: blob().digest }
+}
+
 fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
     let machine = Machine {
         os: "windows".into(),
@@ -193,8 +199,9 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         labels: [("site".to_owned(), "berlin".to_owned())].into(),
         capacity: capacity(),
         holding: vec![attempt(1)],
-        snapshots: vec![KeptSnapshot { task: attempt(1).task, digest: blob().digest }],
+        snapshots: vec![kept()],
     };
+    let unkept = |reason| ToCoordinator::Unkept { snapshot: kept(), reason };
     let finished = |outcome| {
         let usage = Usage { wall_us: 1_000_000, cpu_us: 900_000, memory_peak_bytes: 1 << 20 };
         ToCoordinator::Finished(vec![Finished {
@@ -225,6 +232,12 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("failed_module", failed(Failure::BadModule { reason: reason() })),
         ("failed_executor", failed(Failure::ExecutorDied { how: "signal 9".into() })),
         ("saved", ToCoordinator::Saved { attempt: attempt(1), snapshot: snapshot() }),
+        ("keeps", ToCoordinator::Keeps(kept())),
+        ("unkept_paused", unkept(UnkeptReason::Paused)),
+        ("unkept_metered", unkept(UnkeptReason::Metered)),
+        ("unkept_full", unkept(UnkeptReason::Full)),
+        ("unkept_unavailable", unkept(UnkeptReason::Unavailable)),
+        ("unkept_leaving", unkept(UnkeptReason::Leaving)),
         ("released_recalled", released(ReleaseReason::Recalled)),
         ("released_evicted", released(ReleaseReason::Evicted(PauseReason::Memory { free_bytes: 1 << 20 }))),
         ("released_stopping", released(ReleaseReason::Stopping)),

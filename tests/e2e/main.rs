@@ -7,6 +7,7 @@ mod busy;
 #[cfg(target_os = "linux")]
 mod desk;
 mod disks;
+mod escrow;
 mod faults;
 mod liar;
 mod moves;

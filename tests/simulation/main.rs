@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lull_tests::sim::{self, Level, Mutation, Options, Outcome, Promise};
+use clap::ValueEnum as _;
+use lull_tests::sim::{self, Kind, Level, Mutation, Options, Outcome, Promise};
 
 /// Runs the world; if a promise breaks, says how to see it again.
 #[track_caller]
@@ -68,6 +69,29 @@ fn is_found(mutation: Mutation, promises: &[Promise]) {
     let violation = broken.unwrap_or_else(|| panic!("{mutation:?} was not noticed"));
     println!("{mutation:?}: {violation}");
     assert!(promises.contains(&violation.promise), "{violation}");
+}
+
+/// Machines go dark, some for good, and nothing else goes wrong.
+fn dark(seed: u64) -> Options {
+    let no = Kind::value_variants().iter().copied().filter(|kind| *kind != Kind::Power).collect();
+    Options { agents: 16, tasks: 250, hours: 6, seed, no, audit_every: 50, ..Options::default() }
+}
+
+#[test]
+fn a_machine_that_goes_dark_costs_a_task_no_more_than_a_snapshots_interval() {
+    let outcomes: Vec<Outcome> = (1..=5).map(|seed| holds(&dark(seed))).collect();
+    let counted: u64 = outcomes.iter().map(|outcome| outcome.summary.outages).sum();
+    let died: u64 = outcomes.iter().map(|outcome| outcome.summary.died).sum();
+    let cost = outcomes.iter().map(|outcome| outcome.summary.outage_cost).max();
+    println!("{counted} tasks were where a machine went dark, {died} of those machines for good; one repeated {cost:?} at most");
+    assert!(counted > 5 && died > 0, "a world in which this does not happen proves nothing: {counted}, {died}");
+}
+
+#[test]
+fn a_shell_that_lets_nobody_keep_copies_is_found() {
+    let broken = (1..=12).find_map(|seed| sim::run(&Options { mutation: Some(Mutation::KeepNothing), ..dark(seed) }).violation);
+    let violation = broken.expect("somebody loses more than an interval");
+    assert_eq!(violation.promise, Promise::Carried, "{violation}");
 }
 
 #[test]

@@ -53,8 +53,9 @@ const SAMPLE: Duration = Duration::from_secs(1);
 const SAMPLE_AT_REST: Duration = Duration::from_secs(5);
 /// How long there must be no work until what only work needs is given back.
 const REST: Duration = Duration::from_secs(10);
-/// How long an agent that was asked to stop may take to say goodbye.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long an agent that was asked to stop may take to write down what runs, have that fetched, and say goodbye. Service
+/// managers wait for a minute and more before they kill.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long its last words may take to leave.
 const FAREWELL_GRACE: Duration = Duration::from_secs(1);
 
@@ -167,8 +168,9 @@ impl RunLoop {
         self.carry_out();
         if !self.session.is_idle() {
             self.rest = Rest::None;
-        } else if self.delay.take().is_some() {
-            tracing::info!("nothing runs here any more: the operating system may go on");
+        } else if self.delay.is_some() && self.session.may_leave() {
+            self.delay = None;
+            tracing::info!("nothing runs here any more, and it is elsewhere: the operating system may go on");
         }
     }
 
@@ -303,7 +305,7 @@ impl RunLoop {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Send(message) => {
-                if let ToCoordinator::Saved { .. } = message {
+                if let ToCoordinator::Saved { .. } | ToCoordinator::Keeps(_) = message {
                     // Whoever is sent for the snapshot must find who holds it.
                     self.tell_blobs();
                 }

@@ -102,6 +102,7 @@ impl Session {
         self.started.clear();
         self.finished.clear();
         self.outbox.disconnected();
+        self.snapshots.parting.clear();
     }
 
     /// Takes a frame; one of a stream that was given up says nothing any more.
@@ -130,6 +131,8 @@ impl Session {
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),
             ToAgent::Forget { job } => self.forget(job),
             ToAgent::Discard { snapshots } => self.discard(&snapshots),
+            ToAgent::Keep { task, snapshot } => self.keep_copy(task, snapshot),
+            ToAgent::Safe { snapshots } => self.safe(&snapshots),
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),

@@ -16,6 +16,7 @@
 mod audit;
 mod blobs;
 mod event;
+mod keeping;
 mod link;
 mod moving;
 mod offers;
@@ -28,6 +29,8 @@ mod yielding;
 
 #[cfg(test)]
 mod gives_way;
+#[cfg(test)]
+mod keeps;
 #[cfg(test)]
 mod moves;
 #[cfg(test)]
@@ -43,7 +46,7 @@ use std::{
 use lull_shared::{
     id::{AttemptId, Epoch, JobId},
     limits,
-    message::{Finished, ToCoordinator},
+    message::{Finished, ReleaseReason, ToCoordinator},
     state::Intake,
     time::Timestamp,
 };
@@ -240,24 +243,27 @@ impl Session {
             return;
         }
         self.judge(now);
+        self.give_up_coming();
         self.yield_warm();
         self.fill(now);
         self.pump(now);
         self.announce(now);
+        self.part_with_kept();
         self.leave_when_ready(now);
     }
 
-    /// The agent stops: gives everything up and says what it can within the grace.
+    /// The agent stops: writes down what can be moved, gives up the rest, and says what it can within the grace.
     fn stop(&mut self, grace: Duration, now: Timestamp) {
         if self.serves() {
             self.life = Life::Leaving { until: now + grace };
-            self.give_up_everything(lull_shared::message::ReleaseReason::Stopping);
+            self.evict(ReleaseReason::Stopping, now);
         }
     }
 
     fn leave_when_ready(&mut self, now: Timestamp) {
         let Life::Leaving { until } = self.life else { return };
-        let quiet = self.slots.iter().all(|slot| *slot == Slot::Idle) && self.outbox.is_settled(self.link.is_up());
+        let ended = self.slots.iter().all(|slot| *slot == Slot::Idle) && self.outbox.is_settled(self.link.is_up());
+        let quiet = ended && self.has_parted();
         if quiet || now >= until {
             self.life = Life::Left;
             self.say(ToCoordinator::Farewell);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use lull_shared::{
     digest::BlobRef,
-    message::{Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, SnapshotRef, ToAgent, ToCoordinator},
+    message::{
+        Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, SnapshotRef, ToAgent, ToCoordinator, UnkeptReason,
+    },
     state::PauseReason,
 };
 
@@ -67,7 +69,9 @@ fn what_must_leave_is_written_down_said_and_released_in_this_order() {
     assert!(effects.iter().all(|effect| !matches!(effect, Effect::Kill { .. })), "{effects:?}");
     let effects = saved(&mut world, 3, true);
     assert_eq!(says_saved(&effects), [snapshot(3)]);
-    assert_eq!(effects.last(), Some(&released(&[attempt(1, 0)], ReleaseReason::Evicted(PauseReason::Sleep))));
+    assert_eq!(effects[1], released(&[attempt(1, 0)], ReleaseReason::Evicted(PauseReason::Sleep)));
+    let leaves = |message: &&ToCoordinator| matches!(message, ToCoordinator::Unkept { reason: UnkeptReason::Leaving, .. });
+    assert!(sent(&effects).iter().any(leaves), "the snapshot must go before the machine sleeps: {effects:?}");
     world.event(Event::Gone { slot: 0, failed: None });
     assert!(world.session.is_idle());
     assert_eq!(world.session.kept_snapshot(attempt(1, 0).task), Some(snapshot(3).blob.digest));
@@ -180,4 +184,24 @@ fn a_snapshot_of_what_was_recalled_meanwhile_is_erased() {
     world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled });
     let effects = saved(&mut world, 90, true);
     assert_eq!(effects, [Effect::Erase(snapshot(90).blob.digest)]);
+}
+
+#[test]
+fn an_agent_that_stops_writes_down_what_runs_and_goes_when_others_have_it() {
+    let mut world = running();
+    world.now = world.now + Duration::from_secs(3);
+    let effects = world.event(Event::Stop { grace: Duration::from_secs(10) });
+    assert_eq!(effects, [Effect::Suspend { slot: 0, attempt: attempt(1, 0) }]);
+    let effects = saved(&mut world, 3, true);
+    assert_eq!(says_saved(&effects), [snapshot(3)]);
+    assert_eq!(effects[1], released(&[attempt(1, 0)], ReleaseReason::Stopping));
+    let effects = world.event(Event::Gone { slot: 0, failed: None });
+    assert!(!effects.contains(&Effect::Quit), "it is here only: {effects:?}");
+    let effects = world.hear(ToAgent::Safe { snapshots: vec![snapshot(3).blob.digest] });
+    assert_eq!(effects, [Effect::Send(ToCoordinator::Farewell), Effect::Quit]);
+    let mut world = running();
+    world.event(Event::Stop { grace: Duration::from_secs(10) });
+    let effects = world.advance(Duration::from_secs(5));
+    assert!(effects.contains(&Effect::Kill { slot: 0 }), "what takes too long is given up: {effects:?}");
+    assert!(effects.contains(&released(&[attempt(1, 0)], ReleaseReason::Stopping)), "{effects:?}");
 }

@@ -9,18 +9,20 @@
 //! kept --Discard, one too many--> erased
 //! ```
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,
     limits::SNAPSHOTS_PER_AGENT_MAX,
-    message::{KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator},
-    state::PauseReason,
+    message::{KeptSnapshot, ReleaseReason, SnapshotRef, ToCoordinator, UnkeptReason},
     time::Timestamp,
 };
 
-use super::{Effect, Session};
+use super::{Effect, Life, Session, keeping::Coming};
 use crate::slot::{Held, Slot, SlotId};
 
 /// How long an attempt may take to be written down before it is given up as it is. The owner waits for its memory.
@@ -30,6 +32,10 @@ const SUSPEND_TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     kept: VecDeque<KeptSnapshot>,
+    /// Copies of other agents' that are on their way here.
+    pub(super) coming: Coming,
+    /// Those of which it was said that this machine takes them with it, and whether that does not matter any more.
+    pub(super) parting: BTreeMap<Digest, bool>,
 }
 
 impl Snapshots {
@@ -40,20 +46,39 @@ impl Snapshots {
 
     /// Each with its pin.
     pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.kept.iter().map(|kept| kept.digest)
+        self.kept.iter().chain(self.coming.values()).map(|kept| kept.digest)
+    }
+
+    /// How many there are, those on their way included.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len() + self.coming.len()
+    }
+
+    /// The one with this digest.
+    pub(super) fn find(&self, digest: Digest) -> Option<KeptSnapshot> {
+        self.kept.iter().find(|kept| kept.digest == digest).copied()
+    }
+
+    /// Whether it is kept here.
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.find(digest).is_some()
+    }
+
+    /// One more, whose pin is the caller's to give.
+    pub(super) fn add(&mut self, snapshot: KeptSnapshot) {
+        self.kept.push_back(snapshot);
     }
 }
 
 impl Session {
     /// Has what a slot executes written down and its process ended, if that can be done; what it had not begun is given up.
-    pub(super) fn suspend(&mut self, id: SlotId, reason: &PauseReason, now: Timestamp) {
+    pub(super) fn suspend(&mut self, id: SlotId, reason: &ReleaseReason, now: Timestamp) {
         let slot = &self.slots[usize::from(id)];
         let (Slot::Running { work, .. } | Slot::Paused { work }) = slot else { return };
         let attempt = work.front.attempt;
         if slot.can_suspend(attempt) {
-            let reason = ReleaseReason::Evicted(reason.clone());
             let rest = self.write_down(id, attempt, reason.clone(), now);
-            self.say_let_go(rest, reason);
+            self.say_let_go(rest, reason.clone());
         }
     }
 
@@ -67,7 +92,12 @@ impl Session {
 
     /// Suspends the front; what was behind it comes back.
     fn write_down(&mut self, id: SlotId, attempt: AttemptId, reason: ReleaseReason, now: Timestamp) -> VecDeque<Held> {
-        let rest = self.slots[usize::from(id)].suspend(reason, now + SUSPEND_TIME_MAX, now);
+        let until = match self.life {
+            // The other half is for the snapshot to get elsewhere.
+            Life::Leaving { until } => now + SUSPEND_TIME_MAX.min(until.since(now) / 2),
+            Life::Serving | Life::Left => now + SUSPEND_TIME_MAX,
+        };
+        let rest = self.slots[usize::from(id)].suspend(reason, until, now);
         self.effects.push_back(Effect::Suspend { slot: id, attempt });
         rest
     }
@@ -144,6 +174,12 @@ impl Session {
 
     /// The coordinator has no use for these any more.
     pub(super) fn discard(&mut self, snapshots: &[Digest]) {
+        for digest in snapshots {
+            self.snapshots.parting.remove(digest);
+            if self.snapshots.coming.remove(digest).is_some() {
+                self.erase(*digest);
+            }
+        }
         while let Some(place) = self.snapshots.kept.iter().position(|kept| snapshots.contains(&kept.digest)) {
             let kept = self.snapshots.kept.remove(place).expect("it was just found");
             self.erase(kept.digest);
@@ -158,6 +194,8 @@ impl Session {
             && let Some(oldest) = self.snapshots.kept.pop_front()
         {
             self.erase(oldest.digest);
+            self.snapshots.parting.remove(&oldest.digest);
+            self.say(ToCoordinator::Unkept { snapshot: oldest, reason: UnkeptReason::Full });
         }
     }
 

@@ -250,6 +250,7 @@ impl Session {
         if !self.blobs.fetched(digest, result.is_ok()) {
             return;
         }
+        self.copy_came(digest, result.is_ok());
         let Err(reason) = result else { return };
         let duties = self.jobs.iter().flat_map(|(id, job)| {
             let runs_it = |build: &&Build| job.code(**build).is_some_and(|blob| blob.digest == digest);

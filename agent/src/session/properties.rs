@@ -54,6 +54,8 @@ enum Say {
     Acknowledge { job: u64, first: u32, count: u32 },
     Forget(u64),
     Discard(u8),
+    Keep(u8),
+    Safe(u8),
     Intake,
     Goodbye(GoodbyeReason),
 }
@@ -87,6 +89,8 @@ fn say() -> impl Strategy<Value = Say> {
         3 => (job.clone(), first, count).prop_map(|(job, first, count)| Say::Acknowledge { job, first, count }),
         1 => job.prop_map(Say::Forget),
         1 => (2_u8..8).prop_map(Say::Discard),
+        3 => (2_u8..8).prop_map(Say::Keep),
+        1 => (2_u8..8).prop_map(Say::Safe),
         1 => Just(Say::Intake),
         1 => goodbye.prop_map(Say::Goodbye),
     ]
@@ -104,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Connect),
         1 => Just(Step::Disconnect),
         20 => say().prop_map(Step::Hear),
-        8 => (0_u8..5, proptest::bool::weighted(0.8)).prop_map(|(blob, ok)| Step::Fetched { blob, ok }),
+        8 => (0_u8..8, proptest::bool::weighted(0.8)).prop_map(|(blob, ok)| Step::Fetched { blob, ok }),
         12 => slot.clone().prop_map(Step::Ready),
         1 => (slot.clone(), 0_u8..3).prop_map(|(slot, kind)| Step::StartFailed(slot, kind)),
         16 => (slot.clone(), any::<u8>(), proptest::bool::weighted(0.2), 1_u64..4_000)
@@ -296,6 +300,8 @@ fn message(say: Say) -> ToAgent {
             )
         }
         Say::Discard(number) => ToAgent::Discard { snapshots: vec![blob(number).digest] },
+        Say::Keep(number) => ToAgent::Keep { task: attempt(2, u32::from(number)).task, snapshot: blob(number) },
+        Say::Safe(number) => ToAgent::Safe { snapshots: vec![blob(number).digest] },
         Say::Recall { job, first, count, reason } => ToAgent::Recall { attempts: attempts(job, first, count).collect(), reason },
         Say::Acknowledge { job, first, count } => ToAgent::Acknowledge { attempts: attempts(job, first, count).collect() },
         Say::Forget(job) => ToAgent::Forget { job: JobId(job) },

@@ -35,7 +35,7 @@ impl Session {
         }
         self.tell_paused(&before, &told);
         if let Verdict::Evict(reason) = &self.verdict {
-            self.evict(reason.clone(), now);
+            self.evict(ReleaseReason::Evicted(reason.clone()), now);
         }
     }
 
@@ -137,14 +137,14 @@ impl Session {
     }
 
     /// Gives up whatever is here, memory and all; it goes on elsewhere. What can be moved is written down first.
-    fn evict(&mut self, reason: PauseReason, now: Timestamp) {
+    pub(super) fn evict(&mut self, reason: ReleaseReason, now: Timestamp) {
         for id in self.slot_ids() {
             self.suspend(id, &reason, now);
         }
         let stays = |slot: &Slot| slot.has_process() || matches!(slot, Slot::Stopping { then: Some(_), .. });
         if !self.waiting.is_empty() || self.slots.iter().any(stays) {
             let slots = self.slot_ids().filter(|id| !matches!(self.slots[usize::from(*id)], Slot::Suspending { .. }));
-            self.give_up(slots.collect(), ReleaseReason::Evicted(reason));
+            self.give_up(slots.collect(), reason);
         }
     }
 }

@@ -36,6 +36,9 @@ pub struct AgentBody {
     pub narrowed: BTreeMap<String, String>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<Text<AttemptId>>,
+    /// Snapshots that it keeps, of its own tasks and for others.
+    #[serde(default)]
+    pub snapshots: u64,
     /// Its words about attempts that it did not hold, since this coordinator reigns: late ones, or lies.
     #[serde(default)]
     pub claims_refused: u64,

@@ -143,6 +143,7 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("labels", Some(labels.join(" ")));
     let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
     add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
+    add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| format!("{count} snapshots of running tasks")));
     let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
     add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
     add("cut off", refused(agent.breaches, "breaches of the protocol"));

@@ -84,6 +84,7 @@ impl Catalogue {
             | Change::AttemptPaused { .. }
             | Change::AttemptEnded(_)
             | Change::SnapshotSaved { .. }
+            | Change::SnapshotChosen { .. }
             | Change::SnapshotDropped { .. }
             | Change::TaskEnded { .. }
             | Change::ResultRefused { .. }

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::scheduler::{
     Scheduler,
-    effect::Reply,
+    effect::{Custody, Reply},
     event::{Event, RequestId, StreamId, Submission},
 };
 use submission::{Moment, Moments};
@@ -174,4 +174,6 @@ pub struct Shell {
     pub lease: Lease,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,
+    /// Keeps those snapshots that no agent can keep a copy of.
+    pub custody: mpsc::UnboundedSender<Custody>,
 }

@@ -209,6 +209,10 @@ impl Reign<'_> {
         for order in sealed.orders {
             self.send(order);
         }
+        for custody in sealed.custody {
+            // The custodian ends with the reign.
+            let _ = self.shell.custody.send(custody);
+        }
         for (request, reply) in sealed.replies {
             if let Some(waiting) = self.replies.remove(&request) {
                 // Whoever asked may have gone.
@@ -316,9 +320,10 @@ mod tests {
         };
         let other = store.clone();
         let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
+        let (custody, _) = tokio::sync::mpsc::unbounded_channel();
         let lease = Lease::begin(Duration::ZERO);
         let catalogue = Arc::new(Catalogue::new(store.clone()));
-        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked };
+        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody };
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
         let reign = run(&shell, epoch, &mut inbox, &shutdown);

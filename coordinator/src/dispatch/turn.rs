@@ -19,7 +19,7 @@ use super::Ended;
 use crate::{
     scheduler::{
         Scheduler,
-        effect::{Change, Effect, Order, Reply},
+        effect::{Change, Custody, Effect, Order, Reply},
         event::{RequestId, StreamId},
     },
     store::{Store, StoreError},
@@ -43,6 +43,8 @@ pub struct Turn {
 pub struct Sealed {
     pub orders: Vec<Outgoing>,
     pub replies: Vec<(RequestId, Reply)>,
+    /// What is to become of this coordinator's own copies of snapshots.
+    pub custody: Vec<Custody>,
 }
 
 /// One order on its way to an agent.
@@ -76,6 +78,7 @@ impl Turn {
                     sealed.orders.push(Outgoing { agent, stream, number, order });
                 }
                 Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
+                Effect::Custody(custody) => sealed.custody.push(custody),
             }
         }
         Self { changes, sealed, to_be_confirmed: false }

@@ -200,6 +200,8 @@ impl Framer {
             Order::Acknowledge { attempts } => ToAgent::Acknowledge { attempts },
             Order::Forget { job } => ToAgent::Forget { job },
             Order::Discard { snapshots } => ToAgent::Discard { snapshots },
+            Order::Keep { task, snapshot } => ToAgent::Keep { task, snapshot },
+            Order::Safe { snapshots } => ToAgent::Safe { snapshots },
             Order::Intake(intake) => ToAgent::Intake(intake),
             Order::Goodbye { reason } => ToAgent::Goodbye { reason },
         };

@@ -244,6 +244,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         policy_version: None,
         narrowed: Default::default(),
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        snapshots: view.map_or(0, |view| view.snapshots as u64),
         claims_refused: view.map_or(0, |view| view.claims_refused),
         breaches: view.map_or(0, |view| view.breaches),
         peer: libp2p::PeerId::from_bytes(&record.peer).map(|peer| peer.to_string()).unwrap_or_default(),

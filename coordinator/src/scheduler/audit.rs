@@ -16,6 +16,8 @@ impl Scheduler {
         }
         self.audit_jobs()?;
         self.audit_attempts()?;
+        let saved = self.jobs.values().map(|job| job.tasks.saved_count()).sum();
+        self.escrow.audit(saved, |task| self.saved_digest(task))?;
         self.fleet.audit()?;
         self.timers.audit()?;
         self.demands.audit(self.jobs.len())?;

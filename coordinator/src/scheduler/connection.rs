@@ -89,7 +89,7 @@ impl Scheduler {
         self.timers.set(Timer::Lease(id), now + self.limits.lease);
         self.ask_back_again(id);
         self.recall_stale(id, hello.holding);
-        self.discard_stale(id, hello.snapshots);
+        self.relearn_kept(id, hello.snapshots);
         self.wake_agent(id);
         self.fleet.reindex(id);
     }
@@ -171,6 +171,7 @@ impl Scheduler {
         self.timers.clear(Timer::Lease(id));
         self.timers.clear(Timer::Refusal(id));
         self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.now }));
+        self.lose_keeper(id);
         self.fleet.reindex(id);
     }
 
@@ -198,6 +199,7 @@ impl Scheduler {
         let Link::Open(stream) = std::mem::replace(&mut agent.link, Link::Away) else { return };
         agent.link = Link::Silent(stream);
         self.end_all(id, AttemptEnd::Lost, "its agent went silent");
+        self.doubt_keeper(id);
         self.fleet.reindex(id);
     }
 

@@ -13,7 +13,7 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    effect::{Change, Effect, EndedAttempt, Order, Reply},
+    effect::{Change, Custody, Effect, EndedAttempt, Order, Reply},
     event::{AgentSnapshot, Event, Movable, RequestId, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
@@ -36,6 +36,8 @@ pub(super) struct Driver {
     pub sent: Vec<(AgentId, StreamId, u64, Order)>,
     /// Of the last turn.
     pub replies: Vec<Reply>,
+    /// Of the last turn.
+    pub custody: Vec<Custody>,
     /// The newest number on each stream.
     numbers: BTreeMap<(AgentId, StreamId), u64>,
     streams: BTreeMap<AgentId, StreamId>,
@@ -107,6 +109,7 @@ impl Driver {
             orders: Vec::new(),
             sent: Vec::new(),
             replies: Vec::new(),
+            custody: Vec::new(),
             numbers: BTreeMap::new(),
             streams: BTreeMap::new(),
             requests: 0,
@@ -310,7 +313,7 @@ impl Driver {
     }
 
     fn drain(&mut self) {
-        (self.changes, self.orders, self.sent, self.replies) = Default::default();
+        (self.changes, self.orders, self.sent, self.replies, self.custody) = Default::default();
         while let Some(effect) = self.scheduler.poll_effect() {
             match effect {
                 Effect::Record(change) => {
@@ -325,6 +328,7 @@ impl Driver {
                     self.sent.push((agent, stream, number, order));
                 }
                 Effect::Reply { reply, .. } => self.replies.push(reply),
+                Effect::Custody(custody) => self.custody.push(custody),
             }
         }
         self.check();

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use lull_shared::{
-    digest::Digest,
+    digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
     job::JobSpec,
     message::{Build, GoodbyeReason, Payload, RecallReason, SnapshotRef},
@@ -30,6 +30,19 @@ pub enum Effect {
         request: RequestId,
         reply: Reply,
     },
+    /// A snapshot that no agent could keep a copy of.
+    Custody(Custody),
+}
+
+/// What this coordinator does with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Custody {
+    /// Say what is there. Answered by [`super::event::Event::KeptHere`].
+    Report,
+    /// Fetch it and keep it. Answered by [`super::event::Event::KeptHere`] or [`super::event::Event::NotKeptHere`].
+    Keep(BlobRef),
+    /// Delete it, and give up its fetch.
+    Discard(Digest),
 }
 
 /// Words to an agent; the shell adds what the core does not carry (manifests, inputs, certificates).
@@ -57,6 +70,15 @@ pub enum Order {
         job: JobId,
     },
     Discard {
+        snapshots: Vec<Digest>,
+    },
+    /// Keep a copy of a snapshot that another agent made.
+    Keep {
+        task: TaskId,
+        snapshot: BlobRef,
+    },
+    /// Others keep these snapshots, or nobody needs them.
+    Safe {
         snapshots: Vec<Digest>,
     },
     Intake(Intake),
@@ -163,6 +185,13 @@ pub enum Change {
         snapshot: SnapshotRef,
         at: Timestamp,
     },
+    /// The task goes on from the snapshot before its newest, which cannot be had; this agent keeps that one.
+    SnapshotChosen {
+        task: TaskId,
+        agent: AgentId,
+        snapshot: SnapshotRef,
+        at: Timestamp,
+    },
     /// The task's snapshot is of no use any more.
     SnapshotDropped {
         task: TaskId,
@@ -212,7 +241,7 @@ impl Change {
                 Some(attempt.task.job)
             }
             Self::AttemptEnded(ended) => Some(ended.attempt.task.job),
-            Self::TaskEnded { task, .. } | Self::SnapshotDropped { task } => Some(task.job),
+            Self::TaskEnded { task, .. } | Self::SnapshotChosen { task, .. } | Self::SnapshotDropped { task } => Some(task.job),
             Self::ResultRefused { .. }
             | Self::AgentConnected { .. }
             | Self::AgentDisconnected { .. }

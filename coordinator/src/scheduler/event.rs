@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
+    digest::{BlobRef, Digest},
     id::{AgentId, JobId, TaskIndex, VersionId},
     job::JobSpec,
     message::{Hello, SnapshotRef, ToCoordinator},
@@ -45,6 +46,10 @@ pub enum Event {
     /// Agents that came to hold the code of a version, and that hold it no more. Soft: one that is not known to hold it
     /// is given work all the same.
     Holders { version: VersionId, gained: Vec<AgentId>, lost: Vec<AgentId> },
+    /// Asked for by [`super::effect::Custody::Keep`], or left by an earlier life: this coordinator has these snapshots.
+    KeptHere { blobs: Vec<BlobRef> },
+    /// Asked for by [`super::effect::Custody::Keep`]: this coordinator could not fetch it.
+    NotKeptHere { digest: Digest },
 }
 
 /// A job on its way in.

@@ -31,12 +31,12 @@ impl Scheduler {
 
     /// All agents, revoked ones too.
     pub fn agents(&self) -> Vec<AgentView> {
-        self.fleet.iter().map(|(id, agent)| agent_view(id, agent)).collect()
+        self.fleet.iter().map(|(id, agent)| self.agent_view(id, agent)).collect()
     }
 
     /// One agent.
     pub fn agent(&self, agent: AgentId) -> Option<AgentView> {
-        self.fleet.get(agent).map(|known| agent_view(agent, known))
+        self.fleet.get(agent).map(|known| self.agent_view(agent, known))
     }
 
     /// How large an output an agent may bring for an attempt; `None`: the attempt is not with it.
@@ -96,6 +96,28 @@ impl Scheduler {
         Placement { attempt: AttemptId { task, number: live.number }, agent, agent_name, since, paused, cause }
     }
 
+    fn agent_view(&self, id: AgentId, agent: &Agent) -> AgentView {
+        let connected = match &agent.link {
+            Link::Open(stream) => Some(stream.since),
+            Link::Away | Link::Silent(_) => None,
+        };
+        AgentView {
+            agent: id,
+            name: agent.name.clone(),
+            intake: agent.intake,
+            connected,
+            last_heard: agent.last_heard,
+            version: agent.facts.as_ref().map(|facts| facts.version.clone()),
+            machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
+            labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
+            capacity: agent.capacity.clone(),
+            attempts: agent.held.keys().copied().collect(),
+            snapshots: self.escrow.kept_by(id),
+            claims_refused: agent.misdeeds.claims,
+            breaches: agent.misdeeds.breaches,
+        }
+    }
+
     fn ahead_of(&self, job: &Job, task: TaskId) -> u64 {
         let before = self.shares.before(job.submitter, job.rank).filter(|rank| rank.job != task.job);
         let theirs: u64 = before.filter_map(|rank| self.jobs.get(&rank.job)).map(|job| u64::from(job.tasks.startable())).sum();
@@ -116,26 +138,5 @@ fn view(id: JobId, job: &Job) -> JobView {
         waiting: held_back.or(backoff),
         moved: job.moved,
         mean_wall_us: job.pace.mean_wall_us(),
-    }
-}
-
-fn agent_view(id: AgentId, agent: &Agent) -> AgentView {
-    let connected = match &agent.link {
-        Link::Open(stream) => Some(stream.since),
-        Link::Away | Link::Silent(_) => None,
-    };
-    AgentView {
-        agent: id,
-        name: agent.name.clone(),
-        intake: agent.intake,
-        connected,
-        last_heard: agent.last_heard,
-        version: agent.facts.as_ref().map(|facts| facts.version.clone()),
-        machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
-        labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
-        capacity: agent.capacity.clone(),
-        attempts: agent.held.keys().copied().collect(),
-        claims_refused: agent.misdeeds.claims,
-        breaches: agent.misdeeds.breaches,
     }
 }

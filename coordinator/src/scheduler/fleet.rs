@@ -346,6 +346,13 @@ impl Fleet {
         self.agents.iter()
     }
 
+    /// All agents, beginning with some number and going round.
+    pub(super) fn around(&self, start: u64) -> impl Iterator<Item = (AgentId, &Agent)> {
+        let count = self.agents.iter().count();
+        let start = usize::try_from(start).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        self.agents.iter().skip(start).chain(self.agents.iter().take(start))
+    }
+
     /// Free slots of all agents that take work.
     pub(super) fn free_slots(&self) -> u64 {
         self.free_slots

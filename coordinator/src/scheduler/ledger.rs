@@ -83,6 +83,10 @@ impl Ledger {
                 assert_eq!(self.live_at(attempt), Some(agent), "{attempt} is saved and not live");
                 self.row(attempt.task).saved = Some(Saved { snapshot, agent });
             }
+            Change::SnapshotChosen { task, agent, snapshot, .. } => {
+                let before = self.row(task).saved.replace(Saved { snapshot, agent });
+                assert!(before.is_some(), "{task} had a newer snapshot");
+            }
             Change::SnapshotDropped { task } => {
                 let row = self.jobs.get_mut(&task.job).and_then(|entry| entry.rows.get_mut(&task.index));
                 let dropped = row.and_then(|row| row.saved.take());

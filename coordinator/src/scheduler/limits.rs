@@ -57,6 +57,8 @@ pub struct Limits {
     pub straggler_look: Duration,
     /// Second attempts begun in one look: the rest follow with the next.
     pub rivals_per_look_max: usize,
+    /// Snapshots that this coordinator keeps itself since no agent can, in bytes.
+    pub snapshots_here_bytes_max: u64,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -88,6 +90,7 @@ impl Default for Limits {
             straggler_after_results: 3,
             straggler_look: Duration::from_secs(5),
             rivals_per_look_max: 64,
+            snapshots_here_bytes_max: 2 * 1024 * 1024 * 1024,
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

@@ -28,12 +28,14 @@ mod demand;
 mod driver;
 pub mod effect;
 mod ending;
+mod escrow;
 pub mod event;
 mod explain;
 mod feasible;
 mod fleet;
 mod holders;
 mod job;
+mod keeping;
 #[cfg(test)]
 mod ledger;
 pub mod limits;
@@ -68,6 +70,7 @@ pub use self::limits::Limits;
 use self::{
     demand::Demands,
     effect::Effect,
+    escrow::Escrow,
     event::Event,
     fleet::Fleet,
     holders::Holders,
@@ -92,6 +95,7 @@ pub struct Scheduler {
     shares: Shares,
     fleet: Fleet,
     holders: Holders,
+    escrow: Escrow,
     timers: Timers,
     /// Jobs of which no task may be open any more. Empty between turns.
     closing: BTreeSet<JobId>,
@@ -136,6 +140,8 @@ impl Scheduler {
             Event::Breach { agent, stream, what } => self.breached(agent, stream, what),
             Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
             Event::Holders { version, gained, lost } => self.holders.update(version, gained, &lost),
+            Event::KeptHere { blobs } => self.kept_here(blobs),
+            Event::NotKeptHere { digest } => self.not_kept_here(digest),
         }
         self.end_turn();
     }
@@ -153,6 +159,7 @@ impl Scheduler {
                 Timer::Window(job) => self.turn_window(job),
                 Timer::Stalled => self.find_room(),
                 Timer::Straggler(job) => drop(self.lagging.insert(job)),
+                Timer::Keepers => self.look_for_keepers(),
                 Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
             }
         }
@@ -177,6 +184,7 @@ impl Scheduler {
     fn end_turn(&mut self) {
         self.close_jobs();
         self.place();
+        self.seek_keepers();
         self.flush();
     }
 

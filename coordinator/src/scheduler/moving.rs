@@ -4,7 +4,7 @@
 //! agent: Saved --> the task's snapshot (recorded) --> resume of its next attempt, wherever that runs
 //!                       |  a newer one, the task's end, a failed attempt, an agent that cannot use it
 //!                       v
-//!                    Discard, to the agent that keeps it: at once, or when it says hello
+//!                    Discard, to all agents that keep it: at once, or when they say hello
 //! ```
 //! An agent's word that it keeps a snapshot is a claim: if nobody can fetch or use it, the task begins anew.
 
@@ -14,7 +14,7 @@ use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     limits::SNAPSHOT_BYTES_MAX,
-    message::{Build, KeptSnapshot, SnapshotRef},
+    message::{Build, SnapshotRef},
 };
 
 use super::{
@@ -30,8 +30,7 @@ impl Scheduler {
     pub(super) fn save(&mut self, id: AgentId, attempt: AttemptId, mut snapshot: SnapshotRef) {
         let agent = self.fleet.known(id);
         if !agent.held.contains_key(&attempt) {
-            agent.outgoing.discard.push(snapshot.blob.digest);
-            self.speak(id);
+            self.discard_at(id, snapshot.blob.digest);
             return self.disbelieve(id, attempt);
         }
         if snapshot.blob.size_bytes > SNAPSHOT_BYTES_MAX {
@@ -47,38 +46,41 @@ impl Scheduler {
         if known.is_some_and(|known| known.agent != id && known.snapshot.spent_us > snapshot.spent_us) {
             // The other copy is further.
             self.note_started(id, attempt);
-            self.fleet.known(id).outgoing.discard.push(snapshot.blob.digest);
-            return self.speak(id);
+            return self.discard_at(id, snapshot.blob.digest);
         }
-        let old = job.tasks.save(attempt.task.index, Saved { snapshot, agent: id });
+        job.tasks.save(attempt.task.index, Saved { snapshot, agent: id });
         self.fleet.known(id).note_movable(attempt);
         self.note_started(id, attempt);
         self.fleet.reindex(id);
         let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.now };
         self.effects.push_back(Effect::Record(change));
-        if let Some(old) = old.filter(|old| old.snapshot.blob.digest != snapshot.blob.digest || old.agent != id) {
-            self.discard(old);
-        }
+        self.begin_escrow(attempt.task, snapshot, id);
     }
 
     /// The snapshot that the task goes on from, if there is one.
+    pub(super) fn saved_snapshot(&self, task: TaskId) -> Option<SnapshotRef> {
+        Some(self.jobs.get(&task.job)?.tasks.saved(task.index)?.snapshot)
+    }
+
+    /// Its digest.
     pub(super) fn saved_digest(&self, task: TaskId) -> Option<Digest> {
-        Some(self.jobs.get(&task.job)?.tasks.saved(task.index)?.snapshot.blob.digest)
+        self.saved_snapshot(task).map(|snapshot| snapshot.blob.digest)
     }
 
     /// The task's snapshot, if it has one, is of no use any more.
     pub(super) fn drop_saved(&mut self, task: TaskId) {
-        let Some(saved) = self.jobs.get_mut(&task.job).and_then(|job| job.tasks.drop_saved(task.index)) else { return };
-        self.effects.push_back(Effect::Record(Change::SnapshotDropped { task }));
-        self.discard(saved);
+        let dropped = self.jobs.get_mut(&task.job).and_then(|job| job.tasks.drop_saved(task.index));
+        if dropped.is_some() {
+            self.effects.push_back(Effect::Record(Change::SnapshotDropped { task }));
+            self.end_escrow(task);
+        }
     }
 
-    /// Lets an agent that came back delete what nobody needs any more.
-    pub(super) fn discard_stale(&mut self, id: AgentId, kept: Vec<KeptSnapshot>) {
-        let current = |kept: &KeptSnapshot| self.saved_digest(kept.task) == Some(kept.digest);
-        let stale: Vec<Digest> = kept.iter().filter(|kept| !current(kept)).map(|kept| kept.digest).collect();
-        self.fleet.known(id).outgoing.discard.extend(stale);
-        self.speak(id);
+    /// An agent cannot go on from the task's snapshot: the one before serves, if there is one.
+    pub(super) fn give_up_saved(&mut self, task: TaskId) {
+        if !self.fall_back(task) {
+            self.drop_saved(task);
+        }
     }
 
     /// Which build an attempt on this agent executes, and why.
@@ -89,13 +91,5 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&job) else { return Choice::default() };
         let expected = job.pace.expected_us().map(Duration::from_micros);
         build::choose(job.new.spec.moving, job.new.movable, expected, self.limits.undisturbed)
-    }
-
-    fn discard(&mut self, saved: Saved) {
-        let Some(agent) = self.fleet.get_mut(saved.agent) else { return };
-        if agent.stream().is_some() {
-            agent.outgoing.discard.push(saved.snapshot.blob.digest);
-            self.speak(saved.agent);
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! What is said to an agent at the end of a turn, gathered so that one turn makes few orders.
 
 use lull_shared::{
-    digest::Digest,
-    id::{AgentId, AttemptId, JobId},
+    digest::{BlobRef, Digest},
+    id::{AgentId, AttemptId, JobId, TaskId},
     limits::{ASSIGNMENTS_PER_FRAME_MAX, SNAPSHOTS_PER_AGENT_MAX},
     message::RecallReason,
 };
@@ -19,6 +19,8 @@ pub(super) struct Outgoing {
     recalls: Vec<(RecallReason, Vec<AttemptId>)>,
     pub forget: Vec<JobId>,
     pub discard: Vec<Digest>,
+    pub keep: Vec<(TaskId, BlobRef)>,
+    pub safe: Vec<Digest>,
     pub assign: Vec<Given>,
 }
 
@@ -72,6 +74,14 @@ impl Scheduler {
         while discard.peek().is_some() {
             let snapshots = discard.by_ref().take(SNAPSHOTS_PER_AGENT_MAX).collect();
             self.send(id, Order::Discard { snapshots });
+        }
+        for (task, snapshot) in outgoing.keep {
+            self.send(id, Order::Keep { task, snapshot });
+        }
+        let mut safe = outgoing.safe.into_iter().peekable();
+        while safe.peek().is_some() {
+            let snapshots = safe.by_ref().take(SNAPSHOTS_PER_AGENT_MAX).collect();
+            self.send(id, Order::Safe { snapshots });
         }
         let mut attempts = outgoing.assign.into_iter().peekable();
         while attempts.peek().is_some() {

@@ -216,10 +216,11 @@ impl Scheduler {
 
     /// Gives an attempt that begins now to its agent; `cause`: why it does so beside another of its task.
     pub(super) fn give(&mut self, attempt: AttemptId, agent_id: AgentId, occupies: bool, cause: Option<Box<str>>) {
-        let (id, index) = (attempt.task.job, attempt.task.index);
+        let id = attempt.task.job;
+        self.fall_back_if_away(attempt.task);
         let job = self.jobs.get(&id).expect("a job that has something to start is active");
         let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
-        let resume = job.tasks.saved(index).map(|saved| Box::new(saved.snapshot));
+        let resume = self.saved_snapshot(attempt.task).map(Box::new);
         let build = self.build_for(id, Some(agent_id), resume.is_some()).build;
         let held = Held {
             order: UNSENT,

@@ -9,6 +9,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     admission::{new_job, snapshot_tasks},
+    effect::{Custody, Effect},
     event::{JobSnapshot, Snapshot},
     fleet::{Agent, Fleet, Held},
     limits::Limits,
@@ -33,6 +34,7 @@ impl Scheduler {
             demands: Default::default(),
             fleet: Fleet::default(),
             holders: Default::default(),
+            escrow: Default::default(),
             timers: Timers::default(),
             closing: Default::default(),
             lagging: Default::default(),
@@ -57,6 +59,7 @@ impl Scheduler {
             scheduler.restore_job(job);
         }
         scheduler.await_agents();
+        scheduler.effects.push_back(Effect::Custody(Custody::Report));
         scheduler.end_turn();
         scheduler
     }
@@ -70,7 +73,11 @@ impl Scheduler {
         let after = self.active_dependencies(&snapshot.spec);
         let submitter = self.shares.intern(&snapshot.submitter);
         let memory_bytes = snapshot.spec.limits.memory_bytes;
+        let saved: Vec<_> = snapshot.open.iter().filter_map(|task| Some((task.index, task.saved?.snapshot))).collect();
         self.insert_job(new_job(snapshot), tasks, after, stopping);
+        for (index, saved) in saved {
+            self.restore_escrow(TaskId { job: id, index }, saved);
+        }
         for (agent_id, attempt) in live {
             if self.fleet.get(agent_id).is_none() {
                 self.fleet.insert(agent_id, Agent::new(agent_id.to_string(), Intake::Open));

@@ -184,9 +184,14 @@ impl Tasks {
         self.saved.get(&index)
     }
 
-    /// Keeps in mind where an open task can go on; the snapshot whose place it takes.
-    pub(super) fn save(&mut self, index: TaskIndex, saved: Saved) -> Option<Saved> {
-        self.saved.insert(index, saved)
+    /// Of how many tasks there is a snapshot.
+    pub(super) fn saved_count(&self) -> usize {
+        self.saved.len()
+    }
+
+    /// Keeps in mind where an open task can go on.
+    pub(super) fn save(&mut self, index: TaskIndex, saved: Saved) {
+        self.saved.insert(index, saved);
     }
 
     /// The task's snapshot is of no use any more.

@@ -43,6 +43,8 @@ pub struct AgentView {
     pub capacity: Option<Capacity>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<AttemptId>,
+    /// Snapshots that it keeps, of its own tasks and for others.
+    pub snapshots: usize,
     /// Its words about attempts that it did not hold, since this coordinator reigns.
     pub claims_refused: u64,
     /// How often it broke the protocol, since this coordinator reigns.

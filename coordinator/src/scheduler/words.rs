@@ -32,6 +32,8 @@ impl Scheduler {
             ToCoordinator::Started { attempts } => attempts.into_iter().for_each(|attempt| self.note_started(id, attempt)),
             ToCoordinator::Paused { attempt, reason } => self.paused(id, attempt, reason),
             ToCoordinator::Saved { attempt, snapshot } => self.save(id, attempt, snapshot),
+            ToCoordinator::Keeps(kept) => self.keeps(id, kept),
+            ToCoordinator::Unkept { snapshot, reason } => self.unkept(id, snapshot, reason),
             ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
             ToCoordinator::Finished(results) => self.finished(id, results),
             ToCoordinator::Released { attempts, .. } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
@@ -98,7 +100,7 @@ impl Scheduler {
         if let RefuseReason::Snapshot { digest, .. } = reason
             && self.saved_digest(attempt.task) == Some(*digest)
         {
-            self.drop_saved(attempt.task);
+            self.give_up_saved(attempt.task);
         }
         if *reason == RefuseReason::UnknownTerms {
             self.fleet.known(id).stream_mut().map(|stream| stream.terms.remove(&job));

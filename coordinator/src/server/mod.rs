@@ -21,6 +21,7 @@ use std::{fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use lull_agent::cache::Cache;
 use lull_shared::{
     id::Epoch,
     identity::{Authority, Issuer, NetworkId, Role},
@@ -55,6 +56,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The file with the token of whoever may read the data folder.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// Where a coordinator keeps snapshots of which no agent could keep a copy.
+const SNAPSHOTS_FOLDER: &str = "snapshots";
 /// The file with the address of the HTTP interface of a running server.
 pub const HTTP_ADDRESS_FILE: &str = "http.address";
 
@@ -127,7 +130,9 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
     let issuer = Arc::new(Issuer { network, authority, life: limits::CERTIFICATE_LIFE });
     let phases = Arc::new(watch::Sender::new(Phase::Starting));
     let mut phase = phases.subscribe();
-    let blobs = Arc::new(StoreBlobs::new(store.clone(), phases.subscribe()));
+    let snapshots = Cache::open(&config.data.join(SNAPSHOTS_FOLDER), config.limits.snapshots_here_bytes_max)
+        .context("cannot use the folder for snapshots")?;
+    let blobs = Arc::new(StoreBlobs::new(store.clone(), phases.subscribe(), snapshots.clone()));
     let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
     let own = describe(&config, &peer, network, http_address);
     let attendance = Attendance::begin(store.clone(), node.handle.clone(), config.announce.clone(), own).await?;
@@ -144,7 +149,7 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
     });
     tasks.close();
     let candidate = Candidate { store: store.clone(), attendance: attendance.clone(), phases: phases.clone() };
-    let realm = Realm { store, node: node.handle, network, issuer, attendance, phases, config };
+    let realm = Realm { store, node: node.handle, network, issuer, attendance, phases, snapshots, config };
     let address_file = realm.config.data.join(HTTP_ADDRESS_FILE);
     let life = tokio::spawn(live(candidate, realm, shutdown.clone()));
     if phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.is_err() {

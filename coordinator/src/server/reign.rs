@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use lull_agent::cache::Cache;
 use lull_shared::{
     id::{AgentId, Epoch},
     identity::{Issuer, NetworkId},
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     access, clock,
+    custody::Custodian,
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
     network::Network,
@@ -53,6 +55,8 @@ pub struct Realm {
     pub issuer: Arc<Issuer>,
     pub attendance: Arc<Attendance>,
     pub phases: Arc<watch::Sender<Phase>>,
+    /// Its own copies of snapshots.
+    pub snapshots: Cache,
     pub config: ServerConfig,
 }
 
@@ -76,19 +80,23 @@ impl Realm {
             attendance: self.attendance.clone(),
         };
         let (revoked, revocations) = mpsc::unbounded_channel();
+        let (custody, wards) = mpsc::unbounded_channel();
         let shell = Shell {
             store: self.store.clone(),
             catalogue: catalogue.clone(),
             limits: self.config.limits.clone(),
-            tracker,
+            tracker: tracker.clone(),
             lease: lease.clone(),
             revoked,
+            custody,
         };
+        let custodian = Custodian::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
         let rule = tokio::spawn(rule(shell, epoch, inbox, over.clone()));
         let tasks = TaskTracker::new();
         tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), epoch, lease, over.clone())));
         tasks.spawn(until(over.clone(), sweep(self.store.clone(), epoch)));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
+        tasks.spawn(until(over.clone(), custodian.run(wards)));
         tasks.close();
         let coordinator = Arc::new(Coordinator {
             store: self.store.clone(),

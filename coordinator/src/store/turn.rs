@@ -239,9 +239,10 @@ impl Turn {
                 let begun = Begun { agent: *agent, at: *at, build: *build, resume: resume.clone(), cause };
                 if *beside { self.started_beside(*attempt, begun)? } else { self.started(*attempt, begun)? }
             }
-            Change::SnapshotSaved { attempt, agent, snapshot, at } => {
+            Change::SnapshotSaved { attempt: AttemptId { task, .. }, agent, snapshot, at }
+            | Change::SnapshotChosen { task, agent, snapshot, at } => {
                 let row = SnapshotRow { snapshot: *snapshot, agent: *agent, at: *at };
-                self.snapshots.insert(attempt.task, Some(row));
+                self.snapshots.insert(*task, Some(row));
             }
             Change::SnapshotDropped { task } => {
                 self.snapshots.insert(*task, None);

@@ -22,6 +22,7 @@ use lull_coordinator::{
     store::{Reign as Hold, StoreError, faulty::Fault},
 };
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, Epoch, JobId},
     message::{GoodbyeReason, RecallReason, ToAgent, ToAgentFrame, ToCoordinator},
     resources::Capacity,
@@ -53,6 +54,8 @@ pub struct Coordinator {
     pub life: u32,
     pub state: State,
     pub frozen_until: Timestamp,
+    /// Its own copies of snapshots, which survive it.
+    pub snapshots: BTreeMap<Digest, u64>,
     catalogue: Arc<Catalogue>,
     moments: Moments,
     inbox: VecDeque<Input>,
@@ -131,6 +134,7 @@ impl Coordinator {
             life: 0,
             state: State::Down,
             frozen_until: Timestamp::default(),
+            snapshots: BTreeMap::new(),
             catalogue: Arc::new(Catalogue::new(database.store.clone())),
             moments: Moments::default(),
             inbox: VecDeque::new(),
@@ -181,7 +185,7 @@ impl Reign {
 }
 
 impl World {
-    fn push_coordinator(&mut self, id: CoordinatorId, at: Timestamp, what: CoordinatorEvent) {
+    pub fn push_coordinator(&mut self, id: CoordinatorId, at: Timestamp, what: CoordinatorEvent) {
         let life = self.coordinators[id].life;
         self.queue.push(at, What::Coordinator { coordinator: id, life, what });
     }
@@ -202,6 +206,7 @@ impl World {
             CoordinatorEvent::Turn => return self.turn(id),
             CoordinatorEvent::Commit => return self.commit(id),
             CoordinatorEvent::Renew => self.renew(id),
+            CoordinatorEvent::Fetched(snapshot) => self.custody_fetched(id, snapshot),
         }
         Ok(())
     }
@@ -610,6 +615,9 @@ impl World {
                 self.close_from_coordinator(link);
             }
         }
+        for custody in sealed.custody {
+            self.custody(id, custody);
+        }
         for (request, reply) in sealed.replies {
             let Some(number) = self.coordinators[id].reign_mut().and_then(|reign| reign.replies.remove(&request)) else {
                 continue;
@@ -672,6 +680,8 @@ impl World {
             },
             Order::Terms { .. }
             | Order::Recall { .. }
+            | Order::Keep { .. }
+            | Order::Safe { .. }
             | Order::Intake(_)
             | Order::Welcome { .. }
             | Order::Forget { .. }
@@ -794,6 +804,7 @@ fn drain_loosely(scheduler: &mut Scheduler) -> (Vec<Change>, Sealed) {
             Effect::Record(change) => changes.push(change),
             Effect::Send { agent, stream, number, order } => sealed.orders.push(Outgoing { agent, stream, number, order }),
             Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
+            Effect::Custody(custody) => sealed.custody.push(custody),
         }
     }
     (changes, sealed)

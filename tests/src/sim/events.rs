@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 
 use lull_coordinator::scheduler::effect::Reply;
 use lull_shared::{
-    digest::Digest,
+    digest::{BlobRef, Digest},
     id::AttemptId,
     message::{ToAgentFrame, ToCoordinator},
     resources::Capacity,
@@ -132,6 +132,8 @@ pub enum CoordinatorEvent {
     Turn,
     Commit,
     Renew,
+    /// A snapshot that it keeps itself was fetched, or could not be.
+    Fetched(BlobRef),
 }
 
 /// Everything that is going to happen.

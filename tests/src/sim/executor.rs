@@ -95,6 +95,13 @@ impl Executor {
         Some(front.done + front.length.saturating_sub(left))
     }
 
+    /// What is or was on the processor last, and what is done of it.
+    pub fn front(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
+        let State::Alive { queue, .. } = &self.state else { return None };
+        let attempt = queue.front()?.attempt;
+        Some((attempt, self.progress(attempt, now)?))
+    }
+
     /// The mark that news of now must carry.
     pub fn tick(&self) -> u64 {
         self.tick
@@ -182,6 +189,7 @@ impl World {
         });
         hold(Promise::Bounded, !held, || format!("{agent} runs {attempt} twice at once"), &[attempt.into(), agent.into()])?;
         let done = self.done_before(id, attempt, resume)?;
+        self.check_outage(attempt, done)?;
         let options = self.options.clone();
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         match &mut executor.state {

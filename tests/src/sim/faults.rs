@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lull_agent::session::Event;
 use lull_shared::time::Timestamp;
 
 use super::{
@@ -21,6 +22,8 @@ pub enum Fault {
     SilentCut,
     Partition,
     Kill,
+    /// The agent is told to stop, and starts again.
+    Restart,
     PowerCut,
     Sleep,
     Crash,
@@ -35,12 +38,13 @@ pub enum Fault {
 }
 
 /// Faults of each kind in an hour of an ordinary office; for one agent or for all together.
-const RATES: [(Fault, Kind, f64, Whose); 15] = [
+const RATES: [(Fault, Kind, f64, Whose); 16] = [
     (Fault::Cut, Kind::Link, 0.05, Whose::Agent),
     (Fault::Stall, Kind::Link, 0.02, Whose::Agent),
     (Fault::SilentCut, Kind::Silent, 0.02, Whose::Agent),
     (Fault::Partition, Kind::Partition, 0.3, Whose::World),
     (Fault::Kill, Kind::Kill, 0.02, Whose::Agent),
+    (Fault::Restart, Kind::Kill, 0.02, Whose::Agent),
     (Fault::PowerCut, Kind::Power, 0.01, Whose::Agent),
     (Fault::Sleep, Kind::Sleep, 0.03, Whose::Agent),
     (Fault::Crash, Kind::Crash, 0.4, Whose::World),
@@ -100,6 +104,11 @@ impl World {
                 let at = self.now + self.dice.faults.seconds(0.5, 60.0);
                 self.queue.push(at, What::Boot { machine: id });
             }
+            Fault::Restart if self.machines[id].session.is_some() && self.machines[id].power == Power::On => {
+                let agent = self.machines[id].agent;
+                self.note(|| format!("{agent} is told to stop"));
+                self.tell(id, Event::Stop { grace: Duration::from_secs(10) })?;
+            }
             Fault::PowerCut if self.machines[id].session.is_some() => self.power_cut(id),
             Fault::Sleep if self.machines[id].laptop && self.machines[id].power == Power::On => {
                 let time = if self.dice.faults.chance(0.3) {
@@ -109,7 +118,7 @@ impl World {
                 };
                 self.fall_asleep(id, time);
             }
-            Fault::Kill | Fault::PowerCut | Fault::Sleep => {}
+            Fault::Kill | Fault::Restart | Fault::PowerCut | Fault::Sleep => {}
             Fault::Crash => {
                 let silently = self.dice.faults.chance(0.3);
                 let restart = self.dice.faults.seconds(0.5, 60.0);
@@ -177,6 +186,7 @@ impl World {
 
     /// A machine goes dark, a few for good.
     fn power_cut(&mut self, id: MachineId) {
+        self.note_outage(id);
         self.kill(id, true);
         let dead = self.machines.iter().filter(|machine| machine.power == Power::Dead).count();
         if self.dice.faults.chance(0.1) && (dead + 1) * 5 <= self.machines.len() {

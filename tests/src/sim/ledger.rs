@@ -112,11 +112,14 @@ impl Ledger {
             }
             Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
                 self.forget_snapshot(attempt.task);
-                let digest = snapshot.blob.digest;
-                self.snapshots.insert(attempt.task, (digest, *agent));
-                self.kept.insert((digest, *agent, attempt.task));
+                self.note_snapshot(attempt.task, snapshot.blob.digest, *agent);
                 let live = self.is_live(*attempt);
                 hold(Promise::CountedOnce, live, || format!("{attempt} is saved and not live"), &[(*attempt).into()])
+            }
+            Change::SnapshotChosen { task, agent, snapshot, .. } => {
+                self.forget_snapshot(*task);
+                self.note_snapshot(*task, snapshot.blob.digest, *agent);
+                Ok(())
             }
             Change::SnapshotDropped { task } => {
                 self.forget_snapshot(*task);
@@ -146,6 +149,16 @@ impl Ledger {
     pub fn needs(&self, digest: Digest, agent: AgentId) -> bool {
         let first = TaskId { job: JobId(0), index: 0 };
         self.kept.range((digest, agent, first)..).next().is_some_and(|(kept, keeper, _)| (*kept, *keeper) == (digest, agent))
+    }
+
+    /// Whether a task can go on from a snapshot.
+    pub fn has_snapshot(&self, task: TaskId) -> bool {
+        self.snapshots.contains_key(&task)
+    }
+
+    fn note_snapshot(&mut self, task: TaskId, digest: Digest, agent: AgentId) {
+        self.snapshots.insert(task, (digest, agent));
+        self.kept.insert((digest, agent, task));
     }
 
     fn forget_snapshot(&mut self, task: TaskId) {

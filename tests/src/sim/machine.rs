@@ -35,6 +35,8 @@ use super::{
 /// Pauses between tries to connect, as the agent's network makes them.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// As agents have it by default.
+pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
 /// A connection that nobody answers is given up.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,7 @@ impl Machine {
                 standing: Standing { admin: Policy::unrestricted(), ..Standing::default() },
                 slots,
                 memory_bytes_max: dice.number(2, 9) << 30,
-                snapshot_every: Duration::from_secs(300),
+                snapshot_every: SNAPSHOT_EVERY,
                 warm_time: Duration::from_secs(20),
             },
             laptop,
@@ -255,6 +257,17 @@ impl World {
         self.settle(id)
     }
 
+    /// The agent has left in good order; it starts again after a while, as after an upgrade.
+    pub fn quit(&mut self, id: MachineId) {
+        let said = std::mem::take(&mut self.machines[id].said);
+        if let (false, Some(link)) = (said.is_empty(), self.machines[id].link) {
+            self.send_to_coordinator(link, said);
+        }
+        self.kill(id, false);
+        let at = self.now + self.dice.machines.seconds(0.5, 60.0);
+        self.queue.push(at, What::Boot { machine: id });
+    }
+
     /// The agent process ends at once: only its disk is left. What was being written is there or not.
     pub fn kill(&mut self, id: MachineId, silently: bool) {
         let machine = &mut self.machines[id];
@@ -346,7 +359,10 @@ impl World {
     }
 
     /// A frame reaches an agent.
-    pub fn agent_hears(&mut self, link: LinkId, frame: Box<ToAgentFrame>) -> Checked {
+    pub fn agent_hears(&mut self, link: LinkId, mut frame: Box<ToAgentFrame>) -> Checked {
+        if self.options.mutation == Some(Mutation::KeepNothing) {
+            frame.messages.retain(|message| !matches!(message, ToAgent::Keep { .. }));
+        }
         let stream = &self.links[link];
         let (id, life) = (stream.machine, stream.machine_life);
         let machine = &self.machines[id];

@@ -53,7 +53,7 @@ impl World {
                     disk.pending.remove(&attempt);
                 }
             }
-            Effect::Quit => {}
+            Effect::Quit => self.quit(id),
         }
         Ok(())
     }

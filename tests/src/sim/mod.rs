@@ -22,6 +22,7 @@ mod link;
 mod machine;
 mod machine_effects;
 pub mod options;
+mod outages;
 mod owner;
 mod plan;
 mod processor;

@@ -102,6 +102,8 @@ pub enum Mutation {
     ForgetOutbox,
     /// Executors are not frozen.
     IgnoreFreeze,
+    /// Nobody keeps copies of others' snapshots.
+    KeepNothing,
     /// A coordinator that was deposed goes on as if it had committed.
     IgnoreFence,
 }

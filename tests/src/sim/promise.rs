@@ -17,6 +17,8 @@ pub enum Promise {
     RecordBeforeSend,
     /// When all faults heal, every job ends.
     Ends,
+    /// A machine that goes dark costs a task that can be moved at most what it did since its last snapshot.
+    Carried,
     /// One attempt in a slot; queues within their bounds.
     Bounded,
     /// No panic, and every core agrees with itself.
@@ -31,6 +33,7 @@ impl fmt::Display for Promise {
             Self::CountedOnce => "completion is counted once",
             Self::RecordBeforeSend => "record before send",
             Self::Ends => "every job ends",
+            Self::Carried => "an outage costs little",
             Self::Bounded => "everything is bounded",
             Self::Sound => "the cores are sound",
         })

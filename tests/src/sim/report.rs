@@ -29,6 +29,9 @@ pub struct Summary {
     pub snapshots: u64,
     pub resumed: u64,
     pub carried: Duration,
+    /// Tasks that ran where a machine went dark, and the most running time that one of them had to repeat.
+    pub outages: u64,
+    pub outage_cost: Duration,
     pub virtual_time: Duration,
     /// Processor time in the scheduler.
     pub core_time: Duration,

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use lull_agent::session::Event;
+use lull_coordinator::scheduler::{effect::Custody, event::Event as Scheduled};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, TaskId},
 };
 
 use super::{
-    events::{MachineEvent, MachineId, News},
-    machine::Power,
-    options::Kind,
+    coordinator::Input,
+    events::{CoordinatorEvent, CoordinatorId, MachineEvent, MachineId, News},
+    machine::{Machine, Power},
+    options::{Kind, Mutation},
     promise::{Checked, Promise, Violation},
     world::World,
 };
@@ -65,10 +67,44 @@ impl World {
     /// Whether this is the digest of a snapshot, and somebody can give it to this machine.
     pub fn holds_snapshot(&self, asker: MachineId, digest: &Digest) -> Option<bool> {
         self.snapshots.get(digest)?;
-        let gives = |(id, machine): (usize, &super::machine::Machine)| {
-            id != asker && machine.power == Power::On && machine.link.is_some() && machine.cache.contains(digest)
+        let others = self.machines.iter().enumerate().filter(|(id, _)| *id != asker);
+        let mut others = others.map(|(_, machine)| machine);
+        Some(others.any(|machine| gives(machine, digest)) || self.is_in_custody(digest))
+    }
+
+    fn is_in_custody(&self, digest: &Digest) -> bool {
+        let mut reigning = self.coordinators.iter().filter(|coordinator| coordinator.reign().is_some());
+        reigning.any(|coordinator| coordinator.snapshots.contains_key(digest))
+    }
+
+    /// What a coordinator does with its own copies.
+    pub fn custody(&mut self, id: CoordinatorId, custody: Custody) {
+        match custody {
+            Custody::Report => {
+                let kept = self.coordinators[id].snapshots.iter();
+                let blobs = kept.map(|(digest, size_bytes)| BlobRef { digest: *digest, size_bytes: *size_bytes }).collect();
+                self.arrives(id, Input::Event(Box::new(Scheduled::KeptHere { blobs })));
+            }
+            Custody::Keep(_) if self.options.mutation == Some(Mutation::KeepNothing) => {}
+            Custody::Keep(snapshot) => {
+                let at = self.now + self.dice.coordinators.seconds(0.01, 0.5);
+                self.push_coordinator(id, at, CoordinatorEvent::Fetched(snapshot));
+            }
+            Custody::Discard(digest) => drop(self.coordinators[id].snapshots.remove(&digest)),
+        }
+    }
+
+    /// A snapshot gets to a coordinator, if anybody gives it.
+    pub fn custody_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
+        let digest = snapshot.digest;
+        let event = match self.machines.iter().any(|machine| gives(machine, &digest)) {
+            true => {
+                self.coordinators[id].snapshots.insert(digest, snapshot.size_bytes);
+                Scheduled::KeptHere { blobs: vec![snapshot] }
+            }
+            false => Scheduled::NotKeptHere { digest },
         };
-        Some(self.machines.iter().enumerate().any(gives))
+        self.arrives(id, Input::Event(Box::new(event)));
     }
 
     /// What was done of a task before an attempt went on from a snapshot, which must be one of that task and here.
@@ -88,4 +124,9 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a machine could give a blob to others now.
+fn gives(machine: &Machine, digest: &Digest) -> bool {
+    machine.power == Power::On && machine.link.is_some() && machine.cache.contains(digest)
 }

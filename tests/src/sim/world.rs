@@ -19,6 +19,7 @@ use super::{
     link::Stream,
     machine::Machine,
     options::Options,
+    outages::Outages,
     plan::{self, Planned},
     promise::{Checked, Promise, Violation, hold},
     report::Summary,
@@ -59,6 +60,7 @@ pub struct World {
     pub fetches: u64,
     /// Every snapshot that was ever taken.
     pub snapshots: BTreeMap<Digest, Snapshot>,
+    pub outages: Outages,
     pub planned: Vec<Planned>,
     /// What became of the planned jobs: submitted, or refused for good.
     pub planned_jobs: BTreeMap<usize, Option<JobId>>,
@@ -98,6 +100,7 @@ impl World {
             epoch: Epoch::default(),
             fetches: 0,
             snapshots: BTreeMap::new(),
+            outages: Outages::default(),
             planned: plan::jobs(&options, start),
             planned_jobs: BTreeMap::new(),
             asks: 0,
@@ -250,6 +253,8 @@ impl World {
                 ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
                 other @ (ToCoordinator::Capacity(_)
                 | ToCoordinator::Blobs(_)
+                | ToCoordinator::Keeps(_)
+                | ToCoordinator::Unkept { .. }
                 | ToCoordinator::Policy(_)
                 | ToCoordinator::Farewell) => format!("{other:?}"),
             };
@@ -264,6 +269,7 @@ impl World {
                 Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
                     format!("{agent} keeps {} of {attempt}", snapshot.blob.digest)
                 }
+                Change::SnapshotChosen { task, snapshot, .. } => format!("{task} goes on from {} at best", snapshot.blob.digest),
                 Change::SnapshotDropped { task } => format!("the snapshot of {task} is dropped"),
                 Change::AttemptEnded(ended) => {
                     format!("{} at {} {}, then {:?} ({:?})", ended.attempt, ended.agent, ended.end, ended.after, ended.reason)

@@ -9,7 +9,9 @@ use std::{
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
-    message::{Build, Finished, Hello, KeptSnapshot, Reach, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator},
+    message::{
+        Build, Finished, Hello, KeptSnapshot, Reach, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator, UnkeptReason,
+    },
 };
 
 use crate::scheduler::{
@@ -116,6 +118,8 @@ impl FakeAgent {
         match order {
             Order::Welcome { .. } | Order::Intake(_) => {}
             Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
+            Order::Keep { task, snapshot } => self.keep(task, snapshot.digest),
+            Order::Safe { .. } => {}
             Order::Discard { snapshots } => self.snapshots.retain(|digest, _| !snapshots.contains(digest)),
             Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given)),
             Order::Recall { attempts, reason } => self.give_back(&attempts, reason),
@@ -124,6 +128,17 @@ impl FakeAgent {
             Order::Goodbye { .. } => drop(self.cut()),
         }
         true
+    }
+
+    /// Every other copy does not get here.
+    fn keep(&mut self, task: TaskId, digest: Digest) {
+        let snapshot = KeptSnapshot { task, digest };
+        if self.read.is_multiple_of(2) {
+            self.snapshots.insert(digest, task);
+            self.say(ToCoordinator::Keeps(snapshot));
+        } else {
+            self.say(ToCoordinator::Unkept { snapshot, reason: UnkeptReason::Unavailable });
+        }
     }
 
     fn take(&mut self, given: Given) {

@@ -17,11 +17,11 @@ use crate::scheduler::{
     event::Movable,
 };
 
-fn snapshot(number: u8, seconds: u64) -> SnapshotRef {
+pub(super) fn snapshot(number: u8, seconds: u64) -> SnapshotRef {
     SnapshotRef { blob: BlobRef::of(&[number]), spent_us: seconds * 1_000_000 }
 }
 
-fn movable_driver(agents: u64) -> Driver {
+pub(super) fn movable_driver(agents: u64) -> Driver {
     // Nobody is taken for silent here.
     let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
     (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
@@ -29,17 +29,17 @@ fn movable_driver(agents: u64) -> Driver {
     driver
 }
 
-fn save(driver: &mut Driver, agent: u64, attempt: AttemptId, snapshot: SnapshotRef) {
+pub(super) fn save(driver: &mut Driver, agent: u64, attempt: AttemptId, snapshot: SnapshotRef) {
     driver.say(agent, ToCoordinator::Saved { attempt, snapshot });
 }
 
-fn evict(driver: &mut Driver, agent: u64, attempt: AttemptId) {
+pub(super) fn evict(driver: &mut Driver, agent: u64, attempt: AttemptId) {
     let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
     driver.say(agent, ToCoordinator::Released { attempts: vec![attempt], reason });
 }
 
 /// What the last turn gave to an agent, with builds and snapshots.
-fn given(driver: &Driver, agent: u64) -> Vec<Given> {
+pub(super) fn given(driver: &Driver, agent: u64) -> Vec<Given> {
     let orders = driver.orders.iter().filter_map(|(id, order)| match order {
         Order::Assign { attempts } if id.0 == agent => Some(attempts.clone()),
         _ => None,
@@ -48,7 +48,7 @@ fn given(driver: &Driver, agent: u64) -> Vec<Given> {
 }
 
 /// What the last turn let an agent delete.
-fn discarded(driver: &Driver, agent: u64) -> Vec<Digest> {
+pub(super) fn discarded(driver: &Driver, agent: u64) -> Vec<Digest> {
     let orders = driver.orders.iter().filter_map(|(id, order)| match order {
         Order::Discard { snapshots } if id.0 == agent => Some(snapshots.clone()),
         _ => None,
@@ -57,7 +57,7 @@ fn discarded(driver: &Driver, agent: u64) -> Vec<Digest> {
 }
 
 /// A job of one task that agent 1 runs.
-fn one_running(driver: &mut Driver) -> AttemptId {
+pub(super) fn one_running(driver: &mut Driver) -> AttemptId {
     driver.submit(spec(1));
     driver.started(1, &[attempt(1, 0, 1)]);
     driver.pass(Duration::from_secs(100));

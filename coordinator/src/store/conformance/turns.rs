@@ -76,8 +76,12 @@ pub async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
     assert_eq!((attempts[1].build, attempts[1].resumed), (Build::Migratable, Some(from)));
     assert_eq!(world.loaded().await.jobs[0].open[0].saved, Some(Saved { snapshot: snapshot(16), agent: AgentId(1) }));
 
+    let chosen = Change::SnapshotChosen { task: second.task, agent: AgentId(1), snapshot: snapshot(16), at: at(26) };
+    world.commit(&[saved(second, 2, 25), chosen]).await;
+    assert_eq!(world.loaded().await.jobs[0].open[0].saved, Some(Saved { snapshot: snapshot(16), agent: AgentId(1) }));
+
     let dropped = Change::SnapshotDropped { task: second.task };
-    world.commit(&[saved(second, 2, 25), dropped.clone(), succeeded(second, 2, 30, b"out"), dropped]).await;
+    world.commit(&[saved(second, 2, 27), dropped.clone(), succeeded(second, 2, 30, b"out"), dropped]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, succeeded: 1, ..TaskCounts::default() });
     assert!(world.loaded().await.jobs[0].open.is_empty());
 }

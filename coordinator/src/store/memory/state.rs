@@ -203,8 +203,9 @@ impl State {
                 let begun = Attempt { agent: *agent, started: *at, build: *build, resumed, cause, pause: None, over: None };
                 self.started(*attempt, *beside, begun)?;
             }
-            Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
-                self.task(attempt.task)?.saved = Some(Saved { snapshot: *snapshot, agent: *agent });
+            Change::SnapshotSaved { attempt: AttemptId { task, .. }, agent, snapshot, .. }
+            | Change::SnapshotChosen { task, agent, snapshot, .. } => {
+                self.task(*task)?.saved = Some(Saved { snapshot: *snapshot, agent: *agent });
             }
             Change::SnapshotDropped { task } => self.task(*task)?.saved = None,
             Change::AttemptPaused { attempt, reason, .. } => self.live(*attempt)?.1.pause = reason.clone(),

@@ -1,0 +1,259 @@
+//! Who keeps which snapshot: the data of [`super::keeping`], with its indexes.
+//!
+//! Soft: after a restart nobody is known to keep anything until agents have said so in their hellos. Recording it would
+//! cost a row for each copy of each snapshot, and would be wrong as often: an agent's disk is the only one that knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_shared::{
+    digest::Digest,
+    id::{AgentId, TaskId},
+    message::SnapshotRef,
+    time::Timestamp,
+};
+
+/// Whoever may keep a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Keeper {
+    Agent(AgentId),
+    /// This coordinator.
+    Here,
+}
+
+/// Somebody who was asked to keep a copy and has not answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub keeper: Keeper,
+    pub since: Timestamp,
+}
+
+/// One snapshot and those who have it.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub snapshot: SnapshotRef,
+    pub holders: BTreeSet<AgentId>,
+    /// Those who have it and are about to go, and wait to be told that they may.
+    pub leaving: BTreeSet<AgentId>,
+    /// Whether this coordinator has it.
+    pub here: bool,
+}
+
+/// The snapshots from which a task can go on.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub newest: Kept,
+    /// The one before, while the newest is in one place only.
+    pub before: Option<Kept>,
+    /// Who shall keep the newest.
+    pub asked: Option<Asked>,
+    /// Who could not, lately.
+    pub declined: BTreeSet<Keeper>,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Escrow {
+    tasks: BTreeMap<TaskId, Entry>,
+    digests: BTreeMap<Digest, TaskId>,
+    /// Tasks of whose snapshots an agent has one or was asked to keep one.
+    agents: BTreeMap<AgentId, BTreeSet<TaskId>>,
+    /// What this coordinator keeps or was asked to keep, in bytes.
+    here_bytes: u64,
+    /// Tasks whose copies are counted at the end of the turn. Empty between turns.
+    pub due: BTreeSet<TaskId>,
+    later: BTreeSet<(Timestamp, TaskId)>,
+}
+
+/// Under which keys an entry stands in the indexes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Indexed {
+    digests: BTreeSet<Digest>,
+    agents: BTreeSet<AgentId>,
+    here_bytes: u64,
+}
+
+impl Kept {
+    /// A snapshot that these agents have.
+    pub(super) fn of(snapshot: SnapshotRef, holders: impl IntoIterator<Item = AgentId>) -> Self {
+        Self { snapshot, holders: holders.into_iter().collect(), leaving: BTreeSet::new(), here: false }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.snapshot.blob.digest
+    }
+
+    /// Every agent that has it, about to go or not.
+    pub(super) fn agents(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.holders.iter().chain(&self.leaving).copied()
+    }
+
+    /// In how many places it stays.
+    pub(super) fn places(&self) -> usize {
+        self.holders.len() + usize::from(self.here)
+    }
+
+    /// An agent does not have it any more.
+    pub(super) fn without(&mut self, agent: AgentId) {
+        self.holders.remove(&agent);
+        self.leaving.remove(&agent);
+    }
+}
+
+impl Entry {
+    pub(super) fn new(newest: Kept) -> Self {
+        Self { newest, before: None, asked: None, declined: BTreeSet::new() }
+    }
+
+    /// The copies of one of its snapshots.
+    pub(super) fn copies_mut(&mut self, digest: Digest) -> Option<&mut Kept> {
+        [Some(&mut self.newest), self.before.as_mut()].into_iter().flatten().find(|copies| copies.digest() == digest)
+    }
+
+    /// Whether this one was asked and has not answered.
+    pub(super) fn has_asked(&self, keeper: Keeper) -> bool {
+        self.asked.is_some_and(|asked| asked.keeper == keeper)
+    }
+
+    /// Takes an answer in: nobody is asked any more, if it was this one.
+    pub(super) fn answered(&mut self, keeper: Keeper) {
+        if self.has_asked(keeper) {
+            self.asked = None;
+        }
+    }
+
+    fn indexed(&self) -> Indexed {
+        let mut indexed = Indexed::default();
+        for copies in [Some(&self.newest), self.before.as_ref()].into_iter().flatten() {
+            indexed.digests.insert(copies.digest());
+            indexed.agents.extend(copies.agents());
+            indexed.here_bytes += if copies.here { copies.snapshot.blob.size_bytes } else { 0 };
+        }
+        match self.asked.map(|asked| asked.keeper) {
+            Some(Keeper::Agent(agent)) => drop(indexed.agents.insert(agent)),
+            Some(Keeper::Here) if !self.newest.here => indexed.here_bytes += self.newest.snapshot.blob.size_bytes,
+            Some(Keeper::Here) | None => {}
+        }
+        indexed
+    }
+}
+
+impl Escrow {
+    pub(super) fn get(&self, task: TaskId) -> Option<&Entry> {
+        self.tasks.get(&task)
+    }
+
+    /// The task that could go on from this snapshot.
+    pub(super) fn task_of(&self, digest: Digest) -> Option<TaskId> {
+        self.digests.get(&digest).copied()
+    }
+
+    /// The tasks of whose snapshots an agent has one or was asked to keep one.
+    pub(super) fn tasks_of(&self, agent: AgentId) -> BTreeSet<TaskId> {
+        self.agents.get(&agent).cloned().unwrap_or_default()
+    }
+
+    /// Of how many tasks an agent has snapshots or was asked to keep one.
+    pub(super) fn load(&self, agent: AgentId) -> usize {
+        self.agents.get(&agent).map_or(0, BTreeSet::len)
+    }
+
+    /// How many snapshots an agent keeps, its own and others'.
+    pub(super) fn kept_by(&self, agent: AgentId) -> usize {
+        let entries = self.agents.get(&agent).into_iter().flatten().filter_map(|task| self.tasks.get(task));
+        let copies = entries.flat_map(|entry| [Some(&entry.newest), entry.before.as_ref()]);
+        copies.flatten().filter(|copies| copies.agents().any(|holder| holder == agent)).count()
+    }
+
+    /// What this coordinator keeps or was asked to keep, in bytes.
+    pub(super) fn here_bytes(&self) -> u64 {
+        self.here_bytes
+    }
+
+    /// A task has its first snapshot.
+    pub(super) fn insert(&mut self, task: TaskId, entry: Entry) {
+        self.index(task, Indexed::default(), entry.indexed());
+        self.tasks.insert(task, entry);
+    }
+
+    /// A task needs no snapshot any more.
+    pub(super) fn remove(&mut self, task: TaskId) -> Option<Entry> {
+        let entry = self.tasks.remove(&task)?;
+        self.index(task, entry.indexed(), Indexed::default());
+        Some(entry)
+    }
+
+    /// Changes a task's entry, if it has one.
+    pub(super) fn change<T>(&mut self, task: TaskId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.tasks.get_mut(&task)?;
+        let before = entry.indexed();
+        let result = change(entry);
+        let after = entry.indexed();
+        if before != after {
+            self.index(task, before, after);
+        }
+        Some(result)
+    }
+
+    /// A task's copies are to be counted then.
+    pub(super) fn look_later(&mut self, task: TaskId, at: Timestamp) {
+        self.later.insert((at, task));
+    }
+
+    /// When the next task is to be looked at.
+    pub(super) fn next_look(&self) -> Option<Timestamp> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Tasks whose time has come are counted at the end of this turn.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some((at, task)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, task));
+            self.due.insert(task);
+        }
+    }
+
+    fn index(&mut self, task: TaskId, before: Indexed, after: Indexed) {
+        for digest in before.digests.difference(&after.digests) {
+            self.digests.remove(digest);
+        }
+        self.digests.extend(after.digests.iter().map(|digest| (*digest, task)));
+        for agent in before.agents.difference(&after.agents) {
+            if let Some(tasks) = self.agents.get_mut(agent) {
+                tasks.remove(&task);
+                if tasks.is_empty() {
+                    self.agents.remove(agent);
+                }
+            }
+        }
+        for agent in after.agents.difference(&before.agents) {
+            self.agents.entry(*agent).or_default().insert(task);
+        }
+        self.here_bytes = self.here_bytes + after.here_bytes - before.here_bytes;
+    }
+
+    /// What does not add up, if anything. `saved`: how many tasks have a snapshot; `newest`: which one a task has.
+    pub(super) fn audit(&self, saved: usize, newest: impl Fn(TaskId) -> Option<Digest>) -> Result<(), String> {
+        if !self.due.is_empty() {
+            return Err("copies are still to be counted".into());
+        }
+        if self.tasks.len() != saved {
+            return Err(format!("{saved} tasks have snapshots and the copies of {} are known", self.tasks.len()));
+        }
+        let (mut agents, mut here_bytes) = (BTreeMap::<AgentId, BTreeSet<TaskId>>::new(), 0);
+        for (task, entry) in &self.tasks {
+            if newest(*task) != Some(entry.newest.digest()) {
+                return Err(format!("{task} goes on from another snapshot than the newest that is known"));
+            }
+            let indexed = entry.indexed();
+            here_bytes += indexed.here_bytes;
+            for agent in indexed.agents {
+                agents.entry(agent).or_default().insert(*task);
+            }
+        }
+        match (agents == self.agents, here_bytes == self.here_bytes) {
+            (true, true) => Ok(()),
+            (false, _) => Err("the keepers of snapshots are not indexed as they stand".into()),
+            (_, false) => Err(format!("{here_bytes} bytes of snapshots are kept here and {} are counted", self.here_bytes)),
+        }
+    }
+}
