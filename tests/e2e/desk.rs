@@ -190,6 +190,29 @@ fn by_logind_a_machine_that_goes_to_sleep_waits_until_the_work_is_given_away() {
 }
 
 #[test]
+fn by_logind_a_machine_stays_awake_while_it_works_if_the_policy_says_so() {
+    let Some(logind) = Logind::start() else { return };
+    let variables = [("DBUS_SYSTEM_BUS_ADDRESS", logind.address.as_str())];
+    let (cluster, _job) = working(&variables, &["grace=1h"]);
+    wait_until("it works", || runs(&cluster), || log(&cluster));
+    let held = || {
+        logind.tell("print([(str(i[0]), str(i[3])) for i in m.ListInhibitors(dbus_interface='org.freedesktop.login1.Manager')])")
+    };
+    let awake = || held().contains("('idle:sleep', 'block')");
+    wait_for_status(&cluster, "sessions, lid, sleep and shutdown, by logind");
+    assert!(!awake(), "nobody asked for it: {}", held());
+    cluster.lull(&["policy", "set", "keep_awake=true"]);
+    wait_until("it is kept awake", awake, || format!("{}\n{}", held(), log(&cluster)));
+    cluster.agent_says("desk", &["pause"]).ok();
+    wait_until("nothing runs, and it may sleep", || !awake(), || format!("{}\n{}", held(), log(&cluster)));
+    cluster.agent_says("desk", &["resume"]).ok();
+    wait_until("it works again, awake", awake, || format!("{}\n{}", held(), log(&cluster)));
+    cluster.lull(&["policy", "set", "keep_awake=false"]);
+    wait_until("it may sleep", || !awake(), || format!("{}\n{}", held(), log(&cluster)));
+    assert!(runs(&cluster), "and works on");
+}
+
+#[test]
 fn by_logind_a_terminal_that_is_typed_in_keeps_the_machine() {
     let Some(logind) = Logind::start() else { return };
     logind.tell(

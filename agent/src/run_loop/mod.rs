@@ -166,6 +166,7 @@ impl RunLoop {
             self.apply(input);
         }
         self.carry_out();
+        self.sensor.keep_awake(self.session.keeps_awake());
         if !self.session.is_idle() {
             self.rest = Rest::None;
         } else if self.delay.is_some() && self.session.may_leave() {

@@ -39,6 +39,9 @@ pub trait Sensor: Send {
     /// have had.
     fn sample(&mut self, executors: Duration) -> Sample;
 
+    /// Whether the machine shall not go to sleep by itself from now on. A sensor that cannot see to that does nothing.
+    fn keep_awake(&mut self, _wanted: bool) {}
+
     /// What sees what, and what is missing.
     fn sources(&self) -> Vec<Source>;
 }

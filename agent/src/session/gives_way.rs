@@ -127,6 +127,21 @@ fn a_policy_holds_when_the_authority_signed_it_for_this_agent_and_no_newer_one_i
 }
 
 #[test]
+fn only_what_runs_keeps_a_machine_awake_and_only_where_the_policy_says_so() {
+    let mut world = World::running(1, 1);
+    assert!(!world.session.keeps_awake(), "not by default");
+    let policy = Policy { keep_awake: true, grace: Span::from_secs(60), ..Policy::unrestricted() };
+    world.hear(ToAgent::Policy(sign(&authority(), &Sheet { agent: AgentId(3), version: 1, policy })));
+    assert!(world.session.keeps_awake());
+    world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert!(!world.session.keeps_awake(), "what is paused does not");
+    world.event(Event::Owner(OwnerWord::Run));
+    assert!(world.session.keeps_awake());
+    world.finish(0, attempt(1, 0), 50_000);
+    assert!(!world.session.keeps_awake(), "nor what waits for work");
+}
+
+#[test]
 fn the_coordinator_hears_what_holds_here() {
     let mut world = World::ready(1);
     world.session.handle(narrowed(&["idle=20m"]), world.now);

@@ -47,6 +47,11 @@ impl Session {
         }
     }
 
+    /// Whether the machine shall not go to sleep by itself: while something runs, and where the policy says so.
+    pub fn keeps_awake(&self) -> bool {
+        self.guard.policy().keep_awake && self.slots.iter().any(|slot| matches!(slot, Slot::Running { .. }))
+    }
+
     /// Whether one more slot may begin to run.
     pub(super) fn has_room(&self) -> bool {
         match &self.verdict {

@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | X11 | input of its display, what fills the screen | told, by alarms on the server's idle counter |
 //! | input devices | any keyboard and mouse | told, by /dev/input, which the group `input` may read |
-//! | logind | sessions of terminals and of the desktops that nothing else sees, as under Wayland; lid, sleep, shutdown | asked, and told |
+//! | logind | sessions of terminals and of the desktops that nothing else sees, as under Wayland; lid, sleep, shutdown; keeps the machine awake where the policy says so | asked, and told |
 //! | NetworkManager | whether the network is metered | asked |
 //! | kernel | load, memory, power, heat, pending restart | asked |
 
+mod awake;
 mod bus;
 mod devices;
 mod eyes;
@@ -19,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use self::{eyes::Eyes, sysfs::Kernel};
+use self::{awake::Awake, eyes::Eyes, sysfs::Kernel};
 use super::{Load, Sensor, SensorError, Source, local};
 use crate::{guard::Sample, run_loop::Input};
 
@@ -28,6 +29,7 @@ pub(super) struct Desk {
     load: Load,
     kernel: Kernel,
     eyes: Arc<Eyes>,
+    awake: Awake,
 }
 
 impl Desk {
@@ -37,7 +39,7 @@ impl Desk {
         tokio::spawn(x11::watch(eyes.clone()));
         tokio::spawn(devices::watch(eyes.clone()));
         system::watch(eyes.clone());
-        Ok(Self { load: Load::new()?, kernel: Kernel::new(), eyes })
+        Ok(Self { load: Load::new()?, kernel: Kernel::new(), eyes, awake: Awake::default() })
     }
 }
 
@@ -58,6 +60,10 @@ impl Sensor for Desk {
             celsius: kernel.celsius,
             local: local(),
         }
+    }
+
+    fn keep_awake(&mut self, wanted: bool) {
+        self.awake.set(wanted);
     }
 
     fn sources(&self) -> Vec<Source> {

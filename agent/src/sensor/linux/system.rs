@@ -100,11 +100,14 @@ fn announced(signal: &MarshalledMessage) -> Option<(Announcement, bool)> {
     Some((what, signal.body.parser().get::<bool>().ok()?))
 }
 
+/// A lock of logind: what it holds up, who has it, why, and how. It is let go when this is dropped.
+pub(super) fn inhibit(bus: &mut Bus, terms: [&str; 4]) -> Result<UnixFd, Failed> {
+    Ok(bus.call(MANAGER, "Inhibit", &terms)?.body.parser().get::<UnixFd>()?)
+}
+
 /// Has the system wait with sleep and shutdown, for as long as what this gives is kept.
 fn delay(bus: &mut Bus) -> Option<Delay> {
-    let terms = ["sleep:shutdown", "Lull", "gives running work away", "delay"];
-    let lock = bus.call(MANAGER, "Inhibit", &terms).and_then(|answer| Ok(answer.body.parser().get::<UnixFd>()?));
-    match lock {
+    match inhibit(bus, ["sleep:shutdown", "Lull", "gives running work away", "delay"]) {
         Ok(lock) => Some(Delay::new(lock)),
         Err(error) => {
             tracing::info!(%error, "sleep and shutdown cannot be delayed until the work is given away");
