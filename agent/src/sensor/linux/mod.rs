@@ -3,8 +3,9 @@
 //! | source | sees | how |
 //! |---|---|---|
 //! | X11 | input of its display, what fills the screen | told, by alarms on the server's idle counter |
+//! | Wayland | input of its desktop | told, by compositors with ext-idle-notify |
 //! | input devices | any keyboard and mouse | told, by /dev/input, which the group `input` may read |
-//! | logind | sessions of terminals and of the desktops that nothing else sees, as under Wayland; lid, sleep, shutdown; keeps the machine awake where the policy says so | asked, and told |
+//! | logind | sessions of terminals and of the desktops that nothing else sees; lid, sleep, shutdown; keeps the machine awake where the policy says so | asked, and told |
 //! | NetworkManager | whether the network is metered | asked |
 //! | kernel | load, memory, power, heat, pending restart | asked |
 
@@ -14,6 +15,7 @@ mod devices;
 mod eyes;
 mod sysfs;
 mod system;
+mod wayland;
 mod x11;
 
 use std::{sync::Arc, time::Duration};
@@ -37,6 +39,7 @@ impl Desk {
     pub(super) fn open(inputs: mpsc::Sender<Input>) -> Result<Self, SensorError> {
         let eyes = Arc::new(Eyes::new(inputs));
         tokio::spawn(x11::watch(eyes.clone()));
+        tokio::spawn(wayland::watch(eyes.clone()));
         tokio::spawn(devices::watch(eyes.clone()));
         system::watch(eyes.clone());
         Ok(Self { load: Load::new()?, kernel: Kernel::new(), eyes, awake: Awake::default() })

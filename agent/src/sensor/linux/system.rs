@@ -21,6 +21,7 @@ use super::{
     bus::{Bus, Failed, Object},
     devices::NAME as DEVICES,
     eyes::Eyes,
+    wayland::NAME as WAYLAND,
     x11::NAME as X11,
 };
 use crate::{
@@ -134,8 +135,8 @@ fn look_at_sessions(eyes: &Eyes, bus: &mut Bus) -> Result<(), Failed> {
     let sessions = bus.call(MANAGER, "ListSessions", &[])?;
     // A machine without a lid may not say anything.
     eyes.set_lid_closed(bus.property(MANAGER, "LidClosed", |value| value.get::<bool>().ok()).unwrap_or(false));
-    // Input devices tell of all desktops of this machine, a display only of its own.
-    let (all, own) = (eyes.sees_input(DEVICES), eyes.sees_input(X11));
+    // Input devices tell of all desktops of this machine, a display or a desktop only of its own.
+    let (all, own) = (eyes.sees_input(DEVICES), eyes.sees_input(X11) || eyes.sees_input(WAYLAND));
     let own = own.then(|| std::env::var("XDG_SESSION_ID").ok()).flatten();
     let mut rest: Option<Duration> = None;
     for Listed { number, path, .. } in sessions.body.parser().get::<Vec<Listed>>()? {
