@@ -60,7 +60,12 @@ struct Work {
 /// Runs all tasks through the fleet; results come in batches, one batch each `pace`. Long tasks are not prefetched.
 fn run(agents: u64, jobs: u32, batch: usize, pace: Duration) -> Duration {
     let mut now = Timestamp::from_millis(1_795_435_200_000);
-    let fleet = (1..=agents).map(|id| AgentSnapshot { agent: AgentId(id), name: format!("pc-{id}"), intake: Intake::Open });
+    let fleet = (1..=agents).map(|id| AgentSnapshot {
+        agent: AgentId(id),
+        name: format!("pc-{id}"),
+        intake: Intake::Open,
+        quarantine: None,
+    });
     let snapshot = Snapshot { agents: fleet.collect(), ..Snapshot::default() };
     let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 1, now);
     for id in 1..=agents {

@@ -249,6 +249,10 @@ impl Client {
         self.json(self.request(Method::POST, &path).json(&IntakeRequest { intake })).await
     }
 
+    pub async fn trust(&self, called: &str) -> Answer<Affected> {
+        self.json(self.request(Method::POST, &format!("/agents/{}/trust", segment(called)))).await
+    }
+
     pub async fn agent_traffic(&self) -> Answer<Page<AgentTraffic>> {
         self.get("/net/agents").await
     }

@@ -104,7 +104,12 @@ impl Network {
             }
         };
         tracing::info!(agent = %agent.agent, name = agent.name, %peer, "a machine is enrolled");
-        let snapshot = AgentSnapshot { agent: agent.agent, name: agent.name.clone(), intake: agent.intake };
+        let snapshot = AgentSnapshot {
+            agent: agent.agent,
+            name: agent.name.clone(),
+            intake: agent.intake,
+            quarantine: agent.quarantine.clone(),
+        };
         self.dispatch.event(Event::Enrolled { agent: snapshot }).await.map_err(|_| EnrolmentRefusal::Unavailable)?;
         Ok(EnrolmentReply::Enrolled {
             agent: agent.agent,

@@ -1,6 +1,6 @@
 //! Admission of jobs: is what somebody wants within all bounds? Says everything that is wrong at once.
 
-use lull_shared::{constraint::is_name, job::JobSpec, limits};
+use lull_shared::{constraint::is_name, job::JobSpec, limits, share::Share};
 
 /// One thing about a job that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,8 @@ pub enum Problem {
     Limit { what: &'static str, asked: u64, max: u64 },
     #[error("its idempotency key is empty or longer than {} bytes", limits::NAME_BYTES_MAX)]
     IdempotencyKey,
+    #[error("outputs can be compared only if nothing but the input goes into them: leave out --verify, or --grant {0}")]
+    Verify(&'static str),
     #[error("stopping after 0 failures would stop it before it began; give at least 1")]
     FailuresMax,
 }
@@ -56,6 +58,10 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
     refuse_if(spec.after.len() > limits::LABELS_MAX, Problem::Dependencies(spec.after.len()));
     refuse_if(spec.retry.retries > limits::RETRIES_MAX, Problem::Retries { retries: spec.retry.retries });
     refuse_if(spec.failures_max == Some(0), Problem::FailuresMax);
+    let grants = [(spec.grants.clock, "clock"), (spec.grants.random, "random"), (spec.grants.scratch, "scratch")];
+    for (granted, name) in grants {
+        refuse_if(granted && spec.verify != Share::NONE, Problem::Verify(name));
+    }
     let key_ok = spec.idempotency_key.as_ref().is_none_or(|key| !key.is_empty() && key.len() <= limits::NAME_BYTES_MAX);
     refuse_if(!key_ok, Problem::IdempotencyKey);
     let bounded = [

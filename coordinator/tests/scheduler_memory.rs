@@ -55,7 +55,14 @@ fn restored(snapshot: Snapshot) -> (usize, Scheduler) {
 
 fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
     let spec = JobSpec::plain("large", VersionId(1), Inputs::Range { first: 0, count });
-    let waiting = |index| OpenTask { index, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before }, saved: None };
+    let waiting = |index| OpenTask {
+        index,
+        attempts: 1,
+        failures: 1,
+        place: OpenPlace::Waiting { not_before },
+        saved: None,
+        answers: Vec::new(),
+    };
     JobSnapshot {
         job: JobId(1),
         submitter: "ada".into(),
@@ -96,7 +103,12 @@ fn memory_stays_within_what_was_promised() {
     }
 
     const AGENTS: u64 = 10_000;
-    let agent = |id| AgentSnapshot { agent: AgentId(id), name: format!("pc-{id:05}.example.org"), intake: Intake::Open };
+    let agent = |id| AgentSnapshot {
+        agent: AgentId(id),
+        name: format!("pc-{id:05}.example.org"),
+        intake: Intake::Open,
+        quarantine: None,
+    };
     let before = IN_USE.load(Ordering::Relaxed);
     let snapshot = Snapshot { agents: (1..=AGENTS).map(agent).collect(), ..Snapshot::default() };
     let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 1, NOW);

@@ -7,6 +7,7 @@ use crate::{
     digest::BlobRef,
     id::{JobId, VersionId},
     limits,
+    share::Share,
     time::Timestamp,
     window::Window,
 };
@@ -39,6 +40,9 @@ pub struct JobSpec {
     /// Whether its tasks run so that they can be moved.
     #[serde(default)]
     pub moving: Moving,
+    /// The share of its tasks whose output counts only once another agent has brought the same.
+    #[serde(default)]
+    pub verify: Share,
 }
 
 /// Whether tasks run with the build that can be suspended and go on elsewhere, if their version has one.
@@ -72,6 +76,7 @@ impl JobSpec {
             failures_max: None,
             idempotency_key: None,
             moving: Moving::Auto,
+            verify: Share::NONE,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod pieces;
 pub mod policy;
 pub mod protocol;
 pub mod resources;
+pub mod share;
 pub mod state;
 pub mod time;
 pub mod window;

@@ -4,6 +4,7 @@
 //! task     waiting(reason) -> queued -> running <-> paused -> succeeded | failed | cancelled | expired
 //!             ^                            |                    (failed only when no retry is left)
 //!             +------ lost, evicted, recalled, failed with a retry left
+//!          verifying: an output is there, and another agent's is waited for that must be the same
 //! attempt  live -> succeeded | failed | evicted | recalled | lost | cancelled
 //! ```
 
@@ -196,6 +197,8 @@ pub enum WaitReason {
     Dependency { job: JobId },
     /// The pause before a retry.
     Backoff { until: Timestamp },
+    /// So many agents brought an output, and another one's is needed to compare.
+    Verification { outputs: u32 },
 }
 
 impl fmt::Display for WaitReason {
@@ -204,6 +207,12 @@ impl fmt::Display for WaitReason {
             Self::Window { opens: Some(opens) } => write!(f, "its window opens at {opens}"),
             Self::Window { opens: None } => f.write_str("its window never opens"),
             Self::Dependency { job } => write!(f, "it waits for {job} to end"),
+            Self::Verification { outputs: 1 } => {
+                f.write_str("one agent brought an output, which counts once another agent has brought the same")
+            }
+            Self::Verification { outputs } => {
+                write!(f, "{outputs} agents brought different outputs, and one more agent must settle which is right")
+            }
             Self::Backoff { until } => write!(f, "it failed and is tried again at {until}"),
         }
     }
@@ -271,6 +280,12 @@ pub enum Failure {
     BadModule { reason: String },
     #[error("its executor process died ({how}); if it happens on every agent, the function brings down the engine")]
     ExecutorDied { how: String },
+    /// Said by the coordinator alone.
+    #[error(
+        "it is not deterministic: {runs} agents brought {runs} different outputs; leave --verify out, or make its output depend on its \
+         input alone (LULL_ATTEMPT differs with each run)"
+    )]
+    NotDeterministic { runs: u32 },
 }
 
 impl Failure {
@@ -284,6 +299,7 @@ impl Failure {
             Self::OutputLimit { .. } => "output_limit",
             Self::ScratchLimit { .. } => "scratch_limit",
             Self::BadModule { .. } => "bad_module",
+            Self::NotDeterministic { .. } => "not_deterministic",
             Self::ExecutorDied { .. } => "executor_died",
         }
     }
@@ -296,6 +312,7 @@ impl Failure {
             }
             Self::BadModule { reason: text } | Self::ExecutorDied { how: text } => text.len(),
             Self::Exit { .. }
+            | Self::NotDeterministic { .. }
             | Self::TimeLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::OutputLimit { .. }

@@ -243,6 +243,52 @@ fn a_liar_can_bring_only_outputs_of_its_own_attempts_and_a_revoked_one_nothing()
     no_panic(&cluster);
 }
 
+#[test]
+fn a_wrong_output_of_a_verified_task_is_settled_by_two_honest_agents_and_its_author_is_quarantined() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    publish(&cluster, "busy");
+    let array = ["submit", "busy", "--array", "60-60", "-o", "id"];
+    let refused = cluster.try_lull(&[&array[..], &["--verify", "100%"]].concat());
+    assert!(refused.code != 0 && refused.err.contains("--canonical-nans"), "{}", refused.err);
+    let granted = cluster.try_lull(&[&array[..], &["--verify", "5%", "--grant", "clock"]].concat());
+    assert!(granted.code != 0 && granted.err.contains("--grant clock"), "{}", granted.err);
+    cluster.lull(&["func", "publish", text(&cluster.path("busy.wasm")), "--canonical-nans"]);
+
+    let mut liar = Liar::join(&cluster, &[]);
+    liar.greet(Vec::new());
+    let job = cluster.lull(&[&array[..], &["--verify", "100%"]].concat()).out.trim().to_owned();
+    let own = liar.assigned(1)[0];
+    liar.say(ToCoordinator::Finished(vec![succeeded(own, b"a lie")]));
+    liar.acknowledged(own);
+    cluster.kill_server();
+    cluster.start_server();
+    let shown = cluster.job(&job);
+    assert_eq!((&shown["counts"]["verifying"], &shown["terms"]["verify"]), (&1.into(), &"100%".into()), "{shown}");
+    let explained = cluster.lull(&["explain", &format!("{job}.0")]).out;
+    assert!(explained.contains("counts once another agent has brought the same"), "{explained}");
+
+    cluster.add_agent("desk", 1, &[]);
+    cluster.add_agent("left", 1, &[]);
+    cluster.wait_for_job(&job, "it is settled", |job| job["state"] == "succeeded");
+    let plain = cluster.lull(&array).out.trim().to_owned();
+    cluster.wait_for_job(&plain, "it ends", |job| job["state"] == "succeeded");
+    assert_eq!(results(&cluster, &job)[0]["output"], results(&cluster, &plain)[0]["output"], "the truth");
+    let shown = cluster.lull(&["task", "show", &format!("{job}.0"), "-o", "json"]).json();
+    assert_eq!((&shown["state"], shown["history"].as_array().map(Vec::len)), (&"succeeded".into(), Some(3)), "{shown}");
+
+    let seen = cluster.lull(&["agent", "show", "liar"]).out;
+    assert!(seen.contains("quarantined") && seen.contains("differs from what two other agents brought"), "{seen}");
+    assert!(cluster.lull(&["agent", "list"]).out.contains("quarantined"));
+    let honest = cluster.lull(&["agent", "show", "desk", "-o", "json"]).json();
+    assert!(honest["quarantine"].is_null(), "{honest}");
+    cluster.lull(&["agent", "trust", "liar"]);
+    let again = cluster.lull(&["agent", "show", "liar", "-o", "json"]).json();
+    assert!(again["quarantine"].is_null(), "{again}");
+    let audit = cluster.lull(&["audit"]).out;
+    assert!(audit.contains("agent.quarantine") && audit.contains("agent.trust"), "{audit}");
+    no_panic(&cluster);
+}
+
 /// An agent under our control.
 struct Liar {
     runtime: Runtime,

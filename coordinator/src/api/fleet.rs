@@ -16,6 +16,9 @@ pub struct AgentBody {
     pub agent: Text<AgentId>,
     pub name: String,
     pub intake: Intake,
+    /// Why nothing of it is believed, until an administrator trusts it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<QuarantineBody>,
     pub enrolled: jiff::Timestamp,
     /// Since when its work stream is open; absent when it is away.
     pub connected: Option<jiff::Timestamp>,
@@ -47,6 +50,13 @@ pub struct AgentBody {
     pub breaches: u64,
     /// Its name on the mesh.
     pub peer: String,
+}
+
+/// That an agent brought an output which two others contradicted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineBody {
+    pub since: jiff::Timestamp,
+    pub reason: String,
 }
 
 /// The fixed facts of a machine.

@@ -7,6 +7,7 @@ use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     job::{Dependency, DependencyCondition, Moving},
+    share::Share,
     state::{AttemptEnd, JobState, TaskCounts},
 };
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,9 @@ pub struct SubmitRequest {
     /// Whether its tasks run so that they can be moved, which costs some speed.
     #[serde(default)]
     pub moving: Moving,
+    /// The share of its tasks, like `5%`, whose output counts only once another agent has brought the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Share>,
 }
 
 /// Where a job's inputs come from.
@@ -199,6 +203,9 @@ pub struct JobTerms {
     pub after: Vec<AfterBody>,
     pub failures_max: Option<u32>,
     pub idempotency_key: Option<String>,
+    /// The share of its tasks whose output counts only once another agent has brought the same; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Share>,
 }
 
 /// One task's output.

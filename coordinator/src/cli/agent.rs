@@ -1,4 +1,4 @@
-//! `lull agent`: list, show, cordon, uncordon, drain, revoke.
+//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke.
 
 use clap::{Args, Subcommand};
 use lull_shared::state::Intake;
@@ -27,6 +27,9 @@ pub enum Agent {
     /// Place nothing new there, take back what waits and what can be moved; the rest may finish
     #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
     Drain(Called),
+    /// Believe a machine again that was quarantined, because its output differed from that of two others
+    #[command(after_help = "EXAMPLES:\n  lull agent trust desk-17")]
+    Trust(Called),
     /// Throw a machine out for good: its certificate is void
     #[command(after_help = "EXAMPLES:\n  lull agent revoke desk-17")]
     Revoke(Called),
@@ -58,6 +61,14 @@ impl Agent {
             Self::Show(called) => {
                 let agent = client.agent(&called.agent).await?;
                 context.out.one(&agent, &agent.agent.to_string(), |look| describe(&agent, look))?;
+                return Ok(Exit::Succeeded);
+            }
+            Self::Trust(called) => {
+                let what = match client.trust(&called.agent).await?.affected {
+                    0 => "was not quarantined",
+                    _ => "is trusted again",
+                };
+                context.out.note(format!("{} {what}", called.agent));
                 return Ok(Exit::Succeeded);
             }
             Self::Cordon(called) => (called, Intake::Cordoned),
@@ -105,6 +116,7 @@ impl Row for AgentBody {
 fn state(agent: &AgentBody) -> Cell {
     match (agent.intake, agent.connected, &agent.paused) {
         (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
+        (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
         (_, None, _) => Cell::toned("away", Tone::Odd),
         (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
         (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
@@ -121,6 +133,8 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         }
     };
     add("paused because", agent.paused.as_ref().map(|reason| reason.message.clone()));
+    let look_at = "`lull agent trust` lifts it";
+    add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));
     add("connected", agent.connected.map(|at| look.time(at)));

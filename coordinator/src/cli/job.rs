@@ -276,6 +276,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("granted", Some(grants.join(", ")).filter(|text| !text.is_empty()));
     let conditions: Vec<String> = terms.require.iter().map(ToString::to_string).collect();
     add("requires", Some(conditions.join(", ")).filter(|text| !text.is_empty()));
+    add("verified", terms.verify.map(|share| format!("{share} of its tasks, by a second agent")));
     add("window", terms.window.clone());
     add("finish by", terms.finish_by.map(|at| look.time(at)));
     let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();

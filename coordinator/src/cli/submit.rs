@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use lull_shared::{constraint::Constraint, window::Window};
+use lull_shared::{constraint::Constraint, share::Share, window::Window};
 
 use super::{
     Context, amount,
@@ -58,6 +58,10 @@ pub struct SubmitOptions {
     /// expected to pay (auto), always or never
     #[arg(long = "move", value_name = "WHEN", value_enum, default_value = "auto")]
     pub moving: When,
+    /// The share of tasks, like 5%, that runs on a second agent as well, whose output must be the same before it counts; a
+    /// third agent settles differences, and the one that differed from two others is quarantined
+    #[arg(long, value_name = "SHARE")]
+    pub verify: Option<Share>,
     /// Something the function may touch beyond its input and output; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
     pub grant: Vec<Grant>,
@@ -121,6 +125,7 @@ impl SubmitOptions {
             failures_max: self.max_fails,
             idempotency_key: self.idempotency_key.clone(),
             moving: self.moving.into(),
+            verify: self.verify,
         }
     }
 }

@@ -194,7 +194,7 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         (None, None) => "live".into(),
     };
     let usage = attempt.usage;
-    let cause = || attempt.cause.as_ref().map(|cause| format!("a second copy: {cause}"));
+    let cause = || attempt.cause.as_ref().map(|cause| format!("began because {cause}"));
     let reason =
         attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone()).or_else(cause);
     vec![

@@ -83,6 +83,9 @@ impl Catalogue {
             | Change::AttemptStarted { .. }
             | Change::AttemptPaused { .. }
             | Change::AttemptEnded(_)
+            | Change::AnswersDropped { .. }
+            | Change::AgentQuarantined { .. }
+            | Change::AgentTrusted { .. }
             | Change::SnapshotSaved { .. }
             | Change::SnapshotChosen { .. }
             | Change::SnapshotDropped { .. }
@@ -112,7 +115,7 @@ impl Catalogue {
             env: known.spec.env.clone(),
             limits: known.spec.limits,
             grants: known.spec.grants,
-            seed: known.seed,
+            seed: seed_for_functions(known.seed),
             clock_start: known.submitted,
         })
     }
@@ -177,6 +180,12 @@ impl Catalogue {
     fn jobs(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Arc<Known>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The seed that functions see. It does not tell the job's own, by which tasks are chosen whose output is verified.
+fn seed_for_functions(seed: u64) -> u64 {
+    let digest = Digest::of(&[b"functions".as_slice(), &seed.to_le_bytes()].concat());
+    digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 impl Known {

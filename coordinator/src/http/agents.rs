@@ -52,6 +52,13 @@ pub async fn set_intake(
     done(state.coordinator.dispatch.request(move |request| Event::SetIntake { request, agent, intake, by }).await?)
 }
 
+/// `POST /agents/{id-or-name}/trust`
+pub async fn trust(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<Affected>> {
+    let agent = find(&state, &called).await?.agent;
+    let by = admin.name.clone();
+    done(state.coordinator.dispatch.request(move |request| Event::Trust { request, agent, by }).await?)
+}
+
 /// The fleet in numbers.
 pub fn summary(views: &[AgentView]) -> AgentsSummary {
     let mut summary = AgentsSummary::default();

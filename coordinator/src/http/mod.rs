@@ -85,6 +85,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/agents", get(agents::list))
         .route("/agents/{agent}", get(agents::show))
         .route("/agents/{agent}/intake", post(agents::set_intake))
+        .route("/agents/{agent}/trust", post(agents::trust))
         .route("/agents/{agent}/policy", get(policy::outlook))
         .route("/policy", get(policy::show).put(policy::set))
         .route("/net/agents", get(network::agents))

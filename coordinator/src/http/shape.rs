@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 use lull_shared::{
     identity::Authority,
     message::{ModuleManifest, Payload},
+    share::Share,
     state::{Failure, PauseReason, WaitReason},
 };
 
@@ -19,6 +20,7 @@ pub fn waiting(reason: &WaitReason) -> Reason {
         WaitReason::Window { .. } => "window",
         WaitReason::Dependency { .. } => "dependency",
         WaitReason::Backoff { .. } => "backoff",
+        WaitReason::Verification { .. } => "verification",
     };
     Reason { kind: kind.into(), message: reason.to_string() }
 }
@@ -32,6 +34,8 @@ fn obstacle(obstacle: &Obstacle) -> Reason {
     let kind = match obstacle {
         Obstacle::Away { .. } => "away",
         Obstacle::Closed(_) => "closed",
+        Obstacle::Quarantined { .. } => "quarantined",
+        Obstacle::Answered => "answered",
         Obstacle::Paused(_) => "paused",
         Obstacle::NoFreeSlot { .. } => "no_free_slot",
         Obstacle::Memory { .. } => "memory",
@@ -98,6 +102,7 @@ pub fn terms(record: &JobRecord) -> JobTerms {
         after: spec.after.iter().copied().map(AfterBody::from).collect(),
         failures_max: spec.failures_max,
         idempotency_key: spec.idempotency_key.clone(),
+        verify: Some(spec.verify).filter(|share| *share != Share::NONE),
     }
 }
 
@@ -216,11 +221,13 @@ fn verdict(verdict: AgentVerdict) -> VerdictBody {
 /// An agent as remembered, with what the scheduler knows of it now.
 pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
     let machine = view.and_then(|view| view.machine.as_ref()).or(record.machine.as_ref());
+    let quarantine = view.map_or(record.quarantine.as_ref(), |view| view.quarantine.as_ref());
     let capacity = view.filter(|view| view.connected.is_some()).and_then(|view| view.capacity.as_ref());
     AgentBody {
         agent: Text(record.agent),
         name: record.name.clone(),
         intake: view.map_or(record.intake, |view| view.intake),
+        quarantine: quarantine.map(|found| QuarantineBody { since: found.since.to_jiff(), reason: found.reason.clone() }),
         enrolled: record.enrolled.to_jiff(),
         connected: view.and_then(|view| view.connected).map(|at| at.to_jiff()),
         last_heard: view.and_then(|view| view.last_heard).or(record.last_disconnected).map(|at| at.to_jiff()),

@@ -8,6 +8,7 @@ use lull_shared::{
     id::{JobId, VersionId},
     job::{AttemptLimits, Dependency, Grants, Inputs, JobSpec, Priority, RetryPolicy},
     pack::EntryContent,
+    share::Share,
     state::JobState,
     window::Window,
 };
@@ -43,6 +44,13 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(Refused::invalid(format!("the job cannot be taken: {}", list.join("; ")), None));
+    }
+    if spec.verify != Share::NONE && !version.canonical_nans {
+        let name = &version.function;
+        return Err(Refused::invalid(
+            format!("{version_name} may write different bytes on different processors, so that its outputs cannot be compared"),
+            Some(&format!("publish it with `lull func publish ... --name {name} --canonical-nans`, or leave --verify out")),
+        ));
     }
     let ended = ended(&state, &spec.after).await?;
     if let Ok(code) = state.coordinator.catalogue.code(version.version).await {
@@ -176,6 +184,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
         failures_max: wanted.failures_max,
         idempotency_key: wanted.idempotency_key,
         moving: wanted.moving,
+        verify: wanted.verify.unwrap_or_default(),
     })
 }
 

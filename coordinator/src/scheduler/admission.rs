@@ -189,7 +189,8 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, by, at: self.now }));
         let affected = match intake {
             Intake::Open | Intake::Cordoned => {
-                self.send(id, Order::Intake(intake));
+                let told = if self.fleet.known(id).quarantine.is_some() { Intake::Cordoned } else { intake };
+                self.send(id, Order::Intake(told));
                 0
             }
             Intake::Draining => {

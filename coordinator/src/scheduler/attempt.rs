@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, AttemptId, JobId},
     limits::LOG_BYTES_MAX,
     message::{Finished, Outcome, Payload},
@@ -26,7 +27,9 @@ pub(super) struct Ending {
     end: AttemptEnd,
     reason: Option<String>,
     failure: Option<Failure>,
-    output: Option<Payload>,
+    pub output: Option<Payload>,
+    /// The output's digest, if it is kept to be compared.
+    answer: Option<Digest>,
     log: Bytes,
     log_dropped_bytes: u64,
     usage: Option<Usage>,
@@ -37,7 +40,27 @@ impl Ending {
     pub(super) fn without_result(end: AttemptEnd, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-        Self { end, reason: Some(reason), failure: None, output: None, log: Bytes::new(), log_dropped_bytes: 0, usage: None }
+        Self {
+            end,
+            reason: Some(reason),
+            failure: None,
+            output: None,
+            answer: None,
+            log: Bytes::new(),
+            log_dropped_bytes: 0,
+            usage: None,
+        }
+    }
+
+    /// The output does not count yet: it is to be compared.
+    pub(super) fn keep(&mut self, digest: Digest, reason: String) {
+        (self.output, self.answer, self.reason) = (None, Some(digest), Some(reason));
+    }
+
+    /// The output counts for nothing.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        (self.end, self.output, self.reason) = (AttemptEnd::Failed, None, Some(failure.to_string()));
+        self.failure = Some(failure);
     }
 }
 
@@ -73,6 +96,10 @@ impl Scheduler {
                 (AttemptEnd::Failed, Some(Failure::OutputLimit { limit_bytes: limits.output_bytes }), None)
             }
             Outcome::Succeeded { output } => (AttemptEnd::Succeeded, None, Some(output)),
+            Outcome::Failed(Failure::NotDeterministic { .. }) => {
+                let reason = "its agent calls it not deterministic, which only a comparison can tell".into();
+                (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
+            }
             Outcome::Failed(failure) => (AttemptEnd::Failed, Some(failure), None),
         };
         let reason = failure.as_ref().map(|failure| {
@@ -85,6 +112,7 @@ impl Scheduler {
             reason,
             failure,
             output,
+            answer: None,
             log: finished.log.slice(cut..),
             log_dropped_bytes: finished.log_dropped_bytes.saturating_add(cut as u64),
             usage: Some(finished.usage),
@@ -92,10 +120,12 @@ impl Scheduler {
     }
 
     /// Ends a live attempt: it leaves its agent, and its task has ended, waits to be started again, or goes on elsewhere.
-    pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, ending: Ending) {
+    pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, mut ending: Ending) {
         let now = self.now;
+        let liars = self.verify(id, attempt, &mut ending);
         let after = self.task_after(attempt, &ending);
-        if !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. }) {
+        let task_ends = !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. });
+        if task_ends {
             self.end_rivals(attempt, after);
         }
         self.doubt(id, attempt, &ending);
@@ -138,18 +168,25 @@ impl Scheduler {
             at: now,
             after,
             output: ending.output,
+            answer: ending.answer,
             log: ending.log,
             log_dropped_bytes: ending.log_dropped_bytes,
             usage: ending.usage.unwrap_or(Usage { wall_us: used_us, ..Usage::default() }),
         }))));
         // What failed would only fail again from there.
-        if !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. }) || ending.end == AttemptEnd::Failed {
+        if task_ends || ending.end == AttemptEnd::Failed {
             self.drop_saved(attempt.task);
+        }
+        if task_ends {
+            self.drop_answers(attempt.task);
         }
         self.relist(job_id);
         self.watch(job_id);
         self.wake_agent(id);
         self.after_task_end(job_id, after);
+        for liar in liars {
+            self.quarantine(liar, attempt.task);
+        }
     }
 
     /// What the agent itself, rather than the function, may be to blame for: the job goes elsewhere for a while.
@@ -166,7 +203,8 @@ impl Scheduler {
                     | Failure::TimeLimit { .. }
                     | Failure::MemoryLimit { .. }
                     | Failure::OutputLimit { .. }
-                    | Failure::ScratchLimit { .. },
+                    | Failure::ScratchLimit { .. }
+                    | Failure::NotDeterministic { .. },
                 ),
             ) => return,
         };
@@ -188,7 +226,11 @@ impl Scheduler {
             JobState::Cancelled | JobState::Active | JobState::Succeeded | JobState::Failed => TaskAfter::Cancelled,
         });
         match ending.end {
+            AttemptEnd::Succeeded if ending.answer.is_some() => {
+                goes_on(failures).or(stopped).unwrap_or(TaskAfter::Again { not_before: self.now, failures })
+            }
             AttemptEnd::Succeeded => TaskAfter::Succeeded,
+            AttemptEnd::Failed if matches!(ending.failure, Some(Failure::NotDeterministic { .. })) => TaskAfter::Failed,
             AttemptEnd::Failed => {
                 let retry = &job.new.spec.retry;
                 let failures = failures.saturating_add(1);

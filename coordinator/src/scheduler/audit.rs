@@ -91,7 +91,7 @@ impl Scheduler {
         }
         for (id, job) in startable {
             let fits = |agent| is_feasible(agent, self.demands.get(job.demand), *id, self.now);
-            if let Some((agent, _)) = free.iter().find(|(_, agent)| fits(agent)) {
+            if let Some((agent, _)) = free.iter().find(|(agent, known)| job.tasks.has_for(*agent) && fits(known)) {
                 return Err(format!("{id} could start on {agent} and does not"));
             }
         }

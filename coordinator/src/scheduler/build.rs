@@ -40,6 +40,8 @@ pub enum Reason {
     /// The version has one build only.
     #[default]
     NotMovable,
+    /// Its output is to be compared with that of another agent.
+    Verified,
     /// It goes on from a snapshot.
     Resumes,
     /// Whoever submitted the job wants it so.
@@ -57,6 +59,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NotMovable => f.write_str("its version has no migratable build"),
             Self::Resumes => f.write_str("it goes on from a snapshot"),
+            Self::Verified => f.write_str("its output is to be compared, so that it must be the work of one agent alone"),
             Self::Asked => f.write_str("the job was submitted so"),
             Self::Unknown => f.write_str("how long its tasks take is not known yet"),
             Self::Earlier => f.write_str("by what was known when it started"),

@@ -34,7 +34,11 @@ impl Scheduler {
     pub(super) fn enrolled(&mut self, snapshot: AgentSnapshot) {
         match self.fleet.get_mut(snapshot.agent) {
             Some(agent) => agent.name = snapshot.name,
-            None => self.fleet.insert(snapshot.agent, Agent::new(snapshot.name, snapshot.intake)),
+            None => {
+                let mut agent = Agent::new(snapshot.name, snapshot.intake);
+                agent.quarantine = snapshot.quarantine.map(Box::new);
+                self.fleet.insert(snapshot.agent, agent);
+            }
         }
     }
 
@@ -76,7 +80,7 @@ impl Scheduler {
         agent.held.values_mut().for_each(|held| held.order = 0);
         // Results of withdrawn attempts follow the greeting; after its first heartbeat nothing more comes of them.
         agent.withdrawn.values_mut().for_each(|order| *order = 0);
-        let intake = agent.intake;
+        let intake = if agent.quarantine.is_some() { Intake::Cordoned } else { agent.intake };
         self.effects.push_back(Effect::Record(Change::AgentConnected {
             agent: id,
             version: hello.agent_version,

@@ -149,7 +149,7 @@ impl Driver {
     }
 
     pub(super) fn enrol(&mut self, agent: u64) {
-        let agent = AgentSnapshot { agent: AgentId(agent), name: format!("pc-{agent}"), intake: Intake::Open };
+        let agent = AgentSnapshot { agent: AgentId(agent), name: format!("pc-{agent}"), intake: Intake::Open, quarantine: None };
         self.ledger.enrol(agent.clone());
         self.handle(Event::Enrolled { agent });
     }
@@ -254,6 +254,12 @@ impl Driver {
     pub(super) fn set_intake(&mut self, agent: u64, intake: Intake) -> Reply {
         let request = self.request();
         self.handle(Event::SetIntake { request, agent: AgentId(agent), intake, by: "root".into() });
+        self.reply()
+    }
+
+    pub(super) fn trust(&mut self, agent: u64) -> Reply {
+        let request = self.request();
+        self.handle(Event::Trust { request, agent: AgentId(agent), by: "root".into() });
         self.reply()
     }
 

@@ -198,6 +198,10 @@ pub enum Change {
     },
     /// An attempt is over, and how its task stands now.
     AttemptEnded(Box<EndedAttempt>),
+    /// What was brought for the task need not be compared any more: it has ended.
+    AnswersDropped {
+        task: TaskId,
+    },
     /// A task ended while it was not with an agent.
     TaskEnded {
         task: TaskId,
@@ -229,6 +233,18 @@ pub enum Change {
         by: String,
         at: Timestamp,
     },
+    /// An agent brought an output that two others contradicted.
+    AgentQuarantined {
+        agent: AgentId,
+        reason: String,
+        at: Timestamp,
+    },
+    /// An administrator trusts the agent again.
+    AgentTrusted {
+        agent: AgentId,
+        by: String,
+        at: Timestamp,
+    },
 }
 
 impl Change {
@@ -241,11 +257,16 @@ impl Change {
                 Some(attempt.task.job)
             }
             Self::AttemptEnded(ended) => Some(ended.attempt.task.job),
-            Self::TaskEnded { task, .. } | Self::SnapshotChosen { task, .. } | Self::SnapshotDropped { task } => Some(task.job),
+            Self::TaskEnded { task, .. }
+            | Self::SnapshotChosen { task, .. }
+            | Self::SnapshotDropped { task }
+            | Self::AnswersDropped { task } => Some(task.job),
             Self::ResultRefused { .. }
             | Self::AgentConnected { .. }
             | Self::AgentDisconnected { .. }
-            | Self::AgentIntake { .. } => None,
+            | Self::AgentIntake { .. }
+            | Self::AgentQuarantined { .. }
+            | Self::AgentTrusted { .. } => None,
         }
     }
 }
@@ -274,8 +295,10 @@ pub struct EndedAttempt {
     pub failure: Option<Failure>,
     pub at: Timestamp,
     pub after: TaskAfter,
-    /// The output, if it succeeded.
+    /// The output, if the task succeeded with it.
     pub output: Option<Payload>,
+    /// The output's digest, if it is kept to be compared with that of another agent.
+    pub answer: Option<Digest>,
     pub log: Bytes,
     pub log_dropped_bytes: u64,
     pub usage: Usage,

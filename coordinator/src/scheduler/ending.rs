@@ -32,6 +32,7 @@ impl Scheduler {
             let task = TaskId { job: id, index };
             self.effects.push_back(Effect::Record(Change::TaskEnded { task, state, at }));
             self.drop_saved(task);
+            self.drop_answers(task);
         }
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if job.tasks.open() == 0 {

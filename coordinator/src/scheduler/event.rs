@@ -31,6 +31,8 @@ pub enum Event {
     Retry { request: RequestId, job: Box<JobSnapshot>, tasks: Vec<EndedTask>, by: String },
     /// The administrator opens, cordons, drains or revokes an agent.
     SetIntake { request: RequestId, agent: AgentId, intake: Intake, by: String },
+    /// The administrator trusts an agent again that was quarantined.
+    Trust { request: RequestId, agent: AgentId, by: String },
     /// A machine was enrolled; the store knows it already.
     Enrolled { agent: AgentSnapshot },
     /// An agent opened a work stream and said hello. An older stream of it is superseded.
@@ -123,6 +125,16 @@ pub struct OpenTask {
     pub place: OpenPlace,
     /// Where its next attempt goes on.
     pub saved: Option<Saved>,
+    /// What agents brought for it, to be compared: each of another agent, in the order of their attempts.
+    pub answers: Vec<Answer>,
+}
+
+/// An output that one agent brought, by its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub number: u32,
+    pub agent: AgentId,
+    pub digest: Digest,
 }
 
 /// A task's snapshot, and the agent that made it.
@@ -168,4 +180,12 @@ pub struct AgentSnapshot {
     pub agent: AgentId,
     pub name: String,
     pub intake: Intake,
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Why nothing is believed of an agent, until an administrator trusts it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    pub since: lull_shared::time::Timestamp,
+    pub reason: String,
 }

@@ -15,7 +15,7 @@ use super::{
     fleet::{Agent, Link},
     job::Job,
     tasks::Place,
-    view::{AgentVerdict, AgentView, Explanation, JobView, Placement},
+    view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
 };
 
 impl Scheduler {
@@ -64,13 +64,19 @@ impl Scheduler {
             Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, None, None),
             Place::Fresh | Place::Ready => (TaskState::Queued, None, None),
         };
+        let answers = job.tasks.answers(task.index);
+        let state = if answers.is_empty() { state } else { TaskState::Verifying };
+        let outputs = answers.len() as u32;
+        let needs_another = (outputs > 0 && at.is_none()).then_some(WaitReason::Verification { outputs });
+        let waiting = waiting.or(needs_another);
+        let answered = |agent| answers.iter().any(|answer| answer.agent == agent).then_some(Obstacle::Answered);
         let ahead = at.is_none().then(|| self.ahead_of(job, task));
         let demand = self.demands.get(job.demand);
         let taking = self.fleet.iter().filter(|(_, agent)| agent.intake != Intake::Revoked);
         let agents = taking.map(|(id, agent)| AgentVerdict {
             agent: id,
             name: agent.name.clone(),
-            obstacles: obstacles(agent, demand, task.job, now),
+            obstacles: answered(id).into_iter().chain(obstacles(agent, demand, task.job, now)).collect(),
         });
         let build = self.choice(task, at.as_ref());
         Some(Explanation { task, state, waiting, at, beside, ahead, build, agents: agents.collect() })
@@ -79,7 +85,7 @@ impl Scheduler {
     /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
     fn choice(&self, task: TaskId, at: Option<&Placement>) -> Choice {
         let resumes = self.jobs.get(&task.job).is_some_and(|job| job.tasks.saved(task.index).is_some());
-        let choice = self.build_for(task.job, at.map(|at| at.agent), resumes);
+        let choice = self.build_for(task, at.map(|at| at.agent), resumes);
         let held = at.and_then(|at| self.fleet.get(at.agent)?.held.get(&at.attempt));
         match held {
             Some(held) if held.movable != (choice.build == Build::Migratable) && !held.resumed => {
@@ -105,6 +111,7 @@ impl Scheduler {
             agent: id,
             name: agent.name.clone(),
             intake: agent.intake,
+            quarantine: agent.quarantine.as_deref().cloned(),
             connected,
             last_heard: agent.last_heard,
             version: agent.facts.as_ref().map(|facts| facts.version.clone()),

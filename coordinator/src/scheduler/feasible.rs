@@ -16,7 +16,8 @@ pub(super) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
     };
     let intake = (agent.intake != Intake::Open).then_some(Obstacle::Closed(agent.intake));
     let paused = agent.capacity.as_ref().and_then(|capacity| capacity.paused.clone()).map(Obstacle::Paused);
-    away.into_iter().chain(intake).chain(paused)
+    let quarantined = agent.quarantine.as_ref().map(|quarantine| Obstacle::Quarantined { reason: quarantine.reason.clone() });
+    away.into_iter().chain(intake).chain(quarantined).chain(paused)
 }
 
 /// What the agent lacks of a job's demand, with so much memory free.

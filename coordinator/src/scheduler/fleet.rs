@@ -11,7 +11,13 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{event::StreamId, outgoing::Outgoing, roster::Roster, select::Load, speed::Speed};
+use super::{
+    event::{Quarantine, StreamId},
+    outgoing::Outgoing,
+    roster::Roster,
+    select::Load,
+    speed::Speed,
+};
 
 /// An order that was not sent yet. No agent has read that far.
 pub(super) const UNSENT: u64 = u64::MAX;
@@ -21,6 +27,8 @@ pub(super) const UNSENT: u64 = u64::MAX;
 pub(super) struct Agent {
     pub name: String,
     pub intake: Intake,
+    /// Nothing of it is believed.
+    pub quarantine: Option<Box<Quarantine>>,
     pub link: Link,
     pub last_heard: Option<Timestamp>,
     /// What it said of itself when it last connected.
@@ -192,6 +200,7 @@ impl Agent {
         Self {
             name,
             intake,
+            quarantine: None,
             link: Link::Away,
             last_heard: None,
             facts: None,

@@ -11,7 +11,7 @@ use lull_shared::{
 
 use super::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Saved, Snapshot},
+    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved, Snapshot},
     job::stopped_as,
 };
 
@@ -41,6 +41,7 @@ struct Row {
     failures: u32,
     stand: Stand,
     saved: Option<Saved>,
+    answers: Vec<Answer>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,11 @@ impl Ledger {
                 assert!(!task_paused || reason.is_some(), "a task of which {attempt} runs is not paused");
             }
             Change::AttemptEnded(ended) => self.end_attempt(&ended),
+            Change::AnswersDropped { task } => {
+                let row = self.row(task);
+                assert!(!row.answers.is_empty(), "{task} has something to compare");
+                row.answers.clear();
+            }
             Change::TaskEnded { task, state, .. } => {
                 let row = self.row(task);
                 assert!(matches!(row.stand, Stand::Waiting { .. }), "{task} ends while {:?}", row.stand);
@@ -111,6 +117,15 @@ impl Ledger {
             }
             Change::AgentDisconnected { agent, .. } => {
                 self.connected.insert(agent, false);
+            }
+            Change::AgentQuarantined { agent, reason, at } => {
+                let agent = self.agents.get_mut(&agent).expect("an enrolled agent");
+                assert_eq!(agent.quarantine, None, "{agent:?} is quarantined once");
+                agent.quarantine = Some(Quarantine { since: at, reason });
+            }
+            Change::AgentTrusted { agent, .. } => {
+                let agent = self.agents.get_mut(&agent).expect("an enrolled agent");
+                assert!(agent.quarantine.take().is_some(), "{agent:?} was quarantined");
             }
             Change::AgentIntake { agent, intake, .. } => self.agents.get_mut(&agent).expect("an enrolled agent").intake = intake,
         }
@@ -151,6 +166,10 @@ impl Ledger {
         let entry = &self.jobs[&job];
         let mut counts = TaskCounts::default();
         for row in entry.rows.values() {
+            if !row.answers.is_empty() && !matches!(row.stand, Stand::Ended(_)) {
+                counts.verifying += 1;
+                continue;
+            }
             *counts.get_mut(match row.stand {
                 Stand::At(_) => TaskState::Running,
                 Stand::Waiting { .. } => TaskState::Queued,
@@ -184,6 +203,7 @@ impl Ledger {
     fn start(&mut self, attempt: AttemptId, beside: bool, begun: OpenAttempt) {
         let (agent, at) = (begun.agent, begun.since);
         assert_eq!(self.agents[&agent].intake, Intake::Open, "{attempt} goes to {agent}");
+        assert_eq!(self.agents[&agent].quarantine, None, "{attempt} goes to {agent}");
         assert!(self.connected[&agent], "{attempt} goes to {agent}, which is not connected");
         self.attempts += 1;
         let task = attempt.task;
@@ -192,7 +212,10 @@ impl Ledger {
         let next = entry.rows.len() as u32;
         assert!(task.index < entry.new.spec.inputs.count(), "{task} does not exist");
         if task.index == next {
-            entry.rows.insert(next, Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at }, saved: None });
+            entry.rows.insert(
+                next,
+                Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at }, saved: None, answers: Vec::new() },
+            );
         }
         let row = self.row(task);
         assert_eq!(attempt.number, row.attempts + 1, "attempts are numbered in order");
@@ -207,12 +230,17 @@ impl Ledger {
     fn end_attempt(&mut self, ended: &EndedAttempt) {
         let attempt = ended.attempt;
         assert_eq!(self.live_at(attempt), Some(ended.agent), "{attempt} ends");
-        assert_eq!(ended.end == AttemptEnd::Succeeded, ended.output.is_some());
-        assert_eq!(ended.end == AttemptEnd::Succeeded, ended.after == TaskAfter::Succeeded);
+        assert_eq!(ended.end == AttemptEnd::Succeeded, ended.output.is_some() || ended.answer.is_some());
+        assert_eq!(ended.output.is_some(), ended.after == TaskAfter::Succeeded);
         let spent = u32::from(ended.end == AttemptEnd::Failed);
         *self.ends.entry(ended.end).or_default() += 1;
         let stopping = self.active(attempt.task.job).stopping;
         let row = self.row(attempt.task);
+        if let Some(digest) = ended.answer {
+            let (number, agent) = (attempt.number, ended.agent);
+            assert!(row.answers.iter().all(|answer| answer.agent != agent), "{agent} answers once");
+            row.answers.push(Answer { number, agent, digest });
+        }
         let Stand::At(live) = &mut row.stand else { panic!("{attempt} ends while {:?}", row.stand) };
         live.retain(|live| live.number != attempt.number);
         let others = live.clone();
@@ -265,7 +293,14 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
             Stand::Waiting { not_before } => OpenPlace::Waiting { not_before: *not_before },
             Stand::Ended(_) => return None,
         };
-        Some(OpenTask { index: *index, attempts: row.attempts, failures: row.failures, place, saved: row.saved })
+        Some(OpenTask {
+            index: *index,
+            attempts: row.attempts,
+            failures: row.failures,
+            place,
+            saved: row.saved,
+            answers: row.answers.clone(),
+        })
     });
     JobSnapshot {
         job: entry.new.job,

@@ -55,6 +55,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod verify;
 pub mod view;
 mod words;
 
@@ -66,7 +67,6 @@ use lull_shared::{
     time::Timestamp,
 };
 
-pub use self::limits::Limits;
 use self::{
     demand::Demands,
     effect::Effect,
@@ -78,6 +78,7 @@ use self::{
     share::{Shares, SubmitterId},
     timers::{Timer, Timers},
 };
+pub use self::{limits::Limits, verify::is_chosen};
 
 /// Decides. One per coordinator; all of its state can be had again from the store's snapshot.
 #[derive(Debug, Clone)]
@@ -131,6 +132,10 @@ impl Scheduler {
             }
             Event::SetIntake { request, agent, intake, by } => {
                 let reply = self.set_intake(agent, intake, by);
+                self.reply(request, reply);
+            }
+            Event::Trust { request, agent, by } => {
+                let reply = self.trust(agent, by);
                 self.reply(request, reply);
             }
             Event::Enrolled { agent } => self.enrolled(agent),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lull_shared::{
     digest::Digest,
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, TaskId},
     limits::SNAPSHOT_BYTES_MAX,
     message::{Build, SnapshotRef},
 };
@@ -38,6 +38,11 @@ impl Scheduler {
             return;
         }
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
+        if job.verifies(attempt.task.index) {
+            // What is compared must be the work of one agent alone.
+            agent.outgoing.discard.push(snapshot.blob.digest);
+            return self.speak(id);
+        }
         let live = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live");
         // What it claims to have spent is believed up to the time that it had, and what was spent before.
         let spent_us_max = micros(self.now.since(live.since)).saturating_add(live.resumed_us.unwrap_or(0));
@@ -84,11 +89,14 @@ impl Scheduler {
     }
 
     /// Which build an attempt on this agent executes, and why.
-    pub(super) fn build_for(&self, job: JobId, _agent: Option<AgentId>, resumes: bool) -> Choice {
+    pub(super) fn build_for(&self, task: TaskId, _agent: Option<AgentId>, resumes: bool) -> Choice {
         if resumes {
             return Choice { build: Build::Migratable, reason: Reason::Resumes };
         }
-        let Some(job) = self.jobs.get(&job) else { return Choice::default() };
+        let Some(job) = self.jobs.get(&task.job) else { return Choice::default() };
+        if job.new.movable.is_some() && job.verifies(task.index) {
+            return Choice { build: Build::Plain, reason: Reason::Verified };
+        }
         let expected = job.pace.expected_us().map(Duration::from_micros);
         build::choose(job.new.spec.moving, job.new.movable, expected, self.limits.undisturbed)
     }

@@ -39,6 +39,10 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let startable = job.is_startable();
         if startable == job.listed {
+            // What waits now may fit agents that what waited before did not.
+            if startable && job.tasks.has_checks() {
+                self.shares.wake(job.submitter, job.rank);
+            }
             return;
         }
         job.listed = startable;
@@ -170,7 +174,8 @@ impl Scheduler {
         let agent = self.fleet.get(id)?;
         let free_bytes = memory_bytes(agent);
         let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand), free_bytes).next().is_none();
-        let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none();
+        let has_some = |rank: super::rank::Rank| self.jobs.get(&rank.job).is_some_and(|job| job.tasks.has_for(id));
+        let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none() && has_some(rank);
         Some(self.shares.first(fits, accepts)?.job)
     }
 
@@ -178,7 +183,8 @@ impl Scheduler {
     fn best_agent(&self, id: JobId, from: &mut (Load, AgentId)) -> Option<AgentId> {
         let job = self.jobs.get(&id)?;
         let demand = self.demands.get(job.demand);
-        let fits = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
+        let is_free = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
+        let fits = |agent: AgentId| job.tasks.has_for(agent) && is_free(agent);
         let (load, agent) = self.fleet.free_from(*from).find(|(_, agent)| fits(*agent))?;
         *from = (load, agent);
         let holders = self.holders.of(job.new.spec.version);
@@ -207,21 +213,23 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
         let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
         let dry = job.tasks.startable() == 0;
-        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, None);
+        let cause = job.tasks.live(index, number).and_then(|live| live.cause.clone());
+        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, cause, false);
         if dry {
             self.relist(id);
             self.watch(id);
         }
     }
 
-    /// Gives an attempt that begins now to its agent; `cause`: why it does so beside another of its task.
-    pub(super) fn give(&mut self, attempt: AttemptId, agent_id: AgentId, occupies: bool, cause: Option<Box<str>>) {
+    /// Gives an attempt that begins now to its agent; `cause`: why, if nothing went wrong before; `beside`: another of its
+    /// task goes on.
+    pub(super) fn give(&mut self, attempt: AttemptId, agent_id: AgentId, occupies: bool, cause: Option<Box<str>>, beside: bool) {
         let id = attempt.task.job;
         self.fall_back_if_away(attempt.task);
         let job = self.jobs.get(&id).expect("a job that has something to start is active");
         let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
         let resume = self.saved_snapshot(attempt.task).map(Box::new);
-        let build = self.build_for(id, Some(agent_id), resume.is_some()).build;
+        let build = self.build_for(attempt.task, Some(agent_id), resume.is_some()).build;
         let held = Held {
             order: UNSENT,
             started: false,
@@ -237,7 +245,7 @@ impl Scheduler {
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);
-        let (agent, at, beside) = (agent_id, self.now, cause.is_some());
+        let (agent, at) = (agent_id, self.now);
         let started = Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause };
         self.effects.push_back(Effect::Record(started));
     }

@@ -25,7 +25,7 @@ fn doubled(first_us: u64, count: u32, longest_us: u64) -> u64 {
 }
 
 /// SplitMix64: every input bit moves every output bit, the same on every machine.
-fn mix(value: u64) -> u64 {
+pub(super) fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

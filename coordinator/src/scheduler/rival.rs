@@ -99,17 +99,18 @@ impl Scheduler {
         let Some(agent) = self.rival_agent(id, index) else { return };
         let job = self.jobs.get_mut(&id).expect("a job with stragglers is active");
         let Some(number) = job.tasks.start_beside(index, agent, cause.clone(), self.now) else { return };
-        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent, true, Some(cause));
+        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent, true, Some(cause), true);
         self.fleet.reindex(agent);
     }
 
     /// The least loaded agent with a free slot for the job that does not have the task yet.
     fn rival_agent(&self, id: JobId, index: TaskIndex) -> Option<AgentId> {
         let job = self.jobs.get(&id)?;
-        let (demand, copies) = (self.demands.get(job.demand), job.tasks.copies(index)?);
+        let (demand, copies, answers) = (self.demands.get(job.demand), job.tasks.copies(index)?, job.tasks.answers(index));
         let fits = |id: &AgentId| {
             let agent = self.fleet.get(*id)?;
-            (!copies.are_with(*id) && is_feasible(agent, demand, job.rank.job, self.now)).then_some(())
+            let has_it = copies.are_with(*id) || answers.iter().any(|answer| answer.agent == *id);
+            (!has_it && is_feasible(agent, demand, job.rank.job, self.now)).then_some(())
         };
         self.fleet.free_from((Load(0), AgentId(0))).map(|(_, agent)| agent).find(|agent| fits(agent).is_some())
     }

@@ -134,6 +134,11 @@ impl Shares {
         self.order.iter().find_map(|(_, id)| self.submitters[id.0 as usize].woken.first().copied())
     }
 
+    /// A listed job has something that idle agents were not looked through for.
+    pub(super) fn wake(&mut self, id: SubmitterId, rank: Rank) {
+        self.submitter(id).woken.insert(rank);
+    }
+
     /// Idle agents were looked through for this job.
     pub(super) fn unwake(&mut self, id: SubmitterId, rank: Rank) {
         self.submitter(id).woken.remove(&rank);

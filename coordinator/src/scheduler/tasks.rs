@@ -18,8 +18,11 @@ use lull_shared::{
 use super::{
     copies::{Copies, Live},
     effect::TaskAfter,
-    event::{EndedTask, OpenPlace, OpenTask, Saved},
+    event::{Answer, EndedTask, OpenPlace, OpenTask, Saved},
 };
+
+/// Why a task runs once more of which something was brought.
+const COMPARED: &str = "its output is compared with that of another agent";
 
 /// How every task of a job stands.
 #[derive(Debug, Clone)]
@@ -31,9 +34,14 @@ pub(super) struct Tasks {
     returned: BTreeMap<TaskIndex, Returned>,
     /// Returned tasks that may start.
     ready: BTreeSet<TaskIndex>,
+    /// Returned tasks that may start with anybody but those who brought something for them already, by these.
+    checks: BTreeMap<Vec<AgentId>, BTreeSet<TaskIndex>>,
+    checks_count: u32,
     /// Returned tasks whose pause before a retry is not over.
     resting: BTreeSet<(Timestamp, TaskIndex)>,
     live: BTreeMap<TaskIndex, Copies>,
+    /// What was brought for open tasks, to be compared.
+    answers: BTreeMap<TaskIndex, Vec<Answer>>,
     /// The newest snapshots of open tasks.
     saved: BTreeMap<TaskIndex, Saved>,
     /// How many of those with agents are off the processor.
@@ -72,6 +80,9 @@ impl Tasks {
             fresh_ended: None,
             returned: BTreeMap::new(),
             ready: BTreeSet::new(),
+            checks: BTreeMap::new(),
+            checks_count: 0,
+            answers: BTreeMap::new(),
             resting: BTreeSet::new(),
             live: BTreeMap::new(),
             saved: BTreeMap::new(),
@@ -101,6 +112,9 @@ impl Tasks {
         tasks.fresh_ended = stopped_as;
         for task in open {
             task.saved.map(|saved| tasks.saved.insert(task.index, saved));
+            if !task.answers.is_empty() {
+                tasks.answers.insert(task.index, task.answers.clone());
+            }
             match &task.place {
                 OpenPlace::At(live) => {
                     tasks.live.insert(task.index, Copies::restore(task.attempts, task.failures, live));
@@ -116,7 +130,7 @@ impl Tasks {
 
     /// Tasks that could be started now if nothing holds the job back.
     pub(super) fn startable(&self) -> u32 {
-        self.ready.len() as u32 + if self.fresh_ended.is_none() { self.fresh_left() } else { 0 }
+        self.ready.len() as u32 + self.checks_count + if self.fresh_ended.is_none() { self.fresh_left() } else { 0 }
     }
 
     /// Tasks that have not ended.
@@ -149,9 +163,30 @@ impl Tasks {
         self.failed
     }
 
-    /// Hands out the task to start next: those that came back first, by index, then fresh ones. `None`: no task is startable.
+    /// Whether there is a task to start with this agent.
+    pub(super) fn has_for(&self, agent: AgentId) -> bool {
+        self.startable() > self.checks_count || self.check_for(agent).is_some()
+    }
+
+    /// Whether some tasks may start with some agents only.
+    pub(super) fn has_checks(&self) -> bool {
+        self.checks_count > 0
+    }
+
+    /// The first task that waits to be run once more and of which this agent has brought nothing.
+    fn check_for(&self, agent: AgentId) -> Option<TaskIndex> {
+        let (_, tasks) = self.checks.iter().find(|(tried, _)| !tried.contains(&agent))?;
+        tasks.first().copied()
+    }
+
+    /// Hands out the task to start next: those to be compared, those that came back, by index, then fresh ones. `None`: no
+    /// task is startable with this agent.
     pub(super) fn start(&mut self, agent: AgentId, now: Timestamp) -> Option<(TaskIndex, u32)> {
-        let (index, attempts, failures) = if let Some(index) = self.ready.pop_first() {
+        let (index, attempts, failures) = if let Some(index) = self.check_for(agent) {
+            self.take_check(index);
+            let returned = self.returned.remove(&index).expect("every check is a returned task");
+            (index, returned.attempts, returned.failures)
+        } else if let Some(index) = self.ready.pop_first() {
             let returned = self.returned.remove(&index).expect("every ready task is a returned one");
             (index, returned.attempts, returned.failures)
         } else if self.fresh_ended.is_none() && self.expanded < self.size {
@@ -161,7 +196,8 @@ impl Tasks {
             return None;
         };
         let number = attempts.saturating_add(1);
-        let live = Live::new(number, agent, now, self.resumes_us(index));
+        let mut live = Live::new(number, agent, now, self.resumes_us(index));
+        live.cause = (!self.answers(index).is_empty()).then(|| COMPARED.into());
         self.live.insert(index, Copies::new(failures, live));
         Some((index, number))
     }
@@ -239,7 +275,49 @@ impl Tasks {
     pub(super) fn wake(&mut self, now: Timestamp) {
         while let Some((until, index)) = self.resting.first().copied().filter(|(until, _)| *until <= now) {
             self.resting.remove(&(until, index));
+            self.list(index);
+        }
+    }
+
+    /// What was brought for this task, to be compared.
+    pub(super) fn answers(&self, index: TaskIndex) -> &[Answer] {
+        self.answers.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Keeps what an agent brought. The task must be with an agent.
+    pub(super) fn add_answer(&mut self, index: TaskIndex, answer: Answer) {
+        self.answers.entry(index).or_default().push(answer);
+    }
+
+    /// Nothing of this task needs to be compared any more: it is about to end. Whether there was something.
+    pub(super) fn drop_answers(&mut self, index: TaskIndex) -> bool {
+        self.answers.remove(&index).is_some()
+    }
+
+    /// Agents that brought something for this task, in order.
+    fn tried(&self, index: TaskIndex) -> Vec<AgentId> {
+        let mut agents: Vec<_> = self.answers(index).iter().map(|answer| answer.agent).collect();
+        agents.sort_unstable();
+        agents
+    }
+
+    /// Lets a returned task start.
+    fn list(&mut self, index: TaskIndex) {
+        if self.answers(index).is_empty() {
             self.ready.insert(index);
+        } else {
+            self.checks.entry(self.tried(index)).or_default().insert(index);
+            self.checks_count += 1;
+        }
+    }
+
+    fn take_check(&mut self, index: TaskIndex) {
+        let tried = self.tried(index);
+        if let Some(tasks) = self.checks.get_mut(&tried) {
+            self.checks_count -= u32::from(tasks.remove(&index));
+            if tasks.is_empty() {
+                self.checks.remove(&tried);
+            }
         }
     }
 
@@ -254,6 +332,8 @@ impl Tasks {
         let stopped: Vec<_> = std::mem::take(&mut self.returned).into_keys().collect();
         self.ready.clear();
         self.resting.clear();
+        self.checks.clear();
+        self.checks_count = 0;
         *self.ended_mut(state) += stopped.len() as u32;
         stopped
     }
@@ -295,7 +375,16 @@ impl Tasks {
             expired: self.expired,
             ..TaskCounts::default()
         };
-        *counts.get_mut(if held_back { TaskState::Waiting } else { TaskState::Queued }) += self.startable() - moving;
+        *counts.get_mut(if held_back { TaskState::Waiting } else { TaskState::Queued }) +=
+            self.startable() - self.checks_count - moving;
+        for index in self.answers.keys() {
+            match self.live.get(index) {
+                Some(copies) if copies.are_paused() => counts.paused -= 1,
+                Some(_) => counts.running -= 1,
+                None => counts.waiting -= u32::from(self.returned.get(index).is_some_and(|task| self.rests(*index, task))),
+            }
+            counts.verifying += 1;
+        }
         if let Some(state) = self.fresh_ended {
             *counts.get_mut(state) += self.fresh_left();
         }
@@ -311,8 +400,8 @@ impl Tasks {
             return Some(Place::Live(copies));
         }
         Some(match self.returned.get(&index) {
-            Some(_) if self.ready.contains(&index) => Place::Ready,
-            Some(returned) => Place::Resting { until: returned.not_before },
+            Some(returned) if self.rests(index, returned) => Place::Resting { until: returned.not_before },
+            Some(_) => Place::Ready,
             None if index >= self.expanded && self.fresh_ended.is_none() => Place::Fresh,
             None => Place::Ended,
         })
@@ -321,8 +410,9 @@ impl Tasks {
     /// How many tasks of the job start before this one.
     pub(super) fn ahead_of(&self, index: TaskIndex) -> u64 {
         match self.place(index) {
-            Some(Place::Ready) => self.ready.range(..index).count() as u64,
-            Some(Place::Fresh) => self.ready.len() as u64 + u64::from(index - self.expanded),
+            Some(Place::Ready) if !self.answers(index).is_empty() => 0,
+            Some(Place::Ready) => u64::from(self.checks_count) + self.ready.range(..index).count() as u64,
+            Some(Place::Fresh) => u64::from(self.checks_count) + self.ready.len() as u64 + u64::from(index - self.expanded),
             Some(Place::Resting { .. }) => u64::from(self.startable()),
             Some(Place::Live(_) | Place::Ended) | None => 0,
         }
@@ -341,7 +431,13 @@ impl Tasks {
         if let Some((index, _)) = self.live.iter().find(|(_, copies)| !copies.add_up()) {
             return Err(format!("task {index} is with no agent, or with one twice, or has an attempt beyond its newest"));
         }
-        if self.returned.len() != self.ready.len() + self.resting.len() {
+        let checks: usize = self.checks.values().map(BTreeSet::len).sum();
+        let misplaced =
+            |(tried, tasks): (&Vec<AgentId>, &BTreeSet<TaskIndex>)| tasks.iter().any(|index| self.tried(*index) != *tried);
+        if checks != self.checks_count as usize || self.checks.iter().any(misplaced) {
+            return Err(format!("{checks} checks wait and {} are counted, or they wait for the wrong agents", self.checks_count));
+        }
+        if self.returned.len() != self.ready.len() + self.resting.len() + checks {
             let (ready, resting) = (self.ready.len(), self.resting.len());
             return Err(format!("{} tasks came back, of which {ready} are ready and {resting} rest", self.returned.len()));
         }
@@ -359,10 +455,17 @@ impl Tasks {
         if let Some(index) = self.saved.keys().find(|index| !open(index)) {
             return Err(format!("task {index} is not open and has a snapshot"));
         }
+        if let Some(index) = self.answers.keys().find(|index| !open(index)) {
+            return Err(format!("task {index} is not open and waits to be compared"));
+        }
         match self.live.keys().chain(self.returned.keys()).find(|index| **index >= self.expanded) {
             Some(index) => Err(format!("task {index} was started beyond the mark {}", self.expanded)),
             None => Ok(()),
         }
+    }
+
+    fn rests(&self, index: TaskIndex, returned: &Returned) -> bool {
+        self.resting.contains(&(returned.not_before, index))
     }
 
     fn fresh_left(&self) -> u32 {
@@ -372,7 +475,7 @@ impl Tasks {
     fn give_back(&mut self, index: TaskIndex, returned: Returned, now: Timestamp) {
         self.returned.insert(index, returned);
         if returned.not_before <= now {
-            self.ready.insert(index);
+            self.list(index);
         } else {
             self.resting.insert((returned.not_before, index));
         }

@@ -9,6 +9,8 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::event::Quarantine;
+
 use super::build::Choice;
 
 /// A job's progress at this moment.
@@ -33,6 +35,8 @@ pub struct AgentView {
     pub agent: AgentId,
     pub name: String,
     pub intake: Intake,
+    /// Why nothing of it is believed.
+    pub quarantine: Option<Quarantine>,
     /// Since when its work stream is open; none when it is away.
     pub connected: Option<Timestamp>,
     pub last_heard: Option<Timestamp>,
@@ -101,6 +105,10 @@ pub enum Obstacle {
     Away { last_heard: Option<Timestamp> },
     #[error("it is {}", .0.as_str())]
     Closed(Intake),
+    #[error("it is quarantined: {reason}")]
+    Quarantined { reason: String },
+    #[error("it has brought an output of this task, which is compared with that of another agent")]
+    Answered,
     #[error("{0}")]
     Paused(PauseReason),
     #[error("all of its {slots} slots are taken ({running} running, {waiting} waiting there)")]

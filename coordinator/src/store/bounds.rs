@@ -73,7 +73,8 @@ pub fn failure(failure: &Failure) -> Failure {
         | Failure::TimeLimit { .. }
         | Failure::MemoryLimit { .. }
         | Failure::OutputLimit { .. }
-        | Failure::ScratchLimit { .. } => failure.clone(),
+        | Failure::ScratchLimit { .. }
+        | Failure::NotDeterministic { .. } => failure.clone(),
     }
 }
 

@@ -14,6 +14,8 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::scheduler::event::Quarantine;
+
 /// The row by which one coordinator at a time writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReignRecord {
@@ -145,6 +147,8 @@ pub struct AgentRecord {
     pub version: Option<String>,
     pub machine: Option<Machine>,
     pub labels: Labels,
+    /// Why nothing of it is believed.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// A version about to be published.

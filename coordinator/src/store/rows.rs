@@ -1,5 +1,7 @@
 //! Rows of a database to records: written once for all databases, since they have the same columns.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -14,7 +16,9 @@ use lull_shared::{
 use serde::de::DeserializeOwned;
 
 use super::record::*;
-use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Saved};
+use crate::scheduler::event::{
+    AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved,
+};
 
 /// A row that does not hold what the store writes.
 #[derive(Debug, thiserror::Error)]
@@ -124,12 +128,19 @@ pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
     let stopping = word_if(row, "stopping", JobState::from_word)?;
     let count = |column| u32_of(row, column);
     let moving = count("moving")?;
+    // Those that are verified are counted by what they would be otherwise.
+    let other = |column: &str| -> Result<(u32, u32), Damaged> {
+        let verified = u32_of(row, &format!("verified_{column}"))?;
+        Ok((u32_of(row, column)?.saturating_sub(verified), verified))
+    };
+    let [queued, waiting, running, paused] = [other("queued")?, other("waiting")?, other("running")?, other("paused")?];
     let mut counts = TaskCounts {
-        queued: count("queued")?.saturating_sub(moving),
+        queued: queued.0.saturating_sub(moving),
         moving,
-        waiting: count("waiting")?,
-        running: count("running")?,
-        paused: count("paused")?,
+        waiting: waiting.0,
+        running: running.0,
+        paused: paused.0,
+        verifying: queued.1 + waiting.1 + running.1 + paused.1,
         succeeded: count("succeeded")?,
         failed: count("failed")?,
         cancelled: count("cancelled")?,
@@ -181,7 +192,7 @@ pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
     let task = task_id(row)?;
     let (attempts, failures) = (u32_of(row, "attempts")?, u32_of(row, "failures")?);
     let saved = row.bytes("snapshot_digest")?.map(|bytes| saved(row, &bytes)).transpose()?;
-    Ok((task.job, OpenTask { index: task.index, attempts, failures, place, saved }))
+    Ok((task.job, OpenTask { index: task.index, attempts, failures, place, saved, answers: Vec::new() }))
 }
 
 fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {
@@ -192,6 +203,24 @@ fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {
         resumed_us: row.int("resumed_spent_us")?.map(|us| us as u64),
         cause: row.text("cause")?.map(String::into_boxed_str),
     })
+}
+
+/// Something that was brought for an open task, and its task.
+pub fn answer(row: &dyn Columns) -> Result<(TaskId, Answer), Damaged> {
+    let digest = digest("digest", &bytes(row, "digest")?)?;
+    Ok((task_id(row)?, Answer { number: u32_of(row, "number")?, agent: AgentId(u64_of(row, "agent_id")?), digest }))
+}
+
+/// Gives open tasks, in the order of their index, what was brought for them, in the order of tasks and attempts.
+pub fn add_answers<'a>(open: impl Iterator<Item = (JobId, &'a mut OpenTask)>, answers: Vec<(TaskId, Answer)>) {
+    let mut by_task: BTreeMap<TaskId, Vec<Answer>> = BTreeMap::new();
+    answers.into_iter().for_each(|(task, answer)| by_task.entry(task).or_default().push(answer));
+    if by_task.is_empty() {
+        return;
+    }
+    for (job, task) in open {
+        task.answers = by_task.remove(&TaskId { job, index: task.index }).unwrap_or_default();
+    }
 }
 
 /// Rows of one task come one after the other: puts the attempts of each together.
@@ -390,6 +419,7 @@ pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
         version,
         machine,
         labels,
+        quarantine: quarantine(row)?,
     })
 }
 
@@ -399,7 +429,13 @@ pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
         agent: AgentId(u64_of(row, "agent_id")?),
         name: text(row, "name")?,
         intake: word(row, "intake", Intake::from_word)?,
+        quarantine: quarantine(row)?,
     })
+}
+
+fn quarantine(row: &dyn Columns) -> Result<Option<Quarantine>, Damaged> {
+    let Some(since) = time_if(row, "quarantined_us")? else { return Ok(None) };
+    Ok(Some(Quarantine { since, reason: text(row, "quarantine_reason")? }))
 }
 
 /// A token, without its secret.

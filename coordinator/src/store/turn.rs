@@ -9,10 +9,11 @@
 //! the turn, and here to what the turn has changed so far: tasks that the turn touches before the retry were open
 //! before it, so the two cannot meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     message::{Build, Payload, SnapshotRef},
     resources::{Labels, Machine},
@@ -37,6 +38,10 @@ pub struct Turn {
     pub attempts: BTreeMap<AttemptId, AttemptPatch>,
     pub results: Vec<ResultRow>,
     pub logs: Vec<LogRow>,
+    /// What is kept to be compared.
+    pub answers: BTreeMap<AttemptId, Digest>,
+    /// Tasks of which what was kept before the turn goes, before anything new is kept.
+    pub answers_dropped: BTreeSet<TaskId>,
     /// What becomes of tasks' snapshots.
     pub snapshots: BTreeMap<TaskId, Option<SnapshotRow>>,
     pub agents: BTreeMap<AgentId, AgentPatch>,
@@ -204,7 +209,18 @@ pub struct AgentPatch {
     pub disconnected: Option<Timestamp>,
     pub intake: Option<Intake>,
     pub results_refused: u32,
+    pub quarantine: Patch<QuarantineRow>,
 }
+
+/// That nothing of an agent is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineRow {
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+/// Whom the audit names for a quarantine: no person decides about it.
+pub const QUARANTINED_BY: &str = "verification";
 
 /// What an agent said of itself.
 #[derive(Debug)]
@@ -246,6 +262,19 @@ impl Turn {
             }
             Change::SnapshotDropped { task } => {
                 self.snapshots.insert(*task, None);
+            }
+            Change::AnswersDropped { task } => {
+                self.answers.retain(|attempt, _| attempt.task != *task);
+                self.answers_dropped.insert(*task);
+            }
+            Change::AgentQuarantined { agent, reason, at } => {
+                self.audit(*at, QUARANTINED_BY, "agent.quarantine", agent.to_string(), reason);
+                let row = QuarantineRow { at: *at, reason: bounds::reason(reason) };
+                self.agents.entry(*agent).or_default().quarantine = Patch::Set(row);
+            }
+            Change::AgentTrusted { agent, by, at } => {
+                self.audit(*at, by, "agent.trust", agent.to_string(), "");
+                self.agents.entry(*agent).or_default().quarantine = Patch::Clear;
             }
             Change::AttemptPaused { attempt, reason, task_paused, .. } => self.paused(*attempt, reason.as_ref(), *task_paused)?,
             Change::AttemptEnded(ended) => self.ended(ended)?,
@@ -406,6 +435,9 @@ impl Turn {
             failure: ended.failure.as_ref().map(bounds::failure),
             usage: bounds::usage(ended.usage),
         });
+        if let Some(digest) = ended.answer {
+            self.answers.insert(attempt, digest);
+        }
         if let (Some(output), TaskAfter::Succeeded) = (&ended.output, ended.after) {
             self.results.push(ResultRow { attempt, output: output.clone() });
         }

@@ -62,7 +62,7 @@ impl World {
         let scheduler = Scheduler::restore(Default::default(), Limits::default(), 7, now);
         let mut world = Self { scheduler, now, streams: BTreeMap::new(), ended: BTreeMap::new(), results: BTreeMap::new() };
         for agent in [HONEST, LIAR] {
-            let snapshot = AgentSnapshot { agent, name: format!("desk-{}", agent.0), intake: Intake::Open };
+            let snapshot = AgentSnapshot { agent, name: format!("desk-{}", agent.0), intake: Intake::Open, quarantine: None };
             world.handle(Event::Enrolled { agent: snapshot });
             world.connect(agent, hello(agent));
         }

@@ -669,7 +669,7 @@ impl World {
                     None => Ok(()),
                 }
             }
-            Order::Intake(intake) if self.ledger.intakes.get(&agent).copied().unwrap_or_default() != *intake => {
+            Order::Intake(intake) if !self.ledger.may_be_told(agent, *intake) => {
                 unrecorded(format!("{agent} is told that it is {}, and the store is not", intake.as_str()), &[agent.into()])
             }
             Order::Discard { snapshots } => match snapshots.iter().find(|digest| self.ledger.needs(**digest, agent)) {

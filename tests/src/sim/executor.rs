@@ -290,6 +290,7 @@ impl World {
     }
 
     fn front_ends(&mut self, id: MachineId, slot: u16) -> Checked {
+        let (agent, options) = (self.machines[id].agent, self.options.clone());
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let State::Alive { queue, left, since, .. } = &mut executor.state else { return Ok(()) };
         let Some(run) = queue.pop_front() else { return Ok(()) };
@@ -297,7 +298,8 @@ impl World {
         *left = queue.front().map_or(Duration::ZERO, |next| next.length);
         let outcome = match run.fate {
             Fate::Succeeds { large } => {
-                let output = plan::output(run.input);
+                let lie = plan::lie(&options, agent, run.attempt, run.input);
+                let output = lie.unwrap_or_else(|| plan::output(run.input));
                 let output = if large { Payload::Blob(BlobRef::of(output.as_bytes())) } else { Payload::inline(output) };
                 Outcome::Succeeded { output }
             }

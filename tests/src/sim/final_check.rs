@@ -54,6 +54,7 @@ impl World {
             let page = at_once(store.results(id, from, PAGE)).unwrap_or_default();
             for ResultRecord { task, output, .. } in &page {
                 let right = Payload::inline(plan::output(known.first + u64::from(task.index))).digest();
+                let right = self.ledger.lies.get(task).copied().unwrap_or(right);
                 if wanted.next() != Some(task.index) || output.digest() != right {
                     return Err(Violation::new(
                         Promise::NothingLost,

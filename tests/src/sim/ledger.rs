@@ -3,21 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lull_coordinator::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+use lull_coordinator::scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    is_chosen,
+};
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     message::Payload,
-    state::{AttemptEnd, Intake, JobState, TaskCounts, TaskState},
+    share::Share,
+    state::{AttemptEnd, Failure, Intake, JobState, TaskCounts, TaskState},
 };
 
 use super::{
+    options::Options,
     plan,
     promise::{Checked, Promise, Subject, Violation, hold},
 };
 
 /// Everything that was committed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     pub jobs: BTreeMap<JobId, Job>,
     keys: BTreeSet<(String, String)>,
@@ -26,6 +31,11 @@ pub struct Ledger {
     snapshots: BTreeMap<TaskId, (Digest, AgentId)>,
     /// The same by snapshot.
     kept: BTreeSet<(Digest, AgentId, TaskId)>,
+    /// What the world is made of: it says who lies.
+    options: Options,
+    /// Outputs that counted and are wrong: nobody looked at them.
+    pub lies: BTreeMap<TaskId, Digest>,
+    quarantined: BTreeSet<AgentId>,
     pub tally: Tally,
 }
 
@@ -44,6 +54,11 @@ pub struct Tally {
     pub moves: u64,
     /// Attempts that began beside another of their task.
     pub rivals: u64,
+    /// Outputs that were kept to be compared.
+    pub answers: u64,
+    /// Wrong outputs that counted, of tasks that were not verified.
+    pub lies: u64,
+    pub quarantined: u64,
     pub pauses: u64,
 }
 
@@ -51,6 +66,8 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Job {
     pub first: u64,
+    verify: Share,
+    seed: u64,
     retries: u32,
     pub tasks: Vec<Task>,
     /// By the place of the tasks: waiting, live, and the four ends.
@@ -70,6 +87,8 @@ pub struct Task {
     agent: AgentId,
     /// The live attempts by number, and who has them.
     live: Vec<(u32, AgentId)>,
+    /// Outputs that were brought and do not count yet.
+    answers: Vec<(AgentId, Digest)>,
     pub place: Place,
 }
 
@@ -87,7 +106,27 @@ fn once(attempt: AttemptId, what: String) -> Violation {
     Violation::new(Promise::CountedOnce, what, &[attempt.into()])
 }
 
+/// The digest of an output.
+fn digest_of(output: String) -> Digest {
+    Payload::inline(output).digest()
+}
+
 impl Ledger {
+    /// Nothing was committed yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            jobs: BTreeMap::new(),
+            keys: BTreeSet::new(),
+            intakes: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            options,
+            lies: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            tally: Tally::default(),
+        }
+    }
+
     /// Takes in a change that was committed.
     pub fn apply(&mut self, change: &Change) -> Checked {
         match change {
@@ -100,6 +139,9 @@ impl Ledger {
             Change::JobRetried { job, .. } => self.job(*job)?.retried(),
             Change::AttemptStarted { attempt, agent, beside, .. } => {
                 self.tally.attempts += 1;
+                let free = !self.quarantined.contains(agent);
+                let what = || format!("{attempt} goes to {agent}, which is quarantined");
+                hold(Promise::CountedOnce, free, what, &[(*attempt).into(), (*agent).into()])?;
                 let moved = self.job(attempt.task.job)?.started(*attempt, *agent, *beside)?;
                 self.tally.rivals += u64::from(*beside);
                 self.tally.moves += u64::from(moved && !beside);
@@ -126,6 +168,16 @@ impl Ledger {
                 Ok(())
             }
             Change::AttemptEnded(ended) => self.ended(ended),
+            Change::AnswersDropped { task } => {
+                let id = *task;
+                self.job(id.job)?.task(id)?.answers.clear();
+                Ok(())
+            }
+            Change::AgentQuarantined { agent, .. } => self.quarantined(*agent),
+            Change::AgentTrusted { agent, .. } => {
+                self.quarantined.remove(agent);
+                Ok(())
+            }
             Change::TaskEnded { task, state, .. } => self.job(task.job)?.given_up(*task, *state),
             Change::ResultRefused { attempt, agent, .. } => {
                 self.tally.late_results += 1;
@@ -216,16 +268,40 @@ impl Ledger {
             AttemptEnd::Lost => &mut tally.lost,
             AttemptEnd::Cancelled => &mut tally.cancelled,
         } += 1;
-        self.job(ended.attempt.task.job)?.attempt_ended(ended)
+        self.tally.answers += u64::from(ended.answer.is_some());
+        let attempt = ended.attempt;
+        let input = self.job(attempt.task.job)?.first + u64::from(attempt.task.index);
+        let lie = plan::lie(&self.options, ended.agent, attempt, input).map(digest_of);
+        self.job(attempt.task.job)?.attempt_ended(ended, lie)?;
+        if let Some(lie) = lie.filter(|lie| ended.output.as_ref().map(Payload::digest) == Some(*lie)) {
+            self.lies.insert(attempt.task, lie);
+            self.tally.lies += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether that is the agent's intake; one that is quarantined may be told that it gets nothing new.
+    pub fn may_be_told(&self, agent: AgentId, intake: Intake) -> bool {
+        let own = self.intakes.get(&agent).copied().unwrap_or_default();
+        own == intake || (intake == Intake::Cordoned && self.quarantined.contains(&agent))
+    }
+
+    fn quarantined(&mut self, agent: AgentId) -> Checked {
+        self.tally.quarantined += 1;
+        let lies = plan::is_liar(&self.options, agent) && self.quarantined.insert(agent);
+        hold(Promise::CountedOnce, lies, || format!("{agent} is quarantined and is honest, or was before"), &[agent.into()])
     }
 }
 
 impl Job {
     fn new(new: &NewJob) -> Self {
         let size = new.spec.inputs.count();
-        let task = Task { attempts: 0, failures: 0, agent: AgentId(0), live: Vec::new(), place: Place::Waiting };
+        let task =
+            Task { attempts: 0, failures: 0, agent: AgentId(0), live: Vec::new(), answers: Vec::new(), place: Place::Waiting };
         Self {
             first: plan::first_input(&new.spec),
+            verify: new.spec.verify,
+            seed: new.seed,
             retries: new.spec.retry.retries,
             tasks: vec![task; size as usize],
             waiting: size,
@@ -240,8 +316,8 @@ impl Job {
     pub fn agrees(&self, counts: &TaskCounts) -> bool {
         let ended = TaskCounts { queued: 0, waiting: 0, running: 0, paused: 0, moving: 0, verifying: 0, ..*counts };
         counts.total() == self.tasks.len() as u64
-            && counts.queued + counts.waiting + counts.moving == self.waiting
-            && counts.running + counts.paused + counts.verifying == self.live
+            && counts.queued + counts.waiting + counts.moving <= self.waiting
+            && counts.running + counts.paused <= self.live
             && ended == self.ended
     }
 
@@ -272,8 +348,9 @@ impl Job {
         Ok(moved)
     }
 
-    fn attempt_ended(&mut self, ended: &EndedAttempt) -> Checked {
+    fn attempt_ended(&mut self, ended: &EndedAttempt, lie: Option<Digest>) -> Checked {
         let (attempt, stop, retries, first) = (ended.attempt, self.stop, self.retries, self.first);
+        let verified = is_chosen(self.verify, self.seed, attempt.task.index);
         let task = self.task(attempt.task)?;
         let live = task.live.len();
         task.live.retain(|other| *other != (attempt.number, ended.agent));
@@ -286,7 +363,11 @@ impl Job {
         }
         let failed = task.failures + u32::from(ended.end == AttemptEnd::Failed);
         let right = match (ended.end, ended.after) {
-            (AttemptEnd::Succeeded, after) => after == TaskAfter::Succeeded,
+            (AttemptEnd::Succeeded, TaskAfter::Succeeded) => ended.answer.is_none(),
+            (AttemptEnd::Succeeded, _) if ended.answer.is_none() => false,
+            (AttemptEnd::Failed, TaskAfter::Failed) if matches!(ended.failure, Some(Failure::NotDeterministic { .. })) => {
+                task.answers.len() == 2 && task.answers[0].1 != task.answers[1].1
+            }
             (_, TaskAfter::Succeeded) => false,
             (AttemptEnd::Failed, TaskAfter::Failed) => failed > retries,
             (_, TaskAfter::Failed) => false,
@@ -301,11 +382,19 @@ impl Job {
             return Err(once(attempt, format!("{attempt} {} after {} failures, and then {:?}", ended.end, failed, ended.after)));
         }
         if let TaskAfter::Succeeded = ended.after {
-            let wanted = plan::output(first + u64::from(attempt.task.index));
+            let wanted = digest_of(plan::output(first + u64::from(attempt.task.index)));
             let found = ended.output.as_ref().map(Payload::digest);
-            if found != Some(Payload::inline(wanted).digest()) {
-                return Err(once(attempt, format!("{attempt} succeeded with another task's output")));
+            let confirmed = task.answers.iter().any(|(agent, digest)| *agent != ended.agent && Some(*digest) == found);
+            let right = if verified { found == Some(wanted) && confirmed } else { found == Some(lie.unwrap_or(wanted)) };
+            if !right {
+                return Err(once(attempt, format!("{attempt} succeeded with a wrong output, or one that nobody confirmed")));
             }
+        }
+        if let Some(digest) = ended.answer {
+            if !verified || task.answers.iter().any(|(agent, _)| *agent == ended.agent) {
+                return Err(once(attempt, format!("the output of {attempt} is compared and need not be")));
+            }
+            task.answers.push((ended.agent, digest));
         }
         task.failures = failed;
         let place = match ended.after {

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::{AttemptId, VersionId},
+    id::{AgentId, AttemptId, VersionId},
     job::{AttemptLimits, Inputs, JobSpec, Moving, Priority, RetryPolicy},
+    share::Share,
     time::Timestamp,
 };
 
@@ -114,7 +115,16 @@ fn spec(options: &Options, dice: &mut Dice, first: u64, tasks: u32, at: Timestam
         failures_max: dice.chance(0.1).then_some(20),
         moving: if options.steady { Moving::Auto } else { [Moving::Auto, Moving::Always, Moving::Never][dice.index(3)] },
         idempotency_key: Some(format!("key-{first}")),
+        verify: verify(options, dice),
     }
+}
+
+/// Some jobs are verified, in part or as a whole; not where so few machines are that one cannot be spared.
+fn verify(options: &Options, dice: &mut Dice) -> Share {
+    if options.steady || options.agents < LIARS_FROM || !dice.chance(0.3) {
+        return Share::NONE;
+    }
+    Share::of_hundredths([500, 5_000, Share::WHOLE][dice.index(3)])
 }
 
 /// The mean time of a task: the whole work takes a part of the fleet's time.
@@ -134,6 +144,22 @@ pub fn first_input(spec: &JobSpec) -> u64 {
 /// What the simulated function writes for an input.
 pub fn output(input: u64) -> String {
     format!("done {input}")
+}
+
+/// From so many machines on some lie, and jobs are verified.
+const LIARS_FROM: u32 = 8;
+/// One machine in so many lies.
+const LIARS: u64 = 7;
+
+/// Whether this machine writes other outputs than its functions now and then. Those that do never agree.
+pub fn is_liar(options: &Options, agent: AgentId) -> bool {
+    options.rate(Kind::Guest) > 0.0 && options.agents >= LIARS_FROM && agent.0 % LIARS == 3
+}
+
+/// What a liar writes in place of its function, if it does so with this attempt.
+pub fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) -> Option<String> {
+    let throw = fraction(mixed(&[options.seed, agent.0, attempt.task.job.0, u64::from(attempt.task.index), 11]));
+    (is_liar(options, agent) && throw < 0.5).then(|| format!("{agent} says done {input}"))
 }
 
 /// How an attempt goes and how long it takes.

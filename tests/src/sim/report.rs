@@ -56,7 +56,8 @@ impl fmt::Display for Summary {
         writeln!(f, "  recalled        {recalled:>12}   evicted          {evicted:>10}")?;
         writeln!(f, "  cancelled       {cancelled:>12}   late results     {late_results:>10}")?;
         writeln!(f, "moves             {:>12}   pauses           {:>10}", tally.moves, tally.pauses)?;
-        writeln!(f, "second copies     {:>12}", tally.rivals)?;
+        writeln!(f, "second copies     {:>12}   outputs compared {:>10}", tally.rivals, tally.answers)?;
+        writeln!(f, "liars quarantined {:>12}   lies not looked at {:>8}", tally.quarantined, tally.lies)?;
         writeln!(f, "snapshots         {:>12}   resumed          {:>10}", self.snapshots, self.resumed)?;
         writeln!(f, "hours not repeated{:>12.1}", self.carried.as_secs_f64() / 3600.0)?;
         writeln!(f, "faults            {:>12}   agents killed    {:>10}", self.faults, self.kills)?;

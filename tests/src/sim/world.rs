@@ -91,7 +91,7 @@ impl World {
             now: start,
             queue: Queue::default(),
             dice: AllDice { links: dice(4), machines: dice(5), coordinators: dice(6), people: dice(7), faults: dice(8) },
-            ledger: Ledger::default(),
+            ledger: Ledger::new(options.clone()),
             machines: Machine::fleet(&options, &authority),
             coordinators,
             database,
@@ -270,6 +270,9 @@ impl World {
                     format!("{agent} keeps {} of {attempt}", snapshot.blob.digest)
                 }
                 Change::SnapshotChosen { task, snapshot, .. } => format!("{task} goes on from {} at best", snapshot.blob.digest),
+                Change::AnswersDropped { task } => format!("what was brought for {task} is dropped"),
+                Change::AgentQuarantined { agent, reason, .. } => format!("{agent} is quarantined: {reason}"),
+                Change::AgentTrusted { agent, .. } => format!("{agent} is trusted"),
                 Change::SnapshotDropped { task } => format!("the snapshot of {task} is dropped"),
                 Change::AttemptEnded(ended) => {
                     format!("{} at {} {}, then {:?} ({:?})", ended.attempt, ended.agent, ended.end, ended.after, ended.reason)

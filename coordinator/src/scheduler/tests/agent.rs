@@ -10,7 +10,8 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
     message::{
-        Build, Finished, Hello, KeptSnapshot, Reach, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator, UnkeptReason,
+        Build, Finished, Hello, KeptSnapshot, Outcome, Payload, Reach, RecallReason, ReleaseReason, SnapshotRef, ToCoordinator,
+        UnkeptReason,
     },
 };
 
@@ -191,6 +192,15 @@ impl FakeAgent {
         // Those that can be moved are long enough to tell fast machines from slow ones.
         let wall_ms = if self.movable.contains(&attempt) { 1_000 * (1 + self.id.0) } else { 7 };
         let result = if well { success(attempt, Duration::from_millis(wall_ms)) } else { failure(attempt) };
+        self.done.insert(attempt, result.clone());
+        self.say(ToCoordinator::Finished(vec![result]));
+    }
+
+    /// Ends the attempt that runs the longest, with an output of its own.
+    pub(super) fn lie(&mut self) {
+        let Some(attempt) = self.running.pop_front() else { return };
+        let mut result = success(attempt, std::time::Duration::from_millis(7));
+        result.outcome = Outcome::Succeeded { output: Payload::inline(format!("{} lies", self.id)) };
         self.done.insert(attempt, result.clone());
         self.say(ToCoordinator::Finished(vec![result]));
     }

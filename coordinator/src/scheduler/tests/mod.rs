@@ -14,3 +14,4 @@ mod rivals;
 mod sharing;
 mod simple;
 mod stops;
+mod verification;

@@ -6,6 +6,7 @@ use lull_shared::{
     id::{AgentId, JobId},
     job::{Dependency, DependencyCondition, JobSpec, Moving, Priority, RetryPolicy},
     message::{RefuseReason, ReleaseReason, ToCoordinator},
+    share::Share,
     state::{Intake, PauseReason},
 };
 use proptest::{collection::vec, prelude::*};
@@ -18,6 +19,8 @@ use crate::scheduler::{
 };
 
 const AGENTS: u64 = 3;
+/// Those and the ones that come in the end.
+const ALL: u64 = AGENTS + 2;
 
 /// One thing that happens. Numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -35,6 +38,9 @@ enum Step {
     ReadAll(u64),
     Start(u64),
     Finish(u64, bool),
+    /// The attempt that runs the longest brings another output than it should.
+    Lie(u64),
+    Trust(u64),
     Save(u64),
     Evict(u64),
     Refuse(u64),
@@ -59,15 +65,16 @@ struct Wish {
     after: Option<(usize, bool)>,
     finish_by_ms: Option<u64>,
     movable: bool,
+    verify: u16,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
     let after = proptest::option::weighted(0.3, (any::<usize>(), any::<bool>()));
     let finish_by = proptest::option::weighted(0.1, 1..20_000_u64);
     let tasks = prop_oneof![3 => 1..6_u32, 1 => 20..60_u32];
-    let who = (any::<bool>(), any::<bool>());
+    let who = (any::<bool>(), any::<bool>(), prop_oneof![2 => Just(0_u16), 1 => Just(5_000), 1 => Just(10_000)]);
     (tasks, who, -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by).prop_map(
-        |(tasks, (submitter, movable), priority, retries, failures_max, after, finish_by_ms)| Wish {
+        |(tasks, (submitter, movable, verify), priority, retries, failures_max, after, finish_by_ms)| Wish {
             tasks,
             submitter,
             priority,
@@ -76,6 +83,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             after,
             finish_by_ms,
             movable,
+            verify,
         },
     )
 }
@@ -96,6 +104,8 @@ fn step() -> impl Strategy<Value = Step> {
         12 => agent().prop_map(Step::ReadAll),
         12 => agent().prop_map(Step::Start),
         14 => (agent(), proptest::bool::weighted(0.8)).prop_map(|(agent, well)| Step::Finish(agent, well)),
+        1 => agent().prop_map(Step::Lie),
+        1 => agent().prop_map(Step::Trust),
         2 => agent().prop_map(Step::Save),
         2 => agent().prop_map(Step::Evict),
         2 => agent().prop_map(Step::Refuse),
@@ -128,8 +138,8 @@ impl World {
             ..Limits::default()
         };
         let mut driver = Driver::with(limits);
-        (1..=AGENTS).for_each(|agent| driver.enrol(agent));
-        let agents = (1..=AGENTS).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
+        (1..=ALL).for_each(|agent| driver.enrol(agent));
+        let agents = (1..=ALL).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
         let mut world = Self { driver, agents, sequence: 1 };
         (1..=AGENTS).for_each(|agent| world.step(Step::Connect(agent)));
         world
@@ -178,6 +188,7 @@ impl World {
             retry: RetryPolicy { retries: wish.retries, backoff_ms: 200, backoff_max_ms: 1_000 },
             failures_max: wish.failures_max,
             after: dependency.into_iter().collect(),
+            verify: Share::of_hundredths(wish.verify),
             finish_by: wish.finish_by_ms.map(|ms| self.driver.now + Duration::from_millis(ms)),
             ..spec(wish.tasks)
         }
@@ -233,6 +244,11 @@ impl World {
             Step::ReadAll(agent) => while self.agent(agent).read() {},
             Step::Start(agent) => self.agent(agent).start(),
             Step::Finish(agent, well) => self.agent(agent).finish(well),
+            Step::Lie(agent) => self.agent(agent).lie(),
+            Step::Trust(agent) => {
+                let agent = AgentId(agent);
+                self.handle(Event::Trust { request: RequestId(0), agent, by: "root".into() });
+            }
             Step::Save(agent) => self.agent(agent).save(),
             Step::Evict(agent) => {
                 let Some(attempt) = self.agent(agent).next_running() else { return };
@@ -288,6 +304,7 @@ impl World {
             after: None,
             finish_by_ms: None,
             movable: true,
+            verify: 0,
         };
         self.submit(&wish);
         if !committed {
@@ -299,10 +316,12 @@ impl World {
         self.driver.crash();
     }
 
-    /// No more faults: everybody is there, willing and able.
+    /// No more faults: everybody is there, willing, able and trusted, and others beside those that were revoked, since it
+    /// takes three to settle a difference.
     fn heal(&mut self) {
-        for agent in 1..=AGENTS {
+        for agent in 1..=ALL {
             let id = AgentId(agent);
+            self.handle(Event::Trust { request: RequestId(0), agent: id, by: "root".into() });
             self.handle(Event::SetIntake { request: RequestId(0), agent: id, intake: Intake::Open, by: "root".into() });
             self.agent(agent).slots = 2;
             self.step(Step::Connect(agent));
@@ -310,7 +329,7 @@ impl World {
     }
 
     fn work(&mut self) {
-        for agent in 1..=AGENTS {
+        for agent in 1..=ALL {
             while self.agent(agent).read() {}
             self.agent(agent).start();
             self.agent(agent).finish(true);
@@ -342,7 +361,7 @@ proptest! {
             prop_assert!(rounds < 600, "jobs do not end: {:?}", world.driver.scheduler.jobs(world.driver.now));
             world.work();
         }
-        prop_assert!((1..=AGENTS).all(|agent| world.driver.held(agent).is_empty()));
+        prop_assert!((1..=ALL).all(|agent| world.driver.held(agent).is_empty()));
         for agent in 1..=AGENTS {
             let view = world.driver.scheduler.agent(AgentId(agent));
             if view.is_some_and(|view| view.intake == Intake::Revoked) {

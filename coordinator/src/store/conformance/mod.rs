@@ -11,6 +11,7 @@ mod rivals;
 pub mod sample;
 mod tasks;
 mod turns;
+mod verification;
 mod views;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
@@ -125,6 +126,9 @@ cases!(
     rivals::the_first_result_wins_and_the_other_copy_is_over,
     rivals::a_copy_that_ends_leaves_the_task_to_the_other,
     rivals::a_task_is_paused_when_all_its_copies_are,
+    verification::an_output_that_is_compared_is_durable_and_does_not_count,
+    verification::a_task_that_ends_keeps_nothing_to_compare,
+    verification::a_quarantine_is_remembered_until_it_is_lifted,
     turns::a_stopped_job_ends_tasks_that_never_started,
     turns::a_retry_queues_what_ended_badly,
     turns::a_retry_in_the_middle_of_a_turn_counts_right,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lull_shared::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
     identity::Signed,
     job::{Inputs, JobSpec},
@@ -117,10 +117,21 @@ pub fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) ->
         at: at(seconds),
         after: TaskAfter::Succeeded,
         output: Some(Payload::inline(output.to_vec())),
+        answer: None,
         log: Bytes::from_static(b"done\n"),
         log_dropped_bytes: 0,
         usage: Usage { wall_us: 1_500_000, cpu_us: 1_000_000, memory_peak_bytes: 65_536 },
     }))
+}
+
+/// An attempt brings an output that is to be compared.
+pub fn answered(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8], after: TaskAfter) -> Change {
+    let mut change = succeeded(attempt, agent, seconds, output);
+    if let Change::AttemptEnded(end) = &mut change {
+        (end.output, end.answer, end.after) = (None, Some(Digest::of(output)), after);
+        end.reason = Some("it is compared".into());
+    }
+    change
 }
 
 /// An attempt ends otherwise.
@@ -136,6 +147,7 @@ pub fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, afte
         at: at(seconds),
         after,
         output: None,
+        answer: None,
         log: Bytes::new(),
         log_dropped_bytes: 0,
         usage: Usage::default(),

@@ -90,7 +90,7 @@ pub async fn an_attempt_goes_from_start_to_result(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
-    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: with(1, 2, 10), saved: None };
+    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: with(1, 2, 10), saved: None, answers: Vec::new() };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 
     world.commit(&[succeeded(attempt(1, 0, 1), 2, 12, b"\x00out\xff")]).await;
@@ -122,7 +122,14 @@ pub async fn a_failed_attempt_is_followed_by_another(world: World) {
     let later = TaskAfter::Again { not_before: at(30), failures: 1 };
     world.commit(&[ended(attempt(1, 0, 1), 1, 20, AttemptEnd::Failed, later)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { waiting: 1, ..TaskCounts::default() });
-    let open = OpenTask { index: 0, attempts: 1, failures: 1, place: OpenPlace::Waiting { not_before: at(30) }, saved: None };
+    let open = OpenTask {
+        index: 0,
+        attempts: 1,
+        failures: 1,
+        place: OpenPlace::Waiting { not_before: at(30) },
+        saved: None,
+        answers: Vec::new(),
+    };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
     let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
     assert_eq!((record.state, record.not_before), (TaskState::Waiting, Some(at(30))));
@@ -173,7 +180,7 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     // The live attempt of a known task ends and the next begins, in one turn.
     let moved = TaskAfter::Again { not_before: at(13), failures: 0 };
     world.commit(&[ended(attempt(1, 2, 1), 2, 13, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 13)]).await;
-    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: with(2, 1, 13), saved: None };
+    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: with(2, 1, 13), saved: None, answers: Vec::new() };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
@@ -278,8 +285,14 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
     assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 4, ..TaskCounts::default() });
     let snapshot = &world.loaded().await.jobs[0];
     assert_eq!((snapshot.failed, snapshot.cancelled, snapshot.expanded), (0, 0, 3));
-    let waiting =
-        |index| OpenTask { index, attempts: 1, failures: 0, place: OpenPlace::Waiting { not_before: at(20) }, saved: None };
+    let waiting = |index| OpenTask {
+        index,
+        attempts: 1,
+        failures: 0,
+        place: OpenPlace::Waiting { not_before: at(20) },
+        saved: None,
+        answers: Vec::new(),
+    };
     assert_eq!(snapshot.open, [waiting(1), waiting(2)]);
     world.commit(&[started(attempt(1, 1, 2), 1, 21), started(attempt(1, 3, 1), 1, 21)]).await;
     world.commit(&[succeeded(attempt(1, 1, 2), 1, 22, b"now")]).await;
@@ -468,6 +481,7 @@ pub async fn odd_bytes_and_texts_survive(world: World) {
         at: Timestamp(at(11).0 + 1),
         after: TaskAfter::Again { not_before: Timestamp(i64::MAX), failures: 1 },
         output: None,
+        answer: None,
         log: Bytes::from(every_byte.clone()),
         log_dropped_bytes: u64::MAX,
         usage: Usage { wall_us: u64::MAX, cpu_us: 0, memory_peak_bytes: u64::MAX },

@@ -28,6 +28,14 @@ const JOB: &str =
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused,
+    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
+        WHERE answers.job_id = jobs.job_id AND tasks.state = 'queued') AS verified_queued,
+    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
+        WHERE answers.job_id = jobs.job_id AND tasks.state = 'waiting') AS verified_waiting,
+    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
+        WHERE answers.job_id = jobs.job_id AND tasks.state = 'running') AS verified_running,
+    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
+        WHERE answers.job_id = jobs.job_id AND tasks.state = 'paused') AS verified_paused,
     (SELECT count(*) FROM snapshots JOIN tasks ON tasks.job_id = snapshots.job_id AND tasks.task_index = snapshots.task_index
         WHERE snapshots.job_id = jobs.job_id AND tasks.state = 'queued') AS moving
     FROM jobs";
@@ -48,7 +56,8 @@ const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks
     ORDER BY tasks.job_id, tasks.task_index, attempts.number";
 
 const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
-    CASE WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
+    CASE WHEN EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)
+        THEN 'verifying' WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
     tasks.failures, tasks.not_before_us, tasks.ended_us,
     attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
     CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
@@ -62,6 +71,10 @@ const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
         AND earlier.number = attempts.number - 1
     LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index";
 
+const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id FROM answers
+    JOIN attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index AND attempts.number = answers.number
+    WHERE answers.job_id BETWEEN ?1 AND ?2 ORDER BY answers.job_id, answers.task_index, answers.number";
+
 /// Everything a scheduler needs to go on.
 pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
     fence(tx, epoch)?;
@@ -74,7 +87,10 @@ pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
             job.open.push(task);
         }
     }
-    let agents = all(tx, "SELECT agent_id, name, intake FROM agents ORDER BY agent_id", [], rows::agent_snapshot)?;
+    let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
+    rows::add_answers(open, all(tx, ANSWERS, params![0, i64::MAX], rows::answer)?);
+    let columns = "SELECT agent_id, name, intake, quarantined_us, quarantine_reason FROM agents ORDER BY agent_id";
+    let agents = all(tx, columns, [], rows::agent_snapshot)?;
     let hours = all(
         tx,
         "SELECT jobs.submitter, usage_hours.hour, sum(usage_hours.slot_us) AS slot_us
@@ -100,6 +116,7 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
     };
     let open = rows::gather_open(all(tx, OPEN, params![id, id], rows::open_task)?);
     snapshot.open = open.into_iter().map(|(_, task)| task).collect();
+    rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(tx, ANSWERS, params![id, id], rows::answer)?);
     let ended = all(
         tx,
         "SELECT task_index, attempts, state FROM tasks
@@ -143,7 +160,8 @@ pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Ve
     let Some(extent) = extent(tx, job)? else { return Ok(Vec::new()) };
     let sql = format!(
         "{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index >= ?2 AND (?3 IS NULL
-             OR ?3 = CASE WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END)
+             OR ?3 = CASE WHEN EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)
+        THEN 'verifying' WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END)
          ORDER BY tasks.task_index LIMIT ?4"
     );
     let state = filter.state.map(|state| state.as_str());

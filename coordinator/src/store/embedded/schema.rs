@@ -9,13 +9,14 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 6] = [
+pub static MIGRATIONS: [Migration; 7] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/embedded/0002_coordinators.sql") },
     Migration { number: 3, name: "policies", sql: include_str!("../migrations/embedded/0003_policies.sql") },
     Migration { number: 4, name: "snapshots", sql: include_str!("../migrations/embedded/0004_snapshots.sql") },
     Migration { number: 5, name: "moves", sql: include_str!("../migrations/embedded/0005_moves.sql") },
     Migration { number: 6, name: "rivals", sql: include_str!("../migrations/embedded/0006_rivals.sql") },
+    Migration { number: 7, name: "verification", sql: include_str!("../migrations/embedded/0007_verification.sql") },
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (

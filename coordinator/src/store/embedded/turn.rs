@@ -55,6 +55,7 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
         )?
         .execute(params![hour, number(job.0), slot_us])?;
     }
+    write_answers(tx, turn)?;
     write_results(tx, &turn.results)?;
     write_snapshots(tx, &turn.snapshots)?;
     write_logs(tx, &turn.logs)?;
@@ -224,6 +225,18 @@ fn write_attempts(
     Ok(slot_us)
 }
 
+fn write_answers(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
+    let mut delete = tx.prepare_cached("DELETE FROM answers WHERE job_id = ?1 AND task_index = ?2")?;
+    for task in &turn.answers_dropped {
+        delete.execute(params![number(task.job.0), task.index])?;
+    }
+    let mut insert = tx.prepare_cached("INSERT INTO answers (job_id, task_index, number, digest) VALUES (?1, ?2, ?3, ?4)")?;
+    for (attempt, digest) in &turn.answers {
+        insert.execute(params![number(attempt.task.job.0), attempt.task.index, attempt.number, *digest.as_bytes()])?;
+    }
+    Ok(())
+}
+
 fn write_results(tx: &Transaction<'_>, results: &[ResultRow]) -> Result<(), Fail> {
     let mut insert = tx.prepare_cached(
         "INSERT INTO results (job_id, task_index, number, size_bytes, output, blob_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -335,13 +348,18 @@ fn update_agent(tx: &Transaction<'_>, agent: i64, patch: &AgentPatch) -> Result<
     let changed = tx
         .prepare_cached(
             "UPDATE agents SET last_disconnected_us = coalesce(?2, last_disconnected_us), intake = coalesce(?3, intake),
-                 results_refused = results_refused + ?4 WHERE agent_id = ?1",
+                 results_refused = results_refused + ?4,
+                 quarantined_us = CASE WHEN ?5 THEN ?6 ELSE quarantined_us END,
+                 quarantine_reason = CASE WHEN ?5 THEN ?7 ELSE quarantine_reason END WHERE agent_id = ?1",
         )?
         .execute(params![
             agent,
             patch.disconnected.map(|at| at.0),
             patch.intake.map(|intake| intake.as_str()),
-            patch.results_refused
+            patch.results_refused,
+            patch.quarantine.is_change(),
+            patch.quarantine.value().map(|row| row.at.0),
+            patch.quarantine.value().map(|row| row.reason.as_str()),
         ])?;
     one(changed, known)
 }

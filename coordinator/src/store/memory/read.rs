@@ -23,7 +23,12 @@ impl State {
             recent.filter_map(|((job, hour), us)| Some((self.jobs.get(job)?.new.submitter.clone(), *hour, *us))).collect();
         hours.sort();
         let agents = self.agents.values().map(|agent| &agent.record);
-        let snapshot = |agent: &AgentRecord| AgentSnapshot { agent: agent.agent, name: agent.name.clone(), intake: agent.intake };
+        let snapshot = |agent: &AgentRecord| AgentSnapshot {
+            agent: agent.agent,
+            name: agent.name.clone(),
+            intake: agent.intake,
+            quarantine: agent.quarantine.clone(),
+        };
         Snapshot {
             last_job: self.jobs.keys().next_back().map_or(0, |job| job.0),
             jobs: self.jobs.values().filter(|job| !job.state.is_ended()).map(|job| job.snapshot()).collect(),
@@ -218,7 +223,14 @@ impl Job {
                 Place::Ended { .. } => return None,
             };
             let attempts = task.attempts.len() as u32;
-            Some(OpenTask { index: *index, attempts, failures: task.failures, place, saved: task.saved })
+            Some(OpenTask {
+                index: *index,
+                attempts,
+                failures: task.failures,
+                place,
+                saved: task.saved,
+                answers: task.answers.clone(),
+            })
         });
         JobSnapshot {
             job: self.new.job,

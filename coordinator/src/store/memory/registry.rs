@@ -106,6 +106,7 @@ impl State {
             name,
             peer: enrolment.peer.clone(),
             intake: Intake::Open,
+            quarantine: None,
             enrolled: enrolment.at,
             last_connected: None,
             last_disconnected: None,

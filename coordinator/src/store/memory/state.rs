@@ -18,12 +18,12 @@ use lull_shared::{
 use super::super::{
     bounds,
     record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
-    turn::{Broken, audit_row, intake_action, stop_action},
+    turn::{Broken, QUARANTINED_BY, audit_row, intake_action, stop_action},
     usage,
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::Saved,
+    event::{Answer, Quarantine, Saved},
 };
 
 /// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on
@@ -64,6 +64,8 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
     /// Where its next attempt goes on.
     pub saved: Option<Saved>,
+    /// What was brought for it, to be compared.
+    pub answers: Vec<Answer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +128,7 @@ impl Task {
     /// How it stands.
     pub fn state(&self) -> TaskState {
         match self.place {
+            Place::At | Place::Waiting { .. } if !self.answers.is_empty() => TaskState::Verifying,
             Place::At if self.live().all(|(_, attempt)| attempt.pause.is_some()) => TaskState::Paused,
             Place::At => TaskState::Running,
             Place::Waiting { state: TaskState::Queued, .. } if self.saved.is_some() => TaskState::Moving,
@@ -210,6 +213,16 @@ impl State {
             Change::SnapshotDropped { task } => self.task(*task)?.saved = None,
             Change::AttemptPaused { attempt, reason, .. } => self.live(*attempt)?.1.pause = reason.clone(),
             Change::AttemptEnded(ended) => self.ended(ended)?,
+            Change::AnswersDropped { task } => self.task(*task)?.answers.clear(),
+            Change::AgentQuarantined { agent, reason, at } => {
+                self.audit(*at, QUARANTINED_BY, "agent.quarantine", agent.to_string(), reason);
+                let quarantine = Quarantine { since: *at, reason: bounds::reason(reason) };
+                self.agent(*agent)?.record.quarantine = Some(quarantine);
+            }
+            Change::AgentTrusted { agent, by, at } => {
+                self.audit(*at, by, "agent.trust", agent.to_string(), "");
+                self.agent(*agent)?.record.quarantine = None;
+            }
             Change::TaskEnded { task, state, at } => {
                 let found = self.task(*task)?;
                 if !matches!(found.place, Place::Waiting { .. }) {
@@ -299,7 +312,7 @@ impl State {
         }
         let job = self.job(attempt.task.job)?;
         let place = Place::Waiting { state: TaskState::Queued, not_before: at };
-        let unstarted = Task { place, failures: 0, attempts: Vec::new(), saved: None };
+        let unstarted = Task { place, failures: 0, attempts: Vec::new(), saved: None, answers: Vec::new() };
         let task = Arc::make_mut(job.tasks.entry(attempt.task.index).or_insert_with(|| Arc::new(unstarted)));
         let right = match task.place {
             Place::At => beside && task.live().all(|(_, live)| live.agent != agent),
@@ -346,6 +359,10 @@ impl State {
             log_dropped_bytes: ended.log_dropped_bytes.min(i64::MAX as u64),
         });
         let slot_us = ended.at.0.saturating_sub(attempt.started.0).max(0);
+        if let Some(digest) = ended.answer {
+            let answer = Answer { number: ended.attempt.number, agent: ended.agent, digest };
+            self.task(ended.attempt.task)?.answers.push(answer);
+        }
         *self.usage.entry((ended.attempt.task.job, usage::hour(ended.at))).or_default() += slot_us;
         Ok(())
     }

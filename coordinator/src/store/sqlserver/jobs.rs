@@ -38,7 +38,7 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
     let answer = session.read(statements::LOAD, &values).await?;
     let reign = first(&answer, 0, |row| Ok((rows::int(row, "reigning")?, rows::int(row, "writ")?)))?;
     let Some((1, writ)) = reign else { return Err(Fail::Fenced) };
-    if first(&answer, 6, |row| rows::int(row, "writ"))? != Some(writ) {
+    if first(&answer, 7, |row| rows::int(row, "writ"))? != Some(writ) {
         return Err(Fail::Superseded);
     }
     session.issued(epoch, writ);
@@ -50,6 +50,8 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
             job.open.push(task);
         }
     }
+    let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
+    rows::add_answers(open, all(&answer, 6, rows::answer)?);
     let hour = |row: &dyn Columns| Ok((rows::text(row, "submitter")?, rows::int(row, "hour")?, rows::int(row, "slot_us")?));
     Ok(Snapshot {
         last_job: last_job as u64,
@@ -65,6 +67,7 @@ pub async fn load_for_retry(session: &Session, job: JobId) -> Result<Option<(Job
     let Some(mut snapshot) = first(&answer, 0, rows::job_snapshot)? else { return Ok(None) };
     let open = rows::gather_open(all(&answer, 1, rows::open_task)?);
     snapshot.open = open.into_iter().map(|(_, task)| task).collect();
+    rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(&answer, 3, rows::answer)?);
     Ok(Some((snapshot, all(&answer, 2, rows::ended_task)?)))
 }
 

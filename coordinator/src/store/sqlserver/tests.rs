@@ -32,7 +32,7 @@ use crate::store::{Store as _, StoreError, conformance::sample};
 pub const EMPTY: &str = "SET XACT_ABORT ON;
 BEGIN TRANSACTION;
 DELETE FROM lull.blob_links; DELETE FROM lull.blob_pieces; DELETE FROM lull.blobs; DELETE FROM lull.audit;
-DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; DELETE FROM lull.attempts;
+DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; DELETE FROM lull.answers; DELETE FROM lull.attempts;
 DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
 DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
 DELETE FROM lull.policies;

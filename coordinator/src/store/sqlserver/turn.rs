@@ -2,6 +2,7 @@
 //! into. Bytes travel as they are, since base64 or hexadecimal inside JSON would double them twice.
 
 use lull_shared::{
+    digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     job::Inputs,
     message::Payload,
@@ -32,6 +33,8 @@ pub fn parameters(turn: &Turn) -> Parameters {
         tasks: turn.tasks.iter().map(|(id, patch)| task(*id, patch)).collect(),
         attempts: turn.attempts.iter().map(|(id, patch)| attempt(*id, patch)).collect(),
         results: turn.results.iter().map(|row| result(row, &mut bytes)).collect(),
+        answers: turn.answers.iter().map(|(id, digest)| answer(*id, digest, &mut bytes)).collect(),
+        answers_dropped: turn.answers_dropped.iter().map(|id| Dropped { j: number(id.job.0), i: id.index }).collect(),
         snapshots: turn.snapshots.iter().map(|(id, row)| snapshot(*id, row.as_ref(), &mut bytes)).collect(),
         logs: turn.logs.iter().map(|row| log(row, &mut bytes)).collect(),
         agents: turn.agents.iter().map(|(id, patch)| agent(*id, patch)).collect(),
@@ -70,6 +73,10 @@ struct Document<'a> {
     attempts: Vec<Attempt<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     results: Vec<ResultItem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<AnswerItem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers_dropped: Vec<Dropped>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<SnapshotItem>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -351,6 +358,25 @@ fn result(row: &ResultRow, bytes: &mut Bytes) -> ResultItem {
 }
 
 #[derive(Serialize)]
+struct AnswerItem {
+    j: i64,
+    i: u32,
+    n: u32,
+    d: usize,
+}
+
+fn answer(id: AttemptId, digest: &Digest, bytes: &mut Bytes) -> AnswerItem {
+    AnswerItem { j: number(id.task.job.0), i: id.task.index, n: id.number, d: bytes.put(digest.as_bytes()) }
+}
+
+/// A task of which what was kept to be compared goes.
+#[derive(Serialize)]
+struct Dropped {
+    j: i64,
+    i: u32,
+}
+
+#[derive(Serialize)]
 struct Log {
     j: i64,
     i: u32,
@@ -396,6 +422,11 @@ struct Agent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     i: Option<&'static str>,
     r: u32,
+    qc: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    q: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qr: Option<&'a str>,
 }
 
 fn agent(id: AgentId, patch: &AgentPatch) -> Agent<'_> {
@@ -413,6 +444,9 @@ fn agent(id: AgentId, patch: &AgentPatch) -> Agent<'_> {
         d: patch.disconnected.map(|at| at.0),
         i: patch.intake.map(|intake| intake.as_str()),
         r: patch.results_refused,
+        qc: patch.quarantine.is_change().into(),
+        q: patch.quarantine.value().map(|row| row.at.0),
+        qr: patch.quarantine.value().map(|row| row.reason.as_str()),
     }
 }
 

@@ -124,6 +124,15 @@ SELECT patch.job_id, patch.task_index, patch.number, patch.agent_id, patch.start
 FROM @attempts AS patch
 WHERE patch.started_us IS NOT NULL;
 
+-- What was kept before the turn goes before anything new is kept.
+DELETE answers
+FROM lull.answers AS answers
+INNER JOIN OPENJSON(@P2, '$.answers_dropped') WITH (job_id bigint '$.j', task_index int '$.i') AS item
+    ON item.job_id = answers.job_id AND item.task_index = answers.task_index;
+INSERT INTO lull.answers (job_id, task_index, number, digest)
+SELECT item.job_id, item.task_index, item.number, SUBSTRING(@P3, item.digest_at, 32)
+FROM OPENJSON(@P2, '$.answers') WITH (job_id bigint '$.j', task_index int '$.i', number int '$.n', digest_at int '$.d') AS item;
+
 -- The newest snapshot takes the place of the one before; one without a digest is only deleted.
 DELETE snapshots
 FROM lull.snapshots AS snapshots
@@ -189,13 +198,16 @@ SET last_connected_us = COALESCE(patch.connected_us, agents.last_connected_us),
     labels = CASE WHEN patch.connected_us IS NULL THEN agents.labels ELSE patch.labels END,
     last_disconnected_us = COALESCE(patch.disconnected_us, agents.last_disconnected_us),
     intake = COALESCE(patch.intake, agents.intake),
-    results_refused = agents.results_refused + patch.results_refused
+    results_refused = agents.results_refused + patch.results_refused,
+    quarantined_us = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantined_us ELSE agents.quarantined_us END,
+    quarantine_reason = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantine_reason ELSE agents.quarantine_reason END
 FROM lull.agents AS agents
 INNER JOIN OPENJSON(@P2, '$.agents') WITH (
     agent_id bigint '$.a', connected_us bigint '$.c', version nvarchar(256) '$.v', os nvarchar(64) '$.os',
     arch nvarchar(64) '$.arch', cores int '$.n', memory_bytes bigint '$.m', engine nvarchar(256) '$.e',
     labels nvarchar(max) '$.l', disconnected_us bigint '$.d', intake varchar(16) '$.i',
-    results_refused int '$.r') AS patch ON patch.agent_id = agents.agent_id;
+    results_refused int '$.r', quarantine_changes bit '$.qc', quarantined_us bigint '$.q',
+    quarantine_reason nvarchar(2000) '$.qr') AS patch ON patch.agent_id = agents.agent_id;
 SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6;
 

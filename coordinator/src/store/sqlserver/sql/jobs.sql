@@ -5,6 +5,14 @@ SELECT TOP (@P1) jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'waiting') AS waiting,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'running') AS running,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'paused') AS paused,
+    (SELECT COUNT(DISTINCT a.task_index) FROM lull.answers AS a INNER JOIN lull.tasks AS t ON t.job_id = a.job_id AND t.task_index = a.task_index
+        WHERE a.job_id = jobs.job_id AND t.state = 'queued') AS verified_queued,
+    (SELECT COUNT(DISTINCT a.task_index) FROM lull.answers AS a INNER JOIN lull.tasks AS t ON t.job_id = a.job_id AND t.task_index = a.task_index
+        WHERE a.job_id = jobs.job_id AND t.state = 'waiting') AS verified_waiting,
+    (SELECT COUNT(DISTINCT a.task_index) FROM lull.answers AS a INNER JOIN lull.tasks AS t ON t.job_id = a.job_id AND t.task_index = a.task_index
+        WHERE a.job_id = jobs.job_id AND t.state = 'running') AS verified_running,
+    (SELECT COUNT(DISTINCT a.task_index) FROM lull.answers AS a INNER JOIN lull.tasks AS t ON t.job_id = a.job_id AND t.task_index = a.task_index
+        WHERE a.job_id = jobs.job_id AND t.state = 'paused') AS verified_paused,
     (SELECT COUNT(*) FROM lull.snapshots AS s INNER JOIN lull.tasks AS t ON t.job_id = s.job_id AND t.task_index = s.task_index
         WHERE s.job_id = jobs.job_id AND t.state = 'queued') AS moving
 FROM lull.jobs AS jobs

@@ -23,11 +23,18 @@ LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attemp
     AND attempts.ended_us IS NULL
 WHERE tasks.ended_us IS NULL
 ORDER BY tasks.job_id, tasks.task_index, attempts.number;
-SELECT agents.agent_id, agents.name, agents.intake FROM lull.agents AS agents ORDER BY agents.agent_id;
+SELECT agents.agent_id, agents.name, agents.intake, agents.quarantined_us, agents.quarantine_reason
+FROM lull.agents AS agents
+ORDER BY agents.agent_id;
 SELECT jobs.submitter, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
 FROM lull.usage_hours AS usage_hours
 INNER JOIN lull.jobs AS jobs ON jobs.job_id = usage_hours.job_id
 WHERE usage_hours.hour > (SELECT MAX(newest.hour) FROM lull.usage_hours AS newest) - @P2
 GROUP BY jobs.submitter, usage_hours.hour
 ORDER BY jobs.submitter, usage_hours.hour;
+SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
+FROM lull.answers AS answers
+INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index
+    AND attempts.number = answers.number
+ORDER BY answers.job_id, answers.task_index, answers.number;
 SELECT reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;

@@ -17,3 +17,9 @@ SELECT tasks.task_index, tasks.attempts, tasks.state
 FROM lull.tasks AS tasks
 WHERE tasks.job_id = @P1 AND tasks.state IN ('failed', 'cancelled', 'expired')
 ORDER BY tasks.task_index;
+SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
+FROM lull.answers AS answers
+INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index
+    AND attempts.number = answers.number
+WHERE answers.job_id = @P1
+ORDER BY answers.job_id, answers.task_index, answers.number;
