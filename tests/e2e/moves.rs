@@ -104,6 +104,8 @@ fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed
         let before = attempts(&cluster, &job).len();
         cluster.owner(here, r#"{"announce": "sleep"}"#);
         wait_until("it has left", || attempts(&cluster, &job).len() > before || ended(), explain);
+        // One that is about to end would be taken for one that works.
+        wait_until("nothing is left", || processes::children(cluster.agent_pid(here)).is_empty(), explain);
         cluster.owner(here, r#"{"announce": "awake"}"#);
         moves += 1;
     }
