@@ -31,3 +31,4 @@ pub mod session;
 pub mod slot;
 pub mod snapshot;
 pub mod status;
+mod wake;

@@ -434,7 +434,10 @@ fn size_of_message(message: &ToCoordinator) -> usize {
             MESSAGE_BYTES * 8 + hello.holding.len() * ATTEMPT_BYTES + hello.snapshots.len() * (ATTEMPT_BYTES + BLOB_BYTES)
         }
         ToCoordinator::Saved { .. } | ToCoordinator::Keeps(_) | ToCoordinator::Unkept { .. } => ATTEMPT_BYTES + BLOB_BYTES,
-        ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Farewell => ATTEMPT_BYTES * 8,
+        ToCoordinator::Cards(cards) => (cards.len() + 1) * ATTEMPT_BYTES,
+        ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Sleeps | ToCoordinator::Farewell => {
+            ATTEMPT_BYTES * 8
+        }
         ToCoordinator::Blobs(report) => (report.gained.len() + report.lost.len() + 4) * BLOB_BYTES,
         ToCoordinator::Refused { .. } | ToCoordinator::Policy(_) => MESSAGE_BYTES,
     }

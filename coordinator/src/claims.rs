@@ -73,6 +73,7 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
             return Err(format!("{} attempts held", holding.len()));
         }
+        ToCoordinator::Cards(cards) if cards.len() > limits::CARDS_MAX => return Err(format!("{} network cards", cards.len())),
         ToCoordinator::Capacity(capacity) => check_capacity(agent, capacity)?,
         ToCoordinator::Started { .. }
         | ToCoordinator::Paused { .. }
@@ -80,6 +81,8 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
         | ToCoordinator::Saved { .. }
+        | ToCoordinator::Cards(_)
+        | ToCoordinator::Sleeps
         | ToCoordinator::Keeps(_)
         | ToCoordinator::Unkept { .. }
         | ToCoordinator::Blobs(_)

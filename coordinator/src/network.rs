@@ -12,9 +12,9 @@ use lull_shared::{
     identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
     limits,
     mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
-    message::{BlobReport, GoodbyeReason, Hello, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    message::{BlobReport, GoodbyeReason, Hello, PolicyReport, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
-    resources::Capacity,
+    resources::{Capacity, Labels},
     state::{Intake, full_labels},
 };
 use tokio::sync::Semaphore;
@@ -140,7 +140,8 @@ impl Network {
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
-        let mut policy = self.policies.feed(agent, full_labels(&hello.labels, &certificate.name, &hello.machine));
+        let labels = full_labels(&hello.labels, &certificate.name, &hello.machine);
+        let mut policy = self.policies.feed(agent, labels.clone());
         let mut addresses = self.attendance.watch_addresses();
         let about = writer::Peer {
             agent,
@@ -170,7 +171,11 @@ impl Network {
                         Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                     },
                     Ok(ToCoordinator::Policy(report)) => {
+                        let wakeable = self.wakeable(agent, &labels, &report);
                         self.policies.report(agent, report);
+                        if self.dispatch.event(wakeable).await.is_err() {
+                            return;
+                        }
                         continue;
                     }
                     Ok(message) => message,
@@ -190,6 +195,13 @@ impl Network {
                 None => return self.gone(agent, number).await,
             }
         }
+    }
+
+    /// Whether what holds on an agent's machine, by the newest edition and by what its owner narrows, lets it be woken.
+    fn wakeable(&self, agent: AgentId, labels: &Labels, report: &PolicyReport) -> Event {
+        let policy = self.policies.current().book.policy(labels).narrowed_by(&report.owner);
+        let policy = policy.wake_on_lan.then(|| Box::new(policy));
+        Event::Wakeable { agent, policy, clock_ahead_min: report.clock_ahead_min }
     }
 
     /// Takes in what an agent says it holds.

@@ -21,6 +21,8 @@ pub const BLOB_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const SNAPSHOT_BYTES_MAX: u64 = BLOB_BYTES_MAX;
 /// Snapshots that one agent keeps for others: each slot's last few.
 pub const SNAPSHOTS_PER_AGENT_MAX: usize = 256;
+/// Network cards of one machine, each with a subnet: more than a neighbour needs to wake it.
+pub const CARDS_MAX: usize = 8;
 /// A module that can be published. SQLite is 1 MB, a Python interpreter as a component 20 MB.
 pub const MODULE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Tasks of one job; the index is 32 bits and counters must not overflow when added up.

@@ -15,7 +15,7 @@ use crate::{
     job::{AttemptLimits, Grants},
     limits::MESSAGES_PER_FRAME_MAX,
     policy::Changes,
-    resources::{Capacity, Labels, Machine},
+    resources::{Capacity, Card, Labels, Machine},
     state::{Failure, Intake, PauseReason, Usage},
     time::Timestamp,
 };
@@ -87,6 +87,8 @@ pub enum ToAgent {
     /// Others keep these snapshots, or nobody needs them: the agent may go. Answers `Unkept` with
     /// [`UnkeptReason::Leaving`], once that is so.
     Safe { snapshots: Vec<Digest> },
+    /// Wake these machines: the cards are in subnets of this agent's. At most [`crate::limits::CARDS_MAX`].
+    Wake(Vec<Card>),
     /// Whether the agent may expect new work.
     Intake(Intake),
     /// Where coordinators can be reached from now on, in place of what `Welcome` said.
@@ -127,6 +129,11 @@ pub enum ToCoordinator {
     Blobs(BlobReport),
     /// Which policy holds on this machine; said after each welcome and when it changes.
     Policy(PolicyReport),
+    /// By which cards the machine can be woken by its neighbours, or wake them; said once per stream. At most
+    /// [`crate::limits::CARDS_MAX`].
+    Cards(Vec<Card>),
+    /// The machine is about to sleep; a later `Capacity` that is not paused for that says that it is awake.
+    Sleeps,
     /// The agent leaves in good order: nothing is running here any more.
     Farewell,
 }

@@ -1,6 +1,6 @@
 //! What a machine is and what of it is free.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,4 +44,95 @@ pub struct Capacity {
     pub memory_free_bytes: u64,
     /// Why nothing runs here, when nothing may.
     pub paused: Option<PauseReason>,
+}
+
+/// The hardware address of a network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Text that is no hardware address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no hardware address such as 00:1b:44:11:3a:b7")]
+pub struct ParseMacError(String);
+
+impl FromStr for Mac {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let parse = |part| u8::from_str_radix(part, 16).ok().filter(|_| is_byte(part));
+        let bytes: Option<Vec<u8>> = text.split(':').map(parse).collect();
+        let bytes = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| ParseMacError(text.chars().take(64).collect()))
+    }
+}
+
+/// An IPv4 subnet: a broadcast reaches all that are in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subnet {
+    network: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Subnet {
+    /// The one that this address is in.
+    pub fn of(address: Ipv4Addr, prefix: u8) -> Self {
+        Self { network: (u32::from(address) & !hosts(prefix)).into(), prefix }
+    }
+
+    /// The address of all that are in it.
+    pub fn broadcast(&self) -> Ipv4Addr {
+        (u32::from(self.network) | hosts(self.prefix)).into()
+    }
+}
+
+/// The bits by which addresses of one subnet differ.
+fn hosts(prefix: u8) -> u32 {
+    u32::MAX.checked_shr(prefix.into()).unwrap_or(0)
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// A network card and a subnet that it is in: an agent there can wake the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Card {
+    pub mac: Mac,
+    pub subnet: Subnet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_is_that_of_its_addresses_and_reaches_all_of_them() {
+        let subnet = Subnet::of([192, 168, 17, 5].into(), 20);
+        assert_eq!(subnet, Subnet::of([192, 168, 31, 200].into(), 20));
+        assert_ne!(subnet, Subnet::of([192, 168, 32, 1].into(), 20));
+        assert_eq!((subnet.to_string(), subnet.broadcast()), ("192.168.16.0/20".into(), [192, 168, 31, 255].into()));
+        assert_eq!(Subnet::of([10, 0, 0, 1].into(), 200).broadcast(), Ipv4Addr::from([10, 0, 0, 1]), "nonsense harms nobody");
+        assert_eq!(Subnet::of([10, 0, 0, 1].into(), 0).broadcast(), Ipv4Addr::BROADCAST);
+    }
+
+    #[test]
+    fn hardware_addresses_are_read_as_they_are_written() {
+        let mac = Mac([0, 0x1b, 0x44, 0x11, 0x3a, 0xb7]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert!(
+            ["", "00:1b:44:11:3a", "00:1b:44:11:3a:b7:00", "0:1b:44:11:3a:b7", "00:1b:44:11:3a:+7"]
+                .iter()
+                .all(|text| text.parse::<Mac>().is_err())
+        );
+    }
 }

@@ -18,7 +18,7 @@ use lull_shared::{
     pieces::PieceSet,
     policy::{Changes, Policy, Sheet},
     protocol::*,
-    resources::{Capacity, Machine},
+    resources::{Capacity, Card, Mac, Machine, Subnet},
     state::{Failure, Intake, PauseReason, Usage},
     time::Timestamp,
 };
@@ -137,6 +137,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("recall_cancelled", recall(RecallReason::Cancelled)),
         ("recall_stale", recall(RecallReason::Stale)),
         ("discard", ToAgent::Discard { snapshots: vec![blob().digest] }),
+        ("wake", ToAgent::Wake(cards())),
         ("keep", ToAgent::Keep { task: attempt(1).task, snapshot: blob() }),
         ("safe", ToAgent::Safe { snapshots: vec![blob().digest] }),
         ("acknowledge", ToAgent::Acknowledge { attempts: vec![attempt(300)] }),
@@ -179,6 +180,10 @@ fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
     let frame =
         |reason| ToCoordinatorFrame { messages: vec![ToCoordinator::Paused { attempt: attempt(1), reason: Some(reason) }] };
     reasons.into_iter().map(|(name, reason)| (name, frame(reason))).collect()
+}
+
+fn cards() -> Vec<Card> {
+    vec![Card { mac: Mac([0, 0x1b, 0x44, 0x11, 0x3a, 0xb7]), subnet: Subnet::of([10, 0, 16, 5].into(), 20) }]
 }
 
 fn kept() -> KeptSnapshot {
@@ -232,6 +237,8 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("failed_module", failed(Failure::BadModule { reason: reason() })),
         ("failed_executor", failed(Failure::ExecutorDied { how: "signal 9".into() })),
         ("saved", ToCoordinator::Saved { attempt: attempt(1), snapshot: snapshot() }),
+        ("cards", ToCoordinator::Cards(cards())),
+        ("sleeps", ToCoordinator::Sleeps),
         ("keeps", ToCoordinator::Keeps(kept())),
         ("unkept_paused", unkept(UnkeptReason::Paused)),
         ("unkept_metered", unkept(UnkeptReason::Metered)),

@@ -41,6 +41,7 @@ use crate::{
     sensor::Sensor,
     session::{CloseReason, Effect, Event, Session},
     status::{Status, Version},
+    wake,
 };
 
 /// Inputs that may wait; whoever has more waits with them.
@@ -107,6 +108,8 @@ pub struct RunLoop {
     own: VecDeque<Event>,
     line: Option<Line>,
     told: Told,
+    /// Whether the coordinator does not know this machine's cards yet.
+    tell_cards: bool,
     said: Vec<ToCoordinator>,
     processes: Processes,
     transfers: Transfers,
@@ -180,6 +183,7 @@ impl RunLoop {
         let sample = self.sensor.sample(self.processes.cpu_time());
         self.event(Event::Sample(sample));
         self.tell_blobs();
+        self.tell_cards();
         self.rest = match self.rest {
             Rest::None => Rest::Since(self.sampled),
             Rest::Since(since) if since + REST <= self.sampled => {
@@ -218,6 +222,7 @@ impl RunLoop {
                 self.told = Told::default();
                 self.line = Some(line);
                 self.event(Event::Connected);
+                self.tell_cards = true;
             }
             Input::Announced(announcement, delay) => {
                 tracing::info!(?announcement, "the operating system announces something");
@@ -338,7 +343,15 @@ impl RunLoop {
             Effect::Recollect(attempts) => self.outbox.recollect(attempts),
             Effect::Deliver { attempt, output } => self.transfers.deliver(attempt, output, self.outbox.output_path(attempt)),
             Effect::Drop(attempts) => self.outbox.drop_results(attempts),
+            Effect::Wake(cards) => drop(tokio::spawn(wake::wake(cards))),
             Effect::Quit => self.quit = true,
+        }
+    }
+
+    /// Tells the coordinator by which cards this machine can be woken and wake others, after the greeting.
+    fn tell_cards(&mut self) {
+        if std::mem::take(&mut self.tell_cards) && self.line.is_some() {
+            self.said.push(ToCoordinator::Cards(wake::cards()));
         }
     }
 

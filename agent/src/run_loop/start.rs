@@ -136,6 +136,7 @@ pub async fn serve(
         own: Default::default(),
         line: None,
         told: Default::default(),
+        tell_cards: false,
         said: Vec::new(),
         processes: Processes::new(slots, workshop, inputs.clone()),
         transfers: Transfers::new(cache.clone(), node.handle.clone(), inputs, connected),

@@ -8,7 +8,7 @@ use lull_shared::{
     identity::{Authority, Signed},
     message::{Build, Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, Welcome},
     policy::Changes,
-    resources::{Capacity, Labels, Machine},
+    resources::{Capacity, Card, Labels, Machine},
     state::{Failure, Usage},
 };
 
@@ -200,6 +200,8 @@ pub enum Effect {
     },
     /// These results need not be kept any longer.
     Drop(Vec<AttemptId>),
+    /// Tell the machines with these cards to wake up.
+    Wake(Vec<Card>),
     /// Everything is in order: the process may end.
     Quit,
 }

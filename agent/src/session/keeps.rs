@@ -116,6 +116,7 @@ fn a_machine_that_falls_asleep_waits_too_and_one_that_wakes_up_has_what_it_had()
     let effects = world.event(Event::Announced(Announcement::Sleep));
     assert!(effects.contains(&unkept(1, UnkeptReason::Leaving)), "{effects:?}");
     assert!(!world.session.may_leave());
+    assert!(effects.contains(&Effect::Send(ToCoordinator::Sleeps)), "{effects:?}");
     world.hear(ToAgent::Safe { snapshots: vec![blob(1).digest] });
     assert!(world.session.may_leave());
     let effects = world.event(Event::Announced(Announcement::Awake));

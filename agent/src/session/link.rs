@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AttemptId, Epoch},
+    limits::CARDS_MAX,
     message::{GoodbyeReason, Hello, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
     resources::Capacity,
     state::PauseReason,
@@ -103,6 +104,7 @@ impl Session {
         self.finished.clear();
         self.outbox.disconnected();
         self.snapshots.parting.clear();
+        self.said_sleep = false;
     }
 
     /// Takes a frame; one of a stream that was given up says nothing any more.
@@ -133,6 +135,10 @@ impl Session {
             ToAgent::Discard { snapshots } => self.discard(&snapshots),
             ToAgent::Keep { task, snapshot } => self.keep_copy(task, snapshot),
             ToAgent::Safe { snapshots } => self.safe(&snapshots),
+            ToAgent::Wake(mut cards) => {
+                cards.truncate(CARDS_MAX);
+                self.effects.push_back(Effect::Wake(cards));
+            }
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
@@ -160,6 +166,15 @@ impl Session {
             Some(signed) => self.take_policy(signed),
             None => self.report_policy(),
         }
+    }
+
+    /// Says that the machine is about to sleep, once: then its silence is known to be no fault, and it may be woken.
+    pub(super) fn say_sleep(&mut self) {
+        let sleeps = self.verdict.reason() == Some(&PauseReason::Sleep);
+        if sleeps && self.link.is_up() && !self.said_sleep {
+            self.say(ToCoordinator::Sleeps);
+        }
+        self.said_sleep = sleeps && self.link.is_up();
     }
 
     /// The coordinator closes the stream; a revoked agent has no business with its work any more.

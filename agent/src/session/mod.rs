@@ -115,6 +115,8 @@ pub struct Session {
     next_order: u64,
     slots: Vec<Slot>,
     snapshots: Snapshots,
+    /// Whether the coordinator knows on this stream that the machine is about to sleep.
+    said_sleep: bool,
     outbox: Outbox,
     places: BTreeMap<AttemptId, Place>,
     effects: VecDeque<Effect>,
@@ -154,6 +156,7 @@ impl Session {
             next_order: 0,
             slots: vec![Slot::Idle; usize::from(config.slots)],
             snapshots: Snapshots::default(),
+            said_sleep: false,
             outbox: Outbox::default(),
             places: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -249,6 +252,7 @@ impl Session {
         self.pump(now);
         self.announce(now);
         self.part_with_kept();
+        self.say_sleep();
         self.leave_when_ready(now);
     }
 

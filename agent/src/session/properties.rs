@@ -182,6 +182,7 @@ impl Edges {
             | Effect::Checkpoint { .. }
             | Effect::Suspend { .. }
             | Effect::Erase(_)
+            | Effect::Wake(_)
             | Effect::Quit => {}
         }
     }

@@ -23,6 +23,9 @@ pub struct AgentBody {
     /// Since when its work stream is open; absent when it is away.
     pub connected: Option<jiff::Timestamp>,
     pub last_heard: Option<jiff::Timestamp>,
+    /// Since when its machine sleeps, as it said when it fell asleep.
+    #[serde(default)]
+    pub asleep: Option<jiff::Timestamp>,
     /// The agent program's version.
     pub version: Option<String>,
     pub machine: Option<MachineBody>,

@@ -117,6 +117,7 @@ fn state(agent: &AgentBody) -> Cell {
     match (agent.intake, agent.connected, &agent.paused) {
         (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
         (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
+        (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
         (_, None, _) => Cell::toned("away", Tone::Odd),
         (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
         (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
@@ -138,6 +139,7 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));
     add("connected", agent.connected.map(|at| look.time(at)));
+    add("asleep", agent.asleep.map(|at| format!("since {}", look.time(at))));
     add("last heard", agent.last_heard.map(|at| look.time(at)));
     add("version", agent.version.clone());
     if let Some(machine) = &agent.machine {

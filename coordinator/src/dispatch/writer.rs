@@ -201,6 +201,7 @@ impl Framer {
             Order::Forget { job } => ToAgent::Forget { job },
             Order::Discard { snapshots } => ToAgent::Discard { snapshots },
             Order::Keep { task, snapshot } => ToAgent::Keep { task, snapshot },
+            Order::Wake { cards } => ToAgent::Wake(cards),
             Order::Safe { snapshots } => ToAgent::Safe { snapshots },
             Order::Intake(intake) => ToAgent::Intake(intake),
             Order::Goodbye { reason } => ToAgent::Goodbye { reason },

@@ -22,6 +22,7 @@ use crate::{
     api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text},
     clock,
     policies::{SetError, Wish},
+    scheduler::event::Event,
     store::record::{AgentRecord, PolicyRecord},
 };
 
@@ -37,7 +38,13 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
     let conditions = parsed.map_err(|error| Refused::invalid(error.to_string(), None))?;
     let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
     match coordinator.policies.set(&*coordinator.store, coordinator.epoch, &wish, &admin.name).await {
-        Ok(_) => Ok(Json(body(&coordinator.policies.current()))),
+        Ok(changed) => {
+            if changed {
+                // A loop that has ended has no use for it.
+                let _ = coordinator.dispatch.event(Event::PolicyChanged).await;
+            }
+            Ok(Json(body(&coordinator.policies.current())))
+        }
         Err(SetError::Policy(error)) => {
             Err(Refused::invalid(error.to_string(), Some("`lull policy show` says what each setting means")))
         }

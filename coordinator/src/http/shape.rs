@@ -33,6 +33,7 @@ pub fn paused(reason: &PauseReason) -> Reason {
 fn obstacle(obstacle: &Obstacle) -> Reason {
     let kind = match obstacle {
         Obstacle::Away { .. } => "away",
+        Obstacle::Asleep { .. } => "asleep",
         Obstacle::Closed(_) => "closed",
         Obstacle::Quarantined { .. } => "quarantined",
         Obstacle::Answered => "answered",
@@ -251,6 +252,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         policy_version: None,
         narrowed: Default::default(),
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        asleep: view.and_then(|view| view.asleep).map(|at| at.to_jiff()),
         snapshots: view.map_or(0, |view| view.snapshots as u64),
         claims_refused: view.map_or(0, |view| view.claims_refused),
         breaches: view.map_or(0, |view| view.breaches),

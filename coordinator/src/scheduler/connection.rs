@@ -14,7 +14,7 @@ use lull_shared::{
     limits::{self, SNAPSHOTS_PER_AGENT_MAX},
     message::{GoodbyeReason, Hello, RecallReason},
     resources::{Capacity, Labels},
-    state::{AttemptEnd, Intake, full_labels},
+    state::{AttemptEnd, Intake, PauseReason, full_labels},
     time::Timestamp,
 };
 
@@ -94,6 +94,7 @@ impl Scheduler {
         self.ask_back_again(id);
         self.recall_stale(id, hello.holding);
         self.relearn_kept(id, hello.snapshots);
+        self.is_awake(id);
         self.wake_agent(id);
         self.fleet.reindex(id);
     }
@@ -265,6 +266,7 @@ impl Scheduler {
             agent.capacity = Some(old);
             return;
         }
+        let awake = !by_gossip && agent.sleeper.asleep.is_some() && capacity.paused != Some(PauseReason::Sleep);
         let resumed = old.paused.is_some() && capacity.paused.is_none();
         let paused = old.paused.is_none() && capacity.paused.is_some();
         // Gossip may overtake the word that an attempt started, and count its memory twice.
@@ -278,6 +280,9 @@ impl Scheduler {
             Lack::Other => true,
         });
         agent.capacity = Some(capacity);
+        if awake {
+            self.is_awake(id);
+        }
         if paused {
             self.recall_all(id, RecallReason::Rebalance);
         }

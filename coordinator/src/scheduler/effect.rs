@@ -8,7 +8,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     job::JobSpec,
     message::{Build, GoodbyeReason, Payload, RecallReason, SnapshotRef},
-    resources::{Labels, Machine},
+    resources::{Card, Labels, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
@@ -76,6 +76,10 @@ pub enum Order {
     Keep {
         task: TaskId,
         snapshot: BlobRef,
+    },
+    /// Wake the machines with these cards.
+    Wake {
+        cards: Vec<Card>,
     },
     /// Others keep these snapshots, or nobody needs them.
     Safe {

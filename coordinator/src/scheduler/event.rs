@@ -7,6 +7,7 @@ use lull_shared::{
     id::{AgentId, JobId, TaskIndex, VersionId},
     job::JobSpec,
     message::{Hello, SnapshotRef, ToCoordinator},
+    policy::Policy,
     resources::Capacity,
     state::{Intake, JobState},
 };
@@ -48,6 +49,10 @@ pub enum Event {
     /// Agents that came to hold the code of a version, and that hold it no more. Soft: one that is not known to hold it
     /// is given work all the same.
     Holders { version: VersionId, gained: Vec<AgentId>, lost: Vec<AgentId> },
+    /// What holds on an agent's machine, if that lets it be woken, and how far its clock is ahead of UTC, in minutes.
+    Wakeable { agent: AgentId, policy: Option<Box<Policy>>, clock_ahead_min: i16 },
+    /// The policy is another one; agents that are there say what they make of it.
+    PolicyChanged,
     /// Asked for by [`super::effect::Custody::Keep`], or left by an earlier life: this coordinator has these snapshots.
     KeptHere { blobs: Vec<BlobRef> },
     /// Asked for by [`super::effect::Custody::Keep`]: this coordinator could not fetch it.

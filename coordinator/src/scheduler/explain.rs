@@ -114,6 +114,7 @@ impl Scheduler {
             quarantine: agent.quarantine.as_deref().cloned(),
             connected,
             last_heard: agent.last_heard,
+            asleep: agent.sleeper.asleep,
             version: agent.facts.as_ref().map(|facts| facts.version.clone()),
             machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
             labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),

@@ -12,7 +12,10 @@ use super::{
 pub(super) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
     let away = match agent.link {
         Link::Open(_) => None,
-        Link::Away | Link::Silent(_) => Some(Obstacle::Away { last_heard: agent.last_heard }),
+        Link::Away | Link::Silent(_) => Some(match agent.sleeper.asleep {
+            Some(since) => Obstacle::Asleep { since, tries: agent.sleeper.tries, tried: agent.sleeper.tried },
+            None => Obstacle::Away { last_heard: agent.last_heard },
+        }),
     };
     let intake = (agent.intake != Intake::Open).then_some(Obstacle::Closed(agent.intake));
     let paused = agent.capacity.as_ref().and_then(|capacity| capacity.paused.clone()).map(Obstacle::Paused);

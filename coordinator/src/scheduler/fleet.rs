@@ -17,6 +17,7 @@ use super::{
     roster::Roster,
     select::Load,
     speed::Speed,
+    waking::Sleeper,
 };
 
 /// An order that was not sent yet. No agent has read that far.
@@ -55,6 +56,7 @@ pub(super) struct Agent {
     /// What is said to it at the end of this turn.
     pub outgoing: Outgoing,
     pub misdeeds: Misdeeds,
+    pub sleeper: Sleeper,
     indexed: Indexed,
 }
 
@@ -216,6 +218,7 @@ impl Agent {
             withdrawn: BTreeMap::new(),
             outgoing: Outgoing::default(),
             misdeeds: Misdeeds::default(),
+            sleeper: Sleeper::default(),
             indexed: Indexed::default(),
         }
     }

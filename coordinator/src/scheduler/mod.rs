@@ -57,6 +57,7 @@ mod tests;
 mod timers;
 mod verify;
 pub mod view;
+mod waking;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -97,6 +98,10 @@ pub struct Scheduler {
     fleet: Fleet,
     holders: Holders,
     escrow: Escrow,
+    /// Agents whose machines sleep.
+    sleepers: BTreeSet<AgentId>,
+    /// When machines may be woken again.
+    wakes_next: Timestamp,
     timers: Timers,
     /// Jobs of which no task may be open any more. Empty between turns.
     closing: BTreeSet<JobId>,
@@ -145,6 +150,8 @@ impl Scheduler {
             Event::Breach { agent, stream, what } => self.breached(agent, stream, what),
             Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
             Event::Holders { version, gained, lost } => self.holders.update(version, gained, &lost),
+            Event::Wakeable { agent, policy, clock_ahead_min } => self.note_wakeable(agent, policy, clock_ahead_min),
+            Event::PolicyChanged => self.doubt_wakeable(),
             Event::KeptHere { blobs } => self.kept_here(blobs),
             Event::NotKeptHere { digest } => self.not_kept_here(digest),
         }
@@ -164,6 +171,8 @@ impl Scheduler {
                 Timer::Window(job) => self.turn_window(job),
                 Timer::Stalled => self.find_room(),
                 Timer::Straggler(job) => drop(self.lagging.insert(job)),
+                // The end of the turn looks.
+                Timer::Waking => {}
                 Timer::Keepers => self.look_for_keepers(),
                 Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
             }
@@ -190,6 +199,7 @@ impl Scheduler {
         self.close_jobs();
         self.place();
         self.seek_keepers();
+        self.wake_sleepers();
         self.flush();
     }
 

@@ -3,8 +3,9 @@
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
-    limits::{ASSIGNMENTS_PER_FRAME_MAX, SNAPSHOTS_PER_AGENT_MAX},
+    limits::{ASSIGNMENTS_PER_FRAME_MAX, CARDS_MAX, SNAPSHOTS_PER_AGENT_MAX},
     message::RecallReason,
+    resources::Card,
 };
 
 use super::{
@@ -21,6 +22,7 @@ pub(super) struct Outgoing {
     pub discard: Vec<Digest>,
     pub keep: Vec<(TaskId, BlobRef)>,
     pub safe: Vec<Digest>,
+    pub wake: Vec<Card>,
     pub assign: Vec<Given>,
 }
 
@@ -77,6 +79,9 @@ impl Scheduler {
         }
         for (task, snapshot) in outgoing.keep {
             self.send(id, Order::Keep { task, snapshot });
+        }
+        for cards in outgoing.wake.chunks(CARDS_MAX) {
+            self.send(id, Order::Wake { cards: cards.to_vec() });
         }
         let mut safe = outgoing.safe.into_iter().peekable();
         while safe.peek().is_some() {

@@ -35,6 +35,8 @@ impl Scheduler {
             fleet: Fleet::default(),
             holders: Default::default(),
             escrow: Default::default(),
+            sleepers: Default::default(),
+            wakes_next: Timestamp::default(),
             timers: Timers::default(),
             closing: Default::default(),
             lagging: Default::default(),

@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Straggler(JobId),
     /// The job should have finished by now.
     FinishBy(JobId),
+    /// Sleeping machines may be woken.
+    Waking,
     /// Copies of some snapshots are to be counted.
     Keepers,
 }

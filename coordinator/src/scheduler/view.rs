@@ -40,6 +40,8 @@ pub struct AgentView {
     /// Since when its work stream is open; none when it is away.
     pub connected: Option<Timestamp>,
     pub last_heard: Option<Timestamp>,
+    /// Since when its machine sleeps, as it said when it fell asleep.
+    pub asleep: Option<Timestamp>,
     pub version: Option<String>,
     pub machine: Option<Machine>,
     /// All labels, those of the machine included.
@@ -103,6 +105,8 @@ pub struct AgentVerdict {
 pub enum Obstacle {
     #[error("it is not connected{}", last_heard.map(|at| format!(" (last heard at {at})")).unwrap_or_default())]
     Away { last_heard: Option<Timestamp> },
+    #[error("it sleeps since {since}{}", tried_to_wake(*tries, *tried))]
+    Asleep { since: Timestamp, tries: u32, tried: Option<Timestamp> },
     #[error("it is {}", .0.as_str())]
     Closed(Intake),
     #[error("it is quarantined: {reason}")]
@@ -119,4 +123,13 @@ pub enum Obstacle {
     Label { constraint: Constraint, actual: Option<String> },
     #[error("it refused the last offer ({reason}) and is asked again at {until}")]
     Refused { reason: String, until: Timestamp },
+}
+
+/// How often a sleeping machine was tried to be woken.
+fn tried_to_wake(tries: u32, tried: Option<Timestamp>) -> String {
+    match (tries, tried) {
+        (1, Some(at)) => format!("; it was tried to wake it once, at {at}"),
+        (2.., Some(at)) => format!("; it was tried to wake it {tries} times, last at {at}"),
+        (_, _) => String::new(),
+    }
 }

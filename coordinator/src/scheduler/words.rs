@@ -32,6 +32,8 @@ impl Scheduler {
             ToCoordinator::Started { attempts } => attempts.into_iter().for_each(|attempt| self.note_started(id, attempt)),
             ToCoordinator::Paused { attempt, reason } => self.paused(id, attempt, reason),
             ToCoordinator::Saved { attempt, snapshot } => self.save(id, attempt, snapshot),
+            ToCoordinator::Cards(cards) => self.note_cards(id, cards),
+            ToCoordinator::Sleeps => self.falls_asleep(id),
             ToCoordinator::Keeps(kept) => self.keeps(id, kept),
             ToCoordinator::Unkept { snapshot, reason } => self.unkept(id, snapshot, reason),
             ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),

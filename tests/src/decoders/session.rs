@@ -106,6 +106,7 @@ impl World {
             Effect::Send(_)
             | Effect::Close(_)
             | Effect::Erase(_)
+            | Effect::Wake(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
             | Effect::KeepPolicy(_)

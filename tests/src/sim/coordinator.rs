@@ -682,6 +682,7 @@ impl World {
             | Order::Recall { .. }
             | Order::Keep { .. }
             | Order::Safe { .. }
+            | Order::Wake { .. }
             | Order::Intake(_)
             | Order::Welcome { .. }
             | Order::Forget { .. }

@@ -25,7 +25,7 @@ impl World {
         match effect {
             Effect::Send(message) => return self.say(id, message),
             Effect::Close(reason) => self.close(id, &reason),
-            Effect::Adopt(_) | Effect::Learn(_) | Effect::KeepPolicy(_) => {}
+            Effect::Adopt(_) | Effect::Learn(_) | Effect::KeepPolicy(_) | Effect::Wake(_) => {}
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),
             Effect::Unpin(digest) => drop(self.machines[id].fetching.remove(&digest)),

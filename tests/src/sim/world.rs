@@ -253,6 +253,8 @@ impl World {
                 ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
                 other @ (ToCoordinator::Capacity(_)
                 | ToCoordinator::Blobs(_)
+                | ToCoordinator::Cards(_)
+                | ToCoordinator::Sleeps
                 | ToCoordinator::Keeps(_)
                 | ToCoordinator::Unkept { .. }
                 | ToCoordinator::Policy(_)

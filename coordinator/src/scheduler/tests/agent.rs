@@ -120,7 +120,7 @@ impl FakeAgent {
             Order::Welcome { .. } | Order::Intake(_) => {}
             Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
             Order::Keep { task, snapshot } => self.keep(task, snapshot.digest),
-            Order::Safe { .. } => {}
+            Order::Safe { .. } | Order::Wake { .. } => {}
             Order::Discard { snapshots } => self.snapshots.retain(|digest, _| !snapshots.contains(digest)),
             Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given)),
             Order::Recall { attempts, reason } => self.give_back(&attempts, reason),

@@ -15,3 +15,4 @@ mod sharing;
 mod simple;
 mod stops;
 mod verification;
+mod waking;
