@@ -172,11 +172,11 @@ impl Network {
                     },
                     Ok(ToCoordinator::Policy(report)) => {
                         let wakeable = self.wakeable(agent, &labels, &report);
-                        self.policies.report(agent, report);
+                        self.policies.report(agent, report.clone());
                         if self.dispatch.event(wakeable).await.is_err() {
                             return;
                         }
-                        continue;
+                        ToCoordinator::Policy(report)
                     }
                     Ok(message) => message,
                     Err(wrong) => return self.breach(agent, Some(number), wrong).await,

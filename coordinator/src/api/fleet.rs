@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Reason, Text};
 
 /// An enrolled machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentBody {
     pub agent: Text<AgentId>,
     pub name: String,
@@ -40,6 +40,10 @@ pub struct AgentBody {
     /// What its owner narrows, as it said last.
     #[serde(default)]
     pub narrowed: BTreeMap<String, String>,
+    /// The part of each hour of its own week in which it was there for work, 0 to 1, averaged over weeks: a list of 24 for
+    /// each day from Monday on, with null for hours that were never watched. Only of a single agent that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_hours: Option<Vec<Vec<Option<f64>>>>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<Text<AttemptId>>,
     /// Snapshots that it keeps, of its own tasks and for others.

@@ -6,6 +6,7 @@ use lull_shared::state::Intake;
 use super::{
     Context,
     exit::{Exit, Outcome},
+    heat,
     output::{Cell, Look, Row, Tone, pairs},
 };
 use crate::api::AgentBody;
@@ -15,8 +16,8 @@ use crate::api::AgentBody;
 pub enum Agent {
     /// List all enrolled machines
     List(List),
-    /// Show one of them
-    #[command(after_help = "EXAMPLES:\n  lull agent show desk-17\n  lull agent show a3")]
+    /// Show one of them, and at which hours of the week it was there for work
+    #[command(after_help = "EXAMPLES:\n  lull agent show desk-17\n  lull agent show a3 -o json")]
     Show(Called),
     /// Place nothing new there; what is there goes on
     #[command(after_help = "EXAMPLES:\n  lull agent cordon desk-17")]
@@ -164,5 +165,6 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
     add("cut off", refused(agent.breaches, "breaches of the protocol"));
     add("peer", Some(agent.peer.clone()));
-    pairs(lines, look)
+    let map = agent.idle_hours.as_deref().map(|hours| heat::map(hours, look.width.is_some()));
+    pairs(lines, look) + &map.unwrap_or_default()
 }

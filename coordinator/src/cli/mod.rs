@@ -11,6 +11,7 @@ mod db;
 mod exit;
 mod follow;
 mod func;
+mod heat;
 pub mod input;
 mod job;
 mod login;

@@ -93,6 +93,7 @@ impl Catalogue {
             | Change::ResultRefused { .. }
             | Change::AgentConnected { .. }
             | Change::AgentDisconnected { .. }
+            | Change::AgentHours { .. }
             | Change::AgentIntake { .. } => {}
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Affected, AgentBody, AgentsSummary, IntakeRequest, Page},
-    scheduler::{event::Event, view::AgentView},
+    scheduler::{Scheduler, event::Event, view::AgentView},
     store::record::AgentRecord,
 };
 
@@ -31,8 +31,10 @@ pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Age
 pub async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>) -> Answer<Json<AgentBody>> {
     let record = find(&state, &called).await?;
     let agent = record.agent;
-    let view = state.coordinator.dispatch.query(move |scheduler, _| scheduler.agent(agent)).await?;
+    let look = move |scheduler: &Scheduler| (scheduler.agent(agent), scheduler.idle_hours(agent));
+    let (view, hours) = state.coordinator.dispatch.query(move |scheduler, _| look(scheduler)).await?;
     let mut body = shape::agent(&record, view.as_ref());
+    body.idle_hours = hours.as_ref().map(shape::idle_hours);
     if let Some(report) = state.coordinator.policies.reported(agent) {
         body.policy_version = Some(report.version);
         body.narrowed = report.owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -10,7 +10,10 @@ use lull_shared::{
 
 use crate::{
     api::*,
-    scheduler::view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
+    scheduler::{
+        history::IdleHours,
+        view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
+    },
     store::record::*,
 };
 
@@ -251,6 +254,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         paused: capacity.and_then(|capacity| capacity.paused.as_ref()).map(paused),
         policy_version: None,
         narrowed: Default::default(),
+        idle_hours: None,
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
         asleep: view.and_then(|view| view.asleep).map(|at| at.to_jiff()),
         snapshots: view.map_or(0, |view| view.snapshots as u64),
@@ -258,6 +262,12 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         breaches: view.map_or(0, |view| view.breaches),
         peer: libp2p::PeerId::from_bytes(&record.peer).map(|peer| peer.to_string()).unwrap_or_default(),
     }
+}
+
+/// The hours of a machine's week, day by day.
+pub fn idle_hours(hours: &IdleHours) -> Vec<Vec<Option<f64>>> {
+    let share = |hour| hours.share(hour);
+    (0..7).map(|day| (0..24).map(|hour| share(day * 24 + hour)).collect()).collect()
 }
 
 /// A version; the artifacts are read off its manifest, if that is this network's.

@@ -1,19 +1,23 @@
 //! Which of a version's builds an attempt executes: the plain one, which loses what it has done when its machine is taken
 //! away, or the migratable one, which is slower all the time.
 //!
-//! Interruptions come at random, on average every `undisturbed`. A plain attempt of length `t` that begins anew after
-//! each takes `undisturbed * (e^(t / undisturbed) - 1)` on average, a migratable one `t * cost` and [`MOVE`] for each
-//! interruption. Whichever is less is chosen.
+//! What the machine's hours say of the time that the attempt is expected to take is its [`Risk`]: the chance `p` that the
+//! machine is taken away before, and what is lost then, on average. A plain attempt of length `t` that begins anew each
+//! time takes `t + lost * p / (1 - p)`, a migratable one `t * cost` and [`MOVE`] for each interruption. Whichever is less is
+//! chosen.
 
 use std::{fmt, time::Duration};
 
 use lull_shared::{job::Moving, message::Build};
 use serde::{Deserialize, Serialize};
 
-use super::event::Movable;
+use super::{event::Movable, history::Risk};
 
 /// What one move costs: to suspend, to send the snapshot and to go on, waiting for a place not counted.
 const MOVE: Duration = Duration::from_secs(2);
+
+/// From this chance on a task that begins anew each time never comes to its end.
+const CHANCE_MAX: f64 = 1.0 - 1e-9;
 
 /// A build and why it was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,9 +74,14 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Chooses a build for an attempt of a version that can be moved, which is expected to run for that long on a machine that
-/// is interrupted once in `undisturbed` on average.
-pub fn choose(moving: Moving, movable: Option<Movable>, expected: Option<Duration>, undisturbed: Duration) -> Choice {
+/// Chooses a build for an attempt of a version that can be moved, which is expected to run for that long on a machine
+/// where it is at that risk.
+pub fn choose(
+    moving: Moving,
+    movable: Option<Movable>,
+    expected: Option<Duration>,
+    risk: impl FnOnce(Duration) -> Risk,
+) -> Choice {
     let Some(Movable { cost_percent }) = movable else { return Choice::default() };
     let expected = match (moving, expected) {
         (Moving::Always, _) => return Choice { build: Build::Migratable, reason: Reason::Asked },
@@ -80,9 +89,11 @@ pub fn choose(moving: Moving, movable: Option<Movable>, expected: Option<Duratio
         (Moving::Auto, None) => return Choice { build: Build::Plain, reason: Reason::Unknown },
         (Moving::Auto, Some(expected)) => expected,
     };
-    let (time, undisturbed) = (expected.as_secs_f64(), undisturbed.as_secs_f64().max(1.0));
-    let interruptions = time / undisturbed;
-    let plain = undisturbed * interruptions.exp_m1();
+    let Risk { chance, lost } = risk(expected);
+    let time = expected.as_secs_f64();
+    let interruptions = -(1.0 - chance.min(CHANCE_MAX)).ln();
+    let again = lost.as_secs_f64() * chance / (1.0 - chance);
+    let plain = if chance < CHANCE_MAX { time + again } else { f64::INFINITY };
     let migratable = time * f64::from(cost_percent) / 100.0 + interruptions * MOVE.as_secs_f64();
     let build = if migratable < plain { Build::Migratable } else { Build::Plain };
     let millis = |seconds: f64| (seconds * 1_000.0).round() as u64;
@@ -95,8 +106,13 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    fn at_random(undisturbed: Duration) -> impl Fn(Duration) -> Risk {
+        move |time| Risk::constant(undisturbed, time)
+    }
+
     fn chosen(cost_percent: u32, minutes: u64, undisturbed: Duration) -> Build {
-        choose(Moving::Auto, Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), undisturbed).build
+        choose(Moving::Auto, Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), at_random(undisturbed))
+            .build
     }
 
     #[test]
@@ -118,17 +134,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_moved_runs_plain_and_so_does_what_is_not_known() {
-        assert_eq!(choose(Moving::Always, None, Some(100 * HOUR), HOUR), Choice::default());
+        assert_eq!(choose(Moving::Always, None, Some(100 * HOUR), at_random(HOUR)), Choice::default());
         let movable = Some(Movable { cost_percent: 300 });
-        assert_eq!(choose(Moving::Auto, movable, None, HOUR).build, Build::Plain);
-        let endless = choose(Moving::Auto, movable, Some(Duration::MAX), Duration::ZERO);
+        assert_eq!(choose(Moving::Auto, movable, None, at_random(HOUR)).build, Build::Plain);
+        let endless = choose(Moving::Auto, movable, Some(Duration::MAX), at_random(Duration::ZERO));
         assert_eq!(endless.build, Build::Migratable, "as long as can be, interrupted all the time");
     }
 
     #[test]
     fn whoever_submits_has_the_last_word() {
         let movable = Some(Movable { cost_percent: 110 });
-        assert_eq!(choose(Moving::Always, movable, None, HOUR).build, Build::Migratable);
-        assert_eq!(choose(Moving::Never, movable, Some(100 * HOUR), HOUR).build, Build::Plain);
+        assert_eq!(choose(Moving::Always, movable, None, at_random(HOUR)).build, Build::Migratable);
+        assert_eq!(choose(Moving::Never, movable, Some(100 * HOUR), at_random(HOUR)).build, Build::Plain);
     }
 }

@@ -96,6 +96,7 @@ impl Scheduler {
         self.relearn_kept(id, hello.snapshots);
         self.is_awake(id);
         self.wake_agent(id);
+        self.note_presence(id);
         self.fleet.reindex(id);
     }
 
@@ -177,6 +178,7 @@ impl Scheduler {
         self.timers.clear(Timer::Refusal(id));
         self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.now }));
         self.lose_keeper(id);
+        self.note_presence(id);
         self.fleet.reindex(id);
     }
 
@@ -205,6 +207,7 @@ impl Scheduler {
         agent.link = Link::Silent(stream);
         self.end_all(id, AttemptEnd::Lost, "its agent went silent");
         self.doubt_keeper(id);
+        self.note_presence(id);
         self.fleet.reindex(id);
     }
 
@@ -224,6 +227,7 @@ impl Scheduler {
             agent.link = Link::Open(stream);
             self.timers.set(Timer::Lease(id), self.now + self.limits.lease);
             self.wake_agent(id);
+            self.note_presence(id);
             self.fleet.reindex(id);
         }
     }
@@ -289,6 +293,7 @@ impl Scheduler {
         if resumed || roomier {
             self.wake_agent(id);
         }
+        self.note_presence(id);
         self.fleet.reindex(id);
     }
 

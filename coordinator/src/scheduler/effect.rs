@@ -13,7 +13,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::event::{Movable, RequestId, StreamId};
+use super::{
+    event::{Movable, RequestId, StreamId},
+    history::IdleHours,
+};
 
 /// One thing to do.
 #[derive(Debug, Clone)]
@@ -249,6 +252,12 @@ pub enum Change {
         by: String,
         at: Timestamp,
     },
+    /// When the agent's machine was there for work, in place of what was known before.
+    AgentHours {
+        agent: AgentId,
+        hours: Box<IdleHours>,
+        at: Timestamp,
+    },
 }
 
 impl Change {
@@ -268,6 +277,7 @@ impl Change {
             Self::ResultRefused { .. }
             | Self::AgentConnected { .. }
             | Self::AgentDisconnected { .. }
+            | Self::AgentHours { .. }
             | Self::AgentIntake { .. }
             | Self::AgentQuarantined { .. }
             | Self::AgentTrusted { .. } => None,

@@ -13,6 +13,8 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::history::IdleHours;
+
 /// One work stream of one agent; a later stream of the same agent has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -89,6 +91,8 @@ pub struct Snapshot {
     /// Jobs that have not ended.
     pub jobs: Vec<JobSnapshot>,
     pub agents: Vec<AgentSnapshot>,
+    /// When machines were there for work, as far as it is known.
+    pub hours: Vec<(AgentId, IdleHours)>,
     /// Slot-seconds that each submitter used lately, for fair share.
     pub usage: Vec<(String, f64)>,
 }

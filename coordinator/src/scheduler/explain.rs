@@ -13,6 +13,7 @@ use super::{
     copies::Live,
     feasible::obstacles,
     fleet::{Agent, Link},
+    history::IdleHours,
     job::Job,
     tasks::Place,
     view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
@@ -37,6 +38,11 @@ impl Scheduler {
     /// One agent.
     pub fn agent(&self, agent: AgentId) -> Option<AgentView> {
         self.fleet.get(agent).map(|known| self.agent_view(agent, known))
+    }
+
+    /// When an agent's machine was there for work; none if nothing is known.
+    pub fn idle_hours(&self, agent: AgentId) -> Option<IdleHours> {
+        self.fleet.get(agent)?.history.hours().cloned()
     }
 
     /// How large an output an agent may bring for an attempt; `None`: the attempt is not with it.

@@ -23,6 +23,12 @@ pub(super) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
     away.into_iter().chain(intake).chain(quarantined).chain(paused)
 }
 
+/// Whether its machine is there for work, whatever the administrator says and has given to it.
+pub(super) fn is_there(agent: &Agent) -> bool {
+    let offers = agent.capacity.as_ref().is_some_and(|capacity| capacity.paused.is_none() && capacity.slots > 0);
+    offers && matches!(agent.link, Link::Open(_))
+}
+
 /// What the agent lacks of a job's demand, with so much memory free.
 pub(super) fn unmet<'a>(agent: &'a Agent, demand: &'a Demand, free_bytes: u64) -> impl Iterator<Item = Obstacle> + 'a {
     let memory = (demand.memory_bytes > free_bytes && agent.facts.is_some())

@@ -13,6 +13,7 @@ use lull_shared::{
 
 use super::{
     event::{Quarantine, StreamId},
+    history::History,
     outgoing::Outgoing,
     roster::Roster,
     select::Load,
@@ -57,6 +58,7 @@ pub(super) struct Agent {
     pub outgoing: Outgoing,
     pub misdeeds: Misdeeds,
     pub sleeper: Sleeper,
+    pub history: History,
     indexed: Indexed,
 }
 
@@ -219,6 +221,7 @@ impl Agent {
             outgoing: Outgoing::default(),
             misdeeds: Misdeeds::default(),
             sleeper: Sleeper::default(),
+            history: History::default(),
             indexed: Indexed::default(),
         }
     }

@@ -12,6 +12,7 @@ use lull_shared::{
 use super::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
     event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved, Snapshot},
+    history::IdleHours,
     job::stopped_as,
 };
 
@@ -21,6 +22,7 @@ pub(super) struct Ledger {
     jobs: BTreeMap<JobId, Entry>,
     agents: BTreeMap<AgentId, AgentSnapshot>,
     connected: BTreeMap<AgentId, bool>,
+    pub hours: BTreeMap<AgentId, IdleHours>,
     pub results_refused: u64,
     pub attempts: u64,
     pub ends: BTreeMap<AttemptEnd, u64>,
@@ -127,6 +129,9 @@ impl Ledger {
                 let agent = self.agents.get_mut(&agent).expect("an enrolled agent");
                 assert!(agent.quarantine.take().is_some(), "{agent:?} was quarantined");
             }
+            Change::AgentHours { agent, hours, .. } => {
+                self.hours.insert(agent, *hours);
+            }
             Change::AgentIntake { agent, intake, .. } => self.agents.get_mut(&agent).expect("an enrolled agent").intake = intake,
         }
     }
@@ -137,6 +142,7 @@ impl Ledger {
             last_job: self.jobs.len() as u64,
             jobs: self.jobs.values().filter(|entry| !entry.state.is_ended()).map(job_snapshot).collect(),
             agents: self.agents.values().cloned().collect(),
+            hours: self.hours.clone().into_iter().collect(),
             usage: Vec::new(),
         }
     }

@@ -59,6 +59,8 @@ pub struct Limits {
     pub rivals_per_look_max: usize,
     /// Snapshots that this coordinator keeps itself since no agent can, in bytes.
     pub snapshots_here_bytes_max: u64,
+    /// Whether what is known of machines' hours decides anything; off: they are kept and shown only.
+    pub believes_hours: bool,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -91,6 +93,7 @@ impl Default for Limits {
             straggler_look: Duration::from_secs(5),
             rivals_per_look_max: 64,
             snapshots_here_bytes_max: 2 * 1024 * 1024 * 1024,
+            believes_hours: true,
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

@@ -33,6 +33,7 @@ pub mod event;
 mod explain;
 mod feasible;
 mod fleet;
+pub mod history;
 mod holders;
 mod job;
 mod keeping;
@@ -113,6 +114,8 @@ pub struct Scheduler {
     awaiting: BTreeSet<AgentId>,
     /// Agents to which something is to be said. Empty between turns.
     speaking: BTreeSet<AgentId>,
+    /// Agents whose hours are not written down as they are known.
+    unsaved_hours: BTreeSet<AgentId>,
     /// Until then nobody is taken for silent or gone.
     excused_until: Timestamp,
     effects: VecDeque<Effect>,
@@ -167,6 +170,7 @@ impl Scheduler {
                 Timer::Lease(agent) => self.check_lease(agent, due),
                 Timer::Grace(agent) => self.end_grace(agent),
                 Timer::Refusal(agent) => self.end_refusal(agent),
+                Timer::Hours => self.save_hours(),
                 Timer::Backoff(job) => self.end_backoff(job),
                 Timer::Window(job) => self.turn_window(job),
                 Timer::Stalled => self.find_room(),

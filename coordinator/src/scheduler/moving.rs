@@ -89,7 +89,7 @@ impl Scheduler {
     }
 
     /// Which build an attempt on this agent executes, and why.
-    pub(super) fn build_for(&self, task: TaskId, _agent: Option<AgentId>, resumes: bool) -> Choice {
+    pub(super) fn build_for(&self, task: TaskId, agent: Option<AgentId>, resumes: bool) -> Choice {
         if resumes {
             return Choice { build: Build::Migratable, reason: Reason::Resumes };
         }
@@ -98,6 +98,6 @@ impl Scheduler {
             return Choice { build: Build::Plain, reason: Reason::Verified };
         }
         let expected = job.pace.expected_us().map(Duration::from_micros);
-        build::choose(job.new.spec.moving, job.new.movable, expected, self.limits.undisturbed)
+        build::choose(job.new.spec.moving, job.new.movable, expected, |time| self.risk(agent, time))
     }
 }

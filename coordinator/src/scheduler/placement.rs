@@ -5,10 +5,14 @@
 //! Afterwards no startable task fits a free slot. Only then may attempts wait at agents (prefetch), and waiting ones
 //! are taken back from where they wait the longest for slots that stay free.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
+    job::Moving,
     message::{Build, RecallReason},
 };
 
@@ -27,6 +31,15 @@ const WARM_LOOKS: usize = 8;
 /// Crowded agents that are looked through for attempts that an idle one could run: what waits is a tenth of a second
 /// of work, not worth more.
 const CROWDED_LOOKS: usize = 3;
+/// Jobs that are passed over, for one agent, since they would most likely not come to their end there. Each costs a walk
+/// through the hours of a night.
+const LONG_LOOKS: usize = 4;
+/// Free agents that are looked at for one that will be left alone for as long as a task takes.
+const QUIET_LOOKS: usize = 8;
+/// Shorter tasks are run again rather than thought about.
+const LONG: Duration = Duration::from_secs(600);
+/// A job that was submitted this long ago is not passed over any more.
+const LONG_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Scheduler {
     /// The agent may have room that it had not before.
@@ -176,7 +189,32 @@ impl Scheduler {
         let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand), free_bytes).next().is_none();
         let has_some = |rank: super::rank::Rank| self.jobs.get(&rank.job).is_some_and(|job| job.tasks.has_for(id));
         let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none() && has_some(rank);
+        // The first few jobs are looked through for one that will most likely come to its end here.
+        let (mut looks, mut in_vain) = (LONG_LOOKS, false);
+        let suits = |rank: super::rank::Rank| {
+            if !accepts(rank) {
+                return false;
+            }
+            in_vain = looks == 0;
+            looks = looks.saturating_sub(1);
+            in_vain || !self.is_too_long(rank.job, id)
+        };
+        if let Some(rank) = self.shares.first(fits, suits)
+            && !in_vain
+        {
+            return Some(rank.job);
+        }
         Some(self.shares.first(fits, accepts)?.job)
+    }
+
+    /// Whether a task of the job, which loses what it has done when its machine is taken away, is more likely than not to
+    /// be interrupted on this agent. A job that has waited for long is given the chance all the same.
+    fn is_too_long(&self, id: JobId, agent: AgentId) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        let Some(expected) = job.pace.expected_us().map(Duration::from_micros).filter(|time| *time >= LONG) else { return false };
+        let moves = job.new.movable.is_some() && job.new.spec.moving != Moving::Never;
+        let waits = self.now.since(job.new.at) < LONG_WAIT_MAX;
+        !moves && waits && self.known_risk(agent, expected).is_some_and(|risk| risk.chance > 0.5)
     }
 
     /// The best agent with a free slot for the job. `from` moves past agents that do not fit.
@@ -193,8 +231,13 @@ impl Scheduler {
             agent if holders.is_some_and(|holders| holders.contains(agent)) => Warmth::Holds,
             _ => Warmth::Cold,
         };
-        let first = Candidate { agent, load, warmth: warmth(&agent) };
-        if first.warmth == Warmth::Knows {
+        let long = job.pace.expected_us().map(Duration::from_micros).filter(|time| *time >= LONG);
+        let candidate = |agent: AgentId, load: Load| {
+            let risk = long.map_or(0, |time| (self.risk(Some(agent), time).chance * 10.0) as u8);
+            Candidate { agent, risk, load, warmth: warmth(&agent) }
+        };
+        let first = candidate(agent, load);
+        if long.is_none() && first.warmth == Warmth::Knows {
             return Some(agent);
         }
         let near = |set: &'_ BTreeSet<AgentId>| -> Vec<AgentId> {
@@ -203,9 +246,12 @@ impl Scheduler {
         let warm = near(&job.known_by).into_iter().chain(holders.map(near).unwrap_or_default());
         let warm = warm.filter_map(|agent| {
             let known = self.fleet.get(agent).filter(|known| known.free_slots() > 0)?;
-            fits(agent).then(|| Candidate { agent, load: known.load(), warmth: warmth(&agent) })
+            fits(agent).then(|| candidate(agent, known.load()))
         });
-        select(warm.chain([first]))
+        let looks = if long.is_some() { QUIET_LOOKS } else { 0 };
+        let free = self.fleet.free_from(*from).skip(1).take(looks).filter(|(_, agent)| fits(*agent));
+        let quiet = free.map(|(load, agent)| candidate(agent, load));
+        select(warm.chain([first]).chain(quiet))
     }
 
     /// Gives the job's next task to the agent; `occupies`: there is a free slot for it.

@@ -12,6 +12,7 @@ use super::{
     effect::{Custody, Effect},
     event::{JobSnapshot, Snapshot},
     fleet::{Agent, Fleet, Held},
+    history::History,
     limits::Limits,
     rank::micros,
     share::Shares,
@@ -43,11 +44,17 @@ impl Scheduler {
             woken_agents: Default::default(),
             awaiting: Default::default(),
             speaking: Default::default(),
+            unsaved_hours: Default::default(),
             excused_until: Timestamp::default(),
             effects: Default::default(),
         };
         for agent in snapshot.agents {
             scheduler.enrolled(agent);
+        }
+        for (agent, hours) in snapshot.hours {
+            if let Some(agent) = scheduler.fleet.get_mut(agent) {
+                agent.history = History::restored(hours, now);
+            }
         }
         for (submitter, slot_seconds) in snapshot.usage {
             let id = scheduler.shares.intern(&submitter);

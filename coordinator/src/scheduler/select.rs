@@ -1,4 +1,5 @@
-//! Which of several agents gets a task: one with a free slot (others are not asked), then the less loaded, then one that
+//! Which of several agents gets a task: one with a free slot (others are not asked), of a long task one that will most
+//! likely be left alone for as long, then the less loaded, then one that
 //! knows the job already. Loads compare by quarters: a small difference is not worth fetching a module anew.
 //!
 //! A fourth question, whom to preempt for a more urgent task, is not asked: attempts run until they end.
@@ -9,6 +10,8 @@ use lull_shared::id::AgentId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub agent: AgentId,
+    /// The chance that the task is interrupted there, in tenths; 0 for a short one.
+    pub risk: u8,
     pub load: Load,
     pub warmth: Warmth,
 }
@@ -42,7 +45,7 @@ impl Load {
 
 /// The best of them.
 pub(super) fn select(candidates: impl IntoIterator<Item = Candidate>) -> Option<AgentId> {
-    let best = candidates.into_iter().min_by_key(|c| (c.load.quarter(), c.warmth, c.load, c.agent))?;
+    let best = candidates.into_iter().min_by_key(|c| (c.risk, c.load.quarter(), c.warmth, c.load, c.agent))?;
     Some(best.agent)
 }
 
@@ -51,7 +54,7 @@ mod tests {
     use super::{Warmth::*, *};
 
     fn candidate(agent: u64, held: usize, warmth: Warmth) -> Candidate {
-        Candidate { agent: AgentId(agent), load: Load::of(held, 8), warmth }
+        Candidate { agent: AgentId(agent), risk: 0, load: Load::of(held, 8), warmth }
     }
 
     #[test]
@@ -70,6 +73,12 @@ mod tests {
         assert_eq!(select([candidate(1, 2, Cold), candidate(2, 3, Holds)]), Some(AgentId(2)));
         assert_eq!(select([candidate(1, 2, Holds), candidate(2, 3, Knows)]), Some(AgentId(2)));
         assert_eq!(select([candidate(1, 0, Cold), candidate(2, 4, Holds)]), Some(AgentId(1)), "an idle machine comes first");
+    }
+
+    #[test]
+    fn a_long_task_goes_where_it_is_left_alone() {
+        let risky = Candidate { risk: 7, ..candidate(1, 0, Knows) };
+        assert_eq!(select([risky, candidate(2, 4, Cold)]), Some(AgentId(2)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Grace(AgentId),
     /// The agent may be offered again what it refused.
     Refusal(AgentId),
+    /// Write down when machines were there for work.
+    Hours,
     /// A task's pause before its retry is over.
     Backoff(JobId),
     /// The job's window opens or closes.
@@ -45,6 +47,13 @@ impl Timers {
         self.clear(timer);
         self.times.insert(timer, at);
         self.by_time.insert((at, timer));
+    }
+
+    /// Sets the timer if it is not set.
+    pub(super) fn set_once(&mut self, timer: Timer, at: Timestamp) {
+        if !self.times.contains_key(&timer) {
+            self.set(timer, at);
+        }
     }
 
     /// Sets the timer to the time, or clears it.

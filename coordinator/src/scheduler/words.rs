@@ -46,8 +46,8 @@ impl Scheduler {
             ToCoordinator::Capacity(_) => {}
             // The edge hands in what matters of it as `Holders`.
             ToCoordinator::Blobs(_) => {}
-            // So does the keeper of policies.
-            ToCoordinator::Policy(_) => {}
+            // So does the keeper of policies, but for the clock.
+            ToCoordinator::Policy(report) => self.note_clock(id, report.clock_ahead_min),
             ToCoordinator::Farewell => self.farewell(id),
         }
     }

@@ -16,8 +16,9 @@ use lull_shared::{
 use serde::de::DeserializeOwned;
 
 use super::record::*;
-use crate::scheduler::event::{
-    AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved,
+use crate::scheduler::{
+    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved},
+    history::IdleHours,
 };
 
 /// A row that does not hold what the store writes.
@@ -436,6 +437,15 @@ pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
 fn quarantine(row: &dyn Columns) -> Result<Option<Quarantine>, Damaged> {
     let Some(since) = time_if(row, "quarantined_us")? else { return Ok(None) };
     Ok(Some(Quarantine { since, reason: text(row, "quarantine_reason")? }))
+}
+
+/// When an agent's machine was there for work.
+pub fn idle_hours(row: &dyn Columns) -> Result<(AgentId, IdleHours), Damaged> {
+    let clock = int(row, "clock_ahead_min")?;
+    let clock = i16::try_from(clock).map_err(|_| Damaged::new("clock_ahead_min", clock.to_string()))?;
+    let bytes = need("shares", row.bytes("shares")?)?;
+    let hours = IdleHours::from_bytes(&bytes, clock).ok_or_else(|| Damaged::new("shares", format!("{bytes:?}")))?;
+    Ok((AgentId(u64_of(row, "agent_id")?), hours))
 }
 
 /// A token, without its secret.

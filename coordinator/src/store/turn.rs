@@ -22,7 +22,10 @@ use lull_shared::{
 };
 
 use super::{bounds, record::AuditRecord};
-use crate::scheduler::effect::{Change, EndedAttempt, NewJob, TaskAfter};
+use crate::scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    history::IdleHours,
+};
 
 /// The changes contradict each other or what is stored: the scheduler is wrong, and nothing is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,8 @@ pub struct Turn {
     /// What becomes of tasks' snapshots.
     pub snapshots: BTreeMap<TaskId, Option<SnapshotRow>>,
     pub agents: BTreeMap<AgentId, AgentPatch>,
+    /// When agents' machines were there for work.
+    pub hours: BTreeMap<AgentId, HoursRow>,
     pub audit: Vec<AuditRecord>,
 }
 
@@ -222,6 +227,13 @@ pub struct QuarantineRow {
 /// Whom the audit names for a quarantine: no person decides about it.
 pub const QUARANTINED_BY: &str = "verification";
 
+/// When an agent's machine was there for work.
+#[derive(Debug)]
+pub struct HoursRow {
+    pub hours: Box<IdleHours>,
+    pub at: Timestamp,
+}
+
 /// What an agent said of itself.
 #[derive(Debug)]
 pub struct Connected {
@@ -289,6 +301,9 @@ impl Turn {
                 }));
             }
             Change::AgentDisconnected { agent, at } => self.agents.entry(*agent).or_default().disconnected = Some(*at),
+            Change::AgentHours { agent, hours, at } => {
+                self.hours.insert(*agent, HoursRow { hours: hours.clone(), at: *at });
+            }
             Change::AgentIntake { agent, intake, by, at } => {
                 self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
                 self.agents.entry(*agent).or_default().intake = Some(*intake);

@@ -189,7 +189,7 @@ impl Ledger {
                     &[(*attempt).into()],
                 )
             }
-            Change::AgentConnected { .. } | Change::AgentDisconnected { .. } => Ok(()),
+            Change::AgentConnected { .. } | Change::AgentDisconnected { .. } | Change::AgentHours { .. } => Ok(()),
             Change::AgentIntake { agent, intake, .. } => {
                 self.intakes.insert(*agent, *intake);
                 Ok(())

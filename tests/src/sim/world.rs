@@ -288,6 +288,7 @@ impl World {
                 Change::JobRetried { job, .. } => format!("{job} retried"),
                 Change::AgentConnected { agent, .. } => format!("{agent} connected"),
                 Change::AgentDisconnected { agent, .. } => format!("{agent} disconnected"),
+                Change::AgentHours { agent, .. } => format!("the hours of {agent} are kept"),
                 Change::AgentIntake { agent, intake, .. } => format!("{agent} {}", intake.as_str()),
             };
             self.note(|| format!("recorded: {words}"));

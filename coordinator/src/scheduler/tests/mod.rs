@@ -5,6 +5,7 @@ mod agent;
 mod agents;
 mod explained;
 mod hostile;
+mod hours;
 mod keeping;
 mod moving;
 mod random;

@@ -136,6 +136,7 @@ cases!(
     turns::a_task_is_completed_once,
     turns::a_job_with_open_tasks_cannot_end,
     turns::agents_come_and_go,
+    turns::hours_of_machines_are_kept_and_the_newest_count,
     turns::a_late_result_is_counted,
     turns::a_crash_forgets_nothing,
     turns::usage_fades_and_belongs_to_its_submitter,

@@ -17,6 +17,7 @@ use super::{
 use crate::scheduler::{
     effect::{Change, EndedAttempt, TaskAfter},
     event::{EndedTask, OpenPlace, OpenTask, Saved, Snapshot},
+    history::{HOURS, IdleHours},
 };
 
 impl World {
@@ -340,6 +341,7 @@ pub async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {
         stopped(8, JobState::Cancelled, 11),
         Change::AgentIntake { agent: AgentId(99), intake: Intake::Cordoned, by: "root".into(), at: at(11) },
         Change::AgentDisconnected { agent: AgentId(99), at: at(11) },
+        hours(99, 0, 11),
     ] {
         let mut turn = good();
         turn.push(bad.clone());
@@ -399,6 +401,22 @@ pub async fn agents_come_and_go(world: World) {
     let again = Change::AgentDisconnected { agent: AgentId(1), at: at(20) };
     world.commit(&[connected, again, Change::AgentDisconnected { agent: AgentId(1), at: at(21) }]).await;
     assert_eq!(world.store.agents().await.expect("an answer")[0].last_disconnected, Some(at(21)));
+}
+
+fn hours(agent: u64, share: u8, second: u64) -> Change {
+    let hours = IdleHours::from_bytes(&[share; HOURS], 60).expect("a share");
+    Change::AgentHours { agent: AgentId(agent), hours: Box::new(hours), at: at(second) }
+}
+
+pub async fn hours_of_machines_are_kept_and_the_newest_count(world: World) {
+    let world = world.peopled(2).await;
+    assert_eq!(world.loaded().await.hours, []);
+    world.commit(&[hours(2, 10, 10), hours(1, 255, 10)]).await;
+    world.commit(&[hours(2, 20, 11), hours(2, 30, 11)]).await;
+    let world = world.reopened().await;
+    let known = world.loaded().await.hours;
+    assert_eq!(known.iter().map(|(agent, hours)| (agent.0, hours.bytes()[167])).collect::<Vec<_>>(), [(1, 255), (2, 30)]);
+    assert_eq!(known[1].1.clock_ahead_min, 60);
 }
 
 pub async fn a_late_result_is_counted(world: World) {

@@ -17,7 +17,8 @@ use super::{
         record::AuditRecord,
         rows,
         turn::{
-            AgentPatch, AttemptPatch, Before, Broken, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn,
+            AgentPatch, AttemptPatch, Before, Broken, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow,
+            TaskPatch, Turn,
         },
         usage,
     },
@@ -64,6 +65,9 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
     }
     for (agent, patch) in &turn.agents {
         update_agent(tx, number(agent.0), patch)?;
+    }
+    for (agent, row) in &turn.hours {
+        write_hours(tx, number(agent.0), row)?;
     }
     for row in &turn.audit {
         insert_audit(tx, row)?;
@@ -270,6 +274,16 @@ fn write_snapshots(tx: &Transaction<'_>, snapshots: &BTreeMap<TaskId, Option<Sna
         let (digest, size) = (*snapshot.blob.digest.as_bytes(), number(snapshot.blob.size_bytes));
         upsert.execute(params![job, task.index, digest, size, number(snapshot.spent_us), number(agent.0), at.0])?;
     }
+    Ok(())
+}
+
+fn write_hours(tx: &Transaction<'_>, agent: i64, row: &HoursRow) -> Result<(), Fail> {
+    tx.prepare_cached(
+        "INSERT INTO idle_hours (agent_id, shares, clock_ahead_min, saved_us) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (agent_id) DO UPDATE SET shares = excluded.shares, clock_ahead_min = excluded.clock_ahead_min,
+             saved_us = excluded.saved_us",
+    )?
+    .execute(params![agent, row.hours.bytes(), row.hours.clock_ahead_min, row.at.0])?;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ impl State {
             last_job: self.jobs.keys().next_back().map_or(0, |job| job.0),
             jobs: self.jobs.values().filter(|job| !job.state.is_ended()).map(|job| job.snapshot()).collect(),
             agents: agents.map(snapshot).collect(),
+            hours: self.agents.iter().filter_map(|(id, agent)| Some((*id, agent.hours.as_deref()?.clone()))).collect(),
             usage: usage::faded(&hours),
         }
     }

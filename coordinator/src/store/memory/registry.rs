@@ -116,7 +116,7 @@ impl State {
         };
         let by = format!("token t{}", enrolment.token);
         self.audit(enrolment.at, &by, "agent.enrol", agent.to_string(), &record.name);
-        self.agents.insert(agent, Arc::new(Agent { record: record.clone(), results_refused: 0 }));
+        self.agents.insert(agent, Arc::new(Agent { record: record.clone(), hours: None, results_refused: 0 }));
         EnrolmentOutcome::Enrolled { agent: Box::new(record), new: true }
     }
 

@@ -24,6 +24,7 @@ use super::super::{
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
     event::{Answer, Quarantine, Saved},
+    history::IdleHours,
 };
 
 /// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on
@@ -108,6 +109,7 @@ pub struct Over {
 #[derive(Debug, Clone)]
 pub struct Agent {
     pub record: AgentRecord,
+    pub hours: Option<Box<IdleHours>>,
     pub results_refused: u64,
 }
 
@@ -239,6 +241,7 @@ impl State {
                 record.labels = bounds::labels(labels);
             }
             Change::AgentDisconnected { agent, at } => self.agent(*agent)?.record.last_disconnected = Some(*at),
+            Change::AgentHours { agent, hours, .. } => self.agent(*agent)?.hours = Some(hours.clone()),
             Change::AgentIntake { agent, intake, by, at } => {
                 self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
                 self.agent(*agent)?.record.intake = *intake;

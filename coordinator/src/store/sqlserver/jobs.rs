@@ -38,7 +38,7 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
     let answer = session.read(statements::LOAD, &values).await?;
     let reign = first(&answer, 0, |row| Ok((rows::int(row, "reigning")?, rows::int(row, "writ")?)))?;
     let Some((1, writ)) = reign else { return Err(Fail::Fenced) };
-    if first(&answer, 7, |row| rows::int(row, "writ"))? != Some(writ) {
+    if first(&answer, 8, |row| rows::int(row, "writ"))? != Some(writ) {
         return Err(Fail::Superseded);
     }
     session.issued(epoch, writ);
@@ -51,13 +51,14 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
         }
     }
     let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
-    rows::add_answers(open, all(&answer, 6, rows::answer)?);
+    rows::add_answers(open, all(&answer, 7, rows::answer)?);
     let hour = |row: &dyn Columns| Ok((rows::text(row, "submitter")?, rows::int(row, "hour")?, rows::int(row, "slot_us")?));
     Ok(Snapshot {
         last_job: last_job as u64,
         jobs: jobs.into_values().collect(),
         agents: all(&answer, 4, rows::agent_snapshot)?,
-        usage: usage::faded(&all(&answer, 5, hour)?),
+        hours: all(&answer, 5, rows::idle_hours)?,
+        usage: usage::faded(&all(&answer, 6, hour)?),
     })
 }
 

@@ -14,7 +14,7 @@ use super::super::{
     decide,
     record::AuditRecord,
     rows,
-    turn::{AgentPatch, AttemptPatch, Before, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn},
+    turn::{AgentPatch, AttemptPatch, Before, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn},
 };
 use crate::scheduler::effect::NewJob;
 
@@ -37,6 +37,7 @@ pub fn parameters(turn: &Turn) -> Parameters {
         answers_dropped: turn.answers_dropped.iter().map(|id| Dropped { j: number(id.job.0), i: id.index }).collect(),
         snapshots: turn.snapshots.iter().map(|(id, row)| snapshot(*id, row.as_ref(), &mut bytes)).collect(),
         logs: turn.logs.iter().map(|row| log(row, &mut bytes)).collect(),
+        hours: turn.hours.iter().map(|(id, row)| hours(*id, row, &mut bytes)).collect(),
         agents: turn.agents.iter().map(|(id, patch)| agent(*id, patch)).collect(),
         audit: (0..).zip(&turn.audit).map(|(n, row)| audit(n, row)).collect(),
     };
@@ -81,6 +82,8 @@ struct Document<'a> {
     snapshots: Vec<SnapshotItem>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<Log>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hours: Vec<Hours>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<Agent<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -324,6 +327,19 @@ fn snapshot(task: TaskId, row: Option<&SnapshotRow>, bytes: &mut Bytes) -> Snaps
         a: row.map(|row| number(row.agent.0)),
         at: row.map(|row| row.at.0),
     }
+}
+
+/// When an agent's machine was there for work.
+#[derive(Serialize)]
+struct Hours {
+    a: i64,
+    h: usize,
+    c: i16,
+    at: i64,
+}
+
+fn hours(agent: AgentId, row: &HoursRow, bytes: &mut Bytes) -> Hours {
+    Hours { a: number(agent.0), h: bytes.put(row.hours.bytes()), c: row.hours.clock_ahead_min, at: row.at.0 }
 }
 
 #[derive(Serialize)]

@@ -145,6 +145,15 @@ FROM OPENJSON(@P2, '$.snapshots') WITH (
     agent_id bigint '$.a', saved_us bigint '$.at') AS item
 WHERE item.digest_at IS NOT NULL;
 
+-- What is known of a machine's hours takes the place of what was known before.
+DELETE idle_hours
+FROM lull.idle_hours AS idle_hours
+INNER JOIN OPENJSON(@P2, '$.hours') WITH (agent_id bigint '$.a') AS item ON item.agent_id = idle_hours.agent_id;
+INSERT INTO lull.idle_hours (agent_id, shares, clock_ahead_min, saved_us)
+SELECT item.agent_id, SUBSTRING(@P3, item.shares_at, 168), item.clock_ahead_min, item.saved_us
+FROM OPENJSON(@P2, '$.hours') WITH (
+    agent_id bigint '$.a', shares_at int '$.h', clock_ahead_min smallint '$.c', saved_us bigint '$.at') AS item;
+
 UPDATE usage_hours
 SET slot_us = usage_hours.slot_us + spent.slot_us
 FROM lull.usage_hours AS usage_hours
