@@ -3,7 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum as _;
-use lull_tests::sim::{self, Kind, Level, Mutation, Options, Outcome, Promise};
+use lull_tests::sim::{
+    self, Kind, Level, Mutation, Options, Outcome, Promise,
+    week::{Leaving, Week},
+};
 
 /// Runs the world; if a promise breaks, says how to see it again.
 #[track_caller]
@@ -68,7 +71,7 @@ fn a_seed_gives_the_same_run_again_and_another_seed_another() {
 /// Some seed of a few shows that the shell is broken.
 #[track_caller]
 fn is_found(mutation: Mutation, promises: &[Promise]) {
-    let broken = (1..=12).find_map(|seed| {
+    let broken = (1..=40).find_map(|seed| {
         let options = Options { mutation: Some(mutation), audit_every: 50, ..world(seed) };
         sim::run(&options).violation
     });
@@ -128,4 +131,32 @@ fn an_agent_that_forgets_its_outbox_is_found() {
 #[test]
 fn an_agent_that_does_not_freeze_its_executors_is_found() {
     is_found(Mutation::IgnoreFreeze, &[Promise::OwnerFirst]);
+    let broken = sim::run(&Options { mutation: Some(Mutation::IgnoreFreeze), ..office(1, Leaving::Move) });
+    assert_eq!(broken.violation.expect("it runs on while the owner types").promise, Promise::OwnerFirst);
+}
+
+fn office(seed: u64, leaving: Leaving) -> Options {
+    let week = Some(Week { leaving, demand: 1.5, believes_hours: true });
+    Options { agents: 30, hours: 30, seed, faults: Level::None, week, audit_every: 2_000, ..Options::default() }
+}
+
+#[test]
+fn in_an_office_owners_come_first_and_their_idle_time_is_used() {
+    for seed in 1..=2 {
+        let outcome = holds(&office(seed, Leaving::Move));
+        let figures = outcome.week.expect("it was a week");
+        assert!(figures.yields > 0 && figures.memory_checks > 0, "nobody came back: {figures}");
+        assert!(figures.useful_share() > 0.5 && figures.of_oracle() < 1.0, "{figures}");
+        assert!(figures.ran <= figures.offered, "more ran than was offered: {figures}");
+    }
+}
+
+#[test]
+fn moving_work_repeats_less_than_evicting_it() {
+    let repeated = |leaving| {
+        let figures = holds(&office(3, leaving)).week.expect("it was a week");
+        figures.repeated().as_secs_f64() / figures.offered.as_secs_f64()
+    };
+    let (moving, restarting) = (repeated(Leaving::Move), repeated(Leaving::Restart));
+    assert!(moving < restarting, "{moving} and {restarting}");
 }

@@ -88,6 +88,11 @@ impl Session {
         self.verdict.reason()
     }
 
+    /// What the guard lets run.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
     /// The session at `now`.
     pub fn status(&self, now: Timestamp) -> SessionStatus {
         let capacity = self.capacity();

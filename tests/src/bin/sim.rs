@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use lull_tests::sim::{self, Kind, Level, Options, Outcome};
+use lull_tests::sim::{
+    self, Kind, Level, Options, Outcome,
+    week::{Leaving, Week},
+};
 
 /// The fleets whose costs are compared.
 const FLEETS: [u32; 2] = [100, 10_000];
@@ -18,15 +21,15 @@ struct Arguments {
     /// Tasks of all jobs together.
     #[arg(long, default_value_t = 5_000)]
     tasks: u32,
-    /// Virtual hours before everything heals and the jobs must end.
-    #[arg(long, default_value_t = 12)]
-    hours: u32,
+    /// Virtual hours before everything heals and the jobs must end: 12, and 168 of a week.
+    #[arg(long)]
+    hours: Option<u32>,
     /// Everything that happens follows from it.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// How much goes wrong.
-    #[arg(long, value_enum, default_value = "default")]
-    faults: Level,
+    /// How much goes wrong: default, and none in a week, whose people and machines are trouble enough.
+    #[arg(long, value_enum)]
+    faults: Option<Level>,
     /// Kinds of faults that do not happen.
     #[arg(long, value_enum, value_delimiter = ',')]
     no: Vec<Kind>,
@@ -39,6 +42,21 @@ struct Arguments {
     /// All jobs are there from the start and owners leave their machines alone.
     #[arg(long)]
     steady: bool,
+    /// A week of office life from Monday's midnight on, with real guards under policies; prints where the idle time went.
+    #[arg(long)]
+    week: bool,
+    /// What becomes of work in a week when the owner comes back.
+    #[arg(long, value_enum, default_value = "move")]
+    leaving: Leaving,
+    /// Work in a week over what the fleet could do; above one it is never short of work.
+    #[arg(long, default_value_t = 1.5)]
+    demand: f64,
+    /// In a week the scheduler makes no use of what it knows of machines' hours.
+    #[arg(long)]
+    disbelieve: bool,
+    /// Run the week in all three ways of leaving and compare them.
+    #[arg(long)]
+    compare: bool,
     /// Compare what a task costs the scheduler in a fleet of 10,000 agents with what it costs in fleets of 100 that have
     /// as much to do for each agent.
     #[arg(long)]
@@ -50,18 +68,31 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let is_week = arguments.week || arguments.compare;
     let options = Options {
         agents: arguments.agents.max(1),
         tasks: arguments.tasks.max(1),
-        hours: arguments.hours.max(1),
+        hours: arguments.hours.unwrap_or(if is_week { 168 } else { 12 }).max(1),
         seed: arguments.seed,
-        faults: arguments.faults,
+        faults: arguments.faults.unwrap_or(if is_week { Level::None } else { Level::Default }),
         no: arguments.no.iter().copied().collect::<BTreeSet<_>>(),
-        audit_every: arguments.audit_every.unwrap_or(if arguments.agents <= 50 { 1 } else { 200_000 }),
+        audit_every: arguments.audit_every.unwrap_or(match arguments.agents {
+            0..=50 => 1,
+            _ if is_week => 5_000_000,
+            _ => 200_000,
+        }),
         mutation: None,
         trace: arguments.trace,
         steady: arguments.steady,
+        week: is_week.then_some(Week {
+            leaving: arguments.leaving,
+            demand: arguments.demand,
+            believes_hours: !arguments.disbelieve,
+        }),
     };
+    if arguments.compare {
+        return compare(&options);
+    }
     if arguments.growth {
         return growth(&options);
     }
@@ -84,6 +115,9 @@ fn print(outcome: &Outcome) {
     println!("{}", outcome.summary);
     if let Some(peak) = peak_memory_bytes() {
         println!("peak memory of this process {} MB", peak / 1_000_000);
+    }
+    if let Some(figures) = &outcome.week {
+        println!("{figures}");
     }
     println!("digest {:016x}", outcome.digest);
     outcome.trace.iter().for_each(|line| println!("  {line}"));
@@ -119,6 +153,40 @@ fn growth(options: &Options) -> ExitCode {
             costs.push(cost);
         }
         println!("growth   {faults:<8?}  {:>7.2}   (at most 1.5 is wanted)", costs[1] / costs[0]);
+    }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The same week with each way of leaving, two at a time.
+fn compare(options: &Options) -> ExitCode {
+    let run = |leaving| sim::run(&Options { week: options.week.map(|week| Week { leaving, ..week }), ..options.clone() });
+    let outcomes = std::thread::scope(|scope| {
+        let moving = scope.spawn(|| run(Leaving::Move));
+        let others = [run(Leaving::Restart), run(Leaving::Kill)];
+        let moving = moving.join().expect("a run catches its panics");
+        [moving].into_iter().chain(others).collect::<Vec<_>>()
+    });
+    println!("{:<10} {:>9} {:>12} {:>14} {:>10} {:>10}", "leaving", "useful", "of oracle's", "repeated", "evicted", "tasks done");
+    let mut sound = true;
+    for (leaving, outcome) in ["move", "restart", "kill"].iter().zip(&outcomes) {
+        let figures = outcome.week.clone().unwrap_or_default();
+        let tally = &outcome.summary.tally;
+        println!(
+            "{leaving:<10} {:>7.2} % {:>10.2} % {:>12.2} % {:>10} {:>10}",
+            100.0 * figures.useful_share(),
+            100.0 * figures.of_oracle(),
+            100.0 * figures.repeated().as_secs_f64() / figures.offered.as_secs_f64().max(1.0),
+            tally.evicted,
+            tally.succeeded,
+        );
+        if let Some(violation) = &outcome.violation {
+            println!("{violation}");
+            sound = false;
+        }
+    }
+    for outcome in &outcomes {
+        println!();
+        print(outcome);
     }
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -311,7 +311,8 @@ impl World {
     }
 
     pub fn limits(&self) -> Limits {
-        Limits { lease: self.options.heartbeat() * 4, ..Limits::default() }
+        let believes_hours = self.options.week.is_none_or(|week| week.believes_hours);
+        Limits { lease: self.options.heartbeat() * 4, believes_hours, ..Limits::default() }
     }
 
     fn renew(&mut self, id: CoordinatorId) {
@@ -574,6 +575,7 @@ impl World {
             self.note_change(change);
             ended |= matches!(change, Change::JobEnded { .. });
             self.ledger.apply(change)?;
+            self.note_useful(change);
         }
         if ended {
             self.coordinators[id].moments.pass();

@@ -36,6 +36,10 @@ pub enum What {
     OwnerTurns {
         machine: MachineId,
     },
+    /// In a week: the next act at a desk.
+    Desk {
+        machine: MachineId,
+    },
     Fault(Fault),
     ToAgent {
         link: LinkId,
@@ -79,6 +83,7 @@ pub enum What {
         number: u64,
     },
     Heal,
+    WeekEnds,
 }
 
 /// What happens to one agent process.
@@ -89,6 +94,19 @@ pub enum MachineEvent {
     Sample,
     /// The owner has been busy for as long as the guard may take.
     OwnerDeadline,
+    /// In a week: keyboard or mouse.
+    Input {
+        first: bool,
+    },
+    Bump,
+    BumpOver,
+    /// It goes off or to sleep as it said.
+    Leave {
+        off: bool,
+        until: Timestamp,
+    },
+    /// Its services are told to stop.
+    Stop,
     Dial,
     Opened(LinkId),
     Executor {

@@ -28,6 +28,37 @@ pub struct Executor {
     tick: u64,
     frozen: bool,
     state: State,
+    pub spent: Spent,
+}
+
+/// What becomes of what was done of a task when its executor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nature {
+    /// Lost: the version cannot be moved.
+    Fixed,
+    /// Lost: it could have been moved, and runs in a plain build.
+    Plain,
+    /// It is in a snapshot, for whoever can have that.
+    Movable,
+}
+
+/// What a slot did with its time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// On the processor.
+    pub ran: Duration,
+    /// What that came to in a plain build.
+    pub progress: Duration,
+    pub starting: Duration,
+    /// Snapshots of what goes on.
+    pub writing: Duration,
+}
+
+impl Spent {
+    fn run(&mut self, time: Duration, cost_percent: u32) {
+        self.ran += time;
+        self.progress += time * 100 / cost_percent;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,14 +68,20 @@ enum State {
     Starting {
         code: Digest,
         each: Duration,
+        cost_percent: u32,
+        nature: Nature,
+        since: Timestamp,
     },
     Alive {
         /// What it has loaded.
         code: Digest,
         /// The mean time of a task of its job.
         each: Duration,
+        /// What it takes of the plain build's time, in percent.
+        cost_percent: u32,
+        nature: Nature,
         queue: VecDeque<Run>,
-        /// What the front has still to do, as of `since`.
+        /// How long the front has still to run, as of `since`.
         left: Duration,
         /// Since when it is on the processor.
         since: Option<Timestamp>,
@@ -57,7 +94,7 @@ struct Run {
     attempt: AttemptId,
     input: u64,
     fate: Fate,
-    /// What is left of it, from where it begins.
+    /// What is left of it from where it begins, in a plain build.
     length: Duration,
     /// What was done of it before it came here.
     done: Duration,
@@ -65,17 +102,22 @@ struct Run {
 
 impl Executor {
     /// The process is gone with the agent's.
-    pub fn vanish(&mut self) {
-        *self = Self { tick: self.tick + 1, ..Self::default() };
+    pub fn vanish(&mut self, now: Timestamp) {
+        if let State::Starting { since, .. } = self.state {
+            self.spent.starting += now.since(since);
+        }
+        *self = Self { tick: self.tick + 1, spent: self.spent, ..Self::default() };
     }
 
     /// It leaves the processor.
     pub fn suspend(&mut self, now: Timestamp) {
         self.tick += u64::from(matches!(self.state, State::Alive { .. }));
-        if let State::Alive { left, since, .. } = &mut self.state
+        if let State::Alive { cost_percent, left, since, .. } = &mut self.state
             && let Some(began) = since.take()
         {
-            *left = left.saturating_sub(now.since(began));
+            let ran = now.since(began);
+            *left = left.saturating_sub(ran);
+            self.spent.run(ran, *cost_percent);
         }
     }
 
@@ -89,10 +131,28 @@ impl Executor {
 
     /// What is done of the front, if it is this attempt.
     pub fn progress(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
-        let State::Alive { queue, left, since, .. } = &self.state else { return None };
+        let State::Alive { queue, cost_percent, left, since, .. } = &self.state else { return None };
         let front = queue.front().filter(|front| front.attempt == attempt)?;
         let left = left.saturating_sub(since.map_or(Duration::ZERO, |since| now.since(since)));
-        Some(front.done + front.length.saturating_sub(left))
+        Some(front.done + front.length.saturating_sub(left * 100 / *cost_percent))
+    }
+
+    /// What it executes, and what is done of that.
+    pub fn under_way(&self, now: Timestamp) -> Option<(AttemptId, Duration, Nature)> {
+        let State::Alive { queue, nature, .. } = &self.state else { return None };
+        let attempt = queue.front()?.attempt;
+        Some((attempt, self.progress(attempt, now)?, *nature))
+    }
+
+    /// What it did with its time until now.
+    pub fn spent_by(&self, now: Timestamp) -> Spent {
+        let mut spent = self.spent;
+        match &self.state {
+            State::Alive { since: Some(since), cost_percent, .. } => spent.run(now.since(*since), *cost_percent),
+            State::Starting { since, .. } => spent.starting += now.since(*since),
+            State::None | State::Alive { since: None, .. } | State::Dying => {}
+        }
+        spent
     }
 
     /// What is or was on the processor last, and what is done of it.
@@ -120,11 +180,6 @@ pub fn input_of(input: &Payload) -> Option<u64> {
     }
 }
 
-/// The mean time of a task, as its function reads it.
-fn mean_time(plan: &Plan) -> Duration {
-    Duration::from_micros(plan.terms.args.first().and_then(|each| each.parse().ok()).unwrap_or(1))
-}
-
 impl World {
     /// A warm executor turns to another job of the same code.
     pub fn turn_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
@@ -132,7 +187,7 @@ impl World {
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let fits = match &mut executor.state {
             State::Alive { code, each, queue, .. } => {
-                *each = mean_time(plan);
+                *each = plan::mean_time(&plan.terms.args);
                 let codes = [Build::Plain, Build::Migratable].into_iter().filter_map(|build| plan.code(build));
                 queue.is_empty() && codes.into_iter().any(|other| other.blob().digest == *code)
             }
@@ -161,12 +216,20 @@ impl World {
         };
         hold(Promise::Sound, right, || format!("{agent} loads another engine's artifact"), &[agent.into(), job.into()])?;
         let code = plan.code(build).map_or(Digest::of(&[]), |code| code.blob().digest);
-        let each = mean_time(plan);
+        let each = plan::mean_time(&plan.terms.args);
+        let cost_percent = if build == Build::Migratable { store::cost_percent(version.into()) } else { 100 };
+        let nature = match build {
+            Build::Migratable => Nature::Movable,
+            Build::Plain if plan.code(Build::Migratable).is_some() => Nature::Plain,
+            Build::Plain => Nature::Fixed,
+        };
+        let since = self.now;
         let fails = self.strikes(Kind::Executor, 0.001);
         let time = if compiles { self.dice.machines.seconds(0.1, 0.6) } else { self.dice.machines.seconds(0.003, 0.05) };
         let kind = self.dice.machines.number(0, 8) as u8;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
-        *executor = Executor { tick: executor.tick + 1, frozen: false, state: State::Starting { code, each } };
+        let state = State::Starting { code, each, cost_percent, nature, since };
+        *executor = Executor { tick: executor.tick + 1, frozen: false, state, spent: executor.spent };
         let tick = executor.tick;
         let news = if fails { News::NotStarted(kind) } else { News::Started };
         self.push_machine(id, self.now + time, MachineEvent::Executor { slot, tick, news });
@@ -190,14 +253,15 @@ impl World {
         hold(Promise::Bounded, !held, || format!("{agent} runs {attempt} twice at once"), &[attempt.into(), agent.into()])?;
         let done = self.done_before(id, attempt, resume)?;
         self.check_outage(attempt, done)?;
+        self.note_repeated(attempt.task, done);
         let options = self.options.clone();
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         match &mut executor.state {
-            State::Alive { each, queue, left, .. } => {
+            State::Alive { each, cost_percent, queue, left, .. } => {
                 let (fate, whole) = plan::fate(&options, attempt, *each);
                 let length = whole.saturating_sub(done);
                 if queue.is_empty() {
-                    *left = length;
+                    *left = length * *cost_percent / 100;
                 }
                 queue.push_back(Run { attempt, input, fate, length, done });
                 self.run_front(id, slot)
@@ -227,6 +291,22 @@ impl World {
         self.check_owner(id)
     }
 
+    /// The front stands still for so long.
+    pub fn hold_up(&mut self, id: MachineId, slot: u16, time: Duration) -> Checked {
+        let now = self.now;
+        let executor = &mut self.machines[id].slots[usize::from(slot)];
+        let State::Alive { since: Some(_), .. } = &executor.state else { return Ok(()) };
+        executor.suspend(now);
+        executor.spent.writing += time;
+        let State::Alive { queue, left, since, .. } = &mut executor.state else { return Ok(()) };
+        *since = Some(now + time);
+        let (tick, ends) = (executor.tick, now + time + *left);
+        if queue.front().is_some_and(|front| front.fate != Fate::Hangs) {
+            self.push_machine(id, ends, MachineEvent::Executor { slot, tick, news: News::FrontEnds });
+        }
+        Ok(())
+    }
+
     pub fn freeze_executor(&mut self, id: MachineId, slot: u16) {
         if self.options.mutation == Some(Mutation::IgnoreFreeze) {
             return;
@@ -244,14 +324,17 @@ impl World {
 
     pub fn kill_executor(&mut self, id: MachineId, slot: u16) {
         let time = self.dice.machines.seconds(0.001, 0.01);
+        let now = self.now;
+        self.note_left(id, slot);
         let machine = &mut self.machines[id];
         let executor = &mut machine.slots[usize::from(slot)];
         match executor.state {
             State::None | State::Starting { .. } => {
-                executor.vanish();
+                executor.vanish(now);
                 machine.own.push_back(Event::Gone { slot, failed: None });
             }
             State::Alive { .. } | State::Dying => {
+                executor.suspend(now);
                 executor.tick += 1;
                 executor.state = State::Dying;
                 let tick = executor.tick;
@@ -261,18 +344,21 @@ impl World {
     }
 
     pub fn executor_news(&mut self, id: MachineId, slot: u16, tick: u64, news: News) -> Checked {
+        let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         if executor.tick != tick {
             return Ok(());
         }
         match news {
             News::Started => {
-                let State::Starting { code, each } = executor.state else { return Ok(()) };
-                executor.state = State::Alive { code, each, queue: VecDeque::new(), left: Duration::ZERO, since: None };
+                let State::Starting { code, each, cost_percent, nature, since } = executor.state else { return Ok(()) };
+                executor.spent.starting += now.since(since);
+                executor.state =
+                    State::Alive { code, each, cost_percent, nature, queue: VecDeque::new(), left: Duration::ZERO, since: None };
                 self.tell(id, Event::Ready { slot })
             }
             News::NotStarted(kind) => {
-                executor.vanish();
+                executor.vanish(now);
                 let error = match kind {
                     0 => StartError::Module("it does not load".into()),
                     1..4 => StartError::Artifact("it was made for another version".into()),
@@ -283,7 +369,7 @@ impl World {
             News::FrontEnds => self.front_ends(id, slot),
             News::Suspended { attempt } => self.suspended(id, slot, attempt),
             News::Gone { failed } => {
-                executor.vanish();
+                executor.vanish(now);
                 self.tell(id, Event::Gone { slot, failed })
             }
         }
@@ -291,11 +377,15 @@ impl World {
 
     fn front_ends(&mut self, id: MachineId, slot: u16) -> Checked {
         let (agent, options) = (self.machines[id].agent, self.options.clone());
+        let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
-        let State::Alive { queue, left, since, .. } = &mut executor.state else { return Ok(()) };
+        let State::Alive { cost_percent, queue, left, since, .. } = &mut executor.state else { return Ok(()) };
         let Some(run) = queue.pop_front() else { return Ok(()) };
-        *since = None;
-        *left = queue.front().map_or(Duration::ZERO, |next| next.length);
+        let cost_percent = *cost_percent;
+        if let Some(since) = since.take() {
+            executor.spent.run(now.since(since), cost_percent);
+        }
+        *left = queue.front().map_or(Duration::ZERO, |next| next.length * cost_percent / 100);
         let outcome = match run.fate {
             Fate::Succeeds { large } => {
                 let lie = plan::lie(&options, agent, run.attempt, run.input);
@@ -307,12 +397,12 @@ impl World {
             Fate::Traps => Outcome::Failed(Failure::Trap { message: "unreachable".into(), backtrace: Vec::new() }),
             Fate::Hangs => unreachable!("what hangs does not end"),
             Fate::KillsItsExecutor => {
-                executor.vanish();
+                executor.vanish(now);
                 let failed = Some((run.attempt, Failure::ExecutorDied { how: "signal 11".into() }));
                 return self.tell(id, Event::Gone { slot, failed });
             }
         };
-        let usage = Usage { wall_us: (run.done + run.length).as_micros() as u64, ..Usage::default() };
+        let usage = Usage { wall_us: ((run.done + run.length) * cost_percent / 100).as_micros() as u64, ..Usage::default() };
         let done = Done { attempt: run.attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage };
         self.summary.runs += 1;
         self.run_front(id, slot)?;

@@ -1,7 +1,10 @@
 //! What the store has been told, kept a second time and in another way: each committed change is held against the
 //! rules of a task's life before it counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lull_coordinator::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
@@ -69,6 +72,8 @@ pub struct Job {
     verify: Share,
     seed: u64,
     retries: u32,
+    /// The mean time of its tasks.
+    pub each: Duration,
     pub tasks: Vec<Task>,
     /// By the place of the tasks: waiting, live, and the four ends.
     waiting: u32,
@@ -213,6 +218,11 @@ impl Ledger {
         self.kept.insert((digest, agent, task));
     }
 
+    /// The newest snapshots of open tasks.
+    pub fn saved(&self) -> impl Iterator<Item = (TaskId, Digest)> {
+        self.snapshots.iter().map(|(task, (digest, _))| (*task, *digest))
+    }
+
     fn forget_snapshot(&mut self, task: TaskId) {
         if let Some((digest, agent)) = self.snapshots.remove(&task) {
             self.kept.remove(&(digest, agent, task));
@@ -303,6 +313,7 @@ impl Job {
             verify: new.spec.verify,
             seed: new.seed,
             retries: new.spec.retry.retries,
+            each: plan::mean_time(&new.spec.args),
             tasks: vec![task; size as usize],
             waiting: size,
             live: 0,

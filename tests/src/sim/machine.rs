@@ -21,7 +21,7 @@ use lull_shared::{
 };
 
 use super::{
-    dice::Dice,
+    dice::{Dice, mixed},
     events::{Answer, MachineEvent, MachineId, What},
     executor::Executor,
     link::LinkId,
@@ -29,6 +29,7 @@ use super::{
     owner::Owner,
     promise::{Checked, Promise, Violation, hold},
     store::ENGINES,
+    week::{Desk, Week},
     world::World,
 };
 
@@ -69,6 +70,8 @@ pub struct Machine {
     pub cache: BTreeSet<Digest>,
     pub fetching: BTreeMap<Digest, u64>,
     pub owner: Owner,
+    /// In a week.
+    pub desk: Option<Box<Desk>>,
     pub said: Vec<ToCoordinator>,
     /// What follows at once from an effect.
     pub own: VecDeque<Event>,
@@ -91,9 +94,13 @@ pub struct Disk {
 
 impl Machine {
     /// The machines of a world, none of them on.
-    pub fn fleet(options: &Options, authority: &Authority) -> Vec<Self> {
+    pub fn fleet(options: &Options, authority: &Authority, start: Timestamp) -> Vec<Self> {
         let mut dice = Dice::new(options.seed, 3);
-        (1..=options.agents).map(|number| Self::new(number, options, authority, &mut dice)).collect()
+        let machine = |number| {
+            let machine = Self::new(number, options, authority, &mut dice);
+            if let Some(week) = options.week { machine.at_a_desk(options, week, start) } else { machine }
+        };
+        (1..=options.agents).map(machine).collect()
     }
 
     fn new(number: u32, options: &Options, authority: &Authority, dice: &mut Dice) -> Self {
@@ -105,7 +112,7 @@ impl Machine {
         let os = if engine.contains("windows") { "windows" } else { "linux" };
         let site = if lab { "lab" } else { ["amsterdam", "berlin"][dice.index(2)] };
         // One in forty was forgotten at the last upgrades.
-        let old = !options.steady && dice.chance(0.025);
+        let old = !options.steady && options.week.is_none() && dice.chance(0.025);
         Self {
             agent,
             config: Config {
@@ -132,6 +139,7 @@ impl Machine {
             cache: BTreeSet::new(),
             fetching: BTreeMap::new(),
             owner: Owner::new(options, laptop, lab, u64::from(number)),
+            desk: None,
             said: Vec::new(),
             own: VecDeque::new(),
             taken_back: BTreeSet::new(),
@@ -139,6 +147,20 @@ impl Machine {
             dial_pause: PAUSE_MIN,
             timeout_at: None,
         }
+    }
+
+    /// As it stands in a week: at a desk, under a policy, with memory for all its slots.
+    fn at_a_desk(mut self, options: &Options, week: Week, start: Timestamp) -> Self {
+        let (cores, slots) = [(2, 1), (4, 1), (4, 2), (8, 2)][(mixed(&[options.seed, self.agent.0]) % 4) as usize];
+        let days = i64::from(options.hours.div_ceil(24));
+        let desk = Desk::new(options.seed, self.agent.0, self.laptop, (cores, slots), week, start, days);
+        (self.config.machine.cores, self.config.slots) = (cores, slots);
+        self.config.memory_bytes_max = 8 << 30;
+        let (admin, owner) = (desk.habits.policy.clone(), desk.habits.owner.clone());
+        self.config.standing = Standing { version: 1, admin, owner };
+        self.slots = (0..slots).map(|_| Executor::default()).collect();
+        self.desk = Some(Box::new(desk));
+        self
     }
 
     /// Whether its agent speaks a language that nobody understands any more.
@@ -161,7 +183,13 @@ impl World {
         match what {
             MachineEvent::Timeout => return self.session_timeout(id),
             MachineEvent::Sample => return self.sample(id),
+            MachineEvent::OwnerDeadline if self.machines[id].desk.is_some() => return self.check_desk(id, true),
             MachineEvent::OwnerDeadline => return self.check_owner(id),
+            MachineEvent::Input { first } => return self.input(id, first),
+            MachineEvent::Bump => return self.bump(id),
+            MachineEvent::BumpOver => return self.bump_over(id),
+            MachineEvent::Leave { off, until } => return self.left(id, off, until),
+            MachineEvent::Stop => return self.service_stops(id),
             MachineEvent::Dial => self.dial(id),
             MachineEvent::Opened(link) => return self.opened(id, link),
             MachineEvent::Executor { slot, tick, news } => return self.executor_news(id, slot, tick, news),
@@ -193,9 +221,8 @@ impl World {
         }
         machine.timeout_at = None;
         let Some(session) = &mut machine.session else { return Ok(()) };
-        if session.poll_timeout(now).is_some_and(|due| due <= now) {
-            session.handle_timeout(now);
-        }
+        // What was due may have moved: being called too early does no harm.
+        session.handle_timeout(now);
         self.settle(id)
     }
 
@@ -215,6 +242,7 @@ impl World {
             self.send_to_coordinator(link, said);
         }
         self.check_owner(id)?;
+        self.note_offer(id);
         let machine = &mut self.machines[id];
         let Some(session) = &machine.session else { return Ok(()) };
         if self.options.audit_every == 1 {
@@ -234,8 +262,9 @@ impl World {
     pub fn boot(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         let forgets = self.options.mutation == Some(Mutation::ForgetOutbox);
+        let dark = self.is_dark(id);
         let machine = &mut self.machines[id];
-        if machine.session.is_some() || machine.power == Power::Dead {
+        if machine.session.is_some() || machine.power == Power::Dead || dark {
             return Ok(());
         }
         machine.power = Power::On;
@@ -251,7 +280,11 @@ impl World {
         machine.dial_pause = PAUSE_MIN;
         let (agent, count) = (machine.agent, kept.len());
         self.note(|| format!("{agent} starts with {count} results in its outbox"));
-        self.restart_owner_watch(id);
+        if self.machines[id].desk.is_some() {
+            self.desk_starts(id)?;
+        } else {
+            self.restart_owner_watch(id);
+        }
         let pause = self.dice.machines.seconds(0.1, 2.0);
         self.push_machine(id, now + pause, MachineEvent::Dial);
         self.settle(id)
@@ -270,11 +303,16 @@ impl World {
 
     /// The agent process ends at once: only its disk is left. What was being written is there or not.
     pub fn kill(&mut self, id: MachineId, silently: bool) {
+        let now = self.now;
+        (0..self.machines[id].config.slots).for_each(|slot| self.note_left(id, slot));
         let machine = &mut self.machines[id];
         let agent = machine.agent;
         machine.session = None;
         machine.life += 1;
-        machine.slots.iter_mut().for_each(Executor::vanish);
+        for slot in &mut machine.slots {
+            slot.suspend(now);
+            slot.vanish(now);
+        }
         machine.fetching.clear();
         machine.said.clear();
         machine.own.clear();
@@ -474,7 +512,11 @@ impl World {
         if self.machines[id].session.is_none() {
             return self.boot(id);
         }
-        self.restart_owner_watch(id);
+        if self.machines[id].desk.is_some() {
+            self.desk_wakes(id)?;
+        } else {
+            self.restart_owner_watch(id);
+        }
         (0..self.machines[id].slots.len()).try_for_each(|slot| self.run_front(id, slot as u16))?;
         if slept >= Duration::from_secs(2) { self.tell(id, Event::Slept(slept)) } else { self.settle(id) }
     }

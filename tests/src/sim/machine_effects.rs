@@ -28,13 +28,13 @@ impl World {
             Effect::Adopt(_) | Effect::Learn(_) | Effect::KeepPolicy(_) | Effect::Wake(_) => {}
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),
-            Effect::Unpin(digest) => drop(self.machines[id].fetching.remove(&digest)),
+            Effect::Unpin(digest) => self.unpin(id, digest),
             Effect::Start { slot, plan, build } => return self.start_executor(id, slot, &plan, build),
             Effect::Serve { slot, plan } => return self.turn_executor(id, slot, &plan),
             Effect::Run { slot, attempt, input, resume } => return self.run_attempt(id, slot, attempt, &input, resume),
-            Effect::Checkpoint { slot, attempt } => self.checkpoint(id, slot, attempt),
+            Effect::Checkpoint { slot, attempt } => return self.checkpoint(id, slot, attempt),
             Effect::Suspend { slot, attempt } => self.suspend(id, slot, attempt),
-            Effect::Erase(digest) => drop(self.machines[id].cache.remove(&digest)),
+            Effect::Erase(digest) => self.forget_snapshot(id, digest),
             Effect::Freeze { slot } => self.freeze_executor(id, slot),
             Effect::Thaw { slot } => return self.thaw_executor(id, slot),
             Effect::Kill { slot } => self.kill_executor(id, slot),
@@ -94,6 +94,9 @@ impl World {
 
     /// Soft state: lost, late or double, and nobody may mind.
     fn gossip(&mut self, capacity: Capacity) {
+        if self.options.week.is_some() {
+            return;
+        }
         let bad = self.options.rate(Kind::Gossip) > 0.0;
         let dice = &mut self.dice.links;
         if bad && dice.chance(0.3) {
@@ -137,11 +140,12 @@ impl World {
             self.push_machine(id, at, MachineEvent::Fetched { digest, fetch });
             return Ok(());
         }
-        let failed = self.strikes(Kind::Executor, 0.003) || self.holds_snapshot(id, &digest) == Some(false);
+        let failed = self.strikes(Kind::Executor, 0.003) || self.lacks_snapshot(id, &digest);
         let machine = &mut self.machines[id];
         machine.fetching.remove(&digest);
         if !failed {
             machine.cache.insert(digest);
+            self.snapshots.keep(digest, id);
         }
         self.tell(id, Event::Fetched { digest, result: if failed { Err("nobody has it".into()) } else { Ok(()) } })
     }

@@ -33,6 +33,7 @@ mod snapshots;
 mod store;
 mod trace;
 mod users;
+pub mod week;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +49,8 @@ pub use self::{
 #[derive(Debug)]
 pub struct Outcome {
     pub summary: Summary,
+    /// Where the idle time went, if this was a week.
+    pub week: Option<week::Figures>,
     /// Equal for equal options, to the last event.
     pub digest: u64,
     pub violation: Option<Violation>,
@@ -65,5 +68,5 @@ pub fn run(options: &Options) -> Outcome {
         Err(panic) => Some(Violation::of_panic(&panic)),
     };
     let trace = violation.as_ref().map(|violation| world.trace.about(&violation.about)).unwrap_or_default();
-    Outcome { summary: world.summary(), digest: world.digest(), violation, trace }
+    Outcome { summary: world.summary(), week: world.week.clone(), digest: world.digest(), violation, trace }
 }

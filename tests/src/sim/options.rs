@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use clap::ValueEnum;
 
+use super::week::Week;
+
 /// A run. Equal options give equal runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -23,6 +25,8 @@ pub struct Options {
     pub trace: bool,
     /// Owners leave their machines alone, and all jobs are there from the start: for figures.
     pub steady: bool,
+    /// From Monday's midnight on, with owners who have habits and policies that look at them.
+    pub week: Option<Week>,
 }
 
 impl Default for Options {
@@ -38,6 +42,7 @@ impl Default for Options {
             mutation: None,
             trace: false,
             steady: false,
+            week: None,
         }
     }
 }
@@ -123,7 +128,7 @@ impl Options {
     /// compared give equally many.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_secs(match self.agents {
-            _ if self.steady => 60,
+            _ if self.steady || self.week.is_some() => 60,
             0..=200 => 15,
             201..=2_000 => 30,
             _ => 60,
@@ -140,6 +145,11 @@ impl fmt::Display for Options {
         if !self.no.is_empty() {
             let kinds: Vec<String> = self.no.iter().map(Kind::to_string).collect();
             write!(f, " --no {}", kinds.join(","))?;
+        }
+        if let Some(Week { leaving, demand, believes_hours }) = self.week {
+            let leaving = leaving.to_possible_value().expect("no variant is skipped");
+            write!(f, " --week --leaving {} --demand {demand}", leaving.get_name())?;
+            f.write_str(if believes_hours { "" } else { " --disbelieve" })?;
         }
         if self.steady { f.write_str(" --steady") } else { Ok(()) }
     }

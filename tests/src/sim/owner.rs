@@ -162,6 +162,9 @@ impl World {
     }
 
     pub fn sample(&mut self, id: MachineId) -> Checked {
+        if self.machines[id].desk.is_some() {
+            return self.desk_sample(id);
+        }
         let owner = &mut self.machines[id].owner;
         let sample = owner.measured();
         owner.samples_left = owner.samples_left.saturating_sub(1);
@@ -173,7 +176,10 @@ impl World {
     }
 
     /// Nothing runs any more once the guard had its time.
-    pub fn check_owner(&self, id: MachineId) -> Checked {
+    pub fn check_owner(&mut self, id: MachineId) -> Checked {
+        if self.machines[id].desk.is_some() {
+            return self.check_desk(id, false);
+        }
         let machine = &self.machines[id];
         let late = machine.owner.quiet_from.is_some_and(|from| from <= self.now);
         if !late || machine.power != Power::On {

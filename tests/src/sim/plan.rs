@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::{AgentId, AttemptId, VersionId},
+    id::{AgentId, AttemptId, TaskId, VersionId},
     job::{AttemptLimits, Inputs, JobSpec, Moving, Priority, RetryPolicy},
     share::Share,
     time::Timestamp,
@@ -13,11 +13,12 @@ use lull_shared::{
 use super::{
     dice::{Dice, fraction, mixed},
     options::{Kind, Options},
+    week,
 };
 
 /// Inputs of different jobs differ, so that a mixed-up result is noticed.
-const INPUTS_PER_JOB: u64 = 100_000_000;
-const SUBMITTERS: [&str; 5] = ["ada", "grace", "linus", "edsger", "barbara"];
+pub const INPUTS_PER_JOB: u64 = 100_000_000;
+pub const SUBMITTERS: [&str; 5] = ["ada", "grace", "linus", "edsger", "barbara"];
 /// Slots of a machine, on average.
 const SLOTS_MEAN: f64 = 3.0;
 /// The share of the fleet's time that the work would take if nobody else used it.
@@ -47,6 +48,9 @@ pub enum Fate {
 
 /// All jobs of a run.
 pub fn jobs(options: &Options, start: Timestamp) -> Vec<Planned> {
+    if let Some(week) = options.week {
+        return week::work::jobs(options, week, start);
+    }
     let mut dice = Dice::new(options.seed, 2);
     let count = if options.steady { 20 } else { ((f64::from(options.tasks)).sqrt() / 8.0).clamp(4.0, 80.0) as u32 };
     let count = count.min(options.tasks.max(1)) as usize;
@@ -164,10 +168,8 @@ pub fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) ->
 
 /// How an attempt goes and how long it takes.
 pub fn fate(options: &Options, attempt: AttemptId, each: Duration) -> (Fate, Duration) {
-    let task = mixed(&[options.seed, attempt.task.job.0, u64::from(attempt.task.index)]);
-    // A task's length is its own; most are short, some take ten times the mean.
-    let spread = -(1.0 - fraction(task)).ln();
-    let length = each.mul_f64(spread.clamp(0.02, 10.0));
+    let task = mark(options, attempt.task);
+    let length = length(options, attempt.task, each);
     let large = task.is_multiple_of(LARGE_OUTPUTS);
     let bad = options.rate(Kind::Guest).min(4.0);
     let hopeless = fraction(mixed(&[task, 7])) < 0.0005 * bad;
@@ -184,4 +186,22 @@ pub fn fate(options: &Options, attempt: AttemptId, each: Duration) -> (Fate, Dur
         Fate::Succeeds { large }
     };
     (fate, length)
+}
+
+/// A task's own number.
+fn mark(options: &Options, task: TaskId) -> u64 {
+    mixed(&[options.seed, task.job.0, u64::from(task.index)])
+}
+
+/// How long a task takes in a plain build. Its length is its own; most are short, some take ten times the mean. In a week
+/// tasks of a job resemble each other.
+pub fn length(options: &Options, task: TaskId, each: Duration) -> Duration {
+    let fraction = fraction(mark(options, task));
+    let spread = if options.week.is_some() { 0.6 + 0.8 * fraction } else { -(1.0 - fraction).ln() };
+    each.mul_f64(spread.clamp(0.02, 10.0))
+}
+
+/// The mean time of a job's tasks, as its function reads it.
+pub fn mean_time(args: &[String]) -> Duration {
+    Duration::from_micros(args.first().and_then(|each| each.parse().ok()).unwrap_or(1))
 }

@@ -1,6 +1,9 @@
 //! Simulated snapshots: what of a task is done, kept by the machine that made them or fetched them.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lull_agent::session::Event;
 use lull_coordinator::scheduler::{effect::Custody, event::Event as Scheduled};
@@ -12,27 +15,52 @@ use lull_shared::{
 use super::{
     coordinator::Input,
     events::{CoordinatorEvent, CoordinatorId, MachineEvent, MachineId, News},
-    machine::{Machine, Power},
+    machine::Power,
     options::{Kind, Mutation},
     promise::{Checked, Promise, Violation},
     world::World,
 };
 
+/// All snapshots that some machine keeps.
+#[derive(Debug, Default)]
+pub struct Snapshots(BTreeMap<Digest, Snapshot>);
+
 /// A snapshot that was taken at some time.
-#[derive(Debug, Clone, Copy)]
-pub struct Snapshot {
+#[derive(Debug)]
+struct Snapshot {
     task: TaskId,
     /// What is done of the task.
     done: Duration,
+    keepers: BTreeSet<MachineId>,
+}
+
+impl Snapshots {
+    /// If this is a snapshot, the machine has it from now on.
+    pub fn keep(&mut self, digest: Digest, keeper: MachineId) {
+        if let Some(snapshot) = self.0.get_mut(&digest) {
+            snapshot.keepers.insert(keeper);
+        }
+    }
+
+    fn forget(&mut self, digest: Digest, keeper: MachineId) {
+        let Some(snapshot) = self.0.get_mut(&digest) else { return };
+        snapshot.keepers.remove(&keeper);
+        if snapshot.keepers.is_empty() {
+            self.0.remove(&digest);
+        }
+    }
 }
 
 impl World {
     /// An agent has the state of what runs written down, and goes on.
-    pub fn checkpoint(&mut self, id: MachineId, slot: u16, attempt: AttemptId) {
+    pub fn checkpoint(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
         if let Some(blob) = self.written(id, slot, attempt) {
             let event = Event::Saved { slot, attempt, snapshot: blob, suspended: false };
             self.machines[id].own.push_back(event);
+            let time = self.dice.machines.seconds(0.02, 0.2);
+            self.hold_up(id, slot, time)?;
         }
+        Ok(())
     }
 
     /// An agent wants what runs to be written down and its executor to end.
@@ -48,7 +76,9 @@ impl World {
     /// What was suspended is written down, or could not be; its process is gone.
     pub fn suspended(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
         let written = if self.strikes(Kind::Executor, 0.01) { None } else { self.written(id, slot, attempt) };
-        self.machines[id].slots[usize::from(slot)].vanish();
+        let now = self.now;
+        self.note_left(id, slot);
+        self.machines[id].slots[usize::from(slot)].vanish(now);
         if let Some(snapshot) = written {
             self.tell(id, Event::Saved { slot, attempt, snapshot, suspended: true })?;
         }
@@ -58,18 +88,39 @@ impl World {
     fn written(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Option<BlobRef> {
         let done = self.machines[id].slots[usize::from(slot)].progress(attempt, self.now)?;
         let blob = BlobRef::of(format!("{attempt} after {done:?}").as_bytes());
-        self.snapshots.insert(blob.digest, Snapshot { task: attempt.task, done });
+        let keepers = BTreeSet::new();
+        self.snapshots.0.entry(blob.digest).or_insert(Snapshot { task: attempt.task, done, keepers });
+        self.snapshots.keep(blob.digest, id);
         self.machines[id].cache.insert(blob.digest);
         self.summary.snapshots += 1;
         Some(blob)
     }
 
-    /// Whether this is the digest of a snapshot, and somebody can give it to this machine.
-    pub fn holds_snapshot(&self, asker: MachineId, digest: &Digest) -> Option<bool> {
-        self.snapshots.get(digest)?;
-        let others = self.machines.iter().enumerate().filter(|(id, _)| *id != asker);
-        let mut others = others.map(|(_, machine)| machine);
-        Some(others.any(|machine| gives(machine, digest)) || self.is_in_custody(digest))
+    /// A blob is not needed any more for now: code stays, snapshots make room for others.
+    pub fn unpin(&mut self, id: MachineId, digest: Digest) {
+        self.machines[id].fetching.remove(&digest);
+        if self.snapshots.0.contains_key(&digest) {
+            self.forget_snapshot(id, digest);
+        }
+    }
+
+    /// A machine has a snapshot no more.
+    pub fn forget_snapshot(&mut self, id: MachineId, digest: Digest) {
+        self.machines[id].cache.remove(&digest);
+        self.snapshots.forget(digest, id);
+    }
+
+    /// Whether a blob is a snapshot that nobody can give to this machine.
+    pub fn lacks_snapshot(&self, asker: MachineId, digest: &Digest) -> bool {
+        !(self.database.codes.contains(digest) || self.is_given(Some(asker), digest) || self.is_in_custody(digest))
+    }
+
+    fn is_given(&self, asker: Option<MachineId>, digest: &Digest) -> bool {
+        let gives = |id: &MachineId| {
+            let machine = self.machines.get(*id).filter(|_| Some(*id) != asker);
+            machine.is_some_and(|machine| machine.power == Power::On && machine.link.is_some())
+        };
+        self.snapshots.0.get(digest).is_some_and(|snapshot| snapshot.keepers.iter().any(gives))
     }
 
     fn is_in_custody(&self, digest: &Digest) -> bool {
@@ -90,16 +141,20 @@ impl World {
                 let at = self.now + self.dice.coordinators.seconds(0.01, 0.5);
                 self.push_coordinator(id, at, CoordinatorEvent::Fetched(snapshot));
             }
-            Custody::Discard(digest) => drop(self.coordinators[id].snapshots.remove(&digest)),
+            Custody::Discard(digest) => {
+                self.coordinators[id].snapshots.remove(&digest);
+                self.snapshots.forget(digest, custodian(id));
+            }
         }
     }
 
     /// A snapshot gets to a coordinator, if anybody gives it.
     pub fn custody_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
         let digest = snapshot.digest;
-        let event = match self.machines.iter().any(|machine| gives(machine, &digest)) {
+        let event = match self.is_given(None, &digest) {
             true => {
                 self.coordinators[id].snapshots.insert(digest, snapshot.size_bytes);
+                self.snapshots.keep(digest, custodian(id));
                 Scheduled::KeptHere { blobs: vec![snapshot] }
             }
             false => Scheduled::NotKeptHere { digest },
@@ -107,11 +162,16 @@ impl World {
         self.arrives(id, Input::Event(Box::new(event)));
     }
 
+    /// What is done of a task by a snapshot that somebody keeps.
+    pub fn snapshot_done(&self, digest: Digest) -> Option<Duration> {
+        self.snapshots.0.get(&digest).map(|snapshot| snapshot.done)
+    }
+
     /// What was done of a task before an attempt went on from a snapshot, which must be one of that task and here.
     pub fn done_before(&mut self, id: MachineId, attempt: AttemptId, resume: Option<BlobRef>) -> Result<Duration, Violation> {
         let Some(blob) = resume else { return Ok(Duration::ZERO) };
         let agent = self.machines[id].agent;
-        let snapshot = self.snapshots.get(&blob.digest).filter(|_| self.machines[id].cache.contains(&blob.digest));
+        let snapshot = self.snapshots.0.get(&blob.digest).filter(|snapshot| snapshot.keepers.contains(&id));
         match snapshot.filter(|snapshot| snapshot.task == attempt.task) {
             Some(snapshot) => {
                 self.summary.resumed += 1;
@@ -126,7 +186,7 @@ impl World {
     }
 }
 
-/// Whether a machine could give a blob to others now.
-fn gives(machine: &Machine, digest: &Digest) -> bool {
-    machine.power == Power::On && machine.link.is_some() && machine.cache.contains(digest)
+/// A coordinator's place among the keepers of snapshots.
+fn custodian(id: CoordinatorId) -> MachineId {
+    MachineId::MAX - id
 }

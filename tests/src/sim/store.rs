@@ -1,6 +1,7 @@
 //! The store: in memory, behind the fault injector, whose mood the world sets.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +15,7 @@ use lull_coordinator::store::{
     record::{Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
 };
 use lull_shared::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     identity::{Signed, sign},
     message::{Artifact, MigratableBuild, ModuleKind, ModuleManifest},
     time::Timestamp,
@@ -28,6 +29,11 @@ const COMPILED: usize = 2;
 pub const VERSIONS: u32 = 3;
 /// The first of them have a build that can be moved.
 pub const MOVABLE: u32 = 2;
+
+/// What a version's migratable build takes of the plain one's time, in percent.
+pub fn cost_percent(version: u64) -> u32 {
+    if version.is_multiple_of(2) { 118 } else { 108 }
+}
 
 /// Memory never waits.
 pub fn at_once<T>(answer: impl Future<Output = T>) -> T {
@@ -78,6 +84,8 @@ pub struct Database {
     pub truth: Arc<Memory>,
     pub moods: Moods,
     pub authority: Keypair,
+    /// All that is not a snapshot.
+    pub codes: BTreeSet<Digest>,
 }
 
 impl Database {
@@ -87,7 +95,13 @@ impl Database {
         let injected = moods.clone();
         let store: Arc<dyn Store> = Arc::new(Faulty::new(truth.clone(), move |_| injected.next()));
         let authority = Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a secret key");
-        let database = Self { store, truth, moods, authority };
+        let codes = (1..=VERSIONS).flat_map(|version| {
+            let plain = ENGINES.iter().map(move |engine| artifact(version, engine));
+            let movable = ENGINES.iter().map(move |engine| movable_artifact(version, engine));
+            plain.chain(movable).chain([module(version), movable_module(version)])
+        });
+        let codes = codes.map(|code| code.digest).collect();
+        let database = Self { store, truth, moods, authority, codes };
         at_once(database.set_up(agents, now));
         database
     }
@@ -171,7 +185,7 @@ impl SignManifest for Signer {
             migratable: (self.version <= MOVABLE).then(|| MigratableBuild {
                 module: movable_module(self.version),
                 artifacts: ENGINES[..COMPILED].iter().map(movable_artifact).collect(),
-                cost_percent: Some(110),
+                cost_percent: Some(cost_percent(u64::from(self.version))),
             }),
         };
         sign(&self.authority, &manifest)

@@ -17,7 +17,7 @@ use super::{
     coordinator::{Input, Reign, Request},
     events::{CoordinatorId, What},
     promise::{Checked, Promise, hold},
-    store::{MOVABLE, at_once},
+    store::{MOVABLE, at_once, cost_percent},
     world::World,
 };
 
@@ -91,7 +91,7 @@ impl World {
             }
         }
         let seed = self.dice.people.seed();
-        let movable = (spec.version.0 <= u64::from(MOVABLE)).then_some(Movable { cost_percent: 110 });
+        let movable = (spec.version.0 <= u64::from(MOVABLE)).then(|| Movable { cost_percent: cost_percent(spec.version.0) });
         let mut submission = Submission {
             submitter: planned.submitter.to_owned(),
             spec,

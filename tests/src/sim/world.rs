@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lull_coordinator::scheduler::effect::Change;
 use lull_shared::{
-    digest::Digest,
-    id::{AgentId, Epoch, JobId},
+    id::{AgentId, Epoch, JobId, TaskId},
     identity::Authority,
     message::{ToAgent, ToCoordinator},
     time::Timestamp,
@@ -15,6 +14,7 @@ use super::{
     coordinator::Coordinator,
     dice::{Dice, mixed},
     events::{Queue, What},
+    executor::Nature,
     ledger::Ledger,
     link::Stream,
     machine::Machine,
@@ -23,10 +23,11 @@ use super::{
     plan::{self, Planned},
     promise::{Checked, Promise, Violation, hold},
     report::Summary,
-    snapshots::Snapshot,
+    snapshots::Snapshots,
     store::Database,
     trace::Trace,
     users::Wish,
+    week::Figures,
 };
 
 /// Monday, 2026-11-23, 00:00 UTC.
@@ -58,8 +59,7 @@ pub struct World {
     /// The newest that a coordinator was given.
     pub epoch: Epoch,
     pub fetches: u64,
-    /// Every snapshot that was ever taken.
-    pub snapshots: BTreeMap<Digest, Snapshot>,
+    pub snapshots: Snapshots,
     pub outages: Outages,
     pub planned: Vec<Planned>,
     /// What became of the planned jobs: submitted, or refused for good.
@@ -72,6 +72,11 @@ pub struct World {
     /// When the last job ended.
     settled_at: Option<Timestamp>,
     pub summary: Summary,
+    /// Of the week so far, and when it is over.
+    pub figures: Figures,
+    pub week: Option<Figures>,
+    /// What was done of tasks whose executors ended.
+    pub left: BTreeMap<TaskId, (Duration, Nature)>,
     pub trace: Trace,
     digest: u64,
     events: u64,
@@ -82,7 +87,11 @@ impl World {
     pub fn new(options: Options) -> Self {
         let dice = |concern| Dice::new(options.seed, concern);
         // Some hour of the week, so that each seed sees other people at work.
-        let hour = if options.steady { 22 } else { dice(1).number(0, 168) };
+        let hour = match options.week {
+            Some(_) => 0,
+            None if options.steady => 22,
+            None => dice(1).number(0, 168),
+        };
         let start = MONDAY + Duration::from_secs(hour * 3600);
         let database = Database::new(options.seed, options.agents, start);
         let authority = Authority::of(&database.authority);
@@ -92,14 +101,14 @@ impl World {
             queue: Queue::default(),
             dice: AllDice { links: dice(4), machines: dice(5), coordinators: dice(6), people: dice(7), faults: dice(8) },
             ledger: Ledger::new(options.clone()),
-            machines: Machine::fleet(&options, &authority),
+            machines: Machine::fleet(&options, &authority, start),
             coordinators,
             database,
             links: Vec::new(),
             streams: 0,
             epoch: Epoch::default(),
             fetches: 0,
-            snapshots: BTreeMap::new(),
+            snapshots: Snapshots::default(),
             outages: Outages::default(),
             planned: plan::jobs(&options, start),
             planned_jobs: BTreeMap::new(),
@@ -109,6 +118,9 @@ impl World {
             deadline: None,
             settled_at: None,
             summary: Summary::default(),
+            figures: Figures::default(),
+            week: None,
+            left: BTreeMap::new(),
             trace: Trace::new(options.trace),
             digest: options.seed,
             events: 0,
@@ -143,7 +155,7 @@ impl World {
         for machine in 0..self.machines.len() {
             let at = self.start + self.dice.machines.between(Duration::ZERO, spread);
             self.queue.push(at, What::Boot { machine });
-            if !self.options.steady {
+            if !self.options.steady && self.options.week.is_none() {
                 let at = self.start + self.dice.machines.between(Duration::ZERO, spread * 5);
                 self.queue.push(at, What::OwnerTurns { machine });
             }
@@ -151,10 +163,14 @@ impl World {
         for (number, planned) in self.planned.iter().enumerate() {
             self.queue.push(planned.at, What::Ask { wish: Wish::Submit(number) });
         }
-        if !self.options.steady || self.options.faults != super::Level::None {
+        if (!self.options.steady && self.options.week.is_none()) || self.options.faults != super::Level::None {
             self.schedule_faults();
         }
         let night = Duration::from_secs(u64::from(self.options.hours) * 3600);
+        if self.options.week.is_some() {
+            self.begin_week();
+            return self.queue.push(self.start + night, What::WeekEnds);
+        }
         self.queue.push(self.start + night, What::Heal);
     }
 
@@ -165,6 +181,7 @@ impl World {
             What::Boot { machine } => self.boot(machine)?,
             What::WakeUp { machine } => self.wake_up(machine)?,
             What::OwnerTurns { machine } => self.owner_turns(machine)?,
+            What::Desk { machine } => self.desk_acts(machine)?,
             What::ToAgent { link, frame } => self.agent_hears(link, frame)?,
             What::ToCoordinator { link, messages } => self.coordinator_hears(link, messages)?,
             What::AgentSeesEnd { link } => self.agent_sees_end(link)?,
@@ -178,6 +195,7 @@ impl World {
             What::GivesUp { number } => self.gives_up(number),
             What::Fault(fault) => self.fault(fault)?,
             What::Heal => self.heal()?,
+            What::WeekEnds => self.week_ends()?,
         }
         Ok(())
     }
@@ -300,6 +318,7 @@ impl World {
             What::Machine { machine, .. } | What::Boot { machine } | What::WakeUp { machine } | What::OwnerTurns { machine } => {
                 *machine as u64
             }
+            What::Desk { machine } => 12 << 48 | *machine as u64,
             What::ToAgent { link, .. } | What::AgentSeesEnd { link } => 1 << 32 | *link as u64,
             What::ToCoordinator { link, messages } => (2 + messages.len() as u64) << 32 | *link as u64,
             What::CoordinatorSeesEnd { link } => 3 << 48 | *link as u64,
@@ -310,6 +329,7 @@ impl World {
             What::Answered { number, .. } | What::GivesUp { number } => 8 << 48 | number,
             What::Fault(fault) => 9 << 48 | *fault as u64,
             What::Heal => 10 << 48,
+            What::WeekEnds => 11 << 48,
         };
         self.digest = mixed(&[self.digest, self.now.0 as u64, subject]);
     }
