@@ -35,7 +35,7 @@ fn promises_hold_where_nothing_goes_wrong() {
 #[test]
 fn promises_hold_on_fixed_seeds_where_everything_goes_wrong() {
     let mut seen = sim::Summary::default();
-    for seed in 1..=4 {
+    for seed in 5..=8 {
         let summary = holds(&world(seed)).summary;
         seen.tally.lost += summary.tally.lost;
         seen.tally.late_results += summary.tally.late_results;

@@ -146,7 +146,6 @@ pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
         failed: count("failed")?,
         cancelled: count("cancelled")?,
         expired: count("expired")?,
-        ..TaskCounts::default()
     };
     *counts.get_mut(state_of_never_started(stopping)) += count("task_count")? - count("expanded")?;
     Ok(JobRecord {
