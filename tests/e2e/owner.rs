@@ -18,6 +18,8 @@ fn working(cluster: &mut Cluster, tasks: usize, rounds: u64) -> String {
     let lines = cluster.path("lines");
     std::fs::write(&lines, format!("{rounds}\n").repeat(tasks)).expect("written");
     let job = cluster.lull(&["submit", "busy", "--each-line", text(&lines), "-o", "id"]).out.trim().to_owned();
+    // An agent that has just come offers what the default policy allows at this hour, until it has read that all is.
+    cluster.wait_for_job(&job, "all run", |job| job["counts"]["running"] == tasks);
     wait_for_executors(cluster, "they run", |pid| processes::cpu_of_tree(pid) > Duration::from_millis(100));
     job
 }
