@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::window::{DAYS, parse_days, parse_time};
+use crate::{
+    time::Timestamp,
+    window::{DAYS, parse_days, parse_time},
+};
 
 const DAY: u16 = 24 * 60;
 /// Minutes of a week.
@@ -31,6 +34,13 @@ impl WeekMinute {
         let day = at.weekday().to_monday_zero_offset().unsigned_abs();
         let (hour, minute) = (at.hour().unsigned_abs(), at.minute().unsigned_abs());
         Self::new(DAY * u16::from(day) + 60 * u16::from(hour) + u16::from(minute))
+    }
+
+    /// The minute that a clock shows at that time which is so many minutes ahead of UTC.
+    pub fn at(at: Timestamp, ahead_min: i16) -> Self {
+        // 1970-01-01 was a Thursday.
+        let minutes = at.as_millis().div_euclid(60_000) + 3 * i64::from(DAY) + i64::from(ahead_min);
+        Self::new(u16::try_from(minutes.rem_euclid(WEEK.into())).expect("a minute of the week fits"))
     }
 
     /// Its number.
@@ -258,6 +268,12 @@ mod tests {
 
     fn minute(text: &str) -> WeekMinute {
         text.parse().expect("a minute")
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_shows_a_later_time() {
+        let now = Timestamp::from(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!([0, -60].map(|ahead_min| WeekMinute::at(now, ahead_min).to_string()), ["thu 00:00", "wed 23:00"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The policy that holds here: the administrator's, as it came signed, narrowed by the owner.
 
 use lull_shared::{
+    hours::WeekMinute,
     identity::{Signed, verify},
     message::{PolicyReport, ToCoordinator},
     policy::{Changes, Policy, Sheet},
@@ -89,9 +90,8 @@ impl Session {
 
 /// How far a machine's own clock is ahead of UTC, in minutes, to the quarter of an hour.
 fn clock_ahead_min(sample: &Sample, now: Timestamp) -> i16 {
-    // 1970-01-01 was a Thursday.
-    let utc = now.as_millis().div_euclid(60_000) + 3 * 24 * 60;
-    let ahead = (i64::from(sample.local.get()) - utc + 7).rem_euclid(WEEK_MIN);
+    let utc = WeekMinute::at(now, 0);
+    let ahead = (i64::from(sample.local.get()) - i64::from(utc.get()) + 7).rem_euclid(WEEK_MIN);
     let ahead = if ahead > WEEK_MIN / 2 { ahead - WEEK_MIN } else { ahead };
     i16::try_from(ahead.div_euclid(15) * 15).expect("half a week of minutes fits")
 }

@@ -3,11 +3,10 @@
 use axum::{Json, extract::State};
 use lull_shared::{
     constraint::Constraint,
-    hours::{WEEK, WeekMinute},
+    hours::WeekMinute,
     policy::{Leave, Policy, slots_of, table},
     resources::Labels,
     state::full_labels,
-    time::Timestamp,
 };
 use serde::Deserialize;
 
@@ -77,7 +76,7 @@ pub async fn outlook(
     let report = coordinator.policies.reported(agent);
     let owner = report.as_ref().map(|report| report.owner.clone()).unwrap_or_default();
     let policy = edition.book.policy(&labels(&record)).narrowed_by(&owner);
-    let local = report.as_ref().map(|report| local(clock::now(), report.clock_ahead_min));
+    let local = report.as_ref().map(|report| WeekMinute::at(clock::now(), report.clock_ahead_min));
     let asked = when.at.as_deref().map(str::parse::<WeekMinute>).transpose();
     let asked = asked.map_err(|error| Refused::invalid(error.to_string(), None))?;
     let cores = record.machine.as_ref().map_or(1, |machine| machine.cores);
@@ -131,13 +130,6 @@ fn labels(record: &AgentRecord) -> Labels {
     }
 }
 
-/// The time of the week by a clock that is so far ahead of UTC.
-fn local(now: Timestamp, ahead_min: i16) -> WeekMinute {
-    // 1970-01-01 was a Thursday.
-    let minute = (now.as_millis().div_euclid(60_000) + 3 * 24 * 60 + i64::from(ahead_min)).rem_euclid(i64::from(WEEK));
-    WeekMinute::new(u16::try_from(minute).expect("a minute of the week"))
-}
-
 fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16) -> Doing {
     let leave = policy.leave(at, owner_there);
     let (share, _) = policy.share(leave);
@@ -182,11 +174,5 @@ mod tests {
         assert_eq!((there.slots, there.reason.map(|reason| reason.kind)), (0, Some("present".into())));
         let day = doing(&policy, "mon 14:00".parse().expect("a minute"), false, 8);
         assert!(day.reason.expect("closed").message.contains("mon 18:00"));
-    }
-
-    #[test]
-    fn a_clock_that_is_ahead_shows_a_later_time() {
-        let now = Timestamp::from(jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!([local(now, 0).to_string(), local(now, -60).to_string()], ["thu 00:00", "wed 23:00"]);
     }
 }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use lull_shared::{id::AgentId, time::Timestamp};
+use lull_shared::{hours::WeekMinute, id::AgentId, time::Timestamp};
 
 use super::{
     Scheduler,
@@ -91,10 +91,9 @@ impl IdleHours {
 
     /// The hour of the machine's week, and how far it has got, in microseconds.
     fn hour_of(&self, at: Timestamp) -> (usize, i64) {
-        // 1970-01-01 was a Thursday.
-        let local_us = at.0 + i64::from(self.clock_ahead_min) * 60_000_000 + 3 * 24 * HOUR_US;
-        let hour = local_us.div_euclid(HOUR_US).rem_euclid(HOURS as i64);
-        (hour as usize, local_us.rem_euclid(HOUR_US))
+        let hour = WeekMinute::at(at, self.clock_ahead_min).get() / 60;
+        let local_us = at.0 + i64::from(self.clock_ahead_min) * 60_000_000;
+        (hour.into(), local_us.rem_euclid(HOUR_US))
     }
 }
 

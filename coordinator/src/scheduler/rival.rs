@@ -27,7 +27,6 @@ use super::{
     job::Job,
     limits::Limits,
     rank::micros,
-    select::Load,
     timers::Timer,
 };
 
@@ -112,7 +111,7 @@ impl Scheduler {
             let has_it = copies.are_with(*id) || answers.iter().any(|answer| answer.agent == *id);
             (!has_it && is_feasible(agent, demand, job.rank.job, self.now)).then_some(())
         };
-        self.fleet.free_from((Load(0), AgentId(0))).map(|(_, agent)| agent).find(|agent| fits(agent).is_some())
+        self.fleet.free().find(|agent| fits(agent).is_some())
     }
 
     /// The task ends with one attempt: the others are over.

@@ -59,7 +59,7 @@ impl Sleeper {
         let Some((policy, clock_ahead_min)) = &self.policy else { return false };
         let pause = AGAIN_MIN.saturating_mul(1 << self.tries.saturating_sub(1).min(16)).min(AGAIN_MAX);
         let rested = self.tried.is_none_or(|tried| tried + pause <= now);
-        rested && policy.leave(week_minute(now, *clock_ahead_min), false) == Leave::Away
+        rested && policy.leave(WeekMinute::at(now, *clock_ahead_min), false) == Leave::Away
     }
 }
 
@@ -142,12 +142,4 @@ impl Scheduler {
         self.fleet.known(neighbour).outgoing.wake.extend(cards);
         self.speak(neighbour);
     }
-}
-
-/// The minute of the week that a clock shows which is so far ahead of UTC.
-fn week_minute(now: Timestamp, clock_ahead_min: i16) -> WeekMinute {
-    const DAY: i64 = 24 * 60;
-    // The epoch began on a Thursday, three days into a week.
-    let minutes = now.as_millis().div_euclid(60_000) + i64::from(clock_ahead_min) + 3 * DAY;
-    WeekMinute::new(u16::try_from(minutes.rem_euclid(7 * DAY)).unwrap_or_default())
 }

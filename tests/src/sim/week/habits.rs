@@ -53,7 +53,7 @@ pub struct Habits {
     pub policy: Policy,
     pub owner: Changes,
     /// How far its clock is ahead of UTC, in minutes.
-    pub clock_ahead_min: i64,
+    pub clock_ahead_min: i16,
     laptop: bool,
     leaves: Leaves,
     /// When they come and how long they stay, in microseconds.
@@ -113,14 +113,12 @@ impl Habits {
 
     /// The minute of the week that its clock shows.
     pub fn local(&self, at: Timestamp) -> WeekMinute {
-        // 1970-01-01 was a Thursday.
-        let minute = at.as_millis().div_euclid(60_000) + 3 * 24 * 60 + self.clock_ahead_min;
-        WeekMinute::new(u16::try_from(minute.rem_euclid(7 * 24 * 60)).expect("a minute of a week"))
+        WeekMinute::at(at, self.clock_ahead_min)
     }
 
     /// Everything that happens at the machine from a Monday's midnight (UTC) on, in order.
     pub fn timeline(&self, monday: Timestamp, days: i64, dice: &mut Dice) -> Vec<(Timestamp, Act)> {
-        let zero = monday.0 - self.clock_ahead_min * MINUTE;
+        let zero = monday.0 - i64::from(self.clock_ahead_min) * MINUTE;
         let mut stretches = Stretches::new();
         for day in 0..=days {
             self.day(day, zero + day * DAY, dice, &mut stretches);
