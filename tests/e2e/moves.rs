@@ -76,7 +76,7 @@ fn a_drained_agent_hands_over_what_it_runs() {
     let explained = cluster.lull(&["explain", &format!("{job}.0")]).out;
     assert!(explained.contains("migratable: the job was submitted so"), "{explained}");
     let drained = cluster.lull(&["agent", "drain", here]);
-    assert!(drained.err.contains("1 attempts"), "{}", drained.err);
+    assert!(drained.err.contains("this concerns 1 attempt there"), "{}", drained.err);
     cluster.wait_for_job(&job, "it ends elsewhere", |job| job["counts"]["succeeded"] == 1);
     let history = attempts(&cluster, &job);
     assert_eq!(history.len(), 2, "{history:#?}");

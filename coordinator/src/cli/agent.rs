@@ -7,7 +7,7 @@ use super::{
     Context,
     exit::{Exit, Outcome},
     heat,
-    output::{Cell, Look, Row, Tone, pairs},
+    output::{Cell, Look, Row, Tone, counted, pairs},
 };
 use crate::api::AgentBody;
 
@@ -84,7 +84,7 @@ impl Agent {
             Intake::Draining => "takes nothing new, hands over what can be moved and finishes the rest",
             Intake::Revoked => "is thrown out",
         };
-        context.out.note(format!("{} {what}; {affected} attempts there are concerned", called.agent));
+        context.out.note(format!("{} {what}; this concerns {} there", called.agent, counted(affected, "attempt")));
         Ok(Exit::Succeeded)
     }
 }
@@ -149,7 +149,15 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         add("engine", Some(machine.engine.clone()));
     }
     if let Some(capacity) = &agent.capacity {
-        add("slots", Some(format!("{} of {} busy, {} attempts wait", capacity.slots_busy, capacity.slots, capacity.waiting)));
+        add(
+            "slots",
+            Some(format!(
+                "{} of {} busy, {} waiting",
+                capacity.slots_busy,
+                capacity.slots,
+                counted(capacity.waiting.into(), "attempt")
+            )),
+        );
         let memory = bytesize::ByteSize(capacity.memory_free_bytes);
         add("free", Some(format!("{} % of its processors, {memory}", capacity.cpu_free_percent)));
     }
@@ -160,11 +168,11 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("labels", Some(labels.join(" ")));
     let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
     add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
-    add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| format!("{count} snapshots of running tasks")));
+    add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| counted(count, "snapshot") + " of tasks"));
     let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
     add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
     add("cut off", refused(agent.breaches, "breaches of the protocol"));
     add("peer", Some(agent.peer.clone()));
     let map = agent.idle_hours.as_deref().map(|hours| heat::map(hours, look.width.is_some()));
-    pairs(lines, look) + &map.unwrap_or_default()
+    pairs(lines, look) + map.as_deref().unwrap_or(heat::NOTHING_KNOWN)
 }

@@ -14,7 +14,7 @@ use super::{
     amount::{self, spoken},
     exit::{Exit, Failure, Outcome},
     follow::{self, Follow},
-    output::{Cell, Look, Row, Tone, pairs, table, write_out},
+    output::{Cell, Look, Row, Tone, counted, pairs, table, write_out},
     results::{self, OutArgs},
     submit::Submit,
 };
@@ -121,12 +121,17 @@ impl Job {
             Self::Wait(wait) => wait.run(context).await,
             Self::Cancel(one) => {
                 let affected = context.server.connect()?.cancel(one.job).await?.affected;
-                context.out.note(format!("{} is cancelled; {affected} tasks were not done", one.job));
+                context.out.note(format!("{} is cancelled, with {} not done", one.job, counted(affected, "task")));
                 Ok(Exit::Succeeded)
             }
             Self::Retry(one) => {
                 let affected = context.server.connect()?.retry(one.job).await?.affected;
-                context.out.note(format!("{affected} tasks of {} run again; `lull wait {}` waits", one.job, one.job));
+                context.out.note(format!(
+                    "{} runs again, with {}; `lull wait {}` waits",
+                    one.job,
+                    counted(affected, "task"),
+                    one.job
+                ));
                 Ok(Exit::Succeeded)
             }
             Self::Results(results) => results.run(context).await,
@@ -255,7 +260,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     };
     add("waits because", job.waiting.as_ref().map(|reason| reason.message.clone()));
     add("stopped by", job.stopped_by.clone());
-    add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| format!("{moved} attempts")));
+    add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| counted(moved, "attempt")));
     add("mean time", job.mean_wall_ms.map(|ms| spoken(Duration::from_secs_f64(ms / 1_000.0))));
     add("submitted", Some(format!("{} by {}", look.time(job.submitted), job.submitter)));
     add("ended", job.ended.map(|at| look.time(at)));

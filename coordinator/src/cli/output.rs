@@ -250,6 +250,11 @@ pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
     pairs.into_iter().map(|(name, cell)| format!("{name:width$}  {}\n", paint(cell))).collect()
 }
 
+/// How many of something, as one says it: `1 task`, `3 tasks`.
+pub fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// A text without anything that a terminal would obey.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -9,7 +9,7 @@ use lull_shared::policy::{Changes, Policy as Allowed};
 use super::{
     Context,
     exit::{Exit, Failure, Outcome},
-    output::{Look, pairs},
+    output::{Look, counted, pairs},
 };
 use crate::api::{Doing, Hour, OutlookBody, PolicyBody, SetPolicy};
 
@@ -161,7 +161,7 @@ impl Test {
 fn words(doing: &Doing) -> String {
     match &doing.reason {
         Some(reason) => format!("nothing runs: {}", reason.message),
-        None => format!("up to {} tasks at a time", doing.slots),
+        None => format!("up to {} at a time", counted(doing.slots.into(), "task")),
     }
 }
 

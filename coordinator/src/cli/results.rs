@@ -24,7 +24,7 @@ use super::{
     Context,
     amount::spoken,
     exit::Failure,
-    output::{Cell, Format, Look, Row, printable, write_out},
+    output::{Cell, Format, Look, Row, counted, printable, write_out},
 };
 use crate::{
     api::{JobBody, ResultBody, SCHEMA_VERSION, TaskBody},
@@ -108,7 +108,7 @@ pub struct OutArgs {
 pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &OutArgs) -> Result<(), Failure> {
     if let Some(folder) = &out.out {
         let files = write_files(client, job.job.0, folder, out.suffix.as_deref().unwrap_or_default()).await?;
-        context.out.note(format!("wrote {files} files to {}", folder.display()));
+        context.out.note(format!("wrote {} to {}", counted(files as u64, "file"), folder.display()));
     }
     match context.out.format {
         Format::Table => {

@@ -12,6 +12,7 @@ use super::{
     follow::{self, Follow},
     func::When,
     input::InputArgs,
+    output::counted,
     results::{self, OutArgs},
     upload::upload,
 };
@@ -171,9 +172,11 @@ impl Submit {
         if !self.wait && self.out.out.is_none() {
             context.out.one(&submitted, &job.to_string(), |_| format!("{job}\n"))?;
             let existing = if submitted.existing { " was submitted before under this key" } else { " is submitted" };
-            context
-                .out
-                .note(format!("{job}{existing}: {} tasks of {}; `lull wait {job}` waits", submitted.tasks, submitted.function));
+            context.out.note(format!(
+                "{job}{existing}: {} of {}; `lull wait {job}` waits",
+                counted(submitted.tasks.into(), "task"),
+                submitted.function
+            ));
             return Ok(Exit::Succeeded);
         }
         let ended = follow::to_the_end(&client, job, Follow::new(context)).await?;

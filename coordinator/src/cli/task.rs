@@ -13,7 +13,7 @@ use super::{
     Context,
     amount::spoken,
     exit::{Exit, Outcome},
-    output::{Cell, Format, Look, Row, Tone, pairs, printable_lines, table},
+    output::{Cell, Format, Look, Row, Tone, counted, pairs, printable_lines, table},
 };
 use crate::api::{AttemptBody, ExplanationBody, PlacementBody, ResumedBody, TaskBody, TaskDetails};
 
@@ -232,7 +232,7 @@ fn explain(explanation: &ExplanationBody, look: &Look) -> String {
         lines.push(("a second copy", format!("{}, because {cause}", with(place)).into()));
     }
     if let Some(ahead) = explanation.ahead {
-        lines.push(("ahead of it", format!("{ahead} tasks").into()));
+        lines.push(("ahead of it", counted(ahead, "task").into()));
     }
     if let Some(choice) = &explanation.build {
         let build = match choice.build {
