@@ -15,6 +15,8 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 /// A machine that goes to sleep by itself does so after half an hour without input, whatever runs on it.
 const AUTO_SLEEP: i64 = 30 * MINUTE;
+/// Nobody sits down for less.
+const SITS_MIN: i64 = 5 * 1_000_000;
 /// Nobody switches a machine off for less.
 const OFF_MIN: i64 = 3 * HOUR;
 
@@ -123,6 +125,8 @@ impl Habits {
         for day in 0..=days {
             self.day(day, zero + day * DAY, dice, &mut stretches);
         }
+        // Who touches the desk for less has bumped it.
+        stretches.retain(|(from, to, _)| to - from >= SITS_MIN);
         stretches.sort_by_key(|(from, ..)| *from);
         stretches.dedup_by(|later, earlier| later.0 < earlier.1);
         let mut acts = Vec::new();
