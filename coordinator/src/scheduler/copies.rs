@@ -37,7 +37,7 @@ impl Live {
 
 impl From<&OpenAttempt> for Live {
     fn from(open: &OpenAttempt) -> Self {
-        let OpenAttempt { number, agent, since, resumed_us, cause } = open;
+        let OpenAttempt { number, agent, since, resumed_us, build: _, cause } = open;
         Self { cause: cause.clone(), ..Self::new(*number, *agent, *since, *resumed_us) }
     }
 }

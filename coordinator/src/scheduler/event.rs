@@ -6,7 +6,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, JobId, TaskIndex, VersionId},
     job::JobSpec,
-    message::{Hello, SnapshotRef, ToCoordinator},
+    message::{Build, Hello, SnapshotRef, ToCoordinator},
     policy::Policy,
     resources::Capacity,
     state::{Intake, JobState},
@@ -170,6 +170,7 @@ pub struct OpenAttempt {
     pub since: lull_shared::time::Timestamp,
     /// The running time of the snapshot that it went on from, in microseconds, if it went on from one.
     pub resumed_us: Option<u64>,
+    pub build: Build,
     /// Why it was started although nothing had gone wrong, in words.
     pub cause: Option<Box<str>>,
 }

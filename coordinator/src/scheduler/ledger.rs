@@ -77,7 +77,8 @@ impl Ledger {
             Change::AttemptStarted { attempt, agent, at, resume, build, beside, cause } => {
                 assert!(!beside || cause.is_some(), "{attempt} starts beside another for a reason");
                 let resumed_us = resume.as_deref().map(|snapshot| snapshot.spent_us);
-                self.start(attempt, beside, OpenAttempt { number: attempt.number, agent, since: at, resumed_us, cause });
+                let begun = OpenAttempt { number: attempt.number, agent, since: at, resumed_us, build, cause };
+                self.start(attempt, beside, begun);
                 let known = self.row(attempt.task).saved.map(|saved| saved.snapshot);
                 assert_eq!(resume.as_deref().copied(), known, "{attempt} goes on from the newest snapshot");
                 assert!(resume.is_none() || build == Build::Migratable, "{attempt} goes on with the build that can");

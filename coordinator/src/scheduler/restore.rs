@@ -1,7 +1,10 @@
 //! Going on where another coordinator stopped.
 
+use std::collections::BTreeSet;
+
 use lull_shared::{
     id::{AgentId, AttemptId, TaskId},
+    message::Build,
     state::Intake,
     time::Timestamp,
 };
@@ -10,7 +13,7 @@ use super::{
     Scheduler,
     admission::{new_job, snapshot_tasks},
     effect::{Custody, Effect},
-    event::{JobSnapshot, Snapshot},
+    event::{JobSnapshot, OpenPlace, Snapshot},
     fleet::{Agent, Fleet, Held},
     history::History,
     limits::Limits,
@@ -18,6 +21,16 @@ use super::{
     share::Shares,
     timers::{Timer, Timers},
 };
+
+/// The live attempts that execute a build that can be moved.
+fn movable_attempts(job: &JobSnapshot) -> BTreeSet<AttemptId> {
+    let live = job.open.iter().flat_map(|task| match &task.place {
+        OpenPlace::At(live) => live.iter().map(|open| (task.index, open)).collect(),
+        OpenPlace::Waiting { .. } => Vec::new(),
+    });
+    let movable = live.filter(|(_, open)| open.build == Build::Migratable);
+    movable.map(|(index, open)| AttemptId { task: TaskId { job: job.job, index }, number: open.number }).collect()
+}
 
 impl Scheduler {
     /// A scheduler that knows what the store knows. Live attempts wait for their agents to come back with them.
@@ -79,6 +92,7 @@ impl Scheduler {
         let tasks = snapshot_tasks(&snapshot, self.now);
         let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
         let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
+        let movable = movable_attempts(&snapshot);
         let after = self.active_dependencies(&snapshot.spec);
         let submitter = self.shares.intern(&snapshot.submitter);
         let memory_bytes = snapshot.spec.limits.memory_bytes;
@@ -97,8 +111,7 @@ impl Scheduler {
                 occupies: Some(self.now),
                 recall: None,
                 memory_bytes,
-                // Which build it executes is known again with its next snapshot.
-                movable: false,
+                movable: movable.contains(&attempt),
                 resumed: true,
                 stalled: None,
             };

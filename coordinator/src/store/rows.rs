@@ -201,6 +201,7 @@ fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {
         agent: AgentId(u64_of(row, "attempt_agent")?),
         since: time(row, "started_us")?,
         resumed_us: row.int("resumed_spent_us")?.map(|us| us as u64),
+        build: word(row, "build", build_from_word)?,
         cause: row.text("cause")?.map(String::into_boxed_str),
     })
 }

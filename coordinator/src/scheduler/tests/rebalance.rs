@@ -40,6 +40,19 @@ fn hand_over(driver: &mut Driver, agent: u64, attempt: AttemptId) {
     driver.say(agent, ToCoordinator::Released { attempts: vec![attempt], reason: ReleaseReason::Recalled });
 }
 
+#[test]
+fn a_coordinator_that_takes_over_knows_what_can_be_moved() {
+    let mut driver = driver(2);
+    driver.submit(movable(1));
+    let held = driver.held(1);
+    driver.started(1, &held);
+    driver.crash();
+    driver.connect(1, 1, &held);
+    driver.started(1, &held);
+    driver.set_intake(1, Intake::Draining);
+    assert_eq!(driver.recalled(1, RecallReason::Drain), held);
+}
+
 fn pause(driver: &mut Driver, agent: u64, attempt: AttemptId, reason: PauseReason) {
     driver.say(agent, ToCoordinator::Paused { attempt, reason: Some(reason) });
 }

@@ -2,7 +2,7 @@
 
 use lull_shared::{
     id::{AgentId, JobId},
-    message::Payload,
+    message::{Build, Payload},
     state::{AttemptEnd, PauseReason, TaskCounts, TaskState},
 };
 
@@ -35,9 +35,15 @@ fn continues(agent: u64, failures: u32) -> TaskAfter {
 pub async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
     let world = with_rivals(world).await;
     assert_eq!(counts(&world).await, TaskCounts { running: 1, queued: 1, ..TaskCounts::default() });
-    let first = OpenAttempt { number: 1, agent: AgentId(1), since: at(10), resumed_us: None, cause: None };
-    let second =
-        OpenAttempt { number: 2, agent: AgentId(2), since: at(20), resumed_us: None, cause: Some("the first is slow".into()) };
+    let first = OpenAttempt { number: 1, agent: AgentId(1), since: at(10), resumed_us: None, build: Build::Plain, cause: None };
+    let second = OpenAttempt {
+        number: 2,
+        agent: AgentId(2),
+        since: at(20),
+        resumed_us: None,
+        build: Build::Plain,
+        cause: Some("the first is slow".into()),
+    };
     assert_eq!(place(&world).await, OpenPlace::At(vec![first, second]));
     assert_eq!(place(&world.reopened().await).await, place(&world).await, "a crash forgets neither");
     world.refused(&[started_beside(attempt(1, 0, 3), 2, 21)]).await;

@@ -87,7 +87,14 @@ pub fn paused(attempt: AttemptId, reason: Option<PauseReason>, seconds: u64) -> 
 
 /// The place of a task of which only this attempt is live.
 pub fn with(number: u32, agent: u64, seconds: u64) -> OpenPlace {
-    OpenPlace::At(vec![OpenAttempt { number, agent: AgentId(agent), since: at(seconds), resumed_us: None, cause: None }])
+    OpenPlace::At(vec![OpenAttempt {
+        number,
+        agent: AgentId(agent),
+        since: at(seconds),
+        resumed_us: None,
+        build: Build::Plain,
+        cause: None,
+    }])
 }
 
 /// A snapshot, made up from the second at which it was saved.

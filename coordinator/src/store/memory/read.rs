@@ -273,6 +273,7 @@ fn open_attempt((number, attempt): (u32, &Attempt)) -> OpenAttempt {
         agent: attempt.agent,
         since: attempt.started,
         resumed_us: attempt.resumed.map(|resumed| resumed.spent_us),
+        build: attempt.build,
         cause: attempt.cause.clone().map(String::into_boxed_str),
     }
 }
