@@ -120,6 +120,7 @@ impl Scheduler {
             listed: false,
             known_by: Default::default(),
             pace: Pace::default(),
+            passed_over: None,
             watched: false,
             moved: 0,
             new: Box::new(new),

@@ -132,12 +132,14 @@ impl Scheduler {
         let held = self.fleet.release(id, attempt);
         let job_id = attempt.task.job;
         let job = self.jobs.get_mut(&job_id).expect("a live attempt's job is active");
-        let given = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live").since;
-        // What an agent claims to have used is believed up to the time that it had.
+        let live = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live");
+        // What an agent claims to have used is believed up to the time that it had, beside what was used before.
+        let before_us = live.resumed_us.unwrap_or(0);
         let used_us = match ending.usage {
-            Some(usage) => usage.wall_us.min(micros(now.since(given))),
+            Some(usage) => usage.wall_us.saturating_sub(before_us).min(micros(now.since(live.since))),
             None => micros(held.occupies.map_or_else(Default::default, |since| now.since(since))),
         };
+        let spent_us = used_us.saturating_add(before_us);
         let goes_on = matches!(after, TaskAfter::Continues { .. });
         match ending.end {
             AttemptEnd::Succeeded => {
@@ -146,11 +148,11 @@ impl Scheduler {
                     agent.speed.note(used_us, mean_us);
                 }
                 agent.refusals.remove(&job_id);
-                job.pace.note(used_us);
+                job.pace.note(spent_us);
             }
             AttemptEnd::Evicted | AttemptEnd::Lost => {
                 job.moved += u64::from(!goes_on);
-                job.pace.note_unfinished(used_us);
+                job.pace.note_unfinished(spent_us);
             }
             AttemptEnd::Recalled => job.moved += u64::from(held.started && !goes_on),
             AttemptEnd::Failed | AttemptEnd::Cancelled => {}

@@ -16,6 +16,9 @@ use super::{event::Movable, history::Risk};
 /// What one move costs: to suspend, to send the snapshot and to go on, waiting for a place not counted.
 const MOVE: Duration = Duration::from_secs(2);
 
+/// A task that most likely does not come to its end is no better than this.
+const COST_MAX: f64 = 2.0;
+
 /// From this chance on a task that begins anew each time never comes to its end.
 const CHANCE_MAX: f64 = 1.0 - 1e-9;
 
@@ -74,6 +77,27 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What an attempt is expected to take, in seconds, plain and migratable.
+fn times(expected: Duration, Risk { chance, lost }: Risk, cost_percent: u32) -> (f64, f64) {
+    let time = expected.as_secs_f64();
+    let interruptions = -(1.0 - chance.min(CHANCE_MAX)).ln();
+    let again = lost.as_secs_f64() * chance / (1.0 - chance);
+    let plain = if chance < CHANCE_MAX { time + again } else { f64::INFINITY };
+    (plain, time * f64::from(cost_percent) / 100.0 + interruptions * MOVE.as_secs_f64())
+}
+
+/// What interruptions cost, with the better build if there are two, over the time that the attempt takes undisturbed: 0 where
+/// there are none, at most [`COST_MAX`].
+pub fn cost(moving: Moving, movable: Option<Movable>, expected: Duration, risk: Risk) -> f64 {
+    let (plain, migratable) = times(expected, risk, movable.map_or(100, |movable| movable.cost_percent));
+    let time = match (moving, movable) {
+        (_, None) | (Moving::Never, _) => plain,
+        (Moving::Always, _) => migratable,
+        (Moving::Auto, _) => plain.min(migratable),
+    };
+    (time / expected.as_secs_f64().max(1e-6) - 1.0).clamp(0.0, COST_MAX)
+}
+
 /// Chooses a build for an attempt of a version that can be moved, which is expected to run for that long on a machine
 /// where it is at that risk.
 pub fn choose(
@@ -89,12 +113,7 @@ pub fn choose(
         (Moving::Auto, None) => return Choice { build: Build::Plain, reason: Reason::Unknown },
         (Moving::Auto, Some(expected)) => expected,
     };
-    let Risk { chance, lost } = risk(expected);
-    let time = expected.as_secs_f64();
-    let interruptions = -(1.0 - chance.min(CHANCE_MAX)).ln();
-    let again = lost.as_secs_f64() * chance / (1.0 - chance);
-    let plain = if chance < CHANCE_MAX { time + again } else { f64::INFINITY };
-    let migratable = time * f64::from(cost_percent) / 100.0 + interruptions * MOVE.as_secs_f64();
+    let (plain, migratable) = times(expected, risk(expected), cost_percent);
     let build = if migratable < plain { Build::Migratable } else { Build::Plain };
     let millis = |seconds: f64| (seconds * 1_000.0).round() as u64;
     Choice { build, reason: Reason::Expected { plain_ms: millis(plain), migratable_ms: millis(migratable) } }

@@ -1,12 +1,14 @@
 //! When each machine was there for work, by the hour of its own week, and what follows for the next hours: pure.
 //!
 //! ```text
-//! edges (there for work, not any more) --> the present hour --whole hours--> shares: 7 x 24, a byte each
+//! edges (there for work, not any more) --> the present hour --whole hours--> shares, departures: 7 x 24, a byte each
 //!                                                                               |
-//!                                    risk: is it taken away within this time, and how much is lost then
+//!             what all machines do --> risk: is it taken away within this time, and how much is lost then
 //! ```
 //! A share is the part of an hour in which the machine was connected and offered room, averaged over weeks, newer ones
-//! weighing more. Hours that were not watched from end to end say nothing. Nothing happens here between edges.
+//! weighing more; departures are how often it was taken away, which a share does not tell: a minute of the owner's own work
+//! ends a task as surely as a day of it. Hours that were not watched from end to end say nothing. Nothing happens here
+//! between edges.
 
 use std::time::Duration;
 
@@ -24,13 +26,21 @@ pub const HOURS: usize = 7 * 24;
 const HOUR_US: i64 = 3_600_000_000;
 /// A share is kept in so many parts of one.
 const WHOLE: u8 = 200;
+/// How often a machine is taken away is kept in so many parts of one time.
+const TIMES: u8 = 20;
 /// An hour that was never watched.
 const UNKNOWN: u8 = u8::MAX;
 /// How much a new week counts: what people do in one week says less than what they do in three.
 const NEW_WEEK: f64 = 1.0 / 3.0;
-/// A machine that is away for a part of an hour is taken away in the course of it with about half of that as its chance,
-/// if it is there at the beginning: some hours are divided, others are there on some days.
+/// While nobody has counted departures: a machine that is away for a part of an hour is taken away in the course of it with
+/// about half of that as its chance, if it is there at the beginning.
 const FLICKER: f64 = 0.5;
+/// The hour of the day before which hardly anybody is at work.
+const NIGHT_ENDS: usize = 6;
+/// Days of one machine that say as much of it as all others do.
+const USUAL_DAYS: f64 = 3.0;
+/// What is paused for less goes on.
+const BUMP: Duration = Duration::from_secs(15);
 /// Nobody looks further ahead.
 const AHEAD_HOURS: u32 = 72;
 /// How often what changed is written down.
@@ -42,26 +52,35 @@ const SAVED_AT_ONCE: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleHours {
     shares: [u8; HOURS],
+    /// How often it was taken away in each.
+    taken: [u8; HOURS],
     /// How far the machine's clock is ahead of UTC, in minutes.
     pub clock_ahead_min: i16,
 }
 
 impl Default for IdleHours {
     fn default() -> Self {
-        Self { shares: [UNKNOWN; HOURS], clock_ahead_min: 0 }
+        Self { shares: [UNKNOWN; HOURS], taken: [UNKNOWN; HOURS], clock_ahead_min: 0 }
     }
 }
 
 impl IdleHours {
-    /// As [`Self::bytes`] gave them; none if these are no such bytes.
-    pub fn from_bytes(bytes: &[u8], clock_ahead_min: i16) -> Option<Self> {
-        let shares: [u8; HOURS] = bytes.try_into().ok()?;
-        shares.iter().all(|share| *share <= WHOLE || *share == UNKNOWN).then_some(Self { shares, clock_ahead_min })
+    /// As [`Self::shares`] and [`Self::taken`] gave them; none if these are no such bytes.
+    pub fn from_bytes(shares: &[u8], taken: Option<&[u8]>, clock_ahead_min: i16) -> Option<Self> {
+        let shares: [u8; HOURS] = shares.try_into().ok()?;
+        let taken: [u8; HOURS] = taken.map_or(Ok([UNKNOWN; HOURS]), TryInto::try_into).ok()?;
+        let mut both = shares.iter().chain(&taken);
+        both.all(|part| *part <= WHOLE || *part == UNKNOWN).then_some(Self { shares, taken, clock_ahead_min })
     }
 
     /// A byte for each hour, Monday's first one first: half percents, 255 for what is not known.
-    pub fn bytes(&self) -> &[u8; HOURS] {
+    pub fn shares(&self) -> &[u8; HOURS] {
         &self.shares
+    }
+
+    /// A byte for each hour: twentieths of a time, 255 for an hour in which it was never watched while it was there.
+    pub fn taken(&self) -> &[u8; HOURS] {
+        &self.taken
     }
 
     /// The share of an hour, 0 to 1; none if it was never watched.
@@ -75,18 +94,36 @@ impl IdleHours {
         if let Some(share) = self.share(hour) {
             return Some(share);
         }
-        let days = if hour < 5 * 24 { 0..5 } else { 5..7 };
-        let known = days.filter_map(|day| self.share(day * 24 + hour % 24));
-        let (sum, count) = known.fold((0.0, 0), |(sum, count), share| (sum + share, count + 1));
-        (count > 0).then(|| sum / f64::from(count))
+        let (kind, hour) = Kind::of(hour);
+        let alike = mean(kind.days().filter_map(|day| self.share(day * 24 + hour)));
+        // Nobody comes on a day off, as nobody comes at night.
+        let nights = || Kind::Work.days().flat_map(|day| (0..NIGHT_ENDS).filter_map(move |hour| self.share(day * 24 + hour)));
+        alike.or_else(|| if kind == Kind::Off { mean(nights()) } else { None })
     }
 
-    fn note(&mut self, hour: usize, share: f64) {
-        let new = match self.share(hour) {
-            None => share,
-            Some(old) => old + (share - old) * NEW_WEEK,
+    /// How often the machine is taken away in an hour in which it is there: on average of all days of the hour's kind, since
+    /// a single one tells of a single day, and of what is usual for the fleet's machines then.
+    fn departures(&self, hour: usize, usual: &Usual) -> Option<f64> {
+        let (kind, hour) = Kind::of(hour);
+        let known = kind.days().map(|day| self.taken[day * 24 + hour]).filter(|taken| *taken != UNKNOWN);
+        let (sum, count) = known.fold((0.0, 0.0), |(sum, count), taken| (sum + times(taken), count + 1.0));
+        match usual.departures(kind, hour) {
+            Some(usual) => Some((sum + usual * USUAL_DAYS) / (count + USUAL_DAYS)),
+            None => (count > 0.0).then(|| sum / count),
+        }
+    }
+
+    /// An hour was watched from end to end.
+    fn note(&mut self, hour: usize, share: f64, taken: u32) {
+        let average = |old: u8, new: f64, scale: u8| {
+            let scale = f64::from(scale);
+            let new = if old == UNKNOWN { new * scale } else { f64::from(old) + (new * scale - f64::from(old)) * NEW_WEEK };
+            new.clamp(0.0, f64::from(WHOLE)).round() as u8
         };
-        self.shares[hour] = (new.clamp(0.0, 1.0) * f64::from(WHOLE)).round() as u8;
+        self.shares[hour] = average(self.shares[hour], share, WHOLE);
+        if share > 0.0 || taken > 0 {
+            self.taken[hour] = average(self.taken[hour], f64::from(taken), TIMES);
+        }
     }
 
     /// The hour of the machine's week, and how far it has got, in microseconds.
@@ -95,6 +132,64 @@ impl IdleHours {
         let local_us = at.0 + i64::from(self.clock_ahead_min) * 60_000_000;
         (hour.into(), local_us.rem_euclid(HOUR_US))
     }
+}
+
+/// Days on which people do about the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Work,
+    Off,
+}
+
+impl Kind {
+    /// What kind of day an hour of the week belongs to, and which hour of it that is.
+    fn of(hour: usize) -> (Self, usize) {
+        (if hour < 5 * 24 { Self::Work } else { Self::Off }, hour % 24)
+    }
+
+    fn days(self) -> std::ops::Range<usize> {
+        match self {
+            Self::Work => 0..5,
+            Self::Off => 5..7,
+        }
+    }
+}
+
+/// How often the fleet's machines are taken away, by the hour of a day: what is believed of a machine until more is known
+/// of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Usual {
+    /// By kind of day: the sum, and of how many hours.
+    taken: [[(f64, u32); 24]; 2],
+}
+
+impl Usual {
+    fn add(&mut self, hours: &IdleHours) {
+        for (hour, taken) in hours.taken.iter().enumerate().filter(|(_, taken)| **taken != UNKNOWN) {
+            let (kind, hour) = Kind::of(hour);
+            let (sum, count) = &mut self.taken[kind as usize][hour];
+            (*sum, *count) = (*sum + times(*taken), *count + 1);
+        }
+    }
+
+    /// In that hour; on a day off as at night as long as none was seen.
+    fn departures(&self, kind: Kind, hour: usize) -> Option<f64> {
+        let sum_of = |seen: &[(f64, u32)]| seen.iter().fold((0.0, 0), |(sum, count), hour| (sum + hour.0, count + hour.1));
+        let own = sum_of(&self.taken[kind as usize][hour..=hour]);
+        let night = || sum_of(&self.taken[Kind::Work as usize][..NIGHT_ENDS]);
+        let (sum, count) = if own.1 == 0 && kind == Kind::Off { night() } else { own };
+        (count > 0).then(|| sum / f64::from(count))
+    }
+}
+
+fn times(taken: u8) -> f64 {
+    f64::from(taken) / f64::from(TIMES)
+}
+
+/// The mean of some shares; none of none.
+fn mean(shares: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = shares.fold((0.0, 0), |(sum, count), share| (sum + share, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 /// What may happen to a task within a time.
@@ -132,14 +227,30 @@ struct Watch {
     /// Since when that is added to `there_us`.
     since: Timestamp,
     there_us: i64,
+    /// How often it was taken away.
+    taken: u32,
+    /// Since when it is not there.
+    gone: Option<Timestamp>,
     /// Whether the hour has been watched from its beginning.
     whole: bool,
+}
+
+impl Watch {
+    fn turn(&mut self, is_there: bool, now: Timestamp) {
+        if self.is_there && !is_there {
+            self.gone = Some(now);
+            self.taken += 1;
+        } else if is_there && self.gone.take().is_some_and(|gone| now.since(gone) < BUMP) {
+            self.taken = self.taken.saturating_sub(1);
+        }
+        self.is_there = is_there;
+    }
 }
 
 impl History {
     /// As it was written down; it is watched from now on.
     pub(super) fn restored(hours: IdleHours, now: Timestamp) -> Self {
-        let watch = Watch { is_there: false, since: now, there_us: 0, whole: false };
+        let watch = Watch { is_there: false, since: now, there_us: 0, taken: 0, gone: None, whole: false };
         Self { hours: Some(Box::new(hours)), watch: Some(watch) }
     }
 
@@ -150,8 +261,8 @@ impl History {
         }
         let changed = self.fold(now);
         match &mut self.watch {
-            Some(watch) => watch.is_there = is_there,
-            None => self.watch = Some(Watch { is_there, since: now, there_us: 0, whole: false }),
+            Some(watch) => watch.turn(is_there, now),
+            None => self.watch = Some(Watch { is_there, since: now, there_us: 0, taken: 0, gone: None, whole: false }),
         }
         changed
     }
@@ -167,7 +278,7 @@ impl History {
         self.fold(now);
         self.hours.get_or_insert_default().clock_ahead_min = ahead_min;
         if let Some(watch) = &mut self.watch {
-            *watch = Watch { since: now, there_us: 0, whole: false, ..*watch };
+            *watch = Watch { since: now, there_us: 0, taken: 0, whole: false, ..*watch };
         }
         true
     }
@@ -180,7 +291,7 @@ impl History {
         // Of more than a week the newest counts.
         let least = now.0 - HOURS as i64 * HOUR_US;
         if watch.since.0 < least {
-            *watch = Watch { since: Timestamp(least), there_us: 0, whole: false, ..*watch };
+            *watch = Watch { since: Timestamp(least), there_us: 0, taken: 0, whole: false, ..*watch };
         }
         loop {
             let (hour, into_us) = hours.hour_of(watch.since);
@@ -192,10 +303,10 @@ impl History {
                 return changed;
             }
             if watch.whole {
-                hours.note(hour, watch.there_us as f64 / HOUR_US as f64);
+                hours.note(hour, watch.there_us as f64 / HOUR_US as f64, watch.taken);
                 changed = true;
             }
-            (watch.there_us, watch.whole) = (0, true);
+            (watch.there_us, watch.taken, watch.whole) = (0, 0, true);
         }
     }
 
@@ -205,7 +316,7 @@ impl History {
     }
 
     /// Whether the machine, there at `now`, is taken away within a time; none when its hours are not known.
-    pub(super) fn risk(&self, now: Timestamp, time: Duration) -> Option<Risk> {
+    pub(super) fn risk(&self, now: Timestamp, time: Duration, usual: &Usual) -> Option<Risk> {
         let hours = self.hours.as_deref()?;
         let (hour, into_us) = hours.hour_of(now);
         let mut share = hours.guess(hour)?;
@@ -215,7 +326,9 @@ impl History {
         for ahead in 0..=AHEAD_HOURS as usize {
             let part_s = left_s.min(end_s - at_s);
             // Within the hour, then from it to the next.
-            let kept = stays * (1.0 - FLICKER * (1.0 - share)).powf(part_s / 3_600.0);
+            let there = (hour + ahead) % HOURS;
+            let departures = hours.departures(there, usual).unwrap_or(FLICKER * (1.0 - share));
+            let kept = stays * (-departures * part_s / 3_600.0).exp();
             lost_s += (stays - kept) * (at_s + part_s / 2.0);
             at_s += part_s;
             stays = kept;
@@ -223,7 +336,8 @@ impl History {
                 break;
             }
             let next = hours.guess((hour + ahead + 1) % HOURS)?;
-            let kept = stays * (next / share.max(0.01)).min(1.0);
+            // A part of an hour is told by departures; a machine that is away all of it was taken away before.
+            let kept = if next < share * 0.5 { stays * next / share } else { stays };
             lost_s += (stays - kept) * at_s;
             (stays, share, left_s) = (kept, next, 3_600.0);
         }
@@ -253,16 +367,18 @@ impl Scheduler {
         }
     }
 
-    /// Has what changed in the last hour written down, some agents at a time.
+    /// Once in an hour counts the one that has passed, and has what changed written down, some agents at a time.
     pub(super) fn save_hours(&mut self) {
         let now = self.now;
-        if self.unsaved_hours.is_empty() {
+        if self.hours_due.is_none_or(|due| due <= now) {
+            self.hours_due = Some(now + SAVE_EVERY);
             let ids: Vec<AgentId> = self.fleet.iter().map(|(id, _)| id).collect();
             for id in ids {
                 if self.fleet.known(id).history.fold(now) {
                     self.unsaved_hours.insert(id);
                 }
             }
+            self.note_usual();
         }
         for _ in 0..SAVED_AT_ONCE {
             let Some(id) = self.unsaved_hours.pop_first() else { break };
@@ -271,8 +387,15 @@ impl Scheduler {
                 self.effects.push_back(Effect::Record(Change::AgentHours { agent: id, hours, at: now }));
             }
         }
-        let next = if self.unsaved_hours.is_empty() { SAVE_EVERY } else { Duration::from_secs(1) };
-        self.timers.set(Timer::Hours, now + next);
+        let soon = now + Duration::from_secs(1);
+        let due = self.hours_due.unwrap_or(soon);
+        self.timers.set(Timer::Hours, if self.unsaved_hours.is_empty() { due } else { due.min(soon) });
+    }
+
+    /// Takes in what is known of all machines.
+    pub(super) fn note_usual(&mut self) {
+        self.usual = Usual::default();
+        self.fleet.iter().filter_map(|(_, agent)| agent.history.hours()).for_each(|hours| self.usual.add(hours));
     }
 
     /// Whether a task that runs for so long is interrupted on this agent, or on any of which nothing is known.
@@ -281,9 +404,14 @@ impl Scheduler {
         known.unwrap_or_else(|| Risk::constant(self.limits.undisturbed, time))
     }
 
+    /// Whether anything is known of the agent's hours.
+    pub(super) fn knows_hours(&self, agent: AgentId) -> bool {
+        self.known_risk(agent, Duration::ZERO).is_some()
+    }
+
     /// The same where the agent's hours are known.
     pub(super) fn known_risk(&self, agent: AgentId, time: Duration) -> Option<Risk> {
-        self.fleet.get(agent).filter(|_| self.limits.believes_hours)?.history.risk(self.now, time)
+        self.fleet.get(agent).filter(|_| self.limits.believes_hours)?.history.risk(self.now, time, &self.usual)
     }
 }
 
@@ -338,17 +466,61 @@ mod tests {
         let history = nights(7);
         let hours = |hours: u64| Duration::from_secs(hours * 3_600);
         let evening = at(8, 19.0);
-        let short = history.risk(evening, hours(6)).expect("a week is known");
+        let short = history.risk(evening, hours(6), &Usual::default()).expect("a week is known");
         assert!(short.chance < 0.05, "{short:?}");
-        let long = history.risk(evening, hours(14)).expect("a week is known");
+        let long = history.risk(evening, hours(14), &Usual::default()).expect("a week is known");
         assert!(long.chance > 0.95 && long.lost > hours(12) && long.lost <= hours(13), "{long:?}");
     }
 
     #[test]
     fn days_that_were_not_watched_are_guessed_from_others_of_their_kind() {
         let history = nights(2);
-        assert!(history.risk(at(2, 19.0), Duration::from_secs(3_600)).is_some());
-        assert_eq!(history.risk(at(5, 19.0), Duration::from_secs(3_600)), None, "no weekend was watched");
+        assert!(history.risk(at(2, 19.0), Duration::from_secs(3_600), &Usual::default()).is_some());
+    }
+
+    /// A machine that is always there but for some minutes after two in the afternoon of each day, watched for a week.
+    fn busy_at_two(away: Duration) -> History {
+        let mut history = History::default();
+        history.turn(true, at(0, 0.0));
+        for day in 0..7 {
+            history.turn(false, at(day, 14.25));
+            history.turn(true, at(day, 14.25) + away);
+        }
+        history.fold(at(7, 0.0));
+        history
+    }
+
+    #[test]
+    fn who_is_away_for_minutes_each_day_ends_what_runs_then_as_surely_as_who_is_for_hours() {
+        let risk = |away, from: f64| {
+            let risk = busy_at_two(away).risk(at(8, from), Duration::from_secs(3 * 3_600), &Usual::default());
+            risk.expect("a week is known").chance
+        };
+        let minutes = Duration::from_secs(180);
+        assert!(risk(minutes, 13.0) > 0.6, "{}", risk(minutes, 13.0));
+        assert!(risk(minutes, 17.0) < 0.01, "{}", risk(minutes, 17.0));
+        assert!(risk(Duration::from_secs(2), 13.0) < 0.01, "a bumped desk ends nothing");
+    }
+
+    #[test]
+    fn of_a_machine_of_which_little_is_known_is_believed_what_others_do() {
+        let mut usual = Usual::default();
+        (0..10).for_each(|_| usual.add(busy_at_two(Duration::from_secs(600)).hours().expect("hours")));
+        let mut history = History::default();
+        history.turn(true, at(0, 0.0));
+        history.fold(at(1, 0.0));
+        let chance = |usual: &Usual| history.risk(at(1, 13.0), Duration::from_secs(3 * 3_600), usual).expect("a day").chance;
+        assert!(chance(&Usual::default()) < 0.01, "it was there all of the one day");
+        assert!(chance(&usual) > 0.4, "{}", chance(&usual));
+    }
+
+    #[test]
+    fn a_first_day_off_is_taken_for_a_long_night() {
+        let history = nights(5);
+        let saturday =
+            history.risk(at(5, 10.0), Duration::from_secs(4 * 3_600), &Usual::default()).expect("five nights are known");
+        assert!(saturday.chance < 0.01, "{saturday:?}");
+        assert_eq!(nights(0).risk(at(5, 10.0), Duration::from_secs(3_600), &Usual::default()), None);
     }
 
     #[test]
@@ -381,8 +553,8 @@ mod tests {
     #[test]
     fn only_what_was_written_is_read_again() {
         let hours = nights(3).hours().expect("hours").clone();
-        assert_eq!(IdleHours::from_bytes(hours.bytes(), hours.clock_ahead_min), Some(hours));
-        assert_eq!(IdleHours::from_bytes(&[0; 167], 0), None);
-        assert_eq!(IdleHours::from_bytes(&[201; HOURS], 0), None);
+        assert_eq!(IdleHours::from_bytes(hours.shares(), Some(hours.taken()), hours.clock_ahead_min), Some(hours));
+        assert_eq!(IdleHours::from_bytes(&[0; 167], None, 0), None);
+        assert_eq!(IdleHours::from_bytes(&[201; HOURS], None, 0), None);
     }
 }

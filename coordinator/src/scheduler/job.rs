@@ -1,6 +1,9 @@
 //! One job that has not ended: what was submitted, how its tasks stand, and what holds it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lull_shared::{
     id::{AgentId, JobId},
@@ -17,6 +20,9 @@ use super::{
     share::SubmitterId,
     tasks::Tasks,
 };
+
+/// Attempts without a result say nothing before they have run for this long.
+const NOTICED: Duration = Duration::from_secs(60);
 
 /// A job that has not ended.
 #[derive(Debug, Clone)]
@@ -35,6 +41,8 @@ pub(super) struct Job {
     /// Agents that have its terms.
     pub known_by: BTreeSet<AgentId>,
     pub pace: Pace,
+    /// Since when agents that could have taken something of it were given something that suits them better.
+    pub passed_over: Option<Timestamp>,
     /// Its timer for stragglers is set.
     pub watched: bool,
     /// Attempts that were evicted, recalled after their start, or lost.
@@ -57,6 +65,10 @@ pub(super) struct Pace {
     mean_wall_us: u64,
     /// The longest that an attempt ran which did not come to its end.
     at_least_us: u64,
+    /// When the first of those attempts started that run now, as far as it is known.
+    began: Option<Timestamp>,
+    /// What interruptions cost on the agents that were looked at for it, over the time that a task takes, on average.
+    usual_cost: f32,
 }
 
 impl Job {
@@ -105,12 +117,36 @@ impl Pace {
     /// An attempt ran for so long and was taken from its machine: its task takes longer than that.
     pub(super) fn note_unfinished(&mut self, ran_us: u64) {
         self.at_least_us = self.at_least_us.max(ran_us);
+        self.began = None;
     }
 
-    /// How long a task is expected to take, once anything is known of it.
-    pub(super) fn expected_us(&self) -> Option<u64> {
-        let known = self.mean_wall_us().unwrap_or(0).max(self.at_least_us);
-        (known > 0).then_some(known)
+    /// An attempt starts.
+    pub(super) fn note_start(&mut self, now: Timestamp) {
+        self.began.get_or_insert(now);
+    }
+
+    /// How long a task is expected to take, once anything is known of it. What has run for a while without any result is
+    /// expected to run for as long again.
+    pub(super) fn expected(&self, now: Timestamp) -> Option<Duration> {
+        let known_us = match self.mean_wall_us() {
+            Some(mean_us) => mean_us.max(self.at_least_us),
+            None => {
+                let runs_us = self.began.map_or(0, |began| micros(now.since(began)));
+                let known_us = self.at_least_us.max(runs_us);
+                if known_us < micros(NOTICED) { 0 } else { known_us.saturating_mul(2) }
+            }
+        };
+        (known_us > 0).then(|| Duration::from_micros(known_us))
+    }
+
+    /// What interruptions would cost on an agent that was looked at. The last sixteen or so weigh most.
+    pub(super) fn note_cost(&mut self, cost: f64) {
+        self.usual_cost += (cost as f32 - self.usual_cost) / 16.0;
+    }
+
+    /// What they cost on average: what is less than that suits the job.
+    pub(super) fn usual_cost(&self) -> f64 {
+        self.usual_cost.into()
     }
 
     /// The mean, once there was a result.
@@ -144,7 +180,7 @@ mod tests {
     use super::*;
 
     fn pace(results: u32, mean_wall_us: u64) -> Pace {
-        Pace { results, mean_wall_us, at_least_us: 0 }
+        Pace { results, mean_wall_us, ..Pace::default() }
     }
 
     #[test]
@@ -155,6 +191,21 @@ mod tests {
         assert_eq!(pace(10, 100_001).prefetch(2, &limits), 0, "long tasks are bound late");
         assert_eq!(pace(3, 1_000).prefetch(2, &limits), 0, "nothing is known yet");
         assert_eq!(pace(10, 0).prefetch(2, &limits), limits.prefetch_attempts_max);
+    }
+
+    #[test]
+    fn what_has_run_for_long_without_a_result_is_expected_to_take_as_long_again() {
+        let at = |minutes: i64| Timestamp(minutes * 60_000_000);
+        let minutes = |count: u64| Some(Duration::from_secs(count * 60));
+        let mut pace = Pace::default();
+        pace.note_start(at(0));
+        assert_eq!(pace.expected(at(0)), None);
+        pace.note_start(at(5));
+        assert_eq!(pace.expected(at(30)), minutes(60));
+        pace.note_unfinished(30 * 60_000_000);
+        assert_eq!(pace.expected(at(40)), minutes(60), "what waits does not run");
+        pace.note(45 * 60_000_000);
+        assert_eq!(pace.expected(at(500)), minutes(45), "a result says more");
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub struct Scheduler {
     speaking: BTreeSet<AgentId>,
     /// Agents whose hours are not written down as they are known.
     unsaved_hours: BTreeSet<AgentId>,
+    /// When the hours of all agents are counted next.
+    hours_due: Option<Timestamp>,
+    usual: history::Usual,
     /// Until then nobody is taken for silent or gone.
     excused_until: Timestamp,
     effects: VecDeque<Effect>,

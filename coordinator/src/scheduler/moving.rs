@@ -8,8 +8,6 @@
 //! ```
 //! An agent's word that it keeps a snapshot is a claim: if nobody can fetch or use it, the task begins anew.
 
-use std::time::Duration;
-
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, TaskId},
@@ -97,7 +95,7 @@ impl Scheduler {
         if job.new.movable.is_some() && job.verifies(task.index) {
             return Choice { build: Build::Plain, reason: Reason::Verified };
         }
-        let expected = job.pace.expected_us().map(Duration::from_micros);
+        let expected = job.pace.expected(self.now);
         build::choose(job.new.spec.moving, job.new.movable, expected, |time| self.risk(agent, time))
     }
 }

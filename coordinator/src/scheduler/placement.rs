@@ -12,16 +12,17 @@ use std::{
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
-    job::Moving,
     message::{Build, RecallReason},
 };
 
 use super::{
-    Scheduler,
+    Scheduler, build,
+    demand::DemandId,
     effect::{Change, Effect, Given},
     feasible::is_feasible,
     fleet::{Agent, Held, UNSENT},
-    rank::micros,
+    job::Job,
+    rank::{Rank, micros},
     select::{Candidate, Load, Warmth, select},
 };
 
@@ -31,15 +32,16 @@ const WARM_LOOKS: usize = 8;
 /// Crowded agents that are looked through for attempts that an idle one could run: what waits is a tenth of a second
 /// of work, not worth more.
 const CROWDED_LOOKS: usize = 3;
-/// Jobs that are passed over, for one agent, since they would most likely not come to their end there. Each costs a walk
-/// through the hours of a night.
-const LONG_LOOKS: usize = 4;
+/// Jobs that are compared for one free slot. Each costs a walk through the hours of a night.
+const JOBS_LOOKED_AT: usize = 6;
+/// What a later job must save, of the time that a task takes, to go before an earlier one.
+const WORTH_PASSING: f64 = 0.02;
 /// Free agents that are looked at for one that will be left alone for as long as a task takes.
 const QUIET_LOOKS: usize = 8;
 /// Shorter tasks are run again rather than thought about.
 const LONG: Duration = Duration::from_secs(600);
-/// A job that was submitted this long ago is not passed over any more.
-const LONG_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A job that was passed over for so long, with nothing of it started meanwhile, gets the next slot that it may have.
+const PASSED_OVER_MAX: Duration = Duration::from_secs(60 * 60);
 
 impl Scheduler {
     /// The agent may have room that it had not before.
@@ -88,7 +90,7 @@ impl Scheduler {
     /// Gives the agent's free slots the best jobs for it.
     fn fill(&mut self, id: AgentId) {
         while self.fleet.get(id).is_some_and(|agent| agent.free_slots() > 0) {
-            let Some(job) = self.best_job(id, Agent::memory_free_bytes) else { break };
+            let Some(job) = self.suited_job(id) else { break };
             self.start(job, id, true);
         }
         self.fleet.reindex(id);
@@ -182,39 +184,61 @@ impl Scheduler {
         waiting.filter(|attempt| gains(attempt.task.job)).take(wanted.min(crowded.waiting() as usize)).collect()
     }
 
-    /// The best job that may go to the agent, its slots aside.
+    /// The first job in rank order that may go to the agent, its slots aside.
     fn best_job(&self, id: AgentId, memory_bytes: impl Fn(&Agent) -> u64) -> Option<JobId> {
         let agent = self.fleet.get(id)?;
         let free_bytes = memory_bytes(agent);
-        let fits = |demand| super::feasible::unmet(agent, self.demands.get(demand), free_bytes).next().is_none();
-        let has_some = |rank: super::rank::Rank| self.jobs.get(&rank.job).is_some_and(|job| job.tasks.has_for(id));
-        let accepts = |rank: super::rank::Rank| super::feasible::refused(agent, rank.job, self.now).is_none() && has_some(rank);
-        // The first few jobs are looked through for one that will most likely come to its end here.
-        let (mut looks, mut in_vain) = (LONG_LOOKS, false);
-        let suits = |rank: super::rank::Rank| {
-            if !accepts(rank) {
-                return false;
-            }
-            in_vain = looks == 0;
-            looks = looks.saturating_sub(1);
-            in_vain || !self.is_too_long(rank.job, id)
-        };
-        if let Some(rank) = self.shares.first(fits, suits)
-            && !in_vain
-        {
-            return Some(rank.job);
-        }
-        Some(self.shares.first(fits, accepts)?.job)
+        let first = self.shares.first(|demand| self.has_room(agent, demand, free_bytes), |rank| self.takes(agent, id, rank));
+        Some(first?.job)
     }
 
-    /// Whether a task of the job, which loses what it has done when its machine is taken away, is more likely than not to
-    /// be interrupted on this agent. A job that has waited for long is given the chance all the same.
-    fn is_too_long(&self, id: JobId, agent: AgentId) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return false };
-        let Some(expected) = job.pace.expected_us().map(Duration::from_micros).filter(|time| *time >= LONG) else { return false };
-        let moves = job.new.movable.is_some() && job.new.spec.moving != Moving::Never;
-        let waits = self.now.since(job.new.at) < LONG_WAIT_MAX;
-        !moves && waits && self.known_risk(agent, expected).is_some_and(|risk| risk.chance > 0.5)
+    /// Of the first jobs that may go to the agent's free slot the one for which it is better than others are, compared with
+    /// what is usual for each: a long task goes where nobody will come for long, and a short one where somebody will.
+    fn suited_job(&mut self, id: AgentId) -> Option<JobId> {
+        let first = self.best_job(id, Agent::memory_free_bytes)?;
+        let now = self.now;
+        let (agent, job) = (self.fleet.get(id)?, self.jobs.get(&first)?);
+        let priority = job.new.spec.priority;
+        let may_wait = job.passed_over.is_none_or(|since| now.since(since) < PASSED_OVER_MAX);
+        if !may_wait || !self.is_long(job) || !self.knows_hours(id) {
+            return Some(first);
+        }
+        let free_bytes = agent.memory_free_bytes();
+        let fits = |demand| self.has_room(agent, demand, free_bytes);
+        let few = self.shares.first_few(JOBS_LOOKED_AT, fits, |rank| self.takes(agent, id, rank));
+        let jobs = few.iter().filter_map(|rank| self.jobs.get(&rank.job)).filter(|job| job.new.spec.priority == priority);
+        let costs: Vec<_> = jobs.map(|job| (job.rank.job, self.interruptions_cost(job, id), job.pace.usual_cost())).collect();
+        let better = |(job, cost, usual): &(JobId, f64, f64)| cost - usual + if *job == first { 0.0 } else { WORTH_PASSING };
+        let best = costs.iter().min_by(|a, b| better(a).total_cmp(&better(b))).map_or(first, |(job, ..)| *job);
+        for (job, cost, _) in costs {
+            self.jobs.get_mut(&job).expect("it was looked at").pace.note_cost(cost);
+        }
+        if best != first {
+            self.jobs.get_mut(&first).expect("it was looked at").passed_over.get_or_insert(now);
+        }
+        Some(best)
+    }
+
+    /// Whether the agent, with so much memory free, is one for such jobs.
+    fn has_room(&self, agent: &Agent, demand: DemandId, free_bytes: u64) -> bool {
+        super::feasible::unmet(agent, self.demands.get(demand), free_bytes).next().is_none()
+    }
+
+    /// Whether the agent takes a task of the job, and the job has one for it.
+    fn takes(&self, agent: &Agent, id: AgentId, rank: Rank) -> bool {
+        let has_some = || self.jobs.get(&rank.job).is_some_and(|job| job.tasks.has_for(id));
+        super::feasible::refused(agent, rank.job, self.now).is_none() && has_some()
+    }
+
+    fn is_long(&self, job: &Job) -> bool {
+        job.pace.expected(self.now).is_some_and(|time| time >= LONG)
+    }
+
+    /// What interruptions of a task of the job cost on this agent, over the time that it takes: nothing of short ones.
+    fn interruptions_cost(&self, job: &Job, agent: AgentId) -> f64 {
+        let Some(expected) = job.pace.expected(self.now).filter(|time| *time >= LONG) else { return 0.0 };
+        let Some(risk) = self.known_risk(agent, expected) else { return job.pace.usual_cost() };
+        build::cost(job.new.spec.moving, job.new.movable, expected, risk)
     }
 
     /// The best agent with a free slot for the job. `from` moves past agents that do not fit.
@@ -231,7 +255,7 @@ impl Scheduler {
             agent if holders.is_some_and(|holders| holders.contains(agent)) => Warmth::Holds,
             _ => Warmth::Cold,
         };
-        let long = job.pace.expected_us().map(Duration::from_micros).filter(|time| *time >= LONG);
+        let long = job.pace.expected(self.now).filter(|time| *time >= LONG);
         let candidate = |agent: AgentId, load: Load| {
             let risk = long.map_or(0, |time| (self.risk(Some(agent), time).chance * 10.0) as u8);
             Candidate { agent, risk, load, warmth: warmth(&agent) }
@@ -258,6 +282,8 @@ impl Scheduler {
     fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
         let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
+        job.passed_over = None;
+        job.pace.note_start(self.now);
         let dry = job.tasks.startable() == 0;
         let cause = job.tasks.live(index, number).and_then(|live| live.cause.clone());
         self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, cause, false);

@@ -58,6 +58,8 @@ impl Scheduler {
             awaiting: Default::default(),
             speaking: Default::default(),
             unsaved_hours: Default::default(),
+            hours_due: None,
+            usual: Default::default(),
             excused_until: Timestamp::default(),
             effects: Default::default(),
         };
@@ -69,6 +71,7 @@ impl Scheduler {
                 agent.history = History::restored(hours, now);
             }
         }
+        scheduler.note_usual();
         for (submitter, slot_seconds) in snapshot.usage {
             let id = scheduler.shares.intern(&submitter);
             let used = std::time::Duration::try_from_secs_f64(slot_seconds).unwrap_or_default();

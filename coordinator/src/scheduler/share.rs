@@ -153,6 +153,29 @@ impl Shares {
         })
     }
 
+    /// The first so many jobs in rank order of those whose demand fits and that `accepts` takes.
+    pub(super) fn first_few(
+        &self,
+        count: usize,
+        mut fits: impl FnMut(DemandId) -> bool,
+        mut accepts: impl FnMut(Rank) -> bool,
+    ) -> Vec<Rank> {
+        let mut few = Vec::with_capacity(count);
+        for (_, id) in &self.order {
+            let left = count - few.len();
+            if left == 0 {
+                break;
+            }
+            let mut theirs = Vec::new();
+            for (_, ranks) in self.submitters[id.0 as usize].listed.iter().filter(|(demand, _)| fits(**demand)) {
+                theirs.extend(ranks.iter().copied().filter(|rank| accepts(*rank)).take(left));
+            }
+            theirs.sort_unstable();
+            few.extend(theirs.into_iter().take(left));
+        }
+        few
+    }
+
     /// Listed jobs that come before this one in rank order.
     pub(super) fn before(&self, id: SubmitterId, rank: Rank) -> impl Iterator<Item = Rank> + '_ {
         let own_place = self.submitters[id.0 as usize].place.map(|place| (place, id));

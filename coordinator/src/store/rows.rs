@@ -443,8 +443,9 @@ fn quarantine(row: &dyn Columns) -> Result<Option<Quarantine>, Damaged> {
 pub fn idle_hours(row: &dyn Columns) -> Result<(AgentId, IdleHours), Damaged> {
     let clock = int(row, "clock_ahead_min")?;
     let clock = i16::try_from(clock).map_err(|_| Damaged::new("clock_ahead_min", clock.to_string()))?;
-    let bytes = need("shares", row.bytes("shares")?)?;
-    let hours = IdleHours::from_bytes(&bytes, clock).ok_or_else(|| Damaged::new("shares", format!("{bytes:?}")))?;
+    let (shares, taken) = (need("shares", row.bytes("shares")?)?, row.bytes("taken")?);
+    let hours = IdleHours::from_bytes(&shares, taken.as_deref(), clock);
+    let hours = hours.ok_or_else(|| Damaged::new("shares or taken", format!("{shares:?}, {taken:?}")))?;
     Ok((AgentId(u64_of(row, "agent_id")?), hours))
 }
 

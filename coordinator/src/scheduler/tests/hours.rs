@@ -22,7 +22,7 @@ fn driver() -> Driver {
 /// A machine that was always there until so many hours after Monday's noon, and never after.
 fn until(hours: usize) -> IdleHours {
     let shares: [u8; HOURS] = std::array::from_fn(|hour| if hour < 12 + hours { 200 } else { 0 });
-    IdleHours::from_bytes(&shares, 0).expect("shares")
+    IdleHours::from_bytes(&shares, None, 0).expect("shares")
 }
 
 /// A scheduler that has loaded such hours of agents with one slot each, on Monday at noon.
@@ -58,6 +58,29 @@ fn hours_are_written_down_once_an_hour_and_survive_a_crash() {
 }
 
 #[test]
+fn agents_that_come_and_go_keep_no_other_hours_from_being_written() {
+    let mut driver = driver();
+    driver.enrol_and_connect(1, 2);
+    driver.enrol_and_connect(2, 2);
+    let mut written = [0; 2];
+    let mut pass = |driver: &mut Driver| {
+        driver.pass(HOUR / 2);
+        for change in &driver.changes {
+            if let Change::AgentHours { agent, .. } = change {
+                written[agent.0 as usize - 1] += 1;
+            }
+        }
+    };
+    for _ in 0..4 {
+        pass(&mut driver);
+        driver.disconnect(1);
+        pass(&mut driver);
+        driver.connect(1, 2, &[]);
+    }
+    assert_eq!(written, [3, 3], "noon's hour was not watched from its beginning");
+}
+
+#[test]
 fn an_agent_that_went_away_was_not_there() {
     let mut driver = driver();
     driver.enrol_and_connect(1, 2);
@@ -90,6 +113,38 @@ fn a_long_task_that_cannot_be_moved_waits_behind_others_for_a_machine_that_is_le
     assert_eq!(driver.assigned(1), [attempt(2, 0, 1)]);
     driver.succeed_after(1, &[attempt(2, 0, 1)], Duration::from_secs(1));
     assert_eq!(driver.assigned(1), [attempt(1, 1, 1)], "no slot stays free for that");
+}
+
+#[test]
+fn a_task_that_suits_an_agent_goes_before_one_that_others_suit_better() {
+    let mut driver = with_hours(&[until(3), until(24)]);
+    driver.movable = Some(Movable { cost_percent: 120 });
+    driver.submit(spec(4));
+    driver.pass(HOUR * 2);
+    driver.submit(spec(4));
+    driver.succeed_after(1, &[attempt(1, 0, 1)], HOUR * 2);
+    driver.succeed_after(2, &[attempt(1, 1, 1)], HOUR * 2);
+    assert_eq!(driver.held(1), [attempt(2, 0, 1)], "two hours more would be interrupted there");
+    assert_eq!(driver.held(2), [attempt(1, 2, 1)]);
+}
+
+#[test]
+fn a_job_is_not_passed_over_for_ever() {
+    let mut driver = with_hours(&[until(3)]);
+    driver.submit(spec(3));
+    driver.pass(HOUR * 2);
+    driver.submit(spec(100));
+    driver.succeed_after(1, &[attempt(1, 0, 1)], HOUR * 2);
+    assert_eq!(driver.held(1)[0].task.job.0, 2, "the first job's tasks do not come to an end here any more");
+    let mut rounds = 0;
+    while driver.held(1)[0].task.job.0 == 2 {
+        rounds += 1;
+        assert!(rounds < 10, "the first job is passed over for ever");
+        driver.pass(HOUR / 4);
+        let held = driver.held(1);
+        driver.succeed_after(1, &held, HOUR / 4);
+    }
+    assert!(rounds >= 3, "{rounds}");
 }
 
 #[test]

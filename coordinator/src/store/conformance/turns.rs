@@ -404,7 +404,8 @@ pub async fn agents_come_and_go(world: World) {
 }
 
 fn hours(agent: u64, share: u8, second: u64) -> Change {
-    let hours = IdleHours::from_bytes(&[share; HOURS], 60).expect("a share");
+    let taken = [share / 2; HOURS];
+    let hours = IdleHours::from_bytes(&[share; HOURS], Some(&taken), 60).expect("a share");
     Change::AgentHours { agent: AgentId(agent), hours: Box::new(hours), at: at(second) }
 }
 
@@ -415,8 +416,11 @@ pub async fn hours_of_machines_are_kept_and_the_newest_count(world: World) {
     world.commit(&[hours(2, 20, 11), hours(2, 30, 11)]).await;
     let world = world.reopened().await;
     let known = world.loaded().await.hours;
-    assert_eq!(known.iter().map(|(agent, hours)| (agent.0, hours.bytes()[167])).collect::<Vec<_>>(), [(1, 255), (2, 30)]);
-    assert_eq!(known[1].1.clock_ahead_min, 60);
+    assert_eq!(known.iter().map(|(agent, hours)| (agent.0, hours.shares()[167])).collect::<Vec<_>>(), [(1, 255), (2, 30)]);
+    assert_eq!((known[1].1.taken()[167], known[1].1.clock_ahead_min), (15, 60));
+    if let Some(rows) = world.backend.view("idle_hour_list").await {
+        assert_eq!(rows.len(), 2 * HOURS);
+    }
 }
 
 pub async fn a_late_result_is_counted(world: World) {

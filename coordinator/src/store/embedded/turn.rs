@@ -279,11 +279,11 @@ fn write_snapshots(tx: &Transaction<'_>, snapshots: &BTreeMap<TaskId, Option<Sna
 
 fn write_hours(tx: &Transaction<'_>, agent: i64, row: &HoursRow) -> Result<(), Fail> {
     tx.prepare_cached(
-        "INSERT INTO idle_hours (agent_id, shares, clock_ahead_min, saved_us) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (agent_id) DO UPDATE SET shares = excluded.shares, clock_ahead_min = excluded.clock_ahead_min,
-             saved_us = excluded.saved_us",
+        "INSERT INTO idle_hours (agent_id, shares, taken, clock_ahead_min, saved_us) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (agent_id) DO UPDATE SET shares = excluded.shares, taken = excluded.taken,
+             clock_ahead_min = excluded.clock_ahead_min, saved_us = excluded.saved_us",
     )?
-    .execute(params![agent, row.hours.bytes(), row.hours.clock_ahead_min, row.at.0])?;
+    .execute(params![agent, row.hours.shares(), row.hours.taken(), row.hours.clock_ahead_min, row.at.0])?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::store::rows;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 8] = [
+pub static MIGRATIONS: [Migration; 9] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
     Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/sqlserver/0002_coordinators.sql") },
     Migration { number: 3, name: "policies", sql: include_str!("../migrations/sqlserver/0003_policies.sql") },
@@ -21,6 +21,7 @@ pub static MIGRATIONS: [Migration; 8] = [
     Migration { number: 6, name: "rivals", sql: include_str!("../migrations/sqlserver/0006_rivals.sql") },
     Migration { number: 7, name: "verification", sql: include_str!("../migrations/sqlserver/0007_verification.sql") },
     Migration { number: 8, name: "idle hours", sql: include_str!("../migrations/sqlserver/0008_idle_hours.sql") },
+    Migration { number: 9, name: "departures", sql: include_str!("../migrations/sqlserver/0009_departures.sql") },
 ];
 
 /// Building indexes on tables that are full takes long; new ones take a second.

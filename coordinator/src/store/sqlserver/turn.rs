@@ -334,12 +334,14 @@ fn snapshot(task: TaskId, row: Option<&SnapshotRow>, bytes: &mut Bytes) -> Snaps
 struct Hours {
     a: i64,
     h: usize,
+    t: usize,
     c: i16,
     at: i64,
 }
 
 fn hours(agent: AgentId, row: &HoursRow, bytes: &mut Bytes) -> Hours {
-    Hours { a: number(agent.0), h: bytes.put(row.hours.bytes()), c: row.hours.clock_ahead_min, at: row.at.0 }
+    let (h, t) = (bytes.put(row.hours.shares()), bytes.put(row.hours.taken()));
+    Hours { a: number(agent.0), h, t, c: row.hours.clock_ahead_min, at: row.at.0 }
 }
 
 #[derive(Serialize)]

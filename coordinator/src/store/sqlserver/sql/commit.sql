@@ -149,10 +149,10 @@ WHERE item.digest_at IS NOT NULL;
 DELETE idle_hours
 FROM lull.idle_hours AS idle_hours
 INNER JOIN OPENJSON(@P2, '$.hours') WITH (agent_id bigint '$.a') AS item ON item.agent_id = idle_hours.agent_id;
-INSERT INTO lull.idle_hours (agent_id, shares, clock_ahead_min, saved_us)
-SELECT item.agent_id, SUBSTRING(@P3, item.shares_at, 168), item.clock_ahead_min, item.saved_us
+INSERT INTO lull.idle_hours (agent_id, shares, taken, clock_ahead_min, saved_us)
+SELECT item.agent_id, SUBSTRING(@P3, item.shares_at, 168), SUBSTRING(@P3, item.taken_at, 168), item.clock_ahead_min, item.saved_us
 FROM OPENJSON(@P2, '$.hours') WITH (
-    agent_id bigint '$.a', shares_at int '$.h', clock_ahead_min smallint '$.c', saved_us bigint '$.at') AS item;
+    agent_id bigint '$.a', shares_at int '$.h', taken_at int '$.t', clock_ahead_min smallint '$.c', saved_us bigint '$.at') AS item;
 
 UPDATE usage_hours
 SET slot_us = usage_hours.slot_us + spent.slot_us

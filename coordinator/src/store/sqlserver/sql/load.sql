@@ -26,7 +26,7 @@ ORDER BY tasks.job_id, tasks.task_index, attempts.number;
 SELECT agents.agent_id, agents.name, agents.intake, agents.quarantined_us, agents.quarantine_reason
 FROM lull.agents AS agents
 ORDER BY agents.agent_id;
-SELECT idle_hours.agent_id, idle_hours.shares, idle_hours.clock_ahead_min
+SELECT idle_hours.agent_id, idle_hours.shares, idle_hours.taken, idle_hours.clock_ahead_min
 FROM lull.idle_hours AS idle_hours
 ORDER BY idle_hours.agent_id;
 SELECT jobs.submitter, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
