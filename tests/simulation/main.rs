@@ -152,6 +152,13 @@ fn in_an_office_owners_come_first_and_their_idle_time_is_used() {
 }
 
 #[test]
+fn a_week_that_ends_in_office_hours_ends_for_its_owners_too() {
+    for seed in 1..=2 {
+        holds(&Options { hours: 34, ..office(seed, Leaving::Move) });
+    }
+}
+
+#[test]
 fn moving_work_repeats_less_than_evicting_it() {
     let repeated = |leaving| {
         let figures = holds(&office(3, leaving)).week.expect("it was a week");

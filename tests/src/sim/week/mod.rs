@@ -346,6 +346,10 @@ impl World {
     /// Nothing runs that the owner, the policy or the machine's state forbid.
     pub fn check_desk(&mut self, id: MachineId, with_memory: bool) -> Checked {
         let now = self.now;
+        if self.week.is_some() {
+            // Nobody sits at a desk any more, whatever was planned.
+            return Ok(());
+        }
         let machine = &self.machines[id];
         let Some(desk) = machine.desk.as_ref().filter(|_| machine.power == Power::On) else { return Ok(()) };
         let (agent, running) = (machine.agent, || machine.slots.iter().filter_map(|slot| slot.running()));
