@@ -89,45 +89,50 @@ impl BlobRef {
     }
 }
 
-/// Computes a blob's digest and outline while its bytes stream by.
+/// Computes a blob's digest and outline while its bytes stream by. Each byte is hashed once.
 #[derive(Default)]
 pub struct OutlineBuilder {
+    /// Of the pieces before the one that is being filled.
     pieces: Vec<[u8; 32]>,
-    pending: Vec<u8>,
-    whole: blake3::Hasher,
-    size_bytes: u64,
+    piece: blake3::Hasher,
 }
 
 impl OutlineBuilder {
     /// Takes the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
-        self.whole.update(bytes);
-        self.size_bytes += bytes.len() as u64;
         while !bytes.is_empty() {
-            let room = PIECE_BYTES - self.pending.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = later;
-            if self.pending.len() == PIECE_BYTES {
+            // A full piece is closed only when more comes: a sole one is hashed as the whole blob.
+            if self.filled() == PIECE_BYTES {
                 self.close_piece();
             }
+            let (now, later) = bytes.split_at((PIECE_BYTES - self.filled()).min(bytes.len()));
+            self.piece.update(now);
+            bytes = later;
         }
     }
 
     /// The reference and the outline of all the bytes taken.
     pub fn finish(mut self) -> (BlobRef, Outline) {
-        if !self.pending.is_empty() {
-            self.close_piece();
+        let size_bytes = (self.pieces.len() * PIECE_BYTES + self.filled()) as u64;
+        if self.pieces.is_empty() {
+            let digest = Digest(*self.piece.finalize().as_bytes());
+            return (BlobRef { digest, size_bytes }, Outline { pieces: Vec::new() });
         }
-        let blob = BlobRef { digest: Digest(*self.whole.finalize().as_bytes()), size_bytes: self.size_bytes };
-        let pieces = if self.pieces.len() > 1 { self.pieces } else { Vec::new() };
-        (blob, Outline { pieces })
+        self.close_piece();
+        let digest = root(&self.pieces);
+        (BlobRef { digest, size_bytes }, Outline { pieces: self.pieces })
+    }
+
+    /// Bytes of the piece that is being filled.
+    fn filled(&self) -> usize {
+        self.piece.count() as usize
     }
 
     fn close_piece(&mut self) {
-        let index = self.pieces.len() as u64;
-        self.pieces.push(piece_value(index, &self.pending));
-        self.pending.clear();
+        self.pieces.push(self.piece.finalize_non_root());
+        // A fresh one: `reset` keeps the offset, and takes it off the count.
+        self.piece = blake3::Hasher::new();
+        self.piece.set_input_offset(self.pieces.len() as u64 * PIECE_BYTES as u64);
     }
 }
 
@@ -156,9 +161,7 @@ impl Outline {
         if self.pieces.len() as u64 != u64::from(blob.pieces()) {
             return wrong;
         }
-        let (left, right) = split(&self.pieces);
-        let root = hazmat::merge_subtrees_root(&subtree(left), &subtree(right), hazmat::Mode::Hash);
-        if root == blake3::Hash::from_bytes(blob.digest.0) { Ok(()) } else { wrong }
+        if root(&self.pieces) == blob.digest { Ok(()) } else { wrong }
     }
 
     /// Checks one piece of `blob`; the outline itself must have been verified.
@@ -182,6 +185,12 @@ fn piece_value(index: u64, bytes: &[u8]) -> [u8; 32] {
     hasher.set_input_offset(index * PIECE_BYTES as u64);
     hasher.update(bytes);
     hasher.finalize_non_root()
+}
+
+/// The digest of a blob of these pieces, two at least.
+fn root(pieces: &[[u8; 32]]) -> Digest {
+    let (left, right) = split(pieces);
+    Digest(*hazmat::merge_subtrees_root(&subtree(left), &subtree(right), hazmat::Mode::Hash).as_bytes())
 }
 
 /// BLAKE3's tree: the left half holds the largest power of two of pieces that leaves at least one on the right.
