@@ -38,6 +38,9 @@ use crate::snapshot::Unfit;
 
 /// How often a scratch folder is measured while its executor lives.
 const SCRATCH_CHECK: Duration = Duration::from_millis(250);
+/// What either pipe holds: a snapshot's piece, so that one end works on the next while the other one reads it. A hundred
+/// executors fit what Linux lets one user have in pipes.
+const PIPE_BYTES: usize = 256 << 10;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -196,6 +199,8 @@ impl Executor {
         let mut child = spawn::start(program, &[]).await?;
         let process = Arc::new(sys::Handle::open(child.id())?);
         let pipes = child.stdin.take().zip(child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        sys::widen(&pipes.0, PIPE_BYTES);
+        sys::widen(&pipes.1, PIPE_BYTES);
         let (mut to, from) = (ChildStdin::from_std(pipes.0)?, ChildStdout::from_std(pipes.1)?);
         let mut guard = Guard::new(child, Arc::clone(&process));
         // A write that fails means that the process is dead: reading tells how.

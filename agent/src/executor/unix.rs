@@ -3,7 +3,7 @@
 //! Every layer is tried on its own and reported; a kernel that lacks one leaves the others standing. System calls
 //! that are not listed fail with `ENOSYS`, so that libraries fall back to older ones that are.
 
-use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd as _, path::Path, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd, path::Path, sync::OnceLock, time::Duration};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
@@ -35,6 +35,11 @@ pub(super) fn detach(agent: Option<u32>) -> bool {
 /// The process's standard input and output, without the standard library's buffers.
 pub(super) fn pipes() -> io::Result<(File, File)> {
     Ok((File::from(io::stdin().as_fd().try_clone_to_owned()?), File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+}
+
+/// Lets a pipe hold so much, so that its ends need not take turns. What the kernel refuses makes it slower, no more.
+pub(super) fn widen(pipe: impl AsFd, bytes: usize) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);
 }
 
 /// Steps back behind every other process.
