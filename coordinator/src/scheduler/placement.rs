@@ -200,7 +200,7 @@ impl Scheduler {
         let (agent, job) = (self.fleet.get(id)?, self.jobs.get(&first)?);
         let priority = job.new.spec.priority;
         let may_wait = job.passed_over.is_none_or(|since| now.since(since) < PASSED_OVER_MAX);
-        if !may_wait || !self.is_long(job) || !self.knows_hours(id) {
+        if !may_wait || self.long_time(job).is_none() || !self.knows_hours(id) {
             return Some(first);
         }
         let free_bytes = agent.memory_free_bytes();
@@ -230,13 +230,14 @@ impl Scheduler {
         super::feasible::refused(agent, rank.job, self.now).is_none() && has_some()
     }
 
-    fn is_long(&self, job: &Job) -> bool {
-        job.pace.expected(self.now).is_some_and(|time| time >= LONG)
+    /// How long a task of the job is expected to take, if that is long enough to look for a quiet machine.
+    fn long_time(&self, job: &Job) -> Option<Duration> {
+        job.pace.expected(self.now).filter(|time| *time >= LONG)
     }
 
     /// What interruptions of a task of the job cost on this agent, over the time that it takes: nothing of short ones.
     fn interruptions_cost(&self, job: &Job, agent: AgentId) -> f64 {
-        let Some(expected) = job.pace.expected(self.now).filter(|time| *time >= LONG) else { return 0.0 };
+        let Some(expected) = self.long_time(job) else { return 0.0 };
         let Some(risk) = self.known_risk(agent, expected) else { return job.pace.usual_cost() };
         build::cost(job.new.spec.moving, job.new.movable, expected, risk)
     }
@@ -255,7 +256,7 @@ impl Scheduler {
             agent if holders.is_some_and(|holders| holders.contains(agent)) => Warmth::Holds,
             _ => Warmth::Cold,
         };
-        let long = job.pace.expected(self.now).filter(|time| *time >= LONG);
+        let long = self.long_time(job);
         let candidate = |agent: AgentId, load: Load| {
             let risk = long.map_or(0, |time| (self.risk(Some(agent), time).chance * 10.0) as u8);
             Candidate { agent, risk, load, warmth: warmth(&agent) }
