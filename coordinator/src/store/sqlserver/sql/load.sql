@@ -15,7 +15,8 @@ WHERE jobs.ended_us IS NULL
 ORDER BY jobs.job_id;
 SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
     attempts.number, attempts.agent_id AS attempt_agent, attempts.started_us, attempts.resumed_spent_us,
-    attempts.build, attempts.cause, snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes, snapshots.spent_us AS snapshot_spent_us,
+    attempts.build, attempts.cause,
+    snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes, snapshots.spent_us AS snapshot_spent_us,
     snapshots.agent_id AS snapshot_agent
 FROM lull.tasks AS tasks
 LEFT JOIN lull.snapshots AS snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
