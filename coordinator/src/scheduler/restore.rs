@@ -16,11 +16,28 @@ use super::{
     event::{JobSnapshot, OpenPlace, Snapshot},
     fleet::{Agent, Fleet, Held},
     history::History,
+    job::Pace,
     limits::Limits,
     rank::micros,
     share::Shares,
     timers::{Timer, Timers},
 };
+
+/// What a job's open tasks tell of how long they take: at least as long as their snapshots and live attempts.
+fn known_pace(job: &JobSnapshot) -> Pace {
+    let mut pace = Pace::default();
+    for saved in job.open.iter().filter_map(|task| task.saved.as_ref()) {
+        pace.note_unfinished(saved.snapshot.spent_us);
+    }
+    let live = job.open.iter().flat_map(|task| match &task.place {
+        OpenPlace::At(live) => live.as_slice(),
+        OpenPlace::Waiting { .. } => &[],
+    });
+    if let Some(first) = live.map(|live| live.since).min() {
+        pace.note_start(first);
+    }
+    pace
+}
 
 /// The live attempts that execute a build that can be moved.
 fn movable_attempts(job: &JobSnapshot) -> BTreeSet<AttemptId> {
@@ -100,7 +117,11 @@ impl Scheduler {
         let submitter = self.shares.intern(&snapshot.submitter);
         let memory_bytes = snapshot.spec.limits.memory_bytes;
         let saved: Vec<_> = snapshot.open.iter().filter_map(|task| Some((task.index, task.saved?.snapshot))).collect();
+        let pace = known_pace(&snapshot);
         self.insert_job(new_job(snapshot), tasks, after, stopping);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.pace = pace;
+        }
         for (index, saved) in saved {
             self.restore_escrow(TaskId { job: id, index }, saved);
         }

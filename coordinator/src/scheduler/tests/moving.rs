@@ -193,6 +193,17 @@ fn a_task_that_was_long_and_interrupted_runs_so_that_it_can_be_moved() {
 }
 
 #[test]
+fn a_coordinator_that_takes_over_knows_what_has_run_for_long() {
+    let mut driver = movable_driver(1);
+    driver.submit(spec(2));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    driver.pass(Duration::from_secs(3 * 3_600));
+    driver.crash();
+    driver.connect(1, 2, &[attempt(1, 0, 1)]);
+    assert_eq!(given(&driver, 1)[0], Given { attempt: attempt(1, 1, 1), build: Build::Migratable, resume: None });
+}
+
+#[test]
 fn versions_without_a_migratable_build_run_plain() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit(spec(1));
