@@ -1,0 +1,356 @@
+//! One turn of the loop: what came goes through the scheduler, its changes to the store, and what follows on its way.
+
+use std::time::Duration;
+
+use lull_coordinator::{
+    dispatch::{
+        Ended,
+        submission::look_up,
+        turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
+        writer::{Framer, Peer},
+    },
+    scheduler::{
+        Scheduler,
+        effect::{Change, Effect, Refusal, Reply},
+        event::Event,
+    },
+    store::{StoreError, faulty::Fault},
+};
+use lull_shared::{
+    id::{Epoch, JobId},
+    time::Timestamp,
+};
+
+use super::{
+    super::{
+        events::{CoordinatorEvent, CoordinatorId, What},
+        options::{Kind, Mutation},
+        processor,
+        promise::{Checked, Promise, hold},
+        store::at_once,
+        world::World,
+    },
+    Input, Reign, Request, State,
+};
+
+/// As the coordinator's shell has them.
+const INPUTS_PER_TURN: usize = 1024;
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A turn on its way to the store.
+pub(super) struct Pending {
+    work: Work,
+    changes: Vec<Change>,
+    began: Timestamp,
+    pause: Duration,
+}
+
+enum Work {
+    Turn(Turn),
+    /// What a broken shell makes of a turn.
+    Loose(Sealed),
+}
+
+/// What came of a commit, of a sound shell or a broken one.
+enum Answer {
+    Done(Sealed),
+    Refused(Work, StoreError),
+    Ended(Ended),
+}
+
+impl From<Committed> for Answer {
+    fn from(committed: Committed) -> Self {
+        match committed {
+            Committed::Done(sealed) => Self::Done(sealed),
+            Committed::Refused(turn, error) => Self::Refused(Work::Turn(turn), error),
+            Committed::Ended(ended, _) => Self::Ended(ended),
+        }
+    }
+}
+
+impl World {
+    /// One turn of the loop, up to its commit.
+    pub(super) fn turn(&mut self, id: CoordinatorId) -> Checked {
+        let now = self.now;
+        let coordinator = &mut self.coordinators[id];
+        if coordinator.turn_at.is_none_or(|at| at > now) || coordinator.reign().is_none_or(|reign| !reign.is_settled()) {
+            return Ok(());
+        }
+        coordinator.turn_at = None;
+        let began = processor::time();
+        let mut taken = 0;
+        while taken < INPUTS_PER_TURN {
+            let Some(input) = self.coordinators[id].inbox.pop_front() else { break };
+            // These look into the store, which must know by then all that happened before.
+            let looks = match &input {
+                Input::Retry { .. } => true,
+                Input::Submit { moment, .. } => self.coordinators[id].moments.have_passed(*moment),
+                Input::Event(_) | Input::Attach { .. } | Input::Request { .. } => false,
+            };
+            if looks && taken > 0 {
+                self.coordinators[id].inbox.push_front(input);
+                break;
+            }
+            taken += 1;
+            self.take(id, input);
+        }
+        let sends_early = self.options.mutation == Some(Mutation::SendBeforeCommit);
+        let loose = sends_early || matches!(self.options.mutation, Some(Mutation::TrustDoubt | Mutation::IgnoreFence));
+        let coordinator = &mut self.coordinators[id];
+        let State::Reigning(reign) = &mut coordinator.state else { return Ok(()) };
+        reign.scheduler.handle_timeout(now);
+        let (work, changes) = if loose {
+            let (changes, sealed) = drain_loosely(&mut reign.scheduler);
+            (Work::Loose(sealed), changes)
+        } else {
+            let turn = Turn::drain(&mut reign.scheduler);
+            let changes = turn.changes().to_vec();
+            (Work::Turn(turn), changes)
+        };
+        self.summary.core_time += processor::time() - began;
+        self.summary.turns += 1;
+        changes.iter().for_each(|change| coordinator.catalogue.follow(change));
+        let mut pending = Pending { work, changes, began: now, pause: COMMIT_PAUSE_MIN };
+        if let (true, Work::Loose(sealed)) = (sends_early, &mut pending.work) {
+            let early = std::mem::take(sealed);
+            self.send_sealed(id, early)?;
+        }
+        let nothing = pending.changes.is_empty();
+        if let Some(reign) = self.coordinators[id].reign_mut() {
+            reign.pending = Some(pending);
+        }
+        if nothing {
+            return self.commit(id);
+        }
+        let latency = self.dice.coordinators.seconds(0.001, 0.012);
+        self.push_coordinator(id, now + latency, CoordinatorEvent::Commit);
+        Ok(())
+    }
+
+    fn take(&mut self, id: CoordinatorId, input: Input) {
+        let (now, store) = (self.now, self.database.store.clone());
+        let coordinator = &mut self.coordinators[id];
+        let State::Reigning(reign) = &mut coordinator.state else { return };
+        match input {
+            Input::Event(event) => {
+                if let Event::Disconnected { stream, .. } = &*event {
+                    reign.links.remove(stream);
+                }
+                reign.scheduler.handle(*event, now);
+            }
+            Input::Attach { stream, link } => {
+                let peer = Peer {
+                    agent: self.links[link].agent,
+                    stream,
+                    epoch: reign.epoch,
+                    certificate: None,
+                    policy: None,
+                    coordinators: Vec::new(),
+                    heartbeat: self.options.heartbeat(),
+                };
+                reign.links.insert(stream, (link, Framer::new(peer, coordinator.catalogue.clone())));
+            }
+            Input::Request { number, wish } => {
+                let request = reign.expect_reply(number);
+                let by = "ada".to_owned();
+                let event = match wish {
+                    Request::Cancel(job) => Event::Cancel { request, job, by },
+                    Request::Intake(agent, intake) => Event::SetIntake { request, agent, intake, by },
+                };
+                reign.scheduler.handle(event, now);
+            }
+            Input::Submit { number, mut submission, moment } => {
+                if coordinator.moments.have_passed(moment) {
+                    match at_once(look_up(&*store, &mut submission)) {
+                        Ok(None) => {}
+                        Ok(Some(job)) => {
+                            let reply = Reply::Submitted { job, existing: true };
+                            return self.queue.push(now, What::Answered { number, reply });
+                        }
+                        Err(_) => return,
+                    }
+                }
+                let request = reign.expect_reply(number);
+                reign.scheduler.handle(Event::Submit { request, submission }, now);
+            }
+            Input::Retry { number, job } => match at_once(store.load_for_retry(job)) {
+                Err(_) => {}
+                Ok(None) => {
+                    let reply = Reply::Refused(Refusal::NoJob(job));
+                    self.queue.push(now, What::Answered { number, reply });
+                }
+                Ok(Some((snapshot, tasks))) => {
+                    let request = reign.expect_reply(number);
+                    coordinator.catalogue.reopen(&snapshot);
+                    let event = Event::Retry { request, job: Box::new(snapshot), tasks, by: "ada".into() };
+                    reign.scheduler.handle(event, now);
+                }
+            },
+        }
+    }
+
+    /// The turn reaches the store; what follows depends on its answer, and on whether the process lives to hear it.
+    pub(super) fn commit(&mut self, id: CoordinatorId) -> Checked {
+        let now = self.now;
+        let (store, limits) = (self.database.store.clone(), self.limits());
+        let Some(reign) = self.coordinators[id].reign_mut() else { return Ok(()) };
+        let epoch = reign.epoch;
+        let Some(Pending { work, changes, began, pause }) = reign.pending.take() else { return Ok(()) };
+        let (committed, recorded) = match work {
+            Work::Turn(turn) => (at_once(turn.commit(&*store, epoch)).into(), true),
+            Work::Loose(sealed) => self.commit_loosely(epoch, sealed, &changes),
+        };
+        let fault = self.database.moods.last();
+        let sealed = match committed {
+            Answer::Done(sealed) => {
+                if recorded {
+                    self.record(id, &changes)?;
+                }
+                sealed
+            }
+            Answer::Refused(work, error) => {
+                self.summary.refused_commits += 1;
+                let what = || format!("the store does not take what the scheduler decided: {error}");
+                hold(Promise::NothingLost, fault != Fault::None, what, &[])?;
+                let pending = Pending { work, changes, began, pause: (pause * 2).min(COMMIT_PAUSE_MAX) };
+                if let Some(reign) = self.coordinators[id].reign_mut() {
+                    reign.pending = Some(pending);
+                }
+                self.push_coordinator(id, now + pause, CoordinatorEvent::Commit);
+                return Ok(());
+            }
+            Answer::Ended(Ended::InDoubt) => {
+                if fault == Fault::Unconfirmed {
+                    self.record(id, &changes)?;
+                }
+                self.summary.doubts += 1;
+                self.note(|| format!("! epoch {} is in doubt about a commit: {fault:?}", epoch.0));
+                self.end_reign(id, epoch);
+                return Ok(());
+            }
+            Answer::Ended(Ended::Fenced | Ended::Stopped) => {
+                self.step_down(id);
+                return Ok(());
+            }
+        };
+        let took = now.since(began);
+        if let Some(reign) = self.coordinators[id].reign_mut()
+            && !changes.is_empty()
+        {
+            excuse_silence(&mut reign.scheduler, took, limits.lease, now);
+        }
+        if !changes.is_empty() && !self.healed && self.dice.coordinators.chance(self.crash_after_commit()) {
+            return self.crash_half_sent(id, sealed);
+        }
+        self.send_sealed(id, sealed)?;
+        self.look_again(id);
+        Ok(())
+    }
+
+    /// Between a commit and its words: about one crash in an hour of a small world.
+    fn crash_after_commit(&self) -> f64 {
+        let turns_per_hour = (f64::from(self.options.tasks) * 4.0 / f64::from(self.options.hours)).max(200.0);
+        0.3 * self.options.rate(Kind::Crash) / turns_per_hour
+    }
+
+    fn crash_half_sent(&mut self, id: CoordinatorId, mut sealed: Sealed) -> Checked {
+        let kept = self.dice.coordinators.index(sealed.orders.len() + 1);
+        sealed.orders.truncate(kept);
+        sealed.replies.clear();
+        self.note(|| format!("! a coordinator crashes after a commit, with {kept} orders sent"));
+        self.send_sealed(id, sealed)?;
+        let restart = self.dice.coordinators.seconds(1.0, 40.0);
+        self.crash_coordinator(id, false, restart);
+        Ok(())
+    }
+
+    /// When the loop is to look next.
+    fn look_again(&mut self, id: CoordinatorId) {
+        let now = self.now;
+        let coordinator = &self.coordinators[id];
+        let Some(reign) = coordinator.reign() else { return };
+        if !coordinator.inbox.is_empty() {
+            return self.turn_soon(id, now);
+        }
+        if let Some(due) = reign.scheduler.poll_timeout() {
+            let at = due.max(now + Duration::from_micros(1));
+            self.turn_soon(id, at);
+        }
+    }
+
+    /// The store is in doubt: streams are closed and everything is loaded anew.
+    fn end_reign(&mut self, id: CoordinatorId, epoch: Epoch) {
+        let ended = std::mem::replace(&mut self.coordinators[id].state, State::Loading { epoch, tries: 0 });
+        if let State::Reigning(reign) = ended {
+            reign.links.into_values().for_each(|(link, _)| self.close_from_coordinator(link));
+        }
+        self.push_coordinator(id, self.now + Duration::from_millis(10), CoordinatorEvent::Load);
+    }
+
+    /// The changes are in the store now.
+    fn record(&mut self, id: CoordinatorId, changes: &[Change]) -> Checked {
+        let mut ended = false;
+        for change in changes {
+            self.digest_change(change);
+            self.note_change(change);
+            ended |= matches!(change, Change::JobEnded { .. });
+            self.ledger.apply(change)?;
+            self.note_useful(change);
+        }
+        if ended {
+            self.coordinators[id].moments.pass();
+        }
+        let Some(reign) = self.coordinators[id].reign() else { return Ok(()) };
+        let mut last = None;
+        for job in changes.iter().filter_map(Change::job) {
+            if last.replace(job) != Some(job) {
+                self.check_job(reign, job)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The scheduler counts a job's tasks as the ledger does.
+    pub fn check_job(&self, reign: &Reign, job: JobId) -> Checked {
+        let Some(known) = self.ledger.jobs.get(&job) else { return Ok(()) };
+        let view = reign.scheduler.job(job, self.now);
+        let agrees = match &view {
+            Some(view) => !known.state.is_ended() && known.agrees(&view.counts),
+            None => known.state.is_ended(),
+        };
+        let what = || format!("{job}: the scheduler counts {:?}, committed are {}", view.map(|view| view.counts), known.words());
+        hold(Promise::NothingLost, agrees, what, &[job.into()])
+    }
+
+    /// As a broken shell commits, and whether the store really has it.
+    fn commit_loosely(&mut self, epoch: Epoch, sealed: Sealed, changes: &[Change]) -> (Answer, bool) {
+        if changes.is_empty() {
+            return (Answer::Done(sealed), true);
+        }
+        let mutation = self.options.mutation;
+        match at_once(self.database.store.clone().commit(epoch, changes)) {
+            Ok(()) => (Answer::Done(sealed), true),
+            Err(error @ StoreError::Determinate(_)) => (Answer::Refused(Work::Loose(sealed), error), false),
+            Err(StoreError::Indeterminate(_)) if mutation == Some(Mutation::TrustDoubt) => {
+                (Answer::Done(sealed), self.database.moods.last() == Fault::Unconfirmed)
+            }
+            Err(StoreError::Fenced) if mutation == Some(Mutation::IgnoreFence) => (Answer::Done(sealed), false),
+            Err(StoreError::Indeterminate(_)) => (Answer::Ended(Ended::InDoubt), false),
+            Err(StoreError::Fenced) => (Answer::Ended(Ended::Fenced), false),
+        }
+    }
+}
+
+fn drain_loosely(scheduler: &mut Scheduler) -> (Vec<Change>, Sealed) {
+    let (mut changes, mut sealed) = (Vec::new(), Sealed::default());
+    while let Some(effect) = scheduler.poll_effect() {
+        match effect {
+            Effect::Record(change) => changes.push(change),
+            Effect::Send { agent, stream, number, order } => sealed.orders.push(Outgoing { agent, stream, number, order }),
+            Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
+            Effect::Custody(custody) => sealed.custody.push(custody),
+        }
+    }
+    (changes, sealed)
+}
