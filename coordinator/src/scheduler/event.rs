@@ -138,6 +138,16 @@ pub struct OpenTask {
     pub answers: Vec<Answer>,
 }
 
+impl OpenTask {
+    /// Its live attempts, in the order of their numbers; none while it waits.
+    pub fn live(&self) -> &[OpenAttempt] {
+        match &self.place {
+            OpenPlace::At(live) => live,
+            OpenPlace::Waiting { .. } => &[],
+        }
+    }
+}
+
 /// An output that one agent brought, by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {

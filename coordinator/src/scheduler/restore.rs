@@ -13,7 +13,7 @@ use super::{
     Scheduler,
     admission::{new_job, snapshot_tasks},
     effect::{Custody, Effect},
-    event::{JobSnapshot, OpenPlace, Snapshot},
+    event::{JobSnapshot, OpenTask, Snapshot},
     fleet::{Agent, Fleet, Held},
     history::History,
     job::Pace,
@@ -29,11 +29,7 @@ fn known_pace(job: &JobSnapshot) -> Pace {
     for saved in job.open.iter().filter_map(|task| task.saved.as_ref()) {
         pace.note_unfinished(saved.snapshot.spent_us);
     }
-    let live = job.open.iter().flat_map(|task| match &task.place {
-        OpenPlace::At(live) => live.as_slice(),
-        OpenPlace::Waiting { .. } => &[],
-    });
-    if let Some(first) = live.map(|live| live.since).min() {
+    if let Some(first) = job.open.iter().flat_map(OpenTask::live).map(|live| live.since).min() {
         pace.note_start(first);
     }
     pace
@@ -41,10 +37,7 @@ fn known_pace(job: &JobSnapshot) -> Pace {
 
 /// The live attempts that execute a build that can be moved.
 fn movable_attempts(job: &JobSnapshot) -> BTreeSet<AttemptId> {
-    let live = job.open.iter().flat_map(|task| match &task.place {
-        OpenPlace::At(live) => live.iter().map(|open| (task.index, open)).collect(),
-        OpenPlace::Waiting { .. } => Vec::new(),
-    });
+    let live = job.open.iter().flat_map(|task| task.live().iter().map(|open| (task.index, open)));
     let movable = live.filter(|(_, open)| open.build == Build::Migratable);
     movable.map(|(index, open)| AttemptId { task: TaskId { job: job.job, index }, number: open.number }).collect()
 }
