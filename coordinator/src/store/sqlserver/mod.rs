@@ -17,6 +17,8 @@ mod schema;
 mod session;
 mod statements;
 #[cfg(test)]
+mod tds;
+#[cfg(test)]
 mod tests;
 mod turn;
 

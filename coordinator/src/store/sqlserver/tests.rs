@@ -9,10 +9,6 @@ use std::{
 };
 
 use lull_shared::id::Epoch;
-use mssql_mock_tds::{
-    ColumnDefinition, ColumnValue, QueryResponse, Row, SqlDataType, TerminalError,
-    protocol::{build_done_token, build_login_ack, build_prelogin_response, build_query_result},
-};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -24,7 +20,7 @@ use super::{
     error::Fail,
     schema,
     session::{Outcome, Session, Times},
-    statements,
+    statements, tds,
 };
 use crate::store::{Store as _, StoreError, conformance::sample};
 
@@ -151,11 +147,6 @@ async fn message(socket: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     }
 }
 
-fn packet(tokens: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(tokens.len() + 8).expect("a small answer").to_be_bytes();
-    [&[4, 1, length[0], length[1], 0, 0, 1, 0], tokens].concat()
-}
-
 async fn serve(
     mut socket: TcpStream,
     script: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Reaction>>>,
@@ -168,8 +159,8 @@ async fn serve(
     loop {
         let (kind, _) = message(&mut socket).await?;
         let answer = match kind {
-            PRELOGIN => build_prelogin_response().to_vec(),
-            LOGIN => packet(&[&build_login_ack()[..], &build_done_token(0)].concat()),
+            PRELOGIN => tds::prelogin(),
+            LOGIN => tds::login(),
             RPC => {
                 requests.fetch_add(1, Ordering::SeqCst);
                 asked.notify_one();
@@ -180,7 +171,7 @@ async fn serve(
                     None => return Ok(()),
                 }
             }
-            _ => packet(&build_done_token(0)),
+            _ => tds::done(),
         };
         socket.write_all(&answer).await?;
         if answer.len() < 8 {
@@ -191,15 +182,9 @@ async fn serve(
 
 fn answer(reaction: Reaction) -> Option<Vec<u8>> {
     match reaction {
-        Reaction::Outcome(outcome) => {
-            let columns = ["outcome", "result"].map(|name| ColumnDefinition::new(name, SqlDataType::Int)).into();
-            let row = Row::new(vec![ColumnValue::Int(outcome), ColumnValue::Int(7)]);
-            Some(build_query_result(&QueryResponse::new(columns, vec![row])).to_vec())
-        }
-        Reaction::Error(number) => {
-            Some(build_query_result(&QueryResponse::error_only(TerminalError::new(number, 16, "told to"))).to_vec())
-        }
-        Reaction::Nothing => Some(packet(&build_done_token(0))),
+        Reaction::Outcome(outcome) => Some(tds::row(&[("outcome", outcome), ("result", 7)])),
+        Reaction::Error(number) => Some(tds::error(number, "told to")),
+        Reaction::Nothing => Some(tds::done()),
         Reaction::Half => Some(vec![4, 1, 0, 200]),
         Reaction::Close | Reaction::Silence => None,
     }
