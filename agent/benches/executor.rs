@@ -4,12 +4,16 @@
 // Only the cores deny these; see `clippy.toml`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[path = "../../tests/benches/report.rs"]
+mod report;
+
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use clap::Parser;
 use lull_agent::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Input, Run, Spec},
@@ -23,8 +27,18 @@ use lull_shared::{
     time::Timestamp,
 };
 
-const TASKS: u32 = 20_000;
+use report::{Manner, Report};
+
 const PIPELINED: u32 = 1_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Tasks of each guest: 20,000, and 3,000 in short.
+    #[arg(long)]
+    tasks: Option<u32>,
+    #[command(flatten)]
+    manner: Manner,
+}
 
 const GUESTS: [(&str, &str); 3] = [
     ("nothing", r#"(module (memory (export "memory") 1) (func (export "_start")))"#),
@@ -51,13 +65,17 @@ const GUESTS: [(&str, &str); 3] = [
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    let arguments = Arguments::parse();
+    let mut report = Report::new("executor", arguments.manner);
+    let tasks = arguments.manner.choose(arguments.tasks, 20_000, 3_000).max(PIPELINED);
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in GUESTS {
-        measure(name, text, folder.path()).await;
+        measure(name, text, folder.path(), tasks, &mut report).await;
     }
+    report.end();
 }
 
-async fn measure(name: &str, text: &str, folder: &Path) {
+async fn measure(name: &str, text: &str, folder: &Path, tasks: u32, report: &mut Report) {
     let module = wat::parse_str(text).expect("valid text");
     let options = CompileOptions { kind: ModuleKind::Preview1, canonical_nans: false, platform: Platform::host() };
     let artifact = engine::precompile(&module, &options).expect("it compiles");
@@ -102,14 +120,14 @@ async fn measure(name: &str, text: &str, folder: &Path) {
     let (start, executor_start, agent_start) = (Instant::now(), executor.cpu_time().expect("it lives"), own_cpu());
     (0..PIPELINED).for_each(run);
     let (mut sent, mut ended, mut guest_us) = (PIPELINED, 0, 0);
-    while ended < TASKS {
+    while ended < tasks {
         match events.recv().await {
             Some(Event::Started { .. }) => {}
             Some(Event::Finished(finished)) => {
                 finished.outcome.expect("it succeeds");
                 guest_us += finished.usage.cpu_us;
                 ended += 1;
-                if sent < TASKS {
+                if sent < tasks {
                     run(sent);
                     sent += 1;
                 }
@@ -117,19 +135,29 @@ async fn measure(name: &str, text: &str, folder: &Path) {
             died => panic!("{died:?}"),
         }
     }
-    let per_task = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(TASKS);
-    println!(
-        "{name:20} executor {:5.1} us CPU a task (guest and instance {:4.1}), agent {:5.1} us, {:6.0} tasks/s; \
-         alone p50 {} us p99 {} us; ready after {:.1} ms, {:.1} MB",
-        per_task(executor.cpu_time().expect("it lives") - executor_start),
-        guest_us as f64 / f64::from(TASKS),
-        per_task(own_cpu() - agent_start),
-        f64::from(TASKS) / start.elapsed().as_secs_f64(),
-        latencies[250].as_micros(),
-        latencies[495].as_micros(),
-        ready.as_secs_f64() * 1e3,
-        executor.resident_bytes().expect("it lives") as f64 / 1e6,
-    );
+    let per_task = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(tasks);
+    let executor_us = per_task(executor.cpu_time().expect("it lives") - executor_start);
+    let (guest_us, agent_us) = (guest_us as f64 / f64::from(tasks), per_task(own_cpu() - agent_start));
+    let rate = f64::from(tasks) / start.elapsed().as_secs_f64();
+    let (half, last) = (latencies[250].as_micros(), latencies[495].as_micros());
+    let (ready_ms, megabytes) = (ready.as_secs_f64() * 1e3, executor.resident_bytes().expect("it lives") as f64 / 1e6);
+    report.say(format_args!(
+        "{name:20} executor {executor_us:5.1} us CPU a task (guest and instance {guest_us:4.1}), agent {agent_us:5.1} us, \
+         {rate:6.0} tasks/s; alone p50 {half} us p99 {last} us; ready after {ready_ms:.1} ms, {megabytes:.1} MB",
+    ));
+    let figures = [
+        ("executor", executor_us, "us a task"),
+        ("guest and instance", guest_us, "us a task"),
+        ("agent", agent_us, "us a task"),
+        ("throughput", rate, "tasks/s"),
+        ("alone, median", half as f64, "us"),
+        ("alone, 99th percentile", last as f64, "us"),
+        ("ready", ready_ms, "ms"),
+        ("resident", megabytes, "MB"),
+    ];
+    for (figure, value, unit) in figures {
+        report.figure(format!("{name}: {figure}"), value, unit);
+    }
 }
 
 fn own_cpu() -> Duration {

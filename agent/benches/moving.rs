@@ -12,6 +12,9 @@
 // Only the cores deny these; see `clippy.toml`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[path = "../../tests/benches/report.rs"]
+mod report;
+
 use std::{
     fs,
     io::{self, Read as _, Write as _},
@@ -36,6 +39,8 @@ use lull_shared::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use report::{Manner, Report};
+
 const MEBIBYTE: usize = 1 << 20;
 const GUEST_BYTES: usize = 64 * MEBIBYTE;
 
@@ -48,33 +53,34 @@ const FILLS: [(&str, &str); 3] = [
 
 #[derive(Parser)]
 struct Arguments {
-    /// How often each is done.
-    #[arg(long, default_value_t = 15)]
-    repetitions: usize,
-    /// How often all are frozen.
-    #[arg(long, default_value_t = 300)]
-    pauses: u32,
+    /// How often each is done: 15 times, and 3 in short.
+    #[arg(long)]
+    repetitions: Option<usize>,
+    /// How often all are frozen: 300 times, and 60 in short.
+    #[arg(long)]
+    pauses: Option<u32>,
     /// Executors like any program, instead of behind all others.
     #[arg(long)]
     normal: bool,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load average {}", load.split(' ').next().unwrap_or_default());
+    let mut report = Report::new("moving", arguments.manner);
+    let repetitions = arguments.manner.choose(arguments.repetitions, 15, 3).max(1);
+    let count = arguments.manner.choose(arguments.pauses, 300, 60).max(1);
     let folder = tempfile::tempdir().expect("a folder");
     let priority = if arguments.normal { Priority::Normal } else { Priority::Idle };
-    pauses(folder.path(), priority, arguments.pauses).await;
-    asks(&Bench::new(&guest(1, "(local.get $x)"), folder.path(), priority), arguments.pauses).await;
+    pauses(folder.path(), priority, count, &mut report).await;
+    asks(&Bench::new(&guest(1, "(local.get $x)"), folder.path(), priority), count, &mut report).await;
     for (name, word) in FILLS {
         let bench = Bench::new(&guest(GUEST_BYTES / 65536, word), folder.path(), priority);
-        moves(name, &bench, arguments.repetitions).await;
+        moves(name, &bench, repetitions, &mut report).await;
     }
+    report.end();
 }
 
 /// A migratable build made by hand: fills its memory, polls in a tight loop, and ends with one word of output when it
@@ -224,7 +230,7 @@ const RUNNING: Duration = Duration::from_millis(30);
 const FROZEN: Duration = Duration::from_millis(50);
 
 /// Freezing all of them, again and again.
-async fn pauses(folder: &Path, priority: Priority, count: u32) {
+async fn pauses(folder: &Path, priority: Priority, count: u32, report: &mut Report) {
     let mut bench = Bench::new(WATCHER, folder, priority);
     (bench.load.build, bench.load.grants.clock) = (Build::Plain, true);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -264,16 +270,17 @@ async fn pauses(folder: &Path, priority: Priority, count: u32) {
             lasts.push(Duration::from_nanos(gap.0.saturating_sub(*start)));
         }
     }
-    println!(
-        "pausing {} tight loops on {processors} processors, {} times: last guest instruction {} after the call; {:.0} % had no \
-         processor just then",
+    let all = Figures::of(lasts.clone());
+    report.say(format_args!(
+        "pausing {} tight loops on {processors} processors, {} times: last guest instruction {all} after the call; {:.0} % had \
+         no processor just then",
         beds.len(),
         pauses.len(),
-        Figures::of(lasts.clone()),
         f64::from(waiting) * 100.0 / lasts.len() as f64,
-    );
+    ));
+    all.note("last instruction", report);
     lasts.retain(|last| !last.is_zero());
-    println!("  of those that had one: {}", Figures::of(lasts));
+    report.say(format_args!("  of those that had one: {}", Figures::of(lasts)));
 }
 
 fn now_ns() -> u64 {
@@ -281,7 +288,7 @@ fn now_ns() -> u64 {
 }
 
 /// Asking a small guest for snapshots: the time of the flag, of unwinding, and of everything that does not grow with it.
-async fn asks(bench: &Bench, count: u32) {
+async fn asks(bench: &Bench, count: u32, report: &mut Report) {
     let mut bed = bench.running(&[]).await;
     let mut times = Vec::new();
     let path = bench.folder.join("small");
@@ -292,11 +299,13 @@ async fn asks(bench: &Bench, count: u32) {
         times.push(start.elapsed());
         assert!(snapshot.blob.size_bytes < 70_000);
     }
-    println!("checkpoint of 64 KiB, from the ask to the file, {count} times: {}", Figures::of(times));
+    let times = Figures::of(times);
+    report.say(format_args!("checkpoint of 64 KiB, from the ask to the file, {count} times: {times}"));
+    times.note("checkpoint of 64 KiB", report);
 }
 
 /// Moving a guest of 64 MiB.
-async fn moves(name: &str, bench: &Bench, count: usize) {
+async fn moves(name: &str, bench: &Bench, count: usize, report: &mut Report) {
     let (mut saves, mut sends, mut restores, mut totals, mut ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut snapshot_bytes, mut full_bytes, own_bytes) = (0, 0, resident_bytes());
     for _ in 0..count {
@@ -330,18 +339,27 @@ async fn moves(name: &str, bench: &Bench, count: usize) {
         restores.push(total - sent);
         totals.push(total);
     }
-    println!("moving 64 MiB of {name} ({:.1} MB as a snapshot), {count} times", snapshot_bytes as f64 / 1e6);
-    println!("  ask to suspended and written   {}", Figures::of(saves));
-    println!("  transfer on loopback           {}", Figures::of(sends));
-    println!("  start, restore, end            {}", Figures::of(restores));
-    println!("  in all                         {}", Figures::of(totals));
-    println!(
-        "  {:.0} MB of the executor back {} after it was written; the agent's side went from {:.1} to {:.1} MB",
+    let megabytes = snapshot_bytes as f64 / 1e6;
+    report.say(format_args!("moving 64 MiB of {name} ({megabytes:.1} MB as a snapshot), {count} times"));
+    report.figure(format!("{name}: snapshot"), megabytes, "MB");
+    let parts = [
+        ("ask to suspended and written", saves),
+        ("transfer on loopback", sends),
+        ("start, restore, end", restores),
+        ("in all", totals),
+        ("memory back after it was written", ends),
+    ];
+    for (part, times) in parts {
+        let times = Figures::of(times);
+        report.say(format_args!("  {part:<34} {times}"));
+        times.note(&format!("{name}: {part}"), report);
+    }
+    report.say(format_args!(
+        "  {:.0} MB of the executor come back; the agent's side went from {:.1} to {:.1} MB",
         full_bytes as f64 / 1e6,
-        Figures::of(ends),
         own_bytes as f64 / 1e6,
         resident_bytes() as f64 / 1e6,
-    );
+    ));
 }
 
 /// Sends a file over the loopback interface into another one; what arrived.
@@ -383,6 +401,18 @@ impl Figures {
         times.sort_unstable();
         Self(times)
     }
+
+    fn at(&self, share: f64) -> f64 {
+        self.0
+            .get((self.0.len().saturating_sub(1) as f64 * share).round() as usize)
+            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    }
+
+    fn note(&self, name: &str, report: &mut Report) {
+        for (figure, share) in [("median", 0.5), ("99th percentile", 0.99), ("at most", 1.0)] {
+            report.figure(format!("{name}, {figure}"), self.at(share), "ms");
+        }
+    }
 }
 
 impl std::fmt::Display for Figures {
@@ -390,7 +420,6 @@ impl std::fmt::Display for Figures {
         if self.0.is_empty() {
             return f.write_str("none");
         }
-        let at = |share: f64| self.0[((self.0.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
-        write!(f, "p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms", at(0.5), at(0.99), at(1.0))
+        write!(f, "p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms", self.at(0.5), self.at(0.99), self.at(1.0))
     }
 }

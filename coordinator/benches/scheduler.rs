@@ -3,11 +3,15 @@
 //! `cargo bench -p lull-coordinator --bench scheduler` prints microseconds of processor time per task. Nothing here
 //! touches a store or a network: the events are made, the effects are read and dropped.
 
+#[path = "../../tests/benches/report.rs"]
+mod report;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
+use clap::Parser;
 use lull_coordinator::scheduler::{
     Limits, Scheduler,
     effect::{Effect, Order},
@@ -22,24 +26,48 @@ use lull_shared::{
     time::Timestamp,
 };
 
-/// As many as a night's fleet works off in minutes: far more than it has slots, so that the start of each stream is a
-/// small part.
-const TASKS: u32 = 1_000_000;
+use report::{Goal, Manner, Report};
+
 const SLOTS: u16 = 4;
+/// What a task may cost in the large fleet over what it costs in the small one.
+const GROWTH_MAX: f64 = 1.2;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Tasks of each run: a million, and 200,000 in short. Far more than the fleet has slots, so that the start of each
+    /// stream is a small part.
+    #[arg(long)]
+    tasks: Option<u32>,
+    /// Runs of which the best counts: 3, and 1 in short.
+    #[arg(long)]
+    runs: Option<u32>,
+    #[command(flatten)]
+    manner: Manner,
+}
 
 fn main() {
-    println!("tasks  agents  jobs  batch  us/task  ratio (target 1.5)");
+    let arguments = Arguments::parse();
+    let mut report = Report::new("scheduler", arguments.manner);
+    let count = arguments.manner.choose(arguments.tasks, 1_000_000, 200_000);
+    let runs = arguments.manner.choose(arguments.runs, 3, 1).max(1);
+    report.say(format_args!("tasks  agents  jobs  batch  us/task  ratio (target {GROWTH_MAX})"));
     for (tasks, pace) in [("short", Duration::from_micros(10)), ("long", Duration::from_millis(200))] {
         for (jobs, batch) in [(1, 1), (1, 16), (100, 1)] {
             let mut few = None;
             for agents in [100, 10_000] {
-                let best = (0..3).map(|_| run(agents, jobs, batch, pace)).min().expect("three runs");
-                let each = best.as_secs_f64() * 1e6 / f64::from(TASKS);
+                let best = (0..runs).map(|_| run(agents, jobs, batch, pace, count)).min().expect("one run at least");
+                let each = best.as_secs_f64() * 1e6 / f64::from(count);
                 let ratio = each / *few.get_or_insert(each);
-                println!("{tasks:>5}  {agents:>6}  {jobs:>4}  {batch:>5}  {each:>7.2}  {ratio:>5.2}");
+                report.say(format_args!("{tasks:>5}  {agents:>6}  {jobs:>4}  {batch:>5}  {each:>7.2}  {ratio:>5.2}"));
+                let name = format!("{tasks} tasks of {jobs} jobs, results by {batch}");
+                report.figure(format!("{name}, {agents} agents"), each, "us a task");
+                if agents > 100 {
+                    report.goal(format!("{name}, growth"), ratio, "times", Goal::AtMost(GROWTH_MAX));
+                }
             }
         }
     }
+    report.end();
 }
 
 /// Processor time of this thread, so that a busy machine changes little.
@@ -58,7 +86,7 @@ struct Work {
 }
 
 /// Runs all tasks through the fleet; results come in batches, one batch each `pace`. Long tasks are not prefetched.
-fn run(agents: u64, jobs: u32, batch: usize, pace: Duration) -> Duration {
+fn run(agents: u64, jobs: u32, batch: usize, pace: Duration, tasks: u32) -> Duration {
     let mut now = Timestamp::from_millis(1_795_435_200_000);
     let fleet = (1..=agents).map(|id| AgentSnapshot {
         agent: AgentId(id),
@@ -75,7 +103,7 @@ fn run(agents: u64, jobs: u32, batch: usize, pace: Duration) -> Duration {
     let mut work = Work::default();
     let began = processor_time();
     for job in 0..jobs {
-        let submission = submission(job, TASKS / jobs);
+        let submission = submission(job, tasks / jobs);
         scheduler.handle(Event::Submit { request: RequestId(0), submission: Box::new(submission) }, now);
     }
     drain(&mut scheduler, &mut work);
@@ -95,7 +123,7 @@ fn run(agents: u64, jobs: u32, batch: usize, pace: Duration) -> Duration {
         drain(&mut scheduler, &mut work);
     }
     let elapsed = processor_time() - began;
-    assert_eq!(done, TASKS as usize, "every task ran");
+    assert_eq!(done, (tasks / jobs * jobs) as usize, "every task ran");
     elapsed
 }
 

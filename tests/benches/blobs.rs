@@ -8,6 +8,8 @@
 //! tracker is the real one. Beside the measured numbers stand what a star would take, where the coordinator alone uploads
 //! to everybody, and the ideal: nothing can be faster than one copy through the coordinator's uplink.
 
+mod report;
+
 use std::{
     num::NonZeroU64,
     sync::Arc,
@@ -31,20 +33,21 @@ use lull_shared::{
 };
 use tokio_util::sync::CancellationToken;
 
+use report::{Manner, Report};
+
 #[derive(Parser)]
 struct Arguments {
-    /// Agents that want the blob at once.
-    #[arg(long, default_value_t = 20)]
-    agents: u64,
-    /// Its size, in millions of bytes.
-    #[arg(long, default_value_t = 20)]
-    megabytes: usize,
+    /// Agents that want the blob at once: 20, and 8 in short.
+    #[arg(long)]
+    agents: Option<u64>,
+    /// Its size, in millions of bytes: 20, and 5 in short.
+    #[arg(long)]
+    megabytes: Option<usize>,
     /// What each node may upload, in millions of bytes a second.
     #[arg(long, default_value_t = 1.0)]
     uplink: f64,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 fn main() {
@@ -53,20 +56,22 @@ fn main() {
 }
 
 async fn run(arguments: &Arguments) {
+    let mut figures = Report::new("blobs", arguments.manner);
+    let count = arguments.manner.choose(arguments.agents, 20, 8).max(1);
+    let megabytes = arguments.manner.choose(arguments.megabytes, 20, 5).max(1);
     let rate = NonZeroU64::new((arguments.uplink * 1e6) as u64).filter(|rate| rate.get() >= limits::UPLOAD_RATE_MIN);
     let rate = rate.expect("an uplink of at least 0.033");
     let network = Issuer { network: NetworkId([1; 16]), authority: Keypair::generate_ed25519(), life: Duration::from_secs(3600) };
     let shutdown = CancellationToken::new();
     let _stop = shutdown.clone().drop_guard();
     let tracker = Arc::new(Tracker::default());
-    let seed =
-        Arc::new(Seed::new((0..arguments.megabytes * 1_000_000).map(|at| (at / 7 + at % 251) as u8).collect(), tracker.clone()));
+    let seed = Arc::new(Seed::new((0..megabytes * 1_000_000).map(|at| (at / 7 + at % 251) as u8).collect(), tracker.clone()));
     let blob = seed.blob;
     let coordinator = node(&network, None, rate, seed, &shutdown).await;
     let address = coordinator.listen_addresses().await.first().expect("it listens").clone();
     let folder = tempfile::tempdir().expect("a folder");
     let mut agents = Vec::new();
-    for number in 1..=arguments.agents {
+    for number in 1..=count {
         let cache = Cache::open(&folder.path().join(number.to_string()), u64::MAX).expect("a cache");
         let agent = node(&network, Some(AgentId(number)), rate, Arc::new(cache.clone()), &shutdown).await;
         agent.connect(address.clone()).await.expect("it is admitted");
@@ -90,11 +95,17 @@ async fn run(arguments: &Arguments) {
     });
     let mut took = futures::future::join_all(fetches).await;
     took.sort_unstable();
-    report(arguments, blob, rate, &coordinator, &agents, &took);
+    let uplink = arguments.uplink;
+    figures.say(format_args!(
+        "one blob of {megabytes} MB ({} pieces), {count} agents at once, {uplink} MB/s up each",
+        blob.pieces()
+    ));
+    report(&mut figures, blob, rate, &coordinator, &agents, &took);
+    figures.end();
 }
 
 fn report(
-    arguments: &Arguments,
+    report: &mut Report,
     blob: BlobRef,
     rate: NonZeroU64,
     coordinator: &NodeHandle,
@@ -105,26 +116,30 @@ fn report(
     let ideal = size / rate.get() as f64;
     let all = took.last().expect("there are agents").as_secs_f64();
     let median = took[took.len() / 2].as_secs_f64();
-    let count = arguments.agents;
+    let count = agents.len();
     let from_agents: u64 = agents.iter().map(|(_, agent, _)| agent.transferred().from_agents_bytes).sum();
     let most = agents.iter().map(|(_, agent, _)| agent.transferred().served_bytes).max().unwrap_or_default();
-    let (megabytes, uplink) = (arguments.megabytes, arguments.uplink);
-    println!("one blob of {megabytes} MB ({} pieces), {count} agents at once, {uplink} MB/s up each", blob.pieces());
-    println!(
-        "  uploaded by the coordinator  {:6.2} copies   (a star: {count} copies)",
-        copies(coordinator.transferred().served_bytes)
-    );
-    println!(
-        "  fetched from other agents    {:6.2} copies   (most by one agent: {:.2} served)",
-        copies(from_agents),
-        copies(most)
-    );
-    println!("  until the median has it      {median:6.1} s");
-    println!(
-        "  until all have it            {all:6.1} s        (ideal {ideal:.1} s, so {:.1} times that; a star: {:.0} s)",
-        all / ideal,
+    let uploaded = copies(coordinator.transferred().served_bytes);
+    report.say(format_args!("  uploaded by the coordinator  {uploaded:6.2} copies   (a star: {count} copies)"));
+    let (fetched, served) = (copies(from_agents), copies(most));
+    report.say(format_args!("  fetched from other agents    {fetched:6.2} copies   (most by one agent: {served:.2} served)"));
+    report.say(format_args!("  until the median has it      {median:6.1} s"));
+    let times = all / ideal;
+    report.say(format_args!(
+        "  until all have it            {all:6.1} s        (ideal {ideal:.1} s, so {times:.1} times that; a star: {:.0} s)",
         ideal * count as f64
-    );
+    ));
+    let figures = [
+        ("uploaded by the coordinator", uploaded, "copies"),
+        ("fetched from other agents", fetched, "copies"),
+        ("most served by one agent", served, "copies"),
+        ("until the median has it", median, "s"),
+        ("until all have it", all, "s"),
+        ("until all have it, over the ideal", times, "times"),
+    ];
+    for (name, value, unit) in figures {
+        report.figure(name, value, unit);
+    }
 }
 
 async fn node(

@@ -10,6 +10,7 @@
 //! installed (`apt install beanstalkd gearman-job-server`).
 
 mod peers;
+mod report;
 
 use std::{
     fs,
@@ -31,26 +32,32 @@ use lull_tests::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use report::{Manner, Report};
+
 /// An agent has come to rest after this: executors have gone, and it looks at the machine every five seconds.
 const SETTLED: Duration = Duration::from_secs(20);
+const SETTLED_SHORT: Duration = Duration::from_secs(12);
+/// What a task may cost, in microseconds of processor time of all processes, and how long one may take, in milliseconds.
+const COST_MAX: f64 = 25.0;
+const LATENCY_MEDIAN_MAX: f64 = 1.0;
+const LATENCY_LAST_MAX: f64 = 15.0;
 const PROGRAMS: Programs = Programs { lull: env!("CARGO_BIN_EXE_lull-e2e"), agent: env!("CARGO_BIN_EXE_lull-agent-e2e") };
 
 #[derive(Parser)]
 struct Arguments {
     /// Which figures; all if none is named.
     figures: Vec<Figure>,
-    /// No-op tasks for the cost of a task.
-    #[arg(long, default_value_t = 100_000)]
-    tasks: u32,
-    /// Samples for the latency of one task.
-    #[arg(long, default_value_t = 300)]
-    samples: usize,
-    /// Seconds to watch an idle agent.
-    #[arg(long, default_value_t = 120)]
-    idle_seconds: u64,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    /// No-op tasks for the cost of a task: 100,000, and 10,000 in short.
+    #[arg(long)]
+    tasks: Option<u32>,
+    /// Samples for the latency of one task: 300, and 100 in short.
+    #[arg(long)]
+    samples: Option<usize>,
+    /// Seconds to watch an idle agent: 120, and 15 in short.
+    #[arg(long)]
+    idle_seconds: Option<u64>,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -62,30 +69,29 @@ enum Figure {
     Submit,
 }
 
-/// A figure with the most that it may be.
-fn print_against(name: &str, value: f64, most: f64, unit: &str) {
-    let verdict = if value <= most { "met" } else { "missed" };
-    println!("  {name:<28} {value:>8.2} {unit:<14} target <= {most} {unit}: {verdict}");
-}
-
 fn main() {
     let arguments = Arguments::parse();
+    let manner = arguments.manner;
+    let mut report = Report::new("figures", manner);
     let wanted = |figure| arguments.figures.is_empty() || arguments.figures.contains(&figure);
-    if wanted(Figure::Submit) {
-        submit();
-    }
+    let tasks = manner.choose(arguments.tasks, 100_000, 10_000).max(1);
     if wanted(Figure::Latency) {
-        latency(arguments.samples);
+        latency(manner.choose(arguments.samples, 300, 100).max(1), &mut report);
     }
     if wanted(Figure::Cost) {
-        cost(arguments.tasks);
+        cost(tasks, &mut report);
+    }
+    if wanted(Figure::Submit) {
+        submit(&mut report);
     }
     if wanted(Figure::Listing) {
-        listing(arguments.tasks);
+        listing(tasks, &mut report);
     }
     if wanted(Figure::Idle) {
-        idle(Duration::from_secs(arguments.idle_seconds));
+        let seconds = manner.choose(arguments.idle_seconds, 120, 15).max(1);
+        idle(Duration::from_secs(seconds), manner.choose(None, SETTLED, SETTLED_SHORT), &mut report);
     }
+    report.end();
 }
 
 fn cluster_with_noop() -> Cluster {
@@ -106,7 +112,7 @@ fn run(cluster: &Cluster, tasks: u32) {
 }
 
 /// Processor time of all processes for one no-op task, a fresh instance each, each result durable.
-fn cost(tasks: u32) {
+fn cost(tasks: u32, report: &mut Report) {
     let cluster = cluster_with_noop();
     let pids = cluster.pids();
     let before: Vec<Duration> = pids.iter().map(|(_, pid)| processes::cpu_of_tree(*pid)).collect();
@@ -115,35 +121,37 @@ fn cost(tasks: u32) {
     let wall = began.elapsed();
     let per_task = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(tasks);
     let mut all = Duration::ZERO;
-    println!("cost of a task ({tasks} no-op tasks, two agents with one slot each, synchronous=FULL)");
+    let each = "us a task";
+    report.say(format_args!(
+        "cost of a task ({tasks} no-op tasks, two agents with one slot each, synchronous=FULL), in processor time, the command \
+         line's own not counted"
+    ));
     for ((name, pid), before) in pids.iter().zip(before) {
         let cpu = processes::cpu_of_tree(*pid).saturating_sub(before);
         all += cpu;
-        println!("  {name:<12} {:>8.1} us CPU per task", per_task(cpu));
+        report.line(&format!("cost: {name}"), per_task(cpu), each);
     }
-    println!("  {:<12} {:>8.1} us CPU per task (the command line's own not counted)", "together", per_task(all));
-    println!("  {:<12} {:>8.0} tasks/s over {:.1} s", "throughput", f64::from(tasks) / wall.as_secs_f64(), wall.as_secs_f64());
+    report.line_at_most("cost: together", per_task(all), each, COST_MAX);
+    report.line("cost: throughput", f64::from(tasks) / wall.as_secs_f64(), "tasks/s");
     let (cpu, wall) = store_floor(tasks);
-    println!(
-        "  {:<12} {:>8.1} us CPU per task, {:.0} tasks/s (SQLite alone: insert and update in batches of 100, FULL)",
-        "store floor",
-        per_task(cpu),
-        f64::from(tasks) / wall.as_secs_f64()
-    );
+    // SQLite alone: insert and update in batches of 100, synchronous=FULL.
+    report.line("cost: store floor", per_task(cpu), each);
+    report.line("cost: store floor, throughput", f64::from(tasks) / wall.as_secs_f64(), "tasks/s");
     let folder = tempfile::tempdir().expect("a folder");
     // Each of its writes is synchronised: at the full number it would take minutes.
     let fewer = (tasks / 20).max(100);
-    peer("beanstalkd, log with fsync, executes nothing", fewer, peers::beanstalkd(folder.path(), fewer));
-    peer("Gearman, in memory, executes nothing", tasks, peers::gearman(tasks));
+    peer("beanstalkd, log with fsync, executes nothing", fewer, peers::beanstalkd(folder.path(), fewer), report);
+    peer("Gearman, in memory, executes nothing", tasks, peers::gearman(tasks), report);
 }
 
-fn peer(name: &str, tasks: u32, price: Option<peers::Price>) {
+fn peer(name: &str, tasks: u32, price: Option<peers::Price>, report: &mut Report) {
     let Some(peers::Price { cpu, wall }) = price else {
-        println!("  NOT MEASURED: {name} (not installed)");
-        return;
+        return report.say(format_args!("  NOT MEASURED: {name} (not installed)"));
     };
     let (cpu, rate) = (cpu.as_secs_f64() * 1e6 / f64::from(tasks), f64::from(tasks) / wall.as_secs_f64());
-    println!("  {:<12} {cpu:>8.1} us CPU per task, {rate:.0} tasks/s ({name}; {tasks} tasks)", "peer");
+    report.say(format_args!("  {name}: {cpu:.1} us a task, {rate:.0} tasks/s ({tasks} tasks)"));
+    report.figure(format!("cost: {name}"), cpu, "us a task");
+    report.figure(format!("cost: {name}, throughput"), rate, "tasks/s");
 }
 
 /// The least that any durable queue on SQLite pays: a row inserted, then updated, in batches.
@@ -175,7 +183,7 @@ fn store_floor(tasks: u32) -> (Duration, Duration) {
 }
 
 /// From the request that submits one warm no-op to the answer that its result is durable, over one connection.
-fn latency(samples: usize) {
+fn latency(samples: usize, report: &mut Report) {
     let cluster = cluster_with_noop();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut times = runtime.block_on(async {
@@ -211,29 +219,32 @@ fn latency(samples: usize) {
     });
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!("latency of one warm no-op, submit to durable result over HTTP ({samples} samples)");
-    println!("  min {:.2} ms   p90 {:.2} ms   max {:.2} ms", at(0.0), at(0.9), at(1.0));
-    print_against("median", at(0.5), 3.0, "ms");
-    print_against("99th percentile", at(0.99), 15.0, "ms");
+    report.say(format_args!("latency of one warm no-op, submit to durable result over HTTP ({samples} samples)"));
+    report.line("latency: least", at(0.0), "ms");
+    report.line_at_most("latency: median", at(0.5), "ms", LATENCY_MEDIAN_MAX);
+    report.line("latency: 90th percentile", at(0.9), "ms");
+    report.line_at_most("latency: 99th percentile", at(0.99), "ms", LATENCY_LAST_MAX);
+    report.line("latency: most", at(1.0), "ms");
 }
 
 /// How long the command line takes to show a job's results, beside the time that its tasks took.
-fn listing(tasks: u32) {
+fn listing(tasks: u32, report: &mut Report) {
     let cluster = cluster_with_noop();
     let began = Instant::now();
     let job = cluster.lull(&["submit", "noop", "--array", &format!("0-{}", tasks - 1), "-o", "id"]).out;
     cluster.lull(&["wait", job.trim(), "--timeout", "1h"]);
     let ran = began.elapsed();
-    println!("listing a job of {tasks} tasks, which took {:.2} s", ran.as_secs_f64());
+    report.say(format_args!("listing a job of {tasks} tasks, which took {:.2} s", ran.as_secs_f64()));
     for format in ["table", "id", "jsonl", "json"] {
         let began = Instant::now();
         cluster.lull(&["job", "results", job.trim(), "-o", format]);
-        print_against(&format!("-o {format}"), began.elapsed().as_secs_f64() / ran.as_secs_f64(), 1.0, "of that time");
+        let share = began.elapsed().as_secs_f64() / ran.as_secs_f64();
+        report.line_at_most(&format!("listing: -o {format}"), share, "of that time", 1.0);
     }
 }
 
 /// An agent that is connected to a coordinator and to another agent, and has nothing to do any more.
-fn idle(watch: Duration) {
+fn idle(watch: Duration, settled: Duration, report: &mut Report) {
     let mut cluster = cluster_with_noop();
     // It listens from its next start on, and runs what makes a machine that has worked before.
     cluster.kill_agent("north");
@@ -250,19 +261,18 @@ fn idle(watch: Duration) {
     let _other = runtime.block_on(connect(&cluster, &format!("{address}/p2p/{peer}"), shutdown.clone()));
     wait_until("executors have gone", || processes::children(pid).is_empty(), || format!("{:?}", processes::children(pid)));
     // These are the measurement itself, not a wait for something: it comes to rest, then it is watched.
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(settled);
     let before = processes::cpu_of_tree(pid);
     std::thread::sleep(watch);
     let cpu = processes::cpu_of_tree(pid).saturating_sub(before);
     let memory = processes::memory(pid);
-    println!("idle agent, connected to a coordinator and an agent, sensors on, watched for {} s", watch.as_secs());
-    print_against("resident", memory.resident_bytes as f64 / 1e6, 16.0, "MB");
-    println!(
-        "  of which {:.1} MB are its own and {:.1} MB are parts of files, shared with every other process that runs them",
-        memory.anonymous_bytes as f64 / 1e6,
-        (memory.resident_bytes - memory.anonymous_bytes) as f64 / 1e6
-    );
-    print_against("processor time", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64(), 40.0, "ms a minute");
+    report
+        .say(format_args!("idle agent, connected to a coordinator and an agent, sensors on, watched for {} s", watch.as_secs()));
+    report.line_at_most("idle: resident", memory.resident_bytes as f64 / 1e6, "MB", 16.0);
+    report.line("idle: its own", memory.anonymous_bytes as f64 / 1e6, "MB");
+    let shared = (memory.resident_bytes - memory.anonymous_bytes) as f64 / 1e6;
+    report.line("idle: files, shared with others", shared, "MB");
+    report.line_at_most("idle: processor time", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64(), "ms a minute", 40.0);
     shutdown.cancel();
 }
 
@@ -290,7 +300,7 @@ async fn connect(cluster: &Cluster, address: &str, shutdown: CancellationToken) 
 }
 
 /// A million-element array: how long until the command line says its number, and what the coordinator's memory grows by.
-fn submit() {
+fn submit(report: &mut Report) {
     const TASKS: u32 = 1_000_000;
     let cluster = Cluster::start(PROGRAMS);
     let form = fs::read_to_string(functions().join("fixtures/noop.wat")).expect("a fixture");
@@ -302,10 +312,7 @@ fn submit() {
     cluster.lull(&["submit", "noop", "--array", &format!("0-{}", TASKS - 1), "-o", "id"]);
     let took = began.elapsed();
     let grown = processes::memory(server).resident_bytes.saturating_sub(before);
-    println!("submitting an array of {TASKS} tasks");
-    println!(
-        "  {:.0} ms until the command ended; {:.2} bytes of coordinator memory per waiting task",
-        took.as_secs_f64() * 1e3,
-        grown as f64 / f64::from(TASKS)
-    );
+    report.say(format_args!("submitting an array of {TASKS} tasks"));
+    report.line("submit: until the command ends", took.as_secs_f64() * 1e3, "ms");
+    report.line("submit: memory", grown as f64 / f64::from(TASKS), "bytes a task");
 }

@@ -8,6 +8,8 @@
 //! are what the kernel counted on the agents' ends while the changes were made, pings and gossip's own upkeep with
 //! them.
 
+mod report;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -31,6 +33,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
+use report::{Goal, Manner, Report};
+
 /// Agents that connect at the same time: below the node's own bound on handshakes.
 const CONNECTING_MAX: usize = 64;
 /// After the last change, this long for it to arrive.
@@ -38,17 +42,17 @@ const TAIL: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 struct Arguments {
-    #[arg(long, default_value_t = 1_000)]
-    agents: u64,
-    /// Seconds for which changes are made.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    /// How many: 1,000, and 200 in short.
+    #[arg(long)]
+    agents: Option<u64>,
+    /// Seconds for which changes are made: 60, and 15 in short.
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Mean seconds between two changes of an agent.
     #[arg(long, default_value_t = 5.0)]
     every: f64,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 /// When each change was published, and how old it was when the coordinator heard it.
@@ -84,6 +88,9 @@ fn main() {
 }
 
 async fn measure(arguments: &Arguments) {
+    let mut figures = Report::new("gossip", arguments.manner);
+    let count = arguments.manner.choose(arguments.agents, 1_000, 200).max(1);
+    let seconds = arguments.manner.choose(arguments.seconds, 60, 15);
     let issuer = Arc::new(Issuer {
         network: NetworkId([7; 16]),
         authority: Keypair::generate_ed25519(),
@@ -93,12 +100,12 @@ async fn measure(arguments: &Arguments) {
     let coordinator = start(&issuer, Role::Coordinator, None, &shutdown).await;
     let address = coordinator.handle.listen_addresses().await.first().expect("it listens").clone();
     tokio::spawn(listen(coordinator, changes.clone()));
-    let agents = connect_all(arguments.agents, &issuer, &address, &shutdown).await;
+    let agents = connect_all(count, &issuer, &address, &shutdown).await;
     let port = port_of(&address);
     // Subscriptions and introductions are over when nothing has moved for a while.
     let before = settled(port).await;
     let began = Instant::now();
-    let until = began + Duration::from_secs(arguments.seconds);
+    let until = began + Duration::from_secs(seconds);
     let mut publishing = JoinSet::new();
     for (id, (node, _stream)) in &agents {
         publishing.spawn(publish(*id, node.handle.clone(), arguments.every, until, changes.clone()));
@@ -110,8 +117,9 @@ async fn measure(arguments: &Arguments) {
     while Instant::now() < deadline && !lock(&changes).published.is_empty() {
         time::sleep(Duration::from_millis(100)).await;
     }
-    report(arguments, spent, &before, &carried, &lock(&changes));
+    report(&mut figures, count, spent, &before, &carried, &lock(&changes));
     shutdown.cancel();
+    figures.end();
 }
 
 fn lock(changes: &Mutex<Changes>) -> std::sync::MutexGuard<'_, Changes> {
@@ -226,28 +234,24 @@ async fn publish(id: AgentId, node: lull_shared::mesh::NodeHandle, every: f64, u
     }
 }
 
-fn report(arguments: &Arguments, seconds: f64, before: &Connections, after: &Connections, changes: &Changes) {
+fn report(report: &mut Report, count: u64, seconds: f64, before: &Connections, after: &Connections, changes: &Changes) {
     let mut ages = changes.ages.clone();
     ages.sort_unstable();
     let made = ages.len() + changes.published.len();
     let total = |side: fn(&Carried) -> u64| {
         let grown = after.iter().map(|(number, after)| side(after) - before.get(number).map_or(0, side));
-        grown.sum::<u64>() as f64 / seconds / arguments.agents as f64
+        grown.sum::<u64>() as f64 / seconds / count as f64
     };
-    let verdict = |met: bool| if met { "met" } else { "MISSED" };
     let at = |share: f64| ages.get(((ages.len().max(1) - 1) as f64 * share) as usize).map_or(f64::NAN, Duration::as_secs_f64);
     let (sent, received) = (total(|carried| carried.sent), total(|carried| carried.received));
     let delivered = ages.len() as f64 / made.max(1) as f64 * 100.0;
-    println!("gossip of {} agents in one process, {made} changes in {seconds:.0} s", arguments.agents);
-    println!("  an agent sends    {sent:>7.1} B/s   target 200: {}", verdict(sent <= 200.0));
-    println!("  an agent receives {received:>7.1} B/s   target 200: {}", verdict(received <= 200.0));
-    println!("  delivered         {delivered:>7.2} %     target 99.5: {}", verdict(delivered >= 99.5));
-    println!(
-        "  age at the coordinator p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms   target p99 2 s: {}",
-        at(0.5) * 1e3,
-        at(0.99) * 1e3,
-        at(1.0) * 1e3,
-        verdict(at(0.99) <= 2.0)
-    );
-    println!("  connections counted: {}", after.len());
+    report.say(format_args!("gossip of {count} agents in one process, {made} changes in {seconds:.0} s"));
+    report.line_at_most("an agent sends", sent, "B/s", 200.0);
+    report.line_at_most("an agent receives", received, "B/s", 200.0);
+    let verdict = report.goal("delivered", delivered, "%", Goal::AtLeast(99.5));
+    report.say(format_args!("  delivered {delivered:.2} %, target >= 99.5 %: {verdict}"));
+    report.line("age at the coordinator, median", at(0.5) * 1e3, "ms");
+    report.line_at_most("age there, 99th percentile", at(0.99) * 1e3, "ms", 2e3);
+    report.line("age there, at most", at(1.0) * 1e3, "ms");
+    report.say(format_args!("  connections counted: {}", after.len()));
 }

@@ -10,6 +10,8 @@
 //! other programs on the machine take. Last the run is suspended and resumed ten times on its way, so that most of it runs in
 //! resume copies.
 
+mod report;
+
 use std::{
     fs, mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,6 +35,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, Store, Val};
 
+use report::{Goal, Manner, Report};
+
 /// Targets for the run cost.
 const MEDIAN_MAX: f64 = 1.2;
 const WORST_MAX: f64 = 1.5;
@@ -47,18 +51,24 @@ const MOVES: u32 = 10;
 
 #[derive(Parser)]
 struct Arguments {
-    /// How often each is run either way.
-    #[arg(long, default_value_t = 7)]
-    repetitions: usize,
-    /// Flags raised in each function.
-    #[arg(long, default_value_t = 300)]
-    flags: usize,
+    /// How often each is run either way: 7 times, and 2 in short.
+    #[arg(long)]
+    repetitions: Option<usize>,
+    /// Flags raised in each function: 300, and 30 in short.
+    #[arg(long)]
+    flags: Option<usize>,
     /// Only those whose name contains this.
     #[arg(default_value = "")]
     only: String,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How often what is done.
+#[derive(Clone, Copy)]
+struct Counts {
+    repetitions: usize,
+    flags: usize,
 }
 
 /// A function with something to do for some tens of milliseconds.
@@ -104,35 +114,38 @@ fn cases() -> Vec<Case> {
 
 fn main() {
     let arguments = Arguments::parse();
+    let mut report = Report::new("migratable", arguments.manner);
+    let counts = Counts {
+        repetitions: arguments.manner.choose(arguments.repetitions, 7, 2).max(1),
+        flags: arguments.manner.choose(arguments.flags, 300, 30).max(1),
+    };
     let engine = engine();
-    println!(
-        "migratable builds beside their modules (processor time, {} repetitions each, load average {})",
-        arguments.repetitions,
-        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default()
-    );
+    report.say(format_args!("migratable builds beside their modules (processor time, {} repetitions each)", counts.repetitions));
     let (mut ratios, mut delays) = (Vec::new(), Vec::<Delay>::new());
     for case in cases().iter().filter(|case| case.name.contains(&arguments.only)) {
-        let measured = measure(&engine, case, &arguments);
+        let measured = measure(&engine, case, counts, &mut report);
         ratios.push(measured.ratio);
         delays.extend(measured.delays);
     }
     if ratios.is_empty() {
-        println!("  no function is called like `{}`", arguments.only);
-        return;
+        report.say(format_args!("  no function is called like `{}`", arguments.only));
+        return report.end();
     }
     ratios.sort_by(f64::total_cmp);
-    let (median, worst) = (ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-    let verdict = |met| if met { "met" } else { "missed" };
-    println!("  run cost: median {median:.2}, target <= {MEDIAN_MAX}: {}", verdict(median <= MEDIAN_MAX));
-    println!("            worst {worst:.2}, target <= {WORST_MAX}: {}", verdict(worst <= WORST_MAX));
+    report.line_at_most("run cost, median", ratios[ratios.len() / 2], "times", MEDIAN_MAX);
+    report.line_at_most("run cost, worst", ratios[ratios.len() - 1], "times", WORST_MAX);
     for (clock, of) in [("by the clock", (|delay| delay.wall) as fn(&Delay) -> Duration), ("processor time", |delay| delay.cpu)] {
         let (half, last) = percentiles(&delays, of);
-        let met = verdict(last <= UNWOUND_MAX);
-        println!(
-            "  flag to unwound, {} flags, {clock}: p50 {half:.1?}, p99 {last:.1?}, target <= {UNWOUND_MAX:?}: {met}",
+        let (name, unit) = (format!("flag to unwound, {clock}"), "us");
+        report.figure(format!("{name}, median"), half.as_secs_f64() * 1e6, unit);
+        let most = Goal::AtMost(UNWOUND_MAX.as_secs_f64() * 1e6);
+        let verdict = report.goal(format!("{name}, 99th percentile"), last.as_secs_f64() * 1e6, unit, most);
+        report.say(format_args!(
+            "  {name}, {} flags: p50 {half:.1?}, p99 {last:.1?}, target <= {UNWOUND_MAX:?}: {verdict}",
             delays.len()
-        );
+        ));
     }
+    report.end();
 }
 
 struct Measured {
@@ -147,7 +160,7 @@ struct Delay {
     cpu: Duration,
 }
 
-fn measure(engine: &Engine, case: &Case, arguments: &Arguments) -> Measured {
+fn measure(engine: &Engine, case: &Case, counts: Counts, report: &mut Report) -> Measured {
     let module = fs::read(functions().join(format!("modules/{}.wasm", case.module))).expect("the module");
     let began = thread_cpu_time();
     let build = rewrite(&module).expect("it is movable");
@@ -157,7 +170,7 @@ fn measure(engine: &Engine, case: &Case, arguments: &Arguments) -> Measured {
     let given = [case.module].into_iter().chain(case.arguments.iter().copied()).map(str::to_owned).collect();
     let wasi = Wasi { arguments: given, input: case.input.clone(), ..Wasi::default() };
     let (mut without, mut with, mut resumed) = (Vec::new(), Vec::new(), Vec::new());
-    for repetition in 0..=arguments.repetitions {
+    for repetition in 0..=counts.repetitions {
         let (output, cpu) = Run::new(&plain, &wasi).finish("_start");
         let (build_output, build_cpu) = Run::new(&movable, &wasi).finish(contract::RUN);
         let (resumed_output, resumed_cpu) = Run::new(&movable, &wasi).finish_moved(cpu / (MOVES + 1));
@@ -172,9 +185,9 @@ fn measure(engine: &Engine, case: &Case, arguments: &Arguments) -> Measured {
     [&mut without, &mut with, &mut resumed].into_iter().for_each(|times| times.sort_unstable());
     let middle = without.len() / 2;
     let ratio = |times: &[Duration], at: usize| times[at].as_secs_f64() / without[at].as_secs_f64();
-    let delays = unwind_times(&movable, &wasi, arguments.flags);
+    let delays = unwind_times(&movable, &wasi, counts.flags);
     let (half, last) = percentiles(&delays, |delay| delay.cpu);
-    println!(
+    report.say(format_args!(
         "  {:<26} {:>6.1} ms   cost {:.2} (of the quickest {:.2})   moved {MOVES} times {:.2}   unwound in p50 {half:.1?} p99 {last:.1?}   \
          wasm {} -> {} kB   compiled x{:.1}   pass {:.0} ms",
         case.name,
@@ -186,7 +199,20 @@ fn measure(engine: &Engine, case: &Case, arguments: &Arguments) -> Measured {
         build.module.len() / 1000,
         movable_bytes as f64 / plain_bytes as f64,
         pass.as_secs_f64() * 1e3,
-    );
+    ));
+    let grown = |after: usize, before: usize| after as f64 / before.max(1) as f64;
+    let figures = [
+        ("run cost", ratio(&with, middle), "times"),
+        ("run cost, of the quickest", ratio(&with, 0), "times"),
+        ("moved", ratio(&resumed, middle), "times"),
+        ("unwound, 99th percentile", last.as_secs_f64() * 1e6, "us"),
+        ("module", grown(build.module.len(), module.len()), "times"),
+        ("compiled", grown(movable_bytes, plain_bytes), "times"),
+        ("pass", pass.as_secs_f64() * 1e3, "ms"),
+    ];
+    for (figure, value, unit) in figures {
+        report.figure(format!("{}: {figure}", case.name), value, unit);
+    }
     Measured { ratio: ratio(&with, middle), delays }
 }
 

@@ -8,6 +8,8 @@
 //! other and again, so that whatever else the machine does meets both. Beside the medians stands the quotient of the
 //! quickest runs, which other programs disturb least.
 
+mod report;
+
 use std::{fs, time::Duration};
 
 use clap::Parser;
@@ -19,6 +21,8 @@ use wasmtime_wasi::{
     p2::pipe::MemoryOutputPipe,
 };
 
+use report::{Goal, Manner, Report};
+
 const PROGRAMS: Programs = Programs { lull: env!("CARGO_BIN_EXE_lull-e2e"), agent: env!("CARGO_BIN_EXE_lull-agent-e2e") };
 /// Each with rounds for about a third of a second.
 const KERNELS: [(&str, u32); 5] = [("integer", 60), ("matrix", 60), ("sieve", 80), ("hash", 250), ("zstd", 10)];
@@ -29,30 +33,27 @@ const OUTPUT_BYTES: usize = 1024;
 
 #[derive(Parser)]
 struct Arguments {
-    /// How often each is run in either place.
-    #[arg(long, default_value_t = 9)]
-    repetitions: usize,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
+    /// How often each is run in either place: 9 times, and 3 in short.
+    #[arg(long)]
+    repetitions: Option<usize>,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 fn main() {
     let arguments = Arguments::parse();
+    let mut report = Report::new("speed", arguments.manner);
+    let repetitions = arguments.manner.choose(arguments.repetitions, 9, 3).max(1);
     let module = functions().join("modules/kernels.wasm");
     let bare = Bare::new(&fs::read(&module).expect("the module"));
     let mut cluster = Cluster::start(PROGRAMS);
     cluster.add_agent("desk", 1, &[]);
     cluster.lull(&["func", "publish", text(&module)]);
-    println!(
-        "kernels through the mesh and in a bare engine (processor time, {} repetitions each, load average {})",
-        arguments.repetitions,
-        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default()
-    );
+    report.say(format_args!("kernels through the mesh and in a bare engine (processor time, {repetitions} repetitions each)"));
     for (kernel, rounds) in KERNELS {
         let rounds = rounds.to_string();
         let (mut here, mut there) = (Vec::new(), Vec::new());
-        for repetition in 0..=arguments.repetitions {
+        for repetition in 0..=repetitions {
             let (output, cpu) = bare.run(kernel, &rounds);
             let (task_output, task_cpu) = task(&cluster, kernel, &rounds);
             assert_eq!(output, task_output, "{kernel} says the same in both places");
@@ -66,14 +67,16 @@ fn main() {
         there.sort_unstable();
         let ratio = |at: usize| there[at].as_secs_f64() / here[at].as_secs_f64();
         let median = ratio(here.len() / 2);
-        println!(
-            "  {kernel:<8} mesh {:>6.1} ms   bare {:>6.1} ms   ratio {median:.3}   of the quickest {:.3}   target <= {RATIO_MAX}: {}",
+        let verdict = report.goal(format!("{kernel}: mesh over bare"), median, "times", Goal::AtMost(RATIO_MAX));
+        report.figure(format!("{kernel}: mesh over bare, of the quickest"), ratio(0), "times");
+        report.say(format_args!(
+            "  {kernel:<8} mesh {:>6.1} ms   bare {:>6.1} ms   ratio {median:.3}   of the quickest {:.3}   target <= {RATIO_MAX}: {verdict}",
             millis(there[there.len() / 2]),
             millis(here[here.len() / 2]),
             ratio(0),
-            if median <= RATIO_MAX { "met" } else { "missed" }
-        );
+        ));
     }
+    report.end();
 }
 
 /// A job of one task: its output and the processor time that its executor reported.
