@@ -152,6 +152,15 @@ fn in_an_office_owners_come_first_and_their_idle_time_is_used() {
 }
 
 #[test]
+fn without_a_grace_memory_is_free_as_soon_as_an_owner_is_told_from_a_bumped_desk() {
+    for seed in 1..=2 {
+        let outcome = holds(&office(seed, Leaving::Kill));
+        let figures = outcome.week.expect("it was a week");
+        assert!(figures.memory_checks > 0 && figures.bumps > 0, "nobody came back, or no desk was bumped: {figures}");
+    }
+}
+
+#[test]
 fn a_week_that_ends_in_office_hours_ends_for_its_owners_too() {
     for seed in 1..=2 {
         holds(&Options { hours: 34, ..office(seed, Leaving::Move) });

@@ -24,6 +24,10 @@ pub const LOAD_SEEN: Duration = Duration::from_millis(4_050);
 /// After the grace the memory is back by then.
 pub const MEMORY: Duration = Duration::from_secs(1);
 
+/// Somebody who comes back is told from a bumped desk by the second input, whatever the grace: that has come by then.
+/// What was frozen at the first one stays until it is known that nobody bumped the desk.
+pub const TOLD: Duration = Duration::from_millis(1_310);
+
 /// Why something may not run, each with its own time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -132,7 +136,7 @@ impl Desk {
     pub fn ban_input(&mut self, from: Timestamp, until: Timestamp, settles: bool) -> Ban {
         let known = self.ban(Why::Input).filter(|ban| ban.until > from);
         let memory = settles && self.beside_slots == 0;
-        let memory_from = known.and_then(|ban| ban.memory_from).or(memory.then(|| from + self.grace + MEMORY));
+        let memory_from = known.and_then(|ban| ban.memory_from).or(memory.then(|| from + self.grace.max(TOLD) + MEMORY));
         let from = known.map_or(from, |ban| ban.from);
         let until = known.map_or(until, |ban| ban.until.max(until));
         self.set(Why::Input, Ban { from, until, memory_from, slots: self.beside_slots })
