@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{fs, sync::Mutex};
 
 use super::{
-    compile::{self, CompileError, Order},
+    compile::{Bounds, CompileError, Source, Target, Workbench},
+    engine::Platform,
     protocol::Priority,
 };
 
@@ -38,8 +39,7 @@ pub struct Artifacts {
     folder: PathBuf,
     identity: Keypair,
     engine: String,
-    program: Option<PathBuf>,
-    priority: Priority,
+    workbench: Workbench,
     /// One compilation at a time: the owner comes first.
     turn: Mutex<()>,
 }
@@ -76,12 +76,14 @@ impl Claim for Record {
 impl Artifacts {
     /// Keeps artifacts for `engine`, this machine's, in `folder`, which is made when it is needed.
     pub fn new(folder: PathBuf, identity: Keypair, engine: String) -> Self {
-        Self { folder, identity, engine, program: None, priority: Priority::Idle, turn: Mutex::new(()) }
+        let workbench = Workbench { program: None, priority: Priority::Idle, bounds: Bounds::AGENT };
+        Self { folder, identity, engine, workbench, turn: Mutex::new(()) }
     }
 
     /// Compiles with another program than this one and like any program, in tests.
     pub fn with_program(self, program: PathBuf) -> Self {
-        Self { program: Some(program), priority: Priority::Normal, ..self }
+        let workbench = Workbench { program: Some(program), priority: Priority::Normal, ..self.workbench };
+        Self { workbench, ..self }
     }
 
     /// The artifact of a module whose bytes are in the file `module`: the one kept, or a new one.
@@ -92,19 +94,15 @@ impl Artifacts {
             return Ok(ready);
         }
         fs::create_dir_all(&self.folder).await?;
-        let order = Order {
-            module: module.to_owned(),
-            digest: manifest.module.digest,
-            kind: manifest.kind,
-            canonical_nans: manifest.canonical_nans,
-            priority: self.priority,
-        };
+        let source = Source { path: module.to_owned(), digest: manifest.module.digest };
+        let target =
+            Target { kind: manifest.kind, canonical_nans: manifest.canonical_nans, platform: Platform::host().to_string() };
         let fresh = path.with_extension("new");
-        let artifact = compile::compile(self.program.clone(), &order, &fresh).await.map_err(ArtifactError::from);
-        if artifact.is_err() {
+        let made = self.workbench.compile(&source, &target, &fresh).await.map_err(ArtifactError::from);
+        if made.is_err() {
             let _ = fs::remove_file(&fresh).await;
         }
-        let artifact = artifact?;
+        let artifact = made?.blob;
         let record = Record {
             engine: self.engine.clone(),
             module: manifest.module.digest,

@@ -81,7 +81,7 @@ impl Platform {
     ///
     /// It is made of the engine's version, the platform and everything that goes into compatibility, hashed.
     pub fn engine(&self) -> Result<String, EngineError> {
-        let engine = compiling(self, false)?;
+        let engine = compiling(self, false, false)?;
         let mut hasher = Collector::default();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(format!("wasmtime-48 {self} {}", Digest::of(&hasher.0).short()))
@@ -154,9 +154,15 @@ pub struct CompileOptions {
     pub platform: Platform,
 }
 
-/// Compiles a module on the calling thread: seconds for megabytes. Check it with [`super::inspect`] first.
+/// Compiles a module on the calling thread: seconds for megabytes. Check it with [`super::inspect`] first. A stranger's
+/// module is for [`super::compile`], in a process of its own.
 pub fn precompile(module: &[u8], options: &CompileOptions) -> Result<Vec<u8>, EngineError> {
-    let engine = compiling(&options.platform, options.canonical_nans)?;
+    precompile_on(module, options, 1)
+}
+
+/// The same on so many threads.
+pub(super) fn precompile_on(module: &[u8], options: &CompileOptions, threads: u16) -> Result<Vec<u8>, EngineError> {
+    let engine = compiling(&options.platform, options.canonical_nans, threads > 1)?;
     match options.kind {
         ModuleKind::Preview1 => engine.precompile_module(module),
         ModuleKind::Component => engine.precompile_component(module),
@@ -174,11 +180,11 @@ pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM3
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// An engine that compiles for a platform and never runs anything.
-fn compiling(platform: &Platform, canonical_nans: bool) -> Result<Engine, EngineError> {
+fn compiling(platform: &Platform, canonical_nans: bool, parallel: bool) -> Result<Engine, EngineError> {
     let mut config = shared_config();
     let triple = platform.triple().ok_or_else(|| EngineError::Platform(platform.to_string()))?;
     config.target(triple).map_err(EngineError::Config)?;
-    config.cranelift_nan_canonicalization(canonical_nans).cranelift_opt_level(OptLevel::Speed).parallel_compilation(false);
+    config.cranelift_nan_canonicalization(canonical_nans).cranelift_opt_level(OptLevel::Speed).parallel_compilation(parallel);
     // Migratable builds say which branches are hardly ever taken.
     config.wasm_branch_hinting(true);
     if platform.level == Level::V3 {

@@ -19,6 +19,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The linear memory that it begins with, in bytes.
     pub memory_bytes: u64,
+    /// Whether code of it runs when it is instantiated.
+    pub starts: bool,
 }
 
 /// Why no agent would run a module, and what its author can do.
@@ -66,6 +68,7 @@ pub fn inspect(module: &[u8]) -> Result<Inspection, Refusal> {
         kind,
         size_bytes: module.len() as u64,
         memory_bytes: survey.memory_bytes(),
+        starts: survey.starts,
         imports: survey.imports.into_iter().map(|import| import.to_string()).collect(),
         exports: survey.exports,
     })
@@ -100,6 +103,7 @@ struct Survey {
     imports: Vec<Import>,
     exports: Vec<String>,
     memories: Vec<MemoryType>,
+    starts: bool,
 }
 
 struct Import {
@@ -123,6 +127,7 @@ impl Survey {
                     self.memories.push(memory?);
                 }
             }
+            Payload::StartSection { .. } | Payload::ComponentStartSection { .. } => self.starts = true,
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
                     let import = import?;

@@ -4,7 +4,7 @@
 //! agent process                                         executor process (the same program, another entry)
 //!   Executor (process) --- frames (protocol) --->         worker: load, close the cage, run, run, ...
 //!      freeze, thaw, kill: signals                          program: artifact -> instance per attempt
-//!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too
+//!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too; the coordinator's too
 //!      suspend, checkpoint: a signal, then a snapshot       moving: build that can be taken down and go on elsewhere
 //!   engine_name (naming) -- once for each program -->     naming: which artifacts its engine takes
 //! ```
@@ -59,6 +59,7 @@ const EXIT_GARBAGE: i32 = 4;
 
 /// Turns this process into an executor if that is what it was started as. Call it first in `main`.
 pub fn entry() -> Option<ExitCode> {
+    spawn::can_be_started_again();
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != ENTRY {
         return None;

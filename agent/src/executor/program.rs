@@ -2,14 +2,16 @@
 
 use std::{ffi::OsStr, fs::File, io::Read as _};
 
+use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, OutlineBuilder},
+    id::{AttemptId, TaskId},
     message::ModuleKind,
     state::Usage,
 };
-use wasmtime::{Engine, InstancePre, Linker, Module, Store, component};
+use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Module, Store, ThrownException, Trap, component};
 use wasmtime_wasi::{
-    p1,
+    I32Exit, p1,
     p2::{self, bindings::CommandPre, bindings::clocks::monotonic_clock},
 };
 
@@ -19,7 +21,7 @@ use super::{
     moving::{self, Arriving, Ended, Meter, Movable},
     pipe::{Incoming, Outgoing},
     poll,
-    protocol::{Build, Done, FromExecutor, Load, LoadError, Run},
+    protocol::{Build, Done, FromExecutor, Input, Load, LoadError, Run},
     scratch,
     stream::{Shared, lock},
     sys,
@@ -106,6 +108,31 @@ impl Program {
         }
     }
 
+    /// Instantiates it once and looks for its beginning; or says why no attempt would get that far. A trap of code that it
+    /// runs at that may come of the arguments, which are nobody's: it is no reason.
+    pub(super) fn try_out(
+        &self,
+        load: &Load,
+        starts: bool,
+        incoming: &Shared<Incoming>,
+        outgoing: &Shared<Outgoing>,
+    ) -> Result<(), String> {
+        let attempt = AttemptId { task: TaskId { job: load.world.job, index: 0 }, number: 1 };
+        let run = Run { attempt, input: Input::Inline(Bytes::new()), resume: None };
+        let (mut store, _ends) = self.world(load, &run, incoming, outgoing);
+        let tried = match &self.code {
+            Code::Preview1(pre) => {
+                check_start(pre.module())?;
+                self.runtime.block_on(async { pre.instantiate_async(&mut store).await.map(drop) })
+            }
+            Code::Component(pre) => self.runtime.block_on(async { pre.instantiate_async(&mut store).await.map(drop) }),
+            Code::Migratable(movable) => self.runtime.block_on(movable.try_out(&mut store)),
+        };
+        let Err(error) = tried else { return Ok(()) };
+        let own = error.is::<Trap>() || error.is::<I32Exit>() || error.is::<ThrownException>();
+        if own && starts { Ok(()) } else { Err(format!("it cannot be instantiated: {error:#}")) }
+    }
+
     /// A fresh store with all that an attempt finds.
     fn world(&self, load: &Load, run: &Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> (Store<Guest>, Ends) {
         // A panic is reported as the executor's own failure, which this would be.
@@ -139,6 +166,18 @@ impl Finish {
         };
         let (log, log_dropped_bytes) = lock(&self.ends.log).finish();
         Ok(Done { attempt: self.attempt, outcome, log, log_dropped_bytes, usage: self.usage })
+    }
+}
+
+/// A command begins with a function that takes nothing and gives nothing.
+fn check_start(module: &Module) -> Result<(), String> {
+    let fits = |ty: &FuncType| ty.params().len() == 0 && ty.results().len() == 0;
+    match module.get_export("_start") {
+        Some(ExternType::Func(ty)) if fits(&ty) => Ok(()),
+        Some(ExternType::Func(ty)) => {
+            Err(format!("its `_start` is {ty}, and that of a command takes no parameters and gives no results"))
+        }
+        _ => Err("it exports no function `_start`".into()),
     }
 }
 

@@ -89,6 +89,8 @@ pub enum Priority {
     /// Only what nobody else wants: the owner comes first.
     #[default]
     Idle,
+    /// After the services of the machine, and yet with a share: for a coordinator's own work.
+    Low,
     /// Like any program: for machines without an owner, and for tests.
     Normal,
 }

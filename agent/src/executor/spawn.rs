@@ -9,6 +9,7 @@ use std::{
     process::{self, Command, Stdio},
     sync::{
         OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Sender, channel},
     },
 };
@@ -43,6 +44,14 @@ struct Order {
     reply: oneshot::Sender<io::Result<process::Child>>,
 }
 
+/// Whether this program turns into an executor when it is started as one.
+static HAS_ENTRY: AtomicBool = AtomicBool::new(false);
+
+/// This program asks at its start whether it is to be an executor.
+pub(super) fn can_be_started_again() {
+    HAS_ENTRY.store(true, Ordering::Relaxed);
+}
+
 static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 
 /// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment. It
@@ -50,6 +59,8 @@ static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<process::Child> {
     let program = match program {
         Some(program) => program,
+        // Started again it would do whatever else it is for.
+        None if !HAS_ENTRY.load(Ordering::Relaxed) => return Err(io::Error::other("this program has no entry for executors")),
         // The very file that runs, even if an upgrade has put another one in its place.
         None if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
         None => std::env::current_exe()?,

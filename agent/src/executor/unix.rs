@@ -12,10 +12,15 @@ use landlock::{
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
 
-use super::protocol::{Cage, Layer, Load, Priority};
+use super::{
+    compile::Bounds,
+    protocol::{Cage, Layer, Load, Priority},
+};
 
 /// Memory for the executor itself beside the guest's: the engine, tables, stacks, buffers.
 const OWN_MEMORY_BYTES: u64 = 256 << 20;
+/// Behind the machine's services, which share a processor with it ten to one.
+const LOW: i32 = 10;
 /// Files that may be open at once; those of the scratch folder are among them.
 const FILES_OPEN_MAX: u64 = 64;
 /// Finds the pages that a guest wrote, so that only those are wiped. From the kernel's `linux/fs.h`.
@@ -46,6 +51,7 @@ pub(super) fn widen(pipe: impl AsFd, bytes: usize) {
 pub(super) fn set_priority(priority: Priority) -> Layer {
     match priority {
         Priority::Normal => Layer::Missing { reason: "it was asked to run like any program".into() },
+        Priority::Low => Layer::of(rustix::process::setpriority_process(None, LOW)),
         Priority::Idle => Layer::of(step_back()),
     }
 }
@@ -71,7 +77,12 @@ pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
     let scratch = load.scratch.as_ref().filter(|_| load.grants.scratch).map(Path::new);
     let limits = Layer::of(bound(load));
     let landlock = Layer::of(confine(scratch));
-    let system_calls = Layer::of(filter(scratch.is_some()));
+    let system_calls = Layer::of(filter(if scratch.is_some() { Calls::Scratch } else { Calls::Bare }));
+    probed(landlock, system_calls, limits, priority)
+}
+
+/// What holds, with what was tried and not only asked for.
+fn probed(landlock: Layer, system_calls: Layer, limits: Layer, priority: Layer) -> Cage {
     Cage {
         files: denied(File::open("/etc/passwd").or_else(missing_is_open)),
         network: denied(UdpSocket::bind("127.0.0.1:0")),
@@ -83,12 +94,67 @@ pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
     }
 }
 
-/// The same for a process that reads its standard input and writes its standard output and nothing else.
-pub(super) fn close_pipe_cage(memory_bytes: u64) -> io::Result<()> {
-    rustix::process::setrlimit(Resource::Data, both(memory_bytes))?;
-    rustix::process::setrlimit(Resource::Fsize, both(0))?;
-    confine(None).map_err(io::Error::other)?;
-    filter(false).map_err(io::Error::other)
+/// The same for a process that reads its standard input and writes its standard output and nothing else, on some
+/// threads.
+pub(super) fn close_pipe_cage(bounds: &Bounds, priority: Layer) -> Cage {
+    let limits = Layer::of(bound_compiler(bounds));
+    let landlock = Layer::of(confine(None));
+    let system_calls = Layer::of(filter(Calls::Threads));
+    probed(landlock, system_calls, limits, priority)
+}
+
+fn bound_compiler(bounds: &Bounds) -> io::Result<()> {
+    limit(Resource::Data, bounds.memory_bytes)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nofile, FILES_OPEN_MAX)?;
+    match bounds.cpu {
+        Some(cpu) => limit_cpu(cpu.as_secs().max(1)),
+        None => Ok(()),
+    }
+}
+
+/// The kernel counts whole seconds. Its signal at the first limit tells what happened; at the second it only kills.
+fn limit_cpu(seconds: u64) -> io::Result<()> {
+    let maximum = rustix::process::getrlimit(Resource::Cpu).maximum;
+    let maximum = maximum.map_or(seconds + 1, |maximum| maximum.min(seconds + 1));
+    let limit = Rlimit { current: Some(seconds.min(maximum)), maximum: Some(maximum) };
+    Ok(rustix::process::setrlimit(Resource::Cpu, limit)?)
+}
+
+/// The memory that processes started from here may have at most.
+pub(super) fn memory_limit() -> u64 {
+    rustix::process::getrlimit(Resource::Data).maximum.unwrap_or(u64::MAX)
+}
+
+/// Lowers a limit; one that is lower already stays.
+fn limit(resource: Resource, to: u64) -> io::Result<()> {
+    let to = rustix::process::getrlimit(resource).maximum.map_or(to, |maximum| maximum.min(to));
+    Ok(rustix::process::setrlimit(resource, both(to))?)
+}
+
+/// Lets nothing be read from now on but this file and what the kernel says of this process. What is loaded now may be
+/// the work of a compiler that was taken over.
+pub(super) fn confine_to_reading(file: &Path) -> Layer {
+    let every = AccessFs::from_all(ABI::V5);
+    let confined = || -> Result<(), ConfineError> {
+        let read = AccessFs::ReadFile;
+        let rules = Ruleset::default()
+            .handle_access(every)?
+            .handle_access(AccessNet::from_all(ABI::V5))?
+            .scope(Scope::from_all(ABI::V6))?
+            .create()?
+            .add_rule(PathBeneath::new(PathFd::new(file)?, read))?
+            .add_rule(PathBeneath::new(PathFd::new("/proc/self")?, read))?
+            // Where what its own code writes goes.
+            .add_rule(PathBeneath::new(PathFd::new("/dev/null")?, read | AccessFs::WriteFile))?;
+        enforced(rules.restrict_self()?.ruleset)
+    };
+    Layer::of(confined())
+}
+
+/// When memory runs out this process is the one to go.
+pub(super) fn be_killed_first() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 fn both(bytes: u64) -> Rlimit {
@@ -109,8 +175,8 @@ fn bound(load: &Load) -> io::Result<()> {
 enum ConfineError {
     #[error("the kernel refuses: {0}")]
     Rules(#[from] RulesetError),
-    #[error("the scratch folder cannot be opened: {0}")]
-    Scratch(#[from] landlock::PathFdError),
+    #[error("what may be used cannot be opened: {0}")]
+    Path(#[from] landlock::PathFdError),
     #[error("this kernel has no landlock")]
     Unsupported,
 }
@@ -128,7 +194,11 @@ fn confine(scratch: Option<&Path>) -> Result<(), ConfineError> {
             & !(AccessFs::MakeChar | AccessFs::MakeBlock);
         rules = rules.add_rule(PathBeneath::new(PathFd::new(scratch)?, allowed))?;
     }
-    match rules.restrict_self()?.ruleset {
+    enforced(rules.restrict_self()?.ruleset)
+}
+
+fn enforced(status: RulesetStatus) -> Result<(), ConfineError> {
+    match status {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
         RulesetStatus::NotEnforced => Err(ConfineError::Unsupported),
     }
@@ -224,14 +294,28 @@ enum FilterError {
     Apply(#[from] seccompiler::Error),
 }
 
-fn filter(scratch: bool) -> Result<(), FilterError> {
+/// Which system calls a process has use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// To run a loaded module.
+    Bare,
+    /// To start threads on top.
+    Threads,
+    /// And to use a scratch folder.
+    Scratch,
+}
+
+fn filter(calls: Calls) -> Result<(), FilterError> {
     let clear = |argument, bits: i32| condition(argument, SeccompCmpOp::MaskedEq(bits as u64), 0);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.into_iter().map(|call| (call, Vec::new())).collect();
     rules.insert(libc::SYS_ioctl, vec![condition(1, SeccompCmpOp::Eq, PAGEMAP_SCAN)?]);
     rules.insert(libc::SYS_mmap, vec![clear(2, libc::PROT_EXEC)?]);
     rules.insert(libc::SYS_mprotect, vec![clear(2, libc::PROT_EXEC)?]);
-    if scratch {
+    if calls == Calls::Scratch {
         rules.extend(SCRATCH_CALLS.into_iter().chain(OLD_SCRATCH_CALLS).map(|call| (call, Vec::new())));
+    }
+    if calls != Calls::Bare {
+        // Threads of this process; a process of its own is refused.
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(libc::SYS_clone, vec![condition(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     }
@@ -394,6 +478,25 @@ impl Handle {
         // After the name come the state and ten other fields, then user and system time.
         let sum = ticks(12)? + ticks(13)?;
         Ok(Duration::from_millis(sum * 1000 / rustix::param::clock_ticks_per_second()))
+    }
+}
+
+/// What ended a process, as far as its limits tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It aborted: Rust does when no memory is left.
+    GaveUp,
+    /// It had more processor time than its limit.
+    ProcessorTime,
+    Other,
+}
+
+/// What ended it.
+pub(super) fn ending(status: std::process::ExitStatus) -> Ending {
+    match std::os::unix::process::ExitStatusExt::signal(&status) {
+        Some(libc::SIGABRT) => Ending::GaveUp,
+        Some(libc::SIGXCPU) => Ending::ProcessorTime,
+        _ => Ending::Other,
     }
 }
 

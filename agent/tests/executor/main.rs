@@ -4,6 +4,7 @@
 
 mod bench;
 mod cage;
+mod compile;
 mod component;
 mod functions;
 mod guests;

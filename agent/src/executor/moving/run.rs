@@ -85,6 +85,14 @@ impl Movable {
         Ok(Self { pre: linker.instantiate_pre(module)?, shape })
     }
 
+    /// Instantiates it as an attempt would, and no more.
+    pub(in super::super) async fn try_out(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+        store.data_mut().budget().expect_beside(self.shape.stack_bytes());
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        store.data_mut().budget().settle();
+        Live::of(&instance, store, &self.shape).map(drop)
+    }
+
     /// Runs an attempt. A snapshot that does not fit leaves a store that is of no use, and the input untouched.
     pub(in super::super) async fn run(
         &self,
