@@ -19,7 +19,7 @@ use crate::api::*;
 
 /// A coordinator that does not answer the connection in this time is unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Silence in the middle of an answer. Publishing compiles for a while before it answers.
+/// Silence in the middle of an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// One event of a job is far below it.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
@@ -138,10 +138,28 @@ impl Client {
         self.json(self.request(Method::DELETE, &function_path(name)).query(&[("version", version)])).await
     }
 
-    pub async fn publish(&self, name: &str, module: Vec<u8>, options: &PublishOptions) -> Answer<PublishedBody> {
-        let path = format!("{}/versions", function_path(name));
-        let request = self.request(Method::PUT, &path).query(options);
-        self.json(request.header(header::CONTENT_TYPE, "application/wasm").body(module)).await
+    /// Begins to publish a module that is a blob of the coordinator, or joins who does.
+    pub async fn begin_publication(&self, name: &str, wanted: &PublishRequest) -> Answer<PublicationBody> {
+        let path = format!("{}/publications", function_path(name));
+        self.json(self.request(Method::POST, &path).json(wanted)).await
+    }
+
+    pub async fn publications(&self) -> Answer<Page<PublicationBody>> {
+        self.get("/publications").await
+    }
+
+    pub async fn publication(&self, publication: PublicationId) -> Answer<PublicationBody> {
+        self.get(&format!("/publications/{publication}")).await
+    }
+
+    /// The publication once it is not at this revision any more, or as it stands after this time.
+    pub async fn publication_after(&self, publication: PublicationId, seen: u64, wait: Duration) -> Answer<PublicationBody> {
+        let request = self.request(Method::GET, &format!("/publications/{publication}"));
+        self.json(request.query(&[("seen", seen), ("wait_s", wait.as_secs().max(1))])).await
+    }
+
+    pub async fn cancel_publication(&self, publication: PublicationId) -> Answer<Affected> {
+        self.json(self.request(Method::DELETE, &format!("/publications/{publication}"))).await
     }
 
     /// Uploads bytes that are known to be missing, or not known to be there.

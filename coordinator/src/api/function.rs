@@ -50,7 +50,7 @@ pub struct ArtifactBody {
     pub blob: BlobBody,
 }
 
-/// What `PUT /functions/{name}/versions` can be told.
+/// What a publication can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishOptions {
@@ -64,11 +64,17 @@ pub struct PublishOptions {
     pub cost_percent: Option<u32>,
 }
 
-/// `PUT /functions/{name}/versions`.
+/// What came of a publication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedBody {
     #[serde(flatten)]
     pub function: FunctionBody,
-    /// The same module was published under this name before; this is that version.
+    /// This version was there before, and it is what the options ask for.
     pub existing: bool,
+    /// Another version of the function is the same module, published with other options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_module_as: Option<String>,
+    /// Why no build could be made that can be moved, if that was tried now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_movable: Option<String>,
 }

@@ -8,13 +8,14 @@ pub mod fleet;
 pub mod function;
 pub mod job;
 pub mod policy;
+pub mod publication;
 mod registry;
 pub mod task;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{fleet::*, function::*, job::*, policy::*, registry::*, task::*, text::Text};
+pub use self::{fleet::*, function::*, job::*, policy::*, publication::*, registry::*, task::*, text::Text};
 
 /// The version of every JSON value that the command line prints. It rises when a field changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -145,6 +145,11 @@ fn profile_path() -> Result<PathBuf, Failure> {
     Ok(folders()?.config_dir().join("profile.toml"))
 }
 
+/// Where this account keeps what can be made again; none if it has no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    folders().ok().map(|folders| folders.cache_dir().to_owned())
+}
+
 fn default_data() -> Result<PathBuf, Failure> {
     Ok(folders()?.data_local_dir().join("server"))
 }

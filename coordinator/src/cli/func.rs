@@ -3,24 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use lull_shared::{job::Moving, limits::MODULE_BYTES_MAX};
+use lull_shared::job::Moving;
 
 use super::{
     Context,
     exit::{Exit, Failure, Outcome},
     output::{Cell, Look, Row, pairs},
-    sample::Sample,
+    publish,
 };
 use crate::{
-    api::{FunctionBody, PublishOptions, PublishedBody},
-    client::Client,
+    api::{FunctionBody, PublicationId},
+    publishing::NOT_MOVABLE,
 };
 
 /// What can be done with functions.
 #[derive(Debug, Subcommand)]
 pub enum Func {
-    /// Publish a module: a new version of its function, unless it is one already
+    /// Publish a module: a new version of its function, unless it is one already with these options
     Publish(Publish),
+    /// Show what became of a publication, wait for it, or stop it; all that are known if none is named
+    #[command(after_help = PUBLICATION)]
+    Publication(Publication),
     /// List all versions of all functions
     #[command(after_help = "EXAMPLES:\n  lull func list")]
     List,
@@ -32,6 +35,24 @@ pub enum Func {
     Remove(Called),
 }
 
+const PUBLICATION: &str = "EXAMPLES:\n  lull func publication\n  lull func publication p00c0ffee00c0ffee --wait\n\n\
+A publication goes on when whoever began it has gone. What became of it is remembered for an hour after its end, and\n\
+not over a restart of the coordinator; publishing the same module again always finds what was done.";
+
+/// `lull func publication`
+#[derive(Debug, Args)]
+pub struct Publication {
+    /// The publication, as `lull func publish` named it
+    #[arg(value_name = "PUBLICATION")]
+    pub publication: Option<PublicationId>,
+    /// Wait until it has ended, and end as it did
+    #[arg(long, requires = "publication")]
+    pub wait: bool,
+    /// Stop it
+    #[arg(long, requires = "publication", conflicts_with = "wait")]
+    pub cancel: bool,
+}
+
 /// `lull func publish`
 #[derive(Debug, Args)]
 #[command(
@@ -40,23 +61,23 @@ pub enum Func {
 )]
 pub struct Publish {
     /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
-    file: PathBuf,
+    pub file: PathBuf,
     /// What the function is called; the file's name without its ending if left out
     #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
     #[arg(long)]
-    canonical_nans: bool,
+    pub canonical_nans: bool,
     /// Whether a second build is made, of which running tasks can be moved to another machine: where the module allows it
     /// (auto), or else it is not published (always), or not at all (never)
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
-    migratable: When,
+    pub migratable: When,
     /// Run both builds on this input here, side by side, and remember what moving costs; otherwise it is guessed
     #[arg(long, value_name = "FILE")]
-    sample: Option<PathBuf>,
+    pub sample: Option<PathBuf>,
     /// Arguments of the function for the sample, after --
     #[arg(last = true, value_name = "ARGS", requires = "sample")]
-    args: Vec<String>,
+    pub args: Vec<String>,
 }
 
 /// Whether something is done.
@@ -89,7 +110,19 @@ pub struct Called {
 impl Func {
     pub async fn run(&self, context: &Context) -> Outcome {
         match self {
-            Self::Publish(publish) => publish.run(context).await,
+            Self::Publish(wanted) => publish::run(wanted, context).await,
+            other => tokio::select! {
+                outcome = other.look(context) => outcome,
+                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            },
+        }
+    }
+
+    /// What can be broken off anywhere.
+    async fn look(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Publish(_) => unreachable!("it was taken before"),
+            Self::Publication(publication) => publish::publication(publication, context).await,
             Self::List => {
                 context.out.list(&context.server.connect()?.functions().await?.items)?;
                 Ok(Exit::Succeeded)
@@ -106,55 +139,6 @@ impl Func {
             }
         }
     }
-}
-
-impl Publish {
-    async fn run(&self, context: &Context) -> Outcome {
-        let client = context.server.connect()?;
-        let mut options =
-            PublishOptions { canonical_nans: self.canonical_nans, migratable: self.migratable.into(), cost_percent: None };
-        if let Some(input) = &self.sample {
-            let sample = Sample { input, args: &self.args, canonical_nans: self.canonical_nans };
-            context.out.note(format!("both builds run on {}, side by side; this takes some seconds", input.display()));
-            let measured = sample.measure(&read(&self.file).await?).await?;
-            context.out.note(measured.to_string());
-            options.cost_percent = measured.cost_percent();
-        }
-        let published = publish(&client, &self.file, self.name.as_deref(), &options).await?;
-        let called = published.function.called();
-        context.out.one(&published, &called, |_| format!("{called}\n"))?;
-        let what = if published.existing { "was published before" } else { "is published" };
-        context.out.note(moves(&published.function));
-        context.out.note(format!("{called} {what}; `lull submit {} INPUT...` runs it", published.function.function));
-        Ok(Exit::Succeeded)
-    }
-}
-
-/// Publishes a file under a name, its own if none is given.
-pub async fn publish(
-    client: &Client,
-    file: &Path,
-    name: Option<&str>,
-    options: &PublishOptions,
-) -> Result<PublishedBody, Failure> {
-    let module = read(file).await?;
-    let own = own_name(file);
-    let name = name.or(own.as_deref()).ok_or_else(|| {
-        Failure::usage(format!("{} gives the function no name", file.display())).hint("name it with --name NAME")
-    })?;
-    Ok(client.publish(name, module, options).await?)
-}
-
-async fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::unreadable(file, &error);
-    let size = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
-    if size > MODULE_BYTES_MAX {
-        let message = format!("{} is larger than {}", file.display(), bytesize::ByteSize(MODULE_BYTES_MAX));
-        return Err(
-            Failure::usage(message).hint("build it without debug information: wasm-strip, or strip = true in its profile")
-        );
-    }
-    tokio::fs::read(file).await.map_err(unreadable)
 }
 
 /// A function's name from its file's: `text-stats.wasm`, `text-stats.component.wasm` -> `text-stats`.
@@ -204,8 +188,8 @@ fn kind(function: &FunctionBody) -> &'static str {
 }
 
 /// Whether tasks can be moved while they run, and what that costs.
-fn moves(function: &FunctionBody) -> String {
-    let hindrance = function.interface.iter().find_map(|line| line.strip_prefix("cannot be moved: "));
+pub fn moves(function: &FunctionBody) -> String {
+    let hindrance = function.interface.iter().find_map(|line| line.strip_prefix(NOT_MOVABLE));
     match (&function.migratable, hindrance) {
         (Some(build), _) => {
             let (size, times) = (bytesize::ByteSize(build.size_bytes), f64::from(build.cost_percent) / 100.0);

@@ -20,12 +20,14 @@ mod output;
 mod policy;
 mod private;
 mod progress;
+mod publish;
 mod results;
 mod run;
 mod sample;
 mod screen;
 mod server;
 mod status;
+mod steps;
 mod submit;
 mod task;
 mod token;
@@ -195,6 +197,7 @@ impl Cli {
             Command::Submit(submit) => submit.run(&context).await,
             Command::Wait(wait) => wait.run(&context).await,
             Command::Job(job) => job.run(&context).await,
+            Command::Func(func) => func.run(&context).await,
             Command::Server(server) => server.run(&context).await,
             command => tokio::select! {
                 outcome = command.run(&context) => outcome,
@@ -208,13 +211,12 @@ impl Command {
     /// Commands that can be broken off anywhere.
     async fn run(&self, context: &Context) -> Outcome {
         match self {
-            Self::Run(_) | Self::Submit(_) | Self::Wait(_) | Self::Job(_) | Self::Server(_) => {
+            Self::Run(_) | Self::Submit(_) | Self::Wait(_) | Self::Job(_) | Self::Func(_) | Self::Server(_) => {
                 unreachable!("these were taken before")
             }
             Self::Status(status) => status.run(context).await,
             Self::Explain(one) => one.explain(context).await,
             Self::Task(task) => task.run(context).await,
-            Self::Func(func) => func.run(context).await,
             Self::Agent(agent) => agent.run(context).await,
             Self::Policy(policy) => policy.run(context).await,
             Self::Token(token) => token.run(context).await,

@@ -21,11 +21,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::exit::{Exit, Failure};
+use super::{
+    connect,
+    exit::{Exit, Failure},
+};
 use crate::{
     agent_process::ENTRY,
     api::{CreateToken, SetPolicy},
     client::Client,
+    publishing::make::Making,
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
     store::{StoreChoice, record::TokenRole},
@@ -37,6 +41,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Whoever starts a mesh here wants it to use this machine: other programs neither pause nor starve it.
 const QUIET: [&str; 6] = ["--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"];
+/// Where this account keeps what was compiled, so that the next mesh begins with it.
+const BUILDS_FOLDER: &str = "builds";
 /// Lines of an agent's log that are shown when it ends by itself.
 const LOG_LINES: usize = 12;
 
@@ -173,6 +179,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         mdns: false,
         name: "here".into(),
         limits: Limits::default(),
+        making: Making { kept: connect::cache_folder().map(|folder| folder.join(BUILDS_FOLDER)), ..Making::default() },
     }
 }
 

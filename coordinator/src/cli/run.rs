@@ -12,9 +12,9 @@ use super::{
     Context,
     exit::{Exit, Failure, Outcome},
     follow::{self, Follow},
-    func,
     input::InputArgs,
     private::{Mesh, MeshConfig},
+    publish,
     results::{self, OutArgs},
     submit::{self, SubmitOptions},
 };
@@ -110,7 +110,8 @@ impl Run {
     async fn on(&self, context: &Context, client: &Client, follow: Follow<'_>) -> Outcome {
         let prepare = async {
             let function = if is_file(&self.function) {
-                func::publish(client, &self.function, None, &PublishOptions::default()).await?.function.called()
+                let wanted = publish::Wanted { file: &self.function, name: None, options: PublishOptions::default() };
+                publish::publish(context, client, &wanted, &mut None).await?.function.called()
             } else {
                 self.function.to_string_lossy().into_owned()
             };

@@ -4,25 +4,23 @@
 use std::{fmt, path::Path, time::Duration};
 
 use bytes::Bytes;
-use lull_agent::{
-    executor::{
-        engine::{self, CompileOptions, Platform},
-        inspect,
-        process::{self, Event, Executor, Output, Spec},
-        protocol::{Build, Load, Priority, World},
-    },
-    migratable,
+use lull_agent::executor::{
+    compile::Source,
+    engine::Platform,
+    process::{self, Event, Executor, Output, Spec},
+    protocol::{Build, Load, Priority, World},
 };
 use lull_shared::{
-    digest::Digest,
+    digest::{BlobRef, Digest},
     id::{AttemptId, JobId, TaskId},
-    job::{AttemptLimits, Grants},
+    job::{AttemptLimits, Grants, Moving},
     message::ModuleKind,
     time::Timestamp,
 };
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::exit::{Exit, Failure};
+use crate::publishing::make::{Compiled, MakeError, Making, Part, Recipe, Workshop};
 
 /// Runs of each build that count; the shortest of them does, since all that disturbs makes a run longer.
 const RUNS_MIN: u32 = 3;
@@ -82,47 +80,36 @@ impl fmt::Display for Measured {
 }
 
 impl Sample<'_> {
-    /// Makes both builds of a module and runs them.
-    pub async fn measure(self, module: &[u8]) -> Result<Measured, Failure> {
+    /// Makes both builds of a module, within the limits that a coordinator has, and runs them. Each step is told.
+    pub async fn measure(self, module: &Path, tell: impl Fn(&str) + Send + Sync) -> Result<Measured, Failure> {
         let input = tokio::fs::read(self.input).await.map_err(|error| Failure::unreadable(self.input, &error))?;
-        let (module, canonical_nans) = (module.to_vec(), self.canonical_nans);
-        let made = tokio::task::spawn_blocking(move || make(&module, canonical_nans)).await;
-        let Builds { plain, migratable } = match made.map_err(|_| unusable("it could not be compiled"))?? {
-            Ok(builds) => builds,
-            Err(reason) => return Ok(Measured::NotMovable(reason)),
-        };
         let folder = tempfile::tempdir().map_err(|error| Failure::unwritable(&std::env::temp_dir(), &error))?;
-        let mut plain = Runner::start(self, plain, folder.path(), &input).await?;
-        let mut migratable = Runner::start(self, migratable, folder.path(), &input).await?;
+        let bytes = tokio::fs::read(module).await.map_err(|error| Failure::unreadable(module, &error))?;
+        let source = Source { path: folder.path().join("module"), digest: BlobRef::of(&bytes).digest };
+        tokio::fs::write(&source.path, bytes).await.map_err(|error| Failure::unwritable(&source.path, &error))?;
+        let platforms = [Platform::host()].into();
+        let recipe = Recipe { canonical_nans: self.canonical_nans, moving: Moving::Auto, platforms };
+        let workshop = Workshop::new(&Making::default());
+        let made = match workshop.make(&source, &recipe, folder.path(), |phase| tell(&phase.to_string())).await {
+            Ok(made) => made,
+            Err(error @ (MakeError::Unrunnable(_) | MakeError::Costly(_))) => {
+                return Err(Failure::usage(error.to_string()).hint("nothing was published"));
+            }
+            Err(error) => return Err(unusable(&error.to_string())),
+        };
+        let Some(movable) = made.movable else {
+            return Ok(Measured::NotMovable(made.not_movable.unwrap_or_else(|| "there is no build for that".into())));
+        };
+        let only = |compiled: &[Compiled]| {
+            compiled.first().map(|compiled| compiled.part.clone()).ok_or_else(|| unusable("this machine cannot run functions"))
+        };
+        tell("measuring what moving costs");
+        let code = movable.module.blob.digest;
+        let mut plain = Runner::start(self, only(&made.plain)?, Build::Plain, folder.path(), &input).await?;
+        let build = Build::Migratable { code };
+        let mut migratable = Runner::start(self, only(&movable.compiled)?, build, folder.path(), &input).await?;
         compare(&mut plain, &mut migratable).await
     }
-}
-
-/// A module's builds, each compiled for this machine.
-struct Builds {
-    plain: Made,
-    migratable: Made,
-}
-
-struct Made {
-    artifact: Vec<u8>,
-    build: Build,
-}
-
-/// Both builds of a module, or why it has only one.
-fn make(module: &[u8], canonical_nans: bool) -> Result<Result<Builds, String>, Failure> {
-    let kind = inspect::inspect(module).map_err(|error| unusable(&error.to_string()))?.kind;
-    let rewritten = match migratable::rewrite(module) {
-        Ok(build) => build.module,
-        Err(reason) => return Ok(Err(reason.to_string())),
-    };
-    let options = CompileOptions { kind, canonical_nans, platform: Platform::host() };
-    let compiled = |module: &[u8]| engine::precompile(module, &options).map_err(|error| unusable(&error.to_string()));
-    let code = Digest::of(&rewritten);
-    Ok(Ok(Builds {
-        plain: Made { artifact: compiled(module)?, build: Build::Plain },
-        migratable: Made { artifact: compiled(&rewritten)?, build: Build::Migratable { code } },
-    }))
 }
 
 /// An executor that runs one build on the sample again and again.
@@ -134,10 +121,8 @@ struct Runner {
 }
 
 impl Runner {
-    async fn start(sample: Sample<'_>, made: Made, folder: &Path, input: &[u8]) -> Result<Self, Failure> {
-        let digest = Digest::of(&made.artifact);
-        let path = folder.join(digest.to_hex());
-        tokio::fs::write(&path, &made.artifact).await.map_err(|error| Failure::unwritable(&path, &error))?;
+    async fn start(sample: Sample<'_>, part: Part, build: Build, folder: &Path, input: &[u8]) -> Result<Self, Failure> {
+        let (path, digest) = (part.path, part.blob.digest);
         let world = World {
             job: JobId(0),
             function: "sample".into(),
@@ -150,7 +135,7 @@ impl Runner {
             artifact: path.into(),
             digest,
             kind: ModuleKind::Preview1,
-            build: made.build,
+            build,
             limits: AttemptLimits::default(),
             grants: Grants::default(),
             scratch: None,

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -10,13 +11,14 @@ use libp2p::Multiaddr;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
+    Context, amount,
     exit::{Exit, Outcome},
     output::{Cell, Look, Row, Tone},
 };
 use crate::{
     api::{CoordinatorBody, Post},
     keys,
+    publishing::make::Making,
     scheduler::Limits,
     server::{self, ServerConfig},
     store::StoreChoice,
@@ -103,6 +105,12 @@ pub struct Run {
     /// What the audit calls this coordinator; the machine's name if left out
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// The memory that compiling one published module may take, in a process of its own
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = amount::size)]
+    compile_memory: u64,
+    /// The time that each step of it may take
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amount::duration)]
+    compile_time: Duration,
 }
 
 impl Server {
@@ -144,6 +152,7 @@ impl Run {
             mdns: run.mdns,
             name: run.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
             limits: Limits::default(),
+            making: Making { memory_bytes: run.compile_memory, time: run.compile_time, kept: None },
         };
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();

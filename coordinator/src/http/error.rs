@@ -101,16 +101,24 @@ impl Refused {
     }
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
+impl Refused {
+    /// Its status, and its words.
+    pub fn into_parts(self) -> (u16, ErrorDetail) {
         let detail = ErrorDetail {
             code: self.code.to_owned(),
             message: self.message.into_owned(),
             hint: self.hint.map(Cow::into_owned),
             reigning: self.reigning,
         };
-        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
+        (self.status.as_u16(), detail)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = (status, Json(ErrorBody { error: self.into_parts().1 })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

@@ -1,7 +1,7 @@
 //! EDGE: the HTTP interface under `/api/v1`, for the command line, the portal and other people's scripts.
 //!
 //! Handlers check who asks, translate, and pass on: decisions are the scheduler's, memory is the store's. Nothing
-//! here holds a body in memory that can be large, except a module while it is published (one at a time).
+//! here holds a body in memory that can be large.
 
 mod agents;
 mod auth;
@@ -16,7 +16,7 @@ mod network;
 mod policy;
 mod publish;
 mod registry;
-mod shape;
+pub mod shape;
 mod status;
 mod submission;
 mod tasks;
@@ -31,7 +31,7 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{delete, get, post, put},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::front::Front;
@@ -40,14 +40,10 @@ use crate::{api, server::Coordinator};
 
 /// A body of JSON: a submission with all its arguments and variables is far below it.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
-/// Modules that are taken in and compiled at the same time: each takes up to
-/// [`lull_shared::limits::MODULE_BYTES_MAX`] of memory and a processor for seconds.
-const PUBLISHING_MAX: usize = 1;
 
 /// What every handler gets.
 pub struct Interface {
     coordinator: Arc<Coordinator>,
-    publishing: Semaphore,
     /// Ends the streams and long polls that would keep the server from stopping.
     shutdown: CancellationToken,
 }
@@ -57,7 +53,7 @@ type Shared = axum::extract::State<Arc<Interface>>;
 
 /// All routes of the interface.
 pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Router {
-    let state = Arc::new(Interface { coordinator, publishing: Semaphore::new(PUBLISHING_MAX), shutdown });
+    let state = Arc::new(Interface { coordinator, shutdown });
     let routes = Router::new()
         .route("/status", get(status::status))
         .route("/coordinators", get(coordinators::show))
@@ -66,8 +62,10 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/audit", get(registry::audit))
         .route("/functions", get(functions::list))
         .route("/functions/{name}", get(functions::show).delete(functions::remove))
-        .route("/functions/{name}/versions", put(publish::publish))
+        .route("/functions/{name}/publications", post(publish::begin))
         .route("/functions/{name}/versions/{number}/module", get(functions::module))
+        .route("/publications", get(publish::list))
+        .route("/publications/{publication}", get(publish::show).delete(publish::cancel))
         .route("/blobs", put(blobs::upload))
         .route("/blobs/{digest}", get(blobs::download))
         .route("/jobs", get(jobs::list).post(submission::submit))

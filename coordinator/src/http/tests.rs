@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
     id::{JobId, TaskId},
+    job::Moving,
     limits::INLINE_BYTES_MAX,
     pack::{Content, PackBuilder},
     state::{Intake, JobState, TaskState},
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::*,
     client::{Client, ClientError, JobQuery},
+    publishing::make::Making,
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
     store::{StoreChoice, record::TokenRole},
@@ -30,6 +32,11 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::making(Making::default()).await
+    }
+
+    /// One that compiles within these limits.
+    async fn making(making: Making) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = ServerConfig {
             data: folder.path().to_owned(),
@@ -41,6 +48,7 @@ impl Site {
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),
+            making,
         };
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");
@@ -56,13 +64,33 @@ impl Site {
     }
 
     async fn publish(&self) -> PublishedBody {
-        self.admin.publish("noop", noop(), &PublishOptions::default()).await.expect("published")
+        publish(&self.admin, "noop", noop(), PublishOptions::default()).await.expect("published")
     }
 
     async fn stop(self) {
         self.shutdown.cancel();
         self.running.stopped().await.expect("it stops");
     }
+}
+
+/// Publishes and waits.
+async fn publish(client: &Client, name: &str, module: Vec<u8>, options: PublishOptions) -> Result<PublishedBody, ClientError> {
+    let module = client.upload(module).await?.digest;
+    let begun = client.begin_publication(name, &PublishRequest { module, options }).await?;
+    let ended = ended(client, begun).await?;
+    match (ended.published, ended.error) {
+        (Some(published), _) => Ok(published),
+        (None, Some(detail)) => Err(ClientError::Refused { status: ended.status.expect("with an error"), detail }),
+        (None, None) => panic!("{:?} says nothing", ended.state),
+    }
+}
+
+async fn ended(client: &Client, mut publication: PublicationBody) -> Result<PublicationBody, ClientError> {
+    while !publication.state.is_ended() {
+        let wait = Duration::from_secs(10);
+        publication = client.publication_after(publication.publication.0, publication.revision, wait).await?;
+    }
+    Ok(publication)
 }
 
 fn noop() -> Vec<u8> {
@@ -110,7 +138,7 @@ async fn each_role_may_do_its_own_and_no_more() {
     let bob = site.somebody(TokenRole::Submitter, "bob").await;
     assert_eq!(status(viewer.submit(&array("noop", 1)).await).0, 403);
     assert_eq!(status(viewer.upload("bytes").await).0, 403);
-    assert_eq!(status(ann.publish("noop", noop(), &PublishOptions::default()).await).0, 403);
+    assert_eq!(status(publish(&ann, "noop", noop(), PublishOptions::default()).await).0, 403);
     assert_eq!(status(ann.tokens().await).0, 403);
     assert_eq!(status(ann.set_intake("a1", Intake::Draining).await).0, 403);
     let job = ann.submit(&array("noop", 2)).await.expect("submitted").job.0;
@@ -137,10 +165,10 @@ async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_no_agent_could_run_is_refused_with_the_reason() {
     let site = Site::start().await;
-    let refused = site.admin.publish("bad", b"#!/bin/sh".to_vec(), &PublishOptions::default()).await.expect_err("a script");
+    let refused = publish(&site.admin, "bad", b"#!/bin/sh".to_vec(), PublishOptions::default()).await.expect_err("a script");
     let ClientError::Refused { status: 400, detail } = refused else { panic!("another error: {refused}") };
     assert!(detail.message.contains("script") && detail.hint.is_some(), "{detail:?}");
-    assert_eq!(status(site.admin.publish("no/name", noop(), &PublishOptions::default()).await).0, 400);
+    assert_eq!(status(publish(&site.admin, "no/name", noop(), PublishOptions::default()).await).0, 400);
     assert!(site.admin.functions().await.expect("a list").items.is_empty());
     site.stop().await;
 }
@@ -151,17 +179,112 @@ async fn a_version_is_published_once_and_hidden_on_request() {
     let first = site.publish().await;
     assert!(!first.existing && first.function.called() == "noop@1" && !first.function.artifacts.is_empty());
     assert!(site.publish().await.existing, "the same module is the same version");
-    let second = site
-        .admin
-        .publish("noop", noop(), &PublishOptions { canonical_nans: true, ..PublishOptions::default() })
-        .await
-        .expect("other options");
+    let canonical = PublishOptions { canonical_nans: true, ..PublishOptions::default() };
+    let second = publish(&site.admin, "noop", noop(), canonical).await.expect("other options");
     assert_eq!(second.function.called(), "noop@2");
     assert_eq!(site.admin.function("noop", None).await.expect("the newest").number, 2);
     assert_eq!(site.admin.remove_function("noop", Some(2)).await.expect("hidden").affected, 1);
     assert_eq!(site.admin.function("noop", None).await.expect("the one left").number, 1);
     assert_eq!(status(site.admin.submit(&array("noop@2", 1)).await).0, 404);
     assert_eq!(status(site.admin.remove_function("other", None).await).0, 404);
+    site.stop().await;
+}
+
+/// A module that is small and takes so much the more to compile: one function with so many calls.
+fn costly(calls: usize) -> Vec<u8> {
+    let call = "(local.set 0 (i32.add (local.get 1) (call $f (local.get 0))))";
+    let spin = "(loop $l (br_if $l (i32.eqz (local.get 0))))";
+    let text = format!(
+        "(module (memory (export \"memory\") 1) (func $f (param i32) (result i32) {spin} (local.get 0))
+            (func (export \"_start\") (local i32 i32) {}))",
+        call.repeat(calls)
+    );
+    wat::parse_str(text).expect("a module")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_same_joins_and_others_wait_or_stop_their_own() {
+    let site = Site::start().await;
+    let module = site.admin.upload(costly(12_000)).await.expect("stored").digest;
+    let never = PublishOptions { migratable: Moving::Never, ..PublishOptions::default() };
+    let request = |options| PublishRequest { module, options };
+    let first = site.admin.begin_publication("slow", &request(never)).await.expect("begun");
+    let joins = site.admin.begin_publication("slow", &request(never)).await.expect("joined");
+    assert_eq!((first.joined, joins.joined, joins.publication), (false, true, first.publication));
+    let ann = site.somebody(TokenRole::Publisher, "ann").await;
+    let hers = ann.begin_publication("slow", &request(PublishOptions::default())).await.expect("begun");
+    assert!(!hers.joined && hers.publication != first.publication, "other options");
+    assert_eq!(site.admin.publications().await.expect("a list").items.len(), 2);
+    let bob = site.somebody(TokenRole::Publisher, "bob").await;
+    assert_eq!(status(bob.cancel_publication(hers.publication.0).await).0, 403);
+    assert_eq!(ann.cancel_publication(hers.publication.0).await.expect("her own").affected, 1);
+    assert_eq!(ended(&ann, hers).await.expect("an answer").state, PublicationState::Cancelled);
+    let done = ended(&site.admin, first.clone()).await.expect("an answer");
+    assert_eq!(done.published.as_ref().map(|made| made.function.called()).as_deref(), Some("slow@1"), "{done:?}");
+    assert_eq!(site.admin.publication(first.publication.0).await.expect("remembered"), done);
+    let again = site.admin.begin_publication("slow", &request(never)).await.expect("begun");
+    assert!(!again.joined, "that one has ended");
+    assert!(ended(&site.admin, again).await.expect("an answer").published.expect("it is there").existing);
+    let forgotten = site.admin.publication(PublicationId(1)).await.expect_err("nobody knows it");
+    assert!(forgotten.to_string().contains("started anew"), "{forgotten}");
+    assert_eq!(status(site.admin.publication(PublicationId(1)).await), (404, "not_found".into()));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_is_too_costly_is_refused_or_published_plain_with_the_reason() {
+    let site = Site::making(Making { memory_bytes: 128 << 20, ..Making::default() }).await;
+    let refused = publish(&site.admin, "costly", costly(60_000), PublishOptions::default()).await.expect_err("it takes more");
+    let ClientError::Refused { status: 400, detail } = refused else { panic!("another error: {refused}") };
+    assert!(detail.message.contains("128.0 MiB of memory"), "{detail:?}");
+    assert!(detail.hint.is_some_and(|hint| hint.contains("--compile-memory")));
+
+    let plain = publish(&site.admin, "heavy", costly(4_000), PublishOptions::default()).await.expect("published");
+    let function = &plain.function;
+    assert!(function.migratable.is_none() && !function.artifacts.is_empty());
+    let reason = function.interface.first().expect("a reason");
+    assert!(reason.starts_with("cannot be moved: ") && reason.contains("of memory"), "{reason}");
+    let always = PublishOptions { migratable: Moving::Always, ..PublishOptions::default() };
+    let refused = publish(&site.admin, "heavy", costly(4_000), always).await.expect_err("it was wanted");
+    assert!(refused.to_string().contains("no build of this module can be moved"), "{refused}");
+    assert!(publish(&site.admin, "heavy", costly(4_000), PublishOptions::default()).await.expect("found").existing);
+    assert!(site.publish().await.function.migratable.is_some(), "the next one works");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_bounded_too() {
+    let site = Site::making(Making { time: Duration::from_millis(1), ..Making::default() }).await;
+    let refused = publish(&site.admin, "noop", noop(), PublishOptions::default()).await.expect_err("nothing is that fast");
+    let ClientError::Refused { status: 400, detail } = refused else { panic!("another error: {refused}") };
+    assert!(detail.message.contains("longer than 1ms"), "{detail:?}");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_options_make_another_version_of_the_same_module() {
+    let site = Site::start().await;
+    let publish = async |migratable, cost_percent| {
+        let options = PublishOptions { migratable, cost_percent, ..PublishOptions::default() };
+        let published = publish(&site.admin, "noop", noop(), options).await.expect("published");
+        (published.function.number, published.existing, published.same_module_as)
+    };
+    let other = |number: u32| Some(format!("noop@{number}"));
+    assert_eq!(publish(Moving::Never, None).await, (1, false, None));
+    assert_eq!(publish(Moving::Always, None).await, (2, false, other(1)));
+    assert_eq!(publish(Moving::Never, None).await, (1, true, other(2)));
+    assert_eq!(publish(Moving::Auto, None).await, (2, true, other(1)));
+    assert_eq!(publish(Moving::Auto, Some(150)).await, (3, false, other(2)));
+    assert_eq!(publish(Moving::Auto, Some(152)).await, (3, true, other(2)), "measures differ from day to day");
+    assert_eq!(publish(Moving::Auto, None).await, (3, true, other(2)), "nobody asked for another measure");
+    let builds = async |number| site.admin.function("noop", Some(number)).await.expect("a version").migratable;
+    assert_eq!(builds(1).await, None);
+    assert!(builds(2).await.is_some_and(|build| !build.measured));
+    assert!(builds(3).await.is_some_and(|build| build.measured && build.cost_percent == 150));
+    let never = |name| (name, PublishOptions { migratable: Moving::Never, ..PublishOptions::default() });
+    let (name, options) = never("elsewhere");
+    let elsewhere = super::tests::publish(&site.admin, name, noop(), options).await.expect("published");
+    assert_eq!((elsewhere.function.number, elsewhere.existing, elsewhere.same_module_as), (1, false, None));
     site.stop().await;
 }
 

@@ -42,6 +42,7 @@ use crate::{
     http, keys,
     network::Network,
     policies::Policies,
+    publishing::{Publications, make::Making},
     scheduler::Limits,
     store::{self, Store, StoreChoice, record::CoordinatorRecord},
 };
@@ -79,6 +80,8 @@ pub struct ServerConfig {
     /// What the audit and other coordinators call this one.
     pub name: String,
     pub limits: Limits,
+    /// How modules are compiled.
+    pub making: Making,
 }
 
 /// A reign: all that the HTTP interface works with.
@@ -94,6 +97,7 @@ pub struct Coordinator {
     pub since: Timestamp,
     pub mesh: Network,
     pub attendance: Arc<Attendance>,
+    pub publications: Arc<Publications>,
     pub name: String,
 }
 

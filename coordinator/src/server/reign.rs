@@ -24,6 +24,7 @@ use crate::{
     http, keys,
     network::Network,
     policies::Policies,
+    publishing::Publications,
     store::{
         Store, StoreError,
         record::{NewToken, TokenRole},
@@ -97,6 +98,9 @@ impl Realm {
         tasks.spawn(until(over.clone(), sweep(self.store.clone(), epoch)));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
         tasks.spawn(until(over.clone(), custodian.run(wards)));
+        let (data, making) = (&self.config.data, &self.config.making);
+        let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), epoch, data, making));
+        tasks.spawn(until(over.clone(), publications.clone().run()));
         tasks.close();
         let coordinator = Arc::new(Coordinator {
             store: self.store.clone(),
@@ -110,6 +114,7 @@ impl Realm {
             since: clock::now(),
             mesh,
             attendance: self.attendance.clone(),
+            publications,
             name: self.config.name.clone(),
         });
         if let Err(error) = ensure_admin_token(&coordinator, &self.config.data).await {

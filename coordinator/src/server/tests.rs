@@ -31,6 +31,7 @@ fn config(data: &Path, name: &str) -> ServerConfig {
         mdns: false,
         name: name.into(),
         limits: Limits::default(),
+        making: Making::default(),
     }
 }
 

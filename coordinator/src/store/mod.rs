@@ -105,8 +105,8 @@ pub trait Store: Send + Sync + 'static {
     async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome>;
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>>;
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>>;
-    /// Gives the module the next number of its function. The same module under the same name and options is found again
-    /// (`false`: it existed).
+    /// Gives the module the next number of its function. The same module under the same name and with the same NaNs is found
+    /// again (`false`: it existed), unless its number is known to be another version's (`beyond`).
     async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)>;
     /// All versions, newest first within their function; removed ones are left out.
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>>;

@@ -158,6 +158,8 @@ pub struct NewVersion {
     pub kind: ModuleKind,
     pub module: BlobRef,
     pub canonical_nans: bool,
+    /// Versions of the same module up to this number are known to be others; 0: there is none.
+    pub beyond: u32,
     /// Signs the manifest once the number is known. Called at most once per transaction try.
     pub sign: std::sync::Arc<dyn SignManifest>,
     /// What `func show` prints of its imports and exports, one a line.

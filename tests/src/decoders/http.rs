@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -11,11 +11,25 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
 };
+use libp2p::identity::Keypair;
 use lull_coordinator::{
     api::ErrorBody,
+    keys,
+    publishing::make::Making,
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
-    store::StoreChoice,
+    store::{
+        Store, StoreChoice,
+        memory::Memory,
+        record::{NewVersion, SignManifest},
+    },
+};
+use lull_shared::{
+    digest::BlobRef,
+    id::Epoch,
+    identity::{Signed, sign},
+    message::{ModuleKind, ModuleManifest},
+    time::Timestamp,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -47,7 +61,7 @@ static SITE: Mutex<Option<Site>> = Mutex::new(None);
 
 /// Requests that one coordinator answers: it remembers what it is told, and memory is not what is tested here.
 const REQUESTS_MAX: u32 = 512;
-/// How long an answer may take. Publishing compiles.
+/// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long those may take that wait on purpose.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -86,21 +100,30 @@ impl Site {
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),
+            making: Making::default(),
         };
         let shutdown = CancellationToken::new();
-        let running = runtime.block_on(server::start(config, shutdown.clone())).expect("it starts");
+        let store = Arc::new(Memory::default());
+        let running = runtime.block_on(server::start_on(store.clone(), config, shutdown.clone())).expect("it starts");
         let routes = running.routes().expect("it reigns: nobody shares its store");
         let token = fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token").trim().to_owned();
+        let authority = keys::key_pair(&folder.path().join(keys::AUTHORITY_FILE)).expect("a key");
         let mut site = Self { runtime, routes, token, asked: 0, shutdown, running: Some(running), _folder: folder };
-        site.furnish();
+        site.furnish(&*store, authority);
         site
     }
 
-    /// A function and a job, so that paths lead somewhere.
-    fn furnish(&mut self) {
+    /// A function and a job, so that paths lead somewhere. The function is put into the store: this program cannot be
+    /// started as a compiler, so that nothing can be published in earnest.
+    fn furnish(&mut self, store: &dyn Store, authority: Keypair) {
         let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
-        let published = self.answer(&Method::PUT, "/api/v1/functions/noop/versions", module, true, PATIENCE).expect("in time");
-        assert_eq!(published.0, StatusCode::OK, "{}", String::from_utf8_lossy(&published.1));
+        let publishing = async {
+            let mut writer = store.begin_blob(module.len() as u64).await?;
+            writer.write(&module).await?;
+            let module = writer.finish().await?;
+            store.publish(Epoch(1), noop(module, authority)).await
+        };
+        self.runtime.block_on(publishing).expect("memory keeps everything");
         let job = br#"{"function":"noop","inputs":{"range":{"first":0,"count":3}}}"#;
         self.answer(&Method::POST, "/api/v1/jobs", job.to_vec(), true, PATIENCE).expect("in time");
     }
@@ -146,6 +169,41 @@ impl Site {
             (status, bytes.to_vec())
         };
         self.runtime.block_on(async { tokio::time::timeout(patience, answered).await }).map_err(|_| Unanswered::Late)
+    }
+}
+
+fn noop(module: BlobRef, authority: Keypair) -> NewVersion {
+    NewVersion {
+        function: "noop".into(),
+        kind: ModuleKind::Preview1,
+        module,
+        canonical_nans: false,
+        beyond: 0,
+        sign: Arc::new(Signer { module, authority }),
+        interface: vec!["export _start".into()],
+        by: "ada".into(),
+        at: Timestamp::from_millis(0),
+    }
+}
+
+#[derive(Debug)]
+struct Signer {
+    module: BlobRef,
+    authority: Keypair,
+}
+
+impl SignManifest for Signer {
+    fn sign(&self, number: u32) -> Signed {
+        let manifest = ModuleManifest {
+            function: "noop".into(),
+            number,
+            kind: ModuleKind::Preview1,
+            module: self.module,
+            canonical_nans: false,
+            artifacts: Vec::new(),
+            migratable: None,
+        };
+        sign(&self.authority, &manifest)
     }
 }
 

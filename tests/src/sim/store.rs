@@ -117,6 +117,7 @@ impl Database {
                 kind: ModuleKind::Preview1,
                 module: module(number),
                 canonical_nans: false,
+                beyond: 0,
                 sign: Arc::new(Signer { authority: self.authority.clone(), version: number }),
                 interface: Vec::new(),
                 by: "ada".into(),

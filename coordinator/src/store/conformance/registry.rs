@@ -124,6 +124,11 @@ pub async fn versions_are_numbered_and_found_again(world: World) {
     assert!(new && three.canonical_nans && three.number == 3, "other options are another version");
     let all = store.versions().await.expect("an answer");
     assert_eq!(all.iter().map(|found| found.version.0).collect::<Vec<_>>(), [3, 4, 2, 1]);
+    let beside = |beyond| NewVersion { beyond, ..version("blur", b"one") };
+    let (again, new) = publish(beside(1)).await;
+    assert!(new && (again.number, again.module) == (2, other.module), "the same module with something else made of it");
+    assert_eq!(publish(beside(1)).await, (again.clone(), false), "once");
+    assert_eq!(publish(beside(0)).await, (again, false), "whichever of them: the newest");
     assert_eq!(store.version(VersionId(2)).await.expect("an answer"), Some(two.clone()));
     assert_eq!(store.version_named("resize", None).await.expect("an answer"), Some(three));
     assert_eq!(store.version_named("resize", Some(2)).await.expect("an answer"), Some(two));

@@ -221,6 +221,7 @@ pub fn version(function: &str, module: &[u8]) -> NewVersion {
         kind: ModuleKind::Preview1,
         module: BlobRef::of(module),
         canonical_nans: false,
+        beyond: 0,
         sign: Arc::new(Numbered),
         interface: vec!["import wasi_snapshot_preview1 fd_write".into(), "export _start".into()],
         by: "root".into(),

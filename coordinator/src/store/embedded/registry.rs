@@ -187,10 +187,10 @@ pub fn publish(tx: &Transaction<'_>, epoch: Epoch, new: &NewVersion) -> Result<(
     let function = bounds::name(&new.function);
     let same = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.module_digest = ?2 AND versions.canonical_nans = ?3
-             AND versions.removed_us IS NULL ORDER BY versions.number DESC LIMIT 1"
+             AND versions.number > ?4 AND versions.removed_us IS NULL ORDER BY versions.number DESC LIMIT 1"
     );
     let module = *new.module.digest.as_bytes();
-    if let Some(found) = first(tx, &same, params![function, module, new.canonical_nans], rows::version_record)? {
+    if let Some(found) = first(tx, &same, params![function, module, new.canonical_nans, new.beyond], rows::version_record)? {
         return Ok((found, false));
     }
     tx.execute("INSERT INTO functions (name) VALUES (?1) ON CONFLICT DO NOTHING", [&function])?;

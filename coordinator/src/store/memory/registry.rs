@@ -124,7 +124,8 @@ impl State {
         let function = bounds::name(&new.function);
         let of_function = self.versions.iter().map(|version| &version.record).filter(|found| found.function == function);
         let same = |found: &&VersionRecord| {
-            found.removed.is_none() && found.module.digest == new.module.digest && found.canonical_nans == new.canonical_nans
+            let module = found.module.digest == new.module.digest && found.canonical_nans == new.canonical_nans;
+            module && found.removed.is_none() && found.number > new.beyond
         };
         if let Some(found) = of_function.clone().rfind(same) {
             return (found.clone(), false);

@@ -223,7 +223,7 @@ pub async fn publish(session: &Session, epoch: Epoch, new: &NewVersion) -> Resul
 async fn try_publishing(session: &Session, epoch: Epoch, new: &NewVersion) -> Result<Option<(VersionRecord, bool)>, Fail> {
     let function = Value::from(bounds::name(&new.function));
     let (module, nans) = (Value::from(&new.module.digest.as_bytes()[..]), Value::from(i64::from(new.canonical_nans)));
-    let values = [function.clone(), module.clone(), nans.clone()];
+    let values = [function.clone(), module.clone(), nans.clone(), new.beyond.into()];
     let answer = session.read(statements::BEFORE_PUBLISHING, &values).await?;
     if let Some(found) = first(&answer, 0, rows::version_record)? {
         return Ok(Some((found, false)));
