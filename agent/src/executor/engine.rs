@@ -15,11 +15,13 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 const MEMORY_RESERVATION: u64 = 4 << 30;
 /// Guard pages behind it: what a static offset can reach beyond the checked index.
 const MEMORY_GUARD: u64 = 32 << 20;
-/// Stack for guest code. Debian's and Rust's guests keep their own stack in linear memory; this one holds spills.
-const STACK_BYTES: usize = 1 << 20;
-/// The same for migratable builds: their frames also hold what is live across a suspension, two to four times as much,
-/// and a run that just fits must fit after a move too.
-const MOVABLE_STACK_BYTES: usize = 8 * STACK_BYTES;
+/// Stack for guest code: a call of few values takes 32 bytes, one of a parser of expressions 200. Only what is used of it
+/// is ever memory.
+const STACK_BYTES: usize = 16 << 20;
+/// The same for migratable builds. Their frames may also hold what is spilled at a suspension, so that what just fits in
+/// the plain build fits here too. A run that was moved needs no more than it did before: of what was suspended only one
+/// activation at a time is on this stack.
+const MOVABLE_STACK_BYTES: usize = 2 * STACK_BYTES;
 /// What host code takes on top of a guest's stack.
 const HOST_STACK_BYTES: usize = 1 << 20;
 /// Memory wiped in place between tasks instead of given back to the kernel. Where the kernel can say which pages
@@ -27,11 +29,23 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 /// The same where every byte must be wiped: a megabyte would cost more than faulting a few pages in again.
 const KEEP_RESIDENT_BLIND_BYTES: usize = 128 << 10;
-/// Entries of all tables together: a Python interpreter has 20,000 functions in its own. Their memory counts as the
-/// executor's from the start, 8 bytes each, though little of it is ever touched.
-const TABLE_ELEMENTS: usize = 4 << 20;
 /// Core instances, memories and tables of one component; toolchains emit two to ten.
 const PARTS_OF_A_COMPONENT: u32 = 32;
+/// Memories of a module. Toolchains emit one; each costs address space and nothing else.
+pub(super) const MEMORIES_OF_A_MODULE: u32 = 4;
+/// Tables of a module. Toolchains emit one, and one more for references.
+pub(super) const TABLES_OF_A_MODULE: u32 = 8;
+/// The collected heap of an attempt, which takes a place among the memories.
+const COLLECTED_HEAPS: u32 = 1;
+
+/// Entries of a table: a Python interpreter has 20,000 functions in its own. All tables' memory counts as the
+/// executor's from the start, 8 bytes an entry, though little of it is ever touched: 36 MiB.
+pub(super) const fn table_elements(kind: ModuleKind) -> usize {
+    match kind {
+        ModuleKind::Preview1 => 1 << 19,
+        ModuleKind::Component => 1 << 16,
+    }
+}
 
 /// What a compiled artifact is made for: a processor, what it can be trusted to do, and an operating system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,14 +184,22 @@ pub(super) fn precompile_on(module: &[u8], options: &CompileOptions, threads: u1
     .map_err(EngineError::Compile)
 }
 
-/// The proposals that guests may use: all that are finished, less those that agents do not offer or that this build
-/// of the engine leaves out.
+/// The proposals that guests may use: all that are finished, less those that agents do not offer.
+///
+/// Exceptions, collected references and tail calls are among them: C++, `setjmp` and the languages that compile to
+/// collected types need them, and an instance that uses none of them pays nothing. Their price is more engine behind
+/// the sandbox: the collector and the unwinder are host code that reads what a guest built. That is why only one
+/// collector is built in, why the heap is a memory of the pool like any other, with its guard pages and under the
+/// attempt's limit, and one more reason for the cage around the process. Memories that threads share stay out.
 pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM3
-    .difference(WasmFeatures::GC_TYPES)
-    .difference(WasmFeatures::EXCEPTIONS)
     .difference(WasmFeatures::THREADS)
     .difference(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::COMPONENT_MODEL);
+
+/// What the engine itself takes beyond that: migratable builds poll their flag with an atomic load. A guest has been
+/// refused before it comes here, and could do nothing with atomics but what it does without: no memory is shared.
+const ENGINE_FEATURES: WasmFeatures = FEATURES.union(WasmFeatures::THREADS);
 
 /// An engine that compiles for a platform and never runs anything.
 fn compiling(platform: &Platform, canonical_nans: bool, parallel: bool) -> Result<Engine, EngineError> {
@@ -199,31 +221,32 @@ fn compiling(platform: &Platform, canonical_nans: bool, parallel: bool) -> Resul
 
 /// An engine that runs one compiled module at a time and cannot compile.
 pub(super) fn running(kind: ModuleKind, build: Build) -> Result<Engine, EngineError> {
-    let parts = match kind {
-        ModuleKind::Preview1 => 1,
-        ModuleKind::Component => PARTS_OF_A_COMPONENT,
+    let (instances, memories, tables) = match kind {
+        ModuleKind::Preview1 => (1, MEMORIES_OF_A_MODULE, TABLES_OF_A_MODULE),
+        ModuleKind::Component => (PARTS_OF_A_COMPONENT, PARTS_OF_A_COMPONENT, PARTS_OF_A_COMPONENT * 2),
     };
-    let (memories, stack_bytes) = match build {
-        Build::Plain => (parts, STACK_BYTES),
-        // One more, which it unwinds its stack into.
-        Build::Migratable { .. } => (parts + 1, MOVABLE_STACK_BYTES),
+    let (memories, tables, stack_bytes) = match build {
+        Build::Plain => (memories, tables, STACK_BYTES),
+        // One more of each: the memory that it unwinds its stack into, and the table by which it comes back.
+        Build::Migratable { .. } => (memories + 1, tables + 1, MOVABLE_STACK_BYTES),
     };
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(parts)
+    pool.total_core_instances(instances)
         .total_component_instances(1)
-        .total_memories(memories)
-        .total_tables(parts * 2)
+        .total_memories(memories + COLLECTED_HEAPS)
+        .total_gc_heaps(COLLECTED_HEAPS)
+        .total_tables(tables)
         .total_stacks(1)
-        .max_core_instances_per_component(parts)
-        .max_memories_per_component(parts)
-        .max_tables_per_component(parts * 2)
+        .max_core_instances_per_component(instances)
+        .max_memories_per_component(memories)
+        .max_tables_per_component(tables)
         .max_memories_per_module(memories)
-        .max_tables_per_module(parts * 2)
-        .max_unused_warm_slots(memories)
+        .max_tables_per_module(tables)
+        .max_unused_warm_slots(memories + COLLECTED_HEAPS)
         .max_core_instance_size(64 << 20)
         .max_component_instance_size(64 << 20)
-        .table_elements(TABLE_ELEMENTS / (parts as usize * 2))
+        .table_elements(table_elements(kind))
         .max_memory_size(MEMORY_RESERVATION as usize)
         .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No })
         .linear_memory_keep_resident(if scan { KEEP_RESIDENT_BYTES } else { KEEP_RESIDENT_BLIND_BYTES })
@@ -240,8 +263,13 @@ fn shared_config() -> Config {
     let mut config = Config::new();
     config
         .relaxed_simd_deterministic(true)
-        .wasm_features(FEATURES, true)
-        .wasm_features(FEATURES.complement(), false)
+        .wasm_features(ENGINE_FEATURES, true)
+        .wasm_features(ENGINE_FEATURES.complement(), false)
+        .shared_memory(false)
+        // The engine's own choice in this release: it finds circles, which counting references never gives back, and
+        // compiled code counts nothing. It pauses and uses half of its heap at a time; nobody waits for a batch
+        // function's pauses.
+        .collector(wasmtime::Collector::Copying)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .memory_init_cow(true)

@@ -1,10 +1,10 @@
 //! How an attempt ended, from what the engine says: the cause that its author can act on, not the symptom.
 
 use lull_shared::state::Failure;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{GcHeapOutOfMemory, ThrownException, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::{protocol::Load, scratch};
+use super::{protocol::Load, scratch, sys};
 
 /// Frames of a backtrace that are kept: the innermost tell most.
 const FRAMES_MAX: usize = 48;
@@ -18,6 +18,8 @@ pub(super) fn judge(
     memory_denied: bool,
     output_exceeded: bool,
 ) -> Result<(), Failure> {
+    // The limit of the process stands a little behind the guest's, and says the same.
+    let memory_denied = memory_denied || result.as_ref().is_err_and(is_out_of_memory);
     let symptom = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(())) => Failure::Exit { code: 1 },
@@ -38,9 +40,18 @@ pub(super) fn judge(
     })
 }
 
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory);
+        io || cause.is::<GcHeapOutOfMemory<()>>() || sys::is_out_of_memory(cause)
+    };
+    error.chain().any(denied)
+}
+
 fn trap(error: &wasmtime::Error) -> Failure {
     let message = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
+        None if error.is::<ThrownException>() => "an exception that nothing catches".into(),
         None => error.root_cause().to_string(),
     };
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(|trace| frames(&trace.to_string())).unwrap_or_default();

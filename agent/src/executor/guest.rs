@@ -150,6 +150,11 @@ impl Budget {
         self.denied
     }
 
+    /// The guest is refused memory without being asked.
+    pub(super) fn deny(&mut self) {
+        self.denied = true;
+    }
+
     fn grow(&mut self, by: usize) -> bool {
         let total = self.memory_bytes.saturating_add(self.table_bytes).saturating_add(by as u64);
         let fits = total <= self.limit_bytes.saturating_add(self.host_bytes);

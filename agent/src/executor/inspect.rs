@@ -1,12 +1,15 @@
 //! Whether a module can be run by any agent, found out before it is published, with the reason in words.
 
 use lull_shared::{limits, message::ModuleKind};
-use wasmparser::{Encoding, ExternalKind, MemoryType, Parser, Payload, TypeRef, Validator};
+use wasmparser::{
+    Encoding, ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef, Validator, WasmFeatures,
+    types::{CoreTypeId, Types},
+};
 
-use super::engine;
+use super::{engine, preview1};
 
-const PREVIEW1: &str = "wasi_snapshot_preview1";
 const RUN: &str = "wasi:cli/run@0.2.";
+const START: &str = "_start";
 const PAGE_BYTES: u64 = 64 << 10;
 
 /// What a module is and wants.
@@ -36,16 +39,29 @@ pub enum Refusal {
     TooLarge { size_bytes: u64, max_bytes: u64 },
     #[error("the module is damaged or uses a proposal that agents do not run: {reason}")]
     Invalid { reason: String },
+    #[error(
+        "it uses exceptions in their older form, which agents do not run; convert it with `wasm-opt --translate-to-exnref \
+         --all-features` (of binaryen), or build it with `-mllvm -wasm-use-legacy-eh=false` where the compiler knows that"
+    )]
+    LegacyExceptions,
     #[error("it uses threads or shared memory, which agents do not offer; build it without (no -pthread, no atomics)")]
     Threads,
     #[error("it has a 64-bit memory, which agents do not offer; build it for wasm32")]
     Memory64,
     #[error("it begins with {needed_bytes} bytes of memory and an attempt has {max_bytes} at most")]
     Memory { needed_bytes: u64, max_bytes: u64 },
+    #[error("it has {found} {what} and a module has {max} at most")]
+    Many { what: &'static str, found: u64, max: u64 },
+    #[error("it begins with a table of {elements} entries and a table has {max} at most; give it fewer functions")]
+    Table { elements: u64, max: u64 },
     #[error("it imports `{import}`, which agents do not offer; {advice}")]
     Import { import: String, advice: &'static str },
+    #[error("it imports `{import}` as {found}, and agents offer it as {offered}; the toolchain does not follow WASI preview 1")]
+    ImportType { import: String, found: String, offered: String },
     #[error("it has no `_start`; {advice}")]
     NoStart { advice: &'static str },
+    #[error("its `_start` is {found}, and a command's takes nothing and returns nothing; exit codes go through `proc_exit`")]
+    StartType { found: String },
     #[error("the component does not export `wasi:cli/run@0.2`; build it as a command, not as a library")]
     NoRun,
 }
@@ -59,11 +75,15 @@ pub fn inspect(module: &[u8]) -> Result<Inspection, Refusal> {
         survey.see(payload.map_err(invalid)?).map_err(invalid)?;
     }
     survey.check_memories()?;
+    survey.check_tables(kind)?;
     match kind {
         ModuleKind::Preview1 => check_module(&survey)?,
         ModuleKind::Component => check_component(&survey)?,
     }
-    Validator::new_with_features(engine::FEATURES).validate_all(module).map_err(invalid)?;
+    let types = validate(module)?;
+    if kind == ModuleKind::Preview1 {
+        check_types(&survey, &types)?;
+    }
     Ok(Inspection {
         kind,
         size_bytes: module.len() as u64,
@@ -71,6 +91,20 @@ pub fn inspect(module: &[u8]) -> Result<Inspection, Refusal> {
         starts: survey.starts,
         imports: survey.imports.into_iter().map(|import| import.to_string()).collect(),
         exports: survey.exports,
+    })
+}
+
+/// The module's types, if it keeps to the rules; a proposal that it uses and must not is named if it can be.
+fn validate(module: &[u8]) -> Result<Types, Refusal> {
+    let valid = |features| Validator::new_with_features(features).validate_all(module);
+    valid(engine::FEATURES).map_err(|error| {
+        let refused = [
+            (WasmFeatures::LEGACY_EXCEPTIONS, Refusal::LegacyExceptions),
+            (WasmFeatures::THREADS, Refusal::Threads),
+            (WasmFeatures::MEMORY64, Refusal::Memory64),
+        ];
+        let named = refused.into_iter().find(|(features, _)| valid(engine::FEATURES | *features).is_ok());
+        named.map_or(Refusal::Invalid { reason: error.to_string() }, |(_, reason)| reason)
     })
 }
 
@@ -104,11 +138,21 @@ struct Survey {
     exports: Vec<String>,
     memories: Vec<MemoryType>,
     starts: bool,
+    tables: Vec<TableType>,
+    /// The module's own `_start`, by its index among all functions.
+    start: Option<u32>,
 }
 
 struct Import {
     module: String,
     name: String,
+    what: Imported,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Imported {
+    Function,
+    Other(&'static str),
 }
 
 impl std::fmt::Display for Import {
@@ -128,26 +172,43 @@ impl Survey {
                 }
             }
             Payload::StartSection { .. } | Payload::ComponentStartSection { .. } => self.starts = true,
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    self.tables.push(table?.ty);
+                }
+            }
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
                     let import = import?;
                     if let TypeRef::Memory(memory) = import.ty {
                         self.memories.push(memory);
                     }
-                    self.import(import.module, import.name);
+                    let what = match import.ty {
+                        TypeRef::Func(_) => Imported::Function,
+                        TypeRef::FuncExact(_) => Imported::Other("a function of an exact type"),
+                        TypeRef::Memory(_) => Imported::Other("a memory"),
+                        TypeRef::Table(_) => Imported::Other("a table"),
+                        TypeRef::Global(_) => Imported::Other("a global"),
+                        TypeRef::Tag(_) => Imported::Other("a tag"),
+                    };
+                    self.import(import.module, import.name, what);
                 }
             }
             Payload::ExportSection(exports) => {
                 for export in exports {
                     let export = export?;
-                    if export.kind == ExternalKind::Func || export.name != "_start" {
+                    let is_function = export.kind == ExternalKind::Func;
+                    if is_function || export.name != START {
                         self.export(export.name);
+                    }
+                    if is_function && export.name == START && self.depth == 0 {
+                        self.start = Some(export.index);
                     }
                 }
             }
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
-                    self.import(import?.name.name, "");
+                    self.import(import?.name.name, "", Imported::Other("a part of a component"));
                 }
             }
             Payload::ComponentExportSection(exports) => {
@@ -161,9 +222,9 @@ impl Survey {
         Ok(())
     }
 
-    fn import(&mut self, module: &str, name: &str) {
+    fn import(&mut self, module: &str, name: &str, what: Imported) {
         if self.depth == 0 {
-            self.imports.push(Import { module: module.into(), name: name.into() });
+            self.imports.push(Import { module: module.into(), name: name.into(), what });
         }
     }
 
@@ -189,14 +250,41 @@ impl Survey {
     }
 }
 
-fn check_module(survey: &Survey) -> Result<(), Refusal> {
-    for import in &survey.imports {
-        let known = import.module == PREVIEW1 && PREVIEW1_FUNCTIONS.contains(&import.name.as_str());
-        if !known {
-            return Err(Refusal::Import { import: import.to_string(), advice: advice(&import.module) });
+impl Survey {
+    fn check_tables(&self, kind: ModuleKind) -> Result<(), Refusal> {
+        let max = engine::table_elements(kind) as u64;
+        match self.tables.iter().map(|table| table.initial).find(|elements| *elements > max) {
+            Some(elements) => Err(Refusal::Table { elements, max }),
+            None => Ok(()),
         }
     }
-    if survey.exports.iter().any(|export| export == "_start") {
+
+    /// How many there may be of each; an agent counts those of a component when it puts it together.
+    fn check_counts(&self) -> Result<(), Refusal> {
+        let counted = [
+            ("memories", self.memories.len(), engine::MEMORIES_OF_A_MODULE),
+            ("tables", self.tables.len(), engine::TABLES_OF_A_MODULE),
+        ];
+        match counted.into_iter().find(|(_, found, max)| *found > *max as usize) {
+            Some((what, found, max)) => Err(Refusal::Many { what, found: found as u64, max: max.into() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_module(survey: &Survey) -> Result<(), Refusal> {
+    survey.check_counts()?;
+    for import in &survey.imports {
+        let known = if import.module == preview1::MODULE { preview1::type_of(&import.name) } else { None };
+        let Some(known) = known else {
+            return Err(Refusal::Import { import: import.to_string(), advice: advice(&import.module) });
+        };
+        if let Imported::Other(found) = import.what {
+            let offered = preview1::in_words(&known);
+            return Err(Refusal::ImportType { import: import.to_string(), found: found.into(), offered });
+        }
+    }
+    if survey.exports.iter().any(|export| export == START) {
         return Ok(());
     }
     Err(Refusal::NoStart {
@@ -208,9 +296,30 @@ fn check_module(survey: &Survey) -> Result<(), Refusal> {
     })
 }
 
+/// Whether what is imported and what is called have the types that they must have.
+fn check_types(survey: &Survey, types: &Types) -> Result<(), Refusal> {
+    let function = |index| {
+        let id: CoreTypeId = types.as_ref().core_function_at(index);
+        types[id].unwrap_func()
+    };
+    for (index, import) in (0..).zip(&survey.imports) {
+        let found = function(index);
+        if let Some(offered) = preview1::type_of(&import.name).filter(|offered| offered != found) {
+            let (found, offered) = (preview1::in_words(found), preview1::in_words(&offered));
+            return Err(Refusal::ImportType { import: import.to_string(), found, offered });
+        }
+    }
+    match survey.start.map(function) {
+        Some(start) if !(start.params().is_empty() && start.results().is_empty()) => {
+            Err(Refusal::StartType { found: preview1::in_words(start) })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn advice(module: &str) -> &'static str {
     match module {
-        PREVIEW1 => "the toolchain seems to be newer or older than WASI preview 1",
+        preview1::MODULE => "the toolchain seems to be newer or older than WASI preview 1",
         "wasi_unstable" => "it was built for WASI before preview 1: use a newer toolchain",
         "env" | "a" => "it was built for a browser or with a missing library: build it for wasm32-wasip1",
         "wbg" | "__wbindgen_placeholder__" | "./index_bg.js" => {
@@ -273,56 +382,6 @@ const INTERFACES: [&str; 28] = [
     "wasi:cli/run",
 ];
 
-/// All functions of WASI preview 1.
-const PREVIEW1_FUNCTIONS: [&str; 46] = [
-    "args_get",
-    "args_sizes_get",
-    "clock_res_get",
-    "clock_time_get",
-    "environ_get",
-    "environ_sizes_get",
-    "fd_advise",
-    "fd_allocate",
-    "fd_close",
-    "fd_datasync",
-    "fd_fdstat_get",
-    "fd_fdstat_set_flags",
-    "fd_fdstat_set_rights",
-    "fd_filestat_get",
-    "fd_filestat_set_size",
-    "fd_filestat_set_times",
-    "fd_pread",
-    "fd_prestat_dir_name",
-    "fd_prestat_get",
-    "fd_pwrite",
-    "fd_read",
-    "fd_readdir",
-    "fd_renumber",
-    "fd_seek",
-    "fd_sync",
-    "fd_tell",
-    "fd_write",
-    "path_create_directory",
-    "path_filestat_get",
-    "path_filestat_set_times",
-    "path_link",
-    "path_open",
-    "path_readlink",
-    "path_remove_directory",
-    "path_rename",
-    "path_symlink",
-    "path_unlink_file",
-    "poll_oneoff",
-    "proc_exit",
-    "proc_raise",
-    "random_get",
-    "sched_yield",
-    "sock_accept",
-    "sock_recv",
-    "sock_send",
-    "sock_shutdown",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,6 +415,44 @@ mod tests {
         );
         assert!(reason("(component)").contains("wasi:cli/run"));
         assert!(reason("(component (import \"wasi:http/types@0.2.0\" (instance)))").contains("no network"));
+    }
+
+    #[test]
+    fn what_no_agent_could_instantiate_is_refused_with_its_reason() {
+        let reason = |text: &str| look(text).expect_err("it cannot be run").to_string();
+        let write =
+            |ty: &str| format!("(module (import \"wasi_snapshot_preview1\" \"fd_write\" {ty}) (func (export \"_start\")))");
+        assert!(
+            reason(&write("(func (param i32) (result i32))")).contains("as (func (param i32) (result i32)), and agents offer")
+        );
+        assert!(reason(&write("(global i32)")).contains("as a global"));
+        assert!(reason(&write("(memory 1)")).contains("as a memory"));
+        assert!(reason("(module (func (export \"_start\") (param i32)))").contains("`_start` is (func (param i32))"));
+        assert!(reason("(module (func (export \"_start\") (result i32) (i32.const 0)))").contains("`proc_exit`"));
+        assert!(reason("(module (table 3000000 funcref) (func (export \"_start\")))").contains("3000000 entries"));
+        let many = |what: &str, count| format!("(module {} (func (export \"_start\")))", what.repeat(count));
+        assert!(reason(&many("(memory 1)", 5)).contains("5 memories"));
+        assert!(reason(&many("(table 1 funcref)", 9)).contains("9 tables"));
+        look(&many("(memory 1)", 4)).expect("so many there may be");
+        look(&many("(table 1 externref)", 8)).expect("so many there may be");
+    }
+
+    #[test]
+    fn what_is_finished_of_webassembly_is_taken_and_what_is_not_is_named() {
+        let command = |rest: &str| format!("(module {rest} (func (export \"_start\")))");
+        for text in [
+            "(tag $t) (func (block $h (try_table (catch_all $h) (throw $t))))",
+            "(type $s (struct (field i32))) (func (drop (struct.new $s (i32.const 5))))",
+            "(func $f return_call $f)",
+            "(type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0)))",
+            "(table 1 externref) (func (param externref) (table.set (i32.const 0) (local.get 0)))",
+        ] {
+            look(&command(text)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+        }
+        let legacy = "(tag $t) (func (try (do (throw $t)) (catch_all)))";
+        assert_eq!(look(&command(legacy)), Err(Refusal::LegacyExceptions));
+        let atomic = "(memory 1) (func (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))";
+        assert_eq!(look(&command(atomic)), Err(Refusal::Threads));
     }
 
     #[test]

@@ -24,14 +24,18 @@ use super::{
     protocol::{Build, Done, FromExecutor, Input, Load, LoadError, Run},
     scratch,
     stream::{Shared, lock},
-    sys,
+    surface, sys,
     time::HasMonotonic,
 };
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 /// A module that was checked, loaded and linked.
 pub(super) struct Program {
     engine: Engine,
     code: Code,
+    /// Memory that every instance begins with, at least.
+    memory_bytes_min: u64,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -59,7 +63,8 @@ impl Program {
         // starts a thread.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| LoadError::Refused { reason: error.to_string() })?;
-        Ok(Self { engine, code, runtime })
+        let memory_bytes_min = code.memory_bytes_min();
+        Ok(Self { engine, code, memory_bytes_min, runtime })
     }
 
     /// Whether attempts can be asked for snapshots, and go on from them.
@@ -81,7 +86,13 @@ impl Program {
         loop {
             let meter = Meter::start(resume.map(|resume| resume.usage).unwrap_or_default());
             let (mut store, ends) = self.world(load, run, incoming, outgoing);
+            // The machine would refuse it first, in words that name no limit. What was moved here began within it.
+            let begins = resume.is_some() || self.memory_bytes_min <= load.limits.memory_bytes;
             let result = match &self.code {
+                _ if !begins => {
+                    store.data_mut().budget().deny();
+                    Err(wasmtime::Error::msg("it begins with more memory than its limit"))
+                }
                 Code::Preview1(pre) => self.runtime.block_on(call_module(pre, &mut store)),
                 Code::Component(pre) => self.runtime.block_on(call_component(pre, &mut store)),
                 Code::Migratable(movable) => {
@@ -140,7 +151,25 @@ impl Program {
         let (guest, ends) = made.unwrap_or_else(|error| panic!("the scratch folder cannot be opened: {error:#}"));
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| guest.budget());
+        if !matches!(self.code, Code::Component(_)) {
+            // What one call may carry: as much as the guest can have, and never less than the engine's own bound. A
+            // component's streams take pieces, and that bound holds for its lists.
+            let carried = usize::try_from(load.limits.memory_bytes).unwrap_or(usize::MAX);
+            store.set_hostcall_fuel(carried.max(store.hostcall_fuel()));
+        }
         (store, ends)
+    }
+}
+
+impl Code {
+    fn memory_bytes_min(&self) -> u64 {
+        let required = match self {
+            Self::Preview1(pre) => Some(pre.module().resources_required()),
+            Self::Migratable(movable) => Some(movable.module().resources_required()),
+            Self::Component(pre) => pre.instance_pre().component().resources_required(),
+        };
+        let pages = required.and_then(|required| required.max_initial_memory_size).unwrap_or(0);
+        pages.saturating_mul(WASM_PAGE_BYTES)
     }
 }
 
@@ -210,8 +239,9 @@ fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Mo
     let module = unsafe { Module::deserialize_open_file(engine, file)? };
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, Guest::preview1)?;
+    linker.allow_shadowing(true);
+    surface::add_to_linker(&mut linker)?;
     if !real_clock {
-        linker.allow_shadowing(true);
         poll::add_to_linker(&mut linker, Guest::clock)?;
     }
     Ok((module, linker))

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
@@ -30,14 +30,14 @@ pub(super) struct VirtualClock(Arc<State>);
 
 struct State {
     now: AtomicU64,
-    /// The earliest deadline of those that wait in the poll that goes on.
-    earliest: AtomicU64,
+    /// The deadlines that are waited for in the poll that goes on.
+    awaited: Mutex<Vec<u64>>,
 }
 
 impl VirtualClock {
     pub(super) fn starting(at: Timestamp) -> Self {
         let now = u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000);
-        Self(Arc::new(State { now: AtomicU64::new(now), earliest: AtomicU64::new(u64::MAX) }))
+        Self(Arc::new(State { now: AtomicU64::new(now), awaited: Mutex::default() }))
     }
 
     /// Looks at the clock.
@@ -62,22 +62,54 @@ impl VirtualClock {
     /// Waits for a deadline: first lets everything else in the poll say whether it is ready, then moves the clock
     /// if no other deadline is earlier.
     async fn wait(&self, deadline: u64) {
-        if self.peek() >= deadline {
-            return;
-        }
-        let mut asked = false;
+        let mut waiting = None;
         poll_fn(|context| {
-            if asked && deadline <= self.0.earliest.load(Ordering::Relaxed) {
-                self.0.earliest.store(u64::MAX, Ordering::Relaxed);
-                self.advance(deadline);
+            if self.peek() >= deadline {
                 return Poll::Ready(());
             }
-            asked = true;
-            self.0.earliest.fetch_min(deadline, Ordering::Relaxed);
+            match &waiting {
+                None => waiting = Some(Waiting::new(self, deadline)),
+                Some(_) if self.awaited().iter().all(|other| deadline <= *other) => {
+                    self.advance(deadline);
+                    return Poll::Ready(());
+                }
+                Some(_) => {}
+            }
             context.waker().wake_by_ref();
             Poll::Pending
         })
         .await;
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A deadline that is waited for, until this is dropped: a poll that something else has answered waits no longer.
+struct Waiting<'a> {
+    clock: &'a VirtualClock,
+    deadline: u64,
+    since: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(clock: &'a VirtualClock, deadline: u64) -> Self {
+        clock.awaited().push(deadline);
+        Self { clock, deadline, since: clock.peek() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut awaited = self.clock.awaited();
+        if let Some(at) = awaited.iter().position(|deadline| *deadline == self.deadline) {
+            awaited.swap_remove(at);
+        }
+        if self.clock.peek() == self.since {
+            // To ask whether it is time yet is to look at the clock: who asks again and again gets there.
+            self.clock.read();
+        }
     }
 }
 
@@ -165,13 +197,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_clock_stands_still_for_what_is_ready() {
+    async fn the_clock_stands_still_for_what_is_ready_but_for_the_look_at_it() {
+        let clock = VirtualClock::starting(Timestamp::from_millis(0));
+        tokio::select! {
+            biased;
+            () = clock.wait(10_000) => panic!("nobody had to wait"),
+            () = clock.wait(20_000) => panic!("nobody had to wait"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(clock.peek(), READING_NS);
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_was_not_needed_does_not_hold_up_the_next() {
         let clock = VirtualClock::starting(Timestamp::from_millis(0));
         tokio::select! {
             biased;
             () = clock.wait(10_000) => panic!("nobody had to wait"),
             () = std::future::ready(()) => {}
         }
-        assert_eq!(clock.peek(), 0);
+        clock.wait(50_000).await;
+        assert_eq!(clock.peek(), 50_000);
+    }
+
+    #[test]
+    fn asking_again_and_again_whether_it_is_time_comes_to_the_time() {
+        let clock = VirtualClock::starting(Timestamp::from_millis(0));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let ready = |clock: &VirtualClock, context: &mut std::task::Context<'_>| {
+            std::future::Future::poll(std::pin::pin!(clock.wait(10 * READING_NS)), context).is_ready()
+        };
+        let asked = (0..100).position(|_| ready(&clock, &mut context));
+        assert_eq!(asked, Some(10));
+    }
+
+    #[tokio::test]
+    async fn all_whose_time_has_come_wake_together() {
+        let clock = VirtualClock::starting(Timestamp::from_millis(0));
+        tokio::join!(clock.wait(500), clock.wait(500), clock.wait(900));
+        assert_eq!(clock.peek(), 900);
     }
 }

@@ -186,16 +186,26 @@ fn blocks_nested_a_hundred_thousand_deep_do_not_exhaust_the_stack() {
     assert_eq!(stats.points, 1);
 }
 
-#[test]
-fn loops_nested_so_deep_that_the_build_would_be_huge_are_refused() {
+/// So many nests of loops, each so many deep.
+fn nests(count: usize, depth: usize) -> Vec<u8> {
     let mut function = wasm_encoder::Function::new([]);
-    for _ in 0..3_000 {
-        function.instruction(&wasm_encoder::Instruction::Loop(wasm_encoder::BlockType::Empty));
+    for _ in 0..count {
+        for _ in 0..depth {
+            function.instruction(&wasm_encoder::Instruction::Loop(wasm_encoder::BlockType::Empty));
+        }
+        for _ in 0..depth {
+            function.instruction(&wasm_encoder::Instruction::End);
+        }
     }
-    for _ in 0..=3_000 {
-        function.instruction(&wasm_encoder::Instruction::End);
-    }
-    assert!(matches!(refused(&start(&function)), NotMovable::TooLarge { .. }));
+    function.instruction(&wasm_encoder::Instruction::End);
+    start(&function)
+}
+
+#[test]
+fn loops_nested_deep_are_built_and_so_many_that_the_build_would_be_huge_are_refused() {
+    let stats = built(&nests(1, 3_000)).stats;
+    assert_eq!(stats.points, 3_000);
+    assert!(matches!(refused(&nests(40, 160)), NotMovable::TooLarge { .. }));
 }
 
 /// A command whose `_start` is this.

@@ -65,3 +65,68 @@ async fn a_component_runs_like_a_module() {
 async fn a_component_that_says_it_failed_has_failed() {
     assert_eq!(Bench::of_kind(&hello(1), ModuleKind::Component).failure().await, Failure::Exit { code: 1 });
 }
+
+/// Polls its input beside a deadline, which the input wins, then a later deadline alone; its exit code is 200 and how
+/// many were ready, the second time counted tenfold.
+const POLL_TWICE: &str = r#"(component
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $p (sub resource)))
+    (export "poll" (func (param "in" (list (borrow $p))) (result (list u32))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (export "input-stream" (type $in (sub resource)))
+    (alias outer 1 $pollable (type $q))
+    (export "pollable" (type $p (eq $q)))
+    (export "[method]input-stream.subscribe" (func (param "self" (borrow $in)) (result (own $p))))))
+  (alias export $streams "input-stream" (type $in))
+  (import "wasi:cli/stdin@0.2.0" (instance $stdin
+    (alias outer 1 $in (type $i))
+    (export "input-stream" (type $in-again (eq $i)))
+    (export "get-stdin" (func (result (own $in-again))))))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $q))
+    (export "pollable" (type $p (eq $q)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+  (import "wasi:cli/exit@0.2.12" (instance $exit
+    (export "exit-with-code" (func (param "status-code" u8)))))
+  (core module $memory
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $m (instantiate $memory))
+  (core func $poll-these (canon lower (func $poll "poll")
+    (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
+  (core func $subscribe (canon lower (func $streams "[method]input-stream.subscribe")))
+  (core func $get (canon lower (func $stdin "get-stdin")))
+  (core func $wait (canon lower (func $clock "subscribe-duration")))
+  (core func $leave (canon lower (func $exit "exit-with-code")))
+  (core module $main
+    (import "host" "memory" (memory 1))
+    (import "host" "poll" (func $poll (param i32 i32 i32)))
+    (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
+    (import "host" "get" (func $get (result i32)))
+    (import "host" "wait" (func $wait (param i64) (result i32)))
+    (import "host" "leave" (func $leave (param i32)))
+    (func (export "run") (result i32) (local $ready i32)
+      (i32.store (i32.const 16) (call $subscribe (call $get)))
+      (i32.store (i32.const 20) (call $wait (i64.const 1000000000)))
+      (call $poll (i32.const 16) (i32.const 2) (i32.const 64))
+      (local.set $ready (i32.load (i32.const 68)))
+      (i32.store (i32.const 16) (call $wait (i64.const 2000000000)))
+      (call $poll (i32.const 16) (i32.const 1) (i32.const 64))
+      (call $leave (i32.add (i32.const 200)
+        (i32.add (local.get $ready) (i32.mul (i32.const 10) (i32.load (i32.const 68))))))
+      unreachable))
+  (core instance $i (instantiate $main (with "host" (instance
+    (export "memory" (memory $m "memory"))
+    (export "poll" (func $poll-these)) (export "subscribe" (func $subscribe)) (export "get" (func $get))
+    (export "wait" (func $wait)) (export "leave" (func $leave))))))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+#[tokio::test]
+async fn a_poll_after_one_whose_deadline_was_not_needed_returns_and_an_exit_code_comes_through() {
+    inspect(&wat::parse_str(POLL_TWICE).expect("valid text")).expect("it can be run");
+    let bench = Bench::of_kind(POLL_TWICE, ModuleKind::Component);
+    assert_eq!(bench.failure().await, Failure::Exit { code: 211 });
+}

@@ -21,7 +21,7 @@ fn functions() -> PathBuf {
 }
 
 /// Both builds of a module.
-fn builds(module: &[u8], args: &[&str]) -> (Bench, Bench) {
+pub fn builds(module: &[u8], args: &[&str]) -> (Bench, Bench) {
     let build = migratable::rewrite(module).expect("it can be moved").module;
     let bench = |module: &[u8], build| {
         let options = CompileOptions { kind: ModuleKind::Preview1, canonical_nans: false, platform: Platform::host() };
@@ -45,7 +45,7 @@ fn output(finished: &Finished) -> Vec<u8> {
 }
 
 /// Runs it, moving it to another process at random instants, and how often it was moved.
-async fn moved(bench: &Bench, input: &Input, moves_max: u32, apart_us: u64) -> (Finished, u32) {
+pub async fn moved(bench: &Bench, input: &Input, moves_max: u32, apart_us: u64) -> (Finished, u32) {
     let mut random = StdRng::seed_from_u64(4);
     let mut snapshot: Option<PathBuf> = None;
     for moves in 0.. {
@@ -127,13 +127,46 @@ const DEEP: &str = r#"(module
     (i32.store (i32.const 64) (call $down (i32.load (i32.const 64)) (i64.const 0)))
     (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))))"#;
 
-#[tokio::test]
-async fn a_run_whose_stack_just_fits_fits_after_a_move_too() {
-    let (plain, movable) = builds(&wat::parse_str(DEEP).expect("valid text"), &[]);
-    let calls = |count: u32| Input::Inline(Bytes::copy_from_slice(&count.to_le_bytes()));
-    let mut bed = plain.start().await;
-    // The deepest that fits, to within a hundredth.
-    let (mut fits, mut overflows) = (1_000_u32, 1_000_000_u32);
+/// The same with much in each call: it evaluates an expression nested as deep as its input says, with operands and
+/// locals that are alive on the way back.
+const WIDE: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $factor (param $a f64) (param $b f64) (param $c f64) (param $d f64) (param $left i32) (result f64) (local $spins i32)
+    (if (i32.eqz (local.get $left))
+      (then
+        (loop $spin
+          (i32.store (i32.const 100) (local.get $spins))
+          (br_if $spin (i32.lt_u (local.tee $spins (i32.add (local.get $spins) (i32.const 1))) (i32.const 200000000))))
+        (return (f64.const 1))))
+    (f64.add
+      (f64.mul (f64.add (local.get $a) (local.get $c)) (f64.const 1e-9))
+      (f64.add
+        (call $expression (f64.mul (local.get $a) (f64.const 1.0001)) (f64.sub (local.get $b) (local.get $d))
+          (f64.add (local.get $c) (local.get $d)) (f64.mul (local.get $d) (f64.const 0.999)) (i32.sub (local.get $left) (i32.const 1)))
+        (f64.mul (local.get $b) (f64.mul (local.get $d) (f64.const 1e-12))))))
+  (func $expression (param $a f64) (param $b f64) (param $c f64) (param $d f64) (param $left i32) (result f64)
+    (f64.add
+      (f64.add
+        (f64.mul (call $factor (local.get $a) (local.get $b) (local.get $c) (local.get $d) (local.get $left)) (f64.const 0.5))
+        (f64.add (local.get $a) (local.get $b)))
+      (f64.add (f64.mul (local.get $c) (f64.const 1e-9)) (local.get $d))))
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 4))
+    (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+    (drop (call $expression (f64.const 1) (f64.const 2) (f64.const 3) (f64.const 4) (i32.load (i32.const 64))))
+    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))))"#;
+
+fn calls(count: u32) -> Input {
+    Input::Inline(Bytes::copy_from_slice(&count.to_le_bytes()))
+}
+
+/// How deep it can call, to within a hundredth.
+async fn deepest(bench: &Bench) -> u32 {
+    let mut bed = bench.start().await;
+    let (mut fits, mut overflows) = (1_000_u32, 4_000_000_u32);
     while overflows - fits > fits / 100 {
         let middle = fits.midpoint(overflows);
         bed.run_with(0, calls(middle));
@@ -146,7 +179,35 @@ async fn a_run_whose_stack_just_fits_fits_after_a_move_too() {
             Err(other) => panic!("{other}"),
         }
     }
-    let (finished, moves) = moved(&movable, &calls(fits), 5, 20_000).await;
-    assert_eq!(inline(&finished), fits.to_le_bytes());
-    assert_eq!(moves, 5, "at {fits} calls");
+    fits
+}
+
+/// The same without its loop at the bottom, to find out how deep it can call.
+fn without_spinning(text: &str) -> Vec<u8> {
+    wat::parse_str(text.replace("200000000", "2")).expect("valid text")
+}
+
+#[tokio::test]
+async fn a_run_whose_stack_just_fits_fits_in_every_build_and_after_any_number_of_moves() {
+    for text in [DEEP, WIDE] {
+        let (plain, movable) = builds(&without_spinning(text), &[]);
+        let (fits_plain, fits_movable) = (deepest(&plain).await, deepest(&movable).await);
+        println!("{fits_plain} calls fit in the plain build, {fits_movable} in the movable one");
+        assert!(fits_plain > 50_000, "a parser of nested text gets somewhere");
+        assert!(fits_plain <= fits_movable, "what succeeds plain succeeds movable: {fits_plain} and {fits_movable}");
+        let (_, movable) = builds(&wat::parse_str(text).expect("valid text"), &[]);
+        let (finished, moves) = moved(&movable, &calls(fits_movable), 5, 20_000).await;
+        assert_eq!(inline(&finished), fits_movable.to_le_bytes());
+        assert_eq!(moves, 5, "at {fits_movable} calls");
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_calls_are_not_too_many_for_any_build() {
+    let (plain, movable) = builds(&without_spinning(DEEP), &[]);
+    for bench in [plain, movable] {
+        let mut bed = bench.start().await;
+        bed.run_with(0, calls(100_000));
+        assert_eq!(inline(&bed.finished().await), 100_000_u32.to_le_bytes());
+    }
 }

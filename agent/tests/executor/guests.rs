@@ -25,6 +25,49 @@ pub const EXIT_3: &str = r#"(module
   (memory (export "memory") 1)
   (func (export "_start") (call $exit (i32.const 3))))"#;
 
+/// Exits with this code.
+pub fn exit(code: i32) -> String {
+    EXIT_3.replace("(i32.const 3)", &format!("(i32.const {code})"))
+}
+
+/// Writes so many bytes to standard output in one call, which must take them all.
+pub fn one_write(bytes: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") {pages})
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 65536))
+    (i32.store (i32.const 4) (i32.const {bytes}))
+    (i32.store8 (i32.const 65536) (i32.const 1))
+    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+    (if (i32.ne (i32.load (i32.const 8)) (i32.const {bytes})) (then unreachable))))"#,
+        pages = bytes.div_ceil(65536) + 1
+    )
+}
+
+/// Asks for so many random bytes in one call, and writes the last eight of them.
+pub fn one_random(bytes: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") {pages})
+  (func (export "_start")
+    (if (call $random (i32.const 65536) (i32.const {bytes})) (then unreachable))
+    (i32.store (i32.const 0) (i32.const {last}))
+    (i32.store (i32.const 4) (i32.const 8))
+    (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))))"#,
+        pages = bytes.div_ceil(65536) + 1,
+        last = 65536 + bytes - 8,
+    )
+}
+
+/// Begins with so many pages of memory.
+pub fn begins_with(pages: u32) -> String {
+    format!(r#"(module (memory (export "memory") {pages}) (func (export "_start")))"#)
+}
+
 /// Traps two calls deep.
 pub const TRAP: &str = r#"(module
   (memory (export "memory") 1)

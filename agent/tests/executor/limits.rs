@@ -1,16 +1,54 @@
 //! What stops a function, and the cause that is told.
 
-use lull_agent::executor::process::{Death, Event};
-use lull_shared::state::Failure;
+use lull_agent::executor::process::{Death, Event, Output};
+use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::{
     bench::{Bench, attempt, inline},
+    functions::builds,
     guests,
 };
+
+/// Both builds of a module in its text form.
+fn both(text: &str) -> [Bench; 2] {
+    let (plain, movable) = builds(&wat::parse_str(text).expect("valid text"), &[]);
+    [plain, movable]
+}
 
 #[tokio::test]
 async fn an_exit_code_is_told() {
     assert_eq!(Bench::new(guests::EXIT_3).failure().await, Failure::Exit { code: 3 });
+}
+
+#[tokio::test]
+async fn every_exit_code_is_told_by_either_build() {
+    for code in [1, 125, 126, 127, 200, 255, 256, -1] {
+        for bench in both(&guests::exit(code)) {
+            assert_eq!(bench.failure().await, Failure::Exit { code });
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_call_may_write_as_much_as_the_guest_has() {
+    let bytes = (128 << 20) + 4096;
+    for mut bench in both(&guests::one_write(bytes)) {
+        bench.load.limits.memory_bytes = 160 << 20;
+        bench.load.limits.output_bytes = 160 << 20;
+        let finished = bench.once(b"").await;
+        let Ok(Output::File { blob, .. }) = finished.outcome else { panic!("{finished:?}") };
+        assert_eq!(blob.size_bytes, u64::from(bytes));
+    }
+}
+
+#[tokio::test]
+async fn one_call_may_ask_for_as_many_random_bytes_as_the_guest_has_room_for() {
+    let mut last = Vec::new();
+    for mut bench in both(&guests::one_random((65 << 20) + 8)) {
+        bench.load.limits.memory_bytes = 80 << 20;
+        last.push(inline(&bench.once(b"").await).to_vec());
+    }
+    assert_eq!(last[0], last[1], "they are the task's own");
 }
 
 #[tokio::test]
@@ -39,10 +77,43 @@ async fn memory_that_is_refused_is_the_cause_of_the_trap_after_it() {
 }
 
 #[tokio::test]
-async fn a_module_that_begins_with_more_memory_than_the_job_allows_is_told_so() {
+async fn what_begins_with_more_memory_than_the_job_allows_is_told_so_however_much_more() {
+    let limit_bytes = 64 << 20;
+    let failure = Failure::MemoryLimit { limit_bytes };
+    assert!(failure.to_string().contains("raise --memory"), "{failure}");
+    for pages in [1025, 1200, 8320, 12_800, 16_384, 65_536] {
+        for mut bench in both(&guests::begins_with(pages)) {
+            bench.load.limits.memory_bytes = limit_bytes;
+            assert_eq!(bench.failure().await, failure, "{pages} pages");
+        }
+        let component = format!(
+            r#"(component
+  (core module $m (memory {pages}) (func (export "run") (result i32) (i32.const 0)))
+  (core instance $i (instantiate $m))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#
+        );
+        assert_eq!(Bench::of_kind(&component, ModuleKind::Component).failure().await, failure, "{pages} pages");
+    }
     let mut bench = Bench::new(guests::NOOP);
     bench.load.limits.memory_bytes = 1000;
     assert_eq!(bench.failure().await, Failure::MemoryLimit { limit_bytes: 1000 });
+}
+
+#[tokio::test]
+async fn several_memories_are_counted_together() {
+    let two = r#"(module (memory (export "memory") 600) (memory 600) (func (export "_start")))"#;
+    for mut bench in both(two) {
+        bench.load.limits.memory_bytes = 64 << 20;
+        assert_eq!(bench.failure().await, Failure::MemoryLimit { limit_bytes: 64 << 20 });
+        bench.load.limits.memory_bytes = 128 << 20;
+        bench.once(b"").await.outcome.expect("there is room for both");
+    }
+    let beyond_the_process = two.replace("600", "16000");
+    for bench in both(&beyond_the_process) {
+        assert_eq!(bench.failure().await, Failure::MemoryLimit { limit_bytes: 64 << 20 });
+    }
 }
 
 #[tokio::test]

@@ -14,5 +14,6 @@ mod moving;
 mod naming;
 mod own;
 mod process;
+mod proposals;
 mod surface;
 mod world;

@@ -93,6 +93,10 @@ impl Movable {
         Live::of(&instance, store, &self.shape).map(drop)
     }
 
+    pub(in super::super) fn module(&self) -> &Module {
+        self.pre.module()
+    }
+
     /// Runs an attempt. A snapshot that does not fit leaves a store that is of no use, and the input untouched.
     pub(in super::super) async fn run(
         &self,
