@@ -2,7 +2,7 @@
 //!
 //! `cargo run --workspace --bin moves` does the same with as many random programs as one likes.
 
-use std::{fs, sync::LazyLock};
+use std::{fs, sync::LazyLock, time::Duration};
 
 use lull_tests::{
     cluster::functions,
@@ -10,6 +10,7 @@ use lull_tests::{
         differ::{Agreement, Pace, Pair},
         machine::engine,
         program::program,
+        unwinding,
         wasi::Wasi,
     },
 };
@@ -270,6 +271,71 @@ fn random_programs_agree_with_themselves() {
             }
         }
     }
+}
+
+/// From the flag to the last instruction. What a loop takes is microseconds; the bound leaves room for memory that is
+/// filled by the hundred megabytes, on a busy machine.
+const UNWOUND_MAX: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_loop_of_any_kind_sees_the_flag_also_after_it_was_moved() {
+    let engine = unwinding::engine();
+    for (name, text) in unwinding::loops() {
+        let module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let times = unwinding::times(&engine, &module, 4).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        assert!(times.iter().all(|time| *time <= UNWOUND_MAX), "{name}: {times:?}");
+    }
+}
+
+#[test]
+fn results_of_every_type_come_back_to_the_caller_that_was_suspended() {
+    let agreement = agrees(
+        r#"(module
+            (global (export "a") (mut i32) (i32.const 0)) (global (export "b") (mut i64) (i64.const 0))
+            (global (export "c") (mut f32) (f32.const 0)) (global (export "d") (mut f64) (f64.const 0))
+            (global (export "e") (mut v128) (v128.const i64x2 0 0)) (global (export "f") (mut i32) (i32.const 0))
+            (func $all (param $n i32) (result i32 i64 f32 f64 v128 i32)
+              (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+              (if (i32.and (global.get 0) (i32.const 1))
+                (then (return (i32.const 3) (i64.const 4) (f32.const 5) (f64.const 6) (v128.const i64x2 7 8) (i32.const 9))))
+              (i32.const 13) (i64.const 14) (f32.const 15) (f64.const 16) (v128.const i64x2 17 18) (i32.const 19))
+            (func $through (result i32 i64 f32 f64 v128 i32)
+              (call $all (i32.const 4)))
+            (func (export "_start") (local $i i32)
+              (local.set $i (i32.const 7))
+              loop $again
+                call $through
+                global.get 5  i32.add  global.set 5
+                global.get 4  i64x2.add  global.set 4
+                global.get 3  f64.add  global.set 3
+                global.get 2  f32.add  global.set 2
+                global.get 1  i64.add  global.set 1
+                global.get 0  i32.add  global.set 0
+                local.get $i  i32.const 1  i32.sub  local.tee $i  br_if $again
+              end))"#,
+    );
+    assert!(agreement.moves > 20);
+}
+
+#[test]
+fn a_program_that_is_moved_again_while_it_comes_back_keeps_what_lies_below() {
+    // Each level waits on its way back too, when its callers are frames still.
+    let agreement = agrees(
+        r#"(module
+            (global (export "g") (mut i64) (i64.const 0))
+            (func $wait (param $n i32) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+            (func $down (param $n i32) (param $mark i64) (result i64) (local $below i64)
+              (if (i32.eqz (local.get $n)) (then (call $wait (i32.const 3)) (return (i64.const 1))))
+              (local.set $below (call $down (i32.sub (local.get $n) (i32.const 1)) (i64.mul (local.get $mark) (i64.const 3))))
+              (call $wait (i32.const 2))
+              (drop (call $leaf (i32.const 2)))
+              (i64.add (local.get $below) (local.get $mark)))
+            (func $leaf (param $n i32) (result i64)
+              (if (i32.eqz (local.get $n)) (then (call $wait (i32.const 2)) (return (i64.const 0))))
+              (call $leaf (i32.sub (local.get $n) (i32.const 1))))
+            (func (export "_start") (global.set 0 (call $down (i32.const 20) (i64.const 5)))))"#,
+    );
+    assert!(agreement.moves > 100, "{agreement:?}");
 }
 
 /// The smaller functions; `moves --functions` tries all, SQLite among them, which takes a compiler a while.

@@ -1,8 +1,9 @@
 //! Who can be on the stack when a poll fires.
 //!
 //! A poll is at the head of a loop, or at the entry of a function that closes a circle of calls (the target of a back
-//! edge of a depth-first search from the entry: every circle has one). A function can be suspended if it polls, or calls
-//! one that can be suspended.
+//! edge of a depth-first search from the entry: every circle has one), or of one that may execute much without looping:
+//! forty functions that each call the next twice run for minutes. A function can be suspended if it polls, or calls one
+//! that can be suspended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,9 @@ use super::{
     source::Source,
     survey::{Survey, key},
 };
+
+/// Instructions that a call may execute without a poll: about a millisecond.
+const LONG: u64 = 1_000_000;
 
 /// What the calls between functions say of each that the module defines, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,14 +28,16 @@ pub(super) struct CallGraph {
 /// table, so that many callers and many callees do not make many more edges.
 struct Graph {
     functions: usize,
-    edges: Vec<Vec<u32>>,
+    /// Where each leads, and at how many places.
+    edges: Vec<Vec<(u32, u32)>>,
 }
 
 impl CallGraph {
     pub fn new(source: &Source<'_>, survey: &Survey) -> Self {
         let graph = Graph::new(source, survey);
         let roots = [source.start, Some(source.entry)].into_iter().flatten().filter_map(|root| root.checked_sub(source.imported));
-        let (reached, polls_at_entry) = graph.search(roots);
+        let (reached, mut polls_at_entry) = graph.search(roots);
+        graph.poll_in_the_long(survey, &reached, &mut polls_at_entry);
         let mut suspendable: Vec<bool> = (0..graph.edges.len())
             .map(|at| {
                 reached[at] && survey.functions.get(at).is_some_and(|facts| polls_at_entry[at] || facts.polled.contains(&true))
@@ -53,19 +59,20 @@ enum Visit {
 impl Graph {
     fn new(source: &Source<'_>, survey: &Survey) -> Self {
         let functions = survey.functions.len();
-        let defined = |callees: &BTreeSet<u32>| -> Vec<u32> {
-            callees.iter().filter_map(|callee| callee.checked_sub(source.imported)).collect()
-        };
+        let defined = |(callee, places): (&u32, u32)| Some((callee.checked_sub(source.imported)?, places));
+        let once = |callees: &BTreeSet<u32>| callees.iter().filter_map(|callee| defined((callee, 1))).collect();
         let node_of: BTreeMap<_, u32> = survey.by_type.keys().zip(functions as u32..).collect();
-        let mut edges: Vec<Vec<u32>> = survey
+        let mut edges: Vec<Vec<(u32, u32)>> = survey
             .functions
             .iter()
             .map(|facts| {
-                let types = facts.calls_types.iter().filter_map(|ty| node_of.get(&key(&source.types[*ty as usize])));
-                defined(&facts.calls).into_iter().chain(types.copied()).collect()
+                let functions = facts.calls.iter().filter_map(|(callee, places)| defined((callee, *places)));
+                let node = |ty: &u32| node_of.get(&key(&source.types[*ty as usize])).copied();
+                let types = facts.calls_types.iter().filter_map(|(ty, places)| Some((node(ty)?, *places)));
+                functions.chain(types).collect()
             })
             .collect();
-        edges.extend(survey.by_type.values().map(defined));
+        edges.extend(survey.by_type.values().map(once));
         Self { functions, edges }
     }
 
@@ -82,7 +89,7 @@ impl Graph {
             path.push((root as usize, 0));
             while let Some((from, next)) = path.last_mut() {
                 let from = *from;
-                let Some(to) = self.edges[from].get(*next).map(|to| *to as usize) else {
+                let Some(to) = self.edges[from].get(*next).map(|(to, _)| *to as usize) else {
                     visits[from] = Visit::Done;
                     path.pop();
                     continue;
@@ -102,10 +109,50 @@ impl Graph {
         (visits.into_iter().map(|visit| visit == Visit::Done).collect(), closing)
     }
 
+    /// Has functions poll at their entry whose calls would execute much without a poll.
+    fn poll_in_the_long(&self, survey: &Survey, reached: &[bool], polls_at_entry: &mut [bool]) {
+        let mut work = vec![0_u64; self.edges.len()];
+        let mut visits = vec![Visit::Never; self.edges.len()];
+        for root in (0..self.edges.len()).filter(|at| reached[*at]) {
+            if visits[root] != Visit::Never {
+                continue;
+            }
+            visits[root] = Visit::Open;
+            let mut path = vec![(root, 0)];
+            while let Some((from, next)) = path.last_mut() {
+                let from = *from;
+                if let Some((to, _)) = self.edges[from].get(*next) {
+                    *next += 1;
+                    // No circle is left when nothing leads into functions that close one.
+                    let closes = polls_at_entry.get(*to as usize).copied().unwrap_or(false);
+                    if visits[*to as usize] == Visit::Never && !closes {
+                        visits[*to as usize] = Visit::Open;
+                        path.push((*to as usize, 0));
+                    }
+                    continue;
+                }
+                path.pop();
+                visits[from] = Visit::Done;
+                let callees = self.edges[from].iter().map(|(to, places)| match polls_at_entry.get(*to as usize) {
+                    Some(true) => 0,
+                    _ => work[*to as usize].saturating_mul((*places).into()),
+                });
+                // Of those behind a type one is called.
+                work[from] = match survey.functions.get(from) {
+                    Some(facts) => callees.fold(facts.work, u64::saturating_add),
+                    None => callees.max().unwrap_or(0),
+                };
+                if from < self.functions && work[from] > LONG {
+                    polls_at_entry[from] = true;
+                }
+            }
+        }
+    }
+
     fn spread_to_callers(&self, reached: &[bool], suspendable: &mut [bool]) {
         let mut callers = vec![Vec::new(); self.edges.len()];
         for (from, to) in self.edges.iter().enumerate().filter(|(from, _)| reached[*from]) {
-            for to in to {
+            for (to, _) in to {
                 callers[*to as usize].push(from);
             }
         }

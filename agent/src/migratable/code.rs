@@ -13,6 +13,8 @@ pub(super) struct Code {
     depth: u32,
     /// Depth of what a branch to each of the module's own open blocks leads to.
     labels: Vec<u32>,
+    /// Depth of what a branch out of the module's function leads to: the function itself, or a block in its place.
+    outermost: u32,
     hints: Vec<BranchHint>,
 }
 
@@ -64,7 +66,7 @@ impl Code {
         self.emit(&Instruction::Br(self.depth - label.0));
     }
 
-    /// A branch to the end of the function, with its results.
+    /// A branch to the end of the written function, with its results.
     pub fn branch_to_end(&mut self) {
         self.emit(&Instruction::Br(self.depth));
     }
@@ -74,6 +76,16 @@ impl Code {
         self.labels.push(label.0);
     }
 
+    /// What leaves the module's function from now on leads to this label, with the results.
+    pub fn enter_function(&mut self, label: Label) {
+        self.outermost = label.0;
+    }
+
+    /// Leaves the module's function, with its results.
+    pub fn leave_function(&mut self) {
+        self.emit(&Instruction::Br(self.depth - self.outermost));
+    }
+
     /// The module's innermost open block has ended.
     pub fn leave(&mut self) {
         self.labels.pop();
@@ -81,7 +93,7 @@ impl Code {
 
     /// What a branch of the module must now say to get to the same place. The function itself is the outermost label.
     pub fn relative(&self, depth: u32) -> u32 {
-        let label = (self.labels.len() as u32).checked_sub(depth + 1).map_or(0, |at| self.labels[at as usize]);
+        let label = (self.labels.len() as u32).checked_sub(depth + 1).map_or(self.outermost, |at| self.labels[at as usize]);
         self.depth - label
     }
 

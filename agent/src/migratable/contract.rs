@@ -5,7 +5,7 @@
 //! | import | `lull_migratable` . `poll` | called when the flag was found up and all frames are spilled: 1 to be suspended, 0 to go on after all; the host lowers the flag before it returns |
 //! | memory | `lull_stack` | bytes 0..4 are the flag, 4..16 reserved, frames follow from 16 on |
 //! | global | `lull_state` | see [`State`] |
-//! | global | `lull_sp` | the end of the used part of `lull_stack`; 16 when nothing is spilled |
+//! | global | `lull_sp` | the end of the used part of `lull_stack`; 16 before the program runs and when it has ended |
 //! | function | `lull_run` | runs the start function and `_start`; called again to rewind |
 //! | function | `lull_restored` | only with passive data: drops again what was dropped; called after globals were restored |
 //! | memories | `lull_memory_N` | each memory of the module |
@@ -26,8 +26,9 @@ pub const IMPORT_POLL: &str = "poll";
 pub const STACK: &str = "lull_stack";
 /// Where the first frame begins.
 pub const STACK_BASE: u32 = 16;
-/// What the spilled frames may take, in pages of 64 KiB: deeper recursion than an engine's own stack has.
-pub const STACK_PAGES_MAX: u64 = 256;
+/// What the spilled frames may take, in pages of 64 KiB: twice what an engine's own stack has, since a value that a
+/// compiler keeps once for several locals is spilled for each.
+pub const STACK_PAGES_MAX: u64 = 1024;
 /// The global with the [`State`].
 pub const STATE: &str = "lull_state";
 /// The global with the end of the frames.

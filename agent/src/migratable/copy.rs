@@ -28,9 +28,20 @@ pub(super) struct Copy<'w, 'a> {
     pub function: u32,
     /// What this function may grow to, in bytes.
     pub bytes_max: usize,
+    pub ending: Ending,
+}
+
+/// How a copy hands over its results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As the module's function does.
+    Returned,
+    /// In globals, to whichever resume copy is called next.
+    Carried,
 }
 
 impl<'w, 'a> Copy<'w, 'a> {
+    #[expect(clippy::too_many_arguments, reason = "one for each thing that a copy is written with")]
     pub fn new(
         tape: &'w Tape<'a>,
         frames: &'w [Frame],
@@ -39,9 +50,10 @@ impl<'w, 'a> Copy<'w, 'a> {
         shared: &'w mut Shared,
         function: u32,
         bytes_max: usize,
+        ending: Ending,
     ) -> Self {
         let homes = Homes::new(tape.locals.len() as u32);
-        Self { code: Code::default(), homes, tape, frames, ids, types, shared, function, bytes_max }
+        Self { code: Code::default(), homes, tape, frames, ids, types, shared, function, bytes_max, ending }
     }
 
     /// Refuses a function that grows without measure.
@@ -92,9 +104,12 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Unwinds at a point if the flag is up.
+    ///
+    /// The load is atomic because nobody but the host writes the flag: a compiler takes an ordinary load for one that
+    /// an earlier poll has made already, and a loop that stores nothing would never see the flag again.
     pub fn poll(&mut self, point: u32) {
         let at = MemArg { offset: 0, align: 2, memory_index: self.ids.stack };
-        self.code.emit_all(&[I::I32Const(0), I::I32Load(at)]);
+        self.code.emit_all(&[I::I32Const(0), I::I32AtomicLoad(at)]);
         self.code.if_rarely();
         self.spill(point);
         self.code.end();
@@ -117,11 +132,17 @@ impl<'w, 'a> Copy<'w, 'a> {
                 self.code.emit(&I::LocalGet(local));
             }
             if part == Part::Last {
-                self.code.emit_all(&[I::I32Const(point as i32 + 1), I::I32Const(self.function as i32)]);
+                let bytes = frames[point as usize].bytes();
+                self.code.emit_all(&[
+                    I::I32Const(bytes as i32),
+                    I::I32Const(point as i32 + 1),
+                    I::I32Const(self.function as i32),
+                ]);
             }
             self.code.emit(&I::Call(self.shared.spill(part, shape)));
         }
-        for result in &self.tape.results {
+        let results = if self.ending == Ending::Returned { &self.tape.results[..] } else { &[] };
+        for result in results {
             match Value::of(*result) {
                 Some(value) => self.code.emit(&value.zero()),
                 None => self.code.emit(&I::RefNull(wasm_encoder::HeapType::FUNC)),
@@ -145,18 +166,9 @@ impl<'w, 'a> Copy<'w, 'a> {
         self.code.emit_all(&[I::I32Const(0), I::LocalSet(pending)]);
     }
 
-    /// Loads one of the two numbers at the end of the uppermost frame.
+    /// Loads one of the numbers at the end of the uppermost frame.
     pub fn header(&mut self, number: Header) {
-        let offset = match number {
-            Header::Point => 0,
-            Header::Function => 4,
-        };
-        self.code.emit_all(&[
-            I::GlobalGet(self.ids.stack_pointer),
-            I::I32Const(HEADER_BYTES as i32),
-            I::I32Sub,
-            Value::I32.load(self.ids.stack, offset),
-        ]);
+        self.code.emit_all(&number.load(self.ids));
     }
 
     pub fn call(&mut self, callee: &Callee<'a>) {
@@ -178,4 +190,15 @@ impl<'w, 'a> Copy<'w, 'a> {
 pub(super) enum Header {
     Point,
     Function,
+}
+
+impl Header {
+    /// Loads it from the uppermost frame.
+    pub fn load(self, ids: &Ids) -> [I<'static>; 4] {
+        let offset = match self {
+            Self::Point => 4,
+            Self::Function => 8,
+        };
+        [I::GlobalGet(ids.stack_pointer), I::I32Const(HEADER_BYTES as i32), I::I32Sub, Value::I32.load(ids.stack, offset)]
+    }
 }

@@ -14,14 +14,14 @@ const SHORT: i64 = 20_000;
 /// How far before a loop its counter's first value is looked for.
 const LOOK_BACK: usize = 40;
 
-/// For each `loop` of a function in source order whether it is short.
-pub(super) fn short_loops(operators: &[Operator<'_>]) -> Vec<bool> {
+/// For each `loop` of a function in source order how many instructions it executes in all, if it is short.
+pub(super) fn short_loops(operators: &[Operator<'_>]) -> Vec<Option<u64>> {
     let mut found = Vec::new();
     let mut candidate = None;
     for (at, operator) in operators.iter().enumerate() {
         match operator {
             Operator::Loop { .. } => {
-                found.push(false);
+                found.push(None);
                 candidate = Some(at);
             }
             Operator::Block { .. } | Operator::If { .. } | Operator::Else => candidate = None,
@@ -29,7 +29,7 @@ pub(super) fn short_loops(operators: &[Operator<'_>]) -> Vec<bool> {
                 if let Some(start) = candidate.take()
                     && let Some(last) = found.last_mut()
                 {
-                    *last = is_short(operators, start, at);
+                    *last = length(operators, start, at);
                 }
             }
             _ => {}
@@ -38,29 +38,29 @@ pub(super) fn short_loops(operators: &[Operator<'_>]) -> Vec<bool> {
     found
 }
 
-/// Whether the loop that begins at `start` and ends at `end`, with nothing nested, is short.
-fn is_short(operators: &[Operator<'_>], start: usize, end: usize) -> bool {
+/// What the loop that begins at `start` and ends at `end`, with nothing nested, executes, if it is short.
+fn length(operators: &[Operator<'_>], start: usize, end: usize) -> Option<u64> {
     let body = &operators[start + 1..end];
-    let [before @ .., Operator::BrIf { relative_depth: 0 }] = body else { return false };
+    let [before @ .., Operator::BrIf { relative_depth: 0 }] = body else { return None };
     if before.iter().any(lasts_or_leaves_line) {
-        return false;
+        return None;
     }
     let (counter, last, test) = match before {
         [.., Operator::LocalTee { local_index } | Operator::LocalGet { local_index }, Operator::I32Const { value }, test] => {
             let test = match test {
                 Operator::I32Ne => Test::Differs,
                 Operator::I32LtU | Operator::I32LtS => Test::Below,
-                _ => return false,
+                _ => return None,
             };
             (*local_index, i64::from(*value), test)
         }
         [.., Operator::LocalTee { local_index } | Operator::LocalGet { local_index }] => (*local_index, 0, Test::Differs),
-        _ => return false,
+        _ => return None,
     };
-    let Some(step) = step_of(before, counter) else { return false };
-    let Some(first) = value_before(&operators[..start], counter) else { return false };
-    let Some(rounds) = test.rounds(first, last, step) else { return false };
-    rounds.saturating_mul(body.len() as i64) <= SHORT
+    let step = step_of(before, counter)?;
+    let first = value_before(&operators[..start], counter)?;
+    let length = test.rounds(first, last, step)?.saturating_mul(body.len() as i64);
+    if length <= SHORT { u64::try_from(length).ok() } else { None }
 }
 
 enum Test {

@@ -2,11 +2,21 @@
 
 use wasm_encoder::{BlockType, Function, Instruction as I, ValType};
 
-use super::{contract::State, plan::Plan, source::Source, value::Value};
+use super::{
+    contract::{self, State},
+    copy::Header,
+    frame::HEADER_BYTES,
+    plan::Plan,
+    source::Source,
+    value::Value,
+};
 
 const PAGE_SHIFT: i32 = 16;
-/// The entry's own frame: in which of the two functions that it calls it was.
-const STAGE_BYTES: i32 = 4;
+const STACK_BASE: i32 = contract::STACK_BASE as i32;
+/// Frames are made of these.
+const WORD_BYTES: i32 = 4;
+/// The entry's own: in which of the two functions that it calls it was.
+const STAGE_BYTES: i32 = WORD_BYTES;
 
 /// `(bytes) -> address`: moves the stack pointer and grows the memory, and traps when it may not grow.
 pub(super) fn reserve(plan: &Plan) -> Function {
@@ -51,69 +61,152 @@ pub(super) fn reserve(plan: &Plan) -> Function {
     function
 }
 
-/// `lull_run`: the start function, if there is one, then `_start`; in state 2 whichever was suspended.
+/// `(from, to)`: turns the words between two addresses around.
+pub(super) fn reverse(plan: &Plan) -> Function {
+    let (from, to, word) = (0, 1, 2);
+    let (load, store) = (Value::I32.load(plan.ids.stack, 0), Value::I32.store(plan.ids.stack, 0));
+    let mut function = Function::new([(1, ValType::I32)]);
+    for instruction in [
+        I::Block(BlockType::Empty),
+        I::Loop(BlockType::Empty),
+        I::LocalGet(to),
+        I::I32Const(WORD_BYTES),
+        I::I32Sub,
+        I::LocalTee(to),
+        I::LocalGet(from),
+        I::I32LeU,
+        I::BrIf(1),
+        I::LocalGet(from),
+        load.clone(),
+        I::LocalSet(word),
+        I::LocalGet(from),
+        I::LocalGet(to),
+        load,
+        store.clone(),
+        I::LocalGet(to),
+        I::LocalGet(word),
+        store,
+        I::LocalGet(from),
+        I::I32Const(WORD_BYTES),
+        I::I32Add,
+        I::LocalSet(from),
+        I::Br(0),
+        I::End,
+        I::End,
+        I::End,
+    ] {
+        function.instruction(&instruction);
+    }
+    function
+}
+
+/// `lull_run`: the start function, if there is one, then `_start`; in state 2 first what was suspended.
+///
+/// ```text
+/// stage, i32 | outermost frame | .. | innermost frame |  <- lull_sp
+/// ```
+/// The frames lie as the activations do on a stack. The innermost is taken and finished, then the one that called it,
+/// until none is left. An unwinding leaves its frames the other way around, the innermost first, above those that were
+/// not taken yet: their words are turned around all together, and then those of each.
 ///
 /// It is here that the host is asked, when a poll has fired and all frames are spilled. Should the program go on after
-/// all, it is rewound on the spot.
-pub(super) fn run(source: &Source<'_>, plan: &Plan) -> Function {
+/// all, it goes on in the same way.
+pub(super) fn run(source: &Source<'_>, plan: &Plan, resume_type: u32) -> Function {
     let ids = &plan.ids;
-    let stage = 0;
-    let mut function = Function::new([(1, ValType::I32)]);
+    let (next, from, to) = (0, 1, 2);
+    let mut function = Function::new([(3, ValType::I32)]);
     let mut emit = |instructions: &[I<'_>]| {
         for instruction in instructions {
             function.instruction(instruction);
         }
     };
     emit(&[
-        I::Loop(BlockType::Empty),
         I::GlobalGet(ids.state),
+        I::I32Eqz,
         I::If(BlockType::Empty),
-        I::GlobalGet(ids.stack_pointer),
-        I::I32Const(STAGE_BYTES),
-        I::I32Sub,
-        I::GlobalSet(ids.stack_pointer),
-        I::GlobalGet(ids.stack_pointer),
-        Value::I32.load(ids.stack, 0),
-        I::LocalSet(stage),
-        I::End,
-        I::Block(BlockType::Empty),
-    ]);
-    for (number, called) in (0..).zip([source.start, Some(source.entry)]) {
-        let Some(called) = called else { continue };
-        emit(&[I::LocalGet(stage), I::I32Const(number), I::I32LeU, I::If(BlockType::Empty)]);
-        let resume = called.checked_sub(source.imported).and_then(|defined| ids.resume.get(&defined));
-        if let Some(resume) = resume {
-            emit(&[
-                I::I32Const(number),
-                I::LocalSet(stage),
-                I::GlobalGet(ids.state),
-                I::If(BlockType::Empty),
-                I::Call(*resume),
-                I::Else,
-                I::Call(ids.function(called)),
-                I::End,
-                I::GlobalGet(ids.state),
-                I::BrIf(1),
-            ]);
-        } else {
-            emit(&[I::Call(ids.function(called))]);
-        }
-        emit(&[I::End]);
-    }
-    emit(&[
-        I::Return,
-        I::End,
         I::I32Const(STAGE_BYTES),
         I::Call(ids.reserve),
-        I::LocalGet(stage),
-        Value::I32.store(ids.stack, 0),
-        I::Call(ids.poll),
-        I::If(BlockType::Empty),
+        I::Drop,
+        I::Else,
+        I::I32Const(STACK_BASE),
+        Value::I32.load(ids.stack, 0),
+        I::I32Const(1),
+        I::I32Add,
+        I::LocalSet(next),
+        I::End,
+        // Again when the program goes on after all.
+        I::Loop(BlockType::Empty),
+        I::Block(BlockType::Empty),
+    ]);
+    if plan.needs_table() {
+        emit(&[
+            I::I32Const(State::Running as i32),
+            I::GlobalSet(ids.state),
+            I::Loop(BlockType::Empty),
+            I::GlobalGet(ids.stack_pointer),
+            I::I32Const(STACK_BASE + STAGE_BYTES),
+            I::I32GtU,
+            I::If(BlockType::Empty),
+        ]);
+        emit(&Header::Function.load(ids));
+        emit(&[
+            I::CallIndirect { type_index: resume_type, table_index: ids.table },
+            I::GlobalGet(ids.state),
+            I::I32Eqz,
+            I::BrIf(1),
+            I::Br(2),
+            I::End,
+            I::End,
+        ]);
+    }
+    for (stage, called) in (0..).zip([source.start, Some(source.entry)]) {
+        let Some(called) = called else { continue };
+        emit(&[
+            I::LocalGet(next),
+            I::I32Const(stage),
+            I::I32LeU,
+            I::If(BlockType::Empty),
+            I::I32Const(stage + 1),
+            I::LocalSet(next),
+            I::I32Const(STACK_BASE),
+            I::I32Const(stage),
+            Value::I32.store(ids.stack, 0),
+            I::GlobalGet(ids.stack_pointer),
+            I::GlobalSet(ids.mark),
+            I::Call(ids.function(called)),
+            I::GlobalGet(ids.state),
+            I::BrIf(1),
+            I::End,
+        ]);
+    }
+    emit(&[
+        I::I32Const(STACK_BASE),
+        I::GlobalSet(ids.stack_pointer),
         I::Return,
         I::End,
-        I::I32Const(State::Rewinding as i32),
-        I::GlobalSet(ids.state),
-        I::Br(0),
+        // All frames are spilled: they are put into their order.
+        I::GlobalGet(ids.mark),
+        I::LocalTee(from),
+        I::GlobalGet(ids.stack_pointer),
+        I::Call(ids.reverse),
+        I::Loop(BlockType::Empty),
+        I::LocalGet(from),
+        I::LocalGet(from),
+        // The header came to the front, last word first.
+        I::LocalGet(from),
+        Value::I32.load(ids.stack, HEADER_BYTES - WORD_BYTES as u32),
+        I::I32Add,
+        I::LocalTee(to),
+        I::Call(ids.reverse),
+        I::LocalGet(to),
+        I::LocalTee(from),
+        I::GlobalGet(ids.stack_pointer),
+        I::I32LtU,
+        I::BrIf(0),
+        I::End,
+        I::Call(ids.poll),
+        I::I32Eqz,
+        I::BrIf(0),
         I::End,
         I::End,
     ]);

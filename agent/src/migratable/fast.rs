@@ -13,7 +13,7 @@ use std::ops::Range;
 use wasm_encoder::{BlockType, Instruction as I};
 
 use super::{
-    copy::Copy,
+    copy::{Copy, Ending},
     reason::NotMovable,
     tape::{Call, Kind, Open, Step},
 };
@@ -68,7 +68,10 @@ impl<'a> Copy<'_, 'a> {
                 let default = depths.pop().unwrap_or_default();
                 self.code.emit(&I::BrTable(depths.into(), default));
             }
-            Step::Return => self.code.emit(&I::Return),
+            Step::Return => match self.ending {
+                Ending::Returned => self.code.emit(&I::Return),
+                Ending::Carried => self.code.leave_function(),
+            },
             Step::Unreachable => self.code.emit(&I::Unreachable),
             Step::Point(call) => self.clean_call(call),
             Step::Open(open) if open.suspends() && open.kind == Kind::Loop => self.open_polled(open, OnStack::All),

@@ -1,8 +1,9 @@
 //! What one activation of a function leaves in `lull_stack` when it is suspended, the same whichever copy it was in.
 //!
 //! ```text
-//! values, by type | point, i32 | function, i32 |  <- lull_sp
+//! values, by type | bytes, i32 | point, i32 | function, i32 |  <- lull_sp
 //! ```
+//! `bytes` is the size of the whole frame, by which frames are put into their order (see [`super::entry`]).
 //! The values are live locals and operands that are kept. Sorted by type they need few different functions to write them
 //! (see [`super::shared`]).
 
@@ -14,8 +15,8 @@ use super::{
     value::{VALUES, Value},
 };
 
-/// The two numbers at the end of each frame.
-pub(super) const HEADER_BYTES: u32 = 8;
+/// The three numbers at the end of each frame.
+pub(super) const HEADER_BYTES: u32 = 12;
 /// Values in all frames of a function; more is made to exhaust us.
 const SLOTS_MAX: usize = 1 << 23;
 
@@ -35,6 +36,11 @@ pub(super) struct Slots<'f> {
 }
 
 impl Frame {
+    /// The size of the whole frame.
+    pub fn bytes(&self) -> u32 {
+        self.slots.iter().map(|(_, value)| value.size()).sum::<u32>() + HEADER_BYTES
+    }
+
     /// All slots in parts, from the bottom. The last is the one that the header follows, be it empty.
     pub fn parts(&self) -> Vec<Slots<'_>> {
         let chunks = self.slots.chunks(PART_SLOTS);

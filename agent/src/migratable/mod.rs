@@ -8,11 +8,11 @@
 //!   flag up, poll fires                         another machine
 //!   in c, called by b, called by a
 //!
-//!   a ── b ── c                                 a' ── b' ── c'          ' = resume copies
-//!             spills its frame, returns         take their frames back, outermost first
-//!        spills its frame, returns                        state = running
-//!   spills its frame, returns                             goes on behind the poll, and
-//!   lull_run asks the host, returns: suspended            calls fast copies again
+//!   a ── b ── c                                 c'                      ' = resume copies
+//!             spills its frame, returns         takes its frame back, goes on behind the poll, calls
+//!        spills its frame, returns              fast copies again, and leaves its results
+//!   spills its frame, returns                   b'   goes on behind its call of c
+//!   lull_run asks the host, returns: suspended  a'   goes on behind its call of b
 //!                  └──── lull_stack, memories, globals ────┘
 //! ```
 //! Each function that can be on the stack when a poll fires (`callgraph`) has two copies. The *fast* copy (`fast`) is
@@ -58,7 +58,7 @@ use wasmparser::{FuncValidatorAllocations, Parser, Validator, WasmFeatures};
 pub use self::reason::NotMovable;
 use self::{
     code::{Types, Written},
-    copy::Copy,
+    copy::{Copy, Ending},
     output::Functions,
     plan::Plan,
     shared::Shared,
@@ -92,6 +92,8 @@ pub struct Stats {
     pub points: usize,
     /// Values in the frames of all these.
     pub spilled: usize,
+    /// Code of all functions of the module.
+    pub code_bytes: usize,
     /// Code of all fast copies, and of functions that have one copy.
     pub fast_bytes: usize,
     /// Code of all resume copies.
@@ -112,6 +114,7 @@ pub fn rewrite(module: &[u8]) -> Result<Build, NotMovable> {
     let plan = Plan::new(&source, survey::survey(&source)?);
     let mut stats = Stats {
         functions: source.bodies.len(),
+        code_bytes: source.bodies.iter().map(|body| body.code.range().len()).sum(),
         suspendable: plan.ids.resume.len(),
         bytes_before: module.len(),
         ..Stats::default()
@@ -119,7 +122,8 @@ pub fn rewrite(module: &[u8]) -> Result<Build, NotMovable> {
     let mut types = Types::new(source.types.len());
     let functions = functions(&source, &plan, &mut types, &mut stats)?;
     let module = output::assemble(&source, &plan, types, &functions)?;
-    let features = reason::ACCEPTED | WasmFeatures::MULTI_MEMORY;
+    // A module must not use atomics, but its build polls with them.
+    let features = reason::ACCEPTED | WasmFeatures::MULTI_MEMORY | WasmFeatures::THREADS;
     Validator::new_with_features(features)
         .validate_all(&module)
         .map_err(|error| NotMovable::Defect { reason: error.to_string() })?;
@@ -144,7 +148,7 @@ fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut St
         let index = plan.ids.resume.get(&(function as u32)).copied();
         let number = index.unwrap_or_default().saturating_sub(plan.ids.first_resume);
 
-        let mut fast = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max);
+        let mut fast = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max, Ending::Returned);
         fast::write(&mut fast)?;
         let fast = fast.finish(tape.parameters)?;
         stats.fast_bytes += fast.bytes.len();
@@ -152,10 +156,10 @@ fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut St
         add(&mut out, source.imported + 1 + function as u32, fast);
 
         let Some(index) = index else { continue };
-        let results: Option<Box<[Value]>> = Value::all_of(&tape.results);
-        let ty = types.function(&[], &results.ok_or(NotMovable::References)?);
-        let mut resume = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max);
-        resume::write(&mut resume)?;
+        let results = Value::all_of(&tape.results).ok_or(NotMovable::References)?;
+        let ty = types.function(&[], &[]);
+        let mut resume = Copy::new(&tape, &frames, &plan.ids, types, &mut shared, number, bytes_max, Ending::Carried);
+        resume::write(&mut resume, &results)?;
         let resume = resume.finish(0)?;
         stats.resume_bytes += resume.bytes.len();
         left = left.saturating_sub(resume.bytes.len());
@@ -167,8 +171,11 @@ fn functions(source: &Source<'_>, plan: &Plan, types: &mut Types, stats: &mut St
     }
     out.added.push(types.function(&[Value::I32], &[Value::I32]));
     out.code.function(&entry::reserve(plan));
-    out.added.push(types.function(&[], &[]));
-    out.code.function(&entry::run(source, plan));
+    out.added.push(types.function(&[Value::I32, Value::I32], &[]));
+    out.code.function(&entry::reverse(plan));
+    let resume_type = types.function(&[], &[]);
+    out.added.push(resume_type);
+    out.code.function(&entry::run(source, plan, resume_type));
     if !plan.ids.dropped.is_empty() {
         out.added.push(types.function(&[], &[]));
         out.code.function(&entry::restored(plan));

@@ -14,7 +14,7 @@ use super::{
     plan::Plan,
     reason::NotMovable,
     source::{SectionId, Source},
-    value::Value,
+    value::{VALUES, Value},
 };
 
 /// All functions of a build, in order.
@@ -111,8 +111,11 @@ fn stack() -> MemoryType {
 /// The module's globals, references to functions moved, then the pass' own.
 fn globals(source: &Source<'_>, plan: &Plan) -> Result<Vec<u8>, NotMovable> {
     let mut section = Vec::new();
-    let own = [0, contract::STACK_BASE as i32].into_iter().chain(plan.ids.dropped.iter().map(|_| 0));
-    (source.globals.len() as u32 + own.clone().count() as u32).encode(&mut section);
+    let numbers = [0, contract::STACK_BASE as i32].into_iter().chain(plan.ids.dropped.iter().map(|_| 0)).chain([0]);
+    let numbers = numbers.map(|value| (Value::I32, ConstExpr::i32_const(value)));
+    let carriers = VALUES.iter().zip(plan.ids.results).flat_map(|(value, (_, count))| (0..count).map(|_| (*value, value.rest())));
+    let own: Vec<_> = numbers.chain(carriers).collect();
+    ((source.globals.len() + own.len()) as u32).encode(&mut section);
     if let Some(content) = source.section(SectionId::Global) {
         for global in GlobalSectionReader::new(BinaryReader::new(content, 0))?.into_iter_with_offsets() {
             let (at, global) = global?;
@@ -121,10 +124,10 @@ fn globals(source: &Source<'_>, plan: &Plan) -> Result<Vec<u8>, NotMovable> {
             moved(&global.init_expr, &content[value], plan)?.encode(&mut section);
         }
     }
-    for value in own {
-        ValType::I32.encode(&mut section);
+    for (ty, value) in own {
+        ValType::from(ty).encode(&mut section);
         section.push(0x01);
-        ConstExpr::i32_const(value).encode(&mut section);
+        value.encode(&mut section);
     }
     Ok(section)
 }

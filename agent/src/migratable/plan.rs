@@ -6,6 +6,7 @@ use super::{
     callgraph::CallGraph,
     source::Source,
     survey::{Survey, key},
+    value::{VALUES, Value},
 };
 
 /// The decisions.
@@ -27,6 +28,8 @@ pub(super) struct Ids {
     pub first_resume: u32,
     /// Makes room for a frame.
     pub reserve: u32,
+    /// Turns words around.
+    pub reverse: u32,
     pub run: u32,
     pub restored: u32,
     /// The functions behind all these, which are made as they are needed.
@@ -39,12 +42,29 @@ pub(super) struct Ids {
     pub stack_pointer: u32,
     /// For each passive segment that is dropped somewhere the global that says so.
     pub dropped: BTreeMap<u32, u32>,
+    /// Where the frames of the unwinding that goes on begin.
+    pub mark: u32,
+    /// For each type of values the globals that carry results from a resume copy to the next: the first, and how many.
+    pub results: [(u32, u32); VALUES.len()],
 }
 
 impl Ids {
     /// A function's index in the build.
     pub fn function(&self, index: u32) -> u32 {
         if index < self.poll { index } else { index + 1 }
+    }
+
+    /// The globals that carry results of these types, in their order.
+    pub fn carriers(&self, results: &[Value]) -> Vec<u32> {
+        let mut next = self.results.map(|(first, _)| first);
+        results
+            .iter()
+            .map(|result| {
+                let next = &mut next[*result as usize];
+                *next += 1;
+                *next - 1
+            })
+            .collect()
     }
 }
 
@@ -57,19 +77,33 @@ impl Plan {
         let resume: BTreeMap<u32, u32> = suspendable.zip(first_resume..).collect();
         let behind = first_resume + resume.len() as u32;
         let globals = source.globals.len() as u32;
+        let mark = globals + 2 + survey.dropped.len() as u32;
+        let mut next = mark + 1;
+        let results = VALUES.map(|value| {
+            let of = |at: &u32| {
+                let results = source.type_of(source.imported + at).results();
+                results.iter().filter(|result| Value::of(**result) == Some(value)).count() as u32
+            };
+            let (first, count) = (next, resume.keys().map(of).max().unwrap_or(0));
+            next += count;
+            (first, count)
+        });
         let ids = Ids {
             poll: source.imported,
             resume,
             first_resume,
             reserve: behind,
-            run: behind + 1,
-            restored: behind + 2,
-            first_shared: behind + 2 + u32::from(!survey.dropped.is_empty()),
+            reverse: behind + 1,
+            run: behind + 2,
+            restored: behind + 3,
+            first_shared: behind + 3 + u32::from(!survey.dropped.is_empty()),
             stack: source.memories,
             table: source.tables,
             state: globals,
             stack_pointer: globals + 1,
             dropped: survey.dropped.iter().copied().zip(globals + 2..).collect(),
+            mark,
+            results,
         };
         let types = source
             .types
@@ -87,9 +121,9 @@ impl Plan {
         function.checked_sub(self.ids.poll).is_some_and(|at| self.graph.suspendable[at as usize])
     }
 
-    /// Whether there is a call through a table that can be suspended.
+    /// Whether there are resume copies, which are called through a table.
     pub fn needs_table(&self) -> bool {
-        self.types.contains(&true)
+        !self.ids.resume.is_empty()
     }
 
     /// Whether a call of a type through a table can be suspended.

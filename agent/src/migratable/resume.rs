@@ -7,27 +7,46 @@
 //! if pending == 0 { .. }            a stretch without points
 //! if pending <= last point { .. }   a block with points
 //! ```
-//! Between these stretches the operands are in their locals. The walk is straight: where a loop was left in the midst of
-//! a round, that round is finished here, and the loop goes on in a clean copy right behind, as fast as if it had never
-//! been left. Loops within loops therefore have one clean copy for each loop around them, and one more.
+//! Between these stretches the operands are in their locals. Where a small loop was left in the midst of a round, that
+//! round is finished here, and the loop goes on in a clean copy right behind, as fast as if it had never been left: loops
+//! within small loops have one clean copy for each loop around them, and one more. A large loop goes on where it is: its
+//! looks at `pending` are few beside what it does, and a second copy of everything large would double the build.
+//!
+//! Only one activation is on the engine's stack when it goes on: [`super::entry`] calls the innermost, and when that is
+//! finished the one that had called it, which finds the results in globals. So a program that was moved never needs more
+//! of that stack than it did before, however deep its calls are and however often it is moved.
 
 use wasm_encoder::{BlockType, Instruction as I};
 
 use super::{
     code::Label,
-    contract::State,
     copy::{Copy, Header},
     fast::OnStack,
     reason::NotMovable,
-    tape::{Call, Callee, Kind, Open, Step},
+    tape::{Call, Kind, Open, Step},
     value::Value,
 };
 
-/// The function as it is called in state 2.
-pub(super) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
+/// The size of loops that have a clean copy, in the module. What is larger has work to do in each round.
+const CLEAN_BYTES: usize = 512;
+
+/// The function as it is called to go on, `() -> ()`.
+pub(super) fn write(copy: &mut Copy<'_, '_>, results: &[Value]) -> Result<(), NotMovable> {
     copy.begin();
-    let mut walk = Walk { copy, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
-    walk.run()
+    let ty = copy.types.block(results);
+    let function = copy.code.block(ty);
+    copy.code.enter_function(function);
+    if copy.tape.polls_at_entry {
+        copy.arrive(0);
+    }
+    let mut walk = Walk { copy: &mut *copy, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
+    walk.run()?;
+    copy.code.end();
+    for carrier in copy.ids.carriers(results).into_iter().rev() {
+        copy.code.emit(&I::GlobalSet(carrier));
+    }
+    copy.code.emit(&I::End);
+    Ok(())
 }
 
 impl Copy<'_, '_> {
@@ -40,9 +59,6 @@ impl Copy<'_, '_> {
         self.header(Header::Point);
         self.code.emit_all(&[I::LocalTee(pending), I::I32Const(1), I::I32Sub, I::I32Const(self.frames.len() as i32), I::I32GeU]);
         self.trap_if();
-        if self.tape.polls_at_entry {
-            self.arrive(0);
-        }
     }
 
     fn trap_if(&mut self) {
@@ -51,12 +67,11 @@ impl Copy<'_, '_> {
         self.code.end();
     }
 
-    /// At a poll: the innermost frame is rebuilt, and the program runs.
+    /// At a poll: the innermost frame is rebuilt.
     fn arrive(&mut self, point: u32) {
         self.code.emit_all(&[I::LocalGet(self.homes.pending()), I::I32Const(point as i32 + 1), I::I32Eq]);
         self.code.if_(BlockType::Empty);
         self.restore(point);
-        self.code.emit_all(&[I::I32Const(State::Running as i32), I::GlobalSet(self.ids.state)]);
         self.code.end();
     }
 }
@@ -87,9 +102,14 @@ struct Around {
 
 enum Ways {
     Straight,
-    /// The whole loop's end.
-    Loop {
+    /// The round that is finished here, and the clean copy behind.
+    Clean {
         exit: Label,
+    },
+    /// All rounds.
+    Again {
+        exit: Label,
+        again: Label,
     },
 }
 
@@ -171,7 +191,8 @@ impl<'a> Walk<'_, '_, 'a> {
                 self.copy.code.enter(label);
                 Ways::Straight
             }
-            Kind::Loop => Ways::Loop { exit: self.enter_loop(open) },
+            Kind::Loop if open.bytes <= CLEAN_BYTES => Ways::Clean { exit: self.enter_small_loop(open) },
+            Kind::Loop => self.enter_large_loop(open),
         };
         self.blocks.push(Around { base: self.base, ways });
         self.base = open.inner_base();
@@ -194,7 +215,7 @@ impl<'a> Walk<'_, '_, 'a> {
         ]);
     }
 
-    fn enter_loop(&mut self, open: &Open) -> Label {
+    fn enter_small_loop(&mut self, open: &Open) -> Label {
         let exit_type = self.copy.types.block(&open.results);
         let exit = self.copy.code.block(exit_type);
         let head_type = self.copy.types.block(&open.parameters);
@@ -207,6 +228,22 @@ impl<'a> Walk<'_, '_, 'a> {
         self.copy.code.enter(head);
         self.copy.arrive(open.points.start);
         exit
+    }
+
+    fn enter_large_loop(&mut self, open: &Open) -> Ways {
+        let exit_type = self.copy.types.block(&open.results);
+        let exit = self.copy.code.block(exit_type);
+        let again = self.copy.code.loop_(BlockType::Empty);
+        let head_type = self.copy.types.block(&open.parameters);
+        let head = self.copy.code.block(head_type);
+        self.copy.code.enter(head);
+        self.copy.code.emit(&I::LocalGet(self.copy.homes.pending()));
+        self.copy.code.if_(BlockType::Empty);
+        self.copy.arrive(open.points.start);
+        self.copy.code.emit(&I::Else);
+        self.copy.poll(open.points.start);
+        self.copy.code.end();
+        Ways::Again { exit, again }
     }
 
     /// The way from the first part of an `if` to its other.
@@ -238,11 +275,21 @@ impl<'a> Walk<'_, '_, 'a> {
                 self.copy.code.end();
                 self.copy.code.leave();
             }
-            Ways::Loop { exit } => {
+            Ways::Clean { exit } => {
                 self.copy.code.branch(exit);
                 self.copy.code.end();
                 self.copy.code.leave();
                 self.copy.clean_loop(start, open, OnStack::Parameters)?;
+                self.copy.code.end();
+            }
+            Ways::Again { exit, again } => {
+                self.copy.code.branch(exit);
+                self.copy.code.end();
+                self.copy.code.leave();
+                self.copy.take(open.inner_base(), &open.parameters);
+                self.copy.code.branch(again);
+                self.copy.code.end();
+                self.copy.code.emit(&I::Unreachable);
                 self.copy.code.end();
             }
         }
@@ -262,24 +309,16 @@ impl<'a> Walk<'_, '_, 'a> {
         copy.code.emit(&I::LocalGet(copy.homes.pending()));
         copy.code.if_(BlockType::Empty);
         copy.restore(call.point);
-        match &call.callee {
-            Callee::Function(function) => {
-                let defined = function - copy.ids.poll;
-                copy.code.emit(&I::Call(copy.ids.resume[&defined]));
-            }
-            Callee::Table(_) => {
-                copy.header(Header::Function);
-                let type_index = copy.types.function(&[], &call.results);
-                copy.code.emit(&I::CallIndirect { type_index, table_index: copy.ids.table });
-            }
+        for (height, (carrier, result)) in (top..).zip(copy.ids.carriers(&call.results).into_iter().zip(&call.results)) {
+            let home = copy.homes.of(height, *result);
+            copy.code.emit_all(&[I::GlobalGet(carrier), I::LocalSet(home)]);
         }
-        copy.take(top, &call.results);
         copy.code.emit(&I::Else);
         copy.give(top, &call.operands[kept.len()..]);
         copy.call(&call.callee);
         copy.take(top, &call.results);
-        copy.code.end();
         copy.follow(call.point);
+        copy.code.end();
         copy.code.end();
         self.operands = kept.iter().chain(&call.results).copied().collect();
     }
@@ -296,6 +335,5 @@ impl<'a> Walk<'_, '_, 'a> {
                 self.copy.code.emit(&I::Unreachable);
             }
         }
-        self.copy.code.emit(&I::End);
     }
 }

@@ -17,6 +17,10 @@ use super::{
 /// How many values of each type, in the order of [`VALUES`].
 pub(super) type Shape = [u32; VALUES.len()];
 
+/// The header of a frame.
+const HEADER: [Value; 3] = [Value::I32; 3];
+const _: () = assert!(HEADER.len() as u32 * 4 == HEADER_BYTES);
+
 /// Whether the values are the last of a frame, which its header follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
@@ -26,7 +30,7 @@ pub(super) enum Part {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Direction {
-    /// `(values) -> ()`, the last with `(values, point, function) -> ()`, which also begins to unwind.
+    /// `(values) -> ()`, the last with `(values, bytes, point, function) -> ()`, which also begins to unwind.
     Spill,
     /// `() -> (values)`.
     Restore,
@@ -70,8 +74,7 @@ impl Shared {
             match direction {
                 Direction::Spill => {
                     let function = spill(ids, *part, &values);
-                    let header = if *part == Part::Last { &[Value::I32, Value::I32][..] } else { &[] };
-                    ([&values, header].concat(), Vec::new(), function)
+                    ([&values, header(*part)].concat(), Vec::new(), function)
                 }
                 Direction::Restore => (Vec::new(), values.clone(), restore(ids, *part, &values)),
             }
@@ -83,13 +86,20 @@ fn values(shape: &Shape) -> Vec<Value> {
     VALUES.iter().zip(shape).flat_map(|(value, count)| (0..*count).map(|_| *value)).collect()
 }
 
+/// What follows the values.
+fn header(part: Part) -> &'static [Value] {
+    match part {
+        Part::Values => &[],
+        Part::Last => &HEADER,
+    }
+}
+
 fn size(part: Part, values: &[Value]) -> u32 {
-    let header = if part == Part::Last { HEADER_BYTES } else { 0 };
-    values.iter().map(|value| value.size()).sum::<u32>() + header
+    values.iter().chain(header(part)).map(|value| value.size()).sum()
 }
 
 fn spill(ids: &Ids, part: Part, values: &[Value]) -> Function {
-    let header = if part == Part::Last { &[Value::I32, Value::I32][..] } else { &[] };
+    let header = header(part);
     let address = (values.len() + header.len()) as u32;
     let mut function = Function::new([(1, ValType::I32)]);
     for instruction in [I::I32Const(size(part, values) as i32), I::Call(ids.reserve), I::LocalSet(address)] {
@@ -119,6 +129,9 @@ fn restore(ids: &Ids, part: Part, values: &[Value]) -> Function {
         I::I32Sub,
         I::LocalTee(address),
         I::GlobalSet(ids.stack_pointer),
+        // What this activation leaves, should it be suspended again, begins here.
+        I::LocalGet(address),
+        I::GlobalSet(ids.mark),
     ] {
         function.instruction(&instruction);
     }

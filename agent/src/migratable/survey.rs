@@ -26,12 +26,14 @@ pub(super) type FuncTypeKey = (Vec<wasmparser::ValType>, Vec<wasmparser::ValType
 /// What is known of one function.
 #[derive(Default)]
 pub(super) struct Facts {
-    /// Functions that it calls by name.
-    pub calls: BTreeSet<u32>,
-    /// Types that it calls through a table.
-    pub calls_types: BTreeSet<u32>,
+    /// Functions that it calls by name, and at how many places.
+    pub calls: BTreeMap<u32, u32>,
+    /// Types that it calls through a table, likewise.
+    pub calls_types: BTreeMap<u32, u32>,
     /// For each loop in source order whether it needs a poll.
     pub polled: Vec<bool>,
+    /// Instructions that it executes without a poll, at most: its own, and those of loops that have none.
+    pub work: u64,
 }
 
 /// The key of a type.
@@ -46,11 +48,16 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, NotMovable> {
     let mut functions = Vec::with_capacity(source.bodies.len());
     for body in &source.bodies {
         let operators = body.code.get_operators_reader()?.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut facts = Facts { polled: short_loops(&operators).into_iter().map(|short| !short).collect(), ..Facts::default() };
+        let short = short_loops(&operators);
+        let mut facts = Facts {
+            polled: short.iter().map(Option::is_none).collect(),
+            work: operators.len() as u64 + short.iter().flatten().sum::<u64>(),
+            ..Facts::default()
+        };
         for operator in &operators {
             match operator {
-                Operator::Call { function_index } => drop(facts.calls.insert(*function_index)),
-                Operator::CallIndirect { type_index, .. } => drop(facts.calls_types.insert(*type_index)),
+                Operator::Call { function_index } => *facts.calls.entry(*function_index).or_default() += 1,
+                Operator::CallIndirect { type_index, .. } => *facts.calls_types.entry(*type_index).or_default() += 1,
                 Operator::RefFunc { function_index } => drop(escaped.insert(*function_index)),
                 Operator::DataDrop { data_index } => drop(dropped.insert(*data_index)),
                 Operator::TableSet { .. } => return Err(NotMovable::Table { instruction: "table.set" }),

@@ -101,6 +101,8 @@ pub(super) struct Open {
     pub ty: BlockType,
     /// The step with its end.
     pub end: usize,
+    /// Its size in the module; until its end is read, where it begins.
+    pub bytes: usize,
     /// The points within; a loop's own is the first. Empty if nothing in it can be suspended.
     pub points: Range<u32>,
     /// The first point behind `else`, if there is one.
@@ -201,7 +203,7 @@ impl<'r, 'a> Reader<'r, 'a> {
             if reached {
                 self.live(&operator, bytes)?;
             } else {
-                self.dead(&operator)?;
+                self.dead(&operator, bytes.end)?;
             }
             self.validator.op(at, &operator)?;
         }
@@ -210,7 +212,7 @@ impl<'r, 'a> Reader<'r, 'a> {
     }
 
     /// An instruction that is never executed: kept only if it ends a block that was entered.
-    fn dead(&mut self, operator: &Operator<'a>) -> Result<(), NotMovable> {
+    fn dead(&mut self, operator: &Operator<'a>, end: usize) -> Result<(), NotMovable> {
         match operator {
             Operator::Loop { .. } => {
                 self.loops += 1;
@@ -218,7 +220,7 @@ impl<'r, 'a> Reader<'r, 'a> {
             }
             Operator::Block { .. } | Operator::If { .. } => self.dead += 1,
             Operator::End if self.dead > 0 => self.dead -= 1,
-            Operator::End => self.end(false)?,
+            Operator::End => self.end(false, end)?,
             Operator::Else if self.dead == 0 => self.part(false),
             _ => {}
         }
@@ -241,14 +243,14 @@ impl<'r, 'a> Reader<'r, 'a> {
             Operator::Unreachable => Step::Unreachable,
             Operator::RefFunc { function_index } => Step::RefFunc(*function_index),
             Operator::DataDrop { data_index } => Step::DataDrop { segment: *data_index },
-            Operator::Block { blockty } => return self.open(Kind::Block, *blockty),
-            Operator::If { blockty } => return self.open(Kind::If, *blockty),
-            Operator::Loop { blockty } => return self.open(Kind::Loop, *blockty),
+            Operator::Block { blockty } => return self.open(Kind::Block, *blockty, bytes.start),
+            Operator::If { blockty } => return self.open(Kind::If, *blockty, bytes.start),
+            Operator::Loop { blockty } => return self.open(Kind::Loop, *blockty, bytes.start),
             Operator::Else => {
                 self.part(true);
                 return Ok(());
             }
-            Operator::End => return self.end(true),
+            Operator::End => return self.end(true, bytes.end),
             Operator::Call { function_index } => {
                 if !self.plan.suspends(*function_index) || !self.suspendable() {
                     Step::Call(*function_index)
@@ -323,7 +325,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         Ok((from..to).rev().map(|depth| Value::of(self.validator.get_operand_type(depth)??)).collect())
     }
 
-    fn open(&mut self, kind: Kind, ty: BlockType) -> Result<(), NotMovable> {
+    fn open(&mut self, kind: Kind, ty: BlockType, start: usize) -> Result<(), NotMovable> {
         let polls = match kind {
             Kind::Loop => {
                 self.loops += 1;
@@ -351,6 +353,7 @@ impl<'r, 'a> Reader<'r, 'a> {
             kind,
             ty,
             end: 0,
+            bytes: start,
             points: first..first,
             points_else: None,
             base,
@@ -371,7 +374,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         self.push(Step::Else { reached, open });
     }
 
-    fn end(&mut self, reached: bool) -> Result<(), NotMovable> {
+    fn end(&mut self, reached: bool, after: usize) -> Result<(), NotMovable> {
         let end = self.tape.steps.len();
         let open = self.open.pop();
         let points = self.tape.points.len() as u32;
@@ -380,6 +383,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         {
             block.points.end = points;
             block.end = end;
+            block.bytes = after - block.bytes;
             if block.suspends() && !block.numeric {
                 return Err(NotMovable::References);
             }

@@ -146,6 +146,18 @@ fn a_circle_of_calls_polls_once_also_through_a_table() {
 }
 
 #[test]
+fn calls_that_take_long_without_a_loop_poll_now_and_then() {
+    let chain = |length: usize| {
+        let links: String = (0..length).map(|at| format!("(func $f{at} (call $f{0}) (call $f{0}))", at + 1)).collect();
+        built(&command(&format!("{links} (func $f{length}) (start $f0)"))).stats
+    };
+    assert_eq!(chain(10).points, 0, "a thousand calls");
+    let stats = chain(60);
+    // Two points in each but the last, and polls at entries.
+    assert!((2..6).contains(&(stats.points - 2 * (stats.suspendable - 1))), "{stats:?}");
+}
+
+#[test]
 fn only_locals_that_are_read_later_are_spilled() {
     let module = command(
         "(start $f) (func $f (local $once i32) (local $kept i64) (local $anew f64)

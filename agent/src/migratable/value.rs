@@ -1,6 +1,6 @@
 //! The types of values that can be written into a frame.
 
-use wasm_encoder::{Instruction, MemArg, ValType};
+use wasm_encoder::{ConstExpr, Instruction, MemArg, ValType};
 
 /// A numeric type: what a frame can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,17 @@ impl Value {
             Self::F32 => Instruction::F32Store(at),
             Self::F64 => Instruction::F64Store(at),
             Self::V128 => Instruction::V128Store(at),
+        }
+    }
+
+    /// Zero as a global begins with it.
+    pub fn rest(self) -> ConstExpr {
+        match self {
+            Self::I32 => ConstExpr::i32_const(0),
+            Self::I64 => ConstExpr::i64_const(0),
+            Self::F32 => ConstExpr::f32_const(0.0.into()),
+            Self::F64 => ConstExpr::f64_const(0.0.into()),
+            Self::V128 => ConstExpr::v128_const(0),
         }
     }
 

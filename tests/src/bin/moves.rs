@@ -8,12 +8,18 @@ use std::{
 };
 
 use clap::Parser;
+use lull_agent::{
+    executor::engine::{self, CompileOptions, Platform},
+    migratable::{Stats, rewrite},
+};
+use lull_shared::message::ModuleKind;
 use lull_tests::{
     cluster::functions,
     moves::{
         differ::{Pace, Pair},
-        machine::engine,
+        machine,
         program::program,
+        unwinding,
         wasi::Wasi,
     },
 };
@@ -22,6 +28,9 @@ use wasmtime::Engine;
 
 /// Differences after which it is not worth going on.
 const DIFFERENCES_MAX: u32 = 10;
+
+/// Moves of each loop whose unwinding is timed.
+const LOOP_MOVES: usize = 100;
 
 /// Runs programs as they are and as migratable builds that are suspended, snapshotted and resumed in fresh instances
 /// again and again, and compares results, traps, memories and globals. Equal seeds give equal programs and moves.
@@ -39,6 +48,12 @@ struct Arguments {
     /// Move the functions in tests/functions instead, 1, 20 and 200 times each.
     #[arg(long)]
     functions: bool,
+    /// Take the time from the flag to the last instruction of loops of all kinds instead, as agents compile them.
+    #[arg(long)]
+    unwinding: bool,
+    /// Compare what it takes to compile the functions in tests/functions and their builds instead.
+    #[arg(long)]
+    compiling: bool,
     /// Where to write a program that differs.
     #[arg(long, default_value = ".")]
     keep: PathBuf,
@@ -46,8 +61,15 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let engine = engine();
-    let differences = if arguments.functions { try_functions(&engine) } else { try_programs(&engine, &arguments) };
+    let differences = if arguments.compiling {
+        time_compiling()
+    } else if arguments.unwinding {
+        time_loops()
+    } else if arguments.functions {
+        try_functions(&machine::engine())
+    } else {
+        try_programs(&machine::engine(), &arguments)
+    };
     if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -91,6 +113,68 @@ fn try_programs(engine: &Engine, arguments: &Arguments) -> u32 {
         began.elapsed().as_secs_f64()
     );
     differences
+}
+
+/// Prints how long each loop takes to unwind, and says how many never see the flag.
+fn time_loops() -> u32 {
+    let engine = unwinding::engine();
+    let mut blind = 0;
+    for (name, text) in unwinding::loops() {
+        let module = wat::parse_str(&text).expect("the text is valid");
+        match unwinding::times(&engine, &module, LOOP_MOVES) {
+            Ok(mut times) => {
+                times.sort_unstable();
+                let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+                println!("ok   {name}: {} moves, unwound in {median:?}, at most {most:?}", times.len());
+            }
+            Err(reason) => {
+                blind += 1;
+                println!("DIFF {name}: {reason}");
+            }
+        }
+    }
+    blind
+}
+
+/// Prints what each module and its build take to compile for this machine, in processor time.
+fn time_compiling() -> u32 {
+    let options = CompileOptions { kind: ModuleKind::Preview1, canonical_nans: false, platform: Platform::host() };
+    let compile = |module: &[u8]| {
+        let began = unwinding::processor_time();
+        let bytes = engine::precompile(module, &options).expect("it compiles").len();
+        (unwinding::processor_time() - began, bytes)
+    };
+    let mut modules: Vec<PathBuf> = fs::read_dir(functions().join("modules"))
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .collect();
+    modules.sort();
+    let mut ratios = Vec::new();
+    println!("{:<24} {:>9} {:>9} {:>6} {:>6}   code: module, fast, resume", "", "plain", "movable", "ratio", "size");
+    for path in modules {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let module = fs::read(&path).expect("the module");
+        let Ok(build) = rewrite(&module) else { continue };
+        let ((plain, plain_bytes), (movable, movable_bytes)) = (compile(&module), compile(&build.module));
+        let ratio = movable.as_secs_f64() / plain.as_secs_f64();
+        ratios.push(ratio);
+        let Stats { fast_bytes, resume_bytes, code_bytes, .. } = build.stats;
+        println!(
+            "{name:<24} {:>6.0} ms {:>6.0} ms {ratio:>6.2} {:>6.2}   {:.1} kB, {:.1} kB, {:.1} kB",
+            plain.as_secs_f64() * 1e3,
+            movable.as_secs_f64() * 1e3,
+            movable_bytes as f64 / plain_bytes as f64,
+            code_bytes as f64 / 1e3,
+            fast_bytes as f64 / 1e3,
+            resume_bytes as f64 / 1e3,
+        );
+    }
+    ratios.sort_by(f64::total_cmp);
+    if let (Some(median), Some(worst)) = (ratios.get(ratios.len() / 2), ratios.last()) {
+        println!("median {median:.2}, worst {worst:.2}");
+    }
+    0
 }
 
 /// A case of `expected/cases.json`.

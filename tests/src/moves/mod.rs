@@ -7,4 +7,5 @@
 pub mod differ;
 pub mod machine;
 pub mod program;
+pub mod unwinding;
 pub mod wasi;
