@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{CliError, Output};
@@ -16,49 +17,44 @@ const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
 /// How often it is looked whether it has gone.
 const LEAVE_CHECK: Duration = Duration::from_millis(50);
 
-pub(super) async fn status(data: &Path, output: Output) -> Result<(), CliError> {
+pub(super) async fn status(data: &Path, out: Output) -> Result<(), CliError> {
     let response = ask(data, &Request::Status).await?;
     let Response::Status(status) = response else {
         return Err(CliError::Failed("the agent answered something else; is it of another version?".into()));
     };
-    match output {
-        Output::Table => print!("{}", status.table()),
-        Output::Json => {
-            println!("{}", serde_json::to_string(&status).map_err(|error| CliError::Failed(error.to_string()))?);
-        }
-    }
-    Ok(())
+    out.one(&status, &status.agent.to_string(), || status.table())
 }
 
-pub(super) async fn pause(data: &Path, duration: Option<Duration>) -> Result<(), CliError> {
+pub(super) async fn pause(data: &Path, duration: Option<Duration>, out: Output) -> Result<(), CliError> {
     let for_ms = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     ask(data, &Request::Pause { for_ms }).await?;
-    match duration {
-        Some(duration) => eprintln!("paused for {}; `lull-agent resume` ends it sooner", humantime::format_duration(duration)),
-        None => eprintln!("paused until `lull-agent resume`"),
-    }
-    Ok(())
+    let words = match duration {
+        Some(duration) => format!("paused for {}; `lull-agent resume` ends it sooner", humantime::format_duration(duration)),
+        None => "paused until `lull-agent resume`".to_owned(),
+    };
+    out.done(&json!({ "paused": true, "for_s": duration.map(|duration| duration.as_secs()) }), "paused", &words)
 }
 
-pub(super) async fn resume(data: &Path) -> Result<(), CliError> {
+pub(super) async fn resume(data: &Path, out: Output) -> Result<(), CliError> {
     ask(data, &Request::Resume).await?;
-    eprintln!("resumed");
-    Ok(())
+    out.done(&json!({ "paused": false }), "resumed", "resumed")
 }
 
-pub(super) async fn leave(data: &Path) -> Result<(), CliError> {
+pub(super) async fn leave(data: &Path, out: Output) -> Result<(), CliError> {
     match ipc::ask(data, &Request::Leave).await {
         Ok(_) => wait_until_gone(data).await?,
         Err(IpcError::NotRunning(_)) if !run_loop::is_running(data) => {}
         Err(error) => return Err(error.into()),
     }
-    let joined = !matches!(Membership::load(data), Err(MembershipError::NotJoined));
+    let member = Membership::load(data);
+    let joined = !matches!(member, Err(MembershipError::NotJoined));
     membership::forget(data).map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
     if !joined {
         return Err(MembershipError::NotJoined.into());
     }
-    eprintln!("left; a new token brings this machine back under a new identity");
-    Ok(())
+    let agent = member.map(|member| member.agent.to_string()).ok();
+    let words = "left; a new token brings this machine back under a new identity";
+    out.done(&json!({ "left": true, "agent": agent }), agent.as_deref().unwrap_or("left"), words)
 }
 
 /// An agent that has not even joined is not running for another reason than one that is only stopped.

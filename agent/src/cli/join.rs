@@ -11,9 +11,10 @@ use lull_shared::{
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::CliError;
+use super::{CliError, Output};
 use crate::{
     cache::Cache,
     clock,
@@ -27,6 +28,7 @@ pub(super) async fn join(
     token: &str,
     name: Option<String>,
     labels: Vec<(String, String)>,
+    out: Output,
 ) -> Result<(), CliError> {
     let token: JoinToken =
         token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
@@ -37,9 +39,13 @@ pub(super) async fn join(
         return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: use letters, digits, `-`, `_` and `.`")));
     }
     match Membership::load(data) {
-        Ok(member) if member.network == token.network => {
-            eprintln!("this machine is in that network already, as {} ({})", member.agent, member.name);
-            return Ok(());
+        Ok(mut member) if member.network == token.network => {
+            // The token says where the coordinators are today; they may have moved.
+            let before = std::mem::take(&mut member.coordinators);
+            member.coordinators = distinct(token.coordinators.iter().cloned().chain(before));
+            member.save(data)?;
+            let words = format!("this machine is in that network already, as {} ({})", member.agent, member.name);
+            return said(&member, &words, out);
         }
         Ok(member) => {
             let words = format!("this machine is in another network as {}; leave it first with `lull-agent leave`", member.agent);
@@ -55,8 +61,26 @@ pub(super) async fn join(
     stop.cancel();
     let membership = Membership { labels, ..enrolled? };
     membership.save(data)?;
-    eprintln!("joined as {} ({}); start with `lull-agent run`", membership.agent, membership.name);
-    Ok(())
+    let words = format!("joined as {} ({}); start with `lull-agent run`", membership.agent, membership.name);
+    said(&membership, &words, out)
+}
+
+fn said(member: &Membership, words: &str, out: Output) -> Result<(), CliError> {
+    let Membership { agent, name, network, .. } = member;
+    let value = json!({ "agent": agent.to_string(), "name": name, "network": network.to_string() });
+    out.done(&value, &agent.to_string(), words)
+}
+
+/// Each address once, in this order, and only the first ones.
+fn distinct(addresses: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for address in addresses {
+        if !kept.contains(&address) {
+            kept.push(address);
+        }
+    }
+    kept.truncate(limits::COORDINATOR_ADDRESSES_MAX);
+    kept
 }
 
 async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: CancellationToken) -> Result<Node, CliError> {
@@ -122,12 +146,7 @@ fn member(token: &JoinToken, identity: &Keypair, address: &str, reply: Enrolment
         CliError::Failed(format!("the certificate that came is not valid: {error}; check this machine's clock"))
     })?;
     // What worked comes first, then what the coordinator says, then the rest of the token.
-    let mut addresses = vec![address.to_owned()];
-    for other in coordinators.into_iter().chain(token.coordinators.iter().cloned()) {
-        if !addresses.contains(&other) {
-            addresses.push(other);
-        }
-    }
+    let addresses = distinct([address.to_owned()].into_iter().chain(coordinators).chain(token.coordinators.iter().cloned()));
     Ok(Membership {
         network: token.network,
         authority: token.authority.clone(),

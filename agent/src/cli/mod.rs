@@ -11,6 +11,7 @@
 
 mod control;
 mod join;
+pub mod output;
 mod policy;
 mod run;
 #[cfg(unix)]
@@ -19,15 +20,16 @@ mod sys;
 
 use std::{
     ffi::OsString,
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
 use tracing_subscriber::EnvFilter;
 
+use self::output::{Format, Output};
 use crate::{
     config::{Config, ConfigError, parse_label},
     executor,
@@ -52,6 +54,10 @@ struct Cli {
     #[arg(long, value_name = "FILTER", env = "LULL_LOG", global = true)]
     log: Option<String>,
 
+    /// The form of the data on standard output
+    #[arg(short, long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    output: Format,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -59,7 +65,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes this machine a member of a network
-    #[command(after_help = "Example:\n  lull-agent join lull1-... --name desk-17 --label site=berlin")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent join lull1-... --name desk-17 --label site=berlin")]
     Join {
         /// What `lull token create` printed
         token: String,
@@ -71,38 +77,28 @@ enum Command {
         labels: Vec<(String, String)>,
     },
     /// Offers what is free and runs what comes, until it is stopped
-    #[command(after_help = "Example:\n  lull-agent run --slots 2 --memory-max 2GiB")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent run --slots 2 --memory-max 2GiB")]
     Run(run::RunArgs),
     /// Shows what the running agent does
-    #[command(after_help = "Example:\n  lull-agent status -o json")]
-    Status {
-        /// For people or for programs
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    #[command(after_help = "EXAMPLES:\n  lull-agent status -o json")]
+    Status,
     /// Leaves this machine to its owner, for a while or until `resume`
-    #[command(after_help = "Example:\n  lull-agent pause 2h")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent pause 2h")]
     Pause {
         /// How long, such as 30m or 2h
         #[arg(value_parser = humantime::parse_duration)]
         duration: Option<std::time::Duration>,
     },
     /// Ends a pause
-    #[command(after_help = "Example:\n  lull-agent resume")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent resume")]
     Resume,
     /// Shows what may run here and when, or narrows it
-    #[command(after_help = "Example:\n  lull-agent policy\n  lull-agent policy set idle=30m on_battery=false\n  \
+    #[command(after_help = "EXAMPLES:\n  lull-agent policy\n  lull-agent policy set idle=30m on_battery=false\n  \
         lull-agent policy set 'hours=20:00-06:00'\n  lull-agent policy reset idle")]
     Policy(policy::PolicyArgs),
     /// Stops the running agent and forgets identity, network and everything kept for it
-    #[command(after_help = "Example:\n  lull-agent leave")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent leave")]
     Leave,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 /// A command that did not succeed.
@@ -156,13 +152,29 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // A terminal that is gone takes no words.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }
 }
 
+/// The command line as it can be typed.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// What is wrong with these arguments, the first of which is the program's name, if something is.
+pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::Error> {
+    Cli::try_parse_from(arguments).map(drop)
+}
+
 fn start(cli: Cli) -> Result<(), CliError> {
+    if matches!(cli.command, Command::Run(_)) && cli.output != Format::Table {
+        let words = "`lull-agent run` has nothing to print: it works until it is stopped, and logs to standard error\nhint: \
+                     `lull-agent status -o json` says what it does";
+        return Err(CliError::Usage(words.into()));
+    }
     let data = match cli.data {
         Some(data) => std::path::absolute(data).map_err(|error| CliError::Usage(error.to_string()))?,
         None => default_data()?,
@@ -182,21 +194,21 @@ fn start(cli: Cli) -> Result<(), CliError> {
     // One thread: everything that works hard has a process or a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("the agent cannot start: {error}")))?;
-    let result = runtime.block_on(carry_out(cli.command, &data, config));
+    let result = runtime.block_on(carry_out(cli.command, &data, config, Output(cli.output)));
     // What still blocks on a disk must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn carry_out(command: Command, data: &Path, config: Config) -> Result<(), CliError> {
+async fn carry_out(command: Command, data: &Path, config: Config, out: Output) -> Result<(), CliError> {
     match command {
-        Command::Join { token, name, labels } => join::join(data, &config, &token, name, labels).await,
+        Command::Join { token, name, labels } => join::join(data, &config, &token, name, labels, out).await,
         Command::Run(args) => run::run(data, &config, args).await,
-        Command::Status { output } => control::status(data, output).await,
-        Command::Pause { duration } => control::pause(data, duration).await,
-        Command::Resume => control::resume(data).await,
-        Command::Policy(args) => policy::policy(data, args).await,
-        Command::Leave => control::leave(data).await,
+        Command::Status => control::status(data, out).await,
+        Command::Pause { duration } => control::pause(data, duration, out).await,
+        Command::Resume => control::resume(data, out).await,
+        Command::Policy(args) => policy::policy(data, args, out).await,
+        Command::Leave => control::leave(data, out).await,
     }
 }
 
@@ -220,8 +232,6 @@ fn log(filter: &str) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -230,6 +240,17 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(example.contains(&format!("lull-agent {}", command.get_name())), "{}: {example}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn no_option_of_a_command_hides_a_global_one() {
+        // Two arguments of one id are one argument with two types, which breaks only once it is used.
+        for command in command().get_subcommands() {
+            for global in ["data", "config", "log", "output"] {
+                let own = command.get_arguments().any(|argument| argument.get_id() == global && !argument.is_global_set());
+                assert!(!own, "{} {global}", command.get_name());
+            }
         }
     }
 

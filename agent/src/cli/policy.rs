@@ -17,39 +17,33 @@ use crate::{
 pub(super) struct PolicyArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    /// For people or for programs
-    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
-    output: Output,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Narrows settings; what is wider than the administrator's has no effect
+    #[command(after_help = "EXAMPLES:\n  lull-agent policy set idle=30m on_battery=false")]
     Set {
         /// Such as idle=30m
         #[arg(required = true, value_name = "KEY=VALUE")]
         settings: Vec<String>,
     },
     /// Leaves settings to the administrator again, all if none is named
+    #[command(after_help = "EXAMPLES:\n  lull-agent policy reset idle")]
     Reset {
+        /// Such as idle
         #[arg(value_name = "KEY")]
         keys: Vec<String>,
     },
 }
 
-pub(super) async fn policy(data: &Path, args: PolicyArgs) -> Result<(), CliError> {
+pub(super) async fn policy(data: &Path, args: PolicyArgs, out: Output) -> Result<(), CliError> {
     let mut standing = standing(ask(data, &Request::Policy).await?)?;
     if let Some(action) = args.action {
         let owner = changed(&standing.owner, action).map_err(|error| CliError::Usage(error.to_string()))?;
         standing = self::standing(ask(data, &Request::Narrow(Box::new(owner))).await?)?;
     }
-    match args.output {
-        Output::Table => print!("{}", table(&standing)),
-        Output::Json => {
-            println!("{}", serde_json::to_string(&shape(&standing)).map_err(|error| CliError::Failed(error.to_string()))?);
-        }
-    }
-    Ok(())
+    out.one(&shape(&standing), &standing.version.to_string(), || table(&standing))
 }
 
 fn standing(response: Response) -> Result<Standing, CliError> {
@@ -95,7 +89,6 @@ fn table(standing: &Standing) -> String {
 /// The policy for programs.
 #[derive(Serialize)]
 struct Shape {
-    schema_version: u32,
     version: u64,
     effective: std::collections::BTreeMap<&'static str, String>,
     allowed: std::collections::BTreeMap<&'static str, String>,
@@ -104,7 +97,6 @@ struct Shape {
 
 fn shape(standing: &Standing) -> Shape {
     Shape {
-        schema_version: 1,
         version: standing.version,
         effective: lull_shared::policy::table(&standing.effective()),
         allowed: lull_shared::policy::table(&standing.admin),

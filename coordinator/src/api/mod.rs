@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{fleet::*, function::*, job::*, policy::*, publication::*, registry::*, task::*, text::Text};
 
-/// The version of every JSON value that the command line prints. It rises when a field changes its meaning.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of every JSON value that the command line prints.
+pub use lull_agent::cli::output::SCHEMA_VERSION;
 /// In front of every path but `/health`.
 pub const PREFIX: &str = "/api/v1";
 

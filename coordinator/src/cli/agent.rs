@@ -7,7 +7,7 @@ use super::{
     Context,
     exit::{Exit, Outcome},
     heat,
-    output::{Cell, Look, Row, Tone, counted, pairs},
+    output::{Cell, Deed, Look, Row, Tone, counted, pairs},
 };
 use crate::api::AgentBody;
 
@@ -65,11 +65,10 @@ impl Agent {
                 return Ok(Exit::Succeeded);
             }
             Self::Trust(called) => {
-                let what = match client.trust(&called.agent).await?.affected {
-                    0 => "was not quarantined",
-                    _ => "is trusted again",
-                };
-                context.out.note(format!("{} {what}", called.agent));
+                let affected = client.trust(&called.agent).await?.affected;
+                let what = if affected == 0 { "was not quarantined" } else { "is trusted again" };
+                let deed = Deed::new("trusted", &called.agent).affecting(affected);
+                context.out.done(&deed, format!("{} {what}", called.agent))?;
                 return Ok(Exit::Succeeded);
             }
             Self::Cordon(called) => (called, Intake::Cordoned),
@@ -78,13 +77,14 @@ impl Agent {
             Self::Revoke(called) => (called, Intake::Revoked),
         };
         let affected = client.set_intake(&called.agent, intake).await?.affected;
-        let what = match intake {
-            Intake::Open => "takes new work",
-            Intake::Cordoned => "takes nothing new",
-            Intake::Draining => "takes nothing new, hands over what can be moved and finishes the rest",
-            Intake::Revoked => "is thrown out",
+        let (done, what) = match intake {
+            Intake::Open => ("uncordoned", "takes new work"),
+            Intake::Cordoned => ("cordoned", "takes nothing new"),
+            Intake::Draining => ("draining", "takes nothing new, hands over what can be moved and finishes the rest"),
+            Intake::Revoked => ("revoked", "is thrown out"),
         };
-        context.out.note(format!("{} {what}; this concerns {} there", called.agent, counted(affected, "attempt")));
+        let words = format!("{} {what}; this concerns {} there", called.agent, counted(affected, "attempt"));
+        context.out.done(&Deed::new(done, &called.agent).affecting(affected), words)?;
         Ok(Exit::Succeeded)
     }
 }

@@ -1,11 +1,12 @@
 //! `lull db`: prepare and check a coordinator's database.
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{
     Context,
     exit::{Exit, Failure, Outcome},
-    output::{Cell, Look, Tone, pairs, table},
+    output::{Cell, Deed, Look, Tone, pairs, table},
     server::StoreArgs,
 };
 use crate::store::{self, Check, Grade, StoreChoice, StoreError};
@@ -42,13 +43,17 @@ impl Choice {
 impl Db {
     pub async fn run(&self, context: &Context) -> Outcome {
         match self {
-            Self::Script(choice) => context.out.print(&store::script(&choice.store(context)?))?,
+            Self::Script(choice) => {
+                let script = store::script(&choice.store(context)?);
+                context.out.one(&json!({ "script": script }), "script", |_| script.clone())?;
+            }
             Self::Migrate(choice) => {
                 let steps = store::migrate(&choice.store(context)?).await.map_err(unmigrated)?;
-                context.out.note(match steps {
+                let words = match steps {
                     0 => "the database was at this program's version".to_owned(),
                     steps => format!("the database is at this program's version now; {steps} steps were applied"),
-                });
+                };
+                context.out.done(&Deed::new("migrated", "database").affecting(steps as u64), words)?;
             }
             Self::Check(choice) => {
                 let check = store::check(&choice.store(context)?).await;

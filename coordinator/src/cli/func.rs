@@ -8,7 +8,7 @@ use lull_shared::job::Moving;
 use super::{
     Context,
     exit::{Exit, Failure, Outcome},
-    output::{Cell, Look, Row, pairs},
+    output::{Cell, Deed, Look, Row, counted, pairs},
     publish,
 };
 use crate::{
@@ -134,7 +134,9 @@ impl Func {
             }
             Self::Remove(Called { called: (name, number) }) => {
                 let affected = context.server.connect()?.remove_function(name, *number).await?.affected;
-                context.out.note(format!("{affected} versions of {name} are out of use for new jobs"));
+                let subject = number.map_or_else(|| name.clone(), |number| format!("{name}@{number}"));
+                let words = format!("{} of {name}: out of use for new jobs", counted(affected, "version"));
+                context.out.done(&Deed::new("removed", subject).affecting(affected), words)?;
                 Ok(Exit::Succeeded)
             }
         }

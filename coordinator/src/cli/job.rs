@@ -14,7 +14,7 @@ use super::{
     amount::{self, spoken},
     exit::{Exit, Failure, Outcome},
     follow::{self, Follow},
-    output::{Cell, Look, Row, Tone, counted, pairs, table, write_out},
+    output::{Cell, Deed, Format, Look, Row, Tone, counted, pairs, table, write_out},
     results::{self, OutArgs},
     submit::Submit,
 };
@@ -121,17 +121,14 @@ impl Job {
             Self::Wait(wait) => wait.run(context).await,
             Self::Cancel(one) => {
                 let affected = context.server.connect()?.cancel(one.job).await?.affected;
-                context.out.note(format!("{} is cancelled, with {} not done", one.job, counted(affected, "task")));
+                let words = format!("{} is cancelled, with {} not done", one.job, counted(affected, "task"));
+                context.out.done(&Deed::new("cancelled", one.job).affecting(affected), words)?;
                 Ok(Exit::Succeeded)
             }
             Self::Retry(one) => {
                 let affected = context.server.connect()?.retry(one.job).await?.affected;
-                context.out.note(format!(
-                    "{} runs again, with {}; `lull wait {}` waits",
-                    one.job,
-                    counted(affected, "task"),
-                    one.job
-                ));
+                let words = format!("{} runs again, with {}; `lull wait {}` waits", one.job, counted(affected, "task"), one.job);
+                context.out.done(&Deed::new("retried", one.job).affecting(affected), words)?;
                 Ok(Exit::Succeeded)
             }
             Self::Results(results) => results.run(context).await,
@@ -161,6 +158,7 @@ impl Show {
             context.out.print(&text(&client.job(self.job).await?))?;
             return Ok(Exit::Succeeded);
         }
+        context.out.check_repeatable()?;
         let JobDetails { terms, moves, .. } = client.job(self.job).await?;
         let mut screen = context.screen();
         let watching = follow::watch(&client, self.job, |body| {
@@ -187,7 +185,13 @@ impl Results {
     async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         if let Some(index) = self.task {
-            let mut parts = pin!(client.output(TaskId { job: self.job, index }).await?);
+            let task = TaskId { job: self.job, index };
+            if context.out.format != Format::Table {
+                let result = results::one(&client, task).await?;
+                context.out.one(&result, &task.to_string(), |_| String::new())?;
+                return Ok(Exit::Succeeded);
+            }
+            let mut parts = pin!(client.output(task).await?);
             while let Some(part) = parts.try_next().await? {
                 write_out(&part)?;
             }

@@ -6,6 +6,7 @@ use super::{
     Context,
     connect::{self, Profile},
     exit::{Exit, Failure, Outcome},
+    output::Deed,
 };
 use crate::client::Client;
 
@@ -26,13 +27,17 @@ impl Login {
         let client = Client::new(&self.url, Some(token.clone()))?;
         let status = client.status().await?;
         let path = connect::save(&Profile { server: client.base().to_owned(), token })?;
-        context.out.note(format!("network {} is remembered in {}", status.coordinator.network, path.display()));
+        let network = &status.coordinator.network;
+        let words = format!("network {network} is remembered in {}", path.display());
+        context.out.done(&Deed::new("logged_in", network), words)?;
         Ok(Exit::Succeeded)
     }
 }
 
 /// Forgets the coordinator.
 pub fn logout(context: &Context) -> Outcome {
-    context.out.note(if connect::forget()? { "the profile is forgotten" } else { "there was no profile" });
+    let there = connect::forget()?;
+    let words = if there { "the profile is forgotten" } else { "there was no profile" };
+    context.out.done(&Deed::new("logged_out", "profile").affecting(there.into()), words)?;
     Ok(Exit::Succeeded)
 }

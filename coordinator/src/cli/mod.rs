@@ -6,8 +6,11 @@
 mod agent;
 pub mod amount;
 mod audit;
+mod columns;
 mod connect;
 mod db;
+#[cfg(test)]
+mod examples;
 mod exit;
 mod follow;
 mod func;
@@ -33,7 +36,12 @@ mod task;
 mod token;
 mod upload;
 
-use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -148,6 +156,7 @@ impl Context {
             self.out.print(&text().await?)?;
             return Ok(Exit::Succeeded);
         }
+        self.out.check_repeatable()?;
         let mut screen = self.screen();
         loop {
             screen.show(&text().await?)?;
@@ -250,7 +259,8 @@ fn log(command: &Command) {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    eprintln!("{}", output::printable_lines(&failure.to_string()));
+    // A terminal that is gone takes no words.
+    let _ = writeln!(std::io::stderr(), "{}", output::printable_lines(&failure.to_string()));
     failure.exit.into()
 }
 

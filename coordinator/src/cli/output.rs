@@ -4,29 +4,19 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
+use lull_agent::cli::output::for_programs;
+pub use lull_agent::cli::output::{Format, versioned};
 use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::exit::{Exit, Failure};
-use crate::api::SCHEMA_VERSION;
+use super::{
+    columns,
+    exit::{Exit, Failure},
+};
 
 /// Below this many columns a table is not squeezed: the terminal breaks its lines.
 const WIDTH_MIN: u16 = 40;
-
-/// The form of data on standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// For people: aligned columns, local time.
-    #[default]
-    Table,
-    /// One JSON value with `schema_version`, times in UTC.
-    Json,
-    /// One JSON object per line.
-    Jsonl,
-    /// Identifiers only, one per line.
-    Id,
-}
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -59,6 +49,11 @@ impl Cell {
     /// A text with its tone.
     pub fn toned(text: impl ToString, tone: Tone) -> Self {
         Self { text: printable(&text.to_string()), tone }
+    }
+
+    /// Its moments in local time.
+    fn local(self, look: &Look) -> Self {
+        Self { text: look.localised(&self.text), tone: self.tone }
     }
 
     /// The text, or a dash where there is none.
@@ -125,12 +120,42 @@ pub struct Look {
     pub colour: bool,
     /// Columns of the terminal; without one, lines are never broken.
     pub width: Option<u16>,
+    /// What is today is told by it.
+    pub now: fn() -> Timestamp,
 }
 
 impl Look {
-    /// A moment in local time.
+    /// A moment in local time, as short as it can be told: the time of today, the day of this year, or all of it.
     pub fn time(&self, at: Timestamp) -> String {
-        at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        let (at, now) = (at.to_zoned(self.zone.clone()), (self.now)().to_zoned(self.zone.clone()));
+        let form = match (at.date() == now.date(), at.year() == now.year(), at.second()) {
+            (true, _, 0) => "%H:%M",
+            (true, _, _) => "%H:%M:%S",
+            (false, true, _) => "%b %-d %H:%M",
+            (false, false, _) => "%Y-%m-%d %H:%M",
+        };
+        at.strftime(form).to_string()
+    }
+
+    /// A sentence of the coordinator's, its moments in local time.
+    pub fn localised(&self, text: &str) -> String {
+        // `2026-11-24T06:00:00Z`, the form of every moment in data.
+        const SHORTEST: usize = 20;
+        let mut local = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(sign) = rest.find(|c: char| c.is_ascii_digit()) {
+            let (before, from) = rest.split_at(sign);
+            let length = from.find(|c: char| !c.is_ascii_digit() && !"-T:.Z".contains(c)).unwrap_or(from.len());
+            let word = from[..length].trim_end_matches(['.', ':', '-']);
+            let moment = (word.len() >= SHORTEST).then(|| word.parse::<Timestamp>().ok()).flatten();
+            local.push_str(before);
+            match moment {
+                Some(at) => local.push_str(&self.time(at)),
+                None => local.push_str(word),
+            }
+            rest = &from[word.len()..];
+        }
+        local + rest
     }
 
     /// A moment in local time, if there is one.
@@ -158,7 +183,7 @@ impl Output {
         };
         // `comfy-table` asks the terminal for its width; some say nothing sensible.
         let width = Table::new().width().filter(|width| terminal && *width >= WIDTH_MIN);
-        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width } }
+        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width, now: Timestamp::now } }
     }
 
     /// A list in the form that was asked for.
@@ -183,12 +208,22 @@ impl Output {
 
     /// The text of one thing.
     pub fn shown<T: Serialize>(&self, value: &T, id: &str, describe: impl FnOnce(&Look) -> String) -> String {
-        match self.format {
-            Format::Table => describe(&self.look),
-            Format::Json => pretty(&versioned(value)) + "\n",
-            Format::Jsonl => line(value),
-            Format::Id => format!("{id}\n"),
+        for_programs(self.format, value, id).unwrap_or_else(|| describe(&self.look))
+    }
+
+    /// Something was done: its value or its id for programs, the words for people on standard error.
+    pub fn done(&self, deed: &Deed, words: impl AsRef<str>) -> Result<(), Failure> {
+        self.note(words);
+        self.one(deed, &deed.subject, |_| String::new())
+    }
+
+    /// That the form suits something that is shown again and again.
+    pub fn check_repeatable(&self) -> Result<(), Failure> {
+        if self.format != Format::Json {
+            return Ok(());
         }
+        Err(Failure::usage("--watch shows one value after the other, and -o json is one value")
+            .hint("use -o jsonl, which has one object a line"))
     }
 
     /// Data for standard output.
@@ -200,7 +235,7 @@ impl Output {
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             // Nobody reads it if standard error is closed.
-            let _ = writeln!(io::stderr(), "{}", printable_lines(text.as_ref()));
+            let _ = writeln!(io::stderr(), "{}", printable_lines(&self.look.localised(text.as_ref())));
         }
     }
 }
@@ -215,19 +250,53 @@ pub fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// What a command has done that has nothing to show.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deed {
+    /// A stable word: `cancelled`, `cordoned`, ...
+    pub done: &'static str,
+    /// What it was done to, by its id or its name.
+    pub subject: String,
+    /// How many things this concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affected: Option<u64>,
+}
+
+impl Deed {
+    /// This was done to that.
+    pub fn new(done: &'static str, subject: impl ToString) -> Self {
+        Self { done, subject: subject.to_string(), affected: None }
+    }
+
+    /// And concerned so many things.
+    pub fn affecting(self, affected: u64) -> Self {
+        Self { affected: Some(affected), ..self }
+    }
+}
+
 /// Aligned columns under headings, ended by a line end; an empty text for no rows.
 pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
     if rows.is_empty() {
         return String::new();
     }
+    let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(|cell| cell.local(look)).collect()).collect();
+    let Some(width) = look.width else {
+        return trimmed(arranged(headings, &rows, look).lines());
+    };
+    let widths = arranged(headings, &rows, look).column_max_content_widths();
+    let kept = columns::chosen(headings, &widths, width);
+    let only = |row: &Vec<Cell>| kept.iter().filter_map(|column| row.get(*column).cloned()).collect();
+    let headings: Vec<&str> = kept.iter().map(|column| headings[*column]).collect();
+    let mut table = arranged(&headings, &rows.iter().map(only).collect::<Vec<_>>(), look);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    columns::hold(&mut table, &headings);
+    trimmed(table.lines())
+}
+
+/// The table as wide as it is.
+fn arranged(headings: &[&str], rows: &[Vec<Cell>], look: &Look) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(match look.width {
-        Some(_) => ContentArrangement::Dynamic,
-        None => ContentArrangement::Disabled,
-    });
-    if let Some(width) = look.width {
-        table.set_width(width);
-    }
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if look.colour {
         table.enforce_styling();
     } else {
@@ -235,19 +304,29 @@ pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
     }
     table.set_header(headings.iter().map(|heading| heading.to_string()));
     for row in rows {
-        table.add_row(row.into_iter().map(|cell| coloured(cell, look)));
+        table.add_row(row.iter().map(|cell| coloured(cell, look)));
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, columns::GAP));
     }
-    trimmed(table.lines())
+    table
 }
 
-/// Names and what belongs to them, one a line.
+/// Names and what belongs to them, one a line; a longer text goes on below itself.
 pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let paint = |cell: Cell| if look.colour { paint(&cell.text, cell.tone) } else { cell.text };
-    pairs.into_iter().map(|(name, cell)| format!("{name:width$}  {}\n", paint(cell))).collect()
+    let room = look.width.map_or(usize::MAX, |columns| usize::from(columns).saturating_sub(width + 2).max(20));
+    let mut text = String::new();
+    for (name, cell) in pairs {
+        let cell = cell.local(look);
+        for (number, line) in columns::broken(&cell.text, room).iter().enumerate() {
+            let name = if number == 0 { name } else { "" };
+            let line = if look.colour { paint(line, cell.tone) } else { line.clone() };
+            text.push_str(format!("{name:width$}  {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// How many of something, as one says it: `1 task`, `3 tasks`.
@@ -263,17 +342,6 @@ pub fn printable(text: &str) -> String {
 /// The same for a text of several lines.
 pub fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
-/// A value with `schema_version` in front.
-pub fn versioned<T: Serialize>(value: &T) -> Value {
-    let mut fields = Map::from_iter([("schema_version".to_owned(), Value::from(SCHEMA_VERSION))]);
-    match serde_json::to_value(value) {
-        Ok(Value::Object(own)) => fields.extend(own),
-        Ok(other) => drop(fields.insert("value".into(), other)),
-        Err(error) => unreachable!("our own types are JSON: {error}"),
-    }
-    Value::Object(fields)
 }
 
 fn whole<R: Serialize>(name: &str, rows: &[R]) -> String {
@@ -292,8 +360,8 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
-fn coloured(cell: Cell, look: &Look) -> TableCell {
-    let plain = TableCell::new(cell.text);
+fn coloured(cell: &Cell, look: &Look) -> TableCell {
+    let plain = TableCell::new(&cell.text);
     match cell.tone {
         _ if !look.colour => plain,
         Tone::Plain => plain,
@@ -322,7 +390,8 @@ pub mod tests {
 
     /// Plain, in UTC, without a terminal.
     pub fn plain(format: Format) -> Output {
-        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None } }
+        let now = || "2026-11-24T21:30:00Z".parse().expect("a moment");
+        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now } }
     }
 
     #[derive(Serialize)]
@@ -373,5 +442,39 @@ pub mod tests {
         let cells = || vec![("state", Cell::toned("failed", Tone::Bad)), ("job", "j1".into())];
         assert_eq!(pairs(cells(), &look), "state  \u{1b}[31mfailed\u{1b}[0m\njob    j1\n");
         assert_eq!(pairs(cells(), &plain(Format::Table).look), "state  failed\njob    j1\n");
+    }
+    #[test]
+    fn moments_are_short_and_local_wherever_they_are_said() {
+        let look = Look { zone: TimeZone::get("Europe/Amsterdam").expect("a zone"), ..plain(Format::Table).look };
+        let time = |text: &str| look.time(text.parse().expect("a moment"));
+        assert_eq!(time("2026-11-24T21:30:05Z"), "22:30:05");
+        assert_eq!(time("2026-11-24T05:00:00Z"), "06:00");
+        assert_eq!(time("2026-11-24T23:30:05Z"), "Nov 25 00:30");
+        assert_eq!(time("2025-11-24T05:00:00Z"), "2025-11-24 06:00");
+        let said = "its window opens at 2026-11-25T21:00:00Z; 3 of 10.5 at 2026-11-24T20:00:00.123Z, in j42.7-x";
+        assert_eq!(look.localised(said), "its window opens at Nov 25 22:00; 3 of 10.5 at 21:00, in j42.7-x");
+        for text in ["", "7", "2026-11-24", "é 2026-99-99T99:99:99Z.", "1.2.3:"] {
+            assert_eq!(look.localised(text), text);
+        }
+    }
+
+    #[test]
+    fn a_state_is_never_broken_and_a_long_text_goes_on_below_itself() {
+        let look = Look { width: Some(40), ..plain(Format::Table).look };
+        let row = |state: &str| vec!["j1".into(), "a rather long name of a job".into(), state.into(), "a reason in words".into()];
+        let text = table(&["JOB", "NAME", "STATE", "REASON"], vec![row("waiting (dependency)")], &look);
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert!(text.contains("waiting (dependency)"), "{text}");
+        let told = pairs(vec![("state", "running".into()), ("why", "one two three four five six seven eight".into())], &look);
+        assert_eq!(told, "state  running\nwhy    one two three four five six seven\n       eight\n");
+    }
+
+    #[test]
+    fn what_was_done_is_one_value_too() {
+        let deed = Deed::new("cancelled", "j42").affecting(3);
+        let text = plain(Format::Json).shown(&deed, "j42", |_| String::new());
+        let value: Value = serde_json::from_str(&text).expect("one value");
+        assert_eq!(value, serde_json::json!({"schema_version": 1, "done": "cancelled", "subject": "j42", "affected": 3}));
+        assert!(plain(Format::Json).check_repeatable().is_err() && plain(Format::Jsonl).check_repeatable().is_ok());
     }
 }

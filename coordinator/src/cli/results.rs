@@ -219,10 +219,8 @@ async fn each(
         for task in page.items {
             let (id, result) = (task.task.0, results.remove(&task.task.index));
             let mut joined = joined(task, result)?;
-            let size = joined.output_bytes.unwrap_or(0);
-            let missing = joined.digest.is_some() && joined.output.is_none() && joined.output_base64.is_none();
-            if wanted == Wanted::Whole && missing && size <= OUTPUT_IN_JSON_MAX {
-                (joined.output, joined.output_base64) = as_text(fetched(client, id, size).await?);
+            if wanted == Wanted::Whole {
+                joined = whole(client, joined, id).await?;
             }
             if take(joined)?.is_break() {
                 return Ok(());
@@ -233,6 +231,23 @@ async fn each(
             None => return Ok(()),
         }
     }
+}
+
+/// One task and what came of it, its output included.
+pub async fn one(client: &Client, task: TaskId) -> Result<TaskResult, Failure> {
+    let body = client.task(task).await?.task;
+    let mut found = results_of(client, task.job, std::slice::from_ref(&body)).await?;
+    whole(client, joined(body, found.remove(&task.index))?, task).await
+}
+
+/// With an output that did not come along, unless it is too large for JSON.
+async fn whole(client: &Client, mut result: TaskResult, task: TaskId) -> Result<TaskResult, Failure> {
+    let size = result.output_bytes.unwrap_or(0);
+    let missing = result.digest.is_some() && result.output.is_none() && result.output_base64.is_none();
+    if missing && size <= OUTPUT_IN_JSON_MAX {
+        (result.output, result.output_base64) = as_text(fetched(client, task, size).await?);
+    }
+    Ok(result)
 }
 
 async fn fetched(client: &Client, task: TaskId, size_bytes: u64) -> Result<Vec<u8>, Failure> {

@@ -8,12 +8,13 @@ use std::{
 
 use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, amount,
     exit::{Exit, Outcome},
-    output::{Cell, Look, Row, Tone},
+    output::{Cell, Deed, Look, Row, Tone},
 };
 use crate::{
     api::{CoordinatorBody, Post},
@@ -124,13 +125,15 @@ impl Server {
             Self::Export(secret) => {
                 let network = keys::export(&context.server.data_folder()?, &secret.file).map_err(anyhow::Error::from)?;
                 let file = secret.file.display();
-                context.out.note(format!("the secret of network {network} is in {file}; delete it once it was imported"));
+                let words = format!("the secret of network {network} is in {file}; delete it once it was imported");
+                context.out.done(&Deed::new("exported", network), words)?;
                 Ok(Exit::Succeeded)
             }
             Self::Import(secret) => {
                 let data = context.server.data_folder()?;
                 let network = keys::import(&data, &secret.file).map_err(anyhow::Error::from)?;
-                context.out.note(format!("{} is a coordinator's of network {network} now; delete the file", data.display()));
+                let words = format!("{} is a coordinator's of network {network} now; delete the file", data.display());
+                context.out.done(&Deed::new("imported", network), words)?;
                 context.out.note("start it with `lull server run` and the same --store as the first");
                 Ok(Exit::Succeeded)
             }
@@ -165,7 +168,10 @@ impl Run {
             stop.cancel();
         });
         let running = server::start(config, shutdown).await?;
-        context.out.note(format!("the coordinator answers at http://{}", running.http_address));
+        let http = format!("http://{}", running.http_address);
+        context.out.note(format!("the coordinator answers at {http}"));
+        let value = json!({ "http": http, "data": data, "stands_by_for": running.stands_by_for() });
+        context.out.one(&value, &http, |_| String::new())?;
         if let Some(other) = running.stands_by_for() {
             context.out.note(format!("{other} reigns; this one stands by and takes over when it has to"));
         }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{
     Context, amount,
     exit::{Exit, Outcome},
-    output::{Cell, Look, Row, Tone},
+    output::{Cell, Deed, Look, Row, Tone},
 };
 use crate::{
     api::{CreateToken, TokenBody},
@@ -52,7 +52,8 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Its number in `lull token list`
-    token: u64,
+    #[arg(value_name = "NUMBER")]
+    number: u64,
 }
 
 impl Token {
@@ -75,8 +76,8 @@ impl Token {
             }
             Self::List => context.out.list(&client.tokens().await?.items)?,
             Self::Revoke(revoke) => {
-                client.revoke_token(revoke.token).await?;
-                context.out.note(format!("token {} is worthless now", revoke.token));
+                client.revoke_token(revoke.number).await?;
+                context.out.done(&Deed::new("revoked", revoke.number), format!("token {} is worthless now", revoke.number))?;
             }
         }
         Ok(Exit::Succeeded)
