@@ -359,6 +359,8 @@ pub enum PauseReason {
     Sleep,
     /// It is being shut down.
     Shutdown,
+    /// The agent has just started and has not measured anything yet.
+    Starting,
 }
 
 impl PauseReason {
@@ -382,6 +384,7 @@ impl PauseReason {
             Self::Lid => "lid",
             Self::Sleep => "sleep",
             Self::Shutdown => "shutdown",
+            Self::Starting => "starting",
         }
     }
 }
@@ -413,6 +416,7 @@ impl fmt::Display for PauseReason {
             Self::Lid => f.write_str("its lid is closed and it is not on mains power"),
             Self::Sleep => f.write_str("it goes to sleep"),
             Self::Shutdown => f.write_str("it is being shut down"),
+            Self::Starting => f.write_str("it has just started and does not know yet whether its owner is there"),
         }
     }
 }

@@ -176,6 +176,7 @@ fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("paused_lid", PauseReason::Lid),
         ("paused_sleep", PauseReason::Sleep),
         ("paused_shutdown", PauseReason::Shutdown),
+        ("paused_starting", PauseReason::Starting),
     ];
     let frame =
         |reason| ToCoordinatorFrame { messages: vec![ToCoordinator::Paused { attempt: attempt(1), reason: Some(reason) }] };

@@ -232,13 +232,14 @@ impl Guard {
 
     /// What hours and owner object.
     fn objection(&self, leave: Leave, owner: Owner) -> Option<PauseReason> {
+        let blind = self.sample.is_none_or(|sample| sample.idle.is_none());
+        // Nobody was seen: that the owner is there is only assumed.
+        let unknown = if self.sample.is_none() { PauseReason::Starting } else { PauseReason::Unseen };
         match (leave, owner) {
             (Leave::Owner, Owner::Touched { .. }) => Some(PauseReason::Touched),
+            (Leave::Owner, _) if blind && self.presence.is_assumed() => Some(unknown),
             (Leave::Closed { .. } | Leave::Owner, _) => self.policy.objection(leave),
-            (Leave::Away | Leave::Beside, _) => {
-                let blind = self.sample.is_none_or(|sample| sample.idle.is_none());
-                (blind && !self.policy.unseen && !self.idle().is_zero()).then_some(PauseReason::Unseen)
-            }
+            (Leave::Away | Leave::Beside, _) => (blind && !self.policy.unseen && !self.idle().is_zero()).then_some(unknown),
         }
     }
 

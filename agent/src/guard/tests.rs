@@ -109,9 +109,9 @@ fn somebody_who_reads_and_moves_the_mouse_now_and_then_is_not_a_bumped_desk() {
 #[test]
 fn an_agent_that_starts_does_not_know_that_its_owner_is_away() {
     let mut guard = Guard::new(Rules::default(), Policy::default(), MEANS, at(0));
-    assert_eq!(guard.verdict(at(0)), Verdict::Pause(PRESENT));
+    assert_eq!(guard.verdict(at(0)), Verdict::Pause(PauseReason::Starting));
     guard.observe(Sample { idle: None, ..Sample::QUIET }, at(1_000));
-    assert_eq!(guard.verdict(at(1_000)), Verdict::Pause(PRESENT));
+    assert_eq!(guard.verdict(at(1_000)), Verdict::Pause(PauseReason::Unseen), "nor does it say that they are there");
     guard.observe(Sample { idle: None, ..Sample::QUIET }, at(601_000));
     assert_eq!(guard.verdict(at(601_000)), Verdict::Evict(PauseReason::Unseen), "nothing has seen anybody, here or gone");
     guard.set_policy(Policy { unseen: true, ..Policy::default() });
@@ -304,4 +304,21 @@ fn a_pause_that_outlasts_the_grace_period_gives_the_memory_back_and_is_woken_for
     assert_eq!(desk.guard.poll_timeout(at(1)), Some(at(60_001)));
     assert_eq!(desk.guard.verdict(at(60_000)), Verdict::Pause(PauseReason::Owner { until: None }));
     assert_eq!(desk.guard.verdict(at(60_001)), Verdict::Evict(PauseReason::Owner { until: None }));
+}
+
+#[test]
+fn a_machine_that_nothing_sees_says_so_at_once_and_not_that_its_owner_uses_it() {
+    let blind = |policy: &[&str]| {
+        let mut desk = Desk::quiet(Policy::default().with(&changes(policy)));
+        desk.guard = Guard::new(Rules::default(), desk.guard.policy().clone(), MEANS, at(0));
+        (desk.sample.idle, desk.last) = (None, None);
+        desk
+    };
+    let mut desk = blind(&[]);
+    let unseen = Verdict::Pause(PauseReason::Unseen);
+    assert_eq!(desk.guard.verdict(at(0)), Verdict::Pause(PauseReason::Starting), "before the first measurement");
+    assert_eq!(desk.seconds(1), unseen, "and after it");
+    assert_eq!(desk.seconds(20 * 60).reason(), Some(&PauseReason::Unseen));
+    assert!(matches!(desk.touch().reason(), Some(PauseReason::Touched | PauseReason::Present { .. })), "somebody was seen");
+    assert!(runs(&blind(&["unseen=true"]).seconds(1)));
 }
