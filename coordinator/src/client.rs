@@ -254,6 +254,10 @@ impl Client {
         self.get(&format!("{}/explain", task_path(task))).await
     }
 
+    pub async fn explain_job(&self, job: JobId) -> Answer<JobExplanationBody> {
+        self.get(&format!("/jobs/{job}/explain")).await
+    }
+
     pub async fn agents(&self) -> Answer<Page<AgentBody>> {
         self.get("/agents").await
     }

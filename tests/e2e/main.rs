@@ -9,6 +9,7 @@ mod desk;
 mod disks;
 mod escrow;
 mod faults;
+mod json;
 mod liar;
 mod moves;
 mod owner;

@@ -1,10 +1,17 @@
 //! `lull run`: one command, a private mesh, a table of results.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
 
-use lull_tests::cluster::{functions, text};
+use lull_tests::cluster::{functions, module, text, wait_until};
+use serde_json::Value;
 
-use crate::PROGRAMS;
+use crate::{
+    PROGRAMS,
+    disks::{SmallDisk, not_run},
+};
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(PROGRAMS.lull).arg("run").args(arguments).env("NO_COLOR", "1").output().expect("it runs");
@@ -55,6 +62,160 @@ fn large_inputs_and_outputs_arrive_byte_for_byte() {
     let out = folder.path().join("out");
     let (code, _, err) = run(&[text(&module), text(&input), "--out", text(&out)]);
     assert_eq!(code, 0, "{err}");
-    let written = std::fs::read_dir(&out).expect("results").next().expect("one result").expect("readable").path();
-    assert!(std::fs::read(written).expect("its bytes") == large, "the bytes differ");
+    assert!(std::fs::read(out.join("large.bin")).expect("its bytes") == large, "the bytes differ");
+}
+
+#[test]
+fn three_inputs_whose_names_collide_give_three_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, out) = (folder.path().join("in"), folder.path().join("out"));
+    std::fs::create_dir_all(input.join("sub")).expect("folders");
+    for (name, content) in [("2-a.txt", "one"), ("a.txt", "two"), ("sub/a.txt", "three")] {
+        std::fs::write(input.join(name), content).expect("written");
+    }
+    let echo = fixture(folder.path(), "echo");
+    let arguments = [text(&echo), text(&input), "--out", text(&out)];
+    for _ in 0..2 {
+        let (code, _, err) = run(&arguments);
+        assert_eq!(code, 0, "{err}");
+        let lines = manifest(&out);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for line in &lines {
+            let label = line["label"].as_str().expect("a label");
+            let file = out.join(line["file"].as_str().expect("a file"));
+            assert_eq!(std::fs::read(file).expect("its output"), std::fs::read(label).expect("its input"), "{line}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(out.join("sub/a.txt")).expect("in its folder"), "three");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let echo = fixture(folder.path(), "echo");
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    let data = folder.path().join("mesh");
+    let (code, _, err) =
+        run(&[text(&echo), "--array", "0-2", "--data", text(&data), "--out", text(&folder.path().join("file/out"))]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("--out DIR") && !data.exists(), "{err}");
+}
+
+#[test]
+fn the_output_of_a_single_task_is_printed_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let echo = fixture(folder.path(), "echo");
+    let long = "a line that is far longer than any cell of a table would be\n".repeat(50);
+    let input = folder.path().join("long.txt");
+    std::fs::write(&input, &long).expect("written");
+    let (code, out, err) = run(&[text(&echo), text(&input)]);
+    assert_eq!((code, out), (0, long), "{err}");
+}
+
+#[test]
+fn a_data_folder_serves_again_and_its_results_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let echo = fixture(folder.path(), "echo");
+    let data = folder.path().join("mesh");
+    for job in ["j1", "j2"] {
+        let (code, _, err) = run(&[text(&echo), "--array", "5-6", "--data", text(&data)]);
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains(&format!("lull job results {job} --data {}", text(&data))), "{err}");
+    }
+    let results = lull(&["job", "results", "j1", "--data", text(&data), "-o", "json"]);
+    let value: Value = serde_json::from_str(&results.1).unwrap_or_else(|error| panic!("{error}: {}", results.2));
+    assert_eq!(value["results"][1]["output"], "6", "{value}");
+    assert!(!data.join("http.address").exists(), "nothing runs there any more");
+}
+
+#[test]
+fn work_that_is_broken_off_is_kept_and_can_go_on_whoever_breaks_it_off() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (busy, out) = (fixture(folder.path(), "busy"), folder.path().join("out"));
+        let rounds = folder.path().join("rounds");
+        std::fs::write(&rounds, "1\n3000\n").expect("written");
+        let arguments = [text(&busy), "--each-line", text(&rounds), "--out", text(&out), "--agents", "1", "--slots", "2"];
+        let mut child = start(folder.path(), &arguments);
+        let log = || std::fs::read_to_string(folder.path().join("err")).unwrap_or_default();
+        // The first is there while the second still runs.
+        wait_until("the first output is there", || out.join("1").exists() && manifest(&out).len() == 1, log);
+        assert!(child.try_wait().expect("our own child").is_none(), "{}", log());
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).expect("it runs");
+        assert_eq!(child.wait().expect("our own child").code(), Some(130), "{}", log());
+        let kept = log();
+        let data = kept.split("the work is kept in ").nth(1).and_then(|rest| rest.lines().next());
+        let data = PathBuf::from(data.unwrap_or_else(|| panic!("nothing is kept: {kept}")));
+        assert!(data.starts_with(folder.path()) && data.exists(), "{kept}");
+        assert!(kept.contains(&format!("`lull wait j1 --data {}`", text(&data))), "{kept}");
+        assert!(kept.contains(&format!("`lull job results j1 --data {} --out {}`", text(&data), text(&out))), "{kept}");
+        let (code, _, err) = lull(&["job", "results", "j1", "--data", text(&data), "--out", text(&out)]);
+        assert_eq!((code, manifest(&out).len()), (0, 1), "{err}");
+        let (code, _, err) = lull(&["wait", "j1", "--data", text(&data)]);
+        assert_eq!(code, 0, "{err}");
+        let (code, _, err) = lull(&["job", "results", "j1", "--data", text(&data), "--out", text(&out)]);
+        assert_eq!((code, manifest(&out).len()), (0, 2), "{err}");
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_what_is_there_and_the_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(folder.path().join("out"), 1) else { return not_run("results on a full disk") };
+    let (out, input) = (folder.path().join("out"), folder.path().join("in"));
+    std::fs::create_dir_all(&input).expect("a folder");
+    for (name, bytes) in [("a", 100_000), ("b", 3_000_000), ("c", 100_000)] {
+        std::fs::write(input.join(name), vec![b'x'; bytes]).expect("written");
+    }
+    let echo = fixture(folder.path(), "echo");
+    let mut child = start(folder.path(), &[text(&echo), text(&input), "--out", text(&out), "--agents", "1"]);
+    assert_eq!(child.wait().expect("our own child").code(), Some(1));
+    let said = std::fs::read_to_string(folder.path().join("err")).expect("its words");
+    assert!(said.contains("cannot write") && said.contains("the work is kept in "), "{said}");
+    let left: Vec<_> = std::fs::read_dir(&out).expect("readable").map(|entry| entry.expect("readable").file_name()).collect();
+    assert!(left.iter().all(|name| ["a", "c", "manifest.jsonl"].contains(&name.to_str().expect("plain"))), "{left:?}");
+    // There is room elsewhere, and what the hint says works.
+    let data = said.split("the work is kept in ").nth(1).and_then(|rest| rest.lines().next()).expect("a folder");
+    let (code, _, err) = lull(&["wait", "j1", "--data", data]);
+    assert_eq!(code, 0, "{err}");
+    let other = folder.path().join("other");
+    let (code, _, err) = lull(&["job", "results", "j1", "--data", data, "--out", text(&other)]);
+    assert_eq!((code, manifest(&other).len()), (0, 3), "{err}");
+    drop(disk);
+}
+
+#[test]
+fn a_coordinators_data_is_not_taken_for_a_private_meshs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let echo = fixture(folder.path(), "echo");
+    let data = folder.path().join("coordinator");
+    std::fs::create_dir_all(&data).expect("made");
+    std::fs::write(data.join("network.id"), "00112233445566778899aabbccddeeff").expect("written");
+    let (code, _, err) = run(&[text(&echo), "--array", "0", "--data", text(&data)]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("lull server run --data"), "{err}");
+}
+
+fn fixture(folder: &Path, name: &str) -> PathBuf {
+    let form = std::fs::read_to_string(functions().join(format!("fixtures/{name}.wat"))).expect("a fixture");
+    module(folder, name, &form)
+}
+
+fn manifest(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("manifest.jsonl")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+}
+
+fn lull(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(PROGRAMS.lull).args(arguments).env("NO_COLOR", "1").output().expect("it runs");
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), lossy(&output.stdout), lossy(&output.stderr))
+}
+
+/// A run in the background whose temporary files and words are in `folder`.
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    let err = std::fs::File::create(folder.join("err")).expect("a file");
+    let mut command = Command::new(PROGRAMS.lull);
+    command.arg("run").args(arguments).env("NO_COLOR", "1").env("TMPDIR", folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().expect("it starts")
 }

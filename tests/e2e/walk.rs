@@ -27,7 +27,7 @@ fn two_agents_share_a_job_and_every_result_is_there_once() {
 
     let out = cluster.path("out");
     cluster.lull(&["job", "results", &job, "--out", text(&out)]);
-    assert_eq!(std::fs::read_dir(&out).expect("results").count(), count);
+    assert_eq!(std::fs::read_dir(&out).expect("results").count(), count + 1, "the results and their manifest");
     let tasks = cluster.lull(&["task", "list", &job, "-o", "json"]).json();
     for task in tasks["tasks"].as_array().expect("tasks") {
         assert_eq!(task["state"], "succeeded");
@@ -70,6 +70,12 @@ fn a_paused_agent_runs_nothing_and_goes_on_when_resumed() {
     let explained = || cluster.lull(&["explain", &format!("{job}.0")]).out;
     lull_tests::cluster::wait_until("the pause is known", || explained().contains("paused"), explained);
     assert_eq!(cluster.job(&job)["counts"]["succeeded"], 0);
+    let summed = || cluster.lull(&["explain", &job, "-o", "json"]).json();
+    let paused = || summed()["summary"] == "1 agent is paused by its owner";
+    lull_tests::cluster::wait_until("the job says so in one line", paused, || summed().to_string());
+    let late = cluster.try_lull(&["wait", &job, "--timeout", "8s"]);
+    assert_eq!(late.code, 6, "{}", late.err);
+    assert!(late.err.contains(&format!("{job}: 1 agent is paused by its owner")), "{}", late.err);
     cluster.agent_says("desk", &["resume"]).ok();
     cluster.lull(&["wait", &job, "--timeout", "90s"]);
 }

@@ -18,6 +18,9 @@ mod run;
 #[path = "unix.rs"]
 mod sys;
 
+#[cfg(unix)]
+pub use self::sys::Signals;
+
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},

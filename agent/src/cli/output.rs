@@ -5,6 +5,7 @@
 
 use std::io::{self, Write as _};
 
+use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -38,6 +39,39 @@ pub fn versioned<T: Serialize>(value: &T) -> Value {
     Value::Object(fields)
 }
 
+/// A moment for people, as short as it can be told: the time of today, the day of this year, or all of it.
+pub fn short(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
+    let form = match (at.date() == now.date(), at.year() == now.year(), at.second()) {
+        (true, _, 0) => "%H:%M",
+        (true, _, _) => "%H:%M:%S",
+        (false, true, _) => "%b %-d %H:%M",
+        (false, false, _) => "%Y-%m-%d %H:%M",
+    };
+    at.strftime(form).to_string()
+}
+
+/// A sentence for people with its moments, which are told in UTC where they are data, made short and local.
+pub fn localised(text: &str, now: Timestamp, zone: &TimeZone) -> String {
+    // `2026-11-24T06:00:00Z`, the form of every moment in data.
+    const SHORTEST: usize = 20;
+    let mut local = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(sign) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(sign);
+        let length = from.find(|c: char| !c.is_ascii_digit() && !"-T:.Z".contains(c)).unwrap_or(from.len());
+        let word = from[..length].trim_end_matches(['.', ':', '-']);
+        let moment = (word.len() >= SHORTEST).then(|| word.parse::<Timestamp>().ok()).flatten();
+        local.push_str(before);
+        match moment {
+            Some(at) => local.push_str(&short(at, now, zone)),
+            None => local.push_str(word),
+        }
+        rest = &from[word.len()..];
+    }
+    local + rest
+}
+
 /// One thing for programs; `None`: people are to read it.
 pub fn for_programs<T: Serialize>(format: Format, value: &T, id: &str) -> Option<String> {
     match format {
@@ -55,7 +89,8 @@ pub(super) struct Output(pub Format);
 impl Output {
     /// One thing: its value or its id for programs, the text that `describe` makes for people.
     pub fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
-        print(&for_programs(self.0, value, id).unwrap_or_else(describe))
+        let local = || localised(&describe(), Timestamp::now(), &TimeZone::system());
+        print(&for_programs(self.0, value, id).unwrap_or_else(local))
     }
 
     /// Something was done: its value or its id for programs, and the words for people on standard error.
@@ -91,5 +126,22 @@ mod tests {
         assert_eq!(whole, json!({ "schema_version": 1, "agent": "a3" }));
         assert_eq!(text(Format::Jsonl).as_deref(), Some("{\"agent\":\"a3\"}\n"));
         assert_eq!(text(Format::Id).as_deref(), Some("a3\n"));
+    }
+
+    #[test]
+    fn moments_are_short_and_local_wherever_they_are_said() {
+        let zone = TimeZone::get("Europe/Amsterdam").expect("a zone");
+        let moment = |text: &str| text.parse::<Timestamp>().expect("a moment");
+        let now = moment("2026-11-24T21:30:00Z");
+        let time = |text: &str| short(moment(text), now, &zone);
+        assert_eq!(time("2026-11-24T21:30:05Z"), "22:30:05");
+        assert_eq!(time("2026-11-24T05:00:00Z"), "06:00");
+        assert_eq!(time("2026-11-24T23:30:05Z"), "Nov 25 00:30");
+        assert_eq!(time("2025-11-24T05:00:00Z"), "2025-11-24 06:00");
+        let said = "its window opens at 2026-11-25T21:00:00Z; 3 of 10.5 at 2026-11-24T20:00:00.123Z, in j42.7-x";
+        assert_eq!(localised(said, now, &zone), "its window opens at Nov 25 22:00; 3 of 10.5 at 21:00, in j42.7-x");
+        for text in ["", "7", "2026-11-24", "é 2026-99-99T99:99:99Z.", "1.2.3:"] {
+            assert_eq!(localised(text, now, &zone), text);
+        }
     }
 }

@@ -2,18 +2,45 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The first SIGTERM or SIGINT asks to stop, the second one insists.
+/// The signals that ask a program to end: SIGINT (Ctrl-C), SIGTERM (a service manager, `kill`) and SIGHUP (the terminal
+/// is gone), all of them one and the same.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    pub fn listen() -> io::Result<Self> {
+        let hang_up = if outlives_its_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
+    }
+
+    /// Returns at the next of them.
+    pub async fn next(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = hang_up => {}
+        }
+    }
+}
+
+/// The first of the signals asks to stop, the second one insists.
 pub(super) fn stop_on_signals(stop: CancellationToken, abort: CancellationToken) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = Signals::listen()?;
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            signals.next().await;
             if stop.is_cancelled() {
                 abort.cancel();
             }
@@ -21,4 +48,27 @@ pub(super) fn stop_on_signals(stop: CancellationToken, abort: CancellationToken)
         }
     });
     Ok(())
+}
+
+/// Whether whoever started this process said that it ignores SIGHUP, as `nohup` does. Known on Linux alone.
+fn outlives_its_terminal() -> bool {
+    ignores_hang_up(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+fn ignores_hang_up(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hang_up;
+
+    #[test]
+    fn what_nohup_said_holds() {
+        assert!(ignores_hang_up("Name:\tlull\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignores_hang_up("Name:\tlull\nSigIgn:\t0000000000001000\n"));
+        assert!(!ignores_hang_up(""));
+    }
 }

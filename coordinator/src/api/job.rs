@@ -8,7 +8,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     job::{Dependency, DependencyCondition, Moving},
     share::Share,
-    state::{AttemptEnd, JobState, TaskCounts},
+    state::{AttemptEnd, JobState, TaskCounts, TaskState},
 };
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,53 @@ pub struct JobDetails {
     /// Its tasks' moves, the newest first; older ones are with each task.
     #[serde(default)]
     pub moves: Vec<MoveBody>,
+    /// Why its failed tasks failed, the most frequent cause first.
+    #[serde(default)]
+    pub failures: Vec<CauseBody>,
+}
+
+/// Failed tasks with one cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseBody {
+    /// In the words of the example; numbers in them may be others with other tasks.
+    pub message: String,
+    pub tasks: u64,
+    pub example: Text<TaskId>,
+    /// The first line of the example's log.
+    pub log: Option<String>,
+}
+
+/// `GET /jobs/{job}/explain`: why a job is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobExplanationBody {
+    pub job: Text<JobId>,
+    pub name: String,
+    pub state: JobState,
+    /// All of it in one line for people.
+    pub summary: String,
+    pub counts: TaskCounts,
+    /// Its tasks by what holds them.
+    pub tasks: Vec<HeldBody>,
+    /// The agents by what is in the way of a further task; none when nothing is left to start.
+    pub agents: Vec<InTheWayBody>,
+}
+
+/// Tasks in one state for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBody {
+    pub tasks: u64,
+    pub state: TaskState,
+    pub reason: Option<Reason>,
+    pub example: Option<Text<TaskId>>,
+}
+
+/// Agents with the same kind of obstacle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InTheWayBody {
+    pub agents: u64,
+    /// The first of them in the words of `example`; none: they could start a task now.
+    pub reason: Option<Reason>,
+    pub example: String,
 }
 
 /// A task left a machine unfinished and was started again.

@@ -5,26 +5,64 @@ use comfy_table::{ColumnConstraint, Table};
 
 /// Blanks between two columns.
 pub const GAP: u16 = 2;
-/// A name or a sentence is not squeezed below this.
-const FLEXIBLE_MIN: u16 = 12;
+/// A sentence is not squeezed below this.
+const PROSE_MIN: u16 = 16;
+/// A longer name is broken before anything is left out.
+const NAME_MIN: u16 = 24;
 
-/// What may be broken over lines: sentences, and names of any length.
-const FLEXIBLE: [&str; 23] = [
-    "REASON", "OUTPUT", "WHY NOT THERE", "WHY", "WHAT WAS FOUND", "WHAT TO DO", "CAUSE", "DETAIL", "LOG", "NAME", "FUNCTION",
-    "INPUT", "SUBJECT", "ADDRESS", "LISTENS", "SOFTWARE", "PEER", "MACHINE", "HTTP", "BY", "FROM", "TO", "AGENT",
+/// Sentences, which are broken at blanks.
+const PROSE: [&str; 12] = [
+    "REASON",
+    "OUTPUT",
+    "WHY NOT THERE",
+    "WHY",
+    "WHAT WAS FOUND",
+    "WHAT TO DO",
+    "CAUSE",
+    "DETAIL",
+    "LOG",
+    "CHECK",
+    "LABELS",
+    "NAME",
 ];
+
+/// Names of any length, which are broken where they are very long.
+const NAMES: [&str; 8] = ["FUNCTION", "INPUT", "SUBJECT", "ADDRESS", "BY", "FROM", "TO", "AGENT"];
 
 /// What is left out first, in this order.
 const SPARED: [&str; 24] = [
-    "PEER", "SOFTWARE", "LISTENS", "VERSION", "OS", "DIGEST", "KIND", "HTTP", "MACHINE", "CREATED", "CPU FREE", "MEMORY FREE",
-    "ROUND TRIP", "WORK", "DIRECTION", "UPLOADS", "ATTEMPTS", "WENT ON AFTER", "MEMORY", "CPU", "BY", "SIZE", "STARTED", "SUBMITTED",
+    "PEER",
+    "SOFTWARE",
+    "LISTENS",
+    "VERSION",
+    "OS",
+    "DIGEST",
+    "KIND",
+    "MACHINE",
+    "CREATED",
+    "CPU FREE",
+    "MEMORY FREE",
+    "ROUND TRIP",
+    "WORK",
+    "DIRECTION",
+    "UPLOADS",
+    "ATTEMPTS",
+    "WENT ON AFTER",
+    "MEMORY",
+    "CPU",
+    "HTTP",
+    "BY",
+    "SIZE",
+    "STARTED",
+    "SUBMITTED",
 ];
 
 /// Which of these columns fit into the width, each with the widest of its cells; in their order.
 pub fn chosen(headings: &[&str], widths: &[u16], width: u16) -> Vec<usize> {
-    let least = |column: usize| match FLEXIBLE.contains(&headings[column]) {
-        true => widths[column].min(FLEXIBLE_MIN),
-        false => widths[column],
+    let least = |column: usize| match headings[column] {
+        prose if PROSE.contains(&prose) => widths[column].min(PROSE_MIN),
+        name if NAMES.contains(&name) => widths[column].min(NAME_MIN),
+        _ => widths[column],
     };
     let mut kept: Vec<usize> = (0..headings.len()).collect();
     for spared in SPARED {
@@ -41,7 +79,7 @@ pub fn chosen(headings: &[&str], widths: &[u16], width: u16) -> Vec<usize> {
 pub fn hold(table: &mut Table, headings: &[&str]) {
     for (heading, column) in headings.iter().zip(table.column_iter_mut()) {
         column.set_padding((0, GAP));
-        if !FLEXIBLE.contains(heading) {
+        if !PROSE.contains(heading) && !NAMES.contains(heading) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -73,8 +111,9 @@ mod tests {
         let headings = ["AGENT", "NAME", "STATE", "SLOTS", "OS", "VERSION"];
         let widths = [5, 30, 16, 5, 12, 7];
         assert_eq!(chosen(&headings, &widths, 200), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(chosen(&headings, &widths, 62), [0, 1, 2, 3, 4], "a name is broken before anything is left out");
-        assert_eq!(chosen(&headings, &widths, 46), [0, 1, 2, 3]);
+        assert_eq!(chosen(&headings, &widths, 71), [0, 1, 2, 3, 4, 5], "a name is broken before anything is left out");
+        assert_eq!(chosen(&headings, &widths, 70), [0, 1, 2, 3, 4]);
+        assert_eq!(chosen(&headings, &widths, 50), [0, 1, 2, 3]);
         assert_eq!(chosen(&headings, &widths, 10), [0, 1, 2, 3], "what matters stays, however narrow it is");
     }
 

@@ -7,10 +7,8 @@ use clap::{CommandFactory as _, Parser as _};
 use super::Cli;
 
 /// What this repository shows besides `--help`.
-const PAGES: [(&str, &str); 2] = [
-    ("README.md", include_str!("../../../README.md")),
-    ("installer/README.md", include_str!("../../../installer/README.md")),
-];
+const PAGES: [(&str, &str); 2] =
+    [("README.md", include_str!("../../../README.md")), ("installer/README.md", include_str!("../../../installer/README.md"))];
 /// How a clone runs `lull` without installing it.
 const FROM_A_CLONE: &str = "cargo run --release -- ";
 
@@ -90,8 +88,12 @@ fn shown(text: &str) -> Vec<Vec<String>> {
     }
     // What stands before them (sudo, systemd-run and its options) is another program's.
     let own = |command: Vec<String>| {
+        if command.first().is_some_and(|program| program == "cargo") {
+            return None;
+        }
         let start = command.iter().position(|word| matches!(word.as_str(), "lull" | "lull-agent"))?;
-        Some(command[start..].to_vec())
+        // A name alone is that of a package or a service.
+        (command.len() > start + 1).then(|| command[start..].to_vec())
     };
     whole.lines().flat_map(words).filter_map(own).collect()
 }
@@ -136,10 +138,7 @@ fn words(line: &str) -> Vec<Vec<String>> {
 #[test]
 fn a_line_is_taken_apart_as_a_shell_does() {
     let line = "lull login URL > x && lull submit \"a b\" --each-line 'c;d' | head   the first ones";
-    assert_eq!(
-        words(line),
-        [vec!["lull", "login", "URL"], vec!["lull", "submit", "a b", "--each-line", "c;d"], vec!["head"]]
-    );
+    assert_eq!(words(line), [vec!["lull", "login", "URL"], vec!["lull", "submit", "a b", "--each-line", "c;d"], vec!["head"]]);
     assert_eq!(words("lull explain j1.7        # why?"), [["lull", "explain", "j1.7"]]);
     assert_eq!(words("import /dev/stdin < network.secret"), [["import", "/dev/stdin"]]);
 }

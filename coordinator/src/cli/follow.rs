@@ -1,6 +1,6 @@
 //! Stays with a job until it has ended, whatever becomes of the connection.
 
-use std::{pin::pin, time::Duration};
+use std::{cell::RefCell, path::Path, pin::pin, time::Duration};
 
 use futures::StreamExt as _;
 use lull_shared::id::JobId;
@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::{
     Context,
     exit::{Exit, Failure},
+    files::Gatherer,
     progress::Progress,
+    why::{self, Standing},
 };
 use crate::{
     api::JobBody,
@@ -49,24 +51,71 @@ impl<'a> Follow<'a> {
     }
 }
 
-/// Waits until the job has ended, showing how it goes.
-pub async fn to_the_end(client: &Client, job: JobId, follow: Follow<'_>) -> Result<JobBody, Failure> {
-    let mut progress = Progress::new(&follow.context.out);
-    let watching = watch(client, job, |body| progress.show(body));
+/// Waits until the job has ended, showing how it goes, and why it does not; `gatherer` brings outputs as tasks end.
+pub async fn to_the_end(
+    client: &Client,
+    job: JobId,
+    follow: Follow<'_>,
+    gatherer: Option<&mut Gatherer<'_>>,
+) -> Result<JobBody, Failure> {
+    let out = &follow.context.out;
+    let progress = RefCell::new(Progress::new(out));
+    let (standing, (tell, succeeded)) = (Standing::default(), tokio::sync::watch::channel(0_u64));
+    let watching = watch(client, job, |body| {
+        standing.note(body);
+        tell.send_replace(u64::from(body.counts.succeeded));
+        progress.borrow_mut().show(body);
+    });
     let late = async {
         match follow.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     };
+    let folder = gatherer.as_ref().map(|gatherer| gatherer.folder().to_owned());
+    let gathering = async {
+        match gatherer {
+            Some(gatherer) => gatherer.as_tasks_end(succeeded).await,
+            None => std::future::pending().await,
+        }
+    };
+    let go_on = |failure: Failure, waits: bool| match follow.lasting {
+        true => failure.hint(go_on(job, waits, folder.as_deref(), follow.context)),
+        false => failure,
+    };
     let ended = tokio::select! {
         ended = watching => ended,
-        () = late => Err(Failure::new(Exit::TimedOut, format!("{job} has not ended in time; it goes on"))
-            .hint(format!("`lull wait {job}` waits again"))),
-        () = follow.context.interrupted() => Err(interrupted(job, follow.lasting)),
+        failure = gathering => Err(go_on(failure, false)),
+        () = late => Err(go_on(Failure::new(Exit::TimedOut, format!("{job} has not ended in time; it goes on")), true)),
+        () = follow.context.interrupted() => Err(go_on(Failure::new(Exit::Interrupted, "interrupted"), true)),
+        () = why::tell(client, job, &standing, |words| progress.borrow().say(out, words)) => unreachable!("it has no end"),
     };
-    progress.finish();
+    progress.into_inner().finish();
     ended
+}
+
+/// How to come back to a job that goes on without this command.
+fn go_on(job: JobId, waits: bool, folder: Option<&Path>, context: &Context) -> String {
+    let waiting = if waits { format!("{job} goes on; ") } else { "what was written stays; ".to_owned() };
+    let place = match (&context.server.server, &context.server.data) {
+        (None, Some(data)) => format!(" --data {}", quoted(data)),
+        (_, _) => String::new(),
+    };
+    let wait = format!("`lull wait {job}{place}`");
+    match folder {
+        Some(folder) => {
+            let results = format!("lull job results {job}{place} --out {}", quoted(folder));
+            format!("{waiting}{wait} waits for its end, `{results}` brings what is missing")
+        }
+        None => format!("{waiting}{wait} waits for it again, `lull job cancel {job}{place}` ends it"),
+    }
+}
+
+/// A path as one types it.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/\\:._-+=,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Calls `show` with the job now and at every change, and returns it once it has ended.
@@ -109,11 +158,14 @@ fn passes(error: &ClientError) -> bool {
     }
 }
 
-fn interrupted(job: JobId, lasting: bool) -> Failure {
-    let failure = Failure::new(Exit::Interrupted, "interrupted");
-    if lasting {
-        failure.hint(format!("{job} goes on; `lull wait {job}` waits for it again, `lull job cancel {job}` ends it"))
-    } else {
-        failure
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_take_it_apart() {
+        assert_eq!(quoted(Path::new("out/a-1.x")), "out/a-1.x");
+        assert_eq!(quoted(Path::new("my out")), "'my out'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
     }
 }

@@ -15,6 +15,8 @@ use walkdir::WalkDir;
 use super::{
     amount::{self, Array},
     exit::{Exit, Failure},
+    files::is_manifest,
+    names::MANIFEST,
 };
 
 /// Where the inputs come from: exactly one of these.
@@ -105,8 +107,14 @@ fn files(paths: &[PathBuf]) -> Result<Vec<Item>, Failure> {
 
 fn folder(path: &Path) -> Result<Vec<Item>, Failure> {
     let hidden = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    // Results that were written below it earlier are none of its inputs; those of another job may be, without their manifest.
+    let results = |entry: &walkdir::DirEntry| match entry.file_type().is_dir() {
+        true => entry.depth() > 0 && is_manifest(&entry.path().join(MANIFEST)),
+        false => is_manifest(entry.path()),
+    };
+    let left_out = |entry: &walkdir::DirEntry| hidden(entry) || results(entry);
     let mut items = Vec::new();
-    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
+    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !left_out(entry)) {
         let entry = entry.map_err(|error| Failure::new(Exit::Failed, format!("cannot read the folder: {error}")))?;
         if entry.file_type().is_file() {
             let about =

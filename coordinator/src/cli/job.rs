@@ -13,13 +13,14 @@ use super::{
     Context,
     amount::{self, spoken},
     exit::{Exit, Failure, Outcome},
+    files::{self, Gatherer},
     follow::{self, Follow},
     output::{Cell, Deed, Format, Look, Row, Tone, counted, pairs, table, write_out},
     results::{self, OutArgs},
     submit::Submit,
 };
 use crate::{
-    api::{InputsBody, JobBody, JobDetails, MoveBody},
+    api::{CauseBody, InputsBody, JobBody, JobDetails, MoveBody},
     client::JobQuery,
 };
 
@@ -159,11 +160,12 @@ impl Show {
             return Ok(Exit::Succeeded);
         }
         context.out.check_repeatable()?;
-        let JobDetails { terms, moves, .. } = client.job(self.job).await?;
+        let JobDetails { terms, moves, failures, .. } = client.job(self.job).await?;
         let mut screen = context.screen();
         let watching = follow::watch(&client, self.job, |body| {
             // A terminal that is gone is noticed when the command ends.
-            let _ = screen.show(&text(&JobDetails { job: body.clone(), terms: terms.clone(), moves: moves.clone() }));
+            let (terms, moves, failures) = (terms.clone(), moves.clone(), failures.clone());
+            let _ = screen.show(&text(&JobDetails { job: body.clone(), terms, moves, failures }));
         });
         tokio::select! {
             ended = watching => Ok(Exit::from(ended?.state)),
@@ -175,7 +177,7 @@ impl Show {
 impl Wait {
     pub async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let ended = follow::to_the_end(&client, self.job, Follow::new(context).at_most(self.timeout)).await?;
+        let ended = follow::to_the_end(&client, self.job, Follow::new(context).at_most(self.timeout), None).await?;
         context.out.list(std::slice::from_ref(&ended))?;
         Ok(Exit::from(ended.state))
     }
@@ -183,6 +185,15 @@ impl Wait {
 
 impl Results {
     async fn run(&self, context: &Context) -> Outcome {
+        let work = self.brought(context);
+        tokio::select! {
+            outcome = work => outcome,
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")
+                .hint(format!("`lull job results {}` begins again, and brings to --out only what is missing", self.job))),
+        }
+    }
+
+    async fn brought(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         if let Some(index) = self.task {
             let task = TaskId { job: self.job, index };
@@ -197,11 +208,16 @@ impl Results {
             }
             return Ok(Exit::Succeeded);
         }
+        let folder = files::Folder::open(&self.out)?;
         let job = client.job(self.job).await?.job;
         if !job.state.is_ended() {
             context.out.note(format!("{} has not ended; `lull wait {}` waits for the rest", self.job, self.job));
         }
-        results::present(context, &client, &job, &self.out).await?;
+        let mut gatherer = match folder {
+            Some(folder) => Some(Gatherer::new(&client, self.job, folder).await?),
+            None => None,
+        };
+        results::present(context, &client, &job, gatherer.as_mut()).await?;
         Ok(Exit::Succeeded)
     }
 }
@@ -293,12 +309,29 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
     add("key", terms.idempotency_key.clone());
     let mut text = pairs(lines, look);
+    text.push_str(&causes(&details.failures, look));
     if !details.moves.is_empty() {
         let headings = ["MOVED", "TASK", "FROM", "TO", "WENT ON AFTER", "PAUSE", "CAUSE"];
         text.push('\n');
         text.push_str(&table(&headings, details.moves.iter().map(|moved| move_cells(moved, look)).collect(), look));
     }
     text
+}
+
+/// Why tasks failed, by cause; nothing if none did.
+pub fn causes(causes: &[CauseBody], look: &Look) -> String {
+    if causes.is_empty() {
+        return String::new();
+    }
+    let cells = |cause: &CauseBody| {
+        vec![
+            Cell::toned(cause.tasks, Tone::Bad),
+            cause.message.as_str().into(),
+            cause.example.to_string().into(),
+            cause.log.as_deref().unwrap_or_default().into(),
+        ]
+    };
+    format!("\n{}", table(&["FAILED", "REASON", "EXAMPLE", "LOG"], causes.iter().map(cells).collect(), look))
 }
 
 fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {

@@ -6,18 +6,22 @@
 mod agent;
 pub mod amount;
 mod audit;
+mod awake;
 mod columns;
 mod connect;
 mod db;
 #[cfg(test)]
 mod examples;
 mod exit;
+mod explain;
+mod files;
 mod follow;
 mod func;
 mod heat;
 pub mod input;
 mod job;
 mod login;
+mod names;
 mod net;
 mod output;
 mod policy;
@@ -29,12 +33,14 @@ mod run;
 mod sample;
 mod screen;
 mod server;
+mod stage;
 mod status;
 mod steps;
 mod submit;
 mod task;
 mod token;
 mod upload;
+mod why;
 
 use std::{
     ffi::OsString,
@@ -50,6 +56,7 @@ use self::{
     connect::ServerArgs,
     exit::{Exit, Failure, Outcome},
     output::{Colour, Format, Output},
+    private::Fate,
     screen::Screen,
 };
 
@@ -99,8 +106,8 @@ enum Command {
     Status(status::Status),
     /// Wait until a job has ended, and end as it did (short for `job wait`)
     Wait(job::Wait),
-    /// Say why a task is where it is (short for `task explain`)
-    Explain(task::One),
+    /// Say why a job does not move, or why a task is where it is
+    Explain(explain::Explain),
     /// Jobs: submit, list, show, wait, cancel, retry, results
     #[command(subcommand)]
     Job(job::Job),
@@ -145,7 +152,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Returns when somebody has pressed Ctrl-C.
+    /// Returns when the command is to end: by Ctrl-C, by a service manager, or because its terminal is gone.
     pub async fn interrupted(&self) {
         self.interrupt.cancelled().await;
     }
@@ -200,23 +207,32 @@ impl Cli {
         tokio::spawn(watch_for_interrupts(interrupt.clone()));
         let out = Output::new(self.global.output, self.global.color, self.global.quiet);
         let context = Context { server: self.global.server, out, interrupt };
-        match &self.command {
-            // These tidy up or say how to come back.
-            Command::Run(run) => run.run(&context).await,
-            Command::Submit(submit) => submit.run(&context).await,
-            Command::Wait(wait) => wait.run(&context).await,
-            Command::Job(job) => job.run(&context).await,
-            Command::Func(func) => func.run(&context).await,
-            Command::Server(server) => server.run(&context).await,
-            command => tokio::select! {
-                outcome = command.run(&context) => outcome,
-                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
-            },
+        let woken = awake::wake(&context, &self.command).await?;
+        let outcome = self.command.carry_out(&context).await;
+        if let Some(mesh) = woken {
+            mesh.stop(Fate::Kept).await;
         }
+        outcome
     }
 }
 
 impl Command {
+    async fn carry_out(&self, context: &Context) -> Outcome {
+        match self {
+            // These tidy up or say how to come back.
+            Self::Run(run) => run.run(context).await,
+            Self::Submit(submit) => submit.run(context).await,
+            Self::Wait(wait) => wait.run(context).await,
+            Self::Job(job) => job.run(context).await,
+            Self::Func(func) => func.run(context).await,
+            Self::Server(server) => server.run(context).await,
+            command => tokio::select! {
+                outcome = command.run(context) => outcome,
+                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            },
+        }
+    }
+
     /// Commands that can be broken off anywhere.
     async fn run(&self, context: &Context) -> Outcome {
         match self {
@@ -224,7 +240,7 @@ impl Command {
                 unreachable!("these were taken before")
             }
             Self::Status(status) => status.run(context).await,
-            Self::Explain(one) => one.explain(context).await,
+            Self::Explain(explain) => explain.run(context).await,
             Self::Task(task) => task.run(context).await,
             Self::Agent(agent) => agent.run(context).await,
             Self::Policy(policy) => policy.run(context).await,
@@ -238,7 +254,18 @@ impl Command {
     }
 }
 
+/// The first signal to end asks, the second ends the process.
+#[cfg(unix)]
+async fn watch_for_interrupts(interrupt: CancellationToken) {
+    let Ok(mut signals) = lull_agent::cli::Signals::listen() else { return };
+    signals.next().await;
+    interrupt.cancel();
+    signals.next().await;
+    std::process::exit(Exit::Interrupted.code().into());
+}
+
 /// The first Ctrl-C asks, the second ends the process.
+#[cfg(not(unix))]
 async fn watch_for_interrupts(interrupt: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         interrupt.cancel();

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
-use lull_agent::cli::output::for_programs;
 pub use lull_agent::cli::output::{Format, versioned};
+use lull_agent::cli::output::{for_programs, localised, short};
 use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -127,35 +127,12 @@ pub struct Look {
 impl Look {
     /// A moment in local time, as short as it can be told: the time of today, the day of this year, or all of it.
     pub fn time(&self, at: Timestamp) -> String {
-        let (at, now) = (at.to_zoned(self.zone.clone()), (self.now)().to_zoned(self.zone.clone()));
-        let form = match (at.date() == now.date(), at.year() == now.year(), at.second()) {
-            (true, _, 0) => "%H:%M",
-            (true, _, _) => "%H:%M:%S",
-            (false, true, _) => "%b %-d %H:%M",
-            (false, false, _) => "%Y-%m-%d %H:%M",
-        };
-        at.strftime(form).to_string()
+        short(at, (self.now)(), &self.zone)
     }
 
     /// A sentence of the coordinator's, its moments in local time.
     pub fn localised(&self, text: &str) -> String {
-        // `2026-11-24T06:00:00Z`, the form of every moment in data.
-        const SHORTEST: usize = 20;
-        let mut local = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(sign) = rest.find(|c: char| c.is_ascii_digit()) {
-            let (before, from) = rest.split_at(sign);
-            let length = from.find(|c: char| !c.is_ascii_digit() && !"-T:.Z".contains(c)).unwrap_or(from.len());
-            let word = from[..length].trim_end_matches(['.', ':', '-']);
-            let moment = (word.len() >= SHORTEST).then(|| word.parse::<Timestamp>().ok()).flatten();
-            local.push_str(before);
-            match moment {
-                Some(at) => local.push_str(&self.time(at)),
-                None => local.push_str(word),
-            }
-            rest = &from[word.len()..];
-        }
-        local + rest
+        localised(text, (self.now)(), &self.zone)
     }
 
     /// A moment in local time, if there is one.
@@ -444,18 +421,11 @@ pub mod tests {
         assert_eq!(pairs(cells(), &plain(Format::Table).look), "state  failed\njob    j1\n");
     }
     #[test]
-    fn moments_are_short_and_local_wherever_they_are_said() {
+    fn a_table_tells_moments_in_local_time() {
         let look = Look { zone: TimeZone::get("Europe/Amsterdam").expect("a zone"), ..plain(Format::Table).look };
-        let time = |text: &str| look.time(text.parse().expect("a moment"));
-        assert_eq!(time("2026-11-24T21:30:05Z"), "22:30:05");
-        assert_eq!(time("2026-11-24T05:00:00Z"), "06:00");
-        assert_eq!(time("2026-11-24T23:30:05Z"), "Nov 25 00:30");
-        assert_eq!(time("2025-11-24T05:00:00Z"), "2025-11-24 06:00");
-        let said = "its window opens at 2026-11-25T21:00:00Z; 3 of 10.5 at 2026-11-24T20:00:00.123Z, in j42.7-x";
-        assert_eq!(look.localised(said), "its window opens at Nov 25 22:00; 3 of 10.5 at 21:00, in j42.7-x");
-        for text in ["", "7", "2026-11-24", "é 2026-99-99T99:99:99Z.", "1.2.3:"] {
-            assert_eq!(look.localised(text), text);
-        }
+        let told = table(&["REASON"], vec![vec!["it opens at 2026-11-24T22:00:00Z".into()]], &look);
+        assert_eq!(told, "REASON\nit opens at 23:00\n");
+        assert_eq!(look.time("2026-11-24T21:30:05Z".parse().expect("a moment")), "22:30:05");
     }
 
     #[test]

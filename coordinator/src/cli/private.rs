@@ -1,6 +1,9 @@
 //! A private mesh on this machine: a coordinator in this process and agents in processes of their own, which join
 //! by the real enrolment over loopback. Taken down when it is stopped; the agents also go when this process dies,
 //! because they end when their standard input does.
+//!
+//! Its folder says that it is one, so that a later command finds the work in it and can go on, and so that nobody takes
+//! the data of an organisation's coordinator for it.
 
 use std::{
     fs::File,
@@ -12,6 +15,7 @@ use std::{
 use anyhow::Context as _;
 use libp2p::Multiaddr;
 use lull_shared::policy::{Changes, Policy};
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, ChildStdin, Command},
@@ -29,9 +33,10 @@ use crate::{
     agent_process::ENTRY,
     api::{CreateToken, SetPolicy},
     client::Client,
+    keys,
     publishing::make::Making,
     scheduler::Limits,
-    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
+    server::{self, ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE, RunningServer, ServerConfig},
     store::{StoreChoice, record::TokenRole},
 };
 
@@ -46,15 +51,61 @@ const BUILDS_FOLDER: &str = "builds";
 /// Lines of an agent's log that are shown when it ends by itself.
 const LOG_LINES: usize = 12;
 
-/// How a private mesh is made.
-pub struct MeshConfig {
+/// The file that makes a data folder a private mesh's, with its [`Size`].
+const MARK_FILE: &str = "private.json";
+
+/// How large a private mesh is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
     pub agents: u16,
     /// Of each agent; together as many as there are processors if not given.
     pub slots: Option<u16>,
+}
+
+/// How a private mesh is made.
+pub struct MeshConfig {
+    pub size: Size,
     /// Where its data is kept; a temporary folder if not given.
     pub data: Option<PathBuf>,
-    /// Keep a temporary folder too.
-    pub keep: bool,
+}
+
+/// What becomes of a mesh's folder when it is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Kept,
+    /// If it is a temporary one.
+    Deleted,
+}
+
+/// What a data folder is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// No coordinator has ever used it.
+    Fresh,
+    /// A coordinator runs with it.
+    InUse,
+    /// A private mesh's that does not run.
+    Private(Size),
+    /// A coordinator's that does not run.
+    Coordinators,
+}
+
+impl Data {
+    /// What this folder is.
+    pub fn of(folder: &Path) -> Self {
+        if !folder.join(keys::NETWORK_FILE).exists() {
+            return Self::Fresh;
+        }
+        // Whoever may not lock it cannot know; the one that runs answers, or nobody does.
+        if keys::lock(folder).is_err() {
+            return Self::InUse;
+        }
+        let mark = std::fs::read(folder.join(MARK_FILE)).ok();
+        match mark.and_then(|mark| serde_json::from_slice(&mark).ok()) {
+            Some(size) => Self::Private(size),
+            None => Self::Coordinators,
+        }
+    }
 }
 
 /// A private mesh that runs.
@@ -88,6 +139,15 @@ impl Mesh {
     /// Starts the coordinator and lets the agents join; they go on joining while the caller works.
     pub async fn start(config: MeshConfig) -> Result<Self, Failure> {
         let folder = folder(&config)?;
+        keys::private_folder(folder.path()).map_err(anyhow::Error::from)?;
+        // Whoever only looks leaves it as large as it was.
+        if config.size.agents > 0 {
+            let mark = serde_json::to_vec(&config.size).map_err(anyhow::Error::from)?;
+            std::fs::write(folder.path().join(MARK_FILE), mark).context("cannot mark the folder as a private mesh's")?;
+        }
+        // One that was killed leaves the address at which nobody answers any more.
+        let _ = std::fs::remove_file(folder.path().join(HTTP_ADDRESS_FILE));
+        let Size { agents: count, slots } = config.size;
         let shutdown = CancellationToken::new();
         let running = server::start(coordinator(folder.path()), shutdown.clone()).await?;
         let token =
@@ -96,18 +156,19 @@ impl Mesh {
         // Whoever starts a mesh here wants it to work now.
         let policy = SetPolicy { set: Changes::all(&Policy::unrestricted()), ..SetPolicy::default() };
         client.set_policy(&policy).await?;
-        let wanted = CreateToken {
-            role: TokenRole::Agent,
-            name: Some("run".into()),
-            uses_max: Some(config.agents.into()),
-            expires_s: None,
+        let join = match count {
+            0 => String::new(),
+            count => {
+                let uses_max = Some(count.into());
+                let wanted = CreateToken { role: TokenRole::Agent, name: Some("run".into()), uses_max, expires_s: None };
+                client.create_token(&wanted).await?.text
+            }
         };
-        let join = client.create_token(&wanted).await?.text;
-        let slots = config.slots.unwrap_or_else(|| slots_of_each(config.agents));
+        let slots = slots.unwrap_or_else(|| slots_of_each(count));
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let (leave, mut agents) = (CancellationToken::new(), JoinSet::new());
-        let (tell, ended) = mpsc::channel(usize::from(config.agents));
-        for number in 1..=config.agents {
+        let (tell, ended) = mpsc::channel(usize::from(count.max(1)));
+        for number in 1..=count {
             let agent = Agent {
                 program: program.clone(),
                 name: format!("here-{number}"),
@@ -141,16 +202,17 @@ impl Mesh {
     }
 
     /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.
-    pub async fn stop(mut self) -> Option<PathBuf> {
+    pub async fn stop(mut self, fate: Fate) -> Option<PathBuf> {
         self.leave.cancel();
         while self.agents.join_next().await.is_some() {}
         self.shutdown.cancel();
         if let Err(error) = self.running.stopped().await {
             tracing::warn!(error = format!("{error:#}"), "the coordinator did not stop cleanly");
         }
-        match self.folder {
-            Folder::Kept(path) => Some(path),
-            Folder::Temporary(folder) => {
+        match (self.folder, fate) {
+            (Folder::Kept(path), _) => Some(path),
+            (Folder::Temporary(folder), Fate::Kept) => Some(folder.keep()),
+            (Folder::Temporary(folder), Fate::Deleted) => {
                 drop(folder);
                 None
             }
@@ -163,7 +225,7 @@ fn folder(config: &MeshConfig) -> Result<Folder, Failure> {
         return Ok(Folder::Kept(data.clone()));
     }
     let folder = tempfile::Builder::new().prefix("lull-").tempdir().context("cannot make a temporary folder")?;
-    Ok(if config.keep { Folder::Kept(folder.keep()) } else { Folder::Temporary(folder) })
+    Ok(Folder::Temporary(folder))
 }
 
 /// On loopback, on ports that are free.
@@ -186,7 +248,7 @@ fn coordinator(data: &Path) -> ServerConfig {
 /// Agents times slots is the number of processors, and each agent has one at least.
 fn slots_of_each(agents: u16) -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u16::try_from(cores.div_ceil(usize::from(agents))).unwrap_or(u16::MAX).max(1)
+    u16::try_from(cores.div_ceil(usize::from(agents.max(1)))).unwrap_or(u16::MAX).max(1)
 }
 
 /// One agent process.
@@ -284,12 +346,17 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_folder_goes_and_a_named_one_stays() {
-        let config = |data, keep| MeshConfig { agents: 1, slots: None, data, keep };
-        let temporary = folder(&config(None, false)).expect("a folder").path().to_owned();
-        assert!(!temporary.exists());
-        let kept = folder(&config(None, true)).expect("a folder").path().to_owned();
-        assert!(kept.exists());
-        std::fs::remove_dir_all(kept).expect("removed");
+    fn a_folder_is_what_was_made_in_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let data = root.path();
+        assert_eq!(Data::of(&data.join("none")), Data::Fresh);
+        assert_eq!(Data::of(data), Data::Fresh);
+        keys::network_id(&data.join(keys::NETWORK_FILE)).expect("made");
+        assert_eq!(Data::of(data), Data::Coordinators);
+        let size = Size { agents: 3, slots: None };
+        std::fs::write(data.join(MARK_FILE), serde_json::to_vec(&size).expect("JSON")).expect("written");
+        assert_eq!(Data::of(data), Data::Private(size));
+        let _lock = keys::lock(data).expect("free");
+        assert_eq!(Data::of(data), Data::InUse);
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{amount::spoken, output::Output};
+use super::{
+    amount::spoken,
+    output::{Look, Output},
+};
 use crate::api::JobBody;
 
 /// Between two lines where nothing can be drawn over.
@@ -20,6 +23,7 @@ const RATE_OVER_TASKS: u64 = 20;
 /// Shows a job while it runs.
 pub struct Progress {
     shown: Shown,
+    look: Look,
     rate: Rate,
     /// Known only while the job is active, and wanted after it.
     moved: u64,
@@ -38,13 +42,13 @@ impl Progress {
             Shown::Nothing
         } else if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("[{bar:24}] {msg}").expect("the template is well formed");
+            let style = ProgressStyle::with_template("[{bar:16}] {wide_msg}").expect("the template is well formed");
             bar.set_style(style.progress_chars("=> "));
             Shown::Bar(bar)
         } else {
             Shown::Lines { out: out.clone(), last: None, text: String::new() }
         };
-        Self { shown, rate: Rate::default(), moved: 0 }
+        Self { shown, look: out.look.clone(), rate: Rate::default(), moved: 0 }
     }
 
     /// The job stands like this now.
@@ -54,12 +58,13 @@ impl Progress {
         let now = Instant::now();
         self.rate.note(now, ended);
         let text = describe(job, self.moved, self.rate.per_second(now));
+        let look = &self.look;
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => {
                 bar.set_length(job.tasks);
                 bar.set_position(ended);
-                bar.set_message(text);
+                bar.set_message(look.localised(&text));
             }
             Shown::Lines { out, last, text: held } => {
                 *held = text;
@@ -68,6 +73,15 @@ impl Progress {
                     *last = Some(Instant::now());
                 }
             }
+        }
+    }
+
+    /// Says something beside how it goes.
+    pub fn say(&self, out: &Output, words: &str) {
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Lines { .. } => out.note(words),
+            Shown::Bar(bar) => bar.suspend(|| out.note(words)),
         }
     }
 

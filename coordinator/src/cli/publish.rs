@@ -25,7 +25,7 @@ use super::{
     amount::spoken,
     exit::{Exit, Failure, Outcome},
     func::{Publication, Publish, moves, own_name},
-    output::{Cell, Look, Row, pairs},
+    output::{Cell, Deed, Look, Row, pairs},
     sample::Sample,
     steps::Steps,
 };
@@ -292,7 +292,8 @@ pub async fn publication(wanted: &Publication, context: &Context) -> Outcome {
     };
     if wanted.cancel {
         let affected = client.cancel_publication(id).await?.affected;
-        context.out.note(if affected > 0 { "it is stopped" } else { "it had ended before" });
+        let words = if affected > 0 { "it is stopped" } else { "it had ended before" };
+        context.out.done(&Deed::new("cancelled", id).affecting(affected), words)?;
         return Ok(Exit::Succeeded);
     }
     let found = client.publication(id).await?;

@@ -1,9 +1,10 @@
 //! What came of a job: a table of results, JSON with the outputs, or one file for each task.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     time::Duration,
 };
@@ -18,13 +19,13 @@ use lull_shared::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
 
 use super::{
     Context,
     amount::spoken,
     exit::Failure,
-    output::{Cell, Format, Look, Row, counted, printable, write_out},
+    files::Gatherer,
+    output::{Cell, Format, Look, Row, counted, printable, printable_lines, write_out},
 };
 use crate::{
     api::{JobBody, ResultBody, SCHEMA_VERSION, TaskBody},
@@ -41,6 +42,8 @@ const ROWS_MAX: usize = 1_000;
 const PRINTED_BYTES: usize = 32 * 1024;
 /// A larger output is left out of JSON and named by its digest.
 const OUTPUT_IN_JSON_MAX: u64 = 16 * 1024 * 1024;
+/// A longer output is not poured over a terminal.
+const ON_TERMINAL_MAX: u64 = 1024 * 1024;
 /// Characters of a label or an output in a table.
 const SHOWN_CHARS: usize = 34;
 
@@ -98,7 +101,8 @@ impl Row for TaskResult {
 /// Where outputs go besides standard output.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OutArgs {
-    /// Write the output of each task into a file of this folder, named after its input
+    /// Write the output of each task into a file of this folder as soon as it has ended, named like its input; what an
+    /// earlier run wrote there is replaced, nothing else is. manifest.jsonl says which file is whose
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// What the names of these files end in, like .json
@@ -106,11 +110,20 @@ pub struct OutArgs {
     pub suffix: Option<String>,
 }
 
-/// Prints a job's results in the form asked for and, if wanted, writes one file for each task.
-pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &OutArgs) -> Result<(), Failure> {
-    if let Some(folder) = &out.out {
-        let files = write_files(client, job.job.0, folder, out.suffix.as_deref().unwrap_or_default()).await?;
-        context.out.note(format!("wrote {} to {}", counted(files as u64, "file"), folder.display()));
+/// Brings what is missing in the folder and prints a job's results in the form asked for.
+pub async fn present(
+    context: &Context,
+    client: &Client,
+    job: &JobBody,
+    gatherer: Option<&mut Gatherer<'_>>,
+) -> Result<(), Failure> {
+    let to_files = gatherer.is_some();
+    if let Some(gatherer) = gatherer {
+        let files = gatherer.rest().await?;
+        context.out.note(format!("{} in {}", counted(files, "file"), gatherer.folder().display()));
+    }
+    if context.out.format == Format::Table && job.tasks == 1 && job.counts.succeeded == 1 && !to_files {
+        return print_only(context, client, job).await;
     }
     match context.out.format {
         Format::Table => {
@@ -144,6 +157,42 @@ pub async fn present(context: &Context, client: &Client, job: &JobBody, out: &Ou
     }
 }
 
+/// The output of a job of one task, whole.
+async fn print_only(context: &Context, client: &Client, job: &JobBody) -> Result<(), Failure> {
+    let task = client.tasks(job.job.0, None, 0, 1).await?.items.into_iter().next();
+    let Some(task) = task else { return Ok(()) };
+    let terminal = io::stdout().is_terminal();
+    if terminal && task.output_bytes.is_some_and(|size| size > ON_TERMINAL_MAX) {
+        context.out.note(format!("the output has {}", bytesize::ByteSize(task.output_bytes.unwrap_or_default())));
+        context.out.note(format!("hint: `lull job results {} --task {} > FILE` writes it to a file", *job.job, task.task.index));
+        return Ok(());
+    }
+    let mut parts = pin!(client.output(task.task.0).await?);
+    if !terminal {
+        while let Some(part) = parts.try_next().await? {
+            write_out(&part)?;
+        }
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.try_next().await? {
+        bytes.extend_from_slice(&part);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => {
+            let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+            write_out((printable_lines(&text) + end).as_bytes())
+        }
+        Err(error) => {
+            context
+                .out
+                .note(format!("the output is not text: {} of something else", bytesize::ByteSize(error.as_bytes().len() as u64)));
+            context.out.note("hint: --out DIR writes it to a file, and so does `> FILE`");
+            Ok(())
+        }
+    }
+}
+
 /// One JSON value, written as it comes: a job may have more results than fit in memory.
 async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
     write_out(format!("{{\n  \"schema_version\": {SCHEMA_VERSION},\n  \"job\": {},\n  \"results\": [", json!(job)).as_bytes())?;
@@ -155,41 +204,6 @@ async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
     })
     .await?;
     write_out(b"\n  ]\n}\n")
-}
-
-/// Writes the output of each succeeded task into a file named after its input; how many.
-pub async fn write_files(client: &Client, job: JobId, folder: &Path, suffix: &str) -> Result<u64, Failure> {
-    tokio::fs::create_dir_all(folder).await.map_err(|error| Failure::unwritable(folder, &error))?;
-    let (mut names, mut from, mut files) = (Names::default(), 0, 0);
-    loop {
-        let page = client.results(job, from, RESULTS_PAGE).await?;
-        for result in &page.items {
-            let name = names.of(result.label.as_deref(), result.task.index) + suffix;
-            let (path, partial) = (folder.join(&name), folder.join(format!(".{name}.partial")));
-            write_file(client, result, &partial).await?;
-            tokio::fs::rename(&partial, &path).await.map_err(|error| Failure::unwritable(&path, &error))?;
-            files += 1;
-        }
-        match page.next.and_then(|next| next.parse().ok()) {
-            Some(next) => from = next,
-            None => return Ok(files),
-        }
-    }
-}
-
-async fn write_file(client: &Client, result: &ResultBody, path: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::unwritable(path, &error);
-    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
-    match inline(result)? {
-        Some(bytes) => file.write_all(&bytes).await.map_err(failed)?,
-        None => {
-            let mut parts = pin!(client.output(result.task.0).await?);
-            while let Some(part) = parts.try_next().await? {
-                file.write_all(&part).await.map_err(failed)?;
-            }
-        }
-    }
-    file.flush().await.map_err(failed)
 }
 
 /// How much of the outputs is wanted.
@@ -295,7 +309,7 @@ fn joined(task: TaskBody, result: Option<ResultBody>) -> Result<TaskResult, Fail
 }
 
 /// The bytes that came along.
-fn inline(result: &ResultBody) -> Result<Option<Vec<u8>>, Failure> {
+pub(super) fn inline(result: &ResultBody) -> Result<Option<Vec<u8>>, Failure> {
     let Some(text) = &result.inline_base64 else { return Ok(None) };
     let bytes = BASE64.decode(text.as_bytes()).map_err(anyhow::Error::from)?;
     debug_assert!(bytes.len() <= INLINE_BYTES_MAX, "{} bytes came along", bytes.len());
@@ -334,44 +348,6 @@ fn ending(label: &str) -> String {
     }
 }
 
-/// File names that no two tasks share and that every file system takes.
-#[derive(Default)]
-struct Names {
-    /// In lower case, since some file systems do not tell cases apart.
-    taken: BTreeSet<String>,
-}
-
-/// Names that Windows keeps for devices, whatever follows the dot.
-const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
-/// Bytes of a name before what makes it unique: far below every file system's limit.
-const NAME_BYTES: usize = 120;
-
-impl Names {
-    /// The name of the input, made safe; with the task's number in front if it is taken or says nothing.
-    fn of(&mut self, label: Option<&str>, index: u32) -> String {
-        let safe = safe(label.unwrap_or_default());
-        let plain = if safe.is_empty() { format!("task-{index}") } else { safe };
-        let name = if self.taken.contains(&plain.to_lowercase()) { format!("{index}-{plain}") } else { plain };
-        self.taken.insert(name.to_lowercase());
-        name
-    }
-}
-
-/// The last part of a path, without anything that a file system or a shell would take amiss.
-fn safe(label: &str) -> String {
-    let last = label.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '=' | ',' | '@' | '~');
-    let mut name: String = last.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
-    let mut end = name.len().min(NAME_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.truncate(end);
-    let name = name.trim_start_matches(['.', '-']).trim_end_matches('.').to_owned();
-    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
-    if RESERVED.contains(&stem.as_str()) { format!("_{name}") } else { name }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::output::tests::plain, *};
@@ -408,20 +384,6 @@ j1.2  docs/2.txt  failed     here-1  250ms  -        it exited with code 3; its 
 j1.3  docs/3.txt  succeeded  here-1  250ms  1.0 MiB  (large)
 ";
         assert_eq!(plain(Format::Table).listed(&rows), expected);
-    }
-
-    #[test]
-    fn names_are_safe_and_no_two_are_alike() {
-        let mut names = Names::default();
-        let name = |names: &mut Names, label: &str, index| names.of(Some(label), index);
-        assert_eq!(name(&mut names, "docs/a.txt", 0), "a.txt");
-        assert_eq!(name(&mut names, "other/A.txt", 1), "1-A.txt");
-        assert_eq!(name(&mut names, "../../etc/passwd", 2), "passwd");
-        assert_eq!(name(&mut names, "..", 3), "task-3");
-        assert_eq!(name(&mut names, "a b?.png", 4), "a_b_.png");
-        assert_eq!(name(&mut names, "con.txt", 5), "_con.txt");
-        assert_eq!(names.of(None, 6), "task-6");
-        assert!(name(&mut names, &"x".repeat(500), 7).len() <= NAME_BYTES);
     }
 
     #[test]

@@ -3,28 +3,32 @@
 //! On a network that is known (by `--server`, `--data` or a profile) the module is published and the job submitted
 //! there. Otherwise a private mesh is started on this machine, used, and taken down again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use lull_shared::{id::JobId, state::TaskState};
+use lull_shared::id::JobId;
 
 use super::{
     Context,
+    connect::ServerArgs,
     exit::{Exit, Failure, Outcome},
-    follow::{self, Follow},
+    files::{Folder, Gatherer},
+    follow::{self, Follow, quoted},
     input::InputArgs,
-    private::{Mesh, MeshConfig},
+    output::counted,
+    private::{Data, Fate, Mesh, MeshConfig, Size},
     publish,
     results::{self, OutArgs},
+    stage::Stages,
     submit::{self, SubmitOptions},
 };
-use crate::{
-    api::PublishOptions,
-    client::{Client, ClientError},
-};
+use crate::{api::PublishOptions, client::Client};
 
-/// Failed tasks whose logs are shown: more are mostly the same again.
-const LOGS_SHOWN: u32 = 3;
+/// Causes of failures that are shown; `lull job show` has more.
+const LOGS_SHOWN: usize = 3;
 /// Lines of each.
 const LOG_LINES_SHOWN: usize = 8;
 
@@ -62,52 +66,93 @@ pub struct MeshArgs {
     /// Use a private mesh even if a network is known
     #[arg(long)]
     pub private: bool,
-    /// Keep its data folder, and say where it is
+    /// Keep its data folder, and say where it is and how to read the results in it; a folder named with --data is kept
+    /// anyway, and so is one of which the work was broken off
     #[arg(long)]
     pub keep: bool,
 }
 
 impl Run {
     pub async fn run(&self, context: &Context) -> Outcome {
-        if let Some(client) = self.known(context).await? {
-            return self.on(context, &client, Follow::new(context)).await;
+        // What cannot be written is not worth waiting for.
+        let folder = Folder::open(&self.out)?;
+        let (progress, stages) = (Cell::default(), Stages::new(&context.out));
+        if let Some(client) = self.known(context)? {
+            return self.on(context, &client, Follow::new(context), folder, &stages, &progress).await;
         }
         if !is_file(&self.function) {
             let failure = Failure::new(Exit::NotFound, format!("there is no file {}", self.function.display()));
             return Err(failure.hint("name a module; published functions need a network: `lull login URL --token TOKEN`"));
         }
-        let config = MeshConfig {
-            agents: self.mesh.agents,
-            slots: self.mesh.slots,
-            data: context.server.data.clone(),
-            keep: self.mesh.keep,
-        };
+        let size = Size { agents: self.mesh.agents, slots: self.mesh.slots };
+        let starting = stages.begin(format!("starting a private mesh of {}", counted(size.agents.into(), "agent")));
         let mesh = tokio::select! {
-            mesh = Mesh::start(config) => mesh?,
+            mesh = Mesh::start(MeshConfig { size, data: context.server.data.clone() }) => mesh?,
             () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
         };
+        drop(starting);
         let outcome = tokio::select! {
-            outcome = self.on(context, mesh.client(), Follow::new(context).passing()) => outcome,
+            outcome = self.on(context, mesh.client(), Follow::new(context).passing(), folder, &stages, &progress) => outcome,
             failure = mesh.abandoned(|lost| context.out.note(lost.to_string())) => Err(failure),
         };
-        if let Some(kept) = mesh.stop().await {
-            context.out.note(format!("the mesh's data is kept in {}", kept.display()));
+        // Work that was begun and not brought home is not thrown away.
+        let begun = progress.get();
+        let fate = if self.mesh.keep || (outcome.is_err() && begun.is_some()) { Fate::Kept } else { Fate::Deleted };
+        let kept = mesh.stop(fate).await;
+        match (outcome, kept, begun) {
+            (Err(failure), Some(data), Some(begun)) => Err(self.to_go_on(failure, &data, begun)),
+            (outcome, Some(data), Some(begun)) => {
+                let (job, data) = (begun.job, quoted(&data));
+                context.out.note(format!("the mesh's data is kept in {data}"));
+                context.out.note(format!("hint: `lull job results {job} --data {data}` shows the results again"));
+                outcome
+            }
+            (outcome, _, _) => outcome,
         }
-        outcome
+    }
+
+    /// What was begun is kept; where, and how to go on.
+    fn to_go_on(&self, failure: Failure, data: &Path, begun: Begun) -> Failure {
+        let (job, data) = (begun.job, quoted(data));
+        let out = self.out.out.as_deref().map(|out| format!(" --out {}", quoted(out))).unwrap_or_default();
+        let suffix =
+            self.out.suffix.as_deref().map(|suffix| format!(" --suffix {}", quoted(Path::new(suffix)))).unwrap_or_default();
+        let results = format!("lull job results {job} --data {data}{out}{suffix}");
+        let hint = if begun.ended {
+            format!("`{results}` brings what is missing")
+        } else {
+            format!("`lull wait {job} --data {data}` goes on with the rest, then `{results}` brings the results")
+        };
+        let message = format!("{}; the work is kept in {data}", failure.message);
+        Failure { message, ..failure }.hint(hint)
     }
 
     /// The network that is known, unless a private mesh is wanted.
-    async fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
-        let known = if self.mesh.private { None } else { context.server.connect_named()? };
-        let Some(client) = known else { return Ok(None) };
-        // A data folder may name a server that was killed: its data is then the private mesh's.
-        let gone = async || matches!(client.health().await, Err(ClientError::Unreachable { .. }));
-        let abandoned = context.server.server.is_none() && context.server.data.is_some() && gone().await;
-        Ok(Some(client).filter(|_| !abandoned))
+    fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
+        let ServerArgs { server, data, .. } = &context.server;
+        let named = if self.mesh.private { None } else { server.as_ref() };
+        if let (None, Some(data)) = (named, data) {
+            return match Data::of(data) {
+                Data::Fresh | Data::Private(_) => Ok(None),
+                Data::InUse if self.mesh.private => Err(in_use(data).hint("name another folder, or leave --private out")),
+                Data::InUse => context.server.connect_named(),
+                Data::Coordinators => Err(in_use(data)
+                    .hint(format!("`lull server run --data {}` starts it; a private mesh needs another folder", quoted(data)))),
+            };
+        }
+        if self.mesh.private { Ok(None) } else { context.server.connect_named() }
     }
 
     /// Publishes, submits, waits, and shows what came of it.
-    async fn on(&self, context: &Context, client: &Client, follow: Follow<'_>) -> Outcome {
+    async fn on(
+        &self,
+        context: &Context,
+        client: &Client,
+        follow: Follow<'_>,
+        folder: Option<Folder>,
+        stages: &Stages<'_>,
+        progress: &Cell<Option<Begun>>,
+    ) -> Outcome {
         let prepare = async {
             let function = if is_file(&self.function) {
                 let wanted = publish::Wanted { file: &self.function, name: None, options: PublishOptions::default() };
@@ -115,29 +160,60 @@ impl Run {
             } else {
                 self.function.to_string_lossy().into_owned()
             };
-            submit::send(client, function, &self.inputs, &self.options).await
+            let _stage = stages.begin("reading the inputs and bringing them to the coordinator");
+            let submitted = submit::send(client, function, &self.inputs, &self.options).await?;
+            let job = submitted.job.0;
+            progress.set(Some(Begun { job, ended: false }));
+            let gatherer = match folder {
+                Some(folder) => Some(Gatherer::new(client, job, folder).await?),
+                None => None,
+            };
+            Ok::<_, Failure>((job, gatherer))
         };
-        let submitted = tokio::select! {
-            submitted = prepare => submitted?,
+        let (job, mut gatherer) = tokio::select! {
+            prepared = prepare => prepared?,
             () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
         };
-        let ended = follow::to_the_end(client, submitted.job.0, follow).await?;
-        results::present(context, client, &ended, &self.out).await?;
-        if ended.counts.failed > 0 {
-            show_logs(context, client, ended.job.0).await?;
+        let ended = follow::to_the_end(client, job, follow, gatherer.as_mut()).await?;
+        progress.set(Some(Begun { job, ended: true }));
+        let present = async {
+            results::present(context, client, &ended, gatherer.as_mut()).await?;
+            if ended.counts.failed > 0 {
+                show_causes(context, client, job).await?;
+            }
+            Ok(Exit::from(ended.state))
+        };
+        tokio::select! {
+            outcome = present => outcome,
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
         }
-        Ok(Exit::from(ended.state))
     }
 }
 
-/// The logs of some failed tasks: a private mesh takes them with it.
-async fn show_logs(context: &Context, client: &Client, job: JobId) -> Result<(), Failure> {
-    for task in client.tasks(job, Some(TaskState::Failed), 0, LOGS_SHOWN).await?.items {
-        let Ok(log) = client.log(task.task.0, None).await else { continue };
+/// How far the work has come that is worth keeping.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    job: JobId,
+    /// Whether nothing of it is left to be done, but for bringing the results.
+    ended: bool,
+}
+
+fn in_use(data: &Path) -> Failure {
+    let message = format!("{} is the data of a coordinator, not of a private mesh", data.display());
+    Failure::new(Exit::Failed, message)
+}
+
+/// Why tasks failed, and the end of an example's log for each cause: a private mesh takes the logs with it.
+async fn show_causes(context: &Context, client: &Client, job: JobId) -> Result<(), Failure> {
+    let causes = client.job(job).await?.failures;
+    for cause in causes.iter().take(LOGS_SHOWN) {
+        let (tasks, example) = (counted(cause.tasks, "task"), *cause.example);
+        context.out.note(format!("{tasks} failed: {}, for example {example}", cause.message));
+        let Ok(log) = client.log(example, None).await else { continue };
         let lines: Vec<&str> = log.text.lines().collect();
         let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
         if !last.is_empty() {
-            context.out.note(format!("the log of {} ends:\n  {}", *task.task, last.join("\n  ")));
+            context.out.note(format!("its log ends:\n  {}", last.join("\n  ")));
         }
     }
     Ok(())

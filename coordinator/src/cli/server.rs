@@ -161,10 +161,7 @@ impl Run {
         let stop = shutdown.clone();
         let interrupted = context.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                () = interrupted.interrupted() => {}
-                () = terminated() => {}
-            }
+            interrupted.interrupted().await;
             stop.cancel();
         });
         let running = server::start(config, shutdown).await?;
@@ -179,16 +176,6 @@ impl Run {
         running.stopped().await?;
         Ok(Exit::Succeeded)
     }
-}
-
-/// Returns when a service manager asks the process to end.
-async fn terminated() {
-    #[cfg(unix)]
-    if let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        signal.recv().await;
-        return;
-    }
-    std::future::pending().await
 }
 
 impl Row for CoordinatorBody {

@@ -9,11 +9,13 @@ use lull_shared::{constraint::Constraint, share::Share, window::Window};
 use super::{
     Context, amount,
     exit::{Exit, Failure, Outcome},
+    files::{Folder, Gatherer},
     follow::{self, Follow},
     func::When,
     input::InputArgs,
     output::counted,
     results::{self, OutArgs},
+    stage::Stages,
     upload::upload,
 };
 use crate::{
@@ -159,6 +161,11 @@ pub struct Submit {
 }
 
 impl Submit {
+    /// Whether it stays until the job has ended.
+    pub fn stays(&self) -> bool {
+        self.wait || self.out.out.is_some()
+    }
+
     pub async fn run(&self, context: &Context) -> Outcome {
         if self.function.ends_with(".wasm") {
             let message = format!("{} is a file, and a job needs a published function", self.function);
@@ -166,10 +173,14 @@ impl Submit {
                 Failure::usage(message).hint(format!("`lull func publish {}` publishes it; `lull run` does both", self.function))
             );
         }
+        let folder = Folder::open(&self.out)?;
         let client = context.server.connect()?;
+        let stages = Stages::new(&context.out);
+        let reading = stages.begin("reading the inputs and bringing them to the coordinator");
         let submitted = send(&client, self.function.clone(), &self.inputs, &self.options).await?;
+        drop(reading);
         let job = submitted.job.0;
-        if !self.wait && self.out.out.is_none() {
+        if !self.wait && folder.is_none() {
             context.out.one(&submitted, &job.to_string(), |_| format!("{job}\n"))?;
             let existing = if submitted.existing { " was submitted before under this key" } else { " is submitted" };
             context.out.note(format!(
@@ -179,8 +190,12 @@ impl Submit {
             ));
             return Ok(Exit::Succeeded);
         }
-        let ended = follow::to_the_end(&client, job, Follow::new(context)).await?;
-        results::present(context, &client, &ended, &self.out).await?;
+        let mut gatherer = match folder {
+            Some(folder) => Some(Gatherer::new(&client, job, folder).await?),
+            None => None,
+        };
+        let ended = follow::to_the_end(&client, job, Follow::new(context), gatherer.as_mut()).await?;
+        results::present(context, &client, &ended, gatherer.as_mut()).await?;
         Ok(Exit::from(ended.state))
     }
 }

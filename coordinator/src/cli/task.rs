@@ -110,11 +110,16 @@ impl One {
         Ok(Exit::Succeeded)
     }
 
-    pub async fn explain(&self, context: &Context) -> Outcome {
-        let explanation = context.server.connect()?.explain(self.task).await?;
-        context.out.one(&explanation, &self.task.to_string(), |look| explain(&explanation, look))?;
-        Ok(Exit::Succeeded)
+    async fn explain(&self, context: &Context) -> Outcome {
+        explain(context, self.task).await
     }
+}
+
+/// Says why a task is where it is.
+pub async fn explain(context: &Context, task: TaskId) -> Outcome {
+    let explanation = context.server.connect()?.explain(task).await?;
+    context.out.one(&explanation, &task.to_string(), |look| told(&explanation, look))?;
+    Ok(Exit::Succeeded)
 }
 
 impl Logs {
@@ -215,7 +220,7 @@ pub fn went_on(resumed: ResumedBody) -> String {
     format!("{} ({})", spoken(Duration::from_millis(resumed.spent_ms)), bytesize::ByteSize(resumed.size_bytes))
 }
 
-fn explain(explanation: &ExplanationBody, look: &Look) -> String {
+fn told(explanation: &ExplanationBody, look: &Look) -> String {
     let mut lines = vec![("task", explanation.task.to_string().into()), ("state", explanation.state.into())];
     if let Some(reason) = &explanation.waiting {
         lines.push(("waits because", Cell::toned(&reason.message, Tone::Odd)));
@@ -312,6 +317,6 @@ AGENT   WHY NOT THERE
 desk-1  its owner paused it; it is draining
 desk-2  could start it now
 ";
-        assert_eq!(explain(&explanation, &plain(Format::Table).look), expected);
+        assert_eq!(told(&explanation, &plain(Format::Table).look), expected);
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     Interface, Shared,
     auth::{Asked, At, Caller, Submitter, Viewer},
+    causes,
     error::{Answer, Refused},
     shape,
 };
@@ -68,7 +69,8 @@ pub async fn list(State(state): Shared, _viewer: Viewer, Asked(asked): Asked<Fil
 pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobDetails>> {
     let (record, view) = look(&state, job.0).await?;
     let moves = state.coordinator.store.moves(job.0, MOVES_MAX).await?.into_iter().map(shape::task_move).collect();
-    Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record), moves }))
+    let failures = causes::of(&state, &record).await?;
+    Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record), moves, failures }))
 }
 
 /// `POST /jobs/{job}/cancel`

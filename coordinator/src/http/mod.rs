@@ -6,8 +6,10 @@
 mod agents;
 mod auth;
 mod blobs;
+mod causes;
 mod coordinators;
 mod error;
+mod explained;
 mod front;
 mod functions;
 mod jobs;
@@ -72,6 +74,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/jobs/{job}", get(jobs::show))
         .route("/jobs/{job}/wait", get(watch::wait))
         .route("/jobs/{job}/events", get(watch::events))
+        .route("/jobs/{job}/explain", get(explained::explain))
         .route("/jobs/{job}/cancel", post(jobs::cancel))
         .route("/jobs/{job}/retry", post(jobs::retry))
         .route("/jobs/{job}/results", get(tasks::results))

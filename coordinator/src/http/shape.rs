@@ -33,7 +33,8 @@ pub fn paused(reason: &PauseReason) -> Reason {
     Reason { kind: reason.kind().into(), message: reason.to_string() }
 }
 
-fn obstacle(obstacle: &Obstacle) -> Reason {
+/// What is in the way on an agent, and its word.
+pub fn obstacle(obstacle: &Obstacle) -> Reason {
     let kind = match obstacle {
         Obstacle::Away { .. } => "away",
         Obstacle::Asleep { .. } => "asleep",

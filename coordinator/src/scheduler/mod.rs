@@ -52,6 +52,7 @@ mod roster;
 mod select;
 mod share;
 mod speed;
+mod summed;
 mod tasks;
 #[cfg(test)]
 mod tests;

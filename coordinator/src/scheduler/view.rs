@@ -77,6 +77,33 @@ pub struct Explanation {
     pub agents: Vec<AgentVerdict>,
 }
 
+/// Why a job is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobExplanation {
+    pub view: JobView,
+    /// Attempts of it that run, and on how many agents.
+    pub running: u32,
+    pub running_on: u32,
+    /// Attempts that wait on an agent for the one before them.
+    pub with_agents: u32,
+    /// Tasks that are paused where they are, by the kind of the reason.
+    pub paused: Vec<HeldTasks>,
+    /// When the first of those that wait for a retry is tried again.
+    pub retries_from: Option<Timestamp>,
+    /// Jobs of the same submitter that go before it.
+    pub ahead: u64,
+    /// One verdict on a task of it for each agent that is not revoked.
+    pub agents: Vec<AgentVerdict>,
+}
+
+/// Tasks that one kind of reason holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTasks {
+    pub reason: PauseReason,
+    pub tasks: u32,
+    pub example: TaskId,
+}
+
 /// A live attempt's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {

@@ -1,0 +1,340 @@
+//! Why a job is where it is, for people in one line and for programs by reason.
+//!
+//! Says only what is known: an agent that is in the way for several reasons counts under the one that lasts longest.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State};
+use lull_shared::{
+    id::JobId,
+    state::{Intake, JobState, PauseReason, TaskState, WaitReason},
+};
+
+use super::{
+    Shared,
+    auth::{At, Viewer},
+    causes,
+    error::Answer,
+    jobs, shape,
+};
+use crate::{
+    api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text},
+    scheduler::view::{AgentVerdict, JobExplanation, Obstacle},
+    store::record::JobRecord,
+};
+
+/// Reasons that are told in one line; the rest is counted.
+const TOLD_MAX: usize = 3;
+
+/// `GET /jobs/{job}/explain`
+pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobExplanationBody>> {
+    let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job.0, at)).await?;
+    let record = jobs::remembered(&state, job.0).await?;
+    let failed = causes::of(&state, &record).await?.into_iter().map(|cause| HeldBody {
+        tasks: cause.tasks,
+        state: TaskState::Failed,
+        reason: Some(Reason { kind: "failed".into(), message: cause.message }),
+        example: Some(cause.example),
+    });
+    let found = found.filter(|_| !record.state.is_ended());
+    let mut body = found.map_or_else(|| ended(&record), |found| active(&record, &found));
+    body.tasks.extend(failed);
+    Ok(Json(body))
+}
+
+fn ended(record: &JobRecord) -> JobExplanationBody {
+    let counts = record.counts;
+    let parts = [(counts.failed, "failed"), (counts.cancelled, "were cancelled"), (counts.expired, "expired")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let rest = if parts.is_empty() { String::new() } else { format!("; of its tasks {}", parts.join(", ")) };
+    JobExplanationBody {
+        job: Text(record.job),
+        name: record.spec.name.clone(),
+        state: record.state,
+        summary: format!("it has {}{rest}", past(record.state)),
+        counts,
+        tasks: Vec::new(),
+        agents: Vec::new(),
+    }
+}
+
+fn past(state: JobState) -> &'static str {
+    match state {
+        JobState::Active => "not ended",
+        JobState::Cancelled => "been cancelled",
+        JobState::Succeeded | JobState::Failed | JobState::Expired => state.as_str(),
+    }
+}
+
+fn active(record: &JobRecord, found: &JobExplanation) -> JobExplanationBody {
+    let counts = found.view.counts;
+    let ways = ways(&found.agents);
+    let startable = counts.queued + counts.moving + counts.waiting + counts.verifying > 0;
+    JobExplanationBody {
+        job: Text(record.job),
+        name: record.spec.name.clone(),
+        state: record.state,
+        summary: summary(found, &ways),
+        counts,
+        tasks: held(found, &ways),
+        agents: if startable { ways.iter().map(Way::body).collect() } else { Vec::new() },
+    }
+}
+
+/// Agents that have the same kind of obstacle, or none.
+struct Way<'a> {
+    obstacle: Option<&'a Obstacle>,
+    agents: u64,
+    example: &'a str,
+}
+
+impl Way<'_> {
+    fn body(&self) -> InTheWayBody {
+        InTheWayBody { agents: self.agents, reason: self.obstacle.map(shape::obstacle), example: self.example.to_owned() }
+    }
+
+    /// As a part of a sentence: `3 agents are paused by their owners`.
+    fn words(&self) -> String {
+        let one = self.agents == 1;
+        let say = |single: &str, several: &str| {
+            if one { format!("1 agent {single}") } else { format!("{} agents {several}", self.agents) }
+        };
+        match self.obstacle {
+            None => say("could start it now", "could start it now"),
+            Some(Obstacle::Paused(reason)) => match reason {
+                PauseReason::Owner { .. } => say("is paused by its owner", "are paused by their owners"),
+                PauseReason::Present { .. } | PauseReason::Touched => {
+                    say("is being used by its owner", "are being used by their owners")
+                }
+                PauseReason::Unseen => say("cannot see whether its owner is there", "cannot see whether their owners are there"),
+                PauseReason::Hours { opens: Some(opens) } => {
+                    say(&format!("may not work before {opens}"), &format!("may not work yet, one from {opens} on"))
+                }
+                PauseReason::Hours { opens: None } => say("may never work by its policy", "may never work by their policy"),
+                PauseReason::Starting => say("has just started", "have just started"),
+                PauseReason::Busy { .. } => say("is busy with other programs", "are busy with other programs"),
+                PauseReason::Battery { .. } => say("runs on battery", "run on battery"),
+                other => say(&format!("is paused: {other}"), &format!("are paused, for example because {other}")),
+            },
+            Some(Obstacle::Away { .. }) => say("is not connected", "are not connected"),
+            Some(Obstacle::Asleep { .. }) => say("sleeps", "sleep"),
+            Some(Obstacle::Closed(Intake::Draining)) => say("is draining", "are draining"),
+            Some(Obstacle::Closed(_)) => say("is cordoned", "are cordoned"),
+            Some(Obstacle::Quarantined { .. }) => say("is quarantined", "are quarantined"),
+            Some(Obstacle::Label { constraint, .. }) => {
+                say(&format!("lacks {constraint}"), &format!("lack what is required, such as {constraint}"))
+            }
+            Some(Obstacle::Memory { .. }) => say("has too little memory free", "have too little memory free"),
+            Some(Obstacle::NoFreeSlot { .. }) => say("has no free slot", "have no free slot"),
+            Some(Obstacle::Refused { reason, .. }) => {
+                say(&format!("refused it ({reason})"), &format!("refused it, for example because {reason}"))
+            }
+            Some(other) => say(&format!("cannot: {other}"), &format!("cannot, for example because {other}")),
+        }
+    }
+}
+
+/// How long an obstacle lasts as a rule: what only an administrator changes comes first.
+fn rank(obstacle: &Obstacle) -> u8 {
+    match obstacle {
+        Obstacle::Label { .. } => 0,
+        Obstacle::Quarantined { .. } => 1,
+        Obstacle::Closed(_) => 2,
+        Obstacle::Away { .. } | Obstacle::Asleep { .. } => 3,
+        Obstacle::Paused(_) => 4,
+        Obstacle::Memory { .. } => 5,
+        Obstacle::Refused { .. } => 6,
+        Obstacle::NoFreeSlot { .. } => 8,
+        _ => 7,
+    }
+}
+
+/// The agents by the obstacle that lasts longest, most agents first.
+fn ways(agents: &[AgentVerdict]) -> Vec<Way<'_>> {
+    let mut ways: BTreeMap<(u8, String), Way<'_>> = BTreeMap::new();
+    for verdict in agents {
+        let obstacle = verdict.obstacles.iter().min_by_key(|obstacle| rank(obstacle));
+        let key = obstacle.map_or((u8::MAX, String::new()), |obstacle| match obstacle {
+            Obstacle::Paused(reason) => (rank(obstacle), reason.kind().to_owned()),
+            other => (rank(obstacle), shape::obstacle(other).kind),
+        });
+        ways.entry(key).or_insert(Way { obstacle, agents: 0, example: &verdict.name }).agents += 1;
+    }
+    let mut ways: Vec<Way<'_>> = ways.into_values().collect();
+    ways.sort_by_key(|way| std::cmp::Reverse(way.agents));
+    ways
+}
+
+/// All of it in one line.
+fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
+    let counts = &found.view.counts;
+    let mut parts = Vec::new();
+    if let Some(stopping) = found.view.stopping {
+        parts.push(format!("it is being {stopping}"));
+    }
+    if found.running > 0 {
+        let (tasks, agents) = (counted(found.running.into(), "task"), counted(found.running_on.into(), "agent"));
+        let verb = if found.running == 1 { "runs" } else { "run" };
+        parts.push(format!("{tasks} {verb} on {agents}"));
+    }
+    if found.with_agents > 0 {
+        let verb = if found.with_agents == 1 { "waits" } else { "wait" };
+        parts.push(format!("{} {verb} on an agent for its turn", counted(found.with_agents.into(), "task")));
+    }
+    for paused in &found.paused {
+        let verb = if paused.tasks == 1 { "is" } else { "are" };
+        parts.push(format!("{} {verb} paused ({})", counted(paused.tasks.into(), "task"), paused.reason));
+    }
+    let held_back = found.view.waiting.as_ref().filter(|reason| !matches!(reason, WaitReason::Backoff { .. }));
+    let to_start = counts.queued + counts.moving > 0 || held_back.is_some();
+    if to_start {
+        parts.extend(in_the_way(found, ways));
+    }
+    match held_back {
+        Some(WaitReason::Window { opens: Some(opens) }) => parts.push(format!("the window opens at {opens}")),
+        Some(reason) => parts.push(reason.to_string()),
+        None => {}
+    }
+    if let Some(until) = found.retries_from.filter(|_| held_back.is_none() && counts.waiting > 0) {
+        let tasks = counted(counts.waiting.into(), "task");
+        let verb = if counts.waiting == 1 { "failed and is" } else { "failed and are" };
+        parts.push(format!("{tasks} {verb} tried again from {until} on"));
+    }
+    if parts.is_empty() { "it is about to start".into() } else { parts.join("; ") }
+}
+
+fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
+    if found.agents.is_empty() {
+        return vec!["no agent is enrolled: `lull token create` makes a token, `lull-agent join TOKEN` uses it".into()];
+    }
+    let (free, blocked): (Vec<&Way<'_>>, Vec<&Way<'_>>) = ways.iter().partition(|way| way.obstacle.is_none());
+    let mut parts: Vec<String> = blocked.iter().take(TOLD_MAX).map(|way| way.words()).collect();
+    let rest: u64 = blocked.iter().skip(TOLD_MAX).map(|way| way.agents).sum();
+    if rest > 0 {
+        parts.push(format!("{} for other reasons", counted(rest, "agent")));
+    }
+    if let Some(free) = free.first() {
+        // Not in the way: why they do not, is that others go first or that it is about to be.
+        parts = match found.ahead {
+            0 => vec![free.words()],
+            ahead => vec![format!(
+                "{} of the same submitter {} before it",
+                counted(ahead, "job"),
+                if ahead == 1 { "goes" } else { "go" }
+            )],
+        };
+    }
+    parts
+}
+
+/// Its tasks by what holds them.
+fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
+    let counts = &found.view.counts;
+    let row = |tasks: u32, state, reason| HeldBody { tasks: tasks.into(), state, reason, example: None };
+    let mut rows = Vec::new();
+    for paused in &found.paused {
+        rows.push(HeldBody {
+            example: Some(Text(paused.example)),
+            ..row(paused.tasks, TaskState::Paused, Some(shape::paused(&paused.reason)))
+        });
+    }
+    let because = || Reason { kind: "agents".into(), message: in_the_way(found, ways).join("; ") };
+    let running = (found.running > 0)
+        .then(|| Reason { kind: "running".into(), message: format!("on {}", counted(found.running_on.into(), "agent")) });
+    rows.push(row(counts.running, TaskState::Running, running));
+    rows.push(row(counts.queued, TaskState::Queued, Some(because())));
+    rows.push(row(counts.moving, TaskState::Moving, Some(because())));
+    rows.push(row(counts.waiting, TaskState::Waiting, found.view.waiting.as_ref().map(shape::waiting)));
+    rows.push(row(counts.verifying, TaskState::Verifying, None));
+    rows.retain(|row| row.tasks > 0);
+    rows
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{id::AgentId, state::TaskCounts, time::Timestamp};
+
+    use super::*;
+    use crate::scheduler::view::JobView;
+
+    fn found(counts: TaskCounts, waiting: Option<WaitReason>, obstacles: Vec<Vec<Obstacle>>) -> JobExplanation {
+        let verdict = |(number, obstacles): (usize, Vec<Obstacle>)| AgentVerdict {
+            agent: AgentId(number as u64),
+            name: format!("desk-{number}"),
+            obstacles,
+        };
+        JobExplanation {
+            view: JobView {
+                job: JobId(1),
+                state: JobState::Active,
+                stopping: None,
+                counts,
+                waiting,
+                moved: 0,
+                mean_wall_us: None,
+            },
+            running: 0,
+            running_on: 0,
+            with_agents: 0,
+            paused: Vec::new(),
+            retries_from: None,
+            ahead: 0,
+            agents: obstacles.into_iter().enumerate().map(verdict).collect(),
+        }
+    }
+
+    fn told(found: &JobExplanation) -> String {
+        summary(found, &ways(&found.agents))
+    }
+
+    fn owner() -> Obstacle {
+        Obstacle::Paused(PauseReason::Owner { until: None })
+    }
+
+    #[test]
+    fn one_line_says_what_is_in_the_way_of_all() {
+        let waiting = TaskCounts { waiting: 3, ..TaskCounts::default() };
+        let opens = Timestamp::from_millis(22 * 3_600_000);
+        let window = Some(WaitReason::Window { opens: Some(opens) });
+        let three = vec![vec![owner()], vec![owner()], vec![Obstacle::NoFreeSlot { slots: 1, running: 1, waiting: 0 }, owner()]];
+        let expected = format!("3 agents are paused by their owners; the window opens at {opens}");
+        assert_eq!(told(&found(waiting, window, three)), expected);
+        let queued = TaskCounts { queued: 3, ..TaskCounts::default() };
+        let away = vec![vec![Obstacle::Away { last_heard: None }], vec![Obstacle::Closed(Intake::Cordoned)], vec![owner()]];
+        assert_eq!(
+            told(&found(queued, None, away)),
+            "1 agent is cordoned; 1 agent is not connected; 1 agent is paused by its owner"
+        );
+        assert!(told(&found(queued, None, Vec::new())).starts_with("no agent is enrolled"));
+        assert_eq!(told(&found(queued, None, vec![vec![], vec![owner()]])), "1 agent could start it now");
+        assert_eq!(
+            told(&JobExplanation { ahead: 2, ..found(queued, None, vec![vec![]]) }),
+            "2 jobs of the same submitter go before it"
+        );
+    }
+
+    #[test]
+    fn an_agent_that_cannot_see_its_owner_is_not_said_to_be_used() {
+        let queued = TaskCounts { queued: 1, ..TaskCounts::default() };
+        let unseen = found(queued, None, vec![vec![Obstacle::Paused(PauseReason::Unseen)]]);
+        assert_eq!(told(&unseen), "1 agent cannot see whether its owner is there");
+    }
+
+    #[test]
+    fn what_runs_is_told_before_what_does_not() {
+        let counts = TaskCounts { running: 2, queued: 1, waiting: 1, ..TaskCounts::default() };
+        let busy = vec![vec![Obstacle::NoFreeSlot { slots: 2, running: 2, waiting: 0 }]];
+        let until = Timestamp::from_millis(1_000);
+        let found = JobExplanation { running: 2, running_on: 1, retries_from: Some(until), ..found(counts, None, busy) };
+        let expected =
+            format!("2 tasks run on 1 agent; 1 agent has no free slot; 1 task failed and is tried again from {until} on");
+        assert_eq!(told(&found), expected);
+        let states: Vec<TaskState> = held(&found, &ways(&found.agents)).iter().map(|row| row.state).collect();
+        assert_eq!(states, [TaskState::Running, TaskState::Queued, TaskState::Waiting]);
+    }
+}
