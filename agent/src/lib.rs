@@ -16,6 +16,7 @@ pub mod executor;
 pub mod files;
 pub mod guard;
 pub mod ipc;
+mod machine;
 pub mod member;
 pub mod membership;
 pub mod memory;

@@ -11,7 +11,10 @@
 //! Does not know what is said: frames go to the run loop, and what it wants said comes in batches.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -52,8 +55,16 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const OVERSLEPT: Duration = Duration::from_secs(2);
 /// How long a network that wants nothing of this machine is left alone.
 const UNWANTED_PAUSE: Duration = Duration::from_secs(60);
-/// Batches that may wait for the stream: a coordinator that is further behind has stopped reading.
-const BATCHES_WAITING_MAX: usize = 1024;
+/// How long whoever lost its stream to another program with the same identity stays away: twice as long each time, so that
+/// the two do not fight.
+const SUPERSEDED_PAUSE_MIN: Duration = Duration::from_secs(5);
+const SUPERSEDED_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// A stream that was not taken away for this long was this program's own again.
+const UNDISPUTED: Duration = Duration::from_secs(600);
+/// What may wait for the stream, in messages and in bytes: more than an agent has to say about all attempts that it may hold
+/// while its coordinator waits for a database. One that is further behind has stopped reading.
+const MESSAGES_WAITING_MAX: usize = 8 * limits::ATTEMPTS_PER_AGENT_MAX;
+const BYTES_WAITING_MAX: usize = 512 * 1024 * 1024;
 /// Batches written with one flush.
 const BATCHES_PER_FLUSH: usize = 64;
 /// Results after which a frame is closed: the next one of at most half a megabyte still fits.
@@ -68,14 +79,44 @@ const DISCOVERED_MAX: usize = 8;
 pub struct Line {
     pub coordinator: PeerId,
     pub address: Multiaddr,
-    batches: mpsc::Sender<Vec<ToCoordinator>>,
+    batches: mpsc::UnboundedSender<Batch>,
+    waiting: Arc<Waiting>,
     close: oneshot::Sender<CloseReason>,
 }
 
+/// Messages that leave together, and how large they are.
+#[derive(Debug)]
+struct Batch {
+    messages: Vec<ToCoordinator>,
+    bytes: usize,
+}
+
+/// What was given to a stream and is not written.
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    fn add(&self, batch: &Batch) -> bool {
+        let messages = self.messages.fetch_add(batch.messages.len(), Ordering::Relaxed) + batch.messages.len();
+        let bytes = self.bytes.fetch_add(batch.bytes, Ordering::Relaxed) + batch.bytes;
+        messages <= MESSAGES_WAITING_MAX && bytes <= BYTES_WAITING_MAX
+    }
+
+    fn written(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_sub(messages, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Line {
-    /// Puts a batch in the stream's queue; false when the coordinator does not keep up.
-    pub fn send(&self, batch: Vec<ToCoordinator>) -> bool {
-        self.batches.try_send(batch).is_ok()
+    /// Puts a batch in the stream's queue; false when the coordinator does not read at all.
+    pub fn send(&self, messages: Vec<ToCoordinator>) -> bool {
+        let batch = Batch { bytes: messages.iter().map(size_of_message).sum(), messages };
+        // Of a stream that broke its reader tells.
+        self.waiting.add(&batch) && (self.batches.send(batch).is_ok() || self.batches.is_closed())
     }
 
     /// Ends the stream at once.
@@ -161,7 +202,7 @@ impl Network {
         let pauses =
             ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times();
         let mut pause = pauses.build();
-        let (mut quiet, mut left) = (false, None);
+        let (mut quiet, mut left, mut superseded) = (false, None, SUPERSEDED_PAUSE_MIN);
         loop {
             let (mut longest, mut pause_max, mut visited) = (Duration::ZERO, PAUSE_MAX, false);
             let route = self.route(left);
@@ -173,6 +214,24 @@ impl Network {
                         pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
                         tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
+                        if lasted >= UNDISPUTED {
+                            superseded = SUPERSEDED_PAUSE_MIN;
+                        }
+                        if matches!(reason, Some(CloseReason::Goodbye(GoodbyeReason::Superseded))) {
+                            tracing::warn!(
+                                pause = %humantime::format_duration(superseded),
+                                "another program connected with this machine's identity; this one stays away for a while. \
+                                 hint: never copy a data folder or the disk of a machine that has joined"
+                            );
+                            longest = longest.max(superseded);
+                            superseded = (superseded * 2).min(SUPERSEDED_PAUSE_MAX);
+                        }
+                        if matches!(reason, Some(CloseReason::Goodbye(GoodbyeReason::Cloned))) {
+                            tracing::error!(
+                                "another machine uses this one's identity, as after copying its disk, so neither is given work. \
+                                 hint: on one of the two, run `lull-agent leave`, then `lull-agent join` with a new token"
+                            );
+                        }
                         // What it said of others counts from now on, and it comes last.
                         (left, visited) = (Some(peer), true);
                         if self.sent_on(reason) {
@@ -269,10 +328,17 @@ impl Network {
     /// Lets the run loop talk until the stream ends.
     async fn pump(&self, coordinator: PeerId, addresses: Vec<Multiaddr>, stream: AgentStream) -> Visit {
         let began = Instant::now();
-        let (batches, queue) = mpsc::channel(BATCHES_WAITING_MAX);
+        let (batches, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::<Waiting>::default();
         let (close, closed) = oneshot::channel();
         self.coordinator.send_replace(Some(coordinator));
-        let line = Line { coordinator, address: self.address_in_use(coordinator, &addresses).await, batches, close };
+        let line = Line {
+            coordinator,
+            address: self.address_in_use(coordinator, &addresses).await,
+            batches,
+            waiting: waiting.clone(),
+            close,
+        };
         let mut reason = None;
         // The run loop is gone only when the process ends.
         if self.inputs.send(Input::Opened(line)).await.is_ok() {
@@ -287,7 +353,7 @@ impl Network {
                     }
                     Err(error) => log_end("reading", Err(error)),
                 },
-                ended = write(queue, outgoing) => log_end("writing", ended),
+                ended = write(queue, &waiting, outgoing) => log_end("writing", ended),
                 // A run loop that only lets go wants everything written first.
                 Ok(asked) = closed => reason = Some(asked),
                 () = self.keep_certificate_fresh(&addresses) => {}
@@ -355,12 +421,12 @@ fn log_end(what: &str, ended: Result<(), FrameError>) {
 /// How long to stay away after a stream that ended for this reason.
 fn pause_after(reason: Option<&CloseReason>) -> Duration {
     match reason {
-        Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Superseded)) => {
+        Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned)) => {
             UNWANTED_PAUSE
         }
         Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_)) => PAUSE_MAX,
         Some(
-            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. })
+            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. } | GoodbyeReason::Superseded)
             | CloseReason::NoWelcome
             | CloseReason::Silent
             | CloseReason::Stale,
@@ -371,12 +437,16 @@ fn pause_after(reason: Option<&CloseReason>) -> Duration {
 
 /// Writes batches until the run loop lets go of the stream.
 async fn write(
-    mut queue: mpsc::Receiver<Vec<ToCoordinator>>,
+    mut queue: mpsc::UnboundedReceiver<Batch>,
+    waiting: &Waiting,
     mut outgoing: FrameWriter<ToCoordinatorFrame>,
 ) -> Result<(), FrameError> {
     let mut batches = Vec::with_capacity(BATCHES_PER_FLUSH);
     while queue.recv_many(&mut batches, BATCHES_PER_FLUSH).await > 0 {
-        outgoing.send_many(&frames(batches.drain(..).flatten())).await?;
+        let messages = batches.iter().map(|batch| batch.messages.len()).sum();
+        let bytes = batches.iter().map(|batch| batch.bytes).sum();
+        outgoing.send_many(&frames(batches.drain(..).flat_map(|batch| batch.messages))).await?;
+        waiting.written(messages, bytes);
     }
     outgoing.close().await;
     Ok(())

@@ -97,7 +97,10 @@ fn run(agents: u64, jobs: u32, batch: usize, pace: Duration, tasks: u32) -> Dura
     let snapshot = Snapshot { agents: fleet.collect(), ..Snapshot::default() };
     let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 1, now);
     for id in 1..=agents {
-        scheduler.handle(Event::Connected { agent: AgentId(id), stream: StreamId(1), hello: Box::new(hello(id)) }, now);
+        scheduler.handle(
+            Event::Connected { agent: AgentId(id), stream: StreamId(1), hello: Box::new(hello(id)), from: String::new() },
+            now,
+        );
     }
     while scheduler.poll_effect().is_some() {}
     let mut work = Work::default();
@@ -182,6 +185,7 @@ fn hello(id: u64) -> Hello {
         capacity,
         holding: Vec::new(),
         snapshots: Vec::new(),
+        instance: Default::default(),
     }
 }
 

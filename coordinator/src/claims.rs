@@ -128,6 +128,7 @@ mod tests {
             capacity,
             holding: Vec::new(),
             snapshots: Vec::new(),
+            instance: Default::default(),
         }
     }
 

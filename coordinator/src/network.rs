@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
     constraint::is_name,
     id::{AgentId, Epoch},
-    identity::{Authority, Certificate, Issuer, Revocations, Role, sign},
+    identity::{Authority, Certificate, Issuer, Revocations, Role, Term, sign, verify},
     limits,
     mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
     message::{BlobReport, GoodbyeReason, Hello, PolicyReport, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
@@ -18,6 +18,7 @@ use lull_shared::{
     state::{Intake, full_labels},
 };
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     claims, clock,
@@ -26,7 +27,7 @@ use crate::{
     scheduler::event::{AgentSnapshot, Event, StreamId},
     server::Attendance,
     store::{
-        Store,
+        Store, StoreError,
         record::{Enrolment, EnrolmentOutcome},
     },
     tracker::Tracker,
@@ -45,6 +46,8 @@ pub struct Network {
     pub epoch: Epoch,
     /// Where coordinators are to be found.
     pub attendance: Arc<Attendance>,
+    /// Ends the reign.
+    pub over: CancellationToken,
 }
 
 /// The first thing that was read from a stream.
@@ -55,9 +58,8 @@ static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 impl Network {
     /// What an agent has free, by gossip.
-    pub async fn capacity(&self, capacity: Capacity) {
-        // A loop that has ended has no use for it.
-        let _ = self.dispatch.event(Event::Capacity { capacity }).await;
+    pub fn capacity(&self, capacity: Capacity) {
+        self.dispatch.hint(Event::Capacity { capacity });
     }
 
     /// Answers a machine that wants a certificate.
@@ -120,7 +122,7 @@ impl Network {
     }
 
     /// Reads an agent's stream, of which this was read first, to its end.
-    pub async fn work(self, peer: PeerId, certificate: Certificate, first: First, stream: CoordinatorStream) {
+    pub async fn work(self, peer: PeerId, certificate: Certificate, from: Multiaddr, first: First, stream: CoordinatorStream) {
         let Some(agent) = certificate.agent else {
             tracing::warn!(%peer, "a work stream without an agent's number");
             return;
@@ -137,6 +139,10 @@ impl Network {
                 return;
             }
         };
+        if let Some(seen) = self.higher_term(&hello) {
+            self.rise_above(agent, seen).await;
+            return dismiss(&mut outgoing, GoodbyeReason::StandsBy { reigning: Vec::new() }).await;
+        }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
@@ -147,6 +153,7 @@ impl Network {
             agent,
             stream: number,
             epoch: self.epoch,
+            term: sign(&self.issuer.authority, &Term { network: self.issuer.network, epoch: self.epoch }),
             certificate: certificate.wants_renewal(now).then(fresh),
             policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
@@ -155,7 +162,7 @@ impl Network {
         let link = writer::spawn(about, addresses, policy, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
         self.tracker.connected(agent, peer, number);
-        let connected = Event::Connected { agent, stream: number, hello };
+        let connected = Event::Connected { agent, stream: number, hello, from: from.to_string() };
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
             return;
         }
@@ -195,6 +202,29 @@ impl Network {
                 None => return self.gone(agent, number).await,
             }
         }
+    }
+
+    /// A term above this one that an agent proves to have seen: the authority signed it.
+    fn higher_term(&self, hello: &Hello) -> Option<Epoch> {
+        let signed = hello.instance.term.as_ref()?;
+        let term: Term = verify(&Authority::of(&self.issuer.authority), signed).ok()?;
+        (term.network == self.issuer.network && term.epoch > self.epoch).then_some(term.epoch)
+    }
+
+    /// Agents have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
+    /// the store says; or the store was restored from a backup: then the next term is above what was seen.
+    async fn rise_above(&self, agent: AgentId, seen: Epoch) {
+        match self.store.raise(self.epoch, seen).await {
+            Ok(()) => tracing::warn!(
+                %agent,
+                seen = seen.0,
+                own = self.epoch.0,
+                "agents know a later term than the store, which seems to be restored from a backup; going on above it"
+            ),
+            Err(StoreError::Fenced) => {}
+            Err(error) => return tracing::warn!(%error, "cannot raise the term above one that agents know; they come again"),
+        }
+        self.over.cancel();
     }
 
     /// Whether what holds on an agent's machine, by the newest edition and by what its owner narrows, lets it be woken.

@@ -113,7 +113,10 @@ fn memory_stays_within_what_was_promised() {
     let snapshot = Snapshot { agents: (1..=AGENTS).map(agent).collect(), ..Snapshot::default() };
     let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 1, NOW);
     for id in 1..=AGENTS {
-        scheduler.handle(Event::Connected { agent: AgentId(id), stream: StreamId(1), hello: Box::new(hello(id)) }, NOW);
+        scheduler.handle(
+            Event::Connected { agent: AgentId(id), stream: StreamId(1), hello: Box::new(hello(id)), from: String::new() },
+            NOW,
+        );
         while scheduler.poll_effect().is_some() {}
     }
     let each = (IN_USE.load(Ordering::Relaxed) - before) / AGENTS as usize;
@@ -136,5 +139,13 @@ fn hello(id: u64) -> Hello {
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine };
     let labels = [("site", "amsterdam"), ("floor", "3"), ("department", "accounting"), ("disk", "ssd")];
     let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
-    Hello { agent_version: "0.1.0".into(), machine, labels, capacity, holding: Vec::new(), snapshots: Vec::new() }
+    Hello {
+        agent_version: "0.1.0".into(),
+        machine,
+        labels,
+        capacity,
+        holding: Vec::new(),
+        snapshots: Vec::new(),
+        instance: Default::default(),
+    }
 }

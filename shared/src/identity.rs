@@ -15,7 +15,11 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{codec, id::AgentId, time::Timestamp};
+use crate::{
+    codec,
+    id::{AgentId, Epoch},
+    time::Timestamp,
+};
 
 /// A network's random name. It goes into every handshake, so members of different networks cannot even connect.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +56,10 @@ impl Claim for Certificate {
 
 impl Claim for crate::message::ModuleManifest {
     const KIND: &'static str = "lull manifest 1";
+}
+
+impl Claim for Term {
+    const KIND: &'static str = "lull term 1";
 }
 
 impl Claim for Revocations {
@@ -195,6 +203,14 @@ pub struct Revocations {
     pub sequence: u64,
     /// `PeerId`s as bytes.
     pub peers: Vec<Vec<u8>>,
+}
+
+/// A term of a coordinator, by the authority's word: whoever was shown it can prove that it was. A coordinator whose store
+/// was restored from a backup begins above it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    pub network: NetworkId,
+    pub epoch: Epoch,
 }
 
 /// What a machine needs to join: one line of text, printed by `lull token create`.

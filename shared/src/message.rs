@@ -152,6 +152,18 @@ pub struct Hello {
     /// Snapshots that it keeps; answered by `Discard` for those that nobody needs. At most
     /// [`crate::limits::SNAPSHOTS_PER_AGENT_MAX`].
     pub snapshots: Vec<KeptSnapshot>,
+    pub instance: Box<Instance>,
+}
+
+/// One run of an agent program, as the coordinator tells it from another one with the same identity.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Instance {
+    /// Drawn anew at each start, so that two programs that take turns are found out. 0 says nothing.
+    pub number: u64,
+    /// Stands for the machine, as its operating system names it; the copy of a disk may have the same. 0 says nothing.
+    pub machine: u64,
+    /// The newest [`crate::identity::Term`] that it was shown, signed.
+    pub term: Option<Signed>,
 }
 
 /// A snapshot that an agent keeps for whoever goes on with the task.
@@ -208,6 +220,8 @@ pub struct PolicyReport {
 pub struct Welcome {
     pub agent: AgentId,
     pub epoch: Epoch,
+    /// The same epoch as a [`crate::identity::Term`], which the agent shows from now on.
+    pub term: Option<Signed>,
     pub heartbeat_ms: u64,
     pub intake: Intake,
     /// A fresh membership certificate when the agent's is past half of its life.
@@ -462,4 +476,7 @@ pub enum GoodbyeReason {
     /// Another coordinator may reign; these are its addresses, none if they are not known.
     #[error("this coordinator stands by; another reigns")]
     StandsBy { reigning: Vec<String> },
+    /// Nothing is given to either until one of the two is a member in its own right.
+    #[error("another machine uses this one's identity, as after copying its disk")]
+    Cloned,
 }

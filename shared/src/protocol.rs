@@ -38,6 +38,18 @@
 //! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
 //! another coordinator, and so it does with one whose epoch is older than one that it knows of.
 //!
+//! A database that was restored from a backup may begin with epochs that agents have left behind. So `Welcome` carries the
+//! epoch as a [`crate::identity::Term`], signed by the network's authority, and each `Hello` the newest one that the agent was
+//! shown. A coordinator of the same authority that is shown a higher term than its own, and that still has the lease in its
+//! store, gives the lease up, raises the epoch there to that term, and takes the next one above it before it welcomes anybody.
+//!
+//! # Cloned identities
+//! Each start of an agent draws a number, which `Hello` carries. Two numbers of one agent that each come back after the
+//! other are two programs with one identity: the coordinator gives no work to either and answers their greetings with
+//! [`crate::message::GoodbyeReason::Cloned`], until a machine that was one of them has enrolled anew, or an administrator
+//! trusts the agent. One that is told `Superseded` on the stream that it uses draws a second number, once: the memory of a
+//! machine can be copied, too.
+//!
 //! # Snapshots
 //! An agent that says `Saved` has the snapshot and serves it to whoever asks. The coordinator has another agent `Keep` a copy,
 //! which that one fetches by digest like any blob; it says `Keeps` when it has it, or `Unkept` if not, and later when it has it
@@ -55,7 +67,8 @@
 //! among them, for pieces that it lacks. Whoever is asked chooses the piece: at random among those that it has, so that
 //! two that fetch the same blob soon have different ones to give each other. A coordinator gives away each piece a few
 //! times only and answers `Nothing` otherwise, unless the asker is `alone`. Of a blob that it has not got and that agents
-//! say they hold, as of snapshots, it has only sources to give. Agents serve what they hold and, from the
+//! say they hold, as of snapshots, it gives the outline and sources; and it relays pieces from a holder that is connected to it
+//! to an asker that is `alone`, or that can be named nobody: not everybody can be dialled. Agents serve what they hold and, from the
 //! first verified piece on, what they are still fetching. A piece that does not verify ends the exchange with that peer.
 //!
 //! # Limits
@@ -83,6 +96,7 @@ use crate::{
     id::{AgentId, AttemptId},
     identity::{NetworkId, Secret, Signed},
     pieces::PieceSet,
+    time::Timestamp,
 };
 
 /// Certificates are shown and checked.
@@ -119,6 +133,8 @@ pub struct Introduction {
     pub software: String,
     /// The sequence of the [`crate::identity::Revocations`] it knows, 0 for none.
     pub revocations: u64,
+    /// What its clock shows: nothing is decided by it, but people are told when clocks differ.
+    pub now: Timestamp,
 }
 
 /// The answer to an introduction.

@@ -12,7 +12,7 @@ use lull_shared::{
     codec::{decode, encode, encode_frame, frame_length},
     digest::{BlobRef, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{Authority, Certificate, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, sign},
+    identity::{Authority, Certificate, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, Term, sign},
     job::{AttemptLimits, Grants},
     message::*,
     pieces::PieceSet,
@@ -52,6 +52,10 @@ fn peer() -> PeerId {
 
 fn instant() -> Timestamp {
     Timestamp::from_millis(1_795_000_000_123)
+}
+
+fn term() -> Signed {
+    sign(&authority(), &Term { network: NetworkId([3; 16]), epoch: Epoch(12) })
 }
 
 fn certificate() -> Signed {
@@ -106,6 +110,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
     let welcome = Welcome {
         agent: AgentId(300),
         epoch: Epoch(12),
+        term: Some(term()),
         heartbeat_ms: 1000,
         intake: Intake::Cordoned,
         certificate: Some(encode(&certificate())),
@@ -146,6 +151,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("goodbye_revoked", goodbye(GoodbyeReason::Revoked)),
         ("goodbye_superseded", goodbye(GoodbyeReason::Superseded)),
         ("goodbye_stopping", goodbye(GoodbyeReason::Stopping)),
+        ("goodbye_cloned", goodbye(GoodbyeReason::Cloned)),
         ("goodbye_protocol", goodbye(GoodbyeReason::Protocol("no hello".into()))),
         ("coordinators", ToAgent::Coordinators(vec!["/ip4/10.0.0.2/tcp/7410".into()])),
         ("policy", ToAgent::Policy(sign(&authority(), &sheet()))),
@@ -206,6 +212,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         capacity: capacity(),
         holding: vec![attempt(1)],
         snapshots: vec![kept()],
+        instance: Box::new(Instance { number: u64::MAX, machine: 77, term: Some(term()) }),
     };
     let unkept = |reason| ToCoordinator::Unkept { snapshot: kept(), reason };
     let finished = |outcome| {
@@ -315,7 +322,8 @@ fn the_work_stream_keeps_its_bytes() {
 
 #[test]
 fn admission_keeps_its_bytes() {
-    let introduction = |certificate| Introduction { certificate, software: "lull-agent 0.1.0".to_owned(), revocations: 4 };
+    let introduction =
+        |certificate| Introduction { certificate, software: "lull-agent 0.1.0".to_owned(), revocations: 4, now: instant() };
     let member = introduction(Some(certificate()));
     golden("introduction.hex", &[("stranger", introduction(None)), ("member", member)]);
     let revocations = sign(&authority(), &Revocations { sequence: 5, peers: vec![peer().to_bytes()] });

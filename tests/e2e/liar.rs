@@ -343,7 +343,15 @@ impl Liar {
         let machine =
             Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 16 << 30, engine: "none".into() };
         let (labels, capacity) = (self.labels.clone(), capacity(self.agent, 2));
-        Hello { agent_version: "0.1.0".into(), machine, labels, capacity, holding, snapshots: Vec::new() }
+        Hello {
+            agent_version: "0.1.0".into(),
+            machine,
+            labels,
+            capacity,
+            holding,
+            snapshots: Vec::new(),
+            instance: Default::default(),
+        }
     }
 
     /// Opens a stream and says nothing.

@@ -7,7 +7,7 @@ use lull_shared::{
     constraint::is_name,
     identity::{Certificate, JoinToken},
     limits,
-    mesh::{MeshError, Node, NodeConfig, NodeHandle},
+    mesh::{MeshError, Node, NodeConfig, NodeHandle, apart},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,
 };
@@ -21,6 +21,9 @@ use crate::{
     config::{Config, check_labels},
     membership::{self, Membership, MembershipError},
 };
+
+/// A clock that is further off is worth a word: certificates live for thirty days.
+const CLOCK_WRONG_US: u64 = 5 * 60 * 1_000_000;
 
 pub(super) async fn join(
     data: &Path,
@@ -58,9 +61,17 @@ pub(super) async fn join(
     let stop = CancellationToken::new();
     let node = start_node(data, &token, &identity, stop.clone()).await?;
     let enrolled = enrol(&node.handle, &token, &identity, &name).await;
+    let peers = node.handle.peers().await;
     stop.cancel();
     let membership = Membership { labels, ..enrolled? };
     membership.save(data)?;
+    let wrong = peers.iter().filter_map(|peer| peer.clock_ahead_us).find(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US);
+    if let Some(ahead_us) = wrong {
+        eprintln!(
+            "this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
+            apart(ahead_us.saturating_neg())
+        );
+    }
     let words = format!("joined as {} ({}); start with `lull-agent run`", membership.agent, membership.name);
     said(&membership, &words, out)
 }
@@ -131,6 +142,10 @@ fn failed(error: MeshError) -> CliError {
         | MeshError::Refused { .. }
         | MeshError::Revoked { .. }
         | MeshError::NoCoordinator { .. } => CliError::Denied(error.to_string()),
+        MeshError::ClocksDiffer { .. } => {
+            CliError::Failed(format!("{error}\nhint: set the clock of the machine that is wrong, then join again"))
+        }
+        MeshError::Expired { .. } => CliError::Failed(error.to_string()),
         other => CliError::Unreachable(other.to_string()),
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         artifact::Artifacts,
         naming::{self, NamingError},
     },
-    files, ipc,
+    files, ipc, machine,
     member::Member,
     membership::{self, Membership, MembershipError},
     network::Network,
@@ -196,6 +196,8 @@ fn session_config(
     Ok(session::Config {
         agent: certificate.agent.unwrap_or(membership.agent),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instances: [rand::random_range(1..=u64::MAX), rand::random_range(1..=u64::MAX)],
+        machine_number: machine::number(),
         labels,
         authority: membership.authority,
         rules: config.rules(),

@@ -15,7 +15,7 @@ use lull_shared::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::AbortHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::Input;
@@ -28,6 +28,8 @@ use crate::{
 const FETCHES_MAX: usize = 4;
 /// Tries while a coordinator is connected.
 const TRIES_MAX: u32 = 4;
+/// Nobody has a blob, and nobody can be reached who has: after this long whoever waits for it is told, and goes on without.
+const NOBODY_AFTER: Duration = Duration::from_secs(5);
 /// The pause after a try that failed for a reason that may pass.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -146,16 +148,19 @@ impl Fetch {
 
     async fn download(&mut self) -> Result<(), String> {
         let path = self.cache.path(&self.blob.digest);
-        let mut tries = 0;
+        let (mut tries, mut tried) = (0, Duration::ZERO);
         loop {
             let connected = self.coordinator.wait_for(Option::is_some).await.map(|peer| *peer);
             let Ok(Some(source)) = connected else { return Err("the agent stops".into()) };
+            let began = Instant::now();
             let error = match self.node.fetch(self.blob, vec![source], path.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
             tries += 1;
-            if tries >= TRIES_MAX || !may_pass(&error) {
+            tried += began.elapsed();
+            let nobody = matches!(error, MeshError::Unavailable { .. }) && tried >= NOBODY_AFTER;
+            if tries >= TRIES_MAX || nobody || !may_pass(&error) {
                 return Err(error.to_string());
             }
             tracing::debug!(digest = %self.blob.digest, %error, "a fetch was interrupted");
@@ -177,6 +182,8 @@ fn may_pass(error: &MeshError) -> bool {
         MeshError::Stopped
         | MeshError::Address { .. }
         | MeshError::Untrusted { .. }
+        | MeshError::Expired { .. }
+        | MeshError::ClocksDiffer { .. }
         | MeshError::NoCertificate { .. }
         | MeshError::Refused { .. }
         | MeshError::Stranger { .. }

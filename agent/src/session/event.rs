@@ -23,6 +23,11 @@ use crate::{
 pub struct Config {
     pub agent: AgentId,
     pub agent_version: String,
+    /// Numbers of this start of the program, drawn at random: the second takes the place of the first when another program
+    /// turns out to use this one's identity.
+    pub instances: [u64; 2],
+    /// Stands for the machine, as its operating system names it.
+    pub machine_number: u64,
     pub machine: Machine,
     pub labels: Labels,
     /// Whose signature makes a module trustworthy.

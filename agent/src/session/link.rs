@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use lull_shared::{
     id::{AttemptId, Epoch},
+    identity::{Term, verify},
     limits::CARDS_MAX,
-    message::{GoodbyeReason, Hello, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
+    message::{GoodbyeReason, Hello, Instance, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
     resources::Capacity,
     state::PauseReason,
     time::Timestamp,
@@ -18,7 +19,7 @@ use crate::{guard::Verdict, slot::Slot};
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
 /// A coordinator of an older epoch is not believed for this long after a newer one was heard: one that woke up learns
 /// within a renewal of its lease that it was replaced. A database that was restored from a backup may begin with older
-/// epochs again, so that it is not for ever.
+/// epochs again: its coordinator raises them when it is shown a newer one, and even if it did not, this is not for ever.
 const STALE_EPOCH: Duration = Duration::from_secs(60);
 /// What a coordinator may ask for: neither a flood nor a silence.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
@@ -94,6 +95,11 @@ impl Session {
             capacity: self.next_capacity(now),
             holding: self.holding(),
             snapshots: self.snapshots.kept(),
+            instance: Box::new(Instance {
+                number: self.config.instances[usize::from(self.superseded)],
+                machine: self.config.machine_number,
+                term: self.term.as_ref().map(|(_, signed)| signed.clone()),
+            }),
         };
         self.effects.push_back(Effect::Send(ToCoordinator::Hello(hello)));
     }
@@ -156,6 +162,7 @@ impl Session {
         let (epoch, heartbeat_due) = (welcome.epoch, now + heartbeat);
         self.link = Link::Up(Up { since: now, epoch, frame_read: 0, heartbeat, heartbeat_due });
         self.intake = welcome.intake;
+        self.note_term(&welcome);
         let policy = welcome.policy.clone();
         self.effects.push_back(Effect::Adopt(Box::new(welcome)));
         let begun =
@@ -165,6 +172,16 @@ impl Session {
         match policy {
             Some(signed) => self.take_policy(signed),
             None => self.report_policy(),
+        }
+    }
+
+    /// Keeps the proof of the highest term there was: a coordinator whose database was restored from a backup must begin
+    /// above it.
+    fn note_term(&mut self, welcome: &Welcome) {
+        let Some(signed) = &welcome.term else { return };
+        let proves = verify::<Term>(&self.config.authority, signed).is_ok_and(|term| term.epoch == welcome.epoch);
+        if proves && self.term.as_ref().is_none_or(|(known, _)| *known < welcome.epoch) {
+            self.term = Some((welcome.epoch, signed.clone()));
         }
     }
 
@@ -182,6 +199,8 @@ impl Session {
         if reason == GoodbyeReason::Revoked {
             self.give_up_everything(ReleaseReason::Stopping);
         }
+        // This program opens no second stream while it has one: somebody else did, perhaps a copy of this very process.
+        self.superseded |= reason == GoodbyeReason::Superseded;
         self.close(CloseReason::Goodbye(reason));
     }
 

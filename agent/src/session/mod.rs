@@ -45,6 +45,7 @@ use std::{
 
 use lull_shared::{
     id::{AttemptId, Epoch, JobId},
+    identity::Signed,
     limits,
     message::{Finished, ReleaseReason, ToCoordinator},
     state::Intake,
@@ -106,6 +107,10 @@ pub struct Session {
     link: Link,
     /// The newest epoch that was heard of, and when it was heard last.
     newest: Option<(Epoch, Timestamp)>,
+    /// The highest term that a coordinator proved, to be shown to others.
+    term: Option<(Epoch, Signed)>,
+    /// Whether another program used this one's identity.
+    superseded: bool,
     intake: Intake,
     announced: Announced,
     jobs: BTreeMap<JobId, Job>,
@@ -147,6 +152,8 @@ impl Session {
             life: Life::Serving,
             link: Link::Down,
             newest: None,
+            term: None,
+            superseded: false,
             intake: Intake::Open,
             announced: Announced::new(now),
             jobs: BTreeMap::new(),

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use libp2p::identity::Keypair;
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{self, Authority},
+    identity::{self, Authority, NetworkId, Term},
     job::{AttemptLimits, Grants},
     message::{
         Artifact, Assignment, Build, Finished, GoodbyeReason, MigratableBuild, ModuleKind, ModuleManifest, Outcome, Payload,
@@ -32,6 +33,8 @@ pub(super) fn config(slots: u16) -> Config {
     Config {
         agent: AgentId(3),
         agent_version: "0.1.0".into(),
+        instances: [11, 12],
+        machine_number: 13,
         machine: Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8192 * MIB, engine: ENGINE.into() },
         labels: Labels::new(),
         authority: Authority::of(&authority()),
@@ -97,6 +100,7 @@ pub(super) fn welcome() -> ToAgent {
     ToAgent::Welcome(Welcome {
         agent: AgentId(3),
         epoch: Epoch(1),
+        term: None,
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,
@@ -616,6 +620,57 @@ fn a_coordinator_that_was_replaced_is_not_believed_for_a_while() {
     world.event(Event::Connected);
     let effects = world.hear(of_epoch(6));
     assert!(!effects.contains(&Effect::Close(CloseReason::Stale)), "a database may have been restored from a backup");
+}
+
+#[test]
+fn the_highest_term_that_was_proved_is_shown_to_the_next_coordinator() {
+    let proved = |epoch: u64, key: &Keypair| {
+        let term = identity::sign(key, &Term { network: NetworkId([9; 16]), epoch: Epoch(epoch) });
+        match welcome() {
+            ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { epoch: Epoch(epoch), term: Some(term), ..welcome }),
+            other => panic!("no welcome: {other:?}"),
+        }
+    };
+    let shown = |world: &mut World| {
+        world.event(Event::Disconnected);
+        let effects = world.event(Event::Connected);
+        let hello = effects.iter().find_map(|effect| match effect {
+            Effect::Send(ToCoordinator::Hello(hello)) => Some(hello.instance.clone()),
+            _ => None,
+        });
+        let signed = hello.expect("a greeting").term?;
+        Some(identity::verify::<Term>(&Authority::of(&authority()), &signed).expect("signed").epoch)
+    };
+    let mut world = World::new(1);
+    assert_eq!(shown(&mut world), None);
+    world.hear(proved(7, &Keypair::generate_ed25519()));
+    assert_eq!(shown(&mut world), None, "anybody can say that");
+    world.hear(proved(7, &authority()));
+    assert_eq!(shown(&mut world), Some(Epoch(7)));
+    world.now = world.now + Duration::from_secs(61);
+    world.hear(proved(3, &authority()));
+    assert_eq!(shown(&mut world), Some(Epoch(7)), "also when a lower one was believed in the end");
+}
+
+#[test]
+fn a_program_that_lost_its_stream_to_another_draws_a_second_number_once() {
+    let number = |world: &mut World| {
+        let effects = world.event(Event::Connected);
+        let hello = effects.iter().find_map(|effect| match effect {
+            Effect::Send(ToCoordinator::Hello(hello)) => Some(hello.instance.number),
+            _ => None,
+        });
+        hello.expect("a greeting")
+    };
+    let mut world = World::new(1);
+    assert_eq!(number(&mut world), 11);
+    world.event(Event::Disconnected);
+    assert_eq!(number(&mut world), 11, "the network was cut, and nothing else happened");
+    for _ in 0..3 {
+        world.hear(welcome());
+        world.hear(ToAgent::Goodbye { reason: GoodbyeReason::Superseded });
+        assert_eq!(number(&mut world), 12);
+    }
 }
 
 #[test]

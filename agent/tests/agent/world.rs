@@ -201,6 +201,7 @@ impl Stream {
         let welcome = Welcome {
             agent: AgentId(1),
             epoch: Epoch(1),
+            term: None,
             heartbeat_ms: 200,
             intake: Intake::Open,
             certificate: None,

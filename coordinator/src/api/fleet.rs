@@ -9,6 +9,10 @@ use lull_shared::{
 use serde::{Deserialize, Serialize};
 
 use super::{Reason, Text};
+use crate::scheduler::event::QuarantineKind;
+
+/// What to do about a cloned identity.
+pub const CLONED_HINT: &str = "on one of the two, run `lull-agent leave`, then `lull-agent join` with a new token; or revoke it";
 
 /// An enrolled machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,9 +63,11 @@ pub struct AgentBody {
     pub peer: String,
 }
 
-/// That an agent brought an output which two others contradicted.
+/// That nothing of an agent is believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineBody {
+    /// `output`: two others contradicted an output of it. `cloned`: two programs use its identity.
+    pub kind: QuarantineKind,
     pub since: jiff::Timestamp,
     pub reason: String,
 }

@@ -9,7 +9,10 @@ use super::{
     heat,
     output::{Cell, Deed, Look, Row, Tone, counted, pairs},
 };
-use crate::api::AgentBody;
+use crate::{
+    api::{AgentBody, CLONED_HINT},
+    scheduler::event::QuarantineKind,
+};
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -28,7 +31,7 @@ pub enum Agent {
     /// Place nothing new there, take back what waits and what can be moved; the rest may finish
     #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
     Drain(Called),
-    /// Believe a machine again that was quarantined, because its output differed from that of two others
+    /// Believe a machine again that was quarantined, for its output differed from that of two others, or it was cloned
     #[command(after_help = "EXAMPLES:\n  lull agent trust desk-17")]
     Trust(Called),
     /// Throw a machine out for good: its certificate is void
@@ -117,6 +120,9 @@ impl Row for AgentBody {
 fn state(agent: &AgentBody) -> Cell {
     match (agent.intake, agent.connected, &agent.paused) {
         (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
+        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => {
+            Cell::toned("cloned identity", Tone::Bad)
+        }
         (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
         (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
         (_, None, _) => Cell::toned("away", Tone::Odd),
@@ -135,7 +141,10 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         }
     };
     add("paused because", agent.paused.as_ref().map(|reason| reason.message.clone()));
-    let look_at = "`lull agent trust` lifts it";
+    let look_at = match agent.quarantine.as_ref().map(|q| q.kind) {
+        Some(QuarantineKind::Cloned) => CLONED_HINT,
+        Some(QuarantineKind::Output) | None => "`lull agent trust` lifts it",
+    };
     add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));

@@ -149,6 +149,13 @@ impl DispatchHandle {
         self.send(Input::Event(Box::new(event))).await
     }
 
+    /// Something soft happened that will be said again: nobody waits with it for a loop that is busy, least of all those who
+    /// come back at this moment.
+    pub(crate) fn hint(&self, event: Event) {
+        // Where there is no room for it, it is said again; a loop that has ended has no use for it.
+        let _ = self.inbox.try_send(Input::Event(Box::new(event)));
+    }
+
     /// An agent said something, in a frame that has this place.
     pub(crate) async fn heard(&self, event: Event, place: Place) -> Result<(), DispatchError> {
         self.send(Input::Heard(Box::new(event), place)).await

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AgentLink, Inbox, Input, Shell, submission,
     turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
+    writer::Posted,
 };
 use crate::{
-    clock,
+    clock::Steady,
     scheduler::{
         Scheduler,
         effect::{Change, Order, Refusal, Reply},
@@ -29,6 +30,8 @@ use crate::{
 
 /// Inputs taken in one turn: bounds the size of a transaction and the time between two looks at the clock.
 const INPUTS_PER_TURN: usize = 1024;
+/// How often it is looked, at the least, whether somebody set this machine's clock: a window opens that much late then.
+const WALL_LOOK: Duration = Duration::from_secs(10);
 /// Pauses between tries of a commit that the store refuses.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -53,10 +56,11 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
     tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), epoch = epoch.0, "the coordinator reigns");
     shell.catalogue.restore(&snapshot);
     let versions: BTreeSet<VersionId> = snapshot.jobs.iter().map(|job| job.spec.version).collect();
-    let mut scheduler = Scheduler::restore(snapshot, shell.limits.clone(), rand::random(), clock::now());
+    let clock = Steady::start();
+    let mut scheduler = Scheduler::restore(snapshot, shell.limits.clone(), rand::random(), clock.now());
     for version in versions {
         match shell.catalogue.code(version).await {
-            Ok(code) => scheduler.handle(shell.tracker.follow(version, code), clock::now()),
+            Ok(code) => scheduler.handle(shell.tracker.follow(version, code), clock.now()),
             // Its tasks go to whoever is free.
             Err(error) => tracing::warn!(%version, %error, "cannot tell who holds the code of a version"),
         }
@@ -65,6 +69,7 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
     let reign = Reign {
         shell,
         epoch,
+        clock,
         scheduler,
         links: BTreeMap::new(),
         replies: BTreeMap::new(),
@@ -79,6 +84,7 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
 struct Reign<'a> {
     shell: &'a Shell,
     epoch: Epoch,
+    clock: Steady,
     scheduler: Scheduler,
     links: BTreeMap<StreamId, AgentLink>,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
@@ -117,11 +123,11 @@ impl Reign<'_> {
     /// When the scheduler wants to be called without an event.
     fn timeout(&self) -> Option<Instant> {
         let due = self.scheduler.poll_timeout()?;
-        Some(Instant::now() + due.since(clock::now()))
+        Some(self.clock.when(due).min(Instant::now() + WALL_LOOK))
     }
 
     async fn take(&mut self, input: Input) -> Option<Ended> {
-        let now = clock::now();
+        let now = self.clock.now();
         match input {
             Input::Event(event) => {
                 if let Event::Disconnected { stream, .. } = &*event {
@@ -188,7 +194,14 @@ impl Reign<'_> {
 
     /// Drains the scheduler's effects: commits all records, then sends and answers.
     async fn turn(&mut self) -> Option<Ended> {
-        let now = clock::now();
+        let now = self.clock.now();
+        if let Some(step) = self.clock.step() {
+            tracing::warn!(
+                step = step.in_words(),
+                "this machine's clock was set: windows and `finish_by` follow it, all else goes on"
+            );
+            self.scheduler.set_wall_clock(step.ahead_us);
+        }
         self.scheduler.handle_timeout(now);
         let turn = Turn::drain(&mut self.scheduler);
         for change in turn.changes() {
@@ -246,7 +259,7 @@ impl Reign<'_> {
                 }
             }
         };
-        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, clock::now());
+        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, self.clock.now());
         result
     }
 
@@ -254,12 +267,15 @@ impl Reign<'_> {
         let Outgoing { agent, stream, number, order } = outgoing;
         let last = matches!(order, Order::Goodbye { .. });
         let Some(link) = self.links.get(&stream) else { return };
-        if !link.send(number, order) {
-            tracing::warn!(%agent, "an agent does not keep up with its orders; its stream is closed");
-            self.links.remove(&stream);
-        } else if last {
-            self.links.remove(&stream);
+        match link.send(number, order) {
+            Posted::Waits if !last => return,
+            Posted::Waits => {}
+            Posted::Gone => tracing::debug!(%agent, "an order came too late for a stream that broke"),
+            Posted::Behind => {
+                tracing::warn!(%agent, "an agent does not keep up: it reads nothing of what it is told; its stream is closed");
+            }
         }
+        self.links.remove(&stream);
     }
 
     /// Wakes whoever watches jobs, and the keeper of revocations.

@@ -1,7 +1,13 @@
 //! One task per work stream turns the scheduler's orders into frames: it looks up terms and inputs, so that the
 //! loop never waits for them, and keeps the orders' numbers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use lull_shared::{
     codec,
@@ -9,7 +15,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, Epoch},
     identity::Signed,
     limits,
-    mesh::FrameWriter,
+    mesh::{FrameError, FrameWriter},
     message::{Assignment, Payload, RefuseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
 };
 use tokio::{
@@ -26,8 +32,10 @@ use crate::{
     },
 };
 
-/// Orders that may wait for a slow agent; one that is further behind is cut off and comes back.
-const ORDERS_WAITING_MAX: usize = 1024;
+/// What may wait for an agent that reads slowly, in attempts and other things that orders name. An agent holds so many
+/// attempts at most, and each is offered, with the terms of its job, recalled, acknowledged and forgotten: one that reads at
+/// all, however slowly, is never further behind. One that reads nothing loses its stream by that.
+const WAITING_MAX: usize = 8 * limits::ATTEMPTS_PER_AGENT_MAX;
 /// Inline input after which a frame is closed: half of the most a frame may have, so that the last one fits too.
 const INLINE_PER_FRAME: usize = limits::FRAME_BYTES_MAX / 2;
 /// Orders written with one flush.
@@ -43,14 +51,51 @@ pub(crate) struct Numbered {
 /// The loop's hold on an agent's stream. Dropping it closes the stream when all is written.
 #[derive(Debug)]
 pub struct AgentLink {
-    orders: mpsc::Sender<Numbered>,
+    orders: mpsc::UnboundedSender<Numbered>,
+    /// What waits, in things that orders name.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// What became of an order that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Posted {
+    Waits,
+    /// The stream has broken; its reader says so, too.
+    Gone,
+    /// More waits than an agent that reads can be behind.
+    Behind,
 }
 
 impl AgentLink {
-    /// Puts an order in the stream's queue; `false` when the agent does not keep up or has gone.
-    pub(crate) fn send(&self, number: u64, order: Order) -> bool {
-        self.orders.try_send(Numbered { number, order }).is_ok()
+    /// Puts an order in the stream's queue.
+    pub(crate) fn send(&self, number: u64, order: Order) -> Posted {
+        let weight = weight(&order);
+        if self.waiting.load(Ordering::Relaxed).saturating_add(weight) > WAITING_MAX {
+            return Posted::Behind;
+        }
+        self.waiting.fetch_add(weight, Ordering::Relaxed);
+        match self.orders.send(Numbered { number, order }) {
+            Ok(()) => Posted::Waits,
+            Err(_) => Posted::Gone,
+        }
     }
+}
+
+/// How many things an order names, and itself.
+fn weight(order: &Order) -> usize {
+    let named = match order {
+        Order::Assign { attempts } => attempts.len(),
+        Order::Recall { attempts, .. } | Order::Acknowledge { attempts } => attempts.len(),
+        Order::Discard { snapshots } | Order::Safe { snapshots } => snapshots.len(),
+        Order::Wake { cards } => cards.len(),
+        Order::Terms { .. }
+        | Order::Welcome { .. }
+        | Order::Forget { .. }
+        | Order::Keep { .. }
+        | Order::Intake(_)
+        | Order::Goodbye { .. } => 0,
+    };
+    named + 1
 }
 
 /// What a stream's writer knows of its agent.
@@ -58,6 +103,8 @@ pub struct Peer {
     pub agent: AgentId,
     pub stream: StreamId,
     pub epoch: Epoch,
+    /// The same, by the authority's word.
+    pub term: Signed,
     /// A fresh certificate, if the agent should have one.
     pub certificate: Option<Signed>,
     /// What is allowed on its machine.
@@ -77,10 +124,12 @@ pub fn spawn(
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
 ) -> AgentLink {
-    let (orders, queue) = mpsc::channel(ORDERS_WAITING_MAX);
-    let writer = Writer { framer: Framer::new(peer, catalogue), coordinators, policy, dispatch, stream, written: 0 };
+    let (orders, queue) = mpsc::unbounded_channel();
+    let waiting = Arc::<AtomicUsize>::default();
+    let framer = Framer::new(peer, catalogue);
+    let writer = Writer { framer, coordinators, policy, dispatch, stream, written: 0, waiting: waiting.clone() };
     tokio::spawn(writer.run(queue));
-    AgentLink { orders }
+    AgentLink { orders, waiting }
 }
 
 struct Writer {
@@ -91,53 +140,98 @@ struct Writer {
     stream: FrameWriter<ToAgentFrame>,
     /// The last order that was written as a whole.
     written: u64,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Numbered>) {
+    async fn run(mut self, queue: mpsc::UnboundedReceiver<Numbered>) {
+        match self.write(queue).await {
+            Ok(()) => self.stream.close().await,
+            Err(error) => tracing::debug!(agent = %self.framer.peer.agent, %error, "an agent's stream broke"),
+        }
+    }
+
+    async fn write(&mut self, mut queue: mpsc::UnboundedReceiver<Numbered>) -> Result<(), FrameError> {
         let mut batch = Vec::with_capacity(ORDERS_PER_FLUSH);
         loop {
-            let frames = tokio::select! {
+            let frame = tokio::select! {
                 taken = timeout(limits::KEEP_ALIVE, queue.recv_many(&mut batch, ORDERS_PER_FLUSH)) => match taken {
-                    Ok(0) => break,
-                    Ok(_) => self.frames(&mut batch).await,
-                    Err(_) => vec![self.frame(Vec::new())],
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {
+                        self.carry_out(&mut batch).await?;
+                        continue;
+                    }
+                    Err(_) => keep_alive(self.written),
                 },
                 // `Welcome` comes first and tells them too.
                 Ok(()) = self.coordinators.changed(), if self.written > 0 => {
                     let known = self.coordinators.borrow_and_update().to_vec();
-                    vec![self.frame(vec![ToAgent::Coordinators(known)])]
+                    ToAgentFrame { number: self.written, messages: vec![ToAgent::Coordinators(known)] }
                 }
                 () = self.policy.changed(), if self.written > 0 => {
                     let sheet = self.policy.sheet();
-                    vec![self.frame(vec![ToAgent::Policy(sheet)])]
+                    ToAgentFrame { number: self.written, messages: vec![ToAgent::Policy(sheet)] }
                 }
             };
-            if let Err(error) = self.stream.send_many(&frames).await {
-                tracing::debug!(agent = %self.framer.peer.agent, %error, "an agent's stream broke");
-                return;
-            }
+            self.stream.send(&frame).await?;
         }
-        self.stream.close().await;
     }
 
-    /// Something that is no order.
-    fn frame(&self, messages: Vec<ToAgent>) -> ToAgentFrame {
-        ToAgentFrame { number: self.written, messages }
-    }
-
-    async fn frames(&mut self, batch: &mut Vec<Numbered>) -> Vec<ToAgentFrame> {
-        let mut frames = Vec::with_capacity(batch.len());
+    /// Writes orders, those that are small with one flush.
+    async fn carry_out(&mut self, batch: &mut Vec<Numbered>) -> Result<(), FrameError> {
+        let (mut frames, mut inline, mut done) = (Vec::with_capacity(batch.len()), 0, 0);
         for Numbered { number, order } in batch.drain(..) {
-            frames.extend(self.framer.frames(number, order).await);
+            done += weight(&order);
+            let parts = self.frames(number, order).await?;
+            inline += parts.iter().map(inline_bytes).sum::<usize>();
+            frames.extend(parts);
+            if inline > INLINE_PER_FRAME {
+                self.stream.send_many(&frames).await?;
+                frames.clear();
+                inline = 0;
+            }
             self.written = number;
         }
+        self.stream.send_many(&frames).await?;
+        self.waiting.fetch_sub(done, Ordering::Relaxed);
         for event in self.framer.given_back() {
             // A loop that has ended has no use for it.
             let _ = self.dispatch.event(event).await;
         }
-        frames
+        Ok(())
     }
+
+    /// An order as frames. A store that takes its time with what belongs into them is no reason for the agent to believe
+    /// that nobody is here any more.
+    async fn frames(&mut self, number: u64, order: Order) -> Result<Vec<ToAgentFrame>, FrameError> {
+        let Self { framer, stream, .. } = self;
+        let mut frames = std::pin::pin!(framer.frames(number, order));
+        loop {
+            match timeout(limits::KEEP_ALIVE, &mut frames).await {
+                Ok(frames) => return Ok(frames),
+                // Orders before this one may still wait to be written: it tells of none.
+                Err(_) => stream.send(&keep_alive(self.written)).await?,
+            }
+        }
+    }
+}
+
+/// Says nothing but that the coordinator is there.
+fn keep_alive(written: u64) -> ToAgentFrame {
+    ToAgentFrame { number: written, messages: Vec::new() }
+}
+
+/// The bytes of inputs that travel in a frame.
+fn inline_bytes(frame: &ToAgentFrame) -> usize {
+    let assignments = frame.messages.iter().filter_map(|message| match message {
+        ToAgent::Assign(assignments) => Some(assignments),
+        _ => None,
+    });
+    let inline = assignments.flatten().map(|assignment| match &assignment.input {
+        Payload::Inline(bytes) => bytes.len(),
+        Payload::Blob(_) => 0,
+    });
+    inline.sum()
 }
 
 /// Puts into an order what the scheduler does not carry: terms, inputs, the stream's own facts.
@@ -190,6 +284,7 @@ impl Framer {
             Order::Welcome { intake } => ToAgent::Welcome(Welcome {
                 agent: self.peer.agent,
                 epoch: self.peer.epoch,
+                term: Some(self.peer.term.clone()),
                 heartbeat_ms: self.peer.heartbeat.as_millis() as u64,
                 intake,
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
@@ -235,5 +330,85 @@ impl Framer {
         }
         parts.push(vec![ToAgent::Assign(part)]);
         parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+    use lull_shared::{
+        id::JobId,
+        identity::{Issuer, NetworkId},
+        mesh::{AgentStream, CoordinatorStream, work_stream_in_memory},
+        resources::Labels,
+        state::Intake,
+    };
+
+    use super::*;
+    use crate::{policies::Policies, store::memory::Memory};
+
+    /// A link to an agent whose end of the stream is in hand.
+    async fn link() -> (AgentLink, AgentStream) {
+        let (CoordinatorStream { outgoing, .. }, agent_end) = work_stream_in_memory();
+        let (store, authority) = (Arc::new(Memory::default()), Keypair::generate_ed25519());
+        let issuer = Arc::new(Issuer { network: NetworkId([1; 16]), authority, life: Duration::from_secs(60) });
+        let policies = Policies::load(&*store, issuer).await.expect("a store in memory answers");
+        let (dispatch, _inbox) = super::super::channel();
+        let (_, addresses) = watch::channel(Arc::default());
+        let peer = Peer {
+            agent: AgentId(1),
+            stream: StreamId(1),
+            epoch: Epoch(1),
+            term: Signed { body: Vec::new(), signature: Vec::new() },
+            certificate: None,
+            policy: None,
+            coordinators: Vec::new(),
+            heartbeat: limits::HEARTBEAT,
+        };
+        let feed = policies.feed(AgentId(1), Labels::new());
+        (spawn(peer, addresses, feed, Arc::new(Catalogue::new(store)), dispatch, outgoing), agent_end)
+    }
+
+    fn forget(job: u64) -> Order {
+        Order::Forget { job: JobId(job) }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_reads_late_finds_everything_in_its_order() {
+        let (link, mut stream) = link().await;
+        assert_eq!(link.send(1, Order::Welcome { intake: Intake::Open }), Posted::Waits);
+        // Far more than it could be sent at once after a cut of the network, and more than the stream itself holds.
+        let orders = 5 * limits::ATTEMPTS_PER_AGENT_MAX as u64;
+        assert!((2..=orders).all(|number| link.send(number, forget(number)) == Posted::Waits));
+        drop(link);
+        let mut numbers = Vec::new();
+        while let Some(frame) = stream.incoming.next().await {
+            let frame = frame.expect("a frame");
+            // Others only say that somebody is there.
+            numbers.extend((!frame.messages.is_empty()).then_some(frame.number));
+        }
+        assert_eq!(numbers, (1..=orders).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_an_agent_that_reads_nothing_is_bounded() {
+        let (link, _stream) = link().await;
+        let behind = (1..).find(|number| link.send(*number, forget(*number)) == Posted::Behind).expect("a bound");
+        assert!(behind as usize <= WAITING_MAX + 1, "{behind} orders");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_broke_is_told_from_an_agent_that_does_not_keep_up() {
+        let (link, stream) = link().await;
+        drop(stream);
+        let mut number = 0;
+        let gone = loop {
+            number += 1;
+            match link.send(number, forget(number)) {
+                Posted::Waits => tokio::task::yield_now().await,
+                other => break other,
+            }
+        };
+        assert_eq!(gone, Posted::Gone);
     }
 }

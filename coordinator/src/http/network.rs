@@ -7,12 +7,17 @@ use std::{
 
 use axum::{Json, extract::State};
 use lull_agent::executor::engine::Platform;
-use lull_shared::{id::AgentId, identity::Role, mesh::PeerInfo, state::Intake};
+use lull_shared::{
+    id::AgentId,
+    identity::Role,
+    mesh::{PeerInfo, apart},
+    state::Intake,
+};
 
 use super::{Interface, Shared, auth::Viewer, error::Answer};
 use crate::{
-    api::{AgentTraffic, BlobTraffic, Finding, Page, PeerBody, Text, Verdict},
-    scheduler::view::AgentView,
+    api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Text, Verdict},
+    scheduler::{event::QuarantineKind, view::AgentView},
     tracker::{AgentHoldings, BlobHoldings},
 };
 
@@ -22,6 +27,8 @@ const STORE_SLOW: Duration = Duration::from_millis(200);
 const SCHEDULER_SLOW: Duration = Duration::from_millis(200);
 /// Blobs shown at once, those that were moved the most.
 const BLOBS_SHOWN_MAX: usize = 1000;
+/// Beyond it a clock is wrong, and certificates of thirty days are not far from being misread.
+const CLOCK_WRONG_US: u64 = 5 * 60 * 1_000_000;
 /// Beyond it a peer is far away or its link is full.
 const ROUND_TRIP_SLOW_US: u64 = 250_000;
 
@@ -166,6 +173,14 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
         0 => finding("agents", Verdict::Bad, message, Some("`lull-agent status` on one of the machines says why")),
         _ => finding("agents", Verdict::Good, message, None),
     }];
+    for agent in &members {
+        let Some(quarantine) = &agent.quarantine else { continue };
+        let hint = match quarantine.kind {
+            QuarantineKind::Cloned => CLONED_HINT,
+            QuarantineKind::Output => "look into it; then `lull agent trust` lifts it",
+        };
+        findings.push(finding(&format!("agent {}", agent.name), Verdict::Bad, quarantine.reason.clone(), Some(hint)));
+    }
     let own = env!("CARGO_PKG_VERSION");
     for agent in connected {
         let check = format!("agent {}", agent.name);
@@ -207,6 +222,10 @@ fn links(peers: &[PeerInfo]) -> Vec<Finding> {
         if peer.round_trip_us.is_some_and(|us| us > ROUND_TRIP_SLOW_US) {
             let ms = peer.round_trip_us.unwrap_or_default() / 1_000;
             findings.push(finding("link", Verdict::Odd, format!("{} is {ms} ms away", certificate.name), None));
+        }
+        if let Some(ahead_us) = peer.clock_ahead_us.filter(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US) {
+            let message = format!("the clock of {} is {} this one's", certificate.name, apart(ahead_us));
+            findings.push(finding("clock", Verdict::Odd, message, Some("set the one that is wrong, by NTP if possible")));
         }
         if certificate.role == Role::Agent && !peer.work_open {
             let message = format!("{} is connected without a stream of work", certificate.name);

@@ -232,7 +232,11 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         agent: Text(record.agent),
         name: record.name.clone(),
         intake: view.map_or(record.intake, |view| view.intake),
-        quarantine: quarantine.map(|found| QuarantineBody { since: found.since.to_jiff(), reason: found.reason.clone() }),
+        quarantine: quarantine.map(|found| QuarantineBody {
+            kind: found.kind,
+            since: found.since.to_jiff(),
+            reason: found.reason.clone(),
+        }),
         enrolled: record.enrolled.to_jiff(),
         connected: view.and_then(|view| view.connected).map(|at| at.to_jiff()),
         last_heard: view.and_then(|view| view.last_heard).or(record.last_disconnected).map(|at| at.to_jiff()),

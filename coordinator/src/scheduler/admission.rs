@@ -34,7 +34,7 @@ impl Scheduler {
             return Ok(Reply::Submitted { job, existing: true });
         }
         self.check_room()?;
-        check_finish_by(&submission.spec, self.now)?;
+        check_finish_by(&submission.spec, self.wall())?;
         let after = self.open_dependencies(&submission.spec, &submission.ended)?;
         self.last_job += 1;
         let job = JobId(self.last_job);
@@ -45,7 +45,7 @@ impl Scheduler {
             version_name: submission.version_name,
             seed: submission.seed,
             movable: submission.movable,
-            at: self.now,
+            at: self.wall(),
         };
         self.effects.push_back(Effect::Record(Change::JobSubmitted(Box::new(new.clone()))));
         let tasks = Tasks::new(new.spec.inputs.count());
@@ -110,10 +110,11 @@ impl Scheduler {
         for dependency in after.keys() {
             self.dependants.entry(*dependency).or_default().insert(id);
         }
+        let submitted = self.ranked_at(id, new.at);
         let job = Job {
             submitter,
             demand: self.demands.add(&new.spec),
-            rank: rank(id, new.spec.priority, new.at, &self.limits),
+            rank: rank(id, new.spec.priority, submitted, &self.limits),
             tasks,
             gate: Gate { after, closed_until: None },
             stopping,
@@ -135,7 +136,7 @@ impl Scheduler {
         if job.tasks.open() == 0 {
             self.closing.insert(id);
         }
-        let (finish_by, backoff) = (job.new.spec.finish_by, job.tasks.next_wake());
+        let (finish_by, backoff) = (job.new.spec.finish_by.map(|at| self.when_wall(at)), job.tasks.next_wake());
         if job.stopping.is_none() {
             self.timers.set_or_clear(Timer::FinishBy(id), finish_by);
             self.timers.set_or_clear(Timer::Backoff(id), backoff);
@@ -158,8 +159,8 @@ impl Scheduler {
     /// Lets the tasks of a job that ended badly run again, and undoes a stop.
     pub(super) fn retry(&mut self, snapshot: JobSnapshot, ended: &[EndedTask], by: String) -> Result<Reply, Refusal> {
         let id = snapshot.job;
-        check_finish_by(&snapshot.spec, self.now)?;
-        let change = Change::JobRetried { job: id, by, at: self.now };
+        check_finish_by(&snapshot.spec, self.wall())?;
+        let change = Change::JobRetried { job: id, by, at: self.wall() };
         if let Some(job) = self.jobs.get_mut(&id) {
             let affected = reopen(&mut job.tasks, id, ended, self.now)?;
             job.stopping = None;
@@ -187,7 +188,7 @@ impl Scheduler {
             return Err(Refusal::Revoked(id));
         }
         agent.intake = intake;
-        self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, by, at: self.now }));
+        self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, by, at: self.wall() }));
         let affected = match intake {
             Intake::Open | Intake::Cordoned => {
                 let told = if self.fleet.known(id).quarantine.is_some() { Intake::Cordoned } else { intake };

@@ -80,7 +80,7 @@ impl Scheduler {
                     Some(_) => agent.note_answered(attempt),
                     None => agent.misdeeds.claims += 1,
                 }
-                self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.now }));
+                self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.wall() }));
             }
         }
         self.speak(id);
@@ -167,8 +167,8 @@ impl Scheduler {
             end: ending.end,
             reason: ending.reason,
             failure: ending.failure,
-            at: now,
-            after,
+            at: self.wall(),
+            after: self.as_recorded(after),
             output: ending.output,
             answer: ending.answer,
             log: ending.log,

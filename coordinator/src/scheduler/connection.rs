@@ -43,13 +43,13 @@ impl Scheduler {
     }
 
     /// An agent opened a stream.
-    pub(super) fn connected(&mut self, id: AgentId, stream: StreamId, hello: Hello) {
+    pub(super) fn connected(&mut self, id: AgentId, stream: StreamId, hello: Hello, from: String) {
         let refusal = match self.fleet.get(id) {
             None => Some(GoodbyeReason::Protocol("it is not enrolled here".into())),
             Some(agent) if agent.intake == Intake::Revoked => Some(GoodbyeReason::Revoked),
             Some(agent) if agent.stream().is_some_and(|current| current.id >= stream) => return,
             Some(_) if hello.holding.len() > LIST_MAX || hello.snapshots.len() > SNAPSHOTS_PER_AGENT_MAX => Some(too_many()),
-            Some(_) => None,
+            Some(_) => self.is_cloned(id, &hello.instance, from).then_some(GoodbyeReason::Cloned),
         };
         if let Some(reason) = refusal {
             let order = Order::Goodbye { reason };
@@ -86,7 +86,7 @@ impl Scheduler {
             version: hello.agent_version,
             machine: hello.machine,
             labels: hello.labels,
-            at: now,
+            at: self.wall(),
         }));
         self.send(id, Order::Welcome { intake });
         self.timers.clear(Timer::Grace(id));
@@ -176,7 +176,7 @@ impl Scheduler {
         agent.outgoing = Default::default();
         self.timers.clear(Timer::Lease(id));
         self.timers.clear(Timer::Refusal(id));
-        self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.now }));
+        self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.wall() }));
         self.lose_keeper(id);
         self.note_presence(id);
         self.fleet.reindex(id);

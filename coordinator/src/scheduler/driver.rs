@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
     job::{Dependency, DependencyCondition, Inputs, JobSpec},
-    message::{Finished, Hello, KeptSnapshot, Outcome, Payload, RecallReason, ToCoordinator},
+    message::{Finished, Hello, Instance, KeptSnapshot, Outcome, Payload, RecallReason, ToCoordinator},
     resources::{Capacity, Machine},
     state::{AttemptEnd, Failure, Intake, TaskCounts, Usage},
     time::Timestamp,
@@ -161,18 +161,24 @@ impl Driver {
 
     /// Opens a new stream, with attempts from an earlier one.
     pub(super) fn connect(&mut self, agent: u64, slots: u16, holding: &[AttemptId]) {
+        self.connect_as(agent, slots, holding, (0, 0));
+    }
+
+    /// The same from one of several programs, each on a machine.
+    pub(super) fn connect_as(&mut self, agent: u64, slots: u16, holding: &[AttemptId], (instance, machine): (u64, u64)) {
         let id = AgentId(agent);
         let stream = StreamId(self.streams.get(&id).map_or(1, |stream| stream.0 + 1));
         self.streams.insert(id, stream);
         let hello = Hello {
             agent_version: "1.0".into(),
-            machine: machine(),
+            machine: self::machine(),
             labels: Default::default(),
             capacity: capacity(agent, slots),
             holding: holding.to_vec(),
             snapshots: self.keeps.get(&id).cloned().unwrap_or_default(),
+            instance: Box::new(Instance { number: instance, machine, term: None }),
         };
-        self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello) });
+        self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello), from: format!("desk {instance}") });
     }
 
     pub(super) fn disconnect(&mut self, agent: u64) {

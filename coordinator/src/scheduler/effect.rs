@@ -14,7 +14,7 @@ use lull_shared::{
 };
 
 use super::{
-    event::{Movable, RequestId, StreamId},
+    event::{Movable, QuarantineKind, RequestId, StreamId},
     history::IdleHours,
 };
 
@@ -240,13 +240,14 @@ pub enum Change {
         by: String,
         at: Timestamp,
     },
-    /// An agent brought an output that two others contradicted.
+    /// Nothing of an agent is believed any more.
     AgentQuarantined {
         agent: AgentId,
+        kind: QuarantineKind,
         reason: String,
         at: Timestamp,
     },
-    /// An administrator trusts the agent again.
+    /// The agent is trusted again.
     AgentTrusted {
         agent: AgentId,
         by: String,

@@ -22,7 +22,7 @@ use super::{
 impl Scheduler {
     /// Stops a job: what waits ends now, what runs is asked back. Nothing, if it is stopping already.
     pub(super) fn stop(&mut self, id: JobId, state: JobState, by: &str) {
-        let at = self.now;
+        let at = self.wall();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stopping.is_none()) else { return };
         job.stopping = Some(state);
         self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
@@ -74,7 +74,7 @@ impl Scheduler {
     fn end_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.remove(&id) else { return };
         let state = job.end_state();
-        self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.now }));
+        self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.wall() }));
         if job.listed {
             self.shares.unlist(job.submitter, job.demand, job.rank);
         }
@@ -125,13 +125,15 @@ impl Scheduler {
 
     /// Opens or closes a job's window as the time demands.
     pub(super) fn turn_window(&mut self, id: JobId) {
+        let wall = self.wall();
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(window) = &job.new.spec.window else { return };
-        let change = window.next_change(self.now);
+        let change = window.next_change(wall);
         let was_open = job.gate.closed_until.is_none();
-        job.gate.closed_until = (!window.is_open(self.now)).then_some(change);
+        job.gate.closed_until = (!window.is_open(wall)).then_some(change);
         let closes = was_open && job.gate.closed_until.is_some();
-        self.timers.set_or_clear(Timer::Window(id), change);
+        let turns = change.map(|at| self.when_wall(at));
+        self.timers.set_or_clear(Timer::Window(id), turns);
         self.relist(id);
         if closes {
             self.recall_live(id, RecallReason::Window);

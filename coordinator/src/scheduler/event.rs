@@ -38,8 +38,8 @@ pub enum Event {
     Trust { request: RequestId, agent: AgentId, by: String },
     /// A machine was enrolled; the store knows it already.
     Enrolled { agent: AgentSnapshot },
-    /// An agent opened a work stream and said hello. An older stream of it is superseded.
-    Connected { agent: AgentId, stream: StreamId, hello: Box<Hello> },
+    /// An agent opened a work stream from some address and said hello. An older stream of it is superseded.
+    Connected { agent: AgentId, stream: StreamId, hello: Box<Hello>, from: String },
     /// A work stream closed.
     Disconnected { agent: AgentId, stream: StreamId },
     /// An agent said something; ignored if the stream is not its newest.
@@ -206,6 +206,40 @@ pub struct AgentSnapshot {
 /// Why nothing is believed of an agent, until an administrator trusts it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
+    pub kind: QuarantineKind,
     pub since: lull_shared::time::Timestamp,
     pub reason: String,
+}
+
+/// The two ways to lose belief.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantineKind {
+    /// An output of it differs from what two others brought.
+    Output,
+    /// Two programs use its identity. Ends by itself when one of them has enrolled anew.
+    Cloned,
+}
+
+impl QuarantineKind {
+    /// As stores and interfaces write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Cloned => "cloned",
+        }
+    }
+
+    /// What is written so.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Output, Self::Cloned].into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Whom the audit names: no person decides about it.
+    pub const fn found_by(self) -> &'static str {
+        match self {
+            Self::Output => "verification",
+            Self::Cloned => "the look at identities",
+        }
+    }
 }

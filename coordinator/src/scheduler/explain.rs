@@ -22,12 +22,12 @@ use super::{
 impl Scheduler {
     /// An active job's progress; `None`: it has ended, or there is none.
     pub fn job(&self, job: JobId, _now: Timestamp) -> Option<JobView> {
-        self.jobs.get(&job).map(|active| view(job, active))
+        self.jobs.get(&job).map(|active| self.view(job, active))
     }
 
     /// All active jobs, in the order of their submission.
     pub fn jobs(&self, _now: Timestamp) -> Vec<JobView> {
-        self.jobs.iter().map(|(id, job)| view(*id, job)).collect()
+        self.jobs.iter().map(|(id, job)| self.view(*id, job)).collect()
     }
 
     /// All agents, revoked ones too.
@@ -65,7 +65,9 @@ impl Scheduler {
                 beside = places.collect();
                 (state, None, at)
             }
-            Place::Resting { until } => (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until })), None),
+            Place::Resting { until } => {
+                (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until: self.on_wall(until) })), None)
+            }
             Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
             Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, None, None),
             Place::Fresh | Place::Ready => (TaskState::Queued, None, None),
@@ -82,7 +84,11 @@ impl Scheduler {
         let agents = taking.map(|(id, agent)| AgentVerdict {
             agent: id,
             name: agent.name.clone(),
-            obstacles: answered(id).into_iter().chain(obstacles(agent, demand, task.job, now)).collect(),
+            obstacles: answered(id)
+                .into_iter()
+                .chain(obstacles(agent, demand, task.job, now))
+                .map(|one| self.obstacle_on_wall(one))
+                .collect(),
         });
         let build = self.choice(task, at.as_ref());
         Some(Explanation { task, state, waiting, at, beside, ahead, build, agents: agents.collect() })
@@ -105,12 +111,19 @@ impl Scheduler {
         let agent_name = self.fleet.get(live.agent).map(|agent| agent.name.clone()).unwrap_or_default();
         let (agent, since, paused) = (live.agent, live.since, live.paused.clone());
         let cause = live.cause.as_deref().map(str::to_owned);
-        Placement { attempt: AttemptId { task, number: live.number }, agent, agent_name, since, paused, cause }
+        Placement {
+            attempt: AttemptId { task, number: live.number },
+            agent,
+            agent_name,
+            since: self.on_wall(since),
+            paused,
+            cause,
+        }
     }
 
     fn agent_view(&self, id: AgentId, agent: &Agent) -> AgentView {
         let connected = match &agent.link {
-            Link::Open(stream) => Some(stream.since),
+            Link::Open(stream) => Some(self.on_wall(stream.since)),
             Link::Away | Link::Silent(_) => None,
         };
         AgentView {
@@ -119,8 +132,8 @@ impl Scheduler {
             intake: agent.intake,
             quarantine: agent.quarantine.as_deref().cloned(),
             connected,
-            last_heard: agent.last_heard,
-            asleep: agent.sleeper.asleep,
+            last_heard: agent.last_heard.map(|at| self.on_wall(at)),
+            asleep: agent.sleeper.asleep.map(|at| self.on_wall(at)),
             version: agent.facts.as_ref().map(|facts| facts.version.clone()),
             machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
             labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
@@ -137,20 +150,21 @@ impl Scheduler {
         let theirs: u64 = before.filter_map(|rank| self.jobs.get(&rank.job)).map(|job| u64::from(job.tasks.startable())).sum();
         theirs + job.tasks.ahead_of(task.index)
     }
-}
 
-fn view(id: JobId, job: &Job) -> JobView {
-    let held_back = job.held_back().filter(|_| job.stopping.is_none());
-    let counts = job.tasks.counts(held_back.is_some());
-    let only_rests = counts.queued == 0 && counts.running == 0 && counts.paused == 0;
-    let backoff = job.tasks.next_wake().filter(|_| only_rests).map(|until| WaitReason::Backoff { until });
-    JobView {
-        job: id,
-        state: JobState::Active,
-        stopping: job.stopping,
-        counts,
-        waiting: held_back.or(backoff),
-        moved: job.moved,
-        mean_wall_us: job.pace.mean_wall_us(),
+    fn view(&self, id: JobId, job: &Job) -> JobView {
+        let held_back = job.held_back().filter(|_| job.stopping.is_none());
+        let counts = job.tasks.counts(held_back.is_some());
+        let only_rests = counts.queued == 0 && counts.running == 0 && counts.paused == 0;
+        let backoff =
+            job.tasks.next_wake().filter(|_| only_rests).map(|until| WaitReason::Backoff { until: self.on_wall(until) });
+        JobView {
+            job: id,
+            state: JobState::Active,
+            stopping: job.stopping,
+            counts,
+            waiting: held_back.or(backoff),
+            moved: job.moved,
+            mean_wall_us: job.pace.mean_wall_us(),
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     roster::Roster,
     select::Load,
     speed::Speed,
+    twins::Twins,
     waking::Sleeper,
 };
 
@@ -58,6 +59,7 @@ pub(super) struct Agent {
     pub outgoing: Outgoing,
     pub misdeeds: Misdeeds,
     pub sleeper: Sleeper,
+    pub twins: Twins,
     pub history: History,
     indexed: Indexed,
 }
@@ -221,6 +223,7 @@ impl Agent {
             outgoing: Outgoing::default(),
             misdeeds: Misdeeds::default(),
             sleeper: Sleeper::default(),
+            twins: Twins::default(),
             history: History::default(),
             indexed: Indexed::default(),
         }

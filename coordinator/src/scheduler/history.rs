@@ -283,6 +283,13 @@ impl History {
         true
     }
 
+    /// The clock by which hours are counted was set: the one that it stood in is not counted.
+    pub(super) fn begin_anew(&mut self, now: Timestamp) {
+        if let Some(watch) = &mut self.watch {
+            *watch = Watch { since: now, there_us: 0, taken: 0, gone: None, whole: false, ..*watch };
+        }
+    }
+
     /// Counts the hours that have passed. Whether a share changed.
     pub(super) fn fold(&mut self, now: Timestamp) -> bool {
         let Some(watch) = &mut self.watch else { return false };
@@ -350,31 +357,31 @@ impl History {
 impl Scheduler {
     /// Something changed that decides whether the agent is there for work.
     pub(super) fn note_presence(&mut self, id: AgentId) {
-        let now = self.now;
+        let wall = self.wall();
         let Some(agent) = self.fleet.get_mut(id) else { return };
         let is_there = is_there(agent);
-        if agent.history.turn(is_there, now) {
+        if agent.history.turn(is_there, wall) {
             self.unsaved_hours.insert(id);
         }
-        self.timers.set_once(Timer::Hours, now + SAVE_EVERY);
+        self.timers.set_once(Timer::Hours, self.now + SAVE_EVERY);
     }
 
     /// The agent says how far its clock is ahead.
     pub(super) fn note_clock(&mut self, id: AgentId, ahead_min: i16) {
-        let now = self.now;
-        if self.fleet.known(id).history.set_clock(ahead_min, now) {
+        let wall = self.wall();
+        if self.fleet.known(id).history.set_clock(ahead_min, wall) {
             self.unsaved_hours.insert(id);
         }
     }
 
     /// Once in an hour counts the one that has passed, and has what changed written down, some agents at a time.
     pub(super) fn save_hours(&mut self) {
-        let now = self.now;
+        let (now, wall) = (self.now, self.wall());
         if self.hours_due.is_none_or(|due| due <= now) {
             self.hours_due = Some(now + SAVE_EVERY);
             let ids: Vec<AgentId> = self.fleet.iter().map(|(id, _)| id).collect();
             for id in ids {
-                if self.fleet.known(id).history.fold(now) {
+                if self.fleet.known(id).history.fold(wall) {
                     self.unsaved_hours.insert(id);
                 }
             }
@@ -384,7 +391,7 @@ impl Scheduler {
             let Some(id) = self.unsaved_hours.pop_first() else { break };
             if let Some(hours) = self.fleet.get(id).and_then(|agent| agent.history.hours()) {
                 let hours = Box::new(hours.clone());
-                self.effects.push_back(Effect::Record(Change::AgentHours { agent: id, hours, at: now }));
+                self.effects.push_back(Effect::Record(Change::AgentHours { agent: id, hours, at: wall }));
             }
         }
         let soon = now + Duration::from_secs(1);
@@ -411,7 +418,7 @@ impl Scheduler {
 
     /// The same where the agent's hours are known.
     pub(super) fn known_risk(&self, agent: AgentId, time: Duration) -> Option<Risk> {
-        self.fleet.get(agent).filter(|_| self.limits.believes_hours)?.history.risk(self.now, time, &self.usual)
+        self.fleet.get(agent).filter(|_| self.limits.believes_hours)?.history.risk(self.wall(), time, &self.usual)
     }
 }
 

@@ -288,7 +288,7 @@ impl Scheduler {
         job.tasks.save(task.index, Saved { snapshot, agent });
         self.escrow.due.insert(task);
         self.discard_copies(unused, asked);
-        self.effects.push_back(Effect::Record(Change::SnapshotChosen { task, agent, snapshot, at: self.now }));
+        self.effects.push_back(Effect::Record(Change::SnapshotChosen { task, agent, snapshot, at: self.wall() }));
         true
     }
 

@@ -121,10 +121,10 @@ impl Ledger {
             Change::AgentDisconnected { agent, .. } => {
                 self.connected.insert(agent, false);
             }
-            Change::AgentQuarantined { agent, reason, at } => {
+            Change::AgentQuarantined { agent, kind, reason, at } => {
                 let agent = self.agents.get_mut(&agent).expect("an enrolled agent");
                 assert_eq!(agent.quarantine, None, "{agent:?} is quarantined once");
-                agent.quarantine = Some(Quarantine { since: at, reason });
+                agent.quarantine = Some(Quarantine { kind, since: at, reason });
             }
             Change::AgentTrusted { agent, .. } => {
                 let agent = self.agents.get_mut(&agent).expect("an enrolled agent");

@@ -14,7 +14,8 @@
 //! A turn is one call of `handle` or `handle_timeout`. Its effects are drained by [`Scheduler::poll_effect`]; the shell
 //! commits the records in one transaction before it sends or answers anything.
 //!
-//! Time never goes back in here: an earlier `now` than the last counts as the last.
+//! Time never goes back in here: an earlier `now` than the last counts as the last. It is a steady time, by which pauses,
+//! leases and limits pass; what is promised or written down by the clock on the wall follows [`wall`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod admission;
@@ -57,9 +58,11 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod twins;
 mod verify;
 pub mod view;
 mod waking;
+mod wall;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,7 +92,11 @@ pub struct Scheduler {
     limits: Limits,
     seed: u64,
     now: Timestamp,
+    /// How far the clock on the wall is ahead of `now`, in microseconds.
+    wall_ahead_us: i64,
     last_job: u64,
+    /// The newest job that was submitted, and the time by which it and all before it are ranked.
+    newest: (JobId, Timestamp),
     jobs: BTreeMap<JobId, Job>,
     /// Active jobs by submitter and idempotency key.
     keys: BTreeMap<(SubmitterId, String), JobId>,
@@ -150,8 +157,8 @@ impl Scheduler {
                 let reply = self.trust(agent, by);
                 self.reply(request, reply);
             }
-            Event::Enrolled { agent } => self.enrolled(agent),
-            Event::Connected { agent, stream, hello } => self.connected(agent, stream, *hello),
+            Event::Enrolled { agent } => self.enrolled_now(agent),
+            Event::Connected { agent, stream, hello, from } => self.connected(agent, stream, *hello, from),
             Event::Disconnected { agent, stream } => self.disconnected(agent, stream),
             Event::Message { agent, stream, message } => self.message(agent, stream, message),
             Event::Breach { agent, stream, what } => self.breached(agent, stream, what),

@@ -55,7 +55,7 @@ impl Scheduler {
         self.fleet.known(id).note_movable(attempt);
         self.note_started(id, attempt);
         self.fleet.reindex(id);
-        let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.now };
+        let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.wall() };
         self.effects.push_back(Effect::Record(change));
         self.begin_escrow(attempt.task, snapshot, id);
     }

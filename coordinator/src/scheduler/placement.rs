@@ -318,7 +318,7 @@ impl Scheduler {
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);
-        let (agent, at) = (agent_id, self.now);
+        let (agent, at) = (agent_id, self.wall());
         let started = Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause };
         self.effects.push_back(Effect::Record(started));
     }

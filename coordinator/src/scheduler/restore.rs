@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lull_shared::{
-    id::{AgentId, AttemptId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId},
     message::Build,
     state::Intake,
     time::Timestamp,
@@ -51,7 +51,9 @@ impl Scheduler {
             limits,
             seed,
             now,
+            wall_ahead_us: 0,
             last_job: snapshot.last_job,
+            newest: (JobId(0), Timestamp(i64::MIN)),
             jobs: Default::default(),
             keys: Default::default(),
             dependants: Default::default(),

@@ -23,7 +23,7 @@ use super::{
     Scheduler,
     attempt::Ending,
     effect::{Change, Effect, Order, Refusal, Reply},
-    event::{Answer, Quarantine},
+    event::{Answer, Quarantine, QuarantineKind},
     job::Job,
     retry::mix,
 };
@@ -92,14 +92,19 @@ impl Scheduler {
 
     /// Two agents contradicted this one: it gets nothing more, and what it has goes elsewhere.
     pub(super) fn quarantine(&mut self, id: AgentId, task: TaskId) {
-        let now = self.now;
+        let reason = format!("its output of {task} differs from what two other agents brought");
+        self.distrust(id, QuarantineKind::Output, reason);
+    }
+
+    /// Nothing of the agent is believed any more, and what it has goes elsewhere. Whether that is new.
+    pub(super) fn distrust(&mut self, id: AgentId, kind: QuarantineKind, reason: String) -> bool {
+        let now = self.wall();
         let agent = self.fleet.known(id);
         if agent.quarantine.is_some() {
-            return;
+            return false;
         }
-        let reason = format!("its output of {task} differs from what two other agents brought");
-        agent.quarantine = Some(Box::new(Quarantine { since: now, reason: reason.clone() }));
-        self.effects.push_back(Effect::Record(Change::AgentQuarantined { agent: id, reason, at: now }));
+        agent.quarantine = Some(Box::new(Quarantine { kind, since: now, reason: reason.clone() }));
+        self.effects.push_back(Effect::Record(Change::AgentQuarantined { agent: id, kind, reason, at: now }));
         self.send(id, Order::Intake(Intake::Cordoned));
         let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
         for attempt in held {
@@ -108,6 +113,7 @@ impl Scheduler {
             self.withdraw(id, attempt, "its agent was quarantined", end);
         }
         self.fleet.reindex(id);
+        true
     }
 
     /// An administrator trusts the agent again.
@@ -117,7 +123,8 @@ impl Scheduler {
         if agent.quarantine.take().is_none() {
             return Ok(Reply::Done { affected: 0 });
         }
-        self.effects.push_back(Effect::Record(Change::AgentTrusted { agent: id, by, at: self.now }));
+        agent.twins.forget();
+        self.effects.push_back(Effect::Record(Change::AgentTrusted { agent: id, by, at: self.wall() }));
         self.send(id, Order::Intake(intake));
         self.wake_agent(id);
         self.fleet.reindex(id);

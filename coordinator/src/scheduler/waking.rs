@@ -55,11 +55,11 @@ impl Sleeper {
     }
 
     /// Whether its policy lets it be woken for work at this time, and it was not tried too lately.
-    fn may_be_woken(&self, now: Timestamp) -> bool {
+    fn may_be_woken(&self, now: Timestamp, wall: Timestamp) -> bool {
         let Some((policy, clock_ahead_min)) = &self.policy else { return false };
         let pause = AGAIN_MIN.saturating_mul(1 << self.tries.saturating_sub(1).min(16)).min(AGAIN_MAX);
         let rested = self.tried.is_none_or(|tried| tried + pause <= now);
-        rested && policy.leave(WeekMinute::at(now, *clock_ahead_min), false) == Leave::Away
+        rested && policy.leave(WeekMinute::at(wall, *clock_ahead_min), false) == Leave::Away
     }
 }
 
@@ -116,7 +116,7 @@ impl Scheduler {
             let agent = self.fleet.get(*id)?;
             let away = !matches!(agent.link, Link::Open(_)) && agent.intake == Intake::Open && agent.quarantine.is_none();
             let fits = |demand| unmet(agent, self.demands.get(demand), u64::MAX).next().is_none();
-            let wanted = away && agent.sleeper.may_be_woken(self.now) && self.shares.first(fits, |_| true).is_some();
+            let wanted = away && agent.sleeper.may_be_woken(self.now, self.wall()) && self.shares.first(fits, |_| true).is_some();
             wanted.then_some((agent.sleeper.tries, *id))
         };
         let sleepers: BTreeSet<(u32, AgentId)> = self.sleepers.iter().filter_map(could).collect();

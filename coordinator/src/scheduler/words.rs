@@ -67,9 +67,10 @@ impl Scheduler {
         self.note_started(id, attempt);
         let wants_room = matches!(reason, Some(PauseReason::Beside { .. }));
         self.note_stalled(id, attempt, wants_room);
+        let at = self.wall();
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
         if let Some(task_paused) = job.tasks.pause(attempt.task.index, attempt.number, reason.clone()) {
-            let change = Change::AttemptPaused { attempt, reason, task_paused, at: self.now };
+            let change = Change::AttemptPaused { attempt, reason, task_paused, at };
             self.effects.push_back(Effect::Record(change));
         }
     }

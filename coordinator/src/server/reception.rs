@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
     identity::Certificate,
     limits,
@@ -29,8 +29,8 @@ pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<Node
     while let Some(event) = events.recv().await {
         let reigning = phases.borrow().reigning().cloned();
         match event {
-            NodeEvent::Work { peer, certificate, stream } => {
-                tokio::spawn(receive(phases.clone(), peer, certificate, stream));
+            NodeEvent::Work { peer, certificate, address, stream } => {
+                tokio::spawn(receive(phases.clone(), peer, certificate, address, stream));
             }
             NodeEvent::Enrolment { peer, request, reply } => {
                 tokio::spawn(async move {
@@ -44,7 +44,7 @@ pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<Node
             }
             NodeEvent::Capacity { capacity, .. } => {
                 if let Some(reigning) = reigning {
-                    reigning.coordinator.mesh.capacity(capacity).await;
+                    reigning.coordinator.mesh.capacity(capacity);
                 }
             }
             NodeEvent::Revoked { .. }
@@ -55,10 +55,16 @@ pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<Node
     }
 }
 
-async fn receive(mut phases: watch::Receiver<Phase>, peer: PeerId, certificate: Certificate, mut stream: CoordinatorStream) {
+async fn receive(
+    mut phases: watch::Receiver<Phase>,
+    peer: PeerId,
+    certificate: Certificate,
+    from: Multiaddr,
+    mut stream: CoordinatorStream,
+) {
     let Ok(first) = timeout(FIRST_FRAME_MAX, stream.incoming.next()).await else { return };
     match reign_of(&mut phases).await {
-        Ok(reigning) => reigning.coordinator.mesh.clone().work(peer, certificate, first, stream).await,
+        Ok(reigning) => reigning.coordinator.mesh.clone().work(peer, certificate, from, first, stream).await,
         Err(reigning) => {
             tracing::debug!(%peer, "an agent is sent on to the coordinator that reigns");
             network::dismiss(&mut stream.outgoing, GoodbyeReason::StandsBy { reigning }).await;

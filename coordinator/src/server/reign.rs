@@ -9,7 +9,10 @@ use lull_shared::{
     identity::{Issuer, NetworkId},
     mesh::NodeHandle,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -79,6 +82,7 @@ impl Realm {
             issuer: self.issuer.clone(),
             epoch,
             attendance: self.attendance.clone(),
+            over: over.clone(),
         };
         let (revoked, revocations) = mpsc::unbounded_channel();
         let (custody, wards) = mpsc::unbounded_channel();
@@ -186,7 +190,16 @@ async fn keep_lease(store: Arc<dyn Store>, epoch: Epoch, lease: Lease, over: Can
 }
 
 async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
+    let (mut clock, mut from) = (clock::Steady::start(), Instant::now());
     loop {
+        // Ages are told by the clock on the wall: after a jump of it everything looks old, what arrives at this moment too.
+        if clock.step().is_some_and(|step| step.by_us > 0) {
+            from = Instant::now() + SWEEP_AGE;
+        }
+        if Instant::now() < from {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            continue;
+        }
         match store.sweep_blobs(epoch, clock::now() - SWEEP_AGE).await {
             Ok(0) => {}
             Ok(blobs) => tracing::info!(blobs, "deleted blobs that nothing refers to"),

@@ -5,15 +5,24 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use lull_shared::{
+    id::{AgentId, AttemptId, JobId, TaskId},
+    identity::{Term, sign},
+    mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
+    message::{GoodbyeReason, Hello, Instance, RecallReason, ToAgent, ToCoordinator, ToCoordinatorFrame},
+    resources::{Capacity, Machine},
+};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
 use crate::{
     client::Client,
+    scheduler::event::QuarantineKind,
     store::{
         faulty::{Fault, Faulty},
         memory::Memory,
+        record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},
     },
 };
 
@@ -108,4 +117,262 @@ async fn a_store_of_another_network_is_left_alone() {
     assert!(words.contains("lull server import"), "{words}");
     stop.cancel();
     first.stopped().await.expect("it stops in good order");
+}
+
+/// Nothing is fetched here.
+struct NoBlobs;
+
+#[async_trait::async_trait]
+impl BlobStore for NoBlobs {
+    async fn outline(
+        &self,
+        _: &lull_shared::digest::Digest,
+    ) -> Option<(lull_shared::digest::BlobRef, lull_shared::digest::Outline)> {
+        None
+    }
+
+    async fn read_piece(&self, _: &lull_shared::digest::Digest, _: u32) -> Option<bytes::Bytes> {
+        None
+    }
+
+    async fn receive(&self, _: PeerId, _: AttemptId, _: lull_shared::digest::BlobRef) -> Result<Receiving, String> {
+        Err("nothing is received here".into())
+    }
+}
+
+/// One coordinator on a store in memory, and what is needed to play its agents.
+struct Site {
+    folder: TempDir,
+    store: Memory,
+    server: RunningServer,
+    stop: CancellationToken,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let ([folder, _], store, stop) = (folders(), Memory::default(), CancellationToken::new());
+        let server = start_on(Arc::new(store.clone()), config(folder.path(), "north"), stop.clone()).await.expect("it starts");
+        Self { folder, store, server, stop }
+    }
+
+    fn coordinator(&self) -> Arc<Coordinator> {
+        self.server.phase.borrow().reigning().expect("it reigns").coordinator.clone()
+    }
+
+    fn issuer(&self) -> Issuer {
+        let authority = keys::key_pair(&self.folder.path().join(keys::AUTHORITY_FILE)).expect("a key");
+        let network = keys::network_id(&self.folder.path().join(keys::NETWORK_FILE)).expect("a name");
+        Issuer { network, authority, life: limits::CERTIFICATE_LIFE }
+    }
+
+    /// Machines that have joined, each with its node.
+    async fn agents(&self, count: u64) -> Vec<Desk> {
+        let (coordinator, issuer) = (self.coordinator(), self.issuer());
+        let token = NewToken {
+            role: TokenRole::Agent,
+            name: "desks".into(),
+            fingerprint: [7; 32],
+            uses_max: None,
+            expires: None,
+            by: "root".into(),
+            at: clock::now(),
+        };
+        let token = self.store.create_token(coordinator.epoch, token).await.expect("a token").token;
+        let mut desks = Vec::new();
+        for number in 0..count {
+            let identity = Keypair::generate_ed25519();
+            let peer = identity.public().to_peer_id();
+            let enrolment = Enrolment {
+                token,
+                fingerprint: [7; 32],
+                peer: peer.to_bytes(),
+                name: format!("desk-{number}"),
+                at: clock::now(),
+            };
+            let enrolled = self.store.enrol(coordinator.epoch, enrolment).await.expect("an answer");
+            let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
+            let snapshot = crate::scheduler::event::AgentSnapshot {
+                agent: agent.agent,
+                name: agent.name.clone(),
+                intake: Intake::Open,
+                quarantine: None,
+            };
+            coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent: snapshot }).await.expect("it reigns");
+            let certificate = issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, clock::now());
+            desks.push(Desk::start(&issuer, identity, certificate, agent.agent).await);
+        }
+        desks
+    }
+
+    async fn address(&self) -> Multiaddr {
+        self.coordinator().node.listen_addresses().await.first().expect("it listens").clone()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.server.stopped().await.expect("it stops in good order");
+    }
+}
+
+/// A machine as the coordinator meets it.
+struct Desk {
+    agent: AgentId,
+    node: Node,
+    stop: CancellationToken,
+}
+
+impl Desk {
+    async fn start(issuer: &Issuer, identity: Keypair, certificate: lull_shared::identity::Signed, agent: AgentId) -> Self {
+        let config = NodeConfig {
+            identity,
+            network: issuer.network,
+            authority: Authority::of(&issuer.authority),
+            certificate: Some(certificate),
+            listen: Vec::new(),
+            mdns: false,
+            reads_capacity: false,
+            software: "a desk".into(),
+            revoked: Default::default(),
+            uploads: Default::default(),
+        };
+        let stop = CancellationToken::new();
+        let node = Node::start(config, Arc::new(NoBlobs), stop.clone()).await.expect("a node");
+        Self { agent, node, stop }
+    }
+
+    /// Opens a work stream and says hello.
+    async fn greet(&self, to: &Multiaddr, holding: Vec<AttemptId>, instance: Instance) -> AgentStream {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            let connected = match self.node.handle.connect(to.clone()).await {
+                Ok(coordinator) => self.node.handle.open_work(coordinator).await,
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok(stream) => break stream,
+                // A crowd is let in a part at a time.
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let capacity = Capacity {
+            agent: self.agent,
+            sequence: 1,
+            slots: 2,
+            slots_busy: 0,
+            waiting: 0,
+            cpu_free_percent: 100,
+            memory_free_bytes: 8 << 30,
+            paused: None,
+        };
+        let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 2, memory_bytes: 16 << 30, engine: "e".into() };
+        let hello = Hello {
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            machine,
+            labels: Default::default(),
+            capacity,
+            holding,
+            snapshots: Vec::new(),
+            instance: Box::new(instance),
+        };
+        let frame = ToCoordinatorFrame { messages: vec![ToCoordinator::Hello(hello)] };
+        stream.outgoing.send(&frame).await.expect("it is said");
+        stream
+    }
+}
+
+/// The next word that is no sign of life, or the end.
+async fn word(stream: &mut AgentStream) -> Option<ToAgent> {
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, stream.incoming.next()).await.expect("it answers in time")?;
+        if let Some(message) = frame.ok()?.messages.into_iter().next() {
+            return Some(message);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_agents_that_come_back_at_once_and_read_slowly_are_all_served() {
+    const DESKS: u64 = 60;
+    const HELD: u32 = 2_000;
+    let site = Site::start().await;
+    let (desks, address) = (site.agents(DESKS).await, site.address().await);
+    // They come with a great deal that nobody knows of, so each is told a great deal.
+    let held = |job: u64| {
+        let attempt = move |index| AttemptId { task: TaskId { job: JobId(job), index }, number: 1 };
+        (0..HELD).map(attempt).collect::<Vec<_>>()
+    };
+    for round in 0..2 {
+        let streams =
+            futures::future::join_all(desks.iter().map(|desk| desk.greet(&address, held(round + 1), Instance::default())));
+        let mut streams = streams.await;
+        // All are there, and nobody has read a word yet.
+        let coordinator = site.coordinator();
+        let connected = async || {
+            let agents = coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await.expect("it reigns");
+            agents.iter().filter(|agent| agent.connected.is_some()).count() as u64
+        };
+        until_true("all are connected", async || connected().await == DESKS).await;
+        for stream in &mut streams {
+            assert!(matches!(word(stream).await, Some(ToAgent::Welcome(_))), "round {round}");
+            let Some(ToAgent::Recall { attempts, reason: RecallReason::Stale }) = word(stream).await else {
+                panic!("it is not told what does not count any more")
+            };
+            assert_eq!(attempts.len(), HELD as usize);
+        }
+        // The streams are dropped all at once, as a cut of the network does it.
+        drop(streams);
+    }
+    desks.iter().for_each(|desk| desk.stop.cancel());
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_above_it() {
+    let site = Site::start().await;
+    let (desks, issuer) = (site.agents(1).await, site.issuer());
+    let prove = |epoch, authority: &Keypair| {
+        let term = Some(sign(authority, &Term { network: issuer.network, epoch: Epoch(epoch) }));
+        Instance { number: 1, machine: 1, term }
+    };
+    let address = site.address().await;
+    let own = site.coordinator().epoch;
+    let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &Keypair::generate_ed25519())).await;
+    let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("a stranger's word counts for nothing") };
+    assert_eq!(welcome.epoch, own);
+    let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
+    let first = word(&mut stream).await;
+    assert!(matches!(first, None | Some(ToAgent::Goodbye { reason: GoodbyeReason::StandsBy { .. } })), "{first:?}");
+    until_true("it reigns again", async || {
+        site.server.phase.borrow().reigning().is_some_and(|reigning| reigning.coordinator.epoch == Epoch(own.0 + 41))
+    })
+    .await;
+    let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
+    let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("it is welcome in the new term") };
+    assert_eq!(welcome.epoch, Epoch(own.0 + 41));
+    desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_programs_with_one_identity_are_both_told_and_shown() {
+    let site = Site::start().await;
+    let (desks, address) = (site.agents(1).await, site.address().await);
+    let instance = |number| Instance { number, machine: 5 << 32, term: None };
+    let mut last = None;
+    for number in [1, 2, 1, 2] {
+        let mut stream = desks[0].greet(&address, Vec::new(), instance(number)).await;
+        last = word(&mut stream).await;
+    }
+    assert_eq!(last, Some(ToAgent::Goodbye { reason: GoodbyeReason::Cloned }));
+    let token = std::fs::read_to_string(site.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+    let client = Client::new(&format!("http://{}", site.server.http_address), Some(token)).expect("a client");
+    let agents = client.agents().await.expect("an answer").items;
+    assert_eq!(agents[0].quarantine.as_ref().expect("it is found").kind, QuarantineKind::Cloned);
+    let findings = client.doctor().await.expect("an answer").items;
+    assert!(findings.iter().any(|finding| finding.check == "agent desk-0" && finding.message.contains("/ip4/127.0.0.1")));
+    let audit = site.store.audit(1).await.expect("an answer");
+    assert!(audit[0].action == "agent.quarantine" && audit[0].detail.contains("cloned identity"), "{audit:?}");
+    desks[0].stop.cancel();
+    site.end().await;
 }

@@ -76,6 +76,8 @@ pub trait Store: Send + Sync + 'static {
     async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()>;
     /// Gives the lease up so that another need not wait for its end.
     async fn abdicate(&self, epoch: Epoch) -> StoreResult<()>;
+    /// The same, and the next epoch is above this one, which agents have seen and a restored database has not.
+    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()>;
     /// Who reigns, or reigned last.
     async fn reign(&self) -> StoreResult<ReignRecord>;
     /// Says that this coordinator is there, reigning or not; forgets those not seen since `forget`.

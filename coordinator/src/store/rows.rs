@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::record::*;
 use crate::scheduler::{
-    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved},
+    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Saved},
     history::IdleHours,
 };
 
@@ -436,7 +436,8 @@ pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
 
 fn quarantine(row: &dyn Columns) -> Result<Option<Quarantine>, Damaged> {
     let Some(since) = time_if(row, "quarantined_us")? else { return Ok(None) };
-    Ok(Some(Quarantine { since, reason: text(row, "quarantine_reason")? }))
+    let kind = word(row, "quarantine_kind", QuarantineKind::from_word)?;
+    Ok(Some(Quarantine { kind, since, reason: text(row, "quarantine_reason")? }))
 }
 
 /// When an agent's machine was there for work.

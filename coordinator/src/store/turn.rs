@@ -24,6 +24,7 @@ use lull_shared::{
 use super::{bounds, record::AuditRecord};
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::QuarantineKind,
     history::IdleHours,
 };
 
@@ -220,12 +221,10 @@ pub struct AgentPatch {
 /// That nothing of an agent is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineRow {
+    pub kind: QuarantineKind,
     pub at: Timestamp,
     pub reason: String,
 }
-
-/// Whom the audit names for a quarantine: no person decides about it.
-pub const QUARANTINED_BY: &str = "verification";
 
 /// When an agent's machine was there for work.
 #[derive(Debug)]
@@ -279,9 +278,9 @@ impl Turn {
                 self.answers.retain(|attempt, _| attempt.task != *task);
                 self.answers_dropped.insert(*task);
             }
-            Change::AgentQuarantined { agent, reason, at } => {
-                self.audit(*at, QUARANTINED_BY, "agent.quarantine", agent.to_string(), reason);
-                let row = QuarantineRow { at: *at, reason: bounds::reason(reason) };
+            Change::AgentQuarantined { agent, kind, reason, at } => {
+                self.audit(*at, kind.found_by(), "agent.quarantine", agent.to_string(), reason);
+                let row = QuarantineRow { kind: *kind, at: *at, reason: bounds::reason(reason) };
                 self.agents.entry(*agent).or_default().quarantine = Patch::Set(row);
             }
             Change::AgentTrusted { agent, by, at } => {

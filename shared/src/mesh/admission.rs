@@ -43,13 +43,17 @@ pub(super) struct Shown {
     pub(super) certificate: Result<Certificate, NotRecognised>,
     pub(super) software: String,
     pub(super) revocations: u64,
+    /// How far its clock is ahead of ours, in microseconds.
+    pub(super) clock_ahead_us: i64,
 }
 
 /// Why a peer's introduction does not make it a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotRecognised {
-    /// It has no certificate, or one that expired: it may enrol.
+    /// It has no certificate: it may enrol.
     Stranger,
+    /// It has one that expired at that time, by our clock: it may have it renewed.
+    Expired(Timestamp),
     Refused(CertificateError),
 }
 
@@ -93,8 +97,10 @@ impl Conversation {
 
     /// Checks what they showed and has the node decide.
     async fn judge(&self, theirs: Introduction) -> Result<Admission, MeshError> {
+        let ours = now();
         let shown = Shown {
-            certificate: recognise(&theirs, &self.authority, self.network, &self.peer, now()),
+            clock_ahead_us: theirs.now.0.saturating_sub(ours.0),
+            certificate: recognise(&theirs, &self.authority, self.network, &self.peer, ours),
             software: printable(&theirs.software),
             revocations: theirs.revocations,
         };
@@ -119,7 +125,7 @@ fn recognise(
 ) -> Result<Certificate, NotRecognised> {
     let signed = theirs.certificate.as_ref().ok_or(NotRecognised::Stranger)?;
     Certificate::verify(signed, authority, network, peer, now).map_err(|error| match error {
-        CertificateError::Expired(_) => NotRecognised::Stranger,
+        CertificateError::Expired(at) => NotRecognised::Expired(at),
         other => NotRecognised::Refused(other),
     })
 }

@@ -20,6 +20,7 @@ use crate::{
     identity::{Certificate, CertificateError, Role},
     limits,
     protocol::Admission,
+    time::Timestamp,
 };
 
 /// Streams that we open on one connection. Admission takes places too, and the peer frees one a little later than we.
@@ -89,6 +90,12 @@ pub(super) struct Connection {
     pub(super) standing: Standing,
     /// Whether an admission that we began is under way.
     pub(super) introducing: bool,
+    /// When their certificate expired, if it has by our clock.
+    pub(super) expired: Option<Timestamp>,
+    /// How far their clock was ahead of ours when they introduced themselves, in microseconds.
+    pub(super) clock_ahead_us: Option<i64>,
+    /// The peer works on another connection that it opened later: this one is closed at its deadline.
+    pub(super) left: bool,
     /// Why their certificate was refused; it is closed when they were told.
     pub(super) untrusted: Option<CertificateError>,
     /// What the peer is to be told once it can be served, and by which conversations. Bounded by their places.
@@ -115,6 +122,9 @@ impl Connection {
             since: Instant::now(),
             standing: Standing::Introducing,
             introducing: false,
+            expired: None,
+            clock_ahead_us: None,
+            left: false,
             untrusted: None,
             verdicts: Vec::new(),
             deadline: None,
@@ -149,6 +159,7 @@ impl Connection {
             direction: if self.dialled { "outbound" } else { "inbound" }.to_owned(),
             transport: if quic { "quic" } else { "tcp" }.to_owned(),
             round_trip_us: self.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            clock_ahead_us: self.clock_ahead_us,
             work_open: self.traffic.work_streams.load(Ordering::Relaxed) > 0,
             blob_bytes_sent: self.traffic.blob_bytes_sent.load(Ordering::Relaxed),
             blob_bytes_received: self.traffic.blob_bytes_received.load(Ordering::Relaxed),

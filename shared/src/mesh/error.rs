@@ -2,7 +2,7 @@
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::{digest::BlobRef, identity::CertificateError};
+use crate::{digest::BlobRef, identity::CertificateError, time::Timestamp};
 
 /// A node that could not start.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,13 @@ pub enum MeshError {
     },
     #[error("{peer} showed no certificate")]
     NoCertificate { peer: PeerId },
+    #[error("the certificate of {peer} expired at {at}, and its clock says so too: it must be restarted")]
+    Expired { peer: PeerId, at: Timestamp },
+    #[error(
+        "this machine's clock is {} that of {peer}, whose certificate looks expired here; this one shows {now}",
+        apart(*ahead_us)
+    )]
+    ClocksDiffer { peer: PeerId, ahead_us: i64, now: Timestamp },
     #[error("{peer} refused this machine: {reason}")]
     Refused { peer: PeerId, reason: String },
     #[error("{peer} does not know this machine, or its certificate has expired: it must enrol")]
@@ -60,6 +67,28 @@ pub enum MeshError {
     File { path: std::path::PathBuf, reason: String },
 }
 
+impl MeshError {
+    /// What is wrong with a peer whose certificate has expired by our clock, while its own is so far ahead of ours.
+    pub(super) fn expired(peer: PeerId, at: Timestamp, now: Timestamp, clock_ahead_us: i64) -> Self {
+        let theirs = Timestamp(now.0.saturating_add(clock_ahead_us));
+        match theirs < at {
+            true => Self::ClocksDiffer { peer, ahead_us: clock_ahead_us.saturating_neg(), now },
+            false => Self::Expired { peer, at },
+        }
+    }
+}
+
+/// How far a clock is from another: `31 days ahead of`.
+pub fn apart(ahead_us: i64) -> String {
+    let seconds = ahead_us.unsigned_abs() / 1_000_000;
+    let units = [(24 * 60 * 60, "day"), (60 * 60, "hour"), (60, "minute"), (1, "second")];
+    // Two of a unit and more are told in it, rounded.
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or((1, "second"));
+    let count = (seconds + unit / 2) / unit;
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {name}{plural} {}", if ahead_us < 0 { "behind" } else { "ahead of" })
+}
+
 fn tried_in_words(tried: &[(PeerId, String)]) -> String {
     if tried.is_empty() {
         return "no peer is known to have it".to_owned();
@@ -79,4 +108,29 @@ pub fn in_words(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told_from_a_certificate_that_is() {
+        let (peer, day_us) = (PeerId::random(), 24 * 60 * 60 * 1_000_000_i64);
+        let day = |days: i64| Timestamp(days * day_us);
+        let ours_is_ahead = MeshError::expired(peer, day(130), day(131), -31 * day_us);
+        assert_eq!(ours_is_ahead, MeshError::ClocksDiffer { peer, ahead_us: 31 * day_us, now: day(131) });
+        let words = ours_is_ahead.to_string();
+        assert!(words.contains("this machine's clock is 31 days ahead of that of"), "{words}");
+        assert_eq!(MeshError::expired(peer, day(130), day(131), 5), MeshError::Expired { peer, at: day(130) });
+    }
+
+    #[test]
+    fn clocks_are_compared_in_words_of_people() {
+        let second = 1_000_000;
+        assert_eq!(apart(-90 * second), "90 seconds behind");
+        assert_eq!(apart(second), "1 second ahead of");
+        assert_eq!(apart(5 * 3_600 * second), "5 hours ahead of");
+        assert_eq!(apart(30 * 86_400 * second + 86_000 * second), "31 days ahead of");
+    }
 }

@@ -27,8 +27,11 @@ use crate::{
     pieces::PieceSet,
 };
 
-/// A peer that could not be dialled is not tried again for this long: it is behind a firewall or switched off.
-const UNREACHABLE_TIME: Duration = Duration::from_secs(300);
+/// A peer that could not be dialled is not tried again for this long, since it may have been a moment's trouble; twice as
+/// long with each time in a row...
+const UNREACHABLE_TIME_MIN: Duration = Duration::from_secs(10);
+/// ...up to this: it is behind a firewall or switched off.
+const UNREACHABLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Peers that are remembered as out of reach. Beyond it all are tried again.
 const UNREACHABLE_MAX: usize = 1024;
 
@@ -42,8 +45,21 @@ pub(super) struct Exchange {
     fetches: Mutex<BTreeMap<Digest, Arc<Partial>>>,
     fetch_ended: Notify,
     book: Mutex<BTreeMap<PeerId, Vec<Multiaddr>>>,
-    unreachable: Mutex<BTreeMap<PeerId, Instant>>,
+    unreachable: Mutex<BTreeMap<PeerId, Unreachable>>,
     pub(super) counters: Counters,
+}
+
+/// A peer that could not be dialled.
+struct Unreachable {
+    since: Instant,
+    times: u32,
+}
+
+impl Unreachable {
+    fn is_left_alone(&self, now: Instant) -> bool {
+        let pause = UNREACHABLE_TIME_MIN.saturating_mul(1 << (self.times - 1).min(16)).min(UNREACHABLE_TIME_MAX);
+        now.duration_since(self.since) < pause
+    }
 }
 
 /// Bytes of blobs since the node started.
@@ -128,16 +144,21 @@ impl Exchange {
         lock(&self.book).clone()
     }
 
-    pub(super) fn note_unreachable(&self, peer: PeerId) {
+    pub(super) fn note_unreachable(&self, peer: PeerId, now: Instant) {
         let mut unreachable = lock(&self.unreachable);
         if unreachable.len() >= UNREACHABLE_MAX {
             unreachable.clear();
         }
-        unreachable.insert(peer, Instant::now());
+        let known = unreachable.entry(peer).or_insert(Unreachable { since: now, times: 0 });
+        *known = Unreachable { since: now, times: known.times.saturating_add(1) };
     }
 
-    pub(super) fn is_unreachable(&self, peer: &PeerId) -> bool {
-        lock(&self.unreachable).get(peer).is_some_and(|since| since.elapsed() < UNREACHABLE_TIME)
+    pub(super) fn note_reached(&self, peer: &PeerId) {
+        lock(&self.unreachable).remove(peer);
+    }
+
+    pub(super) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
+        lock(&self.unreachable).get(peer).is_some_and(|unreachable| unreachable.is_left_alone(now))
     }
 }
 
@@ -282,6 +303,21 @@ mod tests {
         let later = start + Duration::from_secs(60);
         assert_eq!(pace.reserve(50_000, later), later);
         assert_eq!(pace.reserve(50_000, later).duration_since(later).as_millis(), 50);
+    }
+
+    #[test]
+    fn a_peer_out_of_reach_is_left_alone_for_a_moment_first_and_longer_each_time() {
+        let (exchange, peer, start) = (exchange(None), PeerId::random(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        exchange.note_unreachable(peer, start);
+        assert!(exchange.is_unreachable(&peer, after(9)) && !exchange.is_unreachable(&peer, after(10)));
+        exchange.note_unreachable(peer, after(10));
+        assert!(exchange.is_unreachable(&peer, after(29)) && !exchange.is_unreachable(&peer, after(30)));
+        (0..100).for_each(|_| exchange.note_unreachable(peer, after(30)));
+        assert!(exchange.is_unreachable(&peer, after(329)) && !exchange.is_unreachable(&peer, after(330)));
+        exchange.note_reached(&peer);
+        exchange.note_unreachable(peer, start);
+        assert!(!exchange.is_unreachable(&peer, after(10)), "it was reached in between");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!                  +--- a pause that grows: lost, busy, nothing -----+    never again: it lied, cannot be dialled
 //! ```
 //! A coordinator names further sources, and is asked for pieces like any other; it gives what it would leave to them
-//! only when told that none of them gives anything.
+//! only when told that none of them gives anything. What it has not got itself it relays then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,6 +42,9 @@ use crate::{
 const LOSSES_MAX: u32 = 4;
 /// How long nothing may come from anybody, because all are busy: a new version is fetched by a whole fleet at once.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long nobody may give anything who is not busy either, and none is on its way or being dialled: whoever waits for the
+/// blob has other ways to go on, and takes them sooner than people notice.
+const HOPELESS_AFTER: Duration = Duration::from_secs(6);
 /// The pauses before a source is asked again that had nothing to give.
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(3);
@@ -53,6 +56,8 @@ const OUTLINE_BYTES_MAX: usize = 256 * 1024;
 const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
 /// Nobody gives anything, nothing is on its way and nobody is being dialled: after this long, the coordinator is told.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is hope.
+const LOOK: Duration = Duration::from_secs(1);
 /// A piece that takes longer than this is asked of others too, once there is nothing else to ask for.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -204,7 +209,9 @@ impl<'a> Fetch<'a> {
                 if state.failed.is_some() {
                     return state.failed.take();
                 }
-                state.moved + PATIENCE
+                let patience = state.moved + PATIENCE;
+                let waits = state.dialling > 0 || !state.asked.is_empty();
+                if waits { patience } else { patience.min(state.hope + HOPELESS_AFTER) }
             };
             if self.partial.is_whole() || drawing.is_empty() || Instant::now() >= deadline {
                 return None;
@@ -212,7 +219,7 @@ impl<'a> Fetch<'a> {
             tokio::select! {
                 Some(()) = drawing.next(), if !drawing.is_empty() => {}
                 () = self.changed.notified() => {}
-                () = sleep_until(deadline) => {}
+                () = sleep_until(deadline.min(Instant::now() + LOOK)) => {}
             }
         }
     }
@@ -324,17 +331,20 @@ impl<'a> Fetch<'a> {
     /// Whoever cannot be dialled costs this once and is left alone for a while.
     async fn dial(&self, source: &Source) -> Result<(), Fault> {
         let exchange = &self.handle.exchange;
-        if exchange.is_unreachable(&source.peer) {
+        if exchange.is_unreachable(&source.peer, Instant::now()) {
             return Err(Fault::Never("it could not be dialled a short time ago".to_owned()));
         }
         let _dialling = Dialling::begin(self);
         let reason = match timeout(DIAL_TIME_MAX, self.handle.dial(source.peer, source.addresses.clone())).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                exchange.note_reached(&source.peer);
+                return Ok(());
+            }
             Ok(Err(MeshError::Stopped)) => return Err(Fault::Ours(MeshError::Stopped)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it could not be dialled within {} s", DIAL_TIME_MAX.as_secs()),
         };
-        exchange.note_unreachable(source.peer);
+        exchange.note_unreachable(source.peer, Instant::now());
         Err(Fault::Never(reason))
     }
 

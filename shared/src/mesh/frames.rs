@@ -17,6 +17,8 @@ use crate::{
     limits::{FRAME_BYTES_MAX, SEND_TIME_MAX, TRANSFER_TIME_MAX},
 };
 
+/// How much is given to the stream at once.
+const WRITE_BYTES: usize = 256 * 1024;
 /// How much is asked of the stream at once. Most frames are smaller.
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -176,11 +178,7 @@ impl<T: Serialize> FrameWriter<T> {
         drop(encoded);
         let Some(stream) = self.stream.as_mut() else { return Err(FrameError::Closed) };
         let unsent = &mut self.unsent;
-        let outcome = match timeout(SEND_TIME_MAX, drain(stream, unsent)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(FrameError::Broken(error)),
-            Err(_) => Err(FrameError::Stalled(SEND_TIME_MAX)),
-        };
+        let outcome = drain(stream, unsent).await;
         if outcome.is_err() {
             self.stream = None;
         }
@@ -197,21 +195,24 @@ impl<T: Serialize> FrameWriter<T> {
     pub async fn close(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             // Whoever is gone already needs not be told.
-            let _ = timeout(SEND_TIME_MAX, async {
-                drain(&mut stream, &mut self.unsent).await?;
-                stream.close().await
-            })
-            .await;
+            if drain(&mut stream, &mut self.unsent).await.is_ok() {
+                let _ = timeout(SEND_TIME_MAX, stream.close()).await;
+            }
         }
     }
 }
 
-/// Writes everything, removing what was taken as it goes, so that it can be resumed.
-async fn drain(stream: &mut (impl AsyncWrite + Unpin), unsent: &mut Vec<u8>) -> io::Result<()> {
+/// Writes everything, removing what was taken as it goes, so that it can be resumed. A peer that reads slowly gets all the
+/// time that it needs; one that reads nothing for [`SEND_TIME_MAX`] has lost the stream.
+async fn drain(stream: &mut (impl AsyncWrite + Unpin), unsent: &mut Vec<u8>) -> Result<(), FrameError> {
+    let stalled = |_| FrameError::Stalled(SEND_TIME_MAX);
     while !unsent.is_empty() {
-        let written = stream.write(unsent).await?;
+        // What is written at once is little, so that reading shows.
+        let part = unsent.len().min(WRITE_BYTES);
+        let written =
+            timeout(SEND_TIME_MAX, stream.write(&unsent[..part])).await.map_err(stalled)?.map_err(FrameError::Broken)?;
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(FrameError::Broken(io::ErrorKind::WriteZero.into()));
         }
         if written == unsent.len() {
             *unsent = Vec::new();
@@ -219,7 +220,7 @@ async fn drain(stream: &mut (impl AsyncWrite + Unpin), unsent: &mut Vec<u8>) -> 
             unsent.drain(..written);
         }
     }
-    stream.flush().await
+    timeout(SEND_TIME_MAX, stream.flush()).await.map_err(stalled)?.map_err(FrameError::Broken)
 }
 
 /// Reads one frame of at most `max` bytes where nothing else waits for the stream. Memory grows only with what comes.

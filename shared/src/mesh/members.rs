@@ -29,6 +29,9 @@ use crate::{
 /// machine have slept.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 
+/// How long a connection is kept that its peer has left for another: the last words on its stream are still on their way.
+const LEFT_TIME: Duration = Duration::from_secs(3);
+
 /// What this node is and whom it does not admit.
 pub(super) struct Membership {
     network: NetworkId,
@@ -84,7 +87,12 @@ impl Membership {
     }
 
     fn introduction(&self) -> Introduction {
-        Introduction { certificate: self.certificate.clone(), software: self.software.clone(), revocations: self.sequence() }
+        Introduction {
+            certificate: self.certificate.clone(),
+            software: self.software.clone(),
+            revocations: self.sequence(),
+            now: now(),
+        }
     }
 }
 
@@ -119,6 +127,26 @@ impl Running {
         }
         if self.connections.ids_of(&peer).is_empty() {
             self.exchange.note_addresses(peer, Vec::new());
+        }
+    }
+
+    /// Closes a connection of which nothing can be expected, and forgets it at once: to close one whose peer vanished can
+    /// take as long as the operating system goes on sending to it.
+    pub(super) fn give_up(&mut self, id: ConnectionId, reason: &str) {
+        if let Some(peer) = self.connections.get(id).map(|connection| connection.peer) {
+            self.disconnected(peer, id, reason.to_owned());
+        }
+        self.swarm.close_connection(id);
+    }
+
+    /// An agent works on this connection now: others that it opened before are from an address where it is no more, or soon
+    /// will be.
+    pub(super) fn leave_others(&mut self, peer: &PeerId, id: ConnectionId) {
+        for other in self.connections.ids_of(peer).to_vec() {
+            if let Some(connection) = self.connections.get_mut(other).filter(|other_one| other != id && !other_one.dialled) {
+                connection.left = true;
+                self.connections.set_deadline(other, Some(Instant::now() + LEFT_TIME));
+            }
         }
     }
 
@@ -159,6 +187,11 @@ impl Running {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let peer = connection.peer;
         connection.software = Some(shown.software);
+        connection.clock_ahead_us = Some(shown.clock_ahead_us);
+        connection.expired = match &shown.certificate {
+            Err(NotRecognised::Expired(at)) => Some(*at),
+            Ok(_) | Err(NotRecognised::Stranger | NotRecognised::Refused(_)) => None,
+        };
         let was_admitted = connection.standing.is_admitted();
         let revoked = self.membership.is_revoked(&peer);
         let verdict = match shown.certificate {
@@ -178,8 +211,8 @@ impl Running {
                 Admission::Admitted { revocations: newer.map(|(_, signed)| signed.clone()) }
             }
             // A member that shows nothing keeps what it showed before.
-            Err(NotRecognised::Stranger) if was_admitted => Admission::Stranger,
-            Err(NotRecognised::Stranger) => {
+            Err(NotRecognised::Stranger | NotRecognised::Expired(_)) if was_admitted => Admission::Stranger,
+            Err(NotRecognised::Stranger | NotRecognised::Expired(_)) => {
                 self.connections.set_standing(id, Standing::Stranger);
                 Admission::Stranger
             }
@@ -217,6 +250,10 @@ impl Running {
         connection.introducing = false;
         let peer = connection.peer;
         let untrusted = connection.untrusted.take();
+        let useless = match connection.expired {
+            Some(at) => MeshError::expired(peer, at, now(), connection.clock_ahead_us.unwrap_or(0)),
+            None => MeshError::NoCertificate { peer },
+        };
         let standing = connection.standing.clone();
         if let Some(source) = untrusted {
             self.fail_waiters(id, |peer| MeshError::Untrusted { peer, source: source.clone() });
@@ -231,7 +268,7 @@ impl Running {
                 self.swarm.close_connection(id);
             }
             (Standing::Introducing | Standing::Stranger, _) => {
-                self.fail_waiters(id, |peer| MeshError::NoCertificate { peer });
+                self.fail_waiters(id, |_| useless.clone());
             }
             (Standing::Recognised(certificate) | Standing::Admitted(certificate), Admission::Stranger) => {
                 let coordinator = certificate.role == Role::Coordinator;
@@ -284,6 +321,9 @@ impl Running {
     /// A connection's time for admission is over, or its certificate's life.
     pub(super) fn admission_overdue(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
+        if connection.left {
+            return self.give_up(id, "its peer left it for another");
+        }
         if let Standing::Admitted(certificate) = &connection.standing
             && certificate.expires > now()
         {

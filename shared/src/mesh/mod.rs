@@ -25,6 +25,7 @@ mod handle;
 mod idle;
 mod members;
 mod node;
+mod relay;
 mod seeding;
 mod serve;
 mod streams;
@@ -50,7 +51,7 @@ use crate::{
     resources::Capacity,
 };
 
-pub use error::{MeshError, NodeError, in_words};
+pub use error::{MeshError, NodeError, apart, in_words};
 pub use file::{partial_path, read_piece};
 pub use frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
 pub use gossip::{Judgement, judge_capacity};
@@ -75,7 +76,7 @@ impl Node {
         let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
         let exchange = Arc::new(exchange::Exchange::new(config.uploads));
         let handle = NodeHandle::new(config.identity.public().to_peer_id(), commands, exchange.clone());
-        let running = node::Running::start(config, blobs, exchange, commands_in, events_out).await?;
+        let running = node::Running::start(config, blobs, handle.clone(), commands_in, events_out).await?;
         tokio::spawn(running.run(shutdown));
         Ok(Self { handle, events })
     }
@@ -169,7 +170,7 @@ pub trait BlobSink: Send {
 /// What a node tells its process.
 pub enum NodeEvent {
     /// An agent opened its work stream; its certificate was checked.
-    Work { peer: PeerId, certificate: Certificate, stream: CoordinatorStream },
+    Work { peer: PeerId, certificate: Certificate, address: Multiaddr, stream: CoordinatorStream },
     /// A machine wants a certificate. Dropping `reply` refuses it as `Unavailable`.
     Enrolment { peer: PeerId, request: EnrolmentRequest, reply: oneshot::Sender<EnrolmentReply> },
     /// Capacity heard in gossip; the publisher's certificate names this agent.
@@ -209,6 +210,8 @@ pub struct PeerInfo {
     /// `tcp` or `quic`.
     pub transport: String,
     pub round_trip_us: Option<u64>,
+    /// How far its clock was ahead of ours when it was admitted, in microseconds; less than nothing: behind.
+    pub clock_ahead_us: Option<i64>,
     /// Streams of work that are open.
     pub work_open: bool,
     pub blob_bytes_sent: u64,

@@ -26,6 +26,7 @@ use super::{
     exchange::Exchange,
     gate::GatedEvent,
     gossip::{Announcer, KnownMembers},
+    handle::NodeHandle,
     members::Membership,
     serve::Services,
     streams::{Opened, Protocol},
@@ -114,6 +115,8 @@ pub(super) struct Running {
     pub(super) services: Services,
     pub(super) blobs: Arc<dyn BlobStore>,
     pub(super) exchange: Arc<Exchange>,
+    /// For those of its tasks that ask it for something.
+    pub(super) handle: NodeHandle,
     /// When connections are next looked at that may have served their purpose.
     pub(super) idle_due: Option<Instant>,
     pub(super) tasks: JoinSet<()>,
@@ -130,7 +133,7 @@ impl Running {
     pub(super) async fn start(
         config: NodeConfig,
         blobs: Arc<dyn BlobStore>,
-        exchange: Arc<Exchange>,
+        handle: NodeHandle,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<NodeEvent>,
     ) -> Result<Self, NodeError> {
@@ -147,7 +150,8 @@ impl Running {
             services: Services::default(),
             membership: Membership::new(config),
             blobs,
-            exchange,
+            exchange: handle.exchange.clone(),
+            handle,
             idle_due: None,
             tasks: JoinSet::new(),
             notes,
@@ -271,7 +275,7 @@ impl Running {
                 Err(ping::Failure::Unsupported) => {}
                 Err(error) => {
                     tracing::debug!(peer = %ping.peer, %error, "a connection is closed: its peer does not answer");
-                    self.swarm.close_connection(ping.connection);
+                    self.give_up(ping.connection, "its peer does not answer");
                 }
             },
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { connection_id, info, .. })) => {

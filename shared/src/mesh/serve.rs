@@ -51,13 +51,14 @@ impl Running {
             (Protocol::Enrolment, _) if self.membership.is_coordinator() => self.serve_enrolment(id, stream, place),
             (Protocol::Work, Some(certificate)) if agent && self.membership.is_coordinator() => {
                 let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, place)));
-                let stream = CoordinatorStream { incoming, outgoing };
-                self.tell(NodeEvent::Work { peer, certificate, stream });
+                let (address, stream) = (connection.address.clone(), CoordinatorStream { incoming, outgoing });
+                self.leave_others(&peer, id);
+                self.tell(NodeEvent::Work { peer, certificate, address, stream });
             }
             (Protocol::Blob, Some(_)) => {
-                let (blobs, exchange) = (self.blobs.clone(), self.exchange.clone());
+                let (blobs, handle) = (self.blobs.clone(), self.handle.clone());
                 self.tasks.spawn(async move {
-                    if let Err(error) = upload::serve(peer, stream, &*blobs, &exchange, &traffic).await {
+                    if let Err(error) = upload::serve(peer, stream, &*blobs, &handle, &traffic).await {
                         tracing::debug!(%peer, %error, "a blob was not sent to its end");
                     }
                     drop(place);

@@ -12,6 +12,8 @@ use super::{
     connection::Traffic,
     exchange::{Counters, Exchange, Partial, lock},
     frames::{FrameError, in_time, read_frame, write_frame},
+    handle::NodeHandle,
+    relay::{Relay, Relayed},
     seeding::Others,
 };
 use crate::{
@@ -36,19 +38,27 @@ pub(super) async fn serve(
     peer: PeerId,
     mut stream: Stream,
     blobs: &dyn BlobStore,
-    exchange: &Arc<Exchange>,
+    handle: &NodeHandle,
     traffic: &Traffic,
 ) -> Result<(), FrameError> {
+    let exchange = &handle.exchange;
     let request: BlobRequest = in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await?;
     let digest = request.digest;
     let Some((supply, blob, outline)) = supply(&digest, blobs, exchange).await else {
         return in_time(write_frame(&mut stream, &BlobReply::Missing)).await;
     };
     let holders = blobs.holders(peer, &blob).await;
+    let mut relay = Relay::new(handle, blob, holders.whole.clone());
     let (others, sources) = (others(&holders), named(holders, exchange));
-    let outline = outline.filter(|_| request.outline);
+    let outline = match (outline, &supply) {
+        _ if !request.outline => None,
+        (None, Supply::Elsewhere) => relay.outline().await,
+        (outline, _) => outline,
+    };
+    // Whoever cannot be named anybody has nobody else to ask.
+    let relays = sources.is_empty();
     in_time(write_frame(&mut stream, &BlobReply::Found { blob, outline, sources })).await?;
-    let upload = Upload { peer, blob, supply, others, blobs, exchange, traffic };
+    let mut upload = Upload { peer, blob, supply, others, blobs, exchange, traffic, relay, relays };
     loop {
         let ask: BlobAsk = match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await {
             // The peer has all that it wanted.
@@ -100,19 +110,37 @@ struct Upload<'a> {
     blobs: &'a dyn BlobStore,
     exchange: &'a Arc<Exchange>,
     traffic: &'a Traffic,
+    relay: Relay<'a>,
+    /// Whether pieces that are not here are passed on from those who have them. Once begun, that goes on: a piece that came
+    /// gives the asker hope, and says nothing about where the next is to come from.
+    relays: bool,
 }
 
-impl Upload<'_> {
-    async fn answer(&self, stream: &mut Stream, ask: &BlobAsk) -> Result<(), FrameError> {
+impl<'a> Upload<'a> {
+    async fn answer(&mut self, stream: &mut Stream, ask: &BlobAsk) -> Result<(), FrameError> {
         let Some(_place) = self.exchange.place(self.peer) else {
             return in_time(write_frame(stream, &BlobAnswer::Busy)).await;
         };
+        self.relays |= ask.alone;
+        if self.relays && !matches!(self.supply, Supply::Whole) && !self.has_some(ask) {
+            return match self.relay.piece(&ask.lacking).await {
+                Relayed::Piece(index, piece) => self.send(stream, index, &piece).await,
+                Relayed::Nothing => in_time(write_frame(stream, &BlobAnswer::Nothing)).await,
+                Relayed::Busy => in_time(write_frame(stream, &BlobAnswer::Busy)).await,
+            };
+        }
         let Some(chosen) = self.choose(ask) else {
             return in_time(write_frame(stream, &BlobAnswer::Nothing)).await;
         };
         // A blob that was deleted meanwhile ends the stream: the peer goes on with another source.
         let piece = self.read(chosen.piece).await.ok_or(FrameError::Closed)?;
-        in_time(write_frame(stream, &BlobAnswer::Piece { index: chosen.piece })).await?;
+        self.send(stream, chosen.piece, &piece).await?;
+        chosen.arrived();
+        Ok(())
+    }
+
+    async fn send(&mut self, stream: &mut Stream, index: u32, piece: &Bytes) -> Result<(), FrameError> {
+        in_time(write_frame(stream, &BlobAnswer::Piece { index })).await?;
         for chunk in piece.chunks(CHUNK_BYTES) {
             if let Some(pace) = &self.exchange.pace {
                 pace.take(chunk.len()).await;
@@ -122,12 +150,19 @@ impl Upload<'_> {
             Counters::add(&self.exchange.counters.served, chunk.len());
             self.blobs.sent(self.peer, &self.blob, chunk.len() as u64);
         }
-        in_time(async { stream.flush().await.map_err(FrameError::Broken) }).await?;
-        chosen.arrived();
-        Ok(())
+        in_time(async { stream.flush().await.map_err(FrameError::Broken) }).await
     }
 
-    fn choose(&self, ask: &BlobAsk) -> Option<Chosen<'_>> {
+    /// Whether any of what is asked for is here, of a blob that is not here as a whole.
+    fn has_some(&self, ask: &BlobAsk) -> bool {
+        match &self.supply {
+            Supply::Whole => true,
+            Supply::Partial(partial) => !ask.lacking.and(&partial.here()).is_empty(),
+            Supply::Elsewhere => false,
+        }
+    }
+
+    fn choose(&self, ask: &BlobAsk) -> Option<Chosen<'a>> {
         let random = rand::random();
         let piece = match (&self.supply, &self.exchange.seeding) {
             (Supply::Whole, Some(seeding)) => {
@@ -141,7 +176,7 @@ impl Upload<'_> {
         piece.map(|piece| Chosen { exchange: self.exchange, digest: self.blob.digest, piece, seeded, arrived: false })
     }
 
-    async fn read(&self, piece: u32) -> Option<Bytes> {
+    async fn read(&mut self, piece: u32) -> Option<Bytes> {
         match &self.supply {
             Supply::Whole => self.blobs.read_piece(&self.blob.digest, piece).await,
             Supply::Partial(partial) => partial.read(piece).await,

@@ -81,7 +81,7 @@ impl World {
     fn connect(&mut self, agent: AgentId, hello: Hello) {
         let stream = StreamId(self.streams.values().map(|stream| stream.0).max().unwrap_or(0) + 1);
         self.streams.insert(agent, stream);
-        self.handle(Event::Connected { agent, stream, hello: Box::new(hello) });
+        self.handle(Event::Connected { agent, stream, hello: Box::new(hello), from: String::new() });
     }
 
     fn lie(&mut self, message: ToCoordinator) {
@@ -191,6 +191,7 @@ fn hello(agent: AgentId) -> Hello {
         capacity,
         holding: Vec::new(),
         snapshots: Vec::new(),
+        instance: Default::default(),
     }
 }
 

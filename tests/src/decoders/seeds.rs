@@ -314,6 +314,7 @@ fn lies() -> Vec<Vec<u8>> {
         capacity: capacity.clone(),
         holding: all.clone(),
         snapshots: vec![KeptSnapshot { task: own.task, digest: snapshot.blob.digest }],
+        instance: Default::default(),
     };
     let lie = |attempt| finished(attempt, Payload::inline(&b"a lie"[..]));
     let busy = Some(PauseReason::Busy { cpu_percent: 90 });

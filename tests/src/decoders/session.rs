@@ -127,6 +127,8 @@ fn config() -> Config {
     Config {
         agent: AgentId(300),
         agent_version: "0.1.0".into(),
+        instances: [11, 12],
+        machine_number: 13,
         machine: Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8 << 30, engine: ENGINE.into() },
         labels: Labels::new(),
         authority: Authority::of(&authority()),
@@ -143,6 +145,7 @@ fn welcome() -> ToAgent {
     ToAgent::Welcome(Welcome {
         agent: AgentId(300),
         epoch: Epoch(1),
+        term: None,
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,

@@ -118,6 +118,8 @@ impl Machine {
             config: Config {
                 agent,
                 agent_version: if old { "0.0.9" } else { ["0.1.0", "0.2.0"][dice.index(2)] }.into(),
+                instances: [11, 12],
+                machine_number: 13,
                 machine: Facts { os: os.into(), arch: "x86_64".into(), cores: slots, memory_bytes: 16 << 30, engine },
                 labels: [("site".to_owned(), site.to_owned())].into(),
                 authority: authority.clone(),
@@ -275,7 +277,9 @@ impl World {
         };
         let kept = machine.disk.results.iter().map(|(attempt, record)| Kept { attempt: *attempt, output: large(record) });
         let kept: Vec<Kept> = if forgets { Vec::new() } else { kept.collect() };
-        machine.session = Some(Session::new(machine.config.clone(), &kept, now));
+        let number = 2 * u64::from(machine.life);
+        let config = Config { instances: [number + 1, number + 2], ..machine.config.clone() };
+        machine.session = Some(Session::new(config, &kept, now));
         machine.timeout_at = None;
         machine.dial_pause = PAUSE_MIN;
         let (agent, count) = (machine.agent, kept.len());

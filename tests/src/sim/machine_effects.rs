@@ -83,8 +83,10 @@ impl World {
         self.note(|| format!("{agent} closes its stream: {reason}"));
         self.close_from_agent(link);
         let stay_away = match reason {
-            CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Superseded) => 60,
-            CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_) | CloseReason::NoWelcome => 5,
+            CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned) => 60,
+            CloseReason::Goodbye(GoodbyeReason::Protocol(_) | GoodbyeReason::Superseded)
+            | CloseReason::Protocol(_)
+            | CloseReason::NoWelcome => 5,
             CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. })
             | CloseReason::Silent
             | CloseReason::Stale => 0,

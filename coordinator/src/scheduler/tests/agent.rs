@@ -83,8 +83,9 @@ impl FakeAgent {
             capacity: capacity(self.id.0, self.slots),
             holding: self.waiting.iter().chain(&self.running).copied().collect(),
             snapshots: self.snapshots.iter().map(|(digest, task)| KeptSnapshot { task: *task, digest: *digest }).collect(),
+            instance: Default::default(),
         };
-        Event::Connected { agent: self.id, stream, hello: Box::new(hello) }
+        Event::Connected { agent: self.id, stream, hello: Box::new(hello), from: String::new() }
     }
 
     /// The stream broke: what was on its way is lost. Its number.

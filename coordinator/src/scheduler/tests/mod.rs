@@ -15,5 +15,7 @@ mod rivals;
 mod sharing;
 mod simple;
 mod stops;
+mod twins;
 mod verification;
 mod waking;
+mod wall;

@@ -15,7 +15,7 @@ use crate::scheduler::{
     Limits,
     driver::{Driver, attempt, spec, success},
     effect::{Change, Order, Reply, TaskAfter},
-    event::Movable,
+    event::{Movable, QuarantineKind},
     view::Obstacle,
 };
 
@@ -103,7 +103,12 @@ fn a_third_agent_settles_a_difference_and_the_liar_is_quarantined() {
     assert_eq!((output_of(&driver), driver.ledger.state(job)), (Some(Payload::inline("42")), JobState::Succeeded));
     assert_eq!([1, 2, 3].map(|agent| is_quarantined(&driver, agent)), [true, false, false]);
     let reason = "its output of j1.0 differs from what two other agents brought".to_owned();
-    assert!(driver.changes.contains(&Change::AgentQuarantined { agent: AgentId(1), reason, at: driver.now }));
+    assert!(driver.changes.contains(&Change::AgentQuarantined {
+        agent: AgentId(1),
+        kind: QuarantineKind::Output,
+        reason,
+        at: driver.now
+    }));
     assert!(driver.orders.contains(&(AgentId(1), Order::Intake(Intake::Cordoned))));
 }
 

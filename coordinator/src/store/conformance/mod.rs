@@ -113,6 +113,7 @@ cases!(
     reign::a_store_has_one_reign_at_a_time,
     reign::whoever_was_overtaken_is_fenced_everywhere,
     reign::a_lease_can_be_prolonged_and_given_up,
+    reign::a_term_that_agents_have_seen_can_be_risen_above,
     reign::anybody_can_see_who_reigns,
     reign::coordinators_know_of_each_other_whoever_reigns,
     turns::a_job_is_remembered_as_it_was_submitted,

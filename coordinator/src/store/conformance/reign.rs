@@ -29,6 +29,7 @@ pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
     let fenced = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Fenced)), "{answer:?}");
     fenced(store.renew(old, LEASE, at(61)).await);
     fenced(store.abdicate(old).await);
+    fenced(store.raise(old, Epoch(99)).await);
     fenced(store.load(old).await.map(drop));
     fenced(store.commit(old, &[]).await);
     fenced(store.commit(old, &[sample::submitted(1, 1)]).await);
@@ -50,6 +51,20 @@ pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
     assert!(matches!(store.commit(epoch, &[]).await, Err(StoreError::Fenced)), "whoever gave up writes no more");
     let other = store.take_over("other", Duration::from_secs(1), Timestamp(at(12).0)).await.expect("an answer");
     assert!(matches!(other, Reign::Ours { epoch: next } if next > epoch), "{other:?}");
+}
+
+pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
+    let (store, old) = (&world.store, world.epoch);
+    let seen = Epoch(old.0 + 40);
+    store.raise(old, seen).await.expect("ours to raise");
+    assert!(matches!(store.commit(old, &[]).await, Err(StoreError::Fenced)), "whoever raised it begins anew");
+    assert!(matches!(store.raise(old, Epoch(old.0 + 90)).await, Err(StoreError::Fenced)));
+    let next = store.take_over("conformance", LEASE, at(1)).await.expect("an answer");
+    assert_eq!(next, Reign::Ours { epoch: Epoch(seen.0 + 1) });
+    let next = Epoch(seen.0 + 1);
+    store.raise(next, old).await.expect("a lower one changes nothing");
+    let again = store.take_over("conformance", LEASE, at(2)).await.expect("an answer");
+    assert_eq!(again, Reign::Ours { epoch: Epoch(next.0 + 1) });
 }
 
 pub async fn anybody_can_see_who_reigns(world: World) {

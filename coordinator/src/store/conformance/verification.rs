@@ -10,7 +10,7 @@ use super::{World, sample::*};
 use crate::{
     scheduler::{
         effect::{Change, TaskAfter},
-        event::{Answer, OpenTask, Quarantine},
+        event::{Answer, OpenTask, Quarantine, QuarantineKind},
     },
     store::record::TaskFilter,
 };
@@ -71,10 +71,10 @@ pub async fn a_task_that_ends_keeps_nothing_to_compare(world: World) {
 }
 
 pub async fn a_quarantine_is_remembered_until_it_is_lifted(world: World) {
-    let world = world.peopled(2).await;
+    let (world, kind) = (world.peopled(2).await, QuarantineKind::Output);
     let reason = "its output of j1.0 differs from what two other agents brought".to_owned();
-    world.commit(&[Change::AgentQuarantined { agent: AgentId(2), reason: reason.clone(), at: at(10) }]).await;
-    let found = Quarantine { since: at(10), reason: reason.clone() };
+    world.commit(&[Change::AgentQuarantined { agent: AgentId(2), kind, reason: reason.clone(), at: at(10) }]).await;
+    let found = Quarantine { kind, since: at(10), reason: reason.clone() };
     for world in [&world, &world.reopened().await] {
         let agents = world.store.load(world.epoch).await.expect("the store loads").agents;
         assert_eq!(agents.into_iter().map(|agent| agent.quarantine).collect::<Vec<_>>(), [None, Some(found.clone())]);
@@ -88,5 +88,9 @@ pub async fn a_quarantine_is_remembered_until_it_is_lifted(world: World) {
     world.commit(&[Change::AgentTrusted { agent: AgentId(2), by: "root".into(), at: at(20) }]).await;
     assert_eq!(world.store.agents().await.expect("an answer")[1].quarantine, None);
     assert_eq!(world.store.audit(1).await.expect("an answer")[0].action, "agent.trust");
+    let kind = QuarantineKind::Cloned;
+    world.commit(&[Change::AgentQuarantined { agent: AgentId(1), kind, reason, at: at(30) }]).await;
+    let found = world.store.agents().await.expect("an answer").swap_remove(0).quarantine.expect("it was found");
+    assert_eq!((found.kind, found.since), (kind, at(30)));
     world.refused(&[Change::AgentTrusted { agent: AgentId(9), by: "root".into(), at: at(20) }]).await;
 }

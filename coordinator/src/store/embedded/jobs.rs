@@ -89,7 +89,8 @@ pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
     }
     let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
     rows::add_answers(open, all(tx, ANSWERS, params![0, i64::MAX], rows::answer)?);
-    let columns = "SELECT agent_id, name, intake, quarantined_us, quarantine_reason FROM agents ORDER BY agent_id";
+    let columns =
+        "SELECT agent_id, name, intake, quarantined_us, quarantine_reason, quarantine_kind FROM agents ORDER BY agent_id";
     let agents = all(tx, columns, [], rows::agent_snapshot)?;
     let idle = "SELECT agent_id, shares, taken, clock_ahead_min FROM idle_hours ORDER BY agent_id";
     let idle = all(tx, idle, [], rows::idle_hours)?;

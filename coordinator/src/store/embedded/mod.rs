@@ -106,6 +106,10 @@ impl Store for Embedded {
         self.write(move |tx| registry::abdicate(tx, epoch)).await
     }
 
+    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
+        self.write(move |tx| registry::raise(tx, epoch, above)).await
+    }
+
     async fn reign(&self) -> StoreResult<ReignRecord> {
         self.read(registry::reign).await
     }

@@ -52,6 +52,13 @@ pub fn abdicate(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
     Ok(())
 }
 
+/// Ends the reign; the next one is above an epoch.
+pub fn raise(tx: &Transaction<'_>, epoch: Epoch, above: Epoch) -> Result<(), Fail> {
+    fence(tx, epoch)?;
+    tx.execute("UPDATE reign SET holder = NULL, lease_end_us = 0, epoch = max(epoch, ?1)", [number(above.0)])?;
+    Ok(())
+}
+
 /// Who reigns, or reigned last.
 pub fn reign(tx: &Transaction<'_>) -> Result<ReignRecord, Fail> {
     let found = first(tx, "SELECT epoch, holder, lease_end_us FROM reign", [], rows::reign_record)?;

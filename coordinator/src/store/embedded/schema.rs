@@ -9,7 +9,7 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 9] = [
+pub static MIGRATIONS: [Migration; 10] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/embedded/0002_coordinators.sql") },
     Migration { number: 3, name: "policies", sql: include_str!("../migrations/embedded/0003_policies.sql") },
@@ -19,6 +19,7 @@ pub static MIGRATIONS: [Migration; 9] = [
     Migration { number: 7, name: "verification", sql: include_str!("../migrations/embedded/0007_verification.sql") },
     Migration { number: 8, name: "idle hours", sql: include_str!("../migrations/embedded/0008_idle_hours.sql") },
     Migration { number: 9, name: "departures", sql: include_str!("../migrations/embedded/0009_departures.sql") },
+    Migration { number: 10, name: "cloned", sql: include_str!("../migrations/embedded/0010_cloned.sql") },
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (

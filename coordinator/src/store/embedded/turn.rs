@@ -364,7 +364,8 @@ fn update_agent(tx: &Transaction<'_>, agent: i64, patch: &AgentPatch) -> Result<
             "UPDATE agents SET last_disconnected_us = coalesce(?2, last_disconnected_us), intake = coalesce(?3, intake),
                  results_refused = results_refused + ?4,
                  quarantined_us = CASE WHEN ?5 THEN ?6 ELSE quarantined_us END,
-                 quarantine_reason = CASE WHEN ?5 THEN ?7 ELSE quarantine_reason END WHERE agent_id = ?1",
+                 quarantine_reason = CASE WHEN ?5 THEN ?7 ELSE quarantine_reason END,
+                 quarantine_kind = CASE WHEN ?5 THEN ?8 ELSE quarantine_kind END WHERE agent_id = ?1",
         )?
         .execute(params![
             agent,
@@ -374,6 +375,7 @@ fn update_agent(tx: &Transaction<'_>, agent: i64, patch: &AgentPatch) -> Result<
             patch.quarantine.is_change(),
             patch.quarantine.value().map(|row| row.at.0),
             patch.quarantine.value().map(|row| row.reason.as_str()),
+            patch.quarantine.value().map(|row| row.kind.as_str()),
         ])?;
     one(changed, known)
 }

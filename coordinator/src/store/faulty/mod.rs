@@ -150,6 +150,7 @@ passed_on! {
     write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Reign;
     fenced async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> ();
     fenced async fn abdicate(&self, epoch: Epoch) -> ();
+    fenced async fn raise(&self, epoch: Epoch, above: Epoch) -> ();
     read async fn reign(&self) -> ReignRecord;
     write async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
     read async fn coordinators(&self) -> Vec<CoordinatorRecord>;

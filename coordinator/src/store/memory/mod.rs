@@ -77,6 +77,13 @@ impl Store for Memory {
         })
     }
 
+    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
+        self.write(epoch, |state| {
+            (state.holder, state.lease_end, state.epoch) = (None, Timestamp(0), state.epoch.max(above));
+            Ok(())
+        })
+    }
+
     async fn reign(&self) -> StoreResult<ReignRecord> {
         self.read(|state| ReignRecord { epoch: state.epoch, holder: state.holder.clone(), until: state.lease_end })
     }

@@ -18,7 +18,7 @@ use lull_shared::{
 use super::super::{
     bounds,
     record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
-    turn::{Broken, QUARANTINED_BY, audit_row, intake_action, stop_action},
+    turn::{Broken, audit_row, intake_action, stop_action},
     usage,
 };
 use crate::scheduler::{
@@ -216,9 +216,9 @@ impl State {
             Change::AttemptPaused { attempt, reason, .. } => self.live(*attempt)?.1.pause = reason.clone(),
             Change::AttemptEnded(ended) => self.ended(ended)?,
             Change::AnswersDropped { task } => self.task(*task)?.answers.clear(),
-            Change::AgentQuarantined { agent, reason, at } => {
-                self.audit(*at, QUARANTINED_BY, "agent.quarantine", agent.to_string(), reason);
-                let quarantine = Quarantine { since: *at, reason: bounds::reason(reason) };
+            Change::AgentQuarantined { agent, kind, reason, at } => {
+                self.audit(*at, kind.found_by(), "agent.quarantine", agent.to_string(), reason);
+                let quarantine = Quarantine { kind: *kind, since: *at, reason: bounds::reason(reason) };
                 self.agent(*agent)?.record.quarantine = Some(quarantine);
             }
             Change::AgentTrusted { agent, by, at } => {

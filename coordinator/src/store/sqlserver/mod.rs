@@ -112,6 +112,10 @@ impl Store for SqlServer {
         Ok(registry::abdicate(&self.session, epoch).await?)
     }
 
+    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
+        Ok(registry::raise(&self.session, epoch, above).await?)
+    }
+
     async fn reign(&self) -> StoreResult<ReignRecord> {
         Ok(registry::reign(&self.session).await?)
     }

@@ -60,6 +60,11 @@ pub async fn abdicate(session: &Session, epoch: Epoch) -> Result<(), Fail> {
     settled(session, epoch, statements::ABDICATE, Vec::new()).await.map(drop)
 }
 
+/// Ends the reign; the next one is above an epoch.
+pub async fn raise(session: &Session, epoch: Epoch, above: Epoch) -> Result<(), Fail> {
+    settled(session, epoch, statements::RAISE, vec![number(above.0).into()]).await.map(drop)
+}
+
 /// Who reigns, or reigned last.
 pub async fn reign(session: &Session) -> Result<ReignRecord, Fail> {
     let found = first(&session.read(statements::REIGN, &[]).await?, 0, rows::reign_record)?;

@@ -27,6 +27,7 @@ statements! {
     COORDINATORS = plain "coordinators";
     RENEW = fenced "renew";
     ABDICATE = fenced "abdicate";
+    RAISE = fenced "raise";
     NOTHING = fenced "nothing";
     LOAD = plain "load";
     COMMIT = fenced "commit";

@@ -445,6 +445,8 @@ struct Agent<'a> {
     q: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     qr: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qk: Option<&'a str>,
 }
 
 fn agent(id: AgentId, patch: &AgentPatch) -> Agent<'_> {
@@ -465,6 +467,7 @@ fn agent(id: AgentId, patch: &AgentPatch) -> Agent<'_> {
         qc: patch.quarantine.is_change().into(),
         q: patch.quarantine.value().map(|row| row.at.0),
         qr: patch.quarantine.value().map(|row| row.reason.as_str()),
+        qk: patch.quarantine.value().map(|row| row.kind.as_str()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     identity::{Authority, CertificateError, ClaimError, Issuer, Revocations, Role, Signed, sign},
     mesh::{
         MeshError, NodeConfig, NodeEvent,
+        admission::now,
         frames::{read_frame, write_frame},
         streams::Protocol,
     },
@@ -113,7 +114,8 @@ async fn a_peer_that_shows_what_is_not_its_own_is_refused_with_the_reason() {
     ] {
         let liar = RawPeer::connect(network.stranger_config(own.clone()), coordinator.address().await).await;
         let mut stream = liar.open(Protocol::Admission).await;
-        let introduction = Introduction { certificate: Some(certificate), software: "liar".to_owned(), revocations: 0 };
+        let introduction =
+            Introduction { certificate: Some(certificate), software: "liar".to_owned(), revocations: 0, now: now() };
         write_frame(&mut stream, &introduction).await.expect("it is read");
         let _: Introduction = within("its introduction", read_frame(&mut stream, 1 << 20)).await.expect("it is shown");
         let answer = within("an answer", read_frame(&mut stream, 1 << 20)).await.expect("it is told");

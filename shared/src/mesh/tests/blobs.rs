@@ -1,12 +1,15 @@
 //! Blobs and deliveries.
 
+use std::time::{Duration, Instant};
+
 use futures::AsyncReadExt as _;
 
 use super::support::{Member, Network, attempt, eventually, some_bytes, within};
 use crate::{
     digest::{BlobRef, PIECE_BYTES},
+    identity::Role,
     mesh::{
-        Holders, MeshError,
+        Holders, MeshError, NodeConfig,
         frames::{read_frame, write_frame},
         handle::OwnStream,
         partial_path,
@@ -238,6 +241,67 @@ async fn a_coordinator_that_has_not_got_a_blob_sends_whoever_asks_to_those_who_h
     assert_eq!(report.received, [(holder.peer(), blob.size_bytes)]);
 }
 
+/// An agent that has a blob and listens nowhere, another that wants it, and a coordinator that both have dialled.
+async fn out_of_reach() -> (Member, Member, Member, BlobRef) {
+    let network = Network::new(1);
+    let (coordinator, agent) = (network.seeding_coordinator().await, network.agent(1).await);
+    let holder = Member::start(NodeConfig { listen: Vec::new(), ..network.config(Role::Agent, Some(2)) }).await;
+    let blob = holder.blobs.put(some_bytes(THREE_MEGABYTES));
+    holder.connect_to(&coordinator).await;
+    agent.connect_to(&coordinator).await;
+    eventually("the agent said where it listens", || coordinator.handle.addresses().len() == 1).await;
+    coordinator.blobs.know_elsewhere(blob);
+    coordinator.blobs.name(Holders { whole: vec![holder.peer()], fetching: Vec::new() });
+    (coordinator, holder, agent, blob)
+}
+
+/// Soon enough for a task that waits for its snapshot.
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn what_an_agent_holds_that_listens_nowhere_goes_through_the_coordinator() {
+    let (coordinator, holder, agent, blob) = out_of_reach().await;
+    let began = Instant::now();
+    let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await.expect("it is passed on");
+    assert_eq!(BlobRef::of(&fetched), blob);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    assert_eq!(holder.handle.transferred().served_bytes, blob.size_bytes);
+    assert_eq!(coordinator.handle.transferred().served_bytes, blob.size_bytes);
+}
+
+#[tokio::test]
+async fn what_an_agent_holds_that_cannot_be_dialled_goes_through_the_coordinator() {
+    let (coordinator, holder, agent, blob) = out_of_reach().await;
+    // It takes connections and says nothing, as a firewall does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let silent = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address");
+    coordinator.handle.exchange.note_addresses(holder.peer(), vec![silent]);
+    let began = Instant::now();
+    let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await.expect("it is passed on");
+    assert_eq!(BlobRef::of(&fetched), blob);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_blob_of_which_every_holder_is_gone_is_given_up_soon() {
+    let (coordinator, holder, agent, blob) = out_of_reach().await;
+    drop(holder);
+    let began = Instant::now();
+    let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await;
+    assert!(matches!(fetched, Err(MeshError::Unavailable { .. })), "{fetched:?}");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_passed_on_is_checked_on_the_way() {
+    let (coordinator, holder, agent, blob) = out_of_reach().await;
+    holder.blobs.corrupt(blob, 1);
+    let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await;
+    assert!(matches!(fetched, Err(MeshError::Unavailable { .. })), "{fetched:?}");
+    assert!(coordinator.handle.transferred().served_bytes < blob.size_bytes, "nothing wrong was passed on");
+}
+
 #[tokio::test]
 async fn sources_that_cannot_be_dialled_or_have_nothing_leave_it_to_the_coordinator() {
     let network = Network::new(1);
@@ -254,11 +318,14 @@ async fn sources_that_cannot_be_dialled_or_have_nothing_leave_it_to_the_coordina
     exchange.note_addresses(refusing, vec!["/ip4/127.0.0.1/tcp/1".parse().expect("an address")]);
     exchange.note_addresses(silent, vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")]);
     coordinator.blobs.name(Holders { whole: vec![refusing, silent, empty.peer()], fetching: Vec::new() });
-    let folder = tempfile::tempdir().expect("a folder");
+    let (began, folder) = (tokio::time::Instant::now(), tempfile::tempdir().expect("a folder"));
     let report = agent.handle.fetch(blob, vec![coordinator.peer()], folder.path().join("blob")).await.expect("it is fetched");
     assert_eq!(report.received, [(coordinator.peer(), blob.size_bytes)]);
     let exchange = &agent.handle.exchange;
-    assert!(exchange.is_unreachable(&refusing) && exchange.is_unreachable(&silent), "they are left alone for a while");
+    assert!(
+        exchange.is_unreachable(&refusing, began) && exchange.is_unreachable(&silent, began),
+        "they are left alone for a while"
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use lull_coordinator::{
 };
 use lull_shared::{
     id::{Epoch, JobId},
+    identity::Signed,
     time::Timestamp,
 };
 
@@ -144,6 +145,7 @@ impl World {
                     agent: self.links[link].agent,
                     stream,
                     epoch: reign.epoch,
+                    term: Signed { body: Vec::new(), signature: Vec::new() },
                     certificate: None,
                     policy: None,
                     coordinators: Vec::new(),

@@ -209,14 +209,15 @@ SET last_connected_us = COALESCE(patch.connected_us, agents.last_connected_us),
     intake = COALESCE(patch.intake, agents.intake),
     results_refused = agents.results_refused + patch.results_refused,
     quarantined_us = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantined_us ELSE agents.quarantined_us END,
-    quarantine_reason = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantine_reason ELSE agents.quarantine_reason END
+    quarantine_reason = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantine_reason ELSE agents.quarantine_reason END,
+    quarantine_kind = CASE WHEN patch.quarantine_changes = 1 THEN patch.quarantine_kind ELSE agents.quarantine_kind END
 FROM lull.agents AS agents
 INNER JOIN OPENJSON(@P2, '$.agents') WITH (
     agent_id bigint '$.a', connected_us bigint '$.c', version nvarchar(256) '$.v', os nvarchar(64) '$.os',
     arch nvarchar(64) '$.arch', cores int '$.n', memory_bytes bigint '$.m', engine nvarchar(256) '$.e',
     labels nvarchar(max) '$.l', disconnected_us bigint '$.d', intake varchar(16) '$.i',
     results_refused int '$.r', quarantine_changes bit '$.qc', quarantined_us bigint '$.q',
-    quarantine_reason nvarchar(2000) '$.qr') AS patch ON patch.agent_id = agents.agent_id;
+    quarantine_reason nvarchar(2000) '$.qr', quarantine_kind varchar(16) '$.qk') AS patch ON patch.agent_id = agents.agent_id;
 SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6;
 

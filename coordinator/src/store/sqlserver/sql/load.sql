@@ -24,7 +24,8 @@ LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attemp
     AND attempts.ended_us IS NULL
 WHERE tasks.ended_us IS NULL
 ORDER BY tasks.job_id, tasks.task_index, attempts.number;
-SELECT agents.agent_id, agents.name, agents.intake, agents.quarantined_us, agents.quarantine_reason
+SELECT agents.agent_id, agents.name, agents.intake, agents.quarantined_us, agents.quarantine_reason,
+    agents.quarantine_kind
 FROM lull.agents AS agents
 ORDER BY agents.agent_id;
 SELECT idle_hours.agent_id, idle_hours.shares, idle_hours.taken, idle_hours.clock_ahead_min
