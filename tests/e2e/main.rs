@@ -15,6 +15,7 @@ mod moves;
 mod owner;
 mod policy;
 mod private_mesh;
+mod publishing;
 mod refusals;
 mod reign;
 mod rivals;

@@ -14,7 +14,13 @@ use crate::{
 };
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(PROGRAMS.lull).arg("run").args(arguments).env("NO_COLOR", "1").output().expect("it runs");
+    let cache = tempfile::tempdir().expect("a folder");
+    run_with_cache(cache.path(), arguments)
+}
+
+fn run_with_cache(cache: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(PROGRAMS.lull);
+    let output = command.arg("run").args(arguments).env("NO_COLOR", "1").env("XDG_CACHE_HOME", cache).output().expect("it runs");
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), lossy(&output.stdout), lossy(&output.stderr))
 }
@@ -218,4 +224,28 @@ fn start(folder: &Path, arguments: &[&str]) -> Child {
     let mut command = Command::new(PROGRAMS.lull);
     command.arg("run").args(arguments).env("NO_COLOR", "1").env("TMPDIR", folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().expect("it starts")
+}
+
+#[test]
+fn the_next_run_of_a_module_begins_with_what_the_first_one_compiled() {
+    use std::os::unix::fs::MetadataExt as _;
+    let cache = tempfile::tempdir().expect("a folder");
+    let module = functions().join("modules/text-stats.wasm");
+    let input = functions().join("inputs/documents");
+    let records = || {
+        let builds = cache.path().join("lull/builds");
+        let entries = std::fs::read_dir(&builds).expect("a folder of builds").flatten().map(|entry| entry.path().join("record"));
+        let records = entries.filter_map(|record| std::fs::metadata(record).ok());
+        records.map(|record| (record.ino(), record.mode() & 0o777)).collect::<Vec<_>>()
+    };
+    let mut outputs = Vec::new();
+    for _ in 0..2 {
+        let (code, out, err) = run_with_cache(cache.path(), &[text(&module), text(&input), "-o", "json"]);
+        assert_eq!(code, 0, "{err}");
+        let value: serde_json::Value = serde_json::from_str(&out).expect("one JSON value");
+        outputs.push((value["results"].as_array().map(Vec::len), records()));
+    }
+    assert_eq!(outputs[0].1.len(), 1, "one build was kept");
+    assert_eq!(outputs[0].1[0].1, 0o600, "for its owner alone");
+    assert_eq!(outputs[0], outputs[1], "what is not found is written anew");
 }

@@ -299,7 +299,9 @@ fn trial(part: &Part, inspected: &Inspected, build: Build) -> Trial {
 
 /// The bounds within which a second build is worth its cost.
 fn bounded(bounds: Bounds, plain: Duration) -> Bounds {
-    Bounds { cpu: Some((plain * MOVABLE_TIMES_MAX).max(MOVABLE_CPU_MIN)), ..bounds }
+    // Whole seconds, as the system counts them and people read them.
+    let cpu = Duration::from_secs((plain * MOVABLE_TIMES_MAX).as_secs());
+    Bounds { cpu: Some(cpu.max(MOVABLE_CPU_MIN)), ..bounds }
 }
 
 fn too_large(movable: &Movable, plain_bytes: u64) -> Option<String> {
