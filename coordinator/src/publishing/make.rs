@@ -32,7 +32,7 @@ const THREADS_MAX: u16 = 8;
 /// of real modules takes 8 times, the worst that was seen 140 times.
 pub const MOVABLE_TIMES_MAX: u32 = 20;
 /// What it may take however quickly the plain one is compiled.
-pub const MOVABLE_CPU_MIN: Duration = Duration::from_secs(30);
+pub const MOVABLE_CPU_MIN: Duration = Duration::from_secs(10);
 /// With `auto`, how much larger it may be when it is compiled; real ones are three to eight times as large.
 pub const MOVABLE_SIZE_TIMES_MAX: u64 = 24;
 /// What it may have however small the plain one is.
@@ -352,7 +352,7 @@ mod tests {
     fn a_second_build_has_its_bounds_by_the_first() {
         let second = Duration::from_secs(1);
         let bounds = Bounds::AGENT;
-        assert_eq!(bounded(bounds, second).cpu, Some(MOVABLE_CPU_MIN), "small modules cost little whatever the ratio");
+        assert_eq!(bounded(bounds, second / 10).cpu, Some(MOVABLE_CPU_MIN), "small modules cost little whatever the ratio");
         assert_eq!(bounded(bounds, second * 10).cpu, Some(second * 200));
         assert_eq!(too_large(&movable(MOVABLE_BYTES_MIN), 1), None);
         assert_eq!(too_large(&movable(24 << 30), 1 << 30), None);
