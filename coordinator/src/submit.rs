@@ -30,6 +30,12 @@ pub enum Problem {
     IdempotencyKey,
     #[error("outputs can be compared only if nothing but the input goes into them: leave out --verify, or --grant {0}")]
     Verify(&'static str),
+    #[error(
+        "what it has with machines of which nothing is heard counts as lost after {asked} ms, which is outside {} to {}",
+        limits::LOST_AFTER_MIN.as_millis(),
+        limits::LOST_AFTER_MAX.as_millis()
+    )]
+    LostAfter { asked: u64 },
     #[error("stopping after 0 failures would stop it before it began; give at least 1")]
     FailuresMax,
 }
@@ -58,6 +64,8 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
     refuse_if(spec.after.len() > limits::LABELS_MAX, Problem::Dependencies(spec.after.len()));
     refuse_if(spec.retry.retries > limits::RETRIES_MAX, Problem::Retries { retries: spec.retry.retries });
     refuse_if(spec.failures_max == Some(0), Problem::FailuresMax);
+    let lost_after_ok = (limits::LOST_AFTER_MIN..=limits::LOST_AFTER_MAX).contains(&spec.lost_after());
+    refuse_if(!lost_after_ok, Problem::LostAfter { asked: spec.lost_after_ms });
     let grants = [(spec.grants.clock, "clock"), (spec.grants.random, "random"), (spec.grants.scratch, "scratch")];
     for (granted, name) in grants {
         refuse_if(granted && spec.verify != Share::NONE, Problem::Verify(name));
@@ -103,7 +111,9 @@ mod tests {
         wrong.limits.memory_bytes = 0;
         wrong.env.push(("LULL_JOB".into(), "mine".into()));
         wrong.failures_max = Some(0);
-        assert_eq!(check(&wrong).len(), 4);
+        wrong.lost_after_ms = 1_000;
+        assert_eq!(check(&wrong).len(), 5);
+        assert!(check(&wrong).contains(&Problem::LostAfter { asked: 1_000 }));
         assert!(check(&wrong).contains(&Problem::Variable("LULL_JOB".into())));
     }
 }

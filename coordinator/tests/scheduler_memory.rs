@@ -59,6 +59,7 @@ fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
         index,
         attempts: 1,
         failures: 1,
+        lost: 0,
         place: OpenPlace::Waiting { not_before },
         saved: None,
         answers: Vec::new(),

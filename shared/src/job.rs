@@ -1,5 +1,7 @@
 //! What a user submits: a version, an array of inputs and the conditions under which they run.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,6 +45,13 @@ pub struct JobSpec {
     /// The share of its tasks whose output counts only once another agent has brought the same.
     #[serde(default)]
     pub verify: Share,
+    /// How long nothing may be heard of an agent before what it has of this job counts as lost, in milliseconds.
+    #[serde(default = "lost_after_default")]
+    pub lost_after_ms: u64,
+}
+
+fn lost_after_default() -> u64 {
+    limits::LOST_AFTER_DEFAULT.as_millis() as u64
 }
 
 /// Whether tasks run with the build that can be suspended and go on elsewhere, if their version has one.
@@ -77,7 +86,13 @@ impl JobSpec {
             idempotency_key: None,
             moving: Moving::Auto,
             verify: Share::NONE,
+            lost_after_ms: lost_after_default(),
         }
+    }
+
+    /// How long nothing may be heard of an agent before what it has of this job counts as lost.
+    pub fn lost_after(&self) -> Duration {
+        Duration::from_millis(self.lost_after_ms)
     }
 }
 

@@ -57,7 +57,8 @@ pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How often an agent tells the coordinator what it holds.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
-/// An agent that was silent for this long has lost its attempts: four heartbeats, and below the promised 5 s.
+/// The silence limit: an agent of which nothing was heard for this long is out of touch, and what it has may begin once
+/// more elsewhere. Four heartbeats, and below the promised 5 s.
 pub const LEASE: Duration = Duration::from_secs(4);
 /// A coordinator that has had nothing to say for this long says that it is there, with a frame without messages.
 pub const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
@@ -69,7 +70,13 @@ pub const SILENCE_MAX: Duration = Duration::from_millis(4_500);
 pub const STANDBY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Addresses of coordinators that an agent keeps: four coordinators, each at several addresses over TCP and QUIC.
 pub const COORDINATOR_ADDRESSES_MAX: usize = 32;
-/// How long a coordinator that has just started waits for agents to come back with what they run.
+/// What an agent has counts as lost when nothing was heard of it for this long: a day, since whoever takes a laptop home
+/// in the evening brings it back the next morning. Until then its result counts; a second copy runs meanwhile.
+pub const LOST_AFTER_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a job may ask for: more than any blip, and less than what is never asked for again.
+pub const LOST_AFTER_MIN: Duration = Duration::from_secs(60);
+pub const LOST_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a coordinator that has just begun to lead waits for agents to come back with what they run.
 pub const RECONNECT_GRACE: Duration = Duration::from_secs(20);
 /// A membership certificate's life. Agents renew at half of it whenever they are connected; a machine that was
 /// switched off for longer keeps its place too, since an expired certificate of a known agent can be renewed.

@@ -286,6 +286,12 @@ pub enum Failure {
          input alone (LULL_ATTEMPT differs with each run)"
     )]
     NotDeterministic { runs: u32 },
+    /// Said by the coordinator alone.
+    #[error(
+        "{machines} machines were lost while they ran it: none of them came back with it, and no further one is risked; see what it \
+         does to a machine before `lull job retry`"
+    )]
+    MachinesLost { machines: u32 },
 }
 
 impl Failure {
@@ -300,6 +306,7 @@ impl Failure {
             Self::ScratchLimit { .. } => "scratch_limit",
             Self::BadModule { .. } => "bad_module",
             Self::NotDeterministic { .. } => "not_deterministic",
+            Self::MachinesLost { .. } => "machines_lost",
             Self::ExecutorDied { .. } => "executor_died",
         }
     }
@@ -313,6 +320,7 @@ impl Failure {
             Self::BadModule { reason: text } | Self::ExecutorDied { how: text } => text.len(),
             Self::Exit { .. }
             | Self::NotDeterministic { .. }
+            | Self::MachinesLost { .. }
             | Self::TimeLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::OutputLimit { .. }

@@ -20,7 +20,7 @@ fn an_agent_killed_in_mid_job_is_replaced_and_nothing_is_lost() {
     busy.wait_for(&cluster, 5);
     cluster.kill_agent("victim");
     let killed = Instant::now();
-    wait_until("its attempts are lost", || !has_attempts(&cluster, "victim"), || shown(&cluster, "victim"));
+    wait_until("what it had is done elsewhere", || !has_attempts(&cluster, "victim"), || shown(&cluster, "victim"));
     println!("a killed agent was replaced after {:?}", killed.elapsed());
     busy.finish(&cluster);
     assert!(!cluster.agent_connected("victim"));
@@ -74,14 +74,13 @@ fn a_frozen_agent_is_replaced_within_seconds_and_does_no_harm_when_it_wakes() {
     wait_until("it has something to do", || has_attempts(&cluster, "sleeper"), || shown(&cluster, "sleeper"));
     processes::freeze(cluster.agent_pid("sleeper"));
     let frozen = Instant::now();
-    wait_until("its attempts are lost", || !has_attempts(&cluster, "sleeper"), || shown(&cluster, "sleeper"));
+    wait_until("what it had is done elsewhere", || !has_attempts(&cluster, "sleeper"), || shown(&cluster, "sleeper"));
     println!("a frozen agent was replaced after {:?}", frozen.elapsed());
     processes::thaw(cluster.agent_pid("sleeper"));
     wait_until("it works again", || has_attempts(&cluster, "sleeper"), || shown(&cluster, "sleeper"));
     busy.finish(&cluster);
-    let lost = totals(&cluster, "attempts_lost");
-    assert!(lost >= 1, "the frozen agent had something");
-    println!("{lost} attempts were lost with it; {} late results were refused", totals(&cluster, "results_refused"));
+    assert_eq!(totals(&cluster, "attempts_lost"), 0, "silence ends nothing");
+    println!("{} late results were refused", totals(&cluster, "results_refused"));
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn a_cable_that_breaks_or_stalls_costs_no_result_and_no_result_counts_twice() {
     wait_until("it has something to do", || has_attempts(&cluster, "far"), || shown(&cluster, "far"));
     proxy.set(Cable::Cut);
     let cut = Instant::now();
-    wait_until("its attempts are lost", || !has_attempts(&cluster, "far"), || shown(&cluster, "far"));
+    wait_until("what it had is done elsewhere", || !has_attempts(&cluster, "far"), || shown(&cluster, "far"));
     println!("an agent behind a cut cable was replaced after {:?}", cut.elapsed());
     proxy.set(Cable::Whole);
     wait_until("it is back at work", || has_attempts(&cluster, "far"), || shown(&cluster, "far"));
@@ -110,7 +109,7 @@ fn a_cable_that_breaks_or_stalls_costs_no_result_and_no_result_counts_twice() {
     let refused = totals(&cluster, "results_refused");
     proxy.set(Cable::Stalled);
     let stalled = Instant::now();
-    wait_until("its attempts are lost", || !has_attempts(&cluster, "far"), || shown(&cluster, "far"));
+    wait_until("what it had is done elsewhere", || !has_attempts(&cluster, "far"), || shown(&cluster, "far"));
     println!("an agent behind a stalled cable was replaced after {:?}", stalled.elapsed());
     proxy.set(Cable::Whole);
     let late = || totals(&cluster, "results_refused") > refused;

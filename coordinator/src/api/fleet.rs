@@ -27,6 +27,9 @@ pub struct AgentBody {
     /// Since when its work stream is open; absent when it is away.
     pub connected: Option<jiff::Timestamp>,
     pub last_heard: Option<jiff::Timestamp>,
+    /// Since when nothing is heard of it, if it did not take its leave: its attempts are unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<jiff::Timestamp>,
     /// Since when its machine sleeps, as it said when it fell asleep.
     #[serde(default)]
     pub asleep: Option<jiff::Timestamp>,
@@ -111,6 +114,22 @@ pub struct AgentsSummary {
     pub paused: u64,
     pub slots: u64,
     pub slots_busy: u64,
+    /// Of which nothing is heard, and which did not take their leave.
+    #[serde(default)]
+    pub silent: u64,
+}
+
+/// Many agents are out of touch at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutageBody {
+    /// `together`: a part of the network; `cut_off`: no agent at all is heard; `unmet`: this coordinator has just begun.
+    pub kind: String,
+    pub since: jiff::Timestamp,
+    pub agents: u32,
+    /// From when on copies of what they have start elsewhere, a few at a time.
+    pub copies_from: Option<jiff::Timestamp>,
+    /// What it means.
+    pub message: String,
 }
 
 /// Somebody on the mesh.

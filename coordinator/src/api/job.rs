@@ -65,6 +65,9 @@ pub struct SubmitRequest {
     /// The share of its tasks, like `5%`, whose output counts only once another agent has brought the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Share>,
+    /// How long nothing may be heard of an agent before what it has of this job counts as lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_after_ms: Option<u64>,
 }
 
 /// Where a job's inputs come from.
@@ -140,6 +143,9 @@ pub struct JobBody {
     pub stopped_by: Option<String>,
     pub tasks: u64,
     pub counts: TaskCounts,
+    /// How many of those with agents are with such only of which nothing is heard: their results still count.
+    #[serde(default)]
+    pub unreachable: u32,
     /// Why nothing of it may start at the moment.
     pub waiting: Option<Reason>,
     /// Attempts that were moved to another agent after they had started; known while the job is active.
@@ -253,6 +259,9 @@ pub struct JobTerms {
     /// The share of its tasks whose output counts only once another agent has brought the same; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Share>,
+    /// How long nothing may be heard of an agent before what it has of this job counts as lost.
+    #[serde(default)]
+    pub lost_after_ms: u64,
 }
 
 /// One task's output.

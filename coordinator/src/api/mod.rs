@@ -138,6 +138,9 @@ pub struct CoordinatorBody {
 pub struct Status {
     pub coordinator: Health,
     pub agents: AgentsSummary,
+    /// What is wrong with the network, as far as silence tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<OutageBody>,
     /// Jobs that have not ended; the list below holds the newest of them.
     pub jobs_active: u64,
     /// Tasks of all active jobs.

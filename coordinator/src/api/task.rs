@@ -22,6 +22,9 @@ pub struct TaskBody {
     pub agent: Option<Text<AgentId>>,
     pub agent_name: Option<String>,
     pub started: Option<jiff::Timestamp>,
+    /// Since when nothing is heard of the agents that have it, if it is with such only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<jiff::Timestamp>,
     pub ended: Option<jiff::Timestamp>,
     /// Why the newest ended attempt did not succeed, in words.
     pub reason: Option<String>,
@@ -59,6 +62,9 @@ pub struct AttemptBody {
     pub reason: Option<String>,
     pub failure: Option<FailureBody>,
     pub paused: Option<Reason>,
+    /// Since when nothing is heard of its agent, if it is live and unreachable: its result still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<jiff::Timestamp>,
     pub usage: Option<Usage>,
 }
 
@@ -101,6 +107,9 @@ pub struct ExplanationBody {
     /// Where else it is: copies that were started beside the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<PlacementBody>,
+    /// How it stands with a second copy, if nothing is heard of the agents that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_copy: Option<Reason>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
     /// Which build it executes, or will, and why; absent once it has ended.
@@ -127,6 +136,9 @@ pub struct PlacementBody {
     pub agent_name: String,
     pub since: jiff::Timestamp,
     pub paused: Option<Reason>,
+    /// Since when nothing is heard of its agent, if it is unreachable: its result still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<jiff::Timestamp>,
     /// Why it was started although nothing had gone wrong, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,

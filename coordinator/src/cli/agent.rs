@@ -60,6 +60,9 @@ impl Agent {
         let client = context.server.connect()?;
         let (called, intake) = match self {
             Self::List(list) => {
+                if let Some(outage) = client.status().await?.outage {
+                    context.out.note(outage.message);
+                }
                 return context.show(list.watch, async || Ok(context.out.listed(&client.agents().await?.items))).await;
             }
             Self::Show(called) => {
@@ -125,6 +128,7 @@ fn state(agent: &AgentBody) -> Cell {
         }
         (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
         (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
+        (_, None, _) if agent.silent_since.is_some() => Cell::toned("silent", Tone::Odd),
         (_, None, _) => Cell::toned("away", Tone::Odd),
         (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
         (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
@@ -149,6 +153,8 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));
     add("connected", agent.connected.map(|at| look.time(at)));
+    let silent = "its attempts are unreachable, and their results still count";
+    add("silent", agent.silent_since.map(|at| format!("since {}: {silent}", look.time(at))));
     add("asleep", agent.asleep.map(|at| format!("since {}", look.time(at))));
     add("last heard", agent.last_heard.map(|at| look.time(at)));
     add("version", agent.version.clone());

@@ -278,6 +278,9 @@ fn describe(details: &JobDetails, look: &Look) -> String {
             lines.push((name, value.into()));
         }
     };
+    let silent = "of which nothing is heard: their results still count, and copies run where there is room";
+    let unreachable = Some(job.unreachable).filter(|count| *count > 0);
+    add("unreachable", unreachable.map(|count| format!("{} with agents {silent}", counted(count.into(), "task"))));
     add("waits because", job.waiting.as_ref().map(|reason| reason.message.clone()));
     add("stopped by", job.stopped_by.clone());
     add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| counted(moved, "attempt")));
@@ -306,6 +309,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("finish by", terms.finish_by.map(|at| look.time(at)));
     let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();
     add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
+    add("lost after", Some(format!("{} of silence", spoken(millis(terms.lost_after_ms)))));
     add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
     add("key", terms.idempotency_key.clone());
     let mut text = pairs(lines, look);

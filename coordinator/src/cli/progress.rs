@@ -171,6 +171,7 @@ mod tests {
             stopped_by: None,
             tasks: counts.total(),
             counts,
+            unreachable: 0,
             waiting: None,
             moved: Some(1),
             mean_wall_ms: None,

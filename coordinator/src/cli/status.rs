@@ -7,7 +7,7 @@ use super::{
     exit::Outcome,
     output::{Look, Row, pairs, table},
 };
-use crate::api::{JobBody, Status as StatusBody};
+use crate::api::{AgentsSummary, JobBody, OutageBody, Status as StatusBody};
 
 /// `lull status`
 #[derive(Debug, Args)]
@@ -29,6 +29,20 @@ impl Status {
     }
 }
 
+fn fleet(agents: &AgentsSummary) -> String {
+    let silent = if agents.silent > 0 { format!(", {} silent", agents.silent) } else { String::new() };
+    format!("{} of {} connected, {} paused{silent}", agents.connected, agents.enrolled, agents.paused)
+}
+
+/// What is wrong with the network, and what is done about it.
+pub fn outage_lines(outage: &OutageBody, look: &Look) -> String {
+    let then = match outage.copies_from {
+        Some(from) => format!("hint: copies of it start elsewhere from {} on, a few at a time", look.time(from)),
+        None => "hint: nothing starts until some are back; `lull net doctor` looks at this coordinator's network".to_owned(),
+    };
+    format!("\n{}\n{then}\n", outage.message)
+}
+
 fn describe(status: &StatusBody, look: &Look) -> String {
     let (coordinator, agents, tasks) = (&status.coordinator, &status.agents, &status.tasks);
     let open = tasks.queued + tasks.waiting;
@@ -37,7 +51,7 @@ fn describe(status: &StatusBody, look: &Look) -> String {
             ("network", coordinator.network.as_str().into()),
             ("coordinator", format!("{} since {}", coordinator.version, look.time(coordinator.since)).into()),
             ("store", coordinator.store.as_str().into()),
-            ("agents", format!("{} of {} connected, {} paused", agents.connected, agents.enrolled, agents.paused).into()),
+            ("agents", fleet(agents).into()),
             ("slots", format!("{} of {} busy", agents.slots_busy, agents.slots).into()),
             ("jobs", format!("{} active, {} ever", status.jobs_active, status.totals.jobs).into()),
             (
@@ -47,6 +61,9 @@ fn describe(status: &StatusBody, look: &Look) -> String {
         ],
         look,
     );
+    if let Some(outage) = &status.outage {
+        text.push_str(&outage_lines(outage, look));
+    }
     if !status.jobs.is_empty() {
         text.push('\n');
         text.push_str(&table(JobBody::HEADINGS, status.jobs.iter().map(|job| job.cells(look)).collect(), look));

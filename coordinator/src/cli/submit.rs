@@ -65,6 +65,10 @@ pub struct SubmitOptions {
     /// third agent settles differences, and the one that differed from two others is quarantined
     #[arg(long, value_name = "SHARE")]
     pub verify: Option<Share>,
+    /// How long nothing may be heard of a machine before what it has of the job counts as lost for good; a second copy
+    /// runs elsewhere meanwhile, and the first result counts [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    pub lost_after: Option<Duration>,
     /// Something the function may touch beyond its input and output; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
     pub grant: Vec<Grant>,
@@ -129,6 +133,7 @@ impl SubmitOptions {
             idempotency_key: self.idempotency_key.clone(),
             moving: self.moving.into(),
             verify: self.verify,
+            lost_after_ms: self.lost_after.map(millis),
         }
     }
 }

@@ -152,7 +152,10 @@ impl Row for TaskBody {
         vec![
             self.task.to_string().into(),
             Cell::or_dash(self.label.as_deref()),
-            self.state.into(),
+            match self.unreachable {
+                Some(_) => Cell::toned(format!("{} (unreachable)", self.state), Tone::Odd),
+                None => self.state.into(),
+            },
             self.attempts.to_string().into(),
             Cell::or_dash(self.agent_name.as_deref()),
             look.time_or_dash(self.started),
@@ -170,6 +173,10 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
         ("input", Cell::or_dash(task.label.as_deref())),
         ("state", task.state.into()),
     ];
+    if let Some(since) = task.unreachable {
+        let words = format!("nothing is heard of its agent since {}; its result still counts", look.time(since));
+        lines.push(("unreachable", Cell::toned(words, Tone::Odd)));
+    }
     if let Some(size) = task.output_bytes {
         lines.push(("output", bytesize::ByteSize(size).to_string().into()));
     }
@@ -191,12 +198,16 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
 }
 
 fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
-    let end = match (attempt.end, &attempt.paused) {
-        (Some(AttemptEnd::Succeeded), _) => Cell::toned(AttemptEnd::Succeeded, Tone::Good),
-        (Some(AttemptEnd::Failed), _) => Cell::toned(AttemptEnd::Failed, Tone::Bad),
-        (Some(end), _) => Cell::toned(end, Tone::Odd),
-        (None, Some(reason)) => Cell::toned(format!("paused: {}", reason.message), Tone::Odd),
+    let live = match (&attempt.paused, attempt.unreachable) {
+        (_, Some(since)) => Cell::toned(format!("unreachable since {}", look.time(since)), Tone::Odd),
+        (Some(reason), None) => Cell::toned(format!("paused: {}", reason.message), Tone::Odd),
         (None, None) => "live".into(),
+    };
+    let end = match attempt.end {
+        Some(AttemptEnd::Succeeded) => Cell::toned(AttemptEnd::Succeeded, Tone::Good),
+        Some(AttemptEnd::Failed) => Cell::toned(AttemptEnd::Failed, Tone::Bad),
+        Some(end) => Cell::toned(end, Tone::Odd),
+        None => live,
     };
     let usage = attempt.usage;
     let cause = || attempt.cause.as_ref().map(|cause| format!("began because {cause}"));
@@ -227,7 +238,9 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
     }
     let with = |place: &PlacementBody| {
         let paused = place.paused.as_ref().map(|reason| format!(", paused: {}", reason.message)).unwrap_or_default();
-        format!("{} since {}{paused}", place.agent_name, look.time(place.since))
+        let silent = |since| format!(", of which nothing is heard since {}: it is unreachable", look.time(since));
+        let silent = place.unreachable.map(silent).unwrap_or_default();
+        format!("{} since {}{paused}{silent}", place.agent_name, look.time(place.since))
     };
     if let Some(place) = &explanation.at {
         lines.push(("with", with(place).into()));
@@ -235,6 +248,9 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
     for place in &explanation.beside {
         let cause = place.cause.as_deref().unwrap_or("the first held its job up");
         lines.push(("a second copy", format!("{}, because {cause}", with(place)).into()));
+    }
+    if let Some(copy) = &explanation.second_copy {
+        lines.push(("elsewhere", Cell::toned(&copy.message, Tone::Odd)));
     }
     if let Some(ahead) = explanation.ahead {
         lines.push(("ahead of it", counted(ahead, "task").into()));
@@ -302,6 +318,7 @@ mod tests {
             waiting: None,
             at: None,
             beside: Vec::new(),
+            second_copy: None,
             ahead: Some(3),
             build: Some(ChoiceBody { build: Build::Plain, reason: "how long its tasks take is not known yet".into() }),
             reason: None,

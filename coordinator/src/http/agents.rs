@@ -66,6 +66,7 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
     let mut summary = AgentsSummary::default();
     for view in views.iter().filter(|view| view.intake != Intake::Revoked) {
         summary.enrolled += 1;
+        summary.silent += u64::from(view.silent_since.is_some());
         if view.connected.is_none() {
             continue;
         }

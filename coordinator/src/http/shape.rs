@@ -12,7 +12,7 @@ use crate::{
     api::*,
     scheduler::{
         history::IdleHours,
-        view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
+        view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
     },
     store::record::*,
 };
@@ -50,6 +50,27 @@ pub fn obstacle(obstacle: &Obstacle) -> Reason {
     Reason { kind: kind.into(), message: obstacle.to_string() }
 }
 
+fn second_copy(copy: &SecondCopy) -> Reason {
+    let kind = match copy {
+        SecondCopy::WaitsForSlot => "no_free_slot",
+        SecondCopy::Together { .. } => "together",
+        SecondCopy::CutOff => "cut_off",
+        SecondCopy::Enough { .. } => "enough",
+    };
+    Reason { kind: kind.into(), message: copy.to_string() }
+}
+
+/// What is wrong with the network.
+pub fn outage(outage: &Outage) -> OutageBody {
+    OutageBody {
+        kind: outage.kind.as_str().into(),
+        since: outage.since.to_jiff(),
+        agents: outage.agents,
+        copies_from: outage.copies_from.map(|at| at.to_jiff()),
+        message: outage.to_string(),
+    }
+}
+
 fn failure(failure: &Failure) -> FailureBody {
     let backtrace = match failure {
         Failure::Trap { backtrace, .. } => backtrace.clone(),
@@ -70,6 +91,7 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
         stopped_by: record.stopped_by.clone(),
         tasks: u64::from(record.spec.inputs.count()),
         counts: view.map_or(record.counts, |view| view.counts),
+        unreachable: view.map_or(0, |view| view.unreachable),
         waiting: view.and_then(|view| view.waiting.as_ref()).map(waiting),
         moved: view.map(|view| view.moved),
         mean_wall_ms: view.and_then(|view| view.mean_wall_us).map(|mean| mean as f64 / 1_000.0),
@@ -108,11 +130,12 @@ pub fn terms(record: &JobRecord) -> JobTerms {
         failures_max: spec.failures_max,
         idempotency_key: spec.idempotency_key.clone(),
         verify: Some(spec.verify).filter(|share| *share != Share::NONE),
+        lost_after_ms: spec.lost_after_ms,
     }
 }
 
 /// A task as remembered.
-pub fn task(record: TaskRecord, label: Option<String>) -> TaskBody {
+pub fn task(record: TaskRecord, label: Option<String>, unreachable: &Unreachable) -> TaskBody {
     TaskBody {
         task: Text(record.task),
         label,
@@ -122,6 +145,7 @@ pub fn task(record: TaskRecord, label: Option<String>) -> TaskBody {
         agent: record.agent.map(Text),
         agent_name: record.agent_name,
         started: record.started.map(|at| at.to_jiff()),
+        unreachable: unreachable.tasks.get(&record.task.index).map(|at| at.to_jiff()),
         ended: record.ended.map(|at| at.to_jiff()),
         reason: record.reason,
         not_before: record.not_before.map(|at| at.to_jiff()),
@@ -130,8 +154,9 @@ pub fn task(record: TaskRecord, label: Option<String>) -> TaskBody {
 }
 
 /// An attempt as remembered.
-pub fn attempt(record: AttemptRecord) -> AttemptBody {
+pub fn attempt(record: AttemptRecord, unreachable: &Unreachable) -> AttemptBody {
     AttemptBody {
+        unreachable: unreachable.attempts.get(&record.attempt).map(|at| at.to_jiff()),
         attempt: Text(record.attempt),
         agent: Text(record.agent),
         agent_name: record.agent_name,
@@ -197,6 +222,7 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
         waiting: explanation.waiting.as_ref().map(waiting),
         at: explanation.at.map(placement),
         beside: explanation.beside.into_iter().map(placement).collect(),
+        second_copy: explanation.second_copy.as_ref().map(second_copy),
         ahead: explanation.ahead,
         build: Some(ChoiceBody { build: explanation.build.build, reason: explanation.build.reason.to_string() }),
         reason: None,
@@ -211,6 +237,7 @@ fn placement(placement: Placement) -> PlacementBody {
         agent_name: placement.agent_name,
         since: placement.since.to_jiff(),
         paused: placement.paused.as_ref().map(paused),
+        unreachable: placement.unreachable.map(|at| at.to_jiff()),
         cause: placement.cause,
     }
 }
@@ -261,6 +288,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         narrowed: Default::default(),
         idle_hours: None,
         attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        silent_since: view.and_then(|view| view.silent_since).map(|at| at.to_jiff()),
         asleep: view.and_then(|view| view.asleep).map(|at| at.to_jiff()),
         snapshots: view.map_or(0, |view| view.snapshots as u64),
         claims_refused: view.map_or(0, |view| view.claims_refused),

@@ -3,9 +3,10 @@
 use axum::{Json, extract::State};
 use lull_shared::state::TaskCounts;
 
-use super::{Shared, agents, auth::Viewer, error::Answer, jobs};
+use super::{Shared, agents, auth::Viewer, error::Answer, jobs, shape};
 use crate::{
     api::{Health, Status},
+    scheduler::Scheduler,
     server::Coordinator,
     store::record::JobFilter,
 };
@@ -20,7 +21,8 @@ pub async fn health(State(state): Shared) -> Json<Health> {
 
 /// `GET /status`
 pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status>> {
-    let (views, agents) = state.coordinator.dispatch.query(|scheduler, at| (scheduler.jobs(at), scheduler.agents())).await?;
+    let look = |scheduler: &Scheduler, at| (scheduler.jobs(at), scheduler.agents(), scheduler.outage(at));
+    let (views, agents, outage) = state.coordinator.dispatch.query(look).await?;
     let mut tasks = TaskCounts::default();
     for view in &views {
         for state in lull_shared::state::TaskState::ALL {
@@ -32,6 +34,7 @@ pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status
     Ok(Json(Status {
         coordinator: describe(&state.coordinator),
         agents: agents::summary(&agents),
+        outage: outage.as_ref().map(shape::outage),
         jobs_active: views.len() as u64,
         tasks,
         jobs: jobs::merge(&records, &views),

@@ -7,6 +7,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{JobId, VersionId},
     job::{AttemptLimits, Dependency, Grants, Inputs, JobSpec, Priority, RetryPolicy},
+    limits::LOST_AFTER_DEFAULT,
     pack::EntryContent,
     share::Share,
     state::JobState,
@@ -185,6 +186,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
         idempotency_key: wanted.idempotency_key,
         moving: wanted.moving,
         verify: wanted.verify.unwrap_or_default(),
+        lost_after_ms: wanted.lost_after_ms.unwrap_or(LOST_AFTER_DEFAULT.as_millis() as u64),
     })
 }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     api::{ExplanationBody, LogBody, Page, ResultBody, TaskBody, TaskDetails, Text},
+    scheduler::view::Unreachable,
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 
@@ -47,10 +48,11 @@ pub async fn list(
     let filter = TaskFilter { state: asked.state, from: asked.from.unwrap_or(0), limit };
     let records = state.coordinator.store.tasks(job.job, &filter).await?;
     let next = next(records.last().map(|last| last.task), records.len(), limit);
+    let unreachable = unreachable(&state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
     for record in records {
         let label = label(&state, &job, record.task.index).await?;
-        items.push(shape::task(record, label));
+        items.push(shape::task(record, label, &unreachable));
     }
     Ok(Json(Page { items, next }))
 }
@@ -61,8 +63,10 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(T
     let record = remembered(&state, task).await?;
     let job = jobs::remembered(&state, task.job).await?;
     let label = label(&state, &job, index).await?;
-    let history = state.coordinator.store.attempts(task).await?.into_iter().map(shape::attempt).collect();
-    Ok(Json(TaskDetails { task: shape::task(record, label), history }))
+    let unreachable = unreachable(&state, task.job).await?;
+    let attempts = state.coordinator.store.attempts(task).await?;
+    let history = attempts.into_iter().map(|attempt| shape::attempt(attempt, &unreachable)).collect();
+    Ok(Json(TaskDetails { task: shape::task(record, label, &unreachable), history }))
 }
 
 /// `GET /jobs/{job}/tasks/{index}/output`
@@ -120,6 +124,7 @@ pub async fn explain(
         waiting: None,
         at: None,
         beside: Vec::new(),
+        second_copy: None,
         ahead: None,
         build: None,
         reason: record.reason,
@@ -152,6 +157,11 @@ pub async fn results(
         items.push(shape::result(&record, label));
     }
     Ok(Json(Page { items, next }))
+}
+
+/// What of the job is with agents of which nothing is heard.
+async fn unreachable(state: &Interface, job: JobId) -> Answer<Unreachable> {
+    Ok(state.coordinator.dispatch.query(move |scheduler, _| scheduler.unreachable(job)).await?)
 }
 
 async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {

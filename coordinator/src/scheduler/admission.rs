@@ -203,6 +203,7 @@ impl Scheduler {
                 self.send(id, Order::Goodbye { reason: GoodbyeReason::Revoked });
                 let affected = self.end_all(id, AttemptEnd::Lost, "its agent was revoked");
                 self.close_stream(id);
+                self.excuse(id);
                 affected
             }
         };

@@ -1,5 +1,7 @@
 //! How attempts end, and what becomes of their tasks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lull_shared::{
     digest::Digest,
@@ -100,6 +102,10 @@ impl Scheduler {
                 let reason = "its agent calls it not deterministic, which only a comparison can tell".into();
                 (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
             }
+            Outcome::Failed(Failure::MachinesLost { .. }) => {
+                let reason = "its agent says that machines were lost, which it cannot know".into();
+                (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
+            }
             Outcome::Failed(failure) => (AttemptEnd::Failed, Some(failure), None),
         };
         let reason = failure.as_ref().map(|failure| {
@@ -124,11 +130,16 @@ impl Scheduler {
         let now = self.now;
         let liars = self.verify(id, attempt, &mut ending);
         let after = self.task_after(attempt, &ending);
+        if ending.end == AttemptEnd::Lost && after == TaskAfter::Failed {
+            let failure = Failure::MachinesLost { machines: self.limits.lost_max };
+            (ending.reason, ending.failure) = (Some(failure.to_string()), Some(failure));
+        }
         let task_ends = !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. });
         if task_ends {
             self.end_rivals(attempt, after);
         }
         self.doubt(id, attempt, &ending);
+        let silent_since = self.fleet.get(id).and_then(|agent| agent.touch.lost_since());
         let held = self.fleet.release(id, attempt);
         let job_id = attempt.task.job;
         let job = self.jobs.get_mut(&job_id).expect("a live attempt's job is active");
@@ -137,7 +148,12 @@ impl Scheduler {
         let before_us = live.resumed_us.unwrap_or(0);
         let used_us = match ending.usage {
             Some(usage) => usage.wall_us.saturating_sub(before_us).min(micros(now.since(live.since))),
-            None => micros(held.occupies.map_or_else(Default::default, |since| now.since(since))),
+            None => micros(match (held.occupies, silent_since) {
+                (Some(since), _) => now.since(since),
+                // As far as anybody knows.
+                (None, Some(last)) if held.started => last.since(live.since),
+                (None, _) => Duration::ZERO,
+            }),
         };
         let spent_us = used_us.saturating_add(before_us);
         let goes_on = matches!(after, TaskAfter::Continues { .. });
@@ -156,6 +172,9 @@ impl Scheduler {
             }
             AttemptEnd::Recalled => job.moved += u64::from(held.started && !goes_on),
             AttemptEnd::Failed | AttemptEnd::Cancelled => {}
+        }
+        if ending.end == AttemptEnd::Lost {
+            job.tasks.note_lost(attempt.task.index);
         }
         job.tasks.finish(attempt.task.index, attempt.number, after, now);
         let next_wake = job.tasks.next_wake();
@@ -182,6 +201,10 @@ impl Scheduler {
         if task_ends {
             self.drop_answers(attempt.task);
         }
+        if goes_on && self.fleet.doubtful().next().is_some() {
+            // Those that go on may be out of touch, all of them.
+            self.look_soon();
+        }
         self.relist(job_id);
         self.watch(job_id);
         self.wake_agent(id);
@@ -206,7 +229,8 @@ impl Scheduler {
                     | Failure::MemoryLimit { .. }
                     | Failure::OutputLimit { .. }
                     | Failure::ScratchLimit { .. }
-                    | Failure::NotDeterministic { .. },
+                    | Failure::NotDeterministic { .. }
+                    | Failure::MachinesLost { .. },
                 ),
             ) => return,
         };
@@ -241,6 +265,9 @@ impl Scheduler {
                 }
                 let pause = pause_after_failure(retry, failures, attempt, self.seed);
                 goes_on(failures).or(stopped).unwrap_or(TaskAfter::Again { not_before: self.now + pause, failures })
+            }
+            AttemptEnd::Lost if job.tasks.lost(attempt.task.index) + 1 >= self.limits.lost_max => {
+                goes_on(failures).or(stopped).unwrap_or(TaskAfter::Failed)
             }
             AttemptEnd::Evicted | AttemptEnd::Recalled | AttemptEnd::Lost | AttemptEnd::Cancelled => {
                 goes_on(failures).or(stopped).unwrap_or(TaskAfter::Again { not_before: self.now, failures })

@@ -5,6 +5,9 @@
 //!   ^               |  stream closed, farewell, revoked   |
 //!   +---------------+-------------------------------------+
 //! ```
+//! Neither a closed stream nor silence ends an attempt: one of whose agent nothing was heard for the silence limit is
+//! unreachable ([`super::silence`]), and goes on when the agent is back.
+//!
 //! What an agent holds is compared with what it was given on two occasions: its hello, and every heartbeat. An attempt
 //! that the agent has and should not have is recalled; one that it should have, and would have if it had read the
 //! order that gave it, is lost.
@@ -22,7 +25,7 @@ use super::{
     Scheduler,
     effect::{Change, Effect, Order},
     event::{AgentSnapshot, StreamId},
-    fleet::{Agent, Facts, Held, Lack, Link, Recall, Stream},
+    fleet::{Agent, Facts, Held, Lack, Link, Recall, Stream, Touch},
     timers::Timer,
 };
 
@@ -89,10 +92,11 @@ impl Scheduler {
             at: self.wall(),
         }));
         self.send(id, Order::Welcome { intake });
-        self.timers.clear(Timer::Grace(id));
         self.timers.set(Timer::Lease(id), now + self.limits.lease);
+        self.regain_touch(id);
         self.ask_back_again(id);
-        self.recall_stale(id, hello.holding);
+        self.recall_stale(id, &hello.holding);
+        self.settle_copies(id, &hello.holding);
         self.relearn_kept(id, hello.snapshots);
         self.is_awake(id);
         self.wake_agent(id);
@@ -116,10 +120,10 @@ impl Scheduler {
     }
 
     /// Asks for attempts that the agent has and that do not count any more.
-    fn recall_stale(&mut self, id: AgentId, holding: Vec<AttemptId>) {
+    fn recall_stale(&mut self, id: AgentId, holding: &[AttemptId]) {
         let agent = self.fleet.known(id);
-        for attempt in holding.into_iter().filter(|attempt| !agent.held.contains_key(attempt)).collect::<Vec<_>>() {
-            agent.outgoing.recall(attempt, RecallReason::Stale);
+        for attempt in holding.iter().filter(|attempt| !agent.held.contains_key(attempt)) {
+            agent.outgoing.recall(*attempt, RecallReason::Stale);
         }
         self.speak(id);
     }
@@ -129,27 +133,33 @@ impl Scheduler {
         if self.fleet.get(id).and_then(Agent::stream).is_none_or(|current| current.id != stream) {
             return;
         }
+        self.miss(id);
+    }
+
+    /// The stream is of no use any more, and the agent may be back in a moment.
+    fn miss(&mut self, id: AgentId) {
         self.close_stream(id);
-        let grace = self.limits.disconnect_grace;
-        if grace.is_zero() {
-            self.end_all(id, AttemptEnd::Lost, "the connection to its agent closed");
-        } else if self.fleet.get(id).is_some_and(|agent| !agent.held.is_empty()) {
-            self.timers.set(Timer::Grace(id), self.now + grace);
+        let agent = self.fleet.known(id);
+        if agent.touch != Touch::Kept {
+            return;
         }
+        let since = agent.last_heard.unwrap_or(self.now);
+        agent.touch = Touch::Awaited { since };
+        self.timers.set(Timer::Lease(id), since + self.limits.lease);
     }
 
     /// The agent leaves in good order.
     pub(super) fn farewell(&mut self, id: AgentId) {
         self.end_all(id, AttemptEnd::Evicted, "its agent stopped");
         self.close_stream(id);
+        self.excuse(id);
     }
 
-    /// The agent broke the protocol: what it has cannot be trusted to come to anything.
+    /// The agent broke the protocol: that ends the stream, and what it has may go on with the next.
     pub(super) fn breach(&mut self, id: AgentId, reason: GoodbyeReason) {
         self.fleet.known(id).misdeeds.breaches += 1;
         self.send(id, Order::Goodbye { reason });
-        self.end_all(id, AttemptEnd::Lost, "its agent broke the protocol");
-        self.close_stream(id);
+        self.miss(id);
     }
 
     /// The edge found that an agent broke the protocol. On a stream that is not its newest that ends only the stream.
@@ -195,27 +205,27 @@ impl Scheduler {
     pub(super) fn check_lease(&mut self, id: AgentId, due: Timestamp) {
         let lease = self.limits.lease;
         let agent = self.fleet.known(id);
-        let (Link::Open(_), Some(heard)) = (&agent.link, agent.last_heard) else { return };
-        if heard + lease > self.now {
-            return self.timers.set(Timer::Lease(id), heard + lease);
-        }
+        let since = match (&agent.link, agent.touch) {
+            (Link::Open(_), _) => {
+                let Some(heard) = agent.last_heard else { return };
+                if heard + lease > self.now {
+                    return self.timers.set(Timer::Lease(id), heard + lease);
+                }
+                heard
+            }
+            (Link::Away, Touch::Awaited { since }) => since,
+            (Link::Away | Link::Silent(_), _) => return,
+        };
         if self.now.since(due) > lease / 2 {
             // It was us who slept: the agent's words may be waiting to be read.
             return self.timers.set(Timer::Lease(id), self.now + lease);
         }
-        let Link::Open(stream) = std::mem::replace(&mut agent.link, Link::Away) else { return };
-        agent.link = Link::Silent(stream);
-        self.end_all(id, AttemptEnd::Lost, "its agent went silent");
-        self.doubt_keeper(id);
-        self.note_presence(id);
-        self.fleet.reindex(id);
-    }
-
-    /// The agent did not come back for what it had.
-    pub(super) fn end_grace(&mut self, id: AgentId) {
-        if self.fleet.known(id).stream().is_none() {
-            self.end_all(id, AttemptEnd::Lost, "its agent did not come back");
+        if let Link::Open(stream) = std::mem::replace(&mut agent.link, Link::Away) {
+            agent.link = Link::Silent(stream);
+            self.doubt_keeper(id);
+            self.note_presence(id);
         }
+        self.lose_touch(id, since);
     }
 
     /// The agent said something.
@@ -226,6 +236,7 @@ impl Scheduler {
             let Link::Silent(stream) = std::mem::replace(&mut agent.link, Link::Away) else { return };
             agent.link = Link::Open(stream);
             self.timers.set(Timer::Lease(id), self.now + self.limits.lease);
+            self.regain_touch(id);
             self.wake_agent(id);
             self.note_presence(id);
             self.fleet.reindex(id);
@@ -255,11 +266,29 @@ impl Scheduler {
         for attempt in declined {
             self.fleet.keep(id, attempt);
         }
+        if std::mem::take(&mut self.fleet.known(id).returned) {
+            self.settle_copies(id, &holding);
+        }
         let told = &self.fleet.known(id).withdrawn;
-        let unknown = holding.into_iter().filter(|attempt| !told.contains_key(attempt)).collect();
-        self.end_these(id, &lost, AttemptEnd::Lost, "its agent did not know it any more");
-        self.recall_stale(id, unknown);
+        let unknown: Vec<_> = holding.into_iter().filter(|attempt| !told.contains_key(attempt)).collect();
+        self.end_missing(id, &lost);
+        self.recall_stale(id, &unknown);
         self.fleet.reindex(id);
+    }
+
+    /// Ends attempts that the agent should have and does not have. One that is not known to have started is no loss of a
+    /// machine: the order died with an earlier stream.
+    fn end_missing(&mut self, id: AgentId, missing: &[AttemptId]) {
+        for attempt in missing {
+            let Some(held) = self.fleet.known(id).held.get(attempt) else { continue };
+            if held.started || held.resumed {
+                self.end_these(id, &[*attempt], AttemptEnd::Lost, "its agent did not know it any more");
+            } else {
+                let reason = "its agent never had it";
+                self.note_refusal(id, attempt.task.job, reason.to_owned(), Lack::Other);
+                self.end_these(id, &[*attempt], AttemptEnd::Recalled, reason);
+            }
+        }
     }
 
     /// What the agent offers changed. Gossip may come late; what comes on the stream is in order.

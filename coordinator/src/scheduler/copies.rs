@@ -26,19 +26,31 @@ pub(super) struct Live {
     pub resumed_us: Option<u64>,
     /// Why it was started although nothing had gone wrong, in words.
     pub cause: Option<Box<str>>,
+    /// Whether that was because nothing was heard of the agents that had the task.
+    pub for_silence: bool,
 }
+
+/// How the words begin for a copy that was started for its agents' silence. They are all that a store remembers of it.
+pub(super) const FOR_SILENCE: &str = "nothing is heard of ";
 
 impl Live {
     /// An attempt that is given to an agent now.
     pub(super) fn new(number: u32, agent: AgentId, since: Timestamp, resumed_us: Option<u64>) -> Self {
-        Self { number, agent, since, paused: None, resumed_us, cause: None }
+        Self { number, agent, since, paused: None, resumed_us, cause: None, for_silence: false }
+    }
+}
+
+impl Live {
+    fn because(self, cause: Option<Box<str>>) -> Self {
+        let for_silence = cause.as_deref().is_some_and(|cause| cause.starts_with(FOR_SILENCE));
+        Self { cause, for_silence, ..self }
     }
 }
 
 impl From<&OpenAttempt> for Live {
     fn from(open: &OpenAttempt) -> Self {
         let OpenAttempt { number, agent, since, resumed_us, build: _, cause } = open;
-        Self { cause: cause.clone(), ..Self::new(*number, *agent, *since, *resumed_us) }
+        Self::new(*number, *agent, *since, *resumed_us).because(cause.clone())
     }
 }
 
@@ -54,7 +66,7 @@ impl Copies {
     }
 
     /// Its live attempts.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Live> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Live> {
         self.live.iter()
     }
 
@@ -91,7 +103,7 @@ impl Copies {
     /// Adds the attempt that follows the newest. Its number.
     pub(super) fn add(&mut self, agent: AgentId, now: Timestamp, resumed_us: Option<u64>, cause: Box<str>) -> u32 {
         self.attempts = self.attempts.saturating_add(1);
-        self.live.push(Live { cause: Some(cause), ..Live::new(self.attempts, agent, now, resumed_us) });
+        self.live.push(Live::new(self.attempts, agent, now, resumed_us).because(Some(cause)));
         self.attempts
     }
 

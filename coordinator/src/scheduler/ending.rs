@@ -9,13 +9,14 @@ use lull_shared::{
     id::{AttemptId, JobId, TaskId},
     job::DependencyCondition,
     message::RecallReason,
-    state::JobState,
+    state::{AttemptEnd, JobState},
 };
 
 use super::{
     Scheduler,
     effect::{Change, Effect},
     job::stopped_as,
+    silence::UNHEARD,
     timers::Timer,
 };
 
@@ -51,6 +52,10 @@ impl Scheduler {
         let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
         let live: Vec<_> = job.tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
         for (agent_id, attempt) in live {
+            if reason == RecallReason::Cancelled && self.is_unreachable(agent_id) {
+                self.withdraw(agent_id, attempt, UNHEARD, AttemptEnd::Cancelled);
+                continue;
+            }
             let agent = self.fleet.known(agent_id);
             let gives_back = agent.held.get(&attempt).is_some_and(|held| held.gives_back(reason.reach()));
             if agent.stream().is_none() || !gives_back {

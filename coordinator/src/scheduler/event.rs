@@ -131,6 +131,8 @@ pub struct OpenTask {
     pub attempts: u32,
     /// How many of them failed.
     pub failures: u32,
+    /// How many of them were lost, since it last failed for that.
+    pub lost: u32,
     pub place: OpenPlace,
     /// Where its next attempt goes on.
     pub saved: Option<Saved>,

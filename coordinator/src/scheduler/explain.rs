@@ -1,5 +1,7 @@
 //! What can be read off: jobs, agents, and for any task why it is where it is.
 
+use std::collections::BTreeMap;
+
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     message::Build,
@@ -16,7 +18,7 @@ use super::{
     history::IdleHours,
     job::Job,
     tasks::Place,
-    view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement},
+    view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Placement, Unreachable},
 };
 
 impl Scheduler {
@@ -55,11 +57,12 @@ impl Scheduler {
     pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
         let job = self.jobs.get(&task.job)?;
         let held_back = job.held_back();
-        let mut beside = Vec::new();
+        let (mut beside, mut second_copy) = (Vec::new(), None);
         let (state, waiting, at) = match job.tasks.place(task.index)? {
             Place::Ended => return None,
             Place::Live(copies) => {
                 let state = if copies.are_paused() { TaskState::Paused } else { TaskState::Running };
+                second_copy = self.second_copy(job, copies, task.index, now);
                 let mut places = copies.iter().map(|live| self.placement(task, live));
                 let at = places.next();
                 beside = places.collect();
@@ -91,7 +94,7 @@ impl Scheduler {
                 .collect(),
         });
         let build = self.choice(task, at.as_ref());
-        Some(Explanation { task, state, waiting, at, beside, ahead, build, agents: agents.collect() })
+        Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents: agents.collect() })
     }
 
     /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
@@ -111,12 +114,14 @@ impl Scheduler {
         let agent_name = self.fleet.get(live.agent).map(|agent| agent.name.clone()).unwrap_or_default();
         let (agent, since, paused) = (live.agent, live.since, live.paused.clone());
         let cause = live.cause.as_deref().map(str::to_owned);
+        let unreachable = self.fleet.get(live.agent).and_then(|agent| agent.touch.lost_since());
         Placement {
             attempt: AttemptId { task, number: live.number },
             agent,
             agent_name,
             since: self.on_wall(since),
             paused,
+            unreachable: unreachable.map(|at| self.on_wall(at)),
             cause,
         }
     }
@@ -133,6 +138,7 @@ impl Scheduler {
             quarantine: agent.quarantine.as_deref().cloned(),
             connected,
             last_heard: agent.last_heard.map(|at| self.on_wall(at)),
+            silent_since: agent.touch.lost_since().map(|at| self.on_wall(at)),
             asleep: agent.sleeper.asleep.map(|at| self.on_wall(at)),
             version: agent.facts.as_ref().map(|facts| facts.version.clone()),
             machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
@@ -162,9 +168,29 @@ impl Scheduler {
             state: JobState::Active,
             stopping: job.stopping,
             counts,
+            unreachable: self.unreachable(id).tasks.len() as u32,
             waiting: held_back.or(backoff),
             moved: job.moved,
             mean_wall_us: job.pace.mean_wall_us(),
         }
+    }
+
+    /// What of the job is with agents out of touch.
+    pub fn unreachable(&self, id: JobId) -> Unreachable {
+        let Some(job) = self.jobs.get(&id) else { return Unreachable::default() };
+        let attempts = self.unreachable_attempts(id);
+        let alone = |index: u32| job.tasks.copies(index).is_some_and(|copies| !self.is_with_somebody(copies));
+        let tasks = attempts.iter().map(|(attempt, since)| (attempt.task.index, *since));
+        Unreachable { tasks: tasks.filter(|(index, _)| alone(*index)).collect(), attempts }
+    }
+
+    fn unreachable_attempts(&self, job: JobId) -> BTreeMap<AttemptId, Timestamp> {
+        let first = AttemptId { task: TaskId { job, index: 0 }, number: 0 };
+        let agents = self.fleet.doubtful().filter_map(|(since, agent)| Some((self.on_wall(since), self.fleet.get(agent)?)));
+        let attempts = agents.flat_map(|(since, agent)| {
+            let theirs = agent.held.range(first..).take_while(move |(attempt, _)| attempt.task.job == job);
+            theirs.map(move |(attempt, _)| (*attempt, since))
+        });
+        attempts.collect()
     }
 }

@@ -33,6 +33,9 @@ pub(super) struct Agent {
     /// Nothing of it is believed.
     pub quarantine: Option<Box<Quarantine>>,
     pub link: Link,
+    pub touch: Touch,
+    /// It was out of touch on this stream, and has not said since what it has.
+    pub returned: bool,
     pub last_heard: Option<Timestamp>,
     /// What it said of itself when it last connected.
     pub facts: Option<Box<Facts>>,
@@ -71,6 +74,33 @@ pub(super) enum Link {
     Open(Stream),
     /// The stream is open, but nothing was heard on it for longer than the lease.
     Silent(Stream),
+}
+
+/// Whether it is where it should be. An agent that left in good order, or never came, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    Kept,
+    /// Its stream closed without a farewell, or this coordinator has just begun and knows that it has attempts: it may
+    /// be there in a moment.
+    Awaited {
+        since: Timestamp,
+    },
+    /// Nothing was heard of it for the silence limit: what it has is unreachable. `since`: its last word. `together`: it
+    /// fell silent together with others, and no copies of what it has start before then.
+    Lost {
+        since: Timestamp,
+        together: Option<Timestamp>,
+    },
+}
+
+impl Touch {
+    /// Since when it is out of touch, if it is.
+    pub(super) fn lost_since(self) -> Option<Timestamp> {
+        match self {
+            Self::Lost { since, .. } => Some(since),
+            Self::Kept | Self::Awaited { .. } => None,
+        }
+    }
 }
 
 /// One work stream.
@@ -179,6 +209,8 @@ struct Indexed {
     waiting: u32,
     /// Of one that runs what can be moved.
     percent: Option<u32>,
+    /// Since when one that has attempts is out of touch.
+    doubtful: Option<Timestamp>,
 }
 
 /// All agents.
@@ -196,6 +228,8 @@ pub(super) struct Fleet {
     stalled: BTreeSet<(Timestamp, AttemptId, AgentId)>,
     /// Slots of all agents that take work.
     slots: u64,
+    /// Agents that are out of touch and have attempts, those that are so the longest first.
+    doubtful: BTreeSet<(Timestamp, AgentId)>,
     /// Attempts that are on their way back to be placed better.
     pub rebalancing: u64,
 }
@@ -208,6 +242,8 @@ impl Agent {
             intake,
             quarantine: None,
             link: Link::Away,
+            touch: Touch::Kept,
+            returned: false,
             last_heard: None,
             facts: None,
             capacity: None,
@@ -303,6 +339,25 @@ impl Agent {
         Some(true)
     }
 
+    /// It is out of touch: what it has takes no slot, as far as anybody knows. Since when each attempt did.
+    pub(super) fn vacate(&mut self) -> Vec<(AttemptId, Timestamp)> {
+        self.memory_taken_bytes = 0;
+        let taken = self.held.iter_mut().filter_map(|(attempt, held)| Some((*attempt, held.occupies.take()?)));
+        taken.collect()
+    }
+
+    /// It is back: what had started goes on, as far as it says nothing else. Those attempts.
+    pub(super) fn occupy_again(&mut self, now: Timestamp) -> Vec<AttemptId> {
+        let started = self.held.iter_mut().filter(|(_, held)| held.started && held.occupies.is_none());
+        let mut again = Vec::new();
+        for (attempt, held) in started {
+            held.occupies = Some(now);
+            self.memory_taken_bytes = self.memory_taken_bytes.saturating_add(held.memory_bytes);
+            again.push(*attempt);
+        }
+        again
+    }
+
     /// An attempt turned out to be one that can be moved.
     pub(super) fn note_movable(&mut self, attempt: AttemptId) {
         let Some(held) = self.held.get_mut(&attempt).filter(|held| !held.movable) else { return };
@@ -338,7 +393,8 @@ impl Indexed {
         let slots = if agent.takes_work() { u32::from(agent.slots()) } else { 0 };
         let free_slots = slots.saturating_sub(agent.held.len() as u32);
         let percent = agent.speed.percent().filter(|_| agent.movables > 0 && agent.stream().is_some());
-        Self { free: (free_slots > 0).then(|| agent.load()), free_slots, slots, waiting: agent.waiting(), percent }
+        let doubtful = agent.touch.lost_since().filter(|_| !agent.held.is_empty());
+        Self { free: (free_slots > 0).then(|| agent.load()), free_slots, slots, waiting: agent.waiting(), percent, doubtful }
     }
 }
 
@@ -413,6 +469,11 @@ impl Fleet {
         self.free.iter().map(|(_, id)| *id)
     }
 
+    /// Agents that are out of touch and have attempts, those that are so the longest first.
+    pub(super) fn doubtful(&self) -> impl Iterator<Item = (Timestamp, AgentId)> + '_ {
+        self.doubtful.iter().copied()
+    }
+
     /// An attempt that can be moved left the processor for want of room, or is back there.
     pub(super) fn stall(&mut self, id: AgentId, attempt: AttemptId, since: Option<Timestamp>) {
         let Some(held) = self.known(id).held.get_mut(&attempt) else { return };
@@ -446,6 +507,10 @@ impl Fleet {
         if old.percent != new.percent {
             old.percent.map(|percent| self.slow.remove(&(percent, id)));
             new.percent.map(|percent| self.slow.insert((percent, id)));
+        }
+        if old.doubtful != new.doubtful {
+            old.doubtful.map(|since| self.doubtful.remove(&(since, id)));
+            new.doubtful.map(|since| self.doubtful.insert((since, id)));
         }
         self.free_slots = self.free_slots + u64::from(new.free_slots) - u64::from(old.free_slots);
         self.slots = self.slots + u64::from(new.slots) - u64::from(old.slots);
@@ -494,7 +559,7 @@ impl Fleet {
 
     /// What does not add up, if anything.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let (mut free, mut crowded, mut slow, mut stalled) = (0, 0, 0, 0);
+        let (mut free, mut crowded, mut slow, mut stalled, mut doubtful) = (0, 0, 0, 0, 0);
         let (mut free_slots, mut slots, mut rebalancing) = (0, 0, 0);
         for (id, agent) in self.agents.iter() {
             let expected = Indexed::of(agent);
@@ -504,6 +569,11 @@ impl Fleet {
             free += usize::from(expected.free.is_some());
             crowded += usize::from(expected.waiting > 0);
             slow += usize::from(expected.percent.is_some());
+            doubtful += usize::from(expected.doubtful.is_some());
+            let there = matches!(agent.link, Link::Open(_));
+            if there && agent.touch != Touch::Kept {
+                return Err(format!("{id} is there and counts as {:?}", agent.touch));
+            }
             stalled += agent.held.values().filter(|held| held.stalled.is_some()).count();
             let movables = agent.held.values().filter(|held| held.movable && held.started).count();
             if movables != agent.movables as usize {
@@ -525,9 +595,9 @@ impl Fleet {
                 return Err(format!("{id} has an attempt that it was not told of"));
             }
         }
-        let lists = (self.free.len(), self.crowded.len(), self.slow.len(), self.stalled.len());
+        let lists = (self.free.len(), self.crowded.len(), self.slow.len(), self.stalled.len(), self.doubtful.len());
         let counted = (lists, self.free_slots, self.slots, self.rebalancing);
-        let expected = ((free, crowded, slow, stalled), free_slots, slots, rebalancing);
+        let expected = ((free, crowded, slow, stalled, doubtful), free_slots, slots, rebalancing);
         if counted == expected {
             return Ok(());
         }

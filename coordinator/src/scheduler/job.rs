@@ -82,7 +82,7 @@ impl Job {
 
     /// Whether it should stand among the jobs with something to start.
     pub(super) fn is_startable(&self) -> bool {
-        self.stopping.is_none() && self.held_back().is_none() && self.tasks.startable() > 0
+        self.stopping.is_none() && self.held_back().is_none() && self.tasks.has_some()
     }
 
     /// What the job has ended as, once no task of it is open.

@@ -268,10 +268,18 @@ impl Scheduler {
     /// The task goes on from the snapshot before its newest, if only that can be had.
     pub(super) fn fall_back_if_away(&mut self, task: TaskId) {
         let Some(entry) = self.escrow.get(task) else { return };
-        let reached = |copies: &Kept| copies.here || copies.agents().any(|agent| self.is_connected(agent));
-        if !reached(&entry.newest) && entry.before.as_ref().is_some_and(reached) {
+        if !self.is_reached(&entry.newest) && entry.before.as_ref().is_some_and(|before| self.is_reached(before)) {
             self.fall_back(task);
         }
+    }
+
+    /// Whether somebody who is there has the task's newest snapshot.
+    pub(super) fn can_be_had(&self, task: TaskId) -> bool {
+        self.escrow.get(task).is_some_and(|entry| self.is_reached(&entry.newest))
+    }
+
+    fn is_reached(&self, copies: &Kept) -> bool {
+        copies.here || copies.agents().any(|agent| self.is_connected(agent))
     }
 
     /// The task goes on from the snapshot before its newest. Whether that is still kept.

@@ -14,7 +14,11 @@ use super::{
     event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved, Snapshot},
     history::IdleHours,
     job::stopped_as,
+    silence::LIVE_MAX,
 };
+
+/// Losses after which a task fails, as [`super::Limits`] have it by default.
+const LOST_MAX: u32 = 5;
 
 /// Everything that was committed.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +45,7 @@ struct Entry {
 struct Row {
     attempts: u32,
     failures: u32,
+    lost: u32,
     stand: Stand,
     saved: Option<Saved>,
     answers: Vec<Answer>,
@@ -80,7 +85,9 @@ impl Ledger {
                 let begun = OpenAttempt { number: attempt.number, agent, since: at, resumed_us, build, cause };
                 self.start(attempt, beside, begun);
                 let known = self.row(attempt.task).saved.map(|saved| saved.snapshot);
-                assert_eq!(resume.as_deref().copied(), known, "{attempt} goes on from the newest snapshot");
+                // What only a machine has that is out of touch cannot be had.
+                let anew = beside && resume.is_none();
+                assert!(anew || resume.as_deref().copied() == known, "{attempt} goes on from the newest snapshot");
                 assert!(resume.is_none() || build == Build::Migratable, "{attempt} goes on with the build that can");
             }
             Change::SnapshotSaved { attempt, agent, snapshot, .. } => {
@@ -221,7 +228,14 @@ impl Ledger {
         if task.index == next {
             entry.rows.insert(
                 next,
-                Row { attempts: 0, failures: 0, stand: Stand::Waiting { not_before: at }, saved: None, answers: Vec::new() },
+                Row {
+                    attempts: 0,
+                    failures: 0,
+                    lost: 0,
+                    stand: Stand::Waiting { not_before: at },
+                    saved: None,
+                    answers: Vec::new(),
+                },
             );
         }
         let row = self.row(task);
@@ -229,7 +243,7 @@ impl Ledger {
         row.attempts = attempt.number;
         match &mut row.stand {
             Stand::Waiting { not_before } if *not_before <= at && !beside => row.stand = Stand::At(vec![begun]),
-            Stand::At(live) if beside && live.iter().all(|live| live.agent != agent) && live.len() < 2 => live.push(begun),
+            Stand::At(live) if beside && live.iter().all(|live| live.agent != agent) && live.len() < LIVE_MAX => live.push(begun),
             stand => panic!("{attempt} starts while {stand:?}"),
         }
     }
@@ -243,6 +257,11 @@ impl Ledger {
         *self.ends.entry(ended.end).or_default() += 1;
         let stopping = self.active(attempt.task.job).stopping;
         let row = self.row(attempt.task);
+        row.lost += u32::from(ended.end == AttemptEnd::Lost);
+        if ended.end == AttemptEnd::Lost && ended.after == TaskAfter::Failed {
+            assert!(row.lost >= LOST_MAX, "{attempt} fails its task after {} losses", row.lost);
+            row.lost = 0;
+        }
         if let Some(digest) = ended.answer {
             let (number, agent) = (attempt.number, ended.agent);
             assert!(row.answers.iter().all(|answer| answer.agent != agent), "{agent} answers once");
@@ -304,6 +323,7 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
             index: *index,
             attempts: row.attempts,
             failures: row.failures,
+            lost: row.lost,
             place,
             saved: row.saved,
             answers: row.answers.clone(),

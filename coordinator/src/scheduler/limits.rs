@@ -7,12 +7,30 @@ use lull_shared::limits;
 /// What the scheduler may be told otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// An agent that said nothing for this long has lost its attempts.
+    /// The silence limit. An agent that said nothing for this long is out of touch, whether its stream is open or not: its
+    /// attempts are unreachable.
     pub lease: Duration,
-    /// How long attempts wait for their agents after this coordinator started.
+    /// How long agents have to come to a coordinator that has just begun to lead, before they count as out of touch; and
+    /// how long copies wait after the last of those came back that had fallen silent together.
     pub reconnect_grace: Duration,
-    /// How long attempts wait for their agent after its stream closed. Zero: a closed stream is a vanished machine.
-    pub disconnect_grace: Duration,
+    /// So many agents that fall silent within [`Self::together_span`]...
+    pub together_agents_min: usize,
+    /// ...and are this part of those that were there, in percent, have fallen silent together: machines die alone, and
+    /// what takes a fifth of them at once is a switch, a cable or our own network.
+    pub together_percent_min: usize,
+    /// Last words of one misfortune are no further apart: a switch takes seconds, and streams that fail notice as late.
+    pub together_span: Duration,
+    /// Agents that fell silent together have this long to come back before second copies start: a switch that restarts
+    /// takes a minute, and what runs there goes on meanwhile.
+    pub patience: Duration,
+    /// How often it is looked who came back, and one more part of the copies is started.
+    pub silence_look: Duration,
+    /// In each look copies are started for one in so many slots of those agents that are there: half a minute for all,
+    /// where half of a full fleet is gone.
+    pub slots_per_copy: u64,
+    /// Machines that may be lost for good while they ran a task: the last of them fails it. A function that kills what
+    /// runs it must end, and machines that are switched off hard are few.
+    pub lost_max: u32,
     /// Jobs that have not ended; one more is refused.
     pub jobs_active_max: usize,
     /// Attempts with one agent, running and waiting there.
@@ -72,7 +90,13 @@ impl Default for Limits {
         Self {
             lease: limits::LEASE,
             reconnect_grace: limits::RECONNECT_GRACE,
-            disconnect_grace: Duration::ZERO,
+            together_agents_min: 3,
+            together_percent_min: 20,
+            together_span: Duration::from_secs(30),
+            patience: Duration::from_secs(60),
+            silence_look: Duration::from_secs(1),
+            slots_per_copy: 32,
+            lost_max: 5,
             jobs_active_max: limits::JOBS_ACTIVE_MAX,
             attempts_per_agent_max: limits::ATTEMPTS_PER_AGENT_MAX as u32,
             prefetch_work: Duration::from_millis(100),

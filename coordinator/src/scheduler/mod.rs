@@ -52,6 +52,7 @@ mod rival;
 mod roster;
 mod select;
 mod share;
+mod silence;
 mod speed;
 mod summed;
 mod tasks;
@@ -129,6 +130,12 @@ pub struct Scheduler {
     usual: history::Usual,
     /// Until then nobody is taken for silent or gone.
     excused_until: Timestamp,
+    /// When it was last looked at what is with agents out of touch.
+    silence_looked: Timestamp,
+    /// No agent at all was heard when that was last looked at.
+    was_cut_off: bool,
+    /// When the last agent came back that had fallen silent together with others.
+    healing_since: Option<Timestamp>,
     effects: VecDeque<Effect>,
 }
 
@@ -177,9 +184,9 @@ impl Scheduler {
         self.now = self.now.max(now);
         while let Some((due, timer)) = self.timers.pop_due(self.now) {
             match timer {
-                Timer::Lease(_) | Timer::Grace(_) if self.now < self.excused_until => self.timers.set(timer, self.excused_until),
+                Timer::Lease(_) if self.now < self.excused_until => self.timers.set(timer, self.excused_until),
                 Timer::Lease(agent) => self.check_lease(agent, due),
-                Timer::Grace(agent) => self.end_grace(agent),
+                Timer::Silence => self.look_at_silence(),
                 Timer::Refusal(agent) => self.end_refusal(agent),
                 Timer::Hours => self.save_hours(),
                 Timer::Backoff(job) => self.end_backoff(job),

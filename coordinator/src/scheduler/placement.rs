@@ -24,6 +24,7 @@ use super::{
     job::Job,
     rank::{Rank, micros},
     select::{Candidate, Load, Warmth, select},
+    tasks::Begun,
 };
 
 /// Agents that know a job already, or hold its code, and are looked at for one task: a few are enough to find one with
@@ -55,7 +56,7 @@ impl Scheduler {
         let startable = job.is_startable();
         if startable == job.listed {
             // What waits now may fit agents that what waited before did not.
-            if startable && job.tasks.has_checks() {
+            if startable && job.tasks.has_particular() {
                 self.shares.wake(job.submitter, job.rank);
             }
             return;
@@ -282,12 +283,12 @@ impl Scheduler {
     /// Gives the job's next task to the agent; `occupies`: there is a free slot for it.
     fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
-        let (index, number) = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
+        let Begun { index, number, beside } = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
         job.passed_over = None;
         job.pace.note_start(self.now);
-        let dry = job.tasks.startable() == 0;
+        let dry = !job.tasks.has_some();
         let cause = job.tasks.live(index, number).and_then(|live| live.cause.clone());
-        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, cause, false);
+        self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, cause, beside);
         if dry {
             self.relist(id);
             self.watch(id);
@@ -299,9 +300,11 @@ impl Scheduler {
     pub(super) fn give(&mut self, attempt: AttemptId, agent_id: AgentId, occupies: bool, cause: Option<Box<str>>, beside: bool) {
         let id = attempt.task.job;
         self.fall_back_if_away(attempt.task);
-        let job = self.jobs.get(&id).expect("a job that has something to start is active");
+        // What only the machine has of which nothing is heard cannot be had.
+        let resume = self.saved_snapshot(attempt.task).filter(|_| !beside || self.can_be_had(attempt.task)).map(Box::new);
+        let job = self.jobs.get_mut(&id).expect("a job that has something to start is active");
         let (submitter, memory_bytes) = (job.submitter, job.new.spec.limits.memory_bytes);
-        let resume = self.saved_snapshot(attempt.task).map(Box::new);
+        job.tasks.note_resumed(attempt.task.index, attempt.number, resume.as_ref().map(|snapshot| snapshot.spent_us));
         let build = self.build_for(attempt.task, Some(agent_id), resume.is_some()).build;
         let held = Held {
             order: UNSENT,

@@ -14,7 +14,7 @@ use super::{
     admission::{new_job, snapshot_tasks},
     effect::{Custody, Effect},
     event::{JobSnapshot, OpenTask, Snapshot},
-    fleet::{Agent, Fleet, Held},
+    fleet::{Agent, Fleet, Held, Touch},
     history::History,
     job::Pace,
     limits::Limits,
@@ -73,6 +73,9 @@ impl Scheduler {
             hours_due: None,
             usual: Default::default(),
             excused_until: Timestamp::default(),
+            silence_looked: Timestamp::default(),
+            was_cut_off: false,
+            healing_since: None,
             effects: Default::default(),
         };
         for agent in snapshot.agents {
@@ -140,10 +143,11 @@ impl Scheduler {
     }
 
     fn await_agents(&mut self) {
-        let at = self.now + self.limits.reconnect_grace;
+        let (since, at) = (self.now, self.now + self.limits.reconnect_grace);
         let waited_for: Vec<AgentId> = self.fleet.iter().filter(|(_, agent)| !agent.held.is_empty()).map(|(id, _)| id).collect();
         for id in waited_for {
-            self.timers.set(Timer::Grace(id), at);
+            self.fleet.known(id).touch = Touch::Awaited { since };
+            self.timers.set(Timer::Lease(id), at);
             self.fleet.reindex(id);
         }
     }

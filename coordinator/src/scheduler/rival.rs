@@ -5,8 +5,8 @@
 //!                                                                                                     |
 //!                     one succeeds, or fails for the last time --> the other ends as cancelled <------+
 //! ```
-//! An attempt straggles when it has run much longer than those before it, or as long while its agent is silent or has
-//! it off the processor. Functions touch nothing but their output, so that running one twice does no harm. Only slots
+//! An attempt straggles when it has run much longer than those before it, or as long while its agent has it off the
+//! processor; one of whose agent nothing is heard is the concern of [`super::silence`]. Functions touch nothing but their output, so that running one twice does no harm. Only slots
 //! for which nobody has anything else are given to second copies, and a task has at most two.
 //!
 //! A copy that fails counts as a failure of its task; the other goes on as long as retries are left.
@@ -18,15 +18,7 @@ use lull_shared::{
 };
 
 use super::{
-    Scheduler,
-    attempt::Ending,
-    copies::{Copies, Live},
-    effect::TaskAfter,
-    feasible::is_feasible,
-    fleet::Link,
-    job::Job,
-    limits::Limits,
-    rank::micros,
+    Scheduler, attempt::Ending, copies::Copies, effect::TaskAfter, feasible::is_feasible, job::Job, limits::Limits, rank::micros,
     timers::Timer,
 };
 
@@ -70,13 +62,14 @@ impl Scheduler {
         let soon_us = usual_us.max(micros(self.limits.straggler_time_min));
         let cause = |copies: &Copies| -> Option<(Timestamp, Box<str>)> {
             let live = copies.iter().next().filter(|_| copies.count() < COPIES_MAX)?;
+            // What nobody hears of is looked after elsewhere.
+            if self.is_unreachable(live.agent) {
+                return None;
+            }
             let ran_us = micros(self.now.since(live.since));
             let (ran, usual) = (spoken(ran_us), spoken(usual_us));
             if ran_us >= soon_us && live.paused.is_some() {
                 return Some((live.since, format!("the first began {ran} ago and is paused").into()));
-            }
-            if ran_us >= soon_us && !self.is_heard(live) {
-                return Some((live.since, format!("the first began {ran} ago and nothing is heard of its agent").into()));
             }
             (ran_us >= long_us).then(|| (live.since, format!("the first runs for {ran} and others took {usual}").into()))
         };
@@ -85,12 +78,6 @@ impl Scheduler {
         found.sort_unstable_by_key(|straggler| (straggler.since, straggler.index));
         found.truncate(self.limits.rivals_per_look_max);
         found
-    }
-
-    fn is_heard(&self, live: &Live) -> bool {
-        let Some(agent) = self.fleet.get(live.agent) else { return false };
-        let heard_lately = agent.last_heard.is_some_and(|heard| self.now < heard + self.limits.lease / 2);
-        matches!(agent.link, Link::Open(_)) && heard_lately
     }
 
     fn start_rival(&mut self, id: JobId, straggler: Straggler) {
@@ -143,12 +130,12 @@ impl Scheduler {
 
 /// Whether tasks of the job may hold it up: all others are done or with agents.
 fn may_lag(job: &Job, limits: &Limits) -> bool {
-    let waits = job.tasks.startable() > 0 || job.stopping.is_some();
+    let waits = job.tasks.has_some() || job.stopping.is_some();
     !waits && job.tasks.with_agents().len() > 0 && job.pace.straggles_after_us(limits).is_some()
 }
 
 /// A duration as people say it.
-fn spoken(micros: u64) -> String {
+pub(super) fn spoken(micros: u64) -> String {
     let seconds = micros.div_ceil(1_000_000);
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -97,6 +97,14 @@ impl Shares {
         self.reorder(id);
     }
 
+    /// Nobody knows whether an attempt that took a slot still does.
+    pub(super) fn vacate(&mut self, id: SubmitterId, since: Timestamp) {
+        let consumption = &mut self.submitter(id).consumption;
+        consumption.running -= 1;
+        consumption.began_us -= i128::from(tick(since).0);
+        self.reorder(id);
+    }
+
     /// An attempt is with its agent no longer; it used this much.
     pub(super) fn take(&mut self, id: SubmitterId, occupied_since: Option<Timestamp>, used_us: u64) {
         let consumption = &mut self.submitter(id).consumption;

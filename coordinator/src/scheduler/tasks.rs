@@ -40,6 +40,10 @@ pub(super) struct Tasks {
     /// Returned tasks whose pause before a retry is not over.
     resting: BTreeSet<(Timestamp, TaskIndex)>,
     live: BTreeMap<TaskIndex, Copies>,
+    /// Those with agents that are to begin once more beside what they have, and why.
+    wanted: BTreeMap<TaskIndex, Box<str>>,
+    /// How many attempts of open tasks were lost; of most none.
+    lost: BTreeMap<TaskIndex, u32>,
     /// What was brought for open tasks, to be compared.
     answers: BTreeMap<TaskIndex, Vec<Answer>>,
     /// The newest snapshots of open tasks.
@@ -59,6 +63,15 @@ struct Returned {
     attempts: u32,
     failures: u32,
     not_before: Timestamp,
+}
+
+/// A task that was handed out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub index: TaskIndex,
+    pub number: u32,
+    /// Another attempt of it is live.
+    pub beside: bool,
 }
 
 /// Where one task is.
@@ -85,6 +98,8 @@ impl Tasks {
             answers: BTreeMap::new(),
             resting: BTreeSet::new(),
             live: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            lost: BTreeMap::new(),
             saved: BTreeMap::new(),
             paused: 0,
             succeeded: 0,
@@ -112,6 +127,9 @@ impl Tasks {
         tasks.fresh_ended = stopped_as;
         for task in open {
             task.saved.map(|saved| tasks.saved.insert(task.index, saved));
+            if task.lost > 0 {
+                tasks.lost.insert(task.index, task.lost);
+            }
             if !task.answers.is_empty() {
                 tasks.answers.insert(task.index, task.answers.clone());
             }
@@ -163,14 +181,55 @@ impl Tasks {
         self.failed
     }
 
+    /// Whether there is anything to start, with whomever.
+    pub(super) fn has_some(&self) -> bool {
+        self.startable() > 0 || !self.wanted.is_empty()
+    }
+
     /// Whether there is a task to start with this agent.
     pub(super) fn has_for(&self, agent: AgentId) -> bool {
-        self.startable() > self.checks_count || self.check_for(agent).is_some()
+        self.startable() > self.checks_count || self.check_for(agent).is_some() || self.wanted_for(agent).is_some()
     }
 
     /// Whether some tasks may start with some agents only.
-    pub(super) fn has_checks(&self) -> bool {
-        self.checks_count > 0
+    pub(super) fn has_particular(&self) -> bool {
+        self.checks_count > 0 || !self.wanted.is_empty()
+    }
+
+    /// Lets a task that is with agents begin once more, with one that has had nothing of it.
+    pub(super) fn want(&mut self, index: TaskIndex, cause: Box<str>) {
+        if self.live.contains_key(&index) {
+            self.wanted.insert(index, cause);
+        }
+    }
+
+    /// The task need not begin once more.
+    pub(super) fn unwant(&mut self, index: TaskIndex) {
+        self.wanted.remove(&index);
+    }
+
+    /// An attempt of the task was lost.
+    pub(super) fn note_lost(&mut self, index: TaskIndex) {
+        *self.lost.entry(index).or_default() += 1;
+    }
+
+    /// How many attempts of the task were lost.
+    pub(super) fn lost(&self, index: TaskIndex) -> u32 {
+        self.lost.get(&index).copied().unwrap_or(0)
+    }
+
+    /// Whether the task is to begin once more.
+    pub(super) fn is_wanted(&self, index: TaskIndex) -> bool {
+        self.wanted.contains_key(&index)
+    }
+
+    /// The first task that is to begin once more and that this agent has had nothing of.
+    fn wanted_for(&self, agent: AgentId) -> Option<TaskIndex> {
+        let fits = |index: &&TaskIndex| {
+            let has_it = self.live.get(index).is_some_and(|copies| copies.are_with(agent));
+            !has_it && self.answers(**index).iter().all(|answer| answer.agent != agent)
+        };
+        self.wanted.keys().find(fits).copied()
     }
 
     /// The first task that waits to be run once more and of which this agent has brought nothing.
@@ -179,9 +238,14 @@ impl Tasks {
         tasks.first().copied()
     }
 
-    /// Hands out the task to start next: those to be compared, those that came back, by index, then fresh ones. `None`: no
-    /// task is startable with this agent.
-    pub(super) fn start(&mut self, agent: AgentId, now: Timestamp) -> Option<(TaskIndex, u32)> {
+    /// Hands out the task to start next: those of which nothing is heard, those to be compared, those that came back, by
+    /// index, then fresh ones. `None`: no task is startable with this agent.
+    pub(super) fn start(&mut self, agent: AgentId, now: Timestamp) -> Option<Begun> {
+        if let Some(index) = self.wanted_for(agent) {
+            let cause = self.wanted.remove(&index)?;
+            let number = self.start_beside(index, agent, cause, now)?;
+            return Some(Begun { index, number, beside: true });
+        }
         let (index, attempts, failures) = if let Some(index) = self.check_for(agent) {
             self.take_check(index);
             let returned = self.returned.remove(&index).expect("every check is a returned task");
@@ -199,7 +263,7 @@ impl Tasks {
         let mut live = Live::new(number, agent, now, self.resumes_us(index));
         live.cause = (!self.answers(index).is_empty()).then(|| COMPARED.into());
         self.live.insert(index, Copies::new(failures, live));
-        Some((index, number))
+        Some(Begun { index, number, beside: false })
     }
 
     /// Hands a task that is with an agent out once more. The new attempt's number; `None`: it is with no agent.
@@ -213,6 +277,13 @@ impl Tasks {
     /// The running time of the snapshot that an attempt of the task goes on from, if there is one.
     fn resumes_us(&self, index: TaskIndex) -> Option<u64> {
         self.saved.get(&index).map(|saved| saved.snapshot.spent_us)
+    }
+
+    /// Where this attempt really goes on.
+    pub(super) fn note_resumed(&mut self, index: TaskIndex, number: u32, spent_us: Option<u64>) {
+        if let Some(live) = self.live.get_mut(&index).and_then(|copies| copies.get_mut(number)) {
+            live.resumed_us = spent_us;
+        }
     }
 
     /// Where the task's next attempt goes on, if there is a snapshot of it.
@@ -241,12 +312,16 @@ impl Tasks {
         let copies = entry.get_mut();
         self.paused -= u32::from(copies.are_paused());
         assert!(copies.remove(number), "only a live attempt is finished");
+        self.wanted.remove(&index);
         if let TaskAfter::Continues { failures, .. } = after {
             copies.failures = failures;
             self.paused += u32::from(copies.are_paused());
             return;
         }
         let copies = entry.remove();
+        if !matches!(after, TaskAfter::Again { .. }) {
+            self.lost.remove(&index);
+        }
         match after {
             TaskAfter::Again { not_before, failures } => {
                 self.give_back(index, Returned { attempts: copies.attempts, failures, not_before }, now);
@@ -330,9 +405,13 @@ impl Tasks {
     pub(super) fn stop(&mut self, state: TaskState) -> Vec<TaskIndex> {
         self.fresh_ended.get_or_insert(state);
         let stopped: Vec<_> = std::mem::take(&mut self.returned).into_keys().collect();
+        for index in &stopped {
+            self.lost.remove(index);
+        }
         self.ready.clear();
         self.resting.clear();
         self.checks.clear();
+        self.wanted.clear();
         self.checks_count = 0;
         *self.ended_mut(state) += stopped.len() as u32;
         stopped
@@ -428,6 +507,9 @@ impl Tasks {
         if paused != self.paused as usize {
             return Err(format!("{paused} tasks are paused and {} are counted", self.paused));
         }
+        if let Some(index) = self.wanted.keys().find(|index| !self.live.contains_key(index)) {
+            return Err(format!("task {index} is to begin once more and is with no agent"));
+        }
         if let Some((index, _)) = self.live.iter().find(|(_, copies)| !copies.add_up()) {
             return Err(format!("task {index} is with no agent, or with one twice, or has an attempt beyond its newest"));
         }
@@ -454,6 +536,9 @@ impl Tasks {
         let open = |index: &TaskIndex| self.live.contains_key(index) || self.returned.contains_key(index);
         if let Some(index) = self.saved.keys().find(|index| !open(index)) {
             return Err(format!("task {index} is not open and has a snapshot"));
+        }
+        if let Some(index) = self.lost.keys().find(|index| !open(index)) {
+            return Err(format!("task {index} is not open and its losses are counted"));
         }
         if let Some(index) = self.answers.keys().find(|index| !open(index)) {
             return Err(format!("task {index} is not open and waits to be compared"));

@@ -12,8 +12,8 @@ use lull_shared::{
 pub(super) enum Timer {
     /// Look whether the agent was heard in time.
     Lease(AgentId),
-    /// The agent did not come back for what it had.
-    Grace(AgentId),
+    /// Look at what is with agents that are out of touch.
+    Silence,
     /// The agent may be offered again what it refused.
     Refusal(AgentId),
     /// Write down when machines were there for work.
@@ -52,6 +52,13 @@ impl Timers {
     /// Sets the timer if it is not set.
     pub(super) fn set_once(&mut self, timer: Timer, at: Timestamp) {
         if !self.times.contains_key(&timer) {
+            self.set(timer, at);
+        }
+    }
+
+    /// Sets the timer, unless it is due earlier.
+    pub(super) fn set_sooner(&mut self, timer: Timer, at: Timestamp) {
+        if self.times.get(&timer).is_none_or(|known| *known > at) {
             self.set(timer, at);
         }
     }

@@ -1,8 +1,10 @@
 //! What can be read off a scheduler: progress, the fleet, and why a task is not running.
 
+use std::{collections::BTreeMap, fmt};
+
 use lull_shared::{
     constraint::Constraint,
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
     resources::{Capacity, Labels, Machine},
     state::{Intake, JobState, PauseReason, TaskCounts, TaskState, WaitReason},
     time::Timestamp,
@@ -21,6 +23,9 @@ pub struct JobView {
     /// Cancelled or expired and not ended yet: what it will end as.
     pub stopping: Option<JobState>,
     pub counts: TaskCounts,
+    /// How many of those with agents are with such only of which nothing is heard.
+    #[serde(default)]
+    pub unreachable: u32,
     /// Why nothing of it may start at the moment.
     pub waiting: Option<WaitReason>,
     /// Attempts that were moved: evicted, recalled after their start, or lost.
@@ -40,6 +45,10 @@ pub struct AgentView {
     /// Since when its work stream is open; none when it is away.
     pub connected: Option<Timestamp>,
     pub last_heard: Option<Timestamp>,
+    /// Since when nothing is heard of it, if that is longer than the silence limit and it did not take its leave: its
+    /// attempts are unreachable.
+    #[serde(default)]
+    pub silent_since: Option<Timestamp>,
     /// Since when its machine sleeps, as it said when it fell asleep.
     pub asleep: Option<Timestamp>,
     pub version: Option<String>,
@@ -69,6 +78,9 @@ pub struct Explanation {
     /// Where else it is: copies that were started beside the first.
     #[serde(default)]
     pub beside: Vec<Placement>,
+    /// How it stands with a second copy, if nothing is heard of those that have it.
+    #[serde(default)]
+    pub second_copy: Option<SecondCopy>,
     /// Tasks that are started before it if nothing changes.
     pub ahead: Option<u64>,
     /// Which build it executes or, if it is with no agent, will, and why; as things stand now.
@@ -112,9 +124,89 @@ pub struct Placement {
     pub agent_name: String,
     pub since: Timestamp,
     pub paused: Option<PauseReason>,
+    /// Since when nothing is heard of its agent, if it is unreachable.
+    #[serde(default)]
+    pub unreachable: Option<Timestamp>,
     /// Why it was started although nothing had gone wrong, in words.
     #[serde(default)]
     pub cause: Option<String>,
+}
+
+/// What of a job is with agents of which nothing is heard, each with the agent's last word.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unreachable {
+    pub attempts: BTreeMap<AttemptId, Timestamp>,
+    /// Those of which nobody else has an attempt.
+    pub tasks: BTreeMap<TaskIndex, Timestamp>,
+}
+
+/// Why a task of whose agents nothing is heard has not begun elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondCopy {
+    #[error("a second copy starts as soon as an agent has room for it")]
+    WaitsForSlot,
+    #[error("many agents fell silent at once, which is most likely the network: copies start a few at a time from {from} on")]
+    Together { from: Timestamp },
+    #[error("no agent at all is heard, so that this coordinator may be cut off: nothing starts until some are back")]
+    CutOff,
+    #[error("{copies} machines have or had it and are gone, and no further one is risked before one of them is back or given up")]
+    Enough { copies: u32 },
+}
+
+/// Many agents are out of touch at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    pub kind: OutageKind,
+    /// The first of their last words, or when this coordinator began to lead.
+    pub since: Timestamp,
+    pub agents: u32,
+    /// From when on copies of what they have start elsewhere, a few at a time.
+    pub copies_from: Option<Timestamp>,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, since, agents, .. } = self;
+        let count = if *agents == 1 { "1 agent".to_owned() } else { format!("{agents} agents") };
+        match kind {
+            OutageKind::Together => write!(
+                f,
+                "{count} fell silent at once from {since} on: most likely a part of the network. What they run goes on and counts"
+            ),
+            OutageKind::CutOff => write!(
+                f,
+                "no agent is heard since {since}, and {count} were: this coordinator may be cut off. What they run goes on and \
+                 counts"
+            ),
+            OutageKind::Unmet => {
+                write!(f, "this coordinator began to lead at {since} and waits for {count} to come with what they run")
+            }
+        }
+    }
+}
+
+impl OutageKind {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Together => "together",
+            Self::CutOff => "cut_off",
+            Self::Unmet => "unmet",
+        }
+    }
+}
+
+/// What it looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutageKind {
+    /// Many fell silent within moments, and others are heard: a part of the network.
+    Together,
+    /// None is heard: it is most likely this coordinator's own network.
+    CutOff,
+    /// This coordinator has just begun to lead, and they have not come yet.
+    Unmet,
 }
 
 /// Whether one agent could start the task, and all that is in its way.

@@ -74,7 +74,8 @@ pub fn failure(failure: &Failure) -> Failure {
         | Failure::MemoryLimit { .. }
         | Failure::OutputLimit { .. }
         | Failure::ScratchLimit { .. }
-        | Failure::NotDeterministic { .. } => failure.clone(),
+        | Failure::NotDeterministic { .. }
+        | Failure::MachinesLost { .. } => failure.clone(),
     }
 }
 

@@ -192,7 +192,8 @@ pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
     let task = task_id(row)?;
     let (attempts, failures) = (u32_of(row, "attempts")?, u32_of(row, "failures")?);
     let saved = row.bytes("snapshot_digest")?.map(|bytes| saved(row, &bytes)).transpose()?;
-    Ok((task.job, OpenTask { index: task.index, attempts, failures, place, saved, answers: Vec::new() }))
+    let lost = u32_of(row, "lost")?;
+    Ok((task.job, OpenTask { index: task.index, attempts, failures, lost, place, saved, answers: Vec::new() }))
 }
 
 fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {

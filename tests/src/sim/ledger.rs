@@ -88,6 +88,7 @@ pub struct Job {
 pub struct Task {
     pub attempts: u32,
     failures: u32,
+    lost: u32,
     /// Who has or had the newest attempt.
     agent: AgentId,
     /// The live attempts by number, and who has them.
@@ -97,8 +98,10 @@ pub struct Task {
     pub place: Place,
 }
 
-/// Live attempts of one task.
-const COPIES_MAX: usize = 2;
+/// Losses after which a task fails, as the scheduler has it by default.
+const LOST_MAX: u32 = 5;
+/// Live attempts of one task: two, and one more where both may be out of touch.
+const COPIES_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -235,6 +238,17 @@ impl Ledger {
         task.live.iter().find(|(number, _)| *number == attempt.number).map(|(_, agent)| *agent)
     }
 
+    /// The live attempts of a task.
+    pub fn live(&self, task: TaskId) -> Vec<AttemptId> {
+        let live = self.task(task).map(|known| known.live.as_slice()).unwrap_or_default();
+        live.iter().map(|(number, _)| AttemptId { task, number: *number }).collect()
+    }
+
+    /// Whether the task has not ended.
+    pub fn is_open(&self, task: TaskId) -> bool {
+        self.task(task).is_some_and(|known| !matches!(known.place, Place::Ended(_)))
+    }
+
     pub fn is_live(&self, attempt: AttemptId) -> bool {
         self.live_at(attempt).is_some()
     }
@@ -306,8 +320,15 @@ impl Ledger {
 impl Job {
     fn new(new: &NewJob) -> Self {
         let size = new.spec.inputs.count();
-        let task =
-            Task { attempts: 0, failures: 0, agent: AgentId(0), live: Vec::new(), answers: Vec::new(), place: Place::Waiting };
+        let task = Task {
+            attempts: 0,
+            failures: 0,
+            lost: 0,
+            agent: AgentId(0),
+            live: Vec::new(),
+            answers: Vec::new(),
+            place: Place::Waiting,
+        };
         Self {
             first: plan::first_input(&new.spec),
             verify: new.spec.verify,
@@ -372,6 +393,7 @@ impl Job {
         if others != matches!(ended.after, TaskAfter::Continues { .. }) {
             return Err(once(attempt, format!("{attempt} ended, then {:?}, and its task is {task:?}", ended.after)));
         }
+        task.lost += u32::from(ended.end == AttemptEnd::Lost);
         let failed = task.failures + u32::from(ended.end == AttemptEnd::Failed);
         let right = match (ended.end, ended.after) {
             (AttemptEnd::Succeeded, TaskAfter::Succeeded) => ended.answer.is_none(),
@@ -381,6 +403,9 @@ impl Job {
             }
             (_, TaskAfter::Succeeded) => false,
             (AttemptEnd::Failed, TaskAfter::Failed) => failed > retries,
+            (AttemptEnd::Lost, TaskAfter::Failed) => {
+                task.lost >= LOST_MAX && matches!(ended.failure, Some(Failure::MachinesLost { .. }))
+            }
             (_, TaskAfter::Failed) => false,
             (_, TaskAfter::Continues { agent, failures, .. }) => {
                 failures == failed && failed <= retries.max(task.failures) && task.live.iter().any(|(_, other)| *other == agent)
@@ -406,6 +431,9 @@ impl Job {
                 return Err(once(attempt, format!("the output of {attempt} is compared and need not be")));
             }
             task.answers.push((ended.agent, digest));
+        }
+        if (ended.end, ended.after) == (AttemptEnd::Lost, TaskAfter::Failed) {
+            task.lost = 0;
         }
         task.failures = failed;
         let place = match ended.after {

@@ -120,6 +120,7 @@ fn spec(options: &Options, dice: &mut Dice, first: u64, tasks: u32, at: Timestam
         moving: if options.steady { Moving::Auto } else { [Moving::Auto, Moving::Always, Moving::Never][dice.index(3)] },
         idempotency_key: Some(format!("key-{first}")),
         verify: verify(options, dice),
+        lost_after_ms: lull_shared::limits::LOST_AFTER_DEFAULT.as_millis() as u64,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lull_shared::id::AgentId;
+use lull_shared::{id::AgentId, message::ToCoordinator};
 
 use crate::scheduler::{
     driver::{Driver, attempt, spec},
@@ -58,7 +58,7 @@ fn an_agent_forgets_idle_jobs_when_it_knows_too_many() {
     driver.submit(spec(1));
     driver.submit(spec(1));
     assert!(!driver.orders.iter().any(|(_, order)| matches!(order, Order::Forget { .. })), "it is busy with all of them");
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     driver.connect(1, 1, &[]);
     for job in 1..=3 {
         driver.enrol(9 + job);

@@ -74,7 +74,7 @@ fn a_snapshot_is_copied_to_another_agent_and_the_task_survives_its_maker() {
     assert_eq!(asked(&driver), [(2, digest(1))]);
     keeps(&mut driver, 2, 1);
     assert_eq!((asked(&driver).len(), driver.custody.len()), (0, 0), "two places are enough");
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     assert_eq!(given(&driver, 2)[0].resume.as_deref(), Some(&snapshot(1, 50)));
 }
 
@@ -85,11 +85,11 @@ fn a_task_goes_on_from_the_snapshot_before_while_only_its_dead_maker_has_the_new
     driver.pass(Duration::from_secs(300));
     save(&mut driver, 1, first, snapshot(2, 350));
     assert!(discarded(&driver, 1).is_empty() && discarded(&driver, 2).is_empty(), "it is in one place only");
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     assert_eq!(given(&driver, 2)[0].resume.as_deref(), Some(&snapshot(1, 50)));
     driver.crash();
     driver.connect(2, 1, &[attempt(1, 0, 2)]);
-    driver.disconnect(2);
+    driver.say(2, ToCoordinator::Farewell);
     driver.connect(2, 1, &[]);
     assert_eq!(given(&driver, 2)[0].resume.as_deref(), Some(&snapshot(1, 50)), "the store knows it too");
 }

@@ -13,6 +13,7 @@ mod rebalance;
 mod results;
 mod rivals;
 mod sharing;
+mod silence;
 mod simple;
 mod stops;
 mod twins;

@@ -81,7 +81,7 @@ fn a_task_between_two_machines_is_moving() {
     let mut driver = movable_driver(1);
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 90));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     let counts = driver.counts(first.task.job);
     assert_eq!((counts.moving, counts.queued), (1, 0));
     assert_eq!(driver.scheduler.explain(first.task, driver.now).expect("it is open").state, TaskState::Moving);
@@ -94,7 +94,7 @@ fn a_newer_snapshot_takes_the_place_of_the_one_before() {
     save(&mut driver, 1, first, snapshot(1, 10));
     save(&mut driver, 1, first, snapshot(2, 20));
     assert_eq!(discarded(&driver, 1), [snapshot(1, 0).blob.digest]);
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     assert_eq!(given(&driver, 2)[0].resume.as_deref(), Some(&snapshot(2, 20)));
 }
 
@@ -142,7 +142,7 @@ fn an_agent_that_comes_back_deletes_what_nobody_needs_any_more() {
     let mut driver = movable_driver(2);
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 90));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     driver.started(2, &[attempt(1, 0, 2)]);
     save(&mut driver, 2, attempt(1, 0, 2), snapshot(2, 95));
     let kept = |number| KeptSnapshot { task: first.task, digest: snapshot(number, 0).blob.digest };
@@ -160,7 +160,7 @@ fn a_snapshot_of_another_agents_attempt_or_one_too_large_is_not_believed() {
     let blob = BlobRef { size_bytes: SNAPSHOT_BYTES_MAX + 1, ..snapshot(7, 0).blob };
     save(&mut driver, 1, first, SnapshotRef { blob, spent_us: 0 });
     save(&mut driver, 1, first, snapshot(8, 1_000_000));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     let resumed = given(&driver, 2)[0].resume.clone().expect("the last one counts");
     assert_eq!(resumed.blob, snapshot(8, 0).blob);
     assert_eq!(resumed.spent_us, 100_000_000, "no more than the time that it had");
@@ -173,7 +173,7 @@ fn a_cancelled_job_leaves_no_snapshot() {
     let mut driver = movable_driver(1);
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 90));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     driver.cancel(first.task.job);
     driver.keeps.insert(AgentId(1), vec![KeptSnapshot { task: first.task, digest: snapshot(1, 0).blob.digest }]);
     driver.connect(1, 1, &[]);
@@ -187,7 +187,7 @@ fn a_task_that_was_long_and_interrupted_runs_so_that_it_can_be_moved() {
     assert_eq!(given(&driver, 1)[0].build, Build::Plain, "nothing is known of it");
     driver.started(1, &[attempt(1, 0, 1)]);
     driver.pass(Duration::from_secs(3 * 3_600));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     driver.connect(1, 1, &[]);
     assert_eq!(given(&driver, 1)[0], Given { attempt: attempt(1, 0, 2), build: Build::Migratable, resume: None });
 }

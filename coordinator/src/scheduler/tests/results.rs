@@ -29,7 +29,7 @@ fn acknowledged(driver: &Driver, agent: u64) -> usize {
 fn a_late_result_is_refused_counted_and_acknowledged() {
     let mut driver = Driver::with_agents(2, 1);
     driver.submit(spec(1));
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     driver.connect(1, 1, &[]);
     driver.succeed(1, &[attempt(1, 0, 1)]);
     assert_eq!(driver.changes, [Change::ResultRefused { attempt: attempt(1, 0, 1), agent: AgentId(1), at: driver.now }]);
@@ -84,12 +84,17 @@ fn lost_attempts_spend_no_retry() {
     let mut strict = spec(1);
     strict.retry = RetryPolicy { retries: 0, ..RetryPolicy::default() };
     let job = driver.submit(strict);
-    for number in 1..=5 {
+    for number in 1..=4 {
         assert_eq!(driver.held(1), [attempt(1, 0, number)]);
-        driver.disconnect(1);
+        driver.started(1, &[attempt(1, 0, number)]);
         driver.connect(1, 1, &[]);
+        driver.heartbeat(1, &[]);
+        assert_eq!(driver.ends(), [(attempt(1, 0, number), AttemptEnd::Lost)]);
+        driver.pass(Duration::from_secs(60));
+        driver.heartbeat(1, &driver.held(1));
+        driver.pass(Duration::from_secs(3));
     }
-    driver.succeed(1, &[attempt(1, 0, 6)]);
+    driver.succeed(1, &[attempt(1, 0, 5)]);
     assert_eq!(driver.ledger.state(job), JobState::Succeeded);
 }
 

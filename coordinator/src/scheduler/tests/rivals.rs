@@ -21,12 +21,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A job whose first four tasks took 10 s each, and whose last is with agent 1; agents 2 and 3 have free slots.
 fn with_a_last_task() -> (Driver, JobId, AttemptId) {
-    with_a_last_task_of(RetryPolicy { retries: 1, ..RetryPolicy::default() }, Duration::ZERO)
+    with_a_last_task_of(RetryPolicy { retries: 1, ..RetryPolicy::default() })
 }
 
-fn with_a_last_task_of(retry: RetryPolicy, disconnect_grace: Duration) -> (Driver, JobId, AttemptId) {
+fn with_a_last_task_of(retry: RetryPolicy) -> (Driver, JobId, AttemptId) {
     // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), disconnect_grace, ..Limits::default() });
+    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
     driver.movable = Some(Movable { cost_percent: 110 });
     driver.enrol_and_connect(1, 1);
     let mut long = spec(5);
@@ -120,7 +120,7 @@ fn a_copy_that_fails_spends_a_retry_and_the_other_goes_on() {
 
 #[test]
 fn a_copy_that_fails_for_the_last_time_ends_the_task_and_the_other_copy() {
-    let (mut driver, job, first) = with_a_last_task_of(RetryPolicy { retries: 0, ..RetryPolicy::default() }, Duration::ZERO);
+    let (mut driver, job, first) = with_a_last_task_of(RetryPolicy { retries: 0, ..RetryPolicy::default() });
     driver.pass(60 * SECOND);
     driver.fail(2, attempt(1, 4, 2));
     assert_eq!(driver.ends(), [(first, AttemptEnd::Cancelled), (attempt(1, 4, 2), AttemptEnd::Failed)]);
@@ -131,10 +131,11 @@ fn a_copy_that_fails_for_the_last_time_ends_the_task_and_the_other_copy() {
 #[test]
 fn a_copy_that_is_lost_or_evicted_leaves_the_task_to_the_other() {
     let (mut driver, job, first, second) = with_a_rival();
-    driver.disconnect(1);
+    driver.heartbeat(1, &[]);
     assert_eq!(driver.ends(), [(first, AttemptEnd::Lost)]);
     assert_eq!((driver.counts(job).running, driver.scheduler.job(job, driver.now).expect("active").moved), (1, 0));
-    driver.disconnect(2);
+    driver.started(2, &[second]);
+    driver.heartbeat(2, &[]);
     assert_eq!(driver.ends(), [(second, AttemptEnd::Lost)]);
     assert_eq!(driver.assigned(3), [attempt(1, 4, 3)], "now it is with nobody and begins again");
     driver.succeed(3, &[attempt(1, 4, 3)]);
@@ -158,14 +159,6 @@ fn a_paused_attempt_gets_its_second_copy_sooner() {
     assert_eq!(driver.held(2), [attempt(1, 4, 2)]);
     let explained = driver.scheduler.explain(first.task, driver.now).expect("open");
     assert_eq!(explained.state, TaskState::Running, "one of its copies is");
-}
-
-#[test]
-fn an_attempt_of_which_nothing_is_heard_gets_its_second_copy_sooner() {
-    let (mut driver, _, first) = with_a_last_task_of(RetryPolicy::default(), 600 * SECOND);
-    driver.disconnect(1);
-    driver.pass(36 * SECOND);
-    assert_eq!((driver.held(1), driver.held(2)), (vec![first], vec![attempt(1, 4, 2)]));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_cancelled_job_ends_with_the_agent_that_had_its_last_attempt() {
     let mut driver = Driver::with_agents(1, 1);
     let job = driver.submit(spec(1));
     driver.cancel(job);
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Cancelled)]);
     assert_eq!(driver.ledger.state(job), JobState::Cancelled);
 }
@@ -143,7 +143,7 @@ fn a_dependency_that_cannot_come_true_is_refused() {
     let mut driver = Driver::with_agents(1, 1);
     let job = driver.submit(spec(1));
     driver.cancel(job);
-    driver.disconnect(1);
+    driver.say(1, ToCoordinator::Farewell);
     let refusal = Refusal::DependencyFailed { job, state: JobState::Cancelled };
     assert_eq!(driver.try_submit("ada", after(spec(1), 1, Ok)), Reply::Refused(refusal));
     assert_eq!(driver.try_submit("ada", after(spec(1), 9, Any)), Reply::Refused(Refusal::NoJob(JobId(9))));

@@ -91,7 +91,7 @@ pub async fn an_attempt_goes_from_start_to_result(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
-    let open = OpenTask { index: 0, attempts: 1, failures: 0, place: with(1, 2, 10), saved: None, answers: Vec::new() };
+    let open = OpenTask { index: 0, attempts: 1, failures: 0, lost: 0, place: with(1, 2, 10), saved: None, answers: Vec::new() };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 
     world.commit(&[succeeded(attempt(1, 0, 1), 2, 12, b"\x00out\xff")]).await;
@@ -127,6 +127,7 @@ pub async fn a_failed_attempt_is_followed_by_another(world: World) {
         index: 0,
         attempts: 1,
         failures: 1,
+        lost: 0,
         place: OpenPlace::Waiting { not_before: at(30) },
         saved: None,
         answers: Vec::new(),
@@ -143,6 +144,7 @@ pub async fn a_failed_attempt_is_followed_by_another(world: World) {
     // Lost attempts are free, and what is free is queued at once.
     let free = TaskAfter::Again { not_before: at(31), failures: 1 };
     world.commit(&[ended(attempt(1, 0, 2), 2, 31, AttemptEnd::Lost, free)]).await;
+    assert_eq!(world.loaded().await.jobs[0].open[0].lost, 1, "and yet they are counted");
     assert_eq!(world.state(1, 0).await, TaskState::Queued);
     world.commit(&[started(attempt(1, 0, 3), 1, 32)]).await;
     world
@@ -181,7 +183,7 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     // The live attempt of a known task ends and the next begins, in one turn.
     let moved = TaskAfter::Again { not_before: at(13), failures: 0 };
     world.commit(&[ended(attempt(1, 2, 1), 2, 13, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 13)]).await;
-    let open = OpenTask { index: 2, attempts: 2, failures: 0, place: with(2, 1, 13), saved: None, answers: Vec::new() };
+    let open = OpenTask { index: 2, attempts: 2, failures: 0, lost: 0, place: with(2, 1, 13), saved: None, answers: Vec::new() };
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
@@ -290,6 +292,7 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
         index,
         attempts: 1,
         failures: 0,
+        lost: 0,
         place: OpenPlace::Waiting { not_before: at(20) },
         saved: None,
         answers: Vec::new(),

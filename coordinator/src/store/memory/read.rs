@@ -228,6 +228,7 @@ impl Job {
                 index: *index,
                 attempts,
                 failures: task.failures,
+                lost: task.lost(),
                 place,
                 saved: task.saved,
                 answers: task.answers.clone(),

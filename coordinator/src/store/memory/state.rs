@@ -127,6 +127,13 @@ pub struct Blob {
 }
 
 impl Task {
+    /// Attempts that were lost, since it last failed for that.
+    pub fn lost(&self) -> u32 {
+        let over = self.attempts.iter().rev().filter_map(|attempt| attempt.over.as_ref());
+        let lost = over.filter(|over| over.end == AttemptEnd::Lost);
+        lost.take_while(|over| over.failure.is_none()).count() as u32
+    }
+
     /// How it stands.
     pub fn state(&self) -> TaskState {
         match self.place {

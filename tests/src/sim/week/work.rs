@@ -84,5 +84,6 @@ fn spec(dice: &mut Dice, week: Week, first: u64, tasks: u32, each: Duration) -> 
         },
         idempotency_key: Some(format!("key-{first}")),
         verify: Share::NONE,
+        lost_after_ms: lull_shared::limits::LOST_AFTER_DEFAULT.as_millis() as u64,
     }
 }

@@ -4,6 +4,11 @@ SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.seed, job
 FROM lull.jobs AS jobs
 WHERE jobs.job_id = @P1;
 SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
+    (SELECT COUNT(*) FROM lull.attempts AS gone
+        WHERE gone.job_id = tasks.job_id AND gone.task_index = tasks.task_index AND gone.outcome = 'lost'
+            AND gone.number > COALESCE((SELECT MAX(last.number) FROM lull.attempts AS last
+                WHERE last.job_id = tasks.job_id AND last.task_index = tasks.task_index AND last.outcome = 'lost'
+                    AND last.failure_kind IS NOT NULL), 0)) AS lost,
     attempts.number, attempts.agent_id AS attempt_agent, attempts.started_us, attempts.resumed_spent_us, attempts.cause,
     snapshots.digest AS snapshot_digest, snapshots.size_bytes AS snapshot_bytes, snapshots.spent_us AS snapshot_spent_us,
     snapshots.agent_id AS snapshot_agent
