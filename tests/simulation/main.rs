@@ -1,10 +1,10 @@
 //! Small worlds on seeds: the promises hold whatever goes wrong, and a shell that breaks one is found out.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum as _;
 use lull_tests::sim::{
-    self, Kind, Level, Mutation, Options, Outcome, Promise,
+    self, Kind, Level, Misfortune, Mutation, Options, Outcome, Promise,
     week::{Leaving, Week},
 };
 
@@ -78,6 +78,45 @@ fn is_found(mutation: Mutation, promises: &[Promise]) {
     let violation = broken.unwrap_or_else(|| panic!("{mutation:?} was not noticed"));
     println!("{mutation:?}: {violation}");
     assert!(promises.contains(&violation.promise), "{violation}");
+}
+
+/// A fleet at work, of which nobody disturbs a machine, and one thing that goes wrong.
+fn with(misfortune: Misfortune, seed: u64) -> Options {
+    let misfortune = Some(misfortune);
+    Options {
+        agents: 20,
+        tasks: 200,
+        hours: 1,
+        seed,
+        faults: Level::None,
+        steady: true,
+        misfortune,
+        audit_every: 100,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_cut_of_the_coordinators_network_throws_no_work_away() {
+    for (seconds, seed) in [(5, 21), (45, 22), (45, 23), (600, 24)] {
+        let summary = holds(&with(Misfortune::Cut(Duration::from_secs(seconds)), seed)).summary;
+        println!("{seconds} s: {:?} thrown away, {:?} done twice", summary.thrown_away, summary.done_twice);
+        assert_eq!((summary.tally.lost, summary.thrown_away), (0, Duration::ZERO), "{seconds} s, seed {seed}");
+        assert_eq!((summary.tally.rivals, summary.done_twice), (0, Duration::ZERO), "{seconds} s, seed {seed}");
+        assert_eq!((summary.tally.succeeded, summary.tally.late_results), (200, 0), "{seconds} s, seed {seed}");
+    }
+}
+
+#[test]
+fn what_ran_on_a_machine_that_dies_runs_elsewhere_within_five_seconds() {
+    let mut taken_over = 0;
+    for seed in 31..=34 {
+        let summary = holds(&with(Misfortune::Death, seed)).summary;
+        println!("{} tasks within {:?}, {} left", summary.taken_over, summary.taken_over_after, summary.left_behind);
+        assert_eq!((summary.died, summary.left_behind, summary.tally.lost), (1, 0, 0), "seed {seed}");
+        taken_over += summary.taken_over;
+    }
+    assert!(taken_over >= 4, "a machine that ran nothing proves nothing: {taken_over}");
 }
 
 /// Machines go dark, some for good, and nothing else goes wrong.

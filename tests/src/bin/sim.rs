@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use lull_tests::sim::{
-    self, Kind, Level, Options, Outcome,
+    self, Kind, Level, Misfortune, Options, Outcome,
     week::{Leaving, Week},
 };
 
@@ -39,6 +39,12 @@ struct Arguments {
     /// Print what happened last, even if no promise is broken.
     #[arg(long)]
     trace: bool,
+    /// The coordinators' network is cut for so many seconds, halfway.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "death")]
+    cut: Option<u64>,
+    /// The machine that runs the most dies for good, halfway.
+    #[arg(long)]
+    death: bool,
     /// All jobs are there from the start and owners leave their machines alone.
     #[arg(long)]
     steady: bool,
@@ -83,6 +89,10 @@ fn main() -> ExitCode {
         }),
         mutation: None,
         trace: arguments.trace,
+        misfortune: match arguments.cut {
+            Some(seconds) => Some(Misfortune::Cut(Duration::from_secs(seconds))),
+            None => arguments.death.then_some(Misfortune::Death),
+        },
         steady: arguments.steady,
         week: is_week.then_some(Week {
             leaving: arguments.leaving,

@@ -144,6 +144,19 @@ impl Executor {
         Some((attempt, self.progress(attempt, now)?, *nature))
     }
 
+    /// Whether the attempt is with it.
+    pub fn has(&self, attempt: AttemptId) -> bool {
+        let State::Alive { queue, .. } = &self.state else { return false };
+        queue.iter().any(|run| run.attempt == attempt)
+    }
+
+    /// What it executes, and what was done of that here.
+    pub fn done_here(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
+        let State::Alive { queue, .. } = &self.state else { return None };
+        let front = queue.front()?;
+        Some((front.attempt, self.progress(front.attempt, now)?.saturating_sub(front.done)))
+    }
+
     /// What it did with its time until now.
     pub fn spent_by(&self, now: Timestamp) -> Spent {
         let mut spent = self.spent;
@@ -377,6 +390,7 @@ impl World {
 
     fn front_ends(&mut self, id: MachineId, slot: u16) -> Checked {
         let (agent, options) = (self.machines[id].agent, self.options.clone());
+        self.note_work(id, slot);
         let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let State::Alive { cost_percent, queue, left, since, .. } = &mut executor.state else { return Ok(()) };

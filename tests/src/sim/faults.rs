@@ -8,7 +8,7 @@ use lull_shared::time::Timestamp;
 use super::{
     events::{MachineId, What},
     machine::Power,
-    options::{Kind, Level},
+    options::{Kind, Level, Misfortune},
     promise::Checked,
     store::Mood,
     world::World,
@@ -35,6 +35,7 @@ pub enum Fault {
     Cancel,
     Retry,
     Administer,
+    Misfortune(Misfortune),
 }
 
 /// Faults of each kind in an hour of an ordinary office; for one agent or for all together.
@@ -58,6 +59,16 @@ const RATES: [(Fault, Kind, f64, Whose); 16] = [
 ];
 
 const HARSH_FOR_AGENTS: f64 = 5.0;
+
+impl Fault {
+    /// For the digest.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Misfortune(_) => RATES.len() as u64 + 1,
+            other => RATES.iter().position(|(fault, ..)| *fault == other).unwrap_or(RATES.len()) as u64,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
@@ -141,6 +152,8 @@ impl World {
             Fault::Cancel => self.somebody_cancels(),
             Fault::Retry => self.somebody_retries(),
             Fault::Administer => self.somebody_keeps_the_fleet(),
+            Fault::Misfortune(Misfortune::Cut(time)) => self.cut_off(time),
+            Fault::Misfortune(Misfortune::Death) => self.death(),
         }
         Ok(())
     }
@@ -182,6 +195,29 @@ impl World {
                 self.stall_agent(id, until);
             }
         }
+    }
+
+    /// The coordinators lose their cable: streams break, some noticed at once and some not, and nobody can connect.
+    fn cut_off(&mut self, time: Duration) {
+        let until = self.now + time;
+        self.note(|| format!("! the coordinators are cut off until {until}"));
+        for id in 0..self.machines.len() {
+            self.machines[id].unreachable_until = until;
+            // Both ends find that nothing is said any more, each by itself.
+            self.cut_agent(id, 0.001, 4.5);
+        }
+    }
+
+    /// The machine that runs the most dies, without a word.
+    fn death(&mut self) {
+        let running = |id: &MachineId| self.machines[*id].slots.iter().filter(|slot| slot.running().is_some()).count();
+        let Some(id) = (0..self.machines.len()).max_by_key(running) else { return };
+        self.note_death(id);
+        self.kill(id, true);
+        self.machines[id].power = Power::Dead;
+        self.summary.died += 1;
+        let agent = self.machines[id].agent;
+        self.note(|| format!("! {agent} dies"));
     }
 
     /// A machine goes dark, a few for good.

@@ -33,6 +33,7 @@ mod snapshots;
 mod store;
 mod trace;
 mod users;
+mod waste;
 pub mod week;
 mod world;
 
@@ -40,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::world::World;
 pub use self::{
-    options::{Kind, Level, Mutation, Options},
+    options::{Kind, Level, Misfortune, Mutation, Options},
     promise::{Promise, Violation},
     report::Summary,
 };

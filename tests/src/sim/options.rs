@@ -23,6 +23,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// Whether to remember what happened, in words.
     pub trace: bool,
+    /// One thing that goes wrong halfway, whatever else does; agents then give signs of life as they do in an office.
+    pub misfortune: Option<Misfortune>,
     /// Owners leave their machines alone, and all jobs are there from the start: for figures.
     pub steady: bool,
     /// From Monday's midnight on, with owners who have habits and policies that look at them.
@@ -41,10 +43,20 @@ impl Default for Options {
             audit_every: 1,
             mutation: None,
             trace: false,
+            misfortune: None,
             steady: false,
             week: None,
         }
     }
+}
+
+/// One thing that goes wrong halfway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfortune {
+    /// The coordinators' network is cut for so long.
+    Cut(Duration),
+    /// The machine that runs the most dies for good.
+    Death,
 }
 
 /// How much goes wrong.
@@ -127,6 +139,9 @@ impl Options {
     /// The agents' heartbeat: a large fleet gives rarer signs of life, so that a night takes minutes. Fleets that are
     /// compared give equally many.
     pub fn heartbeat(&self) -> Duration {
+        if self.misfortune.is_some() {
+            return lull_shared::limits::HEARTBEAT;
+        }
         Duration::from_secs(match self.agents {
             _ if self.steady || self.week.is_some() => 60,
             0..=200 => 15,
@@ -150,6 +165,11 @@ impl fmt::Display for Options {
             let leaving = leaving.to_possible_value().expect("no variant is skipped");
             write!(f, " --week --leaving {} --demand {demand}", leaving.get_name())?;
             f.write_str(if believes_hours { "" } else { " --disbelieve" })?;
+        }
+        match self.misfortune {
+            Some(Misfortune::Cut(time)) => write!(f, " --cut {}", time.as_secs())?,
+            Some(Misfortune::Death) => f.write_str(" --death")?,
+            None => {}
         }
         if self.steady { f.write_str(" --steady") } else { Ok(()) }
     }

@@ -32,6 +32,13 @@ pub struct Summary {
     /// Tasks that ran where a machine went dark, and the most running time that one of them had to repeat.
     pub outages: u64,
     pub outage_cost: Duration,
+    /// Work of tasks that succeeded which came to nothing, and what copies did beside each other.
+    pub thrown_away: Duration,
+    pub done_twice: Duration,
+    /// Tasks of a machine that died for good: those that began elsewhere, the last of them after so long, and the others.
+    pub taken_over: u64,
+    pub taken_over_after: Duration,
+    pub left_behind: usize,
     pub virtual_time: Duration,
     /// Processor time in the scheduler.
     pub core_time: Duration,
@@ -60,6 +67,17 @@ impl fmt::Display for Summary {
         writeln!(f, "liars quarantined {:>12}   lies not looked at {:>8}", tally.quarantined, tally.lies)?;
         writeln!(f, "snapshots         {:>12}   resumed          {:>10}", self.snapshots, self.resumed)?;
         writeln!(f, "hours not repeated{:>12.1}", self.carried.as_secs_f64() / 3600.0)?;
+        let hours = |time: Duration| time.as_secs_f64() / 3600.0;
+        writeln!(
+            f,
+            "work thrown away  {:>12.3}   work done twice  {:>10.3}   (slot hours)",
+            hours(self.thrown_away),
+            hours(self.done_twice)
+        )?;
+        if self.taken_over > 0 || self.left_behind > 0 {
+            let (after, left) = (self.taken_over_after.as_secs_f64(), self.left_behind);
+            writeln!(f, "taken over from a dead machine {} tasks, the last after {after:.1} s; left {left}", self.taken_over)?;
+        }
         writeln!(f, "faults            {:>12}   agents killed    {:>10}", self.faults, self.kills)?;
         writeln!(f, "machines dead     {:>12}   agents refused   {:>10}", self.died, self.refused_agents)?;
         writeln!(f, "coordinator ends  {:>12}   handovers        {:>10}", self.crashes, self.handovers)?;

@@ -15,6 +15,7 @@ use super::{
     dice::{Dice, mixed},
     events::{Queue, What},
     executor::Nature,
+    faults::Fault,
     ledger::Ledger,
     link::Stream,
     machine::Machine,
@@ -27,6 +28,7 @@ use super::{
     store::Database,
     trace::Trace,
     users::Wish,
+    waste::Waste,
     week::Figures,
 };
 
@@ -77,6 +79,7 @@ pub struct World {
     pub week: Option<Figures>,
     /// What was done of tasks whose executors ended.
     pub left: BTreeMap<TaskId, (Duration, Nature)>,
+    pub waste: Waste,
     pub trace: Trace,
     digest: u64,
     events: u64,
@@ -121,6 +124,7 @@ impl World {
             figures: Figures::default(),
             week: None,
             left: BTreeMap::new(),
+            waste: Waste::default(),
             trace: Trace::new(options.trace),
             digest: options.seed,
             events: 0,
@@ -167,6 +171,9 @@ impl World {
             self.schedule_faults();
         }
         let night = Duration::from_secs(u64::from(self.options.hours) * 3600);
+        if let Some(misfortune) = self.options.misfortune {
+            self.queue.push(self.start + night / 2, What::Fault(Fault::Misfortune(misfortune)));
+        }
         if self.options.week.is_some() {
             self.begin_week();
             return self.queue.push(self.start + night, What::WeekEnds);
@@ -327,7 +334,7 @@ impl World {
             What::Arrives { coordinator, .. } => 6 << 48 | *coordinator as u64,
             What::Ask { .. } => 7 << 48,
             What::Answered { number, .. } | What::GivesUp { number } => 8 << 48 | number,
-            What::Fault(fault) => 9 << 48 | *fault as u64,
+            What::Fault(fault) => 9 << 48 | fault.number(),
             What::Heal => 10 << 48,
             What::WeekEnds => 11 << 48,
         };
@@ -355,6 +362,9 @@ impl World {
         summary.events = self.events;
         summary.jobs = self.ledger.jobs.len();
         summary.tasks = self.ledger.jobs.values().map(|job| job.tasks.len() as u64).sum();
+        summary.thrown_away = self.waste.thrown_away();
+        summary.done_twice = self.waste.done_twice();
+        summary.left_behind = self.left_behind();
         summary.virtual_time = self.now.since(self.start);
         summary
     }

@@ -299,6 +299,7 @@ impl World {
             ended |= matches!(change, Change::JobEnded { .. });
             self.ledger.apply(change)?;
             self.note_useful(change);
+            self.note_waste(change)?;
         }
         if ended {
             self.coordinators[id].moments.pass();

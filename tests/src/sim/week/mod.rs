@@ -423,6 +423,7 @@ impl World {
 
     /// An executor is about to end: what was done of its front may have to be done again.
     pub fn note_left(&mut self, id: MachineId, slot: u16) {
+        self.note_work(id, slot);
         if self.options.week.is_none() || self.healed {
             return;
         }
@@ -442,7 +443,7 @@ impl World {
         } += lost;
     }
 
-    fn length_of(&self, task: TaskId) -> Duration {
+    pub fn length_of(&self, task: TaskId) -> Duration {
         self.ledger.jobs.get(&task.job).map_or(Duration::ZERO, |job| plan::length(&self.options, task, job.each))
     }
 
