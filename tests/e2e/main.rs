@@ -19,6 +19,7 @@ mod publishing;
 mod refusals;
 mod reign;
 mod rivals;
+mod silence;
 mod walk;
 
 use lull_tests::cluster::Programs;
