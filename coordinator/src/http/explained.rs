@@ -173,6 +173,12 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
     if let Some(stopping) = found.view.stopping {
         parts.push(format!("it is being {stopping}"));
     }
+    if found.view.unreachable > 0 {
+        let verb = if found.view.unreachable == 1 { "is" } else { "are" };
+        let tasks = counted(found.view.unreachable.into(), "task");
+        let why = "since nothing is heard of the agents that have them; their results still count";
+        parts.push(format!("{tasks} {verb} unreachable, {why}"));
+    }
     if found.running > 0 {
         let (tasks, agents) = (counted(found.running.into(), "task"), counted(found.running_on.into(), "agent"));
         let verb = if found.running == 1 { "runs" } else { "run" };
@@ -274,6 +280,7 @@ mod tests {
                 state: JobState::Active,
                 stopping: None,
                 counts,
+                unreachable: 0,
                 waiting,
                 moved: 0,
                 mean_wall_us: None,

@@ -276,7 +276,12 @@ impl World {
 
     pub fn limits(&self) -> Limits {
         let believes_hours = self.options.week.is_none_or(|week| week.believes_hours);
-        Limits { lease: self.options.heartbeat() * 4, believes_hours, ..Limits::default() }
+        let limits = Limits { lease: self.options.heartbeat() * 4, believes_hours, ..Limits::default() };
+        match self.options.misfortune {
+            // What is done twice is then done for that alone.
+            Some(_) => Limits { straggler_after_results: u32::MAX, ..limits },
+            None => limits,
+        }
     }
 
     fn renew(&mut self, id: CoordinatorId) {
