@@ -95,6 +95,7 @@ async fn measure(name: &str, text: &str, folder: &Path, tasks: u32, report: &mut
             function: "bench".into(),
             args: Vec::new(),
             env: Vec::new(),
+            exit_codes: lull_shared::codes::ExitCodes::default(),
             seed: 1,
             clock_start: Timestamp::from_millis(0),
         },

@@ -154,6 +154,7 @@ impl Bench {
                 function: "bench".into(),
                 args: Vec::new(),
                 env: Vec::new(),
+                exit_codes: lull_shared::codes::ExitCodes::default(),
                 seed: 1,
                 clock_start: Timestamp::from_millis(0),
             },

@@ -58,6 +58,8 @@ pub struct Client {
 /// Which jobs to list.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct JobQuery {
+    /// Only those that whoever asks submitted.
+    pub mine: Option<bool>,
     pub state: Option<JobState>,
     pub submitter: Option<String>,
     pub name: Option<String>,
@@ -225,8 +227,8 @@ impl Client {
         self.json(self.request(Method::POST, &format!("/jobs/{job}/cancel"))).await
     }
 
-    pub async fn retry(&self, job: JobId) -> Answer<Affected> {
-        self.json(self.request(Method::POST, &format!("/jobs/{job}/retry"))).await
+    pub async fn retry(&self, job: JobId, wanted: &RetryRequest) -> Answer<Affected> {
+        self.json(self.request(Method::POST, &format!("/jobs/{job}/retry")).query(wanted)).await
     }
 
     pub async fn results(&self, job: JobId, from: u32, limit: u32) -> Answer<Page<ResultBody>> {

@@ -46,25 +46,28 @@ impl InputReader {
     /// What a task reads on its standard input.
     pub async fn input(&self, inputs: &Inputs, index: TaskIndex) -> Result<Payload, InputError> {
         match inputs {
-            Inputs::Range { first, count } if index < *count => Ok(Payload::inline((first + u64::from(index)).to_string())),
             Inputs::Pack { pack, count } if index < *count => match self.entry(pack, index).await?.content {
                 EntryContent::Inline { offset, len } => Ok(Payload::Inline(self.read(pack, offset, len).await?)),
                 EntryContent::Blob(blob) => Ok(Payload::Blob(blob)),
             },
-            Inputs::Range { .. } | Inputs::Pack { .. } => Err(InputError::Index(index)),
+            Inputs::Range { .. } | Inputs::Numbers(_) | Inputs::Pack { .. } => {
+                let number = inputs.number(index).ok_or(InputError::Index(index))?;
+                Ok(Payload::inline(number.to_string()))
+            }
         }
     }
 
     /// What people call a task's input: a file's path, or the number itself.
     pub async fn label(&self, inputs: &Inputs, index: TaskIndex) -> Result<String, InputError> {
         match inputs {
-            Inputs::Range { first, count } if index < *count => Ok((first + u64::from(index)).to_string()),
             Inputs::Pack { pack, count } if index < *count => {
                 let entry = self.entry(pack, index).await?;
                 let bytes = self.read(pack, entry.label_offset, u64::from(entry.label_len)).await?;
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
-            Inputs::Range { .. } | Inputs::Pack { .. } => Err(InputError::Index(index)),
+            Inputs::Range { .. } | Inputs::Numbers(_) | Inputs::Pack { .. } => {
+                inputs.number(index).map(|number| number.to_string()).ok_or(InputError::Index(index))
+            }
         }
     }
 

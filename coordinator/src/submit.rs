@@ -38,6 +38,10 @@ pub enum Problem {
     LostAfter { asked: u64 },
     #[error("stopping after 0 failures would stop it before it began; give at least 1")]
     FailuresMax,
+    #[error("with 0 tasks at once nothing of it would ever start; give at least 1")]
+    AtOnce,
+    #[error("it names {0} failures to fail fast on and {max} are allowed", max = limits::LABELS_MAX)]
+    FailFastOn(usize),
 }
 
 /// Everything that is wrong with a job; nothing, if it may come in.
@@ -66,6 +70,8 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
     refuse_if(spec.failures_max == Some(0), Problem::FailuresMax);
     let lost_after_ok = (limits::LOST_AFTER_MIN..=limits::LOST_AFTER_MAX).contains(&spec.lost_after());
     refuse_if(!lost_after_ok, Problem::LostAfter { asked: spec.lost_after_ms });
+    refuse_if(spec.at_once == Some(0), Problem::AtOnce);
+    refuse_if(spec.fail_fast_on.len() > limits::LABELS_MAX, Problem::FailFastOn(spec.fail_fast_on.len()));
     let grants = [(spec.grants.clock, "clock"), (spec.grants.random, "random"), (spec.grants.scratch, "scratch")];
     for (granted, name) in grants {
         refuse_if(granted && spec.verify != Share::NONE, Problem::Verify(name));
@@ -112,8 +118,20 @@ mod tests {
         wrong.env.push(("LULL_JOB".into(), "mine".into()));
         wrong.failures_max = Some(0);
         wrong.lost_after_ms = 1_000;
-        assert_eq!(check(&wrong).len(), 5);
+        wrong.at_once = Some(0);
+        assert_eq!(check(&wrong).len(), 6);
         assert!(check(&wrong).contains(&Problem::LostAfter { asked: 1_000 }));
         assert!(check(&wrong).contains(&Problem::Variable("LULL_JOB".into())));
+    }
+
+    #[test]
+    fn a_job_that_was_stored_without_the_newer_fields_reads_as_it_was_meant() {
+        let spec = JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 });
+        let mut stored = serde_json::to_value(&spec).expect("it encodes");
+        let fields = stored.as_object_mut().expect("an object");
+        for newer in ["zone", "at_once", "exit_codes", "fail_fast_on", "request"] {
+            assert!(fields.remove(newer).is_some(), "{newer}");
+        }
+        assert_eq!(serde_json::from_value::<JobSpec>(stored).expect("it decodes"), spec);
     }
 }

@@ -1,17 +1,21 @@
 //! What a user submits: a version, an array of inputs and the conditions under which they run.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codes::ExitCodes,
     constraint::Constraint,
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     id::{JobId, VersionId},
     limits,
+    numbers::Numbers,
     share::Share,
+    state::Failure,
     time::Timestamp,
     window::Window,
+    zone::Zone,
 };
 
 /// A job as the coordinator decides about it. Everything in it was checked when it was submitted.
@@ -34,11 +38,26 @@ pub struct JobSpec {
     pub window: Option<Window>,
     /// Tasks that have not ended by then expire.
     pub finish_by: Option<Timestamp>,
+    /// The time zone of whoever submitted it: what its moments mean to them.
+    #[serde(default)]
+    pub zone: Zone,
     pub after: Vec<Dependency>,
     /// After this many failed tasks the rest of the job is cancelled.
     pub failures_max: Option<u32>,
+    /// At most so many of its tasks are with agents at once.
+    #[serde(default)]
+    pub at_once: Option<u32>,
+    /// How a function exits that has succeeded.
+    #[serde(default)]
+    pub exit_codes: ExitCodes,
+    /// A task that fails like this is not tried again.
+    #[serde(default)]
+    pub fail_fast_on: Vec<FailureClass>,
     /// A second submission by the same person with the same key is the same job.
     pub idempotency_key: Option<String>,
+    /// What was asked for under the key: the digest of all of it. Another request under the same key is refused.
+    #[serde(default)]
+    pub request: Option<Digest>,
     /// Whether its tasks run so that they can be moved.
     #[serde(default)]
     pub moving: Moving,
@@ -81,9 +100,14 @@ impl JobSpec {
             constraints: Vec::new(),
             window: None,
             finish_by: None,
+            zone: Zone::utc(),
             after: Vec::new(),
             failures_max: None,
+            at_once: None,
+            exit_codes: ExitCodes::default(),
+            fail_fast_on: Vec::new(),
             idempotency_key: None,
+            request: None,
             moving: Moving::Auto,
             verify: Share::NONE,
             lost_after_ms: lost_after_default(),
@@ -101,6 +125,8 @@ impl JobSpec {
 pub enum Inputs {
     /// Task `i` reads the decimal number `first + i`, without a line end.
     Range { first: u64, count: u32 },
+    /// Task `i` reads number `i` of these, as decimal text without a line end.
+    Numbers(Numbers),
     /// Task `i` reads entry `i` of a [`crate::pack`].
     Pack { pack: BlobRef, count: u32 },
 }
@@ -110,6 +136,24 @@ impl Inputs {
     pub fn count(&self) -> u32 {
         match self {
             Self::Range { count, .. } | Self::Pack { count, .. } => *count,
+            Self::Numbers(numbers) => numbers.count(),
+        }
+    }
+
+    /// The number that task `index` reads, if its inputs are numbers and there is such a task.
+    pub fn number(&self, index: u32) -> Option<u64> {
+        match self {
+            Self::Range { first, count } if index < *count => first.checked_add(u64::from(index)),
+            Self::Numbers(numbers) => numbers.get(index),
+            Self::Range { .. } | Self::Pack { .. } => None,
+        }
+    }
+
+    /// The blob that they are in, if they are in one.
+    pub fn pack(&self) -> Option<&BlobRef> {
+        match self {
+            Self::Pack { pack, .. } => Some(pack),
+            Self::Range { .. } | Self::Numbers(_) => None,
         }
     }
 }
@@ -133,6 +177,92 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self { retries: 2, backoff_ms: 1_000, backoff_max_ms: 5 * 60 * 1_000 }
+    }
+}
+
+/// Failures of a function that are told apart when it is decided whether to try again. Its encoding is its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum FailureClass {
+    /// It exited with this code, or with any that does not mean success.
+    Exit(Option<u8>),
+    Trap,
+    TimeLimit,
+    MemoryLimit,
+    OutputLimit,
+    ScratchLimit,
+}
+
+/// The text does not name a failure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` does not name a failure\nhint: write trap, exit, exit=CODE, time-limit, memory-limit, output-limit or scratch-limit"
+)]
+pub struct NoFailureClass(String);
+
+impl FailureClass {
+    /// Whether the failure is one of these.
+    pub fn contains(self, failure: &Failure) -> bool {
+        match (self, failure) {
+            (Self::Exit(wanted), Failure::Exit { code }) => wanted.is_none_or(|wanted| i32::from(wanted) == *code),
+            (Self::Trap, Failure::Trap { .. })
+            | (Self::TimeLimit, Failure::TimeLimit { .. })
+            | (Self::MemoryLimit, Failure::MemoryLimit { .. })
+            | (Self::OutputLimit, Failure::OutputLimit { .. })
+            | (Self::ScratchLimit, Failure::ScratchLimit { .. }) => true,
+            (Self::Exit(_) | Self::Trap | Self::TimeLimit | Self::MemoryLimit | Self::OutputLimit | Self::ScratchLimit, _) => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(None) => f.write_str("exit"),
+            Self::Exit(Some(code)) => write!(f, "exit={code}"),
+            Self::Trap => f.write_str("trap"),
+            Self::TimeLimit => f.write_str("time-limit"),
+            Self::MemoryLimit => f.write_str("memory-limit"),
+            Self::OutputLimit => f.write_str("output-limit"),
+            Self::ScratchLimit => f.write_str("scratch-limit"),
+        }
+    }
+}
+
+impl FromStr for FailureClass {
+    type Err = NoFailureClass;
+
+    fn from_str(text: &str) -> Result<Self, NoFailureClass> {
+        let no = || NoFailureClass(text.chars().take(64).collect());
+        match text.trim().split_once('=') {
+            Some(("exit", code)) => code.parse().map(|code| Self::Exit(Some(code))).map_err(|_| no()),
+            Some(_) => Err(no()),
+            None => match text.trim().replace('_', "-").as_str() {
+                "exit" => Ok(Self::Exit(None)),
+                "trap" => Ok(Self::Trap),
+                "time-limit" => Ok(Self::TimeLimit),
+                "memory-limit" => Ok(Self::MemoryLimit),
+                "output-limit" => Ok(Self::OutputLimit),
+                "scratch-limit" => Ok(Self::ScratchLimit),
+                _ => Err(no()),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for FailureClass {
+    type Error = NoFailureClass;
+
+    fn try_from(text: String) -> Result<Self, NoFailureClass> {
+        text.parse()
+    }
+}
+
+impl From<FailureClass> for String {
+    fn from(class: FailureClass) -> Self {
+        class.to_string()
     }
 }
 
@@ -185,4 +315,24 @@ pub enum DependencyCondition {
     Ok,
     /// However it ended.
     Any,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_named_as_people_name_them() {
+        for text in ["exit", "exit=2", "trap", "time-limit", "memory-limit", "output-limit", "scratch-limit"] {
+            let class: FailureClass = text.parse().expect("a failure");
+            assert_eq!(class.to_string(), text);
+        }
+        assert_eq!("time_limit".parse(), Ok(FailureClass::TimeLimit));
+        for text in ["", "exit=", "exit=256", "exit=-1", "trap=1", "lost"] {
+            assert!(text.parse::<FailureClass>().is_err(), "{text}");
+        }
+        let two = Failure::Exit { code: 2 };
+        assert!(FailureClass::Exit(None).contains(&two) && FailureClass::Exit(Some(2)).contains(&two));
+        assert!(!FailureClass::Exit(Some(3)).contains(&two) && !FailureClass::Trap.contains(&two));
+    }
 }

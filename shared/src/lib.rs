@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod codes;
 pub mod constraint;
 pub mod digest;
 pub mod hours;
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod job;
 pub mod limits;
 pub mod message;
+pub mod numbers;
 pub mod pack;
 pub mod pieces;
 pub mod policy;
@@ -23,6 +25,7 @@ pub mod share;
 pub mod state;
 pub mod time;
 pub mod window;
+pub mod zone;
 
 #[cfg(feature = "mesh")]
 pub mod mesh;

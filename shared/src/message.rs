@@ -9,6 +9,7 @@ use std::{fmt, marker::PhantomData};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
+    codes::ExitCodes,
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
     identity::Signed,
@@ -244,6 +245,8 @@ pub struct Terms {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub limits: AttemptLimits,
+    /// How the function exits when it has succeeded.
+    pub exit_codes: ExitCodes,
     pub grants: Grants,
     /// With the task's index the seed of all that is random in a deterministic run.
     pub seed: u64,

@@ -199,6 +199,8 @@ pub enum WaitReason {
     Backoff { until: Timestamp },
     /// So many agents brought an output, and another one's is needed to compare.
     Verification { outputs: u32 },
+    /// As many of the job's tasks are with agents as may be at once.
+    AtOnce { tasks: u32 },
 }
 
 impl fmt::Display for WaitReason {
@@ -213,6 +215,8 @@ impl fmt::Display for WaitReason {
             Self::Verification { outputs } => {
                 write!(f, "{outputs} agents brought different outputs, and one more agent must settle which is right")
             }
+            Self::AtOnce { tasks: 1 } => f.write_str("one of its job's tasks is with an agent, and no more may be at once"),
+            Self::AtOnce { tasks } => write!(f, "{tasks} of its job's tasks are with agents, and no more may be at once"),
             Self::Backoff { until } => write!(f, "it failed and is tried again at {until}"),
         }
     }

@@ -1,19 +1,23 @@
 //! When a job may run: `22:00-06:00 mon-fri Europe/Amsterdam`.
 //!
 //! A window opens on each of its days at its start, by the wall clock of its zone, and closes at its end, on the
-//! next day if the end is not later than the start. A wall time that a change of summer time skips counts as the
-//! first instant after the gap; one that occurs twice counts as its first occurrence.
+//! next day if the end is not later than the start. Where the clocks change:
+//!
+//! - A start that is skipped counts as the first instant after the gap; an end that is skipped is as much later as the
+//!   clocks went forward. Of a window that would be left with nothing by that, all of it comes after the gap: no night
+//!   is lost, and none is shifted further than the gap is long.
+//! - A time that occurs twice counts as its first occurrence.
 
 use std::{fmt, str::FromStr};
 
 use jiff::{
     ToSpan as _,
-    civil::{Date, Time, Weekday},
-    tz::TimeZone,
+    civil::{Date, DateTime, Time, Weekday},
+    tz::{AmbiguousOffset, TimeZone},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
+use crate::{time::Timestamp, zone::Zone};
 
 pub(crate) const DAYS: [(&str, Weekday); 7] = [
     ("mon", Weekday::Monday),
@@ -25,7 +29,8 @@ pub(crate) const DAYS: [(&str, Weekday); 7] = [
     ("sun", Weekday::Sunday),
 ];
 
-/// A span of the day on some days of the week in one time zone. Its text and its encoding are the same words.
+/// A span of the day on some days of the week in one time zone. Its text and its encoding are the same words, which
+/// always name the zone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Window {
@@ -33,7 +38,7 @@ pub struct Window {
     end: Time,
     /// On which days it opens, Monday first.
     days: [bool; 7],
-    zone: TimeZone,
+    zone: Zone,
     text: String,
 }
 
@@ -61,7 +66,7 @@ impl Window {
 
     /// The spans that open from yesterday to eight days ahead: all that can contain `now` or change next.
     fn spans_around(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
-        let today = now.to_jiff().to_zoned(self.zone.clone()).date();
+        let today = now.to_jiff().to_zoned(self.zone.rules().clone()).date();
         (-1..=8).filter_map(move |offset| {
             let day = today.checked_add(i64::from(offset).days()).ok()?;
             let opens_today = self.days[day.weekday().to_monday_zero_offset() as usize];
@@ -71,18 +76,37 @@ impl Window {
 
     fn span_of(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
         let last = if self.end > self.start { day } else { day.checked_add(1.day()).ok()? };
-        let instant = |date: Date, time: Time| {
-            let zoned = self.zone.to_ambiguous_zoned(date.to_datetime(time)).compatible().ok()?;
-            Some(Timestamp::from(zoned.timestamp()))
-        };
-        Some((instant(day, self.start)?, instant(last, self.end)?))
+        let (start, end) = (day.to_datetime(self.start), last.to_datetime(self.end));
+        let rules = self.zone.rules();
+        let closes = instant(rules, end)?;
+        let Some(opens) = after_gap(rules, start) else { return Some((instant(rules, start)?, closes)) };
+        let left = after_gap(rules, end).is_none() && closes > opens;
+        let closes = if left { closes } else { opens + start.duration_until(end).unsigned_abs() };
+        Some((opens, closes))
     }
+}
+
+/// When a wall clock shows this time first; a time that is skipped is as much later as the clocks went forward.
+fn instant(rules: &TimeZone, at: DateTime) -> Option<Timestamp> {
+    let zoned = rules.to_ambiguous_zoned(at).compatible().ok()?;
+    Some(Timestamp::from(zoned.timestamp()))
+}
+
+/// The first instant after the gap, if the wall clock never shows this time.
+fn after_gap(rules: &TimeZone, at: DateTime) -> Option<Timestamp> {
+    let AmbiguousOffset::Gap { after, .. } = rules.to_ambiguous_timestamp(at).offset() else { return None };
+    // By the offset that comes with the gap the time lies before it, by less than its length.
+    let before = after.to_timestamp(at).ok()?;
+    let change = rules.following(before).next()?;
+    Some(Timestamp::from(change.timestamp()))
 }
 
 /// The text is not a window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseWindowError {
-    #[error("`{0}` is no window: write HH:MM-HH:MM [DAYS] [ZONE], for example \"22:00-06:00 mon-fri Europe/Amsterdam\"")]
+    #[error(
+        "`{0}` is not a valid window\nhint: write HH:MM-HH:MM [DAYS] [ZONE], for example \"22:00-06:00 mon-fri Europe/Amsterdam\""
+    )]
     Form(String),
     #[error(
         "`{0}` is neither a day (mon, tue, wed, thu, fri, sat, sun, mon-fri, sat,sun) nor a time zone (Europe/Amsterdam, UTC)"
@@ -90,26 +114,38 @@ pub enum ParseWindowError {
     Word(String),
 }
 
-impl FromStr for Window {
-    type Err = ParseWindowError;
-
-    fn from_str(text: &str) -> Result<Self, ParseWindowError> {
+impl Window {
+    /// The window that a text means; in this zone, if it names none.
+    pub fn parse_in(text: &str, zone: &Zone) -> Result<Self, ParseWindowError> {
         let form = || ParseWindowError::Form(text.to_owned());
         let mut words = text.split_whitespace();
         let (start, end) = words.next().and_then(|times| times.split_once('-')).ok_or_else(form)?;
         let (start, end) = (parse_time(start).ok_or_else(form)?, parse_time(end).ok_or_else(form)?);
-        let (mut days, mut zone) = (None, None);
+        let (mut days, mut named) = (None, None);
         for word in words {
-            if let (Some(parsed), None, None) = (parse_days(word), &days, &zone) {
+            if let (Some(parsed), None, None) = (parse_days(word), &days, &named) {
                 days = Some(parsed);
-            } else if let (Ok(parsed), None) = (TimeZone::get(word), &zone) {
-                zone = Some(parsed);
+            } else if let (Ok(parsed), None) = (word.parse::<Zone>(), &named) {
+                named = Some(parsed);
             } else {
                 return Err(ParseWindowError::Word(word.to_owned()));
             }
         }
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Ok(Self { start, end, days: days.unwrap_or([true; 7]), zone: zone.unwrap_or(TimeZone::UTC), text })
+        let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let zone = named.unwrap_or_else(|| {
+            text = format!("{text} {zone}");
+            zone.clone()
+        });
+        Ok(Self { start, end, days: days.unwrap_or([true; 7]), zone, text })
+    }
+}
+
+impl FromStr for Window {
+    type Err = ParseWindowError;
+
+    /// A text without a zone is about UTC.
+    fn from_str(text: &str) -> Result<Self, ParseWindowError> {
+        Self::parse_in(text, &Zone::utc())
     }
 }
 
@@ -157,6 +193,10 @@ impl From<Window> for String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(text: &str) -> Timestamp {
@@ -188,6 +228,50 @@ mod tests {
         assert_eq!(nights.next_change(at("2026-10-24T23:45:00Z")), Some(at("2026-10-25T00:30:00Z")));
     }
 
+    /// When it opens next, and when it closes then.
+    fn next_span(window: &Window, now: &str) -> (String, String) {
+        let opens = window.next_open(at(now)).expect("it opens");
+        (opens.to_string(), window.next_change(opens).expect("it closes").to_string())
+    }
+
+    #[test]
+    fn a_window_that_begins_in_the_gap_opens_right_after_it() {
+        // 2027-03-28: 02:00 becomes 03:00 at 01:00 UTC.
+        let spans = |text: &str| next_span(&window(text), "2027-03-28T00:30:00Z");
+        let night = |from: &str, to: &str| (format!("2027-03-28T{from}Z"), format!("2027-03-28T{to}Z"));
+        assert_eq!(spans("02:15-03:15 Europe/Amsterdam"), night("01:00:00", "01:15:00"));
+        assert_eq!(spans("02:30-06:00 Europe/Amsterdam"), night("01:00:00", "04:00:00"));
+        assert_eq!(spans("02:30-03:00 sun Europe/Amsterdam"), night("01:00:00", "01:30:00"), "all of it after the gap");
+        assert_eq!(spans("02:15-02:45 sun Europe/Amsterdam"), night("01:00:00", "01:30:00"));
+        assert_eq!(spans("02:00-03:00 Europe/Amsterdam"), night("01:00:00", "02:00:00"));
+    }
+
+    #[test]
+    fn gaps_of_half_an_hour_at_midnight_and_of_a_day_lose_nothing_either() {
+        // Lord Howe, 2026-10-04: 02:00 becomes 02:30 at 15:30 UTC of the day before.
+        let (opens, closes) = next_span(&window("02:00-02:30 sun Australia/Lord_Howe"), "2026-10-03T12:00:00Z");
+        assert_eq!((opens.as_str(), closes.as_str()), ("2026-10-03T15:30:00Z", "2026-10-03T16:00:00Z"));
+        // Havana, 2026-03-08: 00:00 becomes 01:00 at 05:00 UTC.
+        let (opens, closes) = next_span(&window("00:00-00:30 sun America/Havana"), "2026-03-08T04:00:00Z");
+        assert_eq!((opens.as_str(), closes.as_str()), ("2026-03-08T05:00:00Z", "2026-03-08T05:30:00Z"));
+        // Apia had no 30 December 2011, a Friday.
+        let (opens, _) = next_span(&window("22:00-23:00 fri Pacific/Apia"), "2011-12-30T00:00:00Z");
+        assert_eq!(opens, "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn a_zone_that_is_left_out_is_that_of_whoever_asks_and_is_written_down() {
+        let zone: Zone = "America/New_York".parse().expect("a zone");
+        let theirs = Window::parse_in("22:00-06:00  mon-fri", &zone).expect("a window");
+        assert_eq!(theirs.to_string(), "22:00-06:00 mon-fri America/New_York");
+        assert_eq!(theirs, window("22:00-06:00 mon-fri America/New_York"));
+        assert_eq!(
+            Window::parse_in("22:00-06:00 Europe/Paris", &zone).expect("a window").to_string(),
+            "22:00-06:00 Europe/Paris"
+        );
+        assert_eq!(window("22:00-06:00").to_string(), "22:00-06:00 UTC");
+    }
+
     #[test]
     fn a_whole_day_every_day_never_changes() {
         let always = window("00:00-24:00");
@@ -208,5 +292,89 @@ mod tests {
         assert_eq!("22:00".parse::<Window>(), Err(ParseWindowError::Form("22:00".into())));
         assert_eq!("22:00-06:00 Mars/Base".parse::<Window>(), Err(ParseWindowError::Word("Mars/Base".into())));
         assert_eq!("22:00-25:00".parse::<Window>(), Err(ParseWindowError::Form("22:00-25:00".into())));
+    }
+
+    /// Zones whose clocks change at other hours, by other amounts, in the other half of the year or never; and the day
+    /// before such a change.
+    const CHANGES: [(&str, &str); 11] = [
+        ("Europe/Amsterdam", "2027-03-27"),
+        ("Europe/Amsterdam", "2026-10-24"),
+        ("America/New_York", "2027-03-13"),
+        ("America/Santiago", "2026-09-05"),
+        ("America/Santiago", "2027-04-03"),
+        ("America/Havana", "2026-03-07"),
+        ("America/St_Johns", "2027-03-13"),
+        ("Australia/Adelaide", "2026-10-03"),
+        ("Australia/Lord_Howe", "2026-10-03"),
+        ("Australia/Lord_Howe", "2027-04-03"),
+        ("Asia/Kolkata", "2027-03-13"),
+    ];
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// What a wall clock shows, minute by minute.
+    struct Walk(Vec<(Timestamp, DateTime)>);
+
+    impl Walk {
+        fn around(zone: &Zone, day: Date) -> Self {
+            let begin = instant(zone.rules(), (day - 3.days()).to_datetime(Time::midnight())).expect("an instant");
+            let minutes = (0..7 * 24 * 60).map(|minute| begin + MINUTE * minute);
+            Self(minutes.map(|now| (now, now.to_jiff().to_zoned(zone.rules().clone()).datetime())).collect())
+        }
+
+        /// The first minute at which the clock shows this time or a later one, and the time that was skipped by then.
+        fn reaches(&self, wall: DateTime) -> (Timestamp, Option<Duration>) {
+            let place = self.0.iter().position(|(_, shown)| *shown >= wall).expect("it lies in the walk");
+            let (now, shown) = self.0[place];
+            let gap_began = self.0[place - 1].1 + 1.minute();
+            (now, (shown != wall).then(|| gap_began.duration_until(wall).unsigned_abs()))
+        }
+
+        /// One night, by nothing but what the clock shows.
+        fn night(&self, window: &Window, day: Date) -> (Timestamp, Timestamp) {
+            let last = if window.end > window.start { day } else { day + 1.day() };
+            let (start, end) = (day.to_datetime(window.start), last.to_datetime(window.end));
+            let (opens, late) = self.reaches(start);
+            let (reached, skipped) = self.reaches(end);
+            let closes = reached + skipped.unwrap_or_default();
+            match late {
+                Some(_) if skipped.is_some() || closes <= opens => (opens, opens + start.duration_until(end).unsigned_abs()),
+                Some(_) | None => (opens, closes),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_walk_by_minutes_over_a_change_of_the_clocks_finds_the_same_nights(
+            place in 0..CHANGES.len(), start in 0_u32..24 * 60, length in 1_u32..=24 * 60, weekly in proptest::option::of(0_usize..7)
+        ) {
+            let (zone, eve) = CHANGES[place];
+            // Half of all changes happen at night.
+            let start = if start % 2 == 0 { start / 6 } else { start };
+            let time = |minutes: u32| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+            let days = weekly.map(|day| DAYS[day].0).unwrap_or_default();
+            let window = window(&format!("{}-{} {days} {zone}", time(start), time(start + length)));
+            let eve: Date = eve.parse().expect("a day");
+            let walk = Walk::around(&window.zone, eve);
+            let on = |day: &Date| window.days[day.weekday().to_monday_zero_offset() as usize];
+            let nights: Vec<_> =
+                (-2_i64..=2).map(|day| eve + day.days()).filter(on).map(|day| walk.night(&window, day)).collect();
+            for (opens, closes) in &nights {
+                prop_assert!(opens < closes, "{} loses a night at {}", &window, opens);
+            }
+            let open_at = |now: Timestamp| nights.iter().any(|(opens, closes)| *opens <= now && now < *closes);
+            let middle = &walk.0[2 * 24 * 60..5 * 24 * 60];
+            for (now, shown) in middle {
+                prop_assert_eq!(window.is_open(*now), open_at(*now), "{} at {}, {}", &window, now, shown);
+            }
+            for (now, _) in middle.iter().step_by(97) {
+                let next = middle.iter().map(|(at, _)| *at).find(|at| at >= now && open_at(*at));
+                if let Some(next) = next {
+                    prop_assert_eq!(window.next_open(*now), Some(next), "{} at {}", &window, now);
+                }
+            }
+        }
     }
 }

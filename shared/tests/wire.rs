@@ -103,6 +103,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         args: vec!["--fast".into()],
         env: vec![("LANG".into(), "C".into())],
         limits: AttemptLimits::default(),
+        exit_codes: "0,3-5".parse().expect("codes"),
         grants: Grants { clock: true, random: false, scratch: true },
         seed: u64::MAX,
         clock_start: instant(),

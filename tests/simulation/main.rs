@@ -33,6 +33,14 @@ fn promises_hold_where_nothing_goes_wrong() {
 }
 
 #[test]
+fn submitters_are_charged_for_what_runs_and_not_for_what_waits_at_agents() {
+    // Some jobs have tasks of milliseconds, of which many wait at their agent.
+    let outcome = holds(&Options { agents: 2, tasks: 2_000, faults: Level::None, ..world(3) });
+    let tally = &outcome.summary.tally;
+    assert!(tally.slot_us > 0 && tally.with_agents_us > tally.slot_us, "{} of {}", tally.slot_us, tally.with_agents_us);
+}
+
+#[test]
 fn promises_hold_on_fixed_seeds_where_everything_goes_wrong() {
     let mut seen = sim::Summary::default();
     for seed in 5..=8 {

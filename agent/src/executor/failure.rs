@@ -11,7 +11,8 @@ const FRAMES_MAX: usize = 48;
 /// A frame's or a message's length: C++ and Rust names can be kilobytes.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// Why it failed, if it did. A limit that was hit explains the trap or the exit code that followed.
+/// Why it failed, if it did: exited otherwise than those do that succeed. A limit that was hit explains the trap or the exit
+/// code that followed.
 pub(super) fn judge(
     result: wasmtime::Result<Result<(), ()>>,
     load: &Load,
@@ -20,14 +21,16 @@ pub(super) fn judge(
 ) -> Result<(), Failure> {
     // The limit of the process stands a little behind the guest's, and says the same.
     let memory_denied = memory_denied || result.as_ref().is_err_and(is_out_of_memory);
-    let symptom = match result {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(())) => Failure::Exit { code: 1 },
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            Some(I32Exit(0)) => return Ok(()),
-            Some(I32Exit(code)) => Failure::Exit { code: *code },
-            None => trap(&error),
-        },
+    let exited = match &result {
+        Ok(Ok(())) => Some(0),
+        Ok(Err(())) => Some(1),
+        Err(error) => error.downcast_ref::<I32Exit>().map(|I32Exit(code)| *code),
+    };
+    let symptom = match (exited, result) {
+        (Some(code), _) if load.world.exit_codes.contains(code) => return Ok(()),
+        (Some(code), _) => Failure::Exit { code },
+        (None, Err(error)) => trap(&error),
+        (None, Ok(_)) => return Ok(()),
     };
     Err(if output_exceeded {
         Failure::OutputLimit { limit_bytes: load.limits.output_bytes }

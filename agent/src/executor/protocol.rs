@@ -16,6 +16,7 @@ use std::{ffi::OsString, fmt};
 
 use bytes::Bytes;
 use lull_shared::{
+    codes::ExitCodes,
     digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
     job::{AttemptLimits, Grants},
@@ -78,6 +79,8 @@ pub struct World {
     pub function: String,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// How the function exits when it has succeeded.
+    pub exit_codes: ExitCodes,
     /// With the task's index the seed of all that is random in a deterministic run.
     pub seed: u64,
     pub clock_start: Timestamp,

@@ -362,6 +362,7 @@ fn world(plan: &Plan) -> World {
         function: plan.manifest.function.clone(),
         args: terms.args.clone(),
         env: terms.env.clone(),
+        exit_codes: terms.exit_codes.clone(),
         seed: terms.seed,
         clock_start: terms.clock_start,
     }

@@ -86,6 +86,7 @@ pub(super) fn terms(job: u64) -> Terms {
         args: Vec::new(),
         env: Vec::new(),
         limits: AttemptLimits { time_ms: 10_000, memory_bytes: 512 * MIB, ..AttemptLimits::default() },
+        exit_codes: lull_shared::codes::ExitCodes::default(),
         grants: Grants::default(),
         seed: 1,
         clock_start: Timestamp::default(),

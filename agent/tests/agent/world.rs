@@ -175,6 +175,7 @@ impl Network {
             args: Vec::new(),
             env: Vec::new(),
             limits: AttemptLimits { time_ms, memory_bytes: 64 << 20, ..AttemptLimits::default() },
+            exit_codes: lull_shared::codes::ExitCodes::default(),
             grants: Grants::default(),
             seed: 1,
             clock_start: Timestamp::default(),

@@ -64,6 +64,7 @@ impl Bench {
                 function: "resize".into(),
                 args: vec!["--width".into(), "640".into()],
                 env: vec![("COLOUR".into(), "yes".into())],
+                exit_codes: lull_shared::codes::ExitCodes::default(),
                 seed: 11,
                 clock_start: Timestamp::from_millis(1_000_000),
             },

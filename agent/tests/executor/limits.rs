@@ -30,6 +30,16 @@ async fn every_exit_code_is_told_by_either_build() {
 }
 
 #[tokio::test]
+async fn a_code_that_means_success_brings_the_output_and_0_may_be_a_failure() {
+    let mut bench = Bench::new(guests::EXIT_3);
+    bench.load.world.exit_codes = "3-5".parse().expect("codes");
+    assert!(bench.once(b"").await.outcome.is_ok(), "3 means success");
+    let mut bench = Bench::new(guests::ECHO);
+    bench.load.world.exit_codes = "3-5".parse().expect("codes");
+    assert_eq!(bench.failure().await, Failure::Exit { code: 0 });
+}
+
+#[tokio::test]
 async fn one_call_may_write_as_much_as_the_guest_has() {
     let bytes = (128 << 20) + 4096;
     for mut bench in both(&guests::one_write(bytes)) {

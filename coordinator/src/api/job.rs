@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
+    codes::ExitCodes,
     constraint::Constraint,
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
-    job::{Dependency, DependencyCondition, Moving},
+    job::{Dependency, DependencyCondition, FailureClass, Moving},
+    numbers::Numbers,
     share::Share,
     state::{AttemptEnd, JobState, TaskCounts, TaskState},
+    zone::Zone,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,10 +56,26 @@ pub struct SubmitRequest {
     pub window: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_by: Option<jiff::Timestamp>,
+    /// The same, so long after the job has come in. It goes into the comparison under an idempotency key as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_in_ms: Option<u64>,
+    /// The time zone of whoever submits, like `Europe/Amsterdam`: that of the window, if it names none. UTC if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Text<Zone>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<AfterBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_max: Option<u32>,
+    /// At most so many of its tasks are with agents at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
+    /// The exit codes that mean success, like `0,3-5`. Only 0 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_codes: Option<Text<ExitCodes>>,
+    /// Failures after which a task is not tried again, like `trap` or `exit=2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fail_fast_on: Vec<Text<FailureClass>>,
+    /// A second submission by the same person with the same key is the same job. Another request with it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Whether its tasks run so that they can be moved, which costs some speed.
@@ -71,11 +90,13 @@ pub struct SubmitRequest {
 }
 
 /// Where a job's inputs come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum InputsBody {
     /// Task `i` reads the decimal number `first + i`.
     Range { first: u64, count: u32 },
+    /// Task `i` reads number `i` of these, like `0-10:2,20`.
+    Numbers(Text<Numbers>),
     /// Task `i` reads entry `i` of an input pack that was uploaded before.
     Pack { digest: Text<Digest>, size_bytes: u64 },
 }
@@ -127,6 +148,29 @@ pub struct Submitted {
     /// The version that was chosen, `name@2`.
     pub function: String,
     pub tasks: u32,
+    /// The time zone that its times were understood in.
+    #[serde(default)]
+    pub zone: Text<Zone>,
+    /// When its tasks may start, with the zone that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// When the window opens, if it is closed now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<jiff::Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_by: Option<jiff::Timestamp>,
+    /// What about it will probably not go as it was meant, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `POST /jobs/{job}/retry`. Nothing need be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryRequest {
+    /// When its tasks must have ended now, in place of what was said before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_by: Option<jiff::Timestamp>,
 }
 
 /// How a job stands.
@@ -253,8 +297,20 @@ pub struct JobTerms {
     pub require: Vec<Text<Constraint>>,
     pub window: Option<String>,
     pub finish_by: Option<jiff::Timestamp>,
+    /// The time zone of whoever submitted it.
+    #[serde(default)]
+    pub zone: Text<Zone>,
     pub after: Vec<AfterBody>,
     pub failures_max: Option<u32>,
+    /// At most so many of its tasks are with agents at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
+    /// The exit codes that mean success.
+    #[serde(default)]
+    pub exit_codes: Text<ExitCodes>,
+    /// Failures after which a task is not tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fail_fast_on: Vec<Text<FailureClass>>,
     pub idempotency_key: Option<String>,
     /// The share of its tasks whose output counts only once another agent has brought the same; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,12 +362,19 @@ mod tests {
             finish_by: Some("2026-11-24T05:00:00Z".parse().expect("an instant")),
             after: vec![AfterBody { job: Text(JobId(3)), condition: DependencyCondition::Any }],
             failures_max: Some(9),
+            zone: Some(Text("Europe/Amsterdam".parse().expect("a zone"))),
+            at_once: Some(4),
+            exit_codes: Some(Text("0,3-5".parse().expect("codes"))),
+            fail_fast_on: vec![Text(FailureClass::Trap), Text(FailureClass::Exit(Some(2)))],
             idempotency_key: Some("k".into()),
             ..SubmitRequest::default()
         };
         let text = serde_json::to_string(&request).expect("it encodes");
         assert!(text.contains(r#""after":[{"job":"j3","condition":"any"}]"#), "{text}");
+        assert!(text.contains(r#""exit_codes":"0,3-5","fail_fast_on":["trap","exit=2"]"#), "{text}");
         assert_eq!(serde_json::from_str::<SubmitRequest>(&text).expect("it decodes"), request);
+        let listed = InputsBody::Numbers(Text("0-10:2,20".parse().expect("numbers")));
+        assert_eq!(serde_json::to_string(&listed).expect("it encodes"), r#"{"numbers":"0-10:2,20"}"#);
     }
 
     #[test]

@@ -1,11 +1,8 @@
-//! Amounts as people type them: `10m`, `256MiB`, `in 8h`, `06:00`, `ok:j41`, `KEY=VALUE`, `0-999`.
+//! Amounts as people type them: `10m`, `256MiB`, `KEY=VALUE`, `0-999`.
 
 use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan as _, civil::Time, tz::TimeZone};
-use lull_shared::{id::JobId, job::DependencyCondition};
-
-use crate::api::{AfterBody, Text};
+use lull_shared::{job::FailureClass, numbers::Numbers, window::Window, zone::Zone};
 
 /// A length of time: `90s`, `10m`, `1h 30m`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -18,18 +15,6 @@ pub fn size(text: &str) -> Result<u64, String> {
     parsed.map(|size| size.as_u64()).map_err(|_| format!("`{text}` is no size: write it like 256MiB or 2GB"))
 }
 
-/// `ok:JOB` or `any:JOB`; a job alone means `ok`.
-pub fn after(text: &str) -> Result<AfterBody, String> {
-    let (condition, job) = match text.split_once(':') {
-        Some(("ok", job)) => (DependencyCondition::Ok, job),
-        Some(("any", job)) => (DependencyCondition::Any, job),
-        Some(_) => return Err(format!("`{text}` is no condition: write ok:JOB or any:JOB")),
-        None => (DependencyCondition::Ok, text),
-    };
-    let job = job.parse::<JobId>().map_err(|error| error.to_string())?;
-    Ok(AfterBody { job: Text(job), condition })
-}
-
 /// `KEY=VALUE`.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -38,41 +23,24 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The numbers of an array, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Array {
-    pub first: u64,
-    pub count: u32,
+/// `0-999`, `0-10:2`, `1,3,5`, or any of these together.
+pub fn array(text: &str) -> Result<Numbers, String> {
+    text.parse().map_err(|error: lull_shared::numbers::ParseNumbersError| error.to_string())
 }
 
-/// `0-999`; a single number is an array of one.
-pub fn array(text: &str) -> Result<Array, String> {
-    let form = || format!("`{text}` is no array: write FIRST-LAST, for example 0-999");
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u64, u64) = (first.parse().map_err(|_| form())?, last.parse().map_err(|_| form())?);
-    if last < first {
-        return Err(format!("`{text}` ends before it begins: write FIRST-LAST, for example 0-999"));
-    }
-    let count = (last - first).checked_add(1).and_then(|count| u32::try_from(count).ok());
-    Ok(Array { first, count: count.ok_or_else(|| format!("`{text}` has more tasks than a job may have"))? })
+/// A window, as it was typed: what it means without a zone is up to whoever submits.
+pub fn window(text: &str) -> Result<String, String> {
+    text.parse::<Window>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// A moment: `2026-11-24T06:00:00Z`, `06:00` (the next time it is that late here) or `in 8h`.
-pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
-    let form = || format!("`{text}` is no moment: write it like 06:00, \"in 8h\" or 2026-11-24T06:00:00Z");
-    if let Some(length) = text.strip_prefix("in ") {
-        return now.checked_add(duration(length.trim())?).map_err(|_| form());
-    }
-    if let Ok(moment) = text.parse::<Timestamp>() {
-        return Ok(moment);
-    }
-    let time: Time = text.parse().map_err(|_| form())?;
-    let today = now.to_zoned(zone.clone()).date();
-    let at = |date: jiff::civil::Date| {
-        zone.to_ambiguous_zoned(date.to_datetime(time)).compatible().map(|zoned| zoned.timestamp()).map_err(|_| form())
-    };
-    let moment = at(today)?;
-    if moment > now { Ok(moment) } else { at(today.checked_add(1.day()).map_err(|_| form())?) }
+/// `trap`, `exit=2`.
+pub fn failure(text: &str) -> Result<FailureClass, String> {
+    text.parse().map_err(|error: lull_shared::job::NoFailureClass| error.to_string())
+}
+
+/// The time zone of this account, that of the machine or what TZ names, if it has a name that others know it by.
+pub fn own_zone() -> Option<Zone> {
+    Zone::named(jiff::tz::TimeZone::system())
 }
 
 /// A length of time for people: the two largest units.
@@ -93,38 +61,15 @@ pub fn spoken(length: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn amsterdam() -> TimeZone {
-        TimeZone::get("Europe/Amsterdam").expect("a zone")
-    }
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("an instant")
-    }
-
-    #[test]
-    fn a_time_of_day_is_the_next_one_here() {
-        let evening = at("2026-11-23T21:00:00Z");
-        assert_eq!(moment("06:00", evening, &amsterdam()), Ok(at("2026-11-24T05:00:00Z")));
-        assert_eq!(moment("23:30", evening, &amsterdam()), Ok(at("2026-11-23T22:30:00Z")));
-        assert_eq!(moment("in 8h", evening, &amsterdam()), Ok(at("2026-11-24T05:00:00Z")));
-        assert_eq!(moment("2026-12-01T00:00:00Z", evening, &amsterdam()), Ok(at("2026-12-01T00:00:00Z")));
-        assert!(moment("tomorrow", evening, &amsterdam()).is_err());
-    }
-
     #[test]
     fn an_array_includes_both_ends() {
-        assert_eq!(array("0-999"), Ok(Array { first: 0, count: 1_000 }));
-        assert_eq!(array("7"), Ok(Array { first: 7, count: 1 }));
+        let range = |text: &str| array(text).map(|numbers| numbers.as_range());
+        assert_eq!(range("0-999"), Ok(Some((0, 1_000))));
+        assert_eq!(range("7"), Ok(Some((7, 1))));
+        assert_eq!(array("0-10:2,20").map(|numbers| numbers.count()), Ok(7));
         for text in ["", "a-b", "9-3", "-5", "0-99999999999"] {
             assert!(array(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_dependency_alone_must_succeed() {
-        assert_eq!(after("j3").map(|after| after.condition), Ok(DependencyCondition::Ok));
-        assert_eq!(after("any:j3").map(|after| after.condition), Ok(DependencyCondition::Any));
-        assert!(after("maybe:j3").is_err() && after("ok:x").is_err());
     }
 
     #[test]

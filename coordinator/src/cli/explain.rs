@@ -3,12 +3,12 @@
 use std::str::FromStr;
 
 use clap::Args;
-use lull_shared::id::{JobId, TaskId};
 
 use super::{
     Context,
     exit::{Exit, Outcome},
     output::{Cell, Look, Tone, counted, pairs, table},
+    selector::{JobName, TaskName},
     task,
 };
 use crate::api::{HeldBody, InTheWayBody, JobExplanationBody};
@@ -18,7 +18,7 @@ use crate::api::{HeldBody, InTheWayBody, JobExplanationBody};
 #[command(after_help = "EXAMPLES:\n  lull explain j42          its tasks and the agents, summed up by reason\n  \
     lull explain j42.7        one task, agent by agent\n  lull explain j42 -o json")]
 pub struct Explain {
-    /// The job, like j42, or the task, like j42.7
+    /// The job, like j42 or last, or the task, like j42.7 or last.7
     #[arg(value_name = "JOB|TASK")]
     what: What,
 }
@@ -26,8 +26,8 @@ pub struct Explain {
 /// What is to be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
-    Job(JobId),
-    Task(TaskId),
+    Job(JobName),
+    Task(TaskName),
 }
 
 impl FromStr for What {
@@ -48,7 +48,9 @@ impl Explain {
             What::Task(task) => return task::explain(context, task).await,
             What::Job(job) => job,
         };
-        let explained = context.server.connect()?.explain_job(job).await?;
+        let client = context.server.connect()?;
+        let job = job.find(&client).await?;
+        let explained = client.explain_job(job).await?;
         context.out.one(&explained, &job.to_string(), |look| describe(&explained, look))?;
         Ok(Exit::Succeeded)
     }
@@ -94,7 +96,10 @@ fn describe(explained: &JobExplanationBody, look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::state::{JobState, TaskCounts, TaskState};
+    use lull_shared::{
+        id::JobId,
+        state::{JobState, TaskCounts, TaskState},
+    };
 
     use super::{
         super::output::{Format, tests::plain},
@@ -104,8 +109,10 @@ mod tests {
 
     #[test]
     fn a_job_or_a_task_is_told_by_its_form() {
-        assert_eq!("j42".parse(), Ok(What::Job(JobId(42))));
-        assert_eq!("j42.7".parse(), Ok(What::Task(TaskId { job: JobId(42), index: 7 })));
+        assert_eq!("j42".parse(), Ok(What::Job(JobName::Number(JobId(42)))));
+        assert_eq!("last".parse(), Ok(What::Job(JobName::Last)));
+        assert_eq!("j42.7".parse(), "j42.7".parse().map(What::Task));
+        assert_eq!("last.7".parse(), "last.7".parse().map(What::Task));
         assert!("x42".parse::<What>().is_err() && "j42.x".parse::<What>().is_err());
     }
 

@@ -1,5 +1,7 @@
 //! A job's inputs as people name them: files, folders, lines, numbers, a JSON array, standard input.
 
+pub mod elements;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -8,12 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
-use lull_shared::limits::{BLOB_BYTES_MAX, TASKS_PER_JOB_MAX};
-use serde_json::Value;
+use lull_shared::{
+    limits::{BLOB_BYTES_MAX, TASKS_PER_JOB_MAX},
+    numbers::Numbers,
+};
 use walkdir::WalkDir;
 
 use super::{
-    amount::{self, Array},
+    amount,
     exit::{Exit, Failure},
     files::is_manifest,
     names::MANIFEST,
@@ -29,11 +33,11 @@ pub struct InputArgs {
     /// One task for each line of this file (`-`: standard input); empty lines are left out
     #[arg(long, value_name = "FILE")]
     pub each_line: Option<PathBuf>,
-    /// One task for each number from FIRST to LAST, both included, as decimal text
-    #[arg(long, value_name = "FIRST-LAST", value_parser = amount::array)]
-    pub array: Option<Array>,
+    /// One task for each number, as decimal text: 0-999 (both included), 0-10:2 (every second), 1,3,5, or these together
+    #[arg(long, value_name = "NUMBERS", value_parser = amount::array)]
+    pub array: Option<Numbers>,
     /// One task for each element of the JSON array in this file (`-`: standard input): a string is the input itself, an
-    /// object {"label", "input"} names it, anything else is passed on as JSON
+    /// object {"label", "input"} names it, anything else is passed on as JSON, byte for byte
     #[arg(long, value_name = "FILE")]
     pub from_json: Option<PathBuf>,
 }
@@ -41,7 +45,7 @@ pub struct InputArgs {
 /// A job's inputs, found but not yet read where they are files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inputs {
-    Array(Array),
+    Array(Numbers),
     Items(Vec<Item>),
 }
 
@@ -63,13 +67,13 @@ pub enum Content {
 impl InputArgs {
     /// Finds the inputs. Reads lists, not the files that they name.
     pub fn collect(&self) -> Result<Inputs, Failure> {
-        if let Some(array) = self.array {
-            return Ok(Inputs::Array(array));
+        if let Some(array) = &self.array {
+            return Ok(Inputs::Array(array.clone()));
         }
         let items = if let Some(path) = &self.each_line {
             lines(&read_text(path)?)
         } else if let Some(path) = &self.from_json {
-            elements(&read_text(path)?, path)?
+            elements::split(&read_text(path)?, path)?
         } else {
             files(&self.paths)?
         };
@@ -134,35 +138,12 @@ pub fn lines(text: &str) -> Vec<Item> {
     text.lines().filter(|line| !line.trim().is_empty()).map(|line| item(line, line)).collect()
 }
 
-/// One input for each element of a JSON array; `path` is what errors call the file.
-pub fn elements(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
-    let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
-    let array: Vec<Value> = serde_json::from_str(text)
-        .map_err(|error| wrong(format!("not a JSON array: {error}")).hint("write it like [\"first\", \"second\"]"))?;
-    let mut items = Vec::with_capacity(array.len());
-    for (index, value) in array.into_iter().enumerate() {
-        items.push(match value {
-            Value::String(input) => item(&input, &input),
-            Value::Object(fields) if fields.contains_key("label") && fields.contains_key("input") => {
-                let Some(label) = fields["label"].as_str() else {
-                    return Err(wrong(format!("the label of element {index} is no string")));
-                };
-                match &fields["input"] {
-                    Value::String(input) => item(label, input),
-                    other => item(label, &other.to_string()),
-                }
-            }
-            other => {
-                let input = other.to_string();
-                item(&input, &input)
-            }
-        });
-    }
-    Ok(items)
+pub(super) fn item(label: &str, input: &str) -> Item {
+    named(label, Bytes::copy_from_slice(input.as_bytes()))
 }
 
-fn item(label: &str, input: &str) -> Item {
-    Item { label: label.trim().to_owned(), content: Content::Bytes(Bytes::copy_from_slice(input.as_bytes())) }
+fn named(label: &str, input: Bytes) -> Item {
+    Item { label: label.trim().to_owned(), content: Content::Bytes(input) }
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
@@ -171,7 +152,23 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     } else {
         fs::read(path).map_err(|error| Failure::unreadable(path, &error))?
     };
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))
+    text_of(bytes).ok_or_else(|| Failure::usage(format!("{} is not UTF-8 text", path.display())).hint("save it as UTF-8"))
+}
+
+/// A file's text without its byte order mark, which says how it is written and belongs to no line. Windows writes marks
+/// before UTF-8, and UTF-16 where a shell's output goes to a file.
+fn text_of(bytes: Vec<u8>) -> Option<String> {
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+        rest.is_empty().then(|| String::from_utf16(&units).ok()).flatten()
+    };
+    match bytes.as_slice() {
+        [0xEF, 0xBB, 0xBF, text @ ..] => String::from_utf8(text.to_vec()).ok(),
+        [0xFF, 0xFE, text @ ..] => utf16(text, u16::from_le_bytes),
+        [0xFE, 0xFF, text @ ..] => utf16(text, u16::from_be_bytes),
+        _ => String::from_utf8(bytes).ok(),
+    }
 }
 
 fn read_stdin() -> Result<Vec<u8>, Failure> {
@@ -226,13 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn a_json_array_may_hold_strings_values_and_named_inputs() {
-        let text = r#"["text", 7, {"k": 1}, {"label": "named", "input": "x"}, {"label": "n2", "input": [1]}]"#;
-        let items = elements(text, Path::new("list.json")).expect("elements");
-        assert_eq!(
-            items,
-            [item("text", "text"), item("7", "7"), item("{\"k\":1}", "{\"k\":1}"), item("named", "x"), item("n2", "[1]")]
-        );
-        assert!(elements("{}", Path::new("list.json")).is_err());
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let marked = text_of(b"\xEF\xBB\xBFhttp://a\r\nhttp://b\r\n".to_vec()).expect("text");
+        assert_eq!(lines(&marked), [item("http://a", "http://a"), item("http://b", "http://b")]);
+        let wide = |unit: fn(u16) -> [u8; 2], mark: &[u8]| {
+            let units = "\u{e9}\n".encode_utf16().flat_map(unit);
+            text_of(mark.iter().copied().chain(units).collect())
+        };
+        assert_eq!(wide(u16::to_le_bytes, b"\xFF\xFE").as_deref(), Some("\u{e9}\n"));
+        assert_eq!(wide(u16::to_be_bytes, b"\xFE\xFF").as_deref(), Some("\u{e9}\n"));
+        assert_eq!(text_of(b"a\xEF\xBB\xBF".to_vec()).as_deref(), Some("a\u{feff}"), "only the first is a mark");
+        assert_eq!(text_of(b"\xFF\xFEa".to_vec()), None);
+        assert_eq!(text_of(vec![0xC0]), None);
     }
 }

@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use clap::{Args, Subcommand};
 use futures::TryStreamExt as _;
 use lull_shared::{
-    id::{JobId, TaskId},
+    id::TaskId,
     state::{JobState, TaskState},
 };
 
@@ -15,12 +15,14 @@ use super::{
     exit::{Exit, Failure, Outcome},
     files::{self, Gatherer},
     follow::{self, Follow},
+    moment::{self, Moment},
     output::{Cell, Deed, Format, Look, Row, Tone, counted, pairs, table, write_out},
     results::{self, OutArgs},
+    selector::JobName,
     submit::Submit,
 };
 use crate::{
-    api::{CauseBody, InputsBody, JobBody, JobDetails, MoveBody},
+    api::{CauseBody, InputsBody, JobBody, JobDetails, MoveBody, RetryRequest},
     client::JobQuery,
 };
 
@@ -39,8 +41,7 @@ pub enum Job {
     #[command(after_help = "EXAMPLES:\n  lull job cancel j42")]
     Cancel(One),
     /// Run the failed, cancelled and expired tasks of an ended job again
-    #[command(after_help = "EXAMPLES:\n  lull job retry j42")]
-    Retry(One),
+    Retry(Retry),
     /// Show what came of a job's tasks
     Results(Results),
 }
@@ -63,7 +64,7 @@ pub struct List {
     limit: u32,
     /// Only jobs with a lower number: the next part of the list
     #[arg(long, value_name = "JOB")]
-    before: Option<JobId>,
+    before: Option<JobName>,
     /// Show the list again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -73,8 +74,8 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull job show j42\n  lull job show j42 --watch")]
 pub struct Show {
-    /// The job, like j42
-    job: JobId,
+    /// The job, like j42, or last for the one that you submitted last
+    job: JobName,
     /// Show it again whenever it changes, until it has ended
     #[arg(long)]
     watch: bool,
@@ -84,8 +85,8 @@ pub struct Show {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull wait j42 && echo all succeeded\n  lull wait j42 --timeout 30m")]
 pub struct Wait {
-    /// The job, like j42
-    job: JobId,
+    /// The job, like j42, or last for the one that you submitted last
+    job: JobName,
     /// Give up after this time; the job goes on
     #[arg(long, value_name = "TIME", value_parser = amount::duration)]
     timeout: Option<Duration>,
@@ -94,8 +95,19 @@ pub struct Wait {
 /// A job.
 #[derive(Debug, Args)]
 pub struct One {
-    /// The job, like j42
-    job: JobId,
+    /// The job, like j42, or last for the one that you submitted last
+    job: JobName,
+}
+
+/// `lull job retry`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull job retry j42\n  lull job retry last --finish-by \"in 8h\"")]
+pub struct Retry {
+    /// The job, like j42, or last
+    job: JobName,
+    /// When its tasks must have ended now: 06:00 (the next), "2027-03-01 06:00", "in 8h"; needed for a job that has expired
+    #[arg(long, value_name = "MOMENT", value_parser = moment::moment)]
+    finish_by: Option<Moment>,
 }
 
 /// `lull job results`
@@ -104,8 +116,8 @@ pub struct One {
     after_help = "EXAMPLES:\n  lull job results j42\n  lull job results j42 --out results/ --suffix .json\n  lull job results j42 --task 7 > seventh.png"
 )]
 pub struct Results {
-    /// The job, like j42
-    job: JobId,
+    /// The job, like j42, or last for the one that you submitted last
+    job: JobName,
     #[command(flatten)]
     out: OutArgs,
     /// Write the output of this task, byte for byte, to standard output
@@ -121,17 +133,14 @@ impl Job {
             Self::Show(show) => show.run(context).await,
             Self::Wait(wait) => wait.run(context).await,
             Self::Cancel(one) => {
-                let affected = context.server.connect()?.cancel(one.job).await?.affected;
-                let words = format!("{} is cancelled, with {} not done", one.job, counted(affected, "task"));
-                context.out.done(&Deed::new("cancelled", one.job).affecting(affected), words)?;
+                let client = context.server.connect()?;
+                let job = one.job.find(&client).await?;
+                let affected = client.cancel(job).await?.affected;
+                let words = format!("{job} is cancelled, with {} not done", counted(affected, "task"));
+                context.out.done(&Deed::new("cancelled", job).affecting(affected), words)?;
                 Ok(Exit::Succeeded)
             }
-            Self::Retry(one) => {
-                let affected = context.server.connect()?.retry(one.job).await?.affected;
-                let words = format!("{} runs again, with {}; `lull wait {}` waits", one.job, counted(affected, "task"), one.job);
-                context.out.done(&Deed::new("retried", one.job).affecting(affected), words)?;
-                Ok(Exit::Succeeded)
-            }
+            Self::Retry(retry) => retry.run(context).await,
             Self::Results(results) => results.run(context).await,
         }
     }
@@ -144,7 +153,11 @@ impl List {
             state: self.state,
             submitter: self.submitter.clone(),
             name: self.name.clone(),
-            before: self.before.map(|job| job.to_string()),
+            mine: None,
+            before: match self.before {
+                Some(name) => Some(name.find(&client).await?.to_string()),
+                None => None,
+            },
             limit: Some(self.limit),
         };
         context.show(self.watch, async || Ok(context.out.listed(&client.jobs(&query).await?.items))).await
@@ -154,15 +167,16 @@ impl List {
 impl Show {
     async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let text = |details: &JobDetails| context.out.shown(details, &self.job.to_string(), |look| describe(details, look));
+        let job = self.job.find(&client).await?;
+        let text = |details: &JobDetails| context.out.shown(details, &job.to_string(), |look| describe(details, look));
         if !self.watch {
-            context.out.print(&text(&client.job(self.job).await?))?;
+            context.out.print(&text(&client.job(job).await?))?;
             return Ok(Exit::Succeeded);
         }
         context.out.check_repeatable()?;
-        let JobDetails { terms, moves, failures, .. } = client.job(self.job).await?;
+        let JobDetails { terms, moves, failures, .. } = client.job(job).await?;
         let mut screen = context.screen();
-        let watching = follow::watch(&client, self.job, |body| {
+        let watching = follow::watch(&client, job, |body| {
             // A terminal that is gone is noticed when the command ends.
             let (terms, moves, failures) = (terms.clone(), moves.clone(), failures.clone());
             let _ = screen.show(&text(&JobDetails { job: body.clone(), terms, moves, failures }));
@@ -177,9 +191,25 @@ impl Show {
 impl Wait {
     pub async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let ended = follow::to_the_end(&client, self.job, Follow::new(context).at_most(self.timeout), None).await?;
+        let job = self.job.find(&client).await?;
+        let ended = follow::to_the_end(&client, job, Follow::new(context).at_most(self.timeout), None).await?;
         context.out.list(std::slice::from_ref(&ended))?;
         Ok(Exit::from(ended.state))
+    }
+}
+
+impl Retry {
+    async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let job = self.job.find(&client).await?;
+        let resolve = |moment: Moment| {
+            moment.resolve(jiff::Timestamp::now(), &amount::own_zone().unwrap_or_default()).map_err(Failure::usage)
+        };
+        let wanted = RetryRequest { finish_by: self.finish_by.map(resolve).transpose()? };
+        let affected = client.retry(job, &wanted).await?.affected;
+        let words = format!("{job} runs again, with {}; `lull wait {job}` waits", counted(affected, "task"));
+        context.out.done(&Deed::new("retried", job).affecting(affected), words)?;
+        Ok(Exit::Succeeded)
     }
 }
 
@@ -195,8 +225,9 @@ impl Results {
 
     async fn brought(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
+        let id = self.job.find(&client).await?;
         if let Some(index) = self.task {
-            let task = TaskId { job: self.job, index };
+            let task = TaskId { job: id, index };
             if context.out.format != Format::Table {
                 let result = results::one(&client, task).await?;
                 context.out.one(&result, &task.to_string(), |_| String::new())?;
@@ -209,12 +240,12 @@ impl Results {
             return Ok(Exit::Succeeded);
         }
         let folder = files::Folder::open(&self.out)?;
-        let job = client.job(self.job).await?.job;
+        let job = client.job(id).await?.job;
         if !job.state.is_ended() {
-            context.out.note(format!("{} has not ended; `lull wait {}` waits for the rest", self.job, self.job));
+            context.out.note(format!("{id} has not ended; `lull wait {id}` waits for the rest"));
         }
         let mut gatherer = match folder {
-            Some(folder) => Some(Gatherer::new(&client, self.job, folder).await?),
+            Some(folder) => Some(Gatherer::new(&client, id, folder).await?),
             None => None,
         };
         results::present(context, &client, &job, gatherer.as_mut()).await?;
@@ -262,8 +293,9 @@ fn describe(details: &JobDetails, look: &Look) -> String {
         .filter(|state| job.counts.get(*state) > 0)
         .map(|state| format!("{} {state}", job.counts.get(state)))
         .collect();
-    let inputs = match terms.inputs {
+    let inputs = match &terms.inputs {
         InputsBody::Range { first, count } => format!("numbers {first} to {}", first + u64::from(count.saturating_sub(1))),
+        InputsBody::Numbers(numbers) => format!("numbers {numbers}"),
         InputsBody::Pack { digest, .. } => format!("pack {}", digest.short()),
     };
     let mut lines: Vec<(&str, Cell)> = vec![
@@ -307,10 +339,15 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("verified", terms.verify.map(|share| format!("{share} of its tasks, by a second agent")));
     add("window", terms.window.clone());
     add("finish by", terms.finish_by.map(|at| look.time(at)));
+    add("time zone", Some(terms.zone.to_string()));
     let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();
     add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
     add("lost after", Some(format!("{} of silence", spoken(millis(terms.lost_after_ms)))));
     add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
+    add("at once", terms.at_once.map(|tasks| counted(tasks.into(), "task")));
+    let classes: Vec<String> = terms.fail_fast_on.iter().map(ToString::to_string).collect();
+    add("fails fast on", Some(classes.join(", ")).filter(|text| !text.is_empty()));
+    add("exit codes", Some(terms.exit_codes.to_string()).filter(|_| !terms.exit_codes.is_usual()));
     add("key", terms.idempotency_key.clone());
     let mut text = pairs(lines, look);
     text.push_str(&causes(&details.failures, look));

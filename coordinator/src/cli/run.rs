@@ -161,7 +161,7 @@ impl Run {
                 self.function.to_string_lossy().into_owned()
             };
             let _stage = stages.begin("reading the inputs and bringing them to the coordinator");
-            let submitted = submit::send(client, function, &self.inputs, &self.options).await?;
+            let submitted = submit::send(context, client, function, &self.inputs, &self.options).await?;
             let job = submitted.job.0;
             progress.set(Some(Begun { job, ended: false }));
             let gatherer = match folder {

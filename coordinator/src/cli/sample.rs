@@ -128,6 +128,7 @@ impl Runner {
             function: "sample".into(),
             args: sample.args.to_vec(),
             env: Vec::new(),
+            exit_codes: lull_shared::codes::ExitCodes::default(),
             seed: 0,
             clock_start: Timestamp::from_millis(0),
         };

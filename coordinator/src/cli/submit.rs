@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::tz::TimeZone;
-use lull_shared::{constraint::Constraint, share::Share, window::Window};
+use lull_shared::{codes::ExitCodes, constraint::Constraint, job::FailureClass, share::Share, zone::Zone};
 
 use super::{
     Context, amount,
@@ -13,8 +12,10 @@ use super::{
     follow::{self, Follow},
     func::When,
     input::InputArgs,
+    moment::{self, Moment},
     output::counted,
     results::{self, OutArgs},
+    selector::AfterName,
     stage::Stages,
     upload::upload,
 };
@@ -75,21 +76,34 @@ pub struct SubmitOptions {
     /// A condition on an agent's labels, like os=linux or memory>=8GiB; may be repeated, all must hold
     #[arg(long, value_name = "CONDITION")]
     pub require: Vec<Constraint>,
-    /// When tasks may start, like "22:00-06:00 mon-fri Europe/Amsterdam"
-    #[arg(long, value_name = "WINDOW")]
-    pub window: Option<Window>,
-    /// Tasks that have not ended by then expire: 06:00, "in 8h" or 2026-11-24T06:00:00Z
-    #[arg(long, value_name = "MOMENT", value_parser = moment)]
-    pub finish_by: Option<jiff::Timestamp>,
+    /// When tasks may start, like "22:00-06:00 mon-fri Europe/Amsterdam"; in your own time zone if it names none
+    #[arg(long, value_name = "WINDOW", value_parser = amount::window)]
+    pub window: Option<String>,
+    /// Tasks that have not ended by then expire: 06:00 (the next), "2027-03-01 06:00", "in 8h" or 2027-03-01T06:00:00Z
+    #[arg(long, value_name = "MOMENT", value_parser = moment::moment)]
+    pub finish_by: Option<Moment>,
+    /// The time zone of --window and --finish-by where they name none, like Europe/Amsterdam; your own if left out
+    #[arg(long, value_name = "ZONE", value_parser = clap::value_parser!(Zone))]
+    pub zone: Option<Zone>,
     /// A job that must end first: ok:JOB (well) or any:JOB (however); may be repeated
-    #[arg(long, value_name = "JOB", value_parser = amount::after)]
-    pub after: Vec<AfterBody>,
-    /// A second submission with the same key is the same job
+    #[arg(long, value_name = "JOB")]
+    pub after: Vec<AfterName>,
+    /// A second submission of the same with the same key is the same job; of something else it is refused
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
     /// After this many failed tasks the rest of the job is cancelled
     #[arg(long, value_name = "N")]
     pub max_fails: Option<u32>,
+    /// At most this many of its tasks run at once
+    #[arg(long, value_name = "N")]
+    pub at_once: Option<u32>,
+    /// The exit codes that mean success, like 0,3-5 [default: 0]
+    #[arg(long, value_name = "CODES")]
+    pub exit_codes: Option<ExitCodes>,
+    /// Failures that no retry can mend, after which a task is not tried again: trap, exit (any code), exit=CODE, time-limit,
+    /// memory-limit, output-limit, scratch-limit; several with commas between them
+    #[arg(long, value_name = "FAILURES", value_parser = amount::failure, value_delimiter = ',')]
+    pub fail_fast_on: Vec<FailureClass>,
     /// A variable of the function's environment; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = amount::variable)]
     pub env: Vec<(String, String)>,
@@ -101,15 +115,23 @@ pub struct SubmitOptions {
     pub args: Vec<String>,
 }
 
-fn moment(text: &str) -> Result<jiff::Timestamp, String> {
-    amount::moment(text, jiff::Timestamp::now(), &TimeZone::system())
-}
-
 impl SubmitOptions {
-    /// The request for this function and these inputs.
-    pub fn request(&self, function: String, inputs: InputsBody) -> SubmitRequest {
+    /// The request for this function and these inputs, by somebody in this zone.
+    pub fn request(
+        &self,
+        function: String,
+        inputs: InputsBody,
+        after: Vec<AfterBody>,
+        zone: &Zone,
+    ) -> Result<SubmitRequest, Failure> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        SubmitRequest {
+        // A relative time is sent as it is: whoever asks again a minute later asks for the same.
+        let (finish_by, finish_in_ms) = match self.finish_by {
+            None => (None, None),
+            Some(Moment::In(length)) => (None, Some(millis(length))),
+            Some(moment) => (Some(moment.resolve(jiff::Timestamp::now(), zone).map_err(Failure::usage)?), None),
+        };
+        Ok(SubmitRequest {
             function,
             inputs,
             name: self.name.clone(),
@@ -126,22 +148,58 @@ impl SubmitOptions {
             scratch_bytes: self.scratch_limit,
             grants: self.grant.clone(),
             require: self.require.iter().cloned().map(Text).collect(),
-            window: self.window.as_ref().map(ToString::to_string),
-            finish_by: self.finish_by,
-            after: self.after.clone(),
+            window: self.window.clone(),
+            finish_by,
+            finish_in_ms,
+            zone: Some(Text(zone.clone())),
+            after,
             failures_max: self.max_fails,
+            at_once: self.at_once,
+            exit_codes: self.exit_codes.clone().map(Text),
+            fail_fast_on: self.fail_fast_on.iter().copied().map(Text).collect(),
             idempotency_key: self.idempotency_key.clone(),
             moving: self.moving.into(),
             verify: self.verify,
             lost_after_ms: self.lost_after.map(millis),
-        }
+        })
     }
 }
 
-/// Uploads the inputs and submits.
-pub async fn send(client: &Client, function: String, inputs: &InputArgs, options: &SubmitOptions) -> Result<Submitted, Failure> {
+/// Uploads the inputs and submits. What will probably not go as it was meant is said at once.
+pub async fn send(
+    context: &Context,
+    client: &Client,
+    function: String,
+    inputs: &InputArgs,
+    options: &SubmitOptions,
+) -> Result<Submitted, Failure> {
     let inputs = upload(client, inputs.collect()?).await?;
-    Ok(client.submit(&options.request(function, inputs)).await?)
+    let mut after = Vec::with_capacity(options.after.len());
+    for name in &options.after {
+        after.push(name.find(client).await?);
+    }
+    let own = options.zone.clone().or_else(amount::own_zone);
+    if own.is_none() && (options.window.is_some() || options.finish_by.is_some()) {
+        context.out.note("the time zone of this machine has no name that others know, so times are in UTC; --zone names yours");
+    }
+    let zone = own.unwrap_or_default();
+    let submitted = client.submit(&options.request(function, inputs, after, &zone)?).await?;
+    for warning in &submitted.warnings {
+        context.out.note(format!("warning: {warning}"));
+    }
+    Ok(submitted)
+}
+
+/// When the job may run, and by when it must have, in the zone in which that was understood.
+fn when(submitted: &Submitted) -> String {
+    let zone = &*submitted.zone;
+    let spoken = |at: jiff::Timestamp| at.to_zoned(zone.rules().clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
+    let window = submitted.window.as_ref().map(|window| match submitted.opens {
+        Some(opens) => format!("window {window} (opens {})", spoken(opens)),
+        None => format!("window {window} (open now)"),
+    });
+    let finish_by = submitted.finish_by.map(|at| format!("to finish by {} {zone}", spoken(at)));
+    window.into_iter().chain(finish_by).map(|part| format!("; {part}")).collect()
 }
 
 /// `lull job submit`
@@ -182,16 +240,17 @@ impl Submit {
         let client = context.server.connect()?;
         let stages = Stages::new(&context.out);
         let reading = stages.begin("reading the inputs and bringing them to the coordinator");
-        let submitted = send(&client, self.function.clone(), &self.inputs, &self.options).await?;
+        let submitted = send(context, &client, self.function.clone(), &self.inputs, &self.options).await?;
         drop(reading);
         let job = submitted.job.0;
         if !self.wait && folder.is_none() {
             context.out.one(&submitted, &job.to_string(), |_| format!("{job}\n"))?;
             let existing = if submitted.existing { " was submitted before under this key" } else { " is submitted" };
             context.out.note(format!(
-                "{job}{existing}: {} of {}; `lull wait {job}` waits",
+                "{job}{existing}: {} of {}{}; `lull wait {job}` waits",
                 counted(submitted.tasks.into(), "task"),
-                submitted.function
+                submitted.function,
+                when(&submitted)
             ));
             return Ok(Exit::Succeeded);
         }
@@ -223,13 +282,18 @@ mod tests {
         Line::try_parse_from(line.split(' ')).map(|line| line.submit)
     }
 
+    fn asked(submit: Submit) -> SubmitRequest {
+        let zone = "Europe/Amsterdam".parse().expect("a zone");
+        submit.options.request(submit.function, InputsBody::default(), Vec::new(), &zone).expect("a request")
+    }
+
     #[test]
     fn what_follows_two_dashes_is_the_functions() {
         let submit = parse("x stats a.txt b.txt --arg -v --priority -3 -- --top 10").expect("a submission");
-        let request = submit.options.request(submit.function, InputsBody::default());
+        assert_eq!(submit.inputs.paths, [PathBuf::from("a.txt"), PathBuf::from("b.txt")]);
+        let request = asked(submit);
         assert_eq!(request.args, ["-v", "--top", "10"]);
         assert_eq!(request.priority, -3);
-        assert_eq!(submit.inputs.paths, [PathBuf::from("a.txt"), PathBuf::from("b.txt")]);
     }
 
     #[test]
@@ -246,7 +310,7 @@ mod tests {
         let line = "x f --array 0-9 --time-limit 10m --memory 256MiB --backoff 2s --grant clock --grant scratch --require os=linux \
                     --after any:j3 --env A=b --max-fails 5";
         let submit = parse(line).expect("a submission");
-        let request = submit.options.request(submit.function, InputsBody::default());
+        let request = asked(submit);
         assert_eq!(
             (request.time_limit_ms, request.memory_bytes, request.backoff_ms),
             (Some(600_000), Some(256 << 20), Some(2_000))
@@ -256,10 +320,70 @@ mod tests {
     }
 
     #[test]
+    fn moments_and_windows_are_those_of_the_persons_own_zone() {
+        let options = ["x", "f", "--array", "0", "--window", "22:00-06:00", "--finish-by"];
+        let finish = |moment: &'static str| {
+            let line = options.into_iter().chain([moment]);
+            asked(Line::try_parse_from(line).expect("a submission").submit)
+        };
+        let request = finish("2036-03-01 06:00");
+        assert_eq!(request.finish_by, Some("2036-03-01T05:00:00Z".parse().expect("an instant")));
+        assert_eq!(request.window.as_deref(), Some("22:00-06:00"), "the zone goes along");
+        assert_eq!(request.zone.map(|zone| zone.to_string()).as_deref(), Some("Europe/Amsterdam"));
+        let relative = finish("in 8h");
+        assert_eq!((relative.finish_by, relative.finish_in_ms), (None, Some(8 * 3_600_000)));
+    }
+
+    #[test]
+    fn how_tasks_end_and_how_many_run_is_asked_for_in_words() {
+        let line = "x f --array 0-10:2,20 --at-once 4 --exit-codes 0,3-5 --fail-fast-on trap,exit=2 --fail-fast-on time-limit \
+                    --after any:last";
+        let submit = parse(line).expect("a submission");
+        assert_eq!(submit.inputs.array.as_ref().map(|numbers| numbers.count()), Some(7));
+        assert_eq!(submit.options.after[0].job, crate::cli::selector::JobName::Last);
+        let request = asked(submit);
+        assert_eq!((request.at_once, request.exit_codes.map(|codes| codes.to_string())), (Some(4), Some("0,3-5".into())));
+        let classes: Vec<String> = request.fail_fast_on.iter().map(ToString::to_string).collect();
+        assert_eq!(classes, ["trap", "exit=2", "time-limit"]);
+    }
+
+    #[test]
+    fn the_answer_says_when_in_the_zone_that_was_meant() {
+        let at = |text: &str| Some(text.parse().expect("an instant"));
+        let submitted = Submitted {
+            job: Text("j7".parse().expect("a job")),
+            existing: false,
+            function: "stats@1".into(),
+            tasks: 3,
+            zone: Text("Europe/Amsterdam".parse().expect("a zone")),
+            window: Some("22:00-06:00 Europe/Amsterdam".into()),
+            opens: at("2026-11-30T21:00:00Z"),
+            finish_by: at("2027-03-01T05:00:00Z"),
+            warnings: Vec::new(),
+        };
+        assert_eq!(
+            when(&submitted),
+            "; window 22:00-06:00 Europe/Amsterdam (opens Mon 2026-11-30 22:00); to finish by Mon 2027-03-01 06:00 Europe/Amsterdam"
+        );
+    }
+
+    #[test]
     fn nonsense_is_refused_before_anything_is_sent() {
-        for wrong in ["--time-limit soon", "--memory much", "--require linux", "--window nightly", "--grant network", "--after x"]
-        {
-            assert!(parse(&format!("x f --array 0-9 {wrong}")).is_err(), "{wrong}");
+        for wrong in [
+            "--time-limit soon",
+            "--memory much",
+            "--require linux",
+            "--window nightly",
+            "--grant network",
+            "--after x",
+            "--exit-codes 256",
+            "--fail-fast-on lost",
+            "--finish-by someday",
+            "--zone Mars/Base",
+            "--array 5-1",
+        ] {
+            let inputs = if wrong.starts_with("--array") { "" } else { "--array 0-9 " };
+            assert!(parse(&format!("x f {inputs}{wrong}")).is_err(), "{wrong}");
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use lull_shared::{
-    id::{JobId, TaskId},
     message::Build,
     state::{AttemptEnd, TaskState},
 };
@@ -14,6 +13,7 @@ use super::{
     amount::spoken,
     exit::{Exit, Outcome},
     output::{Cell, Format, Look, Row, Tone, counted, pairs, printable_lines, table},
+    selector::{JobName, TaskName},
 };
 use crate::api::{AttemptBody, ExplanationBody, PlacementBody, ResumedBody, TaskBody, TaskDetails};
 
@@ -38,8 +38,8 @@ pub enum Task {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull task list j42 --state failed\n  lull task list j42 -o id | head")]
 pub struct List {
-    /// The job, like j42
-    job: JobId,
+    /// The job, like j42, or last for the one that you submitted last
+    job: JobName,
     /// Only tasks in this state: queued, waiting, running, paused, succeeded, failed, cancelled, ...
     #[arg(long, value_name = "STATE", value_parser = task_state)]
     state: Option<TaskState>,
@@ -58,16 +58,16 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull explain j42.7")]
 pub struct One {
-    /// The task, like j42.7
-    task: TaskId,
+    /// The task, like j42.7, or last.7 for one of the job that you submitted last
+    task: TaskName,
 }
 
 /// `lull task logs`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull task logs j42.7\n  lull task logs j42.7 --attempt 1")]
 pub struct Logs {
-    /// The task, like j42.7
-    task: TaskId,
+    /// The task, like j42.7, or last.7 for one of the job that you submitted last
+    task: TaskName,
     /// The log of this attempt; of the newest one if left out
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
@@ -87,10 +87,11 @@ impl Task {
 impl List {
     async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
+        let job = self.job.find(&client).await?;
         let text = async || {
             let (mut tasks, mut from) = (Vec::new(), self.from);
             while (tasks.len() as u32) < self.limit {
-                let page = client.tasks(self.job, self.state, from, PAGE.min(self.limit - tasks.len() as u32)).await?;
+                let page = client.tasks(job, self.state, from, PAGE.min(self.limit - tasks.len() as u32)).await?;
                 tasks.extend(page.items);
                 match page.next.and_then(|next| next.parse().ok()) {
                     Some(next) => from = next,
@@ -105,8 +106,10 @@ impl List {
 
 impl One {
     async fn show(&self, context: &Context) -> Outcome {
-        let details = context.server.connect()?.task(self.task).await?;
-        context.out.one(&details, &self.task.to_string(), |look| describe(&details, look))?;
+        let client = context.server.connect()?;
+        let task = self.task.find(&client).await?;
+        let details = client.task(task).await?;
+        context.out.one(&details, &task.to_string(), |look| describe(&details, look))?;
         Ok(Exit::Succeeded)
     }
 
@@ -116,15 +119,18 @@ impl One {
 }
 
 /// Says why a task is where it is.
-pub async fn explain(context: &Context, task: TaskId) -> Outcome {
-    let explanation = context.server.connect()?.explain(task).await?;
+pub async fn explain(context: &Context, task: TaskName) -> Outcome {
+    let client = context.server.connect()?;
+    let task = task.find(&client).await?;
+    let explanation = client.explain(task).await?;
     context.out.one(&explanation, &task.to_string(), |look| told(&explanation, look))?;
     Ok(Exit::Succeeded)
 }
 
 impl Logs {
     async fn run(&self, context: &Context) -> Outcome {
-        let log = context.server.connect()?.log(self.task, self.attempt).await?;
+        let client = context.server.connect()?;
+        let log = client.log(self.task.find(&client).await?, self.attempt).await?;
         if context.out.format == Format::Table {
             let harmless = std::io::stdout().is_terminal();
             context.out.print(&if harmless { printable_lines(&log.text) } else { log.text.clone() })?;

@@ -31,7 +31,12 @@ const TOGETHER: usize = 4;
 /// What a submission says of these inputs; everything it names is with the coordinator on return.
 pub async fn upload(client: &Client, inputs: Inputs) -> Result<InputsBody, Failure> {
     let items = match inputs {
-        Inputs::Array(array) => return Ok(InputsBody::Range { first: array.first, count: array.count }),
+        Inputs::Array(numbers) => {
+            return Ok(match numbers.as_range() {
+                Some((first, count)) => InputsBody::Range { first, count },
+                None => InputsBody::Numbers(Text(numbers)),
+            });
+        }
         Inputs::Items(items) => items,
     };
     let (labels, contents): (Vec<String>, Vec<Content>) =

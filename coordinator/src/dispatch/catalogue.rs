@@ -11,7 +11,7 @@ use lull_shared::{
     digest::Digest,
     id::{JobId, TaskId, VersionId},
     identity::Signed,
-    job::{Grants, Inputs, JobSpec},
+    job::{Grants, JobSpec},
     message::{ModuleManifest, Payload, Terms},
     time::Timestamp,
 };
@@ -115,6 +115,7 @@ impl Catalogue {
             args: known.spec.args.clone(),
             env: known.spec.env.clone(),
             limits: known.spec.limits,
+            exit_codes: known.spec.exit_codes.clone(),
             grants: known.spec.grants,
             seed: seed_for_functions(known.seed),
             clock_start: known.submitted,
@@ -129,10 +130,7 @@ impl Catalogue {
 
     /// Where a job's inputs come from, if they are one blob.
     pub fn pack(&self, job: JobId) -> Option<Digest> {
-        match &self.known(job).ok()?.spec.inputs {
-            Inputs::Pack { pack, .. } => Some(pack.digest),
-            Inputs::Range { .. } => None,
-        }
+        self.known(job).ok()?.spec.inputs.pack().map(|pack| pack.digest)
     }
 
     /// What agents fetch to run a version: its module, and what it was compiled to.

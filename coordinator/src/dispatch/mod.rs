@@ -60,6 +60,7 @@ pub(crate) enum Input {
     Retry {
         job: JobId,
         by: String,
+        finish_by: Option<Timestamp>,
         reply: oneshot::Sender<Reply>,
     },
     Query(Query),
@@ -119,9 +120,9 @@ impl DispatchHandle {
     }
 
     /// Queues a job's failed, cancelled and expired tasks again.
-    pub async fn retry(&self, job: JobId, by: String) -> Result<Reply, DispatchError> {
+    pub async fn retry(&self, job: JobId, by: String, finish_by: Option<Timestamp>) -> Result<Reply, DispatchError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Retry { job, by, reply }).await?;
+        self.send(Input::Retry { job, by, finish_by, reply }).await?;
         answer.await.map_err(|_| DispatchError)
     }
 

@@ -147,9 +147,9 @@ impl Reign<'_> {
                     }
                     match submission::look_up(&*self.shell.store, &mut submission).await {
                         Ok(None) => {}
-                        Ok(Some(job)) => {
+                        Ok(Some(known)) => {
                             // Whoever asked may have gone.
-                            let _ = reply.send(Reply::Submitted { job, existing: true });
+                            let _ = reply.send(known);
                             return None;
                         }
                         Err(error) => {
@@ -165,19 +165,19 @@ impl Reign<'_> {
             Input::Attach { stream, link } => {
                 self.links.insert(stream, link);
             }
-            Input::Retry { job, by, reply } => {
+            Input::Retry { job, by, finish_by, reply } => {
                 // What the store says must be what the scheduler knows, so all that happened is committed first.
                 if let Some(ended) = self.turn().await {
                     return Some(ended);
                 }
-                match self.shell.store.load_for_retry(job).await {
+                match submission::look_up_retry(&*self.shell.store, job, by, finish_by).await {
                     // Whoever asked is told to try again by the end of its channel.
                     Err(error) => tracing::warn!(%error, "cannot read what is to be retried"),
                     Ok(None) => drop(reply.send(Reply::Refused(Refusal::NoJob(job)))),
-                    Ok(Some((snapshot, tasks))) => {
+                    Ok(Some(retry)) => {
                         let request = self.expect_reply(reply);
-                        self.shell.catalogue.reopen(&snapshot);
-                        self.scheduler.handle(Event::Retry { request, job: Box::new(snapshot), tasks, by }, now);
+                        self.shell.catalogue.reopen(&retry.job);
+                        self.scheduler.handle(Event::Retry { request, retry: Box::new(retry) }, now);
                     }
                 }
             }

@@ -4,15 +4,21 @@
 //! ended meanwhile, it is neither among the scheduler's active ones nor among those that were found ended, and what it
 //! has an idempotency key for would be submitted twice. The loop then looks again, with all that happened committed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use lull_shared::id::JobId;
+use lull_shared::{id::JobId, job::Dependency, state::JobState, time::Timestamp};
 
 use crate::{
-    scheduler::event::Submission,
+    scheduler::{
+        effect::{Refusal, Reply},
+        event::{Retry, Submission},
+    },
     store::{Store, StoreResult},
 };
 
@@ -41,19 +47,42 @@ impl Moments {
     }
 }
 
-/// Brings a submission up to date. The job that was submitted before under the same key, if there is one.
-pub async fn look_up(store: &dyn Store, submission: &mut Submission) -> StoreResult<Option<JobId>> {
+/// Brings a submission up to date. The answer, if a job was submitted before under the same key.
+pub async fn look_up(store: &dyn Store, submission: &mut Submission) -> StoreResult<Option<Reply>> {
     if let Some(key) = &submission.spec.idempotency_key
         && let Some(job) = store.job_by_key(&submission.submitter, key).await?
+        && let Some(record) = store.job(job).await?
     {
-        return Ok(Some(job));
+        return Ok(Some(match record.spec.request == submission.spec.request {
+            true => Reply::Submitted { job, existing: true },
+            false => Reply::Refused(Refusal::KeyTaken { job }),
+        }));
     }
-    for dependency in &submission.spec.after {
+    submission.ended.append(&mut ended(store, &submission.spec.after).await?);
+    Ok(None)
+}
+
+/// All that is needed to let a job's badly ended tasks run again; none if there is no such job.
+pub async fn look_up_retry(
+    store: &dyn Store,
+    job: JobId,
+    by: String,
+    finish_by: Option<Timestamp>,
+) -> StoreResult<Option<Retry>> {
+    let Some((job, tasks)) = store.load_for_retry(job).await? else { return Ok(None) };
+    let ended = ended(store, &job.spec.after).await?;
+    Ok(Some(Retry { by, finish_by, job, tasks, ended }))
+}
+
+/// How those of the jobs stand that have ended.
+async fn ended(store: &dyn Store, after: &[Dependency]) -> StoreResult<BTreeMap<JobId, JobState>> {
+    let mut ended = BTreeMap::new();
+    for dependency in after {
         if let Some(record) = store.job(dependency.job).await?
             && record.state.is_ended()
         {
-            submission.ended.insert(record.job, record.state);
+            ended.insert(record.job, record.state);
         }
     }
-    Ok(None)
+    Ok(ended)
 }

@@ -166,6 +166,12 @@ impl From<Refusal> for Refused {
             Refusal::NoAgent(_) => Self::not_found(message, "`lull agent list` shows the agents"),
             Refusal::TooManyJobs { .. } => Self::busy(message),
             Refusal::FinishByPassed(_) => Self::invalid(message, Some("give a time in the future")),
+            Refusal::Overdue(_) => {
+                Self::conflict(message).hint("give it a new moment: `lull job retry JOB --finish-by \"in 8h\"`")
+            }
+            Refusal::KeyTaken { job } => Self::conflict(message).hint(format!(
+                "take another key, or look at {job}: a key belongs to its job for as long as the coordinator remembers the job"
+            )),
             Refusal::Changed(_) => Self::busy(message),
             Refusal::Ended { .. } | Refusal::NothingToRetry(_) | Refusal::Revoked(_) | Refusal::DependencyFailed { .. } => {
                 Self::conflict(message)

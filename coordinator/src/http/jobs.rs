@@ -14,7 +14,7 @@ use super::{
     shape,
 };
 use crate::{
-    api::{Affected, JobBody, JobDetails, Page, Text},
+    api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text},
     scheduler::{
         effect::{Refusal, Reply},
         event::Event,
@@ -33,6 +33,8 @@ const MOVES_MAX: u32 = 100;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
+    /// Only those of the caller.
+    mine: Option<bool>,
     state: Option<JobState>,
     submitter: Option<String>,
     name: Option<String>,
@@ -41,11 +43,11 @@ pub struct Filter {
 }
 
 /// `GET /jobs`
-pub async fn list(State(state): Shared, _viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
+pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
     let limit = asked.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let filter = JobFilter {
         state: asked.state,
-        submitter: asked.submitter,
+        submitter: if asked.mine == Some(true) { Some(viewer.name.clone()) } else { asked.submitter },
         name: asked.name,
         before: asked.before.map(|job| job.0),
         limit,
@@ -88,9 +90,15 @@ pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<Jo
 }
 
 /// `POST /jobs/{job}/retry`
-pub async fn retry(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
+pub async fn retry(
+    State(state): Shared,
+    caller: Submitter,
+    At(job): At<Text<JobId>>,
+    Asked(wanted): Asked<RetryRequest>,
+) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job.0).await?;
-    done(state.coordinator.dispatch.retry(job.0, caller.name.clone()).await?)
+    let finish_by = wanted.finish_by.map(Into::into);
+    done(state.coordinator.dispatch.retry(job.0, caller.name.clone(), finish_by).await?)
 }
 
 /// A job as remembered and, while it is active, as the scheduler sees it.

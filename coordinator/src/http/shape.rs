@@ -24,6 +24,7 @@ pub fn waiting(reason: &WaitReason) -> Reason {
         WaitReason::Dependency { .. } => "dependency",
         WaitReason::Backoff { .. } => "backoff",
         WaitReason::Verification { .. } => "verification",
+        WaitReason::AtOnce { .. } => "at_once",
     };
     Reason { kind: kind.into(), message: reason.to_string() }
 }
@@ -110,6 +111,7 @@ pub fn terms(record: &JobRecord) -> JobTerms {
         env: spec.env.iter().cloned().collect(),
         inputs: match &spec.inputs {
             lull_shared::job::Inputs::Range { first, count } => InputsBody::Range { first: *first, count: *count },
+            lull_shared::job::Inputs::Numbers(numbers) => InputsBody::Numbers(Text(numbers.clone())),
             lull_shared::job::Inputs::Pack { pack, .. } => {
                 InputsBody::Pack { digest: Text(pack.digest), size_bytes: pack.size_bytes }
             }
@@ -126,8 +128,12 @@ pub fn terms(record: &JobRecord) -> JobTerms {
         require: spec.constraints.iter().cloned().map(Text).collect(),
         window: spec.window.as_ref().map(ToString::to_string),
         finish_by: spec.finish_by.map(|at| at.to_jiff()),
+        zone: Text(spec.zone.clone()),
         after: spec.after.iter().copied().map(AfterBody::from).collect(),
         failures_max: spec.failures_max,
+        at_once: spec.at_once,
+        exit_codes: Text(spec.exit_codes.clone()),
+        fail_fast_on: spec.fail_fast_on.iter().copied().map(Text).collect(),
         idempotency_key: spec.idempotency_key.clone(),
         verify: Some(spec.verify).filter(|share| *share != Share::NONE),
         lost_after_ms: spec.lost_after_ms,

@@ -1,6 +1,6 @@
 //! Submission: from what somebody asks for to a job that the scheduler can take without looking again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
 use lull_shared::{
@@ -11,6 +11,7 @@ use lull_shared::{
     pack::EntryContent,
     share::Share,
     state::JobState,
+    time::Timestamp,
     window::Window,
 };
 
@@ -22,9 +23,10 @@ use super::{
 };
 use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
+    clock,
     dispatch::CatalogueError,
     scheduler::{
-        effect::Reply,
+        effect::{Refusal, Reply},
         event::{Movable, Submission},
     },
     submit,
@@ -33,14 +35,17 @@ use crate::{
 /// `POST /jobs`
 pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<SubmitRequest>) -> Answer<Json<Submitted>> {
     let moment = state.coordinator.dispatch.moment();
-    if let Some(known) = known(&state, &caller.name, &wanted).await? {
+    let asked = wanted.idempotency_key.is_some().then(|| digest(&wanted));
+    if let Some(known) = known(&state, &caller.name, &wanted, asked).await? {
         return Ok(Json(known));
     }
     let (function, number) = called(&wanted.function)?;
     let version = functions::named(&state, function, number).await?;
     let version_name = format!("{}@{}", version.function, version.number);
-    let inputs = inputs(&state, wanted.inputs).await?;
-    let spec = spec(wanted, version.version, &version.function, inputs)?;
+    let inputs = inputs(&state, wanted.inputs.clone()).await?;
+    let now = clock::now();
+    let mut spec = spec(wanted, version.version, &version.function, inputs, now)?;
+    spec.request = asked;
     let problems = submit::check(&spec);
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -58,7 +63,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         // Before the job, so that its first tasks go to those who hold its code.
         state.coordinator.dispatch.event(state.coordinator.mesh.tracker.follow(version.version, code)).await?;
     }
-    let tasks = spec.inputs.count();
+    let answer = submitted(&spec, version_name.clone(), now);
     let submission = Submission {
         submitter: caller.name.clone(),
         movable: movable(&state, spec.version, spec.grants).await?,
@@ -68,7 +73,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         ended,
     };
     match state.coordinator.dispatch.submit(submission, moment).await? {
-        Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, function: version_name, tasks })),
+        Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, ..answer })),
         Reply::Refused(refusal) => Err(refusal.into()),
         Reply::Done { .. } => Err(Refused::unavailable("the coordinator did not understand itself")),
     }
@@ -80,17 +85,84 @@ async fn movable(state: &Interface, version: VersionId, grants: Grants) -> Answe
     state.coordinator.catalogue.movable(version, grants).await.map_err(unreadable)
 }
 
-/// The job that the same person submitted before under the same key.
-async fn known(state: &Interface, submitter: &str, wanted: &SubmitRequest) -> Answer<Option<Submitted>> {
+/// The job that the same person submitted before under the same key, as long as it is remembered. Another request under
+/// that key is refused: whoever asks would take the results of the one for those of the other.
+async fn known(state: &Interface, submitter: &str, wanted: &SubmitRequest, asked: Option<Digest>) -> Answer<Option<Submitted>> {
     let Some(key) = &wanted.idempotency_key else { return Ok(None) };
     let Some(job) = state.coordinator.store.job_by_key(submitter, key).await? else { return Ok(None) };
-    let record = state.coordinator.store.job(job).await?;
-    Ok(record.map(|record| Submitted {
-        job: Text(job),
-        existing: true,
-        tasks: record.spec.inputs.count(),
-        function: record.version_name,
-    }))
+    let Some(record) = state.coordinator.store.job(job).await? else { return Ok(None) };
+    if record.spec.request != asked {
+        return Err(Refusal::KeyTaken { job }.into());
+    }
+    let now = clock::now();
+    let answer = submitted(&record.spec, record.version_name, now);
+    let warnings = if record.state.is_ended() { Vec::new() } else { answer.warnings };
+    Ok(Some(Submitted { job: Text(job), existing: true, warnings, ..answer }))
+}
+
+/// What is asked for, whatever words were left out or spelt otherwise. The version that a name stands for today, and what
+/// a relative time comes to, are no part of it: whoever asks again after a lost answer asks for the same.
+fn digest(wanted: &SubmitRequest) -> Digest {
+    let (retry, limits) = (RetryPolicy::default(), AttemptLimits::default());
+    let zone = wanted.zone.clone().unwrap_or_default().0;
+    let window = wanted.window.as_ref().map(|text| match Window::parse_in(text, &zone) {
+        Ok(window) => window.to_string(),
+        Err(_) => text.clone(),
+    });
+    let mut grants = wanted.grants.clone();
+    grants.sort_unstable();
+    grants.dedup();
+    let whole = SubmitRequest {
+        priority: wanted.priority,
+        retries: wanted.retries.or(Some(retry.retries)),
+        backoff_ms: wanted.backoff_ms.or(Some(retry.backoff_ms)),
+        backoff_max_ms: wanted.backoff_max_ms.or(Some(retry.backoff_max_ms)),
+        time_limit_ms: wanted.time_limit_ms.or(Some(limits.time_ms)),
+        memory_bytes: wanted.memory_bytes.or(Some(limits.memory_bytes)),
+        output_bytes: wanted.output_bytes.or(Some(limits.output_bytes)),
+        log_bytes: wanted.log_bytes.or(Some(limits.log_bytes)),
+        scratch_bytes: wanted.scratch_bytes.or(Some(limits.scratch_bytes)),
+        exit_codes: wanted.exit_codes.clone().or_else(|| Some(Text::default())),
+        verify: wanted.verify.filter(|share| *share != Share::NONE),
+        // Where nothing is understood by it, it says only who asks.
+        zone: None,
+        grants,
+        window,
+        ..wanted.clone()
+    };
+    Digest::of(&serde_json::to_vec(&whole).expect("a request is JSON"))
+}
+
+/// The answer to a submission, but for the job's number.
+fn submitted(spec: &JobSpec, function: String, now: Timestamp) -> Submitted {
+    let opens = spec.window.as_ref().filter(|window| !window.is_open(now)).map(|window| window.next_open(now));
+    Submitted {
+        job: Text(JobId(0)),
+        existing: false,
+        function,
+        tasks: spec.inputs.count(),
+        zone: Text(spec.zone.clone()),
+        window: spec.window.as_ref().map(ToString::to_string),
+        opens: opens.flatten().map(|opens| opens.to_jiff()),
+        finish_by: spec.finish_by.map(|at| at.to_jiff()),
+        warnings: too_late(spec, now).into_iter().collect(),
+    }
+}
+
+/// That the job must have ended before its window opens, if that is so.
+pub fn too_late(spec: &JobSpec, now: Timestamp) -> Option<String> {
+    let (window, finish_by) = (spec.window.as_ref()?, spec.finish_by?);
+    let spoken = |at: Timestamp| at.to_jiff().to_zoned(spec.zone.rules().clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
+    let opens = match window.next_open(now) {
+        Some(opens) if opens < finish_by => return None,
+        Some(opens) => format!("opens at {}", spoken(opens)),
+        None => "never opens".to_owned(),
+    };
+    Some(format!(
+        "its tasks expire at {} ({}), and before that its window {window} does not open: it {opens}",
+        spoken(finish_by),
+        spec.zone
+    ))
 }
 
 /// `name` or `name@3`.
@@ -110,6 +182,7 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
             }
             Ok(Inputs::Range { first, count })
         }
+        InputsBody::Numbers(numbers) => Ok(Inputs::Numbers(numbers.0)),
         InputsBody::Pack { digest, size_bytes } => {
             let pack = BlobRef { digest: digest.0, size_bytes };
             let count = check_pack(state, pack).await?;
@@ -151,9 +224,20 @@ async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
 }
 
 /// The job with all that was left out filled in.
-fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Inputs) -> Answer<JobSpec> {
+fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Inputs, now: Timestamp) -> Answer<JobSpec> {
     let (retry, limits) = (RetryPolicy::default(), AttemptLimits::default());
-    let window = wanted.window.as_deref().map(str::parse::<Window>).transpose();
+    let zone = wanted.zone.unwrap_or_default().0;
+    let window = wanted.window.as_deref().map(|text| Window::parse_in(text, &zone)).transpose();
+    let finish_by = match (wanted.finish_by, wanted.finish_in_ms) {
+        (Some(_), Some(_)) => {
+            return Err(Refused::invalid(
+                "a job cannot have to finish both at a moment and after a time",
+                Some("give one of them"),
+            ));
+        }
+        (at, None) => at.map(Into::into),
+        (None, Some(length)) => Some(now + Duration::from_millis(length)),
+    };
     Ok(JobSpec {
         name: wanted.name.unwrap_or_else(|| function.to_owned()),
         version,
@@ -179,15 +263,28 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
             scratch: wanted.grants.contains(&Grant::Scratch),
         },
         constraints: wanted.require.into_iter().map(|constraint| constraint.0).collect(),
-        window: window.map_err(|error| Refused::invalid(error.to_string(), None))?,
-        finish_by: wanted.finish_by.map(Into::into),
+        window: window.map_err(|error| invalid(&error.to_string()))?,
+        finish_by,
+        zone,
         after: wanted.after.into_iter().map(Dependency::from).collect(),
         failures_max: wanted.failures_max,
+        at_once: wanted.at_once,
+        exit_codes: wanted.exit_codes.unwrap_or_default().0,
+        fail_fast_on: wanted.fail_fast_on.into_iter().map(|class| class.0).collect(),
         idempotency_key: wanted.idempotency_key,
+        request: None,
         moving: wanted.moving,
         verify: wanted.verify.unwrap_or_default(),
         lost_after_ms: wanted.lost_after_ms.unwrap_or(LOST_AFTER_DEFAULT.as_millis() as u64),
     })
+}
+
+/// An error that may end in a hint, as it is given to people.
+fn invalid(words: &str) -> Refused {
+    match words.split_once("\nhint: ") {
+        Some((message, hint)) => Refused::invalid(message.to_owned(), Some(hint)),
+        None => Refused::invalid(words.to_owned(), None),
+    }
 }
 
 /// How those of the jobs stand that have ended; one that never existed is refused here.
@@ -214,7 +311,14 @@ mod tests {
     }
 
     fn made(wanted: SubmitRequest) -> Answer<JobSpec> {
-        spec(wanted, VersionId(1), "stats", Inputs::Range { first: 0, count: 1 })
+        spec(wanted, VersionId(1), "stats", Inputs::Range { first: 0, count: 1 }, NOON)
+    }
+
+    /// A Monday, 13:00 in Amsterdam.
+    const NOON: Timestamp = Timestamp(1_796_040_000_000_000);
+
+    fn at(text: &str) -> jiff::Timestamp {
+        text.parse().expect("an instant")
     }
 
     #[test]
@@ -229,6 +333,70 @@ mod tests {
         assert!(made(SubmitRequest { window: Some("nightly".into()), ..wanted() }).is_err());
         let spec = made(SubmitRequest { grants: vec![Grant::Clock], ..wanted() }).expect("a job");
         assert_eq!(spec.grants, Grants { clock: true, ..Grants::default() });
+    }
+
+    #[test]
+    fn a_window_without_a_zone_is_in_that_of_whoever_submits() {
+        let wanted = SubmitRequest {
+            window: Some("22:00-06:00".into()),
+            zone: Some(Text("Europe/Amsterdam".parse().expect("a zone"))),
+            finish_in_ms: Some(60_000),
+            ..wanted()
+        };
+        let answer = submitted(&made(wanted.clone()).expect("a job"), "stats@1".into(), NOON);
+        assert_eq!(answer.window.as_deref(), Some("22:00-06:00 Europe/Amsterdam"));
+        assert_eq!(answer.opens, Some(at("2026-11-30T21:00:00Z")));
+        assert_eq!(answer.finish_by, Some(at("2026-11-30T12:01:00Z")));
+        assert!(made(SubmitRequest { finish_by: Some(at("2027-03-01T05:00:00Z")), ..wanted }).is_err(), "both");
+    }
+
+    #[test]
+    fn a_job_that_must_finish_before_its_window_opens_is_warned_of() {
+        let warnings = |finish_by: &str| {
+            let wanted = SubmitRequest {
+                window: Some("22:00-06:00".into()),
+                zone: Some(Text("Europe/Amsterdam".parse().expect("a zone"))),
+                finish_by: Some(at(finish_by)),
+                ..wanted()
+            };
+            submitted(&made(wanted).expect("a job"), "stats@1".into(), NOON).warnings
+        };
+        let [warning] = &warnings("2026-11-30T20:30:00Z")[..] else { panic!("one warning") };
+        assert!(warning.contains("Mon 2026-11-30 21:30 (Europe/Amsterdam)") && warning.contains("22:00"), "{warning}");
+        assert_eq!(warnings("2026-11-30T21:00:00Z").len(), 1, "no time is left at the moment that it opens");
+        assert_eq!(warnings("2026-11-30T21:00:01Z"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_request_is_the_same_in_other_words_and_another_with_any_other_wish() {
+        let key = |wanted: SubmitRequest| digest(&SubmitRequest { idempotency_key: Some("k".into()), ..wanted });
+        let first = key(wanted());
+        let spelt_out = SubmitRequest {
+            retries: Some(2),
+            memory_bytes: Some(AttemptLimits::default().memory_bytes),
+            exit_codes: Some(Text("0".parse().expect("codes"))),
+            zone: Some(Text("Europe/Amsterdam".parse().expect("a zone"))),
+            ..wanted()
+        };
+        assert_eq!(key(spelt_out), first);
+        let others = [
+            SubmitRequest { function: "other".into(), ..wanted() },
+            SubmitRequest { inputs: InputsBody::Range { first: 0, count: 100 }, ..wanted() },
+            SubmitRequest { args: vec!["-v".into()], ..wanted() },
+            SubmitRequest { retries: Some(3), ..wanted() },
+            SubmitRequest { finish_in_ms: Some(1), ..wanted() },
+            SubmitRequest { at_once: Some(1), ..wanted() },
+            SubmitRequest { exit_codes: Some(Text("0,3".parse().expect("codes"))), ..wanted() },
+            SubmitRequest { window: Some("22:00-06:00".into()), ..wanted() },
+        ];
+        for other in others {
+            assert_ne!(key(other.clone()), first, "{other:?}");
+        }
+        let nightly = |zone: &str| {
+            let zone = Some(Text(zone.parse().expect("a zone")));
+            key(SubmitRequest { window: Some("22:00-06:00".into()), zone, ..wanted() })
+        };
+        assert_ne!(nightly("Europe/Amsterdam"), nightly("America/New_York"), "another night");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::*,
+    cli::selector::JobName,
     client::{Client, ClientError, JobQuery},
     publishing::make::Making,
     scheduler::Limits,
@@ -360,6 +361,48 @@ async fn a_key_makes_a_second_submission_the_same_job() {
     assert_eq!((first.existing, second.existing, first.job), (false, true, second.job));
     let other = site.somebody(TokenRole::Submitter, "ann").await;
     assert_ne!(other.submit(&request).await.expect("her own").job, first.job);
+    let more = SubmitRequest { idempotency_key: Some("night-7".into()), ..array("noop", 100) };
+    assert_eq!(status(site.admin.submit(&more).await), (409, "conflict".into()));
+    site.admin.cancel(first.job.0).await.expect("cancelled");
+    assert_eq!(status(site.admin.submit(&more).await).0, 409, "a job that has ended keeps its key");
+    assert!(site.admin.submit(&request).await.expect("found").existing);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_job_is_the_callers_own() {
+    let site = Site::start().await;
+    site.publish().await;
+    let ann = site.somebody(TokenRole::Submitter, "ann").await;
+    assert_eq!(JobName::Last.find(&ann).await.expect_err("none yet").exit.code(), 3);
+    let hers = ann.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let others = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    assert_eq!(JobName::Last.find(&ann).await.expect("her own"), hers);
+    assert_eq!(JobName::Last.find(&site.admin).await.expect("his own"), others);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_is_refused_in_words_or_given_a_new_moment() {
+    let site = Site::start().await;
+    site.publish().await;
+    let first = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
+    let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Ok }];
+    let second = site.admin.submit(&SubmitRequest { after, ..array("noop", 1) }).await.expect("submitted").job.0;
+    site.admin.cancel(first.0).await.expect("cancelled");
+    let plain = RetryRequest::default();
+    assert_eq!(status(site.admin.retry(second, &plain).await).0, 409, "what it waits for did not succeed");
+    site.admin.retry(first.0, &plain).await.expect("it is retried");
+    site.admin.retry(second, &plain).await.expect("it may succeed now");
+
+    let soon = SubmitRequest { finish_in_ms: Some(1), ..array("noop", 1) };
+    let expired = site.admin.submit(&soon).await.expect("submitted").job.0;
+    assert_eq!(site.admin.wait(expired, Duration::from_secs(30)).await.expect("it ends").state, JobState::Expired);
+    assert_eq!(status(site.admin.retry(expired, &plain).await).0, 409);
+    let finish_by = jiff::Timestamp::now() + Duration::from_secs(3_600);
+    site.admin.retry(expired, &RetryRequest { finish_by: Some(finish_by) }).await.expect("it is retried");
+    let terms = site.admin.job(expired).await.expect("the job").terms;
+    assert_eq!(terms.finish_by.map(|at| at.as_microsecond()), Some(finish_by.as_microsecond()));
     site.stop().await;
 }
 

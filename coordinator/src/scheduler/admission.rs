@@ -13,7 +13,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect, NewJob, Order, Refusal, Reply},
-    event::{EndedTask, JobSnapshot, RequestId, Submission},
+    event::{EndedTask, JobSnapshot, RequestId, Retry, Submission},
     job::{Gate, Job, Pace},
     rank::rank,
     share::SubmitterId,
@@ -31,7 +31,8 @@ impl Scheduler {
     pub(super) fn submit(&mut self, submission: Submission) -> Result<Reply, Refusal> {
         let submitter = self.shares.intern(&submission.submitter);
         if let Some(job) = self.with_key(submitter, &submission.spec) {
-            return Ok(Reply::Submitted { job, existing: true });
+            let same = self.jobs.get(&job).is_some_and(|known| known.new.spec.request == submission.spec.request);
+            return if same { Ok(Reply::Submitted { job, existing: true }) } else { Err(Refusal::KeyTaken { job }) };
         }
         self.check_room()?;
         check_finish_by(&submission.spec, self.wall())?;
@@ -107,9 +108,6 @@ impl Scheduler {
         if let Some(key) = new.spec.idempotency_key.clone() {
             self.keys.insert((submitter, key), id);
         }
-        for dependency in after.keys() {
-            self.dependants.entry(*dependency).or_default().insert(id);
-        }
         let submitted = self.ranked_at(id, new.at);
         let job = Job {
             submitter,
@@ -127,6 +125,7 @@ impl Scheduler {
             new: Box::new(new),
         };
         self.jobs.insert(id, job);
+        self.note_dependant(id);
         self.open_gates(id);
     }
 
@@ -156,26 +155,47 @@ impl Scheduler {
         Ok(Reply::Done { affected })
     }
 
-    /// Lets the tasks of a job that ended badly run again, and undoes a stop.
-    pub(super) fn retry(&mut self, snapshot: JobSnapshot, ended: &[EndedTask], by: String) -> Result<Reply, Refusal> {
+    /// Lets the tasks of a job that ended badly run again, and undoes a stop. What it waits for must have ended as it should,
+    /// as when it was submitted, or may still.
+    pub(super) fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
+        let Retry { by, finish_by, job: mut snapshot, tasks: badly_ended, ended } = retry;
         let id = snapshot.job;
-        check_finish_by(&snapshot.spec, self.wall())?;
-        let change = Change::JobRetried { job: id, by, at: self.wall() };
+        let wall = self.wall();
+        match finish_by {
+            Some(at) if at <= wall => return Err(Refusal::FinishByPassed(at)),
+            Some(at) => snapshot.spec.finish_by = Some(at),
+            None => check_finish_by(&snapshot.spec, wall).map_err(overdue)?,
+        }
+        let after = self.open_dependencies(&snapshot.spec, &ended)?;
+        let change = Change::JobRetried { job: id, by, finish_by, at: wall };
         if let Some(job) = self.jobs.get_mut(&id) {
-            let affected = reopen(&mut job.tasks, id, ended, self.now)?;
+            let affected = reopen(&mut job.tasks, id, &badly_ended, self.now)?;
             job.stopping = None;
+            job.new.spec.finish_by = snapshot.spec.finish_by;
+            let before = std::mem::replace(&mut job.gate.after, after);
+            for dependency in before.into_keys() {
+                self.forget_dependant(dependency, id);
+            }
+            self.note_dependant(id);
             self.effects.push_back(Effect::Record(change));
             self.open_gates(id);
             return Ok(Reply::Done { affected });
         }
         self.check_room()?;
         let mut tasks = snapshot_tasks(&snapshot, self.now);
-        let affected = reopen(&mut tasks, id, ended, self.now)?;
+        let affected = reopen(&mut tasks, id, &badly_ended, self.now)?;
         self.effects.push_back(Effect::Record(change));
-        let after = self.active_dependencies(&snapshot.spec);
         self.last_job = self.last_job.max(id.0);
         self.insert_job(new_job(snapshot), tasks, after, None);
         Ok(Reply::Done { affected })
+    }
+
+    /// The jobs that this one waits for know it.
+    fn note_dependant(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        for dependency in job.gate.after.keys() {
+            self.dependants.entry(*dependency).or_default().insert(id);
+        }
     }
 
     /// Changes whether an agent takes work.
@@ -231,6 +251,14 @@ fn check_finish_by(spec: &JobSpec, now: Timestamp) -> Result<(), Refusal> {
     match spec.finish_by {
         Some(at) if at <= now => Err(Refusal::FinishByPassed(at)),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// The same of a job that ran before.
+fn overdue(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::FinishByPassed(at) => Refusal::Overdue(at),
+        other => other,
     }
 }
 

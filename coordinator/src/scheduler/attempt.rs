@@ -90,7 +90,9 @@ impl Scheduler {
 
     /// A result as it counts: what exceeds the job's limits is cut or turned into the failure that it is.
     fn read_result(&self, finished: Finished) -> Ending {
-        let limits = self.jobs.get(&finished.attempt.task.job).map(|job| job.new.spec.limits).unwrap_or_default();
+        let spec = self.jobs.get(&finished.attempt.task.job).map(|job| &job.new.spec);
+        let limits = spec.map(|spec| spec.limits).unwrap_or_default();
+        let means_success = |code| spec.is_some_and(|spec| spec.exit_codes.contains(code));
         let log_bytes_max = limits.log_bytes.min(LOG_BYTES_MAX) as usize;
         let cut = finished.log.len().saturating_sub(log_bytes_max);
         let (end, failure, output) = match finished.outcome {
@@ -104,6 +106,11 @@ impl Scheduler {
             }
             Outcome::Failed(Failure::MachinesLost { .. }) => {
                 let reason = "its agent says that machines were lost, which it cannot know".into();
+                (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
+            }
+            // With its output it would have succeeded.
+            Outcome::Failed(Failure::Exit { code }) if means_success(code) => {
+                let reason = format!("its agent calls exit code {code} a failure, which means success for this job");
                 (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
             }
             Outcome::Failed(failure) => (AttemptEnd::Failed, Some(failure), None),
@@ -141,13 +148,19 @@ impl Scheduler {
         self.doubt(id, attempt, &ending);
         let silent_since = self.fleet.get(id).and_then(|agent| agent.touch.lost_since());
         let held = self.fleet.release(id, attempt);
+        let agent = self.fleet.known(id);
+        let slots = agent.slots();
+        agent.slot_time.note(now, slots);
+        let could_have_us = agent.slot_time.left_us(now);
         let job_id = attempt.task.job;
         let job = self.jobs.get_mut(&job_id).expect("a live attempt's job is active");
         let live = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live");
-        // What an agent claims to have used is believed up to the time that it had, beside what was used before.
+        // What an agent claims to have used is believed up to the time that it had for it, beside what was used before: since
+        // the attempt came, and where it waited behind others, what these left of its slots.
         let before_us = live.resumed_us.unwrap_or(0);
+        let had_us = micros(now.since(live.since)).min(if held.waited { could_have_us } else { u64::MAX });
         let used_us = match ending.usage {
-            Some(usage) => usage.wall_us.saturating_sub(before_us).min(micros(now.since(live.since))),
+            Some(usage) => usage.wall_us.saturating_sub(before_us).min(had_us),
             None => micros(match (held.occupies, silent_since) {
                 (Some(since), _) => now.since(since),
                 // As far as anybody knows.
@@ -155,6 +168,7 @@ impl Scheduler {
                 (None, _) => Duration::ZERO,
             }),
         };
+        let usage = Usage { wall_us: used_us.saturating_add(before_us), ..ending.usage.unwrap_or_default() };
         let spent_us = used_us.saturating_add(before_us);
         let goes_on = matches!(after, TaskAfter::Continues { .. });
         match ending.end {
@@ -176,6 +190,7 @@ impl Scheduler {
         if ending.end == AttemptEnd::Lost {
             job.tasks.note_lost(attempt.task.index);
         }
+        self.fleet.known(id).slot_time.take(used_us);
         job.tasks.finish(attempt.task.index, attempt.number, after, now);
         let next_wake = job.tasks.next_wake();
         self.shares.take(job.submitter, held.occupies, used_us);
@@ -192,7 +207,8 @@ impl Scheduler {
             answer: ending.answer,
             log: ending.log,
             log_dropped_bytes: ending.log_dropped_bytes,
-            usage: ending.usage.unwrap_or(Usage { wall_us: used_us, ..Usage::default() }),
+            usage,
+            slot_us: used_us,
         }))));
         // What failed would only fail again from there.
         if task_ends || ending.end == AttemptEnd::Failed {
@@ -260,7 +276,8 @@ impl Scheduler {
             AttemptEnd::Failed => {
                 let retry = &job.new.spec.retry;
                 let failures = failures.saturating_add(1);
-                if failures > retry.retries {
+                let in_vain = |failure| job.new.spec.fail_fast_on.iter().any(|class| class.contains(failure));
+                if failures > retry.retries || ending.failure.as_ref().is_some_and(in_vain) {
                     return TaskAfter::Failed;
                 }
                 let pause = pause_after_failure(retry, failures, attempt, self.seed);

@@ -37,6 +37,12 @@ impl Scheduler {
             if job.listed != job.is_startable() {
                 return Err(format!("{id} is listed: {}, startable: {}", job.listed, job.is_startable()));
             }
+            if job.new.spec.at_once.is_some_and(|at_once| job.tasks.with_agents().len() as u64 > u64::from(at_once)) {
+                return Err(format!("{id} has {} tasks with agents, more than at once", job.tasks.with_agents().len()));
+            }
+            if job.listed && job.tasks.has_shunning() && !self.reluctant.contains(id) {
+                return Err(format!("{id} has tasks that failed somewhere and is not looked at again for that"));
+            }
             if job.stopping.is_some() && job.tasks.open() as usize != job.tasks.with_agents().len() {
                 return Err(format!("{id} is stopping and has tasks that wait"));
             }
@@ -91,7 +97,9 @@ impl Scheduler {
         }
         for (id, job) in startable {
             let fits = |agent| is_feasible(agent, self.demands.get(job.demand), *id, self.now);
-            if let Some((agent, _)) = free.iter().find(|(agent, known)| job.tasks.has_for(*agent) && fits(known)) {
+            if let Some((agent, _)) =
+                free.iter().find(|(agent, known)| (job.has_for(*agent) || job.has_shunned(*agent)) && fits(known))
+            {
                 return Err(format!("{id} could start on {agent} and does not"));
             }
         }

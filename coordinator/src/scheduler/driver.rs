@@ -14,7 +14,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Custody, Effect, EndedAttempt, Order, Reply},
-    event::{AgentSnapshot, Event, Movable, RequestId, StreamId, Submission},
+    event::{AgentSnapshot, Event, Movable, RequestId, Retry, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
 };
@@ -251,9 +251,16 @@ impl Driver {
     }
 
     pub(super) fn retry(&mut self, job: JobId) -> Reply {
-        let (snapshot, tasks) = self.ledger.load_for_retry(job);
+        self.retry_by(job, None)
+    }
+
+    pub(super) fn retry_by(&mut self, job: JobId, finish_by: Option<Timestamp>) -> Reply {
+        let (job, tasks) = self.ledger.load_for_retry(job);
+        let states = job.spec.after.iter().map(|after| (after.job, self.ledger.state(after.job)));
+        let ended = states.filter(|(_, state)| state.is_ended()).collect();
         let request = self.request();
-        self.handle(Event::Retry { request, job: Box::new(snapshot), tasks, by: "ada".into() });
+        let retry = Retry { by: "ada".into(), finish_by, job, tasks, ended };
+        self.handle(Event::Retry { request, retry: Box::new(retry) });
         self.reply()
     }
 

@@ -139,6 +139,11 @@ pub enum Refusal {
     DependencyFailed { job: JobId, state: JobState },
     #[error("finish-by {0} has passed already")]
     FinishByPassed(Timestamp),
+    /// A retry of a job that must have ended by a moment that has passed.
+    #[error("the job had to finish by {0}, which has passed")]
+    Overdue(Timestamp),
+    #[error("its idempotency key belongs to {job}, which asks for something else")]
+    KeyTaken { job: JobId },
 }
 
 /// One fact for the store. Applying the same change twice in one epoch never happens; order matters.
@@ -162,6 +167,8 @@ pub enum Change {
     JobRetried {
         job: JobId,
         by: String,
+        /// When it must have ended now, if that is another moment than before.
+        finish_by: Option<Timestamp>,
         at: Timestamp,
     },
     /// An attempt is given to an agent. Inserts the task's row if this is its first.
@@ -317,6 +324,8 @@ pub struct EndedAttempt {
     pub log: Bytes,
     pub log_dropped_bytes: u64,
     pub usage: Usage,
+    /// For how long it had a slot, in microseconds: what its submitter is charged for. Waiting at the agent is free.
+    pub slot_us: u64,
 }
 
 /// How a task stands after an attempt.

@@ -78,6 +78,7 @@ impl Scheduler {
 
     fn end_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.remove(&id) else { return };
+        self.reluctant.remove(&id);
         let state = job.end_state();
         self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.wall() }));
         if job.listed {
@@ -109,7 +110,7 @@ impl Scheduler {
         }
     }
 
-    fn forget_dependant(&mut self, dependency: JobId, dependant: JobId) {
+    pub(super) fn forget_dependant(&mut self, dependency: JobId, dependant: JobId) {
         if let Some(dependants) = self.dependants.get_mut(&dependency) {
             dependants.remove(&dependant);
             if dependants.is_empty() {

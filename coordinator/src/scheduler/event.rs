@@ -10,6 +10,7 @@ use lull_shared::{
     policy::Policy,
     resources::Capacity,
     state::{Intake, JobState},
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +31,8 @@ pub enum Event {
     Submit { request: RequestId, submission: Box<Submission> },
     /// Somebody cancels a job: nothing new starts, what runs is stopped.
     Cancel { request: RequestId, job: JobId, by: String },
-    /// Somebody wants tasks that ended badly to run again. `tasks` was read from the store after the last commit.
-    Retry { request: RequestId, job: Box<JobSnapshot>, tasks: Vec<EndedTask>, by: String },
+    /// Somebody wants tasks that ended badly to run again.
+    Retry { request: RequestId, retry: Box<Retry> },
     /// The administrator opens, cordons, drains or revokes an agent.
     SetIntake { request: RequestId, agent: AgentId, intake: Intake, by: String },
     /// The administrator trusts an agent again that was quarantined.
@@ -73,6 +74,18 @@ pub struct Submission {
     /// What moving its tasks costs, if they can be moved.
     pub movable: Option<Movable>,
     /// How those of the jobs in `spec.after` stand that the store knows as ended.
+    pub ended: BTreeMap<JobId, JobState>,
+}
+
+/// A wish that a job's badly ended tasks run again. All but the wish was read from the store after the last commit.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    pub by: String,
+    /// When it must have ended now, in place of what was said before.
+    pub finish_by: Option<Timestamp>,
+    pub job: JobSnapshot,
+    pub tasks: Vec<EndedTask>,
+    /// How those of the jobs that it waits for stand that the store knows as ended.
     pub ended: BTreeMap<JobId, JobState>,
 }
 
@@ -194,6 +207,8 @@ pub struct EndedTask {
     pub attempts: u32,
     /// `failed`, `cancelled` or `expired`.
     pub state: lull_shared::state::TaskState,
+    /// Where its last attempt failed, if that is how it ended.
+    pub failed_at: Option<AgentId>,
 }
 
 /// An agent as the store remembers it.

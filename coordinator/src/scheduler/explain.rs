@@ -57,6 +57,7 @@ impl Scheduler {
     pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
         let job = self.jobs.get(&task.job)?;
         let held_back = job.held_back();
+        let full = job.new.spec.at_once.filter(|_| job.is_full()).map(|tasks| WaitReason::AtOnce { tasks });
         let (mut beside, mut second_copy) = (Vec::new(), None);
         let (state, waiting, at) = match job.tasks.place(task.index)? {
             Place::Ended => return None,
@@ -72,8 +73,8 @@ impl Scheduler {
                 (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until: self.on_wall(until) })), None)
             }
             Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
-            Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, None, None),
-            Place::Fresh | Place::Ready => (TaskState::Queued, None, None),
+            Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, full, None),
+            Place::Fresh | Place::Ready => (TaskState::Queued, full, None),
         };
         let answers = job.tasks.answers(task.index);
         let state = if answers.is_empty() { state } else { TaskState::Verifying };

@@ -64,6 +64,8 @@ pub(super) struct Agent {
     pub sleeper: Sleeper,
     pub twins: Twins,
     pub history: History,
+    /// What it had to give since it last held nothing.
+    pub slot_time: SlotTime,
     indexed: Indexed,
 }
 
@@ -131,6 +133,8 @@ pub(super) struct Held {
     pub started: bool,
     /// Since when it takes a slot; `None` while it waits behind others.
     pub occupies: Option<Timestamp>,
+    /// It came to wait behind others, and was said to run later, or never.
+    pub waited: bool,
     pub recall: Option<Recall>,
     /// What it may take at most.
     pub memory_bytes: u64,
@@ -189,6 +193,34 @@ pub(super) enum Lack {
     Room,
     Leave,
     Other,
+}
+
+/// The time of an agent's slots since it last held nothing: attempts there can have no more of it together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SlotTime {
+    since: Timestamp,
+    /// The most that it had.
+    slots: u16,
+    /// What attempts had that are over.
+    taken_us: u64,
+}
+
+impl SlotTime {
+    /// It holds an attempt since then, and has so many slots now.
+    pub(super) fn note(&mut self, since: Timestamp, slots: u16) {
+        (self.since, self.slots) = (self.since.min(since), self.slots.max(slots));
+    }
+
+    /// What no attempt has had yet.
+    pub(super) fn left_us(&self, now: Timestamp) -> u64 {
+        let elapsed_us = super::rank::micros(now.since(self.since));
+        elapsed_us.saturating_mul(u64::from(self.slots.max(1))).saturating_sub(self.taken_us)
+    }
+
+    /// An attempt had so much.
+    pub(super) fn take(&mut self, used_us: u64) {
+        self.taken_us = self.taken_us.saturating_add(used_us);
+    }
 }
 
 /// What an agent said that was not believed. An honest agent is late now and then; a lying one is often.
@@ -261,6 +293,7 @@ impl Agent {
             sleeper: Sleeper::default(),
             twins: Twins::default(),
             history: History::default(),
+            slot_time: SlotTime::default(),
             indexed: Indexed::default(),
         }
     }
@@ -318,8 +351,12 @@ impl Agent {
         taken.fold(report.memory_free_bytes, u64::saturating_add)
     }
 
-    /// Adds an attempt that was given to it.
-    pub(super) fn give(&mut self, attempt: AttemptId, held: Held) {
+    /// Adds an attempt that was given to it then.
+    pub(super) fn give(&mut self, attempt: AttemptId, held: Held, since: Timestamp) {
+        match self.held.is_empty() {
+            true => self.slot_time = SlotTime { since, slots: self.slots(), taken_us: 0 },
+            false => self.slot_time.note(since, self.slots()),
+        }
         if held.occupies.is_some() {
             self.memory_taken_bytes = self.memory_taken_bytes.saturating_add(held.memory_bytes);
         }

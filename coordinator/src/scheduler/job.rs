@@ -82,7 +82,24 @@ impl Job {
 
     /// Whether it should stand among the jobs with something to start.
     pub(super) fn is_startable(&self) -> bool {
-        self.stopping.is_none() && self.held_back().is_none() && self.tasks.has_some()
+        let some = if self.is_full() { self.tasks.has_wanted() } else { self.tasks.has_some() };
+        self.stopping.is_none() && self.held_back().is_none() && some
+    }
+
+    /// Whether as many of its tasks are with agents as may be at once. A second copy of one of them is no further task.
+    pub(super) fn is_full(&self) -> bool {
+        let with_agents = self.tasks.with_agents().len() as u64;
+        self.new.spec.at_once.is_some_and(|at_once| with_agents >= u64::from(at_once))
+    }
+
+    /// Whether there is something of it to start with this agent that did not fail there.
+    pub(super) fn has_for(&self, agent: AgentId) -> bool {
+        if self.is_full() { self.tasks.is_wanted_of(agent) } else { self.tasks.has_for(agent) }
+    }
+
+    /// Whether there is something of it to start that failed with this agent and should rather go elsewhere.
+    pub(super) fn has_shunned(&self, agent: AgentId) -> bool {
+        !self.is_full() && self.tasks.has_shunned(agent)
     }
 
     /// What the job has ended as, once no task of it is open.

@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     pub hours: BTreeMap<AgentId, IdleHours>,
     pub results_refused: u64,
     pub attempts: u64,
+    /// What all attempts had of slots.
+    pub slot_us: u128,
     pub ends: BTreeMap<AttemptEnd, u64>,
 }
 
@@ -49,6 +51,8 @@ struct Row {
     stand: Stand,
     saved: Option<Saved>,
     answers: Vec<Answer>,
+    /// Where its last attempt failed, if it did.
+    failed_at: Option<AgentId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +82,7 @@ impl Ledger {
                 entry.stopping = Some(state);
             }
             Change::JobEnded { job, state, .. } => self.end_job(job, state),
-            Change::JobRetried { job, at, .. } => self.retry(job, at),
+            Change::JobRetried { job, finish_by, at, .. } => self.retry(job, finish_by, at),
             Change::AttemptStarted { attempt, agent, at, resume, build, beside, cause } => {
                 assert!(!beside || cause.is_some(), "{attempt} starts beside another for a reason");
                 let resumed_us = resume.as_deref().map(|snapshot| snapshot.spent_us);
@@ -160,7 +164,10 @@ impl Ledger {
         let entry = &self.jobs[&job];
         let bad = entry.rows.iter().filter_map(|(index, row)| match row.stand {
             Stand::Ended(TaskState::Succeeded) | Stand::At(_) | Stand::Waiting { .. } => None,
-            Stand::Ended(state) => Some(EndedTask { index: *index, attempts: row.attempts, state }),
+            Stand::Ended(state) => {
+                let failed_at = row.failed_at.filter(|_| state == TaskState::Failed);
+                Some(EndedTask { index: *index, attempts: row.attempts, state, failed_at })
+            }
         });
         (job_snapshot(entry), bad.collect())
     }
@@ -235,6 +242,7 @@ impl Ledger {
                     stand: Stand::Waiting { not_before: at },
                     saved: None,
                     answers: Vec::new(),
+                    failed_at: None,
                 },
             );
         }
@@ -256,12 +264,14 @@ impl Ledger {
         let spent = u32::from(ended.end == AttemptEnd::Failed);
         *self.ends.entry(ended.end).or_default() += 1;
         let stopping = self.active(attempt.task.job).stopping;
+        self.slot_us += u128::from(ended.slot_us);
         let row = self.row(attempt.task);
         row.lost += u32::from(ended.end == AttemptEnd::Lost);
         if ended.end == AttemptEnd::Lost && ended.after == TaskAfter::Failed {
             assert!(row.lost >= LOST_MAX, "{attempt} fails its task after {} losses", row.lost);
             row.lost = 0;
         }
+        row.failed_at = (ended.end == AttemptEnd::Failed).then_some(ended.agent);
         if let Some(digest) = ended.answer {
             let (number, agent) = (attempt.number, ended.agent);
             assert!(row.answers.iter().all(|answer| answer.agent != agent), "{agent} answers once");
@@ -300,8 +310,9 @@ impl Ledger {
         entry.state = state;
     }
 
-    fn retry(&mut self, job: JobId, at: Timestamp) {
+    fn retry(&mut self, job: JobId, finish_by: Option<Timestamp>, at: Timestamp) {
         let entry = self.jobs.get_mut(&job).expect("a known job");
+        entry.new.spec.finish_by = finish_by.or(entry.new.spec.finish_by);
         (entry.state, entry.stopping) = (JobState::Active, None);
         for row in entry.rows.values_mut() {
             if matches!(row.stand, Stand::Ended(state) if state != TaskState::Succeeded) {

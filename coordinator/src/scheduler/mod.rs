@@ -113,6 +113,8 @@ pub struct Scheduler {
     /// When machines may be woken again.
     wakes_next: Timestamp,
     timers: Timers,
+    /// Jobs with tasks to start that should rather not go back to where they failed. Some may have none any more.
+    reluctant: BTreeSet<JobId>,
     /// Jobs of which no task may be open any more. Empty between turns.
     closing: BTreeSet<JobId>,
     /// Jobs of which tasks may take much longer than others. Empty between turns.
@@ -152,8 +154,8 @@ impl Scheduler {
                 let reply = self.cancel(job, &by);
                 self.reply(request, reply);
             }
-            Event::Retry { request, job, tasks, by } => {
-                let reply = self.retry(*job, &tasks, by);
+            Event::Retry { request, retry } => {
+                let reply = self.retry(*retry);
                 self.reply(request, reply);
             }
             Event::SetIntake { request, agent, intake, by } => {

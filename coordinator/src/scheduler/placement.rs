@@ -56,9 +56,10 @@ impl Scheduler {
         let startable = job.is_startable();
         if startable == job.listed {
             // What waits now may fit agents that what waited before did not.
-            if startable && job.tasks.has_particular() {
+            if startable && (job.tasks.has_particular() || job.tasks.has_shunning()) {
                 self.shares.wake(job.submitter, job.rank);
             }
+            self.note_reluctant(id);
             return;
         }
         job.listed = startable;
@@ -66,6 +67,15 @@ impl Scheduler {
             self.shares.list(job.submitter, job.demand, job.rank);
         } else {
             self.shares.unlist(job.submitter, job.demand, job.rank);
+        }
+        self.note_reluctant(id);
+    }
+
+    fn note_reluctant(&mut self, id: JobId) {
+        if self.jobs.get(&id).is_some_and(|job| job.listed && job.tasks.has_shunning()) {
+            self.reluctant.insert(id);
+        } else {
+            self.reluctant.remove(&id);
         }
     }
 
@@ -81,6 +91,9 @@ impl Scheduler {
             self.fill(*id);
         }
         self.spread();
+        for id in &visited {
+            self.fill_with_failed(*id);
+        }
         self.start_rivals();
         for id in visited {
             self.prefetch(id);
@@ -97,13 +110,37 @@ impl Scheduler {
         self.fleet.reindex(id);
     }
 
+    /// Gives the agent's free slots what has failed there before and nobody else could take.
+    fn fill_with_failed(&mut self, id: AgentId) {
+        while !self.reluctant.is_empty() && self.fleet.get(id).is_some_and(|agent| agent.free_slots() > 0) {
+            let takes = |agent: &Agent, rank: Rank| {
+                let job = self.jobs.get(&rank.job).filter(|job| job.has_shunned(id));
+                job.is_some() && super::feasible::refused(agent, rank.job, self.now).is_none()
+            };
+            let Some(agent) = self.fleet.get(id) else { return };
+            let free_bytes = agent.memory_free_bytes();
+            let first = self.shares.first(|demand| self.has_room(agent, demand, free_bytes), |rank| takes(agent, rank));
+            let Some(rank) = first else { break };
+            self.start(rank.job, id, true);
+        }
+        self.fleet.reindex(id);
+    }
+
+    /// An agent with a free slot for what has failed there before, if the job has nothing else for any.
+    fn failed_agent(&self, id: JobId) -> Option<AgentId> {
+        let job = self.jobs.get(&id).filter(|job| job.tasks.has_shunning())?;
+        let demand = self.demands.get(job.demand);
+        let is_free = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
+        self.fleet.free().find(|agent| job.has_shunned(*agent) && is_free(*agent))
+    }
+
     /// Finds agents with free slots for the jobs that have just become startable, best job first.
     fn spread(&mut self) {
         // Agents before a job's place in the index were found unfit for it in this turn.
         let mut places = BTreeMap::new();
         while let Some(rank) = self.shares.first_woken() {
             let from = places.entry(rank.job).or_insert((Load(0), AgentId(0)));
-            match self.best_agent(rank.job, from) {
+            match self.best_agent(rank.job, from).or_else(|| self.failed_agent(rank.job)) {
                 Some(agent) => {
                     self.start(rank.job, agent, true);
                     self.fleet.reindex(agent);
@@ -141,7 +178,8 @@ impl Scheduler {
     /// How many attempts may wait at an agent with so many slots: what covers a round trip, yet no more of what is left
     /// of the job, with what waits here already, than the agent's part of the fleet.
     fn prefetch_target(&self, id: JobId, slots: u16, waiting: u32) -> u32 {
-        let Some(job) = self.jobs.get(&id) else { return 0 };
+        // What waits here would count among those at once, and others with a free slot could not have it.
+        let Some(job) = self.jobs.get(&id).filter(|job| job.new.spec.at_once.is_none()) else { return 0 };
         let left = u64::from(job.tasks.startable()) + u64::from(waiting);
         let part = left.saturating_mul(u64::from(slots)).div_ceil(self.fleet.slots().max(1));
         job.pace.prefetch(slots, &self.limits).min(u32::try_from(part).unwrap_or(u32::MAX))
@@ -227,7 +265,7 @@ impl Scheduler {
 
     /// Whether the agent takes a task of the job, and the job has one for it.
     fn takes(&self, agent: &Agent, id: AgentId, rank: Rank) -> bool {
-        let has_some = || self.jobs.get(&rank.job).is_some_and(|job| job.tasks.has_for(id));
+        let has_some = || self.jobs.get(&rank.job).is_some_and(|job| job.has_for(id));
         super::feasible::refused(agent, rank.job, self.now).is_none() && has_some()
     }
 
@@ -248,7 +286,7 @@ impl Scheduler {
         let job = self.jobs.get(&id)?;
         let demand = self.demands.get(job.demand);
         let is_free = |agent: AgentId| self.fleet.get(agent).is_some_and(|agent| is_feasible(agent, demand, id, self.now));
-        let fits = |agent: AgentId| job.tasks.has_for(agent) && is_free(agent);
+        let fits = |agent: AgentId| job.has_for(agent) && is_free(agent);
         let (load, agent) = self.fleet.free_from(*from).find(|(_, agent)| fits(*agent))?;
         *from = (load, agent);
         let holders = self.holders.of(job.new.spec.version);
@@ -282,15 +320,20 @@ impl Scheduler {
 
     /// Gives the job's next task to the agent; `occupies`: there is a free slot for it.
     fn start(&mut self, id: JobId, agent_id: AgentId, occupies: bool) {
+        // Where nobody else takes work, what failed there before has nowhere else to go.
+        let alone = self.fleet.get(agent_id).is_some_and(|agent| self.fleet.slots() <= u64::from(agent.slots()));
         let job = self.jobs.get_mut(&id).expect("a listed job is active");
-        let Begun { index, number, beside } = job.tasks.start(agent_id, self.now).expect("a listed job has a task to start");
+        let begun = job.tasks.start(agent_id, alone, self.now).expect("a listed job has a task to start");
+        let Begun { index, number, beside } = begun;
         job.passed_over = None;
         job.pace.note_start(self.now);
-        let dry = !job.tasks.has_some();
+        let (dry, full) = (!job.tasks.has_some(), job.is_full());
         let cause = job.tasks.live(index, number).and_then(|live| live.cause.clone());
         self.give(AttemptId { task: TaskId { job: id, index }, number }, agent_id, occupies, cause, beside);
-        if dry {
+        if dry || full {
             self.relist(id);
+        }
+        if dry {
             self.watch(id);
         }
     }
@@ -310,14 +353,16 @@ impl Scheduler {
             order: UNSENT,
             started: false,
             occupies: occupies.then_some(self.now),
+            waited: !occupies,
             recall: None,
             memory_bytes,
             movable: build == Build::Migratable,
             resumed: resume.is_some(),
             stalled: None,
         };
+        let now = self.now;
         let agent = self.fleet.known(agent_id);
-        agent.give(attempt, held);
+        agent.give(attempt, held, now);
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.speak(agent_id);

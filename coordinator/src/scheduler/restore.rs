@@ -64,6 +64,7 @@ impl Scheduler {
             sleepers: Default::default(),
             wakes_next: Timestamp::default(),
             timers: Timers::default(),
+            reluctant: Default::default(),
             closing: Default::default(),
             lagging: Default::default(),
             woken_agents: Default::default(),
@@ -109,7 +110,7 @@ impl Scheduler {
         self.last_job = self.last_job.max(id.0);
         let tasks = snapshot_tasks(&snapshot, self.now);
         let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
-        let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
+        let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number), live.since)).collect();
         let movable = movable_attempts(&snapshot);
         let after = self.active_dependencies(&snapshot.spec);
         let submitter = self.shares.intern(&snapshot.submitter);
@@ -123,7 +124,7 @@ impl Scheduler {
         for (index, saved) in saved {
             self.restore_escrow(TaskId { job: id, index }, saved);
         }
-        for (agent_id, attempt) in live {
+        for (agent_id, attempt, since) in live {
             if self.fleet.get(agent_id).is_none() {
                 self.fleet.insert(agent_id, Agent::new(agent_id.to_string(), Intake::Open));
             }
@@ -131,13 +132,14 @@ impl Scheduler {
                 order: 0,
                 started: false,
                 occupies: Some(self.now),
+                waited: false,
                 recall: None,
                 memory_bytes,
                 movable: movable.contains(&attempt),
                 resumed: true,
                 stalled: None,
             };
-            self.fleet.known(agent_id).give(attempt, held);
+            self.fleet.known(agent_id).give(attempt, held, since);
             self.shares.place(submitter, true, self.now);
         }
     }

@@ -37,6 +37,9 @@ pub(super) struct Tasks {
     /// Returned tasks that may start with anybody but those who brought something for them already, by these.
     checks: BTreeMap<Vec<AgentId>, BTreeSet<TaskIndex>>,
     checks_count: u32,
+    /// Returned tasks that may start, and should do so with anybody but the agent where they failed last, by this.
+    shunning: BTreeMap<AgentId, BTreeSet<TaskIndex>>,
+    shunning_count: u32,
     /// Returned tasks whose pause before a retry is not over.
     resting: BTreeSet<(Timestamp, TaskIndex)>,
     live: BTreeMap<TaskIndex, Copies>,
@@ -63,6 +66,8 @@ struct Returned {
     attempts: u32,
     failures: u32,
     not_before: Timestamp,
+    /// Where its last attempt failed, if it did and this is known: it should rather go elsewhere. Not remembered by stores.
+    failed_at: Option<AgentId>,
 }
 
 /// A task that was handed out.
@@ -95,6 +100,8 @@ impl Tasks {
             ready: BTreeSet::new(),
             checks: BTreeMap::new(),
             checks_count: 0,
+            shunning: BTreeMap::new(),
+            shunning_count: 0,
             answers: BTreeMap::new(),
             resting: BTreeSet::new(),
             live: BTreeMap::new(),
@@ -138,8 +145,9 @@ impl Tasks {
                     tasks.live.insert(task.index, Copies::restore(task.attempts, task.failures, live));
                 }
                 OpenPlace::Waiting { not_before } => {
-                    let not_before = *not_before;
-                    tasks.give_back(task.index, Returned { attempts: task.attempts, failures: task.failures, not_before }, now);
+                    let OpenTask { attempts, failures, .. } = *task;
+                    let returned = Returned { attempts, failures, not_before: *not_before, failed_at: None };
+                    tasks.give_back(task.index, returned, now);
                 }
             }
         }
@@ -148,7 +156,10 @@ impl Tasks {
 
     /// Tasks that could be started now if nothing holds the job back.
     pub(super) fn startable(&self) -> u32 {
-        self.ready.len() as u32 + self.checks_count + if self.fresh_ended.is_none() { self.fresh_left() } else { 0 }
+        self.ready.len() as u32
+            + self.checks_count
+            + self.shunning_count
+            + if self.fresh_ended.is_none() { self.fresh_left() } else { 0 }
     }
 
     /// Tasks that have not ended.
@@ -183,12 +194,34 @@ impl Tasks {
 
     /// Whether there is anything to start, with whomever.
     pub(super) fn has_some(&self) -> bool {
-        self.startable() > 0 || !self.wanted.is_empty()
+        self.startable() > 0 || self.has_wanted()
     }
 
-    /// Whether there is a task to start with this agent.
+    /// Whether a second copy is wanted of a task of which nothing is heard.
+    pub(super) fn has_wanted(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Whether this agent could have such a copy.
+    pub(super) fn is_wanted_of(&self, agent: AgentId) -> bool {
+        self.wanted_for(agent).is_some()
+    }
+
+    /// Whether there is a task to start with this agent that did not fail there.
     pub(super) fn has_for(&self, agent: AgentId) -> bool {
-        self.startable() > self.checks_count || self.check_for(agent).is_some() || self.wanted_for(agent).is_some()
+        let shunning = self.shunning.get(&agent).map_or(0, BTreeSet::len) as u32;
+        let some = self.startable() > self.checks_count + shunning;
+        some || self.check_for(agent).is_some() || self.is_wanted_of(agent)
+    }
+
+    /// Whether there is a task to start that failed with this agent and should rather go elsewhere.
+    pub(super) fn has_shunned(&self, agent: AgentId) -> bool {
+        self.shunning.contains_key(&agent)
+    }
+
+    /// Whether some tasks should rather not start with some agents.
+    pub(super) fn has_shunning(&self) -> bool {
+        self.shunning_count > 0
     }
 
     /// Whether some tasks may start with some agents only.
@@ -238,9 +271,21 @@ impl Tasks {
         tasks.first().copied()
     }
 
+    /// Takes the first task that came back, of those that failed where `fits` allows, or nowhere.
+    fn take_ready(&mut self, fits: impl Fn(AgentId) -> bool) -> Option<TaskIndex> {
+        let shunning = self.shunning.iter().find(|(by, _)| fits(**by)).and_then(|(by, tasks)| Some((*by, *tasks.first()?)));
+        let ready = self.ready.first().copied();
+        if let Some((by, index)) = shunning.filter(|(_, index)| ready.is_none_or(|ready| *index < ready)) {
+            self.take_shunning(by, index);
+            return Some(index);
+        }
+        self.ready.pop_first()
+    }
+
     /// Hands out the task to start next: those of which nothing is heard, those to be compared, those that came back, by
-    /// index, then fresh ones. `None`: no task is startable with this agent.
-    pub(super) fn start(&mut self, agent: AgentId, now: Timestamp) -> Option<Begun> {
+    /// index, then fresh ones, and last those that failed with this very agent, unless it is alone. `None`: no task is
+    /// startable with this agent.
+    pub(super) fn start(&mut self, agent: AgentId, alone: bool, now: Timestamp) -> Option<Begun> {
         if let Some(index) = self.wanted_for(agent) {
             let cause = self.wanted.remove(&index)?;
             let number = self.start_beside(index, agent, cause, now)?;
@@ -250,14 +295,16 @@ impl Tasks {
             self.take_check(index);
             let returned = self.returned.remove(&index).expect("every check is a returned task");
             (index, returned.attempts, returned.failures)
-        } else if let Some(index) = self.ready.pop_first() {
+        } else if let Some(index) = self.take_ready(|by| alone || by != agent) {
             let returned = self.returned.remove(&index).expect("every ready task is a returned one");
             (index, returned.attempts, returned.failures)
         } else if self.fresh_ended.is_none() && self.expanded < self.size {
             self.expanded += 1;
             (self.expanded - 1, 0, 0)
         } else {
-            return None;
+            let index = self.take_ready(|by| by == agent)?;
+            let returned = self.returned.remove(&index).expect("every ready task is a returned one");
+            (index, returned.attempts, returned.failures)
         };
         let number = attempts.saturating_add(1);
         let mut live = Live::new(number, agent, now, self.resumes_us(index));
@@ -311,6 +358,7 @@ impl Tasks {
         let Entry::Occupied(mut entry) = self.live.entry(index) else { unreachable!("only a live attempt is finished") };
         let copies = entry.get_mut();
         self.paused -= u32::from(copies.are_paused());
+        let agent = copies.get(number).map(|live| live.agent);
         assert!(copies.remove(number), "only a live attempt is finished");
         self.wanted.remove(&index);
         if let TaskAfter::Continues { failures, .. } = after {
@@ -324,7 +372,8 @@ impl Tasks {
         }
         match after {
             TaskAfter::Again { not_before, failures } => {
-                self.give_back(index, Returned { attempts: copies.attempts, failures, not_before }, now);
+                let failed_at = agent.filter(|_| failures > copies.failures);
+                self.give_back(index, Returned { attempts: copies.attempts, failures, not_before, failed_at }, now);
             }
             TaskAfter::Continues { .. } => {}
             TaskAfter::Succeeded => self.succeeded += 1,
@@ -378,11 +427,14 @@ impl Tasks {
 
     /// Lets a returned task start.
     fn list(&mut self, index: TaskIndex) {
-        if self.answers(index).is_empty() {
-            self.ready.insert(index);
-        } else {
+        if !self.answers(index).is_empty() {
             self.checks.entry(self.tried(index)).or_default().insert(index);
             self.checks_count += 1;
+        } else if let Some(agent) = self.returned.get(&index).and_then(|returned| returned.failed_at) {
+            self.shunning.entry(agent).or_default().insert(index);
+            self.shunning_count += 1;
+        } else {
+            self.ready.insert(index);
         }
     }
 
@@ -392,6 +444,15 @@ impl Tasks {
             self.checks_count -= u32::from(tasks.remove(&index));
             if tasks.is_empty() {
                 self.checks.remove(&tried);
+            }
+        }
+    }
+
+    fn take_shunning(&mut self, by: AgentId, index: TaskIndex) {
+        if let Some(tasks) = self.shunning.get_mut(&by) {
+            self.shunning_count -= u32::from(tasks.remove(&index));
+            if tasks.is_empty() {
+                self.shunning.remove(&by);
             }
         }
     }
@@ -413,6 +474,8 @@ impl Tasks {
         self.checks.clear();
         self.wanted.clear();
         self.checks_count = 0;
+        self.shunning.clear();
+        self.shunning_count = 0;
         *self.ended_mut(state) += stopped.len() as u32;
         stopped
     }
@@ -434,14 +497,19 @@ impl Tasks {
     pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) {
         self.fresh_ended = None;
         for task in ended {
-            self.give_back(task.index, Returned { attempts: task.attempts, failures: 0, not_before: now }, now);
+            let EndedTask { attempts, failed_at, .. } = *task;
+            self.give_back(task.index, Returned { attempts, failures: 0, not_before: now, failed_at }, now);
         }
         (self.failed, self.cancelled, self.expired) = (0, 0, 0);
     }
 
     /// How many tasks stand how; `held_back`: nothing of the job may start.
     pub(super) fn counts(&self, held_back: bool) -> TaskCounts {
-        let moving = self.saved.keys().filter(|index| self.ready.contains(index)).count() as u32;
+        let starts = |index: &TaskIndex| {
+            let returned = self.returned.get(index).filter(|_| self.answers(*index).is_empty());
+            returned.is_some_and(|task| !self.rests(*index, task))
+        };
+        let moving = self.saved.keys().filter(|index| starts(index)).count() as u32;
         let moving = if held_back { 0 } else { moving };
         let mut counts = TaskCounts {
             running: self.live.len() as u32 - self.paused,
@@ -490,8 +558,11 @@ impl Tasks {
     pub(super) fn ahead_of(&self, index: TaskIndex) -> u64 {
         match self.place(index) {
             Some(Place::Ready) if !self.answers(index).is_empty() => 0,
-            Some(Place::Ready) => u64::from(self.checks_count) + self.ready.range(..index).count() as u64,
-            Some(Place::Fresh) => u64::from(self.checks_count) + self.ready.len() as u64 + u64::from(index - self.expanded),
+            Some(Place::Ready) => {
+                let shunning: usize = self.shunning.values().map(|tasks| tasks.range(..index).count()).sum();
+                u64::from(self.checks_count) + (self.ready.range(..index).count() + shunning) as u64
+            }
+            Some(Place::Fresh) => u64::from(self.startable()) - u64::from(self.size - index),
             Some(Place::Resting { .. }) => u64::from(self.startable()),
             Some(Place::Live(_) | Place::Ended) | None => 0,
         }
@@ -519,7 +590,15 @@ impl Tasks {
         if checks != self.checks_count as usize || self.checks.iter().any(misplaced) {
             return Err(format!("{checks} checks wait and {} are counted, or they wait for the wrong agents", self.checks_count));
         }
-        if self.returned.len() != self.ready.len() + self.resting.len() + checks {
+        let shunning: usize = self.shunning.values().map(BTreeSet::len).sum();
+        let strayed = |(agent, tasks): (&AgentId, &BTreeSet<TaskIndex>)| {
+            tasks.is_empty() || tasks.iter().any(|index| self.returned.get(index).is_none_or(|r| r.failed_at != Some(*agent)))
+        };
+        if shunning != self.shunning_count as usize || self.shunning.iter().any(strayed) {
+            let counted = self.shunning_count;
+            return Err(format!("{shunning} tasks shun an agent and {counted} are counted, or they failed elsewhere"));
+        }
+        if self.returned.len() != self.ready.len() + self.resting.len() + checks + shunning {
             let (ready, resting) = (self.ready.len(), self.resting.len());
             return Err(format!("{} tasks came back, of which {ready} are ready and {resting} rest", self.returned.len()));
         }

@@ -120,8 +120,9 @@ fn attempt_id(row: &dyn Columns) -> Result<AttemptId, Damaged> {
     Ok(AttemptId { task: task_id(row)?, number: u32_of(row, "number")? })
 }
 
+/// What was submitted, and by when it must have ended now: a retry may have changed that.
 fn spec(row: &dyn Columns) -> Result<JobSpec, Damaged> {
-    json("spec", &text(row, "spec")?)
+    Ok(JobSpec { finish_by: time_if(row, "finish_by_us")?, ..json("spec", &text(row, "spec")?)? })
 }
 
 /// A job for people, from the columns of `jobs` and its open tasks counted by state.
@@ -253,6 +254,7 @@ pub fn ended_task(row: &dyn Columns) -> Result<EndedTask, Damaged> {
         index: u32_of(row, "task_index")?,
         attempts: u32_of(row, "attempts")?,
         state: word(row, "state", TaskState::from_word)?,
+        failed_at: row.int("failed_at")?.map(|agent| AgentId(agent as u64)),
     })
 }
 

@@ -83,6 +83,8 @@ impl<T> Patch<T> {
 pub struct JobPatch {
     /// Its badly ended tasks are queued again as of then, before anything else happens.
     pub retried: Option<Timestamp>,
+    /// When it must have ended from now on, if that changes.
+    pub finish_by: Option<Timestamp>,
     /// How many tasks get their row, and the mark that must be reached by that.
     pub started: u32,
     pub expanded: u32,
@@ -191,6 +193,8 @@ pub struct Over {
     pub reason: Option<String>,
     pub failure: Option<Failure>,
     pub usage: Usage,
+    /// For how long it had a slot, in microseconds.
+    pub slot_us: u64,
 }
 
 /// One output.
@@ -224,6 +228,11 @@ pub struct QuarantineRow {
     pub kind: QuarantineKind,
     pub at: Timestamp,
     pub reason: String,
+}
+
+/// What the audit says of the moment by which a retried job must have ended.
+pub fn finish_by_words(finish_by: Option<Timestamp>) -> String {
+    finish_by.map(|at| format!("to finish by {at}")).unwrap_or_default()
 }
 
 /// When an agent's machine was there for work.
@@ -260,7 +269,7 @@ impl Turn {
                 self.jobs.entry(*job).or_default().stop = Patch::Set(Stop { state: *state, by: bounds::name(by), at: *at });
             }
             Change::JobEnded { job, state, at } => self.jobs.entry(*job).or_default().end = Patch::Set((*state, *at)),
-            Change::JobRetried { job, by, at } => self.retried(*job, by, *at),
+            Change::JobRetried { job, by, finish_by, at } => self.retried(*job, by, *finish_by, *at),
             Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
                 let cause = cause.as_deref().map(bounds::reason);
                 let begun = Begun { agent: *agent, at: *at, build: *build, resume: resume.clone(), cause };
@@ -322,10 +331,11 @@ impl Turn {
         self.jobs_new.push(new.clone());
     }
 
-    fn retried(&mut self, job: JobId, by: &str, at: Timestamp) {
-        self.audit(at, by, "job.retry", job.to_string(), "");
+    fn retried(&mut self, job: JobId, by: &str, finish_by: Option<Timestamp>, at: Timestamp) {
+        self.audit(at, by, "job.retry", job.to_string(), &finish_by_words(finish_by));
         let patch = self.jobs.entry(job).or_default();
         patch.retried = Some(at);
+        patch.finish_by = finish_by.or(patch.finish_by);
         (patch.stop, patch.end) = (Patch::Clear, Patch::Clear);
         (patch.failed, patch.cancelled, patch.expired) = (0, 0, 0);
         let first = TaskId { job, index: 0 };
@@ -448,6 +458,7 @@ impl Turn {
             reason: ended.reason.as_deref().map(bounds::reason),
             failure: ended.failure.as_ref().map(bounds::failure),
             usage: bounds::usage(ended.usage),
+            slot_us: ended.slot_us.min(i64::MAX as u64),
         });
         if let Some(digest) = ended.answer {
             self.answers.insert(attempt, digest);

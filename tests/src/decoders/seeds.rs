@@ -214,6 +214,7 @@ fn executors() -> Vec<Vec<u8>> {
             function: "echo".into(),
             args: vec!["--fast".into()],
             env: vec![("A".into(), "b".into())],
+            exit_codes: Default::default(),
             seed: 1,
             clock_start: Timestamp(0),
         },
@@ -360,6 +361,7 @@ fn orders() -> Vec<Vec<u8>> {
         args: Vec::new(),
         env: Vec::new(),
         limits: AttemptLimits::default(),
+        exit_codes: "0,3-5".parse().unwrap_or_default(),
         grants: Grants::default(),
         seed: 1,
         clock_start: Timestamp(0),
@@ -392,7 +394,7 @@ fn orders() -> Vec<Vec<u8>> {
 }
 
 fn requests() -> Vec<Vec<u8>> {
-    const REQUESTS: [&str; 43] = [
+    const REQUESTS: [&str; 46] = [
         "GET /health",
         "GET /api/v1/status",
         "GET /api/v1/tokens",
@@ -420,6 +422,10 @@ fn requests() -> Vec<Vec<u8>> {
         "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"range\":{\"first\":0,\"count\":1}},\"require\":[\"os=linux\",\"memory>=8GiB\"],\
          \"window\":\"22:00-06:00 mon-fri Europe/Amsterdam\",\"finish_by\":\"2036-11-24T06:00:00Z\",\
          \"after\":[{\"job\":\"j1\",\"condition\":\"any\"}],\"failures_max\":3,\"idempotency_key\":\"k\"}",
+        "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"numbers\":\"0-10:2,20\"},\"window\":\"22:00-06:00\",\"zone\":\"Europe/Paris\",\
+         \"finish_in_ms\":86400000,\"at_once\":4,\"exit_codes\":\"0,3-5\",\"fail_fast_on\":[\"trap\",\"exit=2\"]}",
+        "POST /api/v1/jobs/j2/retry?finish_by=2036-11-24T06:00:00Z",
+        "GET /api/v1/jobs?mine=true&limit=1",
         "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"pack\":{\"digest\":\
          \"b3:0000000000000000000000000000000000000000000000000000000000000000\",\"size_bytes\":16}}}",
         "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"range\":{\"first\":18446744073709551615,\"count\":4294967295}}}",

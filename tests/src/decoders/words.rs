@@ -2,15 +2,16 @@
 
 use std::{fmt::Display, path::Path, str::FromStr};
 
-use jiff::tz::TimeZone;
-use lull_coordinator::cli::{amount, input};
+use lull_coordinator::cli::{amount, input, moment, selector};
 use lull_shared::{
     constraint::Constraint,
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    numbers::Numbers,
     resources::Labels,
     time::Timestamp,
     window::Window,
+    zone::Zone,
 };
 
 use super::{choice, memory::bounded};
@@ -28,7 +29,7 @@ pub fn words(bytes: &[u8]) {
         2 => array(text),
         3 => drop(amount::duration(text)),
         4 => drop(amount::size(text)),
-        5 => drop(amount::after(text)),
+        5 => drop(text.parse::<selector::AfterName>()),
         6 => {
             let variable = amount::variable(text);
             assert!(variable.is_err() || variable.is_ok_and(|(key, value)| format!("{key}={value}") == text));
@@ -40,7 +41,7 @@ pub fn words(bytes: &[u8]) {
         11 => reads_back::<AgentId>(text),
         12 => reads_back::<VersionId>(text),
         13 => reads_back::<Digest>(text),
-        14 => drop(input::elements(text, Path::new("list.json"))),
+        14 => drop(input::elements::split(text, Path::new("list.json"))),
         _ => assert!(input::lines(text).len() <= text.len()),
     });
 }
@@ -73,16 +74,17 @@ fn window(text: &str) {
 }
 
 fn array(text: &str) {
+    reads_back::<Numbers>(text);
     let Ok(array) = amount::array(text) else { return };
-    assert!(array.count > 0);
-    let last = array.first.checked_add(u64::from(array.count) - 1).expect("its last number is a number");
-    assert_eq!(amount::array(&format!("{}-{last}", array.first)), Ok(array));
+    assert!(array.count() > 0);
+    assert!(array.get(0).is_some() && array.get(array.count() - 1).is_some() && array.get(array.count()).is_none());
 }
 
 fn moment(text: &str) {
-    let zone = TimeZone::get("Europe/Amsterdam").unwrap_or(TimeZone::UTC);
+    let zone: Zone = "Europe/Amsterdam".parse().unwrap_or_default();
+    let Ok(moment) = moment::moment(text) else { return };
     for now in [0, 1_774_746_000, 1_795_435_200] {
         let now = jiff::Timestamp::from_second(now).expect("within the calendar");
-        let _ = amount::moment(text, now, &zone);
+        let _ = moment.resolve(now, &zone);
     }
 }

@@ -16,6 +16,7 @@ use lull_shared::{
     message::Payload,
     share::Share,
     state::{AttemptEnd, Failure, Intake, JobState, TaskCounts, TaskState},
+    time::Timestamp,
 };
 
 use super::{
@@ -39,6 +40,8 @@ pub struct Ledger {
     /// Outputs that counted and are wrong: nobody looked at them.
     pub lies: BTreeMap<TaskId, Digest>,
     quarantined: BTreeSet<AgentId>,
+    /// When the live attempts went to their agents.
+    began: BTreeMap<AttemptId, Timestamp>,
     pub tally: Tally,
 }
 
@@ -63,6 +66,9 @@ pub struct Tally {
     pub lies: u64,
     pub quarantined: u64,
     pub pauses: u64,
+    /// What attempts were charged for slots, in microseconds, and for how long they were with agents.
+    pub slot_us: u64,
+    pub with_agents_us: u64,
 }
 
 /// A job as it was committed.
@@ -131,6 +137,7 @@ impl Ledger {
             options,
             lies: BTreeMap::new(),
             quarantined: BTreeSet::new(),
+            began: BTreeMap::new(),
             tally: Tally::default(),
         }
     }
@@ -145,8 +152,9 @@ impl Ledger {
                 self.job(id)?.finished(id, *state)
             }
             Change::JobRetried { job, .. } => self.job(*job)?.retried(),
-            Change::AttemptStarted { attempt, agent, beside, .. } => {
+            Change::AttemptStarted { attempt, agent, beside, at, .. } => {
                 self.tally.attempts += 1;
+                self.began.insert(*attempt, *at);
                 let free = !self.quarantined.contains(agent);
                 let what = || format!("{attempt} goes to {agent}, which is quarantined");
                 hold(Promise::CountedOnce, free, what, &[(*attempt).into(), (*agent).into()])?;
@@ -175,7 +183,10 @@ impl Ledger {
                 self.forget_snapshot(*task);
                 Ok(())
             }
-            Change::AttemptEnded(ended) => self.ended(ended),
+            Change::AttemptEnded(ended) => {
+                self.charged(ended);
+                self.ended(ended)
+            }
             Change::AnswersDropped { task } => {
                 let id = *task;
                 self.job(id.job)?.task(id)?.answers.clear();
@@ -203,6 +214,13 @@ impl Ledger {
                 Ok(())
             }
         }
+    }
+
+    /// Counts what is charged, and what it could be if waiting were: by the wall clock, which some worlds set.
+    fn charged(&mut self, ended: &EndedAttempt) {
+        let began = self.began.remove(&ended.attempt).unwrap_or(ended.at);
+        self.tally.slot_us += ended.slot_us;
+        self.tally.with_agents_us += ended.at.since(began).as_micros() as u64;
     }
 
     /// Whether a task is to go on from this snapshot, which this agent keeps.

@@ -119,6 +119,11 @@ fn spec(options: &Options, dice: &mut Dice, first: u64, tasks: u32, at: Timestam
         failures_max: dice.chance(0.1).then_some(20),
         moving: if options.steady { Moving::Auto } else { [Moving::Auto, Moving::Always, Moving::Never][dice.index(3)] },
         idempotency_key: Some(format!("key-{first}")),
+        request: None,
+        zone: Default::default(),
+        at_once: None,
+        exit_codes: Default::default(),
+        fail_fast_on: Vec::new(),
         verify: verify(options, dice),
         lost_after_ms: lull_shared::limits::LOST_AFTER_DEFAULT.as_millis() as u64,
     }
@@ -142,7 +147,7 @@ fn mean_task(options: &Options) -> Duration {
 pub fn first_input(spec: &JobSpec) -> u64 {
     match spec.inputs {
         Inputs::Range { first, .. } => first,
-        Inputs::Pack { .. } => unreachable!("planned jobs have ranges"),
+        Inputs::Numbers(_) | Inputs::Pack { .. } => unreachable!("planned jobs have ranges"),
     }
 }
 

@@ -103,11 +103,11 @@ impl World {
         let store = self.database.store.clone();
         match at_once(look_up(&*store, &mut submission)) {
             Ok(None) => Some(submission),
-            Ok(Some(job)) => {
+            Ok(Some(Reply::Submitted { job, .. })) => {
                 self.planned_jobs.insert(plan, Some(job));
                 None
             }
-            Err(_) => None,
+            Ok(Some(_)) | Err(_) => None,
         }
     }
 

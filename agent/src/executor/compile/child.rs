@@ -178,6 +178,7 @@ fn load(artifact: &Source, kind: ModuleKind, build: Build) -> Load {
         function: "trial".into(),
         args: Vec::new(),
         env: Vec::new(),
+        exit_codes: lull_shared::codes::ExitCodes::default(),
         seed: 0,
         clock_start: Timestamp::from_millis(0),
     };

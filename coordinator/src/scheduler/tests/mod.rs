@@ -20,3 +20,4 @@ mod twins;
 mod verification;
 mod waking;
 mod wall;
+mod wishes;

@@ -66,6 +66,7 @@ struct Wish {
     finish_by_ms: Option<u64>,
     movable: bool,
     verify: u16,
+    at_once: Option<u32>,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -73,8 +74,9 @@ fn wish() -> impl Strategy<Value = Wish> {
     let finish_by = proptest::option::weighted(0.1, 1..20_000_u64);
     let tasks = prop_oneof![3 => 1..6_u32, 1 => 20..60_u32];
     let who = (any::<bool>(), any::<bool>(), prop_oneof![2 => Just(0_u16), 1 => Just(5_000), 1 => Just(10_000)]);
-    (tasks, who, -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by).prop_map(
-        |(tasks, (submitter, movable, verify), priority, retries, failures_max, after, finish_by_ms)| Wish {
+    let at_once = proptest::option::weighted(0.2, 1..4_u32);
+    (tasks, who, -1..2_i8, 0..3_u32, proptest::option::weighted(0.2, 1..3_u32), after, finish_by, at_once).prop_map(
+        |(tasks, (submitter, movable, verify), priority, retries, failures_max, after, finish_by_ms, at_once)| Wish {
             tasks,
             submitter,
             priority,
@@ -84,6 +86,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             finish_by_ms,
             movable,
             verify,
+            at_once,
         },
     )
 }
@@ -187,6 +190,7 @@ impl World {
             priority: Priority(wish.priority),
             retry: RetryPolicy { retries: wish.retries, backoff_ms: 200, backoff_max_ms: 1_000 },
             failures_max: wish.failures_max,
+            at_once: wish.at_once,
             after: dependency.into_iter().collect(),
             verify: Share::of_hundredths(wish.verify),
             finish_by: wish.finish_by_ms.map(|ms| self.driver.now + Duration::from_millis(ms)),
@@ -305,6 +309,7 @@ impl World {
             finish_by_ms: None,
             movable: true,
             verify: 0,
+            at_once: None,
         };
         self.submit(&wish);
         if !committed {

@@ -163,7 +163,7 @@ impl Play<'_> {
                 let id = 1 + u64::from(which) % snapshot.last_job;
                 let retry = self.model.store.load_for_retry(JobId(id)).await.expect("the model answers");
                 if retry.is_some_and(|(job, bad)| job.stopping.is_some() || !bad.is_empty()) {
-                    self.take(Change::JobRetried { job: JobId(id), by: "anna".into(), at: at(now) }).await;
+                    self.take(Change::JobRetried { job: JobId(id), by: "anna".into(), finish_by: None, at: at(now) }).await;
                 }
             }
             235..240 => {

@@ -128,7 +128,15 @@ pub fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) ->
         log: Bytes::from_static(b"done\n"),
         log_dropped_bytes: 0,
         usage: Usage { wall_us: 1_500_000, cpu_us: 1_000_000, memory_peak_bytes: 65_536 },
+        slot_us: 1_500_000,
     }))
+}
+
+/// An attempt that ends had a slot for so long.
+pub fn with_slot(change: Change, seconds: u64) -> Change {
+    let Change::AttemptEnded(mut end) = change else { panic!("{change:?} ends no attempt") };
+    end.slot_us = seconds * 1_000_000;
+    Change::AttemptEnded(end)
 }
 
 /// An attempt brings an output that is to be compared.
@@ -158,6 +166,7 @@ pub fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, afte
         log: Bytes::new(),
         log_dropped_bytes: 0,
         usage: Usage::default(),
+        slot_us: 0,
     }))
 }
 

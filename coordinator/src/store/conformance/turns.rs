@@ -279,11 +279,13 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
 
     let (snapshot, bad) = world.store.load_for_retry(JobId(1)).await.expect("an answer").expect("the job is there");
     assert_eq!((snapshot.state, snapshot.expanded, snapshot.succeeded), (JobState::Cancelled, 3, 1));
-    let bad_task = |index, state| EndedTask { index, attempts: 1, state };
-    assert_eq!(bad, [bad_task(1, TaskState::Failed), bad_task(2, TaskState::Cancelled)]);
+    let bad_task = |index, state, failed_at| EndedTask { index, attempts: 1, state, failed_at };
+    assert_eq!(bad, [bad_task(1, TaskState::Failed, Some(AgentId(1))), bad_task(2, TaskState::Cancelled, None)]);
 
-    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), at: at(20) }]).await;
+    let finish_by = Some(at(4_000));
+    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by, at: at(20) }]).await;
     let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
+    assert_eq!((job.spec.finish_by, world.loaded().await.jobs[0].spec.finish_by), (finish_by, finish_by));
     assert_eq!((job.state, job.stopping, job.stopped_by, job.ended), (JobState::Active, None, None, None));
     assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 4, ..TaskCounts::default() });
     let snapshot = &world.loaded().await.jobs[0];
@@ -313,7 +315,7 @@ pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
             ended(attempt(1, 1, 1), 1, 12, AttemptEnd::Failed, TaskAfter::Failed),
             stopped(1, JobState::Cancelled, 12),
             job_ended(1, JobState::Cancelled, 12),
-            Change::JobRetried { job: JobId(1), by: "anna".into(), at: at(13) },
+            Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by: None, at: at(13) },
             started(attempt(1, 1, 2), 1, 13),
             started(attempt(1, 0, 2), 1, 13),
             ended(attempt(1, 0, 2), 1, 14, AttemptEnd::Failed, TaskAfter::Failed),
@@ -455,9 +457,10 @@ pub async fn usage_fades_and_belongs_to_its_submitter(world: World) {
     let day = 24 * 3600;
     world.commit(&[submitted_as(1, "anna", spec(1)), submitted_as(2, "ben", spec(2))]).await;
     world.commit(&[started(attempt(1, 0, 1), 1, 100), started(attempt(2, 0, 1), 1, 100)]).await;
-    world.commit(&[succeeded(attempt(1, 0, 1), 1, 160, b"")]).await;
+    // What waits at its agent before it runs is not charged.
+    world.commit(&[with_slot(succeeded(attempt(1, 0, 1), 1, 360, b""), 60)]).await;
     let moved = TaskAfter::Again { not_before: at(day + 100), failures: 0 };
-    world.commit(&[ended(attempt(2, 0, 1), 1, 100 + day, AttemptEnd::Evicted, moved)]).await;
+    world.commit(&[with_slot(ended(attempt(2, 0, 1), 1, 100 + day, AttemptEnd::Evicted, moved), day)]).await;
     let usage = world.loaded().await.usage;
     assert_eq!(usage.len(), 2, "{usage:?}");
     assert_eq!(usage[0].0, "anna");
@@ -510,6 +513,7 @@ pub async fn odd_bytes_and_texts_survive(world: World) {
         log: Bytes::from(every_byte.clone()),
         log_dropped_bytes: u64::MAX,
         usage: Usage { wall_us: u64::MAX, cpu_us: 0, memory_peak_bytes: u64::MAX },
+        slot_us: 1,
     };
     world.commit(&[Change::AttemptEnded(Box::new(end))]).await;
     let found = &world.store.attempts(task(1, 0)).await.expect("an answer")[0];

@@ -22,7 +22,7 @@ use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
 // SQLite would rather go through all tasks of a job by the primary key than through the open ones by their index,
 // so the index is named: a job has millions of tasks, and this is read at every look at it.
 const JOB: &str =
-    "SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+    "SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
     jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
@@ -41,7 +41,7 @@ const JOB: &str =
     FROM jobs";
 
 const SNAPSHOT: &str =
-    "SELECT job_id, submitter, spec, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
+    "SELECT job_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
     cancelled, expired FROM jobs";
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
@@ -128,8 +128,12 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
     rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(tx, ANSWERS, params![id, id], rows::answer)?);
     let ended = all(
         tx,
-        "SELECT task_index, attempts, state FROM tasks
-         WHERE job_id = ?1 AND state IN ('failed', 'cancelled', 'expired') ORDER BY task_index",
+        "SELECT tasks.task_index, tasks.attempts, tasks.state,
+             CASE WHEN tasks.state = 'failed' THEN attempts.agent_id END AS failed_at
+         FROM tasks
+         LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
+             AND attempts.number = tasks.attempts AND attempts.outcome = 'failed'
+         WHERE tasks.job_id = ?1 AND tasks.state IN ('failed', 'cancelled', 'expired') ORDER BY tasks.task_index",
         [id],
         rows::ended_task,
     )?;

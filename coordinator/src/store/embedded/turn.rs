@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use lull_shared::{
     id::{AttemptId, Epoch, JobId, TaskId},
-    job::Inputs,
     message::Payload,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -86,10 +85,7 @@ fn one(changed: usize, what: impl FnOnce() -> String) -> Result<(), Fail> {
 
 fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
     let spec = &new.spec;
-    let pack = match &spec.inputs {
-        Inputs::Range { .. } => None,
-        Inputs::Pack { pack, .. } => Some(*pack.digest.as_bytes()),
-    };
+    let pack = spec.inputs.pack().map(|pack| *pack.digest.as_bytes());
     let key = spec.idempotency_key.as_deref().map(|key| decide::key_digest(&new.submitter, key));
     tx.prepare_cached(
         "INSERT INTO jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
@@ -175,13 +171,10 @@ fn write_attempts(
     let mut pause = tx.prepare_cached(
         "UPDATE attempts SET pause = ?4 WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
     )?;
-    let mut started = tx.prepare_cached(
-        "SELECT started_us FROM attempts WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
-    )?;
     let mut end = tx.prepare_cached(
         "UPDATE attempts SET ended_us = ?4, outcome = ?5, reason = ?6, failure_kind = ?7, failure = ?8, wall_us = ?9,
-             cpu_us = ?10, memory_peak_bytes = ?11, pause = NULL
-         WHERE job_id = ?1 AND task_index = ?2 AND number = ?3",
+             cpu_us = ?10, memory_peak_bytes = ?11, slot_us = ?12, pause = NULL
+         WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
     )?;
     let mut slot_us = BTreeMap::new();
     for (attempt, patch) in attempts {
@@ -205,13 +198,8 @@ fn write_attempts(
             one(pause.execute(params![job, index, attempt_number, paused])?, || format!("{attempt} is not live"))?;
         }
         let Some(over) = &patch.over else { continue };
-        let began = match &patch.begun {
-            Some(begun) => Some(begun.at.0),
-            None => started.query_row(params![job, index, attempt_number], |row| row.get(0)).optional()?,
-        };
-        let began = began.ok_or_else(|| Broken(format!("{attempt} is not live")))?;
         let (failure_kind, failure) = (over.failure.as_ref().map(|failure| failure.kind()), over.failure.as_ref().map(json));
-        end.execute(params![
+        let changed = end.execute(params![
             job,
             index,
             attempt_number,
@@ -223,8 +211,10 @@ fn write_attempts(
             number(over.usage.wall_us),
             number(over.usage.cpu_us),
             number(over.usage.memory_peak_bytes),
+            number(over.slot_us),
         ])?;
-        *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += over.at.0.saturating_sub(began).max(0);
+        one(changed, || format!("{attempt} is not live"))?;
+        *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += number(over.slot_us);
     }
     Ok(slot_us)
 }
@@ -312,6 +302,7 @@ fn update_job(tx: &Transaction<'_>, job: JobId, patch: &JobPatch) -> Result<(), 
                  failed = CASE WHEN ?8 THEN 0 ELSE failed END + ?5,
                  cancelled = CASE WHEN ?8 THEN 0 ELSE cancelled END + ?6,
                  expired = CASE WHEN ?8 THEN 0 ELSE expired END + ?7,
+                 finish_by_us = coalesce(?15, finish_by_us),
                  state = coalesce(?9, state),
                  ended_us = CASE WHEN ?9 IS NULL THEN ended_us ELSE ?10 END,
                  stopping = CASE WHEN ?11 THEN ?12 ELSE stopping END,
@@ -334,6 +325,7 @@ fn update_job(tx: &Transaction<'_>, job: JobId, patch: &JobPatch) -> Result<(), 
             stop.map(|stop| stop.state.as_str()),
             stop.map(|stop| stop.by.as_str()),
             stop.map(|stop| stop.at.0),
+            patch.finish_by.map(|at| at.0),
         ])?;
     one(changed, || format!("there is no {job}, or its tasks are not started in the order of their index"))
 }

@@ -256,7 +256,12 @@ impl Job {
     pub fn ended_badly(&self) -> Vec<EndedTask> {
         let ended = self.tasks.iter().filter_map(|(index, task)| match task.place {
             Place::Ended { state, .. } if state != TaskState::Succeeded => {
-                Some(EndedTask { index: *index, attempts: task.attempts.len() as u32, state })
+                let last = task.attempts.last().filter(|last| {
+                    let failed = last.over.as_ref().is_some_and(|over| over.end == AttemptEnd::Failed);
+                    failed && state == TaskState::Failed
+                });
+                let attempts = task.attempts.len() as u32;
+                Some(EndedTask { index: *index, attempts, state, failed_at: last.map(|last| last.agent) })
             }
             Place::Ended { .. } | Place::At | Place::Waiting { .. } => None,
         });

@@ -18,7 +18,7 @@ use lull_shared::{
 use super::super::{
     bounds,
     record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
-    turn::{Broken, audit_row, intake_action, stop_action},
+    turn::{Broken, audit_row, finish_by_words, intake_action, stop_action},
     usage,
 };
 use crate::scheduler::{
@@ -206,7 +206,7 @@ impl State {
                 let job = self.job(*job)?;
                 (job.state, job.ended) = (*state, Some(*at));
             }
-            Change::JobRetried { job, by, at } => self.retried(*job, by, *at)?,
+            Change::JobRetried { job, by, finish_by, at } => self.retried(*job, by, *finish_by, *at)?,
             Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
                 let resumed = resume
                     .as_deref()
@@ -303,9 +303,12 @@ impl State {
         }
     }
 
-    fn retried(&mut self, job: JobId, by: &str, at: Timestamp) -> Result<(), Broken> {
-        self.audit(at, by, "job.retry", job.to_string(), "");
+    fn retried(&mut self, job: JobId, by: &str, finish_by: Option<Timestamp>, at: Timestamp) -> Result<(), Broken> {
+        self.audit(at, by, "job.retry", job.to_string(), &finish_by_words(finish_by));
         let job = self.job(job)?;
+        if finish_by.is_some() {
+            Arc::make_mut(&mut job.new).spec.finish_by = finish_by;
+        }
         (job.state, job.ended, job.stop) = (JobState::Active, None, None);
         for ended in job.ended_badly() {
             let task = job.tasks.get_mut(&ended.index).map(Arc::make_mut).expect("it was just found");
@@ -368,7 +371,7 @@ impl State {
             log: ended.log.clone(),
             log_dropped_bytes: ended.log_dropped_bytes.min(i64::MAX as u64),
         });
-        let slot_us = ended.at.0.saturating_sub(attempt.started.0).max(0);
+        let slot_us = ended.slot_us.min(i64::MAX as u64) as i64;
         if let Some(digest) = ended.answer {
             let answer = Answer { number: ended.attempt.number, agent: ended.agent, digest };
             self.task(ended.attempt.task)?.answers.push(answer);

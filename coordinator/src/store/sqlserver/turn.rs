@@ -4,7 +4,6 @@
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
-    job::Inputs,
     message::Payload,
 };
 use serde::Serialize;
@@ -124,10 +123,7 @@ fn job_new(new: &NewJob, bytes: &mut Bytes) -> JobNew {
         // All 64 bits count: the sign is only how a column shows them.
         seed: new.seed as i64,
         key: spec.idempotency_key.as_deref().map(|key| bytes.put(&decide::key_digest(&new.submitter, key))),
-        pack: match &spec.inputs {
-            Inputs::Range { .. } => None,
-            Inputs::Pack { pack, .. } => Some(bytes.put(pack.digest.as_bytes())),
-        },
+        pack: spec.inputs.pack().map(|pack| bytes.put(pack.digest.as_bytes())),
         spec: json(spec),
         n: spec.inputs.count(),
     }
@@ -138,6 +134,8 @@ struct Job<'a> {
     j: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     r: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fb: Option<i64>,
     n: u32,
     x: u32,
     s: u32,
@@ -167,6 +165,7 @@ fn job_patch(job: JobId, patch: &JobPatch) -> Job<'_> {
     Job {
         j: number(job.0),
         r: patch.retried.map(|at| at.0),
+        fb: patch.finish_by.map(|at| at.0),
         n: patch.started,
         x: patch.expanded,
         s: patch.succeeded,
@@ -272,6 +271,8 @@ struct Attempt<'a> {
     rs: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cs: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    su: Option<i64>,
 }
 
 fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
@@ -297,6 +298,7 @@ fn attempt(id: AttemptId, patch: &AttemptPatch) -> Attempt<'_> {
         rb: resume.map(|snapshot| number(snapshot.blob.size_bytes)),
         rs: resume.map(|snapshot| number(snapshot.spent_us)),
         cs: begun.and_then(|begun| begun.cause.as_deref()),
+        su: over.map(|over| number(over.slot_us)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lull_coordinator::{
     dispatch::{
         Ended,
-        submission::look_up,
+        submission::{look_up, look_up_retry},
         turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
         writer::{Framer, Peer},
     },
@@ -166,8 +166,7 @@ impl World {
                 if coordinator.moments.have_passed(moment) {
                     match at_once(look_up(&*store, &mut submission)) {
                         Ok(None) => {}
-                        Ok(Some(job)) => {
-                            let reply = Reply::Submitted { job, existing: true };
+                        Ok(Some(reply)) => {
                             return self.queue.push(now, What::Answered { number, reply });
                         }
                         Err(_) => return,
@@ -176,16 +175,16 @@ impl World {
                 let request = reign.expect_reply(number);
                 reign.scheduler.handle(Event::Submit { request, submission }, now);
             }
-            Input::Retry { number, job } => match at_once(store.load_for_retry(job)) {
+            Input::Retry { number, job } => match at_once(look_up_retry(&*store, job, "ada".into(), None)) {
                 Err(_) => {}
                 Ok(None) => {
                     let reply = Reply::Refused(Refusal::NoJob(job));
                     self.queue.push(now, What::Answered { number, reply });
                 }
-                Ok(Some((snapshot, tasks))) => {
+                Ok(Some(retry)) => {
                     let request = reign.expect_reply(number);
-                    coordinator.catalogue.reopen(&snapshot);
-                    let event = Event::Retry { request, job: Box::new(snapshot), tasks, by: "ada".into() };
+                    coordinator.catalogue.reopen(&retry.job);
+                    let event = Event::Retry { request, retry: Box::new(retry) };
                     reign.scheduler.handle(event, now);
                 }
             },

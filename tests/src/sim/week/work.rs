@@ -83,6 +83,11 @@ fn spec(dice: &mut Dice, week: Week, first: u64, tasks: u32, each: Duration) -> 
             Leaving::Restart | Leaving::Kill => Moving::Never,
         },
         idempotency_key: Some(format!("key-{first}")),
+        request: None,
+        zone: Default::default(),
+        at_once: None,
+        exit_codes: Default::default(),
+        fail_fast_on: Vec::new(),
         verify: Share::NONE,
         lost_after_ms: lull_shared::limits::LOST_AFTER_DEFAULT.as_millis() as u64,
     }

@@ -1,6 +1,6 @@
 -- One turn. @P2: its rows as JSON. @P3: the bytes that they point into, by offset and length.
 DECLARE @jobs TABLE (
-    job_id bigint NOT NULL PRIMARY KEY, retried_us bigint NULL, started int NOT NULL, expanded int NOT NULL,
+    job_id bigint NOT NULL PRIMARY KEY, retried_us bigint NULL, finish_by_us bigint NULL, started int NOT NULL, expanded int NOT NULL,
     succeeded int NOT NULL, failed int NOT NULL, cancelled int NOT NULL, expired int NOT NULL,
     state varchar(16) NULL, ended_us bigint NULL,
     stop_changes bit NOT NULL, stopping varchar(16) NULL, stopped_by nvarchar(256) NULL, stopped_us bigint NULL);
@@ -14,16 +14,16 @@ DECLARE @attempts TABLE (
     pause nvarchar(max) NULL, ended_us bigint NULL, outcome varchar(16) NULL, reason nvarchar(2000) NULL,
     failure_kind varchar(32) NULL, failure nvarchar(max) NULL, wall_us bigint NULL, cpu_us bigint NULL,
     memory_peak_bytes bigint NULL, build varchar(16) NULL, resumed_bytes bigint NULL, resumed_spent_us bigint NULL,
-    cause nvarchar(2000) NULL, PRIMARY KEY (job_id, task_index, number));
+    cause nvarchar(2000) NULL, slot_us bigint NULL, PRIMARY KEY (job_id, task_index, number));
 DECLARE @changed int = 0;
 DECLARE @usage TABLE (hour bigint NOT NULL, job_id bigint NOT NULL, slot_us bigint NOT NULL, PRIMARY KEY (hour, job_id));
 
-INSERT INTO @jobs (job_id, retried_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
+INSERT INTO @jobs (job_id, retried_us, finish_by_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
     stop_changes, stopping, stopped_by, stopped_us)
-SELECT item.job_id, item.retried_us, item.started, item.expanded, item.succeeded, item.failed, item.cancelled, item.expired,
+SELECT item.job_id, item.retried_us, item.finish_by_us, item.started, item.expanded, item.succeeded, item.failed, item.cancelled, item.expired,
     item.state, item.ended_us, item.stop_changes, item.stopping, item.stopped_by, item.stopped_us
 FROM OPENJSON(@P2, '$.jobs') WITH (
-    job_id bigint '$.j', retried_us bigint '$.r', started int '$.n', expanded int '$.x',
+    job_id bigint '$.j', retried_us bigint '$.r', finish_by_us bigint '$.fb', started int '$.n', expanded int '$.x',
     succeeded int '$.s', failed int '$.f', cancelled int '$.c', expired int '$.e',
     state varchar(16) '$.st', ended_us bigint '$.at',
     stop_changes bit '$.sc', stopping varchar(16) '$.ss', stopped_by nvarchar(256) '$.sb', stopped_us bigint '$.sa') AS item;
@@ -38,16 +38,16 @@ FROM OPENJSON(@P2, '$.tasks') WITH (
     agent_id bigint '$.a', not_before_us bigint '$.w', ended_us bigint '$.e') AS item;
 
 INSERT INTO @attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause, slot_us)
 SELECT item.job_id, item.task_index, item.number, item.agent_id, item.started_us, item.pause, item.ended_us, item.outcome,
     item.reason, item.failure_kind, item.failure, item.wall_us, item.cpu_us, item.memory_peak_bytes, item.build,
-    item.resumed_bytes, item.resumed_spent_us, item.cause
+    item.resumed_bytes, item.resumed_spent_us, item.cause, item.slot_us
 FROM OPENJSON(@P2, '$.attempts') WITH (
     job_id bigint '$.j', task_index int '$.i', number int '$.n', agent_id bigint '$.a', started_us bigint '$.s',
     pause nvarchar(max) '$.p', ended_us bigint '$.e', outcome varchar(16) '$.o', reason nvarchar(2000) '$.r',
     failure_kind varchar(32) '$.k', failure nvarchar(max) '$.f', wall_us bigint '$.w', cpu_us bigint '$.c',
     memory_peak_bytes bigint '$.m', build varchar(16) '$.b', resumed_bytes bigint '$.rb', resumed_spent_us bigint '$.rs',
-    cause nvarchar(2000) '$.cs') AS item;
+    cause nvarchar(2000) '$.cs', slot_us bigint '$.su') AS item;
 
 INSERT INTO lull.jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
     key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
@@ -92,23 +92,16 @@ SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @tasks AS patch WHERE patch.absent = 0) SET @outcome = 3;
 
 INSERT INTO @usage (hour, job_id, slot_us)
-SELECT spent.hour, spent.job_id, SUM(spent.slot_us)
-FROM (
-    SELECT patch.ended_us / 3600000000 AS hour, patch.job_id,
-        CASE WHEN patch.ended_us > COALESCE(patch.started_us, attempts.started_us)
-            THEN patch.ended_us - COALESCE(patch.started_us, attempts.started_us) ELSE 0 END AS slot_us
-    FROM @attempts AS patch
-    LEFT JOIN lull.attempts AS attempts ON attempts.job_id = patch.job_id AND attempts.task_index = patch.task_index
-        AND attempts.number = patch.number
-    WHERE patch.ended_us IS NOT NULL
-) AS spent
-GROUP BY spent.hour, spent.job_id;
+SELECT patch.ended_us / 3600000000, patch.job_id, SUM(patch.slot_us)
+FROM @attempts AS patch
+WHERE patch.ended_us IS NOT NULL
+GROUP BY patch.ended_us / 3600000000, patch.job_id;
 
 -- What was live before this turn ends first: of each task at most one attempt is live with one agent.
 UPDATE attempts
 SET pause = patch.pause, ended_us = patch.ended_us, outcome = patch.outcome, reason = patch.reason,
     failure_kind = patch.failure_kind, failure = patch.failure, wall_us = patch.wall_us, cpu_us = patch.cpu_us,
-    memory_peak_bytes = patch.memory_peak_bytes
+    memory_peak_bytes = patch.memory_peak_bytes, slot_us = patch.slot_us
 FROM lull.attempts AS attempts
 INNER JOIN @attempts AS patch ON patch.job_id = attempts.job_id AND patch.task_index = attempts.task_index
     AND patch.number = attempts.number
@@ -117,10 +110,10 @@ SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @attempts AS patch WHERE patch.started_us IS NULL) SET @outcome = 4;
 
 INSERT INTO lull.attempts (job_id, task_index, number, agent_id, started_us, pause, ended_us, outcome, reason, failure_kind,
-    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause)
+    failure, wall_us, cpu_us, memory_peak_bytes, build, resumed_bytes, resumed_spent_us, cause, slot_us)
 SELECT patch.job_id, patch.task_index, patch.number, patch.agent_id, patch.started_us, patch.pause, patch.ended_us,
     patch.outcome, patch.reason, patch.failure_kind, patch.failure, patch.wall_us, patch.cpu_us, patch.memory_peak_bytes,
-    patch.build, patch.resumed_bytes, patch.resumed_spent_us, patch.cause
+    patch.build, patch.resumed_bytes, patch.resumed_spent_us, patch.cause, patch.slot_us
 FROM @attempts AS patch
 WHERE patch.started_us IS NOT NULL;
 
@@ -185,6 +178,7 @@ SET expanded = jobs.expanded + patch.started,
     failed = CASE WHEN patch.retried_us IS NULL THEN jobs.failed ELSE 0 END + patch.failed,
     cancelled = CASE WHEN patch.retried_us IS NULL THEN jobs.cancelled ELSE 0 END + patch.cancelled,
     expired = CASE WHEN patch.retried_us IS NULL THEN jobs.expired ELSE 0 END + patch.expired,
+    finish_by_us = COALESCE(patch.finish_by_us, jobs.finish_by_us),
     state = COALESCE(patch.state, jobs.state),
     ended_us = CASE WHEN patch.state IS NULL THEN jobs.ended_us ELSE patch.ended_us END,
     stopping = CASE WHEN patch.stop_changes = 1 THEN patch.stopping ELSE jobs.stopping END,

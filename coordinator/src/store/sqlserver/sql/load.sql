@@ -8,7 +8,7 @@ UPDATE lull.reign SET writ = writ + 1 WHERE reign_id = 1 AND epoch = @P1 AND hol
 SET @reigning = @@ROWCOUNT;
 SELECT @reigning AS reigning, reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
 SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs;
-SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
+SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
     jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
 WHERE jobs.ended_us IS NULL

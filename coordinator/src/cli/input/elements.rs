@@ -1,0 +1,167 @@
+//! The elements of a JSON array, each as it is written: numbers keep their digits, objects their order.
+
+use std::{borrow::Cow, fmt, path::Path};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer as _,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{Item, item, named};
+use crate::cli::exit::Failure;
+
+/// Characters of an element that its label begins with: more is cut anyhow.
+const LABEL_CHARS: usize = 512;
+
+/// One input for each element of a JSON array; `path` is what errors call the file. Elements are taken off the text one
+/// by one: beside it there is never more than the inputs themselves.
+pub fn split(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let items = reader.deserialize_seq(Elements).and_then(|items| reader.end().map(|()| items));
+    items.map_err(|error| {
+        let message = format!("{}: not a JSON array of inputs: {error}", path.display());
+        Failure::usage(message).hint("write it like [\"first\", \"second\"]")
+    })
+}
+
+struct Elements;
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<Item>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<Item>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(element) = array.next_element::<&'de RawValue>()? {
+            let made = input(element).map_err(|error| de::Error::custom(format!("element {}: {error}", items.len())))?;
+            items.push(made);
+        }
+        Ok(items)
+    }
+}
+
+fn input(element: &RawValue) -> serde_json::Result<Item> {
+    let text = element.get();
+    match text.as_bytes().first() {
+        Some(b'"') => {
+            let input: String = serde_json::from_str(text)?;
+            Ok(item(&input, &input))
+        }
+        Some(b'{') => match serde_json::from_str::<Named>(text)? {
+            Named { label: Some(label), input: Some(input) } => Ok(named(&label, content(input)?)),
+            Named { .. } => Ok(item(&label_of(text), text)),
+        },
+        Some(_) | None => Ok(item(&label_of(text), text)),
+    }
+}
+
+/// A string stands for its characters, anything else for itself.
+fn content(input: &RawValue) -> serde_json::Result<Bytes> {
+    if input.get().starts_with('"') {
+        return serde_json::from_str::<String>(input.get()).map(Bytes::from);
+    }
+    Ok(Bytes::copy_from_slice(input.get().as_bytes()))
+}
+
+/// One line of what may be written over many.
+fn label_of(text: &str) -> String {
+    let beginning: String = text.chars().take(LABEL_CHARS).collect();
+    beginning.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The fields of `{"label": "...", "input": ...}`, if they are there. Of a field that is there twice the last counts.
+struct Named<'a> {
+    label: Option<Cow<'a, str>>,
+    input: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Named<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Named<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Named<'de>, A::Error> {
+                let (mut label, mut input) = (None, None);
+                while let Some(name) = object.next_key::<Cow<'de, str>>()? {
+                    let value = object.next_value::<&'de RawValue>()?;
+                    match name.as_ref() {
+                        "label" => label = Some(value),
+                        "input" => input = Some(value),
+                        _ => {}
+                    }
+                }
+                // Without an input beside it a label is data like any other.
+                let words = |label: &'de RawValue| {
+                    let text = serde_json::from_str::<String>(label.get());
+                    text.map(Cow::Owned).map_err(|_| de::Error::custom("its label is not a string"))
+                };
+                let label = label.filter(|_| input.is_some()).map(words).transpose()?;
+                Ok(Named { label, input })
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elements(text: &str) -> Result<Vec<Item>, Failure> {
+        split(text, Path::new("list.json"))
+    }
+
+    #[test]
+    fn a_json_array_may_hold_strings_values_and_named_inputs() {
+        let text = r#" ["text", 7, {"k": 1}, {"label": "named", "input": "x"}, {"input": [1,  2], "label": "n2"}, null ] "#;
+        assert_eq!(
+            elements(text).expect("elements"),
+            [
+                item("text", "text"),
+                item("7", "7"),
+                item("{\"k\": 1}", "{\"k\": 1}"),
+                item("named", "x"),
+                item("n2", "[1,  2]"),
+                item("null", "null"),
+            ]
+        );
+        assert_eq!(elements("[]").expect("none"), []);
+    }
+
+    #[test]
+    fn what_is_passed_on_keeps_every_byte() {
+        let written =
+            ["12345678901234567890123", "1.10", r#"{"b":1,"a":2,"a":3}"#, "123456789012345678.5", "1E400", r#"{"é":"é"}"#];
+        let items = elements(&format!("[{}]", written.join(" ,\n"))).expect("elements");
+        assert_eq!(items, written.map(|text| item(text, text)));
+        let long = "[1,\n   2]";
+        assert_eq!(elements(&format!("[{long}]")).expect("elements"), [item("[1, 2]", long)], "a label has one line");
+    }
+
+    #[test]
+    fn a_label_without_an_input_is_data() {
+        let text = r#"{"label": 7}"#;
+        assert_eq!(elements(&format!("[{text}]")).expect("elements"), [item(text, text)]);
+        let error = elements(r#"["a", {"label": 7, "input": "x"}]"#).expect_err("no label");
+        assert!(error.message.contains("element 1") && error.message.contains("label"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_is_no_array_is_refused() {
+        for text in ["{}", "", "[1", "[1] 2", "[1,]", "\"a\"", "[\"\u{7}\"]"] {
+            assert!(elements(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Numbers as people list them: `0-999`, `0-10:2`, `1,3,5`, and any of these together.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Parts of one list: it is kept with its job in memory. Longer lists are inputs of their own.
+pub const PARTS_MAX: usize = 1_000;
+
+/// A list of numbers, in the order in which they were written; one that is named twice is there twice. Its encoding is
+/// its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Numbers {
+    /// At least one.
+    parts: Vec<Part>,
+}
+
+/// `count` numbers from `first` on, each `step` after the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    first: u64,
+    step: u64,
+    /// At least one; the last number fits.
+    count: u32,
+}
+
+/// The text does not list numbers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseNumbersError {
+    #[error(
+        "`{0}` is not a list of numbers\nhint: write FIRST-LAST, FIRST-LAST:STEP or single numbers, with commas between them: 0-999, 0-10:2, 1,3,5"
+    )]
+    Form(String),
+    #[error("`{0}` ends before it begins\nhint: write FIRST-LAST, for example 0-999")]
+    Backwards(String),
+    #[error("the step of `{0}` is 0\nhint: write FIRST-LAST:STEP, for example 0-10:2")]
+    Step(String),
+    #[error("`{0}` has more tasks than a job may have\nhint: split it over several jobs")]
+    TooMany(String),
+    #[error("the list has {0} parts and {PARTS_MAX} are allowed\nhint: put the numbers into a file and use --each-line")]
+    TooLong(usize),
+}
+
+impl Part {
+    fn last(self) -> u64 {
+        self.first + self.step * u64::from(self.count - 1)
+    }
+}
+
+impl Numbers {
+    /// How many they are.
+    pub fn count(&self) -> u32 {
+        self.parts.iter().map(|part| part.count).sum()
+    }
+
+    /// The number at this place.
+    pub fn get(&self, index: u32) -> Option<u64> {
+        let mut left = index;
+        for part in &self.parts {
+            if left < part.count {
+                return Some(part.first + part.step * u64::from(left));
+            }
+            left -= part.count;
+        }
+        None
+    }
+
+    /// The first number and how many they are, if each is one more than the one before.
+    pub fn as_range(&self) -> Option<(u64, u32)> {
+        match self.parts[..] {
+            [Part { first, step, count }] if step == 1 || count == 1 => Some((first, count)),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = ParseNumbersError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNumbersError> {
+        let quoted = || text.chars().take(64).collect::<String>();
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(|| ParseNumbersError::Form(quoted()))
+        };
+        let (span, step) = match text.split_once(':') {
+            Some((span, step)) if span.contains('-') => (span, number(step)?),
+            Some(_) => return Err(ParseNumbersError::Form(quoted())),
+            None => (text, 1),
+        };
+        let (first, last) = span.split_once('-').unwrap_or((span, span));
+        let (first, last) = (number(first)?, number(last)?);
+        if step == 0 {
+            return Err(ParseNumbersError::Step(quoted()));
+        }
+        let length = last.checked_sub(first).ok_or_else(|| ParseNumbersError::Backwards(quoted()))?;
+        let count = (length / step).checked_add(1).and_then(|count| u32::try_from(count).ok());
+        Ok(Self { first, step, count: count.ok_or_else(|| ParseNumbersError::TooMany(quoted()))? })
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { first, count: 1, .. } => write!(f, "{first}"),
+            Self { first, step: 1, .. } => write!(f, "{first}-{}", self.last()),
+            Self { first, step, .. } => write!(f, "{first}-{}:{step}", self.last()),
+        }
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = ParseNumbersError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNumbersError> {
+        let named = text.split(',').count();
+        if named > PARTS_MAX {
+            return Err(ParseNumbersError::TooLong(named));
+        }
+        let parts = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<Part>, _>>()?;
+        let all: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
+        if u32::try_from(all).is_err() {
+            return Err(ParseNumbersError::TooMany(text.chars().take(64).collect()));
+        }
+        Ok(Self { parts })
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for part in &self.parts {
+            write!(f, "{separator}{part}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for Numbers {
+    type Error = ParseNumbersError;
+
+    fn try_from(text: String) -> Result<Self, ParseNumbersError> {
+        text.parse()
+    }
+}
+
+impl From<Numbers> for String {
+    fn from(numbers: Numbers) -> Self {
+        numbers.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Vec<u64> {
+        let numbers: Numbers = text.parse().expect("numbers");
+        assert_eq!(numbers.to_string().parse(), Ok(numbers.clone()), "{text}");
+        assert_eq!(numbers.get(numbers.count()), None);
+        (0..numbers.count()).map(|index| numbers.get(index).expect("a number")).collect()
+    }
+
+    #[test]
+    fn spans_steps_and_single_numbers_may_stand_together() {
+        assert_eq!(all("0-3"), [0, 1, 2, 3]);
+        assert_eq!(all("0-10:2"), [0, 2, 4, 6, 8, 10]);
+        assert_eq!(all("0-9:4"), [0, 4, 8], "the last is the last that is reached");
+        assert_eq!(all("1,3,5"), [1, 3, 5]);
+        assert_eq!(all("7, 0-4:2,7"), [7, 0, 2, 4, 7]);
+        assert_eq!(all("18446744073709551615"), [u64::MAX]);
+        assert_eq!(all("0-18446744073709551615:9223372036854775807"), [0, u64::MAX / 2, u64::MAX - 1]);
+    }
+
+    #[test]
+    fn what_is_one_range_is_known_as_one() {
+        let range = |text: &str| text.parse::<Numbers>().expect("numbers").as_range();
+        assert_eq!(range("5-9"), Some((5, 5)));
+        assert_eq!(range("7"), Some((7, 1)));
+        assert_eq!((range("0-10:2"), range("1,2")), (None, None));
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_named() {
+        for text in ["", "a", "1,", "1-", "-5", "+5", "1-2-3", "5:2", "1;2"] {
+            assert!(matches!(text.parse::<Numbers>(), Err(ParseNumbersError::Form(_))), "{text}");
+        }
+        assert_eq!("9-3".parse::<Numbers>(), Err(ParseNumbersError::Backwards("9-3".into())));
+        assert_eq!("0-9:0".parse::<Numbers>(), Err(ParseNumbersError::Step("0-9:0".into())));
+        for text in ["0-4294967295", "0-18446744073709551615", "0-4294967294,1"] {
+            assert_eq!(text.parse::<Numbers>(), Err(ParseNumbersError::TooMany(text.into())));
+        }
+        let long = vec!["1"; PARTS_MAX + 1].join(",");
+        assert_eq!(long.parse::<Numbers>(), Err(ParseNumbersError::TooLong(PARTS_MAX + 1)));
+    }
+}
