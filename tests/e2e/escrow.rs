@@ -69,7 +69,7 @@ fn a_machine_that_is_lost_with_its_disk_costs_only_what_was_done_since_its_last_
     cluster.kill_agent(maker);
     fs::remove_dir_all(cluster.path(maker)).expect("its disk is gone");
     assert_eq!(result(&cluster, &job), undisturbed);
-    check_moved(&cluster, &job, "lost");
+    check_moved(&cluster, &job, "cancelled");
     let other = if maker == "one" { "two" } else { "one" };
     wait_until("nothing is kept of a task that has ended", || snapshots(&cluster, other) == 0, String::new);
 }
