@@ -67,7 +67,7 @@ use self::{
 };
 
 /// How many times a function's own size its two copies may take together, to which [`GROWTH_BYTES`] are added. Real ones
-/// take three to eight times.
+/// take three to five times.
 const GROWTH: usize = 64;
 /// What even small functions may grow by.
 const GROWTH_BYTES: usize = 64 << 10;

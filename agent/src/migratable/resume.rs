@@ -4,9 +4,13 @@
 //! then runs the rest. Whatever is skipped is behind a look at `pending`, which is the point until it is reached and 0
 //! from then on:
 //! ```text
-//! if pending == 0 { .. }            a stretch without points
-//! if pending <= last point { .. }   a block with points
+//! if pending == 0 { .. }                                             a stretch without points
+//! if pending == 0 { .. call .. } else if pending == point { frame }  one that ends in a call
 //! ```
+//! Blocks are entered also on the way to a point behind them, which does nothing: each look costs the compiler a place
+//! where every value that changed has two origins, so there are no more of them than must be. What lies before the first
+//! point is left out.
+//!
 //! Between these stretches the operands are in their locals. Where a small loop was left in the midst of a round, that
 //! round is finished here, and the loop goes on in a clean copy right behind, as fast as if it had never been left: loops
 //! within small loops have one clean copy for each loop around them, and one more. A large loop goes on where it is: its
@@ -39,7 +43,9 @@ pub(super) fn write(copy: &mut Copy<'_, '_>, results: &[Value]) -> Result<(), No
     if copy.tape.polls_at_entry {
         copy.arrive(0);
     }
-    let mut walk = Walk { copy: &mut *copy, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
+    let passed = copy.tape.polls_at_entry;
+    let mut walk =
+        Walk { copy: &mut *copy, passed, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
     walk.run()?;
     copy.code.end();
     for carrier in copy.ids.carriers(results).into_iter().rev() {
@@ -85,6 +91,8 @@ enum Stretch {
 
 struct Walk<'c, 'w, 'a> {
     copy: &'c mut Copy<'w, 'a>,
+    /// Whether there was a point already: nothing before it is ever run.
+    passed: bool,
     /// The blocks with points that are open.
     blocks: Vec<Around>,
     stretch: Stretch,
@@ -121,8 +129,10 @@ impl<'a> Walk<'_, '_, 'a> {
             match step {
                 Step::Open(open) if open.suspends() => self.enter(open),
                 Step::Open(open) => {
-                    self.stretch();
-                    self.copy.clean(at..open.end + 1)?;
+                    if self.passed {
+                        self.stretch();
+                        self.copy.clean(at..open.end + 1)?;
+                    }
                     at = open.end;
                 }
                 Step::Point(call) => self.call(call),
@@ -135,6 +145,7 @@ impl<'a> Walk<'_, '_, 'a> {
                     Some((start, Step::Open(open))) => self.leave(start, open, *reached)?,
                     _ => self.finish(*reached),
                 },
+                _ if !self.passed => {}
                 _ => {
                     self.stretch();
                     self.copy.clean(at..at + 1)?;
@@ -168,16 +179,8 @@ impl<'a> Walk<'_, '_, 'a> {
         self.operands = operands.unwrap_or_default().into();
     }
 
-    /// Begins what is passed over if the point lies behind it.
-    fn guard(&mut self, last: u32) {
-        let pending = self.copy.homes.pending();
-        self.copy.code.emit_all(&[I::LocalGet(pending), I::I32Const(last as i32), I::I32LeU]);
-        self.copy.code.if_(BlockType::Empty);
-    }
-
     fn enter(&mut self, open: &Open) {
         self.close(Some(&open.operands));
-        self.guard(open.points.end);
         let ty = self.copy.types.block(&open.results);
         let ways = match open.kind {
             Kind::Block => {
@@ -194,6 +197,7 @@ impl<'a> Walk<'_, '_, 'a> {
             Kind::Loop if open.bytes <= CLEAN_BYTES => Ways::Clean { exit: self.enter_small_loop(open) },
             Kind::Loop => self.enter_large_loop(open),
         };
+        self.passed |= open.kind == Kind::Loop;
         self.blocks.push(Around { base: self.base, ways });
         self.base = open.inner_base();
         self.operands = open.parameters.clone();
@@ -255,11 +259,8 @@ impl<'a> Walk<'_, '_, 'a> {
 
     fn arrive_at_end(&mut self, open: &Open, reached: bool) {
         self.close(reached.then_some(&open.results));
-        if reached {
-            self.copy.give(self.base, &open.results);
-        } else {
-            self.copy.code.emit(&I::Unreachable);
-        }
+        // Also if the end is not reached: whoever is on the way to a point behind it comes along.
+        self.copy.give(self.base, &open.results);
     }
 
     fn leave(&mut self, start: usize, open: &Open, reached: bool) -> Result<(), NotMovable> {
@@ -294,32 +295,42 @@ impl<'a> Walk<'_, '_, 'a> {
             }
         }
         self.copy.take(self.base, &open.results);
-        self.copy.code.end();
         self.base = around.base;
         self.operands = open.below().iter().chain(&open.results).copied().collect();
         Ok(())
     }
 
     fn call(&mut self, call: &Call<'a>) {
-        self.close(Some(&call.operands));
-        self.guard(call.point + 1);
         let copy = &mut *self.copy;
+        let pending = copy.homes.pending();
         let kept = &call.operands[..call.operands.len() - call.taken];
         let top = call.base + kept.len() as u32;
-        copy.code.emit(&I::LocalGet(copy.homes.pending()));
-        copy.code.if_(BlockType::Empty);
+        let point = I::I32Const(call.point as i32 + 1);
+        if self.passed {
+            match self.stretch {
+                Stretch::Open => copy.take(call.base, &call.operands),
+                Stretch::Closed => {
+                    copy.code.emit_all(&[I::LocalGet(pending), I::I32Eqz]);
+                    copy.code.if_(BlockType::Empty);
+                }
+            }
+            copy.give(top, &call.operands[kept.len()..]);
+            copy.call(&call.callee);
+            copy.take(top, &call.results);
+            copy.follow(call.point);
+            copy.code.emit_all(&[I::Else, I::LocalGet(pending), point, I::I32Ne, I::BrIf(0)]);
+        } else {
+            copy.code.emit_all(&[I::LocalGet(pending), point, I::I32Eq]);
+            copy.code.if_(BlockType::Empty);
+        }
         copy.restore(call.point);
         for (height, (carrier, result)) in (top..).zip(copy.ids.carriers(&call.results).into_iter().zip(&call.results)) {
             let home = copy.homes.of(height, *result);
             copy.code.emit_all(&[I::GlobalGet(carrier), I::LocalSet(home)]);
         }
-        copy.code.emit(&I::Else);
-        copy.give(top, &call.operands[kept.len()..]);
-        copy.call(&call.callee);
-        copy.take(top, &call.results);
-        copy.follow(call.point);
         copy.code.end();
-        copy.code.end();
+        self.passed = true;
+        self.stretch = Stretch::Closed;
         self.operands = kept.iter().chain(&call.results).copied().collect();
     }
 
