@@ -13,6 +13,8 @@ pub enum NotMovable {
     Exceptions,
     #[error("it uses garbage-collected types, whose values cannot be written into a snapshot")]
     Gc,
+    #[error("it uses references to what is not its own (externref), which cannot be written into a snapshot")]
+    ForeignReferences,
     #[error("it uses typed references to functions, which cannot be written into a snapshot")]
     FunctionReferences,
     #[error("it uses tail calls; build it without them (-mno-tail-call)")]
@@ -54,7 +56,8 @@ pub(super) const ACCEPTED: WasmFeatures = WasmFeatures::WASM2
     .difference(WasmFeatures::GC_TYPES);
 
 /// What is not accepted, each tried alone, so that the validator itself says what a module uses.
-const REFUSED: [(WasmFeatures, NotMovable); 6] = [
+const REFUSED: [(WasmFeatures, NotMovable); 7] = [
+    (WasmFeatures::empty(), NotMovable::ForeignReferences),
     (WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS), NotMovable::Exceptions),
     (WasmFeatures::TAIL_CALL, NotMovable::TailCalls),
     (WasmFeatures::THREADS, NotMovable::Threads),

@@ -39,6 +39,8 @@ fn what_cannot_be_written_into_a_snapshot_is_refused_with_its_reason() {
         ("(memory i64 1)", NotMovable::Memory64),
         ("(type $t (func)) (func (param (ref $t)))", NotMovable::FunctionReferences),
         ("(type (struct))", NotMovable::Gc),
+        ("(table 1 externref)", NotMovable::ForeignReferences),
+        ("(func (param externref))", NotMovable::ForeignReferences),
         ("(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))", table("table.set")),
         ("(table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))", table("table.grow")),
         ("(table 1 funcref) (elem func 0) (func (table.init 0 (i32.const 0) (i32.const 0) (i32.const 0)))", table("table.init")),
