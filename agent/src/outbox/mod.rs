@@ -159,6 +159,7 @@ impl Writer {
         }
         // A result may be dropped in the batch that it came with, never kept after it was dropped.
         let gone: BTreeSet<AttemptId> = dropped.iter().copied().collect();
+        keep.retain(|record| !gone.contains(&record.attempt));
         if !keep.is_empty() {
             self.keep(keep, tell);
         }
@@ -306,6 +307,19 @@ mod tests {
         let [Event::Recollected { records, missing }] = &events[..] else { panic!("{events:?}") };
         assert_eq!((&records[..], &missing[..]), (&[record(99, 100)][..], &[record(500, 0).attempt][..]));
         assert_eq!(outbox.with(|_| ()).0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_dropped_with_the_batch_that_it_came_in_is_not_written() {
+        let (events, said) = mpsc::channel();
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::open(folder.path(), folder.path().join("outputs").into(), 1 << 30).expect("it opens");
+        let results = [record(0, 100), record(1, 100)].map(Arc::new);
+        let gone = results[0].attempt;
+        let batch = results.map(Command::Keep).into_iter().chain([Command::Drop(vec![gone])]).collect();
+        writer.carry_out(batch, &|event| events.send(event).expect("the test listens"));
+        assert_eq!(kept(&said.try_iter().collect::<Vec<_>>()), 1);
+        assert_eq!(writer.log.live().count(), 1);
     }
 
     #[test]

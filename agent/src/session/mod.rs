@@ -291,6 +291,7 @@ impl Session {
     }
 
     fn flush(&mut self) {
+        self.say_fresh();
         if !self.started.is_empty() {
             let attempts = std::mem::take(&mut self.started);
             self.effects.push_back(Effect::Send(ToCoordinator::Started { attempts }));

@@ -1,4 +1,5 @@
-//! Whatever happens, in whatever order: no panic, every attempt in one place, nothing said before it is kept.
+//! Whatever happens, in whatever order: no panic, every attempt in one place, nothing said that is not at least on its way
+//! to the disk.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -153,7 +154,8 @@ impl Edges {
                 assert!(self.open, "{message:?} was said to nobody");
                 if let ToCoordinator::Finished(finished) = message {
                     for record in finished {
-                        assert!(self.durable.contains_key(&record.attempt), "{} was said before it was kept", record.attempt);
+                        let kept = self.asked.contains(&record.attempt) || self.durable.contains_key(&record.attempt);
+                        assert!(kept, "{} was said before it was to be kept", record.attempt);
                         if let Outcome::Succeeded { output: Payload::Blob(_) } = record.outcome {
                             assert!(self.delivered.contains(&record.attempt), "{} was said before its output", record.attempt);
                         }

@@ -1,4 +1,4 @@
-//! Results on their way: kept on disk before they are said, said on every new stream, dropped when acknowledged.
+//! Results on their way: kept on disk, said on every new stream, dropped when acknowledged.
 //!
 //! ```text
 //! keeping <--retry--> unkept          (the disk refused)
@@ -10,6 +10,10 @@
 //! ```
 //! Memory holds a result only until it is durable; later it is read back, so that thousands of results that wait for
 //! an absent coordinator cost their disk space and nothing else.
+//!
+//! A few small results are said while the disk is still at work on them: the coordinator acknowledges what its own store
+//! holds, so that one disk or the other has the result whenever either process ends, and no later than if they took
+//! turns. Of many at once each waits until it is kept, and those that one sync kept share a message.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +36,8 @@ use crate::slot::Held;
 const DISK_RETRY: Duration = Duration::from_secs(5);
 /// How long a coordinator that did not take a large output is left alone.
 const DELIVERY_RETRY: Duration = Duration::from_secs(2);
+/// Results that may be said while they are written. More come with a busy executor, whose results are worth batching.
+const SAID_AT_ONCE_MAX: usize = 4;
 /// Large outputs on their way at once: more would only share the same uplink.
 const DELIVERIES_MAX: usize = 2;
 /// Results read back at once, each of at most a few hundred kilobytes.
@@ -43,6 +49,9 @@ pub(super) struct Outbox {
     entries: BTreeMap<AttemptId, Entry>,
     /// Those in [`Stage::Kept`].
     unsaid: BTreeSet<AttemptId>,
+    /// Those that came to their end since something was said last, and may be said at once.
+    fresh: Vec<AttemptId>,
+    keeping: usize,
     delivering: usize,
     recollecting: usize,
     unkept: usize,
@@ -58,12 +67,20 @@ struct Entry {
 
 #[derive(Debug, Clone)]
 enum Stage {
-    Keeping(Arc<Finished>),
-    Unkept(Arc<Finished>),
+    Keeping(Unsure),
+    Unkept(Unsure),
     Kept { not_before: Timestamp },
     Delivering,
     Recollecting,
     Said,
+}
+
+/// A result that is not known to be on the disk.
+#[derive(Debug, Clone)]
+struct Unsure {
+    record: Arc<Finished>,
+    /// Whether it was said on the present stream all the same.
+    said: bool,
 }
 
 /// A disk that refuses results.
@@ -96,9 +113,10 @@ impl Outbox {
     /// Whatever was said or was about to be is to be said again.
     pub(super) fn disconnected(&mut self) {
         (self.delivering, self.recollecting) = (0, 0);
+        self.fresh.clear();
         for (attempt, entry) in &mut self.entries {
-            match entry.stage {
-                Stage::Keeping(_) | Stage::Unkept(_) => {}
+            match &mut entry.stage {
+                Stage::Keeping(unsure) | Stage::Unkept(unsure) => unsure.said = false,
                 Stage::Kept { .. } | Stage::Delivering | Stage::Recollecting | Stage::Said => {
                     entry.stage = Stage::Kept { not_before: Timestamp::default() };
                     self.unsaid.insert(*attempt);
@@ -121,22 +139,24 @@ impl Outbox {
     fn set(&mut self, attempt: AttemptId, stage: Stage) {
         let Some(entry) = self.entries.get_mut(&attempt) else { return };
         match entry.stage {
+            Stage::Keeping(_) => self.keeping -= 1,
             Stage::Delivering => self.delivering -= 1,
             Stage::Recollecting => self.recollecting -= 1,
             Stage::Unkept(_) => self.unkept -= 1,
             Stage::Kept { .. } => {
                 self.unsaid.remove(&attempt);
             }
-            Stage::Keeping(_) | Stage::Said => {}
+            Stage::Said => {}
         }
         match stage {
+            Stage::Keeping(_) => self.keeping += 1,
             Stage::Delivering => self.delivering += 1,
             Stage::Recollecting => self.recollecting += 1,
             Stage::Unkept(_) => self.unkept += 1,
             Stage::Kept { .. } => {
                 self.unsaid.insert(attempt);
             }
-            Stage::Keeping(_) | Stage::Said => {}
+            Stage::Said => {}
         }
         entry.stage = stage;
         if self.unkept == 0 {
@@ -165,7 +185,7 @@ impl Session {
         }
     }
 
-    /// An attempt came to its end: its result is kept, then said.
+    /// An attempt came to its end: its result is kept, and said at once or when it is.
     pub(super) fn conclude(&mut self, done: Done) {
         let Done { attempt, outcome, log, log_dropped_bytes, usage } = done;
         let output = match &outcome {
@@ -174,7 +194,12 @@ impl Session {
         };
         let record = Arc::new(Finished { attempt, outcome, log, log_dropped_bytes, usage });
         self.places.insert(attempt, Place::Outbox);
-        self.outbox.entries.insert(attempt, Entry { output, stage: Stage::Keeping(Arc::clone(&record)) });
+        let stage = Stage::Keeping(Unsure { record: Arc::clone(&record), said: false });
+        self.outbox.entries.insert(attempt, Entry { output, stage });
+        self.outbox.keeping += 1;
+        if output.is_none() && self.link.is_up() {
+            self.outbox.fresh.push(attempt);
+        }
         self.effects.push_back(Effect::Keep(record));
     }
 
@@ -186,12 +211,26 @@ impl Session {
         self.conclude(Done { attempt: held.attempt, outcome, log: bytes::Bytes::new(), log_dropped_bytes: 0, usage });
     }
 
+    /// Says what has just come to its end, unless that is so much that it is better said together.
+    pub(super) fn say_fresh(&mut self) {
+        let few = self.outbox.keeping <= SAID_AT_ONCE_MAX;
+        for attempt in std::mem::take(&mut self.outbox.fresh) {
+            let entry = self.outbox.entries.get_mut(&attempt).filter(|_| few);
+            if let Some(Entry { stage: Stage::Keeping(unsure), .. }) = entry {
+                unsure.said = true;
+                self.finished.push(Finished::clone(&unsure.record));
+            }
+        }
+    }
+
     pub(super) fn kept(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
             let Some(entry) = self.outbox.entries.get(attempt) else { continue };
-            let (Stage::Keeping(record) | Stage::Unkept(record)) = &entry.stage else { continue };
-            if entry.output.is_none() && self.link.is_up() {
-                self.finished.push(Finished::clone(record));
+            let (Stage::Keeping(unsure) | Stage::Unkept(unsure)) = &entry.stage else { continue };
+            if unsure.said {
+                self.outbox.set(*attempt, Stage::Said);
+            } else if entry.output.is_none() && self.link.is_up() {
+                self.finished.push(Finished::clone(&unsure.record));
                 self.outbox.set(*attempt, Stage::Said);
             } else {
                 self.outbox.set(*attempt, Stage::Kept { not_before: Timestamp::default() });
@@ -201,9 +240,9 @@ impl Session {
 
     pub(super) fn not_kept(&mut self, attempts: &[AttemptId], reason: String, now: Timestamp) {
         for attempt in attempts {
-            let Some(Stage::Keeping(record) | Stage::Unkept(record)) = self.outbox.stage(*attempt) else { continue };
-            let record = Arc::clone(record);
-            self.outbox.set(*attempt, Stage::Unkept(record));
+            let Some(Stage::Keeping(unsure) | Stage::Unkept(unsure)) = self.outbox.stage(*attempt) else { continue };
+            let unsure = unsure.clone();
+            self.outbox.set(*attempt, Stage::Unkept(unsure));
             self.outbox.trouble = Some(Trouble { reason: reason.clone(), retry: now + DISK_RETRY });
         }
     }
@@ -215,8 +254,8 @@ impl Session {
             Some(_) | None => return,
         }
         for entry in self.outbox.entries.values() {
-            if let Stage::Unkept(record) = &entry.stage {
-                self.effects.push_back(Effect::Keep(Arc::clone(record)));
+            if let Stage::Unkept(unsure) = &entry.stage {
+                self.effects.push_back(Effect::Keep(Arc::clone(&unsure.record)));
             }
         }
     }
@@ -287,7 +326,12 @@ impl Session {
     /// The coordinator has them: only what was said can have been received.
     pub(super) fn acknowledge(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
-            if matches!(self.outbox.stage(*attempt), Some(Stage::Said)) {
+            let said = match self.outbox.stage(*attempt) {
+                Some(Stage::Keeping(unsure) | Stage::Unkept(unsure)) => unsure.said,
+                Some(Stage::Said) => true,
+                Some(Stage::Kept { .. } | Stage::Delivering | Stage::Recollecting) | None => false,
+            };
+            if said {
                 self.remove_kept(*attempt);
             }
         }
@@ -305,6 +349,7 @@ impl Session {
 impl Outbox {
     pub(super) fn audit(&self) {
         let count = |which: fn(&Stage) -> bool| self.entries.values().filter(|entry| which(&entry.stage)).count();
+        assert_eq!(self.keeping, count(|stage| matches!(stage, Stage::Keeping(_))));
         assert_eq!(self.delivering, count(|stage| matches!(stage, Stage::Delivering)));
         assert_eq!(self.recollecting, count(|stage| matches!(stage, Stage::Recollecting)));
         assert_eq!(self.unkept, count(|stage| matches!(stage, Stage::Unkept(_))));

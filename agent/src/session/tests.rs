@@ -247,9 +247,8 @@ fn a_task_goes_from_offer_to_acknowledged_result() {
     let started = Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] });
     assert_eq!((runs(&effects), effects.last()), (vec![(0, attempt(1, 0))], Some(&started)));
     let effects = world.finish(0, attempt(1, 0), 5_000);
-    assert_eq!((keeps(&effects).len(), sent(&effects).len()), (1, 0), "nothing is said before it is kept");
-    let effects = world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
-    assert_eq!(finished(&effects).len(), 1);
+    assert_eq!((keeps(&effects).len(), finished(&effects).len()), (1, 1), "both at once: {effects:?}");
+    assert_eq!(finished(&world.event(Event::Kept { attempts: vec![attempt(1, 0)] })), [], "said once");
     assert_eq!(world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] }), [Effect::Drop(vec![attempt(1, 0)])]);
     assert!(world.session.places.is_empty());
 }
@@ -284,6 +283,39 @@ fn results_of_an_absent_coordinators_time_are_said_on_the_next_stream() {
     let effects = world.event(Event::Recollected { records: vec![record.clone()], missing: vec![] });
     assert_eq!(finished(&effects), [record]);
     assert!(world.connect().contains(&Effect::Recollect(vec![attempt(1, 0)])), "unacknowledged, so said again");
+}
+
+#[test]
+fn a_result_that_was_said_before_it_was_kept_is_said_again_on_the_next_stream() {
+    let mut world = World::running(1, 1);
+    let effects = world.finish(0, attempt(1, 0), 5_000);
+    assert_eq!((keeps(&effects).len(), finished(&effects).len()), (1, 1));
+    world.event(Event::Disconnected);
+    world.connect();
+    assert_eq!(finished(&world.event(Event::Kept { attempts: vec![attempt(1, 0)] })).len(), 1);
+}
+
+#[test]
+fn a_result_that_is_acknowledged_before_it_is_kept_is_dropped_once() {
+    let mut world = World::running(1, 1);
+    world.finish(0, attempt(1, 0), 5_000);
+    let acknowledged = world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] });
+    assert!(acknowledged.contains(&Effect::Drop(vec![attempt(1, 0)])), "{acknowledged:?}");
+    assert_eq!(finished(&world.event(Event::Kept { attempts: vec![attempt(1, 0)] })), []);
+    assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn many_results_at_once_are_said_together_when_they_are_kept() {
+    let mut world = World::running(1, 40);
+    world.finish(0, attempt(1, 0), 100);
+    let mut said = 0;
+    for index in 1..12 {
+        said += finished(&world.finish(0, attempt(1, index), 100)).len();
+    }
+    assert_eq!(said, 3, "with the first one four are under way");
+    let attempts = (0..12).map(|index| attempt(1, index)).collect();
+    assert_eq!(finished(&world.event(Event::Kept { attempts })).len(), 8);
 }
 
 #[test]
@@ -561,12 +593,23 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() {
     world.finish(0, attempt(1, 0), 5_000);
     world.event(Event::NotKept { attempts: vec![attempt(1, 0)], reason: "no space left".into() });
     assert!(matches!(&refused(&world.assign(1, 7..8))[..], [(_, RefuseReason::Disk { .. })]));
+    world.event(Event::Disconnected);
     world.finish(0, attempt(1, 1), 5_000);
+    world.connect();
     let effects = world.advance(Duration::from_secs(5));
     assert_eq!(keeps(&effects).len(), 1, "it is tried again");
     let effects = world.event(Event::Kept { attempts: vec![attempt(1, 0), attempt(1, 1)] });
     assert_eq!(finished(&effects).len(), 2);
     assert!(refused(&world.assign(1, 8..9)).is_empty());
+}
+
+#[test]
+fn a_disk_that_refused_what_the_coordinator_has_by_now_is_trusted_again() {
+    let mut world = World::running(1, 1);
+    world.finish(0, attempt(1, 0), 5_000);
+    world.event(Event::NotKept { attempts: vec![attempt(1, 0)], reason: "no space left".into() });
+    world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] });
+    assert!(refused(&world.assign(1, 7..8)).is_empty());
 }
 
 #[test]

@@ -65,8 +65,9 @@ impl World {
         let agent = self.machines[id].agent;
         if let ToCoordinator::Finished(finished) = &message {
             for record in finished {
-                let kept = self.machines[id].disk.results.contains_key(&record.attempt);
-                let what = || format!("{agent} spoke of the result of {} before it was kept", record.attempt);
+                let disk = &self.machines[id].disk;
+                let kept = disk.results.contains_key(&record.attempt) || disk.pending.contains_key(&record.attempt);
+                let what = || format!("{agent} spoke of the result of {}, which its disk neither has nor writes", record.attempt);
                 hold(Promise::NothingLost, kept, what, &[record.attempt.into(), agent.into()])?;
             }
         }
