@@ -20,6 +20,8 @@ use crate::slot::{Duty, Held, Slot, SlotId};
 /// Jobs whose terms are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
 /// four thousand attempts of a thousand jobs is already stranger than any office.
 const JOBS_MAX: usize = 1024;
+/// Jobs that are looked at for one of the same version, the newest first.
+const VERSIONS_LOOKED_AT: usize = 8;
 /// How far ahead of the slots large inputs are fetched: each slot's next.
 const INPUTS_AHEAD_PER_SLOT: usize = 2;
 
@@ -76,7 +78,13 @@ impl Session {
             };
             self.jobs.remove(&unused);
         }
-        let plan = Plan::new(terms, &self.config.authority, &self.config.machine.engine).map(Arc::new);
+        // A signature takes longer to check than a small task to run; most jobs are of the same few versions.
+        let known = self.jobs.values().rev().take(VERSIONS_LOOKED_AT).filter_map(|job| job.plan.as_ref().ok());
+        let engine = &self.config.machine.engine;
+        let plan = match known.filter_map(|plan| plan.shared_with(&terms, engine)).next() {
+            Some(plan) => Ok(Arc::new(plan)),
+            None => Plan::new(terms, &self.config.authority, engine).map(Arc::new),
+        };
         let same = self.jobs.get(&job).is_some_and(|known| known.plan == plan);
         if !same {
             self.jobs.insert(job, Job::new(plan));

@@ -48,10 +48,20 @@ impl Plan {
                 limits::MODULE_BYTES_MAX
             ));
         }
+        Ok(Self::of(terms, manifest, engine))
+    }
+
+    fn of(terms: Terms, manifest: ModuleManifest, engine: &str) -> Self {
         let plain = code(manifest.module, &manifest.artifacts, engine);
         let movable = manifest.migratable.as_ref().filter(|build| build.module.size_bytes <= limits::BLOB_BYTES_MAX);
         let migratable = movable.map(|build| code(build.module, &build.artifacts, engine));
-        Ok(Self { terms, manifest, code: plain, migratable })
+        Self { terms, manifest, code: plain, migratable }
+    }
+
+    /// The plan of another job that runs the very same version: its signature was checked.
+    pub fn shared_with(&self, terms: &Terms, engine: &str) -> Option<Self> {
+        let same = self.terms.manifest == terms.manifest && self.terms.manifest_signature == terms.manifest_signature;
+        same.then(|| Self::of(terms.clone(), self.manifest.clone(), engine))
     }
 
     /// What an executor loads for a build; none if the module has no such build.
