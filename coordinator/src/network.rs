@@ -188,6 +188,9 @@ impl Network {
                     Ok(message) => message,
                     Err(wrong) => return self.breach(agent, Some(number), wrong).await,
                 };
+                if let ToCoordinator::Finished(_) = message {
+                    tracing::trace!(target: "parts", "result heard");
+                }
                 if self.dispatch.heard(Event::Message { agent, stream: number, message }, place.clone()).await.is_err() {
                     return;
                 }

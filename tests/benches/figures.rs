@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench -p lull-tests --bench figures                      # all
 //! cargo bench -p lull-tests --bench figures -- cost --tasks 20000
+//! cargo bench -p lull-tests --bench figures -- latency --parts  # and where it goes
 //! ```
 //! Real processes on loopback: a coordinator on the embedded store with `synchronous=FULL`, two agents with a slot
 //! each, the shipped command line and its HTTP interface. Beside the cost of a task stand the floor of its store, the
@@ -13,6 +14,7 @@ mod peers;
 mod report;
 
 use std::{
+    collections::BTreeMap,
     fs,
     sync::Arc,
     time::{Duration, Instant},
@@ -53,6 +55,9 @@ struct Arguments {
     /// Samples for the latency of one task: 300, and 100 in short.
     #[arg(long)]
     samples: Option<usize>,
+    /// Where the latency of one task goes, by what the programs log at each step.
+    #[arg(long)]
+    parts: bool,
     /// Seconds to watch an idle agent: 120, and 15 in short.
     #[arg(long)]
     idle_seconds: Option<u64>,
@@ -76,7 +81,7 @@ fn main() {
     let wanted = |figure| arguments.figures.is_empty() || arguments.figures.contains(&figure);
     let tasks = manner.choose(arguments.tasks, 100_000, 10_000).max(1);
     if wanted(Figure::Latency) {
-        latency(manner.choose(arguments.samples, 300, 100).max(1), &mut report);
+        latency(manner.choose(arguments.samples, 300, 100).max(1), arguments.parts, &mut report);
     }
     if wanted(Figure::Cost) {
         cost(tasks, &mut report);
@@ -95,7 +100,11 @@ fn main() {
 }
 
 fn cluster_with_noop() -> Cluster {
-    let mut cluster = Cluster::start(PROGRAMS);
+    cluster_with_noop_logging("info")
+}
+
+fn cluster_with_noop_logging(log: &'static str) -> Cluster {
+    let mut cluster = Cluster::start_logging(PROGRAMS, log);
     cluster.add_agent("north", 1, &[]);
     cluster.add_agent("south", 1, &[]);
     let form = fs::read_to_string(functions().join("fixtures/noop.wat")).expect("a fixture");
@@ -182,49 +191,90 @@ fn store_floor(tasks: u32) -> (Duration, Duration) {
     (processes::cpu_of_tree(std::process::id()).saturating_sub(before), began.elapsed())
 }
 
+/// When a task was asked for, taken in and known to have succeeded, in microseconds since the epoch.
+struct Sample {
+    began: u64,
+    submitted: u64,
+    ended: u64,
+}
+
 /// From the request that submits one warm no-op to the answer that its result is durable, over one connection.
-fn latency(samples: usize, report: &mut Report) {
-    let cluster = cluster_with_noop();
+fn latency(samples: usize, parts: bool, report: &mut Report) {
+    let cluster = cluster_with_noop_logging(if parts { "info,parts=trace" } else { "info" });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut times = runtime.block_on(async {
+    let taken = runtime.block_on(async {
         let (client, url, token) = (reqwest::Client::new(), cluster.url(), cluster.admin_token());
-        let mut times = Vec::with_capacity(samples);
+        let json = async |request: reqwest::RequestBuilder| -> Value {
+            request.bearer_auth(&token).send().await.expect("sent").json().await.expect("JSON")
+        };
+        let mut taken = Vec::with_capacity(samples);
         for _ in 0..samples {
-            let began = Instant::now();
+            let began = now_us();
             let body = json!({ "function": "noop", "inputs": { "range": { "first": 0, "count": 1 } } });
-            let submitted: Value = client
-                .post(format!("{url}/api/v1/jobs"))
-                .bearer_auth(&token)
-                .json(&body)
-                .send()
-                .await
-                .expect("sent")
-                .json()
-                .await
-                .expect("JSON");
-            let job = submitted["job"].as_str().expect("a job");
-            let waited: Value = client
-                .get(format!("{url}/api/v1/jobs/{job}/wait?timeout_s=60"))
-                .bearer_auth(&token)
-                .send()
-                .await
-                .expect("sent")
-                .json()
-                .await
-                .expect("JSON");
+            let submitted = json(client.post(format!("{url}/api/v1/jobs")).json(&body)).await;
+            let job = submitted["job"].as_str().unwrap_or_else(|| panic!("no job in {submitted}"));
+            let submitted = now_us();
+            let waited = json(client.get(format!("{url}/api/v1/jobs/{job}/wait?timeout_s=60"))).await;
             assert_eq!(waited["state"], "succeeded", "{waited}");
-            times.push(began.elapsed());
+            taken.push(Sample { began, submitted, ended: now_us() });
         }
-        times
+        taken
     });
-    times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let percentile = |mut times: Vec<u64>, share: f64| {
+        times.sort_unstable();
+        times[((times.len() - 1) as f64 * share) as usize] as f64 / 1e3
+    };
+    let all = || taken.iter().map(|sample| sample.ended - sample.began).collect::<Vec<_>>();
     report.say(format_args!("latency of one warm no-op, submit to durable result over HTTP ({samples} samples)"));
-    report.line("latency: least", at(0.0), "ms");
-    report.line_at_most("latency: median", at(0.5), "ms", LATENCY_MEDIAN_MAX);
-    report.line("latency: 90th percentile", at(0.9), "ms");
-    report.line_at_most("latency: 99th percentile", at(0.99), "ms", LATENCY_LAST_MAX);
-    report.line("latency: most", at(1.0), "ms");
+    report.line("latency: least", percentile(all(), 0.0), "ms");
+    report.line_at_most("latency: median", percentile(all(), 0.5), "ms", LATENCY_MEDIAN_MAX);
+    report.line("latency: 90th percentile", percentile(all(), 0.9), "ms");
+    report.line_at_most("latency: 99th percentile", percentile(all(), 0.99), "ms", LATENCY_LAST_MAX);
+    report.line("latency: most", percentile(all(), 1.0), "ms");
+    if !parts {
+        return;
+    }
+    let logs = ["server", "north", "south"].map(|name| (name, steps(&fs::read_to_string(cluster.log_of(name)).expect("a log"))));
+    let mut reached: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for sample in &taken {
+        reached.entry("client: submission answered".into()).or_default().push(sample.submitted - sample.began);
+        reached.entry("client: result known".into()).or_default().push(sample.ended - sample.began);
+        for (name, steps) in &logs {
+            let side = if *name == "server" { "coordinator" } else { "agent" };
+            let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+            for (at, step) in steps.iter().filter(|(at, _)| (sample.began..sample.ended).contains(at)) {
+                let count = seen.entry(step).or_default();
+                *count += 1;
+                let again = if *count > 1 { format!(" ({count})") } else { String::new() };
+                reached.entry(format!("{side}: {step}{again}")).or_default().push(at - sample.began);
+            }
+        }
+    }
+    // What happens in fewer than half of the samples is not on the way of a task.
+    reached.retain(|_, times| times.len() * 2 > taken.len());
+    let mut medians: Vec<(f64, String)> = reached.into_iter().map(|(step, times)| (percentile(times, 0.5), step)).collect();
+    medians.sort_by(|a, b| a.0.total_cmp(&b.0));
+    report.say("  its parts, by the median time of each step and since the step before it:");
+    let mut before = 0.0;
+    for (at, step) in medians {
+        report.say(format_args!("    {at:>7.3} ms {:>+8.3}   {step}", at - before));
+        report.figure(format!("latency: {step}"), at, "ms");
+        before = at;
+    }
+}
+
+/// The steps that a program has logged, in microseconds since the epoch.
+fn steps(log: &str) -> Vec<(u64, String)> {
+    let step = |line: &str| {
+        let (head, step) = line.split_once(" parts: ")?;
+        let at: jiff::Timestamp = head.split_whitespace().next()?.parse().ok()?;
+        Some((u64::try_from(at.as_microsecond()).ok()?, step.trim().to_owned()))
+    };
+    log.lines().filter_map(step).collect()
+}
+
+fn now_us() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64)
 }
 
 /// How long the command line takes to show a job's results, beside the time that its tasks took.

@@ -38,6 +38,8 @@ pub struct Cluster {
     /// The coordinator that commands are told of.
     asked: &'static str,
     agents: Vec<Agent>,
+    /// What all of them write down.
+    log: &'static str,
 }
 
 /// A coordinator of a cluster.
@@ -89,7 +91,12 @@ impl Said {
 impl Cluster {
     /// A running coordinator without agents.
     pub fn start(programs: Programs) -> Self {
-        let mut cluster = Self::prepared(programs);
+        Self::start_logging(programs, "info")
+    }
+
+    /// The same, and all its programs write down what this filter says.
+    pub fn start_logging(programs: Programs, log: &'static str) -> Self {
+        let mut cluster = Self { log, ..Self::prepared(programs) };
         cluster.start_server();
         cluster
     }
@@ -97,7 +104,14 @@ impl Cluster {
     /// A folder in which nothing runs yet.
     pub fn prepared(programs: Programs) -> Self {
         let folder = tempfile::Builder::new().prefix("lull-test-").tempdir().expect("a folder for the test");
-        Self { programs, folder, servers: vec![Server { name: FIRST, process: None }], asked: FIRST, agents: Vec::new() }
+        Self {
+            programs,
+            folder,
+            servers: vec![Server { name: FIRST, process: None }],
+            asked: FIRST,
+            agents: Vec::new(),
+            log: "info",
+        }
     }
 
     /// A file in the cluster's folder.
@@ -157,7 +171,8 @@ impl Cluster {
         self.servers.iter_mut().find(|server| server.name == name).expect("a coordinator of this cluster")
     }
 
-    fn log_of(&self, name: &str) -> PathBuf {
+    /// Where a coordinator or an agent writes what it logs.
+    pub fn log_of(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.log"))
     }
 
@@ -355,7 +370,7 @@ impl Cluster {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let child = self
             .command(program, arguments)
-            .env("LULL_LOG", "info")
+            .env("LULL_LOG", self.log)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

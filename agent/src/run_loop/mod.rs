@@ -212,8 +212,11 @@ impl RunLoop {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Event(event) => {
-                if matches!(event, Event::Disconnected) {
-                    self.line = None;
+                match &event {
+                    Event::Disconnected => self.line = None,
+                    Event::Frame(_) => tracing::trace!(target: "parts", "orders heard"),
+                    Event::Kept { .. } => tracing::trace!(target: "parts", "result kept"),
+                    _ => {}
                 }
                 self.event(event);
             }
@@ -231,6 +234,7 @@ impl RunLoop {
             }
             Input::Look => self.sample(),
             Input::Executor(report) => {
+                tracing::trace!(target: "parts", "executor heard");
                 for event in self.processes.hear(report) {
                     self.event(event);
                 }
@@ -311,6 +315,9 @@ impl RunLoop {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Send(message) => {
+                if let ToCoordinator::Finished(_) = message {
+                    tracing::trace!(target: "parts", "result said");
+                }
                 if let ToCoordinator::Saved { .. } | ToCoordinator::Keeps(_) = message {
                     // Whoever is sent for the snapshot must find who holds it.
                     self.tell_blobs();
@@ -332,7 +339,10 @@ impl RunLoop {
             Effect::Unpin(digest) => self.transfers.unpin(&digest),
             Effect::Start { slot, plan, build } => self.processes.start(slot, plan, build),
             Effect::Serve { slot, plan } => self.processes.serve(slot, &plan),
-            Effect::Run { slot, attempt, input, resume } => self.processes.run(slot, attempt, input, resume),
+            Effect::Run { slot, attempt, input, resume } => {
+                tracing::trace!(target: "parts", "executor told");
+                self.processes.run(slot, attempt, input, resume);
+            }
             Effect::Checkpoint { slot, attempt } => self.processes.ask(slot, attempt, Ask::Checkpoint),
             Effect::Suspend { slot, attempt } => self.processes.ask(slot, attempt, Ask::Suspend),
             Effect::Erase(digest) => self.transfers.erase(&digest),

@@ -208,6 +208,10 @@ impl Reign<'_> {
             self.shell.catalogue.follow(change);
         }
         let news = News::of(turn.changes());
+        let recorded = !turn.changes().is_empty();
+        if recorded {
+            tracing::trace!(target: "parts", "turn decided");
+        }
         // What a frozen process wanted to say before another took over must not be said when it wakes up.
         let turn = if self.shell.lease.is_certain() { turn } else { turn.to_be_confirmed() };
         let shutdown = self.shutdown.clone();
@@ -218,6 +222,9 @@ impl Reign<'_> {
             },
             () = shutdown.cancelled() => return Some(Ended::Stopped),
         };
+        if recorded {
+            tracing::trace!(target: "parts", "turn committed");
+        }
         self.announce(news);
         for order in sealed.orders {
             self.send(order);

@@ -193,6 +193,7 @@ impl Writer {
             self.written = number;
         }
         self.stream.send_many(&frames).await?;
+        tracing::trace!(target: "parts", "orders written");
         self.waiting.fetch_sub(done, Ordering::Relaxed);
         for event in self.framer.given_back() {
             // A loop that has ended has no use for it.

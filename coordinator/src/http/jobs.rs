@@ -103,11 +103,16 @@ pub async fn retry(
 
 /// A job as remembered and, while it is active, as the scheduler sees it.
 pub async fn look(state: &Interface, job: JobId) -> Answer<(JobRecord, Option<JobView>)> {
-    // The scheduler first: a job that ends in between is then ended in the store, never active in neither.
+    let record = remembered(state, job).await?;
+    if record.state.is_ended() {
+        return Ok((record, None));
+    }
     let view = state.coordinator.dispatch.query(move |scheduler, at| scheduler.job(job, at)).await?;
-    let record = state.coordinator.store.job(job).await?.ok_or_else(|| no_job(job))?;
-    let view = view.filter(|_| !record.state.is_ended());
-    Ok((record, view))
+    match view {
+        Some(view) => Ok((record, Some(view))),
+        // It has ended in between, and the store says how.
+        None => Ok((remembered(state, job).await?, None)),
+    }
 }
 
 /// A job as remembered.

@@ -34,6 +34,7 @@ use crate::{
 
 /// `POST /jobs`
 pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<SubmitRequest>) -> Answer<Json<Submitted>> {
+    tracing::trace!(target: "parts", "submission heard");
     let moment = state.coordinator.dispatch.moment();
     let asked = wanted.idempotency_key.is_some().then(|| digest(&wanted));
     if let Some(known) = known(&state, &caller.name, &wanted, asked).await? {
@@ -72,6 +73,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         seed: rand::random(),
         ended,
     };
+    tracing::trace!(target: "parts", "submission looked up");
     match state.coordinator.dispatch.submit(submission, moment).await? {
         Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, ..answer })),
         Reply::Refused(refusal) => Err(refusal.into()),

@@ -53,9 +53,12 @@ pub async fn wait(
     loop {
         let body = body(&state, job.0).await?;
         if body.state.is_ended() || Instant::now() >= deadline || state.shutdown.is_cancelled() {
+            tracing::trace!(target: "parts", "waiting answered");
             return Ok(Json(body));
         }
+        tracing::trace!(target: "parts", "waiting begun");
         changed(&state, &mut changes, job.0, deadline).await;
+        tracing::trace!(target: "parts", "waiting woken");
     }
 }
 
