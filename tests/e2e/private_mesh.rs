@@ -222,7 +222,7 @@ fn lull(arguments: &[&str]) -> (i32, String, String) {
 fn start(folder: &Path, arguments: &[&str]) -> Child {
     let err = std::fs::File::create(folder.join("err")).expect("a file");
     let mut command = Command::new(PROGRAMS.lull);
-    command.arg("run").args(arguments).env("NO_COLOR", "1").env("TMPDIR", folder);
+    command.arg("run").args(arguments).env("NO_COLOR", "1").env("TMPDIR", folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().expect("it starts")
 }
 

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::Stdio};
 
-use lull_tests::cluster::{Cluster, FIRST, functions, module, text, wait_until};
+use lull_tests::{
+    cluster::{Cluster, FIRST, functions, module, text, wait_until},
+    processes,
+};
 use serde_json::Value;
 
 use crate::PROGRAMS;
@@ -62,6 +65,30 @@ fn a_publication_outlives_the_command_that_began_it() {
 }
 
 #[test]
+fn a_compiler_that_is_killed_is_an_error_and_the_next_publication_works() {
+    let cluster = Cluster::start(PROGRAMS);
+    let path = costly(&cluster, "costly", 40_000);
+    let mut publish = cluster.command(PROGRAMS.lull, &["func", "publish", text(&path)]);
+    let mut publish = publish.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let compilers = || processes::children(cluster.server_pid(FIRST));
+    let killed = || {
+        for compiler in compilers() {
+            if let Some(pid) = i32::try_from(compiler).ok().and_then(rustix::process::Pid::from_raw) {
+                // It may have ended by itself, and the next one begun.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        publications(&cluster).iter().any(|one| one["state"] == "failed")
+    };
+    wait_until("it fails", killed, || format!("{:?}", publications(&cluster)));
+    let said = publish.stderr.take().map(std::io::read_to_string).expect("words").expect("text");
+    assert!(!publish.wait().expect("it ends").success(), "{said}");
+    assert!(said.contains("the module could not be compiled") && said.contains("killed"), "{said}");
+    let small = module(&cluster.path(""), "small", "(module (memory (export \"memory\") 1) (func (export \"_start\")))");
+    assert!(cluster.lull(&["func", "publish", text(&small)]).out.contains("small@1"), "nothing is left of it");
+}
+
+#[test]
 fn the_same_module_with_other_options_is_another_version_that_says_so() {
     let cluster = Cluster::start(PROGRAMS);
     let busy = std::fs::read_to_string(functions().join("fixtures/busy.wat")).expect("a fixture");
@@ -96,11 +123,12 @@ fn what_no_agent_could_run_is_refused_when_it_is_published() {
     let command = "(memory (export \"memory\") 1) (func (export \"_start\"))";
     let import = |kind: &str| format!("(module (import \"wasi_snapshot_preview1\" \"fd_write\" {kind}) {command})");
     let cases = [
-        ("memories", format!("(module {command} (memory 1))"), "memories count"),
+        ("memories", format!("(module {command} {})", "(memory 1)".repeat(4)), "5 memories"),
         ("table", format!("(module {command} (table 3000000 funcref))"), "3000000"),
         ("result", "(module (func (export \"_start\") (result i32) (i32.const 0)))".into(), "`_start`"),
         ("signature", import("(func (param i32) (result i32))"), "fd_write"),
         ("kind", import("(global i32)"), "fd_write"),
+        ("data", format!("(module {command} (data (i32.const 65536) \"x\"))"), "out of bounds"),
     ];
     for (name, module_text, reason) in cases {
         let refused = cluster.try_lull(&["func", "publish", text(&module(&cluster.path(""), name, &module_text))]);
