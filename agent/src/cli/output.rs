@@ -89,7 +89,13 @@ pub(super) struct Output(pub Format);
 impl Output {
     /// One thing: its value or its id for programs, the text that `describe` makes for people.
     pub fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
-        let local = || localised(&describe(), Timestamp::now(), &TimeZone::system());
+        let local = || {
+            let text = localised(&describe(), Timestamp::now(), &TimeZone::system());
+            match terminal_size::terminal_size_of(io::stdout()) {
+                Some((width, _)) => text.lines().flat_map(|line| folded(line, width.0.into())).map(|line| line + "\n").collect(),
+                None => text,
+            }
+        };
         print(&for_programs(self.0, value, id).unwrap_or_else(local))
     }
 
@@ -99,6 +105,25 @@ impl Output {
         let _ = writeln!(io::stderr(), "{words}");
         self.one(value, id, String::new)
     }
+}
+
+/// A line that is longer than its terminal, broken at blanks; the rest stands where its last column begins.
+fn folded(line: &str, width: usize) -> Vec<String> {
+    let gap = |at: &usize| matches!(line.as_bytes()[at - 2..=*at], [b' ', b' ', other] if other != b' ');
+    let indent = (2..line.len()).filter(gap).filter(|at| *at <= width / 2).last().unwrap_or(0);
+    let (first, rest) = line.split_at(indent);
+    let mut lines = vec![first.to_owned()];
+    for word in rest.split(' ') {
+        let last = lines.last_mut().expect("one at least");
+        let begun = last.len() > indent;
+        if begun && last.chars().count() + 1 + word.chars().count() > width {
+            lines.push(" ".repeat(indent) + word);
+        } else {
+            last.push_str(if begun { " " } else { "" });
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 fn print(text: &str) -> Result<(), CliError> {
@@ -143,5 +168,18 @@ mod tests {
         for text in ["", "7", "2026-11-24", "é 2026-99-99T99:99:99Z.", "1.2.3:"] {
             assert_eq!(localised(text, now, &zone), text);
         }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_goes_on_below_its_last_column() {
+        let line = "state        paused: nothing on it sees whether its owner is there";
+        let expected = ["state        paused: nothing on it", "             sees whether its owner", "             is there"];
+        assert_eq!(folded(line, 36), expected);
+        assert_eq!(folded("short", 36), ["short"]);
+        assert_eq!(folded("", 36), [""]);
+        assert_eq!(
+            folded("idle   10m  after so long without input", 30),
+            ["idle   10m  after so long", "            without input"]
+        );
     }
 }

@@ -37,6 +37,18 @@ pub fn paths(labels: &[Option<String>], suffix: &str) -> Vec<String> {
     paths.into_iter().enumerate().map(numbered).collect()
 }
 
+/// What tells these labels apart: each without the folders that all of them are in.
+pub fn apart(labels: &[Option<String>]) -> Vec<Option<String>> {
+    let parts: Vec<Vec<&str>> = labels.iter().map(|label| parts(label.as_deref().unwrap_or_default())).collect();
+    let shared = shared(&parts);
+    if shared == 0 {
+        return labels.to_vec();
+    }
+    let below =
+        |(label, parts): (&Option<String>, &Vec<&str>)| label.as_ref().map(|_| parts[shared.min(parts.len())..].join("/"));
+    labels.iter().zip(&parts).map(below).collect()
+}
+
 /// Other names for a task's file whose own is taken, without an end.
 pub fn others(index: usize, path: &str) -> impl Iterator<Item = String> + use<> {
     let last = path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -150,6 +162,14 @@ mod tests {
         assert_eq!(of(&["in/sub/a b.png"]), ["a b.png"]);
         assert_eq!(of(&[r"C:\in\a.txt", r"D:\in\a.txt"]), ["C_/in/a.txt", "D_/in/a.txt"]);
         assert_eq!(paths(&[None, Some("x".into())], ".json"), ["task-0.json", "x.json"]);
+    }
+
+    #[test]
+    fn labels_are_told_apart_by_what_they_do_not_share() {
+        let labels = |labels: &[&str]| labels.iter().map(|label| Some((*label).to_owned())).collect::<Vec<_>>();
+        assert_eq!(apart(&labels(&["/a/b/x.txt", "/a/b/c/y.txt"])), labels(&["x.txt", "c/y.txt"]));
+        assert_eq!(apart(&labels(&["one / two", "three"])), labels(&["one / two", "three"]));
+        assert_eq!(apart(&[None, Some("a/b".into())]), [None, Some("b".into())]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
     amount::spoken,
     exit::Failure,
     files::Gatherer,
+    names,
     output::{Cell, Format, Look, Row, counted, printable, printable_lines, write_out},
 };
 use crate::{
@@ -133,6 +134,10 @@ pub async fn present(
                 Ok(if rows.len() < ROWS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })
             .await?;
+            let labels: Vec<Option<String>> = rows.iter().map(|row| row.label.clone()).collect();
+            for (row, label) in rows.iter_mut().zip(names::apart(&labels)) {
+                row.label = label;
+            }
             context.out.list(&rows)?;
             let beyond = job.tasks.saturating_sub(rows.len() as u64);
             if beyond > 0 {
