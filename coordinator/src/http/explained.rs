@@ -212,7 +212,7 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
 
 fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
     if found.agents.is_empty() {
-        return vec!["no agent is enrolled: `lull token create` makes a token, `lull-agent join TOKEN` uses it".into()];
+        return vec!["no agent has joined yet".into()];
     }
     let (free, blocked): (Vec<&Way<'_>>, Vec<&Way<'_>>) = ways.iter().partition(|way| way.obstacle.is_none());
     let mut parts: Vec<String> = blocked.iter().take(TOLD_MAX).map(|way| way.words()).collect();
@@ -317,7 +317,7 @@ mod tests {
             told(&found(queued, None, away)),
             "1 agent is cordoned; 1 agent is not connected; 1 agent is paused by its owner"
         );
-        assert!(told(&found(queued, None, Vec::new())).starts_with("no agent is enrolled"));
+        assert_eq!(told(&found(queued, None, Vec::new())), "no agent has joined yet");
         assert_eq!(told(&found(queued, None, vec![vec![], vec![owner()]])), "1 agent could start it now");
         assert_eq!(
             told(&JobExplanation { ahead: 2, ..found(queued, None, vec![vec![]]) }),
