@@ -110,7 +110,7 @@ impl Output {
 /// A line that is longer than its terminal, broken at blanks; the rest stands where its last column begins.
 fn folded(line: &str, width: usize) -> Vec<String> {
     let gap = |at: &usize| matches!(line.as_bytes()[at - 2..=*at], [b' ', b' ', other] if other != b' ');
-    let indent = (2..line.len()).filter(gap).filter(|at| *at <= width / 2).last().unwrap_or(0);
+    let indent = (2..line.len()).rfind(|at| *at <= width / 2 && gap(at)).unwrap_or(0);
     let (first, rest) = line.split_at(indent);
     let mut lines = vec![first.to_owned()];
     for word in rest.split(' ') {
