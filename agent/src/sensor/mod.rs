@@ -7,7 +7,7 @@
 //! A source that is not there is said to be missing ([`Sensor::sources`]); what it would have seen counts as calm, except
 //! for the owner's input: where nothing sees that, the guard does not take the owner for away.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "desk"))]
 mod linux;
 mod load;
 mod script;
@@ -81,9 +81,9 @@ impl FromStr for Choice {
 /// Begins to see; what cannot wait comes by `inputs`.
 pub fn open(choice: &Choice, inputs: mpsc::Sender<Input>) -> Result<Box<dyn Sensor>, SensorError> {
     match choice {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", feature = "desk"))]
         Choice::Machine => Ok(Box::new(linux::Desk::open(inputs)?)),
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(not(all(target_os = "linux", feature = "desk")))]
         Choice::Machine => Ok(Box::new(Bare { load: Load::new()? })),
         Choice::Script(path) => Ok(Box::new(script::Script::open(path, inputs)?)),
     }
@@ -94,13 +94,13 @@ fn local() -> WeekMinute {
     WeekMinute::of(&jiff::Zoned::now())
 }
 
-/// A machine of which only the load is known.
-#[cfg(not(target_os = "linux"))]
+/// A machine of which only the load is known: one whose desk nothing here can see, or a build without the feature `desk`.
+#[cfg(not(all(target_os = "linux", feature = "desk")))]
 struct Bare {
     load: Load,
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", feature = "desk")))]
 impl Sensor for Bare {
     fn sample(&mut self, executors: Duration) -> Sample {
         let (cpu_others_percent, memory_available_bytes) = self.load.measure(executors);
