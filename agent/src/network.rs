@@ -24,7 +24,7 @@ use lull_shared::{
     identity::Role,
     limits::{self, COORDINATOR_ADDRESSES_MAX, HANDSHAKE_TIME_MAX, SILENCE_MAX},
     mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle},
-    message::{Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    message::{Finished, GoodbyeReason, Outcome, Payload, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
 };
 use tokio::{
@@ -339,12 +339,15 @@ impl Network {
             waiting: waiting.clone(),
             close,
         };
-        let mut reason = None;
+        let (mut reason, mut told) = (None, None);
         // The run loop is gone only when the process ends.
         if self.inputs.send(Input::Opened(line)).await.is_ok() {
             let AgentStream { incoming, outgoing } = stream;
             tokio::select! {
-                ended = self.read(incoming) => match ended {
+                biased;
+                // A run loop that only lets go wants everything written first.
+                Ok(asked) = closed => reason = Some(asked),
+                ended = self.read(incoming, &mut told) => match ended {
                     Ok(Ending::Closed) => {}
                     Ok(Ending::Silent) => {
                         reason = Some(CloseReason::Silent);
@@ -354,11 +357,11 @@ impl Network {
                     Err(error) => log_end("reading", Err(error)),
                 },
                 ended = write(queue, &waiting, outgoing) => log_end("writing", ended),
-                // A run loop that only lets go wants everything written first.
-                Ok(asked) = closed => reason = Some(asked),
                 () = self.keep_certificate_fresh(&addresses) => {}
             }
         }
+        // A coordinator that says goodbye closes the stream at once, perhaps before the run loop has read why.
+        reason = reason.or(told.map(CloseReason::Goodbye));
         self.coordinator.send_replace(None);
         let _ = self.inputs.send(Input::Event(Event::Disconnected)).await;
         Visit::Ended { lasted: began.elapsed(), reason }
@@ -373,13 +376,22 @@ impl Network {
         whole.or_else(|| addresses.first().cloned()).unwrap_or_else(Multiaddr::empty)
     }
 
-    async fn read(&self, mut incoming: FrameReader<ToAgentFrame>) -> Result<Ending, FrameError> {
+    /// Hands frames in until the stream ends, and notes what was told as a goodbye.
+    async fn read(
+        &self,
+        mut incoming: FrameReader<ToAgentFrame>,
+        told: &mut Option<GoodbyeReason>,
+    ) -> Result<Ending, FrameError> {
         loop {
             let began = Instant::now();
             match timeout(SILENCE_MAX, incoming.next()).await {
                 Ok(None) => return Ok(Ending::Closed),
                 Ok(Some(frame)) => {
-                    if self.inputs.send(Input::Event(Event::Frame(frame?))).await.is_err() {
+                    let frame = frame?;
+                    if let Some(ToAgent::Goodbye { reason }) = frame.messages.last() {
+                        *told = Some(reason.clone());
+                    }
+                    if self.inputs.send(Input::Event(Event::Frame(frame))).await.is_err() {
                         return Ok(Ending::Closed);
                     }
                 }

@@ -3,9 +3,11 @@
 
 mod world;
 
+use std::time::{Duration, Instant};
+
 use lull_agent::status::Status;
 use lull_shared::{
-    message::{Outcome, Payload, RecallReason, ToAgent, ToCoordinator},
+    message::{GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToCoordinator},
     state::{Failure, PauseReason},
 };
 
@@ -49,6 +51,20 @@ async fn a_task_runs_on_a_machine_that_joined_with_a_token() {
     running.terminate();
     stream.hear("a farewell", |message| matches!(message, ToCoordinator::Farewell).then_some(())).await;
     assert_eq!(running.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_program_whose_stream_another_took_stays_away_for_a_while() {
+    let mut network = Network::start().await;
+    let agent = Agent::join(&mut network, &[]).await;
+    let _running = agent.run(&["--slots", "1"]);
+    let mut stream = network.welcomed().await;
+    // The stream closes with the word, which must be heard all the same.
+    stream.say(vec![ToAgent::Goodbye { reason: GoodbyeReason::Superseded }]).await;
+    drop(stream);
+    let began = Instant::now();
+    network.work().await;
+    assert!(began.elapsed() >= Duration::from_secs(4), "it was back after {:?}", began.elapsed());
 }
 
 #[tokio::test]

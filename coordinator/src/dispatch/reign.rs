@@ -109,6 +109,7 @@ impl Reign<'_> {
                 }
                 () = tokio::time::sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
             }
+            self.look_at_the_wall();
             for input in batch.drain(..) {
                 if let Some(ended) = self.take(input).await {
                     return Ok(ended);
@@ -117,6 +118,15 @@ impl Reign<'_> {
             if let Some(ended) = self.turn().await {
                 return Ok(ended);
             }
+        }
+    }
+
+    /// Tells the scheduler when somebody set this machine's clock.
+    fn look_at_the_wall(&mut self) {
+        if let Some(step) = self.clock.step() {
+            let words = "this machine's clock was set: windows and `finish_by` follow it, all else goes on";
+            tracing::warn!(step = step.in_words(), "{words}");
+            self.scheduler.set_wall_clock(step.ahead_us);
         }
     }
 
@@ -195,13 +205,6 @@ impl Reign<'_> {
     /// Drains the scheduler's effects: commits all records, then sends and answers.
     async fn turn(&mut self) -> Option<Ended> {
         let now = self.clock.now();
-        if let Some(step) = self.clock.step() {
-            tracing::warn!(
-                step = step.in_words(),
-                "this machine's clock was set: windows and `finish_by` follow it, all else goes on"
-            );
-            self.scheduler.set_wall_clock(step.ahead_us);
-        }
         self.scheduler.handle_timeout(now);
         let turn = Turn::drain(&mut self.scheduler);
         for change in turn.changes() {
