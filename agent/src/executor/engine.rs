@@ -15,9 +15,9 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 const MEMORY_RESERVATION: u64 = 4 << 30;
 /// Guard pages behind it: what a static offset can reach beyond the checked index.
 const MEMORY_GUARD: u64 = 32 << 20;
-/// Stack for guest code: a call of few values takes 32 bytes, one of a parser of expressions 200. Only what is used of it
-/// is ever memory.
-const STACK_BYTES: usize = 16 << 20;
+/// Stack for guest code: a call of few values takes 48 bytes, a level of a parser of expressions 300, and a hundred
+/// thousand of them are not too many. Only what is used of it is ever memory.
+const STACK_BYTES: usize = 32 << 20;
 /// The same for migratable builds. Their frames may also hold what is spilled at a suspension, so that what just fits in
 /// the plain build fits here too. A run that was moved needs no more than it did before: of what was suspended only one
 /// activation at a time is on this stack.

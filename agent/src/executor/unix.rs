@@ -18,8 +18,8 @@ use super::{
 };
 
 /// Memory for the executor itself beside the guest's: the engine, buffers, and what is set apart from the start though
-/// little of it is ever touched, which are the stack with 33 MiB, what it is unwound into with 64 and the tables with 36.
-const OWN_MEMORY_BYTES: u64 = 384 << 20;
+/// little of it is ever touched, which are the stack with 65 MiB, what it is unwound into with 128 and the tables with 36.
+const OWN_MEMORY_BYTES: u64 = 512 << 20;
 /// Behind the machine's services, which share a processor with it ten to one.
 const LOW: i32 = 10;
 /// Files that may be open at once; those of the scratch folder are among them.

@@ -28,7 +28,7 @@ pub const STACK: &str = "lull_stack";
 pub const STACK_BASE: u32 = 16;
 /// What the spilled frames may take, in pages of 64 KiB: twice what an engine's own stack has, since a value that a
 /// compiler keeps once for several locals is spilled for each.
-pub const STACK_PAGES_MAX: u64 = 1024;
+pub const STACK_PAGES_MAX: u64 = 2048;
 /// The global with the [`State`].
 pub const STATE: &str = "lull_state";
 /// The global with the end of the frames.

@@ -5,7 +5,7 @@
 //! host    := stdin position u64, output [..64 KiB], log head [..], log tail [..], log dropped u64,
 //!            random position u128, clock u64 ns, 3 descriptors u8, memory denied u8
 //! globals := count u32, each number u32, kind u8, 16 bytes
-//! stack   := [..64 MiB]
+//! stack   := [..128 MiB]
 //! memories:= count u32, each as in `pages`
 //! [..]    := length u32, bytes
 //! ```
@@ -22,7 +22,7 @@ use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use super::{Part, Unfit, pages};
 
 /// The stack that a module unwinds into, at most: twice the native one.
-pub const STACK_BYTES_MAX: usize = 64 << 20;
+pub const STACK_BYTES_MAX: usize = 128 << 20;
 /// Globals and memories of a module, at most; toolchains emit a handful.
 pub const GLOBALS_MAX: usize = 1 << 16;
 pub const MEMORIES_MAX: usize = 16;

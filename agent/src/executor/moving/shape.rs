@@ -31,7 +31,8 @@ impl Shape {
             Some(ExternType::Memory(stack)) => stack,
             _ => return Err(format!("it exports no memory `{STACK}`")),
         };
-        let stack_pages_max = bounded(&stack).ok_or_else(|| format!("its `{STACK}` is not a 32-bit memory of at most 64 MiB"))?;
+        let stack_pages_max =
+            bounded(&stack).ok_or_else(|| format!("its `{STACK}` is not a 32-bit memory of at most 128 MiB"))?;
         for name in [STATE, STACK_POINTER] {
             let fits = |ty| matches!(ty, ExternType::Global(ty) if ty.mutability() == Mutability::Var && ty.content().is_i32());
             if !module.get_export(name).is_some_and(fits) {
