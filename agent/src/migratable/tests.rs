@@ -217,8 +217,7 @@ fn nests(count: usize, depth: usize) -> Vec<u8> {
 
 #[test]
 fn loops_nested_deep_are_built_and_so_many_that_the_build_would_be_huge_are_refused() {
-    let stats = built(&nests(1, 3_000)).stats;
-    assert_eq!(stats.points, 3_000);
+    assert_eq!(built(&nests(1, 40)).stats.points, 40);
     assert!(matches!(refused(&nests(40, 160)), NotMovable::TooLarge { .. }));
 }
 
