@@ -1,7 +1,7 @@
 //! Processes that work on modules: what holds them, what bounds them, and what they find before an agent does.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,8 @@ use lull_shared::{digest::Digest, message::ModuleKind};
 
 use super::{bench::program, guests};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far beyond what anything here takes, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 struct Workshop {
     folder: tempfile::TempDir,
@@ -102,7 +103,7 @@ fn large(functions: usize, calls: usize) -> String {
 #[tokio::test]
 async fn a_compiler_is_caged_and_uses_its_threads() {
     let workshop = Workshop::alone();
-    let module = workshop.text(&large(3_000, 40));
+    let module = workshop.text(&large(1_000, 40));
     let artifact = workshop.artifact();
     let (target, seen) = (target(ModuleKind::Preview1), std::cell::Cell::new(0));
     let watching = async {
@@ -167,7 +168,12 @@ async fn a_process_that_is_killed_or_not_wanted_any_more_is_gone() {
         _ = workshop.bench.compile(&module, &target, &artifact) => panic!("it takes longer than a look"),
         _ = workshop.process() => {}
     }
-    assert_eq!(workshop.processes(), [] as [&Path; 0], "it ends with the future");
+    // One that was just being started is ended by the thread that starts them.
+    let deadline = Instant::now() + PATIENCE;
+    while !workshop.processes().is_empty() {
+        assert!(Instant::now() < deadline, "it ends with the future");
+        tokio::task::yield_now().await;
+    }
     let small = workshop.text(guests::NOOP);
     workshop.bench.compile(&small, &target, &artifact).await.expect("the next one works");
 }
