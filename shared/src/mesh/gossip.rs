@@ -34,6 +34,8 @@ pub(super) type Behaviour = gossipsub::Behaviour<gossipsub::IdentityTransform, W
 const GAP: Duration = Duration::from_secs(1);
 /// A reader that appears makes every agent publish: they spread over this long.
 const JITTER: Duration = Duration::from_millis(500);
+/// How often an agent looks after its part in gossip: of a fleet at rest nothing but this would wake it.
+const AGENT_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Capacity has some 40 bytes.
 const CAPACITY_BYTES_MAX: usize = 1024;
 
@@ -47,7 +49,11 @@ fn capacity_topics() -> impl Iterator<Item = IdentTopic> {
 
 pub(super) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
     let wrong = |reason: &dyn std::fmt::Display| NodeError::Gossip(reason.to_string());
-    let config = ConfigBuilder::default()
+    let mut config = ConfigBuilder::default();
+    if !reads_capacity {
+        config.heartbeat_interval(AGENT_HEARTBEAT);
+    }
+    let config = config
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
         .message_id_fn(message_id)
