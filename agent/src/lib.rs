@@ -15,6 +15,8 @@ pub mod config;
 pub mod executor;
 pub mod files;
 pub mod guard;
+#[cfg(test)]
+mod installed;
 pub mod ipc;
 mod machine;
 pub mod member;

@@ -1,0 +1,82 @@
+//! What is installed beside the program must fit the systems that it is installed on.
+
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+/// The groups of system calls that systemd 247 has, the oldest one that is supported, and that none since has dropped.
+const GROUPS: [&str; 26] = [
+    "@default",
+    "@aio",
+    "@basic-io",
+    "@chown",
+    "@clock",
+    "@cpu-emulation",
+    "@debug",
+    "@file-system",
+    "@io-event",
+    "@ipc",
+    "@keyring",
+    "@memlock",
+    "@module",
+    "@mount",
+    "@network-io",
+    "@obsolete",
+    "@privileged",
+    "@process",
+    "@raw-io",
+    "@reboot",
+    "@resources",
+    "@setuid",
+    "@signal",
+    "@swap",
+    "@sync",
+    "@system-service",
+];
+/// What closes a cage, which no group of systemd's before 254 has.
+const CAGE: [&str; 4] = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"];
+
+fn units() -> impl Iterator<Item = (String, String)> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer"));
+    let entries = std::fs::read_dir(folder).expect("the folder of the installer").map(|entry| entry.expect("an entry").path());
+    let units = entries.filter(|path| path.extension().is_some_and(|extension| extension == "service"));
+    units.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).expect("a unit")))
+}
+
+fn calls(unit: &str) -> impl Iterator<Item = &str> {
+    unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).flat_map(str::split_whitespace)
+}
+
+#[test]
+fn units_name_no_call_that_an_older_systemd_leaves_out() {
+    let known: BTreeSet<&str> = GROUPS.into_iter().chain(CAGE).collect();
+    for (path, unit) in units() {
+        assert!(calls(&unit).count() > 0, "{path} has a filter");
+        calls(&unit).for_each(|name| assert!(known.contains(name), "{path}: `{name}` is not known everywhere"));
+    }
+}
+
+#[test]
+fn the_agents_unit_lets_cages_be_closed() {
+    let (path, unit) = units().find(|(path, _)| path.ends_with("lull-agent.service")).expect("the agent's unit");
+    let named: BTreeSet<&str> = calls(&unit).collect();
+    CAGE.iter().for_each(|call| assert!(named.contains(call), "{path} must let {call} through"));
+}
+
+/// Asks the systemd that is here, if one is.
+#[test]
+fn systemd_understands_every_unit() {
+    for (path, unit) in units() {
+        // The programs are not installed where tests run.
+        let stand_in =
+            |line: &str| if line.starts_with("ExecStart=") { "ExecStart=/bin/true".to_owned() } else { line.to_owned() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = folder.path().join(Path::new(&path).file_name().expect("a name"));
+        std::fs::write(&copy, unit.lines().map(stand_in).collect::<Vec<_>>().join("\n")).expect("a copy");
+        match Command::new("systemd-analyze").arg("verify").arg(&copy).output() {
+            Ok(said) => {
+                let said = String::from_utf8_lossy(&said.stderr).into_owned();
+                assert!(!said.contains("nknown") && !said.contains("ignoring"), "{path}: {said}");
+            }
+            Err(error) => eprintln!("NOT CHECKED: {path}: systemd-analyze: {error}"),
+        }
+    }
+}
