@@ -120,6 +120,28 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Makes the folder anew if it is gone; then nothing is cached any more.
+    fn restore(&self, state: &mut State) {
+        if self.folder.is_dir() {
+            return;
+        }
+        match files::make_private_folder(&self.folder) {
+            Ok(()) => tracing::warn!(folder = %self.folder.display(), "the cache was removed; it begins anew"),
+            // Whoever writes into it says why it cannot.
+            Err(error) => tracing::debug!(%error, "the cache's folder cannot be made"),
+        }
+        // What is on its way keeps its room.
+        let gone: Vec<Digest> =
+            state.blobs.iter().filter(|(_, cached)| cached.whole != Whole::Coming).map(|(digest, _)| *digest).collect();
+        gone.iter().for_each(|digest| self.remove(state, digest));
+    }
+
+    /// Makes the folder if it is gone, and tries whether it can be written to.
+    pub fn probe(&self) -> io::Result<()> {
+        self.restore(&mut self.lock());
+        files::try_folder(&self.folder)
+    }
+
     /// Where a blob is or will be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(digest.to_hex())
@@ -128,6 +150,13 @@ impl Cache {
     /// Pins a blob, and makes room for it if it is not there.
     pub fn want(&self, blob: BlobRef) -> Result<Wanted, CacheFull> {
         let mut state = self.lock();
+        self.restore(&mut state);
+        let there = state.blobs.get(&blob.digest).filter(|cached| matches!(cached.whole, Whole::Checked | Whole::Unchecked));
+        let size = there.map(|_| fs::metadata(self.path(&blob.digest)).map(|file| file.len()).ok());
+        if size.is_some_and(|size| size != Some(blob.size_bytes)) {
+            // Somebody took it away, or cut it.
+            self.remove(&mut state, &blob.digest);
+        }
         state.pinned.insert(blob.digest);
         match state.blobs.get(&blob.digest).copied() {
             Some(Cached { whole: Whole::Coming, .. }) => return Ok(Wanted::Fetch),
@@ -363,6 +392,25 @@ mod tests {
         put(&cache, 5);
         assert!(cache.want(blob(6).0).is_err(), "all that is left is pinned");
         assert_eq!(cache.usage(), (300, 300));
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again_and_nothing_in_it_is_believed_to_be_there() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("cache");
+        let cache = Cache::open(&folder, 1_000).expect("it opens");
+        let (first, second) = (put(&cache, 1), put(&cache, 2));
+        fs::remove_dir_all(&folder).expect("it is there");
+        assert_eq!(cache.want(first).expect("room"), Wanted::Fetch);
+        assert_eq!((folder.is_dir(), cache.usage().0, cache.holdings().len()), (true, 100, 0));
+        put(&cache, 2);
+        fs::remove_file(cache.path(&second.digest)).expect("it is there");
+        assert_eq!(cache.want(second).expect("room"), Wanted::Fetch, "one alone may be gone too");
+        fs::remove_dir_all(&folder).expect("it is there");
+        fs::write(&folder, b"a file in its place").expect("a file");
+        cache.probe().expect_err("it cannot be made");
+        fs::remove_file(&folder).expect("it is there");
+        cache.probe().expect("it is made");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub struct Config {
     pub warm_time: Duration,
     #[serde(deserialize_with = "priority")]
     pub priority: Priority,
+    pub open_cage: OpenCage,
     pub log: String,
 }
 
@@ -87,9 +88,21 @@ impl Default for Config {
             snapshot_every: Duration::from_secs(5 * 60),
             warm_time: Duration::from_secs(20),
             priority: Priority::Idle,
+            open_cage: OpenCage::Refuse,
             log: "info".to_owned(),
         }
     }
+}
+
+/// What an agent does where the cage around its executors is not closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenCage {
+    /// It takes no work, and says why.
+    #[default]
+    Refuse,
+    /// It works all the same: what functions cannot reach is then up to WebAssembly's own walls.
+    Work,
 }
 
 /// Settings that cannot be used.

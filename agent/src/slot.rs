@@ -153,6 +153,11 @@ impl Slot {
         Some(1 + work.rest.len())
     }
 
+    /// Whether something is executed here, on the processor or off it.
+    pub fn is_executing(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Paused { .. } | Self::Suspending { .. })
+    }
+
     /// Whether there is a process that can be frozen.
     pub fn has_process(&self) -> bool {
         match self {

@@ -82,7 +82,7 @@ impl Status {
         rows.push(("memory", format!("{memory} available, {} may be used", size(session.capacity.memory_free_bytes))));
         rows.push(("processors", others));
         rows.extend(self.sources.iter().map(|source| ("sees", source_line(source))));
-        rows.push(("cage", self.cage.clone().unwrap_or_else(|| "known when the first task starts".into())));
+        rows.push(("cage", self.cage.clone().unwrap_or_else(|| "not known: no executor could be started".into())));
         rows.push(("cache", format!("{} of {}", size(self.cache_bytes), size(self.cache_bytes_max))));
         rows.push(("running", format!("since {}, process {}", self.started, self.pid)));
         rows.push(("data", self.data.display().to_string()));

@@ -186,6 +186,7 @@ fn hello(id: u64) -> Hello {
         holding: Vec::new(),
         snapshots: Vec::new(),
         instance: Default::default(),
+        open_cage: None,
     }
 }
 

@@ -73,11 +73,19 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
         ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
             return Err(format!("{} attempts held", holding.len()));
         }
+        ToCoordinator::Remains(remains) if remains.log.len() as u64 > limits::LOG_BYTES_MAX => {
+            return Err(format!("a log of {} bytes", remains.log.len()));
+        }
+        ToCoordinator::Log(piece) if piece.bytes.len() > limits::LOG_PIECE_BYTES => {
+            return Err(format!("{} bytes of a log", piece.bytes.len()));
+        }
         ToCoordinator::Cards(cards) if cards.len() > limits::CARDS_MAX => return Err(format!("{} network cards", cards.len())),
         ToCoordinator::Capacity(capacity) => check_capacity(agent, capacity)?,
         ToCoordinator::Started { .. }
         | ToCoordinator::Paused { .. }
         | ToCoordinator::Released { .. }
+        | ToCoordinator::Remains(_)
+        | ToCoordinator::Log(_)
         | ToCoordinator::Refused { .. }
         | ToCoordinator::Heartbeat { .. }
         | ToCoordinator::Saved { .. }
@@ -129,6 +137,7 @@ mod tests {
             holding: Vec::new(),
             snapshots: Vec::new(),
             instance: Default::default(),
+            open_cage: None,
         }
     }
 

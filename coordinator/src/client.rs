@@ -252,6 +252,13 @@ impl Client {
         self.json(self.request(Method::GET, &format!("{}/log", task_path(task))).query(&[("attempt", attempt)])).await
     }
 
+    /// The log from a byte on; waits for more of one that is still written.
+    pub async fn log_from(&self, task: TaskId, attempt: Option<u32>, from: u64, wait: Duration) -> Answer<LogBody> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = self.request(Method::GET, &format!("{}/log", task_path(task)));
+        self.json(request.query(&[("attempt", attempt)]).query(&[("from", from), ("wait_ms", wait_ms)])).await
+    }
+
     pub async fn explain(&self, task: TaskId) -> Answer<ExplanationBody> {
         self.get(&format!("{}/explain", task_path(task))).await
     }

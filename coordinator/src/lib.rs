@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod http;
 pub mod inputs;
 pub mod keys;
+pub mod logs;
 pub mod network;
 pub mod policies;
 pub mod publishing;

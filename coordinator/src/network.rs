@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     claims, clock,
     dispatch::{Catalogue, DispatchHandle, writer},
+    logs::Logs,
     policies::Policies,
     scheduler::event::{AgentSnapshot, Event, StreamId},
     server::Attendance,
@@ -41,6 +42,7 @@ pub struct Network {
     pub catalogue: Arc<Catalogue>,
     pub tracker: Arc<Tracker>,
     pub policies: Arc<Policies>,
+    pub logs: Arc<Logs>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
     pub epoch: Epoch,
@@ -159,7 +161,8 @@ impl Network {
             coordinators: addresses.borrow_and_update().to_vec(),
             heartbeat: limits::HEARTBEAT,
         };
-        let link = writer::spawn(about, addresses, policy, self.catalogue.clone(), self.dispatch.clone(), outgoing);
+        let asks = self.logs.connected(agent, number);
+        let link = writer::spawn(about, addresses, policy, asks, self.catalogue.clone(), self.dispatch.clone(), outgoing);
         tracing::info!(%agent, name = certificate.name, "an agent connected");
         self.tracker.connected(agent, peer, number);
         let connected = Event::Connected { agent, stream: number, hello, from: from.to_string() };
@@ -184,6 +187,10 @@ impl Network {
                             return;
                         }
                         ToCoordinator::Policy(report)
+                    }
+                    Ok(ToCoordinator::Log(piece)) => {
+                        self.logs.heard(agent, &piece);
+                        continue;
                     }
                     Ok(message) => message,
                     Err(wrong) => return self.breach(agent, Some(number), wrong).await,
@@ -257,6 +264,7 @@ impl Network {
     }
 
     async fn forget_blobs(&self, agent: AgentId, stream: StreamId) {
+        self.logs.gone(agent, stream);
         for change in self.tracker.gone(agent, stream) {
             // A loop that has ended has no use for it.
             let _ = self.dispatch.event(change).await;
@@ -298,7 +306,7 @@ fn greeting(agent: AgentId, first: First) -> Result<Option<Greeting>, GoodbyeRea
         return Err(GoodbyeReason::Protocol("the first message must be `Hello`".into()));
     };
     claims::check_hello(agent, &hello)?;
-    Ok(Some((Box::new(hello), messages.collect())))
+    Ok(Some((hello, messages.collect())))
 }
 
 /// Whether a stream ended by what came and not by what did not.

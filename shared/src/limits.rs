@@ -46,6 +46,8 @@ pub const OUTPUT_BYTES_MAX: u64 = BLOB_BYTES_MAX;
 /// The log kept of an attempt: its first and its last half, so that both the beginning and the end can be read.
 pub const LOG_BYTES_DEFAULT: u64 = 64 * 1024;
 pub const LOG_BYTES_MAX: u64 = 512 * 1024;
+/// A part of a log that somebody reads while it is written: a few screens.
+pub const LOG_PIECE_BYTES: usize = 32 * 1024;
 /// The words of one failure, a backtrace included.
 pub const FAILURE_BYTES_MAX: usize = 64 * 1024;
 /// The default and the largest scratch folder of an attempt.

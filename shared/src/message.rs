@@ -17,7 +17,7 @@ use crate::{
     limits::MESSAGES_PER_FRAME_MAX,
     policy::Changes,
     resources::{Capacity, Card, Labels, Machine},
-    state::{Failure, Intake, PauseReason, Usage},
+    state::{Failure, Intake, PauseReason, Trouble, Usage},
     time::Timestamp,
 };
 
@@ -96,6 +96,8 @@ pub enum ToAgent {
     Coordinators(Vec<String>),
     /// What is allowed on this machine from now on: a signed [`crate::policy::Sheet`].
     Policy(Signed),
+    /// Somebody reads the log of an attempt that runs: what does it say from this byte on? Answered by `Log`.
+    ReadLog { attempt: AttemptId, from: u64 },
     /// The coordinator closes the stream, and why.
     Goodbye { reason: GoodbyeReason },
 }
@@ -104,7 +106,7 @@ pub enum ToAgent {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToCoordinator {
     /// Always the first message on a stream.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// These attempts run now.
     Started { attempts: Vec<AttemptId> },
     /// This attempt left the processor and is kept in memory (`Some`), or goes on (`None`).
@@ -118,6 +120,11 @@ pub enum ToCoordinator {
     Unkept { snapshot: KeptSnapshot, reason: UnkeptReason },
     /// Attempts that ended by themselves. Sent again on every new stream until acknowledged.
     Finished(Vec<Finished>),
+    /// What an attempt that has no result has said and used: of one that was killed, before it is released, and now and
+    /// then of one that runs, should its machine vanish.
+    Remains(Box<Remains>),
+    /// The answer to `ReadLog`.
+    Log(LogPiece),
     /// Attempts given up, after a recall or for the owner's sake.
     Released { attempts: Vec<AttemptId>, reason: ReleaseReason },
     /// An offer not taken.
@@ -154,6 +161,8 @@ pub struct Hello {
     /// [`crate::limits::SNAPSHOTS_PER_AGENT_MAX`].
     pub snapshots: Vec<KeptSnapshot>,
     pub instance: Box<Instance>,
+    /// What is missing of the cage around its executors, in words, if it is not closed.
+    pub open_cage: Option<Box<str>>,
 }
 
 /// One run of an agent program, as the coordinator tells it from another one with the same identity.
@@ -378,6 +387,30 @@ pub struct Finished {
     pub usage: Usage,
 }
 
+/// What is left of an attempt that came to no result, or has not yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    pub attempt: AttemptId,
+    /// As in [`Finished::log`]; of one that runs only its end.
+    pub log: bytes::Bytes,
+    pub log_dropped_bytes: u64,
+    pub usage: Usage,
+}
+
+/// A part of the log of an attempt that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    pub attempt: AttemptId,
+    /// The byte that was asked for.
+    pub asked: u64,
+    /// Where this begins: later, if what was asked for is not kept any more.
+    pub from: u64,
+    /// At most [`crate::limits::LOG_PIECE_BYTES`].
+    pub bytes: bytes::Bytes,
+    /// How much was written so far; none if the attempt does not run.
+    pub total: Option<u64>,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -437,6 +470,8 @@ pub enum ReleaseReason {
     Evicted(PauseReason),
     /// The agent stops.
     Stopping,
+    /// The agent could not go on with it, by no fault of the function as far as it knows.
+    Trouble(Trouble),
 }
 
 /// Why an offer was not taken. The coordinator offers it elsewhere, and `explain` repeats the reason.

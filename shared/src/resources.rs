@@ -46,6 +46,14 @@ pub struct Capacity {
     pub paused: Option<PauseReason>,
 }
 
+impl Capacity {
+    /// The same with words no longer than anybody takes.
+    pub fn bounded(mut self) -> Self {
+        self.paused = self.paused.map(PauseReason::bounded);
+        self
+    }
+}
+
 /// The hardware address of a network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);

@@ -285,6 +285,9 @@ pub enum Failure {
     #[error("its executor process died ({how}); if it happens on every agent, the function brings down the engine")]
     ExecutorDied { how: String },
     /// Said by the coordinator alone.
+    #[error("it was given up after {times} attempts that ended by no word of its own; the last one: {last}")]
+    GivenUp { times: u32, last: String },
+    /// Said by the coordinator alone.
     #[error(
         "it is not deterministic: {runs} agents brought {runs} different outputs; leave --verify out, or make its output depend on its \
          input alone (LULL_ATTEMPT differs with each run)"
@@ -312,6 +315,7 @@ impl Failure {
             Self::NotDeterministic { .. } => "not_deterministic",
             Self::MachinesLost { .. } => "machines_lost",
             Self::ExecutorDied { .. } => "executor_died",
+            Self::GivenUp { .. } => "given_up",
         }
     }
 
@@ -321,7 +325,7 @@ impl Failure {
             Self::Trap { message, backtrace } => {
                 message.len() + backtrace.iter().map(String::len).sum::<usize>() + backtrace.len()
             }
-            Self::BadModule { reason: text } | Self::ExecutorDied { how: text } => text.len(),
+            Self::BadModule { reason: text } | Self::ExecutorDied { how: text } | Self::GivenUp { last: text, .. } => text.len(),
             Self::Exit { .. }
             | Self::NotDeterministic { .. }
             | Self::MachinesLost { .. }
@@ -373,9 +377,70 @@ pub enum PauseReason {
     Shutdown,
     /// The agent has just started and has not measured anything yet.
     Starting,
+    /// Something of its own does not work.
+    Trouble(Trouble),
+}
+
+/// A part of an agent that functions need and that may fail by no fault of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Where results are kept.
+    Outbox,
+    /// Where modules, inputs and snapshots are kept.
+    Cache,
+    /// Where functions may write.
+    Scratch,
+    /// The processes that run functions, and the engine in them.
+    Executor,
+    /// That these processes live as long as the agent wants.
+    Killed,
+    /// What holds these processes.
+    Cage,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outbox => "it cannot keep results",
+            Self::Cache => "it cannot keep modules and inputs",
+            Self::Scratch => "its scratch folder cannot be used",
+            Self::Executor => "it cannot start executors",
+            Self::Killed => "its executors are killed from outside",
+            Self::Cage => "the cage around its executors is not closed",
+        })
+    }
+}
+
+/// What does not work at an agent, and why. It costs no function a retry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{part}: {reason}")]
+pub struct Trouble {
+    pub part: Part,
+    pub reason: String,
+}
+
+impl Trouble {
+    /// Longer reasons are cut.
+    pub const REASON_BYTES_MAX: usize = 512;
+
+    /// A trouble whose reason is not longer than anybody takes.
+    pub fn new(part: Part, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(Self::REASON_BYTES_MAX));
+        Self { part, reason }
+    }
 }
 
 impl PauseReason {
+    /// The same with words no longer than anybody takes.
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Trouble(Trouble { part, reason }) => Self::Trouble(Trouble::new(part, reason)),
+            other => other,
+        }
+    }
+
     /// A stable word for tables, programs and the portal.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -397,6 +462,14 @@ impl PauseReason {
             Self::Sleep => "sleep",
             Self::Shutdown => "shutdown",
             Self::Starting => "starting",
+            Self::Trouble(Trouble { part, .. }) => match part {
+                Part::Outbox => "outbox_trouble",
+                Part::Cache => "cache_trouble",
+                Part::Scratch => "scratch_trouble",
+                Part::Executor => "executor_trouble",
+                Part::Killed => "killed_trouble",
+                Part::Cage => "cage_trouble",
+            },
         }
     }
 }
@@ -429,6 +502,7 @@ impl fmt::Display for PauseReason {
             Self::Sleep => f.write_str("it goes to sleep"),
             Self::Shutdown => f.write_str("it is being shut down"),
             Self::Starting => f.write_str("it has just started and does not know yet whether its owner is there"),
+            Self::Trouble(trouble) => write!(f, "{trouble}"),
         }
     }
 }

@@ -19,7 +19,7 @@ use lull_shared::{
     policy::{Changes, Policy, Sheet},
     protocol::*,
     resources::{Capacity, Card, Mac, Machine, Subnet},
-    state::{Failure, Intake, PauseReason, Usage},
+    state::{Failure, Intake, Part, PauseReason, Trouble, Usage},
     time::Timestamp,
 };
 use proptest::prelude::*;
@@ -149,6 +149,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("acknowledge", ToAgent::Acknowledge { attempts: vec![attempt(300)] }),
         ("forget", ToAgent::Forget { job: JobId(42) }),
         ("intake", ToAgent::Intake(Intake::Draining)),
+        ("read_log", ToAgent::ReadLog { attempt: attempt(1), from: 70_000 }),
         ("goodbye_revoked", goodbye(GoodbyeReason::Revoked)),
         ("goodbye_superseded", goodbye(GoodbyeReason::Superseded)),
         ("goodbye_stopping", goodbye(GoodbyeReason::Stopping)),
@@ -184,6 +185,7 @@ fn pauses() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("paused_sleep", PauseReason::Sleep),
         ("paused_shutdown", PauseReason::Shutdown),
         ("paused_starting", PauseReason::Starting),
+        ("paused_trouble", PauseReason::Trouble(Trouble::new(Part::Outbox, "no space left"))),
     ];
     let frame =
         |reason| ToCoordinatorFrame { messages: vec![ToCoordinator::Paused { attempt: attempt(1), reason: Some(reason) }] };
@@ -214,6 +216,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         holding: vec![attempt(1)],
         snapshots: vec![kept()],
         instance: Box::new(Instance { number: u64::MAX, machine: 77, term: Some(term()) }),
+        open_cage: Some("landlock missing".into()),
     };
     let unkept = |reason| ToCoordinator::Unkept { snapshot: kept(), reason };
     let finished = |outcome| {
@@ -226,12 +229,16 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
             usage,
         }])
     };
+    let usage = Usage { wall_us: 2_000_000, cpu_us: 1_900_000, memory_peak_bytes: 1 << 21 };
+    let log = bytes::Bytes::from_static(b"log");
+    let remains = Remains { attempt: attempt(1), log: log.clone(), log_dropped_bytes: 3, usage };
+    let piece = LogPiece { attempt: attempt(1), asked: 5, from: 7, bytes: log, total: Some(10) };
     let failed = |failure| finished(Outcome::Failed(failure));
     let released = |reason| ToCoordinator::Released { attempts: vec![attempt(1)], reason };
     let refused = |reason| ToCoordinator::Refused { attempt: attempt(1), reason };
     let reason = || "why".to_owned();
     let messages = vec![
-        ("hello", ToCoordinator::Hello(hello)),
+        ("hello", ToCoordinator::Hello(Box::new(hello))),
         ("started", ToCoordinator::Started { attempts: vec![attempt(1), attempt(2)] }),
         ("paused_busy", ToCoordinator::Paused { attempt: attempt(1), reason: Some(PauseReason::Busy { cpu_percent: 90 }) }),
         ("resumed", ToCoordinator::Paused { attempt: attempt(1), reason: None }),
@@ -245,6 +252,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("failed_scratch", failed(Failure::ScratchLimit { limit_bytes: 1 << 28 })),
         ("failed_module", failed(Failure::BadModule { reason: reason() })),
         ("failed_executor", failed(Failure::ExecutorDied { how: "signal 9".into() })),
+        ("failed_given_up", failed(Failure::GivenUp { times: 16, last: reason() })),
         ("saved", ToCoordinator::Saved { attempt: attempt(1), snapshot: snapshot() }),
         ("cards", ToCoordinator::Cards(cards())),
         ("sleeps", ToCoordinator::Sleeps),
@@ -254,9 +262,12 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         ("unkept_full", unkept(UnkeptReason::Full)),
         ("unkept_unavailable", unkept(UnkeptReason::Unavailable)),
         ("unkept_leaving", unkept(UnkeptReason::Leaving)),
+        ("remains", ToCoordinator::Remains(Box::new(remains))),
+        ("log", ToCoordinator::Log(piece)),
         ("released_recalled", released(ReleaseReason::Recalled)),
         ("released_evicted", released(ReleaseReason::Evicted(PauseReason::Memory { free_bytes: 1 << 20 }))),
         ("released_stopping", released(ReleaseReason::Stopping)),
+        ("released_trouble", released(ReleaseReason::Trouble(Trouble::new(Part::Killed, "signal 9")))),
         ("refused_full", refused(RefuseReason::Full)),
         ("refused_paused", refused(RefuseReason::Paused)),
         ("refused_terms", refused(RefuseReason::UnknownTerms)),

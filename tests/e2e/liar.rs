@@ -105,7 +105,7 @@ fn garbage_and_floods_cost_the_liar_its_stream_and_the_coordinator_little() {
     let hello = |liar: &Liar, change: &dyn Fn(&mut Hello)| {
         let mut hello = liar.hello(Vec::new());
         change(&mut hello);
-        lull_shared::codec::encode_frame(&ToCoordinatorFrame { messages: vec![ToCoordinator::Hello(hello)] })
+        lull_shared::codec::encode_frame(&ToCoordinatorFrame { messages: vec![ToCoordinator::Hello(Box::new(hello))] })
     };
     let none = AttemptId { task: TaskId { job: JobId(9), index: 9 }, number: 9 };
     let too_many = vec![none; ATTEMPTS_PER_AGENT_MAX + 1];
@@ -123,7 +123,7 @@ fn garbage_and_floods_cost_the_liar_its_stream_and_the_coordinator_little() {
         hello(&liar, &|hello| hello.machine.os = "x".repeat(100_000)),
     ];
     let after_hello = [
-        ToCoordinator::Hello(liar.hello(Vec::new())),
+        ToCoordinator::Hello(Box::new(liar.hello(Vec::new()))),
         ToCoordinator::Heartbeat { frame_read: 0, holding: too_many.clone() },
         ToCoordinator::Started { attempts: too_many.clone() },
         ToCoordinator::Finished(vec![succeeded(none, &vec![0; INLINE_BYTES_MAX + 1])]),
@@ -351,6 +351,7 @@ impl Liar {
             holding,
             snapshots: Vec::new(),
             instance: Default::default(),
+            open_cage: None,
         }
     }
 
@@ -363,7 +364,7 @@ impl Liar {
     fn greet(&mut self, holding: Vec<AttemptId>) {
         self.open();
         let hello = self.hello(holding);
-        self.say(ToCoordinator::Hello(hello));
+        self.say(ToCoordinator::Hello(Box::new(hello)));
         self.hear("a welcome", |message| matches!(message, ToAgent::Welcome(_)).then_some(()));
     }
 

@@ -11,6 +11,7 @@ mod escrow;
 mod faults;
 mod json;
 mod liar;
+mod logs;
 mod moves;
 mod owner;
 mod policy;
@@ -20,6 +21,7 @@ mod refusals;
 mod reign;
 mod rivals;
 mod silence;
+mod troubles;
 mod walk;
 
 use lull_tests::cluster::Programs;

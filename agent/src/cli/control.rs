@@ -17,17 +17,25 @@ const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
 /// How often it is looked whether it has gone.
 const LEAVE_CHECK: Duration = Duration::from_millis(50);
 
-pub(super) async fn status(data: &Path, out: Output) -> Result<(), CliError> {
-    let response = ask(data, &Request::Status).await?;
+/// Which agent is meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub data: &'a Path,
+    /// Whether somebody named the folder, and means no other agent.
+    pub named: bool,
+}
+
+pub(super) async fn status(place: Place<'_>, out: Output) -> Result<(), CliError> {
+    let response = ask(place, &Request::Status).await?;
     let Response::Status(status) = response else {
         return Err(CliError::Failed("the agent answered something else; is it of another version?".into()));
     };
     out.one(&status, &status.agent.to_string(), || status.table())
 }
 
-pub(super) async fn pause(data: &Path, duration: Option<Duration>, out: Output) -> Result<(), CliError> {
+pub(super) async fn pause(place: Place<'_>, duration: Option<Duration>, out: Output) -> Result<(), CliError> {
     let for_ms = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    ask(data, &Request::Pause { for_ms }).await?;
+    ask(place, &Request::Pause { for_ms }).await?;
     let words = match duration {
         Some(duration) => format!("paused for {}; `lull-agent resume` ends it sooner", humantime::format_duration(duration)),
         None => "paused until `lull-agent resume`".to_owned(),
@@ -35,8 +43,8 @@ pub(super) async fn pause(data: &Path, duration: Option<Duration>, out: Output) 
     out.done(&json!({ "paused": true, "for_s": duration.map(|duration| duration.as_secs()) }), "paused", &words)
 }
 
-pub(super) async fn resume(data: &Path, out: Output) -> Result<(), CliError> {
-    ask(data, &Request::Resume).await?;
+pub(super) async fn resume(place: Place<'_>, out: Output) -> Result<(), CliError> {
+    ask(place, &Request::Resume).await?;
     out.done(&json!({ "paused": false }), "resumed", "resumed")
 }
 
@@ -57,9 +65,15 @@ pub(super) async fn leave(data: &Path, out: Output) -> Result<(), CliError> {
     out.done(&json!({ "left": true, "agent": agent }), agent.as_deref().unwrap_or("left"), words)
 }
 
-/// An agent that has not even joined is not running for another reason than one that is only stopped.
-pub(super) async fn ask(data: &Path, request: &Request) -> Result<Response, CliError> {
+/// Asks the agent of the data folder; if none runs there and nobody named that folder, the service of this machine. An agent
+/// that has not even joined is not running for another reason than one that is only stopped.
+pub(super) async fn ask(place: Place<'_>, request: &Request) -> Result<Response, CliError> {
+    let Place { data, named } = place;
     match ipc::ask(data, request).await {
+        #[cfg(unix)]
+        Err(IpcError::NotRunning(_)) if !named && Path::new(ipc::service::SOCKET).exists() => {
+            Ok(ipc::service::ask(Path::new(ipc::service::SOCKET), request).await?)
+        }
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
             Err(MembershipError::NotJoined.into())
         }

@@ -24,7 +24,7 @@ pub use self::sys::Signals;
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -32,7 +32,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
 use tracing_subscriber::EnvFilter;
 
-use self::output::{Format, Output};
+use self::{
+    control::Place,
+    output::{Format, Output},
+};
 use crate::{
     config::{Config, ConfigError, parse_label},
     executor,
@@ -82,7 +85,7 @@ enum Command {
     /// Offers what is free and runs what comes, until it is stopped
     #[command(after_help = "EXAMPLES:\n  lull-agent run --slots 2 --memory-max 2GiB")]
     Run(run::RunArgs),
-    /// Shows what the running agent does
+    /// Shows what the running agent does, the service of this machine if there is no other
     #[command(after_help = "EXAMPLES:\n  lull-agent status -o json")]
     Status,
     /// Leaves this machine to its owner, for a while or until `resume`
@@ -130,7 +133,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Membership(MembershipError::NotJoined) | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
-            Self::Denied(_) | Self::Ipc(IpcError::Denied(_)) => 4,
+            Self::Denied(_) | Self::Ipc(IpcError::Denied(_) | IpcError::Forbidden(_)) => 4,
             Self::Unreachable(_) | Self::Ipc(IpcError::NotRunning(_) | IpcError::Silent) => 5,
             Self::Membership(_) | Self::Serve(_) | Self::Ipc(_) | Self::Failed(_) => 1,
         }
@@ -178,6 +181,7 @@ fn start(cli: Cli) -> Result<(), CliError> {
                      `lull-agent status -o json` says what it does";
         return Err(CliError::Usage(words.into()));
     }
+    let named_by_somebody = cli.data.is_some();
     let data = match cli.data {
         Some(data) => std::path::absolute(data).map_err(|error| CliError::Usage(error.to_string()))?,
         None => default_data()?,
@@ -197,20 +201,22 @@ fn start(cli: Cli) -> Result<(), CliError> {
     // One thread: everything that works hard has a process or a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("the agent cannot start: {error}")))?;
-    let result = runtime.block_on(carry_out(cli.command, &data, config, Output(cli.output)));
+    let place = Place { data: &data, named: named_by_somebody };
+    let result = runtime.block_on(carry_out(cli.command, place, config, Output(cli.output)));
     // What still blocks on a disk must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn carry_out(command: Command, data: &Path, config: Config, out: Output) -> Result<(), CliError> {
+async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Output) -> Result<(), CliError> {
+    let data = place.data;
     match command {
         Command::Join { token, name, labels } => join::join(data, &config, &token, name, labels, out).await,
         Command::Run(args) => run::run(data, &config, args).await,
-        Command::Status => control::status(data, out).await,
-        Command::Pause { duration } => control::pause(data, duration, out).await,
-        Command::Resume => control::resume(data, out).await,
-        Command::Policy(args) => policy::policy(data, args, out).await,
+        Command::Status => control::status(place, out).await,
+        Command::Pause { duration } => control::pause(place, duration, out).await,
+        Command::Resume => control::resume(place, out).await,
+        Command::Policy(args) => policy::policy(place, args, out).await,
         Command::Leave => control::leave(data, out).await,
     }
 }

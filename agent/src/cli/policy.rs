@@ -1,12 +1,15 @@
 //! `lull-agent policy`: what the administrator allows here, and what the owner narrows.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use lull_shared::policy::{Changes, PolicyError};
 use serde::Serialize;
 
-use super::{CliError, Output, control::ask};
+use super::{
+    CliError, Output,
+    control::{Place, ask},
+};
 use crate::{
     ipc::{Request, Response},
     session::Standing,
@@ -37,11 +40,11 @@ enum Action {
     },
 }
 
-pub(super) async fn policy(data: &Path, args: PolicyArgs, out: Output) -> Result<(), CliError> {
-    let mut standing = standing(ask(data, &Request::Policy).await?)?;
+pub(super) async fn policy(place: Place<'_>, args: PolicyArgs, out: Output) -> Result<(), CliError> {
+    let mut standing = standing(ask(place, &Request::Policy).await?)?;
     if let Some(action) = args.action {
         let owner = changed(&standing.owner, action).map_err(|error| CliError::Usage(error.to_string()))?;
-        standing = self::standing(ask(data, &Request::Narrow(Box::new(owner))).await?)?;
+        standing = self::standing(ask(place, &Request::Narrow(Box::new(owner))).await?)?;
     }
     out.one(&shape(&standing), &standing.version.to_string(), || table(&standing))
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, sys};
 use crate::{
-    config::{Config, parse_label, parse_priority},
+    config::{Config, OpenCage, parse_label, parse_priority},
     executor::protocol::Priority,
     run_loop::{self, Fittings},
     sensor,
@@ -51,6 +51,9 @@ pub(super) struct RunArgs {
     /// How tasks compete for the processors: idle or normal
     #[arg(long, value_name = "PRIORITY", env = "LULL_AGENT_PRIORITY", value_parser = parse_priority)]
     priority: Option<Priority>,
+    /// What to do where the cage around tasks is not closed: refuse or work
+    #[arg(long, value_name = "WORD", env = "LULL_AGENT_OPEN_CAGE", value_enum)]
+    open_cage: Option<OpenCage>,
     /// The program to start executors with, for tests
     #[arg(long, value_name = "FILE", hide = true)]
     executor_program: Option<PathBuf>,
@@ -80,6 +83,7 @@ impl RunArgs {
         };
         config.memory_free_min = self.memory_free_min.unwrap_or(config.memory_free_min);
         config.priority = self.priority.unwrap_or(config.priority);
+        config.open_cage = self.open_cage.unwrap_or(config.open_cage);
         Ok(config.check()?)
     }
 }

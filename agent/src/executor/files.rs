@@ -34,7 +34,16 @@ struct Measured {
 
 impl Measured {
     async fn create(path: PathBuf) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).await?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = match options.open(&path).await {
+            // Somebody removed its folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), crate::files::make_private_folder)?;
+                options.open(&path).await?
+            }
+            opened => opened?,
+        };
         Ok(Self { path, file, hasher: blake3::Hasher::new(), size_bytes: 0 })
     }
 

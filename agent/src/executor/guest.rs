@@ -12,6 +12,7 @@ use super::{
     random::{Seed, Stream},
     stream::{Log, Reader, Shared, Stdin, Stdout, Writer},
     time::{Monotonic, VirtualClock},
+    trail,
 };
 
 /// Where the guest finds its scratch folder.
@@ -117,6 +118,8 @@ pub(super) struct Budget {
     /// Of the memory above, what the host asked for and not the guest.
     host_bytes: u64,
     uncounted: bool,
+    /// What the system said when it had no more memory.
+    starved: Option<String>,
 }
 
 impl Budget {
@@ -145,6 +148,11 @@ impl Budget {
         self.memory_bytes
     }
 
+    /// What the system said when it had no memory for what was permitted.
+    pub(super) fn take_starved(&mut self) -> Option<String> {
+        self.starved.take()
+    }
+
     /// Whether the guest asked for more than it may have.
     pub(super) fn denied(&self) -> bool {
         self.denied
@@ -171,7 +179,15 @@ impl ResourceLimiter for Budget {
         let by = desired.saturating_sub(current);
         let fits = maximum.is_none_or(|maximum| desired <= maximum) && self.grow(by);
         self.memory_bytes += if fits { by as u64 } else { 0 };
+        trail::memory(self.memory_bytes.saturating_sub(self.host_bytes));
         Ok(fits)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if super::program::is_starved(&error) {
+            self.starved = Some(format!("{error:#}"));
+        }
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

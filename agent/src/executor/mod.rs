@@ -26,6 +26,7 @@ pub mod naming;
 pub mod pipe;
 mod poll;
 mod preview1;
+pub mod probe;
 pub mod process;
 mod program;
 pub mod protocol;
@@ -37,6 +38,7 @@ mod spawn;
 mod stream;
 mod surface;
 mod time;
+mod trail;
 mod worker;
 mod writer;
 
@@ -53,11 +55,15 @@ const ENTRY: &str = "executor";
 const ENTRY_COMPILE: &str = "compile";
 /// The second one, when it is to tell its engine's name.
 const ENTRY_NAME: &str = "name";
+/// The second one, when it is to try what every executor needs.
+const ENTRY_PROBE: &str = "probe";
 
 /// An executor's exit code when its agent is gone.
 const EXIT_ORPHANED: i32 = 3;
 /// An executor's exit code when what came through the pipe was not a message.
 const EXIT_GARBAGE: i32 = 4;
+/// An executor's exit code after it said what its machine lacks.
+const EXIT_TROUBLE: i32 = 5;
 
 /// Turns this process into an executor if that is what it was started as. Call it first in `main`.
 pub fn entry() -> Option<ExitCode> {
@@ -71,6 +77,7 @@ pub fn entry() -> Option<ExitCode> {
     Some(match word {
         Some(word) if word == ENTRY_COMPILE => compile::run(agent(arguments.next())),
         Some(word) if word == ENTRY_NAME => naming::run(agent(arguments.next())),
+        Some(word) if word == ENTRY_PROBE => probe::run(agent(arguments.next())),
         word => worker::run(agent(word)),
     })
 }

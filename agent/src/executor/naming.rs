@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Setting the engine up takes milliseconds; a machine that is busy starting up may need far longer.
-const TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(60);
 /// Far more than a name has.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
@@ -50,7 +50,8 @@ pub async fn engine_name(program: Option<PathBuf>, kept: &Path) -> Result<String
     if let Some(known) = of.as_deref().and_then(|of| recall(kept, of)) {
         return Ok(known);
     }
-    let engine = tokio::time::timeout(TIME_MAX, ask(program)).await.map_err(|_| NamingError::Time)??;
+    let engine: String =
+        tokio::time::timeout(TIME_MAX, ask(program, super::ENTRY_NAME)).await.map_err(|_| NamingError::Time)??;
     if let Some(of) = of
         && let Err(error) = remember(kept, &Kept { of, engine: engine.clone() })
     {
@@ -79,12 +80,13 @@ fn remember(kept: &Path, name: &Kept) -> io::Result<()> {
     fs::rename(fresh, kept)
 }
 
-async fn ask(program: Option<PathBuf>) -> Result<String, NamingError> {
-    let mut child = Child::start(program, &[super::ENTRY_NAME]).await?;
+/// What a short-lived process says of itself, as JSON.
+pub(super) async fn ask<T: serde::de::DeserializeOwned>(program: Option<PathBuf>, entry: &str) -> Result<T, NamingError> {
+    let mut child = Child::start(program, &[entry]).await?;
     let from = child.child.stdout.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
     let mut answer = String::new();
     tokio::process::ChildStdout::from_std(from)?.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
-    match serde_json::from_str::<Result<String, String>>(&answer) {
+    match serde_json::from_str::<Result<T, String>>(&answer) {
         Ok(said) => said.map_err(NamingError::Engine),
         Err(error) => Err(io::Error::other(error).into()),
     }
@@ -92,11 +94,14 @@ async fn ask(program: Option<PathBuf>) -> Result<String, NamingError> {
 
 /// The process that is asked.
 pub(super) fn run(agent: Option<u32>) -> ExitCode {
-    let orphaned = ExitCode::from(EXIT_ORPHANED as u8);
     if !sys::detach(agent) {
-        return orphaned;
+        return ExitCode::from(EXIT_ORPHANED as u8);
     }
-    let answer = engine::compatibility().map_err(|error| error.to_string());
-    let said = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|text| io::stdout().write_all(&text));
-    if said.is_ok() { ExitCode::SUCCESS } else { orphaned }
+    say(&engine::compatibility().map_err(|error| error.to_string()))
+}
+
+/// Answers the agent that asked.
+pub(super) fn say<T: Serialize>(answer: &Result<T, String>) -> ExitCode {
+    let said = serde_json::to_vec(answer).map_err(io::Error::from).and_then(|text| io::stdout().write_all(&text));
+    if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_ORPHANED as u8) }
 }

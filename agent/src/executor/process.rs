@@ -20,19 +20,23 @@ use bytes::Bytes;
 use lull_shared::{
     digest::BlobRef,
     id::AttemptId,
-    state::{Failure, Usage},
+    message::Remains,
+    state::{Failure, Part, Trouble, Usage},
 };
 use tokio::{
     process::{ChildStdin, ChildStdout},
     sync::mpsc,
 };
 
+pub use super::trail::Piece;
 use super::{
     moving::asks,
     protocol::{Ask, Build, Cage, FromExecutor, Load, LoadError, ToExecutor, World},
     reader,
     runs::{Guard, RUNS_MAX, Shared},
-    spawn, sys, writer,
+    spawn, sys,
+    trail::Trail,
+    writer,
 };
 use crate::snapshot::Unfit;
 
@@ -94,6 +98,8 @@ pub enum Event {
         /// What had been handed over and not begun.
         queued: Vec<AttemptId>,
         death: Death,
+        /// What the one that was running had said and used.
+        remains: Option<Box<Remains>>,
     },
 }
 
@@ -136,15 +142,28 @@ pub enum Death {
     ScratchLimit { limit_bytes: u64 },
     /// It died by itself, or broke the protocol and was killed for it.
     Crashed { how: String },
+    /// Somebody else killed it: a person, or the system for want of memory.
+    KilledFromOutside { how: String },
+    /// Its agent or its machine could not go on with it.
+    Trouble(Trouble),
 }
 
 impl Death {
-    /// What the attempt that was running failed of; nothing if its agent wanted it to end.
+    /// What the attempt that was running failed of; nothing if its agent wanted it to end, or is to blame.
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Killed => None,
+            Self::Killed | Self::KilledFromOutside { .. } | Self::Trouble(_) => None,
             Self::ScratchLimit { limit_bytes } => Some(Failure::ScratchLimit { limit_bytes: *limit_bytes }),
             Self::Crashed { how } => Some(Failure::ExecutorDied { how: how.clone() }),
+        }
+    }
+
+    /// What the function is not to blame for.
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Killed | Self::ScratchLimit { .. } | Self::Crashed { .. } => None,
+            Self::KilledFromOutside { how } => Some(Trouble::new(Part::Killed, how)),
+            Self::Trouble(trouble) => Some(trouble.clone()),
         }
     }
 }
@@ -196,7 +215,8 @@ impl Executor {
     /// at most two for each run and one more, so their channel needs no bound of its own.
     pub async fn spawn(spec: Spec) -> Result<(Self, mpsc::UnboundedReceiver<Event>), SpawnError> {
         let Spec { program, load } = spec;
-        let mut child = spawn::start(program, &[]).await?;
+        let trail = Trail::create(load.limits.log_bytes)?;
+        let mut child = spawn::start(program, &[], trail.stdio()?).await?;
         let process = Arc::new(sys::Handle::open(child.id())?);
         let pipes = child.stdin.take().zip(child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
         sys::widen(&pipes.0, PIPE_BYTES);
@@ -210,12 +230,13 @@ impl Executor {
             Ok(Some(FromExecutor::Loaded { cage })) => cage,
             Ok(Some(FromExecutor::LoadFailed(error))) => return Err(error.into()),
             Ok(Some(FromExecutor::Fatal { reason })) => return Err(SpawnError::Died { how: reason }),
+            Ok(Some(FromExecutor::Trouble(trouble))) => return Err(SpawnError::Died { how: trouble.to_string() }),
             Ok(Some(_)) => return Err(SpawnError::Died { how: "it spoke out of turn".into() }),
-            Ok(None) | Err(_) => return Err(SpawnError::Died { how: guard.end(false).await }),
+            Ok(None) | Err(_) => return Err(SpawnError::Died { how: guard.end(false).await.how }),
         };
         let (orders, incoming) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(events, Arc::clone(&process)));
+        let shared = Arc::new(Shared::new(events, Arc::clone(&process), trail));
         if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
             let watch = watch_scratch(scratch.into(), load.limits.scratch_bytes, Arc::clone(&shared));
             tokio::spawn(watch);
@@ -285,6 +306,16 @@ impl Executor {
     /// Ends it, frozen or not. [`Event::Died`] follows.
     pub fn kill(&self) {
         self.shared.kill();
+    }
+
+    /// What the running attempt has said and used so far; none if none has begun.
+    pub fn remains(&self) -> Option<Remains> {
+        self.shared.remains(self.cpu_time().unwrap_or_default())
+    }
+
+    /// What the running attempt wrote to its log from this byte on, at most `max` bytes; none if it is another one.
+    pub fn log(&self, attempt: AttemptId, from: u64, max: usize) -> Option<Piece> {
+        self.shared.log(attempt, from, max)
     }
 
     /// The memory that the process has in RAM, in bytes.

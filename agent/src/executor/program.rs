@@ -7,7 +7,7 @@ use lull_shared::{
     digest::{Digest, OutlineBuilder},
     id::{AttemptId, TaskId},
     message::ModuleKind,
-    state::Usage,
+    state::{Failure, Part, Trouble, Usage},
 };
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Module, Store, ThrownException, Trap, component};
 use wasmtime_wasi::{
@@ -26,6 +26,7 @@ use super::{
     stream::{Shared, lock},
     surface, sys,
     time::HasMonotonic,
+    trail,
 };
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
@@ -52,17 +53,21 @@ impl Program {
         if let Build::Migratable { .. } = load.build {
             moving::movable(load.kind, load.grants)?;
         }
-        let engine = engine::running(load.kind, load.build).map_err(|error| LoadError::Refused { reason: error.to_string() })?;
+        let unready = |reason: String| LoadError::Engine { reason };
+        let engine = engine::running(load.kind, load.build).map_err(|error| unready(error.to_string()))?;
         let code = match (load.kind, load.build) {
             (ModuleKind::Preview1, Build::Plain) => preview1(&engine, file, load.grants.clock).map(Code::Preview1),
             (ModuleKind::Preview1, Build::Migratable { .. }) => migratable(&engine, file).map(Code::Migratable),
             (ModuleKind::Component, _) => component(&engine, &file, load.grants.clock).map(Code::Component),
         };
-        let code = code.map_err(|error| LoadError::Refused { reason: format!("{error:#}") })?;
+        let code = code.map_err(|error| match is_starved(&error) {
+            true => unready(format!("{error:#}")),
+            false => LoadError::Refused { reason: format!("{error:#}") },
+        })?;
         // Guests call the host through futures; with everything in memory they are ready at once, and nothing here
         // starts a thread.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| LoadError::Refused { reason: error.to_string() })?;
+        let runtime = runtime.map_err(|error| unready(error.to_string()))?;
         let memory_bytes_min = code.memory_bytes_min();
         Ok(Self { engine, code, memory_bytes_min, runtime })
     }
@@ -82,10 +87,16 @@ impl Program {
         outgoing: &Shared<Outgoing>,
     ) -> std::io::Result<Option<Finish>> {
         let mut resume = run.resume;
-        empty_scratch(load);
+        let fails = |what: &str, error: &dyn std::fmt::Display| -> ! {
+            give_up(outgoing, Trouble::new(Part::Scratch, format!("it cannot be {what}: {error}")))
+        };
+        scratch::empty(load).unwrap_or_else(|error| fails("emptied", &error));
         loop {
-            let meter = Meter::start(resume.map(|resume| resume.usage).unwrap_or_default());
-            let (mut store, ends) = self.world(load, run, incoming, outgoing);
+            let before = resume.map(|resume| resume.usage).unwrap_or_default();
+            trail::begin(number, before);
+            let meter = Meter::start(before);
+            let made = self.world(load, run, incoming, outgoing);
+            let (mut store, ends) = made.unwrap_or_else(|error| fails("opened", &format!("{error:#}")));
             // The machine would refuse it first, in words that name no limit. What was moved here began within it.
             let begins = resume.is_some() || self.memory_bytes_min <= load.limits.memory_bytes;
             let result = match &self.code {
@@ -111,10 +122,17 @@ impl Program {
             };
             let budget = store.data_mut().budget();
             let (memory_peak_bytes, memory_denied) = (budget.memory_bytes(), budget.denied());
+            let starved = budget.take_starved().or_else(|| result.as_ref().err().filter(|error| is_starved(error)).map(words));
             drop(store);
             let output_exceeded = lock(&ends.stdout).exceeded();
             let verdict = failure::judge(result, load, memory_denied, output_exceeded);
-            empty_scratch(load);
+            if let (Err(_), false, Some(reason)) = (&verdict, memory_denied, starved) {
+                give_up(outgoing, Trouble::new(Part::Executor, format!("the system gives no more memory: {reason}")));
+            }
+            if let (Err(Failure::Exit { .. } | Failure::Trap { .. }), Some(reason)) = (&verdict, scratch::trouble(load)) {
+                give_up(outgoing, Trouble::new(Part::Scratch, reason));
+            }
+            scratch::empty(load).unwrap_or_else(|error| fails("emptied", &error));
             return Ok(Some(Finish { attempt: run.attempt, verdict, ends, usage: meter.read(memory_peak_bytes) }));
         }
     }
@@ -130,7 +148,8 @@ impl Program {
     ) -> Result<(), String> {
         let attempt = AttemptId { task: TaskId { job: load.world.job, index: 0 }, number: 1 };
         let run = Run { attempt, input: Input::Inline(Bytes::new()), resume: None };
-        let (mut store, _ends) = self.world(load, &run, incoming, outgoing);
+        let made = self.world(load, &run, incoming, outgoing);
+        let (mut store, _ends) = made.map_err(|error| format!("{error:#}"))?;
         let tried = match &self.code {
             Code::Preview1(pre) => {
                 check_start(pre.module())?;
@@ -145,10 +164,14 @@ impl Program {
     }
 
     /// A fresh store with all that an attempt finds.
-    fn world(&self, load: &Load, run: &Run, incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> (Store<Guest>, Ends) {
-        // A panic is reported as the executor's own failure, which this would be.
-        let made = Guest::new(load, run, incoming, outgoing);
-        let (guest, ends) = made.unwrap_or_else(|error| panic!("the scratch folder cannot be opened: {error:#}"));
+    fn world(
+        &self,
+        load: &Load,
+        run: &Run,
+        incoming: &Shared<Incoming>,
+        outgoing: &Shared<Outgoing>,
+    ) -> wasmtime::Result<(Store<Guest>, Ends)> {
+        let (guest, ends) = Guest::new(load, run, incoming, outgoing)?;
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| guest.budget());
         if !matches!(self.code, Code::Component(_)) {
@@ -157,7 +180,7 @@ impl Program {
             let carried = usize::try_from(load.limits.memory_bytes).unwrap_or(usize::MAX);
             store.set_hostcall_fuel(carried.max(store.hostcall_fuel()));
         }
-        (store, ends)
+        Ok((store, ends))
     }
 }
 
@@ -275,7 +298,22 @@ pub fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
     if found == expected { Ok(file) } else { Err(LoadError::Digest { expected, found }) }
 }
 
-/// What one attempt left must not be there for the next.
-fn empty_scratch(load: &Load) {
-    scratch::empty(load).unwrap_or_else(|error| panic!("the scratch folder cannot be emptied: {error}"));
+/// Ends this process, since the machine fails it.
+fn give_up(outgoing: &Shared<Outgoing>, trouble: Trouble) -> ! {
+    // Without its agent nobody is left to tell.
+    let _ = lock(outgoing).send(&FromExecutor::Trouble(trouble));
+    std::process::exit(super::EXIT_TROUBLE)
+}
+
+/// Whether the system had no memory, or no address space, for what the engine wanted.
+pub(super) fn is_starved(error: &wasmtime::Error) -> bool {
+    let lacks = |code: i32| code == libc::ENOMEM || code == libc::EAGAIN;
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some_and(lacks));
+        io || cause.downcast_ref::<rustix::io::Errno>().is_some_and(|error| lacks(error.raw_os_error()))
+    })
+}
+
+fn words(error: &wasmtime::Error) -> String {
+    format!("{error:#}")
 }

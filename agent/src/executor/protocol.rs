@@ -22,7 +22,7 @@ use lull_shared::{
     job::{AttemptLimits, Grants},
     limits,
     message::ModuleKind,
-    state::{Failure, Usage},
+    state::{Failure, Trouble, Usage},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,32 @@ pub struct Load {
     pub scratch: Option<OsString>,
     pub priority: Priority,
     pub world: World,
+}
+
+impl Load {
+    /// What is asked of the machine by every module, with none.
+    pub(super) fn nothing(priority: Priority) -> Self {
+        let world = World {
+            job: JobId(0),
+            function: String::new(),
+            args: Vec::new(),
+            exit_codes: Default::default(),
+            env: Vec::new(),
+            seed: 0,
+            clock_start: Timestamp::default(),
+        };
+        Self {
+            artifact: OsString::new(),
+            digest: Digest::of(b""),
+            kind: ModuleKind::Preview1,
+            build: Build::Plain,
+            limits: AttemptLimits::default(),
+            grants: Grants::default(),
+            scratch: None,
+            priority,
+            world,
+        }
+    }
 }
 
 /// Which build of a version the artifact was compiled from.
@@ -161,6 +187,8 @@ pub enum FromExecutor {
     Fatal {
         reason: String,
     },
+    /// The machine failed it, not the function; it ends.
+    Trouble(Trouble),
 }
 
 /// A snapshot that has left the executor.
@@ -183,6 +211,9 @@ pub enum LoadError {
     Digest { expected: Digest, found: Digest },
     #[error("the engine refuses the module: {reason}")]
     Refused { reason: String },
+    /// It would refuse any: the machine has too little memory or address space for it, for example.
+    #[error("the engine cannot be set up: {reason}")]
+    Engine { reason: String },
     #[error(transparent)]
     Unmovable(#[from] Unmovable),
 }
@@ -273,9 +304,23 @@ impl Cage {
         ]
     }
 
-    /// Whether nothing outside can be reached, by whichever layer.
+    /// The layers without which it is not closed: what was tried must be denied, and both of the kernel's walls must stand,
+    /// since a scratch folder opens one of them.
+    fn walls(&self) -> [(&'static str, &Layer); 5] {
+        let [files, network, programs, landlock, calls, ..] = self.layers();
+        [files, network, programs, landlock, calls]
+    }
+
+    /// Whether nothing outside can be reached.
     pub fn is_closed(&self) -> bool {
-        self.files.holds() && self.network.holds() && self.programs.holds()
+        self.walls().iter().all(|(_, layer)| layer.holds())
+    }
+
+    /// What it lacks, in words, if it is not closed.
+    pub fn missing(&self) -> Option<String> {
+        let missing = self.walls().into_iter().filter(|(_, layer)| !layer.holds());
+        let missing = missing.map(|(name, layer)| format!("{name} {layer}")).collect::<Vec<_>>();
+        (!missing.is_empty()).then(|| missing.join("; "))
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::{Buf as _, BytesMut};
-use lull_shared::{codec, limits, state::Failure};
+use lull_shared::{
+    codec, limits,
+    state::{Failure, Part, Trouble},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::ChildStdout,
@@ -13,7 +16,7 @@ use super::{
     files::{OutputFile, Saving},
     process::{Event, Finished, Output},
     protocol::{self, Ask, Build, Done, FromExecutor, Load, Saved},
-    runs::{Guard, Shared},
+    runs::{Ended, Guard, Shared},
 };
 
 /// What one read takes at most.
@@ -66,6 +69,20 @@ pub enum Broken {
     Disk(PathBuf, io::Error),
     #[error("it failed: {0}")]
     Fatal(String),
+    #[error(transparent)]
+    Trouble(Trouble),
+}
+
+impl Broken {
+    /// What the executor and its function are not to blame for.
+    fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Io(error) => Some(Trouble::new(Part::Executor, format!("its pipe failed: {error}"))),
+            Self::Disk(..) => Some(Trouble::new(Part::Outbox, self.to_string())),
+            Self::Trouble(trouble) => Some(trouble.clone()),
+            Self::Length(_) | Self::Frame(_) | Self::Turn | Self::Excess | Self::Fatal(_) => None,
+        }
+    }
 }
 
 /// Reads until the process is gone, then tells its death.
@@ -82,8 +99,10 @@ pub(super) async fn read(mut frames: Frames, load: Load, mut guard: Guard, share
         }
     };
     let ended = guard.end(broken.is_some()).await;
-    let how = broken.map_or(ended, |broken| broken.to_string());
-    hearing.bury(how).await;
+    if let Some(Trouble { part, reason }) = broken.as_ref().and_then(Broken::trouble) {
+        hearing.shared.fail(part, reason);
+    }
+    hearing.bury(broken.map(|broken| broken.to_string()), ended).await;
 }
 
 /// What is made of an executor's words.
@@ -123,6 +142,7 @@ impl Hearing {
                 Ok(())
             }
             FromExecutor::Fatal { reason } => Err(Broken::Fatal(reason)),
+            FromExecutor::Trouble(Trouble { part, reason }) => Err(Broken::Trouble(Trouble::new(part, reason))),
             FromExecutor::Saved(_) | FromExecutor::Done(_) | FromExecutor::Loaded { .. } | FromExecutor::LoadFailed(_) => {
                 Err(Broken::Turn)
             }
@@ -174,7 +194,7 @@ impl Hearing {
     }
 
     /// The process is gone: what is left of an attempt goes too.
-    async fn bury(self, how: String) {
+    async fn bury(self, broken: Option<String>, ended: Ended) {
         let Self { load, shared, output, saving } = self;
         if let Some(scratch) = load.scratch.filter(|_| load.grants.scratch) {
             let _ = tokio::task::spawn_blocking(move || super::scratch::clear(scratch.as_ref())).await;
@@ -185,7 +205,7 @@ impl Hearing {
         if let Some(Ok(saving)) = saving {
             saving.remove().await;
         }
-        shared.bury(load.limits.scratch_bytes, how);
+        shared.bury(load.limits.scratch_bytes, broken, ended);
     }
 }
 

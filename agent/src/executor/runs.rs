@@ -12,7 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lull_shared::{id::AttemptId, limits};
+use lull_shared::{
+    id::AttemptId,
+    limits,
+    message::Remains,
+    state::{Part, Trouble, Usage},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -20,6 +25,7 @@ use super::{
     process::{AskError, Death, Event, RunError},
     protocol::Ask,
     sys,
+    trail::{Piece, Seen, Trail, micros},
 };
 
 /// Attempts handed over and not ended: as many as an agent may hold at all.
@@ -33,10 +39,11 @@ pub(super) struct Shared {
     events: mpsc::UnboundedSender<Event>,
     killed: AtomicBool,
     scratch_full: AtomicBool,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     /// Locked after `runs`, if both are.
     frozen: Mutex<Frozen>,
     process: Arc<sys::Handle>,
+    trail: Trail,
 }
 
 #[derive(Default)]
@@ -71,7 +78,7 @@ struct Held {
 }
 
 impl Shared {
-    pub(super) fn new(events: mpsc::UnboundedSender<Event>, process: Arc<sys::Handle>) -> Self {
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>, process: Arc<sys::Handle>, trail: Trail) -> Self {
         Self {
             runs: Mutex::default(),
             events,
@@ -80,6 +87,7 @@ impl Shared {
             trouble: Mutex::default(),
             frozen: Mutex::default(),
             process,
+            trail,
         }
     }
 
@@ -238,14 +246,36 @@ impl Shared {
         let _ = self.process.kill();
     }
 
-    /// The agent's own trouble with the pipe or an input: the process cannot go on.
-    pub(super) fn fail(&self, error: &io::Error) {
-        lock(&self.trouble).get_or_insert_with(|| error.to_string());
+    /// The agent's own trouble with the pipe, an input or the disk: the process cannot go on.
+    pub(super) fn fail(&self, part: Part, reason: impl ToString) {
+        lock(&self.trouble).get_or_insert_with(|| Trouble::new(part, reason.to_string()));
         let _ = self.process.kill();
     }
 
-    /// The process has ended.
-    pub(super) fn bury(&self, limit_bytes: u64, how: String) {
+    /// What the running attempt has said and used; `cpu` is the processor time that its process has had.
+    pub(super) fn remains(&self, cpu: Duration) -> Option<Remains> {
+        let runs = lock(&self.runs);
+        let front = if runs.suspended { None } else { runs.held.front() }?;
+        let wall = front.since?.0.elapsed();
+        let Seen { log, dropped_bytes, cpu_start, before, memory_bytes } = self.trail.read(front.number)?;
+        let usage = Usage {
+            wall_us: before.wall_us.saturating_add(micros(wall)),
+            cpu_us: before.cpu_us.saturating_add(micros(cpu.saturating_sub(cpu_start))),
+            memory_peak_bytes: memory_bytes,
+        };
+        Some(Remains { attempt: front.attempt, log: log.into(), log_dropped_bytes: dropped_bytes, usage })
+    }
+
+    /// A part of the running attempt's log.
+    pub(super) fn log(&self, attempt: AttemptId, from: u64, max: usize) -> Option<Piece> {
+        let runs = lock(&self.runs);
+        let front = if runs.suspended { None } else { runs.held.front() };
+        self.trail.piece(front.filter(|held| held.attempt == attempt)?.number, from, max)
+    }
+
+    /// The process has ended. `broken`: what its agent has against it.
+    pub(super) fn bury(&self, limit_bytes: u64, broken: Option<String>, ended: Ended) {
+        let remains = self.remains(ended.cpu).map(Box::new);
         let (held, suspended) = {
             let mut runs = lock(&self.runs);
             runs.gone = true;
@@ -257,16 +287,31 @@ impl Shared {
             Death::ScratchLimit { limit_bytes }
         } else if self.killed.load(Ordering::Acquire) {
             Death::Killed
+        } else if let Some(trouble) = lock(&self.trouble).take() {
+            Death::Trouble(trouble)
+        } else if let Some(how) = broken {
+            Death::Crashed { how }
+        } else if ended.from_outside {
+            Death::KilledFromOutside { how: ended.how }
         } else {
-            Death::Crashed { how: lock(&self.trouble).take().unwrap_or(how) }
+            Death::Crashed { how: ended.how }
         };
-        self.tell(Event::Died { running, queued: held.collect(), death });
+        self.tell(Event::Died { running, queued: held.collect(), death, remains });
     }
 
     pub(super) fn tell(&self, event: Event) {
         // Whoever dropped the receiver does not want to know.
         let _ = self.events.send(event);
     }
+}
+
+/// How a process came to its end.
+pub(super) struct Ended {
+    pub(super) how: String,
+    /// Neither a fault of its own nor an exit did it.
+    pub(super) from_outside: bool,
+    /// The processor time that it had.
+    pub(super) cpu: Duration,
 }
 
 /// Keeps a child from being left behind.
@@ -282,7 +327,7 @@ impl Guard {
 
     /// Waits until the process has ended, and says how it did. With its pipe closed it ends by itself in time, unless
     /// it is to blame for something.
-    pub(super) async fn end(&mut self, at_once: bool) -> String {
+    pub(super) async fn end(&mut self, at_once: bool) -> Ended {
         let grace = if at_once { Duration::ZERO } else { END_GRACE };
         let ended = match tokio::time::timeout(grace, self.process.ended()).await {
             Ok(ended) => ended,
@@ -291,12 +336,17 @@ impl Guard {
                 self.process.ended().await
             }
         };
+        // One that is not waited for yet still has its times.
+        let cpu = self.process.cpu_time().unwrap_or_default();
         let status = self.child.take().map(|mut child| child.wait());
-        match (ended, status) {
-            (Ok(()), Some(Ok(status))) => sys::describe(status),
+        let how = match (ended, status) {
+            (Ok(()), Some(Ok(status))) => {
+                return Ended { how: sys::describe(status), from_outside: sys::is_from_outside(status), cpu };
+            }
             (Err(error), _) | (_, Some(Err(error))) => error.to_string(),
             (Ok(()), None) => "it had ended before".into(),
-        }
+        };
+        Ended { how, from_outside: false, cpu }
     }
 }
 

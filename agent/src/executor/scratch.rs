@@ -21,6 +21,23 @@ pub(super) fn is_full(load: &Load) -> bool {
     granted(load).is_some_and(|scratch| used_bytes(Path::new(scratch)) >= load.limits.scratch_bytes)
 }
 
+/// Too little to tell a full disk from a function that fills its folder.
+const DISK_BYTES_MIN: u64 = 16 << 20;
+
+/// What the function is not to blame for, if its folder cannot be used: it is gone, or the disk is full though the
+/// folder is not.
+pub(super) fn trouble(load: &Load) -> Option<String> {
+    let scratch = Path::new(granted(load)?);
+    match fs::metadata(scratch) {
+        Err(error) => Some(format!("{error}: {}", scratch.display())),
+        Ok(_) => {
+            let free = rustix::fs::statvfs(scratch).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))?;
+            let left = load.limits.scratch_bytes.saturating_sub(used_bytes(scratch));
+            (free < DISK_BYTES_MIN.min(left)).then(|| format!("its disk is full: {}", scratch.display()))
+        }
+    }
+}
+
 /// Removes everything in a folder and leaves the folder.
 pub(super) fn clear(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {

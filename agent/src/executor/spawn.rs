@@ -27,7 +27,7 @@ pub(super) struct Child {
 impl Child {
     /// Starts it, with [`start`].
     pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Self> {
-        let child = start(program, words).await?;
+        let child = start(program, words, Stdio::null()).await?;
         Ok(Self { process: sys::Handle::open(child.id())?, child })
     }
 }
@@ -55,8 +55,8 @@ pub(super) fn can_be_started_again() {
 static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 
 /// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment. It
-/// makes a session of its own at once.
-pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<process::Child> {
+/// makes a session of its own at once, and writes nothing to `stderr` as to a stream.
+pub(super) async fn start(program: Option<PathBuf>, words: &[&str], stderr: Stdio) -> io::Result<process::Child> {
     let program = match program {
         Some(program) => program,
         // Started again it would do whatever else it is for.
@@ -67,7 +67,7 @@ pub(super) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Resul
     };
     let mut command = Command::new(program);
     command.arg(super::ENTRY).args(words).arg(process::id().to_string()).env_clear();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");
     let (reply, answer) = oneshot::channel();

@@ -18,6 +18,7 @@ use wasmtime_wasi::{
 use super::{
     pipe::{Incoming, Outgoing},
     protocol::{FromExecutor, Input, OUTPUT_PIECE_BYTES, Output},
+    trail,
 };
 use crate::snapshot::Unfit;
 
@@ -146,6 +147,8 @@ impl Log {
         if longer > self.half_bytes {
             return Err(Unfit::Output { found_bytes: longer as u64 * 2, limit_bytes: self.half_bytes as u64 * 2 });
         }
+        trail::head(0, &head);
+        trail::tail(dropped_bytes, &tail);
         (self.head, self.tail, self.dropped_bytes) = (head, tail.into(), dropped_bytes);
         Ok(())
     }
@@ -154,6 +157,8 @@ impl Log {
 impl Sink for Log {
     fn take(&mut self, bytes: &[u8]) -> wasmtime::Result<()> {
         let (head, rest) = bytes.split_at(bytes.len().min(self.half_bytes - self.head.len()));
+        trail::head(self.head.len(), head);
+        trail::tail(self.tail.len() as u64 + self.dropped_bytes, rest);
         self.head.extend_from_slice(head);
         let (lost, kept) = rest.split_at(rest.len().saturating_sub(self.half_bytes));
         let pushed_out = (self.tail.len() + kept.len()).saturating_sub(self.half_bytes);

@@ -407,6 +407,61 @@ struct Sender {
     word: usize,
 }
 
+/// Memory that another process reads as a file.
+pub(super) struct SharedMemory {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: it is written through `write` alone, which no two threads call: an executor writes one log.
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMemory {}
+
+impl SharedMemory {
+    /// Copies bytes in; those beyond its end are left out.
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) {
+        let Some(room) = self.length.checked_sub(at) else { return };
+        let length = bytes.len().min(room);
+        // SAFETY: the range was just checked to lie inside of the mapping, which lives as long as the process.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(at), length) };
+    }
+}
+
+/// Maps so many words and bytes of this process's standard error, if that is a file which has them.
+pub(super) fn map_standard_error<const WORDS: usize>(
+    bytes: usize,
+) -> Option<(&'static [std::sync::atomic::AtomicU64; WORDS], SharedMemory)> {
+    let length = WORDS * 8 + bytes;
+    let file = rustix::fs::fstat(io::stderr()).ok()?;
+    if u64::try_from(file.st_size).ok()? < length as u64 {
+        return None;
+    }
+    // SAFETY: a new mapping touches no other memory. The agent never makes the file shorter.
+    let start = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, libc::STDERR_FILENO, 0)
+    };
+    if start == libc::MAP_FAILED {
+        return None;
+    }
+    let start = start.cast::<u8>();
+    // SAFETY: the mapping is aligned to a page, long enough, and never unmapped; its words are only used as atomics.
+    let words = unsafe { &*start.cast::<[std::sync::atomic::AtomicU64; WORDS]>() };
+    // SAFETY: the words lie inside of the mapping.
+    let log = SharedMemory { start: unsafe { start.add(WORDS * 8) }, length: bytes };
+    Some((words, log))
+}
+
+/// A file of this length that has no name and takes memory as it is written. Whoever writes to it as a stream writes behind
+/// its end.
+pub(super) fn nameless_file(length: u64) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("lull-trail", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.set_len(length)?;
+    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+    Ok(file)
+}
+
 /// Processor time of this process.
 pub(super) fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -517,6 +572,24 @@ pub(super) fn describe(status: std::process::ExitStatus) -> String {
         (None, Some(code)) => format!("exit code {code}"),
         (None, None) => "for no reason it told".into(),
     }
+}
+
+/// Whether a process was ended by a signal that no fault of its own sends. Linux's killer for want of memory sends the
+/// same as a person does.
+pub(super) fn is_from_outside(status: std::process::ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    const OWN: [i32; 9] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGABRT,
+        libc::SIGSYS,
+        libc::SIGTRAP,
+        libc::SIGXFSZ,
+        libc::SIGXCPU,
+    ];
+    status.signal().is_some_and(|signal| !OWN.contains(&signal))
 }
 
 /// A path to an open file, whatever has become of its name.

@@ -12,7 +12,7 @@ use super::{
     program::Program,
     protocol::{Cage, FromExecutor, Load, ToExecutor},
     stream::{Shared, lock},
-    sys,
+    sys, trail,
 };
 
 /// Why an executor ends before its agent closes the pipe.
@@ -51,6 +51,7 @@ fn serve(incoming: &Shared<Incoming>, outgoing: &Shared<Outgoing>) -> Result<(),
         Some(ToExecutor::Run(_) | ToExecutor::Serve(_)) => return Err(WorkerError::Order),
         None => return Ok(()),
     };
+    trail::open(load.limits.log_bytes);
     let (program, cage) = match prepare(&load) {
         Ok(ready) => ready,
         Err(error) => return Ok(lock(outgoing).send(&FromExecutor::LoadFailed(error))?),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::{codec, id::AttemptId};
+use lull_shared::{codec, id::AttemptId, state::Part};
 use tokio::{
     fs::File,
     io::{self, AsyncReadExt as _, AsyncWriteExt as _},
@@ -35,7 +35,7 @@ pub(super) async fn write(mut pipe: ChildStdin, mut orders: mpsc::UnboundedRecei
     while orders.recv_many(&mut batch, BATCH).await > 0 {
         if let Err(error) = write_batch(&mut pipe, batch.drain(..), &load, &shared).await {
             if error.kind() != io::ErrorKind::BrokenPipe {
-                shared.fail(&error);
+                shared.fail(Part::Cache, format!("an input cannot be read: {error}"));
             }
             return;
         }

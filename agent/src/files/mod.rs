@@ -21,6 +21,21 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What is written to try a folder: a disk that takes no more than this takes no result either.
+const TRIAL_BYTES: usize = 256 << 10;
+
+/// Makes a folder that may have been removed, and tries whether it can be written to.
+pub fn try_folder(folder: &Path) -> io::Result<()> {
+    make_private_folder(folder)?;
+    let trial = folder.join("trial.tmp");
+    let written = sys::create_private(&trial).and_then(|mut file| {
+        file.write_all(&vec![0; TRIAL_BYTES])?;
+        file.sync_all()
+    });
+    remove_if_there(&trial)?;
+    written
+}
+
 /// Replaces a file by these bytes, durably; whoever looks sees the old ones or the new ones.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
@@ -40,6 +55,11 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
 /// Makes the bytes of a file that somebody else wrote durable.
 pub fn sync_file(path: &Path) -> io::Result<()> {
     File::options().read(true).write(true).open(path)?.sync_data()
+}
+
+/// Whether an open file is still the one with this name.
+pub fn is_same(file: &File, path: &Path) -> bool {
+    sys::is_same(file, path)
 }
 
 /// Removes a file that may not be there.

@@ -1,9 +1,9 @@
 //! Owner-only permissions by mode.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -20,4 +20,9 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+pub(super) fn is_same(file: &File, path: &Path) -> bool {
+    let name = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(|(open, named)| name(open) == name(named))
 }

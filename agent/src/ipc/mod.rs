@@ -1,7 +1,7 @@
 //! The way from the command line and the tray to the running agent: a local socket in the data folder that only the
-//! agent's user may use, one JSON request and one JSON response per line.
+//! agent's user may use, one JSON request and one JSON response per line. A service has a second one, see [`service`].
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use interprocess::local_socket::{
     ListenerOptions,
@@ -10,13 +10,15 @@ use interprocess::local_socket::{
 use lull_shared::policy::Changes;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
 use crate::{run_loop::Input, session::Standing, status::Status};
 
+#[cfg(unix)]
+pub mod service;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
@@ -53,7 +55,13 @@ pub enum Response {
     Status(Box<Status>),
     Policy(Box<Standing>),
     Done,
-    Error { message: String },
+    Error {
+        message: String,
+    },
+    /// Whoever asks may not do this.
+    Denied {
+        message: String,
+    },
 }
 
 /// The agent was not asked, or its answer was not understood.
@@ -71,6 +79,8 @@ pub enum IpcError {
     Garbage(serde_json::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 /// Listens in the data folder and hands requests to the run loop until the listener is dropped with its task.
@@ -89,7 +99,7 @@ async fn accept(listener: Listener, inputs: mpsc::Sender<Input>) {
                 let inputs = inputs.clone();
                 tokio::spawn(async move {
                     let _place = place;
-                    if let Err(error) = converse(stream, inputs).await {
+                    if let Err(error) = converse(&stream, &stream, inputs, &anybody()).await {
                         tracing::debug!(%error, "a local conversation ended");
                     }
                 });
@@ -102,8 +112,22 @@ async fn accept(listener: Listener, inputs: mpsc::Sender<Input>) {
     }
 }
 
-async fn converse(stream: Stream, inputs: mpsc::Sender<Input>) -> io::Result<()> {
-    let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
+/// Whether a caller may ask for something, and if not, why.
+type May = Arc<dyn Fn(&Request) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Whoever can open the socket in the data folder owns it.
+fn anybody() -> May {
+    Arc::new(|_| Box::pin(std::future::ready(Ok(()))))
+}
+
+/// Answers requests, each if its caller may, until the other end is closed.
+async fn converse(
+    reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    inputs: mpsc::Sender<Input>,
+    may: &May,
+) -> io::Result<()> {
+    let mut reader = BufReader::new(reader);
     loop {
         let mut line = String::new();
         let read = timeout(REQUEST_TIME_MAX, (&mut reader).take(REQUEST_BYTES_MAX).read_line(&mut line)).await??;
@@ -111,7 +135,10 @@ async fn converse(stream: Stream, inputs: mpsc::Sender<Input>) -> io::Result<()>
             return Ok(());
         }
         let response = match serde_json::from_str(&line) {
-            Ok(request) => ask_run_loop(request, &inputs).await,
+            Ok(request) => match may(&request).await {
+                Ok(()) => ask_run_loop(request, &inputs).await,
+                Err(message) => Response::Denied { message },
+            },
             Err(error) => Response::Error { message: format!("not a request: {error}") },
         };
         let mut line = serde_json::to_string(&response).map_err(io::Error::other)?;
@@ -136,8 +163,17 @@ pub async fn ask(data: &Path, request: &Request) -> Result<Response, IpcError> {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => IpcError::NotRunning(data.display().to_string()),
         _ => IpcError::Denied(error),
     })?;
+    speak(&stream, &stream, request).await
+}
+
+/// Says a request and reads the answer.
+async fn speak(
+    reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    request: &Request,
+) -> Result<Response, IpcError> {
     let conversation = async {
-        let (mut reader, mut writer) = (BufReader::new(&stream), &stream);
+        let mut reader = BufReader::new(reader);
         let mut line = serde_json::to_string(request).map_err(IpcError::Garbage)?;
         line.push('\n');
         writer.write_all(line.as_bytes()).await.map_err(IpcError::Broken)?;
@@ -147,16 +183,17 @@ pub async fn ask(data: &Path, request: &Request) -> Result<Response, IpcError> {
     };
     match timeout(REQUEST_TIME_MAX, conversation).await.map_err(|_| IpcError::Silent)?? {
         Response::Error { message } => Err(IpcError::Refused(message)),
+        Response::Denied { message } => Err(IpcError::Forbidden(message)),
         response => Ok(response),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A run loop that answers each request with one response.
-    fn answering(response: Response) -> mpsc::Sender<Input> {
+    pub(crate) fn answering(response: Response) -> mpsc::Sender<Input> {
         let (inputs, mut queue) = mpsc::channel(8);
         tokio::spawn(async move {
             while let Some(input) = queue.recv().await {

@@ -179,6 +179,11 @@ impl Log {
         self.length >= REWRITE_BYTES_MIN && self.live_bytes < self.length / 2
     }
 
+    /// Whether the file that is written to is still the one that the next start reads.
+    pub(super) fn is_in_place(&self) -> bool {
+        files::is_same(&self.file, &self.path)
+    }
+
     /// Puts what is live into a new file in the place of the old one.
     pub(super) fn rewrite(&mut self) -> io::Result<()> {
         let fresh = self.path.with_extension("new");

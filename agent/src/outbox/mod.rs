@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-use lull_shared::{id::AttemptId, limits, message::Finished};
+use lull_shared::{id::AttemptId, limits, message::Finished, state::Part};
 
 use self::log::Log;
 use crate::{
@@ -50,6 +50,7 @@ enum Command {
     Keep(Arc<Finished>),
     Recollect(Vec<AttemptId>),
     Drop(Vec<AttemptId>),
+    Probe,
 }
 
 impl Outbox {
@@ -82,6 +83,11 @@ impl Outbox {
     /// Forgets results, and outputs of attempts that came to none.
     pub fn drop_results(&self, attempts: Vec<AttemptId>) {
         self.send(Command::Drop(attempts));
+    }
+
+    /// Tries whether results can be kept. Answered by [`Event::Probed`].
+    pub fn probe(&self) {
+        self.send(Command::Probe);
     }
 
     /// Where an attempt's large output belongs.
@@ -149,12 +155,13 @@ impl Writer {
     }
 
     fn carry_out(&mut self, batch: Vec<Command>, tell: &impl Fn(Event)) {
-        let (mut keep, mut recollect, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keep, mut recollect, mut dropped, mut probe) = (Vec::new(), Vec::new(), Vec::new(), false);
         for command in batch {
             match command {
                 Command::Keep(record) => keep.push(record),
                 Command::Recollect(attempts) => recollect.extend(attempts),
                 Command::Drop(attempts) => dropped.extend(attempts),
+                Command::Probe => probe = true,
             }
         }
         // A result may be dropped in the batch that it came with, never kept after it was dropped.
@@ -170,6 +177,20 @@ impl Writer {
         if !recollect.is_empty() {
             self.recollect(recollect, tell);
         }
+        if probe {
+            let result = self.restore().and_then(|()| files::try_folder(&self.outputs)).map_err(|error| error.to_string());
+            tell(Event::Probed { part: Part::Outbox, result });
+        }
+    }
+
+    /// What is written to a file that somebody removed is lost with the process: it gets its name again.
+    fn restore(&mut self) -> io::Result<()> {
+        files::make_private_folder(&self.outputs)?;
+        if !self.log.is_in_place() {
+            tracing::warn!("the outbox was removed; what it held is written anew");
+            self.log.rewrite()?;
+        }
+        Ok(())
     }
 
     fn keep(&mut self, mut keep: Vec<Arc<Finished>>, tell: &impl Fn(Event)) {
@@ -195,6 +216,7 @@ impl Writer {
     }
 
     fn try_keep(&mut self, keep: &[Arc<Finished>]) -> io::Result<()> {
+        self.restore()?;
         let outputs: u64 = keep.iter().filter_map(|record| log::large_output(record)).map(|blob| blob.size_bytes).sum();
         if self.log.live_bytes() + self.output_bytes + outputs > self.bytes_max {
             return Err(io::Error::other(format!("the outbox has reached its limit of {} bytes", self.bytes_max)));
@@ -352,6 +374,40 @@ mod tests {
             outbox.keep(Arc::new(large(1, &[0; 400])));
         });
         assert!(matches!(&events[..], [Event::NotKept { .. }]), "{events:?}");
+    }
+
+    #[test]
+    fn an_outbox_that_was_removed_is_made_again_and_keeps_what_it_held() {
+        let outbox = Box::new(1 << 30);
+        let (_, events) = outbox.with(|handle| {
+            handle.keep(Arc::new(record(1, 10)));
+            handle.recollect(vec![record(1, 0).attempt]);
+            while !outbox.folder.path().join("outbox.log").metadata().is_ok_and(|file| file.len() > 20) {
+                thread::yield_now();
+            }
+            fs::remove_dir_all(outbox.folder.path()).expect("it is there");
+            handle.keep(Arc::new(record(2, 10)));
+            handle.probe();
+        });
+        assert_eq!(kept(&events), 2);
+        assert!(matches!(&events[..], [.., Event::Probed { part: Part::Outbox, result: Ok(()) }]), "{events:?}");
+        assert_eq!(outbox.with(|_| ()).0.len(), 2, "both are there after a restart");
+    }
+
+    #[test]
+    fn an_outbox_that_cannot_be_made_says_why_and_takes_results_when_it_can() {
+        let outbox = Box::new(1 << 30);
+        let (_, events) = outbox.with(|handle| {
+            fs::remove_dir_all(outbox.folder.path()).expect("it is there");
+            fs::write(outbox.folder.path(), b"a file in its place").expect("a file");
+            handle.probe();
+            handle.keep(Arc::new(record(1, 10)));
+        });
+        let failed = |event: &Event| matches!(event, Event::Probed { result: Err(_), .. } | Event::NotKept { .. });
+        assert!(events.len() == 2 && events.iter().all(failed), "{events:?}");
+        fs::remove_file(outbox.folder.path()).expect("it is there");
+        let (_, events) = outbox.with(|handle| handle.keep(Arc::new(record(1, 10))));
+        assert_eq!(kept(&events), 1);
     }
 
     #[test]

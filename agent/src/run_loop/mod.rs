@@ -14,7 +14,13 @@ pub mod transfers;
 
 use std::{any::Any, collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
-use lull_shared::{codec, mesh::NodeHandle, message::ToCoordinator, state::PauseReason, time::Timestamp};
+use lull_shared::{
+    codec,
+    mesh::NodeHandle,
+    message::ToCoordinator,
+    state::{Part, PauseReason},
+    time::Timestamp,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -30,7 +36,7 @@ use self::{
 use crate::{
     cache::Cache,
     clock::Clock,
-    executor::protocol::Ask,
+    executor::protocol::{Ask, Cage},
     guard::{Announcement, OwnerWord},
     ipc::{Request, Response},
     member::Member,
@@ -51,7 +57,9 @@ const INPUTS_PER_TURN: usize = 256;
 /// How often the machine is measured while there is work.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// How often while there is none: nothing could disturb the owner then but measuring.
-const SAMPLE_AT_REST: Duration = Duration::from_secs(5);
+const SAMPLE_AT_REST: Duration = Duration::from_secs(10);
+/// How often the ends of running attempts' logs are told: a machine that vanishes costs no more of them.
+const LOG_ENDS_EVERY: Duration = Duration::from_secs(60);
 /// How long there must be no work until what only work needs is given back.
 const REST: Duration = Duration::from_secs(10);
 /// How long an agent that was asked to stop may take to write down what runs, have that fetched, and say goodbye. Service
@@ -71,6 +79,8 @@ pub enum Input {
     Look,
     /// From an executor or the task that starts it.
     Executor(Report),
+    /// What a probe of executors found.
+    Tried(Result<Cage, String>),
     /// From the command line or the tray.
     Request(Request, oneshot::Sender<Response>),
     /// The process was asked to end.
@@ -123,6 +133,7 @@ pub struct RunLoop {
     /// When the machine was measured last.
     sampled: Instant,
     rest: Rest,
+    log_ends_told: Instant,
     /// What the operating system waits for: that nothing runs any more.
     delay: Option<Delay>,
     paused: Option<PauseReason>,
@@ -184,6 +195,7 @@ impl RunLoop {
         self.event(Event::Sample(sample));
         self.tell_blobs();
         self.tell_cards();
+        self.tell_log_ends();
         self.rest = match self.rest {
             Rest::None => Rest::Since(self.sampled),
             Rest::Since(since) if since + REST <= self.sampled => {
@@ -236,6 +248,11 @@ impl RunLoop {
             Input::Executor(report) => {
                 tracing::trace!(target: "parts", "executor heard");
                 for event in self.processes.hear(report) {
+                    self.event(event);
+                }
+            }
+            Input::Tried(found) => {
+                for event in self.processes.probed(&found) {
                     self.event(event);
                 }
             }
@@ -322,8 +339,13 @@ impl RunLoop {
                     // Whoever is sent for the snapshot must find who holds it.
                     self.tell_blobs();
                 }
+                if let ToCoordinator::Released { attempts, .. } = &message {
+                    let remains = attempts.iter().filter_map(|attempt| self.processes.take_remains(*attempt));
+                    self.said.extend(remains.map(|remains| ToCoordinator::Remains(Box::new(remains))));
+                }
                 self.said.push(message);
             }
+            Effect::ReadLog { attempt, from } => self.said.push(ToCoordinator::Log(self.processes.log(attempt, from))),
             Effect::Close(reason) => self.close(reason),
             Effect::Adopt(welcome) => {
                 tracing::info!(agent = %welcome.agent, "connected");
@@ -349,12 +371,25 @@ impl RunLoop {
             Effect::Freeze { slot } => self.processes.freeze(slot),
             Effect::Thaw { slot } => self.processes.thaw(slot),
             Effect::Kill { slot } => self.own.extend(self.processes.kill(slot)),
-            Effect::Keep(record) => self.outbox.keep(record),
+            Effect::Probe(part) => self.probe(part),
+            Effect::Keep(record) => self.outbox.keep(self.processes.completed(record)),
             Effect::Recollect(attempts) => self.outbox.recollect(attempts),
             Effect::Deliver { attempt, output } => self.transfers.deliver(attempt, output, self.outbox.output_path(attempt)),
-            Effect::Drop(attempts) => self.outbox.drop_results(attempts),
+            Effect::Drop(attempts) => {
+                attempts.iter().for_each(|attempt| drop(self.processes.take_remains(*attempt)));
+                self.outbox.drop_results(attempts);
+            }
             Effect::Wake(cards) => drop(tokio::spawn(wake::wake(cards))),
             Effect::Quit => self.quit = true,
+        }
+    }
+
+    fn probe(&self, part: Part) {
+        match part {
+            Part::Outbox => self.outbox.probe(),
+            Part::Cache => self.transfers.probe(),
+            Part::Scratch => self.processes.probe_scratch(),
+            Part::Executor | Part::Killed | Part::Cage => self.processes.probe(),
         }
     }
 
@@ -362,6 +397,15 @@ impl RunLoop {
     fn tell_cards(&mut self) {
         if std::mem::take(&mut self.tell_cards) && self.line.is_some() {
             self.said.push(ToCoordinator::Cards(wake::cards()));
+        }
+    }
+
+    /// Tells the coordinator the ends of the logs that are written, rarely.
+    fn tell_log_ends(&mut self) {
+        if self.line.is_some() && self.log_ends_told.elapsed() >= LOG_ENDS_EVERY {
+            self.log_ends_told = Instant::now();
+            let ends = self.processes.log_ends();
+            self.said.extend(ends.into_iter().map(|remains| ToCoordinator::Remains(Box::new(remains))));
         }
     }
 
@@ -422,14 +466,14 @@ impl RunLoop {
 
     /// Pauses are what an owner looks for in a log.
     fn tell_pauses(&mut self) {
-        let paused = self.session.paused();
-        if paused == self.paused.as_ref() {
+        let paused = self.session.objects();
+        if paused == self.paused {
             return;
         }
-        match paused {
+        match &paused {
             Some(reason) => tracing::info!(%reason, "paused"),
             None => tracing::info!("resumed"),
         }
-        self.paused = paused.cloned();
+        self.paused = paused;
     }
 }

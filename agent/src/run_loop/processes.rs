@@ -3,12 +3,14 @@
 //! A start takes time (a module may have to be compiled) and can be given up: each has a generation, and reports of
 //! one that was given up are not heard any more.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{
     digest::BlobRef,
     id::AttemptId,
-    message::{Build, ModuleManifest, Outcome, Payload},
+    limits::LOG_PIECE_BYTES,
+    message::{self, Build, LogPiece, ModuleManifest, Outcome, Payload, Remains},
+    state::{Part, Trouble, Usage},
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
@@ -18,7 +20,8 @@ use crate::{
     executor::{
         artifact::{ArtifactError, Artifacts},
         compile::{CompileError, Refusal},
-        process::{self, Executor, Finished, Output, Run, SpawnError, Spec},
+        probe,
+        process::{self, Executor, Finished, Output, Piece, Run, SpawnError, Spec},
         protocol::{self, Ask, Cage, Load, LoadError, Priority, World},
     },
     files,
@@ -27,6 +30,12 @@ use crate::{
     slot::SlotId,
 };
 
+/// Attempts whose executors were killed, and whose logs are kept until that is said: each may have half a megabyte.
+const REMAINS_MAX: usize = 64;
+/// What is told now and then of the log of a running attempt: its last lines.
+const LOG_END_BYTES: usize = 2 * 1024;
+/// Attempts of which that is told at once.
+const LOG_ENDS_MAX: usize = 8;
 /// Executor events handed over at once.
 const EVENTS_PER_REPORT: usize = 64;
 
@@ -64,6 +73,10 @@ pub struct Processes {
     slots: Vec<Slot>,
     generation: u64,
     cage: Option<Cage>,
+    /// What attempts left whose executors were killed, until their results are said or they are released.
+    remains: BTreeMap<AttemptId, Remains>,
+    /// How much of its log was told of each running attempt.
+    told: BTreeMap<AttemptId, u64>,
 }
 
 struct Slot {
@@ -83,7 +96,15 @@ impl Processes {
     pub fn new(slots: u16, workshop: Workshop, inputs: mpsc::Sender<Input>) -> Self {
         let none = || Slot { generation: 0, frozen: false, state: State::None };
         let slots = std::iter::repeat_with(none).take(usize::from(slots)).collect();
-        Self { workshop: Arc::new(workshop), inputs, slots, generation: 0, cage: None }
+        Self {
+            workshop: Arc::new(workshop),
+            inputs,
+            slots,
+            generation: 0,
+            cage: None,
+            remains: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
     }
 
     /// Starts an executor; its report comes by the inputs.
@@ -121,20 +142,32 @@ impl Processes {
         }
         match news {
             News::Started(executor) => {
-                self.cage = Some(executor.cage().clone());
                 if slot.frozen {
                     log_failure("freeze", id, executor.freeze());
                 }
+                let news = self.cage.as_ref() != Some(executor.cage());
+                let caged = news.then(|| Event::Caged { missing: executor.cage().missing() });
+                self.cage = Some(executor.cage().clone());
                 slot.state = State::Alive(executor);
-                vec![Event::Ready { slot: id }]
+                caged.into_iter().chain([Event::Ready { slot: id }]).collect()
             }
             News::NotStarted(error) => {
                 slot.state = State::None;
                 tracing::warn!(slot = id, ?error, "an executor could not be started");
                 vec![Event::StartFailed { slot: id, error }]
             }
-            News::Events(events) => {
-                events.into_iter().filter_map(|event| translate(id, slot, event, &self.workshop.cache)).collect()
+            News::Events(mut events) => {
+                let died = events.iter_mut().filter_map(|event| match event {
+                    process::Event::Died { remains, .. } => remains.take(),
+                    _ => None,
+                });
+                let remains = died.map(|remains| *remains).next();
+                let news = events.into_iter().flat_map(|event| translate(id, slot, event, &self.workshop.cache)).collect();
+                // Of one that was killed here it was taken before.
+                if remains.as_ref().is_some_and(|remains| !self.remains.contains_key(&remains.attempt)) {
+                    self.keep_remains(remains);
+                }
+                news
             }
         }
     }
@@ -209,7 +242,9 @@ impl Processes {
         let slot = &mut self.slots[usize::from(id)];
         match &slot.state {
             State::Alive(executor) => {
+                let remains = executor.remains();
                 executor.kill();
+                self.keep_remains(remains);
                 None
             }
             State::Starting(task) => {
@@ -219,6 +254,58 @@ impl Processes {
             }
             State::None => Some(Event::Gone { slot: id, failed: None }),
         }
+    }
+
+    fn keep_remains(&mut self, remains: Option<Remains>) {
+        let Some(remains) = remains else { return };
+        self.remains.insert(remains.attempt, remains);
+        while self.remains.len() > REMAINS_MAX {
+            self.remains.pop_first();
+        }
+    }
+
+    /// What an attempt left whose executor was killed, once.
+    pub fn take_remains(&mut self, attempt: AttemptId) -> Option<Remains> {
+        self.remains.remove(&attempt)
+    }
+
+    /// A result of an executor that was killed, with what that left.
+    pub fn completed(&self, record: Arc<message::Finished>) -> Arc<message::Finished> {
+        let Some(Remains { log, log_dropped_bytes, usage, .. }) = self.remains.get(&record.attempt).cloned() else {
+            return record;
+        };
+        let usage = Usage { wall_us: usage.wall_us.max(record.usage.wall_us), ..usage };
+        Arc::new(message::Finished { log, log_dropped_bytes, usage, ..message::Finished::clone(&record) })
+    }
+
+    /// A part of the log of an attempt that runs.
+    pub fn log(&self, attempt: AttemptId, asked: u64) -> LogPiece {
+        let alive =
+            self.slots.iter().filter_map(|slot| if let State::Alive(executor) = &slot.state { Some(executor) } else { None });
+        let piece = alive.filter_map(|executor| executor.log(attempt, asked, LOG_PIECE_BYTES)).next();
+        match piece {
+            Some(Piece { from, bytes, total }) => LogPiece { attempt, asked, from, bytes: bytes.into(), total: Some(total) },
+            None => LogPiece { attempt, asked, from: asked, bytes: Default::default(), total: None },
+        }
+    }
+
+    /// The ends of the logs that grew since they were told: what is known of them should this machine vanish.
+    pub fn log_ends(&mut self) -> Vec<Remains> {
+        let alive =
+            self.slots.iter().filter_map(|slot| if let State::Alive(executor) = &slot.state { Some(executor) } else { None });
+        let remains: Vec<Remains> = alive.filter_map(|executor| executor.remains()).collect();
+        self.told.retain(|attempt, _| remains.iter().any(|remains| remains.attempt == *attempt));
+        let mut ends = Vec::new();
+        for mut remains in remains {
+            let total = remains.log.len() as u64 + remains.log_dropped_bytes;
+            if ends.len() < LOG_ENDS_MAX && total > 0 && self.told.insert(remains.attempt, total) != Some(total) {
+                let cut = remains.log.len().saturating_sub(LOG_END_BYTES);
+                remains.log = remains.log.slice(cut..);
+                remains.log_dropped_bytes += cut as u64;
+                ends.push(remains);
+            }
+        }
+        ends
     }
 
     /// Ends every process, when nobody listens any more.
@@ -241,14 +328,48 @@ impl Processes {
         alive.sum()
     }
 
+    /// Takes in what a probe found.
+    pub fn probed(&mut self, found: &Result<Cage, String>) -> Vec<Event> {
+        let result = found.as_ref().map(|_| ()).map_err(Clone::clone);
+        let mut events = vec![Event::Probed { part: Part::Executor, result: result.clone() }];
+        match found {
+            Ok(cage) => {
+                self.cage = Some(cage.clone());
+                events.push(Event::Caged { missing: cage.missing() });
+            }
+            Err(reason) => events.push(Event::Probed { part: Part::Cage, result: Err(reason.clone()) }),
+        }
+        events.push(Event::Probed { part: Part::Killed, result });
+        events
+    }
+
+    /// Tries what executors need; the answer comes by the inputs.
+    pub fn probe(&self) {
+        let (workshop, inputs) = (Arc::clone(&self.workshop), self.inputs.clone());
+        tokio::spawn(async move {
+            let found = probe::probe(workshop.program.clone()).await.map_err(|error| error.to_string());
+            // The run loop is gone only when the process ends.
+            let _ = inputs.send(Input::Tried(found)).await;
+        });
+    }
+
+    /// Tries whether the folder of scratch folders can be written to; the answer comes by the inputs.
+    pub fn probe_scratch(&self) {
+        let (workshop, inputs) = (Arc::clone(&self.workshop), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = files::try_folder(&workshop.scratch).map_err(|error| error.to_string());
+            let _ = inputs.blocking_send(Input::Event(Event::Probed { part: Part::Scratch, result }));
+        });
+    }
+
     /// What holds the executors on this machine, once one has started.
     pub fn cage(&self) -> Option<&Cage> {
         self.cage.as_ref()
     }
 }
 
-fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) -> Option<Event> {
-    match event {
+fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) -> Vec<Event> {
+    let event = match event {
         process::Event::Started { .. } => None,
         process::Event::Saved(snapshot) => {
             let process::Snapshot { attempt, ask, path, blob, .. } = *snapshot;
@@ -279,9 +400,13 @@ fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) 
             if let process::Death::Crashed { how } = &death {
                 tracing::warn!(slot = id, how, "an executor died");
             }
-            Some(Event::Gone { slot: id, failed: running.zip(death.failure()) })
+            let ended = running.map(|attempt| (id, attempt));
+            let trouble = death.trouble().map(|trouble| Event::Trouble { trouble, ended });
+            let gone = Event::Gone { slot: id, failed: running.zip(death.failure()) };
+            return trouble.into_iter().chain([gone]).collect();
         }
-    }
+    };
+    event.into_iter().collect()
 }
 
 fn log_failure(what: &str, slot: SlotId, result: std::io::Result<()>) {
@@ -306,13 +431,16 @@ impl Workshop {
         let (artifact, digest) = match code {
             Code::Artifact(_) => (fetched, blob.digest),
             Code::Module(_) => {
-                let made = self.artifacts.ready(&manifest, &fetched).await.map_err(not_compiled)?;
+                let made = self.artifacts.ready(&manifest, &fetched).await.map_err(|error| self.not_compiled(blob, error))?;
                 (made.path, made.digest)
             }
         };
         let scratch = self.scratch.join(format!("slot-{slot}"));
         if plan.terms.grants.scratch {
-            files::make_private_folder(&scratch).map_err(|error| StartError::Executor(error.to_string()))?;
+            files::make_private_folder(&scratch).map_err(|error| {
+                let reason = format!("{}: {error}", scratch.display());
+                StartError::Trouble(Trouble::new(Part::Scratch, reason))
+            })?;
         }
         let terms = &plan.terms;
         let load = Load {
@@ -335,12 +463,24 @@ impl Workshop {
         }
     }
 
+    fn not_compiled(&self, module: BlobRef, error: ArtifactError) -> StartError {
+        match error {
+            ArtifactError::Compile(CompileError::Refused(Refusal::Module(reason))) => StartError::Module(reason),
+            ArtifactError::Compile(CompileError::Refused(Refusal::Unreadable(_) | Refusal::Digest { .. })) => {
+                self.cache.forget(&module.digest);
+                StartError::Missing(error.to_string())
+            }
+            ArtifactError::Disk(_) | ArtifactError::Compile(_) => StartError::Executor(error.to_string()),
+        }
+    }
+
     async fn not_spawned(&self, manifest: &ModuleManifest, code: Code, error: SpawnError) -> StartError {
         let SpawnError::Load(load) = &error else { return StartError::Executor(error.to_string()) };
         match (code, load) {
+            (_, LoadError::Engine { .. }) => StartError::Executor(error.to_string()),
             (Code::Artifact(blob), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
                 self.cache.forget(&blob.digest);
-                StartError::Artifact(error.to_string())
+                StartError::Missing(error.to_string())
             }
             (Code::Artifact(_), LoadError::Refused { .. } | LoadError::Unmovable(_)) => StartError::Artifact(error.to_string()),
             (Code::Module(_), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
@@ -365,12 +505,5 @@ fn world(plan: &Plan) -> World {
         exit_codes: terms.exit_codes.clone(),
         seed: terms.seed,
         clock_start: terms.clock_start,
-    }
-}
-
-fn not_compiled(error: ArtifactError) -> StartError {
-    match error {
-        ArtifactError::Compile(CompileError::Refused(Refusal::Module(reason))) => StartError::Module(reason),
-        ArtifactError::Disk(_) | ArtifactError::Compile(_) => StartError::Executor(error.to_string()),
     }
 }

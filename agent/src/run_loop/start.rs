@@ -12,9 +12,11 @@ use bytesize::ByteSize;
 use lull_shared::{
     identity::Certificate,
     mesh::{Node, NodeConfig, NodeError},
+    state::{Part, Trouble},
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::AbortHandle,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,11 @@ use super::{INPUTS_WAITING_MAX, Input, Rest, RunLoop, processes::Processes, proc
 use crate::{
     cache::Cache,
     clock::Clock,
-    config::Config,
+    config::{Config, OpenCage},
     executor::{
         artifact::Artifacts,
         naming::{self, NamingError},
+        probe,
     },
     files, ipc, machine,
     member::Member,
@@ -111,6 +114,7 @@ pub async fn serve(
     network.follow(node.events);
     let network = tokio::spawn(network.run(shutdown.clone()));
     let ipc = ipc::listen(data, inputs.clone()).map_err(in_data(data.to_owned()))?;
+    let service = listen_as_service(inputs.clone());
     forward_stop(stop, inputs.clone());
 
     let mut clock = Clock::start();
@@ -119,6 +123,12 @@ pub async fn serve(
     let mut sensor = sensor::open(&sensor, inputs.clone())?;
     let mut session = Session::new(session_config, &kept, started);
     session.handle(Event::Owner(owner::recall(data)), started);
+    // Before anybody offers work: whether it can be done here.
+    let found = probe::probe(program.clone()).await.map_err(|error| error.to_string());
+    if let Err(reason) = &found {
+        let trouble = Trouble::new(Part::Executor, reason);
+        session.handle(Event::Trouble { trouble, ended: None }, started);
+    }
     session.handle(Event::Sample(sensor.sample(Duration::ZERO)), started);
     let workshop = Workshop {
         cache: cache.clone(),
@@ -149,18 +159,36 @@ pub async fn serve(
         started,
         sampled: Instant::now(),
         rest: Rest::None,
+        log_ends_told: Instant::now(),
         delay: None,
         paused: None,
         quit: false,
     };
+    if found.is_ok() {
+        run_loop.apply(Input::Tried(found));
+    }
     run_loop.run(abort).await;
     ipc.abort();
+    service.inspect(AbortHandle::abort);
     drop(run_loop);
     shutdown.cancel();
     let _ = timeout(NETWORK_GRACE, network).await;
     // What was given to the outbox is on disk when its thread has ended.
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
     Ok(())
+}
+
+/// The socket for whoever is at the desk, if this is a service. Without it the agent works all the same.
+fn listen_as_service(inputs: mpsc::Sender<Input>) -> Option<AbortHandle> {
+    #[cfg(unix)]
+    {
+        let folder = ipc::service::folder()?;
+        match ipc::service::listen(&folder, inputs, Arc::new(sensor::at_desk)) {
+            Ok(listener) => return Some(listener),
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "whoever is at the desk cannot reach this service"),
+        }
+    }
+    None
 }
 
 /// Keeps two agents from using one data folder; released with the process, however it ends.
@@ -205,6 +233,7 @@ fn session_config(
         slots,
         snapshot_every: config.snapshot_every,
         warm_time: config.warm_time,
+        works_in_open_cage: config.open_cage == OpenCage::Work,
         memory_bytes_max: config.memory_max.map_or(machine.memory_bytes / 2, |size: ByteSize| size.as_u64()),
         machine,
     })

@@ -11,6 +11,7 @@ use lull_shared::{
     id::AttemptId,
     mesh::{MeshError, NodeHandle},
     protocol::DeliveryReply,
+    state::{Part, Trouble},
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -71,12 +72,32 @@ impl Transfers {
         };
         let inputs = self.inputs.clone();
         let task = tokio::spawn(async move {
-            let result = fetch.run(wanted).await;
+            let result = fetch.run(wanted).await.map_err(|failed| match failed {
+                Failed::Elsewhere(reason) => (reason, None),
+                Failed::Here(reason) => (reason.clone(), Some(Trouble::new(Part::Cache, reason))),
+            });
+            let (result, trouble) = match result {
+                Ok(()) => (Ok(()), None),
+                Err((reason, trouble)) => (Err(reason), trouble),
+            };
+            if let Some(trouble) = trouble {
+                let _ = inputs.send(Input::Event(Event::Trouble { trouble, ended: None })).await;
+            }
             // The run loop is gone only when the process ends.
             let _ = inputs.send(Input::Event(Event::Fetched { digest, result })).await;
         });
         self.fetches.insert(digest, task.abort_handle());
         None
+    }
+
+    /// Tries whether the cache's folder can be used; the answer comes by the inputs.
+    pub fn probe(&self) {
+        let (cache, inputs) = (self.cache.clone(), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = cache.probe().map_err(|error| error.to_string());
+            // The run loop is gone only when the process ends.
+            let _ = inputs.blocking_send(Input::Event(Event::Probed { part: Part::Cache, result }));
+        });
     }
 
     /// Lets the cache remove a blob, and gives up its fetch if it is still on its way.
@@ -126,15 +147,22 @@ struct Fetch {
     blob: BlobRef,
 }
 
+/// Why a blob did not come.
+enum Failed {
+    Elsewhere(String),
+    /// This machine's disk did not take it.
+    Here(String),
+}
+
 impl Fetch {
-    async fn run(mut self, wanted: Wanted) -> Result<(), String> {
+    async fn run(mut self, wanted: Wanted) -> Result<(), Failed> {
         if wanted == Wanted::Check {
             let (cache, blob) = (self.cache.clone(), self.blob);
             if tokio::task::spawn_blocking(move || cache.check(blob)).await.unwrap_or(false) {
                 return Ok(());
             }
             // It was damaged: room is made anew.
-            self.cache.want(self.blob).map_err(|full| full.to_string())?;
+            self.cache.want(self.blob).map_err(|full| Failed::Elsewhere(full.to_string()))?;
         }
         let turns = Arc::clone(&self.turns);
         let _turn = turns.acquire().await.expect("the turns are never closed");
@@ -146,22 +174,25 @@ impl Fetch {
         fetched
     }
 
-    async fn download(&mut self) -> Result<(), String> {
+    async fn download(&mut self) -> Result<(), Failed> {
         let path = self.cache.path(&self.blob.digest);
         let (mut tries, mut tried) = (0, Duration::ZERO);
         loop {
             let connected = self.coordinator.wait_for(Option::is_some).await.map(|peer| *peer);
-            let Ok(Some(source)) = connected else { return Err("the agent stops".into()) };
+            let Ok(Some(source)) = connected else { return Err(Failed::Elsewhere("the agent stops".into())) };
             let began = Instant::now();
             let error = match self.node.fetch(self.blob, vec![source], path.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
             tries += 1;
+            if let MeshError::File { .. } = error {
+                return Err(Failed::Here(error.to_string()));
+            }
             tried += began.elapsed();
             let nobody = matches!(error, MeshError::Unavailable { .. }) && tried >= NOBODY_AFTER;
             if tries >= TRIES_MAX || nobody || !may_pass(&error) {
-                return Err(error.to_string());
+                return Err(Failed::Elsewhere(error.to_string()));
             }
             tracing::debug!(digest = %self.blob.digest, %error, "a fetch was interrupted");
             sleep(PAUSE * tries).await;

@@ -89,6 +89,15 @@ pub fn open(choice: &Choice, inputs: mpsc::Sender<Input>) -> Result<Box<dyn Sens
     }
 }
 
+/// Whether this user has a session in front of a seat of this machine, or why that is not known. Asks logind, which may
+/// take seconds.
+pub fn at_desk(user: u32) -> Result<bool, String> {
+    #[cfg(all(target_os = "linux", feature = "desk"))]
+    return linux::at_desk(user);
+    #[cfg(not(all(target_os = "linux", feature = "desk")))]
+    Err(format!("nothing here tells where user {user} is"))
+}
+
 /// The time of the week that the machine's clock shows.
 fn local() -> WeekMinute {
     WeekMinute::of(&jiff::Zoned::now())

@@ -48,6 +48,11 @@ impl Blobs {
         }
     }
 
+    /// A blob that was here is not any more. True when it was, and is needed.
+    pub(super) fn lost(&mut self, digest: Digest) -> bool {
+        self.0.get_mut(&digest).is_some_and(|pin| std::mem::take(&mut pin.here))
+    }
+
     /// Whether the blob can be used.
     pub(super) fn is_here(&self, digest: Digest) -> bool {
         self.0.get(&digest).is_some_and(|pin| pin.here)

@@ -9,7 +9,7 @@ use lull_shared::{
     message::{Build, Finished, GoodbyeReason, Outcome, Payload, ToAgentFrame, ToCoordinator, Welcome},
     policy::Changes,
     resources::{Capacity, Card, Labels, Machine},
-    state::{Failure, Usage},
+    state::{Failure, Part, Trouble, Usage},
 };
 
 use super::{plan::Plan, policy::Standing};
@@ -42,6 +42,8 @@ pub struct Config {
     pub snapshot_every: Duration,
     /// How long an executor with nothing to do is kept for the next task or job.
     pub warm_time: Duration,
+    /// Whether it works also where the cage around its executors is not closed.
+    pub works_in_open_cage: bool,
 }
 
 /// A result that an earlier life of this agent kept.
@@ -77,6 +79,13 @@ pub enum Event {
     /// An executor process is gone; the last event of this process. `failed` is the attempt that it ran and what that
     /// failed of, when there was one and the process was not killed on purpose.
     Gone { slot: SlotId, failed: Option<(AttemptId, Failure)> },
+    /// Something of the agent's own does not work. If an attempt ended with it, that is given up, and its process, which
+    /// is gone or about to be, is told of by [`Event::Gone`].
+    Trouble { trouble: Trouble, ended: Option<(SlotId, AttemptId)> },
+    /// Asked for by [`Effect::Probe`]: whether this part works, or why not.
+    Probed { part: Part, result: Result<(), String> },
+    /// What is missing of the cage around executors, if anything is.
+    Caged { missing: Option<String> },
     /// Asked for by [`Effect::Keep`]: these results are durable.
     Kept { attempts: Vec<AttemptId> },
     /// The outbox could not take these, a full disk for example.
@@ -127,10 +136,14 @@ pub enum Delivery {
 pub enum StartError {
     /// The compiled artifact cannot be used here; the module itself may.
     Artifact(String),
+    /// What was to be loaded is not in the cache any more, or not whole.
+    Missing(String),
     /// No executor could run this module.
     Module(String),
     /// This machine failed.
     Executor(String),
+    /// Something beside the executor of this machine did.
+    Trouble(Trouble),
 }
 
 /// What a session wants done. Effects of a slot are carried out in their order.
@@ -194,7 +207,14 @@ pub enum Effect {
     Kill {
         slot: SlotId,
     },
-    /// Make a result durable. Answered by [`Event::Kept`] or [`Event::NotKept`].
+    /// Say what this attempt wrote to its log from this byte on.
+    ReadLog {
+        attempt: AttemptId,
+        from: u64,
+    },
+    /// Try whether this part of the agent works again. Answered by [`Event::Probed`], for a cage by [`Event::Caged`].
+    Probe(Part),
+    /// Make a result durable, with the log and the usage of an executor that was killed. Answered by [`Event::Kept`] or [`Event::NotKept`].
     Keep(Arc<Finished>),
     /// Read kept results. Answered by [`Event::Recollected`].
     Recollect(Vec<AttemptId>),

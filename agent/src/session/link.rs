@@ -100,8 +100,9 @@ impl Session {
                 machine: self.config.machine_number,
                 term: self.term.as_ref().map(|(_, signed)| signed.clone()),
             }),
+            open_cage: self.open_cage.as_deref().map(Into::into),
         };
-        self.effects.push_back(Effect::Send(ToCoordinator::Hello(hello)));
+        self.effects.push_back(Effect::Send(ToCoordinator::Hello(Box::new(hello))));
     }
 
     pub(super) fn disconnected(&mut self) {
@@ -148,6 +149,7 @@ impl Session {
             ToAgent::Intake(intake) => self.intake = intake,
             ToAgent::Policy(signed) => self.take_policy(signed),
             ToAgent::Coordinators(coordinators) => self.effects.push_back(Effect::Learn(coordinators)),
+            ToAgent::ReadLog { attempt, from } => self.effects.push_back(Effect::ReadLog { attempt, from }),
             ToAgent::Goodbye { reason } => self.goodbye(reason),
         }
     }
@@ -279,7 +281,7 @@ impl Session {
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             cpu_free_percent: 100 - self.sample.map_or(0, |sample| sample.cpu_others_percent.min(100)),
             memory_free_bytes: budget.min(measured),
-            paused: self.verdict.reason().cloned(),
+            paused: self.objects(),
         }
     }
 

@@ -24,9 +24,12 @@ mod plan;
 mod policy;
 mod results;
 mod status;
+mod troubles;
 mod work;
 mod yielding;
 
+#[cfg(test)]
+mod broken;
 #[cfg(test)]
 mod gives_way;
 #[cfg(test)]
@@ -58,6 +61,7 @@ use self::{
     moving::Snapshots,
     offers::Job,
     results::Outbox,
+    troubles::Troubles,
 };
 pub use self::{
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
@@ -123,6 +127,9 @@ pub struct Session {
     /// Whether the coordinator knows on this stream that the machine is about to sleep.
     said_sleep: bool,
     outbox: Outbox,
+    troubles: Troubles,
+    /// What is missing of the cage around executors, if anything is.
+    open_cage: Option<String>,
     places: BTreeMap<AttemptId, Place>,
     effects: VecDeque<Effect>,
     /// Said in one message each when the turn's other effects are drained.
@@ -165,6 +172,8 @@ impl Session {
             snapshots: Snapshots::default(),
             said_sleep: false,
             outbox: Outbox::default(),
+            troubles: Troubles::default(),
+            open_cage: None,
             places: BTreeMap::new(),
             effects: VecDeque::new(),
             started: Vec::new(),
@@ -189,6 +198,9 @@ impl Session {
             Event::Saved { slot, attempt, snapshot, suspended } => self.saved(slot, attempt, snapshot, suspended, now),
             Event::BeginsAnew { slot, attempt, reason } => self.begins_anew(slot, attempt, &reason, now),
             Event::Gone { slot, failed } => self.gone(slot, failed, now),
+            Event::Trouble { trouble, ended } => self.trouble(trouble, ended, now),
+            Event::Probed { part, result } => self.probed(part, result, now),
+            Event::Caged { missing } => self.caged(missing, now),
             Event::Kept { attempts } => self.kept(&attempts),
             Event::NotKept { attempts, reason } => self.not_kept(&attempts, reason, now),
             Event::Recollected { records, missing } => self.recollected(records, &missing),
@@ -214,6 +226,7 @@ impl Session {
         self.snapshots_due(now);
         self.cool_down(now);
         self.outbox_timeout(now);
+        self.troubles_timeout(now);
         self.link_timeout(now);
         self.settle(now);
     }
@@ -225,7 +238,8 @@ impl Session {
             Life::Leaving { until } => Some(until),
             Life::Left => return None,
         };
-        let due = [self.work_due(), self.outbox.due(), self.link_due(), self.guard.poll_timeout(now), leaving];
+        let due =
+            [self.work_due(), self.outbox.due(), self.troubles.due(), self.link_due(), self.guard.poll_timeout(now), leaving];
         due.into_iter().flatten().min()
     }
 

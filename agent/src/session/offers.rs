@@ -34,6 +34,8 @@ pub(super) struct Job {
     attempts: BTreeMap<Build, usize>,
     /// Builds whose code is pinned: while there are attempts of it, or an executor that was started with it.
     pub(super) pinned: BTreeSet<Build>,
+    /// Builds whose code was in the cache once and is fetched again.
+    pub(super) refetched: BTreeSet<Build>,
     /// No more offers will come: it goes with its last attempt and executor.
     forgotten: bool,
     /// Why no executor can run its module.
@@ -44,8 +46,8 @@ pub(super) struct Job {
 
 impl Job {
     fn new(plan: Result<Arc<Plan>, String>) -> Self {
-        let (attempts, pinned) = Default::default();
-        Self { plan, attempts, pinned, forgotten: false, broken: None, wall_us: None }
+        let (attempts, pinned, refetched) = Default::default();
+        Self { plan, attempts, pinned, refetched, forgotten: false, broken: None, wall_us: None }
     }
 
     /// Attempts of a build that wait or run here.
@@ -58,7 +60,7 @@ impl Job {
     }
 
     /// What an executor loads for a build.
-    fn code(&self, build: Build) -> Option<BlobRef> {
+    pub(super) fn code(&self, build: Build) -> Option<BlobRef> {
         self.plan.as_ref().ok()?.code(build).map(|code| code.blob())
     }
 }
@@ -145,7 +147,7 @@ impl Session {
         if let Some(reason) = self.outbox.disk_trouble() {
             return Some(RefuseReason::Disk { reason: reason.to_owned() });
         }
-        if self.verdict.reason().is_some() {
+        if self.objects().is_some() {
             return Some(RefuseReason::Paused);
         }
         let Some(job) = self.jobs.get(&attempt.task.job) else { return Some(RefuseReason::UnknownTerms) };

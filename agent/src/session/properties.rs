@@ -12,13 +12,16 @@ use lull_shared::{
         ToCoordinator,
     },
     policy::{Changes, Percent, Span},
-    state::{Failure, Intake},
+    state::{Failure, Intake, Part, Trouble},
     time::Timestamp,
 };
 use proptest::prelude::*;
 
 use super::{tests::*, *};
 use crate::guard::{Announcement, OwnerWord, Sample};
+
+/// What fails in here.
+const PARTS: [Part; 3] = [Part::Cache, Part::Executor, Part::Killed];
 
 /// Something that happens; what it refers to may or may not exist.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ enum Step {
     Fetched { blob: u8, ok: bool },
     Ready(u16),
     StartFailed(u16, u8),
+    Trouble(u16, u8),
+    Probed(u8, bool),
     Done { slot: u16, pick: u8, large: bool, wall_us: u64 },
     Saved { slot: u16, suspended: bool, blob: u8 },
     BeginsAnew(u16),
@@ -111,7 +116,9 @@ fn step() -> impl Strategy<Value = Step> {
         20 => say().prop_map(Step::Hear),
         8 => (0_u8..8, proptest::bool::weighted(0.8)).prop_map(|(blob, ok)| Step::Fetched { blob, ok }),
         12 => slot.clone().prop_map(Step::Ready),
-        1 => (slot.clone(), 0_u8..3).prop_map(|(slot, kind)| Step::StartFailed(slot, kind)),
+        1 => (slot.clone(), 0_u8..4).prop_map(|(slot, kind)| Step::StartFailed(slot, kind)),
+        1 => (slot.clone(), 0_u8..3).prop_map(|(slot, part)| Step::Trouble(slot, part)),
+        2 => (0_u8..3, any::<bool>()).prop_map(|(part, ok)| Step::Probed(part, ok)),
         16 => (slot.clone(), any::<u8>(), proptest::bool::weighted(0.2), 1_u64..4_000)
             .prop_map(|(slot, pick, large, wall_us)| Step::Done { slot, pick, large, wall_us }),
         8 => (slot.clone(), any::<bool>(), 2_u8..8).prop_map(|(slot, suspended, blob)| Step::Saved { slot, suspended, blob }),
@@ -185,6 +192,8 @@ impl Edges {
             | Effect::Suspend { .. }
             | Effect::Erase(_)
             | Effect::Wake(_)
+            | Effect::Probe(_)
+            | Effect::ReadLog { .. }
             | Effect::Quit => {}
         }
     }
@@ -209,8 +218,18 @@ impl Edges {
             }
             Step::Ready(slot) => Event::Ready { slot },
             Step::StartFailed(slot, kind) => {
-                let error = [StartError::Artifact, StartError::Module, StartError::Executor][usize::from(kind)]("broken".into());
+                let errors = [StartError::Artifact, StartError::Module, StartError::Executor, StartError::Missing];
+                let error = errors[usize::from(kind)]("broken".into());
                 Event::StartFailed { slot, error }
+            }
+            Step::Trouble(slot, part) => {
+                let front = session.slots.get(usize::from(slot)).and_then(|slot| Some(slot.held().first()?.attempt));
+                let trouble = Trouble::new(PARTS[usize::from(part)], "broken");
+                Event::Trouble { trouble, ended: front.map(|attempt| (slot, attempt)) }
+            }
+            Step::Probed(part, ok) => {
+                let result = if ok { Ok(()) } else { Err("broken".into()) };
+                Event::Probed { part: PARTS[usize::from(part)], result }
             }
             Step::Done { slot, pick, large, wall_us } => {
                 let held = session.slots.get(usize::from(slot)).map(|slot| slot.held())?;

@@ -62,6 +62,8 @@ pub(super) struct Outbox {
 struct Entry {
     /// The output, when that is too large for a message.
     output: Option<BlobRef>,
+    /// Its executor was killed: what that left is added on the way to the disk, and said from there.
+    completed: bool,
     stage: Stage,
 }
 
@@ -181,12 +183,16 @@ impl Session {
             self.places.insert(*attempt, Place::Outbox);
             self.outbox.unsaid.insert(*attempt);
             let stage = Stage::Kept { not_before: Timestamp::default() };
-            self.outbox.entries.insert(*attempt, Entry { output: *output, stage });
+            self.outbox.entries.insert(*attempt, Entry { output: *output, completed: false, stage });
         }
     }
 
     /// An attempt came to its end: its result is kept, and said at once or when it is.
     pub(super) fn conclude(&mut self, done: Done) {
+        self.conclude_as(done, false);
+    }
+
+    fn conclude_as(&mut self, done: Done, completed: bool) {
         let Done { attempt, outcome, log, log_dropped_bytes, usage } = done;
         let output = match &outcome {
             Outcome::Succeeded { output: Payload::Blob(blob) } => Some(*blob),
@@ -195,9 +201,9 @@ impl Session {
         let record = Arc::new(Finished { attempt, outcome, log, log_dropped_bytes, usage });
         self.places.insert(attempt, Place::Outbox);
         let stage = Stage::Keeping(Unsure { record: Arc::clone(&record), said: false });
-        self.outbox.entries.insert(attempt, Entry { output, stage });
+        self.outbox.entries.insert(attempt, Entry { output, completed, stage });
         self.outbox.keeping += 1;
-        if output.is_none() && self.link.is_up() {
+        if output.is_none() && !completed && self.link.is_up() {
             self.outbox.fresh.push(attempt);
         }
         self.effects.push_back(Effect::Keep(record));
@@ -208,7 +214,8 @@ impl Session {
         let wall = begun.map_or(Duration::ZERO, |begun| now.since(begun));
         let usage = Usage { wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX), ..Usage::default() };
         let outcome = Outcome::Failed(failure);
-        self.conclude(Done { attempt: held.attempt, outcome, log: bytes::Bytes::new(), log_dropped_bytes: 0, usage });
+        let done = Done { attempt: held.attempt, outcome, log: bytes::Bytes::new(), log_dropped_bytes: 0, usage };
+        self.conclude_as(done, begun.is_some());
     }
 
     /// Says what has just come to its end, unless that is so much that it is better said together.
@@ -229,7 +236,7 @@ impl Session {
             let (Stage::Keeping(unsure) | Stage::Unkept(unsure)) = &entry.stage else { continue };
             if unsure.said {
                 self.outbox.set(*attempt, Stage::Said);
-            } else if entry.output.is_none() && self.link.is_up() {
+            } else if entry.output.is_none() && !entry.completed && self.link.is_up() {
                 self.finished.push(Finished::clone(&unsure.record));
                 self.outbox.set(*attempt, Stage::Said);
             } else {

@@ -48,6 +48,7 @@ pub(super) fn config(slots: u16) -> Config {
         memory_bytes_max: 4096 * MIB,
         snapshot_every: Duration::from_secs(4),
         warm_time: Duration::from_secs(20),
+        works_in_open_cage: false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use lull_shared::{
     id::{AttemptId, JobId},
     message::{Build, RefuseReason, ToCoordinator},
-    state::Failure,
+    state::{Failure, Part, Trouble},
     time::Timestamp,
 };
 
@@ -77,7 +77,7 @@ impl Session {
     }
 
     fn may_start(&self) -> bool {
-        self.serves() && self.verdict.reason().is_none() && self.outbox.disk_trouble().is_none()
+        self.serves() && self.objects().is_none()
     }
 
     fn next_step(&self, now: Timestamp) -> Option<Step> {
@@ -214,6 +214,9 @@ impl Session {
     pub(super) fn ready(&mut self, slot: SlotId, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
         let Some(first) = state.ready(now) else { return };
+        if let Some(job) = self.jobs.get_mut(&first.job()) {
+            job.refetched.remove(&first.build);
+        }
         if self.may_start() && self.has_room() {
             self.run(slot, first, now);
         } else {
@@ -249,13 +252,31 @@ impl Session {
                 }
                 self.break_job(duty.job, reason, now);
             }
-            // Of a build of ours the function's author knows nothing.
-            StartError::Module(reason) | StartError::Executor(reason) => {
+            StartError::Missing(reason) => {
                 if let Some(held) = first {
-                    self.let_go(&held);
-                    self.say(ToCoordinator::Refused { attempt: held.attempt, reason: RefuseReason::Executor { reason } });
+                    self.put_back(held);
+                }
+                if !self.fetch_again(duty) {
+                    self.note_trouble(Trouble::new(Part::Cache, reason), now);
+                    self.fall_back(duty);
                 }
             }
+            // Of a build of ours the function's author knows nothing.
+            StartError::Module(reason) => self.refuse_first(first, reason),
+            StartError::Executor(reason) => {
+                self.after_executor(duty, first, StartError::Trouble(Trouble::new(Part::Executor, reason)), now);
+            }
+            StartError::Trouble(trouble) => {
+                self.refuse_first(first, trouble.to_string());
+                self.note_trouble(trouble, now);
+            }
+        }
+    }
+
+    fn refuse_first(&mut self, first: Option<Held>, reason: String) {
+        if let Some(held) = first {
+            self.let_go(&held);
+            self.say(ToCoordinator::Refused { attempt: held.attempt, reason: RefuseReason::Executor { reason } });
         }
     }
 

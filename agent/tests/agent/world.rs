@@ -195,7 +195,7 @@ pub struct Stream {
 
 impl Stream {
     pub async fn hello(&mut self) -> Hello {
-        self.hear("a greeting", |message| if let ToCoordinator::Hello(hello) = message { Some(hello) } else { None }).await
+        self.hear("a greeting", |message| if let ToCoordinator::Hello(hello) = message { Some(*hello) } else { None }).await
     }
 
     pub async fn welcome(&mut self) {

@@ -28,6 +28,8 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Bench {
     pub folder: Arc<tempfile::TempDir>,
     pub load: Load,
+    /// What is started.
+    pub program: PathBuf,
 }
 
 impl Bench {
@@ -69,7 +71,7 @@ impl Bench {
                 clock_start: Timestamp::from_millis(1_000_000),
             },
         };
-        Self { folder, load }
+        Self { folder, load, program: program() }
     }
 
     /// Grants a scratch folder with something in it.
@@ -84,7 +86,7 @@ impl Bench {
     }
 
     pub async fn try_start(&self) -> Result<Bed, SpawnError> {
-        let spec = Spec { program: Some(program()), load: self.load.clone() };
+        let spec = Spec { program: Some(self.program.clone()), load: self.load.clone() };
         let (executor, events) = tokio::time::timeout(DEADLINE, Executor::spawn(spec)).await.expect("it starts in time")?;
         Ok(Bed { executor, events, folder: Arc::clone(&self.folder) })
     }
@@ -119,7 +121,7 @@ impl Bed {
     }
 
     pub fn run_with(&self, index: u32, input: Input) {
-        let output = self.folder.path().join(format!("output-{index}"));
+        let output = self.outputs().join(format!("output-{index}"));
         self.executor.run(Run { attempt: attempt(index), input, output, resume: None }).expect("the executor takes it");
     }
 
@@ -130,6 +132,11 @@ impl Bed {
     pub async fn started(&mut self, index: u32) {
         let event = self.event().await;
         assert!(matches!(event, Event::Started { attempt: started } if started == attempt(index)), "{event:?}");
+    }
+
+    /// The folder of long outputs.
+    pub fn outputs(&self) -> PathBuf {
+        self.folder.path().join("outputs")
     }
 
     /// The next end of an attempt.
@@ -175,10 +182,21 @@ impl Bed {
         }
     }
 
+    /// The end of the process after an attempt was begun.
+    pub async fn died_running(&mut self) -> Death {
+        loop {
+            match self.event().await {
+                Event::Started { .. } => {}
+                Event::Died { running: Some(_), death, .. } => return death,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// The end of the process.
     pub async fn died(&mut self) -> (Option<AttemptId>, Vec<AttemptId>, Death) {
         let event = self.event().await;
-        let Event::Died { running, queued, death } = event else { panic!("{event:?}") };
+        let Event::Died { running, queued, death, .. } = event else { panic!("{event:?}") };
         (running, queued, death)
     }
 }

@@ -10,7 +10,10 @@ use lull_agent::executor::{
     process::{Death, Event, RunError, SpawnError},
     protocol::LoadError,
 };
-use lull_shared::{digest::Digest, state::Failure};
+use lull_shared::{
+    digest::Digest,
+    state::{Part, Trouble},
+};
 
 use super::{
     bench::{Bed, Bench, DEADLINE, attempt, program},
@@ -63,7 +66,7 @@ async fn an_endless_function_is_killed_even_when_frozen() {
         }
         bed.executor.kill();
         let event = bed.event().await;
-        let Event::Died { running, queued, death } = event else { panic!("{event:?}") };
+        let Event::Died { running, queued, death, .. } = event else { panic!("{event:?}") };
         assert_eq!((running, queued), (Some(attempt(0)), vec![attempt(1), attempt(2)]));
         assert_eq!((death.failure(), death), (None, Death::Killed));
         let run = lull_agent::executor::process::Run {
@@ -77,7 +80,7 @@ async fn an_endless_function_is_killed_even_when_frozen() {
 }
 
 #[tokio::test]
-async fn a_process_that_somebody_else_killed_is_a_failure_of_its_attempt() {
+async fn a_process_that_somebody_else_killed_is_no_failure_of_its_attempt() {
     let mut bed = Bench::new(guests::SPIN).start().await;
     bed.run(0, b"");
     bed.started(0).await;
@@ -86,7 +89,7 @@ async fn a_process_that_somebody_else_killed_is_a_failure_of_its_attempt() {
     let event = bed.event().await;
     let Event::Died { running: Some(running), death, .. } = event else { panic!("{event:?}") };
     assert_eq!(running, attempt(0));
-    assert_eq!(death.failure(), Some(Failure::ExecutorDied { how: "killed".into() }));
+    assert_eq!((death.failure(), death.trouble()), (None, Some(Trouble::new(Part::Killed, "killed"))));
 }
 
 #[tokio::test]
@@ -125,12 +128,47 @@ async fn an_executor_dies_with_its_agent_whatever_it_does() {
 }
 
 #[tokio::test]
-async fn an_input_file_that_is_gone_is_told() {
+async fn an_input_file_that_is_gone_is_the_agents_trouble() {
     let mut bed = Bench::new(guests::ECHO).start().await;
     bed.run_with(0, lull_agent::executor::process::Input::File("/nonexistent/input".into()));
     bed.started(0).await;
-    let event = bed.event().await;
-    assert!(matches!(event, Event::Died { death: Death::Crashed { .. }, .. }), "{event:?}");
+    let death = bed.died_running().await;
+    assert_eq!((death.failure(), death.trouble().map(|trouble| trouble.part)), (None, Some(Part::Cache)));
+}
+
+#[tokio::test]
+async fn an_outputs_folder_is_made_again_and_one_that_cannot_be_is_the_agents_trouble() {
+    let mut bed = Bench::new(guests::ECHO).start().await;
+    let large = vec![7; 1 << 20];
+    bed.run(0, &large);
+    bed.finished().await.outcome.expect("the folder is made");
+    std::fs::remove_dir_all(bed.outputs()).expect("it is there");
+    std::fs::write(bed.outputs(), b"a file in its place").expect("a file");
+    bed.run(1, &large);
+    let death = bed.died_running().await;
+    assert_eq!((death.failure(), death.trouble().map(|trouble| trouble.part)), (None, Some(Part::Outbox)));
+}
+
+#[tokio::test]
+async fn a_machine_without_address_space_is_not_the_modules_fault() {
+    let mut bench = Bench::new(guests::NOOP);
+    let starved = bench.folder.path().join("starved");
+    let text = format!("#!/bin/sh\nulimit -v 3000000\nexec '{}' \"$@\"\n", program().display());
+    std::fs::write(&starved, text).expect("a script");
+    std::fs::set_permissions(&starved, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("its owner may");
+    bench.program = starved;
+    let refused = bench.try_start().await.err().expect("it cannot be started");
+    assert!(matches!(refused, SpawnError::Load(LoadError::Engine { .. }) | SpawnError::Died { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_scratch_folder_that_vanishes_is_the_agents_trouble() {
+    let bench = Bench::new(&guests::scratch(2)).with_scratch(1 << 20);
+    let mut bed = bench.start().await;
+    std::fs::remove_dir_all(bench.folder.path().join("scratch")).expect("it is there");
+    bed.run(0, b"");
+    let death = bed.died_running().await;
+    assert_eq!((death.failure(), death.trouble().map(|trouble| trouble.part)), (None, Some(Part::Scratch)));
 }
 
 #[tokio::test]

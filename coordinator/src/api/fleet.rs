@@ -41,6 +41,9 @@ pub struct AgentBody {
     pub capacity: Option<CapacityBody>,
     /// Why it runs nothing at the moment.
     pub paused: Option<Reason>,
+    /// What is missing of the cage around its functions, where it is not closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_cage: Option<String>,
     /// The version of the policy that holds there, as it said last; only of a single agent that was asked for.
     #[serde(default)]
     pub policy_version: Option<u64>,

@@ -93,6 +93,15 @@ pub struct LogBody {
     pub text: String,
     /// Bytes left out of the middle.
     pub dropped_bytes: u64,
+    /// The byte of the log that `text` begins with.
+    #[serde(default)]
+    pub from: u64,
+    /// Where to go on reading.
+    #[serde(default)]
+    pub next: u64,
+    /// Whether the attempt runs and may write more.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// Why a task is where it is.

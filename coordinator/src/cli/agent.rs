@@ -131,6 +131,11 @@ fn state(agent: &AgentBody) -> Cell {
         (_, None, _) if agent.silent_since.is_some() => Cell::toned("silent", Tone::Odd),
         (_, None, _) => Cell::toned("away", Tone::Odd),
         (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
+        // What is wrong, without the details that `show` has.
+        (Intake::Open, Some(_), Some(reason)) if reason.kind.ends_with("_trouble") => {
+            let what = reason.message.split_once(": ").map_or(reason.message.as_str(), |(what, _)| what);
+            Cell::toned(format!("trouble: {what}"), Tone::Bad)
+        }
         (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
         (Intake::Open, Some(_), None) => Cell::toned("ready", Tone::Good),
     }
@@ -150,6 +155,7 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         Some(QuarantineKind::Output) | None => "`lull agent trust` lifts it",
     };
     add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
+    add("open cage", agent.open_cage.clone());
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));
     add("connected", agent.connected.map(|at| look.time(at)));

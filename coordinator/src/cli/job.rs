@@ -1,4 +1,4 @@
-//! `lull job`: submit, list, show, wait, cancel, retry, results.
+//! `lull job`: submit, list, show, wait, cancel, retry, results, logs.
 
 use std::{pin::pin, time::Duration};
 
@@ -15,6 +15,7 @@ use super::{
     exit::{Exit, Failure, Outcome},
     files::{self, Gatherer},
     follow::{self, Follow},
+    logs::JobLogs,
     moment::{self, Moment},
     output::{Cell, Deed, Format, Look, Row, Tone, counted, pairs, table, write_out},
     results::{self, OutArgs},
@@ -44,6 +45,8 @@ pub enum Job {
     Retry(Retry),
     /// Show what came of a job's tasks
     Results(Results),
+    /// Print what a job's tasks wrote to standard error
+    Logs(JobLogs),
 }
 
 /// `lull job list`
@@ -142,6 +145,7 @@ impl Job {
             }
             Self::Retry(retry) => retry.run(context).await,
             Self::Results(results) => results.run(context).await,
+            Self::Logs(logs) => logs.run(context).await,
         }
     }
 }

@@ -21,6 +21,7 @@ mod heat;
 pub mod input;
 mod job;
 mod login;
+mod logs;
 pub mod moment;
 mod names;
 mod net;

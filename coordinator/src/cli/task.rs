@@ -1,6 +1,6 @@
 //! `lull task`: list, show, logs, explain.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use lull_shared::{
@@ -12,7 +12,8 @@ use super::{
     Context,
     amount::spoken,
     exit::{Exit, Outcome},
-    output::{Cell, Format, Look, Row, Tone, counted, pairs, printable_lines, table},
+    logs::TaskLogs,
+    output::{Cell, Look, Row, Tone, counted, pairs, table},
     selector::{JobName, TaskName},
 };
 use crate::api::{AttemptBody, ExplanationBody, PlacementBody, ResumedBody, TaskBody, TaskDetails};
@@ -29,7 +30,7 @@ pub enum Task {
     #[command(after_help = "EXAMPLES:\n  lull task show j42.7")]
     Show(One),
     /// Print what a task wrote to standard error
-    Logs(Logs),
+    Logs(TaskLogs),
     /// Say why a task is where it is, and for each agent why it does not run there
     Explain(One),
 }
@@ -60,17 +61,6 @@ pub struct List {
 pub struct One {
     /// The task, like j42.7, or last.7 for one of the job that you submitted last
     task: TaskName,
-}
-
-/// `lull task logs`
-#[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES:\n  lull task logs j42.7\n  lull task logs j42.7 --attempt 1")]
-pub struct Logs {
-    /// The task, like j42.7, or last.7 for one of the job that you submitted last
-    task: TaskName,
-    /// The log of this attempt; of the newest one if left out
-    #[arg(long, value_name = "N")]
-    attempt: Option<u32>,
 }
 
 impl Task {
@@ -125,23 +115,6 @@ pub async fn explain(context: &Context, task: TaskName) -> Outcome {
     let explanation = client.explain(task).await?;
     context.out.one(&explanation, &task.to_string(), |look| told(&explanation, look))?;
     Ok(Exit::Succeeded)
-}
-
-impl Logs {
-    async fn run(&self, context: &Context) -> Outcome {
-        let client = context.server.connect()?;
-        let log = client.log(self.task.find(&client).await?, self.attempt).await?;
-        if context.out.format == Format::Table {
-            let harmless = std::io::stdout().is_terminal();
-            context.out.print(&if harmless { printable_lines(&log.text) } else { log.text.clone() })?;
-            if log.dropped_bytes > 0 {
-                context.out.note(format!("{} bytes in the middle were not kept; --log-limit keeps more", log.dropped_bytes));
-            }
-        } else {
-            context.out.one(&log, &log.attempt.to_string(), |_| String::new())?;
-        }
-        Ok(Exit::Succeeded)
-    }
 }
 
 impl Row for TaskBody {
@@ -307,7 +280,10 @@ fn task_state(text: &str) -> Result<TaskState, String> {
 mod tests {
     use lull_shared::id::AgentId;
 
-    use super::{super::output::tests::plain, *};
+    use super::{
+        super::output::{Format, tests::plain},
+        *,
+    };
     use crate::api::{ChoiceBody, Reason, Text, VerdictBody};
 
     #[test]

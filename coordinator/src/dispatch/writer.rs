@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{Catalogue, CatalogueError, DispatchHandle};
 use crate::{
+    logs::Ask,
     policies::Feed,
     scheduler::{
         effect::{Given, Order},
@@ -120,6 +121,7 @@ pub fn spawn(
     peer: Peer,
     coordinators: watch::Receiver<Arc<Vec<String>>>,
     policy: Feed,
+    asks: mpsc::Receiver<Ask>,
     catalogue: Arc<Catalogue>,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
@@ -127,7 +129,7 @@ pub fn spawn(
     let (orders, queue) = mpsc::unbounded_channel();
     let waiting = Arc::<AtomicUsize>::default();
     let framer = Framer::new(peer, catalogue);
-    let writer = Writer { framer, coordinators, policy, dispatch, stream, written: 0, waiting: waiting.clone() };
+    let writer = Writer { framer, coordinators, policy, asks, dispatch, stream, written: 0, waiting: waiting.clone() };
     tokio::spawn(writer.run(queue));
     AgentLink { orders, waiting }
 }
@@ -136,6 +138,8 @@ struct Writer {
     framer: Framer,
     coordinators: watch::Receiver<Arc<Vec<String>>>,
     policy: Feed,
+    /// What somebody wants to read of the logs there.
+    asks: mpsc::Receiver<Ask>,
     dispatch: DispatchHandle,
     stream: FrameWriter<ToAgentFrame>,
     /// The last order that was written as a whole.
@@ -167,6 +171,9 @@ impl Writer {
                 Ok(()) = self.coordinators.changed(), if self.written > 0 => {
                     let known = self.coordinators.borrow_and_update().to_vec();
                     ToAgentFrame { number: self.written, messages: vec![ToAgent::Coordinators(known)] }
+                }
+                Some(Ask { attempt, from }) = self.asks.recv(), if self.written > 0 => {
+                    ToAgentFrame { number: self.written, messages: vec![ToAgent::ReadLog { attempt, from }] }
                 }
                 () = self.policy.changed(), if self.written > 0 => {
                     let sheet = self.policy.sheet();
@@ -367,7 +374,8 @@ mod tests {
             heartbeat: limits::HEARTBEAT,
         };
         let feed = policies.feed(AgentId(1), Labels::new());
-        (spawn(peer, addresses, feed, Arc::new(Catalogue::new(store)), dispatch, outgoing), agent_end)
+        let (_, asks) = mpsc::channel(1);
+        (spawn(peer, addresses, feed, asks, Arc::new(Catalogue::new(store)), dispatch, outgoing), agent_end)
     }
 
     fn forget(job: u64) -> Order {

@@ -14,6 +14,7 @@ mod front;
 mod functions;
 mod jobs;
 mod listener;
+mod logs;
 mod network;
 mod policy;
 mod publish;
@@ -81,7 +82,7 @@ pub fn router(coordinator: Arc<Coordinator>, shutdown: CancellationToken) -> Rou
         .route("/jobs/{job}/tasks", get(tasks::list))
         .route("/jobs/{job}/tasks/{index}", get(tasks::show))
         .route("/jobs/{job}/tasks/{index}/output", get(tasks::output))
-        .route("/jobs/{job}/tasks/{index}/log", get(tasks::log))
+        .route("/jobs/{job}/tasks/{index}/log", get(logs::log))
         .route("/jobs/{job}/tasks/{index}/explain", get(tasks::explain))
         .route("/agents", get(agents::list))
         .route("/agents/{agent}", get(agents::show))

@@ -11,7 +11,7 @@ use lull_shared::{
     id::AgentId,
     identity::Role,
     mesh::{PeerInfo, apart},
-    state::Intake,
+    state::{Intake, Part, PauseReason, Trouble},
 };
 
 use super::{Interface, Shared, auth::Viewer, error::Answer};
@@ -184,8 +184,18 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
     let own = env!("CARGO_PKG_VERSION");
     for agent in connected {
         let check = format!("agent {}", agent.name);
-        if let Some(reason) = agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()) {
-            findings.push(finding(&check, Verdict::Odd, format!("it runs nothing: {reason}"), None));
+        match agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()) {
+            Some(reason @ PauseReason::Trouble(Trouble { part, .. })) => {
+                findings.push(finding(&check, Verdict::Bad, format!("it runs nothing: {reason}"), Some(mends(*part))));
+            }
+            Some(reason) => findings.push(finding(&check, Verdict::Odd, format!("it runs nothing: {reason}"), None)),
+            None => {}
+        }
+        let refuses =
+            matches!(agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()), Some(PauseReason::Trouble(_)));
+        if let Some(missing) = agent.open_cage.as_ref().filter(|_| !refuses) {
+            let message = format!("it works although the cage around its functions is not closed: {missing}");
+            findings.push(finding(&check, Verdict::Odd, message, Some(mends(Part::Cage))));
         }
         if let Some(version) = agent.version.as_ref().filter(|version| !version.contains(own)) {
             findings.push(finding(
@@ -204,6 +214,18 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What to do about an agent's trouble.
+fn mends(part: Part) -> &'static str {
+    match part {
+        Part::Outbox | Part::Cache | Part::Scratch => {
+            "look at its disk and its folders; it goes on by itself when they can be written to"
+        }
+        Part::Executor => "look at its memory, limits of address space and processes; it goes on by itself",
+        Part::Killed => "look into its system's log for who kills them; it goes on by itself after a while",
+        Part::Cage => "its kernel or its unit lacks landlock or seccomp; open_cage = \"work\" lets it work all the same",
+    }
 }
 
 /// Whether this coordinator makes artifacts that such an engine loads.

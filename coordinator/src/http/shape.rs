@@ -199,15 +199,6 @@ fn resumed(resumed: Resumed) -> ResumedBody {
     ResumedBody { size_bytes: resumed.size_bytes, spent_ms: resumed.spent_us / 1_000 }
 }
 
-/// A log; what is not UTF-8 in it is replaced.
-pub fn log(record: LogRecord) -> LogBody {
-    LogBody {
-        attempt: Text(record.attempt),
-        text: String::from_utf8_lossy(&record.log).into_owned(),
-        dropped_bytes: record.dropped_bytes,
-    }
-}
-
 /// A result; its bytes come along when they are few.
 pub fn result(record: &ResultRecord, label: Option<String>) -> ResultBody {
     let (output, inline_base64) = match &record.output {
@@ -290,6 +281,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
             memory_free_bytes: capacity.memory_free_bytes,
         }),
         paused: capacity.and_then(|capacity| capacity.paused.as_ref()).map(paused),
+        open_cage: view.and_then(|view| view.open_cage.clone()),
         policy_version: None,
         narrowed: Default::default(),
         idle_hours: None,

@@ -16,7 +16,7 @@ use super::{
     jobs, shape,
 };
 use crate::{
-    api::{ExplanationBody, LogBody, Page, ResultBody, TaskBody, TaskDetails, Text},
+    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text},
     scheduler::view::Unreachable,
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
@@ -83,29 +83,6 @@ pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<
     })
 }
 
-/// Which attempt's log.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attempt {
-    attempt: Option<u32>,
-}
-
-/// `GET /jobs/{job}/tasks/{index}/log`
-pub async fn log(
-    State(state): Shared,
-    _viewer: Viewer,
-    At((job, index)): At<(Text<JobId>, u32)>,
-    Asked(asked): Asked<Attempt>,
-) -> Answer<Json<LogBody>> {
-    let task = TaskId { job: job.0, index };
-    remembered(&state, task).await?;
-    let Some(log) = state.coordinator.store.log(task, asked.attempt).await? else {
-        let which = asked.attempt.map(|number| format!(" of attempt {number}")).unwrap_or_default();
-        return Err(Refused::not_found(format!("there is no log{which} of {task}"), "a log is kept once an attempt has ended"));
-    };
-    Ok(Json(shape::log(log)))
-}
-
 /// `GET /jobs/{job}/tasks/{index}/explain`
 pub async fn explain(
     State(state): Shared,
@@ -164,7 +141,7 @@ async fn unreachable(state: &Interface, job: JobId) -> Answer<Unreachable> {
     Ok(state.coordinator.dispatch.query(move |scheduler, _| scheduler.unreachable(job)).await?)
 }
 
-async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {
+pub(super) async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {
     let found = state.coordinator.store.task(task).await?;
     found.ok_or_else(|| Refused::not_found(format!("there is no task {task}"), "`lull task list JOB` shows a job's tasks"))
 }

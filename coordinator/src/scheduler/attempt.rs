@@ -8,7 +8,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId},
     limits::LOG_BYTES_MAX,
     message::{Finished, Outcome, Payload},
-    state::{AttemptEnd, Failure, JobState, Usage},
+    state::{AttemptEnd, Failure, JobState, Trouble, Usage},
 };
 
 use super::{
@@ -59,6 +59,15 @@ impl Ending {
         (self.output, self.answer, self.reason) = (None, Some(digest), Some(reason));
     }
 
+    /// What an agent had trouble with, as this counts for the task: not at all, or as a failure after all.
+    pub(super) fn in_trouble(trouble: &Trouble, blamed: Option<Failure>) -> Self {
+        let mut ending = Self::without_result(AttemptEnd::Evicted, format!("its agent had trouble: {trouble}"));
+        if let Some(failure) = blamed {
+            ending.fail(failure);
+        }
+        ending
+    }
+
     /// The output counts for nothing.
     pub(super) fn fail(&mut self, failure: Failure) {
         (self.end, self.output, self.reason) = (AttemptEnd::Failed, None, Some(failure.to_string()));
@@ -100,8 +109,8 @@ impl Scheduler {
                 (AttemptEnd::Failed, Some(Failure::OutputLimit { limit_bytes: limits.output_bytes }), None)
             }
             Outcome::Succeeded { output } => (AttemptEnd::Succeeded, None, Some(output)),
-            Outcome::Failed(Failure::NotDeterministic { .. }) => {
-                let reason = "its agent calls it not deterministic, which only a comparison can tell".into();
+            Outcome::Failed(Failure::NotDeterministic { .. } | Failure::GivenUp { .. }) => {
+                let reason = "its agent says what only its coordinator can tell".into();
                 (AttemptEnd::Failed, Some(Failure::BadModule { reason }), None)
             }
             Outcome::Failed(Failure::MachinesLost { .. }) => {
@@ -135,6 +144,7 @@ impl Scheduler {
     /// Ends a live attempt: it leaves its agent, and its task has ended, waits to be started again, or goes on elsewhere.
     pub(super) fn end_attempt(&mut self, id: AgentId, attempt: AttemptId, mut ending: Ending) {
         let now = self.now;
+        let seen = self.seen.take(attempt);
         let liars = self.verify(id, attempt, &mut ending);
         let after = self.task_after(attempt, &ending);
         if ending.end == AttemptEnd::Lost && after == TaskAfter::Failed {
@@ -168,9 +178,14 @@ impl Scheduler {
                 (None, _) => Duration::ZERO,
             }),
         };
-        let usage = Usage { wall_us: used_us.saturating_add(before_us), ..ending.usage.unwrap_or_default() };
+        let mut usage = Usage { wall_us: used_us.saturating_add(before_us), ..ending.usage.unwrap_or_default() };
         let spent_us = used_us.saturating_add(before_us);
         let goes_on = matches!(after, TaskAfter::Continues { .. });
+        // Of one that brought no result: what its agent said last. How long it ran is counted here.
+        if let (None, Some(seen)) = (ending.usage, seen) {
+            (ending.log, ending.log_dropped_bytes) = (seen.log, seen.log_dropped_bytes);
+            (usage.cpu_us, usage.memory_peak_bytes) = (seen.usage.cpu_us, seen.usage.memory_peak_bytes);
+        }
         match ending.end {
             AttemptEnd::Succeeded => {
                 let agent = self.fleet.known(id);
@@ -245,6 +260,7 @@ impl Scheduler {
                     | Failure::MemoryLimit { .. }
                     | Failure::OutputLimit { .. }
                     | Failure::ScratchLimit { .. }
+                    | Failure::GivenUp { .. }
                     | Failure::NotDeterministic { .. }
                     | Failure::MachinesLost { .. },
                 ),

@@ -17,7 +17,7 @@ use lull_shared::{
     limits::{self, SNAPSHOTS_PER_AGENT_MAX},
     message::{GoodbyeReason, Hello, RecallReason},
     resources::{Capacity, Labels},
-    state::{AttemptEnd, Intake, PauseReason, full_labels},
+    state::{AttemptEnd, Intake, Part, PauseReason, Trouble, full_labels},
     time::Timestamp,
 };
 
@@ -76,9 +76,11 @@ impl Scheduler {
         agent.refusals.clear();
         agent.outgoing = Default::default();
         agent.memory_budget_bytes = agent.memory_reported_bytes(&hello.capacity);
-        agent.capacity = Some(hello.capacity);
+        agent.capacity = Some(hello.capacity.bounded());
         let labels = full_labels(&hello.labels, &agent.name, &hello.machine);
-        agent.facts = Some(Box::new(Facts { version: hello.agent_version.clone(), machine: hello.machine.clone(), labels }));
+        let open_cage = hello.open_cage.map(|missing| Trouble::new(Part::Cage, missing).reason);
+        let (version, machine) = (hello.agent_version.clone(), hello.machine.clone());
+        agent.facts = Some(Box::new(Facts { version, machine, labels, open_cage }));
         // Numbers begin anew: whatever was given before counts as read, and so does what was acknowledged.
         agent.held.values_mut().for_each(|held| held.order = 0);
         // Results of withdrawn attempts follow the greeting; after its first heartbeat nothing more comes of them.
@@ -312,7 +314,7 @@ impl Scheduler {
             Lack::Leave => !resumed,
             Lack::Other => true,
         });
-        agent.capacity = Some(capacity);
+        agent.capacity = Some(capacity.bounded());
         if awake {
             self.is_awake(id);
         }

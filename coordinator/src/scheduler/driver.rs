@@ -177,6 +177,7 @@ impl Driver {
             holding: holding.to_vec(),
             snapshots: self.keeps.get(&id).cloned().unwrap_or_default(),
             instance: Box::new(Instance { number: instance, machine, term: None }),
+            open_cage: None,
         };
         self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello), from: format!("desk {instance}") });
     }

@@ -42,6 +42,18 @@ impl Scheduler {
         self.fleet.get(agent).map(|known| self.agent_view(agent, known))
     }
 
+    /// The attempts of a task that are with agents, the oldest first.
+    pub fn live(&self, task: TaskId) -> Vec<(AttemptId, AgentId)> {
+        let copies = self.jobs.get(&task.job).and_then(|job| job.tasks.copies(task.index));
+        let mut live: Vec<_> = copies
+            .into_iter()
+            .flat_map(|copies| copies.iter())
+            .map(|live| (AttemptId { task, number: live.number }, live.agent))
+            .collect();
+        live.sort_unstable();
+        live
+    }
+
     /// When an agent's machine was there for work; none if nothing is known.
     pub fn idle_hours(&self, agent: AgentId) -> Option<IdleHours> {
         self.fleet.get(agent)?.history.hours().cloned()
@@ -145,6 +157,7 @@ impl Scheduler {
             machine: agent.facts.as_ref().map(|facts| facts.machine.clone()),
             labels: agent.facts.as_ref().map(|facts| facts.labels.clone()).unwrap_or_default(),
             capacity: agent.capacity.clone(),
+            open_cage: agent.facts.as_ref().and_then(|facts| facts.open_cage.clone()),
             attempts: agent.held.keys().copied().collect(),
             snapshots: self.escrow.kept_by(id),
             claims_refused: agent.misdeeds.claims,

@@ -123,6 +123,8 @@ pub(super) struct Facts {
     pub machine: Machine,
     /// All labels, those of the machine included.
     pub labels: Labels,
+    /// What is missing of the cage around its executors, if it is not closed.
+    pub open_cage: Option<String>,
 }
 
 /// An attempt that is with an agent.

@@ -79,6 +79,9 @@ pub struct Limits {
     pub snapshots_here_bytes_max: u64,
     /// Whether what is known of machines' hours decides anything; off: they are kept and shown only.
     pub believes_hours: bool,
+    /// So many attempts of a task may end in a row because of their agents' troubles: a function that brings them about
+    /// must come to an end, and no fleet is in so much trouble by chance.
+    pub troubles_per_task_max: u32,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -118,6 +121,7 @@ impl Default for Limits {
             rivals_per_look_max: 64,
             snapshots_here_bytes_max: 2 * 1024 * 1024 * 1024,
             believes_hours: true,
+            troubles_per_task_max: 16,
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

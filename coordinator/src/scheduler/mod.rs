@@ -46,6 +46,7 @@ mod outgoing;
 mod placement;
 mod rank;
 mod rebalance;
+mod remains;
 mod restore;
 mod retry;
 mod rival;
@@ -59,6 +60,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod troubled;
 mod twins;
 mod verify;
 pub mod view;
@@ -108,6 +110,8 @@ pub struct Scheduler {
     fleet: Fleet,
     holders: Holders,
     escrow: Escrow,
+    /// What live attempts would leave.
+    seen: remains::Seen,
     /// Agents whose machines sleep.
     sleepers: BTreeSet<AgentId>,
     /// When machines may be woken again.

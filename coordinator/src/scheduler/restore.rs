@@ -61,6 +61,7 @@ impl Scheduler {
             fleet: Fleet::default(),
             holders: Default::default(),
             escrow: Default::default(),
+            seen: Default::default(),
             sleepers: Default::default(),
             wakes_next: Timestamp::default(),
             timers: Timers::default(),

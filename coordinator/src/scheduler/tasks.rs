@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use lull_shared::{
     id::{AgentId, TaskIndex},
-    state::{PauseReason, TaskCounts, TaskState},
+    state::{Failure, PauseReason, TaskCounts, TaskState, Trouble},
     time::Timestamp,
 };
 
@@ -19,6 +19,7 @@ use super::{
     copies::{Copies, Live},
     effect::TaskAfter,
     event::{Answer, EndedTask, OpenPlace, OpenTask, Saved},
+    troubled::Troubled,
 };
 
 /// Why a task runs once more of which something was brought.
@@ -51,6 +52,8 @@ pub(super) struct Tasks {
     answers: BTreeMap<TaskIndex, Vec<Answer>>,
     /// The newest snapshots of open tasks.
     saved: BTreeMap<TaskIndex, Saved>,
+    /// Open tasks that agents had trouble with.
+    troubled: BTreeMap<TaskIndex, Troubled>,
     /// How many of those with agents are off the processor.
     paused: u32,
     /// Started tasks that ended. Fresh ones that ended are not in here.
@@ -108,6 +111,7 @@ impl Tasks {
             wanted: BTreeMap::new(),
             lost: BTreeMap::new(),
             saved: BTreeMap::new(),
+            troubled: BTreeMap::new(),
             paused: 0,
             succeeded: 0,
             failed: 0,
@@ -369,6 +373,7 @@ impl Tasks {
         let copies = entry.remove();
         if !matches!(after, TaskAfter::Again { .. }) {
             self.lost.remove(&index);
+            self.troubled.remove(&index);
         }
         match after {
             TaskAfter::Again { not_before, failures } => {
@@ -381,6 +386,11 @@ impl Tasks {
             TaskAfter::Cancelled => self.cancelled += 1,
             TaskAfter::Expired => self.expired += 1,
         }
+    }
+
+    /// An agent had trouble of its own with an open task. The failure that it comes to, if it is one too many.
+    pub(super) fn note_trouble(&mut self, index: TaskIndex, agent: AgentId, trouble: &Trouble, max: u32) -> Option<Failure> {
+        self.troubled.entry(index).or_default().note(agent, trouble, max)
     }
 
     /// Notes that a live attempt left the processor or went on. If that is news: whether its task is off the processor now.
@@ -465,6 +475,7 @@ impl Tasks {
     /// Ends every task that is not with an agent as `state`. Returns those of them that were started before.
     pub(super) fn stop(&mut self, state: TaskState) -> Vec<TaskIndex> {
         self.fresh_ended.get_or_insert(state);
+        self.troubled.clear();
         let stopped: Vec<_> = std::mem::take(&mut self.returned).into_keys().collect();
         for index in &stopped {
             self.lost.remove(index);

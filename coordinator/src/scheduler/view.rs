@@ -56,6 +56,8 @@ pub struct AgentView {
     /// All labels, those of the machine included.
     pub labels: Labels,
     pub capacity: Option<Capacity>,
+    /// What is missing of the cage around its executors, if it is not closed.
+    pub open_cage: Option<String>,
     /// Attempts that are with it, running or waiting there.
     pub attempts: Vec<AttemptId>,
     /// Snapshots that it keeps, of its own tasks and for others.

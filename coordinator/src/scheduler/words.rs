@@ -4,7 +4,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId},
     limits::ATTEMPTS_PER_AGENT_MAX,
     message::{RecallReason, RefuseReason, ReleaseReason, ToCoordinator},
-    state::{AttemptEnd, PauseReason},
+    state::{AttemptEnd, PauseReason, Trouble},
 };
 
 use super::{
@@ -44,6 +44,9 @@ impl Scheduler {
             ToCoordinator::Heartbeat { frame_read, holding } => self.heartbeat(id, frame_read, holding),
             ToCoordinator::Capacity(capacity) if capacity.agent == id => self.capacity(id, capacity, false),
             ToCoordinator::Capacity(_) => {}
+            ToCoordinator::Remains(remains) => self.note_remains(id, *remains),
+            // The edge hands it to whoever reads it.
+            ToCoordinator::Log(_) => {}
             // The edge hands in what matters of it as `Holders`.
             ToCoordinator::Blobs(_) => {}
             // So does the keeper of policies, but for the clock.
@@ -64,6 +67,7 @@ impl Scheduler {
         if !self.fleet.known(id).held.contains_key(&attempt) {
             return self.disbelieve(id, attempt);
         }
+        let reason = reason.map(PauseReason::bounded);
         self.note_started(id, attempt);
         let wants_room = matches!(reason, Some(PauseReason::Beside { .. }));
         self.note_stalled(id, attempt, wants_room);
@@ -77,6 +81,10 @@ impl Scheduler {
 
     fn released(&mut self, id: AgentId, attempts: &[AttemptId], reason: &ReleaseReason) {
         for attempt in attempts {
+            if let ReleaseReason::Trouble(trouble) = reason {
+                self.released_in_trouble(id, *attempt, trouble);
+                continue;
+            }
             let Some(held) = self.fleet.known(id).held.get(attempt) else {
                 self.disbelieve(id, *attempt);
                 continue;
@@ -88,10 +96,25 @@ impl Scheduler {
                     (AttemptEnd::Recalled, recalled_for(recall.map(|recall| recall.reason)))
                 }
                 ReleaseReason::Evicted(reason) => (AttemptEnd::Evicted, format!("its agent gave it up: {reason}")),
-                ReleaseReason::Stopping => (AttemptEnd::Evicted, "its agent stopped".to_owned()),
+                // Trouble was dealt with above.
+                ReleaseReason::Stopping | ReleaseReason::Trouble(_) => (AttemptEnd::Evicted, "its agent stopped".to_owned()),
             };
             self.end_these(id, &[*attempt], end, &words);
         }
+    }
+
+    /// An agent had trouble of its own: that costs the task nothing, unless it happens wherever it goes.
+    fn released_in_trouble(&mut self, id: AgentId, attempt: AttemptId, trouble: &Trouble) {
+        if !self.fleet.known(id).held.contains_key(&attempt) {
+            return self.disbelieve(id, attempt);
+        }
+        let trouble = Trouble::new(trouble.part, trouble.reason.as_str());
+        if self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some()) {
+            return self.end_these(id, &[attempt], AttemptEnd::Cancelled, &trouble.to_string());
+        }
+        let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
+        let blamed = job.tasks.note_trouble(attempt.task.index, id, &trouble, self.limits.troubles_per_task_max);
+        self.end_attempt(id, attempt, Ending::in_trouble(&trouble, blamed));
     }
 
     fn refused(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {

@@ -78,6 +78,7 @@ impl Realm {
             catalogue: catalogue.clone(),
             tracker: tracker.clone(),
             policies: policies.clone(),
+            logs: Default::default(),
             node: self.node.clone(),
             issuer: self.issuer.clone(),
             epoch,

@@ -274,8 +274,9 @@ impl Desk {
             holding,
             snapshots: Vec::new(),
             instance: Box::new(instance),
+            open_cage: None,
         };
-        let frame = ToCoordinatorFrame { messages: vec![ToCoordinator::Hello(hello)] };
+        let frame = ToCoordinatorFrame { messages: vec![ToCoordinator::Hello(Box::new(hello))] };
         stream.outgoing.send(&frame).await.expect("it is said");
         stream
     }

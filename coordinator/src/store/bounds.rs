@@ -69,6 +69,7 @@ pub fn failure(failure: &Failure) -> Failure {
         },
         Failure::BadModule { reason: why } => Failure::BadModule { reason: reason(why) },
         Failure::ExecutorDied { how } => Failure::ExecutorDied { how: reason(how) },
+        Failure::GivenUp { times, last } => Failure::GivenUp { times: *times, last: reason(last) },
         Failure::Exit { .. }
         | Failure::TimeLimit { .. }
         | Failure::MemoryLimit { .. }

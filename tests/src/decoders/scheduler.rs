@@ -86,7 +86,7 @@ impl World {
 
     fn lie(&mut self, message: ToCoordinator) {
         match message {
-            ToCoordinator::Hello(hello) => self.connect(LIAR, hello),
+            ToCoordinator::Hello(hello) => self.connect(LIAR, *hello),
             ToCoordinator::Capacity(capacity) if capacity.agent == LIAR => {
                 self.handle(Event::Capacity { capacity: capacity.clone() });
                 self.say(LIAR, ToCoordinator::Capacity(capacity));
@@ -192,6 +192,7 @@ fn hello(agent: AgentId) -> Hello {
         holding: Vec::new(),
         snapshots: Vec::new(),
         instance: Default::default(),
+        open_cage: None,
     }
 }
 

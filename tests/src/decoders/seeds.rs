@@ -316,6 +316,7 @@ fn lies() -> Vec<Vec<u8>> {
         holding: all.clone(),
         snapshots: vec![KeptSnapshot { task: own.task, digest: snapshot.blob.digest }],
         instance: Default::default(),
+        open_cage: None,
     };
     let lie = |attempt| finished(attempt, Payload::inline(&b"a lie"[..]));
     let busy = Some(PauseReason::Busy { cpu_percent: 90 });
@@ -333,7 +334,7 @@ fn lies() -> Vec<Vec<u8>> {
         ToCoordinator::Heartbeat { frame_read: 0, holding: all },
         ToCoordinator::Capacity(Capacity { paused: Some(PauseReason::Owner { until: None }), ..capacity.clone() }),
         ToCoordinator::Capacity(capacity),
-        ToCoordinator::Hello(hello),
+        ToCoordinator::Hello(Box::new(hello)),
         ToCoordinator::Farewell,
     ];
     let single = messages.iter().map(|message| encode(&ToCoordinatorFrame { messages: vec![message.clone()] }));

@@ -98,6 +98,7 @@ impl World {
             Effect::Checkpoint { slot, attempt } => {
                 Some(Event::Saved { slot, attempt, snapshot: BlobRef::of(b"snapshot"), suspended: false })
             }
+            Effect::Probe(part) => Some(Event::Probed { part, result: Ok(()) }),
             Effect::Keep(record) if fails(4) => {
                 Some(Event::NotKept { attempts: vec![record.attempt], reason: "the disk is full".into() })
             }
@@ -106,6 +107,7 @@ impl World {
             Effect::Send(_)
             | Effect::Close(_)
             | Effect::Erase(_)
+            | Effect::ReadLog { .. }
             | Effect::Wake(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
@@ -138,6 +140,7 @@ fn config() -> Config {
         memory_bytes_max: 4 << 30,
         snapshot_every: std::time::Duration::from_secs(300),
         warm_time: std::time::Duration::from_secs(20),
+        works_in_open_cage: false,
     }
 }
 

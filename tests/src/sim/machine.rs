@@ -129,6 +129,7 @@ impl Machine {
                 memory_bytes_max: dice.number(2, 9) << 30,
                 snapshot_every: SNAPSHOT_EVERY,
                 warm_time: Duration::from_secs(20),
+                works_in_open_cage: false,
             },
             laptop,
             power: Power::Off,

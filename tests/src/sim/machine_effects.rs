@@ -25,6 +25,8 @@ impl World {
         match effect {
             Effect::Send(message) => return self.say(id, message),
             Effect::Close(reason) => self.close(id, &reason),
+            Effect::Probe(part) => self.machines[id].own.push_back(Event::Probed { part, result: Ok(()) }),
+            Effect::ReadLog { .. } => {}
             Effect::Adopt(_) | Effect::Learn(_) | Effect::KeepPolicy(_) | Effect::Wake(_) => {}
             Effect::Publish(capacity) => self.gossip(capacity),
             Effect::Fetch(blob) => self.fetch(id, blob),

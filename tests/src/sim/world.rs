@@ -276,7 +276,9 @@ impl World {
                 ToCoordinator::Saved { attempt, snapshot } => format!("Saved({attempt}: {})", snapshot.blob.digest),
                 ToCoordinator::Refused { attempt, reason } => format!("Refused({attempt}: {reason})"),
                 ToCoordinator::Heartbeat { frame_read, holding } => format!("Heartbeat({frame_read}, {})", list_of(holding)),
+                ToCoordinator::Remains(remains) => format!("Remains({})", remains.attempt),
                 other @ (ToCoordinator::Capacity(_)
+                | ToCoordinator::Log(_)
                 | ToCoordinator::Blobs(_)
                 | ToCoordinator::Cards(_)
                 | ToCoordinator::Sleeps

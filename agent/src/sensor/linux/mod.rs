@@ -26,6 +26,11 @@ use self::{awake::Awake, eyes::Eyes, sysfs::Kernel};
 use super::{Load, Sensor, SensorError, Source, local};
 use crate::{guard::Sample, run_loop::Input};
 
+/// Whether this user has a session in front of a seat of this machine, by logind's word.
+pub(super) fn at_desk(user: u32) -> Result<bool, String> {
+    system::at_desk(user).map_err(|error| error.to_string())
+}
+
 /// A machine with a desk.
 pub(super) struct Desk {
     load: Load,

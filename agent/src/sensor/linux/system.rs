@@ -154,13 +154,31 @@ fn look_at_sessions(eyes: &Eyes, bus: &mut Bus) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Whether this user has a session in front of a seat.
+pub(super) fn at_desk(user: u32) -> Result<bool, Failed> {
+    let mut bus = Bus::connect()?;
+    let sessions = bus.call(MANAGER, "ListSessions", &[])?;
+    for Listed { user_number, seat, path, .. } in sessions.body.parser().get::<Vec<Listed>>()? {
+        if user_number != user || seat.is_empty() {
+            continue;
+        }
+        let object = Object { service: MANAGER.service, path: path.as_ref(), interface: "org.freedesktop.DBus.Properties" };
+        let Ok(answer) = bus.call(object, "GetAll", &["org.freedesktop.login1.Session"]) else { continue };
+        let Session { class, active, .. } = Session::of(&answer)?;
+        if class == "user" && active {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A session as it is listed.
 #[derive(rustbus::Signature, rustbus::Unmarshal)]
 struct Listed {
     number: String,
-    _user_number: u32,
+    user_number: u32,
     _user: String,
-    _seat: String,
+    seat: String,
     path: ObjectPath<String>,
 }
 

@@ -84,6 +84,7 @@ impl FakeAgent {
             holding: self.waiting.iter().chain(&self.running).copied().collect(),
             snapshots: self.snapshots.iter().map(|(digest, task)| KeptSnapshot { task: *task, digest: *digest }).collect(),
             instance: Default::default(),
+            open_cage: None,
         };
         Event::Connected { agent: self.id, stream, hello: Box::new(hello), from: String::new() }
     }

@@ -152,10 +152,7 @@ impl World {
                     let stream = StreamId(self.streams);
                     self.links[link].number = Some(stream);
                     self.arrives(id, Input::Attach { stream, link });
-                    self.arrives(
-                        id,
-                        Input::Event(Box::new(Event::Connected { agent, stream, hello: Box::new(hello), from: String::new() })),
-                    );
+                    self.arrives(id, Input::Event(Box::new(Event::Connected { agent, stream, hello, from: String::new() })));
                 }
                 (None, _) => {
                     self.refuse(link, GoodbyeReason::Protocol("the first message must be `Hello`".into()));
