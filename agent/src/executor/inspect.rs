@@ -449,7 +449,7 @@ mod tests {
         ] {
             look(&command(text)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
         }
-        let legacy = "(tag $t) (func (try (do (throw $t)) (catch_all)))";
+        let legacy = "(tag $t) (func try throw $t catch_all end)";
         assert_eq!(look(&command(legacy)), Err(Refusal::LegacyExceptions));
         let atomic = "(memory 1) (func (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))";
         assert_eq!(look(&command(atomic)), Err(Refusal::Threads));

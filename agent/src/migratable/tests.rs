@@ -122,7 +122,9 @@ fn equal_modules_give_equal_builds_and_a_build_is_not_built_again() {
     let module = command("(func $f (loop $l (br_if $l (i32.const 0)))) (start $f)");
     let build = built(&module);
     assert_eq!(build, built(&module));
-    assert!(matches!(refused(&build.module), NotMovable::Reserved { .. }));
+    assert_eq!(refused(&build.module), NotMovable::Threads, "its polls are atomic");
+    let without_polls = built(&command("")).module;
+    assert!(matches!(refused(&without_polls), NotMovable::Reserved { .. }));
 }
 
 #[test]
