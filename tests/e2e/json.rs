@@ -109,6 +109,7 @@ impl Walk {
         let failed = job(self.lull("job submit", &["talks", "--array", "0-2", "--retries", "0"]));
         self.cluster.try_lull(&["wait", &failed]);
         self.lull("task logs", &[&format!("{failed}.0")]);
+        self.lull("job logs", &[&failed]);
         let shown = self.cluster.job(&failed);
         let cause = &shown["failures"][0];
         assert_eq!((&cause["tasks"], &cause["log"]), (&Value::from(3), &Value::from("hello")), "{shown}");

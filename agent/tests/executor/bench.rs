@@ -152,7 +152,7 @@ impl Bed {
 
     /// Hands over an attempt that goes on from a snapshot.
     pub fn resume(&self, index: u32, input: Input, snapshot: PathBuf) {
-        let output = self.folder.path().join(format!("output-{index}"));
+        let output = self.outputs().join(format!("output-{index}"));
         self.executor.run(Run { attempt: attempt(index), input, output, resume: Some(snapshot) }).expect("the executor takes it");
     }
 

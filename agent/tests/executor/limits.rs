@@ -132,7 +132,7 @@ async fn output_beyond_its_limit_stops_the_function() {
         let mut bench = Bench::new(&guests::writes(1, u32::MAX));
         bench.load.limits.output_bytes = limit_bytes;
         assert_eq!(bench.failure().await, Failure::OutputLimit { limit_bytes });
-        assert!(!bench.folder.path().join("output-0").exists(), "what was written is removed");
+        assert!(!bench.folder.path().join("outputs").join("output-0").exists(), "what was written is removed");
     }
     let mut bench = Bench::new(&guests::writes(1, 10));
     bench.load.limits.output_bytes = 640;

@@ -142,7 +142,7 @@ async fn long_input_and_output_go_on_where_they_were() {
         bed.executor.suspend(attempt(0), path.clone()).expect("it runs");
         bed.saved().await;
         assert_eq!(bed.died().await, (None, vec![attempt(9)], Death::Killed), "what waited is given back and not begun");
-        assert!(!bench.folder.path().join("output-0").exists(), "its output is in the snapshot");
+        assert!(!bench.folder.path().join("outputs").join("output-0").exists(), "its output is in the snapshot");
         snapshot = Some(path);
     }
     let mut bed = bench.start().await;
@@ -395,7 +395,7 @@ async fn output_that_is_damaged_in_a_snapshot_is_noticed() {
     let mut bed = bench.start().await;
     bed.run_with(0, input());
     bed.started(0).await;
-    let output = bench.folder.path().join("output-0");
+    let output = bench.folder.path().join("outputs").join("output-0");
     tokio::time::timeout(DEADLINE, async {
         while !output.exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
