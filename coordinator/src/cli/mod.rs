@@ -53,6 +53,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use lull_agent::cli::output::localised;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -289,8 +290,9 @@ fn log(command: &Command) {
 }
 
 fn report(failure: &Failure) -> ExitCode {
+    let words = localised(&failure.to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
     // A terminal that is gone takes no words.
-    let _ = writeln!(std::io::stderr(), "{}", output::printable_lines(&failure.to_string()));
+    let _ = writeln!(std::io::stderr(), "{}", output::printable_lines(&words));
     failure.exit.into()
 }
 

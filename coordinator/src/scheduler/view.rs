@@ -178,8 +178,8 @@ impl fmt::Display for Outage {
             ),
             OutageKind::CutOff => write!(
                 f,
-                "no agent is heard since {since}, and {count} were: this coordinator may be cut off. What they run goes on and \
-                 counts"
+                "no agent has been heard since {since}, when {count} fell silent: this coordinator may be cut off. What they run \
+                 goes on and counts"
             ),
             OutageKind::Unmet => {
                 write!(f, "this coordinator began to lead at {since} and waits for {count} to come with what they run")
