@@ -222,6 +222,10 @@ fn a_liar_can_bring_only_outputs_of_its_own_attempts_and_a_revoked_one_nothing()
     liar.say(ToCoordinator::Finished(vec![unheard]));
     assert!(matches!(liar.goodbye(), Some(GoodbyeReason::Protocol(_))));
     liar.greet(Vec::new());
+    // The stream that it broke ended nothing: it may go on with what it has, until it says that it does not have it.
+    let shown = cluster.job(&job);
+    assert_eq!((&shown["counts"]["queued"], &shown["state"]), (&0.into(), &"active".into()), "{shown}");
+    liar.say(ToCoordinator::Heartbeat { frame_read: 0, holding: Vec::new() });
     let again = liar.assigned(1)[0];
     assert_eq!((again.task, again.number), (own.task, own.number + 1));
     assert_eq!(liar.deliver(again, right, path.clone()), DeliveryReply::Stored);
