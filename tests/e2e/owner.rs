@@ -34,7 +34,7 @@ fn wait_for_executors(cluster: &Cluster, what: &str, are: impl Fn(u32) -> bool) 
     wait_until(what, all, || cluster.agent_says("desk", &["status"]).out);
 }
 
-/// Waits for the success of all tasks as long as their executors compute: these come last on a machine that is busy.
+/// Waits for the success of all tasks as long as their executors compute: beside other programs that takes minutes.
 fn wait_for_success(cluster: &Cluster, job: &str, tasks: usize) {
     let computed = || processes::children(cluster.agent_pid("desk")).into_iter().map(processes::cpu_of_tree).sum::<Duration>();
     let succeeded = || cluster.job(job)["counts"]["succeeded"] == tasks;
