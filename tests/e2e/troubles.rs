@@ -63,5 +63,12 @@ fn folders_that_are_removed_under_an_agent_are_made_again() {
         let _ = fs::remove_dir_all(cluster.path("desk").join(folder));
     }
     Busy::submit(&cluster, 6).finish(&cluster);
-    assert!(cluster.path("desk/outbox/outbox.log").exists() && cluster.path("desk/cache").exists());
+    assert!(cluster.path("desk/outbox/outbox.log").exists(), "what is kept has its name again");
+    // What an executor has loaded is not read again: only what is new goes through the cache.
+    let wat = fs::read_to_string(functions().join("fixtures/noop.wat")).expect("a fixture");
+    let noop = module(cluster.path("").as_path(), "noop", &wat);
+    cluster.lull(&["func", "publish", text(&noop)]);
+    cluster.lull(&["submit", "noop", "--array", "0", "--wait"]);
+    let cached = fs::read_dir(cluster.path("desk/cache")).map_or(0, Iterator::count);
+    assert!(cached > 0, "the new module is in the cache that was made for it");
 }
