@@ -1,6 +1,7 @@
 //! `lull run`: one command, a private mesh, a table of results.
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -223,6 +224,14 @@ fn start(folder: &Path, arguments: &[&str]) -> Child {
     let err = std::fs::File::create(folder.join("err")).expect("a file");
     let mut command = Command::new(PROGRAMS.lull);
     command.arg("run").args(arguments).env("NO_COLOR", "1").env("TMPDIR", folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    // Tests that outlive their terminal ignore its end, and so would what they start.
+    // SAFETY: signal() is safe to call between fork and exec, and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn().expect("it starts")
 }
 
