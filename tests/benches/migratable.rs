@@ -24,6 +24,7 @@ use lull_agent::migratable::{
     contract::{self, State},
     rewrite,
 };
+use lull_tests::moves::unwinding::{own_clock, processor_time, time_of};
 use lull_tests::{
     cluster::functions,
     moves::{
@@ -162,9 +163,9 @@ struct Delay {
 
 fn measure(engine: &Engine, case: &Case, counts: Counts, report: &mut Report) -> Measured {
     let module = fs::read(functions().join(format!("modules/{}.wasm", case.module))).expect("the module");
-    let began = thread_cpu_time();
+    let began = processor_time();
     let build = rewrite(&module).expect("it is movable");
-    let pass = thread_cpu_time() - began;
+    let pass = processor_time() - began;
     let (plain, plain_bytes) = compiled(engine, &module);
     let (movable, movable_bytes) = compiled(engine, &build.module);
     let given = [case.module].into_iter().chain(case.arguments.iter().copied()).map(str::to_owned).collect();
@@ -270,19 +271,19 @@ impl Run {
     }
 
     fn finish(mut self, entry: &str) -> (Vec<u8>, Duration) {
-        let began = thread_cpu_time();
+        let began = processor_time();
         assert!(!self.call(entry), "nobody asked");
-        let cpu = thread_cpu_time() - began;
+        let cpu = processor_time() - began;
         (mem::take(&mut self.store.data_mut().wasi.output), cpu)
     }
 
     /// Runs to the end, suspended and resumed in place after each pause, so that it ends in resume copies.
     fn finish_moved(mut self, pause: Duration) -> (Vec<u8>, Duration) {
-        let began = thread_cpu_time();
+        let began = processor_time();
         let mut state = State::Running;
         for _ in 0..MOVES {
             if self.until_raised(state, pause).is_none() {
-                let cpu = thread_cpu_time() - began;
+                let cpu = processor_time() - began;
                 return (mem::take(&mut self.store.data_mut().wasi.output), cpu);
             }
             state = State::Rewinding;
@@ -291,7 +292,7 @@ impl Run {
         while self.call(contract::RUN) {
             self.set_state(State::Rewinding);
         }
-        let cpu = thread_cpu_time() - began;
+        let cpu = processor_time() - began;
         (mem::take(&mut self.store.data_mut().wasi.output), cpu)
     }
 
@@ -359,23 +360,4 @@ fn percentiles(delays: &[Delay], of: fn(&Delay) -> Duration) -> (Duration, Durat
     let mut times: Vec<Duration> = delays.iter().map(of).collect();
     times.sort_unstable();
     (times[times.len() / 2], times[times.len() * 99 / 100])
-}
-
-fn thread_cpu_time() -> Duration {
-    time_of(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// The clock of this thread's processor time, which other threads can read.
-fn own_clock() -> libc::clockid_t {
-    let mut clock = libc::CLOCK_THREAD_CPUTIME_ID;
-    // SAFETY: the thread exists, and the clock may be written.
-    unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
-    clock
-}
-
-fn time_of(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is valid, and a failure leaves the zero in it.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -200,14 +200,15 @@ pub fn processor_time() -> Duration {
 }
 
 /// The clock of this thread's processor time, which other threads can read.
-fn own_clock() -> libc::clockid_t {
+pub fn own_clock() -> libc::clockid_t {
     let mut clock = libc::CLOCK_THREAD_CPUTIME_ID;
     // SAFETY: the thread exists, and the clock may be written.
     unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
     clock
 }
 
-fn time_of(clock: libc::clockid_t) -> Duration {
+/// What a clock shows.
+pub fn time_of(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is valid, and a failure leaves the zero in it.
     unsafe { libc::clock_gettime(clock, &mut time) };
