@@ -102,10 +102,12 @@ pub const STRANGER_TIME_MAX: Duration = Duration::from_secs(60);
 pub const ENROLMENTS_MAX: usize = 64;
 /// Addresses whose enrolments are counted; beyond it new ones wait for the minute to pass.
 pub const ENROLMENT_ADDRESSES_MAX: usize = 4096;
-/// Incoming connections that agree on their keys at once; one more is dropped and dials again. When a whole site comes
-/// back after a power cut, the first ones must be done before [`ADMISSION_TIME_MAX`], or none ever is.
-pub const HANDSHAKES_MAX: usize = 128;
-/// Connections that were not admitted yet.
+/// Incoming connections that agree on their keys at once; for one more the quietest of them is cut, or it dials again. When
+/// a whole site comes back after a power cut, the first ones must be done before [`ADMISSION_TIME_MAX`], or none ever is.
+pub const HANDSHAKES_MAX: usize = 256;
+/// As many again for addresses from which members came, so that strangers never hold those up.
+pub const HANDSHAKES_KNOWN_MAX: usize = 256;
+/// Connections of peers that were never members and are not admitted yet. For one more the idlest of them is closed.
 pub const STRANGERS_MAX: usize = 512;
 /// Connections accepted: more than the largest fleet planned for (10,000 agents) has.
 pub const CONNECTIONS_INCOMING_MAX: u32 = 16_384;

@@ -75,8 +75,9 @@
 //! A frame of the work stream has at most [`crate::limits::MESSAGES_PER_FRAME_MAX`] messages; whoever sends more, or
 //! lists longer than [`crate::limits::ATTEMPTS_PER_AGENT_MAX`], has broken the protocol and loses the stream.
 //! A connection takes [`crate::limits::STREAMS_PER_CONNECTION_MAX`] streams from its peer at once and resets further
-//! ones. Each step of a transfer has [`crate::limits::TRANSFER_TIME_MAX`]. A coordinator that hears too many at once
-//! drops connections before they are secured: whoever dials tries again after a growing, random pause.
+//! ones. Each step of a transfer has [`crate::limits::TRANSFER_TIME_MAX`]. When too many connect at once, those are cut first
+//! that say nothing, of the address that has the most; addresses from which members came have places of their own, and a peer
+//! that was a member takes no stranger's place. Whoever is cut dials again after a growing, random pause.
 //!
 //! # Gossip
 //! Gossipsub 1.1, signed, strict; a message's id is its publisher's peer id and its sequence number, eight bytes,

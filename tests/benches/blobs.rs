@@ -162,6 +162,7 @@ async fn node(
         reads_capacity: agent.is_none(),
         software: "lull-bench".into(),
         revoked: Default::default(),
+        members: Default::default(),
         uploads: UploadRules { bytes_per_second_max: Some(rate), seeds: agent.is_none() },
     };
     let Node { handle, mut events } = Node::start(config, blobs, shutdown.clone()).await.expect("a node");

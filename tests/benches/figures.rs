@@ -341,6 +341,7 @@ async fn connect(cluster: &Cluster, address: &str, shutdown: CancellationToken) 
         reads_capacity: false,
         software: "figures".into(),
         revoked: Default::default(),
+        members: Default::default(),
         uploads: Config::default().uploads(),
     };
     let cache = Cache::open(&data.join("cache"), 1 << 20).expect("a folder");

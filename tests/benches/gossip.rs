@@ -143,6 +143,7 @@ async fn start(issuer: &Issuer, role: Role, agent: Option<AgentId>, shutdown: &C
         reads_capacity: role == Role::Coordinator,
         software: "lull-bench".to_owned(),
         revoked: Default::default(),
+        members: Default::default(),
         uploads: Default::default(),
     };
     Node::start(config, Arc::new(NoBlobs), shutdown.clone()).await.expect("a node starts")

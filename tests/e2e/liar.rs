@@ -321,6 +321,7 @@ impl Liar {
             reads_capacity: false,
             software: "liar".into(),
             revoked: Default::default(),
+            members: Default::default(),
             uploads: Default::default(),
         };
         let runtime = Runtime::new().expect("a runtime");

@@ -105,6 +105,7 @@ async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: Ca
         reads_capacity: false,
         software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
         revoked: Default::default(),
+        members: Default::default(),
         uploads: Default::default(),
     };
     let failed = |error: String| CliError::Failed(format!("the network cannot be started: {error}"));

@@ -259,6 +259,7 @@ async fn start_node(config: &Config, member: &Member, cache: &Cache, shutdown: &
         reads_capacity: false,
         software: format!("lull-agent {}", env!("CARGO_PKG_VERSION")),
         revoked: Default::default(),
+        members: Default::default(),
         uploads: config.uploads(),
     };
     match Node::start(node_config(config.mdns), Arc::new(cache.clone()), shutdown.clone()).await {

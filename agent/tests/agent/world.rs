@@ -69,6 +69,7 @@ impl Network {
             reads_capacity: true,
             software: "test".into(),
             revoked: Default::default(),
+            members: Default::default(),
             uploads: Default::default(),
         };
         let node = Node::start(config, blobs.clone(), shutdown.clone()).await.expect("a node");

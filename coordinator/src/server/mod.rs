@@ -239,6 +239,11 @@ async fn start_node(
         .filter(|agent| agent.intake == Intake::Revoked)
         .filter_map(|agent| PeerId::from_bytes(&agent.peer).ok())
         .collect();
+    let members = agents
+        .iter()
+        .filter(|agent| agent.intake != Intake::Revoked)
+        .filter_map(|agent| PeerId::from_bytes(&agent.peer).ok())
+        .collect();
     let node = NodeConfig {
         certificate: Some(issuer.issue(&peer, Role::Coordinator, None, &config.name, clock::now())),
         identity,
@@ -249,6 +254,7 @@ async fn start_node(
         reads_capacity: true,
         software: format!("lull/{}", env!("CARGO_PKG_VERSION")),
         revoked,
+        members,
         uploads: UploadRules { bytes_per_second_max: None, seeds: true },
     };
     Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")

@@ -233,6 +233,7 @@ impl Desk {
             reads_capacity: false,
             software: "a desk".into(),
             revoked: Default::default(),
+            members: Default::default(),
             uploads: Default::default(),
         };
         let stop = CancellationToken::new();

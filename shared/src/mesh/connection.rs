@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::PeerInfo;
+use super::{PeerInfo, door::source};
 use crate::{
     identity::{Certificate, CertificateError, Role},
     limits,
@@ -25,6 +26,10 @@ use crate::{
 
 /// Streams that we open on one connection. Admission takes places too, and the peer frees one a little later than we.
 const OWN_STREAMS_MAX: usize = limits::STREAMS_PER_CONNECTION_MAX - 4;
+
+/// A connection on which nothing came for less than this is not closed for another of no worse a source: whoever means to
+/// be admitted has shown its certificate by then.
+const IDLE_MIN: Duration = Duration::from_millis(250);
 
 /// How far admission has come on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +91,10 @@ pub(super) struct Connection {
     pub(super) peer: PeerId,
     pub(super) address: Multiaddr,
     pub(super) dialled: bool,
+    /// Its peer was a member before this connection: it comes before strangers.
+    pub(super) expected: bool,
+    /// A request of its peer to be enrolled is being decided.
+    enrolling: bool,
     since: Instant,
     pub(super) standing: Standing,
     /// Whether an admission that we began is under way.
@@ -119,6 +128,8 @@ impl Connection {
             peer,
             address: endpoint.get_remote_address().iter().filter(|part| !matches!(part, multiaddr::Protocol::P2p(_))).collect(),
             dialled: endpoint.is_dialer(),
+            expected: false,
+            enrolling: false,
             since: Instant::now(),
             standing: Standing::Introducing,
             introducing: false,
@@ -134,6 +145,19 @@ impl Connection {
             own_places: Arc::new(Semaphore::new(OWN_STREAMS_MAX)),
             traffic: Arc::default(),
             idle_at: None,
+        }
+    }
+
+    /// Whether it takes a place of those that strangers may have.
+    fn is_stranger(&self) -> bool {
+        !self.dialled && !self.expected && !self.standing.is_admitted()
+    }
+
+    /// Whether nothing came of it yet, and since when: such a one is closed when another needs its place.
+    fn idle_since(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Introducing | Standing::Stranger if !self.enrolling => Some(self.since),
+            Standing::Introducing | Standing::Stranger | Standing::Recognised(_) | Standing::Admitted(_) => None,
         }
     }
 
@@ -173,21 +197,21 @@ pub(super) struct Connections {
     all: BTreeMap<ConnectionId, Connection>,
     by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
     deadlines: BTreeSet<(Instant, ConnectionId)>,
-    /// How many are not admitted.
+    /// How many take a place of a stranger.
     strangers: usize,
 }
 
 impl Connections {
     pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
         self.by_peer.entry(connection.peer).or_default().push(id);
-        self.strangers += usize::from(!connection.standing.is_admitted());
+        self.strangers += usize::from(connection.is_stranger());
         self.all.insert(id, connection);
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.set_deadline(id, None);
         let connection = self.all.remove(&id)?;
-        self.strangers -= usize::from(!connection.standing.is_admitted());
+        self.strangers -= usize::from(connection.is_stranger());
         if let Some(ids) = self.by_peer.get_mut(&connection.peer) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -232,17 +256,49 @@ impl Connections {
         self.all.values().any(|connection| matches!(&connection.standing, Standing::Admitted(c) if c.role == Role::Coordinator))
     }
 
-    /// How many connections are not admitted.
+    /// How many connections take a place of a stranger.
+    #[cfg(test)]
     pub(super) fn strangers(&self) -> usize {
         self.strangers
     }
 
+    /// Which connection is closed for this one when strangers are too many: the idlest of the source that has the most of
+    /// them; this one itself if no other is idle for long and its source has no less than others.
+    pub(super) fn surplus(&self, newcomer: ConnectionId, now: Instant) -> Option<ConnectionId> {
+        if self.strangers <= limits::STRANGERS_MAX {
+            return None;
+        }
+        let newcomer_from = source(&self.all.get(&newcomer)?.address);
+        let strangers = || self.all.iter().filter(|(id, connection)| **id != newcomer && connection.is_stranger());
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::from([(newcomer_from, 1)]);
+        for (_, connection) in strangers() {
+            *counts.entry(source(&connection.address)).or_default() += 1;
+        }
+        let (most, own) = (counts.values().copied().max()?, counts[&newcomer_from]);
+        let idlest = strangers()
+            .filter_map(|(id, connection)| Some((connection.idle_since()?, *id, source(&connection.address))))
+            .filter(|(since, _, from)| match most > own {
+                true => counts[from] == most,
+                false => (*from == newcomer_from || counts[from] >= own) && now.saturating_duration_since(*since) >= IDLE_MIN,
+            })
+            .min();
+        Some(idlest.map_or(newcomer, |(_, id, _)| id))
+    }
+
+    /// Whether a request to be enrolled is being decided on a connection.
+    pub(super) fn set_enrolling(&mut self, id: ConnectionId, enrolling: bool) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.enrolling = enrolling;
+        }
+    }
+
     pub(super) fn set_standing(&mut self, id: ConnectionId, standing: Standing) {
         let Some(connection) = self.all.get_mut(&id) else { return };
-        let was_admitted = std::mem::replace(&mut connection.standing, standing).is_admitted();
-        match (was_admitted, connection.standing.is_admitted()) {
-            (false, true) => self.strangers -= 1,
-            (true, false) => self.strangers += 1,
+        let was_stranger = connection.is_stranger();
+        connection.standing = standing;
+        match (was_stranger, connection.is_stranger()) {
+            (true, false) => self.strangers -= 1,
+            (false, true) => self.strangers += 1,
             (true, true) | (false, false) => {}
         }
     }
@@ -287,8 +343,12 @@ mod tests {
     use super::*;
 
     fn connected(connections: &mut Connections, number: usize) -> ConnectionId {
+        connected_from(connections, number, "10.0.0.1")
+    }
+
+    fn connected_from(connections: &mut Connections, number: usize, ip: &str) -> ConnectionId {
         let id = ConnectionId::new_unchecked(number);
-        let address: Multiaddr = "/ip4/10.0.0.1/tcp/7070".parse().expect("an address");
+        let address: Multiaddr = format!("/ip4/{ip}/tcp/7070").parse().expect("an address");
         let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
         connections.insert(id, Connection::new(PeerId::random(), &endpoint));
         id
@@ -319,6 +379,42 @@ mod tests {
         assert_eq!(connections.strangers(), 0);
         connections.remove(one);
         assert_eq!((connections.strangers(), connections.ids().len(), connections.by_peer.len()), (0, 0, 0));
+    }
+
+    /// As many strangers as may be, all from one address.
+    fn besieged() -> Connections {
+        let mut connections = Connections::default();
+        for number in 0..limits::STRANGERS_MAX {
+            connected_from(&mut connections, number, "10.0.0.9");
+        }
+        connections
+    }
+
+    #[test]
+    fn a_stranger_from_elsewhere_takes_the_place_of_the_idlest_of_a_crowd() {
+        let (mut connections, now) = (besieged(), Instant::now());
+        assert_eq!(connections.surplus(ConnectionId::new_unchecked(0), now), None, "there is room for these");
+        let newcomer = connected_from(&mut connections, 9_999, "10.0.0.1");
+        connections.set_enrolling(ConnectionId::new_unchecked(0), true);
+        assert_eq!(connections.surplus(newcomer, now), Some(ConnectionId::new_unchecked(1)), "who enrols keeps its place");
+    }
+
+    #[test]
+    fn one_more_of_a_crowd_takes_the_place_of_one_that_is_idle_or_none() {
+        let (mut connections, now) = (besieged(), Instant::now());
+        let newcomer = connected_from(&mut connections, 9_999, "10.0.0.9");
+        assert_eq!(connections.surplus(newcomer, now - IDLE_MIN), Some(newcomer));
+        assert_eq!(connections.surplus(newcomer, now + IDLE_MIN), Some(ConnectionId::new_unchecked(0)));
+    }
+
+    #[test]
+    fn a_peer_that_was_a_member_takes_no_place_of_a_stranger() {
+        let mut connections = besieged();
+        let id = ConnectionId::new_unchecked(9_999);
+        let address: Multiaddr = "/ip4/10.0.0.9/tcp/1".parse().expect("an address");
+        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
+        connections.insert(id, Connection { expected: true, ..Connection::new(PeerId::random(), &endpoint) });
+        assert_eq!((connections.surplus(id, Instant::now()), connections.strangers()), (None, limits::STRANGERS_MAX));
     }
 
     #[test]

@@ -1,13 +1,8 @@
 //! Enrolment as a coordinator's node serves it: limits, the request, the process's answer.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use libp2p::{Multiaddr, Stream, multiaddr::Protocol as Part, swarm::ConnectionId};
+use libp2p::{Stream, swarm::ConnectionId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, timeout},
@@ -16,6 +11,7 @@ use tokio::{
 use futures::AsyncWriteExt as _;
 
 use super::{
+    door::source,
     frames::{FrameError, read_frame, write_frame},
     members::report,
     node::{Note, Running},
@@ -65,50 +61,52 @@ impl Door {
     }
 }
 
-/// The address that limits count by: a machine has a whole /64 of IPv6.
-fn source(address: &Multiaddr) -> IpAddr {
-    let ip = address.iter().find_map(|part| match part {
-        Part::Ip4(ip) => Some(IpAddr::V4(ip)),
-        Part::Ip6(ip) => Some(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))),
-        _ => None,
-    });
-    ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-}
-
 impl Running {
     pub(super) fn serve_enrolment(&mut self, id: ConnectionId, stream: Stream, place: OwnedSemaphorePermit) {
-        let now = Instant::now();
-        let Some(connection) = self.connections.get(id) else { return };
-        let entry = self.services.enrolments.enter(source(&connection.address), now);
-        if entry.is_some() {
-            self.connections.extend_deadline(id, now, ENROLMENT_TIME_MAX);
-        }
         let notes = self.notes.clone();
         self.tasks.spawn(async move {
-            let served = timeout(ENROLMENT_TIME_MAX, answer(id, stream, entry.is_some(), &notes)).await;
+            let served = timeout(ADMISSION_TIME_MAX + ENROLMENT_TIME_MAX, answer(id, stream, &notes)).await;
             if let Ok(Err(error)) = served {
                 tracing::debug!(%error, "an enrolment broke off");
             }
             report(&notes, Note::EnrolmentEnded { connection: id }).await;
-            drop((place, entry));
+            drop(place);
         });
+    }
+
+    /// A request has arrived whole: a place for it, and time to decide on it.
+    pub(super) fn enrolment_entry(&mut self, id: ConnectionId) -> Option<OwnedSemaphorePermit> {
+        let now = Instant::now();
+        let address = source(&self.connections.get(id)?.address);
+        let entry = self.services.enrolments.enter(address, now)?;
+        self.connections.extend_deadline(id, now, ENROLMENT_TIME_MAX);
+        self.connections.set_enrolling(id, true);
+        Some(entry)
     }
 
     /// An enrolment is over: there is time to be admitted with what it brought.
     pub(super) fn enrolment_ended(&mut self, id: ConnectionId) {
+        self.connections.set_enrolling(id, false);
         self.connections.extend_deadline(id, Instant::now(), ADMISSION_TIME_MAX);
     }
 }
 
-async fn answer(id: ConnectionId, mut stream: Stream, entered: bool, notes: &mpsc::Sender<Note>) -> Result<(), FrameError> {
-    let request: EnrolmentRequest = read_frame(&mut stream, INTRODUCTION_BYTES_MAX).await?;
-    let reply = if entered {
+/// One that says nothing takes no place: the request is read first.
+async fn answer(id: ConnectionId, mut stream: Stream, notes: &mpsc::Sender<Note>) -> Result<(), FrameError> {
+    let request = timeout(ADMISSION_TIME_MAX, read_frame::<EnrolmentRequest>(&mut stream, INTRODUCTION_BYTES_MAX)).await;
+    let request = request.unwrap_or(Err(FrameError::Closed))?;
+    let (entry, entered) = oneshot::channel();
+    report(notes, Note::EnrolmentWanted { connection: id, entry }).await;
+    let entered = entered.await.ok().flatten();
+    let reply = if entered.is_some() {
         let (reply, decided) = oneshot::channel();
         report(notes, Note::EnrolmentAsked { connection: id, request, reply }).await;
         decided.await.unwrap_or(EnrolmentReply::Refused(EnrolmentRefusal::Unavailable))
     } else {
         EnrolmentReply::Refused(EnrolmentRefusal::TooMany)
     };
+    // Decided: it may be read as slowly as its reader likes.
+    drop(entered);
     write_frame(&mut stream, &reply).await?;
     stream.close().await.map_err(FrameError::Broken)
 }
@@ -139,12 +137,5 @@ mod tests {
         assert!(door.enter(next, now).is_none());
         assert!(door.enter(next, now + MINUTE).is_some());
         assert_eq!(door.asked.len(), 1);
-    }
-
-    #[test]
-    fn machines_of_one_network_of_ipv6_are_one_address() {
-        let [one, two] =
-            ["/ip6/2001:db8::1/tcp/1", "/ip6/2001:db8::2/tcp/1"].map(|text| source(&text.parse().expect("an address")));
-        assert_eq!(one, two);
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     codec,
     identity::{Authority, Certificate, NetworkId, Revocations, Role, Signed, verify},
-    limits::{ADMISSION_TIME_MAX, REVOCATIONS_BYTES_MAX, STRANGERS_MAX},
+    limits::{ADMISSION_TIME_MAX, CONNECTIONS_INCOMING_MAX, REVOCATIONS_BYTES_MAX},
     protocol::{Admission, Introduction},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Membership {
     role: Option<Role>,
     software: String,
     revoked: BTreeSet<PeerId>,
+    /// Peers that are or were members, for those that connect again. Bounded like connections.
+    members: BTreeSet<PeerId>,
     /// The newest revocations and their sequence.
     revocations: Option<(u64, Signed)>,
 }
@@ -55,6 +57,7 @@ impl Membership {
             role: None,
             software: config.software,
             revoked: config.revoked,
+            members: config.members,
             revocations: None,
         };
         if let Some(certificate) = config.certificate {
@@ -76,6 +79,12 @@ impl Membership {
 
     pub(super) fn is_coordinator(&self) -> bool {
         self.role == Some(Role::Coordinator)
+    }
+
+    fn saw_member(&mut self, peer: PeerId) {
+        if self.members.len() < CONNECTIONS_INCOMING_MAX as usize {
+            self.members.insert(peer);
+        }
     }
 
     pub(super) fn is_revoked(&self, peer: &PeerId) -> bool {
@@ -104,13 +113,16 @@ enum NotNewer {
 }
 
 impl Running {
-    pub(super) fn connected(&mut self, id: ConnectionId, connection: Connection) {
+    pub(super) fn connected(&mut self, id: ConnectionId, mut connection: Connection) {
         let dialled = connection.dialled;
+        connection.expected = self.membership.members.contains(&connection.peer) && !self.membership.is_revoked(&connection.peer);
         self.connections.insert(id, connection);
-        if !dialled && self.connections.strangers() > STRANGERS_MAX {
-            tracing::warn!("a connection was closed at once: too many were not admitted yet");
-            self.swarm.close_connection(id);
-            return;
+        if let Some(surplus) = self.connections.surplus(id, Instant::now()) {
+            tracing::debug!("a connection is closed: too many are not admitted yet");
+            self.give_up(surplus, "its place was needed for another connection");
+            if surplus == id {
+                return;
+            }
         }
         self.connections.set_deadline(id, Some(Instant::now() + ADMISSION_TIME_MAX));
         if dialled {
@@ -291,7 +303,12 @@ impl Running {
     }
 
     fn admit(&mut self, id: ConnectionId, certificate: Certificate) {
-        let Some(peer) = self.connections.get(id).map(|connection| connection.peer) else { return };
+        let Some(connection) = self.connections.get(id) else { return };
+        let peer = connection.peer;
+        if !connection.dialled {
+            self.doors.saw_member(&connection.address);
+        }
+        self.membership.saw_member(peer);
         let first = self.connections.admitted(&peer).is_none();
         let expires_in = certificate.expires.since(now()).min(LOOK_AGAIN);
         self.connections.set_standing(id, Standing::Admitted(certificate.clone()));

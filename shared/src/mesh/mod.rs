@@ -13,6 +13,7 @@ mod connection;
 mod delivery;
 mod dial;
 mod discovery;
+mod door;
 mod enrolment;
 mod error;
 mod exchange;
@@ -99,6 +100,8 @@ pub struct NodeConfig {
     pub software: String,
     /// Peers that were thrown out before this start.
     pub revoked: BTreeSet<PeerId>,
+    /// Peers that are members as far as this process remembers: when strangers are many, these come first.
+    pub members: BTreeSet<PeerId>,
     pub uploads: UploadRules,
 }
 

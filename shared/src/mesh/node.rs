@@ -10,7 +10,7 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::{Duration, Instant, sleep_until, timeout},
 };
@@ -30,7 +30,7 @@ use super::{
     members::Membership,
     serve::Services,
     streams::{Opened, Protocol},
-    swarm::{self, Behaviour, BehaviourEvent},
+    swarm::{self, Behaviour, BehaviourEvent, Doors},
 };
 use crate::{
     identity::{Role, Signed},
@@ -80,6 +80,11 @@ pub(super) enum Note {
         connection: ConnectionId,
         error: MeshError,
     },
+    /// A peer has sent a request to be enrolled: is there a place for it?
+    EnrolmentWanted {
+        connection: ConnectionId,
+        entry: oneshot::Sender<Option<OwnedSemaphorePermit>>,
+    },
     EnrolmentAsked {
         connection: ConnectionId,
         request: EnrolmentRequest,
@@ -105,6 +110,7 @@ enum Turn {
 /// The node's whole state.
 pub(super) struct Running {
     pub(super) swarm: Swarm<Behaviour>,
+    pub(super) doors: Doors,
     pub(super) connections: Connections,
     pub(super) waiters: Vec<Waiter>,
     pub(super) membership: Membership,
@@ -137,11 +143,13 @@ impl Running {
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<NodeEvent>,
     ) -> Result<Self, NodeError> {
-        let mut swarm = swarm::build(&config)?;
+        let doors = Doors::default();
+        let mut swarm = swarm::build(&config, &doors)?;
         swarm::listen(&mut swarm, &config.listen).await?;
         let (notes, notes_in) = mpsc::channel(64);
         Ok(Self {
             swarm,
+            doors,
             connections: Connections::default(),
             waiters: Vec::new(),
             announcer: Announcer::default(),
@@ -252,6 +260,7 @@ impl Running {
             Note::Shown { connection, shown, reply } => self.shown(connection, shown, reply),
             Note::Answered { connection, verdict } => self.answered(connection, verdict),
             Note::NotAdmitted { connection, error } => self.not_admitted(connection, error),
+            Note::EnrolmentWanted { connection, entry } => drop(entry.send(self.enrolment_entry(connection))),
             Note::EnrolmentAsked { connection, request, reply } => {
                 if let Some(peer) = self.connections.get(connection).map(|connection| connection.peer) {
                     self.tell(NodeEvent::Enrolment { peer, request, reply });

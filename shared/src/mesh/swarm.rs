@@ -17,7 +17,7 @@ use libp2p::{
 };
 use tokio::time::timeout;
 
-use super::{NodeConfig, NodeError, error::in_words, gate::Gated, gossip, streams};
+use super::{NodeConfig, NodeError, door::Door, error::in_words, gate::Gated, gossip, streams};
 use crate::{identity::NetworkId, limits, protocol::noise_prologue};
 
 /// How long a listener may take to begin.
@@ -29,6 +29,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one connection may be agreeing on at once.
 const NEGOTIATING_MAX: usize = 2 * limits::STREAMS_PER_CONNECTION_MAX;
+
+/// One door for each transport: whoever writes another's address on datagrams takes no place of TCP in its name.
+#[derive(Clone, Default)]
+pub(super) struct Doors {
+    tcp: Door,
+    quic: Door,
+}
+
+impl Doors {
+    /// A member came from there.
+    pub(super) fn saw_member(&self, address: &Multiaddr) {
+        self.tcp.saw_member(address);
+        self.quic.saw_member(address);
+    }
+}
 
 /// Everything a node's swarm does.
 #[derive(NetworkBehaviour)]
@@ -42,7 +57,8 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-pub(super) fn build(config: &NodeConfig) -> Result<Swarm<Behaviour>, NodeError> {
+/// A swarm whose incoming connections come through these doors.
+pub(super) fn build(config: &NodeConfig, doors: &Doors) -> Result<Swarm<Behaviour>, NodeError> {
     let identity = &config.identity;
     let peer = identity.public().to_peer_id();
     let mut blocked = allow_block_list::Behaviour::default();
@@ -67,31 +83,41 @@ pub(super) fn build(config: &NodeConfig) -> Result<Swarm<Behaviour>, NodeError> 
         mdns: mdns.into(),
     };
     let settings = swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(NEGOTIATING_MAX);
-    Ok(Swarm::new(transport(identity, config.network)?, behaviour, peer, settings))
+    Ok(Swarm::new(transport(identity, config.network, doors)?, behaviour, peer, settings))
 }
 
-fn transport(identity: &Keypair, network: NetworkId) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NodeError> {
+fn transport(identity: &Keypair, network: NetworkId, doors: &Doors) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NodeError> {
     let noise = noise::Config::new(identity).map_err(NodeError::Identity)?.with_prologue(noise_prologue(network));
     let mut yamux = yamux::Config::default();
     // Each stream may buffer 256 kB of what nobody reads: theirs, ours, and those of gossip, ping and identify.
     yamux.set_max_num_streams(4 * limits::STREAMS_PER_CONNECTION_MAX);
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+    let door = doors.tcp.clone();
+    let tcp = doors
+        .tcp
+        .guard(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux)
-        .timeout(limits::HANDSHAKE_TIME_MAX);
+        .timeout(limits::HANDSHAKE_TIME_MAX)
+        .map(move |(peer, connection), point| {
+            door.through(&point);
+            (peer, StreamMuxerBox::new(connection))
+        });
     let mut settings = quic::Config::new(identity);
     settings.handshake_timeout = limits::HANDSHAKE_TIME_MAX;
     settings.max_concurrent_stream_limit = 4 * limits::STREAMS_PER_CONNECTION_MAX as u32;
     settings.max_stream_data = 1024 * 1024;
     settings.max_connection_data = 4 * 1024 * 1024;
-    let quic = quic::tokio::Transport::new(settings).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let quic = doors.quic.guard(quic::tokio::Transport::new(settings)).map(|entered, _| {
+        let (peer, connection) = entered.into_inner();
+        (peer, StreamMuxerBox::new(connection))
+    });
     Ok(tcp.boxed().or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 
+/// Those that agree on keys are bounded by the doors.
 fn connection_limits() -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_pending_incoming(Some(limits::HANDSHAKES_MAX as u32))
         .with_max_pending_outgoing(Some(limits::CONNECTIONS_OUTGOING_MAX))
         .with_max_established_incoming(Some(limits::CONNECTIONS_INCOMING_MAX))
         .with_max_established_outgoing(Some(limits::CONNECTIONS_OUTGOING_MAX))

@@ -5,5 +5,6 @@ mod blobs;
 mod enrolment;
 mod garbage;
 mod gossip;
+mod siege;
 mod support;
 mod work;

@@ -79,6 +79,7 @@ impl Network {
             reads_capacity: false,
             software: "lull-test 1".to_owned(),
             revoked: Default::default(),
+            members: Default::default(),
             uploads: Default::default(),
         }
     }
@@ -180,7 +181,7 @@ pub(super) struct RawPeer {
 
 impl RawPeer {
     pub(super) async fn connect(config: NodeConfig, to: Multiaddr) -> Self {
-        let mut swarm = swarm::build(&config).expect("a swarm");
+        let mut swarm = swarm::build(&config, &Default::default()).expect("a swarm");
         swarm.dial(to).expect("a dial begins");
         let (opens, mut opens_in) = mpsc::channel::<(Protocol, Opened)>(1);
         let (closing, closed) = oneshot::channel();
