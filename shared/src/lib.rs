@@ -21,6 +21,7 @@ pub mod pieces;
 pub mod policy;
 pub mod protocol;
 pub mod resources;
+pub mod senders;
 pub mod share;
 pub mod state;
 pub mod time;

@@ -27,6 +27,17 @@ impl Default for Services {
     }
 }
 
+/// Whether a peer may open a stream of this protocol here: with which valid certificate, if any, and what this node is.
+/// `MESSAGES.md` is this table for people.
+pub(super) fn may_open(protocol: Protocol, peer: Option<Role>, here: Role) -> bool {
+    match (protocol, peer, here) {
+        (Protocol::Admission, _, _) => true,
+        (Protocol::Enrolment, _, here) => here == Role::Coordinator,
+        (Protocol::Work | Protocol::Delivery, peer, here) => peer == Some(Role::Agent) && here == Role::Coordinator,
+        (Protocol::Blob, peer, _) => peer.is_some(),
+    }
+}
+
 impl Running {
     /// Serves a stream or refuses it, which resets it.
     pub(super) fn serve(&mut self, incoming: Incoming) {
@@ -39,7 +50,11 @@ impl Running {
         // A connection of somebody revoked is being closed.
         let certificate = connection.standing.certificate().filter(|_| !self.membership.is_revoked(&peer)).cloned();
         let traffic = connection.traffic.clone();
-        let agent = certificate.as_ref().is_some_and(|certificate| certificate.role == Role::Agent);
+        let here = if self.membership.is_coordinator() { Role::Coordinator } else { Role::Agent };
+        if !may_open(protocol, certificate.as_ref().map(|certificate| certificate.role), here) {
+            tracing::debug!(%peer, ?protocol, "a stream was refused: the peer may not open it here");
+            return;
+        }
         match (protocol, certificate) {
             (Protocol::Admission, _) => {
                 let conversation = self.conversation(id, peer);
@@ -48,8 +63,8 @@ impl Running {
                     drop(place);
                 });
             }
-            (Protocol::Enrolment, _) if self.membership.is_coordinator() => self.serve_enrolment(id, stream, place),
-            (Protocol::Work, Some(certificate)) if agent && self.membership.is_coordinator() => {
+            (Protocol::Enrolment, _) => self.serve_enrolment(id, stream, place),
+            (Protocol::Work, Some(certificate)) => {
                 let (incoming, outgoing) = held_frames(stream, Some(Held::work(traffic, place)));
                 let (address, stream) = (connection.address.clone(), CoordinatorStream { incoming, outgoing });
                 self.leave_others(&peer, id);
@@ -64,7 +79,7 @@ impl Running {
                     drop(place);
                 });
             }
-            (Protocol::Delivery, Some(_)) if agent && self.membership.is_coordinator() => {
+            (Protocol::Delivery, Some(_)) => {
                 let (blobs, deliveries) = (self.blobs.clone(), self.services.deliveries.clone());
                 self.tasks.spawn(async move {
                     if let Err(error) = delivery::serve(peer, stream, &*blobs, &deliveries, &traffic).await {
@@ -73,9 +88,7 @@ impl Running {
                     drop(place);
                 });
             }
-            (Protocol::Enrolment | Protocol::Work | Protocol::Blob | Protocol::Delivery, _) => {
-                tracing::debug!(%peer, ?protocol, "a stream was refused: the peer may not open it here");
-            }
+            (Protocol::Work | Protocol::Blob | Protocol::Delivery, None) => {}
         }
     }
 }

@@ -41,7 +41,8 @@ pub(super) enum Protocol {
 }
 
 /// All of them, in the order in which they are declared.
-static PROTOCOLS: [Protocol; 5] = [Protocol::Admission, Protocol::Enrolment, Protocol::Work, Protocol::Blob, Protocol::Delivery];
+pub(super) static PROTOCOLS: [Protocol; 5] =
+    [Protocol::Admission, Protocol::Enrolment, Protocol::Work, Protocol::Blob, Protocol::Delivery];
 
 impl AsRef<str> for Protocol {
     fn as_ref(&self) -> &str {

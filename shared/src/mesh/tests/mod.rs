@@ -5,6 +5,7 @@ mod blobs;
 mod enrolment;
 mod garbage;
 mod gossip;
+mod senders;
 mod siege;
 mod support;
 mod work;
