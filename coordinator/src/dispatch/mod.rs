@@ -63,7 +63,6 @@ pub(crate) enum Input {
         finish_by: Option<Timestamp>,
         reply: oneshot::Sender<Reply>,
     },
-    Query(Query),
     /// An agent's stream is ready to be written to; always before its `Connected`.
     Attach {
         stream: StreamId,
@@ -80,6 +79,7 @@ pub struct DispatchError;
 #[derive(Clone)]
 pub struct DispatchHandle {
     inbox: mpsc::Sender<Input>,
+    queries: mpsc::Sender<Query>,
     changed: broadcast::Sender<JobId>,
     moments: Moments,
 }
@@ -87,6 +87,8 @@ pub struct DispatchHandle {
 /// The loop's end of the mailbox.
 pub struct Inbox {
     inputs: mpsc::Receiver<Input>,
+    /// Beside what changes something: people look while the store refuses to remember more.
+    queries: mpsc::Receiver<Query>,
     changed: broadcast::Sender<JobId>,
     moments: Moments,
 }
@@ -94,9 +96,11 @@ pub struct Inbox {
 /// A mailbox.
 pub fn channel() -> (DispatchHandle, Inbox) {
     let (inbox, inputs) = mpsc::channel(INBOX);
+    let (queries, queries_in) = mpsc::channel(INBOX);
     let (changed, _) = broadcast::channel(WATCHED);
     let moments = Moments::default();
-    (DispatchHandle { inbox, changed: changed.clone(), moments: moments.clone() }, Inbox { inputs, changed, moments })
+    let handle = DispatchHandle { inbox, queries, changed: changed.clone(), moments: moments.clone() };
+    (handle, Inbox { inputs, queries: queries_in, changed, moments })
 }
 
 impl DispatchHandle {
@@ -136,7 +140,7 @@ impl DispatchHandle {
             // Whoever asked may have gone.
             let _ = reply.send(read(scheduler, now));
         };
-        self.send(Input::Query(Box::new(query))).await?;
+        self.queries.send(Box::new(query)).await.map_err(|_| DispatchError)?;
         answer.await.map_err(|_| DispatchError)
     }
 

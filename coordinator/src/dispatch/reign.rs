@@ -10,11 +10,14 @@ use lull_shared::{
     id::{AgentId, Epoch, JobId, VersionId},
     state::Intake,
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentLink, Inbox, Input, Shell, submission,
+    AgentLink, Inbox, Input, Query, Shell, submission,
     turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
     writer::Posted,
 };
@@ -30,6 +33,11 @@ use crate::{
 
 /// Inputs taken in one turn: bounds the size of a transaction and the time between two looks at the clock.
 const INPUTS_PER_TURN: usize = 1024;
+/// Answers to people who look, given in one turn.
+const QUERIES_PER_TURN: usize = 256;
+/// How long people who look wait for a commit. One that takes longer waits for room or for a database, and what was
+/// decided before is shown meanwhile.
+const QUERY_PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is looked, at the least, whether somebody set this machine's clock: a window opens that much late then.
 const WALL_LOOK: Duration = Duration::from_secs(10);
 /// Pauses between tries of a commit that the store refuses.
@@ -97,25 +105,38 @@ struct Reign<'a> {
 impl Reign<'_> {
     async fn run(mut self, inbox: &mut Inbox) -> StoreResult<Ended> {
         let mut batch = Vec::with_capacity(INPUTS_PER_TURN);
+        let Inbox { inputs, queries, .. } = inbox;
         loop {
             let timeout = self.timeout();
+            let mut asked = None;
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(Ended::Stopped),
-                taken = inbox.inputs.recv_many(&mut batch, INPUTS_PER_TURN) => {
+                taken = inputs.recv_many(&mut batch, INPUTS_PER_TURN) => {
                     if taken == 0 {
                         return Ok(Ended::Stopped);
+                    }
+                }
+                Some(query) = queries.recv() => {
+                    asked = Some(query);
+                    // What came before it is in its answer.
+                    while batch.len() < INPUTS_PER_TURN && let Ok(input) = inputs.try_recv() {
+                        batch.push(input);
                     }
                 }
                 () = tokio::time::sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
             }
             self.look_at_the_wall();
             for input in batch.drain(..) {
-                if let Some(ended) = self.take(input).await {
+                if let Some(ended) = self.take(input, queries).await {
                     return Ok(ended);
                 }
             }
-            if let Some(ended) = self.turn().await {
+            let more = std::iter::from_fn(|| queries.try_recv().ok()).take(QUERIES_PER_TURN);
+            for query in asked.into_iter().chain(more) {
+                query(&self.scheduler, self.clock.now());
+            }
+            if let Some(ended) = self.turn(queries).await {
                 return Ok(ended);
             }
         }
@@ -136,7 +157,7 @@ impl Reign<'_> {
         Some(self.clock.when(due).min(Instant::now() + WALL_LOOK))
     }
 
-    async fn take(&mut self, input: Input) -> Option<Ended> {
+    async fn take(&mut self, input: Input, queries: &mut mpsc::Receiver<Query>) -> Option<Ended> {
         let now = self.clock.now();
         match input {
             Input::Event(event) => {
@@ -152,7 +173,7 @@ impl Reign<'_> {
             }
             Input::Submit { mut submission, moment, reply } => {
                 if self.moments.have_passed(moment) {
-                    if let Some(ended) = self.turn().await {
+                    if let Some(ended) = self.turn(queries).await {
                         return Some(ended);
                     }
                     match submission::look_up(&*self.shell.store, &mut submission).await {
@@ -171,13 +192,12 @@ impl Reign<'_> {
                 let request = self.expect_reply(reply);
                 self.scheduler.handle(Event::Submit { request, submission }, now);
             }
-            Input::Query(read) => read(&self.scheduler, now),
             Input::Attach { stream, link } => {
                 self.links.insert(stream, link);
             }
             Input::Retry { job, by, finish_by, reply } => {
                 // What the store says must be what the scheduler knows, so all that happened is committed first.
-                if let Some(ended) = self.turn().await {
+                if let Some(ended) = self.turn(queries).await {
                     return Some(ended);
                 }
                 match submission::look_up_retry(&*self.shell.store, job, by, finish_by).await {
@@ -203,7 +223,7 @@ impl Reign<'_> {
     }
 
     /// Drains the scheduler's effects: commits all records, then sends and answers.
-    async fn turn(&mut self) -> Option<Ended> {
+    async fn turn(&mut self, queries: &mut mpsc::Receiver<Query>) -> Option<Ended> {
         let now = self.clock.now();
         self.scheduler.handle_timeout(now);
         let turn = Turn::drain(&mut self.scheduler);
@@ -219,7 +239,7 @@ impl Reign<'_> {
         let turn = if self.shell.lease.is_certain() { turn } else { turn.to_be_confirmed() };
         let shutdown = self.shutdown.clone();
         let sealed = tokio::select! {
-            committed = self.commit(turn) => match committed {
+            committed = self.commit(turn, queries) => match committed {
                 Ok(sealed) => sealed,
                 Err(ended) => return Some(ended),
             },
@@ -245,18 +265,36 @@ impl Reign<'_> {
         None
     }
 
-    /// Commits, as often as it takes while the store certainly refuses: agents go on meanwhile and lose nothing.
-    async fn commit(&mut self, mut turn: Turn) -> Result<Sealed, Ended> {
+    /// Commits, and shows people who look meanwhile what was decided if that takes long.
+    async fn commit(&mut self, turn: Turn, queries: &mut mpsc::Receiver<Query>) -> Result<Sealed, Ended> {
         let began = Instant::now();
+        let result = {
+            let mut committing = std::pin::pin!(self.try_to_commit(turn));
+            let mut patience = std::pin::pin!(tokio::time::sleep(QUERY_PATIENCE));
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut committing => break result,
+                    () = &mut patience, if !patience.is_elapsed() => {}
+                    Some(query) = queries.recv(), if patience.is_elapsed() => query(&self.scheduler, self.clock.now()),
+                }
+            }
+        };
+        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, self.clock.now());
+        result
+    }
+
+    /// As often as it takes while the store certainly refuses: agents go on meanwhile and lose nothing.
+    async fn try_to_commit(&self, mut turn: Turn) -> Result<Sealed, Ended> {
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(COMMIT_PAUSE_MIN)
             .with_max_delay(COMMIT_PAUSE_MAX)
             .with_jitter()
             .without_max_times()
             .build();
-        let result = loop {
+        loop {
             match turn.commit(&*self.shell.store, self.epoch).await {
-                Committed::Done(sealed) => break Ok(sealed),
+                Committed::Done(sealed) => return Ok(sealed),
                 Committed::Refused(again, error) => {
                     let pause = pauses.next().unwrap_or(COMMIT_PAUSE_MAX);
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store refused a commit; trying again");
@@ -265,12 +303,10 @@ impl Reign<'_> {
                 }
                 Committed::Ended(ended, error) => {
                     tracing::warn!(%error, "the reign ends with this commit");
-                    break Err(ended);
+                    return Err(ended);
                 }
             }
-        };
-        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, self.clock.now());
-        result
+        }
     }
 
     fn send(&mut self, outgoing: Outgoing) {
@@ -329,13 +365,20 @@ impl News {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use lull_shared::time::Timestamp;
+    use lull_shared::{
+        job::{Inputs, JobSpec},
+        time::Timestamp,
+    };
 
     use super::*;
     use crate::{
         dispatch::{Catalogue, DispatchError, Lease, channel},
-        scheduler::Limits,
-        store::{Reign as Taken, Store as _, memory::Memory},
+        scheduler::{Limits, event::Submission},
+        store::{
+            Reign as Taken, Store as _,
+            faulty::{Fault, Faulty},
+            memory::Memory,
+        },
     };
 
     /// A reign whose lease has lapsed, over a store in which another may have taken over since.
@@ -379,6 +422,47 @@ mod tests {
     async fn whoever_was_not_replaced_answers_when_the_store_has_confirmed_it() {
         let (answer, ended) = asked_after_the_lease(false).await;
         assert!(matches!(answer, Ok(Reply::Refused(Refusal::NoJob(JobId(7))))), "{answer:?}");
+        assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more() {
+        let memory = Arc::new(Memory::default());
+        let Ok(Taken::Ours { epoch }) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("nobody reigns in a new store");
+        };
+        let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
+        let store = Arc::new(Faulty::new(memory, refuses));
+        let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
+        let (custody, _) = tokio::sync::mpsc::unbounded_channel();
+        let lease = Lease::begin(Duration::from_secs(600));
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody };
+        let (handle, mut inbox) = channel();
+        let shutdown = CancellationToken::new();
+        let reign = run(&shell, epoch, &mut inbox, &shutdown);
+        let ask = async {
+            let submission = Submission {
+                submitter: "ann".into(),
+                spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 }),
+                version_name: "f@1".into(),
+                seed: 1,
+                movable: None,
+                ended: BTreeMap::new(),
+            };
+            let jobs = || handle.query(|scheduler, now| scheduler.jobs(now).len());
+            let mut waits = std::pin::pin!(handle.submit(submission, handle.moment()));
+            // The first answer that has the job in it may come before the commit is tried, the next one cannot.
+            let mut seen = 0;
+            while seen < 2 {
+                tokio::select! {
+                    answer = &mut waits => panic!("nothing is remembered: {answer:?}"),
+                    jobs = jobs() => seen += jobs.expect("an answer"),
+                }
+            }
+            shutdown.cancel();
+        };
+        let (ended, ()) = tokio::join!(reign, ask);
         assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
     }
 }

@@ -12,6 +12,7 @@ mod attendance;
 pub mod phase;
 mod reception;
 mod reign;
+mod room;
 mod standby;
 #[cfg(test)]
 mod tests;
@@ -114,6 +115,15 @@ pub struct RunningServer {
 
 /// Starts a coordinator; when this returns it listens and answers, and reigns or stands by.
 pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
+    keys::private_folder(&config.data)?;
+    let database = match &config.store {
+        StoreChoice::Embedded(folder) => Some(folder.clone()),
+        StoreChoice::SqlServer(_) | StoreChoice::Memory => None,
+    };
+    let folders: Vec<PathBuf> = [config.data.clone()].into_iter().chain(database).collect();
+    if !room::wait(&folders, &shutdown).await {
+        anyhow::bail!("stopped before there was room on the disk");
+    }
     let store = store::open(&config.store).await.context("cannot open the store")?;
     start_on(store, config, shutdown).await
 }
