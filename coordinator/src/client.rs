@@ -19,6 +19,8 @@ use crate::api::*;
 
 /// A coordinator that does not answer the connection in this time is unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection is kept for the next request: half of what the server keeps it.
+const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Silence in the middle of an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// One event of a job is far below it.
@@ -79,6 +81,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
             .read_timeout(SILENCE_MAX)
+            .pool_idle_timeout(IDLE_MAX)
             .tcp_nodelay(true)
             .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")))
             .build()

@@ -93,9 +93,22 @@ impl From<BlobBody> for lull_shared::digest::BlobRef {
     }
 }
 
-/// `GET /health`: who answers, without a token.
+/// `GET /health`: whether this coordinator does its work. Anybody may ask, so it says nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
+    pub status: HealthStatus,
+}
+
+/// What is answered with a status of 200; one that stands by or starts answers with an error instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    Ok,
+}
+
+/// The coordinator that answers, in `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerBody {
     /// The coordinator program's version.
     pub version: String,
     /// The network's name, in hexadecimal.
@@ -136,7 +149,7 @@ pub struct CoordinatorBody {
 /// `GET /api/v1/status`: the network in one look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    pub coordinator: Health,
+    pub coordinator: ServerBody,
     pub agents: AgentsSummary,
     /// What is wrong with the network, as far as silence tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]

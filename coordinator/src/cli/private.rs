@@ -238,6 +238,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         http: ([127, 0, 0, 1], 0).into(),
         announce: Vec::new(),
         http_announce: None,
+        http_hosts: Vec::new(),
         mdns: false,
         name: "here".into(),
         limits: Limits::default(),

@@ -20,7 +20,7 @@ use crate::{
     api::{CoordinatorBody, Post},
     keys,
     publishing::make::Making,
-    scheduler::Limits,
+    scheduler::{Limits, holding},
     server::{self, ServerConfig},
     store::StoreChoice,
 };
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Server {
     /// Run a coordinator until it is told to stop
-    Run(Run),
+    Run(Box<Run>),
     /// Show the coordinators that share the store: which reigns, since when, and which stand by
     #[command(after_help = "EXAMPLES:\n  lull server status\n  lull server status -o json")]
     Status,
@@ -77,6 +77,10 @@ impl StoreArgs {
     }
 }
 
+/// Agents, the places of strangers, and the interface.
+#[cfg(unix)]
+const DESCRIPTORS: u64 = 32_768;
+
 /// `lull server run`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  \
@@ -100,6 +104,10 @@ pub struct Run {
     /// left out
     #[arg(long, value_name = "URL")]
     http_announce: Option<String>,
+    /// Another name by which people reach the HTTP interface, like that of a proxy; may be repeated. Requests for any
+    /// name but these, this machine's, localhost and the address that they arrive at are refused
+    #[arg(long, value_name = "NAME")]
+    http_host: Vec<String>,
     /// Find and be found by agents on the same subnet
     #[arg(long)]
     mdns: bool,
@@ -112,6 +120,18 @@ pub struct Run {
     /// The time that each step of it may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amount::duration)]
     compile_time: Duration,
+    /// Jobs that one submitter may have under way
+    #[arg(long, value_name = "COUNT", default_value_t = holding::JOBS_MAX)]
+    jobs_each: u64,
+    /// Tasks of the jobs that one submitter may have under way
+    #[arg(long, value_name = "COUNT", default_value_t = holding::TASKS_MAX)]
+    tasks_each: u64,
+    /// Inputs of the jobs that one submitter may have under way
+    #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = amount::size)]
+    input_bytes_each: u64,
+    /// Arguments and variables of the jobs that one submitter may have under way
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = amount::size)]
+    argument_bytes_each: u64,
 }
 
 impl Server {
@@ -141,7 +161,32 @@ impl Server {
     }
 }
 
+/// Each connection takes one, and the system gives a thousand where nobody asked for more.
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        tracing::warn!(%error, "this program cannot have as many connections as it should");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
+
 impl Run {
+    fn allowance(&self) -> holding::Allowance {
+        holding::Allowance {
+            jobs: self.jobs_each,
+            tasks: self.tasks_each,
+            input_bytes: self.input_bytes_each,
+            argument_bytes: self.argument_bytes_each,
+        }
+    }
+
     async fn run(&self, context: &Context) -> Outcome {
         let run = self;
         let data = context.server.data_folder()?;
@@ -152,9 +197,10 @@ impl Run {
             http: run.http,
             announce: run.announce.clone(),
             http_announce: run.http_announce.clone(),
+            http_hosts: run.http_host.clone(),
             mdns: run.mdns,
             name: run.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
-            limits: Limits::default(),
+            limits: Limits { allowance: self.allowance(), ..Limits::default() },
             making: Making { memory_bytes: run.compile_memory, time: run.compile_time, kept: None },
         };
         let shutdown = CancellationToken::new();
@@ -164,6 +210,7 @@ impl Run {
             interrupted.interrupted().await;
             stop.cancel();
         });
+        raise_descriptors();
         let running = server::start(config, shutdown).await?;
         let http = format!("http://{}", running.http_address);
         context.out.note(format!("the coordinator answers at {http}"));

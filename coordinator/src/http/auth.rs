@@ -2,17 +2,20 @@
 //!
 //! A handler takes [`Viewer`], [`Submitter`], [`Publisher`] or [`Admin`]; being able to build one is the permission.
 
-use std::{ops::Deref, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Json, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
+use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{
-    Interface,
+    Interface, JSON_BYTES_MAX,
     error::{Answer, Refused},
+    shares::Kind,
 };
 use crate::{
     access, clock,
@@ -22,6 +25,8 @@ use crate::{
 /// Whose token came with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The token's number.
+    pub token: u64,
     pub name: String,
     pub role: TokenRole,
 }
@@ -41,12 +46,31 @@ impl Caller {
     }
 }
 
+/// Whose token came with these headers, from there; an address from which too many came that are not valid is not looked
+/// at for a while.
+pub async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
+    let Some((source, text)) = source.zip(bearer(headers)) else {
+        return caller(headers, &*state.coordinator.store).await;
+    };
+    let fingerprint = access::fingerprint(text);
+    if !state.failures.may_ask(source, &fingerprint, Instant::now()) {
+        return Err(Refused::busy("too many requests came from this address with tokens that are not valid"));
+    }
+    let found = caller(headers, &*state.coordinator.store).await;
+    match &found {
+        Ok(_) => state.failures.note(source, &fingerprint, true, Instant::now()),
+        Err(refused) if refused.is_unknown_caller() => state.failures.note(source, &fingerprint, false, Instant::now()),
+        Err(_) => {}
+    }
+    found
+}
+
 /// Whose token came with these headers.
 pub async fn caller(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
     let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
     let token = store.authenticate(&access::fingerprint(text), clock::now()).await?;
     let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
-    Ok(Caller { name: token.name, role: token.role })
+    Ok(Caller { token: token.token, name: token.name, role: token.role })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -71,8 +95,10 @@ macro_rules! roles {
         impl FromRequestParts<Arc<Interface>> for $name {
             type Rejection = Refused;
 
-            async fn from_request_parts(parts: &mut Parts, state: &Arc<Interface>) -> Answer<Self> {
-                caller(&parts.headers, &*state.coordinator.store).await?.require(TokenRole::$name).map(Self)
+            /// Whoever was let in is known: see [`super::routes`].
+            async fn from_request_parts(parts: &mut Parts, _state: &Arc<Interface>) -> Answer<Self> {
+                let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(Refused::unknown_caller)?;
+                caller.require(TokenRole::$name).map(Self)
             }
         }
     )*};
@@ -92,11 +118,24 @@ roles!(
 /// The body of a request as JSON, or the reason why it is none in our words.
 pub struct Body<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
     type Rejection = Refused;
 
-    async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let Json(value) = Json::from_request(request, state).await?;
+    async fn from_request(request: Request, state: &Arc<Interface>) -> Answer<Self> {
+        let (parts, body) = request.into_parts();
+        let token = parts.extensions.get::<Caller>().ok_or_else(Refused::unknown_caller)?.token;
+        // It counts as its sender's until it was understood.
+        let mut held = state.shares.take(token, Kind::HeldBytes, 0)?;
+        let (mut bytes, mut body) = (Vec::new(), body.into_data_stream());
+        while let Some(part) = body.next().await {
+            let part = part.map_err(Refused::cut_short)?;
+            if bytes.len() + part.len() > JSON_BYTES_MAX {
+                return Err(Refused::too_large("the body is larger than any request needs"));
+            }
+            held.more(part.len() as u64)?;
+            bytes.extend_from_slice(&part);
+        }
+        let Json(value) = Json::from_request(Request::from_parts(parts, bytes.into()), state).await?;
         Ok(Self(value))
     }
 }
@@ -147,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_role_may_do_what_those_before_it_may_and_no_more() {
-        let caller = |role| Caller { name: "ann".into(), role };
+        let caller = |role| Caller { token: 1, name: "ann".into(), role };
         assert!(caller(TokenRole::Submitter).require(TokenRole::Viewer).is_ok());
         assert!(caller(TokenRole::Submitter).require(TokenRole::Publisher).is_err());
         assert!(caller(TokenRole::Submitter).may_change("ann") && !caller(TokenRole::Submitter).may_change("bob"));

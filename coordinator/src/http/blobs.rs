@@ -19,6 +19,7 @@ use super::{
     Shared,
     auth::{At, Submitter, Viewer},
     error::{Answer, Refused},
+    shares::Kind,
 };
 use crate::{
     api::{BlobBody, Text},
@@ -26,20 +27,22 @@ use crate::{
 };
 
 /// `PUT /blobs`
-pub async fn upload(State(state): Shared, _submitter: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
+pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
     check_length(&headers, BLOB_BYTES_MAX)?;
-    let mut writer = state.coordinator.store.begin_blob(BLOB_BYTES_MAX).await?;
-    let mut size = 0;
+    let _place = state.shares.take(caller.token, Kind::Uploads, 1)?;
+    let mut spooled = state.shares.take(caller.token, Kind::SpooledBytes, 0)?;
+    let (mut spool, mut size) = (state.spools.begin(), 0);
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
-        let part = part.map_err(|_| Refused::invalid("the body ended early", Some("send it again")))?;
+        let part = part.map_err(Refused::cut_short)?;
         size += part.len() as u64;
         if size > BLOB_BYTES_MAX {
             return Err(too_large(BLOB_BYTES_MAX));
         }
-        writer.write(&part).await?;
+        spooled.more(part.len() as u64)?;
+        spool.write(&part).await?;
     }
-    Ok(Json(writer.finish().await?.into()))
+    Ok(Json(spool.pour(&*state.coordinator.store).await?.finish().await?.into()))
 }
 
 /// `GET /blobs/{digest}`

@@ -1,6 +1,6 @@
 //! What an answer says when it is no: a status, a stable word, a sentence and a hint. Never an inner detail.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error};
 
 use axum::{
     Json,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use super::body::BodyError;
 use crate::{
     api::{ErrorBody, ErrorDetail, STANDING_BY},
     inputs::InputError,
@@ -71,6 +72,11 @@ impl Refused {
         )
     }
 
+    /// Whether it is that.
+    pub fn is_unknown_caller(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// A valid token whose role does not suffice.
     pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "denied", message).hint("ask an administrator for a token with that role")
@@ -84,6 +90,35 @@ impl Refused {
     /// Too much of it at the moment.
     pub fn busy(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).hint("try again in a moment")
+    }
+
+    /// A body that did not come to its end.
+    pub fn cut_short(error: axum::Error) -> Self {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(error) = cause {
+            if let Some(slow @ BodyError::TooSlow) = error.downcast_ref() {
+                return Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", slow.to_string()).hint("send it again");
+            }
+            cause = error.source();
+        }
+        Self::invalid("the body ended early", Some("send it again"))
+    }
+
+    /// A request that came here by a name that is not this server's.
+    pub fn misdirected(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message).hint(hint)
+    }
+
+    /// A request that a browser makes for a page of another site.
+    pub fn cross_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross_site", "a page of another site may not change anything here")
+            .hint("use the command line, or a program that sends neither Origin nor Sec-Fetch-Site")
+    }
+
+    /// There is no room for it on the coordinator's disk.
+    pub fn disk_full() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the coordinator's disk is full")
+            .hint("ask an administrator to make room in its data folder; what is under way goes on by itself then")
     }
 
     /// The coordinator cannot do its work at the moment.
@@ -165,6 +200,10 @@ impl From<Refusal> for Refused {
             Refusal::NoJob(_) => Self::not_found(message, "`lull job list` shows the jobs"),
             Refusal::NoAgent(_) => Self::not_found(message, "`lull agent list` shows the agents"),
             Refusal::TooManyJobs { .. } => Self::busy(message),
+            Refusal::ShareSpent { .. } => Self::busy(message).hint(
+                "wait for some of your jobs to end, or cancel some; an administrator can allow more: \
+                 `lull server run --jobs-each`, `--tasks-each`, `--input-bytes-each`, `--argument-bytes-each`",
+            ),
             Refusal::FinishByPassed(_) => Self::invalid(message, Some("give a time in the future")),
             Refusal::Overdue(_) => {
                 Self::conflict(message).hint("give it a new moment: `lull job retry JOB --finish-by \"in 8h\"`")

@@ -24,15 +24,16 @@ use crate::{
     store::{StoreChoice, record::TokenRole},
 };
 
-struct Site {
-    admin: Client,
-    running: RunningServer,
+pub(super) struct Site {
+    pub(super) admin: Client,
+    pub(super) admin_token: String,
+    pub(super) running: RunningServer,
     shutdown: CancellationToken,
     _folder: TempDir,
 }
 
 impl Site {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::making(Making::default()).await
     }
 
@@ -46,6 +47,7 @@ impl Site {
             http: ([127, 0, 0, 1], 0).into(),
             announce: Vec::new(),
             http_announce: None,
+            http_hosts: Vec::new(),
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),
@@ -54,21 +56,26 @@ impl Site {
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");
         let token = std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
-        let admin = client(&running, Some(token));
-        Self { admin, running, shutdown, _folder: folder }
+        let admin = client(&running, Some(token.clone()));
+        Self { admin, admin_token: token.trim().to_owned(), running, shutdown, _folder: folder }
     }
 
     /// Somebody with a token of this role.
-    async fn somebody(&self, role: TokenRole, name: &str) -> Client {
+    pub(super) async fn somebody(&self, role: TokenRole, name: &str) -> Client {
         let wanted = CreateToken { role, name: Some(name.into()), uses_max: None, expires_s: None };
         client(&self.running, Some(self.admin.create_token(&wanted).await.expect("a token").text))
     }
 
-    async fn publish(&self) -> PublishedBody {
+    /// An administrator who has no connection yet.
+    pub(super) fn client_of_admin(&self) -> Client {
+        client(&self.running, Some(self.admin_token.clone()))
+    }
+
+    pub(super) async fn publish(&self) -> PublishedBody {
         publish(&self.admin, "noop", noop(), PublishOptions::default()).await.expect("published")
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         self.running.stopped().await.expect("it stops");
     }
@@ -117,7 +124,7 @@ fn status<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
 async fn only_a_valid_token_opens_anything_but_health() {
     let site = Site::start().await;
     let stranger = client(&site.running, None);
-    assert_eq!(stranger.health().await.expect("healthy").epoch, 1);
+    assert_eq!(stranger.health().await.expect("healthy"), Health { status: HealthStatus::Ok });
     assert_eq!(status(stranger.status().await), (401, "unauthorized".into()));
     let forger = client(&site.running, Some(format!("lull_admin_{}", "0".repeat(32))));
     assert_eq!(status(forger.status().await), (401, "unauthorized".into()));
@@ -154,7 +161,7 @@ async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
     let wanted = CreateToken { role: TokenRole::Agent, name: None, uses_max: Some(3), expires_s: Some(60) };
     let created = site.admin.create_token(&wanted).await.expect("a token");
     let join: lull_shared::identity::JoinToken = created.text.parse().expect("a join token");
-    let network = site.admin.health().await.expect("healthy").network;
+    let network = site.admin.status().await.expect("a status").coordinator.network;
     assert_eq!((join.token, join.network.to_string()), (created.token.token, network));
     assert!(join.coordinators.iter().all(|address| address.contains("/p2p/")) && !join.coordinators.is_empty());
     assert_eq!(status(client(&site.running, Some(created.text)).status().await).0, 401);
@@ -192,7 +199,7 @@ async fn a_version_is_published_once_and_hidden_on_request() {
 }
 
 /// A module that is small and takes so much the more to compile: one function with so many calls.
-fn costly(calls: usize) -> Vec<u8> {
+pub(super) fn costly(calls: usize) -> Vec<u8> {
     let call = "(local.set 0 (i32.add (local.get 1) (call $f (local.get 0))))";
     let spin = "(loop $l (br_if $l (i32.eqz (local.get 0))))";
     let text = format!(

@@ -14,6 +14,7 @@ use super::{
     Scheduler,
     effect::{Change, Effect, NewJob, Order, Refusal, Reply},
     event::{EndedTask, JobSnapshot, RequestId, Retry, Submission},
+    holding::Holding,
     job::{Gate, Job, Pace},
     rank::rank,
     share::SubmitterId,
@@ -34,7 +35,7 @@ impl Scheduler {
             let same = self.jobs.get(&job).is_some_and(|known| known.new.spec.request == submission.spec.request);
             return if same { Ok(Reply::Submitted { job, existing: true }) } else { Err(Refusal::KeyTaken { job }) };
         }
-        self.check_room()?;
+        self.check_room(submitter, &submission.spec)?;
         check_finish_by(&submission.spec, self.wall())?;
         let after = self.open_dependencies(&submission.spec, &submission.ended)?;
         self.last_job += 1;
@@ -58,7 +59,9 @@ impl Scheduler {
         self.keys.get(&(submitter, spec.idempotency_key.clone()?)).copied()
     }
 
-    fn check_room(&self) -> Result<(), Refusal> {
+    /// The submitter's own share first: whoever has used that up is told so, and not that the network is full.
+    fn check_room(&self, submitter: SubmitterId, spec: &JobSpec) -> Result<(), Refusal> {
+        self.holdings.check(submitter, Holding::of(spec), self.limits.allowance)?;
         let active = self.jobs.len();
         if active < self.limits.jobs_active_max { Ok(()) } else { Err(Refusal::TooManyJobs { active }) }
     }
@@ -103,14 +106,17 @@ impl Scheduler {
         stopping: Option<JobState>,
     ) {
         let id = new.job;
+        let holding = Holding::of(&new.spec);
         (new.spec.args, new.spec.env) = Default::default();
         let submitter = self.shares.intern(&new.submitter);
+        self.holdings.add(submitter, holding);
         if let Some(key) = new.spec.idempotency_key.clone() {
             self.keys.insert((submitter, key), id);
         }
         let submitted = self.ranked_at(id, new.at);
         let job = Job {
             submitter,
+            holding,
             demand: self.demands.add(&new.spec),
             rank: rank(id, new.spec.priority, submitted, &self.limits),
             tasks,
@@ -181,7 +187,8 @@ impl Scheduler {
             self.open_gates(id);
             return Ok(Reply::Done { affected });
         }
-        self.check_room()?;
+        let submitter = self.shares.intern(&snapshot.submitter);
+        self.check_room(submitter, &snapshot.spec)?;
         let mut tasks = snapshot_tasks(&snapshot, self.now);
         let affected = reopen(&mut tasks, id, &badly_ended, self.now)?;
         self.effects.push_back(Effect::Record(change));

@@ -2,7 +2,7 @@
 
 use lull_shared::id::{AttemptId, TaskId};
 
-use super::{Scheduler, feasible::is_feasible};
+use super::{Scheduler, feasible::is_feasible, holding::Holdings};
 
 /// Pairs of jobs and agents up to which it is checked that placement left nothing undone.
 const PAIRS_MAX: usize = 10_000;
@@ -21,6 +21,13 @@ impl Scheduler {
         self.fleet.audit()?;
         self.timers.audit()?;
         self.demands.audit(self.jobs.len())?;
+        let mut holdings = Holdings::default();
+        for job in self.jobs.values() {
+            holdings.add(job.submitter, job.holding);
+        }
+        if holdings != self.holdings {
+            return Err(format!("submitters have {holdings:?}, and are said to have {:?}", self.holdings));
+        }
         self.shares.audit(self.jobs.values().map(|job| {
             let listing = job.listed.then_some((job.demand, job.rank));
             (job.submitter, job.tasks.all_live().count() as u32, listing)

@@ -16,6 +16,7 @@ use lull_shared::{
 use super::{
     event::{Movable, QuarantineKind, RequestId, StreamId},
     history::IdleHours,
+    holding::Counted,
 };
 
 /// One thing to do.
@@ -135,6 +136,8 @@ pub enum Refusal {
     Revoked(AgentId),
     #[error("{active} jobs are active and that is the limit; wait for some to end")]
     TooManyJobs { active: usize },
+    #[error("you have {has} {counted} under way and may have {max}; this would be {more} more")]
+    ShareSpent { counted: Counted, has: u64, more: u64, max: u64 },
     #[error("{job} ended as {state}, so a job that needs it to succeed would never run")]
     DependencyFailed { job: JobId, state: JobState },
     #[error("finish-by {0} has passed already")]

@@ -79,6 +79,7 @@ impl Scheduler {
     fn end_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.remove(&id) else { return };
         self.reluctant.remove(&id);
+        self.holdings.remove(job.submitter, job.holding);
         let state = job.end_state();
         self.effects.push_back(Effect::Record(Change::JobEnded { job: id, state, at: self.wall() }));
         if job.listed {

@@ -15,6 +15,7 @@ use lull_shared::{
 use super::{
     demand::DemandId,
     effect::NewJob,
+    holding::Holding,
     limits::Limits,
     rank::{Rank, micros},
     share::SubmitterId,
@@ -30,6 +31,8 @@ pub(super) struct Job {
     /// As it was submitted, but for what only agents need: arguments and environment are left out.
     pub new: Box<NewJob>,
     pub submitter: SubmitterId,
+    /// What it takes of its submitter's share.
+    pub holding: Holding,
     pub demand: DemandId,
     pub rank: Rank,
     pub tasks: Tasks,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lull_shared::limits;
 
+use super::holding::Allowance;
+
 /// What the scheduler may be told otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -33,6 +35,8 @@ pub struct Limits {
     pub lost_max: u32,
     /// Jobs that have not ended; one more is refused.
     pub jobs_active_max: usize,
+    /// What one submitter may have of them, and in them.
+    pub allowance: Allowance,
     /// Attempts with one agent, running and waiting there.
     pub attempts_per_agent_max: u32,
     /// How much work should lie ready behind each slot: longer than a round trip, short enough to be worth no recall.
@@ -101,6 +105,7 @@ impl Default for Limits {
             slots_per_copy: 32,
             lost_max: 5,
             jobs_active_max: limits::JOBS_ACTIVE_MAX,
+            allowance: Allowance::default(),
             attempts_per_agent_max: limits::ATTEMPTS_PER_AGENT_MAX as u32,
             prefetch_work: Duration::from_millis(100),
             prefetch_attempts_max: 512,

@@ -36,6 +36,7 @@ mod feasible;
 mod fleet;
 pub mod history;
 mod holders;
+pub mod holding;
 mod job;
 mod keeping;
 #[cfg(test)]
@@ -83,6 +84,7 @@ use self::{
     event::Event,
     fleet::Fleet,
     holders::Holders,
+    holding::Holdings,
     job::Job,
     share::{Shares, SubmitterId},
     timers::{Timer, Timers},
@@ -107,6 +109,7 @@ pub struct Scheduler {
     dependants: BTreeMap<JobId, BTreeSet<JobId>>,
     demands: Demands,
     shares: Shares,
+    holdings: Holdings,
     fleet: Fleet,
     holders: Holders,
     escrow: Escrow,

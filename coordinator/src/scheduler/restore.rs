@@ -55,6 +55,7 @@ impl Scheduler {
             last_job: snapshot.last_job,
             newest: (JobId(0), Timestamp(i64::MIN)),
             jobs: Default::default(),
+            holdings: Default::default(),
             keys: Default::default(),
             dependants: Default::default(),
             demands: Default::default(),

@@ -78,6 +78,8 @@ pub struct ServerConfig {
     pub mdns: bool,
     /// The URL of the HTTP interface that other coordinators name to people; made of its address if left out.
     pub http_announce: Option<String>,
+    /// More names by which people reach the HTTP interface: those of a proxy, or in the domain's directory.
+    pub http_hosts: Vec<String>,
     /// What the audit and other coordinators call this one.
     pub name: String,
     pub limits: Limits,
@@ -155,7 +157,8 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), reception::run(phases.subscribe(), node.events)));
     tasks.spawn(until(shutdown.clone(), attendance.clone().keep(phases.subscribe())));
-    let serving = http::serve(listener, http::Front::new(store.clone(), phases.subscribe()), shutdown.clone());
+    let front = http::Front::new(store.clone(), phases.subscribe());
+    let serving = http::serve(listener, front, hosts(&config), shutdown.clone());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the HTTP interface stopped");
@@ -217,6 +220,12 @@ impl RunningServer {
         let _ = std::fs::remove_file(&self.address_file);
         ended
     }
+}
+
+/// The names that people may reach this machine's interface by.
+fn hosts(config: &ServerConfig) -> http::Hosts {
+    let machine = gethostname::gethostname().to_string_lossy().into_owned();
+    http::Hosts::new(&machine, config.http_announce.iter().chain(&config.http_hosts).cloned())
 }
 
 fn describe(config: &ServerConfig, peer: &PeerId, network: NetworkId, http: SocketAddr) -> CoordinatorRecord {

@@ -125,7 +125,7 @@ impl Realm {
         if let Err(error) = ensure_admin_token(&coordinator, &self.config.data).await {
             tracing::warn!(%error, "cannot make sure of the administrator's token; the next start tries again");
         }
-        let routes = http::router(coordinator.clone(), over.clone());
+        let routes = http::router(coordinator.clone(), self.config.data.clone(), over.clone());
         self.phases.send_replace(Phase::Reigning(Reigning { coordinator, routes }));
         let ended = rule.await.context("the coordinator's loop broke");
         over.cancel();

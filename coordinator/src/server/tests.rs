@@ -37,6 +37,7 @@ fn config(data: &Path, name: &str) -> ServerConfig {
         http: ([127, 0, 0, 1], 0).into(),
         announce: Vec::new(),
         http_announce: None,
+        http_hosts: Vec::new(),
         mdns: false,
         name: name.into(),
         limits: Limits::default(),

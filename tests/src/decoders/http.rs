@@ -97,6 +97,7 @@ impl Site {
             http: ([127, 0, 0, 1], 0).into(),
             announce: Vec::new(),
             http_announce: None,
+            http_hosts: Vec::new(),
             mdns: false,
             name: "test".into(),
             limits: Limits::default(),

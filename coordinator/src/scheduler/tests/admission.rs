@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use lull_shared::{id::AgentId, message::ToCoordinator};
+use lull_shared::{
+    digest::BlobRef,
+    id::AgentId,
+    job::{Inputs, JobSpec},
+    message::ToCoordinator,
+};
 
 use crate::scheduler::{
     driver::{Driver, attempt, spec},
     effect::{Order, Refusal, Reply},
+    holding::{Allowance, Counted},
     limits::Limits,
 };
 
@@ -18,6 +24,47 @@ fn one_job_too_many_is_refused_until_another_ends() {
     assert_eq!(driver.try_submit("ada", spec(1)), Reply::Refused(Refusal::TooManyJobs { active: 2 }));
     driver.cancel(first);
     assert!(matches!(driver.try_submit("ada", spec(1)), Reply::Submitted { existing: false, .. }));
+}
+
+/// A scheduler that allows each submitter so much.
+fn allowing(allowance: Allowance) -> Driver {
+    Driver::with(Limits { allowance, ..Limits::default() })
+}
+
+fn spent(reply: Reply) -> Option<Counted> {
+    match reply {
+        Reply::Refused(Refusal::ShareSpent { counted, .. }) => Some(counted),
+        _ => None,
+    }
+}
+
+#[test]
+fn whoever_has_used_up_his_share_of_jobs_waits_and_others_do_not() {
+    let mut driver = allowing(Allowance { jobs: 2, ..Allowance::default() });
+    let first = driver.submit_as("ada", spec(1));
+    driver.submit_as("ada", spec(1));
+    let refused = Refusal::ShareSpent { counted: Counted::Jobs, has: 2, more: 1, max: 2 };
+    assert_eq!(driver.try_submit("ada", spec(1)), Reply::Refused(refused));
+    driver.submit_as("bob", spec(1));
+    driver.cancel(first);
+    driver.submit_as("ada", spec(1));
+    assert_eq!(spent(driver.retry(first)), Some(Counted::Jobs), "what runs again takes room again");
+}
+
+#[test]
+fn tasks_inputs_and_arguments_of_a_submitter_are_bounded_too() {
+    let allowance = Allowance { tasks: 10, input_bytes: 1_000, argument_bytes: 100, ..Allowance::default() };
+    let mut driver = allowing(allowance);
+    driver.submit_as("ada", spec(6));
+    assert_eq!(spent(driver.try_submit("ada", spec(5))), Some(Counted::Tasks));
+    let argued = |bytes: usize| JobSpec { args: vec!["x".repeat(bytes)], ..spec(1) };
+    driver.submit_as("ada", argued(60));
+    assert_eq!(spent(driver.try_submit("ada", argued(60))), Some(Counted::ArgumentBytes));
+    let packed =
+        |size_bytes| JobSpec { inputs: Inputs::Pack { pack: BlobRef { size_bytes, ..BlobRef::of(b"") }, count: 1 }, ..spec(1) };
+    driver.submit_as("ada", packed(900));
+    assert_eq!(spent(driver.try_submit("ada", packed(200))), Some(Counted::InputBytes));
+    driver.submit_as("bob", packed(900));
 }
 
 #[test]

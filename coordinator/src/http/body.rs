@@ -1,0 +1,157 @@
+//! Bodies of requests as they come: at some rate at least, and never for ever.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a body may let us wait before its rate counts: a slow line's hiccup.
+const GRACE: Duration = Duration::from_secs(10);
+/// The least rate, in bytes a second: a modem's.
+const RATE_MIN: u64 = 4 * 1024;
+/// However fast it comes: the largest blob over the slowest office line.
+const TIME_MAX: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body comes too slowly; at least {} kB a second are wanted", RATE_MIN / 1024)]
+    TooSlow,
+    #[error(transparent)]
+    Broken(hyper::Error),
+}
+
+/// A body that is cut when its sender is too slow. The time in which nobody wants more of it does not count.
+pub struct Timed {
+    inner: Incoming,
+    pace: Pace,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// How fast a body came so far.
+struct Pace {
+    began: Instant,
+    waited: Duration,
+    waits_since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { began: now, waited: Duration::ZERO, waits_since: None, bytes: 0 }
+    }
+
+    fn came(&mut self, bytes: usize, now: Instant) {
+        self.bytes += bytes as u64;
+        if let Some(since) = self.waits_since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+
+    /// Waits for more, until then at the latest.
+    fn waits(&mut self, now: Instant) -> Instant {
+        let since = *self.waits_since.get_or_insert(now);
+        let allowed = GRACE + Duration::from_secs(self.bytes / RATE_MIN);
+        (since + allowed.saturating_sub(self.waited)).min(self.began + TIME_MAX)
+    }
+}
+
+impl Timed {
+    /// A body that has just begun.
+    pub fn new(inner: Incoming) -> Self {
+        Self { inner, pace: Pace::new(Instant::now()), alarm: None }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            self.pace.came(bytes, Instant::now());
+            self.alarm = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
+        }
+        let until = self.pace.waits(Instant::now());
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        ready!(alarm.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::TooSlow)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body with something that is dropped when it has ended or is given up.
+pub struct Kept<T> {
+    body: axum::body::Body,
+    _until_then: T,
+}
+
+impl<T> Kept<T> {
+    /// Keeps it as long as the body.
+    pub fn new(body: axum::body::Body, until_then: T) -> Self {
+        Self { body, _until_then: until_then }
+    }
+}
+
+impl<T: Unpin> Body for Kept<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_its_grace_and_then_the_time_that_its_bytes_earned() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.waits(start), start + GRACE);
+        pace.came(10 * RATE_MIN as usize, start + GRACE / 2);
+        let now = start + GRACE / 2;
+        assert_eq!(pace.waits(now), now + GRACE / 2 + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_time_in_which_nobody_wants_more_is_not_its_senders() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.came(1, start);
+        let later = start + 10 * GRACE;
+        assert_eq!(pace.waits(later), later + GRACE);
+    }
+
+    #[test]
+    fn no_body_lasts_for_ever_however_steadily_it_comes() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.came(usize::MAX / 2, start);
+        assert_eq!(pace.waits(start), start + TIME_MAX);
+    }
+}

@@ -1,0 +1,250 @@
+//! Who is connected to the interface, and who has to go when there are more than may be.
+//!
+//! A connection is idle, sends the head of a request, or is served. Being served needs a token, and each token has its
+//! share of places; the other two may be done by anybody, so they have little time, and they give their places to those
+//! that come: first those of the address that has the most connections. Whoever fills all places from one address finds
+//! them taken by others.
+//!
+//! Core: decides on the times that it is given.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// Connections at the same time. Each may hold some 100 kB.
+const GUESTS_MAX: usize = 1_024;
+/// The time for a request's head: some hundred bytes.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connection is kept for the next request: longer than somebody needs to type the next command.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+/// A connection younger than this gives its place to none that is no better: a request follows its connection at once.
+const IDLE_MIN: Duration = Duration::from_millis(100);
+
+/// What happens on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Nothing: no request has begun.
+    Idle,
+    /// Some of a request's head has come.
+    Head,
+    /// A request is being answered.
+    Served,
+}
+
+struct Entry {
+    source: IpAddr,
+    phase: Phase,
+    since: Instant,
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Table {
+    all: BTreeMap<u64, Entry>,
+    next: u64,
+}
+
+impl Table {
+    fn enter(&mut self, from: IpAddr, now: Instant) -> Option<(u64, Arc<Notify>)> {
+        let source = source(from);
+        if self.all.len() >= GUESTS_MAX {
+            let worst = self.worst(source, now)?;
+            self.remove(worst);
+        }
+        let (id, changed) = (self.next, Arc::new(Notify::new()));
+        self.next += 1;
+        self.all.insert(id, Entry { source, phase: Phase::Idle, since: now, changed: changed.clone() });
+        Some((id, changed))
+    }
+
+    /// Who goes for one more from this source.
+    fn worst(&self, newcomer: IpAddr, now: Instant) -> Option<u64> {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::from([(newcomer, 1)]);
+        for entry in self.all.values() {
+            *counts.entry(entry.source).or_default() += 1;
+        }
+        let own = counts[&newcomer];
+        let unserved = || self.all.iter().filter(|(_, entry)| entry.phase != Phase::Served);
+        let heaviest = unserved().map(|(_, entry)| counts[&entry.source]).max()?;
+        let suits = |entry: &Entry| match heaviest > own {
+            true => counts[&entry.source] == heaviest,
+            false => counts[&entry.source] == own && now.saturating_duration_since(entry.since) >= IDLE_MIN,
+        };
+        unserved().filter(|(_, entry)| suits(entry)).min_by_key(|(_, entry)| entry.since).map(|(id, _)| *id)
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(entry) = self.all.remove(&id) {
+            entry.changed.notify_one();
+        }
+    }
+
+    fn turn(&mut self, id: u64, phase: Phase, now: Instant) {
+        if let Some(entry) = self.all.get_mut(&id).filter(|entry| entry.phase != phase) {
+            (entry.phase, entry.since) = (phase, now);
+            entry.changed.notify_one();
+        }
+    }
+
+    /// When a connection has to go unless something happens.
+    fn stay(&self, id: u64) -> Stay {
+        match self.all.get(&id) {
+            None => Stay::Over,
+            Some(Entry { phase: Phase::Served, .. }) => Stay::Long,
+            Some(Entry { phase: Phase::Head, since, .. }) => Stay::Until(*since + HEAD_TIME_MAX),
+            Some(Entry { phase: Phase::Idle, since, .. }) => Stay::Until(*since + IDLE_TIME_MAX),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stay {
+    Over,
+    Until(Instant),
+    Long,
+}
+
+/// The source that places are counted by: a machine has a whole /64 of IPv6.
+pub fn source(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+/// All connections of the interface; its clones are the same.
+#[derive(Clone, Default)]
+pub struct Guests(Arc<Mutex<Table>>);
+
+impl Guests {
+    /// A place for a connection from this address, unless there is none and nobody is worse.
+    pub fn enter(&self, from: IpAddr) -> Option<Guest> {
+        let (id, changed) = self.lock().enter(from, Instant::now())?;
+        Some(Guest { guests: self.clone(), id, changed })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place, given back when it is dropped.
+pub struct Guest {
+    guests: Guests,
+    id: u64,
+    changed: Arc<Notify>,
+}
+
+impl Guest {
+    /// Something else happens on it now.
+    pub fn turn(&self, phase: Phase) {
+        self.guests.lock().turn(self.id, phase, Instant::now());
+    }
+
+    /// Bytes came in: if none were expected, a request begins.
+    pub fn heard(&self) {
+        let mut table = self.guests.lock();
+        if table.all.get(&self.id).is_some_and(|entry| entry.phase == Phase::Idle) {
+            table.turn(self.id, Phase::Head, Instant::now());
+        }
+    }
+
+    /// Returns when it has to go.
+    pub async fn overdue(&self) {
+        loop {
+            let stay = self.guests.lock().stay(self.id);
+            match stay {
+                Stay::Over => return,
+                Stay::Until(deadline) if deadline <= Instant::now() => return,
+                Stay::Until(deadline) => tokio::select! {
+                    () = sleep_until(deadline) => {}
+                    () = self.changed.notified() => {}
+                },
+                Stay::Long => self.changed.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.lock().all.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn crowded(from: &str, now: Instant) -> Table {
+        let mut table = Table::default();
+        for _ in 0..GUESTS_MAX {
+            table.enter(ip(from), now).expect("there is room");
+        }
+        table
+    }
+
+    #[test]
+    fn an_address_that_took_all_places_gives_them_to_any_other() {
+        let now = Instant::now();
+        let mut table = crowded("10.0.0.9", now);
+        for id in 1..GUESTS_MAX as u64 {
+            table.turn(id, Phase::Served, now);
+        }
+        assert_eq!(table.worst(ip("10.0.0.1"), now), Some(0), "who is served stays");
+        let (id, _) = table.enter(ip("10.0.0.1"), now).expect("a place");
+        assert!(table.all.contains_key(&id) && table.all.len() == GUESTS_MAX);
+        assert!(table.enter(ip("10.0.0.2"), now).is_none(), "it is served, all of it, and the only other has just come");
+    }
+
+    #[test]
+    fn the_oldest_that_asks_nothing_makes_room_behind_one_address() {
+        let now = Instant::now();
+        let mut table = crowded("127.0.0.1", now);
+        assert_eq!(table.worst(ip("127.0.0.1"), now), None, "all have only just come");
+        table.turn(0, Phase::Served, now);
+        assert_eq!(table.worst(ip("127.0.0.1"), now + IDLE_MIN), Some(1));
+    }
+
+    #[test]
+    fn a_head_has_seconds_an_idle_connection_longer_and_an_answer_all_it_needs() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let (id, _) = table.enter(ip("10.0.0.1"), now).expect("room");
+        assert_eq!(table.stay(id), Stay::Until(now + IDLE_TIME_MAX));
+        table.turn(id, Phase::Head, now);
+        table.turn(id, Phase::Head, now + HEAD_TIME_MAX / 2);
+        assert_eq!(table.stay(id), Stay::Until(now + HEAD_TIME_MAX), "more of it gives no more time");
+        table.turn(id, Phase::Served, now);
+        assert_eq!(table.stay(id), Stay::Long);
+        table.remove(id);
+        assert_eq!(table.stay(id), Stay::Over);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::2")));
+        assert_ne!(source(ip("2001:db8::1")), source(ip("2001:db8:0:1::1")));
+        assert_eq!(source(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_place_is_given_back_with_its_guest() {
+        let guests = Guests::default();
+        let guest = guests.enter(ip("10.0.0.1")).expect("room");
+        assert_eq!(guests.lock().all.len(), 1);
+        drop(guest);
+        assert!(guests.lock().all.is_empty());
+    }
+}

@@ -1,0 +1,139 @@
+//! Every route of the interface and who may call it: one declaration, of which the router and the table are made.
+//!
+//! A route without a role cannot be written down here, and there is no other place where one becomes part of the router.
+//! Whoever is not of the role is turned away before the handler is called. `ROUTES.md` is this table for people.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::{delete, get, post, put},
+};
+
+use super::{
+    Interface, agents, auth, blobs, body::Kept, coordinators, error::Answer, explained, failures::Source, functions, jobs, logs,
+    network, policy, publish, registry, shares::Kind, status, submission, tasks, watch,
+};
+use crate::store::record::TokenRole;
+
+/// One way to ask for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// In lower case.
+    pub method: &'static str,
+    /// Below [`crate::api::PREFIX`].
+    pub path: &'static str,
+    /// The least role that may call it.
+    pub role: TokenRole,
+    /// Callers may use it on what is their own, and administrators on everybody's.
+    pub own: bool,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $role:ident $($own:ident)? => $handler:path;)*) => {
+        /// All routes but `/health`, which anybody may call.
+        pub const ROUTES: &[Route] = &[$(
+            Route { method: stringify!($method), path: $path, role: TokenRole::$role, own: routes!(@own $($own)?) },
+        )*];
+
+        /// The router of [`ROUTES`].
+        pub fn router(state: &Arc<Interface>) -> Router<Arc<Interface>> {
+            Router::new()$(.route($path, $method($handler).route_layer(from_fn_with_state((state.clone(), TokenRole::$role), admit))))*
+        }
+    };
+    (@own own) => { true };
+    (@own) => { false };
+}
+
+routes! {
+    get "/status" Viewer => status::status;
+    get "/coordinators" Viewer => coordinators::show;
+    get "/tokens" Admin => registry::tokens;
+    post "/tokens" Admin => registry::create;
+    delete "/tokens/{token}" Admin => registry::revoke;
+    get "/audit" Admin => registry::audit;
+    get "/functions" Viewer => functions::list;
+    get "/functions/{name}" Viewer => functions::show;
+    delete "/functions/{name}" Publisher => functions::remove;
+    post "/functions/{name}/publications" Publisher => publish::begin;
+    get "/functions/{name}/versions/{number}/module" Viewer => functions::module;
+    get "/publications" Publisher => publish::list;
+    get "/publications/{publication}" Publisher => publish::show;
+    delete "/publications/{publication}" Publisher own => publish::cancel;
+    put "/blobs" Submitter => blobs::upload;
+    get "/blobs/{digest}" Viewer => blobs::download;
+    get "/jobs" Viewer => jobs::list;
+    post "/jobs" Submitter => submission::submit;
+    get "/jobs/{job}" Viewer => jobs::show;
+    get "/jobs/{job}/wait" Viewer => watch::wait;
+    get "/jobs/{job}/events" Viewer => watch::events;
+    get "/jobs/{job}/explain" Viewer => explained::explain;
+    post "/jobs/{job}/cancel" Submitter own => jobs::cancel;
+    post "/jobs/{job}/retry" Submitter own => jobs::retry;
+    get "/jobs/{job}/results" Viewer => tasks::results;
+    get "/jobs/{job}/tasks" Viewer => tasks::list;
+    get "/jobs/{job}/tasks/{index}" Viewer => tasks::show;
+    get "/jobs/{job}/tasks/{index}/output" Viewer => tasks::output;
+    get "/jobs/{job}/tasks/{index}/log" Viewer => logs::log;
+    get "/jobs/{job}/tasks/{index}/explain" Viewer => tasks::explain;
+    get "/agents" Viewer => agents::list;
+    get "/agents/{agent}" Viewer => agents::show;
+    post "/agents/{agent}/intake" Admin => agents::set_intake;
+    post "/agents/{agent}/trust" Admin => agents::trust;
+    get "/agents/{agent}/policy" Viewer => policy::outlook;
+    get "/policy" Viewer => policy::show;
+    put "/policy" Admin => policy::set;
+    get "/net/agents" Viewer => network::agents;
+    get "/net/blobs" Viewer => network::blobs;
+    get "/net/peers" Viewer => network::peers;
+    get "/net/doctor" Viewer => network::doctor;
+}
+
+/// Lets in who has the role, and counts the request as one of the caller's until its answer was given.
+async fn admit(State((state, role)): State<(Arc<Interface>, TokenRole)>, mut request: Request, next: Next) -> Answer<Response> {
+    let source = request.extensions().get::<Source>().map(|source| source.0);
+    let caller = auth::known(request.headers(), source, &state).await?.require(role)?;
+    let place = state.shares.take(caller.token, Kind::Requests, 1)?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
+}
+
+/// The table for people.
+pub fn table() -> String {
+    let mut text = String::from(
+        "| method | path | least role | on whose |\n|---|---|---|---|\n| GET | `/health` | none: no token is needed | |\n",
+    );
+    for Route { method, path, role, own } in ROUTES {
+        let whose = if *own { "the caller's own; an administrator everybody's" } else { "" };
+        let (method, prefix, role) = (method.to_uppercase(), crate::api::PREFIX, role.as_str());
+        text.push_str(&format!("| {method} | `{prefix}{path}` | {role} | {whose} |\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `LULL_GOLDEN=write cargo test` writes it anew.
+    #[test]
+    fn the_table_for_people_is_that_of_the_router() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ROUTES.md");
+        let text = format!("# Every route of the HTTP interface, and who may call it\n\n{}", table());
+        if std::env::var_os("LULL_GOLDEN").is_some_and(|what| what == "write") {
+            std::fs::write(file, &text).expect("written");
+        }
+        assert_eq!(std::fs::read_to_string(file).expect("it is here"), text, "write it anew with LULL_GOLDEN=write");
+    }
+
+    #[test]
+    fn only_what_changes_something_asks_for_more_than_a_look() {
+        for route in ROUTES.iter().filter(|route| route.method != "get") {
+            assert!(route.role > TokenRole::Viewer, "{route:?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Connections of the interface: accepted while there are places, served, and cut when their time is over.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    body::{Kept, Timed},
+    failures::Source,
+    front::{self, Front},
+    guests::{Guest, Guests, Phase, source},
+    hosts::Hosts,
+};
+
+/// A client that takes nothing of its answer for this long is gone.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+/// What one connection buffers of what it reads: a head, and a part of a body.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// How long nobody is accepted after the system could not: it is out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What tells whether a server lives says nothing that is worth a check, and who balances load asks by any name.
+const HEALTH: &str = "/health";
+
+/// Answers on `listener` until `shutdown`; waits for answers that are on their way.
+pub async fn serve(listener: TcpListener, front: Front, hosts: Hosts, shutdown: CancellationToken) -> io::Result<()> {
+    let (guests, hosts, tasks) = (Guests::default(), Arc::new(hosts), TaskTracker::new());
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "nobody can connect to the HTTP interface at the moment");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(guest) = guests.enter(address.ip()) else {
+            tracing::debug!(%address, "a connection was not taken: there are too many");
+            continue;
+        };
+        let door = Door {
+            front: front.clone(),
+            hosts: hosts.clone(),
+            local: stream.local_addr().ok(),
+            source: Source(source(address.ip())),
+        };
+        tasks.spawn(converse(stream, Arc::new(guest), door, shutdown.clone()));
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Whether only the connection that was being accepted is lost.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// What answers on one connection.
+struct Door {
+    front: Front,
+    hosts: Arc<Hosts>,
+    local: Option<SocketAddr>,
+    source: Source,
+}
+
+impl Door {
+    async fn answer(&self, mut request: Request) -> Response {
+        request.extensions_mut().insert(self.source);
+        let checked = match request.uri().path() {
+            HEALTH => Ok(()),
+            _ => self.hosts.check(request.method(), request.uri(), request.headers(), self.local),
+        };
+        match checked {
+            Ok(()) => front::answer(State(self.front.clone()), request).await,
+            Err(refused) => refused.into_response(),
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, guest: Arc<Guest>, door: Door, shutdown: CancellationToken) {
+    // Without this a small answer waits for the acknowledgement of the one before it: 40 ms.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIME_MAX));
+    let io = TokioIo::new(Heard { stream: Box::pin(stream), guest: guest.clone() });
+    let door = Arc::new(door);
+    let served = guest.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        served.turn(Phase::Served);
+        let (door, guest) = (door.clone(), served.clone());
+        async move {
+            let leaving = Leaving { guest };
+            let response = door.answer(request.map(|body| Body::new(Timed::new(body)))).await;
+            Ok::<_, Infallible>(response.map(|body| Kept::new(body, leaving)))
+        }
+    });
+    let mut connection = pin!(http1::Builder::new().max_buf_size(BUFFER_BYTES).serve_connection(io, service));
+    let mut overdue = pin!(guest.overdue());
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::trace!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = overdue.as_mut() => return,
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// A stream that says when something came in.
+struct Heard {
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    guest: Arc<Guest>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = self.stream.as_mut().poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.guest.heard();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Says that a connection is idle again when its answer was given, or given up.
+struct Leaving {
+    guest: Arc<Guest>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.guest.turn(Phase::Idle);
+    }
+}
