@@ -86,6 +86,21 @@ fn a_coordinator_whose_disk_is_full_waits_for_room_and_loses_nothing() {
     disk.fill();
     let refused = |cluster: &Cluster| log(&cluster.path("server.log")).contains("the disk is full");
     wait_until("its disk refuses", || refused(&cluster), || log(&cluster.path("server.log")));
-    disk.free();
+    // Whoever looks is answered meanwhile, also by what only the scheduler knows.
+    assert_eq!(cluster.job(&busy.job)["state"], "active");
+    cluster.lull(&["status"]);
+    cluster.lull(&["explain", &busy.job]);
+
+    // One that starts without room says so, and starts when there is some.
+    cluster.kill_server();
+    let server_log = cluster.path("server.log");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let waits = || log(&server_log).contains("the coordinator waits and starts by itself");
+            wait_until("it says that it waits", waits, || log(&server_log));
+            disk.free();
+        });
+        cluster.launch_server(FIRST);
+    });
     busy.finish(&cluster);
 }
