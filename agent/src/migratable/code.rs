@@ -63,7 +63,12 @@ impl Code {
     }
 
     pub fn branch(&mut self, label: Label) {
-        self.emit(&Instruction::Br(self.depth - label.0));
+        self.emit(&Instruction::Br(self.distance(label)));
+    }
+
+    /// What a branch to an open block must say.
+    pub fn distance(&self, label: Label) -> u32 {
+        self.depth - label.0
     }
 
     /// A branch to the end of the written function, with its results.

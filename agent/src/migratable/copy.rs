@@ -7,7 +7,7 @@ use super::{
     frame::{Frame, HEADER_BYTES, Slot, Slots},
     plan::Ids,
     reason::NotMovable,
-    shared::{Part, Shared},
+    shared::{Part, Shape, Shared},
     tape::{Callee, Tape},
     value::Value,
 };
@@ -123,8 +123,26 @@ impl<'w, 'a> Copy<'w, 'a> {
         self.code.end();
     }
 
+    /// Writes the frame of a point down, to be found when what is called now has ended.
+    pub fn push(&mut self, point: u32) {
+        self.write_frame(point, Shared::push);
+    }
+
     /// Writes the frame of a point and returns.
     fn spill(&mut self, point: u32) {
+        self.write_frame(point, Shared::spill);
+        let results = if self.ending == Ending::Returned { &self.tape.results[..] } else { &[] };
+        for result in results {
+            match Value::of(*result) {
+                Some(value) => self.code.emit(&value.zero()),
+                None => self.code.emit(&I::RefNull(wasm_encoder::HeapType::FUNC)),
+            }
+        }
+        // Unlike `return`, a branch to the end shares what the compiler puts there.
+        self.code.branch_to_end();
+    }
+
+    fn write_frame(&mut self, point: u32, how: fn(&mut Shared, Part, Shape) -> u32) {
         let frames = self.frames;
         for Slots { part, shape, slots } in frames[point as usize].parts() {
             for (slot, value) in slots {
@@ -139,17 +157,8 @@ impl<'w, 'a> Copy<'w, 'a> {
                     I::I32Const(self.function as i32),
                 ]);
             }
-            self.code.emit(&I::Call(self.shared.spill(part, shape)));
+            self.code.emit(&I::Call(how(self.shared, part, shape)));
         }
-        let results = if self.ending == Ending::Returned { &self.tape.results[..] } else { &[] };
-        for result in results {
-            match Value::of(*result) {
-                Some(value) => self.code.emit(&value.zero()),
-                None => self.code.emit(&I::RefNull(wasm_encoder::HeapType::FUNC)),
-            }
-        }
-        // Unlike `return`, a branch to the end shares what the compiler puts there.
-        self.code.branch_to_end();
     }
 
     /// Takes the frame of a point back, and lets the activation run.

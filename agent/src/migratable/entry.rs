@@ -106,7 +106,8 @@ pub(super) fn reverse(plan: &Plan) -> Function {
 /// stage, i32 | outermost frame | .. | innermost frame |  <- lull_sp
 /// ```
 /// The frames lie as the activations do on a stack. The innermost is taken and finished, then the one that called it,
-/// until none is left. An unwinding leaves its frames the other way around, the innermost first, above those that were
+/// until none is left; an activation that calls once more leaves its frame and the results of the call, and is entered
+/// again behind it ([`super::resume`]). An unwinding leaves its frames the other way around, the innermost first, above those that were
 /// not taken yet: their words are turned around all together, and then those of each.
 ///
 /// It is here that the host is asked, when a poll has fired and all frames are spilled. Should the program go on after

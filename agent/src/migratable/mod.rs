@@ -18,8 +18,8 @@
 //! Each function that can be on the stack when a poll fires (`callgraph`) has two copies. The *fast* copy (`fast`) is
 //! the function with polls at the heads of loops, a look at the state after calls that can be suspended, and code aside
 //! that spills what is live (`live`, `frame`). Nothing enters it but at its beginning, so a compiler optimises its loops
-//! as ever. The *resume* copy (`resume`) is entered only to go on: it takes its frame back, finishes the activation, and
-//! is not seen again. Both spill the same frames.
+//! as ever. The *resume* copy (`resume`) is entered only to go on: it takes its frame back and runs the activation to its
+//! end, or to its next call if no loop leads back there. Both spill the same frames.
 //!
 //! ```text
 //! reason    is the module acceptable? if not, why

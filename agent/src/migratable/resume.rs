@@ -1,24 +1,26 @@
 //! Writes the copy of a function that is entered to go on where an activation was suspended.
 //!
-//! It walks through the function once, from its beginning to the point in question, skipping what lies before, and
-//! then runs the rest. Whatever is skipped is behind a look at `pending`, which is the point until it is reached and 0
-//! from then on:
+//! It is entered at its points and nowhere else: a table of branches leads to the code behind the point in question,
+//! which takes the frame back and goes on. WebAssembly has no branches into blocks, so the blocks around points are
+//! opened all together before the table, and each ends where it ended in the module:
 //! ```text
-//! if pending == 0 { .. }                                             a stretch without points
-//! if pending == 0 { .. call .. } else if pending == point { frame }  one that ends in a call
+//! block block block  br_table  end  take frame 1 ..  end  take frame 2 ..  end  ..
 //! ```
-//! Blocks are entered also on the way to a point behind them, which does nothing: each look costs the compiler a place
-//! where every value that changed has two origins, so there are no more of them than must be. What lies before the first
-//! point is left out.
+//! What is run once only, because no loop leads back to it, calls others in a way of its own. It writes its frame down as if
+//! it had been suspended in the call, makes the call, and returns; [`super::entry`] finds that frame on top and enters
+//! the function again behind the call. So nothing is ever live across such a call and no two ways join behind it, which is
+//! what a compiler would spend most of its time on.
 //!
-//! Between these stretches the operands are in their locals. Where a small loop was left in the midst of a round, that
-//! round is finished here, and the loop goes on in a clean copy right behind, as fast as if it had never been left: loops
-//! within small loops have one clean copy for each loop around them, and one more. A large loop goes on where it is: its
-//! looks at `pending` are few beside what it does, and a second copy of everything large would double the build.
+//! Where a small loop was left in the midst of a round, that round is finished here, and the loop goes on in a clean copy
+//! right behind, as fast as if it had never been left: loops within small loops have one clean copy for each loop around
+//! them, and one more. A large loop goes on where it is, calls as usual, and has a table of its own at its head: a second
+//! copy of everything large would double the build.
 //!
 //! Only one activation is on the engine's stack when it goes on: [`super::entry`] calls the innermost, and when that is
 //! finished the one that had called it, which finds the results in globals. So a program that was moved never needs more
 //! of that stack than it did before, however deep its calls are and however often it is moved.
+
+use std::{collections::BTreeMap, ops::Range};
 
 use wasm_encoder::{BlockType, Instruction as I};
 
@@ -40,49 +42,82 @@ pub(super) fn write(copy: &mut Copy<'_, '_>, results: &[Value]) -> Result<(), No
     let ty = copy.types.block(results);
     let function = copy.code.block(ty);
     copy.code.enter_function(function);
-    if copy.tape.polls_at_entry {
-        copy.arrive(0);
-    }
-    let passed = copy.tape.polls_at_entry;
-    let mut walk =
-        Walk { copy: &mut *copy, passed, blocks: Vec::new(), stretch: Stretch::Closed, base: 0, operands: Box::default() };
+    let mut walk = Walk {
+        copy: &mut *copy,
+        labels: BTreeMap::new(),
+        passed: false,
+        blocks: Vec::new(),
+        stretch: Stretch::Closed,
+        base: 0,
+        operands: Box::default(),
+    };
     walk.run()?;
     copy.code.end();
-    for carrier in copy.ids.carriers(results).into_iter().rev() {
-        copy.code.emit(&I::GlobalSet(carrier));
-    }
+    copy.carry(results);
     copy.code.emit(&I::End);
     Ok(())
 }
 
 impl Copy<'_, '_> {
-    /// Finds out where to go on. A frame of another function, or of no point, is a fault of whoever restored it.
+    /// Finds out where to go on. A frame of another function is a fault of whoever restored it.
     fn begin(&mut self) {
         let pending = self.homes.pending();
         self.header(Header::Function);
         self.code.emit_all(&[I::I32Const(self.function as i32), I::I32Ne]);
-        self.trap_if();
-        self.header(Header::Point);
-        self.code.emit_all(&[I::LocalTee(pending), I::I32Const(1), I::I32Sub, I::I32Const(self.frames.len() as i32), I::I32GeU]);
-        self.trap_if();
-    }
-
-    fn trap_if(&mut self) {
         self.code.if_rarely();
         self.code.emit(&I::Unreachable);
         self.code.end();
+        self.header(Header::Point);
+        self.code.emit(&I::LocalSet(pending));
     }
 
-    /// At a poll: the innermost frame is rebuilt.
-    fn arrive(&mut self, point: u32) {
-        self.code.emit_all(&[I::LocalGet(self.homes.pending()), I::I32Const(point as i32 + 1), I::I32Eq]);
-        self.code.if_(BlockType::Empty);
-        self.restore(point);
-        self.code.end();
+    /// Puts results where the activation that waits for them looks.
+    fn carry(&mut self, results: &[Value]) {
+        for carrier in self.ids.carriers(results).into_iter().rev() {
+            self.code.emit(&I::GlobalSet(carrier));
+        }
+    }
+
+    /// Fetches results that another activation left.
+    fn fetch(&mut self, top: u32, results: &[Value]) {
+        for (height, (carrier, result)) in (top..).zip(self.ids.carriers(results).into_iter().zip(results)) {
+            let home = self.homes.of(height, *result);
+            self.code.emit_all(&[I::GlobalGet(carrier), I::LocalSet(home)]);
+        }
     }
 }
 
-/// Whether a stretch without points is being written.
+/// A place that a branch leads to: the end of a block, which is known by a step of the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Where no frame leads.
+    Nowhere,
+    /// The point at the function's entry.
+    Entry,
+    /// The point of a call or of a small loop, or the way to a large one.
+    Landing,
+    /// Where the way through a point of a large loop and the way by the table join.
+    Behind,
+    /// The other part of an `if`.
+    Otherwise,
+    /// The head of a loop that goes on: the clean copy of a small one, the next round of a large one.
+    Head,
+    /// The end of a block.
+    Exit,
+}
+
+type Mark = (usize, Place);
+
+/// A part of a function in which a table of branches can lead to every place: the function itself or the body of a large
+/// loop, without the large loops in it.
+struct Region {
+    /// In the order in which they end.
+    places: Vec<(Mark, BlockType)>,
+    /// Where the points lead, in their order.
+    targets: Vec<Mark>,
+}
+
+/// Whether the operands are on the stack, or all in their locals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stretch {
     Closed,
@@ -91,6 +126,7 @@ enum Stretch {
 
 struct Walk<'c, 'w, 'a> {
     copy: &'c mut Copy<'w, 'a>,
+    labels: BTreeMap<Mark, Label>,
     /// Whether there was a point already: nothing before it is ever run.
     passed: bool,
     /// The blocks with points that are open.
@@ -111,9 +147,7 @@ struct Around {
 enum Ways {
     Straight,
     /// The round that is finished here, and the clean copy behind.
-    Clean {
-        exit: Label,
-    },
+    Clean,
     /// All rounds.
     Again {
         exit: Label,
@@ -121,13 +155,18 @@ enum Ways {
     },
 }
 
+fn is_large(open: &Open) -> bool {
+    open.bytes > CLEAN_BYTES
+}
+
 impl<'a> Walk<'_, '_, 'a> {
     fn run(&mut self) -> Result<(), NotMovable> {
         let tape = self.copy.tape;
+        self.begin();
         let mut at = 0;
         while let Some(step) = tape.steps.get(at) {
             match step {
-                Step::Open(open) if open.suspends() => self.enter(open),
+                Step::Open(open) if open.suspends() => self.enter(at, open),
                 Step::Open(open) => {
                     if self.passed {
                         self.stretch();
@@ -135,15 +174,15 @@ impl<'a> Walk<'_, '_, 'a> {
                     }
                     at = open.end;
                 }
-                Step::Point(call) => self.call(call),
+                Step::Point(call) => self.call(at, call),
                 Step::Else { reached, open } => {
-                    if let Step::Open(open) = &tape.steps[*open] {
-                        self.part(open, *reached);
+                    if let Step::Open(block) = &tape.steps[*open] {
+                        self.part(*open, block, *reached);
                     }
                 }
                 Step::End { reached, open } => match open.map(|open| (open, &tape.steps[open])) {
                     Some((start, Step::Open(open))) => self.leave(start, open, *reached)?,
-                    _ => self.finish(*reached),
+                    _ => self.arrive_at_end(*reached),
                 },
                 _ if !self.passed => {}
                 _ => {
@@ -157,194 +196,258 @@ impl<'a> Walk<'_, '_, 'a> {
         Ok(())
     }
 
+    /// The way into the function.
+    fn begin(&mut self) {
+        let tape = self.copy.tape;
+        let mut region = self.region(0..tape.steps.len(), false);
+        region.places.insert(0, ((0, Place::Nowhere), BlockType::Empty));
+        if tape.polls_at_entry {
+            region.places.insert(1, ((0, Place::Entry), BlockType::Empty));
+            region.targets.insert(0, (0, Place::Entry));
+        }
+        self.open_places(&region);
+        self.branch_to_points(0, &region.targets, (0, Place::Nowhere));
+        self.end_place(0, Place::Nowhere);
+        self.copy.code.emit(&I::Unreachable);
+        if tape.polls_at_entry {
+            self.land(0, Place::Entry, 0);
+        }
+    }
+
+    /// What is between two steps.
+    fn region(&mut self, range: Range<usize>, again: bool) -> Region {
+        let tape = self.copy.tape;
+        let mut region = Region { places: Vec::new(), targets: Vec::new() };
+        let mut small = 0_usize;
+        let mut at = range.start;
+        while at < range.end {
+            let mut place = |at: usize, place: Place, ty: BlockType| region.places.push(((at, place), ty));
+            match &tape.steps[at] {
+                Step::Open(open) if !open.suspends() => at = open.end,
+                Step::Open(open) if open.kind == Kind::Loop => {
+                    place(at, Place::Landing, BlockType::Empty);
+                    let points = if is_large(open) { open.points.len() } else { 1 };
+                    region.targets.extend(std::iter::repeat_n((at, Place::Landing), points));
+                    if is_large(open) {
+                        at = open.end;
+                    } else {
+                        small += 1;
+                    }
+                }
+                Step::Point(_) => {
+                    place(at, Place::Landing, BlockType::Empty);
+                    if again && small == 0 {
+                        place(at, Place::Behind, BlockType::Empty);
+                    }
+                    region.targets.push((at, Place::Landing));
+                }
+                Step::Else { open, .. } => place(*open, Place::Otherwise, BlockType::Empty),
+                Step::End { open: Some(start), .. } => {
+                    let Step::Open(open) = &tape.steps[*start] else { break };
+                    match open.kind {
+                        Kind::If if open.points_else.is_none() => place(*start, Place::Otherwise, BlockType::Empty),
+                        Kind::Loop => {
+                            place(*start, Place::Head, self.copy.types.block(&open.parameters));
+                            small -= 1;
+                        }
+                        Kind::If | Kind::Block => {}
+                    }
+                    place(*start, Place::Exit, self.copy.types.block(&open.results));
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        region
+    }
+
+    fn open_places(&mut self, region: &Region) {
+        for (mark, ty) in region.places.iter().rev() {
+            let label = self.copy.code.block(*ty);
+            self.labels.insert(*mark, label);
+        }
+    }
+
+    /// The innermost block ends here: it is this one.
+    fn end_place(&mut self, at: usize, place: Place) {
+        self.labels.remove(&(at, place));
+        self.copy.code.end();
+    }
+
+    fn branch(&mut self, at: usize, place: Place) {
+        self.copy.code.branch(self.labels[&(at, place)]);
+    }
+
+    /// Leads to the point that is pending, of those from `first` on.
+    fn branch_to_points(&mut self, first: u32, targets: &[Mark], other: Mark) {
+        let code = &mut self.copy.code;
+        let depths: Vec<u32> = targets.iter().map(|mark| code.distance(self.labels[mark])).collect();
+        let other = code.distance(self.labels[&other]);
+        code.emit_all(&[I::LocalGet(self.copy.homes.pending()), I::I32Const(first as i32 + 1), I::I32Sub]);
+        code.emit(&I::BrTable(depths.into(), other));
+    }
+
+    /// Where a table leads for a point: the frame is rebuilt, and the activation runs.
+    fn land(&mut self, at: usize, place: Place, point: u32) {
+        self.end_place(at, place);
+        self.copy.restore(point);
+        self.passed = true;
+        self.stretch = Stretch::Closed;
+    }
+
     /// Begins a stretch, unless one is open.
     fn stretch(&mut self) {
         if self.stretch == Stretch::Closed {
             self.stretch = Stretch::Open;
-            self.copy.code.emit_all(&[I::LocalGet(self.copy.homes.pending()), I::I32Eqz]);
-            self.copy.code.if_(BlockType::Empty);
             self.copy.give(self.base, &self.operands);
         }
     }
 
-    /// Ends a stretch with these operands, if it is left by its end.
-    fn close(&mut self, operands: Option<&[Value]>) {
+    /// Ends a stretch with these operands.
+    fn close(&mut self, operands: &[Value]) {
         if self.stretch == Stretch::Open {
             self.stretch = Stretch::Closed;
-            if let Some(operands) = operands {
-                self.copy.take(self.base, operands);
-            }
-            self.copy.code.end();
+            self.copy.take(self.base, operands);
         }
-        self.operands = operands.unwrap_or_default().into();
     }
 
-    fn enter(&mut self, open: &Open) {
-        self.close(Some(&open.operands));
-        let ty = self.copy.types.block(&open.results);
+    fn enter(&mut self, at: usize, open: &Open) {
+        self.close(&open.operands);
+        let around = self.base;
+        self.base = open.inner_base();
         let ways = match open.kind {
             Kind::Block => {
-                let label = self.copy.code.block(ty);
-                self.copy.code.enter(label);
+                self.copy.code.enter(self.labels[&(at, Place::Exit)]);
                 Ways::Straight
             }
             Kind::If => {
-                self.condition(open);
-                let label = self.copy.code.if_(ty);
-                self.copy.code.enter(label);
+                if self.passed {
+                    let condition = self.copy.homes.of(around + open.operands.len() as u32 - 1, Value::I32);
+                    let otherwise = self.copy.code.distance(self.labels[&(at, Place::Otherwise)]);
+                    self.copy.code.emit_all(&[I::LocalGet(condition), I::I32Eqz, I::BrIf(otherwise)]);
+                }
+                self.copy.code.enter(self.labels[&(at, Place::Exit)]);
                 Ways::Straight
             }
-            Kind::Loop if open.bytes <= CLEAN_BYTES => Ways::Clean { exit: self.enter_small_loop(open) },
-            Kind::Loop => self.enter_large_loop(open),
+            Kind::Loop if is_large(open) => self.enter_large_loop(at, open),
+            Kind::Loop => {
+                if self.passed {
+                    self.copy.give(self.base, &open.parameters);
+                    self.branch(at, Place::Head);
+                }
+                self.land(at, Place::Landing, open.points.start);
+                self.copy.code.enter(self.labels[&(at, Place::Head)]);
+                Ways::Clean
+            }
         };
-        self.passed |= open.kind == Kind::Loop;
-        self.blocks.push(Around { base: self.base, ways });
-        self.base = open.inner_base();
+        self.blocks.push(Around { base: around, ways });
         self.operands = open.parameters.clone();
     }
 
-    /// The condition as it was, or the part with the point.
-    fn condition(&mut self, open: &Open) {
-        let pending = self.copy.homes.pending();
-        let condition = self.copy.homes.of(open.base + open.operands.len() as u32 - 1, Value::I32);
-        let last = open.points_else.unwrap_or(open.points.end);
-        self.copy.code.emit_all(&[
-            I::LocalGet(condition),
-            I::LocalGet(pending),
-            I::I32Const(last as i32),
-            I::I32LeU,
-            I::LocalGet(pending),
-            I::I32Eqz,
-            I::Select,
-        ]);
-    }
-
-    fn enter_small_loop(&mut self, open: &Open) -> Label {
-        let exit_type = self.copy.types.block(&open.results);
-        let exit = self.copy.code.block(exit_type);
-        let head_type = self.copy.types.block(&open.parameters);
-        let head = self.copy.code.block(head_type);
-        self.copy.code.emit_all(&[I::LocalGet(self.copy.homes.pending()), I::I32Eqz]);
-        self.copy.code.if_(BlockType::Empty);
-        self.copy.give(open.inner_base(), &open.parameters);
-        self.copy.code.branch(head);
-        self.copy.code.end();
-        self.copy.code.enter(head);
-        self.copy.arrive(open.points.start);
-        exit
-    }
-
-    fn enter_large_loop(&mut self, open: &Open) -> Ways {
+    fn enter_large_loop(&mut self, at: usize, open: &Open) -> Ways {
+        self.end_place(at, Place::Landing);
+        self.passed = true;
+        let mut region = self.region(at + 1..open.end, true);
+        region.places.splice(..0, [Place::Landing, Place::Behind].map(|place| ((at, place), BlockType::Empty)));
+        region.places.push(((at, Place::Head), self.copy.types.block(&open.parameters)));
+        region.targets.insert(0, (at, Place::Landing));
         let exit_type = self.copy.types.block(&open.results);
         let exit = self.copy.code.block(exit_type);
         let again = self.copy.code.loop_(BlockType::Empty);
-        let head_type = self.copy.types.block(&open.parameters);
-        let head = self.copy.code.block(head_type);
-        self.copy.code.enter(head);
+        self.open_places(&region);
+        self.copy.code.enter(self.labels[&(at, Place::Head)]);
         self.copy.code.emit(&I::LocalGet(self.copy.homes.pending()));
-        self.copy.code.if_(BlockType::Empty);
-        self.copy.arrive(open.points.start);
-        self.copy.code.emit(&I::Else);
-        self.copy.poll(open.points.start);
+        self.copy.code.if_rarely();
+        self.branch_to_points(open.points.start, &region.targets, (at, Place::Landing));
         self.copy.code.end();
+        self.copy.poll(open.points.start);
+        self.branch(at, Place::Behind);
+        self.land(at, Place::Landing, open.points.start);
+        self.end_place(at, Place::Behind);
         Ways::Again { exit, again }
     }
 
     /// The way from the first part of an `if` to its other.
-    fn part(&mut self, open: &Open, reached: bool) {
-        self.arrive_at_end(open, reached);
-        self.copy.code.emit(&I::Else);
+    fn part(&mut self, at: usize, open: &Open, reached: bool) {
+        self.arrive_at_end(reached);
+        self.branch(at, Place::Exit);
+        self.end_place(at, Place::Otherwise);
         self.operands = open.parameters.clone();
     }
 
-    fn arrive_at_end(&mut self, open: &Open, reached: bool) {
-        self.close(reached.then_some(&open.results));
-        // Also if the end is not reached: whoever is on the way to a point behind it comes along.
-        self.copy.give(self.base, &open.results);
+    /// Has the results on the stack, if this end is ever reached.
+    fn arrive_at_end(&mut self, reached: bool) {
+        if reached && self.passed {
+            self.stretch();
+        } else {
+            self.copy.code.emit(&I::Unreachable);
+        }
+        self.stretch = Stretch::Closed;
     }
 
     fn leave(&mut self, start: usize, open: &Open, reached: bool) -> Result<(), NotMovable> {
-        self.arrive_at_end(open, reached);
+        self.arrive_at_end(reached);
         let Some(around) = self.blocks.pop() else { return Ok(()) };
+        self.copy.code.leave();
         match around.ways {
             Ways::Straight => {
-                if open.kind == Kind::If && open.points_else.is_none() && !open.results.is_empty() {
+                if open.kind == Kind::If && open.points_else.is_none() {
                     // Without `else` the parameters are the results.
-                    self.copy.code.emit(&I::Else);
+                    self.branch(start, Place::Exit);
+                    self.end_place(start, Place::Otherwise);
                     self.copy.give(self.base, &open.results);
                 }
-                self.copy.code.end();
-                self.copy.code.leave();
+                self.end_place(start, Place::Exit);
             }
-            Ways::Clean { exit } => {
-                self.copy.code.branch(exit);
-                self.copy.code.end();
-                self.copy.code.leave();
+            Ways::Clean => {
+                self.branch(start, Place::Exit);
+                self.end_place(start, Place::Head);
                 self.copy.clean_loop(start, open, OnStack::Parameters)?;
-                self.copy.code.end();
+                self.end_place(start, Place::Exit);
             }
             Ways::Again { exit, again } => {
                 self.copy.code.branch(exit);
-                self.copy.code.end();
-                self.copy.code.leave();
-                self.copy.take(open.inner_base(), &open.parameters);
+                self.end_place(start, Place::Head);
+                self.copy.take(self.base, &open.parameters);
                 self.copy.code.branch(again);
                 self.copy.code.end();
                 self.copy.code.emit(&I::Unreachable);
                 self.copy.code.end();
             }
         }
-        self.copy.take(self.base, &open.results);
         self.base = around.base;
+        self.copy.take(open.inner_base(), &open.results);
         self.operands = open.below().iter().chain(&open.results).copied().collect();
         Ok(())
     }
 
-    fn call(&mut self, call: &Call<'a>) {
-        let copy = &mut *self.copy;
-        let pending = copy.homes.pending();
+    fn call(&mut self, at: usize, call: &Call<'a>) {
         let kept = &call.operands[..call.operands.len() - call.taken];
         let top = call.base + kept.len() as u32;
-        let point = I::I32Const(call.point as i32 + 1);
+        let again = self.labels.contains_key(&(at, Place::Behind));
         if self.passed {
-            match self.stretch {
-                Stretch::Open => copy.take(call.base, &call.operands),
-                Stretch::Closed => {
-                    copy.code.emit_all(&[I::LocalGet(pending), I::I32Eqz]);
-                    copy.code.if_(BlockType::Empty);
-                }
+            self.close(&call.operands);
+            let copy = &mut *self.copy;
+            if !again {
+                copy.push(call.point);
             }
             copy.give(top, &call.operands[kept.len()..]);
             copy.call(&call.callee);
-            copy.take(top, &call.results);
-            copy.follow(call.point);
-            copy.code.emit_all(&[I::Else, I::LocalGet(pending), point, I::I32Ne, I::BrIf(0)]);
-        } else {
-            copy.code.emit_all(&[I::LocalGet(pending), point, I::I32Eq]);
-            copy.code.if_(BlockType::Empty);
+            if again {
+                copy.take(top, &call.results);
+                copy.follow(call.point);
+                self.branch(at, Place::Behind);
+            } else {
+                // Should the call have been suspended, whoever is resumed first leaves other results.
+                copy.carry(&call.results);
+                copy.code.branch_to_end();
+            }
         }
-        copy.restore(call.point);
-        for (height, (carrier, result)) in (top..).zip(copy.ids.carriers(&call.results).into_iter().zip(&call.results)) {
-            let home = copy.homes.of(height, *result);
-            copy.code.emit_all(&[I::GlobalGet(carrier), I::LocalSet(home)]);
+        self.land(at, Place::Landing, call.point);
+        self.copy.fetch(top, &call.results);
+        if again {
+            self.end_place(at, Place::Behind);
         }
-        copy.code.end();
-        self.passed = true;
-        self.stretch = Stretch::Closed;
         self.operands = kept.iter().chain(&call.results).copied().collect();
-    }
-
-    fn finish(&mut self, reached: bool) {
-        let results = self.copy.tape.results.iter().map(|result| Value::of(*result)).collect::<Option<Box<[_]>>>();
-        match results {
-            Some(results) if reached => {
-                self.close(Some(&results));
-                self.copy.give(self.base, &results);
-            }
-            _ => {
-                self.close(None);
-                self.copy.code.emit(&I::Unreachable);
-            }
-        }
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Part {
 enum Direction {
     /// `(values) -> ()`, the last with `(values, bytes, point, function) -> ()`, which also begins to unwind.
     Spill,
+    /// The same, but the program runs on, and what it leaves when it is suspended begins behind.
+    Push,
     /// `() -> (values)`.
     Restore,
 }
@@ -53,6 +55,14 @@ impl Shared {
         self.function(Direction::Spill, part, shape)
     }
 
+    /// The function that writes them down in a program that runs on.
+    pub fn push(&mut self, part: Part, shape: Shape) -> u32 {
+        match part {
+            Part::Values => self.spill(part, shape),
+            Part::Last => self.function(Direction::Push, part, shape),
+        }
+    }
+
     /// The function that takes them back.
     pub fn restore(&mut self, part: Part, shape: Shape) -> u32 {
         self.function(Direction::Restore, part, shape)
@@ -72,8 +82,8 @@ impl Shared {
         self.in_order.iter().map(|(direction, part, shape)| {
             let values = values(shape);
             match direction {
-                Direction::Spill => {
-                    let function = spill(ids, *part, &values);
+                Direction::Spill | Direction::Push => {
+                    let function = write(ids, *direction, *part, &values);
                     ([&values, header(*part)].concat(), Vec::new(), function)
                 }
                 Direction::Restore => (Vec::new(), values.clone(), restore(ids, *part, &values)),
@@ -98,7 +108,7 @@ fn size(part: Part, values: &[Value]) -> u32 {
     values.iter().chain(header(part)).map(|value| value.size()).sum()
 }
 
-fn spill(ids: &Ids, part: Part, values: &[Value]) -> Function {
+fn write(ids: &Ids, direction: Direction, part: Part, values: &[Value]) -> Function {
     let header = header(part);
     let address = (values.len() + header.len()) as u32;
     let mut function = Function::new([(1, ValType::I32)]);
@@ -112,9 +122,13 @@ fn spill(ids: &Ids, part: Part, values: &[Value]) -> Function {
         }
         offset += value.size();
     }
-    if part == Part::Last {
-        function.instruction(&I::I32Const(State::Unwinding as i32));
-        function.instruction(&I::GlobalSet(ids.state));
+    let then = match (part, direction) {
+        (Part::Values, _) => None,
+        (Part::Last, Direction::Push) => Some([I::GlobalGet(ids.stack_pointer), I::GlobalSet(ids.mark)]),
+        (Part::Last, _) => Some([I::I32Const(State::Unwinding as i32), I::GlobalSet(ids.state)]),
+    };
+    for instruction in then.iter().flatten() {
+        function.instruction(instruction);
     }
     function.instruction(&I::End);
     function
