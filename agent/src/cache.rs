@@ -30,6 +30,23 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Outlines remembered for peers that fetch from here, of at most 128 KiB each.
 const OUTLINES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).expect("not zero");
 
+/// Removes what a cache has put into a folder, and nothing else that may be there.
+pub fn forget(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.strip_suffix(".part").unwrap_or(name).parse::<Digest>().is_ok() {
+            files::remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A cache folder. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache {

@@ -16,12 +16,12 @@ use libp2p::identity::Keypair;
 use lull_shared::{
     codec,
     id::AgentId,
-    identity::{Authority, NetworkId, Signed},
+    identity::{Authority, Certificate, CertificateError, NetworkId, Signed},
     resources::Labels,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::{cache, files, policy};
 
 /// A network that this machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,21 @@ pub enum MembershipError {
     Write { path: PathBuf, source: io::Error },
     #[error("{path} is damaged ({reason}); `lull-agent leave` removes it, then join again with a new token")]
     Damaged { path: PathBuf, reason: String },
+    #[error(
+        "{path} is missing: the key by which the network knows this machine\nhint: restore it from a backup, or `lull-agent leave` \
+         and join again with a new token, as another machine"
+    )]
+    KeyLost { path: PathBuf },
+    #[error(
+        "{path}, the key by which the network knows this machine, is damaged ({reason})\nhint: restore it from a backup, or \
+         `lull-agent leave` and join again with a new token, as another machine"
+    )]
+    DamagedKey { path: PathBuf, reason: String },
+    #[error(
+        "{path} is the key of another machine than the one that joined the network {network}\nhint: restore the folder's own from a \
+         backup, or `lull-agent leave` and join again with a new token, as another machine"
+    )]
+    OtherKey { path: PathBuf, network: NetworkId },
 }
 
 /// The file as it is written.
@@ -114,12 +129,14 @@ impl Membership {
     }
 }
 
-/// The machine's identity, made if there is none.
+/// The machine's identity, made if there is none and the machine has joined nothing yet: to a member its key is who it is.
 pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
-    let path = data.join("identity.key");
+    let path = data.join(IDENTITY);
     match fs::read(&path) {
-        Ok(bytes) => {
-            Keypair::from_protobuf_encoding(&bytes).map_err(|error| MembershipError::Damaged { path, reason: error.to_string() })
+        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
+            .map_err(|error| MembershipError::DamagedKey { path, reason: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && self::path(data).exists() => {
+            Err(MembershipError::KeyLost { path })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let identity = Keypair::generate_ed25519();
@@ -132,22 +149,41 @@ pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
     }
 }
 
-/// Removes identity and membership, and whatever was kept for the network.
-pub fn forget(data: &Path) -> io::Result<()> {
-    for file in ["identity.key", "membership.json", "owner.json"] {
-        files::remove_if_there(&data.join(file))?;
+/// Whether this key is the one that a membership was given to.
+pub fn check_key(data: &Path, identity: &Keypair, membership: &Membership) -> Result<(), MembershipError> {
+    let peer = identity.public().to_peer_id();
+    match Certificate::verify_expired(&membership.certificate, &membership.authority, membership.network, &peer) {
+        Err(CertificateError::Peer) => Err(MembershipError::OtherKey { path: data.join(IDENTITY), network: membership.network }),
+        // What else is wrong with it is told where it is used.
+        Ok(_) | Err(_) => Ok(()),
     }
-    for folder in ["outbox", "cache", "artifacts", "scratch"] {
-        match fs::remove_dir_all(data.join(folder)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+}
+
+/// Removes identity and membership, and whatever was kept for the network: of what the agent has ever made in its folder
+/// nothing is left. What its owner put there is his, like `agent.toml`. A cache that he keeps elsewhere may be in a folder
+/// with other things: its blobs go, and nothing else.
+pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
+    for folder in ["outbox", "cache", "artifacts", "scratch", "snapshots"] {
+        files::remove_tree(&data.join(folder))?;
+    }
+    if let Some(cache) = cache_elsewhere {
+        cache::forget(cache)?;
+    }
+    files::remove_unfinished(data)?;
+    // The membership last: whoever is interrupted can leave again.
+    for file in [policy::SHEET, policy::OWNER, "engine.json", "owner.json", "agent.sock", LOCK, IDENTITY, MEMBERSHIP] {
+        files::remove_if_there(&data.join(file))?;
     }
     Ok(())
 }
 
+/// The file that keeps two agents from using one data folder.
+pub(crate) const LOCK: &str = "agent.lock";
+const IDENTITY: &str = "identity.key";
+const MEMBERSHIP: &str = "membership.json";
+
 fn path(data: &Path) -> PathBuf {
-    data.join("membership.json")
+    data.join(MEMBERSHIP)
 }
 
 #[cfg(test)]
@@ -184,9 +220,62 @@ mod tests {
         let membership = membership(&key);
         membership.save(&data).expect("saved");
         assert_eq!(Membership::load(&data).expect("loaded"), membership);
-        forget(&data).expect("forgotten");
+        forget(&data, None).expect("forgotten");
         assert!(matches!(Membership::load(&data), Err(MembershipError::NotJoined)));
         assert_ne!(identity(&data).expect("a new one").public(), key.public());
+    }
+
+    #[test]
+    fn a_members_key_is_not_replaced() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path().join("data");
+        let key = identity(&data).expect("a new identity");
+        let member = membership(&key);
+        member.save(&data).expect("saved");
+        check_key(&data, &key, &member).expect("it is its own");
+        let path = data.join(IDENTITY);
+        let kept = fs::read(&path).expect("there");
+        fs::remove_file(&path).expect("there");
+        let lost = identity(&data).expect_err("it is lost").to_string();
+        assert!(lost.contains("identity.key is missing") && lost.contains("\nhint: restore it"), "{lost}");
+        assert!(!path.exists(), "nothing took its place");
+        fs::write(&path, b"").expect("written");
+        assert!(matches!(identity(&data), Err(MembershipError::DamagedKey { .. })));
+        fs::write(&path, Keypair::generate_ed25519().to_protobuf_encoding().expect("a key")).expect("written");
+        let other = identity(&data).expect("a key");
+        let words = check_key(&data, &other, &member).expect_err("another machine's").to_string();
+        assert!(words.contains("another machine") && words.contains(&member.network.to_string()), "{words}");
+        fs::write(&path, kept).expect("written");
+        assert_eq!(identity(&data).expect("restored").public(), key.public());
+        forget(&data, None).expect("forgotten");
+        identity(&data).expect("a machine that has left gets a new one");
+    }
+
+    #[test]
+    fn what_an_agent_made_is_gone_after_it_left_and_what_its_owner_put_there_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, cache) = (folder.path().join("data"), folder.path().join("cache"));
+        membership(&identity(&data).expect("a new identity")).save(&data).expect("saved");
+        for file in ["policy.signed", "policy-owner.toml", "owner.json", "engine.json", "agent.lock", "agent.sock", ".lull-x1"] {
+            fs::write(data.join(file), b"x").expect("a file");
+        }
+        for inner in ["outbox", "cache", "artifacts", "scratch/slot-0/d/d", "snapshots"] {
+            fs::create_dir_all(data.join(inner)).expect("a folder");
+            fs::write(data.join(inner).join("file"), b"x").expect("a file");
+        }
+        fs::create_dir(&cache).expect("a folder");
+        let blob = "ab".repeat(32);
+        for file in [&*blob, &format!("{blob}.part"), "photograph.jpg"] {
+            fs::write(cache.join(file), b"x").expect("a file");
+        }
+        fs::write(data.join("agent.toml"), b"slots = 1").expect("a file");
+        forget(&data, Some(&cache)).expect("forgotten");
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = fs::read_dir(folder).expect("ours").map(|entry| entry.expect("an entry").file_name());
+            entries.map(|name| name.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!((names(&data), names(&cache)), (vec!["agent.toml".to_owned()], vec!["photograph.jpg".to_owned()]));
+        forget(&data, Some(&cache)).expect("there is nothing more to do");
     }
 
     #[cfg(unix)]

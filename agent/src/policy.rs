@@ -14,9 +14,9 @@ use lull_shared::{
 use crate::{files, session::Standing};
 
 /// The sheet as the coordinator signed it.
-const SHEET: &str = "policy.signed";
+pub(crate) const SHEET: &str = "policy.signed";
 /// What the owner narrows, for people to read.
-const OWNER: &str = "policy-owner.toml";
+pub(crate) const OWNER: &str = "policy-owner.toml";
 
 /// Writes what the administrator allows into the data folder.
 pub fn keep(data: &Path, signed: &Signed) -> io::Result<()> {

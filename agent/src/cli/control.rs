@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{CliError, Output};
 use crate::{
+    config::Config,
     ipc::{self, IpcError, Request, Response},
     membership::{self, Membership, MembershipError},
     run_loop,
@@ -48,7 +49,7 @@ pub(super) async fn resume(place: Place<'_>, out: Output) -> Result<(), CliError
     out.done(&json!({ "paused": false }), "resumed", "resumed")
 }
 
-pub(super) async fn leave(data: &Path, out: Output) -> Result<(), CliError> {
+pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(), CliError> {
     match ipc::ask(data, &Request::Leave).await {
         Ok(_) => wait_until_gone(data).await?,
         Err(IpcError::NotRunning(_)) if !run_loop::is_running(data) => {}
@@ -56,7 +57,8 @@ pub(super) async fn leave(data: &Path, out: Output) -> Result<(), CliError> {
     }
     let member = Membership::load(data);
     let joined = !matches!(member, Err(MembershipError::NotJoined));
-    membership::forget(data).map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
+    membership::forget(data, config.cache_dir.as_deref())
+        .map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
     if !joined {
         return Err(MembershipError::NotJoined.into());
     }

@@ -14,6 +14,7 @@ mod join;
 pub mod output;
 mod policy;
 mod run;
+pub mod secret;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
@@ -71,10 +72,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes this machine a member of a network
-    #[command(after_help = "EXAMPLES:\n  lull-agent join lull1-... --name desk-17 --label site=berlin")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent join lull1-... --name desk-17 --label site=berlin\n  \
+        lull-agent join --token-file /run/secrets/lull\n  lull token create | ssh desk-17 lull-agent join -\n\n\
+        A token on the command line shows in the list of processes while the command runs: a file, standard input (-) and the \
+        environment variable LULL_JOIN_TOKEN do not.")]
     Join {
-        /// What `lull token create` printed
-        token: String,
+        /// What `lull token create` printed; `-` reads it from standard input, and LULL_JOIN_TOKEN may hold it instead
+        token: Option<String>,
+        /// A file with the token; `-` is standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
         /// What people call this machine [default: `name` of the configuration, or the host name]
         #[arg(long)]
         name: Option<String>,
@@ -107,6 +114,9 @@ enum Command {
     Leave,
 }
 
+/// Holds the token of `lull-agent join`, for scripts.
+pub const JOIN_TOKEN_VARIABLE: &str = "LULL_JOIN_TOKEN";
+
 /// A command that did not succeed.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
@@ -114,6 +124,8 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Secret(#[from] secret::SecretError),
     #[error(transparent)]
     Membership(#[from] MembershipError),
     #[error(transparent)]
@@ -131,7 +143,7 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Config(_) | Self::Usage(_) | Self::Secret(_) => 2,
             Self::Membership(MembershipError::NotJoined) | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
             Self::Denied(_) | Self::Ipc(IpcError::Denied(_) | IpcError::Forbidden(_)) => 4,
             Self::Unreachable(_) | Self::Ipc(IpcError::NotRunning(_) | IpcError::Silent) => 5,
@@ -211,13 +223,20 @@ fn start(cli: Cli) -> Result<(), CliError> {
 async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Output) -> Result<(), CliError> {
     let data = place.data;
     match command {
-        Command::Join { token, name, labels } => join::join(data, &config, &token, name, labels, out).await,
+        Command::Join { token, token_file, name, labels } => {
+            let token = secret::given(token, token_file, JOIN_TOKEN_VARIABLE)?.ok_or_else(|| {
+                let words = "a token is needed\nhint: `lull token create` prints one; give it as argument, with --token-file FILE, \
+                             on standard input with -, or in LULL_JOIN_TOKEN";
+                CliError::Usage(words.into())
+            })?;
+            join::join(data, &config, &token, name, labels, out).await
+        }
         Command::Run(args) => run::run(data, &config, args).await,
         Command::Status => control::status(place, out).await,
         Command::Pause { duration } => control::pause(place, duration, out).await,
         Command::Resume => control::resume(place, out).await,
         Command::Policy(args) => policy::policy(place, args, out).await,
-        Command::Leave => control::leave(data, out).await,
+        Command::Leave => control::leave(data, &config, out).await,
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     engine::Platform,
     protocol::Priority,
 };
+use crate::files;
 
 /// Artifacts kept, together. Above it the ones used longest ago are compiled again when they are needed.
 const KEPT_BYTES_MAX: u64 = 2 << 30;
@@ -110,7 +111,7 @@ impl Artifacts {
             artifact,
         };
         fs::rename(&fresh, &path).await?;
-        fs::write(record_path(&path), codec::encode(&identity::sign(&self.identity, &record))).await?;
+        files::replace_private(&record_path(&path), &codec::encode(&identity::sign(&self.identity, &record)))?;
         self.trim(&path).await?;
         Ok(Ready { path, digest: artifact.digest })
     }

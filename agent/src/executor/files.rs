@@ -35,7 +35,9 @@ struct Measured {
 impl Measured {
     async fn create(path: PathBuf) -> io::Result<Self> {
         let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(true);
+        options.read(true).write(true).create_new(true);
+        // What an earlier life left has this name, or a link that somebody put there.
+        crate::files::remove_if_there(&path)?;
         let file = match options.open(&path).await {
             // Somebody removed its folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -18,6 +18,7 @@ use super::{
     spawn::Child,
     sys,
 };
+use crate::files;
 
 /// Setting the engine up takes milliseconds; a machine that is busy starting up may need far longer.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(60);
@@ -75,9 +76,7 @@ fn recall(kept: &Path, of: &str) -> Option<String> {
 }
 
 fn remember(kept: &Path, name: &Kept) -> io::Result<()> {
-    let fresh = kept.with_extension("new");
-    fs::write(&fresh, serde_json::to_vec(name)?)?;
-    fs::rename(fresh, kept)
+    files::replace_private(kept, &serde_json::to_vec(name)?)
 }
 
 /// What a short-lived process says of itself, as JSON.

@@ -27,29 +27,54 @@ const TRIAL_BYTES: usize = 256 << 10;
 /// Makes a folder that may have been removed, and tries whether it can be written to.
 pub fn try_folder(folder: &Path) -> io::Result<()> {
     make_private_folder(folder)?;
-    let trial = folder.join("trial.tmp");
-    let written = sys::create_private(&trial).and_then(|mut file| {
-        file.write_all(&vec![0; TRIAL_BYTES])?;
-        file.sync_all()
-    });
-    remove_if_there(&trial)?;
-    written
+    let mut trial = tempfile::Builder::new().prefix(FRESH).tempfile_in(folder)?;
+    trial.write_all(&vec![0; TRIAL_BYTES])?;
+    trial.as_file().sync_all()
 }
 
+/// What the names of files begin with that are not whole yet.
+const FRESH: &str = ".lull-";
+
 /// Replaces a file by these bytes, durably; whoever looks sees the old ones or the new ones.
+///
+/// They are written to a new file of a name that nobody can foresee, readable by this user alone, which then takes the
+/// place of whatever has the name: nothing is written through a file or a link that lies there.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = sys::create_private(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&fresh, path)?;
+    written(path, bytes)?.persist(path).map_err(|error| error.error)?;
     sync_folder_of(path)
+}
+
+/// The same for a name that must be free.
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    written(path, bytes)?.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_folder_of(path)
+}
+
+/// A file with these bytes beside the one that it is to become.
+fn written(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let mut fresh = tempfile::Builder::new().prefix(FRESH).tempfile_in(folder_of(path))?;
+    fresh.write_all(bytes)?;
+    fresh.as_file().sync_all()?;
+    Ok(fresh)
+}
+
+/// Opens a file of this user's own to lock it, and makes it if it is not there; a link in its place is refused.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    sys::open_own(path)
+}
+
+/// Opens a file to write at its end, and makes it if it is not there; a link in its place is refused.
+pub fn append_to(path: &Path) -> io::Result<File> {
+    sys::append_to(path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a file's name durable.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sys::sync_folder)
+    sys::sync_folder(folder_of(path))
 }
 
 /// Makes the bytes of a file that somebody else wrote durable.
@@ -67,5 +92,97 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// Removes files that were not whole yet when their writer ended.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(FRESH.as_bytes()) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder that may not be there, with all that is in it: however deep it nests, and following no link.
+pub fn remove_tree(folder: &Path) -> io::Result<()> {
+    match empty_folder(folder).and_then(|()| fs::remove_dir(folder)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes all that is in a folder.
+pub fn empty_folder(folder: &Path) -> io::Result<()> {
+    sys::empty_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_replaced_by_one_of_its_own_and_never_through_what_lies_there() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (others, key) = (folder.path().join("others"), folder.path().join("identity.key"));
+        fs::write(&others, b"not ours").expect("a file");
+        // What earlier versions wrote through.
+        for name in ["identity.partial", "identity.new", "identity.key"] {
+            symlink(&others, folder.path().join(name)).expect("a link");
+        }
+        replace_private(&key, b"secret").expect("written");
+        assert_eq!(fs::read(&others).expect("there"), b"not ours");
+        let metadata = fs::symlink_metadata(&key).expect("there");
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600, "{metadata:?}");
+        assert_eq!(fs::read(&key).expect("there"), b"secret");
+        let taken = create_private(&key, b"other").expect_err("it has a file").kind();
+        assert_eq!((taken, fs::read(&key).expect("there")), (io::ErrorKind::AlreadyExists, b"secret".to_vec()));
+        let link = folder.path().join("link");
+        symlink(folder.path().join("nowhere"), &link).expect("a link");
+        for refused in [open_own(&link), append_to(&link), create_private(&link, b"x").and_then(|()| open_own(&key))] {
+            refused.expect_err("a link is no file of ours");
+        }
+        assert!(!folder.path().join("nowhere").exists());
+        let left = fs::read_dir(folder.path()).expect("ours").flatten();
+        let left: Vec<_> = left.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(FRESH.as_bytes())).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_tree_is_removed_however_deep_it_nests_and_no_link_is_followed() {
+        use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let outside = folder.path().join("outside");
+        fs::write(&outside, b"stays").expect("a file");
+        let root = folder.path().join("root");
+        fs::create_dir(&root).expect("a folder");
+        symlink(&outside, root.join("link")).expect("a link");
+        symlink(folder.path(), root.join("up")).expect("a link");
+        fs::create_dir(root.join("closed")).expect("a folder");
+        fs::write(root.join("closed").join("file"), b"x").expect("a file");
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).expect("it is ours");
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = openat(CWD, &root, flags, Mode::empty()).expect("it opens");
+        for _ in 0..6000 {
+            mkdirat(&at, "d", Mode::RWXU).expect("a folder");
+            at = openat(&at, "d", flags, Mode::empty()).expect("it opens");
+        }
+        drop(at);
+        remove_tree(&root).expect("it goes");
+        assert!(!root.exists());
+        assert_eq!(fs::read(&outside).expect("it is still there"), b"stays");
+        remove_tree(&root).expect("nothing to do");
     }
 }

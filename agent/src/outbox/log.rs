@@ -187,7 +187,8 @@ impl Log {
     /// Puts what is live into a new file in the place of the old one.
     pub(super) fn rewrite(&mut self) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+        files::remove_if_there(&fresh)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&fresh)?;
         write_at(&file, MAGIC, 0)?;
         let (mut offset, mut live) = (MAGIC.len() as u64, BTreeMap::new());
         for (attempt, spot) in &self.live {

@@ -1,7 +1,7 @@
 //! Puts an agent together and takes it apart again.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -84,7 +84,9 @@ pub async fn serve(
     let _lock = lock(data)?;
     let Fittings { program, sensor } = fittings;
     let membership = Membership::load(data)?;
-    let member = Arc::new(Member::new(data.to_owned(), membership::identity(data)?, membership));
+    let identity = membership::identity(data)?;
+    membership::check_key(data, &identity, &membership)?;
+    let member = Arc::new(Member::new(data.to_owned(), identity, membership));
     let certificate = member.certificate().ok_or(ServeError::Certificate)?;
     let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
     let engine = naming::engine_name(program.clone(), &data.join("engine.json")).await?;
@@ -96,9 +98,10 @@ pub async fn serve(
     let cache = Cache::open(&cache_dir, config.cache_max.as_u64()).map_err(in_data(cache_dir.clone()))?;
     let scratch = config.scratch_dir.clone().unwrap_or_else(|| data.join("scratch"));
     files::make_private_folder(&scratch).map_err(in_data(scratch.clone()))?;
+    sweep(scratch.clone());
     let snapshots = data.join("snapshots");
     // What an earlier life did not bring to its end.
-    let _ = std::fs::remove_dir_all(&snapshots);
+    let _ = files::remove_tree(&snapshots);
     files::make_private_folder(&snapshots).map_err(in_data(snapshots.clone()))?;
     let tell = {
         let inputs = inputs.clone();
@@ -191,12 +194,21 @@ fn listen_as_service(inputs: mpsc::Sender<Input>) -> Option<AbortHandle> {
     None
 }
 
+/// Removes what earlier versions left of scratch folders. Nobody waits for it, and nothing needs it gone.
+fn sweep(scratch: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = files::empty_folder(&scratch) {
+            tracing::warn!(folder = %scratch.display(), %error, "what is left in the scratch folder cannot be removed");
+        }
+    });
+}
+
 /// Keeps two agents from using one data folder; released with the process, however it ends.
 fn lock(data: &Path) -> Result<File, ServeError> {
-    let path = data.join("agent.lock");
+    let path = data.join(membership::LOCK);
     let failed = |source| ServeError::Data { path: path.clone(), source };
     files::make_private_folder(data).map_err(failed)?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file = files::open_own(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServeError::Running(data.to_owned())),

@@ -233,7 +233,7 @@ impl Workbench {
 
     async fn product(&self, module: &Source, work: Work, into: &Path) -> Result<Product, CompileError> {
         match self.talk(module, work, Some(into)).await? {
-            Said::Product(product) => Ok(product),
+            Said::Product(product) => Ok(*product),
             Said::Inspected(_) | Said::Tried => Err(out_of_turn().into()),
         }
     }
@@ -275,7 +275,7 @@ impl Bounds {
 /// What came of it.
 enum Said {
     Inspected(Inspected),
-    Product(Product),
+    Product(Box<Product>),
     Tried,
 }
 
@@ -312,7 +312,8 @@ impl Conversation {
                 Answer::Tried => return Ok(Said::Tried),
                 Answer::Product { size_bytes, cpu } => {
                     let into = into.ok_or_else(out_of_turn)?;
-                    return Ok(Said::Product(Product { blob: self.take(size_bytes, into).await?, cpu, cage }));
+                    let blob = self.take(size_bytes, into).await?;
+                    return Ok(Said::Product(Box::new(Product { blob, cpu, cage })));
                 }
             }
         }
@@ -345,7 +346,8 @@ async fn frame<T: DeserializeOwned>(from: &mut ChildStdout) -> io::Result<T> {
 }
 
 async fn copy(from: &mut ChildStdout, size_bytes: u64, into: &Path) -> io::Result<BlobRef> {
-    let mut file = tokio::fs::File::create(into).await?;
+    crate::files::remove_if_there(into)?;
+    let mut file = tokio::fs::File::create_new(into).await?;
     let mut outline = OutlineBuilder::default();
     let mut left = size_bytes;
     let mut piece = vec![0; 64 << 10];
