@@ -4,7 +4,7 @@ use lull_shared::state::Failure;
 use wasmtime::{GcHeapOutOfMemory, ThrownException, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::{protocol::Load, scratch, sys};
+use super::{protocol::Load, sys};
 
 /// Frames of a backtrace that are kept: the innermost tell most.
 const FRAMES_MAX: usize = 48;
@@ -18,6 +18,7 @@ pub(super) fn judge(
     load: &Load,
     memory_denied: bool,
     output_exceeded: bool,
+    scratch_denied: bool,
 ) -> Result<(), Failure> {
     // The limit of the process stands a little behind the guest's, and says the same.
     let memory_denied = memory_denied || result.as_ref().is_err_and(is_out_of_memory);
@@ -36,7 +37,7 @@ pub(super) fn judge(
         Failure::OutputLimit { limit_bytes: load.limits.output_bytes }
     } else if memory_denied {
         Failure::MemoryLimit { limit_bytes: load.limits.memory_bytes }
-    } else if scratch::is_full(load) {
+    } else if scratch_denied {
         Failure::ScratchLimit { limit_bytes: load.limits.scratch_bytes }
     } else {
         symptom

@@ -2,27 +2,36 @@
 
 use std::sync::{Arc, Mutex};
 
+use lull_shared::message::ModuleKind;
 use wasmtime::ResourceLimiter;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use super::{
     moving::Change,
     pipe::{Incoming, Outgoing},
     protocol::{Ask, Load, Run},
     random::{Seed, Stream},
+    scratch::{
+        Tree,
+        component::{Files, View},
+        preview1::World,
+    },
     stream::{Log, Reader, Shared, Stdin, Stdout, Writer},
-    time::{Monotonic, VirtualClock},
+    time::{Clock, Monotonic, VirtualClock},
     trail,
 };
 
-/// Where the guest finds its scratch folder.
-const SCRATCH_PATH: &str = "/scratch";
+/// Handles of a component at once: streams, descriptors, deadlines and what waits for them. A few hundred bytes each,
+/// outside of the guest's memory.
+const HANDLES_MAX: usize = 1 << 14;
 /// A table's entry is a pointer.
 const TABLE_ENTRY_BYTES: usize = 8;
 
 /// What a store holds.
 pub(super) struct Guest {
-    wasi: WasiP1Ctx,
+    world: World,
+    /// What a component has of files; a module has them in its world.
+    files: Option<Files>,
     clock: VirtualClock,
     budget: Budget,
     /// What it did to its descriptors; followed in migratable builds only.
@@ -38,6 +47,7 @@ pub(super) struct Ends {
     pub(super) log: Shared<Log>,
     /// None where it is real.
     pub(super) random: Option<Stream>,
+    pub(super) scratch: Option<Shared<Tree>>,
 }
 
 impl Guest {
@@ -45,9 +55,10 @@ impl Guest {
     pub(super) fn new(
         load: &Load,
         run: &Run,
+        scratch: Option<Tree>,
         incoming: &Shared<Incoming>,
         outgoing: &Shared<Outgoing>,
-    ) -> wasmtime::Result<(Self, Ends)> {
+    ) -> (Self, Ends) {
         let index = run.attempt.task.index;
         let seed = Seed::of_task(load.world.seed, index);
         let ends = Ends {
@@ -55,6 +66,7 @@ impl Guest {
             stdout: Arc::new(Mutex::new(Stdout::new(load.limits.output_bytes, Arc::clone(outgoing)))),
             log: Arc::new(Mutex::new(Log::new(load.limits.log_bytes))),
             random: (!load.grants.random).then(|| seed.stream(0)),
+            scratch: scratch.map(|tree| Arc::new(Mutex::new(tree))),
         };
         let clock = VirtualClock::starting(load.world.clock_start);
         let mut wasi = WasiCtxBuilder::new();
@@ -74,16 +86,31 @@ impl Guest {
         if let Some(random) = &ends.random {
             wasi.secure_random(random.clone()).insecure_random(seed.stream(1)).insecure_random_seed(seed.small());
         }
-        if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
-            wasi.preopened_dir(scratch, SCRATCH_PATH, FsPerms::ReadWrite)?;
-        }
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(HANDLES_MAX);
+        let dates = if load.grants.clock { Clock::Real } else { Clock::Virtual(clock.clone()) };
+        let files = ends.scratch.clone().map(|tree| Files { tree, clock: dates });
+        let (world, files) = match (load.kind, files) {
+            (ModuleKind::Preview1, Some(Files { tree, clock })) => (World::with_files(wasi, tree, clock), None),
+            (_, files) => (World::without_files(wasi), files),
+        };
         let budget = Budget { limit_bytes: load.limits.memory_bytes, ..Budget::default() };
-        Ok((Self { wasi: wasi.build_p1(), clock, budget, changes: Vec::new(), asked: None }, ends))
+        (Self { world, files, clock, budget, changes: Vec::new(), asked: None }, ends)
     }
 
     /// Its preview 1 world.
+    pub(super) fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// The engine's part of it.
     pub(super) fn preview1(&mut self) -> &mut WasiP1Ctx {
-        &mut self.wasi
+        &mut self.world.wasi
+    }
+
+    /// Its files, if it is a component.
+    pub(super) fn files(&mut self) -> View<'_> {
+        View { files: self.files.clone(), table: self.world.wasi.ctx().table }
     }
 
     /// Its deterministic clock.
@@ -93,7 +120,7 @@ impl Guest {
 
     /// Its deterministic clock as components wait on it.
     pub(super) fn monotonic(&mut self) -> Monotonic<'_> {
-        Monotonic { clock: &self.clock, table: self.wasi.ctx().table }
+        Monotonic { clock: &self.clock, table: self.world.wasi.ctx().table }
     }
 
     /// What bounds its memory.
@@ -104,7 +131,7 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi.ctx()
+        self.world.wasi.ctx()
     }
 }
 

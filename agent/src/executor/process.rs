@@ -9,12 +9,7 @@
 //! others from sending SIGCONT, and can take its place inside [`Executor::freeze`]. Whatever an executor says is
 //! checked: it may have been taken over by its guest.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lull_shared::{
@@ -40,8 +35,6 @@ use super::{
 };
 use crate::snapshot::Unfit;
 
-/// How often a scratch folder is measured while its executor lives.
-const SCRATCH_CHECK: Duration = Duration::from_millis(250);
 /// What either pipe holds: a snapshot's piece, so that one end works on the next while the other one reads it. A hundred
 /// executors fit what Linux lets one user have in pipes.
 const PIPE_BYTES: usize = 256 << 10;
@@ -138,8 +131,6 @@ pub enum Output {
 pub enum Death {
     /// [`Executor::kill`] was called, or the handle dropped.
     Killed,
-    /// Its scratch folder grew above the limit.
-    ScratchLimit { limit_bytes: u64 },
     /// It died by itself, or broke the protocol and was killed for it.
     Crashed { how: String },
     /// Somebody else killed it: a person, or the system for want of memory.
@@ -153,7 +144,6 @@ impl Death {
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Killed | Self::KilledFromOutside { .. } | Self::Trouble(_) => None,
-            Self::ScratchLimit { limit_bytes } => Some(Failure::ScratchLimit { limit_bytes: *limit_bytes }),
             Self::Crashed { how } => Some(Failure::ExecutorDied { how: how.clone() }),
         }
     }
@@ -161,7 +151,7 @@ impl Death {
     /// What the function is not to blame for.
     pub fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Killed | Self::ScratchLimit { .. } | Self::Crashed { .. } => None,
+            Self::Killed | Self::Crashed { .. } => None,
             Self::KilledFromOutside { how } => Some(Trouble::new(Part::Killed, how)),
             Self::Trouble(trouble) => Some(trouble.clone()),
         }
@@ -237,10 +227,6 @@ impl Executor {
         let (orders, incoming) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(events, Arc::clone(&process), trail));
-        if let Some(scratch) = load.scratch.as_ref().filter(|_| load.grants.scratch) {
-            let watch = watch_scratch(scratch.into(), load.limits.scratch_bytes, Arc::clone(&shared));
-            tokio::spawn(watch);
-        }
         let build = load.build;
         tokio::spawn(writer::write(to, incoming, load.clone(), Arc::clone(&shared)));
         tokio::spawn(reader::read(frames, load, guard, Arc::clone(&shared)));
@@ -337,18 +323,5 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-async fn watch_scratch(folder: PathBuf, limit_bytes: u64, shared: Arc<Shared>) {
-    let folder: Arc<Path> = folder.into();
-    while !shared.is_gone() {
-        tokio::time::sleep(SCRATCH_CHECK).await;
-        let measured = Arc::clone(&folder);
-        let used = tokio::task::spawn_blocking(move || super::scratch::used_bytes(&measured)).await;
-        if used.is_ok_and(|used| used > limit_bytes) && !shared.is_gone() {
-            shared.overflow();
-            break;
-        }
     }
 }

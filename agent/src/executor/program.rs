@@ -6,13 +6,18 @@ use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, OutlineBuilder},
     id::{AttemptId, TaskId},
+    job::Grants,
     message::ModuleKind,
-    state::{Failure, Part, Trouble, Usage},
+    state::{Part, Trouble, Usage},
 };
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Module, Store, ThrownException, Trap, component};
 use wasmtime_wasi::{
-    I32Exit, p1,
-    p2::{self, bindings::CommandPre, bindings::clocks::monotonic_clock},
+    I32Exit,
+    p1::wasi_snapshot_preview1,
+    p2::{
+        self,
+        bindings::{CommandPre, clocks::monotonic_clock, filesystem},
+    },
 };
 
 use super::{
@@ -22,7 +27,7 @@ use super::{
     pipe::{Incoming, Outgoing},
     poll,
     protocol::{Build, Done, FromExecutor, Input, Load, LoadError, Run},
-    scratch,
+    scratch::{self, Backing, component::HasFiles},
     stream::{Shared, lock},
     surface, sys,
     time::HasMonotonic,
@@ -37,6 +42,8 @@ pub(super) struct Program {
     code: Code,
     /// Memory that every instance begins with, at least.
     memory_bytes_min: u64,
+    /// Where the bytes of scratch folders lie, if the job has them.
+    scratch: Option<Backing>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -56,9 +63,9 @@ impl Program {
         let unready = |reason: String| LoadError::Engine { reason };
         let engine = engine::running(load.kind, load.build).map_err(|error| unready(error.to_string()))?;
         let code = match (load.kind, load.build) {
-            (ModuleKind::Preview1, Build::Plain) => preview1(&engine, file, load.grants.clock).map(Code::Preview1),
+            (ModuleKind::Preview1, Build::Plain) => preview1(&engine, file, load.grants).map(Code::Preview1),
             (ModuleKind::Preview1, Build::Migratable { .. }) => migratable(&engine, file).map(Code::Migratable),
-            (ModuleKind::Component, _) => component(&engine, &file, load.grants.clock).map(Code::Component),
+            (ModuleKind::Component, _) => component(&engine, &file, load.grants).map(Code::Component),
         };
         let code = code.map_err(|error| match is_starved(&error) {
             true => unready(format!("{error:#}")),
@@ -69,7 +76,8 @@ impl Program {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| unready(error.to_string()))?;
         let memory_bytes_min = code.memory_bytes_min();
-        Ok(Self { engine, code, memory_bytes_min, runtime })
+        let scratch = Backing::make(load).map_err(LoadError::Machine)?;
+        Ok(Self { engine, code, memory_bytes_min, scratch, runtime })
     }
 
     /// Whether attempts can be asked for snapshots, and go on from them.
@@ -90,7 +98,6 @@ impl Program {
         let fails = |what: &str, error: &dyn std::fmt::Display| -> ! {
             give_up(outgoing, Trouble::new(Part::Scratch, format!("it cannot be {what}: {error}")))
         };
-        scratch::empty(load).unwrap_or_else(|error| fails("emptied", &error));
         loop {
             let before = resume.map(|resume| resume.usage).unwrap_or_default();
             trail::begin(number, before);
@@ -125,14 +132,17 @@ impl Program {
             let starved = budget.take_starved().or_else(|| result.as_ref().err().filter(|error| is_starved(error)).map(words));
             drop(store);
             let output_exceeded = lock(&ends.stdout).exceeded();
-            let verdict = failure::judge(result, load, memory_denied, output_exceeded);
+            let scratch = scratch::Verdict::of(ends.scratch.as_ref());
+            let verdict = failure::judge(result, load, memory_denied, output_exceeded, scratch.denied);
             if let (Err(_), false, Some(reason)) = (&verdict, memory_denied, starved) {
                 give_up(outgoing, Trouble::new(Part::Executor, format!("the system gives no more memory: {reason}")));
             }
-            if let (Err(Failure::Exit { .. } | Failure::Trap { .. }), Some(reason)) = (&verdict, scratch::trouble(load)) {
+            if let (Err(_), Some(reason)) = (&verdict, scratch.trouble) {
                 give_up(outgoing, Trouble::new(Part::Scratch, reason));
             }
-            scratch::empty(load).unwrap_or_else(|error| fails("emptied", &error));
+            if let Some(backing) = &self.scratch {
+                backing.empty().unwrap_or_else(|error| fails("emptied", &error));
+            }
             return Ok(Some(Finish { attempt: run.attempt, verdict, ends, usage: meter.read(memory_peak_bytes) }));
         }
     }
@@ -171,7 +181,8 @@ impl Program {
         incoming: &Shared<Incoming>,
         outgoing: &Shared<Outgoing>,
     ) -> wasmtime::Result<(Store<Guest>, Ends)> {
-        let (guest, ends) = Guest::new(load, run, incoming, outgoing)?;
+        let scratch = self.scratch.as_ref().map(Backing::tree).transpose()?;
+        let (guest, ends) = Guest::new(load, run, scratch, incoming, outgoing);
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| guest.budget());
         if !matches!(self.code, Code::Component(_)) {
@@ -246,8 +257,8 @@ async fn call_component(pre: &CommandPre<Guest>, store: &mut Store<Guest>) -> wa
     command.wasi_cli_run().call_run(store).await
 }
 
-fn preview1(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<InstancePre<Guest>> {
-    let (module, linker) = module(engine, file, real_clock)?;
+fn preview1(engine: &Engine, file: File, grants: Grants) -> wasmtime::Result<InstancePre<Guest>> {
+    let (module, linker) = module(engine, file, grants.clock)?;
     linker.instantiate_pre(&module)
 }
 
@@ -261,7 +272,7 @@ fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Mo
     // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
     let module = unsafe { Module::deserialize_open_file(engine, file)? };
     let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, Guest::preview1)?;
+    wasi_snapshot_preview1::add_to_linker(&mut linker, Guest::world)?;
     linker.allow_shadowing(true);
     surface::add_to_linker(&mut linker)?;
     if !real_clock {
@@ -270,13 +281,17 @@ fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Mo
     Ok((module, linker))
 }
 
-fn component(engine: &Engine, file: &File, real_clock: bool) -> wasmtime::Result<CommandPre<Guest>> {
+fn component(engine: &Engine, file: &File, grants: Grants) -> wasmtime::Result<CommandPre<Guest>> {
     // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
     let component = unsafe { component::Component::deserialize_file(engine, sys::path_of(file))? };
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
-    if !real_clock {
-        linker.allow_shadowing(true);
+    linker.allow_shadowing(true);
+    if grants.scratch {
+        filesystem::preopens::add_to_linker::<Guest, HasFiles>(&mut linker, Guest::files)?;
+        filesystem::types::add_to_linker::<Guest, HasFiles>(&mut linker, Guest::files)?;
+    }
+    if !grants.clock {
         monotonic_clock::add_to_linker::<Guest, HasMonotonic>(&mut linker, Guest::monotonic)?;
     }
     CommandPre::new(linker.instantiate_pre(&component)?)

@@ -53,7 +53,7 @@ pub struct Load {
     pub build: Build,
     pub limits: AttemptLimits,
     pub grants: Grants,
-    /// The folder behind `/scratch`. Used only if granted; the executor empties it.
+    /// The folder for the file behind `/scratch`. Used only if granted.
     pub scratch: Option<OsString>,
     pub priority: Priority,
     pub world: World,
@@ -216,6 +216,9 @@ pub enum LoadError {
     Engine { reason: String },
     #[error(transparent)]
     Unmovable(#[from] Unmovable),
+    /// Something of the machine's that the module is granted cannot be had.
+    #[error("{0}")]
+    Machine(Trouble),
 }
 
 /// How an attempt ended by itself.
@@ -240,7 +243,7 @@ pub enum Output {
     },
 }
 
-/// What holds an executor, besides WebAssembly's own walls. The first three were tried, not only asked for.
+/// What holds an executor, besides WebAssembly's own walls. The first four were tried, not only asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cage {
     /// It cannot open the machine's files.
@@ -249,7 +252,9 @@ pub struct Cage {
     pub network: Layer,
     /// It cannot start a program.
     pub programs: Layer,
-    /// The kernel confines it to its scratch folder (landlock).
+    /// It cannot signal its agent, nor outlive it.
+    pub processes: Layer,
+    /// The kernel keeps every path from it (landlock).
     pub landlock: Layer,
     /// The kernel refuses system calls that it has no use for (seccomp).
     pub system_calls: Layer,
@@ -292,11 +297,12 @@ impl fmt::Display for Layer {
 
 impl Cage {
     /// Every layer with its name, for status and logs.
-    pub fn layers(&self) -> [(&'static str, &Layer); 7] {
+    pub fn layers(&self) -> [(&'static str, &Layer); 8] {
         [
             ("files", &self.files),
             ("network", &self.network),
             ("programs", &self.programs),
+            ("processes", &self.processes),
             ("landlock", &self.landlock),
             ("system calls", &self.system_calls),
             ("limits", &self.limits),
@@ -304,11 +310,10 @@ impl Cage {
         ]
     }
 
-    /// The layers without which it is not closed: what was tried must be denied, and both of the kernel's walls must stand,
-    /// since a scratch folder opens one of them.
-    fn walls(&self) -> [(&'static str, &Layer); 5] {
-        let [files, network, programs, landlock, calls, ..] = self.layers();
-        [files, network, programs, landlock, calls]
+    /// The layers without which it is not closed: what was tried must be denied, and both of the kernel's walls must stand.
+    fn walls(&self) -> [(&'static str, &Layer); 6] {
+        let [files, network, programs, processes, landlock, calls, ..] = self.layers();
+        [files, network, programs, processes, landlock, calls]
     }
 
     /// Whether nothing outside can be reached.

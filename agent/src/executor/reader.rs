@@ -128,7 +128,8 @@ impl Hearing {
                 file.append(&piece, self.load.limits.output_bytes).await
             }
             FromExecutor::Refused(unfit) => {
-                for output in [self.output.take(), self.shared.begin_anew()].into_iter().flatten() {
+                let begun = self.shared.begin_anew().ok_or(Broken::Turn)?;
+                for output in [self.output.take(), begun].into_iter().flatten() {
                     output.remove().await;
                 }
                 self.shared.tell(Event::Refused { attempt, unfit: unfit.bounded() });
@@ -195,17 +196,14 @@ impl Hearing {
 
     /// The process is gone: what is left of an attempt goes too.
     async fn bury(self, broken: Option<String>, ended: Ended) {
-        let Self { load, shared, output, saving } = self;
-        if let Some(scratch) = load.scratch.filter(|_| load.grants.scratch) {
-            let _ = tokio::task::spawn_blocking(move || super::scratch::clear(scratch.as_ref())).await;
-        }
+        let Self { load: _, shared, output, saving } = self;
         if let Some(output) = output {
             output.remove().await;
         }
         if let Some(Ok(saving)) = saving {
             saving.remove().await;
         }
-        shared.bury(load.limits.scratch_bytes, broken, ended);
+        shared.bury(broken, ended);
     }
 }
 

@@ -38,7 +38,6 @@ pub(super) struct Shared {
     runs: Mutex<Runs>,
     events: mpsc::UnboundedSender<Event>,
     killed: AtomicBool,
-    scratch_full: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     /// Locked after `runs`, if both are.
     frozen: Mutex<Frozen>,
@@ -73,6 +72,8 @@ struct Held {
     ran_before: Duration,
     /// What came of its output before it was moved here.
     begun: Option<OutputFile>,
+    /// It goes on from a snapshot, which its process has not refused.
+    resumes: bool,
     checkpoint: Option<PathBuf>,
     suspend: Option<PathBuf>,
 }
@@ -83,7 +84,6 @@ impl Shared {
             runs: Mutex::default(),
             events,
             killed: AtomicBool::new(false),
-            scratch_full: AtomicBool::new(false),
             trouble: Mutex::default(),
             frozen: Mutex::default(),
             process,
@@ -102,7 +102,8 @@ impl Shared {
         runs.count = runs.count.wrapping_add(1);
         let number = runs.count;
         let (since, ran_before) = (None, Duration::ZERO);
-        let held = Held { attempt, number, output, since, ran_before, begun: None, checkpoint: None, suspend: None };
+        let (begun, resumes, checkpoint, suspend) = (None, false, None, None);
+        let held = Held { attempt, number, output, since, ran_before, begun, resumes, checkpoint, suspend };
         runs.held.push_back(held);
         if runs.held.len() == 1 {
             self.start_next(&mut runs);
@@ -170,16 +171,17 @@ impl Shared {
     /// An attempt goes on after this time, and its output in this file if it has one.
     pub(super) fn go_on(&self, attempt: AttemptId, ran_before: Duration, output: Option<OutputFile>) {
         if let Some(held) = lock(&self.runs).held.iter_mut().find(|held| held.attempt == attempt) {
-            (held.ran_before, held.begun) = (ran_before, output);
+            (held.ran_before, held.begun, held.resumes) = (ran_before, output, true);
         }
     }
 
-    /// The running attempt begins anew after all; its output file from before, if it has one.
-    pub(super) fn begin_anew(&self) -> Option<OutputFile> {
+    /// The running attempt begins anew after all; its output file from before, if it has one. None if it did not go on from
+    /// anything, or has begun anew already.
+    pub(super) fn begin_anew(&self) -> Option<Option<OutputFile>> {
         let mut runs = lock(&self.runs);
-        let held = runs.held.front_mut()?;
-        held.ran_before = Duration::ZERO;
-        held.begun.take()
+        let held = runs.held.front_mut().filter(|held| held.resumes)?;
+        (held.ran_before, held.resumes) = (Duration::ZERO, false);
+        Some(held.begun.take())
     }
 
     /// The running attempt's output file from before, once.
@@ -202,10 +204,6 @@ impl Shared {
         runs.held.pop_front();
         runs.suspended = true;
         self.tell(last);
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        lock(&self.runs).gone
     }
 
     /// Takes the processor away.
@@ -240,12 +238,6 @@ impl Shared {
         let _ = self.process.kill();
     }
 
-    /// Its scratch folder is too large: the process cannot go on.
-    pub(super) fn overflow(&self) {
-        self.scratch_full.store(true, Ordering::Release);
-        let _ = self.process.kill();
-    }
-
     /// The agent's own trouble with the pipe, an input or the disk: the process cannot go on.
     pub(super) fn fail(&self, part: Part, reason: impl ToString) {
         lock(&self.trouble).get_or_insert_with(|| Trouble::new(part, reason.to_string()));
@@ -274,7 +266,7 @@ impl Shared {
     }
 
     /// The process has ended. `broken`: what its agent has against it.
-    pub(super) fn bury(&self, limit_bytes: u64, broken: Option<String>, ended: Ended) {
+    pub(super) fn bury(&self, broken: Option<String>, ended: Ended) {
         let remains = self.remains(ended.cpu).map(Box::new);
         let (held, suspended) = {
             let mut runs = lock(&self.runs);
@@ -283,9 +275,7 @@ impl Shared {
         };
         let mut held = held.into_iter().map(|held| held.attempt);
         let running = if suspended { None } else { held.next() };
-        let death = if self.scratch_full.load(Ordering::Acquire) {
-            Death::ScratchLimit { limit_bytes }
-        } else if self.killed.load(Ordering::Acquire) {
+        let death = if self.killed.load(Ordering::Acquire) {
             Death::Killed
         } else if let Some(trouble) = lock(&self.trouble).take() {
             Death::Trouble(trouble)

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use lull_shared::time::Timestamp;
@@ -109,6 +109,24 @@ impl Drop for Waiting<'_> {
         if self.clock.peek() == self.since {
             // To ask whether it is time yet is to look at the clock: who asks again and again gets there.
             self.clock.read();
+        }
+    }
+}
+
+/// What files are dated by.
+#[derive(Clone)]
+pub(super) enum Clock {
+    /// The guest's own, which no date moves.
+    Virtual(VirtualClock),
+    Real,
+}
+
+impl Clock {
+    /// In nanoseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        match self {
+            Self::Virtual(clock) => clock.peek(),
+            Self::Real => UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
         }
     }
 }

@@ -3,7 +3,16 @@
 //! Every layer is tried on its own and reported; a kernel that lacks one leaves the others standing. System calls
 //! that are not listed fail with `ENOSYS`, so that libraries fall back to older ones that are.
 
-use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, os::fd::AsFd, path::Path, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    net::UdpSocket,
+    os::{fd::AsFd, unix::fs::FileExt as _},
+    path::Path,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
@@ -22,7 +31,7 @@ use super::{
 const OWN_MEMORY_BYTES: u64 = 512 << 20;
 /// Behind the machine's services, which share a processor with it ten to one.
 const LOW: i32 = 10;
-/// Files that may be open at once; those of the scratch folder are among them.
+/// Files that may be open at once.
 const FILES_OPEN_MAX: u64 = 64;
 /// Finds the pages that a guest wrote, so that only those are wiped. From the kernel's `linux/fs.h`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
@@ -36,6 +45,21 @@ pub(super) fn detach(agent: Option<u32>) -> bool {
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     agent.is_none_or(|agent| parent == Some(agent))
+}
+
+/// Reads from a place of a file; nothing at its end.
+pub(super) fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(into, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Writes all of it to a place of a file.
+pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file.write_all_at(bytes, at)
 }
 
 /// The process's standard input and output, without the standard library's buffers.
@@ -75,19 +99,19 @@ fn step_back() -> io::Result<()> {
 
 /// Closes the cage for good. The module must be loaded by now.
 pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
-    let scratch = load.scratch.as_ref().filter(|_| load.grants.scratch).map(Path::new);
     let limits = Layer::of(bound(load));
-    let landlock = Layer::of(confine(scratch));
-    let system_calls = Layer::of(filter(if scratch.is_some() { Calls::Scratch } else { Calls::Bare }));
+    let landlock = Layer::of(confine());
+    let system_calls = Layer::of(filter(if load.grants.scratch { Calls::Scratch } else { Calls::Bare }));
     probed(landlock, system_calls, limits, priority)
 }
 
 /// What holds, with what was tried and not only asked for.
 fn probed(landlock: Layer, system_calls: Layer, limits: Layer, priority: Layer) -> Cage {
     Cage {
-        files: denied(File::open("/etc/passwd").or_else(missing_is_open)),
+        files: denied(File::open("/etc/passwd").or_else(missing_is_open).map(drop).or_else(|_| std::fs::metadata("/").map(drop))),
         network: denied(UdpSocket::bind("127.0.0.1:0")),
         programs: exec_is_denied(),
+        processes: others_are_out_of_reach(),
         landlock,
         system_calls,
         limits,
@@ -99,7 +123,7 @@ fn probed(landlock: Layer, system_calls: Layer, limits: Layer, priority: Layer) 
 /// threads.
 pub(super) fn close_pipe_cage(bounds: &Bounds, priority: Layer) -> Cage {
     let limits = Layer::of(bound_compiler(bounds));
-    let landlock = Layer::of(confine(None));
+    let landlock = Layer::of(confine());
     let system_calls = Layer::of(filter(Calls::Threads));
     probed(landlock, system_calls, limits, priority)
 }
@@ -187,19 +211,12 @@ enum ConfineError {
     Unsupported,
 }
 
-fn confine(scratch: Option<&Path>) -> Result<(), ConfineError> {
-    let every = AccessFs::from_all(ABI::V5);
-    let mut rules = Ruleset::default()
-        .handle_access(every)?
+fn confine() -> Result<(), ConfineError> {
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
         .handle_access(AccessNet::from_all(ABI::V5))?
         .scope(Scope::from_all(ABI::V6))?
         .create()?;
-    if let Some(scratch) = scratch {
-        let allowed = every
-            & !(AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeSock | AccessFs::MakeFifo)
-            & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-        rules = rules.add_rule(PathBeneath::new(PathFd::new(scratch)?, allowed))?;
-    }
     enforced(rules.restrict_self()?.ruleset)
 }
 
@@ -211,7 +228,7 @@ fn enforced(status: RulesetStatus) -> Result<(), ConfineError> {
 }
 
 /// What running a loaded module takes.
-const CALLS: [libc::c_long; 40] = [
+const CALLS: [libc::c_long; 39] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,
@@ -239,7 +256,6 @@ const CALLS: [libc::c_long; 40] = [
     libc::SYS_getpid,
     libc::SYS_getppid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -254,43 +270,8 @@ const CALLS: [libc::c_long; 40] = [
     libc::SYS_getcwd,
 ];
 
-/// What a scratch folder takes on top; landlock decides where. Threads, since directories are read on one.
-const SCRATCH_CALLS: [libc::c_long; 28] = [
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_fstatfs,
-    libc::SYS_faccessat,
-    libc::SYS_pread64,
-    libc::SYS_pwrite64,
-    libc::SYS_preadv,
-    libc::SYS_pwritev,
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
-    libc::SYS_fadvise64,
-    libc::SYS_fsync,
-    libc::SYS_fdatasync,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
-    libc::SYS_getdents64,
-    libc::SYS_mkdirat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_linkat,
-    libc::SYS_symlinkat,
-    libc::SYS_readlinkat,
-    libc::SYS_utimensat,
-    libc::SYS_prctl,
-    libc::SYS_copy_file_range,
-];
-
-/// Older calls that the C library uses where they exist.
-#[cfg(target_arch = "x86_64")]
-const OLD_SCRATCH_CALLS: [libc::c_long; 2] = [libc::SYS_unlink, libc::SYS_rmdir];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD_SCRATCH_CALLS: [libc::c_long; 0] = [];
+/// What the one file of a scratch folder takes on top. It is open when the cage closes.
+const SCRATCH_CALLS: [libc::c_long; 3] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate];
 
 #[derive(Debug, thiserror::Error)]
 enum FilterError {
@@ -305,10 +286,10 @@ enum FilterError {
 enum Calls {
     /// To run a loaded module.
     Bare,
-    /// To start threads on top.
-    Threads,
-    /// And to use a scratch folder.
+    /// To use a scratch folder on top.
     Scratch,
+    /// To start threads instead.
+    Threads,
 }
 
 fn filter(calls: Calls) -> Result<(), FilterError> {
@@ -317,10 +298,12 @@ fn filter(calls: Calls) -> Result<(), FilterError> {
     rules.insert(libc::SYS_ioctl, vec![condition(1, SeccompCmpOp::Eq, PAGEMAP_SCAN)?]);
     rules.insert(libc::SYS_mmap, vec![clear(2, libc::PROT_EXEC)?]);
     rules.insert(libc::SYS_mprotect, vec![clear(2, libc::PROT_EXEC)?]);
+    // With this a process ends itself when it cannot go on. Nobody else is within its reach.
+    rules.insert(libc::SYS_tgkill, vec![condition(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?]);
     if calls == Calls::Scratch {
-        rules.extend(SCRATCH_CALLS.into_iter().chain(OLD_SCRATCH_CALLS).map(|call| (call, Vec::new())));
+        rules.extend(SCRATCH_CALLS.map(|call| (call, Vec::new())));
     }
-    if calls != Calls::Bare {
+    if calls == Calls::Threads {
         // Threads of this process; a process of its own is refused.
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(libc::SYS_clone, vec![condition(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
@@ -356,6 +339,27 @@ fn exec_is_denied() -> Layer {
     match io::Error::last_os_error().raw_os_error() {
         Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Layer::Holds,
         _ => Layer::Missing { reason: "it was tried and not refused".into() },
+    }
+}
+
+/// Tries whether its agent could be signalled, and whether it could outlive it.
+fn others_are_out_of_reach() -> Layer {
+    let agent = rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get());
+    let untie: libc::c_ulong = 0;
+    // SAFETY: signal 0 only asks whether one could be sent, and the other calls concern this process only.
+    let tries = unsafe {
+        [
+            libc::syscall(libc::SYS_tgkill, agent, agent, 0),
+            libc::syscall(libc::SYS_kill, agent, 0),
+            libc::syscall(libc::SYS_tkill, agent, 0),
+            libc::syscall(libc::SYS_rt_sigqueueinfo, agent, 0, std::ptr::null::<u8>()),
+            libc::syscall(libc::SYS_pidfd_open, agent, 0),
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, untie),
+        ]
+    };
+    match tries.iter().all(|result| *result < 0) {
+        true => Layer::Holds,
+        false => Layer::Missing { reason: "it was tried and succeeded".into() },
     }
 }
 
@@ -453,11 +457,13 @@ pub(super) fn map_standard_error<const WORDS: usize>(
     Some((words, log))
 }
 
-/// A file of this length that has no name and takes memory as it is written. Whoever writes to it as a stream writes behind
-/// its end.
+/// A file of this length that has no name and takes memory as it is written. Nobody can make it longer or shorter: what it
+/// takes is nobody's memory by any other bound. Whoever writes to it as a stream writes behind its end, and in vain.
 pub(super) fn nameless_file(length: u64) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("lull-trail", rustix::fs::MemfdFlags::CLOEXEC)?);
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let mut file = File::from(rustix::fs::memfd_create("lull-trail", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.set_len(length)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
     Ok(file)
 }

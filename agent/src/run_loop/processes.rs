@@ -44,7 +44,7 @@ pub struct Workshop {
     pub cache: Cache,
     pub outbox: Outbox,
     pub artifacts: Artifacts,
-    /// Scratch folders, one for each slot.
+    /// Where executors make the files for their scratch folders, which have no name there.
     pub scratch: PathBuf,
     /// Snapshots while they are written, on the cache's disk.
     pub snapshots: PathBuf,
@@ -114,7 +114,7 @@ impl Processes {
         let workshop = Arc::clone(&self.workshop);
         let task = tokio::spawn(async move {
             let report = |news| Input::Executor(Report { slot: id, generation, news });
-            let mut events = match workshop.start(id, &plan, build).await {
+            let mut events = match workshop.start(&plan, build).await {
                 Ok((executor, events)) => {
                     // The run loop is gone only when the process ends.
                     let _ = inputs.send(report(News::Started(Box::new(executor)))).await;
@@ -353,7 +353,7 @@ impl Processes {
         });
     }
 
-    /// Tries whether the folder of scratch folders can be written to; the answer comes by the inputs.
+    /// Tries whether the folder for scratch files can be written to; the answer comes by the inputs.
     pub fn probe_scratch(&self) {
         let (workshop, inputs) = (Arc::clone(&self.workshop), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
@@ -417,12 +417,7 @@ fn log_failure(what: &str, slot: SlotId, result: std::io::Result<()>) {
 }
 
 impl Workshop {
-    async fn start(
-        &self,
-        slot: SlotId,
-        plan: &Plan,
-        build: Build,
-    ) -> Result<(Executor, mpsc::UnboundedReceiver<process::Event>), StartError> {
+    async fn start(&self, plan: &Plan, build: Build) -> Result<(Executor, mpsc::UnboundedReceiver<process::Event>), StartError> {
         let (Some(code), Some(manifest)) = (plan.code(build), plan.manifest_of(build)) else {
             return Err(StartError::Executor("its module has no such build".into()));
         };
@@ -435,10 +430,10 @@ impl Workshop {
                 (made.path, made.digest)
             }
         };
-        let scratch = self.scratch.join(format!("slot-{slot}"));
         if plan.terms.grants.scratch {
-            files::make_private_folder(&scratch).map_err(|error| {
-                let reason = format!("{}: {error}", scratch.display());
+            // It may have been removed while the agent ran.
+            files::make_private_folder(&self.scratch).map_err(|error| {
+                let reason = format!("{}: {error}", self.scratch.display());
                 StartError::Trouble(Trouble::new(Part::Scratch, reason))
             })?;
         }
@@ -453,7 +448,7 @@ impl Workshop {
             },
             limits: terms.limits,
             grants: terms.grants,
-            scratch: terms.grants.scratch.then(|| scratch.into_os_string()),
+            scratch: terms.grants.scratch.then(|| self.scratch.clone().into_os_string()),
             priority: self.priority,
             world: world(plan),
         };
@@ -478,6 +473,7 @@ impl Workshop {
         let SpawnError::Load(load) = &error else { return StartError::Executor(error.to_string()) };
         match (code, load) {
             (_, LoadError::Engine { .. }) => StartError::Executor(error.to_string()),
+            (_, LoadError::Machine(trouble)) => StartError::Trouble(trouble.clone()),
             (Code::Artifact(blob), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
                 self.cache.forget(&blob.digest);
                 StartError::Missing(error.to_string())

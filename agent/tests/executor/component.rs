@@ -1,6 +1,6 @@
 //! Components: the same contract through WASI 0.2.
 
-use lull_agent::executor::inspect::inspect;
+use lull_agent::executor::{inspect::inspect, process::Event};
 use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::bench::{Bench, inline};
@@ -129,4 +129,37 @@ async fn a_poll_after_one_whose_deadline_was_not_needed_returns_and_an_exit_code
     inspect(&wat::parse_str(POLL_TWICE).expect("valid text")).expect("it can be run");
     let bench = Bench::of_kind(POLL_TWICE, ModuleKind::Component);
     assert_eq!(bench.failure().await, Failure::Exit { code: 211 });
+}
+
+/// A command that makes handles of a resource of its own for as long as it gets any.
+const HANDLES: &str = r#"(component
+  (type $r (resource (rep i32)))
+  (core func $new (canon resource.new $r))
+  (core module $main
+    (import "host" "new" (func $new (param i32) (result i32)))
+    (func (export "run") (result i32)
+      (loop $more
+        (drop (call $new (i32.const 1)))
+        (br $more))
+      unreachable))
+  (core instance $i (instantiate $main (with "host" (instance (export "new" (func $new))))))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+#[tokio::test]
+async fn handles_without_end_end_the_executor_and_nothing_else() {
+    let mut bench = Bench::of_kind(HANDLES, ModuleKind::Component);
+    bench.load.limits.memory_bytes = 16 << 20;
+    let mut bed = bench.start().await;
+    bed.run(0, b"");
+    let failure = loop {
+        match bed.event().await {
+            Event::Started { .. } => {}
+            Event::Finished(finished) => break finished.outcome.expect_err("it fails"),
+            Event::Died { death, .. } => break death.failure().expect("it is the function's fault"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(failure, Failure::ExecutorDied { .. } | Failure::Trap { .. } | Failure::MemoryLimit { .. }), "{failure:?}");
 }

@@ -185,3 +185,96 @@ pub fn scratch(count: u32) -> String {
       (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
     )
 }
+
+/// Makes a file `count` times, writes 64 KiB into it and removes it; all of them stay open.
+pub fn removed_files(count: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 64) "file")
+  (func $check (param $error i32)
+    (if (local.get $error) (then (call $exit (local.get $error)))))
+  (func (export "_start") (local $left i32)
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 65536))
+    (local.set $left (i32.const {count}))
+    (loop $more
+      (call $check (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 5)
+        (i64.const 0x40) (i64.const 0) (i32.const 0) (i32.const 16)))
+      (call $check (call $unlink (i32.const 3) (i32.const 64) (i32.const 4)))
+      (call $check (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
+    )
+}
+
+/// Nests so many folders, each in the one before, and lets go of each.
+pub fn nested_folders(count: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_create_directory" (func $make (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "d")
+  (func $check (param $error i32)
+    (if (local.get $error) (then (call $exit (local.get $error)))))
+  (func (export "_start") (local $left i32) (local $at i32)
+    (local.set $at (i32.const 3))
+    (local.set $left (i32.const {count}))
+    (loop $more
+      (call $check (call $make (local.get $at) (i32.const 64) (i32.const 1)))
+      (call $check (call $open (local.get $at) (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 2)
+        (i64.const 0x2) (i64.const 0) (i32.const 0) (i32.const 16)))
+      (call $check (call $close (local.get $at)))
+      (local.set $at (i32.load (i32.const 16)))
+      (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
+    )
+}
+
+/// Waits for so many deadlines at once; exits with what it was told.
+pub fn polls(count: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2048)
+  (func (export "_start")
+    (call $exit (call $poll (i32.const 1024) (i32.const 0x5000000) (i32.const {count}) (i32.const 16)))))"#
+    )
+}
+
+/// Opens a path of so many bytes; exits with what it was told.
+pub fn long_path(bytes: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2048)
+  (func (export "_start")
+    (memory.fill (i32.const 1024) (i32.const 97) (i32.const {bytes}))
+    (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const {bytes}) (i32.const 0)
+      (i64.const 0x2) (i64.const 0) (i32.const 0) (i32.const 16)))))"#
+    )
+}
+
+/// Writes so many empty buffers to a file of its scratch folder; exits with what it was told.
+pub fn many_buffers(count: u32) -> String {
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2048)
+  (data (i32.const 64) "file")
+  (func (export "_start")
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 1)
+          (i64.const 0x40) (i64.const 0) (i32.const 0) (i32.const 16))
+      (then unreachable))
+    (call $exit (call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const {count}) (i32.const 8)))))"#
+    )
+}

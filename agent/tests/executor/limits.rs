@@ -1,10 +1,10 @@
 //! What stops a function, and the cause that is told.
 
-use lull_agent::executor::process::{Death, Event, Output};
+use lull_agent::executor::process::Output;
 use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::{
-    bench::{Bench, attempt, inline},
+    bench::{Bench, inline},
     functions::builds,
     guests,
 };
@@ -158,34 +158,87 @@ async fn scratch_is_private_and_clean_for_every_attempt() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_in_the_scratch_folder() {
+async fn nothing_of_a_scratch_folder_has_a_name_on_the_machine() {
     let bench = Bench::new(&guests::scratch(2)).with_scratch(1 << 20);
-    bench.once(b"").await.outcome.expect("it succeeds");
-    let scratch = bench.folder.path().join("scratch");
-    assert_eq!(std::fs::read_dir(scratch).expect("the folder stays").count(), 0);
+    let mut bed = bench.start().await;
+    bed.run(0, b"");
+    bed.finished().await.outcome.expect("it succeeds");
+    let folder = bench.folder.path().join("scratch");
+    let names = || std::fs::read_dir(&folder).expect("it is there").map(|entry| entry.expect("an entry").file_name());
+    let mut left: Vec<_> = names().collect();
+    left.sort();
+    assert_eq!(left, ["file", "old"], "what is there besides is left alone, and nothing comes to it");
 }
 
 #[tokio::test]
-async fn a_full_scratch_folder_is_told() {
-    let bench = Bench::new(&guests::scratch(100)).with_scratch(1 << 20);
+async fn a_full_scratch_folder_is_told_and_the_executor_goes_on() {
+    let mut bed = Bench::new(&guests::scratch(100)).with_scratch(1 << 20).start().await;
+    for index in 0..2 {
+        bed.run(index, b"");
+        let failure = bed.finished().await.outcome.expect_err("it fails");
+        assert_eq!(failure, Failure::ScratchLimit { limit_bytes: 1 << 20 });
+    }
+}
+
+#[tokio::test]
+async fn files_that_were_removed_and_are_still_open_count() {
+    let limit_bytes = 1 << 20;
+    let bench = Bench::new(&guests::removed_files(100)).with_scratch(limit_bytes);
     let mut bed = bench.start().await;
     bed.run(0, b"");
-    let failure = loop {
-        match bed.event().await {
-            Event::Started { .. } => {}
-            Event::Finished(finished) => break finished.outcome.expect_err("it fails"),
-            Event::Died { running, death, .. } => {
-                assert_eq!(running, Some(attempt(0)));
-                break death.failure().unwrap_or_else(|| panic!("{:?}", Death::Killed));
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(failure, Failure::ScratchLimit { limit_bytes: 1 << 20 });
+    assert_eq!(bed.finished().await.outcome, Err(Failure::ScratchLimit { limit_bytes }));
+    assert!(largest_file(bed.executor.pid()) <= limit_bytes);
+    let mut bed = Bench::new(&guests::removed_files(16)).with_scratch(limit_bytes).start().await;
+    for index in 0..3 {
+        bed.run(index, b"");
+        bed.finished().await.outcome.expect("that many fit, each time anew");
+    }
+}
+
+/// The space of the largest file that a process has open.
+fn largest_file(pid: u32) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+    let sizes = open.filter_map(|entry| std::fs::metadata(entry.path()).ok()).filter(std::fs::Metadata::is_file);
+    sizes.filter(|file| std::os::unix::fs::MetadataExt::nlink(file) == 0).map(|file| file.len()).max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn folders_may_nest_deeper_than_any_path_and_are_gone_with_the_attempt() {
+    let mut bed = Bench::new(&guests::nested_folders(20_000)).with_scratch(1 << 20).start().await;
+    for index in 0..2 {
+        bed.run(index, b"");
+        bed.finished().await.outcome.expect("they are folders like any other");
+    }
+}
+
+#[tokio::test]
+async fn no_more_files_are_open_at_once_than_may_be() {
+    const TOO_MANY: i32 = 33;
+    let bench = Bench::new(&guests::removed_files(2000)).with_scratch(1 << 30);
+    assert_eq!(bench.failure().await, Failure::Exit { code: TOO_MANY });
 }
 
 #[tokio::test]
 async fn without_the_grant_there_is_no_scratch_folder() {
     const BAD_DESCRIPTOR: i32 = 8;
     assert_eq!(Bench::new(&guests::scratch(1)).failure().await, Failure::Exit { code: BAD_DESCRIPTOR });
+}
+
+#[tokio::test]
+async fn one_call_makes_the_host_work_no_more_than_it_should() {
+    const INVALID: i32 = 28;
+    const NAME_TOO_LONG: i32 = 37;
+    let cases = [
+        (guests::polls(1_000_000), INVALID),
+        (guests::long_path(100 << 20), NAME_TOO_LONG),
+        (guests::many_buffers(10_000_000), INVALID),
+    ];
+    for (text, expected) in cases {
+        for clock in [false, true] {
+            let mut bench = Bench::new(&text).with_scratch(1 << 20);
+            bench.load.limits.memory_bytes = 160 << 20;
+            bench.load.grants.clock = clock;
+            assert_eq!(bench.failure().await, Failure::Exit { code: expected }, "{text}");
+        }
+    }
 }

@@ -167,8 +167,10 @@ async fn a_scratch_folder_that_vanishes_is_the_agents_trouble() {
     let mut bed = bench.start().await;
     std::fs::remove_dir_all(bench.folder.path().join("scratch")).expect("it is there");
     bed.run(0, b"");
-    let death = bed.died_running().await;
-    assert_eq!((death.failure(), death.trouble().map(|trouble| trouble.part)), (None, Some(Part::Scratch)));
+    bed.finished().await.outcome.expect("an executor has what it needs from its start");
+    let refused = bench.try_start().await.err().expect("the next one cannot be started");
+    let SpawnError::Load(LoadError::Machine(trouble)) = refused else { panic!("{refused}") };
+    assert_eq!(trouble.part, Part::Scratch);
 }
 
 #[tokio::test]

@@ -179,6 +179,7 @@ fn executors() -> Vec<Vec<u8>> {
         files: layer(),
         network: layer(),
         programs: layer(),
+        processes: layer(),
         landlock: Layer::Missing { reason: "no kernel".into() },
         system_calls: layer(),
         limits: layer(),
