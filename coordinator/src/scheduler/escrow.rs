@@ -54,7 +54,9 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Escrow {
     tasks: BTreeMap<TaskId, Entry>,
-    digests: BTreeMap<Digest, TaskId>,
+    /// The tasks that could go on from a snapshot. Whoever knows a digest can say that a task of his has it too: that adds
+    /// to what is known and takes nothing from it.
+    digests: BTreeMap<Digest, BTreeSet<TaskId>>,
     /// Tasks of whose snapshots an agent has one or was asked to keep one.
     agents: BTreeMap<AgentId, BTreeSet<TaskId>>,
     /// What this coordinator keeps or was asked to keep, in bytes.
@@ -85,6 +87,14 @@ impl Kept {
     /// Every agent that has it, about to go or not.
     pub(super) fn agents(&self) -> impl Iterator<Item = AgentId> + '_ {
         self.holders.iter().chain(&self.leaving).copied()
+    }
+
+    /// Whether this one has it.
+    fn is_with(&self, keeper: Keeper) -> bool {
+        match keeper {
+            Keeper::Agent(agent) => self.agents().any(|holder| holder == agent),
+            Keeper::Here => self.here,
+        }
     }
 
     /// In how many places it stays.
@@ -142,9 +152,19 @@ impl Escrow {
         self.tasks.get(&task)
     }
 
-    /// The task that could go on from this snapshot.
-    pub(super) fn task_of(&self, digest: Digest) -> Option<TaskId> {
-        self.digests.get(&digest).copied()
+    /// The tasks that could go on from this snapshot.
+    pub(super) fn tasks_from(&self, digest: Digest) -> Vec<TaskId> {
+        self.digests.get(&digest).into_iter().flatten().copied().collect()
+    }
+
+    /// Whether some task counts on this keeper's copy of a snapshot.
+    pub(super) fn counts_on(&self, keeper: Keeper, digest: Digest) -> bool {
+        let entries = self.digests.get(&digest).into_iter().flatten().filter_map(|task| self.tasks.get(task));
+        entries.into_iter().any(|entry| {
+            let asked = entry.has_asked(keeper) && entry.newest.digest() == digest;
+            let copies = [Some(&entry.newest), entry.before.as_ref()].into_iter().flatten();
+            asked || copies.filter(|copies| copies.digest() == digest).any(|copies| copies.is_with(keeper))
+        })
     }
 
     /// The tasks of whose snapshots an agent has one or was asked to keep one.
@@ -214,9 +234,16 @@ impl Escrow {
 
     fn index(&mut self, task: TaskId, before: Indexed, after: Indexed) {
         for digest in before.digests.difference(&after.digests) {
-            self.digests.remove(digest);
+            if let Some(tasks) = self.digests.get_mut(digest) {
+                tasks.remove(&task);
+                if tasks.is_empty() {
+                    self.digests.remove(digest);
+                }
+            }
         }
-        self.digests.extend(after.digests.iter().map(|digest| (*digest, task)));
+        for digest in after.digests.difference(&before.digests) {
+            self.digests.entry(*digest).or_default().insert(task);
+        }
         for agent in before.agents.difference(&after.agents) {
             if let Some(tasks) = self.agents.get_mut(agent) {
                 tasks.remove(&task);
@@ -240,15 +267,22 @@ impl Escrow {
             return Err(format!("{saved} tasks have snapshots and the copies of {} are known", self.tasks.len()));
         }
         let (mut agents, mut here_bytes) = (BTreeMap::<AgentId, BTreeSet<TaskId>>::new(), 0);
+        let mut digests = BTreeMap::<Digest, BTreeSet<TaskId>>::new();
         for (task, entry) in &self.tasks {
             if newest(*task) != Some(entry.newest.digest()) {
                 return Err(format!("{task} goes on from another snapshot than the newest that is known"));
             }
             let indexed = entry.indexed();
             here_bytes += indexed.here_bytes;
+            for digest in indexed.digests {
+                digests.entry(digest).or_default().insert(*task);
+            }
             for agent in indexed.agents {
                 agents.entry(agent).or_default().insert(*task);
             }
+        }
+        if digests != self.digests {
+            return Err("the tasks of snapshots are not indexed as they stand".into());
         }
         match (agents == self.agents, here_bytes == self.here_bytes) {
             (true, true) => Ok(()),

@@ -84,46 +84,49 @@ impl Scheduler {
         self.escrow.insert(task, Entry::new(Kept::of(snapshot, [])));
     }
 
-    /// An agent has this snapshot, and stays.
+    /// An agent has this snapshot, and stays. It counts for every task that goes on from it, whichever the agent names.
     pub(super) fn keeps(&mut self, id: AgentId, kept: KeptSnapshot) {
-        let Some(task) = self.escrow.task_of(kept.digest) else { return self.discard_at(id, kept.digest) };
-        let after = self.escrow.change(task, |entry| {
-            entry.answered(Keeper::Agent(id));
-            let newest = entry.newest.digest() == kept.digest;
-            let copies = entry.copies_mut(kept.digest)?;
-            copies.leaving.remove(&id);
-            copies.holders.insert(id);
-            newest.then(|| take_unneeded(entry))
-        });
-        self.after_copy(task, after.flatten());
+        let tasks = self.escrow.tasks_from(kept.digest);
+        if tasks.is_empty() {
+            return self.discard_at(id, kept.digest);
+        }
+        for task in tasks {
+            let after = self.escrow.change(task, |entry| {
+                let newest = entry.newest.digest() == kept.digest;
+                entry.answered(Keeper::Agent(id));
+                let copies = entry.copies_mut(kept.digest)?;
+                copies.leaving.remove(&id);
+                copies.holders.insert(id);
+                newest.then(|| take_unneeded(entry))
+            });
+            self.after_copy(task, after.flatten());
+        }
     }
 
     /// An agent does not have this snapshot, or will not for long.
     pub(super) fn unkept(&mut self, id: AgentId, kept: KeptSnapshot, reason: UnkeptReason) {
         let leaves = reason == UnkeptReason::Leaving;
-        let safe = match self.escrow.task_of(kept.digest) {
-            None => true,
-            Some(task) => {
-                self.escrow.due.insert(task);
-                let safe = self.escrow.change(task, |entry| {
-                    if entry.has_asked(Keeper::Agent(id)) {
-                        entry.asked = None;
-                        entry.declined.insert(Keeper::Agent(id));
-                    }
-                    let newest = entry.newest.digest() == kept.digest;
-                    let copies = entry.copies_mut(kept.digest)?;
-                    let had = copies.agents().any(|agent| agent == id);
-                    copies.without(id);
-                    let safe = !newest || copies.places() > 0 || !had;
-                    if leaves && !safe {
-                        copies.leaving.insert(id);
-                    }
-                    Some(safe)
-                });
-                safe.flatten().unwrap_or(true)
-            }
-        };
-        if leaves && safe {
+        let mut all_safe = true;
+        for task in self.escrow.tasks_from(kept.digest) {
+            self.escrow.due.insert(task);
+            let safe = self.escrow.change(task, |entry| {
+                if entry.has_asked(Keeper::Agent(id)) {
+                    entry.asked = None;
+                    entry.declined.insert(Keeper::Agent(id));
+                }
+                let newest = entry.newest.digest() == kept.digest;
+                let copies = entry.copies_mut(kept.digest)?;
+                let had = copies.agents().any(|agent| agent == id);
+                copies.without(id);
+                let safe = !newest || copies.places() > 0 || !had;
+                if leaves && !safe {
+                    copies.leaving.insert(id);
+                }
+                Some(safe)
+            });
+            all_safe &= safe.flatten().unwrap_or(true);
+        }
+        if leaves && all_safe {
             self.tell_safe(id, kept.digest);
         }
     }
@@ -131,30 +134,33 @@ impl Scheduler {
     /// This coordinator has these snapshots.
     pub(super) fn kept_here(&mut self, blobs: Vec<BlobRef>) {
         for blob in blobs {
-            let Some(task) = self.escrow.task_of(blob.digest) else {
+            let tasks = self.escrow.tasks_from(blob.digest);
+            if tasks.is_empty() {
                 self.effects.push_back(Effect::Custody(Custody::Discard(blob.digest)));
-                continue;
-            };
-            let after = self.escrow.change(task, |entry| {
-                entry.answered(Keeper::Here);
-                let newest = entry.newest.digest() == blob.digest;
-                entry.copies_mut(blob.digest)?.here = true;
-                newest.then(|| take_unneeded(entry))
-            });
-            self.after_copy(task, after.flatten());
+            }
+            for task in tasks {
+                let after = self.escrow.change(task, |entry| {
+                    let newest = entry.newest.digest() == blob.digest;
+                    entry.answered(Keeper::Here);
+                    entry.copies_mut(blob.digest)?.here = true;
+                    newest.then(|| take_unneeded(entry))
+                });
+                self.after_copy(task, after.flatten());
+            }
         }
     }
 
     /// This coordinator could not fetch a snapshot.
     pub(super) fn not_kept_here(&mut self, digest: Digest) {
-        let Some(task) = self.escrow.task_of(digest) else { return };
-        self.escrow.due.insert(task);
-        self.escrow.change(task, |entry| {
-            if entry.newest.digest() == digest && entry.has_asked(Keeper::Here) {
-                entry.asked = None;
-                entry.declined.insert(Keeper::Here);
-            }
-        });
+        for task in self.escrow.tasks_from(digest) {
+            self.escrow.due.insert(task);
+            self.escrow.change(task, |entry| {
+                if entry.newest.digest() == digest && entry.has_asked(Keeper::Here) {
+                    entry.asked = None;
+                    entry.declined.insert(Keeper::Here);
+                }
+            });
+        }
     }
 
     /// An agent said hello: this is all that it keeps.
@@ -317,15 +323,20 @@ impl Scheduler {
         });
     }
 
+    /// Copies that their task needs no more. Where another task counts on the same bytes they stay.
     fn discard_copies(&mut self, copies: Kept, asked: Option<Asked>) {
         let digest = copies.digest();
         let asked = asked.map(|asked| asked.keeper);
-        copies.agents().for_each(|agent| self.discard_at(agent, digest));
-        if let Some(Keeper::Agent(agent)) = asked {
-            self.discard_at(agent, digest);
+        let mut keepers: Vec<Keeper> = copies.agents().map(Keeper::Agent).chain(asked).collect();
+        if copies.here && asked != Some(Keeper::Here) {
+            keepers.push(Keeper::Here);
         }
-        if copies.here || asked == Some(Keeper::Here) {
-            self.effects.push_back(Effect::Custody(Custody::Discard(digest)));
+        keepers.retain(|keeper| !self.escrow.counts_on(*keeper, digest));
+        for keeper in keepers {
+            match keeper {
+                Keeper::Agent(agent) => self.discard_at(agent, digest),
+                Keeper::Here => self.effects.push_back(Effect::Custody(Custody::Discard(digest))),
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use lull_shared::{
 
 use super::moving::{discarded, evict, given, movable_driver, one_running, save, snapshot};
 use crate::scheduler::{
-    driver::{Driver, attempt, capacity},
+    driver::{Driver, attempt, capacity, spec},
     effect::{Custody, Order},
     event::Event,
 };
@@ -255,4 +255,22 @@ fn agents_that_take_no_work_keep_no_copies() {
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 50));
     assert!(asked(&driver).is_empty());
+}
+
+#[test]
+fn whoever_knows_a_snapshots_digest_takes_nothing_from_the_task_that_goes_on_from_it() {
+    let (mut driver, _) = saved(3);
+    keeps(&mut driver, 2, 1);
+    driver.submit(spec(1));
+    let other = attempt(2, 0, 1);
+    let liar = [2, 3].into_iter().find(|agent| !given(&driver, *agent).is_empty()).expect("one of them takes it");
+    driver.started(liar, &[other]);
+    save(&mut driver, liar, other, snapshot(1, 50));
+    driver.succeed(liar, &[other]);
+    assert_eq!((discarded(&driver, 1), discarded(&driver, 2)), (Vec::new(), Vec::new()), "the other task needs them");
+    keeps(&mut driver, 2, 1);
+    assert_eq!(discarded(&driver, 2), [], "it is still known whose it is");
+    driver.say(1, ToCoordinator::Farewell);
+    let next = [2, 3].into_iter().flat_map(|agent| given(&driver, agent)).next().expect("it goes on");
+    assert_eq!(next.resume.as_deref(), Some(&snapshot(1, 50)));
 }
