@@ -11,6 +11,7 @@ use std::{
 
 use clap::Args;
 use directories::ProjectDirs;
+use lull_agent::cli::secret;
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
@@ -39,6 +40,9 @@ pub struct ServerArgs {
         help_heading = "Global options"
     )]
     pub token: Option<String>,
+    /// A file with the token; `-` is standard input. Unlike --token it does not show in the list of processes
+    #[arg(long, global = true, env = "LULL_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
     /// The data folder of a server on this machine; its address and its administrator's token are read from there
     #[arg(long, global = true, env = "LULL_DATA", value_name = "DIR", help_heading = "Global options")]
     pub data: Option<PathBuf>,
@@ -66,10 +70,20 @@ impl ServerArgs {
         }
     }
 
+    /// The token that was given, as a word or in a file.
+    pub fn given_token(&self) -> Result<Option<String>, Failure> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(file)) => secret::read(file).map(Some).map_err(|error| Failure::usage(error.to_string())),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The same without looking for a server in the default data folder; `None` when none was named.
     pub fn connect_named(&self) -> Result<Option<Client>, Failure> {
+        let given = self.given_token()?;
         if let Some(server) = &self.server {
-            let token = match (&self.token, &self.data) {
+            let token = match (&given, &self.data) {
                 (Some(token), _) => Some(token.clone()),
                 (None, Some(data)) => read_line(&data.join(ADMIN_TOKEN_FILE))?,
                 (None, None) => profile()?.filter(|profile| profile.server == *server).map(|profile| profile.token),
@@ -78,10 +92,10 @@ impl ServerArgs {
         }
         if let Some(data) = &self.data {
             let Some(profile) = local(data)? else { return Ok(None) };
-            return Ok(Some(Client::new(&profile.server, Some(self.token.clone().unwrap_or(profile.token)))?));
+            return Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?));
         }
         match profile()? {
-            Some(profile) => Ok(Some(Client::new(&profile.server, Some(self.token.clone().unwrap_or(profile.token)))?)),
+            Some(profile) => Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?)),
             None => Ok(None),
         }
     }
@@ -183,8 +197,28 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_be_in_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        let args = |token: Option<&str>| ServerArgs {
+            token: token.map(Into::into),
+            token_file: Some(file.clone()),
+            ..ServerArgs::default()
+        };
+        assert!(args(None).given_token().is_err(), "there is no such file");
+        fs::write(&file, "lull_admin_00\n").expect("written");
+        assert_eq!(args(None).given_token().ok().flatten().as_deref(), Some("lull_admin_00"));
+        assert_eq!(args(Some("word")).given_token().ok().flatten().as_deref(), Some("word"));
+    }
+
+    #[test]
     fn a_named_server_comes_before_everything_else() {
-        let args = ServerArgs { server: Some("http://far:1".into()), token: Some("t".into()), data: Some("/nowhere".into()) };
+        let args = ServerArgs {
+            server: Some("http://far:1".into()),
+            token: Some("t".into()),
+            data: Some("/nowhere".into()),
+            ..ServerArgs::default()
+        };
         assert_eq!(args.connect_named().expect("an address").expect("a client").base(), "http://far:1");
     }
 }

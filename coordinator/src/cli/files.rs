@@ -165,7 +165,7 @@ impl Folder {
         text.push('\n');
         let manifest = match &mut self.manifest {
             Some(manifest) => manifest,
-            none => none.insert(File::options().create(true).append(true).open(self.path.join(MANIFEST))?),
+            none => none.insert(lull_agent::files::append_to(&self.path.join(MANIFEST))?),
         };
         manifest.write_all(text.as_bytes())
     }

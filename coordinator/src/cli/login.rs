@@ -12,7 +12,9 @@ use crate::client::Client;
 
 /// `lull login`
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token lull_submitter_...")]
+#[command(
+    after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token lull_submitter_..."
+)]
 pub struct Login {
     /// The coordinator's address, like http://coordinator:7411
     url: String,
@@ -20,9 +22,10 @@ pub struct Login {
 
 impl Login {
     pub async fn run(&self, context: &Context) -> Outcome {
-        let token = context.server.token.clone().ok_or_else(|| {
-            Failure::usage("a token is needed")
-                .hint("give it with --token TOKEN, or in LULL_TOKEN so that it stays out of the shell's history")
+        let token = context.server.given_token()?.ok_or_else(|| {
+            Failure::usage("a token is needed").hint(
+                "give it with --token-file FILE or in LULL_TOKEN, which nobody else on this machine sees, or with --token TOKEN",
+            )
         })?;
         let client = Client::new(&self.url, Some(token.clone()))?;
         let status = client.status().await?;

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use libp2p::Multiaddr;
+use lull_agent::cli::JOIN_TOKEN_VARIABLE;
 use lull_shared::policy::{Changes, Policy};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -233,6 +234,7 @@ fn coordinator(data: &Path) -> ServerConfig {
     let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
     ServerConfig {
         data: data.to_owned(),
+        init: false,
         store: StoreChoice::Embedded(data.to_owned()),
         listen: vec![loopback],
         http: ([127, 0, 0, 1], 0).into(),
@@ -264,7 +266,7 @@ struct Agent {
 impl Agent {
     /// Joins, runs until told to leave, and ends. An end before that is a failure.
     async fn live(self, leave: CancellationToken) -> Result<(), Failure> {
-        let mut joining = self.start(&["join", &self.join, "--name", &self.name])?;
+        let mut joining = self.start(&["join", "--name", &self.name], Some(&self.join))?;
         tokio::select! {
             ended = joining.process.wait() => {
                 if !ended.is_ok_and(|status| status.success()) {
@@ -274,14 +276,14 @@ impl Agent {
             () = leave.cancelled() => return joining.stop().await,
         }
         let slots = self.slots.to_string();
-        let mut running = self.start(&[&["run", "--slots", &slots, "--listen", LISTEN], QUIET.as_slice()].concat())?;
+        let mut running = self.start(&[&["run", "--slots", &slots, "--listen", LISTEN], QUIET.as_slice()].concat(), None)?;
         tokio::select! {
             _ = running.process.wait() => Err(self.failure("ended by itself")),
             () = leave.cancelled() => running.stop().await,
         }
     }
 
-    fn start(&self, arguments: &[&str]) -> Result<Leashed, Failure> {
+    fn start(&self, arguments: &[&str], token: Option<&str>) -> Result<Leashed, Failure> {
         std::fs::create_dir_all(&self.data).context("cannot make an agent's folder")?;
         let log = File::options().create(true).append(true).open(self.log()).context("cannot write an agent's log")?;
         let mut command = Command::new(&self.program);
@@ -291,6 +293,9 @@ impl Agent {
         let mut process = command
             .arg(ENTRY)
             .env_remove("LULL_AGENT_CONFIG")
+            .env_remove(JOIN_TOKEN_VARIABLE)
+            // Not as an argument, which everybody on this machine could read.
+            .envs(token.map(|token| (JOIN_TOKEN_VARIABLE, token)))
             .args(["--data".as_ref(), self.data.as_os_str()])
             .args(arguments)
             // Its end is the agent's sign that this process is gone.
@@ -352,7 +357,7 @@ mod tests {
         let data = root.path();
         assert_eq!(Data::of(&data.join("none")), Data::Fresh);
         assert_eq!(Data::of(data), Data::Fresh);
-        keys::network_id(&data.join(keys::NETWORK_FILE)).expect("made");
+        keys::write_private(&data.join(keys::NETWORK_FILE), b"00").expect("written");
         assert_eq!(Data::of(data), Data::Coordinators);
         let size = Size { agents: 3, slots: None };
         std::fs::write(data.join(MARK_FILE), serde_json::to_vec(&size).expect("JSON")).expect("written");
