@@ -1,13 +1,14 @@
 //! EDGE: the secrets in a coordinator's data folder, readable by its owner alone.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
+use lull_agent::files;
 use lull_shared::identity::NetworkId;
 
 /// This coordinator's own key.
@@ -19,6 +20,9 @@ pub const NETWORK_FILE: &str = "network.id";
 /// The first line of an exported file.
 const EXPORT_HEADING: &str = "lull network 1: keep this secret, import it on one machine, delete it";
 
+/// The file with the token of whoever may read the data folder: made at the end of the first reign's beginning.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+
 /// A secret that cannot be read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -26,7 +30,10 @@ pub enum KeyError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} is damaged; restore it from a backup, or move it away to start a new network")]
+    #[error(
+        "{path} is damaged\nhint: restore it from a backup; the network's own key is also in what `lull server export` of another \
+         coordinator writes, for `lull server import`"
+    )]
     Damaged { path: PathBuf },
     #[error("another coordinator runs with the data folder {path}; stop it, or choose another folder with --data")]
     Running { path: PathBuf },
@@ -45,23 +52,41 @@ pub enum KeyError {
 
 /// The key pair in this file, made if there is none.
 pub fn key_pair(path: &Path) -> Result<Keypair, KeyError> {
-    let bytes = read_or_make(path, || Keypair::generate_ed25519().to_protobuf_encoding().expect("an ed25519 key encodes"))?;
-    Keypair::from_protobuf_encoding(&bytes).map_err(|_| KeyError::Damaged { path: path.to_owned() })
+    match read_key_pair(path)? {
+        Some(pair) => Ok(pair),
+        None => make_key_pair(path),
+    }
 }
 
-/// The network's name in this file, drawn if there is none.
-pub fn network_id(path: &Path) -> Result<NetworkId, KeyError> {
-    let bytes = read_or_make(path, || HEXLOWER.encode(&rand::random::<[u8; 16]>()).into_bytes())?;
-    let damaged = || KeyError::Damaged { path: path.to_owned() };
-    let id = HEXLOWER.decode(bytes.trim_ascii()).map_err(|_| damaged())?;
-    Ok(NetworkId(id.try_into().map_err(|_| damaged())?))
+/// The key pair in this file, if there is one.
+pub fn read_key_pair(path: &Path) -> Result<Option<Keypair>, KeyError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    Keypair::from_protobuf_encoding(&bytes).map(Some).map_err(|_| KeyError::Damaged { path: path.to_owned() })
+}
+
+/// A new key pair, in this file.
+pub fn make_key_pair(path: &Path) -> Result<Keypair, KeyError> {
+    let pair = Keypair::generate_ed25519();
+    write_private(path, &encoded(&pair))?;
+    Ok(pair)
+}
+
+/// The network's name in this file, if there is one.
+pub fn network_id(path: &Path) -> Result<Option<NetworkId>, KeyError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    let id = HEXLOWER.decode(bytes.trim_ascii()).ok().and_then(|id| id.try_into().ok());
+    id.map(|id| Some(NetworkId(id))).ok_or_else(|| KeyError::Damaged { path: path.to_owned() })
+}
+
+fn encoded(pair: &Keypair) -> Vec<u8> {
+    pair.to_protobuf_encoding().expect("an ed25519 key encodes")
 }
 
 /// Keeps two coordinators from using one data folder; released with the process, however it ends.
 pub fn lock(data: &Path) -> Result<File, KeyError> {
     let path = data.join("coordinator.lock");
     let failed = |source| KeyError::Write { path: path.clone(), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file = files::open_own(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(KeyError::Running { path: data.to_owned() }),
@@ -71,18 +96,16 @@ pub fn lock(data: &Path) -> Result<File, KeyError> {
 
 /// Writes what a further coordinator of the same network needs into a new file that only its owner can read.
 pub fn export(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
-    let (authority, network) = (data.join(AUTHORITY_FILE), data.join(NETWORK_FILE));
-    if !authority.exists() || !network.exists() {
+    let (authority, network) = (read_key_pair(&data.join(AUTHORITY_FILE))?, network_id(&data.join(NETWORK_FILE))?);
+    let (Some(authority), Some(network)) = (authority, network) else {
         return Err(KeyError::NoNetwork { path: data.to_owned() });
+    };
+    let text = format!("{EXPORT_HEADING}\n{network}\n{}\n", HEXLOWER.encode(&encoded(&authority)));
+    match files::create_private(file, text.as_bytes()) {
+        Ok(()) => Ok(network),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists { path: file.to_owned() }),
+        Err(source) => Err(KeyError::Write { path: file.to_owned(), source }),
     }
-    if file.exists() {
-        return Err(KeyError::Exists { path: file.to_owned() });
-    }
-    let (authority, network) = (key_pair(&authority)?, network_id(&network)?);
-    let secret = HEXLOWER.encode(&authority.to_protobuf_encoding().expect("an ed25519 key encodes"));
-    let text = format!("{EXPORT_HEADING}\n{network}\n{secret}\n");
-    write_private(file, text.as_bytes())?;
-    Ok(network)
 }
 
 /// Makes a data folder that of a further coordinator of the network that was exported.
@@ -92,13 +115,11 @@ pub fn import(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
     private_folder(data)?;
     let _lock = lock(data)?;
     let path = data.join(NETWORK_FILE);
-    if path.exists() {
-        let own = network_id(&path)?;
-        if own != network {
-            return Err(KeyError::OtherNetwork { own, other: network });
-        }
+    if let Some(own) = network_id(&path)?.filter(|own| *own != network) {
+        return Err(KeyError::OtherNetwork { own, other: network });
     }
-    // The name last: a folder with a name has the key to it.
+    // The name last: a folder with a name has the key to it, and one of its own.
+    key_pair(&data.join(IDENTITY_FILE))?;
     write_private(&data.join(AUTHORITY_FILE), &authority)?;
     write_private(&path, network.to_string().as_bytes())?;
     Ok(network)
@@ -115,15 +136,7 @@ fn exported(text: &str) -> Option<(NetworkId, Vec<u8>)> {
 
 /// Writes a file that only its owner can read, whole or not at all.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
-    let failed = |source| KeyError::Write { path: path.to_owned(), source };
-    let partial = path.with_extension("partial");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&partial).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)
+    files::replace_private(path, bytes).map_err(|source| KeyError::Write { path: path.to_owned(), source })
 }
 
 /// Makes a folder that only its owner can enter.
@@ -135,14 +148,10 @@ pub fn private_folder(path: &Path) -> Result<(), KeyError> {
     builder.create(path).map_err(|source| KeyError::Write { path: path.to_owned(), source })
 }
 
-fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, KeyError> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
     match fs::read(path) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let bytes = make();
-            write_private(path, &bytes)?;
-            Ok(bytes)
-        }
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(KeyError::Read { path: path.to_owned(), source }),
     }
 }
@@ -172,19 +181,19 @@ mod tests {
         let (first, second, file) = (folder.path().join("first"), folder.path().join("second"), folder.path().join("secret"));
         private_folder(&first).expect("made");
         assert!(matches!(export(&first, &file), Err(KeyError::NoNetwork { .. })));
-        let authority = key_pair(&first.join(AUTHORITY_FILE)).expect("made");
-        let network = network_id(&first.join(NETWORK_FILE)).expect("made");
+        let (authority, network) = (key_pair(&first.join(AUTHORITY_FILE)).expect("made"), NetworkId([7; 16]));
+        write_private(&first.join(NETWORK_FILE), network.to_string().as_bytes()).expect("written");
         assert_eq!(export(&first, &file).expect("exported"), network);
         assert!(matches!(export(&first, &file), Err(KeyError::Exists { .. })));
         for _ in 0..2 {
             assert_eq!(import(&second, &file).expect("imported"), network);
             assert_eq!(key_pair(&second.join(AUTHORITY_FILE)).expect("there").public(), authority.public());
-            assert_eq!(network_id(&second.join(NETWORK_FILE)).expect("there"), network);
+            assert_eq!(network_id(&second.join(NETWORK_FILE)).expect("there"), Some(network));
         }
-        assert!(!second.join(IDENTITY_FILE).exists(), "each coordinator has a key of its own");
+        assert!(second.join(IDENTITY_FILE).exists() && !first.join(IDENTITY_FILE).exists(), "each has a key of its own");
         let foreign = folder.path().join("foreign");
         private_folder(&foreign).expect("made");
-        network_id(&foreign.join(NETWORK_FILE)).expect("made");
+        write_private(&foreign.join(NETWORK_FILE), NetworkId([8; 16]).to_string().as_bytes()).expect("written");
         assert!(matches!(import(&foreign, &file), Err(KeyError::OtherNetwork { .. })));
         fs::write(&file, "lull network 1\nabc").expect("written");
         assert!(matches!(import(&second, &file), Err(KeyError::NotExported { .. })));

@@ -90,6 +90,10 @@ const DESCRIPTORS: u64 = 32_768;
 pub struct Run {
     #[command(flatten)]
     store: StoreArgs,
+    /// Make what is missing of the network anew: its key, its name in the store. For one start, after a loss that no backup
+    /// makes good; machines have to join again. The first start in an empty data folder needs no word
+    #[arg(long)]
+    init: bool,
     /// Where agents connect; may be repeated
     #[arg(long, value_name = "MULTIADDR", default_values = ["/ip4/0.0.0.0/tcp/7410", "/ip4/0.0.0.0/udp/7410/quic-v1"])]
     listen: Vec<Multiaddr>,
@@ -192,6 +196,7 @@ impl Run {
         let data = context.server.data_folder()?;
         let config = ServerConfig {
             data: data.clone(),
+            init: run.init,
             store: run.store.choose(&data),
             listen: run.listen.clone(),
             http: run.http,

@@ -42,6 +42,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("a folder");
         let config = ServerConfig {
             data: folder.path().to_owned(),
+            init: false,
             store: StoreChoice::Memory,
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
             http: ([127, 0, 0, 1], 0).into(),

@@ -9,6 +9,7 @@
 //! with it and goes with it.
 
 mod attendance;
+mod founding;
 pub mod phase;
 mod reception;
 mod reign;
@@ -36,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::attendance::Attendance;
 use self::{phase::Phase, reign::Realm, standby::Candidate};
+pub use crate::keys::ADMIN_TOKEN_FILE;
 use crate::{
     blobs::StoreBlobs,
     clock,
@@ -56,8 +58,6 @@ const RENEWAL: Duration = Duration::from_secs(2);
 /// How long a stopping coordinator waits for its parts.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The file with the token of whoever may read the data folder.
-pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// Where a coordinator keeps snapshots of which no agent could keep a copy.
 const SNAPSHOTS_FOLDER: &str = "snapshots";
 /// The file with the address of the HTTP interface of a running server.
@@ -68,6 +68,8 @@ pub const HTTP_ADDRESS_FILE: &str = "http.address";
 pub struct ServerConfig {
     /// Keys, the embedded store, and the files by which a local command line finds the server.
     pub data: PathBuf,
+    /// What is missing of the network's keys and name is to be made anew, instead of being told as a loss.
+    pub init: bool,
     pub store: StoreChoice,
     /// Where the mesh listens.
     pub listen: Vec<Multiaddr>,
@@ -134,9 +136,7 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
 pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
     keys::private_folder(&config.data)?;
     let lock = keys::lock(&config.data)?;
-    let identity = keys::key_pair(&config.data.join(keys::IDENTITY_FILE))?;
-    let authority = keys::key_pair(&config.data.join(keys::AUTHORITY_FILE))?;
-    let network = keys::network_id(&config.data.join(keys::NETWORK_FILE))?;
+    let founding::Keys { identity, authority, network } = founding::keys(&config.data, &*store, config.init).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("cannot listen on {} for the command line; choose another with --http", config.http))?;

@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn config(data: &Path, name: &str) -> ServerConfig {
     ServerConfig {
         data: data.to_owned(),
+        init: false,
         store: StoreChoice::Memory,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
         http: ([127, 0, 0, 1], 0).into(),
@@ -53,21 +54,20 @@ async fn until_true(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-/// Folders of two coordinators of one network.
-fn folders() -> [TempDir; 2] {
-    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+/// Folders of two coordinators of one network, and its store.
+async fn site() -> ([TempDir; 2], Memory) {
+    let (folders, store) = ([(); 2].map(|()| tempfile::tempdir().expect("a folder")), Memory::default());
     let [first, second] = [folders[0].path(), folders[1].path()];
-    keys::key_pair(&first.join(keys::AUTHORITY_FILE)).expect("a key");
-    keys::network_id(&first.join(keys::NETWORK_FILE)).expect("a name");
+    founding::keys(first, &store, false).await.expect("a new network");
     let secret = first.join("secret");
     keys::export(first, &secret).expect("exported");
     keys::import(second, &secret).expect("imported");
-    folders
+    (folders, store)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_loses_its_store_is_replaced_and_stands_by_when_it_is_back() {
-    let ([north, south], memory, cut) = (folders(), Memory::default(), Arc::new(AtomicBool::new(false)));
+    let (([north, south], memory), cut) = (site().await, Arc::new(AtomicBool::new(false)));
     let seen = cut.clone();
     let cable =
         Faulty::new(Arc::new(memory.clone()), move |_| if seen.load(Ordering::Relaxed) { Fault::Refused } else { Fault::None });
@@ -95,7 +95,7 @@ async fn one_that_loses_its_store_is_replaced_and_stands_by_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_stops_in_good_order_is_replaced_at_once() {
-    let ([north, south], memory) = (folders(), Memory::default());
+    let ([north, south], memory) = site().await;
     let (stop_first, stop_second) = (CancellationToken::new(), CancellationToken::new());
     let first = start_on(Arc::new(memory.clone()), config(north.path(), "north"), stop_first.clone()).await.expect("it starts");
     let second = start_on(Arc::new(memory), config(south.path(), "south"), stop_second.clone()).await.expect("it starts");
@@ -110,12 +110,17 @@ async fn one_that_stops_in_good_order_is_replaced_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_another_network_is_left_alone() {
-    let ([north, _], memory, foreign) = (folders(), Memory::default(), tempfile::tempdir().expect("a folder"));
+    let (([north, _], memory), foreign) = (site().await, tempfile::tempdir().expect("a folder"));
     let stop = CancellationToken::new();
     let first = start_on(Arc::new(memory.clone()), config(north.path(), "north"), stop.clone()).await.expect("it starts");
-    let refused = start_on(Arc::new(memory), config(foreign.path(), "foreign"), CancellationToken::new()).await;
-    let words = refused.err().expect("it has a network of its own").to_string();
-    assert!(words.contains("lull server import"), "{words}");
+    for own in [false, true] {
+        if own {
+            founding::keys(foreign.path(), &Memory::default(), false).await.expect("a network of its own");
+        }
+        let refused = start_on(Arc::new(memory.clone()), config(foreign.path(), "foreign"), CancellationToken::new()).await;
+        let words = refused.err().expect("it is of another network").to_string();
+        assert!(words.contains("lull server import"), "{words}");
+    }
     stop.cancel();
     first.stopped().await.expect("it stops in good order");
 }
@@ -151,7 +156,7 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let ([folder, _], store, stop) = (folders(), Memory::default(), CancellationToken::new());
+        let (([folder, _], store), stop) = (site().await, CancellationToken::new());
         let server = start_on(Arc::new(store.clone()), config(folder.path(), "north"), stop.clone()).await.expect("it starts");
         Self { folder, store, server, stop }
     }
@@ -162,7 +167,7 @@ impl Site {
 
     fn issuer(&self) -> Issuer {
         let authority = keys::key_pair(&self.folder.path().join(keys::AUTHORITY_FILE)).expect("a key");
-        let network = keys::network_id(&self.folder.path().join(keys::NETWORK_FILE)).expect("a name");
+        let network = keys::network_id(&self.folder.path().join(keys::NETWORK_FILE)).expect("readable").expect("a name");
         Issuer { network, authority, life: limits::CERTIFICATE_LIFE }
     }
 

@@ -84,6 +84,10 @@ pub trait Store: Send + Sync + 'static {
     async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()>;
     /// All coordinators that said so, by peer.
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>>;
+    /// The network whose store this is; none in a new one.
+    async fn network(&self) -> StoreResult<Option<NetworkRecord>>;
+    /// Makes it this network's if it has none, or whatever it has if it is to be `anew`. Whose it is then.
+    async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord>;
 
     // --- The scheduler ---
 

@@ -53,6 +53,15 @@ impl CoordinatorRecord {
     }
 }
 
+/// The network that a store belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkRecord {
+    /// Its id in hexadecimal.
+    pub network: String,
+    /// The public half of the key that signs for it, in hexadecimal.
+    pub authority: String,
+}
+
 /// What the bearer of a token may do. Each role may all that those before it may, except that `agent` stands apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -488,6 +488,11 @@ pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damage
     })
 }
 
+/// The network that a store belongs to.
+pub fn network_record(row: &dyn Columns) -> Result<NetworkRecord, Damaged> {
+    Ok(NetworkRecord { network: text(row, "network")?, authority: text(row, "authority")? })
+}
+
 /// An edition of the policy.
 pub fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> {
     Ok(PolicyRecord {

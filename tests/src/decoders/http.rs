@@ -92,6 +92,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("a folder");
         let config = ServerConfig {
             data: folder.path().to_owned(),
+            init: false,
             store: StoreChoice::Memory,
             listen: Vec::new(),
             http: ([127, 0, 0, 1], 0).into(),

@@ -116,6 +116,7 @@ cases!(
     reign::a_term_that_agents_have_seen_can_be_risen_above,
     reign::anybody_can_see_who_reigns,
     reign::coordinators_know_of_each_other_whoever_reigns,
+    reign::a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew,
     turns::a_job_is_remembered_as_it_was_submitted,
     turns::an_attempt_goes_from_start_to_result,
     turns::a_task_goes_on_from_its_newest_snapshot,

@@ -7,7 +7,7 @@ use lull_shared::{id::Epoch, time::Timestamp};
 use super::{
     super::{
         Reign, StoreError,
-        record::{CoordinatorRecord, ReignRecord, TokenRole},
+        record::{CoordinatorRecord, NetworkRecord, ReignRecord, TokenRole},
     },
     LEASE, T0, World,
     sample::{self, at},
@@ -90,4 +90,15 @@ pub async fn coordinators_know_of_each_other_whoever_reigns(world: World) {
     assert_eq!(seen().await, [north, moved.clone()]);
     world.store.attend(&moved, at(2)).await.expect("noted");
     assert_eq!(seen().await, [moved], "who was not seen for long is forgotten");
+}
+
+pub async fn a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew(world: World) {
+    let record = |network: &str| NetworkRecord { network: network.repeat(16), authority: "ab".repeat(36) };
+    let (first, second) = (record("01"), record("02"));
+    assert_eq!(world.store.network().await.expect("an answer"), None);
+    assert_eq!(world.store.name_network(&first, false).await.expect("an answer"), first);
+    assert_eq!(world.store.name_network(&second, false).await.expect("an answer"), first);
+    assert_eq!(world.store.network().await.expect("an answer"), Some(first));
+    assert_eq!(world.store.name_network(&second, true).await.expect("an answer"), second);
+    assert_eq!(world.store.network().await.expect("an answer"), Some(second));
 }

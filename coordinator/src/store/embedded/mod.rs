@@ -123,6 +123,15 @@ impl Store for Embedded {
         self.read(registry::coordinators).await
     }
 
+    async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
+        self.read(registry::network).await
+    }
+
+    async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord> {
+        let network = network.clone();
+        self.write(move |tx| registry::name_network(tx, &network, anew)).await
+    }
+
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
         // After every turn that was handed in, also one that nobody waits for any more.
         self.write(move |tx| jobs::load(tx, epoch)).await

@@ -87,6 +87,23 @@ pub fn attend(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) 
     Ok(())
 }
 
+/// The network whose store this is.
+pub fn network(tx: &Transaction<'_>) -> Result<Option<NetworkRecord>, Fail> {
+    first(tx, "SELECT network, authority FROM network", [], rows::network_record)
+}
+
+/// Makes the store a network's, if it has none or is to be named anew.
+pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
+    if anew {
+        tx.execute("DELETE FROM network", [])?;
+    }
+    tx.execute(
+        "INSERT INTO network (network_id, network, authority) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
+        params![own.network, own.authority],
+    )?;
+    network(tx)?.ok_or_else(|| Broken("the row of the network is not there".into()).into())
+}
+
 /// All coordinators.
 pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
     all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)

@@ -154,6 +154,8 @@ passed_on! {
     read async fn reign(&self) -> ReignRecord;
     write async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
     read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
+    read async fn network(&self) -> Option<NetworkRecord>;
+    write async fn name_network(&self, network: &NetworkRecord, anew: bool) -> NetworkRecord;
     read async fn load(&self, epoch: Epoch) -> Snapshot;
     fenced async fn commit(&self, epoch: Epoch, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;

@@ -98,6 +98,18 @@ impl Store for Memory {
         self.read(|state| state.coordinators.values().cloned().collect())
     }
 
+    async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
+        self.read(|state| state.network.clone())
+    }
+
+    async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord> {
+        let mut state = self.state.lock().expect("nothing panics while it holds the state");
+        if anew {
+            state.network = None;
+        }
+        Ok(state.network.get_or_insert_with(|| network.clone()).clone())
+    }
+
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
         self.read(|state| state.fence(epoch).map(|()| state.snapshot()))?
     }

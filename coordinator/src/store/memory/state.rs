@@ -17,7 +17,7 @@ use lull_shared::{
 
 use super::super::{
     bounds,
-    record::{AgentRecord, AuditRecord, CoordinatorRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
+    record::{AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
     turn::{Broken, audit_row, finish_by_words, intake_action, stop_action},
     usage,
 };
@@ -36,6 +36,7 @@ pub struct State {
     pub lease_end: Timestamp,
     /// By peer.
     pub coordinators: BTreeMap<String, CoordinatorRecord>,
+    pub network: Option<NetworkRecord>,
     pub jobs: OrdMap<JobId, Arc<Job>>,
     pub agents: OrdMap<AgentId, Arc<Agent>>,
     pub tokens: Vec<Arc<(TokenRecord, [u8; 32])>>,

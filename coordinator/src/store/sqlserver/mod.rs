@@ -128,6 +128,14 @@ impl Store for SqlServer {
         Ok(registry::coordinators(&self.session).await?)
     }
 
+    async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
+        Ok(registry::network(&self.session).await?)
+    }
+
+    async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord> {
+        Ok(registry::name_network(&self.session, network, anew).await?)
+    }
+
     async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
         Ok(jobs::load(&self.session, epoch).await?)
     }

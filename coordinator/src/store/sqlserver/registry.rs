@@ -87,6 +87,18 @@ pub async fn attend(session: &Session, own: &CoordinatorRecord, forget: Timestam
     session.write(statements::ATTEND, &values).await.map(drop)
 }
 
+/// The network whose store this is.
+pub async fn network(session: &Session) -> Result<Option<NetworkRecord>, Fail> {
+    Ok(first(&session.read(statements::NETWORK, &[]).await?, 0, rows::network_record)?)
+}
+
+/// Makes the store a network's, if it has none or is to be named anew.
+pub async fn name_network(session: &Session, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
+    let values = [own.network.as_str().into(), own.authority.as_str().into(), i64::from(anew).into()];
+    let found = first(&session.write(statements::NAME_NETWORK, &values).await?, 0, rows::network_record)?;
+    Ok(found.ok_or_else(|| Damaged::new("network", "no row"))?)
+}
+
 /// All coordinators.
 pub async fn coordinators(session: &Session) -> Result<Vec<CoordinatorRecord>, Fail> {
     Ok(all(&session.read(statements::COORDINATORS, &[]).await?, 0, rows::coordinator_record)?)

@@ -25,6 +25,8 @@ statements! {
     TAKE_OVER = plain "take_over";
     ATTEND = plain "attend";
     COORDINATORS = plain "coordinators";
+    NETWORK = plain "network";
+    NAME_NETWORK = plain "name_network";
     RENEW = fenced "renew";
     ABDICATE = fenced "abdicate";
     RAISE = fenced "raise";

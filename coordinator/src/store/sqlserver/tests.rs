@@ -31,7 +31,7 @@ DELETE FROM lull.blob_links; DELETE FROM lull.blob_pieces; DELETE FROM lull.blob
 DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; DELETE FROM lull.answers; DELETE FROM lull.attempts;
 DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
 DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
-DELETE FROM lull.policies;
+DELETE FROM lull.policies; DELETE FROM lull.network;
 UPDATE lull.reign SET epoch = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0;
 COMMIT TRANSACTION;";
 
