@@ -80,3 +80,21 @@ fn systemd_understands_every_unit() {
         }
     }
 }
+
+/// A bound that the security page names is one that the code has.
+#[test]
+fn every_bound_of_the_security_page_is_in_the_code_where_it_says() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let page = std::fs::read_to_string(root.join("installer/SECURITY.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, _, name, file, _] = cells[..] else { return None };
+        Some((name.strip_prefix('`')?.strip_suffix('`')?, file.strip_prefix('`')?.strip_suffix('`')?))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for (name, file) in rows {
+        let code = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(code.contains(&format!("const {name}:")), "`{name}` is not in {file}");
+    }
+}
