@@ -46,9 +46,13 @@ impl Bench {
     }
 
     pub fn of_kind(text: &str, kind: ModuleKind) -> Self {
-        let module = wat::parse_str(text).expect("the guest is valid text");
+        Self::of_module(&wat::parse_str(text).expect("the guest is valid text"), kind)
+    }
+
+    /// With a function that a compiler made.
+    pub fn of_module(module: &[u8], kind: ModuleKind) -> Self {
         let options = CompileOptions { kind, canonical_nans: false, platform: Platform::host() };
-        let artifact = engine::precompile(&module, &options).expect("the guest compiles");
+        let artifact = engine::precompile(module, &options).expect("the guest compiles");
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let path = folder.path().join("artifact");
         std::fs::write(&path, &artifact).expect("a file");

@@ -1,7 +1,12 @@
 //! What WebAssembly has had finished since its first version, and modules of today use: plain builds run it.
 
-use lull_agent::{executor::inspect::inspect, migratable};
-use lull_shared::state::Failure;
+use std::path::Path;
+
+use lull_agent::{
+    executor::inspect::inspect,
+    migratable::{self, NotMovable},
+};
+use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::bench::{Bench, inline};
 
@@ -53,6 +58,23 @@ async fn an_exception_is_caught_with_what_it_carries_from_any_depth() {
         "(i32.add (call $many) (call $caught))",
     );
     assert_eq!(written(&text).await, 100_005);
+}
+
+/// What a function in `tests/functions` writes for an input, and that it runs plain only.
+async fn written_by(module: &str, input: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/functions/modules/{module}.wasm"));
+    let module = std::fs::read(path).expect("the module");
+    inspect(&module).unwrap_or_else(|refusal| panic!("{refusal}"));
+    assert_eq!(migratable::rewrite(&module), Err(NotMovable::Exceptions));
+    let finished = Bench::of_module(&module, ModuleKind::Preview1).once(input.as_bytes()).await;
+    String::from_utf8(inline(&finished).to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn a_cpp_program_throws_and_catches_by_base_class_and_destroys_what_it_leaves() {
+    let input = "1+2*3\n(4\n8/(2-2)\n((((1))))x\n(((((2+3)*4)))-1)\n";
+    let expected = "7\nunexpected at 3\ndivision by zero at 7\nunexpected at 10\n19\n0 alive\n";
+    assert_eq!(written_by("expressions", input).await, expected);
 }
 
 #[tokio::test]
