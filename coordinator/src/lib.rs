@@ -4,6 +4,7 @@ pub mod access;
 pub mod agent_process;
 pub mod api;
 pub mod blobs;
+pub mod bounds;
 pub mod claims;
 pub mod cli;
 pub mod client;

@@ -12,7 +12,7 @@
 //! For versions whose code somebody follows, changes of their holders come out as events for the scheduler.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -36,10 +36,11 @@ const FETCHING_TIME: Duration = Duration::from_secs(30);
 const VERSIONS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// What all agents together may say that they hold: some hundred blobs for each of ten thousand, some 300 MB at worst.
 const HOLDINGS_OF_ALL_MAX: usize = 2_000_000;
-/// Blobs that an agent asked for and is forgotten for at once when it goes; beyond it this takes [`FETCHING_TIME`].
+/// Blobs that one agent fetches, as far as is remembered: more than it can fetch at once. The one that it asked for first is
+/// forgotten for the next, and all of them when it goes.
 const ASKED_MAX: usize = 64;
-/// Blobs nobody holds any more whose uploads are remembered.
-const UPLOADED_MAX: usize = 4096;
+/// Blobs whose uploads are remembered: those sent last.
+const UPLOADED_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// Shared by the edges; calls are short.
 #[derive(Default)]
@@ -50,6 +51,8 @@ struct State {
     peers: BTreeMap<PeerId, AgentId>,
     blobs: BTreeMap<Digest, Blob>,
     versions: LruCache<VersionId, Vec<Digest>>,
+    /// Bytes that this coordinator sent, and the size of the blob.
+    uploaded: LruCache<Digest, (u64, u64)>,
     holdings: usize,
 }
 
@@ -60,6 +63,7 @@ impl Default for State {
             peers: BTreeMap::new(),
             blobs: BTreeMap::new(),
             versions: LruCache::new(VERSIONS_MAX),
+            uploaded: LruCache::new(UPLOADED_MAX),
             holdings: 0,
         }
     }
@@ -69,8 +73,8 @@ struct Agent {
     stream: StreamId,
     peer: PeerId,
     holds: BTreeSet<Digest>,
-    /// What it asked for lately.
-    asked: BTreeSet<Digest>,
+    /// What it asked for lately, the first of it first.
+    asked: VecDeque<Digest>,
     moved: Transferred,
 }
 
@@ -80,7 +84,6 @@ struct Blob {
     holders: BTreeSet<PeerId>,
     /// When each asked last.
     fetching: BTreeMap<PeerId, Instant>,
-    uploaded_bytes: u64,
 }
 
 /// What a connected agent has and moved.
@@ -152,20 +155,15 @@ impl Tracker {
     /// Somebody is about to fetch a blob: who else has some of it. `random` spreads askers over them.
     pub fn ask(&self, asker: PeerId, blob: &BlobRef, random: u64, now: Instant) -> Holders {
         let mut state = self.lock();
-        let agent = state.peers.get(&asker).copied();
-        if let Some(known) = agent.and_then(|agent| state.agents.get_mut(&agent)) {
-            if known.asked.len() >= ASKED_MAX {
-                known.asked.clear();
-            }
-            known.asked.insert(blob.digest);
-        }
-        let entry = state.entry(blob);
+        let is_agent = state.note_asked(asker, blob);
+        // Of whoever has no stream nothing is remembered.
+        let Some(entry) = state.blobs.get_mut(&blob.digest) else { return Holders::default() };
         entry.fetching.retain(|_, asked| now.duration_since(*asked) < FETCHING_TIME);
         let others = |peer: &&PeerId| **peer != asker;
         let whole = some_of(entry.holders.iter().filter(others), SOURCES_MAX / 2, random);
         let rest = SOURCES_MAX - whole.len();
         let fetching = some_of(entry.fetching.keys().filter(others), rest, random);
-        if agent.is_some() {
+        if is_agent {
             entry.fetching.insert(asker, now);
         }
         Holders { whole, fetching }
@@ -180,7 +178,9 @@ impl Tracker {
 
     /// Some of a blob was sent by this coordinator.
     pub fn sent(&self, blob: &BlobRef, bytes: u64) {
-        self.lock().entry(blob).uploaded_bytes += bytes;
+        let mut state = self.lock();
+        let (sent, _) = state.uploaded.get(&blob.digest).copied().unwrap_or_default();
+        state.uploaded.put(blob.digest, (sent.saturating_add(bytes), blob.size_bytes));
     }
 
     /// Follows who holds the code of a version from now on; who holds it now.
@@ -210,9 +210,16 @@ impl Tracker {
             blob: BlobRef { digest: *digest, size_bytes: blob.size_bytes },
             holders: blob.holders.len(),
             fetching: blob.fetching.values().filter(|asked| now.duration_since(**asked) < FETCHING_TIME).count(),
-            uploaded_bytes: blob.uploaded_bytes,
+            uploaded_bytes: state.uploaded.peek(digest).map_or(0, |(bytes, _)| *bytes),
         };
-        let mut blobs: Vec<BlobHoldings> = state.blobs.iter().map(holdings).collect();
+        let only_sent = state.uploaded.iter().filter(|(digest, _)| !state.blobs.contains_key(*digest));
+        let only_sent = only_sent.map(|(digest, (bytes, size_bytes))| BlobHoldings {
+            blob: BlobRef { digest: *digest, size_bytes: *size_bytes },
+            holders: 0,
+            fetching: 0,
+            uploaded_bytes: *bytes,
+        });
+        let mut blobs: Vec<BlobHoldings> = state.blobs.iter().map(holdings).chain(only_sent).collect();
         blobs.sort_by_key(|blob| std::cmp::Reverse((blob.holders + blob.fetching, blob.uploaded_bytes)));
         blobs.truncate(max);
         blobs
@@ -261,29 +268,40 @@ impl State {
             self.drop_holder(digest, &known.peer);
         }
         for digest in &known.asked {
-            if let Some(blob) = self.blobs.get_mut(digest) {
-                blob.fetching.remove(&known.peer);
-            }
+            self.drop_fetching(digest, &known.peer);
         }
         known.holds
+    }
+
+    /// Notes that a peer asked for a blob; `false`: it is no agent that has a stream.
+    fn note_asked(&mut self, asker: PeerId, blob: &BlobRef) -> bool {
+        let Some(known) = self.peers.get(&asker).and_then(|agent| self.agents.get_mut(agent)) else { return false };
+        if known.asked.contains(&blob.digest) {
+            return true;
+        }
+        known.asked.push_back(blob.digest);
+        let forgotten = (known.asked.len() > ASKED_MAX).then(|| known.asked.pop_front()).flatten();
+        if let Some(digest) = forgotten {
+            self.drop_fetching(&digest, &asker);
+        }
+        self.blobs.entry(blob.digest).or_default().size_bytes = blob.size_bytes;
+        true
+    }
+
+    fn drop_fetching(&mut self, digest: &Digest, peer: &PeerId) {
+        let Some(blob) = self.blobs.get_mut(digest) else { return };
+        blob.fetching.remove(peer);
+        if blob.holders.is_empty() && blob.fetching.is_empty() {
+            self.blobs.remove(digest);
+        }
     }
 
     fn drop_holder(&mut self, digest: &Digest, peer: &PeerId) {
         let Some(blob) = self.blobs.get_mut(digest) else { return };
         blob.holders.remove(peer);
-        if blob.holders.is_empty() && blob.fetching.is_empty() && blob.uploaded_bytes == 0 {
+        if blob.holders.is_empty() && blob.fetching.is_empty() {
             self.blobs.remove(digest);
         }
-    }
-
-    /// The entry of a blob that this coordinator itself has. When there are many, those that nobody holds are forgotten.
-    fn entry(&mut self, blob: &BlobRef) -> &mut Blob {
-        if !self.blobs.contains_key(&blob.digest) && self.blobs.len() >= UPLOADED_MAX {
-            self.blobs.retain(|_, blob| !blob.holders.is_empty() || !blob.fetching.is_empty());
-        }
-        let entry = self.blobs.entry(blob.digest).or_default();
-        entry.size_bytes = blob.size_bytes;
-        entry
     }
 
     /// For each version that is followed, whether the agent came to hold its code or holds it no more.
@@ -428,13 +446,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_agent_asks_for_is_remembered_up_to_a_bound_and_forgotten_with_it() {
+        let (tracker, peers) = tracker(2);
+        let now = Instant::now();
+        for number in 0..25_000 {
+            tracker.ask(peers[0], &blob(&number.to_string()), 0, now);
+            tracker.ask(PeerId::random(), &blob(&format!("stranger {number}")), 0, now);
+        }
+        assert_eq!(tracker.blobs(usize::MAX, now).len(), ASKED_MAX);
+        assert_eq!(tracker.ask(peers[1], &blob("24999"), 0, now).fetching, [peers[0]], "the last ones are known");
+        tracker.gone(AgentId(1), StreamId(1));
+        tracker.gone(AgentId(2), StreamId(2));
+        assert_eq!(tracker.blobs(usize::MAX, now), []);
+    }
+
+    #[test]
     fn uploads_are_counted_and_what_is_remembered_of_them_is_bounded() {
         let (tracker, peers) = tracker(1);
-        for number in 0..UPLOADED_MAX + 10 {
+        for number in 0..UPLOADED_MAX.get() + 10 {
             tracker.sent(&blob(&number.to_string()), 1);
         }
         tracker.sent(&blob("one"), 150);
-        assert!(tracker.blobs(usize::MAX, Instant::now()).len() <= UPLOADED_MAX);
+        assert!(tracker.blobs(usize::MAX, Instant::now()).len() <= UPLOADED_MAX.get());
         say(&tracker, 1, gained(&["one"]));
         let moved = BlobReport { from_agents_bytes: 5, ..BlobReport::default() };
         say(&tracker, 1, moved);
