@@ -10,7 +10,7 @@ use std::{
 
 use bytesize::ByteSize;
 use libp2p::Multiaddr;
-use lull_shared::{constraint::is_name, limits, mesh::UploadRules, resources::Labels};
+use lull_shared::{limits, mesh::UploadRules, name::check_name, resources::Labels, state::GROUP_LABEL};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
@@ -143,9 +143,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, reason: String| Err(ConfigError::Value { key, reason });
         if let Some(name) = &self.name
-            && !is_name(name)
+            && let Err(why) = check_name(name)
         {
-            return wrong("name", format!("`{name}` must be letters, digits, `-`, `_` and `.`"));
+            return wrong("name", format!("`{name}` cannot be an agent's name: {why}"));
         }
         check_labels(&self.labels).map_err(|reason| ConfigError::Value { key: "labels", reason })?;
         match self.slots {
@@ -203,8 +203,11 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
         return Err(format!("{} labels; at most {} are taken", labels.len(), limits::LABELS_MAX));
     }
     for (key, value) in labels {
-        if !is_name(key) {
-            return Err(format!("`{key}` cannot be a label: use letters, digits, `-`, `_` and `.`"));
+        if let Err(why) = check_name(key) {
+            return Err(format!("`{key}` cannot be a label: {why}"));
+        }
+        if key == GROUP_LABEL {
+            return Err(format!("`{key}` is given by the token that a machine joins with: `lull token create --group`"));
         }
         if OWN_LABELS.contains(&key.as_str()) {
             return Err(format!("`{key}` is set by the agent itself"));

@@ -11,7 +11,10 @@ use lull_shared::{
     limits::COORDINATOR_ADDRESSES_MAX,
 };
 
-use crate::{clock, membership::Membership};
+use crate::{
+    clock,
+    membership::{self, Membership},
+};
 
 /// The membership of this process.
 pub struct Member {
@@ -24,6 +27,13 @@ impl Member {
     /// The membership that was loaded from a data folder.
     pub fn new(data: PathBuf, identity: Keypair, membership: Membership) -> Self {
         Self { data, identity, membership: Mutex::new(membership) }
+    }
+
+    /// The network threw this machine out, or has it again.
+    pub fn note_revoked(&self, revoked: bool) {
+        if let Err(error) = membership::note_revoked(&self.data, revoked) {
+            tracing::warn!(%error, "cannot keep in mind whether this machine was revoked");
+        }
     }
 
     /// Everything, as it is now.

@@ -159,8 +159,22 @@ pub fn check_key(data: &Path, identity: &Keypair, membership: &Membership) -> Re
     }
 }
 
+/// Notes that the network threw this machine out, or let it in again: until then its identity is kept, whatever it leaves.
+pub fn note_revoked(data: &Path, revoked: bool) -> io::Result<()> {
+    let mark = data.join(REVOKED);
+    match revoked {
+        true => files::replace_private(&mark, b"an administrator lets this machine in again by `lull agent restore`\n"),
+        false => files::remove_if_there(&mark),
+    }
+}
+
+/// Whether the network threw this machine out.
+pub fn is_revoked(data: &Path) -> bool {
+    data.join(REVOKED).exists()
+}
+
 /// Removes identity and membership, and whatever was kept for the network: of what the agent has ever made in its folder
-/// nothing is left. What its owner put there is his, like `agent.toml`. A cache that he keeps elsewhere may be in a folder
+/// nothing is left. The identity stays when the network threw it out: a revocation holds until an administrator lifts it. What its owner put there is his, like `agent.toml`. A cache that he keeps elsewhere may be in a folder
 /// with other things: its blobs go, and nothing else.
 pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
     for folder in ["outbox", "cache", "artifacts", "scratch", "snapshots"] {
@@ -171,7 +185,9 @@ pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
     }
     files::remove_unfinished(data)?;
     // The membership last: whoever is interrupted can leave again.
-    for file in [policy::SHEET, policy::OWNER, "engine.json", "owner.json", "agent.sock", LOCK, IDENTITY, MEMBERSHIP] {
+    let identity = (!is_revoked(data)).then_some(IDENTITY);
+    let others = [policy::SHEET, policy::OWNER, "engine.json", "owner.json", "agent.sock", LOCK];
+    for file in others.into_iter().chain(identity).chain([MEMBERSHIP]) {
         files::remove_if_there(&data.join(file))?;
     }
     Ok(())
@@ -181,6 +197,8 @@ pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
 pub(crate) const LOCK: &str = "agent.lock";
 const IDENTITY: &str = "identity.key";
 const MEMBERSHIP: &str = "membership.json";
+/// There while the network does not want this machine.
+const REVOKED: &str = "revoked";
 
 fn path(data: &Path) -> PathBuf {
     data.join(MEMBERSHIP)
@@ -208,6 +226,19 @@ mod tests {
             coordinators: vec!["/ip4/127.0.0.1/tcp/7070".into()],
             labels: [("site".to_owned(), "berlin".to_owned())].into(),
         }
+    }
+
+    #[test]
+    fn whoever_was_thrown_out_keeps_its_identity_until_it_is_let_in_again() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path();
+        let before = identity(data).expect("an identity").public();
+        note_revoked(data, true).expect("it can be noted");
+        forget(data, None).expect("it can leave");
+        assert_eq!(identity(data).expect("an identity").public(), before);
+        note_revoked(data, false).expect("it can be noted");
+        forget(data, None).expect("it can leave");
+        assert_ne!(identity(data).expect("an identity").public(), before);
     }
 
     #[test]

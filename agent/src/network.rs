@@ -214,6 +214,11 @@ impl Network {
                         pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
                         tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
+                        if matches!(reason, Some(CloseReason::Goodbye(GoodbyeReason::Revoked))) {
+                            self.member.note_revoked(true);
+                        } else if lasted >= GOOD_STREAM {
+                            self.member.note_revoked(false);
+                        }
                         if lasted >= UNDISPUTED {
                             superseded = SUPERSEDED_PAUSE_MIN;
                         }

@@ -196,6 +196,7 @@ mod tests {
                 beside: false,
                 capacity: Capacity {
                     agent: AgentId(3),
+                    run: 0,
                     sequence: 1,
                     slots: 2,
                     slots_busy: 1,

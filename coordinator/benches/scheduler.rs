@@ -18,7 +18,7 @@ use lull_coordinator::scheduler::{
     event::{AgentSnapshot, Event, RequestId, Snapshot, StreamId, Submission},
 };
 use lull_shared::{
-    id::{AgentId, AttemptId, VersionId},
+    id::{AgentId, AttemptId, TokenId, VersionId},
     job::{Inputs, JobSpec},
     message::{Finished, Hello, Outcome, Payload, RecallReason, ReleaseReason, ToCoordinator},
     resources::{Capacity, Machine},
@@ -91,6 +91,7 @@ fn run(agents: u64, jobs: u32, batch: usize, pace: Duration, tasks: u32) -> Dura
     let fleet = (1..=agents).map(|id| AgentSnapshot {
         agent: AgentId(id),
         name: format!("pc-{id}"),
+        group: None,
         intake: Intake::Open,
         quarantine: None,
     });
@@ -169,6 +170,7 @@ fn finished(attempts: &[AttemptId]) -> ToCoordinator {
 fn hello(id: u64) -> Hello {
     let capacity = Capacity {
         agent: AgentId(id),
+        run: 0,
         sequence: 1,
         slots: SLOTS,
         slots_busy: 0,
@@ -193,5 +195,13 @@ fn hello(id: u64) -> Hello {
 fn submission(job: u32, count: u32) -> Submission {
     let spec = JobSpec::plain("bench", VersionId(1), Inputs::Range { first: 0, count });
     let submitter = format!("user-{}", job % 10);
-    Submission { submitter, spec, version_name: "bench@1".into(), seed: 1, movable: None, ended: Default::default() }
+    Submission {
+        owner: TokenId(u64::from(job % 10) + 1),
+        submitter,
+        spec,
+        version_name: "bench@1".into(),
+        seed: 1,
+        movable: None,
+        ended: Default::default(),
+    }
 }

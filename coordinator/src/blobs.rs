@@ -21,6 +21,7 @@ use lull_shared::{
 use tokio::sync::watch;
 
 use crate::{
+    scheduler::event::Event,
     server::phase::Phase,
     store::{BlobWriter, Store},
     tracker::Tracker,
@@ -69,6 +70,18 @@ impl StoreBlobs {
             return Err(format!("{delivered} outputs of {attempt} were brought before"));
         }
         Ok(Some(allowed.min(limits::OUTPUT_BYTES_MAX)))
+    }
+}
+
+impl StoreBlobs {
+    /// Lets the scheduler know that an attempt is not late: its output is on its way.
+    async fn expect(&self, peer: PeerId, attempt: AttemptId, size_bytes: u64) {
+        let Ok(Some(record)) = self.store.agent_by_peer(&peer.to_bytes()).await else { return };
+        let reigning = self.phases.borrow().reigning().cloned();
+        if let Some(reigning) = reigning {
+            // A loop that has ended has no use for it.
+            let _ = reigning.coordinator.dispatch.event(Event::Brings { agent: record.agent, attempt, size_bytes }).await;
+        }
     }
 }
 
@@ -127,6 +140,7 @@ impl BlobStore for StoreBlobs {
             return Ok(Receiving::Stored);
         }
         tracing::debug!(%peer, %attempt, digest = %blob.digest, bytes = blob.size_bytes, "an output arrives");
+        self.expect(peer, attempt, blob.size_bytes).await;
         let writer = self.store.begin_blob(blob.size_bytes).await.map_err(|error| error.to_string())?;
         let delivered = self.delivered.clone();
         Ok(Receiving::Wanted(Box::new(StoreSink { writer, blob, attempt, delivered })))

@@ -1,10 +1,10 @@
 //! EDGE: what agents claim, held against its bounds before the scheduler hears it.
 
 use lull_shared::{
-    constraint::is_name,
     id::AgentId,
     limits,
     message::{GoodbyeReason, Hello, Outcome, Payload, ToCoordinator},
+    name::check_name,
     resources::Capacity,
 };
 use semver::Version;
@@ -24,7 +24,7 @@ pub fn check_hello(agent: AgentId, hello: &Hello) -> Result<(), GoodbyeReason> {
         return wrong(format!("{} labels", hello.labels.len()));
     }
     for (key, value) in &hello.labels {
-        if !is_name(key) || value.len() > limits::NAME_BYTES_MAX {
+        if check_name(key).is_err() || value.len() > limits::NAME_BYTES_MAX {
             return wrong(format!("the label `{}`", key.chars().take(limits::NAME_BYTES_MAX).collect::<String>()));
         }
     }
@@ -121,6 +121,7 @@ mod tests {
             Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 8 << 30, engine: "engine".into() };
         let capacity = Capacity {
             agent: AgentId(3),
+            run: 0,
             sequence: 1,
             slots: 4,
             slots_busy: 0,

@@ -278,12 +278,16 @@ impl Client {
         self.get(&format!("/agents/{}", segment(called))).await
     }
 
-    pub async fn set_intake(&self, called: &str, intake: Intake) -> Answer<Affected> {
+    pub async fn set_intake(&self, called: &str, intake: Intake) -> Answer<AgentDeed> {
         let path = format!("/agents/{}/intake", segment(called));
         self.json(self.request(Method::POST, &path).json(&IntakeRequest { intake })).await
     }
 
-    pub async fn trust(&self, called: &str) -> Answer<Affected> {
+    pub async fn restore(&self, called: &str) -> Answer<AgentDeed> {
+        self.json(self.request(Method::POST, &format!("/agents/{}/restore", segment(called)))).await
+    }
+
+    pub async fn trust(&self, called: &str) -> Answer<AgentDeed> {
         self.json(self.request(Method::POST, &format!("/agents/{}/trust", segment(called)))).await
     }
 

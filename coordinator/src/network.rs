@@ -1,18 +1,21 @@
 //! EDGE: the coordinator's side of the mesh: enrols machines, reads agents' streams, passes capacity on.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
-    constraint::is_name,
     id::{AgentId, Epoch},
-    identity::{Authority, Certificate, Issuer, Revocations, Role, Term, sign, verify},
+    identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, Term, sign, verify},
     limits,
     mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
     message::{BlobReport, GoodbyeReason, Hello, PolicyReport, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
+    name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::{Capacity, Labels},
     state::{Intake, full_labels},
@@ -29,7 +32,7 @@ use crate::{
     server::Attendance,
     store::{
         Store, StoreError,
-        record::{Enrolment, EnrolmentOutcome},
+        record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord},
     },
     tracker::Tracker,
 };
@@ -46,6 +49,8 @@ pub struct Network {
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
     pub epoch: Epoch,
+    /// Drawn for this reign: tells its lists of revocations from those of another that came to the same epoch.
+    pub draw: u64,
     /// Where coordinators are to be found.
     pub attendance: Arc<Attendance>,
     /// Ends the reign.
@@ -83,9 +88,11 @@ impl Network {
         let now = clock::now();
         let agent = match request {
             EnrolmentRequest::Join { token, secret, name } => {
-                if !is_name(&name) {
-                    return Err(EnrolmentRefusal::Name(name.chars().take(limits::NAME_BYTES_MAX).collect()));
+                let called = || name.chars().take(limits::NAME_BYTES_MAX).collect::<String>();
+                if let Err(why) = check_name(&name) {
+                    return Err(EnrolmentRefusal::Name { name: called(), why: why.to_string() });
                 }
+                let called = called();
                 let enrolment = Enrolment { token, fingerprint: secret.fingerprint(), peer: peer.to_bytes(), name, at: now };
                 match self.store.enrol(self.epoch, enrolment).await.map_err(unavailable)? {
                     EnrolmentOutcome::Enrolled { agent, .. } => *agent,
@@ -93,6 +100,9 @@ impl Network {
                     EnrolmentOutcome::Expired => return Err(EnrolmentRefusal::Expired),
                     EnrolmentOutcome::UsedUp => return Err(EnrolmentRefusal::UsedUp),
                     EnrolmentOutcome::Revoked => return Err(EnrolmentRefusal::Revoked),
+                    EnrolmentOutcome::NotBound => return Err(EnrolmentRefusal::NotBound(called)),
+                    EnrolmentOutcome::NameRevoked => return Err(EnrolmentRefusal::NameRevoked(called)),
+                    EnrolmentOutcome::NameTaken => return Err(EnrolmentRefusal::NameTaken(called)),
                 }
             }
             EnrolmentRequest::Renew { certificate } => {
@@ -111,13 +121,14 @@ impl Network {
         let snapshot = AgentSnapshot {
             agent: agent.agent,
             name: agent.name.clone(),
+            group: agent.group.clone(),
             intake: agent.intake,
             quarantine: agent.quarantine.clone(),
         };
         self.dispatch.event(Event::Enrolled { agent: snapshot }).await.map_err(|_| EnrolmentRefusal::Unavailable)?;
         Ok(EnrolmentReply::Enrolled {
             agent: agent.agent,
-            certificate: self.issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, now),
+            certificate: self.issuer.issue_in(agent.group.as_deref(), &peer, Role::Agent, Some(agent.agent), &agent.name, now),
             name: agent.name,
             coordinators: self.attendance.addresses().to_vec(),
         })
@@ -142,13 +153,14 @@ impl Network {
             }
         };
         if let Some(seen) = self.higher_term(&hello) {
-            self.rise_above(agent, seen).await;
+            self.rise_above(seen, &agent.to_string()).await;
             return dismiss(&mut outgoing, GoodbyeReason::StandsBy { reigning: Vec::new() }).await;
         }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
-        let fresh = || self.issuer.issue(&peer, Role::Agent, Some(agent), &certificate.name, now);
-        let labels = full_labels(&hello.labels, &certificate.name, &hello.machine);
+        let group = certificate.group.as_deref();
+        let fresh = || self.issuer.issue_in(group, &peer, Role::Agent, Some(agent), &certificate.name, now);
+        let labels = full_labels(&hello.labels, &certificate.name, group, &hello.machine);
         let mut policy = self.policies.feed(agent, labels.clone());
         let mut addresses = self.attendance.watch_addresses();
         let about = writer::Peer {
@@ -221,12 +233,12 @@ impl Network {
         (term.network == self.issuer.network && term.epoch > self.epoch).then_some(term.epoch)
     }
 
-    /// Agents have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
+    /// Peers have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
     /// the store says; or the store was restored from a backup: then the next term is above what was seen.
-    async fn rise_above(&self, agent: AgentId, seen: Epoch) {
+    async fn rise_above(&self, seen: Epoch, by: &str) {
         match self.store.raise(self.epoch, seen).await {
             Ok(()) => tracing::warn!(
-                %agent,
+                by,
                 seen = seen.0,
                 own = self.epoch.0,
                 "agents know a later term than the store, which seems to be restored from a backup; going on above it"
@@ -278,16 +290,59 @@ impl Network {
         let _ = self.dispatch.event(Event::Disconnected { agent, stream }).await;
     }
 
-    /// Signs and spreads who was thrown out, at the start and after each revocation.
-    pub async fn spread_revocations(&self) {
+    /// Signs and spreads who was thrown out, at the start and after each change. The edition that was spread.
+    ///
+    /// Its order is the term and the store's own count, whatever clocks show. Peers that know a later one than this reign
+    /// could issue prove by it that the store was restored from a backup, or that another coordinator has taken over.
+    pub async fn spread_revocations(&self) -> Option<Edition> {
+        let RevocationsRecord { counter, peers } = match self.store.revocations().await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read who was revoked");
+                return None;
+            }
+        };
+        let edition = Edition { term: self.epoch, counter, draw: self.draw };
+        let holds = self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { edition, peers })).await;
+        if let Some(signed) = holds {
+            self.foreign_revocations(signed).await;
+        }
+        Some(edition)
+    }
+
+    /// Takes in revocations that this reign may not have issued. Those of its own term or a later one come from a time that
+    /// the store does not remember: whoever they throw out stays out, and this coordinator goes on above that term.
+    pub async fn foreign_revocations(&self, signed: Signed) {
+        let authority = Authority::of(&self.issuer.authority);
+        let Ok(Revocations { edition, peers }) = verify::<Revocations>(&authority, &signed) else { return };
+        if edition.term < self.epoch || edition.draw == self.draw {
+            return;
+        }
         let agents = match self.store.agents().await {
             Ok(agents) => agents,
-            Err(error) => return tracing::warn!(%error, "cannot read who was revoked"),
+            Err(error) => return tracing::warn!(%error, "cannot read whom a later list of revocations names; it comes again"),
         };
-        let peers: Vec<Vec<u8>> =
-            agents.into_iter().filter(|agent| agent.intake == Intake::Revoked).map(|agent| agent.peer).collect();
-        let sequence = clock::now().as_millis().unsigned_abs();
-        self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { sequence, peers })).await;
+        let forgotten = agents.into_iter().filter(|agent| agent.intake != Intake::Revoked && peers.contains(&agent.peer));
+        for AgentRecord { agent, name, .. } in forgotten {
+            tracing::warn!(%agent, name, "it was thrown out in a time that the store does not remember, and stays out");
+            let by = "the network's own list of revocations".to_owned();
+            let asked = move |request| Event::SetIntake { request, agent, intake: Intake::Revoked, by };
+            if self.dispatch.request(asked).await.is_err() {
+                return;
+            }
+        }
+        self.rise_above(edition.term, "a later list of revocations").await;
+    }
+
+    /// How many of those who are connected know an edition of the revocations, and how many of them do not (yet).
+    pub async fn heard_of(&self, edition: Edition, except: &[u8]) -> (u64, u64) {
+        let mut heard: BTreeMap<String, bool> = BTreeMap::new();
+        let except = PeerId::from_bytes(except).map(|peer| peer.to_string()).unwrap_or_default();
+        for info in self.node.peers().await.into_iter().filter(|info| info.certificate.is_some() && info.peer != except) {
+            *heard.entry(info.peer).or_default() |= info.revocations == edition;
+        }
+        let known = heard.values().filter(|heard| **heard).count() as u64;
+        (known, heard.len() as u64 - known)
     }
 }
 

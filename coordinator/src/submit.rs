@@ -1,6 +1,6 @@
 //! Admission of jobs: is what somebody wants within all bounds? Says everything that is wrong at once.
 
-use lull_shared::{constraint::is_name, job::JobSpec, limits, share::Share};
+use lull_shared::{constraint::is_name, job::JobSpec, limits, name::check_title, share::Share};
 
 /// One thing about a job that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,8 @@ pub enum Problem {
     Args { bytes: usize },
     #[error("`{0}` cannot be the name of an environment variable")]
     Variable(String),
+    #[error("its name reads as an id, or as a word that stands for another job; put a word before it")]
+    NameMeansAnother,
     #[error("it has {0} constraints and {max} are allowed", max = limits::LABELS_MAX)]
     Constraints(usize),
     #[error("it waits for {0} jobs and {max} are allowed", max = limits::LABELS_MAX)]
@@ -55,6 +57,7 @@ pub fn check(spec: &JobSpec) -> Vec<Problem> {
     let tasks = spec.inputs.count();
     refuse_if(tasks == 0, Problem::Empty);
     refuse_if(tasks > limits::TASKS_PER_JOB_MAX, Problem::TooManyTasks { tasks });
+    refuse_if(check_title(&spec.name).is_err(), Problem::NameMeansAnother);
     let name_ok = !spec.name.is_empty() && spec.name.len() <= limits::NAME_BYTES_MAX && !spec.name.contains(char::is_control);
     refuse_if(!name_ok, Problem::Name);
     let bytes = spec.args.iter().map(|arg| arg.len() + 1).sum::<usize>()

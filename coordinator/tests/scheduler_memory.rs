@@ -11,7 +11,7 @@ use lull_coordinator::scheduler::{
     event::{AgentSnapshot, Event, JobSnapshot, OpenPlace, OpenTask, Snapshot, StreamId},
 };
 use lull_shared::{
-    id::{AgentId, JobId, VersionId},
+    id::{AgentId, JobId, TokenId, VersionId},
     job::{Inputs, JobSpec},
     message::Hello,
     resources::{Capacity, Machine},
@@ -66,6 +66,7 @@ fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
     };
     JobSnapshot {
         job: JobId(1),
+        owner: Some(TokenId(1)),
         submitter: "ada".into(),
         spec,
         version_name: "f@1".into(),
@@ -107,6 +108,7 @@ fn memory_stays_within_what_was_promised() {
     let agent = |id| AgentSnapshot {
         agent: AgentId(id),
         name: format!("pc-{id:05}.example.org"),
+        group: None,
         intake: Intake::Open,
         quarantine: None,
     };
@@ -128,6 +130,7 @@ fn memory_stays_within_what_was_promised() {
 fn hello(id: u64) -> Hello {
     let capacity = Capacity {
         agent: AgentId(id),
+        run: 0,
         sequence: 1,
         slots: 8,
         slots_busy: 0,

@@ -6,6 +6,7 @@
 //! | task | `j42.7` | the task with index 7 of that job |
 //! | attempt | `j42.7#2` | the second try at it; the fencing token |
 //! | agent | `a3` | the third agent ever enrolled |
+//! | token | `t5` | the fifth token ever made: whoever has it |
 //! | version | `v5` | the fifth module ever published (people say `name@2`) |
 
 use std::{fmt, str::FromStr};
@@ -56,6 +57,10 @@ number_id!(
 number_id!(
     /// A published module, numbered from 1 over all functions.
     VersionId, "v", "a version (write it like v5)"
+);
+number_id!(
+    /// A token, numbered from 1: what tells people, and programs, from each other.
+    TokenId, "t", "a token (write it like t5)"
 );
 
 /// The reign of one coordinator over the store. A coordinator with an older epoch is fenced.

@@ -144,6 +144,8 @@ pub struct Certificate {
     pub agent: Option<AgentId>,
     /// What people call the machine.
     pub name: String,
+    /// The group that it was put into when it joined.
+    pub group: Option<String>,
     pub issued: Timestamp,
     pub expires: Timestamp,
 }
@@ -197,10 +199,25 @@ impl Certificate {
     }
 }
 
-/// Everybody who was thrown out, signed as a whole; a higher sequence replaces a lower one.
+/// Which of two lists of revocations is the newer: the later edition holds, and no clock has a say in it.
+///
+/// A coordinator that reigns in a later term knows all that those before it did, so the term comes first; within a term
+/// the store counts. A database that was restored from a backup can come to the same term and count a second time: what
+/// was drawn keeps the two apart, so that everybody prefers the same one, and whoever reigns notices and goes on above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Edition {
+    /// The term of the coordinator that signed it; 0: no list at all.
+    pub term: Epoch,
+    /// How often somebody was thrown out or let in again, as the store counts it.
+    pub counter: u64,
+    /// What this coordinator drew for its term.
+    pub draw: u64,
+}
+
+/// Everybody who was thrown out, signed as a whole; a later edition replaces an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocations {
-    pub sequence: u64,
+    pub edition: Edition,
     /// `PeerId`s as bytes.
     pub peers: Vec<Vec<u8>>,
 }
@@ -292,12 +309,26 @@ pub struct Issuer {
 impl Issuer {
     /// A signed certificate for a peer, valid from `now`.
     pub fn issue(&self, peer: &PeerId, role: Role, agent: Option<AgentId>, name: &str, now: Timestamp) -> Signed {
+        self.issue_in(None, peer, role, agent, name, now)
+    }
+
+    /// The same for a machine that was put into a group when it joined.
+    pub fn issue_in(
+        &self,
+        group: Option<&str>,
+        peer: &PeerId,
+        role: Role,
+        agent: Option<AgentId>,
+        name: &str,
+        now: Timestamp,
+    ) -> Signed {
         let certificate = Certificate {
             network: self.network,
             peer: peer.to_bytes(),
             role,
             agent,
             name: name.to_owned(),
+            group: group.map(str::to_owned),
             issued: now,
             expires: now + self.life,
         };

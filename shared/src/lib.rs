@@ -15,6 +15,7 @@ pub mod identity;
 pub mod job;
 pub mod limits;
 pub mod message;
+pub mod name;
 pub mod numbers;
 pub mod pack;
 pub mod pieces;

@@ -18,7 +18,7 @@
 //! # Order
 //! | protocol | opened by | then |
 //! |---|---|---|
-//! | [`ADMISSION`] | the dialler, first on every connection; later either side that has a new certificate | [`Introduction`] both ways, the opener's first; [`Admission`] both ways; closed |
+//! | [`ADMISSION`] | the dialler, first on every connection; later either side that has a new certificate or newer revocations | [`Introduction`] both ways, the opener's first; [`Admission`] both ways; closed |
 //! | [`ENROLMENT`] | a machine without a valid certificate | [`EnrolmentRequest`], [`EnrolmentReply`], closed |
 //! | [`WORK`] | an agent, once per coordinator | [`crate::message::ToCoordinatorFrame`]s and [`crate::message::ToAgentFrame`]s until closed |
 //! | [`BLOB`] | anyone admitted | [`BlobRequest`], [`BlobReply`]; then any number of [`BlobAsk`], each answered by [`BlobAnswer`] and the piece that it names |
@@ -30,7 +30,11 @@
 //! are refused by resetting their streams. A certificate that expires while connected ends the connection
 //! unless a newer one was shown.
 //!
-//! Each introduction says how recent the revocations are that its sender knows; the answer brings newer ones along.
+//! Each introduction says which edition of the revocations its sender knows; the answer brings a newer one along. Whoever
+//! takes one over introduces itself anew on all its connections: that tells everybody who has not got it, and whoever
+//! issued it how many have. Editions are ordered as [`crate::identity::Edition`] says, and an older one never replaces a
+//! newer. A coordinator that is brought an edition that it did not issue and that is not of a term before its own learns
+//! that its store was restored from a backup: it takes over who was thrown out, and goes on above that term.
 //!
 //! On a work stream the coordinator's first message is `Welcome` or `Goodbye`. Of several coordinators with one store
 //! one reigns; another answers with [`crate::message::GoodbyeReason::StandsBy`], at once or when it has waited for at
@@ -95,7 +99,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::{BlobRef, Digest, Outline},
     id::{AgentId, AttemptId},
-    identity::{NetworkId, Secret, Signed},
+    identity::{Edition, NetworkId, Secret, Signed},
     pieces::PieceSet,
     time::Timestamp,
 };
@@ -132,8 +136,8 @@ pub struct Introduction {
     pub certificate: Option<Signed>,
     /// The program and its version, for people.
     pub software: String,
-    /// The sequence of the [`crate::identity::Revocations`] it knows, 0 for none.
-    pub revocations: u64,
+    /// The edition of the [`crate::identity::Revocations`] it knows; that of term 0 for none.
+    pub revocations: Edition,
     /// What its clock shows: nothing is decided by it, but people are told when clocks differ.
     pub now: Timestamp,
 }
@@ -177,10 +181,19 @@ pub enum EnrolmentRefusal {
     Expired,
     #[error("the token was used as often as it may be; ask for a new one made by `lull token create`")]
     UsedUp,
-    #[error("this machine was revoked; `lull-agent leave` gives it a new identity, and a new token a new start")]
+    #[error("this machine was revoked; only an administrator lets it in again, by `lull agent restore`")]
     Revoked,
-    #[error("`{0}` cannot be an agent's name: use letters, digits, `-`, `_` and `.`")]
-    Name(String),
+    #[error("`{name}` cannot be an agent's name: {why}")]
+    Name { name: String, why: String },
+    #[error("the token is not for a machine called `{0}`; ask for one made by `lull token create --for {0}`")]
+    NotBound(String),
+    #[error(
+        "a machine called `{0}` was revoked; an administrator lets it in again by `lull agent restore {0}`, or another machine \
+         in its place by `lull token create --for {0}`"
+    )]
+    NameRevoked(String),
+    #[error("the token is for one machine called `{0}`, which has joined; `lull-agent join --name` gives another name")]
+    NameTaken(String),
     #[error("too many enrolments from this address at the moment; try again in a minute")]
     TooMany,
     #[error("the coordinator cannot enrol anybody at the moment; try again")]

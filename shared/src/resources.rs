@@ -30,7 +30,10 @@ pub struct Machine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     pub agent: AgentId,
-    /// Counts up with each change since the agent started; an older one than known is ignored.
+    /// [`crate::message::Instance::number`] of the run of the agent's program that says so: what an earlier one said, and
+    /// gossip brings late, is ignored.
+    pub run: u64,
+    /// Counts up from 0 with each change in this run; an older one than known is ignored.
     pub sequence: u64,
     /// Attempts that may run at once.
     pub slots: u16,

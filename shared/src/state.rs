@@ -549,9 +549,15 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
 }
 
-/// The labels of an agent with the facts that the agent itself reports filled in.
-pub fn full_labels(own: &Labels, name: &str, machine: &crate::resources::Machine) -> Labels {
+/// The label of the group that a machine was put into when it joined.
+pub const GROUP_LABEL: &str = "group";
+
+/// The labels of an agent with the facts that the agent itself reports filled in, and with what it cannot say of itself: its
+/// name, and its group.
+pub fn full_labels(own: &Labels, name: &str, group: Option<&str>, machine: &crate::resources::Machine) -> Labels {
     let mut labels = own.clone();
+    labels.remove(GROUP_LABEL);
+    labels.extend(group.map(|group| (GROUP_LABEL.to_owned(), group.to_owned())));
     labels.insert("name".into(), name.into());
     labels.insert("os".into(), machine.os.clone());
     labels.insert("arch".into(), machine.arch.clone());

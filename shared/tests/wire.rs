@@ -12,7 +12,7 @@ use lull_shared::{
     codec::{decode, encode, encode_frame, frame_length},
     digest::{BlobRef, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{Authority, Certificate, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, Term, sign},
+    identity::{Authority, Certificate, Edition, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, Term, sign},
     job::{AttemptLimits, Grants},
     message::*,
     pieces::PieceSet,
@@ -70,6 +70,7 @@ fn attempt(number: u32) -> AttemptId {
 fn capacity() -> Capacity {
     Capacity {
         agent: AgentId(300),
+        run: 0,
         sequence: 9,
         slots: 8,
         slots_busy: 3,
@@ -320,7 +321,10 @@ fn enrolment_replies() -> Vec<(&'static str, EnrolmentReply)> {
         ("expired", refused(EnrolmentRefusal::Expired)),
         ("used_up", refused(EnrolmentRefusal::UsedUp)),
         ("revoked", refused(EnrolmentRefusal::Revoked)),
-        ("name", refused(EnrolmentRefusal::Name("desk 17".into()))),
+        ("name", refused(EnrolmentRefusal::Name { name: "desk 17".into(), why: "a blank".into() })),
+        ("not_bound", refused(EnrolmentRefusal::NotBound("desk-17".into()))),
+        ("name_revoked", refused(EnrolmentRefusal::NameRevoked("desk-17".into()))),
+        ("name_taken", refused(EnrolmentRefusal::NameTaken("desk-17".into()))),
         ("too_many", refused(EnrolmentRefusal::TooMany)),
         ("unavailable", refused(EnrolmentRefusal::Unavailable)),
     ]
@@ -332,13 +336,21 @@ fn the_work_stream_keeps_its_bytes() {
     golden("to_coordinator.hex", &to_coordinator());
 }
 
+fn edition() -> Edition {
+    Edition { term: Epoch(4), counter: 5, draw: 6 }
+}
+
 #[test]
 fn admission_keeps_its_bytes() {
-    let introduction =
-        |certificate| Introduction { certificate, software: "lull-agent 0.1.0".to_owned(), revocations: 4, now: instant() };
+    let introduction = |certificate| Introduction {
+        certificate,
+        software: "lull-agent 0.1.0".to_owned(),
+        revocations: edition(),
+        now: instant(),
+    };
     let member = introduction(Some(certificate()));
     golden("introduction.hex", &[("stranger", introduction(None)), ("member", member)]);
-    let revocations = sign(&authority(), &Revocations { sequence: 5, peers: vec![peer().to_bytes()] });
+    let revocations = sign(&authority(), &Revocations { edition: edition(), peers: vec![peer().to_bytes()] });
     golden(
         "admission.hex",
         &[
@@ -402,7 +414,7 @@ fn claims_capacity_and_tokens_keep_their_bytes() {
     let body: Certificate = decode(&certificate().body).expect("a certificate");
     golden("certificate.hex", &[("agent", body)]);
     golden("signed.hex", &[("certificate", certificate())]);
-    golden("revocations.hex", &[("one", Revocations { sequence: 5, peers: vec![peer().to_bytes()] })]);
+    golden("revocations.hex", &[("one", Revocations { edition: edition(), peers: vec![peer().to_bytes()] })]);
     let manifest = ModuleManifest {
         function: "thumbnail".into(),
         number: 3,

@@ -221,6 +221,7 @@ async fn publish(id: AgentId, node: lull_shared::mesh::NodeHandle, every: f64, u
         }
         let capacity = Capacity {
             agent: id,
+            run: 0,
             sequence,
             slots: 8,
             slots_busy: (sequence % 8) as u16,

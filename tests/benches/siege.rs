@@ -255,6 +255,7 @@ fn hello(agent: AgentId) -> Hello {
     let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 16 << 30, engine: "none".into() };
     let capacity = Capacity {
         agent,
+        run: 0,
         sequence: 1,
         slots: 0,
         slots_busy: 0,

@@ -190,6 +190,7 @@ impl Walk {
         self.refused.insert("lull-agent run".into(), refused.err);
         self.agent_says("leave", &[]);
         self.lull("agent revoke", &["desk"]);
+        self.lull("agent restore", &["desk"]);
     }
 }
 

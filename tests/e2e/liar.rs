@@ -463,6 +463,7 @@ impl BlobStore for Nothing {
 fn capacity(agent: AgentId, slots: u16) -> Capacity {
     Capacity {
         agent,
+        run: 0,
         sequence: 1,
         slots,
         slots_busy: 0,

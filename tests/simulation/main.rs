@@ -33,6 +33,15 @@ fn promises_hold_where_nothing_goes_wrong() {
 }
 
 #[test]
+fn agents_that_lie_about_time_keep_nothing_and_get_nothing_more() {
+    let outcome = holds(&Options { faults: Level::None, tardy: true, ..world(4) });
+    let tally = &outcome.summary.tally;
+    assert_eq!((outcome.summary.tasks, tally.succeeded - tally.answers), (300, 300), "all tasks are done elsewhere");
+    // Two machines of eight.
+    assert_eq!(tally.quarantined, 2);
+}
+
+#[test]
 fn submitters_are_charged_for_what_runs_and_not_for_what_waits_at_agents() {
     // Some jobs have tasks of milliseconds, of which many wait at their agent.
     let outcome = holds(&Options { agents: 2, tasks: 2_000, faults: Level::None, ..world(3) });

@@ -63,7 +63,10 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
         return Err(MembershipError::NotJoined.into());
     }
     let agent = member.map(|member| member.agent.to_string()).ok();
-    let words = "left; a new token brings this machine back under a new identity";
+    let words = match membership::is_revoked(data) {
+        true => "left; this machine was revoked, so it keeps its identity, and joins again when an administrator has restored it",
+        false => "left; a new token brings this machine back under a new identity",
+    };
     out.done(&json!({ "left": true, "agent": agent }), agent.as_deref().unwrap_or("left"), words)
 }
 

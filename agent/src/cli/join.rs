@@ -4,10 +4,10 @@ use std::path::Path;
 
 use libp2p::{Multiaddr, identity::Keypair};
 use lull_shared::{
-    constraint::is_name,
     identity::{Certificate, JoinToken},
     limits,
     mesh::{MeshError, Node, NodeConfig, NodeHandle, apart},
+    name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,
 };
@@ -38,8 +38,8 @@ pub(super) async fn join(
     let labels: Labels = labels.into_iter().collect();
     check_labels(&labels).map_err(CliError::Usage)?;
     let name = name.or_else(|| config.name.clone()).unwrap_or_else(host_name);
-    if !is_name(&name) {
-        return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: use letters, digits, `-`, `_` and `.`")));
+    if let Err(why) = check_name(&name) {
+        return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: {why}")));
     }
     match Membership::load(data) {
         Ok(mut member) if member.network == token.network => {
@@ -63,8 +63,10 @@ pub(super) async fn join(
     let enrolled = enrol(&node.handle, &token, &identity, &name).await;
     let peers = node.handle.peers().await;
     stop.cancel();
-    let membership = Membership { labels, ..enrolled? };
-    membership.save(data)?;
+    let member = Membership { labels, ..enrolled? };
+    member.save(data)?;
+    // Whoever is let in has been restored, if it was revoked; a mark that stays keeps an identity that may go.
+    let _ = membership::note_revoked(data, false);
     let wrong = peers.iter().filter_map(|peer| peer.clock_ahead_us).find(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US);
     if let Some(ahead_us) = wrong {
         eprintln!(
@@ -72,8 +74,8 @@ pub(super) async fn join(
             apart(ahead_us.saturating_neg())
         );
     }
-    let words = format!("joined as {} ({}); start with `lull-agent run`", membership.agent, membership.name);
-    said(&membership, &words, out)
+    let words = format!("joined as {} ({}); start with `lull-agent run`", member.agent, member.name);
+    said(&member, &words, out)
 }
 
 fn said(member: &Membership, words: &str, out: Output) -> Result<(), CliError> {
@@ -124,10 +126,13 @@ async fn enrol(node: &NodeHandle, token: &JoinToken, identity: &Keypair, name: &
             Ok(reply @ EnrolmentReply::Enrolled { .. }) => return member(token, identity, address, reply),
             Ok(EnrolmentReply::Refused(refusal)) => match refusal {
                 EnrolmentRefusal::Unavailable | EnrolmentRefusal::TooMany => last = CliError::Unreachable(refusal.to_string()),
-                EnrolmentRefusal::Name(_) => return Err(CliError::Usage(refusal.to_string())),
+                EnrolmentRefusal::Name { .. } => return Err(CliError::Usage(refusal.to_string())),
                 EnrolmentRefusal::UnknownToken
                 | EnrolmentRefusal::Expired
                 | EnrolmentRefusal::UsedUp
+                | EnrolmentRefusal::NotBound(_)
+                | EnrolmentRefusal::NameRevoked(_)
+                | EnrolmentRefusal::NameTaken(_)
                 | EnrolmentRefusal::Revoked => return Err(CliError::Denied(refusal.to_string())),
             },
             Err(error) => last = failed(error),
@@ -174,13 +179,27 @@ fn member(token: &JoinToken, identity: &Keypair, address: &str, reply: Enrolment
     })
 }
 
+/// Goes before a host's name that cannot be an agent's.
+const HOST_PREFIX: &str = "host-";
+
 /// The host's name with what cannot be in an agent's name left out.
 fn host_name() -> String {
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    name_of(gethostname::gethostname().to_string_lossy().into_owned())
+}
+
+fn name_of(host: String) -> String {
     let mut name: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     name = name.trim_start_matches(['-', '_', '.']).to_owned();
     name.truncate(limits::NAME_BYTES_MAX);
-    if name.is_empty() { "agent".into() } else { name }
+    match check_name(&name) {
+        Ok(()) => name,
+        // A machine may be called like an id; nobody on the network may be.
+        Err(_) if name.is_empty() => "machine".into(),
+        Err(_) => {
+            name.truncate(limits::NAME_BYTES_MAX - HOST_PREFIX.len());
+            format!("{HOST_PREFIX}{name}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +208,13 @@ mod tests {
 
     #[test]
     fn the_host_name_is_always_a_name() {
-        assert!(is_name(&host_name()));
+        assert_eq!(check_name(&host_name()), Ok(()));
+    }
+
+    #[test]
+    fn a_host_that_is_called_like_an_id_gets_a_word_before_it() {
+        let named = |host: &str| name_of(host.to_owned());
+        assert_eq!((named("desk-1"), named("a1"), named("7")), ("desk-1".into(), "host-a1".into(), "host-7".into()));
+        assert_eq!((named("--"), named("ALL")), ("machine".into(), "host-ALL".into()));
     }
 }

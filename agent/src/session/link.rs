@@ -61,7 +61,7 @@ impl Link {
 /// What others were last told of this agent's capacity.
 #[derive(Debug)]
 pub(super) struct Announced {
-    /// Begins with the clock, so that it also goes up from one life of the agent to the next.
+    /// From 0 in each run of the program, which names itself beside it.
     sequence: u64,
     at: Timestamp,
     outline: Option<Outline>,
@@ -80,7 +80,7 @@ struct Outline {
 
 impl Announced {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { sequence: u64::try_from(now.as_millis()).unwrap_or(0), at: now, outline: None }
+        Self { sequence: 0, at: now, outline: None }
     }
 }
 
@@ -96,7 +96,7 @@ impl Session {
             holding: self.holding(),
             snapshots: self.snapshots.kept(),
             instance: Box::new(Instance {
-                number: self.config.instances[usize::from(self.superseded)],
+                number: self.run_number(),
                 machine: self.config.machine_number,
                 term: self.term.as_ref().map(|(_, signed)| signed.clone()),
             }),
@@ -272,6 +272,7 @@ impl Session {
             .map_or(u64::MAX, |sample| sample.memory_available_bytes.saturating_sub(self.config.rules.memory.free_min_bytes));
         Capacity {
             agent: self.config.agent,
+            run: self.run_number(),
             sequence: self.announced.sequence,
             slots: match &self.verdict {
                 Verdict::Run(room) => room.slots,
@@ -283,6 +284,11 @@ impl Session {
             memory_free_bytes: budget.min(measured),
             paused: self.objects(),
         }
+    }
+
+    /// What this run of the program is told from others with the same identity by.
+    fn run_number(&self) -> u64 {
+        self.config.instances[usize::from(self.superseded)]
     }
 
     fn slots_busy(&self) -> u16 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{AgentId, AttemptId},
+    id::{AgentId, AttemptId, TokenId},
     state::Intake,
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub const CLONED_HINT: &str = "on one of the two, run `lull-agent leave`, then `
 pub struct AgentBody {
     pub agent: Text<AgentId>,
     pub name: String,
+    /// The group that it was put into when it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     pub intake: Intake,
     /// Why nothing of it is believed, until an administrator trusts it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,9 @@ pub struct AgentBody {
     /// How often it broke the protocol and lost its stream, since this coordinator reigns.
     #[serde(default)]
     pub breaches: u64,
+    /// How often it held an attempt beyond its time limit, lately and since this coordinator leads.
+    #[serde(default)]
+    pub overtimes: u64,
     /// Its name on the mesh.
     pub peer: String,
 }
@@ -105,6 +111,31 @@ pub struct CapacityBody {
 #[serde(deny_unknown_fields)]
 pub struct IntakeRequest {
     pub intake: Intake,
+}
+
+/// What was done to an agent, and to which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDeed {
+    pub agent: Text<AgentId>,
+    pub name: String,
+    /// Attempts there that it concerns, or 1 if it changed something else.
+    pub affected: u64,
+    /// Who has heard of it, when that decides who is served on the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
+    /// The number of the token that it joined with, when that still admits machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Text<TokenId>>,
+}
+
+/// How far the word has got that a machine was thrown out, or let in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Peers that confirmed it, this coordinator among them.
+    pub heard: u64,
+    /// Enrolled machines and coordinators that did not, most of them because they are away: they hear it before they are
+    /// admitted anywhere.
+    pub unheard: u64,
 }
 
 /// The fleet in numbers.

@@ -6,7 +6,7 @@ use lull_shared::{
     codes::ExitCodes,
     constraint::Constraint,
     digest::Digest,
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
     job::{Dependency, DependencyCondition, FailureClass, Moving},
     numbers::Numbers,
     share::Share,
@@ -181,6 +181,9 @@ pub struct JobBody {
     /// The version, as `name@2`.
     pub function: String,
     pub submitter: String,
+    /// The token that submitted it; absent when it is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Text<TokenId>>,
     pub state: JobState,
     /// Cancelled or expired and not ended yet: what it will end as.
     pub stopping: Option<JobState>,

@@ -18,6 +18,19 @@ pub struct CreateToken {
     /// Its life in seconds; without it a join token lives for a week and any other for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_s: Option<u64>,
+    /// Names of the machines that may join with it, or patterns with `*`; without them all may. Only for the role `agent`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// The group that they are put into: the label `group`. Only for the role `agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl CreateToken {
+    /// A token of this role, with nothing else asked for.
+    pub const fn of(role: TokenRole) -> Self {
+        Self { role, name: None, uses_max: None, expires_s: None, names: Vec::new(), group: None }
+    }
 }
 
 /// A token without its secret.
@@ -26,6 +39,11 @@ pub struct TokenBody {
     pub token: u64,
     pub role: TokenRole,
     pub name: String,
+    /// Names of the machines that may join with it, or patterns; none: all may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     pub uses: u32,
     pub uses_max: Option<u32>,
     pub created: jiff::Timestamp,

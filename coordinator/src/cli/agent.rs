@@ -1,4 +1,4 @@
-//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke.
+//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore.
 
 use clap::{Args, Subcommand};
 use lull_shared::state::Intake;
@@ -10,7 +10,7 @@ use super::{
     output::{Cell, Deed, Look, Row, Tone, counted, pairs},
 };
 use crate::{
-    api::{AgentBody, CLONED_HINT},
+    api::{AgentBody, AgentDeed, CLONED_HINT, Spread},
     scheduler::event::QuarantineKind,
 };
 
@@ -34,9 +34,12 @@ pub enum Agent {
     /// Believe a machine again that was quarantined, for its output differed from that of two others, or it was cloned
     #[command(after_help = "EXAMPLES:\n  lull agent trust desk-17")]
     Trust(Called),
-    /// Throw a machine out for good: its certificate is void
+    /// Throw a machine out until it is restored: its certificate is void, its key and its name cannot join again
     #[command(after_help = "EXAMPLES:\n  lull agent revoke desk-17")]
     Revoke(Called),
+    /// Let a machine in again that was revoked
+    #[command(after_help = "EXAMPLES:\n  lull agent restore desk-17")]
+    Restore(Called),
 }
 
 /// `lull agent list`
@@ -58,7 +61,7 @@ pub struct Called {
 impl Agent {
     pub async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
-        let (called, intake) = match self {
+        let (called, what) = match self {
             Self::List(list) => {
                 if let Some(outage) = client.status().await?.outage {
                     context.out.note(outage.message);
@@ -70,28 +73,75 @@ impl Agent {
                 context.out.one(&agent, &agent.agent.to_string(), |look| describe(&agent, look))?;
                 return Ok(Exit::Succeeded);
             }
-            Self::Trust(called) => {
-                let affected = client.trust(&called.agent).await?.affected;
-                let what = if affected == 0 { "was not quarantined" } else { "is trusted again" };
-                let deed = Deed::new("trusted", &called.agent).affecting(affected);
-                context.out.done(&deed, format!("{} {what}", called.agent))?;
-                return Ok(Exit::Succeeded);
-            }
-            Self::Cordon(called) => (called, Intake::Cordoned),
-            Self::Uncordon(called) => (called, Intake::Open),
-            Self::Drain(called) => (called, Intake::Draining),
-            Self::Revoke(called) => (called, Intake::Revoked),
+            Self::Trust(called) => (called, What::Trust),
+            Self::Cordon(called) => (called, What::Intake(Intake::Cordoned)),
+            Self::Uncordon(called) => (called, What::Intake(Intake::Open)),
+            Self::Drain(called) => (called, What::Intake(Intake::Draining)),
+            Self::Revoke(called) => (called, What::Intake(Intake::Revoked)),
+            Self::Restore(called) => (called, What::Restore),
         };
-        let affected = client.set_intake(&called.agent, intake).await?.affected;
-        let (done, what) = match intake {
-            Intake::Open => ("uncordoned", "takes new work"),
-            Intake::Cordoned => ("cordoned", "takes nothing new"),
-            Intake::Draining => ("draining", "takes nothing new, hands over what can be moved and finishes the rest"),
-            Intake::Revoked => ("revoked", "is thrown out"),
+        // An id and a name may look alike: what is meant is said first, and done by its id.
+        let meant = client.agent(&called.agent).await?;
+        context.out.note(meant_words(&meant));
+        let id = meant.agent.to_string();
+        let deed = match what {
+            What::Trust => client.trust(&id).await?,
+            What::Intake(intake) => client.set_intake(&id, intake).await?,
+            What::Restore => client.restore(&id).await?,
         };
-        let words = format!("{} {what}; this concerns {} there", called.agent, counted(affected, "attempt"));
-        context.out.done(&Deed::new(done, &called.agent).affecting(affected), words)?;
+        let (done, words) = in_words(what, &deed);
+        let spread = deed.spread;
+        let shown = Deed {
+            name: Some(deed.name.clone()),
+            heard: spread.map(|spread| spread.heard),
+            unheard: spread.map(|spread| spread.unheard),
+            ..Deed::new(done, &id).affecting(deed.affected)
+        };
+        context.out.done(&shown, words)?;
+        if let (What::Intake(Intake::Revoked), Some(token)) = (what, &deed.token) {
+            context.out.note(format!(
+                "the token {token} that it joined with still admits machines under other names and keys\n\
+                 hint: `lull token revoke {}` ends that; `lull token create --for NAME` makes one for certain machines",
+                token.0.0
+            ));
+        }
         Ok(Exit::Succeeded)
+    }
+}
+
+/// What is done to an agent.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Trust,
+    Intake(Intake),
+    Restore,
+}
+
+/// Which agent is meant: its id, its name, its machine.
+fn meant_words(agent: &AgentBody) -> String {
+    let machine = agent.machine.as_ref().map(|machine| format!(", a {} {} machine", machine.os, machine.arch));
+    format!("{} is {}{}, {}", agent.agent, agent.name, machine.unwrap_or_default(), agent.peer)
+}
+
+fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
+    let name = format!("{} ({})", deed.name, deed.agent);
+    let there = format!("this concerns {} there", counted(deed.affected, "attempt"));
+    let heard = deed.spread.map_or_else(String::new, |Spread { heard, unheard }| {
+        let rest = if unheard == 0 { String::new() } else { format!(", {unheard} will when they are connected") };
+        format!("; {} heard of it{rest}", counted(heard, "peer"))
+    });
+    match what {
+        What::Trust if deed.affected == 0 => ("trusted", format!("{name} was not quarantined")),
+        What::Trust => ("trusted", format!("{name} is trusted again")),
+        What::Restore if deed.affected == 0 => ("restored", format!("{name} was not revoked")),
+        What::Restore => ("restored", format!("{name} may come back{heard}")),
+        What::Intake(Intake::Open) => ("uncordoned", format!("{name} takes new work; {there}")),
+        What::Intake(Intake::Cordoned) => ("cordoned", format!("{name} takes nothing new; {there}")),
+        What::Intake(Intake::Draining) => {
+            let words = "takes nothing new, hands over what can be moved and finishes the rest";
+            ("draining", format!("{name} {words}; {there}"))
+        }
+        What::Intake(Intake::Revoked) => ("revoked", format!("{name} is thrown out; {there}{heard}")),
     }
 }
 
@@ -126,6 +176,9 @@ fn state(agent: &AgentBody) -> Cell {
         (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => {
             Cell::toned("cloned identity", Tone::Bad)
         }
+        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Overtime) => {
+            Cell::toned("keeps work too long", Tone::Bad)
+        }
         (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
         (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
         (_, None, _) if agent.silent_since.is_some() => Cell::toned("silent", Tone::Odd),
@@ -152,10 +205,11 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("paused because", agent.paused.as_ref().map(|reason| reason.message.clone()));
     let look_at = match agent.quarantine.as_ref().map(|q| q.kind) {
         Some(QuarantineKind::Cloned) => CLONED_HINT,
-        Some(QuarantineKind::Output) | None => "`lull agent trust` lifts it",
+        Some(QuarantineKind::Output | QuarantineKind::Overtime) | None => "`lull agent trust` lifts it",
     };
     add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
     add("open cage", agent.open_cage.clone());
+    add("group", agent.group.clone());
     add("intake", Some(agent.intake.as_str().to_owned()));
     add("enrolled", Some(look.time(agent.enrolled)));
     add("connected", agent.connected.map(|at| look.time(at)));
@@ -192,6 +246,7 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| counted(count, "snapshot") + " of tasks"));
     let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
     add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
+    add("kept too long", refused(agent.overtimes, "attempts beyond their time limits"));
     add("cut off", refused(agent.breaches, "breaches of the protocol"));
     add("peer", Some(agent.peer.clone()));
     let map = agent.idle_hours.as_deref().map(|hours| heat::map(hours, look.width.is_some()));

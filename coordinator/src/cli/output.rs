@@ -237,12 +237,20 @@ pub struct Deed {
     /// How many things this concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affected: Option<u64>,
+    /// What it was done to, by its name, where the subject is an id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Peers that have heard of it, and others that have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<u64>,
 }
 
 impl Deed {
     /// This was done to that.
     pub fn new(done: &'static str, subject: impl ToString) -> Self {
-        Self { done, subject: subject.to_string(), affected: None }
+        Self { done, subject: subject.to_string(), affected: None, name: None, heard: None, unheard: None }
     }
 
     /// And concerned so many things.

@@ -161,7 +161,7 @@ impl Mesh {
             0 => String::new(),
             count => {
                 let uses_max = Some(count.into());
-                let wanted = CreateToken { role: TokenRole::Agent, name: Some("run".into()), uses_max, expires_s: None };
+                let wanted = CreateToken { uses_max, ..CreateToken::of(TokenRole::Agent) };
                 client.create_token(&wanted).await?.text
             }
         };

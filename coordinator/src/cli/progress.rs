@@ -166,6 +166,7 @@ mod tests {
             name: "stats".into(),
             function: "stats@1".into(),
             submitter: "admin".into(),
+            owner: None,
             state: JobState::Active,
             stopping: None,
             stopped_by: None,

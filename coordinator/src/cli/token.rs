@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use lull_shared::id::TokenId;
 
 use super::{
     Context, amount,
@@ -32,6 +33,7 @@ pub enum Token {
 #[command(after_help = "EXAMPLES:\n  \
     lull token create                                   one machine may join within a week\n  \
     lull token create --uses 500 --expires 30d          for a roll-out\n  \
+    lull token create --uses 40 --for 'lab-*' --group lab   for the machines of a room\n  \
     lull token create --role submitter --name ann       for a person")]
 pub struct Create {
     /// What its bearer may do: agent (join), viewer, submitter, publisher or admin
@@ -43,6 +45,12 @@ pub struct Create {
     /// How many machines may join with it [default: 1]
     #[arg(long, value_name = "N")]
     uses: Option<u32>,
+    /// Name or pattern of the machines that may join with it, like desk-17 or 'lab-*'; may be repeated
+    #[arg(long = "for", value_name = "NAME")]
+    names: Vec<String>,
+    /// The group that they are put into: their label `group`, which they cannot change
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// How long it lives [default: 7d for the role agent, for ever otherwise]
     #[arg(long, value_name = "TIME", value_parser = amount::duration)]
     expires: Option<Duration>,
@@ -51,9 +59,9 @@ pub struct Create {
 /// `lull token revoke`
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Its number in `lull token list`
+    /// Its number in `lull token list`, like 3 or t3
     #[arg(value_name = "NUMBER")]
-    number: u64,
+    number: TokenId,
 }
 
 impl Token {
@@ -66,6 +74,8 @@ impl Token {
                     name: create.name.clone(),
                     uses_max: create.uses,
                     expires_s: create.expires.map(|life| life.as_secs()),
+                    names: create.names.clone(),
+                    group: create.group.clone(),
                 };
                 let created = client.create_token(&wanted).await?;
                 context.out.one(&created, &created.token.token.to_string(), |_| format!("{}\n", created.text))?;
@@ -76,8 +86,10 @@ impl Token {
             }
             Self::List => context.out.list(&client.tokens().await?.items)?,
             Self::Revoke(revoke) => {
-                client.revoke_token(revoke.number).await?;
-                context.out.done(&Deed::new("revoked", revoke.number), format!("token {} is worthless now", revoke.number))?;
+                client.revoke_token(revoke.number.0).await?;
+                context
+                    .out
+                    .done(&Deed::new("revoked", revoke.number.0), format!("token {} is worthless now", revoke.number.0))?;
             }
         }
         Ok(Exit::Succeeded)
@@ -86,7 +98,7 @@ impl Token {
 
 impl Row for TokenBody {
     const NAME: &'static str = "tokens";
-    const HEADINGS: &'static [&'static str] = &["TOKEN", "ROLE", "NAME", "USES", "STATE", "EXPIRES", "CREATED", "BY"];
+    const HEADINGS: &'static [&'static str] = &["TOKEN", "ROLE", "NAME", "USES", "FOR", "STATE", "EXPIRES", "CREATED", "BY"];
 
     fn id(&self) -> String {
         self.token.to_string()
@@ -109,12 +121,21 @@ impl Row for TokenBody {
             self.role.as_str().into(),
             self.name.as_str().into(),
             uses.into(),
+            Cell::or_dash(bound(self)),
             state,
             look.time_or_dash(self.expires),
             look.time(self.created).into(),
             self.created_by.as_str().into(),
         ]
     }
+}
+
+/// Whom it admits, and into which group.
+fn bound(token: &TokenBody) -> Option<String> {
+    let names = (!token.names.is_empty()).then(|| token.names.join(","));
+    let group = token.group.as_ref().map(|group| format!("group {group}"));
+    let parts: Vec<String> = names.into_iter().chain(group).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 fn role(text: &str) -> Result<TokenRole, String> {

@@ -350,7 +350,9 @@ struct News {
 impl News {
     fn of(changes: &[Change]) -> Self {
         let revoked = changes.iter().filter_map(|change| match change {
-            Change::AgentIntake { agent, intake: Intake::Revoked, .. } => Some(*agent),
+            Change::AgentIntake { agent, intake, before, .. } => {
+                (intake != before && [intake, before].contains(&&Intake::Revoked)).then_some(*agent)
+            }
             _ => None,
         });
         Self {
@@ -443,6 +445,7 @@ mod tests {
         let reign = run(&shell, epoch, &mut inbox, &shutdown);
         let ask = async {
             let submission = Submission {
+                owner: lull_shared::id::TokenId(1),
                 submitter: "ann".into(),
                 spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 }),
                 version_name: "f@1".into(),

@@ -50,7 +50,7 @@ impl Moments {
 /// Brings a submission up to date. The answer, if a job was submitted before under the same key.
 pub async fn look_up(store: &dyn Store, submission: &mut Submission) -> StoreResult<Option<Reply>> {
     if let Some(key) = &submission.spec.idempotency_key
-        && let Some(job) = store.job_by_key(&submission.submitter, key).await?
+        && let Some(job) = store.job_by_key(submission.owner, key).await?
         && let Some(record) = store.job(job).await?
     {
         return Ok(Some(match record.spec.request == submission.spec.request {

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use lull_shared::{id::AgentId, state::Intake};
+use lull_shared::{
+    id::{AgentId, TokenId},
+    state::Intake,
+};
+use tokio::time::{Duration, Instant};
 
 use super::{
     Interface, Shared,
@@ -13,10 +17,16 @@ use super::{
     shape,
 };
 use crate::{
-    api::{Affected, AgentBody, AgentsSummary, IntakeRequest, Page},
-    scheduler::{Scheduler, event::Event, view::AgentView},
+    api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text},
+    clock,
+    scheduler::{Scheduler, effect::Reply, event::Event, view::AgentView},
+    server::Coordinator,
     store::record::AgentRecord,
 };
+
+/// Everybody who is connected confirms within a fraction of this that he has heard who was thrown out.
+const SPREAD_WAIT: Duration = Duration::from_secs(2);
+const SPREAD_LOOK: Duration = Duration::from_millis(20);
 
 /// `GET /agents`
 pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentBody>>> {
@@ -48,17 +58,59 @@ pub async fn set_intake(
     admin: Admin,
     At(called): At<String>,
     Body(wanted): Body<IntakeRequest>,
-) -> Answer<Json<Affected>> {
-    let agent = find(&state, &called).await?.agent;
-    let (intake, by) = (wanted.intake, admin.name.clone());
-    done(state.coordinator.dispatch.request(move |request| Event::SetIntake { request, agent, intake, by }).await?)
+) -> Answer<Json<AgentDeed>> {
+    let record = find(&state, &called).await?;
+    let (agent, intake, by) = (record.agent, wanted.intake, admin.who());
+    let reply = state.coordinator.dispatch.request(move |request| Event::SetIntake { request, agent, intake, by }).await?;
+    deed(&state, record, reply, intake == Intake::Revoked).await
+}
+
+/// `POST /agents/{id-or-name}/restore`
+pub async fn restore(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+    let record = find(&state, &called).await?;
+    let (agent, by) = (record.agent, admin.who());
+    let reply = state.coordinator.dispatch.request(move |request| Event::Restore { request, agent, by }).await?;
+    deed(&state, record, reply, true).await
 }
 
 /// `POST /agents/{id-or-name}/trust`
-pub async fn trust(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<Affected>> {
-    let agent = find(&state, &called).await?.agent;
-    let by = admin.name.clone();
-    done(state.coordinator.dispatch.request(move |request| Event::Trust { request, agent, by }).await?)
+pub async fn trust(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+    let record = find(&state, &called).await?;
+    let (agent, by) = (record.agent, admin.who());
+    let reply = state.coordinator.dispatch.request(move |request| Event::Trust { request, agent, by }).await?;
+    deed(&state, record, reply, false).await
+}
+
+/// What was done and to which agent; if it is to be spread, when everybody who is connected has heard of it, or is too slow.
+async fn deed(state: &Interface, record: AgentRecord, reply: Reply, spreads: bool) -> Answer<Json<AgentDeed>> {
+    let Json(Affected { affected }) = done(reply)?;
+    let coordinator = &state.coordinator;
+    let (mut spread, mut token) = (None, None);
+    if spreads {
+        spread = Some(wait_for_spread(coordinator, &record).await?);
+        let now = clock::now();
+        let joined_with = coordinator.store.tokens().await?.into_iter().find(|token| token.token == record.token.0);
+        token = joined_with.filter(|token| token.admits_machines(now)).map(|token| Text(TokenId(token.token)));
+    }
+    Ok(Json(AgentDeed { agent: Text(record.agent), name: record.name, affected, spread, token }))
+}
+
+async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answer<Spread> {
+    let edition = coordinator.mesh.spread_revocations().await;
+    let edition = edition.ok_or_else(|| Refused::unavailable("it is done, and nobody could be told of it yet"))?;
+    let until = Instant::now() + SPREAD_WAIT;
+    let heard = loop {
+        let (heard, unheard) = coordinator.mesh.heard_of(edition, &about.peer).await;
+        if unheard == 0 || Instant::now() >= until {
+            // And this coordinator itself.
+            break heard + 1;
+        }
+        tokio::time::sleep(SPREAD_LOOK).await;
+    };
+    let agents = coordinator.store.agents().await?;
+    let others = agents.iter().filter(|agent| agent.intake != Intake::Revoked && agent.agent != about.agent).count() as u64;
+    let all = others + coordinator.store.coordinators().await?.len().max(1) as u64;
+    Ok(Spread { heard, unheard: all.saturating_sub(heard) })
 }
 
 /// The fleet in numbers.
@@ -86,10 +138,40 @@ pub(super) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord>
         .ok_or_else(|| Refused::not_found(format!("there is no agent {called}"), "`lull agent list` shows the agents"))
 }
 
-/// The agent with this name, else with this number. A name that looks like another's number is the name.
+/// The agent with this id, else with this name. A name that reads as another's id, from a time when that could be, is not
+/// meant: an id always is.
 fn choose(records: Vec<AgentRecord>, called: &str) -> Option<AgentRecord> {
     let number = called.parse::<AgentId>().ok();
-    let by_name = records.iter().position(|record| record.name == called);
-    let at = by_name.or_else(|| records.iter().position(|record| Some(record.agent) == number))?;
+    let by_id = records.iter().position(|record| Some(record.agent) == number);
+    let at = by_id.or_else(|| records.iter().position(|record| record.name == called))?;
     records.into_iter().nth(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_wins_over_a_name_that_reads_as_one() {
+        let record = |agent, name: &str| AgentRecord {
+            agent: AgentId(agent),
+            name: name.into(),
+            token: TokenId(1),
+            group: None,
+            peer: Vec::new(),
+            intake: Intake::Open,
+            enrolled: Default::default(),
+            last_connected: None,
+            last_disconnected: None,
+            version: None,
+            machine: None,
+            labels: Default::default(),
+            quarantine: None,
+        };
+        let records = || vec![record(1, "honest"), record(2, "a1"), record(3, "a9")];
+        let chosen = |called: &str| choose(records(), called).map(|found| found.agent.0);
+        assert_eq!((chosen("a1"), chosen("1"), chosen("honest")), (Some(1), Some(1), Some(1)));
+        assert_eq!((chosen("a2"), chosen("a9")), (Some(2), Some(3)), "a name is found where no id is meant");
+        assert_eq!(chosen("desk"), None);
+    }
 }

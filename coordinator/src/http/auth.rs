@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use futures::StreamExt as _;
+use lull_shared::id::TokenId;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -19,22 +20,30 @@ use super::{
 };
 use crate::{
     access, clock,
-    store::{Store, record::TokenRole},
+    store::{
+        Store,
+        record::{TokenRole, who},
+    },
 };
 
 /// Whose token came with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The token's number.
-    pub token: u64,
+    /// Who it is: names are for people, and may be another's tomorrow.
+    pub token: TokenId,
     pub name: String,
     pub role: TokenRole,
 }
 
 impl Caller {
-    /// Whether this caller may change what `owner` submitted.
-    pub fn may_change(&self, owner: &str) -> bool {
-        self.role == TokenRole::Admin || self.name == owner
+    /// Whether this caller may change what `owner` submitted; what nobody knows the owner of is the administrators'.
+    pub fn may_change(&self, owner: Option<TokenId>) -> bool {
+        self.role == TokenRole::Admin || owner == Some(self.token)
+    }
+
+    /// What the audit calls it: name and id.
+    pub fn who(&self) -> String {
+        who(Some(self.token), &self.name)
     }
 
     /// Refuses a caller whose role does not suffice.
@@ -70,7 +79,7 @@ pub async fn caller(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
     let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
     let token = store.authenticate(&access::fingerprint(text), clock::now()).await?;
     let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
-    Ok(Caller { token: token.token, name: token.name, role: token.role })
+    Ok(Caller { token: TokenId(token.token), name: token.name, role: token.role })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -123,7 +132,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
 
     async fn from_request(request: Request, state: &Arc<Interface>) -> Answer<Self> {
         let (parts, body) = request.into_parts();
-        let token = parts.extensions.get::<Caller>().ok_or_else(Refused::unknown_caller)?.token;
+        let token = parts.extensions.get::<Caller>().ok_or_else(Refused::unknown_caller)?.token.0;
         // It counts as its sender's until it was understood.
         let mut held = state.shares.take(token, Kind::HeldBytes, 0)?;
         let (mut bytes, mut body) = (Vec::new(), body.into_data_stream());
@@ -186,10 +195,18 @@ mod tests {
 
     #[test]
     fn a_role_may_do_what_those_before_it_may_and_no_more() {
-        let caller = |role| Caller { token: 1, name: "ann".into(), role };
+        let caller = |role| Caller { token: TokenId(1), name: "ann".into(), role };
         assert!(caller(TokenRole::Submitter).require(TokenRole::Viewer).is_ok());
         assert!(caller(TokenRole::Submitter).require(TokenRole::Publisher).is_err());
-        assert!(caller(TokenRole::Submitter).may_change("ann") && !caller(TokenRole::Submitter).may_change("bob"));
-        assert!(caller(TokenRole::Admin).may_change("bob"));
+        let (own, other) = (Some(TokenId(1)), Some(TokenId(2)));
+        assert!(caller(TokenRole::Submitter).may_change(own) && !caller(TokenRole::Submitter).may_change(other));
+        assert!(!caller(TokenRole::Submitter).may_change(None) && caller(TokenRole::Admin).may_change(None));
+        assert!(caller(TokenRole::Admin).may_change(other));
+    }
+
+    #[test]
+    fn the_audit_names_the_id_too() {
+        let caller = |name: &str| Caller { token: TokenId(7), name: name.into(), role: TokenRole::Viewer }.who();
+        assert_eq!((caller("ann"), caller("t7")), ("ann (t7)".to_owned(), "t7".to_owned()));
     }
 }

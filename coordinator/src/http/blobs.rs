@@ -29,8 +29,8 @@ use crate::{
 /// `PUT /blobs`
 pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
     check_length(&headers, BLOB_BYTES_MAX)?;
-    let _place = state.shares.take(caller.token, Kind::Uploads, 1)?;
-    let mut spooled = state.shares.take(caller.token, Kind::SpooledBytes, 0)?;
+    let _place = state.shares.take(caller.token.0, Kind::Uploads, 1)?;
+    let mut spooled = state.shares.take(caller.token.0, Kind::SpooledBytes, 0)?;
     let (mut spool, mut size) = (state.spools.begin(), 0);
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {

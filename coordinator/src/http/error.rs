@@ -87,6 +87,11 @@ impl Refused {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
+    /// Something that another has already.
+    pub fn taken(message: impl Into<Cow<'static, str>>, hint: &'static str) -> Self {
+        Self::conflict(message).hint(hint)
+    }
+
     /// Too much of it at the moment.
     pub fn busy(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).hint("try again in a moment")

@@ -20,7 +20,7 @@ use crate::{
         event::Event,
         view::JobView,
     },
-    store::record::{JobFilter, JobRecord},
+    store::record::{JobFilter, JobRecord, who},
 };
 
 /// Jobs in one part of a list.
@@ -47,7 +47,8 @@ pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filt
     let limit = asked.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let filter = JobFilter {
         state: asked.state,
-        submitter: if asked.mine == Some(true) { Some(viewer.name.clone()) } else { asked.submitter },
+        owner: (asked.mine == Some(true)).then_some(viewer.token),
+        submitter: asked.submitter.filter(|_| asked.mine != Some(true)),
         name: asked.name,
         before: asked.before.map(|job| job.0),
         limit,
@@ -78,7 +79,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>
 /// `POST /jobs/{job}/cancel`
 pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job.0).await?;
-    let by = caller.name.clone();
+    let by = caller.who();
     match state.coordinator.dispatch.request(move |request| Event::Cancel { request, job: job.0, by }).await? {
         // The scheduler forgets what has ended; the store says how.
         Reply::Refused(Refusal::NoJob(job)) => {
@@ -98,7 +99,7 @@ pub async fn retry(
 ) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job.0).await?;
     let finish_by = wanted.finish_by.map(Into::into);
-    done(state.coordinator.dispatch.retry(job.0, caller.name.clone(), finish_by).await?)
+    done(state.coordinator.dispatch.retry(job.0, caller.who(), finish_by).await?)
 }
 
 /// A job as remembered and, while it is active, as the scheduler sees it.
@@ -138,10 +139,11 @@ pub fn done(reply: Reply) -> Answer<Json<Affected>> {
 
 async fn check_owner(state: &Interface, caller: &Caller, job: JobId) -> Answer<()> {
     let record = remembered(state, job).await?;
-    if caller.may_change(&record.submitter) {
+    if caller.may_change(record.owner) {
         return Ok(());
     }
-    Err(Refused::denied(format!("{job} was submitted by {}; only they or an administrator may change it", record.submitter)))
+    let owner = who(record.owner, &record.submitter);
+    Err(Refused::denied(format!("{job} was submitted by {owner}; only they or an administrator may change it")))
 }
 
 fn no_job(job: JobId) -> Refused {

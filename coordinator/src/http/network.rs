@@ -177,7 +177,7 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
         let Some(quarantine) = &agent.quarantine else { continue };
         let hint = match quarantine.kind {
             QuarantineKind::Cloned => CLONED_HINT,
-            QuarantineKind::Output => "look into it; then `lull agent trust` lifts it",
+            QuarantineKind::Output | QuarantineKind::Overtime => "look into it; then `lull agent trust` lifts it",
         };
         findings.push(finding(&format!("agent {}", agent.name), Verdict::Bad, quarantine.reason.clone(), Some(hint)));
     }

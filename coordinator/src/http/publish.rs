@@ -3,10 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
-use lull_shared::{
-    constraint::is_name,
-    limits::{MODULE_BYTES_MAX, NAME_BYTES_MAX},
-};
+use lull_shared::{limits::MODULE_BYTES_MAX, name::check_name};
 use serde::Deserialize;
 
 use super::{
@@ -42,9 +39,8 @@ pub async fn begin(
     At(name): At<String>,
     Body(wanted): Body<PublishRequest>,
 ) -> Answer<(StatusCode, Json<PublicationBody>)> {
-    if !is_name(&name) {
-        let hint = format!("use letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}");
-        return Err(Refused::invalid(format!("`{name}` cannot be a function's name"), Some(&hint)));
+    if let Err(why) = check_name(&name) {
+        return Err(Refused::invalid(format!("`{name}` cannot be a function's name"), Some(&why.to_string())));
     }
     if let Some(percent) = wanted.options.cost_percent.filter(|percent| !COST_PERCENT.contains(percent)) {
         let (from, to) = COST_PERCENT.into_inner();
@@ -58,7 +54,7 @@ pub async fn begin(
         return Err(too_large(MODULE_BYTES_MAX));
     }
     let wanted = Wanted { function: name, module, options: wanted.options };
-    let begun = state.coordinator.publications.begin(&caller.name, wanted);
+    let begun = state.coordinator.publications.begin(caller.token, &caller.who(), wanted);
     let (id, joined) = begun.map_err(|full| Refused::busy(full.to_string()))?;
     let seen = state.coordinator.publications.look(id).ok_or_else(|| unknown(id))?;
     Ok((StatusCode::ACCEPTED, Json(PublicationBody { joined, ..body(seen) })))
@@ -90,7 +86,7 @@ pub async fn list(State(state): Shared, _publisher: Publisher) -> Json<Page<Publ
 /// `DELETE /publications/{publication}`
 pub async fn cancel(State(state): Shared, caller: Publisher, At(Text(id)): At<Text<PublicationId>>) -> Answer<Json<Affected>> {
     let seen = look(&state, id)?;
-    if !caller.may_change(&seen.by) {
+    if !caller.may_change(Some(seen.owner)) {
         return Err(Refused::denied(format!("this publication is {}'s", seen.by)));
     }
     let affected = u64::from(state.coordinator.publications.cancel(id));

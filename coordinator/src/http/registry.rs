@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use lull_shared::{
-    constraint::is_name,
     identity::{Authority, JoinToken, Secret},
+    name::{check_name, check_person},
 };
 use serde::Deserialize;
 
@@ -20,13 +20,15 @@ use crate::{
     api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody},
     clock,
     server::Coordinator,
-    store::record::{NewToken, TokenRole},
+    store::record::{Bound, NewToken, TokenRole},
 };
 
 /// A join token's life when none is asked for: long enough for a roll-out, short enough to be forgotten in a chat.
 const JOIN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest life that can be asked for.
 const LIFE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// A list of names for one room; whoever has more of them uses a pattern.
+const BOUND_NAMES_MAX: usize = 1_000;
 const AUDIT_DEFAULT: u32 = 100;
 const AUDIT_MAX: u32 = 10_000;
 
@@ -39,11 +41,12 @@ pub async fn tokens(State(state): Shared, _admin: Admin) -> Answer<Json<Page<Tok
 /// `POST /tokens`
 pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<CreateToken>) -> Answer<Json<CreatedToken>> {
     let coordinator = &state.coordinator;
-    let name = wanted.name.unwrap_or_else(|| wanted.role.as_str().to_owned());
-    if !is_name(&name) {
-        let hint = Some("use letters, digits, `-`, `_` and `.`");
-        return Err(Refused::invalid(format!("`{name}` cannot be a token's name"), hint));
+    if let Some(name) = &wanted.name
+        && let Err(why) = check_person(name)
+    {
+        return Err(Refused::invalid(format!("`{name}` cannot be a token's name"), Some(&why.to_string())));
     }
+    let bound = bound(&wanted)?;
     let (uses_max, life) = match wanted.role {
         TokenRole::Agent => (Some(wanted.uses_max.unwrap_or(1)), Some(JOIN_LIFE)),
         _ if wanted.uses_max.is_some() => {
@@ -62,14 +65,19 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
     let minted = mint(wanted.role);
     let token = NewToken {
         role: wanted.role,
-        name,
+        name: wanted.name.clone(),
+        bound,
         fingerprint: minted.fingerprint(),
         uses_max,
         expires: life.map(|life| at + life),
-        by: admin.name.clone(),
+        by: admin.who(),
         at,
     };
-    let record = coordinator.store.create_token(coordinator.epoch, token).await?;
+    let Some(record) = coordinator.store.create_token(coordinator.epoch, token).await? else {
+        let name = wanted.name.unwrap_or_default();
+        let hint = "choose another name, or revoke that token: `lull token list` shows it";
+        return Err(Refused::taken(format!("another valid token is called {name}"), hint));
+    };
     let text = match minted {
         Minted::Access(minted) => minted.text,
         Minted::Join(secret) => join_token(coordinator, record.token, secret).await,
@@ -77,10 +85,36 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
     Ok(Json(CreatedToken { token: shape::token(record), text }))
 }
 
+/// Whom a token is to admit, checked.
+fn bound(wanted: &CreateToken) -> Answer<Bound> {
+    let Bound { names, group } = Bound { names: wanted.names.clone(), group: wanted.group.clone() };
+    if wanted.role != TokenRole::Agent && !(names.is_empty() && group.is_none()) {
+        return Err(Refused::invalid("only a token of the role agent is for machines", Some("leave --for and --group out")));
+    }
+    if names.len() > BOUND_NAMES_MAX {
+        return Err(Refused::invalid(
+            format!("{} names; at most {BOUND_NAMES_MAX} are taken", names.len()),
+            Some("use a pattern"),
+        ));
+    }
+    for name in &names {
+        // What a `*` stands for is checked when a machine joins.
+        if let Err(why) = check_name(&name.replace('*', "x-")) {
+            return Err(Refused::invalid(format!("`{name}` cannot be a machine's name"), Some(&why.to_string())));
+        }
+    }
+    if let Some(name) = &group
+        && let Err(why) = check_name(name)
+    {
+        return Err(Refused::invalid(format!("`{name}` cannot be a group's name"), Some(&why.to_string())));
+    }
+    Ok(Bound { names, group })
+}
+
 /// `DELETE /tokens/{token}`
 pub async fn revoke(State(state): Shared, admin: Admin, At(token): At<u64>) -> Answer<Json<Affected>> {
     let coordinator = &state.coordinator;
-    if !coordinator.store.revoke_token(coordinator.epoch, token, &admin.name, clock::now()).await? {
+    if !coordinator.store.revoke_token(coordinator.epoch, token, &admin.who(), clock::now()).await? {
         return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
     }
     Ok(Json(Affected { affected: 1 }))

@@ -83,6 +83,7 @@ routes! {
     get "/agents" Viewer => agents::list;
     get "/agents/{agent}" Viewer => agents::show;
     post "/agents/{agent}/intake" Admin => agents::set_intake;
+    post "/agents/{agent}/restore" Admin => agents::restore;
     post "/agents/{agent}/trust" Admin => agents::trust;
     get "/agents/{agent}/policy" Viewer => policy::outlook;
     get "/policy" Viewer => policy::show;
@@ -97,7 +98,7 @@ routes! {
 async fn admit(State((state, role)): State<(Arc<Interface>, TokenRole)>, mut request: Request, next: Next) -> Answer<Response> {
     let source = request.extensions().get::<Source>().map(|source| source.0);
     let caller = auth::known(request.headers(), source, &state).await?.require(role)?;
-    let place = state.shares.take(caller.token, Kind::Requests, 1)?;
+    let place = state.shares.take(caller.token.0, Kind::Requests, 1)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
 }

@@ -87,6 +87,7 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
         name: record.spec.name.clone(),
         function: record.version_name.clone(),
         submitter: record.submitter.clone(),
+        owner: record.owner.map(Text),
         state: record.state,
         stopping: view.map_or(record.stopping, |view| view.stopping),
         stopped_by: record.stopped_by.clone(),
@@ -255,6 +256,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
     AgentBody {
         agent: Text(record.agent),
         name: record.name.clone(),
+        group: record.group.clone(),
         intake: view.map_or(record.intake, |view| view.intake),
         quarantine: quarantine.map(|found| QuarantineBody {
             kind: found.kind,
@@ -291,6 +293,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         snapshots: view.map_or(0, |view| view.snapshots as u64),
         claims_refused: view.map_or(0, |view| view.claims_refused),
         breaches: view.map_or(0, |view| view.breaches),
+        overtimes: view.map_or(0, |view| view.overtimes),
         peer: libp2p::PeerId::from_bytes(&record.peer).map(|peer| peer.to_string()).unwrap_or_default(),
     }
 }
@@ -334,6 +337,8 @@ pub fn token(record: TokenRecord) -> TokenBody {
         token: record.token,
         role: record.role,
         name: record.name,
+        names: record.bound.names,
+        group: record.bound.group,
         uses: record.uses,
         uses_max: record.uses_max,
         created: record.created.to_jiff(),

@@ -124,8 +124,7 @@ async fn half_uploads_take_a_tokens_share_and_little_memory() {
     allow_many_connections();
     let site = Site::start().await;
     let tokens: Vec<String> = futures::future::join_all((0..8).map(async |number| {
-        let wanted =
-            CreateToken { role: TokenRole::Submitter, name: Some(format!("sub-{number}")), uses_max: None, expires_s: None };
+        let wanted = CreateToken { name: Some(format!("sub-{number}")), ..CreateToken::of(TokenRole::Submitter) };
         site.admin.create_token(&wanted).await.expect("a token").text
     }))
     .await;
@@ -216,7 +215,7 @@ async fn every_route_is_open_to_its_role_and_those_above_and_closed_to_all_other
     };
     let token = async |role, name: &str| {
         let uses_max = (role == TokenRole::Agent).then_some(1);
-        let wanted = CreateToken { role, name: Some(name.into()), uses_max, expires_s: None };
+        let wanted = CreateToken { name: Some(name.into()), uses_max, ..CreateToken::of(role) };
         site.admin.create_token(&wanted).await.expect("a token").text
     };
     let roles = [TokenRole::Viewer, TokenRole::Submitter, TokenRole::Publisher, TokenRole::Admin];

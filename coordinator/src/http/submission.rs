@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{Json, extract::State};
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{JobId, VersionId},
+    id::{JobId, TokenId, VersionId},
     job::{AttemptLimits, Dependency, Grants, Inputs, JobSpec, Priority, RetryPolicy},
     limits::LOST_AFTER_DEFAULT,
     pack::EntryContent,
@@ -37,7 +37,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     tracing::trace!(target: "parts", "submission heard");
     let moment = state.coordinator.dispatch.moment();
     let asked = wanted.idempotency_key.is_some().then(|| digest(&wanted));
-    if let Some(known) = known(&state, &caller.name, &wanted, asked).await? {
+    if let Some(known) = known(&state, caller.token, &wanted, asked).await? {
         return Ok(Json(known));
     }
     let (function, number) = called(&wanted.function)?;
@@ -66,6 +66,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     }
     let answer = submitted(&spec, version_name.clone(), now);
     let submission = Submission {
+        owner: caller.token,
         submitter: caller.name.clone(),
         movable: movable(&state, spec.version, spec.grants).await?,
         spec,
@@ -89,9 +90,9 @@ async fn movable(state: &Interface, version: VersionId, grants: Grants) -> Answe
 
 /// The job that the same person submitted before under the same key, as long as it is remembered. Another request under
 /// that key is refused: whoever asks would take the results of the one for those of the other.
-async fn known(state: &Interface, submitter: &str, wanted: &SubmitRequest, asked: Option<Digest>) -> Answer<Option<Submitted>> {
+async fn known(state: &Interface, owner: TokenId, wanted: &SubmitRequest, asked: Option<Digest>) -> Answer<Option<Submitted>> {
     let Some(key) = &wanted.idempotency_key else { return Ok(None) };
-    let Some(job) = state.coordinator.store.job_by_key(submitter, key).await? else { return Ok(None) };
+    let Some(job) = state.coordinator.store.job_by_key(owner, key).await? else { return Ok(None) };
     let Some(record) = state.coordinator.store.job(job).await? else { return Ok(None) };
     if record.spec.request != asked {
         return Err(Refusal::KeyTaken { job }.into());

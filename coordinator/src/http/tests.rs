@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
-    id::{JobId, TaskId},
+    id::{JobId, TaskId, TokenId},
     job::Moving,
     limits::INLINE_BYTES_MAX,
     pack::{Content, PackBuilder},
@@ -63,7 +63,7 @@ impl Site {
 
     /// Somebody with a token of this role.
     pub(super) async fn somebody(&self, role: TokenRole, name: &str) -> Client {
-        let wanted = CreateToken { role, name: Some(name.into()), uses_max: None, expires_s: None };
+        let wanted = CreateToken { name: Some(name.into()), ..CreateToken::of(role) };
         client(&self.running, Some(self.admin.create_token(&wanted).await.expect("a token").text))
     }
 
@@ -129,7 +129,7 @@ async fn only_a_valid_token_opens_anything_but_health() {
     assert_eq!(status(stranger.status().await), (401, "unauthorized".into()));
     let forger = client(&site.running, Some(format!("lull_admin_{}", "0".repeat(32))));
     assert_eq!(status(forger.status().await), (401, "unauthorized".into()));
-    let created = CreateToken { role: TokenRole::Viewer, name: None, uses_max: None, expires_s: None };
+    let created = CreateToken::of(TokenRole::Viewer);
     let created = site.admin.create_token(&created).await.expect("a token");
     let viewer = client(&site.running, Some(created.text));
     viewer.status().await.expect("a viewer may look");
@@ -159,14 +159,14 @@ async fn each_role_may_do_its_own_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
     let site = Site::start().await;
-    let wanted = CreateToken { role: TokenRole::Agent, name: None, uses_max: Some(3), expires_s: Some(60) };
+    let wanted = CreateToken { uses_max: Some(3), expires_s: Some(60), ..CreateToken::of(TokenRole::Agent) };
     let created = site.admin.create_token(&wanted).await.expect("a token");
     let join: lull_shared::identity::JoinToken = created.text.parse().expect("a join token");
     let network = site.admin.status().await.expect("a status").coordinator.network;
     assert_eq!((join.token, join.network.to_string()), (created.token.token, network));
     assert!(join.coordinators.iter().all(|address| address.contains("/p2p/")) && !join.coordinators.is_empty());
     assert_eq!(status(client(&site.running, Some(created.text)).status().await).0, 401);
-    let wrong = CreateToken { role: TokenRole::Viewer, name: None, uses_max: Some(1), expires_s: None };
+    let wrong = CreateToken { uses_max: Some(1), ..CreateToken::of(TokenRole::Viewer) };
     assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()));
     site.stop().await;
 }
@@ -508,4 +508,57 @@ async fn stopping_ends_streams_at_once() {
     let started = std::time::Instant::now();
     site.stop().await;
     assert!(started.elapsed() < Duration::from_secs(4), "it took {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tokens_are_two_people_whatever_they_are_called() {
+    let site = Site::start().await;
+    site.publish().await;
+    let made = async || site.admin.create_token(&CreateToken::of(TokenRole::Submitter)).await.expect("a token");
+    let (ann, bob) = (made().await, made().await);
+    assert_eq!((ann.token.name.as_str(), bob.token.name.as_str()), ("t2", "t3"), "whom nobody named is called by the number");
+    let [ann, bob] = [ann, bob].map(|token| client(&site.running, Some(token.text)));
+    let keyed = |count| SubmitRequest { idempotency_key: Some("k".into()), ..array("noop", count) };
+    let (first, second) = (ann.submit(&keyed(1)).await.expect("taken"), bob.submit(&keyed(5)).await.expect("taken"));
+    assert_ne!(first.job, second.job, "keys are not shared");
+    assert!(ann.submit(&keyed(1)).await.expect("found").existing);
+    let job = ann.submit(&array("noop", 10)).await.expect("taken").job.0;
+    assert_eq!(status(bob.cancel(job).await), (403, "denied".into()));
+    assert!(ann.cancel(job).await.is_ok());
+    let body = site.admin.job(job).await.expect("an answer");
+    assert_eq!((body.job.submitter.as_str(), body.job.owner.map(|owner| owner.0)), ("t2", Some(TokenId(2))));
+    let mine = bob.jobs(&JobQuery { mine: Some(true), ..JobQuery::default() }).await.expect("an answer").items;
+    assert_eq!(mine.iter().map(|job| job.job).collect::<Vec<_>>(), [second.job]);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_tokens_are_unique_and_neither_ids_nor_reserved_words() {
+    let site = Site::start().await;
+    let named = |name: &str| CreateToken { name: Some(name.into()), ..CreateToken::of(TokenRole::Submitter) };
+    for name in ["admin", "Admin", "system", "lull", "finish_by", "a1", "t2", "7", "last"] {
+        assert_eq!(status(site.admin.create_token(&named(name)).await), (400, "invalid".into()), "{name}");
+    }
+    let ann = site.admin.create_token(&named("ann")).await.expect("a token").token.token;
+    for name in ["ann", "ANN"] {
+        assert_eq!(status(site.admin.create_token(&named(name)).await), (409, "conflict".into()), "{name}");
+    }
+    site.admin.revoke_token(ann).await.expect("revoked");
+    let again = site.admin.create_token(&named("ann")).await.expect("the name is free again");
+    client(&site.running, Some(again.text)).status().await.expect("an answer");
+    let audit = site.admin.audit(1).await.expect("an answer").items;
+    assert_eq!(audit[0].by, "admin (t1)", "the audit shows name and id");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_certain_machines_says_so_and_no_other_role_can_have_it() {
+    let site = Site::start().await;
+    let bound = |role| CreateToken { names: vec!["lab-*".into()], group: Some("lab".into()), ..CreateToken::of(role) };
+    let made = site.admin.create_token(&bound(TokenRole::Agent)).await.expect("a token").token;
+    assert_eq!((made.names, made.group.as_deref()), (vec!["lab-*".to_owned()], Some("lab")));
+    assert_eq!(status(site.admin.create_token(&bound(TokenRole::Viewer)).await), (400, "invalid".into()));
+    let wrong = CreateToken { names: vec!["a1".into()], ..CreateToken::of(TokenRole::Agent) };
+    assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()));
+    site.stop().await;
 }

@@ -24,7 +24,7 @@ use std::{
 use lull_agent::executor::{compile::Source, engine::Platform};
 use lull_shared::{
     digest::BlobRef,
-    id::Epoch,
+    id::{Epoch, TokenId},
     identity::{Authority, Issuer, Signed, sign},
     message::{Artifact, MigratableBuild, ModuleManifest},
     time::Timestamp,
@@ -108,6 +108,8 @@ pub enum PublishError {
 pub struct Seen {
     pub id: PublicationId,
     pub wanted: Wanted,
+    /// Whose it is, and what the audit calls that one.
+    pub owner: TokenId,
     pub by: String,
     pub begun: Timestamp,
     pub state: State,
@@ -138,6 +140,7 @@ struct Known {
 
 struct Entry {
     wanted: Wanted,
+    owner: TokenId,
     by: String,
     begun: Timestamp,
     state: watch::Sender<(u64, State)>,
@@ -162,7 +165,7 @@ impl Publications {
     }
 
     /// Begins a publication, or joins the one that is under way for the same; whether it did that.
-    pub fn begin(&self, caller: &str, wanted: Wanted) -> Result<(PublicationId, bool), Full> {
+    pub fn begin(&self, owner: TokenId, caller: &str, wanted: Wanted) -> Result<(PublicationId, bool), Full> {
         let mut known = self.known();
         known.forget(Instant::now());
         let under_way = |entry: &Entry| entry.wanted == wanted && !entry.state.borrow().1.is_ended();
@@ -172,7 +175,7 @@ impl Publications {
         let id = PublicationId(rand::random());
         known.queue.push(caller, id)?;
         let state = watch::Sender::new((0, State::Waiting));
-        let entry = Entry { wanted, by: caller.to_owned(), begun: clock::now(), state, stop: CancellationToken::new() };
+        let entry = Entry { wanted, owner, by: caller.to_owned(), begun: clock::now(), state, stop: CancellationToken::new() };
         known.entries.insert(id, entry);
         self.begun.notify_one();
         Ok((id, false))
@@ -185,8 +188,8 @@ impl Publications {
         let ahead = known.queue.ahead(id);
         let entry = known.entries.get(&id)?;
         let (revision, state) = entry.state.borrow().clone();
-        let (wanted, by, begun) = (entry.wanted.clone(), entry.by.clone(), entry.begun);
-        Some(Seen { id, wanted, by, begun, state, revision, ahead })
+        let (wanted, owner, by, begun) = (entry.wanted.clone(), entry.owner, entry.by.clone(), entry.begun);
+        Some(Seen { id, wanted, owner, by, begun, state, revision, ahead })
     }
 
     /// All that are known, newest first.
@@ -439,8 +442,14 @@ mod tests {
             let module = BlobRef { digest: Digest::of(b"m"), size_bytes: 1 };
             let wanted = Wanted { function: "f".into(), module, options: PublishOptions::default() };
             let state = watch::Sender::new((0, State::Waiting));
-            let entry =
-                Entry { wanted, by: "ann".into(), begun: Timestamp::from_millis(0), state, stop: CancellationToken::new() };
+            let entry = Entry {
+                wanted,
+                owner: TokenId(1),
+                by: "ann".into(),
+                begun: Timestamp::from_millis(0),
+                state,
+                stop: CancellationToken::new(),
+            };
             known.entries.insert(id, entry);
             id
         };

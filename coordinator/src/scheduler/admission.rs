@@ -30,7 +30,7 @@ impl Scheduler {
 
     /// Takes a job in, in constant time whatever its size.
     pub(super) fn submit(&mut self, submission: Submission) -> Result<Reply, Refusal> {
-        let submitter = self.shares.intern(&submission.submitter);
+        let submitter = self.shares.intern(Some(submission.owner));
         if let Some(job) = self.with_key(submitter, &submission.spec) {
             let same = self.jobs.get(&job).is_some_and(|known| known.new.spec.request == submission.spec.request);
             return if same { Ok(Reply::Submitted { job, existing: true }) } else { Err(Refusal::KeyTaken { job }) };
@@ -42,6 +42,7 @@ impl Scheduler {
         let job = JobId(self.last_job);
         let new = NewJob {
             job,
+            owner: Some(submission.owner),
             submitter: submission.submitter,
             spec: submission.spec,
             version_name: submission.version_name,
@@ -108,7 +109,7 @@ impl Scheduler {
         let id = new.job;
         let holding = Holding::of(&new.spec);
         (new.spec.args, new.spec.env) = Default::default();
-        let submitter = self.shares.intern(&new.submitter);
+        let submitter = self.shares.intern(new.owner);
         self.holdings.add(submitter, holding);
         if let Some(key) = new.spec.idempotency_key.clone() {
             self.keys.insert((submitter, key), id);
@@ -187,7 +188,7 @@ impl Scheduler {
             self.open_gates(id);
             return Ok(Reply::Done { affected });
         }
-        let submitter = self.shares.intern(&snapshot.submitter);
+        let submitter = self.shares.intern(snapshot.owner);
         self.check_room(submitter, &snapshot.spec)?;
         let mut tasks = snapshot_tasks(&snapshot, self.now);
         let affected = reopen(&mut tasks, id, &badly_ended, self.now)?;
@@ -214,8 +215,8 @@ impl Scheduler {
         if agent.intake == Intake::Revoked {
             return Err(Refusal::Revoked(id));
         }
-        agent.intake = intake;
-        self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, by, at: self.wall() }));
+        let before = std::mem::replace(&mut agent.intake, intake);
+        self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, before, by, at: self.wall() }));
         let affected = match intake {
             Intake::Open | Intake::Cordoned => {
                 let told = if self.fleet.known(id).quarantine.is_some() { Intake::Cordoned } else { intake };
@@ -237,6 +238,22 @@ impl Scheduler {
         self.wake_agent(id);
         self.fleet.reindex(id);
         Ok(Reply::Done { affected })
+    }
+}
+
+impl Scheduler {
+    /// Lets an agent in again that was thrown out.
+    pub(super) fn restore_agent(&mut self, id: AgentId, by: String) -> Result<Reply, Refusal> {
+        let agent = self.fleet.get_mut(id).ok_or(Refusal::NoAgent(id))?;
+        let before = agent.intake;
+        if before != Intake::Revoked {
+            return Ok(Reply::Done { affected: 0 });
+        }
+        agent.intake = Intake::Open;
+        let change = Change::AgentIntake { agent: id, intake: Intake::Open, before, by, at: self.wall() };
+        self.effects.push_back(Effect::Record(change));
+        self.fleet.reindex(id);
+        Ok(Reply::Done { affected: 1 })
     }
 }
 
@@ -286,6 +303,7 @@ pub(super) fn snapshot_tasks(snapshot: &JobSnapshot, now: Timestamp) -> Tasks {
 pub(super) fn new_job(snapshot: JobSnapshot) -> NewJob {
     NewJob {
         job: snapshot.job,
+        owner: snapshot.owner,
         submitter: snapshot.submitter,
         spec: snapshot.spec,
         version_name: snapshot.version_name,

@@ -158,6 +158,7 @@ impl Scheduler {
         self.doubt(id, attempt, &ending);
         let silent_since = self.fleet.get(id).and_then(|agent| agent.touch.lost_since());
         let held = self.fleet.release(id, attempt);
+        self.time_ended(id);
         let agent = self.fleet.known(id);
         let slots = agent.slots();
         agent.slot_time.note(now, slots);
@@ -186,6 +187,8 @@ impl Scheduler {
             (ending.log, ending.log_dropped_bytes) = (seen.log, seen.log_dropped_bytes);
             (usage.cpu_us, usage.memory_peak_bytes) = (seen.usage.cpu_us, seen.usage.memory_peak_bytes);
         }
+        // A function has one thread: it cannot have computed for longer than it ran, whatever its agent claims.
+        usage.cpu_us = usage.cpu_us.min(usage.wall_us);
         match ending.end {
             AttemptEnd::Succeeded => {
                 let agent = self.fleet.known(id);
@@ -355,6 +358,7 @@ impl Scheduler {
         if kept || movable {
             self.fleet.reindex(id);
         }
+        self.time_attempt(id, attempt);
     }
 }
 

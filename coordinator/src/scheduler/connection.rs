@@ -36,9 +36,10 @@ impl Scheduler {
     /// A machine was enrolled, or its name changed.
     pub(super) fn enrolled(&mut self, snapshot: AgentSnapshot) {
         match self.fleet.get_mut(snapshot.agent) {
-            Some(agent) => agent.name = snapshot.name,
+            Some(agent) => (agent.name, agent.group) = (snapshot.name, snapshot.group),
             None => {
                 let mut agent = Agent::new(snapshot.name, snapshot.intake);
+                agent.group = snapshot.group;
                 agent.quarantine = snapshot.quarantine.map(Box::new);
                 self.fleet.insert(snapshot.agent, agent);
             }
@@ -77,7 +78,7 @@ impl Scheduler {
         agent.outgoing = Default::default();
         agent.memory_budget_bytes = agent.memory_reported_bytes(&hello.capacity);
         agent.capacity = Some(hello.capacity.bounded());
-        let labels = full_labels(&hello.labels, &agent.name, &hello.machine);
+        let labels = full_labels(&hello.labels, &agent.name, agent.group.as_deref(), &hello.machine);
         let open_cage = hello.open_cage.map(|missing| Trouble::new(Part::Cage, missing).reason);
         let (version, machine) = (hello.agent_version.clone(), hello.machine.clone());
         agent.facts = Some(Box::new(Facts { version, machine, labels, open_cage }));
@@ -101,6 +102,7 @@ impl Scheduler {
         self.settle_copies(id, &hello.holding);
         self.relearn_kept(id, hello.snapshots);
         self.is_awake(id);
+        self.time_again(id);
         self.wake_agent(id);
         self.note_presence(id);
         self.fleet.reindex(id);
@@ -184,6 +186,7 @@ impl Scheduler {
         }
         self.forget_terms(id);
         let agent = self.fleet.known(id);
+        agent.stop_clocks(self.now);
         agent.link = Link::Away;
         agent.outgoing = Default::default();
         self.timers.clear(Timer::Lease(id));
@@ -297,7 +300,7 @@ impl Scheduler {
     pub(super) fn capacity(&mut self, id: AgentId, capacity: Capacity, by_gossip: bool) {
         let Some(agent) = self.fleet.get_mut(id).filter(|agent| agent.stream().is_some()) else { return };
         let Some(old) = agent.capacity.take() else { return };
-        if by_gossip && capacity.sequence <= old.sequence {
+        if by_gossip && (capacity.run != old.run || capacity.sequence <= old.sequence) {
             agent.capacity = Some(old);
             return;
         }
@@ -321,6 +324,7 @@ impl Scheduler {
         if paused {
             self.recall_all(id, RecallReason::Rebalance);
         }
+        self.time_agent(id);
         if resumed || roomier {
             self.wake_agent(id);
         }

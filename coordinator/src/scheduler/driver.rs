@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId, VersionId},
     job::{Dependency, DependencyCondition, Inputs, JobSpec},
     message::{Finished, Hello, Instance, KeptSnapshot, Outcome, Payload, RecallReason, ToCoordinator},
     resources::{Capacity, Machine},
@@ -71,6 +71,7 @@ pub(super) fn machine() -> Machine {
 pub(super) fn capacity(agent: u64, slots: u16) -> Capacity {
     Capacity {
         agent: AgentId(agent),
+        run: 0,
         sequence: 1,
         slots,
         slots_busy: 0,
@@ -92,6 +93,11 @@ pub(super) fn success(attempt: AttemptId, wall: Duration) -> Finished {
 pub(super) fn failure(attempt: AttemptId) -> Finished {
     let outcome = Outcome::Failed(Failure::Exit { code: 1 });
     Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Usage::default() }
+}
+
+/// The token of whoever is called so.
+pub(super) fn owner_called(name: &str) -> TokenId {
+    TokenId(name.bytes().fold(0, |number, byte| number * 31 + u64::from(byte)))
 }
 
 impl Driver {
@@ -149,7 +155,13 @@ impl Driver {
     }
 
     pub(super) fn enrol(&mut self, agent: u64) {
-        let agent = AgentSnapshot { agent: AgentId(agent), name: format!("pc-{agent}"), intake: Intake::Open, quarantine: None };
+        let agent = AgentSnapshot {
+            agent: AgentId(agent),
+            name: format!("pc-{agent}"),
+            group: None,
+            intake: Intake::Open,
+            quarantine: None,
+        };
         self.ledger.enrol(agent.clone());
         self.handle(Event::Enrolled { agent });
     }
@@ -238,8 +250,8 @@ impl Driver {
 
     pub(super) fn try_submit(&mut self, submitter: &str, spec: JobSpec) -> Reply {
         let ended = self.ledger.jobs().map(|job| (job, self.ledger.state(job))).filter(|(_, state)| state.is_ended()).collect();
-        let submitter = submitter.to_owned();
-        let submission = Submission { submitter, spec, version_name: "f@1".into(), seed: 1, movable: self.movable, ended };
+        let (owner, submitter) = (owner_called(submitter), submitter.to_owned());
+        let submission = Submission { owner, submitter, spec, version_name: "f@1".into(), seed: 1, movable: self.movable, ended };
         let request = self.request();
         self.handle(Event::Submit { request, submission: Box::new(submission) });
         self.reply()

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
     job::JobSpec,
     message::{Build, GoodbyeReason, Payload, RecallReason, SnapshotRef},
     resources::{Card, Labels, Machine},
@@ -132,7 +132,7 @@ pub enum Refusal {
     NothingToRetry(JobId),
     #[error("{0} changed at the same moment; try again")]
     Changed(JobId),
-    #[error("{0} was revoked; enrol the machine again with a new token")]
+    #[error("{0} was revoked; `lull agent restore {0}` lets it in again")]
     Revoked(AgentId),
     #[error("{active} jobs are active and that is the limit; wait for some to end")]
     TooManyJobs { active: usize },
@@ -247,6 +247,7 @@ pub enum Change {
     AgentIntake {
         agent: AgentId,
         intake: Intake,
+        before: Intake,
         by: String,
         at: Timestamp,
     },
@@ -300,6 +301,9 @@ impl Change {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     pub job: JobId,
+    /// The token that submitted it, and whose it is; none: that is not known any more.
+    pub owner: Option<TokenId>,
+    /// What that token is called, for people.
     pub submitter: String,
     pub spec: JobSpec,
     pub version_name: String,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, JobId, TaskIndex, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskIndex, TokenId, VersionId},
     job::JobSpec,
     message::{Build, Hello, SnapshotRef, ToCoordinator},
     policy::Policy,
@@ -33,8 +33,12 @@ pub enum Event {
     Cancel { request: RequestId, job: JobId, by: String },
     /// Somebody wants tasks that ended badly to run again.
     Retry { request: RequestId, retry: Box<Retry> },
+    /// The large output of an attempt is on its way from its agent, in so many bytes.
+    Brings { agent: AgentId, attempt: AttemptId, size_bytes: u64 },
     /// The administrator opens, cordons, drains or revokes an agent.
     SetIntake { request: RequestId, agent: AgentId, intake: Intake, by: String },
+    /// The administrator lets an agent in again that was revoked.
+    Restore { request: RequestId, agent: AgentId, by: String },
     /// The administrator trusts an agent again that was quarantined.
     Trust { request: RequestId, agent: AgentId, by: String },
     /// A machine was enrolled; the store knows it already.
@@ -65,6 +69,9 @@ pub enum Event {
 /// A job on its way in.
 #[derive(Debug, Clone)]
 pub struct Submission {
+    /// The token that submits it: whose it is, and among whose the fair shares are made.
+    pub owner: TokenId,
+    /// What that token is called, for people.
     pub submitter: String,
     pub spec: JobSpec,
     /// The version as people call it, `name@2`.
@@ -106,14 +113,15 @@ pub struct Snapshot {
     pub agents: Vec<AgentSnapshot>,
     /// When machines were there for work, as far as it is known.
     pub hours: Vec<(AgentId, IdleHours)>,
-    /// Slot-seconds that each submitter used lately, for fair share.
-    pub usage: Vec<(String, f64)>,
+    /// Slot-seconds that each submitter used lately, for fair share; without a token: all whose tokens are not known any more.
+    pub usage: Vec<(Option<TokenId>, f64)>,
 }
 
 /// A job as the store remembers it.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
     pub job: JobId,
+    pub owner: Option<TokenId>,
     pub submitter: String,
     pub spec: JobSpec,
     pub version_name: String,
@@ -216,6 +224,8 @@ pub struct EndedTask {
 pub struct AgentSnapshot {
     pub agent: AgentId,
     pub name: String,
+    /// The group that it was put into when it joined.
+    pub group: Option<String>,
     pub intake: Intake,
     pub quarantine: Option<Quarantine>,
 }
@@ -236,6 +246,8 @@ pub enum QuarantineKind {
     Output,
     /// Two programs use its identity. Ends by itself when one of them has enrolled anew.
     Cloned,
+    /// It held attempts again and again beyond their time limits without an end.
+    Overtime,
 }
 
 impl QuarantineKind {
@@ -244,12 +256,13 @@ impl QuarantineKind {
         match self {
             Self::Output => "output",
             Self::Cloned => "cloned",
+            Self::Overtime => "overtime",
         }
     }
 
     /// What is written so.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Output, Self::Cloned].into_iter().find(|kind| kind.as_str() == word)
+        [Self::Output, Self::Cloned, Self::Overtime].into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// Whom the audit names: no person decides about it.
@@ -257,6 +270,7 @@ impl QuarantineKind {
         match self {
             Self::Output => "verification",
             Self::Cloned => "the look at identities",
+            Self::Overtime => "the look at time limits",
         }
     }
 }

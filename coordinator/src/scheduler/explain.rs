@@ -162,6 +162,7 @@ impl Scheduler {
             snapshots: self.escrow.kept_by(id),
             claims_refused: agent.misdeeds.claims,
             breaches: agent.misdeeds.breaches,
+            overtimes: agent.punctuality.misdeeds() as u64,
         }
     }
 

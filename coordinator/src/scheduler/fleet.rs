@@ -15,6 +15,7 @@ use super::{
     event::{Quarantine, StreamId},
     history::History,
     outgoing::Outgoing,
+    overtime::{Clock, Punctuality},
     roster::Roster,
     select::Load,
     speed::Speed,
@@ -29,6 +30,8 @@ pub(super) const UNSENT: u64 = u64::MAX;
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
     pub name: String,
+    /// The group that it was put into when it joined.
+    pub group: Option<String>,
     pub intake: Intake,
     /// Nothing of it is believed.
     pub quarantine: Option<Box<Quarantine>>,
@@ -42,6 +45,8 @@ pub(super) struct Agent {
     pub capacity: Option<Capacity>,
     /// The live attempts that were given to it.
     pub held: BTreeMap<AttemptId, Held>,
+    /// How many of them have started.
+    pub begun: u32,
     /// How many of them it was asked to give back.
     pub recalled: u32,
     /// The most memory that attempts were seen to have on this stream, taken or free. Reports alone would not do: what
@@ -66,6 +71,7 @@ pub(super) struct Agent {
     pub history: History,
     /// What it had to give since it last held nothing.
     pub slot_time: SlotTime,
+    pub punctuality: Punctuality,
     indexed: Indexed,
 }
 
@@ -146,6 +152,7 @@ pub(super) struct Held {
     pub resumed: bool,
     /// Since when it is off the processor for want of room, though it could go on elsewhere.
     pub stalled: Option<Timestamp>,
+    pub clock: Clock,
 }
 
 /// An attempt that the agent was asked to give back.
@@ -273,6 +280,7 @@ impl Agent {
     pub(super) fn new(name: String, intake: Intake) -> Self {
         Self {
             name,
+            group: None,
             intake,
             quarantine: None,
             link: Link::Away,
@@ -282,6 +290,7 @@ impl Agent {
             facts: None,
             capacity: None,
             held: BTreeMap::new(),
+            begun: 0,
             recalled: 0,
             memory_budget_bytes: 0,
             memory_taken_bytes: 0,
@@ -296,6 +305,7 @@ impl Agent {
             twins: Twins::default(),
             history: History::default(),
             slot_time: SlotTime::default(),
+            punctuality: Punctuality::default(),
             indexed: Indexed::default(),
         }
     }
@@ -369,6 +379,7 @@ impl Agent {
     pub(super) fn start(&mut self, attempt: AttemptId, now: Timestamp) -> Option<bool> {
         let held = self.held.get_mut(&attempt)?;
         self.movables += u32::from(held.movable && !held.started);
+        self.begun += u32::from(!held.started);
         held.started = true;
         if held.occupies.is_some() {
             return Some(false);
@@ -589,6 +600,7 @@ impl Fleet {
             agent.memory_taken_bytes -= held.memory_bytes;
         }
         agent.movables -= u32::from(held.movable && held.started);
+        agent.begun -= u32::from(held.started);
         if let Some(recall) = held.recall {
             agent.recalled -= 1;
             self.rebalancing -= u64::from(recall.rebalances());
@@ -617,6 +629,10 @@ impl Fleet {
             let movables = agent.held.values().filter(|held| held.movable && held.started).count();
             if movables != agent.movables as usize {
                 return Err(format!("{id} is counted {} attempts that can be moved and has {movables}", agent.movables));
+            }
+            let begun = agent.held.values().filter(|held| held.started).count();
+            if begun != agent.begun as usize {
+                return Err(format!("{id} is counted {} attempts that have started and has {begun}", agent.begun));
             }
             free_slots += u64::from(expected.free_slots);
             slots += u64::from(expected.slots);

@@ -342,6 +342,7 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
     });
     JobSnapshot {
         job: entry.new.job,
+        owner: entry.new.owner,
         submitter: entry.new.submitter.clone(),
         spec: entry.new.spec.clone(),
         version_name: entry.new.version_name.clone(),

@@ -86,6 +86,12 @@ pub struct Limits {
     /// So many attempts of a task may end in a row because of their agents' troubles: a function that brings them about
     /// must come to an end, and no fleet is in so much trouble by chance.
     pub troubles_per_task_max: u32,
+    /// An attempt is taken back that has run for longer than its limit, a tenth of it, and this: words, ends of processes and
+    /// naps that were not announced are no longer on their way.
+    pub overtime_margin: Duration,
+    /// What an agent with room does not begin for so long is taken back: by then the slowest line has brought the module,
+    /// and the slowest machine compiled it.
+    pub begin_max: Duration,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -127,6 +133,8 @@ impl Default for Limits {
             snapshots_here_bytes_max: 2 * 1024 * 1024 * 1024,
             believes_hours: true,
             troubles_per_task_max: 16,
+            overtime_margin: Duration::from_secs(60),
+            begin_max: Duration::from_secs(60 * 60),
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

@@ -44,6 +44,7 @@ mod ledger;
 pub mod limits;
 mod moving;
 mod outgoing;
+mod overtime;
 mod placement;
 mod rank;
 mod rebalance;
@@ -165,8 +166,13 @@ impl Scheduler {
                 let reply = self.retry(*retry);
                 self.reply(request, reply);
             }
+            Event::Brings { agent, attempt, size_bytes } => self.brings(agent, attempt, size_bytes),
             Event::SetIntake { request, agent, intake, by } => {
                 let reply = self.set_intake(agent, intake, by);
+                self.reply(request, reply);
+            }
+            Event::Restore { request, agent, by } => {
+                let reply = self.restore_agent(agent, by);
                 self.reply(request, reply);
             }
             Event::Trust { request, agent, by } => {
@@ -196,6 +202,7 @@ impl Scheduler {
                 Timer::Lease(_) if self.now < self.excused_until => self.timers.set(timer, self.excused_until),
                 Timer::Lease(agent) => self.check_lease(agent, due),
                 Timer::Silence => self.look_at_silence(),
+                Timer::Overtime(agent) => self.check_time(agent, due),
                 Timer::Refusal(agent) => self.end_refusal(agent),
                 Timer::Hours => self.save_hours(),
                 Timer::Backoff(job) => self.end_backoff(job),

@@ -359,12 +359,14 @@ impl Scheduler {
             movable: build == Build::Migratable,
             resumed: resume.is_some(),
             stalled: None,
+            clock: Default::default(),
         };
         let now = self.now;
         let agent = self.fleet.known(agent_id);
         agent.give(attempt, held, now);
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
+        self.time_agent(agent_id);
         self.speak(agent_id);
         let (agent, at) = (agent_id, self.wall());
         let started = Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause };

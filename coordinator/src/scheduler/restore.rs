@@ -90,8 +90,8 @@ impl Scheduler {
             }
         }
         scheduler.note_usual();
-        for (submitter, slot_seconds) in snapshot.usage {
-            let id = scheduler.shares.intern(&submitter);
+        for (owner, slot_seconds) in snapshot.usage {
+            let id = scheduler.shares.intern(owner);
             let used = std::time::Duration::try_from_secs_f64(slot_seconds).unwrap_or_default();
             scheduler.shares.charge(id, micros(used));
         }
@@ -115,7 +115,7 @@ impl Scheduler {
         let live: Vec<_> = tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number), live.since)).collect();
         let movable = movable_attempts(&snapshot);
         let after = self.active_dependencies(&snapshot.spec);
-        let submitter = self.shares.intern(&snapshot.submitter);
+        let submitter = self.shares.intern(snapshot.owner);
         let memory_bytes = snapshot.spec.limits.memory_bytes;
         let saved: Vec<_> = snapshot.open.iter().filter_map(|task| Some((task.index, task.saved?.snapshot))).collect();
         let pace = known_pace(&snapshot);
@@ -140,6 +140,7 @@ impl Scheduler {
                 movable: movable.contains(&attempt),
                 resumed: true,
                 stalled: None,
+                clock: Default::default(),
             };
             self.fleet.known(agent_id).give(attempt, held, since);
             self.shares.place(submitter, true, self.now);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::time::Timestamp;
+use lull_shared::{id::TokenId, time::Timestamp};
 
 use super::{
     demand::DemandId,
@@ -42,7 +42,8 @@ struct Submitter {
 /// All submitters, those with listed jobs in the order of their share.
 #[derive(Debug, Clone)]
 pub(super) struct Shares {
-    by_name: BTreeMap<String, SubmitterId>,
+    /// By token; those whose tokens are not known any more count as one.
+    by_owner: BTreeMap<Option<TokenId>, SubmitterId>,
     submitters: Vec<Submitter>,
     order: BTreeSet<(u64, SubmitterId)>,
     /// The tick as of which all stand in the order.
@@ -52,16 +53,16 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
-        Self { by_name: BTreeMap::new(), submitters: Vec::new(), order: BTreeSet::new(), settled: tick(now), limits }
+        Self { by_owner: BTreeMap::new(), submitters: Vec::new(), order: BTreeSet::new(), settled: tick(now), limits }
     }
 
-    /// The submitter of this name, known from now on.
-    pub(super) fn intern(&mut self, name: &str) -> SubmitterId {
-        if let Some(id) = self.by_name.get(name) {
+    /// The submitter with this token, known from now on.
+    pub(super) fn intern(&mut self, owner: Option<TokenId>) -> SubmitterId {
+        if let Some(id) = self.by_owner.get(&owner) {
             return *id;
         }
         let id = SubmitterId(u32::try_from(self.submitters.len()).expect("fewer submitters than tokens"));
-        self.by_name.insert(name.to_owned(), id);
+        self.by_owner.insert(owner, id);
         self.submitters.push(Submitter {
             consumption: Consumption::default(),
             listed: BTreeMap::new(),

@@ -86,6 +86,7 @@ impl Scheduler {
         // Whom this coordinator has not met yet had the time that all of them had.
         let together = agent.last_heard.is_none().then_some(self.now);
         agent.touch = Touch::Lost { since, together };
+        agent.stop_clocks(self.now);
         for (attempt, occupied) in agent.vacate() {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.vacate(job.submitter, occupied);
@@ -114,6 +115,7 @@ impl Scheduler {
             self.shares.occupy(job.submitter, now);
         }
         held.into_iter().for_each(|attempt| self.unwant(attempt));
+        self.time_again(id);
         self.fleet.reindex(id);
         self.look_soon();
     }

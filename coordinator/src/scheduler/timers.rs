@@ -12,6 +12,8 @@ use lull_shared::{
 pub(super) enum Timer {
     /// Look whether the agent was heard in time.
     Lease(AgentId),
+    /// Look whether the agent keeps to time limits.
+    Overtime(AgentId),
     /// Look at what is with agents that are out of touch.
     Silence,
     /// The agent may be offered again what it refused.

@@ -124,6 +124,7 @@ impl Scheduler {
             return Ok(Reply::Done { affected: 0 });
         }
         agent.twins.forget();
+        agent.punctuality.forget();
         self.effects.push_back(Effect::Record(Change::AgentTrusted { agent: id, by, at: self.wall() }));
         self.send(id, Order::Intake(intake));
         self.wake_agent(id);

@@ -66,6 +66,8 @@ pub struct AgentView {
     pub claims_refused: u64,
     /// How often it broke the protocol, since this coordinator reigns.
     pub breaches: u64,
+    /// How often it held an attempt beyond its time limit, lately.
+    pub overtimes: u64,
 }
 
 /// Why a task is where it is.

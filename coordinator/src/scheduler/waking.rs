@@ -72,14 +72,24 @@ impl Scheduler {
 
     /// An agent's machine is about to sleep.
     pub(super) fn falls_asleep(&mut self, id: AgentId) {
-        self.fleet.known(id).sleeper.asleep = Some(self.now);
+        let now = self.now;
+        let agent = self.fleet.known(id);
+        agent.sleeper.asleep = Some(now);
+        let held: Vec<_> = agent.held.iter().filter(|(_, held)| held.started).map(|(attempt, _)| *attempt).collect();
+        // For a liar that says so, and stays, that has its limit too.
+        held.into_iter().for_each(|attempt| self.rest_attempt(id, attempt));
+        self.time_agent(id);
         self.sleepers.insert(id);
     }
 
     /// An agent is there and does not sleep.
     pub(super) fn is_awake(&mut self, id: AgentId) {
+        let slept = self.fleet.known(id).sleeper.asleep.is_some();
         self.fleet.known(id).sleeper.wake_up();
         self.sleepers.remove(&id);
+        if slept && self.fleet.known(id).stream().is_some() {
+            self.time_again(id);
+        }
     }
 
     /// Whether an agent's policy lets it be woken.

@@ -69,6 +69,9 @@ impl Scheduler {
         }
         let reason = reason.map(PauseReason::bounded);
         self.note_started(id, attempt);
+        if reason.is_some() {
+            self.rest_attempt(id, attempt);
+        }
         let wants_room = matches!(reason, Some(PauseReason::Beside { .. }));
         self.note_stalled(id, attempt, wants_room);
         let at = self.wall();

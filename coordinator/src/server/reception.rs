@@ -47,10 +47,12 @@ pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<Node
                     reigning.coordinator.mesh.capacity(capacity);
                 }
             }
-            NodeEvent::Revoked { .. }
-            | NodeEvent::Admitted { .. }
-            | NodeEvent::Disconnected { .. }
-            | NodeEvent::Discovered { .. } => {}
+            NodeEvent::Revoked { signed } => {
+                if let Some(reigning) = reigning {
+                    tokio::spawn(async move { reigning.coordinator.mesh.foreign_revocations(signed).await });
+                }
+            }
+            NodeEvent::Admitted { .. } | NodeEvent::Disconnected { .. } | NodeEvent::Discovered { .. } => {}
         }
     }
 }

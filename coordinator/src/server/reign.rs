@@ -30,7 +30,7 @@ use crate::{
     publishing::Publications,
     store::{
         Store, StoreError,
-        record::{NewToken, TokenRole},
+        record::{Bound, NewToken, TokenRole},
     },
     tracker::Tracker,
 };
@@ -82,6 +82,7 @@ impl Realm {
             node: self.node.clone(),
             issuer: self.issuer.clone(),
             epoch,
+            draw: rand::random(),
             attendance: self.attendance.clone(),
             over: over.clone(),
         };
@@ -191,7 +192,8 @@ async fn keep_lease(store: Arc<dyn Store>, epoch: Epoch, lease: Lease, over: Can
 }
 
 async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
-    let (mut clock, mut from) = (clock::Steady::start(), Instant::now());
+    // The clock on the wall may have been set while nobody looked: what was on its way then has this long to arrive.
+    let (mut clock, mut from) = (clock::Steady::start(), Instant::now() + SWEEP_EVERY);
     loop {
         // Ages are told by the clock on the wall: after a jump of it everything looks old, what arrives at this moment too.
         if clock.step().is_some_and(|step| step.by_us > 0) {
@@ -213,7 +215,7 @@ async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
 async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<AgentId>) {
     mesh.spread_revocations().await;
     while let Some(agent) = revoked.recv().await {
-        tracing::info!(%agent, "an agent was revoked");
+        tracing::info!(%agent, "an agent was thrown out or let in again");
         mesh.spread_revocations().await;
     }
 }
@@ -228,15 +230,19 @@ async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<()
         return Ok(());
     }
     let minted = access::mint(TokenRole::Admin);
-    let token = NewToken {
+    let token = |name| NewToken {
         role: TokenRole::Admin,
-        name: "admin".into(),
+        name,
+        bound: Bound::default(),
         fingerprint: minted.fingerprint,
         uses_max: None,
         expires: None,
         by: "the server".into(),
         at: now,
     };
-    coordinator.store.create_token(coordinator.epoch, token).await?;
+    // Another coordinator of this store may be called so, or the one whose file was lost.
+    if coordinator.store.create_token(coordinator.epoch, token(Some("admin".into()))).await?.is_none() {
+        coordinator.store.create_token(coordinator.epoch, token(None)).await?;
+    }
     keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId},
-    identity::{Term, sign},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
+    identity::{Edition, Revocations, Term, sign},
     mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
     message::{GoodbyeReason, Hello, Instance, RecallReason, ToAgent, ToCoordinator, ToCoordinatorFrame},
     resources::{Capacity, Machine},
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    api::{Spread, Text},
     client::Client,
     scheduler::event::QuarantineKind,
     store::{
@@ -161,6 +162,11 @@ impl Site {
         Self { folder, store, server, stop }
     }
 
+    fn admin(&self) -> Client {
+        let token = std::fs::read_to_string(self.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+        Client::new(&format!("http://{}", self.server.http_address), Some(token)).expect("a client")
+    }
+
     fn coordinator(&self) -> Arc<Coordinator> {
         self.server.phase.borrow().reigning().expect("it reigns").coordinator.clone()
     }
@@ -176,14 +182,15 @@ impl Site {
         let (coordinator, issuer) = (self.coordinator(), self.issuer());
         let token = NewToken {
             role: TokenRole::Agent,
-            name: "desks".into(),
+            name: Some("desks".into()),
+            bound: Default::default(),
             fingerprint: [7; 32],
             uses_max: None,
             expires: None,
             by: "root".into(),
             at: clock::now(),
         };
-        let token = self.store.create_token(coordinator.epoch, token).await.expect("a token").token;
+        let token = self.store.create_token(coordinator.epoch, token).await.expect("an answer").expect("a token").token;
         let mut desks = Vec::new();
         for number in 0..count {
             let identity = Keypair::generate_ed25519();
@@ -200,6 +207,7 @@ impl Site {
             let snapshot = crate::scheduler::event::AgentSnapshot {
                 agent: agent.agent,
                 name: agent.name.clone(),
+                group: None,
                 intake: Intake::Open,
                 quarantine: None,
             };
@@ -247,6 +255,10 @@ impl Desk {
         Self { agent, node, stop }
     }
 
+    fn peer(&self) -> String {
+        self.node.handle.local_peer().to_string()
+    }
+
     /// Opens a work stream and says hello.
     async fn greet(&self, to: &Multiaddr, holding: Vec<AttemptId>, instance: Instance) -> AgentStream {
         let deadline = Instant::now() + PATIENCE;
@@ -264,6 +276,7 @@ impl Desk {
         };
         let capacity = Capacity {
             agent: self.agent,
+            run: 0,
             sequence: 1,
             slots: 2,
             slots_busy: 0,
@@ -382,5 +395,66 @@ async fn two_programs_with_one_identity_are_both_told_and_shown() {
     let audit = site.store.audit(1).await.expect("an answer");
     assert!(audit[0].action == "agent.quarantine" && audit[0].detail.contains("cloned identity"), "{audit:?}");
     desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
+    let site = Site::start().await;
+    let (desks, address) = (site.agents(3).await, site.address().await);
+    let mut streams = Vec::new();
+    for desk in &desks {
+        let mut stream = desk.greet(&address, Vec::new(), Instance::default()).await;
+        assert!(matches!(word(&mut stream).await, Some(ToAgent::Welcome(_))));
+        streams.push(stream);
+    }
+    let client = site.admin();
+    let deed = client.set_intake("desk-0", Intake::Revoked).await.expect("it is revoked");
+    assert_eq!((deed.agent.0, deed.name.as_str()), (desks[0].agent, "desk-0"));
+    // The coordinator itself, and the two desks that stay.
+    assert_eq!(deed.spread, Some(Spread { heard: 3, unheard: 0 }));
+    assert_eq!(deed.token, Some(Text(TokenId(2))), "the roll-out token admits more");
+    let cut = async || site.coordinator().node.peers().await.iter().all(|peer| peer.peer != desks[0].peer());
+    until_true("it is cut", cut).await;
+    assert!(desks[0].node.handle.connect(address.clone()).await.is_err());
+    let counted = site.store.revocations().await.expect("an answer");
+    assert_eq!((counted.counter, counted.peers.len()), (1, 1), "its order is a count in the store");
+    let again = client.set_intake("desk-0", Intake::Open).await;
+    assert!(again.is_err(), "only a restoration lets it in again");
+    let deed = client.restore("desk-0").await.expect("it is restored");
+    assert_eq!((deed.affected, deed.spread.map(|spread| spread.heard)), (1, Some(3)));
+    let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
+    assert!(matches!(word(&mut stream).await, Some(ToAgent::Welcome(_))));
+    let audit: Vec<_> = site.store.audit(9).await.expect("an answer").into_iter().map(|line| line.action).collect();
+    assert!(audit.contains(&"agent.revoke".to_owned()) && audit.contains(&"agent.restore".to_owned()), "{audit:?}");
+    desks.iter().for_each(|desk| desk.stop.cancel());
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out() {
+    let site = Site::start().await;
+    let (desks, issuer) = (site.agents(2).await, site.issuer());
+    let own = site.coordinator().epoch;
+    // A list of a term of this number, and of a later one, by another life of this network.
+    for (term, counter) in [(own.0, 0), (own.0 + 40, 7)] {
+        let edition = Edition { term: Epoch(term), counter, draw: u64::MAX };
+        let list = Revocations { edition, peers: vec![desks[0].node.handle.local_peer().to_bytes()] };
+        desks[1].node.handle.publish_revocations(sign(&issuer.authority, &list)).await;
+        let _stream = desks[1].greet(&site.address().await, Vec::new(), Instance::default()).await;
+        until_true("it goes on above that", async || {
+            site.server.phase.borrow().reigning().is_some_and(|reigning| reigning.coordinator.epoch > Epoch(term))
+        })
+        .await;
+        until_true("it is out", async || {
+            let agents = site.store.agents().await.expect("an answer");
+            agents[0].intake == Intake::Revoked && agents[1].intake == Intake::Open
+        })
+        .await;
+    }
+    // And it can be restored: this store's list is the newest now.
+    site.admin().restore("desk-0").await.expect("it is restored");
+    until_true("it may come back", async || desks[0].node.handle.connect(site.address().await).await.is_ok()).await;
+    desks.iter().for_each(|desk| desk.stop.cancel());
     site.end().await;
 }

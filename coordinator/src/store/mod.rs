@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 
@@ -100,16 +100,19 @@ pub trait Store: Send + Sync + 'static {
 
     // --- Registry: each in a transaction of its own, with its audit row ---
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord>;
+    /// None when another valid token has the name, in whatever case it is written.
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>>;
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>>;
     /// `false` when there is no such token.
     async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool>;
     /// The valid, unexpired token with this fingerprint and a role other than `agent`: who a request comes from.
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>>;
     /// Spends one use of a join token and makes (or finds) the agent with this peer, in one transaction.
-    /// A name that is taken gets a number behind it.
+    /// A name that is taken gets a number behind it, if the token admits that.
     async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome>;
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>>;
+    /// Who was thrown out, and how often that changed, as of one moment.
+    async fn revocations(&self) -> StoreResult<RevocationsRecord>;
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>>;
     /// Gives the module the next number of its function. The same module under the same name and with the same NaNs is found
     /// again (`false`: it existed), unless its number is known to be another version's (`beyond`).
@@ -138,7 +141,7 @@ pub trait Store: Send + Sync + 'static {
 
     async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>>;
     async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>>;
-    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>>;
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>>;
     /// Tasks in the order of their index, those never started included.
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>>;
     async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>>;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::BlobRef,
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId, TokenId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{Build, ModuleKind, Payload},
@@ -24,6 +24,15 @@ pub struct ReignRecord {
     pub holder: Option<String>,
     /// Until then, by the holder's clock, unless it is renewed.
     pub until: Timestamp,
+}
+
+/// Who was thrown out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RevocationsRecord {
+    /// How often somebody was thrown out or let in again.
+    pub counter: u64,
+    /// Their peer ids as bytes.
+    pub peers: Vec<Vec<u8>>,
 }
 
 /// A coordinator that shares this store, reigning or standing by.
@@ -96,13 +105,56 @@ impl TokenRole {
 #[derive(Debug, Clone)]
 pub struct NewToken {
     pub role: TokenRole,
-    /// The person or program it is for, or a remark on an agent's token.
-    pub name: String,
+    /// The person or program it is for, or a remark on an agent's token; none: it is called by its number.
+    pub name: Option<String>,
+    pub bound: Bound,
     pub fingerprint: [u8; 32],
     pub uses_max: Option<u32>,
     pub expires: Option<Timestamp>,
     pub by: String,
     pub at: Timestamp,
+}
+
+/// Whom a join token admits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bound {
+    /// Names of machines, and patterns of them in which `*` stands for anything; none: everybody is admitted.
+    pub names: Vec<String>,
+    /// The group of whoever joins with it: the label `group`, which no machine can give itself.
+    pub group: Option<String>,
+}
+
+impl Bound {
+    /// Whether a machine of this name may join.
+    pub fn admits(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|pattern| matches(pattern, name))
+    }
+
+    /// Whether exactly this name is admitted, and not by a pattern.
+    pub fn names(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+}
+
+/// Whether a name is of this pattern, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
+}
+
+/// Somebody for people: the name and the id, or the id alone of who has no name.
+pub fn who(owner: Option<TokenId>, name: &str) -> String {
+    match owner {
+        Some(owner) if owner.to_string() != name => format!("{name} ({owner})"),
+        Some(_) | None => name.to_owned(),
+    }
 }
 
 /// A token; its secret is not kept.
@@ -111,12 +163,22 @@ pub struct TokenRecord {
     pub token: u64,
     pub role: TokenRole,
     pub name: String,
+    pub bound: Bound,
     pub uses: u32,
     pub uses_max: Option<u32>,
     pub created: Timestamp,
     pub created_by: String,
     pub expires: Option<Timestamp>,
     pub revoked: Option<Timestamp>,
+}
+
+impl TokenRecord {
+    /// Whether machines may still join with it.
+    pub fn admits_machines(&self, now: Timestamp) -> bool {
+        let used_up = self.uses_max.is_some_and(|max| self.uses >= max);
+        let over = self.revoked.is_some() || self.expires.is_some_and(|at| at <= now);
+        self.role == TokenRole::Agent && !used_up && !over
+    }
 }
 
 /// A machine that wants to belong.
@@ -141,6 +203,12 @@ pub enum EnrolmentOutcome {
     Expired,
     UsedUp,
     Revoked,
+    /// The token admits machines of other names.
+    NotBound,
+    /// The machine that had this name was revoked.
+    NameRevoked,
+    /// The token admits one machine of this name, which has joined.
+    NameTaken,
 }
 
 /// An enrolled machine.
@@ -148,6 +216,10 @@ pub enum EnrolmentOutcome {
 pub struct AgentRecord {
     pub agent: AgentId,
     pub name: String,
+    /// The token that it joined with.
+    pub token: TokenId,
+    /// What the token that it joined with says.
+    pub group: Option<String>,
     pub peer: Vec<u8>,
     pub intake: Intake,
     pub enrolled: Timestamp,
@@ -234,6 +306,7 @@ pub struct AuditRecord {
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
     pub state: Option<JobState>,
+    pub owner: Option<TokenId>,
     pub submitter: Option<String>,
     pub name: Option<String>,
     /// Only jobs with a number below this: the next page.
@@ -256,6 +329,9 @@ impl JobFilter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     pub job: JobId,
+    /// The token that submitted it; none: the store does not know any more.
+    pub owner: Option<TokenId>,
+    /// What that token was called.
     pub submitter: String,
     pub spec: JobSpec,
     pub version_name: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, Epoch, JobId, TaskId, TokenId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{Build, ModuleKind, Payload, SnapshotRef},
@@ -151,6 +151,7 @@ pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
     *counts.get_mut(state_of_never_started(stopping)) += count("task_count")? - count("expanded")?;
     Ok(JobRecord {
         job: JobId(u64_of(row, "job_id")?),
+        owner: owner(row)?,
         submitter: text(row, "submitter")?,
         spec: spec(row)?,
         version_name: text(row, "version_name")?,
@@ -163,10 +164,36 @@ pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
     })
 }
 
+fn owner(row: &dyn Columns) -> Result<Option<TokenId>, Damaged> {
+    Ok(row.int("owner_id")?.map(|token| TokenId(token as u64)))
+}
+
+/// What an owner used in an hour: slot-microseconds.
+pub fn owner_hour(row: &dyn Columns) -> Result<(Option<TokenId>, i64, i64), Damaged> {
+    Ok((owner(row)?, int(row, "hour")?, int(row, "slot_us")?))
+}
+
+/// Somebody who was thrown out, or nobody, and the count of changes.
+pub fn revocation(row: &dyn Columns) -> Result<(u64, Option<Vec<u8>>), Damaged> {
+    Ok((u64_of(row, "revocations")?, row.bytes("peer")?))
+}
+
+/// All who were thrown out, from such rows.
+pub fn revocations(rows: Vec<(u64, Option<Vec<u8>>)>) -> RevocationsRecord {
+    let counter = rows.first().map_or(0, |(counter, _)| *counter);
+    RevocationsRecord { counter, peers: rows.into_iter().filter_map(|(_, peer)| peer).collect() }
+}
+
+/// The name of an agent and how it stands.
+pub fn name_taken(row: &dyn Columns) -> Result<(String, Intake), Damaged> {
+    Ok((text(row, "name")?, word(row, "intake", Intake::from_word)?))
+}
+
 /// A job for the scheduler; its open tasks come from other rows.
 pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
     Ok(JobSnapshot {
         job: JobId(u64_of(row, "job_id")?),
+        owner: owner(row)?,
         submitter: text(row, "submitter")?,
         spec: spec(row)?,
         version_name: text(row, "version_name")?,
@@ -415,6 +442,8 @@ pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
     Ok(AgentRecord {
         agent: AgentId(u64_of(row, "agent_id")?),
         name: text(row, "name")?,
+        token: TokenId(u64_of(row, "token_id")?),
+        group: row.text("group_name")?,
         peer: bytes(row, "peer")?,
         intake: word(row, "intake", Intake::from_word)?,
         enrolled: time(row, "enrolled_us")?,
@@ -432,6 +461,7 @@ pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
     Ok(AgentSnapshot {
         agent: AgentId(u64_of(row, "agent_id")?),
         name: text(row, "name")?,
+        group: row.text("group_name")?,
         intake: word(row, "intake", Intake::from_word)?,
         quarantine: quarantine(row)?,
     })
@@ -460,6 +490,10 @@ pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
         token: u64_of(row, "token_id")?,
         role: word(row, "role", TokenRole::from_word)?,
         name: text(row, "name")?,
+        bound: Bound {
+            names: row.text("bound_names")?.map(|names| json("bound_names", &names)).transpose()?.unwrap_or_default(),
+            group: row.text("bound_group")?,
+        },
         uses: u32_of(row, "uses")?,
         uses_max: uses_max.map(|uses| u32::try_from(uses).unwrap_or(u32::MAX)),
         created: time(row, "created_us")?,

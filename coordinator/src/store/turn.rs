@@ -21,7 +21,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{bounds, record::AuditRecord};
+use super::{
+    bounds,
+    record::{AuditRecord, who},
+};
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
     event::QuarantineKind,
@@ -51,6 +54,8 @@ pub struct Turn {
     pub agents: BTreeMap<AgentId, AgentPatch>,
     /// When agents' machines were there for work.
     pub hours: BTreeMap<AgentId, HoursRow>,
+    /// How often it changed who is thrown out.
+    pub revocations: u32,
     pub audit: Vec<AuditRecord>,
 }
 
@@ -312,8 +317,9 @@ impl Turn {
             Change::AgentHours { agent, hours, at } => {
                 self.hours.insert(*agent, HoursRow { hours: hours.clone(), at: *at });
             }
-            Change::AgentIntake { agent, intake, by, at } => {
-                self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
+            Change::AgentIntake { agent, intake, before, by, at } => {
+                self.audit(*at, by, intake_action(*intake, *before), agent.to_string(), "");
+                self.revocations += u32::from(changes_who_is_out(*intake, *before));
                 self.agents.entry(*agent).or_default().intake = Some(*intake);
             }
         }
@@ -327,7 +333,7 @@ impl Turn {
     fn submitted(&mut self, new: &NewJob) {
         let count = new.spec.inputs.count();
         let detail = format!("{}: {} with {count} tasks", new.spec.name, new.version_name);
-        self.audit(new.at, &new.submitter, "job.submit", new.job.to_string(), &detail);
+        self.audit(new.at, &who(new.owner, &new.submitter), "job.submit", new.job.to_string(), &detail);
         self.jobs_new.push(new.clone());
     }
 
@@ -526,9 +532,15 @@ pub fn stop_action(state: JobState) -> &'static str {
     }
 }
 
+/// Whether a change of intake throws somebody out or lets somebody in again.
+pub fn changes_who_is_out(intake: Intake, before: Intake) -> bool {
+    (intake == Intake::Revoked) != (before == Intake::Revoked)
+}
+
 /// What the audit calls a change of intake.
-pub fn intake_action(intake: Intake) -> &'static str {
+pub fn intake_action(intake: Intake, before: Intake) -> &'static str {
     match intake {
+        Intake::Open if before == Intake::Revoked => "agent.restore",
         Intake::Open => "agent.open",
         Intake::Cordoned => "agent.cordon",
         Intake::Draining => "agent.drain",

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lull_shared::time::Timestamp;
+use lull_shared::{id::TokenId, time::Timestamp};
 
 /// After a day what was used counts half: a heavy night is forgiven in about a week.
 const HALF_LIFE_HOURS: f64 = 24.0;
@@ -14,16 +14,16 @@ pub fn hour(at: Timestamp) -> i64 {
     at.0.div_euclid(Duration::from_secs(3600).as_micros() as i64)
 }
 
-/// Slot-seconds by submitter, from `(submitter, hour, slot-microseconds)` in this order. Ages count from the newest
+/// Slot-seconds by owner, from `(owner, hour, slot-microseconds)` in this order. Ages count from the newest
 /// hour there is, so that the result depends on nothing but what is stored.
-pub fn faded(rows: &[(String, i64, i64)]) -> Vec<(String, f64)> {
+pub fn faded(rows: &[(Option<TokenId>, i64, i64)]) -> Vec<(Option<TokenId>, f64)> {
     let newest = rows.iter().map(|(_, hour, _)| *hour).max().unwrap_or(0);
-    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    for (submitter, hour, slot_us) in rows {
+    let mut sums: BTreeMap<Option<TokenId>, f64> = BTreeMap::new();
+    for (owner, hour, slot_us) in rows {
         let weight = 0.5_f64.powf((newest - hour) as f64 / HALF_LIFE_HOURS);
-        *sums.entry(submitter).or_default() += *slot_us as f64 / 1e6 * weight;
+        *sums.entry(*owner).or_default() += *slot_us as f64 / 1e6 * weight;
     }
-    sums.into_iter().map(|(submitter, sum)| (submitter.to_owned(), sum)).collect()
+    sums.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -32,8 +32,9 @@ mod tests {
 
     #[test]
     fn yesterdays_work_counts_half() {
-        let rows = [("anna".to_owned(), 76, 3_600_000_000), ("anna".to_owned(), 100, 60_000_000), ("ben".to_owned(), 100, 1)];
-        assert_eq!(faded(&rows), [("anna".to_owned(), 1_860.0), ("ben".to_owned(), 0.000_001)]);
+        let (anna, ben) = (Some(TokenId(1)), Some(TokenId(2)));
+        let rows = [(anna, 76, 3_600_000_000), (anna, 100, 60_000_000), (ben, 100, 1)];
+        assert_eq!(faded(&rows), [(anna, 1_860.0), (ben, 0.000_001)]);
         assert_eq!(hour(Timestamp(-1)), -1);
     }
 }

@@ -21,7 +21,7 @@ use super::{
     node::Note,
 };
 use crate::{
-    identity::{Authority, Certificate, CertificateError, NetworkId},
+    identity::{Authority, Certificate, CertificateError, Edition, NetworkId},
     limits::{ADMISSION_TIME_MAX, INTRODUCTION_BYTES_MAX, REVOCATIONS_BYTES_MAX},
     protocol::{Admission, Introduction},
     time::Timestamp,
@@ -42,7 +42,7 @@ pub(super) struct Conversation {
 pub(super) struct Shown {
     pub(super) certificate: Result<Certificate, NotRecognised>,
     pub(super) software: String,
-    pub(super) revocations: u64,
+    pub(super) revocations: Edition,
     /// How far its clock is ahead of ours, in microseconds.
     pub(super) clock_ahead_us: i64,
 }

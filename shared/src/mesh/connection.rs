@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{PeerInfo, door::source};
 use crate::{
-    identity::{Certificate, CertificateError, Role},
+    identity::{Certificate, CertificateError, Edition, Role},
     limits,
     protocol::Admission,
     time::Timestamp,
@@ -99,6 +99,10 @@ pub(super) struct Connection {
     pub(super) standing: Standing,
     /// Whether an admission that we began is under way.
     pub(super) introducing: bool,
+    /// Something changed since that one began: it is followed by another.
+    pub(super) introduce_again: bool,
+    /// The edition of the revocations that the peer knows, as it said last.
+    pub(super) revocations: Edition,
     /// When their certificate expired, if it has by our clock.
     pub(super) expired: Option<Timestamp>,
     /// How far their clock was ahead of ours when they introduced themselves, in microseconds.
@@ -133,6 +137,8 @@ impl Connection {
             since: Instant::now(),
             standing: Standing::Introducing,
             introducing: false,
+            introduce_again: false,
+            revocations: Edition::default(),
             expired: None,
             clock_ahead_us: None,
             left: false,
@@ -184,6 +190,7 @@ impl Connection {
             transport: if quic { "quic" } else { "tcp" }.to_owned(),
             round_trip_us: self.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             clock_ahead_us: self.clock_ahead_us,
+            revocations: self.revocations,
             work_open: self.traffic.work_streams.load(Ordering::Relaxed) > 0,
             blob_bytes_sent: self.traffic.blob_bytes_sent.load(Ordering::Relaxed),
             blob_bytes_received: self.traffic.blob_bytes_received.load(Ordering::Relaxed),
@@ -361,6 +368,7 @@ mod tests {
             role: Role::Agent,
             agent: None,
             name: String::new(),
+            group: None,
             issued: crate::time::Timestamp(0),
             expires: crate::time::Timestamp(1),
         }

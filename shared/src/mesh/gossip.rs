@@ -184,6 +184,7 @@ mod tests {
     fn capacity(agent: u64) -> Capacity {
         Capacity {
             agent: AgentId(agent),
+            run: 0,
             sequence: 1,
             slots: 1,
             slots_busy: 0,
@@ -201,6 +202,7 @@ mod tests {
             role,
             agent: agent.map(AgentId),
             name: "desk".to_owned(),
+            group: None,
             issued: Timestamp(0),
             expires: Timestamp(1),
         }

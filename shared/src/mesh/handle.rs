@@ -194,9 +194,9 @@ impl NodeHandle {
         self.tell(Command::PublishCapacity(capacity)).await;
     }
 
-    /// Puts revocations into force here and tells everybody, if they are newer than those known.
-    pub async fn publish_revocations(&self, signed: Signed) {
-        self.tell(Command::PublishRevocations(signed)).await;
+    /// Puts revocations into force here and tells everybody, if they are newer than those known. Those that hold afterwards.
+    pub async fn publish_revocations(&self, signed: Signed) -> Option<Signed> {
+        self.ask(|reply| Command::PublishRevocations(signed, reply)).await.ok().flatten()
     }
 
     /// Closes all connections with a peer.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     codec,
-    identity::{Authority, Certificate, NetworkId, Revocations, Role, Signed, verify},
+    identity::{Authority, Certificate, Edition, NetworkId, Revocations, Role, Signed, verify},
     limits::{ADMISSION_TIME_MAX, CONNECTIONS_INCOMING_MAX, REVOCATIONS_BYTES_MAX},
     protocol::{Admission, Introduction},
 };
@@ -43,8 +43,8 @@ pub(super) struct Membership {
     revoked: BTreeSet<PeerId>,
     /// Peers that are or were members, for those that connect again. Bounded like connections.
     members: BTreeSet<PeerId>,
-    /// The newest revocations and their sequence.
-    revocations: Option<(u64, Signed)>,
+    /// The newest revocations and their edition.
+    revocations: Option<(Edition, Signed)>,
 }
 
 impl Membership {
@@ -91,15 +91,15 @@ impl Membership {
         self.revoked.contains(peer)
     }
 
-    fn sequence(&self) -> u64 {
-        self.revocations.as_ref().map_or(0, |(sequence, _)| *sequence)
+    fn edition(&self) -> Edition {
+        self.revocations.as_ref().map_or_else(Edition::default, |(edition, _)| *edition)
     }
 
     fn introduction(&self) -> Introduction {
         Introduction {
             certificate: self.certificate.clone(),
             software: self.software.clone(),
-            revocations: self.sequence(),
+            revocations: self.edition(),
             now: now(),
         }
     }
@@ -166,8 +166,10 @@ impl Running {
     pub(super) fn introduce(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if std::mem::replace(&mut connection.introducing, true) {
+            connection.introduce_again = true;
             return;
         }
+        connection.introduce_again = false;
         let peer = connection.peer;
         let conversation = self.conversation(id, peer);
         let (opened, stream) = oneshot::channel();
@@ -200,6 +202,7 @@ impl Running {
         let peer = connection.peer;
         connection.software = Some(shown.software);
         connection.clock_ahead_us = Some(shown.clock_ahead_us);
+        connection.revocations = shown.revocations;
         connection.expired = match &shown.certificate {
             Err(NotRecognised::Expired(at)) => Some(*at),
             Ok(_) | Err(NotRecognised::Stranger | NotRecognised::Refused(_)) => None,
@@ -219,7 +222,7 @@ impl Running {
                 } else {
                     self.connections.set_standing(id, Standing::Recognised(certificate));
                 }
-                let newer = self.membership.revocations.as_ref().filter(|(sequence, _)| *sequence > shown.revocations);
+                let newer = self.membership.revocations.as_ref().filter(|(edition, _)| *edition > shown.revocations);
                 Admission::Admitted { revocations: newer.map(|(_, signed)| signed.clone()) }
             }
             // A member that shows nothing keeps what it showed before.
@@ -293,12 +296,14 @@ impl Running {
             (Standing::Recognised(certificate) | Standing::Admitted(certificate), Admission::Admitted { revocations }) => {
                 self.admit(id, certificate);
                 self.resolve_waiters(&peer, |_| Some(Ok(())));
-                if let Some(signed) = revocations
-                    && self.take_over(&signed) == Ok(())
-                {
-                    self.tell(NodeEvent::Revoked { signed });
+                if let Some(signed) = revocations {
+                    // Whoever brings an older list is told of ours in the same conversation.
+                    let _ = self.learn(signed);
                 }
             }
+        }
+        if self.connections.get(id).is_some_and(|connection| connection.introduce_again) {
+            self.introduce(id);
         }
     }
 
@@ -332,6 +337,8 @@ impl Running {
         self.fail_waiters(id, |_| error.clone());
         if useless {
             self.swarm.close_connection(id);
+        } else if self.connections.get(id).is_some_and(|connection| connection.introduce_again) {
+            self.introduce(id);
         }
     }
 
@@ -360,17 +367,38 @@ impl Running {
         }
     }
 
-    pub(super) fn publish_revocations(&mut self, signed: Signed) {
+    /// Puts revocations into force and tells everybody. What holds afterwards: these, or those that were newer.
+    pub(super) fn publish_revocations(&mut self, signed: Signed) -> Option<Signed> {
         match self.take_over(&signed) {
             Ok(()) => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
                 if let Err(error) = gossip.publish(gossip::revocation_topic(), codec::encode(&signed)) {
-                    // Whoever is admitted later hears of them then.
-                    tracing::debug!(%error, "nobody was told of the revocations now");
+                    // They are told on their connections, and whoever is admitted later hears of them then.
+                    tracing::debug!(%error, "the revocations were not spread by gossip");
                 }
+                self.tell_edition();
             }
-            Err(NotNewer::Known) => tracing::debug!("these revocations are known"),
+            Err(NotNewer::Known) => tracing::debug!("these revocations, or newer ones, are known"),
             Err(NotNewer::Wrong) => tracing::warn!("these revocations are not signed by the network's authority"),
+        }
+        self.membership.revocations.as_ref().map(|(_, signed)| signed.clone())
+    }
+
+    /// Takes over revocations that a peer brought, tells the process and everybody who is connected.
+    fn learn(&mut self, signed: Signed) -> Result<(), NotNewer> {
+        self.take_over(&signed)?;
+        self.tell(NodeEvent::Revoked { signed });
+        self.tell_edition();
+        Ok(())
+    }
+
+    /// Tells everybody who is connected which edition is known here: whoever lacks it is given it, and whoever issued it
+    /// counts who has it.
+    fn tell_edition(&mut self) {
+        for id in self.connections.ids() {
+            if self.connections.get(id).is_some_and(|connection| connection.standing.is_admitted()) {
+                self.introduce(id);
+            }
         }
     }
 
@@ -380,7 +408,7 @@ impl Running {
             return Err(NotNewer::Wrong);
         }
         let revocations: Revocations = verify(&self.membership.authority, signed).map_err(|_| NotNewer::Wrong)?;
-        if revocations.sequence <= self.membership.sequence() {
+        if revocations.edition <= self.membership.edition() {
             return Err(NotNewer::Known);
         }
         let revoked: BTreeSet<_> = revocations.peers.iter().filter_map(|peer| PeerId::from_bytes(peer).ok()).collect();
@@ -396,7 +424,7 @@ impl Running {
             }
         }
         self.membership.revoked = revoked;
-        self.membership.revocations = Some((revocations.sequence, signed.clone()));
+        self.membership.revocations = Some((revocations.edition, signed.clone()));
         Ok(())
     }
 
@@ -423,11 +451,8 @@ impl Running {
         }
         if message.topic == gossip::revocation_topic().hash() {
             let Ok(signed) = codec::decode::<Signed>(&message.data) else { return Reject };
-            return match self.take_over(&signed) {
-                Ok(()) => {
-                    self.tell(NodeEvent::Revoked { signed });
-                    Accept
-                }
+            return match self.learn(signed) {
+                Ok(()) => Accept,
                 Err(NotNewer::Known) => Ignore,
                 Err(NotNewer::Wrong) => Reject,
             };

@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
-    identity::{Authority, Certificate, NetworkId, Signed},
+    identity::{Authority, Certificate, Edition, NetworkId, Signed},
     message::{ToAgentFrame, ToCoordinatorFrame},
     protocol::{EnrolmentReply, EnrolmentRequest},
     resources::Capacity,
@@ -215,6 +215,8 @@ pub struct PeerInfo {
     pub round_trip_us: Option<u64>,
     /// How far its clock was ahead of ours when it was admitted, in microseconds; less than nothing: behind.
     pub clock_ahead_us: Option<i64>,
+    /// The edition of the revocations that it knows, as it said last.
+    pub revocations: Edition,
     /// Streams of work that are open.
     pub work_open: bool,
     pub blob_bytes_sent: u64,

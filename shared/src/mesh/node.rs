@@ -49,7 +49,7 @@ pub(super) enum Command {
     ListenAddresses(oneshot::Sender<Vec<Multiaddr>>),
     SetCertificate(Signed),
     PublishCapacity(Capacity),
-    PublishRevocations(Signed),
+    PublishRevocations(Signed, oneshot::Sender<Option<Signed>>),
     Disconnect(PeerId),
     Peers(oneshot::Sender<Vec<PeerInfo>>),
 }
@@ -248,7 +248,7 @@ impl Running {
                 self.announcer.change(capacity, now);
                 self.announcer.publish(&mut self.swarm.behaviour_mut().gossip.inner, now);
             }
-            Command::PublishRevocations(signed) => self.publish_revocations(signed),
+            Command::PublishRevocations(signed, reply) => drop(reply.send(self.publish_revocations(signed))),
             // Whoever is not connected is disconnected already.
             Command::Disconnect(peer) => drop(self.swarm.disconnect_peer_id(peer)),
             Command::Peers(reply) => drop(reply.send(self.connections.infos())),

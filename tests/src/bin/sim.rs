@@ -67,6 +67,9 @@ struct Arguments {
     /// as much to do for each agent.
     #[arg(long)]
     growth: bool,
+    /// Some machines say that attempts run, and never that one has ended
+    #[arg(long)]
+    tardy: bool,
     /// Seconds to look for a smaller world when a promise is broken.
     #[arg(long, default_value_t = 120)]
     shrink_seconds: u64,
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
             Some(seconds) => Some(Misfortune::Cut(Duration::from_secs(seconds))),
             None => arguments.death.then_some(Misfortune::Death),
         },
+        tardy: arguments.tardy,
         steady: arguments.steady,
         week: is_week.then_some(Week {
             leaving: arguments.leaving,

@@ -38,5 +38,5 @@ pub fn gossip(bytes: &[u8]) {
 fn certificate(role: Role, agent: Option<AgentId>) -> Certificate {
     let name = "desk".to_owned();
     let (issued, expires) = (Timestamp(0), Timestamp(1));
-    Certificate { network: NetworkId([1; 16]), peer: Vec::new(), role, agent, name, issued, expires }
+    Certificate { network: NetworkId([1; 16]), peer: Vec::new(), role, agent, name, group: None, issued, expires }
 }

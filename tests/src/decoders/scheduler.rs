@@ -12,7 +12,7 @@ use lull_coordinator::scheduler::{
 };
 use lull_shared::{
     codec,
-    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId, VersionId},
     job::{Inputs, JobSpec},
     message::{Finished, Hello, Outcome, Payload, ToCoordinator, ToCoordinatorFrame},
     resources::{Capacity, Machine},
@@ -62,11 +62,13 @@ impl World {
         let scheduler = Scheduler::restore(Default::default(), Limits::default(), 7, now);
         let mut world = Self { scheduler, now, streams: BTreeMap::new(), ended: BTreeMap::new(), results: BTreeMap::new() };
         for agent in [HONEST, LIAR] {
-            let snapshot = AgentSnapshot { agent, name: format!("desk-{}", agent.0), intake: Intake::Open, quarantine: None };
+            let snapshot =
+                AgentSnapshot { agent, name: format!("desk-{}", agent.0), group: None, intake: Intake::Open, quarantine: None };
             world.handle(Event::Enrolled { agent: snapshot });
             world.connect(agent, hello(agent));
         }
         let submission = Submission {
+            owner: TokenId(1),
             submitter: "ada".into(),
             spec: spec(),
             version_name: "echo@1".into(),
@@ -175,6 +177,7 @@ impl World {
 fn hello(agent: AgentId) -> Hello {
     let capacity = Capacity {
         agent,
+        run: 0,
         sequence: 1,
         slots: 2,
         slots_busy: 0,

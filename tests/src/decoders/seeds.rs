@@ -299,6 +299,7 @@ fn lies() -> Vec<Vec<u8>> {
     let all = vec![theirs, own, none];
     let capacity = Capacity {
         agent: AgentId(2),
+        run: 0,
         sequence: 7,
         slots: 9,
         slots_busy: 0,

@@ -330,7 +330,8 @@ impl Ledger {
 
     fn quarantined(&mut self, agent: AgentId) -> Checked {
         self.tally.quarantined += 1;
-        let lies = plan::is_liar(&self.options, agent) && self.quarantined.insert(agent);
+        let lies = plan::is_liar(&self.options, agent) || plan::is_tardy(&self.options, agent);
+        let lies = lies && self.quarantined.insert(agent);
         hold(Promise::CountedOnce, lies, || format!("{agent} is quarantined and is honest, or was before"), &[agent.into()])
     }
 }

@@ -73,6 +73,11 @@ impl World {
                 hold(Promise::NothingLost, kept, what, &[record.attempt.into(), agent.into()])?;
             }
         }
+        if matches!(message, ToCoordinator::Finished(_) | ToCoordinator::Released { .. }) && plan::is_tardy(&self.options, agent)
+        {
+            self.note(|| format!("{agent} keeps to itself that something has ended"));
+            return Ok(());
+        }
         self.trace_to_coordinator(agent, &message);
         self.machines[id].said.push(message);
         Ok(())

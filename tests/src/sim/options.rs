@@ -25,6 +25,8 @@ pub struct Options {
     pub trace: bool,
     /// One thing that goes wrong halfway, whatever else does; agents then give signs of life as they do in an office.
     pub misfortune: Option<Misfortune>,
+    /// Some machines lie about time: they say that attempts run, and never that one has ended.
+    pub tardy: bool,
     /// Owners leave their machines alone, and all jobs are there from the start: for figures.
     pub steady: bool,
     /// From Monday's midnight on, with owners who have habits and policies that look at them.
@@ -44,6 +46,7 @@ impl Default for Options {
             mutation: None,
             trace: false,
             misfortune: None,
+            tardy: false,
             steady: false,
             week: None,
         }
@@ -170,6 +173,9 @@ impl fmt::Display for Options {
             Some(Misfortune::Cut(time)) => write!(f, " --cut {}", time.as_secs())?,
             Some(Misfortune::Death) => f.write_str(" --death")?,
             None => {}
+        }
+        if self.tardy {
+            f.write_str(" --tardy")?;
         }
         if self.steady { f.write_str(" --steady") } else { Ok(()) }
     }

@@ -160,10 +160,17 @@ pub fn output(input: u64) -> String {
 const LIARS_FROM: u32 = 8;
 /// One machine in so many lies.
 const LIARS: u64 = 7;
+/// One machine in so many lies about time, where any does.
+const TARDY: u64 = 4;
 
 /// Whether this machine writes other outputs than its functions now and then. Those that do never agree.
 pub fn is_liar(options: &Options, agent: AgentId) -> bool {
     options.rate(Kind::Guest) > 0.0 && options.agents >= LIARS_FROM && agent.0 % LIARS == 3
+}
+
+/// Whether this machine says that attempts run, and never that one has ended.
+pub fn is_tardy(options: &Options, agent: AgentId) -> bool {
+    options.tardy && agent.0 % TARDY == 2
 }
 
 /// What a liar writes in place of its function, if it does so with this attempt.

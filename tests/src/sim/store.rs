@@ -127,14 +127,15 @@ impl Database {
         }
         let token = NewToken {
             role: TokenRole::Agent,
-            name: "machines".into(),
+            name: Some("machines".into()),
+            bound: Default::default(),
             fingerprint: [1; 32],
             uses_max: None,
             expires: None,
             by: "ada".into(),
             at: now,
         };
-        let token = store.create_token(epoch, token).await.expect("memory makes tokens").token;
+        let token = store.create_token(epoch, token).await.expect("memory makes tokens").expect("the name is free").token;
         for number in 1..=agents {
             let (peer, name) = (number.to_le_bytes().to_vec(), format!("pc-{number}"));
             let enrolment = Enrolment { token, fingerprint: [1; 32], peer, name, at: now };

@@ -8,7 +8,7 @@ use lull_coordinator::{
     },
 };
 use lull_shared::{
-    id::{AgentId, JobId},
+    id::{AgentId, JobId, TokenId},
     job::{Dependency, DependencyCondition},
     state::{Intake, JobState},
 };
@@ -93,6 +93,7 @@ impl World {
         let seed = self.dice.people.seed();
         let movable = (spec.version.0 <= u64::from(MOVABLE)).then(|| Movable { cost_percent: cost_percent(spec.version.0) });
         let mut submission = Submission {
+            owner: owner_called(planned.submitter),
             submitter: planned.submitter.to_owned(),
             spec,
             version_name: "function@1".into(),
@@ -213,4 +214,9 @@ impl World {
         let mut reigns = self.coordinators.iter().filter_map(|coordinator| coordinator.reign());
         reigns.find(|reign| reign.epoch == self.epoch)
     }
+}
+
+/// The token of whoever is called so.
+fn owner_called(name: &str) -> TokenId {
+    TokenId(name.bytes().fold(0, |number, byte| (number * 31 + u64::from(byte)) % 1_000_003))
 }

@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Nobody need give signs of life.
 fn driver() -> Driver {
-    Driver::with(Limits { lease: 1_000 * HOUR, ..Limits::default() })
+    Driver::with(Limits { lease: 1_000 * HOUR, overtime_margin: 1_000 * HOUR, begin_max: 1_000 * HOUR, ..Limits::default() })
 }
 
 /// A machine that was always there until so many hours after Monday's noon, and never after.

@@ -163,6 +163,8 @@ fn what_the_coordinator_keeps_itself_goes_with_its_task_and_stays_within_its_bud
 fn movable_driver_with_budget(snapshots_here_bytes_max: u64) -> Driver {
     let limits = crate::scheduler::Limits {
         lease: Duration::from_secs(100_000),
+        overtime_margin: Duration::from_secs(100_000),
+        begin_max: Duration::from_secs(100_000),
         snapshots_here_bytes_max,
         ..crate::scheduler::Limits::default()
     };

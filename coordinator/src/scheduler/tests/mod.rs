@@ -8,6 +8,7 @@ mod hostile;
 mod hours;
 mod keeping;
 mod moving;
+mod overtime;
 mod random;
 mod rebalance;
 mod results;

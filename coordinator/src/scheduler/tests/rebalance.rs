@@ -21,7 +21,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn driver(agents: u64) -> Driver {
     // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits { lease: 100_000 * SECOND, ..Limits::default() });
+    let mut driver = Driver::with(Limits {
+        lease: 100_000 * SECOND,
+        overtime_margin: 100_000 * SECOND,
+        begin_max: 100_000 * SECOND,
+        ..Limits::default()
+    });
     (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
     driver.movable = Some(Movable { cost_percent: 110 });
     driver

@@ -26,7 +26,12 @@ fn with_a_last_task() -> (Driver, JobId, AttemptId) {
 
 fn with_a_last_task_of(retry: RetryPolicy) -> (Driver, JobId, AttemptId) {
     // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
+    let mut driver = Driver::with(Limits {
+        lease: Duration::from_secs(100_000),
+        overtime_margin: Duration::from_secs(100_000),
+        begin_max: Duration::from_secs(100_000),
+        ..Limits::default()
+    });
     driver.movable = Some(Movable { cost_percent: 110 });
     driver.enrol_and_connect(1, 1);
     let mut long = spec(5);
@@ -193,7 +198,12 @@ fn no_copy_goes_to_an_agent_that_takes_no_work() {
 
 #[test]
 fn nobody_knows_what_is_long_in_a_job_without_results() {
-    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
+    let mut driver = Driver::with(Limits {
+        lease: Duration::from_secs(100_000),
+        overtime_margin: Duration::from_secs(100_000),
+        begin_max: Duration::from_secs(100_000),
+        ..Limits::default()
+    });
     (1..=2).for_each(|agent| driver.enrol_and_connect(agent, 1));
     driver.submit(spec(1));
     driver.pass(Duration::from_secs(86_400));

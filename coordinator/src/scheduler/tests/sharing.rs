@@ -10,7 +10,7 @@ use lull_shared::{
 };
 
 use crate::scheduler::{
-    driver::{Driver, attempt, capacity, spec},
+    driver::{Driver, attempt, capacity, owner_called, spec},
     event::{Event, Snapshot},
     limits::Limits,
 };
@@ -80,7 +80,7 @@ fn whoever_used_less_lately_goes_first() {
 fn what_was_used_before_a_restart_counts() {
     let mut driver = Driver::new();
     let limits = Limits::default();
-    let usage = vec![("ada".to_owned(), 10_000.0), ("bob".to_owned(), 1.0)];
+    let usage = vec![(Some(owner_called("ada")), 10_000.0), (Some(owner_called("bob")), 1.0)];
     let snapshot = Snapshot { usage, ..Snapshot::default() };
     driver.scheduler = crate::scheduler::Scheduler::restore(snapshot, limits, 7, driver.now);
     driver.submit_as("ada", spec(1));

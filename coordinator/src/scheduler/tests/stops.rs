@@ -12,6 +12,7 @@ use lull_shared::{
 use crate::scheduler::{
     driver::{Driver, NOON, after, attempt, spec},
     effect::{Change, Order, Refusal, Reply},
+    limits::Limits,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -152,7 +153,8 @@ fn a_dependency_that_cannot_come_true_is_refused() {
 
 #[test]
 fn a_job_waits_for_its_window_and_starts_nothing_after_it() {
-    let mut driver = Driver::with_agents(1, 2);
+    let mut driver = Driver::with(Limits { overtime_margin: 24 * HOUR, begin_max: 24 * HOUR, ..Limits::default() });
+    driver.enrol_and_connect(1, 2);
     let mut nightly = spec(3);
     nightly.window = Some("22:00-06:00 UTC".parse().expect("a window"));
     let job = driver.submit(nightly);

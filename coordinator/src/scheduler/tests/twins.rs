@@ -114,7 +114,7 @@ fn a_member_that_has_its_certificate_renewed_clears_nobody() {
     for program in [(1, 70), (2, 80), (1, 70), (2, 80)] {
         driver.connect_as(1, 1, &[], program);
     }
-    let agent = AgentSnapshot { agent: AgentId(2), name: "pc-2".into(), intake: Intake::Open, quarantine: None };
+    let agent = AgentSnapshot { agent: AgentId(2), name: "pc-2".into(), group: None, intake: Intake::Open, quarantine: None };
     driver.handle(Event::Enrolled { agent });
     driver.connect_as(2, 1, &[], (10, 70));
     assert_eq!(kind(&driver, 1), Some(QuarantineKind::Cloned));

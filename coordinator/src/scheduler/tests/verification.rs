@@ -28,7 +28,12 @@ fn verified(tasks: u32) -> JobSpec {
 
 /// Agents of one slot that are never taken for silent.
 fn with_agents(agents: u64) -> Driver {
-    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
+    let mut driver = Driver::with(Limits {
+        lease: Duration::from_secs(100_000),
+        overtime_margin: Duration::from_secs(100_000),
+        begin_max: Duration::from_secs(100_000),
+        ..Limits::default()
+    });
     (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
     driver
 }

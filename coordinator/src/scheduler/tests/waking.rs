@@ -36,7 +36,12 @@ fn asleep(driver: &mut Driver, agent: u64, subnet: u8, hours: &str) {
 /// One agent that is there, with one slot, in subnet 1.
 fn with_neighbour() -> Driver {
     // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits { lease: Duration::from_secs(100_000), ..Limits::default() });
+    let mut driver = Driver::with(Limits {
+        lease: Duration::from_secs(100_000),
+        overtime_margin: Duration::from_secs(100_000),
+        begin_max: Duration::from_secs(100_000),
+        ..Limits::default()
+    });
     driver.enrol_and_connect(1, 1);
     driver.say(1, ToCoordinator::Cards(vec![card(1, 1)]));
     driver

@@ -133,7 +133,8 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
 impl World {
     async fn peopled_without_version(self) -> Self {
         use super::super::record::TokenRole;
-        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await.expect("a token is made");
+        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await;
+        let made = made.expect("an answer").expect("a token is made");
         self.enrolled(enrolment(made.token, 200, "peer 1", "desk-1")).await;
         self
     }

@@ -87,7 +87,13 @@ async fn history(world: &World, store: &Arc<dyn Store>, steps: &[Step]) {
         model.commit(&[submitted(number, 0), job_ended(number, JobState::Succeeded, number)]).await;
     }
     for agent in 1..=3 {
-        let open = Change::AgentIntake { agent: AgentId(agent), intake: Intake::Open, by: "root".into(), at: at(1) };
+        let open = Change::AgentIntake {
+            agent: AgentId(agent),
+            intake: Intake::Open,
+            before: Intake::Open,
+            by: "root".into(),
+            at: at(1),
+        };
         world.commit(std::slice::from_ref(&open)).await;
         model.commit(&[open]).await;
     }
@@ -168,7 +174,14 @@ impl Play<'_> {
             }
             235..240 => {
                 let intake = [Intake::Open, Intake::Cordoned, Intake::Draining][usize::from(how) % 3];
-                self.take(Change::AgentIntake { agent: AgentId(agent), intake, by: "root".into(), at: at(now) }).await;
+                self.take(Change::AgentIntake {
+                    agent: AgentId(agent),
+                    intake,
+                    before: Intake::Open,
+                    by: "root".into(),
+                    at: at(now),
+                })
+                .await;
             }
             240..248 => {
                 let labels = [("n".to_owned(), how.to_string())].into();

@@ -33,8 +33,8 @@ pub async fn tokens_are_made_listed_and_revoked(world: World) {
     let (store, epoch) = (&world.store, world.epoch);
     let mut new = token(TokenRole::Submitter, 1);
     (new.uses_max, new.expires) = (Some(5), Some(at(99)));
-    let first = store.create_token(epoch, new).await.expect("a token is made");
-    let second = store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("a token is made");
+    let first = store.create_token(epoch, new).await.expect("an answer").expect("a token is made");
+    let second = store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
     assert_eq!((first.token, second.token, first.role, first.uses), (1, 2, TokenRole::Submitter, 0));
     assert_eq!((first.uses_max, first.expires, first.created_by.as_str()), (Some(5), Some(at(99)), "root"));
     assert!(store.revoke_token(epoch, 1, "root", at(3)).await.expect("an answer"));
@@ -48,8 +48,8 @@ pub async fn a_token_authenticates_while_it_is_valid(world: World) {
     let (store, epoch) = (&world.store, world.epoch);
     let mut new = token(TokenRole::Admin, 1);
     new.expires = Some(at(100));
-    let made = store.create_token(epoch, new).await.expect("a token is made");
-    store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("a token is made");
+    let made = store.create_token(epoch, new).await.expect("an answer").expect("a token is made");
+    store.create_token(epoch, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
     let who = async |byte: u8, seconds| store.authenticate(&[byte; 32], at(seconds)).await.expect("an answer").map(|t| t.token);
     assert_eq!(who(1, 99).await, Some(made.token));
     assert_eq!(who(1, 100).await, None, "expired");
@@ -61,7 +61,7 @@ pub async fn a_token_authenticates_while_it_is_valid(world: World) {
 
 pub async fn a_machine_enrols_and_is_found_again(world: World) {
     let (store, epoch) = (&world.store, world.epoch);
-    let made = store.create_token(epoch, token(TokenRole::Agent, 1)).await.expect("a token is made").token;
+    let made = store.create_token(epoch, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     let first = world.enrolled(enrolment(made, 1, "p1", "desk")).await;
     assert_eq!((first.agent, first.name.as_str(), first.enrolled, first.intake), (AgentId(1), "desk", at(1), Intake::Open));
     assert_eq!(world.enrolled(enrolment(made, 1, "p2", "desk")).await.name, "desk-2");
@@ -77,8 +77,8 @@ pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
     let (store, epoch) = (&world.store, world.epoch);
     let mut new = token(TokenRole::Agent, 1);
     (new.uses_max, new.expires) = (Some(1), Some(at(10)));
-    let made = store.create_token(epoch, new).await.expect("a token is made").token;
-    let person = store.create_token(epoch, token(TokenRole::Admin, 2)).await.expect("a token is made").token;
+    let made = store.create_token(epoch, new).await.expect("an answer").expect("a token is made").token;
+    let person = store.create_token(epoch, token(TokenRole::Admin, 2)).await.expect("an answer").expect("a token is made").token;
     let enrol = async |wish: Enrolment| store.enrol(epoch, wish).await.expect("an answer");
     assert_eq!(enrol(enrolment(77, 1, "p1", "a")).await, EnrolmentOutcome::UnknownToken);
     assert_eq!(enrol(enrolment(made, 9, "p1", "a")).await, EnrolmentOutcome::UnknownToken, "a wrong secret");
@@ -97,13 +97,80 @@ pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
 }
 
 pub async fn a_revoked_machine_does_not_come_back(world: World) {
-    let made = world.store.create_token(world.epoch, token(TokenRole::Agent, 1)).await.expect("a token is made").token;
+    let (store, epoch) = (&world.store, world.epoch);
+    let create = async |new| store.create_token(epoch, new).await.expect("an answer").expect("a token is made").token;
+    let made = create(token(TokenRole::Agent, 1)).await;
     let agent = world.enrolled(enrolment(made, 1, "p1", "desk")).await.agent;
-    world.commit(&[Change::AgentIntake { agent, intake: Intake::Revoked, by: "root".into(), at: at(5) }]).await;
-    let again = world.store.enrol(world.epoch, enrolment(made, 1, "p1", "desk")).await.expect("an answer");
-    assert_eq!(again, EnrolmentOutcome::Revoked);
-    let fresh = world.enrolled(enrolment(made, 1, "p2", "desk")).await;
-    assert_eq!(fresh.name, "desk-2", "the old name is history's");
+    let change = |intake, before| Change::AgentIntake { agent, intake, before, by: "root".into(), at: at(5) };
+    world.commit(&[change(Intake::Revoked, Intake::Open)]).await;
+    let enrol = async |wish: Enrolment| store.enrol(epoch, wish).await.expect("an answer");
+    assert_eq!(enrol(enrolment(made, 1, "p1", "desk")).await, EnrolmentOutcome::Revoked);
+    assert_eq!(enrol(enrolment(made, 1, "p1", "other")).await, EnrolmentOutcome::Revoked, "its key is remembered");
+    assert_eq!(enrol(enrolment(made, 1, "p2", "desk")).await, EnrolmentOutcome::NameRevoked, "and so is its name");
+    let patterned = create(NewToken { bound: bound(&["d*"], None), ..token(TokenRole::Agent, 3) }).await;
+    assert_eq!(enrol(enrolment(patterned, 3, "p2", "desk")).await, EnrolmentOutcome::NameRevoked);
+    let replacing = create(NewToken { bound: bound(&["desk"], None), ..token(TokenRole::Agent, 2) }).await;
+    let fresh = world.enrolled(enrolment(replacing, 2, "p2", "desk")).await;
+    assert_eq!(fresh.name, "desk-2", "an administrator let another machine in, in its place");
+    world.commit(&[change(Intake::Open, Intake::Revoked)]).await;
+    assert_eq!(world.enrolled(enrolment(made, 1, "p1", "desk")).await.agent, agent);
+}
+
+pub async fn who_was_thrown_out_is_counted(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let made = store.create_token(epoch, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
+    assert_eq!(store.revocations().await.expect("an answer"), RevocationsRecord::default());
+    let [first, second] = [
+        world.enrolled(enrolment(made, 1, "p1", "one")).await.agent,
+        world.enrolled(enrolment(made, 1, "p2", "two")).await.agent,
+    ];
+    let change = |agent, intake, before| Change::AgentIntake { agent, intake, before, by: "root".into(), at: at(5) };
+    let (open, out) = (Intake::Open, Intake::Revoked);
+    world.commit(&[change(first, Intake::Draining, open), change(first, out, Intake::Draining), change(second, out, open)]).await;
+    let both = RevocationsRecord { counter: 2, peers: vec![b"p1".to_vec(), b"p2".to_vec()] };
+    assert_eq!(store.revocations().await.expect("an answer"), both);
+    world.commit(&[change(first, open, out)]).await;
+    let one = RevocationsRecord { counter: 3, peers: vec![b"p2".to_vec()] };
+    assert_eq!(store.revocations().await.expect("an answer"), one, "who is let in again counts too");
+    let audit = store.audit(1).await.expect("an answer");
+    assert_eq!((audit[0].action.as_str(), audit[0].subject.as_str()), ("agent.restore", "a1"));
+}
+
+pub async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let create = async |byte, name: Option<&str>| {
+        let new = NewToken { name: name.map(str::to_owned), ..token(TokenRole::Viewer, byte) };
+        store.create_token(epoch, new).await.expect("an answer")
+    };
+    let first = create(1, Some("Ann")).await.expect("a token is made");
+    assert_eq!((create(2, Some("Ann")).await, create(2, Some("aNN")).await), (None, None));
+    let unnamed = create(3, None).await.expect("a token is made");
+    assert_eq!(unnamed.name, format!("t{}", unnamed.token));
+    assert!(store.revoke_token(epoch, first.token, "root", at(3)).await.expect("an answer"));
+    let again = create(4, Some("ann")).await.expect("the name is free");
+    assert!(again.token > unnamed.token, "and it is somebody else");
+    let audit = store.audit(1).await.expect("an answer");
+    assert_eq!(audit[0].detail, "viewer for ann");
+}
+
+pub async fn a_bound_token_admits_those_it_is_for(world: World) {
+    let (store, epoch) = (&world.store, world.epoch);
+    let create = async |new| store.create_token(epoch, new).await.expect("an answer").expect("a token is made");
+    let made = create(NewToken { bound: bound(&["desk", "lab-*"], Some("lab")), ..token(TokenRole::Agent, 1) }).await;
+    assert_eq!(store.tokens().await.expect("an answer"), std::slice::from_ref(&made));
+    let enrol = async |wish: Enrolment| store.enrol(epoch, wish).await.expect("an answer");
+    assert_eq!(enrol(enrolment(made.token, 1, "p1", "hall-1")).await, EnrolmentOutcome::NotBound);
+    let desk = world.enrolled(enrolment(made.token, 1, "p1", "desk")).await;
+    assert_eq!((desk.name.as_str(), desk.group.as_deref(), desk.token.0), ("desk", Some("lab"), made.token));
+    assert_eq!(enrol(enrolment(made.token, 1, "p2", "desk")).await, EnrolmentOutcome::NameTaken);
+    assert_eq!(world.enrolled(enrolment(made.token, 1, "p3", "lab-7")).await.name, "lab-7");
+    assert_eq!(world.enrolled(enrolment(made.token, 1, "p4", "lab-7")).await.name, "lab-7-2");
+    let snapshot = store.load(epoch).await.expect("it loads");
+    assert!(snapshot.agents.iter().all(|agent| agent.group.as_deref() == Some("lab")));
+}
+
+fn bound(names: &[&str], group: Option<&str>) -> Bound {
+    Bound { names: names.iter().map(|name| (*name).to_owned()).collect(), group: group.map(str::to_owned) }
 }
 
 pub async fn versions_are_numbered_and_found_again(world: World) {
@@ -157,7 +224,7 @@ pub async fn every_mutation_is_audited(world: World) {
     world.commit(&[submitted(1, 1), stopped(1, JobState::Cancelled, 3), job_ended(1, JobState::Cancelled, 3)]).await;
     world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by: None, at: at(4) }]).await;
     world.commit(&[stopped(1, JobState::Expired, 5)]).await;
-    let intake = |intake| Change::AgentIntake { agent: AgentId(1), intake, by: "root".into(), at: at(6) };
+    let intake = |intake| Change::AgentIntake { agent: AgentId(1), intake, before: Intake::Open, by: "root".into(), at: at(6) };
     world.commit(&[intake(Intake::Cordoned), intake(Intake::Draining), intake(Intake::Open), intake(Intake::Revoked)]).await;
     world.store.remove_versions(world.epoch, "resize", Some(1), "root", at(7)).await.expect("an answer");
     world.store.revoke_token(world.epoch, 1, "root", at(8)).await.expect("an answer");
@@ -169,7 +236,7 @@ pub async fn every_mutation_is_audited(world: World) {
             "root token.create t1",
             "token t1 agent.enrol a1",
             "root function.publish resize@1",
-            "anna job.submit j1",
+            "anna (t998938) job.submit j1",
             "ben job.cancel j1",
             "anna job.retry j1",
             "ben job.expire j1",
@@ -193,7 +260,7 @@ pub async fn an_idempotency_key_belongs_to_its_submitter(world: World) {
     };
     world.commit(&[submitted_as(1, "anna", keyed("night")), submitted_as(2, "ben", keyed("night")), submitted(3, 1)]).await;
     world.commit(&[submitted_as(4, "anna", keyed("night ")), submitted_as(5, "anna", keyed("Night"))]).await;
-    let find = async |who: &str, key: &str| world.store.job_by_key(who, key).await.expect("an answer").map(|job| job.0);
+    let find = async |who: &str, key: &str| world.store.job_by_key(owner(who), key).await.expect("an answer").map(|job| job.0);
     assert_eq!((find("anna", "night").await, find("ben", "night").await), (Some(1), Some(2)));
     assert_eq!((find("anna", "night ").await, find("anna", "Night").await), (Some(4), Some(5)), "keys are exact");
     assert_eq!(find("carl", "night").await, None);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, JobId, TaskId, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId, VersionId},
     identity::Signed,
     job::{Inputs, JobSpec},
     message::{Build, ModuleKind, Payload, SnapshotRef},
@@ -15,7 +15,9 @@ use lull_shared::{
 };
 
 use super::{
-    super::record::{AgentRecord, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
+    super::record::{
+        AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole,
+    },
     T0, World,
 };
 use crate::scheduler::{
@@ -49,11 +51,17 @@ pub fn spec(count: u32) -> JobSpec {
     }
 }
 
+/// The token of whoever is called so.
+pub fn owner(name: &str) -> TokenId {
+    TokenId(name.bytes().fold(0, |number, byte| (number * 31 + u64::from(byte)) % 1_000_003))
+}
+
 /// A submission.
 pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
     let version_name = "resize@1".into();
     Change::JobSubmitted(Box::new(NewJob {
         job: JobId(job),
+        owner: Some(owner(submitter)),
         submitter: submitter.into(),
         spec,
         version_name,
@@ -199,7 +207,8 @@ pub fn machine() -> Machine {
 pub fn token(role: TokenRole, byte: u8) -> NewToken {
     NewToken {
         role,
-        name: format!("{} {byte}", role.as_str()),
+        name: Some(format!("{} {byte}", role.as_str())),
+        bound: Bound::default(),
         fingerprint: [byte; 32],
         uses_max: None,
         expires: None,
@@ -241,7 +250,8 @@ pub fn version(function: &str, module: &[u8]) -> NewVersion {
 impl World {
     /// Enrols agents 1 to `agents` and publishes version 1: what jobs and attempts refer to.
     pub async fn peopled(self, agents: u64) -> Self {
-        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await.expect("a token is made");
+        let made = self.store.create_token(self.epoch, token(TokenRole::Agent, 200)).await;
+        let made = made.expect("an answer").expect("a token is made");
         for number in 1..=agents {
             let wish = enrolment(made.token, 200, &format!("peer {number}"), &format!("desk-{number}"));
             let agent = self.enrolled(wish).await;

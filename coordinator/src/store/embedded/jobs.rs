@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex};
+use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex, TokenId};
 use rusqlite::{Transaction, params};
 
 use super::{
@@ -22,7 +22,7 @@ use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
 // SQLite would rather go through all tasks of a job by the primary key than through the open ones by their index,
 // so the index is named: a job has millions of tasks, and this is read at every look at it.
 const JOB: &str =
-    "SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+    "SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
     jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
     (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
@@ -41,7 +41,7 @@ const JOB: &str =
     FROM jobs";
 
 const SNAPSHOT: &str =
-    "SELECT job_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
+    "SELECT job_id, owner_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
     cancelled, expired FROM jobs";
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
@@ -94,19 +94,18 @@ pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
     }
     let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
     rows::add_answers(open, all(tx, ANSWERS, params![0, i64::MAX], rows::answer)?);
-    let columns =
-        "SELECT agent_id, name, intake, quarantined_us, quarantine_reason, quarantine_kind FROM agents ORDER BY agent_id";
+    let columns = "SELECT agent_id, name, group_name, intake, quarantined_us, quarantine_reason, quarantine_kind FROM agents ORDER BY agent_id";
     let agents = all(tx, columns, [], rows::agent_snapshot)?;
     let idle = "SELECT agent_id, shares, taken, clock_ahead_min FROM idle_hours ORDER BY agent_id";
     let idle = all(tx, idle, [], rows::idle_hours)?;
     let hours = all(
         tx,
-        "SELECT jobs.submitter, usage_hours.hour, sum(usage_hours.slot_us) AS slot_us
+        "SELECT jobs.owner_id, usage_hours.hour, sum(usage_hours.slot_us) AS slot_us
          FROM usage_hours JOIN jobs ON jobs.job_id = usage_hours.job_id
          WHERE usage_hours.hour > (SELECT max(hour) FROM usage_hours) - ?1
-         GROUP BY jobs.submitter, usage_hours.hour ORDER BY jobs.submitter, usage_hours.hour",
+         GROUP BY jobs.owner_id, usage_hours.hour ORDER BY jobs.owner_id, usage_hours.hour",
         [usage::HOURS_MAX],
-        |row| Ok((rows::text(row, "submitter")?, rows::int(row, "hour")?, rows::int(row, "slot_us")?)),
+        rows::owner_hour,
     )?;
     Ok(Snapshot {
         last_job: last_job.unwrap_or(0) as u64,
@@ -144,11 +143,13 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
 pub fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
     let sql = format!(
         "{JOB} WHERE (?1 IS NULL OR jobs.state = ?1) AND (?2 IS NULL OR jobs.submitter = ?2) AND (?3 IS NULL OR jobs.name = ?3)
-             AND jobs.job_id < ?4 ORDER BY jobs.job_id DESC LIMIT ?5"
+             AND jobs.job_id < ?4 AND (?6 IS NULL OR jobs.owner_id = ?6) ORDER BY jobs.job_id DESC LIMIT ?5"
     );
     let before = filter.before.map_or(i64::MAX, |job| number(job.0));
     let state = filter.state.map(|state| state.as_str());
-    all(tx, &sql, params![state, filter.submitter, filter.name, before, filter.limit_or_default()], rows::job_record)
+    let owner = filter.owner.map(|owner| number(owner.0));
+    let values = params![state, filter.submitter, filter.name, before, filter.limit_or_default(), owner];
+    all(tx, &sql, values, rows::job_record)
 }
 
 /// One job.
@@ -156,9 +157,9 @@ pub fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>, Fail> 
     first(tx, &format!("{JOB} WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
 }
 
-/// The job that a submitter made under a key.
-pub fn job_by_key(tx: &Transaction<'_>, submitter: &str, key: &str) -> Result<Option<JobId>, Fail> {
-    let digest = decide::key_digest(submitter, key);
+/// The job that an owner submitted under a key.
+pub fn job_by_key(tx: &Transaction<'_>, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
+    let digest = decide::key_digest(owner, key);
     let found = first(tx, "SELECT job_id FROM jobs WHERE key_digest = ?1", [digest], |row| rows::int(row, "job_id"))?;
     Ok(found.map(|job| JobId(job as u64)))
 }

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 use rusqlite::Transaction;
@@ -150,7 +150,7 @@ impl Store for Embedded {
         self.read(move |tx| jobs::load_for_retry(tx, job)).await
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord> {
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
         self.write(move |tx| registry::create_token(tx, epoch, &token)).await
     }
 
@@ -174,6 +174,10 @@ impl Store for Embedded {
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
         self.read(registry::agents).await
+    }
+
+    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
+        self.read(registry::revocations).await
     }
 
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
@@ -231,9 +235,9 @@ impl Store for Embedded {
         self.read(move |tx| jobs::job(tx, job)).await
     }
 
-    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>> {
-        let (submitter, key) = (submitter.to_owned(), idempotency_key.to_owned());
-        self.read(move |tx| jobs::job_by_key(tx, &submitter, &key)).await
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        let key = idempotency_key.to_owned();
+        self.read(move |tx| jobs::job_by_key(tx, owner, &key)).await
     }
 
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {

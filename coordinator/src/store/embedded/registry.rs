@@ -1,9 +1,10 @@
 //! Reign, tokens, agents, versions and the audit.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use lull_shared::{
     id::{Epoch, VersionId},
+    state::Intake,
     time::Timestamp,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -114,26 +115,35 @@ pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail
 const TOKEN: &str = "SELECT * FROM tokens";
 
 /// Makes a token.
-pub fn create_token(tx: &Transaction<'_>, epoch: Epoch, token: &NewToken) -> Result<TokenRecord, Fail> {
+pub fn create_token(tx: &Transaction<'_>, epoch: Epoch, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
     fence(tx, epoch)?;
+    let id: i64 = tx.query_row("SELECT coalesce(max(token_id), 0) + 1 FROM tokens", [], |row| row.get(0))?;
+    let name = token.name.as_deref().map_or_else(|| format!("t{id}"), bounds::name);
+    let taken = "SELECT 1 FROM tokens WHERE lower(name) = lower(?1) AND revoked_us IS NULL";
+    if tx.query_row(taken, [&name], |_| Ok(())).optional()?.is_some() {
+        return Ok(None);
+    }
     tx.execute(
-        "INSERT INTO tokens (role, name, fingerprint, uses, uses_max, created_us, created_by, expires_us)
-         VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7)",
+        "INSERT INTO tokens (token_id, role, name, fingerprint, uses, uses_max, created_us, created_by, expires_us, bound_names,
+             bound_group)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
+            id,
             token.role.as_str(),
-            bounds::name(&token.name),
+            name,
             token.fingerprint,
             token.uses_max,
             token.at.0,
             bounds::name(&token.by),
-            token.expires.map(|at| at.0)
+            token.expires.map(|at| at.0),
+            (!token.bound.names.is_empty()).then(|| json(&token.bound.names)),
+            token.bound.group,
         ],
     )?;
-    let id = tx.last_insert_rowid();
-    let detail = format!("{} for {}", token.role.as_str(), token.name);
+    let detail = decide::token_words(token.role, &name, &token.bound);
     insert_audit(tx, &audit_row(token.at, &token.by, "token.create", format!("t{id}"), &detail))?;
     let made = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [id], rows::token_record)?;
-    made.ok_or_else(|| Broken("a token that was just made is not there".into()).into())
+    Ok(Some(made.ok_or_else(|| Broken("a token that was just made is not there".into()))?))
 }
 
 /// All tokens.
@@ -171,16 +181,16 @@ pub fn enrol(tx: &Transaction<'_>, epoch: Epoch, enrolment: &Enrolment) -> Resul
         Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
     })?;
     let known = agent_by_peer(tx, &enrolment.peer)?;
-    let names: BTreeSet<String> = all(tx, "SELECT name FROM agents", [], |row| rows::text(row, "name"))?.into_iter().collect();
-    let name = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+    let names: BTreeMap<String, Intake> = all(tx, "SELECT name, intake FROM agents", [], rows::name_taken)?.into_iter().collect();
+    let (name, group) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
         Enrolling::Answer(outcome) => return Ok(outcome),
-        Enrolling::Make { name } => name,
+        Enrolling::Make { name, group } => (name, group),
     };
     tx.execute("UPDATE tokens SET uses = uses + 1 WHERE token_id = ?1", [token])?;
     tx.execute(
-        "INSERT INTO agents (name, peer, intake, token_id, enrolled_us, labels, results_refused)
-         VALUES (?1, ?2, 'open', ?3, ?4, '{}', 0)",
-        params![name, enrolment.peer, token, enrolment.at.0],
+        "INSERT INTO agents (name, peer, intake, token_id, enrolled_us, labels, results_refused, group_name)
+         VALUES (?1, ?2, 'open', ?3, ?4, '{}', 0, ?5)",
+        params![name, enrolment.peer, token, enrolment.at.0, group],
     )?;
     let subject = format!("a{}", tx.last_insert_rowid());
     let by = format!("token t{token}");
@@ -193,6 +203,13 @@ pub fn enrol(tx: &Transaction<'_>, epoch: Epoch, enrolment: &Enrolment) -> Resul
 /// All agents.
 pub fn agents(tx: &Transaction<'_>) -> Result<Vec<AgentRecord>, Fail> {
     all(tx, "SELECT * FROM agents ORDER BY agent_id", [], rows::agent_record)
+}
+
+/// Who was thrown out, and how often that changed.
+pub fn revocations(tx: &Transaction<'_>) -> Result<RevocationsRecord, Fail> {
+    let sql =
+        "SELECT reign.revocations, agents.peer FROM reign LEFT JOIN agents ON agents.intake = 'revoked' ORDER BY agents.agent_id";
+    Ok(rows::revocations(all(tx, sql, [], rows::revocation)?))
 }
 
 /// The agent with this peer.

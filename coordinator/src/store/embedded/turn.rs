@@ -68,6 +68,9 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
     for (agent, row) in &turn.hours {
         write_hours(tx, number(agent.0), row)?;
     }
+    if turn.revocations > 0 {
+        tx.execute("UPDATE reign SET revocations = revocations + ?1", [turn.revocations])?;
+    }
     for row in &turn.audit {
         insert_audit(tx, row)?;
     }
@@ -86,11 +89,11 @@ fn one(changed: usize, what: impl FnOnce() -> String) -> Result<(), Fail> {
 fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
     let spec = &new.spec;
     let pack = spec.inputs.pack().map(|pack| *pack.digest.as_bytes());
-    let key = spec.idempotency_key.as_deref().map(|key| decide::key_digest(&new.submitter, key));
+    let key = new.owner.zip(spec.idempotency_key.as_deref()).map(|(owner, key)| decide::key_digest(owner, key));
     tx.prepare_cached(
         "INSERT INTO jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
-             key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, 0, 0, 0)",
+             key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired, owner_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, 0, 0, 0, ?14)",
     )?
     .execute(params![
         number(new.job.0),
@@ -107,6 +110,7 @@ fn insert_job(tx: &Transaction<'_>, new: &NewJob) -> Result<(), Fail> {
         pack,
         json(spec),
         spec.inputs.count(),
+        new.owner.map(|owner| number(owner.0)),
     ])?;
     Ok(())
 }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -159,12 +159,13 @@ passed_on! {
     read async fn load(&self, epoch: Epoch) -> Snapshot;
     fenced async fn commit(&self, epoch: Epoch, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
-    fenced async fn create_token(&self, epoch: Epoch, token: NewToken) -> TokenRecord;
+    fenced async fn create_token(&self, epoch: Epoch, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
     fenced async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> bool;
     read async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord>;
     fenced async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> EnrolmentOutcome;
     read async fn agents(&self) -> Vec<AgentRecord>;
+    read async fn revocations(&self) -> RevocationsRecord;
     read async fn agent_by_peer(&self, peer: &[u8]) -> Option<AgentRecord>;
     fenced async fn publish(&self, epoch: Epoch, version: NewVersion) -> (VersionRecord, bool);
     read async fn policy(&self) -> Option<PolicyRecord>;
@@ -176,7 +177,7 @@ passed_on! {
     read async fn audit(&self, limit: u32) -> Vec<AuditRecord>;
     read async fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord>;
     read async fn job(&self, job: JobId) -> Option<JobRecord>;
-    read async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> Option<JobId>;
+    read async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> Option<JobId>;
     read async fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord>;
     read async fn task(&self, task: TaskId) -> Option<TaskRecord>;
     read async fn attempts(&self, task: TaskId) -> Vec<AttemptRecord>;

@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    state::Intake,
     time::Timestamp,
 };
 
@@ -122,7 +123,7 @@ impl Store for Memory {
         self.read(|state| state.jobs.get(&job).map(|job| (job.snapshot(), job.ended_badly())))
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord> {
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
         self.write(epoch, |state| Ok(state.create_token(token)))
     }
 
@@ -144,6 +145,13 @@ impl Store for Memory {
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
         self.read(|state| state.agents.values().map(|agent| agent.record.clone()).collect())
+    }
+
+    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
+        self.read(|state| {
+            let thrown_out = state.agents.values().map(|agent| &agent.record).filter(|agent| agent.intake == Intake::Revoked);
+            RevocationsRecord { counter: state.revocations, peers: thrown_out.map(|agent| agent.peer.clone()).collect() }
+        })
     }
 
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
@@ -203,8 +211,8 @@ impl Store for Memory {
         self.read(|state| state.jobs.get(&job).map(|job| job.record()))
     }
 
-    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>> {
-        self.read(|state| state.jobs.values().find(|job| job.has_key(submitter, idempotency_key)).map(|job| job.new.job))
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        self.read(|state| state.jobs.values().find(|job| job.has_key(Some(owner), idempotency_key)).map(|job| job.new.job))
     }
 
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {

@@ -1,7 +1,7 @@
 //! Reading what memory holds: everything is counted again each time, nothing is kept twice.
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
     state::{AttemptEnd, TaskCounts, TaskState},
 };
 
@@ -19,13 +19,14 @@ impl State {
     pub fn snapshot(&self) -> Snapshot {
         let newest = self.usage.keys().map(|(_, hour)| *hour).max().unwrap_or(0);
         let recent = self.usage.iter().filter(|((_, hour), _)| *hour > newest - usage::HOURS_MAX);
-        let mut hours: Vec<(String, i64, i64)> =
-            recent.filter_map(|((job, hour), us)| Some((self.jobs.get(job)?.new.submitter.clone(), *hour, *us))).collect();
+        let mut hours: Vec<(Option<TokenId>, i64, i64)> =
+            recent.filter_map(|((job, hour), us)| Some((self.jobs.get(job)?.new.owner, *hour, *us))).collect();
         hours.sort();
         let agents = self.agents.values().map(|agent| &agent.record);
         let snapshot = |agent: &AgentRecord| AgentSnapshot {
             agent: agent.agent,
             name: agent.name.clone(),
+            group: agent.group.clone(),
             intake: agent.intake,
             quarantine: agent.quarantine.clone(),
         };
@@ -45,6 +46,7 @@ impl State {
     pub fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord> {
         let wanted = |job: &&std::sync::Arc<Job>| {
             filter.state.is_none_or(|state| state == job.state)
+                && filter.owner.is_none_or(|owner| job.new.owner == Some(owner))
                 && filter.submitter.as_ref().is_none_or(|submitter| *submitter == job.new.submitter)
                 && filter.name.as_ref().is_none_or(|name| *name == job.new.spec.name)
                 && filter.before.is_none_or(|before| job.new.job < before)
@@ -204,6 +206,7 @@ impl Job {
         *counts.get_mut(extent.rest) += extent.count - extent.expanded;
         JobRecord {
             job: self.new.job,
+            owner: self.new.owner,
             submitter: self.new.submitter.clone(),
             spec: self.new.spec.clone(),
             version_name: self.new.version_name.clone(),
@@ -236,6 +239,7 @@ impl Job {
         });
         JobSnapshot {
             job: self.new.job,
+            owner: self.new.owner,
             submitter: self.new.submitter.clone(),
             spec: self.new.spec.clone(),
             version_name: self.new.version_name.clone(),
@@ -268,8 +272,8 @@ impl Job {
         ended.collect()
     }
 
-    pub fn has_key(&self, submitter: &str, key: &str) -> bool {
-        self.new.submitter == submitter && self.new.spec.idempotency_key.as_deref() == Some(key)
+    pub fn has_key(&self, owner: Option<TokenId>, key: &str) -> bool {
+        owner.is_some() && self.new.owner == owner && self.new.spec.idempotency_key.as_deref() == Some(key)
     }
 }
 

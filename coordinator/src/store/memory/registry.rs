@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lull_shared::{
     digest::Digest,
-    id::{AgentId, Epoch, VersionId},
+    id::{AgentId, Epoch, TokenId, VersionId},
     job::Inputs,
     message::Payload,
     resources::Labels,
@@ -46,11 +46,17 @@ impl State {
         self.coordinators.retain(|_, other| other.seen >= forget);
     }
 
-    pub fn create_token(&mut self, new: NewToken) -> TokenRecord {
+    pub fn create_token(&mut self, new: NewToken) -> Option<TokenRecord> {
+        let token = self.tokens.len() as u64 + 1;
+        let name = new.name.as_deref().map_or_else(|| TokenId(token).to_string(), bounds::name);
+        if self.tokens.iter().any(|other| other.0.revoked.is_none() && other.0.name.eq_ignore_ascii_case(&name)) {
+            return None;
+        }
         let record = TokenRecord {
-            token: self.tokens.len() as u64 + 1,
+            token,
             role: new.role,
-            name: bounds::name(&new.name),
+            name,
+            bound: new.bound,
             uses: 0,
             uses_max: new.uses_max,
             created: new.at,
@@ -58,10 +64,15 @@ impl State {
             expires: new.expires,
             revoked: None,
         };
-        let detail = format!("{} for {}", new.role.as_str(), new.name);
-        self.audit(new.at, &new.by, "token.create", format!("t{}", record.token), &detail);
+        self.audit(
+            new.at,
+            &new.by,
+            "token.create",
+            format!("t{token}"),
+            &decide::token_words(new.role, &record.name, &record.bound),
+        );
         self.tokens.push(Arc::new((record.clone(), new.fingerprint)));
-        record
+        Some(record)
     }
 
     pub fn revoke_token(&mut self, token: u64, by: &str, at: Timestamp) -> bool {
@@ -92,10 +103,10 @@ impl State {
     pub fn enrol(&mut self, enrolment: &Enrolment) -> EnrolmentOutcome {
         let token = self.tokens.iter().position(|found| found.0.token == enrolment.token);
         let known = self.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == enrolment.peer).cloned();
-        let names: BTreeSet<String> = self.agents.values().map(|agent| agent.record.name.clone()).collect();
-        let name = match decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names) {
+        let names = self.agents.values().map(|agent| (agent.record.name.clone(), agent.record.intake)).collect();
+        let (name, group) = match decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names) {
             Enrolling::Answer(outcome) => return outcome,
-            Enrolling::Make { name } => name,
+            Enrolling::Make { name, group } => (name, group),
         };
         if let Some(at) = token {
             Arc::make_mut(&mut self.tokens[at]).0.uses += 1;
@@ -104,6 +115,8 @@ impl State {
         let record = AgentRecord {
             agent,
             name,
+            token: TokenId(enrolment.token),
+            group,
             peer: enrolment.peer.clone(),
             intake: Intake::Open,
             quarantine: None,

@@ -17,8 +17,10 @@ use lull_shared::{
 
 use super::super::{
     bounds,
-    record::{AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord},
-    turn::{Broken, audit_row, finish_by_words, intake_action, stop_action},
+    record::{
+        AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord, who,
+    },
+    turn::{Broken, audit_row, changes_who_is_out, finish_by_words, intake_action, stop_action},
     usage,
 };
 use crate::scheduler::{
@@ -33,6 +35,8 @@ use crate::scheduler::{
 pub struct State {
     pub epoch: Epoch,
     pub holder: Option<String>,
+    /// How often somebody was thrown out or let in again.
+    pub revocations: u64,
     pub lease_end: Timestamp,
     /// By peer.
     pub coordinators: BTreeMap<String, CoordinatorRecord>,
@@ -250,8 +254,9 @@ impl State {
             }
             Change::AgentDisconnected { agent, at } => self.agent(*agent)?.record.last_disconnected = Some(*at),
             Change::AgentHours { agent, hours, .. } => self.agent(*agent)?.hours = Some(hours.clone()),
-            Change::AgentIntake { agent, intake, by, at } => {
-                self.audit(*at, by, intake_action(*intake), agent.to_string(), "");
+            Change::AgentIntake { agent, intake, before, by, at } => {
+                self.audit(*at, by, intake_action(*intake, *before), agent.to_string(), "");
+                self.revocations += u64::from(changes_who_is_out(*intake, *before));
                 self.agent(*agent)?.record.intake = *intake;
             }
         }
@@ -288,12 +293,12 @@ impl State {
 
     fn submitted(&mut self, new: &NewJob) -> Result<(), Broken> {
         let detail = format!("{}: {} with {} tasks", new.spec.name, new.version_name, new.spec.inputs.count());
-        self.audit(new.at, &new.submitter, "job.submit", new.job.to_string(), &detail);
+        self.audit(new.at, &who(new.owner, &new.submitter), "job.submit", new.job.to_string(), &detail);
         let new =
             NewJob { submitter: bounds::name(&new.submitter), version_name: bounds::name(&new.version_name), ..new.clone() };
         let id = new.job;
         if let Some(key) = new.spec.idempotency_key.as_deref()
-            && self.jobs.values().any(|job| job.has_key(&new.submitter, key))
+            && self.jobs.values().any(|job| job.has_key(new.owner, key))
         {
             return Err(Broken(format!("{id} has the idempotency key of another job")));
         }

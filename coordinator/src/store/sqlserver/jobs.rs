@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex};
+use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex, TokenId};
 use tiberius::Row;
 
 use super::{
@@ -52,13 +52,12 @@ pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
     }
     let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
     rows::add_answers(open, all(&answer, 7, rows::answer)?);
-    let hour = |row: &dyn Columns| Ok((rows::text(row, "submitter")?, rows::int(row, "hour")?, rows::int(row, "slot_us")?));
     Ok(Snapshot {
         last_job: last_job as u64,
         jobs: jobs.into_values().collect(),
         agents: all(&answer, 4, rows::agent_snapshot)?,
         hours: all(&answer, 5, rows::idle_hours)?,
-        usage: usage::faded(&all(&answer, 6, hour)?),
+        usage: usage::faded(&all(&answer, 6, rows::owner_hour)?),
     })
 }
 
@@ -81,6 +80,7 @@ pub async fn jobs(session: &Session, filter: &JobFilter) -> Result<Vec<JobRecord
         filter.submitter.clone().into(),
         filter.name.clone().into(),
         before.into(),
+        filter.owner.map(|owner| number(owner.0)).into(),
     ];
     Ok(all(&session.read(statements::JOBS, &values).await?, 0, rows::job_record)?)
 }
@@ -90,9 +90,9 @@ pub async fn job(session: &Session, job: JobId) -> Result<Option<JobRecord>, Fai
     Ok(first(&session.read(statements::JOB, &[number(job.0).into()]).await?, 0, rows::job_record)?)
 }
 
-/// The job that a submitter made under a key.
-pub async fn job_by_key(session: &Session, submitter: &str, key: &str) -> Result<Option<JobId>, Fail> {
-    let digest = Value::from(&decide::key_digest(submitter, key)[..]);
+/// The job that an owner submitted under a key.
+pub async fn job_by_key(session: &Session, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
+    let digest = Value::from(&decide::key_digest(owner, key)[..]);
     let answer = session.read(statements::JOB_BY_KEY, &[digest]).await?;
     Ok(first(&answer, 0, |row| rows::int(row, "job_id"))?.map(|job| JobId(job as u64)))
 }

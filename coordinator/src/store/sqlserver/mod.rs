@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, VersionId},
+    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 
@@ -155,7 +155,7 @@ impl Store for SqlServer {
         Ok(jobs::load_for_retry(&self.session, job).await?)
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<TokenRecord> {
+    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
         Ok(registry::create_token(&self.session, epoch, &token).await?)
     }
 
@@ -177,6 +177,10 @@ impl Store for SqlServer {
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
         Ok(registry::agents(&self.session).await?)
+    }
+
+    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
+        Ok(registry::revocations(&self.session).await?)
     }
 
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
@@ -230,8 +234,8 @@ impl Store for SqlServer {
         Ok(jobs::job(&self.session, job).await?)
     }
 
-    async fn job_by_key(&self, submitter: &str, idempotency_key: &str) -> StoreResult<Option<JobId>> {
-        Ok(jobs::job_by_key(&self.session, submitter, idempotency_key).await?)
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        Ok(jobs::job_by_key(&self.session, owner, idempotency_key).await?)
     }
 
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {

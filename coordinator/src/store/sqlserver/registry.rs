@@ -3,11 +3,12 @@
 //! What needs a decision is read, decided, and written on the condition that it is still as it was read; if it is not,
 //! all of it is done again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use lull_shared::{
-    id::{Epoch, VersionId},
+    id::{Epoch, TokenId, VersionId},
+    state::Intake,
     time::Timestamp,
 };
 use serde_json::json;
@@ -131,30 +132,38 @@ fn made(result: Option<i64>) -> Result<i64, Fail> {
 // --- Tokens ---
 
 /// Makes a token.
-pub async fn create_token(session: &Session, epoch: Epoch, token: &NewToken) -> Result<TokenRecord, Fail> {
-    let detail = bounds::reason(&format!("{} for {}", token.role.as_str(), token.name));
+pub async fn create_token(session: &Session, epoch: Epoch, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
+    // The name may be the number, which is not known yet.
+    let words = decide::token_words(token.role, "\0", &token.bound);
+    let (before, behind) = words.split_once('\0').unwrap_or((&words, ""));
+    let names = (!token.bound.names.is_empty()).then(|| json!(token.bound.names).to_string());
     let values = vec![
         token.role.as_str().into(),
-        bounds::name(&token.name).into(),
+        token.name.as_deref().map(bounds::name).into(),
         token.fingerprint[..].into(),
         token.uses_max.into(),
         token.at.0.into(),
         bounds::name(&token.by).into(),
         token.expires.map(|at| at.0).into(),
-        detail.into(),
+        names.into(),
+        token.bound.group.clone().into(),
+        before.into(),
+        bounds::reason(behind).into(),
     ];
-    let result = settled(session, epoch, statements::CREATE_TOKEN, values).await?;
-    Ok(TokenRecord {
-        token: made(result)? as u64,
+    let Some(made) = settled(session, epoch, statements::CREATE_TOKEN, values).await? else { return Ok(None) };
+    let id = TokenId(made as u64);
+    Ok(Some(TokenRecord {
+        token: id.0,
         role: token.role,
-        name: bounds::name(&token.name),
+        name: token.name.as_deref().map_or_else(|| id.to_string(), bounds::name),
+        bound: token.bound.clone(),
         uses: 0,
         uses_max: token.uses_max,
         created: token.at,
         created_by: bounds::name(&token.by),
         expires: token.expires,
         revoked: None,
-    })
+    }))
 }
 
 /// All tokens.
@@ -198,14 +207,15 @@ async fn try_enrolment(session: &Session, epoch: Epoch, enrolment: &Enrolment) -
         Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
     })?;
     let known = first(&answer, 1, rows::agent_record)?;
-    let names: BTreeSet<String> = all(&answer, 2, |row| rows::text(row, "name"))?.into_iter().collect();
-    let name = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+    let names: BTreeMap<String, Intake> = all(&answer, 2, rows::name_taken)?.into_iter().collect();
+    let (name, group) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
         Enrolling::Answer(outcome) => return Ok(Some(outcome)),
-        Enrolling::Make { name } => name,
+        Enrolling::Make { name, group } => (name, group),
     };
     let uses = found.map_or(0, |(token, _)| token.uses);
     let by = format!("token t{}", enrolment.token);
-    let values = vec![token, uses.into(), enrolment.peer.clone().into(), name.into(), enrolment.at.0.into(), by.into()];
+    let values =
+        vec![token, uses.into(), enrolment.peer.clone().into(), name.into(), enrolment.at.0.into(), by.into(), group.into()];
     if done(session.fenced(epoch, statements::ENROL, values).await)?.is_none() {
         return Ok(None);
     }
@@ -217,6 +227,11 @@ async fn try_enrolment(session: &Session, epoch: Epoch, enrolment: &Enrolment) -
 /// All agents.
 pub async fn agents(session: &Session) -> Result<Vec<AgentRecord>, Fail> {
     Ok(all(&session.read(statements::AGENTS, &[]).await?, 0, rows::agent_record)?)
+}
+
+/// Who was thrown out, and how often that changed.
+pub async fn revocations(session: &Session) -> Result<RevocationsRecord, Fail> {
+    Ok(rows::revocations(all(&session.read(statements::REVOCATIONS, &[]).await?, 0, rows::revocation)?))
 }
 
 /// The agent with this peer.

@@ -50,6 +50,7 @@ statements! {
     BEFORE_ENROLMENT = plain "before_enrolment";
     ENROL = fenced "enrol";
     AGENTS = plain "agents";
+    REVOCATIONS = plain "revocations";
     AGENT_BY_PEER = plain "agent_by_peer";
     BEFORE_PUBLISHING = plain "before_publishing";
     PUBLISH = fenced "publish";

@@ -27,6 +27,7 @@ pub struct Parameters {
 pub fn parameters(turn: &Turn) -> Parameters {
     let mut bytes = Bytes::default();
     let document = Document {
+        revocations: turn.revocations,
         jobs_new: turn.jobs_new.iter().map(|new| job_new(new, &mut bytes)).collect(),
         jobs: turn.jobs.iter().map(|(job, patch)| job_patch(*job, patch)).collect(),
         tasks: turn.tasks.iter().map(|(id, patch)| task(*id, patch)).collect(),
@@ -63,6 +64,8 @@ impl Bytes {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    /// The first and always there, so that it is found without a search.
+    revocations: u32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     jobs_new: Vec<JobNew>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +95,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct JobNew {
     j: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    o: Option<i64>,
     name: String,
     by: String,
     v: i64,
@@ -113,6 +118,7 @@ fn job_new(new: &NewJob, bytes: &mut Bytes) -> JobNew {
     let spec = &new.spec;
     JobNew {
         j: number(new.job.0),
+        o: new.owner.map(|owner| number(owner.0)),
         name: bounds::name(&spec.name),
         by: bounds::name(&new.submitter),
         v: number(spec.version.0),
@@ -122,7 +128,7 @@ fn job_new(new: &NewJob, bytes: &mut Bytes) -> JobNew {
         fin: spec.finish_by.map(|at| at.0),
         // All 64 bits count: the sign is only how a column shows them.
         seed: new.seed as i64,
-        key: spec.idempotency_key.as_deref().map(|key| bytes.put(&decide::key_digest(&new.submitter, key))),
+        key: new.owner.zip(spec.idempotency_key.as_deref()).map(|(owner, key)| bytes.put(&decide::key_digest(owner, key))),
         pack: spec.inputs.pack().map(|pack| bytes.put(pack.digest.as_bytes())),
         spec: json(spec),
         n: spec.inputs.count(),

@@ -6,8 +6,8 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol as Part};
 
 use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
-    id::AgentId,
-    identity::{Authority, CertificateError, ClaimError, Issuer, Revocations, Role, Signed, sign},
+    id::{AgentId, Epoch},
+    identity::{Authority, CertificateError, ClaimError, Edition, Issuer, Revocations, Role, Signed, sign},
     mesh::{
         MeshError, NodeConfig, NodeEvent,
         admission::now,
@@ -114,8 +114,12 @@ async fn a_peer_that_shows_what_is_not_its_own_is_refused_with_the_reason() {
     ] {
         let liar = RawPeer::connect(network.stranger_config(own.clone()), coordinator.address().await).await;
         let mut stream = liar.open(Protocol::Admission).await;
-        let introduction =
-            Introduction { certificate: Some(certificate), software: "liar".to_owned(), revocations: 0, now: now() };
+        let introduction = Introduction {
+            certificate: Some(certificate),
+            software: "liar".to_owned(),
+            revocations: Edition::default(),
+            now: now(),
+        };
         write_frame(&mut stream, &introduction).await.expect("it is read");
         let _: Introduction = within("its introduction", read_frame(&mut stream, 1 << 20)).await.expect("it is shown");
         let answer = within("an answer", read_frame(&mut stream, 1 << 20)).await.expect("it is told");
@@ -207,9 +211,59 @@ async fn a_certificate_that_expires_while_connected_ends_the_connection_unless_r
     assert_eq!(connected, [peer.to_string()]);
 }
 
-fn revocations(network: &Network, sequence: u64, peers: &[&Member]) -> Signed {
+fn revocations(network: &Network, counter: u64, peers: &[&Member]) -> Signed {
+    edition(network, Edition { term: Epoch(4), counter, draw: 0 }, peers)
+}
+
+fn edition(network: &Network, edition: Edition, peers: &[&Member]) -> Signed {
     let peers = peers.iter().map(|member| member.peer().to_bytes()).collect();
-    sign(&network.issuer.authority, &Revocations { sequence, peers })
+    sign(&network.issuer.authority, &Revocations { edition, peers })
+}
+
+#[tokio::test]
+async fn of_two_lists_that_of_the_later_term_holds_and_within_a_term_the_one_that_was_counted_later() {
+    let network = Network::new(1);
+    let (coordinator, outcast) = (network.coordinator().await, network.agent(7).await);
+    let list = |term, counter, draw, peers: &[&Member]| edition(&network, Edition { term: Epoch(term), counter, draw }, peers);
+    let newest = list(5, 2, 1, &[&outcast]);
+    assert_eq!(coordinator.handle.publish_revocations(newest.clone()).await, Some(newest.clone()));
+    for older in [list(4, 9, 9, &[]), list(5, 1, 9, &[]), list(5, 2, 0, &[])] {
+        assert_eq!(coordinator.handle.publish_revocations(older).await, Some(newest.clone()), "what holds is said");
+    }
+    assert_eq!(coordinator.handle.connect(outcast.address().await).await, Err(MeshError::Revoked { peer: outcast.peer() }));
+    let pardon = list(6, 0, 0, &[]);
+    assert_eq!(coordinator.handle.publish_revocations(pardon.clone()).await, Some(pardon));
+    outcast.connect_to(&coordinator).await;
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_cut_on_every_connection_and_whoever_heard_of_it_says_so() {
+    let network = Network::new(1);
+    let mut coordinator = network.coordinator().await;
+    let (mut near, far, mut outcast) = (network.agent(1).await, network.agent(2).await, network.agent(3).await);
+    near.connect_to(&coordinator).await;
+    far.connect_to(&near).await;
+    outcast.connect_to(&coordinator).await;
+    outcast.connect_to(&near).await;
+    outcast.connect_to(&far).await;
+    let signed = revocations(&network, 1, &[&outcast]);
+    coordinator.handle.publish_revocations(signed).await;
+    for other in [coordinator.peer(), near.peer(), far.peer()] {
+        outcast.disconnected(other).await;
+    }
+    coordinator.disconnected(outcast.peer()).await;
+    near.disconnected(outcast.peer()).await;
+    let known = Edition { term: Epoch(4), counter: 1, draw: 0 };
+    let all_know = async |member: &Member, peers: usize| {
+        let infos = member.handle.peers().await;
+        infos.len() == peers && infos.iter().all(|info| info.revocations == known)
+    };
+    within("hearing who has heard", async {
+        while !(all_know(&coordinator, 1).await && all_know(&near, 2).await) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

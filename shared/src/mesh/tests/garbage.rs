@@ -84,7 +84,8 @@ async fn a_peer_cannot_hold_more_than_its_share_of_streams() {
     let _ = refused.write_all(&[1]).await;
     assert!(drained(refused).await.is_empty());
     // A length of which the rest never comes keeps its place; the last one gives its place back.
-    let introduction = Introduction { certificate: None, software: "greedy".to_owned(), revocations: 0, now: now() };
+    let introduction =
+        Introduction { certificate: None, software: "greedy".to_owned(), revocations: Default::default(), now: now() };
     let mut last = held.pop().expect("it holds some");
     write_frame(&mut last, &introduction).await.expect("its place is its own");
     let theirs: Introduction = read_frame(&mut last, 1 << 20).await.expect("it is answered");

@@ -6,6 +6,7 @@ use crate::{id::AgentId, mesh::NodeEvent, resources::Capacity};
 fn capacity(agent: u64, sequence: u64) -> Capacity {
     Capacity {
         agent: AgentId(agent),
+        run: 0,
         sequence,
         slots: 4,
         slots_busy: 1,

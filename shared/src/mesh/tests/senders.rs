@@ -59,7 +59,7 @@ async fn peer(network: &Network, role: Option<Role>, to: &Member) -> RawPeer {
     let certificate = config.certificate.clone();
     let peer = RawPeer::connect(NodeConfig { listen: Vec::new(), ..config }, to.address().await).await;
     let mut stream = peer.open(Protocol::Admission).await;
-    let introduction = Introduction { certificate, software: "test".to_owned(), revocations: 0, now: now() };
+    let introduction = Introduction { certificate, software: "test".to_owned(), revocations: Default::default(), now: now() };
     write_frame(&mut stream, &introduction).await.expect("it is read");
     let _: Introduction = within("its introduction", read_frame(&mut stream, 1 << 20)).await.expect("it is shown");
     let verdict: Admission = within("a verdict", read_frame(&mut stream, 1 << 20)).await.expect("it is told");

@@ -1,11 +1,12 @@
 -- What is decided upon when a machine wants in. @P1: token. @P2: peer.
 SELECT tokens.token_id, tokens.role, tokens.name, tokens.fingerprint, tokens.uses, tokens.uses_max, tokens.created_us,
-    tokens.created_by, tokens.expires_us, tokens.revoked_us
+    tokens.created_by, tokens.expires_us, tokens.revoked_us, tokens.bound_names, tokens.bound_group
 FROM lull.tokens AS tokens
 WHERE tokens.token_id = @P1;
-SELECT agents.agent_id, agents.name, agents.peer, agents.intake, agents.enrolled_us, agents.last_connected_us,
+SELECT agents.agent_id, agents.name, agents.token_id, agents.group_name, agents.peer, agents.intake, agents.enrolled_us,
+    agents.last_connected_us,
     agents.last_disconnected_us, agents.version, agents.os, agents.arch, agents.cores, agents.memory_bytes, agents.engine,
-    agents.labels
+    agents.labels, agents.quarantined_us, agents.quarantine_reason, agents.quarantine_kind
 FROM lull.agents AS agents
 WHERE agents.peer = @P2;
-SELECT agents.name FROM lull.agents AS agents;
+SELECT agents.name, agents.intake FROM lull.agents AS agents;

@@ -50,16 +50,16 @@ FROM OPENJSON(@P2, '$.attempts') WITH (
     cause nvarchar(2000) '$.cs', slot_us bigint '$.su') AS item;
 
 INSERT INTO lull.jobs (job_id, name, submitter, version_id, version_name, priority, state, submitted_us, finish_by_us, seed,
-    key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired)
+    key_digest, pack_digest, spec, task_count, expanded, succeeded, failed, cancelled, expired, owner_id)
 SELECT item.job_id, item.name, item.submitter, item.version_id, item.version_name, item.priority, 'active', item.submitted_us,
     item.finish_by_us, item.seed,
     CASE WHEN item.key_at IS NULL THEN NULL ELSE SUBSTRING(@P3, item.key_at, 32) END,
     CASE WHEN item.pack_at IS NULL THEN NULL ELSE SUBSTRING(@P3, item.pack_at, 32) END,
-    item.spec, item.task_count, 0, 0, 0, 0, 0
+    item.spec, item.task_count, 0, 0, 0, 0, 0, item.owner_id
 FROM OPENJSON(@P2, '$.jobs_new') WITH (
     job_id bigint '$.j', name nvarchar(256) '$.name', submitter nvarchar(256) '$.by', version_id bigint '$.v',
     version_name nvarchar(256) '$.vn', priority int '$.p', submitted_us bigint '$.at', finish_by_us bigint '$.fin',
-    seed bigint '$.seed', key_at int '$.key', pack_at int '$.pack', spec nvarchar(max) '$.spec', task_count int '$.n') AS item;
+    seed bigint '$.seed', key_at int '$.key', pack_at int '$.pack', spec nvarchar(max) '$.spec', task_count int '$.n', owner_id bigint '$.o') AS item;
 
 -- A retry first: it concerns what was stored before this turn.
 UPDATE tasks
@@ -214,6 +214,10 @@ INNER JOIN OPENJSON(@P2, '$.agents') WITH (
     quarantine_reason nvarchar(2000) '$.qr', quarantine_kind varchar(16) '$.qk') AS patch ON patch.agent_id = agents.agent_id;
 SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6;
+
+-- 0, unless it changes who is thrown out.
+DECLARE @revocations bigint = CAST(JSON_VALUE(@P2, '$.revocations') AS bigint);
+IF @revocations > 0 UPDATE lull.reign SET revocations = revocations + @revocations WHERE reign_id = 1;
 
 INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
 SELECT item.at_us, item.by_whom, item.action, item.subject, item.detail

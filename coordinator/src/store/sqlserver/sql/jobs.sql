@@ -1,5 +1,5 @@
--- A page of jobs, newest first. @P1: limit. @P2: state. @P3: submitter. @P4: name. @P5: below this number.
-SELECT TOP (@P1) jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
+-- A page of jobs, newest first. @P1: limit. @P2: state. @P3: submitter. @P4: name. @P5: below this number. @P6: owner.
+SELECT TOP (@P1) jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
     jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'queued') AS queued,
     (SELECT COUNT(*) FROM lull.tasks AS t WHERE t.job_id = jobs.job_id AND t.ended_us IS NULL AND t.state = 'waiting') AS waiting,
@@ -17,5 +17,5 @@ SELECT TOP (@P1) jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs
         WHERE s.job_id = jobs.job_id AND t.state = 'queued') AS moving
 FROM lull.jobs AS jobs
 WHERE (@P2 IS NULL OR jobs.state = @P2) AND (@P3 IS NULL OR jobs.submitter = @P3) AND (@P4 IS NULL OR jobs.name = @P4)
-    AND jobs.job_id < @P5
+    AND jobs.job_id < @P5 AND (@P6 IS NULL OR jobs.owner_id = @P6)
 ORDER BY jobs.job_id DESC;

@@ -8,7 +8,7 @@ UPDATE lull.reign SET writ = writ + 1 WHERE reign_id = 1 AND epoch = @P1 AND hol
 SET @reigning = @@ROWCOUNT;
 SELECT @reigning AS reigning, reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
 SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs;
-SELECT jobs.job_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
+SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
     jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
 WHERE jobs.ended_us IS NULL
@@ -29,19 +29,19 @@ LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attemp
     AND attempts.ended_us IS NULL
 WHERE tasks.ended_us IS NULL
 ORDER BY tasks.job_id, tasks.task_index, attempts.number;
-SELECT agents.agent_id, agents.name, agents.intake, agents.quarantined_us, agents.quarantine_reason,
+SELECT agents.agent_id, agents.name, agents.group_name, agents.intake, agents.quarantined_us, agents.quarantine_reason,
     agents.quarantine_kind
 FROM lull.agents AS agents
 ORDER BY agents.agent_id;
 SELECT idle_hours.agent_id, idle_hours.shares, idle_hours.taken, idle_hours.clock_ahead_min
 FROM lull.idle_hours AS idle_hours
 ORDER BY idle_hours.agent_id;
-SELECT jobs.submitter, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
+SELECT jobs.owner_id, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
 FROM lull.usage_hours AS usage_hours
 INNER JOIN lull.jobs AS jobs ON jobs.job_id = usage_hours.job_id
 WHERE usage_hours.hour > (SELECT MAX(newest.hour) FROM lull.usage_hours AS newest) - @P2
-GROUP BY jobs.submitter, usage_hours.hour
-ORDER BY jobs.submitter, usage_hours.hour;
+GROUP BY jobs.owner_id, usage_hours.hour
+ORDER BY jobs.owner_id, usage_hours.hour;
 SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
 FROM lull.answers AS answers
 INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index

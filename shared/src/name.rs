@@ -1,0 +1,111 @@
+//! What may be a name: of a machine, a function, a job, a token, a label, a group.
+//!
+//! People type ids and names in the same places, so that nothing can have a name that reads as an id, or as a word that
+//! stands for something else there. Whoever takes a name asks here. Names given before this held may exist: wherever an
+//! id and a name can both be meant, the id is.
+
+use crate::{constraint::is_name, limits};
+
+/// Letters that begin an id: agents, jobs, tokens and versions.
+const ID_LETTERS: &[char] = &['a', 'j', 't', 'v'];
+
+/// Words that select things, in any place where a name can stand.
+const SELECTORS: &[&str] = &["all", "any", "last", "latest", "none", "self"];
+
+/// Words by which the audit names whoever is no person, the roles, and what people take for them.
+const ACTORS: &[&str] = &[
+    "admin",
+    "administrator",
+    "agent",
+    "anonymous",
+    "coordinator",
+    "finish_by",
+    "identities",
+    "lull",
+    "network",
+    "nobody",
+    "policy",
+    "publisher",
+    "root",
+    "rule",
+    "scheduler",
+    "server",
+    "submitter",
+    "system",
+    "token",
+    "verification",
+    "viewer",
+];
+
+/// Why something cannot have a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("use letters, digits, `-`, `_` and `.`, at most {} bytes, beginning with a letter or digit", limits::NAME_BYTES_MAX)]
+    Letters,
+    #[error("it reads as an id, like a3, j42, t5 or 7; put a word before it")]
+    Id,
+    #[error("the word is reserved; choose another")]
+    Reserved,
+}
+
+/// Whether a machine, a function, a label or a group can be called so.
+pub fn check_name(text: &str) -> Result<(), NameError> {
+    if !is_name(text) {
+        return Err(NameError::Letters);
+    }
+    check_title(text)
+}
+
+/// The same of what may be written in any letters, as the name of a job.
+pub fn check_title(text: &str) -> Result<(), NameError> {
+    if is_id(text) {
+        return Err(NameError::Id);
+    }
+    if is_one_of(text, SELECTORS) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// Whether a token, and so whoever has it, can be called so.
+pub fn check_person(text: &str) -> Result<(), NameError> {
+    check_name(text)?;
+    if is_one_of(text, ACTORS) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// Whether the text has the form of an id: a number with or without its letter, and what follows it in the ids of tasks
+/// and attempts.
+pub fn is_id(text: &str) -> bool {
+    let rest = text.strip_prefix(|first: char| ID_LETTERS.contains(&first.to_ascii_lowercase())).unwrap_or(text);
+    rest.starts_with(|c: char| c.is_ascii_digit()) && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '#'))
+}
+
+fn is_one_of(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| word.eq_ignore_ascii_case(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reads_as_an_id_is_no_name() {
+        for text in ["a1", "A1", "j42", "t5", "v3", "7", "007", "j42.7", "1.2"] {
+            assert_eq!(check_name(text), Err(NameError::Id), "{text}");
+        }
+        assert_eq!(check_title("j42.7#2"), Err(NameError::Id));
+        for text in ["a", "a1b", "desk-1", "pc1", "f1", "x", "a-1", "j", "v1.0-beta", "1a"] {
+            assert_eq!(check_name(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_that_stand_for_something_are_no_names() {
+        for text in ["last", "all", "ALL"] {
+            assert_eq!(check_name(text), Err(NameError::Reserved), "{text}");
+        }
+        for text in ["admin", "Admin", "system", "lull", "finish_by", "server", "submitter"] {
+            assert_eq!(check_person(text), Err(NameError::Reserved), "{text}");
+        }
+        assert_eq!(check_name("server"), Ok(()), "a machine may be called so");
+        assert_eq!(check_person("ann"), Ok(()));
+        assert_eq!(check_person("a b"), Err(NameError::Letters));
+    }
+}
