@@ -33,12 +33,11 @@ fn promises_hold_where_nothing_goes_wrong() {
 }
 
 #[test]
-fn agents_that_lie_about_time_keep_nothing_and_get_nothing_more() {
+fn agents_that_lie_about_time_keep_no_task() {
     let outcome = holds(&Options { faults: Level::None, tardy: true, ..world(4) });
     let tally = &outcome.summary.tally;
+    // By a second copy where others show that it is late, else by the time limit.
     assert_eq!((outcome.summary.tasks, tally.succeeded - tally.answers), (300, 300), "all tasks are done elsewhere");
-    // Two machines of eight.
-    assert_eq!(tally.quarantined, 2);
 }
 
 #[test]
