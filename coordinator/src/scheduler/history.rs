@@ -37,6 +37,15 @@ const NEW_WEEK: f64 = 1.0 / 3.0;
 const FLICKER: f64 = 0.5;
 /// The hour of the day before which hardly anybody is at work.
 const NIGHT_ENDS: usize = 6;
+/// What is believed of hours in which nobody in the fleet was watched yet: an office's, whose machines are mostly not there
+/// for work in these hours of a working day...
+const OFFICE_HOURS: std::ops::Range<usize> = 8..18;
+/// ...but for so much of them...
+const OFFICE_SHARE: f64 = 0.2;
+/// ...and are taken away so often in each of the others.
+const OFFICE_DEPARTURES: f64 = 0.03;
+/// An hour of which nothing is known is like the last few of its day that were watched.
+const HOURS_BEFORE: usize = 3;
 /// Days of one machine that say as much of it as all others do.
 const USUAL_DAYS: f64 = 3.0;
 /// What is paused for less goes on.
@@ -101,6 +110,23 @@ impl IdleHours {
         alike.or_else(|| if kind == Kind::Off { mean(nights()) } else { None })
     }
 
+    /// Whether any hour was watched.
+    fn is_watched(&self) -> bool {
+        self.shares.iter().any(|share| *share != UNKNOWN)
+    }
+
+    /// The hour's share, be it that of an office's machines.
+    fn share_or_office(&self, hour: usize) -> f64 {
+        self.guess(hour).unwrap_or_else(|| if is_office_hour(hour) { OFFICE_SHARE } else { 1.0 })
+    }
+
+    /// How often the machine is taken away in an hour, be it as offices' machines are.
+    fn departures_or_office(&self, hour: usize, usual: &Usual) -> f64 {
+        let flicker = || FLICKER * (1.0 - self.share_or_office(hour));
+        let office = || if is_office_hour(hour) { flicker() } else { OFFICE_DEPARTURES };
+        self.departures(hour, usual).unwrap_or_else(|| if self.guess(hour).is_some() { flicker() } else { office() })
+    }
+
     /// How often the machine is taken away in an hour in which it is there: on average of all days of the hour's kind, since
     /// a single one tells of a single day, and of what is usual for the fleet's machines then.
     fn departures(&self, hour: usize, usual: &Usual) -> Option<f64> {
@@ -155,6 +181,11 @@ impl Kind {
     }
 }
 
+fn is_office_hour(hour: usize) -> bool {
+    let (kind, hour) = Kind::of(hour);
+    kind == Kind::Work && OFFICE_HOURS.contains(&hour)
+}
+
 /// How often the fleet's machines are taken away, by the hour of a day: what is believed of a machine until more is known
 /// of itself.
 #[derive(Debug, Clone, Default)]
@@ -172,13 +203,20 @@ impl Usual {
         }
     }
 
-    /// In that hour; on a day off as at night as long as none was seen.
+    /// In that hour. In one of a day off that was not seen yet as in the hours before it, or at night if none was.
     fn departures(&self, kind: Kind, hour: usize) -> Option<f64> {
-        let sum_of = |seen: &[(f64, u32)]| seen.iter().fold((0.0, 0), |(sum, count), hour| (sum + hour.0, count + hour.1));
-        let own = sum_of(&self.taken[kind as usize][hour..=hour]);
-        let night = || sum_of(&self.taken[Kind::Work as usize][..NIGHT_ENDS]);
-        let (sum, count) = if own.1 == 0 && kind == Kind::Off { night() } else { own };
-        (count > 0).then(|| sum / f64::from(count))
+        let mean_of = |seen: &mut dyn Iterator<Item = &(f64, u32)>| {
+            let (sum, count) = seen.fold((0.0, 0), |(sum, count), hour| (sum + hour.0, count + hour.1));
+            (count > 0).then(|| sum / f64::from(count))
+        };
+        let day = &self.taken[kind as usize];
+        let own = mean_of(&mut day[hour..=hour].iter());
+        if own.is_some() || kind == Kind::Work {
+            return own;
+        }
+        let mut before = day[..hour].iter().rev().filter(|(_, count)| *count > 0).take(HOURS_BEFORE);
+        let night = || mean_of(&mut self.taken[Kind::Work as usize][..NIGHT_ENDS].iter());
+        mean_of(&mut before).or_else(night)
     }
 }
 
@@ -322,11 +360,11 @@ impl History {
         self.hours.as_deref()
     }
 
-    /// Whether the machine, there at `now`, is taken away within a time; none when its hours are not known.
+    /// Whether the machine, there at `now`, is taken away within a time; none before it was watched for any hour.
     pub(super) fn risk(&self, now: Timestamp, time: Duration, usual: &Usual) -> Option<Risk> {
-        let hours = self.hours.as_deref()?;
+        let hours = self.hours.as_deref().filter(|hours| hours.is_watched())?;
         let (hour, into_us) = hours.hour_of(now);
-        let mut share = hours.guess(hour)?;
+        let mut share = hours.share_or_office(hour);
         let (mut stays, mut lost_s, mut at_s) = (1.0, 0.0, 0.0);
         let end_s = time.as_secs_f64().min(f64::from(AHEAD_HOURS) * 3_600.0);
         let mut left_s = (HOUR_US - into_us) as f64 / 1e6;
@@ -334,7 +372,7 @@ impl History {
             let part_s = left_s.min(end_s - at_s);
             // Within the hour, then from it to the next.
             let there = (hour + ahead) % HOURS;
-            let departures = hours.departures(there, usual).unwrap_or(FLICKER * (1.0 - share));
+            let departures = hours.departures_or_office(there, usual);
             let kept = stays * (-departures * part_s / 3_600.0).exp();
             lost_s += (stays - kept) * (at_s + part_s / 2.0);
             at_s += part_s;
@@ -342,7 +380,7 @@ impl History {
             if at_s >= end_s {
                 break;
             }
-            let next = hours.guess((hour + ahead + 1) % HOURS)?;
+            let next = hours.share_or_office((hour + ahead + 1) % HOURS);
             // A part of an hour is told by departures; a machine that is away all of it was taken away before.
             let kept = if next < share * 0.5 { stays * next / share } else { stays };
             lost_s += (stays - kept) * at_s;
@@ -528,6 +566,37 @@ mod tests {
             history.risk(at(5, 10.0), Duration::from_secs(4 * 3_600), &Usual::default()).expect("five nights are known");
         assert!(saturday.chance < 0.01, "{saturday:?}");
         assert_eq!(nights(0).risk(at(5, 10.0), Duration::from_secs(3_600), &Usual::default()), None);
+    }
+
+    #[test]
+    fn until_a_whole_day_was_watched_a_machine_is_taken_for_one_of_an_office() {
+        let mut history = History::default();
+        history.turn(true, at(0, 0.0));
+        history.fold(at(0, 2.0));
+        let chance = |from: f64, hours: u64| {
+            let risk = history.risk(at(0, from), Duration::from_secs(hours * 3_600), &Usual::default());
+            risk.expect("two hours are known").chance
+        };
+        assert!(chance(2.0, 4) < 0.15, "{}", chance(2.0, 4));
+        assert!(chance(6.0, 4) > 0.75, "{}", chance(6.0, 4));
+        assert!(chance(19.0, 4) < 0.15, "{}", chance(19.0, 4));
+    }
+
+    #[test]
+    fn an_hour_of_a_day_off_that_nobody_has_seen_is_like_the_hours_before_it() {
+        // Quiet until nine, then somebody comes for a minute in each hour.
+        let mut history = History::default();
+        history.turn(true, at(5, 0.0));
+        for hour in 9..13 {
+            history.turn(false, at(5, f64::from(hour) + 0.5));
+            history.turn(true, at(5, f64::from(hour) + 0.5) + Duration::from_secs(60));
+        }
+        history.fold(at(5, 13.0));
+        let mut usual = Usual::default();
+        usual.add(history.hours().expect("hours"));
+        assert_eq!(usual.departures(Kind::Off, 8), Some(0.0));
+        assert_eq!(usual.departures(Kind::Off, 15), Some(1.0));
+        assert_eq!(usual.departures(Kind::Work, 15), None);
     }
 
     #[test]
