@@ -5,6 +5,9 @@
 //! machine is taken away before, and what is lost then, on average. A plain attempt of length `t` that begins anew each
 //! time takes `t + lost * p / (1 - p)`, a migratable one `t * cost` and [`MOVE`] for each interruption. Whichever is less is
 //! chosen.
+//!
+//! Of a task of whose length nothing is known but that it exceeds some time, every order of length beyond is as likely: what
+//! is chosen is the better build on average over [`GUESSES`]. It begins anew once at most, since it is known by then.
 
 use std::{fmt, time::Duration};
 
@@ -21,6 +24,37 @@ const COST_MAX: f64 = 2.0;
 
 /// From this chance on a task that begins anew each time never comes to its end.
 const CHANCE_MAX: f64 = 1.0 - 1e-9;
+
+/// Lengths that tasks have of which nothing is known: some minutes, an hour, a good part of a night.
+const GUESSES: [Duration; 3] = [Duration::from_secs(600), Duration::from_secs(3_600), Duration::from_secs(4 * 3_600)];
+
+/// How long a task is expected to run where nobody disturbs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// As long as others of its job.
+    Usual(Duration),
+    /// None of its job has come to its end, and they run for longer than this.
+    Over(Duration),
+}
+
+impl Length {
+    /// What it may be, each as likely as the others. What has outlived all guesses is taken for halfway through.
+    fn guesses(self) -> Vec<Duration> {
+        let over = match self {
+            Self::Usual(time) => return vec![time],
+            Self::Over(over) => over,
+        };
+        let longer: Vec<_> = GUESSES.into_iter().filter(|guess| *guess > over).collect();
+        if longer.is_empty() { vec![over.saturating_mul(2)] } else { longer }
+    }
+
+    /// The mean of what it may be.
+    pub(super) fn mean(self) -> Duration {
+        let guesses = self.guesses();
+        let count = guesses.len() as u32;
+        guesses.into_iter().map(|guess| guess / count).fold(Duration::ZERO, Duration::saturating_add)
+    }
+}
 
 /// A build and why it was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,7 +87,8 @@ pub enum Reason {
     Resumes,
     /// Whoever submitted the job wants it so.
     Asked,
-    /// How long its tasks take is not known yet: should one turn out to be long and be interrupted, it is known then.
+    /// How long its tasks take is not known yet: should one turn out to be long and be interrupted, it is known then. Where
+    /// that is likely enough to happen, it runs so that it can be moved.
     Unknown,
     /// It was chosen when its attempt started, by what was known then.
     Earlier,
@@ -86,6 +121,16 @@ fn times(expected: Duration, Risk { chance, lost }: Risk, cost_percent: u32) -> 
     (plain, time * f64::from(cost_percent) / 100.0 + interruptions * MOVE.as_secs_f64())
 }
 
+/// What one is expected to take of which so little is known, in seconds, plain and migratable: the sum over what it may be.
+fn times_of_unknown(length: Length, risk: impl Fn(Duration) -> Risk, cost_percent: u32) -> (f64, f64) {
+    let each = length.guesses().into_iter().map(|guess| {
+        let risk = risk(guess);
+        let (_, migratable) = times(guess, risk, cost_percent);
+        (guess.as_secs_f64() + risk.lost.as_secs_f64() * risk.chance, migratable)
+    });
+    each.fold((0.0, 0.0), |sum, (plain, migratable)| (sum.0 + plain, sum.1 + migratable))
+}
+
 /// What interruptions cost, with the better build if there are two, over the time that the attempt takes undisturbed: 0 where
 /// there are none, at most [`COST_MAX`].
 pub fn cost(moving: Moving, movable: Option<Movable>, expected: Duration, risk: Risk) -> f64 {
@@ -99,24 +144,27 @@ pub fn cost(moving: Moving, movable: Option<Movable>, expected: Duration, risk: 
 }
 
 /// Chooses a build for an attempt of a version that can be moved, which is expected to run for that long on a machine
-/// where it is at that risk.
-pub fn choose(
-    moving: Moving,
-    movable: Option<Movable>,
-    expected: Option<Duration>,
-    risk: impl FnOnce(Duration) -> Risk,
-) -> Choice {
+/// where it is at that risk. None: nothing is known of either.
+pub fn choose(moving: Moving, movable: Option<Movable>, length: Option<Length>, risk: impl Fn(Duration) -> Risk) -> Choice {
     let Some(Movable { cost_percent }) = movable else { return Choice::default() };
-    let expected = match (moving, expected) {
+    let length = match (moving, length) {
         (Moving::Always, _) => return Choice { build: Build::Migratable, reason: Reason::Asked },
         (Moving::Never, _) => return Choice { build: Build::Plain, reason: Reason::Asked },
         (Moving::Auto, None) => return Choice { build: Build::Plain, reason: Reason::Unknown },
-        (Moving::Auto, Some(expected)) => expected,
+        (Moving::Auto, Some(length)) => length,
     };
-    let (plain, migratable) = times(expected, risk(expected), cost_percent);
-    let build = if migratable < plain { Build::Migratable } else { Build::Plain };
     let millis = |seconds: f64| (seconds * 1_000.0).round() as u64;
-    Choice { build, reason: Reason::Expected { plain_ms: millis(plain), migratable_ms: millis(migratable) } }
+    let (plain, migratable, reason) = match length {
+        Length::Usual(expected) => {
+            let (plain, migratable) = times(expected, risk(expected), cost_percent);
+            (plain, migratable, Reason::Expected { plain_ms: millis(plain), migratable_ms: millis(migratable) })
+        }
+        Length::Over(_) => {
+            let (plain, migratable) = times_of_unknown(length, risk, cost_percent);
+            (plain, migratable, Reason::Unknown)
+        }
+    };
+    Choice { build: if migratable < plain { Build::Migratable } else { Build::Plain }, reason }
 }
 
 #[cfg(test)]
@@ -130,8 +178,8 @@ mod tests {
     }
 
     fn chosen(cost_percent: u32, minutes: u64, undisturbed: Duration) -> Build {
-        choose(Moving::Auto, Some(Movable { cost_percent }), Some(Duration::from_secs(minutes * 60)), at_random(undisturbed))
-            .build
+        let length = Length::Usual(Duration::from_secs(minutes * 60));
+        choose(Moving::Auto, Some(Movable { cost_percent }), Some(length), at_random(undisturbed)).build
     }
 
     #[test]
@@ -153,10 +201,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_moved_runs_plain_and_so_does_what_is_not_known() {
-        assert_eq!(choose(Moving::Always, None, Some(100 * HOUR), at_random(HOUR)), Choice::default());
+        assert_eq!(choose(Moving::Always, None, Some(Length::Usual(100 * HOUR)), at_random(HOUR)), Choice::default());
         let movable = Some(Movable { cost_percent: 300 });
         assert_eq!(choose(Moving::Auto, movable, None, at_random(HOUR)).build, Build::Plain);
-        let endless = choose(Moving::Auto, movable, Some(Duration::MAX), at_random(Duration::ZERO));
+        let endless = choose(Moving::Auto, movable, Some(Length::Usual(Duration::MAX)), at_random(Duration::ZERO));
         assert_eq!(endless.build, Build::Migratable, "as long as can be, interrupted all the time");
     }
 
@@ -164,6 +212,41 @@ mod tests {
     fn whoever_submits_has_the_last_word() {
         let movable = Some(Movable { cost_percent: 110 });
         assert_eq!(choose(Moving::Always, movable, None, at_random(HOUR)).build, Build::Migratable);
-        assert_eq!(choose(Moving::Never, movable, Some(100 * HOUR), at_random(HOUR)).build, Build::Plain);
+        assert_eq!(choose(Moving::Never, movable, Some(Length::Usual(100 * HOUR)), at_random(HOUR)).build, Build::Plain);
+    }
+
+    /// A machine that is there for so long and not a moment longer.
+    fn until(end: Duration) -> impl Fn(Duration) -> Risk {
+        move |time| Risk { chance: f64::from(u8::from(time > end)), lost: end.min(time) }
+    }
+
+    #[test]
+    fn what_may_be_long_runs_so_that_it_can_be_moved_where_that_would_be_interrupted() {
+        let chosen = |over, end| {
+            let movable = Some(Movable { cost_percent: 110 });
+            choose(Moving::Auto, movable, Some(Length::Over(over)), until(end))
+        };
+        assert_eq!(chosen(Duration::ZERO, 12 * HOUR).build, Build::Plain);
+        let morning = chosen(Duration::ZERO, 2 * HOUR);
+        assert_eq!(morning, Choice { build: Build::Migratable, reason: Reason::Unknown });
+        assert_eq!(chosen(Duration::ZERO, HOUR / 12).build, Build::Plain, "it is lost once, and that was not much");
+        assert_eq!(chosen(5 * HOUR, 9 * HOUR).build, Build::Migratable, "as long again does not fit");
+        assert_eq!(chosen(5 * HOUR, 11 * HOUR).build, Build::Plain);
+    }
+
+    #[test]
+    fn a_build_that_takes_much_longer_is_not_tried_on_what_is_not_known() {
+        let movable = Some(Movable { cost_percent: 300 });
+        assert_eq!(choose(Moving::Auto, movable, Some(Length::Over(Duration::ZERO)), at_random(HOUR)).build, Build::Plain);
+    }
+
+    #[test]
+    fn what_has_outlived_short_lengths_is_one_of_the_longer() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        assert_eq!(Length::Usual(minutes(7)).mean(), minutes(7));
+        assert_eq!(Length::Over(minutes(5)).mean(), minutes(310) / 3);
+        assert_eq!(Length::Over(minutes(20)).mean(), minutes(150));
+        assert_eq!(Length::Over(minutes(300)).mean(), minutes(600));
+        assert_eq!(Length::Over(Duration::MAX).mean(), Duration::MAX);
     }
 }

@@ -13,6 +13,7 @@ use lull_shared::{
 };
 
 use super::{
+    build::Length,
     demand::DemandId,
     effect::NewJob,
     holding::Holding,
@@ -145,18 +146,20 @@ impl Pace {
         self.began.get_or_insert(now);
     }
 
-    /// How long a task is expected to take, once anything is known of it. What has run for a while without any result is
-    /// expected to run for as long again.
+    /// How long a task takes, once anything is known of it: as long as others did, or longer than what has run for a while
+    /// without any result.
+    pub(super) fn length(&self, now: Timestamp) -> Option<Length> {
+        if let Some(mean_us) = self.mean_wall_us() {
+            return Some(Length::Usual(Duration::from_micros(mean_us.max(self.at_least_us))));
+        }
+        let runs_us = self.began.map_or(0, |began| micros(now.since(began)));
+        let over = Duration::from_micros(self.at_least_us.max(runs_us));
+        (over >= NOTICED).then_some(Length::Over(over))
+    }
+
+    /// The same as one time.
     pub(super) fn expected(&self, now: Timestamp) -> Option<Duration> {
-        let known_us = match self.mean_wall_us() {
-            Some(mean_us) => mean_us.max(self.at_least_us),
-            None => {
-                let runs_us = self.began.map_or(0, |began| micros(now.since(began)));
-                let known_us = self.at_least_us.max(runs_us);
-                if known_us < micros(NOTICED) { 0 } else { known_us.saturating_mul(2) }
-            }
-        };
-        (known_us > 0).then(|| Duration::from_micros(known_us))
+        self.length(now).map(Length::mean).filter(|time| !time.is_zero())
     }
 
     /// What interruptions would cost on an agent that was looked at. The last sixteen or so weigh most.
@@ -214,16 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_run_for_long_without_a_result_is_expected_to_take_as_long_again() {
+    fn what_has_run_for_a_while_without_a_result_is_expected_to_take_longer() {
         let at = |minutes: i64| Timestamp(minutes * 60_000_000);
         let minutes = |count: u64| Some(Duration::from_secs(count * 60));
         let mut pace = Pace::default();
         pace.note_start(at(0));
         assert_eq!(pace.expected(at(0)), None);
         pace.note_start(at(5));
-        assert_eq!(pace.expected(at(30)), minutes(60));
+        assert_eq!(pace.expected(at(30)), minutes(150), "an hour or four");
+        assert_eq!(pace.expected(at(300)), minutes(600));
         pace.note_unfinished(30 * 60_000_000);
-        assert_eq!(pace.expected(at(40)), minutes(60), "what waits does not run");
+        assert_eq!(pace.length(at(300)), Some(Length::Over(Duration::from_secs(30 * 60))), "what waits does not run");
         pace.note(45 * 60_000_000);
         assert_eq!(pace.expected(at(500)), minutes(45), "a result says more");
     }

@@ -8,6 +8,8 @@
 //! ```
 //! An agent's word that it keeps a snapshot is a claim: if nobody can fetch or use it, the task begins anew.
 
+use std::time::Duration;
+
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, TaskId},
@@ -17,7 +19,7 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    build::{self, Choice, Reason},
+    build::{self, Choice, Length, Reason},
     effect::{Change, Effect},
     event::Saved,
     rank::micros,
@@ -95,7 +97,9 @@ impl Scheduler {
         if job.new.movable.is_some() && job.verifies(task.index) {
             return Choice { build: Build::Plain, reason: Reason::Verified };
         }
-        let expected = job.pace.expected(self.now);
-        build::choose(job.new.spec.moving, job.new.movable, expected, |time| self.risk(agent, time))
+        let known = || agent.is_some_and(|agent| self.knows_hours(agent));
+        // Even of what may take any time something follows where it is known when the machine's owner comes.
+        let length = job.pace.length(self.now).or_else(|| known().then_some(Length::Over(Duration::ZERO)));
+        build::choose(job.new.spec.moving, job.new.movable, length, |time| self.risk(agent, time))
     }
 }
