@@ -291,7 +291,7 @@ pub struct MigratableBuild {
 
 impl MigratableBuild {
     /// What it is taken to cost while nobody has measured it: the median over functions of many kinds, rounded up.
-    pub const COST_PERCENT_UNMEASURED: u32 = 125;
+    pub const COST_PERCENT_UNMEASURED: u32 = 110;
 
     /// What it costs as far as is known, in percent of the plain build's time.
     pub fn cost_percent(&self) -> u32 {
