@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     claims, clock,
-    dispatch::{Catalogue, DispatchHandle, writer},
+    dispatch::{Catalogue, DispatchHandle, Place, writer},
     logs::Logs,
     policies::Policies,
     scheduler::event::{AgentSnapshot, Event, StreamId},
@@ -59,6 +59,36 @@ pub struct Network {
 
 /// The first thing that was read from a stream.
 pub type First = Option<Result<ToCoordinatorFrame, FrameError>>;
+
+/// What one agent may have waiting in the loop's mailbox, in [`weight`]s: others wait for no more of it than the longest
+/// message that there may be, however much it says.
+const WAITING_MAX: u32 = (limits::ATTEMPTS_PER_AGENT_MAX / ATTEMPTS_PER_WEIGHT) as u32 + 1;
+/// Attempts that take as much of the loop's time as a message does in itself.
+const ATTEMPTS_PER_WEIGHT: usize = 16;
+
+/// How much of the loop's time a message takes: as much as a small one, and what it names.
+fn weight(message: &ToCoordinator) -> u32 {
+    let named = match message {
+        ToCoordinator::Started { attempts } | ToCoordinator::Released { attempts, .. } => attempts.len(),
+        ToCoordinator::Heartbeat { holding, .. } => holding.len(),
+        ToCoordinator::Finished(finished) => finished.len(),
+        ToCoordinator::Cards(cards) => cards.len(),
+        ToCoordinator::Hello(_)
+        | ToCoordinator::Paused { .. }
+        | ToCoordinator::Saved { .. }
+        | ToCoordinator::Keeps(_)
+        | ToCoordinator::Unkept { .. }
+        | ToCoordinator::Remains(_)
+        | ToCoordinator::Log(_)
+        | ToCoordinator::Refused { .. }
+        | ToCoordinator::Capacity(_)
+        | ToCoordinator::Blobs(_)
+        | ToCoordinator::Policy(_)
+        | ToCoordinator::Sleeps
+        | ToCoordinator::Farewell => 0,
+    };
+    (1 + named / ATTEMPTS_PER_WEIGHT).min(WAITING_MAX as usize) as u32
+}
 
 /// Streams of one process are numbered in the order in which they came.
 static STREAMS: AtomicU64 = AtomicU64::new(0);
@@ -182,6 +212,7 @@ impl Network {
             return;
         }
         let places = Arc::new(Semaphore::new(limits::FRAMES_WAITING_MAX));
+        let shares = Arc::new(Semaphore::new(WAITING_MAX as usize));
         let mut pending = messages;
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -210,7 +241,9 @@ impl Network {
                 if let ToCoordinator::Finished(_) = message {
                     tracing::trace!(target: "parts", "result heard");
                 }
-                if self.dispatch.heard(Event::Message { agent, stream: number, message }, place.clone()).await.is_err() {
+                let Ok(share) = shares.clone().acquire_many_owned(weight(&message)).await else { return };
+                let place = Place::new(place.clone(), share);
+                if self.dispatch.heard(Event::Message { agent, stream: number, message }, place).await.is_err() {
                     return;
                 }
             }
@@ -382,4 +415,21 @@ pub async fn dismiss(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeRe
     // It learns of it or it does not.
     let _ = outgoing.send(&ToAgentFrame { number: 0, messages: vec![ToAgent::Goodbye { reason }] }).await;
     outgoing.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::{AttemptId, JobId, TaskId};
+
+    use super::*;
+
+    #[test]
+    fn one_agent_has_one_of_the_longest_messages_waiting_or_many_short_ones() {
+        let attempts = |count: usize| vec![AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 }; count];
+        let longest = attempts(limits::ATTEMPTS_PER_AGENT_MAX);
+        assert_eq!(weight(&ToCoordinator::Started { attempts: longest.clone() }), WAITING_MAX);
+        assert_eq!(weight(&ToCoordinator::Heartbeat { frame_read: 0, holding: longest }), WAITING_MAX);
+        assert_eq!(weight(&ToCoordinator::Started { attempts: attempts(1) }), 1);
+        const { assert!(WAITING_MAX >= 64, "short ones are taken in one turn") };
+    }
 }

@@ -38,14 +38,27 @@ const INBOX: usize = 4096;
 const WATCHED: usize = 1024;
 
 type Query = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
-/// The place of a frame that waits for the loop, shared by its messages.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+/// What a message that waits for the loop takes of what its agent may have waiting.
+pub(crate) struct Place {
+    /// The frame's, shared by its messages.
+    _frame: Arc<OwnedSemaphorePermit>,
+    /// The message's own: how much of the loop's time it takes.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Of a message.
+    pub(crate) fn new(frame: Arc<OwnedSemaphorePermit>, share: OwnedSemaphorePermit) -> Self {
+        Self { _frame: frame, _share: share }
+    }
+}
+
 type MakeEvent = Box<dyn FnOnce(RequestId) -> Event + Send>;
 
 /// What the loop is asked.
 pub(crate) enum Input {
     Event(Box<Event>),
-    /// Words of an agent, with their frame's place: it is free when the loop has taken them.
+    /// Words of an agent, with their place: it is free when the loop has taken them.
     Heard(Box<Event>, Place),
     Request {
         make: MakeEvent,

@@ -5,6 +5,9 @@
 //! that come: first those of the address that has the most connections. Whoever fills all places from one address finds
 //! them taken by others.
 //!
+//! Where one address has more than half of all places, others take those too that are being served: many tokens are not a
+//! reason to keep everybody else out.
+//!
 //! Core: decides on the times that it is given.
 
 use std::{
@@ -21,6 +24,8 @@ use tokio::{
 
 /// Connections at the same time. Each may hold some 100 kB.
 const GUESTS_MAX: usize = 1_024;
+/// When so many were here and three of four have gone, their memory is given back to the system.
+const CROWD_MIN: usize = GUESTS_MAX / 4;
 /// The time for a request's head: some hundred bytes.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next request: longer than somebody needs to type the next command.
@@ -50,6 +55,8 @@ struct Entry {
 struct Table {
     all: BTreeMap<u64, Entry>,
     next: u64,
+    /// The most that were here at once since memory was given back.
+    peak: usize,
 }
 
 impl Table {
@@ -62,6 +69,7 @@ impl Table {
         let (id, changed) = (self.next, Arc::new(Notify::new()));
         self.next += 1;
         self.all.insert(id, Entry { source, phase: Phase::Idle, since: now, changed: changed.clone() });
+        self.peak = self.peak.max(self.all.len());
         Some((id, changed))
     }
 
@@ -73,6 +81,11 @@ impl Table {
         }
         let own = counts[&newcomer];
         let unserved = || self.all.iter().filter(|(_, entry)| entry.phase != Phase::Served);
+        let (most, most_from) = counts.iter().map(|(source, count)| (*count, *source)).max()?;
+        if most > GUESTS_MAX / 2 && most_from != newcomer {
+            let theirs = self.all.iter().filter(|(_, entry)| entry.source == most_from);
+            return theirs.min_by_key(|(_, entry)| (entry.phase, entry.since)).map(|(id, _)| *id);
+        }
         let heaviest = unserved().map(|(_, entry)| counts[&entry.source]).max()?;
         let suits = |entry: &Entry| match heaviest > own {
             true => counts[&entry.source] == heaviest,
@@ -92,6 +105,15 @@ impl Table {
             (entry.phase, entry.since) = (phase, now);
             entry.changed.notify_one();
         }
+    }
+
+    /// Whether a crowd has gone since this was last asked.
+    fn has_calmed(&mut self) -> bool {
+        let calmed = self.peak >= CROWD_MIN && self.all.len() <= self.peak / 4;
+        if calmed {
+            self.peak = self.all.len();
+        }
+        calmed
     }
 
     /// When a connection has to go unless something happens.
@@ -129,6 +151,11 @@ impl Guests {
     pub fn enter(&self, from: IpAddr) -> Option<Guest> {
         let (id, changed) = self.lock().enter(from, Instant::now())?;
         Some(Guest { guests: self.clone(), id, changed })
+    }
+
+    /// Whether a crowd has gone since this was last asked.
+    pub fn has_calmed(&self) -> bool {
+        self.lock().has_calmed()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -203,10 +230,32 @@ mod tests {
         for id in 1..GUESTS_MAX as u64 {
             table.turn(id, Phase::Served, now);
         }
-        assert_eq!(table.worst(ip("10.0.0.1"), now), Some(0), "who is served stays");
+        assert_eq!(table.worst(ip("10.0.0.1"), now), Some(0), "who is served goes last");
         let (id, _) = table.enter(ip("10.0.0.1"), now).expect("a place");
         assert!(table.all.contains_key(&id) && table.all.len() == GUESTS_MAX);
-        assert!(table.enter(ip("10.0.0.2"), now).is_none(), "it is served, all of it, and the only other has just come");
+        assert_eq!(table.worst(ip("10.0.0.2"), now), Some(1), "a crowd that is served gives way to others, too");
+        assert_eq!(table.worst(ip("10.0.0.9"), now), None, "and not to more of its own");
+    }
+
+    #[test]
+    fn those_that_are_served_stay_where_no_address_has_most_places() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        for number in 0..GUESTS_MAX {
+            let (id, _) = table.enter(ip(&format!("10.0.0.{}", number % 4)), now).expect("room");
+            table.turn(id, Phase::Served, now);
+        }
+        assert!(table.enter(ip("10.0.1.1"), now + IDLE_TIME_MAX).is_none());
+    }
+
+    #[test]
+    fn when_a_crowd_has_gone_it_is_said_once() {
+        let now = Instant::now();
+        let mut table = crowded("10.0.0.9", now);
+        assert!(!table.has_calmed());
+        for id in 0..GUESTS_MAX as u64 {
+            table.all.remove(&id);
+        }
+        assert!(table.has_calmed() && !table.has_calmed());
     }
 
     #[test]

@@ -36,7 +36,7 @@ use super::{
 /// A client that takes nothing of its answer for this long is gone.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What one connection buffers of what it reads: a head, and a part of a body.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 32 * 1024;
 /// How long nobody is accepted after the system could not: it is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What tells whether a server lives says nothing that is worth a check, and who balances load asks by any name.
@@ -65,13 +65,28 @@ pub async fn serve(listener: TcpListener, front: Front, hosts: Hosts, shutdown: 
             local: stream.local_addr().ok(),
             source: Source(source(address.ip())),
         };
-        tasks.spawn(converse(stream, Arc::new(guest), door, shutdown.clone()));
+        let (guests, shutdown) = (guests.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            converse(stream, Arc::new(guest), door, shutdown).await;
+            if guests.has_calmed() {
+                // The allocator keeps what it got for a crowd. Nothing depends on it.
+                drop(tokio::task::spawn_blocking(give_memory_back));
+            }
+        });
     }
     drop(listener);
     tasks.close();
     tasks.wait().await;
     Ok(())
 }
+
+#[cfg(unix)]
+fn give_memory_back() {
+    lull_agent::memory::give_back();
+}
+
+#[cfg(not(unix))]
+fn give_memory_back() {}
 
 /// Whether only the connection that was being accepted is lost.
 fn is_of_connection(error: &io::Error) -> bool {

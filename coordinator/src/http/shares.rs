@@ -7,7 +7,8 @@
 //! | bytes of unfinished uploads, on disk | [`SPOOLED_BYTES_MAX`] | the disk |
 //! | bytes of bodies that are read into memory | [`HELD_BYTES_MAX`] | [`HELD_BYTES_ALL_MAX`] |
 //!
-//! Nothing is kept of a token that has nothing under way.
+//! A token that has nothing under way gets a little even when all together have what they may. Nothing is kept of it
+//! afterwards.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use super::error::Refused;
 pub const REQUESTS_MAX: usize = 128;
 /// The command line sends one at a time; a script may send several.
 pub const UPLOADS_MAX: usize = 16;
-/// Each has a buffer of 64 kB and a file; other requests have the rest of the connections.
+/// Each has buffers of some 60 kB and a file; other requests have the rest of the connections.
 pub const UPLOADS_ALL_MAX: usize = 768;
 /// A few of the largest blobs at once.
 pub const SPOOLED_BYTES_MAX: u64 = 4 * lull_shared::limits::BLOB_BYTES_MAX;
@@ -53,6 +54,16 @@ impl Kind {
             Self::Requests | Self::SpooledBytes => u64::MAX,
             Self::Uploads => UPLOADS_ALL_MAX as u64,
             Self::HeldBytes => HELD_BYTES_ALL_MAX,
+        }
+    }
+
+    /// What a token may have even when all together have what they may: however many tokens take all of their shares,
+    /// one more can do something. Bounded by the connections.
+    fn certain(self) -> u64 {
+        match self {
+            Self::Requests | Self::SpooledBytes => 0,
+            Self::Uploads => 1,
+            Self::HeldBytes => 64 * 1024,
         }
     }
 
@@ -121,7 +132,7 @@ impl Taken {
             return Err(Spent::Own { kind: self.kind, max: self.kind.max() });
         }
         let all = table.all.get(&self.kind).copied().unwrap_or(0).saturating_add(amount);
-        if all > self.kind.all_max() {
+        if all > self.kind.all_max() && own > self.kind.certain() {
             return Err(Spent::All { kind: self.kind, max: self.kind.all_max() });
         }
         table.own.insert((self.token, self.kind), own);
@@ -165,7 +176,9 @@ mod tests {
         let held: Vec<Taken> = (0..HELD_BYTES_ALL_MAX / HELD_BYTES_MAX)
             .map(|token| shares.take(token, Kind::HeldBytes, HELD_BYTES_MAX).expect("its own share"))
             .collect();
-        assert!(matches!(shares.take(1_000, Kind::HeldBytes, 1), Err(Spent::All { .. })));
+        let small = shares.take(1_000, Kind::HeldBytes, 1_000).expect("a small request of another one");
+        assert!(matches!(shares.take(1_000, Kind::HeldBytes, HELD_BYTES_MAX - 1_000), Err(Spent::All { .. })));
+        drop(small);
         drop(held);
         assert!(shares.lock().own.is_empty(), "nothing is kept of a token that has nothing under way");
         assert_eq!(shares.lock().all[&Kind::HeldBytes], 0);

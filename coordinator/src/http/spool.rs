@@ -14,7 +14,7 @@ use super::error::{Answer, Refused};
 use crate::store::{BlobWriter, Store};
 
 /// What of an upload is in memory; most inputs fit, and never meet the disk here.
-const BUFFER_BYTES: usize = 32 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Uploads that the store takes in at once: it has megabytes of each in memory.
 const POURING_MAX: usize = 8;
 
@@ -62,7 +62,9 @@ impl Spool {
             none => {
                 let folder = self.spools.folder.clone();
                 let file = spawn_blocking(move || tempfile::tempfile_in(folder)).await.map_err(io::Error::other)??;
-                none.insert(File::from_std(file))
+                let mut file = File::from_std(file);
+                file.set_max_buf_size(BUFFER_BYTES);
+                none.insert(file)
             }
         };
         file.write_all(&self.buffer).await?;
