@@ -8,7 +8,7 @@ use super::{
     exit::{Exit, Failure},
     job,
     private::{Data, Mesh, MeshConfig, Size},
-    stage::Stages,
+    steps::Stages,
     submit::Submit,
 };
 

@@ -36,7 +36,6 @@ mod sample;
 mod screen;
 pub mod selector;
 mod server;
-mod stage;
 mod status;
 mod steps;
 mod submit;

@@ -22,7 +22,7 @@ use super::{
     private::{Data, Fate, Mesh, MeshConfig, Size},
     publish,
     results::{self, OutArgs},
-    stage::Stages,
+    steps::Stages,
     submit::{self, SubmitOptions},
 };
 use crate::{api::PublishOptions, client::Client};

@@ -1,5 +1,7 @@
 //! What a command is doing, on standard error: one line that changes on a terminal, and elsewhere a line for each step
-//! that takes a while.
+//! that takes a while, so that nobody wonders for longer than a second.
+//!
+//! [`Steps`] are told how far they have come; a [`Stage`] says nothing of itself and is shown until it is dropped.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -7,13 +9,18 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::{task::JoinHandle, time::sleep};
 
-use super::output::Output;
+use super::{amount::spoken, output::Output};
 
 /// What is over sooner needs no words.
 const SILENT: Duration = Duration::from_millis(800);
 /// Between two lines about the same step, where nothing can be drawn over.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+/// Between two looks whether a line about a stage is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two pictures of the changing line.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Shows steps. Dropping it takes the changing line away.
 pub struct Steps {
@@ -34,7 +41,9 @@ impl Steps {
             Shown::Nothing
         } else if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
+            bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is well formed"));
+            // Its own thread draws it, whatever this one is busy with.
+            bar.enable_steady_tick(TICK);
             Shown::Line(bar)
         } else {
             Shown::Lines { out: out.clone(), last: None }
@@ -46,10 +55,7 @@ impl Steps {
     pub fn show(&mut self, step: &str, detail: &str) {
         match &mut self.shown {
             Shown::Nothing => {}
-            Shown::Line(bar) => {
-                bar.set_message(format!("{step}{detail}"));
-                bar.tick();
-            }
+            Shown::Line(bar) => bar.set_message(format!("{step}{detail}")),
             Shown::Lines { out, last } => {
                 let now = Instant::now();
                 if is_due(now.duration_since(self.begun), now, last.as_ref(), step) {
@@ -76,6 +82,52 @@ impl Drop for Steps {
     fn drop(&mut self) {
         if let Shown::Line(bar) = &self.shown {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// The stages of a command, one after the other.
+pub struct Stages<'a> {
+    out: &'a Output,
+    begun: Instant,
+}
+
+impl<'a> Stages<'a> {
+    pub fn new(out: &'a Output) -> Self {
+        Self { out, begun: Instant::now() }
+    }
+
+    /// This is being done until the stage is dropped.
+    pub fn begin(&self, words: impl Into<String>) -> Stage {
+        let (words, began) = (words.into(), Instant::now());
+        let mut steps = Steps::new(self.out);
+        steps.begun = self.begun;
+        if !matches!(steps.shown, Shown::Lines { .. }) {
+            steps.show(&words, "");
+            return Stage { _line: Some(steps), lines: None };
+        }
+        let lines = tokio::spawn(async move {
+            loop {
+                let passed = began.elapsed().as_secs();
+                let since = if passed == 0 { String::new() } else { format!(" {}", spoken(Duration::from_secs(passed))) };
+                steps.show(&words, &format!(" ...{since}"));
+                sleep(LOOK_EVERY).await;
+            }
+        });
+        Stage { _line: None, lines: Some(lines) }
+    }
+}
+
+/// Something that is being done.
+pub struct Stage {
+    _line: Option<Steps>,
+    lines: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(lines) = &self.lines {
+            lines.abort();
         }
     }
 }

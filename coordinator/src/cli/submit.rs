@@ -16,7 +16,7 @@ use super::{
     output::counted,
     results::{self, OutArgs},
     selector::AfterName,
-    stage::Stages,
+    steps::Stages,
     upload::upload,
 };
 use crate::{
