@@ -18,6 +18,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
 use lull_shared::{
+    amount::size,
     digest::{BlobRef, Digest, Outline, OutlineBuilder},
     id::AttemptId,
     mesh::{BlobStore, Receiving, partial_path, read_piece},
@@ -94,7 +95,7 @@ pub enum Wanted {
 
 /// The cache cannot take a blob.
 #[derive(Debug, thiserror::Error)]
-#[error("the cache has room for {bytes_max} bytes and all of it is in use; raise cache_max")]
+#[error("the cache has room for {} and all of it is in use; raise cache_max", size(*bytes_max))]
 pub struct CacheFull {
     bytes_max: u64,
 }

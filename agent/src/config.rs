@@ -156,7 +156,10 @@ impl Config {
         }
         let upload = self.upload_max.as_u64();
         if (1..limits::UPLOAD_RATE_MIN).contains(&upload) {
-            return wrong("upload_max", format!("{upload} bytes a second are too few; 0 sets no limit, 32 KiB is the lowest"));
+            return wrong(
+                "upload_max",
+                format!("{} a second are too few; 0 sets no limit, 32 KiB is the lowest", self.upload_max),
+            );
         }
         if self.cpu_pause_percent > 100 {
             return wrong("cpu_pause_percent", format!("{} is not between 0 and 100", self.cpu_pause_percent));

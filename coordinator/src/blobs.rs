@@ -13,6 +13,7 @@ use libp2p::PeerId;
 use lru::LruCache;
 use lull_agent::cache::Cache;
 use lull_shared::{
+    amount::sizes,
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
     limits,
@@ -134,7 +135,8 @@ impl BlobStore for StoreBlobs {
             return Ok(Receiving::Later);
         };
         if blob.size_bytes > allowed {
-            return Err(format!("an output of {} bytes; at most {allowed} are taken", blob.size_bytes));
+            let (found, most) = sizes(blob.size_bytes, allowed);
+            return Err(format!("an output of {found}; at most {most} are taken"));
         }
         if self.store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?.is_some() {
             return Ok(Receiving::Stored);

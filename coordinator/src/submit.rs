@@ -1,6 +1,13 @@
 //! Admission of jobs: is what somebody wants within all bounds? Says everything that is wrong at once.
 
-use lull_shared::{constraint::is_name, job::JobSpec, limits, name::check_title, share::Share};
+use lull_shared::{
+    amount::{exact, exact_ms, sizes},
+    constraint::is_name,
+    job::JobSpec,
+    limits,
+    name::check_title,
+    share::Share,
+};
 
 /// One thing about a job that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,8 +19,9 @@ pub enum Problem {
     #[error("its name is empty, longer than {} bytes or not printable", limits::NAME_BYTES_MAX)]
     Name,
     #[error(
-        "its arguments and variables take {bytes} bytes and {} are allowed; put the data into the inputs",
-        limits::ARGS_BYTES_MAX
+        "its arguments and variables take {} and {} are allowed; put the data into the inputs",
+        sizes(*bytes as u64, limits::ARGS_BYTES_MAX as u64).0,
+        sizes(*bytes as u64, limits::ARGS_BYTES_MAX as u64).1
     )]
     Args { bytes: usize },
     #[error("`{0}` cannot be the name of an environment variable")]
@@ -33,9 +41,10 @@ pub enum Problem {
     #[error("outputs can be compared only if nothing but the input goes into them: leave out --verify, or --grant {0}")]
     Verify(&'static str),
     #[error(
-        "what it has with machines of which nothing is heard counts as lost after {asked} ms, which is outside {} to {}",
-        limits::LOST_AFTER_MIN.as_millis(),
-        limits::LOST_AFTER_MAX.as_millis()
+        "what it has with machines of which nothing is heard counts as lost after {}, which is outside {} to {}",
+        exact_ms(*asked),
+        exact(limits::LOST_AFTER_MIN),
+        exact(limits::LOST_AFTER_MAX)
     )]
     LostAfter { asked: u64 },
     #[error("stopping after 0 failures would stop it before it began; give at least 1")]

@@ -5,6 +5,7 @@
 //! tool that only speaks the vocabulary does not pull it in.
 #![forbid(unsafe_code)]
 
+pub mod amount;
 pub mod codec;
 pub mod codes;
 pub mod constraint;

@@ -9,6 +9,7 @@ use std::{fmt, marker::PhantomData};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
+    amount::sizes,
     codes::ExitCodes,
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, Epoch, JobId, TaskId},
@@ -487,7 +488,7 @@ pub enum RefuseReason {
     Fetch { digest: Digest, reason: String },
     #[error("the module's signature or digest is wrong: {reason}")]
     Untrusted { reason: String },
-    #[error("{needed_bytes} bytes of memory are needed and {free_bytes} are free")]
+    #[error("{} of memory are needed and {} are free", sizes(*needed_bytes, *free_bytes).0, sizes(*needed_bytes, *free_bytes).1)]
     Memory { needed_bytes: u64, free_bytes: u64 },
     #[error("its executor could not be started: {reason}")]
     Executor { reason: String },

@@ -12,7 +12,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{hours::WeekMinute, id::JobId, resources::Labels, time::Timestamp};
+use crate::{
+    amount::{exact_ms, size},
+    hours::WeekMinute,
+    id::JobId,
+    resources::Labels,
+    time::Timestamp,
+};
 
 /// How a task stands, without the reasons: what is counted, listed and stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -203,6 +209,17 @@ pub enum WaitReason {
     AtOnce { tasks: u32 },
 }
 
+impl WaitReason {
+    /// The moment that it speaks of.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Window { opens } => *opens,
+            Self::Backoff { until } => Some(*until),
+            Self::Dependency { .. } | Self::Verification { .. } | Self::AtOnce { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -272,13 +289,13 @@ pub enum Failure {
     Exit { code: i32 },
     #[error("it trapped: {message}")]
     Trap { message: String, backtrace: Vec<String> },
-    #[error("it ran longer than its limit of {limit_ms} ms; raise --time-limit or give it less to do")]
+    #[error("it ran longer than its limit of {}; raise --time-limit or give it less to do", exact_ms(*limit_ms))]
     TimeLimit { limit_ms: u64 },
-    #[error("it needed more memory than its limit of {limit_bytes} bytes; raise --memory")]
+    #[error("it needed more memory than its limit of {}; raise --memory", size(*limit_bytes))]
     MemoryLimit { limit_bytes: u64 },
-    #[error("it wrote more output than its limit of {limit_bytes} bytes; raise --output-limit")]
+    #[error("it wrote more output than its limit of {}; raise --output-limit", size(*limit_bytes))]
     OutputLimit { limit_bytes: u64 },
-    #[error("it filled its scratch folder of {limit_bytes} bytes; raise --scratch-limit")]
+    #[error("it filled its scratch folder of {}; raise --scratch-limit", size(*limit_bytes))]
     ScratchLimit { limit_bytes: u64 },
     #[error("the agent cannot run this module: {reason}")]
     BadModule { reason: String },
@@ -441,6 +458,14 @@ impl PauseReason {
         }
     }
 
+    /// The moment that it speaks of.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Owner { until } => *until,
+            _ => None,
+        }
+    }
+
     /// A stable word for tables, programs and the portal.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -480,10 +505,10 @@ impl fmt::Display for PauseReason {
             Self::Owner { until: Some(until) } => write!(f, "its owner paused it until {until}"),
             Self::Owner { until: None } => f.write_str("its owner paused it"),
             Self::Busy { cpu_percent } => write!(f, "other programs use {cpu_percent} % of its processors"),
-            Self::Memory { free_bytes } => write!(f, "only {} of memory is free", bytesize::ByteSize(*free_bytes)),
+            Self::Memory { free_bytes } => write!(f, "only {} of memory is free", size(*free_bytes)),
             Self::Touched => f.write_str("its keyboard or mouse moved a moment ago"),
             Self::Present { idle_s } => {
-                let idle = humantime::format_duration(std::time::Duration::from_secs((*idle_s).into()));
+                let idle = exact_ms(u64::from(*idle_s) * 1_000);
                 write!(f, "its owner uses it; it works after {idle} without input")
             }
             Self::Hours { opens: Some(opens) } => write!(f, "its policy lets it work from {opens} on, by its own clock"),
@@ -577,6 +602,18 @@ mod tests {
         }
         assert_eq!(AttemptEnd::from_word("lost"), Some(AttemptEnd::Lost));
         assert_eq!(JobState::from_word("nonsense"), None);
+    }
+
+    #[test]
+    fn limits_are_told_as_people_write_them() {
+        let told = |failure: Failure| failure.to_string();
+        let time = told(Failure::TimeLimit { limit_ms: 90_000 });
+        assert_eq!(time, "it ran longer than its limit of 1m 30s; raise --time-limit or give it less to do");
+        assert!(told(Failure::TimeLimit { limit_ms: 4_000 }).contains("limit of 4s;"));
+        let size = told(Failure::MemoryLimit { limit_bytes: 64 << 20 });
+        assert_eq!(size, "it needed more memory than its limit of 64.0 MiB; raise --memory");
+        assert!(told(Failure::OutputLimit { limit_bytes: 1 << 10 }).contains("limit of 1.0 KiB;"));
+        assert!(told(Failure::ScratchLimit { limit_bytes: 3 << 29 }).contains("folder of 1.5 GiB;"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a module can be run by any agent, found out before it is published, with the reason in words.
 
-use lull_shared::{limits, message::ModuleKind};
+use lull_shared::{amount::sizes, limits, message::ModuleKind};
 use wasmparser::{
     Encoding, ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef, Validator, WasmFeatures,
     types::{CoreTypeId, Types},
@@ -35,7 +35,7 @@ pub enum Refusal {
     Text,
     #[error("this is not WebAssembly{found}; build the function for wasm32-wasip1 or wasm32-wasip2")]
     NotWasm { found: &'static str },
-    #[error("the module has {size_bytes} bytes and at most {max_bytes} are taken; strip its debug information")]
+    #[error("the module has {} and at most {} are taken; strip its debug information", sizes(*size_bytes, *max_bytes).0, sizes(*size_bytes, *max_bytes).1)]
     TooLarge { size_bytes: u64, max_bytes: u64 },
     #[error("the module is damaged or uses a proposal that agents do not run: {reason}")]
     Invalid { reason: String },
@@ -48,7 +48,7 @@ pub enum Refusal {
     Threads,
     #[error("it has a 64-bit memory, which agents do not offer; build it for wasm32")]
     Memory64,
-    #[error("it begins with {needed_bytes} bytes of memory and an attempt has {max_bytes} at most")]
+    #[error("it begins with {} of memory and an attempt has {} at most", sizes(*needed_bytes, *max_bytes).0, sizes(*needed_bytes, *max_bytes).1)]
     Memory { needed_bytes: u64, max_bytes: u64 },
     #[error("it has {found} {what} and a module has {max} at most")]
     Many { what: &'static str, found: u64, max: u64 },
@@ -411,7 +411,7 @@ mod tests {
         assert!(reason("(module (memory 1 2 shared) (func (export \"_start\")))").contains("threads"));
         assert!(reason("(module (memory i64 1) (func (export \"_start\")))").contains("64-bit"));
         assert!(
-            reason("(module (memory 40000) (memory 40000) (func (export \"_start\")))").contains("begins with 5242880000 bytes")
+            reason("(module (memory 40000) (memory 40000) (func (export \"_start\")))").contains("begins with 4.9 GiB of memory")
         );
         assert!(reason("(component)").contains("wasi:cli/run"));
         assert!(reason("(component (import \"wasi:http/types@0.2.0\" (instance)))").contains("no network"));

@@ -30,7 +30,7 @@ const ANSWER_BYTES_MAX: u64 = 4096;
 pub enum NamingError {
     #[error("the process that tells its name cannot be used: {0}")]
     Process(#[from] io::Error),
-    #[error("the process that tells its name did not answer within {} s", TIME_MAX.as_secs())]
+    #[error("the process that tells its name did not answer within {}", lull_shared::amount::exact(TIME_MAX))]
     Time,
     #[error("{0}")]
     Engine(String),

@@ -96,7 +96,7 @@ impl Sink for Stdout {
         let total = self.sent_bytes + (self.kept.len() + bytes.len()) as u64;
         if total > self.limit_bytes {
             self.exceeded = true;
-            wasmtime::bail!("more output than its limit of {} bytes", self.limit_bytes);
+            wasmtime::bail!("more output than its limit of {}", lull_shared::amount::size(self.limit_bytes));
         }
         while !bytes.is_empty() {
             if self.kept.len() == OUTPUT_PIECE_BYTES {

@@ -219,7 +219,10 @@ impl Writer {
         self.restore()?;
         let outputs: u64 = keep.iter().filter_map(|record| log::large_output(record)).map(|blob| blob.size_bytes).sum();
         if self.log.live_bytes() + self.output_bytes + outputs > self.bytes_max {
-            return Err(io::Error::other(format!("the outbox has reached its limit of {} bytes", self.bytes_max)));
+            return Err(io::Error::other(format!(
+                "the outbox has reached its limit of {}",
+                lull_shared::amount::size(self.bytes_max)
+            )));
         }
         for record in keep.iter().filter(|record| log::large_output(record).is_some()) {
             files::sync_file(&self.outputs.join(file_name(record.attempt)))?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use lull_shared::{
+    amount::{size, sizes},
     digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
     limits::{self, SNAPSHOT_BYTES_MAX},
@@ -164,12 +165,13 @@ impl Session {
         }
         if let Some(snapshot) = resume.filter(|snapshot| *build == Build::Plain || snapshot.blob.size_bytes > SNAPSHOT_BYTES_MAX)
         {
-            let reason = format!("{} bytes, for a {build:?} build", snapshot.blob.size_bytes);
+            let reason = format!("{}, for a {build:?} build", size(snapshot.blob.size_bytes));
             return Some(RefuseReason::Snapshot { digest: snapshot.blob.digest, reason });
         }
         match input {
             Payload::Blob(blob) if blob.size_bytes > limits::BLOB_BYTES_MAX => {
-                let reason = format!("an input of {} bytes; at most {} are taken", blob.size_bytes, limits::BLOB_BYTES_MAX);
+                let (found, most) = sizes(blob.size_bytes, limits::BLOB_BYTES_MAX);
+                let reason = format!("an input of {found}; at most {most} are taken");
                 Some(RefuseReason::Fetch { digest: blob.digest, reason })
             }
             Payload::Blob(_) | Payload::Inline(_) => None,

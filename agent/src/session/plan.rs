@@ -1,6 +1,7 @@
 //! How a job is run here: its terms, and which bytes of its module an executor loads.
 
 use lull_shared::{
+    amount::sizes,
     digest::BlobRef,
     identity::{self, Authority, Signed},
     job::AttemptLimits,
@@ -42,11 +43,8 @@ impl Plan {
         let signed = Signed { body: terms.manifest.clone(), signature: terms.manifest_signature.clone() };
         let manifest: ModuleManifest = identity::verify(authority, &signed).map_err(|error| error.to_string())?;
         if manifest.module.size_bytes > limits::MODULE_BYTES_MAX {
-            return Err(format!(
-                "the module has {} bytes; at most {} are taken",
-                manifest.module.size_bytes,
-                limits::MODULE_BYTES_MAX
-            ));
+            let (found, most) = sizes(manifest.module.size_bytes, limits::MODULE_BYTES_MAX);
+            return Err(format!("the module has {found}; at most {most} are taken"));
         }
         Ok(Self::of(terms, manifest, engine))
     }

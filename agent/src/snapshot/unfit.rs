@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lull_shared::{digest::Digest, id::TaskId};
+use lull_shared::{amount::sizes, digest::Digest, id::TaskId};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
@@ -27,9 +27,9 @@ pub enum Unfit {
     Code { expected: Digest, found: Digest },
     #[error("the snapshot's module does not match: {what}")]
     Shape { what: String },
-    #[error("the snapshot has {needed_bytes} bytes of memory and the attempt may have {limit_bytes}")]
+    #[error("the snapshot has {} of memory and the attempt may have {}", sizes(*needed_bytes, *limit_bytes).0, sizes(*needed_bytes, *limit_bytes).1)]
     Memory { needed_bytes: u64, limit_bytes: u64 },
-    #[error("the snapshot has {found_bytes} bytes of output or log and the attempt may have {limit_bytes}")]
+    #[error("the snapshot has {} of output or log and the attempt may have {}", sizes(*found_bytes, *limit_bytes).0, sizes(*found_bytes, *limit_bytes).1)]
     Output { found_bytes: u64, limit_bytes: u64 },
     #[error("the snapshot has read {position} bytes of its input, which has {size_bytes}")]
     Input { position: u64, size_bytes: u64 },

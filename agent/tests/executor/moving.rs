@@ -365,7 +365,7 @@ async fn a_forged_snapshot_is_refused_for_what_does_not_fit() {
         (good.clone(), &[(1, &memory)], "other memories"),
         (good.clone(), &[(0, &memory), (1, &memory)], "other memories"),
         (good.clone(), &[(0, &[])], "smaller"),
-        (good.clone(), &[(0, &large)], "4194304"),
+        (good.clone(), &[(0, &large)], "4.0 MiB"),
         (with(|small| small.globals.truncate(1)), one, "other globals"),
         (with(|small| small.globals[0].0 = 7), one, "damaged"),
         (with(|small| small.globals[1].1 = Global::I32(2)), one, "type"),

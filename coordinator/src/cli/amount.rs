@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+pub use lull_shared::amount::spoken;
 use lull_shared::{job::FailureClass, numbers::Numbers, window::Window, zone::Zone};
 
 /// A length of time: `90s`, `10m`, `1h 30m`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("`{text}` is no length of time: write it like 90s, 10m, 1h30m or 7d"))
+    lull_shared::amount::length(text)
 }
 
 /// A size in bytes: `256MiB`, `2GB`, `65536`.
@@ -43,20 +44,6 @@ pub fn own_zone() -> Option<Zone> {
     Zone::named(jiff::tz::TimeZone::system())
 }
 
-/// A length of time for people: the two largest units.
-pub fn spoken(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) if seconds == 0 => format!("{}ms", length.as_millis()),
-        (0, 0, 0) if seconds < 10 && length.subsec_millis() > 0 => format!("{:.1}s", length.as_secs_f64()),
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
-        (0, _, _) => format!("{hours}h {minutes:02}m"),
-        (_, _, _) => format!("{days}d {hours:02}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,18 +57,6 @@ mod tests {
         for text in ["", "a-b", "9-3", "-5", "0-99999999999"] {
             assert!(array(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn lengths_are_spoken_in_two_units() {
-        let spoken = |seconds: f64| spoken(Duration::from_secs_f64(seconds));
-        assert_eq!(spoken(0.25), "250ms");
-        assert_eq!(spoken(2.25), "2.2s");
-        assert_eq!(spoken(1.0), "1s");
-        assert_eq!(spoken(59.0), "59s");
-        assert_eq!(spoken(61.0), "1m 01s");
-        assert_eq!(spoken(3_720.0), "1h 02m");
-        assert_eq!(spoken(90_000.0), "1d 01h");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use clap::Args;
-use lull_shared::id::{JobId, TaskId};
+use lull_shared::{
+    amount::size,
+    id::{JobId, TaskId},
+};
 use serde::{Serialize, Serializer};
 use tokio::time::{Instant, sleep};
 
@@ -254,7 +257,7 @@ fn print(context: &Context, log: &LogBody) -> Result<(), Failure> {
         return context.out.one(log, &log.attempt.to_string(), |_| String::new());
     }
     if log.dropped_bytes > 0 {
-        context.out.note(format!("{} bytes were not kept; --log-limit keeps more", log.dropped_bytes));
+        context.out.note(format!("{} were not kept; --log-limit keeps more", size(log.dropped_bytes)));
     }
     context.out.print(&harmless(&log.text))
 }

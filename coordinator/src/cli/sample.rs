@@ -156,7 +156,7 @@ impl Runner {
         let run = process::Run { attempt, input, output, resume: None };
         self.executor.run(run).map_err(|error| unusable(&error.to_string()))?;
         let too_long = || {
-            Failure::usage(format!("the function is not done with the sample after {} s", RUN_TIME_MAX.as_secs()))
+            Failure::usage(format!("the function is not done with the sample after {}", lull_shared::amount::exact(RUN_TIME_MAX)))
                 .hint("use a smaller sample")
         };
         let finished = tokio::time::timeout(RUN_TIME_MAX, self.finished()).await.map_err(|_| too_long())??;

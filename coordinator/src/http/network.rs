@@ -8,6 +8,7 @@ use std::{
 use axum::{Json, extract::State};
 use lull_agent::executor::engine::Platform;
 use lull_shared::{
+    amount::spoken,
     id::AgentId,
     identity::Role,
     mesh::{PeerInfo, apart},
@@ -142,14 +143,14 @@ async fn store(state: &Interface) -> Finding {
         }
         Ok(_) if took > STORE_SLOW => {
             let hint = "look at the disk or the database server: every step waits for it";
-            finding("store", Verdict::Odd, format!("{name} took {} ms to answer", took.as_millis()), Some(hint))
+            finding("store", Verdict::Odd, format!("{name} took {} to answer", spoken(took)), Some(hint))
         }
-        Ok(_) => finding("store", Verdict::Good, format!("{name} answers in {} ms", took.as_millis()), None),
+        Ok(_) => finding("store", Verdict::Good, format!("{name} answers in {}", spoken(took)), None),
     }
 }
 
 fn scheduler(took: Duration) -> Finding {
-    let message = format!("it answers in {} ms", took.as_millis());
+    let message = format!("it answers in {}", spoken(took));
     if took > SCHEDULER_SLOW {
         return finding(
             "scheduler",

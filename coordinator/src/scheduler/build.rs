@@ -11,7 +11,7 @@
 
 use std::{fmt, time::Duration};
 
-use lull_shared::{job::Moving, message::Build};
+use lull_shared::{amount::spoken, job::Moving, message::Build};
 use serde::{Deserialize, Serialize};
 
 use super::{event::Movable, history::Risk};
@@ -106,7 +106,9 @@ impl fmt::Display for Reason {
             Self::Unknown => f.write_str("how long its tasks take is not known yet"),
             Self::Earlier => f.write_str("by what was known when it started"),
             Self::Expected { plain_ms, migratable_ms } => {
-                write!(f, "with interruptions it is expected to take {plain_ms} ms plain and {migratable_ms} ms migratable")
+                let (plain, migratable) = (Duration::from_millis(*plain_ms), Duration::from_millis(*migratable_ms));
+                let (plain, migratable) = (spoken(plain), spoken(migratable));
+                write!(f, "with interruptions it is expected to take {plain} plain and {migratable} migratable")
             }
         }
     }

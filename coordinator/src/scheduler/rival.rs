@@ -11,7 +11,10 @@
 //!
 //! A copy that fails counts as a failure of its task; the other goes on as long as retries are left.
 
+use std::time::Duration;
+
 use lull_shared::{
+    amount::spoken,
     id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
     state::AttemptEnd,
     time::Timestamp,
@@ -67,7 +70,7 @@ impl Scheduler {
                 return None;
             }
             let ran_us = micros(self.now.since(live.since));
-            let (ran, usual) = (spoken(ran_us), spoken(usual_us));
+            let (ran, usual) = (spoken(Duration::from_micros(ran_us)), spoken(Duration::from_micros(usual_us)));
             if ran_us >= soon_us && live.paused.is_some() {
                 return Some((live.since, format!("the first began {ran} ago and is paused").into()));
             }
@@ -132,14 +135,4 @@ impl Scheduler {
 fn may_lag(job: &Job, limits: &Limits) -> bool {
     let waits = job.tasks.has_some() || job.stopping.is_some();
     !waits && job.tasks.with_agents().len() > 0 && job.pace.straggles_after_us(limits).is_some()
-}
-
-/// A duration as people say it.
-pub(super) fn spoken(micros: u64) -> String {
-    let seconds = micros.div_ceil(1_000_000);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3_600),
-    }
 }

@@ -16,6 +16,7 @@ use super::{
     streams::Protocol,
 };
 use crate::{
+    amount::sizes,
     digest::BlobRef,
     id::AttemptId,
     limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX},
@@ -39,7 +40,8 @@ pub(super) async fn serve(
     let Ok(_delivery) = deliveries.try_acquire() else { return finish(stream, &DeliveryReply::Busy).await };
     let DeliveryRequest { attempt, blob } = request;
     if blob.size_bytes > BLOB_BYTES_MAX {
-        let reason = format!("an output of {} bytes; at most {BLOB_BYTES_MAX} are taken", blob.size_bytes);
+        let (found, most) = sizes(blob.size_bytes, BLOB_BYTES_MAX);
+        let reason = format!("an output of {found}; at most {most} are taken");
         return finish(stream, &DeliveryReply::Refused { reason }).await;
     }
     let mut sink = match blobs.receive(peer, attempt, blob).await {

@@ -2,7 +2,7 @@
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::{digest::BlobRef, identity::CertificateError, time::Timestamp};
+use crate::{amount::sizes, digest::BlobRef, identity::CertificateError, time::Timestamp};
 
 /// A node that could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub enum MeshError {
     Protocol { peer: PeerId, reason: String },
     #[error("{peer} takes no more transfers at the moment; try again later")]
     Busy { peer: PeerId },
-    #[error("a blob of {size_bytes} bytes; at most {max_bytes} are taken")]
+    #[error("a blob of {}; at most {} are taken", sizes(*size_bytes, *max_bytes).0, sizes(*size_bytes, *max_bytes).1)]
     TooLarge { size_bytes: u64, max_bytes: u64 },
     #[error("nobody could provide {}: {}", blob.digest, tried_in_words(tried))]
     Unavailable { blob: BlobRef, tried: Vec<(PeerId, String)> },

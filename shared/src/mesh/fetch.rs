@@ -342,7 +342,7 @@ impl<'a> Fetch<'a> {
             }
             Ok(Err(MeshError::Stopped)) => return Err(Fault::Ours(MeshError::Stopped)),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it could not be dialled within {} s", DIAL_TIME_MAX.as_secs()),
+            Err(_) => format!("it could not be dialled within {}", crate::amount::exact(DIAL_TIME_MAX)),
         };
         exchange.note_unreachable(source.peer, Instant::now());
         Err(Fault::Never(reason))

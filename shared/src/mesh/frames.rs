@@ -33,7 +33,7 @@ pub enum FrameError {
     TooLong(#[from] codec::FrameTooLong),
     #[error("a frame that cannot be read")]
     Garbage(#[source] codec::DecodeError),
-    #[error("nothing moved for {} s", .0.as_secs())]
+    #[error("nothing moved for {}", crate::amount::exact(*.0))]
     Stalled(Duration),
     #[error("the stream is closed")]
     Closed,

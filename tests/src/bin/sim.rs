@@ -39,9 +39,10 @@ struct Arguments {
     /// Print what happened last, even if no promise is broken.
     #[arg(long)]
     trace: bool,
-    /// The coordinators' network is cut for so many seconds, halfway.
-    #[arg(long, value_name = "SECONDS", conflicts_with = "death")]
-    cut: Option<u64>,
+    /// The coordinators' network is cut for so long, halfway: 5s, 45s, 10m. What that threw away, and what was done twice for
+    /// it, is in the table.
+    #[arg(long, value_name = "TIME", value_parser = lull_shared::amount::length, conflicts_with = "death")]
+    cut: Option<Duration>,
     /// The machine that runs the most dies for good, halfway.
     #[arg(long)]
     death: bool,
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
         mutation: None,
         trace: arguments.trace,
         misfortune: match arguments.cut {
-            Some(seconds) => Some(Misfortune::Cut(Duration::from_secs(seconds))),
+            Some(time) => Some(Misfortune::Cut(time)),
             None => arguments.death.then_some(Misfortune::Death),
         },
         tardy: arguments.tardy,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use clap::ValueEnum;
+use lull_shared::amount::exact;
 
 use super::week::Week;
 
@@ -170,7 +171,7 @@ impl fmt::Display for Options {
             f.write_str(if believes_hours { "" } else { " --disbelieve" })?;
         }
         match self.misfortune {
-            Some(Misfortune::Cut(time)) => write!(f, " --cut {}", time.as_secs())?,
+            Some(Misfortune::Cut(time)) => write!(f, " --cut {}", exact(time).replace(' ', ""))?,
             Some(Misfortune::Death) => f.write_str(" --death")?,
             None => {}
         }

@@ -253,7 +253,7 @@ fn a_coordinator_that_takes_over_knows_both_copies() {
     let (mut driver, job, first, second) = with_a_rival();
     driver.crash();
     let explained = driver.scheduler.explain(first.task, driver.now).expect("open");
-    assert_eq!(explained.beside[0].cause.as_deref(), Some("the first runs for 50 s and others took 10 s"));
+    assert_eq!(explained.beside[0].cause.as_deref(), Some("the first runs for 50s and others took 10s"));
     driver.connect(1, 1, &[first]);
     driver.connect(2, 1, &[second]);
     driver.succeed(1, &[first]);
@@ -269,5 +269,5 @@ fn it_is_explained_where_the_second_copy_is_and_why() {
     assert_eq!(explained.at.map(|at| at.attempt), Some(first));
     let [beside] = &explained.beside[..] else { panic!("one copy beside it") };
     assert_eq!((beside.attempt, beside.agent_name.as_str()), (second, "pc-2"));
-    assert_eq!(beside.cause.as_deref(), Some("the first runs for 50 s and others took 10 s"));
+    assert_eq!(beside.cause.as_deref(), Some("the first runs for 50s and others took 10s"));
 }

@@ -26,7 +26,7 @@ pub enum Fail {
     Stopped,
     #[error("the store's writer died over this\nhint: look for an earlier error in the log and start the coordinator again")]
     Died,
-    #[error("a blob of more than {0} bytes")]
+    #[error("a blob of more than {}", lull_shared::amount::size(*.0))]
     TooLarge(u64),
 }
 

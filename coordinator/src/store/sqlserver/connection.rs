@@ -56,7 +56,7 @@ impl Manager {
 
     async fn connect(&self) -> Result<Connection, Fail> {
         let late = Fail::Connection {
-            words: format!("no connection within {} s", CONNECT_TIME_MAX.as_secs()),
+            words: format!("no connection within {}", lull_shared::amount::exact(CONNECT_TIME_MAX)),
             server: self.server.clone(),
             purpose: Purpose::Read,
         };

@@ -34,13 +34,13 @@ pub enum Fail {
         "the connection to SQL Server broke: {words}\nhint: it is tried again; look whether {server} can be reached if it lasts"
     )]
     Connection { words: String, server: String, purpose: Purpose },
-    #[error("SQL Server did not answer within {seconds} s\nhint: it is tried again; look for blocked sessions if it lasts")]
+    #[error("SQL Server did not answer within {seconds}s\nhint: it is tried again; look for blocked sessions if it lasts")]
     Deadline { seconds: u64, purpose: Purpose },
     #[error("the store was loaded anew while this was on its way; it was not done")]
     Superseded,
     #[error("others changed the same rows again and again; nothing was done")]
     Contended,
-    #[error("a blob of more than {0} bytes")]
+    #[error("a blob of more than {}", lull_shared::amount::size(*.0))]
     TooLarge(u64),
 }
 
