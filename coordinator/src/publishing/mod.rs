@@ -255,20 +255,25 @@ impl Publications {
             let same_module_as = other.map(|other| format!("{function}@{}", other.record.number));
             PublishedBody { function: shape::function(version, &authority), existing, same_module_as, not_movable }
         };
-        if let Some(version) = own.iter().find(|version| version.suits(options)) {
-            return Ok(answer(version.record.clone(), true, None));
-        }
         let platforms = self.platforms().await?;
         let engines = Workshop::engines(platforms.clone()).await;
-        let parts = match known.iter().find_map(|version| version.parts(options, &engines)) {
+        if let Some(version) = own.iter().find(|version| version.suits(options) && version.is_complete(&engines)) {
+            return Ok(answer(version.record.clone(), true, None));
+        }
+        let mut parts = match known.iter().find_map(|version| version.parts(options, &engines)) {
             Some(parts) => parts,
             None => self.make(id, wanted, platforms).await?,
         };
         // The same as before, found out anew why.
         if parts.migratable.is_none()
-            && let Some(version) = own.iter().find(|version| version.manifest.migratable.is_none())
+            && let Some(version) =
+                own.iter().find(|version| version.manifest.migratable.is_none() && version.is_complete(&engines))
         {
             return Ok(answer(version.record.clone(), true, parts.not_movable));
+        }
+        // An engine that was upgraded since: agents that were not go on with what they had.
+        if let Some(older) = own.iter().find(|version| version.suits(options)) {
+            parts.keep_older(older);
         }
         let not_movable = parts.not_movable.clone();
         let beyond = own.iter().map(|version| version.record.number).max().unwrap_or(0);

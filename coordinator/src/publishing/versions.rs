@@ -18,6 +18,9 @@ pub const NOT_MOVABLE: &str = "cannot be moved: ";
 /// Measurements of one function differ by so much from day to day, in percent of each other.
 const SAME_COST_PERCENT: u32 = 10;
 
+/// Engines that one version has artifacts for: a fleet has a few platforms, each with the engine before and after an upgrade.
+const ARTIFACTS_MAX: usize = 16;
+
 /// A version of a module, with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -48,9 +51,15 @@ impl Published {
         }
     }
 
+    /// Whether all of it is compiled for all these engines: none of them has come since, or was upgraded.
+    pub fn is_complete(&self, engines: &[String]) -> bool {
+        let movable = self.manifest.migratable.as_ref();
+        covers(&self.manifest.artifacts, engines) && movable.is_none_or(|build| covers(&build.artifacts, engines))
+    }
+
     /// What was made for these options, if all of it is here and for all these engines.
     pub fn parts(&self, options: &PublishOptions, engines: &[String]) -> Option<Parts> {
-        let complete = |made: &[Artifact]| engines.iter().all(|engine| made.iter().any(|artifact| artifact.engine == *engine));
+        let complete = |made: &[Artifact]| covers(made, engines);
         let plain = self.manifest.artifacts.clone();
         let (migratable, not_movable) = match (&self.manifest.migratable, options.migratable) {
             (_, Moving::Never) => (None, None),
@@ -75,6 +84,30 @@ pub struct Parts {
     /// Why there is none although one was to be made.
     pub not_movable: Option<String>,
     pub interface: Vec<String>,
+}
+
+impl Parts {
+    /// Adds what an older version has for engines that nothing was compiled for now: agents that were not upgraded yet.
+    pub fn keep_older(&mut self, older: &Published) {
+        add_missing(&mut self.plain, &older.manifest.artifacts);
+        if let (Some(build), Some(known)) = (&mut self.migratable, &older.manifest.migratable)
+            && build.module == known.module
+        {
+            add_missing(&mut build.artifacts, &known.artifacts);
+        }
+    }
+}
+
+fn covers(made: &[Artifact], engines: &[String]) -> bool {
+    engines.iter().all(|engine| made.iter().any(|artifact| artifact.engine == *engine))
+}
+
+fn add_missing(made: &mut Vec<Artifact>, known: &[Artifact]) {
+    for artifact in known {
+        if made.len() < ARTIFACTS_MAX && !made.iter().any(|other| other.engine == artifact.engine) {
+            made.push(artifact.clone());
+        }
+    }
 }
 
 /// What nobody measured again is as it was.
@@ -140,6 +173,20 @@ mod tests {
         assert_eq!(suits(&tried), [true, true, false, true, false, true], "there is nothing to measure");
         assert_eq!(suits(&both), [false, true, true, false, false, false]);
         assert_eq!(suits(&measured), [false, true, true, true, true, false]);
+    }
+
+    #[test]
+    fn what_an_upgrade_left_without_artifacts_is_not_complete_and_keeps_the_older_ones() {
+        let both = published(Some(None), None);
+        assert!(both.is_complete(&["e".into()]) && !both.is_complete(&["e".into(), "f".into()]));
+        let mut fresh = both.parts(&options(Moving::Auto, None), &["e".into()]).expect("it is all there");
+        let upgraded = |made: &mut Vec<Artifact>| made.iter_mut().for_each(|artifact| artifact.engine = "f".into());
+        upgraded(&mut fresh.plain);
+        fresh.migratable.iter_mut().for_each(|build| upgraded(&mut build.artifacts));
+        fresh.keep_older(&both);
+        let engines = |made: &[Artifact]| made.iter().map(|artifact| artifact.engine.clone()).collect::<Vec<_>>();
+        assert_eq!(engines(&fresh.plain), ["f", "e"]);
+        assert_eq!(fresh.migratable.map(|build| engines(&build.artifacts)), Some(vec!["f".into(), "e".into()]));
     }
 
     #[test]
