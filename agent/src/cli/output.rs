@@ -102,7 +102,7 @@ impl Output {
     /// Something was done: its value or its id for programs, and the words for people on standard error.
     pub fn done<T: Serialize>(self, value: &T, id: &str, words: &str) -> Result<(), CliError> {
         // Nobody reads it if standard error is closed.
-        let _ = writeln!(io::stderr(), "{words}");
+        let _ = writeln!(io::stderr(), "{}", localised(words, Timestamp::now(), &TimeZone::system()));
         self.one(value, id, String::new)
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 
 /// Attempts whose executors were killed, and whose logs are kept until that is said: each may have half a megabyte.
 const REMAINS_MAX: usize = 64;
-/// What is told now and then of the log of a running attempt: its last lines.
+/// What is told now and then of the log of a running attempt, beside what it used: its last lines.
 const LOG_END_BYTES: usize = 2 * 1024;
 /// Attempts of which that is told at once.
 const LOG_ENDS_MAX: usize = 8;
@@ -75,8 +75,9 @@ pub struct Processes {
     cage: Option<Cage>,
     /// What attempts left whose executors were killed, until their results are said or they are released.
     remains: BTreeMap<AttemptId, Remains>,
-    /// How much of its log was told of each running attempt.
+    /// At which time of telling each running attempt was told of last, and how often something was told.
     told: BTreeMap<AttemptId, u64>,
+    times_told: u64,
 }
 
 struct Slot {
@@ -104,6 +105,7 @@ impl Processes {
             cage: None,
             remains: BTreeMap::new(),
             told: BTreeMap::new(),
+            times_told: 0,
         }
     }
 
@@ -289,23 +291,23 @@ impl Processes {
         }
     }
 
-    /// The ends of the logs that grew since they were told: what is known of them should this machine vanish.
+    /// What running attempts used and the ends of their logs, those first of which that was told the longest ago: what is
+    /// known of them while they run, and should this machine vanish.
     pub fn log_ends(&mut self) -> Vec<Remains> {
         let alive =
             self.slots.iter().filter_map(|slot| if let State::Alive(executor) = &slot.state { Some(executor) } else { None });
-        let remains: Vec<Remains> = alive.filter_map(|executor| executor.remains()).collect();
+        let mut remains: Vec<Remains> = alive.filter_map(|executor| executor.remains()).collect();
         self.told.retain(|attempt, _| remains.iter().any(|remains| remains.attempt == *attempt));
-        let mut ends = Vec::new();
-        for mut remains in remains {
-            let total = remains.log.len() as u64 + remains.log_dropped_bytes;
-            if ends.len() < LOG_ENDS_MAX && total > 0 && self.told.insert(remains.attempt, total) != Some(total) {
-                let cut = remains.log.len().saturating_sub(LOG_END_BYTES);
-                remains.log = remains.log.slice(cut..);
-                remains.log_dropped_bytes += cut as u64;
-                ends.push(remains);
-            }
+        remains.sort_by_key(|remains| self.told.get(&remains.attempt).copied());
+        remains.truncate(LOG_ENDS_MAX);
+        self.times_told += 1;
+        for remains in &mut remains {
+            self.told.insert(remains.attempt, self.times_told);
+            let cut = remains.log.len().saturating_sub(LOG_END_BYTES);
+            remains.log = remains.log.slice(cut..);
+            remains.log_dropped_bytes += cut as u64;
         }
-        ends
+        remains
     }
 
     /// Ends every process, when nobody listens any more.

@@ -61,11 +61,27 @@ impl<T> Page<T> {
     }
 }
 
-/// Why something is as it is: a word for programs, a sentence for people.
+/// Why something is as it is: a word for programs, a sentence for people. Moments in the sentence are in UTC, in the form of
+/// all moments in data, so that whoever shows it can show them in the time of who reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     pub kind: String,
     pub message: String,
+    /// The moment that it speaks of: when a window opens, a pause ends, an agent was last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<jiff::Timestamp>,
+}
+
+impl Reason {
+    /// A reason that speaks of no moment.
+    pub fn new(kind: &str, message: impl ToString) -> Self {
+        Self { kind: kind.to_owned(), message: message.to_string(), at: None }
+    }
+
+    /// It speaks of this moment.
+    pub fn at(self, at: Option<lull_shared::time::Timestamp>) -> Self {
+        Self { at: at.map(|at| at.to_jiff()), ..self }
+    }
 }
 
 /// How many things a request changed.

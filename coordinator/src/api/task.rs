@@ -7,7 +7,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Text};
+use super::{OutageBody, Reason, Text};
 
 /// How a task stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,11 @@ pub struct AttemptBody {
     /// Since when nothing is heard of its agent, if it is live and unreachable: its result still counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<jiff::Timestamp>,
+    /// Absent while it is live.
     pub usage: Option<Usage>,
+    /// What it had used when its agent last said so, while it is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_so_far: Option<Usage>,
 }
 
 /// The snapshot that an attempt went on from.
@@ -126,6 +130,9 @@ pub struct ExplanationBody {
     pub build: Option<ChoiceBody>,
     /// Why it ended as it did, once it has.
     pub reason: Option<String>,
+    /// What is wrong with the network, while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<OutageBody>,
     /// One verdict for each agent that is not revoked; none for a task that has ended.
     pub agents: Vec<VerdictBody>,
 }

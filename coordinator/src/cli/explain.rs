@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_job_is_summed_up_by_reason() {
-        let reason = |message: &str| Some(Reason { kind: "x".into(), message: message.into() });
+        let reason = |message: &str| Some(Reason::new("x", message));
         let explained = JobExplanationBody {
             job: Text(JobId(42)),
             name: "stats".into(),

@@ -41,7 +41,7 @@ pub enum Tone {
 /// One cell of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cell {
-    text: String,
+    pub(super) text: String,
     tone: Tone,
 }
 
@@ -185,7 +185,7 @@ impl Output {
 
     /// The text of one thing.
     pub fn shown<T: Serialize>(&self, value: &T, id: &str, describe: impl FnOnce(&Look) -> String) -> String {
-        for_programs(self.format, value, id).unwrap_or_else(|| describe(&self.look))
+        for_programs(self.format, value, id).unwrap_or_else(|| self.look.localised(&describe(&self.look)))
     }
 
     /// Something was done: its value or its id for programs, the words for people on standard error.

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_job_that_may_not_start_says_why() {
-        let reason = Reason { kind: "window".into(), message: "its window opens at 22:00".into() };
+        let reason = Reason::new("window", "its window opens at 22:00");
         let waiting = JobBody { waiting: Some(reason), ..job(TaskCounts { waiting: 3, ..TaskCounts::default() }) };
         assert_eq!(describe(&waiting, 0, None), "j1 stats@1: 0/3 done, its window opens at 22:00");
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
 use lull_shared::{
+    amount::size,
     message::Build,
     state::{AttemptEnd, TaskState},
 };
@@ -127,7 +129,7 @@ impl Row for TaskBody {
     }
 
     fn cells(&self, look: &Look) -> Vec<Cell> {
-        let time = self.started.zip(self.ended).map(|(started, ended)| length(started, ended));
+        let time = self.started.and_then(|started| took(started, self.ended, self.is_with_agent(), look));
         vec![
             self.task.to_string().into(),
             Cell::or_dash(self.label.as_deref()),
@@ -188,7 +190,8 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         Some(end) => Cell::toned(end, Tone::Odd),
         None => live,
     };
-    let usage = attempt.usage;
+    let usage = attempt.usage.or(attempt.usage_so_far);
+    let so_far = if attempt.usage.is_none() { SO_FAR } else { "" };
     let cause = || attempt.cause.as_ref().map(|cause| format!("began because {cause}"));
     let reason =
         attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone()).or_else(cause);
@@ -197,9 +200,9 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         attempt.agent_name.as_str().into(),
         look.time(attempt.started).into(),
         Cell::or_dash(attempt.resumed.map(went_on)),
-        Cell::or_dash(attempt.ended.map(|ended| length(attempt.started, ended))),
-        Cell::or_dash(usage.map(|usage| spoken(Duration::from_micros(usage.cpu_us)))),
-        Cell::or_dash(usage.map(|usage| bytesize::ByteSize(usage.memory_peak_bytes).to_string())),
+        Cell::or_dash(took(attempt.started, attempt.ended, attempt.end.is_none(), look)),
+        Cell::or_dash(usage.map(|usage| spoken(Duration::from_micros(usage.cpu_us)) + so_far)),
+        Cell::or_dash(usage.map(|usage| size(usage.memory_peak_bytes))),
         end,
         reason.unwrap_or_default().into(),
     ]
@@ -230,6 +233,9 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
     }
     if let Some(copy) = &explanation.second_copy {
         lines.push(("elsewhere", Cell::toned(&copy.message, Tone::Odd)));
+    }
+    if let Some(outage) = &explanation.outage {
+        lines.push(("network", Cell::toned(&outage.message, Tone::Odd)));
     }
     if let Some(ahead) = explanation.ahead {
         lines.push(("ahead of it", counted(ahead, "task").into()));
@@ -267,8 +273,24 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
     text
 }
 
-fn length(started: jiff::Timestamp, ended: jiff::Timestamp) -> String {
-    spoken(ended.duration_since(started).unsigned_abs())
+/// What is added to what may still grow.
+const SO_FAR: &str = " so far";
+
+/// How long something took, or has taken so far if it is live.
+fn took(started: Timestamp, ended: Option<Timestamp>, is_live: bool, look: &Look) -> Option<String> {
+    let length = |until: Timestamp| until.duration_since(started).max(SignedDuration::ZERO).unsigned_abs();
+    match ended {
+        Some(ended) => Some(spoken(length(ended))),
+        // Whole seconds: when it was looked at is not known better than that.
+        None => is_live.then(|| spoken(Duration::from_secs(length((look.now)()).as_secs())) + SO_FAR),
+    }
+}
+
+impl TaskBody {
+    /// Whether an attempt of it is live.
+    fn is_with_agent(&self) -> bool {
+        matches!(self.state, TaskState::Running | TaskState::Paused)
+    }
 }
 
 fn task_state(text: &str) -> Result<TaskState, String> {
@@ -278,7 +300,7 @@ fn task_state(text: &str) -> Result<TaskState, String> {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::id::AgentId;
+    use lull_shared::{id::AgentId, state::Usage};
 
     use super::{
         super::output::{Format, tests::plain},
@@ -287,8 +309,39 @@ mod tests {
     use crate::api::{ChoiceBody, Reason, Text, VerdictBody};
 
     #[test]
+    fn of_a_live_attempt_is_shown_what_is_known() {
+        let attempt = |number: u32, live: bool| AttemptBody {
+            attempt: Text(format!("j1.7#{number}").parse().expect("an attempt")),
+            agent: Text(AgentId(3)),
+            agent_name: "desk".into(),
+            started: "2026-11-24T21:20:00Z".parse().expect("a moment"),
+            build: Build::Plain,
+            resumed: None,
+            cause: None,
+            ended: (!live).then(|| "2026-11-24T21:21:05Z".parse().expect("a moment")),
+            end: (!live).then_some(AttemptEnd::Evicted),
+            reason: None,
+            failure: None,
+            paused: None,
+            unreachable: None,
+            usage: None,
+            usage_so_far: None,
+        };
+        let used = Usage { wall_us: 1, cpu_us: 550_000_000, memory_peak_bytes: 12 << 20 };
+        let (mut ended, mut known, unknown) = (attempt(1, false), attempt(2, true), attempt(3, true));
+        (ended.usage, known.usage_so_far) = (Some(used), Some(used));
+        let cells = |attempt: &AttemptBody| {
+            let cells = attempt_cells(attempt, &plain(Format::Table).look);
+            cells[4..7].iter().map(|cell| cell.text.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(cells(&ended), ["1m 05s", "9m 10s", "12.0 MiB"]);
+        assert_eq!(cells(&known), ["10m 00s so far", "9m 10s so far", "12.0 MiB"]);
+        assert_eq!(cells(&unknown), ["10m 00s so far", "-", "-"]);
+    }
+
+    #[test]
     fn an_explanation_names_each_agent_and_its_reasons() {
-        let reason = |message: &str| Reason { kind: "x".into(), message: message.into() };
+        let reason = |message: &str| Reason::new("x", message);
         let verdict = |number: u64, obstacles: Vec<Reason>| VerdictBody {
             agent: Text(AgentId(number)),
             agent_name: format!("desk-{number}"),
@@ -304,6 +357,7 @@ mod tests {
             ahead: Some(3),
             build: Some(ChoiceBody { build: Build::Plain, reason: "how long its tasks take is not known yet".into() }),
             reason: None,
+            outage: None,
             agents: vec![verdict(1, vec![reason("its owner paused it"), reason("it is draining")]), verdict(2, Vec::new())],
         };
         let expected = "\

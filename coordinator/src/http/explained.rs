@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text},
-    scheduler::view::{AgentVerdict, JobExplanation, Obstacle},
+    scheduler::view::{AgentVerdict, JobExplanation, Obstacle, Outage},
     store::record::JobRecord,
 };
 
@@ -33,7 +33,7 @@ pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<Job
     let failed = causes::of(&state, &record).await?.into_iter().map(|cause| HeldBody {
         tasks: cause.tasks,
         state: TaskState::Failed,
-        reason: Some(Reason { kind: "failed".into(), message: cause.message }),
+        reason: Some(Reason::new("failed", cause.message)),
         example: Some(cause.example),
     });
     let found = found.filter(|_| !record.state.is_ended());
@@ -173,6 +173,7 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
     if let Some(stopping) = found.view.stopping {
         parts.push(format!("it is being {stopping}"));
     }
+    parts.extend(found.outage.as_ref().map(Outage::to_string));
     if found.view.unreachable > 0 {
         let verb = if found.view.unreachable == 1 { "is" } else { "are" };
         let tasks = counted(found.view.unreachable.into(), "task");
@@ -245,9 +246,9 @@ fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
             ..row(paused.tasks, TaskState::Paused, Some(shape::paused(&paused.reason)))
         });
     }
-    let because = || Reason { kind: "agents".into(), message: in_the_way(found, ways).join("; ") };
-    let running = (found.running > 0)
-        .then(|| Reason { kind: "running".into(), message: format!("on {}", counted(found.running_on.into(), "agent")) });
+    let because = || Reason::new("agents", in_the_way(found, ways).join("; "));
+    let running =
+        (found.running > 0).then(|| Reason::new("running", format!("on {}", counted(found.running_on.into(), "agent"))));
     rows.push(row(counts.running, TaskState::Running, running));
     rows.push(row(counts.queued, TaskState::Queued, Some(because())));
     rows.push(row(counts.moving, TaskState::Moving, Some(because())));
@@ -266,7 +267,7 @@ mod tests {
     use lull_shared::{id::AgentId, state::TaskCounts, time::Timestamp};
 
     use super::*;
-    use crate::scheduler::view::JobView;
+    use crate::scheduler::view::{JobView, OutageKind};
 
     fn found(counts: TaskCounts, waiting: Option<WaitReason>, obstacles: Vec<Vec<Obstacle>>) -> JobExplanation {
         let verdict = |(number, obstacles): (usize, Vec<Obstacle>)| AgentVerdict {
@@ -292,6 +293,7 @@ mod tests {
             retries_from: None,
             ahead: 0,
             agents: obstacles.into_iter().enumerate().map(verdict).collect(),
+            outage: None,
         }
     }
 
@@ -323,6 +325,26 @@ mod tests {
             told(&JobExplanation { ahead: 2, ..found(queued, None, vec![vec![]]) }),
             "2 jobs of the same submitter go before it"
         );
+    }
+
+    #[test]
+    fn an_outage_is_told_first_and_what_is_with_nobody_is_not_said_to_run() {
+        let counts = TaskCounts { running: 2, queued: 1, ..TaskCounts::default() };
+        let since = Timestamp::from_millis(1_000);
+        let outage = |kind| Some(Outage { kind, since, agents: 3, copies_from: None });
+        let mut found = found(counts, None, vec![vec![Obstacle::Away { last_heard: Some(since) }]]);
+        found.view.unreachable = 2;
+        found.outage = outage(OutageKind::CutOff);
+        let expected = format!(
+            "no agent has been heard since {since}, when 3 agents fell silent: this coordinator may be cut off. What they run goes \
+             on and counts; 2 tasks are unreachable, since nothing is heard of the agents that have them; their results still \
+             count; 1 agent is not connected"
+        );
+        assert_eq!(told(&found), expected);
+        found.outage = outage(OutageKind::Together);
+        assert!(told(&found).starts_with("3 agents fell silent at once"), "{}", told(&found));
+        found.outage = outage(OutageKind::Unmet);
+        assert!(told(&found).starts_with("this coordinator began to lead"), "{}", told(&found));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! From what the store remembers and the scheduler knows to what the interface says.
 
+use std::collections::BTreeMap;
+
 use data_encoding::BASE64;
 use lull_shared::{
+    id::AttemptId,
     identity::Authority,
     message::{ModuleManifest, Payload},
     share::Share,
-    state::{Failure, PauseReason, WaitReason},
+    state::{Failure, PauseReason, Usage, WaitReason},
 };
 
 use crate::{
@@ -26,12 +29,12 @@ pub fn waiting(reason: &WaitReason) -> Reason {
         WaitReason::Verification { .. } => "verification",
         WaitReason::AtOnce { .. } => "at_once",
     };
-    Reason { kind: kind.into(), message: reason.to_string() }
+    Reason::new(kind, reason).at(reason.at())
 }
 
 /// A pause and its word.
 pub fn paused(reason: &PauseReason) -> Reason {
-    Reason { kind: reason.kind().into(), message: reason.to_string() }
+    Reason::new(reason.kind(), reason).at(reason.at())
 }
 
 /// What is in the way on an agent, and its word.
@@ -48,7 +51,7 @@ pub fn obstacle(obstacle: &Obstacle) -> Reason {
         Obstacle::Label { .. } => "label",
         Obstacle::Refused { .. } => "refused",
     };
-    Reason { kind: kind.into(), message: obstacle.to_string() }
+    Reason::new(kind, obstacle).at(obstacle.at())
 }
 
 fn second_copy(copy: &SecondCopy) -> Reason {
@@ -58,7 +61,7 @@ fn second_copy(copy: &SecondCopy) -> Reason {
         SecondCopy::CutOff => "cut_off",
         SecondCopy::Enough { .. } => "enough",
     };
-    Reason { kind: kind.into(), message: copy.to_string() }
+    Reason::new(kind, copy).at(copy.at())
 }
 
 /// What is wrong with the network.
@@ -161,8 +164,9 @@ pub fn task(record: TaskRecord, label: Option<String>, unreachable: &Unreachable
 }
 
 /// An attempt as remembered.
-pub fn attempt(record: AttemptRecord, unreachable: &Unreachable) -> AttemptBody {
+pub fn attempt(record: AttemptRecord, unreachable: &Unreachable, so_far: &BTreeMap<AttemptId, Usage>) -> AttemptBody {
     AttemptBody {
+        usage_so_far: so_far.get(&record.attempt).copied().filter(|_| record.end.is_none()),
         unreachable: unreachable.attempts.get(&record.attempt).map(|at| at.to_jiff()),
         attempt: Text(record.attempt),
         agent: Text(record.agent),
@@ -224,6 +228,7 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
         ahead: explanation.ahead,
         build: Some(ChoiceBody { build: explanation.build.build, reason: explanation.build.reason.to_string() }),
         reason: None,
+        outage: explanation.outage.as_ref().map(outage),
         agents: explanation.agents.into_iter().map(verdict).collect(),
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text},
-    scheduler::view::Unreachable,
+    scheduler::{Scheduler, view::Unreachable},
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 
@@ -63,9 +63,10 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(T
     let record = remembered(&state, task).await?;
     let job = jobs::remembered(&state, task.job).await?;
     let label = label(&state, &job, index).await?;
-    let unreachable = unreachable(&state, task.job).await?;
+    let look = move |scheduler: &Scheduler, _| (scheduler.unreachable(task.job), scheduler.used_so_far(task));
+    let (unreachable, so_far) = state.coordinator.dispatch.query(look).await?;
     let attempts = state.coordinator.store.attempts(task).await?;
-    let history = attempts.into_iter().map(|attempt| shape::attempt(attempt, &unreachable)).collect();
+    let history = attempts.into_iter().map(|attempt| shape::attempt(attempt, &unreachable, &so_far)).collect();
     Ok(Json(TaskDetails { task: shape::task(record, label, &unreachable), history }))
 }
 
@@ -105,6 +106,7 @@ pub async fn explain(
         ahead: None,
         build: None,
         reason: record.reason,
+        outage: None,
         agents: Vec::new(),
     }))
 }

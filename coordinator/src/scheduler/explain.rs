@@ -1,9 +1,9 @@
 //! What can be read off: jobs, agents, and for any task why it is where it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
     message::Build,
     state::{Intake, JobState, TaskState, WaitReason},
     time::Timestamp,
@@ -24,12 +24,14 @@ use super::{
 impl Scheduler {
     /// An active job's progress; `None`: it has ended, or there is none.
     pub fn job(&self, job: JobId, _now: Timestamp) -> Option<JobView> {
-        self.jobs.get(&job).map(|active| self.view(job, active))
+        self.jobs.get(&job).map(|active| self.view(job, active, self.unreachable(job).tasks.len()))
     }
 
     /// All active jobs, in the order of their submission.
     pub fn jobs(&self, _now: Timestamp) -> Vec<JobView> {
-        self.jobs.iter().map(|(id, job)| self.view(*id, job)).collect()
+        let unreachable = self.all_unreachable();
+        let count = |id: &JobId| unreachable.get(id).map_or(0, BTreeSet::len);
+        self.jobs.iter().map(|(id, job)| self.view(*id, job, count(id))).collect()
     }
 
     /// All agents, revoked ones too.
@@ -107,7 +109,8 @@ impl Scheduler {
                 .collect(),
         });
         let build = self.choice(task, at.as_ref());
-        Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents: agents.collect() })
+        let (agents, outage) = (agents.collect(), self.outage(now));
+        Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents, outage })
     }
 
     /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
@@ -172,7 +175,7 @@ impl Scheduler {
         theirs + job.tasks.ahead_of(task.index)
     }
 
-    fn view(&self, id: JobId, job: &Job) -> JobView {
+    fn view(&self, id: JobId, job: &Job, unreachable: usize) -> JobView {
         let held_back = job.held_back().filter(|_| job.stopping.is_none());
         let counts = job.tasks.counts(held_back.is_some());
         let only_rests = counts.queued == 0 && counts.running == 0 && counts.paused == 0;
@@ -183,7 +186,7 @@ impl Scheduler {
             state: JobState::Active,
             stopping: job.stopping,
             counts,
-            unreachable: self.unreachable(id).tasks.len() as u32,
+            unreachable: unreachable as u32,
             waiting: held_back.or(backoff),
             moved: job.moved,
             mean_wall_us: job.pace.mean_wall_us(),
@@ -197,6 +200,19 @@ impl Scheduler {
         let alone = |index: u32| job.tasks.copies(index).is_some_and(|copies| !self.is_with_somebody(copies));
         let tasks = attempts.iter().map(|(attempt, since)| (attempt.task.index, *since));
         Unreachable { tasks: tasks.filter(|(index, _)| alone(*index)).collect(), attempts }
+    }
+
+    /// The tasks of each job that are with agents out of touch only, in one walk: when all agents are, jobs are many too.
+    fn all_unreachable(&self) -> BTreeMap<JobId, BTreeSet<TaskIndex>> {
+        let mut tasks: BTreeMap<JobId, BTreeSet<TaskIndex>> = BTreeMap::new();
+        let agents = self.fleet.doubtful().filter_map(|(_, agent)| self.fleet.get(agent));
+        for AttemptId { task, .. } in agents.flat_map(|agent| agent.held.keys()) {
+            let copies = self.jobs.get(&task.job).and_then(|job| job.tasks.copies(task.index));
+            if copies.is_some_and(|copies| !self.is_with_somebody(copies)) {
+                tasks.entry(task.job).or_default().insert(task.index);
+            }
+        }
+        tasks
     }
 
     fn unreachable_attempts(&self, job: JobId) -> BTreeMap<AttemptId, Timestamp> {

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{AgentId, AttemptId},
+    id::{AgentId, AttemptId, TaskId},
     limits::LOG_BYTES_MAX,
     message::Remains,
+    state::Usage,
 };
 
 use super::Scheduler;
@@ -38,6 +39,12 @@ impl Seen {
         }
     }
 
+    /// What was last said of the attempts of a task.
+    fn of(&self, task: TaskId) -> impl Iterator<Item = &Remains> {
+        let (first, last) = (AttemptId { task, number: 0 }, AttemptId { task, number: u32::MAX });
+        self.remains.range(first..=last).map(|(_, remains)| remains)
+    }
+
     /// What was said of an attempt that ends.
     pub(super) fn take(&mut self, attempt: AttemptId) -> Option<Remains> {
         let remains = self.remains.remove(&attempt)?;
@@ -47,6 +54,11 @@ impl Seen {
 }
 
 impl Scheduler {
+    /// What the live attempts of a task had used when their agents last said it.
+    pub fn used_so_far(&self, task: TaskId) -> BTreeMap<AttemptId, Usage> {
+        self.seen.of(task).map(|remains| (remains.attempt, remains.usage)).collect()
+    }
+
     /// An agent says what is left of an attempt, or would be.
     pub(super) fn note_remains(&mut self, id: AgentId, mut remains: Remains) {
         if !self.fleet.known(id).held.contains_key(&remains.attempt) {

@@ -22,6 +22,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use lull_shared::{
+    amount::exact,
     id::{AgentId, AttemptId},
     state::{AttemptEnd, Intake},
     time::Timestamp,
@@ -194,7 +195,7 @@ impl Scheduler {
                     next = Some(next.map_or(at, |next: Timestamp| next.min(at)));
                     continue;
                 }
-                let reason = format!("nothing was heard of its agent for {}", super::rival::spoken(micros(lost_after)));
+                let reason = format!("nothing was heard of its agent for {}", exact(lost_after));
                 self.withdraw(id, attempt, &reason, AttemptEnd::Lost);
             }
         }

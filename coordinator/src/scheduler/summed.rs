@@ -27,7 +27,8 @@ impl Scheduler {
             match first.and_then(|live| live.paused.as_ref()).filter(|_| copies.are_paused()) {
                 Some(reason) => note(&mut paused, reason, TaskId { job, index }),
                 None => {
-                    for live in copies.iter() {
+                    // Of the others nobody knows whether they run.
+                    for live in copies.iter().filter(|live| !self.is_unreachable(live.agent)) {
                         let attempt = AttemptId { task: TaskId { job, index }, number: live.number };
                         match self.fleet.get(live.agent).and_then(|agent| agent.held.get(&attempt)) {
                             Some(held) if held.started => *running_on.entry(live.agent).or_default() += 1,
@@ -42,16 +43,17 @@ impl Scheduler {
         let agents = taking.map(|(id, agent)| AgentVerdict {
             agent: id,
             name: agent.name.clone(),
-            obstacles: obstacles(agent, demand, job, now),
+            obstacles: obstacles(agent, demand, job, now).into_iter().map(|one| self.obstacle_on_wall(one)).collect(),
         });
         Some(JobExplanation {
             running: running_on.values().sum(),
             running_on: running_on.len() as u32,
             with_agents,
             paused: paused.into_values().collect(),
-            retries_from: active.tasks.next_wake(),
+            retries_from: active.tasks.next_wake().map(|at| self.on_wall(at)),
             ahead: self.shares.before(active.submitter, active.rank).filter(|rank| rank.job != job).count() as u64,
             agents: agents.collect(),
+            outage: self.outage(now),
             view,
         })
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use lull_shared::{
+    amount::sizes,
     constraint::Constraint,
     id::{AgentId, AttemptId, JobId, TaskId, TaskIndex},
     resources::{Capacity, Labels, Machine},
@@ -91,6 +92,9 @@ pub struct Explanation {
     pub build: Choice,
     /// One verdict for each agent that is not revoked.
     pub agents: Vec<AgentVerdict>,
+    /// What is wrong with the network.
+    #[serde(default)]
+    pub outage: Option<Outage>,
 }
 
 /// Why a job is where it is.
@@ -110,6 +114,8 @@ pub struct JobExplanation {
     pub ahead: u64,
     /// One verdict on a task of it for each agent that is not revoked.
     pub agents: Vec<AgentVerdict>,
+    /// What is wrong with the network.
+    pub outage: Option<Outage>,
 }
 
 /// Tasks that one kind of reason holds.
@@ -190,6 +196,34 @@ impl fmt::Display for Outage {
     }
 }
 
+impl SecondCopy {
+    /// The moment that it speaks of, by the clock on the wall.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Together { from } => Some(*from),
+            Self::WaitsForSlot | Self::CutOff | Self::Enough { .. } => None,
+        }
+    }
+}
+
+impl Obstacle {
+    /// The moment that it speaks of, by the clock on the wall.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Away { last_heard } => *last_heard,
+            Self::Asleep { since, .. } => Some(*since),
+            Self::Refused { until, .. } => Some(*until),
+            Self::Paused(reason) => reason.at(),
+            Self::Closed(_)
+            | Self::Quarantined { .. }
+            | Self::Answered
+            | Self::NoFreeSlot { .. }
+            | Self::Memory { .. }
+            | Self::Label { .. } => None,
+        }
+    }
+}
+
 impl OutageKind {
     /// The word used everywhere.
     pub const fn as_str(self) -> &'static str {
@@ -240,7 +274,7 @@ pub enum Obstacle {
     Paused(PauseReason),
     #[error("all of its {slots} slots are taken ({running} running, {waiting} waiting there)")]
     NoFreeSlot { slots: u16, running: u32, waiting: u32 },
-    #[error("{needed_bytes} bytes of memory are needed and {free_bytes} are free")]
+    #[error("{} of memory are needed and {} are free", sizes(*needed_bytes, *free_bytes).0, sizes(*needed_bytes, *free_bytes).1)]
     Memory { needed_bytes: u64, free_bytes: u64 },
     #[error("the job wants {constraint} and it has {}", actual.clone().unwrap_or_else(|| "no such label".into()))]
     Label { constraint: Constraint, actual: Option<String> },

@@ -66,7 +66,7 @@ fn every_agent_says_all_that_is_in_the_way() {
     driver.submit(picky);
     let lacks = |name: &str| {
         [
-            format!("{name}: 9663676416 bytes of memory are needed and 8589934592 are free"),
+            format!("{name}: 9.0 GiB of memory are needed and 8.0 GiB are free"),
             format!("{name}: the job wants gpu=yes and it has no such label"),
             format!("{name}: the job wants os=windows and it has linux"),
         ]

@@ -6,9 +6,9 @@ use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, JobId},
     job::{JobSpec, Priority},
-    message::{RecallReason, ReleaseReason, SnapshotRef, ToCoordinator},
+    message::{RecallReason, ReleaseReason, Remains, SnapshotRef, ToCoordinator},
     share::Share,
-    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, Usage},
     time::Timestamp,
 };
 
@@ -105,6 +105,50 @@ fn an_unreachable_attempt_is_shown_as_such_and_counts_as_running() {
     assert_eq!(explained.second_copy, Some(SecondCopy::WaitsForSlot));
     let view = driver.scheduler.job(JobId(1), driver.now).expect("active");
     assert_eq!((view.counts, view.unreachable), (TaskCounts { running: 1, ..TaskCounts::default() }, 1));
+}
+
+#[test]
+fn all_jobs_at_once_are_looked_at_as_each_alone_is() {
+    let mut driver = Driver::with_agents(6, 2);
+    for tasks in [1, 4, 2, 3] {
+        driver.submit(spec(tasks));
+    }
+    for agent in 1..=6 {
+        driver.started(agent, &driver.held(agent));
+    }
+    pass(&mut driver, 8, &[5, 6]);
+    let all = driver.scheduler.jobs(driver.now);
+    let each: Vec<_> = all.iter().filter_map(|view| driver.scheduler.job(view.job, driver.now)).collect();
+    assert_eq!(all, each);
+    let unreachable: Vec<u32> = all.iter().map(|view| view.unreachable).collect();
+    let silent: usize = (1..=4).map(|agent| driver.held(agent).len()).sum();
+    assert_eq!(unreachable.iter().sum::<u32>() as usize, silent, "{unreachable:?}");
+    assert!(unreachable.iter().filter(|count| **count > 0).count() > 1, "{unreachable:?}");
+}
+
+#[test]
+fn a_job_is_explained_with_the_outage_and_what_nobody_hears_of_is_not_said_to_run() {
+    let mut driver = with_all_running(4);
+    pass(&mut driver, 8, &[4]);
+    let told = driver.scheduler.explain_job(JobId(1), driver.now).expect("an active job");
+    assert_eq!((told.view.unreachable, told.running, told.running_on), (3, 1, 1));
+    assert_eq!(told.outage.map(|outage| (outage.kind, outage.agents)), Some((OutageKind::Together, 3)));
+    let task = driver.scheduler.explain(attempt(1, 0, 1).task, driver.now).expect("an open task");
+    assert_eq!(task.outage, told.outage);
+}
+
+#[test]
+fn what_live_attempts_used_is_known_as_their_agents_said_it_last() {
+    let (mut driver, first) = with_one_running(1);
+    let used = |cpu_us| Usage { wall_us: 2 * cpu_us, cpu_us, memory_peak_bytes: 7 };
+    for cpu_us in [5, 9] {
+        let remains = Remains { attempt: first, log: Default::default(), log_dropped_bytes: 0, usage: used(cpu_us) };
+        driver.say(1, ToCoordinator::Remains(Box::new(remains)));
+    }
+    assert_eq!(driver.scheduler.used_so_far(first.task), [(first, used(9))].into());
+    assert!(driver.scheduler.used_so_far(attempt(1, 1, 1).task).is_empty());
+    driver.succeed(1, &[first]);
+    assert!(driver.scheduler.used_so_far(first.task).is_empty());
 }
 
 #[test]
@@ -282,7 +326,7 @@ fn what_nobody_hears_of_for_as_long_as_the_job_says_is_lost() {
     assert_eq!(driver.held(1), [attempt(1, 0, 1)]);
     driver.pass(2 * SECOND);
     assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Lost)]);
-    assert_eq!(driver.ended()[0].reason.as_deref(), Some("nothing was heard of its agent for 10 min"));
+    assert_eq!(driver.ended()[0].reason.as_deref(), Some("nothing was heard of its agent for 10m"));
     assert_eq!(driver.counts(JobId(1)).queued, 1);
     driver.connect(1, 1, &[attempt(1, 0, 1)]);
     driver.succeed(1, &[attempt(1, 0, 1)]);

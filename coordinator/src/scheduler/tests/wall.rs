@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::AgentId,
+    id::{AgentId, JobId},
     job::{JobSpec, Priority, RetryPolicy},
     state::{AttemptEnd, JobState},
 };
@@ -11,6 +11,7 @@ use lull_shared::{
 use crate::scheduler::{
     driver::{Driver, NOON, attempt, spec},
     effect::{Change, Refusal, Reply},
+    view::Obstacle,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -34,6 +35,21 @@ fn pauses_and_leases_go_on_while_the_wall_is_put_back() {
     assert_eq!(driver.assigned(1), [attempt(1, 0, 2)], "a pause of a second lasts a second");
     driver.pass(Duration::from_secs(5));
     assert_eq!(driver.scheduler.agent(AgentId(1)).expect("known").connected, None, "it was silent for longer than its lease");
+}
+
+#[test]
+fn a_jobs_explanation_tells_moments_by_the_wall() {
+    let mut driver = Driver::with_agents(1, 1);
+    let retry = RetryPolicy { retries: 1, backoff_ms: 1_000, backoff_max_ms: 1_000 };
+    driver.submit(JobSpec { retry, ..spec(1) });
+    driver.fail(1, attempt(1, 0, 1));
+    driver.disconnect(1);
+    set_wall(&mut driver, -2);
+    let told = driver.scheduler.explain_job(JobId(1), driver.now).expect("an active job");
+    let wall = NOON - 2 * HOUR;
+    assert_eq!(told.agents[0].obstacles, [Obstacle::Away { last_heard: Some(wall) }]);
+    let retried = told.retries_from.expect("it is tried again");
+    assert!(retried > wall && retried <= wall + Duration::from_secs(1), "{retried}");
 }
 
 #[test]
