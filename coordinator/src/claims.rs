@@ -1,15 +1,15 @@
 //! EDGE: what agents claim, held against its bounds before the scheduler hears it.
 
 use lull_shared::{
-    id::AgentId,
+    id::{AgentId, AttemptId},
     limits,
-    message::{GoodbyeReason, Hello, Outcome, Payload, ToCoordinator},
+    message::{Finished, GoodbyeReason, Hello, Outcome, Payload, ToCoordinator},
     name::check_name,
     resources::Capacity,
 };
 use semver::Version;
 
-use crate::store::Store;
+use crate::store::{Store, StoreError, StoreResult};
 
 /// Agents before this version speak otherwise. Raised when support for a version of the work protocol ends.
 pub const AGENT_OLDEST: Version = Version::new(0, 1, 0);
@@ -41,45 +41,40 @@ pub fn check_hello(agent: AgentId, hello: &Hello) -> Result<(), GoodbyeReason> {
     check_capacity(agent, &hello.capacity).map_err(GoodbyeReason::Protocol)
 }
 
+/// Why a message goes no further.
+#[derive(Debug)]
+pub enum Wrong {
+    /// It breaks the protocol; the attempts are those whose ends it tells in that way.
+    Breach { what: String, told: Vec<AttemptId> },
+    /// The store was asked about it and did not answer.
+    Unknown(StoreError),
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self::Breach { what, told: Vec::new() }
+    }
+}
+
 /// A message within its bounds; a large output must have been delivered before it is spoken of.
-pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, String> {
+pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, Wrong> {
+    let wrong = |what: String| Err(Wrong::from(what));
     match &message {
-        ToCoordinator::Hello(_) => return Err("a second `Hello`".into()),
-        ToCoordinator::Finished(finished) => {
-            for one in finished {
-                if one.log.len() as u64 > limits::LOG_BYTES_MAX {
-                    return Err(format!("a log of {} bytes", one.log.len()));
-                }
-                match &one.outcome {
-                    Outcome::Succeeded { output: Payload::Inline(bytes) } if bytes.len() > limits::INLINE_BYTES_MAX => {
-                        return Err(format!("an inline output of {} bytes", bytes.len()));
-                    }
-                    Outcome::Succeeded { output: Payload::Blob(blob) } => {
-                        let known = store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?;
-                        if known.is_none_or(|(stored, _)| stored != *blob) {
-                            return Err(format!("the output {} was not delivered before", blob.digest));
-                        }
-                    }
-                    Outcome::Failed(failure) if failure.text_bytes() > limits::FAILURE_BYTES_MAX => {
-                        return Err(format!("a failure told in {} bytes", failure.text_bytes()));
-                    }
-                    Outcome::Succeeded { .. } | Outcome::Failed(_) => {}
-                }
-            }
-        }
+        ToCoordinator::Hello(_) => return wrong("a second `Hello`".into()),
+        ToCoordinator::Finished(finished) => check_results(store, finished).await?,
         ToCoordinator::Saved { snapshot, .. } if snapshot.blob.size_bytes > limits::SNAPSHOT_BYTES_MAX => {
-            return Err(format!("a snapshot of {} bytes", snapshot.blob.size_bytes));
+            return wrong(format!("a snapshot of {} bytes", snapshot.blob.size_bytes));
         }
         ToCoordinator::Heartbeat { holding, .. } if holding.len() > limits::ATTEMPTS_PER_AGENT_MAX => {
-            return Err(format!("{} attempts held", holding.len()));
+            return wrong(format!("{} attempts held", holding.len()));
         }
         ToCoordinator::Remains(remains) if remains.log.len() as u64 > limits::LOG_BYTES_MAX => {
-            return Err(format!("a log of {} bytes", remains.log.len()));
+            return wrong(format!("a log of {} bytes", remains.log.len()));
         }
         ToCoordinator::Log(piece) if piece.bytes.len() > limits::LOG_PIECE_BYTES => {
-            return Err(format!("{} bytes of a log", piece.bytes.len()));
+            return wrong(format!("{} bytes of a log", piece.bytes.len()));
         }
-        ToCoordinator::Cards(cards) if cards.len() > limits::CARDS_MAX => return Err(format!("{} network cards", cards.len())),
+        ToCoordinator::Cards(cards) if cards.len() > limits::CARDS_MAX => return wrong(format!("{} network cards", cards.len())),
         ToCoordinator::Capacity(capacity) => check_capacity(agent, capacity)?,
         ToCoordinator::Started { .. }
         | ToCoordinator::Paused { .. }
@@ -100,6 +95,35 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
     Ok(message)
 }
 
+/// What is wrong with the first result that is not as it should be, and all that are not.
+async fn check_results(store: &dyn Store, results: &[Finished]) -> Result<(), Wrong> {
+    let mut found: Option<(String, Vec<AttemptId>)> = None;
+    for one in results {
+        let Some(what) = wrong_with(store, one).await.map_err(Wrong::Unknown)? else { continue };
+        found.get_or_insert((what, Vec::new())).1.push(one.attempt);
+    }
+    found.map_or(Ok(()), |(what, told)| Err(Wrong::Breach { what, told }))
+}
+
+async fn wrong_with(store: &dyn Store, one: &Finished) -> StoreResult<Option<String>> {
+    if one.log.len() as u64 > limits::LOG_BYTES_MAX {
+        return Ok(Some(format!("a log of {} bytes", one.log.len())));
+    }
+    match &one.outcome {
+        Outcome::Succeeded { output: Payload::Inline(bytes) } if bytes.len() > limits::INLINE_BYTES_MAX => {
+            Ok(Some(format!("an inline output of {} bytes", bytes.len())))
+        }
+        Outcome::Succeeded { output: Payload::Blob(blob) } => {
+            let delivered = store.blob_outline(&blob.digest).await?.is_some_and(|(stored, _)| stored == *blob);
+            Ok((!delivered).then(|| format!("the output {} was not delivered before", blob.digest)))
+        }
+        Outcome::Failed(failure) if failure.text_bytes() > limits::FAILURE_BYTES_MAX => {
+            Ok(Some(format!("a failure told in {} bytes", failure.text_bytes())))
+        }
+        Outcome::Succeeded { .. } | Outcome::Failed(_) => Ok(None),
+    }
+}
+
 fn check_capacity(agent: AgentId, capacity: &Capacity) -> Result<(), String> {
     if capacity.agent != agent {
         return Err(format!("the capacity of {}", capacity.agent));
@@ -112,9 +136,19 @@ fn check_capacity(agent: AgentId, capacity: &Capacity) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::resources::{Labels, Machine};
+    use std::sync::Arc;
+
+    use lull_shared::{
+        digest::BlobRef,
+        id::{JobId, TaskId},
+        resources::{Labels, Machine},
+    };
 
     use super::*;
+    use crate::store::{
+        faulty::{Fault, Faulty},
+        memory::Memory,
+    };
 
     fn hello(version: &str) -> Hello {
         let machine =
@@ -148,6 +182,36 @@ mod tests {
         let too_old = check_hello(AgentId(3), &hello("0.0.9"));
         assert_eq!(too_old, Err(GoodbyeReason::TooOld { oldest: AGENT_OLDEST.to_string() }));
         assert!(matches!(check_hello(AgentId(3), &hello("yesterday's")), Err(GoodbyeReason::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn of_several_results_those_are_named_that_break_the_protocol() {
+        let attempt = |index| AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+        let result = |index, output| Finished {
+            attempt: attempt(index),
+            outcome: Outcome::Succeeded { output },
+            log: Default::default(),
+            log_dropped_bytes: 0,
+            usage: Default::default(),
+        };
+        let large = Payload::inline(vec![0; limits::INLINE_BYTES_MAX + 1]);
+        let undelivered = Payload::Blob(BlobRef::of(b"never delivered"));
+        let results = vec![result(0, Payload::inline("fine")), result(1, large), result(2, undelivered)];
+        let store = Memory::default();
+        let wrong = check(&store, AgentId(3), ToCoordinator::Finished(results)).await;
+        let Err(Wrong::Breach { what, told }) = wrong else { panic!("{wrong:?}") };
+        assert_eq!((what.as_str(), told), ("an inline output of 65537 bytes", vec![attempt(1), attempt(2)]));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_no_breach_of_the_agent() {
+        let output = Payload::Blob(BlobRef::of(b"large"));
+        let attempt = AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 };
+        let outcome = Outcome::Succeeded { output };
+        let result = Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Default::default() };
+        let store = Faulty::new(Arc::new(Memory::default()), |_| Fault::Refused);
+        let wrong = check(&store, AgentId(3), ToCoordinator::Finished(vec![result])).await;
+        assert!(matches!(wrong, Err(Wrong::Unknown(_))), "{wrong:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
-    id::{AgentId, Epoch},
+    id::{AgentId, AttemptId, Epoch, JobId},
     identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, Term, sign, verify},
     limits,
     mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
@@ -24,15 +24,19 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claims, clock,
+    claims::{self, Wrong},
+    clock,
     dispatch::{Catalogue, DispatchHandle, Place, writer},
     logs::Logs,
     policies::Policies,
-    scheduler::event::{AgentSnapshot, Event, StreamId},
+    scheduler::{
+        event::{AgentSnapshot, Event, StreamId},
+        foreign::numbers_beyond,
+    },
     server::Attendance,
     store::{
         Store, StoreError,
-        record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord},
+        record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},
     },
     tracker::Tracker,
 };
@@ -177,13 +181,15 @@ impl Network {
             Err(reason) => {
                 refuse(&mut outgoing, reason.clone()).await;
                 if let GoodbyeReason::Protocol(what) = reason {
-                    self.breach(agent, None, what).await;
+                    self.breach(agent, None, what, Vec::new()).await;
                 }
                 return;
             }
         };
         if let Some(seen) = self.higher_term(&hello) {
-            self.rise_above(seen, &agent.to_string()).await;
+            let kept = hello.snapshots.iter().map(|kept| kept.task.job);
+            let named = hello.holding.iter().map(|attempt| attempt.task.job).chain(kept).collect();
+            self.rise_above(seen, &agent.to_string(), named).await;
             return dismiss(&mut outgoing, GoodbyeReason::StandsBy { reigning: Vec::new() }).await;
         }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
@@ -221,7 +227,7 @@ impl Network {
                 let message = match claims::check(&*self.store, agent, message).await {
                     Ok(ToCoordinator::Blobs(report)) => match self.blobs(agent, number, report).await {
                         Ok(()) => continue,
-                        Err(wrong) => return self.breach(agent, Some(number), wrong).await,
+                        Err(wrong) => return self.breach(agent, Some(number), wrong, Vec::new()).await,
                     },
                     Ok(ToCoordinator::Policy(report)) => {
                         let wakeable = self.wakeable(agent, &labels, &report);
@@ -236,7 +242,11 @@ impl Network {
                         continue;
                     }
                     Ok(message) => message,
-                    Err(wrong) => return self.breach(agent, Some(number), wrong).await,
+                    Err(Wrong::Breach { what, told }) => return self.breach(agent, Some(number), what, told).await,
+                    Err(Wrong::Unknown(error)) => {
+                        tracing::warn!(%agent, %error, "cannot tell whether what an agent says is right; it comes again");
+                        return self.gone(agent, number).await;
+                    }
                 };
                 if let ToCoordinator::Finished(_) = message {
                     tracing::trace!(target: "parts", "result heard");
@@ -249,7 +259,9 @@ impl Network {
             }
             match incoming.next().await {
                 Some(Ok(frame)) => pending = frame.messages,
-                Some(Err(error)) if is_breach(&error) => return self.breach(agent, Some(number), in_words(&error)).await,
+                Some(Err(error)) if is_breach(&error) => {
+                    return self.breach(agent, Some(number), in_words(&error), Vec::new()).await;
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%agent, %error, "an agent's stream broke");
                     return self.gone(agent, number).await;
@@ -268,12 +280,16 @@ impl Network {
 
     /// Peers have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
     /// the store says; or the store was restored from a backup: then the next term is above what was seen.
-    async fn rise_above(&self, seen: Epoch, by: &str) {
-        match self.store.raise(self.epoch, seen).await {
+    async fn rise_above(&self, seen: Epoch, by: &str, named: Vec<JobId>) {
+        // A loop that has ended leaves it to the next one.
+        let Ok(last) = self.dispatch.query(|scheduler, _| scheduler.last_job()).await else { return };
+        let rise = Rise { above: seen, last_job: numbers_beyond(last, named), by: by.to_owned(), at: clock::now() };
+        match self.store.raise(self.epoch, &rise).await {
             Ok(()) => tracing::warn!(
                 by,
                 seen = seen.0,
                 own = self.epoch.0,
+                jobs_above = rise.last_job,
                 "agents know a later term than the store, which seems to be restored from a backup; going on above it"
             ),
             Err(StoreError::Fenced) => {}
@@ -299,13 +315,13 @@ impl Network {
     }
 
     /// The agent is told why, if there is a stream to say it on, and has nothing more to say on it.
-    async fn breach(&self, agent: AgentId, stream: Option<StreamId>, what: String) {
+    async fn breach(&self, agent: AgentId, stream: Option<StreamId>, what: String, told: Vec<AttemptId>) {
         tracing::warn!(%agent, what, "an agent broke the protocol; its stream is closed");
         if let Some(stream) = stream {
             self.forget_blobs(agent, stream).await;
         }
         // A loop that has ended has no use for it.
-        let _ = self.dispatch.event(Event::Breach { agent, stream, what }).await;
+        let _ = self.dispatch.event(Event::Breach { agent, stream, what, told }).await;
     }
 
     async fn forget_blobs(&self, agent: AgentId, stream: StreamId) {
@@ -364,7 +380,7 @@ impl Network {
                 return;
             }
         }
-        self.rise_above(edition.term, "a later list of revocations").await;
+        self.rise_above(edition.term, "a later list of revocations", Vec::new()).await;
     }
 
     /// How many of those who are connected know an edition of the revocations, and how many of them do not (yet).

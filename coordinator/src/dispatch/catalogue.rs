@@ -86,6 +86,7 @@ impl Catalogue {
             | Change::AnswersDropped { .. }
             | Change::AgentQuarantined { .. }
             | Change::AgentTrusted { .. }
+            | Change::AgentBreached { .. }
             | Change::SnapshotSaved { .. }
             | Change::SnapshotChosen { .. }
             | Change::SnapshotDropped { .. }

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     api::{Affected, Page, PublicationBody, PublicationId, PublicationState, PublishRequest, Text},
+    clock,
     publishing::{PublishError, REMEMBERED, Seen, State as Standing, Wanted, make::MakeError},
+    store::record::AuditRecord,
 };
 
 /// What somebody may have measured a migratable build to cost, in percent of the plain build's time. Half of it is a
@@ -56,6 +58,11 @@ pub async fn begin(
     let wanted = Wanted { function: name, module, options: wanted.options };
     let begun = state.coordinator.publications.begin(caller.token, &caller.who(), wanted);
     let (id, joined) = begun.map_err(|full| Refused::busy(full.to_string()))?;
+    if !joined && let Err(error) = note(&state, &caller.who(), "publication.begin", id).await {
+        // Nothing is done of which nobody could see later who wanted it.
+        state.coordinator.publications.cancel(id);
+        return Err(error);
+    }
     let seen = state.coordinator.publications.look(id).ok_or_else(|| unknown(id))?;
     Ok((StatusCode::ACCEPTED, Json(PublicationBody { joined, ..body(seen) })))
 }
@@ -90,7 +97,18 @@ pub async fn cancel(State(state): Shared, caller: Publisher, At(Text(id)): At<Te
         return Err(Refused::denied(format!("this publication is {}'s", seen.by)));
     }
     let affected = u64::from(state.coordinator.publications.cancel(id));
+    if affected > 0 {
+        note(&state, &caller.who(), "publication.cancel", id).await?;
+    }
     Ok(Json(Affected { affected }))
+}
+
+/// A line of the audit about a publication.
+async fn note(state: &Interface, by: &str, action: &str, id: PublicationId) -> Answer<()> {
+    let about = look(state, id)?.wanted;
+    let detail = format!("{} from {}", about.function, about.module.digest);
+    let line = AuditRecord::new(clock::now(), by, action, id.to_string(), &detail);
+    Ok(state.coordinator.store.note(state.coordinator.epoch, &line).await?)
 }
 
 fn look(state: &Interface, id: PublicationId) -> Answer<Seen> {

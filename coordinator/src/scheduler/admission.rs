@@ -38,8 +38,7 @@ impl Scheduler {
         self.check_room(submitter, &submission.spec)?;
         check_finish_by(&submission.spec, self.wall())?;
         let after = self.open_dependencies(&submission.spec, &submission.ended)?;
-        self.last_job += 1;
-        let job = JobId(self.last_job);
+        let job = self.next_job();
         let new = NewJob {
             job,
             owner: Some(submission.owner),

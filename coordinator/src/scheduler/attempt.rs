@@ -8,7 +8,7 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId},
     limits::LOG_BYTES_MAX,
     message::{Finished, Outcome, Payload},
-    state::{AttemptEnd, Failure, JobState, Trouble, Usage},
+    state::{AttemptEnd, Failure, JobState, Usage},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     rank::micros,
     retry::pause_after_failure,
     timers::Timer,
+    troubled::Own,
 };
 
 /// Words of a peer that are kept for people are cut after this many bytes.
@@ -60,8 +61,8 @@ impl Ending {
     }
 
     /// What an agent had trouble with, as this counts for the task: not at all, or as a failure after all.
-    pub(super) fn in_trouble(trouble: &Trouble, blamed: Option<Failure>) -> Self {
-        let mut ending = Self::without_result(AttemptEnd::Evicted, format!("its agent had trouble: {trouble}"));
+    pub(super) fn in_trouble(own: Own<'_>, blamed: Option<Failure>) -> Self {
+        let mut ending = Self::without_result(AttemptEnd::Evicted, format!("its agent had trouble: {own}"));
         if let Some(failure) = blamed {
             ending.fail(failure);
         }
@@ -84,6 +85,7 @@ impl Scheduler {
             agent.outgoing.acknowledge.push(attempt);
             if agent.held.contains_key(&attempt) {
                 agent.note_answered(attempt);
+                agent.misdeeds.in_a_row = 0;
                 let ending = self.read_result(finished);
                 self.end_attempt(id, attempt, ending);
             } else if !agent.accepted.contains_key(&attempt) {
@@ -91,6 +93,7 @@ impl Scheduler {
                     Some(_) => agent.note_answered(attempt),
                     None => agent.misdeeds.claims += 1,
                 }
+                self.note_foreign_jobs([attempt.task.job]);
                 self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.wall() }));
             }
         }

@@ -52,7 +52,9 @@ impl Scheduler {
             None => Some(GoodbyeReason::Protocol("it is not enrolled here".into())),
             Some(agent) if agent.intake == Intake::Revoked => Some(GoodbyeReason::Revoked),
             Some(agent) if agent.stream().is_some_and(|current| current.id >= stream) => return,
-            Some(_) if hello.holding.len() > LIST_MAX || hello.snapshots.len() > SNAPSHOTS_PER_AGENT_MAX => Some(too_many()),
+            Some(_) if hello.holding.len() > LIST_MAX || hello.snapshots.len() > SNAPSHOTS_PER_AGENT_MAX => {
+                Some(GoodbyeReason::Protocol(too_many()))
+            }
             Some(_) => self.is_cloned(id, &hello.instance, from).then_some(GoodbyeReason::Cloned),
         };
         if let Some(reason) = refusal {
@@ -74,7 +76,7 @@ impl Scheduler {
         let agent = self.fleet.known(id);
         agent.link = Link::Open(Stream { id: stream, since: now, orders: 0, terms: Default::default() });
         agent.last_heard = Some(now);
-        agent.refusals.clear();
+        agent.refusals.retain(|_, refusal| refusal.lacks == Lack::Manners);
         agent.outgoing = Default::default();
         agent.memory_budget_bytes = agent.memory_reported_bytes(&hello.capacity);
         agent.capacity = Some(hello.capacity.bounded());
@@ -96,10 +98,12 @@ impl Scheduler {
         }));
         self.send(id, Order::Welcome { intake });
         self.timers.set(Timer::Lease(id), now + self.limits.lease);
+        self.set_refusal_timer(id);
         self.regain_touch(id);
         self.ask_back_again(id);
         self.recall_stale(id, &hello.holding);
         self.settle_copies(id, &hello.holding);
+        self.note_foreign_jobs(hello.snapshots.iter().map(|kept| kept.task.job));
         self.relearn_kept(id, hello.snapshots);
         self.is_awake(id);
         self.time_again(id);
@@ -125,6 +129,7 @@ impl Scheduler {
 
     /// Asks for attempts that the agent has and that do not count any more.
     fn recall_stale(&mut self, id: AgentId, holding: &[AttemptId]) {
+        self.note_foreign(id, holding);
         let agent = self.fleet.known(id);
         for attempt in holding.iter().filter(|attempt| !agent.held.contains_key(attempt)) {
             agent.outgoing.recall(*attempt, RecallReason::Stale);
@@ -141,7 +146,7 @@ impl Scheduler {
     }
 
     /// The stream is of no use any more, and the agent may be back in a moment.
-    fn miss(&mut self, id: AgentId) {
+    pub(super) fn miss(&mut self, id: AgentId) {
         self.close_stream(id);
         let agent = self.fleet.known(id);
         if agent.touch != Touch::Kept {
@@ -157,26 +162,6 @@ impl Scheduler {
         self.end_all(id, AttemptEnd::Evicted, "its agent stopped");
         self.close_stream(id);
         self.excuse(id);
-    }
-
-    /// The agent broke the protocol: that ends the stream, and what it has may go on with the next.
-    pub(super) fn breach(&mut self, id: AgentId, reason: GoodbyeReason) {
-        self.fleet.known(id).misdeeds.breaches += 1;
-        self.send(id, Order::Goodbye { reason });
-        self.miss(id);
-    }
-
-    /// The edge found that an agent broke the protocol. On a stream that is not its newest that ends only the stream.
-    pub(super) fn breached(&mut self, id: AgentId, stream: Option<StreamId>, what: String) {
-        let Some(agent) = self.fleet.get_mut(id) else { return };
-        let reason = GoodbyeReason::Protocol(what);
-        if stream.is_some() && agent.stream().map(|current| current.id) == stream {
-            return self.breach(id, reason);
-        }
-        agent.misdeeds.breaches += 1;
-        if let Some(stream) = stream {
-            self.effects.push_back(Effect::Send { agent: id, stream, number: 1, order: Order::Goodbye { reason } });
-        }
     }
 
     /// Forgets the agent's stream.
@@ -251,7 +236,7 @@ impl Scheduler {
     /// A sign of life, and everything that the agent has.
     pub(super) fn heartbeat(&mut self, id: AgentId, frame_read: u64, mut holding: Vec<AttemptId>) {
         if holding.len() > LIST_MAX {
-            return self.breach(id, too_many());
+            return self.breach(id, too_many(), &[]);
         }
         holding.sort_unstable();
         holding.dedup();
@@ -315,7 +300,7 @@ impl Scheduler {
             Lack::Memory { needed_bytes } => capacity.memory_free_bytes < needed_bytes,
             Lack::Room => capacity.slots <= old.slots,
             Lack::Leave => !resumed,
-            Lack::Other => true,
+            Lack::Manners | Lack::Other => true,
         });
         agent.capacity = Some(capacity.bounded());
         if awake {
@@ -345,9 +330,9 @@ impl Scheduler {
     }
 }
 
-/// The goodbye to an agent whose lists are longer than anything it could hold.
-pub(super) fn too_many() -> GoodbyeReason {
-    GoodbyeReason::Protocol(format!("it named more than the {LIST_MAX} attempts that an agent may hold"))
+/// What is wrong with an agent whose lists are longer than anything it could hold.
+pub(super) fn too_many() -> String {
+    format!("it named more than the {LIST_MAX} attempts that an agent may hold")
 }
 
 fn cut_labels(labels: &mut Labels) {

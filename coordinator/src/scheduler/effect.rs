@@ -264,6 +264,13 @@ pub enum Change {
         by: String,
         at: Timestamp,
     },
+    /// So many attempts were taken from an agent that broke the protocol.
+    AgentBreached {
+        agent: AgentId,
+        what: String,
+        attempts: u32,
+        at: Timestamp,
+    },
     /// When the agent's machine was there for work, in place of what was known before.
     AgentHours {
         agent: AgentId,
@@ -292,6 +299,7 @@ impl Change {
             | Self::AgentHours { .. }
             | Self::AgentIntake { .. }
             | Self::AgentQuarantined { .. }
+            | Self::AgentBreached { .. }
             | Self::AgentTrusted { .. } => None,
         }
     }

@@ -49,8 +49,9 @@ pub enum Event {
     Disconnected { agent: AgentId, stream: StreamId },
     /// An agent said something; ignored if the stream is not its newest.
     Message { agent: AgentId, stream: StreamId, message: ToCoordinator },
-    /// An agent broke the protocol in a way that the edge sees. `stream` is none when it had not said its hello.
-    Breach { agent: AgentId, stream: Option<StreamId>, what: String },
+    /// An agent broke the protocol in a way that the edge sees. `stream` is none when it had not said its hello; `told`: the
+    /// attempts whose ends it told in that way.
+    Breach { agent: AgentId, stream: Option<StreamId>, what: String, told: Vec<AttemptId> },
     /// Gossip: what an agent offers.
     Capacity { capacity: Capacity },
     /// Agents that came to hold the code of a version, and that hold it no more. Soft: one that is not known to hold it

@@ -198,9 +198,13 @@ pub(super) struct Refusal {
 /// What would have to change for the agent to think otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lack {
-    Memory { needed_bytes: u64 },
+    Memory {
+        needed_bytes: u64,
+    },
     Room,
     Leave,
+    /// It broke the protocol when it told the end of one of the job's attempts. A new stream changes nothing about that.
+    Manners,
     Other,
 }
 
@@ -239,6 +243,9 @@ pub(super) struct Misdeeds {
     pub claims: u64,
     /// How often it broke the protocol.
     pub breaches: u64,
+    /// How often it did so on its newest stream since a result of it was last taken, each time soon after the time before.
+    pub in_a_row: u32,
+    pub last_breach: Option<Timestamp>,
 }
 
 /// Under which keys the agent stands in the indexes.

@@ -72,7 +72,7 @@ impl Ledger {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::JobSubmitted(new) => {
-                assert_eq!(new.job.0, self.jobs.len() as u64 + 1, "jobs are numbered in order");
+                assert!(self.jobs.keys().next_back().is_none_or(|last| *last < new.job), "jobs are numbered in order");
                 let entry = Entry { new: *new, state: JobState::Active, stopping: None, rows: BTreeMap::new() };
                 self.jobs.insert(entry.new.job, entry);
             }
@@ -141,6 +141,9 @@ impl Ledger {
                 let agent = self.agents.get_mut(&agent).expect("an enrolled agent");
                 assert!(agent.quarantine.take().is_some(), "{agent:?} was quarantined");
             }
+            Change::AgentBreached { agent, attempts, .. } => {
+                assert!(attempts > 0 && self.agents.contains_key(&agent), "{agent} lost nothing by its breach");
+            }
             Change::AgentHours { agent, hours, .. } => {
                 self.hours.insert(agent, *hours);
             }
@@ -151,7 +154,7 @@ impl Ledger {
     /// What a scheduler is restored from.
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            last_job: self.jobs.len() as u64,
+            last_job: self.jobs.keys().next_back().map_or(0, |job| job.0),
             jobs: self.jobs.values().filter(|entry| !entry.state.is_ended()).map(job_snapshot).collect(),
             agents: self.agents.values().cloned().collect(),
             hours: self.hours.clone().into_iter().collect(),

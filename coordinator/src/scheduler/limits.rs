@@ -92,6 +92,11 @@ pub struct Limits {
     /// What an agent with room does not begin for so long is taken back: by then the slowest line has brought the module,
     /// and the slowest machine compiled it.
     pub begin_max: Duration,
+    /// An agent that broke the protocol so often in a row, with no result of it taken in between, loses all that it has.
+    /// What one bug brings about may happen twice; a third time shows that nothing comes of it.
+    pub breaches_max: u32,
+    /// A breach so long after the one before begins a new row: an agent comes back within seconds.
+    pub breach_span: Duration,
     /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
@@ -135,6 +140,8 @@ impl Default for Limits {
             troubles_per_task_max: 16,
             overtime_margin: Duration::from_secs(60),
             begin_max: Duration::from_secs(60 * 60),
+            breaches_max: 3,
+            breach_span: Duration::from_secs(60 * 60),
             terms_per_agent_max: 256,
             refusals_per_agent_max: 64,
         }

@@ -21,6 +21,7 @@
 mod admission;
 mod attempt;
 mod audit;
+mod breaches;
 pub mod build;
 mod connection;
 mod copies;
@@ -34,6 +35,7 @@ pub mod event;
 mod explain;
 mod feasible;
 mod fleet;
+pub mod foreign;
 pub mod history;
 mod holders;
 pub mod holding;
@@ -101,6 +103,8 @@ pub struct Scheduler {
     /// How far the clock on the wall is ahead of `now`, in microseconds.
     wall_ahead_us: i64,
     last_job: u64,
+    /// Numbers of jobs that agents know and the store does not.
+    foreign: foreign::Foreign,
     /// The newest job that was submitted, and the time by which it and all before it are ranked.
     newest: (JobId, Timestamp),
     jobs: BTreeMap<JobId, Job>,
@@ -183,7 +187,7 @@ impl Scheduler {
             Event::Connected { agent, stream, hello, from } => self.connected(agent, stream, *hello, from),
             Event::Disconnected { agent, stream } => self.disconnected(agent, stream),
             Event::Message { agent, stream, message } => self.message(agent, stream, message),
-            Event::Breach { agent, stream, what } => self.breached(agent, stream, what),
+            Event::Breach { agent, stream, what, told } => self.breached(agent, stream, what, &told),
             Event::Capacity { capacity } => self.capacity(capacity.agent, capacity, true),
             Event::Holders { version, gained, lost } => self.holders.update(version, gained, &lost),
             Event::Wakeable { agent, policy, clock_ahead_min } => self.note_wakeable(agent, policy, clock_ahead_min),

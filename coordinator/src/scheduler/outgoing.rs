@@ -95,7 +95,7 @@ impl Scheduler {
         }
     }
 
-    fn flush_acknowledge(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
+    pub(super) fn flush_acknowledge(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
         let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
         let accepted = &mut self.fleet.known(id).accepted;
         for attempt in &attempts {

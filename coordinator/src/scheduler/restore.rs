@@ -53,6 +53,7 @@ impl Scheduler {
             now,
             wall_ahead_us: 0,
             last_job: snapshot.last_job,
+            foreign: Default::default(),
             newest: (JobId(0), Timestamp(i64::MIN)),
             jobs: Default::default(),
             holdings: Default::default(),

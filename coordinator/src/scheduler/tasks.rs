@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use lull_shared::{
     id::{AgentId, TaskIndex},
-    state::{Failure, PauseReason, TaskCounts, TaskState, Trouble},
+    state::{Failure, PauseReason, TaskCounts, TaskState},
     time::Timestamp,
 };
 
@@ -19,7 +19,7 @@ use super::{
     copies::{Copies, Live},
     effect::TaskAfter,
     event::{Answer, EndedTask, OpenPlace, OpenTask, Saved},
-    troubled::Troubled,
+    troubled::{Own, Troubled},
 };
 
 /// Why a task runs once more of which something was brought.
@@ -174,6 +174,16 @@ impl Tasks {
     /// The live attempt of this task with this number.
     pub(super) fn live(&self, index: TaskIndex, number: u32) -> Option<&Live> {
         self.live.get(&index)?.get(number)
+    }
+
+    /// How many attempts an open task has had; `None`: it has ended, or there is none.
+    pub(super) fn attempts(&self, index: TaskIndex) -> Option<u32> {
+        match self.place(index)? {
+            Place::Ended => None,
+            Place::Fresh => Some(0),
+            Place::Live(copies) => Some(copies.attempts),
+            Place::Ready | Place::Resting { .. } => self.returned.get(&index).map(|returned| returned.attempts),
+        }
     }
 
     /// The live attempts of this task, if it is with agents.
@@ -389,8 +399,8 @@ impl Tasks {
     }
 
     /// An agent had trouble of its own with an open task. The failure that it comes to, if it is one too many.
-    pub(super) fn note_trouble(&mut self, index: TaskIndex, agent: AgentId, trouble: &Trouble, max: u32) -> Option<Failure> {
-        self.troubled.entry(index).or_default().note(agent, trouble, max)
+    pub(super) fn note_trouble(&mut self, index: TaskIndex, agent: AgentId, own: Own<'_>, max: u32) -> Option<Failure> {
+        self.troubled.entry(index).or_default().note(agent, own, max)
     }
 
     /// Notes that a live attempt left the processor or went on. If that is news: whether its task is off the processor now.

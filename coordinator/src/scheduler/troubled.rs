@@ -5,10 +5,30 @@
 //! all the same, so that nothing goes round for ever. Kept in memory alone: after a change of coordinators a task may go
 //! round once more.
 
+use std::fmt;
+
 use lull_shared::{
     id::AgentId,
     state::{Failure, Part, Trouble},
 };
+
+/// What ended an attempt that is its agent's own doing and not the function's.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Own<'a> {
+    /// Something of it does not work, as it says itself.
+    Trouble(&'a Trouble),
+    /// It told the end in a way that breaks the protocol.
+    Breach(&'a str),
+}
+
+impl fmt::Display for Own<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trouble(trouble) => trouble.fmt(f),
+            Self::Breach(what) => write!(f, "it broke the protocol: {what}"),
+        }
+    }
+}
 
 /// The troubles of one task that were held against nobody yet.
 #[derive(Debug, Clone, Default)]
@@ -19,20 +39,21 @@ pub(super) struct Troubled {
 
 impl Troubled {
     /// One more. The failure that it comes to, if it is one too many: the tally begins anew then.
-    pub(super) fn note(&mut self, agent: AgentId, trouble: &Trouble, max: u32) -> Option<Failure> {
+    pub(super) fn note(&mut self, agent: AgentId, own: Own<'_>, max: u32) -> Option<Failure> {
         self.count = self.count.saturating_add(1);
         let elsewhere = self.killed_on.is_some_and(|other| other != agent);
-        let failure = match trouble.part {
-            Part::Killed if elsewhere => {
-                let how = format!("{}, on two machines", trouble.reason);
-                Some(Failure::ExecutorDied { how })
-            }
-            _ if self.count >= max => Some(Failure::GivenUp { times: self.count, last: trouble.to_string() }),
+        let killed = match own {
+            Own::Trouble(Trouble { part: Part::Killed, reason }) => Some(reason),
+            Own::Trouble(_) | Own::Breach(_) => None,
+        };
+        let failure = match killed {
+            Some(reason) if elsewhere => Some(Failure::ExecutorDied { how: format!("{reason}, on two machines") }),
+            _ if self.count >= max => Some(Failure::GivenUp { times: self.count, last: own.to_string() }),
             _ => None,
         };
         if failure.is_some() {
             *self = Self::default();
-        } else if trouble.part == Part::Killed {
+        } else if killed.is_some() {
             self.killed_on = Some(agent);
         }
         failure
@@ -50,17 +71,17 @@ mod tests {
     #[test]
     fn whoever_is_killed_on_two_machines_is_to_blame_and_on_one_only_its_owner() {
         let mut troubled = Troubled::default();
-        assert_eq!(troubled.note(AgentId(1), &killed(), 16), None);
-        assert_eq!(troubled.note(AgentId(1), &killed(), 16), None);
-        assert!(matches!(troubled.note(AgentId(2), &killed(), 16), Some(Failure::ExecutorDied { .. })));
-        assert_eq!(troubled.note(AgentId(3), &killed(), 16), None, "the tally begins anew");
+        assert_eq!(troubled.note(AgentId(1), Own::Trouble(&killed()), 16), None);
+        assert_eq!(troubled.note(AgentId(1), Own::Trouble(&killed()), 16), None);
+        assert!(matches!(troubled.note(AgentId(2), Own::Trouble(&killed()), 16), Some(Failure::ExecutorDied { .. })));
+        assert_eq!(troubled.note(AgentId(3), Own::Trouble(&killed()), 16), None, "the tally begins anew");
     }
 
     #[test]
     fn what_never_comes_to_an_end_is_given_up() {
         let mut troubled = Troubled::default();
         let disk = Trouble::new(Part::Outbox, "no space left");
-        let ends = (1..).find_map(|times| Some((times, troubled.note(AgentId(times % 3), &disk, 5)?)));
+        let ends = (1..).find_map(|times| Some((times, troubled.note(AgentId(times % 3), Own::Trouble(&disk), 5)?)));
         assert!(matches!(ends, Some((5, Failure::GivenUp { times: 5, .. }))), "{ends:?}");
     }
 }

@@ -16,6 +16,7 @@ use super::{
     fleet::{Agent, Lack, Refusal},
     retry::pause_after_refusal,
     timers::Timer,
+    troubled::Own,
 };
 
 impl Scheduler {
@@ -28,7 +29,7 @@ impl Scheduler {
         match message {
             // The edge hands the first hello in as `Connected`; a second one says nothing new.
             ToCoordinator::Hello(_) => {}
-            ToCoordinator::Started { attempts } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Started { attempts } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many(), &[]),
             ToCoordinator::Started { attempts } => attempts.into_iter().for_each(|attempt| self.note_started(id, attempt)),
             ToCoordinator::Paused { attempt, reason } => self.paused(id, attempt, reason),
             ToCoordinator::Saved { attempt, snapshot } => self.save(id, attempt, snapshot),
@@ -36,9 +37,14 @@ impl Scheduler {
             ToCoordinator::Sleeps => self.falls_asleep(id),
             ToCoordinator::Keeps(kept) => self.keeps(id, kept),
             ToCoordinator::Unkept { snapshot, reason } => self.unkept(id, snapshot, reason),
-            ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Finished(results) if results.len() > ATTEMPTS_PER_AGENT_MAX => {
+                let told: Vec<_> = results.iter().map(|finished| finished.attempt).collect();
+                self.breach(id, too_many(), &told);
+            }
             ToCoordinator::Finished(results) => self.finished(id, results),
-            ToCoordinator::Released { attempts, .. } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => self.breach(id, too_many()),
+            ToCoordinator::Released { attempts, .. } if attempts.len() > ATTEMPTS_PER_AGENT_MAX => {
+                self.breach(id, too_many(), &[]);
+            }
             ToCoordinator::Released { attempts, reason } => self.released(id, &attempts, &reason),
             ToCoordinator::Refused { attempt, reason } => self.refused(id, attempt, &reason),
             ToCoordinator::Heartbeat { frame_read, holding } => self.heartbeat(id, frame_read, holding),
@@ -112,12 +118,17 @@ impl Scheduler {
             return self.disbelieve(id, attempt);
         }
         let trouble = Trouble::new(trouble.part, trouble.reason.as_str());
+        self.end_as_its_own(id, attempt, Own::Trouble(&trouble));
+    }
+
+    /// Ends an attempt that its agent holds by something that is the agent's own.
+    pub(super) fn end_as_its_own(&mut self, id: AgentId, attempt: AttemptId, own: Own<'_>) {
         if self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some()) {
-            return self.end_these(id, &[attempt], AttemptEnd::Cancelled, &trouble.to_string());
+            return self.end_these(id, &[attempt], AttemptEnd::Cancelled, &own.to_string());
         }
         let job = self.jobs.get_mut(&attempt.task.job).expect("a held attempt's job is active");
-        let blamed = job.tasks.note_trouble(attempt.task.index, id, &trouble, self.limits.troubles_per_task_max);
-        self.end_attempt(id, attempt, Ending::in_trouble(&trouble, blamed));
+        let blamed = job.tasks.note_trouble(attempt.task.index, id, own, self.limits.troubles_per_task_max);
+        self.end_attempt(id, attempt, Ending::in_trouble(own, blamed));
     }
 
     fn refused(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
@@ -163,7 +174,7 @@ impl Scheduler {
         self.set_refusal_timer(id);
     }
 
-    fn set_refusal_timer(&mut self, id: AgentId) {
+    pub(super) fn set_refusal_timer(&mut self, id: AgentId) {
         let now = self.now;
         let next = self.fleet.known(id).refusals.values().map(|refusal| refusal.until).filter(|until| *until > now).min();
         self.timers.set_or_clear(Timer::Refusal(id), next);

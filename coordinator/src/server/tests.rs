@@ -9,7 +9,10 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TokenId},
     identity::{Edition, Revocations, Term, sign},
     mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
-    message::{GoodbyeReason, Hello, Instance, RecallReason, ToAgent, ToCoordinator, ToCoordinatorFrame},
+    message::{
+        Artifact, Finished, GoodbyeReason, Hello, Instance, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, ToAgent,
+        ToCoordinator, ToCoordinatorFrame,
+    },
     resources::{Capacity, Machine},
 };
 use tempfile::TempDir;
@@ -17,13 +20,13 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    api::{Spread, Text},
+    api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest, Text},
     client::Client,
     scheduler::event::QuarantineKind,
     store::{
         faulty::{Fault, Faulty},
         memory::Memory,
-        record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},
+        record::{Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
     },
 };
 
@@ -169,6 +172,12 @@ impl Site {
 
     fn coordinator(&self) -> Arc<Coordinator> {
         self.server.phase.borrow().reigning().expect("it reigns").coordinator.clone()
+    }
+
+    /// An administrator.
+    fn client(&self) -> Client {
+        let token = std::fs::read_to_string(self.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+        Client::new(&format!("http://{}", self.server.http_address), Some(token)).expect("a client")
     }
 
     fn issuer(&self) -> Issuer {
@@ -361,7 +370,8 @@ async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_a
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &Keypair::generate_ed25519())).await;
     let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("a stranger's word counts for nothing") };
     assert_eq!(welcome.epoch, own);
-    let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
+    let held = vec![AttemptId { task: TaskId { job: JobId(4_321), index: 0 }, number: 1 }];
+    let mut stream = desks[0].greet(&address, held, prove(own.0 + 40, &issuer.authority)).await;
     let first = word(&mut stream).await;
     assert!(matches!(first, None | Some(ToAgent::Goodbye { reason: GoodbyeReason::StandsBy { .. } })), "{first:?}");
     until_true("it reigns again", async || {
@@ -371,7 +381,193 @@ async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_a
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
     let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("it is welcome in the new term") };
     assert_eq!(welcome.epoch, Epoch(own.0 + 41));
+    let coordinator = site.coordinator();
+    let last = coordinator.dispatch.query(|scheduler, _| scheduler.last_job()).await.expect("it reigns");
+    assert_eq!(last, 6_000, "numbers go on above those that the agent has, with a gap");
+    let audit = site.store.audit(1).await.expect("an answer");
+    assert!(audit[0].action == "term.raise" && audit[0].detail.contains("6000"), "{audit:?}");
     desks[0].stop.cancel();
+    site.end().await;
+}
+
+/// Routes by which nothing changes that anybody could see, and why.
+const UNSEEN: [&str; 1] = [
+    // A blob that nothing refers to is swept; what refers to one is audited.
+    "put /blobs",
+];
+
+/// The routes of the interface that may change something, as `method path`.
+fn changing_routes() -> Vec<String> {
+    let changing = crate::http::routes::ROUTES.iter().filter(|route| route.method != "get");
+    let mut found: Vec<String> = changing.map(|route| format!("{} {}", route.method, route.path)).collect();
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
+    let site = Site::start().await;
+    let desks = site.agents(1).await;
+    let client = site.client();
+    let audited = std::cell::RefCell::new(Vec::new());
+    let told = async |route: &str, action: &str, by_now: Result<(), crate::client::ClientError>| {
+        by_now.unwrap_or_else(|error| panic!("{route}: {error}"));
+        let lines = site.store.audit(2).await.expect("an answer");
+        assert!(lines.iter().any(|line| line.action == action && line.by == "admin (t1)"), "{route}: {action} in {lines:?}");
+        audited.borrow_mut().push(route.to_owned());
+    };
+    let wanted = CreateToken { name: Some("vera".into()), ..CreateToken::of(TokenRole::Viewer) };
+    let token = client.create_token(&wanted).await;
+    let number = token.as_ref().map_or(0, |made| made.token.token);
+    told("post /tokens", "token.create", token.map(drop)).await;
+    told("delete /tokens/{token}", "token.revoke", client.revoke_token(number).await.map(drop)).await;
+
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+    let module = client.upload(module).await.expect("taken").digest;
+    let publish = |options| PublishRequest { module, options };
+    let never = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
+    let mut publication = client.begin_publication("f", &publish(never)).await.expect("begun");
+    told("post /functions/{name}/publications", "publication.begin", Ok(())).await;
+    while !publication.state.is_ended() {
+        let wait = Duration::from_secs(10);
+        let next = client.publication_after(publication.publication.0, publication.revision, wait).await;
+        publication = next.expect("an answer");
+    }
+    let second = client.begin_publication("g", &publish(PublishOptions::default())).await.expect("begun");
+    let cancelled = client.cancel_publication(second.publication.0).await.expect("an answer");
+    assert_eq!(cancelled.affected, 1, "it had only just begun");
+    told("delete /publications/{publication}", "publication.cancel", Ok(())).await;
+
+    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 1 }, ..Default::default() };
+    let job = client.submit(&wanted).await;
+    let number = job.as_ref().map_or(JobId(0), |job| job.job.0);
+    told("post /jobs", "job.submit", job.map(drop)).await;
+    told("post /jobs/{job}/cancel", "job.cancel", client.cancel(number).await.map(drop)).await;
+    told("post /jobs/{job}/retry", "job.retry", client.retry(number, &RetryRequest::default()).await.map(drop)).await;
+    told("delete /functions/{name}", "function.remove", client.remove_function("f", None).await.map(drop)).await;
+
+    let intake = client.set_intake("desk-0", lull_shared::state::Intake::Cordoned).await;
+    told("post /agents/{agent}/intake", "agent.cordon", intake.map(drop)).await;
+    let address = site.address().await;
+    for number in [1, 2, 1, 2] {
+        let instance = Instance { number, machine: 5 << 32, term: None };
+        let mut stream = desks[0].greet(&address, Vec::new(), instance).await;
+        word(&mut stream).await;
+    }
+    told("post /agents/{agent}/trust", "agent.trust", client.trust("desk-0").await.map(drop)).await;
+    let set = lull_shared::policy::Changes::from_pairs(&["idle=6m"]).expect("changes");
+    let policy = client.set_policy(&SetPolicy { conditions: Vec::new(), set, reset: Vec::new() }).await;
+    told("put /policy", "policy.set", policy.map(drop)).await;
+    client.set_intake("desk-0", lull_shared::state::Intake::Revoked).await.expect("thrown out");
+    told("post /agents/{agent}/restore", "agent.restore", client.restore("desk-0").await.map(drop)).await;
+
+    let mut known: Vec<String> = audited.into_inner().into_iter().chain(UNSEEN.map(str::to_owned)).collect();
+    known.sort();
+    assert_eq!(changing_routes(), known, "a route that changes something must be audited, and be tried here");
+    desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_breaks_the_protocol_costs_the_agent_its_attempt_and_the_task_nothing() {
+    let site = Site::start().await;
+    let (desks, address, client) = (site.agents(1).await, site.address().await, site.client());
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+    let module = client.upload(module).await.expect("taken").digest;
+    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
+    let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
+    until_true("it is published", async || {
+        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
+    })
+    .await;
+    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 1 }, ..Default::default() };
+    let job = client.submit(&wanted).await.expect("submitted").job.0;
+    let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
+    let given = loop {
+        if let Some(ToAgent::Assign(given)) = word(&mut stream).await {
+            break given[0].attempt;
+        }
+    };
+    let outcome = Outcome::Succeeded { output: Payload::inline(vec![0; limits::INLINE_BYTES_MAX + 1]) };
+    let result = Finished { attempt: given, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Default::default() };
+    let frame = ToCoordinatorFrame { messages: vec![ToCoordinator::Finished(vec![result])] };
+    stream.outgoing.send(&frame).await.expect("it is said");
+    let acknowledged = loop {
+        match word(&mut stream).await {
+            Some(ToAgent::Acknowledge { attempts }) => break attempts,
+            Some(_) => {}
+            None => panic!("it is not told that it need not say that again"),
+        }
+    };
+    assert_eq!(acknowledged, [given]);
+    let task = TaskId { job, index: 0 };
+    until_true("the attempt is over", async || {
+        let details = client.task(task).await.expect("an answer");
+        details.history.first().is_some_and(|attempt| attempt.end == Some(lull_shared::state::AttemptEnd::Evicted))
+    })
+    .await;
+    let details = client.task(task).await.expect("an answer");
+    assert_eq!(details.task.failures, 0, "{details:?}");
+    let reason = details.history[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("it broke the protocol: an inline output of 65537 bytes"), "{reason}");
+    let audit = site.store.audit(1).await.expect("an answer");
+    assert!(audit[0].action == "agent.breach" && audit[0].detail.starts_with("1 attempt was taken"), "{audit:?}");
+    desks[0].stop.cancel();
+    site.end().await;
+}
+
+/// A version as a coordinator made it that had another engine.
+#[derive(Debug)]
+struct Older(Keypair, ModuleManifest);
+
+impl SignManifest for Older {
+    fn sign(&self, number: u32) -> lull_shared::identity::Signed {
+        sign(&self.0, &ModuleManifest { number, ..self.1.clone() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_anew() {
+    let (site, function) = (Site::start().await, "f".to_owned());
+    let (client, epoch) = (site.client(), site.coordinator().epoch);
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+    let blob = lull_shared::digest::BlobRef::of(&module);
+    let digest = client.upload(module).await.expect("taken").digest;
+    let (kind, artifacts) = (ModuleKind::Preview1, vec![Artifact { engine: "an older engine".into(), blob }]);
+    let manifest = ModuleManifest {
+        function: function.clone(),
+        number: 0,
+        kind,
+        module: blob,
+        canonical_nans: false,
+        artifacts,
+        migratable: None,
+    };
+    let older = NewVersion {
+        function,
+        kind,
+        module: blob,
+        canonical_nans: false,
+        beyond: 0,
+        sign: Arc::new(Older(site.issuer().authority, manifest)),
+        interface: Vec::new(),
+        by: "ann".into(),
+        at: clock::now(),
+    };
+    site.store.publish(epoch, older).await.expect("published");
+    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
+    let publish = async || {
+        let wanted = PublishRequest { module: digest, options };
+        let begun = client.begin_publication("f", &wanted).await.expect("begun").publication.0;
+        until_true("it ends", async || client.publication(begun).await.is_ok_and(|now| now.state.is_ended())).await;
+        let ended = client.publication(begun).await.expect("an answer");
+        let published = ended.published.unwrap_or_else(|| panic!("{:?}", ended.error));
+        (published.function.called(), published.function.artifacts, published.existing)
+    };
+    let (called, artifacts, existing) = publish().await;
+    assert_eq!((called.as_str(), existing, artifacts.len()), ("f@2", false, 2), "{artifacts:?}");
+    assert_eq!(artifacts[1].engine, "an older engine", "agents that are still to be upgraded go on with it");
+    assert_eq!(publish().await, (called, artifacts, true), "nothing is missing any more");
     site.end().await;
 }
 
@@ -386,8 +582,7 @@ async fn two_programs_with_one_identity_are_both_told_and_shown() {
         last = word(&mut stream).await;
     }
     assert_eq!(last, Some(ToAgent::Goodbye { reason: GoodbyeReason::Cloned }));
-    let token = std::fs::read_to_string(site.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
-    let client = Client::new(&format!("http://{}", site.server.http_address), Some(token)).expect("a client");
+    let client = site.client();
     let agents = client.agents().await.expect("an answer").items;
     assert_eq!(agents[0].quarantine.as_ref().expect("it is found").kind, QuarantineKind::Cloned);
     let findings = client.doctor().await.expect("an answer").items;

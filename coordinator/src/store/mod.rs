@@ -77,7 +77,7 @@ pub trait Store: Send + Sync + 'static {
     /// Gives the lease up so that another need not wait for its end.
     async fn abdicate(&self, epoch: Epoch) -> StoreResult<()>;
     /// The same, and the next epoch is above this one, which agents have seen and a restored database has not.
-    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()>;
+    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()>;
     /// Who reigns, or reigned last.
     async fn reign(&self) -> StoreResult<ReignRecord>;
     /// Says that this coordinator is there, reigning or not; forgets those not seen since `forget`.
@@ -100,6 +100,8 @@ pub trait Store: Send + Sync + 'static {
 
     // --- Registry: each in a transaction of its own, with its audit row ---
 
+    /// A line of the audit about something that the store does not hold.
+    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()>;
     /// None when another valid token has the name, in whatever case it is written.
     async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>>;
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>>;

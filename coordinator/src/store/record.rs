@@ -291,6 +291,34 @@ pub struct NewPolicy {
     pub detail: String,
 }
 
+/// Agents have seen a later term than the store, which shows that it was restored from a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rise {
+    /// The term above which the next one is to be.
+    pub above: Epoch,
+    /// The number up to which jobs count as given.
+    pub last_job: u64,
+    /// Who proved it: an agent, or a list of revocations.
+    pub by: String,
+    pub at: Timestamp,
+}
+
+impl Rise {
+    /// Its line of the audit.
+    pub(super) fn audit(&self) -> AuditRecord {
+        let Self { above, last_job, by, at } = self;
+        let detail = format!("{by} had seen it, so the store is a restored one; job numbers go on above {last_job}");
+        AuditRecord::new(*at, "the leader", "term.raise", format!("above term {}", above.0), &detail)
+    }
+}
+
+impl AuditRecord {
+    /// A line within its bounds.
+    pub fn new(at: Timestamp, by: &str, action: &str, subject: String, detail: &str) -> Self {
+        super::turn::audit_row(at, by, action, subject, detail)
+    }
+}
+
 /// One line of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {

@@ -301,6 +301,9 @@ impl Turn {
                 self.audit(*at, by, "agent.trust", agent.to_string(), "");
                 self.agents.entry(*agent).or_default().quarantine = Patch::Clear;
             }
+            Change::AgentBreached { agent, what, attempts, at } => {
+                self.audit(*at, BREACH_FOUND_BY, "agent.breach", agent.to_string(), &breach_words(what, *attempts));
+            }
             Change::AttemptPaused { attempt, reason, task_paused, .. } => self.paused(*attempt, reason.as_ref(), *task_paused)?,
             Change::AttemptEnded(ended) => self.ended(ended)?,
             Change::TaskEnded { task, state, at } => self.task_ended(*task, *state, *at)?,
@@ -522,6 +525,15 @@ pub fn audit_row(at: Timestamp, by: &str, action: &str, subject: String, detail:
         subject: bounds::name(&subject),
         detail: bounds::reason(detail),
     }
+}
+
+/// Whom the audit names for what breaches cost an agent: no person decides about it.
+pub const BREACH_FOUND_BY: &str = "the protocol";
+
+/// What the audit says of a breach.
+pub fn breach_words(what: &str, attempts: u32) -> String {
+    let taken = if attempts == 1 { "1 attempt was".to_owned() } else { format!("{attempts} attempts were") };
+    format!("{taken} taken from it: {what}")
 }
 
 /// What the audit calls a stop.

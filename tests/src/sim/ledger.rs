@@ -65,6 +65,8 @@ pub struct Tally {
     /// Wrong outputs that counted, of tasks that were not verified.
     pub lies: u64,
     pub quarantined: u64,
+    /// Attempts that were taken from machines that broke the protocol.
+    pub taken_from_breaching: u64,
     pub pauses: u64,
     /// What attempts were charged for slots, in microseconds, and for how long they were with agents.
     pub slot_us: u64,
@@ -207,6 +209,10 @@ impl Ledger {
                     || format!("the result of the live {attempt} was refused"),
                     &[(*attempt).into()],
                 )
+            }
+            Change::AgentBreached { attempts, .. } => {
+                self.tally.taken_from_breaching += u64::from(*attempts);
+                Ok(())
             }
             Change::AgentConnected { .. } | Change::AgentDisconnected { .. } | Change::AgentHours { .. } => Ok(()),
             Change::AgentIntake { agent, intake, .. } => {

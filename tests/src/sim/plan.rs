@@ -6,6 +6,8 @@ use std::time::Duration;
 use lull_shared::{
     id::{AgentId, AttemptId, TaskId, VersionId},
     job::{AttemptLimits, Inputs, JobSpec, Moving, Priority, RetryPolicy},
+    limits::LOG_BYTES_MAX,
+    message::ToCoordinator,
     share::Share,
     time::Timestamp,
 };
@@ -177,6 +179,21 @@ pub fn is_tardy(options: &Options, agent: AgentId) -> bool {
 pub fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) -> Option<String> {
     let throw = fraction(mixed(&[options.seed, agent.0, attempt.task.job.0, u64::from(attempt.task.index), 11]));
     (is_liar(options, agent) && throw < 0.5).then(|| format!("{agent} says done {input}"))
+}
+
+/// One machine in so many breaks the protocol, where there are enough others.
+const GARBLERS: u64 = 11;
+
+/// Of a machine that breaks the protocol the results of some attempts arrive with a log that no agent may have.
+pub fn garble(options: &Options, agent: AgentId, message: &mut ToCoordinator) {
+    let garbles = options.rate(Kind::Guest) > 0.0 && options.agents >= LIARS_FROM && agent.0 % GARBLERS == 5;
+    let ToCoordinator::Finished(results) = message else { return };
+    for result in results.iter_mut().filter(|_| garbles) {
+        let task = mark(options, result.attempt.task);
+        if fraction(mixed(&[task, u64::from(result.attempt.number), 13])) < 0.5 {
+            result.log = vec![0; LOG_BYTES_MAX as usize + 1].into();
+        }
+    }
 }
 
 /// How an attempt goes and how long it takes.

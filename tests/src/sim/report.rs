@@ -65,6 +65,9 @@ impl fmt::Display for Summary {
         writeln!(f, "moves             {:>12}   pauses           {:>10}", tally.moves, tally.pauses)?;
         writeln!(f, "second copies     {:>12}   outputs compared {:>10}", tally.rivals, tally.answers)?;
         writeln!(f, "liars quarantined {:>12}   lies not looked at {:>8}", tally.quarantined, tally.lies)?;
+        if tally.taken_from_breaching > 0 {
+            writeln!(f, "taken from breaking the protocol {:>4}", tally.taken_from_breaching)?;
+        }
         writeln!(f, "snapshots         {:>12}   resumed          {:>10}", self.snapshots, self.resumed)?;
         writeln!(f, "hours not repeated{:>12.1}", self.carried.as_secs_f64() / 3600.0)?;
         let hours = |time: Duration| time.as_secs_f64() / 3600.0;

@@ -302,6 +302,9 @@ impl World {
                 Change::AnswersDropped { task } => format!("what was brought for {task} is dropped"),
                 Change::AgentQuarantined { agent, reason, .. } => format!("{agent} is quarantined: {reason}"),
                 Change::AgentTrusted { agent, .. } => format!("{agent} is trusted"),
+                Change::AgentBreached { agent, what, attempts, .. } => {
+                    format!("{agent} broke the protocol and lost {attempts}: {what}")
+                }
                 Change::SnapshotDropped { task } => format!("the snapshot of {task} is dropped"),
                 Change::AttemptEnded(ended) => {
                     format!("{} at {} {}, then {:?} ({:?})", ended.attempt, ended.agent, ended.end, ended.after, ended.reason)

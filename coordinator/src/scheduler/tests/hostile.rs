@@ -1,15 +1,17 @@
 //! A peer's claim is input, never truth.
 
+use std::time::Duration;
+
 use lull_shared::{
-    id::AgentId,
+    id::{AgentId, AttemptId},
     limits,
     message::{GoodbyeReason, RefuseReason, ReleaseReason, ToCoordinator},
-    state::{PauseReason, TaskCounts},
+    state::{AttemptEnd, JobState, PauseReason, TaskCounts},
 };
 
 use crate::scheduler::{
     driver::{Driver, attempt, capacity, spec},
-    effect::Order,
+    effect::{Change, Order},
     event::{Event, StreamId},
 };
 
@@ -59,13 +61,114 @@ fn lists_beyond_all_reason_end_the_stream() {
 fn a_breach_that_the_edge_saw_ends_the_newest_stream_and_is_counted_on_any() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit(spec(1));
-    let breach = |stream| Event::Breach { agent: AgentId(1), stream, what: "garbage".into() };
+    let breach = |stream| Event::Breach { agent: AgentId(1), stream, what: "garbage".into(), told: Vec::new() };
     driver.handle(breach(None));
     assert_eq!((driver.held(1).len(), driver.orders.len()), (1, 0), "before its hello there is nothing to end");
     driver.handle(breach(Some(StreamId(1))));
     assert!(matches!(driver.orders[..], [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
     assert_eq!(driver.scheduler.agent(AgentId(1)).map(|agent| (agent.connected, agent.breaches)), Some((None, 2)));
-    driver.handle(Event::Breach { agent: AgentId(77), stream: None, what: "nobody".into() });
+    driver.handle(Event::Breach { agent: AgentId(77), stream: None, what: "nobody".into(), told: Vec::new() });
+}
+
+/// The agent tells the ends of these attempts in a way that breaks the protocol, on its newest stream.
+fn tell_badly(driver: &mut Driver, agent: u64, stream: u64, told: &[AttemptId]) {
+    let what = "an inline output of 70000 bytes".into();
+    driver.handle(Event::Breach { agent: AgentId(agent), stream: Some(StreamId(stream)), what, told: told.to_vec() });
+}
+
+#[test]
+fn an_attempt_whose_end_is_told_against_the_protocol_is_over_and_starts_elsewhere_at_no_retrys_cost() {
+    let mut driver = Driver::with_agents(1, 2);
+    let mut once = spec(2);
+    once.retry.retries = 0;
+    let job = driver.submit(once);
+    let (bad, good) = (attempt(1, 0, 1), attempt(1, 1, 1));
+    driver.started(1, &[bad, good]);
+    driver.enrol_and_connect(2, 1);
+    tell_badly(&mut driver, 1, 1, &[bad, attempt(7, 7, 7)]);
+    let ended = driver.ended();
+    assert_eq!((ended.len(), ended[0].attempt, ended[0].end), (1, bad, AttemptEnd::Evicted));
+    let reason = ended[0].reason.as_deref();
+    assert_eq!(reason, Some("its agent had trouble: it broke the protocol: an inline output of 70000 bytes"));
+    let breached =
+        Change::AgentBreached { agent: AgentId(1), what: "an inline output of 70000 bytes".into(), attempts: 1, at: driver.now };
+    assert!(driver.changes.contains(&breached), "{:?}", driver.changes);
+    let told: Vec<_> = driver.orders.iter().filter(|(agent, _)| agent.0 == 1).map(|(_, order)| order).collect();
+    let acknowledged = Order::Acknowledge { attempts: vec![bad, attempt(7, 7, 7)] };
+    assert!(
+        matches!(told[..], [first, Order::Goodbye { reason: GoodbyeReason::Protocol(_) }] if *first == acknowledged),
+        "an honest agent need not tell it again: {told:?}"
+    );
+    assert_eq!(driver.assigned(2), [attempt(1, 0, 2)]);
+    assert_eq!(driver.held(1), [good], "what it did not speak of may go on with the next stream");
+    driver.connect(1, 2, &[good]);
+    driver.succeed(1, &[good]);
+    driver.succeed(2, &[attempt(1, 0, 2)]);
+    assert_eq!(driver.ledger.state(job), JobState::Succeeded);
+}
+
+#[test]
+fn whoever_told_an_end_against_the_protocol_is_asked_again_after_pauses_that_grow_whatever_it_opens() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    let (mut stream, mut pauses) = (1, Vec::new());
+    for number in 1..=5 {
+        tell_badly(&mut driver, 1, stream, &[attempt(1, 0, number)]);
+        let began = driver.now;
+        driver.connect(1, 1, &[]);
+        stream += 1;
+        assert_eq!(driver.held(1), [], "a new stream forgives nothing");
+        while driver.held(1).is_empty() {
+            let due = driver.scheduler.poll_timeout().expect("it is asked again some time");
+            driver.pass(due.since(driver.now).max(Duration::from_millis(1)));
+            driver.say(1, ToCoordinator::Heartbeat { frame_read: 0, holding: Vec::new() });
+        }
+        pauses.push(driver.now.since(began).as_secs());
+    }
+    assert!(pauses.is_sorted() && pauses[0] < 2 && pauses[4] >= 16, "{pauses:?}");
+    driver.succeed(1, &[attempt(1, 0, 6)]);
+    let job = driver.submit(spec(1));
+    assert_eq!(driver.counts(job).running, 1, "other jobs are not held back");
+}
+
+#[test]
+fn an_agent_that_only_ever_breaks_the_protocol_loses_all_that_it_has() {
+    let mut driver = Driver::with_agents(1, 2);
+    driver.submit(spec(2));
+    let both = [attempt(1, 0, 1), attempt(1, 1, 1)];
+    driver.started(1, &both);
+    let stream_of = |breaches: u64| breaches + 1;
+    for breaches in 0..2 {
+        tell_badly(&mut driver, 1, stream_of(breaches), &[]);
+        assert_eq!(driver.held(1), both, "most breaches say nothing about the work");
+        driver.connect(1, 2, &both);
+    }
+    tell_badly(&mut driver, 1, stream_of(2), &[]);
+    assert_eq!(driver.ends(), both.map(|attempt| (attempt, AttemptEnd::Evicted)));
+    assert_eq!(driver.held(1), []);
+}
+
+#[test]
+fn breaches_with_results_in_between_or_long_ago_are_not_in_a_row() {
+    let mut driver = Driver::with_agents(1, 2);
+    driver.submit(spec(4));
+    let (slow, quick) = (attempt(1, 0, 1), attempt(1, 1, 1));
+    driver.started(1, &[slow, quick]);
+    tell_badly(&mut driver, 1, 1, &[]);
+    driver.connect(1, 2, &[slow, quick]);
+    tell_badly(&mut driver, 1, 2, &[]);
+    driver.connect(1, 2, &[slow, quick]);
+    driver.succeed(1, &[quick]);
+    tell_badly(&mut driver, 1, 3, &[]);
+    assert!(driver.held(1).contains(&slow));
+    driver.connect(1, 2, &[slow]);
+    driver.now = driver.now + Duration::from_secs(2 * 60 * 60);
+    driver.heartbeat(1, &[slow]);
+    for stream in 4..=5 {
+        tell_badly(&mut driver, 1, stream, &[]);
+        assert!(driver.held(1).contains(&slow), "stream {stream}");
+        driver.connect(1, 2, &[slow]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod admission;
 mod agent;
 mod agents;
 mod explained;
+mod foreign;
 mod hostile;
 mod hours;
 mod keeping;

@@ -114,6 +114,7 @@ cases!(
     reign::whoever_was_overtaken_is_fenced_everywhere,
     reign::a_lease_can_be_prolonged_and_given_up,
     reign::a_term_that_agents_have_seen_can_be_risen_above,
+    reign::what_the_store_does_not_hold_is_audited_all_the_same,
     reign::anybody_can_see_who_reigns,
     reign::coordinators_know_of_each_other_whoever_reigns,
     reign::a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew,

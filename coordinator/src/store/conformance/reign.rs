@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use lull_shared::{id::Epoch, time::Timestamp};
+use lull_shared::{
+    id::{AgentId, Epoch},
+    time::Timestamp,
+};
 
 use super::{
     super::{
         Reign, StoreError,
-        record::{CoordinatorRecord, NetworkRecord, ReignRecord, TokenRole},
+        record::{AuditRecord, CoordinatorRecord, NetworkRecord, ReignRecord, Rise, TokenRole},
     },
     LEASE, T0, World,
     sample::{self, at},
@@ -29,7 +32,8 @@ pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
     let fenced = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Fenced)), "{answer:?}");
     fenced(store.renew(old, LEASE, at(61)).await);
     fenced(store.abdicate(old).await);
-    fenced(store.raise(old, Epoch(99)).await);
+    fenced(store.raise(old, &rise(99, 0)).await);
+    fenced(store.note(old, &line()).await);
     fenced(store.load(old).await.map(drop));
     fenced(store.commit(old, &[]).await);
     fenced(store.commit(old, &[sample::submitted(1, 1)]).await);
@@ -56,15 +60,35 @@ pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
 pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
     let (store, old) = (&world.store, world.epoch);
     let seen = Epoch(old.0 + 40);
-    store.raise(old, seen).await.expect("ours to raise");
+    store.raise(old, &rise(seen.0, 7_000)).await.expect("ours to raise");
     assert!(matches!(store.commit(old, &[]).await, Err(StoreError::Fenced)), "whoever raised it begins anew");
-    assert!(matches!(store.raise(old, Epoch(old.0 + 90)).await, Err(StoreError::Fenced)));
+    assert!(matches!(store.raise(old, &rise(old.0 + 90, 0)).await, Err(StoreError::Fenced)));
     let next = store.take_over("conformance", LEASE, at(1)).await.expect("an answer");
     assert_eq!(next, Reign::Ours { epoch: Epoch(seen.0 + 1) });
     let next = Epoch(seen.0 + 1);
-    store.raise(next, old).await.expect("a lower one changes nothing");
+    assert_eq!(store.load(next).await.expect("it loads").last_job, 7_000, "no number is given twice");
+    let lines = store.audit(10).await.expect("an answer");
+    let told = (lines[0].action.as_str(), lines[0].subject.as_str(), lines[0].detail.as_str());
+    let detail = "a3 had seen it, so the store is a restored one; job numbers go on above 7000";
+    assert_eq!((lines.len(), told), (1, ("term.raise", format!("above term {}", seen.0).as_str(), detail)));
+    store.raise(next, &rise(old.0, 6_000)).await.expect("a lower one changes nothing");
     let again = store.take_over("conformance", LEASE, at(2)).await.expect("an answer");
     assert_eq!(again, Reign::Ours { epoch: Epoch(next.0 + 1) });
+    assert_eq!(store.load(Epoch(next.0 + 1)).await.expect("it loads").last_job, 7_000);
+}
+
+pub async fn what_the_store_does_not_hold_is_audited_all_the_same(world: World) {
+    world.store.note(world.epoch, &line()).await.expect("ours to note");
+    assert_eq!(world.store.audit(10).await.expect("an answer"), [line()]);
+}
+
+fn rise(above: u64, last_job: u64) -> Rise {
+    Rise { above: Epoch(above), last_job, by: AgentId(3).to_string(), at: at(7) }
+}
+
+fn line() -> AuditRecord {
+    let (by, action, subject, detail) = ("ann".into(), "publication.begin".into(), "p1".into(), "f".into());
+    AuditRecord { at: at(5), by, action, subject, detail }
 }
 
 pub async fn anybody_can_see_who_reigns(world: World) {

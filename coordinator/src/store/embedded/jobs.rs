@@ -83,7 +83,10 @@ const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number
 /// Everything a scheduler needs to go on.
 pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
     fence(tx, epoch)?;
-    let last_job = first(tx, "SELECT coalesce(max(job_id), 0) AS job_id FROM jobs", [], |row| rows::int(row, "job_id"))?;
+    let last_job =
+        first(tx, "SELECT max(last_job, coalesce((SELECT max(job_id) FROM jobs), 0)) AS job_id FROM reign", [], |row| {
+            rows::int(row, "job_id")
+        })?;
     let sql = format!("{SNAPSHOT} WHERE ended_us IS NULL ORDER BY job_id");
     let mut jobs: BTreeMap<JobId, JobSnapshot> =
         all(tx, &sql, [], rows::job_snapshot)?.into_iter().map(|job| (job.job, job)).collect();

@@ -106,8 +106,14 @@ impl Store for Embedded {
         self.write(move |tx| registry::abdicate(tx, epoch)).await
     }
 
-    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
-        self.write(move |tx| registry::raise(tx, epoch, above)).await
+    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
+        let rise = rise.clone();
+        self.write(move |tx| registry::raise(tx, epoch, &rise)).await
+    }
+
+    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
+        let line = line.clone();
+        self.write(move |tx| registry::note(tx, epoch, &line)).await
     }
 
     async fn reign(&self) -> StoreResult<ReignRecord> {

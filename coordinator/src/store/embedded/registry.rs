@@ -54,10 +54,17 @@ pub fn abdicate(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
 }
 
 /// Ends the reign; the next one is above an epoch.
-pub fn raise(tx: &Transaction<'_>, epoch: Epoch, above: Epoch) -> Result<(), Fail> {
+pub fn raise(tx: &Transaction<'_>, epoch: Epoch, rise: &Rise) -> Result<(), Fail> {
     fence(tx, epoch)?;
-    tx.execute("UPDATE reign SET holder = NULL, lease_end_us = 0, epoch = max(epoch, ?1)", [number(above.0)])?;
-    Ok(())
+    let sql = "UPDATE reign SET holder = NULL, lease_end_us = 0, epoch = max(epoch, ?1), last_job = max(last_job, ?2)";
+    tx.execute(sql, [number(rise.above.0), number(rise.last_job)])?;
+    insert_audit(tx, &rise.audit())
+}
+
+/// Appends to the audit.
+pub fn note(tx: &Transaction<'_>, epoch: Epoch, line: &AuditRecord) -> Result<(), Fail> {
+    fence(tx, epoch)?;
+    insert_audit(tx, line)
 }
 
 /// Who reigns, or reigned last.

@@ -9,7 +9,7 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 13] = [
+pub static MIGRATIONS: [Migration; 14] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "coordinators", sql: include_str!("../migrations/embedded/0002_coordinators.sql") },
     Migration { number: 3, name: "policies", sql: include_str!("../migrations/embedded/0003_policies.sql") },
@@ -23,6 +23,7 @@ pub static MIGRATIONS: [Migration; 13] = [
     Migration { number: 11, name: "slot_time", sql: include_str!("../migrations/embedded/0011_slot_time.sql") },
     Migration { number: 12, name: "network", sql: include_str!("../migrations/embedded/0012_network.sql") },
     Migration { number: 13, name: "owners", sql: include_str!("../migrations/embedded/0013_owners.sql") },
+    Migration { number: 14, name: "last_job", sql: include_str!("../migrations/embedded/0014_last_job.sql") },
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -150,7 +150,7 @@ passed_on! {
     write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Reign;
     fenced async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> ();
     fenced async fn abdicate(&self, epoch: Epoch) -> ();
-    fenced async fn raise(&self, epoch: Epoch, above: Epoch) -> ();
+    fenced async fn raise(&self, epoch: Epoch, rise: &Rise) -> ();
     read async fn reign(&self) -> ReignRecord;
     write async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
     read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
@@ -159,6 +159,7 @@ passed_on! {
     read async fn load(&self, epoch: Epoch) -> Snapshot;
     fenced async fn commit(&self, epoch: Epoch, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
+    fenced async fn note(&self, epoch: Epoch, line: &AuditRecord) -> ();
     fenced async fn create_token(&self, epoch: Epoch, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
     fenced async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> bool;

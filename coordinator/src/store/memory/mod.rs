@@ -78,9 +78,18 @@ impl Store for Memory {
         })
     }
 
-    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
+    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
         self.write(epoch, |state| {
-            (state.holder, state.lease_end, state.epoch) = (None, Timestamp(0), state.epoch.max(above));
+            (state.holder, state.lease_end, state.epoch) = (None, Timestamp(0), state.epoch.max(rise.above));
+            state.last_job = state.last_job.max(rise.last_job);
+            state.note(rise.audit());
+            Ok(())
+        })
+    }
+
+    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
+        self.write(epoch, |state| {
+            state.note(line.clone());
             Ok(())
         })
     }
@@ -284,7 +293,10 @@ impl BlobWriter for Incoming {
     async fn write(&mut self, bytes: &[u8]) -> StoreResult<()> {
         self.bytes.extend_from_slice(bytes);
         if self.bytes.len() as u64 > self.size_bytes_max {
-            return Err(StoreError::Determinate(anyhow::anyhow!("a blob of more than {} bytes", self.size_bytes_max)));
+            return Err(StoreError::Determinate(anyhow::anyhow!(
+                "a blob of more than {}",
+                lull_shared::amount::size(self.size_bytes_max)
+            )));
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ impl State {
             quarantine: agent.quarantine.clone(),
         };
         Snapshot {
-            last_job: self.jobs.keys().next_back().map_or(0, |job| job.0),
+            last_job: self.jobs.keys().next_back().map_or(0, |job| job.0).max(self.last_job),
             jobs: self.jobs.values().filter(|job| !job.state.is_ended()).map(|job| job.snapshot()).collect(),
             agents: agents.map(snapshot).collect(),
             hours: self.agents.iter().filter_map(|(id, agent)| Some((*id, agent.hours.as_deref()?.clone()))).collect(),

@@ -20,7 +20,7 @@ use super::super::{
     record::{
         AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord, who,
     },
-    turn::{Broken, audit_row, changes_who_is_out, finish_by_words, intake_action, stop_action},
+    turn::{BREACH_FOUND_BY, Broken, audit_row, breach_words, changes_who_is_out, finish_by_words, intake_action, stop_action},
     usage,
 };
 use crate::scheduler::{
@@ -38,6 +38,8 @@ pub struct State {
     /// How often somebody was thrown out or let in again.
     pub revocations: u64,
     pub lease_end: Timestamp,
+    /// Jobs have been numbered up to here, whatever is among them.
+    pub last_job: u64,
     /// By peer.
     pub coordinators: BTreeMap<String, CoordinatorRecord>,
     pub network: Option<NetworkRecord>,
@@ -233,6 +235,9 @@ impl State {
                 let quarantine = Quarantine { kind: *kind, since: *at, reason: bounds::reason(reason) };
                 self.agent(*agent)?.record.quarantine = Some(quarantine);
             }
+            Change::AgentBreached { agent, what, attempts, at } => {
+                self.audit(*at, BREACH_FOUND_BY, "agent.breach", agent.to_string(), &breach_words(what, *attempts));
+            }
             Change::AgentTrusted { agent, by, at } => {
                 self.audit(*at, by, "agent.trust", agent.to_string(), "");
                 self.agent(*agent)?.record.quarantine = None;
@@ -265,7 +270,12 @@ impl State {
 
     /// Appends to the audit.
     pub fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
-        self.audit.push_back(Arc::new(audit_row(at, by, action, subject, detail)));
+        self.note(audit_row(at, by, action, subject, detail));
+    }
+
+    /// Appends to the audit.
+    pub fn note(&mut self, line: AuditRecord) {
+        self.audit.push_back(Arc::new(line));
     }
 
     fn job(&mut self, job: JobId) -> Result<&mut Job, Broken> {

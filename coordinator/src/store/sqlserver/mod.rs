@@ -112,8 +112,12 @@ impl Store for SqlServer {
         Ok(registry::abdicate(&self.session, epoch).await?)
     }
 
-    async fn raise(&self, epoch: Epoch, above: Epoch) -> StoreResult<()> {
-        Ok(registry::raise(&self.session, epoch, above).await?)
+    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
+        Ok(registry::raise(&self.session, epoch, rise).await?)
+    }
+
+    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
+        Ok(registry::note(&self.session, epoch, line).await?)
     }
 
     async fn reign(&self) -> StoreResult<ReignRecord> {

@@ -62,8 +62,21 @@ pub async fn abdicate(session: &Session, epoch: Epoch) -> Result<(), Fail> {
 }
 
 /// Ends the reign; the next one is above an epoch.
-pub async fn raise(session: &Session, epoch: Epoch, above: Epoch) -> Result<(), Fail> {
-    settled(session, epoch, statements::RAISE, vec![number(above.0).into()]).await.map(drop)
+pub async fn raise(session: &Session, epoch: Epoch, rise: &Rise) -> Result<(), Fail> {
+    let mut values = vec![number(rise.above.0).into(), number(rise.last_job).into()];
+    values.extend(line_values(&rise.audit()));
+    settled(session, epoch, statements::RAISE, values).await.map(drop)
+}
+
+/// Appends to the audit.
+pub async fn note(session: &Session, epoch: Epoch, line: &AuditRecord) -> Result<(), Fail> {
+    settled(session, epoch, statements::NOTE, line_values(line)).await.map(drop)
+}
+
+/// A line of the audit in the order of its parameters.
+fn line_values(line: &AuditRecord) -> Vec<Value> {
+    let AuditRecord { at, by, action, subject, detail } = line;
+    vec![at.0.into(), by.clone().into(), action.clone().into(), subject.clone().into(), detail.clone().into()]
 }
 
 /// Who reigns, or reigned last.

@@ -30,6 +30,7 @@ statements! {
     RENEW = fenced "renew";
     ABDICATE = fenced "abdicate";
     RAISE = fenced "raise";
+    NOTE = fenced "note";
     NOTHING = fenced "nothing";
     LOAD = plain "load";
     COMMIT = fenced "commit";

@@ -32,7 +32,7 @@ DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; D
 DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
 DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
 DELETE FROM lull.policies; DELETE FROM lull.network;
-UPDATE lull.reign SET epoch = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0;
+UPDATE lull.reign SET epoch = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0, last_job = 0;
 COMMIT TRANSACTION;";
 
 // --- The texts ---

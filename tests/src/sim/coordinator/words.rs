@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lull_coordinator::{
-    claims,
+    claims::{self, Wrong},
     dispatch::turn::{Outgoing, Sealed},
     scheduler::{
         effect::{Order, Reply},
@@ -21,6 +21,7 @@ use super::{
         events::{CoordinatorId, What},
         link::LinkId,
         options::Mutation,
+        plan,
         promise::{Checked, Promise, Subject, Violation, hold},
         store::at_once,
         world::World,
@@ -140,7 +141,8 @@ impl World {
             self.queue.push(at, What::ToCoordinator { link, messages });
             return Ok(());
         }
-        for message in messages {
+        for mut message in messages {
+            plan::garble(&self.options, agent, &mut message);
             let number = self.links[link].number;
             match (number, message) {
                 (None, ToCoordinator::Hello(hello)) => {
@@ -165,7 +167,12 @@ impl World {
                         }
                         self.arrives(id, Input::Event(Box::new(Event::Message { agent, stream, message })));
                     }
-                    Err(_) => {
+                    Err(Wrong::Breach { what, told }) => {
+                        let stream = Some(stream);
+                        self.arrives(id, Input::Event(Box::new(Event::Breach { agent, stream, what, told })));
+                        return Ok(());
+                    }
+                    Err(Wrong::Unknown(_)) => {
                         self.cut(link, Duration::from_millis(1), Duration::ZERO);
                         return Ok(());
                     }

@@ -7,7 +7,10 @@ DECLARE @reigning int = 0;
 UPDATE lull.reign SET writ = writ + 1 WHERE reign_id = 1 AND epoch = @P1 AND holder IS NOT NULL;
 SET @reigning = @@ROWCOUNT;
 SELECT @reigning AS reigning, reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
-SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs;
+SELECT CASE WHEN given.last_job > reign.last_job THEN given.last_job ELSE reign.last_job END AS last_job
+FROM lull.reign AS reign
+CROSS JOIN (SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs) AS given
+WHERE reign.reign_id = 1;
 SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
     jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
