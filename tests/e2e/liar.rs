@@ -222,9 +222,11 @@ fn a_liar_can_bring_only_outputs_of_its_own_attempts_and_a_revoked_one_nothing()
     liar.say(ToCoordinator::Finished(vec![unheard]));
     assert!(matches!(liar.goodbye(), Some(GoodbyeReason::Protocol(_))));
     liar.greet(Vec::new());
-    // The stream that it broke ended nothing: it may go on with what it has, until it says that it does not have it.
-    let shown = cluster.job(&job);
-    assert_eq!((&shown["counts"]["queued"], &shown["state"]), (&0.into(), &"active".into()), "{shown}");
+    // That was the end of the attempt, by no fault of the function; it is asked again after a pause.
+    let shown = cluster.lull(&["task", "show", &format!("{job}.0"), "-o", "json"]).json();
+    let first = &shown["history"][0];
+    assert_eq!((&shown["failures"], &first["end"]), (&0.into(), &"evicted".into()), "{shown}");
+    assert!(first["reason"].to_string().contains("it broke the protocol: the output"), "{shown}");
     liar.say(ToCoordinator::Heartbeat { frame_read: 0, holding: Vec::new() });
     let again = liar.assigned(1)[0];
     assert_eq!((again.task, again.number), (own.task, own.number + 1));

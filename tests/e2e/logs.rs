@@ -54,6 +54,32 @@ fn the_log_of_a_running_task_is_read_and_that_of_a_cancelled_one_is_kept_with_it
 }
 
 #[test]
+fn logs_are_read_and_followed_through_a_coordinator_that_stands_by() {
+    const SECOND: &str = "second";
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_server(SECOND);
+    cluster.add_agent("desk", 1, &[]);
+    let job = submitted(&cluster, &[]);
+    cluster.ask(SECOND);
+    wait_until("what it said is read while it runs", || log(&cluster, &job)["text"] == SAID, || log(&cluster, &job).to_string());
+    assert_eq!(log(&cluster, &job)["live"], true);
+    assert_eq!(cluster.lull(&["job", "logs", &job]).out, format!("{job}.0 first line\n{job}.0 second ä\n"));
+    let followers = [vec!["task", "logs", "-f"], vec!["job", "logs", "-f"]].map(|command| {
+        let which = if command[0] == "task" { format!("{job}.0") } else { job.clone() };
+        let follower = cluster.command(PROGRAMS.lull, &[command.as_slice(), &[&which]].concat());
+        { follower }.stdout(std::process::Stdio::piped()).spawn().expect("it starts")
+    });
+    cluster.lull(&["job", "cancel", &job]);
+    let followed = followers.map(|follower| {
+        let said = follower.wait_with_output().expect("it ends with the task");
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    });
+    assert_eq!(followed, [SAID.to_owned(), format!("{job}.0 first line\n{job}.0 second ä\n")], "each byte once");
+    wait_until("its log is kept", || log(&cluster, &job)["live"] == false, || log(&cluster, &job).to_string());
+    assert_eq!(log(&cluster, &job)["text"], SAID);
+}
+
+#[test]
 fn what_ran_into_its_time_limit_leaves_its_log() {
     let mut cluster = Cluster::start(PROGRAMS);
     cluster.add_agent("desk", 1, &[]);

@@ -19,6 +19,7 @@ mod private_mesh;
 mod publishing;
 mod refusals;
 mod reign;
+mod restored;
 mod rivals;
 mod silence;
 mod troubles;

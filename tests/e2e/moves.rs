@@ -27,9 +27,17 @@ fn where_it_works(cluster: &Cluster) -> Option<&'static str> {
 
 /// Two agents with a slot each, and a function that can be moved between them.
 fn two_desks() -> Cluster {
+    two_desks_set("")
+}
+
+/// The same with these settings in their `agent.toml`.
+fn two_desks_set(settings: &str) -> Cluster {
     let mut cluster = Cluster::start(PROGRAMS);
-    cluster.add_agent("left", 1, &[]);
-    cluster.add_agent("right", 1, &[]);
+    for agent in ["left", "right"] {
+        cluster.enrol_agent(agent, 1, &[]);
+        std::fs::write(cluster.path(agent).join("agent.toml"), settings).expect("written");
+        cluster.start_agent(agent);
+    }
     let published =
         cluster.lull(&["func", "publish", text(&functions().join("modules/monte-carlo.wasm")), "--migratable", "always"]);
     assert!(published.err.contains("can be moved while they run"), "{}", published.err);
@@ -68,17 +76,29 @@ fn publishing_with_a_sample_measures_what_moving_costs() {
 
 #[test]
 fn a_drained_agent_hands_over_what_it_runs() {
-    let cluster = two_desks();
-    let job = submit(&cluster, "always");
+    hands_over(&two_desks());
+}
+
+#[test]
+fn agents_that_listen_nowhere_hand_over_by_way_of_the_coordinator() {
+    let cluster = two_desks_set("listen = []\n");
+    hands_over(&cluster);
+    let traffic = cluster.lull(&["net", "agents", "-o", "json"]).json();
+    let agents = traffic["agents"].as_array().unwrap_or_else(|| panic!("{traffic}"));
+    assert!(agents.iter().all(|agent| agent["from_agents_bytes"] == 0), "neither can be dialled: {traffic}");
+}
+
+fn hands_over(cluster: &Cluster) {
+    let job = submit(cluster, "always");
     let explain = || cluster.lull(&["task", "show", &format!("{job}.0")]).out;
-    wait_until("it works somewhere", || where_it_works(&cluster).is_some(), explain);
-    let here = where_it_works(&cluster).expect("it works");
+    wait_until("it works somewhere", || where_it_works(cluster).is_some(), explain);
+    let here = where_it_works(cluster).expect("it works");
     let explained = cluster.lull(&["explain", &format!("{job}.0")]).out;
     assert!(explained.contains("migratable: the job was submitted so"), "{explained}");
     let drained = cluster.lull(&["agent", "drain", here]);
     assert!(drained.err.contains("this concerns 1 attempt there"), "{}", drained.err);
     cluster.wait_for_job(&job, "it ends elsewhere", |job| job["counts"]["succeeded"] == 1);
-    let history = attempts(&cluster, &job);
+    let history = attempts(cluster, &job);
     assert_eq!(history.len(), 2, "{history:#?}");
     assert_eq!((&history[0]["end"], &history[0]["agent_name"]), (&Value::from("recalled"), &Value::from(here)));
     assert_eq!(history[0]["reason"], "it was taken back because its agent drains");
