@@ -16,10 +16,10 @@ use lull_shared::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::AbortHandle,
+    task::{AbortHandle, JoinError},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{INPUTS_WAITING_MAX, Input, Rest, RunLoop, processes::Processes, processes::Workshop, transfers::Transfers};
 use crate::{
@@ -170,10 +170,15 @@ pub async fn serve(
     if found.is_ok() {
         run_loop.apply(Input::Tried(found));
     }
-    run_loop.run(abort).await;
+    // A task of its own: whatever wakes the outermost future of a runtime of one thread costs two system calls more.
+    let running = AbortOnDropHandle::new(tokio::spawn(async move { run_loop.run(abort).await }));
+    if let Err(panic) = running.await.map_err(JoinError::try_into_panic)
+        && let Ok(panic) = panic
+    {
+        std::panic::resume_unwind(panic);
+    }
     ipc.abort();
     service.inspect(AbortHandle::abort);
-    drop(run_loop);
     shutdown.cancel();
     let _ = timeout(NETWORK_GRACE, network).await;
     // What was given to the outbox is on disk when its thread has ended.
