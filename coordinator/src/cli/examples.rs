@@ -10,7 +10,7 @@ use super::Cli;
 const PAGES: [(&str, &str); 2] =
     [("README.md", include_str!("../../../README.md")), ("installer/README.md", include_str!("../../../installer/README.md"))];
 /// How a clone runs `lull` without installing it.
-const FROM_A_CLONE: &str = "cargo run --release -- ";
+const FROM_A_CLONE: &str = "cargo run --release -p lull-coordinator -- ";
 
 #[test]
 fn every_example_of_every_help_parses() {
