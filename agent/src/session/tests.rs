@@ -308,7 +308,7 @@ fn a_result_that_is_acknowledged_before_it_is_kept_is_dropped_once() {
 
 #[test]
 fn many_results_at_once_are_said_together_when_they_are_kept() {
-    let mut world = World::running(1, 40);
+    let mut world = World::running(1, 12);
     world.finish(0, attempt(1, 0), 100);
     let mut said = 0;
     for index in 1..12 {
@@ -317,6 +317,15 @@ fn many_results_at_once_are_said_together_when_they_are_kept() {
     assert_eq!(said, 3, "with the first one four are under way");
     let attempts = (0..12).map(|index| attempt(1, index)).collect();
     assert_eq!(finished(&world.event(Event::Kept { attempts })).len(), 8);
+}
+
+#[test]
+fn results_are_said_together_as_long_as_more_work_waits() {
+    let mut world = World::running(1, 40);
+    let said: usize = (0..12).map(|index| finished(&world.finish(0, attempt(1, index), 100)).len()).sum();
+    assert_eq!(said, 0, "the next ones are on their way already");
+    let attempts = (0..12).map(|index| attempt(1, index)).collect();
+    assert_eq!(finished(&world.event(Event::Kept { attempts })).len(), 12);
 }
 
 #[test]
