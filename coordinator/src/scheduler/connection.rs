@@ -86,7 +86,9 @@ impl Scheduler {
         agent.facts = Some(Box::new(Facts { version, machine, labels, open_cage }));
         // Numbers begin anew: whatever was given before counts as read, and so does what was acknowledged.
         agent.held.values_mut().for_each(|held| held.order = 0);
-        // Results of withdrawn attempts follow the greeting; after its first heartbeat nothing more comes of them.
+        // Results that it did not see acknowledged follow the greeting, and so do those of withdrawn attempts; after its first
+        // heartbeat nothing more comes of them.
+        agent.accepted.values_mut().for_each(|order| *order = 0);
         agent.withdrawn.values_mut().for_each(|order| *order = 0);
         let intake = if agent.quarantine.is_some() { Intake::Cordoned } else { agent.intake };
         self.effects.push_back(Effect::Record(Change::AgentConnected {

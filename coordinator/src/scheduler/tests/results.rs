@@ -5,6 +5,7 @@ use std::time::Duration;
 use lull_shared::{
     id::{AgentId, JobId},
     job::RetryPolicy,
+    limits::ATTEMPTS_PER_AGENT_MAX,
     message::{RefuseReason, ToCoordinator},
     state::{AttemptEnd, Failure, JobState, TaskCounts},
 };
@@ -13,6 +14,7 @@ use crate::scheduler::{
     driver::{Driver, attempt, capacity, failure, spec, success},
     effect::{Change, Order, TaskAfter},
     event::Event,
+    limits::Limits,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,6 +52,57 @@ fn a_result_said_twice_counts_once_and_is_no_late_one() {
     driver.heartbeat(1, &[attempt(1, 1, 1)]);
     driver.succeed(1, &[attempt(1, 0, 1)]);
     assert_eq!(driver.ledger.results_refused, 1, "it read the acknowledgement and should know");
+}
+
+#[test]
+fn what_an_agent_has_not_read_of_is_bounded_and_forgotten_as_it_reads() {
+    let mut driver = Driver::with_agents(1, 1);
+    let noted = |driver: &Driver| {
+        let agent = driver.scheduler.fleet.get(AgentId(1)).expect("an agent");
+        (agent.accepted.len(), agent.withdrawn.len())
+    };
+    let agent = driver.scheduler.fleet.known(AgentId(1));
+    for index in 0..ATTEMPTS_PER_AGENT_MAX as u32 + 10 {
+        agent.note_answered(attempt(8, index, 1));
+        agent.note_withdrawn(attempt(9, index, 1));
+    }
+    assert_eq!(noted(&driver), (ATTEMPTS_PER_AGENT_MAX, ATTEMPTS_PER_AGENT_MAX));
+    // What was to be said of them died with the stream.
+    driver.connect(1, 1, &[]);
+    driver.heartbeat(1, &[]);
+    assert_eq!(noted(&driver), (0, 0));
+    driver.submit(spec(3));
+    driver.succeed(1, &[attempt(1, 0, 1)]);
+    driver.succeed(1, &[attempt(1, 1, 1)]);
+    assert_eq!(noted(&driver), (2, 0));
+    driver.heartbeat(1, &[attempt(1, 2, 1)]);
+    assert_eq!(noted(&driver), (0, 0));
+    driver.succeed(1, &[attempt(1, 2, 1)]);
+    driver.connect(1, 1, &[]);
+    driver.heartbeat(1, &[]);
+    assert_eq!(noted(&driver), (0, 0), "a new stream counts from one, and has fewer orders than the old one");
+}
+
+#[test]
+fn refusals_of_an_agent_are_bounded_and_go_with_their_jobs_and_its_stream() {
+    let mut driver = Driver::with(Limits { refusals_per_agent_max: 2, ..Limits::default() });
+    driver.enrol_and_connect(1, 1);
+    let known = |driver: &Driver| {
+        driver.scheduler.fleet.get(AgentId(1)).expect("an agent").refusals.keys().map(|job| job.0).collect::<Vec<_>>()
+    };
+    let refuse = |driver: &mut Driver| {
+        let job = driver.submit(spec(1));
+        let reason = RefuseReason::Executor { reason: "it does not start".into() };
+        driver.say(1, ToCoordinator::Refused { attempt: attempt(job.0, 0, 1), reason });
+        driver.now = driver.now + Duration::from_millis(1);
+        job
+    };
+    let jobs = [(); 3].map(|()| refuse(&mut driver));
+    assert_eq!(known(&driver), [2, 3], "that of the first ends soonest");
+    driver.cancel(jobs[1]);
+    assert_eq!(known(&driver), [3]);
+    driver.connect(1, 1, &[]);
+    assert_eq!(known(&driver), [0; 0]);
 }
 
 #[test]
