@@ -145,25 +145,29 @@ impl Scheduler {
         if !stream.terms.insert(job) {
             return;
         }
-        let too_many = stream.terms.len() > self.limits.terms_per_agent_max;
         if let Some(job) = self.jobs.get_mut(&job) {
             job.known_by.insert(id);
         }
-        if too_many {
-            self.forget_one(id, job);
-        }
+        // It may have had attempts of more jobs than it should know, which have ended since.
+        while self.has_too_many_terms(id) && self.forget_one(id, job) {}
         self.send(id, Order::Terms { job });
     }
 
-    fn forget_one(&mut self, id: AgentId, except: JobId) {
+    fn has_too_many_terms(&mut self, id: AgentId) -> bool {
+        let max = self.limits.terms_per_agent_max;
+        self.fleet.known(id).stream().is_some_and(|stream| stream.terms.len() > max)
+    }
+
+    /// Lets the agent forget a job of which it has no attempts. `false`: there is none.
+    fn forget_one(&mut self, id: AgentId, except: JobId) -> bool {
         let agent = self.fleet.known(id);
-        let Some(stream) = agent.stream() else { return };
+        let Some(stream) = agent.stream() else { return false };
         let has_attempts = |job: JobId| {
             let first = AttemptId { task: lull_shared::id::TaskId { job, index: 0 }, number: 0 };
             agent.held.range(first..).next().is_some_and(|(attempt, _)| attempt.task.job == job)
         };
         let idle = stream.terms.iter().copied().find(|job| *job != except && !has_attempts(*job));
-        let Some(job) = idle else { return };
+        let Some(job) = idle else { return false };
         if let Some(stream) = self.fleet.known(id).stream_mut() {
             stream.terms.remove(&job);
         }
@@ -171,5 +175,6 @@ impl Scheduler {
             job.known_by.remove(&id);
         }
         self.send(id, Order::Forget { job });
+        true
     }
 }

@@ -6,7 +6,7 @@ use lull_shared::{
     digest::BlobRef,
     id::AgentId,
     job::{Inputs, JobSpec},
-    message::ToCoordinator,
+    message::{RefuseReason, ToCoordinator},
 };
 
 use crate::scheduler::{
@@ -113,4 +113,46 @@ fn an_agent_forgets_idle_jobs_when_it_knows_too_many() {
     assert_eq!(driver.orders_sent(1), 3, "welcome, terms, assignment");
     driver.succeed(1, &[attempt(1, 1, 2)]);
     assert!(driver.orders.contains(&(AgentId(1), Order::Forget { job: first })));
+}
+
+#[test]
+fn terms_that_a_busy_agent_was_told_beyond_the_bound_go_when_it_is_idle_and_all_with_its_stream() {
+    let mut driver = Driver::with(Limits { terms_per_agent_max: 2, ..Limits::default() });
+    driver.enrol_and_connect(1, 5);
+    let told = |driver: &Driver| {
+        let agent = driver.scheduler.fleet.get(AgentId(1)).expect("an agent");
+        agent.stream().map(|stream| stream.terms.len())
+    };
+    for job in 1..=5 {
+        driver.submit(spec(1));
+        assert_eq!(told(&driver), Some(job), "it is busy with all of them");
+    }
+    for job in 1..=4 {
+        driver.say(1, ToCoordinator::Refused { attempt: attempt(job, 0, 1), reason: RefuseReason::Full });
+    }
+    driver.submit(spec(1));
+    assert_eq!(told(&driver), Some(2), "the job with which it is busy, and the new one");
+    driver.disconnect(1);
+    assert_eq!(told(&driver), None);
+    driver.connect(1, 5, &[attempt(5, 0, 1), attempt(6, 0, 1)]);
+    assert!(told(&driver).is_some_and(|told| told <= 4), "what it is given anew is told anew");
+}
+
+#[test]
+fn an_agent_has_no_more_attempts_than_the_bound_and_none_when_they_have_ended() {
+    let mut driver = Driver::with(Limits { attempts_per_agent_max: 8, ..Limits::default() });
+    driver.enrol_and_connect(1, 5);
+    let mut small = spec(100);
+    small.limits.memory_bytes = 1 << 20;
+    driver.submit(small);
+    let mut most = 0;
+    for _ in 0..100 {
+        let held = driver.held(1);
+        most = most.max(held.len());
+        let Some(first) = held.first().copied() else { break };
+        driver.started(1, &[first]);
+        driver.pass(Duration::from_micros(500));
+        driver.succeed_after(1, &[first], Duration::from_micros(500));
+    }
+    assert_eq!((most, driver.held(1)), (8, Vec::new()));
 }
