@@ -63,6 +63,8 @@ impl Twins {
         self.seen.push(sighting);
         if came_back {
             self.returns.retain(|(number, at)| *number != instance.number && now.since(*at) < SPAN);
+            // No more than the last two say anything.
+            self.returns.drain(..self.returns.len().saturating_sub(1));
             self.returns.push((instance.number, now));
         }
         let [.., (first, _), (second, _)] = self.returns[..] else { return None };
@@ -75,6 +77,12 @@ impl Twins {
 
     fn is_of(&self, machine: u64) -> bool {
         machine != 0 && self.seen.iter().any(|seen| seen.machine == machine)
+    }
+
+    /// How many programs are remembered, and how many that came back.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        (self.seen.len(), self.returns.len())
     }
 
     /// What was seen so far proves nothing any more.

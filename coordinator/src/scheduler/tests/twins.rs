@@ -133,3 +133,20 @@ fn an_administrator_may_trust_it_and_it_is_found_again_if_nothing_changed() {
     driver.connect_as(1, 1, &[], programs[3]);
     assert_eq!(kind(&driver, 1), Some(QuarantineKind::Cloned));
 }
+
+#[test]
+fn however_many_programs_come_few_are_remembered_and_none_when_it_is_trusted() {
+    let mut driver = met(&[], SECOND);
+    for pair in 0..100 {
+        for number in [1, 2, 1, 2] {
+            driver.connect_as(1, 1, &[], (2 * pair + number, 7));
+            driver.now = driver.now + SECOND;
+        }
+    }
+    let remembered = |driver: &Driver| driver.scheduler.fleet.get(AgentId(1)).expect("known").twins.remembered();
+    let (seen, returns) = remembered(&driver);
+    assert!(seen <= 8 && returns <= 2, "{seen} seen, {returns} that came back");
+    assert_eq!(kind(&driver, 1), Some(QuarantineKind::Cloned));
+    driver.trust(1);
+    assert_eq!(remembered(&driver), (0, 0));
+}
