@@ -146,7 +146,7 @@ impl Exchange {
 
     pub(super) fn note_unreachable(&self, peer: PeerId, now: Instant) {
         let mut unreachable = lock(&self.unreachable);
-        if unreachable.len() >= UNREACHABLE_MAX {
+        if unreachable.len() >= UNREACHABLE_MAX && !unreachable.contains_key(&peer) {
             unreachable.clear();
         }
         let known = unreachable.entry(peer).or_insert(Unreachable { since: now, times: 0 });
@@ -326,5 +326,26 @@ mod tests {
         assert_eq!((slots(limits::UPLOAD_RATE_MIN), slots(2_000_000), slots(u64::MAX)), (2, 7, limits::BLOB_TRANSFERS_MAX));
         let slowest = 2.0 * PIECE_BYTES as f64 / limits::UPLOAD_RATE_MIN as f64;
         assert!(slowest < limits::TRANSFER_TIME_MAX.as_secs_f64(), "a piece arrives before it counts as failed");
+    }
+
+    #[test]
+    fn of_peers_out_of_reach_few_are_remembered_and_where_a_peer_listens_until_it_goes() {
+        let (exchange, now) = (exchange(None), Instant::now());
+        let first = PeerId::random();
+        exchange.note_unreachable(first, now);
+        for _ in 0..UNREACHABLE_MAX - 1 {
+            exchange.note_unreachable(PeerId::random(), now);
+        }
+        assert!(exchange.is_unreachable(&first, now));
+        exchange.note_unreachable(first, now);
+        assert_eq!(lock(&exchange.unreachable).len(), UNREACHABLE_MAX, "one that is known takes no place");
+        let last = PeerId::random();
+        exchange.note_unreachable(last, now);
+        assert_eq!(lock(&exchange.unreachable).len(), 1);
+        assert!(exchange.is_unreachable(&last, now) && !exchange.is_unreachable(&first, now), "the others are tried again");
+        exchange.note_addresses(first, vec!["/ip4/10.0.0.5/tcp/7".parse().expect("an address")]);
+        assert_eq!(exchange.book().len(), 1);
+        exchange.note_addresses(first, Vec::new());
+        assert!(exchange.book().is_empty());
     }
 }
