@@ -250,4 +250,21 @@ mod tests {
         announcer.reader_appeared(&topic(7), now);
         assert!(announcer.next_due().is_some_and(|due| due <= now + JITTER));
     }
+
+    #[test]
+    fn of_many_members_those_used_last_are_known_and_a_revoked_one_is_forgotten() {
+        let mut known = KnownMembers::default();
+        let (first, second) = (PeerId::random(), PeerId::random());
+        known.saw(first, certificate(Role::Agent, Some(1)));
+        known.saw(second, certificate(Role::Agent, Some(2)));
+        for _ in 2..limits::CONNECTIONS_INCOMING_MAX {
+            known.saw(PeerId::random(), certificate(Role::Agent, Some(3)));
+        }
+        assert!(known.get(&first).is_some(), "there is room for as many as may be connected");
+        known.saw(PeerId::random(), certificate(Role::Agent, Some(3)));
+        assert_eq!(known.0.len(), limits::CONNECTIONS_INCOMING_MAX as usize);
+        assert!(known.get(&second).is_none() && known.get(&first).is_some());
+        known.forget(&first);
+        assert!(known.get(&first).is_none());
+    }
 }

@@ -474,3 +474,33 @@ impl Running {
 pub(super) async fn report(notes: &mpsc::Sender<Note>, note: Note) {
     let _ = notes.send(note).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::mesh::UploadRules;
+
+    #[test]
+    fn peers_that_were_members_are_noted_up_to_a_bound() {
+        let config = NodeConfig {
+            identity: Keypair::generate_ed25519(),
+            network: NetworkId([1; 16]),
+            authority: Authority::of(&Keypair::generate_ed25519()),
+            certificate: None,
+            listen: Vec::new(),
+            mdns: false,
+            reads_capacity: false,
+            software: "test".to_owned(),
+            revoked: BTreeSet::new(),
+            members: BTreeSet::new(),
+            uploads: UploadRules::default(),
+        };
+        let mut membership = Membership::new(config);
+        for _ in 0..CONNECTIONS_INCOMING_MAX + 10 {
+            membership.saw_member(PeerId::random());
+        }
+        assert_eq!(membership.members.len(), CONNECTIONS_INCOMING_MAX as usize);
+    }
+}

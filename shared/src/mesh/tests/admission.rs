@@ -8,6 +8,7 @@ use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
     id::{AgentId, Epoch},
     identity::{Authority, CertificateError, ClaimError, Edition, Issuer, Revocations, Role, Signed, sign},
+    limits::REVOCATIONS_BYTES_MAX,
     mesh::{
         MeshError, NodeConfig, NodeEvent,
         admission::now,
@@ -233,6 +234,23 @@ async fn of_two_lists_that_of_the_later_term_holds_and_within_a_term_the_one_tha
     assert_eq!(coordinator.handle.connect(outcast.address().await).await, Err(MeshError::Revoked { peer: outcast.peer() }));
     let pardon = list(6, 0, 0, &[]);
     assert_eq!(coordinator.handle.publish_revocations(pardon.clone()).await, Some(pardon));
+    outcast.connect_to(&coordinator).await;
+}
+
+#[tokio::test]
+async fn a_list_of_revocations_beyond_all_reason_is_not_believed_and_one_goes_with_the_next() {
+    let network = Network::new(1);
+    let (coordinator, outcast) = (network.coordinator().await, network.agent(7).await);
+    let first = revocations(&network, 1, &[&outcast]);
+    assert_eq!(coordinator.handle.publish_revocations(first.clone()).await, Some(first.clone()));
+    let endless = Revocations {
+        edition: Edition { term: Epoch(4), counter: 2, draw: 0 },
+        peers: vec![outcast.peer().to_bytes(); REVOCATIONS_BYTES_MAX / outcast.peer().to_bytes().len() + 1],
+    };
+    let endless = sign(&network.issuer.authority, &endless);
+    assert_eq!(coordinator.handle.publish_revocations(endless).await, Some(first), "what held before holds");
+    let next = revocations(&network, 3, &[]);
+    assert_eq!(coordinator.handle.publish_revocations(next.clone()).await, Some(next));
     outcast.connect_to(&coordinator).await;
 }
 
