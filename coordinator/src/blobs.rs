@@ -168,3 +168,27 @@ impl BlobSink for StoreSink {
         if stored == self.blob { Ok(()) } else { Err(format!("the bytes are {} and not {}", stored.digest, self.blob.digest)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::{JobId, TaskId};
+
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn deliveries_are_counted_for_the_newest_attempts_only() {
+        let (store, delivered) = (Memory::default(), Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))));
+        let attempt = |number| AttemptId { task: TaskId { job: JobId(1), index: 0 }, number };
+        let last = COUNTED_MAX.get() as u32 + 10;
+        for number in (1..=last).chain([last]) {
+            let writer = store.begin_blob(0).await.expect("room");
+            let sink = StoreSink { writer, blob: BlobRef::of(b""), attempt: attempt(number), delivered: delivered.clone() };
+            Box::new(sink).finish().await.expect("it is whole");
+        }
+        let delivered = lock(&delivered);
+        assert_eq!(delivered.len(), COUNTED_MAX.get());
+        let counted = [10, 11, last].map(|number| delivered.peek(&attempt(number)).copied());
+        assert_eq!(counted, [None, Some(1), Some(2)]);
+    }
+}

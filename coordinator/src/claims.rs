@@ -141,7 +141,7 @@ mod tests {
     use lull_shared::{
         digest::BlobRef,
         id::{JobId, TaskId},
-        resources::{Labels, Machine},
+        resources::{Card, Labels, Mac, Machine, Subnet},
     };
 
     use super::*;
@@ -217,5 +217,39 @@ mod tests {
     #[test]
     fn an_agent_speaks_for_itself_only() {
         assert!(matches!(check_hello(AgentId(4), &hello("1.0.0")), Err(GoodbyeReason::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn lists_and_words_beyond_all_reason_go_no_further() {
+        let endless = |count| vec![AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 }; count];
+        let said = |change: fn(&mut Hello)| {
+            let mut hello = hello("1.0.0");
+            change(&mut hello);
+            check_hello(AgentId(3), &hello)
+        };
+        let labels = |count: usize| (0..count).map(|n| (format!("label{n}"), "here".to_owned())).collect::<Labels>();
+        let most =
+            Hello { holding: endless(limits::ATTEMPTS_PER_AGENT_MAX), labels: labels(limits::LABELS_MAX), ..hello("1.0.0") };
+        assert_eq!(check_hello(AgentId(3), &most), Ok(()));
+        let held = Hello { holding: endless(limits::ATTEMPTS_PER_AGENT_MAX + 1), ..hello("1.0.0") };
+        let labelled = Hello { labels: labels(limits::LABELS_MAX + 1), ..hello("1.0.0") };
+        let refused = [
+            check_hello(AgentId(3), &held),
+            check_hello(AgentId(3), &labelled),
+            said(|hello| drop(hello.labels.insert("site".into(), "x".repeat(limits::NAME_BYTES_MAX + 1)))),
+            said(|hello| hello.machine.os = "x".repeat(2 * limits::NAME_BYTES_MAX + 1)),
+            said(|hello| hello.capacity.slots = limits::SLOTS_PER_AGENT_MAX + 1),
+        ];
+        assert!(refused.iter().all(|said| matches!(said, Err(GoodbyeReason::Protocol(_)))), "{refused:?}");
+        let store = Memory::default();
+        let card = Card { mac: Mac([2, 0, 0, 0, 0, 1]), subnet: Subnet::of([10, 0, 0, 7].into(), 24) };
+        for (count, fits) in [(limits::CARDS_MAX, true), (limits::CARDS_MAX + 1, false)] {
+            let said = check(&store, AgentId(3), ToCoordinator::Cards(vec![card; count])).await;
+            assert_eq!(said.is_ok(), fits, "{said:?}");
+        }
+        for (count, fits) in [(limits::ATTEMPTS_PER_AGENT_MAX, true), (limits::ATTEMPTS_PER_AGENT_MAX + 1, false)] {
+            let said = check(&store, AgentId(3), ToCoordinator::Heartbeat { frame_read: 0, holding: endless(count) }).await;
+            assert_eq!(said.is_ok(), fits);
+        }
     }
 }

@@ -219,4 +219,18 @@ mod tests {
         assert!(refused.to_string().contains("cores"), "{refused}");
         assert_eq!(store.policy().await.expect("an answer"), None);
     }
+
+    #[tokio::test]
+    async fn one_report_of_each_agent_is_remembered_and_not_of_endlessly_many() {
+        let (_, _, policies) = world().await;
+        let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0 };
+        for agent in 0..REPORTS_MAX as u64 + 10 {
+            policies.report(AgentId(agent), report(1));
+        }
+        let last = AgentId(REPORTS_MAX as u64 - 1);
+        policies.report(last, report(2));
+        assert_eq!(policies.reports().len(), REPORTS_MAX);
+        assert_eq!(policies.reported(last), Some(report(2)), "what it said before is forgotten");
+        assert_eq!(policies.reported(AgentId(REPORTS_MAX as u64)), None);
+    }
 }

@@ -443,6 +443,37 @@ mod tests {
         assert!(tracker.report(AgentId(1), StreamId(1), claims(0, HOLDINGS_MAX + 1)).is_err());
         assert!(tracker.report(AgentId(1), StreamId(1), claims(0, HOLDINGS_MAX)).is_ok());
         assert!(tracker.report(AgentId(1), StreamId(1), claims(HOLDINGS_MAX, 1)).is_err());
+        tracker.gone(AgentId(1), StreamId(1));
+        assert_eq!((tracker.blobs(usize::MAX, Instant::now()), tracker.lock().holdings), (vec![], 0));
+    }
+
+    #[test]
+    fn what_all_agents_say_they_hold_is_bounded_and_whoever_goes_makes_room() {
+        let (tracker, _) = tracker(2);
+        // As if others held the rest.
+        tracker.lock().holdings = HOLDINGS_OF_ALL_MAX - 3;
+        say(&tracker, 1, gained(&["one", "two"]));
+        say(&tracker, 2, gained(&["three", "four", "five"]));
+        let held = || tracker.agents().iter().map(|agent| agent.blobs).collect::<Vec<_>>();
+        assert_eq!((held(), tracker.lock().holdings), (vec![2, 1], HOLDINGS_OF_ALL_MAX));
+        tracker.gone(AgentId(1), StreamId(1));
+        say(&tracker, 2, gained(&["four", "five", "six"]));
+        assert_eq!((held(), tracker.lock().holdings), (vec![3], HOLDINGS_OF_ALL_MAX));
+    }
+
+    #[test]
+    fn of_many_versions_the_holders_of_the_last_are_followed() {
+        let (tracker, _) = tracker(1);
+        let count = VERSIONS_MAX.get() as u64 + 10;
+        for version in 0..count {
+            tracker.follow(VersionId(version), vec![blob("module").digest]);
+        }
+        let changes = say(&tracker, 1, gained(&["module"]));
+        let versions = changes.iter().map(|event| match event {
+            Event::Holders { version, .. } => version.0,
+            other => panic!("not {other:?}"),
+        });
+        assert_eq!(versions.collect::<BTreeSet<_>>(), (10..count).collect());
     }
 
     #[test]
