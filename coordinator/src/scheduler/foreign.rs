@@ -117,4 +117,15 @@ mod tests {
         assert_eq!([foreign.next(5), foreign.next(6), foreign.next(10)], [6, 10, 11]);
         assert_eq!(foreign.0.len(), 1);
     }
+
+    #[test]
+    fn numbers_that_agents_name_are_remembered_up_to_a_bound_until_the_own_ones_reach_them() {
+        let mut foreign = Foreign::default();
+        for job in 1..=FOREIGN_MAX as u64 + 10 {
+            foreign.note(JobId(job), 0);
+        }
+        assert_eq!(foreign.0.len(), FOREIGN_MAX);
+        assert_eq!(foreign.next(0), FOREIGN_MAX as u64 + 1);
+        assert!(foreign.0.is_empty());
+    }
 }

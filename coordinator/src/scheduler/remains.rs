@@ -72,3 +72,27 @@ impl Scheduler {
         self.seen.put(remains);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::JobId;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_attempts_is_bounded_over_all_and_goes_with_each() {
+        let mut seen = Seen::default();
+        let attempt = |index| AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+        let log = bytes::Bytes::from(vec![b'x'; LOG_BYTES_MAX as usize]);
+        let fit = (BYTES_MAX / (log.len() + ENTRY_BYTES)) as u32;
+        for index in 0..fit + 10 {
+            seen.put(Remains { attempt: attempt(index), log: log.clone(), log_dropped_bytes: 0, usage: Usage::default() });
+        }
+        assert_eq!((seen.remains.len(), seen.bytes <= BYTES_MAX), (fit as usize, true));
+        assert!(seen.take(attempt(9)).is_none(), "the oldest have gone");
+        for index in 10..fit + 10 {
+            assert!(seen.take(attempt(index)).is_some());
+        }
+        assert_eq!((seen.remains.len(), seen.bytes), (0, 0));
+    }
+}

@@ -5,12 +5,13 @@ use std::time::Duration;
 use lull_shared::{
     id::{AgentId, AttemptId},
     limits,
-    message::{GoodbyeReason, RefuseReason, ReleaseReason, ToCoordinator},
+    message::{GoodbyeReason, Hello, RefuseReason, ReleaseReason, ToCoordinator},
+    resources::{Card, Labels, Mac, Subnet},
     state::{AttemptEnd, JobState, PauseReason, TaskCounts},
 };
 
 use crate::scheduler::{
-    driver::{Driver, attempt, capacity, spec},
+    driver::{Driver, attempt, capacity, machine, spec},
     effect::{Change, Order},
     event::{Event, StreamId},
 };
@@ -222,4 +223,32 @@ fn an_agents_endless_words_are_cut() {
     let reason = RefuseReason::Executor { reason: "ä".repeat(1_000_000) };
     driver.say(1, ToCoordinator::Refused { attempt: attempt(1, 0, 1), reason });
     assert!(driver.ended()[0].reason.as_ref().is_some_and(|reason| reason.len() <= 512));
+}
+
+#[test]
+fn what_an_agent_says_of_itself_is_cut_and_replaced_by_its_next_greeting() {
+    let mut driver = Driver::new();
+    driver.enrol(1);
+    let long = "x".repeat(1_000);
+    let mut labels: Labels = (0..1_000).map(|number| (format!("label{number:04}"), "here".to_owned())).collect();
+    labels.insert("a".into(), long.clone());
+    let (agent_version, machine) = (long, machine());
+    let (holding, snapshots, instance, open_cage) = Default::default();
+    let hello = Hello { agent_version, machine, labels, capacity: capacity(1, 1), holding, snapshots, instance, open_cage };
+    driver.handle(Event::Connected { agent: AgentId(1), stream: StreamId(0), hello: Box::new(hello), from: "desk".into() });
+    let said = |driver: &Driver| {
+        let agent = driver.scheduler.fleet.get(AgentId(1)).expect("an agent");
+        let facts = agent.facts.as_ref().expect("it said hello");
+        let own = facts.labels.keys().filter(|label| label.starts_with("label")).count();
+        (own, facts.labels.contains_key("a"), facts.version.len())
+    };
+    assert_eq!(said(&driver), (limits::LABELS_MAX, false, limits::NAME_BYTES_MAX));
+    driver.connect(1, 1, &[]);
+    assert_eq!(said(&driver), (0, false, 3));
+    let card = |number| Card { mac: Mac([2, 0, 0, 0, 0, number]), subnet: Subnet::of([10, 0, 0, 7].into(), 24) };
+    let cards = |driver: &Driver| driver.scheduler.fleet.get(AgentId(1)).expect("an agent").sleeper.cards.clone();
+    driver.say(1, ToCoordinator::Cards((0..200).map(card).collect()));
+    assert_eq!(cards(&driver).len(), limits::CARDS_MAX);
+    driver.say(1, ToCoordinator::Cards(vec![card(201)]));
+    assert_eq!(cards(&driver), [card(201)]);
 }

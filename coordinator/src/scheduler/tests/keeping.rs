@@ -5,7 +5,8 @@ use std::time::Duration;
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId},
-    message::{KeptSnapshot, RefuseReason, SnapshotRef, ToCoordinator, UnkeptReason},
+    limits::SNAPSHOTS_PER_AGENT_MAX,
+    message::{GoodbyeReason, KeptSnapshot, RefuseReason, SnapshotRef, ToCoordinator, UnkeptReason},
     resources::Capacity,
     state::{Intake, PauseReason},
 };
@@ -275,4 +276,27 @@ fn whoever_knows_a_snapshots_digest_takes_nothing_from_the_task_that_goes_on_fro
     driver.say(1, ToCoordinator::Farewell);
     let next = [2, 3].into_iter().flat_map(|agent| given(&driver, agent)).next().expect("it goes on");
     assert_eq!(next.resume.as_deref(), Some(&snapshot(1, 50)));
+}
+
+#[test]
+fn an_agent_names_no_more_snapshots_than_it_may_have_and_those_of_no_task_are_not_remembered() {
+    let mut driver = Driver::with_agents(1, 1);
+    let unknown = |number: usize| KeptSnapshot { task: attempt(7, 0, 1).task, digest: Digest::of(&number.to_le_bytes()) };
+    driver.keeps.insert(AgentId(1), (0..=SNAPSHOTS_PER_AGENT_MAX).map(unknown).collect());
+    driver.connect(1, 1, &[]);
+    assert!(matches!(driver.orders[..], [(AgentId(1), Order::Goodbye { reason: GoodbyeReason::Protocol(_) })]));
+    driver.keeps.insert(AgentId(1), (0..SNAPSHOTS_PER_AGENT_MAX).map(unknown).collect());
+    driver.connect(1, 1, &[]);
+    assert_eq!(discarded(&driver, 1).len(), SNAPSHOTS_PER_AGENT_MAX);
+    assert_eq!(driver.scheduler.escrow.load(AgentId(1)), 0);
+}
+
+#[test]
+fn what_is_known_of_an_agents_snapshots_goes_with_their_task() {
+    let (mut driver, first) = saved(2);
+    keeps(&mut driver, 2, 1);
+    let load = |driver: &Driver, agent| driver.scheduler.escrow.load(AgentId(agent));
+    assert_eq!((load(&driver, 1), load(&driver, 2)), (1, 1));
+    driver.succeed(1, &[first]);
+    assert_eq!((load(&driver, 1), load(&driver, 2)), (0, 0));
 }
