@@ -174,9 +174,15 @@ pub fn is_revoked(data: &Path) -> bool {
 }
 
 /// Removes identity and membership, and whatever was kept for the network: of what the agent has ever made in its folder
-/// nothing is left. The identity stays when the network threw it out: a revocation holds until an administrator lifts it. What its owner put there is his, like `agent.toml`. A cache that he keeps elsewhere may be in a folder
-/// with other things: its blobs go, and nothing else.
-pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
+/// nothing is left. The identity stays when the network threw it out: a revocation holds until an administrator lifts it.
+/// What its owner put there is his, like `agent.toml`. A cache that he keeps elsewhere may be in a folder with other things:
+/// its blobs go, and nothing else.
+///
+/// `false`: there is no membership. Then the folder is not known to be an agent's, and nothing in it is touched.
+pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<bool> {
+    if !path(data).try_exists()? {
+        return Ok(false);
+    }
     for folder in ["outbox", "cache", "artifacts", "scratch", "snapshots"] {
         files::remove_tree(&data.join(folder))?;
     }
@@ -190,7 +196,7 @@ pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<()> {
     for file in others.into_iter().chain(identity).chain([MEMBERSHIP]) {
         files::remove_if_there(&data.join(file))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The file that keeps two agents from using one data folder.
@@ -232,10 +238,13 @@ mod tests {
     fn whoever_was_thrown_out_keeps_its_identity_until_it_is_let_in_again() {
         let data = tempfile::tempdir().expect("a folder");
         let data = data.path();
-        let before = identity(data).expect("an identity").public();
+        let key = identity(data).expect("an identity");
+        let before = key.public();
+        membership(&key).save(data).expect("saved");
         note_revoked(data, true).expect("it can be noted");
         forget(data, None).expect("it can leave");
         assert_eq!(identity(data).expect("an identity").public(), before);
+        membership(&key).save(data).expect("saved");
         note_revoked(data, false).expect("it can be noted");
         forget(data, None).expect("it can leave");
         assert_ne!(identity(data).expect("an identity").public(), before);
@@ -307,6 +316,20 @@ mod tests {
         };
         assert_eq!((names(&data), names(&cache)), (vec!["agent.toml".to_owned()], vec!["photograph.jpg".to_owned()]));
         forget(&data, Some(&cache)).expect("there is nothing more to do");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_members_is_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        for inner in ["outbox", "cache", "artifacts", "scratch", "snapshots"] {
+            fs::create_dir(data.join(inner)).expect("a folder");
+            fs::write(data.join(inner).join("thesis.txt"), b"x").expect("a file");
+        }
+        // A coordinator's folder has one too.
+        fs::write(data.join(IDENTITY), b"a key").expect("a file");
+        assert!(!forget(data, None).expect("readable"), "nobody has joined here");
+        assert!(data.join(IDENTITY).exists() && data.join("cache/thesis.txt").exists());
     }
 
     #[cfg(unix)]

@@ -56,8 +56,7 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
         Err(error) => return Err(error.into()),
     }
     let member = Membership::load(data);
-    let joined = !matches!(member, Err(MembershipError::NotJoined));
-    membership::forget(data, config.cache_dir.as_deref())
+    let joined = membership::forget(data, config.cache_dir.as_deref())
         .map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
     if !joined {
         return Err(MembershipError::NotJoined.into());
