@@ -120,10 +120,11 @@ async fn a_publication_that_comes_slowly_holds_no_other_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_uploads_take_a_tokens_share_and_little_memory() {
-    const SIZE: usize = 1_000_000;
+    // All of them are sent well before the first has been on its way for too long, however busy the machine is.
+    const SIZE: usize = 600_000;
     allow_many_connections();
     let site = Site::start().await;
-    let tokens: Vec<String> = futures::future::join_all((0..8).map(async |number| {
+    let tokens: Vec<String> = futures::future::join_all((0..4).map(async |number| {
         let wanted = CreateToken { name: Some(format!("sub-{number}")), ..CreateToken::of(TokenRole::Submitter) };
         site.admin.create_token(&wanted).await.expect("a token").text
     }))
