@@ -322,7 +322,7 @@ fn idle(watch: Duration, settled: Duration, report: &mut Report) {
     report.line("idle: its own", memory.anonymous_bytes as f64 / 1e6, "MB");
     let shared = (memory.resident_bytes - memory.anonymous_bytes) as f64 / 1e6;
     report.line("idle: files, shared with others", shared, "MB");
-    report.line_at_most("idle: processor time", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64(), "ms a minute", 40.0);
+    report.line_at_most("idle: processor time", cpu.as_secs_f64() * 1e3 * 60.0 / watch.as_secs_f64(), "ms a minute", 15.0);
     shutdown.cancel();
 }
 
