@@ -6,10 +6,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use lull_shared::{
-    id::{AgentId, Epoch, JobId, VersionId},
-    state::Intake,
-};
+use lull_shared::id::{AgentId, Epoch, JobId, VersionId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -28,7 +25,7 @@ use crate::{
         effect::{Change, Order, Refusal, Reply},
         event::{Event, RequestId, StreamId},
     },
-    store::StoreResult,
+    store::{StoreResult, changes_who_is_out},
 };
 
 /// Inputs taken in one turn: bounds the size of a transaction and the time between two looks at the clock.
@@ -350,9 +347,7 @@ struct News {
 impl News {
     fn of(changes: &[Change]) -> Self {
         let revoked = changes.iter().filter_map(|change| match change {
-            Change::AgentIntake { agent, intake, before, .. } => {
-                (intake != before && [intake, before].contains(&&Intake::Revoked)).then_some(*agent)
-            }
+            Change::AgentIntake { agent, intake, before, .. } => changes_who_is_out(*intake, *before).then_some(*agent),
             _ => None,
         });
         Self {
@@ -377,11 +372,18 @@ mod tests {
         dispatch::{Catalogue, DispatchError, Lease, channel},
         scheduler::{Limits, event::Submission},
         store::{
-            Reign as Taken, Store as _,
+            Reign as Taken, Store,
             faulty::{Fault, Faulty},
             memory::Memory,
         },
     };
+
+    fn shell(store: Arc<dyn Store>, lease: Lease) -> Shell {
+        let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
+        let (custody, _) = tokio::sync::mpsc::unbounded_channel();
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody }
+    }
 
     /// A reign whose lease has lapsed, over a store in which another may have taken over since.
     async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
@@ -390,11 +392,7 @@ mod tests {
             panic!("nobody reigns in a new store");
         };
         let other = store.clone();
-        let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
-        let (custody, _) = tokio::sync::mpsc::unbounded_channel();
-        let lease = Lease::begin(Duration::ZERO);
-        let catalogue = Arc::new(Catalogue::new(store.clone()));
-        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody };
+        let shell = shell(store, Lease::begin(Duration::ZERO));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
         let reign = run(&shell, epoch, &mut inbox, &shutdown);
@@ -435,11 +433,7 @@ mod tests {
         };
         let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
         let store = Arc::new(Faulty::new(memory, refuses));
-        let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
-        let (custody, _) = tokio::sync::mpsc::unbounded_channel();
-        let lease = Lease::begin(Duration::from_secs(600));
-        let catalogue = Arc::new(Catalogue::new(store.clone()));
-        let shell = Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody };
+        let shell = shell(store, Lease::begin(Duration::from_secs(600)));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
         let reign = run(&shell, epoch, &mut inbox, &shutdown);

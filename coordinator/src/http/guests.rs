@@ -12,11 +12,12 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use lull_shared::mesh::source_of;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -61,7 +62,7 @@ struct Table {
 
 impl Table {
     fn enter(&mut self, from: IpAddr, now: Instant) -> Option<(u64, Arc<Notify>)> {
-        let source = source(from);
+        let source = source_of(from);
         if self.all.len() >= GUESTS_MAX {
             let worst = self.worst(source, now)?;
             self.remove(worst);
@@ -132,14 +133,6 @@ enum Stay {
     Over,
     Until(Instant),
     Long,
-}
-
-/// The source that places are counted by: a machine has a whole /64 of IPv6.
-pub fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        ip @ IpAddr::V4(_) => ip,
-    }
 }
 
 /// All connections of the interface; its clones are the same.
@@ -283,9 +276,9 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_source() {
-        assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::2")));
-        assert_ne!(source(ip("2001:db8::1")), source(ip("2001:db8:0:1::1")));
-        assert_eq!(source(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        assert_eq!(source_of(ip("2001:db8::1")), source_of(ip("2001:db8::2")));
+        assert_ne!(source_of(ip("2001:db8::1")), source_of(ip("2001:db8:0:1::1")));
+        assert_eq!(source_of(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
     }
 
     #[test]

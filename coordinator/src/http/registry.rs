@@ -87,7 +87,7 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
 
 /// Whom a token is to admit, checked.
 fn bound(wanted: &CreateToken) -> Answer<Bound> {
-    let Bound { names, group } = Bound { names: wanted.names.clone(), group: wanted.group.clone() };
+    let (names, group) = (&wanted.names, &wanted.group);
     if wanted.role != TokenRole::Agent && !(names.is_empty() && group.is_none()) {
         return Err(Refused::invalid("only a token of the role agent is for machines", Some("leave --for and --group out")));
     }
@@ -97,18 +97,18 @@ fn bound(wanted: &CreateToken) -> Answer<Bound> {
             Some("use a pattern"),
         ));
     }
-    for name in &names {
+    for name in names {
         // What a `*` stands for is checked when a machine joins.
         if let Err(why) = check_name(&name.replace('*', "x-")) {
             return Err(Refused::invalid(format!("`{name}` cannot be a machine's name"), Some(&why.to_string())));
         }
     }
-    if let Some(name) = &group
+    if let Some(name) = group
         && let Err(why) = check_name(name)
     {
         return Err(Refused::invalid(format!("`{name}` cannot be a group's name"), Some(&why.to_string())));
     }
-    Ok(Bound { names, group })
+    Ok(Bound { names: names.clone(), group: group.clone() })
 }
 
 /// `DELETE /tokens/{token}`

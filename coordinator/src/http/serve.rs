@@ -17,6 +17,7 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use lull_shared::mesh::source_of;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -29,7 +30,7 @@ use super::{
     body::{Kept, Timed},
     failures::Source,
     front::{self, Front},
-    guests::{Guest, Guests, Phase, source},
+    guests::{Guest, Guests, Phase},
     hosts::Hosts,
 };
 
@@ -63,7 +64,7 @@ pub async fn serve(listener: TcpListener, front: Front, hosts: Hosts, shutdown: 
             front: front.clone(),
             hosts: hosts.clone(),
             local: stream.local_addr().ok(),
-            source: Source(source(address.ip())),
+            source: Source(source_of(address.ip())),
         };
         let (guests, shutdown) = (guests.clone(), shutdown.clone());
         tasks.spawn(async move {

@@ -238,9 +238,7 @@ impl Scheduler {
         self.fleet.reindex(id);
         Ok(Reply::Done { affected })
     }
-}
 
-impl Scheduler {
     /// Lets an agent in again that was thrown out.
     pub(super) fn restore_agent(&mut self, id: AgentId, by: String) -> Result<Reply, Refusal> {
         let agent = self.fleet.get_mut(id).ok_or(Refusal::NoAgent(id))?;

@@ -31,6 +31,7 @@ use lull_shared::{
 
 pub use self::check::{Check, Finding, Grade};
 use self::record::*;
+pub(crate) use self::turn::changes_who_is_out;
 use crate::scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot, Snapshot},

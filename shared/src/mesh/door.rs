@@ -40,17 +40,22 @@ const QUIET_MAX: Duration = Duration::from_secs(1);
 /// subnet answers within a few milliseconds, and one that is farther away comes again.
 const QUIET_MIN: Duration = Duration::from_millis(100);
 
-/// The source that limits count by: a machine has a whole /64 of IPv6.
+/// The source that limits count an address by: a machine has a whole /64 of IPv6.
+pub fn source_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+/// The source that a connection comes from.
 pub(super) fn source(address: &Multiaddr) -> IpAddr {
     let ip = address.iter().find_map(|part| match part {
         Part::Ip4(ip) => Some(IpAddr::V4(ip)),
-        Part::Ip6(ip) => Some(match ip.to_canonical() {
-            IpAddr::V4(ip) => IpAddr::V4(ip),
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        }),
+        Part::Ip6(ip) => Some(IpAddr::V6(ip)),
         _ => None,
     });
-    ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    ip.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), source_of)
 }
 
 /// Which places a connection takes.

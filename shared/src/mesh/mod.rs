@@ -52,6 +52,7 @@ use crate::{
     resources::Capacity,
 };
 
+pub use door::source_of;
 pub use error::{MeshError, NodeError, apart, in_words};
 pub use file::{partial_path, read_piece};
 pub use frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
