@@ -120,11 +120,10 @@ async fn a_publication_that_comes_slowly_holds_no_other_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_uploads_take_a_tokens_share_and_little_memory() {
-    // All of them are sent well before the first has been on its way for too long, however busy the machine is.
-    const SIZE: usize = 600_000;
+    const SIZE: usize = 1_000_000;
     allow_many_connections();
     let site = Site::start().await;
-    let tokens: Vec<String> = futures::future::join_all((0..4).map(async |number| {
+    let tokens: Vec<String> = futures::future::join_all((0..8).map(async |number| {
         let wanted = CreateToken { name: Some(format!("sub-{number}")), ..CreateToken::of(TokenRole::Submitter) };
         site.admin.create_token(&wanted).await.expect("a token").text
     }))
@@ -133,13 +132,19 @@ async fn half_uploads_take_a_tokens_share_and_little_memory() {
     let before = resident_bytes();
     let mut halves = Vec::new();
     for token in &tokens {
-        for _ in 0..UPLOADS_MAX {
-            let mut stream = sent(1, site.running.http_address, &upload(token)).await;
-            stream.write_all(&vec![7; SIZE]).await.expect("sent");
-            halves.push(stream);
+        let mut own = Vec::new();
+        for _ in 0..=UPLOADS_MAX {
+            own.push(sent(1, site.running.http_address, &upload(token)).await);
         }
-        let one_more = answer(&mut sent(1, site.running.http_address, &upload(token)).await, "\r\n\r\n").await;
+        // Whichever is read last is one too many.
+        let answers = own.iter_mut().map(|stream| Box::pin(answer(stream, "\r\n\r\n")));
+        let (one_more, refused, _) = futures::future::select_all(answers).await;
         assert!(one_more.starts_with("HTTP/1.1 429"), "{one_more}");
+        own.swap_remove(refused);
+        for stream in &mut own {
+            stream.write_all(&vec![7; SIZE]).await.expect("sent");
+        }
+        halves.append(&mut own);
     }
     site.admin.upload("another's").await.expect("others have their own share");
     if let (Some(before), Some(now)) = (before, resident_bytes()) {
