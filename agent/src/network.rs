@@ -5,7 +5,7 @@
 //!      ^                                                                                        |
 //!      +--- the next coordinator, after a pause that grows from a quarter of a second to five --+
 //! ```
-//! One that stands by says so and names the one that reigns, which is tried next. One that says nothing for a while, not
+//! One that stands by says so and names the leader, which is tried next. One that says nothing for a while, not
 //! even that it is there, is frozen or cut off, and is left.
 //!
 //! Does not know what is said: frames go to the run loop, and what it wants said comes in batches.
@@ -134,7 +134,7 @@ pub struct Network {
     /// The coordinator that is connected, for whoever fetches and delivers.
     pub coordinator: watch::Sender<Option<PeerId>>,
     discovered: Arc<Mutex<Vec<Multiaddr>>>,
-    /// Where the coordinator is that reigns, as another one said.
+    /// Where the coordinator is that leads, as another one said.
     told: Mutex<Vec<Multiaddr>>,
 }
 
@@ -260,13 +260,13 @@ impl Network {
 
     /// Whether that was a coordinator that stands by; the one that it named is tried next.
     fn sent_on(&self, reason: Option<CloseReason>) -> bool {
-        let Some(CloseReason::Goodbye(GoodbyeReason::StandsBy { reigning })) = reason else { return false };
-        let named = reigning.iter().take(COORDINATOR_ADDRESSES_MAX).filter_map(|address| address.parse().ok());
+        let Some(CloseReason::Goodbye(GoodbyeReason::Standby { leader })) = reason else { return false };
+        let named = leader.iter().take(COORDINATOR_ADDRESSES_MAX).filter_map(|address| address.parse().ok());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = named.collect();
         true
     }
 
-    /// Every coordinator worth a try: the one that is said to reign, those known, and those found on the subnet; last
+    /// Every coordinator worth a try: the one that is said to lead, those known, and those found on the subnet; last
     /// the one that was just left.
     fn route(&self, left: Option<PeerId>) -> Vec<Stop> {
         let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
@@ -443,7 +443,7 @@ fn pause_after(reason: Option<&CloseReason>) -> Duration {
         }
         Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_)) => PAUSE_MAX,
         Some(
-            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. } | GoodbyeReason::Superseded)
+            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::Standby { .. } | GoodbyeReason::Superseded)
             | CloseReason::NoWelcome
             | CloseReason::Silent
             | CloseReason::Stale,

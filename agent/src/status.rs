@@ -164,7 +164,7 @@ fn time(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use lull_shared::{
-        id::{AttemptId, Epoch, JobId, TaskId},
+        id::{AttemptId, JobId, TaskId, Term},
         resources::Capacity,
         state::PauseReason,
     };
@@ -190,7 +190,7 @@ mod tests {
             data: "/data".into(),
             coordinator: Some("/ip4/10.0.0.1/tcp/7070".into()),
             session: SessionStatus {
-                link: LinkStatus::Up { since: Timestamp::from_millis(1_000), epoch: Epoch(1) },
+                link: LinkStatus::Up { since: Timestamp::from_millis(1_000), term: Term(1) },
                 intake: Intake::Open,
                 paused: Some(PauseReason::Busy { cpu_percent: 80 }),
                 beside: false,

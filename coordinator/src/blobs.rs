@@ -42,14 +42,14 @@ pub struct StoreBlobs {
 }
 
 impl StoreBlobs {
-    /// Over this store; who holds what, the reign knows.
+    /// Over this store; who holds what is known to the leader.
     pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
         Self { store, phases, snapshots, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
 
-    /// Who else has a blob; nothing is known while another coordinator reigns.
+    /// Who else has a blob; nothing is known while another coordinator leads.
     fn tracker(&self) -> Option<Arc<Tracker>> {
-        self.phases.borrow().reigning().map(|reigning| reigning.coordinator.mesh.tracker.clone())
+        self.phases.borrow().leader().map(|leader| leader.coordinator.mesh.tracker.clone())
     }
 
     /// How large an output this peer may bring for an attempt; none while that cannot be known.
@@ -61,9 +61,9 @@ impl StoreBlobs {
                 return Ok(None);
             }
         };
-        let reigning = self.phases.borrow().reigning().cloned();
-        let Some(reigning) = reigning else { return Ok(None) };
-        let asked = reigning.coordinator.dispatch.query(move |scheduler, _| scheduler.output_bytes_max(agent, attempt)).await;
+        let leader = self.phases.borrow().leader().cloned();
+        let Some(leader) = leader else { return Ok(None) };
+        let asked = leader.coordinator.dispatch.query(move |scheduler, _| scheduler.output_bytes_max(agent, attempt)).await;
         let Ok(allowed) = asked else { return Ok(None) };
         let allowed = allowed.ok_or_else(|| format!("{attempt} is not with this machine any more"))?;
         let delivered = lock(&self.delivered).get(&attempt).copied().unwrap_or(0);
@@ -78,10 +78,10 @@ impl StoreBlobs {
     /// Lets the scheduler know that an attempt is not late: its output is on its way.
     async fn expect(&self, peer: PeerId, attempt: AttemptId, size_bytes: u64) {
         let Ok(Some(record)) = self.store.agent_by_peer(&peer.to_bytes()).await else { return };
-        let reigning = self.phases.borrow().reigning().cloned();
-        if let Some(reigning) = reigning {
+        let leader = self.phases.borrow().leader().cloned();
+        if let Some(leader) = leader {
             // A loop that has ended has no use for it.
-            let _ = reigning.coordinator.dispatch.event(Event::Brings { agent: record.agent, attempt, size_bytes }).await;
+            let _ = leader.coordinator.dispatch.event(Event::Brings { agent: record.agent, attempt, size_bytes }).await;
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Client {
     /// Scheme and authority, without a slash at the end.
     base: String,
     /// Where it was sent on to by a coordinator that stands by.
-    reigning: Arc<Mutex<Option<String>>>,
+    leader: Arc<Mutex<Option<String>>>,
     token: Option<String>,
 }
 
@@ -86,7 +86,7 @@ impl Client {
             .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| address())?;
-        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), reigning: Arc::default(), token })
+        Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), leader: Arc::default(), token })
     }
 
     /// Where the coordinator is.
@@ -317,7 +317,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let base = self.reigning().unwrap_or_else(|| self.base.clone());
+        let base = self.leader().unwrap_or_else(|| self.base.clone());
         let request = self.http.request(method, format!("{base}{PREFIX}{path}"));
         match &self.token {
             Some(token) => request.bearer_auth(token.trim()),
@@ -337,13 +337,13 @@ impl Client {
         Ok(response.bytes_stream().map_err(move |error| unreachable_at(&url, &error)))
     }
 
-    /// Sends a request, and once more to the coordinator that reigns if the one that was asked stands by: that one did
+    /// Sends a request, and once more to the leader if the one that was asked stands by: that one did
     /// nothing. A body that is a stream is gone by then; the next request goes to the right place.
     async fn send(&self, request: RequestBuilder) -> Answer<Response> {
         let again = request.try_clone();
         match self.send_once(request).await {
-            Err(ClientError::Refused { status, detail }) if detail.code == STANDING_BY && detail.reigning.is_some() => {
-                let next = again.and_then(|again| self.sent_on(again, detail.reigning.as_deref()?));
+            Err(ClientError::Refused { status, detail }) if detail.code == STANDBY && detail.leader.is_some() => {
+                let next = again.and_then(|again| self.sent_on(again, detail.leader.as_deref()?));
                 match next {
                     Some(next) => {
                         self.ensure_awake().await?;
@@ -360,27 +360,27 @@ impl Client {
     fn sent_on(&self, request: RequestBuilder, url: &str) -> Option<RequestBuilder> {
         let (client, request) = request.build_split();
         let mut request = request.ok()?;
-        let reigning = reqwest::Url::parse(url).ok()?;
+        let leader = reqwest::Url::parse(url).ok()?;
         let target = request.url_mut();
-        if (target.host_str(), target.port_or_known_default()) == (reigning.host_str(), reigning.port_or_known_default()) {
+        if (target.host_str(), target.port_or_known_default()) == (leader.host_str(), leader.port_or_known_default()) {
             return None;
         }
-        target.set_scheme(reigning.scheme()).ok()?;
-        target.set_host(reigning.host_str()).ok()?;
-        target.set_port(reigning.port()).ok()?;
-        *self.reigning.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.trim_end_matches('/').to_owned());
+        target.set_scheme(leader.scheme()).ok()?;
+        target.set_host(leader.host_str()).ok()?;
+        target.set_port(leader.port()).ok()?;
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.trim_end_matches('/').to_owned());
         Some(RequestBuilder::from_parts(client, request))
     }
 
     /// The one that others name may have frozen a moment ago, and a request to it would wait for minutes.
     async fn ensure_awake(&self) -> Answer<()> {
-        let base = self.reigning().unwrap_or_else(|| self.base.clone());
+        let base = self.leader().unwrap_or_else(|| self.base.clone());
         let request = self.http.get(format!("{base}/health")).timeout(CONNECT_MAX);
         request.send().await.map(drop).map_err(|error| self.unreachable(&error))
     }
 
-    fn reigning(&self) -> Option<String> {
-        self.reigning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn leader(&self) -> Option<String> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn send_once(&self, request: RequestBuilder) -> Answer<Response> {
@@ -396,8 +396,8 @@ impl Client {
 
     /// Whoever was sent on and finds nobody there begins anew with the address it was given.
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        let reigning = self.reigning.lock().unwrap_or_else(PoisonError::into_inner).take();
-        unreachable_at(reigning.as_ref().unwrap_or(&self.base), error)
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        unreachable_at(leader.as_ref().unwrap_or(&self.base), error)
     }
 }
 
@@ -419,7 +419,7 @@ fn nonsense(url: &str, reason: &str) -> ClientError {
 
 fn plain(status: StatusCode) -> ErrorDetail {
     let message = format!("the server answered {}", status.as_str());
-    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()), reigning: None }
+    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()), leader: None }
 }
 
 /// Takes the data of the next whole event off `pending`; comments and other fields are passed over.

@@ -35,12 +35,12 @@ pub struct Custodian {
 }
 
 impl Custodian {
-    /// Of one reign. What an earlier one left in the cache is there.
+    /// Of one term. What an earlier one left in the cache is there.
     pub fn new(cache: Cache, node: NodeHandle, tracker: Arc<Tracker>, dispatch: DispatchHandle) -> Self {
         Self { cache, node, tracker, dispatch, turns: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 
-    /// Until the reign is over.
+    /// Until the term is over.
     pub async fn run(self, mut wards: mpsc::UnboundedReceiver<Custody>) {
         let (mut fetches, mut running) = (JoinSet::new(), BTreeMap::new());
         loop {

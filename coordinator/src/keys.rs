@@ -20,7 +20,7 @@ pub const NETWORK_FILE: &str = "network.id";
 /// The first line of an exported file.
 const EXPORT_HEADING: &str = "lull network 1: keep this secret, import it on one machine, delete it";
 
-/// The file with the token of whoever may read the data folder: made at the end of the first reign's beginning.
+/// The file with the token of whoever may read the data folder: made at the end of the beginning of the first term.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
 /// A secret that cannot be read or made.

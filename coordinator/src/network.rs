@@ -10,8 +10,8 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
-    id::{AgentId, AttemptId, Epoch, JobId},
-    identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, Term, sign, verify},
+    id::{AgentId, AttemptId, JobId, Term},
+    identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, TermProof, sign, verify},
     limits,
     mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
     message::{BlobReport, GoodbyeReason, Hello, PolicyReport, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
@@ -33,7 +33,7 @@ use crate::{
         event::{AgentSnapshot, Event, StreamId},
         foreign::numbers_beyond,
     },
-    server::Attendance,
+    server::Presence,
     store::{
         Store, StoreError,
         record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},
@@ -52,12 +52,12 @@ pub struct Network {
     pub logs: Arc<Logs>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
-    pub epoch: Epoch,
-    /// Drawn for this reign: tells its lists of revocations from those of another that came to the same epoch.
+    pub term: Term,
+    /// Drawn for this term: tells its lists of revocations from those of another coordinator in a term of the same number.
     pub draw: u64,
     /// Where coordinators are to be found.
-    pub attendance: Arc<Attendance>,
-    /// Ends the reign.
+    pub presence: Arc<Presence>,
+    /// Ends the term.
     pub over: CancellationToken,
 }
 
@@ -128,7 +128,7 @@ impl Network {
                 }
                 let called = called();
                 let enrolment = Enrolment { token, fingerprint: secret.fingerprint(), peer: peer.to_bytes(), name, at: now };
-                match self.store.enrol(self.epoch, enrolment).await.map_err(unavailable)? {
+                match self.store.enrol(self.term, enrolment).await.map_err(unavailable)? {
                     EnrolmentOutcome::Enrolled { agent, .. } => *agent,
                     EnrolmentOutcome::UnknownToken => return Err(EnrolmentRefusal::UnknownToken),
                     EnrolmentOutcome::Expired => return Err(EnrolmentRefusal::Expired),
@@ -164,7 +164,7 @@ impl Network {
             agent: agent.agent,
             certificate: self.issuer.issue_in(agent.group.as_deref(), &peer, Role::Agent, Some(agent.agent), &agent.name, now),
             name: agent.name,
-            coordinators: self.attendance.addresses().to_vec(),
+            coordinators: self.presence.addresses().to_vec(),
         })
     }
 
@@ -190,7 +190,7 @@ impl Network {
             let kept = hello.snapshots.iter().map(|kept| kept.task.job);
             let named = hello.holding.iter().map(|attempt| attempt.task.job).chain(kept).collect();
             self.rise_above(seen, &agent.to_string(), named).await;
-            return dismiss(&mut outgoing, GoodbyeReason::StandsBy { reigning: Vec::new() }).await;
+            return dismiss(&mut outgoing, GoodbyeReason::Standby { leader: Vec::new() }).await;
         }
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
@@ -198,12 +198,12 @@ impl Network {
         let fresh = || self.issuer.issue_in(group, &peer, Role::Agent, Some(agent), &certificate.name, now);
         let labels = full_labels(&hello.labels, &certificate.name, group, &hello.machine);
         let mut policy = self.policies.feed(agent, labels.clone());
-        let mut addresses = self.attendance.watch_addresses();
+        let mut addresses = self.presence.watch_addresses();
         let about = writer::Peer {
             agent,
             stream: number,
-            epoch: self.epoch,
-            term: sign(&self.issuer.authority, &Term { network: self.issuer.network, epoch: self.epoch }),
+            term: self.term,
+            term_proof: sign(&self.issuer.authority, &TermProof { network: self.issuer.network, term: self.term }),
             certificate: certificate.wants_renewal(now).then(fresh),
             policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
@@ -272,23 +272,23 @@ impl Network {
     }
 
     /// A term above this one that an agent proves to have seen: the authority signed it.
-    fn higher_term(&self, hello: &Hello) -> Option<Epoch> {
-        let signed = hello.instance.term.as_ref()?;
-        let term: Term = verify(&Authority::of(&self.issuer.authority), signed).ok()?;
-        (term.network == self.issuer.network && term.epoch > self.epoch).then_some(term.epoch)
+    fn higher_term(&self, hello: &Hello) -> Option<Term> {
+        let signed = hello.instance.term_proof.as_ref()?;
+        let proof: TermProof = verify(&Authority::of(&self.issuer.authority), signed).ok()?;
+        (proof.network == self.issuer.network && proof.term > self.term).then_some(proof.term)
     }
 
     /// Peers have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
     /// the store says; or the store was restored from a backup: then the next term is above what was seen.
-    async fn rise_above(&self, seen: Epoch, by: &str, named: Vec<JobId>) {
+    async fn rise_above(&self, seen: Term, by: &str, named: Vec<JobId>) {
         // A loop that has ended leaves it to the next one.
         let Ok(last) = self.dispatch.query(|scheduler, _| scheduler.last_job()).await else { return };
         let rise = Rise { above: seen, last_job: numbers_beyond(last, named), by: by.to_owned(), at: clock::now() };
-        match self.store.raise(self.epoch, &rise).await {
+        match self.store.raise(self.term, &rise).await {
             Ok(()) => tracing::warn!(
                 by,
                 seen = seen.0,
-                own = self.epoch.0,
+                own = self.term.0,
                 jobs_above = rise.last_job,
                 "agents know a later term than the store, which seems to be restored from a backup; going on above it"
             ),
@@ -341,7 +341,7 @@ impl Network {
 
     /// Signs and spreads who was thrown out, at the start and after each change. The edition that was spread.
     ///
-    /// Its order is the term and the store's own count, whatever clocks show. Peers that know a later one than this reign
+    /// Its order is the term and the store's own count, whatever clocks show. Peers that know a later one than this term
     /// could issue prove by it that the store was restored from a backup, or that another coordinator has taken over.
     pub async fn spread_revocations(&self) -> Option<Edition> {
         let RevocationsRecord { counter, peers } = match self.store.revocations().await {
@@ -351,7 +351,7 @@ impl Network {
                 return None;
             }
         };
-        let edition = Edition { term: self.epoch, counter, draw: self.draw };
+        let edition = Edition { term: self.term, counter, draw: self.draw };
         let holds = self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { edition, peers })).await;
         if let Some(signed) = holds {
             self.foreign_revocations(signed).await;
@@ -359,12 +359,12 @@ impl Network {
         Some(edition)
     }
 
-    /// Takes in revocations that this reign may not have issued. Those of its own term or a later one come from a time that
+    /// Takes in revocations that this term may not have issued. Those of its own term or a later one come from a time that
     /// the store does not remember: whoever they throw out stays out, and this coordinator goes on above that term.
     pub async fn foreign_revocations(&self, signed: Signed) {
         let authority = Authority::of(&self.issuer.authority);
         let Ok(Revocations { edition, peers }) = verify::<Revocations>(&authority, &signed) else { return };
-        if edition.term < self.epoch || edition.draw == self.draw {
+        if edition.term < self.term || edition.draw == self.draw {
             return;
         }
         let agents = match self.store.agents().await {

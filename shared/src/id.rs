@@ -63,10 +63,10 @@ number_id!(
     TokenId, "t", "a token (write it like t5)"
 );
 
-/// The reign of one coordinator over the store. A coordinator with an older epoch is fenced.
+/// The term of one coordinator over the store. A coordinator with an older term is fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Epoch(pub u64);
+pub struct Term(pub u64);
 
 /// A task's place in its job's array of inputs, from 0.
 pub type TaskIndex = u32;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     codec,
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     time::Timestamp,
 };
 
@@ -58,7 +58,7 @@ impl Claim for crate::message::ModuleManifest {
     const KIND: &'static str = "lull manifest 1";
 }
 
-impl Claim for Term {
+impl Claim for TermProof {
     const KIND: &'static str = "lull term 1";
 }
 
@@ -201,13 +201,13 @@ impl Certificate {
 
 /// Which of two lists of revocations is the newer: the later edition holds, and no clock has a say in it.
 ///
-/// A coordinator that reigns in a later term knows all that those before it did, so the term comes first; within a term
+/// A coordinator that leads in a later term knows all that those before it did, so the term comes first; within a term
 /// the store counts. A database that was restored from a backup can come to the same term and count a second time: what
-/// was drawn keeps the two apart, so that everybody prefers the same one, and whoever reigns notices and goes on above it.
+/// was drawn keeps the two apart, so that everybody prefers the same one, and the leader notices and goes on above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Edition {
     /// The term of the coordinator that signed it; 0: no list at all.
-    pub term: Epoch,
+    pub term: Term,
     /// How often somebody was thrown out or let in again, as the store counts it.
     pub counter: u64,
     /// What this coordinator drew for its term.
@@ -225,9 +225,9 @@ pub struct Revocations {
 /// A term of a coordinator, by the authority's word: whoever was shown it can prove that it was. A coordinator whose store
 /// was restored from a backup begins above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct TermProof {
     pub network: NetworkId,
-    pub epoch: Epoch,
+    pub term: Term,
 }
 
 /// What a machine needs to join: one line of text, printed by `lull token create`.

@@ -67,7 +67,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
 /// A coordinator that was silent for this long has lost the agent: three signs of life. An agent that leaves a
 /// frozen one waits with the next when that takes over.
 pub const SILENCE_MAX: Duration = Duration::from_millis(4_500);
-/// How long a coordinator that stands by lets an agent wait when it may reign soon; below the agent's patience for an
+/// How long a coordinator that stands by lets an agent wait when it may lead soon; below the agent's patience for an
 /// answer to its greeting.
 pub const STANDBY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Addresses of coordinators that an agent keeps: four coordinators, each at several addresses over TCP and QUIC.

@@ -12,7 +12,7 @@ use crate::{
     amount::sizes,
     codes::ExitCodes,
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term},
     identity::Signed,
     job::{AttemptLimits, Grants},
     limits::MESSAGES_PER_FRAME_MAX,
@@ -173,8 +173,8 @@ pub struct Instance {
     pub number: u64,
     /// Stands for the machine, as its operating system names it; the copy of a disk may have the same. 0 says nothing.
     pub machine: u64,
-    /// The newest [`crate::identity::Term`] that it was shown, signed.
-    pub term: Option<Signed>,
+    /// The newest [`crate::identity::TermProof`] that it was shown, signed.
+    pub term_proof: Option<Signed>,
 }
 
 /// A snapshot that an agent keeps for whoever goes on with the task.
@@ -230,9 +230,9 @@ pub struct PolicyReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
     pub agent: AgentId,
-    pub epoch: Epoch,
-    /// The same epoch as a [`crate::identity::Term`], which the agent shows from now on.
-    pub term: Option<Signed>,
+    pub term: Term,
+    /// The same term as a [`crate::identity::TermProof`], which the agent shows from now on.
+    pub term_proof: Option<Signed>,
     pub heartbeat_ms: u64,
     pub intake: Intake,
     /// A fresh membership certificate when the agent's is past half of its life.
@@ -512,9 +512,9 @@ pub enum GoodbyeReason {
     Protocol(String),
     #[error("this agent is too old; versions from {oldest} on are understood")]
     TooOld { oldest: String },
-    /// Another coordinator may reign; these are its addresses, none if they are not known.
-    #[error("this coordinator stands by; another reigns")]
-    StandsBy { reigning: Vec<String> },
+    /// Another coordinator may lead; these are its addresses, none if they are not known.
+    #[error("this coordinator stands by; another leads")]
+    Standby { leader: Vec<String> },
     /// Nothing is given to either until one of the two is a member in its own right.
     #[error("another machine uses this one's identity, as after copying its disk")]
     Cloned,

@@ -37,15 +37,15 @@
 //! that its store was restored from a backup: it takes over who was thrown out, and goes on above that term.
 //!
 //! On a work stream the coordinator's first message is `Welcome` or `Goodbye`. Of several coordinators with one store
-//! one reigns; another answers with [`crate::message::GoodbyeReason::StandsBy`], at once or when it has waited for at
-//! most [`crate::limits::STANDBY_WAIT_MAX`] to reign itself. A coordinator that has nothing to say sends a frame without
+//! one leads; another answers with [`crate::message::GoodbyeReason::Standby`], at once or when it has waited for at
+//! most [`crate::limits::STANDBY_WAIT_MAX`] to lead itself. A coordinator that has nothing to say sends a frame without
 //! messages every [`crate::limits::KEEP_ALIVE`]; an agent that read nothing for [`crate::limits::SILENCE_MAX`] looks for
-//! another coordinator, and so it does with one whose epoch is older than one that it knows of.
+//! another coordinator, and so it does with one whose term is older than one that it knows of.
 //!
-//! A database that was restored from a backup may begin with epochs that agents have left behind. So `Welcome` carries the
-//! epoch as a [`crate::identity::Term`], signed by the network's authority, and each `Hello` the newest one that the agent was
+//! A database that was restored from a backup may begin with terms that agents have left behind. So `Welcome` carries the
+//! term as a [`crate::identity::TermProof`], signed by the network's authority, and each `Hello` the newest one that the agent was
 //! shown. A coordinator of the same authority that is shown a higher term than its own, and that still has the lease in its
-//! store, gives the lease up, raises the epoch there to that term, and takes the next one above it before it welcomes anybody.
+//! store, gives the lease up, raises the term there to that term, and takes the next one above it before it welcomes anybody.
 //!
 //! # Cloned identities
 //! Each start of an agent draws a number, which `Hello` carries. Two numbers of one agent that each come back after the

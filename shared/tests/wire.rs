@@ -11,8 +11,10 @@ use libp2p_identity::{Keypair, PeerId};
 use lull_shared::{
     codec::{decode, encode, encode_frame, frame_length},
     digest::{BlobRef, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{Authority, Certificate, Edition, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, Term, sign},
+    id::{AgentId, AttemptId, JobId, TaskId, Term},
+    identity::{
+        Authority, Certificate, Edition, Issuer, JoinToken, NetworkId, Revocations, Role, Secret, Signed, TermProof, sign,
+    },
     job::{AttemptLimits, Grants},
     message::*,
     pieces::PieceSet,
@@ -54,8 +56,8 @@ fn instant() -> Timestamp {
     Timestamp::from_millis(1_795_000_000_123)
 }
 
-fn term() -> Signed {
-    sign(&authority(), &Term { network: NetworkId([3; 16]), epoch: Epoch(12) })
+fn term_proof() -> Signed {
+    sign(&authority(), &TermProof { network: NetworkId([3; 16]), term: Term(12) })
 }
 
 fn certificate() -> Signed {
@@ -111,8 +113,8 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
     };
     let welcome = Welcome {
         agent: AgentId(300),
-        epoch: Epoch(12),
-        term: Some(term()),
+        term: Term(12),
+        term_proof: Some(term_proof()),
         heartbeat_ms: 1000,
         intake: Intake::Cordoned,
         certificate: Some(encode(&certificate())),
@@ -158,7 +160,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
         ("goodbye_protocol", goodbye(GoodbyeReason::Protocol("no hello".into()))),
         ("coordinators", ToAgent::Coordinators(vec!["/ip4/10.0.0.2/tcp/7410".into()])),
         ("policy", ToAgent::Policy(sign(&authority(), &sheet()))),
-        ("goodbye_stands_by", goodbye(GoodbyeReason::StandsBy { reigning: vec!["/ip4/10.0.0.1/tcp/7410".into()] })),
+        ("goodbye_standby", goodbye(GoodbyeReason::Standby { leader: vec!["/ip4/10.0.0.1/tcp/7410".into()] })),
         ("goodbye_too_old", goodbye(GoodbyeReason::TooOld { oldest: "0.1.0".into() })),
     ];
     messages.into_iter().map(|(name, message)| (name, ToAgentFrame { number: 7, messages: vec![message] })).collect()
@@ -216,7 +218,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
         capacity: capacity(),
         holding: vec![attempt(1)],
         snapshots: vec![kept()],
-        instance: Box::new(Instance { number: u64::MAX, machine: 77, term: Some(term()) }),
+        instance: Box::new(Instance { number: u64::MAX, machine: 77, term_proof: Some(term_proof()) }),
         open_cage: Some("landlock missing".into()),
     };
     let unkept = |reason| ToCoordinator::Unkept { snapshot: kept(), reason };
@@ -337,7 +339,7 @@ fn the_work_stream_keeps_its_bytes() {
 }
 
 fn edition() -> Edition {
-    Edition { term: Epoch(4), counter: 5, draw: 6 }
+    Edition { term: Term(4), counter: 5, draw: 6 }
 }
 
 #[test]

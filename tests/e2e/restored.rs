@@ -30,7 +30,7 @@ fn a_restored_backup_loses_no_task_counts_each_result_once_and_gives_no_number_t
         cluster.start_server();
         wait_until("agents follow", || AGENTS.iter().all(|agent| cluster.agent_connected(agent)), String::new);
     }
-    let seen = epoch(&cluster);
+    let seen = term(&cluster);
     first.wait_for(&cluster, first.done(&cluster) + 5);
 
     cluster.kill_server();
@@ -41,7 +41,7 @@ fn a_restored_backup_loses_no_task_counts_each_result_once_and_gives_no_number_t
     cluster.launch_server(FIRST);
     wait_until(
         "it leads above the term that the agents have seen, and has them",
-        || epoch(&cluster) > seen && AGENTS.iter().all(|agent| cluster.agent_connected(agent)),
+        || term(&cluster) > seen && AGENTS.iter().all(|agent| cluster.agent_connected(agent)),
         || fs::read_to_string(cluster.log_of(FIRST)).unwrap_or_default(),
     );
     let audit = cluster.lull(&["audit", "-o", "json"]).json();
@@ -57,7 +57,7 @@ fn a_restored_backup_loses_no_task_counts_each_result_once_and_gives_no_number_t
     assert_eq!(totals["tasks_succeeded"], 126, "{totals}");
 }
 
-fn epoch(cluster: &Cluster) -> Option<u64> {
+fn term(cluster: &Cluster) -> Option<u64> {
     let said = cluster.try_lull(&["status", "-o", "json"]);
-    (said.code == 0).then(|| said.json()["coordinator"]["epoch"].as_u64()).flatten()
+    (said.code == 0).then(|| said.json()["coordinator"]["term"].as_u64()).flatten()
 }

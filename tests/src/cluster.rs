@@ -119,11 +119,11 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    /// Starts the coordinator (again) on the data it left, and waits until it reigns.
+    /// Starts the coordinator (again) on the data it left, and waits until it leads.
     pub fn start_server(&mut self) {
         self.launch_server(FIRST);
         let log = self.log_of(FIRST);
-        wait_until("the coordinator reigns", || self.try_lull(&["status", "-o", "json"]).code == 0, || read(&log));
+        wait_until("the coordinator leads", || self.try_lull(&["status", "-o", "json"]).code == 0, || read(&log));
         // Tests run at any time of the week; those about hours and owners say so.
         self.lull(&["policy", "set", "--unrestricted"]);
     }
@@ -141,7 +141,7 @@ impl Cluster {
         self.launch_server(name);
     }
 
-    /// Starts a coordinator that reigns or stands by; returns when it answers.
+    /// Starts a coordinator that leads or stands by; returns when it answers.
     pub fn launch_server(&mut self, name: &'static str) {
         let data = self.path(name);
         // The old address must not be taken for the new one.
@@ -347,7 +347,7 @@ impl Cluster {
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.env_clear();
-        // Another coordinator has an administrator's token of its own only once it has reigned.
+        // Another coordinator has an administrator's token of its own only once it has led.
         if self.asked != FIRST {
             command.env("LULL_SERVER", self.url()).env("LULL_TOKEN", self.admin_token());
         }

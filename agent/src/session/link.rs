@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::{AttemptId, Epoch},
-    identity::{Term, verify},
+    id::{AttemptId, Term},
+    identity::{TermProof, verify},
     limits::CARDS_MAX,
     message::{GoodbyeReason, Hello, Instance, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
     resources::Capacity,
@@ -17,10 +17,10 @@ use crate::{guard::Verdict, slot::Slot};
 
 /// A coordinator that has not answered a greeting by then is not one to wait for.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
-/// A coordinator of an older epoch is not believed for this long after a newer one was heard: one that woke up learns
+/// A coordinator of an older term is not believed for this long after a newer one was heard: one that woke up learns
 /// within a renewal of its lease that it was replaced. A database that was restored from a backup may begin with older
-/// epochs again: its coordinator raises them when it is shown a newer one, and even if it did not, this is not for ever.
-const STALE_EPOCH: Duration = Duration::from_secs(60);
+/// terms again: its coordinator raises them when it is shown a newer one, and even if it did not, this is not for ever.
+const STALE_TERM: Duration = Duration::from_secs(60);
 /// What a coordinator may ask for: neither a flood nor a silence.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// Capacity is announced at most this often while it changes, and this often while it does not.
@@ -46,7 +46,7 @@ pub(super) enum Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Up {
     pub(super) since: Timestamp,
-    pub(super) epoch: Epoch,
+    pub(super) term: Term,
     frame_read: u64,
     heartbeat: Duration,
     heartbeat_due: Timestamp,
@@ -98,7 +98,7 @@ impl Session {
             instance: Box::new(Instance {
                 number: self.run_number(),
                 machine: self.config.machine_number,
-                term: self.term.as_ref().map(|(_, signed)| signed.clone()),
+                term_proof: self.term_proof.as_ref().map(|(_, signed)| signed.clone()),
             }),
             open_cage: self.open_cage.as_deref().map(Into::into),
         };
@@ -127,7 +127,7 @@ impl Session {
         }
         if let Link::Up(up) = &mut self.link {
             up.frame_read = frame.number;
-            self.newest = Some((up.epoch, now));
+            self.newest = Some((up.term, now));
         }
     }
 
@@ -157,12 +157,12 @@ impl Session {
     /// Says again what the coordinator may have missed: what runs, and what is paused. One that another has taken over
     /// from, and that does not know it yet, is left.
     fn welcome(&mut self, welcome: Welcome, now: Timestamp) {
-        if self.newest.is_some_and(|(epoch, heard)| welcome.epoch < epoch && now < heard + STALE_EPOCH) {
+        if self.newest.is_some_and(|(term, heard)| welcome.term < term && now < heard + STALE_TERM) {
             return self.close(CloseReason::Stale);
         }
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()));
-        let (epoch, heartbeat_due) = (welcome.epoch, now + heartbeat);
-        self.link = Link::Up(Up { since: now, epoch, frame_read: 0, heartbeat, heartbeat_due });
+        let (term, heartbeat_due) = (welcome.term, now + heartbeat);
+        self.link = Link::Up(Up { since: now, term, frame_read: 0, heartbeat, heartbeat_due });
         self.intake = welcome.intake;
         self.note_term(&welcome);
         let policy = welcome.policy.clone();
@@ -180,10 +180,10 @@ impl Session {
     /// Keeps the proof of the highest term there was: a coordinator whose database was restored from a backup must begin
     /// above it.
     fn note_term(&mut self, welcome: &Welcome) {
-        let Some(signed) = &welcome.term else { return };
-        let proves = verify::<Term>(&self.config.authority, signed).is_ok_and(|term| term.epoch == welcome.epoch);
-        if proves && self.term.as_ref().is_none_or(|(known, _)| *known < welcome.epoch) {
-            self.term = Some((welcome.epoch, signed.clone()));
+        let Some(signed) = &welcome.term_proof else { return };
+        let proves = verify::<TermProof>(&self.config.authority, signed).is_ok_and(|proof| proof.term == welcome.term);
+        if proves && self.term_proof.as_ref().is_none_or(|(known, _)| *known < welcome.term) {
+            self.term_proof = Some((welcome.term, signed.clone()));
         }
     }
 

@@ -47,7 +47,7 @@ use std::{
 };
 
 use lull_shared::{
-    id::{AttemptId, Epoch, JobId},
+    id::{AttemptId, JobId, Term},
     identity::Signed,
     limits,
     message::{Finished, ReleaseReason, ToCoordinator},
@@ -109,10 +109,10 @@ pub struct Session {
     sample: Option<Sample>,
     life: Life,
     link: Link,
-    /// The newest epoch that was heard of, and when it was heard last.
-    newest: Option<(Epoch, Timestamp)>,
+    /// The newest term that was heard of, and when it was heard last.
+    newest: Option<(Term, Timestamp)>,
     /// The highest term that a coordinator proved, to be shown to others.
-    term: Option<(Epoch, Signed)>,
+    term_proof: Option<(Term, Signed)>,
     /// Whether another program used this one's identity.
     superseded: bool,
     intake: Intake,
@@ -159,7 +159,7 @@ impl Session {
             life: Life::Serving,
             link: Link::Down,
             newest: None,
-            term: None,
+            term_proof: None,
             superseded: false,
             intake: Intake::Open,
             announced: Announced::new(now),

@@ -1,7 +1,7 @@
 //! The session as people see it: what `lull-agent status` and the tray show.
 
 use lull_shared::{
-    id::{AttemptId, Epoch, JobId},
+    id::{AttemptId, JobId, Term},
     resources::Capacity,
     state::{Intake, PauseReason},
     time::Timestamp,
@@ -42,7 +42,7 @@ pub struct SessionStatus {
 pub enum LinkStatus {
     Down,
     Greeting,
-    Up { since: Timestamp, epoch: Epoch },
+    Up { since: Timestamp, term: Term },
 }
 
 /// One slot.
@@ -100,7 +100,7 @@ impl Session {
             link: match &self.link {
                 Link::Down => LinkStatus::Down,
                 Link::Greeting { .. } => LinkStatus::Greeting,
-                Link::Up(up) => LinkStatus::Up { since: up.since, epoch: up.epoch },
+                Link::Up(up) => LinkStatus::Up { since: up.since, term: up.term },
             },
             intake: self.intake,
             paused: capacity.paused.clone(),

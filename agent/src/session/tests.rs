@@ -6,8 +6,8 @@ use bytes::Bytes;
 use libp2p::identity::Keypair;
 use lull_shared::{
     digest::BlobRef,
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
-    identity::{self, Authority, NetworkId, Term},
+    id::{AgentId, AttemptId, JobId, TaskId, Term},
+    identity::{self, Authority, NetworkId, TermProof},
     job::{AttemptLimits, Grants},
     message::{
         Artifact, Assignment, Build, Finished, GoodbyeReason, MigratableBuild, ModuleKind, ModuleManifest, Outcome, Payload,
@@ -101,8 +101,8 @@ pub(super) fn attempt(job: u64, index: u32) -> AttemptId {
 pub(super) fn welcome() -> ToAgent {
     ToAgent::Welcome(Welcome {
         agent: AgentId(3),
-        epoch: Epoch(1),
-        term: None,
+        term: Term(1),
+        term_proof: None,
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,
@@ -658,30 +658,30 @@ fn a_coordinator_that_breaks_the_protocol_is_left() {
 
 #[test]
 fn a_coordinator_that_was_replaced_is_not_believed_for_a_while() {
-    let of_epoch = |epoch| match welcome() {
-        ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { epoch: Epoch(epoch), ..welcome }),
+    let of_term = |term| match welcome() {
+        ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { term: Term(term), ..welcome }),
         other => panic!("no welcome: {other:?}"),
     };
     let mut world = World::new(1);
     world.event(Event::Connected);
-    world.hear(of_epoch(7));
+    world.hear(of_term(7));
     world.event(Event::Disconnected);
     world.event(Event::Connected);
-    assert_eq!(world.hear(of_epoch(6)), [Effect::Close(CloseReason::Stale)]);
+    assert_eq!(world.hear(of_term(6)), [Effect::Close(CloseReason::Stale)]);
     assert!(world.assign(1, 0..1).is_empty(), "nothing that it says counts");
     world.event(Event::Disconnected);
     world.now = world.now + Duration::from_secs(61);
     world.event(Event::Connected);
-    let effects = world.hear(of_epoch(6));
+    let effects = world.hear(of_term(6));
     assert!(!effects.contains(&Effect::Close(CloseReason::Stale)), "a database may have been restored from a backup");
 }
 
 #[test]
 fn the_highest_term_that_was_proved_is_shown_to_the_next_coordinator() {
-    let proved = |epoch: u64, key: &Keypair| {
-        let term = identity::sign(key, &Term { network: NetworkId([9; 16]), epoch: Epoch(epoch) });
+    let proved = |term: u64, key: &Keypair| {
+        let proof = identity::sign(key, &TermProof { network: NetworkId([9; 16]), term: Term(term) });
         match welcome() {
-            ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { epoch: Epoch(epoch), term: Some(term), ..welcome }),
+            ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { term: Term(term), term_proof: Some(proof), ..welcome }),
             other => panic!("no welcome: {other:?}"),
         }
     };
@@ -692,18 +692,18 @@ fn the_highest_term_that_was_proved_is_shown_to_the_next_coordinator() {
             Effect::Send(ToCoordinator::Hello(hello)) => Some(hello.instance.clone()),
             _ => None,
         });
-        let signed = hello.expect("a greeting").term?;
-        Some(identity::verify::<Term>(&Authority::of(&authority()), &signed).expect("signed").epoch)
+        let signed = hello.expect("a greeting").term_proof?;
+        Some(identity::verify::<TermProof>(&Authority::of(&authority()), &signed).expect("signed").term)
     };
     let mut world = World::new(1);
     assert_eq!(shown(&mut world), None);
     world.hear(proved(7, &Keypair::generate_ed25519()));
     assert_eq!(shown(&mut world), None, "anybody can say that");
     world.hear(proved(7, &authority()));
-    assert_eq!(shown(&mut world), Some(Epoch(7)));
+    assert_eq!(shown(&mut world), Some(Term(7)));
     world.now = world.now + Duration::from_secs(61);
     world.hear(proved(3, &authority()));
-    assert_eq!(shown(&mut world), Some(Epoch(7)), "also when a lower one was believed in the end");
+    assert_eq!(shown(&mut world), Some(Term(7)), "also when a lower one was believed in the end");
 }
 
 #[test]

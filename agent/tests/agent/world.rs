@@ -14,7 +14,7 @@ use libp2p::{PeerId, identity::Keypair};
 use lull_agent::clock;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term},
     identity::{self, Authority, Issuer, JoinToken, NetworkId, Role, Secret, Signed},
     job::{AttemptLimits, Grants},
     limits::KEEP_ALIVE,
@@ -202,8 +202,8 @@ impl Stream {
     pub async fn welcome(&mut self) {
         let welcome = Welcome {
             agent: AgentId(1),
-            epoch: Epoch(1),
-            term: None,
+            term: Term(1),
+            term_proof: None,
             heartbeat_ms: 200,
             intake: Intake::Open,
             certificate: None,

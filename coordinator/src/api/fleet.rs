@@ -62,10 +62,10 @@ pub struct AgentBody {
     /// Snapshots that it keeps, of its own tasks and for others.
     #[serde(default)]
     pub snapshots: u64,
-    /// Its words about attempts that it did not hold, since this coordinator reigns: late ones, or lies.
+    /// Its words about attempts that it did not hold, since this coordinator leads: late ones, or lies.
     #[serde(default)]
     pub claims_refused: u64,
-    /// How often it broke the protocol and lost its stream, since this coordinator reigns.
+    /// How often it broke the protocol and lost its stream, since this coordinator leads.
     #[serde(default)]
     pub breaches: u64,
     /// How often it held an attempt beyond its time limit, lately and since this coordinator leads.

@@ -22,8 +22,8 @@ pub use lull_agent::cli::output::SCHEMA_VERSION;
 /// In front of every path but `/health`.
 pub const PREFIX: &str = "/api/v1";
 
-/// The code of every answer of a coordinator that stands by while another reigns.
-pub const STANDING_BY: &str = "standing_by";
+/// The code of every answer of a coordinator that stands by while another leads.
+pub const STANDBY: &str = "standby";
 
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +40,9 @@ pub struct ErrorDetail {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// With the code [`STANDING_BY`]: the URL of the coordinator that reigns, if it can be reached.
+    /// With the code [`STANDBY`]: the URL of the leader, if it can be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reigning: Option<String>,
+    pub leader: Option<String>,
 }
 
 /// A part of a list, and where the next part begins.
@@ -131,8 +131,8 @@ pub struct ServerBody {
     pub network: String,
     /// What remembers, for people.
     pub store: String,
-    /// The reign of this coordinator.
-    pub epoch: u64,
+    /// The term of this coordinator.
+    pub term: u64,
     pub since: jiff::Timestamp,
 }
 
@@ -140,8 +140,8 @@ pub struct ServerBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Post {
-    Reigns,
-    StandsBy,
+    Leader,
+    Standby,
     /// It has not said for a while that it is there.
     Away,
 }
@@ -151,8 +151,8 @@ pub enum Post {
 pub struct CoordinatorBody {
     pub name: String,
     pub post: Post,
-    /// Of the one that reigns.
-    pub epoch: Option<u64>,
+    /// Of the leader.
+    pub term: Option<u64>,
     pub since: Option<jiff::Timestamp>,
     pub machine: String,
     pub peer: String,

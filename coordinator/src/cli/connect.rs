@@ -110,11 +110,9 @@ impl ServerArgs {
 pub fn local(data: &Path) -> Result<Option<Profile>, Failure> {
     let Some(server) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
     let Some(token) = read_line(&data.join(ADMIN_TOKEN_FILE))? else {
-        let words =
-            format!("the server of {} stands by and has never reigned, so it has no administrator's token", data.display());
-        return Err(Failure::new(Exit::Unreachable, words).hint(
-            "run the command on the machine of the one that reigns, or name a server and a token with --server and --token",
-        ));
+        let words = format!("the server of {} stands by and has never led, so it has no administrator's token", data.display());
+        return Err(Failure::new(Exit::Unreachable, words)
+            .hint("run the command on the machine of the leader, or name a server and a token with --server and --token"));
     };
     Ok(Some(Profile { server, token }))
 }

@@ -170,7 +170,7 @@ mod tests {
     use crate::api::ErrorDetail;
 
     fn refused(status: u16) -> Exit {
-        let detail = ErrorDetail { code: "x".into(), message: "no".into(), hint: None, reigning: None };
+        let detail = ErrorDetail { code: "x".into(), message: "no".into(), hint: None, leader: None };
         Failure::from(ClientError::Refused { status, detail }).exit
     }
 

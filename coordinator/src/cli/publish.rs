@@ -157,7 +157,7 @@ fn published(ended: PublicationBody) -> Result<PublishedBody, Failure> {
                 code: "unknown".into(),
                 message: format!("it is not said what became of the publication {}", ended.publication),
                 hint: None,
-                reigning: None,
+                leader: None,
             };
             Err(ClientError::Refused { status: ended.status.unwrap_or_default(), detail }.into())
         }

@@ -30,7 +30,7 @@ use crate::{
 pub enum Server {
     /// Run a coordinator until it is told to stop
     Run(Box<Run>),
-    /// Show the coordinators that share the store: which reigns, since when, and which stand by
+    /// Show the coordinators that share the store: which leads, since when, and which stand by
     #[command(after_help = "EXAMPLES:\n  lull server status\n  lull server status -o json")]
     Status,
     /// Write the network's secret into a file, for a second coordinator
@@ -222,7 +222,7 @@ impl Run {
         let value = json!({ "http": http, "data": data, "stands_by_for": running.stands_by_for() });
         context.out.one(&value, &http, |_| String::new())?;
         if let Some(other) = running.stands_by_for() {
-            context.out.note(format!("{other} reigns; this one stands by and takes over when it has to"));
+            context.out.note(format!("{other} leads; this one stands by and takes over when it has to"));
         }
         context.out.note(format!("on this machine: lull --data {} token create", data.display()));
         running.stopped().await?;
@@ -232,7 +232,7 @@ impl Run {
 
 impl Row for CoordinatorBody {
     const NAME: &'static str = "coordinators";
-    const HEADINGS: &'static [&'static str] = &["NAME", "POST", "EPOCH", "SINCE", "SEEN", "MACHINE", "HTTP", "PEER"];
+    const HEADINGS: &'static [&'static str] = &["NAME", "POST", "TERM", "SINCE", "SEEN", "MACHINE", "HTTP", "PEER"];
 
     fn id(&self) -> String {
         self.name.clone()
@@ -242,11 +242,11 @@ impl Row for CoordinatorBody {
         vec![
             self.name.as_str().into(),
             match self.post {
-                Post::Reigns => Cell::toned("reigns", Tone::Good),
-                Post::StandsBy => "stands by".into(),
+                Post::Leader => Cell::toned("leads", Tone::Good),
+                Post::Standby => "stands by".into(),
                 Post::Away => Cell::toned("away", Tone::Odd),
             },
-            Cell::or_dash(self.epoch),
+            Cell::or_dash(self.term),
             look.time_or_dash(self.since),
             look.time(self.seen).into(),
             self.machine.as_str().into(),

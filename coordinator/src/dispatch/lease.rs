@@ -1,9 +1,9 @@
-//! How certain it is that nobody else reigns.
+//! How certain it is that nobody else leads.
 //!
 //! Others take over when they have watched this lease for its whole length without a renewal. So until that long after
 //! the last renewal was asked for, by the steady clock and by the wall clock (one of them may stand still while the
 //! process or its machine is frozen), no other coordinator writes, and what needs no commit may be said without asking
-//! the store. Afterwards every word waits until the store has confirmed the reign.
+//! the store. Afterwards every word waits until the store has confirmed the term.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

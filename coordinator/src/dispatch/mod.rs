@@ -4,12 +4,12 @@
 //! inputs (network, HTTP) -> [ handle* -> drain effects -> commit all records -> send, reply ] -> agents' writers
 //! ```
 //! While a commit is on its way the next inputs gather, so a busy coordinator commits in groups by itself. If the
-//! store is in doubt about a commit the reign ends: streams are closed, the scheduler is loaded anew, and agents
+//! store is in doubt about a commit the term ends: streams are closed, the scheduler is loaded anew, and agents
 //! come back with what they hold.
 
 mod catalogue;
+mod leader;
 mod lease;
-mod reign;
 pub mod submission;
 pub mod turn;
 pub mod writer;
@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use self::{
     catalogue::{Catalogue, CatalogueError},
+    leader::{Ended, run},
     lease::{Clocks, Lease},
-    reign::{Ended, run},
     writer::AgentLink,
 };
 use crate::scheduler::{
@@ -195,7 +195,7 @@ pub struct Shell {
     pub catalogue: Arc<Catalogue>,
     pub limits: crate::scheduler::Limits,
     pub tracker: Arc<crate::tracker::Tracker>,
-    /// Whether the reign may be counted on without asking the store.
+    /// Whether the term may be counted on without asking the store.
     pub lease: Lease,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use lull_shared::{
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     time::Timestamp,
 };
 
@@ -34,7 +34,7 @@ const STALL: Duration = Duration::from_millis(500);
 pub struct Turn {
     changes: Vec<Change>,
     sealed: Sealed,
-    /// Even if nothing changes, the store must confirm the reign before anything is said.
+    /// Even if nothing changes, the store must confirm the term before anything is said.
     to_be_confirmed: bool,
 }
 
@@ -63,7 +63,7 @@ pub enum Committed {
     Done(Sealed),
     /// The store certainly did not do it: the same turn may be tried again.
     Refused(Turn, StoreError),
-    /// This reign is over, and what the turn would have said is not said.
+    /// This term is over, and what the turn would have said is not said.
     Ended(Ended, StoreError),
 }
 
@@ -84,7 +84,7 @@ impl Turn {
         Self { changes, sealed, to_be_confirmed: false }
     }
 
-    /// The same, and what it says is only said when the store has confirmed the reign, whether it changes anything or
+    /// The same, and what it says is only said when the store has confirmed the term, whether it changes anything or
     /// not: for a coordinator whose lease may have lapsed.
     pub fn to_be_confirmed(self) -> Self {
         let says_something = !(self.sealed.orders.is_empty() && self.sealed.replies.is_empty());
@@ -97,11 +97,11 @@ impl Turn {
     }
 
     /// Has it remembered; a turn without changes has nothing that could be forgotten.
-    pub async fn commit(self, store: &dyn Store, epoch: Epoch) -> Committed {
+    pub async fn commit(self, store: &dyn Store, term: Term) -> Committed {
         if self.changes.is_empty() && !self.to_be_confirmed {
             return Committed::Done(self.sealed);
         }
-        match store.commit(epoch, &self.changes).await {
+        match store.commit(term, &self.changes).await {
             Ok(()) => Committed::Done(self.sealed),
             Err(error @ StoreError::Determinate(_)) => Committed::Refused(self, error),
             Err(error @ StoreError::Indeterminate(_)) => Committed::Ended(Ended::InDoubt, error),

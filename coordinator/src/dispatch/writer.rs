@@ -12,7 +12,7 @@ use std::{
 use lull_shared::{
     codec,
     digest::Digest,
-    id::{AgentId, AttemptId, Epoch},
+    id::{AgentId, AttemptId, Term},
     identity::Signed,
     limits,
     mesh::{FrameError, FrameWriter},
@@ -103,9 +103,9 @@ fn weight(order: &Order) -> usize {
 pub struct Peer {
     pub agent: AgentId,
     pub stream: StreamId,
-    pub epoch: Epoch,
+    pub term: Term,
     /// The same, by the authority's word.
-    pub term: Signed,
+    pub term_proof: Signed,
     /// A fresh certificate, if the agent should have one.
     pub certificate: Option<Signed>,
     /// What is allowed on its machine.
@@ -291,8 +291,8 @@ impl Framer {
             },
             Order::Welcome { intake } => ToAgent::Welcome(Welcome {
                 agent: self.peer.agent,
-                epoch: self.peer.epoch,
-                term: Some(self.peer.term.clone()),
+                term: self.peer.term,
+                term_proof: Some(self.peer.term_proof.clone()),
                 heartbeat_ms: self.peer.heartbeat.as_millis() as u64,
                 intake,
                 certificate: self.peer.certificate.as_ref().map(codec::encode),
@@ -366,8 +366,8 @@ mod tests {
         let peer = Peer {
             agent: AgentId(1),
             stream: StreamId(1),
-            epoch: Epoch(1),
-            term: Signed { body: Vec::new(), signature: Vec::new() },
+            term: Term(1),
+            term_proof: Signed { body: Vec::new(), signature: Vec::new() },
             certificate: None,
             policy: None,
             coordinators: Vec::new(),

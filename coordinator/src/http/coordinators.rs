@@ -1,4 +1,4 @@
-//! Who shares the store: the one that reigns and those that stand by.
+//! Who shares the store: the leader and those that stand by.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Shared, auth::Viewer, error::Answer};
 use crate::{
     api::{CoordinatorBody, Page, Post},
     clock,
-    store::{Store, record::CoordinatorRecord, record::ReignRecord},
+    store::{Store, record::CoordinatorRecord, record::LeaderRecord},
 };
 
 /// One that has not said for this long that it is there is away: it says so every three seconds.
@@ -21,21 +21,21 @@ pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Coo
 
 /// All of them, by peer.
 pub async fn list(store: &dyn Store) -> Answer<Json<Page<CoordinatorBody>>> {
-    let (reign, coordinators) = (store.reign().await?, store.coordinators().await?);
-    Ok(Json(Page::whole(coordinators.into_iter().map(|record| body(record, &reign)).collect())))
+    let (leader, coordinators) = (store.leader().await?, store.coordinators().await?);
+    Ok(Json(Page::whole(coordinators.into_iter().map(|record| body(record, &leader)).collect())))
 }
 
-fn body(record: CoordinatorRecord, reign: &ReignRecord) -> CoordinatorBody {
-    let reigns = reign.holder.as_deref() == Some(record.holder().as_str());
+fn body(record: CoordinatorRecord, leader: &LeaderRecord) -> CoordinatorBody {
+    let leads = leader.holder.as_deref() == Some(record.holder().as_str());
     let post = match clock::now().since(record.seen) {
-        _ if reigns => Post::Reigns,
+        _ if leads => Post::Leader,
         silent if silent > AWAY => Post::Away,
-        _ => Post::StandsBy,
+        _ => Post::Standby,
     };
     CoordinatorBody {
         post,
-        epoch: reigns.then_some(reign.epoch.0),
-        since: record.reigns.filter(|_| reigns).map(|at| at.to_jiff()),
+        term: leads.then_some(leader.term.0),
+        since: record.leads.filter(|_| leads).map(|at| at.to_jiff()),
         name: record.name,
         machine: record.machine,
         peer: record.peer,

@@ -11,7 +11,7 @@ use axum::{
 
 use super::body::BodyError;
 use crate::{
-    api::{ErrorBody, ErrorDetail, STANDING_BY},
+    api::{ErrorBody, ErrorDetail, STANDBY},
     inputs::InputError,
     scheduler::effect::Refusal,
     store::StoreError,
@@ -25,7 +25,7 @@ pub struct Refused {
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     /// Where the request would be granted.
-    reigning: Option<String>,
+    leader: Option<String>,
 }
 
 /// The answer of every handler.
@@ -33,7 +33,7 @@ pub type Answer<T> = Result<T, Refused>;
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), hint: None, reigning: None }
+        Self { status, code, message: message.into(), hint: None, leader: None }
     }
 
     fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
@@ -131,13 +131,9 @@ impl Refused {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).hint("try again in a moment")
     }
 
-    /// Another coordinator reigns, at this URL if it can be reached.
-    pub fn standing_by(
-        message: impl Into<Cow<'static, str>>,
-        reigning: Option<String>,
-        hint: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { reigning, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, STANDING_BY, message).hint(hint) }
+    /// Another coordinator leads, at this URL if it can be reached.
+    pub fn standby(message: impl Into<Cow<'static, str>>, leader: Option<String>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { leader, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, STANDBY, message).hint(hint) }
     }
 }
 
@@ -148,7 +144,7 @@ impl Refused {
             code: self.code.to_owned(),
             message: self.message.into_owned(),
             hint: self.hint.map(Cow::into_owned),
-            reigning: self.reigning,
+            leader: self.leader,
         };
         (self.status.as_u16(), detail)
     }

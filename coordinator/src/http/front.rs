@@ -1,4 +1,4 @@
-//! In front of all routes: those of the reign while there is one, and a word on where to go otherwise.
+//! In front of all routes: those of the term while there is one, and a word on where to go otherwise.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{CoordinatorBody, PREFIX, Page},
-    server::phase::{Phase, Standing},
+    server::phase::{LeaderView, Phase},
     store::{Store, record::TokenRole},
 };
 
@@ -45,17 +45,17 @@ impl Front {
 pub async fn answer(State(front): State<Front>, request: Request) -> Response {
     let phase = front.phases.borrow().clone();
     match phase {
-        Phase::Reigning(mut reigning) => {
-            let answered: Result<Response, Infallible> = reigning.routes.call(request).await;
+        Phase::Leading(mut leader) => {
+            let answered: Result<Response, Infallible> = leader.routes.call(request).await;
             match answered {
                 Ok(response) => response,
                 Err(never) => match never {},
             }
         }
-        Phase::StandingBy(_) if is_for_coordinators(&request) => {
+        Phase::Standby(_) if is_for_coordinators(&request) => {
             front.coordinators(request.into_parts().0.headers).await.into_response()
         }
-        Phase::StandingBy(standing) => refused(&standing).into_response(),
+        Phase::Standby(view) => refused(&view).into_response(),
         Phase::Starting => Refused::unavailable("the coordinator is starting").into_response(),
     }
 }
@@ -64,25 +64,23 @@ fn is_for_coordinators(request: &Request) -> bool {
     request.method() == Method::GET && request.uri().path().strip_prefix(PREFIX) == Some("/coordinators")
 }
 
-fn refused(standing: &Standing) -> Refused {
-    match &standing.reigning {
-        None => Refused::standing_by(
-            "this coordinator stands by, and it is not known which one reigns",
-            None,
-            "try again in a moment",
-        ),
-        Some(other) if standing.in_doubt => {
-            let message = format!("this coordinator stands by; {} on {} reigns and does not answer", other.name, other.machine);
-            Refused::standing_by(message, None, "try again in a few seconds: this one is about to take over")
+fn refused(view: &LeaderView) -> Refused {
+    match &view.leader {
+        None => {
+            Refused::standby("this coordinator stands by, and it is not known which one leads", None, "try again in a moment")
+        }
+        Some(other) if view.in_doubt => {
+            let message = format!("this coordinator stands by; {} on {} leads and does not answer", other.name, other.machine);
+            Refused::standby(message, None, "try again in a few seconds: this one is about to take over")
         }
         Some(other) => {
-            let message = format!("this coordinator stands by; {} on {} reigns", other.name, other.machine);
+            let message = format!("this coordinator stands by; {} on {} leads", other.name, other.machine);
             match &other.url {
-                Some(url) => Refused::standing_by(message, Some(url.clone()), format!("ask it at {url}")),
+                Some(url) => Refused::standby(message, Some(url.clone()), format!("ask it at {url}")),
                 None => {
                     let hint = "its interface is open to its own machine only: run the command there, or start the servers with \
                                 an --http address that others reach";
-                    Refused::standing_by(message, None, hint)
+                    Refused::standby(message, None, hint)
                 }
             }
         }
@@ -95,9 +93,9 @@ mod tests {
     use crate::server::phase::Elsewhere;
 
     #[test]
-    fn one_that_stands_by_names_the_one_that_reigns_or_says_why_it_cannot() {
-        let elsewhere = |url: Option<&str>| Standing {
-            reigning: Some(Elsewhere {
+    fn a_standby_names_the_leader_or_says_why_it_cannot() {
+        let elsewhere = |url: Option<&str>| LeaderView {
+            leader: Some(Elsewhere {
                 name: "north".into(),
                 machine: "n.example".into(),
                 url: url.map(Into::into),
@@ -105,11 +103,11 @@ mod tests {
             }),
             in_doubt: false,
         };
-        let words = |standing| format!("{:?}", refused(&standing));
+        let words = |view| format!("{:?}", refused(&view));
         assert!(words(elsewhere(Some("http://n:1"))).contains("ask it at http://n:1"));
         assert!(words(elsewhere(None)).contains("--http"));
-        let in_doubt = Standing { in_doubt: true, ..elsewhere(Some("http://n:1")) };
+        let in_doubt = LeaderView { in_doubt: true, ..elsewhere(Some("http://n:1")) };
         assert!(!words(in_doubt).contains("http://n:1"), "nobody is sent to one that may be frozen");
-        assert!(words(Standing { reigning: None, in_doubt: true }).contains("try again"));
+        assert!(words(LeaderView { leader: None, in_doubt: true }).contains("try again"));
     }
 }

@@ -115,7 +115,7 @@ fn finding(check: &str, verdict: Verdict, message: impl Into<String>, hint: Opti
 }
 
 async fn listening(state: &Interface) -> Finding {
-    let addresses = state.coordinator.attendance.addresses();
+    let addresses = state.coordinator.presence.addresses();
     let beyond = addresses.iter().filter(|address| !is_loopback(address)).count();
     if addresses.is_empty() {
         let hint = "start the server with --listen /ip4/0.0.0.0/tcp/7410";

@@ -188,7 +188,7 @@ impl Driver {
             capacity: capacity(agent, slots),
             holding: holding.to_vec(),
             snapshots: self.keeps.get(&id).cloned().unwrap_or_default(),
-            instance: Box::new(Instance { number: instance, machine, term: None }),
+            instance: Box::new(Instance { number: instance, machine, term_proof: None }),
             open_cage: None,
         };
         self.handle(Event::Connected { agent: id, stream, hello: Box::new(hello), from: format!("desk {instance}") });

@@ -149,7 +149,7 @@ pub enum Refusal {
     KeyTaken { job: JobId },
 }
 
-/// One fact for the store. Applying the same change twice in one epoch never happens; order matters.
+/// One fact for the store. Applying the same change twice in one term never happens; order matters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     JobSubmitted(Box<NewJob>),

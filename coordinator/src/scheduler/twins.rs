@@ -35,7 +35,7 @@ pub(super) struct Twins {
     seen: Vec<Sighting>,
     /// Numbers that came back after another, and when.
     returns: Vec<(u64, Timestamp)>,
-    /// Enrolled while this coordinator reigns, and not heard of since.
+    /// Enrolled while this coordinator leads, and not heard of since.
     is_new: bool,
 }
 

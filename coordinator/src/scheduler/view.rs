@@ -63,9 +63,9 @@ pub struct AgentView {
     pub attempts: Vec<AttemptId>,
     /// Snapshots that it keeps, of its own tasks and for others.
     pub snapshots: usize,
-    /// Its words about attempts that it did not hold, since this coordinator reigns.
+    /// Its words about attempts that it did not hold, since this coordinator leads.
     pub claims_refused: u64,
-    /// How often it broke the protocol, since this coordinator reigns.
+    /// How often it broke the protocol, since this coordinator leads.
     pub breaches: u64,
     /// How often it held an attempt beyond its time limit, lately.
     pub overtimes: u64,

@@ -30,8 +30,8 @@ struct Folder {
     identity: Option<Keypair>,
     authority: Option<Keypair>,
     network: Option<NetworkId>,
-    /// A coordinator has reigned from here.
-    has_reigned: bool,
+    /// A coordinator has led from here.
+    has_led: bool,
 }
 
 impl Folder {
@@ -40,7 +40,7 @@ impl Folder {
             identity: keys::read_key_pair(&data.join(IDENTITY_FILE))?,
             authority: keys::read_key_pair(&data.join(AUTHORITY_FILE))?,
             network: keys::network_id(&data.join(NETWORK_FILE))?,
-            has_reigned: data.join(ADMIN_TOKEN_FILE).exists(),
+            has_led: data.join(ADMIN_TOKEN_FILE).exists(),
         })
     }
 
@@ -89,8 +89,8 @@ pub async fn keys(data: &Path, store: &dyn Store, init: bool) -> anyhow::Result<
         }
         // A first start that was interrupted, or a file that the store makes good.
         (Some(_), None, Some(known)) => parsed(&known)?,
-        (Some(own), None, None) if !folder.has_reigned => name(store, drawn(), own, false).await?,
-        (None, network, known) if network.is_some() || known.is_some() || folder.has_reigned => {
+        (Some(own), None, None) if !folder.has_led => name(store, drawn(), own, false).await?,
+        (None, network, known) if network.is_some() || known.is_some() || folder.has_led => {
             let of = known.map(|known| known.network).or_else(|| network.map(|network| network.to_string()));
             bail!(
                 "{} is missing: the key of the network{}, without which no machine believes this coordinator\nhint: restore it from \
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::store::memory::Memory;
 
-    /// A data folder from which a coordinator has reigned, and its store.
+    /// A data folder from which a coordinator has led, and its store.
     async fn settled() -> (TempDir, Memory, NetworkId) {
         let (folder, store) = (tempfile::tempdir().expect("a folder"), Memory::default());
         let network = keys(folder.path(), &store, false).await.expect("a new network").network;

@@ -1,23 +1,23 @@
 //! Puts a coordinator together: keys, store, mesh, the loop, the HTTP interface; and takes it apart again.
 //!
 //! ```text
-//! start -> stand by --the lease is free or lapsed--> reign --told to stop--> give the lease back, end
+//! start -> stand by --the lease is free or lapsed--> lead --told to stop--> give the lease back, end
 //!             ^                                        |
 //!             +------------- fenced: another took over-+
 //! ```
-//! Mesh and HTTP interface live as long as the process and answer by its [`phase::Phase`]; what a reign needs is made
+//! Mesh and HTTP interface live as long as the process and answer by its [`phase::Phase`]; what a term needs is made
 //! with it and goes with it.
 
-mod attendance;
 mod founding;
+mod leader;
+mod lease_watch;
 pub mod phase;
+mod presence;
 mod reception;
-mod reign;
 mod room;
 mod standby;
 #[cfg(test)]
 mod tests;
-mod vigil;
 
 use std::{fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_agent::cache::Cache;
 use lull_shared::{
-    id::Epoch,
+    id::Term,
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
     mesh::{Node, NodeConfig, NodeHandle, UploadRules},
@@ -35,8 +35,8 @@ use lull_shared::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::attendance::Attendance;
-use self::{phase::Phase, reign::Realm, standby::Candidate};
+pub use self::presence::Presence;
+use self::{leader::Lasting, phase::Phase, standby::Standby};
 pub use crate::keys::ADMIN_TOKEN_FILE;
 use crate::{
     blobs::StoreBlobs,
@@ -52,7 +52,7 @@ use crate::{
 
 /// How long another coordinator watches this one's lease without a renewal before it takes over. With the time of a
 /// look, of loading the store and of the agents' way there, a handover stays below ten seconds.
-pub const REIGN_LEASE: Duration = Duration::from_secs(6);
+pub const LEADER_LEASE: Duration = Duration::from_secs(6);
 /// A third of the lease: two renewals may fail.
 const RENEWAL: Duration = Duration::from_secs(2);
 /// How long a stopping coordinator waits for its parts.
@@ -89,7 +89,7 @@ pub struct ServerConfig {
     pub making: Making,
 }
 
-/// A reign: all that the HTTP interface works with.
+/// A term: all that the HTTP interface works with.
 pub struct Coordinator {
     pub store: Arc<dyn Store>,
     pub dispatch: DispatchHandle,
@@ -98,10 +98,10 @@ pub struct Coordinator {
     pub node: NodeHandle,
     pub network: NetworkId,
     pub issuer: Arc<Issuer>,
-    pub epoch: Epoch,
+    pub term: Term,
     pub since: Timestamp,
     pub mesh: Network,
-    pub attendance: Arc<Attendance>,
+    pub presence: Arc<Presence>,
     pub publications: Arc<Publications>,
     pub name: String,
 }
@@ -117,7 +117,7 @@ pub struct RunningServer {
     _lock: File,
 }
 
-/// Starts a coordinator; when this returns it listens and answers, and reigns or stands by.
+/// Starts a coordinator; when this returns it listens and answers, and leads or stands by.
 pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
     keys::private_folder(&config.data)?;
     let database = match &config.store {
@@ -151,12 +151,12 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
     let blobs = Arc::new(StoreBlobs::new(store.clone(), phases.subscribe(), snapshots.clone()));
     let node = start_node(&config, identity, &issuer, &*store, blobs, shutdown.clone()).await?;
     let own = describe(&config, &peer, network, http_address);
-    let attendance = Attendance::begin(store.clone(), node.handle.clone(), config.announce.clone(), own).await?;
+    let presence = Presence::begin(store.clone(), node.handle.clone(), config.announce.clone(), own).await?;
 
     // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), reception::run(phases.subscribe(), node.events)));
-    tasks.spawn(until(shutdown.clone(), attendance.clone().keep(phases.subscribe())));
+    tasks.spawn(until(shutdown.clone(), presence.clone().keep(phases.subscribe())));
     let front = http::Front::new(store.clone(), phases.subscribe());
     let serving = http::serve(listener, front, hosts(&config), shutdown.clone());
     tasks.spawn(async move {
@@ -165,47 +165,47 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
         }
     });
     tasks.close();
-    let candidate = Candidate { store: store.clone(), attendance: attendance.clone(), phases: phases.clone() };
-    let realm = Realm { store, node: node.handle, network, issuer, attendance, phases, snapshots, config };
-    let address_file = realm.config.data.join(HTTP_ADDRESS_FILE);
-    let life = tokio::spawn(live(candidate, realm, shutdown.clone()));
+    let standby = Standby { store: store.clone(), presence: presence.clone(), phases: phases.clone() };
+    let lasting = Lasting { store, node: node.handle, network, issuer, presence, phases, snapshots, config };
+    let address_file = lasting.config.data.join(HTTP_ADDRESS_FILE);
+    let life = tokio::spawn(live(standby, lasting, shutdown.clone()));
     if phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.is_err() {
         life.await.context("the coordinator broke while it started")??;
         anyhow::bail!("stopped before it had started");
     }
     keys::write_private(&address_file, format!("http://{http_address}\n").as_bytes())?;
-    tracing::info!(%http_address, %peer, %network, reigns = phase.borrow().reigning().is_some(), "the coordinator is ready");
+    tracing::info!(%http_address, %peer, %network, leads = phase.borrow().leader().is_some(), "the coordinator is ready");
     Ok(RunningServer { http_address, phase, shutdown, tasks, life, address_file, _lock: lock })
 }
 
-/// Stands by and reigns, in turns, until told to stop.
-async fn live(candidate: Candidate, realm: Realm, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Stands by and leads, in turns, until told to stop.
+async fn live(standby: Standby, lasting: Lasting, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut fenced = None;
     loop {
-        let Some((epoch, lease)) = candidate.stand_by(fenced, &shutdown).await? else { return Ok(()) };
-        match realm.reign(epoch, lease, &shutdown).await? {
-            reign::End::Stopped => return realm.store.abdicate(epoch).await.context("cannot give the lease back"),
-            reign::End::Fenced => {
-                tracing::warn!(epoch = epoch.0, "another coordinator has taken over; this one stands by");
-                fenced = Some(epoch);
+        let Some((term, lease)) = standby.stand_by(fenced, &shutdown).await? else { return Ok(()) };
+        match lasting.leader(term, lease, &shutdown).await? {
+            leader::End::Stopped => return lasting.store.step_down(term).await.context("cannot give the lease back"),
+            leader::End::Fenced => {
+                tracing::warn!(term = term.0, "another coordinator has taken over; this one stands by");
+                fenced = Some(term);
             }
         }
     }
 }
 
 impl RunningServer {
-    /// The routes of its reign; none while it stands by.
+    /// The routes of its term; none while it stands by.
     pub fn routes(&self) -> Option<axum::Router> {
-        self.phase.borrow().reigning().map(|reigning| reigning.routes.clone())
+        self.phase.borrow().leader().map(|leader| leader.routes.clone())
     }
 
-    /// The other coordinator that reigns while this one stands by.
+    /// The other coordinator that leads while this one stands by.
     pub fn stands_by_for(&self) -> Option<String> {
         match &*self.phase.borrow() {
-            Phase::StandingBy(standing) => {
-                Some(standing.reigning.as_ref().map_or_else(|| "another coordinator".into(), |other| other.name.clone()))
+            Phase::Standby(view) => {
+                Some(view.leader.as_ref().map_or_else(|| "another coordinator".into(), |other| other.name.clone()))
             }
-            Phase::Starting | Phase::Reigning(_) => None,
+            Phase::Starting | Phase::Leading(_) => None,
         }
     }
 
@@ -232,13 +232,13 @@ fn describe(config: &ServerConfig, peer: &PeerId, network: NetworkId, http: Sock
     let machine = gethostname::gethostname().to_string_lossy().into_owned();
     CoordinatorRecord {
         peer: peer.to_string(),
-        // The reign calls it by its name and peer: both must fit into one column.
+        // The term calls it by its name and peer: both must fit into one column.
         name: config.name.chars().take(limits::NAME_BYTES_MAX).collect(),
-        http: config.http_announce.clone().unwrap_or_else(|| attendance::url_of(http, &machine)),
+        http: config.http_announce.clone().unwrap_or_else(|| presence::url_of(http, &machine)),
         machine,
         network: network.to_string(),
         addresses: Vec::new(),
-        reigns: None,
+        leads: None,
         seen: clock::now(),
     }
 }

@@ -1,4 +1,4 @@
-//! What a coordinator's process is at the moment: it reigns, or it stands by while another does.
+//! What a coordinator's process is at the moment: it leads, or it stands by while another does.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use super::Coordinator;
 pub enum Phase {
     /// It has not looked into its store yet.
     Starting,
-    StandingBy(Arc<Standing>),
-    Reigning(Reigning),
+    Standby(Arc<LeaderView>),
+    Leading(Leading),
 }
 
-/// A reign with its HTTP interface.
+/// A term with its HTTP interface.
 #[derive(Clone)]
-pub struct Reigning {
+pub struct Leading {
     pub coordinator: Arc<Coordinator>,
     pub routes: axum::Router,
 }
 
-/// What one that stands by knows of the one that reigns.
+/// What a standby knows of the leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct LeaderView {
     /// None while the store does not answer, or names nobody.
-    pub reigning: Option<Elsewhere>,
-    /// The one that reigns has missed a renewal, or nothing is known of it: this one may reign soon.
+    pub leader: Option<Elsewhere>,
+    /// The leader has missed a renewal, or nothing is known of it: this one may lead soon.
     pub in_doubt: bool,
 }
 
@@ -43,27 +43,27 @@ pub struct Elsewhere {
 }
 
 impl Phase {
-    /// The reign, if there is one.
-    pub fn reigning(&self) -> Option<&Reigning> {
+    /// The term, if there is one.
+    pub fn leader(&self) -> Option<&Leading> {
         match self {
-            Self::Reigning(reigning) => Some(reigning),
-            Self::Starting | Self::StandingBy(_) => None,
+            Self::Leading(leader) => Some(leader),
+            Self::Starting | Self::Standby(_) => None,
         }
     }
 
-    /// Whether agents are sent on at once: there is somebody who does reign.
+    /// Whether agents are sent on at once: there is somebody who does lead.
     pub fn sends_on(&self) -> bool {
-        matches!(self, Self::StandingBy(standing) if !standing.in_doubt)
+        matches!(self, Self::Standby(view) if !view.in_doubt)
     }
 }
 
 /// Says what one that stands by knows, if that is news.
-pub fn publish(phases: &watch::Sender<Phase>, standing: Standing) {
+pub fn publish(phases: &watch::Sender<Phase>, view: LeaderView) {
     phases.send_if_modified(|phase| {
-        if matches!(phase, Phase::StandingBy(known) if **known == standing) {
+        if matches!(phase, Phase::Standby(known) if **known == view) {
             return false;
         }
-        *phase = Phase::StandingBy(Arc::new(standing));
+        *phase = Phase::Standby(Arc::new(view));
         true
     });
 }

@@ -1,7 +1,7 @@
-//! EDGE: takes what comes over the mesh to the reign of this process, or sends it on to whoever does reign.
+//! EDGE: takes what comes over the mesh to the term of this process, or sends it on to the leader.
 //!
-//! An agent that comes to one that stands by is told at once where to go, as long as somebody is known to reign. When
-//! that is in doubt it waits here, which costs a task and no work, and is welcomed the moment this one reigns.
+//! An agent that comes to one that stands by is told at once where to go, as long as somebody is known to lead. When
+//! that is in doubt it waits here, which costs a task and no work, and is welcomed the moment this one leads.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::phase::{Phase, Reigning};
+use super::phase::{Leading, Phase};
 use crate::network;
 
 /// How long an agent may take for its first frame.
@@ -27,15 +27,15 @@ const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
 /// Takes the node's events until it stops.
 pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<NodeEvent>) {
     while let Some(event) = events.recv().await {
-        let reigning = phases.borrow().reigning().cloned();
+        let leader = phases.borrow().leader().cloned();
         match event {
             NodeEvent::Work { peer, certificate, address, stream } => {
                 tokio::spawn(receive(phases.clone(), peer, certificate, address, stream));
             }
             NodeEvent::Enrolment { peer, request, reply } => {
                 tokio::spawn(async move {
-                    let answer = match reigning {
-                        Some(reigning) => reigning.coordinator.mesh.enrol(peer, request).await,
+                    let answer = match leader {
+                        Some(leader) => leader.coordinator.mesh.enrol(peer, request).await,
                         None => EnrolmentReply::Refused(EnrolmentRefusal::Unavailable),
                     };
                     // The machine may have gone.
@@ -43,13 +43,13 @@ pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<Node
                 });
             }
             NodeEvent::Capacity { capacity, .. } => {
-                if let Some(reigning) = reigning {
-                    reigning.coordinator.mesh.capacity(capacity);
+                if let Some(leader) = leader {
+                    leader.coordinator.mesh.capacity(capacity);
                 }
             }
             NodeEvent::Revoked { signed } => {
-                if let Some(reigning) = reigning {
-                    tokio::spawn(async move { reigning.coordinator.mesh.foreign_revocations(signed).await });
+                if let Some(leader) = leader {
+                    tokio::spawn(async move { leader.coordinator.mesh.foreign_revocations(signed).await });
                 }
             }
             NodeEvent::Admitted { .. } | NodeEvent::Disconnected { .. } | NodeEvent::Discovered { .. } => {}
@@ -65,23 +65,23 @@ async fn receive(
     mut stream: CoordinatorStream,
 ) {
     let Ok(first) = timeout(FIRST_FRAME_MAX, stream.incoming.next()).await else { return };
-    match reign_of(&mut phases).await {
-        Ok(reigning) => reigning.coordinator.mesh.clone().work(peer, certificate, from, first, stream).await,
-        Err(reigning) => {
-            tracing::debug!(%peer, "an agent is sent on to the coordinator that reigns");
-            network::dismiss(&mut stream.outgoing, GoodbyeReason::StandsBy { reigning }).await;
+    match leader_of(&mut phases).await {
+        Ok(leader) => leader.coordinator.mesh.clone().work(peer, certificate, from, first, stream).await,
+        Err(leader) => {
+            tracing::debug!(%peer, "an agent is sent on to the leader");
+            network::dismiss(&mut stream.outgoing, GoodbyeReason::Standby { leader }).await;
         }
     }
 }
 
-/// The reign of this process, waited for while it may come; or where there is another.
-async fn reign_of(phases: &mut watch::Receiver<Phase>) -> Result<Reigning, Vec<String>> {
-    let settled = phases.wait_for(|phase| phase.reigning().is_some() || phase.sends_on());
+/// The term of this process, waited for while it may come; or where there is another.
+async fn leader_of(phases: &mut watch::Receiver<Phase>) -> Result<Leading, Vec<String>> {
+    let settled = phases.wait_for(|phase| phase.leader().is_some() || phase.sends_on());
     // A process that stops has closed the channel; the phase is what it was.
     let _ = timeout(limits::STANDBY_WAIT_MAX, settled).await.is_ok_and(|settled| settled.is_ok());
     match &*phases.borrow() {
-        Phase::Reigning(reigning) => Ok(reigning.clone()),
-        Phase::StandingBy(standing) => Err(standing.reigning.as_ref().map(|other| other.addresses.clone()).unwrap_or_default()),
+        Phase::Leading(leader) => Ok(leader.clone()),
+        Phase::Standby(view) => Err(view.leader.as_ref().map(|other| other.addresses.clone()).unwrap_or_default()),
         Phase::Starting => Err(Vec::new()),
     }
 }

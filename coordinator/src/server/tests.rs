@@ -7,7 +7,7 @@ use std::{
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TokenId},
-    identity::{Edition, Revocations, Term, sign},
+    identity::{Edition, Revocations, TermProof, sign},
     mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
     message::{
         Artifact, Finished, GoodbyeReason, Hello, Instance, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, ToAgent,
@@ -77,21 +77,21 @@ async fn one_that_loses_its_store_is_replaced_and_stands_by_when_it_is_back() {
         Faulty::new(Arc::new(memory.clone()), move |_| if seen.load(Ordering::Relaxed) { Fault::Refused } else { Fault::None });
     let stop = CancellationToken::new();
     let first = start_on(Arc::new(cable), config(north.path(), "north"), stop.clone()).await.expect("it starts");
-    assert_eq!(first.stands_by_for(), None, "it is alone, and reigns");
+    assert_eq!(first.stands_by_for(), None, "it is alone, and leads");
     let second = start_on(Arc::new(memory), config(south.path(), "south"), stop.clone()).await.expect("it starts");
     assert_eq!(second.stands_by_for().as_deref(), Some("north"));
 
     let token = std::fs::read_to_string(north.path().join(ADMIN_TOKEN_FILE)).expect("a token");
     let client =
         |server: &RunningServer| Client::new(&format!("http://{}", server.http_address), Some(token.clone())).expect("one");
-    let status = client(&second).status().await.expect("sent on to the one that reigns");
-    assert_eq!(status.coordinator.epoch, 1);
+    let status = client(&second).status().await.expect("sent on to the leader");
+    assert_eq!(status.coordinator.term, 1);
 
     cut.store(true, Ordering::Relaxed);
     until_true("the second takes over", async || second.stands_by_for().is_none()).await;
     cut.store(false, Ordering::Relaxed);
     until_true("the first stands by", async || first.stands_by_for().as_deref() == Some("south")).await;
-    assert_eq!(client(&first).status().await.expect("sent on the other way").coordinator.epoch, 2);
+    assert_eq!(client(&first).status().await.expect("sent on the other way").coordinator.term, 2);
     stop.cancel();
     first.stopped().await.expect("it stops in good order");
     second.stopped().await.expect("it stops in good order");
@@ -171,7 +171,7 @@ impl Site {
     }
 
     fn coordinator(&self) -> Arc<Coordinator> {
-        self.server.phase.borrow().reigning().expect("it reigns").coordinator.clone()
+        self.server.phase.borrow().leader().expect("it leads").coordinator.clone()
     }
 
     /// An administrator.
@@ -199,7 +199,7 @@ impl Site {
             by: "root".into(),
             at: clock::now(),
         };
-        let token = self.store.create_token(coordinator.epoch, token).await.expect("an answer").expect("a token").token;
+        let token = self.store.create_token(coordinator.term, token).await.expect("an answer").expect("a token").token;
         let mut desks = Vec::new();
         for number in 0..count {
             let identity = Keypair::generate_ed25519();
@@ -211,7 +211,7 @@ impl Site {
                 name: format!("desk-{number}"),
                 at: clock::now(),
             };
-            let enrolled = self.store.enrol(coordinator.epoch, enrolment).await.expect("an answer");
+            let enrolled = self.store.enrol(coordinator.term, enrolment).await.expect("an answer");
             let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
             let snapshot = crate::scheduler::event::AgentSnapshot {
                 agent: agent.agent,
@@ -220,7 +220,7 @@ impl Site {
                 intake: Intake::Open,
                 quarantine: None,
             };
-            coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent: snapshot }).await.expect("it reigns");
+            coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent: snapshot }).await.expect("it leads");
             let certificate = issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, clock::now());
             desks.push(Desk::start(&issuer, identity, certificate, agent.agent).await);
         }
@@ -339,7 +339,7 @@ async fn many_agents_that_come_back_at_once_and_read_slowly_are_all_served() {
         // All are there, and nobody has read a word yet.
         let coordinator = site.coordinator();
         let connected = async || {
-            let agents = coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await.expect("it reigns");
+            let agents = coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await.expect("it leads");
             agents.iter().filter(|agent| agent.connected.is_some()).count() as u64
         };
         until_true("all are connected", async || connected().await == DESKS).await;
@@ -361,28 +361,28 @@ async fn many_agents_that_come_back_at_once_and_read_slowly_are_all_served() {
 async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_above_it() {
     let site = Site::start().await;
     let (desks, issuer) = (site.agents(1).await, site.issuer());
-    let prove = |epoch, authority: &Keypair| {
-        let term = Some(sign(authority, &Term { network: issuer.network, epoch: Epoch(epoch) }));
-        Instance { number: 1, machine: 1, term }
+    let prove = |term, authority: &Keypair| {
+        let term_proof = Some(sign(authority, &TermProof { network: issuer.network, term: Term(term) }));
+        Instance { number: 1, machine: 1, term_proof }
     };
     let address = site.address().await;
-    let own = site.coordinator().epoch;
+    let own = site.coordinator().term;
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &Keypair::generate_ed25519())).await;
     let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("a stranger's word counts for nothing") };
-    assert_eq!(welcome.epoch, own);
+    assert_eq!(welcome.term, own);
     let held = vec![AttemptId { task: TaskId { job: JobId(4_321), index: 0 }, number: 1 }];
     let mut stream = desks[0].greet(&address, held, prove(own.0 + 40, &issuer.authority)).await;
     let first = word(&mut stream).await;
-    assert!(matches!(first, None | Some(ToAgent::Goodbye { reason: GoodbyeReason::StandsBy { .. } })), "{first:?}");
-    until_true("it reigns again", async || {
-        site.server.phase.borrow().reigning().is_some_and(|reigning| reigning.coordinator.epoch == Epoch(own.0 + 41))
+    assert!(matches!(first, None | Some(ToAgent::Goodbye { reason: GoodbyeReason::Standby { .. } })), "{first:?}");
+    until_true("it leads again", async || {
+        site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.term == Term(own.0 + 41))
     })
     .await;
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
     let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("it is welcome in the new term") };
-    assert_eq!(welcome.epoch, Epoch(own.0 + 41));
+    assert_eq!(welcome.term, Term(own.0 + 41));
     let coordinator = site.coordinator();
-    let last = coordinator.dispatch.query(|scheduler, _| scheduler.last_job()).await.expect("it reigns");
+    let last = coordinator.dispatch.query(|scheduler, _| scheduler.last_job()).await.expect("it leads");
     assert_eq!(last, 6_000, "numbers go on above those that the agent has, with a gap");
     let audit = site.store.audit(1).await.expect("an answer");
     assert!(audit[0].action == "term.raise" && audit[0].detail.contains("6000"), "{audit:?}");
@@ -450,7 +450,7 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     told("post /agents/{agent}/intake", "agent.cordon", intake.map(drop)).await;
     let address = site.address().await;
     for number in [1, 2, 1, 2] {
-        let instance = Instance { number, machine: 5 << 32, term: None };
+        let instance = Instance { number, machine: 5 << 32, term_proof: None };
         let mut stream = desks[0].greet(&address, Vec::new(), instance).await;
         word(&mut stream).await;
     }
@@ -529,7 +529,7 @@ impl SignManifest for Older {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_anew() {
     let (site, function) = (Site::start().await, "f".to_owned());
-    let (client, epoch) = (site.client(), site.coordinator().epoch);
+    let (client, term) = (site.client(), site.coordinator().term);
     let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
     let blob = lull_shared::digest::BlobRef::of(&module);
     let digest = client.upload(module).await.expect("taken").digest;
@@ -554,7 +554,7 @@ async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_
         by: "ann".into(),
         at: clock::now(),
     };
-    site.store.publish(epoch, older).await.expect("published");
+    site.store.publish(term, older).await.expect("published");
     let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
     let publish = async || {
         let wanted = PublishRequest { module: digest, options };
@@ -575,7 +575,7 @@ async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_
 async fn two_programs_with_one_identity_are_both_told_and_shown() {
     let site = Site::start().await;
     let (desks, address) = (site.agents(1).await, site.address().await);
-    let instance = |number| Instance { number, machine: 5 << 32, term: None };
+    let instance = |number| Instance { number, machine: 5 << 32, term_proof: None };
     let mut last = None;
     for number in [1, 2, 1, 2] {
         let mut stream = desks[0].greet(&address, Vec::new(), instance(number)).await;
@@ -630,15 +630,15 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
 async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out() {
     let site = Site::start().await;
     let (desks, issuer) = (site.agents(2).await, site.issuer());
-    let own = site.coordinator().epoch;
+    let own = site.coordinator().term;
     // A list of a term of this number, and of a later one, by another life of this network.
     for (term, counter) in [(own.0, 0), (own.0 + 40, 7)] {
-        let edition = Edition { term: Epoch(term), counter, draw: u64::MAX };
+        let edition = Edition { term: Term(term), counter, draw: u64::MAX };
         let list = Revocations { edition, peers: vec![desks[0].node.handle.local_peer().to_bytes()] };
         desks[1].node.handle.publish_revocations(sign(&issuer.authority, &list)).await;
         let _stream = desks[1].greet(&site.address().await, Vec::new(), Instance::default()).await;
         until_true("it goes on above that", async || {
-            site.server.phase.borrow().reigning().is_some_and(|reigning| reigning.coordinator.epoch > Epoch(term))
+            site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.term > Term(term))
         })
         .await;
         until_true("it is out", async || {

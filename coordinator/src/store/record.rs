@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::BlobRef,
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId, TokenId, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{Build, ModuleKind, Payload},
@@ -18,9 +18,9 @@ use crate::scheduler::event::Quarantine;
 
 /// The row by which one coordinator at a time writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReignRecord {
-    pub epoch: Epoch,
-    /// [`CoordinatorRecord::holder`] of whoever reigns; none after a reign was given up.
+pub struct LeaderRecord {
+    pub term: Term,
+    /// [`CoordinatorRecord::holder`] of the leader; none after a term was given up.
     pub holder: Option<String>,
     /// Until then, by the holder's clock, unless it is renewed.
     pub until: Timestamp,
@@ -35,7 +35,7 @@ pub struct RevocationsRecord {
     pub peers: Vec<Vec<u8>>,
 }
 
-/// A coordinator that shares this store, reigning or standing by.
+/// A coordinator that shares this store, leader or standby.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoordinatorRecord {
     /// Its peer id as text.
@@ -49,14 +49,14 @@ pub struct CoordinatorRecord {
     pub http: String,
     /// Where agents reach it: multiaddresses, each ending in its peer id.
     pub addresses: Vec<String>,
-    /// Since when it reigns, as it believes; [`ReignRecord::holder`] says whether it does.
-    pub reigns: Option<Timestamp>,
+    /// Since when it leads, as it believes; [`LeaderRecord::holder`] says whether it does.
+    pub leads: Option<Timestamp>,
     /// When it last said so.
     pub seen: Timestamp,
 }
 
 impl CoordinatorRecord {
-    /// What the reign calls it.
+    /// What the leader row calls it.
     pub fn holder(&self) -> String {
         format!("{} ({})", self.name, self.peer)
     }
@@ -295,7 +295,7 @@ pub struct NewPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rise {
     /// The term above which the next one is to be.
-    pub above: Epoch,
+    pub above: Term,
     /// The number up to which jobs count as given.
     pub last_job: u64,
     /// Who proved it: an agent, or a list of revocations.

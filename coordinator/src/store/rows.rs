@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId, TokenId, VersionId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId, VersionId},
     identity::Signed,
     job::JobSpec,
     message::{Build, ModuleKind, Payload, SnapshotRef},
@@ -503,9 +503,9 @@ pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
     })
 }
 
-/// Who reigns.
-pub fn reign_record(row: &dyn Columns) -> Result<ReignRecord, Damaged> {
-    Ok(ReignRecord { epoch: Epoch(u64_of(row, "epoch")?), holder: row.text("holder")?, until: time(row, "lease_end_us")? })
+/// Who leads.
+pub fn leader_record(row: &dyn Columns) -> Result<LeaderRecord, Damaged> {
+    Ok(LeaderRecord { term: Term(u64_of(row, "term")?), holder: row.text("holder")?, until: time(row, "lease_end_us")? })
 }
 
 /// A coordinator.
@@ -517,7 +517,7 @@ pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damage
         network: text(row, "network")?,
         http: text(row, "http")?,
         addresses: json("addresses", &text(row, "addresses")?)?,
-        reigns: time_if(row, "reigns_us")?,
+        leads: time_if(row, "leads_us")?,
         seen: time(row, "seen_us")?,
     })
 }

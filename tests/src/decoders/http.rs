@@ -26,7 +26,7 @@ use lull_coordinator::{
 };
 use lull_shared::{
     digest::BlobRef,
-    id::Epoch,
+    id::Term,
     identity::{Signed, sign},
     message::{ModuleKind, ModuleManifest},
     time::Timestamp,
@@ -107,7 +107,7 @@ impl Site {
         let shutdown = CancellationToken::new();
         let store = Arc::new(Memory::default());
         let running = runtime.block_on(server::start_on(store.clone(), config, shutdown.clone())).expect("it starts");
-        let routes = running.routes().expect("it reigns: nobody shares its store");
+        let routes = running.routes().expect("it leads: nobody shares its store");
         let token = fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token").trim().to_owned();
         let authority = keys::key_pair(&folder.path().join(keys::AUTHORITY_FILE)).expect("a key");
         let mut site = Self { runtime, routes, token, asked: 0, shutdown, running: Some(running), _folder: folder };
@@ -123,7 +123,7 @@ impl Site {
             let mut writer = store.begin_blob(module.len() as u64).await?;
             writer.write(&module).await?;
             let module = writer.finish().await?;
-            store.publish(Epoch(1), noop(module, authority)).await
+            store.publish(Term(1), noop(module, authority)).await
         };
         self.runtime.block_on(publishing).expect("memory keeps everything");
         let job = br#"{"function":"noop","inputs":{"range":{"first":0,"count":3}}}"#;

@@ -7,7 +7,7 @@ use lull_agent::{
 use lull_shared::{
     codec,
     digest::BlobRef,
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     identity::Authority,
     limits,
     message::{ToAgent, ToAgentFrame, ToCoordinator, Welcome},
@@ -147,8 +147,8 @@ fn config() -> Config {
 fn welcome() -> ToAgent {
     ToAgent::Welcome(Welcome {
         agent: AgentId(300),
-        epoch: Epoch(1),
-        term: None,
+        term: Term(1),
+        term_proof: None,
         heartbeat_ms: 1_000,
         intake: Intake::Open,
         certificate: None,

@@ -19,11 +19,11 @@ use lull_coordinator::{
         Limits, Scheduler,
         event::{Event, RequestId, StreamId, Submission},
     },
-    store::{Reign as Hold, StoreError},
+    store::{Leadership as Hold, StoreError},
 };
 use lull_shared::{
     digest::Digest,
-    id::{AgentId, Epoch, JobId},
+    id::{AgentId, JobId, Term},
     state::Intake,
     time::Timestamp,
 };
@@ -39,7 +39,7 @@ use super::{
 };
 
 /// As the coordinator's shell has them.
-const REIGN_LEASE: Duration = Duration::from_secs(9);
+const LEADER_LEASE: Duration = Duration::from_secs(9);
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// One coordinator process, or the place where one runs.
@@ -60,8 +60,8 @@ pub struct Coordinator {
 pub enum State {
     Down,
     Standby,
-    Loading { epoch: Epoch, tries: u32 },
-    Reigning(Box<Reign>),
+    Loading { term: Term, tries: u32 },
+    Leading(Box<Leader>),
 }
 
 /// What waits for a coordinator's loop.
@@ -82,8 +82,8 @@ pub enum Request {
 }
 
 /// A loaded scheduler and its streams.
-pub struct Reign {
-    pub epoch: Epoch,
+pub struct Leader {
+    pub term: Term,
     pub scheduler: Scheduler,
     links: BTreeMap<StreamId, (LinkId, Framer)>,
     replies: BTreeMap<RequestId, u64>,
@@ -112,12 +112,12 @@ impl Coordinator {
 
     /// Whether agents can open streams: from when it has the lease.
     pub fn listens(&self) -> bool {
-        matches!(self.state, State::Loading { .. } | State::Reigning(_))
+        matches!(self.state, State::Loading { .. } | State::Leading(_))
     }
 
-    pub fn reign(&self) -> Option<&Reign> {
+    pub fn leader(&self) -> Option<&Leader> {
         match &self.state {
-            State::Reigning(reign) => Some(reign),
+            State::Leading(leader) => Some(leader),
             State::Down | State::Standby | State::Loading { .. } => None,
         }
     }
@@ -126,15 +126,15 @@ impl Coordinator {
         self.moments.now()
     }
 
-    fn reign_mut(&mut self) -> Option<&mut Reign> {
+    fn leader_mut(&mut self) -> Option<&mut Leader> {
         match &mut self.state {
-            State::Reigning(reign) => Some(reign),
+            State::Leading(leader) => Some(leader),
             State::Down | State::Standby | State::Loading { .. } => None,
         }
     }
 }
 
-impl Reign {
+impl Leader {
     /// Whether the scheduler knows nothing that the store does not.
     pub fn is_settled(&self) -> bool {
         self.pending.is_none()
@@ -222,12 +222,12 @@ impl World {
             return;
         }
         let (store, name) = (self.database.store.clone(), self.coordinators[id].name);
-        match at_once(store.take_over(name, REIGN_LEASE, self.now)) {
-            Ok(Hold::Ours { epoch }) => {
-                self.epoch = epoch;
+        match at_once(store.take_over(name, LEADER_LEASE, self.now)) {
+            Ok(Hold::Ours { term }) => {
+                self.term = term;
                 self.summary.handovers += 1;
-                self.note(|| format!("! coordinator {name} takes over in epoch {}", epoch.0));
-                self.coordinators[id].state = State::Loading { epoch, tries: 0 };
+                self.note(|| format!("! coordinator {name} takes over in term {}", term.0));
+                self.coordinators[id].state = State::Loading { term, tries: 0 };
                 self.push_coordinator(id, self.now, CoordinatorEvent::Load);
                 self.push_coordinator(id, self.now + RENEWAL, CoordinatorEvent::Renew);
             }
@@ -239,12 +239,12 @@ impl World {
     }
 
     fn load(&mut self, id: CoordinatorId) {
-        let State::Loading { epoch, tries } = self.coordinators[id].state else { return };
-        let mut snapshot = match at_once(self.database.store.load(epoch)) {
+        let State::Loading { term, tries } = self.coordinators[id].state else { return };
+        let mut snapshot = match at_once(self.database.store.load(term)) {
             Ok(snapshot) => snapshot,
             Err(StoreError::Fenced) => return self.crash_coordinator(id, false, Duration::from_secs(1)),
             Err(_) => {
-                self.coordinators[id].state = State::Loading { epoch, tries: tries + 1 };
+                self.coordinators[id].state = State::Loading { term, tries: tries + 1 };
                 let pause = Duration::from_millis(100) * (1 << tries.min(6));
                 return self.push_coordinator(id, self.now + pause, CoordinatorEvent::Load);
             }
@@ -262,8 +262,8 @@ impl World {
         let began = processor::time();
         let scheduler = Scheduler::restore(snapshot, limits, seed, now);
         self.summary.core_time += processor::time() - began;
-        coordinator.state = State::Reigning(Box::new(Reign {
-            epoch,
+        coordinator.state = State::Leading(Box::new(Leader {
+            term,
             scheduler,
             links: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -285,18 +285,18 @@ impl World {
     }
 
     fn renew(&mut self, id: CoordinatorId) {
-        let epoch = match &self.coordinators[id].state {
-            State::Loading { epoch, .. } => *epoch,
-            State::Reigning(reign) => reign.epoch,
+        let term = match &self.coordinators[id].state {
+            State::Loading { term, .. } => *term,
+            State::Leading(leader) => leader.term,
             State::Down | State::Standby => return,
         };
-        match at_once(self.database.store.renew(epoch, REIGN_LEASE, self.now)) {
+        match at_once(self.database.store.renew(term, LEADER_LEASE, self.now)) {
             Err(StoreError::Fenced) if self.options.mutation != Some(Mutation::IgnoreFence) => self.step_down(id),
             Ok(()) | Err(_) => self.push_coordinator(id, self.now + RENEWAL, CoordinatorEvent::Renew),
         }
     }
 
-    /// Another reigns: the process ends, and stands by in its next life.
+    /// Another leads: the process ends, and stands by in its next life.
     fn step_down(&mut self, id: CoordinatorId) {
         self.summary.fenced += 1;
         self.crash_coordinator(id, false, Duration::from_secs(1));
@@ -313,7 +313,7 @@ impl World {
 
     pub fn arrives(&mut self, id: CoordinatorId, input: Input) {
         self.coordinators[id].inbox.push_back(input);
-        if self.coordinators[id].reign().is_some_and(Reign::is_settled) {
+        if self.coordinators[id].leader().is_some_and(Leader::is_settled) {
             self.turn_soon(id, self.now + Duration::from_micros(300));
         }
     }

@@ -92,7 +92,7 @@ impl World {
             return Violation::new(Promise::Ends, format!("{id} has no open task and does not end"), &[(*id).into()]);
         };
         let task = TaskId { job: *id, index };
-        let explained = self.reigning().and_then(|reign| reign.scheduler.explain(task, self.now));
+        let explained = self.leader().and_then(|leader| leader.scheduler.explain(task, self.now));
         Violation::new(Promise::Ends, format!("{task} does not end: {explained:?}"), &[Subject::Task(task)])
     }
 }

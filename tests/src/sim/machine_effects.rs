@@ -95,7 +95,7 @@ impl World {
             CloseReason::Goodbye(GoodbyeReason::Protocol(_) | GoodbyeReason::Superseded)
             | CloseReason::Protocol(_)
             | CloseReason::NoWelcome => 5,
-            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::StandsBy { .. })
+            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::Standby { .. })
             | CloseReason::Silent
             | CloseReason::Stale => 0,
         };

@@ -88,7 +88,7 @@ pub enum Kind {
     Sleep,
     /// Coordinators crash at any point of a turn.
     Crash,
-    /// Coordinators stop for a while, and go on believing that they reign.
+    /// Coordinators stop for a while, and go on believing that they lead.
     Freeze,
     /// The store refuses, or leaves in doubt.
     Store,

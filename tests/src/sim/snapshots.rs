@@ -124,8 +124,8 @@ impl World {
     }
 
     fn is_in_custody(&self, digest: &Digest) -> bool {
-        let mut reigning = self.coordinators.iter().filter(|coordinator| coordinator.reign().is_some());
-        reigning.any(|coordinator| coordinator.snapshots.contains_key(digest))
+        let mut leader = self.coordinators.iter().filter(|coordinator| coordinator.leader().is_some());
+        leader.any(|coordinator| coordinator.snapshots.contains_key(digest))
     }
 
     /// What a coordinator does with its own copies.

@@ -14,7 +14,7 @@ use lull_shared::{
 };
 
 use super::{
-    coordinator::{Input, Reign, Request},
+    coordinator::{Input, Leader, Request},
     events::{CoordinatorId, What},
     promise::{Checked, Promise, hold},
     store::{MOVABLE, at_once, cost_percent},
@@ -37,13 +37,13 @@ const PATIENCE: f64 = 20.0;
 const REVOKED_MAX: usize = 3;
 
 impl World {
-    /// Somebody turns to a coordinator, if there is one that thinks it reigns.
+    /// Somebody turns to a coordinator, if there is one that thinks it leads.
     pub fn ask(&mut self, wish: Wish) {
-        let reigning: Vec<CoordinatorId> =
-            (0..self.coordinators.len()).filter(|id| self.coordinators[*id].reign().is_some()).collect();
+        let leader: Vec<CoordinatorId> =
+            (0..self.coordinators.len()).filter(|id| self.coordinators[*id].leader().is_some()).collect();
         let mut submission = None;
-        if let (Wish::Submit(plan), Some(first)) = (wish, reigning.first()) {
-            let coordinator = reigning[self.dice.people.index(reigning.len())];
+        if let (Wish::Submit(plan), Some(first)) = (wish, leader.first()) {
+            let coordinator = leader[self.dice.people.index(leader.len())];
             let moment = self.coordinators[coordinator].moment();
             submission = self.submission(plan).map(|found| (coordinator, found, moment));
             if submission.is_none() && self.planned_jobs.contains_key(&plan) {
@@ -51,7 +51,7 @@ impl World {
             }
             let _ = first;
         }
-        if reigning.is_empty() || (submission.is_none() && matches!(wish, Wish::Submit(_))) {
+        if leader.is_empty() || (submission.is_none() && matches!(wish, Wish::Submit(_))) {
             let at = self.now + self.dice.people.seconds(3.0, 8.0);
             return self.queue.push(at, What::Ask { wish });
         }
@@ -61,9 +61,9 @@ impl World {
             (Wish::Submit(_), Some((coordinator, submission, moment))) => {
                 (coordinator, Input::Submit { number, submission: Box::new(submission), moment })
             }
-            (Wish::Cancel(job), _) => (reigning[0], Input::Request { number, wish: Request::Cancel(job) }),
-            (Wish::Intake(agent, intake), _) => (reigning[0], Input::Request { number, wish: Request::Intake(agent, intake) }),
-            (Wish::Retry(job), _) => (reigning[0], Input::Retry { number, job }),
+            (Wish::Cancel(job), _) => (leader[0], Input::Request { number, wish: Request::Cancel(job) }),
+            (Wish::Intake(agent, intake), _) => (leader[0], Input::Request { number, wish: Request::Intake(agent, intake) }),
+            (Wish::Retry(job), _) => (leader[0], Input::Retry { number, job }),
             (Wish::Submit(_), None) => return,
         };
         self.open_asks.insert(number, wish);
@@ -209,10 +209,10 @@ impl World {
         }
     }
 
-    /// The coordinator that reigns by the store's word.
-    pub fn reigning(&self) -> Option<&Reign> {
-        let mut reigns = self.coordinators.iter().filter_map(|coordinator| coordinator.reign());
-        reigns.find(|reign| reign.epoch == self.epoch)
+    /// The coordinator that leads by the store's word.
+    pub fn leader(&self) -> Option<&Leader> {
+        let mut leads = self.coordinators.iter().filter_map(|coordinator| coordinator.leader());
+        leads.find(|leader| leader.term == self.term)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lull_coordinator::scheduler::effect::Change;
 use lull_shared::{
-    id::{AgentId, Epoch, JobId, TaskId},
+    id::{AgentId, JobId, TaskId, Term},
     identity::Authority,
     message::{ToAgent, ToCoordinator},
     time::Timestamp,
@@ -59,7 +59,7 @@ pub struct World {
     pub links: Vec<Stream>,
     pub streams: u64,
     /// The newest that a coordinator was given.
-    pub epoch: Epoch,
+    pub term: Term,
     pub fetches: u64,
     pub snapshots: Snapshots,
     pub outages: Outages,
@@ -109,7 +109,7 @@ impl World {
             database,
             links: Vec::new(),
             streams: 0,
-            epoch: Epoch::default(),
+            term: Term::default(),
             fetches: 0,
             snapshots: Snapshots::default(),
             outages: Outages::default(),
@@ -227,18 +227,18 @@ impl World {
         Ok(false)
     }
 
-    /// Every core agrees with itself, and the one that reigns with what was committed.
+    /// Every core agrees with itself, and the leader with what was committed.
     fn audit(&mut self) -> Checked {
         self.summary.audits += 1;
         for coordinator in &self.coordinators {
-            let Some(reign) = coordinator.reign() else { continue };
-            if reign.is_settled() {
-                reign.scheduler.audit().map_err(|what| Violation::new(Promise::Sound, what, &[]))?;
+            let Some(leader) = coordinator.leader() else { continue };
+            if leader.is_settled() {
+                leader.scheduler.audit().map_err(|what| Violation::new(Promise::Sound, what, &[]))?;
             }
         }
-        if let Some(reign) = self.reigning().filter(|reign| reign.is_settled()) {
+        if let Some(leader) = self.leader().filter(|leader| leader.is_settled()) {
             for job in self.ledger.jobs.keys() {
-                self.check_job(reign, *job)?;
+                self.check_job(leader, *job)?;
             }
         }
         if self.options.audit_every > 1 {

@@ -1,12 +1,12 @@
 //! One suite that every store passes: what the words of [`Store`] promise, said as cases.
 //!
-//! A case gets an empty store in which it reigns. It knows nothing of the backend behind it.
+//! A case gets an empty store, of which it is the leader. It knows nothing of the backend behind it.
 
 mod blobs;
 mod cost;
+mod leader;
 mod model;
 mod registry;
-mod reign;
 mod rivals;
 pub mod sample;
 mod tasks;
@@ -17,10 +17,10 @@ mod views;
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lull_shared::{id::Epoch, time::Timestamp};
+use lull_shared::{id::Term, time::Timestamp};
 
 use super::{
-    Reign, Store, StoreError, embedded,
+    Leadership, Store, StoreError, embedded,
     faulty::{Faulty, Rates},
     memory::Memory,
     sqlserver,
@@ -46,7 +46,7 @@ pub trait Backend: Send + Sync + 'static {
 pub struct World {
     pub backend: Arc<dyn Backend>,
     pub store: Arc<dyn Store>,
-    pub epoch: Epoch,
+    pub term: Term,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,25 +54,25 @@ type Case = (&'static str, fn(World) -> Running);
 
 /// Where a case's clock begins.
 pub const T0: Timestamp = Timestamp(1_790_000_000_000_000);
-/// The lease that a case reigns under.
+/// The lease of a case.
 pub const LEASE: Duration = Duration::from_secs(10);
 
 impl World {
-    /// An empty store, reigned by us.
+    /// An empty store, led by us.
     pub async fn on(backend: Arc<dyn Backend>) -> Self {
         let store = backend.fresh().await;
-        let epoch = reigning(&*store, T0).await;
-        Self { backend, store, epoch }
+        let term = leader(&*store, T0).await;
+        Self { backend, store, term }
     }
 
     /// Commits a turn that must be taken.
     pub async fn commit(&self, changes: &[Change]) {
-        self.store.commit(self.epoch, changes).await.expect("the turn is taken");
+        self.store.commit(self.term, changes).await.expect("the turn is taken");
     }
 
     /// Commits a turn that must be refused as a whole, and for certain.
     pub async fn refused(&self, changes: &[Change]) -> String {
-        match self.store.commit(self.epoch, changes).await {
+        match self.store.commit(self.term, changes).await {
             Err(StoreError::Determinate(error)) => error.to_string(),
             other => panic!("the turn should be refused for certain, and was: {other:?}"),
         }
@@ -84,11 +84,11 @@ impl World {
     }
 }
 
-/// Takes over a store that nobody reigns.
-pub async fn reigning(store: &dyn Store, now: Timestamp) -> Epoch {
+/// Takes over a store without a leader.
+pub async fn leader(store: &dyn Store, now: Timestamp) -> Term {
     match store.take_over("conformance", LEASE, now).await.expect("the store answers") {
-        Reign::Ours { epoch } => epoch,
-        Reign::Theirs { holder, .. } => panic!("{holder} reigns in a store that should be ours"),
+        Leadership::Ours { term } => term,
+        Leadership::Theirs { holder, .. } => panic!("{holder} leads in a store that should be ours"),
     }
 }
 
@@ -110,14 +110,14 @@ macro_rules! cases {
 }
 
 cases!(
-    reign::a_store_has_one_reign_at_a_time,
-    reign::whoever_was_overtaken_is_fenced_everywhere,
-    reign::a_lease_can_be_prolonged_and_given_up,
-    reign::a_term_that_agents_have_seen_can_be_risen_above,
-    reign::what_the_store_does_not_hold_is_audited_all_the_same,
-    reign::anybody_can_see_who_reigns,
-    reign::coordinators_know_of_each_other_whoever_reigns,
-    reign::a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew,
+    leader::a_store_has_one_leader_at_a_time,
+    leader::whoever_was_overtaken_is_fenced_everywhere,
+    leader::a_lease_can_be_prolonged_and_given_up,
+    leader::a_term_that_agents_have_seen_can_be_risen_above,
+    leader::what_the_store_does_not_hold_is_audited_all_the_same,
+    leader::anybody_can_see_who_leads,
+    leader::coordinators_know_of_each_other_whoever_leads,
+    leader::a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew,
     turns::a_job_is_remembered_as_it_was_submitted,
     turns::an_attempt_goes_from_start_to_result,
     turns::a_task_goes_on_from_its_newest_snapshot,

@@ -33,10 +33,10 @@ pub async fn every_view_can_be_read(world: World) {
     world.commit(&[end, started(attempt(1, 2, 1), 1, 21)]).await;
     world.commit(&[ended(attempt(1, 2, 1), 1, 22, AttemptEnd::Evicted, moved), started(attempt(1, 2, 2), 1, 23)]).await;
     world.commit(&[stopped(1, JobState::Cancelled, 30)]).await;
-    world.store.attend(&coordinator("north", at(1)), at(0)).await.expect("noted");
+    world.store.check_in(&coordinator("north", at(1)), at(0)).await.expect("noted");
     let record = PolicyRecord { version: 1, set_by: "root".into(), ..PolicyRecord::default() };
     let policy = NewPolicy { follows: 0, record, detail: String::new() };
-    assert!(world.store.set_policy(world.epoch, policy).await.expect("kept"));
+    assert!(world.store.set_policy(world.term, policy).await.expect("kept"));
     for view in VIEWS {
         if let Some(rows) = world.backend.view(view).await {
             assert!(!rows.is_empty(), "{view} shows something");

@@ -45,19 +45,19 @@ fn look(dir: &Path, check: &mut Check) -> Result<(), Fail> {
         "ok" => Finding::fine("SQLite finds nothing damaged in the file"),
         damage => Finding::problem(format!("the file is damaged: {damage}"), "stop the coordinator and restore a backup"),
     });
-    if let Ok(epoch) = reign(&database) {
-        check.push(Finding::fine(epoch));
+    if let Ok(term) = leader(&database) {
+        check.push(Finding::fine(term));
     }
     check.push(rights(&file));
     Ok(())
 }
 
-fn reign(database: &Connection) -> Result<String, rusqlite::Error> {
-    database.query_row("SELECT epoch, holder FROM reign", [], |row| {
-        let (epoch, holder): (i64, Option<String>) = (row.get(0)?, row.get(1)?);
+fn leader(database: &Connection) -> Result<String, rusqlite::Error> {
+    database.query_row("SELECT term, holder FROM leader", [], |row| {
+        let (term, holder): (i64, Option<String>) = (row.get(0)?, row.get(1)?);
         Ok(match holder {
-            Some(holder) => format!("{holder} reigns in epoch {epoch}"),
-            None => format!("nobody reigns; the last epoch was {epoch}"),
+            Some(holder) => format!("{holder} leads in term {term}"),
+            None => format!("there is no leader; the last term was {term}"),
         })
     })
 }

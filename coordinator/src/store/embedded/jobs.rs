@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex, TokenId};
+use lull_shared::id::{JobId, TaskId, TaskIndex, Term, TokenId};
 use rusqlite::{Transaction, params};
 
 use super::{
@@ -81,10 +81,10 @@ const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number
     WHERE answers.job_id BETWEEN ?1 AND ?2 ORDER BY answers.job_id, answers.task_index, answers.number";
 
 /// Everything a scheduler needs to go on.
-pub fn load(tx: &Transaction<'_>, epoch: Epoch) -> Result<Snapshot, Fail> {
-    fence(tx, epoch)?;
+pub fn load(tx: &Transaction<'_>, term: Term) -> Result<Snapshot, Fail> {
+    fence(tx, term)?;
     let last_job =
-        first(tx, "SELECT max(last_job, coalesce((SELECT max(job_id) FROM jobs), 0)) AS job_id FROM reign", [], |row| {
+        first(tx, "SELECT max(last_job, coalesce((SELECT max(job_id) FROM jobs), 0)) AS job_id FROM leader", [], |row| {
             rows::int(row, "job_id")
         })?;
     let sql = format!("{SNAPSHOT} WHERE ended_us IS NULL ORDER BY job_id");

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
     time::Timestamp,
 };
 use rusqlite::Transaction;
@@ -35,7 +35,7 @@ use rusqlite::Transaction;
 use self::schema::MIGRATIONS;
 pub use self::{check::check, schema::script};
 use self::{error::Fail, reader::Readers, writer::Writer};
-use super::{BlobRef, BlobWriter, Reign, Store, StoreResult, bounds, record::*, turn::Turn};
+use super::{BlobRef, BlobWriter, Leadership, Store, StoreResult, bounds, record::*, turn::Turn};
 use crate::scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot, Snapshot},
@@ -93,36 +93,36 @@ impl Store for Embedded {
         format!("embedded (SQLite) in {}", self.dir.display())
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Reign> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
         let holder = holder.to_owned();
         self.write(move |tx| registry::take_over(tx, &holder, lease, now)).await
     }
 
-    async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        self.write(move |tx| registry::renew(tx, epoch, lease, now)).await
+    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
+        self.write(move |tx| registry::renew(tx, term, lease, now)).await
     }
 
-    async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
-        self.write(move |tx| registry::abdicate(tx, epoch)).await
+    async fn step_down(&self, term: Term) -> StoreResult<()> {
+        self.write(move |tx| registry::step_down(tx, term)).await
     }
 
-    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
+    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
         let rise = rise.clone();
-        self.write(move |tx| registry::raise(tx, epoch, &rise)).await
+        self.write(move |tx| registry::raise(tx, term, &rise)).await
     }
 
-    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
+    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
         let line = line.clone();
-        self.write(move |tx| registry::note(tx, epoch, &line)).await
+        self.write(move |tx| registry::note(tx, term, &line)).await
     }
 
-    async fn reign(&self) -> StoreResult<ReignRecord> {
-        self.read(registry::reign).await
+    async fn leader(&self) -> StoreResult<LeaderRecord> {
+        self.read(registry::leader).await
     }
 
-    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
         let own = bounds::coordinator(own);
-        self.write(move |tx| registry::attend(tx, &own, forget)).await
+        self.write(move |tx| registry::check_in(tx, &own, forget)).await
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
@@ -138,15 +138,15 @@ impl Store for Embedded {
         self.write(move |tx| registry::name_network(tx, &network, anew)).await
     }
 
-    async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
+    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
         // After every turn that was handed in, also one that nobody waits for any more.
-        self.write(move |tx| jobs::load(tx, epoch)).await
+        self.write(move |tx| jobs::load(tx, term)).await
     }
 
-    async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()> {
+    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
         let rows = Turn::fold(changes).map_err(Fail::Broken)?;
         self.write(move |tx| {
-            turn::fence(tx, epoch)?;
+            turn::fence(tx, term)?;
             turn::write(tx, &rows)
         })
         .await
@@ -156,17 +156,17 @@ impl Store for Embedded {
         self.read(move |tx| jobs::load_for_retry(tx, job)).await
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        self.write(move |tx| registry::create_token(tx, epoch, &token)).await
+    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.write(move |tx| registry::create_token(tx, term, &token)).await
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         self.read(registry::tokens).await
     }
 
-    async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
         let by = by.to_owned();
-        self.write(move |tx| registry::revoke_token(tx, epoch, token, &by, at)).await
+        self.write(move |tx| registry::revoke_token(tx, term, token, &by, at)).await
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
@@ -174,8 +174,8 @@ impl Store for Embedded {
         self.read(move |tx| registry::authenticate(tx, &fingerprint, now)).await
     }
 
-    async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        self.write(move |tx| registry::enrol(tx, epoch, &enrolment)).await
+    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.write(move |tx| registry::enrol(tx, term, &enrolment)).await
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -191,8 +191,8 @@ impl Store for Embedded {
         self.read(move |tx| registry::agent_by_peer(tx, &peer)).await
     }
 
-    async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        self.write(move |tx| registry::publish(tx, epoch, &version)).await
+    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.write(move |tx| registry::publish(tx, term, &version)).await
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -210,22 +210,22 @@ impl Store for Embedded {
 
     async fn remove_versions(
         &self,
-        epoch: Epoch,
+        term: Term,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
         let (function, by) = (function.to_owned(), by.to_owned());
-        self.write(move |tx| registry::remove_versions(tx, epoch, &function, number, &by, at)).await
+        self.write(move |tx| registry::remove_versions(tx, term, &function, number, &by, at)).await
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         self.read(registry::policy).await
     }
 
-    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
-        self.write(move |tx| registry::set_policy(tx, epoch, &policy)).await
+    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(move |tx| registry::set_policy(tx, term, &policy)).await
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -293,7 +293,7 @@ impl Store for Embedded {
         Ok(Box::new(blobs::Incoming::begin(self.writer.clone(), size_bytes_max).await?))
     }
 
-    async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> StoreResult<u64> {
-        Ok(blobs::sweep(&self.writer, &self.readers, epoch, before).await?)
+    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
+        Ok(blobs::sweep(&self.writer, &self.readers, term, before).await?)
     }
 }

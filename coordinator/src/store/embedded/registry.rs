@@ -1,9 +1,9 @@
-//! Reign, tokens, agents, versions and the audit.
+//! Leadership, tokens, agents, versions and the audit.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use lull_shared::{
-    id::{Epoch, VersionId},
+    id::{Term, VersionId},
     state::Intake,
     time::Timestamp,
 };
@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        Reign,
+        Leadership,
         bounds::{self, number},
         decide::{self, Enrolling},
         record::*,
@@ -23,63 +23,63 @@ use super::{
     turn::{fence, insert_audit, json},
 };
 
-// --- Reign ---
+// --- Leadership ---
 
-/// Begins a new epoch if nobody else's lease is running.
-pub fn take_over(tx: &Transaction<'_>, holder: &str, lease: Duration, now: Timestamp) -> Result<Reign, Fail> {
-    let (epoch, reigning, until): (i64, Option<String>, i64) =
-        tx.query_row("SELECT epoch, holder, lease_end_us FROM reign", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if let Some(reigning) = reigning.filter(|reigning| *reigning != bounds::name(holder) && until > now.0) {
-        return Ok(Reign::Theirs { holder: reigning, until: Timestamp(until) });
+/// Begins a new term if nobody else's lease is running.
+pub fn take_over(tx: &Transaction<'_>, holder: &str, lease: Duration, now: Timestamp) -> Result<Leadership, Fail> {
+    let (term, leader, until): (i64, Option<String>, i64) =
+        tx.query_row("SELECT term, holder, lease_end_us FROM leader", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let Some(leader) = leader.filter(|leader| *leader != bounds::name(holder) && until > now.0) {
+        return Ok(Leadership::Theirs { holder: leader, until: Timestamp(until) });
     }
     tx.execute(
-        "UPDATE reign SET epoch = ?1, holder = ?2, lease_end_us = ?3",
-        params![epoch + 1, bounds::name(holder), (now + lease).0],
+        "UPDATE leader SET term = ?1, holder = ?2, lease_end_us = ?3",
+        params![term + 1, bounds::name(holder), (now + lease).0],
     )?;
-    Ok(Reign::Ours { epoch: Epoch(epoch as u64 + 1) })
+    Ok(Leadership::Ours { term: Term(term as u64 + 1) })
 }
 
 /// Prolongs the lease.
-pub fn renew(tx: &Transaction<'_>, epoch: Epoch, lease: Duration, now: Timestamp) -> Result<(), Fail> {
-    fence(tx, epoch)?;
-    tx.execute("UPDATE reign SET lease_end_us = ?1", [(now + lease).0])?;
+pub fn renew(tx: &Transaction<'_>, term: Term, lease: Duration, now: Timestamp) -> Result<(), Fail> {
+    fence(tx, term)?;
+    tx.execute("UPDATE leader SET lease_end_us = ?1", [(now + lease).0])?;
     Ok(())
 }
 
-/// Ends the reign; nothing more can be written in its epoch.
-pub fn abdicate(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
-    fence(tx, epoch)?;
-    tx.execute("UPDATE reign SET holder = NULL, lease_end_us = 0", [])?;
+/// Ends the term; nothing more can be written in it.
+pub fn step_down(tx: &Transaction<'_>, term: Term) -> Result<(), Fail> {
+    fence(tx, term)?;
+    tx.execute("UPDATE leader SET holder = NULL, lease_end_us = 0", [])?;
     Ok(())
 }
 
-/// Ends the reign; the next one is above an epoch.
-pub fn raise(tx: &Transaction<'_>, epoch: Epoch, rise: &Rise) -> Result<(), Fail> {
-    fence(tx, epoch)?;
-    let sql = "UPDATE reign SET holder = NULL, lease_end_us = 0, epoch = max(epoch, ?1), last_job = max(last_job, ?2)";
+/// Ends the term; the next one is above a given term.
+pub fn raise(tx: &Transaction<'_>, term: Term, rise: &Rise) -> Result<(), Fail> {
+    fence(tx, term)?;
+    let sql = "UPDATE leader SET holder = NULL, lease_end_us = 0, term = max(term, ?1), last_job = max(last_job, ?2)";
     tx.execute(sql, [number(rise.above.0), number(rise.last_job)])?;
     insert_audit(tx, &rise.audit())
 }
 
 /// Appends to the audit.
-pub fn note(tx: &Transaction<'_>, epoch: Epoch, line: &AuditRecord) -> Result<(), Fail> {
-    fence(tx, epoch)?;
+pub fn note(tx: &Transaction<'_>, term: Term, line: &AuditRecord) -> Result<(), Fail> {
+    fence(tx, term)?;
     insert_audit(tx, line)
 }
 
-/// Who reigns, or reigned last.
-pub fn reign(tx: &Transaction<'_>) -> Result<ReignRecord, Fail> {
-    let found = first(tx, "SELECT epoch, holder, lease_end_us FROM reign", [], rows::reign_record)?;
-    found.ok_or_else(|| Broken("the row of the reign is not there".into()).into())
+/// Who leads, or led last.
+pub fn leader(tx: &Transaction<'_>) -> Result<LeaderRecord, Fail> {
+    let found = first(tx, "SELECT term, holder, lease_end_us FROM leader", [], rows::leader_record)?;
+    found.ok_or_else(|| Broken("the row of the leader is not there".into()).into())
 }
 
 /// Notes that a coordinator is there.
-pub fn attend(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
+pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
     tx.prepare_cached(
-        "INSERT INTO coordinators (peer, name, machine, network, http, addresses, reigns_us, seen_us)
+        "INSERT INTO coordinators (peer, name, machine, network, http, addresses, leads_us, seen_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (peer) DO UPDATE SET name = excluded.name, machine = excluded.machine, network = excluded.network,
-             http = excluded.http, addresses = excluded.addresses, reigns_us = excluded.reigns_us, seen_us = excluded.seen_us",
+             http = excluded.http, addresses = excluded.addresses, leads_us = excluded.leads_us, seen_us = excluded.seen_us",
     )?
     .execute(params![
         own.peer,
@@ -88,7 +88,7 @@ pub fn attend(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) 
         own.network,
         own.http,
         json(&own.addresses),
-        own.reigns.map(|at| at.0),
+        own.leads.map(|at| at.0),
         own.seen.0
     ])?;
     tx.execute("DELETE FROM coordinators WHERE seen_us < ?1", [forget.0])?;
@@ -122,8 +122,8 @@ pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail
 const TOKEN: &str = "SELECT * FROM tokens";
 
 /// Makes a token.
-pub fn create_token(tx: &Transaction<'_>, epoch: Epoch, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
-    fence(tx, epoch)?;
+pub fn create_token(tx: &Transaction<'_>, term: Term, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
+    fence(tx, term)?;
     let id: i64 = tx.query_row("SELECT coalesce(max(token_id), 0) + 1 FROM tokens", [], |row| row.get(0))?;
     let name = token.name.as_deref().map_or_else(|| format!("t{id}"), bounds::name);
     let taken = "SELECT 1 FROM tokens WHERE lower(name) = lower(?1) AND revoked_us IS NULL";
@@ -159,8 +159,8 @@ pub fn tokens(tx: &Transaction<'_>) -> Result<Vec<TokenRecord>, Fail> {
 }
 
 /// Revokes a token; `false` when there is none. Doing it again changes nothing.
-pub fn revoke_token(tx: &Transaction<'_>, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
-    fence(tx, epoch)?;
+pub fn revoke_token(tx: &Transaction<'_>, term: Term, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
+    fence(tx, term)?;
     let id = number(token);
     let known = tx.query_row("SELECT 1 FROM tokens WHERE token_id = ?1", [id], |_| Ok(())).optional()?.is_some();
     let sql = "UPDATE tokens SET revoked_us = ?2 WHERE token_id = ?1 AND revoked_us IS NULL";
@@ -180,8 +180,8 @@ pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp
 // --- Agents ---
 
 /// Enrols a machine.
-pub fn enrol(tx: &Transaction<'_>, epoch: Epoch, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
-    fence(tx, epoch)?;
+pub fn enrol(tx: &Transaction<'_>, term: Term, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
+    fence(tx, term)?;
     let token = number(enrolment.token);
     let found = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [token], |row| {
         let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
@@ -214,8 +214,7 @@ pub fn agents(tx: &Transaction<'_>) -> Result<Vec<AgentRecord>, Fail> {
 
 /// Who was thrown out, and how often that changed.
 pub fn revocations(tx: &Transaction<'_>) -> Result<RevocationsRecord, Fail> {
-    let sql =
-        "SELECT reign.revocations, agents.peer FROM reign LEFT JOIN agents ON agents.intake = 'revoked' ORDER BY agents.agent_id";
+    let sql = "SELECT leader.revocations, agents.peer FROM leader LEFT JOIN agents ON agents.intake = 'revoked' ORDER BY agents.agent_id";
     Ok(rows::revocations(all(tx, sql, [], rows::revocation)?))
 }
 
@@ -230,8 +229,8 @@ const VERSION: &str = "SELECT versions.*, functions.name AS function_name
     FROM versions JOIN functions ON functions.function_id = versions.function_id";
 
 /// Publishes a module, or finds that it is there.
-pub fn publish(tx: &Transaction<'_>, epoch: Epoch, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
-    fence(tx, epoch)?;
+pub fn publish(tx: &Transaction<'_>, term: Term, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
+    fence(tx, term)?;
     let function = bounds::name(&new.function);
     let same = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.module_digest = ?2 AND versions.canonical_nans = ?3
@@ -301,13 +300,13 @@ pub fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) 
 /// Hides versions. How many.
 pub fn remove_versions(
     tx: &Transaction<'_>,
-    epoch: Epoch,
+    term: Term,
     function: &str,
     number: Option<u32>,
     by: &str,
     at: Timestamp,
 ) -> Result<u64, Fail> {
-    fence(tx, epoch)?;
+    fence(tx, term)?;
     let hidden = tx.execute(
         "UPDATE versions SET removed_us = ?3 WHERE removed_us IS NULL AND number = coalesce(?2, number)
              AND function_id = (SELECT function_id FROM functions WHERE name = ?1)",
@@ -328,8 +327,8 @@ pub fn policy(tx: &Transaction<'_>) -> Result<Option<PolicyRecord>, Fail> {
 }
 
 /// Keeps an edition, if the newest is the one that it follows.
-pub fn set_policy(tx: &Transaction<'_>, epoch: Epoch, new: &NewPolicy) -> Result<bool, Fail> {
-    fence(tx, epoch)?;
+pub fn set_policy(tx: &Transaction<'_>, term: Term, new: &NewPolicy) -> Result<bool, Fail> {
+    fence(tx, term)?;
     let newest: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM policies", [], |row| row.get(0))?;
     if newest != number(new.follows) {
         return Ok(false);

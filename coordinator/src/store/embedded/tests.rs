@@ -2,11 +2,11 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use lull_shared::{id::Epoch, time::Timestamp};
+use lull_shared::{id::Term, time::Timestamp};
 use rusqlite::Connection;
 
 use super::{
-    super::{Grade, Reign, Store, StoreError, StoreResult, migration::Migration},
+    super::{Grade, Leadership, Store, StoreError, StoreResult, migration::Migration},
     MIGRATIONS, check, migrate, open,
 };
 
@@ -34,8 +34,8 @@ fn released_steps_are_frozen() {
     assert_eq!(
         checksums,
         frozen([
-            "fe8c8e5b6b549b16",
-            "59f0b6cb58403b15",
+            "3a518c71be1b11ef",
+            "70a2c44f9e04a0c5",
             "ee1a5343616933cd",
             "51b7055edb5f2066",
             "e01a0eacd9c06b08",
@@ -46,8 +46,8 @@ fn released_steps_are_frozen() {
             "a7db555f67e88ef8",
             "4c9fbebdf655d8d6",
             "e2afb5cfb220f652",
-            "c019a14d35328ec2",
-            "ea754ba04932d610",
+            "7b11c9d377b678b6",
+            "410a728fb38e1f29",
         ])
     );
     let checksums: Vec<(u32, String)> =
@@ -55,8 +55,8 @@ fn released_steps_are_frozen() {
     assert_eq!(
         checksums,
         frozen([
-            "febd1446732dd1ea",
-            "a42e005dc0b0c594",
+            "a5d21830c50382f2",
+            "2e5a2ba65f157f04",
             "b9db499a21a1b54c",
             "dc2ed0aa34d37c1e",
             "ff730a800c1f5a4f",
@@ -67,8 +67,8 @@ fn released_steps_are_frozen() {
             "e2b7275e92987d31",
             "aa6881e619cc5843",
             "02521f409542dba0",
-            "1b5b974e1dd68482",
-            "7de3b424d34618cf",
+            "695376662bca8d60",
+            "cd4af651c84511e0",
         ])
     );
 }
@@ -128,16 +128,16 @@ async fn a_lock_held_by_another_program_is_named() {
 }
 
 #[tokio::test]
-async fn two_processes_on_one_folder_have_one_reign() {
+async fn two_processes_on_one_folder_have_one_leader() {
     let folder = folder();
     let (first, second) = (open(folder.path()).await.expect("opens"), open(folder.path()).await.expect("opens"));
     let lease = Duration::from_secs(10);
     let ours = first.take_over("first", lease, Timestamp(0)).await.expect("an answer");
-    assert_eq!(ours, Reign::Ours { epoch: Epoch(1) });
-    assert!(matches!(second.take_over("second", lease, Timestamp(1)).await, Ok(Reign::Theirs { .. })));
+    assert_eq!(ours, Leadership::Ours { term: Term(1) });
+    assert!(matches!(second.take_over("second", lease, Timestamp(1)).await, Ok(Leadership::Theirs { .. })));
     let later = Timestamp(0) + lease;
-    assert_eq!(second.take_over("second", lease, later).await.expect("an answer"), Reign::Ours { epoch: Epoch(2) });
-    assert!(matches!(first.commit(Epoch(1), &[]).await, Err(StoreError::Fenced)));
+    assert_eq!(second.take_over("second", lease, later).await.expect("an answer"), Leadership::Ours { term: Term(2) });
+    assert!(matches!(first.commit(Term(1), &[]).await, Err(StoreError::Fenced)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{AttemptId, Epoch, JobId, TaskId},
+    id::{AttemptId, JobId, TaskId, Term},
     message::Payload,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -25,11 +25,11 @@ use super::{
 };
 use crate::scheduler::effect::NewJob;
 
-/// Refuses an epoch that does not reign. The transaction holds the lock for writing, so it reigns until the commit.
-pub fn fence(tx: &Transaction<'_>, epoch: Epoch) -> Result<(), Fail> {
-    let mut reigning = tx.prepare_cached("SELECT epoch FROM reign WHERE holder IS NOT NULL")?;
-    let reigning: Option<i64> = reigning.query_row([], |row| row.get(0)).optional()?;
-    if reigning == Some(number(epoch.0)) { Ok(()) } else { Err(Fail::Fenced) }
+/// Refuses a term that is not the current one. The transaction holds the lock for writing, so it is until the commit.
+pub fn fence(tx: &Transaction<'_>, term: Term) -> Result<(), Fail> {
+    let mut leader = tx.prepare_cached("SELECT term FROM leader WHERE holder IS NOT NULL")?;
+    let leader: Option<i64> = leader.query_row([], |row| row.get(0)).optional()?;
+    if leader == Some(number(term.0)) { Ok(()) } else { Err(Fail::Fenced) }
 }
 
 /// Writes a turn's rows.
@@ -69,7 +69,7 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
         write_hours(tx, number(agent.0), row)?;
     }
     if turn.revocations > 0 {
-        tx.execute("UPDATE reign SET revocations = revocations + ?1", [turn.revocations])?;
+        tx.execute("UPDATE leader SET revocations = revocations + ?1", [turn.revocations])?;
     }
     for row in &turn.audit {
         insert_audit(tx, row)?;

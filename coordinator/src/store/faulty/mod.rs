@@ -5,7 +5,7 @@
 //! | [`Fault::Refused`] | no | `Determinate` |
 //! | [`Fault::Lost`] | no | `Indeterminate` |
 //! | [`Fault::Unconfirmed`] | yes | `Indeterminate` |
-//! | [`Fault::Fenced`] | no | `Fenced`, where an epoch is named |
+//! | [`Fault::Fenced`] | no | `Fenced`, where a term is named |
 //! | [`Fault::Delayed`] | yes, later | the answer |
 //!
 //! A read that goes wrong is always `Determinate`, as the contract says.
@@ -20,12 +20,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
     time::Timestamp,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{BlobWriter, Reign, Store, StoreError, StoreResult, record::*};
+use super::{BlobWriter, Leadership, Store, StoreError, StoreResult, record::*};
 use crate::scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot, Snapshot},
@@ -57,7 +57,7 @@ pub struct Rates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
-    /// Changes something, under an epoch or not.
+    /// Changes something, under a term or not.
     Write {
         fenced: bool,
     },
@@ -147,34 +147,34 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Reign;
-    fenced async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> ();
-    fenced async fn abdicate(&self, epoch: Epoch) -> ();
-    fenced async fn raise(&self, epoch: Epoch, rise: &Rise) -> ();
-    read async fn reign(&self) -> ReignRecord;
-    write async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
+    write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Leadership;
+    fenced async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> ();
+    fenced async fn step_down(&self, term: Term) -> ();
+    fenced async fn raise(&self, term: Term, rise: &Rise) -> ();
+    read async fn leader(&self) -> LeaderRecord;
+    write async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
     read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
     read async fn network(&self) -> Option<NetworkRecord>;
     write async fn name_network(&self, network: &NetworkRecord, anew: bool) -> NetworkRecord;
-    read async fn load(&self, epoch: Epoch) -> Snapshot;
-    fenced async fn commit(&self, epoch: Epoch, changes: &[Change]) -> ();
+    read async fn load(&self, term: Term) -> Snapshot;
+    fenced async fn commit(&self, term: Term, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
-    fenced async fn note(&self, epoch: Epoch, line: &AuditRecord) -> ();
-    fenced async fn create_token(&self, epoch: Epoch, token: NewToken) -> Option<TokenRecord>;
+    fenced async fn note(&self, term: Term, line: &AuditRecord) -> ();
+    fenced async fn create_token(&self, term: Term, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
-    fenced async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> bool;
+    fenced async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> bool;
     read async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord>;
-    fenced async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> EnrolmentOutcome;
+    fenced async fn enrol(&self, term: Term, enrolment: Enrolment) -> EnrolmentOutcome;
     read async fn agents(&self) -> Vec<AgentRecord>;
     read async fn revocations(&self) -> RevocationsRecord;
     read async fn agent_by_peer(&self, peer: &[u8]) -> Option<AgentRecord>;
-    fenced async fn publish(&self, epoch: Epoch, version: NewVersion) -> (VersionRecord, bool);
+    fenced async fn publish(&self, term: Term, version: NewVersion) -> (VersionRecord, bool);
     read async fn policy(&self) -> Option<PolicyRecord>;
-    fenced async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> bool;
+    fenced async fn set_policy(&self, term: Term, policy: NewPolicy) -> bool;
     read async fn versions(&self) -> Vec<VersionRecord>;
     read async fn version(&self, version: VersionId) -> Option<VersionRecord>;
     read async fn version_named(&self, function: &str, number: Option<u32>) -> Option<VersionRecord>;
-    fenced async fn remove_versions(&self, epoch: Epoch, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
+    fenced async fn remove_versions(&self, term: Term, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
     read async fn audit(&self, limit: u32) -> Vec<AuditRecord>;
     read async fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord>;
     read async fn job(&self, job: JobId) -> Option<JobRecord>;
@@ -190,19 +190,19 @@ passed_on! {
     read async fn blob_outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)>;
     read async fn blob_piece(&self, digest: &Digest, index: u32) -> Option<Bytes>;
     write async fn begin_blob(&self, size_bytes_max: u64) -> Box<dyn BlobWriter>;
-    fenced async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> u64;
+    fenced async fn sweep_blobs(&self, term: Term, before: Timestamp) -> u64;
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::memory::Memory, *};
 
-    async fn told(fault: Fault) -> (StoreResult<Reign>, bool) {
+    async fn told(fault: Fault) -> (StoreResult<Leadership>, bool) {
         let inner = Arc::new(Memory::default());
         let faulty = Faulty::scripted(inner.clone(), "take_over", [fault]);
         let answer = faulty.take_over("us", Duration::from_secs(9), Timestamp(0)).await;
         let other = inner.take_over("them", Duration::from_secs(9), Timestamp(1)).await.expect("memory answers");
-        (answer, matches!(other, Reign::Theirs { .. }))
+        (answer, matches!(other, Leadership::Theirs { .. }))
     }
 
     #[tokio::test]
@@ -215,10 +215,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_calls_with_an_epoch_are_fenced_and_reads_are_never_in_doubt() {
+    async fn only_calls_with_a_term_are_fenced_and_reads_are_never_in_doubt() {
         let faulty = |fault| Faulty::new(Arc::new(Memory::default()), move |_| fault);
         assert!(faulty(Fault::Fenced).take_over("us", Duration::ZERO, Timestamp(0)).await.is_ok());
-        assert!(matches!(faulty(Fault::Fenced).commit(Epoch(1), &[]).await, Err(StoreError::Fenced)));
+        assert!(matches!(faulty(Fault::Fenced).commit(Term(1), &[]).await, Err(StoreError::Fenced)));
         assert!(matches!(faulty(Fault::Lost).agents().await, Err(StoreError::Determinate(_))));
     }
 

@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
     state::Intake,
     time::Timestamp,
 };
 
 use self::state::{Blob, State};
-use super::{BlobWriter, Reign, Store, StoreError, StoreResult, bounds, record::*};
+use super::{BlobWriter, Leadership, Store, StoreError, StoreResult, bounds, record::*};
 use crate::{
     clock,
     scheduler::{
@@ -42,10 +42,10 @@ impl Memory {
         Ok(look(&self.state.lock().expect("nothing panics while it holds the state")))
     }
 
-    /// Changes a copy under this epoch and keeps it.
-    fn write<T>(&self, epoch: Epoch, change: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
+    /// Changes a copy under this term and keeps it.
+    fn write<T>(&self, term: Term, change: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
-        state.fence(epoch)?;
+        state.fence(term)?;
         let mut copy = state.clone();
         let value = change(&mut copy)?;
         *state = copy;
@@ -59,48 +59,48 @@ impl Store for Memory {
         "memory".to_owned()
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Reign> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
         Ok(state.take_over(holder, lease, now))
     }
 
-    async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        self.write(epoch, |state| {
+    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
+        self.write(term, |state| {
             state.lease_end = now + lease;
             Ok(())
         })
     }
 
-    async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
-        self.write(epoch, |state| {
+    async fn step_down(&self, term: Term) -> StoreResult<()> {
+        self.write(term, |state| {
             (state.holder, state.lease_end) = (None, Timestamp(0));
             Ok(())
         })
     }
 
-    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
-        self.write(epoch, |state| {
-            (state.holder, state.lease_end, state.epoch) = (None, Timestamp(0), state.epoch.max(rise.above));
+    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
+        self.write(term, |state| {
+            (state.holder, state.lease_end, state.term) = (None, Timestamp(0), state.term.max(rise.above));
             state.last_job = state.last_job.max(rise.last_job);
             state.note(rise.audit());
             Ok(())
         })
     }
 
-    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
-        self.write(epoch, |state| {
+    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
+        self.write(term, |state| {
             state.note(line.clone());
             Ok(())
         })
     }
 
-    async fn reign(&self) -> StoreResult<ReignRecord> {
-        self.read(|state| ReignRecord { epoch: state.epoch, holder: state.holder.clone(), until: state.lease_end })
+    async fn leader(&self) -> StoreResult<LeaderRecord> {
+        self.read(|state| LeaderRecord { term: state.term, holder: state.holder.clone(), until: state.lease_end })
     }
 
-    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
-        state.attend(bounds::coordinator(own), forget);
+        state.check_in(bounds::coordinator(own), forget);
         Ok(())
     }
 
@@ -120,36 +120,36 @@ impl Store for Memory {
         Ok(state.network.get_or_insert_with(|| network.clone()).clone())
     }
 
-    async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
-        self.read(|state| state.fence(epoch).map(|()| state.snapshot()))?
+    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
+        self.read(|state| state.fence(term).map(|()| state.snapshot()))?
     }
 
-    async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()> {
-        self.write(epoch, |state| state.apply_all(changes).map_err(|broken| StoreError::Determinate(broken.into())))
+    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
+        self.write(term, |state| state.apply_all(changes).map_err(|broken| StoreError::Determinate(broken.into())))
     }
 
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
         self.read(|state| state.jobs.get(&job).map(|job| (job.snapshot(), job.ended_badly())))
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        self.write(epoch, |state| Ok(state.create_token(token)))
+    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.write(term, |state| Ok(state.create_token(token)))
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         self.read(|state| state.tokens.iter().map(|token| token.0.clone()).collect())
     }
 
-    async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
-        self.write(epoch, |state| Ok(state.revoke_token(token, by, at)))
+    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        self.write(term, |state| Ok(state.revoke_token(token, by, at)))
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
         self.read(|state| state.authenticate(fingerprint, now))
     }
 
-    async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        self.write(epoch, |state| Ok(state.enrol(&enrolment)))
+    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.write(term, |state| Ok(state.enrol(&enrolment)))
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -167,8 +167,8 @@ impl Store for Memory {
         self.read(|state| state.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == peer).cloned())
     }
 
-    async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        self.write(epoch, |state| Ok(state.publish(&version)))
+    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.write(term, |state| Ok(state.publish(&version)))
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -191,21 +191,21 @@ impl Store for Memory {
 
     async fn remove_versions(
         &self,
-        epoch: Epoch,
+        term: Term,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
-        self.write(epoch, |state| Ok(state.remove_versions(function, number, by, at)))
+        self.write(term, |state| Ok(state.remove_versions(function, number, by, at)))
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         self.read(|state| state.policies.last().map(|policy| PolicyRecord::clone(policy)))
     }
 
-    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
-        self.write(epoch, |state| Ok(state.set_policy(&policy)))
+    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(term, |state| Ok(state.set_policy(&policy)))
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -276,8 +276,8 @@ impl Store for Memory {
         Ok(Box::new(Incoming { store: self.clone(), size_bytes_max, bytes: Vec::new() }))
     }
 
-    async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> StoreResult<u64> {
-        self.write(epoch, |state| Ok(state.sweep(before)))
+    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
+        self.write(term, |state| Ok(state.sweep(before)))
     }
 }
 

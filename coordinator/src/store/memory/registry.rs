@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lull_shared::{
     digest::Digest,
-    id::{AgentId, Epoch, TokenId, VersionId},
+    id::{AgentId, Term, TokenId, VersionId},
     job::Inputs,
     message::Payload,
     resources::Labels,
@@ -14,7 +14,7 @@ use lull_shared::{
 
 use super::{
     super::{
-        Reign, StoreError, StoreResult, bounds,
+        Leadership, StoreError, StoreResult, bounds,
         decide::{self, Enrolling},
         links::LinkReader,
         record::*,
@@ -23,25 +23,25 @@ use super::{
 };
 
 impl State {
-    /// Refuses an epoch that does not reign.
-    pub fn fence(&self, epoch: Epoch) -> StoreResult<()> {
-        if self.holder.is_some() && self.epoch == epoch { Ok(()) } else { Err(StoreError::Fenced) }
+    /// Refuses a term that is not the current one.
+    pub fn fence(&self, term: Term) -> StoreResult<()> {
+        if self.holder.is_some() && self.term == term { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
-    pub fn take_over(&mut self, holder: &str, lease: Duration, now: Timestamp) -> Reign {
+    pub fn take_over(&mut self, holder: &str, lease: Duration, now: Timestamp) -> Leadership {
         let holder = bounds::name(holder);
         match &self.holder {
             Some(other) if *other != holder && self.lease_end > now => {
-                Reign::Theirs { holder: other.clone(), until: self.lease_end }
+                Leadership::Theirs { holder: other.clone(), until: self.lease_end }
             }
             _ => {
-                (self.epoch, self.holder, self.lease_end) = (Epoch(self.epoch.0 + 1), Some(holder), now + lease);
-                Reign::Ours { epoch: self.epoch }
+                (self.term, self.holder, self.lease_end) = (Term(self.term.0 + 1), Some(holder), now + lease);
+                Leadership::Ours { term: self.term }
             }
         }
     }
 
-    pub fn attend(&mut self, own: CoordinatorRecord, forget: Timestamp) {
+    pub fn check_in(&mut self, own: CoordinatorRecord, forget: Timestamp) {
         self.coordinators.insert(own.peer.clone(), own);
         self.coordinators.retain(|_, other| other.seen >= forget);
     }

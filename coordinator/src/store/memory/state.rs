@@ -9,7 +9,7 @@ use bytes::Bytes;
 use imbl::{OrdMap, Vector};
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{AgentId, AttemptId, Epoch, JobId, TaskId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term},
     message::{Build, Payload},
     state::{AttemptEnd, Failure, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
@@ -33,7 +33,7 @@ use crate::scheduler::{
 /// a copy and kept or dropped as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    pub epoch: Epoch,
+    pub term: Term,
     pub holder: Option<String>,
     /// How often somebody was thrown out or let in again.
     pub revocations: u64,

@@ -98,12 +98,12 @@ async fn look(session: &Session, check: &mut Check) -> Result<(), Fail> {
         return Ok(());
     }
     tables(session, check).await?;
-    let reign = session.read(statements::REIGN, &[]).await?;
-    let reign = first(&reign, 0, |row| Ok((rows::int(row, "epoch")?, row.text("holder")?)))?;
-    if let Some((epoch, holder)) = reign {
+    let leader = session.read(statements::LEADER, &[]).await?;
+    let leader = first(&leader, 0, |row| Ok((rows::int(row, "term")?, row.text("holder")?)))?;
+    if let Some((term, holder)) = leader {
         check.push(Finding::fine(match holder {
-            Some(holder) => format!("{holder} reigns in epoch {epoch}"),
-            None => format!("nobody reigns; the last epoch was {epoch}"),
+            Some(holder) => format!("{holder} leads in term {term}"),
+            None => format!("there is no leader; the last term was {term}"),
         }));
     }
     Ok(())

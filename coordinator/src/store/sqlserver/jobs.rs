@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{Epoch, JobId, TaskId, TaskIndex, TokenId};
+use lull_shared::id::{JobId, TaskId, TaskIndex, Term, TokenId};
 use tiberius::Row;
 
 use super::{
@@ -33,15 +33,15 @@ pub fn first<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> R
 }
 
 /// Everything a scheduler needs to go on.
-pub async fn load(session: &Session, epoch: Epoch) -> Result<Snapshot, Fail> {
-    let values = [number(epoch.0).into(), usage::HOURS_MAX.into()];
+pub async fn load(session: &Session, term: Term) -> Result<Snapshot, Fail> {
+    let values = [number(term.0).into(), usage::HOURS_MAX.into()];
     let answer = session.read(statements::LOAD, &values).await?;
-    let reign = first(&answer, 0, |row| Ok((rows::int(row, "reigning")?, rows::int(row, "writ")?)))?;
-    let Some((1, writ)) = reign else { return Err(Fail::Fenced) };
+    let leader = first(&answer, 0, |row| Ok((rows::int(row, "leader")?, rows::int(row, "writ")?)))?;
+    let Some((1, writ)) = leader else { return Err(Fail::Fenced) };
     if first(&answer, 8, |row| rows::int(row, "writ"))? != Some(writ) {
         return Err(Fail::Superseded);
     }
-    session.issued(epoch, writ);
+    session.issued(term, writ);
     let last_job = first(&answer, 1, |row| rows::int(row, "last_job"))?.unwrap_or(0);
     let jobs = all(&answer, 2, rows::job_snapshot)?;
     let mut jobs: BTreeMap<JobId, JobSnapshot> = jobs.into_iter().map(|job| (job.job, job)).collect();

@@ -3,7 +3,7 @@
 //! ```text
 //! Turn -> JSON + bytes -> one batch: fence, set-based statements, settle -> Applied | Fenced | contradicted
 //! ```
-//! Each writing batch changes the one row of `lull.reign` first. So writers come one after the other, an older epoch is
+//! Each writing batch changes the one row of `lull.leader` first. So writers come one after the other, an older term is
 //! refused, and so is a batch of our own that was sent before the store was last loaded: what was in doubt then is
 //! certain now. No statement leans on lock hints.
 
@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{Epoch, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
     time::Timestamp,
 };
 
@@ -40,7 +40,7 @@ use self::{
     session::{Outcome, Session},
 };
 use super::{
-    BlobRef, BlobWriter, Check, Finding, Reign, Store, StoreResult, bounds,
+    BlobRef, BlobWriter, Check, Finding, Leadership, Store, StoreResult, bounds,
     record::*,
     turn::{Broken, Turn},
 };
@@ -100,32 +100,32 @@ impl Store for SqlServer {
         self.name.clone()
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Reign> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
         Ok(registry::take_over(&self.session, holder, lease, now).await?)
     }
 
-    async fn renew(&self, epoch: Epoch, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        Ok(registry::renew(&self.session, epoch, lease, now).await?)
+    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
+        Ok(registry::renew(&self.session, term, lease, now).await?)
     }
 
-    async fn abdicate(&self, epoch: Epoch) -> StoreResult<()> {
-        Ok(registry::abdicate(&self.session, epoch).await?)
+    async fn step_down(&self, term: Term) -> StoreResult<()> {
+        Ok(registry::step_down(&self.session, term).await?)
     }
 
-    async fn raise(&self, epoch: Epoch, rise: &Rise) -> StoreResult<()> {
-        Ok(registry::raise(&self.session, epoch, rise).await?)
+    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
+        Ok(registry::raise(&self.session, term, rise).await?)
     }
 
-    async fn note(&self, epoch: Epoch, line: &AuditRecord) -> StoreResult<()> {
-        Ok(registry::note(&self.session, epoch, line).await?)
+    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
+        Ok(registry::note(&self.session, term, line).await?)
     }
 
-    async fn reign(&self) -> StoreResult<ReignRecord> {
-        Ok(registry::reign(&self.session).await?)
+    async fn leader(&self) -> StoreResult<LeaderRecord> {
+        Ok(registry::leader(&self.session).await?)
     }
 
-    async fn attend(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
-        Ok(registry::attend(&self.session, &bounds::coordinator(own), forget).await?)
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        Ok(registry::check_in(&self.session, &bounds::coordinator(own), forget).await?)
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
@@ -140,15 +140,15 @@ impl Store for SqlServer {
         Ok(registry::name_network(&self.session, network, anew).await?)
     }
 
-    async fn load(&self, epoch: Epoch) -> StoreResult<Snapshot> {
-        Ok(jobs::load(&self.session, epoch).await?)
+    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
+        Ok(jobs::load(&self.session, term).await?)
     }
 
-    async fn commit(&self, epoch: Epoch, changes: &[Change]) -> StoreResult<()> {
+    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
         let rows = Turn::fold(changes).map_err(Fail::Broken)?;
         let parameters = turn::parameters(&rows);
         let values = vec![parameters.json.into(), parameters.bytes.into()];
-        match self.session.fenced(epoch, statements::COMMIT, values).await? {
+        match self.session.fenced(term, statements::COMMIT, values).await? {
             Outcome::Done { .. } => Ok(()),
             Outcome::Changed => Err(Fail::Contended.into()),
             Outcome::Contradicted(number) => Err(Fail::Broken(contradiction(number)).into()),
@@ -159,24 +159,24 @@ impl Store for SqlServer {
         Ok(jobs::load_for_retry(&self.session, job).await?)
     }
 
-    async fn create_token(&self, epoch: Epoch, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        Ok(registry::create_token(&self.session, epoch, &token).await?)
+    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        Ok(registry::create_token(&self.session, term, &token).await?)
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         Ok(registry::tokens(&self.session).await?)
     }
 
-    async fn revoke_token(&self, epoch: Epoch, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
-        Ok(registry::revoke_token(&self.session, epoch, token, by, at).await?)
+    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        Ok(registry::revoke_token(&self.session, term, token, by, at).await?)
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
         Ok(registry::authenticate(&self.session, fingerprint, now).await?)
     }
 
-    async fn enrol(&self, epoch: Epoch, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        Ok(registry::enrol(&self.session, epoch, &enrolment).await?)
+    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        Ok(registry::enrol(&self.session, term, &enrolment).await?)
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -191,8 +191,8 @@ impl Store for SqlServer {
         Ok(registry::agent_by_peer(&self.session, peer).await?)
     }
 
-    async fn publish(&self, epoch: Epoch, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        Ok(registry::publish(&self.session, epoch, &version).await?)
+    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        Ok(registry::publish(&self.session, term, &version).await?)
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -209,21 +209,21 @@ impl Store for SqlServer {
 
     async fn remove_versions(
         &self,
-        epoch: Epoch,
+        term: Term,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
-        Ok(registry::remove_versions(&self.session, epoch, function, number, by, at).await?)
+        Ok(registry::remove_versions(&self.session, term, function, number, by, at).await?)
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         Ok(registry::policy(&self.session).await?)
     }
 
-    async fn set_policy(&self, epoch: Epoch, policy: NewPolicy) -> StoreResult<bool> {
-        Ok(registry::set_policy(&self.session, epoch, &policy).await?)
+    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
+        Ok(registry::set_policy(&self.session, term, &policy).await?)
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -286,8 +286,8 @@ impl Store for SqlServer {
         Ok(Box::new(blobs::Incoming::begin(self.session.clone(), size_bytes_max).await?))
     }
 
-    async fn sweep_blobs(&self, epoch: Epoch, before: Timestamp) -> StoreResult<u64> {
-        Ok(blobs::sweep(&self.session, epoch, before).await?)
+    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
+        Ok(blobs::sweep(&self.session, term, before).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool::managed::Pool;
-use lull_shared::id::Epoch;
+use lull_shared::id::Term;
 use tiberius::{ColumnData, IntoSql, Query, Row};
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ pub struct Times {
 }
 
 /// A write: longer than any lock is waited for, shorter than a lease, since whoever cannot write for longer has lost the
-/// reign. A read: what a scheduler that starts may need.
+/// term. A read: what a scheduler that starts may need.
 const TIMES: Times = Times { read: Duration::from_secs(30), write: Duration::from_secs(9) };
 /// A batch that gave way in a deadlock is sent again so often.
 const REPEATS_MAX: usize = 4;
@@ -115,10 +115,10 @@ pub enum Outcome {
     Contradicted(i64),
 }
 
-/// The right to write in an epoch, as the server issued it last.
+/// The right to write in a term, as the server issued it last.
 #[derive(Debug, Clone, Copy)]
 struct Writ {
-    epoch: Epoch,
+    term: Term,
     number: i64,
 }
 
@@ -173,17 +173,15 @@ impl Session {
         }
     }
 
-    /// Sends a batch between the fence and its settling, under an epoch. `values` begin with `@P2`.
-    pub async fn fenced(&self, epoch: Epoch, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
-        let writ = self.writ(epoch).await?;
+    /// Sends a batch between the fence and its settling, under a term. `values` begin with `@P2`.
+    pub async fn fenced(&self, term: Term, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
+        let writ = self.writ(term).await?;
         let mut all = vec![Value::from(writ)];
         all.extend(values);
         let answer = self.write(sql, &all).await?;
         match outcome(&answer)? {
             Some((0, result)) => Ok(Outcome::Done { result }),
-            Some((1, _)) if self.known().is_some_and(|known| known.epoch == epoch && known.number != writ) => {
-                Err(Fail::Superseded)
-            }
+            Some((1, _)) if self.known().is_some_and(|known| known.term == term && known.number != writ) => Err(Fail::Superseded),
             Some((1, _)) => Err(Fail::Fenced),
             Some((2, _)) => Ok(Outcome::Changed),
             Some((number, _)) => Ok(Outcome::Contradicted(number)),
@@ -196,28 +194,28 @@ impl Session {
         }
     }
 
-    /// Remembers the writ that the server has issued for an epoch.
-    pub fn issued(&self, epoch: Epoch, number: i64) {
-        *self.writ.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writ { epoch, number });
+    /// Remembers the writ that the server has issued for a term.
+    pub fn issued(&self, term: Term, number: i64) {
+        *self.writ.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writ { term, number });
     }
 
     fn known(&self) -> Option<Writ> {
         *self.writ.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn writ(&self, epoch: Epoch) -> Result<i64, Fail> {
+    async fn writ(&self, term: Term) -> Result<i64, Fail> {
         match self.known() {
-            Some(known) if known.epoch == epoch => return Ok(known.number),
-            Some(known) if known.epoch > epoch => return Err(Fail::Fenced),
+            Some(known) if known.term == term => return Ok(known.number),
+            Some(known) if known.term > term => return Err(Fail::Fenced),
             Some(_) | None => {}
         }
-        let answer = self.read(statements::REIGN, &[]).await?;
-        let row = answer.first().and_then(|rows| rows.first()).ok_or_else(|| Damaged::new("reign", "no row"))?;
-        if rows::int(row, "epoch")? as u64 != epoch.0 || row.text("holder")?.is_none() {
+        let answer = self.read(statements::LEADER, &[]).await?;
+        let row = answer.first().and_then(|rows| rows.first()).ok_or_else(|| Damaged::new("leader", "no row"))?;
+        if rows::int(row, "term")? as u64 != term.0 || row.text("holder")?.is_none() {
             return Err(Fail::Fenced);
         }
         let number = rows::int(row, "writ")?;
-        self.issued(epoch, number);
+        self.issued(term, number);
         Ok(number)
     }
 

@@ -1,7 +1,7 @@
 //! Every T-SQL text that this store sends, by name. The texts are in `sql/`, one file each, so that they can be read,
 //! parsed and tried by themselves.
 //!
-//! A text that writes under an epoch stands between `fence.sql` and `settle.sql`: one batch, one transaction, one round
+//! A text that writes under a term stands between `fence.sql` and `settle.sql`: one batch, one transaction, one round
 //! trip, whose last row says how it went.
 
 macro_rules! statements {
@@ -21,14 +21,14 @@ statements! {
     SESSION = plain "session";
     LOOK = plain "look";
     LEDGER = plain "ledger";
-    REIGN = plain "reign";
+    LEADER = plain "leader";
     TAKE_OVER = plain "take_over";
-    ATTEND = plain "attend";
+    CHECK_IN = plain "check_in";
     COORDINATORS = plain "coordinators";
     NETWORK = plain "network";
     NAME_NETWORK = plain "name_network";
     RENEW = fenced "renew";
-    ABDICATE = fenced "abdicate";
+    STEP_DOWN = fenced "step_down";
     RAISE = fenced "raise";
     NOTE = fenced "note";
     NOTHING = fenced "nothing";

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::id::Epoch;
+use lull_shared::id::Term;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -32,7 +32,7 @@ DELETE FROM lull.usage_hours; DELETE FROM lull.logs; DELETE FROM lull.results; D
 DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE FROM lull.tokens;
 DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
 DELETE FROM lull.policies; DELETE FROM lull.network;
-UPDATE lull.reign SET epoch = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0, last_job = 0;
+UPDATE lull.leader SET term = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0, last_job = 0;
 COMMIT TRANSACTION;";
 
 // --- The texts ---
@@ -123,7 +123,7 @@ impl Server {
             format!("Server=tcp:127.0.0.1,{};Database=lull_test;User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", self.port);
         let times = Times { read: Duration::from_secs(20), write: Duration::from_secs(20) };
         let session = Session::with_times(&string, times).expect("the string is understood");
-        session.issued(Epoch(1), 5);
+        session.issued(Term(1), 5);
         session
     }
 
@@ -191,7 +191,7 @@ fn answer(reaction: Reaction) -> Option<Vec<u8>> {
 }
 
 async fn fenced(session: &Session) -> Result<Outcome, Fail> {
-    session.fenced(Epoch(1), statements::NOTHING, Vec::new()).await
+    session.fenced(Term(1), statements::NOTHING, Vec::new()).await
 }
 
 fn in_doubt(answer: Result<Outcome, Fail>) -> bool {
@@ -221,18 +221,18 @@ async fn a_turn_is_one_round_trip_however_large_it_is() {
     for first in [0, 500] {
         let tasks = first..first + 500;
         let starts: Vec<_> = tasks.clone().map(|index| sample::started(sample::attempt(1, index, 1), 1, 10)).collect();
-        store.commit(Epoch(1), &starts).await.expect("the turn is taken");
+        store.commit(Term(1), &starts).await.expect("the turn is taken");
         let ends: Vec<_> = tasks.map(|index| sample::succeeded(sample::attempt(1, index, 1), 1, 11, &[0; 64])).collect();
-        store.commit(Epoch(1), &ends).await.expect("the turn is taken");
+        store.commit(Term(1), &ends).await.expect("the turn is taken");
     }
     assert_eq!(server.counts(), (1, 4), "1,000 completions in turns of 500: two requests for their starts, two for their ends");
 }
 
 #[tokio::test]
-async fn an_older_epoch_is_fenced_without_being_asked() {
+async fn an_older_term_is_fenced_without_being_asked() {
     let server = Server::start(0, &[]).await;
     let session = server.session();
-    session.issued(Epoch(2), 9);
+    session.issued(Term(2), 9);
     assert!(matches!(fenced(&session).await, Err(Fail::Fenced)));
     assert_eq!(server.counts(), (0, 0));
 }
@@ -246,7 +246,7 @@ async fn a_turn_that_a_loading_overtook_is_not_taken_for_fenced() {
         async move { fenced(&session).await }
     });
     server.asked.notified().await;
-    session.issued(Epoch(1), 6);
+    session.issued(Term(1), 6);
     server.script.send(Reaction::Outcome(1)).expect("the server is there");
     let answer = sent.await.expect("no panic");
     assert!(matches!(answer, Err(Fail::Superseded)), "{answer:?}");
@@ -302,7 +302,7 @@ async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let string = format!("Server=tcp:127.0.0.1,{};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", server.port);
     let times = Times { read: Duration::from_millis(300), write: Duration::from_millis(300) };
     let session = Session::with_times(&string, times).expect("the string is understood");
-    session.issued(Epoch(1), 5);
+    session.issued(Term(1), 5);
     assert!(in_doubt(fenced(&session).await), "a commit may be on its way");
     assert!(matches!(session.read(statements::TOTALS, &[]).await, Err(Fail::Deadline { .. })));
     assert_eq!(server.counts().0, 2, "a silent connection is not used again");
@@ -337,7 +337,7 @@ async fn a_server_that_is_not_there_leaves_no_doubt() {
     let string = format!("Server=tcp:127.0.0.1,{port};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT");
     let times = Times { read: Duration::from_millis(200), write: Duration::from_millis(200) };
     let session = Session::with_times(&string, times).expect("the string is understood");
-    session.issued(Epoch(1), 5);
+    session.issued(Term(1), 5);
     let answer = fenced(&session).await;
     assert!(certain(answer), "without a connection nothing can have happened");
 }

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol as Part};
 
 use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     identity::{Authority, CertificateError, ClaimError, Edition, Issuer, Revocations, Role, Signed, sign},
     limits::REVOCATIONS_BYTES_MAX,
     mesh::{
@@ -213,7 +213,7 @@ async fn a_certificate_that_expires_while_connected_ends_the_connection_unless_r
 }
 
 fn revocations(network: &Network, counter: u64, peers: &[&Member]) -> Signed {
-    edition(network, Edition { term: Epoch(4), counter, draw: 0 }, peers)
+    edition(network, Edition { term: Term(4), counter, draw: 0 }, peers)
 }
 
 fn edition(network: &Network, edition: Edition, peers: &[&Member]) -> Signed {
@@ -225,7 +225,7 @@ fn edition(network: &Network, edition: Edition, peers: &[&Member]) -> Signed {
 async fn of_two_lists_that_of_the_later_term_holds_and_within_a_term_the_one_that_was_counted_later() {
     let network = Network::new(1);
     let (coordinator, outcast) = (network.coordinator().await, network.agent(7).await);
-    let list = |term, counter, draw, peers: &[&Member]| edition(&network, Edition { term: Epoch(term), counter, draw }, peers);
+    let list = |term, counter, draw, peers: &[&Member]| edition(&network, Edition { term: Term(term), counter, draw }, peers);
     let newest = list(5, 2, 1, &[&outcast]);
     assert_eq!(coordinator.handle.publish_revocations(newest.clone()).await, Some(newest.clone()));
     for older in [list(4, 9, 9, &[]), list(5, 1, 9, &[]), list(5, 2, 0, &[])] {
@@ -244,7 +244,7 @@ async fn a_list_of_revocations_beyond_all_reason_is_not_believed_and_one_goes_wi
     let first = revocations(&network, 1, &[&outcast]);
     assert_eq!(coordinator.handle.publish_revocations(first.clone()).await, Some(first.clone()));
     let endless = Revocations {
-        edition: Edition { term: Epoch(4), counter: 2, draw: 0 },
+        edition: Edition { term: Term(4), counter: 2, draw: 0 },
         peers: vec![outcast.peer().to_bytes(); REVOCATIONS_BYTES_MAX / outcast.peer().to_bytes().len() + 1],
     };
     let endless = sign(&network.issuer.authority, &endless);
@@ -271,7 +271,7 @@ async fn a_revoked_peer_is_cut_on_every_connection_and_whoever_heard_of_it_says_
     }
     coordinator.disconnected(outcast.peer()).await;
     near.disconnected(outcast.peer()).await;
-    let known = Edition { term: Epoch(4), counter: 1, draw: 0 };
+    let known = Edition { term: Term(4), counter: 1, draw: 0 };
     let all_know = async |member: &Member, peers: usize| {
         let infos = member.handle.peers().await;
         infos.len() == peers && infos.iter().all(|info| info.revocations == known)

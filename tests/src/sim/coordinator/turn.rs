@@ -17,7 +17,7 @@ use lull_coordinator::{
     store::{StoreError, faulty::Fault},
 };
 use lull_shared::{
-    id::{Epoch, JobId},
+    id::{JobId, Term},
     identity::Signed,
     time::Timestamp,
 };
@@ -31,7 +31,7 @@ use super::{
         store::at_once,
         world::World,
     },
-    Input, Reign, Request, State,
+    Input, Leader, Request, State,
 };
 
 /// As the coordinator's shell has them.
@@ -75,7 +75,7 @@ impl World {
     pub(super) fn turn(&mut self, id: CoordinatorId) -> Checked {
         let now = self.now;
         let coordinator = &mut self.coordinators[id];
-        if coordinator.turn_at.is_none_or(|at| at > now) || coordinator.reign().is_none_or(|reign| !reign.is_settled()) {
+        if coordinator.turn_at.is_none_or(|at| at > now) || coordinator.leader().is_none_or(|leader| !leader.is_settled()) {
             return Ok(());
         }
         coordinator.turn_at = None;
@@ -99,13 +99,13 @@ impl World {
         let sends_early = self.options.mutation == Some(Mutation::SendBeforeCommit);
         let loose = sends_early || matches!(self.options.mutation, Some(Mutation::TrustDoubt | Mutation::IgnoreFence));
         let coordinator = &mut self.coordinators[id];
-        let State::Reigning(reign) = &mut coordinator.state else { return Ok(()) };
-        reign.scheduler.handle_timeout(now);
+        let State::Leading(leader) = &mut coordinator.state else { return Ok(()) };
+        leader.scheduler.handle_timeout(now);
         let (work, changes) = if loose {
-            let (changes, sealed) = drain_loosely(&mut reign.scheduler);
+            let (changes, sealed) = drain_loosely(&mut leader.scheduler);
             (Work::Loose(sealed), changes)
         } else {
-            let turn = Turn::drain(&mut reign.scheduler);
+            let turn = Turn::drain(&mut leader.scheduler);
             let changes = turn.changes().to_vec();
             (Work::Turn(turn), changes)
         };
@@ -118,8 +118,8 @@ impl World {
             self.send_sealed(id, early)?;
         }
         let nothing = pending.changes.is_empty();
-        if let Some(reign) = self.coordinators[id].reign_mut() {
-            reign.pending = Some(pending);
+        if let Some(leader) = self.coordinators[id].leader_mut() {
+            leader.pending = Some(pending);
         }
         if nothing {
             return self.commit(id);
@@ -132,35 +132,35 @@ impl World {
     fn take(&mut self, id: CoordinatorId, input: Input) {
         let (now, store) = (self.now, self.database.store.clone());
         let coordinator = &mut self.coordinators[id];
-        let State::Reigning(reign) = &mut coordinator.state else { return };
+        let State::Leading(leader) = &mut coordinator.state else { return };
         match input {
             Input::Event(event) => {
                 if let Event::Disconnected { stream, .. } = &*event {
-                    reign.links.remove(stream);
+                    leader.links.remove(stream);
                 }
-                reign.scheduler.handle(*event, now);
+                leader.scheduler.handle(*event, now);
             }
             Input::Attach { stream, link } => {
                 let peer = Peer {
                     agent: self.links[link].agent,
                     stream,
-                    epoch: reign.epoch,
-                    term: Signed { body: Vec::new(), signature: Vec::new() },
+                    term: leader.term,
+                    term_proof: Signed { body: Vec::new(), signature: Vec::new() },
                     certificate: None,
                     policy: None,
                     coordinators: Vec::new(),
                     heartbeat: self.options.heartbeat(),
                 };
-                reign.links.insert(stream, (link, Framer::new(peer, coordinator.catalogue.clone())));
+                leader.links.insert(stream, (link, Framer::new(peer, coordinator.catalogue.clone())));
             }
             Input::Request { number, wish } => {
-                let request = reign.expect_reply(number);
+                let request = leader.expect_reply(number);
                 let by = "ada".to_owned();
                 let event = match wish {
                     Request::Cancel(job) => Event::Cancel { request, job, by },
                     Request::Intake(agent, intake) => Event::SetIntake { request, agent, intake, by },
                 };
-                reign.scheduler.handle(event, now);
+                leader.scheduler.handle(event, now);
             }
             Input::Submit { number, mut submission, moment } => {
                 if coordinator.moments.have_passed(moment) {
@@ -172,8 +172,8 @@ impl World {
                         Err(_) => return,
                     }
                 }
-                let request = reign.expect_reply(number);
-                reign.scheduler.handle(Event::Submit { request, submission }, now);
+                let request = leader.expect_reply(number);
+                leader.scheduler.handle(Event::Submit { request, submission }, now);
             }
             Input::Retry { number, job } => match at_once(look_up_retry(&*store, job, "ada".into(), None)) {
                 Err(_) => {}
@@ -182,10 +182,10 @@ impl World {
                     self.queue.push(now, What::Answered { number, reply });
                 }
                 Ok(Some(retry)) => {
-                    let request = reign.expect_reply(number);
+                    let request = leader.expect_reply(number);
                     coordinator.catalogue.reopen(&retry.job);
                     let event = Event::Retry { request, retry: Box::new(retry) };
-                    reign.scheduler.handle(event, now);
+                    leader.scheduler.handle(event, now);
                 }
             },
         }
@@ -195,12 +195,12 @@ impl World {
     pub(super) fn commit(&mut self, id: CoordinatorId) -> Checked {
         let now = self.now;
         let (store, limits) = (self.database.store.clone(), self.limits());
-        let Some(reign) = self.coordinators[id].reign_mut() else { return Ok(()) };
-        let epoch = reign.epoch;
-        let Some(Pending { work, changes, began, pause }) = reign.pending.take() else { return Ok(()) };
+        let Some(leader) = self.coordinators[id].leader_mut() else { return Ok(()) };
+        let term = leader.term;
+        let Some(Pending { work, changes, began, pause }) = leader.pending.take() else { return Ok(()) };
         let (committed, recorded) = match work {
-            Work::Turn(turn) => (at_once(turn.commit(&*store, epoch)).into(), true),
-            Work::Loose(sealed) => self.commit_loosely(epoch, sealed, &changes),
+            Work::Turn(turn) => (at_once(turn.commit(&*store, term)).into(), true),
+            Work::Loose(sealed) => self.commit_loosely(term, sealed, &changes),
         };
         let fault = self.database.moods.last();
         let sealed = match committed {
@@ -215,8 +215,8 @@ impl World {
                 let what = || format!("the store does not take what the scheduler decided: {error}");
                 hold(Promise::NothingLost, fault != Fault::None, what, &[])?;
                 let pending = Pending { work, changes, began, pause: (pause * 2).min(COMMIT_PAUSE_MAX) };
-                if let Some(reign) = self.coordinators[id].reign_mut() {
-                    reign.pending = Some(pending);
+                if let Some(leader) = self.coordinators[id].leader_mut() {
+                    leader.pending = Some(pending);
                 }
                 self.push_coordinator(id, now + pause, CoordinatorEvent::Commit);
                 return Ok(());
@@ -226,8 +226,8 @@ impl World {
                     self.record(id, &changes)?;
                 }
                 self.summary.doubts += 1;
-                self.note(|| format!("! epoch {} is in doubt about a commit: {fault:?}", epoch.0));
-                self.end_reign(id, epoch);
+                self.note(|| format!("! term {} is in doubt about a commit: {fault:?}", term.0));
+                self.end_term(id, term);
                 return Ok(());
             }
             Answer::Ended(Ended::Fenced | Ended::Stopped) => {
@@ -236,10 +236,10 @@ impl World {
             }
         };
         let took = now.since(began);
-        if let Some(reign) = self.coordinators[id].reign_mut()
+        if let Some(leader) = self.coordinators[id].leader_mut()
             && !changes.is_empty()
         {
-            excuse_silence(&mut reign.scheduler, took, limits.lease, now);
+            excuse_silence(&mut leader.scheduler, took, limits.lease, now);
         }
         if !changes.is_empty() && !self.healed && self.dice.coordinators.chance(self.crash_after_commit()) {
             return self.crash_half_sent(id, sealed);
@@ -270,21 +270,21 @@ impl World {
     fn look_again(&mut self, id: CoordinatorId) {
         let now = self.now;
         let coordinator = &self.coordinators[id];
-        let Some(reign) = coordinator.reign() else { return };
+        let Some(leader) = coordinator.leader() else { return };
         if !coordinator.inbox.is_empty() {
             return self.turn_soon(id, now);
         }
-        if let Some(due) = reign.scheduler.poll_timeout() {
+        if let Some(due) = leader.scheduler.poll_timeout() {
             let at = due.max(now + Duration::from_micros(1));
             self.turn_soon(id, at);
         }
     }
 
     /// The store is in doubt: streams are closed and everything is loaded anew.
-    fn end_reign(&mut self, id: CoordinatorId, epoch: Epoch) {
-        let ended = std::mem::replace(&mut self.coordinators[id].state, State::Loading { epoch, tries: 0 });
-        if let State::Reigning(reign) = ended {
-            reign.links.into_values().for_each(|(link, _)| self.close_from_coordinator(link));
+    fn end_term(&mut self, id: CoordinatorId, term: Term) {
+        let ended = std::mem::replace(&mut self.coordinators[id].state, State::Loading { term, tries: 0 });
+        if let State::Leading(leader) = ended {
+            leader.links.into_values().for_each(|(link, _)| self.close_from_coordinator(link));
         }
         self.push_coordinator(id, self.now + Duration::from_millis(10), CoordinatorEvent::Load);
     }
@@ -303,20 +303,20 @@ impl World {
         if ended {
             self.coordinators[id].moments.pass();
         }
-        let Some(reign) = self.coordinators[id].reign() else { return Ok(()) };
+        let Some(leader) = self.coordinators[id].leader() else { return Ok(()) };
         let mut last = None;
         for job in changes.iter().filter_map(Change::job) {
             if last.replace(job) != Some(job) {
-                self.check_job(reign, job)?;
+                self.check_job(leader, job)?;
             }
         }
         Ok(())
     }
 
     /// The scheduler counts a job's tasks as the ledger does.
-    pub fn check_job(&self, reign: &Reign, job: JobId) -> Checked {
+    pub fn check_job(&self, leader: &Leader, job: JobId) -> Checked {
         let Some(known) = self.ledger.jobs.get(&job) else { return Ok(()) };
-        let view = reign.scheduler.job(job, self.now);
+        let view = leader.scheduler.job(job, self.now);
         let agrees = match &view {
             Some(view) => !known.state.is_ended() && known.agrees(&view.counts),
             None => known.state.is_ended(),
@@ -326,12 +326,12 @@ impl World {
     }
 
     /// As a broken shell commits, and whether the store really has it.
-    fn commit_loosely(&mut self, epoch: Epoch, sealed: Sealed, changes: &[Change]) -> (Answer, bool) {
+    fn commit_loosely(&mut self, term: Term, sealed: Sealed, changes: &[Change]) -> (Answer, bool) {
         if changes.is_empty() {
             return (Answer::Done(sealed), true);
         }
         let mutation = self.options.mutation;
-        match at_once(self.database.store.clone().commit(epoch, changes)) {
+        match at_once(self.database.store.clone().commit(term, changes)) {
             Ok(()) => (Answer::Done(sealed), true),
             Err(error @ StoreError::Determinate(_)) => (Answer::Refused(Work::Loose(sealed), error), false),
             Err(StoreError::Indeterminate(_)) if mutation == Some(Mutation::TrustDoubt) => {

@@ -34,14 +34,14 @@ impl World {
         for Outgoing { agent, stream, number, order } in sealed.orders {
             self.check_order(agent, &order)?;
             let last = matches!(order, Order::Goodbye { .. });
-            let Some(reign) = self.coordinators[id].reign_mut() else { return Ok(()) };
-            let Some((link, framer)) = reign.links.get_mut(&stream) else { continue };
+            let Some(leader) = self.coordinators[id].leader_mut() else { return Ok(()) };
+            let Some((link, framer)) = leader.links.get_mut(&stream) else { continue };
             let (link, frames) = (*link, at_once(framer.frames(number, order)));
             let given_back = framer.given_back();
             frames.into_iter().for_each(|frame| self.send_to_agent(link, frame));
             given_back.into_iter().for_each(|event| self.arrives(id, Input::Event(Box::new(event))));
             if last {
-                self.coordinators[id].reign_mut().map(|reign| reign.links.remove(&stream));
+                self.coordinators[id].leader_mut().map(|leader| leader.links.remove(&stream));
                 self.close_from_coordinator(link);
             }
         }
@@ -49,7 +49,7 @@ impl World {
             self.custody(id, custody);
         }
         for (request, reply) in sealed.replies {
-            let Some(number) = self.coordinators[id].reign_mut().and_then(|reign| reign.replies.remove(&request)) else {
+            let Some(number) = self.coordinators[id].leader_mut().and_then(|leader| leader.replies.remove(&request)) else {
                 continue;
             };
             self.check_reply(&reply)?;
@@ -201,7 +201,7 @@ impl World {
 
     pub fn gossip_arrives(&mut self, capacity: Capacity) {
         for id in 0..self.coordinators.len() {
-            if self.coordinators[id].reign().is_some() {
+            if self.coordinators[id].leader().is_some() {
                 self.arrives(id, Input::Event(Box::new(Event::Capacity { capacity: capacity.clone() })));
             }
         }

@@ -5,13 +5,13 @@
 -- jobs.expanded on, and are queued, or ended as jobs.stopping says.
 -- Lists in checks have at most two members: SQLite builds a table for a longer one, for each row that is written.
 
-CREATE TABLE reign (
-    reign_id     INTEGER NOT NULL PRIMARY KEY CHECK (reign_id = 1),
-    epoch        INTEGER NOT NULL CHECK (epoch >= 0),
+CREATE TABLE leader (
+    leader_id     INTEGER NOT NULL PRIMARY KEY CHECK (leader_id = 1),
+    term        INTEGER NOT NULL CHECK (term >= 0),
     holder       TEXT,
     lease_end_us INTEGER NOT NULL
 ) STRICT;
-INSERT INTO reign (reign_id, epoch, holder, lease_end_us) VALUES (1, 0, NULL, 0);
+INSERT INTO leader (leader_id, term, holder, lease_end_us) VALUES (1, 0, NULL, 0);
 
 CREATE TABLE functions (
     function_id INTEGER NOT NULL PRIMARY KEY,

@@ -1,7 +1,7 @@
 -- Identity is a token's number, never its name; who was thrown out is counted; tokens are bound to machines.
 
--- How often a machine was thrown out or let in again: with the epoch it orders the lists of revocations.
-ALTER TABLE reign ADD COLUMN revocations INTEGER NOT NULL DEFAULT 0 CHECK (revocations >= 0);
+-- How often a machine was thrown out or let in again: with the term it orders the lists of revocations.
+ALTER TABLE leader ADD COLUMN revocations INTEGER NOT NULL DEFAULT 0 CHECK (revocations >= 0);
 
 -- The token that submitted a job. Jobs from before are of the token with that name, if it was the only one; others are
 -- nobody's, and only an administrator changes them.

@@ -6,21 +6,21 @@
 -- Names compare by their characters alone, whatever the database's collation is.
 -- Each piece up to a line GO is a batch of its own.
 
-CREATE TABLE lull.reign (
-    reign_id     int NOT NULL,
-    epoch        bigint NOT NULL,
+CREATE TABLE lull.leader (
+    leader_id     int NOT NULL,
+    term        bigint NOT NULL,
     holder       nvarchar(256) COLLATE Latin1_General_100_BIN2 NULL,
     lease_end_us bigint NOT NULL,
-    -- Issued anew with each epoch and each loading of the store; whoever writes names the one that was issued last.
+    -- Issued anew with each term and each loading of the store; whoever writes names the one that was issued last.
     writ         bigint NOT NULL,
     -- Counts the transactions that wrote: each one changes this row first, so that there is one at a time.
     writes       bigint NOT NULL,
-    CONSTRAINT pk_reign PRIMARY KEY (reign_id),
-    CONSTRAINT ck_reign_one CHECK (reign_id = 1),
-    CONSTRAINT ck_reign_epoch CHECK (epoch >= 0)
+    CONSTRAINT pk_leader PRIMARY KEY (leader_id),
+    CONSTRAINT ck_leader_one CHECK (leader_id = 1),
+    CONSTRAINT ck_leader_term CHECK (term >= 0)
 );
 GO
-INSERT INTO lull.reign (reign_id, epoch, holder, lease_end_us, writ, writes) VALUES (1, 0, NULL, 0, 0, 0);
+INSERT INTO lull.leader (leader_id, term, holder, lease_end_us, writ, writes) VALUES (1, 0, NULL, 0, 0, 0);
 GO
 CREATE TABLE lull.functions (
     function_id bigint NOT NULL,

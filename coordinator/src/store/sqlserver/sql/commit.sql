@@ -217,7 +217,7 @@ IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6
 
 -- 0, unless it changes who is thrown out.
 DECLARE @revocations bigint = CAST(JSON_VALUE(@P2, '$.revocations') AS bigint);
-IF @revocations > 0 UPDATE lull.reign SET revocations = revocations + @revocations WHERE reign_id = 1;
+IF @revocations > 0 UPDATE lull.leader SET revocations = revocations + @revocations WHERE leader_id = 1;
 
 INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
 SELECT item.at_us, item.by_whom, item.action, item.subject, item.detail

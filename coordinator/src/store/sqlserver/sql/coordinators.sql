@@ -1,4 +1,4 @@
 SELECT coordinators.peer, coordinators.name, coordinators.machine, coordinators.network, coordinators.http,
-    coordinators.addresses, coordinators.reigns_us, coordinators.seen_us
+    coordinators.addresses, coordinators.leads_us, coordinators.seen_us
 FROM lull.coordinators AS coordinators
 ORDER BY coordinators.peer;

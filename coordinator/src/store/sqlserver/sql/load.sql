@@ -1,16 +1,16 @@
 -- Everything a scheduler needs. A new writ is issued first: a turn that was sent before and has not arrived yet never
--- counts. Whoever loads reigns and commits nothing meanwhile, so nothing of this changes while it is read; the writ is
--- read again at the end to be sure. @P1: epoch. @P2: hours of usage.
+-- counts. Whoever loads leads and commits nothing meanwhile, so nothing of this changes while it is read; the writ is
+-- read again at the end to be sure. @P1: term. @P2: hours of usage.
 SET XACT_ABORT ON;
 SET NOCOUNT ON;
-DECLARE @reigning int = 0;
-UPDATE lull.reign SET writ = writ + 1 WHERE reign_id = 1 AND epoch = @P1 AND holder IS NOT NULL;
-SET @reigning = @@ROWCOUNT;
-SELECT @reigning AS reigning, reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
-SELECT CASE WHEN given.last_job > reign.last_job THEN given.last_job ELSE reign.last_job END AS last_job
-FROM lull.reign AS reign
+DECLARE @leader int = 0;
+UPDATE lull.leader SET writ = writ + 1 WHERE leader_id = 1 AND term = @P1 AND holder IS NOT NULL;
+SET @leader = @@ROWCOUNT;
+SELECT @leader AS leader, leader.writ FROM lull.leader AS leader WHERE leader.leader_id = 1;
+SELECT CASE WHEN given.last_job > leader.last_job THEN given.last_job ELSE leader.last_job END AS last_job
+FROM lull.leader AS leader
 CROSS JOIN (SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs) AS given
-WHERE reign.reign_id = 1;
+WHERE leader.leader_id = 1;
 SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
     jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
@@ -50,4 +50,4 @@ FROM lull.answers AS answers
 INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index
     AND attempts.number = answers.number
 ORDER BY answers.job_id, answers.task_index, answers.number;
-SELECT reign.writ FROM lull.reign AS reign WHERE reign.reign_id = 1;
+SELECT leader.writ FROM lull.leader AS leader WHERE leader.leader_id = 1;

@@ -1,2 +1,2 @@
--- Asks only whether we reign.
+-- Asks only whether we lead.
 SET @result = 0;

@@ -1,2 +1,2 @@
 -- @P2: the lease's end.
-UPDATE lull.reign SET lease_end_us = @P2 WHERE reign_id = 1;
+UPDATE lull.leader SET lease_end_us = @P2 WHERE leader_id = 1;

@@ -1,6 +1,6 @@
 -- Who was thrown out, and how often that changed: a row without a peer if it is nobody.
-SELECT reign.revocations, agents.peer
-FROM lull.reign AS reign
+SELECT leader.revocations, agents.peer
+FROM lull.leader AS leader
 LEFT JOIN lull.agents AS agents ON agents.intake = 'revoked'
-WHERE reign.reign_id = 1
+WHERE leader.leader_id = 1
 ORDER BY agents.agent_id;

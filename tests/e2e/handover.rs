@@ -1,4 +1,4 @@
-//! Two coordinators that share a store: one reigns, the other takes over when it is frozen or killed.
+//! Two coordinators that share a store: one leads, the other takes over when it is frozen or killed.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,14 +20,11 @@ const AGENTS: [&str; 2] = ["north", "south"];
 fn a_coordinator_that_freezes_is_replaced_stands_by_when_it_wakes_and_takes_over_again() {
     let mut cluster = Cluster::start(PROGRAMS);
     cluster.add_server(SECOND);
-    assert_eq!(posts(&cluster), [(FIRST.into(), "reigns".into(), Some(1)), (SECOND.into(), "stands_by".into(), None)]);
+    assert_eq!(posts(&cluster), [(FIRST.into(), "leader".into(), Some(1)), (SECOND.into(), "standby".into(), None)]);
     cluster.ask(SECOND);
     let said = answer(&cluster, "/health");
-    assert!(
-        said.starts_with("HTTP/1.1 503") && said.contains("\"standing_by\"") && said.contains("\"reigning\":\"http"),
-        "{said}"
-    );
-    assert_eq!(epoch(&cluster), Some(1), "commands are sent on to the one that reigns");
+    assert!(said.starts_with("HTTP/1.1 503") && said.contains("\"standby\"") && said.contains("\"leader\":\"http"), "{said}");
+    assert_eq!(term(&cluster), Some(1), "commands are sent on to the leader");
     cluster.ask(FIRST);
     for agent in AGENTS {
         cluster.add_agent(agent, 1, &[]);
@@ -50,11 +47,11 @@ fn a_coordinator_that_freezes_is_replaced_stands_by_when_it_wakes_and_takes_over
     processes::thaw(cluster.server_pid(FIRST));
     let woken = Instant::now();
     cluster.ask(FIRST);
-    wait_until("the woken one stands by", || answer(&cluster, "/health").contains("standing_by"), || answer(&cluster, "/health"));
+    wait_until("the woken one stands by", || answer(&cluster, "/health").contains("standby"), || answer(&cluster, "/health"));
     println!("a woken coordinator stood by after {:?}", woken.elapsed());
-    assert_eq!(epoch(&cluster), Some(2), "it sends commands on");
+    assert_eq!(term(&cluster), Some(2), "it sends commands on");
     cluster.ask(SECOND);
-    let two = [(FIRST.into(), "stands_by".into(), None), (SECOND.into(), "reigns".into(), Some(2))];
+    let two = [(FIRST.into(), "standby".into(), None), (SECOND.into(), "leader".into(), Some(2))];
     wait_until("each knows its place", || posts(&cluster) == two, || format!("{:?}", posts(&cluster)));
 
     cluster.kill_server_named(SECOND);
@@ -81,26 +78,26 @@ fn freeze_between_commits(cluster: &Cluster) {
     wait_until("it is frozen without a lock", frozen, String::new);
 }
 
-/// Waits until the one that is asked reigns, and has the agents.
+/// Waits until the one that is asked leads, and has the agents.
 fn handed_over(cluster: &Cluster, how: &str, since: Instant, wanted: u64) {
-    wait_until("the other one reigns", || epoch(cluster) == Some(wanted), || format!("{:?}", epoch(cluster)));
+    wait_until("the other one leads", || term(cluster) == Some(wanted), || format!("{:?}", term(cluster)));
     println!("a {how} coordinator was replaced after {:?}", since.elapsed());
     let followed = || AGENTS.iter().all(|agent| cluster.agent_connected(agent));
     wait_until("agents follow", followed, || cluster.try_lull(&["agent", "list"]).out);
     println!("a {how} coordinator: all agents were with the other after {:?}", since.elapsed());
 }
 
-fn epoch(cluster: &Cluster) -> Option<u64> {
+fn term(cluster: &Cluster) -> Option<u64> {
     let said = cluster.try_lull(&["status", "-o", "json"]);
-    (said.code == 0).then(|| said.json()["coordinator"]["epoch"].as_u64()).flatten()
+    (said.code == 0).then(|| said.json()["coordinator"]["term"].as_u64()).flatten()
 }
 
-/// Name, post and epoch of each coordinator.
+/// Name, post and term of each coordinator.
 fn posts(cluster: &Cluster) -> Vec<(String, String, Option<u64>)> {
     let said = cluster.lull(&["server", "status", "-o", "json"]).json();
     let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let list = said["coordinators"].as_array().expect("a list").iter();
-    let mut posts: Vec<_> = list.map(|line| (text(line, "name"), text(line, "post"), line["epoch"].as_u64())).collect();
+    let mut posts: Vec<_> = list.map(|line| (text(line, "name"), text(line, "post"), line["term"].as_u64())).collect();
     posts.sort_by_key(|(name, ..)| name != FIRST);
     posts
 }

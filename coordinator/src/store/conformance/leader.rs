@@ -1,37 +1,37 @@
-//! Epochs: one coordinator writes, and whoever was overtaken is told so.
+//! Terms: one coordinator writes, and whoever was overtaken is told so.
 
 use std::time::Duration;
 
 use lull_shared::{
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     time::Timestamp,
 };
 
 use super::{
     super::{
-        Reign, StoreError,
-        record::{AuditRecord, CoordinatorRecord, NetworkRecord, ReignRecord, Rise, TokenRole},
+        Leadership, StoreError,
+        record::{AuditRecord, CoordinatorRecord, LeaderRecord, NetworkRecord, Rise, TokenRole},
     },
     LEASE, T0, World,
     sample::{self, at},
 };
 
-pub async fn a_store_has_one_reign_at_a_time(world: World) {
+pub async fn a_store_has_one_leader_at_a_time(world: World) {
     let other = world.store.take_over("other", LEASE, at(5)).await.expect("an answer");
-    assert_eq!(other, Reign::Theirs { holder: "conformance".into(), until: T0 + LEASE });
+    assert_eq!(other, Leadership::Theirs { holder: "conformance".into(), until: T0 + LEASE });
     let other = world.store.take_over("other", LEASE, T0 + LEASE).await.expect("an answer");
-    let Reign::Ours { epoch } = other else { panic!("the lease was over: {other:?}") };
-    assert!(epoch > world.epoch, "each reign has an epoch of its own");
+    let Leadership::Ours { term } = other else { panic!("the lease was over: {other:?}") };
+    assert!(term > world.term, "each takeover begins a new term");
     let again = world.store.take_over("other", LEASE, at(11)).await.expect("an answer");
-    assert_eq!(again, Reign::Ours { epoch: Epoch(epoch.0 + 1) }, "a holder that starts again need not wait for itself");
+    assert_eq!(again, Leadership::Ours { term: Term(term.0 + 1) }, "a holder that starts again need not wait for itself");
 }
 
 pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
-    let (store, old) = (&world.store, world.epoch);
+    let (store, old) = (&world.store, world.term);
     store.take_over("other", LEASE, at(60)).await.expect("an answer");
     let fenced = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Fenced)), "{answer:?}");
     fenced(store.renew(old, LEASE, at(61)).await);
-    fenced(store.abdicate(old).await);
+    fenced(store.step_down(old).await);
     fenced(store.raise(old, &rise(99, 0)).await);
     fenced(store.note(old, &line()).await);
     fenced(store.load(old).await.map(drop));
@@ -47,25 +47,25 @@ pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
 }
 
 pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
-    let (store, epoch) = (&world.store, world.epoch);
-    store.renew(epoch, LEASE, at(8)).await.expect("ours to renew");
+    let (store, term) = (&world.store, world.term);
+    store.renew(term, LEASE, at(8)).await.expect("ours to renew");
     let other = store.take_over("other", LEASE, at(12)).await.expect("an answer");
-    assert_eq!(other, Reign::Theirs { holder: "conformance".into(), until: at(8) + LEASE });
-    store.abdicate(epoch).await.expect("ours to give up");
-    assert!(matches!(store.commit(epoch, &[]).await, Err(StoreError::Fenced)), "whoever gave up writes no more");
+    assert_eq!(other, Leadership::Theirs { holder: "conformance".into(), until: at(8) + LEASE });
+    store.step_down(term).await.expect("ours to give up");
+    assert!(matches!(store.commit(term, &[]).await, Err(StoreError::Fenced)), "whoever gave up writes no more");
     let other = store.take_over("other", Duration::from_secs(1), Timestamp(at(12).0)).await.expect("an answer");
-    assert!(matches!(other, Reign::Ours { epoch: next } if next > epoch), "{other:?}");
+    assert!(matches!(other, Leadership::Ours { term: next } if next > term), "{other:?}");
 }
 
 pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
-    let (store, old) = (&world.store, world.epoch);
-    let seen = Epoch(old.0 + 40);
+    let (store, old) = (&world.store, world.term);
+    let seen = Term(old.0 + 40);
     store.raise(old, &rise(seen.0, 7_000)).await.expect("ours to raise");
     assert!(matches!(store.commit(old, &[]).await, Err(StoreError::Fenced)), "whoever raised it begins anew");
     assert!(matches!(store.raise(old, &rise(old.0 + 90, 0)).await, Err(StoreError::Fenced)));
     let next = store.take_over("conformance", LEASE, at(1)).await.expect("an answer");
-    assert_eq!(next, Reign::Ours { epoch: Epoch(seen.0 + 1) });
-    let next = Epoch(seen.0 + 1);
+    assert_eq!(next, Leadership::Ours { term: Term(seen.0 + 1) });
+    let next = Term(seen.0 + 1);
     assert_eq!(store.load(next).await.expect("it loads").last_job, 7_000, "no number is given twice");
     let lines = store.audit(10).await.expect("an answer");
     let told = (lines[0].action.as_str(), lines[0].subject.as_str(), lines[0].detail.as_str());
@@ -73,17 +73,17 @@ pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
     assert_eq!((lines.len(), told), (1, ("term.raise", format!("above term {}", seen.0).as_str(), detail)));
     store.raise(next, &rise(old.0, 6_000)).await.expect("a lower one changes nothing");
     let again = store.take_over("conformance", LEASE, at(2)).await.expect("an answer");
-    assert_eq!(again, Reign::Ours { epoch: Epoch(next.0 + 1) });
-    assert_eq!(store.load(Epoch(next.0 + 1)).await.expect("it loads").last_job, 7_000);
+    assert_eq!(again, Leadership::Ours { term: Term(next.0 + 1) });
+    assert_eq!(store.load(Term(next.0 + 1)).await.expect("it loads").last_job, 7_000);
 }
 
 pub async fn what_the_store_does_not_hold_is_audited_all_the_same(world: World) {
-    world.store.note(world.epoch, &line()).await.expect("ours to note");
+    world.store.note(world.term, &line()).await.expect("ours to note");
     assert_eq!(world.store.audit(10).await.expect("an answer"), [line()]);
 }
 
 fn rise(above: u64, last_job: u64) -> Rise {
-    Rise { above: Epoch(above), last_job, by: AgentId(3).to_string(), at: at(7) }
+    Rise { above: Term(above), last_job, by: AgentId(3).to_string(), at: at(7) }
 }
 
 fn line() -> AuditRecord {
@@ -91,28 +91,28 @@ fn line() -> AuditRecord {
     AuditRecord { at: at(5), by, action, subject, detail }
 }
 
-pub async fn anybody_can_see_who_reigns(world: World) {
-    let seen = async || world.store.reign().await.expect("an answer");
-    let reign = ReignRecord { epoch: world.epoch, holder: Some("conformance".into()), until: T0 + LEASE };
-    assert_eq!(seen().await, reign);
-    world.store.renew(world.epoch, LEASE, at(8)).await.expect("ours to renew");
-    assert_eq!(seen().await, ReignRecord { until: at(8) + LEASE, ..reign });
-    world.store.abdicate(world.epoch).await.expect("ours to give up");
-    assert_eq!(seen().await, ReignRecord { epoch: world.epoch, holder: None, until: Timestamp(0) });
+pub async fn anybody_can_see_who_leads(world: World) {
+    let seen = async || world.store.leader().await.expect("an answer");
+    let leader = LeaderRecord { term: world.term, holder: Some("conformance".into()), until: T0 + LEASE };
+    assert_eq!(seen().await, leader);
+    world.store.renew(world.term, LEASE, at(8)).await.expect("ours to renew");
+    assert_eq!(seen().await, LeaderRecord { until: at(8) + LEASE, ..leader });
+    world.store.step_down(world.term).await.expect("ours to give up");
+    assert_eq!(seen().await, LeaderRecord { term: world.term, holder: None, until: Timestamp(0) });
 }
 
-pub async fn coordinators_know_of_each_other_whoever_reigns(world: World) {
+pub async fn coordinators_know_of_each_other_whoever_leads(world: World) {
     let seen = async || world.store.coordinators().await.expect("an answer");
     let (north, south) = (sample::coordinator("north", at(1)), sample::coordinator("south", at(2)));
     for record in [&south, &north] {
-        world.store.attend(record, T0).await.expect("noted, though it does not reign");
+        world.store.check_in(record, T0).await.expect("noted, though it does not lead");
     }
     assert_eq!(seen().await, [north.clone(), south.clone()]);
     let moved =
-        CoordinatorRecord { addresses: vec!["/dns4/elsewhere/tcp/1/p2p/x".into()], reigns: Some(at(3)), seen: at(9), ..south };
-    world.store.attend(&moved, at(1)).await.expect("noted");
+        CoordinatorRecord { addresses: vec!["/dns4/elsewhere/tcp/1/p2p/x".into()], leads: Some(at(3)), seen: at(9), ..south };
+    world.store.check_in(&moved, at(1)).await.expect("noted");
     assert_eq!(seen().await, [north, moved.clone()]);
-    world.store.attend(&moved, at(2)).await.expect("noted");
+    world.store.check_in(&moved, at(2)).await.expect("noted");
     assert_eq!(seen().await, [moved], "who was not seen for long is forgotten");
 }
 

@@ -1,11 +1,11 @@
-//! SHELL: one reign, from the epoch that was won to its end.
+//! SHELL: one term, from its beginning to its end.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use lull_agent::cache::Cache;
 use lull_shared::{
-    id::{AgentId, Epoch},
+    id::{AgentId, Term},
     identity::{Issuer, NetworkId},
     mesh::NodeHandle,
 };
@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ADMIN_TOKEN_FILE, Attendance, Coordinator, GRACE, REIGN_LEASE, RENEWAL, ServerConfig,
-    phase::{Phase, Reigning, Standing},
+    ADMIN_TOKEN_FILE, Coordinator, GRACE, LEADER_LEASE, Presence, RENEWAL, ServerConfig,
+    phase::{LeaderView, Leading, Phase},
     until,
 };
 use crate::{
@@ -42,31 +42,31 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Between tries to read the policy: together less than the lease.
 const POLICY_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1_600];
 
-/// Why a reign came to its end.
+/// Why a term came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// It was told to stop.
     Stopped,
-    /// Another coordinator reigns.
+    /// Another coordinator leads.
     Fenced,
 }
 
-/// What outlives a reign.
-pub struct Realm {
+/// What outlives a term.
+pub struct Lasting {
     pub store: Arc<dyn Store>,
     pub node: NodeHandle,
     pub network: NetworkId,
     pub issuer: Arc<Issuer>,
-    pub attendance: Arc<Attendance>,
+    pub presence: Arc<Presence>,
     pub phases: Arc<watch::Sender<Phase>>,
     /// Its own copies of snapshots.
     pub snapshots: Cache,
     pub config: ServerConfig,
 }
 
-impl Realm {
-    /// Reigns in this epoch until told to stop or fenced. Agents' streams and people's requests end with it.
-    pub async fn reign(&self, epoch: Epoch, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
+impl Lasting {
+    /// Leads in this term until told to stop or fenced. Agents' streams and people's requests end with it.
+    pub async fn leader(&self, term: Term, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let over = shutdown.child_token();
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
@@ -81,9 +81,9 @@ impl Realm {
             logs: Default::default(),
             node: self.node.clone(),
             issuer: self.issuer.clone(),
-            epoch,
+            term,
             draw: rand::random(),
-            attendance: self.attendance.clone(),
+            presence: self.presence.clone(),
             over: over.clone(),
         };
         let (revoked, revocations) = mpsc::unbounded_channel();
@@ -98,14 +98,14 @@ impl Realm {
             custody,
         };
         let custodian = Custodian::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
-        let rule = tokio::spawn(rule(shell, epoch, inbox, over.clone()));
+        let rule = tokio::spawn(rule(shell, term, inbox, over.clone()));
         let tasks = TaskTracker::new();
-        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), epoch, lease, over.clone())));
-        tasks.spawn(until(over.clone(), sweep(self.store.clone(), epoch)));
+        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), term, lease, over.clone())));
+        tasks.spawn(until(over.clone(), sweep(self.store.clone(), term)));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
         tasks.spawn(until(over.clone(), custodian.run(wards)));
         let (data, making) = (&self.config.data, &self.config.making);
-        let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), epoch, data, making));
+        let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), term, data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));
         tasks.close();
         let coordinator = Arc::new(Coordinator {
@@ -116,10 +116,10 @@ impl Realm {
             node: self.node.clone(),
             network: self.network,
             issuer: self.issuer.clone(),
-            epoch,
+            term,
             since: clock::now(),
             mesh,
-            attendance: self.attendance.clone(),
+            presence: self.presence.clone(),
             publications,
             name: self.config.name.clone(),
         });
@@ -127,12 +127,12 @@ impl Realm {
             tracing::warn!(%error, "cannot make sure of the administrator's token; the next start tries again");
         }
         let routes = http::router(coordinator.clone(), self.config.data.clone(), over.clone());
-        self.phases.send_replace(Phase::Reigning(Reigning { coordinator, routes }));
+        self.phases.send_replace(Phase::Leading(Leading { coordinator, routes }));
         let ended = rule.await.context("the coordinator's loop broke");
         over.cancel();
-        self.phases.send_replace(Phase::StandingBy(Arc::new(Standing { reigning: None, in_doubt: true })));
+        self.phases.send_replace(Phase::Standby(Arc::new(LeaderView { leader: None, in_doubt: true })));
         if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!("some parts of the reign did not end in time");
+            tracing::warn!("some parts of the term did not end in time");
         }
         Ok(match ended? {
             Ended::Fenced => End::Fenced,
@@ -141,7 +141,7 @@ impl Realm {
         })
     }
 
-    /// The policy, which no agent may be told wrongly: a store that cannot say it has nobody who reigns on it.
+    /// The policy, which no agent may be told wrongly: a store that cannot say it gets no leader.
     async fn policies(&self, shutdown: &CancellationToken) -> Option<Arc<Policies>> {
         for pause_ms in POLICY_PAUSES_MS {
             match Policies::load(&*self.store, self.issuer.clone()).await {
@@ -158,10 +158,10 @@ impl Realm {
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
-async fn rule(shell: Shell, epoch: Epoch, mut inbox: Inbox, over: CancellationToken) -> Ended {
+async fn rule(shell: Shell, term: Term, mut inbox: Inbox, over: CancellationToken) -> Ended {
     let mut failures = 0_u32;
     loop {
-        match dispatch::run(&shell, epoch, &mut inbox, &over).await {
+        match dispatch::run(&shell, term, &mut inbox, &over).await {
             Ok(Ended::Stopped) => return Ended::Stopped,
             Ok(Ended::Fenced) | Err(StoreError::Fenced) => return Ended::Fenced,
             Ok(Ended::InDoubt) => failures = 0,
@@ -178,12 +178,12 @@ async fn rule(shell: Shell, epoch: Epoch, mut inbox: Inbox, over: CancellationTo
     }
 }
 
-/// Renews the lease; ends the reign when another coordinator has it.
-async fn keep_lease(store: Arc<dyn Store>, epoch: Epoch, lease: Lease, over: CancellationToken) {
+/// Renews the lease; ends the term when another coordinator has it.
+async fn keep_lease(store: Arc<dyn Store>, term: Term, lease: Lease, over: CancellationToken) {
     loop {
         tokio::time::sleep(RENEWAL).await;
         let asked = Clocks::now();
-        match store.renew(epoch, REIGN_LEASE, clock::now()).await {
+        match store.renew(term, LEADER_LEASE, clock::now()).await {
             Ok(()) => lease.renewed(asked),
             Err(StoreError::Fenced) => return over.cancel(),
             Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
@@ -191,7 +191,7 @@ async fn keep_lease(store: Arc<dyn Store>, epoch: Epoch, lease: Lease, over: Can
     }
 }
 
-async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
+async fn sweep(store: Arc<dyn Store>, term: Term) {
     // The clock on the wall may have been set while nobody looked: what was on its way then has this long to arrive.
     let (mut clock, mut from) = (clock::Steady::start(), Instant::now() + SWEEP_EVERY);
     loop {
@@ -203,7 +203,7 @@ async fn sweep(store: Arc<dyn Store>, epoch: Epoch) {
             tokio::time::sleep(SWEEP_EVERY).await;
             continue;
         }
-        match store.sweep_blobs(epoch, clock::now() - SWEEP_AGE).await {
+        match store.sweep_blobs(term, clock::now() - SWEEP_AGE).await {
             Ok(0) => {}
             Ok(blobs) => tracing::info!(blobs, "deleted blobs that nothing refers to"),
             Err(error) => tracing::warn!(%error, "cannot delete unreferenced blobs"),
@@ -241,8 +241,8 @@ async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<()
         at: now,
     };
     // Another coordinator of this store may be called so, or the one whose file was lost.
-    if coordinator.store.create_token(coordinator.epoch, token(Some("admin".into()))).await?.is_none() {
-        coordinator.store.create_token(coordinator.epoch, token(None)).await?;
+    if coordinator.store.create_token(coordinator.term, token(Some("admin".into()))).await?.is_none() {
+        coordinator.store.create_token(coordinator.term, token(None)).await?;
     }
     keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
 }

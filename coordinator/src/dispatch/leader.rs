@@ -1,4 +1,4 @@
-//! The loop itself, from loading the store to the end of a reign.
+//! The loop itself, from loading the store to the end of a term.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use lull_shared::id::{AgentId, Epoch, JobId, VersionId};
+use lull_shared::id::{AgentId, JobId, Term, VersionId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -46,19 +46,19 @@ const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub enum Ended {
     /// It was asked to.
     Stopped,
-    /// Another coordinator reigns.
+    /// Another coordinator leads.
     Fenced,
     /// The store is in doubt: load it again.
     InDoubt,
 }
 
-/// Loads the store and reigns until told to stop. Agents' streams are closed at the end.
-pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
-    let mut snapshot = shell.store.load(epoch).await?;
+/// Loads the store and leads until told to stop. Agents' streams are closed at the end.
+pub async fn run(shell: &Shell, term: Term, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
+    let mut snapshot = shell.store.load(term).await?;
     for job in &mut snapshot.jobs {
         shell.catalogue.learn_movable(job).await;
     }
-    tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), epoch = epoch.0, "the coordinator reigns");
+    tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), term = term.0, "the coordinator leads");
     shell.catalogue.restore(&snapshot);
     let versions: BTreeSet<VersionId> = snapshot.jobs.iter().map(|job| job.spec.version).collect();
     let clock = Steady::start();
@@ -71,9 +71,9 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
         }
     }
     inbox.moments.pass();
-    let reign = Reign {
+    let leader = Leader {
         shell,
-        epoch,
+        term,
         clock,
         scheduler,
         links: BTreeMap::new(),
@@ -83,12 +83,12 @@ pub async fn run(shell: &Shell, epoch: Epoch, inbox: &mut Inbox, shutdown: &Canc
         moments: inbox.moments.clone(),
         shutdown: shutdown.clone(),
     };
-    reign.run(inbox).await
+    leader.run(inbox).await
 }
 
-struct Reign<'a> {
+struct Leader<'a> {
     shell: &'a Shell,
-    epoch: Epoch,
+    term: Term,
     clock: Steady,
     scheduler: Scheduler,
     links: BTreeMap<StreamId, AgentLink>,
@@ -99,7 +99,7 @@ struct Reign<'a> {
     shutdown: CancellationToken,
 }
 
-impl Reign<'_> {
+impl Leader<'_> {
     async fn run(mut self, inbox: &mut Inbox) -> StoreResult<Ended> {
         let mut batch = Vec::with_capacity(INPUTS_PER_TURN);
         let Inbox { inputs, queries, .. } = inbox;
@@ -250,7 +250,7 @@ impl Reign<'_> {
             self.send(order);
         }
         for custody in sealed.custody {
-            // The custodian ends with the reign.
+            // The custodian ends with the term.
             let _ = self.shell.custody.send(custody);
         }
         for (request, reply) in sealed.replies {
@@ -290,7 +290,7 @@ impl Reign<'_> {
             .without_max_times()
             .build();
         loop {
-            match turn.commit(&*self.shell.store, self.epoch).await {
+            match turn.commit(&*self.shell.store, self.term).await {
                 Committed::Done(sealed) => return Ok(sealed),
                 Committed::Refused(again, error) => {
                     let pause = pauses.next().unwrap_or(COMMIT_PAUSE_MAX);
@@ -299,7 +299,7 @@ impl Reign<'_> {
                     turn = again;
                 }
                 Committed::Ended(ended, error) => {
-                    tracing::warn!(%error, "the reign ends with this commit");
+                    tracing::warn!(%error, "the term ends with this commit");
                     return Err(ended);
                 }
             }
@@ -372,7 +372,7 @@ mod tests {
         dispatch::{Catalogue, DispatchError, Lease, channel},
         scheduler::{Limits, event::Submission},
         store::{
-            Reign as Taken, Store,
+            Leadership as Taken, Store,
             faulty::{Fault, Faulty},
             memory::Memory,
         },
@@ -385,17 +385,17 @@ mod tests {
         Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody }
     }
 
-    /// A reign whose lease has lapsed, over a store in which another may have taken over since.
+    /// A term whose lease has lapsed, over a store in which another may have taken over since.
     async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
         let store = Arc::new(Memory::default());
-        let Ok(Taken::Ours { epoch }) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
-            panic!("nobody reigns in a new store");
+        let Ok(Taken::Ours { term }) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("a new store has no leader");
         };
         let other = store.clone();
         let shell = shell(store, Lease::begin(Duration::ZERO));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
-        let reign = run(&shell, epoch, &mut inbox, &shutdown);
+        let leader = run(&shell, term, &mut inbox, &shutdown);
         let ask = async {
             if overtaken {
                 other
@@ -407,7 +407,7 @@ mod tests {
             shutdown.cancel();
             answer
         };
-        let (ended, answer) = tokio::join!(reign, ask);
+        let (ended, answer) = tokio::join!(leader, ask);
         (answer, ended)
     }
 
@@ -428,15 +428,15 @@ mod tests {
     #[tokio::test]
     async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more() {
         let memory = Arc::new(Memory::default());
-        let Ok(Taken::Ours { epoch }) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
-            panic!("nobody reigns in a new store");
+        let Ok(Taken::Ours { term }) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("a new store has no leader");
         };
         let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
         let store = Arc::new(Faulty::new(memory, refuses));
         let shell = shell(store, Lease::begin(Duration::from_secs(600)));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
-        let reign = run(&shell, epoch, &mut inbox, &shutdown);
+        let leader = run(&shell, term, &mut inbox, &shutdown);
         let ask = async {
             let submission = Submission {
                 owner: lull_shared::id::TokenId(1),
@@ -459,7 +459,7 @@ mod tests {
             }
             shutdown.cancel();
         };
-        let (ended, ()) = tokio::join!(reign, ask);
+        let (ended, ()) = tokio::join!(leader, ask);
         assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
     }
 }

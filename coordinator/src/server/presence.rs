@@ -23,7 +23,7 @@ pub const EVERY: Duration = Duration::from_secs(3);
 const FORGET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Keeps this coordinator's row, and the list of all.
-pub struct Attendance {
+pub struct Presence {
     store: Arc<dyn Store>,
     node: NodeHandle,
     announce: Vec<Multiaddr>,
@@ -33,7 +33,7 @@ pub struct Attendance {
     addresses: watch::Sender<Arc<Vec<String>>>,
 }
 
-impl Attendance {
+impl Presence {
     /// Says it for the first time; fails on a store of another network.
     pub async fn begin(
         store: Arc<dyn Store>,
@@ -53,16 +53,16 @@ impl Attendance {
             );
         }
         let addresses = watch::Sender::new(Arc::default());
-        let attendance = Arc::new(Self { store, node, announce, own, others: Mutex::default(), addresses });
-        attendance.attend(None).await.context("cannot note in the store that this coordinator is there")?;
-        Ok(attendance)
+        let presence = Arc::new(Self { store, node, announce, own, others: Mutex::default(), addresses });
+        presence.check_in(None).await.context("cannot note in the store that this coordinator is there")?;
+        Ok(presence)
     }
 
     /// Goes on saying it.
     pub async fn keep(self: Arc<Self>, mut phases: watch::Receiver<Phase>) {
         loop {
-            let reigns = phases.borrow_and_update().reigning().map(|reigning| reigning.coordinator.since);
-            if let Err(error) = self.attend(reigns).await {
+            let leads = phases.borrow_and_update().leader().map(|leader| leader.coordinator.since);
+            if let Err(error) = self.check_in(leads).await {
                 tracing::debug!(%error, "cannot note in the store that this coordinator is there");
             }
             tokio::select! {
@@ -72,7 +72,7 @@ impl Attendance {
         }
     }
 
-    /// What the store calls this coordinator when it reigns.
+    /// What the store calls this coordinator when it leads.
     pub fn holder(&self) -> String {
         self.own.holder()
     }
@@ -100,14 +100,14 @@ impl Attendance {
         self.addresses.subscribe()
     }
 
-    async fn attend(&self, reigns: Option<Timestamp>) -> StoreResult<()> {
+    async fn check_in(&self, leads: Option<Timestamp>) -> StoreResult<()> {
         let now = clock::now();
-        let own = CoordinatorRecord { addresses: self.own_addresses().await, reigns, seen: now, ..self.own.clone() };
-        let attended = async {
-            self.store.attend(&own, now - FORGET).await?;
+        let own = CoordinatorRecord { addresses: self.own_addresses().await, leads, seen: now, ..self.own.clone() };
+        let checked_in = async {
+            self.store.check_in(&own, now - FORGET).await?;
             self.store.coordinators().await
         };
-        let (result, others) = match attended.await {
+        let (result, others) = match checked_in.await {
             Ok(mut all) => {
                 all.retain(|other| other.peer != own.peer && other.network == own.network);
                 (Ok(()), all)
@@ -173,7 +173,7 @@ mod tests {
             network: "0".into(),
             http: "http://m:1".into(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
-            reigns: None,
+            leads: None,
             seen: Timestamp(0),
         }
     }

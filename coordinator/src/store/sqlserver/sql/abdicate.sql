@@ -1,1 +1,0 @@
-UPDATE lull.reign SET holder = NULL, lease_end_us = 0 WHERE reign_id = 1;
