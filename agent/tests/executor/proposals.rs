@@ -78,6 +78,24 @@ async fn a_cpp_program_throws_and_catches_by_base_class_and_destroys_what_it_lea
 }
 
 #[tokio::test]
+async fn a_lua_script_catches_its_errors_also_out_of_coroutines_and_c_functions() {
+    let script = r#"
+local function fails(n) if n == 0 then error({code = 7}) end return fails(n - 1) + 1 end
+local ok, caught = pcall(fails, 100)
+print(ok, caught.code)
+print(pcall(string.rep))
+local stepping = coroutine.wrap(function() for n = 1, 3 do coroutine.yield(n) end error("no more", 0) end)
+print(stepping(), stepping(), stepping(), pcall(stepping))
+local sum = 0
+for n = 1, 2000 do sum = sum + select(2, pcall(error, n)) end
+print(sum)
+"#;
+    let expected =
+        "false\t7\nfalse\tbad argument #1 to 'string.rep' (string expected, got no value)\n1\t2\t3\tfalse\tno more\n2001000\n";
+    assert_eq!(written_by("lua", script).await, expected);
+}
+
+#[tokio::test]
 async fn an_exception_that_nothing_catches_is_said_to_be_one() {
     let text = "(module (memory (export \"memory\") 1) (tag $t) (func $f (throw $t)) (func (export \"_start\") (call $f)))";
     let Failure::Trap { message, .. } = Bench::new(text).failure().await else { panic!("it fails by it") };
