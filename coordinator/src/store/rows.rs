@@ -170,7 +170,7 @@ fn owner(row: &dyn Columns) -> Result<Option<TokenId>, Damaged> {
 
 /// What an owner used in an hour: slot-microseconds.
 pub fn owner_hour(row: &dyn Columns) -> Result<(Option<TokenId>, i64, i64), Damaged> {
-    Ok((owner(row)?, int(row, "hour")?, int(row, "slot_us")?))
+    Ok((owner(row)?, int(row, "hour_number")?, int(row, "slot_us")?))
 }
 
 /// Somebody who was thrown out, or nobody, and the count of changes.
@@ -420,7 +420,7 @@ pub fn log_record(row: &dyn Columns) -> Result<LogRecord, Damaged> {
 pub fn result_record(row: &dyn Columns) -> Result<ResultRecord, Damaged> {
     let output = match row.bytes("blob_digest")? {
         Some(blob) => Payload::Blob(BlobRef { digest: digest("blob_digest", &blob)?, size_bytes: u64_of(row, "size_bytes")? }),
-        None => Payload::inline(bytes(row, "output")?),
+        None => Payload::inline(bytes(row, "content")?),
     };
     Ok(ResultRecord { task: task_id(row)?, attempt: u32_of(row, "number")?, output })
 }
@@ -562,7 +562,7 @@ pub fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
     Ok(AuditRecord {
         at: time(row, "at_us")?,
         by: text(row, "by_whom")?,
-        action: text(row, "action")?,
+        action: text(row, "operation")?,
         subject: text(row, "subject")?,
         detail: text(row, "detail")?,
     })

@@ -23,7 +23,8 @@ use lull_shared::{
 
 use super::{
     bounds,
-    record::{AuditRecord, who},
+    record::{AuditRecord, Totals, who},
+    usage,
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
@@ -193,6 +194,7 @@ pub struct SnapshotRow {
 /// How an attempt was.
 #[derive(Debug)]
 pub struct Over {
+    pub agent: AgentId,
     pub at: Timestamp,
     pub end: AttemptEnd,
     pub reason: Option<String>,
@@ -256,7 +258,64 @@ pub struct Connected {
     pub labels: Labels,
 }
 
+/// What the attempts came to that ended with one agent in one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    pub attempts: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    /// Evicted, recalled or lost.
+    pub moved: u32,
+    pub slot_us: u64,
+    pub cpu_us: u64,
+}
+
 impl Turn {
+    fn over(&self) -> impl Iterator<Item = (AttemptId, &Over)> {
+        self.attempts.iter().filter_map(|(attempt, patch)| Some((*attempt, patch.over.as_ref()?)))
+    }
+
+    /// The slot time of attempts that are over, in microseconds, by hour and job.
+    pub fn usage(&self) -> BTreeMap<(i64, JobId), i64> {
+        let mut sums: BTreeMap<(i64, JobId), i64> = BTreeMap::new();
+        for (attempt, over) in self.over() {
+            let sum = sums.entry((usage::hour(over.at), attempt.task.job)).or_default();
+            *sum = sum.saturating_add(bounds::number(over.slot_us));
+        }
+        sums
+    }
+
+    /// What attempts that are over came to, by hour and agent.
+    pub fn work(&self) -> BTreeMap<(i64, AgentId), Work> {
+        let mut sums: BTreeMap<(i64, AgentId), Work> = BTreeMap::new();
+        for (_, over) in self.over() {
+            let sum = sums.entry((usage::hour(over.at), over.agent)).or_default();
+            sum.attempts += 1;
+            match over.end {
+                AttemptEnd::Succeeded => sum.succeeded += 1,
+                AttemptEnd::Failed => sum.failed += 1,
+                AttemptEnd::Evicted | AttemptEnd::Recalled | AttemptEnd::Lost => sum.moved += 1,
+                AttemptEnd::Cancelled => {}
+            }
+            sum.slot_us = sum.slot_us.saturating_add(over.slot_us);
+            sum.cpu_us = sum.cpu_us.saturating_add(over.usage.cpu_us);
+        }
+        sums
+    }
+
+    /// What the turn adds to the counts over all time.
+    pub fn totals(&self) -> Totals {
+        let begun = self.attempts.values().filter(|patch| patch.begun.is_some()).count();
+        let lost = self.over().filter(|(_, over)| over.end == AttemptEnd::Lost).count();
+        Totals {
+            jobs: self.jobs_new.len() as u64,
+            tasks_succeeded: self.jobs.values().map(|job| u64::from(job.succeeded)).sum(),
+            attempts: begun as u64,
+            attempts_lost: lost as u64,
+            results_refused: self.agents.values().map(|agent| u64::from(agent.results_refused)).sum(),
+        }
+    }
+
     /// Folds a turn's changes, in order.
     pub fn fold(changes: &[Change]) -> Result<Self, Broken> {
         let mut turn = Self::default();
@@ -462,6 +521,7 @@ impl Turn {
         let patch = self.attempts.entry(attempt).or_default();
         patch.pause = Patch::Clear;
         patch.over = Some(Over {
+            agent: ended.agent,
             at: ended.at,
             end: ended.end,
             reason: ended.reason.as_deref().map(bounds::reason),

@@ -12,7 +12,7 @@ pub mod sample;
 mod tasks;
 mod turns;
 mod verification;
-mod views;
+pub mod views;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 

@@ -114,7 +114,7 @@ pub async fn an_attempt_goes_from_start_to_result(world: World) {
     assert!(snapshot.jobs.is_empty(), "an ended job is not the scheduler's");
     assert_eq!(snapshot.last_job, 1, "its number is not given again");
     let totals = world.store.totals().await.expect("an answer");
-    assert_eq!((totals.jobs, totals.tasks_succeeded, totals.attempts, totals.attempts_lost), (1, 2, 2, 0));
+    assert_eq!(totals, Totals { jobs: 1, tasks_succeeded: 2, attempts: 2, attempts_lost: 0, results_refused: 0 });
 }
 
 pub async fn a_failed_attempt_is_followed_by_another(world: World) {

@@ -1,27 +1,37 @@
 //! The views for people, where the backend has them.
 
-use lull_shared::state::{AttemptEnd, JobState};
+use lull_shared::{
+    id::AgentId,
+    state::{AttemptEnd, JobState},
+};
 
 use super::{World, sample::*};
 use crate::{
-    scheduler::effect::TaskAfter,
+    scheduler::{
+        effect::{Change, TaskAfter},
+        event::QuarantineKind,
+        history::{HOURS, IdleHours},
+    },
     store::record::{NewPolicy, PolicyRecord},
 };
 
 /// Every view that a database has.
-pub const VIEWS: [&str; 12] = [
-    "coordinator_list",
-    "policy_list",
-    "job_progress",
-    "task_list",
-    "attempt_list",
-    "failures",
-    "agent_list",
+pub const VIEWS: [&str; 15] = [
     "agent_hours",
-    "move_list",
-    "daily_usage",
-    "version_list",
+    "agent_list",
+    "attempt_list",
     "audit_list",
+    "coordinator_list",
+    "daily_usage",
+    "failure_list",
+    "hourly_usage",
+    "idle_hour_list",
+    "job_progress",
+    "move_list",
+    "policy_list",
+    "quarantine_list",
+    "task_list",
+    "version_list",
 ];
 
 pub async fn every_view_can_be_read(world: World) {
@@ -37,9 +47,16 @@ pub async fn every_view_can_be_read(world: World) {
     let record = PolicyRecord { version: 1, set_by: "root".into(), ..PolicyRecord::default() };
     let policy = NewPolicy { follows: 0, record, detail: String::new() };
     assert!(world.store.set_policy(world.term, policy).await.expect("kept"));
+    let hours = IdleHours::from_bytes(&[100; HOURS], None, 60).expect("a share");
+    let kind = QuarantineKind::Output;
+    let quarantined = Change::AgentQuarantined { agent: AgentId(1), kind, reason: "it differed".into(), at: at(31) };
+    world.commit(&[Change::AgentHours { agent: AgentId(1), hours: Box::new(hours), at: at(31) }, quarantined]).await;
     for view in VIEWS {
         if let Some(rows) = world.backend.view(view).await {
             assert!(!rows.is_empty(), "{view} shows something");
+            if view == "agent_hours" {
+                assert_eq!(rows.len(), 2, "attempts of one agent ended in two hours: {rows:?}");
+            }
             println!("{}: {view}: {}", world.backend.name(), rows[0].join(" | "));
         }
     }

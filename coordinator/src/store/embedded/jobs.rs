@@ -6,13 +6,7 @@ use lull_shared::id::{JobId, TaskId, TaskIndex, Term, TokenId};
 use rusqlite::{Transaction, params};
 
 use super::{
-    super::{
-        bounds::number,
-        decide,
-        record::*,
-        rows::{self, Columns, Damaged},
-        usage,
-    },
+    super::{bounds::number, decide, record::*, rows, usage},
     error::Fail,
     reader::{all, first},
     turn::fence,
@@ -103,10 +97,10 @@ pub fn load(tx: &Transaction<'_>, term: Term) -> Result<Snapshot, Fail> {
     let idle = all(tx, idle, [], rows::idle_hours)?;
     let hours = all(
         tx,
-        "SELECT jobs.owner_id, usage_hours.hour, sum(usage_hours.slot_us) AS slot_us
+        "SELECT jobs.owner_id, usage_hours.hour_number, sum(usage_hours.slot_us) AS slot_us
          FROM usage_hours JOIN jobs ON jobs.job_id = usage_hours.job_id
-         WHERE usage_hours.hour > (SELECT max(hour) FROM usage_hours) - ?1
-         GROUP BY jobs.owner_id, usage_hours.hour ORDER BY jobs.owner_id, usage_hours.hour",
+         WHERE usage_hours.hour_number > (SELECT max(hour_number) FROM usage_hours) - ?1
+         GROUP BY jobs.owner_id, usage_hours.hour_number ORDER BY jobs.owner_id, usage_hours.hour_number",
         [usage::HOURS_MAX],
         rows::owner_hour,
     )?;
@@ -257,14 +251,6 @@ pub fn result(tx: &Transaction<'_>, task: TaskId) -> Result<Option<ResultRecord>
 
 /// Counts over all time.
 pub fn totals(tx: &Transaction<'_>) -> Result<Totals, Fail> {
-    let counted = first(
-        tx,
-        "SELECT (SELECT count(*) FROM jobs) AS jobs, (SELECT coalesce(sum(succeeded), 0) FROM jobs) AS tasks_succeeded,
-             (SELECT count(*) FROM attempts) AS attempts,
-             (SELECT count(*) FROM attempts WHERE outcome = 'lost') AS attempts_lost,
-             (SELECT coalesce(sum(results_refused), 0) FROM agents) AS results_refused",
-        [],
-        |row: &dyn Columns| -> Result<Totals, Damaged> { rows::totals(row) },
-    )?;
-    Ok(counted.unwrap_or_default())
+    let sql = "SELECT jobs, tasks_succeeded, attempts, attempts_lost, results_refused FROM totals";
+    Ok(first(tx, sql, [], rows::totals)?.unwrap_or_default())
 }

@@ -13,13 +13,12 @@ use super::{
     super::{
         bounds::{self, number},
         decide,
-        record::AuditRecord,
+        record::{AuditRecord, Totals},
         rows,
         turn::{
             AgentPatch, AttemptPatch, Before, Broken, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow,
             TaskPatch, Turn,
         },
-        usage,
     },
     error::Fail,
 };
@@ -47,14 +46,8 @@ pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
         }
     }
     write_tasks(tx, &turn.tasks)?;
-    let slot_us = write_attempts(tx, &turn.attempts)?;
-    for ((hour, job), slot_us) in slot_us {
-        tx.prepare_cached(
-            "INSERT INTO usage_hours (hour, job_id, slot_us) VALUES (?1, ?2, ?3)
-             ON CONFLICT (hour, job_id) DO UPDATE SET slot_us = slot_us + excluded.slot_us",
-        )?
-        .execute(params![hour, number(job.0), slot_us])?;
-    }
+    write_attempts(tx, &turn.attempts)?;
+    add_sums(tx, turn)?;
     write_answers(tx, turn)?;
     write_results(tx, &turn.results)?;
     write_snapshots(tx, &turn.snapshots)?;
@@ -162,11 +155,52 @@ fn write_tasks(tx: &Transaction<'_>, tasks: &BTreeMap<TaskId, TaskPatch>) -> Res
     Ok(())
 }
 
-/// Writes attempts. The slot time of those that are over, by hour and job.
-fn write_attempts(
-    tx: &Transaction<'_>,
-    attempts: &BTreeMap<AttemptId, AttemptPatch>,
-) -> Result<BTreeMap<(i64, JobId), i64>, Fail> {
+/// Adds what the turn comes to, to what all turns came to.
+fn add_sums(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
+    for ((hour, job), slot_us) in turn.usage() {
+        tx.prepare_cached(
+            "INSERT INTO usage_hours (hour_number, job_id, slot_us) VALUES (?1, ?2, ?3)
+             ON CONFLICT (hour_number, job_id) DO UPDATE SET slot_us = slot_us + excluded.slot_us",
+        )?
+        .execute(params![hour, number(job.0), slot_us])?;
+    }
+    for ((hour, agent), work) in turn.work() {
+        tx.prepare_cached(
+            "INSERT INTO work_hours (hour_number, agent_id, attempts, succeeded, failed, moved, slot_us, cpu_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (hour_number, agent_id) DO UPDATE SET attempts = attempts + excluded.attempts,
+                 succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed, moved = moved + excluded.moved,
+                 slot_us = slot_us + excluded.slot_us, cpu_us = cpu_us + excluded.cpu_us",
+        )?
+        .execute(params![
+            hour,
+            number(agent.0),
+            work.attempts,
+            work.succeeded,
+            work.failed,
+            work.moved,
+            number(work.slot_us),
+            number(work.cpu_us)
+        ])?;
+    }
+    let totals = turn.totals();
+    if totals != Totals::default() {
+        tx.prepare_cached(
+            "UPDATE totals SET jobs = jobs + ?1, tasks_succeeded = tasks_succeeded + ?2, attempts = attempts + ?3,
+                 attempts_lost = attempts_lost + ?4, results_refused = results_refused + ?5",
+        )?
+        .execute(params![
+            number(totals.jobs),
+            number(totals.tasks_succeeded),
+            number(totals.attempts),
+            number(totals.attempts_lost),
+            number(totals.results_refused)
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_attempts(tx: &Transaction<'_>, attempts: &BTreeMap<AttemptId, AttemptPatch>) -> Result<(), Fail> {
     let mut insert = tx.prepare_cached(
         "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, pause, build, resumed_bytes, resumed_spent_us,
              cause)
@@ -180,7 +214,6 @@ fn write_attempts(
              cpu_us = ?10, memory_peak_bytes = ?11, slot_us = ?12, pause = NULL
          WHERE job_id = ?1 AND task_index = ?2 AND number = ?3 AND ended_us IS NULL",
     )?;
-    let mut slot_us = BTreeMap::new();
     for (attempt, patch) in attempts {
         let (job, index, attempt_number) = (number(attempt.task.job.0), attempt.task.index, attempt.number);
         let paused = patch.pause.value().map(json);
@@ -218,9 +251,8 @@ fn write_attempts(
             number(over.slot_us),
         ])?;
         one(changed, || format!("{attempt} is not live"))?;
-        *slot_us.entry((usage::hour(over.at), attempt.task.job)).or_default() += number(over.slot_us);
     }
-    Ok(slot_us)
+    Ok(())
 }
 
 fn write_answers(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
@@ -237,7 +269,7 @@ fn write_answers(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
 
 fn write_results(tx: &Transaction<'_>, results: &[ResultRow]) -> Result<(), Fail> {
     let mut insert = tx.prepare_cached(
-        "INSERT INTO results (job_id, task_index, number, size_bytes, output, blob_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO results (job_id, task_index, number, size_bytes, content, blob_digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for result in results {
         let task = result.attempt.task;
@@ -378,7 +410,7 @@ fn update_agent(tx: &Transaction<'_>, agent: i64, patch: &AgentPatch) -> Result<
 
 /// Appends to the audit.
 pub fn insert_audit(tx: &Transaction<'_>, row: &AuditRecord) -> Result<(), Fail> {
-    tx.prepare_cached("INSERT INTO audit (at_us, by_whom, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
+    tx.prepare_cached("INSERT INTO audit (at_us, by_whom, operation, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![row.at.0, row.by, row.action, row.subject, row.detail])?;
     Ok(())
 }

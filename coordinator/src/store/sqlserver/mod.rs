@@ -15,6 +15,8 @@ mod jobs;
 mod registry;
 mod schema;
 mod session;
+#[cfg_attr(not(test), allow(dead_code))]
+mod shape;
 mod statements;
 #[cfg(test)]
 mod tds;
@@ -306,4 +308,10 @@ pub async fn view(connection_string: &str, name: &str) -> StoreResult<Vec<Vec<St
     let answer = session.read(&format!("SELECT * FROM lull.{name}"), &[]).await?;
     let text = |row: &tiberius::Row| row.cells().map(|(_, cell)| format!("{cell:?}")).collect();
     Ok(answer.first().map(|rows| rows.iter().map(text).collect()).unwrap_or_default())
+}
+
+/// The views that the steps make, for tests.
+#[cfg(test)]
+pub fn views() -> Vec<String> {
+    schema::shape(&schema::MIGRATIONS).views().map(str::to_owned).collect()
 }

@@ -11,9 +11,11 @@ use serde::Serialize;
 use super::super::{
     bounds::{self, number},
     decide,
-    record::AuditRecord,
+    record::{AuditRecord, Totals},
     rows,
-    turn::{AgentPatch, AttemptPatch, Before, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn},
+    turn::{
+        AgentPatch, AttemptPatch, Before, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Turn, Work,
+    },
 };
 use crate::scheduler::effect::NewJob;
 
@@ -39,6 +41,9 @@ pub fn parameters(turn: &Turn) -> Parameters {
         logs: turn.logs.iter().map(|row| log(row, &mut bytes)).collect(),
         hours: turn.hours.iter().map(|(id, row)| hours(*id, row, &mut bytes)).collect(),
         agents: turn.agents.iter().map(|(id, patch)| agent(*id, patch)).collect(),
+        usage: turn.usage().into_iter().map(|((h, job), us)| UsageItem { h, j: number(job.0), us }).collect(),
+        work: turn.work().into_iter().map(|((hour, agent), sums)| work(hour, agent, &sums)).collect(),
+        totals: totals(&turn.totals()),
         audit: (0..).zip(&turn.audit).map(|(n, row)| audit(n, row)).collect(),
     };
     Parameters { json: json(&document), bytes: bytes.all }
@@ -89,7 +94,66 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<Agent<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    usage: Vec<UsageItem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    work: Vec<WorkItem>,
+    /// At most one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    totals: Vec<TotalsItem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     audit: Vec<Audit<'a>>,
+}
+
+#[derive(Serialize)]
+struct UsageItem {
+    h: i64,
+    j: i64,
+    us: i64,
+}
+
+#[derive(Serialize)]
+struct WorkItem {
+    h: i64,
+    a: i64,
+    n: u32,
+    s: u32,
+    f: u32,
+    m: u32,
+    us: i64,
+    c: i64,
+}
+
+fn work(hour: i64, agent: AgentId, sums: &Work) -> WorkItem {
+    WorkItem {
+        h: hour,
+        a: number(agent.0),
+        n: sums.attempts,
+        s: sums.succeeded,
+        f: sums.failed,
+        m: sums.moved,
+        us: number(sums.slot_us),
+        c: number(sums.cpu_us),
+    }
+}
+
+#[derive(Serialize)]
+struct TotalsItem {
+    j: i64,
+    s: i64,
+    n: i64,
+    l: i64,
+    r: i64,
+}
+
+fn totals(totals: &Totals) -> Vec<TotalsItem> {
+    let item = || TotalsItem {
+        j: number(totals.jobs),
+        s: number(totals.tasks_succeeded),
+        n: number(totals.attempts),
+        l: number(totals.attempts_lost),
+        r: number(totals.results_refused),
+    };
+    (*totals != Totals::default()).then(item).into_iter().collect()
 }
 
 #[derive(Serialize)]

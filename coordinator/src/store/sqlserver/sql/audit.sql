@@ -1,4 +1,4 @@
 -- The newest lines. @P1: limit.
-SELECT TOP (@P1) audit.at_us, audit.by_whom, audit.action, audit.subject, audit.detail
+SELECT TOP (@P1) audit.at_us, audit.by_whom, audit.operation, audit.subject, audit.detail
 FROM lull.audit AS audit
 ORDER BY audit.audit_id DESC;

@@ -16,7 +16,6 @@ DECLARE @attempts TABLE (
     memory_peak_bytes bigint NULL, build varchar(16) NULL, resumed_bytes bigint NULL, resumed_spent_us bigint NULL,
     cause nvarchar(2000) NULL, slot_us bigint NULL, PRIMARY KEY (job_id, task_index, number));
 DECLARE @changed int = 0;
-DECLARE @usage TABLE (hour bigint NOT NULL, job_id bigint NOT NULL, slot_us bigint NOT NULL, PRIMARY KEY (hour, job_id));
 
 INSERT INTO @jobs (job_id, retried_us, finish_by_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
     stop_changes, stopping, stopped_by, stopped_us)
@@ -91,12 +90,6 @@ WHERE patch.absent = 0
 SET @changed = @@ROWCOUNT;
 IF @changed <> (SELECT COUNT(*) FROM @tasks AS patch WHERE patch.absent = 0) SET @outcome = 3;
 
-INSERT INTO @usage (hour, job_id, slot_us)
-SELECT patch.ended_us / 3600000000, patch.job_id, SUM(patch.slot_us)
-FROM @attempts AS patch
-WHERE patch.ended_us IS NOT NULL
-GROUP BY patch.ended_us / 3600000000, patch.job_id;
-
 -- What was live before this turn ends first: of each task at most one attempt is live with one agent.
 UPDATE attempts
 SET pause = patch.pause, ended_us = patch.ended_us, outcome = patch.outcome, reason = patch.reason,
@@ -148,15 +141,42 @@ FROM OPENJSON(@P2, '$.hours') WITH (
     agent_id bigint '$.a', shares_at int '$.h', taken_at int '$.t', clock_ahead_min smallint '$.c', saved_us bigint '$.at') AS item;
 
 UPDATE usage_hours
-SET slot_us = usage_hours.slot_us + spent.slot_us
+SET slot_us = usage_hours.slot_us + item.slot_us
 FROM lull.usage_hours AS usage_hours
-INNER JOIN @usage AS spent ON spent.hour = usage_hours.hour AND spent.job_id = usage_hours.job_id;
-INSERT INTO lull.usage_hours (hour, job_id, slot_us)
-SELECT spent.hour, spent.job_id, spent.slot_us
-FROM @usage AS spent
-WHERE NOT EXISTS (SELECT 1 FROM lull.usage_hours AS known WHERE known.hour = spent.hour AND known.job_id = spent.job_id);
+INNER JOIN OPENJSON(@P2, '$.usage') WITH (hour_number bigint '$.h', job_id bigint '$.j', slot_us bigint '$.us') AS item
+    ON item.hour_number = usage_hours.hour_number AND item.job_id = usage_hours.job_id;
+INSERT INTO lull.usage_hours (hour_number, job_id, slot_us)
+SELECT item.hour_number, item.job_id, item.slot_us
+FROM OPENJSON(@P2, '$.usage') WITH (hour_number bigint '$.h', job_id bigint '$.j', slot_us bigint '$.us') AS item
+WHERE NOT EXISTS (SELECT 1 FROM lull.usage_hours AS known WHERE known.hour_number = item.hour_number AND known.job_id = item.job_id);
 
-INSERT INTO lull.results (job_id, task_index, number, size_bytes, output, blob_digest)
+UPDATE work_hours
+SET attempts = work_hours.attempts + item.attempts, succeeded = work_hours.succeeded + item.succeeded,
+    failed = work_hours.failed + item.failed, moved = work_hours.moved + item.moved,
+    slot_us = work_hours.slot_us + item.slot_us, cpu_us = work_hours.cpu_us + item.cpu_us
+FROM lull.work_hours AS work_hours
+INNER JOIN OPENJSON(@P2, '$.work') WITH (
+    hour_number bigint '$.h', agent_id bigint '$.a', attempts int '$.n', succeeded int '$.s', failed int '$.f', moved int '$.m',
+    slot_us bigint '$.us', cpu_us bigint '$.c') AS item
+    ON item.hour_number = work_hours.hour_number AND item.agent_id = work_hours.agent_id;
+INSERT INTO lull.work_hours (hour_number, agent_id, attempts, succeeded, failed, moved, slot_us, cpu_us)
+SELECT item.hour_number, item.agent_id, item.attempts, item.succeeded, item.failed, item.moved, item.slot_us, item.cpu_us
+FROM OPENJSON(@P2, '$.work') WITH (
+    hour_number bigint '$.h', agent_id bigint '$.a', attempts int '$.n', succeeded int '$.s', failed int '$.f', moved int '$.m',
+    slot_us bigint '$.us', cpu_us bigint '$.c') AS item
+WHERE NOT EXISTS (
+    SELECT 1 FROM lull.work_hours AS known WHERE known.hour_number = item.hour_number AND known.agent_id = item.agent_id);
+
+UPDATE totals
+SET jobs = totals.jobs + item.jobs, tasks_succeeded = totals.tasks_succeeded + item.tasks_succeeded,
+    attempts = totals.attempts + item.attempts, attempts_lost = totals.attempts_lost + item.attempts_lost,
+    results_refused = totals.results_refused + item.results_refused
+FROM lull.totals AS totals
+CROSS JOIN OPENJSON(@P2, '$.totals') WITH (
+    jobs int '$.j', tasks_succeeded int '$.s', attempts int '$.n', attempts_lost int '$.l', results_refused int '$.r') AS item
+WHERE totals.totals_id = 1;
+
+INSERT INTO lull.results (job_id, task_index, number, size_bytes, content, blob_digest)
 SELECT item.job_id, item.task_index, item.number, item.size_bytes,
     CASE WHEN item.blob_at IS NOT NULL THEN NULL WHEN item.output_bytes = 0 THEN 0x
         ELSE SUBSTRING(@P3, item.output_at, item.output_bytes) END,
@@ -219,9 +239,9 @@ IF @changed <> (SELECT COUNT(*) FROM OPENJSON(@P2, '$.agents')) SET @outcome = 6
 DECLARE @revocations bigint = CAST(JSON_VALUE(@P2, '$.revocations') AS bigint);
 IF @revocations > 0 UPDATE lull.leader SET revocations = revocations + @revocations WHERE leader_id = 1;
 
-INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
-SELECT item.at_us, item.by_whom, item.action, item.subject, item.detail
+INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail)
+SELECT item.at_us, item.by_whom, item.operation, item.subject, item.detail
 FROM OPENJSON(@P2, '$.audit') WITH (
-    position int '$.n', at_us bigint '$.at', by_whom nvarchar(256) '$.by', action varchar(32) '$.do',
+    position int '$.n', at_us bigint '$.at', by_whom nvarchar(256) '$.by', operation varchar(32) '$.do',
     subject nvarchar(256) '$.s', detail nvarchar(2000) '$.d') AS item
 ORDER BY item.position;

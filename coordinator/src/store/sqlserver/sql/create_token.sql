@@ -9,6 +9,6 @@ BEGIN
     INSERT INTO lull.tokens (token_id, role, name, fingerprint, uses, uses_max, created_us, created_by, expires_us, bound_names,
         bound_group)
     VALUES (@token_id, @P2, @name, @P4, 0, @P5, @P6, @P7, @P8, @P9, @P10);
-    INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
+    INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail)
     VALUES (@P6, @P7, 'token.create', CONCAT('t', @token_id), LEFT(CONCAT(@P11, @name, @P12), 2000));
 END;

@@ -7,6 +7,6 @@ BEGIN
     SET @result = (SELECT COALESCE(MAX(agents.agent_id), 0) + 1 FROM lull.agents AS agents);
     INSERT INTO lull.agents (agent_id, name, peer, intake, token_id, enrolled_us, labels, results_refused, group_name)
     VALUES (@result, @P5, @P4, 'open', @P2, @P6, '{}', 0, @P8);
-    INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
+    INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail)
     VALUES (@P6, @P7, 'agent.enrol', CONCAT('a', @result), @P5);
 END;

@@ -39,12 +39,12 @@ ORDER BY agents.agent_id;
 SELECT idle_hours.agent_id, idle_hours.shares, idle_hours.taken, idle_hours.clock_ahead_min
 FROM lull.idle_hours AS idle_hours
 ORDER BY idle_hours.agent_id;
-SELECT jobs.owner_id, usage_hours.hour, SUM(usage_hours.slot_us) AS slot_us
+SELECT jobs.owner_id, usage_hours.hour_number, SUM(usage_hours.slot_us) AS slot_us
 FROM lull.usage_hours AS usage_hours
 INNER JOIN lull.jobs AS jobs ON jobs.job_id = usage_hours.job_id
-WHERE usage_hours.hour > (SELECT MAX(newest.hour) FROM lull.usage_hours AS newest) - @P2
-GROUP BY jobs.owner_id, usage_hours.hour
-ORDER BY jobs.owner_id, usage_hours.hour;
+WHERE usage_hours.hour_number > (SELECT MAX(newest.hour_number) FROM lull.usage_hours AS newest) - @P2
+GROUP BY jobs.owner_id, usage_hours.hour_number
+ORDER BY jobs.owner_id, usage_hours.hour_number;
 SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
 FROM lull.answers AS answers
 INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index

@@ -1,2 +1,2 @@
 -- @P2: now. @P3: by. @P4: action. @P5: subject. @P6: detail.
-INSERT INTO lull.audit (at_us, by_whom, action, subject, detail) VALUES (@P2, @P3, @P4, @P5, @P6);
+INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail) VALUES (@P2, @P3, @P4, @P5, @P6);

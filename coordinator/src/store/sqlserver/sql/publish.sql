@@ -18,5 +18,5 @@ BEGIN
     INSERT INTO lull.version_blobs (version_id, digest)
     SELECT @result, CONVERT(binary(32), item.digest, 2)
     FROM OPENJSON(@P13) WITH (digest varchar(64) '$.d') AS item;
-    INSERT INTO lull.audit (at_us, by_whom, action, subject, detail) VALUES (@P11, @P12, 'function.publish', @P14, @P15);
+    INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail) VALUES (@P11, @P12, 'function.publish', @P14, @P15);
 END;

@@ -5,5 +5,5 @@ WHERE removed_us IS NULL AND number = COALESCE(@P3, number)
     AND function_id = (SELECT functions.function_id FROM lull.functions AS functions WHERE functions.name = @P2);
 SET @result = @@ROWCOUNT;
 IF @result > 0
-    INSERT INTO lull.audit (at_us, by_whom, action, subject, detail)
+    INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail)
     VALUES (@P4, @P5, 'function.remove', @P6, CONCAT(@result, ' versions'));

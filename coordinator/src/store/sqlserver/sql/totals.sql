@@ -1,6 +1,4 @@
-SELECT
-    (SELECT COUNT(*) FROM lull.jobs AS jobs) AS jobs,
-    (SELECT COALESCE(SUM(CAST(jobs.succeeded AS bigint)), 0) FROM lull.jobs AS jobs) AS tasks_succeeded,
-    (SELECT COUNT_BIG(*) FROM lull.attempts AS attempts) AS attempts,
-    (SELECT COUNT_BIG(*) FROM lull.attempts AS attempts WHERE attempts.outcome = 'lost') AS attempts_lost,
-    (SELECT COALESCE(SUM(agents.results_refused), 0) FROM lull.agents AS agents) AS results_refused;
+-- Counts over all time.
+SELECT totals.jobs, totals.tasks_succeeded, totals.attempts, totals.attempts_lost, totals.results_refused
+FROM lull.totals AS totals
+WHERE totals.totals_id = 1;
