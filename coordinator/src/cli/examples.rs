@@ -1,14 +1,19 @@
 //! Every command line that is shown to people is one that both programs take: those of `--help` and of the READMEs.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
 use clap::{CommandFactory as _, Parser as _};
 
 use super::Cli;
 
 /// What this repository shows besides `--help`.
-const PAGES: [(&str, &str); 2] =
-    [("README.md", include_str!("../../../README.md")), ("installer/README.md", include_str!("../../../installer/README.md"))];
+const PAGES: [(&str, &str); 5] = [
+    ("README.md", include_str!("../../../README.md")),
+    ("coordinator/README.md", include_str!("../../README.md")),
+    ("agent/README.md", include_str!("../../../agent/README.md")),
+    ("installer/README.md", include_str!("../../../installer/README.md")),
+    (".github/CONTRIBUTING.md", include_str!("../../../.github/CONTRIBUTING.md")),
+];
 /// How a clone runs `lull` without installing it.
 const FROM_A_CLONE: &str = "cargo run --release -p lull-coordinator -- ";
 
@@ -42,8 +47,46 @@ fn every_command_of_the_readmes_parses() {
                 found += 1;
             }
         }
-        assert!(found >= 5, "only {found} commands were found in {page}");
+        assert!(found >= 5 || page.starts_with('.'), "only {found} commands were found in {page}");
     }
+}
+
+/// Links, and files of this repository in code's type: `coordinator/src/http/{guests,shares}.rs` are two.
+#[test]
+fn every_path_that_the_pages_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tests = ("tests/README.md", include_str!("../../../tests/README.md"));
+    let mut found = 0;
+    for (page, text) in PAGES.into_iter().chain([tests]) {
+        let folder = root.join(page);
+        let folder = folder.parent().expect("a page is in a folder");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            assert!(folder.join(link).exists(), "{page} links to {link}, which is not there");
+            found += 1;
+        }
+        let prose = text.split("```").step_by(2);
+        for named in prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).filter(|named| is_path(named)) {
+            for path in each_of(named) {
+                assert!(root.join(&path).exists() || folder.join(&path).exists(), "{page} names {path}, which is not there");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 40, "only {found} paths were found");
+}
+
+/// Whether a name begins with a folder of this repository and has nothing that a path has not.
+fn is_path(named: &str) -> bool {
+    let ours = ["agent/", "coordinator/", "shared/", "tests/", "installer/", ".ci/", ".github/"];
+    ours.iter().any(|folder| named.starts_with(folder)) && !named.contains([' ', '*', '<', '$'])
+}
+
+/// `a/{b,c}.rs` is `a/b.rs` and `a/c.rs`.
+fn each_of(named: &str) -> Vec<String> {
+    let Some((before, rest)) = named.split_once('{') else { return vec![named.to_owned()] };
+    let (choices, after) = rest.split_once('}').expect("a brace is closed");
+    choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect()
 }
 
 /// An argument of a command that has the id of a global one is that one, with another type, and panics once it is used.
