@@ -35,7 +35,7 @@ use crate::{
     },
     server::Presence,
     store::{
-        Store, StoreError,
+        Lead, Store, StoreError,
         record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},
     },
     tracker::Tracker,
@@ -52,7 +52,7 @@ pub struct Network {
     pub logs: Arc<Logs>,
     pub node: NodeHandle,
     pub issuer: Arc<Issuer>,
-    pub term: Term,
+    pub lead: Lead,
     /// Drawn for this term: tells its lists of revocations from those of another coordinator in a term of the same number.
     pub draw: u64,
     /// Where coordinators are to be found.
@@ -128,7 +128,7 @@ impl Network {
                 }
                 let called = called();
                 let enrolment = Enrolment { token, fingerprint: secret.fingerprint(), peer: peer.to_bytes(), name, at: now };
-                match self.store.enrol(self.term, enrolment).await.map_err(unavailable)? {
+                match self.store.enrol(&self.lead, enrolment).await.map_err(unavailable)? {
                     EnrolmentOutcome::Enrolled { agent, .. } => *agent,
                     EnrolmentOutcome::UnknownToken => return Err(EnrolmentRefusal::UnknownToken),
                     EnrolmentOutcome::Expired => return Err(EnrolmentRefusal::Expired),
@@ -202,8 +202,8 @@ impl Network {
         let about = writer::Peer {
             agent,
             stream: number,
-            term: self.term,
-            term_proof: sign(&self.issuer.authority, &TermProof { network: self.issuer.network, term: self.term }),
+            term: self.lead.term,
+            term_proof: sign(&self.issuer.authority, &TermProof { network: self.issuer.network, term: self.lead.term }),
             certificate: certificate.wants_renewal(now).then(fresh),
             policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
@@ -275,7 +275,7 @@ impl Network {
     fn higher_term(&self, hello: &Hello) -> Option<Term> {
         let signed = hello.instance.term_proof.as_ref()?;
         let proof: TermProof = verify(&Authority::of(&self.issuer.authority), signed).ok()?;
-        (proof.network == self.issuer.network && proof.term > self.term).then_some(proof.term)
+        (proof.network == self.issuer.network && proof.term > self.lead.term).then_some(proof.term)
     }
 
     /// Peers have seen a higher term. Either another coordinator has taken over and this one does not know it yet, which
@@ -284,15 +284,15 @@ impl Network {
         // A loop that has ended leaves it to the next one.
         let Ok(last) = self.dispatch.query(|scheduler, _| scheduler.last_job()).await else { return };
         let rise = Rise { above: seen, last_job: numbers_beyond(last, named), by: by.to_owned(), at: clock::now() };
-        match self.store.raise(self.term, &rise).await {
+        match self.store.raise(&self.lead, &rise).await {
             Ok(()) => tracing::warn!(
                 by,
                 seen = seen.0,
-                own = self.term.0,
+                own = self.lead.term.0,
                 jobs_above = rise.last_job,
                 "agents know a later term than the store, which seems to be restored from a backup; going on above it"
             ),
-            Err(StoreError::Fenced) => {}
+            Err(StoreError::Fenced(_)) => {}
             Err(error) => return tracing::warn!(%error, "cannot raise the term above one that agents know; they come again"),
         }
         self.over.cancel();
@@ -351,7 +351,7 @@ impl Network {
                 return None;
             }
         };
-        let edition = Edition { term: self.term, counter, draw: self.draw };
+        let edition = Edition { term: self.lead.term, counter, draw: self.draw };
         let holds = self.node.publish_revocations(sign(&self.issuer.authority, &Revocations { edition, peers })).await;
         if let Some(signed) = holds {
             self.foreign_revocations(signed).await;
@@ -364,7 +364,7 @@ impl Network {
     pub async fn foreign_revocations(&self, signed: Signed) {
         let authority = Authority::of(&self.issuer.authority);
         let Ok(Revocations { edition, peers }) = verify::<Revocations>(&authority, &signed) else { return };
-        if edition.term < self.term || edition.draw == self.draw {
+        if edition.term < self.lead.term || edition.draw == self.draw {
             return;
         }
         let agents = match self.store.agents().await {

@@ -10,7 +10,7 @@ use std::{
 
 use lull_shared::{
     constraint::Constraint,
-    id::{AgentId, Term},
+    id::AgentId,
     identity::{Issuer, Signed, sign},
     message::PolicyReport,
     policy::{Changes, PolicyError, Sheet},
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     store::{
-        Store, StoreError,
+        Lead, Store, StoreError,
         record::{NewPolicy, PolicyRecord},
     },
 };
@@ -72,7 +72,7 @@ impl Policies {
     }
 
     /// Changes the policy and has all agents told; false when it was like that already.
-    pub async fn set(&self, store: &dyn Store, term: Term, wish: &Wish, by: &str) -> Result<bool, SetError> {
+    pub async fn set(&self, store: &dyn Store, lead: &Lead, wish: &Wish, by: &str) -> Result<bool, SetError> {
         for _ in 0..TRIES_MAX {
             let before = store.policy().await?.unwrap_or_default();
             let book = before.book.without(&wish.conditions, &wish.reset)?.with(&wish.conditions, &wish.set)?;
@@ -82,7 +82,7 @@ impl Policies {
             }
             let record = PolicyRecord { version: self.above(before.version), book, set: clock::now(), set_by: by.to_owned() };
             let new = NewPolicy { follows: before.version, record: record.clone(), detail: detail(wish) };
-            if store.set_policy(term, new).await? {
+            if store.set_policy(lead, new).await? {
                 self.current.send_replace(Arc::new(record));
                 return Ok(true);
             }
@@ -163,59 +163,59 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::{Leadership, memory::Memory};
+    use crate::store::{Takeover, memory::Memory};
 
     fn wish(conditions: &[&str], pairs: &[&str]) -> Wish {
         let conditions = conditions.iter().map(|text| text.parse().expect("a constraint")).collect();
         Wish { conditions, set: Changes::from_pairs(pairs).expect("changes"), reset: Vec::new() }
     }
 
-    async fn world() -> (Memory, Term, Policies) {
+    async fn world() -> (Memory, Lead, Policies) {
         let store = Memory::default();
-        let Ok(Leadership::Ours { term }) = store.take_over("us", Duration::from_secs(60), Timestamp(0)).await else {
+        let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(60), Timestamp(0)).await else {
             panic!("a new store has no leader");
         };
         let authority = libp2p::identity::Keypair::generate_ed25519();
         let issuer = Issuer { network: NetworkId([1; 16]), authority, life: Duration::from_secs(60) };
         let policies = Policies::load(&store, Arc::new(issuer)).await.expect("it is empty");
-        (store, term, policies)
+        (store, lead, policies)
     }
 
     #[tokio::test]
     async fn a_change_reaches_every_agent_with_what_holds_for_it() {
-        let (store, term, policies) = world().await;
+        let (store, lead, policies) = world().await;
         let mut berlin = policies.feed(AgentId(1), Labels::from([("site".into(), "berlin".into())]));
         let mut other = policies.feed(AgentId(2), Labels::new());
         let sheet = |feed: &mut Feed| {
             verify::<Sheet>(&Authority::of(&policies.issuer.authority), &feed.sheet()).expect("the authority signed it")
         };
         assert_eq!(sheet(&mut berlin).version, 0);
-        assert!(policies.set(&store, term, &wish(&["site=berlin"], &["idle=20m"]), "ann").await.expect("set"));
+        assert!(policies.set(&store, &lead, &wish(&["site=berlin"], &["idle=20m"]), "ann").await.expect("set"));
         berlin.changed().await;
         let told = sheet(&mut berlin);
         assert_eq!((told.agent, told.version, told.policy.idle), (AgentId(1), 1, Span::from_secs(1_200)));
         assert_eq!(sheet(&mut other).policy.idle, Span::from_secs(600));
-        assert!(!policies.set(&store, term, &wish(&["site=berlin"], &["idle=20m"]), "ann").await.expect("no news"));
+        assert!(!policies.set(&store, &lead, &wish(&["site=berlin"], &["idle=20m"]), "ann").await.expect("no news"));
         let again = Policies::load(&store, policies.issuer.clone()).await.expect("remembered");
         assert_eq!(again.current(), policies.current());
     }
 
     #[tokio::test]
     async fn a_version_is_higher_than_what_any_agent_knows() {
-        let (store, term, policies) = world().await;
+        let (store, lead, policies) = world().await;
         let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0 };
         policies.report(AgentId(1), report(41));
-        policies.set(&store, term, &wish(&[], &["idle=20m"]), "ann").await.expect("set");
+        policies.set(&store, &lead, &wish(&[], &["idle=20m"]), "ann").await.expect("set");
         assert_eq!(policies.current().version, 42, "the database may have been restored from a backup");
         policies.report(AgentId(2), report(u64::MAX));
-        policies.set(&store, term, &wish(&[], &["idle=30m"]), "ann").await.expect("set");
+        policies.set(&store, &lead, &wish(&[], &["idle=30m"]), "ann").await.expect("set");
         assert_eq!(policies.current().version, 43, "a lie moves nothing");
     }
 
     #[tokio::test]
     async fn nonsense_is_refused_and_changes_nothing() {
-        let (store, term, policies) = world().await;
-        let refused = policies.set(&store, term, &wish(&[], &["cores=0"]), "ann").await.expect_err("nothing would run");
+        let (store, lead, policies) = world().await;
+        let refused = policies.set(&store, &lead, &wish(&[], &["cores=0"]), "ann").await.expect_err("nothing would run");
         assert!(refused.to_string().contains("cores"), "{refused}");
         assert_eq!(store.policy().await.expect("an answer"), None);
     }

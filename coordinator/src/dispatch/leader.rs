@@ -6,7 +6,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use lull_shared::id::{AgentId, JobId, Term, VersionId};
+use lull_shared::id::{AgentId, JobId, VersionId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -25,7 +25,7 @@ use crate::{
         effect::{Change, Order, Refusal, Reply},
         event::{Event, RequestId, StreamId},
     },
-    store::{StoreResult, changes_who_is_out},
+    store::{Lead, Loaded, StoreResult, changes_who_is_out},
 };
 
 /// Inputs taken in one turn: bounds the size of a transaction and the time between two looks at the clock.
@@ -53,12 +53,15 @@ pub enum Ended {
 }
 
 /// Loads the store and leads until told to stop. Agents' streams are closed at the end.
-pub async fn run(shell: &Shell, term: Term, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
-    let mut snapshot = shell.store.load(term).await?;
+pub async fn run(shell: &Shell, lead: &Lead, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
+    let Loaded { mut snapshot, lost } = shell.store.load(lead).await?;
+    if let Some(lost) = lost {
+        tracing::error!(known = lost.known, found = lost.found, "{lost}");
+    }
     for job in &mut snapshot.jobs {
         shell.catalogue.learn_movable(job).await;
     }
-    tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), term = term.0, "the coordinator leads");
+    tracing::info!(jobs = snapshot.jobs.len(), agents = snapshot.agents.len(), term = lead.term.0, "the coordinator leads");
     shell.catalogue.restore(&snapshot);
     let versions: BTreeSet<VersionId> = snapshot.jobs.iter().map(|job| job.spec.version).collect();
     let clock = Steady::start();
@@ -73,7 +76,7 @@ pub async fn run(shell: &Shell, term: Term, inbox: &mut Inbox, shutdown: &Cancel
     inbox.moments.pass();
     let leader = Leader {
         shell,
-        term,
+        lead: lead.clone(),
         clock,
         scheduler,
         links: BTreeMap::new(),
@@ -88,7 +91,7 @@ pub async fn run(shell: &Shell, term: Term, inbox: &mut Inbox, shutdown: &Cancel
 
 struct Leader<'a> {
     shell: &'a Shell,
-    term: Term,
+    lead: Lead,
     clock: Steady,
     scheduler: Scheduler,
     links: BTreeMap<StreamId, AgentLink>,
@@ -290,7 +293,7 @@ impl Leader<'_> {
             .without_max_times()
             .build();
         loop {
-            match turn.commit(&*self.shell.store, self.term).await {
+            match turn.commit(&*self.shell.store, &self.lead).await {
                 Committed::Done(sealed) => return Ok(sealed),
                 Committed::Refused(again, error) => {
                     let pause = pauses.next().unwrap_or(COMMIT_PAUSE_MAX);
@@ -372,7 +375,7 @@ mod tests {
         dispatch::{Catalogue, DispatchError, Lease, channel},
         scheduler::{Limits, event::Submission},
         store::{
-            Leadership as Taken, Store,
+            Store, Takeover,
             faulty::{Fault, Faulty},
             memory::Memory,
         },
@@ -388,14 +391,14 @@ mod tests {
     /// A term whose lease has lapsed, over a store in which another may have taken over since.
     async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
         let store = Arc::new(Memory::default());
-        let Ok(Taken::Ours { term }) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+        let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
             panic!("a new store has no leader");
         };
         let other = store.clone();
         let shell = shell(store, Lease::begin(Duration::ZERO));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
-        let leader = run(&shell, term, &mut inbox, &shutdown);
+        let leader = run(&shell, &lead, &mut inbox, &shutdown);
         let ask = async {
             if overtaken {
                 other
@@ -428,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more() {
         let memory = Arc::new(Memory::default());
-        let Ok(Taken::Ours { term }) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+        let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
             panic!("a new store has no leader");
         };
         let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
@@ -436,7 +439,7 @@ mod tests {
         let shell = shell(store, Lease::begin(Duration::from_secs(600)));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
-        let leader = run(&shell, term, &mut inbox, &shutdown);
+        let leader = run(&shell, &lead, &mut inbox, &shutdown);
         let ask = async {
             let submission = Submission {
                 owner: lull_shared::id::TokenId(1),

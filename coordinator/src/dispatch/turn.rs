@@ -10,10 +10,7 @@
 
 use std::time::Duration;
 
-use lull_shared::{
-    id::{AgentId, Term},
-    time::Timestamp,
-};
+use lull_shared::{id::AgentId, time::Timestamp};
 
 use super::Ended;
 use crate::{
@@ -22,7 +19,7 @@ use crate::{
         effect::{Change, Custody, Effect, Order, Reply},
         event::{RequestId, StreamId},
     },
-    store::{Store, StoreError},
+    store::{Lead, Store, StoreError},
 };
 
 /// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
@@ -97,15 +94,17 @@ impl Turn {
     }
 
     /// Has it remembered; a turn without changes has nothing that could be forgotten.
-    pub async fn commit(self, store: &dyn Store, term: Term) -> Committed {
+    pub async fn commit(self, store: &dyn Store, lead: &Lead) -> Committed {
         if self.changes.is_empty() && !self.to_be_confirmed {
             return Committed::Done(self.sealed);
         }
-        match store.commit(term, &self.changes).await {
+        match store.commit(lead, &self.changes).await {
             Ok(()) => Committed::Done(self.sealed),
             Err(error @ StoreError::Determinate(_)) => Committed::Refused(self, error),
-            Err(error @ StoreError::Indeterminate(_)) => Committed::Ended(Ended::InDoubt, error),
-            Err(error @ StoreError::Fenced) => Committed::Ended(Ended::Fenced, error),
+            Err(error @ (StoreError::Indeterminate(_) | StoreError::Contradiction(_) | StoreError::Lost(_))) => {
+                Committed::Ended(Ended::InDoubt, error)
+            }
+            Err(error @ StoreError::Fenced(_)) => Committed::Ended(Ended::Fenced, error),
         }
     }
 }

@@ -165,8 +165,11 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
         match error {
-            StoreError::Fenced => Self::unavailable("another coordinator has taken over; this one stands by"),
+            StoreError::Fenced(_) => Self::unavailable("another coordinator has taken over; this one stands by"),
             StoreError::Determinate(_) => Self::unavailable("the store did not answer"),
+            StoreError::Contradiction(_) | StoreError::Lost(_) => {
+                Self::unavailable("the store holds something else than was expected; try again in a moment")
+            }
             StoreError::Indeterminate(_) => {
                 Self::unavailable("the store did not confirm; look whether it was done before you ask again")
             }

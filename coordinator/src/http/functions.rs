@@ -56,7 +56,8 @@ pub async fn remove(
     Asked(asked): Asked<Which>,
 ) -> Answer<Json<Affected>> {
     let coordinator = &state.coordinator;
-    let affected = coordinator.store.remove_versions(coordinator.term, &name, asked.version, &caller.who(), clock::now()).await?;
+    let affected =
+        coordinator.store.remove_versions(&coordinator.lead, &name, asked.version, &caller.who(), clock::now()).await?;
     if affected == 0 {
         return Err(no_function(&name, asked.version));
     }

@@ -36,7 +36,7 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
     let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
     let conditions = parsed.map_err(|error| Refused::invalid(error.to_string(), None))?;
     let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
-    match coordinator.policies.set(&*coordinator.store, coordinator.term, &wish, &admin.who()).await {
+    match coordinator.policies.set(&*coordinator.store, &coordinator.lead, &wish, &admin.who()).await {
         Ok(changed) => {
             if changed {
                 // A loop that has ended has no use for it.

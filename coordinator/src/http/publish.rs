@@ -108,7 +108,7 @@ async fn note(state: &Interface, by: &str, action: &str, id: PublicationId) -> A
     let about = look(state, id)?.wanted;
     let detail = format!("{} from {}", about.function, about.module.digest);
     let line = AuditRecord::new(clock::now(), by, action, id.to_string(), &detail);
-    Ok(state.coordinator.store.note(state.coordinator.term, &line).await?)
+    Ok(state.coordinator.store.note(&state.coordinator.lead, &line).await?)
 }
 
 fn look(state: &Interface, id: PublicationId) -> Answer<Seen> {

@@ -73,7 +73,7 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
         by: admin.who(),
         at,
     };
-    let Some(record) = coordinator.store.create_token(coordinator.term, token).await? else {
+    let Some(record) = coordinator.store.create_token(&coordinator.lead, token).await? else {
         let name = wanted.name.unwrap_or_default();
         let hint = "choose another name, or revoke that token: `lull token list` shows it";
         return Err(Refused::taken(format!("another valid token is called {name}"), hint));
@@ -114,7 +114,7 @@ fn bound(wanted: &CreateToken) -> Answer<Bound> {
 /// `DELETE /tokens/{token}`
 pub async fn revoke(State(state): Shared, admin: Admin, At(token): At<u64>) -> Answer<Json<Affected>> {
     let coordinator = &state.coordinator;
-    if !coordinator.store.revoke_token(coordinator.term, token, &admin.who(), clock::now()).await? {
+    if !coordinator.store.revoke_token(&coordinator.lead, token, &admin.who(), clock::now()).await? {
         return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
     }
     Ok(Json(Affected { affected: 1 }))

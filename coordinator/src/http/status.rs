@@ -47,7 +47,7 @@ fn describe(coordinator: &Coordinator) -> ServerBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: coordinator.network.to_string(),
         store: coordinator.store.describe(),
-        term: coordinator.term.0,
+        term: coordinator.lead.term.0,
         since: coordinator.since.to_jiff(),
     }
 }

@@ -24,7 +24,7 @@ use std::{
 use lull_agent::executor::{compile::Source, engine::Platform};
 use lull_shared::{
     digest::BlobRef,
-    id::{Term, TokenId},
+    id::TokenId,
     identity::{Authority, Issuer, Signed, sign},
     message::{Artifact, MigratableBuild, ModuleManifest},
     time::Timestamp,
@@ -48,7 +48,7 @@ use crate::{
     clock,
     http::shape,
     store::{
-        Store, StoreError,
+        Lead, Store, StoreError,
         record::{NewVersion, SignManifest, VersionRecord},
     },
 };
@@ -123,7 +123,7 @@ pub struct Seen {
 pub struct Publications {
     store: Arc<dyn Store>,
     issuer: Arc<Issuer>,
-    term: Term,
+    lead: Lead,
     workshop: Workshop,
     folder: PathBuf,
     known: Mutex<Known>,
@@ -149,7 +149,7 @@ struct Entry {
 
 impl Publications {
     /// Publishes into this store for this term, working in the data folder. What an earlier one left there goes.
-    pub fn new(store: Arc<dyn Store>, issuer: Arc<Issuer>, term: Term, data: &Path, making: &Making) -> Self {
+    pub fn new(store: Arc<dyn Store>, issuer: Arc<Issuer>, lead: Lead, data: &Path, making: &Making) -> Self {
         let folder = data.join(FOLDER);
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -157,7 +157,7 @@ impl Publications {
             tracing::warn!(%error, folder = %folder.display(), "what was left of publications cannot be removed");
         }
         let (workshop, known, begun) = (Workshop::new(making), Mutex::default(), Notify::new());
-        Self { store, issuer, term, workshop, folder, known, begun }
+        Self { store, issuer, lead, workshop, folder, known, begun }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -277,7 +277,7 @@ impl Publications {
         }
         let not_movable = parts.not_movable.clone();
         let beyond = own.iter().map(|version| version.record.number).max().unwrap_or(0);
-        let (version, new) = self.store.publish(self.term, self.version(wanted, parts, beyond, by)).await?;
+        let (version, new) = self.store.publish(&self.lead, self.version(wanted, parts, beyond, by)).await?;
         Ok(answer(version, !new, not_movable))
     }
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use lull_agent::cache::Cache;
 use lull_shared::{
-    id::{AgentId, Term},
+    id::AgentId,
     identity::{Issuer, NetworkId},
     mesh::NodeHandle,
 };
@@ -29,7 +29,7 @@ use crate::{
     policies::Policies,
     publishing::Publications,
     store::{
-        Store, StoreError,
+        Lead, Store, StoreError,
         record::{Bound, NewToken, TokenRole},
     },
     tracker::Tracker,
@@ -66,7 +66,7 @@ pub struct Lasting {
 
 impl Lasting {
     /// Leads in this term until told to stop or fenced. Agents' streams and people's requests end with it.
-    pub async fn leader(&self, term: Term, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
+    pub async fn leader(&self, lead: Lead, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let over = shutdown.child_token();
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
@@ -81,7 +81,7 @@ impl Lasting {
             logs: Default::default(),
             node: self.node.clone(),
             issuer: self.issuer.clone(),
-            term,
+            lead: lead.clone(),
             draw: rand::random(),
             presence: self.presence.clone(),
             over: over.clone(),
@@ -98,14 +98,14 @@ impl Lasting {
             custody,
         };
         let custodian = Custodian::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
-        let rule = tokio::spawn(rule(shell, term, inbox, over.clone()));
+        let rule = tokio::spawn(rule(shell, lead.clone(), inbox, over.clone()));
         let tasks = TaskTracker::new();
-        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), term, lease, over.clone())));
-        tasks.spawn(until(over.clone(), sweep(self.store.clone(), term)));
+        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease, over.clone())));
+        tasks.spawn(until(over.clone(), sweep(self.store.clone(), lead.clone())));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
         tasks.spawn(until(over.clone(), custodian.run(wards)));
         let (data, making) = (&self.config.data, &self.config.making);
-        let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), term, data, making));
+        let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), lead.clone(), data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));
         tasks.close();
         let coordinator = Arc::new(Coordinator {
@@ -116,7 +116,7 @@ impl Lasting {
             node: self.node.clone(),
             network: self.network,
             issuer: self.issuer.clone(),
-            term,
+            lead,
             since: clock::now(),
             mesh,
             presence: self.presence.clone(),
@@ -158,14 +158,14 @@ impl Lasting {
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
-async fn rule(shell: Shell, term: Term, mut inbox: Inbox, over: CancellationToken) -> Ended {
+async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToken) -> Ended {
     let mut failures = 0_u32;
     loop {
-        match dispatch::run(&shell, term, &mut inbox, &over).await {
+        match dispatch::run(&shell, &lead, &mut inbox, &over).await {
             Ok(Ended::Stopped) => return Ended::Stopped,
-            Ok(Ended::Fenced) | Err(StoreError::Fenced) => return Ended::Fenced,
+            Ok(Ended::Fenced) | Err(StoreError::Fenced(_)) => return Ended::Fenced,
             Ok(Ended::InDoubt) => failures = 0,
-            Err(error @ (StoreError::Determinate(_) | StoreError::Indeterminate(_))) => {
+            Err(error) => {
                 failures = failures.saturating_add(1);
                 let pause = Duration::from_millis(100).saturating_mul(1 << failures.min(6));
                 tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store cannot be loaded; trying again");
@@ -179,19 +179,19 @@ async fn rule(shell: Shell, term: Term, mut inbox: Inbox, over: CancellationToke
 }
 
 /// Renews the lease; ends the term when another coordinator has it.
-async fn keep_lease(store: Arc<dyn Store>, term: Term, lease: Lease, over: CancellationToken) {
+async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, over: CancellationToken) {
     loop {
         tokio::time::sleep(RENEWAL).await;
         let asked = Clocks::now();
-        match store.renew(term, LEADER_LEASE, clock::now()).await {
+        match store.renew(&lead, LEADER_LEASE, clock::now()).await {
             Ok(()) => lease.renewed(asked),
-            Err(StoreError::Fenced) => return over.cancel(),
+            Err(StoreError::Fenced(_)) => return over.cancel(),
             Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
         }
     }
 }
 
-async fn sweep(store: Arc<dyn Store>, term: Term) {
+async fn sweep(store: Arc<dyn Store>, lead: Lead) {
     // The clock on the wall may have been set while nobody looked: what was on its way then has this long to arrive.
     let (mut clock, mut from) = (clock::Steady::start(), Instant::now() + SWEEP_EVERY);
     loop {
@@ -203,7 +203,7 @@ async fn sweep(store: Arc<dyn Store>, term: Term) {
             tokio::time::sleep(SWEEP_EVERY).await;
             continue;
         }
-        match store.sweep_blobs(term, clock::now() - SWEEP_AGE).await {
+        match store.sweep_blobs(&lead, clock::now() - SWEEP_AGE).await {
             Ok(0) => {}
             Ok(blobs) => tracing::info!(blobs, "deleted blobs that nothing refers to"),
             Err(error) => tracing::warn!(%error, "cannot delete unreferenced blobs"),
@@ -241,8 +241,8 @@ async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<()
         at: now,
     };
     // Another coordinator of this store may be called so, or the one whose file was lost.
-    if coordinator.store.create_token(coordinator.term, token(Some("admin".into()))).await?.is_none() {
-        coordinator.store.create_token(coordinator.term, token(None)).await?;
+    if coordinator.store.create_token(&coordinator.lead, token(Some("admin".into()))).await?.is_none() {
+        coordinator.store.create_token(&coordinator.lead, token(None)).await?;
     }
     keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
 }

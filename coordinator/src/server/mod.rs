@@ -25,7 +25,6 @@ use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_agent::cache::Cache;
 use lull_shared::{
-    id::Term,
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
     mesh::{Node, NodeConfig, NodeHandle, UploadRules},
@@ -47,7 +46,7 @@ use crate::{
     policies::Policies,
     publishing::{Publications, make::Making},
     scheduler::Limits,
-    store::{self, Store, StoreChoice, record::CoordinatorRecord},
+    store::{self, Lead, Store, StoreChoice, record::CoordinatorRecord},
 };
 
 /// How long another coordinator watches this one's lease without a renewal before it takes over. With the time of a
@@ -98,7 +97,7 @@ pub struct Coordinator {
     pub node: NodeHandle,
     pub network: NetworkId,
     pub issuer: Arc<Issuer>,
-    pub term: Term,
+    pub lead: Lead,
     pub since: Timestamp,
     pub mesh: Network,
     pub presence: Arc<Presence>,
@@ -182,12 +181,12 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
 async fn live(standby: Standby, lasting: Lasting, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut fenced = None;
     loop {
-        let Some((term, lease)) = standby.stand_by(fenced, &shutdown).await? else { return Ok(()) };
-        match lasting.leader(term, lease, &shutdown).await? {
-            leader::End::Stopped => return lasting.store.step_down(term).await.context("cannot give the lease back"),
+        let Some((lead, lease)) = standby.stand_by(fenced, &shutdown).await? else { return Ok(()) };
+        match lasting.leader(lead.clone(), lease, &shutdown).await? {
+            leader::End::Stopped => return lasting.store.step_down(&lead).await.context("cannot give the lease back"),
             leader::End::Fenced => {
-                tracing::warn!(term = term.0, "another coordinator has taken over; this one stands by");
-                fenced = Some(term);
+                tracing::warn!(term = lead.term.0, "another coordinator has taken over; this one stands by");
+                fenced = Some(lead.term);
             }
         }
     }

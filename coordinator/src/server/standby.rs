@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock,
     dispatch::Lease,
-    store::{Leadership, Store, StoreError, record::LeaderRecord},
+    store::{Lead, Store, StoreError, Takeover, record::LeaderRecord},
 };
 
 /// Between two looks at the lease: what a handover takes beyond the lease. One read of one row.
@@ -37,7 +37,7 @@ pub struct Standby {
 impl Standby {
     /// Waits for its turn; `None` when it was told to stop before. `fenced` is the term that this process led in
     /// before another took over.
-    pub async fn stand_by(&self, fenced: Option<Term>, shutdown: &CancellationToken) -> anyhow::Result<Option<(Term, Lease)>> {
+    pub async fn stand_by(&self, fenced: Option<Term>, shutdown: &CancellationToken) -> anyhow::Result<Option<(Lead, Lease)>> {
         let own = self.presence.holder();
         let mut watch = LeaseWatch::new(own.clone(), LEADER_LEASE);
         let began = Instant::now();
@@ -67,7 +67,7 @@ impl Standby {
         }
     }
 
-    async fn claim(&self, watch: &mut LeaseWatch, leader: &LeaderRecord, now: Duration) -> Option<(Term, Lease)> {
+    async fn claim(&self, watch: &mut LeaseWatch, leader: &LeaderRecord, now: Duration) -> Option<(Lead, Lease)> {
         let as_of = match watch.look(leader, now) {
             Claim::Vacant => clock::now(),
             Claim::Lapsed { until } => until,
@@ -80,10 +80,10 @@ impl Standby {
         };
         let lease = Lease::begin(LEADER_LEASE);
         match self.store.take_over(&self.presence.holder(), LEADER_LEASE, as_of).await {
-            Ok(Leadership::Ours { term }) => return Some((term, lease)),
+            Ok(Takeover::Ours(lead)) => return Some((lead, lease)),
             // It was renewed at the last moment, or a third one was faster.
-            Ok(Leadership::Theirs { holder, .. }) => tracing::debug!(holder, "another was faster"),
-            Err(StoreError::Fenced) => {}
+            Ok(Takeover::Theirs { holder, .. }) => tracing::debug!(holder, "another was faster"),
+            Err(StoreError::Fenced(_)) => {}
             Err(error) => {
                 watch.blinked();
                 tracing::warn!(%error, "cannot take over; trying again");

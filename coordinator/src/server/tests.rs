@@ -6,7 +6,7 @@ use std::{
 };
 
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
+    id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId},
     identity::{Edition, Revocations, TermProof, sign},
     mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
     message::{
@@ -199,7 +199,7 @@ impl Site {
             by: "root".into(),
             at: clock::now(),
         };
-        let token = self.store.create_token(coordinator.term, token).await.expect("an answer").expect("a token").token;
+        let token = self.store.create_token(&coordinator.lead, token).await.expect("an answer").expect("a token").token;
         let mut desks = Vec::new();
         for number in 0..count {
             let identity = Keypair::generate_ed25519();
@@ -211,7 +211,7 @@ impl Site {
                 name: format!("desk-{number}"),
                 at: clock::now(),
             };
-            let enrolled = self.store.enrol(coordinator.term, enrolment).await.expect("an answer");
+            let enrolled = self.store.enrol(&coordinator.lead, enrolment).await.expect("an answer");
             let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
             let snapshot = crate::scheduler::event::AgentSnapshot {
                 agent: agent.agent,
@@ -366,7 +366,7 @@ async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_a
         Instance { number: 1, machine: 1, term_proof }
     };
     let address = site.address().await;
-    let own = site.coordinator().term;
+    let own = site.coordinator().lead.term;
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &Keypair::generate_ed25519())).await;
     let Some(ToAgent::Welcome(welcome)) = word(&mut stream).await else { panic!("a stranger's word counts for nothing") };
     assert_eq!(welcome.term, own);
@@ -375,7 +375,7 @@ async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_a
     let first = word(&mut stream).await;
     assert!(matches!(first, None | Some(ToAgent::Goodbye { reason: GoodbyeReason::Standby { .. } })), "{first:?}");
     until_true("it leads again", async || {
-        site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.term == Term(own.0 + 41))
+        site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.lead.term == Term(own.0 + 41))
     })
     .await;
     let mut stream = desks[0].greet(&address, Vec::new(), prove(own.0 + 40, &issuer.authority)).await;
@@ -529,7 +529,7 @@ impl SignManifest for Older {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_anew() {
     let (site, function) = (Site::start().await, "f".to_owned());
-    let (client, term) = (site.client(), site.coordinator().term);
+    let (client, lead) = (site.client(), site.coordinator().lead.clone());
     let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
     let blob = lull_shared::digest::BlobRef::of(&module);
     let digest = client.upload(module).await.expect("taken").digest;
@@ -554,7 +554,7 @@ async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_
         by: "ann".into(),
         at: clock::now(),
     };
-    site.store.publish(term, older).await.expect("published");
+    site.store.publish(&lead, older).await.expect("published");
     let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
     let publish = async || {
         let wanted = PublishRequest { module: digest, options };
@@ -630,7 +630,7 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
 async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out() {
     let site = Site::start().await;
     let (desks, issuer) = (site.agents(2).await, site.issuer());
-    let own = site.coordinator().term;
+    let own = site.coordinator().lead.term;
     // A list of a term of this number, and of a later one, by another life of this network.
     for (term, counter) in [(own.0, 0), (own.0 + 40, 7)] {
         let edition = Edition { term: Term(term), counter, draw: u64::MAX };
@@ -638,7 +638,7 @@ async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out
         desks[1].node.handle.publish_revocations(sign(&issuer.authority, &list)).await;
         let _stream = desks[1].greet(&site.address().await, Vec::new(), Instance::default()).await;
         until_true("it goes on above that", async || {
-            site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.term > Term(term))
+            site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.lead.term > Term(term))
         })
         .await;
         until_true("it is out", async || {

@@ -1,6 +1,6 @@
 //! What must survive: jobs, tasks, attempts, results, functions, agents, tokens and who did what.
 //!
-//! One trait, cut by the domain's verbs. Every write names the term it is made in and is refused when a newer
+//! One trait, cut by the domain's verbs. Every write shows the [`Lead`] it is made under and is refused when another
 //! coordinator leads. A turn of the scheduler is one [`Store::commit`]: one transaction, one round trip.
 
 mod bounds;
@@ -10,6 +10,7 @@ mod conformance;
 mod decide;
 pub mod embedded;
 pub mod faulty;
+mod lead;
 mod links;
 pub mod memory;
 pub mod migration;
@@ -25,16 +26,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 
-pub use self::check::{Check, Finding, Grade};
 use self::record::*;
 pub(crate) use self::turn::changes_who_is_out;
+pub use self::{
+    check::{Check, Finding, Grade},
+    lead::{Lead, Loaded, Lost},
+};
 use crate::scheduler::{
     effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
+    event::{EndedTask, JobSnapshot},
 };
 
 /// A store that does not do what was asked.
@@ -46,20 +50,29 @@ pub enum StoreError {
     /// It may have happened: the coordinator must load again and never guess.
     #[error("the store may or may not have done it: {0}")]
     Indeterminate(#[source] anyhow::Error),
-    /// A newer term has begun; this coordinator must step down.
-    #[error("another coordinator has taken over")]
-    Fenced,
+    /// It certainly did not happen and never will: what is stored is not what it builds on. The coordinator must load
+    /// again and decide again.
+    #[error("the store holds something else than this builds on: {0}")]
+    Contradiction(#[source] anyhow::Error),
+    /// It certainly did not happen, because the store has forgotten what it had confirmed before. The coordinator must load
+    /// again, and go on from what is still there.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// It certainly did not happen: another coordinator leads, or none, as the leader's row says; this one must step down. A
+    /// term below one's own shows that the store has forgotten the takeover.
+    #[error("{}", lead::fenced_words(.0))]
+    Fenced(LeaderRecord),
 }
 
 /// The answer of a store.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// Who may write.
+/// What came of taking over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leadership {
-    /// We lead in this term until the lease ends or is renewed.
-    Ours { term: Term },
-    /// Somebody else does, until then at least.
+pub enum Takeover {
+    /// This coordinator leads until the lease ends or is renewed.
+    Ours(Lead),
+    /// Another does, until then at least.
     Theirs { holder: String, until: Timestamp },
 }
 
@@ -72,13 +85,13 @@ pub trait Store: Send + Sync + 'static {
     // --- Leadership ---
 
     /// Becomes the one coordinator that writes, in a new term, if nobody else's lease is running.
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership>;
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover>;
     /// Prolongs the lease.
-    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()>;
+    async fn renew(&self, lead: &Lead, length: Duration, now: Timestamp) -> StoreResult<()>;
     /// Gives the lease up so that another need not wait for its end.
-    async fn step_down(&self, term: Term) -> StoreResult<()>;
+    async fn step_down(&self, lead: &Lead) -> StoreResult<()>;
     /// The same, and the next term is above this one, which agents have seen and a restored database has not.
-    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()>;
+    async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()>;
     /// Who leads, or led last.
     async fn leader(&self) -> StoreResult<LeaderRecord>;
     /// Says that this coordinator is there, leader or not; forgets those not seen since `forget`.
@@ -92,46 +105,54 @@ pub trait Store: Send + Sync + 'static {
 
     // --- The scheduler ---
 
-    /// Everything a scheduler needs to go on.
-    async fn load(&self, term: Term) -> StoreResult<Snapshot>;
-    /// One turn's changes, in order, all or none, in one transaction and one round trip. Durable on return.
-    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()>;
+    /// Everything a scheduler needs to go on. Changes nothing, so that it takes nothing from writes of this coordinator that
+    /// are on their way meanwhile; a turn among them that arrives later is found by the next one.
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded>;
+    /// One turn's changes, in order, all or none, in one transaction and one round trip. Durable on return. After a doubt
+    /// the store must be loaded before the next turn.
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()>;
     /// A job and its started tasks that ended other than well, for a retry. Those never started follow from the job.
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>>;
 
     // --- Registry: each in a transaction of its own, with its audit row ---
 
     /// A line of the audit about something that the store does not hold.
-    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()>;
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()>;
     /// None when another valid token has the name, in whatever case it is written.
-    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>>;
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>>;
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>>;
     /// `false` when there is no such token.
-    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool>;
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool>;
     /// The valid, unexpired token with this fingerprint and a role other than `agent`: who a request comes from.
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>>;
     /// Spends one use of a join token and makes (or finds) the agent with this peer, in one transaction.
     /// A name that is taken gets a number behind it, if the token admits that.
-    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome>;
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome>;
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>>;
     /// Who was thrown out, and how often that changed, as of one moment.
     async fn revocations(&self) -> StoreResult<RevocationsRecord>;
     async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>>;
     /// Gives the module the next number of its function. The same module under the same name and with the same NaNs is found
     /// again (`false`: it existed), unless its number is known to be another version's (`beyond`).
-    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)>;
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)>;
     /// All versions, newest first within their function; removed ones are left out.
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>>;
     async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>>;
     /// A function's version, its newest if no number is given. Removed ones are not found.
     async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>>;
     /// Hides a version (or all of a function) from new jobs; those that have it go on. How many were hidden.
-    async fn remove_versions(&self, term: Term, function: &str, number: Option<u32>, by: &str, at: Timestamp)
-    -> StoreResult<u64>;
+    async fn remove_versions(
+        &self,
+        lead: &Lead,
+        function: &str,
+        number: Option<u32>,
+        by: &str,
+        at: Timestamp,
+    ) -> StoreResult<u64>;
     /// The newest edition of the policy; none until one was set.
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>>;
     /// Keeps an edition, if the newest is the one that it follows; `false` otherwise.
-    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool>;
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool>;
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>>;
 
     // --- Reading jobs ---
@@ -160,7 +181,7 @@ pub trait Store: Send + Sync + 'static {
     /// Begins to take in a blob of at most this size.
     async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>>;
     /// Deletes blobs that nothing refers to and that are older than `before`. How many.
-    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64>;
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64>;
 }
 
 /// Takes a blob's bytes in order. Dropped unfinished, it leaves nothing that counts.

@@ -15,7 +15,10 @@ use lull_shared::{
 };
 use serde::de::DeserializeOwned;
 
-use super::record::*;
+use super::{
+    lead::{Counts, LeaderRow},
+    record::*,
+};
 use crate::scheduler::{
     event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Saved},
     history::IdleHours,
@@ -503,9 +506,14 @@ pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
     })
 }
 
-/// Who leads.
-pub fn leader_record(row: &dyn Columns) -> Result<LeaderRecord, Damaged> {
+fn leader_record(row: &dyn Columns) -> Result<LeaderRecord, Damaged> {
     Ok(LeaderRecord { term: Term(u64_of(row, "term")?), holder: row.text("holder")?, until: time(row, "lease_end_us")? })
+}
+
+/// Who leads, and what the store has taken in.
+pub fn leader_row(row: &dyn Columns) -> Result<LeaderRow, Damaged> {
+    let counts = Counts { writes: u64_of(row, "writes")?, turns: u64_of(row, "turns")? };
+    Ok(LeaderRow { leader: leader_record(row)?, counts })
 }
 
 /// A coordinator.

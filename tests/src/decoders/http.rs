@@ -19,14 +19,13 @@ use lull_coordinator::{
     scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
     store::{
-        Store, StoreChoice,
+        Lead, Store, StoreChoice,
         memory::Memory,
         record::{NewVersion, SignManifest},
     },
 };
 use lull_shared::{
     digest::BlobRef,
-    id::Term,
     identity::{Signed, sign},
     message::{ModuleKind, ModuleManifest},
     time::Timestamp,
@@ -123,7 +122,9 @@ impl Site {
             let mut writer = store.begin_blob(module.len() as u64).await?;
             writer.write(&module).await?;
             let module = writer.finish().await?;
-            store.publish(Term(1), noop(module, authority)).await
+            let leader = store.leader().await?;
+            let lead = Lead::new(leader.term, leader.holder.as_deref().expect("it leads"));
+            store.publish(&lead, noop(module, authority)).await
         };
         self.runtime.block_on(publishing).expect("memory keeps everything");
         let job = br#"{"function":"noop","inputs":{"range":{"first":0,"count":3}}}"#;

@@ -19,11 +19,11 @@ use lull_coordinator::{
         Limits, Scheduler,
         event::{Event, RequestId, StreamId, Submission},
     },
-    store::{Leadership as Hold, StoreError},
+    store::{Lead, StoreError, Takeover},
 };
 use lull_shared::{
     digest::Digest,
-    id::{AgentId, JobId, Term},
+    id::{AgentId, JobId},
     state::Intake,
     time::Timestamp,
 };
@@ -60,7 +60,7 @@ pub struct Coordinator {
 pub enum State {
     Down,
     Standby,
-    Loading { term: Term, tries: u32 },
+    Loading { lead: Lead, tries: u32 },
     Leading(Box<Leader>),
 }
 
@@ -83,7 +83,7 @@ pub enum Request {
 
 /// A loaded scheduler and its streams.
 pub struct Leader {
-    pub term: Term,
+    pub lead: Lead,
     pub scheduler: Scheduler,
     links: BTreeMap<StreamId, (LinkId, Framer)>,
     replies: BTreeMap<RequestId, u64>,
@@ -223,15 +223,15 @@ impl World {
         }
         let (store, name) = (self.database.store.clone(), self.coordinators[id].name);
         match at_once(store.take_over(name, LEADER_LEASE, self.now)) {
-            Ok(Hold::Ours { term }) => {
-                self.term = term;
+            Ok(Takeover::Ours(lead)) => {
+                self.term = lead.term;
                 self.summary.handovers += 1;
-                self.note(|| format!("! coordinator {name} takes over in term {}", term.0));
-                self.coordinators[id].state = State::Loading { term, tries: 0 };
+                self.note(|| format!("! coordinator {name} takes over in term {}", lead.term.0));
+                self.coordinators[id].state = State::Loading { lead, tries: 0 };
                 self.push_coordinator(id, self.now, CoordinatorEvent::Load);
                 self.push_coordinator(id, self.now + RENEWAL, CoordinatorEvent::Renew);
             }
-            Ok(Hold::Theirs { .. }) => {
+            Ok(Takeover::Theirs { .. }) => {
                 self.push_coordinator(id, self.now + Duration::from_secs(1), CoordinatorEvent::TakeOver);
             }
             Err(_) => self.crash_coordinator(id, false, Duration::from_secs(2)),
@@ -239,12 +239,13 @@ impl World {
     }
 
     fn load(&mut self, id: CoordinatorId) {
-        let State::Loading { term, tries } = self.coordinators[id].state else { return };
-        let mut snapshot = match at_once(self.database.store.load(term)) {
-            Ok(snapshot) => snapshot,
-            Err(StoreError::Fenced) => return self.crash_coordinator(id, false, Duration::from_secs(1)),
+        let State::Loading { lead, tries } = &self.coordinators[id].state else { return };
+        let (lead, tries) = (lead.clone(), *tries);
+        let mut snapshot = match at_once(self.database.store.load(&lead)) {
+            Ok(loaded) => loaded.snapshot,
+            Err(StoreError::Fenced(_)) => return self.crash_coordinator(id, false, Duration::from_secs(1)),
             Err(_) => {
-                self.coordinators[id].state = State::Loading { term, tries: tries + 1 };
+                self.coordinators[id].state = State::Loading { lead, tries: tries + 1 };
                 let pause = Duration::from_millis(100) * (1 << tries.min(6));
                 return self.push_coordinator(id, self.now + pause, CoordinatorEvent::Load);
             }
@@ -263,7 +264,7 @@ impl World {
         let scheduler = Scheduler::restore(snapshot, limits, seed, now);
         self.summary.core_time += processor::time() - began;
         coordinator.state = State::Leading(Box::new(Leader {
-            term,
+            lead,
             scheduler,
             links: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -285,13 +286,13 @@ impl World {
     }
 
     fn renew(&mut self, id: CoordinatorId) {
-        let term = match &self.coordinators[id].state {
-            State::Loading { term, .. } => *term,
-            State::Leading(leader) => leader.term,
+        let lead = match &self.coordinators[id].state {
+            State::Loading { lead, .. } => lead.clone(),
+            State::Leading(leader) => leader.lead.clone(),
             State::Down | State::Standby => return,
         };
-        match at_once(self.database.store.renew(term, LEADER_LEASE, self.now)) {
-            Err(StoreError::Fenced) if self.options.mutation != Some(Mutation::IgnoreFence) => self.step_down(id),
+        match at_once(self.database.store.renew(&lead, LEADER_LEASE, self.now)) {
+            Err(StoreError::Fenced(_)) if self.options.mutation != Some(Mutation::IgnoreFence) => self.step_down(id),
             Ok(()) | Err(_) => self.push_coordinator(id, self.now + RENEWAL, CoordinatorEvent::Renew),
         }
     }

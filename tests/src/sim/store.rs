@@ -107,10 +107,10 @@ impl Database {
     }
 
     async fn set_up(&self, agents: u32, now: Timestamp) {
-        use lull_coordinator::store::Leadership;
+        use lull_coordinator::store::Takeover;
         let store = &self.truth;
         let leader = store.take_over("set-up", std::time::Duration::from_secs(1), now).await;
-        let Ok(Leadership::Ours { term }) = leader else { unreachable!("nobody else is there") };
+        let Ok(Takeover::Ours(lead)) = leader else { unreachable!("nobody else is there") };
         for number in 1..=VERSIONS {
             let new = NewVersion {
                 function: format!("function-{number}"),
@@ -123,7 +123,7 @@ impl Database {
                 by: "ada".into(),
                 at: now,
             };
-            store.publish(term, new).await.expect("memory publishes");
+            store.publish(&lead, new).await.expect("memory publishes");
         }
         let token = NewToken {
             role: TokenRole::Agent,
@@ -135,14 +135,14 @@ impl Database {
             by: "ada".into(),
             at: now,
         };
-        let token = store.create_token(term, token).await.expect("memory makes tokens").expect("the name is free").token;
+        let token = store.create_token(&lead, token).await.expect("memory makes tokens").expect("the name is free").token;
         for number in 1..=agents {
             let (peer, name) = (number.to_le_bytes().to_vec(), format!("pc-{number}"));
             let enrolment = Enrolment { token, fingerprint: [1; 32], peer, name, at: now };
-            let enrolled = store.enrol(term, enrolment).await.expect("memory enrols");
+            let enrolled = store.enrol(&lead, enrolment).await.expect("memory enrols");
             assert!(matches!(enrolled, EnrolmentOutcome::Enrolled { agent, new: true } if agent.agent.0 == u64::from(number)));
         }
-        store.step_down(term).await.expect("memory lets go");
+        store.step_down(&lead).await.expect("memory lets go");
     }
 }
 

@@ -212,7 +212,7 @@ impl World {
     /// The coordinator that leads by the store's word.
     pub fn leader(&self) -> Option<&Leader> {
         let mut leads = self.coordinators.iter().filter_map(|coordinator| coordinator.leader());
-        leads.find(|leader| leader.term == self.term)
+        leads.find(|leader| leader.lead.term == self.term)
     }
 }
 

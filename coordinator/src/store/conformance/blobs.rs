@@ -57,7 +57,7 @@ pub async fn a_blob_given_twice_is_one_blob(world: World) {
     let bytes = noise(PIECE_BYTES * 2, 1);
     let first = world.put(&bytes).await;
     assert_eq!(world.put(&bytes).await, first);
-    assert_eq!(world.store.sweep_blobs(world.term, Timestamp(i64::MAX)).await.expect("an answer"), 1);
+    assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 1);
     assert!(!world.has(&first).await);
     assert_eq!(world.put(&bytes).await, first, "it can be given again after it was swept");
     assert!(world.has(&first).await);
@@ -103,7 +103,7 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     let (module, artifact) = (world.put(b"the module").await, world.put(b"compiled").await);
     let mut new = version("resize", b"the module");
     new.sign = std::sync::Arc::new(WithArtifact(module, artifact));
-    world.store.publish(world.term, new).await.expect("a module is published");
+    world.store.publish(&world.lead, new).await.expect("a module is published");
     let world = world.peopled_without_version().await;
 
     let (input, output, orphan) =
@@ -121,19 +121,19 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     }
     world.commit(&[submitted_as(1, "anna", spec), started(attempt(1, 0, 1), 1, 10), result]).await;
 
-    assert_eq!(world.store.sweep_blobs(world.term, Timestamp(0)).await.expect("an answer"), 0, "young ones are left alone");
-    assert_eq!(world.store.sweep_blobs(world.term, Timestamp(i64::MAX)).await.expect("an answer"), 1);
+    assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(0)).await.expect("an answer"), 0, "young ones are left alone");
+    assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 1);
     assert!(!world.has(&orphan).await);
     for kept in [module, artifact, input, output, pack] {
         assert!(world.has(&kept).await, "{kept:?} is needed");
     }
-    assert_eq!(world.store.sweep_blobs(world.term, Timestamp(i64::MAX)).await.expect("an answer"), 0);
+    assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 0);
 }
 
 impl World {
     async fn peopled_without_version(self) -> Self {
         use super::super::record::TokenRole;
-        let made = self.store.create_token(self.term, token(TokenRole::Agent, 200)).await;
+        let made = self.store.create_token(&self.lead, token(TokenRole::Agent, 200)).await;
         let made = made.expect("an answer").expect("a token is made");
         self.enrolled(enrolment(made.token, 200, "peer 1", "desk-1")).await;
         self

@@ -17,10 +17,10 @@ pub mod views;
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lull_shared::{id::Term, time::Timestamp};
+use lull_shared::time::Timestamp;
 
 use super::{
-    Leadership, Store, StoreError, embedded,
+    Lead, Store, StoreError, Takeover, embedded,
     faulty::{Faulty, Rates},
     memory::Memory,
     sqlserver,
@@ -35,6 +35,14 @@ pub trait Backend: Send + Sync + 'static {
     async fn fresh(&self) -> Arc<dyn Store>;
     /// The same store, opened anew: what a coordinator sees that starts after a crash.
     async fn reopen(&self) -> Arc<dyn Store>;
+    /// Keeps a copy of the store as it is now; `false` where that cannot be done.
+    async fn remember(&self) -> bool {
+        false
+    }
+    /// The store as it was when it was remembered, opened anew. Nothing may have it open.
+    async fn forgotten(&self) -> Arc<dyn Store> {
+        panic!("what cannot be remembered cannot be put back")
+    }
     /// The rows of a view, as text; `None` where there are no views.
     async fn view(&self, _name: &str) -> Option<Vec<Vec<String>>> {
         None
@@ -46,7 +54,7 @@ pub trait Backend: Send + Sync + 'static {
 pub struct World {
     pub backend: Arc<dyn Backend>,
     pub store: Arc<dyn Store>,
-    pub term: Term,
+    pub lead: Lead,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -61,20 +69,20 @@ impl World {
     /// An empty store, led by us.
     pub async fn on(backend: Arc<dyn Backend>) -> Self {
         let store = backend.fresh().await;
-        let term = leader(&*store, T0).await;
-        Self { backend, store, term }
+        let lead = leader(&*store, T0).await;
+        Self { backend, store, lead }
     }
 
     /// Commits a turn that must be taken.
     pub async fn commit(&self, changes: &[Change]) {
-        self.store.commit(self.term, changes).await.expect("the turn is taken");
+        self.store.commit(&self.lead, changes).await.expect("the turn is taken");
     }
 
     /// Commits a turn that must be refused as a whole, and for certain.
     pub async fn refused(&self, changes: &[Change]) -> String {
-        match self.store.commit(self.term, changes).await {
-            Err(StoreError::Determinate(error)) => error.to_string(),
-            other => panic!("the turn should be refused for certain, and was: {other:?}"),
+        match self.store.commit(&self.lead, changes).await {
+            Err(StoreError::Contradiction(error)) => error.to_string(),
+            other => panic!("the turn should be refused for good, and was: {other:?}"),
         }
     }
 
@@ -85,10 +93,10 @@ impl World {
 }
 
 /// Takes over a store without a leader.
-pub async fn leader(store: &dyn Store, now: Timestamp) -> Term {
+pub async fn leader(store: &dyn Store, now: Timestamp) -> Lead {
     match store.take_over("conformance", LEASE, now).await.expect("the store answers") {
-        Leadership::Ours { term } => term,
-        Leadership::Theirs { holder, .. } => panic!("{holder} leads in a store that should be ours"),
+        Takeover::Ours(lead) => lead,
+        Takeover::Theirs { holder, .. } => panic!("{holder} leads in a store that should be ours"),
     }
 }
 
@@ -112,6 +120,10 @@ macro_rules! cases {
 cases!(
     leader::a_store_has_one_leader_at_a_time,
     leader::whoever_was_overtaken_is_fenced_everywhere,
+    leader::another_of_the_same_term_is_fenced,
+    leader::a_load_takes_nothing_from_what_was_sent_before_it,
+    leader::a_turn_in_doubt_that_arrives_after_a_load_is_found_or_refused,
+    leader::a_store_that_forgot_what_it_had_confirmed_says_so_and_goes_on,
     leader::a_lease_can_be_prolonged_and_given_up,
     leader::a_term_that_agents_have_seen_can_be_risen_above,
     leader::what_the_store_does_not_hold_is_audited_all_the_same,
@@ -180,11 +192,15 @@ async fn run(module: &str, case: &str, backend: Arc<dyn Backend>) {
 }
 
 /// Stores in memory; a crash is survived by the handle.
-struct InMemory(Memory);
+#[derive(Default)]
+struct InMemory {
+    store: Memory,
+    copy: Memory,
+}
 
 impl InMemory {
     fn backend() -> Arc<dyn Backend> {
-        Arc::new(Self(Memory::default()))
+        Arc::new(Self::default())
     }
 }
 
@@ -195,11 +211,21 @@ impl Backend for InMemory {
     }
 
     async fn fresh(&self) -> Arc<dyn Store> {
-        Arc::new(self.0.clone())
+        Arc::new(self.store.clone())
     }
 
     async fn reopen(&self) -> Arc<dyn Store> {
-        Arc::new(self.0.clone())
+        Arc::new(self.store.clone())
+    }
+
+    async fn remember(&self) -> bool {
+        self.copy.go_back_to(&self.store);
+        true
+    }
+
+    async fn forgotten(&self) -> Arc<dyn Store> {
+        self.store.go_back_to(&self.copy);
+        self.reopen().await
     }
 }
 
@@ -232,6 +258,21 @@ impl Backend for InFile {
         embedded::open(&self.dir()).await.expect("the store opens again")
     }
 
+    async fn remember(&self) -> bool {
+        let copy = self.folder.path().join("copy.db");
+        let database = rusqlite::Connection::open(self.dir().join("lull.db")).expect("the file opens");
+        database.execute("VACUUM INTO ?1", [copy.to_str().expect("a plain path")]).expect("a copy can be made");
+        true
+    }
+
+    async fn forgotten(&self) -> Arc<dyn Store> {
+        for log in ["lull.db-wal", "lull.db-shm"] {
+            assert!(!self.dir().join(log).exists(), "nothing has the store open");
+        }
+        std::fs::copy(self.folder.path().join("copy.db"), self.dir().join("lull.db")).expect("the copy takes its place");
+        self.reopen().await
+    }
+
     async fn view(&self, name: &str) -> Option<Vec<Vec<String>>> {
         let database = rusqlite::Connection::open(self.dir().join("lull.db")).expect("the file opens");
         let mut statement = database.prepare(&format!("SELECT * FROM {name}")).expect("the view is there");
@@ -243,11 +284,12 @@ impl Backend for InFile {
 }
 
 /// Stores in memory behind the fault injector, which delays calls and otherwise passes them on.
-struct BehindFaults(Memory);
+#[derive(Default)]
+struct BehindFaults(InMemory);
 
 impl BehindFaults {
     fn backend() -> Arc<dyn Backend> {
-        Arc::new(Self(Memory::default()))
+        Arc::new(Self::default())
     }
 }
 
@@ -263,7 +305,16 @@ impl Backend for BehindFaults {
 
     async fn reopen(&self) -> Arc<dyn Store> {
         let rates = Rates { delayed: 20, delay_max: Duration::from_millis(2), ..Rates::default() };
-        Arc::new(Faulty::seeded(Arc::new(self.0.clone()), 1, rates))
+        Arc::new(Faulty::seeded(self.0.reopen().await, 1, rates))
+    }
+
+    async fn remember(&self) -> bool {
+        self.0.remember().await
+    }
+
+    async fn forgotten(&self) -> Arc<dyn Store> {
+        self.0.forgotten().await;
+        self.reopen().await
     }
 }
 

@@ -64,17 +64,17 @@ pub async fn whoever_is_in_doubt_loads_and_knows(world: World) {
 /// before the turn, or as it is after it.
 async fn commit(world: &World, store: &Arc<dyn Store>, turn: &[Change]) {
     let loaded = async || {
-        let snapshot = world.store.load(world.term).await.expect("the store loads");
+        let snapshot = world.store.load(&world.lead).await.expect("the store loads").snapshot;
         (snapshot.last_job, snapshot.jobs.into_iter().map(brief).collect::<Vec<_>>(), snapshot.agents)
     };
     let before = loaded().await;
     loop {
-        match store.commit(world.term, turn).await {
+        match store.commit(&world.lead, turn).await {
             Ok(()) => return,
             Err(StoreError::Determinate(_)) => assert_eq!(loaded().await, before, "it certainly did not happen"),
             Err(StoreError::Indeterminate(_)) if loaded().await != before => return,
             Err(StoreError::Indeterminate(_)) => {}
-            Err(StoreError::Fenced) => panic!("nobody else leads"),
+            Err(error @ (StoreError::Contradiction(_) | StoreError::Lost(_) | StoreError::Fenced(_))) => panic!("{error}"),
         }
     }
 }
@@ -82,7 +82,7 @@ async fn commit(world: &World, store: &Arc<dyn Store>, turn: &[Change]) {
 /// Plays the steps in turns of random length on the store and on the model, and compares them now and then.
 async fn history(world: &World, store: &Arc<dyn Store>, steps: &[Step]) {
     let model = World::on(InMemory::backend()).await.peopled(3).await;
-    let first = world.store.load(world.term).await.expect("the store loads").last_job + 1;
+    let first = world.store.load(&world.lead).await.expect("the store loads").snapshot.last_job + 1;
     for number in 1..first {
         model.commit(&[submitted(number, 0), job_ended(number, JobState::Succeeded, number)]).await;
     }
@@ -127,7 +127,7 @@ impl Play<'_> {
     async fn step(&mut self, (what, which, how): Step) {
         self.second += u64::from(how % 7) * 100;
         let now = self.second;
-        let snapshot = self.model.store.load(self.model.term).await.expect("the model loads");
+        let snapshot = self.model.store.load(&self.model.lead).await.expect("the model loads").snapshot;
         if what < 30 || snapshot.jobs.is_empty() {
             let who = ["anna", "ben", "carl"][usize::from(which) % 3];
             return self.take(submitted_as(snapshot.last_job + 1, who, spec(1 + u32::from(how) % 6))).await;
@@ -259,7 +259,8 @@ fn chosen_is_paused(attempts: &[AttemptRecord], chosen: AttemptId) -> bool {
 /// Everything that can be read, for jobs from `first` on.
 async fn compare(world: &World, model: &World, first: u64) {
     let (left, right) = (&world.store, &model.store);
-    let (here, there) = (left.load(world.term).await.expect("loads"), right.load(model.term).await.expect("loads"));
+    let (here, there) =
+        (left.load(&world.lead).await.expect("loads").snapshot, right.load(&model.lead).await.expect("loads").snapshot);
     assert_eq!((here.last_job, &here.agents), (there.last_job, &there.agents));
     let jobs = |jobs: Vec<JobSnapshot>| jobs.into_iter().filter(|job| job.job.0 >= first).map(brief).collect::<Vec<_>>();
     assert_eq!(jobs(here.jobs), jobs(there.jobs));

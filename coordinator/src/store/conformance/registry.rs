@@ -7,66 +7,69 @@ use lull_shared::{
 };
 
 use super::{super::record::*, World, sample::*};
-use crate::{scheduler::effect::Change, store::StoreError};
+use crate::{
+    scheduler::effect::Change,
+    store::{Lead, StoreError},
+};
 
 pub async fn a_policy_follows_the_one_that_was_read(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     let edition = |follows, version, pair: &str| {
         let book = Book { base: Changes::from_pairs(&[pair]).expect("changes"), overrides: Vec::new() };
         let record = PolicyRecord { version, book, set: at(3), set_by: "root".into() };
         NewPolicy { follows, record, detail: pair.into() }
     };
     assert_eq!(store.policy().await.expect("an answer"), None);
-    assert!(store.set_policy(term, edition(0, 1, "idle=5m")).await.expect("an answer"));
-    assert!(!store.set_policy(term, edition(0, 2, "idle=6m")).await.expect("an answer"), "another was faster");
+    assert!(store.set_policy(lead, edition(0, 1, "idle=5m")).await.expect("an answer"));
+    assert!(!store.set_policy(lead, edition(0, 2, "idle=6m")).await.expect("an answer"), "another was faster");
     let second = edition(1, 7, "hours=18:00-08:00; 00:00-24:00 sat,sun");
-    assert!(store.set_policy(term, second.clone()).await.expect("an answer"));
+    assert!(store.set_policy(lead, second.clone()).await.expect("an answer"));
     assert_eq!(store.policy().await.expect("an answer"), Some(second.record));
     let lines = store.audit(10).await.expect("an answer");
     let line = (lines[0].action.as_str(), lines[0].subject.as_str(), lines[0].by.as_str());
     assert_eq!((lines.len(), line), (2, ("policy.set", "version 7", "root")));
-    let older = Term(term.0 - 1);
-    assert!(matches!(store.set_policy(older, edition(7, 8, "idle=1m")).await, Err(StoreError::Fenced)));
+    let older = Lead::new(Term(lead.term.0 - 1), &lead.holder);
+    assert!(matches!(store.set_policy(&older, edition(7, 8, "idle=1m")).await, Err(StoreError::Fenced(_))));
 }
 
 pub async fn tokens_are_made_listed_and_revoked(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Submitter, 1);
     (new.uses_max, new.expires) = (Some(5), Some(at(99)));
-    let first = store.create_token(term, new).await.expect("an answer").expect("a token is made");
-    let second = store.create_token(term, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
+    let first = store.create_token(lead, new).await.expect("an answer").expect("a token is made");
+    let second = store.create_token(lead, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
     assert_eq!((first.token, second.token, first.role, first.uses), (1, 2, TokenRole::Submitter, 0));
     assert_eq!((first.uses_max, first.expires, first.created_by.as_str()), (Some(5), Some(at(99)), "root"));
-    assert!(store.revoke_token(term, 1, "root", at(3)).await.expect("an answer"));
-    assert!(store.revoke_token(term, 1, "root", at(4)).await.expect("an answer"), "it is there, and revoked already");
-    assert!(!store.revoke_token(term, 3, "root", at(3)).await.expect("an answer"));
+    assert!(store.revoke_token(lead, 1, "root", at(3)).await.expect("an answer"));
+    assert!(store.revoke_token(lead, 1, "root", at(4)).await.expect("an answer"), "it is there, and revoked already");
+    assert!(!store.revoke_token(lead, 3, "root", at(3)).await.expect("an answer"));
     let revoked = TokenRecord { revoked: Some(at(3)), ..first };
     assert_eq!(store.tokens().await.expect("an answer"), [revoked, second]);
 }
 
 pub async fn a_token_authenticates_while_it_is_valid(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Admin, 1);
     new.expires = Some(at(100));
-    let made = store.create_token(term, new).await.expect("an answer").expect("a token is made");
-    store.create_token(term, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
+    let made = store.create_token(lead, new).await.expect("an answer").expect("a token is made");
+    store.create_token(lead, token(TokenRole::Agent, 2)).await.expect("an answer").expect("a token is made");
     let who = async |byte: u8, seconds| store.authenticate(&[byte; 32], at(seconds)).await.expect("an answer").map(|t| t.token);
     assert_eq!(who(1, 99).await, Some(made.token));
     assert_eq!(who(1, 100).await, None, "expired");
     assert_eq!(who(2, 1).await, None, "a join token is nobody's");
     assert_eq!(who(3, 1).await, None, "unknown");
-    store.revoke_token(term, made.token, "root", at(50)).await.expect("an answer");
+    store.revoke_token(lead, made.token, "root", at(50)).await.expect("an answer");
     assert_eq!(who(1, 51).await, None, "revoked");
 }
 
 pub async fn a_machine_enrols_and_is_found_again(world: World) {
-    let (store, term) = (&world.store, world.term);
-    let made = store.create_token(term, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
+    let (store, lead) = (&world.store, &world.lead);
+    let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     let first = world.enrolled(enrolment(made, 1, "p1", "desk")).await;
     assert_eq!((first.agent, first.name.as_str(), first.enrolled, first.intake), (AgentId(1), "desk", at(1), Intake::Open));
     assert_eq!(world.enrolled(enrolment(made, 1, "p2", "desk")).await.name, "desk-2");
     assert_eq!(world.enrolled(enrolment(made, 1, "p3", "desk")).await.name, "desk-3");
-    let again = store.enrol(term, enrolment(made, 1, "p1", "other")).await.expect("an answer");
+    let again = store.enrol(lead, enrolment(made, 1, "p1", "other")).await.expect("an answer");
     assert_eq!(again, EnrolmentOutcome::Enrolled { agent: Box::new(first.clone()), new: false });
     assert_eq!(store.tokens().await.expect("an answer")[0].uses, 3, "being found again spends nothing");
     assert_eq!(store.agent_by_peer(b"p1").await.expect("an answer"), Some(first));
@@ -74,12 +77,12 @@ pub async fn a_machine_enrols_and_is_found_again(world: World) {
 }
 
 pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Agent, 1);
     (new.uses_max, new.expires) = (Some(1), Some(at(10)));
-    let made = store.create_token(term, new).await.expect("an answer").expect("a token is made").token;
-    let person = store.create_token(term, token(TokenRole::Admin, 2)).await.expect("an answer").expect("a token is made").token;
-    let enrol = async |wish: Enrolment| store.enrol(term, wish).await.expect("an answer");
+    let made = store.create_token(lead, new).await.expect("an answer").expect("a token is made").token;
+    let person = store.create_token(lead, token(TokenRole::Admin, 2)).await.expect("an answer").expect("a token is made").token;
+    let enrol = async |wish: Enrolment| store.enrol(lead, wish).await.expect("an answer");
     assert_eq!(enrol(enrolment(77, 1, "p1", "a")).await, EnrolmentOutcome::UnknownToken);
     assert_eq!(enrol(enrolment(made, 9, "p1", "a")).await, EnrolmentOutcome::UnknownToken, "a wrong secret");
     assert_eq!(enrol(enrolment(person, 2, "p1", "a")).await, EnrolmentOutcome::UnknownToken, "a person's token");
@@ -92,18 +95,18 @@ pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
         EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: false },
         "a lost answer can be asked for again"
     );
-    store.revoke_token(term, made, "root", at(2)).await.expect("an answer");
+    store.revoke_token(lead, made, "root", at(2)).await.expect("an answer");
     assert_eq!(enrol(enrolment(made, 1, "p3", "c")).await, EnrolmentOutcome::UnknownToken);
 }
 
 pub async fn a_revoked_machine_does_not_come_back(world: World) {
-    let (store, term) = (&world.store, world.term);
-    let create = async |new| store.create_token(term, new).await.expect("an answer").expect("a token is made").token;
+    let (store, lead) = (&world.store, &world.lead);
+    let create = async |new| store.create_token(lead, new).await.expect("an answer").expect("a token is made").token;
     let made = create(token(TokenRole::Agent, 1)).await;
     let agent = world.enrolled(enrolment(made, 1, "p1", "desk")).await.agent;
     let change = |intake, before| Change::AgentIntake { agent, intake, before, by: "root".into(), at: at(5) };
     world.commit(&[change(Intake::Revoked, Intake::Open)]).await;
-    let enrol = async |wish: Enrolment| store.enrol(term, wish).await.expect("an answer");
+    let enrol = async |wish: Enrolment| store.enrol(lead, wish).await.expect("an answer");
     assert_eq!(enrol(enrolment(made, 1, "p1", "desk")).await, EnrolmentOutcome::Revoked);
     assert_eq!(enrol(enrolment(made, 1, "p1", "other")).await, EnrolmentOutcome::Revoked, "its key is remembered");
     assert_eq!(enrol(enrolment(made, 1, "p2", "desk")).await, EnrolmentOutcome::NameRevoked, "and so is its name");
@@ -117,8 +120,8 @@ pub async fn a_revoked_machine_does_not_come_back(world: World) {
 }
 
 pub async fn who_was_thrown_out_is_counted(world: World) {
-    let (store, term) = (&world.store, world.term);
-    let made = store.create_token(term, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
+    let (store, lead) = (&world.store, &world.lead);
+    let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     assert_eq!(store.revocations().await.expect("an answer"), RevocationsRecord::default());
     let [first, second] = [
         world.enrolled(enrolment(made, 1, "p1", "one")).await.agent,
@@ -137,16 +140,16 @@ pub async fn who_was_thrown_out_is_counted(world: World) {
 }
 
 pub async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     let create = async |byte, name: Option<&str>| {
         let new = NewToken { name: name.map(str::to_owned), ..token(TokenRole::Viewer, byte) };
-        store.create_token(term, new).await.expect("an answer")
+        store.create_token(lead, new).await.expect("an answer")
     };
     let first = create(1, Some("Ann")).await.expect("a token is made");
     assert_eq!((create(2, Some("Ann")).await, create(2, Some("aNN")).await), (None, None));
     let unnamed = create(3, None).await.expect("a token is made");
     assert_eq!(unnamed.name, format!("t{}", unnamed.token));
-    assert!(store.revoke_token(term, first.token, "root", at(3)).await.expect("an answer"));
+    assert!(store.revoke_token(lead, first.token, "root", at(3)).await.expect("an answer"));
     let again = create(4, Some("ann")).await.expect("the name is free");
     assert!(again.token > unnamed.token, "and it is somebody else");
     let audit = store.audit(1).await.expect("an answer");
@@ -154,18 +157,18 @@ pub async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
 }
 
 pub async fn a_bound_token_admits_those_it_is_for(world: World) {
-    let (store, term) = (&world.store, world.term);
-    let create = async |new| store.create_token(term, new).await.expect("an answer").expect("a token is made");
+    let (store, lead) = (&world.store, &world.lead);
+    let create = async |new| store.create_token(lead, new).await.expect("an answer").expect("a token is made");
     let made = create(NewToken { bound: bound(&["desk", "lab-*"], Some("lab")), ..token(TokenRole::Agent, 1) }).await;
     assert_eq!(store.tokens().await.expect("an answer"), std::slice::from_ref(&made));
-    let enrol = async |wish: Enrolment| store.enrol(term, wish).await.expect("an answer");
+    let enrol = async |wish: Enrolment| store.enrol(lead, wish).await.expect("an answer");
     assert_eq!(enrol(enrolment(made.token, 1, "p1", "hall-1")).await, EnrolmentOutcome::NotBound);
     let desk = world.enrolled(enrolment(made.token, 1, "p1", "desk")).await;
     assert_eq!((desk.name.as_str(), desk.group.as_deref(), desk.token.0), ("desk", Some("lab"), made.token));
     assert_eq!(enrol(enrolment(made.token, 1, "p2", "desk")).await, EnrolmentOutcome::NameTaken);
     assert_eq!(world.enrolled(enrolment(made.token, 1, "p3", "lab-7")).await.name, "lab-7");
     assert_eq!(world.enrolled(enrolment(made.token, 1, "p4", "lab-7")).await.name, "lab-7-2");
-    let snapshot = store.load(term).await.expect("it loads");
+    let snapshot = store.load(lead).await.expect("it loads").snapshot;
     assert!(snapshot.agents.iter().all(|agent| agent.group.as_deref() == Some("lab")));
 }
 
@@ -174,8 +177,8 @@ fn bound(names: &[&str], group: Option<&str>) -> Bound {
 }
 
 pub async fn versions_are_numbered_and_found_again(world: World) {
-    let (store, term) = (&world.store, world.term);
-    let publish = async |new| store.publish(term, new).await.expect("an answer");
+    let (store, lead) = (&world.store, &world.lead);
+    let publish = async |new| store.publish(lead, new).await.expect("an answer");
     let (one, new) = publish(version("resize", b"one")).await;
     assert!(new);
     assert_eq!((one.version, one.number, one.function.as_str()), (VersionId(1), 1, "resize"));
@@ -203,11 +206,11 @@ pub async fn versions_are_numbered_and_found_again(world: World) {
 }
 
 pub async fn removed_versions_are_hidden_and_still_there(world: World) {
-    let (store, term) = (&world.store, world.term);
+    let (store, lead) = (&world.store, &world.lead);
     for module in [&b"one"[..], b"two", b"three"] {
-        store.publish(term, version("resize", module)).await.expect("an answer");
+        store.publish(lead, version("resize", module)).await.expect("an answer");
     }
-    let remove = async |number| store.remove_versions(term, "resize", number, "root", at(9)).await.expect("an answer");
+    let remove = async |number| store.remove_versions(lead, "resize", number, "root", at(9)).await.expect("an answer");
     assert_eq!((remove(Some(3)).await, remove(Some(3)).await, remove(Some(9)).await), (1, 0, 0));
     assert_eq!(store.version_named("resize", None).await.expect("an answer").map(|found| found.number), Some(2));
     assert_eq!(store.version_named("resize", Some(3)).await.expect("an answer"), None);
@@ -215,7 +218,7 @@ pub async fn removed_versions_are_hidden_and_still_there(world: World) {
     assert_eq!(hidden.removed, Some(at(9)));
     assert_eq!(remove(None).await, 2);
     assert!(store.versions().await.expect("an answer").is_empty());
-    let (again, new) = store.publish(term, version("resize", b"one")).await.expect("an answer");
+    let (again, new) = store.publish(lead, version("resize", b"one")).await.expect("an answer");
     assert!(new && again.number == 4, "a number is never given twice");
 }
 
@@ -226,8 +229,8 @@ pub async fn every_mutation_is_audited(world: World) {
     world.commit(&[stopped(1, JobState::Expired, 5)]).await;
     let intake = |intake| Change::AgentIntake { agent: AgentId(1), intake, before: Intake::Open, by: "root".into(), at: at(6) };
     world.commit(&[intake(Intake::Cordoned), intake(Intake::Draining), intake(Intake::Open), intake(Intake::Revoked)]).await;
-    world.store.remove_versions(world.term, "resize", Some(1), "root", at(7)).await.expect("an answer");
-    world.store.revoke_token(world.term, 1, "root", at(8)).await.expect("an answer");
+    world.store.remove_versions(&world.lead, "resize", Some(1), "root", at(7)).await.expect("an answer");
+    world.store.revoke_token(&world.lead, 1, "root", at(8)).await.expect("an answer");
     let audit = world.store.audit(100).await.expect("an answer");
     let lines: Vec<String> = audit.iter().rev().map(|row| format!("{} {} {}", row.by, row.action, row.subject)).collect();
     assert_eq!(

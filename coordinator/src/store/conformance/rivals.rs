@@ -21,7 +21,7 @@ async fn with_rivals(world: World) -> World {
 }
 
 async fn place(world: &World) -> OpenPlace {
-    world.store.load(world.term).await.expect("the store loads").jobs[0].open[0].place.clone()
+    world.store.load(&world.lead).await.expect("the store loads").snapshot.jobs[0].open[0].place.clone()
 }
 
 async fn counts(world: &World) -> TaskCounts {

@@ -250,21 +250,21 @@ pub fn version(function: &str, module: &[u8]) -> NewVersion {
 impl World {
     /// Enrols agents 1 to `agents` and publishes version 1: what jobs and attempts refer to.
     pub async fn peopled(self, agents: u64) -> Self {
-        let made = self.store.create_token(self.term, token(TokenRole::Agent, 200)).await;
+        let made = self.store.create_token(&self.lead, token(TokenRole::Agent, 200)).await;
         let made = made.expect("an answer").expect("a token is made");
         for number in 1..=agents {
             let wish = enrolment(made.token, 200, &format!("peer {number}"), &format!("desk-{number}"));
             let agent = self.enrolled(wish).await;
             assert_eq!(agent.agent, AgentId(number), "agents are numbered from 1");
         }
-        let published = self.store.publish(self.term, version("resize", b"module")).await.expect("a module is published");
+        let published = self.store.publish(&self.lead, version("resize", b"module")).await.expect("a module is published");
         assert_eq!(published.0.version, VersionId(1));
         self
     }
 
     /// Enrols a machine that must be let in.
     pub async fn enrolled(&self, wish: Enrolment) -> AgentRecord {
-        match self.store.enrol(self.term, wish).await.expect("the store answers") {
+        match self.store.enrol(&self.lead, wish).await.expect("the store answers") {
             EnrolmentOutcome::Enrolled { agent, .. } => *agent,
             refused => panic!("the machine should be let in: {refused:?}"),
         }

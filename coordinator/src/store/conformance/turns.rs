@@ -22,7 +22,7 @@ use crate::scheduler::{
 
 impl World {
     async fn loaded(&self) -> Snapshot {
-        self.store.load(self.term).await.expect("the store loads")
+        self.store.load(&self.lead).await.expect("the store loads").snapshot
     }
 
     async fn counts(&self, job: u64) -> TaskCounts {
@@ -455,9 +455,9 @@ pub async fn a_crash_forgets_nothing(world: World) {
         again.store.result(task(1, 0)).await.expect("an answer").map(|r| r.output),
         Some(Payload::inline(b"out".to_vec()))
     );
-    let term = super::leader(&*again.store, at(12)).await;
-    assert!(term > world.term);
-    assert_eq!(format!("{:?}", again.store.load(term).await.expect("the store loads")), before);
+    let lead = super::leader(&*again.store, at(12)).await;
+    assert!(lead.term > world.lead.term);
+    assert_eq!(format!("{:?}", again.store.load(&lead).await.expect("the store loads").snapshot), before);
 }
 
 pub async fn usage_fades_and_belongs_to_its_submitter(world: World) {

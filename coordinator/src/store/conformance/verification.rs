@@ -16,7 +16,7 @@ use crate::{
 };
 
 async fn open(world: &World) -> OpenTask {
-    world.store.load(world.term).await.expect("the store loads").jobs[0].open[0].clone()
+    world.store.load(&world.lead).await.expect("the store loads").snapshot.jobs[0].open[0].clone()
 }
 
 async fn counts(world: &World) -> TaskCounts {
@@ -76,7 +76,7 @@ pub async fn a_quarantine_is_remembered_until_it_is_lifted(world: World) {
     world.commit(&[Change::AgentQuarantined { agent: AgentId(2), kind, reason: reason.clone(), at: at(10) }]).await;
     let found = Quarantine { kind, since: at(10), reason: reason.clone() };
     for world in [&world, &world.reopened().await] {
-        let agents = world.store.load(world.term).await.expect("the store loads").agents;
+        let agents = world.store.load(&world.lead).await.expect("the store loads").snapshot.agents;
         assert_eq!(agents.into_iter().map(|agent| agent.quarantine).collect::<Vec<_>>(), [None, Some(found.clone())]);
         assert_eq!(world.store.agents().await.expect("an answer")[1].quarantine, Some(found.clone()));
     }

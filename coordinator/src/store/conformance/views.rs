@@ -46,7 +46,7 @@ pub async fn every_view_can_be_read(world: World) {
     world.store.check_in(&coordinator("north", at(1)), at(0)).await.expect("noted");
     let record = PolicyRecord { version: 1, set_by: "root".into(), ..PolicyRecord::default() };
     let policy = NewPolicy { follows: 0, record, detail: String::new() };
-    assert!(world.store.set_policy(world.term, policy).await.expect("kept"));
+    assert!(world.store.set_policy(&world.lead, policy).await.expect("kept"));
     let hours = IdleHours::from_bytes(&[100; HOURS], None, 60).expect("a share");
     let kind = QuarantineKind::Output;
     let quarantined = Change::AgentQuarantined { agent: AgentId(1), kind, reason: "it differed".into(), at: at(31) };

@@ -7,21 +7,20 @@ use bytes::Bytes;
 use lull_shared::{
     codec,
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::Term,
     time::Timestamp,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        BlobWriter, StoreResult,
+        BlobWriter, Lead, StoreResult,
         bounds::number,
+        lead::Kind,
         links::LinkReader,
         rows::{self, Damaged},
     },
     error::Fail,
     reader::{Readers, first},
-    turn::fence,
     writer::Writer,
 };
 use crate::clock;
@@ -159,13 +158,13 @@ const UNUSED: &str = "SELECT blobs.blob_id FROM blobs
         OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest)))";
 
 /// Removes what nothing refers to. How many.
-pub async fn sweep(writer: &Writer, readers: &Readers, term: Term, before: Timestamp) -> Result<u64, Fail> {
+pub async fn sweep(writer: &Writer, readers: &Readers, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
     let pack = |row: &dyn rows::Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
     while let Some((pack_id, size)) = readers.read(move |tx| first(tx, UNREAD_PACKS, [], pack)).await? {
         let links = readers.read(move |tx| read_links(tx, pack_id, size)).await?;
-        writer.write(move |tx| write_links(tx, term, pack_id, &links)).await?;
+        writer.fenced(lead, Kind::Other, move |tx| write_links(tx, pack_id, &links)).await?;
     }
-    writer.write(move |tx| delete_unused(tx, term, before)).await
+    writer.fenced(lead, Kind::Other, move |tx| delete_unused(tx, before)).await
 }
 
 fn read_links(tx: &Transaction<'_>, pack_id: i64, size: u64) -> Result<BTreeSet<Digest>, Fail> {
@@ -180,8 +179,7 @@ fn read_links(tx: &Transaction<'_>, pack_id: i64, size: u64) -> Result<BTreeSet<
     Ok(reader.finish())
 }
 
-fn write_links(tx: &Transaction<'_>, term: Term, pack_id: i64, links: &BTreeSet<Digest>) -> Result<(), Fail> {
-    fence(tx, term)?;
+fn write_links(tx: &Transaction<'_>, pack_id: i64, links: &BTreeSet<Digest>) -> Result<(), Fail> {
     for digest in links {
         tx.prepare_cached("INSERT INTO blob_links (pack_id, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute(params![pack_id, *digest.as_bytes()])?;
@@ -190,8 +188,7 @@ fn write_links(tx: &Transaction<'_>, term: Term, pack_id: i64, links: &BTreeSet<
     Ok(())
 }
 
-fn delete_unused(tx: &Transaction<'_>, term: Term, before: Timestamp) -> Result<u64, Fail> {
-    fence(tx, term)?;
+fn delete_unused(tx: &Transaction<'_>, before: Timestamp) -> Result<u64, Fail> {
     // A job came in since the packs were read: what its pack names is not known yet. The next sweep is soon enough.
     if tx.query_row(UNREAD_PACKS, [], |_| Ok(())).optional()?.is_some() {
         return Ok(0);

@@ -2,13 +2,13 @@
 
 use rusqlite::ErrorCode;
 
-use super::super::{StoreError, migration::Incompatible, rows::Damaged, turn::Broken};
+use super::super::{StoreError, lead::Refusal, migration::Incompatible, rows::Damaged, turn::Broken};
 
 /// Why an operation on the file did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fail {
-    #[error("another coordinator has taken over")]
-    Fenced,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Broken(#[from] Broken),
     #[error(transparent)]
@@ -33,10 +33,11 @@ pub enum Fail {
 impl From<Fail> for StoreError {
     fn from(fail: Fail) -> Self {
         match fail {
-            Fail::Fenced => Self::Fenced,
+            Fail::Refused(refusal) => refusal.into(),
             Fail::Commit(_) | Fail::Died => Self::Indeterminate(fail.into()),
-            Fail::Broken(_)
-            | Fail::Damaged(_)
+            Fail::Broken(_) => Self::Contradiction(fail.into()),
+            Fail::Sqlite(ref error) if contradicts(error) => Self::Contradiction(fail.into()),
+            Fail::Damaged(_)
             | Fail::Incompatible(_)
             | Fail::Sqlite(_)
             | Fail::File { .. }
@@ -44,6 +45,11 @@ impl From<Fail> for StoreError {
             | Fail::TooLarge(_) => Self::Determinate(fail.into()),
         }
     }
+}
+
+/// Whether a key or a check was in the way: what is stored is not what the change builds on.
+fn contradicts(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 /// Whether a failed commit certainly left nothing behind.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{JobId, TaskId, TaskIndex, Term, TokenId};
+use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
 use rusqlite::{Transaction, params};
 
 use super::{
     super::{bounds::number, decide, record::*, rows, usage},
     error::Fail,
     reader::{all, first},
-    turn::fence,
 };
 use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
 
@@ -75,8 +74,7 @@ const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number
     WHERE answers.job_id BETWEEN ?1 AND ?2 ORDER BY answers.job_id, answers.task_index, answers.number";
 
 /// Everything a scheduler needs to go on.
-pub fn load(tx: &Transaction<'_>, term: Term) -> Result<Snapshot, Fail> {
-    fence(tx, term)?;
+pub fn load(tx: &Transaction<'_>) -> Result<Snapshot, Fail> {
     let last_job =
         first(tx, "SELECT max(last_job, coalesce((SELECT max(job_id) FROM jobs), 0)) AS job_id FROM leader", [], |row| {
             rows::int(row, "job_id")

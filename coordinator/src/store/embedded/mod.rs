@@ -8,6 +8,7 @@ mod check;
 mod connection;
 mod error;
 mod jobs;
+mod leadership;
 mod reader;
 mod registry;
 mod schema;
@@ -26,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 use rusqlite::Transaction;
@@ -35,10 +36,15 @@ use rusqlite::Transaction;
 use self::schema::MIGRATIONS;
 pub use self::{check::check, schema::script};
 use self::{error::Fail, reader::Readers, writer::Writer};
-use super::{BlobRef, BlobWriter, Leadership, Store, StoreResult, bounds, record::*, turn::Turn};
+use super::{
+    BlobRef, BlobWriter, Lead, Loaded, Store, StoreResult, Takeover, bounds,
+    lead::{Kind, Refusal},
+    record::*,
+    turn::Turn,
+};
 use crate::scheduler::{
     effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
+    event::{EndedTask, JobSnapshot},
 };
 
 /// Opens (or makes) the store in a folder and brings it to this program's version.
@@ -79,6 +85,14 @@ impl Embedded {
         Ok(self.writer.write(work).await?)
     }
 
+    async fn fenced<T: Send + 'static>(
+        &self,
+        lead: &Lead,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
+    ) -> StoreResult<T> {
+        Ok(self.writer.fenced(lead, Kind::Other, work).await?)
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
@@ -93,80 +107,85 @@ impl Store for Embedded {
         format!("embedded (SQLite) in {}", self.dir.display())
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover> {
         let holder = holder.to_owned();
-        self.write(move |tx| registry::take_over(tx, &holder, lease, now)).await
+        self.write(move |tx| leadership::take_over(tx, &holder, lease, now)).await
     }
 
-    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        self.write(move |tx| registry::renew(tx, term, lease, now)).await
+    async fn renew(&self, lead: &Lead, length: Duration, now: Timestamp) -> StoreResult<()> {
+        self.fenced(lead, move |tx| leadership::renew(tx, length, now)).await
     }
 
-    async fn step_down(&self, term: Term) -> StoreResult<()> {
-        self.write(move |tx| registry::step_down(tx, term)).await
+    async fn step_down(&self, lead: &Lead) -> StoreResult<()> {
+        self.fenced(lead, leadership::step_down).await
     }
 
-    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
+    async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()> {
         let rise = rise.clone();
-        self.write(move |tx| registry::raise(tx, term, &rise)).await
+        self.fenced(lead, move |tx| leadership::raise(tx, &rise)).await
     }
 
-    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
         let line = line.clone();
-        self.write(move |tx| registry::note(tx, term, &line)).await
+        self.fenced(lead, move |tx| registry::note(tx, &line)).await
     }
 
     async fn leader(&self) -> StoreResult<LeaderRecord> {
-        self.read(registry::leader).await
+        self.read(leadership::leader).await
     }
 
     async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
         let own = bounds::coordinator(own);
-        self.write(move |tx| registry::check_in(tx, &own, forget)).await
+        self.write(move |tx| leadership::check_in(tx, &own, forget)).await
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
-        self.read(registry::coordinators).await
+        self.read(leadership::coordinators).await
     }
 
     async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
-        self.read(registry::network).await
+        self.read(leadership::network).await
     }
 
     async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord> {
         let network = network.clone();
-        self.write(move |tx| registry::name_network(tx, &network, anew)).await
+        self.write(move |tx| leadership::name_network(tx, &network, anew)).await
     }
 
-    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
+        let own = lead.clone();
         // After every turn that was handed in, also one that nobody waits for any more.
-        self.write(move |tx| jobs::load(tx, term)).await
+        let loaded = self.write(move |tx| {
+            let row = leadership::leader_row(tx)?;
+            if !row.is_led_by(own.term, &own.holder) {
+                return Err(Refusal::Fenced(row.leader).into());
+            }
+            Ok((jobs::load(tx)?, row.counts))
+        });
+        let (snapshot, counts) = loaded.await?;
+        Ok(Loaded { snapshot, lost: lead.loaded(counts) })
     }
 
-    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
         let rows = Turn::fold(changes).map_err(Fail::Broken)?;
-        self.write(move |tx| {
-            turn::fence(tx, term)?;
-            turn::write(tx, &rows)
-        })
-        .await
+        Ok(self.writer.fenced(lead, Kind::Turn, move |tx| turn::write(tx, &rows)).await?)
     }
 
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
         self.read(move |tx| jobs::load_for_retry(tx, job)).await
     }
 
-    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        self.write(move |tx| registry::create_token(tx, term, &token)).await
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.fenced(lead, move |tx| registry::create_token(tx, &token)).await
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         self.read(registry::tokens).await
     }
 
-    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
         let by = by.to_owned();
-        self.write(move |tx| registry::revoke_token(tx, term, token, &by, at)).await
+        self.fenced(lead, move |tx| registry::revoke_token(tx, token, &by, at)).await
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
@@ -174,8 +193,8 @@ impl Store for Embedded {
         self.read(move |tx| registry::authenticate(tx, &fingerprint, now)).await
     }
 
-    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        self.write(move |tx| registry::enrol(tx, term, &enrolment)).await
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.fenced(lead, move |tx| registry::enrol(tx, &enrolment)).await
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -191,8 +210,8 @@ impl Store for Embedded {
         self.read(move |tx| registry::agent_by_peer(tx, &peer)).await
     }
 
-    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        self.write(move |tx| registry::publish(tx, term, &version)).await
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.fenced(lead, move |tx| registry::publish(tx, &version)).await
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -210,22 +229,22 @@ impl Store for Embedded {
 
     async fn remove_versions(
         &self,
-        term: Term,
+        lead: &Lead,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
         let (function, by) = (function.to_owned(), by.to_owned());
-        self.write(move |tx| registry::remove_versions(tx, term, &function, number, &by, at)).await
+        self.fenced(lead, move |tx| registry::remove_versions(tx, &function, number, &by, at)).await
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         self.read(registry::policy).await
     }
 
-    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
-        self.write(move |tx| registry::set_policy(tx, term, &policy)).await
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
+        self.fenced(lead, move |tx| registry::set_policy(tx, &policy)).await
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -293,7 +312,7 @@ impl Store for Embedded {
         Ok(Box::new(blobs::Incoming::begin(self.writer.clone(), size_bytes_max).await?))
     }
 
-    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
-        Ok(blobs::sweep(&self.writer, &self.readers, term, before).await?)
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
+        Ok(blobs::sweep(&self.writer, &self.readers, lead, before).await?)
     }
 }

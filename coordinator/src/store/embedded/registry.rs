@@ -1,17 +1,12 @@
-//! Leadership, tokens, agents, versions and the audit.
+//! Tokens, agents, versions, the policy and the audit.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use lull_shared::{
-    id::{Term, VersionId},
-    state::Intake,
-    time::Timestamp,
-};
+use lull_shared::{id::VersionId, state::Intake, time::Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        Leadership,
         bounds::{self, number},
         decide::{self, Enrolling},
         record::*,
@@ -20,101 +15,12 @@ use super::{
     },
     error::Fail,
     reader::{all, first},
-    turn::{fence, insert_audit, json},
+    turn::{insert_audit, json},
 };
 
-// --- Leadership ---
-
-/// Begins a new term if nobody else's lease is running.
-pub fn take_over(tx: &Transaction<'_>, holder: &str, lease: Duration, now: Timestamp) -> Result<Leadership, Fail> {
-    let (term, leader, until): (i64, Option<String>, i64) =
-        tx.query_row("SELECT term, holder, lease_end_us FROM leader", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if let Some(leader) = leader.filter(|leader| *leader != bounds::name(holder) && until > now.0) {
-        return Ok(Leadership::Theirs { holder: leader, until: Timestamp(until) });
-    }
-    tx.execute(
-        "UPDATE leader SET term = ?1, holder = ?2, lease_end_us = ?3",
-        params![term + 1, bounds::name(holder), (now + lease).0],
-    )?;
-    Ok(Leadership::Ours { term: Term(term as u64 + 1) })
-}
-
-/// Prolongs the lease.
-pub fn renew(tx: &Transaction<'_>, term: Term, lease: Duration, now: Timestamp) -> Result<(), Fail> {
-    fence(tx, term)?;
-    tx.execute("UPDATE leader SET lease_end_us = ?1", [(now + lease).0])?;
-    Ok(())
-}
-
-/// Ends the term; nothing more can be written in it.
-pub fn step_down(tx: &Transaction<'_>, term: Term) -> Result<(), Fail> {
-    fence(tx, term)?;
-    tx.execute("UPDATE leader SET holder = NULL, lease_end_us = 0", [])?;
-    Ok(())
-}
-
-/// Ends the term; the next one is above a given term.
-pub fn raise(tx: &Transaction<'_>, term: Term, rise: &Rise) -> Result<(), Fail> {
-    fence(tx, term)?;
-    let sql = "UPDATE leader SET holder = NULL, lease_end_us = 0, term = max(term, ?1), last_job = max(last_job, ?2)";
-    tx.execute(sql, [number(rise.above.0), number(rise.last_job)])?;
-    insert_audit(tx, &rise.audit())
-}
-
 /// Appends to the audit.
-pub fn note(tx: &Transaction<'_>, term: Term, line: &AuditRecord) -> Result<(), Fail> {
-    fence(tx, term)?;
+pub fn note(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
     insert_audit(tx, line)
-}
-
-/// Who leads, or led last.
-pub fn leader(tx: &Transaction<'_>) -> Result<LeaderRecord, Fail> {
-    let found = first(tx, "SELECT term, holder, lease_end_us FROM leader", [], rows::leader_record)?;
-    found.ok_or_else(|| Broken("the row of the leader is not there".into()).into())
-}
-
-/// Notes that a coordinator is there.
-pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
-    tx.prepare_cached(
-        "INSERT INTO coordinators (peer, name, machine, network, http, addresses, leads_us, seen_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (peer) DO UPDATE SET name = excluded.name, machine = excluded.machine, network = excluded.network,
-             http = excluded.http, addresses = excluded.addresses, leads_us = excluded.leads_us, seen_us = excluded.seen_us",
-    )?
-    .execute(params![
-        own.peer,
-        own.name,
-        own.machine,
-        own.network,
-        own.http,
-        json(&own.addresses),
-        own.leads.map(|at| at.0),
-        own.seen.0
-    ])?;
-    tx.execute("DELETE FROM coordinators WHERE seen_us < ?1", [forget.0])?;
-    Ok(())
-}
-
-/// The network whose store this is.
-pub fn network(tx: &Transaction<'_>) -> Result<Option<NetworkRecord>, Fail> {
-    first(tx, "SELECT network, authority FROM network", [], rows::network_record)
-}
-
-/// Makes the store a network's, if it has none or is to be named anew.
-pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
-    if anew {
-        tx.execute("DELETE FROM network", [])?;
-    }
-    tx.execute(
-        "INSERT INTO network (network_id, network, authority) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
-        params![own.network, own.authority],
-    )?;
-    network(tx)?.ok_or_else(|| Broken("the row of the network is not there".into()).into())
-}
-
-/// All coordinators.
-pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
-    all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)
 }
 
 // --- Tokens ---
@@ -122,8 +28,7 @@ pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail
 const TOKEN: &str = "SELECT * FROM tokens";
 
 /// Makes a token.
-pub fn create_token(tx: &Transaction<'_>, term: Term, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
-    fence(tx, term)?;
+pub fn create_token(tx: &Transaction<'_>, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
     let id: i64 = tx.query_row("SELECT coalesce(max(token_id), 0) + 1 FROM tokens", [], |row| row.get(0))?;
     let name = token.name.as_deref().map_or_else(|| format!("t{id}"), bounds::name);
     let taken = "SELECT 1 FROM tokens WHERE lower(name) = lower(?1) AND revoked_us IS NULL";
@@ -159,8 +64,7 @@ pub fn tokens(tx: &Transaction<'_>) -> Result<Vec<TokenRecord>, Fail> {
 }
 
 /// Revokes a token; `false` when there is none. Doing it again changes nothing.
-pub fn revoke_token(tx: &Transaction<'_>, term: Term, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
-    fence(tx, term)?;
+pub fn revoke_token(tx: &Transaction<'_>, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
     let id = number(token);
     let known = tx.query_row("SELECT 1 FROM tokens WHERE token_id = ?1", [id], |_| Ok(())).optional()?.is_some();
     let sql = "UPDATE tokens SET revoked_us = ?2 WHERE token_id = ?1 AND revoked_us IS NULL";
@@ -180,8 +84,7 @@ pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp
 // --- Agents ---
 
 /// Enrols a machine.
-pub fn enrol(tx: &Transaction<'_>, term: Term, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
-    fence(tx, term)?;
+pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
     let token = number(enrolment.token);
     let found = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [token], |row| {
         let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
@@ -229,8 +132,7 @@ const VERSION: &str = "SELECT versions.*, functions.name AS function_name
     FROM versions JOIN functions ON functions.function_id = versions.function_id";
 
 /// Publishes a module, or finds that it is there.
-pub fn publish(tx: &Transaction<'_>, term: Term, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
-    fence(tx, term)?;
+pub fn publish(tx: &Transaction<'_>, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
     let function = bounds::name(&new.function);
     let same = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.module_digest = ?2 AND versions.canonical_nans = ?3
@@ -298,15 +200,7 @@ pub fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) 
 }
 
 /// Hides versions. How many.
-pub fn remove_versions(
-    tx: &Transaction<'_>,
-    term: Term,
-    function: &str,
-    number: Option<u32>,
-    by: &str,
-    at: Timestamp,
-) -> Result<u64, Fail> {
-    fence(tx, term)?;
+pub fn remove_versions(tx: &Transaction<'_>, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> Result<u64, Fail> {
     let hidden = tx.execute(
         "UPDATE versions SET removed_us = ?3 WHERE removed_us IS NULL AND number = coalesce(?2, number)
              AND function_id = (SELECT function_id FROM functions WHERE name = ?1)",
@@ -327,8 +221,7 @@ pub fn policy(tx: &Transaction<'_>) -> Result<Option<PolicyRecord>, Fail> {
 }
 
 /// Keeps an edition, if the newest is the one that it follows.
-pub fn set_policy(tx: &Transaction<'_>, term: Term, new: &NewPolicy) -> Result<bool, Fail> {
-    fence(tx, term)?;
+pub fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
     let newest: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM policies", [], |row| row.get(0))?;
     if newest != number(new.follows) {
         return Ok(false);

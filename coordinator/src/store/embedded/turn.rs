@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use lull_shared::{
-    id::{AttemptId, JobId, TaskId, Term},
+    id::{AttemptId, JobId, TaskId},
     message::Payload,
 };
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Transaction, params};
 use serde::Serialize;
 
 use super::{
@@ -23,13 +23,6 @@ use super::{
     error::Fail,
 };
 use crate::scheduler::effect::NewJob;
-
-/// Refuses a term that is not the current one. The transaction holds the lock for writing, so it is until the commit.
-pub fn fence(tx: &Transaction<'_>, term: Term) -> Result<(), Fail> {
-    let mut leader = tx.prepare_cached("SELECT term FROM leader WHERE holder IS NOT NULL")?;
-    let leader: Option<i64> = leader.query_row([], |row| row.get(0)).optional()?;
-    if leader == Some(number(term.0)) { Ok(()) } else { Err(Fail::Fenced) }
-}
 
 /// Writes a turn's rows.
 pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {

@@ -10,8 +10,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
+    super::{Lead, lead::Kind},
     connection,
     error::{Fail, rolled_back},
+    leadership::fence,
     schema,
 };
 
@@ -47,6 +49,21 @@ impl Writer {
         });
         self.work.as_ref().and_then(|sender| sender.send(work).ok()).ok_or(Fail::Stopped)?;
         answered.await.map_err(|_| Fail::Died)?
+    }
+}
+
+impl Writer {
+    /// The same for who leads.
+    pub async fn fenced<T: Send + 'static>(
+        &self,
+        lead: &Lead,
+        kind: Kind,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
+    ) -> Result<T, Fail> {
+        let shown = lead.shown(kind);
+        let (counts, value) = self.write(move |tx| Ok((fence(tx, &shown)?, work(tx)?))).await?;
+        lead.confirmed(counts);
+        Ok(value)
     }
 }
 

@@ -5,7 +5,8 @@
 //! | [`Fault::Refused`] | no | `Determinate` |
 //! | [`Fault::Lost`] | no | `Indeterminate` |
 //! | [`Fault::Unconfirmed`] | yes | `Indeterminate` |
-//! | [`Fault::Fenced`] | no | `Fenced`, where a term is named |
+//! | [`Fault::Fenced`] | no | `Fenced`, where a lead is shown |
+//! | [`Fault::Contradicted`] | no | `Contradiction`, where a lead is shown |
 //! | [`Fault::Delayed`] | yes, later | the answer |
 //!
 //! A read that goes wrong is always `Determinate`, as the contract says.
@@ -25,10 +26,10 @@ use lull_shared::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{BlobWriter, Leadership, Store, StoreError, StoreResult, record::*};
+use super::{BlobWriter, Lead, Loaded, Store, StoreError, StoreResult, Takeover, record::*};
 use crate::scheduler::{
     effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
+    event::{EndedTask, JobSnapshot},
 };
 
 /// What becomes of one call.
@@ -39,6 +40,7 @@ pub enum Fault {
     Lost,
     Unconfirmed,
     Fenced,
+    Contradicted,
     Delayed(Duration),
 }
 
@@ -103,8 +105,13 @@ impl Faulty {
                 tokio::time::sleep(delay).await;
                 work.await
             }
-            (Fault::None, _) | (Fault::Fenced, Kind::Read | Kind::Write { fenced: false }) => work.await,
-            (Fault::Fenced, Kind::Write { fenced: true }) => Err(StoreError::Fenced),
+            (Fault::None, _) | (Fault::Fenced | Fault::Contradicted, Kind::Read | Kind::Write { fenced: false }) => work.await,
+            (Fault::Fenced, Kind::Write { fenced: true }) => {
+                let LeaderRecord { term, until, .. } = self.inner.leader().await?;
+                let holder = Some("another coordinator".to_owned());
+                Err(StoreError::Fenced(LeaderRecord { term: Term(term.0 + 1), holder, until }))
+            }
+            (Fault::Contradicted, Kind::Write { fenced: true }) => Err(StoreError::Contradiction(error())),
             (Fault::Refused, _) | (Fault::Lost | Fault::Unconfirmed, Kind::Read) => Err(StoreError::Determinate(error())),
             (Fault::Lost, Kind::Write { .. }) => Err(StoreError::Indeterminate(error())),
             (Fault::Unconfirmed, Kind::Write { .. }) => {
@@ -147,34 +154,34 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Leadership;
-    fenced async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> ();
-    fenced async fn step_down(&self, term: Term) -> ();
-    fenced async fn raise(&self, term: Term, rise: &Rise) -> ();
+    write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Takeover;
+    fenced async fn renew(&self, lead: &Lead, lease: Duration, now: Timestamp) -> ();
+    fenced async fn step_down(&self, lead: &Lead) -> ();
+    fenced async fn raise(&self, lead: &Lead, rise: &Rise) -> ();
     read async fn leader(&self) -> LeaderRecord;
     write async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
     read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
     read async fn network(&self) -> Option<NetworkRecord>;
     write async fn name_network(&self, network: &NetworkRecord, anew: bool) -> NetworkRecord;
-    read async fn load(&self, term: Term) -> Snapshot;
-    fenced async fn commit(&self, term: Term, changes: &[Change]) -> ();
+    read async fn load(&self, lead: &Lead) -> Loaded;
+    fenced async fn commit(&self, lead: &Lead, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
-    fenced async fn note(&self, term: Term, line: &AuditRecord) -> ();
-    fenced async fn create_token(&self, term: Term, token: NewToken) -> Option<TokenRecord>;
+    fenced async fn note(&self, lead: &Lead, line: &AuditRecord) -> ();
+    fenced async fn create_token(&self, lead: &Lead, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
-    fenced async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> bool;
+    fenced async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> bool;
     read async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord>;
-    fenced async fn enrol(&self, term: Term, enrolment: Enrolment) -> EnrolmentOutcome;
+    fenced async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> EnrolmentOutcome;
     read async fn agents(&self) -> Vec<AgentRecord>;
     read async fn revocations(&self) -> RevocationsRecord;
     read async fn agent_by_peer(&self, peer: &[u8]) -> Option<AgentRecord>;
-    fenced async fn publish(&self, term: Term, version: NewVersion) -> (VersionRecord, bool);
+    fenced async fn publish(&self, lead: &Lead, version: NewVersion) -> (VersionRecord, bool);
     read async fn policy(&self) -> Option<PolicyRecord>;
-    fenced async fn set_policy(&self, term: Term, policy: NewPolicy) -> bool;
+    fenced async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> bool;
     read async fn versions(&self) -> Vec<VersionRecord>;
     read async fn version(&self, version: VersionId) -> Option<VersionRecord>;
     read async fn version_named(&self, function: &str, number: Option<u32>) -> Option<VersionRecord>;
-    fenced async fn remove_versions(&self, term: Term, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
+    fenced async fn remove_versions(&self, lead: &Lead, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
     read async fn audit(&self, limit: u32) -> Vec<AuditRecord>;
     read async fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord>;
     read async fn job(&self, job: JobId) -> Option<JobRecord>;
@@ -190,19 +197,19 @@ passed_on! {
     read async fn blob_outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)>;
     read async fn blob_piece(&self, digest: &Digest, index: u32) -> Option<Bytes>;
     write async fn begin_blob(&self, size_bytes_max: u64) -> Box<dyn BlobWriter>;
-    fenced async fn sweep_blobs(&self, term: Term, before: Timestamp) -> u64;
+    fenced async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> u64;
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::memory::Memory, *};
 
-    async fn told(fault: Fault) -> (StoreResult<Leadership>, bool) {
+    async fn told(fault: Fault) -> (StoreResult<Takeover>, bool) {
         let inner = Arc::new(Memory::default());
         let faulty = Faulty::scripted(inner.clone(), "take_over", [fault]);
         let answer = faulty.take_over("us", Duration::from_secs(9), Timestamp(0)).await;
         let other = inner.take_over("them", Duration::from_secs(9), Timestamp(1)).await.expect("memory answers");
-        (answer, matches!(other, Leadership::Theirs { .. }))
+        (answer, matches!(other, Takeover::Theirs { .. }))
     }
 
     #[tokio::test]
@@ -218,7 +225,9 @@ mod tests {
     async fn only_calls_with_a_term_are_fenced_and_reads_are_never_in_doubt() {
         let faulty = |fault| Faulty::new(Arc::new(Memory::default()), move |_| fault);
         assert!(faulty(Fault::Fenced).take_over("us", Duration::ZERO, Timestamp(0)).await.is_ok());
-        assert!(matches!(faulty(Fault::Fenced).commit(Term(1), &[]).await, Err(StoreError::Fenced)));
+        let lead = Lead::new(Term(1), "us");
+        assert!(matches!(faulty(Fault::Fenced).commit(&lead, &[]).await, Err(StoreError::Fenced(_))));
+        assert!(matches!(faulty(Fault::Contradicted).commit(&lead, &[]).await, Err(StoreError::Contradiction(_))));
         assert!(matches!(faulty(Fault::Lost).agents().await, Err(StoreError::Determinate(_))));
     }
 

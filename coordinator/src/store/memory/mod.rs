@@ -16,18 +16,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
     state::Intake,
     time::Timestamp,
 };
 
 use self::state::{Blob, State};
-use super::{BlobWriter, Leadership, Store, StoreError, StoreResult, bounds, record::*};
+use super::{
+    BlobWriter, Lead, Loaded, Store, StoreError, StoreResult, Takeover, bounds,
+    lead::{Kind, Refusal},
+    record::*,
+};
 use crate::{
     clock,
     scheduler::{
         effect::Change,
-        event::{EndedTask, JobSnapshot, Snapshot},
+        event::{EndedTask, JobSnapshot},
     },
 };
 
@@ -42,14 +46,31 @@ impl Memory {
         Ok(look(&self.state.lock().expect("nothing panics while it holds the state")))
     }
 
-    /// Changes a copy under this term and keeps it.
-    fn write<T>(&self, term: Term, change: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
+    /// Changes a copy under this lead and keeps it.
+    fn write<T>(&self, lead: &Lead, change: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
+        self.fenced(lead, Kind::Other, change)
+    }
+
+    fn fenced<T>(&self, lead: &Lead, kind: Kind, change: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
-        state.fence(term)?;
         let mut copy = state.clone();
+        copy.fence(&lead.shown(kind))?;
         let value = change(&mut copy)?;
+        lead.confirmed(copy.counts);
         *state = copy;
         Ok(value)
+    }
+
+    /// A store of its own that holds what this one holds now: a backup, or a replica.
+    pub fn copy(&self) -> Self {
+        let state = self.state.lock().expect("nothing panics while it holds the state").clone();
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Holds from now on what the other holds, and has forgotten all else: the backup is restored, the replica takes over.
+    pub fn go_back_to(&self, copy: &Self) {
+        let state = copy.state.lock().expect("nothing panics while it holds the state").clone();
+        *self.state.lock().expect("nothing panics while it holds the state") = state;
     }
 }
 
@@ -59,27 +80,27 @@ impl Store for Memory {
         "memory".to_owned()
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
         Ok(state.take_over(holder, lease, now))
     }
 
-    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        self.write(term, |state| {
-            state.lease_end = now + lease;
+    async fn renew(&self, lead: &Lead, length: Duration, now: Timestamp) -> StoreResult<()> {
+        self.write(lead, |state| {
+            state.lease_end = now + length;
             Ok(())
         })
     }
 
-    async fn step_down(&self, term: Term) -> StoreResult<()> {
-        self.write(term, |state| {
+    async fn step_down(&self, lead: &Lead) -> StoreResult<()> {
+        self.write(lead, |state| {
             (state.holder, state.lease_end) = (None, Timestamp(0));
             Ok(())
         })
     }
 
-    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
-        self.write(term, |state| {
+    async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()> {
+        self.write(lead, |state| {
             (state.holder, state.lease_end, state.term) = (None, Timestamp(0), state.term.max(rise.above));
             state.last_job = state.last_job.max(rise.last_job);
             state.note(rise.audit());
@@ -87,15 +108,15 @@ impl Store for Memory {
         })
     }
 
-    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
-        self.write(term, |state| {
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
+        self.write(lead, |state| {
             state.note(line.clone());
             Ok(())
         })
     }
 
     async fn leader(&self) -> StoreResult<LeaderRecord> {
-        self.read(|state| LeaderRecord { term: state.term, holder: state.holder.clone(), until: state.lease_end })
+        self.read(|state| state.leader_row().leader)
     }
 
     async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
@@ -120,36 +141,42 @@ impl Store for Memory {
         Ok(state.network.get_or_insert_with(|| network.clone()).clone())
     }
 
-    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
-        self.read(|state| state.fence(term).map(|()| state.snapshot()))?
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
+        self.read(|state| {
+            let row = state.leader_row();
+            if !row.is_led_by(lead.term, &lead.holder) {
+                return Err(Refusal::Fenced(row.leader).into());
+            }
+            Ok(Loaded { snapshot: state.snapshot(), lost: lead.loaded(row.counts) })
+        })?
     }
 
-    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
-        self.write(term, |state| state.apply_all(changes).map_err(|broken| StoreError::Determinate(broken.into())))
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
+        self.fenced(lead, Kind::Turn, |state| state.apply_all(changes).map_err(|broken| StoreError::Contradiction(broken.into())))
     }
 
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
         self.read(|state| state.jobs.get(&job).map(|job| (job.snapshot(), job.ended_badly())))
     }
 
-    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        self.write(term, |state| Ok(state.create_token(token)))
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.write(lead, |state| Ok(state.create_token(token)))
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         self.read(|state| state.tokens.iter().map(|token| token.0.clone()).collect())
     }
 
-    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
-        self.write(term, |state| Ok(state.revoke_token(token, by, at)))
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.revoke_token(token, by, at)))
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
         self.read(|state| state.authenticate(fingerprint, now))
     }
 
-    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        self.write(term, |state| Ok(state.enrol(&enrolment)))
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.write(lead, |state| Ok(state.enrol(&enrolment)))
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -167,8 +194,8 @@ impl Store for Memory {
         self.read(|state| state.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == peer).cloned())
     }
 
-    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        self.write(term, |state| Ok(state.publish(&version)))
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.write(lead, |state| Ok(state.publish(&version)))
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -191,21 +218,21 @@ impl Store for Memory {
 
     async fn remove_versions(
         &self,
-        term: Term,
+        lead: &Lead,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
-        self.write(term, |state| Ok(state.remove_versions(function, number, by, at)))
+        self.write(lead, |state| Ok(state.remove_versions(function, number, by, at)))
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         self.read(|state| state.policies.last().map(|policy| PolicyRecord::clone(policy)))
     }
 
-    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
-        self.write(term, |state| Ok(state.set_policy(&policy)))
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.set_policy(&policy)))
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -276,8 +303,8 @@ impl Store for Memory {
         Ok(Box::new(Incoming { store: self.clone(), size_bytes_max, bytes: Vec::new() }))
     }
 
-    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
-        self.write(term, |state| Ok(state.sweep(before)))
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
+        self.write(lead, |state| Ok(state.sweep(before)))
     }
 }
 

@@ -14,8 +14,9 @@ use lull_shared::{
 
 use super::{
     super::{
-        Leadership, StoreError, StoreResult, bounds,
+        Lead, StoreResult, Takeover, bounds,
         decide::{self, Enrolling},
+        lead::{LeaderRow, Shown},
         links::LinkReader,
         record::*,
     },
@@ -23,20 +24,35 @@ use super::{
 };
 
 impl State {
-    /// Refuses a term that is not the current one.
-    pub fn fence(&self, term: Term) -> StoreResult<()> {
-        if self.holder.is_some() && self.term == term { Ok(()) } else { Err(StoreError::Fenced) }
+    /// The leader's row, if this were a database.
+    pub fn leader_row(&self) -> LeaderRow {
+        let leader = LeaderRecord { term: self.term, holder: self.holder.clone(), until: self.lease_end };
+        LeaderRow { leader, counts: self.counts }
     }
 
-    pub fn take_over(&mut self, holder: &str, lease: Duration, now: Timestamp) -> Leadership {
+    /// Counts a write, or says why it is not let through.
+    pub fn fence(&mut self, shown: &Shown) -> StoreResult<()> {
+        let row = self.leader_row();
+        match row.refusal(shown) {
+            Some(refusal) => Err(refusal.into()),
+            None => {
+                self.counts = row.counted(shown);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn take_over(&mut self, holder: &str, length: Duration, now: Timestamp) -> Takeover {
         let holder = bounds::name(holder);
         match &self.holder {
             Some(other) if *other != holder && self.lease_end > now => {
-                Leadership::Theirs { holder: other.clone(), until: self.lease_end }
+                Takeover::Theirs { holder: other.clone(), until: self.lease_end }
             }
             _ => {
-                (self.term, self.holder, self.lease_end) = (Term(self.term.0 + 1), Some(holder), now + lease);
-                Leadership::Ours { term: self.term }
+                self.counts.writes += 1;
+                let lead = Lead::with_counts(Term(self.term.0 + 1), &holder, self.counts);
+                (self.term, self.holder, self.lease_end) = (lead.term, Some(holder), now + length);
+                Takeover::Ours(lead)
             }
         }
     }

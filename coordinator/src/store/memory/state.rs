@@ -17,6 +17,7 @@ use lull_shared::{
 
 use super::super::{
     bounds,
+    lead::Counts,
     record::{
         AgentRecord, AuditRecord, CoordinatorRecord, NetworkRecord, PolicyRecord, Resumed, TokenRecord, VersionRecord, who,
     },
@@ -38,6 +39,8 @@ pub struct State {
     /// How often somebody was thrown out or let in again.
     pub revocations: u64,
     pub lease_end: Timestamp,
+    /// What was taken in.
+    pub counts: Counts,
     /// Jobs have been numbered up to here, whatever is among them.
     pub last_job: u64,
     /// By peer.

@@ -9,14 +9,13 @@ use data_encoding::HEXLOWER;
 use lull_shared::{
     codec,
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::Term,
     time::Timestamp,
 };
 use serde_json::json;
 
 use super::{
     super::{
-        BlobWriter, StoreResult,
+        BlobWriter, Lead, StoreResult,
         bounds::number,
         links::LinkReader,
         rows::{self, Columns, Damaged},
@@ -141,16 +140,16 @@ pub async fn piece(session: &Session, digest: &Digest, index: u32) -> Result<Opt
 }
 
 /// Removes what nothing refers to. How many.
-pub async fn sweep(session: &Session, term: Term, before: Timestamp) -> Result<u64, Fail> {
+pub async fn sweep(session: &Session, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
     let pack = |row: &dyn Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
     while let Some((pack_id, size)) = first(&session.read(statements::UNREAD_PACK, &[]).await?, 0, pack)? {
         let links = read_links(session, pack_id, size).await?;
-        write_links(session, term, pack_id, links).await?;
+        write_links(session, lead, pack_id, links).await?;
     }
     let mut swept = 0;
     loop {
         let values = vec![before.0.into(), SWEPT.into()];
-        let now = settled(session, term, statements::SWEEP, values).await?.unwrap_or(0) as u64;
+        let now = settled(session, lead, statements::SWEEP, values).await?.unwrap_or(0) as u64;
         swept += now;
         if now < u64::from(SWEPT) {
             return Ok(swept);
@@ -170,7 +169,7 @@ async fn read_links(session: &Session, pack_id: i64, size: u64) -> Result<BTreeS
     Ok(reader.finish())
 }
 
-async fn write_links(session: &Session, term: Term, pack_id: i64, links: BTreeSet<Digest>) -> Result<(), Fail> {
+async fn write_links(session: &Session, lead: &Lead, pack_id: i64, links: BTreeSet<Digest>) -> Result<(), Fail> {
     let items: Vec<_> = links.iter().map(|digest| json!({ "d": HEXLOWER.encode(digest.as_bytes()) })).collect();
     let mut parts: Vec<&[serde_json::Value]> = items.chunks(LINKS).collect();
     if parts.is_empty() {
@@ -179,7 +178,7 @@ async fn write_links(session: &Session, term: Term, pack_id: i64, links: BTreeSe
     for (number, part) in parts.iter().enumerate() {
         let last = i64::from(number + 1 == parts.len());
         let values = vec![pack_id.into(), json!(part).to_string().into(), last.into()];
-        settled(session, term, statements::LINKS, values).await?;
+        settled(session, lead, statements::LINKS, values).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use tiberius::error::Error;
 
-use super::super::{StoreError, migration::Incompatible, rows::Damaged, turn::Broken};
+use super::super::{StoreError, lead::Refusal, migration::Incompatible, rows::Damaged, turn::Broken};
 
 /// What was being done when something went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub enum Purpose {
 /// Why an operation did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fail {
-    #[error("another coordinator has taken over")]
-    Fenced,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Broken(#[from] Broken),
     #[error(transparent)]
@@ -36,8 +36,6 @@ pub enum Fail {
     Connection { words: String, server: String, purpose: Purpose },
     #[error("SQL Server did not answer within {seconds}s\nhint: it is tried again; look for blocked sessions if it lasts")]
     Deadline { seconds: u64, purpose: Purpose },
-    #[error("the store was loaded anew while this was on its way; it was not done")]
-    Superseded,
     #[error("others changed the same rows again and again; nothing was done")]
     Contended,
     #[error("a blob of more than {}", lull_shared::amount::size(*.0))]
@@ -64,11 +62,10 @@ impl Fail {
         match self {
             Self::Server { code, .. } => rolls_back(*code),
             Self::Connection { .. } | Self::Deadline { .. } | Self::Setup { .. } => false,
-            Self::Fenced
+            Self::Refused(_)
             | Self::Broken(_)
             | Self::Damaged(_)
             | Self::Incompatible(_)
-            | Self::Superseded
             | Self::Contended
             | Self::TooLarge(_) => true,
         }
@@ -81,6 +78,11 @@ impl Fail {
             Self::Connection { purpose, .. } | Self::Deadline { purpose, .. } => *purpose == Purpose::Read,
             _ => true,
         }
+    }
+
+    /// Whether it never will happen, since the rows are not what it builds on.
+    pub fn is_contradiction(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Server { code: 547 | 2601 | 2627, purpose: Purpose::Write, .. })
     }
 
     /// Whether the server undid the batch to let somebody else through: after a deadlock or a snapshot conflict.
@@ -107,7 +109,8 @@ impl Fail {
 impl From<Fail> for StoreError {
     fn from(fail: Fail) -> Self {
         match fail {
-            Fail::Fenced => Self::Fenced,
+            Fail::Refused(refusal) => refusal.into(),
+            fail if fail.is_contradiction() => Self::Contradiction(fail.into()),
             fail if fail.is_determinate() => Self::Determinate(fail.into()),
             fail => Self::Indeterminate(fail.into()),
         }

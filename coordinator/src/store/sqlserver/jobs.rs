@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{JobId, TaskId, TaskIndex, Term, TokenId};
+use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
 use tiberius::Row;
 
 use super::{
     super::{
+        Lead, Loaded,
         bounds::number,
         decide,
+        lead::{LeaderRow, Refusal},
         record::*,
         rows::{self, Columns, Damaged},
         usage,
@@ -19,6 +21,9 @@ use super::{
     statements,
 };
 use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
+
+/// A turn that was in doubt arrives once; more than a few of them in a row are not ours.
+const LOADS_MAX: usize = 4;
 
 /// Every row of one of an answer's SELECTs.
 pub fn all<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> Result<T, Damaged>) -> Result<Vec<T>, Damaged> {
@@ -33,31 +38,41 @@ pub fn first<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> R
 }
 
 /// Everything a scheduler needs to go on.
-pub async fn load(session: &Session, term: Term) -> Result<Snapshot, Fail> {
-    let values = [number(term.0).into(), usage::HOURS_MAX.into()];
-    let answer = session.read(statements::LOAD, &values).await?;
-    let leader = first(&answer, 0, |row| Ok((rows::int(row, "leader")?, rows::int(row, "writ")?)))?;
-    let Some((1, writ)) = leader else { return Err(Fail::Fenced) };
-    if first(&answer, 8, |row| rows::int(row, "writ"))? != Some(writ) {
-        return Err(Fail::Superseded);
+pub async fn load(session: &Session, lead: &Lead) -> Result<Loaded, Fail> {
+    for _ in 0..LOADS_MAX {
+        let answer = session.read(statements::LOAD, &[usage::HOURS_MAX.into()]).await?;
+        let (before, after) = (leader_row(&answer, 0)?, leader_row(&answer, 8)?);
+        if !after.is_led_by(lead.term, &lead.holder) {
+            return Err(Refusal::Fenced(after.leader).into());
+        }
+        if before.counts.turns == after.counts.turns {
+            return Ok(Loaded { snapshot: snapshot(&answer)?, lost: lead.loaded(after.counts) });
+        }
     }
-    session.issued(term, writ);
-    let last_job = first(&answer, 1, |row| rows::int(row, "last_job"))?.unwrap_or(0);
-    let jobs = all(&answer, 2, rows::job_snapshot)?;
+    Err(Fail::Contended)
+}
+
+fn leader_row(answer: &Answer, select: usize) -> Result<LeaderRow, Damaged> {
+    first(answer, select, rows::leader_row)?.ok_or_else(|| Damaged::new("leader", "no row"))
+}
+
+fn snapshot(answer: &Answer) -> Result<Snapshot, Damaged> {
+    let last_job = first(answer, 1, |row| rows::int(row, "last_job"))?.unwrap_or(0);
+    let jobs = all(answer, 2, rows::job_snapshot)?;
     let mut jobs: BTreeMap<JobId, JobSnapshot> = jobs.into_iter().map(|job| (job.job, job)).collect();
-    for (job, task) in rows::gather_open(all(&answer, 3, rows::open_task)?) {
+    for (job, task) in rows::gather_open(all(answer, 3, rows::open_task)?) {
         if let Some(job) = jobs.get_mut(&job) {
             job.open.push(task);
         }
     }
     let open = jobs.iter_mut().flat_map(|(id, job)| job.open.iter_mut().map(|task| (*id, task)));
-    rows::add_answers(open, all(&answer, 7, rows::answer)?);
+    rows::add_answers(open, all(answer, 7, rows::answer)?);
     Ok(Snapshot {
         last_job: last_job as u64,
         jobs: jobs.into_values().collect(),
-        agents: all(&answer, 4, rows::agent_snapshot)?,
-        hours: all(&answer, 5, rows::idle_hours)?,
-        usage: usage::faded(&all(&answer, 6, rows::owner_hour)?),
+        agents: all(answer, 4, rows::agent_snapshot)?,
+        hours: all(answer, 5, rows::idle_hours)?,
+        usage: usage::faded(&all(answer, 6, rows::owner_hour)?),
     })
 }
 

@@ -3,9 +3,9 @@
 //! ```text
 //! Turn -> JSON + bytes -> one batch: fence, set-based statements, settle -> Applied | Fenced | contradicted
 //! ```
-//! Each writing batch changes the one row of `lull.leader` first. So writers come one after the other, an older term is
-//! refused, and so is a batch of our own that was sent before the store was last loaded: what was in doubt then is
-//! certain now. No statement leans on lock hints.
+//! Each writing batch changes the one row of `lull.leader` first. So writers come one after the other, and whoever does not
+//! lead is refused and told who does. A turn of our own that was in doubt and arrives after the store was loaded is refused
+//! or found by its number. No statement leans on lock hints.
 
 mod blobs;
 mod check;
@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{Digest, Outline},
-    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 
@@ -42,13 +42,14 @@ use self::{
     session::{Outcome, Session},
 };
 use super::{
-    BlobRef, BlobWriter, Check, Finding, Leadership, Store, StoreResult, bounds,
+    BlobRef, BlobWriter, Check, Finding, Lead, Loaded, Store, StoreResult, Takeover, bounds,
+    lead::Kind,
     record::*,
     turn::{Broken, Turn},
 };
 use crate::scheduler::{
     effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
+    event::{EndedTask, JobSnapshot},
 };
 
 /// Connects by an ADO connection string. Tables that are missing are made if the login may.
@@ -102,24 +103,24 @@ impl Store for SqlServer {
         self.name.clone()
     }
 
-    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Leadership> {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover> {
         Ok(registry::take_over(&self.session, holder, lease, now).await?)
     }
 
-    async fn renew(&self, term: Term, lease: Duration, now: Timestamp) -> StoreResult<()> {
-        Ok(registry::renew(&self.session, term, lease, now).await?)
+    async fn renew(&self, lead: &Lead, length: Duration, now: Timestamp) -> StoreResult<()> {
+        Ok(registry::renew(&self.session, lead, length, now).await?)
     }
 
-    async fn step_down(&self, term: Term) -> StoreResult<()> {
-        Ok(registry::step_down(&self.session, term).await?)
+    async fn step_down(&self, lead: &Lead) -> StoreResult<()> {
+        Ok(registry::step_down(&self.session, lead).await?)
     }
 
-    async fn raise(&self, term: Term, rise: &Rise) -> StoreResult<()> {
-        Ok(registry::raise(&self.session, term, rise).await?)
+    async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()> {
+        Ok(registry::raise(&self.session, lead, rise).await?)
     }
 
-    async fn note(&self, term: Term, line: &AuditRecord) -> StoreResult<()> {
-        Ok(registry::note(&self.session, term, line).await?)
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
+        Ok(registry::note(&self.session, lead, line).await?)
     }
 
     async fn leader(&self) -> StoreResult<LeaderRecord> {
@@ -142,15 +143,15 @@ impl Store for SqlServer {
         Ok(registry::name_network(&self.session, network, anew).await?)
     }
 
-    async fn load(&self, term: Term) -> StoreResult<Snapshot> {
-        Ok(jobs::load(&self.session, term).await?)
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
+        Ok(jobs::load(&self.session, lead).await?)
     }
 
-    async fn commit(&self, term: Term, changes: &[Change]) -> StoreResult<()> {
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
         let rows = Turn::fold(changes).map_err(Fail::Broken)?;
         let parameters = turn::parameters(&rows);
         let values = vec![parameters.json.into(), parameters.bytes.into()];
-        match self.session.fenced(term, statements::COMMIT, values).await? {
+        match self.session.fenced(lead, Kind::Turn, statements::COMMIT, values).await? {
             Outcome::Done { .. } => Ok(()),
             Outcome::Changed => Err(Fail::Contended.into()),
             Outcome::Contradicted(number) => Err(Fail::Broken(contradiction(number)).into()),
@@ -161,24 +162,24 @@ impl Store for SqlServer {
         Ok(jobs::load_for_retry(&self.session, job).await?)
     }
 
-    async fn create_token(&self, term: Term, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        Ok(registry::create_token(&self.session, term, &token).await?)
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        Ok(registry::create_token(&self.session, lead, &token).await?)
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
         Ok(registry::tokens(&self.session).await?)
     }
 
-    async fn revoke_token(&self, term: Term, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
-        Ok(registry::revoke_token(&self.session, term, token, by, at).await?)
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        Ok(registry::revoke_token(&self.session, lead, token, by, at).await?)
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
         Ok(registry::authenticate(&self.session, fingerprint, now).await?)
     }
 
-    async fn enrol(&self, term: Term, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        Ok(registry::enrol(&self.session, term, &enrolment).await?)
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        Ok(registry::enrol(&self.session, lead, &enrolment).await?)
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
@@ -193,8 +194,8 @@ impl Store for SqlServer {
         Ok(registry::agent_by_peer(&self.session, peer).await?)
     }
 
-    async fn publish(&self, term: Term, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        Ok(registry::publish(&self.session, term, &version).await?)
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        Ok(registry::publish(&self.session, lead, &version).await?)
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
@@ -211,21 +212,21 @@ impl Store for SqlServer {
 
     async fn remove_versions(
         &self,
-        term: Term,
+        lead: &Lead,
         function: &str,
         number: Option<u32>,
         by: &str,
         at: Timestamp,
     ) -> StoreResult<u64> {
-        Ok(registry::remove_versions(&self.session, term, function, number, by, at).await?)
+        Ok(registry::remove_versions(&self.session, lead, function, number, by, at).await?)
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
         Ok(registry::policy(&self.session).await?)
     }
 
-    async fn set_policy(&self, term: Term, policy: NewPolicy) -> StoreResult<bool> {
-        Ok(registry::set_policy(&self.session, term, &policy).await?)
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
+        Ok(registry::set_policy(&self.session, lead, &policy).await?)
     }
 
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
@@ -288,8 +289,8 @@ impl Store for SqlServer {
         Ok(Box::new(blobs::Incoming::begin(self.session.clone(), size_bytes_max).await?))
     }
 
-    async fn sweep_blobs(&self, term: Term, before: Timestamp) -> StoreResult<u64> {
-        Ok(blobs::sweep(&self.session, term, before).await?)
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
+        Ok(blobs::sweep(&self.session, lead, before).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use lull_shared::{
-    id::{Term, TokenId, VersionId},
+    id::{TokenId, VersionId},
     state::Intake,
     time::Timestamp,
 };
@@ -15,9 +15,10 @@ use serde_json::json;
 
 use super::{
     super::{
-        Leadership,
+        Lead, Takeover,
         bounds::{self, number},
         decide::{self, Enrolling},
+        lead::{Kind, LeaderRow},
         record::*,
         rows::{self, Damaged},
         turn::Broken,
@@ -34,43 +35,38 @@ const TRIES_MAX: usize = 8;
 // --- Leadership ---
 
 /// Begins a new term if nobody else's lease is running.
-pub async fn take_over(session: &Session, holder: &str, lease: Duration, now: Timestamp) -> Result<Leadership, Fail> {
+pub async fn take_over(session: &Session, holder: &str, lease: Duration, now: Timestamp) -> Result<Takeover, Fail> {
     let values = [bounds::name(holder).into(), now.0.into(), (now + lease).0.into()];
     let answer = session.write(statements::TAKE_OVER, &values).await?;
-    let leader = first(&answer, 0, |row| {
-        let term = Term(rows::int(row, "term")? as u64);
-        let holder = row.text("holder")?.unwrap_or_default();
-        Ok((rows::int(row, "ours")?, term, rows::int(row, "writ")?, holder, Timestamp(rows::int(row, "lease_end_us")?)))
-    })?;
-    let (ours, term, writ, holder, until) = leader.ok_or_else(|| Damaged::new("leader", "no row"))?;
-    if ours == 1 {
-        session.issued(term, writ);
-        Ok(Leadership::Ours { term })
-    } else {
-        Ok(Leadership::Theirs { holder, until })
-    }
+    let found = first(&answer, 0, |row| Ok((rows::int(row, "ours")?, rows::leader_row(row)?)))?;
+    let (ours, LeaderRow { leader, counts }) = found.ok_or_else(|| Damaged::new("leader", "no row"))?;
+    let holder = leader.holder.unwrap_or_default();
+    Ok(match ours {
+        1 => Takeover::Ours(Lead::with_counts(leader.term, &holder, counts)),
+        _ => Takeover::Theirs { holder, until: leader.until },
+    })
 }
 
 /// Prolongs the lease.
-pub async fn renew(session: &Session, term: Term, lease: Duration, now: Timestamp) -> Result<(), Fail> {
-    settled(session, term, statements::RENEW, vec![(now + lease).0.into()]).await.map(drop)
+pub async fn renew(session: &Session, lead: &Lead, length: Duration, now: Timestamp) -> Result<(), Fail> {
+    settled(session, lead, statements::RENEW, vec![(now + length).0.into()]).await.map(drop)
 }
 
 /// Ends the term; nothing more can be written in it.
-pub async fn step_down(session: &Session, term: Term) -> Result<(), Fail> {
-    settled(session, term, statements::STEP_DOWN, Vec::new()).await.map(drop)
+pub async fn step_down(session: &Session, lead: &Lead) -> Result<(), Fail> {
+    settled(session, lead, statements::STEP_DOWN, Vec::new()).await.map(drop)
 }
 
 /// Ends the term; the next one is above a given term.
-pub async fn raise(session: &Session, term: Term, rise: &Rise) -> Result<(), Fail> {
+pub async fn raise(session: &Session, lead: &Lead, rise: &Rise) -> Result<(), Fail> {
     let mut values = vec![number(rise.above.0).into(), number(rise.last_job).into()];
     values.extend(line_values(&rise.audit()));
-    settled(session, term, statements::RAISE, values).await.map(drop)
+    settled(session, lead, statements::RAISE, values).await.map(drop)
 }
 
 /// Appends to the audit.
-pub async fn note(session: &Session, term: Term, line: &AuditRecord) -> Result<(), Fail> {
-    settled(session, term, statements::NOTE, line_values(line)).await.map(drop)
+pub async fn note(session: &Session, lead: &Lead, line: &AuditRecord) -> Result<(), Fail> {
+    settled(session, lead, statements::NOTE, line_values(line)).await.map(drop)
 }
 
 /// A line of the audit in the order of its parameters.
@@ -81,8 +77,8 @@ fn line_values(line: &AuditRecord) -> Vec<Value> {
 
 /// Who leads, or led last.
 pub async fn leader(session: &Session) -> Result<LeaderRecord, Fail> {
-    let found = first(&session.read(statements::LEADER, &[]).await?, 0, rows::leader_record)?;
-    Ok(found.ok_or_else(|| Damaged::new("leader", "no row"))?)
+    let found = first(&session.read(statements::LEADER, &[]).await?, 0, rows::leader_row)?;
+    Ok(found.ok_or_else(|| Damaged::new("leader", "no row"))?.leader)
 }
 
 /// Notes that a coordinator is there.
@@ -122,16 +118,16 @@ pub async fn coordinators(session: &Session) -> Result<Vec<CoordinatorRecord>, F
 fn done(outcome: Result<Outcome, Fail>) -> Result<Option<Option<i64>>, Fail> {
     match outcome {
         Ok(Outcome::Done { result }) => Ok(Some(result)),
-        Ok(Outcome::Changed) | Err(Fail::Superseded) => Ok(None),
+        Ok(Outcome::Changed) => Ok(None),
         Ok(Outcome::Contradicted(number)) => Err(Broken(format!("check {number} of the batch failed")).into()),
         Err(fail) => Err(fail),
     }
 }
 
 /// Sends a batch that needs no decision until it was taken or refused. Its result.
-pub async fn settled(session: &Session, term: Term, sql: &str, values: Vec<Value>) -> Result<Option<i64>, Fail> {
+pub async fn settled(session: &Session, lead: &Lead, sql: &str, values: Vec<Value>) -> Result<Option<i64>, Fail> {
     for _ in 0..TRIES_MAX {
-        if let Some(result) = done(session.fenced(term, sql, values.clone()).await)? {
+        if let Some(result) = done(session.fenced(lead, Kind::Other, sql, values.clone()).await)? {
             return Ok(result);
         }
     }
@@ -145,7 +141,7 @@ fn made(result: Option<i64>) -> Result<i64, Fail> {
 // --- Tokens ---
 
 /// Makes a token.
-pub async fn create_token(session: &Session, term: Term, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
+pub async fn create_token(session: &Session, lead: &Lead, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
     // The name may be the number, which is not known yet.
     let words = decide::token_words(token.role, "\0", &token.bound);
     let (before, behind) = words.split_once('\0').unwrap_or((&words, ""));
@@ -163,7 +159,7 @@ pub async fn create_token(session: &Session, term: Term, token: &NewToken) -> Re
         before.into(),
         bounds::reason(behind).into(),
     ];
-    let Some(made) = settled(session, term, statements::CREATE_TOKEN, values).await? else { return Ok(None) };
+    let Some(made) = settled(session, lead, statements::CREATE_TOKEN, values).await? else { return Ok(None) };
     let id = TokenId(made as u64);
     Ok(Some(TokenRecord {
         token: id.0,
@@ -185,9 +181,9 @@ pub async fn tokens(session: &Session) -> Result<Vec<TokenRecord>, Fail> {
 }
 
 /// Revokes a token; `false` when there is none. Doing it again changes nothing.
-pub async fn revoke_token(session: &Session, term: Term, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
+pub async fn revoke_token(session: &Session, lead: &Lead, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
     let values = vec![number(token).into(), at.0.into(), bounds::name(by).into()];
-    let found = settled(session, term, statements::REVOKE_TOKEN, values).await?;
+    let found = settled(session, lead, statements::REVOKE_TOKEN, values).await?;
     Ok(found == Some(1))
 }
 
@@ -200,18 +196,18 @@ pub async fn authenticate(session: &Session, fingerprint: &[u8; 32], now: Timest
 // --- Agents ---
 
 /// Enrols a machine.
-pub async fn enrol(session: &Session, term: Term, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
+pub async fn enrol(session: &Session, lead: &Lead, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
     // A refusal is an answer of the leader.
-    settled(session, term, statements::NOTHING, Vec::new()).await?;
+    settled(session, lead, statements::NOTHING, Vec::new()).await?;
     for _ in 0..TRIES_MAX {
-        if let Some(outcome) = try_enrolment(session, term, enrolment).await? {
+        if let Some(outcome) = try_enrolment(session, lead, enrolment).await? {
             return Ok(outcome);
         }
     }
     Err(Fail::Contended)
 }
 
-async fn try_enrolment(session: &Session, term: Term, enrolment: &Enrolment) -> Result<Option<EnrolmentOutcome>, Fail> {
+async fn try_enrolment(session: &Session, lead: &Lead, enrolment: &Enrolment) -> Result<Option<EnrolmentOutcome>, Fail> {
     let token = Value::from(number(enrolment.token));
     let values = [token.clone(), enrolment.peer.clone().into()];
     let answer = session.read(statements::BEFORE_ENROLMENT, &values).await?;
@@ -229,7 +225,7 @@ async fn try_enrolment(session: &Session, term: Term, enrolment: &Enrolment) -> 
     let by = format!("token t{}", enrolment.token);
     let values =
         vec![token, uses.into(), enrolment.peer.clone().into(), name.into(), enrolment.at.0.into(), by.into(), group.into()];
-    if done(session.fenced(term, statements::ENROL, values).await)?.is_none() {
+    if done(session.fenced(lead, Kind::Other, statements::ENROL, values).await)?.is_none() {
         return Ok(None);
     }
     let agent = agent_by_peer(session, &enrolment.peer).await?;
@@ -255,17 +251,17 @@ pub async fn agent_by_peer(session: &Session, peer: &[u8]) -> Result<Option<Agen
 // --- Versions ---
 
 /// Publishes a module, or finds that it is there.
-pub async fn publish(session: &Session, term: Term, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
-    settled(session, term, statements::NOTHING, Vec::new()).await?;
+pub async fn publish(session: &Session, lead: &Lead, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
+    settled(session, lead, statements::NOTHING, Vec::new()).await?;
     for _ in 0..TRIES_MAX {
-        if let Some(published) = try_publishing(session, term, new).await? {
+        if let Some(published) = try_publishing(session, lead, new).await? {
             return Ok(published);
         }
     }
     Err(Fail::Contended)
 }
 
-async fn try_publishing(session: &Session, term: Term, new: &NewVersion) -> Result<Option<(VersionRecord, bool)>, Fail> {
+async fn try_publishing(session: &Session, lead: &Lead, new: &NewVersion) -> Result<Option<(VersionRecord, bool)>, Fail> {
     let function = Value::from(bounds::name(&new.function));
     let (module, nans) = (Value::from(&new.module.digest.as_bytes()[..]), Value::from(i64::from(new.canonical_nans)));
     let values = [function.clone(), module.clone(), nans.clone(), new.beyond.into()];
@@ -293,7 +289,7 @@ async fn try_publishing(session: &Session, term: Term, new: &NewVersion) -> Resu
         bounds::name(&format!("{}@{next}", new.function)).into(),
         new.module.digest.to_string().into(),
     ];
-    let Some(result) = done(session.fenced(term, statements::PUBLISH, values).await)? else { return Ok(None) };
+    let Some(result) = done(session.fenced(lead, Kind::Other, statements::PUBLISH, values).await)? else { return Ok(None) };
     let made = version(session, VersionId(made(result)? as u64)).await?;
     Ok(Some((made.ok_or_else(|| Broken("a version that was just published is not there".into()))?, true)))
 }
@@ -317,7 +313,7 @@ pub async fn version_named(session: &Session, function: &str, number: Option<u32
 /// Hides versions. How many.
 pub async fn remove_versions(
     session: &Session,
-    term: Term,
+    lead: &Lead,
     function: &str,
     number: Option<u32>,
     by: &str,
@@ -325,7 +321,7 @@ pub async fn remove_versions(
 ) -> Result<u64, Fail> {
     let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
     let values = vec![function.into(), number.into(), at.0.into(), bounds::name(by).into(), bounds::name(&subject).into()];
-    let hidden = settled(session, term, statements::REMOVE_VERSIONS, values).await?;
+    let hidden = settled(session, lead, statements::REMOVE_VERSIONS, values).await?;
     Ok(hidden.unwrap_or(0) as u64)
 }
 
@@ -337,7 +333,7 @@ pub async fn policy(session: &Session) -> Result<Option<PolicyRecord>, Fail> {
 }
 
 /// Keeps an edition, if the newest is the one that it follows.
-pub async fn set_policy(session: &Session, term: Term, new: &NewPolicy) -> Result<bool, Fail> {
+pub async fn set_policy(session: &Session, lead: &Lead, new: &NewPolicy) -> Result<bool, Fail> {
     let PolicyRecord { version, book, set, set_by } = &new.record;
     let values = vec![
         number(new.follows).into(),
@@ -347,7 +343,7 @@ pub async fn set_policy(session: &Session, term: Term, new: &NewPolicy) -> Resul
         bounds::name(set_by).into(),
         bounds::reason(&new.detail).into(),
     ];
-    Ok(settled(session, term, statements::SET_POLICY, values).await? == Some(1))
+    Ok(settled(session, lead, statements::SET_POLICY, values).await? == Some(1))
 }
 
 /// The newest lines of the audit, newest first.

@@ -1,21 +1,21 @@
 //! One operation on the server: a text, its parameters, a deadline, and what is done when it fails.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool::managed::Pool;
-use lull_shared::id::Term;
 use tiberius::{ColumnData, IntoSql, Query, Row};
 use tokio::time::Instant;
 
 use super::{
-    super::rows::{self, Columns, Damaged},
+    super::{
+        Lead,
+        bounds::number,
+        lead::{Kind, Shown},
+        rows::{self, Columns, Damaged},
+    },
     connection::{self, Answer, Lease, Manager},
     error::{Fail, Purpose},
-    statements,
 };
 
 /// How long one operation may take in all.
@@ -115,18 +115,10 @@ pub enum Outcome {
     Contradicted(i64),
 }
 
-/// The right to write in a term, as the server issued it last.
-#[derive(Debug, Clone, Copy)]
-struct Writ {
-    term: Term,
-    number: i64,
-}
-
 /// The server, seen from here.
 pub struct Session {
     pool: Pool<Manager>,
     times: Times,
-    writ: Mutex<Option<Writ>>,
 }
 
 impl Session {
@@ -137,7 +129,7 @@ impl Session {
 
     /// The same with other times.
     pub fn with_times(connection_string: &str, times: Times) -> Result<Self, Fail> {
-        Ok(Self { pool: connection::pool(Manager::new(connection_string)?), times, writ: Mutex::new(None) })
+        Ok(Self { pool: connection::pool(Manager::new(connection_string)?), times })
     }
 
     /// `host:port`.
@@ -173,50 +165,34 @@ impl Session {
         }
     }
 
-    /// Sends a batch between the fence and its settling, under a term. `values` begin with `@P2`.
-    pub async fn fenced(&self, term: Term, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
-        let writ = self.writ(term).await?;
-        let mut all = vec![Value::from(writ)];
+    /// Sends a batch between the fence and its settling, under a lead. `values` begin with `@P2`.
+    pub async fn fenced(&self, lead: &Lead, kind: Kind, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
+        let shown = lead.shown(kind);
+        let mut all = vec![shown_value(&shown)];
         all.extend(values);
         let answer = self.write(sql, &all).await?;
-        match outcome(&answer)? {
-            Some((0, result)) => Ok(Outcome::Done { result }),
-            Some((1, _)) if self.known().is_some_and(|known| known.term == term && known.number != writ) => Err(Fail::Superseded),
-            Some((1, _)) => Err(Fail::Fenced),
-            Some((2, _)) => Ok(Outcome::Changed),
-            Some((number, _)) => Ok(Outcome::Contradicted(number)),
-            // The batch ended early without an error: what it did is not known.
-            None => Err(Fail::Connection {
+        // A batch that ended early without an error: what it did is not known.
+        let Some((outcome, result)) = outcome(&answer)? else {
+            return Err(Fail::Connection {
                 words: "an answer without its end".into(),
                 server: self.server().to_owned(),
                 purpose: Purpose::Write,
-            }),
+            });
+        };
+        let row = || last_row(&answer).map_or_else(|| Err(Damaged::new("leader", "no row")), |row| rows::leader_row(row));
+        match outcome {
+            0 => {
+                lead.confirmed(row()?.counts);
+                Ok(Outcome::Done { result })
+            }
+            1 => match row()?.refusal(&shown) {
+                Some(refusal) => Err(refusal.into()),
+                // It was read after it had refused: another write came between the two, and the next try knows better.
+                None => Ok(Outcome::Changed),
+            },
+            2 => Ok(Outcome::Changed),
+            number => Ok(Outcome::Contradicted(number)),
         }
-    }
-
-    /// Remembers the writ that the server has issued for a term.
-    pub fn issued(&self, term: Term, number: i64) {
-        *self.writ.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writ { term, number });
-    }
-
-    fn known(&self) -> Option<Writ> {
-        *self.writ.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn writ(&self, term: Term) -> Result<i64, Fail> {
-        match self.known() {
-            Some(known) if known.term == term => return Ok(known.number),
-            Some(known) if known.term > term => return Err(Fail::Fenced),
-            Some(_) | None => {}
-        }
-        let answer = self.read(statements::LEADER, &[]).await?;
-        let row = answer.first().and_then(|rows| rows.first()).ok_or_else(|| Damaged::new("leader", "no row"))?;
-        if rows::int(row, "term")? as u64 != term.0 || row.text("holder")?.is_none() {
-            return Err(Fail::Fenced);
-        }
-        let number = rows::int(row, "writ")?;
-        self.issued(term, number);
-        Ok(number)
     }
 
     /// One try, on one connection.
@@ -264,13 +240,24 @@ impl Session {
 
 /// The last row's `outcome`, and its `result` if it has one.
 pub fn outcome(answer: &Answer) -> Result<Option<(i64, Option<i64>)>, Damaged> {
-    let Some(row) = answer.last().and_then(|rows| rows.last()) else { return Ok(None) };
+    let Some(row) = last_row(answer) else { return Ok(None) };
     let has = |name: &str| row.columns().iter().any(|column| column.name() == name);
     if !has("outcome") {
         return Ok(None);
     }
     let result = if has("result") { row.int("result")? } else { None };
     Ok(Some((rows::int(row, "outcome")?, result)))
+}
+
+fn last_row(answer: &Answer) -> Option<&Row> {
+    answer.last().and_then(|rows| rows.last())
+}
+
+/// What a write shows, as `sql/fence.sql` reads it.
+fn shown_value(shown: &Shown) -> Value {
+    let Shown { term, holder, writes, turns } = shown;
+    let (term, writes, turns) = (number(term.0), number(*writes), turns.map(number));
+    serde_json::json!({ "term": term, "holder": &**holder, "writes": writes, "turns": turns }).to_string().into()
 }
 
 fn backoff() -> impl Iterator<Item = Duration> {

@@ -1,4 +1,5 @@
-//! Tests only: what a server answers, in the bytes of \[MS-TDS\]. Just enough for a login, one row of numbers, or an error.
+//! Tests only: what a server answers, in the bytes of \[MS-TDS\]. Just enough for a login, rows of numbers and
+//! texts, or an error.
 //!
 //! <https://learn.microsoft.com/openspecs/windows_protocols/ms-tds>
 
@@ -21,22 +22,72 @@ pub(super) fn done() -> Vec<u8> {
     packet(&done_token(0))
 }
 
-/// One row of numbers, and the names of their columns (2.2.7.4, 2.2.7.19).
-pub(super) fn row(columns: &[(&str, i32)]) -> Vec<u8> {
-    const INTN: u8 = 0x26;
-    let count = u16::try_from(columns.len()).expect("a few columns").to_le_bytes();
-    let mut tokens = [&[0x81][..], &count].concat();
-    for (name, _) in columns {
-        let (user_type, flags) = ([0; 4], [0; 2]);
-        tokens.extend([&user_type[..], &flags, &[INTN, 4], &text(name)].concat());
+/// A value of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Int(Option<i64>),
+    Text(Option<&'a str>),
+}
+
+/// The only row of a SELECT and the names of its columns.
+pub(super) type Row<'a> = &'a [(&'a str, Value<'a>)];
+
+/// One row.
+pub(super) fn row(columns: Row<'_>) -> Vec<u8> {
+    rows(&[columns])
+}
+
+/// The answers of several SELECTs, each of one row, or of none if it has no columns that are known.
+pub(super) fn rows(selects: &[Row<'_>]) -> Vec<u8> {
+    let mut tokens = Vec::new();
+    for (number, columns) in (1..).zip(selects) {
+        tokens.extend(if columns.is_empty() { no_row() } else { one_row(columns) });
+        tokens.extend(done_token(if number == selects.len() { 0x10 } else { 0x11 }));
     }
+    packet(&tokens)
+}
+
+fn no_row() -> Vec<u8> {
+    metadata(&[("nothing", Value::Int(None))])
+}
+
+/// The columns, then their values (2.2.7.4, 2.2.7.19).
+fn one_row(columns: Row<'_>) -> Vec<u8> {
+    let mut tokens = metadata(columns);
     tokens.push(0xD1);
     for (_, value) in columns {
-        tokens.push(4);
-        tokens.extend(value.to_le_bytes());
+        match value {
+            Value::Int(None) => tokens.push(0),
+            Value::Int(Some(value)) => {
+                tokens.push(8);
+                tokens.extend(value.to_le_bytes());
+            }
+            Value::Text(None) => tokens.extend([0xFF, 0xFF]),
+            Value::Text(Some(value)) => {
+                let units: Vec<u8> = value.encode_utf16().flat_map(u16::to_le_bytes).collect();
+                tokens.extend(u16::try_from(units.len()).expect("a short text").to_le_bytes());
+                tokens.extend(units);
+            }
+        }
     }
-    tokens.extend(done_token(0x10));
-    packet(&tokens)
+    tokens
+}
+
+fn metadata(columns: Row<'_>) -> Vec<u8> {
+    const INTN: [u8; 2] = [0x26, 8];
+    // At most 512 bytes, in the collation that servers are set up with.
+    const NVARCHAR: [u8; 8] = [0xE7, 0x00, 0x02, 0x09, 0x04, 0xD0, 0x00, 0x34];
+    let count = u16::try_from(columns.len()).expect("a few columns").to_le_bytes();
+    let mut tokens = [&[0x81][..], &count].concat();
+    for (name, value) in columns {
+        let (user_type, flags) = ([0; 4], [0; 2]);
+        let kind = match value {
+            Value::Int(_) => &INTN[..],
+            Value::Text(_) => &NVARCHAR,
+        };
+        tokens.extend([&user_type[..], &flags, kind, &text(name)].concat());
+    }
+    tokens
 }
 
 /// The request failed (2.2.7.10).
@@ -49,7 +100,7 @@ pub(super) fn error(number: u32, words: &str) -> Vec<u8> {
     packet(&[with_length(0xAA, &body), done_token(0x02)].concat())
 }
 
-/// The last token of an answer (2.2.7.6); `status` 0x02 is an error, 0x10 says that rows were counted.
+/// The last token of an answer (2.2.7.6); `status` 0x01 says that more follow, 0x02 is an error, 0x10 that rows were counted.
 fn done_token(status: u16) -> Vec<u8> {
     let (command, rows) = ([0; 2], [0; 8]);
     [&[0xFD][..], &status.to_le_bytes(), &command, &rows].concat()

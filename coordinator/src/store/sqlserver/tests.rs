@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::id::Term;
+use lull_shared::{id::Term, time::Timestamp};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,7 +22,12 @@ use super::{
     session::{Outcome, Session, Times},
     statements, tds,
 };
-use crate::store::{Store as _, StoreError, conformance::sample};
+use crate::store::{
+    Lead, Lost, Store as _, StoreError,
+    conformance::sample,
+    lead::{Kind, Refusal},
+    record::LeaderRecord,
+};
 
 /// Every row but the ledger's goes, in the order that foreign keys want.
 pub const EMPTY: &str = "SET XACT_ABORT ON;
@@ -34,7 +39,7 @@ DELETE FROM lull.tasks; DELETE FROM lull.jobs; DELETE FROM lull.agents; DELETE F
 DELETE FROM lull.version_blobs; DELETE FROM lull.versions; DELETE FROM lull.functions; DELETE FROM lull.coordinators;
 DELETE FROM lull.policies; DELETE FROM lull.network;
 UPDATE lull.totals SET jobs = 0, tasks_succeeded = 0, attempts = 0, attempts_lost = 0, results_refused = 0;
-UPDATE lull.leader SET term = 0, holder = NULL, lease_end_us = 0, writ = writ + 1, writes = 0, revocations = 0, last_job = 0;
+UPDATE lull.leader SET term = 0, holder = NULL, lease_end_us = 0, writes = 0, turns = 0, revocations = 0, last_job = 0;
 COMMIT TRANSACTION;";
 
 // --- The texts ---
@@ -83,7 +88,19 @@ fn only_documented_and_widely_known_t_sql_is_used() {
 /// What the server does with one request.
 #[derive(Debug, Clone, Copy)]
 enum Reaction {
-    Outcome(i32),
+    /// The last row of a batch that writes: how it went, and the leader's row.
+    Outcome(i64),
+    /// The leader's row, which does not let the batch through.
+    Refused {
+        term: u64,
+        holder: &'static str,
+        writes: i64,
+        turns: i64,
+    },
+    /// All that a scheduler needs: nothing, of this leader.
+    Loaded {
+        turns: (i64, i64),
+    },
     Error(u32),
     /// An answer that is complete and says nothing.
     Nothing,
@@ -128,9 +145,11 @@ impl Server {
         let string =
             format!("Server=tcp:127.0.0.1,{};Database=lull_test;User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", self.port);
         let times = Times { read: Duration::from_secs(20), write: Duration::from_secs(20) };
-        let session = Session::with_times(&string, times).expect("the string is understood");
-        session.issued(Term(1), 5);
-        session
+        Session::with_times(&string, times).expect("the string is understood")
+    }
+
+    fn store(&self) -> SqlServer {
+        SqlServer { session: Arc::new(self.session()), name: String::new() }
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -188,7 +207,13 @@ async fn serve(
 
 fn answer(reaction: Reaction) -> Option<Vec<u8>> {
     match reaction {
-        Reaction::Outcome(outcome) => Some(tds::row(&[("outcome", outcome), ("result", 7)])),
+        Reaction::Outcome(outcome) => Some(tds::row(&last_row(outcome, 1, "us", 1, 0))),
+        Reaction::Refused { term, holder, writes, turns } => Some(tds::row(&last_row(1, term, holder, writes, turns))),
+        Reaction::Loaded { turns: (before, after) } => {
+            let (before, after) = (leader_row(before), leader_row(after));
+            let last_job = [("last_job", int(0))];
+            Some(tds::rows(&[&before, &last_job, &[], &[], &[], &[], &[], &[], &after]))
+        }
         Reaction::Error(number) => Some(tds::error(number, "told to")),
         Reaction::Nothing => Some(tds::done()),
         Reaction::Half => Some(vec![4, 1, 0, 200]),
@@ -196,8 +221,35 @@ fn answer(reaction: Reaction) -> Option<Vec<u8>> {
     }
 }
 
+fn int(value: i64) -> tds::Value<'static> {
+    tds::Value::Int(Some(value))
+}
+
+fn leader_row(turns: i64) -> [(&'static str, tds::Value<'static>); 5] {
+    let [_, _, term, holder, lease_end, writes, turns] = last_row(0, 1, "us", 1, turns);
+    [term, holder, lease_end, writes, turns]
+}
+
+fn last_row(outcome: i64, term: u64, holder: &'static str, writes: i64, turns: i64) -> [(&'static str, tds::Value<'static>); 7] {
+    let holder = tds::Value::Text(Some(holder));
+    let (term, turns) = (("term", int(term as i64)), ("turns", int(turns)));
+    [
+        ("outcome", int(outcome)),
+        ("result", int(7)),
+        term,
+        ("holder", holder),
+        ("lease_end_us", int(0)),
+        ("writes", int(writes)),
+        turns,
+    ]
+}
+
+fn us() -> Lead {
+    Lead::new(Term(1), "us")
+}
+
 async fn fenced(session: &Session) -> Result<Outcome, Fail> {
-    session.fenced(Term(1), statements::NOTHING, Vec::new()).await
+    session.fenced(&us(), Kind::Other, statements::NOTHING, Vec::new()).await
 }
 
 fn in_doubt(answer: Result<Outcome, Fail>) -> bool {
@@ -210,11 +262,16 @@ fn certain(answer: Result<Outcome, Fail>) -> bool {
 
 #[tokio::test]
 async fn the_last_row_says_how_it_went() {
-    let script = [0, 1, 2, 3].map(Reaction::Outcome);
+    let overtaken = Reaction::Refused { term: 2, holder: "them", writes: 9, turns: 0 };
+    let script = [Reaction::Outcome(0), overtaken, Reaction::Outcome(2), Reaction::Outcome(3)];
     let server = Server::start(0, &script).await;
     let session = server.session();
     assert!(matches!(fenced(&session).await, Ok(Outcome::Done { result: Some(7) })));
-    assert!(matches!(fenced(&session).await, Err(Fail::Fenced)));
+    let answer = fenced(&session).await;
+    let Err(Fail::Refused(Refusal::Fenced(LeaderRecord { term: Term(2), holder: Some(holder), .. }))) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(holder, "them");
     assert!(matches!(fenced(&session).await, Ok(Outcome::Changed)));
     assert!(matches!(fenced(&session).await, Ok(Outcome::Contradicted(3))));
     assert_eq!(server.counts(), (1, 4), "one connection, one round trip each");
@@ -223,39 +280,65 @@ async fn the_last_row_says_how_it_went() {
 #[tokio::test]
 async fn a_turn_is_one_round_trip_however_large_it_is() {
     let server = Server::start(0, &[Reaction::Outcome(0); 4]).await;
-    let store = SqlServer { session: Arc::new(server.session()), name: String::new() };
+    let (store, lead) = (server.store(), us());
     for first in [0, 500] {
         let tasks = first..first + 500;
         let starts: Vec<_> = tasks.clone().map(|index| sample::started(sample::attempt(1, index, 1), 1, 10)).collect();
-        store.commit(Term(1), &starts).await.expect("the turn is taken");
+        store.commit(&lead, &starts).await.expect("the turn is taken");
         let ends: Vec<_> = tasks.map(|index| sample::succeeded(sample::attempt(1, index, 1), 1, 11, &[0; 64])).collect();
-        store.commit(Term(1), &ends).await.expect("the turn is taken");
+        store.commit(&lead, &ends).await.expect("the turn is taken");
     }
     assert_eq!(server.counts(), (1, 4), "1,000 completions in turns of 500: two requests for their starts, two for their ends");
 }
 
 #[tokio::test]
-async fn an_older_term_is_fenced_without_being_asked() {
+async fn a_write_whose_answer_is_held_back_while_the_store_is_loaded_is_the_leaders() {
     let server = Server::start(0, &[]).await;
-    let session = server.session();
-    session.issued(Term(2), 9);
-    assert!(matches!(fenced(&session).await, Err(Fail::Fenced)));
-    assert_eq!(server.counts(), (0, 0));
+    let (store, lead) = (Arc::new(server.store()), us());
+    let renewed = tokio::spawn({
+        let (store, lead) = (store.clone(), lead.clone());
+        async move { store.renew(&lead, Duration::from_secs(6), Timestamp(0)).await }
+    });
+    server.asked.notified().await;
+    // The first is held back; whoever comes next is answered first.
+    let loading = tokio::spawn(async move { store.load(&lead).await });
+    server.asked.notified().await;
+    server.script.send(Reaction::Outcome(0)).expect("the server is there");
+    server.script.send(Reaction::Loaded { turns: (0, 0) }).expect("the server is there");
+    renewed.await.expect("no panic").expect("it is renewed");
+    let loaded = loading.await.expect("no panic").expect("it loads");
+    assert_eq!((loaded.snapshot.jobs.len(), loaded.lost), (0, None));
 }
 
 #[tokio::test]
-async fn a_turn_that_a_loading_overtook_is_not_taken_for_fenced() {
-    let server = Server::start(0, &[]).await;
-    let session = Arc::new(server.session());
-    let sent = tokio::spawn({
-        let session = session.clone();
-        async move { fenced(&session).await }
-    });
-    server.asked.notified().await;
-    session.issued(Term(1), 6);
-    server.script.send(Reaction::Outcome(1)).expect("the server is there");
-    let answer = sent.await.expect("no panic");
-    assert!(matches!(answer, Err(Fail::Superseded)), "{answer:?}");
+async fn a_store_is_loaded_again_if_a_turn_in_doubt_arrives_meanwhile() {
+    let script = [Reaction::Loaded { turns: (0, 1) }, Reaction::Loaded { turns: (1, 1) }];
+    let server = Server::start(0, &script).await;
+    server.store().load(&us()).await.expect("it loads");
+    assert_eq!(server.counts().1, 2);
+    let stranger = Server::start(0, &script).await.store().load(&Lead::new(Term(2), "us")).await;
+    assert!(matches!(stranger, Err(StoreError::Fenced(LeaderRecord { term: Term(1), .. }))), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_what_it_confirmed_is_found_out() {
+    let forgot = Reaction::Refused { term: 1, holder: "us", writes: 0, turns: 0 };
+    let server = Server::start(0, &[Reaction::Outcome(0), forgot]).await;
+    let (store, lead) = (server.store(), us());
+    store.renew(&lead, Duration::from_secs(6), Timestamp(0)).await.expect("it is renewed");
+    let answer = store.commit(&lead, &[]).await;
+    assert!(matches!(answer, Err(StoreError::Lost(Lost { known: 1, found: 0 }))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_turn_that_contradicts_what_is_stored_is_not_sent_again() {
+    let server = Server::start(0, &[Reaction::Outcome(4), Reaction::Error(2627), Reaction::Outcome(0)]).await;
+    let (store, lead) = (server.store(), us());
+    for _ in 0..2 {
+        let answer = store.commit(&lead, &[]).await;
+        assert!(matches!(answer, Err(StoreError::Contradiction(_))), "{answer:?}");
+    }
+    assert_eq!(server.counts(), (1, 2));
 }
 
 #[tokio::test]
@@ -265,7 +348,7 @@ async fn a_deadlock_is_repeated_and_a_constraint_is_not() {
     let session = server.session();
     assert!(matches!(fenced(&session).await, Ok(Outcome::Done { .. })));
     assert_eq!(server.counts(), (1, 3));
-    assert!(certain(fenced(&session).await));
+    assert!(matches!(fenced(&session).await.map_err(StoreError::from), Err(StoreError::Contradiction(_))));
     assert_eq!(server.counts(), (1, 4), "the connection is good for the next");
 }
 
@@ -308,7 +391,6 @@ async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let string = format!("Server=tcp:127.0.0.1,{};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT", server.port);
     let times = Times { read: Duration::from_millis(300), write: Duration::from_millis(300) };
     let session = Session::with_times(&string, times).expect("the string is understood");
-    session.issued(Term(1), 5);
     assert!(in_doubt(fenced(&session).await), "a commit may be on its way");
     assert!(matches!(session.read(statements::TOTALS, &[]).await, Err(Fail::Deadline { .. })));
     assert_eq!(server.counts().0, 2, "a silent connection is not used again");
@@ -343,7 +425,6 @@ async fn a_server_that_is_not_there_leaves_no_doubt() {
     let string = format!("Server=tcp:127.0.0.1,{port};User Id=sa;Password=x;Encrypt=DANGER_PLAINTEXT");
     let times = Times { read: Duration::from_millis(200), write: Duration::from_millis(200) };
     let session = Session::with_times(&string, times).expect("the string is understood");
-    session.issued(Term(1), 5);
     let answer = fenced(&session).await;
     assert!(certain(answer), "without a connection nothing can have happened");
 }

@@ -14,13 +14,9 @@ use lull_coordinator::{
         effect::{Change, Effect, Refusal, Reply},
         event::Event,
     },
-    store::{StoreError, faulty::Fault},
+    store::{Lead, StoreError, faulty::Fault},
 };
-use lull_shared::{
-    id::{JobId, Term},
-    identity::Signed,
-    time::Timestamp,
-};
+use lull_shared::{id::JobId, identity::Signed, time::Timestamp};
 
 use super::{
     super::{
@@ -144,7 +140,7 @@ impl World {
                 let peer = Peer {
                     agent: self.links[link].agent,
                     stream,
-                    term: leader.term,
+                    term: leader.lead.term,
                     term_proof: Signed { body: Vec::new(), signature: Vec::new() },
                     certificate: None,
                     policy: None,
@@ -196,11 +192,11 @@ impl World {
         let now = self.now;
         let (store, limits) = (self.database.store.clone(), self.limits());
         let Some(leader) = self.coordinators[id].leader_mut() else { return Ok(()) };
-        let term = leader.term;
+        let lead = leader.lead.clone();
         let Some(Pending { work, changes, began, pause }) = leader.pending.take() else { return Ok(()) };
         let (committed, recorded) = match work {
-            Work::Turn(turn) => (at_once(turn.commit(&*store, term)).into(), true),
-            Work::Loose(sealed) => self.commit_loosely(term, sealed, &changes),
+            Work::Turn(turn) => (at_once(turn.commit(&*store, &lead)).into(), true),
+            Work::Loose(sealed) => self.commit_loosely(&lead, sealed, &changes),
         };
         let fault = self.database.moods.last();
         let sealed = match committed {
@@ -226,8 +222,8 @@ impl World {
                     self.record(id, &changes)?;
                 }
                 self.summary.doubts += 1;
-                self.note(|| format!("! term {} is in doubt about a commit: {fault:?}", term.0));
-                self.end_term(id, term);
+                self.note(|| format!("! term {} is in doubt about a commit: {fault:?}", lead.term.0));
+                self.end_term(id, lead);
                 return Ok(());
             }
             Answer::Ended(Ended::Fenced | Ended::Stopped) => {
@@ -281,8 +277,8 @@ impl World {
     }
 
     /// The store is in doubt: streams are closed and everything is loaded anew.
-    fn end_term(&mut self, id: CoordinatorId, term: Term) {
-        let ended = std::mem::replace(&mut self.coordinators[id].state, State::Loading { term, tries: 0 });
+    fn end_term(&mut self, id: CoordinatorId, lead: Lead) {
+        let ended = std::mem::replace(&mut self.coordinators[id].state, State::Loading { lead, tries: 0 });
         if let State::Leading(leader) = ended {
             leader.links.into_values().for_each(|(link, _)| self.close_from_coordinator(link));
         }
@@ -326,20 +322,22 @@ impl World {
     }
 
     /// As a broken shell commits, and whether the store really has it.
-    fn commit_loosely(&mut self, term: Term, sealed: Sealed, changes: &[Change]) -> (Answer, bool) {
+    fn commit_loosely(&mut self, lead: &Lead, sealed: Sealed, changes: &[Change]) -> (Answer, bool) {
         if changes.is_empty() {
             return (Answer::Done(sealed), true);
         }
         let mutation = self.options.mutation;
-        match at_once(self.database.store.clone().commit(term, changes)) {
+        match at_once(self.database.store.clone().commit(lead, changes)) {
             Ok(()) => (Answer::Done(sealed), true),
             Err(error @ StoreError::Determinate(_)) => (Answer::Refused(Work::Loose(sealed), error), false),
             Err(StoreError::Indeterminate(_)) if mutation == Some(Mutation::TrustDoubt) => {
                 (Answer::Done(sealed), self.database.moods.last() == Fault::Unconfirmed)
             }
-            Err(StoreError::Fenced) if mutation == Some(Mutation::IgnoreFence) => (Answer::Done(sealed), false),
-            Err(StoreError::Indeterminate(_)) => (Answer::Ended(Ended::InDoubt), false),
-            Err(StoreError::Fenced) => (Answer::Ended(Ended::Fenced), false),
+            Err(StoreError::Fenced(_)) if mutation == Some(Mutation::IgnoreFence) => (Answer::Done(sealed), false),
+            Err(StoreError::Indeterminate(_) | StoreError::Contradiction(_) | StoreError::Lost(_)) => {
+                (Answer::Ended(Ended::InDoubt), false)
+            }
+            Err(StoreError::Fenced(_)) => (Answer::Ended(Ended::Fenced), false),
         }
     }
 }

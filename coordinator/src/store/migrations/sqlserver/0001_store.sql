@@ -16,8 +16,6 @@ CREATE TABLE lull.leader (
     term         bigint NOT NULL,
     holder       nvarchar(256) COLLATE Latin1_General_100_BIN2 NULL,
     lease_end_us bigint NOT NULL,
-    -- Issued anew with each term and each loading of the store; whoever writes names the one that was issued last.
-    writ         bigint NOT NULL,
     -- Transactions that leaders made, and turns of the scheduler among them: a store that has fewer than a coordinator
     -- knows of has forgotten some. Each transaction changes this row first, so that there is one at a time.
     writes       bigint NOT NULL,
@@ -32,7 +30,7 @@ CREATE TABLE lull.leader (
     CONSTRAINT ck_leader_revocations CHECK (revocations >= 0)
 );
 GO
-INSERT INTO lull.leader (leader_id, term, holder, lease_end_us, writ, writes) VALUES (1, 0, NULL, 0, 0, 0);
+INSERT INTO lull.leader (leader_id, term, holder, lease_end_us, writes) VALUES (1, 0, NULL, 0, 0);
 GO
 -- Whose store this is. A data folder and a store that do not belong together are told apart by it, and a store that was
 -- emptied from one that is new.

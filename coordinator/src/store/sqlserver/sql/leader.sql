@@ -1,1 +1,3 @@
-SELECT leader.term, leader.holder, leader.writ, leader.lease_end_us FROM lull.leader AS leader WHERE leader.leader_id = 1;
+SELECT leader.term, leader.holder, leader.lease_end_us, leader.writes, leader.turns
+FROM lull.leader AS leader
+WHERE leader.leader_id = 1;

@@ -1,12 +1,10 @@
--- Everything a scheduler needs. A new writ is issued first: a turn that was sent before and has not arrived yet never
--- counts. Whoever loads leads and commits nothing meanwhile, so nothing of this changes while it is read; the writ is
--- read again at the end to be sure. @P1: term. @P2: hours of usage.
-SET XACT_ABORT ON;
+-- Everything a scheduler needs. It changes nothing. Whoever loads leads and commits nothing meanwhile, so nothing of this
+-- changes while it is read, unless a turn that was in doubt arrives now: then the leader's row at the end differs from that
+-- at the beginning, and all is read again. @P1: hours of usage.
 SET NOCOUNT ON;
-DECLARE @leader int = 0;
-UPDATE lull.leader SET writ = writ + 1 WHERE leader_id = 1 AND term = @P1 AND holder IS NOT NULL;
-SET @leader = @@ROWCOUNT;
-SELECT @leader AS leader, leader.writ FROM lull.leader AS leader WHERE leader.leader_id = 1;
+SELECT leader.term, leader.holder, leader.lease_end_us, leader.writes, leader.turns
+FROM lull.leader AS leader
+WHERE leader.leader_id = 1;
 SELECT CASE WHEN given.last_job > leader.last_job THEN given.last_job ELSE leader.last_job END AS last_job
 FROM lull.leader AS leader
 CROSS JOIN (SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs) AS given
@@ -42,7 +40,7 @@ ORDER BY idle_hours.agent_id;
 SELECT jobs.owner_id, usage_hours.hour_number, SUM(usage_hours.slot_us) AS slot_us
 FROM lull.usage_hours AS usage_hours
 INNER JOIN lull.jobs AS jobs ON jobs.job_id = usage_hours.job_id
-WHERE usage_hours.hour_number > (SELECT MAX(newest.hour_number) FROM lull.usage_hours AS newest) - @P2
+WHERE usage_hours.hour_number > (SELECT MAX(newest.hour_number) FROM lull.usage_hours AS newest) - @P1
 GROUP BY jobs.owner_id, usage_hours.hour_number
 ORDER BY jobs.owner_id, usage_hours.hour_number;
 SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
@@ -50,4 +48,6 @@ FROM lull.answers AS answers
 INNER JOIN lull.attempts AS attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index
     AND attempts.number = answers.number
 ORDER BY answers.job_id, answers.task_index, answers.number;
-SELECT leader.writ FROM lull.leader AS leader WHERE leader.leader_id = 1;
+SELECT leader.term, leader.holder, leader.lease_end_us, leader.writes, leader.turns
+FROM lull.leader AS leader
+WHERE leader.leader_id = 1;

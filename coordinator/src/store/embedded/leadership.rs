@@ -1,0 +1,128 @@
+//! Who leads, who stands by, and what every write shows first.
+
+use std::time::Duration;
+
+use lull_shared::{id::Term, time::Timestamp};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{
+    super::{
+        Lead, Takeover,
+        bounds::{self, number},
+        lead::{Counts, LeaderRow, Shown},
+        record::*,
+        rows,
+        turn::Broken,
+    },
+    error::Fail,
+    reader::{all, first},
+    turn::{insert_audit, json},
+};
+
+/// Counts a write, or says why it is not let through. The transaction holds the lock for writing, so what is found holds
+/// until the commit.
+pub fn fence(tx: &Transaction<'_>, shown: &Shown) -> Result<Counts, Fail> {
+    let mut count = tx.prepare_cached(
+        "UPDATE leader SET writes = writes + 1, turns = turns + (?4 IS NOT NULL)
+         WHERE term = ?1 AND holder = ?2 AND writes >= ?3 AND turns = coalesce(?4, turns)
+         RETURNING writes, turns",
+    )?;
+    let values = params![number(shown.term.0), &*shown.holder, number(shown.writes), shown.turns.map(number)];
+    let counted = count.query_row(values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+    match counted {
+        Some((writes, turns)) => Ok(Counts { writes: writes as u64, turns: turns as u64 }),
+        None => match leader_row(tx)?.refusal(shown) {
+            Some(refusal) => Err(refusal.into()),
+            None => Err(Broken("the leader's row neither lets a write through nor refuses it".into()).into()),
+        },
+    }
+}
+
+/// The leader's row.
+pub fn leader_row(tx: &Transaction<'_>) -> Result<LeaderRow, Fail> {
+    let found = first(tx, "SELECT term, holder, lease_end_us, writes, turns FROM leader", [], rows::leader_row)?;
+    found.ok_or_else(|| Broken("the row of the leader is not there".into()).into())
+}
+
+/// Begins a new term if nobody else's lease is running.
+pub fn take_over(tx: &Transaction<'_>, holder: &str, length: Duration, now: Timestamp) -> Result<Takeover, Fail> {
+    let LeaderRow { leader, counts } = leader_row(tx)?;
+    let holder = bounds::name(holder);
+    if let Some(other) = leader.holder.filter(|other| *other != holder && leader.until > now) {
+        return Ok(Takeover::Theirs { holder: other, until: leader.until });
+    }
+    let lead = Lead::with_counts(Term(leader.term.0 + 1), &holder, Counts { writes: counts.writes + 1, ..counts });
+    tx.execute(
+        "UPDATE leader SET term = ?1, holder = ?2, lease_end_us = ?3, writes = writes + 1",
+        params![number(lead.term.0), holder, (now + length).0],
+    )?;
+    Ok(Takeover::Ours(lead))
+}
+
+/// Prolongs the lease.
+pub fn renew(tx: &Transaction<'_>, lease: Duration, now: Timestamp) -> Result<(), Fail> {
+    tx.execute("UPDATE leader SET lease_end_us = ?1", [(now + lease).0])?;
+    Ok(())
+}
+
+/// Ends the term; nothing more can be written in it.
+pub fn step_down(tx: &Transaction<'_>) -> Result<(), Fail> {
+    tx.execute("UPDATE leader SET holder = NULL, lease_end_us = 0", [])?;
+    Ok(())
+}
+
+/// Ends the term; the next one is above a given term.
+pub fn raise(tx: &Transaction<'_>, rise: &Rise) -> Result<(), Fail> {
+    let sql = "UPDATE leader SET holder = NULL, lease_end_us = 0, term = max(term, ?1), last_job = max(last_job, ?2)";
+    tx.execute(sql, [number(rise.above.0), number(rise.last_job)])?;
+    insert_audit(tx, &rise.audit())
+}
+
+/// Who leads, or led last.
+pub fn leader(tx: &Transaction<'_>) -> Result<LeaderRecord, Fail> {
+    Ok(leader_row(tx)?.leader)
+}
+
+/// Notes that a coordinator is there.
+pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
+    tx.prepare_cached(
+        "INSERT INTO coordinators (peer, name, machine, network, http, addresses, leads_us, seen_us)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (peer) DO UPDATE SET name = excluded.name, machine = excluded.machine, network = excluded.network,
+             http = excluded.http, addresses = excluded.addresses, leads_us = excluded.leads_us, seen_us = excluded.seen_us",
+    )?
+    .execute(params![
+        own.peer,
+        own.name,
+        own.machine,
+        own.network,
+        own.http,
+        json(&own.addresses),
+        own.leads.map(|at| at.0),
+        own.seen.0
+    ])?;
+    tx.execute("DELETE FROM coordinators WHERE seen_us < ?1", [forget.0])?;
+    Ok(())
+}
+
+/// The network whose store this is.
+pub fn network(tx: &Transaction<'_>) -> Result<Option<NetworkRecord>, Fail> {
+    first(tx, "SELECT network, authority FROM network", [], rows::network_record)
+}
+
+/// Makes the store a network's, if it has none or is to be named anew.
+pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
+    if anew {
+        tx.execute("DELETE FROM network", [])?;
+    }
+    tx.execute(
+        "INSERT INTO network (network_id, network, authority) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING",
+        params![own.network, own.authority],
+    )?;
+    network(tx)?.ok_or_else(|| Broken("the row of the network is not there".into()).into())
+}
+
+/// All coordinators.
+pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
+    all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)
+}
