@@ -1,11 +1,13 @@
 //! Every decoder of foreign bytes meets what fuzzing found interesting once, and damaged copies of it.
 //!
-//! `LULL_DAMAGED=1000000 LULL_SEED=7` makes that many copies of each, others than on every run.
+//! `LULL_DAMAGED=1000000 LULL_SEED=7` makes that many copies of each, others than on every run; `LULL_SECONDS=600` as many
+//! as that time allows, and says how many those were.
 //! `LULL_SEEDS=write cargo test --workspace --test corpora` writes the seeds anew into `tests/fuzz/corpus`.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use lull_shared::{
@@ -75,12 +77,18 @@ fn replay(decoder: &str, damaged: u64, check: fn(&[u8])) {
         try_one(decoder, name, input, check);
     }
     let mut random = StdRng::seed_from_u64(wanted("LULL_SEED").unwrap_or(1));
-    for round in 0..wanted("LULL_DAMAGED").unwrap_or(damaged) {
+    let rounds = wanted("LULL_DAMAGED").unwrap_or(damaged);
+    let until = wanted("LULL_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let goes_on = |round| until.map_or(round < rounds, |until| Instant::now() < until);
+    let mut round = 0;
+    while goes_on(round) {
         let (name, input) = inputs.choose(&mut random).expect("it has seeds");
         let (_, other) = inputs.choose(&mut random).expect("it has seeds");
         let input = damage(input.clone(), other, &mut random);
         try_one(decoder, &format!("{name}, damaged in round {round}"), &input, check);
+        round += 1;
     }
+    println!("{decoder}: {} inputs, {round} damaged copies", inputs.len());
 }
 
 fn write_seeds(folder: &Path, seeds: &[(String, Vec<u8>)]) {
