@@ -58,12 +58,15 @@ impl Member {
         let mut membership = self.lock();
         let peer = self.identity.public().to_peer_id();
         let valid = Certificate::verify(&fresh, &membership.authority, membership.network, &peer, clock::wall());
-        if let Err(error) = &valid {
-            tracing::warn!(%error, "the coordinator sent a certificate that is not valid; the old one is kept");
-            return false;
-        }
+        let own = match valid {
+            Ok(own) => own,
+            Err(error) => {
+                tracing::warn!(%error, "the coordinator sent a certificate that is not valid; the old one is kept");
+                return false;
+            }
+        };
         if membership.certificate != fresh {
-            membership.certificate = fresh;
+            (membership.certificate, membership.name) = (fresh, own.name);
             self.save(&membership);
         }
         true

@@ -129,7 +129,13 @@ impl Network {
                 let called = called();
                 let enrolment = Enrolment { token, fingerprint: secret.fingerprint(), peer: peer.to_bytes(), name, at: now };
                 match self.store.enrol(&self.lead, enrolment).await.map_err(unavailable)? {
-                    EnrolmentOutcome::Enrolled { agent, .. } => *agent,
+                    EnrolmentOutcome::Enrolled { agent, replaced, .. } => {
+                        if let Some(replaced) = replaced {
+                            tracing::warn!(agent = %replaced.agent, name = replaced.name, by = %agent.agent, "its place is taken");
+                            self.enrolled(*replaced).await?;
+                        }
+                        *agent
+                    }
                     EnrolmentOutcome::UnknownToken => return Err(EnrolmentRefusal::UnknownToken),
                     EnrolmentOutcome::Expired => return Err(EnrolmentRefusal::Expired),
                     EnrolmentOutcome::UsedUp => return Err(EnrolmentRefusal::UsedUp),
@@ -152,20 +158,20 @@ impl Network {
             }
         };
         tracing::info!(agent = %agent.agent, name = agent.name, %peer, "a machine is enrolled");
-        let snapshot = AgentSnapshot {
-            agent: agent.agent,
-            name: agent.name.clone(),
-            group: agent.group.clone(),
-            intake: agent.intake,
-            quarantine: agent.quarantine.clone(),
-        };
-        self.dispatch.event(Event::Enrolled { agent: snapshot }).await.map_err(|_| EnrolmentRefusal::Unavailable)?;
+        self.enrolled(agent.clone()).await?;
         Ok(EnrolmentReply::Enrolled {
             agent: agent.agent,
             certificate: self.issuer.issue_in(agent.group.as_deref(), &peer, Role::Agent, Some(agent.agent), &agent.name, now),
             name: agent.name,
             coordinators: self.presence.addresses().to_vec(),
         })
+    }
+
+    /// The loop learns what an agent is called.
+    async fn enrolled(&self, record: AgentRecord) -> Result<(), EnrolmentRefusal> {
+        let AgentRecord { agent, name, group, intake, quarantine, .. } = record;
+        let agent = AgentSnapshot { agent, name, group, intake, quarantine };
+        self.dispatch.event(Event::Enrolled { agent }).await.map_err(|_| EnrolmentRefusal::Unavailable)
     }
 
     /// Reads an agent's stream, of which this was read first, to its end.
@@ -192,11 +198,14 @@ impl Network {
             self.rise_above(seen, &agent.to_string(), named).await;
             return dismiss(&mut outgoing, GoodbyeReason::Standby { leader: Vec::new() }).await;
         }
+        // A machine whose place another one took is called otherwise than its certificate says.
+        let Ok(called) = self.dispatch.query(move |scheduler, _| scheduler.name_of(agent)).await else { return };
+        let name = called.unwrap_or_else(|| certificate.name.clone());
         let number = StreamId(STREAMS.fetch_add(1, Ordering::Relaxed) + 1);
         let now = clock::now();
         let group = certificate.group.as_deref();
-        let fresh = || self.issuer.issue_in(group, &peer, Role::Agent, Some(agent), &certificate.name, now);
-        let labels = full_labels(&hello.labels, &certificate.name, group, &hello.machine);
+        let fresh = || self.issuer.issue_in(group, &peer, Role::Agent, Some(agent), &name, now);
+        let labels = full_labels(&hello.labels, &name, group, &hello.machine);
         let mut policy = self.policies.feed(agent, labels.clone());
         let mut addresses = self.presence.watch_addresses();
         let about = writer::Peer {
@@ -204,14 +213,14 @@ impl Network {
             stream: number,
             term: self.lead.term,
             term_proof: sign(&self.issuer.authority, &TermProof { network: self.issuer.network, term: self.lead.term }),
-            certificate: certificate.wants_renewal(now).then(fresh),
+            certificate: (certificate.wants_renewal(now) || certificate.name != name).then(fresh),
             policy: Some(policy.sheet()),
             coordinators: addresses.borrow_and_update().to_vec(),
             heartbeat: limits::HEARTBEAT,
         };
         let asks = self.logs.connected(agent, number);
         let link = writer::spawn(about, addresses, policy, asks, self.catalogue.clone(), self.dispatch.clone(), outgoing);
-        tracing::info!(%agent, name = certificate.name, "an agent connected");
+        tracing::info!(%agent, name, "an agent connected");
         self.tracker.connected(agent, peer, number);
         let connected = Event::Connected { agent, stream: number, hello, from: from.to_string() };
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {

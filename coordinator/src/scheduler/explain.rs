@@ -44,6 +44,11 @@ impl Scheduler {
         self.fleet.get(agent).map(|known| self.agent_view(agent, known))
     }
 
+    /// What an agent is called.
+    pub fn name_of(&self, agent: AgentId) -> Option<String> {
+        self.fleet.get(agent).map(|known| known.name.clone())
+    }
+
     /// The attempts of a task that are with agents, the oldest first.
     pub fn live(&self, task: TaskId) -> Vec<(AttemptId, AgentId)> {
         let copies = self.jobs.get(&task.job).and_then(|job| job.tasks.copies(task.index));

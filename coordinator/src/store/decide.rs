@@ -2,7 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lull_shared::{codec, digest::Digest, id::TokenId, message::ModuleManifest, state::Intake, time::Timestamp};
+use lull_shared::{
+    codec,
+    digest::Digest,
+    id::{AgentId, TokenId},
+    message::ModuleManifest,
+    state::Intake,
+    time::Timestamp,
+};
 
 use super::{
     bounds,
@@ -15,19 +22,62 @@ pub enum Enrolling {
     /// Nothing is written.
     Answer(EnrolmentOutcome),
     /// A use of the token is spent and an agent made with this name, in this group.
-    Make { name: String, group: Option<String> },
+    Make { name: String, group: Option<String>, replaced: Option<Replaced> },
+}
+
+/// A machine that was thrown out, whose place another one takes, and with it its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    pub agent: AgentId,
+    /// What it is called from then on.
+    pub name: String,
+}
+
+impl Replaced {
+    /// What the audit says of it.
+    pub fn words(&self, taken: &str) -> String {
+        format!("another machine is called {taken} in its place, and it {}", self.name)
+    }
+}
+
+/// Names that are taken, in small letters, by whom, and how he stands.
+pub type Names = BTreeMap<String, (AgentId, Intake)>;
+
+/// Numbers that are tried behind a name; then digits of the machine's key, so that the thousandth machine of one name costs no
+/// more than the second.
+const NUMBERS: std::ops::RangeInclusive<u8> = 2..=9;
+const KEY_DIGITS: [usize; 3] = [6, 12, 24];
+
+/// The names that an enrolment may come to, the best first. `word`: what is behind each.
+fn names(enrolment: &Enrolment, word: &str) -> impl Iterator<Item = String> {
+    let key = Digest::of(&enrolment.peer).to_hex();
+    let keys = KEY_DIGITS.map(|digits| format!("-{}", &key[..digits]));
+    let behind = [String::new()].into_iter().chain(NUMBERS.map(|number| format!("-{number}"))).chain(keys);
+    let with = |behind: String| {
+        let behind = format!("{word}{behind}");
+        format!("{}{behind}", bounds::text(&enrolment.name, bounds::NAME_UNITS_MAX - behind.len()))
+    };
+    behind.map(with).collect::<Vec<_>>().into_iter()
+}
+
+/// What is behind the name of a machine whose place another one took.
+const REPLACED: &str = "-replaced";
+
+/// All names that have to be looked up for an enrolment, in small letters.
+pub fn names_to_look_up(enrolment: &Enrolment) -> Vec<String> {
+    names(enrolment, "").chain(names(enrolment, REPLACED)).map(|name| name.to_ascii_lowercase()).collect()
 }
 
 /// Decides about an enrolment. `token` is the one that the enrolment names and its fingerprint, `known` the agent
-/// that has the peer already, `names` all names that are taken, each with how its agent stands.
+/// that has the peer already, `taken` those of [`names_to_look_up`] that are.
 ///
 /// Whoever was thrown out stays so whatever it brings: its key is refused, and so is its name under another key, unless an
-/// administrator has made a token for just that name.
+/// administrator has made a token for just that name. Names are the same whatever the case of their letters.
 pub fn enrolment(
     enrolment: &Enrolment,
     token: Option<&(TokenRecord, [u8; 32])>,
     known: Option<AgentRecord>,
-    names: &BTreeMap<String, Intake>,
+    taken: &Names,
 ) -> Enrolling {
     let Some((token, fingerprint)) = token else {
         return Enrolling::Answer(EnrolmentOutcome::UnknownToken);
@@ -40,7 +90,7 @@ pub fn enrolment(
         return Enrolling::Answer(match agent.intake {
             Intake::Revoked => EnrolmentOutcome::Revoked,
             Intake::Open | Intake::Cordoned | Intake::Draining => {
-                EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: false }
+                EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: false, replaced: None }
             }
         });
     }
@@ -54,15 +104,22 @@ pub fn enrolment(
     if !token.bound.admits(&wanted) {
         return Enrolling::Answer(EnrolmentOutcome::NotBound);
     }
-    if names.get(&wanted) == Some(&Intake::Revoked) && !token.bound.names(&wanted) {
-        return Enrolling::Answer(EnrolmentOutcome::NameRevoked);
+    let is_free = |name: &String| !taken.contains_key(&name.to_ascii_lowercase());
+    let group = token.bound.group.clone();
+    if let Some((agent, Intake::Revoked)) = taken.get(&wanted.to_ascii_lowercase()) {
+        if !token.bound.names(&wanted) {
+            return Enrolling::Answer(EnrolmentOutcome::NameRevoked);
+        }
+        let replaced = names(enrolment, REPLACED).find(is_free).map(|name| Replaced { agent: *agent, name });
+        return match replaced {
+            Some(_) => Enrolling::Make { name: wanted, group, replaced },
+            None => Enrolling::Answer(EnrolmentOutcome::NameTaken),
+        };
     }
-    let name = free_name(&wanted, names);
-    let replaces = names.get(&wanted) == Some(&Intake::Revoked);
-    if !token.bound.admits(&name) && !replaces {
-        return Enrolling::Answer(EnrolmentOutcome::NameTaken);
+    match names(enrolment, "").find(is_free) {
+        Some(name) if token.bound.admits(&name) => Enrolling::Make { name, group, replaced: None },
+        Some(_) | None => Enrolling::Answer(EnrolmentOutcome::NameTaken),
     }
-    Enrolling::Make { name, group: token.bound.group.clone() }
 }
 
 /// What the audit says of a token.
@@ -75,18 +132,6 @@ pub fn token_words(role: TokenRole, name: &str, bound: &Bound) -> String {
 /// Whether a token's time is over.
 pub fn expired(token: &TokenRecord, now: Timestamp) -> bool {
     token.expires.is_some_and(|expires| expires <= now)
-}
-
-/// The name, or the first of `name-2`, `name-3`, ... that is free.
-fn free_name(name: &str, taken: &BTreeMap<String, Intake>) -> String {
-    if !taken.contains_key(name) {
-        return name.to_owned();
-    }
-    let numbered = (2_u64..).map(|number| {
-        let behind = format!("-{number}");
-        format!("{}{behind}", bounds::text(name, bounds::NAME_UNITS_MAX - behind.len()))
-    });
-    numbered.into_iter().find(|name| !taken.contains_key(name)).expect("numbers do not run out")
 }
 
 /// The blobs that a version needs as long as it exists.
@@ -112,12 +157,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_taken_gets_the_first_free_number() {
-        let taken = ["desk", "desk-2", "desk-4"].map(|name| (name.to_owned(), Intake::Open)).into();
-        assert_eq!(free_name("desk", &taken), "desk-3");
-        assert_eq!(free_name("lab", &taken), "lab");
-        let long = "x".repeat(256);
-        assert_eq!(free_name(&long, &BTreeMap::from([(long.clone(), Intake::Open)])), format!("{}-2", "x".repeat(254)));
+    fn a_name_that_is_taken_gets_a_number_or_digits_of_its_key_whatever_the_case() {
+        let asks = |name: &str| Enrolment {
+            token: 1,
+            fingerprint: [1; 32],
+            peer: b"peer".to_vec(),
+            name: name.into(),
+            at: Timestamp::default(),
+        };
+        let token = TokenRecord {
+            token: 1,
+            role: TokenRole::Agent,
+            name: "t1".into(),
+            bound: Bound::default(),
+            uses: 0,
+            uses_max: None,
+            created: Timestamp::default(),
+            created_by: "root".into(),
+            expires: None,
+            revoked: None,
+        };
+        let given = |name: &str, taken: &[String]| {
+            let enrolled = asks(name);
+            let looked_up = names_to_look_up(&enrolled);
+            let taken: Names = taken.iter().map(|name| (name.to_ascii_lowercase(), (AgentId(9), Intake::Open))).collect();
+            let found = taken.into_iter().filter(|(name, _)| looked_up.contains(name)).collect();
+            match enrolment(&enrolled, Some(&(token.clone(), [1; 32])), None, &found) {
+                Enrolling::Make { name, .. } => name,
+                Enrolling::Answer(answer) => panic!("{answer:?}"),
+            }
+        };
+        let taken = ["desk", "desk-2", "desk-4"].map(str::to_owned);
+        assert_eq!(given("desk", &taken), "desk-3");
+        assert_eq!(given("DESK", &taken), "DESK-3", "machines are told apart whatever the case");
+        assert_eq!(given("lab", &taken), "lab");
+        let long = "x".repeat(bounds::NAME_UNITS_MAX);
+        assert_eq!(given(&long, std::slice::from_ref(&long)), format!("{}-2", "x".repeat(254)));
+        let mut many: Vec<String> = (2..5_000).map(|number| format!("desk-{number}")).chain(["desk".to_owned()]).collect();
+        let first = given("desk", &many);
+        assert_eq!(first.len(), "desk-".len() + KEY_DIGITS[0], "{first}");
+        many.push(first.clone());
+        assert!(given("desk", &many).starts_with(&first));
+        assert!(names_to_look_up(&asks("desk")).len() < 32, "however many there are");
     }
 
     #[test]

@@ -125,14 +125,15 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Whether a machine of this name may join.
+    /// Whether a machine of this name may join, whatever the case of its letters.
     pub fn admits(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|pattern| matches(pattern, name))
+        let name = name.to_ascii_lowercase();
+        self.names.is_empty() || self.names.iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), &name))
     }
 
     /// Whether exactly this name is admitted, and not by a pattern.
     pub fn names(&self, name: &str) -> bool {
-        self.names.iter().any(|own| own == name)
+        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 }
 
@@ -194,10 +195,12 @@ pub struct Enrolment {
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnrolmentOutcome {
-    /// `new` is false when the peer was enrolled before; no use is spent then.
+    /// `new` is false when the peer was enrolled before; no use is spent then. `replaced`: whose place it took, with the name
+    /// that this one has now.
     Enrolled {
         agent: Box<AgentRecord>,
         new: bool,
+        replaced: Option<Box<AgentRecord>>,
     },
     UnknownToken,
     Expired,

@@ -187,9 +187,10 @@ pub fn revocations(rows: Vec<(u64, Option<Vec<u8>>)>) -> RevocationsRecord {
     RevocationsRecord { counter, peers: rows.into_iter().filter_map(|(_, peer)| peer).collect() }
 }
 
-/// The name of an agent and how it stands.
-pub fn name_taken(row: &dyn Columns) -> Result<(String, Intake), Damaged> {
-    Ok((text(row, "name")?, word(row, "intake", Intake::from_word)?))
+/// The name of an agent in small letters, its number and how it stands.
+pub fn name_taken(row: &dyn Columns) -> Result<(String, (AgentId, Intake)), Damaged> {
+    let agent = AgentId(u64_of(row, "agent_id")?);
+    Ok((text(row, "name")?.to_ascii_lowercase(), (agent, word(row, "intake", Intake::from_word)?)))
 }
 
 /// A job for the scheduler; its open tasks come from other rows.

@@ -140,7 +140,9 @@ impl Database {
             let (peer, name) = (number.to_le_bytes().to_vec(), format!("pc-{number}"));
             let enrolment = Enrolment { token, fingerprint: [1; 32], peer, name, at: now };
             let enrolled = store.enrol(&lead, enrolment).await.expect("memory enrols");
-            assert!(matches!(enrolled, EnrolmentOutcome::Enrolled { agent, new: true } if agent.agent.0 == u64::from(number)));
+            assert!(
+                matches!(enrolled, EnrolmentOutcome::Enrolled { agent, new: true, .. } if agent.agent.0 == u64::from(number))
+            );
         }
         store.step_down(&lead).await.expect("memory lets go");
     }

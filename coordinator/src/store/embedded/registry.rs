@@ -1,14 +1,12 @@
 //! Tokens, agents, versions, the policy and the audit.
 
-use std::collections::BTreeMap;
-
-use lull_shared::{id::VersionId, state::Intake, time::Timestamp};
+use lull_shared::{id::VersionId, time::Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
         bounds::{self, number},
-        decide::{self, Enrolling},
+        decide::{self, Enrolling, Names},
         record::*,
         rows,
         turn::{Broken, audit_row},
@@ -83,6 +81,9 @@ pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp
 
 // --- Agents ---
 
+/// Of these names, in small letters, those that are taken, and by whom.
+pub const NAMES_TAKEN: &str = "SELECT agent_id, name, intake FROM agents WHERE lower(name) IN (SELECT value FROM json_each(?1))";
+
 /// Enrols a machine.
 pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
     let token = number(enrolment.token);
@@ -91,11 +92,18 @@ pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOut
         Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
     })?;
     let known = agent_by_peer(tx, &enrolment.peer)?;
-    let names: BTreeMap<String, Intake> = all(tx, "SELECT name, intake FROM agents", [], rows::name_taken)?.into_iter().collect();
-    let (name, group) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+    let names: Names =
+        all(tx, NAMES_TAKEN, [json(&decide::names_to_look_up(enrolment))], rows::name_taken)?.into_iter().collect();
+    let (name, group, replaced) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
         Enrolling::Answer(outcome) => return Ok(outcome),
-        Enrolling::Make { name, group } => (name, group),
+        Enrolling::Make { name, group, replaced } => (name, group, replaced),
     };
+    let by = format!("token t{token}");
+    if let Some(replaced) = &replaced {
+        tx.execute("UPDATE agents SET name = ?2 WHERE agent_id = ?1", params![number(replaced.agent.0), replaced.name])?;
+        let detail = replaced.words(&name);
+        insert_audit(tx, &audit_row(enrolment.at, &by, "agent.replace", replaced.agent.to_string(), &detail))?;
+    }
     tx.execute("UPDATE tokens SET uses = uses + 1 WHERE token_id = ?1", [token])?;
     tx.execute(
         "INSERT INTO agents (name, peer, intake, token_id, enrolled_us, labels, results_refused, group_name)
@@ -103,11 +111,16 @@ pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOut
         params![name, enrolment.peer, token, enrolment.at.0, group],
     )?;
     let subject = format!("a{}", tx.last_insert_rowid());
-    let by = format!("token t{token}");
     insert_audit(tx, &audit_row(enrolment.at, &by, "agent.enrol", subject, &name))?;
     let agent = agent_by_peer(tx, &enrolment.peer)?;
     let agent = agent.ok_or_else(|| Broken("an agent that was just made is not there".into()))?;
-    Ok(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true })
+    let replaced = match replaced {
+        Some(replaced) => {
+            first(tx, "SELECT * FROM agents WHERE agent_id = ?1", [number(replaced.agent.0)], rows::agent_record)?.map(Box::new)
+        }
+        None => None,
+    };
+    Ok(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true, replaced })
 }
 
 /// All agents.

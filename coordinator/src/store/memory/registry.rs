@@ -119,11 +119,20 @@ impl State {
     pub fn enrol(&mut self, enrolment: &Enrolment) -> EnrolmentOutcome {
         let token = self.tokens.iter().position(|found| found.0.token == enrolment.token);
         let known = self.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == enrolment.peer).cloned();
-        let names = self.agents.values().map(|agent| (agent.record.name.clone(), agent.record.intake)).collect();
-        let (name, group) = match decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names) {
+        let names = self.agents.values().map(|agent| &agent.record);
+        let names = names.map(|agent| (agent.name.to_ascii_lowercase(), (agent.agent, agent.intake))).collect();
+        let decided = decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names);
+        let (name, group, replaced) = match decided {
             Enrolling::Answer(outcome) => return outcome,
-            Enrolling::Make { name, group } => (name, group),
+            Enrolling::Make { name, group, replaced } => (name, group, replaced),
         };
+        let by = format!("token t{}", enrolment.token);
+        let replaced = replaced.and_then(|replaced| {
+            self.audit(enrolment.at, &by, "agent.replace", replaced.agent.to_string(), &replaced.words(&name));
+            let record = &mut Arc::make_mut(self.agents.get_mut(&replaced.agent)?).record;
+            record.name = replaced.name;
+            Some(Box::new(record.clone()))
+        });
         if let Some(at) = token {
             Arc::make_mut(&mut self.tokens[at]).0.uses += 1;
         }
@@ -143,10 +152,9 @@ impl State {
             machine: None,
             labels: Labels::new(),
         };
-        let by = format!("token t{}", enrolment.token);
         self.audit(enrolment.at, &by, "agent.enrol", agent.to_string(), &record.name);
         self.agents.insert(agent, Arc::new(Agent { record: record.clone(), hours: None, results_refused: 0 }));
-        EnrolmentOutcome::Enrolled { agent: Box::new(record), new: true }
+        EnrolmentOutcome::Enrolled { agent: Box::new(record), new: true, replaced }
     }
 
     pub fn publish(&mut self, new: &NewVersion) -> (VersionRecord, bool) {

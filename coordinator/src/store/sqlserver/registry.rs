@@ -3,12 +3,11 @@
 //! What needs a decision is read, decided, and written on the condition that it is still as it was read; if it is not,
 //! all of it is done again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use lull_shared::{
     id::{TokenId, VersionId},
-    state::Intake,
     time::Timestamp,
 };
 use serde_json::json;
@@ -17,7 +16,7 @@ use super::{
     super::{
         Lead, Takeover,
         bounds::{self, number},
-        decide::{self, Enrolling},
+        decide::{self, Enrolling, Names, Replaced},
         lead::{Kind, LeaderRow},
         record::*,
         rows::{self, Damaged},
@@ -209,28 +208,45 @@ pub async fn enrol(session: &Session, lead: &Lead, enrolment: &Enrolment) -> Res
 
 async fn try_enrolment(session: &Session, lead: &Lead, enrolment: &Enrolment) -> Result<Option<EnrolmentOutcome>, Fail> {
     let token = Value::from(number(enrolment.token));
-    let values = [token.clone(), enrolment.peer.clone().into()];
+    let wanted = decide::names_to_look_up(enrolment).into_iter().map(|name| json!({ "n": name })).collect::<Vec<_>>();
+    let values = [token.clone(), enrolment.peer.clone().into(), json!(wanted).to_string().into()];
     let answer = session.read(statements::BEFORE_ENROLMENT, &values).await?;
     let found = first(&answer, 0, |row| {
         let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
         Ok((rows::token_record(row)?, *fingerprint.as_bytes()))
     })?;
     let known = first(&answer, 1, rows::agent_record)?;
-    let names: BTreeMap<String, Intake> = all(&answer, 2, rows::name_taken)?.into_iter().collect();
-    let (name, group) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
+    let names: Names = all(&answer, 2, rows::name_taken)?.into_iter().collect();
+    let (name, group, replaced) = match decide::enrolment(enrolment, found.as_ref(), known, &names) {
         Enrolling::Answer(outcome) => return Ok(Some(outcome)),
-        Enrolling::Make { name, group } => (name, group),
+        Enrolling::Make { name, group, replaced } => (name, group, replaced),
     };
     let uses = found.map_or(0, |(token, _)| token.uses);
     let by = format!("token t{}", enrolment.token);
-    let values =
-        vec![token, uses.into(), enrolment.peer.clone().into(), name.into(), enrolment.at.0.into(), by.into(), group.into()];
+    let words = replaced.as_ref().map(|replaced| bounds::reason(&replaced.words(&name)));
+    let replaced = replaced.map(|Replaced { agent, name }| (agent, name));
+    let values = vec![
+        token,
+        uses.into(),
+        enrolment.peer.clone().into(),
+        name.into(),
+        enrolment.at.0.into(),
+        by.into(),
+        group.into(),
+        replaced.as_ref().map(|(agent, _)| number(agent.0)).into(),
+        replaced.as_ref().map(|(_, name)| name.clone()).into(),
+        words.into(),
+    ];
     if done(session.fenced(lead, Kind::Other, statements::ENROL, values).await)?.is_none() {
         return Ok(None);
     }
     let agent = agent_by_peer(session, &enrolment.peer).await?;
     let agent = agent.ok_or_else(|| Broken("an agent that was just made is not there".into()))?;
-    Ok(Some(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true }))
+    let replaced = match replaced {
+        Some((replaced, _)) => agents(session).await?.into_iter().find(|agent| agent.agent == replaced).map(Box::new),
+        None => None,
+    };
+    Ok(Some(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true, replaced }))
 }
 
 /// All agents.

@@ -103,7 +103,7 @@ CREATE UNIQUE INDEX tokens_name ON tokens (lower(name)) WHERE revoked_us IS NULL
 
 CREATE TABLE agents (
     agent_id             INTEGER NOT NULL PRIMARY KEY,
-    name                 TEXT NOT NULL UNIQUE,
+    name                 TEXT NOT NULL,
     group_name           TEXT,
     peer                 BLOB NOT NULL UNIQUE,
     intake               TEXT NOT NULL CHECK (intake IN ('open', 'cordoned') OR intake IN ('draining', 'revoked')),
@@ -127,6 +127,8 @@ CREATE TABLE agents (
         AND (os IS NULL) = (memory_bytes IS NULL) AND (os IS NULL) = (engine IS NULL)),
     CHECK ((quarantined_us IS NULL) = (quarantine_kind IS NULL) AND (quarantined_us IS NULL) = (quarantine_reason IS NULL))
 ) STRICT;
+-- Machines are told apart whatever the case of their names' letters.
+CREATE UNIQUE INDEX agents_name ON agents (lower(name));
 CREATE INDEX agents_token ON agents (token_id);
 
 CREATE TABLE jobs (

@@ -135,6 +135,8 @@ GO
 CREATE TABLE lull.agents (
     agent_id             bigint NOT NULL,
     name                 nvarchar(256) COLLATE Latin1_General_100_BIN2 NOT NULL,
+    -- The same in small letters: machines are told apart whatever the case.
+    name_folded          nvarchar(256) COLLATE Latin1_General_100_BIN2 NOT NULL,
     group_name           nvarchar(256) NULL,
     peer                 varbinary(128) NOT NULL,
     intake               varchar(16) NOT NULL,
@@ -155,7 +157,7 @@ CREATE TABLE lull.agents (
     quarantine_kind      varchar(16) NULL,
     quarantine_reason    nvarchar(2000) NULL,
     CONSTRAINT pk_agents PRIMARY KEY (agent_id),
-    CONSTRAINT uq_agents_name UNIQUE (name),
+    CONSTRAINT uq_agents_name UNIQUE (name_folded),
     CONSTRAINT uq_agents_peer UNIQUE (peer),
     CONSTRAINT fk_agents_token FOREIGN KEY (token_id) REFERENCES lull.tokens (token_id),
     CONSTRAINT ck_agents_intake CHECK (intake IN ('open', 'cordoned', 'draining', 'revoked')),
