@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod executor;
 pub mod files;
+pub mod folder;
 pub mod guard;
 #[cfg(test)]
 mod installed;

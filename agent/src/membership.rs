@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{cache, files, policy};
+use crate::{cache, files, folder, policy};
 
 /// A network that this machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,11 @@ pub enum MembershipError {
          backup, or `lull-agent leave` and join again with a new token, as another machine"
     )]
     OtherKey { path: PathBuf, network: NetworkId },
+    #[error(
+        "{path} is the data folder of a coordinator ({mark} lies there), and an agent keeps one of its own\nhint: name another \
+         folder with --data"
+    )]
+    Coordinators { path: PathBuf, mark: &'static str },
 }
 
 /// The file as it is written.
@@ -85,9 +90,9 @@ impl Membership {
     /// Reads it.
     pub fn load(data: &Path) -> Result<Self, MembershipError> {
         let path = path(data);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(MembershipError::NotJoined),
+        let text = match files::read_there(&path) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Err(MembershipError::NotJoined),
             Err(source) => return Err(MembershipError::Read { path, source }),
         };
         Self::parse(&text).map_err(|reason| MembershipError::Damaged { path, reason })
@@ -132,13 +137,11 @@ impl Membership {
 /// The machine's identity, made if there is none and the machine has joined nothing yet: to a member its key is who it is.
 pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
     let path = data.join(IDENTITY);
-    match fs::read(&path) {
-        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
+    match files::read_secret(&path) {
+        Ok(Some(bytes)) => Keypair::from_protobuf_encoding(&bytes)
             .map_err(|error| MembershipError::DamagedKey { path, reason: error.to_string() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && self::path(data).exists() => {
-            Err(MembershipError::KeyLost { path })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Ok(None) if self::path(data).symlink_metadata().is_ok() => Err(MembershipError::KeyLost { path }),
+        Ok(None) => {
             let identity = Keypair::generate_ed25519();
             let bytes = identity.to_protobuf_encoding().expect("a new key can be written");
             let written = files::make_private_folder(data).and_then(|()| files::replace_private(&path, &bytes));
@@ -146,6 +149,14 @@ pub fn identity(data: &Path) -> Result<Keypair, MembershipError> {
             Ok(identity)
         }
         Err(source) => Err(MembershipError::Read { path, source }),
+    }
+}
+
+/// Whether a folder may be an agent's: a coordinator's key is not for it, nor its own for a coordinator.
+pub fn check_folder(data: &Path) -> Result<(), MembershipError> {
+    match folder::mark_of_coordinator(data) {
+        Some(mark) => Err(MembershipError::Coordinators { path: data.to_owned(), mark }),
+        None => Ok(()),
     }
 }
 
@@ -191,7 +202,9 @@ pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<bool> {
     }
     files::remove_unfinished(data)?;
     // The membership last: whoever is interrupted can leave again.
-    let identity = (!is_revoked(data)).then_some(IDENTITY);
+    // Where a coordinator lives too, it is the coordinator's.
+    let is_own = !is_revoked(data) && folder::mark_of_coordinator(data).is_none();
+    let identity = is_own.then_some(IDENTITY);
     let others = [policy::SHEET, policy::OWNER, "engine.json", "owner.json", "agent.sock", LOCK];
     for file in others.into_iter().chain(identity).chain([MEMBERSHIP]) {
         files::remove_if_there(&data.join(file))?;
@@ -212,6 +225,8 @@ fn path(data: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use lull_shared::{
         identity::{Issuer, Role},
         time::Timestamp,
@@ -330,6 +345,40 @@ mod tests {
         fs::write(data.join(IDENTITY), b"a key").expect("a file");
         assert!(!forget(data, None).expect("readable"), "nobody has joined here");
         assert!(data.join(IDENTITY).exists() && data.join("cache/thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_coordinators_folder_is_named_and_its_key_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        check_folder(data).expect("an empty one is anybody's");
+        check_folder(&data.join("none")).expect("one that is not there too");
+        membership(&identity(data).expect("a key")).save(data).expect("saved");
+        check_folder(data).expect("an agent's own");
+        for mark in ["authority.key", "network.id", "admin.token", "coordinator.lock", "lull.db"] {
+            fs::write(data.join(mark), b"x").expect("a file");
+            let words = check_folder(data).expect_err("a coordinator's").to_string();
+            assert!(words.contains(mark) && words.contains("of a coordinator") && words.contains("\nhint: "), "{words}");
+            forget(data, None).expect("it can leave");
+            assert!(data.join(IDENTITY).exists(), "the coordinator's key");
+            fs::remove_file(data.join(mark)).expect("ours");
+            membership(&identity(data).expect("a key")).save(data).expect("saved");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_machine_that_has_not_joined() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        let key = identity(data).expect("a key");
+        std::os::unix::fs::symlink(data.join("away/membership.json"), data.join(MEMBERSHIP)).expect("a link");
+        assert!(matches!(Membership::load(data), Err(MembershipError::Read { .. })));
+        assert_eq!(identity(data).expect("the key").public(), key.public());
+        fs::remove_file(data.join(IDENTITY)).expect("there");
+        assert!(matches!(identity(data), Err(MembershipError::KeyLost { .. })));
+        std::os::unix::fs::symlink(data.join("away/identity.key"), data.join(IDENTITY)).expect("a link");
+        assert!(matches!(identity(data), Err(MembershipError::Read { .. })));
     }
 
     #[cfg(unix)]

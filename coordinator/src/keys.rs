@@ -8,7 +8,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
-use lull_agent::files;
+use lull_agent::{files, folder};
 use lull_shared::identity::NetworkId;
 
 /// This coordinator's own key.
@@ -20,6 +20,8 @@ pub const NETWORK_FILE: &str = "network.id";
 /// The first line of an exported file.
 const EXPORT_HEADING: &str = "lull network 1: keep this secret, import it on one machine, delete it";
 
+/// The file with the address of the HTTP interface of a running server.
+pub const HTTP_ADDRESS_FILE: &str = "http.address";
 /// The file with the token of whoever may read the data folder: made at the end of the beginning of the first term.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
@@ -46,6 +48,21 @@ pub enum KeyError {
          that has a network keeps it"
     )]
     OtherNetwork { own: NetworkId, other: NetworkId },
+    #[error(
+        "{path} does not hold the id of a network, but something else\nhint: restore it from a backup if this is a coordinator's \
+         data folder; otherwise it is another program's: name a folder of its own for the coordinator with --data"
+    )]
+    NotNetwork { path: PathBuf },
+    #[error(
+        "{path} is the data folder of an agent ({mark} lies there), and a coordinator keeps one of its own\nhint: name another \
+         folder with --data"
+    )]
+    Agents { path: PathBuf, mark: &'static str },
+    #[error(
+        "{path} is not a coordinator's data folder and not empty: {found} lies there\nhint: a network begins in an empty folder; \
+         name one with --data"
+    )]
+    Others { path: PathBuf, found: String },
     #[error("there is no network in {path} yet\nhint: the network is made at the first start of `lull server run`")]
     NoNetwork { path: PathBuf },
 }
@@ -75,7 +92,38 @@ pub fn make_key_pair(path: &Path) -> Result<Keypair, KeyError> {
 pub fn network_id(path: &Path) -> Result<Option<NetworkId>, KeyError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let id = HEXLOWER.decode(bytes.trim_ascii()).ok().and_then(|id| id.try_into().ok());
-    id.map(|id| Some(NetworkId(id))).ok_or_else(|| KeyError::Damaged { path: path.to_owned() })
+    id.map(|id| Some(NetworkId(id))).ok_or_else(|| KeyError::NotNetwork { path: path.to_owned() })
+}
+
+/// What may lie in a folder in which a coordinator has never been: a private mesh's own, and what file systems put there.
+const HARMLESS: [&str; 4] = ["private.json", "agents", HTTP_ADDRESS_FILE, "lost+found"];
+
+/// Whether a coordinator may use a folder: it is one's already, or nobody's. Before anything is made there.
+pub fn check_folder(data: &Path) -> Result<(), KeyError> {
+    if folder::mark_of_coordinator(data).is_some() {
+        return Ok(());
+    }
+    if let Some(mark) = folder::mark_of_agent(data) {
+        return Err(KeyError::Agents { path: data.to_owned(), mark });
+    }
+    let failed = |source| KeyError::Read { path: data.to_owned(), source };
+    let entries = match fs::read_dir(data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if !HARMLESS.contains(&&*name) && !files::is_unfinished(name.as_ref()) {
+            found.push(name);
+        }
+    }
+    // A key says most about whose it is.
+    found.sort_by_key(|name| (name != IDENTITY_FILE, name.clone()));
+    match found.into_iter().next() {
+        Some(found) => Err(KeyError::Others { path: data.to_owned(), found }),
+        None => Ok(()),
+    }
 }
 
 fn encoded(pair: &Keypair) -> Vec<u8> {
@@ -112,6 +160,7 @@ pub fn export(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
 pub fn import(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
     let text = fs::read_to_string(file).map_err(|source| KeyError::Read { path: file.to_owned(), source })?;
     let (network, authority) = exported(&text).ok_or_else(|| KeyError::NotExported { path: file.to_owned() })?;
+    check_folder(data)?;
     private_folder(data)?;
     let _lock = lock(data)?;
     let path = data.join(NETWORK_FILE);
@@ -119,8 +168,8 @@ pub fn import(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
         return Err(KeyError::OtherNetwork { own, other: network });
     }
     // The name last: a folder with a name has the key to it, and one of its own.
-    key_pair(&data.join(IDENTITY_FILE))?;
     write_private(&data.join(AUTHORITY_FILE), &authority)?;
+    key_pair(&data.join(IDENTITY_FILE))?;
     write_private(&path, network.to_string().as_bytes())?;
     Ok(network)
 }
@@ -148,12 +197,9 @@ pub fn private_folder(path: &Path) -> Result<(), KeyError> {
     builder.create(path).map_err(|source| KeyError::Write { path: path.to_owned(), source })
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(KeyError::Read { path: path.to_owned(), source }),
-    }
+/// A secret of the folder, if it is there.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
+    files::read_secret(path).map_err(|source| KeyError::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -197,6 +243,43 @@ mod tests {
         assert!(matches!(import(&foreign, &file), Err(KeyError::OtherNetwork { .. })));
         fs::write(&file, "lull network 1\nabc").expect("written");
         assert!(matches!(import(&second, &file), Err(KeyError::NotExported { .. })));
+    }
+
+    #[test]
+    fn a_folder_of_another_kind_is_named_and_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        let words = || check_folder(data).expect_err("it is somebody else's").to_string();
+        check_folder(data).expect("nobody's");
+        check_folder(&data.join("none")).expect("not there yet");
+        for harmless in HARMLESS.iter().copied().chain([".lull-x1"]) {
+            fs::write(data.join(harmless), b"x").expect("written");
+        }
+        check_folder(data).expect("nobody's");
+        fs::write(data.join("thesis.txt"), b"x").expect("written");
+        assert!(words().contains("thesis.txt"), "{}", words());
+        fs::write(data.join(IDENTITY_FILE), b"x").expect("written");
+        assert!(words().contains(IDENTITY_FILE) && words().contains("\nhint: "), "{}", words());
+        for mark in ["membership.json", "agent.lock", "agent.toml"] {
+            fs::write(data.join(mark), b"x").expect("written");
+            assert!(words().contains("the data folder of an agent") && words().contains(mark), "{}", words());
+            let secret = folder.path().join("secret");
+            fs::write(&secret, b"x").expect("written");
+            fs::remove_file(data.join(mark)).expect("ours");
+        }
+        fs::write(data.join(AUTHORITY_FILE), b"x").expect("written");
+        check_folder(data).expect("a coordinator's, whatever else lies there");
+    }
+
+    #[test]
+    fn an_id_that_is_none_of_a_network_is_told_as_that() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(NETWORK_FILE);
+        for foreign in ["", "my-router", "0123456789abcdef", "zz23456789abcdef0123456789abcdef"] {
+            fs::write(&path, foreign).expect("written");
+            let words = network_id(&path).expect_err("not an id").to_string();
+            assert!(words.contains("does not hold the id of a network") && words.contains("--data"), "{words}");
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) async fn join(
     if let Err(why) = check_name(&name) {
         return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: {why}")));
     }
+    membership::check_folder(data)?;
     match Membership::load(data) {
         Ok(mut member) if member.network == token.network => {
             // The token says where the coordinators are today; they may have moved.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::Path,
 };
 
@@ -68,6 +68,50 @@ pub fn append_to(path: &Path) -> io::Result<File> {
     sys::append_to(path)
 }
 
+/// What a file holds, if it is there. A link that leads nowhere is an error and not a file that may be made: what it stood for
+/// may be on a disk that is not mounted at the moment.
+pub fn read_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    there(path)?.map(read_all).transpose()
+}
+
+/// The same of a secret. One that other users may read is closed to them, and the log says so: nothing stops for what can be
+/// mended at once, and whoever has to decide whether it was copied meanwhile learns of it. One that cannot be closed, as it is
+/// another user's, is refused if everybody may read it; a group may, as it does where secrets are mounted.
+pub fn read_secret(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = there(path)? else { return Ok(None) };
+    if sys::close_to_others(&file)? {
+        tracing::warn!(
+            path = %path.display(),
+            "other users could read this secret; it is closed to them now. hint: if one of them may have copied it, replace it"
+        );
+    }
+    read_all(file).map(Some)
+}
+
+fn there(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(to) => Err(leads_nowhere(&to)),
+            Err(_) => Ok(None),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn leads_nowhere(to: &Path) -> io::Error {
+    io::Error::other(format!(
+        "it is a link to {}, which is not there\nhint: make that available again, or remove the link if it is not needed any more",
+        to.display()
+    ))
+}
+
+fn read_all(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -95,6 +139,11 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a file of this name was not whole yet when its writer ended.
+pub fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(FRESH.as_bytes())
+}
+
 /// Removes files that were not whole yet when their writer ended.
 pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
@@ -103,7 +152,7 @@ pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(FRESH.as_bytes()) {
+        if is_unfinished(&entry.file_name()) {
             remove_if_there(&entry.path())?;
         }
     }
@@ -155,6 +204,39 @@ mod tests {
         let left = fs::read_dir(folder.path()).expect("ours").flatten();
         let left: Vec<_> = left.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(FRESH.as_bytes())).collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_file_that_may_be_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("identity.key");
+        assert_eq!(read_there(&link).expect("an answer"), None);
+        std::os::unix::fs::symlink(folder.path().join("unmounted/key"), &link).expect("a link");
+        for refused in [read_there(&link), read_secret(&link)] {
+            let words = refused.expect_err("it is not known to be lost").to_string();
+            assert!(words.contains("unmounted/key") && words.contains("\nhint: "), "{words}");
+        }
+        fs::create_dir(folder.path().join("unmounted")).expect("a folder");
+        fs::write(folder.path().join("unmounted/key"), b"key").expect("written");
+        assert_eq!(read_secret(&link).expect("it is there"), Some(b"key".to_vec()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_others_may_read_is_closed_to_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("identity.key");
+        for mode in [0o644, 0o640, 0o606, 0o600, 0o400] {
+            fs::write(&key, b"key").expect("written");
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
+            assert_eq!(read_secret(&key).expect("it is there"), Some(b"key".to_vec()));
+            let now = fs::metadata(&key).expect("it is there").permissions().mode() & 0o777;
+            assert_eq!(now, mode & 0o700, "{mode:o}");
+            fs::remove_file(&key).expect("it is ours");
+        }
     }
 
     #[cfg(unix)]

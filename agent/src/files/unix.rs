@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::fd::{AsFd, BorrowedFd},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -23,6 +23,24 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
 
 pub(super) fn open_own(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(NOFOLLOW).open(path)
+}
+
+/// Whether others might read it, and may not any more.
+pub(super) fn close_to_others(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(false);
+    }
+    if metadata.uid() == rustix::process::geteuid().as_raw() {
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o700))?;
+        return Ok(true);
+    }
+    if mode & 0o007 == 0 {
+        return Ok(false);
+    }
+    let words = "it is another user's and everybody may read it\nhint: `chmod o= FILE`, and replace the secret if it may have been copied";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
 }
 
 pub(super) fn append_to(path: &Path) -> io::Result<File> {

@@ -81,6 +81,7 @@ pub async fn serve(
     stop: CancellationToken,
     abort: CancellationToken,
 ) -> Result<(), ServeError> {
+    membership::check_folder(data)?;
     let _lock = lock(data)?;
     let Fittings { program, sensor } = fittings;
     let membership = Membership::load(data)?;

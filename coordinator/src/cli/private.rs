@@ -6,7 +6,6 @@
 //! the data of an organisation's coordinator for it.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -14,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use libp2p::Multiaddr;
-use lull_agent::cli::JOIN_TOKEN_VARIABLE;
+use lull_agent::{cli::JOIN_TOKEN_VARIABLE, files};
 use lull_shared::policy::{Changes, Policy};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -140,11 +139,12 @@ impl Mesh {
     /// Starts the coordinator and lets the agents join; they go on joining while the caller works.
     pub async fn start(config: MeshConfig) -> Result<Self, Failure> {
         let folder = folder(&config)?;
+        keys::check_folder(folder.path()).map_err(anyhow::Error::from)?;
         keys::private_folder(folder.path()).map_err(anyhow::Error::from)?;
         // Whoever only looks leaves it as large as it was.
         if config.size.agents > 0 {
             let mark = serde_json::to_vec(&config.size).map_err(anyhow::Error::from)?;
-            std::fs::write(folder.path().join(MARK_FILE), mark).context("cannot mark the folder as a private mesh's")?;
+            keys::write_private(&folder.path().join(MARK_FILE), &mark).context("cannot mark the folder as a private mesh's")?;
         }
         // One that was killed leaves the address at which nobody answers any more.
         let _ = std::fs::remove_file(folder.path().join(HTTP_ADDRESS_FILE));
@@ -285,7 +285,7 @@ impl Agent {
 
     fn start(&self, arguments: &[&str], token: Option<&str>) -> Result<Leashed, Failure> {
         std::fs::create_dir_all(&self.data).context("cannot make an agent's folder")?;
-        let log = File::options().create(true).append(true).open(self.log()).context("cannot write an agent's log")?;
+        let log = files::append_to(&self.log()).context("cannot write an agent's log")?;
         let mut command = Command::new(&self.program);
         // Ctrl-C is for this process, which then takes its agents down in turn.
         #[cfg(unix)]

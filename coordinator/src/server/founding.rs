@@ -9,10 +9,11 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
+use lull_agent::folder;
 use lull_shared::identity::{Authority, NetworkId};
 
 use crate::{
-    keys::{self, ADMIN_TOKEN_FILE, AUTHORITY_FILE, IDENTITY_FILE, NETWORK_FILE},
+    keys::{self, ADMIN_TOKEN_FILE, AUTHORITY_FILE, IDENTITY_FILE, KeyError, NETWORK_FILE},
     store::{Store, record::NetworkRecord},
 };
 
@@ -105,11 +106,13 @@ pub async fn keys(data: &Path, store: &dyn Store, init: bool) -> anyhow::Result<
              backup; if a new network is meant, start once with --init, and every machine has to join again",
             data.join(NETWORK_FILE).display()
         ),
+        (None, _, _) if folder.identity.is_some() => bail!(
+            "{} lies in a folder from which no network was ever led: it is the key of another program, or what is left of a network \
+             that is lost\nhint: name an empty folder with --data; or restore the rest of this one from a backup",
+            data.join(IDENTITY_FILE).display()
+        ),
         (None, _, _) => {
-            // Nothing here yet. The name comes last: a folder with a name has all the rest.
-            if folder.identity.is_none() {
-                keys::make_key_pair(&data.join(IDENTITY_FILE))?;
-            }
+            // Nothing here yet. The network's key comes first: whatever a first start leaves behind is a coordinator's.
             let authority = keys::make_key_pair(&data.join(AUTHORITY_FILE))?;
             let network = name(store, drawn(), public_half(&authority), false).await?;
             tracing::info!(%network, "a new network begins");
@@ -124,6 +127,8 @@ pub async fn keys(data: &Path, store: &dyn Store, init: bool) -> anyhow::Result<
         );
     }
     if folder.network.is_none() {
+        // The name comes last: a folder with a name has all the rest.
+        keys::key_pair(&data.join(IDENTITY_FILE))?;
         keys::write_private(&data.join(NETWORK_FILE), settled.to_string().as_bytes())?;
     }
     collect(data, settled)
@@ -141,6 +146,11 @@ async fn begin_anew(data: &Path, store: &dyn Store, folder: Folder, known: Optio
              and with it a loss would not be noticed",
             data.display()
         );
+    }
+    if folder.authority.is_none()
+        && let Some(mark) = folder::mark_of_agent(data)
+    {
+        return Err(KeyError::Agents { path: data.to_owned(), mark }.into());
     }
     // A network is its key: without the old one it is another.
     let network = folder.network.filter(|_| folder.authority.is_some()).unwrap_or_else(drawn);
@@ -232,8 +242,23 @@ mod tests {
         assert_eq!(keys(folder.path(), &store, false).await.expect("the store knows it").network, network);
         for missing in [&[NETWORK_FILE][..], &[NETWORK_FILE, AUTHORITY_FILE]] {
             missing.iter().for_each(|file| fs::remove_file(folder.path().join(file)).expect("there"));
+            if missing.contains(&AUTHORITY_FILE) {
+                let words = refusal(folder.path(), &Memory::default()).await;
+                assert!(words.contains("the key of another program"), "{words}");
+                fs::remove_file(folder.path().join(IDENTITY_FILE)).expect("there");
+            }
             keys(folder.path(), &Memory::default(), false).await.expect("nothing was named yet");
         }
+        fs::remove_file(folder.path().join(NETWORK_FILE)).expect("there");
+        fs::remove_file(folder.path().join(IDENTITY_FILE)).expect("there");
+        keys(folder.path(), &Memory::default(), false).await.expect("the network's key was made first");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_lies_there_is_not_taken_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        keys::make_key_pair(&folder.path().join(IDENTITY_FILE)).expect("made");
+        refusal(folder.path(), &Memory::default()).await;
     }
 
     #[tokio::test]
@@ -279,6 +304,21 @@ mod tests {
         fs::copy(second.0.path().join(AUTHORITY_FILE), first.0.path().join(AUTHORITY_FILE)).expect("a wrong restore");
         let words = refusal(first.0.path(), &first.1).await;
         assert!(words.contains("is not the key of the network"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn no_network_begins_anew_in_an_agents_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        keys::make_key_pair(&folder.path().join(IDENTITY_FILE)).expect("made");
+        // Such as an earlier program's start would have left beside it.
+        for file in ["membership.json", "coordinator.lock"] {
+            fs::write(folder.path().join(file), b"x").expect("written");
+        }
+        for init in [false, true] {
+            let words = keys(folder.path(), &Memory::default(), init).await.err().expect("it is an agent's").to_string();
+            assert!(words.contains("\nhint: "), "{words}");
+        }
+        assert!(!folder.path().join(AUTHORITY_FILE).exists());
     }
 
     #[tokio::test]

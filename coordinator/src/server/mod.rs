@@ -36,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::presence::Presence;
 use self::{leader::Lasting, phase::Phase, standby::Standby};
-pub use crate::keys::ADMIN_TOKEN_FILE;
+pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
     blobs::StoreBlobs,
     clock,
@@ -59,8 +59,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Where a coordinator keeps snapshots of which no agent could keep a copy.
 const SNAPSHOTS_FOLDER: &str = "snapshots";
-/// The file with the address of the HTTP interface of a running server.
-pub const HTTP_ADDRESS_FILE: &str = "http.address";
 
 /// How a coordinator is run.
 #[derive(Debug, Clone)]
@@ -118,6 +116,7 @@ pub struct RunningServer {
 
 /// Starts a coordinator; when this returns it listens and answers, and leads or stands by.
 pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
+    keys::check_folder(&config.data)?;
     keys::private_folder(&config.data)?;
     let database = match &config.store {
         StoreChoice::Embedded(folder) => Some(folder.clone()),
@@ -133,6 +132,7 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
 
 /// The same on a store that is open.
 pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
+    keys::check_folder(&config.data)?;
     keys::private_folder(&config.data)?;
     let lock = keys::lock(&config.data)?;
     let founding::Keys { identity, authority, network } = founding::keys(&config.data, &*store, config.init).await?;
