@@ -123,8 +123,10 @@ impl Client {
         self.json(self.request(Method::POST, "/tokens").json(wanted)).await
     }
 
-    pub async fn revoke_token(&self, token: u64) -> Answer<Affected> {
-        self.json(self.request(Method::DELETE, &format!("/tokens/{token}"))).await
+    /// `own`: also if it is the one that this client shows.
+    pub async fn revoke_token(&self, token: u64, own: bool) -> Answer<Affected> {
+        let request = self.request(Method::DELETE, &format!("/tokens/{token}"));
+        self.json(if own { request.query(&[("own", true)]) } else { request }).await
     }
 
     pub async fn audit(&self, limit: u32) -> Answer<Page<AuditBody>> {

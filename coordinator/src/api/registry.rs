@@ -50,6 +50,9 @@ pub struct TokenBody {
     pub created_by: String,
     pub expires: Option<jiff::Timestamp>,
     pub revoked: Option<jiff::Timestamp>,
+    /// It is the one that whoever asks has shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// A token that was just made; its text is never shown again.

@@ -7,7 +7,7 @@ use lull_shared::id::TokenId;
 
 use super::{
     Context, amount,
-    exit::{Exit, Outcome},
+    exit::{Exit, Failure, Outcome},
     output::{Cell, Deed, Look, Row, Tone},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub enum Token {
     #[command(after_help = "EXAMPLES:\n  lull token list")]
     List,
     /// Make a token worthless; agents that enrolled with it stay
-    #[command(after_help = "EXAMPLES:\n  lull token revoke 3")]
+    #[command(after_help = "EXAMPLES:\n  lull token revoke ann\n  lull token revoke t3")]
     Revoke(Revoke),
 }
 
@@ -59,9 +59,12 @@ pub struct Create {
 /// `lull token revoke`
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Its number in `lull token list`, like 3 or t3
-    #[arg(value_name = "NUMBER")]
-    number: TokenId,
+    /// Its name or its number in `lull token list`, like ann or t3
+    #[arg(value_name = "TOKEN")]
+    called: String,
+    /// Also if it is the token that this command shows, with which nothing more can be asked then
+    #[arg(long)]
+    own: bool,
 }
 
 impl Token {
@@ -86,14 +89,38 @@ impl Token {
             }
             Self::List => context.out.list(&client.tokens().await?.items)?,
             Self::Revoke(revoke) => {
-                client.revoke_token(revoke.number.0).await?;
-                context
-                    .out
-                    .done(&Deed::new("revoked", revoke.number.0), format!("token {} is worthless now", revoke.number.0))?;
+                // An id and a name may look alike: what is meant is said first, and done by its number.
+                let tokens = client.tokens().await?.items;
+                let Some(meant) = choose(&tokens, &revoke.called) else {
+                    let words = format!("there is no token {}", revoke.called);
+                    return Err(Failure::new(Exit::NotFound, words).hint("`lull token list` shows the tokens"));
+                };
+                let called = format!("t{} ({})", meant.token, meant.name);
+                context.out.note(format!("t{} is {}, {} token", meant.token, meant.name, with_article(meant.role)));
+                let affected = client.revoke_token(meant.token, revoke.own).await?.affected;
+                let words = match affected {
+                    0 => format!("{called} was revoked already"),
+                    _ => format!("{called} is worthless now"),
+                };
+                let deed = Deed { name: Some(meant.name.clone()), ..Deed::new("revoked", meant.token).affecting(affected) };
+                context.out.done(&deed, words)?;
             }
         }
         Ok(Exit::Succeeded)
     }
+}
+
+/// The token with this number, else the valid one with this name, else the last that had it.
+fn choose<'a>(tokens: &'a [TokenBody], called: &str) -> Option<&'a TokenBody> {
+    let number = called.parse::<TokenId>().ok();
+    let by_number = tokens.iter().find(|token| Some(TokenId(token.token)) == number);
+    let mut named = tokens.iter().rev().filter(|token| token.name.eq_ignore_ascii_case(called));
+    by_number.or_else(|| named.clone().find(|token| token.revoked.is_none())).or_else(|| named.next())
+}
+
+fn with_article(role: TokenRole) -> String {
+    let article = if matches!(role, TokenRole::Agent | TokenRole::Admin) { "an" } else { "a" };
+    format!("{article} {}", role.as_str())
 }
 
 impl Row for TokenBody {
@@ -140,4 +167,33 @@ fn bound(token: &TokenBody) -> Option<String> {
 
 fn role(text: &str) -> Result<TokenRole, String> {
     TokenRole::from_word(text).ok_or_else(|| format!("`{text}` is no role: agent, viewer, submitter, publisher or admin"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_by_its_number_before_any_name_and_the_valid_one_of_a_name() {
+        let token = |token, name: &str, revoked: bool| TokenBody {
+            token,
+            role: TokenRole::Viewer,
+            name: name.into(),
+            names: Vec::new(),
+            group: None,
+            uses: 0,
+            uses_max: None,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            created_by: "root".into(),
+            expires: None,
+            revoked: revoked.then_some(jiff::Timestamp::UNIX_EPOCH),
+            own: false,
+        };
+        let tokens =
+            [token(1, "ann", false), token(2, "ann", true), token(3, "t1", false), token(4, "bob", true), token(5, "bob", true)];
+        let chosen = |called| choose(&tokens, called).map(|token| token.token);
+        assert_eq!((chosen("t1"), chosen("1"), chosen("t3")), (Some(1), Some(1), Some(3)));
+        assert_eq!((chosen("ann"), chosen("ANN"), chosen("bob")), (Some(1), Some(1), Some(5)));
+        assert_eq!((chosen("t9"), chosen("carl")), (None, None));
+    }
 }

@@ -33,9 +33,10 @@ const AUDIT_DEFAULT: u32 = 100;
 const AUDIT_MAX: u32 = 10_000;
 
 /// `GET /tokens`
-pub async fn tokens(State(state): Shared, _admin: Admin) -> Answer<Json<Page<TokenBody>>> {
-    let tokens = state.coordinator.store.tokens().await?;
-    Ok(Json(Page::whole(tokens.into_iter().map(shape::token).collect())))
+pub async fn tokens(State(state): Shared, admin: Admin) -> Answer<Json<Page<TokenBody>>> {
+    let tokens = state.coordinator.store.tokens().await?.into_iter();
+    let tokens = tokens.map(|token| TokenBody { own: token.token == admin.token.0, ..shape::token(token) });
+    Ok(Json(Page::whole(tokens.collect())))
 }
 
 /// `POST /tokens`
@@ -111,9 +112,30 @@ fn bound(wanted: &CreateToken) -> Answer<Bound> {
     Ok(Bound { names: names.clone(), group: group.clone() })
 }
 
+/// Whether the caller's own token may be the one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whose {
+    own: Option<bool>,
+}
+
 /// `DELETE /tokens/{token}`
-pub async fn revoke(State(state): Shared, admin: Admin, At(token): At<u64>) -> Answer<Json<Affected>> {
+pub async fn revoke(
+    State(state): Shared,
+    admin: Admin,
+    At(token): At<u64>,
+    Asked(whose): Asked<Whose>,
+) -> Answer<Json<Affected>> {
     let coordinator = &state.coordinator;
+    if token == admin.token.0 && whose.own != Some(true) {
+        let words =
+            format!("{} is the token that this request was made with, and nothing more could be asked with it", admin.who());
+        return Err(Refused::taken(words, "ask with another administrator's token; if it is meant, `lull token revoke --own`"));
+    }
+    let known = coordinator.store.tokens().await?.into_iter().find(|known| known.token == token);
+    if known.is_some_and(|known| known.revoked.is_some()) {
+        return Ok(Json(Affected { affected: 0 }));
+    }
     if !coordinator.store.revoke_token(&coordinator.lead, token, &admin.who(), clock::now()).await? {
         return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
     }

@@ -350,6 +350,7 @@ pub fn token(record: TokenRecord) -> TokenBody {
         created_by: record.created_by,
         expires: record.expires.map(|at| at.to_jiff()),
         revoked: record.revoked.map(|at| at.to_jiff()),
+        own: false,
     }
 }
 

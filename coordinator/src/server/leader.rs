@@ -30,7 +30,7 @@ use crate::{
     publishing::Publications,
     store::{
         Lead, Store, StoreError,
-        record::{Bound, NewToken, TokenRole},
+        record::{Bound, NewToken, TokenRecord, TokenRole},
     },
     tracker::Tracker,
 };
@@ -224,10 +224,23 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
 async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<(), StoreError> {
     let path = data.join(ADMIN_TOKEN_FILE);
     let now = clock::now();
-    if let Ok(text) = std::fs::read_to_string(&path)
+    let unreadable = |error: keys::KeyError| StoreError::Determinate(error.into());
+    if let Some(text) = keys::read(&path).map_err(unreadable)?
+        && let Ok(text) = String::from_utf8(text)
         && coordinator.store.authenticate(&access::fingerprint(&text), now).await?.is_some()
     {
         return Ok(());
+    }
+    let by = made_by(&coordinator.name, &coordinator.node.local_peer());
+    // Whoever finds the file that was lost would be an administrator: what was in it is worth nothing any more.
+    let lost =
+        |token: &TokenRecord| token.role == TokenRole::Admin && token.revoked.is_none() && is_same_maker(&token.created_by, &by);
+    for token in coordinator.store.tokens().await?.into_iter().filter(lost) {
+        tracing::warn!(
+            token = token.token,
+            "the file with the administrator's token was lost or is another's; the token is revoked"
+        );
+        coordinator.store.revoke_token(&coordinator.lead, token.token, &by, now).await?;
     }
     let minted = access::mint(TokenRole::Admin);
     let token = |name| NewToken {
@@ -237,12 +250,42 @@ async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<()
         fingerprint: minted.fingerprint,
         uses_max: None,
         expires: None,
-        by: "the server".into(),
+        by: by.clone(),
         at: now,
     };
-    // Another coordinator of this store may be called so, or the one whose file was lost.
+    // Another coordinator of this store may have one that is called so.
     if coordinator.store.create_token(&coordinator.lead, token(Some("admin".into()))).await?.is_none() {
         coordinator.store.create_token(&coordinator.lead, token(None)).await?;
     }
     keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
+}
+
+/// What the audit calls the coordinator that made itself a token: its name, and enough of its peer id to tell it from others.
+fn made_by(name: &str, peer: &libp2p::PeerId) -> String {
+    let (name, peer) = (name.chars().take(MAKER_NAME_CHARS).collect::<String>(), peer.to_string());
+    format!("the server {name} ({})", &peer[peer.len().saturating_sub(MAKER_DIGITS)..])
+}
+
+/// So much of its name that the rest still fits into the column.
+const MAKER_NAME_CHARS: usize = 64;
+/// Digits of a peer id that no two coordinators of a network share.
+const MAKER_DIGITS: usize = 12;
+
+/// Whether one coordinator made both, whatever it was called then.
+fn is_same_maker(one: &str, other: &str) -> bool {
+    let digits = |by: &str| by.strip_prefix("the server ")?.rsplit_once('(').map(|(_, digits)| digits.to_owned());
+    digits(one).is_some_and(|one| Some(one) == digits(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_knows_its_own_token_whatever_it_is_called() {
+        let (one, other) = (libp2p::PeerId::random(), libp2p::PeerId::random());
+        assert!(is_same_maker(&made_by("north", &one), &made_by("south (old)", &one)));
+        assert!(!is_same_maker(&made_by("north", &one), &made_by("north", &other)));
+        assert!(!is_same_maker("root", "root") && !is_same_maker("the server", "the server"));
+    }
 }
