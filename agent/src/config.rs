@@ -114,6 +114,8 @@ pub enum ConfigError {
     Parse { path: PathBuf, source: toml::de::Error },
     #[error("{key}: {reason}")]
     Value { key: &'static str, reason: String },
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: Box<ConfigError> },
 }
 
 impl Config {
@@ -135,7 +137,7 @@ impl Config {
     /// Reads the text of a file; `path` is what errors call it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
-        config.check()?;
+        config.check().map_err(|wrong| ConfigError::File { path: path.to_owned(), source: wrong.into() })?;
         Ok(config)
     }
 
@@ -210,10 +212,17 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
             return Err(format!("`{key}` cannot be a label: {why}"));
         }
         if key == GROUP_LABEL {
-            return Err(format!("`{key}` is given by the token that a machine joins with: `lull token create --group`"));
+            return Err(format!(
+                "`{key}` is given by the token that a machine joins with, and no machine gives it to itself\nhint: remove `{key}` \
+                 from the labels of the configuration file or the command line; `lull token create --group {value}` makes a token \
+                 for that group"
+            ));
         }
         if OWN_LABELS.contains(&key.as_str()) {
-            return Err(format!("`{key}` is set by the agent itself"));
+            return Err(format!(
+                "`{key}` is set by the agent itself\nhint: remove `{key}` from the labels of the configuration file or the command \
+                 line"
+            ));
         }
         if value.is_empty() || value.len() > limits::NAME_BYTES_MAX {
             return Err(format!("the value of `{key}` must have 1 to {} bytes", limits::NAME_BYTES_MAX));
@@ -322,7 +331,9 @@ mod tests {
             ("cache_max = \"big\"", "a size such as \"4 GiB\""),
             ("cpu_pause_after = \"soon\"", "a duration such as"),
             ("cpu_resume_percent = 60", "cpu_resume_percent: 60 is above cpu_pause_percent, which is 50"),
-            ("labels = { os = \"mine\" }", "`os` is set by the agent itself"),
+            ("labels = { os = \"mine\" }", "`os` is set by the agent itself\nhint: remove `os` from the labels"),
+            ("labels = { group = \"lab\" }", "agent.toml: labels: `group` is given by the token"),
+            ("labels = { group = \"lab\" }", "\nhint: remove `group` from the labels"),
             ("name = \"my desk\"", "name: `my desk`"),
             ("priority = \"high\"", "write idle or normal"),
             ("listen = [\"here\"]", "listen"),

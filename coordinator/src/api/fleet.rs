@@ -120,6 +120,9 @@ pub struct AgentDeed {
     pub name: String,
     /// Attempts there that it concerns, or 1 if it changed something else.
     pub affected: u64,
+    /// It was so already, and nothing was written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// Who has heard of it, when that decides who is served on the mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
@@ -131,9 +134,9 @@ pub struct AgentDeed {
 /// How far the word has got that a machine was thrown out, or let in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// Peers that confirmed it, this coordinator among them.
+    /// Peers that confirmed it, without this coordinator.
     pub heard: u64,
-    /// Enrolled machines and coordinators that did not, most of them because they are away: they hear it before they are
+    /// Enrolled machines and other coordinators that did not, most of them because they are away: they hear it before they are
     /// admitted anywhere.
     pub unheard: u64,
 }

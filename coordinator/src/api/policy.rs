@@ -17,6 +17,9 @@ pub struct PolicyBody {
     /// What holds on machines without an override.
     pub settings: Vec<SettingBody>,
     pub overrides: Vec<OverrideBody>,
+    /// What whoever has just set something may not have meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One setting.

@@ -128,9 +128,18 @@ fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
     let there = format!("this concerns {} there", counted(deed.affected, "attempt"));
     let heard = deed.spread.map_or_else(String::new, |Spread { heard, unheard }| {
         let rest = if unheard == 0 { String::new() } else { format!(", {unheard} will when they are connected") };
-        format!("; {} heard of it{rest}", counted(heard, "peer"))
+        format!("; {} heard of it{rest}", counted(heard, "other peer"))
     });
     match what {
+        What::Intake(intake) if deed.unchanged => {
+            let (done, already) = match intake {
+                Intake::Open => ("uncordoned", "takes new work already"),
+                Intake::Cordoned => ("cordoned", "was cordoned already"),
+                Intake::Draining => ("draining", "was draining already"),
+                Intake::Revoked => ("revoked", "was revoked already"),
+            };
+            (done, format!("{name} {already}{heard}"))
+        }
         What::Trust if deed.affected == 0 => ("trusted", format!("{name} was not quarantined")),
         What::Trust => ("trusted", format!("{name} is trusted again")),
         What::Restore if deed.affected == 0 => ("restored", format!("{name} was not revoked")),
@@ -251,4 +260,35 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("peer", Some(agent.peer.clone()));
     let map = agent.idle_hours.as_deref().map(|hours| heat::map(hours, look.width.is_some()));
     pairs(lines, look) + map.as_deref().unwrap_or(heat::NOTHING_KNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::AgentId;
+
+    use super::*;
+    use crate::api::Text;
+
+    fn deed(unchanged: bool, spread: Option<Spread>) -> AgentDeed {
+        AgentDeed { agent: Text(AgentId(3)), name: "desk-17".into(), affected: 0, unchanged, spread, token: None }
+    }
+
+    #[test]
+    fn what_was_so_already_is_said_to_be() {
+        let words = |intake, unchanged| in_words(What::Intake(intake), &deed(unchanged, None)).1;
+        for intake in [Intake::Open, Intake::Cordoned, Intake::Draining, Intake::Revoked] {
+            assert!(words(intake, true).contains("already"), "{intake:?}");
+            assert!(!words(intake, false).contains("already"), "{intake:?}");
+        }
+        assert_eq!(words(Intake::Revoked, true), "desk-17 (a3) was revoked already");
+    }
+
+    #[test]
+    fn who_has_heard_of_a_revocation_is_told_without_the_one_that_tells() {
+        let words = |heard, unheard| {
+            in_words(What::Restore, &AgentDeed { affected: 1, ..deed(false, Some(Spread { heard, unheard })) }).1
+        };
+        assert_eq!(words(1, 0), "desk-17 (a3) may come back; 1 other peer heard of it");
+        assert_eq!(words(0, 2), "desk-17 (a3) may come back; 0 other peers heard of it, 2 will when they are connected");
+    }
 }

@@ -79,6 +79,9 @@ impl Policy {
                 let before = client.policy().await?.version;
                 let policy = client.set_policy(&set.wish()?).await?;
                 context.out.one(&policy, &policy.version.to_string(), |look| describe(&policy, look))?;
+                for warning in &policy.warnings {
+                    context.out.note(format!("warning: {warning}"));
+                }
                 context.out.note(if policy.version == before {
                     "it was like that already".to_owned()
                 } else {

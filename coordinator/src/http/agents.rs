@@ -62,7 +62,9 @@ pub async fn set_intake(
     let record = find(&state, &called).await?;
     let (agent, intake, by) = (record.agent, wanted.intake, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::SetIntake { request, agent, intake, by }).await?;
-    deed(&state, record, reply, intake == Intake::Revoked).await
+    let unchanged = record.intake == intake;
+    let deed = deed(&state, record, reply, intake == Intake::Revoked).await?;
+    Ok(Json(AgentDeed { unchanged, ..deed.0 }))
 }
 
 /// `POST /agents/{id-or-name}/restore`
@@ -92,7 +94,7 @@ async fn deed(state: &Interface, record: AgentRecord, reply: Reply, spreads: boo
         let joined_with = coordinator.store.tokens().await?.into_iter().find(|token| token.token == record.token.0);
         token = joined_with.filter(|token| token.admits_machines(now)).map(|token| Text(TokenId(token.token)));
     }
-    Ok(Json(AgentDeed { agent: Text(record.agent), name: record.name, affected, spread, token }))
+    Ok(Json(AgentDeed { agent: Text(record.agent), name: record.name, affected, unchanged: false, spread, token }))
 }
 
 async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answer<Spread> {
@@ -102,14 +104,14 @@ async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answ
     let heard = loop {
         let (heard, unheard) = coordinator.mesh.heard_of(edition, &about.peer).await;
         if unheard == 0 || Instant::now() >= until {
-            // And this coordinator itself.
-            break heard + 1;
+            break heard;
         }
         tokio::time::sleep(SPREAD_LOOK).await;
     };
     let agents = coordinator.store.agents().await?;
     let others = agents.iter().filter(|agent| agent.intake != Intake::Revoked && agent.agent != about.agent).count() as u64;
-    let all = others + coordinator.store.coordinators().await?.len().max(1) as u64;
+    // Without this one.
+    let all = others + coordinator.store.coordinators().await?.len().saturating_sub(1) as u64;
     Ok(Spread { heard, unheard: all.saturating_sub(heard) })
 }
 

@@ -122,8 +122,9 @@ impl Refused {
 
     /// There is no room for it on the coordinator's disk.
     pub fn disk_full() -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the coordinator's disk is full")
-            .hint("ask an administrator to make room in its data folder; what is under way goes on by itself then")
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the coordinator's disk or its database is full").hint(
+            "ask an administrator to make room in its data folder or its database; what is under way goes on by itself then",
+        )
     }
 
     /// The coordinator cannot do its work at the moment.
@@ -164,6 +165,9 @@ impl IntoResponse for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
+        if error.is_full() {
+            return Self::disk_full();
+        }
         match error {
             StoreError::Fenced(_) => Self::unavailable("another coordinator has taken over; this one stands by"),
             StoreError::Determinate(_) => Self::unavailable("the store did not answer"),
@@ -254,6 +258,21 @@ mod tests {
         let inner = anyhow::anyhow!("disk I/O error in /var/lib/secret.db");
         let refused = Refused::from(StoreError::Determinate(inner));
         assert_eq!((refused.status, refused.message.as_ref()), (StatusCode::SERVICE_UNAVAILABLE, "the store did not answer"));
+    }
+
+    #[test]
+    fn a_store_without_room_says_so_and_not_to_try_again() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for error in
+            [StoreError::Determinate(full.into()), StoreError::Indeterminate(anyhow::Error::new(sqlite_full()).context("x"))]
+        {
+            let refused = Refused::from(error);
+            assert_eq!((refused.status, refused.code), (StatusCode::INSUFFICIENT_STORAGE, "disk_full"));
+        }
+    }
+
+    fn sqlite_full() -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
     }
 
     #[test]

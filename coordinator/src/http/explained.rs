@@ -150,7 +150,7 @@ fn rank(obstacle: &Obstacle) -> u8 {
     }
 }
 
-/// The agents by the obstacle that lasts longest, most agents first.
+/// The agents by the obstacle that lasts longest, most agents first, and those that are not there last.
 fn ways(agents: &[AgentVerdict]) -> Vec<Way<'_>> {
     let mut ways: BTreeMap<(u8, String), Way<'_>> = BTreeMap::new();
     for verdict in agents {
@@ -162,7 +162,8 @@ fn ways(agents: &[AgentVerdict]) -> Vec<Way<'_>> {
         ways.entry(key).or_insert(Way { obstacle, agents: 0, example: &verdict.name }).agents += 1;
     }
     let mut ways: Vec<Way<'_>> = ways.into_values().collect();
-    ways.sort_by_key(|way| std::cmp::Reverse(way.agents));
+    // Nobody can do anything about machines that are switched off before those that are there.
+    ways.sort_by_key(|way| (way.obstacle.is_some_and(Obstacle::is_absence), std::cmp::Reverse(way.agents)));
     ways
 }
 
@@ -317,7 +318,13 @@ mod tests {
         let away = vec![vec![Obstacle::Away { last_heard: None }], vec![Obstacle::Closed(Intake::Cordoned)], vec![owner()]];
         assert_eq!(
             told(&found(queued, None, away)),
-            "1 agent is cordoned; 1 agent is not connected; 1 agent is paused by its owner"
+            "1 agent is cordoned; 1 agent is paused by its owner; 1 agent is not connected"
+        );
+        let away = || vec![Obstacle::Away { last_heard: None }];
+        let most_are_away = vec![away(), away(), away(), vec![owner()], vec![Obstacle::Closed(Intake::Cordoned), owner()]];
+        assert_eq!(
+            told(&found(queued, None, most_are_away)),
+            "1 agent is cordoned; 1 agent is paused by its owner; 3 agents are not connected"
         );
         assert_eq!(told(&found(queued, None, Vec::new())), "no agent has joined yet");
         assert_eq!(told(&found(queued, None, vec![vec![], vec![owner()]])), "1 agent could start it now");

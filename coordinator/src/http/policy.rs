@@ -2,11 +2,11 @@
 
 use axum::{Json, extract::State};
 use lull_shared::{
-    constraint::Constraint,
+    constraint::{Comparison, Constraint},
     hours::WeekMinute,
     policy::{Leave, Policy, slots_of, table},
     resources::Labels,
-    state::full_labels,
+    state::{GROUP_LABEL, Intake, full_labels},
 };
 use serde::Deserialize;
 
@@ -36,13 +36,15 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
     let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
     let conditions = parsed.map_err(|error| Refused::invalid(error.to_string(), None))?;
     let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
+    let unmet = unmet(&wish.conditions, &coordinator.store.agents().await?);
     match coordinator.policies.set(&*coordinator.store, &coordinator.lead, &wish, &admin.who()).await {
         Ok(changed) => {
             if changed {
                 // A loop that has ended has no use for it.
                 let _ = coordinator.dispatch.event(Event::PolicyChanged).await;
             }
-            Ok(Json(body(&coordinator.policies.current())))
+            let warnings = unmet.into_iter().collect();
+            Ok(Json(PolicyBody { warnings, ..body(&coordinator.policies.current()) }))
         }
         Err(SetError::Policy(error)) => {
             Err(Refused::invalid(error.to_string(), Some("`lull policy show` says what each setting means")))
@@ -120,14 +122,40 @@ fn body(record: &PolicyRecord) -> PolicyBody {
         set_by: (record.version > 0).then(|| record.set_by.clone()),
         settings: settings.collect(),
         overrides: overrides.collect(),
+        warnings: Vec::new(),
     }
 }
 
 fn labels(record: &AgentRecord) -> Labels {
+    let group = record.group.as_deref();
     match &record.machine {
-        Some(machine) => full_labels(&record.labels, &record.name, record.group.as_deref(), machine),
-        None => record.labels.clone(),
+        Some(machine) => full_labels(&record.labels, &record.name, group, machine),
+        // It has never been here: what it says of itself is not known.
+        None => {
+            let given = [("name".to_owned(), record.name.clone())].into_iter();
+            given.chain(group.map(|group| (GROUP_LABEL.to_owned(), group.to_owned()))).collect()
+        }
     }
+}
+
+/// That no machine is meant by these conditions, where machines have joined.
+fn unmet(conditions: &[Constraint], agents: &[AgentRecord]) -> Option<String> {
+    let members: Vec<&AgentRecord> = agents.iter().filter(|agent| agent.intake != Intake::Revoked).collect();
+    let meets = |agent: &&AgentRecord| {
+        let labels = labels(agent);
+        conditions.iter().all(|condition| condition.accepts(&labels))
+    };
+    if conditions.is_empty() || members.is_empty() || members.iter().any(meets) {
+        return None;
+    }
+    let words: Vec<String> = conditions.iter().map(ToString::to_string).collect();
+    let named = conditions.iter().find(|condition| condition.label == "name" && condition.comparison == Comparison::Equal);
+    let alike = named.and_then(|named| members.iter().find(|agent| agent.name.eq_ignore_ascii_case(&named.value)));
+    let meant = alike.map(|agent| format!("; {} is called so in other letters", agent.name)).unwrap_or_default();
+    Some(format!(
+        "no machine that has joined meets {} at the moment, so that this changes nothing yet{meant}",
+        words.join(" and ")
+    ))
 }
 
 fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16) -> Doing {
@@ -155,6 +183,8 @@ fn week(policy: &Policy) -> Vec<Vec<Hour>> {
 
 #[cfg(test)]
 mod tests {
+    use lull_shared::id::{AgentId, TokenId};
+
     use super::*;
 
     #[test]
@@ -163,6 +193,38 @@ mod tests {
         assert_eq!((week.len(), week[0].len()), (7, 24));
         assert_eq!((week[0][14], week[0][18]), (Hour { full_min: 0, light_min: 0 }, Hour { full_min: 60, light_min: 0 }));
         assert_eq!(week[5][14].full_min, 60, "Saturday");
+    }
+
+    #[test]
+    fn conditions_that_no_machine_meets_are_told() {
+        let agent = |number, name: &str, intake| AgentRecord {
+            agent: AgentId(number),
+            name: name.into(),
+            token: TokenId(1),
+            group: Some("lab".into()),
+            peer: Vec::new(),
+            intake,
+            enrolled: Default::default(),
+            last_connected: None,
+            last_disconnected: None,
+            version: None,
+            machine: None,
+            labels: Default::default(),
+            quarantine: None,
+        };
+        let agents = [agent(1, "desk-1", Intake::Open), agent(2, "desk-2", Intake::Revoked)];
+        let told = |texts: &[&str]| {
+            let conditions: Vec<Constraint> = texts.iter().map(|text| text.parse().expect("a condition")).collect();
+            unmet(&conditions, &agents)
+        };
+        assert_eq!((told(&[]), told(&["name=desk-1"]), told(&["name=desk-1", "group=lab"])), (None, None, None));
+        for hits_nobody in ["name=desk-9", "name=desk-2", "site=berlin"] {
+            let words = told(&[hits_nobody, "group=lab"]).expect("it is said");
+            assert!(words.contains(&format!("{hits_nobody} and group=lab")), "{words}");
+        }
+        assert!(told(&["name=DESK-1"]).expect("it is said").contains("desk-1 is called so"));
+        let nobody = unmet(&["name=desk-9".parse().expect("a condition")], &[]);
+        assert_eq!(nobody, None, "rules may be made before anybody joins");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
 use lull_shared::{
+    constraint::Comparison,
     digest::{BlobRef, Digest},
     id::{JobId, TokenId, VersionId},
     job::{AttemptLimits, Dependency, Grants, Inputs, JobSpec, Priority, RetryPolicy},
@@ -64,7 +65,8 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         // Before the job, so that its first tasks go to those who hold its code.
         state.coordinator.dispatch.event(state.coordinator.mesh.tracker.follow(version.version, code)).await?;
     }
-    let answer = submitted(&spec, version_name.clone(), now);
+    let mut answer = submitted(&spec, version_name.clone(), now);
+    answer.warnings.extend(unknown_machines(&state, &spec).await?);
     let submission = Submission {
         owner: caller.token,
         submitter: caller.name.clone(),
@@ -80,6 +82,18 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
         Reply::Refused(refusal) => Err(refusal.into()),
         Reply::Done { .. } => Err(Refused::unavailable("the coordinator did not understand itself")),
     }
+}
+
+/// That machines are asked for by names that none has.
+async fn unknown_machines(state: &Interface, spec: &JobSpec) -> Answer<Option<String>> {
+    let named = spec.constraints.iter().filter(|wanted| wanted.label == "name" && wanted.comparison == Comparison::Equal);
+    let names: Vec<String> = named.map(|wanted| wanted.value.clone()).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let unknown = state.coordinator.dispatch.query(move |scheduler, _| scheduler.unknown_names(names)).await?;
+    let words = |names: String| format!("no machine that has joined is called {names}: no task starts before one does");
+    Ok((!unknown.is_empty()).then(|| words(unknown.join(" or "))))
 }
 
 /// What it costs to run the version so that its tasks can be moved.

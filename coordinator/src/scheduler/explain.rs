@@ -49,6 +49,12 @@ impl Scheduler {
         self.fleet.get(agent).map(|known| known.name.clone())
     }
 
+    /// Of these names those that no agent has.
+    pub fn unknown_names(&self, mut names: Vec<String>) -> Vec<String> {
+        names.retain(|name| self.fleet.iter().all(|(_, agent)| agent.intake == Intake::Revoked || agent.name != *name));
+        names
+    }
+
     /// The attempts of a task that are with agents, the oldest first.
     pub fn live(&self, task: TaskId) -> Vec<(AttemptId, AgentId)> {
         let copies = self.jobs.get(&task.job).and_then(|job| job.tasks.copies(task.index));
@@ -114,7 +120,9 @@ impl Scheduler {
                 .collect(),
         });
         let build = self.choice(task, at.as_ref());
-        let (agents, outage) = (agents.collect(), self.outage(now));
+        let (mut agents, outage) = (agents.collect::<Vec<_>>(), self.outage(now));
+        // Those that are there first: what they lack can be given to them.
+        agents.sort_by_key(|verdict| verdict.obstacles.iter().any(Obstacle::is_absence));
         Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents, outage })
     }
 

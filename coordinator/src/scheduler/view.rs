@@ -207,6 +207,11 @@ impl SecondCopy {
 }
 
 impl Obstacle {
+    /// Whether the machine is not there at all.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Asleep { .. })
+    }
+
     /// The moment that it speaks of, by the clock on the wall.
     pub fn at(&self) -> Option<Timestamp> {
         match self {

@@ -113,6 +113,32 @@ async fn one_that_stops_in_good_order_is_replaced_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_token_of_an_administrator_is_worth_nothing_and_those_of_others_stay() {
+    let ([north, south], memory) = site().await;
+    let file = |folder: &TempDir| folder.path().join(ADMIN_TOKEN_FILE);
+    let lead = async |folder: &TempDir, name: &str| {
+        let stop = CancellationToken::new();
+        let server = start_on(Arc::new(memory.clone()), config(folder.path(), name), stop.clone()).await.expect("it starts");
+        stop.cancel();
+        server.stopped().await.expect("it stops in good order");
+        std::fs::read_to_string(file(folder)).expect("a token")
+    };
+    let valid = async |text: &str| {
+        memory.authenticate(&crate::access::fingerprint(text), clock::now()).await.expect("an answer").map(|token| token.token)
+    };
+    let (first, other) = (lead(&north, "north").await, lead(&south, "south").await);
+    assert_eq!((valid(&first).await, valid(&other).await), (Some(1), Some(2)));
+    assert_eq!(lead(&north, "north").await, first, "a token that is there is kept");
+    std::fs::remove_file(file(&north)).expect("lost");
+    let second = lead(&north, "another name").await;
+    assert_eq!((valid(&first).await, valid(&second).await, valid(&other).await), (None, Some(3), Some(2)));
+    let tokens = memory.tokens().await.expect("an answer");
+    assert_eq!(tokens[2].name, "admin", "there is one of that name");
+    let audit = memory.audit(100).await.expect("an answer");
+    assert!(audit.iter().any(|line| line.action == "token.revoke" && line.subject == "t1"), "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_another_network_is_left_alone() {
     let (([north, _], memory), foreign) = (site().await, tempfile::tempdir().expect("a folder"));
     let stop = CancellationToken::new();
@@ -420,7 +446,7 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     let token = client.create_token(&wanted).await;
     let number = token.as_ref().map_or(0, |made| made.token.token);
     told("post /tokens", "token.create", token.map(drop)).await;
-    told("delete /tokens/{token}", "token.revoke", client.revoke_token(number).await.map(drop)).await;
+    told("delete /tokens/{token}", "token.revoke", client.revoke_token(number, false).await.map(drop)).await;
 
     let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
     let module = client.upload(module).await.expect("taken").digest;
@@ -606,8 +632,13 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
     let client = site.admin();
     let deed = client.set_intake("desk-0", Intake::Revoked).await.expect("it is revoked");
     assert_eq!((deed.agent.0, deed.name.as_str()), (desks[0].agent, "desk-0"));
-    // The coordinator itself, and the two desks that stay.
-    assert_eq!(deed.spread, Some(Spread { heard: 3, unheard: 0 }));
+    // The two desks that stay.
+    assert_eq!((deed.spread, deed.unchanged), (Some(Spread { heard: 2, unheard: 0 }), false));
+    let lines = site.store.audit(1_000).await.expect("an answer").len();
+    let deed_again = client.set_intake("desk-0", Intake::Revoked).await.expect("it is revoked already");
+    assert_eq!((deed_again.unchanged, deed_again.spread), (true, Some(Spread { heard: 2, unheard: 0 })));
+    assert_eq!(site.store.audit(1_000).await.expect("an answer").len(), lines, "nothing is written again");
+    assert_eq!(site.store.revocations().await.expect("an answer").counter, 1);
     assert_eq!(deed.token, Some(Text(TokenId(2))), "the roll-out token admits more");
     let cut = async || site.coordinator().node.peers().await.iter().all(|peer| peer.peer != desks[0].peer());
     until_true("it is cut", cut).await;
@@ -617,7 +648,7 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
     let again = client.set_intake("desk-0", Intake::Open).await;
     assert!(again.is_err(), "only a restoration lets it in again");
     let deed = client.restore("desk-0").await.expect("it is restored");
-    assert_eq!((deed.affected, deed.spread.map(|spread| spread.heard)), (1, Some(3)));
+    assert_eq!((deed.affected, deed.spread.map(|spread| spread.heard)), (1, Some(2)));
     let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
     assert!(matches!(word(&mut stream).await, Some(ToAgent::Welcome(_))));
     let audit: Vec<_> = site.store.audit(9).await.expect("an answer").into_iter().map(|line| line.action).collect();

@@ -64,6 +64,19 @@ pub enum StoreError {
     Fenced(LeaderRecord),
 }
 
+impl StoreError {
+    /// Whether it is for want of room, on this machine's disk or on the database server's.
+    pub fn is_full(&self) -> bool {
+        let (Self::Determinate(cause) | Self::Indeterminate(cause)) = self else { return false };
+        sqlserver::is_full(cause) || cause.chain().any(|cause| embedded::is_full(cause) || is_full_disk(cause))
+    }
+}
+
+fn is_full_disk(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
 /// The answer of a store.
 pub type StoreResult<T> = Result<T, StoreError>;
 

@@ -52,6 +52,12 @@ fn contradicts(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
+/// Whether there was no room in the file or for it.
+pub fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<rusqlite::Error>();
+    error.is_some_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull))
+}
+
 /// Whether a failed commit certainly left nothing behind.
 pub fn rolled_back(error: &rusqlite::Error) -> bool {
     matches!(

@@ -34,7 +34,7 @@ use rusqlite::Transaction;
 
 #[cfg(test)]
 use self::schema::MIGRATIONS;
-pub use self::{check::check, schema::script};
+pub use self::{check::check, error::is_full, schema::script};
 use self::{error::Fail, reader::Readers, writer::Writer};
 use super::{
     BlobRef, BlobWriter, Lead, Loaded, Store, StoreResult, Takeover, bounds,

@@ -106,6 +106,11 @@ impl Fail {
     }
 }
 
+/// Whether the database or its log had no room.
+pub fn is_full(cause: &anyhow::Error) -> bool {
+    matches!(cause.downcast_ref::<Fail>(), Some(Fail::Server { code: 1101 | 1105 | 9002, .. }))
+}
+
 impl From<Fail> for StoreError {
     fn from(fail: Fail) -> Self {
         match fail {

@@ -34,6 +34,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
+pub use self::error::is_full;
 #[cfg(test)]
 pub use self::schema::MIGRATIONS;
 pub use self::schema::script;
