@@ -20,7 +20,7 @@ use lull_shared::{
     resources::{Capacity, Labels},
     state::{Intake, full_labels},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -92,6 +92,35 @@ fn weight(message: &ToCoordinator) -> u32 {
         | ToCoordinator::Farewell => 0,
     };
     (1 + named / ATTEMPTS_PER_WEIGHT).min(WAITING_MAX as usize) as u32
+}
+
+/// What of one stream was read and waits for the loop. When there is no place for more, nothing more is read: what the agent
+/// says then waits with it.
+struct Unhandled {
+    frames: Arc<Semaphore>,
+    weight: Arc<Semaphore>,
+}
+
+impl Default for Unhandled {
+    fn default() -> Self {
+        Self {
+            frames: Arc::new(Semaphore::new(limits::FRAMES_WAITING_MAX)),
+            weight: Arc::new(Semaphore::new(WAITING_MAX as usize)),
+        }
+    }
+}
+
+impl Unhandled {
+    /// A frame's place, free again when its last message was handled.
+    async fn frame(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+        self.frames.clone().acquire_owned().await.ok().map(Arc::new)
+    }
+
+    /// The place of one of its messages.
+    async fn message(&self, frame: &Arc<OwnedSemaphorePermit>, message: &ToCoordinator) -> Option<Place> {
+        let share = self.weight.clone().acquire_many_owned(weight(message)).await.ok()?;
+        Some(Place::new(frame.clone(), share))
+    }
 }
 
 /// Streams of one process are numbered in the order in which they came.
@@ -226,12 +255,10 @@ impl Network {
         if self.dispatch.attach(number, link).await.is_err() || self.dispatch.event(connected).await.is_err() {
             return;
         }
-        let places = Arc::new(Semaphore::new(limits::FRAMES_WAITING_MAX));
-        let shares = Arc::new(Semaphore::new(WAITING_MAX as usize));
+        let unhandled = Unhandled::default();
         let mut pending = messages;
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let place = Arc::new(place);
+            let Some(frame) = unhandled.frame().await else { return };
             for message in pending.drain(..) {
                 let message = match claims::check(&*self.store, agent, message).await {
                     Ok(ToCoordinator::Blobs(report)) => match self.blobs(agent, number, report).await {
@@ -260,8 +287,7 @@ impl Network {
                 if let ToCoordinator::Finished(_) = message {
                     tracing::trace!(target: "parts", "result heard");
                 }
-                let Ok(share) = shares.clone().acquire_many_owned(weight(&message)).await else { return };
-                let place = Place::new(place.clone(), share);
+                let Some(place) = unhandled.message(&frame, &message).await else { return };
                 if self.dispatch.heard(Event::Message { agent, stream: number, message }, place).await.is_err() {
                     return;
                 }
@@ -444,6 +470,7 @@ pub async fn dismiss(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeRe
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use lull_shared::id::{AttemptId, JobId, TaskId};
 
     use super::*;
@@ -456,5 +483,35 @@ mod tests {
         assert_eq!(weight(&ToCoordinator::Heartbeat { frame_read: 0, holding: longest }), WAITING_MAX);
         assert_eq!(weight(&ToCoordinator::Started { attempts: attempts(1) }), 1);
         const { assert!(WAITING_MAX >= 64, "short ones are taken in one turn") };
+    }
+
+    #[test]
+    fn nothing_more_is_read_while_frames_or_messages_wait_and_each_makes_room_when_it_was_handled() {
+        let unhandled = Unhandled::default();
+        let read = || unhandled.frame().now_or_never().flatten();
+        let hear = |frame: &_, message: &_| unhandled.message(frame, message).now_or_never().flatten();
+        // Frames whose messages are small.
+        let mut waiting: Vec<Place> = Vec::new();
+        for _ in 0..limits::FRAMES_WAITING_MAX {
+            let frame = read().expect("there is room");
+            waiting.extend([0, 1].map(|_| hear(&frame, &ToCoordinator::Farewell).expect("there is room")));
+        }
+        assert!(read().is_none());
+        waiting.remove(0);
+        assert!(read().is_none(), "one of its messages waits still");
+        waiting.remove(0);
+        let frame = read().expect("a frame was handled");
+        waiting.clear();
+        // One frame with more than the loop takes at once.
+        let task = TaskId { job: JobId(1), index: 0 };
+        let longest = vec![AttemptId { task, number: 1 }; limits::ATTEMPTS_PER_AGENT_MAX];
+        let longest = ToCoordinator::Started { attempts: longest };
+        let first = hear(&frame, &longest).expect("there is room for one");
+        assert!(hear(&frame, &ToCoordinator::Farewell).is_none());
+        drop(first);
+        assert!(hear(&frame, &ToCoordinator::Farewell).is_some());
+        drop(frame);
+        assert_eq!(unhandled.frames.available_permits(), limits::FRAMES_WAITING_MAX);
+        assert_eq!(unhandled.weight.available_permits(), WAITING_MAX as usize);
     }
 }

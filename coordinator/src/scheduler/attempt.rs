@@ -93,7 +93,7 @@ impl Scheduler {
                     Some(_) => agent.note_answered(attempt),
                     None => agent.misdeeds.claims += 1,
                 }
-                self.note_foreign_jobs([attempt.task.job]);
+                self.note_foreign_jobs(id, [attempt.task.job]);
                 self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.wall() }));
             }
         }

@@ -105,7 +105,7 @@ impl Scheduler {
         self.ask_back_again(id);
         self.recall_stale(id, &hello.holding);
         self.settle_copies(id, &hello.holding);
-        self.note_foreign_jobs(hello.snapshots.iter().map(|kept| kept.task.job));
+        self.note_foreign_jobs(id, hello.snapshots.iter().map(|kept| kept.task.job));
         self.relearn_kept(id, hello.snapshots);
         self.is_awake(id);
         self.time_again(id);

@@ -6,13 +6,14 @@
 //! does not name them any more. A claim costs the numbers that it names and no others: whoever names the highest number there
 //! is does not bring the others to an end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lull_shared::id::{AgentId, AttemptId, JobId};
 
-use super::{Scheduler, fleet::Lack};
+use super::{Scheduler, burden::Burden, fleet::Lack};
 
-/// Numbers that are remembered, of all agents together: more than a fleet holds that lost its store for a night.
+/// Numbers that are remembered, each as often as agents name it: more than a fleet holds that lost its store for a night. Beyond
+/// it the highest of whoever names the most is forgotten, so that nobody takes another's place.
 const FOREIGN_MAX: usize = 64 * 1024;
 /// Numbers are left out up to a multiple of this, at least so many: people see where the gap is, and scripts that know an
 /// older number meet no other job.
@@ -31,21 +32,45 @@ pub fn numbers_beyond(last: u64, named: impl IntoIterator<Item = JobId>) -> u64 
 
 /// Numbers of jobs that agents named, above all that were given.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Foreign(BTreeSet<JobId>);
+pub(super) struct Foreign {
+    named: BTreeSet<(JobId, AgentId)>,
+    by_agent: BTreeMap<AgentId, BTreeSet<JobId>>,
+    burden: Burden,
+}
 
 impl Foreign {
-    fn note(&mut self, job: JobId, last: u64) {
-        if job.0 > last && self.0.len() < FOREIGN_MAX {
-            self.0.insert(job);
+    fn note(&mut self, job: JobId, by: AgentId, last: u64) {
+        if job.0 <= last || !self.named.insert((job, by)) {
+            return;
+        }
+        self.by_agent.entry(by).or_default().insert(job);
+        self.burden.add(by, 1);
+        while self.burden.total() > FOREIGN_MAX
+            && let Some(heaviest) = self.burden.heaviest()
+            && let Some(highest) = self.by_agent.get(&heaviest).and_then(BTreeSet::last).copied()
+        {
+            self.forget(highest, heaviest);
+        }
+    }
+
+    fn forget(&mut self, job: JobId, by: AgentId) {
+        self.named.remove(&(job, by));
+        self.burden.remove(by, 1);
+        if let Some(own) = self.by_agent.get_mut(&by) {
+            own.remove(&job);
+            if own.is_empty() {
+                self.by_agent.remove(&by);
+            }
         }
     }
 
     /// The next number after this one that nobody named.
     fn next(&mut self, last: u64) -> u64 {
         let mut next = last.saturating_add(1);
-        while let Some(first) = self.0.first().copied().filter(|first| first.0 <= next) {
-            self.0.pop_first();
-            next += u64::from(first.0 == next);
+        while let Some((first, by)) = self.named.first().copied().filter(|(first, _)| first.0 <= next) {
+            self.forget(first, by);
+            let is_last = self.named.first().is_none_or(|(other, _)| *other != first);
+            next += u64::from(first.0 == next && is_last);
         }
         next
     }
@@ -63,10 +88,10 @@ impl Scheduler {
         JobId(self.last_job)
     }
 
-    /// Somebody names these jobs.
-    pub(super) fn note_foreign_jobs(&mut self, jobs: impl IntoIterator<Item = JobId>) {
+    /// An agent names these jobs.
+    pub(super) fn note_foreign_jobs(&mut self, by: AgentId, jobs: impl IntoIterator<Item = JobId>) {
         for job in jobs {
-            self.foreign.note(job, self.last_job);
+            self.foreign.note(job, by, self.last_job);
         }
     }
 
@@ -74,7 +99,7 @@ impl Scheduler {
     pub(super) fn note_foreign(&mut self, id: AgentId, named: &[AttemptId]) {
         for attempt in named {
             let AttemptId { task, number } = *attempt;
-            self.foreign.note(task.job, self.last_job);
+            self.foreign.note(task.job, id, self.last_job);
             let given = self.jobs.get(&task.job).and_then(|job| job.tasks.attempts(task.index));
             if given.is_some_and(|given| number > given) {
                 let reason = format!("it still has {attempt}, which this coordinator's store does not know");
@@ -112,20 +137,44 @@ mod tests {
     fn only_the_numbers_that_were_named_are_left_out() {
         let mut foreign = Foreign::default();
         for job in [3, 7, 8, 9, u64::MAX] {
-            foreign.note(JobId(job), 5);
+            foreign.note(JobId(job), AgentId(1), 5);
+            foreign.note(JobId(job), AgentId(2), 5);
         }
         assert_eq!([foreign.next(5), foreign.next(6), foreign.next(10)], [6, 10, 11]);
-        assert_eq!(foreign.0.len(), 1);
+        assert_eq!((foreign.named.len(), foreign.burden.total()), (2, 2));
     }
 
     #[test]
     fn numbers_that_agents_name_are_remembered_up_to_a_bound_until_the_own_ones_reach_them() {
         let mut foreign = Foreign::default();
         for job in 1..=FOREIGN_MAX as u64 + 10 {
-            foreign.note(JobId(job), 0);
+            foreign.note(JobId(job), AgentId(1), 0);
         }
-        assert_eq!(foreign.0.len(), FOREIGN_MAX);
+        assert_eq!(foreign.named.len(), FOREIGN_MAX);
         assert_eq!(foreign.next(0), FOREIGN_MAX as u64 + 1);
-        assert!(foreign.0.is_empty());
+        assert!(foreign.named.is_empty() && foreign.by_agent.is_empty());
+        assert_eq!(foreign.burden.total(), 0);
+    }
+
+    #[test]
+    fn an_agent_that_names_endlessly_many_numbers_takes_no_other_agents_place() {
+        let (mut foreign, liar) = (Foreign::default(), AgentId(1));
+        // Also those that the others name.
+        for job in 1..=2 * FOREIGN_MAX as u64 {
+            foreign.note(JobId(2 * job), liar, 0);
+        }
+        for honest in 2..12 {
+            foreign.note(JobId(honest), AgentId(honest), 0);
+            foreign.note(JobId(1_000_000 + honest), AgentId(honest), 0);
+        }
+        for job in 1..=FOREIGN_MAX as u64 {
+            foreign.note(JobId(3 * job), liar, 0);
+        }
+        assert_eq!((foreign.named.len(), foreign.burden.total()), (FOREIGN_MAX, FOREIGN_MAX));
+        for honest in 2..12 {
+            for job in [honest, 1_000_000 + honest] {
+                assert!(foreign.named.contains(&(JobId(job), AgentId(honest))), "{job}");
+            }
+        }
     }
 }

@@ -23,6 +23,7 @@ mod attempt;
 mod audit;
 mod breaches;
 pub mod build;
+mod burden;
 mod connection;
 mod copies;
 mod demand;
