@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_shared::{
     identity::{Certificate, Signed},
     limits::COORDINATOR_ADDRESSES_MAX,
+    protocol::EnrolmentRefusal,
 };
 
 use crate::{
@@ -21,16 +22,41 @@ pub struct Member {
     data: PathBuf,
     pub identity: Keypair,
     membership: Mutex<Membership>,
+    /// Why the network does not want this machine, as it said last.
+    unwanted: Mutex<Option<String>>,
 }
 
 impl Member {
     /// The membership that was loaded from a data folder.
     pub fn new(data: PathBuf, identity: Keypair, membership: Membership) -> Self {
-        Self { data, identity, membership: Mutex::new(membership) }
+        // What an earlier life was told holds until the network says something else.
+        let unwanted = membership::is_revoked(&data).then(|| EnrolmentRefusal::Revoked.to_string());
+        Self { data, identity, membership: Mutex::new(membership), unwanted: Mutex::new(unwanted) }
     }
 
-    /// The network threw this machine out, or has it again.
-    pub fn note_revoked(&self, revoked: bool) {
+    /// The network threw this machine out.
+    pub fn is_thrown_out(&self) {
+        self.note_revoked(true);
+        self.is_unwanted(EnrolmentRefusal::Revoked.to_string());
+    }
+
+    /// The network has no use for this machine, for this reason.
+    pub fn is_unwanted(&self, why: String) {
+        *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// The network welcomed this machine: whatever it said before does not hold any more.
+    pub fn is_welcome(&self) {
+        self.note_revoked(false);
+        *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why the network does not want this machine, if that is what it said last.
+    pub fn unwanted(&self) -> Option<String> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_revoked(&self, revoked: bool) {
         if let Err(error) = membership::note_revoked(&self.data, revoked) {
             tracing::warn!(%error, "cannot keep in mind whether this machine was revoked");
         }
@@ -106,5 +132,60 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(libp2p::multiaddr::Protocol::P2p(peer)) => Some(peer),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        id::AgentId,
+        identity::{Authority, Issuer, NetworkId, Role},
+        resources::Labels,
+    };
+
+    use super::*;
+
+    fn member(data: &std::path::Path) -> Member {
+        let identity = Keypair::generate_ed25519();
+        let life = std::time::Duration::from_secs(3_600);
+        let issuer = Issuer { network: NetworkId([3; 16]), authority: Keypair::generate_ed25519(), life };
+        let certificate =
+            |name: &str| issuer.issue(&identity.public().to_peer_id(), Role::Agent, Some(AgentId(7)), name, clock::wall());
+        let membership = Membership {
+            network: issuer.network,
+            authority: Authority::of(&issuer.authority),
+            agent: AgentId(7),
+            name: "desk".into(),
+            certificate: certificate("desk"),
+            coordinators: Vec::new(),
+            labels: Labels::new(),
+        };
+        let renamed = certificate("desk-replaced");
+        let member = Member::new(data.to_owned(), identity, membership);
+        assert!(member.take_certificate(renamed));
+        member
+    }
+
+    #[test]
+    fn a_machine_that_was_thrown_out_knows_it_until_it_is_welcome_again() {
+        let data = tempfile::tempdir().expect("a folder");
+        let member = member(data.path());
+        assert_eq!((member.unwanted(), membership::is_revoked(data.path())), (None, false));
+        member.is_thrown_out();
+        let words = member.unwanted().expect("it is known");
+        assert!(words.contains("was revoked") && words.contains("lull agent restore"), "{words}");
+        assert!(membership::is_revoked(data.path()));
+        let next_life = Member::new(data.path().to_owned(), member.identity.clone(), member.get());
+        assert_eq!(next_life.unwanted(), Some(words), "also after a restart");
+        next_life.is_welcome();
+        assert_eq!((next_life.unwanted(), membership::is_revoked(data.path())), (None, false));
+    }
+
+    #[test]
+    fn a_machine_is_called_as_its_newest_certificate_says() {
+        let data = tempfile::tempdir().expect("a folder");
+        let member = member(data.path());
+        assert_eq!(member.get().name, "desk-replaced");
+        assert_eq!(Membership::load(data.path()).expect("saved").name, "desk-replaced");
     }
 }

@@ -214,11 +214,7 @@ impl Network {
                         pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
                         tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
-                        if matches!(reason, Some(CloseReason::Goodbye(GoodbyeReason::Revoked))) {
-                            self.member.note_revoked(true);
-                        } else if lasted >= GOOD_STREAM {
-                            self.member.note_revoked(false);
-                        }
+                        self.note_goodbye(reason.as_ref());
                         if lasted >= UNDISPUTED {
                             superseded = SUPERSEDED_PAUSE_MIN;
                         }
@@ -248,6 +244,10 @@ impl Network {
                     Visit::Failed(error) => tracing::warn!(%peer, %error, "no coordinator; trying on"),
                     Visit::Busy(refusal) => tracing::debug!(%peer, %refusal, "no certificate there"),
                     Visit::Unwanted(refusal) => {
+                        match refusal {
+                            EnrolmentRefusal::Revoked => self.member.is_thrown_out(),
+                            _ => self.member.is_unwanted(refusal.to_string()),
+                        }
                         tracing::error!(%peer, %refusal, "the network does not take this machine");
                         longest = UNWANTED_PAUSE;
                     }
@@ -255,6 +255,20 @@ impl Network {
             }
             quiet = !visited;
             sleep(pause.next().unwrap_or(PAUSE_MAX).min(pause_max).max(longest)).await;
+        }
+    }
+
+    /// What was said at the end, for whoever asks why this machine is not connected.
+    fn note_goodbye(&self, reason: Option<&CloseReason>) {
+        match reason {
+            Some(CloseReason::Goodbye(GoodbyeReason::Revoked)) => {
+                tracing::error!(refusal = %EnrolmentRefusal::Revoked, "the network does not take this machine");
+                self.member.is_thrown_out();
+            }
+            Some(CloseReason::Goodbye(reason @ (GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned))) => {
+                self.member.is_unwanted(reason.to_string());
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -293,6 +307,7 @@ impl Network {
         };
         match connected {
             Ok(stream) => self.pump(peer, addresses, stream).await,
+            Err(MeshError::ThrownOut { .. }) => Visit::Unwanted(EnrolmentRefusal::Revoked),
             Err(error) => Visit::Failed(error),
         }
     }
@@ -393,6 +408,9 @@ impl Network {
                 Ok(None) => return Ok(Ending::Closed),
                 Ok(Some(frame)) => {
                     let frame = frame?;
+                    if frame.messages.iter().any(|message| matches!(message, ToAgent::Welcome(_))) {
+                        self.member.is_welcome();
+                    }
                     if let Some(ToAgent::Goodbye { reason }) = frame.messages.last() {
                         *told = Some(reason.clone());
                     }

@@ -49,6 +49,9 @@ pub struct Status {
     pub data: PathBuf,
     /// The address of the coordinator that is connected.
     pub coordinator: Option<String>,
+    /// Why the network does not want this machine, if that is what it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwanted: Option<String>,
     pub session: SessionStatus,
     /// What sees the owner and the machine, and what does not.
     pub sources: Vec<Source>,
@@ -99,7 +102,10 @@ impl Status {
                 format!("{address}, for {}", time(self.now.since(*since)))
             }
             (LinkStatus::Greeting, Some(address)) => format!("{address}, being greeted"),
-            _ => "not connected; trying".into(),
+            _ => match &self.unwanted {
+                Some(why) => format!("not connected: {why}"),
+                None => "not connected; trying".into(),
+            },
         }
     }
 
@@ -189,6 +195,7 @@ mod tests {
             now: Timestamp::from_millis(3_661_000),
             data: "/data".into(),
             coordinator: Some("/ip4/10.0.0.1/tcp/7070".into()),
+            unwanted: None,
             session: SessionStatus {
                 link: LinkStatus::Up { since: Timestamp::from_millis(1_000), term: Term(1) },
                 intake: Intake::Open,
@@ -228,6 +235,17 @@ mod tests {
         let text = serde_json::to_string(&status()).expect("JSON");
         assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), status());
         assert!(text.starts_with("{\"schema_version\":1,"));
+    }
+
+    #[test]
+    fn a_machine_that_was_thrown_out_says_so() {
+        let mut status = status();
+        (status.coordinator, status.session.link) = (None, LinkStatus::Down);
+        assert!(status.table().contains("not connected; trying"));
+        status.unwanted = Some("this machine was revoked".into());
+        assert!(status.table().contains("not connected: this machine was revoked"), "{}", status.table());
+        let json = serde_json::to_value(&status).expect("JSON");
+        assert_eq!(json["unwanted"], "this machine was revoked");
     }
 
     #[test]

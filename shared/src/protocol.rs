@@ -27,7 +27,9 @@
 //! Each side judges the other's certificate and begins to serve it before it sends its own [`Admission`]; so whoever
 //! has read `Admitted` may open the other protocols at once. Whoever is not admitted within
 //! [`crate::limits::ADMISSION_TIME_MAX`] and does not enrol is disconnected; until then all protocols but the first two
-//! are refused by resetting their streams. A certificate that expires while connected ends the connection
+//! are refused by resetting their streams. Agents close a connection of a peer that was revoked before anything is said on it;
+//! coordinators answer it as a stranger, in a stranger's place and time, with [`Admission::Revoked`] or
+//! [`EnrolmentRefusal::Revoked`], and nothing else, so that its owner learns of it. A certificate that expires while connected ends the connection
 //! unless a newer one was shown.
 //!
 //! Each introduction says which edition of the revocations its sender knows; the answer brings a newer one along. Whoever
@@ -154,6 +156,8 @@ pub enum Admission {
     Refused {
         reason: String,
     },
+    /// The network has thrown the machine out. Only a coordinator's word about that counts.
+    Revoked,
 }
 
 /// A machine asks for a certificate.

@@ -74,7 +74,7 @@ macro_rules! messages {
 }
 
 messages! {
-    ADMISSION Admission { Admitted Anybody, Stranger Anybody, Refused Anybody }
+    ADMISSION Admission { Admitted Anybody, Stranger Anybody, Refused Anybody, Revoked Coordinator }
     ENROLMENT EnrolmentRequest { Join Stranger, Renew Stranger }
     ENROLMENT EnrolmentReply { Enrolled Coordinator, Refused Coordinator }
     WORK ToCoordinator {

@@ -360,6 +360,7 @@ fn admission_keeps_its_bytes() {
             ("admitted_with_revocations", Admission::Admitted { revocations: Some(revocations) }),
             ("stranger", Admission::Stranger),
             ("refused", Admission::Refused { reason: "it is for another network".into() }),
+            ("revoked", Admission::Revoked),
         ],
     );
 }

@@ -1,6 +1,6 @@
 //! Bad input gets a clear error, its exit code, and loses nothing.
 
-use lull_tests::cluster::{Cluster, functions, module, text};
+use lull_tests::cluster::{Cluster, FIRST, functions, module, text, wait_until};
 
 use crate::PROGRAMS;
 
@@ -88,8 +88,91 @@ fn a_token_lets_in_as_many_machines_as_it_says_and_a_revoked_machine_stays_out()
     assert!(second.err.contains("token"), "{}", second.err);
 
     cluster.lull(&["agent", "revoke", "desk"]);
-    lull_tests::cluster::wait_until("the agent is cut off", || !cluster.agent_connected("desk"), String::new);
+    wait_until("the agent is cut off", || !cluster.agent_connected("desk"), String::new);
     cluster.kill_agent("desk");
+}
+
+#[test]
+fn a_machine_that_was_thrown_out_says_so_in_words_until_it_is_let_in_again() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_agent("desk", 1, &[]);
+    let token = cluster.join_token(10);
+    let status = |cluster: &Cluster| cluster.agent_says("desk", &["status"]);
+    let marked = |cluster: &Cluster| cluster.path("desk").join("revoked").exists();
+
+    cluster.lull(&["agent", "revoke", "desk"]);
+    let told = |cluster: &Cluster| status(cluster).out.contains("not connected: this machine was revoked");
+    wait_until("its status says so", || told(&cluster), || status(&cluster).out);
+    assert!(marked(&cluster));
+    let log = std::fs::read_to_string(cluster.log_of("desk")).expect("a log");
+    assert!(log.contains("this machine was revoked; only an administrator lets it in again"), "{log}");
+    let again = cluster.agent_says("desk", &["join", &token, "--name", "desk"]);
+    assert_eq!(again.code, 4, "where it still stands as a member: {}{}", again.out, again.err);
+    assert!(again.err.contains("this machine was revoked"), "{}", again.err);
+    let twice = cluster.lull(&["agent", "revoke", "desk"]);
+    assert!(format!("{}{}", twice.out, twice.err).contains("was revoked already"), "{}{}", twice.out, twice.err);
+
+    // The same for one that was switched off, and for one that left.
+    cluster.kill_agent("desk");
+    cluster.launch_agent("desk");
+    wait_until("its status says so again", || told(&cluster), || status(&cluster).out);
+    cluster.agent_says("desk", &["leave"]).ok();
+    cluster.agent_ends("desk");
+    let back = cluster.agent_says("desk", &["join", &token, "--name", "desk"]);
+    assert_eq!(back.code, 4, "{}{}", back.out, back.err);
+    assert!(back.err.contains("this machine was revoked"), "{}", back.err);
+
+    cluster.lull(&["agent", "restore", "desk"]);
+    cluster.agent_says("desk", &["join", &token, "--name", "desk"]).ok();
+    cluster.start_agent("desk");
+    wait_until("its mark is gone once it is welcome", || !marked(&cluster), String::new);
+    assert!(!status(&cluster).out.contains("revoked"), "{}", status(&cluster).out);
+}
+
+/// What makes a program's clock show something else.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+#[test]
+fn a_revocation_holds_at_once_however_the_coordinators_clock_is_set() {
+    let library = std::env::var("FAKETIME_LIB").unwrap_or_else(|_| FAKETIME.to_owned());
+    if !std::path::Path::new(&library).exists() {
+        println!("NOT RUN: libfaketime is not installed; FAKETIME_LIB names it");
+        return;
+    }
+    let mut cluster = Cluster::prepared(PROGRAMS);
+    let clock = cluster.path("clock");
+    let set = |text: &str| std::fs::write(&clock, text).expect("written");
+    set("+1h\n");
+    let faked = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_TIMESTAMP_FILE", text(&clock)),
+    ];
+    cluster.launch_server_with(FIRST, &faked);
+    wait_until("the coordinator leads", || cluster.try_lull(&["status"]).code == 0, String::new);
+    let desks = ["early", "back", "later"];
+    for desk in desks {
+        cluster.add_agent(desk, 1, &[]);
+    }
+    for (desk, shows) in desks.iter().zip(["+1h\n", "+0\n", "+1h\n"]) {
+        set(shows);
+        let said = cluster.lull(&["agent", "revoke", desk, "-o", "json"]).json();
+        assert_eq!(said["unheard"], 0, "{said}");
+        let told = || cluster.agent_says(desk, &["status"]).out.contains("not connected: this machine was revoked");
+        wait_until(&format!("{desk} is out"), told, || cluster.agent_says(desk, &["status"]).out);
+        assert!(!cluster.agent_connected(desk));
+    }
+    // And a life of the coordinator whose clock is an hour behind that of the last.
+    cluster.lull(&["agent", "restore", "back"]);
+    cluster.kill_agent("back");
+    cluster.start_agent("back");
+    cluster.kill_server_named(FIRST);
+    cluster.launch_server(FIRST);
+    wait_until("back is connected", || cluster.agent_connected("back"), String::new);
+    cluster.lull(&["agent", "revoke", "back"]);
+    let told = || cluster.agent_says("back", &["status"]).out.contains("not connected: this machine was revoked");
+    wait_until("back is out", told, || cluster.agent_says("back", &["status"]).out);
 }
 
 fn fixture_text(name: &str) -> String {

@@ -143,6 +143,11 @@ impl Cluster {
 
     /// Starts a coordinator that leads or stands by; returns when it answers.
     pub fn launch_server(&mut self, name: &'static str) {
+        self.launch_server_with(name, &[]);
+    }
+
+    /// The same with these variables in its environment.
+    pub fn launch_server_with(&mut self, name: &'static str, variables: &[(&str, &str)]) {
         let data = self.path(name);
         // The old address must not be taken for the new one.
         let _ = fs::remove_file(data.join("http.address"));
@@ -151,7 +156,7 @@ impl Cluster {
         let announced = fs::read_to_string(self.path(&format!("{name}.announce"))).unwrap_or_default();
         let announce: &[&str] = if announced.is_empty() { &[] } else { &["--announce", &announced] };
         let arguments = [run.as_slice(), &["--http", "127.0.0.1:0"], announce].concat();
-        let process = self.spawn(self.programs.lull, name, &arguments);
+        let process = self.spawn_with(self.programs.lull, name, &arguments, variables);
         self.server(name).process = Some(process);
         let log = self.log_of(name);
         wait_until("the coordinator answers", || data.join("http.address").exists(), || read(&log));
@@ -359,10 +364,6 @@ impl Cluster {
             .env("LULL_DATA", self.path(FIRST))
             .env("NO_COLOR", "1");
         command
-    }
-
-    fn spawn(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
-        self.spawn_with(program, name, arguments, &[])
     }
 
     fn spawn_with(&self, program: &str, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use lull_shared::protocol::EnrolmentRefusal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -27,7 +28,13 @@ pub(super) struct Place<'a> {
 }
 
 pub(super) async fn status(place: Place<'_>, out: Output) -> Result<(), CliError> {
-    let response = ask(place, &Request::Status).await?;
+    let response = match ask(place, &Request::Status).await {
+        // Whoever asks why nothing runs here is told the reason that no start mends.
+        Err(CliError::Ipc(error @ IpcError::NotRunning(_))) if membership::is_revoked(place.data) => {
+            return Err(CliError::Unreachable(format!("{error}\n{}", EnrolmentRefusal::Revoked)));
+        }
+        other => other?,
+    };
     let Response::Status(status) = response else {
         return Err(CliError::Failed("the agent answered something else; is it of another version?".into()));
     };

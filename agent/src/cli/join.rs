@@ -1,27 +1,34 @@
 //! `lull-agent join`: from a token to a membership.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use libp2p::{Multiaddr, identity::Keypair};
+use async_trait::async_trait;
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_shared::{
+    digest::{BlobRef, Digest, Outline},
+    id::AttemptId,
     identity::{Certificate, JoinToken},
     limits,
-    mesh::{MeshError, Node, NodeConfig, NodeHandle, apart},
+    mesh::{BlobStore, MeshError, Node, NodeConfig, NodeHandle, Receiving, apart},
     name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,
 };
 use serde_json::json;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Output};
 use crate::{
-    cache::Cache,
     clock,
     config::{Config, check_labels},
     membership::{self, Membership, MembershipError},
 };
 
+/// How long the network is asked whether a member still is one: whoever joins again by habit does not wait for one that cannot
+/// be reached.
+const STANDING_TIME_MAX: Duration = Duration::from_secs(10);
 /// A clock that is further off is worth a word: certificates live for thirty days.
 const CLOCK_WRONG_US: u64 = 5 * 60 * 1_000_000;
 
@@ -48,6 +55,17 @@ pub(super) async fn join(
             let before = std::mem::take(&mut member.coordinators);
             member.coordinators = distinct(token.coordinators.iter().cloned().chain(before));
             member.save(data)?;
+            let standing = timeout(STANDING_TIME_MAX, standing(data, &token, &member)).await.unwrap_or(Ok(Standing::Unknown))?;
+            let note = |revoked| membership::note_revoked(data, revoked).map_err(|error| CliError::Failed(error.to_string()));
+            match standing {
+                Standing::Member => note(false)?,
+                Standing::ThrownOut => note(true)?,
+                // It may have been told before.
+                Standing::Unknown => {}
+            }
+            if membership::is_revoked(data) {
+                return Err(CliError::Denied(EnrolmentRefusal::Revoked.to_string()));
+            }
             let words = format!("this machine is in that network already, as {} ({})", member.agent, member.name);
             return said(&member, &words, out);
         }
@@ -60,7 +78,7 @@ pub(super) async fn join(
     }
     let identity = membership::identity(data)?;
     let stop = CancellationToken::new();
-    let node = start_node(data, &token, &identity, stop.clone()).await?;
+    let node = start_node(&token, &identity, stop.clone()).await?;
     let enrolled = enrol(&node.handle, &token, &identity, &name).await;
     let peers = node.handle.peers().await;
     stop.cancel();
@@ -77,6 +95,34 @@ pub(super) async fn join(
     }
     let words = format!("joined as {} ({}); start with `lull-agent run`", member.agent, member.name);
     said(&member, &words, out)
+}
+
+/// How the network sees a machine that is a member already.
+enum Standing {
+    Member,
+    ThrownOut,
+    /// Nobody could be asked, or would say.
+    Unknown,
+}
+
+/// Asks the coordinators in turn, as a member whose certificate is to be renewed.
+async fn standing(data: &Path, token: &JoinToken, member: &Membership) -> Result<Standing, CliError> {
+    let identity = membership::identity(data)?;
+    membership::check_key(data, &identity, member)?;
+    let stop = CancellationToken::new();
+    let node = start_node(token, &identity, stop.clone()).await?;
+    let _stop = stop.drop_guard();
+    for address in member.coordinators.iter().filter_map(|address| address.parse::<Multiaddr>().ok()) {
+        let request = EnrolmentRequest::Renew { certificate: member.certificate.clone() };
+        match node.handle.enrol(address, request).await {
+            Ok(EnrolmentReply::Enrolled { .. }) => return Ok(Standing::Member),
+            Ok(EnrolmentReply::Refused(EnrolmentRefusal::Revoked)) | Err(MeshError::ThrownOut { .. }) => {
+                return Ok(Standing::ThrownOut);
+            }
+            Ok(EnrolmentReply::Refused(_)) | Err(_) => {}
+        }
+    }
+    Ok(Standing::Unknown)
 }
 
 fn said(member: &Membership, words: &str, out: Output) -> Result<(), CliError> {
@@ -97,7 +143,7 @@ fn distinct(addresses: impl Iterator<Item = String>) -> Vec<String> {
     kept
 }
 
-async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: CancellationToken) -> Result<Node, CliError> {
+async fn start_node(token: &JoinToken, identity: &Keypair, stop: CancellationToken) -> Result<Node, CliError> {
     let config = NodeConfig {
         identity: identity.clone(),
         network: token.network,
@@ -112,9 +158,25 @@ async fn start_node(data: &Path, token: &JoinToken, identity: &Keypair, stop: Ca
         uploads: Default::default(),
     };
     let failed = |error: String| CliError::Failed(format!("the network cannot be started: {error}"));
-    // Nothing is fetched before the machine is a member.
-    let nothing = Cache::open(&data.join("cache"), 0).map_err(|error| failed(error.to_string()))?;
-    Node::start(config, std::sync::Arc::new(nothing), stop).await.map_err(|error| failed(error.to_string()))
+    Node::start(config, std::sync::Arc::new(Nothing), stop).await.map_err(|error| failed(error.to_string()))
+}
+
+/// What is served before the machine is a member, and by this command beside the agent that may run.
+struct Nothing;
+
+#[async_trait]
+impl BlobStore for Nothing {
+    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
+        None
+    }
+
+    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
+        None
+    }
+
+    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
+        Err("nothing is kept here".to_owned())
+    }
 }
 
 /// Asks the token's coordinators in turn.
@@ -148,6 +210,7 @@ fn failed(error: MeshError) -> CliError {
         | MeshError::NoCertificate { .. }
         | MeshError::Refused { .. }
         | MeshError::Revoked { .. }
+        | MeshError::ThrownOut { .. }
         | MeshError::NoCoordinator { .. } => CliError::Denied(error.to_string()),
         MeshError::ClocksDiffer { .. } => {
             CliError::Failed(format!("{error}\nhint: set the clock of the machine that is wrong, then join again"))

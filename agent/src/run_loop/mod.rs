@@ -303,6 +303,7 @@ impl RunLoop {
             now,
             data: self.data.clone(),
             coordinator: self.line.as_ref().map(|line| line.address.to_string()),
+            unwanted: self.member.unwanted(),
             session: self.session.status(now),
             sources: self.sensor.sources(),
             cage: self.processes.cage().map(ToString::to_string),

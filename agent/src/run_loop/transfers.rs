@@ -219,6 +219,7 @@ fn may_pass(error: &MeshError) -> bool {
         | MeshError::Refused { .. }
         | MeshError::Stranger { .. }
         | MeshError::Revoked { .. }
+        | MeshError::ThrownOut { .. }
         | MeshError::NoCoordinator { .. }
         | MeshError::TooLarge { .. }
         | MeshError::File { .. } => false,

@@ -327,6 +327,13 @@ impl Connections {
         self.set_deadline(id, Some(deadline));
     }
 
+    /// Cuts a connection at this moment, if it is not cut before.
+    pub(super) fn shorten_deadline(&mut self, id: ConnectionId, at: Instant) {
+        let Some(connection) = self.all.get(&id) else { return };
+        let at = connection.deadline.map_or(at, |deadline| deadline.min(at));
+        self.set_deadline(id, Some(at));
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

@@ -47,6 +47,8 @@ pub enum MeshError {
     Stranger { peer: PeerId },
     #[error("{peer} was revoked")]
     Revoked { peer: PeerId },
+    #[error("the network has revoked this machine, says {peer}; only an administrator lets it in again, by `lull agent restore`")]
+    ThrownOut { peer: PeerId },
     #[error("{peer} is no coordinator")]
     NoCoordinator { peer: PeerId },
     #[error("there is no admitted connection to {peer}")]

@@ -16,6 +16,9 @@ impl Running {
     /// A coordinator keeps where its agents listen, to name them to each other.
     pub(super) fn learn_addresses(&self, id: ConnectionId, listening: Vec<Multiaddr>) {
         let Some(connection) = self.connections.get(id).filter(|_| self.membership.is_coordinator()) else { return };
+        if self.membership.is_revoked(&connection.peer) {
+            return;
+        }
         self.exchange.note_addresses(connection.peer, dialable(listening, &connection.address));
     }
 

@@ -1,8 +1,9 @@
 //! Who is admitted: certificates, verdicts, revocations, and what follows from them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{PeerId, gossipsub, swarm::ConnectionId};
+use lru::LruCache;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
@@ -41,8 +42,9 @@ pub(super) struct Membership {
     role: Option<Role>,
     software: String,
     revoked: BTreeSet<PeerId>,
-    /// Peers that are or were members, for those that connect again. Bounded like connections.
-    members: BTreeSet<PeerId>,
+    /// Peers that are or were members, for those that connect again: those that were here last, as many as can be connected.
+    /// One that is thrown out is forgotten.
+    members: LruCache<PeerId, ()>,
     /// The newest revocations and their edition.
     revocations: Option<(Edition, Signed)>,
 }
@@ -57,9 +59,10 @@ impl Membership {
             role: None,
             software: config.software,
             revoked: config.revoked,
-            members: config.members,
+            members: LruCache::new(MEMBERS_MAX),
             revocations: None,
         };
+        config.members.into_iter().for_each(|peer| membership.saw_member(peer));
         if let Some(certificate) = config.certificate {
             membership.set_certificate(certificate);
         }
@@ -82,9 +85,26 @@ impl Membership {
     }
 
     fn saw_member(&mut self, peer: PeerId) {
-        if self.members.len() < CONNECTIONS_INCOMING_MAX as usize {
-            self.members.insert(peer);
+        if !self.is_revoked(&peer) {
+            self.members.put(peer, ());
         }
+    }
+
+    fn was_member(&self, peer: &PeerId) -> bool {
+        self.members.contains(peer)
+    }
+
+    /// Whom the network has thrown out.
+    pub(super) fn revoked(&self) -> impl Iterator<Item = &PeerId> {
+        self.revoked.iter()
+    }
+
+    /// From now on these are out, and no others.
+    fn throw_out(&mut self, revoked: BTreeSet<PeerId>) {
+        for peer in &revoked {
+            self.members.pop(peer);
+        }
+        self.revoked = revoked;
     }
 
     pub(super) fn is_revoked(&self, peer: &PeerId) -> bool {
@@ -115,7 +135,7 @@ enum NotNewer {
 impl Running {
     pub(super) fn connected(&mut self, id: ConnectionId, mut connection: Connection) {
         let dialled = connection.dialled;
-        connection.expected = self.membership.members.contains(&connection.peer) && !self.membership.is_revoked(&connection.peer);
+        connection.expected = self.membership.was_member(&connection.peer);
         self.connections.insert(id, connection);
         if let Some(surplus) = self.connections.surplus(id, Instant::now()) {
             tracing::debug!("a connection is closed: too many are not admitted yet");
@@ -210,7 +230,12 @@ impl Running {
         let was_admitted = connection.standing.is_admitted();
         let revoked = self.membership.is_revoked(&peer);
         let verdict = match shown.certificate {
-            Ok(_) if revoked => Admission::Refused { reason: "it was revoked".to_owned() },
+            Ok(_) if revoked => {
+                self.connections.set_standing(id, Standing::Introducing);
+                // It has nothing more to do here than to read this.
+                self.connections.shorten_deadline(id, Instant::now() + LEFT_TIME);
+                Admission::Revoked
+            }
             Ok(certificate) => {
                 if certificate.role == Role::Coordinator
                     && let Some(addresses) = self.discovery.addresses_of(&peer)
@@ -276,6 +301,17 @@ impl Running {
             return;
         }
         match (standing, verdict) {
+            // Only a coordinator can know; of another it may be a lie.
+            (Standing::Recognised(certificate) | Standing::Admitted(certificate), Admission::Revoked)
+                if certificate.role == Role::Coordinator =>
+            {
+                self.fail_waiters(id, |peer| MeshError::ThrownOut { peer });
+                self.swarm.close_connection(id);
+            }
+            (_, Admission::Revoked) => {
+                self.fail_waiters(id, |peer| MeshError::Refused { peer, reason: "it takes this machine for revoked".into() });
+                self.swarm.close_connection(id);
+            }
             (_, Admission::Refused { reason }) => {
                 let reason = printable(&reason);
                 tracing::debug!(%peer, %reason, "a peer refused this machine");
@@ -412,18 +448,29 @@ impl Running {
             return Err(NotNewer::Known);
         }
         let revoked: BTreeSet<_> = revocations.peers.iter().filter_map(|peer| PeerId::from_bytes(peer).ok()).collect();
+        let is_coordinator = self.membership.is_coordinator();
         let blocked = &mut self.swarm.behaviour_mut().blocked;
         for peer in self.membership.revoked.difference(&revoked) {
             blocked.unblock_peer(*peer);
         }
+        let newly: Vec<PeerId> = revoked.difference(&self.membership.revoked).copied().collect();
         for peer in &revoked {
-            // Their connections are closed by this.
-            blocked.block_peer(*peer);
             if let Some(known) = &mut self.known {
                 known.forget(peer);
             }
         }
-        self.membership.revoked = revoked;
+        self.membership.throw_out(revoked);
+        for peer in newly {
+            if is_coordinator {
+                // It may come back to hear why.
+                for id in self.connections.ids_of(&peer).to_vec() {
+                    self.give_up(id, "it was revoked");
+                }
+            } else {
+                // Its connections are closed by this.
+                self.swarm.behaviour_mut().blocked.block_peer(peer);
+            }
+        }
         self.membership.revocations = Some((revocations.edition, signed.clone()));
         Ok(())
     }
@@ -475,6 +522,9 @@ pub(super) async fn report(notes: &mpsc::Sender<Note>, note: Note) {
     let _ = notes.send(note).await;
 }
 
+/// As many as can be connected.
+const MEMBERS_MAX: NonZeroUsize = NonZeroUsize::new(CONNECTIONS_INCOMING_MAX as usize).expect("not zero");
+
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
@@ -498,9 +548,20 @@ mod tests {
             uploads: UploadRules::default(),
         };
         let mut membership = Membership::new(config);
+        let [first, last] = [PeerId::random(), PeerId::random()];
+        membership.saw_member(first);
         for _ in 0..CONNECTIONS_INCOMING_MAX + 10 {
             membership.saw_member(PeerId::random());
         }
+        membership.saw_member(last);
         assert_eq!(membership.members.len(), CONNECTIONS_INCOMING_MAX as usize);
+        assert!(!membership.was_member(&first) && membership.was_member(&last), "those that were here last are known");
+        membership.throw_out([last].into());
+        assert!(!membership.was_member(&last), "it is forgotten when it is thrown out");
+        membership.saw_member(last);
+        assert!(!membership.was_member(&last));
+        membership.throw_out(BTreeSet::new());
+        membership.saw_member(last);
+        assert!(membership.was_member(&last));
     }
 }

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     identity::{Role, Signed},
     limits,
-    protocol::{Admission, EnrolmentReply, EnrolmentRequest},
+    protocol::{Admission, EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Capacity,
 };
 
@@ -147,16 +147,22 @@ impl Running {
         let mut swarm = swarm::build(&config, &doors)?;
         swarm::listen(&mut swarm, &config.listen).await?;
         let (notes, notes_in) = mpsc::channel(64);
+        let (reads_capacity, membership) = (config.reads_capacity, Membership::new(config));
+        if !membership.is_coordinator() {
+            for peer in membership.revoked() {
+                swarm.behaviour_mut().blocked.block_peer(*peer);
+            }
+        }
         Ok(Self {
             swarm,
             doors,
             connections: Connections::default(),
             waiters: Vec::new(),
             announcer: Announcer::default(),
-            known: config.reads_capacity.then(KnownMembers::default),
+            known: reads_capacity.then(KnownMembers::default),
             discovery: Discovery::default(),
             services: Services::default(),
-            membership: Membership::new(config),
+            membership,
             blobs,
             exchange: handle.exchange.clone(),
             handle,
@@ -262,8 +268,13 @@ impl Running {
             Note::NotAdmitted { connection, error } => self.not_admitted(connection, error),
             Note::EnrolmentWanted { connection, entry } => drop(entry.send(self.enrolment_entry(connection))),
             Note::EnrolmentAsked { connection, request, reply } => {
-                if let Some(peer) = self.connections.get(connection).map(|connection| connection.peer) {
-                    self.tell(NodeEvent::Enrolment { peer, request, reply });
+                match self.connections.get(connection).map(|connection| connection.peer) {
+                    // Nobody has to look it up, however often it asks.
+                    Some(peer) if self.membership.is_revoked(&peer) => {
+                        let _ = reply.send(EnrolmentReply::Refused(EnrolmentRefusal::Revoked));
+                    }
+                    Some(peer) => self.tell(NodeEvent::Enrolment { peer, request, reply }),
+                    None => {}
                 }
             }
             Note::EnrolmentEnded { connection } => self.enrolment_ended(connection),

@@ -48,6 +48,7 @@ impl Doors {
 /// Everything a node's swarm does.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    /// Revoked peers, where nobody tells them that they are: on agents.
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     limits: connection_limits::Behaviour,
     pub(super) gossip: Gated<gossip::Behaviour>,
@@ -61,16 +62,12 @@ pub(super) struct Behaviour {
 pub(super) fn build(config: &NodeConfig, doors: &Doors) -> Result<Swarm<Behaviour>, NodeError> {
     let identity = &config.identity;
     let peer = identity.public().to_peer_id();
-    let mut blocked = allow_block_list::Behaviour::default();
-    for revoked in &config.revoked {
-        blocked.block_peer(*revoked);
-    }
     let mdns = match config.mdns {
         true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), peer).map_err(NodeError::Discovery)?),
         false => None,
     };
     let behaviour = Behaviour {
-        blocked,
+        blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(connection_limits()),
         gossip: Gated::new(gossip::behaviour(identity, config.reads_capacity)?),
         streams: streams::Behaviour::default(),

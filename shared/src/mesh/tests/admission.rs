@@ -7,15 +7,15 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol as Part};
 use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
     id::{AgentId, Term},
-    identity::{Authority, CertificateError, ClaimError, Edition, Issuer, Revocations, Role, Signed, sign},
-    limits::REVOCATIONS_BYTES_MAX,
+    identity::{Authority, CertificateError, ClaimError, Edition, Issuer, Revocations, Role, Secret, Signed, sign},
+    limits::{CONNECTIONS_PER_PEER_MAX, REVOCATIONS_BYTES_MAX},
     mesh::{
         MeshError, NodeConfig, NodeEvent,
         admission::now,
         frames::{read_frame, write_frame},
         streams::Protocol,
     },
-    protocol::{Admission, Introduction},
+    protocol::{Admission, EnrolmentRefusal, EnrolmentReply, EnrolmentRequest, Introduction},
     time::Timestamp,
 };
 
@@ -294,7 +294,10 @@ async fn a_revoked_peer_is_cut_and_cannot_come_back_until_it_is_pardoned() {
     agent.disconnected(coordinator.peer()).await;
     coordinator.disconnected(agent.peer()).await;
     let again = agent.handle.connect(coordinator.address().await).await;
-    assert!(matches!(again, Err(MeshError::Lost { .. } | MeshError::Unreachable { .. })), "{again:?}");
+    assert_eq!(again, Err(MeshError::ThrownOut { peer: coordinator.peer() }), "it is told why");
+    let token = EnrolmentRequest::Join { token: 1, secret: Secret::random(), name: "desk".to_owned() };
+    let enrolled = agent.handle.enrol(coordinator.address().await, token).await;
+    assert_eq!(enrolled, Err(MeshError::ThrownOut { peer: coordinator.peer() }));
     let back = coordinator.handle.connect(agent.address().await).await;
     assert_eq!(back, Err(MeshError::Revoked { peer: agent.peer() }));
     coordinator.handle.publish_revocations(revocations(&network, 1, &[])).await;
@@ -336,7 +339,86 @@ async fn members_revoked_before_the_start_do_not_get_in() {
     let agent = network.agent(7).await;
     let config = NodeConfig { revoked: [agent.peer()].into(), ..network.config(Role::Coordinator, None) };
     let coordinator = Member::start(config).await;
-    assert!(agent.handle.connect(coordinator.address().await).await.is_err());
+    let outcome = agent.handle.connect(coordinator.address().await).await;
+    assert_eq!(outcome, Err(MeshError::ThrownOut { peer: coordinator.peer() }));
+    let config = NodeConfig { revoked: [agent.peer()].into(), ..network.config(Role::Agent, Some(8)) };
+    let neighbour = Member::start(config).await;
+    let outcome = agent.handle.connect(neighbour.address().await).await;
+    assert!(matches!(outcome, Err(MeshError::Lost { .. } | MeshError::Unreachable { .. })), "agents say nothing: {outcome:?}");
+}
+
+#[tokio::test]
+async fn whoever_was_thrown_out_can_only_read_that_it_was() {
+    let network = Network::new(1);
+    let identity = Keypair::generate_ed25519();
+    let peer = identity.public().to_peer_id();
+    let config = NodeConfig { revoked: [peer].into(), ..network.config(Role::Coordinator, None) };
+    let coordinator = Member::start(config).await;
+    let certificate = network.certificate(&peer, Role::Agent, Some(7));
+    // However it comes: with its certificate or as a stranger.
+    for certificate in [Some(certificate), None] {
+        let outcast = RawPeer::connect(network.stranger_config(identity.clone()), coordinator.address().await).await;
+        let introduction = |certificate| Introduction {
+            certificate,
+            software: "outcast".to_owned(),
+            revocations: Edition::default(),
+            now: now(),
+        };
+        let mut stream = outcast.open(Protocol::Admission).await;
+        write_frame(&mut stream, &introduction(certificate.clone())).await.expect("it is read");
+        let _: Introduction = within("its introduction", read_frame(&mut stream, 1 << 20)).await.expect("it is shown");
+        let answer: Admission = within("an answer", read_frame(&mut stream, 1 << 20)).await.expect("it is told");
+        let told = if certificate.is_some() { Admission::Revoked } else { Admission::Stranger };
+        assert_eq!(answer, told);
+        for closed in [Protocol::Work, Protocol::Blob, Protocol::Delivery] {
+            let mut stream = outcast.open(closed).await;
+            let nothing = within("the end", read_frame::<Admission>(&mut stream, 1 << 20)).await;
+            assert!(nothing.is_err(), "{closed:?}");
+        }
+        let mut stream = outcast.open(Protocol::Enrolment).await;
+        let request = EnrolmentRequest::Join { token: 1, secret: Secret::random(), name: "desk".to_owned() };
+        write_frame(&mut stream, &request).await.expect("it is read");
+        let reply: EnrolmentReply = within("a reply", read_frame(&mut stream, 1 << 20)).await.expect("it is told");
+        assert_eq!(reply, EnrolmentReply::Refused(EnrolmentRefusal::Revoked), "and the process is not asked");
+    }
+    within("the end of its connections", async {
+        while !coordinator.handle.peers().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_one_that_was_thrown_out_takes_few_places_and_nobody_elses() {
+    let network = Network::new(1);
+    let identity = Keypair::generate_ed25519();
+    let peer = identity.public().to_peer_id();
+    let certificate = Some(network.certificate(&peer, Role::Agent, Some(7)));
+    let config = NodeConfig { revoked: [peer].into(), ..network.config(Role::Coordinator, None) };
+    let coordinator = Member::start(config).await;
+    let address = coordinator.address().await;
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..4 * CONNECTIONS_PER_PEER_MAX {
+        let config = NodeConfig { certificate: certificate.clone(), ..network.stranger_config(identity.clone()) };
+        let address = address.clone();
+        flood.spawn(async move {
+            let node = Member::start(config).await;
+            let mut told = 0;
+            for _ in 0..3 {
+                told += u32::from(matches!(node.handle.connect(address.clone()).await, Err(MeshError::ThrownOut { .. })));
+            }
+            told
+        });
+    }
+    let mut told = 0;
+    while let Some(one) = within("the flood", flood.join_next()).await {
+        told += one.expect("it ends");
+        let places = coordinator.handle.peers().await.iter().filter(|info| info.peer == peer.to_string()).count();
+        assert!(places <= CONNECTIONS_PER_PEER_MAX as usize, "{places}");
+        network.agent(8).await.connect_to(&coordinator).await;
+    }
+    assert!(told > 0, "some of it was told why");
 }
 
 #[tokio::test]
