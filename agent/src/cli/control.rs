@@ -66,6 +66,7 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
     let joined = membership::forget(data, config.cache_dir.as_deref())
         .map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
     if !joined {
+        membership::check_folder(data)?;
         return Err(MembershipError::NotJoined.into());
     }
     let agent = member.map(|member| member.agent.to_string()).ok();
@@ -86,6 +87,7 @@ pub(super) async fn ask(place: Place<'_>, request: &Request) -> Result<Response,
             Ok(ipc::service::ask(Path::new(ipc::service::SOCKET), request).await?)
         }
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
+            membership::check_folder(data)?;
             Err(MembershipError::NotJoined.into())
         }
         other => Ok(other?),

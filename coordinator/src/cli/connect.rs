@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 use directories::ProjectDirs;
-use lull_agent::cli::secret;
+use lull_agent::{cli::secret, folder};
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
@@ -60,6 +60,18 @@ impl ServerArgs {
     pub fn connect(&self) -> Result<Client, Failure> {
         if let Some(client) = self.connect_named()? {
             return Ok(client);
+        }
+        // Whoever names a folder means no other coordinator.
+        if let Some(data) = &self.data {
+            let shown = data.display();
+            return Err(match folder::mark_of_agent(data) {
+                Some(mark) => {
+                    Failure::new(Exit::Unreachable, format!("{shown} is the data folder of an agent ({mark} lies there)"))
+                        .hint("name that of a coordinator, or one by --server; `lull-agent status` shows the agent")
+                }
+                None => Failure::new(Exit::Unreachable, format!("no coordinator runs with the data folder {shown}"))
+                    .hint(format!("`lull server run --data {shown}` starts one; --server names one elsewhere")),
+            });
         }
         // Only who may read the system's own folder is meant by it.
         let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
@@ -192,6 +204,18 @@ mod tests {
         fs::write(folder.path().join(ADMIN_TOKEN_FILE), "lull_admin_00\n").expect("written");
         let client = args.connect_named().expect("readable").expect("a server");
         assert_eq!(client.base(), "http://127.0.0.1:7411");
+    }
+
+    #[test]
+    fn whoever_names_a_folder_means_no_other_coordinator() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let args = ServerArgs { data: Some(folder.path().to_owned()), ..ServerArgs::default() };
+        let failure = args.connect().err().expect("none runs there");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("no coordinator runs with the data folder"), "{}", failure.message);
+        fs::write(folder.path().join("membership.json"), "{}").expect("written");
+        let failure = args.connect().err().expect("an agent's");
+        assert!(failure.message.contains("the data folder of an agent (membership.json"), "{}", failure.message);
     }
 
     #[test]

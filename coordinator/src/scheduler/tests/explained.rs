@@ -102,3 +102,17 @@ fn waiting_has_its_reason() {
     assert_eq!(explain(&driver, 2, 0).expect("open").waiting, Some(WaitReason::Dependency { job: JobId(1) }));
     assert!(matches!(driver.scheduler.job(JobId(1), driver.now).expect("active").waiting, Some(WaitReason::Backoff { .. })));
 }
+
+#[test]
+fn agents_that_are_there_are_told_before_those_that_are_not() {
+    let mut driver = Driver::new();
+    driver.enrol(1);
+    driver.enrol_and_connect(2, 1);
+    driver.enrol(3);
+    driver.enrol_and_connect(4, 1);
+    driver.set_intake(2, Intake::Cordoned);
+    driver.set_intake(4, Intake::Cordoned);
+    driver.submit(spec(1));
+    let told: Vec<u64> = explain(&driver, 1, 0).expect("open").agents.iter().map(|verdict| verdict.agent.0).collect();
+    assert_eq!(told, [2, 4, 1, 3]);
+}
