@@ -41,6 +41,7 @@ const FRESH: &str = ".lull-";
 /// place of whatever has the name: nothing is written through a file or a link that lies there.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written(path, bytes)?.persist(path).map_err(|error| error.error)?;
+    deeds::note("renamed", path);
     sync_folder_of(path)
 }
 
@@ -55,6 +56,7 @@ fn written(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mut fresh = tempfile::Builder::new().prefix(FRESH).tempfile_in(folder_of(path))?;
     fresh.write_all(bytes)?;
     fresh.as_file().sync_all()?;
+    deeds::note("synced", path);
     Ok(fresh)
 }
 
@@ -118,12 +120,29 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Makes a file's name durable.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    sys::sync_folder(folder_of(path))
+    sys::sync_folder(folder_of(path))?;
+    deeds::note("named", path);
+    Ok(())
 }
 
 /// Makes the bytes of a file that somebody else wrote durable.
 pub fn sync_file(path: &Path) -> io::Result<()> {
-    File::options().read(true).write(true).open(path)?.sync_data()
+    sync(&File::options().read(true).write(true).open(path)?, path)
+}
+
+/// Makes the bytes of an open file durable.
+pub fn sync(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_data()?;
+    deeds::note("synced", path);
+    Ok(())
+}
+
+/// Lets a file take the place of another, durably: after a power cut there is the old one or the whole new one.
+pub fn put_in_place(file: &File, fresh: &Path, path: &Path) -> io::Result<()> {
+    sync(file, fresh)?;
+    fs::rename(fresh, path)?;
+    deeds::note("renamed", path);
+    sync_folder_of(path)
 }
 
 /// Whether an open file is still the one with this name.
@@ -172,6 +191,30 @@ pub fn empty_folder(folder: &Path) -> io::Result<()> {
     sys::empty_folder(folder)
 }
 
+/// What is done to make files durable, in its order: no test can see what a disk remembers, but that it was asked in time.
+pub(crate) mod deeds {
+    use std::path::Path;
+
+    #[cfg(test)]
+    static DONE: std::sync::Mutex<Vec<(&str, std::path::PathBuf)>> = std::sync::Mutex::new(Vec::new());
+
+    /// Notes one, in tests.
+    pub(crate) fn note(deed: &'static str, path: &Path) {
+        #[cfg(test)]
+        DONE.lock().expect("no test panics here").push((deed, path.to_owned()));
+        #[cfg(not(test))]
+        let _ = (deed, path);
+    }
+
+    /// What was done below a folder since the last look, as `synced outbox.log`.
+    #[cfg(test)]
+    pub(crate) fn take(folder: &Path) -> Vec<String> {
+        let mut done = DONE.lock().expect("no test panics here");
+        let own = done.extract_if(.., |(_, path)| path.starts_with(folder));
+        own.map(|(deed, path)| format!("{deed} {}", path.strip_prefix(folder).expect("it is below").display())).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +236,7 @@ mod tests {
         let metadata = fs::symlink_metadata(&key).expect("there");
         assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600, "{metadata:?}");
         assert_eq!(fs::read(&key).expect("there"), b"secret");
+        assert_eq!(deeds::take(folder.path()), ["synced identity.key", "renamed identity.key", "named identity.key"]);
         let taken = create_private(&key, b"other").expect_err("it has a file").kind();
         assert_eq!((taken, fs::read(&key).expect("there")), (io::ErrorKind::AlreadyExists, b"secret".to_vec()));
         let link = folder.path().join("link");

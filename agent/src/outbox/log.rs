@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::PathBuf,
 };
@@ -94,7 +94,7 @@ impl Log {
     fn begin(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         write_at(&self.file, MAGIC, 0)?;
-        self.file.sync_data()?;
+        files::sync(&self.file, &self.path)?;
         self.length = MAGIC.len() as u64;
         files::sync_folder_of(&self.path)
     }
@@ -131,6 +131,7 @@ impl Log {
             let _ = self.file.set_len(self.length);
             return Err(error);
         }
+        files::deeds::note("written", &self.path);
         let base = self.length;
         self.length += bytes.len() as u64;
         for (effect, start, length) in effects {
@@ -141,7 +142,7 @@ impl Log {
 
     /// Makes everything appended durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        files::sync(&self.file, &self.path)
     }
 
     /// Takes back results that were appended and could not be made durable.
@@ -196,10 +197,11 @@ impl Log {
             live.insert(*attempt, Spot { offset, ..*spot });
             offset += spot.length;
         }
-        file.sync_data()?;
-        fs::rename(&fresh, &self.path)?;
-        (self.file, self.length, self.live) = (file, offset, live);
-        files::sync_folder_of(&self.path)
+        let placed = files::put_in_place(&file, &fresh, &self.path);
+        if files::is_same(&file, &self.path) {
+            (self.file, self.length, self.live) = (file, offset, live);
+        }
+        placed
     }
 }
 
@@ -277,6 +279,8 @@ fn read_at(mut file: &File, spot: Spot) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use bytes::Bytes;
     use lull_shared::{
         id::{JobId, TaskId},

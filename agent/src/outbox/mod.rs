@@ -348,6 +348,35 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_said_to_be_kept_when_its_output_and_then_the_log_are_on_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::open(folder.path(), folder.path().join("outputs").into(), 1 << 30).expect("it opens");
+        assert_eq!(files::deeds::take(folder.path()), ["synced outbox.log", "named outbox.log"]);
+        let tell = |event| {
+            assert!(matches!(event, Event::Kept { .. }), "{event:?}");
+            files::deeds::note("said", &folder.path().join("kept"));
+        };
+        let result = large(1, b"large");
+        fs::write(folder.path().join("outputs").join(file_name(result.attempt)), b"large").expect("a place for it");
+        writer.carry_out(vec![Command::Keep(Arc::new(result)), Command::Keep(Arc::new(record(2, 10)))], &tell);
+        assert_eq!(
+            files::deeds::take(folder.path()),
+            ["synced outputs/j1-1-1", "named outputs/any", "written outbox.log", "synced outbox.log", "said kept"]
+        );
+    }
+
+    #[test]
+    fn a_log_that_is_written_anew_is_on_disk_before_it_takes_the_old_ones_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::open(folder.path(), folder.path().join("outputs").into(), 1 << 30).expect("it opens");
+        writer.carry_out(vec![Command::Keep(Arc::new(record(1, 10)))], &|_| ());
+        files::deeds::take(folder.path());
+        writer.log.rewrite().expect("there is room");
+        assert_eq!(files::deeds::take(folder.path()), ["synced outbox.new", "renamed outbox.log", "named outbox.log"]);
+        assert!(writer.log.is_in_place() && writer.log.live().count() == 1);
+    }
+
+    #[test]
     fn a_large_output_lives_as_long_as_its_result() {
         let outbox = Box::new(1 << 30);
         let output = |index| outbox.folder.path().join("outputs").join(file_name(record(index, 0).attempt));

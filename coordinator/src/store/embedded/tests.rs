@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{
     super::{Grade, Lead, Store, StoreError, StoreResult, Takeover, migration::Migration},
-    MIGRATIONS, check, migrate, open,
+    MIGRATIONS, check, connection, migrate, open,
 };
 
 fn folder() -> tempfile::TempDir {
@@ -32,6 +32,18 @@ fn released_steps_are_frozen() {
     let checksums = |steps: &[Migration]| -> Vec<String> { steps.iter().map(|step| step.checksum()[..16].to_owned()).collect() };
     assert_eq!(checksums(&MIGRATIONS), ["94c6f6b858392e03"]);
     assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["78d1c91c15959775"]);
+}
+
+/// What is on disk when a commit returns, and that no row refers to nothing: SQLite's defaults are others.
+#[test]
+fn a_commit_is_synced_and_references_are_checked() {
+    let folder = folder();
+    let writer = connection::writer(&connection::create(folder.path()).expect("a file")).expect("it opens");
+    let set =
+        |pragma: &str| writer.pragma_query_value(None, pragma, |row| row.get::<_, rusqlite::types::Value>(0)).expect("a value");
+    assert_eq!(set("synchronous"), 2.into(), "FULL: the log is synced with each commit");
+    assert_eq!(set("journal_mode"), "wal".to_owned().into());
+    assert_eq!(set("foreign_keys"), 1.into());
 }
 
 #[cfg(unix)]
