@@ -1,0 +1,41 @@
+//! Which code is tried, and which tests ought to notice.
+
+/// A part of the code with its own tests.
+#[derive(Debug)]
+pub struct Area {
+    /// Where its files are, from the repository's root.
+    pub path: &'static str,
+    /// The package whose unit tests hold it.
+    pub package: &'static str,
+    /// Which of them: parts of their names. None: all.
+    pub tests: &'static [&'static str],
+    /// Whether the simulator drives it too.
+    pub simulated: bool,
+}
+
+/// A file belongs to the first area whose path it begins with.
+pub const AREAS: [Area; 14] = [
+    area("coordinator/src/scheduler/", "lull-coordinator", &["scheduler::"], true),
+    area("coordinator/src/dispatch/", "lull-coordinator", &["dispatch::", "server::", "http::"], true),
+    area("coordinator/src/server/", "lull-coordinator", &["server::"], false),
+    area("coordinator/src/http/", "lull-coordinator", &["http::"], false),
+    area("coordinator/src/claims.rs", "lull-coordinator", &["claims::"], false),
+    area("coordinator/src/store/sqlserver/", "lull-coordinator", &["store::sqlserver"], false),
+    area("coordinator/src/store/", "lull-coordinator", &["store::"], true),
+    area("agent/src/session/", "lull-agent", &["session::"], true),
+    area("agent/src/guard/", "lull-agent", &["guard::"], true),
+    area("agent/src/slot.rs", "lull-agent", &["slot::", "session::"], true),
+    area("agent/src/outbox/", "lull-agent", &["outbox::"], false),
+    area("shared/src/mesh/", "lull-shared", &["mesh::"], false),
+    area("shared/src/policy.rs", "lull-shared", &[], true),
+    area("shared/src/", "lull-shared", &[], false),
+];
+
+const fn area(path: &'static str, package: &'static str, tests: &'static [&'static str], simulated: bool) -> Area {
+    Area { path, package, tests, simulated }
+}
+
+/// The area of a file.
+pub fn of(file: &str) -> Option<&'static Area> {
+    AREAS.iter().find(|area| file.starts_with(area.path))
+}
