@@ -96,7 +96,9 @@ impl FromStr for Part {
         }
         let length = last.checked_sub(first).ok_or_else(|| ParseNumbersError::Backwards(quoted()))?;
         let count = (length / step).checked_add(1).and_then(|count| u32::try_from(count).ok());
-        Ok(Self { first, step, count: count.ok_or_else(|| ParseNumbersError::TooMany(quoted()))? })
+        let count = count.ok_or_else(|| ParseNumbersError::TooMany(quoted()))?;
+        // Of one number a step says nothing, and it is not printed.
+        Ok(Self { first, step: if count == 1 { 1 } else { step }, count })
     }
 }
 
@@ -168,6 +170,8 @@ mod tests {
         assert_eq!(all("0-3"), [0, 1, 2, 3]);
         assert_eq!(all("0-10:2"), [0, 2, 4, 6, 8, 10]);
         assert_eq!(all("0-9:4"), [0, 4, 8], "the last is the last that is reached");
+        assert_eq!((all("2-2:30"), all("2-5:30")), (vec![2], vec![2]), "one number, whatever the step");
+        assert_eq!("2-5:30".parse::<Numbers>(), "2".parse());
         assert_eq!(all("1,3,5"), [1, 3, 5]);
         assert_eq!(all("7, 0-4:2,7"), [7, 0, 2, 4, 7]);
         assert_eq!(all("18446744073709551615"), [u64::MAX]);
