@@ -245,6 +245,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         name: "here".into(),
         limits: Limits::default(),
         making: Making { kept: connect::cache_folder().map(|folder| folder.join(BUILDS_FOLDER)), ..Making::default() },
+        lease: Default::default(),
     }
 }
 

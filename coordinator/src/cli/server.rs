@@ -207,6 +207,7 @@ impl Run {
             name: run.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()),
             limits: Limits { allowance: self.allowance(), ..Limits::default() },
             making: Making { memory_bytes: run.compile_memory, time: run.compile_time, kept: None },
+            lease: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();

@@ -15,6 +15,22 @@ use tokio::time::Instant;
 
 use crate::clock;
 
+/// How long a lease lasts, and how often it is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// How long another coordinator watches this one's lease without a renewal before it takes over.
+    pub length: Duration,
+    pub renewal: Duration,
+}
+
+impl Default for LeaseTimes {
+    /// With the time of a look, of loading the store and of the agents' way there, a handover stays below ten seconds; two
+    /// renewals may fail.
+    fn default() -> Self {
+        Self { length: Duration::from_secs(6), renewal: Duration::from_secs(2) }
+    }
+}
+
 /// The lease as the loop and its renewer share it.
 #[derive(Debug, Clone)]
 pub struct Lease {
@@ -25,8 +41,8 @@ pub struct Lease {
 /// A moment by both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
-    steady: Instant,
-    wall: Timestamp,
+    pub steady: Instant,
+    pub wall: Timestamp,
 }
 
 impl Clocks {
@@ -42,9 +58,17 @@ impl Lease {
         Self { length, asked: Arc::new(Mutex::new(Clocks::now())) }
     }
 
-    /// It was renewed; the renewal was asked for then.
+    /// It was renewed; the renewal was asked for then. Answers may overtake each other: the newest question counts.
     pub fn renewed(&self, asked: Clocks) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        let mut newest = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.steady > newest.steady {
+            *newest = asked;
+        }
+    }
+
+    /// When the newest renewal that the store has confirmed was asked for.
+    pub fn asked(&self) -> Clocks {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nobody else can have taken over by now.
@@ -53,7 +77,7 @@ impl Lease {
     }
 
     fn is_certain_at(&self, now: Clocks) -> bool {
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked();
         now.steady.saturating_duration_since(asked.steady) < self.length && now.wall.since(asked.wall) < self.length
     }
 }

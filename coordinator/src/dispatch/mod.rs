@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 pub use self::{
     catalogue::{Catalogue, CatalogueError},
     leader::{Ended, run},
-    lease::{Clocks, Lease},
+    lease::{Clocks, Lease, LeaseTimes},
     writer::AgentLink,
 };
 use crate::scheduler::{

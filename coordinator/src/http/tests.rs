@@ -53,6 +53,7 @@ impl Site {
             name: "test".into(),
             limits: Limits::default(),
             making,
+            lease: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");

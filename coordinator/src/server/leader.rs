@@ -1,8 +1,14 @@
 //! SHELL: one term, from its beginning to its end.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use lull_agent::cache::Cache;
 use lull_shared::{
     id::AgentId,
@@ -10,20 +16,20 @@ use lull_shared::{
     mesh::NodeHandle,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ADMIN_TOKEN_FILE, Coordinator, GRACE, LEADER_LEASE, Presence, RENEWAL, ServerConfig,
+    ADMIN_TOKEN_FILE, Coordinator, GRACE, Presence, ServerConfig,
     phase::{LeaderView, Leading, Phase},
     until,
 };
 use crate::{
     access, clock,
     custody::Custodian,
-    dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
+    dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, LeaseTimes, Shell},
     http, keys,
     network::Network,
     policies::Policies,
@@ -38,9 +44,16 @@ use crate::{
 /// Unreferenced blobs are kept for a day: an upload, or a result on its way, is not referred to yet.
 const SWEEP_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// After a sweep that the store did not do.
+const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 
-/// Between tries to read the policy: together less than the lease.
-const POLICY_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1_600];
+/// Renewals under way at once: a store that takes half a minute for its answers still has its lease renewed.
+const RENEWALS_MAX: usize = 15;
+/// How long a term that begins waits for its administrator's token before agents and people are let in.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(2);
+/// Pauses between tries of what a term cannot do without.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a term came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +81,15 @@ impl Lasting {
     /// Leads in this term until told to stop or fenced. Agents' streams and people's requests end with it.
     pub async fn leader(&self, lead: Lead, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let over = shutdown.child_token();
+        let tasks = TaskTracker::new();
+        // From the first moment on: to read the policy and to load may take longer than a lease lasts.
+        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease.clone(), self.config.lease, over.clone())));
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
         let tracker = Arc::new(Tracker::default());
-        let Some(policies) = self.policies(shutdown).await else { return Ok(End::Fenced) };
+        let Some(policies) = self.policies(&over).await else {
+            return Ok(if shutdown.is_cancelled() { End::Stopped } else { End::Fenced });
+        };
         let mesh = Network {
             store: self.store.clone(),
             dispatch: handle.clone(),
@@ -93,21 +111,18 @@ impl Lasting {
             catalogue: catalogue.clone(),
             limits: self.config.limits.clone(),
             tracker: tracker.clone(),
-            lease: lease.clone(),
+            lease,
             revoked,
             custody,
         };
         let custodian = Custodian::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
         let rule = tokio::spawn(rule(shell, lead.clone(), inbox, over.clone()));
-        let tasks = TaskTracker::new();
-        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease, over.clone())));
         tasks.spawn(until(over.clone(), sweep(self.store.clone(), lead.clone())));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
         tasks.spawn(until(over.clone(), custodian.run(wards)));
         let (data, making) = (&self.config.data, &self.config.making);
         let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), lead.clone(), data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));
-        tasks.close();
         let coordinator = Arc::new(Coordinator {
             store: self.store.clone(),
             dispatch: handle,
@@ -116,16 +131,18 @@ impl Lasting {
             node: self.node.clone(),
             network: self.network,
             issuer: self.issuer.clone(),
-            lead,
+            lead: lead.clone(),
             since: clock::now(),
             mesh,
             presence: self.presence.clone(),
             publications,
             name: self.config.name.clone(),
         });
-        if let Err(error) = ensure_admin_token(&coordinator, &self.config.data).await {
-            tracing::warn!(%error, "cannot make sure of the administrator's token; the next start tries again");
-        }
+        let (made, token_made) = oneshot::channel();
+        tasks.spawn(until(over.clone(), ensure_admin_token(self.store.clone(), lead, self.config.data.clone(), made)));
+        tasks.close();
+        // A store that takes its time does not keep the agents waiting; the token comes when it can.
+        let _ = tokio::time::timeout(TOKEN_PATIENCE, token_made).await;
         let routes = http::router(coordinator.clone(), self.config.data.clone(), over.clone());
         self.phases.send_replace(Phase::Leading(Leading { coordinator, routes }));
         let ended = rule.await.context("the coordinator's loop broke");
@@ -141,20 +158,34 @@ impl Lasting {
         })
     }
 
-    /// The policy, which no agent may be told wrongly: a store that cannot say it gets no leader.
-    async fn policies(&self, shutdown: &CancellationToken) -> Option<Arc<Policies>> {
-        for pause_ms in POLICY_PAUSES_MS {
-            match Policies::load(&*self.store, self.issuer.clone()).await {
-                Ok(policies) => return Some(Arc::new(policies)),
-                Err(error) => tracing::warn!(%error, pause_ms, "the policy cannot be read; trying again"),
+    /// The policy, which no agent may be told wrongly: nobody is led before the store has said it. None when the term is
+    /// over.
+    async fn policies(&self, over: &CancellationToken) -> Option<Arc<Policies>> {
+        let read = async || {
+            let mut pauses = pauses();
+            loop {
+                match Policies::load(&*self.store, self.issuer.clone()).await {
+                    Ok(policies) => return Arc::new(policies),
+                    Err(error) => {
+                        let pause = pauses.next().unwrap_or(PAUSE_MAX);
+                        tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the policy cannot be read; trying again");
+                        tokio::time::sleep(pause).await;
+                    }
+                }
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
-                () = shutdown.cancelled() => return None,
-            }
-        }
-        None
+        };
+        over.run_until_cancelled(read()).await
     }
+}
+
+/// Between tries of what a term cannot do without.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSE_MIN)
+        .with_max_delay(PAUSE_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
@@ -178,15 +209,24 @@ async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToke
     }
 }
 
-/// Renews the lease; ends the term when another coordinator has it.
-async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, over: CancellationToken) {
+/// Renews the lease; ends the term when another coordinator has it. A renewal whose answer is late does not hold up the
+/// next one: the store may have done it, and others watch the lease and not its answers.
+async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, times: LeaseTimes, over: CancellationToken) {
+    let mut under_way = FuturesUnordered::new();
+    let mut due = lease.asked().steady + times.renewal;
     loop {
-        tokio::time::sleep(RENEWAL).await;
-        let asked = Clocks::now();
-        match store.renew(&lead, LEADER_LEASE, clock::now()).await {
-            Ok(()) => lease.renewed(asked),
-            Err(StoreError::Fenced(_)) => return over.cancel(),
-            Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
+        tokio::select! {
+            biased;
+            Some((asked, renewed)) = under_way.next() => match renewed {
+                Ok(()) => lease.renewed(asked),
+                Err(StoreError::Fenced(_)) => return over.cancel(),
+                Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
+            },
+            () = tokio::time::sleep_until(due), if under_way.len() < RENEWALS_MAX => {
+                let (store, lead, asked) = (store.clone(), lead.clone(), Clocks::now());
+                under_way.push(async move { (asked, store.renew(&lead, times.length, asked.wall).await) });
+                due = Instant::now() + times.renewal;
+            }
         }
     }
 }
@@ -206,7 +246,11 @@ async fn sweep(store: Arc<dyn Store>, lead: Lead) {
         match store.sweep_blobs(&lead, clock::now() - SWEEP_AGE).await {
             Ok(0) => {}
             Ok(blobs) => tracing::info!(blobs, "deleted blobs that nothing refers to"),
-            Err(error) => tracing::warn!(%error, "cannot delete unreferenced blobs"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot delete unreferenced blobs; trying again");
+                tokio::time::sleep(SWEEP_AGAIN).await;
+                continue;
+            }
         }
         tokio::time::sleep(SWEEP_EVERY).await;
     }
@@ -220,29 +264,33 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
     }
 }
 
-/// Whoever can read the data folder is an administrator: the file holds a token that the store knows.
-async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<(), StoreError> {
-    let path = data.join(ADMIN_TOKEN_FILE);
-    let now = clock::now();
-    let unreadable = |error: keys::KeyError| StoreError::Determinate(error.into());
-    if let Some(text) = keys::read(&path).map_err(unreadable)?
-        && let Ok(text) = String::from_utf8(text)
-        && coordinator.store.authenticate(&access::fingerprint(&text), now).await?.is_some()
+/// Whoever can read the data folder is an administrator: the file holds a token that the store knows. Tried until that is
+/// so, and then said to `made`.
+async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, made: oneshot::Sender<()>) {
+    let (path, minted) = (data.join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
+    let mut pauses = pauses();
+    loop {
+        match admin_token(&*store, &lead, &path, &minted).await {
+            Ok(()) => break,
+            Err(error) => {
+                let pause = pauses.next().unwrap_or(PAUSE_MAX);
+                let pause_ms = pause.as_millis() as u64;
+                tracing::warn!(%error, pause_ms, "cannot make sure of the administrator's token; trying again");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+    // Nobody waits for it any more if it took long.
+    let _ = made.send(());
+}
+
+async fn admin_token(store: &dyn Store, lead: &Lead, path: &Path, minted: &access::Minted) -> anyhow::Result<()> {
+    let is_known = async |fingerprint| Ok::<_, StoreError>(store.authenticate(&fingerprint, clock::now()).await?.is_some());
+    if let Ok(text) = std::fs::read_to_string(path)
+        && is_known(access::fingerprint(&text)).await?
     {
         return Ok(());
     }
-    let by = made_by(&coordinator.name, &coordinator.node.local_peer());
-    // Whoever finds the file that was lost would be an administrator: what was in it is worth nothing any more.
-    let lost =
-        |token: &TokenRecord| token.role == TokenRole::Admin && token.revoked.is_none() && is_same_maker(&token.created_by, &by);
-    for token in coordinator.store.tokens().await?.into_iter().filter(lost) {
-        tracing::warn!(
-            token = token.token,
-            "the file with the administrator's token was lost or is another's; the token is revoked"
-        );
-        coordinator.store.revoke_token(&coordinator.lead, token.token, &by, now).await?;
-    }
-    let minted = access::mint(TokenRole::Admin);
     let token = |name| NewToken {
         role: TokenRole::Admin,
         name,
@@ -250,14 +298,15 @@ async fn ensure_admin_token(coordinator: &Coordinator, data: &Path) -> Result<()
         fingerprint: minted.fingerprint,
         uses_max: None,
         expires: None,
-        by: by.clone(),
-        at: now,
+        by: "the server".into(),
+        at: clock::now(),
     };
-    // Another coordinator of this store may have one that is called so.
-    if coordinator.store.create_token(&coordinator.lead, token(Some("admin".into()))).await?.is_none() {
-        coordinator.store.create_token(&coordinator.lead, token(None)).await?;
+    // An earlier try may have made it without the store's having said so. Another coordinator of this store may be called
+    // so, or the one whose file was lost.
+    if !is_known(minted.fingerprint).await? && store.create_token(lead, token(Some("admin".into()))).await?.is_none() {
+        store.create_token(lead, token(None)).await?;
     }
-    keys::write_private(&path, format!("{}\n", minted.text).as_bytes()).map_err(|error| StoreError::Determinate(error.into()))
+    Ok(keys::write_private(path, format!("{}\n", minted.text).as_bytes())?)
 }
 
 /// What the audit calls the coordinator that made itself a token: its name, and enough of its peer id to tell it from others.

@@ -3,7 +3,8 @@
 //! The leader renews its lease in the store. The one that stands by does not compare the lease's end with its own
 //! clock, since the clocks of two machines need not agree: it takes over when it has watched the same lease, by its own
 //! clock, for as long as a lease lasts. A store that does not answer proves nothing, and watching begins anew: the one
-//! that leads cannot renew meanwhile either.
+//! that leads cannot renew meanwhile either. An answer that comes late tells of some moment between the question and
+//! itself, so only the time from one answer to a later question counts.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
@@ -44,8 +45,8 @@ impl LeaseWatch {
         Self { own, lease, seen: None }
     }
 
-    /// Takes what the store said; `now` counts from any fixed moment and never goes back.
-    pub fn look(&mut self, leader: &LeaderRecord, now: Duration) -> Claim {
+    /// Takes what the store said; both times count from any fixed moment and never go back.
+    pub fn look(&mut self, leader: &LeaderRecord, asked: Duration, answered: Duration) -> Claim {
         match &leader.holder {
             None => return Claim::Vacant,
             // An earlier life of this process: nobody else writes in its name.
@@ -54,9 +55,9 @@ impl LeaseWatch {
         }
         let seen = match self.seen.take().filter(|seen| seen.term == leader.term && seen.until == leader.until) {
             Some(same) => same,
-            None => Seen { term: leader.term, until: leader.until, since: now },
+            None => Seen { term: leader.term, until: leader.until, since: answered },
         };
-        let quiet = now.saturating_sub(seen.since);
+        let quiet = asked.saturating_sub(seen.since);
         self.seen = Some(seen);
         if quiet >= self.lease { Claim::Lapsed { until: leader.until } } else { Claim::Held { quiet } }
     }
@@ -81,8 +82,17 @@ mod tests {
         Duration::from_secs(100 + seconds)
     }
 
-    fn watch() -> LeaseWatch {
-        LeaseWatch::new("us".into(), LEASE)
+    /// A watch whose store answers at once.
+    struct Prompt(LeaseWatch);
+
+    impl Prompt {
+        fn look(&mut self, leader: &LeaderRecord, now: Duration) -> Claim {
+            self.0.look(leader, now, now)
+        }
+    }
+
+    fn watch() -> Prompt {
+        Prompt(LeaseWatch::new("us".into(), LEASE))
     }
 
     #[test]
@@ -121,7 +131,17 @@ mod tests {
     fn a_store_that_did_not_answer_proves_nothing_about_the_leader() {
         let mut watch = watch();
         watch.look(&leader(Some("them"), 3, 50), at(0));
-        watch.blinked();
+        watch.0.blinked();
         assert_eq!(watch.look(&leader(Some("them"), 3, 50), at(30)), Claim::Held { quiet: Duration::ZERO });
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_does_not_make_the_leader_older() {
+        let mut watch = LeaseWatch::new("us".into(), LEASE);
+        let leader = leader(Some("them"), 3, 50);
+        // Each may have been read just before it came: then only moments lie between them.
+        assert_eq!(watch.look(&leader, at(0), at(30)), Claim::Held { quiet: Duration::ZERO });
+        assert_eq!(watch.look(&leader, at(31), at(61)), Claim::Held { quiet: Duration::from_secs(1) });
+        assert_eq!(watch.look(&leader, at(36), at(36)), Claim::Lapsed { until: Timestamp(50) });
     }
 }

@@ -15,6 +15,8 @@ pub mod phase;
 mod presence;
 mod reception;
 mod room;
+#[cfg(test)]
+mod slow_store;
 mod standby;
 #[cfg(test)]
 mod tests;
@@ -40,7 +42,7 @@ pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
     blobs::StoreBlobs,
     clock,
-    dispatch::{Catalogue, DispatchHandle},
+    dispatch::{Catalogue, DispatchHandle, LeaseTimes},
     http, keys,
     network::Network,
     policies::Policies,
@@ -49,11 +51,6 @@ use crate::{
     store::{self, Lead, Store, StoreChoice, record::CoordinatorRecord},
 };
 
-/// How long another coordinator watches this one's lease without a renewal before it takes over. With the time of a
-/// look, of loading the store and of the agents' way there, a handover stays below ten seconds.
-pub const LEADER_LEASE: Duration = Duration::from_secs(6);
-/// A third of the lease: two renewals may fail.
-const RENEWAL: Duration = Duration::from_secs(2);
 /// How long a stopping coordinator waits for its parts.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -84,6 +81,7 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// How modules are compiled.
     pub making: Making,
+    pub lease: LeaseTimes,
 }
 
 /// A term: all that the HTTP interface works with.
@@ -164,7 +162,7 @@ pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: Can
         }
     });
     tasks.close();
-    let standby = Standby { store: store.clone(), presence: presence.clone(), phases: phases.clone() };
+    let standby = Standby { store: store.clone(), presence: presence.clone(), phases: phases.clone(), lease: config.lease };
     let lasting = Lasting { store, node: node.handle, network, issuer, presence, phases, snapshots, config };
     let address_file = lasting.config.data.join(HTTP_ADDRESS_FILE);
     let life = tokio::spawn(live(standby, lasting, shutdown.clone()));

@@ -11,27 +11,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LEADER_LEASE, RENEWAL,
     lease_watch::{Claim, LeaseWatch},
     phase::{self, LeaderView, Phase},
     presence::Presence,
 };
 use crate::{
     clock,
-    dispatch::Lease,
+    dispatch::{Lease, LeaseTimes},
     store::{Lead, Store, StoreError, Takeover, record::LeaderRecord},
 };
 
 /// Between two looks at the lease: what a handover takes beyond the lease. One read of one row.
 const LOOK: Duration = Duration::from_millis(500);
-/// Whoever has not renewed for this long missed a renewal: a renewal, and a look before and after it.
-const DOUBT: Duration = Duration::from_millis(RENEWAL.as_millis() as u64 + 2 * LOOK.as_millis() as u64);
 
 /// A standby.
 pub struct Standby {
     pub store: Arc<dyn Store>,
     pub presence: Arc<Presence>,
     pub phases: Arc<watch::Sender<Phase>>,
+    pub lease: LeaseTimes,
 }
 
 impl Standby {
@@ -39,19 +37,25 @@ impl Standby {
     /// before another took over.
     pub async fn stand_by(&self, fenced: Option<Term>, shutdown: &CancellationToken) -> anyhow::Result<Option<(Lead, Lease)>> {
         let own = self.presence.holder();
-        let mut watch = LeaseWatch::new(own.clone(), LEADER_LEASE);
+        let mut watch = LeaseWatch::new(own.clone(), self.lease.length);
         let began = Instant::now();
+        // A takeover of which the store did not say whether it happened: the newer term may be this process's own.
+        let mut in_doubt = false;
         loop {
+            let asked = began.elapsed();
             match self.store.leader().await {
                 Ok(leader) => {
-                    if leader.holder.as_ref() == Some(&own) && fenced.is_some_and(|term| leader.term > term) {
+                    let newer = fenced.is_some_and(|term| leader.term > term);
+                    if leader.holder.as_ref() == Some(&own) && newer && !in_doubt {
                         bail!(
                             "another process with this coordinator's identity has taken over\nhint: never copy a data folder; \
                              `lull server export` and `lull server import` set up a second coordinator"
                         );
                     }
-                    if let Some(ours) = self.claim(&mut watch, &leader, began.elapsed()).await {
-                        return Ok(Some(ours));
+                    match self.claim(&mut watch, &leader, asked, began.elapsed()).await {
+                        Claimed::Ours(lead, lease) => return Ok(Some((lead, lease))),
+                        Claimed::Theirs => {}
+                        Claimed::InDoubt => in_doubt = true,
                     }
                 }
                 Err(error) => {
@@ -67,28 +71,42 @@ impl Standby {
         }
     }
 
-    async fn claim(&self, watch: &mut LeaseWatch, leader: &LeaderRecord, now: Duration) -> Option<(Lead, Lease)> {
-        let as_of = match watch.look(leader, now) {
+    async fn claim(&self, watch: &mut LeaseWatch, leader: &LeaderRecord, asked: Duration, answered: Duration) -> Claimed {
+        let as_of = match watch.look(leader, asked, answered) {
             Claim::Vacant => clock::now(),
             Claim::Lapsed { until } => until,
             Claim::Held { quiet } => {
                 let leader = leader.holder.as_deref().and_then(|holder| self.presence.elsewhere(holder));
-                let in_doubt = quiet > DOUBT || leader.is_none();
+                let in_doubt = quiet > self.missed() || leader.is_none();
                 phase::publish(&self.phases, LeaderView { leader, in_doubt });
-                return None;
+                return Claimed::Theirs;
             }
         };
-        let lease = Lease::begin(LEADER_LEASE);
-        match self.store.take_over(&self.presence.holder(), LEADER_LEASE, as_of).await {
-            Ok(Takeover::Ours(lead)) => return Some((lead, lease)),
+        let lease = Lease::begin(self.lease.length);
+        match self.store.take_over(&self.presence.holder(), self.lease.length, as_of).await {
+            Ok(Takeover::Ours(lead)) => return Claimed::Ours(lead, lease),
             // It was renewed at the last moment, or a third one was faster.
             Ok(Takeover::Theirs { holder, .. }) => tracing::debug!(holder, "another was faster"),
             Err(StoreError::Fenced(_)) => {}
             Err(error) => {
                 watch.blinked();
                 tracing::warn!(%error, "cannot take over; trying again");
+                return Claimed::InDoubt;
             }
         }
-        None
+        Claimed::Theirs
     }
+
+    /// Whoever has not renewed for this long missed a renewal: a renewal, and a look before and after it.
+    fn missed(&self) -> Duration {
+        self.lease.renewal + 2 * LOOK
+    }
+}
+
+/// What came of a look at the lease.
+enum Claimed {
+    Ours(Lead, Lease),
+    Theirs,
+    /// The store did not say whether it did it.
+    InDoubt,
 }

@@ -31,9 +31,9 @@ use crate::{
 };
 
 /// Long enough for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn config(data: &Path, name: &str) -> ServerConfig {
+pub(super) fn config(data: &Path, name: &str) -> ServerConfig {
     ServerConfig {
         data: data.to_owned(),
         init: false,
@@ -47,10 +47,11 @@ fn config(data: &Path, name: &str) -> ServerConfig {
         name: name.into(),
         limits: Limits::default(),
         making: Making::default(),
+        lease: Default::default(),
     }
 }
 
-async fn until_true(what: &str, condition: impl AsyncFn() -> bool) {
+pub(super) async fn until_true(what: &str, condition: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -59,7 +60,7 @@ async fn until_true(what: &str, condition: impl AsyncFn() -> bool) {
 }
 
 /// Folders of two coordinators of one network, and its store.
-async fn site() -> ([TempDir; 2], Memory) {
+pub(super) async fn site() -> ([TempDir; 2], Memory) {
     let (folders, store) = ([(); 2].map(|()| tempfile::tempdir().expect("a folder")), Memory::default());
     let [first, second] = [folders[0].path(), folders[1].path()];
     founding::keys(first, &store, false).await.expect("a new network");
@@ -92,6 +93,27 @@ async fn one_that_loses_its_store_is_replaced_and_stands_by_when_it_is_back() {
     cut.store(false, Ordering::Relaxed);
     until_true("the first stands by", async || first.stands_by_for().as_deref() == Some("south")).await;
     assert_eq!(client(&first).status().await.expect("sent on the other way").coordinator.term, 2);
+    stop.cancel();
+    first.stopped().await.expect("it stops in good order");
+    second.stopped().await.expect("it stops in good order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_sends_on_what_has_no_answer_body_and_what_can_be_sent_once_only() {
+    let (([north, south], memory), stop) = (site().await, CancellationToken::new());
+    let first = start_on(Arc::new(memory.clone()), config(north.path(), "north"), stop.clone()).await.expect("it starts");
+    let second = start_on(Arc::new(memory), config(south.path(), "south"), stop.clone()).await.expect("it starts");
+    assert_eq!(second.stands_by_for().as_deref(), Some("north"));
+    let token = std::fs::read_to_string(north.path().join(ADMIN_TOKEN_FILE)).expect("a token");
+    // Each begins without knowing who leads.
+    let client = || Client::new(&format!("http://{}", second.http_address), Some(token.clone())).expect("a client");
+    let bytes = vec![7; 100_000];
+    let digest = lull_shared::digest::Digest::of(&bytes);
+    assert!(!client().has_blob(&digest).await.expect("`HEAD` is sent on"));
+    let parts = bytes.chunks(10_000).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect::<Vec<_>>();
+    let stream = reqwest::Body::wrap_stream(futures::stream::iter(parts));
+    assert_eq!(client().upload(stream).await.expect("a stream is sent on").digest.0, digest);
+    assert!(client().has_blob(&digest).await.expect("`HEAD` is sent on"));
     stop.cancel();
     first.stopped().await.expect("it stops in good order");
     second.stopped().await.expect("it stops in good order");
@@ -664,10 +686,12 @@ async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out
     let own = site.coordinator().lead.term;
     // A list of a term of this number, and of a later one, by another life of this network.
     for (term, counter) in [(own.0, 0), (own.0 + 40, 7)] {
+        // It may step down for a moment as soon as the list is there.
+        let address = site.address().await;
         let edition = Edition { term: Term(term), counter, draw: u64::MAX };
         let list = Revocations { edition, peers: vec![desks[0].node.handle.local_peer().to_bytes()] };
         desks[1].node.handle.publish_revocations(sign(&issuer.authority, &list)).await;
-        let _stream = desks[1].greet(&site.address().await, Vec::new(), Instance::default()).await;
+        let _stream = desks[1].greet(&address, Vec::new(), Instance::default()).await;
         until_true("it goes on above that", async || {
             site.server.phase.borrow().leader().is_some_and(|leader| leader.coordinator.lead.term > Term(term))
         })

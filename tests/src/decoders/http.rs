@@ -102,6 +102,7 @@ impl Site {
             name: "test".into(),
             limits: Limits::default(),
             making: Making::default(),
+            lease: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let store = Arc::new(Memory::default());

@@ -8,6 +8,7 @@
 //! | [`Fault::Fenced`] | no | `Fenced`, where a lead is shown |
 //! | [`Fault::Contradicted`] | no | `Contradiction`, where a lead is shown |
 //! | [`Fault::Delayed`] | yes, later | the answer |
+//! | [`Fault::HeldBack`] | yes, at once | the answer, later |
 //!
 //! A read that goes wrong is always `Determinate`, as the contract says.
 
@@ -42,6 +43,7 @@ pub enum Fault {
     Fenced,
     Contradicted,
     Delayed(Duration),
+    HeldBack(Duration),
 }
 
 /// How often calls go wrong, in calls of a thousand.
@@ -104,6 +106,11 @@ impl Faulty {
             (Fault::Delayed(delay), _) => {
                 tokio::time::sleep(delay).await;
                 work.await
+            }
+            (Fault::HeldBack(delay), _) => {
+                let answer = work.await;
+                tokio::time::sleep(delay).await;
+                answer
             }
             (Fault::None, _) | (Fault::Fenced | Fault::Contradicted, Kind::Read | Kind::Write { fenced: false }) => work.await,
             (Fault::Fenced, Kind::Write { fenced: true }) => {
@@ -219,6 +226,7 @@ mod tests {
         assert!(matches!(told(Fault::Lost).await, (Err(StoreError::Indeterminate(_)), false)));
         assert!(matches!(told(Fault::Unconfirmed).await, (Err(StoreError::Indeterminate(_)), true)));
         assert!(matches!(told(Fault::Delayed(Duration::ZERO)).await, (Ok(_), true)));
+        assert!(matches!(told(Fault::HeldBack(Duration::ZERO)).await, (Ok(_), true)));
     }
 
     #[tokio::test]
