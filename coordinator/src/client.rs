@@ -12,7 +12,10 @@ use lull_shared::{
     id::{JobId, TaskId},
     state::{Intake, JobState, TaskState},
 };
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{
+    Body, Method, RequestBuilder, Response, StatusCode,
+    header::{self, HeaderMap},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::api::*;
@@ -39,7 +42,7 @@ pub enum ClientError {
     #[error("{url} answered something that is not understood: {reason}")]
     Nonsense { url: String, reason: String },
     /// The address cannot be one.
-    #[error("`{0}` is no address: write it like http://coordinator:7373")]
+    #[error("`{0}` is not an address\nhint: write it like http://coordinator:7411")]
     Address(String),
 }
 
@@ -340,12 +343,16 @@ impl Client {
     }
 
     /// Sends a request, and once more to the leader if the one that was asked stands by: that one did
-    /// nothing. A body that is a stream is gone by then; the next request goes to the right place.
-    async fn send(&self, request: RequestBuilder) -> Answer<Response> {
+    /// nothing.
+    async fn send(&self, mut request: RequestBuilder) -> Answer<Response> {
         let again = request.try_clone();
+        // A body that is a stream can be sent once only, so it is asked before who leads.
+        if again.is_none() && self.leader().is_none() {
+            request = self.to_the_leader(request).await?;
+        }
         match self.send_once(request).await {
             Err(ClientError::Refused { status, detail }) if detail.code == STANDBY && detail.leader.is_some() => {
-                let next = again.and_then(|again| self.sent_on(again, detail.leader.as_deref()?));
+                let next = again.and_then(|again| self.sent_on(again, detail.leader.as_deref()?).ok());
                 match next {
                     Some(next) => {
                         self.ensure_awake().await?;
@@ -358,20 +365,33 @@ impl Client {
         }
     }
 
-    /// The request for the coordinator at this URL, where further ones go too; none if it is the one that was asked.
-    fn sent_on(&self, request: RequestBuilder, url: &str) -> Option<RequestBuilder> {
-        let (client, request) = request.build_split();
-        let mut request = request.ok()?;
-        let leader = reqwest::Url::parse(url).ok()?;
-        let target = request.url_mut();
-        if (target.host_str(), target.port_or_known_default()) == (leader.host_str(), leader.port_or_known_default()) {
-            return None;
+    /// The request for the coordinator that leads, if the one that is named stands by and knows which.
+    async fn to_the_leader(&self, request: RequestBuilder) -> Answer<RequestBuilder> {
+        match self.send_once(self.http.get(format!("{}/health", self.base)).timeout(CONNECT_MAX)).await {
+            Err(ClientError::Refused { detail, .. }) if detail.code == STANDBY => match detail.leader {
+                Some(leader) => Ok(self.sent_on(request, &leader).unwrap_or_else(|request| *request)),
+                None => Ok(request),
+            },
+            // Whatever else is wrong, the request itself is told better.
+            Ok(_) | Err(_) => Ok(request),
         }
-        target.set_scheme(leader.scheme()).ok()?;
-        target.set_host(leader.host_str()).ok()?;
-        target.set_port(leader.port()).ok()?;
+    }
+
+    /// The request for the coordinator at this URL, where further ones go too; as it was if that is the one that was asked.
+    fn sent_on(&self, request: RequestBuilder, url: &str) -> Result<RequestBuilder, Box<RequestBuilder>> {
+        let (client, request) = request.build_split();
+        // One that cannot be built says so when it is sent.
+        let mut request = match request {
+            Ok(request) => request,
+            Err(_) => return Err(Box::new(client.get(self.base.as_str()))),
+        };
+        let moved = reqwest::Url::parse(url).is_ok_and(|leader| redirect(request.url_mut(), &leader));
+        let request = RequestBuilder::from_parts(client, request);
+        if !moved {
+            return Err(Box::new(request));
+        }
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.trim_end_matches('/').to_owned());
-        Some(RequestBuilder::from_parts(client, request))
+        Ok(request)
     }
 
     /// The one that others name may have frozen a moment ago, and a request to it would wait for minutes.
@@ -391,9 +411,11 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let headers = response.headers().clone();
         let body = response.bytes().await.unwrap_or_default();
         let detail = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
-        Err(ClientError::Refused { status: status.as_u16(), detail: detail.unwrap_or_else(|_| plain(status)) })
+        let detail = detail.unwrap_or_else(|_| by_headers(status, &headers));
+        Err(ClientError::Refused { status: status.as_u16(), detail })
     }
 
     /// Whoever was sent on and finds nobody there begins anew with the address it was given.
@@ -419,9 +441,26 @@ fn nonsense(url: &str, reason: &str) -> ClientError {
     ClientError::Nonsense { url: url.to_owned(), reason: reason.to_owned() }
 }
 
-fn plain(status: StatusCode) -> ErrorDetail {
+/// What an answer without a body says: `HEAD` gets none.
+fn by_headers(status: StatusCode, headers: &HeaderMap) -> ErrorDetail {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let message = format!("the server answered {}", status.as_str());
-    ErrorDetail { code: "unknown".into(), message, hint: Some("is this address a lull coordinator's?".into()), leader: None }
+    match text(CODE_HEADER) {
+        Some(code) => ErrorDetail { code, message, hint: None, leader: text(LEADER_HEADER) },
+        None => {
+            let hint = Some("is this address a lull coordinator's?".into());
+            ErrorDetail { code: "unknown".into(), message, hint, leader: None }
+        }
+    }
+}
+
+/// Sends a URL to another host; whether it was not there already.
+fn redirect(target: &mut reqwest::Url, leader: &reqwest::Url) -> bool {
+    let place = |url: &reqwest::Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
+    place(target) != place(leader)
+        && target.set_scheme(leader.scheme()).is_ok()
+        && target.set_host(leader.host_str()).is_ok()
+        && target.set_port(leader.port()).is_ok()
 }
 
 /// Takes the data of the next whole event off `pending`; comments and other fields are passed over.
@@ -480,6 +519,16 @@ mod tests {
         assert_eq!(Client::new("localhost:7373/", None).expect("a client").base(), "http://localhost:7373");
         assert!(Client::new("ftp://x", None).is_err());
         assert!(Client::new("", None).is_err());
+    }
+
+    #[test]
+    fn an_answer_without_a_body_is_read_off_its_headers() {
+        let headers = [(CODE_HEADER, STANDBY), (LEADER_HEADER, "http://north:7411")];
+        let headers =
+            headers.map(|(name, value)| (header::HeaderName::from_static(name), header::HeaderValue::from_static(value)));
+        let detail = by_headers(StatusCode::SERVICE_UNAVAILABLE, &headers.into_iter().collect());
+        assert_eq!((detail.code.as_str(), detail.leader.as_deref()), (STANDBY, Some("http://north:7411")));
+        assert_eq!(by_headers(StatusCode::NOT_FOUND, &HeaderMap::new()).code, "unknown");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! `-o json` gives one value with `schema_version` from every command of both programs, or says why not. Which commands
-//! there are is read off their own command lines, so that a new one is missed.
+//! `-o json` gives one value with `schema_version` from every command of both programs, or says why not, and so it does
+//! when the coordinator that is asked stands by. Which commands there are is read off their own command lines, so that a
+//! new one is missed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,19 @@ const TALKS: &str = r#"(module
 
 #[test]
 fn every_command_of_both_programs_has_one_value() {
-    let mut walk = Walk { cluster: Cluster::start(PROGRAMS), values: BTreeMap::new(), refused: BTreeMap::new() };
+    walk(Cluster::start(PROGRAMS));
+}
+
+#[test]
+fn every_command_works_through_a_standby() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_server("standby");
+    cluster.ask("standby");
+    walk(cluster);
+}
+
+fn walk(cluster: Cluster) {
+    let mut walk = Walk { cluster, values: BTreeMap::new(), refused: BTreeMap::new() };
     walk.coordinator();
     walk.agent();
     let known: BTreeSet<String> = walk.values.keys().chain(walk.refused.keys()).cloned().collect();
@@ -93,6 +106,12 @@ impl Walk {
         let job = |value: Value| value["job"].as_str().expect("a job").to_owned();
         let first = job(self.lull("submit", &["echo", "--array", "0-1"]));
         self.lull("wait", &[&first]);
+        // Inputs are asked for by `HEAD`, and large ones are sent as streams.
+        let (small, large) = (folder.join("small.txt"), folder.join("large.bin"));
+        std::fs::write(&small, "small").expect("written");
+        std::fs::write(&large, vec![b'x'; 300_000]).expect("written");
+        let with_inputs = job(self.lull("submit", &["echo", text(&small), text(&large)]));
+        self.lull("wait", &[&with_inputs]);
         self.lull("job wait", &[&first]);
         self.lull("explain", &[&first]);
         self.lull("task explain", &[&format!("{first}.0")]);

@@ -25,6 +25,11 @@ pub const PREFIX: &str = "/api/v1";
 /// The code of every answer of a coordinator that stands by while another leads.
 pub const STANDBY: &str = "standby";
 
+/// The header of every answer that is an error, with its [`ErrorDetail::code`]: a client that asked by `HEAD` gets no body.
+pub const CODE_HEADER: &str = "lull-error";
+/// The header that goes with the code [`STANDBY`]: [`ErrorDetail::leader`].
+pub const LEADER_HEADER: &str = "lull-leader";
+
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

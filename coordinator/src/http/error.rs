@@ -11,7 +11,7 @@ use axum::{
 
 use super::body::BodyError;
 use crate::{
-    api::{ErrorBody, ErrorDetail, STANDBY},
+    api::{CODE_HEADER, ErrorBody, ErrorDetail, LEADER_HEADER, STANDBY},
     inputs::InputError,
     scheduler::effect::Refusal,
     store::StoreError,
@@ -153,8 +153,13 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = self.status;
+        let (status, code, leader) = (self.status, self.code, self.leader.clone());
         let mut response = (status, Json(ErrorBody { error: self.into_parts().1 })).into_response();
+        // A `HEAD` is answered without the body.
+        response.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(code));
+        if let Some(leader) = leader.and_then(|leader| HeaderValue::from_str(&leader).ok()) {
+            response.headers_mut().insert(LEADER_HEADER, leader);
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
