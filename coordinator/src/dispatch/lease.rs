@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 use crate::clock;
 
+/// A store that takes longer than this to renew a lease is not there for people who wait.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
 /// How long a lease lasts, and how often it is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimes {
@@ -34,8 +37,9 @@ impl Default for LeaseTimes {
 /// The lease as the loop and its renewer share it.
 #[derive(Debug, Clone)]
 pub struct Lease {
-    length: Duration,
+    times: LeaseTimes,
     asked: Arc<Mutex<Clocks>>,
+    answered: Arc<Mutex<Clocks>>,
 }
 
 /// A moment by both clocks.
@@ -54,8 +58,26 @@ impl Clocks {
 
 impl Lease {
     /// A lease that is asked for now.
-    pub fn begin(length: Duration) -> Self {
-        Self { length, asked: Arc::new(Mutex::new(Clocks::now())) }
+    pub fn begin(times: LeaseTimes) -> Self {
+        let now = Clocks::now();
+        Self { times, asked: Arc::new(Mutex::new(now)), answered: Arc::new(Mutex::new(now)) }
+    }
+
+    /// How long it lasts, and how often it is renewed.
+    pub fn times(&self) -> LeaseTimes {
+        self.times
+    }
+
+    /// The store answered just now, whatever it said.
+    pub fn answered(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Clocks::now();
+    }
+
+    /// When the store answered last, if an answer is overdue since: it is gone, or takes its time.
+    pub fn store_silent_since(&self) -> Option<Timestamp> {
+        let last = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = self.times.renewal + ANSWER_MAX;
+        (last.steady.elapsed() > overdue).then_some(last.wall)
     }
 
     /// It was renewed; the renewal was asked for then. Answers may overtake each other: the newest question counts.
@@ -78,7 +100,7 @@ impl Lease {
 
     fn is_certain_at(&self, now: Clocks) -> bool {
         let asked = self.asked();
-        now.steady.saturating_duration_since(asked.steady) < self.length && now.wall.since(asked.wall) < self.length
+        now.steady.saturating_duration_since(asked.steady) < self.times.length && now.wall.since(asked.wall) < self.times.length
     }
 }
 
@@ -88,8 +110,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_certain_until_either_clock_says_that_it_may_have_lapsed() {
-        let length = Duration::from_secs(6);
-        let lease = Lease::begin(length);
+        let lease = Lease::begin(LeaseTimes::default());
         let began = *lease.asked.lock().expect("nobody panicked");
         let later = |steady, wall| Clocks {
             steady: began.steady + Duration::from_secs(steady),
@@ -101,5 +122,18 @@ mod tests {
         assert!(!lease.is_certain_at(later(6, 0)), "somebody set the wall clock back");
         lease.renewed(later(5, 5));
         assert!(lease.is_certain_at(later(10, 10)));
+        lease.renewed(later(2, 2));
+        assert!(lease.is_certain_at(later(10, 10)), "an answer that was overtaken changes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_store_is_silent_when_an_answer_is_overdue() {
+        let lease = Lease::begin(LeaseTimes::default());
+        assert_eq!(lease.store_silent_since(), None);
+        let last = Clocks { steady: Instant::now() - Duration::from_secs(4), wall: Timestamp::from_millis(5_000) };
+        *lease.answered.lock().expect("nobody panicked") = last;
+        assert_eq!(lease.store_silent_since(), Some(last.wall));
+        lease.answered();
+        assert_eq!(lease.store_silent_since(), None);
     }
 }

@@ -8,6 +8,7 @@
 //! come back with what they hold.
 
 mod catalogue;
+mod company;
 mod leader;
 mod lease;
 pub mod submission;

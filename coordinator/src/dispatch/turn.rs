@@ -25,6 +25,11 @@ use crate::{
 /// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
 const STALL: Duration = Duration::from_millis(500);
 
+/// Changes after which a transaction is closed: a server takes so many rows in a second or two, far below its deadline.
+const CHANGES_MAX: usize = 4_096;
+/// The same by what they weigh: results and logs of up to 64 KiB travel with them.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// A turn that is not remembered yet.
 #[derive(Debug)]
 #[must_use = "a turn that is not committed is lost"]
@@ -65,12 +70,20 @@ pub enum Committed {
 }
 
 impl Turn {
-    /// Takes everything that the scheduler wants done.
+    /// Takes what the scheduler wants done, as far as one transaction goes. What is left is for the next turn.
     pub fn drain(scheduler: &mut Scheduler) -> Self {
-        let (mut changes, mut sealed) = (Vec::new(), Sealed::default());
-        while let Some(effect) = scheduler.poll_effect() {
+        let (mut changes, mut sealed, mut bytes) = (Vec::new(), Sealed::default(), 0);
+        while let Some(next) = scheduler.next_effect() {
+            let is_whole = changes.len() >= CHANGES_MAX || bytes >= BYTES_MAX;
+            if is_whole && matches!(next, Effect::Record(change) if !change.continues()) {
+                break;
+            }
+            let Some(effect) = scheduler.poll_effect() else { break };
             match effect {
-                Effect::Record(change) => changes.push(change),
+                Effect::Record(change) => {
+                    bytes += change.size_bytes();
+                    changes.push(change);
+                }
                 Effect::Send { agent, stream, number, order } => {
                     sealed.orders.push(Outgoing { agent, stream, number, order });
                 }

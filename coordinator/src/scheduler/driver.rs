@@ -44,6 +44,12 @@ pub(super) struct Driver {
     requests: u64,
     /// Whether the versions of jobs to come can be moved.
     pub movable: Option<Movable>,
+    /// The coordinator dies in the next turn that has more changes than this; so many are committed, or a few more.
+    pub dies_after: Option<usize>,
+    /// It did.
+    pub died: bool,
+    /// The most changes that one turn had.
+    pub most_changes: usize,
     /// Snapshots that agents say they keep when they connect.
     pub keeps: BTreeMap<AgentId, Vec<KeptSnapshot>>,
 }
@@ -120,6 +126,9 @@ impl Driver {
             streams: BTreeMap::new(),
             requests: 0,
             movable: None,
+            dies_after: None,
+            died: false,
+            most_changes: 0,
             keeps: BTreeMap::new(),
         }
     }
@@ -346,7 +355,15 @@ impl Driver {
 
     fn drain(&mut self) {
         (self.changes, self.orders, self.sent, self.replies, self.custody) = Default::default();
-        while let Some(effect) = self.scheduler.poll_effect() {
+        while let Some(next) = self.scheduler.next_effect() {
+            if let (Some(most), Effect::Record(change)) = (self.dies_after, next)
+                && self.changes.len() >= most
+                && !change.continues()
+            {
+                (self.dies_after, self.died) = (None, true);
+                return self.crash();
+            }
+            let effect = self.scheduler.poll_effect().expect("just seen");
             match effect {
                 Effect::Record(change) => {
                     self.ledger.apply(change.clone());
@@ -356,6 +373,7 @@ impl Driver {
                     let newest = self.numbers.entry((agent, stream)).or_default();
                     assert_eq!(number, *newest + 1, "orders to {agent} are numbered without a gap");
                     *newest = number;
+                    self.check_known(agent, &order);
                     self.orders.push((agent, order.clone()));
                     self.sent.push((agent, stream, number, order));
                 }
@@ -363,7 +381,26 @@ impl Driver {
                 Effect::Custody(custody) => self.custody.push(custody),
             }
         }
+        self.most_changes = self.most_changes.max(self.changes.len());
         self.check();
+    }
+
+    /// Nothing is said before what it needs is recorded: a turn may be cut anywhere in between.
+    fn check_known(&self, agent: AgentId, order: &Order) {
+        match order {
+            Order::Assign { attempts } => {
+                for given in attempts {
+                    assert_eq!(self.ledger.live_at(given.attempt), Some(agent), "{} is given before it began", given.attempt);
+                }
+            }
+            Order::Acknowledge { attempts } => {
+                for attempt in attempts {
+                    let live = self.ledger.live_at(*attempt);
+                    assert_ne!(live, Some(agent), "{attempt} is acknowledged before it ended");
+                }
+            }
+            _ => {}
+        }
     }
 
     fn check(&self) {

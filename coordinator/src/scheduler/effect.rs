@@ -280,6 +280,48 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether it must be in one transaction with the change before it. All others may begin one: if the coordinator dies
+    /// before it is committed, another goes on from what came before as if nothing more had been decided. That a job ends,
+    /// is stopped, or an agent distrusted, follows from the change before, and nobody would find it out again.
+    pub fn continues(&self) -> bool {
+        match self {
+            Self::JobStopped { .. }
+            | Self::JobEnded { .. }
+            | Self::SnapshotChosen { .. }
+            | Self::SnapshotDropped { .. }
+            | Self::AnswersDropped { .. }
+            | Self::AgentQuarantined { .. }
+            | Self::AgentTrusted { .. }
+            | Self::AgentBreached { .. } => true,
+            Self::JobSubmitted(_)
+            | Self::JobRetried { .. }
+            | Self::AttemptStarted { .. }
+            | Self::AttemptPaused { .. }
+            | Self::AttemptEnded(_)
+            | Self::SnapshotSaved { .. }
+            | Self::TaskEnded { .. }
+            | Self::ResultRefused { .. }
+            | Self::AgentConnected { .. }
+            | Self::AgentDisconnected { .. }
+            | Self::AgentHours { .. }
+            | Self::AgentIntake { .. } => false,
+        }
+    }
+
+    /// About how many bytes it brings to the store.
+    pub fn size_bytes(&self) -> usize {
+        let inline = |payload: &Payload| match payload {
+            Payload::Inline(bytes) => bytes.len(),
+            Payload::Blob(_) => 0,
+        };
+        ROW_BYTES
+            + match self {
+                Self::AttemptEnded(ended) => ended.output.as_ref().map_or(0, inline) + ended.log.len(),
+                Self::JobSubmitted(new) => new.spec.args.iter().map(String::len).sum::<usize>(),
+                _ => 0,
+            }
+    }
+
     /// The job that it concerns, if it concerns one.
     pub fn job(&self) -> Option<JobId> {
         match self {
@@ -304,6 +346,9 @@ impl Change {
         }
     }
 }
+
+/// A row without what a function wrote.
+const ROW_BYTES: usize = 256;
 
 /// A job as it is submitted.
 #[derive(Debug, Clone, PartialEq)]

@@ -27,6 +27,18 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stopping.is_none()) else { return };
         job.stopping = Some(state);
         self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
+        self.end_waiting(id, state);
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
+            self.timers.clear(timer);
+        }
+        self.relist(id);
+        self.recall_live(id, RecallReason::Cancelled);
+    }
+
+    /// Ends the tasks of a stopped job that are not with an agent.
+    pub(super) fn end_waiting(&mut self, id: JobId, state: JobState) {
+        let at = self.wall();
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let state = stopped_as(state);
         let stopped = job.tasks.stop(state);
         for index in stopped {
@@ -39,11 +51,6 @@ impl Scheduler {
         if job.tasks.open() == 0 {
             self.closing.insert(id);
         }
-        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
-            self.timers.clear(timer);
-        }
-        self.relist(id);
-        self.recall_live(id, RecallReason::Cancelled);
     }
 
     /// Asks agents for the live attempts of a job that are given back for this reason.
@@ -53,7 +60,10 @@ impl Scheduler {
         let live: Vec<_> = job.tasks.all_live().map(|(index, live)| (live.agent, attempt(index, live.number))).collect();
         for (agent_id, attempt) in live {
             if reason == RecallReason::Cancelled && self.is_unreachable(agent_id) {
-                self.withdraw(agent_id, attempt, UNHEARD, AttemptEnd::Cancelled);
+                match self.is_full() {
+                    true => self.look_soon(),
+                    false => self.withdraw(agent_id, attempt, UNHEARD, AttemptEnd::Cancelled),
+                }
                 continue;
             }
             let agent = self.fleet.known(agent_id);

@@ -13,6 +13,7 @@ use super::{
     Scheduler,
     build::{Choice, Reason},
     copies::Live,
+    effect::NewJob,
     feasible::obstacles,
     fleet::{Agent, Link},
     history::IdleHours,
@@ -34,6 +35,11 @@ impl Scheduler {
         self.jobs.iter().map(|(id, job)| self.view(*id, job, count(id))).collect()
     }
 
+    /// The newest active jobs, as they were submitted but for their arguments and variables.
+    pub fn newest(&self, most: usize) -> impl Iterator<Item = &NewJob> {
+        self.jobs.values().rev().take(most).map(|job| &*job.new)
+    }
+
     /// All agents, revoked ones too.
     pub fn agents(&self) -> Vec<AgentView> {
         self.fleet.iter().map(|(id, agent)| self.agent_view(id, agent)).collect()
@@ -53,6 +59,11 @@ impl Scheduler {
     pub fn unknown_names(&self, mut names: Vec<String>) -> Vec<String> {
         names.retain(|name| self.fleet.iter().all(|(_, agent)| agent.intake == Intake::Revoked || agent.name != *name));
         names
+    }
+
+    /// How many attempts wait at an agent behind those that it runs.
+    pub fn waiting_at(&self, agent: AgentId) -> usize {
+        self.fleet.get(agent).map_or(0, |agent| agent.waiting() as usize)
     }
 
     /// The attempts of a task that are with agents, the oldest first.

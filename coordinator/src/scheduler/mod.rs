@@ -95,6 +95,10 @@ use self::{
 };
 pub use self::{limits::Limits, verify::is_chosen};
 
+/// Effects that may wait to be carried out while more is decided: about what one transaction of the store takes. What may go
+/// on for longer than that leaves the rest to the next call of [`Scheduler::handle_timeout`], which is due at once.
+const EFFECTS_WAITING_MAX: usize = 4_096;
+
 /// Decides. One per coordinator; all of its state can be had again from the store's snapshot.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
@@ -202,7 +206,9 @@ impl Scheduler {
     /// Time passed: whatever is due happens.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        while let Some((due, timer)) = self.timers.pop_due(self.now) {
+        while !self.is_full()
+            && let Some((due, timer)) = self.timers.pop_due(self.now)
+        {
             match timer {
                 Timer::Lease(_) if self.now < self.excused_until => self.timers.set(timer, self.excused_until),
                 Timer::Lease(agent) => self.check_lease(agent, due),
@@ -233,9 +239,20 @@ impl Scheduler {
         self.timers.next()
     }
 
-    /// The next thing to do. All records of a turn come before they may be acted upon: commit first, then send.
+    /// The next thing to do. All records of a turn come before they may be acted upon: commit first, then send. Whatever
+    /// needs a record comes after it, so a turn may also be carried out in parts; see [`effect::Change::continues`].
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// What [`Self::poll_effect`] would take.
+    pub fn next_effect(&self) -> Option<&Effect> {
+        self.effects.front()
+    }
+
+    /// Whether so much waits to be carried out that it should be before anything more is handled.
+    pub fn is_full(&self) -> bool {
+        self.effects.len() >= EFFECTS_WAITING_MAX
     }
 
     fn end_turn(&mut self) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     message::Build,
-    state::Intake,
+    state::{AttemptEnd, Intake},
     time::Timestamp,
 };
 
@@ -104,6 +104,7 @@ impl Scheduler {
         }
         scheduler.await_agents();
         scheduler.effects.push_back(Effect::Custody(Custody::Report));
+        scheduler.go_on();
         scheduler.end_turn();
         scheduler
     }
@@ -145,6 +146,27 @@ impl Scheduler {
             };
             self.fleet.known(agent_id).give(attempt, held, since);
             self.shares.place(submitter, true, self.now);
+        }
+    }
+
+    /// Does what a coordinator had not recorded to the end when it died: what waits of stopped jobs ends, and so does what
+    /// agents have that are not believed or were thrown out.
+    fn go_on(&mut self) {
+        let stopping = self.jobs.iter().filter_map(|(id, job)| {
+            let waits = job.tasks.open() as usize > job.tasks.with_agents().len();
+            Some((*id, job.stopping.filter(|_| waits)?))
+        });
+        for (job, state) in stopping.collect::<Vec<_>>() {
+            self.end_waiting(job, state);
+        }
+        let out = self.fleet.iter().filter_map(|(id, agent)| match agent.intake {
+            _ if agent.held.is_empty() => None,
+            Intake::Revoked => Some((id, AttemptEnd::Lost, "its agent was revoked")),
+            _ => agent.quarantine.is_some().then_some((id, AttemptEnd::Recalled, "its agent was quarantined")),
+        });
+        for (id, end, reason) in out.collect::<Vec<_>>() {
+            self.end_all(id, end, reason);
+            self.excuse(id);
         }
     }
 

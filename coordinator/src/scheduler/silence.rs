@@ -144,6 +144,9 @@ impl Scheduler {
             self.healing_since = Some(self.now);
         }
         let due = self.give_up_old();
+        if self.is_full() {
+            return self.timers.set(Timer::Silence, self.now);
+        }
         let waits = census.is_cut_off() || self.want_copies();
         let soon = waits.then(|| self.now + self.limits.silence_look);
         self.timers.set_or_clear(Timer::Silence, soon.into_iter().chain(due).min());
@@ -189,6 +192,14 @@ impl Scheduler {
             let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
             for attempt in held {
                 let Some(job) = self.jobs.get(&attempt.task.job) else { continue };
+                if self.is_full() {
+                    return Some(self.now);
+                }
+                if job.stopping.is_some() {
+                    // One of so many that they could not all be ended when the job was stopped.
+                    self.withdraw(id, attempt, UNHEARD, AttemptEnd::Cancelled);
+                    continue;
+                }
                 let lost_after = job.new.spec.lost_after();
                 let at = since + lost_after;
                 if at > self.now {

@@ -82,7 +82,7 @@ impl Standby {
                 return Claimed::Theirs;
             }
         };
-        let lease = Lease::begin(self.lease.length);
+        let lease = Lease::begin(self.lease);
         match self.store.take_over(&self.presence.holder(), self.lease.length, as_of).await {
             Ok(Takeover::Ours(lead)) => return Claimed::Ours(lead, lease),
             // It was renewed at the last moment, or a third one was faster.

@@ -53,6 +53,16 @@ enum Step {
     Pass(u64),
     /// The coordinator dies in the turn of a submission that is committed, or not.
     Crash(bool),
+    /// It dies in the middle of what one of these brings about, with so many changes committed.
+    CutShort(usize, Cause),
+}
+
+#[derive(Debug, Clone)]
+enum Cause {
+    Cancel(usize),
+    Revoke(u64),
+    Arrive(u64),
+    Pass(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +101,15 @@ fn wish() -> impl Strategy<Value = Wish> {
     )
 }
 
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![
+        4 => any::<usize>().prop_map(Cause::Cancel),
+        1 => (1..=AGENTS).prop_map(Cause::Revoke),
+        6 => (1..=AGENTS).prop_map(Cause::Arrive),
+        4 => (1..9_000_u64).prop_map(Cause::Pass),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let agent = || 1..=AGENTS;
     let intake = prop_oneof![6 => Just(Intake::Open), 2 => Just(Intake::Cordoned), 2 => Just(Intake::Draining), 1 => Just(Intake::Revoked)];
@@ -120,6 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (agent(), any::<usize>(), any::<bool>()).prop_map(|(agent, which, old)| Step::Repeat(agent, which, old)),
         8 => (1..3_000_u64).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::Crash),
+        3 => (0..6_usize, cause()).prop_map(|(changes, cause)| Step::CutShort(changes, cause)),
     ]
 }
 
@@ -278,6 +298,7 @@ impl World {
             }
             Step::Pass(ms) => self.pass(ms),
             Step::Crash(committed) => self.crash(committed),
+            Step::CutShort(changes, cause) => self.cut_short(changes, cause),
         }
     }
 
@@ -319,6 +340,32 @@ impl World {
             agent.cut();
         });
         self.driver.crash();
+    }
+
+    /// Dies after a part of a turn was committed.
+    fn cut_short(&mut self, changes: usize, cause: Cause) {
+        self.driver.dies_after = Some(changes);
+        match cause {
+            Cause::Cancel(which) => {
+                let active: Vec<JobId> = self.driver.scheduler.jobs(self.driver.now).iter().map(|view| view.job).collect();
+                if let Some(job) = which.checked_rem(active.len()).map(|which| active[which]) {
+                    self.driver.handle(Event::Cancel { request: RequestId(0), job, by: "ada".into() });
+                }
+            }
+            Cause::Revoke(agent) => {
+                let (request, by) = (RequestId(0), "root".to_owned());
+                self.driver.handle(Event::SetIntake { request, agent: AgentId(agent), intake: Intake::Revoked, by });
+            }
+            Cause::Arrive(agent) => drop(self.arrive(agent)),
+            Cause::Pass(ms) => self.pass(ms),
+        }
+        self.driver.dies_after = None;
+        self.distribute();
+        if std::mem::take(&mut self.driver.died) {
+            for agent in &mut self.agents {
+                agent.cut();
+            }
+        }
     }
 
     /// No more faults: everybody is there, willing, able and trusted, and others beside those that were revoked, since it

@@ -15,7 +15,7 @@ use lull_shared::{
 use crate::scheduler::{
     driver::{Driver, attempt, spec},
     effect::{Change, TaskAfter},
-    event::Movable,
+    event::{Event, Movable, RequestId},
     view::{OutageKind, SecondCopy},
 };
 
@@ -511,4 +511,59 @@ fn a_copy_that_comes_to_nothing_is_followed_by_another_while_the_first_is_out_of
     driver.say(with, ToCoordinator::Released { attempts: vec![copy], reason });
     pass(&mut driver, 1, &[2, 3]);
     assert_eq!([driver.held(2), driver.held(3)].concat(), [attempt(1, 0, 3)]);
+}
+
+/// Agents with more attempts together than a transaction takes, all of them gone.
+fn a_fleet_gone() -> (Driver, JobId) {
+    const SLOTS: u16 = 250;
+    let mut driver = Driver::with_agents(FLEET / u64::from(SLOTS), SLOTS);
+    let mut small = spec(FLEET as u32);
+    small.limits.memory_bytes = 1 << 20;
+    small.lost_after_ms = 60_000;
+    let job = driver.submit(small);
+    for agent in 1..=FLEET / u64::from(SLOTS) {
+        let held = driver.held(agent);
+        assert_eq!(held.len(), usize::from(SLOTS));
+        driver.started(agent, &held);
+        driver.disconnect(agent);
+    }
+    driver.most_changes = 0;
+    (driver, job)
+}
+
+const FLEET: u64 = 4_500;
+/// What a turn may have, and what one attempt's end may bring about on top.
+const TURN: usize = 4_096 + 16;
+
+#[test]
+fn what_a_whole_fleet_had_is_given_up_a_part_at_a_time() {
+    let (mut driver, job) = a_fleet_gone();
+    driver.pass(70 * SECOND);
+    assert_eq!(ends(&driver.changes).len() as u64, FLEET);
+    assert_eq!(u64::from(driver.counts(job).queued), FLEET);
+    assert!(driver.most_changes <= TURN, "{} changes in one turn", driver.most_changes);
+}
+
+#[test]
+fn a_job_that_is_stopped_while_a_whole_fleet_is_gone_ends_a_part_at_a_time() {
+    let (mut driver, job) = a_fleet_gone();
+    driver.pass(30 * SECOND);
+    driver.most_changes = 0;
+    driver.cancel(job);
+    driver.pass(SECOND);
+    assert_eq!(driver.ledger.state(job), JobState::Cancelled);
+    assert!(driver.most_changes <= TURN, "{} changes in one turn", driver.most_changes);
+}
+
+#[test]
+fn a_job_whose_stop_was_recorded_in_part_ends_with_the_next_coordinator() {
+    for recorded in [1, 2_000] {
+        let (mut driver, job) = a_fleet_gone();
+        driver.pass(30 * SECOND);
+        driver.dies_after = Some(recorded);
+        driver.handle(Event::Cancel { request: RequestId(0), job, by: "ada".into() });
+        assert!(driver.died, "after {recorded}");
+        driver.pass(30 * SECOND);
+        assert_eq!(driver.ledger.state(job), JobState::Cancelled, "after {recorded} changes");
+    }
 }

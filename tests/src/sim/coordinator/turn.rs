@@ -77,7 +77,9 @@ impl World {
         coordinator.turn_at = None;
         let began = processor::time();
         let mut taken = 0;
-        while taken < INPUTS_PER_TURN {
+        // What is left of the turn before comes first.
+        let is_settled = self.coordinators[id].leader().is_some_and(|leader| leader.scheduler.next_effect().is_none());
+        while is_settled && taken < INPUTS_PER_TURN {
             let Some(input) = self.coordinators[id].inbox.pop_front() else { break };
             // These look into the store, which must know by then all that happened before.
             let looks = match &input {
@@ -96,7 +98,9 @@ impl World {
         let loose = sends_early || matches!(self.options.mutation, Some(Mutation::TrustDoubt | Mutation::IgnoreFence));
         let coordinator = &mut self.coordinators[id];
         let State::Leading(leader) = &mut coordinator.state else { return Ok(()) };
-        leader.scheduler.handle_timeout(now);
+        if is_settled {
+            leader.scheduler.handle_timeout(now);
+        }
         let (work, changes) = if loose {
             let (changes, sealed) = drain_loosely(&mut leader.scheduler);
             (Work::Loose(sealed), changes)
@@ -267,7 +271,7 @@ impl World {
         let now = self.now;
         let coordinator = &self.coordinators[id];
         let Some(leader) = coordinator.leader() else { return };
-        if !coordinator.inbox.is_empty() {
+        if !coordinator.inbox.is_empty() || leader.scheduler.next_effect().is_some() {
             return self.turn_soon(id, now);
         }
         if let Some(due) = leader.scheduler.poll_timeout() {
@@ -300,6 +304,10 @@ impl World {
             self.coordinators[id].moments.pass();
         }
         let Some(leader) = self.coordinators[id].leader() else { return Ok(()) };
+        if leader.scheduler.next_effect().is_some() {
+            // It has decided more than is recorded.
+            return Ok(());
+        }
         let mut last = None;
         for job in changes.iter().filter_map(Change::job) {
             if last.replace(job) != Some(job) {
