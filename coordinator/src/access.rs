@@ -1,9 +1,14 @@
 //! Access tokens: what a person or program shows to the HTTP interface.
 
-use data_encoding::HEXLOWER;
-use lull_shared::{digest::Digest, identity::Secret};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use crate::store::record::TokenRole;
+use data_encoding::HEXLOWER;
+use lull_shared::{digest::Digest, identity::Secret, time::Timestamp};
+
+use crate::store::record::{TokenRecord, TokenRole};
 
 /// A token that was just made; its text is shown once and never kept.
 pub struct Minted {
@@ -16,6 +21,39 @@ pub fn mint(role: TokenRole) -> Minted {
     let text = format!("lull_{}_{}", role.as_str(), HEXLOWER.encode(&Secret::random().0));
     let fingerprint = fingerprint(&text);
     Minted { text, fingerprint }
+}
+
+/// Callers that are remembered: those of an organisation's people and scripts within an hour.
+const CALLERS_MAX: usize = 1_024;
+
+/// Those whose tokens the store has confirmed, for the moments when it does not answer.
+#[derive(Debug, Default)]
+pub struct Callers(Mutex<BTreeMap<[u8; 32], TokenRecord>>);
+
+impl Callers {
+    /// The store has just said so.
+    pub fn remember(&self, fingerprint: [u8; 32], token: TokenRecord) {
+        let mut known = self.known();
+        if known.len() >= CALLERS_MAX && !known.contains_key(&fingerprint) {
+            known.pop_first();
+        }
+        known.insert(fingerprint, token);
+    }
+
+    /// Whose token this is, as far as it is remembered and has not expired.
+    pub fn recall(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
+        let token = self.known().get(fingerprint).cloned();
+        token.filter(|token| token.revoked.is_none() && token.expires.is_none_or(|at| at > now))
+    }
+
+    /// Some token is not valid any more: all are asked for again.
+    pub fn forget(&self) {
+        self.known().clear();
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], TokenRecord>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the store keeps of a token's text.

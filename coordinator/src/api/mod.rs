@@ -171,6 +171,9 @@ pub struct CoordinatorBody {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub coordinator: ServerBody,
+    /// The store does not answer: all of this is what the coordinator has in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_silent: Option<StoreSilent>,
     pub agents: AgentsSummary,
     /// What is wrong with the network, as far as silence tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,5 +183,16 @@ pub struct Status {
     /// Tasks of all active jobs.
     pub tasks: lull_shared::state::TaskCounts,
     pub jobs: Vec<JobBody>,
-    pub totals: crate::store::record::Totals,
+    /// Absent while the store does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<crate::store::record::Totals>,
+}
+
+/// A store that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSilent {
+    /// When it answered last.
+    pub since: jiff::Timestamp,
+    /// For people; moments are in UTC.
+    pub message: String,
 }

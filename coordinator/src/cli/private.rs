@@ -246,6 +246,7 @@ fn coordinator(data: &Path) -> ServerConfig {
         limits: Limits::default(),
         making: Making { kept: connect::cache_folder().map(|folder| folder.join(BUILDS_FOLDER)), ..Making::default() },
         lease: Default::default(),
+        store_wait: Default::default(),
     }
 }
 

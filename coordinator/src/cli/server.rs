@@ -90,6 +90,9 @@ const DESCRIPTORS: u64 = 32_768;
 pub struct Run {
     #[command(flatten)]
     store: StoreArgs,
+    /// How long the start waits for a database that does not answer yet: one that wakes up, or fails over to another server
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amount::duration)]
+    store_wait: Duration,
     /// Make what is missing of the network anew: its key, its name in the store. For one start, after a loss that no backup
     /// makes good; machines have to join again. The first start in an empty data folder needs no word
     #[arg(long)]
@@ -208,6 +211,7 @@ impl Run {
             limits: Limits { allowance: self.allowance(), ..Limits::default() },
             making: Making { memory_bytes: run.compile_memory, time: run.compile_time, kept: None },
             lease: Default::default(),
+            store_wait: run.store_wait,
         };
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -217,7 +221,15 @@ impl Run {
             stop.cancel();
         });
         raise_descriptors();
-        let running = server::start(config, shutdown).await?;
+        let running = match server::start(config, shutdown.clone()).await {
+            Ok(running) => running,
+            // Whoever stops it before it has begun gets what he wants.
+            Err(error) if shutdown.is_cancelled() => {
+                context.out.note(format!("{error:#}"));
+                return Ok(Exit::Succeeded);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let http = format!("http://{}", running.http_address);
         context.out.note(format!("the coordinator answers at {http}"));
         let value = json!({ "http": http, "data": data, "stands_by_for": running.stands_by_for() });

@@ -7,7 +7,10 @@ use super::{
     exit::Outcome,
     output::{Look, Row, pairs, table},
 };
-use crate::api::{AgentsSummary, JobBody, OutageBody, Status as StatusBody};
+use crate::{
+    api::{AgentsSummary, JobBody, OutageBody, Status as StatusBody},
+    store::record::Totals,
+};
 
 /// `lull status`
 #[derive(Debug, Args)]
@@ -46,6 +49,7 @@ pub fn outage_lines(outage: &OutageBody, look: &Look) -> String {
 fn describe(status: &StatusBody, look: &Look) -> String {
     let (coordinator, agents, tasks) = (&status.coordinator, &status.agents, &status.tasks);
     let open = tasks.queued + tasks.waiting;
+    let ever = |words: fn(&Totals) -> String| status.totals.as_ref().map(words).unwrap_or_default();
     let mut text = pairs(
         vec![
             ("network", coordinator.network.as_str().into()),
@@ -53,14 +57,25 @@ fn describe(status: &StatusBody, look: &Look) -> String {
             ("store", coordinator.store.as_str().into()),
             ("agents", fleet(agents).into()),
             ("slots", format!("{} of {} busy", agents.slots_busy, agents.slots).into()),
-            ("jobs", format!("{} active, {} ever", status.jobs_active, status.totals.jobs).into()),
+            ("jobs", format!("{} active{}", status.jobs_active, ever(|totals| format!(", {} ever", totals.jobs))).into()),
             (
                 "tasks",
-                format!("{} running, {open} to do, {} succeeded ever", tasks.running, status.totals.tasks_succeeded).into(),
+                format!(
+                    "{} running, {open} to do{}",
+                    tasks.running,
+                    ever(|totals| format!(", {} succeeded ever", totals.tasks_succeeded))
+                )
+                .into(),
             ),
         ],
         look,
     );
+    if let Some(silent) = &status.store_silent {
+        text.push_str(&format!(
+            "\n{}\nhint: look at the database server; the coordinator's log says what it answered\n",
+            silent.message
+        ));
+    }
     if let Some(outage) = &status.outage {
         text.push_str(&outage_lines(outage, look));
     }

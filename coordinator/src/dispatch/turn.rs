@@ -113,10 +113,14 @@ impl Turn {
         }
         match store.commit(lead, &self.changes).await {
             Ok(()) => Committed::Done(self.sealed),
-            Err(error @ StoreError::Determinate(_)) => Committed::Refused(self, error),
-            Err(error @ (StoreError::Indeterminate(_) | StoreError::Contradiction(_) | StoreError::Lost(_))) => {
-                Committed::Ended(Ended::InDoubt, error)
-            }
+            Err(error @ StoreError::Determinate(_)) if error.passes() => Committed::Refused(self, error),
+            // To repeat it is of no use: what is stored tells how to go on.
+            Err(
+                error @ (StoreError::Determinate(_)
+                | StoreError::Indeterminate(_)
+                | StoreError::Contradiction(_)
+                | StoreError::Lost(_)),
+            ) => Committed::Ended(Ended::InDoubt, error),
             Err(error @ StoreError::Fenced(_)) => Committed::Ended(Ended::Fenced, error),
         }
     }

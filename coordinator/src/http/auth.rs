@@ -2,7 +2,7 @@
 //!
 //! A handler takes [`Viewer`], [`Submitter`], [`Publisher`] or [`Admin`]; being able to build one is the permission.
 
-use std::{net::IpAddr, ops::Deref, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Json, Path, Query, Request},
@@ -11,7 +11,7 @@ use axum::{
 use futures::StreamExt as _;
 use lull_shared::id::TokenId;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Interface, JSON_BYTES_MAX,
@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     access, clock,
+    server::Coordinator,
     store::{
         Store,
-        record::{TokenRole, who},
+        record::{TokenRecord, TokenRole, who},
     },
 };
 
@@ -36,6 +37,10 @@ pub struct Caller {
 }
 
 impl Caller {
+    fn of(token: TokenRecord) -> Self {
+        Self { token: TokenId(token.token), name: token.name, role: token.role }
+    }
+
     /// Whether this caller may change what `owner` submitted; what nobody knows the owner of is the administrators'.
     pub fn may_change(&self, owner: Option<TokenId>) -> bool {
         self.role == TokenRole::Admin || owner == Some(self.token)
@@ -55,17 +60,38 @@ impl Caller {
     }
 }
 
+/// How long a caller waits for the store to say who he is, before it is looked whether it is remembered.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// The same for what can be answered without the store: whoever it confirmed before is known while it does not answer.
+pub async fn known_without_store(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
+    let remembered = || {
+        let token = state.coordinator.callers.recall(&access::fingerprint(bearer(headers)?), clock::now())?;
+        Some(Caller::of(token))
+    };
+    if state.coordinator.lease.store_silent_since().is_some()
+        && let Some(caller) = remembered()
+    {
+        return Ok(caller);
+    }
+    match timeout(PATIENCE, known(headers, source, state)).await {
+        Ok(Err(refused)) if refused.is_unavailable() => remembered().ok_or(refused),
+        Ok(known) => known,
+        Err(_) => remembered().ok_or_else(|| Refused::store_silent(state.coordinator.lease.asked().wall, false)),
+    }
+}
+
 /// Whose token came with these headers, from there; an address from which too many came that are not valid is not looked
 /// at for a while.
 pub async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
     let Some((source, text)) = source.zip(bearer(headers)) else {
-        return caller(headers, &*state.coordinator.store).await;
+        return caller(headers, &state.coordinator).await;
     };
     let fingerprint = access::fingerprint(text);
     if !state.failures.may_ask(source, &fingerprint, Instant::now()) {
         return Err(Refused::busy("too many requests came from this address with tokens that are not valid"));
     }
-    let found = caller(headers, &*state.coordinator.store).await;
+    let found = caller(headers, &state.coordinator).await;
     match &found {
         Ok(_) => state.failures.note(source, &fingerprint, true, Instant::now()),
         Err(refused) if refused.is_unknown_caller() => state.failures.note(source, &fingerprint, false, Instant::now()),
@@ -74,12 +100,22 @@ pub async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interfac
     found
 }
 
-/// Whose token came with these headers.
-pub async fn caller(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
-    let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
-    let token = store.authenticate(&access::fingerprint(text), clock::now()).await?;
+async fn caller(headers: &HeaderMap, coordinator: &Coordinator) -> Answer<Caller> {
+    let (fingerprint, token) = token(headers, &*coordinator.store).await?;
+    coordinator.callers.remember(fingerprint, token.clone());
+    Ok(Caller::of(token))
+}
+
+/// Whose token came with these headers, of a coordinator that stands by.
+pub async fn caller_of_standby(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
+    Ok(Caller::of(token(headers, store).await?.1))
+}
+
+async fn token(headers: &HeaderMap, store: &dyn Store) -> Answer<([u8; 32], TokenRecord)> {
+    let fingerprint = access::fingerprint(bearer(headers).ok_or_else(Refused::unknown_caller)?);
+    let token = store.authenticate(&fingerprint, clock::now()).await?;
     let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
-    Ok(Caller { token: TokenId(token.token), name: token.name, role: token.role })
+    Ok((fingerprint, token))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use lull_shared::time::Timestamp;
 
 use super::body::BodyError;
 use crate::{
@@ -77,6 +78,11 @@ impl Refused {
         self.status == StatusCode::UNAUTHORIZED
     }
 
+    /// Whether something is not there at the moment.
+    pub fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// A valid token whose role does not suffice.
     pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "denied", message).hint("ask an administrator for a token with that role")
@@ -132,6 +138,16 @@ impl Refused {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).hint("try again in a moment")
     }
 
+    /// The store does not answer since then. What it was asked is done when it is back, or never.
+    pub fn store_silent(since: Timestamp, changes: bool) -> Self {
+        let message = format!("the database does not answer since {since}; the coordinator goes on when it is back");
+        let hint = match changes {
+            true => "`lull status` shows what it knows meanwhile; what you asked may still be done: look before you ask again",
+            false => "`lull status` shows what the coordinator knows meanwhile; look at the database server",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_silent", message).hint(hint)
+    }
+
     /// Another coordinator leads, at this URL if it can be reached.
     pub fn standby(message: impl Into<Cow<'static, str>>, leader: Option<String>, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { leader, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, STANDBY, message).hint(hint) }
@@ -175,10 +191,14 @@ impl From<StoreError> for Refused {
         }
         match error {
             StoreError::Fenced(_) => Self::unavailable("another coordinator has taken over; this one stands by"),
-            StoreError::Determinate(_) => Self::unavailable("the store did not answer"),
             StoreError::Contradiction(_) | StoreError::Lost(_) => {
-                Self::unavailable("the store holds something else than was expected; try again in a moment")
+                Self::unavailable("the store holds something else than was expected")
+                    .hint("the coordinator loads it again; look whether it was done before you ask again")
             }
+            StoreError::Determinate(_) if error.passes() => Self::unavailable("the store did not answer")
+                .hint("try again in a moment; the coordinator's log says what the database answered"),
+            StoreError::Determinate(_) => Self::unavailable("the store cannot do this")
+                .hint("ask an administrator: `lull db check` says what is missing in the database"),
             StoreError::Indeterminate(_) => {
                 Self::unavailable("the store did not confirm; look whether it was done before you ask again")
             }

@@ -1,6 +1,6 @@
 //! In front of all routes: those of the term while there is one, and a word on where to go otherwise.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -21,6 +21,9 @@ use crate::{
     store::{Store, record::TokenRole},
 };
 
+/// How long somebody who asks one that stands by waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_millis(1_500);
+
 /// What answers for as long as the process lives.
 #[derive(Clone)]
 pub struct Front {
@@ -36,8 +39,12 @@ impl Front {
 
     /// Who shares the store can be asked of one that stands by too.
     async fn coordinators(&self, headers: HeaderMap) -> Answer<Json<Page<CoordinatorBody>>> {
-        auth::caller(&headers, &*self.store).await?.require(TokenRole::Viewer)?;
-        coordinators::list(&*self.store).await
+        let listed = async {
+            auth::caller_of_standby(&headers, &*self.store).await?.require(TokenRole::Viewer)?;
+            coordinators::list(&*self.store).await
+        };
+        let silent = || Refused::unavailable("this coordinator stands by, and the database does not answer");
+        tokio::time::timeout(STORE_PATIENCE, listed).await.unwrap_or_else(|_| Err(silent()))
     }
 }
 

@@ -37,9 +37,10 @@ mod tasks;
 mod tests;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use lull_shared::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::{error::Refused, failures::Failures, shares::Shares, spool::Spools};
@@ -57,6 +58,21 @@ pub struct Interface {
     shares: Shares,
     spools: Spools,
     failures: Failures,
+}
+
+/// How often a request that waits looks whether the store is still there.
+const SILENCE_LOOK: Duration = Duration::from_millis(250);
+
+impl Interface {
+    /// Waits until the store does not answer any more; when it answered last.
+    async fn store_falls_silent(&self) -> Timestamp {
+        loop {
+            if let Some(since) = self.coordinator.lease.store_silent_since() {
+                return since;
+            }
+            tokio::time::sleep(SILENCE_LOOK).await;
+        }
+    }
 }
 
 /// The state of all handlers.

@@ -139,6 +139,7 @@ pub async fn revoke(
     if !coordinator.store.revoke_token(&coordinator.lead, token, &admin.who(), clock::now()).await? {
         return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
     }
+    coordinator.callers.forget();
     Ok(Json(Affected { affected: 1 }))
 }
 

@@ -3,22 +3,35 @@
 //! A route without a role cannot be written down here, and there is no other place where one becomes part of the router.
 //! Whoever is not of the role is turned away before the handler is called. `ROUTES.md` is this table for people.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
+    http::Method,
     middleware::{Next, from_fn_with_state},
     response::Response,
     routing::{delete, get, post, put},
 };
 
 use super::{
-    Interface, agents, auth, blobs, body::Kept, coordinators, error::Answer, explained, failures::Source, functions, jobs, logs,
-    network, policy, publish, registry, shares::Kind, status, submission, tasks, watch,
+    Interface, agents,
+    auth::{self, Caller},
+    blobs,
+    body::Kept,
+    coordinators,
+    error::{Answer, Refused},
+    explained,
+    failures::Source,
+    functions, jobs, logs, network, policy, publish, registry,
+    shares::Kind,
+    status, submission, tasks, watch,
 };
 use crate::store::record::TokenRole;
+
+/// What is answered from memory while the store does not answer. Below [`crate::api::PREFIX`].
+const STATUS: &str = "/status";
 
 /// One way to ask for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +107,42 @@ routes! {
     get "/net/doctor" Viewer => network::doctor;
 }
 
-/// Lets in who has the role, and counts the request as one of the caller's until its answer was given.
-async fn admit(State((state, role)): State<(Arc<Interface>, TokenRole)>, mut request: Request, next: Next) -> Answer<Response> {
-    let source = request.extensions().get::<Source>().map(|source| source.0);
-    let caller = auth::known(request.headers(), source, &state).await?.require(role)?;
+/// Lets in who has the role, and counts the request as one of the caller's until its answer was given. While the store does
+/// not answer that is said, but for what can be answered without it.
+async fn admit(State((state, role)): State<(Arc<Interface>, TokenRole)>, request: Request, next: Next) -> Answer<Response> {
+    if is_status(&request) {
+        let caller = auth::known_without_store(request.headers(), source(&request), &state).await?.require(role)?;
+        return serve(&state, caller, request, next).await;
+    }
+    if let Some(since) = state.coordinator.lease.store_silent_since() {
+        return Err(Refused::store_silent(since, false));
+    }
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let answered = async {
+        let caller = auth::known(request.headers(), source(&request), &state).await?.require(role)?;
+        serve(&state, caller, request, next).await
+    };
+    tokio::select! {
+        biased;
+        answer = answered => answer,
+        since = state.store_falls_silent() => Err(Refused::store_silent(since, changes)),
+    }
+}
+
+async fn serve(state: &Interface, caller: Caller, mut request: Request, next: Next) -> Answer<Response> {
     let place = state.shares.take(caller.token.0, Kind::Requests, 1)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
+}
+
+/// The router may have taken the prefix off, or not yet.
+fn is_status(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.strip_prefix(crate::api::PREFIX).unwrap_or(path) == STATUS
+}
+
+fn source(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Source>().map(|source| source.0)
 }
 
 /// The table for people.

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use lull_shared::{
-    id::AttemptId,
+    id::{AttemptId, JobId},
     identity::Authority,
     message::{ModuleManifest, Payload},
     share::Share,
     state::{Failure, PauseReason, Usage, WaitReason},
+    time::Timestamp,
 };
 
 use crate::{
     api::*,
     scheduler::{
+        effect::NewJob,
         history::IdleHours,
         view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
     },
@@ -104,6 +106,45 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
         submitted: record.submitted.to_jiff(),
         ended: record.ended.map(|at| at.to_jiff()),
     }
+}
+
+/// The store does not answer since then.
+pub fn store_silent(since: Timestamp) -> StoreSilent {
+    StoreSilent {
+        since: since.to_jiff(),
+        message: format!(
+            "the database does not answer since {since}: agents go on with what they have, and this is what the coordinator \
+             knows; nothing new starts, and no result counts, before it is back"
+        ),
+    }
+}
+
+/// Jobs as the scheduler alone knows them.
+pub fn jobs_in_memory(jobs: &[NewJob], views: &[JobView]) -> Vec<JobBody> {
+    let views: BTreeMap<JobId, &JobView> = views.iter().map(|view| (view.job, view)).collect();
+    let body = |new: &NewJob| {
+        let view = *views.get(&new.job)?;
+        Some(JobBody {
+            job: Text(new.job),
+            name: new.spec.name.clone(),
+            function: new.version_name.clone(),
+            submitter: new.submitter.clone(),
+            owner: new.owner.map(Text),
+            state: view.state,
+            stopping: view.stopping,
+            stopped_by: None,
+            tasks: u64::from(new.spec.inputs.count()),
+            counts: view.counts,
+            unreachable: view.unreachable,
+            waiting: view.waiting.as_ref().map(waiting),
+            moved: Some(view.moved),
+            mean_wall_ms: view.mean_wall_us.map(|mean| mean as f64 / 1_000.0),
+            priority: new.spec.priority.0,
+            submitted: new.at.to_jiff(),
+            ended: None,
+        })
+    };
+    jobs.iter().filter_map(body).collect()
 }
 
 /// The conditions under which a job runs.

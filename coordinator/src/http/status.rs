@@ -1,15 +1,30 @@
 //! The network in one look.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use lull_shared::state::TaskCounts;
+use tokio::time::timeout;
 
-use super::{Shared, agents, auth::Viewer, error::Answer, jobs, shape};
+use super::{
+    Shared, agents,
+    auth::Viewer,
+    error::{Answer, Refused},
+    jobs, shape,
+};
 use crate::{
     api::{Health, HealthStatus, ServerBody, Status},
-    scheduler::Scheduler,
+    scheduler::{Scheduler, effect::NewJob},
     server::Coordinator,
-    store::record::JobFilter,
+    store::{
+        Store, StoreResult,
+        record::{JobFilter, JobRecord, Totals},
+    },
 };
+
+/// How long it is waited for the loop and for the store, each: with the caller's token, somebody who looks has an answer
+/// within two seconds.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Jobs that the summary lists; `lull job list` shows them all.
 const JOBS_LISTED: u32 = 20;
@@ -21,25 +36,52 @@ pub async fn health() -> Json<Health> {
 
 /// `GET /status`
 pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status>> {
-    let look = |scheduler: &Scheduler, at| (scheduler.jobs(at), scheduler.agents(), scheduler.outage(at));
-    let (views, agents, outage) = state.coordinator.dispatch.query(look).await?;
+    let look = |scheduler: &Scheduler, at| {
+        let newest: Vec<NewJob> = scheduler.newest(JOBS_LISTED as usize).cloned().collect();
+        (scheduler.jobs(at), newest, scheduler.agents(), scheduler.outage(at))
+    };
+    let lease = &state.coordinator.lease;
+    let looked = timeout(PATIENCE, state.coordinator.dispatch.query(look)).await;
+    // It has begun to lead and not loaded yet.
+    let Ok(looked) = looked else { return Err(Refused::store_silent(lease.asked().wall, false)) };
+    let (views, newest, agents, outage) = looked?;
     let mut tasks = TaskCounts::default();
     for view in &views {
         for state in lull_shared::state::TaskState::ALL {
             *tasks.get_mut(state) += view.counts.get(state);
         }
     }
-    let filter = JobFilter { state: Some(lull_shared::state::JobState::Active), limit: JOBS_LISTED, ..JobFilter::default() };
-    let records = state.coordinator.store.jobs(&filter).await?;
+    let remembered = match lease.store_silent_since() {
+        Some(since) => Err(since),
+        None => match timeout(PATIENCE, remembered(&*state.coordinator.store)).await {
+            Ok(Ok(remembered)) => Ok(remembered),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the status is answered from memory");
+                Err(lease.asked().wall)
+            }
+            Err(_) => Err(lease.asked().wall),
+        },
+    };
+    let (jobs, totals, store_silent) = match remembered {
+        Ok((records, totals)) => (jobs::merge(&records, &views), Some(totals), None),
+        Err(since) => (shape::jobs_in_memory(&newest, &views), None, Some(shape::store_silent(since))),
+    };
     Ok(Json(Status {
         coordinator: describe(&state.coordinator),
+        store_silent,
         agents: agents::summary(&agents),
         outage: outage.as_ref().map(shape::outage),
         jobs_active: views.len() as u64,
         tasks,
-        jobs: jobs::merge(&records, &views),
-        totals: state.coordinator.store.totals().await?,
+        jobs,
+        totals,
     }))
+}
+
+/// What only the store knows.
+async fn remembered(store: &dyn Store) -> StoreResult<(Vec<JobRecord>, Totals)> {
+    let filter = JobFilter { state: Some(lull_shared::state::JobState::Active), limit: JOBS_LISTED, ..JobFilter::default() };
+    Ok((store.jobs(&filter).await?, store.totals().await?))
 }
 
 fn describe(coordinator: &Coordinator) -> ServerBody {

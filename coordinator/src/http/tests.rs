@@ -54,6 +54,7 @@ impl Site {
             limits: Limits::default(),
             making,
             lease: Default::default(),
+            store_wait: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");

@@ -27,9 +27,10 @@ use super::{
     until,
 };
 use crate::{
-    access, clock,
+    access::{self, Callers},
+    clock,
     custody::Custodian,
-    dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, LeaseTimes, Shell},
+    dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
     network::Network,
     policies::Policies,
@@ -83,7 +84,7 @@ impl Lasting {
         let over = shutdown.child_token();
         let tasks = TaskTracker::new();
         // From the first moment on: to read the policy and to load may take longer than a lease lasts.
-        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease.clone(), self.config.lease, over.clone())));
+        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease.clone(), over.clone())));
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
         let tracker = Arc::new(Tracker::default());
@@ -111,7 +112,7 @@ impl Lasting {
             catalogue: catalogue.clone(),
             limits: self.config.limits.clone(),
             tracker: tracker.clone(),
-            lease,
+            lease: lease.clone(),
             revoked,
             custody,
         };
@@ -123,6 +124,7 @@ impl Lasting {
         let (data, making) = (&self.config.data, &self.config.making);
         let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), lead.clone(), data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));
+        let callers = Arc::<Callers>::default();
         let coordinator = Arc::new(Coordinator {
             store: self.store.clone(),
             dispatch: handle,
@@ -135,11 +137,13 @@ impl Lasting {
             since: clock::now(),
             mesh,
             presence: self.presence.clone(),
+            lease,
+            callers: callers.clone(),
             publications,
             name: self.config.name.clone(),
         });
         let (made, token_made) = oneshot::channel();
-        tasks.spawn(until(over.clone(), ensure_admin_token(self.store.clone(), lead, self.config.data.clone(), made)));
+        tasks.spawn(until(over.clone(), ensure_admin_token(self.store.clone(), lead, self.config.data.clone(), callers, made)));
         tasks.close();
         // A store that takes its time does not keep the agents waiting; the token comes when it can.
         let _ = tokio::time::timeout(TOKEN_PATIENCE, token_made).await;
@@ -180,12 +184,7 @@ impl Lasting {
 
 /// Between tries of what a term cannot do without.
 fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
+    ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times().build()
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
@@ -211,14 +210,18 @@ async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToke
 
 /// Renews the lease; ends the term when another coordinator has it. A renewal whose answer is late does not hold up the
 /// next one: the store may have done it, and others watch the lease and not its answers.
-async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, times: LeaseTimes, over: CancellationToken) {
+async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, over: CancellationToken) {
+    let times = lease.times();
     let mut under_way = FuturesUnordered::new();
     let mut due = lease.asked().steady + times.renewal;
     loop {
         tokio::select! {
             biased;
             Some((asked, renewed)) = under_way.next() => match renewed {
-                Ok(()) => lease.renewed(asked),
+                Ok(()) => {
+                    lease.renewed(asked);
+                    lease.answered();
+                }
                 Err(StoreError::Fenced(_)) => return over.cancel(),
                 Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
             },
@@ -266,12 +269,15 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
 
 /// Whoever can read the data folder is an administrator: the file holds a token that the store knows. Tried until that is
 /// so, and then said to `made`.
-async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, made: oneshot::Sender<()>) {
+async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, callers: Arc<Callers>, made: oneshot::Sender<()>) {
     let (path, minted) = (data.join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
     let mut pauses = pauses();
     loop {
         match admin_token(&*store, &lead, &path, &minted).await {
-            Ok(()) => break,
+            Ok((fingerprint, token)) => {
+                callers.remember(fingerprint, token);
+                break;
+            }
             Err(error) => {
                 let pause = pauses.next().unwrap_or(PAUSE_MAX);
                 let pause_ms = pause.as_millis() as u64;
@@ -284,12 +290,17 @@ async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, ma
     let _ = made.send(());
 }
 
-async fn admin_token(store: &dyn Store, lead: &Lead, path: &Path, minted: &access::Minted) -> anyhow::Result<()> {
-    let is_known = async |fingerprint| Ok::<_, StoreError>(store.authenticate(&fingerprint, clock::now()).await?.is_some());
-    if let Ok(text) = std::fs::read_to_string(path)
-        && is_known(access::fingerprint(&text)).await?
-    {
-        return Ok(());
+async fn admin_token(
+    store: &dyn Store,
+    lead: &Lead,
+    path: &Path,
+    minted: &access::Minted,
+) -> anyhow::Result<([u8; 32], TokenRecord)> {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        let fingerprint = access::fingerprint(&text);
+        if let Some(token) = store.authenticate(&fingerprint, clock::now()).await? {
+            return Ok((fingerprint, token));
+        }
     }
     let token = |name| NewToken {
         role: TokenRole::Admin,
@@ -303,10 +314,14 @@ async fn admin_token(store: &dyn Store, lead: &Lead, path: &Path, minted: &acces
     };
     // An earlier try may have made it without the store's having said so. Another coordinator of this store may be called
     // so, or the one whose file was lost.
-    if !is_known(minted.fingerprint).await? && store.create_token(lead, token(Some("admin".into()))).await?.is_none() {
-        store.create_token(lead, token(None)).await?;
+    let mut made = store.authenticate(&minted.fingerprint, clock::now()).await?;
+    for name in [Some("admin".to_owned()), None] {
+        if made.is_none() {
+            made = store.create_token(lead, token(name)).await?;
+        }
     }
-    Ok(keys::write_private(path, format!("{}\n", minted.text).as_bytes())?)
+    keys::write_private(path, format!("{}\n", minted.text).as_bytes())?;
+    Ok((minted.fingerprint, made.context("the store gives no name to a token without one")?))
 }
 
 /// What the audit calls the coordinator that made itself a token: its name, and enough of its peer id to tell it from others.

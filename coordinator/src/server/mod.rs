@@ -8,6 +8,7 @@
 //! Mesh and HTTP interface live as long as the process and answer by its [`phase::Phase`]; what a term needs is made
 //! with it and goes with it.
 
+mod awake;
 mod founding;
 mod leader;
 mod lease_watch;
@@ -15,6 +16,8 @@ pub mod phase;
 mod presence;
 mod reception;
 mod room;
+#[cfg(test)]
+mod silent_store;
 #[cfg(test)]
 mod slow_store;
 mod standby;
@@ -40,9 +43,10 @@ pub use self::presence::Presence;
 use self::{leader::Lasting, phase::Phase, standby::Standby};
 pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
+    access::Callers,
     blobs::StoreBlobs,
     clock,
-    dispatch::{Catalogue, DispatchHandle, LeaseTimes},
+    dispatch::{Catalogue, DispatchHandle, Lease, LeaseTimes},
     http, keys,
     network::Network,
     policies::Policies,
@@ -53,6 +57,9 @@ use crate::{
 
 /// How long a stopping coordinator waits for its parts.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a stopping coordinator waits for the store to take its lease back.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(2);
 
 /// Where a coordinator keeps snapshots of which no agent could keep a copy.
 const SNAPSHOTS_FOLDER: &str = "snapshots";
@@ -65,6 +72,8 @@ pub struct ServerConfig {
     /// What is missing of the network's keys and name is to be made anew, instead of being told as a loss.
     pub init: bool,
     pub store: StoreChoice,
+    /// How long a start waits for a store that does not answer.
+    pub store_wait: Duration,
     /// Where the mesh listens.
     pub listen: Vec<Multiaddr>,
     /// Where the HTTP interface listens.
@@ -98,6 +107,9 @@ pub struct Coordinator {
     pub mesh: Network,
     pub presence: Arc<Presence>,
     pub publications: Arc<Publications>,
+    pub lease: Lease,
+    /// Those whom the store has confirmed lately.
+    pub callers: Arc<Callers>,
     pub name: String,
 }
 
@@ -124,13 +136,18 @@ pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> anyhow:
     if !room::wait(&folders, &shutdown).await {
         anyhow::bail!("stopped before there was room on the disk");
     }
-    let store = store::open(&config.store).await.context("cannot open the store")?;
+    let store = awake::open(|| store::open(&config.store), config.store_wait, &shutdown).await?;
     start_on(store, config, shutdown).await
 }
 
 /// The same on a store that is open.
 pub async fn start_on(store: Arc<dyn Store>, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
-    keys::check_folder(&config.data)?;
+    // What is made once need not be carried along in the future of whoever waits for it.
+    let started = shutdown.clone().run_until_cancelled_owned(Box::pin(begin(store, config, shutdown))).await;
+    started.unwrap_or_else(|| Err(anyhow::anyhow!("stopped before it had started")))
+}
+
+async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<RunningServer> {
     keys::private_folder(&config.data)?;
     let lock = keys::lock(&config.data)?;
     let founding::Keys { identity, authority, network } = founding::keys(&config.data, &*store, config.init).await?;
@@ -181,13 +198,26 @@ async fn live(standby: Standby, lasting: Lasting, shutdown: CancellationToken) -
     loop {
         let Some((lead, lease)) = standby.stand_by(fenced, &shutdown).await? else { return Ok(()) };
         match lasting.leader(lead.clone(), lease, &shutdown).await? {
-            leader::End::Stopped => return lasting.store.step_down(&lead).await.context("cannot give the lease back"),
+            leader::End::Stopped => {
+                give_back(&*lasting.store, &lead).await;
+                return Ok(());
+            }
             leader::End::Fenced => {
                 tracing::warn!(term = lead.term.0, "another coordinator has taken over; this one stands by");
                 fenced = Some(lead.term);
             }
         }
     }
+}
+
+/// Gives the lease back. A store that is gone does not keep a process from ending: its lease lapses by itself.
+async fn give_back(store: &dyn Store, lead: &Lead) {
+    let why = match tokio::time::timeout(GIVE_BACK_MAX, store.step_down(lead)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    tracing::warn!(error = why, "the lease could not be given back; another coordinator takes over when it has lapsed");
 }
 
 impl RunningServer {

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use futures::FutureExt as _;
 use lull_shared::{
     id::{AgentId, Term},
     time::Timestamp,
@@ -85,8 +86,7 @@ async fn remembers(server: &RunningServer, store: &Memory) -> bool {
         at: clock::now(),
     };
     let token = store.create_token(&coordinator.lead, token).await.expect("memory answers").expect("a new name").token;
-    let enrolment =
-        Enrolment { token, fingerprint: [7; 32], peer: vec![1, 2, 3], name: "desk".into(), at: clock::now() };
+    let enrolment = Enrolment { token, fingerprint: [7; 32], peer: vec![1, 2, 3], name: "desk".into(), at: clock::now() };
     let enrolled = store.enrol(&coordinator.lead, enrolment).await.expect("memory answers");
     let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
     let (id, name) = (agent.agent, agent.name);
@@ -95,7 +95,12 @@ async fn remembers(server: &RunningServer, store: &Memory) -> bool {
     let cordon = move |request| Event::SetIntake { request, agent: id, intake: Intake::Cordoned, by: "root".into() };
     let reply = coordinator.dispatch.request(cordon).await.expect("it is answered when it is durable");
     assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
-    store.agents().await.expect("memory answers").iter().any(|agent| agent.agent == AgentId(1) && agent.intake == Intake::Cordoned)
+    store
+        .agents()
+        .await
+        .expect("memory answers")
+        .iter()
+        .any(|agent| agent.agent == AgentId(1) && agent.intake == Intake::Cordoned)
 }
 
 /// Leads on a store of which one method's answers are late, for twenty renewals and through a commit.
@@ -120,8 +125,8 @@ async fn lead_with(method: &'static str, by: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_leads_goes_on_doing_so_however_late_its_store_answers() {
-    let late = ASKED.into_iter().flat_map(|method| [LEASE.length / 2, 5 * LEASE.length].map(|by| lead_with(method, by)));
-    futures::future::join_all(late).await;
+    let each = ASKED.into_iter().flat_map(|method| [LEASE.length / 2, 5 * LEASE.length].map(|by| (method, by)));
+    futures::future::join_all(each.map(|(method, by)| lead_with(method, by).boxed_local())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,7 @@ pub(super) fn config(data: &Path, name: &str) -> ServerConfig {
         limits: Limits::default(),
         making: Making::default(),
         lease: Default::default(),
+        store_wait: Default::default(),
     }
 }
 

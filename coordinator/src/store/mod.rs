@@ -70,6 +70,15 @@ impl StoreError {
         let (Self::Determinate(cause) | Self::Indeterminate(cause)) = self else { return false };
         sqlserver::is_full(cause) || cause.chain().any(|cause| embedded::is_full(cause) || is_full_disk(cause))
     }
+
+    /// Whether the same may succeed in a while although nobody does anything about it: a wrong password, a missing right and
+    /// a damaged file do not pass.
+    pub fn passes(&self) -> bool {
+        let (Self::Determinate(error) | Self::Indeterminate(error)) = self else { return false };
+        let on_server = error.downcast_ref::<sqlserver::Fail>().is_some_and(sqlserver::Fail::needs_somebody);
+        let on_file = error.downcast_ref::<embedded::Fail>().is_some_and(embedded::Fail::needs_somebody);
+        !on_server && !on_file
+    }
 }
 
 fn is_full_disk(cause: &(dyn std::error::Error + 'static)) -> bool {

@@ -103,6 +103,7 @@ impl Site {
             limits: Limits::default(),
             making: Making::default(),
             lease: Default::default(),
+            store_wait: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let store = Arc::new(Memory::default());

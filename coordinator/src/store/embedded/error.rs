@@ -52,6 +52,26 @@ fn contradicts(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
+impl Fail {
+    /// Whether somebody has to do something before it can succeed.
+    pub fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Incompatible(_) | Self::File { .. } | Self::TooLarge(_) => true,
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::CannotOpen
+                )
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// Whether there was no room in the file or for it.
 pub fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
     let error = cause.downcast_ref::<rusqlite::Error>();

@@ -32,10 +32,11 @@ use lull_shared::{
 };
 use rusqlite::Transaction;
 
+pub(crate) use self::error::Fail;
 #[cfg(test)]
 use self::schema::MIGRATIONS;
 pub use self::{check::check, error::is_full, schema::script};
-use self::{error::Fail, reader::Readers, writer::Writer};
+use self::{reader::Readers, writer::Writer};
 use super::{
     BlobRef, BlobWriter, Lead, Loaded, Store, StoreResult, Takeover, bounds,
     lead::{Kind, Refusal},

@@ -95,6 +95,16 @@ impl Fail {
         matches!(self, Self::Connection { purpose: Purpose::Read, .. })
     }
 
+    /// Whether somebody has to do something before it can succeed.
+    pub fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Setup { .. } | Self::Damaged(_) | Self::Incompatible(_) | Self::TooLarge(_) => true,
+            // The login, its password, the database, the tables.
+            Self::Server { code: 18452 | 18456 | 18470 | 18486..=18488 | 4060 | 911 | 207 | 208 | 2812, .. } => true,
+            other => other.is_forbidden(),
+        }
+    }
+
     /// Whether a row is there already.
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Server { code: 2601 | 2627, .. })

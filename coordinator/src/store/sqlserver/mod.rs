@@ -34,14 +34,14 @@ use lull_shared::{
     time::Timestamp,
 };
 
+pub(crate) use self::error::Fail;
 pub use self::error::is_full;
+#[cfg(test)]
+pub(crate) use self::error::Purpose;
 #[cfg(test)]
 pub use self::schema::MIGRATIONS;
 pub use self::schema::script;
-use self::{
-    error::Fail,
-    session::{Outcome, Session},
-};
+use self::session::{Outcome, Session};
 use super::{
     BlobRef, BlobWriter, Check, Finding, Lead, Loaded, Store, StoreResult, Takeover, bounds,
     lead::Kind,
