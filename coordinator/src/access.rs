@@ -72,4 +72,32 @@ mod tests {
         assert_eq!(fingerprint(&format!("{}\n", minted.text)), minted.fingerprint);
         assert_ne!(mint(TokenRole::Submitter).text, minted.text);
     }
+
+    #[test]
+    fn callers_are_remembered_up_to_a_bound_while_their_tokens_are_valid() {
+        let callers = Callers::default();
+        let token = |expires| TokenRecord {
+            token: 1,
+            role: TokenRole::Viewer,
+            name: "ann".into(),
+            bound: Default::default(),
+            uses: 0,
+            uses_max: None,
+            created: Timestamp(0),
+            created_by: "root".into(),
+            expires,
+            revoked: None,
+        };
+        let print = |number: u32| {
+            let mut print = [0; 32];
+            print[..4].copy_from_slice(&number.to_be_bytes());
+            print
+        };
+        (0..2_000).for_each(|number| callers.remember(print(number), token(None)));
+        let known = (0..2_000).filter(|number| callers.recall(&print(*number), Timestamp(1)).is_some()).count();
+        assert_eq!(known, CALLERS_MAX);
+        callers.forget();
+        callers.remember(print(1), token(Some(Timestamp(5))));
+        assert!(callers.recall(&print(1), Timestamp(4)).is_some() && callers.recall(&print(1), Timestamp(5)).is_none());
+    }
 }

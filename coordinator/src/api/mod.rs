@@ -165,6 +165,9 @@ pub struct CoordinatorBody {
     pub addresses: Vec<String>,
     /// When it last said that it is there.
     pub seen: jiff::Timestamp,
+    /// Of the leader, if it answers itself: what the store forgot last although it had confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_loss: Option<StoreLoss>,
 }
 
 /// `GET /api/v1/status`: the network in one look.
@@ -174,6 +177,9 @@ pub struct Status {
     /// The store does not answer: all of this is what the coordinator has in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_silent: Option<StoreSilent>,
+    /// What the store forgot last although it had confirmed it, since this coordinator's process began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_loss: Option<StoreLoss>,
     pub agents: AgentsSummary,
     /// What is wrong with the network, as far as silence tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,6 +192,15 @@ pub struct Status {
     /// Absent while the store does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<crate::store::record::Totals>,
+}
+
+/// A store that forgot what it had confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreLoss {
+    /// When that was noticed.
+    pub at: jiff::Timestamp,
+    pub message: String,
+    pub hint: String,
 }
 
 /// A store that does not answer.

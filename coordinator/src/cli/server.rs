@@ -146,7 +146,11 @@ impl Server {
         match self {
             Self::Run(run) => run.run(context).await,
             Self::Status => {
-                context.out.list(&context.server.connect()?.coordinators().await?.items)?;
+                let coordinators = context.server.connect()?.coordinators().await?.items;
+                context.out.list(&coordinators)?;
+                for loss in coordinators.iter().filter_map(|coordinator| coordinator.store_loss.as_ref()) {
+                    context.out.note(format!("noticed at {}: {}\nhint: {}", loss.at, loss.message, loss.hint));
+                }
                 Ok(Exit::Succeeded)
             }
             Self::Export(secret) => {

@@ -76,6 +76,9 @@ fn describe(status: &StatusBody, look: &Look) -> String {
             silent.message
         ));
     }
+    if let Some(loss) = &status.store_loss {
+        text.push_str(&format!("\nnoticed {}: {}\nhint: {}\n", look.time(loss.at), loss.message, loss.hint));
+    }
     if let Some(outage) = &status.outage {
         text.push_str(&outage_lines(outage, look));
     }

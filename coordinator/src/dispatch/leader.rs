@@ -54,15 +54,17 @@ pub enum Ended {
     Stopped,
     /// Another coordinator leads.
     Fenced,
-    /// The store is in doubt: load it again.
+    /// The store is in doubt, or holds something else than was thought: load it again.
     InDoubt,
+    /// The store has forgotten what it had confirmed.
+    Forgotten,
 }
 
 /// Loads the store and leads until told to stop. Agents' streams are closed at the end.
 pub async fn run(shell: &Shell, lead: &Lead, inbox: &mut Inbox, shutdown: &CancellationToken) -> StoreResult<Ended> {
     let loading = shutdown.run_until_cancelled(load(shell, lead)).await;
     let Some(restored) = loading.transpose()? else { return Ok(Ended::Stopped) };
-    let Restored { clock, scheduler } = restored;
+    let Some(Restored { clock, scheduler }) = restored else { return Ok(Ended::Forgotten) };
     inbox.moments.pass();
     let leader = Leader {
         shell,
@@ -86,11 +88,14 @@ struct Restored {
     scheduler: Scheduler,
 }
 
-async fn load(shell: &Shell, lead: &Lead) -> StoreResult<Restored> {
+/// None: the store has forgotten something.
+async fn load(shell: &Shell, lead: &Lead) -> StoreResult<Option<Restored>> {
     let Loaded { mut snapshot, lost } = shell.store.load(lead).await?;
     if let Some(lost) = lost {
-        tracing::error!(known = lost.known, found = lost.found, "{lost}");
+        shell.losses.note(lost.to_string());
+        return Ok(None);
     }
+    shell.losses.gave(snapshot.last_job);
     for job in &mut snapshot.jobs {
         shell.catalogue.learn_movable(job).await;
     }
@@ -106,7 +111,7 @@ async fn load(shell: &Shell, lead: &Lead) -> StoreResult<Restored> {
             Err(error) => tracing::warn!(%version, %error, "cannot tell who holds the code of a version"),
         }
     }
-    Ok(Restored { clock, scheduler })
+    Ok(Some(Restored { clock, scheduler }))
 }
 
 struct Leader<'a> {
@@ -331,6 +336,9 @@ impl Leader<'_> {
         let turn = Turn::drain(&mut self.scheduler);
         for change in turn.changes() {
             self.shell.catalogue.follow(change);
+            if let Change::JobSubmitted(new) = change {
+                self.shell.losses.gave(new.job.0);
+            }
         }
         let news = News::of(turn.changes());
         let results = turn.changes().iter().filter(|change| matches!(change, Change::AttemptEnded(_))).count();
@@ -406,8 +414,9 @@ impl Leader<'_> {
                     tokio::time::sleep(pause).await;
                     turn = again;
                 }
+                Committed::Ended(_, error) if self.shell.losses.judge(&error, &self.lead) => return Err(Ended::Forgotten),
                 Committed::Ended(ended, error) => {
-                    tracing::warn!(%error, "the term ends with this commit");
+                    tracing::warn!(%error, "what was thought of the store ends with this commit");
                     return Err(ended);
                 }
             }
@@ -505,7 +514,16 @@ mod tests {
         let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
         let (custody, _) = tokio::sync::mpsc::unbounded_channel();
         let catalogue = Arc::new(Catalogue::new(store.clone()));
-        Shell { store, catalogue, limits: Limits::default(), tracker: Arc::default(), lease, revoked, custody }
+        Shell {
+            store,
+            catalogue,
+            limits: Limits::default(),
+            tracker: Arc::default(),
+            lease,
+            losses: Arc::default(),
+            revoked,
+            custody,
+        }
     }
 
     fn lease(length: Duration) -> Lease {
@@ -782,11 +800,15 @@ mod tests {
             ended: BTreeMap::new(),
         });
         scheduler.handle(Event::Submit { request: RequestId(1), submission }, at);
-        while scheduler.waiting_at(agent) < 5 {
+        for ms in 2..40 {
+            let at = Timestamp::from_millis(ms);
             let attempt = scheduler.agent(agent).expect("enrolled").attempts[0];
+            let started = ToCoordinator::Started { attempts: vec![attempt] };
+            scheduler.handle(Event::Message { agent, stream: StreamId(1), message: started }, at);
             scheduler.handle(finished(agent, attempt), at);
             while scheduler.poll_effect().is_some() {}
         }
+        assert!(scheduler.waiting_at(agent) >= 5, "{:?}", scheduler.agent(agent));
         (scheduler, agent)
     }
 
@@ -821,7 +843,7 @@ mod tests {
             moments,
             shutdown: CancellationToken::new(),
         };
-        let ((inbox, mut inputs), (_queries, mut queries)) = (mpsc::channel(16), mpsc::channel(1));
+        let ((inbox, mut inputs), (_queries, mut queries)) = (mpsc::channel(1_024), mpsc::channel(1));
         let mut batch = vec![heard(finished(agent, attempts[0])).await];
         inbox.send(heard(finished(agent, attempts[1])).await).await.expect("there is room");
         assert!(leader.gather(&mut batch, &mut inputs, &mut queries, None).await.is_none());

@@ -200,6 +200,8 @@ pub struct Shell {
     pub lease: Lease,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,
+    /// Learns of jobs that are given, and of a store that forgot some.
+    pub losses: Arc<crate::server::Losses>,
     /// Keeps those snapshots that no agent can keep a copy of.
     pub custody: mpsc::UnboundedSender<Custody>,
 }

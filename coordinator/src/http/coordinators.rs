@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 
-use super::{Shared, auth::Viewer, error::Answer};
+use super::{Shared, auth::Viewer, error::Answer, shape};
 use crate::{
     api::{CoordinatorBody, Page, Post},
     clock,
@@ -16,7 +16,11 @@ const AWAY: Duration = Duration::from_secs(15);
 
 /// `GET /coordinators`
 pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<CoordinatorBody>>> {
-    list(&*state.coordinator.store).await
+    let Json(mut list) = list(&*state.coordinator.store).await?;
+    if let (Some(loss), Some(own)) = (&state.coordinator.loss, list.items.iter_mut().find(|one| one.post == Post::Leader)) {
+        own.store_loss = Some(shape::store_loss(loss));
+    }
+    Ok(Json(list))
 }
 
 /// All of them, by peer.
@@ -42,5 +46,6 @@ fn body(record: CoordinatorRecord, leader: &LeaderRecord) -> CoordinatorBody {
         http: record.http,
         addresses: record.addresses,
         seen: record.seen.to_jiff(),
+        store_loss: None,
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         history::IdleHours,
         view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
     },
+    server::Loss,
     store::record::*,
 };
 
@@ -106,6 +107,12 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
         submitted: record.submitted.to_jiff(),
         ended: record.ended.map(|at| at.to_jiff()),
     }
+}
+
+/// What the store forgot.
+pub fn store_loss(loss: &Loss) -> StoreLoss {
+    let (message, hint) = loss.message.split_once("\nhint: ").unwrap_or((&loss.message, ""));
+    StoreLoss { at: loss.at.to_jiff(), message: message.to_owned(), hint: hint.to_owned() }
 }
 
 /// The store does not answer since then.

@@ -69,6 +69,7 @@ pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status
     Ok(Json(Status {
         coordinator: describe(&state.coordinator),
         store_silent,
+        store_loss: state.coordinator.loss.as_ref().map(shape::store_loss),
         agents: agents::summary(&agents),
         outage: outage.as_ref().map(shape::outage),
         jobs_active: views.len() as u64,

@@ -1,13 +1,9 @@
 //! SHELL: one term, from its beginning to its end.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use lull_agent::cache::Cache;
 use lull_shared::{
@@ -22,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ADMIN_TOKEN_FILE, Coordinator, GRACE, Presence, ServerConfig,
+    ADMIN_TOKEN_FILE, Coordinator, GRACE, Losses, Presence, ServerConfig,
     phase::{LeaderView, Leading, Phase},
     until,
 };
@@ -37,7 +33,7 @@ use crate::{
     publishing::Publications,
     store::{
         Lead, Store, StoreError,
-        record::{Bound, NewToken, TokenRecord, TokenRole},
+        record::{AuditRecord, Bound, NewToken, TokenRecord, TokenRole},
     },
     tracker::Tracker,
 };
@@ -52,6 +48,8 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 const RENEWALS_MAX: usize = 15;
 /// How long a term that begins waits for its administrator's token before agents and people are let in.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(2);
+/// A loop that went on for this long may be loaded again at once.
+const CALM: Duration = Duration::from_secs(10);
 /// Pauses between tries of what a term cannot do without.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -63,6 +61,8 @@ pub enum End {
     Stopped,
     /// Another coordinator leads.
     Fenced,
+    /// The store has forgotten what it had confirmed.
+    Forgotten,
 }
 
 /// What outlives a term.
@@ -75,6 +75,7 @@ pub struct Lasting {
     pub phases: Arc<watch::Sender<Phase>>,
     /// Its own copies of snapshots.
     pub snapshots: Cache,
+    pub losses: Arc<Losses>,
     pub config: ServerConfig,
 }
 
@@ -83,13 +84,21 @@ impl Lasting {
     pub async fn leader(&self, lead: Lead, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let over = shutdown.child_token();
         let tasks = TaskTracker::new();
+        self.losses.leads(lead.term);
         // From the first moment on: to read the policy and to load may take longer than a lease lasts.
-        tasks.spawn(until(over.clone(), keep_lease(self.store.clone(), lead.clone(), lease.clone(), over.clone())));
+        tasks.spawn(until(
+            over.clone(),
+            keep_lease(self.store.clone(), lead.clone(), lease.clone(), self.losses.clone(), over.clone()),
+        ));
         let (handle, inbox) = dispatch::channel();
         let catalogue = Arc::new(Catalogue::new(self.store.clone()));
         let tracker = Arc::new(Tracker::default());
         let Some(policies) = self.policies(&over).await else {
-            return Ok(if shutdown.is_cancelled() { End::Stopped } else { End::Fenced });
+            return Ok(match self.losses.unsettled() {
+                _ if shutdown.is_cancelled() => End::Stopped,
+                Some(_) => End::Forgotten,
+                None => End::Fenced,
+            });
         };
         let mesh = Network {
             store: self.store.clone(),
@@ -113,6 +122,7 @@ impl Lasting {
             limits: self.config.limits.clone(),
             tracker: tracker.clone(),
             lease: lease.clone(),
+            losses: self.losses.clone(),
             revoked,
             custody,
         };
@@ -139,11 +149,19 @@ impl Lasting {
             presence: self.presence.clone(),
             lease,
             callers: callers.clone(),
+            loss: self.losses.last(),
             publications,
             name: self.config.name.clone(),
         });
         let (made, token_made) = oneshot::channel();
-        tasks.spawn(until(over.clone(), ensure_admin_token(self.store.clone(), lead, self.config.data.clone(), callers, made)));
+        let (store, name, data) = (self.store.clone(), self.config.name.clone(), self.config.data.clone());
+        let by = made_by(&name, &self.node.local_peer());
+        tasks.spawn(until(over.clone(), async move {
+            note_beginning(&*store, &lead, &name).await;
+            ensure_admin_token(&*store, &lead, &data, &by, &callers).await;
+            // Nobody waits for it any more if it took long.
+            let _ = made.send(());
+        }));
         tasks.close();
         // A store that takes its time does not keep the agents waiting; the token comes when it can.
         let _ = tokio::time::timeout(TOKEN_PATIENCE, token_made).await;
@@ -156,7 +174,8 @@ impl Lasting {
             tracing::warn!("some parts of the term did not end in time");
         }
         Ok(match ended? {
-            Ended::Fenced => End::Fenced,
+            _ if self.losses.unsettled().is_some() => End::Forgotten,
+            Ended::Fenced | Ended::Forgotten => End::Fenced,
             Ended::Stopped | Ended::InDoubt if shutdown.is_cancelled() => End::Stopped,
             Ended::Stopped | Ended::InDoubt => End::Fenced,
         })
@@ -183,34 +202,36 @@ impl Lasting {
 }
 
 /// Between tries of what a term cannot do without.
-fn pauses() -> impl Iterator<Item = Duration> {
+fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times().build()
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
 async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToken) -> Ended {
-    let mut failures = 0_u32;
+    let mut pauses = pauses();
     loop {
+        let began = Instant::now();
         match dispatch::run(&shell, &lead, &mut inbox, &over).await {
-            Ok(Ended::Stopped) => return Ended::Stopped,
-            Ok(Ended::Fenced) | Err(StoreError::Fenced(_)) => return Ended::Fenced,
-            Ok(Ended::InDoubt) => failures = 0,
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                let pause = Duration::from_millis(100).saturating_mul(1 << failures.min(6));
-                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store cannot be loaded; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = over.cancelled() => return Ended::Stopped,
-                }
-            }
+            Ok(ended @ (Ended::Stopped | Ended::Fenced | Ended::Forgotten)) => return ended,
+            Err(error) if shell.losses.judge(&error, &lead) => return Ended::Forgotten,
+            Err(StoreError::Fenced(_)) => return Ended::Fenced,
+            Ok(Ended::InDoubt) => {}
+            Err(error) => tracing::warn!(%error, "the store cannot be loaded; trying again"),
+        }
+        if began.elapsed() > CALM {
+            pauses = self::pauses();
+        }
+        // What is decided again may be refused again.
+        let pause = tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX));
+        if over.run_until_cancelled(pause).await.is_none() {
+            return Ended::Stopped;
         }
     }
 }
 
 /// Renews the lease; ends the term when another coordinator has it. A renewal whose answer is late does not hold up the
 /// next one: the store may have done it, and others watch the lease and not its answers.
-async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, over: CancellationToken) {
+async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, losses: Arc<Losses>, over: CancellationToken) {
     let times = lease.times();
     let mut under_way = FuturesUnordered::new();
     let mut due = lease.asked().steady + times.renewal;
@@ -222,6 +243,7 @@ async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, over: Cance
                     lease.renewed(asked);
                     lease.answered();
                 }
+                Err(error) if losses.judge(&error, &lead) => return over.cancel(),
                 Err(StoreError::Fenced(_)) => return over.cancel(),
                 Err(error) => tracing::warn!(%error, "cannot renew the lease; trying again"),
             },
@@ -267,17 +289,31 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
     }
 }
 
+/// The audit says who leads from now on.
+async fn note_beginning(store: &dyn Store, lead: &Lead, name: &str) {
+    let detail = format!("{name} leads ({})", lead.holder);
+    let line = AuditRecord::new(clock::now(), name, "term.begin", format!("term {}", lead.term.0), &detail);
+    let mut pauses = pauses();
+    loop {
+        match store.note(lead, &line).await {
+            // In doubt it is rather left out than said twice.
+            Ok(()) | Err(StoreError::Indeterminate(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the audit does not take the beginning of a term; trying again");
+                tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX)).await;
+            }
+        }
+    }
+}
+
 /// Whoever can read the data folder is an administrator: the file holds a token that the store knows. Tried until that is
-/// so, and then said to `made`.
-async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, callers: Arc<Callers>, made: oneshot::Sender<()>) {
+/// so.
+async fn ensure_admin_token(store: &dyn Store, lead: &Lead, data: &Path, by: &str, callers: &Callers) {
     let (path, minted) = (data.join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
     let mut pauses = pauses();
     loop {
-        match admin_token(&*store, &lead, &path, &minted).await {
-            Ok((fingerprint, token)) => {
-                callers.remember(fingerprint, token);
-                break;
-            }
+        match admin_token(store, lead, &path, by, &minted).await {
+            Ok((fingerprint, token)) => return callers.remember(fingerprint, token),
             Err(error) => {
                 let pause = pauses.next().unwrap_or(PAUSE_MAX);
                 let pause_ms = pause.as_millis() as u64;
@@ -286,20 +322,37 @@ async fn ensure_admin_token(store: Arc<dyn Store>, lead: Lead, data: PathBuf, ca
             }
         }
     }
-    // Nobody waits for it any more if it took long.
-    let _ = made.send(());
 }
 
 async fn admin_token(
     store: &dyn Store,
     lead: &Lead,
     path: &Path,
+    by: &str,
     minted: &access::Minted,
 ) -> anyhow::Result<([u8; 32], TokenRecord)> {
-    if let Ok(text) = std::fs::read_to_string(path) {
+    let now = clock::now();
+    if let Some(text) = keys::read(path)?
+        && let Ok(text) = String::from_utf8(text)
+    {
         let fingerprint = access::fingerprint(&text);
-        if let Some(token) = store.authenticate(&fingerprint, clock::now()).await? {
+        if let Some(token) = store.authenticate(&fingerprint, now).await? {
             return Ok((fingerprint, token));
+        }
+    }
+    // An earlier try may have made it without the store's having said so.
+    let mut made = store.authenticate(&minted.fingerprint, now).await?;
+    if made.is_none() {
+        // Whoever finds the file that was lost would be an administrator: what was in it is worth nothing any more.
+        let lost = |token: &TokenRecord| {
+            token.role == TokenRole::Admin && token.revoked.is_none() && is_same_maker(&token.created_by, by)
+        };
+        for token in store.tokens().await?.into_iter().filter(lost) {
+            tracing::warn!(
+                token = token.token,
+                "the file with the administrator's token was lost or is another's; the token is revoked"
+            );
+            store.revoke_token(lead, token.token, by, now).await?;
         }
     }
     let token = |name| NewToken {
@@ -309,12 +362,10 @@ async fn admin_token(
         fingerprint: minted.fingerprint,
         uses_max: None,
         expires: None,
-        by: "the server".into(),
-        at: clock::now(),
+        by: by.to_owned(),
+        at: now,
     };
-    // An earlier try may have made it without the store's having said so. Another coordinator of this store may be called
-    // so, or the one whose file was lost.
-    let mut made = store.authenticate(&minted.fingerprint, clock::now()).await?;
+    // Another coordinator of this store may have one that is called so.
     for name in [Some("admin".to_owned()), None] {
         if made.is_none() {
             made = store.create_token(lead, token(name)).await?;

@@ -12,6 +12,7 @@ mod awake;
 mod founding;
 mod leader;
 mod lease_watch;
+mod loss;
 pub mod phase;
 mod presence;
 mod reception;
@@ -39,8 +40,11 @@ use lull_shared::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::presence::Presence;
 use self::{leader::Lasting, phase::Phase, standby::Standby};
+pub use self::{
+    loss::{Loss, Losses},
+    presence::Presence,
+};
 pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
     access::Callers,
@@ -58,6 +62,8 @@ use crate::{
 /// How long a stopping coordinator waits for its parts.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Between two tries to tell a store what it forgot.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a stopping coordinator waits for the store to take its lease back.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(2);
 
@@ -110,6 +116,8 @@ pub struct Coordinator {
     pub lease: Lease,
     /// Those whom the store has confirmed lately.
     pub callers: Arc<Callers>,
+    /// What the store forgot last, since this process began.
+    pub loss: Option<Loss>,
     pub name: String,
 }
 
@@ -180,7 +188,8 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
     });
     tasks.close();
     let standby = Standby { store: store.clone(), presence: presence.clone(), phases: phases.clone(), lease: config.lease };
-    let lasting = Lasting { store, node: node.handle, network, issuer, presence, phases, snapshots, config };
+    let lasting =
+        Lasting { store, node: node.handle, network, issuer, presence, phases, snapshots, losses: Arc::default(), config };
     let address_file = lasting.config.data.join(HTTP_ADDRESS_FILE);
     let life = tokio::spawn(live(standby, lasting, shutdown.clone()));
     if phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.is_err() {
@@ -197,6 +206,14 @@ async fn live(standby: Standby, lasting: Lasting, shutdown: CancellationToken) -
     let mut fenced = None;
     loop {
         let Some((lead, lease)) = standby.stand_by(fenced, &shutdown).await? else { return Ok(()) };
+        fenced = Some(lead.term);
+        if let Some(loss) = lasting.losses.unsettled() {
+            if let Err(error) = lasting.losses.settle(&*lasting.store, &lead, &loss).await {
+                tracing::warn!(%error, "the store cannot be told what it forgot; trying again");
+                shutdown.run_until_cancelled(tokio::time::sleep(SETTLE_PAUSE)).await;
+            }
+            continue;
+        }
         match lasting.leader(lead.clone(), lease, &shutdown).await? {
             leader::End::Stopped => {
                 give_back(&*lasting.store, &lead).await;
@@ -204,7 +221,9 @@ async fn live(standby: Standby, lasting: Lasting, shutdown: CancellationToken) -
             }
             leader::End::Fenced => {
                 tracing::warn!(term = lead.term.0, "another coordinator has taken over; this one stands by");
-                fenced = Some(lead.term);
+            }
+            leader::End::Forgotten => {
+                tracing::warn!(term = lead.term.0, "the term ends; the next one goes on from what the store holds");
             }
         }
     }

@@ -433,8 +433,9 @@ async fn a_coordinator_whose_store_is_older_than_what_agents_have_seen_goes_on_a
     let coordinator = site.coordinator();
     let last = coordinator.dispatch.query(|scheduler, _| scheduler.last_job()).await.expect("it leads");
     assert_eq!(last, 6_000, "numbers go on above those that the agent has, with a gap");
-    let audit = site.store.audit(1).await.expect("an answer");
-    assert!(audit[0].action == "term.raise" && audit[0].detail.contains("6000"), "{audit:?}");
+    let audit = site.store.audit(9).await.expect("an answer");
+    assert!(audit.iter().any(|line| line.action == "term.raise" && line.detail.contains("6000")), "{audit:?}");
+    assert!(audit.iter().any(|line| line.action == "term.begin" && line.by == "north"), "{audit:?}");
     desks[0].stop.cancel();
     site.end().await;
 }
@@ -708,4 +709,135 @@ async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out
     until_true("it may come back", async || desks[0].node.handle.connect(site.address().await).await.is_ok()).await;
     desks.iter().for_each(|desk| desk.stop.cancel());
     site.end().await;
+}
+
+/// Does what it is given until the job has ended, and comes back when its stream ends. `holding` is what it has not told yet.
+async fn work_off(site: &Site, desk: &Desk, job: JobId, mut holding: Vec<AttemptId>) {
+    let (client, address) = (site.client(), site.address().await);
+    let ended = async || client.job(job).await.is_ok_and(|details| details.job.state.is_ended());
+    let deadline = Instant::now() + PATIENCE;
+    while !ended().await {
+        assert!(Instant::now() < deadline, "the job does not end: {:?}", client.job(job).await);
+        let mut stream = desk.greet(&address, holding.clone(), Instance::default()).await;
+        let heartbeat = ToCoordinator::Heartbeat { frame_read: 0, holding: holding.clone() };
+        let mut say = vec![heartbeat, ToCoordinator::Finished(holding.iter().map(|attempt| done(*attempt)).collect())];
+        loop {
+            if !say.is_empty() && stream.outgoing.send(&ToCoordinatorFrame { messages: std::mem::take(&mut say) }).await.is_err()
+            {
+                break;
+            }
+            let frame = tokio::time::timeout(Duration::from_millis(200), stream.incoming.next()).await;
+            let messages = match frame {
+                Err(_) if ended().await => return,
+                Err(_) => continue,
+                Ok(Some(Ok(frame))) => frame.messages,
+                Ok(_) => break,
+            };
+            for message in messages {
+                match message {
+                    ToAgent::Assign(given) => {
+                        holding.extend(given.iter().map(|given| given.attempt));
+                        say.push(ToCoordinator::Finished(given.iter().map(|given| done(given.attempt)).collect()));
+                    }
+                    ToAgent::Acknowledge { attempts } => holding.retain(|attempt| !attempts.contains(attempt)),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn done(attempt: AttemptId) -> Finished {
+    let outcome = Outcome::Succeeded { output: Payload::inline(attempt.task.index.to_string().into_bytes()) };
+    Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_put_back_under_a_leader_loses_no_task_and_counts_none_twice() {
+    let site = Site::start().await;
+    let (desks, address, client) = (site.agents(1).await, site.address().await, site.client());
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+    let module = client.upload(module).await.expect("taken").digest;
+    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
+    let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
+    until_true("it is published", async || {
+        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
+    })
+    .await;
+    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 6 }, ..Default::default() };
+    let job = client.submit(&wanted).await.expect("submitted").job.0;
+    let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
+    let mut given = Vec::new();
+    while given.len() < 2 {
+        if let Some(ToAgent::Assign(attempts)) = word(&mut stream).await {
+            given.extend(attempts.into_iter().map(|given| given.attempt));
+        }
+    }
+    let (backup, term) = (site.store.copy(), site.coordinator().lead.term);
+    // One result is acknowledged and then forgotten; a job that was submitted since is forgotten too.
+    let frame = ToCoordinatorFrame { messages: vec![ToCoordinator::Finished(vec![done(given[0])])] };
+    stream.outgoing.send(&frame).await.expect("it is said");
+    loop {
+        match word(&mut stream).await {
+            Some(ToAgent::Acknowledge { attempts }) if attempts == [given[0]] => break,
+            Some(_) => {}
+            None => panic!("its result is not taken"),
+        }
+    }
+    let forgotten = client.submit(&wanted).await.expect("submitted").job.0;
+    site.store.go_back_to(&backup);
+
+    work_off(&site, &desks[0], job, given[1..].to_vec()).await;
+    let details = client.job(job).await.expect("an answer").job;
+    assert_eq!((details.state, details.counts.succeeded), (lull_shared::state::JobState::Succeeded, 6), "{details:?}");
+    let results = client.results(job, 0, 100).await.expect("an answer").items;
+    assert_eq!(results.len(), 6, "each once");
+    assert!(site.coordinator().lead.term > term);
+    let status = client.status().await.expect("an answer");
+    let loss = status.store_loss.expect("it is said");
+    assert!(loss.message.contains("has forgotten") && !loss.hint.is_empty(), "{loss:?}");
+    let leader = client.coordinators().await.expect("an answer").items.into_iter().find(|one| one.store_loss.is_some());
+    assert_eq!(leader.expect("`lull server status` says so").post, crate::api::Post::Leader);
+    let audit = site.store.audit(50).await.expect("an answer");
+    assert!(audit.iter().any(|line| line.action == "store.loss"), "{audit:?}");
+    let next = client.submit(&wanted).await.expect("submitted").job.0;
+    assert!(next > forgotten, "the number of a forgotten job is not given again");
+    desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_contradicts_the_store_is_decided_again_and_not_repeated() {
+    let (([north, _], memory), stop) = (site().await, CancellationToken::new());
+    let contradicts = Arc::new(AtomicBool::new(false));
+    let now = contradicts.clone();
+    let store = Faulty::new(Arc::new(memory.clone()), move |method| match method {
+        "commit" if now.swap(false, Ordering::Relaxed) => Fault::Contradicted,
+        _ => Fault::None,
+    });
+    let server = start_on(Arc::new(store), config(north.path(), "north"), stop.clone()).await.expect("it starts");
+    let coordinator = server.phase.borrow().leader().expect("it leads").coordinator.clone();
+    let cancel = |request| crate::scheduler::event::Event::Cancel { request, job: JobId(1), by: "ann".into() };
+    contradicts.store(true, Ordering::Relaxed);
+    let agent = crate::scheduler::event::AgentSnapshot {
+        agent: AgentId(1),
+        name: "desk".into(),
+        group: None,
+        intake: Intake::Open,
+        quarantine: None,
+    };
+    // Somebody wants a change; what comes of it is not known to whoever asked, and the term goes on.
+    coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent }).await.expect("it leads");
+    let cordon = |request| crate::scheduler::event::Event::SetIntake {
+        request,
+        agent: AgentId(1),
+        intake: Intake::Cordoned,
+        by: "root".into(),
+    };
+    assert!(coordinator.dispatch.request(cordon).await.is_err(), "it is not repeated");
+    let answer = coordinator.dispatch.request(cancel).await.expect("it is loaded again");
+    assert!(matches!(answer, crate::scheduler::effect::Reply::Refused(_)), "{answer:?}");
+    assert_eq!(server.phase.borrow().leader().expect("it leads").coordinator.lead.term, Term(1));
+    stop.cancel();
+    server.stopped().await.expect("it stops in good order");
 }

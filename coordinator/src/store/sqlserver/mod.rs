@@ -35,9 +35,9 @@ use lull_shared::{
 };
 
 pub(crate) use self::error::Fail;
-pub use self::error::is_full;
 #[cfg(test)]
 pub(crate) use self::error::Purpose;
+pub use self::error::is_full;
 #[cfg(test)]
 pub use self::schema::MIGRATIONS;
 pub use self::schema::script;

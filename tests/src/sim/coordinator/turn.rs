@@ -230,7 +230,7 @@ impl World {
                 self.end_term(id, lead);
                 return Ok(());
             }
-            Answer::Ended(Ended::Fenced | Ended::Stopped) => {
+            Answer::Ended(Ended::Fenced | Ended::Stopped | Ended::Forgotten) => {
                 self.step_down(id);
                 return Ok(());
             }
