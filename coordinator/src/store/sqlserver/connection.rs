@@ -3,9 +3,14 @@
 //! A connection is in the pool only between operations. Whoever takes one out puts it back after a complete answer;
 //! on any timeout, cancellation or broken stream it is dropped, since half an answer cannot be told from the next one.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use deadpool::managed::{self, Metrics, Object, Pool, RecycleError};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tiberius::{Client, Config, Row, error::Error};
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt as _};
@@ -25,9 +30,16 @@ const IDLE_TRUSTED: Duration = Duration::from_secs(5);
 /// Name resolution, TCP, TLS and login together.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(8);
 
+/// How long each address of a name is given before the next is tried beside it: RFC 8305 recommends it.
+const ADDRESS_TIME: Duration = Duration::from_millis(250);
+/// More addresses of one name are not tried: a listener has one in each subnet.
+const ADDRESSES_MAX: usize = 16;
+
 /// Makes connections.
 pub struct Manager {
     config: Config,
+    /// Between one address of the server and the next.
+    between: Duration,
     /// `host:port`, for people.
     pub server: String,
 }
@@ -51,7 +63,10 @@ impl Manager {
         if connection_string.contains('\\') && !connection_string.contains(',') {
             return Err(unusable("a named instance is found only by its port".into()));
         }
-        Ok(Self { config, server })
+        // What the keyword promises elsewhere: all of them at once.
+        let words = connection_string.to_ascii_lowercase().replace(' ', "");
+        let at_once = ["multisubnetfailover=true", "multisubnetfailover=yes"].iter().any(|word| words.contains(word));
+        Ok(Self { config, between: if at_once { Duration::ZERO } else { ADDRESS_TIME }, server })
     }
 
     async fn connect(&self) -> Result<Connection, Fail> {
@@ -65,12 +80,12 @@ impl Manager {
     }
 
     async fn connect_now(&self) -> Result<Connection, Fail> {
-        let mut connected = login(self.config.clone()).await;
+        let mut connected = login(self.config.clone(), self.between).await;
         if let Err(Error::Routing { host, port }) = connected {
             let mut elsewhere = self.config.clone();
             elsewhere.host(&host);
             elsewhere.port(port);
-            connected = login(elsewhere).await;
+            connected = login(elsewhere, self.between).await;
         }
         let fail = |error| Fail::of(error, Purpose::Read, &self.server);
         let mut connection = connected.map_err(fail)?;
@@ -79,10 +94,33 @@ impl Manager {
     }
 }
 
-async fn login(config: Config) -> tiberius::Result<Connection> {
-    let socket = TcpStream::connect(config.get_addr()).await?;
+async fn login(config: Config, between: Duration) -> tiberius::Result<Connection> {
+    let addresses = tokio::net::lookup_host(config.get_addr()).await?.take(ADDRESSES_MAX).collect();
+    let socket = race(addresses, between).await?;
     socket.set_nodelay(true)?;
     Client::connect(config, socket.compat_write()).await
+}
+
+/// The first of these addresses that takes a connection. A name may stand for several, of which one answers: the listener
+/// of an availability group has an address in each subnet, and only that of the primary is there.
+async fn race(addresses: Vec<SocketAddr>, between: Duration) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut racing: FuturesUnordered<_> = waiting.next().map(TcpStream::connect).into_iter().collect();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name stands for no address");
+    while !racing.is_empty() {
+        tokio::select! {
+            connected = racing.next() => match connected {
+                Some(Ok(socket)) => return Ok(socket),
+                Some(Err(error)) => {
+                    failed = error;
+                    racing.extend(waiting.next().map(TcpStream::connect));
+                }
+                None => break,
+            },
+            () = tokio::time::sleep(between), if waiting.len() > 0 => racing.extend(waiting.next().map(TcpStream::connect)),
+        }
+    }
+    Err(failed)
 }
 
 impl managed::Manager for Manager {
@@ -150,3 +188,55 @@ impl Drop for Lease {
 
 /// All the rows that a batch answers with, one vector for each of its SELECTs.
 pub type Answer = Vec<Vec<Row>>;
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// A listener whose queue is full, so that the system leaves whoever comes next without an answer, as a dead machine
+    /// does; and what fills it.
+    async fn dead() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let listener = socket.listen(1).expect("it listens");
+        let address = listener.local_addr().expect("it is bound");
+        let mut filling = Vec::new();
+        while let Ok(taken) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            filling.push(taken.expect("there is room"));
+            assert!(filling.len() < 64, "the queue has an end");
+        }
+        (address, listener, filling)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_dead_address_costs_less_than_a_second() {
+        let (dead, _listener, _filling) = dead().await;
+        let alive = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let alive_at = alive.local_addr().expect("it is bound");
+        for between in [ADDRESS_TIME, Duration::ZERO] {
+            let begun = Instant::now();
+            let socket = race(vec![dead, alive_at], between).await.expect("the second answers");
+            assert_eq!(socket.peer_addr().expect("it is connected"), alive_at);
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_passed_over_at_once() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let refused = nobody.local_addr().expect("it is bound");
+        drop(nobody);
+        let alive = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let alive_at = alive.local_addr().expect("it is bound");
+        let long = Duration::from_secs(3600);
+        assert_eq!(race(vec![refused, alive_at], long).await.expect("the second answers").peer_addr().ok(), Some(alive_at));
+        assert_eq!(
+            race(vec![refused, refused], long).await.expect_err("neither answers").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        assert!(race(Vec::new(), long).await.is_err());
+    }
+}

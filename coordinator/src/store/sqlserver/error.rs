@@ -60,7 +60,7 @@ impl Fail {
     /// Whether the connection can be used again afterwards.
     pub fn leaves_connection(&self) -> bool {
         match self {
-            Self::Server { code, .. } => rolls_back(*code),
+            Self::Server { code, .. } => rolls_back(*code) && class(*code) != Some(Class::Text),
             Self::Connection { .. } | Self::Deadline { .. } | Self::Setup { .. } => false,
             Self::Refused(_)
             | Self::Broken(_)
@@ -82,17 +82,25 @@ impl Fail {
 
     /// Whether it never will happen, since the rows are not what it builds on.
     pub fn is_contradiction(&self) -> bool {
-        matches!(self, Self::Broken(_) | Self::Server { code: 547 | 2601 | 2627, purpose: Purpose::Write, .. })
+        match self {
+            Self::Broken(_) => true,
+            Self::Server { code, purpose, .. } => *purpose == Purpose::Write && class(*code) == Some(Class::Constraint),
+            _ => false,
+        }
     }
 
     /// Whether the server undid the batch to let somebody else through: after a deadlock or a snapshot conflict.
     pub fn gave_way(&self) -> bool {
-        matches!(self, Self::Server { code: 1205 | 3960, .. })
+        matches!(self, Self::Server { code, .. } if class(*code) == Some(Class::GaveWay))
     }
 
     /// Whether there was no connection to send it on, or one that only read broke: it can simply be sent again.
     pub fn was_not_sent(&self) -> bool {
-        matches!(self, Self::Connection { purpose: Purpose::Read, .. })
+        match self {
+            Self::Connection { purpose, .. } => *purpose == Purpose::Read,
+            Self::Server { code, purpose, .. } => *purpose == Purpose::Read && class(*code) == Some(Class::Away),
+            _ => false,
+        }
     }
 
     /// Whether somebody has to do something before it can succeed.
@@ -112,7 +120,7 @@ impl Fail {
 
     /// Whether a right is missing.
     pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Server { code: 229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517, .. })
+        matches!(self, Self::Server { code, .. } if class(*code) == Some(Class::Right))
     }
 }
 
@@ -132,39 +140,85 @@ impl From<Fail> for StoreError {
     }
 }
 
-/// Errors after which the server has certainly undone the batch, since XACT_ABORT is on. Any other number leaves open
-/// what became of the commit.
+/// What an error of the server means for the batch and for the connection that it came on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// The text could not be compiled, or an object or column is not there. XACT_ABORT does not hold for such errors: a
+    /// transaction may have been left open, which ends with the connection.
+    /// <https://learn.microsoft.com/sql/t-sql/statements/set-xact-abort-transact-sql>
+    Text,
+    /// The login lacks a right.
+    Right,
+    /// A value that does not fit its column.
+    Value,
+    /// A row that contradicts what is stored.
+    Constraint,
+    /// The server undid the batch to let others through, and wants it sent again.
+    /// <https://learn.microsoft.com/sql/relational-databases/sql-server-deadlocks-guide>,
+    /// <https://learn.microsoft.com/sql/relational-databases/errors-events/mssqlserver-3960-database-engine-error>
+    GaveWay,
+    /// A lock was not to be had in time.
+    /// <https://learn.microsoft.com/sql/t-sql/statements/set-lock-timeout-transact-sql>
+    Locked,
+    /// The database is being moved, woken or spared, and is there again in a while. The connection is of no more use.
+    /// <https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-errors-issues>
+    Away,
+    /// The login is refused.
+    Login,
+    /// The database is not there, or not for this login. While a serverless one wakes it may be said too.
+    Closed,
+    /// No room.
+    Full,
+    /// A secondary, or being restored.
+    ReadOnly,
+}
+
+/// What is known of the numbers. Any other leaves open what became of the batch and of its connection.
+/// <https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors>
+const CLASSES: &[(Class, &[u32])] = &[
+    (Class::Text, &[102, 156, 170, 201, 207, 208, 2812]),
+    (Class::Right, &[229, 230, 262, 297, 300, 2759, 2760, 15247, 15151, 15517]),
+    // NULL, conversion, overflow, length, JSON.
+    (Class::Value, &[220, 245, 515, 2628, 8114, 8115, 8152, 13608, 13609, 13623]),
+    (Class::Constraint, &[547, 2601, 2627]),
+    (Class::GaveWay, &[1205, 3960]),
+    (Class::Locked, &[1222]),
+    (Class::Away, &[615, 926, 4221, 10928, 10929, 40143, 40197, 40501, 40540, 40613, 42108, 42109, 49918, 49919, 49920]),
+    (Class::Login, &[18452, 18456]),
+    (Class::Closed, &[911, 4060]),
+    (Class::Full, &[1105, 9002]),
+    (Class::ReadOnly, &[3906, 3908]),
+];
+
+fn class(code: u32) -> Option<Class> {
+    CLASSES.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class)
+}
+
+/// Whether the server has certainly undone the batch, since XACT_ABORT is on or the batch never began. Errors that come
+/// while the connection ends are not among these: the commit may have been on its way.
 fn rolls_back(code: u32) -> bool {
-    matches!(
-        code,
-        // Syntax and names.
-        102 | 156 | 170 | 201 | 207 | 208 | 2812
-        // Rights.
-        | 229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517
-        // Values: NULL, conversion, overflow, length, JSON.
-        | 220 | 245 | 515 | 2628 | 8114 | 8115 | 8152 | 13608 | 13609 | 13623
-        // Constraints.
-        | 547 | 2601 | 2627
-        // Giving way: deadlock, lock timeout, snapshot conflict.
-        | 1205 | 1222 | 3960
-    )
+    match class(code) {
+        Some(Class::Text | Class::Right | Class::Value | Class::Constraint | Class::GaveWay | Class::Locked) => true,
+        Some(Class::Away | Class::Login | Class::Closed | Class::Full | Class::ReadOnly) | None => false,
+    }
 }
 
 fn server_words(code: u32, message: &str) -> String {
-    let hint = match code {
-        18456 | 18452 => "the login or its password is wrong, or the server lets in only other kinds of logins",
-        4060 | 911 => "the database does not exist or this login may not enter it; a DBA creates both",
-        208 | 2812 => {
-            "the tables of Lull are missing; `lull db check` says what is there, `lull db script` prints what a DBA runs"
+    let hint = match class(code) {
+        Some(Class::Login) => "the login or its password is wrong, or the server lets in only other kinds of logins",
+        Some(Class::Closed) => "the database does not exist or this login may not enter it; a DBA creates both",
+        Some(Class::Text) => {
+            "the tables of Lull are missing or others; `lull db check` says what is there, `lull db script` prints what a DBA runs"
         }
-        229 | 230 | 262 | 297 | 300 | 2759 | 2760 | 15247 | 15151 | 15517 => {
+        Some(Class::Right) => {
             "the login lacks a right; `lull db script` prints what a DBA runs, `lull db check` says what is missing"
         }
-        1205 | 1222 | 3960 => "somebody else held the same rows; it is tried again",
-        1105 | 9002 => "the database or its log is full; the coordinator goes on by itself once there is room",
-        3906 | 3908 => "the database is read-only at the moment: a secondary, or being restored",
-        547 | 2601 | 2627 => "the change contradicts what is stored",
-        _ => return format!("SQL Server error {code}: {message}"),
+        Some(Class::GaveWay | Class::Locked) => "somebody else held the same rows; it is tried again",
+        Some(Class::Away) => "the database is being moved or woken; it is tried again",
+        Some(Class::Full) => "the database or its log is full; the coordinator goes on by itself once there is room",
+        Some(Class::ReadOnly) => "the database is read-only at the moment: a secondary, or being restored",
+        Some(Class::Constraint) => "the change contradicts what is stored",
+        Some(Class::Value) | None => return format!("SQL Server error {code}: {message}"),
     };
     format!("SQL Server error {code}: {message}\nhint: {hint}")
 }
@@ -181,7 +235,7 @@ mod tests {
     fn only_errors_that_undo_the_batch_are_certain() {
         for code in [1205, 1222, 2627, 547, 208, 229] {
             assert!(server(code, Purpose::Write).is_determinate(), "{code}");
-            assert!(server(code, Purpose::Write).leaves_connection(), "{code}");
+            assert_eq!(server(code, Purpose::Write).leaves_connection(), code != 208, "{code}");
         }
         for code in [0, 596, 823, 9002, 6005, 40197, 99_999] {
             assert!(!server(code, Purpose::Write).is_determinate(), "{code}");
@@ -191,6 +245,19 @@ mod tests {
         let deadline = |purpose| Fail::Deadline { seconds: 1, purpose };
         assert!(matches!(StoreError::from(deadline(Purpose::Write)), StoreError::Indeterminate(_)));
         assert!(matches!(StoreError::from(deadline(Purpose::Read)), StoreError::Determinate(_)));
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_asked_again_and_never_sent_a_write_twice() {
+        for code in [40197, 40501, 40613, 49918] {
+            assert!(server(code, Purpose::Read).was_not_sent(), "{code}");
+            assert!(!server(code, Purpose::Write).was_not_sent(), "{code}");
+            assert!(!server(code, Purpose::Write).is_determinate(), "{code}");
+        }
+        assert!(server(1205, Purpose::Write).gave_way() && server(3960, Purpose::Write).gave_way());
+        assert!(server(2627, Purpose::Write).is_contradiction() && !server(1222, Purpose::Write).is_contradiction());
+        let known: Vec<u32> = CLASSES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+        assert_eq!(known.len(), known.iter().collect::<std::collections::BTreeSet<_>>().len(), "each number is of one class");
     }
 
     #[test]
