@@ -17,6 +17,7 @@ pub mod migration;
 pub mod record;
 mod rows;
 pub mod sqlserver;
+mod sweep;
 mod turn;
 mod usage;
 

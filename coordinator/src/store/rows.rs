@@ -33,6 +33,12 @@ pub struct Damaged {
 }
 
 impl Damaged {
+    /// The column.
+    #[cfg(test)]
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
     /// What was found where something else should be.
     pub fn new(column: &str, found: impl Into<String>) -> Self {
         Self { column: column.to_owned(), found: found.into() }

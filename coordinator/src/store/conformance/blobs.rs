@@ -130,6 +130,42 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 0);
 }
 
+pub async fn a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links(world: World) {
+    let world = world.peopled(1).await;
+    let large = world.put(&noise(70 * PIECE_BYTES + 1, 5)).await;
+    let small = [world.put(b"one").await, world.put(b"two").await];
+    let input = world.put(&noise(300_000, 6)).await;
+    let mut pack = PackBuilder::default();
+    pack.push("large", Content::Blob(input));
+    let pack = world.put(&pack.finish()).await;
+    // Two jobs with one pack: it is read once.
+    for job in [1, 2] {
+        let mut spec = spec(1);
+        spec.inputs = Inputs::Pack { pack, count: 1 };
+        world.commit(&[submitted_as(job, "anna", spec)]).await;
+    }
+    assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 3);
+    assert!(!world.has(&large).await && !world.has(&small[0]).await && !world.has(&small[1]).await);
+    assert!(world.has(&pack).await && world.has(&input).await);
+    assert_eq!(world.put(b"one").await, small[0], "what was swept can be given again");
+    assert!(world.has(&small[0]).await);
+}
+
+pub async fn an_upload_that_was_given_up_is_not_kept(world: World) {
+    let mut slow = world.store.begin_blob(u64::MAX).await.expect("a blob begins");
+    let bytes = noise(20 * PIECE_BYTES, 7);
+    slow.write(&bytes).await.expect("bytes are taken");
+    world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer");
+    // It is kept whole or not at all.
+    let _ = slow.finish().await;
+    if let Some((blob, outline)) = world.store.blob_outline(&BlobRef::of(&bytes).digest).await.expect("an answer") {
+        for index in 0..blob.pieces() {
+            let piece = world.store.blob_piece(&blob.digest, index).await.expect("an answer").expect("no piece is missing");
+            outline.verify_piece(&blob, index, &piece).expect("the piece is the blob's");
+        }
+    }
+}
+
 impl World {
     async fn peopled_without_version(self) -> Self {
         use super::super::record::TokenRole;

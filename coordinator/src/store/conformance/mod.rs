@@ -6,6 +6,7 @@ mod blobs;
 mod cost;
 mod leader;
 mod model;
+mod reads;
 mod registry;
 mod rivals;
 pub mod sample;
@@ -179,6 +180,8 @@ cases!(
     blobs::a_blob_given_twice_is_one_blob,
     blobs::an_unfinished_or_oversized_blob_is_nothing,
     blobs::a_sweep_keeps_what_is_referred_to,
+    blobs::a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links,
+    blobs::an_upload_that_was_given_up_is_not_kept,
     views::every_view_can_be_read,
     model::random_turns_leave_what_the_model_says,
     model::whoever_is_in_doubt_loads_and_knows,
@@ -331,8 +334,10 @@ impl Backend for OnServer {
     }
 
     async fn fresh(&self) -> Arc<dyn Store> {
+        // Before anything is made or emptied in it.
+        let name = sqlserver::database(&self.0).await.expect("the server says in which database it is");
+        assert!(is_for_tests(&name), "{SERVER} names the database {name}, which has no `test` in its name");
         let store = self.reopen().await;
-        assert!(store.describe().to_ascii_lowercase().contains("test"), "{SERVER} names a database without `test` in its name");
         sqlserver::empty(&self.0).await.expect("the database can be emptied");
         store
     }
@@ -344,6 +349,16 @@ impl Backend for OnServer {
     async fn view(&self, name: &str) -> Option<Vec<Vec<String>>> {
         Some(sqlserver::view(&self.0, name).await.expect("the view can be read"))
     }
+}
+
+/// Its own name counts, and not that of the server it is on.
+fn is_for_tests(database: &str) -> bool {
+    database.to_ascii_lowercase().contains("test")
+}
+
+#[test]
+fn only_a_database_that_is_called_a_test_is_emptied() {
+    assert!(is_for_tests("lull_Test") && !is_for_tests("lull"));
 }
 
 /// One after the other, since there is one database; all cases run, whichever fail.

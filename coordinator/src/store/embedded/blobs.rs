@@ -18,9 +18,10 @@ use super::{
         lead::Kind,
         links::LinkReader,
         rows::{self, Damaged},
+        sweep::{self, Part, Swept, Unread},
     },
     error::Fail,
-    reader::{Readers, first},
+    reader::{Readers, all, first},
     writer::Writer,
 };
 use crate::clock;
@@ -124,7 +125,7 @@ fn name(tx: &Transaction<'_>, blob_id: i64, blob: BlobRef, outline: &Outline) ->
         return Ok(());
     }
     let changed = tx.execute(
-        "UPDATE blobs SET digest = ?2, size_bytes = ?3, outline = ?4, touched_us = ?5 WHERE blob_id = ?1",
+        "UPDATE blobs SET digest = ?2, size_bytes = ?3, outline = ?4, touched_us = ?5 WHERE blob_id = ?1 AND digest IS NULL AND touched_us > 0",
         params![blob_id, digest, number(blob.size_bytes), codec::encode(outline), now()],
     )?;
     if changed == 1 { Ok(()) } else { Err(Damaged::new("blob_id", "nothing: the upload was swept").into()) }
@@ -147,24 +148,55 @@ pub fn piece(tx: &Transaction<'_>, digest: &Digest, index: u32) -> Result<Option
     Ok(found.map(Bytes::from))
 }
 
-const UNREAD_PACKS: &str = "SELECT blobs.blob_id, blobs.size_bytes FROM blobs
-    WHERE blobs.links_read = 0 AND blobs.digest IN (SELECT jobs.pack_digest FROM jobs WHERE jobs.pack_digest IS NOT NULL)";
+const UNREAD_PACK: &str = "SELECT blobs.blob_id, blobs.size_bytes, blobs.links_read
+    FROM jobs INDEXED BY jobs_pack_unread JOIN blobs ON blobs.digest = jobs.pack_digest
+    WHERE jobs.pack_digest IS NOT NULL AND jobs.pack_read = 0 ORDER BY jobs.job_id LIMIT 1";
 
-const UNUSED: &str = "SELECT blobs.blob_id FROM blobs
-    WHERE blobs.touched_us < ?1 AND (blobs.digest IS NULL OR NOT (
+const RANGE: &str = "SELECT blobs.blob_id,
+    (SELECT coalesce(max(piece_index), -1) + 1 FROM blob_pieces WHERE blob_pieces.blob_id = blobs.blob_id) AS pieces,
+    blobs.touched_us < ?2 AND (blobs.digest IS NULL OR NOT (
+        EXISTS (SELECT 1 FROM jobs WHERE jobs.pack_digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM results WHERE results.blob_digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM version_blobs WHERE version_blobs.digest = blobs.digest)
+        OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest))) AS unused
+    FROM blobs WHERE blobs.blob_id > ?1 ORDER BY blobs.blob_id LIMIT ?3";
+
+// All is asked again: one that an upload found in the meantime is fresh, and a job that came in since may name some.
+const GIVE_UP: &str = "UPDATE blobs SET digest = NULL, size_bytes = NULL, outline = NULL, touched_us = 0
+    WHERE blobs.blob_id = ?1 AND blobs.touched_us < ?2 AND (blobs.digest IS NULL OR NOT (
         EXISTS (SELECT 1 FROM jobs WHERE jobs.pack_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM results WHERE results.blob_digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM version_blobs WHERE version_blobs.digest = blobs.digest)
         OR EXISTS (SELECT 1 FROM blob_links WHERE blob_links.digest = blobs.digest)))";
 
+/// What a sweep asks, for a look at its plans.
+#[cfg(test)]
+pub const SWEEP: [&str; 3] = [UNREAD_PACK, RANGE, GIVE_UP];
+
 /// Removes what nothing refers to. How many.
 pub async fn sweep(writer: &Writer, readers: &Readers, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
-    let pack = |row: &dyn rows::Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
-    while let Some((pack_id, size)) = readers.read(move |tx| first(tx, UNREAD_PACKS, [], pack)).await? {
-        let links = readers.read(move |tx| read_links(tx, pack_id, size)).await?;
-        writer.fenced(lead, Kind::Other, move |tx| write_links(tx, pack_id, &links)).await?;
+    // Only the leader looks.
+    writer.fenced(lead, Kind::Other, |_| Ok(())).await?;
+    while let Some(pack) = readers.read(move |tx| first(tx, UNREAD_PACK, [], sweep::unread)).await? {
+        let Unread { blob_id, size_bytes, links_read } = pack;
+        let links =
+            if links_read { BTreeSet::new() } else { readers.read(move |tx| read_links(tx, blob_id, size_bytes)).await? };
+        writer.fenced(lead, Kind::Other, move |tx| write_links(tx, blob_id, &links)).await?;
     }
-    writer.fenced(lead, Kind::Other, move |tx| delete_unused(tx, before)).await
+    let (mut deleted, mut behind) = (0, 0);
+    loop {
+        let range = readers.read(move |tx| all(tx, RANGE, params![behind, before.0, sweep::RANGE], sweep::swept)).await?;
+        let Some(last) = range.last() else { return Ok(deleted) };
+        behind = last.blob_id;
+        let unused: Vec<Swept> = range.into_iter().filter(|blob| blob.unused).collect();
+        let batches = sweep::cut(&unused);
+        if !unused.is_empty() {
+            writer.fenced(lead, Kind::Other, move |tx| give_up(tx, before, &unused)).await?;
+        }
+        for batch in batches {
+            deleted += writer.fenced(lead, Kind::Other, move |tx| delete(tx, &batch)).await?;
+        }
+    }
 }
 
 fn read_links(tx: &Transaction<'_>, pack_id: i64, size: u64) -> Result<BTreeSet<Digest>, Fail> {
@@ -185,19 +217,45 @@ fn write_links(tx: &Transaction<'_>, pack_id: i64, links: &BTreeSet<Digest>) -> 
             .execute(params![pack_id, *digest.as_bytes()])?;
     }
     tx.execute("UPDATE blobs SET links_read = 1 WHERE blob_id = ?1", [pack_id])?;
+    let read =
+        "UPDATE jobs SET pack_read = 1 WHERE pack_digest = (SELECT digest FROM blobs WHERE blob_id = ?1) AND pack_read = 0";
+    tx.execute(read, [pack_id])?;
     Ok(())
 }
 
-fn delete_unused(tx: &Transaction<'_>, before: Timestamp) -> Result<u64, Fail> {
+/// Gives up blobs that nothing refers to: they count no longer, and no upload can give them a name.
+fn give_up(tx: &Transaction<'_>, before: Timestamp, blobs: &[Swept]) -> Result<(), Fail> {
     // A job came in since the packs were read: what its pack names is not known yet. The next sweep is soon enough.
-    if tx.query_row(UNREAD_PACKS, [], |_| Ok(())).optional()?.is_some() {
-        return Ok(0);
+    if tx.query_row(UNREAD_PACK, [], |_| Ok(())).optional()?.is_some() {
+        return Ok(());
     }
-    let unused: Vec<i64> = tx.prepare(UNUSED)?.query_map([before.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for blob_id in &unused {
-        tx.execute("DELETE FROM blob_pieces WHERE blob_id = ?1", [blob_id])?;
-        tx.execute("DELETE FROM blob_links WHERE pack_id = ?1", [blob_id])?;
-        tx.execute("DELETE FROM blobs WHERE blob_id = ?1", [blob_id])?;
+    for blob in blobs {
+        tx.prepare_cached(GIVE_UP)?.execute(params![blob.blob_id, before.0])?;
     }
-    Ok(unused.len() as u64)
+    Ok(())
+}
+
+/// Deletes pieces of blobs that were given up, and those of them that have no piece left. How many.
+fn delete(tx: &Transaction<'_>, batch: &[Part]) -> Result<u64, Fail> {
+    let mut given_up = tx.prepare_cached("SELECT 1 FROM blobs WHERE blob_id = ?1 AND digest IS NULL AND touched_us = 0")?;
+    let mut pieces =
+        tx.prepare_cached("DELETE FROM blob_pieces WHERE blob_id = ?1 AND piece_index >= ?2 AND piece_index < ?3")?;
+    let mut links = tx.prepare_cached(
+        "DELETE FROM blob_links WHERE pack_id = ?1 AND digest IN (
+             SELECT named.digest FROM blob_links AS named WHERE named.pack_id = ?1 ORDER BY named.digest LIMIT ?2)",
+    )?;
+    let mut blob = tx.prepare_cached(
+        "DELETE FROM blobs WHERE blob_id = ?1
+             AND NOT EXISTS (SELECT 1 FROM blob_pieces WHERE blob_pieces.blob_id = ?1)
+             AND NOT EXISTS (SELECT 1 FROM blob_links WHERE blob_links.pack_id = ?1)",
+    )?;
+    let (mut deleted, mut room) = (0, i64::from(sweep::LINKS));
+    for Part { blob_id, from, before } in batch {
+        if given_up.exists([blob_id])? {
+            pieces.execute(params![blob_id, from, before])?;
+            room -= links.execute(params![blob_id, room])? as i64;
+            deleted += blob.execute([blob_id])? as u64;
+        }
+    }
+    Ok(deleted)
 }

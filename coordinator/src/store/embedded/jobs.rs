@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
-use rusqlite::{Transaction, params};
+use lull_shared::{
+    id::{JobId, TaskId, TaskIndex, TokenId},
+    state::TaskState,
+};
+use rusqlite::{Transaction, params, params_from_iter, types::Value};
 
 use super::{
     super::{bounds::number, decide, record::*, rows, usage},
@@ -12,26 +15,44 @@ use super::{
 };
 use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
 
-// SQLite would rather go through all tasks of a job by the primary key than through the open ones by their index,
-// so the index is named: a job has millions of tasks, and this is read at every look at it.
-const JOB: &str =
-    "SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us, jobs.ended_us, jobs.state,
-    jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired,
-    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'queued') AS queued,
-    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'waiting') AS waiting,
-    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'running') AS running,
-    (SELECT count(*) FROM tasks INDEXED BY tasks_open WHERE tasks.job_id = jobs.job_id AND ended_us IS NULL AND state = 'paused') AS paused,
-    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
-        WHERE answers.job_id = jobs.job_id AND tasks.state = 'queued') AS verified_queued,
-    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
-        WHERE answers.job_id = jobs.job_id AND tasks.state = 'waiting') AS verified_waiting,
-    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
-        WHERE answers.job_id = jobs.job_id AND tasks.state = 'running') AS verified_running,
-    (SELECT count(DISTINCT answers.task_index) FROM answers JOIN tasks ON tasks.job_id = answers.job_id AND tasks.task_index = answers.task_index
-        WHERE answers.job_id = jobs.job_id AND tasks.state = 'paused') AS verified_paused,
-    (SELECT count(*) FROM snapshots JOIN tasks ON tasks.job_id = snapshots.job_id AND tasks.task_index = snapshots.task_index
-        WHERE snapshots.job_id = jobs.job_id AND tasks.state = 'queued') AS moving
-    FROM jobs";
+/// Jobs of a page (`SELECT job_id ..`), the newest first, each with its open tasks counted by state. SQLite would rather go
+/// through all tasks of a job by the primary key than through the open ones by their index, so the index is named: a job has
+/// millions of tasks, and this is read at every look at it.
+fn jobs_of(page: &str) -> String {
+    format!(
+        "WITH page AS ({page}),
+    open_tasks AS (
+        SELECT tasks.job_id, sum(tasks.state = 'queued') AS queued, sum(tasks.state = 'waiting') AS waiting,
+            sum(tasks.state = 'running') AS running, sum(tasks.state = 'paused') AS paused
+        FROM page CROSS JOIN tasks INDEXED BY tasks_open ON tasks.job_id = page.job_id AND tasks.ended_us IS NULL
+        GROUP BY tasks.job_id),
+    verified AS (
+        SELECT tasks.job_id, sum(tasks.state = 'queued') AS queued, sum(tasks.state = 'waiting') AS waiting,
+            sum(tasks.state = 'running') AS running, sum(tasks.state = 'paused') AS paused
+        FROM (SELECT DISTINCT answers.job_id, answers.task_index FROM page CROSS JOIN answers ON answers.job_id = page.job_id) AS told
+        CROSS JOIN tasks ON tasks.job_id = told.job_id AND tasks.task_index = told.task_index
+        GROUP BY tasks.job_id),
+    moved AS (
+        SELECT tasks.job_id, count(*) AS moving
+        FROM page CROSS JOIN snapshots ON snapshots.job_id = page.job_id
+        CROSS JOIN tasks ON tasks.job_id = snapshots.job_id AND tasks.task_index = snapshots.task_index AND tasks.state = 'queued'
+        GROUP BY tasks.job_id)
+    SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.submitted_us,
+        jobs.ended_us, jobs.state, jobs.stopping, jobs.stopped_by, jobs.task_count, jobs.expanded, jobs.succeeded, jobs.failed,
+        jobs.cancelled, jobs.expired,
+        coalesce(open_tasks.queued, 0) AS queued, coalesce(open_tasks.waiting, 0) AS waiting,
+        coalesce(open_tasks.running, 0) AS running, coalesce(open_tasks.paused, 0) AS paused,
+        coalesce(verified.queued, 0) AS verified_queued, coalesce(verified.waiting, 0) AS verified_waiting,
+        coalesce(verified.running, 0) AS verified_running, coalesce(verified.paused, 0) AS verified_paused,
+        coalesce(moved.moving, 0) AS moving
+    FROM page
+    CROSS JOIN jobs ON jobs.job_id = page.job_id
+    LEFT JOIN open_tasks ON open_tasks.job_id = jobs.job_id
+    LEFT JOIN verified ON verified.job_id = jobs.job_id
+    LEFT JOIN moved ON moved.job_id = jobs.job_id
+    ORDER BY jobs.job_id DESC"
+    )
+}
 
 const SNAPSHOT: &str =
     "SELECT job_id, owner_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
@@ -53,21 +74,64 @@ const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks
     WHERE tasks.ended_us IS NULL AND tasks.job_id BETWEEN ?1 AND ?2
     ORDER BY tasks.job_id, tasks.task_index, attempts.number";
 
-const TASK: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
-    CASE WHEN EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)
-        THEN 'verifying' WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
-    tasks.failures, tasks.not_before_us, tasks.ended_us,
-    attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
-    CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
-    FROM tasks
+/// Started tasks of a job (?1) of a page (`SELECT task_index ..`), in the order of their index.
+fn tasks_of(page: &str) -> String {
+    format!(
+        "SELECT tasks.job_id, tasks.task_index, tasks.attempts,
+        CASE WHEN EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)
+            THEN 'verifying' WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END AS state,
+        tasks.failures, tasks.not_before_us, tasks.ended_us,
+        attempts.agent_id, agents.name AS agent_name, attempts.started_us, results.size_bytes AS output_bytes,
+        CASE WHEN attempts.ended_us IS NULL THEN earlier.reason ELSE attempts.reason END AS reason
+    FROM ({page}) AS page
+    CROSS JOIN tasks ON tasks.job_id = ?1 AND tasks.task_index = page.task_index
     LEFT JOIN results ON results.job_id = tasks.job_id AND results.task_index = tasks.task_index
     JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
-        AND attempts.number = coalesce(results.number, (SELECT max(live.number) FROM attempts live
+        AND attempts.number = coalesce(results.number, (SELECT max(live.number) FROM attempts AS live
             WHERE live.job_id = tasks.job_id AND live.task_index = tasks.task_index AND live.ended_us IS NULL), tasks.attempts)
     JOIN agents ON agents.agent_id = attempts.agent_id
-    LEFT JOIN attempts earlier ON earlier.job_id = tasks.job_id AND earlier.task_index = tasks.task_index
+    LEFT JOIN attempts AS earlier ON earlier.job_id = tasks.job_id AND earlier.task_index = tasks.task_index
         AND earlier.number = attempts.number - 1
-    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index";
+    LEFT JOIN snapshots ON snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index
+    ORDER BY tasks.task_index"
+    )
+}
+
+/// Which started tasks of a job (?1) are in a state, from an index (?2) on, at most so many (?3). Each state has an index, so
+/// that a few among millions are found at once.
+fn page_of(state: Option<TaskState>) -> String {
+    const NO_ANSWER: &str =
+        "NOT EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)";
+    const NO_SNAPSHOT: &str =
+        "NOT EXISTS (SELECT 1 FROM snapshots WHERE snapshots.job_id = tasks.job_id AND snapshots.task_index = tasks.task_index)";
+    let open = |state: TaskState| {
+        format!("tasks INDEXED BY tasks_open WHERE tasks.state = '{state}' AND tasks.ended_us IS NULL AND {NO_ANSWER}")
+    };
+    let (table, rows) = match state {
+        None => ("tasks", "tasks WHERE TRUE".to_owned()),
+        Some(state @ TaskState::Queued) => ("tasks", format!("{} AND {NO_SNAPSHOT}", open(state))),
+        Some(state @ (TaskState::Waiting | TaskState::Running | TaskState::Paused)) => ("tasks", open(state)),
+        Some(TaskState::Moving) => (
+            "snapshots",
+            format!(
+                "snapshots CROSS JOIN tasks ON tasks.job_id = snapshots.job_id AND tasks.task_index = snapshots.task_index
+                 WHERE tasks.state = 'queued' AND {NO_ANSWER}"
+            ),
+        ),
+        Some(TaskState::Verifying) => ("answers", "answers WHERE TRUE".to_owned()),
+        Some(TaskState::Succeeded) => ("results", "results WHERE TRUE".to_owned()),
+        Some(state @ (TaskState::Failed | TaskState::Cancelled | TaskState::Expired)) => {
+            let bad = "tasks INDEXED BY tasks_bad WHERE tasks.ended_us IS NOT NULL AND tasks.state <> 'succeeded'";
+            ("tasks", format!("{bad} AND tasks.state = '{state}'"))
+        }
+    };
+    // Several may have brought something for one task.
+    let each = if table == "answers" { "DISTINCT " } else { "" };
+    format!(
+        "SELECT {each}{table}.task_index FROM {rows} AND {table}.job_id = ?1 AND {table}.task_index >= ?2
+         ORDER BY {table}.task_index LIMIT ?3"
+    )
+}
 
 const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id FROM answers
     JOIN attempts ON attempts.job_id = answers.job_id AND attempts.task_index = answers.task_index AND attempts.number = answers.number
@@ -124,10 +188,11 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
         tx,
         "SELECT tasks.task_index, tasks.attempts, tasks.state,
              CASE WHEN tasks.state = 'failed' THEN attempts.agent_id END AS failed_at
-         FROM tasks
+         FROM tasks INDEXED BY tasks_bad
          LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
              AND attempts.number = tasks.attempts AND attempts.outcome = 'failed'
-         WHERE tasks.job_id = ?1 AND tasks.state IN ('failed', 'cancelled', 'expired') ORDER BY tasks.task_index",
+         WHERE tasks.job_id = ?1 AND tasks.state IN ('failed', 'cancelled', 'expired')
+             AND tasks.ended_us IS NOT NULL AND tasks.state <> 'succeeded' ORDER BY tasks.task_index",
         [id],
         rows::ended_task,
     )?;
@@ -136,20 +201,27 @@ pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSna
 
 /// A page of jobs, newest first.
 pub fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
-    let sql = format!(
-        "{JOB} WHERE (?1 IS NULL OR jobs.state = ?1) AND (?2 IS NULL OR jobs.submitter = ?2) AND (?3 IS NULL OR jobs.name = ?3)
-             AND jobs.job_id < ?4 AND (?6 IS NULL OR jobs.owner_id = ?6) ORDER BY jobs.job_id DESC LIMIT ?5"
-    );
+    // Only what is asked for is in the text, so that an index can be chosen by it.
+    let mut page = "SELECT jobs.job_id FROM jobs WHERE jobs.job_id < ?1".to_owned();
     let before = filter.before.map_or(i64::MAX, |job| number(job.0));
-    let state = filter.state.map(|state| state.as_str());
-    let owner = filter.owner.map(|owner| number(owner.0));
-    let values = params![state, filter.submitter, filter.name, before, filter.limit_or_default(), owner];
-    all(tx, &sql, values, rows::job_record)
+    let mut values: Vec<Value> = vec![before.into(), filter.limit_or_default().into()];
+    let wanted = [
+        ("state", filter.state.map(|state| state.as_str().to_owned().into())),
+        ("submitter", filter.submitter.clone().map(Value::from)),
+        ("name", filter.name.clone().map(Value::from)),
+        ("owner_id", filter.owner.map(|owner| number(owner.0).into())),
+    ];
+    for (column, value) in wanted.into_iter().filter_map(|(column, value)| Some((column, value?))) {
+        values.push(value);
+        page.push_str(&format!(" AND jobs.{column} = ?{}", values.len()));
+    }
+    page.push_str(" ORDER BY jobs.job_id DESC LIMIT ?2");
+    all(tx, &jobs_of(&page), params_from_iter(values), rows::job_record)
 }
 
 /// One job.
 pub fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>, Fail> {
-    first(tx, &format!("{JOB} WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
+    first(tx, &jobs_of("SELECT jobs.job_id FROM jobs WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
 }
 
 /// The job that an owner submitted under a key.
@@ -167,14 +239,8 @@ fn extent(tx: &Transaction<'_>, job: JobId) -> Result<Option<rows::Extent>, Fail
 /// A page of tasks, those without rows included.
 pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
     let Some(extent) = extent(tx, job)? else { return Ok(Vec::new()) };
-    let sql = format!(
-        "{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index >= ?2 AND (?3 IS NULL
-             OR ?3 = CASE WHEN EXISTS (SELECT 1 FROM answers WHERE answers.job_id = tasks.job_id AND answers.task_index = tasks.task_index)
-        THEN 'verifying' WHEN tasks.state = 'queued' AND snapshots.digest IS NOT NULL THEN 'moving' ELSE tasks.state END)
-         ORDER BY tasks.task_index LIMIT ?4"
-    );
-    let state = filter.state.map(|state| state.as_str());
-    let mut found = all(tx, &sql, params![number(job.0), filter.from, state, filter.limit_or_default()], rows::task_record)?;
+    let values = params![number(job.0), filter.from, filter.limit_or_default()];
+    let mut found = all(tx, &tasks_of(&page_of(filter.state)), values, rows::task_record)?;
     extent.append_never_started(job, filter, &mut found);
     Ok(found)
 }
@@ -182,7 +248,7 @@ pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Ve
 /// One task.
 pub fn task(tx: &Transaction<'_>, task: TaskId) -> Result<Option<TaskRecord>, Fail> {
     let Some(extent) = extent(tx, task.job)?.filter(|extent| task.index < extent.count) else { return Ok(None) };
-    let sql = format!("{TASK} WHERE tasks.job_id = ?1 AND tasks.task_index = ?2");
+    let sql = tasks_of("SELECT ?2 AS task_index");
     let found = first(tx, &sql, params![number(task.job.0), task.index], rows::task_record)?;
     Ok(Some(found.unwrap_or_else(|| extent.never_started(task))))
 }

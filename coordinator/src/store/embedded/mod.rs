@@ -9,6 +9,8 @@ mod connection;
 mod error;
 mod jobs;
 mod leadership;
+#[cfg(test)]
+pub mod plans;
 mod reader;
 mod registry;
 mod schema;

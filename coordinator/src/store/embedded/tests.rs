@@ -6,7 +6,7 @@ use lull_shared::{id::Term, time::Timestamp};
 use rusqlite::Connection;
 
 use super::{
-    super::{Grade, Lead, Store, StoreError, StoreResult, Takeover, migration::Migration},
+    super::{Finding, Grade, Lead, Store, StoreError, StoreResult, Takeover, migration::Migration},
     MIGRATIONS, check, connection, migrate, open,
 };
 
@@ -30,7 +30,7 @@ fn words(answer: StoreResult<Arc<dyn Store>>) -> String {
 #[test]
 fn released_steps_are_frozen() {
     let checksums = |steps: &[Migration]| -> Vec<String> { steps.iter().map(|step| step.checksum()[..16].to_owned()).collect() };
-    assert_eq!(checksums(&MIGRATIONS), ["94c6f6b858392e03"]);
+    assert_eq!(checksums(&MIGRATIONS), ["ffbeb545d0edc434"]);
     assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["78d1c91c15959775"]);
 }
 
@@ -136,4 +136,31 @@ async fn a_machine_is_enrolled_by_looking_up_names_and_not_by_reading_all() {
     let plan: Vec<String> = plan.collect::<Result<_, _>>().expect("a plan");
     assert!(plan.iter().any(|step| step.contains("USING INDEX agents_name")), "{plan:?}");
     assert!(!plan.iter().any(|step| step.contains("SCAN agents")), "{plan:?}");
+}
+
+#[tokio::test]
+async fn a_check_compares_the_objects_and_not_the_ledger_alone() {
+    let folder = folder();
+    migrate(folder.path()).await.expect("it is made");
+    let after = |sql: &str| {
+        database(folder.path()).execute_batch(sql).expect("it is understood");
+        let bad = |finding: Finding| (finding.grade != Grade::Fine).then_some((finding.grade, finding.text));
+        check(folder.path()).findings.into_iter().filter_map(bad).collect::<Vec<_>>()
+    };
+    assert_eq!(after(""), []);
+    assert_eq!(after("DROP INDEX tasks_open;"), [(Grade::Warning, "index tasks_open is missing".into())]);
+    let index = "CREATE INDEX tasks_open ON tasks (job_id,\n  state, task_index, ended_us) WHERE ended_us IS NULL;";
+    assert_eq!(after(index), [], "spaces and lines are no difference");
+    assert_eq!(
+        after("DROP VIEW audit_list; CREATE VIEW audit_list AS SELECT 1 AS one;"),
+        [(Grade::Warning, "view audit_list is another one than this program's".into())]
+    );
+    let found = after("ALTER TABLE policies ADD COLUMN note TEXT; CREATE TRIGGER spy AFTER DELETE ON logs BEGIN SELECT 1; END;");
+    assert_eq!(found.iter().filter(|(_, text)| text == "table policies is another one than this program's").count(), 1);
+    assert_eq!(found.iter().filter(|(_, text)| text == "trigger spy is none of Lull's").count(), 1, "{found:?}");
+    let found = after("PRAGMA foreign_keys = OFF; INSERT INTO usage_hours VALUES (1, 99, 0);");
+    assert!(
+        found.iter().any(|(grade, text)| *grade == Grade::Problem && text.contains("usage_hours refers to a row of jobs")),
+        "{found:?}"
+    );
 }

@@ -18,10 +18,11 @@ use super::{
         BlobWriter, Lead, StoreResult,
         bounds::number,
         links::LinkReader,
-        rows::{self, Columns, Damaged},
+        rows::{self, Damaged},
+        sweep::{self, Swept},
     },
     error::{Fail, Purpose},
-    jobs::first,
+    jobs::{all, first},
     registry::settled,
     session::{Session, outcome},
     statements,
@@ -32,8 +33,6 @@ use crate::clock;
 const PIECES: usize = 16;
 /// Digests that go in one statement.
 const LINKS: usize = 10_000;
-/// Blobs that one transaction deletes, so that it stays short.
-const SWEPT: u32 = 100;
 
 /// A blob on its way in.
 pub struct Incoming {
@@ -141,20 +140,36 @@ pub async fn piece(session: &Session, digest: &Digest, index: u32) -> Result<Opt
 
 /// Removes what nothing refers to. How many.
 pub async fn sweep(session: &Session, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
-    let pack = |row: &dyn Columns| Ok((rows::int(row, "blob_id")?, rows::int(row, "size_bytes")? as u64));
-    while let Some((pack_id, size)) = first(&session.read(statements::UNREAD_PACK, &[]).await?, 0, pack)? {
-        let links = read_links(session, pack_id, size).await?;
-        write_links(session, lead, pack_id, links).await?;
+    // Only the leader looks.
+    settled(session, lead, statements::NOTHING, Vec::new()).await?;
+    while let Some(pack) = first(&session.read(statements::UNREAD_PACK, &[]).await?, 0, sweep::unread)? {
+        let links = if pack.links_read { BTreeSet::new() } else { read_links(session, pack.blob_id, pack.size_bytes).await? };
+        write_links(session, lead, pack.blob_id, links).await?;
     }
-    let mut swept = 0;
+    let (mut deleted, mut behind) = (0, 0);
     loop {
-        let values = vec![before.0.into(), SWEPT.into()];
-        let now = settled(session, lead, statements::SWEEP, values).await?.unwrap_or(0) as u64;
-        swept += now;
-        if now < u64::from(SWEPT) {
-            return Ok(swept);
-        }
+        let values = [behind.into(), before.0.into(), sweep::RANGE.into()];
+        let range = all(&session.read(statements::SWEEP_RANGE, &values).await?, 0, sweep::swept)?;
+        let Some(last) = range.last() else { return Ok(deleted) };
+        behind = last.blob_id;
+        deleted += delete(session, lead, before, &range).await?;
     }
+}
+
+async fn delete(session: &Session, lead: &Lead, before: Timestamp, range: &[Swept]) -> Result<u64, Fail> {
+    let unused: Vec<Swept> = range.iter().filter(|blob| blob.unused).copied().collect();
+    if unused.is_empty() {
+        return Ok(0);
+    }
+    let items: Vec<_> = unused.iter().map(|blob| json!({ "b": blob.blob_id })).collect();
+    settled(session, lead, statements::SWEEP_GIVE_UP, vec![json!(items).to_string().into(), before.0.into()]).await?;
+    let mut deleted = 0;
+    for batch in sweep::cut(&unused) {
+        let parts: Vec<_> = batch.iter().map(|part| json!({ "b": part.blob_id, "f": part.from, "t": part.before })).collect();
+        let values = vec![json!(parts).to_string().into(), sweep::LINKS.into()];
+        deleted += settled(session, lead, statements::SWEEP_DELETE, values).await?.unwrap_or(0) as u64;
+    }
+    Ok(deleted)
 }
 
 async fn read_links(session: &Session, pack_id: i64, size: u64) -> Result<BTreeSet<Digest>, Fail> {

@@ -1,37 +1,61 @@
-//! What `lull db check` says about the database.
+//! What `lull db check` says about the database: what is read with whatever rights the login has, and what is to be
+//! thought of it, which needs no server.
+
+use std::collections::BTreeMap;
 
 use super::{
     super::{
         check::{Check, Finding},
-        migration::newest,
+        migration::{Applied, newest},
+        record::LeaderRecord,
         rows::{self, Columns, Damaged},
     },
+    connection::Answer,
     error::Fail,
-    jobs::first,
+    jobs::{all, first},
     schema::{self, MIGRATIONS},
     session::Session,
+    shape::{Column, ForeignKey, Index, Module, Shape, words},
     statements,
 };
 
 /// OPENJSON needs this compatibility level.
 const LEVEL_MIN: i64 = 130;
+/// That of SQL Server 2017, the oldest version that Lull is meant for: query plans are its.
+const LEVEL_WANTED: i64 = 140;
 /// SQL Server 2017.
 const VERSION_MIN: i64 = 14;
+const SCRIPT: &str = "have a DBA run what `lull db script` prints";
 
-/// Looks at the database without changing it, with whatever rights the login has.
+/// Looks at the database without changing it.
 pub async fn check(session: &Session) -> Check {
     let mut check = Check::new(format!("SQL Server {}", session.server()), newest(&MIGRATIONS));
-    if let Err(fail) = look(session, &mut check).await {
-        check.push(Finding::failed(&fail.to_string()));
+    match see(session).await {
+        Ok(seen) => {
+            check.store = format!("SQL Server {}/{}", session.server(), seen.look.database);
+            check.version = seen.applied.iter().map(|step| step.number).max();
+            judge(&seen).into_iter().for_each(|finding| check.push(finding));
+        }
+        Err(fail) => check.push(Finding::failed(&fail.to_string())),
     }
     check
 }
 
+/// Everything that was looked at. What needs rights that the login need not have may be missing.
+struct Seen {
+    look: Look,
+    state: Option<State>,
+    replicas: Option<Vec<Replica>>,
+    applied: Vec<Applied>,
+    objects: Option<Objects>,
+    leader: Option<LeaderRecord>,
+}
+
 /// What the server says of itself and of us.
-struct Look {
+#[derive(Debug, Clone, Default)]
+pub struct Look {
     database: String,
     server_version: String,
-    level: Option<i64>,
     login: String,
     has_schema: bool,
     has_ledger: bool,
@@ -39,7 +63,8 @@ struct Look {
     lacking: Vec<&'static str>,
 }
 
-fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
+/// A row of `sql/look.sql`.
+pub fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
     let is = |column: &str| Ok::<_, Damaged>(row.int(column)? == Some(1));
     let rights = [("may_select", "SELECT"), ("may_insert", "INSERT"), ("may_update", "UPDATE"), ("may_delete", "DELETE")];
     let mut lacking = Vec::new();
@@ -51,7 +76,6 @@ fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
     Ok(Look {
         database: row.text("database_name")?.unwrap_or_default(),
         server_version: row.text("server_version")?.unwrap_or_default(),
-        level: row.int("level")?,
         login: row.text("login_name")?.unwrap_or_default(),
         has_schema: is("has_schema")?,
         has_ledger: is("has_ledger")?,
@@ -60,74 +84,595 @@ fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
     })
 }
 
-async fn look(session: &Session, check: &mut Check) -> Result<(), Fail> {
+/// How the server and the database are set up.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    edition: Option<i64>,
+    level: Option<i64>,
+    read_committed_snapshot: bool,
+    delayed_durability: Option<i64>,
+    auto_close: bool,
+    read_only: bool,
+    is_sysadmin: bool,
+    is_owner: bool,
+    may_change_audit: bool,
+}
+
+/// A row of `sql/state.sql`.
+pub fn state(row: &dyn Columns) -> Result<State, Damaged> {
+    let is = |column: &str| Ok::<_, Damaged>(row.int(column)? == Some(1));
+    let (deletes, updates) = (is("may_delete_audit")?, is("may_update_audit")?);
+    Ok(State {
+        edition: row.int("engine_edition")?,
+        level: row.int("compatibility_level")?,
+        read_committed_snapshot: is("read_committed_snapshot")?,
+        delayed_durability: row.int("delayed_durability")?,
+        auto_close: is("auto_close")?,
+        read_only: is("read_only")?,
+        is_sysadmin: is("is_sysadmin")?,
+        is_owner: is("is_owner")?,
+        may_change_audit: deletes || updates,
+    })
+}
+
+/// Another copy of the database.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    name: String,
+    synchronous: bool,
+}
+
+/// A row of `sql/replicas.sql` or `sql/geo_replicas.sql`.
+pub fn replica(row: &dyn Columns) -> Result<Replica, Damaged> {
+    Ok(Replica { name: rows::text(row, "replica_name")?, synchronous: row.int("availability_mode")? == Some(1) })
+}
+
+/// What schema `lull` holds, and what of it is switched off.
+#[derive(Debug, Clone, Default)]
+struct Objects {
+    shape: Shape,
+    /// Constraints and indexes that are there and hold for nothing, or not for all rows.
+    idle: Vec<(String, String)>,
+    /// Views whose text this login may not see.
+    hidden: Vec<String>,
+}
+
+async fn see(session: &Session) -> Result<Seen, Fail> {
     let answer = session.read(statements::LOOK, &[]).await?;
     let look = first(&answer, 0, seen)?.ok_or_else(|| Damaged::new("database_name", "no row"))?;
-    check.store = format!("SQL Server {}/{}", session.server(), look.database);
-    check.push(server(&look));
-    if let Some(level) = look.level.filter(|level| *level < LEVEL_MIN) {
-        check.push(Finding::problem(
-            format!("the database has compatibility level {level}, and OPENJSON needs {LEVEL_MIN}"),
-            format!("ALTER DATABASE [{}] SET COMPATIBILITY_LEVEL = {LEVEL_MIN}", look.database),
-        ));
+    // A server that does not know all of it, or does not show it to this login, can serve all the same.
+    let state = session.read(statements::STATE, &[]).await.ok().and_then(|answer| first(&answer, 0, state).ok().flatten());
+    let replicas = match state.as_ref().map(|state| Edition::of(state.edition)) {
+        Some(Edition::Own | Edition::Managed) => session.read(statements::REPLICAS, &[]).await.ok(),
+        Some(Edition::Azure) => session.read(statements::GEO_REPLICAS, &[]).await.ok(),
+        Some(Edition::Warehouse) | None => None,
+    };
+    let replicas = replicas.and_then(|answer| all(&answer, 0, replica).ok());
+    let (mut applied, mut objects, mut leader) = (Vec::new(), None, None);
+    if look.has_ledger {
+        applied = schema::applied(session).await?;
+        objects = session.read(statements::OBJECTS, &[]).await.ok().and_then(|answer| self::objects(&answer).ok());
+        leader = first(&session.read(statements::LEADER, &[]).await?, 0, rows::leader_row)?.map(|row| row.leader);
     }
-    let script = "have a DBA run what `lull db script` prints";
+    Ok(Seen { look, state, replicas, applied, objects, leader })
+}
+
+// --- What the catalog says ---
+
+/// A column.
+pub fn column_row(row: &dyn Columns) -> Result<(String, String, Column), Damaged> {
+    let (kind, size) = (rows::text(row, "type_name")?, rows::int(row, "size_bytes")?);
+    let kind = match (kind.as_str(), size) {
+        ("nvarchar" | "varchar" | "varbinary", -1) => format!("{kind}(max)"),
+        ("nvarchar", size) => format!("{kind}({})", size / 2),
+        ("varchar" | "varbinary" | "binary", size) => format!("{kind}({size})"),
+        _ => kind,
+    };
+    let nullable = rows::int(row, "is_nullable")? == 1;
+    Ok((rows::text(row, "table_name")?, rows::text(row, "column_name")?, Column { kind, nullable }))
+}
+
+/// A column of an index.
+pub struct IndexRow {
+    table: String,
+    index: String,
+    unique: bool,
+    disabled: bool,
+    filter: Option<String>,
+    column: String,
+    included: bool,
+}
+
+/// One column of an index.
+pub fn index_row(row: &dyn Columns) -> Result<IndexRow, Damaged> {
+    Ok(IndexRow {
+        table: rows::text(row, "table_name")?,
+        index: rows::text(row, "index_name")?,
+        unique: rows::int(row, "is_unique")? == 1,
+        disabled: rows::int(row, "is_disabled")? == 1,
+        filter: row.text("filter")?,
+        column: rows::text(row, "column_name")?,
+        included: rows::int(row, "is_included")? == 1,
+    })
+}
+
+/// A constraint: its table, its name, and whether it holds for all rows.
+pub fn constraint_row(row: &dyn Columns) -> Result<(String, String, bool), Damaged> {
+    let holds = rows::int(row, "is_disabled")? == 0 && rows::int(row, "is_not_trusted")? == 0;
+    Ok((rows::text(row, "table_name")?, rows::text(row, "constraint_name")?, holds))
+}
+
+/// A view or a function.
+pub fn module_row(row: &dyn Columns) -> Result<(String, bool, Option<String>), Damaged> {
+    Ok((rows::text(row, "module_name")?, rows::int(row, "is_view")? == 1, row.text("definition")?))
+}
+
+fn objects(answer: &Answer) -> Result<Objects, Damaged> {
+    let columns = all(answer, 0, column_row)?;
+    let indexes = all(answer, 1, index_row)?;
+    let (checks, keys) = (all(answer, 2, constraint_row)?, all(answer, 3, constraint_row)?);
+    Ok(gather(columns, indexes, checks, keys, all(answer, 4, module_row)?))
+}
+
+type Constraints = Vec<(String, String, bool)>;
+
+fn gather(
+    columns: Vec<(String, String, Column)>,
+    indexes: Vec<IndexRow>,
+    checks: Constraints,
+    keys: Constraints,
+    modules: Vec<(String, bool, Option<String>)>,
+) -> Objects {
+    let mut objects = Objects::default();
+    let tables = &mut objects.shape.tables;
+    for (table, name, column) in columns {
+        tables.entry(table).or_default().columns.insert(name, column);
+    }
+    for IndexRow { table, index, unique, disabled, filter, column, included } in indexes {
+        let found = tables.entry(table.clone()).or_default().indexes.entry(index.clone()).or_default();
+        (found.unique, found.filter) = (unique, filter);
+        if included {
+            found.included.insert(column);
+        } else {
+            found.columns.push(column);
+        }
+        if disabled && objects.idle.last().is_none_or(|last| *last != (table.clone(), index.clone())) {
+            objects.idle.push((table, index));
+        }
+    }
+    let holds = |(table, name, holds): &(String, String, bool)| (!holds).then(|| (table.clone(), name.clone()));
+    objects.idle.extend(checks.iter().chain(&keys).filter_map(holds));
+    for (table, name, _) in checks {
+        tables.entry(table).or_default().checks.insert(name);
+    }
+    for (table, name, _) in keys {
+        let key = ForeignKey { columns: Vec::new(), table: String::new() };
+        tables.entry(table).or_default().foreign_keys.insert(name, key);
+    }
+    for (name, is_view, definition) in modules {
+        if definition.is_none() {
+            objects.hidden.push(name.clone());
+        }
+        let text = definition.map(|text| words(&text).join(" ")).unwrap_or_default();
+        objects.shape.modules.insert(name, Module { is_view, text });
+    }
+    objects
+}
+
+// --- What is to be thought of it ---
+
+fn judge(seen: &Seen) -> Vec<Finding> {
+    let look = &seen.look;
+    let mut findings = vec![server(look, seen.state.as_ref())];
+    match &seen.state {
+        Some(state) => findings.extend(database(&look.database, state)),
+        None => findings.push(Finding::warning(
+            "how the database is set up could not be read",
+            "run the check with a login that may see sys.databases",
+        )),
+    }
+    findings.extend(replicas(seen));
     if !look.has_schema {
-        let hint = if look.may_create { "`lull db migrate` or the first start of the server makes it" } else { script };
-        check.push(Finding::problem("there is no schema `lull` yet", hint));
-        return Ok(());
+        let hint = if look.may_create { "`lull db migrate` or the first start of the server makes it" } else { SCRIPT };
+        findings.push(Finding::problem("there is no schema `lull` yet", hint));
+        return findings;
     }
-    check.push(if look.lacking.is_empty() {
-        Finding::fine(format!("{} may read and write the rows of schema `lull`", look.login))
-    } else {
-        Finding::problem(
-            format!("{} lacks {} on schema `lull`", look.login, look.lacking.join(", ")),
-            "make it a member of the role: ALTER ROLE lull_coordinator ADD MEMBER ...; `lull db script` makes the role",
-        )
-    });
-    check.push(if look.may_create {
-        Finding::warning(
-            format!("{} may also create tables", look.login),
-            "the server needs that only for upgrades; `lull db script` makes a role without it",
-        )
-    } else {
-        Finding::fine(format!("{} may not create tables: upgrades go through `lull db script`", look.login))
-    });
+    findings.extend(rights(look, seen.state.as_ref()));
     if !look.has_ledger {
-        check.push(Finding::problem("schema `lull` has no tables that this login can see", script));
-        return Ok(());
+        findings.push(Finding::problem("schema `lull` has no tables that this login can see", SCRIPT));
+        return findings;
     }
-    tables(session, check).await?;
-    let leader = session.read(statements::LEADER, &[]).await?;
-    let leader = first(&leader, 0, |row| Ok((rows::int(row, "term")?, row.text("holder")?)))?;
-    if let Some((term, holder)) = leader {
-        check.push(Finding::fine(match holder {
-            Some(holder) => format!("{holder} leads in term {term}"),
-            None => format!("there is no leader; the last term was {term}"),
+    findings.extend(tables(seen));
+    if let Some(leader) = &seen.leader {
+        findings.push(Finding::fine(match &leader.holder {
+            Some(holder) => format!("{holder} leads in term {}", leader.term.0),
+            None => format!("there is no leader; the last term was {}", leader.term.0),
         }));
     }
-    Ok(())
+    findings
 }
 
-fn server(look: &Look) -> Finding {
-    let major = look.server_version.split('.').next().and_then(|major| major.parse::<i64>().ok());
-    let words = format!("{} is logged in to {} on SQL Server {}", look.login, look.database, look.server_version);
-    match major {
-        Some(major) if major < VERSION_MIN => Finding::problem(words, "SQL Server 2017 (14.0) is the oldest that will do"),
-        Some(_) | None => Finding::fine(words),
+/// Kinds of servers, by EngineEdition.
+/// <https://learn.microsoft.com/sql/t-sql/functions/serverproperty-transact-sql>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edition {
+    /// SQL Server that somebody installed.
+    Own,
+    /// Azure SQL Database, or SQL database in Fabric.
+    Azure,
+    /// Azure SQL Managed Instance.
+    Managed,
+    /// Synapse: without constraints that hold.
+    Warehouse,
+}
+
+impl Edition {
+    fn of(number: Option<i64>) -> Self {
+        match number {
+            Some(5 | 12) => Self::Azure,
+            Some(8) => Self::Managed,
+            Some(6 | 11) => Self::Warehouse,
+            _ => Self::Own,
+        }
     }
 }
 
-async fn tables(session: &Session, check: &mut Check) -> Result<(), Fail> {
-    let applied = schema::applied(session).await?;
-    check.version = applied.iter().map(|step| step.number).max();
-    check.push(match schema::compatible(&applied) {
-        Ok(missing) if missing.is_empty() => Finding::fine("the tables and views are those of this program"),
-        Ok(missing) => Finding::problem(
+fn server(look: &Look, state: Option<&State>) -> Finding {
+    let Look { login, database, server_version, .. } = look;
+    let words = |name: &str| format!("{login} is logged in to {database} on {name}");
+    match Edition::of(state.and_then(|state| state.edition)) {
+        // These say version 12 for ever and are newer than any that can be installed.
+        Edition::Azure => Finding::fine(words("Azure SQL Database")),
+        Edition::Managed => Finding::fine(words("Azure SQL Managed Instance")),
+        Edition::Warehouse => {
+            Finding::problem(words("Azure Synapse"), "use SQL Server or Azure SQL Database: keys do not hold here")
+        }
+        Edition::Own => {
+            let words = words(&format!("SQL Server {server_version}"));
+            let major = server_version.split('.').next().and_then(|major| major.parse::<i64>().ok());
+            match major {
+                Some(major) if major < VERSION_MIN => {
+                    Finding::problem(words, "SQL Server 2017 (14.0) is the oldest that will do")
+                }
+                Some(_) | None => Finding::fine(words),
+            }
+        }
+    }
+}
+
+fn database(name: &str, state: &State) -> Vec<Finding> {
+    let alter = |what: &str| format!("ALTER DATABASE [{}] SET {what}", name.replace(']', "]]"));
+    let mut findings = Vec::new();
+    match state.level {
+        Some(level) if level < LEVEL_MIN => findings.push(Finding::problem(
+            format!("the database has compatibility level {level}, and OPENJSON needs {LEVEL_MIN}"),
+            alter(&format!("COMPATIBILITY_LEVEL = {LEVEL_WANTED}")),
+        )),
+        Some(level) if level < LEVEL_WANTED => findings.push(Finding::warning(
+            format!("the database has compatibility level {level}: query plans are those of an older server"),
+            alter(&format!("COMPATIBILITY_LEVEL = {LEVEL_WANTED}")),
+        )),
+        Some(_) | None => {}
+    }
+    if state.read_only {
+        findings.push(Finding::problem("the database is read-only", "connect to the primary, or let the restore end"));
+    }
+    if !state.read_committed_snapshot {
+        findings.push(Finding::warning(
+            "READ_COMMITTED_SNAPSHOT is off: reports and the coordinator wait for each other",
+            alter("READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE"),
+        ));
+    }
+    if state.delayed_durability == Some(2) {
+        findings.push(Finding::problem(
+            "DELAYED_DURABILITY is FORCED: what is confirmed to agents may be gone after a crash",
+            alter("DELAYED_DURABILITY = DISABLED"),
+        ));
+    }
+    if state.auto_close {
+        findings.push(Finding::warning(
+            "AUTO_CLOSE is on: the database is opened anew for each first connection",
+            alter("AUTO_CLOSE OFF"),
+        ));
+    }
+    findings
+}
+
+fn replicas(seen: &Seen) -> Option<Finding> {
+    let lagging: Vec<&str> =
+        seen.replicas.iter().flatten().filter(|replica| !replica.synchronous).map(|replica| replica.name.as_str()).collect();
+    (!lagging.is_empty()).then(|| {
+        Finding::warning(
+            format!("copies of the database lag behind: {}", lagging.join(", ")),
+            "after a fail-over to one of them the last commits are gone: the coordinator says so and goes on from what is \
+             there; use synchronous commit where nothing may be lost",
+        )
+    })
+}
+
+fn rights(look: &Look, state: Option<&State>) -> Vec<Finding> {
+    let login = &look.login;
+    let mut findings = vec![if look.lacking.is_empty() {
+        Finding::fine(format!("{login} may read and write the rows of schema `lull`"))
+    } else {
+        Finding::problem(
+            format!("{login} lacks {} on schema `lull`", look.lacking.join(", ")),
+            "make it a member of the role: ALTER ROLE lull_coordinator ADD MEMBER ...; `lull db script` makes the role",
+        )
+    }];
+    let more = match state {
+        Some(State { is_sysadmin: true, .. }) => Some("administers the whole server"),
+        Some(State { is_owner: true, .. }) => Some("owns the database"),
+        _ if look.may_create => Some("may create tables"),
+        Some(State { may_change_audit: true, .. }) => Some("may change what is in the audit"),
+        _ => None,
+    };
+    findings.push(match more {
+        Some(more) => Finding::warning(
+            format!("{login} {more}, which the coordinator does not need"),
+            "rights beyond rows serve upgrades alone; `lull db script` makes a role without them",
+        ),
+        None => Finding::fine(format!("{login} has no right beyond rows: upgrades go through `lull db script`")),
+    });
+    findings
+}
+
+fn tables(seen: &Seen) -> Vec<Finding> {
+    let missing = match schema::compatible(&seen.applied) {
+        Ok(missing) if missing.is_empty() => None,
+        Ok(missing) => Some(Finding::problem(
             format!("{} steps are missing", missing.len()),
             "`lull db migrate` with a login that may create tables, or a DBA with `lull db script`",
-        ),
-        Err(incompatible) => Finding::failed(&incompatible.to_string()),
-    });
-    Ok(())
+        )),
+        Err(incompatible) => Some(Finding::failed(&incompatible.to_string())),
+    };
+    if let Some(finding) = missing {
+        return vec![finding];
+    }
+    let Some(objects) = &seen.objects else {
+        return vec![Finding::warning(
+            "all steps were applied; what the tables look like could not be read",
+            "run the check with a login that may see the catalog of the database",
+        )];
+    };
+    let differences = compare(&schema::shape(&MIGRATIONS), objects);
+    if differences.is_empty() {
+        let hidden = if objects.hidden.is_empty() { "" } else { " (the text of the views is not shown to this login)" };
+        return vec![Finding::fine(format!("the tables and views are those of this program{hidden}"))];
+    }
+    differences
+}
+
+/// What differs from what the steps make. What is there beside it is nobody's business.
+fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, table) in &wanted.tables {
+        let Some(other) = found.shape.tables.get(name) else {
+            findings.push(Finding::problem(
+                format!("table lull.{name} is missing"),
+                "restore a copy of the database, or look who removed it",
+            ));
+            continue;
+        };
+        for (column, wanted) in &table.columns {
+            match other.columns.get(column) {
+                Some(found) if found == wanted => {}
+                Some(found) => findings.push(Finding::problem(
+                    format!("lull.{name}.{column} is {} where it should be {}", kind(found), kind(wanted)),
+                    format!("ALTER TABLE lull.{name} ALTER COLUMN {column} ..."),
+                )),
+                None => findings.push(Finding::problem(
+                    format!("column lull.{name}.{column} is missing"),
+                    "restore a copy of the database, or look who removed it",
+                )),
+            }
+        }
+        findings.extend(indexes(name, &table.indexes, &other.indexes));
+        let constraints = table.checks.iter().chain(table.foreign_keys.keys());
+        for constraint in constraints.filter(|name| !other.checks.contains(*name) && !other.foreign_keys.contains_key(*name)) {
+            findings.push(Finding::warning(
+                format!(
+                    "constraint {constraint} of lull.{name} is missing: the database lets in what Lull relies on not to be there"
+                ),
+                "make it again as `lull db script` does",
+            ));
+        }
+    }
+    for (table, name) in &found.idle {
+        findings.push(Finding::warning(
+            format!("{name} of lull.{table} is disabled, or was not checked for the rows that are there"),
+            format!("ALTER INDEX {name} ON lull.{table} REBUILD, or ALTER TABLE lull.{table} WITH CHECK CHECK CONSTRAINT {name}"),
+        ));
+    }
+    for (name, module) in &wanted.modules {
+        let known = found.shape.modules.get(name);
+        let words = match known {
+            None => "is missing",
+            Some(other) if other.text != module.text && !found.hidden.contains(name) => "is another one than this program's",
+            Some(_) => continue,
+        };
+        findings.push(Finding::warning(format!("lull.{name} {words}"), "make it again as `lull db script` does"));
+    }
+    findings
+}
+
+fn kind(column: &Column) -> String {
+    format!("{}{}", column.kind, if column.nullable { " NULL" } else { " NOT NULL" })
+}
+
+fn indexes(table: &str, wanted: &BTreeMap<String, Index>, found: &BTreeMap<String, Index>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, index) in wanted {
+        let words = match found.get(name) {
+            None => "is missing",
+            Some(other) if !alike(index, other) => "is another one than this program's",
+            Some(_) => continue,
+        };
+        let text = format!("index {name} of lull.{table} {words}");
+        let hint = "make it again as `lull db script` does";
+        findings.push(if index.unique { Finding::problem(text, hint) } else { Finding::warning(text, hint) });
+    }
+    findings
+}
+
+/// The server writes a filter in its own way: with brackets.
+fn alike(wanted: &Index, found: &Index) -> bool {
+    let filter = |index: &Index| {
+        let words = index.filter.as_deref().map(words).unwrap_or_default();
+        words.into_iter().filter(|word| !matches!(word.as_str(), "(" | ")" | "[" | "]")).collect::<Vec<_>>()
+    };
+    (wanted.unique, &wanted.columns, &wanted.included) == (found.unique, &found.columns, &found.included)
+        && filter(wanted) == filter(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::check::Grade;
+
+    fn as_it_should_be() -> Seen {
+        let look = Look {
+            database: "lull".into(),
+            server_version: "16.0.4035.4".into(),
+            login: "svc".into(),
+            has_schema: true,
+            has_ledger: true,
+            ..Look::default()
+        };
+        let state = State {
+            edition: Some(3),
+            level: Some(160),
+            read_committed_snapshot: true,
+            delayed_durability: Some(0),
+            ..State::default()
+        };
+        let applied = MIGRATIONS.iter().map(|step| Applied { number: step.number, checksum: step.checksum() }).collect();
+        let objects = Objects { shape: schema::shape(&MIGRATIONS), ..Objects::default() };
+        Seen { look, state: Some(state), replicas: Some(Vec::new()), applied, objects: Some(objects), leader: None }
+    }
+
+    fn worst(seen: &Seen) -> Vec<(Grade, String)> {
+        let bad = |finding: Finding| (finding.grade != Grade::Fine).then_some((finding.grade, finding.text));
+        judge(seen).into_iter().filter_map(bad).collect()
+    }
+
+    /// What is found when one thing is not as it should be.
+    fn when(change: impl FnOnce(&mut Seen)) -> (Grade, String) {
+        let mut seen = as_it_should_be();
+        change(&mut seen);
+        let mut found = worst(&seen);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    fn of_state(change: impl FnOnce(&mut State)) -> (Grade, String) {
+        when(|seen| change(seen.state.as_mut().expect("it is seen")))
+    }
+
+    fn of_objects(change: impl FnOnce(&mut Objects)) -> (Grade, String) {
+        when(|seen| change(seen.objects.as_mut().expect("they are seen")))
+    }
+
+    #[test]
+    fn a_database_as_it_should_be_is_fine() {
+        assert_eq!(worst(&as_it_should_be()), []);
+    }
+
+    #[test]
+    fn azure_is_known_by_its_edition() {
+        for (edition, name) in [(5, "Azure SQL Database"), (8, "Azure SQL Managed Instance")] {
+            let mut seen = as_it_should_be();
+            seen.look.server_version = "12.0.2000.8".into();
+            seen.state.as_mut().expect("it is seen").edition = Some(edition);
+            assert_eq!(worst(&seen), []);
+            assert!(judge(&seen)[0].text.contains(name));
+        }
+        assert_eq!(when(|seen| seen.look.server_version = "13.0.1601.5".into()).0, Grade::Problem);
+        assert_eq!(of_state(|state| state.edition = Some(6)).0, Grade::Problem);
+    }
+
+    #[test]
+    fn settings_that_cost_results_or_time_are_named() {
+        let contains = |found: (Grade, String), grade: Grade, words: &str| {
+            assert_eq!(found.0, grade);
+            assert!(found.1.contains(words), "{found:?}");
+        };
+        contains(of_state(|state| state.level = Some(120)), Grade::Problem, "level 120");
+        contains(of_state(|state| state.level = Some(130)), Grade::Warning, "level 130");
+        contains(of_state(|state| state.read_committed_snapshot = false), Grade::Warning, "READ_COMMITTED_SNAPSHOT");
+        contains(of_state(|state| state.delayed_durability = Some(2)), Grade::Problem, "DELAYED_DURABILITY");
+        contains(of_state(|state| state.auto_close = true), Grade::Warning, "AUTO_CLOSE");
+        contains(of_state(|state| state.read_only = true), Grade::Problem, "read-only");
+        let replica = |synchronous| Replica { name: "east".into(), synchronous };
+        contains(when(|seen| seen.replicas = Some(vec![replica(false), replica(true)])), Grade::Warning, "lag behind: east");
+        contains(when(|seen| seen.state = None), Grade::Warning, "could not be read");
+    }
+
+    #[test]
+    fn rights_that_are_missing_or_too_many_are_named() {
+        assert!(when(|seen| seen.look.lacking = vec!["DELETE"]).1.contains("lacks DELETE"));
+        assert!(when(|seen| seen.look.may_create = true).1.contains("may create tables"));
+        assert!(of_state(|state| state.is_sysadmin = true).1.contains("administers the whole server"));
+        assert!(of_state(|state| state.is_owner = true).1.contains("owns the database"));
+        assert!(of_state(|state| state.may_change_audit = true).1.contains("audit"));
+    }
+
+    #[test]
+    fn objects_that_differ_are_named() {
+        let table = |objects: &mut Objects, name: &str| objects.shape.tables.remove(name).expect("it is there");
+        assert!(of_objects(|objects| drop(table(objects, "logs"))).1.contains("table lull.logs is missing"));
+        let changed = |change: fn(&mut super::super::shape::Table)| {
+            of_objects(|objects| change(objects.shape.tables.get_mut("tasks").expect("it is there")))
+        };
+        let (grade, words) = changed(|tasks| drop(tasks.columns.remove("state")));
+        assert_eq!((grade, words.as_str()), (Grade::Problem, "column lull.tasks.state is missing"));
+        let (grade, words) = changed(|tasks| tasks.columns.get_mut("state").expect("it is there").kind = "varchar(8)".into());
+        assert_eq!(grade, Grade::Problem);
+        assert_eq!(words, "lull.tasks.state is varchar(8) NOT NULL where it should be varchar(16) NOT NULL");
+        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("ix_tasks_open"))).0, Grade::Warning);
+        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("pk_tasks"))).0, Grade::Problem);
+        let (_, words) = changed(|tasks| assert!(tasks.checks.remove("ck_tasks_place")));
+        assert!(words.contains("ck_tasks_place"));
+        assert!(changed(|tasks| drop(tasks.foreign_keys.remove("fk_tasks_job"))).1.contains("fk_tasks_job"));
+        let view = |objects: &mut Objects| objects.shape.modules.get_mut("task_list").expect("it is there").text.push_str(" x");
+        assert!(of_objects(view).1.contains("lull.task_list is another one"));
+        let idle = |objects: &mut Objects| objects.idle.push(("tasks".into(), "ck_tasks_place".into()));
+        assert!(of_objects(idle).1.contains("disabled"));
+        let mut seen = as_it_should_be();
+        let objects = seen.objects.as_mut().expect("they are seen");
+        view(objects);
+        objects.hidden.push("task_list".into());
+        assert_eq!(worst(&seen), [], "a text that is not shown cannot differ");
+        assert_eq!(when(|seen| seen.objects = None).0, Grade::Warning);
+    }
+
+    #[test]
+    fn the_catalog_is_read_as_the_steps_are() {
+        let column =
+            |name: &str, kind: &str| ("tasks".to_owned(), name.to_owned(), Column { kind: kind.into(), nullable: false });
+        let index = |column: &str, included| IndexRow {
+            table: "tasks".into(),
+            index: "ix_tasks_bad".into(),
+            unique: false,
+            disabled: true,
+            filter: Some("([ended_us] IS NOT NULL AND [state]<>'succeeded')".into()),
+            column: column.into(),
+            included,
+        };
+        let indexes = vec![index("job_id", false), index("state", false), index("task_index", false), index("ended_us", true)];
+        let view = ("v".to_owned(), true, Some("-- A comment.\nCREATE VIEW lull.v AS\nSELECT 1 AS x;".to_owned()));
+        let objects =
+            gather(vec![column("state", "varchar(16)")], indexes, vec![], vec![("a".into(), "b".into(), false)], vec![view]);
+        let wanted = schema::shape(&MIGRATIONS);
+        assert!(alike(&wanted.tables["tasks"].indexes["ix_tasks_bad"], &objects.shape.tables["tasks"].indexes["ix_tasks_bad"]));
+        assert_eq!(objects.idle, [("tasks".to_owned(), "ix_tasks_bad".to_owned()), ("a".to_owned(), "b".to_owned())]);
+        assert_eq!(objects.shape.modules["v"].text, "CREATE VIEW lull.v AS SELECT 1 AS x ;");
+    }
+
+    #[test]
+    fn nothing_is_said_of_tables_that_are_not_there_yet() {
+        let (grade, words) = when(|seen| (seen.look.has_schema, seen.look.has_ledger) = (false, false));
+        assert_eq!((grade, words.as_str()), (Grade::Problem, "there is no schema `lull` yet"));
+        assert!(when(|seen| seen.applied.clear()).1.contains("steps are missing"));
+    }
 }

@@ -107,9 +107,10 @@ impl Fail {
     pub fn needs_somebody(&self) -> bool {
         match self {
             Self::Setup { .. } | Self::Damaged(_) | Self::Incompatible(_) | Self::TooLarge(_) => true,
-            // The login, its password, the database, the tables.
-            Self::Server { code: 18452 | 18456 | 18470 | 18486..=18488 | 4060 | 911 | 207 | 208 | 2812, .. } => true,
-            other => other.is_forbidden(),
+            Self::Server { code, .. } => {
+                matches!(class(*code), Some(Class::Login | Class::Closed | Class::Text | Class::Right))
+            }
+            _ => false,
         }
     }
 
@@ -184,7 +185,7 @@ const CLASSES: &[(Class, &[u32])] = &[
     (Class::GaveWay, &[1205, 3960]),
     (Class::Locked, &[1222]),
     (Class::Away, &[615, 926, 4221, 10928, 10929, 40143, 40197, 40501, 40540, 40613, 42108, 42109, 49918, 49919, 49920]),
-    (Class::Login, &[18452, 18456]),
+    (Class::Login, &[18452, 18456, 18470, 18486, 18487, 18488]),
     (Class::Closed, &[911, 4060]),
     (Class::Full, &[1105, 9002]),
     (Class::ReadOnly, &[3906, 3908]),

@@ -88,6 +88,10 @@ pub async fn load_for_retry(session: &Session, job: JobId) -> Result<Option<(Job
 
 /// A page of jobs, newest first.
 pub async fn jobs(session: &Session, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
+    page_of_jobs(session, filter, None).await
+}
+
+async fn page_of_jobs(session: &Session, filter: &JobFilter, alone: Option<JobId>) -> Result<Vec<JobRecord>, Fail> {
     let before = filter.before.map_or(i64::MAX, |job| number(job.0));
     let values = [
         filter.limit_or_default().into(),
@@ -96,13 +100,14 @@ pub async fn jobs(session: &Session, filter: &JobFilter) -> Result<Vec<JobRecord
         filter.name.clone().into(),
         before.into(),
         filter.owner.map(|owner| number(owner.0)).into(),
+        alone.map(|job| number(job.0)).into(),
     ];
     Ok(all(&session.read(statements::JOBS, &values).await?, 0, rows::job_record)?)
 }
 
 /// One job.
 pub async fn job(session: &Session, job: JobId) -> Result<Option<JobRecord>, Fail> {
-    Ok(first(&session.read(statements::JOB, &[number(job.0).into()]).await?, 0, rows::job_record)?)
+    Ok(page_of_jobs(session, &JobFilter::default(), Some(job)).await?.pop())
 }
 
 /// The job that an owner submitted under a key.

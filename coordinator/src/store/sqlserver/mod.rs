@@ -9,13 +9,14 @@
 
 mod blobs;
 mod check;
+#[cfg(test)]
+mod columns;
 mod connection;
 mod error;
 mod jobs;
 mod registry;
 mod schema;
 mod session;
-#[cfg_attr(not(test), allow(dead_code))]
 mod shape;
 mod statements;
 #[cfg(test)]
@@ -301,6 +302,28 @@ pub async fn empty(connection_string: &str) -> StoreResult<()> {
     let session = Session::new(connection_string)?;
     session.script(tests::EMPTY, Duration::from_secs(60)).await?;
     Ok(())
+}
+
+/// The name of the database, for tests: asked for without making anything in it.
+#[cfg(test)]
+pub async fn database(connection_string: &str) -> StoreResult<String> {
+    let answer = Session::new(connection_string)?.read(statements::LOOK, &[]).await?;
+    let name = jobs::first(&answer, 0, |row| row.text("database_name")).map_err(Fail::from)?;
+    Ok(name.flatten().unwrap_or_default())
+}
+
+/// How many rows a view has and how many pages were looked at for them, if the server says so; for a measurement.
+#[cfg(test)]
+pub async fn measure(connection_string: &str, view: &str) -> StoreResult<(usize, Option<i64>)> {
+    let session = Session::new(connection_string)?;
+    let read = "(SELECT requests.logical_reads FROM sys.dm_exec_requests AS requests WHERE requests.session_id = @@SPID)";
+    let sql = format!("DECLARE @before bigint = {read};\nSELECT * FROM lull.{view};\nSELECT {read} - @before AS pages;");
+    let answer = match session.read(&sql, &[]).await {
+        Ok(answer) => answer,
+        Err(_) => session.read(&format!("SELECT * FROM lull.{view}"), &[]).await?,
+    };
+    let pages = jobs::first(&answer, 1, |row| row.int("pages")).map_err(Fail::from)?.flatten();
+    Ok((answer.first().map_or(0, Vec::len), pages))
 }
 
 /// The rows of a view as text, for tests.

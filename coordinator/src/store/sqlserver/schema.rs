@@ -10,7 +10,7 @@ use super::{
     shape::Shape,
     statements,
 };
-use crate::store::rows;
+use crate::store::rows::{self, Columns, Damaged};
 
 /// The steps, in order. A released one never changes.
 pub static MIGRATIONS: [Migration; 1] =
@@ -70,7 +70,8 @@ pub fn batches(sql: &str) -> Vec<String> {
 
 /// What the steps make.
 pub fn shape(steps: &[Migration]) -> Shape {
-    Shape::of(steps.iter().flat_map(|step| batches(step.sql))).expect("a test reads every step")
+    let ledger = LEDGER.find("CREATE TABLE").map(|at| LEDGER[at..].to_owned());
+    Shape::of(ledger.into_iter().chain(steps.iter().flat_map(|step| batches(step.sql)))).expect("a test reads every step")
 }
 
 /// Refuses to go on without a step.
@@ -145,6 +146,11 @@ fn script_of(steps: &[Migration]) -> String {
     text
 }
 
+/// A row of the ledger.
+pub fn step_applied(row: &dyn Columns) -> Result<Applied, Damaged> {
+    Ok(Applied { number: rows::u32_of(row, "number")?, checksum: rows::text(row, "checksum")? })
+}
+
 /// The steps that the database has seen.
 pub async fn applied(session: &Session) -> Result<Vec<Applied>, Fail> {
     let looked = session.read(statements::LOOK, &[]).await?;
@@ -152,9 +158,7 @@ pub async fn applied(session: &Session) -> Result<Vec<Applied>, Fail> {
         return Ok(Vec::new());
     }
     let answer = session.read(statements::LEDGER, &[]).await?;
-    let step =
-        |row: &dyn rows::Columns| Ok(Applied { number: rows::u32_of(row, "number")?, checksum: rows::text(row, "checksum")? });
-    Ok(all(&answer, 0, step)?)
+    Ok(all(&answer, 0, step_applied)?)
 }
 
 /// Applies what is missing. How many steps were.

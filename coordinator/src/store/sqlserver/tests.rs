@@ -53,8 +53,8 @@ fn every_text_is_dumped_for_the_grammar_check() {
         let file = std::path::Path::new(&folder).join(format!("{name}.sql"));
         std::fs::write(file, text).expect("the folder can be written");
     };
-    for (name, text) in statements::ALL {
-        write(format!("statement-{name}"), text);
+    for text in statements::ALL {
+        write(format!("statement-{}", text.name), text.sql);
     }
     for migration in &schema::MIGRATIONS {
         for (number, piece) in schema::batches(migration.sql).iter().enumerate() {
@@ -72,7 +72,7 @@ fn every_text_is_dumped_for_the_grammar_check() {
 
 #[test]
 fn only_documented_and_widely_known_t_sql_is_used() {
-    let texts = statements::ALL.iter().map(|(_, text)| *text).chain(schema::MIGRATIONS.iter().map(|step| step.sql));
+    let texts = statements::ALL.iter().map(|text| text.sql).chain(schema::MIGRATIONS.iter().map(|step| step.sql));
     for text in texts {
         let code: String = text.lines().map(|line| line.split("--").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
         let words: Vec<&str> = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '@').collect();
@@ -80,6 +80,21 @@ fn only_documented_and_widely_known_t_sql_is_used() {
             assert!(!words.contains(&avoided), "{avoided} in: {text}");
         }
         assert!(!words.windows(2).any(|pair| pair == ["OR", "ALTER"]), "CREATE OR ALTER in: {text}");
+    }
+}
+
+#[test]
+fn every_table_is_emptied_before_a_case_and_those_of_others_first() {
+    let shape = schema::shape(&schema::MIGRATIONS);
+    let place = |table: &str| EMPTY.find(&format!("DELETE FROM lull.{table};"));
+    for (name, table) in &shape.tables {
+        if name == "migrations" {
+            continue;
+        }
+        assert!(place(name).is_some() || EMPTY.contains(&format!("UPDATE lull.{name} SET")), "{name} is not emptied");
+        for key in table.foreign_keys.values() {
+            assert!(place(name) < place(&key.table), "{name} refers to {}", key.table);
+        }
     }
 }
 
@@ -339,6 +354,22 @@ async fn a_turn_that_contradicts_what_is_stored_is_not_sent_again() {
         assert!(matches!(answer, Err(StoreError::Contradiction(_))), "{answer:?}");
     }
     assert_eq!(server.counts(), (1, 2));
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_text_did_not_compile_is_not_used_again() {
+    let server = Server::start(0, &[Reaction::Error(207), Reaction::Outcome(0)]).await;
+    let session = server.session();
+    assert!(certain(fenced(&session).await), "nothing was committed");
+    assert!(matches!(fenced(&session).await, Ok(Outcome::Done { .. })));
+    assert_eq!(server.counts(), (2, 2), "a transaction may have been left open on the first");
+}
+
+#[tokio::test]
+async fn a_database_that_is_being_moved_is_asked_again() {
+    let server = Server::start(0, &[Reaction::Error(40613), Reaction::Error(40197), Reaction::Outcome(4)]).await;
+    assert!(server.session().read(statements::TOTALS, &[]).await.is_ok());
+    assert_eq!(server.counts(), (3, 3));
 }
 
 #[tokio::test]

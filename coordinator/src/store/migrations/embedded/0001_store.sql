@@ -195,8 +195,9 @@ CREATE TABLE tasks (
         ELSE not_before_us IS NULL AND (state IN ('succeeded', 'failed') OR state IN ('cancelled', 'expired'))
     END)
 ) STRICT, WITHOUT ROWID;
--- Few tasks are open and few end badly. Those that succeeded are found by their results.
-CREATE INDEX tasks_open ON tasks (job_id, state, task_index) WHERE ended_us IS NULL;
+-- Few tasks are open and few end badly. Those that succeeded are found by their results. The open ones are counted by their
+-- index alone, which therefore holds the column that it is filtered by.
+CREATE INDEX tasks_open ON tasks (job_id, state, task_index, ended_us) WHERE ended_us IS NULL;
 CREATE INDEX tasks_bad ON tasks (job_id, state, task_index) WHERE ended_us IS NOT NULL AND state <> 'succeeded';
 CREATE INDEX tasks_agent ON tasks (agent_id) WHERE agent_id IS NOT NULL;
 
@@ -446,7 +447,8 @@ WHERE attempts.number > 1 AND earlier.ended_us <= attempts.started_us
 CREATE VIEW agent_list AS
 SELECT agents.agent_id, agents.name, agents.group_name, agents.intake, agents.version, agents.os, agents.arch, agents.cores,
     agents.memory_bytes, agents.labels, agents.results_refused,
-    (SELECT count(*) FROM attempts WHERE attempts.ended_us IS NULL AND attempts.agent_id = agents.agent_id) AS attempts_live,
+    (SELECT count(*) FROM attempts INDEXED BY attempts_live
+        WHERE attempts.ended_us IS NULL AND attempts.agent_id = agents.agent_id) AS attempts_live,
     agents.enrolled_us, agents.last_connected_us, agents.last_disconnected_us,
     strftime('%Y-%m-%dT%H:%M:%fZ', agents.enrolled_us / 1000000.0, 'unixepoch') AS enrolled_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', agents.last_connected_us / 1000000.0, 'unixepoch') AS last_connected_at,

@@ -12,7 +12,7 @@ BEGIN
 END;
 ELSE
 BEGIN
-    UPDATE lull.blobs SET digest = @P2, size_bytes = @P3, outline = @P4, touched_us = @P5 WHERE blob_id = @P1 AND digest IS NULL;
+    UPDATE lull.blobs SET digest = @P2, size_bytes = @P3, outline = @P4, touched_us = @P5 WHERE blob_id = @P1 AND digest IS NULL AND touched_us > 0;
     IF @@ROWCOUNT <> 1 SET @outcome = 2;
 END;
 IF @outcome = 0 COMMIT TRANSACTION; ELSE ROLLBACK TRANSACTION;

@@ -2,7 +2,6 @@
 SELECT
     DB_NAME() AS database_name,
     CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)) AS server_version,
-    (SELECT CAST(databases.compatibility_level AS int) FROM sys.databases AS databases WHERE databases.name = DB_NAME()) AS level,
     SUSER_SNAME() AS login_name,
     CASE WHEN SCHEMA_ID(N'lull') IS NULL THEN 0 ELSE 1 END AS has_schema,
     CASE WHEN OBJECT_ID(N'lull.migrations') IS NULL THEN 0 ELSE 1 END AS has_ledger,

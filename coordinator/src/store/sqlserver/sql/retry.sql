@@ -24,7 +24,8 @@ SELECT tasks.task_index, tasks.attempts, tasks.state,
 FROM lull.tasks AS tasks
 LEFT JOIN lull.attempts AS attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
     AND attempts.number = tasks.attempts AND attempts.outcome = 'failed'
-WHERE tasks.job_id = @P1 AND tasks.state IN ('failed', 'cancelled', 'expired')
+WHERE tasks.job_id = @P1 AND tasks.state IN ('failed', 'cancelled', 'expired') AND tasks.ended_us IS NOT NULL
+    AND tasks.state <> 'succeeded'
 ORDER BY tasks.task_index;
 SELECT answers.job_id, answers.task_index, answers.number, answers.digest, attempts.agent_id
 FROM lull.answers AS answers
