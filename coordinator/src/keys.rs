@@ -100,6 +100,12 @@ const HARMLESS: [&str; 4] = ["private.json", "agents", HTTP_ADDRESS_FILE, "lost+
 
 /// Whether a coordinator may use a folder: it is one's already, or nobody's. Before anything is made there.
 pub fn check_folder(data: &Path) -> Result<(), KeyError> {
+    check_folder_besides(data, None)
+}
+
+/// The same, whatever this file is that may lie there: somebody has put it there to be imported.
+fn check_folder_besides(data: &Path, given: Option<&Path>) -> Result<(), KeyError> {
+    let given = given.and_then(|given| given.canonicalize().ok());
     if folder::mark_of_coordinator(data).is_some() {
         return Ok(());
     }
@@ -113,8 +119,10 @@ pub fn check_folder(data: &Path) -> Result<(), KeyError> {
     };
     let mut found = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if !HARMLESS.contains(&&*name) && !files::is_unfinished(name.as_ref()) {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_given = given.is_some() && entry.path().canonicalize().ok() == given;
+        if !is_given && !HARMLESS.contains(&&*name) && !files::is_unfinished(name.as_ref()) {
             found.push(name);
         }
     }
@@ -160,7 +168,7 @@ pub fn export(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
 pub fn import(data: &Path, file: &Path) -> Result<NetworkId, KeyError> {
     let text = fs::read_to_string(file).map_err(|source| KeyError::Read { path: file.to_owned(), source })?;
     let (network, authority) = exported(&text).ok_or_else(|| KeyError::NotExported { path: file.to_owned() })?;
-    check_folder(data)?;
+    check_folder_besides(data, Some(file))?;
     private_folder(data)?;
     let _lock = lock(data)?;
     let path = data.join(NETWORK_FILE);
@@ -237,6 +245,14 @@ mod tests {
             assert_eq!(network_id(&second.join(NETWORK_FILE)).expect("there"), Some(network));
         }
         assert!(second.join(IDENTITY_FILE).exists() && !first.join(IDENTITY_FILE).exists(), "each has a key of its own");
+        let third = folder.path().join("third");
+        private_folder(&third).expect("made");
+        fs::copy(&file, third.join("secret")).expect("put where it is wanted");
+        assert_eq!(import(&third, &third.join("secret")).expect("it is no foreign file"), network);
+        let fourth = folder.path().join("fourth");
+        private_folder(&fourth).expect("made");
+        fs::write(fourth.join("thesis.txt"), b"x").expect("written");
+        assert!(matches!(import(&fourth, &file), Err(KeyError::Others { .. })));
         let foreign = folder.path().join("foreign");
         private_folder(&foreign).expect("made");
         write_private(&foreign.join(NETWORK_FILE), NetworkId([8; 16]).to_string().as_bytes()).expect("written");
@@ -263,8 +279,6 @@ mod tests {
         for mark in ["membership.json", "agent.lock", "agent.toml"] {
             fs::write(data.join(mark), b"x").expect("written");
             assert!(words().contains("the data folder of an agent") && words().contains(mark), "{}", words());
-            let secret = folder.path().join("secret");
-            fs::write(&secret, b"x").expect("written");
             fs::remove_file(data.join(mark)).expect("ours");
         }
         fs::write(data.join(AUTHORITY_FILE), b"x").expect("written");
