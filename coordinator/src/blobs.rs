@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::{
     scheduler::event::Event,
     server::phase::Phase,
-    store::{BlobWriter, Store},
+    store::{BlobWriter, ForPeople},
     tracker::Tracker,
 };
 
@@ -33,7 +33,7 @@ const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than
 
 /// Serves a store's blobs to the mesh, and takes in the outputs of attempts from the agents that hold them.
 pub struct StoreBlobs {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ForPeople>,
     phases: watch::Receiver<Phase>,
     /// Snapshots that no agent could keep a copy of.
     snapshots: Cache,
@@ -43,7 +43,7 @@ pub struct StoreBlobs {
 
 impl StoreBlobs {
     /// Over this store; who holds what is known to the leader.
-    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
+    pub fn new(store: Arc<dyn ForPeople>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
         Self { store, phases, snapshots, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
 
@@ -174,7 +174,7 @@ mod tests {
     use lull_shared::id::{JobId, TaskId};
 
     use super::*;
-    use crate::store::memory::Memory;
+    use crate::store::{Blobs as _, memory::Memory};
 
     #[tokio::test]
     async fn deliveries_are_counted_for_the_newest_attempts_only() {

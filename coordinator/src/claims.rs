@@ -9,7 +9,7 @@ use lull_shared::{
 };
 use semver::Version;
 
-use crate::store::{Store, StoreError, StoreResult};
+use crate::store::{Blobs, StoreError, StoreResult};
 
 /// Agents before this version speak otherwise. Raised when support for a version of the work protocol ends.
 pub const AGENT_OLDEST: Version = Version::new(0, 1, 0);
@@ -57,7 +57,7 @@ impl From<String> for Wrong {
 }
 
 /// A message within its bounds; a large output must have been delivered before it is spoken of.
-pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, Wrong> {
+pub async fn check(store: &dyn Blobs, agent: AgentId, message: ToCoordinator) -> Result<ToCoordinator, Wrong> {
     let wrong = |what: String| Err(Wrong::from(what));
     match &message {
         ToCoordinator::Hello(_) => return wrong("a second `Hello`".into()),
@@ -96,7 +96,7 @@ pub async fn check(store: &dyn Store, agent: AgentId, message: ToCoordinator) ->
 }
 
 /// What is wrong with the first result that is not as it should be, and all that are not.
-async fn check_results(store: &dyn Store, results: &[Finished]) -> Result<(), Wrong> {
+async fn check_results(store: &dyn Blobs, results: &[Finished]) -> Result<(), Wrong> {
     let mut found: Option<(String, Vec<AttemptId>)> = None;
     for one in results {
         let Some(what) = wrong_with(store, one).await.map_err(Wrong::Unknown)? else { continue };
@@ -105,7 +105,7 @@ async fn check_results(store: &dyn Store, results: &[Finished]) -> Result<(), Wr
     found.map_or(Ok(()), |(what, told)| Err(Wrong::Breach { what, told }))
 }
 
-async fn wrong_with(store: &dyn Store, one: &Finished) -> StoreResult<Option<String>> {
+async fn wrong_with(store: &dyn Blobs, one: &Finished) -> StoreResult<Option<String>> {
     if one.log.len() as u64 > limits::LOG_BYTES_MAX {
         return Ok(Some(format!("a log of {} bytes", one.log.len())));
     }

@@ -13,7 +13,7 @@ use lull_shared::{
 };
 use tokio::sync::Mutex;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Blobs, StoreError};
 
 /// Pieces kept in memory: 32 MiB, enough for the packs of the jobs that are being handed out.
 const PIECES_KEPT: NonZeroUsize = NonZeroUsize::new(128).expect("more than none");
@@ -33,13 +33,13 @@ pub enum InputError {
 
 /// Reads inputs and their labels.
 pub struct InputReader {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Blobs>,
     pieces: Mutex<LruCache<(Digest, u32), Bytes>>,
 }
 
 impl InputReader {
     /// A reader over a store's blobs.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Blobs>) -> Self {
         Self { store, pieces: Mutex::new(LruCache::new(PIECES_KEPT)) }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     },
     server::Presence,
     store::{
-        Lead, Store, StoreError,
+        ForAgents, Lead, StoreError,
         record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},
     },
     tracker::Tracker,
@@ -44,7 +44,7 @@ use crate::{
 /// What the coordinator does with what comes over the mesh.
 #[derive(Clone)]
 pub struct Network {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn ForAgents>,
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
     pub tracker: Arc<Tracker>,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     store::{
-        Lead, Store, StoreError,
+        Lead, Registry, StoreError,
         record::{NewPolicy, PolicyRecord},
     },
 };
@@ -61,7 +61,7 @@ pub struct Policies {
 
 impl Policies {
     /// With what the store remembers.
-    pub async fn load(store: &dyn Store, issuer: Arc<Issuer>) -> Result<Self, StoreError> {
+    pub async fn load(store: &dyn Registry, issuer: Arc<Issuer>) -> Result<Self, StoreError> {
         let current = store.policy().await?.unwrap_or_default();
         Ok(Self { issuer, current: watch::Sender::new(Arc::new(current)), reports: Mutex::default() })
     }
@@ -72,7 +72,7 @@ impl Policies {
     }
 
     /// Changes the policy and has all agents told; false when it was like that already.
-    pub async fn set(&self, store: &dyn Store, lead: &Lead, wish: &Wish, by: &str) -> Result<bool, SetError> {
+    pub async fn set(&self, store: &dyn Registry, lead: &Lead, wish: &Wish, by: &str) -> Result<bool, SetError> {
         for _ in 0..TRIES_MAX {
             let before = store.policy().await?.unwrap_or_default();
             let book = before.book.without(&wish.conditions, &wish.reset)?.with(&wish.conditions, &wish.set)?;
@@ -163,7 +163,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::{Takeover, memory::Memory};
+    use crate::store::{Leadership as _, Takeover, memory::Memory};
 
     fn wish(conditions: &[&str], pairs: &[&str]) -> Wish {
         let conditions = conditions.iter().map(|text| text.parse().expect("a constraint")).collect();

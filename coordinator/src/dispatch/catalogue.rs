@@ -22,7 +22,7 @@ use crate::{
         effect::{Change, NewJob},
         event::{JobSnapshot, Movable, Snapshot},
     },
-    store::{Store, StoreError},
+    store::{ForPeople, Registry, StoreError},
 };
 
 /// An active job as agents are told of it.
@@ -34,7 +34,7 @@ struct Known {
 
 /// Active jobs, their versions' manifests and their inputs. Follows the scheduler's changes.
 pub struct Catalogue {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Registry>,
     pub inputs: InputReader,
     jobs: Mutex<BTreeMap<JobId, Arc<Known>>>,
     manifests: Mutex<BTreeMap<VersionId, Signed>>,
@@ -55,7 +55,7 @@ pub enum CatalogueError {
 
 impl Catalogue {
     /// An empty catalogue over a store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn ForPeople>) -> Self {
         Self { inputs: InputReader::new(store.clone()), store, jobs: Mutex::default(), manifests: Mutex::default() }
     }
 

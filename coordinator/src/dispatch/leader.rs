@@ -503,7 +503,7 @@ mod tests {
             event::{AgentSnapshot, Submission},
         },
         store::{
-            Store, Takeover,
+            Leadership as _, Store, Takeover,
             faulty::{Fault, Faulty},
             memory::Memory,
             record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},

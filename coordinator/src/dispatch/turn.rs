@@ -19,7 +19,7 @@ use crate::{
         effect::{Change, Custody, Effect, Order, Reply},
         event::{RequestId, StreamId},
     },
-    store::{Lead, Store, StoreError},
+    store::{Lead, Ledger, StoreError},
 };
 
 /// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
@@ -107,7 +107,7 @@ impl Turn {
     }
 
     /// Has it remembered; a turn without changes has nothing that could be forgotten.
-    pub async fn commit(self, store: &dyn Store, lead: &Lead) -> Committed {
+    pub async fn commit(self, store: &dyn Ledger, lead: &Lead) -> Committed {
         if self.changes.is_empty() && !self.to_be_confirmed {
             return Committed::Done(self.sealed);
         }

@@ -22,7 +22,7 @@ use crate::{
     access, clock,
     server::Coordinator,
     store::{
-        Store,
+        Registry,
         record::{TokenRecord, TokenRole, who},
     },
 };
@@ -107,11 +107,11 @@ async fn caller(headers: &HeaderMap, coordinator: &Coordinator) -> Answer<Caller
 }
 
 /// Whose token came with these headers, of a coordinator that stands by.
-pub async fn caller_of_standby(headers: &HeaderMap, store: &dyn Store) -> Answer<Caller> {
+pub async fn caller_of_standby(headers: &HeaderMap, store: &dyn Registry) -> Answer<Caller> {
     Ok(Caller::of(token(headers, store).await?.1))
 }
 
-async fn token(headers: &HeaderMap, store: &dyn Store) -> Answer<([u8; 32], TokenRecord)> {
+async fn token(headers: &HeaderMap, store: &dyn Registry) -> Answer<([u8; 32], TokenRecord)> {
     let fingerprint = access::fingerprint(bearer(headers).ok_or_else(Refused::unknown_caller)?);
     let token = store.authenticate(&fingerprint, clock::now()).await?;
     let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;

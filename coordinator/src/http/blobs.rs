@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{BlobBody, Text},
-    store::Store,
+    store::Blobs,
 };
 
 /// `PUT /blobs`
@@ -54,7 +54,7 @@ pub async fn download(State(state): Shared, _viewer: Viewer, At(digest): At<Text
 }
 
 /// An answer whose body is a blob, read as fast as it is taken.
-pub fn stream(store: Arc<dyn Store>, blob: BlobRef) -> Response {
+pub fn stream(store: Arc<dyn Blobs>, blob: BlobRef) -> Response {
     let digest = blob.digest;
     let pieces = if blob.size_bytes == 0 { 0 } else { blob.pieces() };
     let parts = futures::stream::iter(0..pieces).then(move |index| {

@@ -8,7 +8,7 @@ use super::{Shared, auth::Viewer, error::Answer, shape};
 use crate::{
     api::{CoordinatorBody, Page, Post},
     clock,
-    store::{Store, record::CoordinatorRecord, record::LeaderRecord},
+    store::{Attendance, record::CoordinatorRecord, record::LeaderRecord},
 };
 
 /// One that has not said for this long that it is there is away: it says so every three seconds.
@@ -24,7 +24,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Coo
 }
 
 /// All of them, by peer.
-pub async fn list(store: &dyn Store) -> Answer<Json<Page<CoordinatorBody>>> {
+pub async fn list(store: &dyn Attendance) -> Answer<Json<Page<CoordinatorBody>>> {
     let (leader, coordinators) = (store.leader().await?, store.coordinators().await?);
     Ok(Json(Page::whole(coordinators.into_iter().map(|record| body(record, &leader)).collect())))
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{CoordinatorBody, PREFIX, Page},
     server::phase::{LeaderView, Phase},
-    store::{Store, record::TokenRole},
+    store::{ForPeople, record::TokenRole},
 };
 
 /// How long somebody who asks one that stands by waits for the store.
@@ -27,13 +27,13 @@ const STORE_PATIENCE: Duration = Duration::from_millis(1_500);
 /// What answers for as long as the process lives.
 #[derive(Clone)]
 pub struct Front {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ForPeople>,
     phases: watch::Receiver<Phase>,
 }
 
 impl Front {
     /// Answers by this phase.
-    pub fn new(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> Self {
+    pub fn new(store: Arc<dyn ForPeople>, phases: watch::Receiver<Phase>) -> Self {
         Self { store, phases }
     }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::error::{Answer, Refused};
-use crate::store::{BlobWriter, Store};
+use crate::store::{BlobWriter, Blobs};
 
 /// What of an upload is in memory; most inputs fit, and never meet the disk here.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -73,7 +73,7 @@ impl Spool {
     }
 
     /// Everything that came, as a blob of the store that is not finished yet.
-    pub async fn pour(mut self, store: &dyn Store) -> Answer<Box<dyn BlobWriter>> {
+    pub async fn pour(mut self, store: &dyn Blobs) -> Answer<Box<dyn BlobWriter>> {
         let _turn = self.spools.pouring.clone().acquire_owned().await.expect("nobody closes the semaphore");
         let mut writer = store.begin_blob(self.size_bytes).await?;
         if let Some(mut file) = self.file.take() {

@@ -48,7 +48,7 @@ use crate::{
     clock,
     http::shape,
     store::{
-        Lead, Store, StoreError,
+        ForPeople, Lead, StoreError,
         record::{NewVersion, SignManifest, VersionRecord},
     },
 };
@@ -121,7 +121,7 @@ pub struct Seen {
 
 /// All publications of a term.
 pub struct Publications {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ForPeople>,
     issuer: Arc<Issuer>,
     lead: Lead,
     workshop: Workshop,
@@ -149,7 +149,7 @@ struct Entry {
 
 impl Publications {
     /// Publishes into this store for this term, working in the data folder. What an earlier one left there goes.
-    pub fn new(store: Arc<dyn Store>, issuer: Arc<Issuer>, lead: Lead, data: &Path, making: &Making) -> Self {
+    pub fn new(store: Arc<dyn ForPeople>, issuer: Arc<Issuer>, lead: Lead, data: &Path, making: &Making) -> Self {
         let folder = data.join(FOLDER);
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound

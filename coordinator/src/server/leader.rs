@@ -32,7 +32,7 @@ use crate::{
     policies::Policies,
     publishing::Publications,
     store::{
-        Lead, Store, StoreError,
+        Blobs, Lead, Leadership, Store, StoreError,
         record::{AuditRecord, Bound, NewToken, TokenRecord, TokenRole},
     },
     tracker::Tracker,
@@ -231,7 +231,7 @@ async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToke
 
 /// Renews the lease; ends the term when another coordinator has it. A renewal whose answer is late does not hold up the
 /// next one: the store may have done it, and others watch the lease and not its answers.
-async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, losses: Arc<Losses>, over: CancellationToken) {
+async fn keep_lease(store: Arc<dyn Leadership>, lead: Lead, lease: Lease, losses: Arc<Losses>, over: CancellationToken) {
     let times = lease.times();
     let mut under_way = FuturesUnordered::new();
     let mut due = lease.asked().steady + times.renewal;
@@ -256,7 +256,7 @@ async fn keep_lease(store: Arc<dyn Store>, lead: Lead, lease: Lease, losses: Arc
     }
 }
 
-async fn sweep(store: Arc<dyn Store>, lead: Lead) {
+async fn sweep(store: Arc<dyn Blobs>, lead: Lead) {
     // The clock on the wall may have been set while nobody looked: what was on its way then has this long to arrive.
     let (mut clock, mut from) = (clock::Steady::start(), Instant::now() + SWEEP_EVERY);
     loop {

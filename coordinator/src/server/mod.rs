@@ -56,7 +56,7 @@ use crate::{
     policies::Policies,
     publishing::{Publications, make::Making},
     scheduler::Limits,
-    store::{self, Lead, Store, StoreChoice, record::CoordinatorRecord},
+    store::{self, ForPeople, Lead, Store, StoreChoice, record::CoordinatorRecord},
 };
 
 /// How long a stopping coordinator waits for its parts.
@@ -101,7 +101,7 @@ pub struct ServerConfig {
 
 /// A term: all that the HTTP interface works with.
 pub struct Coordinator {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn ForPeople>,
     pub dispatch: DispatchHandle,
     pub catalogue: Arc<Catalogue>,
     pub policies: Arc<Policies>,

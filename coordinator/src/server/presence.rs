@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 use super::phase::{Elsewhere, Phase};
 use crate::{
     clock,
-    store::{Store, StoreResult, record::CoordinatorRecord},
+    store::{Attendance, StoreResult, record::CoordinatorRecord},
 };
 
 /// How often it says so.
@@ -24,7 +24,7 @@ const FORGET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Keeps this coordinator's row, and the list of all.
 pub struct Presence {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Attendance>,
     node: NodeHandle,
     announce: Vec<Multiaddr>,
     /// Everything about this one but its addresses and the time.
@@ -36,7 +36,7 @@ pub struct Presence {
 impl Presence {
     /// Says it for the first time; fails on a store of another network.
     pub async fn begin(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Attendance>,
         node: NodeHandle,
         announce: Vec<Multiaddr>,
         own: CoordinatorRecord,

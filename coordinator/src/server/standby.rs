@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock,
     dispatch::{Lease, LeaseTimes},
-    store::{Lead, Store, StoreError, Takeover, record::LeaderRecord},
+    store::{Lead, Leadership, StoreError, Takeover, record::LeaderRecord},
 };
 
 /// Between two looks at the lease: what a handover takes beyond the lease. One read of one row.
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A standby.
 pub struct Standby {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Leadership>,
     pub presence: Arc<Presence>,
     pub phases: Arc<watch::Sender<Phase>>,
     pub lease: LeaseTimes,

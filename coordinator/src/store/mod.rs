@@ -1,7 +1,7 @@
 //! What must survive: jobs, tasks, attempts, results, functions, agents, tokens and who did what.
 //!
-//! One trait, cut by the domain's verbs. Every write shows the [`Lead`] it is made under and is refused when another
-//! coordinator leads. A turn of the scheduler is one [`Store::commit`]: one transaction, one round trip.
+//! Cut by its users: each takes the part that it needs, and [`Store`] is all of them. Every write shows the [`Lead`] it is made under and is refused when another
+//! coordinator leads. A turn of the scheduler is one [`Ledger::commit`]: one transaction, one round trip.
 
 mod bounds;
 pub mod check;
@@ -87,6 +87,12 @@ fn is_full_disk(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<std::io::Error>().is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
+impl From<rows::Damaged> for StoreError {
+    fn from(damaged: rows::Damaged) -> Self {
+        Self::Determinate(damaged.into())
+    }
+}
+
 /// The answer of a store.
 pub type StoreResult<T> = Result<T, StoreError>;
 
@@ -99,14 +105,20 @@ pub enum Takeover {
     Theirs { holder: String, until: Timestamp },
 }
 
-/// Remembers. All methods may be called at the same time.
+/// Who leads and who stands by.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
-    /// For people: `embedded (SQLite) in DIR` or `SQL Server HOST/DATABASE`.
-    fn describe(&self) -> String;
+pub trait Attendance: Send + Sync + 'static {
+    /// Who leads, or led last.
+    async fn leader(&self) -> StoreResult<LeaderRecord>;
+    /// Says that this coordinator is there, leader or not; forgets those not seen since `forget`.
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()>;
+    /// All coordinators that said so, by peer.
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>>;
+}
 
-    // --- Leadership ---
-
+/// Becoming the one coordinator that writes, and ceasing to be it.
+#[async_trait]
+pub trait Leadership: Attendance {
     /// Becomes the one coordinator that writes, in a new term, if nobody else's lease is running.
     async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover>;
     /// Prolongs the lease.
@@ -115,19 +127,15 @@ pub trait Store: Send + Sync + 'static {
     async fn step_down(&self, lead: &Lead) -> StoreResult<()>;
     /// The same, and the next term is above this one, which agents have seen and a restored database has not.
     async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()>;
-    /// Who leads, or led last.
-    async fn leader(&self) -> StoreResult<LeaderRecord>;
-    /// Says that this coordinator is there, leader or not; forgets those not seen since `forget`.
-    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()>;
-    /// All coordinators that said so, by peer.
-    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>>;
     /// The network whose store this is; none in a new one.
     async fn network(&self) -> StoreResult<Option<NetworkRecord>>;
     /// Makes it this network's if it has none, or whatever it has if it is to be `anew`. Whose it is then.
     async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord>;
+}
 
-    // --- The scheduler ---
-
+/// What the scheduler decides, and what it needs to go on. Only its loop has this part.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
     /// Everything a scheduler needs to go on. Changes nothing, so that it takes nothing from writes of this coordinator that
     /// are on their way meanwhile; a turn among them that arrives later is found by the next one.
     async fn load(&self, lead: &Lead) -> StoreResult<Loaded>;
@@ -136,9 +144,11 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()>;
     /// A job and its started tasks that ended other than well, for a retry. Those never started follow from the job.
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>>;
+}
 
-    // --- Registry: each in a transaction of its own, with its audit row ---
-
+/// Tokens, agents, functions and the policy: each change in a transaction of its own, with its line in the audit.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
     /// A line of the audit about something that the store does not hold.
     async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()>;
     /// None when another valid token has the name, in whatever case it is written.
@@ -177,9 +187,13 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an edition, if the newest is the one that it follows; `false` otherwise.
     async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool>;
     async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>>;
+}
 
-    // --- Reading jobs ---
-
+/// Jobs as people look at them.
+#[async_trait]
+pub trait Reading: Send + Sync + 'static {
+    /// What it is: `embedded (SQLite) in DIR` or `SQL Server HOST/DATABASE`.
+    fn describe(&self) -> String;
     async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>>;
     async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>>;
     async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>>;
@@ -196,9 +210,11 @@ pub trait Store: Send + Sync + 'static {
     async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>>;
     /// How late results were refused and how attempts ended, over all time.
     async fn totals(&self) -> StoreResult<Totals>;
+}
 
-    // --- Blobs ---
-
+/// Modules, inputs, outputs and what else is large.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
     async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>>;
     async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>>;
     /// Begins to take in a blob of at most this size.
@@ -206,6 +222,21 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes blobs that nothing refers to and that are older than `before`. How many.
     async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64>;
 }
+
+/// What people's requests may use: it cannot commit, nor take over.
+pub trait ForPeople: Attendance + Registry + Reading + Blobs {}
+
+impl<T: Attendance + Registry + Reading + Blobs> ForPeople for T {}
+
+/// What agents' streams may use: it cannot commit.
+pub trait ForAgents: Leadership + Registry + Blobs {}
+
+impl<T: Leadership + Registry + Blobs> ForAgents for T {}
+
+/// Remembers. All methods of all parts may be called at the same time.
+pub trait Store: ForPeople + ForAgents + Ledger {}
+
+impl<T: ForPeople + ForAgents + Ledger> Store for T {}
 
 /// Takes a blob's bytes in order. Dropped unfinished, it leaves nothing that counts.
 #[async_trait]

@@ -1,6 +1,6 @@
 //! When everything has healed and every job has ended: is it all there?
 
-use lull_coordinator::store::{Store as _, record::ResultRecord};
+use lull_coordinator::store::{Reading as _, record::ResultRecord};
 use lull_shared::{
     id::{JobId, TaskId},
     message::Payload,

@@ -107,7 +107,7 @@ impl Database {
     }
 
     async fn set_up(&self, agents: u32, now: Timestamp) {
-        use lull_coordinator::store::Takeover;
+        use lull_coordinator::store::{Leadership as _, Registry as _, Takeover};
         let store = &self.truth;
         let leader = store.take_over("set-up", std::time::Duration::from_secs(1), now).await;
         let Ok(Takeover::Ours(lead)) = leader else { unreachable!("nobody else is there") };

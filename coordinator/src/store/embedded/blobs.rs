@@ -13,13 +13,14 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        BlobWriter, Lead, StoreResult,
+        BlobWriter, Blobs, Lead, StoreResult,
         bounds::number,
         lead::Kind,
         links::LinkReader,
         rows::{self, Damaged},
         sweep::{self, Part, Swept, Unread},
     },
+    Embedded,
     error::Fail,
     reader::{Readers, all, first},
     writer::Writer,
@@ -258,4 +259,25 @@ fn delete(tx: &Transaction<'_>, batch: &[Part]) -> Result<u64, Fail> {
         }
     }
     Ok(deleted)
+}
+
+#[async_trait]
+impl Blobs for Embedded {
+    async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>> {
+        let digest = *digest;
+        self.read(move |tx| outline(tx, &digest)).await
+    }
+
+    async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>> {
+        let digest = *digest;
+        self.read(move |tx| piece(tx, &digest, index)).await
+    }
+
+    async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {
+        Ok(Box::new(Incoming::begin(self.writer.clone(), size_bytes_max).await?))
+    }
+
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
+        Ok(sweep(&self.writer, &self.readers, lead, before).await?)
+    }
 }

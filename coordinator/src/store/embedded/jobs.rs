@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use lull_shared::{
     id::{JobId, TaskId, TaskIndex, TokenId},
     state::TaskState,
@@ -9,11 +10,26 @@ use lull_shared::{
 use rusqlite::{Transaction, params, params_from_iter, types::Value};
 
 use super::{
-    super::{bounds::number, decide, record::*, rows, usage},
+    super::{
+        Lead, Ledger, Loaded, Reading, StoreResult,
+        bounds::number,
+        decide,
+        lead::{Kind, Refusal},
+        record::*,
+        rows,
+        turn::Turn,
+        usage,
+    },
+    Embedded,
     error::Fail,
+    leadership,
     reader::{all, first},
+    turn,
 };
-use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
+use crate::scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
 
 /// Jobs of a page (`SELECT job_id ..`), the newest first, each with its open tasks counted by state. SQLite would rather go
 /// through all tasks of a job by the primary key than through the open ones by their index, so the index is named: a job has
@@ -317,4 +333,84 @@ pub fn result(tx: &Transaction<'_>, task: TaskId) -> Result<Option<ResultRecord>
 pub fn totals(tx: &Transaction<'_>) -> Result<Totals, Fail> {
     let sql = "SELECT jobs, tasks_succeeded, attempts, attempts_lost, results_refused FROM totals";
     Ok(first(tx, sql, [], rows::totals)?.unwrap_or_default())
+}
+
+#[async_trait]
+impl Ledger for Embedded {
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
+        let own = lead.clone();
+        // After every turn that was handed in, also one that nobody waits for any more.
+        let loaded = self.write(move |tx| {
+            let row = leadership::leader_row(tx)?;
+            if !row.is_led_by(own.term, &own.holder) {
+                return Err(Refusal::Fenced(row.leader).into());
+            }
+            Ok((load(tx)?, row.counts))
+        });
+        let (snapshot, counts) = loaded.await?;
+        Ok(Loaded { snapshot, lost: lead.loaded(counts) })
+    }
+
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
+        let rows = Turn::fold(changes).map_err(Fail::Broken)?;
+        Ok(self.writer.fenced(lead, Kind::Turn, move |tx| turn::write(tx, &rows)).await?)
+    }
+
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
+        self.read(move |tx| load_for_retry(tx, job)).await
+    }
+}
+
+#[async_trait]
+impl Reading for Embedded {
+    fn describe(&self) -> String {
+        format!("embedded (SQLite) in {}", self.dir.display())
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>> {
+        let filter = filter.clone();
+        self.read(move |tx| jobs(tx, &filter)).await
+    }
+
+    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>> {
+        self.read(move |tx| self::job(tx, job)).await
+    }
+
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        let key = idempotency_key.to_owned();
+        self.read(move |tx| job_by_key(tx, owner, &key)).await
+    }
+
+    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {
+        let filter = filter.clone();
+        self.read(move |tx| tasks(tx, job, &filter)).await
+    }
+
+    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>> {
+        self.read(move |tx| self::task(tx, task)).await
+    }
+
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
+        self.read(move |tx| attempts(tx, task)).await
+    }
+
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        self.read(move |tx| moves(tx, job, limit)).await
+    }
+
+    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
+        self.read(move |tx| log(tx, task, attempt)).await
+    }
+
+    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>> {
+        self.read(move |tx| results(tx, job, from, limit)).await
+    }
+
+    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>> {
+        self.read(move |tx| result(tx, task)).await
+    }
+
+    async fn totals(&self) -> StoreResult<Totals> {
+        self.read(totals).await
+    }
 }

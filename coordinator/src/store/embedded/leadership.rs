@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lull_shared::{id::Term, time::Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
-        Lead, Takeover,
+        Attendance, Lead, Leadership, StoreResult, Takeover,
         bounds::{self, number},
         lead::{Counts, LeaderRow, Shown},
         record::*,
         rows,
         turn::Broken,
     },
+    Embedded,
     error::Fail,
     reader::{all, first},
     turn::{insert_audit, json},
@@ -125,4 +127,50 @@ pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Re
 /// All coordinators.
 pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
     all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)
+}
+
+#[async_trait]
+impl Attendance for Embedded {
+    async fn leader(&self) -> StoreResult<LeaderRecord> {
+        self.read(leader).await
+    }
+
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        let own = bounds::coordinator(own);
+        self.write(move |tx| check_in(tx, &own, forget)).await
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
+        self.read(coordinators).await
+    }
+}
+
+#[async_trait]
+impl Leadership for Embedded {
+    async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover> {
+        let holder = holder.to_owned();
+        self.write(move |tx| take_over(tx, &holder, lease, now)).await
+    }
+
+    async fn renew(&self, lead: &Lead, length: Duration, now: Timestamp) -> StoreResult<()> {
+        self.fenced(lead, move |tx| renew(tx, length, now)).await
+    }
+
+    async fn step_down(&self, lead: &Lead) -> StoreResult<()> {
+        self.fenced(lead, step_down).await
+    }
+
+    async fn raise(&self, lead: &Lead, rise: &Rise) -> StoreResult<()> {
+        let rise = rise.clone();
+        self.fenced(lead, move |tx| raise(tx, &rise)).await
+    }
+
+    async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
+        self.read(network).await
+    }
+
+    async fn name_network(&self, network: &NetworkRecord, anew: bool) -> StoreResult<NetworkRecord> {
+        let network = network.clone();
+        self.write(move |tx| name_network(tx, &network, anew)).await
+    }
 }

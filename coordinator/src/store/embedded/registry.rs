@@ -1,16 +1,19 @@
 //! Tokens, agents, versions, the policy and the audit.
 
+use async_trait::async_trait;
 use lull_shared::{id::VersionId, time::Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
     super::{
+        Lead, Registry, StoreResult,
         bounds::{self, number},
         decide::{self, Enrolling, Names},
         record::*,
         rows,
         turn::{Broken, audit_row},
     },
+    Embedded,
     error::Fail,
     reader::{all, first},
     turn::{insert_audit, json},
@@ -251,4 +254,88 @@ pub fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
 /// The newest lines of the audit, newest first.
 pub fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
     all(tx, "SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], rows::audit_record)
+}
+
+#[async_trait]
+impl Registry for Embedded {
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
+        let line = line.clone();
+        self.fenced(lead, move |tx| note(tx, &line)).await
+    }
+
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.fenced(lead, move |tx| create_token(tx, &token)).await
+    }
+
+    async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
+        self.read(tokens).await
+    }
+
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        let by = by.to_owned();
+        self.fenced(lead, move |tx| revoke_token(tx, token, &by, at)).await
+    }
+
+    async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
+        let fingerprint = *fingerprint;
+        self.read(move |tx| authenticate(tx, &fingerprint, now)).await
+    }
+
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.fenced(lead, move |tx| enrol(tx, &enrolment)).await
+    }
+
+    async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
+        self.read(agents).await
+    }
+
+    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
+        self.read(revocations).await
+    }
+
+    async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
+        let peer = peer.to_owned();
+        self.read(move |tx| agent_by_peer(tx, &peer)).await
+    }
+
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.fenced(lead, move |tx| publish(tx, &version)).await
+    }
+
+    async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
+        self.read(versions).await
+    }
+
+    async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>> {
+        self.read(move |tx| self::version(tx, version)).await
+    }
+
+    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
+        let function = function.to_owned();
+        self.read(move |tx| version_named(tx, &function, number)).await
+    }
+
+    async fn remove_versions(
+        &self,
+        lead: &Lead,
+        function: &str,
+        number: Option<u32>,
+        by: &str,
+        at: Timestamp,
+    ) -> StoreResult<u64> {
+        let (function, by) = (function.to_owned(), by.to_owned());
+        self.fenced(lead, move |tx| remove_versions(tx, &function, number, &by, at)).await
+    }
+
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
+        self.read(policy).await
+    }
+
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
+        self.fenced(lead, move |tx| set_policy(tx, &policy)).await
+    }
+
+    async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
+        self.read(move |tx| audit(tx, limit)).await
+    }
 }

@@ -27,7 +27,10 @@ use lull_shared::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{BlobWriter, Lead, Loaded, Store, StoreError, StoreResult, Takeover, record::*};
+use super::{
+    Attendance, BlobWriter, Blobs, Lead, Leadership, Ledger, Loaded, Reading, Registry, Store, StoreError, StoreResult, Takeover,
+    record::*,
+};
 use crate::scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot},
@@ -141,38 +144,50 @@ pub fn draw(rng: &mut StdRng, rates: Rates) -> Fault {
     if left < rates.delayed { Fault::Delayed(rates.delay_max.mul_f64(rng.random())) } else { Fault::None }
 }
 
-/// Each method of the store, passed on through [`Faulty::call`].
+/// Each method of a part of the store, passed on through [`Faulty::call`].
 macro_rules! passed_on {
-    ($($kind:ident async fn $method:ident(&self $(, $name:ident: $type:ty)*) -> $answer:ty;)*) => {
+    ($part:ident: $($kind:ident async fn $method:ident(&self $(, $name:ident: $type:ty)*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl Store for Faulty {
-            fn describe(&self) -> String {
-                format!("{}, with faults", self.inner.describe())
-            }
-
+        impl $part for Faulty {
+            passed_on!(#$part);
             $(async fn $method(&self $(, $name: $type)*) -> StoreResult<$answer> {
                 self.call(stringify!($method), passed_on!(@$kind), self.inner.$method($($name),*)).await
             })*
         }
     };
+    (#Reading) => {
+        fn describe(&self) -> String {
+            format!("{}, with faults", self.inner.describe())
+        }
+    };
+    (#$other:ident) => {};
     (@read) => { Kind::Read };
     (@write) => { Kind::Write { fenced: false } };
     (@fenced) => { Kind::Write { fenced: true } };
 }
 
-passed_on! {
+passed_on! { Attendance:
+    read async fn leader(&self) -> LeaderRecord;
+    write async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
+    read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
+}
+
+passed_on! { Leadership:
     write async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> Takeover;
     fenced async fn renew(&self, lead: &Lead, lease: Duration, now: Timestamp) -> ();
     fenced async fn step_down(&self, lead: &Lead) -> ();
     fenced async fn raise(&self, lead: &Lead, rise: &Rise) -> ();
-    read async fn leader(&self) -> LeaderRecord;
-    write async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> ();
-    read async fn coordinators(&self) -> Vec<CoordinatorRecord>;
     read async fn network(&self) -> Option<NetworkRecord>;
     write async fn name_network(&self, network: &NetworkRecord, anew: bool) -> NetworkRecord;
+}
+
+passed_on! { Ledger:
     read async fn load(&self, lead: &Lead) -> Loaded;
     fenced async fn commit(&self, lead: &Lead, changes: &[Change]) -> ();
     read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
+}
+
+passed_on! { Registry:
     fenced async fn note(&self, lead: &Lead, line: &AuditRecord) -> ();
     fenced async fn create_token(&self, lead: &Lead, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
@@ -183,13 +198,16 @@ passed_on! {
     read async fn revocations(&self) -> RevocationsRecord;
     read async fn agent_by_peer(&self, peer: &[u8]) -> Option<AgentRecord>;
     fenced async fn publish(&self, lead: &Lead, version: NewVersion) -> (VersionRecord, bool);
-    read async fn policy(&self) -> Option<PolicyRecord>;
-    fenced async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> bool;
     read async fn versions(&self) -> Vec<VersionRecord>;
     read async fn version(&self, version: VersionId) -> Option<VersionRecord>;
     read async fn version_named(&self, function: &str, number: Option<u32>) -> Option<VersionRecord>;
     fenced async fn remove_versions(&self, lead: &Lead, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64;
+    read async fn policy(&self) -> Option<PolicyRecord>;
+    fenced async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> bool;
     read async fn audit(&self, limit: u32) -> Vec<AuditRecord>;
+}
+
+passed_on! { Reading:
     read async fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord>;
     read async fn job(&self, job: JobId) -> Option<JobRecord>;
     read async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> Option<JobId>;
@@ -201,6 +219,9 @@ passed_on! {
     read async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> Vec<ResultRecord>;
     read async fn result(&self, task: TaskId) -> Option<ResultRecord>;
     read async fn totals(&self) -> Totals;
+}
+
+passed_on! { Blobs:
     read async fn blob_outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)>;
     read async fn blob_piece(&self, digest: &Digest, index: u32) -> Option<Bytes>;
     write async fn begin_blob(&self, size_bytes_max: u64) -> Box<dyn BlobWriter>;

@@ -16,14 +16,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
-    state::Intake,
+    id::JobId,
     time::Timestamp,
 };
 
 use self::state::{Blob, State};
 use super::{
-    BlobWriter, Lead, Loaded, Store, StoreError, StoreResult, Takeover, bounds,
+    Attendance, BlobWriter, Blobs, Lead, Leadership, Ledger, Loaded, StoreError, StoreResult, Takeover, bounds,
     lead::{Kind, Refusal},
     record::*,
 };
@@ -75,11 +74,24 @@ impl Memory {
 }
 
 #[async_trait]
-impl Store for Memory {
-    fn describe(&self) -> String {
-        "memory".to_owned()
+impl Attendance for Memory {
+    async fn leader(&self) -> StoreResult<LeaderRecord> {
+        self.read(|state| state.leader_row().leader)
     }
 
+    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
+        let mut state = self.state.lock().expect("nothing panics while it holds the state");
+        state.check_in(bounds::coordinator(own), forget);
+        Ok(())
+    }
+
+    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
+        self.read(|state| state.coordinators.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Leadership for Memory {
     async fn take_over(&self, holder: &str, lease: Duration, now: Timestamp) -> StoreResult<Takeover> {
         let mut state = self.state.lock().expect("nothing panics while it holds the state");
         Ok(state.take_over(holder, lease, now))
@@ -108,27 +120,6 @@ impl Store for Memory {
         })
     }
 
-    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
-        self.write(lead, |state| {
-            state.note(line.clone());
-            Ok(())
-        })
-    }
-
-    async fn leader(&self) -> StoreResult<LeaderRecord> {
-        self.read(|state| state.leader_row().leader)
-    }
-
-    async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
-        let mut state = self.state.lock().expect("nothing panics while it holds the state");
-        state.check_in(bounds::coordinator(own), forget);
-        Ok(())
-    }
-
-    async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
-        self.read(|state| state.coordinators.values().cloned().collect())
-    }
-
     async fn network(&self) -> StoreResult<Option<NetworkRecord>> {
         self.read(|state| state.network.clone())
     }
@@ -140,7 +131,10 @@ impl Store for Memory {
         }
         Ok(state.network.get_or_insert_with(|| network.clone()).clone())
     }
+}
 
+#[async_trait]
+impl Ledger for Memory {
     async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
         self.read(|state| {
             let row = state.leader_row();
@@ -158,131 +152,10 @@ impl Store for Memory {
     async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
         self.read(|state| state.jobs.get(&job).map(|job| (job.snapshot(), job.ended_badly())))
     }
+}
 
-    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
-        self.write(lead, |state| Ok(state.create_token(token)))
-    }
-
-    async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
-        self.read(|state| state.tokens.iter().map(|token| token.0.clone()).collect())
-    }
-
-    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
-        self.write(lead, |state| Ok(state.revoke_token(token, by, at)))
-    }
-
-    async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
-        self.read(|state| state.authenticate(fingerprint, now))
-    }
-
-    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
-        self.write(lead, |state| Ok(state.enrol(&enrolment)))
-    }
-
-    async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
-        self.read(|state| state.agents.values().map(|agent| agent.record.clone()).collect())
-    }
-
-    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
-        self.read(|state| {
-            let thrown_out = state.agents.values().map(|agent| &agent.record).filter(|agent| agent.intake == Intake::Revoked);
-            RevocationsRecord { counter: state.revocations, peers: thrown_out.map(|agent| agent.peer.clone()).collect() }
-        })
-    }
-
-    async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
-        self.read(|state| state.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == peer).cloned())
-    }
-
-    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
-        self.write(lead, |state| Ok(state.publish(&version)))
-    }
-
-    async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
-        self.read(|state| {
-            let mut versions: Vec<VersionRecord> =
-                state.versions.iter().map(|version| version.record.clone()).filter(|found| found.removed.is_none()).collect();
-            versions.sort_by(|a, b| (&a.function, b.number).cmp(&(&b.function, a.number)));
-            versions
-        })
-    }
-
-    async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>> {
-        self.read(|state| state.versions.iter().map(|found| &found.record).find(|found| found.version == version).cloned())
-    }
-
-    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
-        let versions = self.versions().await?;
-        Ok(versions.into_iter().find(|found| found.function == function && number.is_none_or(|n| n == found.number)))
-    }
-
-    async fn remove_versions(
-        &self,
-        lead: &Lead,
-        function: &str,
-        number: Option<u32>,
-        by: &str,
-        at: Timestamp,
-    ) -> StoreResult<u64> {
-        self.write(lead, |state| Ok(state.remove_versions(function, number, by, at)))
-    }
-
-    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
-        self.read(|state| state.policies.last().map(|policy| PolicyRecord::clone(policy)))
-    }
-
-    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
-        self.write(lead, |state| Ok(state.set_policy(&policy)))
-    }
-
-    async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
-        self.read(|state| state.audit.iter().rev().take(limit as usize).map(|row| (**row).clone()).collect())
-    }
-
-    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>> {
-        self.read(|state| state.jobs(filter))
-    }
-
-    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>> {
-        self.read(|state| state.jobs.get(&job).map(|job| job.record()))
-    }
-
-    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
-        self.read(|state| state.jobs.values().find(|job| job.has_key(Some(owner), idempotency_key)).map(|job| job.new.job))
-    }
-
-    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {
-        self.read(|state| state.tasks(job, filter))
-    }
-
-    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>> {
-        self.read(|state| state.task_of(task))
-    }
-
-    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
-        self.read(|state| state.attempts(task))
-    }
-
-    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
-        self.read(|state| state.moves(job, limit))
-    }
-
-    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
-        self.read(|state| state.log(task, attempt))
-    }
-
-    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>> {
-        self.read(|state| state.results(job, from, limit))
-    }
-
-    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>> {
-        self.read(|state| state.result(task))
-    }
-
-    async fn totals(&self) -> StoreResult<Totals> {
-        self.read(State::totals)
-    }
-
+#[async_trait]
+impl Blobs for Memory {
     async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>> {
         self.read(|state| {
             let blob = state.blobs.get(digest)?;

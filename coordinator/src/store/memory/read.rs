@@ -1,16 +1,19 @@
 //! Reading what memory holds: everything is counted again each time, nothing is kept twice.
 
+use async_trait::async_trait;
 use lull_shared::{
-    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex, TokenId},
     state::{AttemptEnd, TaskCounts, TaskState},
 };
 
 use super::{
     super::{
+        Reading, StoreResult,
         record::*,
         rows::{Extent, state_of_never_started},
         usage,
     },
+    Memory,
     state::{Attempt, Job, Place, State, Task},
 };
 use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Snapshot};
@@ -285,5 +288,56 @@ fn open_attempt((number, attempt): (u32, &Attempt)) -> OpenAttempt {
         resumed_us: attempt.resumed.map(|resumed| resumed.spent_us),
         build: attempt.build,
         cause: attempt.cause.clone().map(String::into_boxed_str),
+    }
+}
+
+#[async_trait]
+impl Reading for Memory {
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>> {
+        self.read(|state| state.jobs(filter))
+    }
+
+    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>> {
+        self.read(|state| state.jobs.get(&job).map(|job| job.record()))
+    }
+
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        self.read(|state| state.jobs.values().find(|job| job.has_key(Some(owner), idempotency_key)).map(|job| job.new.job))
+    }
+
+    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {
+        self.read(|state| state.tasks(job, filter))
+    }
+
+    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>> {
+        self.read(|state| state.task_of(task))
+    }
+
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
+        self.read(|state| state.attempts(task))
+    }
+
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        self.read(|state| state.moves(job, limit))
+    }
+
+    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
+        self.read(|state| state.log(task, attempt))
+    }
+
+    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>> {
+        self.read(|state| state.results(job, from, limit))
+    }
+
+    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>> {
+        self.read(|state| state.result(task))
+    }
+
+    async fn totals(&self) -> StoreResult<Totals> {
+        self.read(State::totals)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use lull_shared::{
     digest::Digest,
     id::{AgentId, Term, TokenId, VersionId},
@@ -14,12 +15,13 @@ use lull_shared::{
 
 use super::{
     super::{
-        Lead, StoreResult, Takeover, bounds,
+        Lead, Registry, StoreResult, Takeover, bounds,
         decide::{self, Enrolling},
         lead::{LeaderRow, Shown},
         links::LinkReader,
         record::*,
     },
+    Memory,
     state::{Agent, State, Version},
 };
 
@@ -227,5 +229,95 @@ impl State {
         let unused: Vec<Digest> = unused.map(|(digest, _)| *digest).collect();
         unused.iter().for_each(|digest| drop(self.blobs.remove(digest)));
         unused.len() as u64
+    }
+}
+
+#[async_trait]
+impl Registry for Memory {
+    async fn note(&self, lead: &Lead, line: &AuditRecord) -> StoreResult<()> {
+        self.write(lead, |state| {
+            state.note(line.clone());
+            Ok(())
+        })
+    }
+
+    async fn create_token(&self, lead: &Lead, token: NewToken) -> StoreResult<Option<TokenRecord>> {
+        self.write(lead, |state| Ok(state.create_token(token)))
+    }
+
+    async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
+        self.read(|state| state.tokens.iter().map(|token| token.0.clone()).collect())
+    }
+
+    async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.revoke_token(token, by, at)))
+    }
+
+    async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {
+        self.read(|state| state.authenticate(fingerprint, now))
+    }
+
+    async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> StoreResult<EnrolmentOutcome> {
+        self.write(lead, |state| Ok(state.enrol(&enrolment)))
+    }
+
+    async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
+        self.read(|state| state.agents.values().map(|agent| agent.record.clone()).collect())
+    }
+
+    async fn revocations(&self) -> StoreResult<RevocationsRecord> {
+        self.read(|state| {
+            let thrown_out = state.agents.values().map(|agent| &agent.record).filter(|agent| agent.intake == Intake::Revoked);
+            RevocationsRecord { counter: state.revocations, peers: thrown_out.map(|agent| agent.peer.clone()).collect() }
+        })
+    }
+
+    async fn agent_by_peer(&self, peer: &[u8]) -> StoreResult<Option<AgentRecord>> {
+        self.read(|state| state.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == peer).cloned())
+    }
+
+    async fn publish(&self, lead: &Lead, version: NewVersion) -> StoreResult<(VersionRecord, bool)> {
+        self.write(lead, |state| Ok(state.publish(&version)))
+    }
+
+    async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
+        self.read(|state| {
+            let mut versions: Vec<VersionRecord> =
+                state.versions.iter().map(|version| version.record.clone()).filter(|found| found.removed.is_none()).collect();
+            versions.sort_by(|a, b| (&a.function, b.number).cmp(&(&b.function, a.number)));
+            versions
+        })
+    }
+
+    async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>> {
+        self.read(|state| state.versions.iter().map(|found| &found.record).find(|found| found.version == version).cloned())
+    }
+
+    async fn version_named(&self, function: &str, number: Option<u32>) -> StoreResult<Option<VersionRecord>> {
+        let versions = self.versions().await?;
+        Ok(versions.into_iter().find(|found| found.function == function && number.is_none_or(|n| n == found.number)))
+    }
+
+    async fn remove_versions(
+        &self,
+        lead: &Lead,
+        function: &str,
+        number: Option<u32>,
+        by: &str,
+        at: Timestamp,
+    ) -> StoreResult<u64> {
+        self.write(lead, |state| Ok(state.remove_versions(function, number, by, at)))
+    }
+
+    async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
+        self.read(|state| state.policies.last().map(|policy| PolicyRecord::clone(policy)))
+    }
+
+    async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.set_policy(&policy)))
+    }
+
+    async fn audit(&self, limit: u32) -> StoreResult<Vec<AuditRecord>> {
+        self.read(|state| state.audit.iter().rev().take(limit as usize).map(|row| (**row).clone()).collect())
     }
 }

@@ -15,12 +15,13 @@ use serde_json::json;
 
 use super::{
     super::{
-        BlobWriter, Lead, StoreResult,
+        BlobWriter, Blobs, Lead, StoreResult,
         bounds::number,
         links::LinkReader,
         rows::{self, Damaged},
         sweep::{self, Swept},
     },
+    SqlServer,
     error::{Fail, Purpose},
     jobs::{all, first},
     registry::settled,
@@ -196,4 +197,23 @@ async fn write_links(session: &Session, lead: &Lead, pack_id: i64, links: BTreeS
         settled(session, lead, statements::LINKS, values).await?;
     }
     Ok(())
+}
+
+#[async_trait]
+impl Blobs for SqlServer {
+    async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>> {
+        Ok(outline(&self.session, digest).await?)
+    }
+
+    async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>> {
+        Ok(piece(&self.session, digest, index).await?)
+    }
+
+    async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {
+        Ok(Box::new(Incoming::begin(self.session.clone(), size_bytes_max).await?))
+    }
+
+    async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
+        Ok(sweep(&self.session, lead, before).await?)
+    }
 }

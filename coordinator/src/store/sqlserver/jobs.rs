@@ -2,25 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
 use tiberius::Row;
 
 use super::{
     super::{
-        Lead, Loaded,
+        Lead, Ledger, Loaded, Reading, StoreResult,
         bounds::number,
         decide,
-        lead::{LeaderRow, Refusal},
+        lead::{Kind, LeaderRow, Refusal},
         record::*,
         rows::{self, Columns, Damaged},
+        turn::{Broken, Turn},
         usage,
     },
+    SqlServer,
     connection::Answer,
     error::Fail,
-    session::{Session, Value},
-    statements,
+    session::{Outcome, Session, Value},
+    statements, turn,
 };
-use crate::scheduler::event::{EndedTask, JobSnapshot, Snapshot};
+use crate::scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
 
 /// A turn that was in doubt arrives once; more than a few of them in a row are not ours.
 const LOADS_MAX: usize = 4;
@@ -35,21 +41,6 @@ pub fn all<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> Res
 /// The first row of one of an answer's SELECTs.
 pub fn first<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> Result<T, Damaged>) -> Result<Option<T>, Damaged> {
     answer.get(select).and_then(|rows| rows.first()).map(|row| read(row)).transpose()
-}
-
-/// Everything a scheduler needs to go on.
-pub async fn load(session: &Session, lead: &Lead) -> Result<Loaded, Fail> {
-    for _ in 0..LOADS_MAX {
-        let answer = session.read(statements::LOAD, &[usage::HOURS_MAX.into()]).await?;
-        let (before, after) = (leader_row(&answer, 0)?, leader_row(&answer, 8)?);
-        if !after.is_led_by(lead.term, &lead.holder) {
-            return Err(Refusal::Fenced(after.leader).into());
-        }
-        if before.counts.turns == after.counts.turns {
-            return Ok(Loaded { snapshot: snapshot(&answer)?, lost: lead.loaded(after.counts) });
-        }
-    }
-    Err(Fail::Contended)
 }
 
 fn leader_row(answer: &Answer, select: usize) -> Result<LeaderRow, Damaged> {
@@ -76,21 +67,6 @@ fn snapshot(answer: &Answer) -> Result<Snapshot, Damaged> {
     })
 }
 
-/// A job and its started tasks that ended badly.
-pub async fn load_for_retry(session: &Session, job: JobId) -> Result<Option<(JobSnapshot, Vec<EndedTask>)>, Fail> {
-    let answer = session.read(statements::RETRY, &[number(job.0).into()]).await?;
-    let Some(mut snapshot) = first(&answer, 0, rows::job_snapshot)? else { return Ok(None) };
-    let open = rows::gather_open(all(&answer, 1, rows::open_task)?);
-    snapshot.open = open.into_iter().map(|(_, task)| task).collect();
-    rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(&answer, 3, rows::answer)?);
-    Ok(Some((snapshot, all(&answer, 2, rows::ended_task)?)))
-}
-
-/// A page of jobs, newest first.
-pub async fn jobs(session: &Session, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
-    page_of_jobs(session, filter, None).await
-}
-
 async fn page_of_jobs(session: &Session, filter: &JobFilter, alone: Option<JobId>) -> Result<Vec<JobRecord>, Fail> {
     let before = filter.before.map_or(i64::MAX, |job| number(job.0));
     let values = [
@@ -103,18 +79,6 @@ async fn page_of_jobs(session: &Session, filter: &JobFilter, alone: Option<JobId
         alone.map(|job| number(job.0)).into(),
     ];
     Ok(all(&session.read(statements::JOBS, &values).await?, 0, rows::job_record)?)
-}
-
-/// One job.
-pub async fn job(session: &Session, job: JobId) -> Result<Option<JobRecord>, Fail> {
-    Ok(page_of_jobs(session, &JobFilter::default(), Some(job)).await?.pop())
-}
-
-/// The job that an owner submitted under a key.
-pub async fn job_by_key(session: &Session, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
-    let digest = Value::from(&decide::key_digest(owner, key)[..]);
-    let answer = session.read(statements::JOB_BY_KEY, &[digest]).await?;
-    Ok(first(&answer, 0, |row| rows::int(row, "job_id"))?.map(|job| JobId(job as u64)))
 }
 
 async fn page(
@@ -134,54 +98,115 @@ async fn page(
     Ok((first(&answer, 0, rows::extent)?, all(&answer, 1, rows::task_record)?))
 }
 
-/// A page of tasks, those without rows included.
-pub async fn tasks(session: &Session, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
-    let (extent, mut found) = page(session, job, filter, i64::MAX).await?;
-    if let Some(extent) = extent {
-        extent.append_never_started(job, filter, &mut found);
+/// What the numbers that `sql/commit.sql` answers with mean.
+fn contradiction(number: i64) -> Broken {
+    Broken(match number {
+        3 => "a task is not where the changes say it was".into(),
+        4 => "an attempt that should be live is not".into(),
+        5 => "a job is not there, or its tasks are not started in the order of their index".into(),
+        6 => "an agent is not there".into(),
+        other => format!("check {other} of the batch failed"),
+    })
+}
+
+#[async_trait]
+impl Ledger for SqlServer {
+    async fn load(&self, lead: &Lead) -> StoreResult<Loaded> {
+        for _ in 0..LOADS_MAX {
+            let answer = self.session.read(statements::LOAD, &[usage::HOURS_MAX.into()]).await?;
+            let (before, after) = (leader_row(&answer, 0)?, leader_row(&answer, 8)?);
+            if !after.is_led_by(lead.term, &lead.holder) {
+                return Err(Refusal::Fenced(after.leader).into());
+            }
+            if before.counts.turns == after.counts.turns {
+                return Ok(Loaded { snapshot: snapshot(&answer)?, lost: lead.loaded(after.counts) });
+            }
+        }
+        Err(Fail::Contended.into())
     }
-    Ok(found)
+
+    async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
+        let rows = Turn::fold(changes).map_err(Fail::Broken)?;
+        let parameters = turn::parameters(&rows);
+        let values = vec![parameters.json.into(), parameters.bytes.into()];
+        match self.session.fenced(lead, Kind::Turn, statements::COMMIT, values).await? {
+            Outcome::Done { .. } => Ok(()),
+            Outcome::Changed => Err(Fail::Contended.into()),
+            Outcome::Contradicted(number) => Err(Fail::Broken(contradiction(number)).into()),
+        }
+    }
+
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
+        let answer = self.session.read(statements::RETRY, &[number(job.0).into()]).await?;
+        let Some(mut snapshot) = first(&answer, 0, rows::job_snapshot)? else { return Ok(None) };
+        let open = rows::gather_open(all(&answer, 1, rows::open_task)?);
+        snapshot.open = open.into_iter().map(|(_, task)| task).collect();
+        rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(&answer, 3, rows::answer)?);
+        Ok(Some((snapshot, all(&answer, 2, rows::ended_task)?)))
+    }
 }
 
-/// One task.
-pub async fn task(session: &Session, task: TaskId) -> Result<Option<TaskRecord>, Fail> {
-    let filter = TaskFilter { state: None, from: task.index, limit: 1 };
-    let (extent, mut found) = page(session, task.job, &filter, i64::from(task.index) + 1).await?;
-    let Some(extent) = extent.filter(|extent| task.index < extent.count) else { return Ok(None) };
-    Ok(Some(found.pop().unwrap_or_else(|| extent.never_started(task))))
-}
+#[async_trait]
+impl Reading for SqlServer {
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
 
-/// A task's attempts, in order.
-pub async fn attempts(session: &Session, task: TaskId) -> Result<Vec<AttemptRecord>, Fail> {
-    let answer = session.read(statements::ATTEMPTS, &[number(task.job.0).into(), task.index.into()]).await?;
-    Ok(all(&answer, 0, rows::attempt_record)?)
-}
+    async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>> {
+        Ok(page_of_jobs(&self.session, filter, None).await?)
+    }
 
-/// Tasks that left a machine unfinished and were started again, the newest first.
-pub async fn moves(session: &Session, job: JobId, limit: u32) -> Result<Vec<MoveRecord>, Fail> {
-    let answer = session.read(statements::MOVES, &[number(job.0).into(), limit.into()]).await?;
-    Ok(all(&answer, 0, rows::move_record)?)
-}
+    async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>> {
+        Ok(page_of_jobs(&self.session, &JobFilter::default(), Some(job)).await?.pop())
+    }
 
-/// The log of one ended attempt, the newest if none is named.
-pub async fn log(session: &Session, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
-    let values = [number(task.job.0).into(), task.index.into(), attempt.into()];
-    Ok(first(&session.read(statements::LOG, &values).await?, 0, rows::log_record)?)
-}
+    async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
+        let digest = Value::from(&decide::key_digest(owner, idempotency_key)[..]);
+        let answer = self.session.read(statements::JOB_BY_KEY, &[digest]).await?;
+        Ok(first(&answer, 0, |row| rows::int(row, "job_id"))?.map(|job| JobId(job as u64)))
+    }
 
-/// A page of outputs.
-pub async fn results(session: &Session, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<ResultRecord>, Fail> {
-    let values = [number(job.0).into(), limit.into(), from.into(), i64::MAX.into()];
-    Ok(all(&session.read(statements::RESULTS, &values).await?, 0, rows::result_record)?)
-}
+    async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>> {
+        let (extent, mut found) = page(&self.session, job, filter, i64::MAX).await?;
+        if let Some(extent) = extent {
+            extent.append_never_started(job, filter, &mut found);
+        }
+        Ok(found)
+    }
 
-/// One output.
-pub async fn result(session: &Session, task: TaskId) -> Result<Option<ResultRecord>, Fail> {
-    let values = [number(task.job.0).into(), 1_u32.into(), task.index.into(), (i64::from(task.index) + 1).into()];
-    Ok(first(&session.read(statements::RESULTS, &values).await?, 0, rows::result_record)?)
-}
+    async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>> {
+        let filter = TaskFilter { state: None, from: task.index, limit: 1 };
+        let (extent, mut found) = page(&self.session, task.job, &filter, i64::from(task.index) + 1).await?;
+        let Some(extent) = extent.filter(|extent| task.index < extent.count) else { return Ok(None) };
+        Ok(Some(found.pop().unwrap_or_else(|| extent.never_started(task))))
+    }
 
-/// Counts over all time.
-pub async fn totals(session: &Session) -> Result<Totals, Fail> {
-    Ok(first(&session.read(statements::TOTALS, &[]).await?, 0, rows::totals)?.unwrap_or_default())
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
+        let answer = self.session.read(statements::ATTEMPTS, &[number(task.job.0).into(), task.index.into()]).await?;
+        Ok(all(&answer, 0, rows::attempt_record)?)
+    }
+
+    async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {
+        let answer = self.session.read(statements::MOVES, &[number(job.0).into(), limit.into()]).await?;
+        Ok(all(&answer, 0, rows::move_record)?)
+    }
+
+    async fn log(&self, task: TaskId, attempt: Option<u32>) -> StoreResult<Option<LogRecord>> {
+        let values = [number(task.job.0).into(), task.index.into(), attempt.into()];
+        Ok(first(&self.session.read(statements::LOG, &values).await?, 0, rows::log_record)?)
+    }
+
+    async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<ResultRecord>> {
+        let values = [number(job.0).into(), limit.into(), from.into(), i64::MAX.into()];
+        Ok(all(&self.session.read(statements::RESULTS, &values).await?, 0, rows::result_record)?)
+    }
+
+    async fn result(&self, task: TaskId) -> StoreResult<Option<ResultRecord>> {
+        let values = [number(task.job.0).into(), 1_u32.into(), task.index.into(), (i64::from(task.index) + 1).into()];
+        Ok(first(&self.session.read(statements::RESULTS, &values).await?, 0, rows::result_record)?)
+    }
+
+    async fn totals(&self) -> StoreResult<Totals> {
+        Ok(first(&self.session.read(statements::TOTALS, &[]).await?, 0, rows::totals)?.unwrap_or_default())
+    }
 }

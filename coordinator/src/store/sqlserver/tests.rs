@@ -23,7 +23,7 @@ use super::{
     statements, tds,
 };
 use crate::store::{
-    Lead, Lost, Store as _, StoreError,
+    Lead, Leadership as _, Ledger as _, Lost, StoreError,
     conformance::sample,
     lead::{Kind, Refusal},
     record::LeaderRecord,
