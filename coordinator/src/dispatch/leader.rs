@@ -503,7 +503,7 @@ mod tests {
             event::{AgentSnapshot, Submission},
         },
         store::{
-            Leadership as _, Store, Takeover,
+            Leadership as _, Ledger as _, Reading as _, Registry as _, Store, Takeover,
             faulty::{Fault, Faulty},
             memory::Memory,
             record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},

@@ -17,7 +17,7 @@ use crate::{
     scheduler::{Scheduler, effect::NewJob},
     server::Coordinator,
     store::{
-        Store, StoreResult,
+        Reading, StoreResult,
         record::{JobFilter, JobRecord, Totals},
     },
 };
@@ -80,7 +80,7 @@ pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status
 }
 
 /// What only the store knows.
-async fn remembered(store: &dyn Store) -> StoreResult<(Vec<JobRecord>, Totals)> {
+async fn remembered(store: &dyn Reading) -> StoreResult<(Vec<JobRecord>, Totals)> {
     let filter = JobFilter { state: Some(lull_shared::state::JobState::Active), limit: JOBS_LISTED, ..JobFilter::default() };
     Ok((store.jobs(&filter).await?, store.totals().await?))
 }

@@ -200,7 +200,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::store::memory::Memory;
+    use crate::store::{Leadership as _, memory::Memory};
 
     /// A data folder from which a coordinator has led, and its store.
     async fn settled() -> (TempDir, Memory, NetworkId) {

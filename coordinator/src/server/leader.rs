@@ -32,7 +32,7 @@ use crate::{
     policies::Policies,
     publishing::Publications,
     store::{
-        Blobs, Lead, Leadership, Store, StoreError,
+        Blobs, Lead, Leadership, Registry, Store, StoreError,
         record::{AuditRecord, Bound, NewToken, TokenRecord, TokenRole},
     },
     tracker::Tracker,
@@ -290,7 +290,7 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
 }
 
 /// The audit says who leads from now on.
-async fn note_beginning(store: &dyn Store, lead: &Lead, name: &str) {
+async fn note_beginning(store: &dyn Registry, lead: &Lead, name: &str) {
     let detail = format!("{name} leads ({})", lead.holder);
     let line = AuditRecord::new(clock::now(), name, "term.begin", format!("term {}", lead.term.0), &detail);
     let mut pauses = pauses();
@@ -308,7 +308,7 @@ async fn note_beginning(store: &dyn Store, lead: &Lead, name: &str) {
 
 /// Whoever can read the data folder is an administrator: the file holds a token that the store knows. Tried until that is
 /// so.
-async fn ensure_admin_token(store: &dyn Store, lead: &Lead, data: &Path, by: &str, callers: &Callers) {
+async fn ensure_admin_token(store: &dyn Registry, lead: &Lead, data: &Path, by: &str, callers: &Callers) {
     let (path, minted) = (data.join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
     let mut pauses = pauses();
     loop {
@@ -325,7 +325,7 @@ async fn ensure_admin_token(store: &dyn Store, lead: &Lead, data: &Path, by: &st
 }
 
 async fn admin_token(
-    store: &dyn Store,
+    store: &dyn Registry,
     lead: &Lead,
     path: &Path,
     by: &str,

@@ -24,7 +24,7 @@ use crate::{
         event::{AgentSnapshot, Event},
     },
     store::{
-        Takeover,
+        Leadership as _, Registry as _, Takeover,
         faulty::{Fault, Faulty},
         memory::Memory,
         record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},

@@ -24,7 +24,7 @@ use crate::{
     client::Client,
     scheduler::event::QuarantineKind,
     store::{
-        Leadership as _, Reading as _, Registry as _,
+        Registry as _,
         faulty::{Fault, Faulty},
         memory::Memory,
         record::{Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},

@@ -4,6 +4,7 @@
 //! coordinator leads. A turn of the scheduler is one [`Ledger::commit`]: one transaction, one round trip.
 
 mod bounds;
+mod cells;
 pub mod check;
 #[cfg(test)]
 mod conformance;

@@ -10,6 +10,7 @@ use super::{
     super::{
         Attendance, Lead, Leadership, StoreResult, Takeover,
         bounds::{self, number},
+        cells::json,
         lead::{Counts, LeaderRow, Shown},
         record::*,
         rows,
@@ -18,7 +19,7 @@ use super::{
     Embedded,
     error::Fail,
     reader::{all, first},
-    turn::{insert_audit, json},
+    turn::insert_audit,
 };
 
 /// Counts a write, or says why it is not let through. The transaction holds the lock for writing, so what is found holds
@@ -80,11 +81,6 @@ pub fn raise(tx: &Transaction<'_>, rise: &Rise) -> Result<(), Fail> {
     insert_audit(tx, &rise.audit())
 }
 
-/// Who leads, or led last.
-pub fn leader(tx: &Transaction<'_>) -> Result<LeaderRecord, Fail> {
-    Ok(leader_row(tx)?.leader)
-}
-
 /// Notes that a coordinator is there.
 pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
     tx.prepare_cached(
@@ -124,15 +120,10 @@ pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Re
     network(tx)?.ok_or_else(|| Broken("the row of the network is not there".into()).into())
 }
 
-/// All coordinators.
-pub fn coordinators(tx: &Transaction<'_>) -> Result<Vec<CoordinatorRecord>, Fail> {
-    all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)
-}
-
 #[async_trait]
 impl Attendance for Embedded {
     async fn leader(&self) -> StoreResult<LeaderRecord> {
-        self.read(leader).await
+        self.read(|tx| Ok(leader_row(tx)?.leader)).await
     }
 
     async fn check_in(&self, own: &CoordinatorRecord, forget: Timestamp) -> StoreResult<()> {
@@ -141,7 +132,7 @@ impl Attendance for Embedded {
     }
 
     async fn coordinators(&self) -> StoreResult<Vec<CoordinatorRecord>> {
-        self.read(coordinators).await
+        self.read(|tx| all(tx, "SELECT * FROM coordinators ORDER BY peer", [], rows::coordinator_record)).await
     }
 }
 

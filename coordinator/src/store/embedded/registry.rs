@@ -8,6 +8,7 @@ use super::{
     super::{
         Lead, Registry, StoreResult,
         bounds::{self, number},
+        cells::json,
         decide::{self, Enrolling, Names},
         record::*,
         rows,
@@ -16,7 +17,7 @@ use super::{
     Embedded,
     error::Fail,
     reader::{all, first},
-    turn::{insert_audit, json},
+    turn::insert_audit,
 };
 
 /// Appends to the audit.
@@ -57,11 +58,6 @@ pub fn create_token(tx: &Transaction<'_>, token: &NewToken) -> Result<Option<Tok
     insert_audit(tx, &audit_row(token.at, &token.by, "token.create", format!("t{id}"), &detail))?;
     let made = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [id], rows::token_record)?;
     Ok(Some(made.ok_or_else(|| Broken("a token that was just made is not there".into()))?))
-}
-
-/// All tokens.
-pub fn tokens(tx: &Transaction<'_>) -> Result<Vec<TokenRecord>, Fail> {
-    all(tx, &format!("{TOKEN} ORDER BY token_id"), [], rows::token_record)
 }
 
 /// Revokes a token; `false` when there is none. Doing it again changes nothing.
@@ -124,11 +120,6 @@ pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOut
         None => None,
     };
     Ok(EnrolmentOutcome::Enrolled { agent: Box::new(agent), new: true, replaced })
-}
-
-/// All agents.
-pub fn agents(tx: &Transaction<'_>) -> Result<Vec<AgentRecord>, Fail> {
-    all(tx, "SELECT * FROM agents ORDER BY agent_id", [], rows::agent_record)
 }
 
 /// Who was thrown out, and how often that changed.
@@ -195,12 +186,6 @@ pub fn publish(tx: &Transaction<'_>, new: &NewVersion) -> Result<(VersionRecord,
     Ok((made.ok_or_else(|| Broken("a version that was just published is not there".into()))?, true))
 }
 
-/// All versions that were not removed.
-pub fn versions(tx: &Transaction<'_>) -> Result<Vec<VersionRecord>, Fail> {
-    let sql = format!("{VERSION} WHERE versions.removed_us IS NULL ORDER BY functions.name, versions.number DESC");
-    all(tx, &sql, [], rows::version_record)
-}
-
 /// One version, removed or not.
 pub fn version(tx: &Transaction<'_>, version: VersionId) -> Result<Option<VersionRecord>, Fail> {
     first(tx, &format!("{VERSION} WHERE versions.version_id = ?1"), [number(version.0)], rows::version_record)
@@ -230,11 +215,6 @@ pub fn remove_versions(tx: &Transaction<'_>, function: &str, number: Option<u32>
 }
 
 // --- The policy ---
-
-/// The newest edition.
-pub fn policy(tx: &Transaction<'_>) -> Result<Option<PolicyRecord>, Fail> {
-    first(tx, "SELECT * FROM policies ORDER BY version DESC LIMIT 1", [], rows::policy_record)
-}
 
 /// Keeps an edition, if the newest is the one that it follows.
 pub fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
@@ -268,7 +248,7 @@ impl Registry for Embedded {
     }
 
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>> {
-        self.read(tokens).await
+        self.read(|tx| all(tx, &format!("{TOKEN} ORDER BY token_id"), [], rows::token_record)).await
     }
 
     async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
@@ -286,7 +266,7 @@ impl Registry for Embedded {
     }
 
     async fn agents(&self) -> StoreResult<Vec<AgentRecord>> {
-        self.read(agents).await
+        self.read(|tx| all(tx, "SELECT * FROM agents ORDER BY agent_id", [], rows::agent_record)).await
     }
 
     async fn revocations(&self) -> StoreResult<RevocationsRecord> {
@@ -303,7 +283,11 @@ impl Registry for Embedded {
     }
 
     async fn versions(&self) -> StoreResult<Vec<VersionRecord>> {
-        self.read(versions).await
+        self.read(|tx| {
+            let sql = format!("{VERSION} WHERE versions.removed_us IS NULL ORDER BY functions.name, versions.number DESC");
+            all(tx, &sql, [], rows::version_record)
+        })
+        .await
     }
 
     async fn version(&self, version: VersionId) -> StoreResult<Option<VersionRecord>> {
@@ -328,7 +312,7 @@ impl Registry for Embedded {
     }
 
     async fn policy(&self) -> StoreResult<Option<PolicyRecord>> {
-        self.read(policy).await
+        self.read(|tx| first(tx, "SELECT * FROM policies ORDER BY version DESC LIMIT 1", [], rows::policy_record)).await
     }
 
     async fn set_policy(&self, lead: &Lead, policy: NewPolicy) -> StoreResult<bool> {

@@ -127,9 +127,7 @@ impl Ledger for SqlServer {
 
     async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()> {
         let rows = Turn::fold(changes).map_err(Fail::Broken)?;
-        let parameters = turn::parameters(&rows);
-        let values = vec![parameters.json.into(), parameters.bytes.into()];
-        match self.session.fenced(lead, Kind::Turn, statements::COMMIT, values).await? {
+        match self.session.fenced(lead, Kind::Turn, statements::COMMIT, turn::parameters(&rows)).await? {
             Outcome::Done { .. } => Ok(()),
             Outcome::Changed => Err(Fail::Contended.into()),
             Outcome::Contradicted(number) => Err(Fail::Broken(contradiction(number)).into()),

@@ -13,8 +13,10 @@ use super::{
 use crate::store::rows::{self, Columns, Damaged};
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 1] =
-    [Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") }];
+pub static MIGRATIONS: [Migration; 2] = [
+    Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
+    Migration { number: 2, name: "turn", sql: include_str!("../migrations/sqlserver/0002_turn.sql") },
+];
 
 /// Building indexes on tables that are full takes long; new ones take a second.
 const MIGRATION_TIME_MAX: Duration = Duration::from_secs(600);
@@ -40,6 +42,7 @@ IF OBJECT_ID(N'lull.migrations') IS NULL
 const COORDINATOR: &str = "IF DATABASE_PRINCIPAL_ID(N'lull_coordinator') IS NULL
     EXEC (N'CREATE ROLE lull_coordinator');
 GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::lull TO lull_coordinator;
+GRANT EXECUTE ON OBJECT::lull.take_turn TO lull_coordinator;
 DENY UPDATE, DELETE ON OBJECT::lull.audit TO lull_coordinator;
 ";
 
@@ -223,6 +226,7 @@ mod tests {
             rights("lull_coordinator"),
             [
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::lull TO lull_coordinator;",
+                "GRANT EXECUTE ON OBJECT::lull.take_turn TO lull_coordinator;",
                 "DENY UPDATE, DELETE ON OBJECT::lull.audit TO lull_coordinator;"
             ]
         );

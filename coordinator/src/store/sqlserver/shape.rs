@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
     pub tables: BTreeMap<String, Table>,
-    /// Views, and the functions that they use, with their text.
+    /// Views, and functions and procedures, with their text.
     pub modules: BTreeMap<String, Module>,
 }
 
@@ -86,10 +86,10 @@ impl Shape {
             }
             ["CREATE", "INDEX", _] => self.index(&words[2..], false)?,
             ["CREATE", "UNIQUE", "INDEX"] => self.index(&words[3..], true)?,
-            ["CREATE", kind @ ("VIEW" | "FUNCTION"), _] => {
+            ["CREATE", kind @ ("VIEW" | "FUNCTION" | "PROCEDURE"), _] => {
                 self.modules.insert(own(words.get(2)?)?, Module { is_view: kind == "VIEW", text: words.join(" ") });
             }
-            ["DROP", "VIEW" | "FUNCTION", _] => {
+            ["DROP", "VIEW" | "FUNCTION" | "PROCEDURE", _] => {
                 self.modules.remove(&own(words.get(2)?)?)?;
             }
             ["DROP", "INDEX", _] if words.get(3)? == "ON" => {
@@ -362,7 +362,8 @@ mod tests {
         let reserved: BTreeSet<&str> = RESERVED.split_whitespace().collect();
         let shape = shape();
         let of_tables = shape.tables.values().flat_map(|table| table.columns.keys().cloned());
-        let named = shape.modules.values().flat_map(|module| {
+        // A procedure has no columns of its own.
+        let named = shape.modules.values().filter(|module| !module.text.starts_with("CREATE PROCEDURE")).flat_map(|module| {
             let words = words(&module.text);
             words.windows(2).filter(|pair| pair[0] == "AS").map(|pair| pair[1].clone()).collect::<Vec<_>>()
         });

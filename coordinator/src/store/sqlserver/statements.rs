@@ -96,7 +96,7 @@ statements! {
         rows::answer,
         rows::leader_row
     ];
-    COMMIT = fenced "commit" [];
+    COMMIT = plain "commit" [];
     RETRY = plain "retry" [rows::job_snapshot, rows::open_task, rows::ended_task, rows::answer];
     JOBS = plain "jobs" [rows::job_record];
     JOB_BY_KEY = plain "job_by_key" [|row: &dyn Columns| rows::int(row, "job_id")];

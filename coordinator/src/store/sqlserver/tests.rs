@@ -129,27 +129,45 @@ enum Reaction {
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
-    requests: Arc<AtomicUsize>,
+    heard: Heard,
     asked: Arc<Notify>,
     script: mpsc::UnboundedSender<Reaction>,
+}
+
+/// What was asked, and after how long it is answered.
+#[derive(Clone, Default)]
+struct Heard {
+    requests: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
+    answered_after: Duration,
 }
 
 impl Server {
     /// `refused` connections are closed before they are greeted.
     async fn start(refused: usize, script: &[Reaction]) -> Self {
+        Self::start_slow(refused, script, Duration::ZERO).await
+    }
+
+    async fn start_slow(refused: usize, script: &[Reaction], answered_after: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (sender, reactions) = mpsc::unbounded_channel();
         for reaction in script {
             sender.send(*reaction).expect("the server is there");
         }
-        let server = Self { port, connections: Arc::default(), requests: Arc::default(), asked: Arc::default(), script: sender };
-        let (connections, requests, asked) = (server.connections.clone(), server.requests.clone(), server.asked.clone());
+        let server = Self {
+            port,
+            connections: Arc::default(),
+            heard: Heard { answered_after, ..Heard::default() },
+            asked: Arc::default(),
+            script: sender,
+        };
+        let (connections, heard, asked) = (server.connections.clone(), server.heard.clone(), server.asked.clone());
         let reactions = Arc::new(tokio::sync::Mutex::new(reactions));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 if connections.fetch_add(1, Ordering::SeqCst) >= refused {
-                    tokio::spawn(serve(socket, reactions.clone(), requests.clone(), asked.clone()));
+                    tokio::spawn(serve(socket, reactions.clone(), heard.clone(), asked.clone()));
                 }
             }
         });
@@ -168,7 +186,7 @@ impl Server {
     }
 
     fn counts(&self) -> (usize, usize) {
-        (self.connections.load(Ordering::SeqCst), self.requests.load(Ordering::SeqCst))
+        (self.connections.load(Ordering::SeqCst), self.heard.requests.load(Ordering::SeqCst))
     }
 }
 
@@ -190,19 +208,23 @@ async fn message(socket: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
 async fn serve(
     mut socket: TcpStream,
     script: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Reaction>>>,
-    requests: Arc<AtomicUsize>,
+    heard: Heard,
     asked: Arc<Notify>,
 ) -> std::io::Result<()> {
     const PRELOGIN: u8 = 0x12;
     const LOGIN: u8 = 0x10;
     const RPC: u8 = 0x03;
     loop {
-        let (kind, _) = message(&mut socket).await?;
+        let (kind, body) = message(&mut socket).await?;
         let answer = match kind {
             PRELOGIN => tds::prelogin(),
             LOGIN => tds::login(),
             RPC => {
-                requests.fetch_add(1, Ordering::SeqCst);
+                heard.requests.fetch_add(1, Ordering::SeqCst);
+                heard.bytes.fetch_add(body.len(), Ordering::SeqCst);
+                if !heard.answered_after.is_zero() {
+                    tokio::time::sleep(heard.answered_after).await;
+                }
                 asked.notify_one();
                 let reaction = script.lock().await.recv().await.unwrap_or(Reaction::Silence);
                 match answer(reaction) {
@@ -304,6 +326,33 @@ async fn a_turn_is_one_round_trip_however_large_it_is() {
         store.commit(&lead, &ends).await.expect("the turn is taken");
     }
     assert_eq!(server.counts(), (1, 4), "1,000 completions in turns of 500: two requests for their starts, two for their ends");
+}
+
+/// `cargo test -p lull-coordinator --lib -- --ignored --nocapture what_a_turn_costs_over_a_round_trip_of_1_ms`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn what_a_turn_costs_over_a_round_trip_of_1_ms() {
+    const TURNS: u32 = 40;
+    for size in [1, 10, 100, 500] {
+        let script = [Reaction::Outcome(0); 2 * TURNS as usize];
+        let server = Server::start_slow(0, &script, Duration::from_millis(1)).await;
+        let (store, lead) = (server.store(), us());
+        let began = std::time::Instant::now();
+        for first in (0..TURNS * size).step_by(size as usize) {
+            let tasks = first..first + size;
+            let starts: Vec<_> = tasks.clone().map(|index| sample::started(sample::attempt(1, index, 1), 1, 10)).collect();
+            store.commit(&lead, &starts).await.expect("the turn is taken");
+            let ends: Vec<_> = tasks.map(|index| sample::succeeded(sample::attempt(1, index, 1), 1, 11, &[0; 64])).collect();
+            store.commit(&lead, &ends).await.expect("the turn is taken");
+        }
+        let (completions, requests) = (f64::from(TURNS * size), server.counts().1 as f64);
+        println!(
+            "turns of {size}: {:.0} completions/s, {:.1} round trips and {:.0} kB sent for 1,000 completions",
+            completions / began.elapsed().as_secs_f64(),
+            requests * 1_000.0 / completions,
+            server.heard.bytes.load(Ordering::SeqCst) as f64 / completions
+        );
+    }
 }
 
 #[tokio::test]

@@ -30,5 +30,5 @@ ORDER BY tables.name, keys.name;
 SELECT objects.name AS module_name, CASE WHEN objects.type = 'V' THEN 1 ELSE 0 END AS is_view, modules.definition AS definition
 FROM sys.objects AS objects
 LEFT JOIN sys.sql_modules AS modules ON modules.object_id = objects.object_id
-WHERE objects.schema_id = SCHEMA_ID(N'lull') AND objects.type IN ('V', 'IF', 'FN', 'TF')
+WHERE objects.schema_id = SCHEMA_ID(N'lull') AND objects.type IN ('V', 'IF', 'FN', 'TF', 'P')
 ORDER BY objects.name;
