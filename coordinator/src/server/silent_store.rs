@@ -17,7 +17,7 @@ use crate::{
 /// What somebody waits who asks how things are.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// The same of everything else: until a renewal of the lease is overdue, and a look.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(8);
 
 /// How a store is gone.
 const WAYS: [Fault; 2] = [Fault::Refused, Fault::Delayed(Duration::from_secs(3600))];
