@@ -2,8 +2,8 @@
 //!
 //! A commit costs a round trip to the store whatever is in it. While results come in a stream, those that come a moment
 //! later may as well go with it. Nobody may be idle for that: only words of agents wait, and only of agents that have
-//! another attempt waiting behind what they run, so that what they are told next is not what keeps them from working. And
-//! only after a turn that had company itself: the result of a task that runs alone is committed at once.
+//! twice as many attempts waiting behind what they run, so that what they are told next is not what keeps them from
+//! working. And only after a turn that had company itself: the result of a task that runs alone is committed at once.
 //!
 //! Pure: moments come from outside.
 
@@ -15,21 +15,25 @@ use tokio::time::Instant;
 const CROWD: usize = 16;
 /// Results that are worth a round trip of their own.
 pub const FULL: usize = 512;
-/// A turn waits so many times as long as the last commit took: a fast store gets small turns, a far one large ones.
-const TIMES: u32 = 8;
 /// The longest wait: half of the work that agents have waiting behind what they run.
-const WAIT_MAX: Duration = Duration::from_millis(50);
+pub const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// What the last turn tells about the next one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Company {
+    wait: Duration,
     until: Option<Instant>,
 }
 
 impl Company {
-    /// A turn with so many results was committed, which took so long.
-    pub fn note(&mut self, results: usize, took: Duration, now: Instant) {
-        self.until = (results >= CROWD).then(|| now + took.saturating_mul(TIMES).min(WAIT_MAX));
+    /// Turns wait for so long at most.
+    pub fn new(wait: Duration) -> Self {
+        Self { wait, until: None }
+    }
+
+    /// A turn with so many results was committed.
+    pub fn note(&mut self, results: usize, now: Instant) {
+        self.until = (results >= CROWD).then(|| now + self.wait);
     }
 
     /// Until when the next turn may wait.
@@ -44,14 +48,12 @@ mod tests {
 
     #[test]
     fn a_turn_waits_only_behind_one_that_had_company_and_never_for_long() {
-        let (mut company, now, took) = (Company::default(), Instant::now(), Duration::from_millis(2));
+        let (mut company, now) = (Company::new(WAIT_MAX), Instant::now());
         assert_eq!(company.until(now), None);
-        company.note(CROWD - 1, took, now);
+        company.note(CROWD - 1, now);
         assert_eq!(company.until(now), None, "a task that runs alone does not wait");
-        company.note(CROWD, took, now);
-        assert_eq!(company.until(now), Some(now + 8 * took));
-        assert_eq!(company.until(now + 8 * took), None);
-        company.note(FULL, Duration::from_secs(9), now);
+        company.note(CROWD, now);
         assert_eq!(company.until(now), Some(now + WAIT_MAX));
+        assert_eq!(company.until(now + WAIT_MAX), None);
     }
 }

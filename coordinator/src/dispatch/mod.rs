@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use self::{
     catalogue::{Catalogue, CatalogueError},
+    company::WAIT_MAX as TURN_WAIT_MAX,
     leader::{Ended, run},
     lease::{Clocks, Lease, LeaseTimes},
     writer::AgentLink,
@@ -200,6 +201,8 @@ pub struct Shell {
     pub lease: Lease,
     /// Told after an agent's revocation is durable.
     pub revoked: mpsc::UnboundedSender<AgentId>,
+    /// How long a turn waits for more results, while they stream in and nobody is idle for it.
+    pub turn_wait: std::time::Duration,
     /// Learns of jobs that are given, and of a store that forgot some.
     pub losses: Arc<crate::server::Losses>,
     /// Keeps those snapshots that no agent can keep a copy of.

@@ -68,6 +68,13 @@ pub(crate) enum Posted {
 }
 
 impl AgentLink {
+    /// A link without a stream behind it.
+    #[cfg(test)]
+    pub(crate) fn loose() -> (Self, mpsc::UnboundedReceiver<Numbered>) {
+        let (orders, queue) = mpsc::unbounded_channel();
+        (Self { orders, waiting: Arc::default() }, queue)
+    }
+
     /// Puts an order in the stream's queue.
     pub(crate) fn send(&self, number: u64, order: Order) -> Posted {
         let weight = weight(&order);

@@ -122,6 +122,7 @@ impl Lasting {
             limits: self.config.limits.clone(),
             tracker: tracker.clone(),
             lease: lease.clone(),
+            turn_wait: dispatch::TURN_WAIT_MAX,
             losses: self.losses.clone(),
             revoked,
             custody,

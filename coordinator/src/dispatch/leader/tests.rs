@@ -1,0 +1,549 @@
+//! The loop over a store in memory.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use lull_shared::{
+    id::{AttemptId, TaskId, Term, TokenId},
+    job::{Inputs, JobSpec},
+    message::{Build, Finished, Hello, Outcome, Payload},
+    resources::{Capacity, Machine},
+    state::{AttemptEnd, Intake, JobState, Usage},
+    time::Timestamp,
+};
+
+use super::*;
+use crate::{
+    dispatch::{Catalogue, DispatchError, DispatchHandle, Lease, LeaseTimes, channel, writer::Numbered},
+    scheduler::{
+        Limits,
+        effect::{EndedAttempt, NewJob, TaskAfter},
+        event::{AgentSnapshot, Submission},
+    },
+    store::{
+        Leadership as _, Ledger as _, Reading as _, Registry as _, Store, Takeover,
+        faulty::{Fault, Faulty},
+        memory::Memory,
+        record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},
+    },
+};
+
+fn shell(store: Arc<dyn Store>, lease: Lease) -> Shell {
+    let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
+    let (custody, _) = tokio::sync::mpsc::unbounded_channel();
+    let catalogue = Arc::new(Catalogue::new(store.clone()));
+    Shell {
+        store,
+        catalogue,
+        limits: Limits::default(),
+        tracker: Arc::default(),
+        lease,
+        turn_wait: company::WAIT_MAX,
+        losses: Arc::default(),
+        revoked,
+        custody,
+    }
+}
+
+fn lease(length: Duration) -> Lease {
+    Lease::begin(LeaseTimes { length, ..LeaseTimes::default() })
+}
+
+/// A term whose lease has lapsed, over a store in which another may have taken over since.
+async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
+    let store = Arc::new(Memory::default());
+    let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+        panic!("a new store has no leader");
+    };
+    let other = store.clone();
+    let shell = shell(store, lease(Duration::ZERO));
+    let (handle, mut inbox) = channel();
+    let shutdown = CancellationToken::new();
+    let leader = run(&shell, &lead, &mut inbox, &shutdown);
+    let ask = async {
+        if overtaken {
+            other.take_over("them", Duration::from_secs(6), Timestamp::from_millis(100_000)).await.expect("the lease is over");
+        }
+        let answer = handle.request(|request| Event::Cancel { request, job: JobId(7), by: "ann".into() }).await;
+        shutdown.cancel();
+        answer
+    };
+    let (ended, answer) = tokio::join!(leader, ask);
+    (answer, ended)
+}
+
+#[tokio::test]
+async fn whoever_may_have_been_replaced_says_nothing_that_the_store_has_not_confirmed() {
+    let (answer, ended) = asked_after_the_lease(true).await;
+    assert!(answer.is_err(), "{answer:?}");
+    assert!(matches!(ended, Ok(Ended::Fenced)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn whoever_was_not_replaced_answers_when_the_store_has_confirmed_it() {
+    let (answer, ended) = asked_after_the_lease(false).await;
+    assert!(matches!(answer, Ok(Reply::Refused(Refusal::NoJob(JobId(7))))), "{answer:?}");
+    assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more() {
+    let memory = Arc::new(Memory::default());
+    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+        panic!("a new store has no leader");
+    };
+    let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
+    let store = Arc::new(Faulty::new(memory, refuses));
+    let shell = shell(store, lease(Duration::from_secs(600)));
+    let (handle, mut inbox) = channel();
+    let shutdown = CancellationToken::new();
+    let leader = run(&shell, &lead, &mut inbox, &shutdown);
+    let ask = async {
+        let submission = Submission {
+            owner: lull_shared::id::TokenId(1),
+            submitter: "ann".into(),
+            spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 }),
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            ended: BTreeMap::new(),
+        };
+        let jobs = || handle.query(|scheduler, now| scheduler.jobs(now).len());
+        let mut waits = std::pin::pin!(handle.submit(submission, handle.moment()));
+        // The first answer that has the job in it may come before the commit is tried, the next one cannot.
+        let mut seen = 0;
+        while seen < 2 {
+            tokio::select! {
+                answer = &mut waits => panic!("nothing is remembered: {answer:?}"),
+                jobs = jobs() => seen += jobs.expect("an answer"),
+            }
+        }
+        shutdown.cancel();
+    };
+    let (ended, ()) = tokio::join!(leader, ask);
+    assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+}
+
+/// More than a transaction takes.
+const MANY: u32 = 10_000;
+
+/// A store in which many tasks of a job wait to be started again, and its term.
+async fn with_many_that_wait() -> (Arc<Memory>, Lead) {
+    let memory = Arc::new(Memory::default());
+    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+        panic!("a new store has no leader");
+    };
+    let agent = enrolled(&memory, &lead).await;
+    let new = NewJob {
+        job: JobId(1),
+        owner: Some(TokenId(1)),
+        submitter: "ann".into(),
+        spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: MANY }),
+        version_name: "f@1".into(),
+        seed: 1,
+        movable: None,
+        at: Timestamp(0),
+    };
+    memory.commit(&lead, &[Change::JobSubmitted(Box::new(new))]).await.expect("memory takes it");
+    let attempts = (0..MANY).map(|index| AttemptId { task: TaskId { job: JobId(1), index }, number: 1 });
+    let began = attempts.clone().map(|attempt| Change::AttemptStarted {
+        attempt,
+        agent,
+        at: Timestamp(0),
+        build: Build::Plain,
+        resume: None,
+        beside: false,
+        cause: None,
+    });
+    let ended = attempts.map(|attempt| {
+        Change::AttemptEnded(Box::new(EndedAttempt {
+            attempt,
+            agent,
+            end: AttemptEnd::Evicted,
+            reason: None,
+            failure: None,
+            at: Timestamp(1),
+            after: TaskAfter::Again { not_before: Timestamp(1), failures: 0 },
+            output: None,
+            answer: None,
+            log: Default::default(),
+            log_dropped_bytes: 0,
+            usage: Default::default(),
+            slot_us: 0,
+        }))
+    });
+    memory.commit(&lead, &began.collect::<Vec<_>>()).await.expect("memory takes them");
+    memory.commit(&lead, &ended.collect::<Vec<_>>()).await.expect("memory takes them");
+    (memory, lead)
+}
+
+async fn enrolled(memory: &Memory, lead: &Lead) -> AgentId {
+    let (fingerprint, at) = ([7; 32], Timestamp(0));
+    let token = NewToken {
+        role: TokenRole::Agent,
+        name: Some("desks".into()),
+        bound: Default::default(),
+        fingerprint,
+        uses_max: None,
+        expires: None,
+        by: "root".into(),
+        at,
+    };
+    let token = memory.create_token(lead, token).await.expect("memory answers").expect("a new name").token;
+    let enrolment = Enrolment { token, fingerprint, peer: vec![1], name: "desk".into(), at };
+    match memory.enrol(lead, enrolment).await.expect("memory answers") {
+        EnrolmentOutcome::Enrolled { agent, .. } => agent.agent,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cancel(request: RequestId) -> Event {
+    Event::Cancel { request, job: JobId(1), by: "ann".into() }
+}
+
+#[tokio::test]
+async fn what_changes_more_than_a_transaction_takes_is_cut_and_people_who_look_are_answered_in_between() {
+    let (memory, lead) = with_many_that_wait().await;
+    let commits = Arc::<AtomicU32>::default();
+    let counted = commits.clone();
+    let store = Faulty::new(memory.clone(), move |method| {
+        counted.fetch_add(u32::from(method == "commit"), Ordering::Relaxed);
+        Fault::None
+    });
+    let shell = shell(Arc::new(store), lease(Duration::from_secs(600)));
+    let (handle, mut inbox) = channel();
+    let shutdown = CancellationToken::new();
+    let leader = run(&shell, &lead, &mut inbox, &shutdown);
+    let ask = async {
+        let mut cancelled = std::pin::pin!(handle.request(cancel));
+        // How many commits there were at each answer.
+        let mut looks = Vec::new();
+        let reply = loop {
+            tokio::select! {
+                biased;
+                reply = &mut cancelled => break reply,
+                _ = handle.query(|scheduler, now| scheduler.jobs(now).len()) => looks.push(commits.load(Ordering::Relaxed)),
+            }
+        };
+        assert!(matches!(reply, Ok(Reply::Done { affected }) if affected == u64::from(MANY)), "{reply:?}");
+        let all = commits.load(Ordering::Relaxed);
+        assert!(all >= MANY / 4_096, "{all} commits");
+        assert!(looks.iter().any(|at| (1..all).contains(at)), "looked after {looks:?} of {all} commits");
+        shutdown.cancel();
+    };
+    let (ended, ()) = tokio::join!(leader, ask);
+    assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+    let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
+    assert_eq!((job.state, job.counts.cancelled), (JobState::Cancelled, MANY));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_dies_between_two_parts_is_followed_by_one_that_does_the_rest() {
+    for committed in 1..=MANY / 4_096 {
+        let (memory, lead) = with_many_that_wait().await;
+        let mut left = committed;
+        let store = Faulty::new(memory.clone(), move |method| match method {
+            "commit" if left == 0 => Fault::Lost,
+            "commit" => {
+                left -= 1;
+                Fault::None
+            }
+            _ => Fault::None,
+        });
+        let shell_of = |store| shell(store, lease(Duration::from_secs(600)));
+        let (handle, mut inbox) = channel();
+        let shutdown = CancellationToken::new();
+        let dies = shell_of(Arc::new(store));
+        let (ended, _) = tokio::join!(run(&dies, &lead, &mut inbox, &shutdown), async {
+            // The reply dies with its coordinator, or came before it did.
+            let asked = tokio::time::timeout(Duration::from_secs(60), handle.request(cancel)).await;
+            asked.is_ok()
+        });
+        assert!(matches!(ended, Ok(Ended::InDoubt)), "{ended:?}");
+        let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
+        assert!(job.state == JobState::Active && job.counts.cancelled > 0 && job.counts.cancelled < MANY, "{job:?}");
+        let follows = shell_of(memory.clone());
+        let (ended, ()) = tokio::join!(run(&follows, &lead, &mut inbox, &shutdown), async {
+            while handle.query(|scheduler, now| scheduler.jobs(now).len()).await != Ok(0) {}
+            // What was decided is committed before this is answered.
+            let after = handle.request(cancel).await;
+            assert!(matches!(after, Ok(Reply::Refused(Refusal::NoJob(JobId(1))))), "{after:?}");
+            shutdown.cancel();
+        });
+        assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+        let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
+        assert_eq!((job.state, job.counts.cancelled), (JobState::Cancelled, MANY), "after {committed} commits");
+    }
+}
+
+/// A scheduler with an agent that has short tasks waiting behind the one that it runs.
+fn with_a_busy_agent() -> (Scheduler, AgentId) {
+    let (agent, at) = (AgentId(1), Timestamp::from_millis(1));
+    let mut scheduler = Scheduler::restore(Default::default(), Limits::default(), 1, at);
+    let name = "desk".to_owned();
+    let snapshot = AgentSnapshot { agent, name, group: None, intake: Intake::Open, quarantine: None };
+    scheduler.handle(Event::Enrolled { agent: snapshot }, at);
+    let capacity = Capacity {
+        agent,
+        run: 0,
+        sequence: 1,
+        slots: 1,
+        slots_busy: 0,
+        waiting: 0,
+        cpu_free_percent: 100,
+        memory_free_bytes: 8 << 30,
+        paused: None,
+    };
+    let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 2, memory_bytes: 16 << 30, engine: "e".into() };
+    let hello = Box::new(Hello {
+        agent_version: "1".into(),
+        machine,
+        labels: Default::default(),
+        capacity,
+        holding: Vec::new(),
+        snapshots: Vec::new(),
+        instance: Default::default(),
+        open_cage: None,
+    });
+    scheduler.handle(Event::Connected { agent, stream: StreamId(1), hello, from: "here".into() }, at);
+    let submission = Box::new(Submission {
+        owner: TokenId(1),
+        submitter: "ann".into(),
+        spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1_000 }),
+        version_name: "f@1".into(),
+        seed: 1,
+        movable: None,
+        ended: BTreeMap::new(),
+    });
+    scheduler.handle(Event::Submit { request: RequestId(1), submission }, at);
+    for ms in 2..40 {
+        let at = Timestamp::from_millis(ms);
+        let attempt = scheduler.agent(agent).expect("enrolled").attempts[0];
+        let started = ToCoordinator::Started { attempts: vec![attempt] };
+        scheduler.handle(Event::Message { agent, stream: StreamId(1), message: started }, at);
+        scheduler.handle(finished(agent, attempt), at);
+        while scheduler.poll_effect().is_some() {}
+    }
+    assert!(scheduler.waiting_at(agent) >= 5, "{:?}", scheduler.agent(agent));
+    (scheduler, agent)
+}
+
+fn finished(agent: AgentId, attempt: AttemptId) -> Event {
+    let outcome = Outcome::Succeeded { output: Payload::inline(Vec::new()) };
+    let usage = Usage { wall_us: 1_000, ..Usage::default() };
+    let result = Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage };
+    Event::Message { agent, stream: StreamId(1), message: ToCoordinator::Finished(vec![result]) }
+}
+
+async fn heard(event: Event) -> Input {
+    let place = || async { Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.expect("it is open") };
+    Input::Heard(Box::new(event), super::super::Place::new(Arc::new(place().await), place().await))
+}
+
+#[tokio::test]
+async fn results_wait_for_company_where_nobody_is_idle_for_it_and_nothing_else_waits() {
+    let shell = shell(Arc::new(Memory::default()), lease(Duration::from_secs(600)));
+    let (scheduler, agent) = with_a_busy_agent();
+    let attempts = scheduler.agent(agent).expect("enrolled").attempts;
+    let (_, moments) = (channel(), submission::Moments::default());
+    let mut leader = Leader {
+        shell: &shell,
+        lead: Lead::new(Term(1), "us"),
+        clock: Steady::start(),
+        scheduler,
+        links: BTreeMap::new(),
+        replies: BTreeMap::new(),
+        company: Company::new(company::WAIT_MAX),
+        last_request: 0,
+        changed: tokio::sync::broadcast::Sender::new(1),
+        moments,
+        shutdown: CancellationToken::new(),
+    };
+    let ((inbox, mut inputs), (_queries, mut queries)) = (mpsc::channel(1_024), mpsc::channel(1));
+    let mut batch = vec![heard(finished(agent, attempts[0])).await];
+    inbox.send(heard(finished(agent, attempts[1])).await).await.expect("there is room");
+    assert!(leader.gather(&mut batch, &mut inputs, &mut queries, None).await.is_none());
+    assert_eq!(batch.len(), 1, "the turn before had no company");
+    leader.company.note(company::FULL, Instant::now());
+    leader.gather(&mut batch, &mut inputs, &mut queries, None).await;
+    assert_eq!(batch.len(), 2, "the next is committed with it");
+
+    // Half as many as wait there are no reason to hurry, one more is.
+    let waiting = leader.scheduler.waiting_at(agent);
+    for _ in 0..waiting + 2 {
+        inbox.send(heard(finished(agent, attempts[2])).await).await.expect("there is room");
+    }
+    leader.company.note(company::FULL, Instant::now());
+    leader.gather(&mut batch, &mut inputs, &mut queries, None).await;
+    assert_eq!(batch.len(), waiting / 2 + 1, "whoever has little more to run does not wait");
+
+    let (reply, _) = oneshot::channel();
+    let mut batch = vec![Input::Request { make: Box::new(cancel), reply }];
+    leader.company.note(company::FULL, Instant::now());
+    leader.gather(&mut batch, &mut inputs, &mut queries, None).await;
+    assert_eq!(batch.len(), 1, "a person does not wait");
+}
+
+/// An agent that runs so many tasks at once, each for so long, and tells each result by itself.
+async fn work(
+    handle: DispatchHandle,
+    agent: AgentId,
+    slots: usize,
+    task: Duration,
+    mut orders: mpsc::UnboundedReceiver<Numbered>,
+    done: Arc<AtomicU32>,
+) {
+    let (mut waiting, mut held, mut running) = (VecDeque::new(), BTreeSet::new(), FuturesUnordered::new());
+    let (mut read, mut beat) = (0, tokio::time::interval(Duration::from_secs(1)));
+    loop {
+        while running.len() < slots
+            && let Some(attempt) = waiting.pop_front()
+        {
+            running.push(async move {
+                tokio::time::sleep(task).await;
+                attempt
+            });
+        }
+        let event = tokio::select! {
+            order = orders.recv() => {
+                let Some(Numbered { number, order }) = order else { return };
+                read = number;
+                if let Order::Assign { attempts } = order {
+                    held.extend(attempts.iter().map(|given| given.attempt));
+                    waiting.extend(attempts.into_iter().map(|given| given.attempt));
+                }
+                continue;
+            }
+            Some(attempt) = running.next(), if !running.is_empty() => {
+                held.remove(&attempt);
+                done.fetch_add(1, Ordering::Relaxed);
+                let mut event = finished(agent, attempt);
+                if let Event::Message { stream, message: ToCoordinator::Finished(results), .. } = &mut event {
+                    (*stream, results[0].usage.wall_us) = (StreamId(agent.0), task.as_micros() as u64);
+                }
+                event
+            }
+            _ = beat.tick() => {
+                let message = ToCoordinator::Heartbeat { frame_read: read, holding: held.iter().copied().collect() };
+                Event::Message { agent, stream: StreamId(agent.0), message }
+            }
+        };
+        let Input::Heard(event, place) = heard(event).await else { return };
+        if handle.heard(*event, place).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Commits for 1,000 completions, and completions in a second, with a store this far away.
+async fn cost(wait: Duration, round_trip: Duration, task: Duration, agents: u64, slots: u16) -> (f64, f64) {
+    let memory = Arc::new(Memory::default());
+    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(600), Timestamp(0)).await else {
+        panic!("a new store has no leader");
+    };
+    for number in 0..agents {
+        let (fingerprint, at, name) = ([number as u8; 32], Timestamp(0), format!("desk-{number}"));
+        let token = NewToken {
+            role: TokenRole::Agent,
+            name: Some(name.clone()),
+            bound: Default::default(),
+            fingerprint,
+            uses_max: None,
+            expires: None,
+            by: "root".into(),
+            at,
+        };
+        let token = memory.create_token(&lead, token).await.expect("memory answers").expect("a new name").token;
+        let enrolment = Enrolment { token, fingerprint, peer: vec![number as u8], name, at };
+        memory.enrol(&lead, enrolment).await.expect("memory answers");
+    }
+    let commits = Arc::<AtomicU32>::default();
+    let counted = commits.clone();
+    let store = Faulty::new(memory.clone(), move |method| {
+        if method != "commit" {
+            return Fault::None;
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        Fault::Delayed(round_trip)
+    });
+    let shell = Shell { turn_wait: wait, ..shell(Arc::new(store), lease(Duration::from_secs(600))) };
+    let (handle, mut inbox) = channel();
+    let (shutdown, done) = (CancellationToken::new(), Arc::<AtomicU32>::default());
+    let leader = run(&shell, &lead, &mut inbox, &shutdown);
+    let ask = async {
+        for number in 1..=agents {
+            let agent = AgentId(number);
+            let (link, orders) = AgentLink::loose();
+            handle.attach(StreamId(number), link).await.expect("it leads");
+            let capacity = Capacity {
+                agent,
+                run: 0,
+                sequence: 1,
+                slots,
+                slots_busy: 0,
+                waiting: 0,
+                cpu_free_percent: 100,
+                memory_free_bytes: 64 << 30,
+                paused: None,
+            };
+            let machine =
+                Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 64 << 30, engine: "e".into() };
+            let hello = Box::new(Hello {
+                agent_version: "1".into(),
+                machine,
+                labels: Default::default(),
+                capacity,
+                holding: Vec::new(),
+                snapshots: Vec::new(),
+                instance: Default::default(),
+                open_cage: None,
+            });
+            let connected = Event::Connected { agent, stream: StreamId(number), hello, from: "here".into() };
+            handle.event(connected).await.expect("it leads");
+            tokio::spawn(work(handle.clone(), agent, usize::from(slots), task, orders, done.clone()));
+        }
+        let submission = Submission {
+            owner: TokenId(1),
+            submitter: "ann".into(),
+            spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1_000_000 }),
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            ended: BTreeMap::new(),
+        };
+        handle.submit(submission, handle.moment()).await.expect("it leads");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (first, began, from) = (done.load(Ordering::Relaxed), Instant::now(), commits.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let completions = f64::from(done.load(Ordering::Relaxed) - first);
+        let spent = f64::from(commits.load(Ordering::Relaxed) - from);
+        shutdown.cancel();
+        (spent * 1_000.0 / completions, completions / began.elapsed().as_secs_f64())
+    };
+    let (_, cost) = tokio::join!(leader, ask);
+    cost
+}
+
+/// `cargo test -p lull-coordinator --lib -- --ignored --nocapture what_a_stream_of_results_costs`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn what_a_stream_of_results_costs_the_store() {
+    for round_trip_ms in [1, 5, 20] {
+        for task_ms in [5, 20, 80, 400] {
+            let (round_trip, task) = (Duration::from_millis(round_trip_ms), Duration::from_millis(task_ms));
+            let (alone, rate_alone) = cost(Duration::ZERO, round_trip, task, 20, 4).await;
+            let (commits, rate) = cost(company::WAIT_MAX, round_trip, task, 20, 4).await;
+            println!(
+                "round trip {round_trip_ms} ms, tasks of {task_ms} ms: {commits:.1} commits for 1,000 completions at {rate:.0} a \
+                 second; without waiting {alone:.1} at {rate_alone:.0}"
+            );
+        }
+    }
+}
