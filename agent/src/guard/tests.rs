@@ -1,6 +1,9 @@
 //! Samples and input in, verdicts out.
 
-use lull_shared::{hours::WeekMinute, policy::Changes};
+use lull_shared::{
+    hours::WeekMinute,
+    policy::{Changes, Span},
+};
 
 use super::*;
 
@@ -93,6 +96,33 @@ fn further_input_means_that_the_owner_is_back_for_the_idle_time_of_the_policy() 
     assert_eq!(desk.seconds(2), Verdict::Evict(PRESENT), "the grace period is over");
     assert_eq!(desk.seconds(538), Verdict::Evict(PRESENT));
     assert!(runs(&desk.seconds(1)), "ten minutes after the last input");
+}
+
+#[test]
+fn without_a_grace_period_a_bump_evicts_nothing_and_an_owner_who_is_back_gets_the_memory_at_once() {
+    let mut desk = Desk::quiet(Policy { grace: Span::from_secs(0), ..Policy::default() });
+    assert_eq!(desk.touch(), Verdict::Pause(PauseReason::Touched), "it may be a bump");
+    assert_eq!(desk.pass(1_499), Verdict::Pause(PauseReason::Touched));
+    assert!(runs(&desk.pass(1)));
+    desk.seconds(700);
+    desk.touch();
+    desk.pass(800);
+    assert_eq!(desk.touch(), Verdict::Evict(PRESENT));
+}
+
+#[test]
+fn a_short_idle_time_takes_nobody_for_a_bump_who_rested_for_less_than_a_minute() {
+    let mut desk = Desk::quiet(Policy { idle: Span::from_secs(10), ..Policy::default() });
+    let present = PauseReason::Present { idle_s: 10 };
+    desk.touch();
+    desk.pass(800);
+    assert_eq!(desk.touch(), Verdict::Pause(present.clone()));
+    assert_eq!(desk.pass(9_999), Verdict::Pause(present.clone()));
+    assert!(runs(&desk.pass(1)), "ten seconds after the last input");
+    desk.seconds(30);
+    assert_eq!(desk.touch(), Verdict::Pause(present));
+    assert!(runs(&desk.seconds(90)));
+    assert_eq!(desk.touch(), Verdict::Pause(PauseReason::Touched), "after a longer rest it may be one");
 }
 
 #[test]

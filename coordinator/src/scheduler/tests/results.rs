@@ -132,6 +132,27 @@ fn a_failed_task_is_tried_again_after_doubling_pauses_until_its_retries_are_spen
 }
 
 #[test]
+fn a_coordinator_that_takes_over_remembers_failures_and_waits_out_each_pause() {
+    let mut driver = Driver::with_agents(1, 2);
+    let mut once_more = spec(2);
+    once_more.retry = RetryPolicy { retries: 1, ..RetryPolicy::default() };
+    let job = driver.submit(once_more);
+    driver.fail(1, attempt(1, 0, 1));
+    driver.pass(SECOND / 2);
+    driver.fail(1, attempt(1, 1, 1));
+    driver.crash();
+    driver.connect(1, 2, &[]);
+    assert_eq!(driver.held(1), []);
+    driver.pass(SECOND / 2);
+    assert_eq!(driver.held(1), [attempt(1, 0, 2)]);
+    driver.pass(SECOND / 2);
+    assert_eq!(driver.held(1), [attempt(1, 0, 2), attempt(1, 1, 2)]);
+    driver.fail(1, attempt(1, 0, 2));
+    driver.fail(1, attempt(1, 1, 2));
+    assert_eq!(driver.ledger.state(job), JobState::Failed, "one retry each, and no more for the takeover");
+}
+
+#[test]
 fn lost_attempts_spend_no_retry() {
     let mut driver = Driver::with_agents(1, 1);
     let mut strict = spec(1);

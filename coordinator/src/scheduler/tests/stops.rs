@@ -6,7 +6,7 @@ use lull_shared::{
     id::{AgentId, JobId},
     job::DependencyCondition::{Any, Ok},
     message::{RecallReason, ReleaseReason, ToCoordinator},
-    state::{AttemptEnd, JobState, TaskCounts, WaitReason},
+    state::{AttemptEnd, Intake, JobState, TaskCounts, WaitReason},
 };
 
 use crate::scheduler::{
@@ -51,6 +51,20 @@ fn a_cancelled_job_ends_when_nothing_of_it_runs() {
     assert_eq!(driver.ledger.counts(job), TaskCounts { succeeded: 1, cancelled: 4, ..Default::default() });
     assert!(driver.orders.contains(&(AgentId(1), Order::Forget { job })));
     assert_eq!(driver.cancel(job), Reply::Refused(Refusal::NoJob(job)));
+}
+
+#[test]
+fn a_cancellation_is_sent_although_a_drain_has_asked_for_the_attempt_before() {
+    let mut driver = Driver::with_agents(1, 2);
+    let job = driver.submit(spec(2));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    driver.set_intake(1, Intake::Draining);
+    assert_eq!(driver.recalled(1, RecallReason::Drain), [attempt(1, 1, 1)]);
+    // The agent may have started it meanwhile, and gives back to a drain only what it has not.
+    driver.cancel(job);
+    assert_eq!(driver.recalled(1, RecallReason::Cancelled), [attempt(1, 0, 1), attempt(1, 1, 1)]);
+    release(&mut driver, 1, &[attempt(1, 0, 1), attempt(1, 1, 1)]);
+    assert_eq!(driver.ledger.state(job), JobState::Cancelled);
 }
 
 #[test]

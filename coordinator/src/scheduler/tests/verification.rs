@@ -241,3 +241,20 @@ fn checks_find_agents_that_were_free_all_along() {
     bring(&mut driver, 3, attempt(1, 0, 2), "42");
     assert_eq!((driver.ledger.state(job), job), (JobState::Succeeded, JobId(1)));
 }
+
+#[test]
+fn a_second_copy_of_a_check_goes_to_no_agent_that_has_answered() {
+    let mut driver = with_agents(3);
+    driver.submit(verified(2));
+    bring(&mut driver, 1, attempt(1, 0, 1), "42");
+    bring(&mut driver, 2, attempt(1, 1, 1), "43");
+    bring(&mut driver, 1, attempt(1, 1, 2), "43");
+    // Agent 3 is slow with the check of task 0, agent 1 has answered it, and agent 2 takes nothing.
+    driver.started(3, &[attempt(1, 0, 2)]);
+    driver.set_intake(2, Intake::Cordoned);
+    driver.pass(Duration::from_secs(1_000));
+    assert_eq!((driver.held(1), driver.held(3)), (vec![], vec![attempt(1, 0, 2)]));
+    driver.set_intake(2, Intake::Open);
+    driver.pass(SECOND);
+    assert_eq!((driver.held(1), driver.held(2)), (vec![], vec![attempt(1, 0, 3)]));
+}
