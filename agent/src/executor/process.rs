@@ -261,7 +261,8 @@ impl Executor {
     }
 
     /// Asks for a snapshot of the running attempt, which goes on: [`Event::Saved`] follows, unless it ends by itself
-    /// first or is suspended. A frozen process answers when it is thawed. All snapshots of an attempt go into one folder.
+    /// first or is suspended. A frozen process answers when it is thawed, and several asks before its answer once. All
+    /// snapshots of an attempt go into one folder.
     pub fn checkpoint(&self, attempt: AttemptId, snapshot: PathBuf) -> Result<(), AskError> {
         self.ask(attempt, Ask::Checkpoint, snapshot)
     }
@@ -270,8 +271,10 @@ impl Executor {
         if self.build == Build::Plain {
             return Err(AskError::Plain);
         }
-        let number = self.shared.ask(attempt, ask, snapshot)?;
-        Ok(self.process.ask(asks::word(ask, number))?)
+        match self.shared.ask(attempt, ask, snapshot)? {
+            Some(number) => Ok(self.process.ask(asks::word(ask, number))?),
+            None => Ok(()),
+        }
     }
 
     /// Takes the processor away, at once and whatever the guest does. Its memory stays.

@@ -136,19 +136,24 @@ impl Shared {
         front.map(|held| (held.attempt, held.output.clone()))
     }
 
-    /// Notes where a snapshot of the running attempt is to go; its number in the process.
-    pub(super) fn ask(&self, attempt: AttemptId, ask: Ask, path: PathBuf) -> Result<u32, AskError> {
+    /// Notes where a snapshot of the running attempt is to go; its number in the process. None while it has not answered
+    /// the same ask before: that answer is for both, and a second one would be out of turn.
+    pub(super) fn ask(&self, attempt: AttemptId, ask: Ask, path: PathBuf) -> Result<Option<u32>, AskError> {
         let mut runs = lock(&self.runs);
         if runs.gone {
             return Err(AskError::Gone);
         }
         let front = if runs.suspended { None } else { runs.held.front_mut() };
         let held = front.filter(|held| held.attempt == attempt).ok_or(AskError::NotRunning)?;
-        match ask {
-            Ask::Checkpoint => held.checkpoint = Some(path),
-            Ask::Suspend => held.suspend = Some(path),
+        let asked = match ask {
+            Ask::Checkpoint => &mut held.checkpoint,
+            Ask::Suspend => &mut held.suspend,
+        };
+        if asked.is_some() {
+            return Ok(None);
         }
-        Ok(held.number)
+        *asked = Some(path);
+        Ok(Some(held.number))
     }
 
     /// Where a snapshot of the running attempt goes; that for suspending it if both were asked for.

@@ -180,6 +180,33 @@ async fn checkpoints_leave_an_attempt_as_it_is_and_can_be_gone_on_from() {
     }
 }
 
+/// As when writing one down takes longer than the time to the next.
+#[tokio::test]
+async fn an_ask_for_a_checkpoint_that_comes_while_one_is_written_down_is_answered_with_it() {
+    let bench = Bench::migratable(&movable::holder(900));
+    let mut bed = bench.start().await;
+    bed.run(0, b"");
+    bed.started(0).await;
+    in_the_middle(&bed).await;
+    for round in 0..3 {
+        let [first, second] = [0, 1].map(|ask| bench.folder.path().join(format!("checkpoint-{round}-{ask}")));
+        bed.executor.checkpoint(attempt(0), first.clone()).expect("it runs");
+        let partial = first.with_extension("saving");
+        tokio::time::timeout(DEADLINE, async {
+            while !partial.exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("it is being written");
+        bed.executor.checkpoint(attempt(0), second.clone()).expect("it runs");
+        assert_eq!(bed.saved().await.path, first);
+        assert!(!second.exists());
+    }
+    bed.executor.suspend(attempt(0), bench.folder.path().join("snapshot")).expect("it still runs");
+    bed.saved().await;
+}
+
 #[tokio::test]
 async fn a_frozen_executor_is_thawed_to_be_suspended() {
     let bench = Bench::migratable(&movable::holder(1));
