@@ -1,6 +1,6 @@
 //! Publishing outlives whoever asked for it, bounds what a module costs, and honours its options.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{cell::Cell, path::PathBuf, process::Stdio, time::Duration};
 
 use lull_tests::{
     cluster::{Cluster, FIRST, functions, module, text, wait_until},
@@ -39,20 +39,40 @@ fn peak_kb(cluster: &Cluster) -> u64 {
 #[test]
 fn a_publication_outlives_the_command_that_began_it() {
     let cluster = Cluster::start(PROGRAMS);
-    let path = costly(&cluster, "costly", 12_000);
+    let path = costly(&cluster, "costly", 40_000);
     let before = peak_kb(&cluster);
     let publish = ["func", "publish", text(&path), "--migratable", "never"];
-    let mut first =
-        cluster.command(PROGRAMS.lull, &publish).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let begin = || {
+        let mut command = cluster.command(PROGRAMS.lull, &publish);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let mut first = begin();
     let explain = || format!("{:?}", publications(&cluster));
-    wait_until("it is worked on", || publications(&cluster).iter().any(|one| one["state"] == "working"), explain);
+    // However fast this machine is, the compiler is stopped before it is done.
+    let compilers = || processes::children(cluster.server_pid(FIRST));
+    let working = || {
+        compilers().into_iter().for_each(processes::freeze);
+        publications(&cluster).iter().any(|one| one["state"] == "working") && !compilers().is_empty()
+    };
+    wait_until("it is worked on", working, explain);
     first.kill().expect("killed");
     first.wait().expect("gone");
     let begun = publications(&cluster);
     assert_eq!(begun.len(), 1, "{begun:?}");
     let id = begun[0]["publication"].as_str().expect("an id").to_owned();
-    let joined = cluster.lull(&publish);
-    assert!(joined.out.contains("costly@1"), "{}", joined.out);
+    let second = begin();
+    let used = Cell::new((Duration::ZERO, 0));
+    let rests = || {
+        let (before, looks) = used.get();
+        let now = processes::cpu_of_tree(second.id());
+        used.set((now, if now == before && !now.is_zero() { looks + 1 } else { 0 }));
+        looks >= 20
+    };
+    wait_until("the second one waits for an answer", rests, explain);
+    compilers().into_iter().for_each(processes::thaw);
+    let joined = second.wait_with_output().expect("it ends");
+    let joined = String::from_utf8_lossy(&joined.stdout).into_owned();
+    assert!(joined.contains("costly@1"), "{joined}");
     assert_eq!(publications(&cluster).len(), 1, "the same bytes with the same options joined it");
     let waited = cluster.lull(&["func", "publication", &id, "--wait"]);
     assert!(waited.out.contains("costly@1"), "its result is there when one asks again: {}", waited.out);
