@@ -66,7 +66,13 @@ pub struct Look {
 /// A row of `sql/look.sql`.
 pub fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
     let is = |column: &str| Ok::<_, Damaged>(row.int(column)? == Some(1));
-    let rights = [("may_select", "SELECT"), ("may_insert", "INSERT"), ("may_update", "UPDATE"), ("may_delete", "DELETE")];
+    let rights = [
+        ("may_select", "SELECT"),
+        ("may_insert", "INSERT"),
+        ("may_update", "UPDATE"),
+        ("may_delete", "DELETE"),
+        ("may_execute", "EXECUTE"),
+    ];
     let mut lacking = Vec::new();
     for (column, right) in rights {
         if !is(column)? {
@@ -396,7 +402,7 @@ fn rights(look: &Look, state: Option<&State>) -> Vec<Finding> {
         Finding::fine(format!("{login} may read and write the rows of schema `lull`"))
     } else {
         Finding::problem(
-            format!("{login} lacks {} on schema `lull`", look.lacking.join(", ")),
+            format!("{login} lacks {} in schema `lull`", look.lacking.join(", ")),
             "make it a member of the role: ALTER ROLE lull_coordinator ADD MEMBER ...; `lull db script` makes the role",
         )
     }];

@@ -9,4 +9,6 @@ SELECT
     HAS_PERMS_BY_NAME(N'lull', N'SCHEMA', N'SELECT') AS may_select,
     HAS_PERMS_BY_NAME(N'lull', N'SCHEMA', N'INSERT') AS may_insert,
     HAS_PERMS_BY_NAME(N'lull', N'SCHEMA', N'UPDATE') AS may_update,
-    HAS_PERMS_BY_NAME(N'lull', N'SCHEMA', N'DELETE') AS may_delete;
+    HAS_PERMS_BY_NAME(N'lull', N'SCHEMA', N'DELETE') AS may_delete,
+    -- Where it is not there yet, that is said of itself.
+    COALESCE(HAS_PERMS_BY_NAME(N'lull.take_turn', N'OBJECT', N'EXECUTE'), 1) AS may_execute;
