@@ -154,7 +154,12 @@ fn a_store_that_refuses_for_a_while_costs_nothing_but_time() {
     let held = database.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).expect("the lock");
     let log = || std::fs::read_to_string(cluster.path("server.log")).unwrap_or_default();
     wait_until("the store refuses a commit", || log().contains("the store refused a commit"), log);
+    wait_until("people are told so", || cluster.try_lull(&["job", "list"]).code == 5, log);
+    // Whoever begins to wait meanwhile goes on waiting.
+    let waiting = cluster.command(PROGRAMS.lull, &["wait", &busy.job, "--timeout", "120s"]).spawn().expect("it starts");
     drop(held);
+    let waited = waiting.wait_with_output().expect("it ends");
+    assert!(waited.status.success(), "{waited:?}");
     busy.finish(&cluster);
 }
 

@@ -138,7 +138,8 @@ pub async fn watch(client: &Client, job: JobId, mut show: impl FnMut(&JobBody)) 
             Err(error) if !passes(&error) => return Err(error.into()),
             Err(error) => {
                 let since = *away_since.get_or_insert_with(Instant::now);
-                // One that was never there is not away.
+                // One that was never there is not away. One that asks for patience is there.
+                seen |= matches!(error, ClientError::Refused { .. });
                 if !seen || since.elapsed() > AWAY_MAX {
                     return Err(error.into());
                 }
