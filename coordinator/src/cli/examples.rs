@@ -89,6 +89,24 @@ fn each_of(named: &str) -> Vec<String> {
     choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect()
 }
 
+/// `Jobs: submit, list, ...`: whoever reads only `lull --help` finds every command that there is.
+#[test]
+fn a_summary_that_lists_commands_lists_them_all() {
+    let mut lists = 0;
+    for program in [Cli::command(), lull_agent::cli::command()] {
+        each(&program, program.get_name(), &mut |path, command| {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let Some((_, listed)) = about.split_once(": ").filter(|_| command.has_subcommands()) else { return };
+            let listed: Vec<&str> = listed.split(", ").collect();
+            let there: Vec<&str> =
+                command.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "help").collect();
+            assert!(there.iter().all(|name| listed.contains(name)), "`{path}` has {there:?} and its summary says {listed:?}");
+            lists += 1;
+        });
+    }
+    assert!(lists >= 5, "only {lists} summaries list commands");
+}
+
 /// An argument of a command that has the id of a global one is that one, with another type, and panics once it is used.
 #[test]
 fn no_argument_of_a_command_has_the_id_of_a_global_one() {

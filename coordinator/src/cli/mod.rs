@@ -111,16 +111,16 @@ enum Command {
     Wait(job::Wait),
     /// Say why a job does not move, or why a task is where it is
     Explain(explain::Explain),
-    /// Jobs: submit, list, show, wait, cancel, retry, results
+    /// Jobs: submit, list, show, wait, cancel, retry, results, logs
     #[command(subcommand)]
     Job(job::Job),
     /// Tasks: list, show, logs, explain
     #[command(subcommand)]
     Task(task::Task),
-    /// Functions: publish, list, show, remove
+    /// Functions: publish, publication, list, show, remove
     #[command(subcommand)]
     Func(func::Func),
-    /// Agents: list, show, cordon, uncordon, drain, revoke
+    /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore
     #[command(subcommand)]
     Agent(agent::Agent),
     /// What is allowed on machines: show, set, test

@@ -34,6 +34,9 @@ const LOG_LINES_SHOWN: usize = 8;
 
 /// `lull run`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "lull run [OPTIONS] <FUNCTION> <INPUT...|--each-line FILE|--array NUMBERS|--from-json FILE> [-- ARGS...]"
+)]
 #[command(after_help = "EXAMPLES:\n  \
     lull run text-stats.wasm reports/*.txt -- --top 10\n  \
     lull run monte-carlo.wasm --array 0-99 --agents 4 -o json -- --paths 1000000\n  \

@@ -204,6 +204,9 @@ fn when(submitted: &Submitted) -> String {
 
 /// `lull job submit`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "lull submit [OPTIONS] <FUNCTION> <INPUT...|--each-line FILE|--array NUMBERS|--from-json FILE> [-- ARGS...]"
+)]
 #[command(after_help = "EXAMPLES:\n  \
     lull submit stats report-*.txt -- --top 10\n  \
     lull submit monte-carlo@2 --array 0-999 --window \"22:00-06:00 mon-fri Europe/Amsterdam\" --retries 3\n  \
