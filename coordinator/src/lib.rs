@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod custody;
 pub mod dispatch;
+pub mod hint;
 pub mod http;
 pub mod inputs;
 pub mod keys;

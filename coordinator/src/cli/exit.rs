@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, io, path::Path, process::ExitCode};
 
 use lull_shared::state::JobState;
 
-use crate::client::ClientError;
+use crate::{client::ClientError, hint};
 
 /// The exit codes, frozen: scripts depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +141,8 @@ impl From<anyhow::Error> for Failure {
         let (mut message, mut hint) = (String::new(), None);
         for cause in error.chain() {
             let text = cause.to_string();
-            let (words, advice) = match text.split_once("\nhint: ") {
-                Some((words, advice)) => (words, Some(advice.to_owned())),
-                None => (text.as_str(), None),
-            };
-            hint = advice.or(hint);
+            let (words, advice) = hint::split(&text);
+            hint = advice.map(ToOwned::to_owned).or(hint);
             if !message.contains(words) {
                 let separator = if message.is_empty() { "" } else { ": " };
                 message.push_str(&format!("{separator}{words}"));

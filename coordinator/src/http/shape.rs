@@ -14,6 +14,7 @@ use lull_shared::{
 
 use crate::{
     api::*,
+    hint,
     scheduler::{
         effect::NewJob,
         history::IdleHours,
@@ -111,8 +112,8 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
 
 /// What the store forgot.
 pub fn store_loss(loss: &Loss) -> StoreLoss {
-    let (message, hint) = loss.message.split_once("\nhint: ").unwrap_or((&loss.message, ""));
-    StoreLoss { at: loss.at.to_jiff(), message: message.to_owned(), hint: hint.to_owned() }
+    let (message, hint) = hint::split(&loss.message);
+    StoreLoss { at: loss.at.to_jiff(), message: message.to_owned(), hint: hint.unwrap_or_default().to_owned() }
 }
 
 /// The store does not answer since then.

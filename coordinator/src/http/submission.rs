@@ -26,6 +26,7 @@ use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
     clock,
     dispatch::CatalogueError,
+    hint,
     scheduler::{
         effect::{Refusal, Reply},
         event::{Movable, Submission},
@@ -298,10 +299,8 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
 
 /// An error that may end in a hint, as it is given to people.
 fn invalid(words: &str) -> Refused {
-    match words.split_once("\nhint: ") {
-        Some((message, hint)) => Refused::invalid(message.to_owned(), Some(hint)),
-        None => Refused::invalid(words.to_owned(), None),
-    }
+    let (message, hint) = hint::split(words);
+    Refused::invalid(message.to_owned(), hint)
 }
 
 /// How those of the jobs stand that have ended; one that never existed is refused here.

@@ -14,7 +14,7 @@ use std::sync::{
 use lull_shared::{id::Term, time::Timestamp};
 
 use crate::{
-    clock,
+    clock, hint,
     scheduler::foreign::numbers_beyond,
     store::{
         Lead, Store, StoreError, StoreResult,
@@ -75,8 +75,8 @@ impl Losses {
 
     /// The store forgot something.
     pub fn note(&self, message: String) {
-        let (words, hint) = message.split_once("\nhint: ").unwrap_or((&message, ""));
-        tracing::error!(hint, "{words}");
+        let (words, hint) = hint::split(&message);
+        tracing::error!(hint = hint.unwrap_or_default(), "{words}");
         let mut state = self.state();
         state.last = Some(Loss { at: clock::now(), message });
         state.unsettled = true;

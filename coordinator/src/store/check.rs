@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::hint;
+
 /// How a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -69,9 +71,7 @@ impl Finding {
 
     /// A look that failed; the words may bring a hint of their own behind `hint:`.
     pub fn failed(words: &str) -> Self {
-        match words.split_once("\nhint: ") {
-            Some((text, hint)) => Self::problem(text, hint),
-            None => Self { grade: Grade::Problem, text: words.to_owned(), hint: None },
-        }
+        let (text, hint) = hint::split(words);
+        Self { grade: Grade::Problem, text: text.to_owned(), hint: hint.map(ToOwned::to_owned) }
     }
 }
