@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod keys;
 pub mod logs;
 pub mod network;
+mod pauses;
 pub mod policies;
 pub mod publishing;
 pub mod scheduler;

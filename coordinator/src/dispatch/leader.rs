@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use lull_shared::{
     id::{AgentId, JobId, VersionId},
     message::ToCoordinator,
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Steady,
+    pauses::Pauses,
     scheduler::{
         Scheduler,
         effect::{Change, Order, Refusal, Reply},
@@ -399,17 +399,12 @@ impl Leader<'_> {
 
     /// As often as it takes while the store certainly refuses: agents go on meanwhile and lose nothing.
     async fn try_to_commit(&self, mut turn: Turn) -> Result<Sealed, Ended> {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(COMMIT_PAUSE_MIN)
-            .with_max_delay(COMMIT_PAUSE_MAX)
-            .with_jitter()
-            .without_max_times()
-            .build();
+        let mut pauses = Pauses::new(COMMIT_PAUSE_MIN, COMMIT_PAUSE_MAX);
         loop {
             match turn.commit(&*self.shell.store, &self.lead).await {
                 Committed::Done(sealed) => return Ok(sealed),
                 Committed::Refused(again, error) => {
-                    let pause = pauses.next().unwrap_or(COMMIT_PAUSE_MAX);
+                    let pause = pauses.take();
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the store refused a commit; trying again");
                     tokio::time::sleep(pause).await;
                     turn = again;

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreResult};
+use crate::{
+    pauses::Pauses,
+    store::{Store, StoreResult},
+};
 
 /// Pauses between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -21,12 +23,7 @@ pub async fn open(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let began = Instant::now();
-    let mut pauses = ExponentialBuilder::default()
-        .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build();
+    let mut pauses = Pauses::new(PAUSE_MIN, PAUSE_MAX);
     let mut told = false;
     loop {
         let opened = shutdown.run_until_cancelled(open()).await;
@@ -48,7 +45,7 @@ pub async fn open(
             tracing::warn!(%error, "the store does not answer yet; the start waits up to {wait} for it and goes on by itself");
             told = true;
         }
-        let pause = pauses.next().unwrap_or(PAUSE_MAX).min(left);
+        let pause = pauses.take().min(left);
         shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.context("stopped before the store answered")?;
     }
 }

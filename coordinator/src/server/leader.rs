@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use lull_agent::cache::Cache;
 use lull_shared::{
@@ -29,6 +28,7 @@ use crate::{
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
     network::Network,
+    pauses::Pauses,
     policies::Policies,
     publishing::Publications,
     store::{
@@ -185,26 +185,14 @@ impl Lasting {
     /// The policy, which no agent may be told wrongly: nobody is led before the store has said it. None when the term is
     /// over.
     async fn policies(&self, over: &CancellationToken) -> Option<Arc<Policies>> {
-        let read = async || {
-            let mut pauses = pauses();
-            loop {
-                match Policies::load(&*self.store, self.issuer.clone()).await {
-                    Ok(policies) => return Arc::new(policies),
-                    Err(error) => {
-                        let pause = pauses.next().unwrap_or(PAUSE_MAX);
-                        tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the policy cannot be read; trying again");
-                        tokio::time::sleep(pause).await;
-                    }
-                }
-            }
-        };
-        over.run_until_cancelled(read()).await
+        let read = || Policies::load(&*self.store, self.issuer.clone());
+        over.run_until_cancelled(pauses().insist("the policy cannot be read", read)).await.map(Arc::new)
     }
 }
 
 /// Between tries of what a term cannot do without.
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times().build()
+fn pauses() -> Pauses {
+    Pauses::new(PAUSE_MIN, PAUSE_MAX)
 }
 
 /// The loop, loaded anew whenever the store was in doubt.
@@ -223,7 +211,7 @@ async fn rule(shell: Shell, lead: Lead, mut inbox: Inbox, over: CancellationToke
             pauses = self::pauses();
         }
         // What is decided again may be refused again.
-        let pause = tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX));
+        let pause = tokio::time::sleep(pauses.take());
         if over.run_until_cancelled(pause).await.is_none() {
             return Ended::Stopped;
         }
@@ -294,35 +282,23 @@ async fn keep_revocations(mesh: Network, mut revoked: mpsc::UnboundedReceiver<Ag
 async fn note_beginning(store: &dyn Registry, lead: &Lead, name: &str) {
     let detail = format!("{name} leads ({})", lead.holder);
     let line = AuditRecord::new(clock::now(), name, "term.begin", format!("term {}", lead.term.0), &detail);
-    let mut pauses = pauses();
-    loop {
+    let note = || async {
         match store.note(lead, &line).await {
             // In doubt it is rather left out than said twice.
-            Ok(()) | Err(StoreError::Indeterminate(_)) => return,
-            Err(error) => {
-                tracing::warn!(%error, "the audit does not take the beginning of a term; trying again");
-                tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX)).await;
-            }
+            Err(StoreError::Indeterminate(_)) => Ok(()),
+            noted => noted,
         }
-    }
+    };
+    pauses().insist("the audit does not take the beginning of a term", note).await;
 }
 
 /// Whoever can read the data folder is an administrator: the file holds a token that the store knows. Tried until that is
 /// so.
 async fn ensure_admin_token(store: &dyn Registry, lead: &Lead, data: &Path, by: &str, callers: &Callers) {
     let (path, minted) = (data.join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
-    let mut pauses = pauses();
-    loop {
-        match admin_token(store, lead, &path, by, &minted).await {
-            Ok((fingerprint, token)) => return callers.remember(fingerprint, token),
-            Err(error) => {
-                let pause = pauses.next().unwrap_or(PAUSE_MAX);
-                let pause_ms = pause.as_millis() as u64;
-                tracing::warn!(%error, pause_ms, "cannot make sure of the administrator's token; trying again");
-                tokio::time::sleep(pause).await;
-            }
-        }
-    }
+    let make_sure = || admin_token(store, lead, &path, by, &minted);
+    let (fingerprint, token) = pauses().insist("cannot make sure of the administrator's token", make_sure).await;
+    callers.remember(fingerprint, token);
 }
 
 async fn admin_token(

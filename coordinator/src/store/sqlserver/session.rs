@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool::managed::Pool;
 use tiberius::{ColumnData, IntoSql, Query, Row};
 use tokio::time::Instant;
@@ -17,6 +16,7 @@ use super::{
     connection::{self, Answer, Lease, Manager},
     error::{Fail, Purpose},
 };
+use crate::pauses::Pauses;
 
 /// How long one operation may take in all.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,9 @@ pub struct Times {
 const TIMES: Times = Times { read: Duration::from_secs(30), write: Duration::from_secs(9) };
 /// A batch that gave way in a deadlock is sent again so often.
 const REPEATS_MAX: usize = 4;
+/// Pauses between two sendings.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A parameter; `@P1` is the first.
 #[derive(Debug, Clone)]
@@ -150,7 +153,7 @@ impl Session {
 
     async fn send(&self, sql: &str, values: &[Value], purpose: Purpose, time: Duration) -> Result<Answer, Fail> {
         let until = Instant::now() + time;
-        let (mut pauses, mut repeats) = (backoff(), 0);
+        let (mut pauses, mut repeats) = (Pauses::new(PAUSE_MIN, PAUSE_MAX), 0);
         loop {
             let fail = match self.once(sql, values, purpose, until, time).await {
                 Ok(answer) => return Ok(answer),
@@ -158,10 +161,11 @@ impl Session {
             };
             repeats += usize::from(fail.gave_way());
             let again = (fail.gave_way() && repeats <= REPEATS_MAX) || fail.was_not_sent();
-            match pauses.next().filter(|pause| again && Instant::now() + *pause < until) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(fail),
+            let pause = pauses.take();
+            if !again || Instant::now() + pause >= until {
+                return Err(fail);
             }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -258,15 +262,6 @@ fn shown_value(shown: &Shown) -> Value {
     let Shown { term, holder, writes, turns } = shown;
     let (term, writes, turns) = (number(term.0), number(*writes), turns.map(number));
     serde_json::json!({ "term": term, "holder": &**holder, "writes": writes, "turns": turns }).to_string().into()
-}
-
-fn backoff() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 impl Columns for Row {
