@@ -30,9 +30,6 @@ use super::{
 };
 use crate::store::record::TokenRole;
 
-/// What is answered from memory while the store does not answer. Below [`crate::api::PREFIX`].
-const STATUS: &str = "/status";
-
 /// One way to ask for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -46,24 +43,37 @@ pub struct Route {
     pub own: bool,
 }
 
+/// What a request must meet before its handler is called.
+#[derive(Clone, Copy)]
+struct Rule {
+    role: TokenRole,
+    /// It is answered while the store does not answer, too.
+    from_memory: bool,
+}
+
 macro_rules! routes {
-    ($($method:ident $path:literal $role:ident $($own:ident)? => $handler:path;)*) => {
+    ($($method:ident $path:literal $role:ident $($mark:ident)? => $handler:path;)*) => {
         /// All routes but `/health`, which anybody may call.
         pub const ROUTES: &[Route] = &[$(
-            Route { method: stringify!($method), path: $path, role: TokenRole::$role, own: routes!(@own $($own)?) },
+            Route { method: stringify!($method), path: $path, role: TokenRole::$role, own: routes!(@own $($mark)?) },
         )*];
 
         /// The router of [`ROUTES`].
         pub fn router(state: &Arc<Interface>) -> Router<Arc<Interface>> {
-            Router::new()$(.route($path, $method($handler).route_layer(from_fn_with_state((state.clone(), TokenRole::$role), admit))))*
+            Router::new()$(.route($path, {
+                let rule = Rule { role: TokenRole::$role, from_memory: routes!(@from_memory $($mark)?) };
+                $method($handler).route_layer(from_fn_with_state((state.clone(), rule), admit))
+            }))*
         }
     };
     (@own own) => { true };
-    (@own) => { false };
+    (@own $($other:ident)?) => { false };
+    (@from_memory from_memory) => { true };
+    (@from_memory $($other:ident)?) => { false };
 }
 
 routes! {
-    get "/status" Viewer => status::status;
+    get "/status" Viewer from_memory => status::status;
     get "/coordinators" Viewer => coordinators::show;
     get "/tokens" Admin => registry::tokens;
     post "/tokens" Admin => registry::create;
@@ -109,8 +119,9 @@ routes! {
 
 /// Lets in who has the role, and counts the request as one of the caller's until its answer was given. While the store does
 /// not answer that is said, but for what can be answered without it.
-async fn admit(State((state, role)): State<(Arc<Interface>, TokenRole)>, request: Request, next: Next) -> Answer<Response> {
-    if is_status(&request) {
+async fn admit(State((state, rule)): State<(Arc<Interface>, Rule)>, request: Request, next: Next) -> Answer<Response> {
+    let Rule { role, from_memory } = rule;
+    if from_memory {
         let caller = auth::known_without_store(request.headers(), source(&request), &state).await?.require(role)?;
         return serve(&state, caller, request, next).await;
     }
@@ -133,12 +144,6 @@ async fn serve(state: &Interface, caller: Caller, mut request: Request, next: Ne
     let place = state.shares.take(caller.token.0, Kind::Requests, 1)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
-}
-
-/// The router may have taken the prefix off, or not yet.
-fn is_status(request: &Request) -> bool {
-    let path = request.uri().path();
-    path.strip_prefix(crate::api::PREFIX).unwrap_or(path) == STATUS
 }
 
 fn source(request: &Request) -> Option<IpAddr> {
