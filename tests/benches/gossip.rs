@@ -16,15 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use clap::Parser;
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use lull_shared::{
-    digest::{BlobRef, Digest, Outline},
-    id::{AgentId, AttemptId},
+    id::AgentId,
     identity::{Authority, Issuer, NetworkId, Role},
-    mesh::{AgentStream, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
+    mesh::{AgentStream, CoordinatorStream, NoBlobs, Node, NodeConfig, NodeEvent},
     resources::Capacity,
     time::Timestamp,
 };
@@ -60,23 +57,6 @@ struct Arguments {
 struct Changes {
     published: BTreeMap<(AgentId, u64), Instant>,
     ages: Vec<Duration>,
-}
-
-struct NoBlobs;
-
-#[async_trait]
-impl BlobStore for NoBlobs {
-    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
-        None
-    }
-
-    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
-        None
-    }
-
-    async fn receive(&self, _: libp2p::PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
-        Err("no blobs here".to_owned())
-    }
 }
 
 fn main() {

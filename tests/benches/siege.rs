@@ -16,16 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use clap::Parser;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_shared::{
-    digest::{BlobRef, Digest, Outline},
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::JoinToken,
     limits::ATTEMPTS_PER_AGENT_MAX,
-    mesh::{BlobStore, Node, NodeConfig, Receiving},
+    mesh::{NoBlobs, Node, NodeConfig},
     message::{Hello, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentReply, EnrolmentRequest},
     resources::{Capacity, Machine},
@@ -243,7 +240,7 @@ async fn join(token: JoinToken) -> (Node, AgentId, PeerId, tokio_util::sync::Dro
     };
     let shutdown = CancellationToken::new();
     let request = EnrolmentRequest::Join { token: token.token, secret: token.secret, name: "siege".into() };
-    let node = Node::start(config, Arc::new(Nothing), shutdown.clone()).await.expect("a node");
+    let node = Node::start(config, Arc::new(NoBlobs), shutdown.clone()).await.expect("a node");
     let reply = node.handle.enrol(address.clone(), request).await.expect("an answer");
     let EnrolmentReply::Enrolled { agent, certificate, .. } = reply else { panic!("{reply:?}") };
     node.handle.set_certificate(certificate).await;
@@ -273,24 +270,6 @@ fn hello(agent: AgentId) -> Hello {
         snapshots: Vec::new(),
         instance: Default::default(),
         open_cage: None,
-    }
-}
-
-/// It has no blobs.
-struct Nothing;
-
-#[async_trait]
-impl BlobStore for Nothing {
-    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
-        None
-    }
-
-    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
-        None
-    }
-
-    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
-        Err("nothing is taken".to_owned())
     }
 }
 

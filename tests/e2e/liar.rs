@@ -5,14 +5,13 @@
 
 use std::{collections::BTreeMap, fs, future::Future, path::PathBuf, sync::Arc};
 
-use async_trait::async_trait;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_shared::{
-    digest::{BlobRef, Digest, Outline},
+    digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::JoinToken,
     limits::{ATTEMPTS_PER_AGENT_MAX, DELIVERIES_PER_ATTEMPT_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX, SLOTS_PER_AGENT_MAX},
-    mesh::{AgentStream, BlobStore, Node, NodeConfig, Receiving},
+    mesh::{AgentStream, NoBlobs, Node, NodeConfig},
     message::*,
     protocol::{DeliveryReply, EnrolmentReply, EnrolmentRequest},
     resources::{Capacity, Labels, Machine},
@@ -330,7 +329,7 @@ impl Liar {
         let shutdown = CancellationToken::new();
         let request = EnrolmentRequest::Join { token: token.token, secret: token.secret, name: "liar".into() };
         let (node, agent, coordinator) = runtime.block_on(async {
-            let node = Node::start(config, Arc::new(Nothing), shutdown.clone()).await.expect("a node");
+            let node = Node::start(config, Arc::new(NoBlobs), shutdown.clone()).await.expect("a node");
             let reply = node.handle.enrol(address.clone(), request).await.expect("an answer");
             let EnrolmentReply::Enrolled { agent, certificate, .. } = reply else { panic!("{reply:?}") };
             node.handle.set_certificate(certificate).await;
@@ -441,24 +440,6 @@ impl Liar {
 
     fn deliver(&self, attempt: AttemptId, blob: BlobRef, file: PathBuf) -> DeliveryReply {
         self.wait(self.node.handle.deliver(self.coordinator, attempt, blob, file)).expect("an answer")
-    }
-}
-
-/// It shares nothing.
-struct Nothing;
-
-#[async_trait]
-impl BlobStore for Nothing {
-    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
-        None
-    }
-
-    async fn read_piece(&self, _: &Digest, _: u32) -> Option<bytes::Bytes> {
-        None
-    }
-
-    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
-        Err("it takes nothing".into())
     }
 }
 

@@ -2,15 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::{Multiaddr, identity::Keypair};
 use lull_shared::{
-    digest::{BlobRef, Digest, Outline},
-    id::AttemptId,
     identity::{Certificate, JoinToken},
     limits,
-    mesh::{BlobStore, MeshError, Node, NodeConfig, NodeHandle, Receiving, apart},
+    mesh::{MeshError, NoBlobs, Node, NodeConfig, NodeHandle, apart},
     name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,
@@ -158,25 +154,7 @@ async fn start_node(token: &JoinToken, identity: &Keypair, stop: CancellationTok
         uploads: Default::default(),
     };
     let failed = |error: String| CliError::Failed(format!("the network cannot be started: {error}"));
-    Node::start(config, std::sync::Arc::new(Nothing), stop).await.map_err(|error| failed(error.to_string()))
-}
-
-/// What is served before the machine is a member, and by this command beside the agent that may run.
-struct Nothing;
-
-#[async_trait]
-impl BlobStore for Nothing {
-    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
-        None
-    }
-
-    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
-        None
-    }
-
-    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
-        Err("nothing is kept here".to_owned())
-    }
+    Node::start(config, std::sync::Arc::new(NoBlobs), stop).await.map_err(|error| failed(error.to_string()))
 }
 
 /// Asks the token's coordinators in turn.

@@ -152,25 +152,11 @@ fn choose(records: Vec<AgentRecord>, called: &str) -> Option<AgentRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::conformance::sample;
 
     #[test]
     fn an_id_wins_over_a_name_that_reads_as_one() {
-        let record = |agent, name: &str| AgentRecord {
-            agent: AgentId(agent),
-            name: name.into(),
-            token: TokenId(1),
-            group: None,
-            peer: Vec::new(),
-            intake: Intake::Open,
-            enrolled: Default::default(),
-            last_connected: None,
-            last_disconnected: None,
-            version: None,
-            machine: None,
-            labels: Default::default(),
-            quarantine: None,
-        };
-        let records = || vec![record(1, "honest"), record(2, "a1"), record(3, "a9")];
+        let records = || vec![sample::agent(1, "honest"), sample::agent(2, "a1"), sample::agent(3, "a9")];
         let chosen = |called: &str| choose(records(), called).map(|found| found.agent.0);
         assert_eq!((chosen("a1"), chosen("1"), chosen("honest")), (Some(1), Some(1), Some(1)));
         assert_eq!((chosen("a2"), chosen("a9")), (Some(2), Some(3)), "a name is found where no id is meant");

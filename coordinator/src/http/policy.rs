@@ -183,9 +183,8 @@ fn week(policy: &Policy) -> Vec<Vec<Hour>> {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::id::{AgentId, TokenId};
-
     use super::*;
+    use crate::store::conformance::sample;
 
     #[test]
     fn a_week_has_seven_days_of_hours_and_says_what_each_minute_allows() {
@@ -197,21 +196,7 @@ mod tests {
 
     #[test]
     fn conditions_that_no_machine_meets_are_told() {
-        let agent = |number, name: &str, intake| AgentRecord {
-            agent: AgentId(number),
-            name: name.into(),
-            token: TokenId(1),
-            group: Some("lab".into()),
-            peer: Vec::new(),
-            intake,
-            enrolled: Default::default(),
-            last_connected: None,
-            last_disconnected: None,
-            version: None,
-            machine: None,
-            labels: Default::default(),
-            quarantine: None,
-        };
+        let agent = |number, name: &str, intake| AgentRecord { group: Some("lab".into()), intake, ..sample::agent(number, name) };
         let agents = [agent(1, "desk-1", Intake::Open), agent(2, "desk-2", Intake::Revoked)];
         let told = |texts: &[&str]| {
             let conditions: Vec<Constraint> = texts.iter().map(|text| text.parse().expect("a condition")).collect();

@@ -70,11 +70,11 @@ pub(super) fn after(mut spec: JobSpec, job: u64, condition: DependencyCondition)
     spec
 }
 
-pub(super) fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     Machine { os: "linux".into(), arch: "x86_64".into(), cores: 4, memory_bytes: 16 << 30, engine: "e".into() }
 }
 
-pub(super) fn capacity(agent: u64, slots: u16) -> Capacity {
+pub(crate) fn capacity(agent: u64, slots: u16) -> Capacity {
     Capacity {
         agent: AgentId(agent),
         run: 0,

@@ -28,7 +28,7 @@ mod connection;
 mod copies;
 mod demand;
 #[cfg(test)]
-mod driver;
+pub(crate) mod driver;
 pub mod effect;
 mod ending;
 mod escrow;

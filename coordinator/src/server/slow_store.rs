@@ -25,9 +25,10 @@ use crate::{
     },
     store::{
         Leadership as _, Registry as _, Takeover,
+        conformance::sample,
         faulty::{Fault, Faulty},
         memory::Memory,
-        record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},
+        record::{EnrolmentOutcome, TokenRole},
     },
 };
 
@@ -75,18 +76,9 @@ async fn term_of(server: &RunningServer) -> Term {
 async fn remembers(server: &RunningServer, store: &Memory) -> bool {
     let phase = server.phase.borrow().clone();
     let coordinator = phase.leader().expect("it leads").coordinator.clone();
-    let token = NewToken {
-        role: TokenRole::Agent,
-        name: Some("desks".into()),
-        bound: Default::default(),
-        fingerprint: [7; 32],
-        uses_max: None,
-        expires: None,
-        by: "root".into(),
-        at: clock::now(),
-    };
+    let token = sample::token(TokenRole::Agent, 7);
     let token = store.create_token(&coordinator.lead, token).await.expect("memory answers").expect("a new name").token;
-    let enrolment = Enrolment { token, fingerprint: [7; 32], peer: vec![1, 2, 3], name: "desk".into(), at: clock::now() };
+    let enrolment = sample::enrolment(token, 7, "peer", "desk");
     let enrolled = store.enrol(&coordinator.lead, enrolment).await.expect("memory answers");
     let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
     let (id, name) = (agent.agent, agent.name);

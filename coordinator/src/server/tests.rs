@@ -8,12 +8,11 @@ use std::{
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId},
     identity::{Edition, Revocations, TermProof, sign},
-    mesh::{AgentStream, BlobStore, NodeConfig, Receiving},
+    mesh::{AgentStream, NoBlobs, NodeConfig},
     message::{
         Artifact, Finished, GoodbyeReason, Hello, Instance, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, ToAgent,
         ToCoordinator, ToCoordinatorFrame,
     },
-    resources::{Capacity, Machine},
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -22,12 +21,16 @@ use super::*;
 use crate::{
     api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest, Text},
     client::Client,
-    scheduler::event::QuarantineKind,
+    scheduler::{
+        driver::{capacity, machine},
+        event::QuarantineKind,
+    },
     store::{
         Registry as _,
+        conformance::sample,
         faulty::{Fault, Faulty},
         memory::Memory,
-        record::{Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole},
+        record::{Enrolment, EnrolmentOutcome, NewVersion, SignManifest, TokenRole},
     },
 };
 
@@ -179,27 +182,6 @@ async fn a_store_of_another_network_is_left_alone() {
     first.stopped().await.expect("it stops in good order");
 }
 
-/// Nothing is fetched here.
-struct NoBlobs;
-
-#[async_trait::async_trait]
-impl BlobStore for NoBlobs {
-    async fn outline(
-        &self,
-        _: &lull_shared::digest::Digest,
-    ) -> Option<(lull_shared::digest::BlobRef, lull_shared::digest::Outline)> {
-        None
-    }
-
-    async fn read_piece(&self, _: &lull_shared::digest::Digest, _: u32) -> Option<bytes::Bytes> {
-        None
-    }
-
-    async fn receive(&self, _: PeerId, _: AttemptId, _: lull_shared::digest::BlobRef) -> Result<Receiving, String> {
-        Err("nothing is received here".into())
-    }
-}
-
 /// One coordinator on a store in memory, and what is needed to play its agents.
 struct Site {
     folder: TempDir,
@@ -213,11 +195,6 @@ impl Site {
         let (([folder, _], store), stop) = (site().await, CancellationToken::new());
         let server = start_on(Arc::new(store.clone()), config(folder.path(), "north"), stop.clone()).await.expect("it starts");
         Self { folder, store, server, stop }
-    }
-
-    fn admin(&self) -> Client {
-        let token = std::fs::read_to_string(self.folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
-        Client::new(&format!("http://{}", self.server.http_address), Some(token)).expect("a client")
     }
 
     fn coordinator(&self) -> Arc<Coordinator> {
@@ -239,16 +216,7 @@ impl Site {
     /// Machines that have joined, each with its node.
     async fn agents(&self, count: u64) -> Vec<Desk> {
         let (coordinator, issuer) = (self.coordinator(), self.issuer());
-        let token = NewToken {
-            role: TokenRole::Agent,
-            name: Some("desks".into()),
-            bound: Default::default(),
-            fingerprint: [7; 32],
-            uses_max: None,
-            expires: None,
-            by: "root".into(),
-            at: clock::now(),
-        };
+        let token = sample::token(TokenRole::Agent, 7);
         let token = self.store.create_token(&coordinator.lead, token).await.expect("an answer").expect("a token").token;
         let mut desks = Vec::new();
         for number in 0..count {
@@ -333,23 +301,11 @@ impl Desk {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        let capacity = Capacity {
-            agent: self.agent,
-            run: 0,
-            sequence: 1,
-            slots: 2,
-            slots_busy: 0,
-            waiting: 0,
-            cpu_free_percent: 100,
-            memory_free_bytes: 8 << 30,
-            paused: None,
-        };
-        let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 2, memory_bytes: 16 << 30, engine: "e".into() };
         let hello = Hello {
             agent_version: env!("CARGO_PKG_VERSION").into(),
-            machine,
+            machine: machine(),
             labels: Default::default(),
-            capacity,
+            capacity: capacity(self.agent.0, 2),
             holding,
             snapshots: Vec::new(),
             instance: Box::new(instance),
@@ -359,6 +315,24 @@ impl Desk {
         stream.outgoing.send(&frame).await.expect("it is said");
         stream
     }
+}
+
+/// Publishes a function that does nothing, and submits a job of so many tasks of it.
+async fn submitted(client: &Client, count: u32) -> JobId {
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
+    let module = client.upload(module).await.expect("taken").digest;
+    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
+    let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
+    until_true("it is published", async || {
+        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
+    })
+    .await;
+    client.submit(&tasks(count)).await.expect("submitted").job.0
+}
+
+/// A job of so many tasks of that function.
+fn tasks(count: u32) -> SubmitRequest {
+    SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count }, ..Default::default() }
 }
 
 /// The next word that is no sign of life, or the end.
@@ -489,8 +463,7 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     assert_eq!(cancelled.affected, 1, "it had only just begun");
     told("delete /publications/{publication}", "publication.cancel", Ok(())).await;
 
-    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 1 }, ..Default::default() };
-    let job = client.submit(&wanted).await;
+    let job = client.submit(&tasks(1)).await;
     let number = job.as_ref().map_or(JobId(0), |job| job.job.0);
     told("post /jobs", "job.submit", job.map(drop)).await;
     told("post /jobs/{job}/cancel", "job.cancel", client.cancel(number).await.map(drop)).await;
@@ -523,16 +496,7 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
 async fn a_result_that_breaks_the_protocol_costs_the_agent_its_attempt_and_the_task_nothing() {
     let site = Site::start().await;
     let (desks, address, client) = (site.agents(1).await, site.address().await, site.client());
-    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
-    let module = client.upload(module).await.expect("taken").digest;
-    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
-    let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
-    until_true("it is published", async || {
-        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
-    })
-    .await;
-    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 1 }, ..Default::default() };
-    let job = client.submit(&wanted).await.expect("submitted").job.0;
+    let job = submitted(&client, 1).await;
     let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
     let given = loop {
         if let Some(ToAgent::Assign(given)) = word(&mut stream).await {
@@ -654,7 +618,7 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
         assert!(matches!(word(&mut stream).await, Some(ToAgent::Welcome(_))));
         streams.push(stream);
     }
-    let client = site.admin();
+    let client = site.client();
     let deed = client.set_intake("desk-0", Intake::Revoked).await.expect("it is revoked");
     assert_eq!((deed.agent.0, deed.name.as_str()), (desks[0].agent, "desk-0"));
     // The two desks that stay.
@@ -706,7 +670,7 @@ async fn whoever_was_thrown_out_in_a_time_that_the_store_has_forgotten_stays_out
         .await;
     }
     // And it can be restored: this store's list is the newest now.
-    site.admin().restore("desk-0").await.expect("it is restored");
+    site.client().restore("desk-0").await.expect("it is restored");
     until_true("it may come back", async || desks[0].node.handle.connect(site.address().await).await.is_ok()).await;
     desks.iter().for_each(|desk| desk.stop.cancel());
     site.end().await;
@@ -757,16 +721,7 @@ fn done(attempt: AttemptId) -> Finished {
 async fn a_store_that_is_put_back_under_a_leader_loses_no_task_and_counts_none_twice() {
     let site = Site::start().await;
     let (desks, address, client) = (site.agents(1).await, site.address().await, site.client());
-    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").expect("a module");
-    let module = client.upload(module).await.expect("taken").digest;
-    let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
-    let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
-    until_true("it is published", async || {
-        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
-    })
-    .await;
-    let wanted = SubmitRequest { function: "f".into(), inputs: InputsBody::Range { first: 0, count: 6 }, ..Default::default() };
-    let job = client.submit(&wanted).await.expect("submitted").job.0;
+    let job = submitted(&client, 6).await;
     let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
     let mut given = Vec::new();
     while given.len() < 2 {
@@ -785,7 +740,7 @@ async fn a_store_that_is_put_back_under_a_leader_loses_no_task_and_counts_none_t
             None => panic!("its result is not taken"),
         }
     }
-    let forgotten = client.submit(&wanted).await.expect("submitted").job.0;
+    let forgotten = client.submit(&tasks(6)).await.expect("submitted").job.0;
     site.store.go_back_to(&backup);
 
     work_off(&site, &desks[0], job, given[1..].to_vec()).await;
@@ -801,7 +756,7 @@ async fn a_store_that_is_put_back_under_a_leader_loses_no_task_and_counts_none_t
     assert_eq!(leader.expect("`lull server status` says so").post, crate::api::Post::Leader);
     let audit = site.store.audit(50).await.expect("an answer");
     assert!(audit.iter().any(|line| line.action == "store.loss"), "{audit:?}");
-    let next = client.submit(&wanted).await.expect("submitted").job.0;
+    let next = client.submit(&tasks(6)).await.expect("submitted").job.0;
     assert!(next > forgotten, "the number of a forgotten job is not given again");
     desks[0].stop.cancel();
     site.end().await;

@@ -7,7 +7,7 @@ mod bounds;
 mod cells;
 pub mod check;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod decide;
 pub mod embedded;
 pub mod faulty;

@@ -153,6 +153,24 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn receive(&self, peer: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String>;
 }
 
+/// The blobs of a node that has none and takes none.
+pub struct NoBlobs;
+
+#[async_trait]
+impl BlobStore for NoBlobs {
+    async fn outline(&self, _: &Digest) -> Option<(BlobRef, Outline)> {
+        None
+    }
+
+    async fn read_piece(&self, _: &Digest, _: u32) -> Option<Bytes> {
+        None
+    }
+
+    async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
+        Err("nothing is kept here".to_owned())
+    }
+}
+
 /// Whether a delivery is wanted.
 pub enum Receiving {
     /// It is here already, durably.

@@ -14,7 +14,6 @@ use lull_shared::{
     id::{AttemptId, TaskId, Term, TokenId},
     job::{Inputs, JobSpec},
     message::{Build, Finished, Hello, Outcome, Payload},
-    resources::{Capacity, Machine},
     state::{AttemptEnd, Intake, JobState, Usage},
     time::Timestamp,
 };
@@ -24,14 +23,16 @@ use crate::{
     dispatch::{Catalogue, DispatchError, DispatchHandle, Lease, LeaseTimes, channel, writer::Numbered},
     scheduler::{
         Limits,
+        driver::{capacity, machine},
         effect::{EndedAttempt, NewJob, TaskAfter},
         event::{AgentSnapshot, Submission},
     },
     store::{
         Leadership as _, Ledger as _, Reading as _, Registry as _, Store, Takeover,
+        conformance::sample,
         faulty::{Fault, Faulty},
         memory::Memory,
-        record::{Enrolment, EnrolmentOutcome, NewToken, TokenRole},
+        record::{EnrolmentOutcome, TokenRole},
     },
 };
 
@@ -56,12 +57,18 @@ fn lease(length: Duration) -> Lease {
     Lease::begin(LeaseTimes { length, ..LeaseTimes::default() })
 }
 
+/// Takes over a new store for so long.
+async fn led(store: &Memory, length: Duration) -> Lead {
+    match store.take_over("us", length, Timestamp(0)).await {
+        Ok(Takeover::Ours(lead)) => lead,
+        other => panic!("a new store has no leader: {other:?}"),
+    }
+}
+
 /// A term whose lease has lapsed, over a store in which another may have taken over since.
 async fn asked_after_the_lease(overtaken: bool) -> (Result<Reply, DispatchError>, StoreResult<Ended>) {
     let store = Arc::new(Memory::default());
-    let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
-        panic!("a new store has no leader");
-    };
+    let lead = led(&store, Duration::from_secs(6)).await;
     let other = store.clone();
     let shell = shell(store, lease(Duration::ZERO));
     let (handle, mut inbox) = channel();
@@ -96,9 +103,7 @@ async fn whoever_was_not_replaced_answers_when_the_store_has_confirmed_it() {
 #[tokio::test]
 async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more() {
     let memory = Arc::new(Memory::default());
-    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
-        panic!("a new store has no leader");
-    };
+    let lead = led(&memory, Duration::from_secs(6)).await;
     let refuses = |method: &str| if method == "commit" { Fault::Refused } else { Fault::None };
     let store = Arc::new(Faulty::new(memory, refuses));
     let shell = shell(store, lease(Duration::from_secs(600)));
@@ -106,17 +111,8 @@ async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more()
     let shutdown = CancellationToken::new();
     let leader = run(&shell, &lead, &mut inbox, &shutdown);
     let ask = async {
-        let submission = Submission {
-            owner: lull_shared::id::TokenId(1),
-            submitter: "ann".into(),
-            spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 }),
-            version_name: "f@1".into(),
-            seed: 1,
-            movable: None,
-            ended: BTreeMap::new(),
-        };
         let jobs = || handle.query(|scheduler, now| scheduler.jobs(now).len());
-        let mut waits = std::pin::pin!(handle.submit(submission, handle.moment()));
+        let mut waits = std::pin::pin!(handle.submit(submission(1), handle.moment()));
         // The first answer that has the job in it may come before the commit is tried, the next one cannot.
         let mut seen = 0;
         while seen < 2 {
@@ -137,10 +133,8 @@ const MANY: u32 = 10_000;
 /// A store in which many tasks of a job wait to be started again, and its term.
 async fn with_many_that_wait() -> (Arc<Memory>, Lead) {
     let memory = Arc::new(Memory::default());
-    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
-        panic!("a new store has no leader");
-    };
-    let agent = enrolled(&memory, &lead).await;
+    let lead = led(&memory, Duration::from_secs(6)).await;
+    let agent = enrolled(&memory, &lead, 7).await;
     let new = NewJob {
         job: JobId(1),
         owner: Some(TokenId(1)),
@@ -184,23 +178,41 @@ async fn with_many_that_wait() -> (Arc<Memory>, Lead) {
     (memory, lead)
 }
 
-async fn enrolled(memory: &Memory, lead: &Lead) -> AgentId {
-    let (fingerprint, at) = ([7; 32], Timestamp(0));
-    let token = NewToken {
-        role: TokenRole::Agent,
-        name: Some("desks".into()),
-        bound: Default::default(),
-        fingerprint,
-        uses_max: None,
-        expires: None,
-        by: "root".into(),
-        at,
-    };
-    let token = memory.create_token(lead, token).await.expect("memory answers").expect("a new name").token;
-    let enrolment = Enrolment { token, fingerprint, peer: vec![1], name: "desk".into(), at };
+/// A machine that has joined with a token of its own, called by its number.
+async fn enrolled(memory: &Memory, lead: &Lead, number: u8) -> AgentId {
+    let token = memory.create_token(lead, sample::token(TokenRole::Agent, number)).await.expect("memory answers");
+    let token = token.expect("a new name").token;
+    let enrolment = sample::enrolment(token, number, &format!("peer {number}"), &format!("desk-{number}"));
     match memory.enrol(lead, enrolment).await.expect("memory answers") {
         EnrolmentOutcome::Enrolled { agent, .. } => agent.agent,
         other => panic!("{other:?}"),
+    }
+}
+
+/// The first words of an agent with so many slots.
+fn hello(agent: AgentId, slots: u16) -> Box<Hello> {
+    Box::new(Hello {
+        agent_version: "1".into(),
+        machine: machine(),
+        labels: Default::default(),
+        capacity: capacity(agent.0, slots),
+        holding: Vec::new(),
+        snapshots: Vec::new(),
+        instance: Default::default(),
+        open_cage: None,
+    })
+}
+
+/// A job of so many tasks, submitted by ann.
+fn submission(count: u32) -> Submission {
+    Submission {
+        owner: TokenId(1),
+        submitter: "ann".into(),
+        spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count }),
+        version_name: "f@1".into(),
+        seed: 1,
+        movable: None,
+        ended: BTreeMap::new(),
     }
 }
 
@@ -290,38 +302,8 @@ fn with_a_busy_agent() -> (Scheduler, AgentId) {
     let name = "desk".to_owned();
     let snapshot = AgentSnapshot { agent, name, group: None, intake: Intake::Open, quarantine: None };
     scheduler.handle(Event::Enrolled { agent: snapshot }, at);
-    let capacity = Capacity {
-        agent,
-        run: 0,
-        sequence: 1,
-        slots: 1,
-        slots_busy: 0,
-        waiting: 0,
-        cpu_free_percent: 100,
-        memory_free_bytes: 8 << 30,
-        paused: None,
-    };
-    let machine = Machine { os: "linux".into(), arch: "x86_64".into(), cores: 2, memory_bytes: 16 << 30, engine: "e".into() };
-    let hello = Box::new(Hello {
-        agent_version: "1".into(),
-        machine,
-        labels: Default::default(),
-        capacity,
-        holding: Vec::new(),
-        snapshots: Vec::new(),
-        instance: Default::default(),
-        open_cage: None,
-    });
-    scheduler.handle(Event::Connected { agent, stream: StreamId(1), hello, from: "here".into() }, at);
-    let submission = Box::new(Submission {
-        owner: TokenId(1),
-        submitter: "ann".into(),
-        spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1_000 }),
-        version_name: "f@1".into(),
-        seed: 1,
-        movable: None,
-        ended: BTreeMap::new(),
-    });
+    scheduler.handle(Event::Connected { agent, stream: StreamId(1), hello: hello(agent, 1), from: "here".into() }, at);
+    let submission = Box::new(submission(1_000));
     scheduler.handle(Event::Submit { request: RequestId(1), submission }, at);
     for ms in 2..40 {
         let at = Timestamp::from_millis(ms);
@@ -445,24 +427,9 @@ async fn work(
 /// Commits for 1,000 completions, and completions in a second, with a store this far away.
 async fn cost(wait: Duration, round_trip: Duration, task: Duration, agents: u64, slots: u16) -> (f64, f64) {
     let memory = Arc::new(Memory::default());
-    let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(600), Timestamp(0)).await else {
-        panic!("a new store has no leader");
-    };
+    let lead = led(&memory, Duration::from_secs(600)).await;
     for number in 0..agents {
-        let (fingerprint, at, name) = ([number as u8; 32], Timestamp(0), format!("desk-{number}"));
-        let token = NewToken {
-            role: TokenRole::Agent,
-            name: Some(name.clone()),
-            bound: Default::default(),
-            fingerprint,
-            uses_max: None,
-            expires: None,
-            by: "root".into(),
-            at,
-        };
-        let token = memory.create_token(&lead, token).await.expect("memory answers").expect("a new name").token;
-        let enrolment = Enrolment { token, fingerprint, peer: vec![number as u8], name, at };
-        memory.enrol(&lead, enrolment).await.expect("memory answers");
+        enrolled(&memory, &lead, number as u8).await;
     }
     let commits = Arc::<AtomicU32>::default();
     let counted = commits.clone();
@@ -482,43 +449,11 @@ async fn cost(wait: Duration, round_trip: Duration, task: Duration, agents: u64,
             let agent = AgentId(number);
             let (link, orders) = AgentLink::loose();
             handle.attach(StreamId(number), link).await.expect("it leads");
-            let capacity = Capacity {
-                agent,
-                run: 0,
-                sequence: 1,
-                slots,
-                slots_busy: 0,
-                waiting: 0,
-                cpu_free_percent: 100,
-                memory_free_bytes: 64 << 30,
-                paused: None,
-            };
-            let machine =
-                Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 64 << 30, engine: "e".into() };
-            let hello = Box::new(Hello {
-                agent_version: "1".into(),
-                machine,
-                labels: Default::default(),
-                capacity,
-                holding: Vec::new(),
-                snapshots: Vec::new(),
-                instance: Default::default(),
-                open_cage: None,
-            });
-            let connected = Event::Connected { agent, stream: StreamId(number), hello, from: "here".into() };
+            let connected = Event::Connected { agent, stream: StreamId(number), hello: hello(agent, slots), from: "here".into() };
             handle.event(connected).await.expect("it leads");
             tokio::spawn(work(handle.clone(), agent, usize::from(slots), task, orders, done.clone()));
         }
-        let submission = Submission {
-            owner: TokenId(1),
-            submitter: "ann".into(),
-            spec: JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1_000_000 }),
-            version_name: "f@1".into(),
-            seed: 1,
-            movable: None,
-            ended: BTreeMap::new(),
-        };
-        handle.submit(submission, handle.moment()).await.expect("it leads");
+        handle.submit(submission(1_000_000), handle.moment()).await.expect("it leads");
         tokio::time::sleep(Duration::from_secs(3)).await;
         let (first, began, from) = (done.load(Ordering::Relaxed), Instant::now(), commits.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -10,7 +10,7 @@ use lull_shared::{
     job::{Inputs, JobSpec},
     message::{Build, ModuleKind, Payload, SnapshotRef},
     resources::Machine,
-    state::{AttemptEnd, Failure, JobState, PauseReason, TaskState, Usage},
+    state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
 
@@ -201,6 +201,25 @@ pub fn task_ended(task: TaskId, state: TaskState, seconds: u64) -> Change {
 /// A machine.
 pub fn machine() -> Machine {
     Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine: "w48".into() }
+}
+
+/// A machine that has joined and was never connected.
+pub fn agent(agent: u64, name: &str) -> AgentRecord {
+    AgentRecord {
+        agent: AgentId(agent),
+        name: name.into(),
+        token: TokenId(1),
+        group: None,
+        peer: Vec::new(),
+        intake: Intake::Open,
+        enrolled: Timestamp::default(),
+        last_connected: None,
+        last_disconnected: None,
+        version: None,
+        machine: None,
+        labels: Default::default(),
+        quarantine: None,
+    }
 }
 
 /// A token about to be made; the fingerprint is that byte over and over.
