@@ -38,7 +38,7 @@ pub enum SetError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("somebody else changes the policy at the same moment; try again")]
+    #[error("somebody else changes the policy at the same moment")]
     Contended,
 }
 

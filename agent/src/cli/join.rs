@@ -85,7 +85,7 @@ pub(super) async fn join(
     let wrong = peers.iter().filter_map(|peer| peer.clock_ahead_us).find(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US);
     if let Some(ahead_us) = wrong {
         eprintln!(
-            "this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
+            "warning: this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
             apart(ahead_us.saturating_neg())
         );
     }

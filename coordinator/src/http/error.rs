@@ -89,13 +89,8 @@ impl Refused {
     }
 
     /// The way things stand forbids it.
-    pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", message)
-    }
-
-    /// Something that another has already.
-    pub fn taken(message: impl Into<Cow<'static, str>>, hint: &'static str) -> Self {
-        Self::conflict(message).hint(hint)
+    pub fn conflict(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message).hint(hint)
     }
 
     /// Too much of it at the moment.
@@ -238,16 +233,26 @@ impl From<Refusal> for Refused {
                  `lull server run --jobs-each`, `--tasks-each`, `--input-bytes-each`, `--argument-bytes-each`",
             ),
             Refusal::FinishByPassed(_) => Self::invalid(message, Some("give a time in the future")),
-            Refusal::Overdue(_) => {
-                Self::conflict(message).hint("give it a new moment: `lull job retry JOB --finish-by \"in 8h\"`")
-            }
-            Refusal::KeyTaken { job } => Self::conflict(message).hint(format!(
-                "take another key, or look at {job}: a key belongs to its job for as long as the coordinator remembers the job"
-            )),
+            Refusal::Overdue(_) => Self::conflict(message, "give it a new moment: `lull job retry JOB --finish-by \"in 8h\"`"),
+            Refusal::KeyTaken { job } => Self::conflict(
+                message,
+                format!(
+                    "take another key, or look at {job}: a key belongs to its job for as long as the coordinator remembers the job"
+                ),
+            ),
             Refusal::Changed(_) => Self::busy(message),
-            Refusal::Ended { .. } | Refusal::NothingToRetry(_) | Refusal::Revoked(_) | Refusal::DependencyFailed { .. } => {
-                Self::conflict(message)
-            }
+            Refusal::Ended { job, .. } => Self::conflict(
+                message,
+                format!("`lull job show {job}` says how it ended; `lull job retry {job}` runs again what did not succeed"),
+            ),
+            Refusal::NothingToRetry(job) => Self::conflict(message, format!("`lull job show {job}` says how its tasks stand")),
+            Refusal::Revoked(agent) => Self::conflict(message, format!("`lull agent restore {agent}` lets it in again")),
+            Refusal::DependencyFailed { job, .. } => Self::conflict(
+                message,
+                format!(
+                    "`lull job retry {job}` runs again what did not succeed; `--after any:{job}` waits for its end, however it ends"
+                ),
+            ),
         }
     }
 }
@@ -276,6 +281,11 @@ impl From<QueryRejection> for Refused {
 
 #[cfg(test)]
 mod tests {
+    use lull_shared::{
+        id::{AgentId, JobId},
+        state::JobState,
+    };
+
     use super::*;
 
     #[test]
@@ -301,8 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_the_scheduler_keep_their_words() {
-        let refused = Refused::from(Refusal::NoJob(lull_shared::id::JobId(9)));
+    fn refusals_of_the_scheduler_keep_their_words_and_say_what_to_do() {
+        let refused = Refused::from(Refusal::NoJob(JobId(9)));
         assert_eq!((refused.status, refused.message.as_ref()), (StatusCode::NOT_FOUND, "there is no job j9"));
+
+        let (job, state, agent) = (JobId(9), JobState::Failed, AgentId(4));
+        for (refusal, hint) in [
+            (Refusal::Ended { job, state }, "`lull job retry j9`"),
+            (Refusal::NothingToRetry(job), "`lull job show j9`"),
+            (Refusal::DependencyFailed { job, state }, "`--after any:j9`"),
+            (Refusal::Revoked(agent), "`lull agent restore a4`"),
+        ] {
+            let refused = Refused::from(refusal);
+            assert_eq!(refused.status, StatusCode::CONFLICT);
+            assert!(refused.hint.as_deref().is_some_and(|said| said.contains(hint)), "{refused:?}");
+        }
     }
 }

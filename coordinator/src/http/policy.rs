@@ -50,7 +50,9 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
             Err(Refused::invalid(error.to_string(), Some("`lull policy show` says what each setting means")))
         }
         Err(SetError::Store(error)) => Err(error.into()),
-        Err(error @ SetError::Contended) => Err(Refused::conflict(error.to_string())),
+        Err(error @ SetError::Contended) => {
+            Err(Refused::conflict(error.to_string(), "`lull policy show` shows what it is now; set it again"))
+        }
     }
 }
 

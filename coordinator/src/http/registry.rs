@@ -56,11 +56,11 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
         _ => (None, None),
     };
     if uses_max == Some(0) {
-        return Err(Refused::invalid("a token that may be used 0 times is of no use", None));
+        return Err(Refused::invalid("a token that may be used 0 times lets nobody in", Some("give --uses 1 or more")));
     }
     let life = wanted.expires_s.map(Duration::from_secs).or(life);
     if life.is_some_and(|life| life.is_zero() || life > LIFE_MAX) {
-        return Err(Refused::invalid("a token lives for at least a second and at most ten years", None));
+        return Err(Refused::invalid("a token lives for at least a second and at most ten years", Some("write --expires 30d")));
     }
     let at = clock::now();
     let minted = mint(wanted.role);
@@ -77,7 +77,7 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
     let Some(record) = coordinator.store.create_token(&coordinator.lead, token).await? else {
         let name = wanted.name.unwrap_or_default();
         let hint = "choose another name, or revoke that token: `lull token list` shows it";
-        return Err(Refused::taken(format!("another valid token is called {name}"), hint));
+        return Err(Refused::conflict(format!("another valid token is called {name}"), hint));
     };
     let text = match minted {
         Minted::Access(minted) => minted.text,
@@ -130,7 +130,10 @@ pub async fn revoke(
     if token == admin.token.0 && whose.own != Some(true) {
         let words =
             format!("{} is the token that this request was made with, and nothing more could be asked with it", admin.who());
-        return Err(Refused::taken(words, "ask with another administrator's token; if it is meant, `lull token revoke --own`"));
+        return Err(Refused::conflict(
+            words,
+            "ask with another administrator's token; if it is meant, `lull token revoke --own`",
+        ));
     }
     let known = coordinator.store.tokens().await?.into_iter().find(|known| known.token == token);
     if known.is_some_and(|known| known.revoked.is_some()) {

@@ -196,7 +196,7 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
     match wanted {
         InputsBody::Range { first, count } => {
             if first.checked_add(u64::from(count)).is_none() {
-                return Err(Refused::invalid("the last number of the array is too large", None));
+                return Err(Refused::invalid("the last number of the array is too large", Some("number the tasks from 0")));
             }
             Ok(Inputs::Range { first, count })
         }
@@ -213,11 +213,12 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
 async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
     let (store, inputs) = (&state.coordinator.store, &state.coordinator.catalogue.inputs);
     const UPLOAD: Option<&str> = Some("upload it first with PUT /api/v1/blobs");
+    const SIZES: Option<&str> = Some("give the size of the bytes that were uploaded");
     match store.blob_outline(&pack.digest).await? {
         None => return Err(Refused::invalid("the input pack is not there", UPLOAD)),
         Some((blob, _)) if blob != pack => {
             let message = format!("the input pack has {} bytes, not {}", blob.size_bytes, pack.size_bytes);
-            return Err(Refused::invalid(message, None));
+            return Err(Refused::invalid(message, SIZES));
         }
         Some(_) => {}
     }
@@ -233,7 +234,7 @@ async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
         match known.get(&input.digest) {
             Some(size) if *size == input.size_bytes => {}
             Some(size) => {
-                return Err(Refused::invalid(format!("input {index} has {size} bytes, not {}", input.size_bytes), None));
+                return Err(Refused::invalid(format!("input {index} has {size} bytes, not {}", input.size_bytes), SIZES));
             }
             None => return Err(Refused::invalid(format!("input {index} is {}, which is not there", input.digest), UPLOAD)),
         }

@@ -132,7 +132,7 @@ pub enum Refusal {
     NothingToRetry(JobId),
     #[error("{0} changed at the same moment; try again")]
     Changed(JobId),
-    #[error("{0} was revoked; `lull agent restore {0}` lets it in again")]
+    #[error("{0} was revoked")]
     Revoked(AgentId),
     #[error("{active} jobs are active and that is the limit; wait for some to end")]
     TooManyJobs { active: usize },
