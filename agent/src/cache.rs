@@ -3,6 +3,9 @@
 //! Owns the cache's folder. A blob that is in use is pinned and stays. Bytes are checked when they arrive and, once in
 //! each life of the agent, before they are used again: a disk can go bad. What peers are sent is checked every time.
 //! Of a fetch that the end of the agent broke off the pieces stay, count like a blob, and are used when it is wanted again.
+//!
+//! What changes the cache touches the disk, one call at a time, and belongs on a thread that may wait. What only asks
+//! ([`Cache::usage`], [`Cache::changes`], [`Cache::holdings`], [`Cache::path`]) never waits for the disk.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +56,8 @@ pub fn forget(folder: &Path) -> io::Result<()> {
 pub struct Cache {
     folder: Arc<Path>,
     bytes_max: u64,
+    /// Held while files are touched, so that a file is not removed that has just come back. Taken before `state`.
+    files: Arc<Mutex<()>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -64,6 +69,8 @@ struct State {
     outlines: LruCache<Digest, Outline>,
     /// Goes up whenever something has come or gone.
     changes: u64,
+    /// What is not part of the cache any more and whose files are still to be removed.
+    gone: Vec<Digest>,
 }
 
 #[derive(Clone, Copy)]
@@ -132,14 +139,14 @@ impl Cache {
                 files::remove_if_there(&partial_path(&folder.join(digest.to_hex())))?;
             }
         }
-        let state = State { blobs, pinned: BTreeSet::new(), bytes, outlines, changes: 0 };
-        let cache = Self { folder: folder.into(), bytes_max, state: Arc::new(Mutex::new(state)) };
-        cache.make_room(&mut cache.lock(), 0);
+        let state = State { blobs, pinned: BTreeSet::new(), bytes, outlines, changes: 0, gone: Vec::new() };
+        let cache = Self { folder: folder.into(), bytes_max, files: Arc::default(), state: Arc::new(Mutex::new(state)) };
+        cache.change(&cache.files(), |state| state.make_room(0, bytes_max));
         Ok(cache)
     }
 
     /// Makes the folder anew if it is gone; then nothing is cached any more.
-    fn restore(&self, state: &mut State) {
+    fn restore(&self, files: &MutexGuard<'_, ()>) {
         if self.folder.is_dir() {
             return;
         }
@@ -148,15 +155,17 @@ impl Cache {
             // Whoever writes into it says why it cannot.
             Err(error) => tracing::debug!(%error, "the cache's folder cannot be made"),
         }
-        // What is on its way keeps its room.
-        let gone: Vec<Digest> =
-            state.blobs.iter().filter(|(_, cached)| cached.whole != Whole::Coming).map(|(digest, _)| *digest).collect();
-        gone.iter().for_each(|digest| self.remove(state, digest));
+        self.change(files, |state| {
+            // What is on its way keeps its room.
+            let gone: Vec<Digest> =
+                state.blobs.iter().filter(|(_, cached)| cached.whole != Whole::Coming).map(|(digest, _)| *digest).collect();
+            gone.iter().for_each(|digest| state.remove(digest));
+        });
     }
 
     /// Makes the folder if it is gone, and tries whether it can be written to.
     pub fn probe(&self) -> io::Result<()> {
-        self.restore(&mut self.lock());
+        self.restore(&self.files());
         files::try_folder(&self.folder)
     }
 
@@ -167,36 +176,10 @@ impl Cache {
 
     /// Pins a blob, and makes room for it if it is not there.
     pub fn want(&self, blob: BlobRef) -> Result<Wanted, CacheFull> {
-        let mut state = self.lock();
-        self.restore(&mut state);
-        let there = state.blobs.get(&blob.digest).filter(|cached| matches!(cached.whole, Whole::Checked | Whole::Unchecked));
-        let size = there.map(|_| fs::metadata(self.path(&blob.digest)).map(|file| file.len()).ok());
-        if size.is_some_and(|size| size != Some(blob.size_bytes)) {
-            // Somebody took it away, or cut it.
-            self.remove(&mut state, &blob.digest);
-        }
-        state.pinned.insert(blob.digest);
-        match state.blobs.get(&blob.digest).copied() {
-            Some(Cached { whole: Whole::Coming, .. }) => return Ok(Wanted::Fetch),
-            Some(Cached { whole: Whole::Partial, size_bytes }) => {
-                // Its file stays where the fetch looks for it.
-                state.bytes -= size_bytes;
-                state.blobs.pop(&blob.digest);
-            }
-            Some(Cached { whole: Whole::Checked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Here),
-            Some(Cached { whole: Whole::Unchecked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Check),
-            Some(_) => self.remove(&mut state, &blob.digest),
-            None => {}
-        }
-        if !self.make_room(&mut state, blob.size_bytes) {
-            state.pinned.remove(&blob.digest);
-            // Pieces from an earlier life are not counted any more.
-            drop(files::remove_if_there(&partial_path(&self.path(&blob.digest))));
-            return Err(CacheFull { bytes_max: self.bytes_max });
-        }
-        state.bytes += blob.size_bytes;
-        state.blobs.put(blob.digest, Cached { size_bytes: blob.size_bytes, whole: Whole::Coming });
-        Ok(Wanted::Fetch)
+        let files = self.files();
+        self.restore(&files);
+        let size = fs::metadata(self.path(&blob.digest)).map(|file| file.len()).ok();
+        self.change(&files, |state| state.want(blob, size, self.bytes_max))
     }
 
     /// Takes over a blob that was made here and whose digest is known, and pins it. The file is gone afterwards.
@@ -224,28 +207,30 @@ impl Cache {
 
     /// A blob's bytes are in their place and were checked.
     pub fn arrived(&self, digest: &Digest) {
-        let mut state = self.lock();
-        state.changes += 1;
-        match state.blobs.get_mut(digest) {
-            Some(cached) => cached.whole = Whole::Checked,
-            // Nobody waited any more; whoever wants it later fetches it anew.
-            None => drop(files::remove_if_there(&self.path(digest))),
-        }
+        self.change(&self.files(), |state| {
+            state.changes += 1;
+            match state.blobs.get_mut(digest) {
+                Some(cached) => cached.whole = Whole::Checked,
+                // Nobody waited any more; whoever wants it later fetches it anew.
+                None => state.gone.push(*digest),
+            }
+        });
     }
 
     /// A blob will not come, or is not what it should be.
     pub fn forget(&self, digest: &Digest) {
-        self.remove(&mut self.lock(), digest);
+        self.change(&self.files(), |state| state.remove(digest));
     }
 
     /// A blob may be removed when room is needed.
     pub fn unpin(&self, digest: &Digest) {
-        let mut state = self.lock();
-        state.pinned.remove(digest);
-        if state.blobs.peek(digest).is_some_and(|cached| cached.whole == Whole::Coming) {
-            self.remove(&mut state, digest);
-        }
-        self.make_room(&mut state, 0);
+        self.change(&self.files(), |state| {
+            state.pinned.remove(digest);
+            if state.blobs.peek(digest).is_some_and(|cached| cached.whole == Whole::Coming) {
+                state.remove(digest);
+            }
+            state.make_room(0, self.bytes_max);
+        });
     }
 
     /// Hashes a blob that is there. False when it is damaged; then it is gone.
@@ -277,41 +262,45 @@ impl Cache {
         whole.map(|(digest, cached)| (*digest, cached.size_bytes)).collect()
     }
 
-    /// Removes the longest unused blobs until there is room; false when what is pinned leaves too little.
-    fn make_room(&self, state: &mut State, size_bytes: u64) -> bool {
-        while state.bytes.saturating_add(size_bytes) > self.bytes_max {
-            let unused = state.blobs.iter().rev().map(|(digest, _)| *digest).find(|digest| !state.pinned.contains(digest));
-            let Some(digest) = unused else { return false };
-            self.remove(state, &digest);
-        }
-        true
-    }
-
-    fn remove(&self, state: &mut State, digest: &Digest) {
-        let Some(cached) = state.blobs.pop(digest) else { return };
-        state.bytes -= cached.size_bytes;
-        state.outlines.pop(digest);
-        state.changes += 1;
-        let path = self.path(digest);
-        for path in [partial_path(&path), path] {
-            if let Err(error) = files::remove_if_there(&path) {
-                tracing::warn!(%error, %digest, "a cached blob cannot be removed");
-            }
-        }
-    }
-
     /// A blob whose bytes turned out to be wrong: what is in use is checked before its next use, all else goes.
-    fn damaged(&self, digest: &Digest) {
+    async fn damaged(&self, digest: Digest) {
         tracing::warn!(%digest, "a cached blob is damaged; it is not given to peers");
-        let mut state = self.lock();
-        if state.pinned.contains(digest) {
-            state.outlines.pop(digest);
-            if let Some(cached) = state.blobs.peek_mut(digest).filter(|cached| cached.whole == Whole::Checked) {
-                cached.whole = Whole::Unchecked;
+        let cache = self.clone();
+        let remove = move || {
+            cache.change(&cache.files(), |state| {
+                if state.pinned.contains(&digest) {
+                    state.outlines.pop(&digest);
+                    if let Some(cached) = state.blobs.peek_mut(&digest).filter(|cached| cached.whole == Whole::Checked) {
+                        cached.whole = Whole::Unchecked;
+                    }
+                } else {
+                    state.remove(&digest);
+                }
+            });
+        };
+        // It fails only while the agent ends.
+        let _ = tokio::task::spawn_blocking(remove).await;
+    }
+
+    /// Changes what is known, then removes the files of what is gone: whoever asks meanwhile does not wait for the disk.
+    fn change<T>(&self, _: &MutexGuard<'_, ()>, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, gone) = {
+            let mut state = self.lock();
+            (change(&mut state), std::mem::take(&mut state.gone))
+        };
+        for digest in gone {
+            let path = self.path(&digest);
+            for path in [partial_path(&path), path] {
+                if let Err(error) = files::remove_if_there(&path) {
+                    tracing::warn!(%error, %digest, "a cached blob cannot be removed");
+                }
             }
-        } else {
-            self.remove(&mut state, digest);
         }
+        result
+    }
+
+    fn files(&self) -> MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A blob that is all there. Peers' use keeps it from being removed as long as ours does.
@@ -331,6 +320,57 @@ impl Cache {
     }
 }
 
+impl State {
+    /// Pins a blob, whose file has this size if there is one, and makes room for it if it is not there.
+    fn want(&mut self, blob: BlobRef, size: Option<u64>, bytes_max: u64) -> Result<Wanted, CacheFull> {
+        let there = self.blobs.get(&blob.digest).is_some_and(|cached| matches!(cached.whole, Whole::Checked | Whole::Unchecked));
+        if there && size != Some(blob.size_bytes) {
+            // Somebody took it away, or cut it.
+            self.remove(&blob.digest);
+        }
+        self.pinned.insert(blob.digest);
+        match self.blobs.get(&blob.digest).copied() {
+            Some(Cached { whole: Whole::Coming, .. }) => return Ok(Wanted::Fetch),
+            Some(Cached { whole: Whole::Partial, size_bytes }) => {
+                // Its file stays where the fetch looks for it.
+                self.bytes -= size_bytes;
+                self.blobs.pop(&blob.digest);
+            }
+            Some(Cached { whole: Whole::Checked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Here),
+            Some(Cached { whole: Whole::Unchecked, size_bytes }) if size_bytes == blob.size_bytes => return Ok(Wanted::Check),
+            Some(_) => self.remove(&blob.digest),
+            None => {}
+        }
+        if !self.make_room(blob.size_bytes, bytes_max) {
+            self.pinned.remove(&blob.digest);
+            // Pieces from an earlier life are not counted any more.
+            self.gone.push(blob.digest);
+            return Err(CacheFull { bytes_max });
+        }
+        self.bytes += blob.size_bytes;
+        self.blobs.put(blob.digest, Cached { size_bytes: blob.size_bytes, whole: Whole::Coming });
+        Ok(Wanted::Fetch)
+    }
+
+    /// Removes the longest unused blobs until there is room; false when what is pinned leaves too little.
+    fn make_room(&mut self, size_bytes: u64, bytes_max: u64) -> bool {
+        while self.bytes.saturating_add(size_bytes) > bytes_max {
+            let unused = self.blobs.iter().rev().map(|(digest, _)| *digest).find(|digest| !self.pinned.contains(digest));
+            let Some(digest) = unused else { return false };
+            self.remove(&digest);
+        }
+        true
+    }
+
+    fn remove(&mut self, digest: &Digest) {
+        let Some(cached) = self.blobs.pop(digest) else { return };
+        self.bytes -= cached.size_bytes;
+        self.outlines.pop(digest);
+        self.changes += 1;
+        self.gone.push(*digest);
+    }
+}
+
 /// Peers may fetch what is here; nobody delivers to an agent.
 #[async_trait]
 impl BlobStore for Cache {
@@ -342,7 +382,7 @@ impl BlobStore for Cache {
         let path = self.path(digest);
         let (found, outline) = tokio::task::spawn_blocking(move || outline_of(&path)).await.ok()?.ok()?;
         if found != blob {
-            self.damaged(digest);
+            self.damaged(*digest).await;
             return None;
         }
         self.lock().outlines.put(*digest, outline.clone());
@@ -355,7 +395,7 @@ impl BlobStore for Cache {
         let piece = tokio::task::spawn_blocking(move || read_piece(&path, &blob, index)).await.ok()?.ok()?;
         // Without an outline the peer alone finds out.
         if self.known_outline(digest).is_some_and(|outline| outline.verify_piece(&blob, index, &piece).is_err()) {
-            self.damaged(digest);
+            self.damaged(*digest).await;
             return None;
         }
         Some(piece)
@@ -492,6 +532,22 @@ mod tests {
         let before = cache.changes();
         cache.forget(&blob.digest);
         assert!(cache.holdings().is_empty() && cache.changes() != before);
+    }
+
+    #[test]
+    fn whoever_only_asks_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 100).expect("it opens");
+        let blob = put(&cache, 1);
+        let busy = cache.files();
+        assert_eq!((cache.usage(), cache.holdings().len()), ((100, 100), 1));
+        let removing = std::thread::spawn({
+            let cache = cache.clone();
+            move || cache.forget(&blob.digest)
+        });
+        drop(busy);
+        removing.join().expect("no panic");
+        assert!(cache.holdings().is_empty() && !cache.path(&blob.digest).exists());
     }
 
     #[test]
