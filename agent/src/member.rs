@@ -22,6 +22,8 @@ pub struct Member {
     data: PathBuf,
     pub identity: Keypair,
     membership: Mutex<Membership>,
+    /// Held while the membership is changed and written; whoever only asks does not wait for the disk. Taken first.
+    saving: Mutex<()>,
     /// Why the network does not want this machine, as it said last.
     unwanted: Mutex<Option<String>>,
 }
@@ -31,7 +33,7 @@ impl Member {
     pub fn new(data: PathBuf, identity: Keypair, membership: Membership) -> Self {
         // What an earlier life was told holds until the network says something else.
         let unwanted = membership::is_revoked(&data).then(|| EnrolmentRefusal::Revoked.to_string());
-        Self { data, identity, membership: Mutex::new(membership), unwanted: Mutex::new(unwanted) }
+        Self { data, identity, membership: Mutex::new(membership), saving: Mutex::default(), unwanted: Mutex::new(unwanted) }
     }
 
     /// The network threw this machine out.
@@ -79,11 +81,11 @@ impl Member {
         self.lock().coordinators.iter().filter_map(|address| address.parse().ok()).collect()
     }
 
-    /// Takes a fresh certificate, if it is one. Returns whether it is.
+    /// Takes a fresh certificate, if it is one, and writes it down. Returns whether it is.
     pub fn take_certificate(&self, fresh: Signed) -> bool {
-        let mut membership = self.lock();
+        let known = self.get();
         let peer = self.identity.public().to_peer_id();
-        let valid = Certificate::verify(&fresh, &membership.authority, membership.network, &peer, clock::wall());
+        let valid = Certificate::verify(&fresh, &known.authority, known.network, &peer, clock::wall());
         let own = match valid {
             Ok(own) => own,
             Err(error) => {
@@ -91,14 +93,15 @@ impl Member {
                 return false;
             }
         };
-        if membership.certificate != fresh {
+        self.change(|membership| {
+            let news = membership.certificate != fresh;
             (membership.certificate, membership.name) = (fresh, own.name);
-            self.save(&membership);
-        }
+            news
+        });
         true
     }
 
-    /// Takes the coordinators' own list of addresses. The one that works now stays: the list may name addresses that
+    /// Takes the coordinators' own list of addresses, and writes it down. The one that works now stays: the list may name addresses that
     /// only others can reach.
     pub fn take_coordinators(&self, announced: Vec<String>, working: Option<&Multiaddr>) {
         let usable = |address: &String| address.parse::<Multiaddr>().is_ok_and(|address| peer_of(&address).is_some());
@@ -109,15 +112,23 @@ impl Member {
             }
         }
         list.truncate(COORDINATOR_ADDRESSES_MAX);
-        let mut membership = self.lock();
-        if !list.is_empty() && membership.coordinators != list {
-            membership.coordinators = list;
-            self.save(&membership);
-        }
+        self.change(|membership| {
+            let news = !list.is_empty() && membership.coordinators != list;
+            if news {
+                membership.coordinators = list;
+            }
+            news
+        });
     }
 
-    fn save(&self, membership: &Membership) {
-        if let Err(error) = membership.save(&self.data) {
+    /// Changes the membership, and writes it down if that says that something is new.
+    fn change(&self, change: impl FnOnce(&mut Membership) -> bool) {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = {
+            let mut membership = self.lock();
+            change(&mut membership).then(|| membership.clone())
+        };
+        if let Some(error) = changed.and_then(|membership| membership.save(&self.data).err()) {
             tracing::warn!(%error, "the membership is only known to this process; it is asked for again after a restart");
         }
     }

@@ -37,8 +37,7 @@ use crate::{
     clock,
     member::Member,
     route::{Stop, route},
-    run_loop::Input,
-    session::{CloseReason, Event},
+    session::CloseReason,
 };
 
 /// Pauses between attempts to connect: quick at first, since most interruptions are restarts.
@@ -126,11 +125,20 @@ impl Line {
     }
 }
 
+/// What comes from a coordinator.
+pub enum Said {
+    /// A work stream is open.
+    Opened(Line),
+    Frame(ToAgentFrame),
+    /// It is closed.
+    Closed,
+}
+
 /// Keeps the agent connected.
 pub struct Network {
     pub node: NodeHandle,
     pub member: Arc<Member>,
-    pub inputs: mpsc::Sender<Input>,
+    pub said: mpsc::Sender<Said>,
     /// The coordinator that is connected, for whoever fetches and delivers.
     pub coordinator: watch::Sender<Option<PeerId>>,
     discovered: Arc<Mutex<Vec<Multiaddr>>>,
@@ -157,10 +165,10 @@ impl Network {
     pub fn new(
         node: NodeHandle,
         member: Arc<Member>,
-        inputs: mpsc::Sender<Input>,
+        said: mpsc::Sender<Said>,
         coordinator: watch::Sender<Option<PeerId>>,
     ) -> Self {
-        Self { node, member, inputs, coordinator, discovered: Arc::default(), told: Mutex::default() }
+        Self { node, member, said, coordinator, discovered: Arc::default(), told: Mutex::default() }
     }
 
     /// Follows what the node finds; ends with the node.
@@ -214,7 +222,7 @@ impl Network {
                         pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
                         tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
-                        self.note_goodbye(reason.as_ref());
+                        self.note_goodbye(reason.as_ref()).await;
                         if lasted >= UNDISPUTED {
                             superseded = SUPERSEDED_PAUSE_MIN;
                         }
@@ -245,7 +253,7 @@ impl Network {
                     Visit::Busy(refusal) => tracing::debug!(%peer, %refusal, "no certificate there"),
                     Visit::Unwanted(refusal) => {
                         match refusal {
-                            EnrolmentRefusal::Revoked => self.member.is_thrown_out(),
+                            EnrolmentRefusal::Revoked => self.on_disk(Member::is_thrown_out).await.unwrap_or_default(),
                             _ => self.member.is_unwanted(refusal.to_string()),
                         }
                         tracing::error!(%peer, %refusal, "the network does not take this machine");
@@ -259,17 +267,23 @@ impl Network {
     }
 
     /// What was said at the end, for whoever asks why this machine is not connected.
-    fn note_goodbye(&self, reason: Option<&CloseReason>) {
+    async fn note_goodbye(&self, reason: Option<&CloseReason>) {
         match reason {
             Some(CloseReason::Goodbye(GoodbyeReason::Revoked)) => {
                 tracing::error!(refusal = %EnrolmentRefusal::Revoked, "the network does not take this machine");
-                self.member.is_thrown_out();
+                self.on_disk(Member::is_thrown_out).await.unwrap_or_default();
             }
             Some(CloseReason::Goodbye(reason @ (GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned))) => {
                 self.member.is_unwanted(reason.to_string());
             }
             Some(_) | None => {}
         }
+    }
+
+    /// Has the membership do what may take the disk's time. None only while the agent ends.
+    async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce(&Member) -> T + Send + 'static) -> Option<T> {
+        let member = Arc::clone(&self.member);
+        tokio::task::spawn_blocking(move || act(&member)).await.ok()
     }
 
     /// Whether that was a coordinator that stands by; the one that it named is tried next.
@@ -332,7 +346,8 @@ impl Network {
             let certificate = self.member.get().certificate;
             match self.node.enrol(address.clone(), EnrolmentRequest::Renew { certificate }).await {
                 Ok(EnrolmentReply::Enrolled { certificate, .. }) => {
-                    if self.member.take_certificate(certificate.clone()) {
+                    let fresh = certificate.clone();
+                    if self.on_disk(move |member| member.take_certificate(fresh)).await.unwrap_or_default() {
                         tracing::info!("the membership certificate was renewed");
                         self.node.set_certificate(certificate).await;
                     }
@@ -361,7 +376,7 @@ impl Network {
         };
         let (mut reason, mut told) = (None, None);
         // The run loop is gone only when the process ends.
-        if self.inputs.send(Input::Opened(line)).await.is_ok() {
+        if self.said.send(Said::Opened(line)).await.is_ok() {
             let AgentStream { incoming, outgoing } = stream;
             tokio::select! {
                 biased;
@@ -383,7 +398,7 @@ impl Network {
         // A coordinator that says goodbye closes the stream at once, perhaps before the run loop has read why.
         reason = reason.or(told.map(CloseReason::Goodbye));
         self.coordinator.send_replace(None);
-        let _ = self.inputs.send(Input::Event(Event::Disconnected)).await;
+        let _ = self.said.send(Said::Closed).await;
         Visit::Ended { lasted: began.elapsed(), reason }
     }
 
@@ -409,12 +424,12 @@ impl Network {
                 Ok(Some(frame)) => {
                     let frame = frame?;
                     if frame.messages.iter().any(|message| matches!(message, ToAgent::Welcome(_))) {
-                        self.member.is_welcome();
+                        self.on_disk(Member::is_welcome).await.unwrap_or_default();
                     }
                     if let Some(ToAgent::Goodbye { reason }) = frame.messages.last() {
                         *told = Some(reason.clone());
                     }
-                    if self.inputs.send(Input::Event(Event::Frame(frame))).await.is_err() {
+                    if self.said.send(Said::Frame(frame)).await.is_err() {
                         return Ok(Ending::Closed);
                     }
                 }

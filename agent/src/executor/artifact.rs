@@ -111,7 +111,9 @@ impl Artifacts {
             artifact,
         };
         fs::rename(&fresh, &path).await?;
-        files::replace_private(&record_path(&path), &codec::encode(&identity::sign(&self.identity, &record)))?;
+        let (signed, beside) = (codec::encode(&identity::sign(&self.identity, &record)), record_path(&path));
+        let written = tokio::task::spawn_blocking(move || files::replace_private(&beside, &signed)).await;
+        written.map_err(io::Error::other)??;
         self.trim(&path).await?;
         Ok(Ready { path, digest: artifact.digest })
     }

@@ -34,18 +34,22 @@ struct Measured {
 
 impl Measured {
     async fn create(path: PathBuf) -> io::Result<Self> {
-        let mut options = File::options();
-        options.read(true).write(true).create_new(true);
-        // What an earlier life left has this name, or a link that somebody put there.
-        crate::files::remove_if_there(&path)?;
-        let file = match options.open(&path).await {
-            // Somebody removed its folder.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                path.parent().map_or(Ok(()), crate::files::make_private_folder)?;
-                options.open(&path).await?
+        let place = path.clone();
+        let create = move || {
+            let mut options = std::fs::File::options();
+            options.read(true).write(true).create_new(true);
+            // What an earlier life left has this name, or a link that somebody put there.
+            crate::files::remove_if_there(&place)?;
+            match options.open(&place) {
+                // Somebody removed its folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    place.parent().map_or(Ok(()), crate::files::make_private_folder)?;
+                    options.open(&place)
+                }
+                opened => opened,
             }
-            opened => opened?,
         };
+        let file = File::from_std(tokio::task::spawn_blocking(create).await.map_err(io::Error::other)??);
         Ok(Self { path, file, hasher: blake3::Hasher::new(), size_bytes: 0 })
     }
 

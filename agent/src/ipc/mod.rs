@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{run_loop::Input, session::Standing, status::Status};
+use crate::{session::Standing, status::Status};
 
 #[cfg(unix)]
 pub mod service;
@@ -83,23 +83,29 @@ pub enum IpcError {
     Forbidden(String),
 }
 
-/// Listens in the data folder and hands requests to the run loop until the listener is dropped with its task.
-pub fn listen(data: &Path, inputs: mpsc::Sender<Input>) -> io::Result<tokio::task::AbortHandle> {
-    let options = ListenerOptions::new().name(sys::name(data)?).try_overwrite(true);
-    let listener = sys::owner_only(options).create_tokio()?;
-    Ok(tokio::spawn(accept(listener, inputs)).abort_handle())
+/// A request that came, and where its answer goes.
+pub struct Call {
+    pub request: Request,
+    pub reply: oneshot::Sender<Response>,
 }
 
-async fn accept(listener: Listener, inputs: mpsc::Sender<Input>) {
+/// Listens in the data folder and hands requests to the run loop until the listener is dropped with its task.
+pub fn listen(data: &Path, calls: mpsc::Sender<Call>) -> io::Result<tokio::task::AbortHandle> {
+    let options = ListenerOptions::new().name(sys::name(data)?).try_overwrite(true);
+    let listener = sys::owner_only(options).create_tokio()?;
+    Ok(tokio::spawn(accept(listener, calls)).abort_handle())
+}
+
+async fn accept(listener: Listener, calls: mpsc::Sender<Call>) {
     let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
-                let inputs = inputs.clone();
+                let calls = calls.clone();
                 tokio::spawn(async move {
                     let _place = place;
-                    if let Err(error) = converse(&stream, &stream, inputs, &anybody()).await {
+                    if let Err(error) = converse(&stream, &stream, calls, &anybody()).await {
                         tracing::debug!(%error, "a local conversation ended");
                     }
                 });
@@ -124,7 +130,7 @@ fn anybody() -> May {
 async fn converse(
     reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
-    inputs: mpsc::Sender<Input>,
+    calls: mpsc::Sender<Call>,
     may: &May,
 ) -> io::Result<()> {
     let mut reader = BufReader::new(reader);
@@ -136,7 +142,7 @@ async fn converse(
         }
         let response = match serde_json::from_str(&line) {
             Ok(request) => match may(&request).await {
-                Ok(()) => ask_run_loop(request, &inputs).await,
+                Ok(()) => ask_run_loop(request, &calls).await,
                 Err(message) => Response::Denied { message },
             },
             Err(error) => Response::Error { message: format!("not a request: {error}") },
@@ -147,10 +153,10 @@ async fn converse(
     }
 }
 
-async fn ask_run_loop(request: Request, inputs: &mpsc::Sender<Input>) -> Response {
+async fn ask_run_loop(request: Request, calls: &mpsc::Sender<Call>) -> Response {
     let (reply, answer) = oneshot::channel();
     let stopping = || Response::Error { message: "the agent is stopping".into() };
-    match inputs.send(Input::Request(request, reply)).await {
+    match calls.send(Call { request, reply }).await {
         Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
         Err(_) => stopping(),
     }
@@ -193,15 +199,14 @@ pub(crate) mod tests {
     use super::*;
 
     /// A run loop that answers each request with one response.
-    pub(crate) fn answering(response: Response) -> mpsc::Sender<Input> {
-        let (inputs, mut queue) = mpsc::channel(8);
+    pub(crate) fn answering(response: Response) -> mpsc::Sender<Call> {
+        let (calls, mut queue) = mpsc::channel(8);
         tokio::spawn(async move {
-            while let Some(input) = queue.recv().await {
-                let Input::Request(_, reply) = input else { panic!("only requests come by the socket") };
+            while let Some(Call { reply, .. }) = queue.recv().await {
                 reply.send(response.clone()).expect("somebody waits for the answer");
             }
         });
-        inputs
+        calls
     }
 
     #[tokio::test]

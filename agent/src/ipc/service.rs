@@ -22,8 +22,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{CONVERSATIONS_MAX, IpcError, May, Request, Response, converse, speak};
-use crate::run_loop::Input;
+use super::{CONVERSATIONS_MAX, Call, IpcError, May, Request, Response, converse, speak};
 
 /// Where a service's socket is found.
 pub const SOCKET: &str = "/run/lull-agent/control.sock";
@@ -54,16 +53,16 @@ pub(super) fn right(request: &Request) -> Right {
 }
 
 /// Listens in a folder for whoever may.
-pub fn listen(folder: &Path, inputs: mpsc::Sender<Input>, at_desk: AtDesk) -> io::Result<AbortHandle> {
+pub fn listen(folder: &Path, calls: mpsc::Sender<Call>, at_desk: AtDesk) -> io::Result<AbortHandle> {
     let path = folder.join(FILE);
     crate::files::remove_if_there(&path)?;
     let listener = UnixListener::bind(&path)?;
     // Everybody may speak; who is answered is decided with each request.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(tokio::spawn(accept(listener, inputs, at_desk)).abort_handle())
+    Ok(tokio::spawn(accept(listener, calls, at_desk)).abort_handle())
 }
 
-async fn accept(listener: UnixListener, inputs: mpsc::Sender<Input>, at_desk: AtDesk) {
+async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, at_desk: AtDesk) {
     let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -75,13 +74,13 @@ async fn accept(listener: UnixListener, inputs: mpsc::Sender<Input>, at_desk: At
                 continue;
             }
         };
-        let (inputs, at_desk) = (inputs.clone(), Arc::clone(&at_desk));
+        let (calls, at_desk) = (calls.clone(), Arc::clone(&at_desk));
         tokio::spawn(async move {
             let _place = place;
             let Ok(caller) = stream.peer_cred().map(|caller| caller.uid()) else { return };
             let (reader, writer) = stream.into_split();
             let may: May = Arc::new(move |request| Box::pin(allowed(caller, right(request), Arc::clone(&at_desk))));
-            if let Err(error) = converse(reader, writer, inputs, &may).await {
+            if let Err(error) = converse(reader, writer, calls, &may).await {
                 tracing::debug!(%error, "a local conversation ended");
             }
         });

@@ -1,18 +1,21 @@
 //! The one task that owns the session: SHELL. Events in, effects carried out, nothing decided here.
 //!
 //! ```text
-//! network, executors, outbox, fetches, ipc --- Input (bounded) --> run loop: session.handle, then drain its effects
-//!    ^                                                                |
-//!    +--- batches, runs, freezes, keeps, fetches ... -----------------+   (never waits for any of them)
+//! owner, ipc, executors, outbox, fetches, network --- an edge each --> run loop: session.handle, then drain its effects
+//!    ^                                                                    |
+//!    +--- freezes, runs, keeps, fetches, batches ... ---------------------+   (never waits for any of them, nor a disk)
 //! ```
-//! All inputs that have arrived are handled in one turn; what the turn wants said leaves in one batch.
+//! Everything that has arrived is handled in one turn, the owner's before anything else (see `edges`); what the turn wants
+//! said leaves in one batch.
 
+mod edges;
+mod notes;
 pub mod processes;
 mod start;
 mod told;
 pub mod transfers;
 
-use std::{any::Any, collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{
     codec,
@@ -22,38 +25,37 @@ use lull_shared::{
     time::Timestamp,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::start::{Fittings, ServeError, is_running, serve};
 use self::{
-    processes::{Processes, Report},
+    edges::{Edges, Input},
+    notes::{Note, Notes},
+    processes::Processes,
     told::Told,
     transfers::Transfers,
 };
 use crate::{
     cache::Cache,
     clock::Clock,
-    executor::protocol::{Ask, Cage},
+    executor::protocol::Ask,
     guard::{Announcement, OwnerWord},
-    ipc::{Request, Response},
+    ipc::{Call, Request, Response},
     member::Member,
     memory,
-    network::Line,
+    network::{Line, Said},
     outbox::Outbox,
-    owner, policy,
-    sensor::Sensor,
+    sensor::{Delay, Sensor, Word},
     session::{CloseReason, Effect, Event, Session},
     status::{Status, Version},
     wake,
 };
 
-/// Inputs that may wait; whoever has more waits with them.
-const INPUTS_WAITING_MAX: usize = 1024;
-/// Inputs handled in one turn.
-const INPUTS_PER_TURN: usize = 256;
+/// Words of one edge that are heard in one turn.
+const WORDS_PER_TURN: usize = 64;
 /// How often the machine is measured while there is work.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// How often while there is none: nothing could disturb the owner then but measuring.
@@ -67,37 +69,6 @@ const REST: Duration = Duration::from_secs(10);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long its last words may take to leave.
 const FAREWELL_GRACE: Duration = Duration::from_secs(1);
-
-/// Whatever reaches the run loop.
-pub enum Input {
-    Event(Event),
-    /// A work stream is open.
-    Opened(Line),
-    /// The operating system announces something, and waits for it for a while if there is a delay.
-    Announced(Announcement, Option<Delay>),
-    /// Something about the machine may have changed: measure it now.
-    Look,
-    /// From an executor or the task that starts it.
-    Executor(Report),
-    /// What a probe of executors found.
-    Tried(Result<Cage, String>),
-    /// From the command line or the tray.
-    Request(Request, oneshot::Sender<Response>),
-    /// The process was asked to end.
-    Stop,
-}
-
-/// As long as it is there, the operating system waits, for a few seconds at most. Dropping it lets it go on.
-pub struct Delay {
-    _lock: Box<dyn Any + Send>,
-}
-
-impl Delay {
-    /// Held by this lock.
-    pub fn new(lock: impl Any + Send) -> Self {
-        Self { _lock: Box::new(lock) }
-    }
-}
 
 /// How long there has been nothing to do.
 #[derive(Debug, Clone, Copy)]
@@ -113,9 +84,7 @@ enum Rest {
 pub struct RunLoop {
     session: Session,
     clock: Clock,
-    inputs: mpsc::Receiver<Input>,
-    /// What follows at once from an effect.
-    own: VecDeque<Event>,
+    edges: Edges,
     line: Option<Line>,
     told: Told,
     /// Whether the coordinator does not know this machine's cards yet.
@@ -125,6 +94,7 @@ pub struct RunLoop {
     transfers: Transfers,
     cache: Cache,
     outbox: Outbox,
+    notes: Notes,
     node: NodeHandle,
     member: Arc<Member>,
     sensor: Box<dyn Sensor>,
@@ -149,35 +119,35 @@ impl RunLoop {
             return;
         }
         // The stream says that it is closed when everything was written.
-        let _ = timeout(FAREWELL_GRACE, async {
-            while let Some(input) = self.inputs.recv().await {
-                if matches!(input, Input::Event(Event::Disconnected)) {
-                    break;
-                }
-            }
-        })
-        .await;
+        let _ = timeout(FAREWELL_GRACE, self.edges.closed()).await;
     }
 
     async fn turn(&mut self) {
-        let mut inputs = Vec::new();
         let now = self.now();
         let due = self.session.poll_timeout(now).map(|due| Instant::now() + self.clock.until(due));
         let sample = self.sampled + if let Rest::None = self.rest { SAMPLE } else { SAMPLE_AT_REST };
-        tokio::select! {
-            _ = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN) => {}
-            () = sleep_until(due.map_or(sample, |due| due.min(sample))) => {
-                if due.is_some_and(|due| due <= Instant::now()) {
-                    let now = self.now();
-                    self.session.handle_timeout(now);
-                }
-                if sample <= Instant::now() {
-                    self.sample();
-                }
-            }
-        }
-        for input in inputs {
+        let first = tokio::select! {
+            biased;
+            input = self.edges.next() => Some(input),
+            () = sleep_until(due.map_or(sample, |due| due.min(sample))) => None,
+        };
+        if let Some(input) = first {
             self.apply(input);
+        }
+        // Graces and limits do not wait for whoever has much to say.
+        if due.is_some_and(|due| due <= Instant::now()) {
+            let now = self.now();
+            self.session.handle_timeout(now);
+        }
+        if sample <= Instant::now() {
+            self.sample();
+        }
+        for edge in 0..Edges::OTHERS {
+            for _ in 0..WORDS_PER_TURN {
+                self.hear_owner();
+                let Some(input) = self.edges.other(edge) else { break };
+                self.apply(input);
+            }
         }
         self.carry_out();
         self.sensor.keep_awake(self.session.keeps_awake());
@@ -186,6 +156,13 @@ impl RunLoop {
         } else if self.delay.is_some() && self.session.may_leave() {
             self.delay = None;
             tracing::info!("nothing runs here any more, and it is elsewhere: the operating system may go on");
+        }
+    }
+
+    /// What the owner wants takes effect before the next word of anybody else.
+    fn hear_owner(&mut self) {
+        while let Some(input) = self.edges.owner() {
+            self.apply(input);
         }
     }
 
@@ -223,68 +200,82 @@ impl RunLoop {
 
     fn apply(&mut self, input: Input) {
         match input {
-            Input::Event(event) => {
-                match &event {
-                    Event::Disconnected => self.line = None,
-                    Event::Frame(_) => tracing::trace!(target: "parts", "orders heard"),
-                    Event::Kept { .. } => tracing::trace!(target: "parts", "result kept"),
-                    _ => {}
+            Input::Owner(word) => {
+                match word {
+                    Word::Input => self.event(Event::Input),
+                    Word::Announced(announcement, delay) => self.announced(announcement, delay),
+                    Word::Look => self.sample(),
                 }
-                self.event(event);
+                self.carry_out();
             }
-            Input::Opened(line) => {
-                self.said.clear();
-                self.told = Told::default();
-                self.line = Some(line);
-                self.event(Event::Connected);
-                self.tell_cards = true;
-            }
-            Input::Announced(announcement, delay) => {
-                tracing::info!(?announcement, "the operating system announces something");
-                self.delay = delay;
-                self.event(Event::Announced(announcement));
-            }
-            Input::Look => self.sample(),
+            Input::Call(call) => self.answer(call),
+            Input::Stop => self.event(Event::Stop { grace: STOP_GRACE }),
             Input::Executor(report) => {
                 tracing::trace!(target: "parts", "executor heard");
                 for event in self.processes.hear(report) {
                     self.event(event);
                 }
             }
-            Input::Tried(found) => {
-                for event in self.processes.probed(&found) {
-                    self.event(event);
+            Input::Answer(event) => {
+                if let Event::Kept { .. } = event {
+                    tracing::trace!(target: "parts", "result kept");
                 }
+                self.event(event);
             }
-            Input::Request(request, reply) => {
-                let response = self.answer(request);
-                // Whoever asked may have gone away.
-                let _ = reply.send(response);
+            Input::Coordinator(Said::Opened(line)) => {
+                self.said.clear();
+                self.told = Told::default();
+                self.line = Some(line);
+                self.event(Event::Connected);
+                self.tell_cards = true;
             }
-            Input::Stop => self.event(Event::Stop { grace: STOP_GRACE }),
+            Input::Coordinator(Said::Frame(frame)) => {
+                tracing::trace!(target: "parts", "orders heard");
+                self.event(Event::Frame(frame));
+            }
+            Input::Coordinator(Said::Closed) => {
+                self.line = None;
+                self.event(Event::Disconnected);
+            }
         }
     }
 
-    fn answer(&mut self, request: Request) -> Response {
-        let word = match request {
-            Request::Status => return Response::Status(Box::new(self.status())),
+    fn announced(&mut self, announcement: Announcement, delay: Option<Delay>) {
+        tracing::info!(?announcement, "the operating system announces something");
+        // What it waits for is still to be done, unless it is over.
+        let earlier = self.delay.take().filter(|_| announcement != Announcement::Awake);
+        self.delay = delay.or(earlier);
+        self.event(Event::Announced(announcement));
+    }
+
+    fn answer(&mut self, call: Call) {
+        let Call { request, reply } = call;
+        let response = match request {
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Policy => Response::Policy(Box::new(self.session.standing().clone())),
             Request::Leave => {
                 self.event(Event::Stop { grace: STOP_GRACE });
-                return Response::Done;
+                Response::Done
             }
-            Request::Pause { for_ms: Some(millis) } => {
-                OwnerWord::Pause { until: Some(self.now() + Duration::from_millis(millis)) }
+            // These hold at once, and are answered when they hold after a restart too.
+            Request::Pause { for_ms } => {
+                let until = for_ms.map(|millis| self.now() + Duration::from_millis(millis));
+                return self.owner_says(OwnerWord::Pause { until }, reply);
             }
-            Request::Pause { for_ms: None } => OwnerWord::Pause { until: None },
-            Request::Resume => OwnerWord::Run,
-            Request::Policy => return Response::Policy(Box::new(self.session.standing().clone())),
-            Request::Narrow(owner) => return self.narrow(*owner),
+            Request::Resume => return self.owner_says(OwnerWord::Run, reply),
+            Request::Narrow(owner) => {
+                self.event(Event::Narrowed(owner.clone()));
+                let standing = Box::new(self.session.standing().clone());
+                return self.notes.write(Note::Narrowed(*owner, standing, reply));
+            }
         };
+        // Whoever asked may have gone away.
+        let _ = reply.send(response);
+    }
+
+    fn owner_says(&mut self, word: OwnerWord, reply: oneshot::Sender<Response>) {
         self.event(Event::Owner(word));
-        match owner::remember(&self.data, word) {
-            Ok(()) => Response::Done,
-            Err(error) => Response::Error { message: format!("it holds, but only until the agent restarts: {error}") },
-        }
+        self.notes.write(Note::Owner(word, reply));
     }
 
     fn status(&mut self) -> Status {
@@ -314,12 +305,10 @@ impl RunLoop {
 
     /// Carries out everything that the session wants, and what follows from it.
     fn carry_out(&mut self) {
-        loop {
-            while let Some(effect) = self.session.poll_effect() {
-                self.effect(effect);
+        while let Some(effect) = self.session.poll_effect() {
+            if let Some(event) = self.effect(effect) {
+                self.event(event);
             }
-            let Some(event) = self.own.pop_front() else { break };
-            self.event(event);
         }
         if !self.said.is_empty() {
             let batch = std::mem::take(&mut self.said);
@@ -330,7 +319,8 @@ impl RunLoop {
         self.tell_pauses();
     }
 
-    fn effect(&mut self, effect: Effect) {
+    /// Carries out an effect; gives back what follows at once.
+    fn effect(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Send(message) => {
                 if let ToCoordinator::Finished(_) = message {
@@ -353,13 +343,16 @@ impl RunLoop {
                 self.adopt(welcome.certificate.as_deref(), welcome.coordinators);
             }
             Effect::Learn(coordinators) => self.learn(coordinators),
-            Effect::KeepPolicy(signed) => self.keep_policy(&signed),
+            Effect::KeepPolicy(signed) => {
+                tracing::info!("the coordinator says what is allowed here");
+                self.notes.write(Note::Policy(signed));
+            }
             Effect::Publish(capacity) => {
                 let node = self.node.clone();
                 tokio::spawn(async move { node.publish_capacity(capacity).await });
             }
-            Effect::Fetch(blob) => self.own.extend(self.transfers.fetch(blob)),
-            Effect::Unpin(digest) => self.transfers.unpin(&digest),
+            Effect::Fetch(blob) => self.transfers.fetch(blob),
+            Effect::Unpin(digest) => self.transfers.unpin(digest),
             Effect::Start { slot, plan, build } => self.processes.start(slot, plan, build),
             Effect::Serve { slot, plan } => self.processes.serve(slot, &plan),
             Effect::Run { slot, attempt, input, resume } => {
@@ -368,10 +361,10 @@ impl RunLoop {
             }
             Effect::Checkpoint { slot, attempt } => self.processes.ask(slot, attempt, Ask::Checkpoint),
             Effect::Suspend { slot, attempt } => self.processes.ask(slot, attempt, Ask::Suspend),
-            Effect::Erase(digest) => self.transfers.erase(&digest),
+            Effect::Erase(digest) => self.transfers.erase(digest),
             Effect::Freeze { slot } => self.processes.freeze(slot),
             Effect::Thaw { slot } => self.processes.thaw(slot),
-            Effect::Kill { slot } => self.own.extend(self.processes.kill(slot)),
+            Effect::Kill { slot } => return self.processes.kill(slot),
             Effect::Probe(part) => self.probe(part),
             Effect::Keep(record) => self.outbox.keep(self.processes.completed(record)),
             Effect::Recollect(attempts) => self.outbox.recollect(attempts),
@@ -383,6 +376,7 @@ impl RunLoop {
             Effect::Wake(cards) => drop(tokio::spawn(wake::wake(cards))),
             Effect::Quit => self.quit = true,
         }
+        None
     }
 
     fn probe(&self, part: Part) {
@@ -430,39 +424,17 @@ impl RunLoop {
     /// Keeps what a coordinator says about this agent's membership.
     fn adopt(&self, certificate: Option<&[u8]>, coordinators: Vec<String>) {
         if let Some(bytes) = certificate {
-            match codec::decode::<lull_shared::identity::Signed>(bytes) {
-                Ok(fresh) => {
-                    if self.member.take_certificate(fresh.clone()) {
-                        let node = self.node.clone();
-                        tokio::spawn(async move { node.set_certificate(fresh).await });
-                    }
-                }
+            match codec::decode(bytes) {
+                Ok(fresh) => self.notes.write(Note::Certificate(fresh)),
                 Err(error) => tracing::warn!(%error, "the coordinator sent a certificate that cannot be read"),
             }
         }
         self.learn(coordinators);
     }
 
-    /// What holds must hold after a restart too, also without a coordinator.
-    fn keep_policy(&self, signed: &lull_shared::identity::Signed) {
-        tracing::info!("the coordinator says what is allowed here");
-        if let Err(error) = policy::keep(&self.data, signed) {
-            tracing::warn!(%error, "the policy holds, but only until the agent restarts");
-        }
-    }
-
-    /// The owner narrows the policy; said again, it replaces what was said before.
-    fn narrow(&mut self, owner: lull_shared::policy::Changes) -> Response {
-        let remembered = policy::remember(&self.data, &owner);
-        self.event(Event::Narrowed(Box::new(owner)));
-        match remembered {
-            Ok(()) => Response::Policy(Box::new(self.session.standing().clone())),
-            Err(error) => Response::Error { message: format!("it holds, but only until the agent restarts: {error}") },
-        }
-    }
-
     fn learn(&self, coordinators: Vec<String>) {
-        self.member.take_coordinators(coordinators, self.line.as_ref().map(|line| &line.address));
+        let working = self.line.as_ref().map(|line| line.address.clone());
+        self.notes.write(Note::Coordinators(coordinators, working));
     }
 
     /// Pauses are what an owner looks for in a log.

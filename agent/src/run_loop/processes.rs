@@ -3,10 +3,10 @@
 //! A start takes time (a module may have to be compiled) and can be given up: each has a generation, and reports of
 //! one that was given up are not heard any more.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use lull_shared::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     id::AttemptId,
     limits::LOG_PIECE_BYTES,
     message::{self, Build, LogPiece, ModuleManifest, Outcome, Payload, Remains},
@@ -14,7 +14,6 @@ use lull_shared::{
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::Input;
 use crate::{
     cache::Cache,
     executor::{
@@ -53,14 +52,18 @@ pub struct Workshop {
     pub program: Option<PathBuf>,
 }
 
-/// From the task of one start.
-pub struct Report {
-    slot: SlotId,
-    generation: u64,
-    news: News,
+/// What comes from executors.
+pub enum Report {
+    /// From the task of one start.
+    Slot { slot: SlotId, generation: u64, news: News },
+    /// What a probe of executors found.
+    Tried(Result<Cage, String>),
+    /// What a probe of the folder for scratch files found.
+    TriedScratch(Result<(), String>),
 }
 
-enum News {
+/// What happened to the process of a slot.
+pub enum News {
     Started(Box<Executor>),
     NotStarted(StartError),
     Events(Vec<process::Event>),
@@ -69,7 +72,7 @@ enum News {
 /// Every slot's process.
 pub struct Processes {
     workshop: Arc<Workshop>,
-    inputs: mpsc::Sender<Input>,
+    reports: mpsc::Sender<Report>,
     slots: Vec<Slot>,
     generation: u64,
     cage: Option<Cage>,
@@ -94,12 +97,12 @@ enum State {
 
 impl Processes {
     /// No processes yet.
-    pub fn new(slots: u16, workshop: Workshop, inputs: mpsc::Sender<Input>) -> Self {
+    pub fn new(slots: u16, workshop: Workshop, reports: mpsc::Sender<Report>) -> Self {
         let none = || Slot { generation: 0, frozen: false, state: State::None };
         let slots = std::iter::repeat_with(none).take(usize::from(slots)).collect();
         Self {
             workshop: Arc::new(workshop),
-            inputs,
+            reports,
             slots,
             generation: 0,
             cage: None,
@@ -109,27 +112,31 @@ impl Processes {
         }
     }
 
-    /// Starts an executor; its report comes by the inputs.
+    /// Starts an executor; its report follows.
     pub fn start(&mut self, id: SlotId, plan: Arc<Plan>, build: Build) {
         self.generation += 1;
-        let (generation, inputs) = (self.generation, self.inputs.clone());
+        let (generation, reports) = (self.generation, self.reports.clone());
         let workshop = Arc::clone(&self.workshop);
         let task = tokio::spawn(async move {
-            let report = |news| Input::Executor(Report { slot: id, generation, news });
+            let report = |news| Report::Slot { slot: id, generation, news };
             let mut events = match workshop.start(&plan, build).await {
                 Ok((executor, events)) => {
                     // The run loop is gone only when the process ends.
-                    let _ = inputs.send(report(News::Started(Box::new(executor)))).await;
+                    let _ = reports.send(report(News::Started(Box::new(executor)))).await;
                     events
                 }
                 Err(error) => {
-                    let _ = inputs.send(report(News::NotStarted(error))).await;
+                    let _ = reports.send(report(News::NotStarted(error))).await;
                     return;
                 }
             };
             let mut batch = Vec::new();
             while events.recv_many(&mut batch, EVENTS_PER_REPORT).await > 0 {
-                let _ = inputs.send(report(News::Events(std::mem::take(&mut batch)))).await;
+                let mut news = Vec::with_capacity(batch.len());
+                for event in batch.drain(..) {
+                    news.extend(workshop.take_over(id, event).await);
+                }
+                let _ = reports.send(report(News::Events(news))).await;
             }
         });
         self.slots[usize::from(id)] = Slot { generation, frozen: false, state: State::Starting(task.abort_handle()) };
@@ -137,7 +144,11 @@ impl Processes {
 
     /// What a report means to the session.
     pub fn hear(&mut self, report: Report) -> Vec<Event> {
-        let Report { slot: id, generation, news } = report;
+        let (id, generation, news) = match report {
+            Report::Slot { slot, generation, news } => (slot, generation, news),
+            Report::Tried(found) => return self.probed(&found),
+            Report::TriedScratch(result) => return vec![Event::Probed { part: Part::Scratch, result }],
+        };
         let slot = &mut self.slots[usize::from(id)];
         if slot.generation != generation {
             return Vec::new();
@@ -164,7 +175,7 @@ impl Processes {
                     _ => None,
                 });
                 let remains = died.map(|remains| *remains).next();
-                let news = events.into_iter().flat_map(|event| translate(id, slot, event, &self.workshop.cache)).collect();
+                let news = events.into_iter().flat_map(|event| translate(id, slot, event)).collect();
                 // Of one that was killed here it was taken before.
                 if remains.as_ref().is_some_and(|remains| !self.remains.contains_key(&remains.attempt)) {
                     self.keep_remains(remains);
@@ -331,7 +342,7 @@ impl Processes {
     }
 
     /// Takes in what a probe found.
-    pub fn probed(&mut self, found: &Result<Cage, String>) -> Vec<Event> {
+    fn probed(&mut self, found: &Result<Cage, String>) -> Vec<Event> {
         let result = found.as_ref().map(|_| ()).map_err(Clone::clone);
         let mut events = vec![Event::Probed { part: Part::Executor, result: result.clone() }];
         match found {
@@ -345,22 +356,22 @@ impl Processes {
         events
     }
 
-    /// Tries what executors need; the answer comes by the inputs.
+    /// Tries what executors need; a report follows.
     pub fn probe(&self) {
-        let (workshop, inputs) = (Arc::clone(&self.workshop), self.inputs.clone());
+        let (workshop, reports) = (Arc::clone(&self.workshop), self.reports.clone());
         tokio::spawn(async move {
             let found = probe::probe(workshop.program.clone()).await.map_err(|error| error.to_string());
             // The run loop is gone only when the process ends.
-            let _ = inputs.send(Input::Tried(found)).await;
+            let _ = reports.send(Report::Tried(found)).await;
         });
     }
 
-    /// Tries whether the folder for scratch files can be written to; the answer comes by the inputs.
+    /// Tries whether the folder for scratch files can be written to; a report follows.
     pub fn probe_scratch(&self) {
-        let (workshop, inputs) = (Arc::clone(&self.workshop), self.inputs.clone());
+        let (workshop, reports) = (Arc::clone(&self.workshop), self.reports.clone());
         tokio::task::spawn_blocking(move || {
             let result = files::try_folder(&workshop.scratch).map_err(|error| error.to_string());
-            let _ = inputs.blocking_send(Input::Event(Event::Probed { part: Part::Scratch, result }));
+            let _ = reports.blocking_send(Report::TriedScratch(result));
         });
     }
 
@@ -370,18 +381,12 @@ impl Processes {
     }
 }
 
-fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) -> Vec<Event> {
+fn translate(id: SlotId, slot: &mut Slot, event: process::Event) -> Vec<Event> {
     let event = match event {
         process::Event::Started { .. } => None,
         process::Event::Saved(snapshot) => {
-            let process::Snapshot { attempt, ask, path, blob, .. } = *snapshot;
-            match cache.adopt(&path, blob) {
-                Ok(()) => Some(Event::Saved { slot: id, attempt, snapshot: blob, suspended: ask == Ask::Suspend }),
-                Err(error) => {
-                    tracing::warn!(slot = id, %attempt, %error, "a snapshot cannot be kept");
-                    None
-                }
-            }
+            let process::Snapshot { attempt, ask, blob, .. } = *snapshot;
+            Some(Event::Saved { slot: id, attempt, snapshot: blob, suspended: ask == Ask::Suspend })
         }
         process::Event::NotSaved { attempt, reason, .. } => {
             tracing::warn!(slot = id, %attempt, reason, "a snapshot cannot be written");
@@ -411,7 +416,7 @@ fn translate(id: SlotId, slot: &mut Slot, event: process::Event, cache: &Cache) 
     event.into_iter().collect()
 }
 
-fn log_failure(what: &str, slot: SlotId, result: std::io::Result<()>) {
+fn log_failure(what: &str, slot: SlotId, result: io::Result<()>) {
     if let Err(error) = result {
         // A process that has just died cannot be frozen; its last event is on its way.
         tracing::debug!(slot, what, %error, "a process did not obey");
@@ -428,13 +433,17 @@ impl Workshop {
         let (artifact, digest) = match code {
             Code::Artifact(_) => (fetched, blob.digest),
             Code::Module(_) => {
-                let made = self.artifacts.ready(&manifest, &fetched).await.map_err(|error| self.not_compiled(blob, error))?;
+                let made = match self.artifacts.ready(&manifest, &fetched).await {
+                    Ok(made) => made,
+                    Err(error) => return Err(self.not_compiled(blob, error).await),
+                };
                 (made.path, made.digest)
             }
         };
         if plan.terms.grants.scratch {
             // It may have been removed while the agent ran.
-            files::make_private_folder(&self.scratch).map_err(|error| {
+            let scratch = self.scratch.clone();
+            self.on_disk(move |_| files::make_private_folder(&scratch)).await.map_err(|error| {
                 let reason = format!("{}: {error}", self.scratch.display());
                 StartError::Trouble(Trouble::new(Part::Scratch, reason))
             })?;
@@ -460,11 +469,40 @@ impl Workshop {
         }
     }
 
-    fn not_compiled(&self, module: BlobRef, error: ArtifactError) -> StartError {
+    /// Puts a snapshot into the cache, which may take the disk's time; none if that fails. All else is passed on.
+    async fn take_over(&self, id: SlotId, event: process::Event) -> Option<process::Event> {
+        let process::Event::Saved(snapshot) = &event else { return Some(event) };
+        let (attempt, path, blob) = (snapshot.attempt, snapshot.path.clone(), snapshot.blob);
+        match self.on_disk(move |cache| cache.adopt(&path, blob)).await {
+            Ok(()) => Some(event),
+            Err(error) => {
+                tracing::warn!(slot = id, %attempt, %error, "a snapshot cannot be kept");
+                None
+            }
+        }
+    }
+
+    /// Has the cache do what may take the disk's time.
+    async fn on_disk(&self, act: impl FnOnce(&Cache) -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let cache = self.cache.clone();
+        tokio::task::spawn_blocking(move || act(&cache)).await.map_err(io::Error::other)?
+    }
+
+    /// What the cache holds is not what it should be.
+    async fn forget(&self, digest: Digest) {
+        let forget = move |cache: &Cache| {
+            cache.forget(&digest);
+            Ok(())
+        };
+        // It fails only while the agent ends.
+        let _ = self.on_disk(forget).await;
+    }
+
+    async fn not_compiled(&self, module: BlobRef, error: ArtifactError) -> StartError {
         match error {
             ArtifactError::Compile(CompileError::Refused(Refusal::Module(reason))) => StartError::Module(reason),
             ArtifactError::Compile(CompileError::Refused(Refusal::Unreadable(_) | Refusal::Digest { .. })) => {
-                self.cache.forget(&module.digest);
+                self.forget(module.digest).await;
                 StartError::Missing(error.to_string())
             }
             ArtifactError::Disk(_) | ArtifactError::Compile(_) => StartError::Executor(error.to_string()),
@@ -477,7 +515,7 @@ impl Workshop {
             (_, LoadError::Engine { .. }) => StartError::Executor(error.to_string()),
             (_, LoadError::Machine(trouble)) => StartError::Trouble(trouble.clone()),
             (Code::Artifact(blob), LoadError::Unreadable { .. } | LoadError::Digest { .. }) => {
-                self.cache.forget(&blob.digest);
+                self.forget(blob.digest).await;
                 StartError::Missing(error.to_string())
             }
             (Code::Artifact(_), LoadError::Refused { .. } | LoadError::Unmovable(_)) => StartError::Artifact(error.to_string()),

@@ -21,7 +21,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{INPUTS_WAITING_MAX, Input, Rest, RunLoop, processes::Processes, processes::Workshop, transfers::Transfers};
+use super::{
+    Rest, RunLoop,
+    edges::{Edges, Input, Mouths},
+    notes::Notes,
+    processes::{Processes, Report, Workshop},
+    transfers::Transfers,
+};
 use crate::{
     cache::Cache,
     clock::Clock,
@@ -31,7 +37,9 @@ use crate::{
         naming::{self, NamingError},
         probe,
     },
-    files, ipc, machine,
+    files,
+    ipc::{self, Call},
+    machine,
     member::Member,
     membership::{self, Membership, MembershipError},
     network::Network,
@@ -89,7 +97,8 @@ pub async fn serve(
     membership::check_key(data, &identity, &membership)?;
     let member = Arc::new(Member::new(data.to_owned(), identity, membership));
     let certificate = member.certificate().ok_or(ServeError::Certificate)?;
-    let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
+    let (teller, told) = sensor::words();
+    let (Mouths { calls, reports, answers, said }, edges) = Edges::new(told, stop);
     let engine = naming::engine_name(program.clone(), &data.join("engine.json")).await?;
     let standing = policy::recall(data, &member.get().authority, certificate.agent);
     let session_config = session_config(config, &member, &certificate, engine.clone(), standing)?;
@@ -105,26 +114,26 @@ pub async fn serve(
     let _ = files::remove_tree(&snapshots);
     files::make_private_folder(&snapshots).map_err(in_data(snapshots.clone()))?;
     let tell = {
-        let inputs = inputs.clone();
+        let answers = answers.clone();
         // The run loop is gone only when the process ends.
-        move |event: Event| drop(inputs.blocking_send(Input::Event(event)))
+        move |event: Event| drop(answers.blocking_send(event))
     };
     let (outbox, kept, writer) = Outbox::open(&data.join("outbox"), config.outbox_max.as_u64(), tell)?;
 
     let shutdown = CancellationToken::new();
     let node = start_node(config, &member, &cache, &shutdown).await?;
     let (coordinator, connected) = watch::channel(None);
-    let network = Network::new(node.handle.clone(), Arc::clone(&member), inputs.clone(), coordinator);
+    let network = Network::new(node.handle.clone(), Arc::clone(&member), said, coordinator);
     network.follow(node.events);
     let network = tokio::spawn(network.run(shutdown.clone()));
-    let ipc = ipc::listen(data, inputs.clone()).map_err(in_data(data.to_owned()))?;
-    let service = listen_as_service(inputs.clone());
-    forward_stop(stop, inputs.clone());
+    let ipc = ipc::listen(data, calls.clone()).map_err(in_data(data.to_owned()))?;
+    let service = listen_as_service(calls);
+    let (notes, noted) = Notes::start(data.to_owned(), Arc::clone(&member), node.handle.clone());
 
     let mut clock = Clock::start();
     let started = clock.read().now;
     let slots = session_config.slots;
-    let mut sensor = sensor::open(&sensor, inputs.clone())?;
+    let mut sensor = sensor::open(&sensor, teller)?;
     let mut session = Session::new(session_config, &kept, started);
     session.handle(Event::Owner(owner::recall(data)), started);
     // Before anybody offers work: whether it can be done here.
@@ -146,16 +155,16 @@ pub async fn serve(
     let mut run_loop = RunLoop {
         session,
         clock,
-        inputs: queue,
-        own: Default::default(),
+        edges,
         line: None,
         told: Default::default(),
         tell_cards: false,
         said: Vec::new(),
-        processes: Processes::new(slots, workshop, inputs.clone()),
-        transfers: Transfers::new(cache.clone(), node.handle.clone(), inputs, connected),
+        processes: Processes::new(slots, workshop, reports),
+        transfers: Transfers::start(cache.clone(), node.handle.clone(), answers, connected),
         cache,
         outbox,
+        notes,
         node: node.handle,
         member,
         sensor,
@@ -169,7 +178,7 @@ pub async fn serve(
         quit: false,
     };
     if found.is_ok() {
-        run_loop.apply(Input::Tried(found));
+        run_loop.apply(Input::Executor(Report::Tried(found)));
     }
     // A task of its own: whatever wakes the outermost future of a runtime of one thread costs two system calls more.
     let running = AbortOnDropHandle::new(tokio::spawn(async move { run_loop.run(abort).await }));
@@ -184,15 +193,16 @@ pub async fn serve(
     let _ = timeout(NETWORK_GRACE, network).await;
     // What was given to the outbox is on disk when its thread has ended.
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    let _ = noted.await;
     Ok(())
 }
 
 /// The socket for whoever is at the desk, if this is a service. Without it the agent works all the same.
-fn listen_as_service(inputs: mpsc::Sender<Input>) -> Option<AbortHandle> {
+fn listen_as_service(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
     #[cfg(unix)]
     {
         let folder = ipc::service::folder()?;
-        match ipc::service::listen(&folder, inputs, Arc::new(sensor::at_desk)) {
+        match ipc::service::listen(&folder, calls, Arc::new(sensor::at_desk)) {
             Ok(listener) => return Some(listener),
             Err(error) => tracing::warn!(folder = %folder.display(), %error, "whoever is at the desk cannot reach this service"),
         }
@@ -287,12 +297,4 @@ async fn start_node(config: &Config, member: &Member, cache: &Cache, shutdown: &
         }
         other => Ok(other?),
     }
-}
-
-fn forward_stop(stop: CancellationToken, inputs: mpsc::Sender<Input>) {
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        // A run loop that has ended needs no word.
-        let _ = inputs.send(Input::Stop).await;
-    });
 }

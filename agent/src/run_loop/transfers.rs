@@ -15,11 +15,10 @@ use lull_shared::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::AbortHandle,
+    task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep},
 };
 
-use super::Input;
 use crate::{
     cache::{Cache, Wanted},
     session::{Delivery, Event},
@@ -34,89 +33,72 @@ const NOBODY_AFTER: Duration = Duration::from_secs(5);
 /// The pause after a try that failed for a reason that may pass.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Transfers under way.
+/// A handle on the transfers under way. What the cache is to do is done in the order in which it was asked for, and nobody
+/// waits for it.
 pub struct Transfers {
-    cache: Cache,
+    /// Not bounded by itself: a session wants no more blobs than its attempts need.
+    orders: mpsc::UnboundedSender<Order>,
     node: NodeHandle,
-    inputs: mpsc::Sender<Input>,
+    answers: mpsc::Sender<Event>,
     coordinator: watch::Receiver<Option<PeerId>>,
-    turns: Arc<Semaphore>,
-    fetches: BTreeMap<Digest, AbortHandle>,
+}
+
+enum Order {
+    Fetch(BlobRef),
+    Unpin(Digest),
+    Erase(Digest),
+    Probe,
 }
 
 impl Transfers {
-    /// None yet. `coordinator` tells who is connected.
-    pub fn new(
+    /// None yet. `coordinator` tells who is connected; what comes of a transfer goes to `answers`.
+    pub fn start(
         cache: Cache,
         node: NodeHandle,
-        inputs: mpsc::Sender<Input>,
+        answers: mpsc::Sender<Event>,
         coordinator: watch::Receiver<Option<PeerId>>,
     ) -> Self {
-        Self { cache, node, inputs, coordinator, turns: Arc::new(Semaphore::new(FETCHES_MAX)), fetches: BTreeMap::new() }
+        let (orders, queue) = mpsc::unbounded_channel();
+        let shelf = Shelf {
+            cache,
+            node: node.clone(),
+            answers: answers.clone(),
+            coordinator: coordinator.clone(),
+            turns: Arc::new(Semaphore::new(FETCHES_MAX)),
+            fetches: BTreeMap::new(),
+        };
+        tokio::spawn(shelf.serve(queue));
+        Self { orders, node, answers, coordinator }
     }
 
-    /// Brings a blob into the cache and pins it. What is there is there at once.
-    pub fn fetch(&mut self, blob: BlobRef) -> Option<Event> {
-        let digest = blob.digest;
-        let wanted = match self.cache.want(blob) {
-            Ok(Wanted::Here) => return Some(Event::Fetched { digest, result: Ok(()) }),
-            Ok(wanted) => wanted,
-            Err(full) => return Some(Event::Fetched { digest, result: Err(full.to_string()) }),
-        };
-        let fetch = Fetch {
-            cache: self.cache.clone(),
-            node: self.node.clone(),
-            coordinator: self.coordinator.clone(),
-            turns: Arc::clone(&self.turns),
-            blob,
-        };
-        let inputs = self.inputs.clone();
-        let task = tokio::spawn(async move {
-            let result = fetch.run(wanted).await.map_err(|failed| match failed {
-                Failed::Elsewhere(reason) => (reason, None),
-                Failed::Here(reason) => (reason.clone(), Some(Trouble::new(Part::Cache, reason))),
-            });
-            let (result, trouble) = match result {
-                Ok(()) => (Ok(()), None),
-                Err((reason, trouble)) => (Err(reason), trouble),
-            };
-            if let Some(trouble) = trouble {
-                let _ = inputs.send(Input::Event(Event::Trouble { trouble, ended: None })).await;
-            }
-            // The run loop is gone only when the process ends.
-            let _ = inputs.send(Input::Event(Event::Fetched { digest, result })).await;
-        });
-        self.fetches.insert(digest, task.abort_handle());
-        None
-    }
-
-    /// Tries whether the cache's folder can be used; the answer comes by the inputs.
-    pub fn probe(&self) {
-        let (cache, inputs) = (self.cache.clone(), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = cache.probe().map_err(|error| error.to_string());
-            // The run loop is gone only when the process ends.
-            let _ = inputs.blocking_send(Input::Event(Event::Probed { part: Part::Cache, result }));
-        });
+    /// Brings a blob into the cache and pins it. Answered by [`Event::Fetched`].
+    pub fn fetch(&self, blob: BlobRef) {
+        self.order(Order::Fetch(blob));
     }
 
     /// Lets the cache remove a blob, and gives up its fetch if it is still on its way.
-    pub fn unpin(&mut self, digest: &Digest) {
-        if let Some(task) = self.fetches.remove(digest) {
-            task.abort();
-        }
-        self.cache.unpin(digest);
+    pub fn unpin(&self, digest: Digest) {
+        self.order(Order::Unpin(digest));
     }
 
     /// Deletes a blob that nobody needs any more.
-    pub fn erase(&mut self, digest: &Digest) {
-        self.unpin(digest);
-        self.cache.forget(digest);
+    pub fn erase(&self, digest: Digest) {
+        self.order(Order::Erase(digest));
+    }
+
+    /// Tries whether the cache's folder can be used. Answered by [`Event::Probed`].
+    pub fn probe(&self) {
+        self.order(Order::Probe);
+    }
+
+    fn order(&self, order: Order) {
+        // Its task ends with the last handle, or with the process.
+        let _ = self.orders.send(order);
     }
 
     /// Hands a large output to the coordinator that is connected.
     pub fn deliver(&self, attempt: AttemptId, output: BlobRef, file: PathBuf) {
-        let (node, inputs, coordinator) = (self.node.clone(), self.inputs.clone(), *self.coordinator.borrow());
+        let (node, answers, coordinator) = (self.node.clone(), self.answers.clone(), *self.coordinator.borrow());
         tokio::spawn(async move {
             let delivery = match coordinator {
                 Some(coordinator) => match node.deliver(coordinator, attempt, output, file).await {
@@ -133,9 +115,97 @@ impl Transfers {
                 },
                 None => Delivery::Failed,
             };
-            let _ = inputs.send(Input::Event(Event::Delivered { attempt, delivery })).await;
+            let _ = answers.send(Event::Delivered { attempt, delivery }).await;
         });
     }
+}
+
+/// What carries the orders out.
+struct Shelf {
+    cache: Cache,
+    node: NodeHandle,
+    answers: mpsc::Sender<Event>,
+    coordinator: watch::Receiver<Option<PeerId>>,
+    turns: Arc<Semaphore>,
+    fetches: BTreeMap<Digest, AbortHandle>,
+}
+
+impl Shelf {
+    async fn serve(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Fetch(blob) => {
+                    let digest = blob.digest;
+                    match on_disk(&self.cache, move |cache| cache.want(blob)).await {
+                        Ok(Ok(Wanted::Here)) => self.answer(Event::Fetched { digest, result: Ok(()) }).await,
+                        Ok(Ok(wanted)) => self.fetch(blob, wanted),
+                        Ok(Err(full)) => self.answer(Event::Fetched { digest, result: Err(full.to_string()) }).await,
+                        Err(error) => self.answer(Event::Fetched { digest, result: Err(error) }).await,
+                    }
+                }
+                Order::Unpin(digest) => {
+                    self.give_up(&digest);
+                    let _ = on_disk(&self.cache, move |cache| cache.unpin(&digest)).await;
+                }
+                Order::Erase(digest) => {
+                    self.give_up(&digest);
+                    let erase = move |cache: &Cache| {
+                        cache.unpin(&digest);
+                        cache.forget(&digest);
+                    };
+                    let _ = on_disk(&self.cache, erase).await;
+                }
+                Order::Probe => {
+                    let result = on_disk(&self.cache, |cache| cache.probe().map_err(|error| error.to_string())).await;
+                    self.answer(Event::Probed { part: Part::Cache, result: result.and_then(|result| result) }).await;
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, digest: &Digest) {
+        if let Some(task) = self.fetches.remove(digest) {
+            task.abort();
+        }
+    }
+
+    fn fetch(&mut self, blob: BlobRef, wanted: Wanted) {
+        let fetch = Fetch {
+            cache: self.cache.clone(),
+            node: self.node.clone(),
+            coordinator: self.coordinator.clone(),
+            turns: Arc::clone(&self.turns),
+            blob,
+        };
+        let answers = self.answers.clone();
+        let task = tokio::spawn(async move {
+            let result = fetch.run(wanted).await.map_err(|failed| match failed {
+                Failed::Elsewhere(reason) => (reason, None),
+                Failed::Here(reason) => (reason.clone(), Some(Trouble::new(Part::Cache, reason))),
+            });
+            let (result, trouble) = match result {
+                Ok(()) => (Ok(()), None),
+                Err((reason, trouble)) => (Err(reason), trouble),
+            };
+            if let Some(trouble) = trouble {
+                let _ = answers.send(Event::Trouble { trouble, ended: None }).await;
+            }
+            // The run loop is gone only when the process ends.
+            let _ = answers.send(Event::Fetched { digest: blob.digest, result }).await;
+        });
+        self.fetches.insert(blob.digest, task.abort_handle());
+    }
+
+    async fn answer(&self, event: Event) {
+        // The run loop is gone only when the process ends.
+        let _ = self.answers.send(event).await;
+    }
+}
+
+/// Has the cache do what may take the disk's time. It fails only while the agent ends.
+async fn on_disk<T: Send + 'static>(cache: &Cache, act: impl FnOnce(&Cache) -> T + Send + 'static) -> Result<T, String> {
+    let cache = cache.clone();
+    spawn_blocking(move || act(&cache)).await.map_err(|error| error.to_string())
 }
 
 /// One blob on its way into the cache.
@@ -156,21 +226,21 @@ enum Failed {
 
 impl Fetch {
     async fn run(mut self, wanted: Wanted) -> Result<(), Failed> {
+        let blob = self.blob;
         if wanted == Wanted::Check {
-            let (cache, blob) = (self.cache.clone(), self.blob);
-            if tokio::task::spawn_blocking(move || cache.check(blob)).await.unwrap_or(false) {
+            if on_disk(&self.cache, move |cache| cache.check(blob)).await.unwrap_or(false) {
                 return Ok(());
             }
             // It was damaged: room is made anew.
-            self.cache.want(self.blob).map_err(|full| Failed::Elsewhere(full.to_string()))?;
+            let room = on_disk(&self.cache, move |cache| cache.want(blob)).await.map_err(Failed::Elsewhere)?;
+            room.map_err(|full| Failed::Elsewhere(full.to_string()))?;
         }
         let turns = Arc::clone(&self.turns);
         let _turn = turns.acquire().await.expect("the turns are never closed");
         let fetched = self.download().await;
-        match &fetched {
-            Ok(()) => self.cache.arrived(&self.blob.digest),
-            Err(_) => self.cache.forget(&self.blob.digest),
-        }
+        let here = fetched.is_ok();
+        let settle = move |cache: &Cache| if here { cache.arrived(&blob.digest) } else { cache.forget(&blob.digest) };
+        let _ = on_disk(&self.cache, settle).await;
         fetched
     }
 

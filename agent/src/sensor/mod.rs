@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! asked: load, power, screen, network, ...  --Sensor::sample--> run loop --Sample--> guard
-//! told:  keyboard and mouse, sleep, shutdown ---Input, as it happens--^
+//! told:  keyboard and mouse, sleep, shutdown -----Word, as it happens----^
 //! ```
 //! A source that is not there is said to be missing ([`Sensor::sources`]); what it would have seen counts as calm, except
 //! for the owner's input: where nothing sees that, the guard does not take the owner for away.
@@ -14,15 +14,19 @@ mod script;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+mod word;
 
 use std::{io, path::PathBuf, str::FromStr, time::Duration};
 
 use lull_shared::hours::WeekMinute;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
-pub use self::load::Load;
-use crate::{guard::Sample, run_loop::Input};
+use self::word::Teller;
+pub use self::{
+    load::Load,
+    word::{Delay, Told, Word, words},
+};
+use crate::guard::Sample;
 
 /// The machine cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -78,14 +82,14 @@ impl FromStr for Choice {
     }
 }
 
-/// Begins to see; what cannot wait comes by `inputs`.
-pub fn open(choice: &Choice, inputs: mpsc::Sender<Input>) -> Result<Box<dyn Sensor>, SensorError> {
+/// Begins to see; what cannot wait is told.
+pub fn open(choice: &Choice, teller: Teller) -> Result<Box<dyn Sensor>, SensorError> {
     match choice {
         #[cfg(all(target_os = "linux", feature = "desk"))]
-        Choice::Machine => Ok(Box::new(linux::Desk::open(inputs)?)),
+        Choice::Machine => Ok(Box::new(linux::Desk::open(teller)?)),
         #[cfg(not(all(target_os = "linux", feature = "desk")))]
         Choice::Machine => Ok(Box::new(Bare { load: Load::new()? })),
-        Choice::Script(path) => Ok(Box::new(script::Script::open(path, inputs)?)),
+        Choice::Script(path) => Ok(Box::new(script::Script::open(path, teller)?)),
     }
 }
 

@@ -24,16 +24,11 @@ use lull_shared::{
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
-    sync::mpsc,
     time::sleep,
 };
 
-use super::{Sensor, SensorError, Source, local};
-use crate::{
-    guard::{Announcement, Power, Sample},
-    run_loop::Input,
-    session::Event,
-};
+use super::{Sensor, SensorError, Source, local, word::Teller};
+use crate::guard::{Announcement, Power, Sample};
 
 /// How often a followed file is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -98,11 +93,11 @@ pub struct Script {
 
 impl Script {
     /// Follows the file, or listens on the socket.
-    pub fn open(path: &Path, inputs: mpsc::Sender<Input>) -> Result<Self, SensorError> {
+    pub fn open(path: &Path, teller: Teller) -> Result<Self, SensorError> {
         let rest = Err((LONG_AGO, Instant::now()));
         let state = State { sample: Sample::QUIET, sees: true, input: rest, charge: None, local: None };
         let state = Arc::new(Mutex::new(state));
-        let stage = Stage { state: state.clone(), inputs };
+        let stage = Stage { state: state.clone(), teller };
         let failed = |source| SensorError::Script { path: path.to_owned(), source };
         if path.is_file() {
             let file = File::open(path).map_err(failed)?;
@@ -139,12 +134,12 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 #[derive(Clone)]
 struct Stage {
     state: Arc<Mutex<State>>,
-    inputs: mpsc::Sender<Input>,
+    teller: Teller,
 }
 
 impl Stage {
     /// Lets a line take effect; the error is in words.
-    async fn play(&self, line: &str) -> Result<(), String> {
+    fn play(&self, line: &str) -> Result<(), String> {
         let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let local = line.local.as_deref().map(str::parse).transpose().map_err(|error: ParseHoursError| error.to_string())?;
         lock(&self.state).take(&line, local);
@@ -154,14 +149,13 @@ impl Stage {
                 Announced::Shutdown => Announcement::Shutdown,
                 Announced::Awake => Announcement::Awake,
             };
-            self.tell(Input::Announced(announcement, None)).await?;
+            self.teller.announce(announcement, None);
         }
-        let what = if line.input { Input::Event(Event::Input) } else { Input::Look };
-        self.tell(what).await
-    }
-
-    async fn tell(&self, input: Input) -> Result<(), String> {
-        self.inputs.send(input).await.map_err(|_| "the agent is stopping".to_owned())
+        match line.input {
+            true => self.teller.input(),
+            false => self.teller.look(),
+        }
+        Ok(())
     }
 }
 
@@ -198,7 +192,7 @@ async fn follow(mut file: BufReader<File>, stage: Stage) {
     loop {
         match file.read_line(&mut line) {
             Ok(read) if read > 0 && line.ends_with('\n') => {
-                if let Err(error) = stage.play(&line).await {
+                if let Err(error) = stage.play(&line) {
                     tracing::warn!(error, line = line.trim(), "the script says what is not understood");
                 }
                 line.clear();
@@ -226,7 +220,7 @@ async fn converse(stream: Stream, stage: Stage) -> io::Result<()> {
         if (&mut reader).take(LINE_BYTES_MAX).read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let answer = stage.play(&line).await.err().unwrap_or_else(|| "ok".into());
+        let answer = stage.play(&line).err().unwrap_or_else(|| "ok".into());
         writer.write_all(format!("{answer}\n").as_bytes()).await?;
     }
 }
@@ -234,31 +228,32 @@ async fn converse(stream: Stream, stage: Stage) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::{Told, Word, words};
 
-    fn stage() -> (Stage, Script, mpsc::Receiver<Input>) {
+    fn stage() -> (Stage, Script, Told) {
         let rest = Err((LONG_AGO, Instant::now()));
         let state = State { sample: Sample::QUIET, sees: true, input: rest, charge: None, local: None };
         let state = Arc::new(Mutex::new(state));
-        let (inputs, queue) = mpsc::channel(8);
-        (Stage { state: state.clone(), inputs }, Script { path: "x".into(), state }, queue)
+        let (teller, told) = words();
+        (Stage { state: state.clone(), teller }, Script { path: "x".into(), state }, told)
     }
 
-    #[tokio::test]
-    async fn a_line_says_what_happens_and_all_else_stays_as_it_was() {
-        let (stage, mut script, mut queue) = stage();
-        let play = async |line: &str| stage.play(line).await.expect(line);
-        play(r#"{"mains": false, "charge": 40, "local": "mon 14:00"}"#).await;
-        play(r#"{"input": true, "announce": "sleep"}"#).await;
+    #[test]
+    fn a_line_says_what_happens_and_all_else_stays_as_it_was() {
+        let (stage, mut script, told) = stage();
+        let play = |line: &str| stage.play(line).expect(line);
+        play(r#"{"mains": false, "charge": 40, "local": "mon 14:00"}"#);
+        play(r#"{"input": true, "announce": "sleep"}"#);
         let sample = script.sample(Duration::ZERO);
         assert_eq!((sample.power, sample.local.to_string().as_str()), (Power::Battery { percent: Some(40) }, "mon 14:00"));
         assert!(sample.idle.is_some_and(|idle| idle < LONG_AGO));
-        assert!(matches!(queue.try_recv(), Ok(Input::Look)));
-        assert!(matches!(queue.try_recv(), Ok(Input::Announced(Announcement::Sleep, None))));
-        assert!(matches!(queue.try_recv(), Ok(Input::Event(Event::Input))));
-        play(r#"{"idle": "20m", "sees": false}"#).await;
+        assert!(matches!(told.take(), Some(Word::Input)));
+        assert!(matches!(told.take(), Some(Word::Announced(Announcement::Sleep, None))));
+        assert!(matches!(told.take(), Some(Word::Look)));
+        play(r#"{"idle": "20m", "sees": false}"#);
         assert_eq!(script.sample(Duration::ZERO).idle, None);
-        assert!(stage.play(r#"{"inputs": 1}"#).await.is_err_and(|error| error.contains("unknown field")));
-        assert!(stage.play(r#"{"local": "noon"}"#).await.is_err());
+        assert!(stage.play(r#"{"inputs": 1}"#).is_err_and(|error| error.contains("unknown field")));
+        assert!(stage.play(r#"{"local": "noon"}"#).is_err());
     }
 
     #[tokio::test]
@@ -267,10 +262,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("script");
         let mut file = File::create(&path).expect("a file");
-        let (inputs, mut queue) = mpsc::channel(8);
-        let mut script = Script::open(&path, inputs).expect("it can be followed");
+        let (teller, told) = words();
+        let mut script = Script::open(&path, teller).expect("it can be followed");
         writeln!(file, r#"{{"full_screen": true}}"#).expect("written");
-        assert!(matches!(queue.recv().await, Some(Input::Look)));
+        assert!(matches!(told.next().await, Word::Look));
         assert!(script.sample(Duration::ZERO).full_screen);
     }
 }

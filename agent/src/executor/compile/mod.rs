@@ -346,7 +346,8 @@ async fn frame<T: DeserializeOwned>(from: &mut ChildStdout) -> io::Result<T> {
 }
 
 async fn copy(from: &mut ChildStdout, size_bytes: u64, into: &Path) -> io::Result<BlobRef> {
-    crate::files::remove_if_there(into)?;
+    let fresh = into.to_owned();
+    tokio::task::spawn_blocking(move || crate::files::remove_if_there(&fresh)).await.map_err(io::Error::other)??;
     let mut file = tokio::fs::File::create_new(into).await?;
     let mut outline = OutlineBuilder::default();
     let mut left = size_bytes;

@@ -6,10 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::time::sleep;
 
-use super::super::Source;
-use crate::{run_loop::Input, session::Event};
+use super::super::{
+    Source,
+    word::{Delay, Teller},
+};
+use crate::guard::Announcement;
 
 /// Sources that tell of quiet do so after this long without input.
 pub(super) const QUIET: Duration = Duration::from_millis(300);
@@ -22,7 +25,7 @@ const TELL_GAP: Duration = Duration::from_millis(20);
 
 /// Shared by all sources.
 pub(super) struct Eyes {
-    inputs: mpsc::Sender<Input>,
+    teller: Teller,
     state: Mutex<State>,
 }
 
@@ -63,8 +66,8 @@ pub(super) struct Seen {
 }
 
 impl Eyes {
-    pub(super) fn new(inputs: mpsc::Sender<Input>) -> Self {
-        Self { inputs, state: Mutex::default() }
+    pub(super) fn new(teller: Teller) -> Self {
+        Self { teller, state: Mutex::default() }
     }
 
     /// A source sees, from now on; input only if it goes on to say so.
@@ -87,11 +90,11 @@ impl Eyes {
     /// There is input now, and perhaps more to come until [`Self::rests`].
     pub(super) fn moves(self: &Arc<Self>, name: &'static str) {
         self.see(name, Moved::Since(Instant::now()));
-        self.tell(Input::Event(Event::Input));
+        self.teller.input();
         let eyes = Arc::clone(self);
         tokio::spawn(async move {
             sleep(LOOK_AGAIN).await;
-            eyes.tell(Input::Look);
+            eyes.teller.look();
         });
     }
 
@@ -102,7 +105,7 @@ impl Eyes {
         if state.told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
             state.told = Some(Instant::now());
             drop(state);
-            self.tell(Input::Event(Event::Input));
+            self.teller.input();
         }
     }
 
@@ -132,16 +135,9 @@ impl Eyes {
         self.state().lid_closed = closed;
     }
 
-    /// Something for the run loop. One that has so much to do that it takes no more sees it in the next sample.
-    pub(super) fn tell(&self, input: Input) {
-        if self.inputs.try_send(input).is_err() {
-            tracing::debug!("the run loop has no place for what the sensor saw");
-        }
-    }
-
-    /// Something for the run loop that must not be lost, from a thread of its own; false when the agent has ended.
-    pub(super) fn announce(&self, input: Input) -> bool {
-        self.inputs.blocking_send(input).is_ok()
+    /// The operating system announces something; false when the agent has ended.
+    pub(super) fn announce(&self, announcement: Announcement, delay: Option<Delay>) -> bool {
+        self.teller.announce(announcement, delay)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -183,11 +179,12 @@ impl Eyes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::{Word, words};
 
     #[tokio::test]
     async fn the_latest_input_of_any_source_counts_and_a_lost_source_does_not() {
-        let (inputs, mut queue) = mpsc::channel(8);
-        let eyes = Arc::new(Eyes::new(inputs));
+        let (teller, told) = words();
+        let eyes = Arc::new(Eyes::new(teller));
         assert_eq!(eyes.seen().idle, None, "nobody sees anything");
         eyes.opens("a", "input");
         eyes.opens("b", "input");
@@ -198,8 +195,8 @@ mod tests {
         assert_eq!(idle(), 6);
         eyes.moves("a");
         assert_eq!(idle(), 0);
-        assert!(matches!(queue.recv().await, Some(Input::Event(Event::Input))), "told at once");
-        assert!(matches!(queue.recv().await, Some(Input::Look)), "and looked at again");
+        assert!(matches!(told.next().await, Word::Input), "told at once");
+        assert!(matches!(told.next().await, Word::Look), "and looked at again");
         eyes.closes("a", "input", "it is gone");
         assert_eq!(idle(), 6);
         eyes.rests("a", Duration::ZERO);

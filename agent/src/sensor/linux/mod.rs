@@ -20,11 +20,9 @@ mod x11;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
-
 use self::{awake::Awake, eyes::Eyes, sysfs::Kernel};
-use super::{Load, Sensor, SensorError, Source, local};
-use crate::{guard::Sample, run_loop::Input};
+use super::{Load, Sensor, SensorError, Source, local, word::Teller};
+use crate::guard::Sample;
 
 /// Whether this user has a session in front of a seat of this machine, by logind's word.
 pub(super) fn at_desk(user: u32) -> Result<bool, String> {
@@ -41,8 +39,8 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Opens every eye that there is; those that find nothing to see say so.
-    pub(super) fn open(inputs: mpsc::Sender<Input>) -> Result<Self, SensorError> {
-        let eyes = Arc::new(Eyes::new(inputs));
+    pub(super) fn open(teller: Teller) -> Result<Self, SensorError> {
+        let eyes = Arc::new(Eyes::new(teller));
         tokio::spawn(x11::watch(eyes.clone()));
         tokio::spawn(wayland::watch(eyes.clone()));
         tokio::spawn(devices::watch(eyes.clone()));

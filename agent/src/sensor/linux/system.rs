@@ -17,6 +17,7 @@ use rustbus::{
     wire::{ObjectPath, UnixFd, unmarshal::traits::Variant},
 };
 
+use super::super::word::Delay;
 use super::{
     bus::{Bus, Failed, Object},
     devices::NAME as DEVICES,
@@ -24,10 +25,7 @@ use super::{
     wayland::NAME as WAYLAND,
     x11::NAME as X11,
 };
-use crate::{
-    guard::Announcement,
-    run_loop::{Delay, Input},
-};
+use crate::guard::Announcement;
 
 const LOGIND: (&str, &str) = ("logind", "sessions, lid, sleep and shutdown");
 const NETWORK: (&str, &str) = ("NetworkManager", "metered networks");
@@ -82,7 +80,7 @@ fn follow(eyes: &Eyes) -> Result<(), Failed> {
         let Some(signal) = bus.signal(next.saturating_duration_since(Instant::now()))? else { continue };
         let Some((what, begins)) = announced(&signal) else { continue };
         let (announcement, delay_of_it) = if begins { (what, lock.take()) } else { (Announcement::Awake, None) };
-        if !eyes.announce(Input::Announced(announcement, delay_of_it)) {
+        if !eyes.announce(announcement, delay_of_it) {
             return Ok(());
         }
         if !begins {

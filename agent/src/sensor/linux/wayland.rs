@@ -161,12 +161,11 @@ delegate_noop!(Desktop: ignore WlSeat);
 mod tests {
     use std::{os::unix::net::UnixStream, sync::mpsc as std_mpsc, thread};
 
-    use tokio::sync::mpsc;
     use wayland_protocols::ext::idle_notify::v1::server as notify;
     use wayland_server::{Client, DataInit, Display, DisplayHandle, GlobalDispatch, New, protocol::wl_seat as seat};
 
     use super::*;
-    use crate::{run_loop::Input, session::Event};
+    use crate::sensor::{Told, Word, words};
 
     /// A desktop of two seats without anything else.
     #[derive(Default)]
@@ -280,15 +279,15 @@ mod tests {
     /// A sensor with a made-up desktop only.
     struct Watched {
         eyes: Arc<Eyes>,
-        told: mpsc::Receiver<Input>,
+        told: Told,
         desktop: std_mpsc::Sender<Say>,
         following: tokio::task::JoinHandle<Result<(), Failed>>,
     }
 
     impl Watched {
         fn start(notifies: bool) -> Self {
-            let (inputs, told) = mpsc::channel(8);
-            let eyes = Arc::new(Eyes::new(inputs));
+            let (teller, told) = words();
+            let eyes = Arc::new(Eyes::new(teller));
             let (ours, theirs) = UnixStream::pair().expect("sockets");
             let desktop = desktop(theirs, notifies);
             let following = tokio::spawn({
@@ -302,14 +301,14 @@ mod tests {
             self.desktop.send(say).expect("it listens");
         }
 
-        async fn input(&mut self) {
-            while !matches!(self.told.recv().await, Some(Input::Event(Event::Input))) {}
+        async fn input(&self) {
+            while !matches!(self.told.next().await, Word::Input) {}
         }
     }
 
     #[tokio::test]
     async fn input_at_any_seat_is_told_at_once_and_rest_is_when_all_rest() {
-        let mut watched = Watched::start(true);
+        let watched = Watched::start(true);
         for seat in [0, 1] {
             watched.say(Say::Resumed(seat));
             watched.input().await;
@@ -336,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_desktop_that_goes_away_is_lost() {
-        let mut watched = Watched::start(true);
+        let watched = Watched::start(true);
         watched.say(Say::Resumed(0));
         watched.input().await;
         drop(watched.desktop);
