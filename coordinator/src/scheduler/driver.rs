@@ -17,6 +17,7 @@ use super::{
     event::{AgentSnapshot, Event, Movable, RequestId, Retry, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
+    promised::Promised,
 };
 
 /// Monday, 2026-11-23, 12:00 UTC.
@@ -50,6 +51,8 @@ pub(super) struct Driver {
     pub died: bool,
     /// The most changes that one turn had.
     pub most_changes: usize,
+    /// Every turn is held against these, if they are there from the beginning.
+    pub promised: Option<Promised>,
     /// Snapshots that agents say they keep when they connect.
     pub keeps: BTreeMap<AgentId, Vec<KeptSnapshot>>,
 }
@@ -129,6 +132,7 @@ impl Driver {
             dies_after: None,
             died: false,
             most_changes: 0,
+            promised: None,
             keeps: BTreeMap::new(),
         }
     }
@@ -143,6 +147,9 @@ impl Driver {
     // --- Events ---
 
     pub(super) fn handle(&mut self, event: Event) {
+        if let Some(promised) = &mut self.promised {
+            promised.hears(&event, self.now);
+        }
         self.scheduler.handle(event, self.now);
         self.drain();
     }
@@ -153,6 +160,9 @@ impl Driver {
         let (mut changes, mut orders, mut sent) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(due) = self.scheduler.poll_timeout().filter(|due| *due <= until) {
             self.now = self.now.max(due);
+            if let Some(promised) = &mut self.promised {
+                promised.time_passes();
+            }
             self.scheduler.handle_timeout(self.now);
             self.drain();
             changes.append(&mut self.changes);
@@ -302,6 +312,9 @@ impl Driver {
     pub(super) fn crash(&mut self) {
         self.scheduler = Scheduler::restore(self.ledger.snapshot(), self.limits.clone(), 7, self.now);
         self.numbers.clear();
+        if let Some(promised) = &mut self.promised {
+            promised.crash();
+        }
         self.drain();
     }
 
@@ -366,6 +379,9 @@ impl Driver {
             let effect = self.scheduler.poll_effect().expect("just seen");
             match effect {
                 Effect::Record(change) => {
+                    if let Some(promised) = &mut self.promised {
+                        promised.records(&change, self.now);
+                    }
                     self.ledger.apply(change.clone());
                     self.changes.push(change);
                 }
@@ -373,6 +389,9 @@ impl Driver {
                     let newest = self.numbers.entry((agent, stream)).or_default();
                     assert_eq!(number, *newest + 1, "orders to {agent} are numbered without a gap");
                     *newest = number;
+                    if let Some(promised) = &mut self.promised {
+                        promised.says(agent, stream, &order);
+                    }
                     self.check_known(agent, &order);
                     self.orders.push((agent, order.clone()));
                     self.sent.push((agent, stream, number, order));
@@ -382,6 +401,9 @@ impl Driver {
             }
         }
         self.most_changes = self.most_changes.max(self.changes.len());
+        if let Some(promised) = &mut self.promised {
+            promised.ends();
+        }
         self.check();
     }
 

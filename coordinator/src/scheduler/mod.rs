@@ -49,6 +49,8 @@ mod moving;
 mod outgoing;
 mod overtime;
 mod placement;
+#[cfg(test)]
+mod promised;
 mod rank;
 mod rebalance;
 mod remains;

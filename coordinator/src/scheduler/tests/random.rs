@@ -12,10 +12,14 @@ use lull_shared::{
 use proptest::{collection::vec, prelude::*};
 
 use super::agent::FakeAgent;
-use crate::scheduler::{
-    Limits,
-    driver::{Driver, capacity, spec},
-    event::{Event, Movable, RequestId},
+use crate::{
+    dispatch::turn,
+    scheduler::{
+        Limits,
+        driver::{Driver, capacity, spec},
+        event::{Event, Movable, RequestId},
+        promised::Promised,
+    },
 };
 
 const AGENTS: u64 = 3;
@@ -51,6 +55,8 @@ enum Step {
     ArriveAll(u64),
     Repeat(u64, usize, bool),
     Pass(u64),
+    /// All that an agent has said arrives, and the store takes so long with what comes of it, in which nobody is heard.
+    Slow(u64, u64),
     /// The coordinator dies in the turn of a submission that is committed, or not.
     Crash(bool),
     /// It dies in the middle of what one of these brings about, with so many changes committed.
@@ -138,6 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
         14 => agent().prop_map(Step::ArriveAll),
         3 => (agent(), any::<usize>(), any::<bool>()).prop_map(|(agent, which, old)| Step::Repeat(agent, which, old)),
         8 => (1..3_000_u64).prop_map(Step::Pass),
+        2 => (agent(), 500..20_000_u64).prop_map(|(agent, ms)| Step::Slow(agent, ms)),
         1 => any::<bool>().prop_map(Step::Crash),
         3 => (0..6_usize, cause()).prop_map(|(changes, cause)| Step::CutShort(changes, cause)),
     ]
@@ -161,6 +168,7 @@ impl World {
             ..Limits::default()
         };
         let mut driver = Driver::with(limits);
+        driver.promised = Some(Promised::default());
         (1..=ALL).for_each(|agent| driver.enrol(agent));
         let agents = (1..=ALL).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
         let mut world = Self { driver, agents, sequence: 1 };
@@ -297,6 +305,13 @@ impl World {
                 event.into_iter().for_each(|event| self.handle(event));
             }
             Step::Pass(ms) => self.pass(ms),
+            Step::Slow(agent, ms) => {
+                while self.arrive(agent) {}
+                self.driver.now = self.driver.now + Duration::from_millis(ms);
+                let lease = Limits::default().lease;
+                turn::excuse_silence(&mut self.driver.scheduler, Duration::from_millis(ms), lease, self.driver.now);
+                self.pass(1);
+            }
             Step::Crash(committed) => self.crash(committed),
             Step::CutShort(changes, cause) => self.cut_short(changes, cause),
         }
@@ -319,7 +334,7 @@ impl World {
 
     /// Dies after a turn was decided, before any of it was sent.
     fn crash(&mut self, committed: bool) {
-        let before = self.driver.ledger.clone();
+        let before = (self.driver.ledger.clone(), self.driver.promised.clone());
         let wish = Wish {
             tasks: 2,
             submitter: true,
@@ -334,7 +349,7 @@ impl World {
         };
         self.submit(&wish);
         if !committed {
-            self.driver.ledger = before;
+            (self.driver.ledger, self.driver.promised) = before;
         }
         self.agents.iter_mut().for_each(|agent| {
             agent.cut();
@@ -402,28 +417,162 @@ proptest! {
 
     #[test]
     fn whatever_happens_nothing_is_lost_and_every_job_ends(steps in vec(step(), 1..250)) {
-        let mut world = World::new();
-        for step in steps {
-            world.step(step);
+        ends_well(steps);
+    }
+}
+
+/// A history, after which everything heals. One that goes wrong is printed as small as it can be made: as a list of steps it
+/// is a test of its own.
+fn ends_well(steps: Vec<Step>) {
+    let mut world = World::new();
+    steps.into_iter().for_each(|step| world.step(step));
+    world.heal();
+    let mut rounds = 0;
+    while !world.all_ended() {
+        rounds += 1;
+        assert!(rounds < 600, "jobs do not end: {:?}", world.driver.scheduler.jobs(world.driver.now));
+        world.work();
+    }
+    assert!((1..=ALL).all(|agent| world.driver.held(agent).is_empty()));
+    for agent in 1..=AGENTS {
+        let view = world.driver.scheduler.agent(AgentId(agent));
+        if view.is_some_and(|view| view.intake == Intake::Revoked) {
+            // Nobody speaks to it any more.
+            continue;
         }
-        world.heal();
-        let mut rounds = 0;
-        while !world.all_ended() {
-            rounds += 1;
-            prop_assert!(rounds < 600, "jobs do not end: {:?}", world.driver.scheduler.jobs(world.driver.now));
-            world.work();
+        // What was said of discarding is read, or said again to whoever greets.
+        world.step(Step::Connect(agent));
+        world.step(Step::ReadAll(agent));
+        assert_eq!(world.agent(agent).keeps(), 0, "no snapshot outlives its task");
+    }
+}
+
+/// A start, an end or an order that no promise allows, as a faulty scheduler would bring it about.
+mod noticed {
+    use super::*;
+    use crate::scheduler::{
+        driver::attempt,
+        effect::{Change, EndedAttempt, Given, Order, TaskAfter},
+        event::StreamId,
+    };
+    use lull_shared::{
+        job::RetryPolicy,
+        message::{Build, Payload},
+        state::AttemptEnd,
+    };
+
+    /// A task runs at the first of two agents, another waits.
+    fn told() -> (Driver, Promised) {
+        let mut driver = Driver::new();
+        driver.promised = Some(Promised::default());
+        (1..=2).for_each(|agent| driver.enrol_and_connect(agent, 1));
+        driver.set_intake(2, Intake::Cordoned);
+        driver.submit(JobSpec { retry: RetryPolicy { retries: 0, ..RetryPolicy::default() }, ..spec(2) });
+        driver.started(1, &[attempt(1, 0, 1)]);
+        let promised = driver.promised.clone().expect("it is there from the beginning");
+        (driver, promised)
+    }
+
+    fn start(index: u32, number: u32, agent: u64, beside: bool) -> Change {
+        Change::AttemptStarted {
+            attempt: attempt(1, index, number),
+            agent: AgentId(agent),
+            at: crate::scheduler::driver::NOON,
+            build: Build::Plain,
+            resume: None,
+            beside,
+            cause: beside.then(|| "it is slow".into()),
         }
-        prop_assert!((1..=ALL).all(|agent| world.driver.held(agent).is_empty()));
-        for agent in 1..=AGENTS {
-            let view = world.driver.scheduler.agent(AgentId(agent));
-            if view.is_some_and(|view| view.intake == Intake::Revoked) {
-                // Nobody speaks to it any more.
-                continue;
-            }
-            // What was said of discarding is read, or said again to whoever greets.
-            world.step(Step::Connect(agent));
-            world.step(Step::ReadAll(agent));
-            prop_assert_eq!(world.agent(agent).keeps(), 0, "no snapshot outlives its task");
-        }
+    }
+
+    fn end(end: AttemptEnd, after: TaskAfter, output: Option<&'static str>) -> Change {
+        Change::AttemptEnded(Box::new(EndedAttempt {
+            attempt: attempt(1, 0, 1),
+            agent: AgentId(1),
+            end,
+            reason: None,
+            failure: None,
+            at: crate::scheduler::driver::NOON,
+            after,
+            output: output.map(Payload::inline),
+            answer: None,
+            log: Default::default(),
+            log_dropped_bytes: 0,
+            usage: Default::default(),
+            slot_us: 0,
+        }))
+    }
+
+    #[test]
+    #[should_panic(expected = "which takes nothing new")]
+    fn a_start_at_a_cordoned_agent() {
+        let (driver, mut promised) = told();
+        promised.records(&start(1, 1, 2, false), driver.now);
+    }
+
+    #[test]
+    #[should_panic(expected = "j1.0#2 starts at a1 beside")]
+    fn a_second_copy_beside_the_first_at_the_same_agent() {
+        let (driver, mut promised) = told();
+        promised.records(&start(0, 2, 1, true), driver.now);
+    }
+
+    #[test]
+    #[should_panic(expected = "succeeds and a1 said None")]
+    fn a_success_that_nobody_told() {
+        let (driver, mut promised) = told();
+        promised.time_passes();
+        promised.records(&end(AttemptEnd::Succeeded, TaskAfter::Succeeded, Some("42")), driver.now);
+    }
+
+    #[test]
+    #[should_panic(expected = "is lost after")]
+    fn a_loss_for_a_moments_silence() {
+        let (driver, mut promised) = told();
+        promised.time_passes();
+        let after = TaskAfter::Again { not_before: driver.now, failures: 0 };
+        promised.records(&end(AttemptEnd::Lost, after, None), driver.now);
+    }
+
+    #[test]
+    #[should_panic(expected = "is acknowledged and a1 never told its end")]
+    fn an_acknowledgement_of_what_was_not_told() {
+        let (_, mut promised) = told();
+        let attempts = vec![attempt(1, 0, 1)];
+        promised.says(AgentId(1), StreamId(1), &Order::Acknowledge { attempts });
+    }
+
+    #[test]
+    #[should_panic(expected = "a2 is given j1.0#1")]
+    fn an_order_for_what_another_agent_has() {
+        let (_, mut promised) = told();
+        let attempts = vec![Given { attempt: attempt(1, 0, 1), build: Build::Plain, resume: None }];
+        promised.says(AgentId(2), StreamId(1), &Order::Assign { attempts });
+    }
+
+    #[test]
+    #[should_panic(expected = "it is still live")]
+    fn a_result_of_which_nothing_comes() {
+        let (driver, mut promised) = told();
+        let result = crate::scheduler::driver::success(attempt(1, 0, 1), Duration::from_secs(1));
+        let message = ToCoordinator::Finished(vec![result]);
+        promised.hears(&Event::Message { agent: AgentId(1), stream: StreamId(1), message }, driver.now);
+        promised.ends();
+    }
+
+    #[test]
+    #[should_panic(expected = "was cancelled and goes on")]
+    fn a_cancellation_of_which_nothing_comes() {
+        let (driver, mut promised) = told();
+        promised.hears(&Event::Cancel { request: RequestId(1), job: JobId(1), by: "ada".into() }, driver.now);
+        promised.ends();
+    }
+
+    #[test]
+    fn a_history_in_which_all_goes_well_is_allowed() {
+        let (mut driver, _) = told();
+        driver.succeed(1, &[attempt(1, 0, 1)]);
+        driver.fail(1, attempt(1, 1, 1));
+        assert!(driver.ledger.state(JobId(1)).is_ended());
     }
 }
