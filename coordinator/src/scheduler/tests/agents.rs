@@ -13,6 +13,7 @@ use crate::scheduler::{
     driver::{Driver, attempt, capacity, spec},
     effect::{Change, Order, Refusal, Reply},
     event::{Event, StreamId},
+    limits::Limits,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,6 +31,23 @@ fn a_loop_that_was_deaf_excuses_silence_and_puts_nothing_else_off() {
     assert_eq!(silent_since(&driver), None, "nothing was heard of the agent for two leases");
     driver.pass(5 * SECOND);
     assert!(silent_since(&driver).is_some(), "silence counts again");
+}
+
+#[test]
+fn a_commit_that_takes_half_a_second_excuses_silence_for_a_lease_and_a_shorter_one_does_not() {
+    let silent_after = |took: Duration| {
+        let mut driver = Driver::with_agents(1, 1);
+        driver.pass(Limits::default().lease - SECOND);
+        crate::dispatch::turn::excuse_silence(&mut driver.scheduler, took, Limits::default().lease, driver.now);
+        let mut waited = Duration::ZERO;
+        while driver.scheduler.agent(AgentId(1)).expect("known").silent_since.is_none() {
+            driver.pass(SECOND / 10);
+            waited += SECOND / 10;
+        }
+        waited
+    };
+    let (prompt, late) = (silent_after(SECOND / 2), silent_after(SECOND * 6 / 10));
+    assert!(prompt <= SECOND && late >= Limits::default().lease, "{prompt:?}, {late:?}");
 }
 
 #[test]

@@ -39,6 +39,17 @@ fn a_running_task_is_where_it_is() {
 }
 
 #[test]
+fn a_task_of_which_all_copies_are_off_the_processor_is_paused() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(1));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    for (reason, state) in [(Some(PauseReason::Touched), TaskState::Paused), (None, TaskState::Running)] {
+        driver.say(1, ToCoordinator::Paused { attempt: attempt(1, 0, 1), reason });
+        assert_eq!(explain(&driver, 1, 0).map(|explained| explained.state), Some(state));
+    }
+}
+
+#[test]
 fn a_queued_task_knows_how_many_go_before_it() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit_as("ada", spec(5));

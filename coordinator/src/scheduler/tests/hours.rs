@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use lull_shared::{id::AgentId, message::Build};
+use lull_shared::{
+    id::AgentId,
+    job::{JobSpec, Priority},
+    message::Build,
+};
 
 use super::super::{
     driver::{Driver, attempt, spec},
@@ -113,6 +117,16 @@ fn a_long_task_that_cannot_be_moved_waits_behind_others_for_a_machine_that_is_le
     assert_eq!(driver.assigned(1), [attempt(2, 0, 1)]);
     driver.succeed_after(1, &[attempt(2, 0, 1)], Duration::from_secs(1));
     assert_eq!(driver.assigned(1), [attempt(1, 1, 1)], "no slot stays free for that");
+}
+
+#[test]
+fn a_long_task_of_higher_priority_waits_behind_none_of_lower_however_well_that_suits_the_machine() {
+    let mut driver = with_hours(&[until(2)]);
+    driver.submit(JobSpec { priority: Priority(1), ..spec(3) });
+    driver.pass(HOUR * 2);
+    driver.submit(spec(1));
+    driver.succeed_after(1, &[attempt(1, 0, 1)], HOUR * 2);
+    assert_eq!(driver.assigned(1), [attempt(1, 1, 1)]);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use lull_shared::{
     id::{AgentId, VersionId},
     job::{JobSpec, Priority},
     message::{RecallReason, ReleaseReason, ToCoordinator},
-    state::AttemptEnd,
+    resources::Capacity,
+    state::{AttemptEnd, PauseReason},
 };
 
 use crate::scheduler::{
@@ -271,7 +272,36 @@ fn no_more_is_taken_back_than_there_are_free_slots() {
     driver.enrol_and_connect(2, 2);
     let first = driver.recalled(1, RecallReason::Rebalance);
     assert_eq!(first.len(), 2);
+    look_again(&mut driver, 2);
+    assert_eq!(driver.recalled(1, RecallReason::Rebalance), [], "what is on its way is for these slots");
     driver.enrol_and_connect(3, 1);
     assert_eq!(driver.recalled(1, RecallReason::Rebalance).len(), 1);
-    assert_eq!(driver.scheduler.agent(AgentId(1)).expect("known").attempts.len(), 10);
+    look_again(&mut driver, 2);
+    assert_eq!(driver.recalled(1, RecallReason::Rebalance), []);
+    driver.say(1, ToCoordinator::Released { attempts: first, reason: ReleaseReason::Recalled });
+    assert_eq!((driver.held(1).len(), driver.held(2).len() + driver.held(3).len()), (8, 2), "whoever is free gets them");
+}
+
+/// The agent pauses for a moment, and its free slots are looked at again.
+fn look_again(driver: &mut Driver, agent: u64) {
+    let view = driver.scheduler.agent(AgentId(agent)).expect("known").capacity.expect("it said one");
+    let paused = Capacity { sequence: view.sequence + 1, paused: Some(PauseReason::Touched), ..view.clone() };
+    driver.say(agent, ToCoordinator::Capacity(paused));
+    driver.say(agent, ToCoordinator::Capacity(Capacity { sequence: view.sequence + 2, ..view }));
+}
+
+#[test]
+fn a_slot_for_which_something_was_recalled_that_did_not_come_is_filled_again() {
+    let mut driver = Driver::with_agents(1, 1);
+    driver.submit(spec(14));
+    learn_pace(&mut driver, 10 * MILLI);
+    driver.enrol_and_connect(2, 1);
+    let first = driver.recalled(1, RecallReason::Rebalance);
+    // It has started meanwhile, and is not given back.
+    driver.started(1, &first);
+    let held = driver.held(1);
+    driver.heartbeat(1, &held);
+    look_again(&mut driver, 2);
+    let second = driver.recalled(1, RecallReason::Rebalance);
+    assert!(second.len() == 1 && second != first, "{second:?}");
 }
