@@ -657,6 +657,95 @@ fn a_coordinator_that_breaks_the_protocol_is_left() {
 }
 
 #[test]
+fn a_welcome_that_is_said_twice_ends_the_stream_and_nothing_else() {
+    let mut world = World::running(1, 2);
+    assert_eq!(world.hear(welcome()), [Effect::Close(CloseReason::Protocol("it said its welcome twice"))]);
+    assert_eq!(world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled }), []);
+    assert_eq!(world.session.places.len(), 2, "what runs and waits goes on");
+}
+
+#[test]
+fn what_was_never_said_cannot_be_acknowledged() {
+    let all: Vec<_> = (0..4).map(|index| attempt(1, index)).collect();
+    let acknowledge = |world: &mut World| {
+        let effects = world.hear(ToAgent::Acknowledge { attempts: all.clone() });
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Drop(_))), "{effects:?}");
+    };
+    let mut world = World::running(1, 4);
+    acknowledge(&mut world);
+    assert_eq!(world.session.places.len(), 4, "one runs, three wait");
+    // With no coordinator there, results are kept and not said.
+    world.event(Event::Disconnected);
+    let record = keeps(&world.finish(0, attempt(1, 0), 5_000))[0].as_ref().clone();
+    let output = BlobRef::of(b"large");
+    let large = Done { outcome: Outcome::Succeeded { output: Payload::Blob(output) }, ..*done(attempt(1, 1), 9_000) };
+    world.event(Event::Done { slot: 0, done: Box::new(large) });
+    world.connect();
+    acknowledge(&mut world);
+    let effects = world.event(Event::Kept { attempts: vec![attempt(1, 0), attempt(1, 1)] });
+    assert_eq!(finished(&effects), [record], "it was on its way to the disk");
+    assert!(effects.contains(&Effect::Deliver { attempt: attempt(1, 1), output }), "{effects:?}");
+    world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 1)] });
+    assert!(world.session.places.contains_key(&attempt(1, 1)), "its output is not there yet");
+    world.event(Event::Delivered { attempt: attempt(1, 1), delivery: Delivery::Stored });
+    world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 1)] });
+    assert!(world.session.places.contains_key(&attempt(1, 1)), "it is being read back");
+    assert!(world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] }).contains(&Effect::Drop(vec![attempt(1, 0)])));
+}
+
+#[test]
+fn a_heartbeat_is_neither_a_flood_nor_a_silence_whatever_was_asked_for() {
+    for (asked_ms, most_ms) in [(0, 100), (1, 100), (u64::MAX, 60_000), (250, 250)] {
+        let mut world = World::new(1);
+        world.event(Event::Connected);
+        let ToAgent::Welcome(welcome) = welcome() else { panic!("no welcome") };
+        world.hear(ToAgent::Welcome(Welcome { heartbeat_ms: asked_ms, ..welcome }));
+        let beats = |effects: Vec<Effect>| {
+            effects.iter().filter(|effect| matches!(effect, Effect::Send(ToCoordinator::Heartbeat { .. }))).count()
+        };
+        assert_eq!(beats(world.advance(Duration::from_millis(most_ms - 1))), 0, "{asked_ms} ms");
+        assert_eq!(beats(world.advance(Duration::from_millis(1))), 1, "{asked_ms} ms");
+        assert_eq!(beats(world.advance(Duration::from_millis(10 * most_ms))), 10, "{asked_ms} ms");
+    }
+}
+
+#[test]
+fn limits_of_time_beyond_all_reason_end_an_attempt_at_once_or_never_and_break_nothing() {
+    for (time_ms, ends) in [(0, true), (u64::MAX, false)] {
+        let mut world = World::ready(1);
+        let mut odd = terms(2);
+        odd.limits.time_ms = time_ms;
+        world.hear(ToAgent::Terms(Box::new(odd)));
+        world.assign(2, 0..1);
+        world.fetched(artifact());
+        let mut effects = world.event(Event::Ready { slot: 0 });
+        effects.extend(world.advance(Duration::from_secs(3_600)));
+        let ended: Vec<_> = keeps(&effects).iter().map(|record| record.outcome.clone()).collect();
+        let limit = Outcome::Failed(Failure::TimeLimit { limit_ms: time_ms });
+        assert_eq!(ended, if ends { vec![limit] } else { vec![] }, "{time_ms} ms");
+    }
+}
+
+#[test]
+fn orders_about_what_is_not_here_change_nothing() {
+    let mut world = World::running(1, 2);
+    let (stranger, digest) = (attempt(7, 7), BlobRef::of(b"nobody's").digest);
+    let every =
+        [RecallReason::Cancelled, RecallReason::Stale, RecallReason::Drain, RecallReason::Rebalance, RecallReason::Faster];
+    let recalls = every.map(|reason| ToAgent::Recall { attempts: vec![stranger], reason });
+    let others = [
+        ToAgent::Acknowledge { attempts: vec![stranger, attempt(1, 0)] },
+        ToAgent::Forget { job: JobId(7) },
+        ToAgent::Discard { snapshots: vec![digest] },
+        ToAgent::Safe { snapshots: vec![digest] },
+    ];
+    for order in recalls.into_iter().chain(others) {
+        assert_eq!(world.hear(order.clone()), [], "{order:?}");
+        assert_eq!(world.session.places.len(), 2, "{order:?}");
+    }
+}
+
+#[test]
 fn a_coordinator_that_was_replaced_is_not_believed_for_a_while() {
     let of_term = |term| match welcome() {
         ToAgent::Welcome(welcome) => ToAgent::Welcome(Welcome { term: Term(term), ..welcome }),
