@@ -237,3 +237,87 @@ async fn finish(done: Done, load: &Load, file: Option<OutputFile>) -> Result<Fin
 fn bounded(failure: Failure) -> Result<Failure, Broken> {
     if failure.text_bytes() <= limits::FAILURE_BYTES_MAX { Ok(failure) } else { Err(Broken::Excess) }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lull_shared::{
+        id::{AttemptId, JobId, TaskId},
+        job::AttemptLimits,
+        state::Usage,
+    };
+
+    use super::*;
+    use crate::executor::protocol::Priority;
+
+    const ATTEMPT: AttemptId = AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 };
+
+    fn load() -> Load {
+        let limits = AttemptLimits { log_bytes: 10, output_bytes: 100, ..AttemptLimits::default() };
+        Load { limits, ..Load::nothing(Priority::Normal) }
+    }
+
+    fn done(outcome: Result<protocol::Output, Failure>) -> Done {
+        Done { attempt: ATTEMPT, outcome, log: Bytes::new(), log_dropped_bytes: 0, usage: Usage::default() }
+    }
+
+    fn inline(bytes: usize) -> Result<protocol::Output, Failure> {
+        Ok(protocol::Output::Inline(vec![1; bytes].into()))
+    }
+
+    async fn ended(done: Done, file: Option<OutputFile>) -> Result<Finished, String> {
+        finish(done, &load(), file).await.map_err(|broken| broken.to_string())
+    }
+
+    const EXCESS: &str = "it sent more than it may";
+
+    #[tokio::test]
+    async fn an_executor_may_not_say_more_at_the_end_than_its_limits_and_a_message_allow() {
+        let log = |bytes: usize| Done { log: vec![1; bytes].into(), ..done(inline(0)) };
+        assert!(ended(log(10), None).await.is_ok());
+        assert_eq!(ended(log(11), None).await.expect_err("too long"), EXCESS);
+        assert!(ended(done(inline(limits::INLINE_BYTES_MAX)), None).await.is_ok());
+        assert_eq!(ended(done(inline(limits::INLINE_BYTES_MAX + 1)), None).await.expect_err("too long"), EXCESS);
+        let failure = |bytes: usize| done(Err(Failure::ExecutorDied { how: "x".repeat(bytes) }));
+        assert!(ended(failure(limits::FAILURE_BYTES_MAX), None).await.is_ok());
+        assert_eq!(ended(failure(limits::FAILURE_BYTES_MAX + 1), None).await.expect_err("too long"), EXCESS);
+    }
+
+    #[tokio::test]
+    async fn an_output_in_pieces_is_held_to_its_limit_and_to_what_its_executor_says_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("output");
+        let streamed = |size_bytes| done(Ok(protocol::Output::Streamed { size_bytes }));
+        let begun = async || OutputFile::create(path.clone()).await.expect("a file");
+        let mut file = begun().await;
+        file.append(&[1; 60], 100).await.expect("room");
+        assert!(matches!(file.append(&[1; 41], 100).await, Err(Broken::Excess)));
+        file.append(&[1; 40], 100).await.expect("just as much as it may");
+        let finished = ended(streamed(100), Some(file)).await.expect("whole");
+        assert!(matches!(finished.outcome, Ok(Output::File { blob, .. }) if blob.size_bytes == 100), "{finished:?}");
+        assert_eq!(ended(streamed(1), Some(begun().await)).await.expect_err("none came"), EXCESS);
+        assert_eq!(ended(done(inline(1)), Some(begun().await)).await.expect_err("both"), EXCESS);
+        assert_eq!(ended(streamed(0), None).await.expect_err("no piece came"), "it spoke out of turn");
+        let failed = done(Err(Failure::Exit { code: 1 }));
+        assert!(ended(failed, Some(begun().await)).await.is_ok() && !path.exists(), "what had come of it is gone");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_no_larger_than_its_attempts_limits_allow_and_of_the_output_that_came() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("snapshot");
+        let mut load = load();
+        load.limits.memory_bytes = 1 << 16;
+        let most = crate::snapshot::body::bytes_max(&load.limits);
+        let begun = async || Saving::begin(&path, None, &load).await.expect("a file");
+        let mut saving = begun().await;
+        let piece = vec![0; usize::try_from(most).expect("it fits into memory")];
+        saving.append(&piece).await.expect("as much as it may");
+        assert!(saving.append(&[0]).await.is_err(), "one byte more");
+        let saved = |output_bytes| Saved { attempt: ATTEMPT, ask: Ask::Checkpoint, output_bytes, usage: Usage::default() };
+        let code = lull_shared::digest::Digest::of(b"code");
+        let sealed = begun().await.seal(path.clone(), &saved(1), Default::default(), code).await;
+        assert!(sealed.is_err() && !path.exists(), "{sealed:?}");
+        assert!(begun().await.seal(path.clone(), &saved(0), Default::default(), code).await.is_ok() && path.exists());
+    }
+}
