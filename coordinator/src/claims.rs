@@ -141,7 +141,9 @@ mod tests {
     use lull_shared::{
         digest::BlobRef,
         id::{JobId, TaskId},
+        message::{LogPiece, Remains, SnapshotRef},
         resources::{Card, Labels, Mac, Machine, Subnet},
+        state::Failure,
     };
 
     use super::*;
@@ -201,6 +203,65 @@ mod tests {
         let wrong = check(&store, AgentId(3), ToCoordinator::Finished(results)).await;
         let Err(Wrong::Breach { what, told }) = wrong else { panic!("{wrong:?}") };
         assert_eq!((what.as_str(), told), ("an inline output of 65537 bytes", vec![attempt(1), attempt(2)]));
+    }
+
+    #[tokio::test]
+    async fn a_large_output_counts_only_as_what_was_delivered() {
+        let store = Memory::default();
+        let mut writer = store.begin_blob(9).await.expect("a blob begins");
+        writer.write(b"delivered").await.expect("it is taken");
+        let blob = writer.finish().await.expect("it is kept");
+        let attempt = AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 };
+        let said = async |blob| {
+            let outcome = Outcome::Succeeded { output: Payload::Blob(blob) };
+            let one = Finished { attempt, outcome, log: Default::default(), log_dropped_bytes: 0, usage: Default::default() };
+            check(&store, AgentId(3), ToCoordinator::Finished(vec![one])).await
+        };
+        assert!(said(blob).await.is_ok());
+        let longer = BlobRef { size_bytes: blob.size_bytes + 1, ..blob };
+        assert!(matches!(said(longer).await, Err(Wrong::Breach { told, .. }) if told == [attempt]));
+    }
+
+    #[tokio::test]
+    async fn words_of_an_agent_are_as_long_as_their_bounds_and_no_longer() {
+        let (store, attempt) = (Memory::default(), AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 });
+        let finished = |outcome, log: usize| {
+            let (log, usage) = (vec![0; log].into(), Default::default());
+            ToCoordinator::Finished(vec![Finished { attempt, outcome, log, log_dropped_bytes: 0, usage }])
+        };
+        let inline = |bytes: usize| Outcome::Succeeded { output: Payload::inline(vec![0; bytes]) };
+        let failed = |bytes: usize| Outcome::Failed(Failure::ExecutorDied { how: "x".repeat(bytes) });
+        let remains = |log: usize| {
+            let (log, usage) = (vec![0; log].into(), Default::default());
+            ToCoordinator::Remains(Box::new(Remains { attempt, log, log_dropped_bytes: 0, usage }))
+        };
+        let piece =
+            |bytes: usize| ToCoordinator::Log(LogPiece { attempt, asked: 0, from: 0, bytes: vec![0; bytes].into(), total: None });
+        let saved = |size_bytes| {
+            let blob = BlobRef { size_bytes, ..BlobRef::of(b"snapshot") };
+            ToCoordinator::Saved { attempt, snapshot: SnapshotRef { blob, spent_us: 0 } }
+        };
+        let slots = |slots| ToCoordinator::Capacity(Capacity { slots, ..hello("1.0.0").capacity });
+        let (log, inlined) = (limits::LOG_BYTES_MAX as usize, limits::INLINE_BYTES_MAX);
+        let (told, part) = (limits::FAILURE_BYTES_MAX, limits::LOG_PIECE_BYTES);
+        let words = [
+            (finished(inline(0), log), finished(inline(0), log + 1)),
+            (finished(inline(inlined), 0), finished(inline(inlined + 1), 0)),
+            (finished(failed(told), 0), finished(failed(told + 1), 0)),
+            (remains(log), remains(log + 1)),
+            (piece(part), piece(part + 1)),
+            (saved(limits::SNAPSHOT_BYTES_MAX), saved(limits::SNAPSHOT_BYTES_MAX + 1)),
+            (slots(limits::SLOTS_PER_AGENT_MAX), slots(limits::SLOTS_PER_AGENT_MAX + 1)),
+        ];
+        for (longest, too_long) in words {
+            let fits = check(&store, AgentId(3), longest).await;
+            assert!(fits.is_ok(), "{fits:?}");
+            assert!(matches!(check(&store, AgentId(3), too_long).await, Err(Wrong::Breach { .. })));
+        }
+        let another = ToCoordinator::Capacity(Capacity { agent: AgentId(4), ..hello("1.0.0").capacity });
+        assert!(matches!(check(&store, AgentId(3), another).await, Err(Wrong::Breach { .. })));
+        let again = ToCoordinator::Hello(Box::new(hello("1.0.0")));
+        assert!(matches!(check(&store, AgentId(3), again).await, Err(Wrong::Breach { .. })));
     }
 
     #[tokio::test]

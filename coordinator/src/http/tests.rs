@@ -355,7 +355,14 @@ async fn a_pack_is_checked_to_its_last_row() {
     let tasks = site.admin.tasks(job.job.0, None, 0, 10).await.expect("tasks").items;
     let labels: Vec<_> = tasks.iter().map(|task| task.label.as_deref()).collect();
     assert_eq!(labels, [Some("first"), Some("second")]);
+    let said = BlobRef { size_bytes: large.len() as u64 - 1, ..BlobRef::of(&large) };
+    let words = submit(pack(said)).await.expect_err("an input of another size").to_string();
+    assert!(words.contains("input 1 has 65537 bytes, not 65536"), "{words}");
     let whole = pack(BlobRef::of(&large));
+    let size_bytes = whole.len() as u64 + 1;
+    let inputs = InputsBody::Pack { digest: Text(BlobRef::of(&whole).digest), size_bytes };
+    let refused = site.admin.submit(&SubmitRequest { inputs, ..array("noop", 0) }).await.expect_err("a pack of another size");
+    assert!(refused.to_string().contains(&format!("the input pack has {} bytes, not {size_bytes}", whole.len())), "{refused}");
     assert_eq!(status(submit(whole[..whole.len() - 8].to_vec()).await).0, 400, "cut short");
     assert_eq!(status(submit(b"no pack".to_vec()).await).0, 400);
     site.stop().await;
@@ -508,6 +515,22 @@ async fn lists_come_in_parts_that_join_up() {
         from = page.next.and_then(|next| next.parse().ok());
     }
     assert_eq!(tasks, (0..7).collect::<Vec<_>>());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_jobs_shows_what_only_the_scheduler_knows_of_those_that_are_active() {
+    let site = Site::start().await;
+    site.publish().await;
+    let first = site.admin.submit(&array("noop", 2)).await.expect("submitted").job;
+    let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Any }];
+    site.admin.submit(&SubmitRequest { after, ..array("noop", 3) }).await.expect("submitted");
+    let ended = site.admin.submit(&array("noop", 4)).await.expect("submitted").job.0;
+    site.admin.cancel(ended).await.expect("cancelled");
+    let jobs = site.admin.jobs(&JobQuery::default()).await.expect("an answer").items;
+    let shown: Vec<_> = jobs.iter().map(|job| (job.state, job.counts.waiting, job.counts.queued, job.counts.cancelled)).collect();
+    let expected = [(JobState::Cancelled, 0, 0, 4), (JobState::Active, 3, 0, 0), (JobState::Active, 0, 2, 0)];
+    assert_eq!(shown, expected, "a store does not tell what waits from what is queued");
     site.stop().await;
 }
 

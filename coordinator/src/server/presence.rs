@@ -80,14 +80,7 @@ impl Presence {
     /// The other one that the store calls so.
     pub fn elsewhere(&self, holder: &str) -> Option<Elsewhere> {
         let others = self.others();
-        let other = others.iter().find(|other| other.holder() == holder)?;
-        let here = other.machine == self.own.machine;
-        Some(Elsewhere {
-            name: other.name.clone(),
-            machine: other.machine.clone(),
-            url: (here || !is_loopback(&other.http)).then(|| other.http.clone()),
-            addresses: other.addresses.clone(),
-        })
+        others.iter().find(|other| other.holder() == holder).map(|other| seen_from(&self.own, other))
     }
 
     /// Where agents find coordinators: this one first, then those that were seen last.
@@ -161,6 +154,17 @@ fn is_loopback(url: &str) -> bool {
     host.starts_with("127.") || host.starts_with("[::1]") || host.starts_with("localhost")
 }
 
+/// Another one as it can be found from here: an interface on loopback only from its own machine.
+fn seen_from(own: &CoordinatorRecord, other: &CoordinatorRecord) -> Elsewhere {
+    let here = other.machine == own.machine;
+    Elsewhere {
+        name: other.name.clone(),
+        machine: other.machine.clone(),
+        url: (here || !is_loopback(&other.http)).then(|| other.http.clone()),
+        addresses: other.addresses.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +186,16 @@ mod tests {
     fn an_agent_is_told_of_all_coordinators_the_one_that_tells_first() {
         let (own, others) = (record("b", &["/b/1", "/b/2"]), [record("c", &["/c"]), record("a", &["/a", "/b/1"])]);
         assert_eq!(all_addresses(&own, &others), ["/b/1", "/b/2", "/a", "/c"]);
+    }
+
+    #[test]
+    fn an_interface_on_loopback_is_named_on_its_own_machine_only() {
+        let at = |machine: &str, http: &str| CoordinatorRecord { machine: machine.into(), http: http.into(), ..record("b", &[]) };
+        let own = record("a", &[]);
+        let url = |other| seen_from(&own, &other).url;
+        assert_eq!(url(at("m", "http://127.0.0.1:1")).as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(url(at("other", "http://127.0.0.1:1")), None);
+        assert_eq!(url(at("other", "http://10.0.0.7:1")).as_deref(), Some("http://10.0.0.7:1"));
     }
 
     #[test]

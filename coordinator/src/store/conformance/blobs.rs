@@ -3,7 +3,7 @@
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
     job::Inputs,
-    message::{Artifact, ModuleKind, ModuleManifest, Payload},
+    message::{Artifact, MigratableBuild, ModuleKind, ModuleManifest, Payload},
     pack::{Content, PackBuilder},
     time::Timestamp,
 };
@@ -82,18 +82,27 @@ pub async fn an_unfinished_or_oversized_blob_is_nothing(world: World) {
 }
 
 #[derive(Debug)]
-struct WithArtifact(BlobRef, BlobRef);
+struct WithArtifacts {
+    module: BlobRef,
+    artifact: BlobRef,
+    movable: BlobRef,
+    movable_artifact: BlobRef,
+}
 
-impl SignManifest for WithArtifact {
+impl SignManifest for WithArtifacts {
     fn sign(&self, number: u32) -> lull_shared::identity::Signed {
         let manifest = ModuleManifest {
             function: "resize".into(),
             number,
             kind: ModuleKind::Preview1,
-            module: self.0,
+            module: self.module,
             canonical_nans: false,
-            artifacts: vec![Artifact { engine: "w48".into(), blob: self.1 }],
-            migratable: None,
+            artifacts: vec![Artifact { engine: "w48".into(), blob: self.artifact }],
+            migratable: Some(MigratableBuild {
+                module: self.movable,
+                artifacts: vec![Artifact { engine: "w48".into(), blob: self.movable_artifact }],
+                cost_percent: None,
+            }),
         };
         lull_shared::identity::Signed { body: lull_shared::codec::encode(&manifest), signature: vec![9] }
     }
@@ -102,7 +111,8 @@ impl SignManifest for WithArtifact {
 pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     let (module, artifact) = (world.put(b"the module").await, world.put(b"compiled").await);
     let mut new = version("resize", b"the module");
-    new.sign = std::sync::Arc::new(WithArtifact(module, artifact));
+    let (movable, movable_artifact) = (world.put(b"the movable build").await, world.put(b"that, compiled").await);
+    new.sign = std::sync::Arc::new(WithArtifacts { module, artifact, movable, movable_artifact });
     world.store.publish(&world.lead, new).await.expect("a module is published");
     let world = world.peopled_without_version().await;
 
@@ -124,7 +134,7 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(0)).await.expect("an answer"), 0, "young ones are left alone");
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 1);
     assert!(!world.has(&orphan).await);
-    for kept in [module, artifact, input, output, pack] {
+    for kept in [module, artifact, movable, movable_artifact, input, output, pack] {
         assert!(world.has(&kept).await, "{kept:?} is needed");
     }
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 0);

@@ -148,6 +148,9 @@ async fn a_check_compares_the_objects_and_not_the_ledger_alone() {
         check(folder.path()).findings.into_iter().filter_map(bad).collect::<Vec<_>>()
     };
     assert_eq!(after(""), []);
+    let found = after("PRAGMA journal_mode = DELETE;");
+    assert!(matches!(&found[..], [(Grade::Warning, text)] if text.contains("the journal is delete")), "{found:?}");
+    assert_eq!(after("PRAGMA journal_mode = WAL;"), []);
     assert_eq!(after("DROP INDEX tasks_open;"), [(Grade::Warning, "index tasks_open is missing".into())]);
     let index = "CREATE INDEX tasks_open ON tasks (job_id,\n  state, task_index, ended_us) WHERE ended_us IS NULL;";
     assert_eq!(after(index), [], "spaces and lines are no difference");

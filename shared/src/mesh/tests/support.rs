@@ -319,6 +319,13 @@ impl Blobs {
         self.lock().get_mut(&blob.digest).expect("it is held").bytes[piece * PIECE_BYTES] ^= 1;
     }
 
+    /// Says of one blob what is true of another.
+    pub(super) fn say_of(&self, blob: BlobRef, (said, outline): (BlobRef, Outline)) {
+        let mut held = self.lock();
+        let held = held.get_mut(&blob.digest).expect("it is held");
+        (held.blob, held.outline) = (said, outline);
+    }
+
     /// Everything from this piece on vanishes.
     pub(super) fn lose(&self, blob: BlobRef, from: u32) {
         self.lock().get_mut(&blob.digest).expect("it is held").gone_from = Some(from);
