@@ -156,10 +156,22 @@ struct State {
     dialling: usize,
     /// When somebody last gave, or would have given, something.
     hope: Instant,
+    /// The same of somebody other than a coordinator.
+    company: Instant,
     /// When the last piece arrived.
     moved: Instant,
     failed: Option<MeshError>,
     report: FetchReport,
+}
+
+impl State {
+    /// Somebody gave something, or would have. What the coordinator gives to whoever is alone makes nobody less alone.
+    fn note_hope(&mut self, to_coordinator: bool) {
+        self.hope = Instant::now();
+        if !to_coordinator {
+            self.company = self.hope;
+        }
+    }
 }
 
 impl<'a> Fetch<'a> {
@@ -171,6 +183,7 @@ impl<'a> Fetch<'a> {
             fresh: Vec::new(),
             dialling: 0,
             hope: now,
+            company: now,
             moved: now,
             failed: None,
             report: FetchReport::default(),
@@ -290,7 +303,7 @@ impl<'a> Fetch<'a> {
             in_time(write_frame(&mut stream, &BlobAsk { lacking: lacking.clone(), alone })).await.map_err(lost)?;
             let fault = match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await {
                 Ok(BlobAnswer::Piece { index }) if lacking.contains(index) => {
-                    self.take(&mut stream, source.peer, index).await?;
+                    self.take(&mut stream, source.peer, index, to_coordinator).await?;
                     traffic.blob_bytes_received.fetch_add(piece_bytes(&self.blob, index) as u64, Ordering::Relaxed);
                     self.count(to_coordinator, index);
                     (nothings, pauses) = (0, waits());
@@ -299,7 +312,7 @@ impl<'a> Fetch<'a> {
                 Ok(BlobAnswer::Piece { index }) => return Err(Fault::Never(format!("it sends piece {index} unasked"))),
                 Ok(BlobAnswer::Nothing) => Fault::Nothing,
                 Ok(BlobAnswer::Busy) => {
-                    lock(&self.state).hope = Instant::now();
+                    lock(&self.state).note_hope(to_coordinator);
                     Fault::Busy
                 }
                 Err(error) => return Err(broken(error)),
@@ -411,11 +424,11 @@ impl<'a> Fetch<'a> {
 
     fn is_alone(&self) -> bool {
         let state = lock(&self.state);
-        state.asked.is_empty() && state.dialling == 0 && state.hope.elapsed() >= ALONE_AFTER
+        state.asked.is_empty() && state.dialling == 0 && state.company.elapsed() >= ALONE_AFTER
     }
 
     /// Receives a piece that was announced.
-    async fn take(&self, stream: &mut Stream, source: PeerId, piece: u32) -> Result<(), Fault> {
+    async fn take(&self, stream: &mut Stream, source: PeerId, piece: u32, to_coordinator: bool) -> Result<(), Fault> {
         let _asked = Asked::begin(self, source, piece).ok_or(Fault::Twice)?;
         let mut bytes = vec![0; piece_bytes(&self.blob, piece)];
         in_time(async { stream.read_exact(&mut bytes).await.map_err(FrameError::Broken) }).await.map_err(lost)?;
@@ -424,7 +437,8 @@ impl<'a> Fetch<'a> {
         self.target.write(piece, &bytes).await.map_err(Fault::Ours)?;
         let new = self.partial.arrived(piece);
         let mut state = lock(&self.state);
-        (state.hope, state.moved) = (Instant::now(), Instant::now());
+        state.note_hope(to_coordinator);
+        state.moved = Instant::now();
         if new {
             state.report.received(source, bytes.len() as u64);
         }

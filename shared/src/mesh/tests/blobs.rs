@@ -6,7 +6,7 @@ use futures::AsyncReadExt as _;
 
 use super::support::{Member, Network, attempt, eventually, some_bytes, within};
 use crate::{
-    digest::{BlobRef, PIECE_BYTES},
+    digest::{BlobRef, Outline, OutlineBuilder, PIECE_BYTES},
     identity::Role,
     mesh::{
         Holders, MeshError, NodeConfig,
@@ -83,6 +83,52 @@ async fn a_source_that_sends_wrong_bytes_is_not_asked_again_and_the_others_give_
     assert_eq!(report.received, [(holders[1].peer(), blob.size_bytes)]);
     assert!(report.tried.iter().any(|(peer, reason)| *peer == holders[0].peer() && reason.contains("piece")), "{report:?}");
     assert_eq!(BlobRef::of(&std::fs::read(&path).expect("the file is there")), blob);
+}
+
+/// An outline of other bytes in as many pieces.
+fn other_outline() -> Outline {
+    let mut other = some_bytes(THREE_MEGABYTES);
+    other[0] ^= 1;
+    outlined(&other).1
+}
+
+fn outlined(bytes: &[u8]) -> (BlobRef, Outline) {
+    let mut builder = OutlineBuilder::default();
+    builder.update(bytes);
+    builder.finish()
+}
+
+#[tokio::test]
+async fn nothing_is_taken_from_a_source_that_says_of_a_blob_what_is_not_true() {
+    let (agent, holders, blob) = holders(2).await;
+    let outline = outlined(&some_bytes(THREE_MEGABYTES)).1;
+    holders[0].blobs.say_of(blob, (blob, other_outline()));
+    holders[1].blobs.say_of(blob, (BlobRef { size_bytes: blob.size_bytes + 1, ..blob }, outline));
+    for (liar, words) in holders.iter().zip(["the outline does not belong", "another blob of that name"]) {
+        let fetched = agent.handle.fetch_bytes(blob, vec![liar.peer()], u64::MAX).await;
+        let Err(MeshError::Unavailable { tried, .. }) = &fetched else { panic!("{fetched:?}") };
+        assert!(matches!(&tried[..], [(peer, reason)] if *peer == liar.peer() && reason.contains(words)), "{tried:?}");
+        assert_eq!(liar.handle.transferred().served_bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_holder_says_of_a_blob_is_checked_before_it_is_passed_on() {
+    for longer in [false, true] {
+        let (coordinator, holder, agent, blob) = out_of_reach().await;
+        match longer {
+            true => {
+                let outline = outlined(&some_bytes(THREE_MEGABYTES)).1;
+                holder.blobs.say_of(blob, (BlobRef { size_bytes: blob.size_bytes + 1, ..blob }, outline));
+            }
+            false => holder.blobs.say_of(blob, (blob, other_outline())),
+        }
+        let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await;
+        let Err(MeshError::Unavailable { tried, .. }) = &fetched else { panic!("{fetched:?}") };
+        // The coordinator said nothing false itself.
+        assert!(tried.iter().all(|(peer, reason)| *peer == coordinator.peer() && !reason.contains("outline")), "{tried:?}");
+        assert_eq!(coordinator.handle.transferred().served_bytes, 0);
+    }
 }
 
 #[tokio::test]
@@ -321,6 +367,8 @@ async fn sources_that_cannot_be_dialled_or_have_nothing_leave_it_to_the_coordina
     let (began, folder) = (tokio::time::Instant::now(), tempfile::tempdir().expect("a folder"));
     let report = agent.handle.fetch(blob, vec![coordinator.peer()], folder.path().join("blob")).await.expect("it is fetched");
     assert_eq!(report.received, [(coordinator.peer(), blob.size_bytes)]);
+    // What takes time is to find that out, and not each of thirteen pieces.
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let exchange = &agent.handle.exchange;
     assert!(
         exchange.is_unreachable(&refusing, began) && exchange.is_unreachable(&silent, began),
