@@ -46,6 +46,9 @@ struct Arguments {
     /// The machine that runs the most dies for good, halfway.
     #[arg(long)]
     death: bool,
+    /// Each commit takes seconds for so long, halfway.
+    #[arg(long, value_name = "TIME", value_parser = lull_shared::amount::length, conflicts_with_all = ["death", "cut"])]
+    slow_store: Option<Duration>,
     /// All jobs are there from the start and owners leave their machines alone.
     #[arg(long)]
     steady: bool,
@@ -93,9 +96,10 @@ fn main() -> ExitCode {
         }),
         mutation: None,
         trace: arguments.trace,
-        misfortune: match arguments.cut {
-            Some(time) => Some(Misfortune::Cut(time)),
-            None => arguments.death.then_some(Misfortune::Death),
+        misfortune: match (arguments.cut, arguments.slow_store) {
+            (Some(time), _) => Some(Misfortune::Cut(time)),
+            (None, Some(time)) => Some(Misfortune::SlowStore(time)),
+            (None, None) => arguments.death.then_some(Misfortune::Death),
         },
         tardy: arguments.tardy,
         steady: arguments.steady,

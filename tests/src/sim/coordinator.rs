@@ -33,7 +33,7 @@ use super::{
     link::LinkId,
     options::Mutation,
     processor,
-    promise::Checked,
+    promise::{Checked, Promise, Violation},
     store::at_once,
     world::World,
 };
@@ -166,7 +166,7 @@ impl World {
         }
         match what {
             CoordinatorEvent::TakeOver => self.take_over(id),
-            CoordinatorEvent::Load => self.load(id),
+            CoordinatorEvent::Load => return self.load(id),
             CoordinatorEvent::Turn => return self.turn(id),
             CoordinatorEvent::Commit => return self.commit(id),
             CoordinatorEvent::Renew => self.renew(id),
@@ -238,16 +238,20 @@ impl World {
         }
     }
 
-    fn load(&mut self, id: CoordinatorId) {
-        let State::Loading { lead, tries } = &self.coordinators[id].state else { return };
+    fn load(&mut self, id: CoordinatorId) -> Checked {
+        let State::Loading { lead, tries } = &self.coordinators[id].state else { return Ok(()) };
         let (lead, tries) = (lead.clone(), *tries);
         let mut snapshot = match at_once(self.database.store.load(&lead)) {
             Ok(loaded) => loaded.snapshot,
-            Err(StoreError::Fenced(_)) => return self.crash_coordinator(id, false, Duration::from_secs(1)),
+            Err(StoreError::Fenced(_)) => {
+                self.crash_coordinator(id, false, Duration::from_secs(1));
+                return Ok(());
+            }
             Err(_) => {
                 self.coordinators[id].state = State::Loading { lead, tries: tries + 1 };
                 let pause = Duration::from_millis(100) * (1 << tries.min(6));
-                return self.push_coordinator(id, self.now + pause, CoordinatorEvent::Load);
+                self.push_coordinator(id, self.now + pause, CoordinatorEvent::Load);
+                return Ok(());
             }
         };
         let (limits, seed, now) = (self.limits(), self.dice.coordinators.seed(), self.now);
@@ -273,6 +277,18 @@ impl World {
         }));
         coordinator.turn_at = None;
         self.turn_soon(id, now);
+        self.check_takeover(id)
+    }
+
+    /// Whoever takes over goes on from what was committed, all of it, before anybody tells it more.
+    fn check_takeover(&self, id: CoordinatorId) -> Checked {
+        let Some(leader) = self.coordinators[id].leader() else { return Ok(()) };
+        leader.scheduler.audit().map_err(|what| Violation::new(Promise::Sound, what, &[]))?;
+        if leader.scheduler.next_effect().is_some() {
+            // It has decided more than is recorded.
+            return Ok(());
+        }
+        self.ledger.jobs.keys().try_for_each(|job| self.check_job(leader, *job))
     }
 
     pub fn limits(&self) -> Limits {

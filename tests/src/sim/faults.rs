@@ -30,6 +30,7 @@ pub enum Fault {
     Freeze,
     Flaky,
     Outage,
+    Slow,
     StoreRecovers,
     DiskFull,
     Cancel,
@@ -39,7 +40,7 @@ pub enum Fault {
 }
 
 /// Faults of each kind in an hour of an ordinary office; for one agent or for all together.
-const RATES: [(Fault, Kind, f64, Whose); 16] = [
+const RATES: [(Fault, Kind, f64, Whose); 17] = [
     (Fault::Cut, Kind::Link, 0.05, Whose::Agent),
     (Fault::Stall, Kind::Link, 0.02, Whose::Agent),
     (Fault::SilentCut, Kind::Silent, 0.02, Whose::Agent),
@@ -52,6 +53,7 @@ const RATES: [(Fault, Kind, f64, Whose); 16] = [
     (Fault::Freeze, Kind::Freeze, 0.4, Whose::World),
     (Fault::Flaky, Kind::Store, 0.8, Whose::World),
     (Fault::Outage, Kind::Store, 0.2, Whose::World),
+    (Fault::Slow, Kind::Store, 0.3, Whose::World),
     (Fault::DiskFull, Kind::Disk, 0.005, Whose::Agent),
     (Fault::Cancel, Kind::People, 0.3, Whose::World),
     (Fault::Retry, Kind::People, 0.6, Whose::World),
@@ -142,6 +144,7 @@ impl World {
             }
             Fault::Flaky => self.trouble(Mood::Flaky, 1.0, 40.0),
             Fault::Outage => self.trouble(Mood::Out, 20.0, 90.0),
+            Fault::Slow => self.trouble(Mood::Slow, 10.0, 120.0),
             Fault::StoreRecovers => self.database.moods.set(Mood::Well),
             Fault::DiskFull => {
                 let until = self.now + self.dice.faults.seconds(5.0, 300.0);
@@ -154,6 +157,11 @@ impl World {
             Fault::Administer => self.somebody_keeps_the_fleet(),
             Fault::Misfortune(Misfortune::Cut(time)) => self.cut_off(time),
             Fault::Misfortune(Misfortune::Death) => self.death(),
+            Fault::Misfortune(Misfortune::SlowStore(time)) => {
+                self.database.moods.set(Mood::Slow);
+                self.note(|| "! the store is slow".to_owned());
+                self.queue.push(self.now + time, What::Fault(Fault::StoreRecovers));
+            }
         }
         Ok(())
     }

@@ -61,6 +61,8 @@ pub enum Misfortune {
     Cut(Duration),
     /// The machine that runs the most dies for good.
     Death,
+    /// Commits take seconds for so long.
+    SlowStore(Duration),
 }
 
 /// How much goes wrong.
@@ -90,7 +92,7 @@ pub enum Kind {
     Crash,
     /// Coordinators stop for a while, and go on believing that they lead.
     Freeze,
-    /// The store refuses, or leaves in doubt.
+    /// The store refuses, leaves in doubt, or takes seconds.
     Store,
     /// Agents' disks are full.
     Disk,
@@ -173,6 +175,7 @@ impl fmt::Display for Options {
         match self.misfortune {
             Some(Misfortune::Cut(time)) => write!(f, " --cut {}", exact(time).replace(' ', ""))?,
             Some(Misfortune::Death) => f.write_str(" --death")?,
+            Some(Misfortune::SlowStore(time)) => write!(f, " --slow-store {}", exact(time).replace(' ', ""))?,
             None => {}
         }
         if self.tardy {

@@ -48,6 +48,8 @@ pub enum Mood {
     Flaky,
     /// Every call is refused.
     Out,
+    /// Commits are done, after seconds.
+    Slow,
 }
 
 /// The injector's state, shared with it.
@@ -57,6 +59,11 @@ pub struct Moods(Arc<Mutex<(Mood, Fault, StdRng)>>);
 impl Moods {
     pub fn set(&self, mood: Mood) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = mood;
+    }
+
+    /// Whether commits take seconds.
+    pub fn is_slow(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 == Mood::Slow
     }
 
     /// What became of the last call.
@@ -69,7 +76,7 @@ impl Moods {
         let (mood, last, rng) = &mut *state;
         let rates = Rates { refused: 200, lost: 60, unconfirmed: 60, ..Rates::default() };
         *last = match mood {
-            Mood::Well => Fault::None,
+            Mood::Well | Mood::Slow => Fault::None,
             Mood::Flaky => draw(rng, rates),
             Mood::Out => Fault::Refused,
         };

@@ -34,6 +34,9 @@ use super::{
 const INPUTS_PER_TURN: usize = 1024;
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// From when to when a commit is done, in seconds: of a store that is well, and of one that answers late.
+const COMMIT_S: (f64, f64) = (0.001, 0.012);
+const SLOW_COMMIT_S: (f64, f64) = (0.3, 8.0);
 
 /// A turn on its way to the store.
 pub(super) struct Pending {
@@ -124,7 +127,8 @@ impl World {
         if nothing {
             return self.commit(id);
         }
-        let latency = self.dice.coordinators.seconds(0.001, 0.012);
+        let (least, most) = if self.database.moods.is_slow() { SLOW_COMMIT_S } else { COMMIT_S };
+        let latency = self.dice.coordinators.seconds(least, most);
         self.push_coordinator(id, now + latency, CoordinatorEvent::Commit);
         Ok(())
     }
