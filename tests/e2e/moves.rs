@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::PROGRAMS;
 
-const MOVES: usize = 20;
+const MOVES: usize = 10;
 
 fn attempts(cluster: &Cluster, job: &str) -> Vec<Value> {
     let shown = cluster.lull(&["task", "show", &format!("{job}.0"), "-o", "json"]).json();
@@ -109,7 +109,7 @@ fn hands_over(cluster: &Cluster) {
 }
 
 #[test]
-fn a_running_function_that_moves_twenty_times_gives_the_result_of_an_undisturbed_run() {
+fn a_running_function_that_moves_ten_times_gives_the_result_of_an_undisturbed_run() {
     let cluster = two_desks();
     let plain = submit(&cluster, "never");
     cluster.wait_for_job(&plain, "it ends undisturbed", |job| job["counts"]["succeeded"] == 1);

@@ -158,6 +158,10 @@ fn work_that_is_broken_off_is_kept_and_can_go_on_whoever_breaks_it_off() {
         assert!(kept.contains(&format!("`lull job results j1 --data {} --out {}`", text(&data), text(&out))), "{kept}");
         let (code, _, err) = lull(&["job", "results", "j1", "--data", text(&data), "--out", text(&out)]);
         assert_eq!((code, manifest(&out).len()), (0, 1), "{err}");
+        // What is kept is the same whoever breaks it off: once is enough to see that it goes on.
+        if signal != rustix::process::Signal::INT {
+            continue;
+        }
         let (code, _, err) = lull(&["wait", "j1", "--data", text(&data)]);
         assert_eq!(code, 0, "{err}");
         let (code, _, err) = lull(&["job", "results", "j1", "--data", text(&data), "--out", text(&out)]);

@@ -102,6 +102,20 @@ fn has_let(expr: &Expr) -> bool {
     }
 }
 
+/// A branch that says something in the log and does nothing else: whether it is taken changes nothing.
+fn only_logs(block: &syn::Block) -> bool {
+    block.stmts.iter().all(|statement| match statement {
+        Stmt::Macro(said) => said.mac.path.segments.first().is_some_and(|first| first.ident == "tracing"),
+        _ => false,
+    })
+}
+
+/// A function that looks whether everything adds up, for tests: a fault in it is none of the program's.
+fn is_audit(file: &str, name: &syn::Ident) -> bool {
+    let core = ["coordinator/src/scheduler/", "agent/src/session/"].iter().any(|path| file.starts_with(path));
+    core && name.to_string().starts_with("audit")
+}
+
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::Path(path) => path.segments.last().is_some_and(|last| last.ident == "test"),
@@ -136,13 +150,13 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 
     fn visit_item_fn(&mut self, function: &'ast ItemFn) {
-        if !is_test(&function.attrs) && function.sig.constness.is_none() {
+        if !is_test(&function.attrs) && function.sig.constness.is_none() && !is_audit(self.file, &function.sig.ident) {
             visit::visit_block(self, &function.block);
         }
     }
 
     fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
-        if !is_test(&function.attrs) && function.sig.constness.is_none() {
+        if !is_test(&function.attrs) && function.sig.constness.is_none() && !is_audit(self.file, &function.sig.ident) {
             visit::visit_block(self, &function.block);
         }
     }
@@ -177,6 +191,9 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 
     fn visit_expr_if(&mut self, branch: &'ast ExprIf) {
+        if only_logs(&branch.then_branch) && branch.else_branch.is_none() {
+            return;
+        }
         if !has_let(&branch.cond) {
             let own = self.text_of(&*branch.cond).to_owned();
             self.add(&*branch.cond, format!("({own}) && !{QUESTION}"), format!("the branch `if {own}` is never taken"));

@@ -140,11 +140,11 @@ impl Tree {
         Ok(broken)
     }
 
-    /// The test programs of the libraries by package, and the simulator.
+    /// The test programs of the libraries by package.
     ///
     /// # Errors
     /// Something does not build.
-    pub fn build(&self) -> anyhow::Result<(BTreeMap<String, PathBuf>, PathBuf)> {
+    pub fn build_tests(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         let mut programs = BTreeMap::new();
         for message in self.cargo(&["test", "--workspace", "--lib", "--no-run"])? {
             if let (Some(program), Some(manifest)) = (message["executable"].as_str(), message["manifest_path"].as_str()) {
@@ -155,12 +155,20 @@ impl Tree {
                 programs.insert(package, PathBuf::from(program));
             }
         }
+        Ok(programs)
+    }
+
+    /// The simulator.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn build_simulator(&self) -> anyhow::Result<PathBuf> {
         let built = self.cargo(&["build", "--workspace", "--bin", "sim"])?;
         let mut simulators = built
             .iter()
             .filter(|message| message["target"]["name"] == "sim")
             .filter_map(|message| message["executable"].as_str());
-        Ok((programs, simulators.next().context("the simulator was not built")?.into()))
+        Ok(simulators.next().context("the simulator was not built")?.into())
     }
 
     fn cargo(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
@@ -169,6 +177,8 @@ impl Tree {
             .args(["--locked", "--message-format", "json"])
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
+            // Nobody looks at a backtrace of a fault.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .stderr(Stdio::inherit())
             .output()
             .context("cannot run cargo")?;
