@@ -130,7 +130,7 @@ impl Ledger {
                 self.connected.insert(agent, true);
             }
             Change::AgentDisconnected { agent, .. } => {
-                self.connected.insert(agent, false);
+                assert_eq!(self.connected.insert(agent, false), Some(true), "{agent} leaves and was not there");
             }
             Change::AgentQuarantined { agent, kind, reason, at } => {
                 let agent = self.agents.get_mut(&agent).expect("an enrolled agent");

@@ -43,6 +43,8 @@ struct Agent {
     last_heard: Timestamp,
     /// Attempts whose ends it told.
     told: BTreeSet<AttemptId>,
+    /// What it was asked to give back on this stream, done or not.
+    called_back: BTreeSet<AttemptId>,
     /// Jobs of which something came to nothing here: they may be kept from it for a while.
     shy_of: BTreeSet<JobId>,
 }
@@ -81,7 +83,6 @@ struct Turn {
     stopped: BTreeSet<JobId>,
     intake: Option<(AgentId, Intake)>,
     acknowledged: BTreeSet<AttemptId>,
-    recalled: BTreeSet<AttemptId>,
     /// Tasks of which a copy was taken back as no longer needed.
     rivals: BTreeSet<TaskId>,
     /// Agents that two others contradict.
@@ -115,6 +116,7 @@ impl Promised {
                     return;
                 }
                 (known.stream, known.last_heard) = (Some(*stream), now);
+                known.called_back.clear();
                 (known.paused, known.sequence) = (hello.capacity.paused.is_some(), hello.capacity.sequence);
                 self.turn.speaker = Some(*agent);
             }
@@ -123,10 +125,10 @@ impl Promised {
                     known.stream = None;
                 }
             }
-            Event::Message { agent, stream, message } => {
-                if self.agents.get(agent).is_some_and(|known| known.stream == Some(*stream)) {
-                    self.hears_word(*agent, message, now);
-                }
+            Event::Message { agent, stream, message }
+                if self.agents.get(agent).is_some_and(|known| known.stream == Some(*stream)) =>
+            {
+                self.hears_word(*agent, message, now);
             }
             Event::Capacity { capacity } => {
                 let known = self.agents.get_mut(&capacity.agent).filter(|known| known.stream.is_some());
@@ -422,7 +424,9 @@ impl Promised {
                         _ => {}
                     }
                 }
-                self.turn.recalled.extend(attempts);
+                if matches!(reason, RecallReason::Cancelled | RecallReason::Stale) {
+                    self.agent(id).called_back.extend(attempts);
+                }
             }
             _ => {}
         }
@@ -454,7 +458,8 @@ impl Promised {
             for (index, task) in (0..).zip(&self.jobs[id].tasks) {
                 for (number, agent) in &task.live {
                     let attempt = AttemptId { task: TaskId { job: *id, index }, number: *number };
-                    let told = turn.recalled.contains(&attempt) || self.agents[agent].stream.is_none();
+                    let known = &self.agents[agent];
+                    let told = known.called_back.contains(&attempt) || known.stream.is_none();
                     assert!(told, "{agent} is not told that {attempt} was cancelled");
                 }
             }

@@ -235,6 +235,9 @@ impl Shares {
             if submitter.consumption.running > submitter.consumption.placed {
                 return Err(format!("submitter {index} runs more attempts than it has"));
             }
+            if submitter.consumption.running == 0 && submitter.consumption.began_us != 0 {
+                return Err(format!("submitter {index} runs nothing and has begun something"));
+            }
             if submitter.place.is_some() == submitter.listed.is_empty() {
                 return Err(format!("submitter {index} is in the order without listed jobs, or the other way round"));
             }

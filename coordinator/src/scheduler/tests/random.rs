@@ -412,8 +412,15 @@ impl World {
     }
 }
 
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    // Whoever only wants to know whether it fails says so by PROPTEST_MAX_SHRINK_ITERS.
+    let max_shrink_iters = if default.max_shrink_iters == u32::MAX { 20_000 } else { default.max_shrink_iters };
+    ProptestConfig { cases: 96, max_shrink_iters, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn whatever_happens_nothing_is_lost_and_every_job_ends(steps in vec(step(), 1..250)) {
