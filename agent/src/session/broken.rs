@@ -59,6 +59,20 @@ fn a_part_that_does_not_work_is_tried_until_it_does_and_offers_are_refused_until
 }
 
 #[test]
+fn a_part_that_goes_on_not_working_is_asked_after_pauses_that_grow() {
+    let mut world = World::ready(1);
+    world.event(Event::Trouble { trouble: Trouble::new(Part::Executor, "no process"), ended: None });
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let from = world.now;
+        while probes(&world.advance(Duration::from_millis(100))).is_empty() {}
+        pauses.push(world.now.since(from).as_secs());
+        world.event(Event::Probed { part: Part::Executor, result: Err("still none".into()) });
+    }
+    assert!(pauses[..2] == [0, 1] && pauses.windows(2).skip(1).all(|pair| pair[1] == 2 * pair[0]), "{pauses:?}");
+}
+
+#[test]
 fn what_fails_again_as_soon_as_it_was_found_to_work_is_left_alone_for_longer_and_longer() {
     let mut world = World::ready(1);
     let mut pauses = Vec::new();

@@ -57,6 +57,11 @@ mod tests {
     }
 
     #[test]
+    fn however_fast_a_machine_is_it_takes_some_time() {
+        assert_eq!(speed(&[20 * SECOND; 8], 1_000_000 * SECOND), Some(STEP));
+    }
+
+    #[test]
     fn little_is_not_believed_and_short_attempts_say_nothing() {
         assert_eq!(speed(&[20 * SECOND; 3], 10 * SECOND), None);
         assert_eq!(speed(&[SECOND / 10; 100], SECOND / 10), None);

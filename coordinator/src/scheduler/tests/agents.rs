@@ -51,6 +51,25 @@ fn a_commit_that_takes_half_a_second_excuses_silence_for_a_lease_and_a_shorter_o
 }
 
 #[test]
+fn a_sign_of_life_may_name_what_is_held_in_any_order_and_more_than_once() {
+    let mut driver = Driver::with_agents(1, 3);
+    driver.submit(spec(3));
+    let held = [2, 0, 1, 0].map(|index| attempt(1, index, 1));
+    driver.started(1, &held);
+    driver.heartbeat(1, &held);
+    assert_eq!((driver.ends(), driver.held(1).len()), (vec![], 3));
+    assert!(driver.orders.is_empty(), "{:?}", driver.orders);
+}
+
+#[test]
+fn an_agent_that_is_away_cannot_leave() {
+    let mut driver = Driver::new();
+    driver.enrol(1);
+    driver.set_intake(1, Intake::Revoked);
+    assert!(matches!(driver.changes[..], [Change::AgentIntake { .. }]), "{:?}", driver.changes);
+}
+
+#[test]
 fn a_coordinator_that_slept_does_not_take_its_agents_for_silent() {
     let mut driver = Driver::with_agents(1, 1);
     driver.submit(spec(1));
@@ -70,6 +89,7 @@ fn an_attempt_that_the_agent_read_of_and_does_not_have_is_lost() {
     assert_eq!(driver.ends(), [], "it has read the welcome only");
     driver.heartbeat(1, &[]);
     assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Recalled)], "it had not started");
+    assert_eq!(driver.assigned(1), [], "it is asked again in a moment");
     driver.heartbeat(2, &[]);
     assert_eq!(driver.ends(), [(attempt(1, 1, 1), AttemptEnd::Lost)]);
 }

@@ -108,6 +108,20 @@ fn the_snapshot_before_is_discarded_everywhere_once_the_newer_one_is_in_two_plac
 }
 
 #[test]
+fn both_snapshots_of_a_task_are_discarded_when_it_ends_before_the_newer_one_was_copied() {
+    let (mut driver, first) = saved(2);
+    keeps(&mut driver, 2, 1);
+    save(&mut driver, 1, first, snapshot(2, 60));
+    driver.succeed(1, &[first]);
+    let mut at_maker = discarded(&driver, 1);
+    at_maker.sort();
+    let mut both = vec![digest(1), digest(2)];
+    both.sort();
+    assert_eq!(at_maker, both);
+    assert!(discarded(&driver, 2).contains(&digest(1)), "what it was asked to keep goes too");
+}
+
+#[test]
 fn an_agent_that_cannot_use_the_newest_snapshot_lets_the_task_go_on_from_the_one_before() {
     let (mut driver, first) = saved(3);
     let keeper = asked(&driver)[0].0;

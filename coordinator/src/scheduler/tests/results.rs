@@ -6,14 +6,14 @@ use lull_shared::{
     id::{AgentId, JobId},
     job::RetryPolicy,
     limits::ATTEMPTS_PER_AGENT_MAX,
-    message::{RefuseReason, ToCoordinator},
+    message::{Finished, RefuseReason, ToCoordinator},
     state::{AttemptEnd, Failure, JobState, TaskCounts},
 };
 
 use crate::scheduler::{
     driver::{Driver, attempt, capacity, failure, spec, success},
     effect::{Change, Order, TaskAfter},
-    event::Event,
+    event::{Event, StreamId},
     limits::Limits,
 };
 
@@ -256,4 +256,25 @@ fn too_many_failures_cancel_the_rest() {
     driver.succeed(1, &[attempt(1, 2, 1)]);
     assert_eq!(driver.ledger.state(job), JobState::Cancelled);
     assert_eq!(driver.ledger.counts(job).succeeded, 1, "what succeeds meanwhile counts");
+}
+
+#[test]
+fn results_that_weigh_more_than_a_transaction_takes_go_in_several() {
+    let mut driver = Driver::with_agents(1, 256);
+    let mut light = spec(256);
+    light.limits.memory_bytes = 1 << 20;
+    light.limits.log_bytes = 64 << 10;
+    driver.submit(light);
+    let held = driver.held(1);
+    let log = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+    let results = held.iter().map(|attempt| Finished { log: log.clone(), ..success(*attempt, Duration::from_secs(1)) }).collect();
+    let message = ToCoordinator::Finished(results);
+    driver.scheduler.handle(Event::Message { agent: AgentId(1), stream: StreamId(1), message }, driver.now);
+    let mut parts = Vec::new();
+    while driver.scheduler.next_effect().is_some() {
+        let turn = crate::dispatch::turn::Turn::drain(&mut driver.scheduler);
+        parts.push(turn.changes().iter().map(Change::size_bytes).sum::<usize>());
+    }
+    assert!(held.len() == 256 && parts.len() == 2, "{} attempts, {parts:?}", held.len());
+    assert!(parts.iter().all(|bytes| *bytes < 17 << 20), "{parts:?}");
 }
