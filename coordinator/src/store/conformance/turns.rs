@@ -240,6 +240,13 @@ pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
     let moved = TaskAfter::Again { not_before: at(14), failures: 0 };
     world.commit(&[ended(attempt(1, 0, 1), 1, 14, AttemptEnd::Evicted, moved)]).await;
     assert_eq!(world.store.attempts(task(1, 0)).await.expect("an answer")[0].paused, None);
+    // All within one turn.
+    let pauses = paused(attempt(1, 0, 2), Some(PauseReason::Touched), 21);
+    let moved = TaskAfter::Again { not_before: at(22), failures: 0 };
+    let ends = ended(attempt(1, 0, 2), 1, 22, AttemptEnd::Evicted, moved);
+    world.commit(&[started(attempt(1, 0, 2), 1, 20), pauses, ends]).await;
+    let second = world.store.attempts(task(1, 0)).await.expect("an answer").into_iter().find(|one| one.attempt.number == 2);
+    assert_eq!(second.expect("it was there").paused, None);
 }
 
 pub async fn a_stopped_job_ends_tasks_that_never_started(world: World) {

@@ -185,12 +185,14 @@ async fn read_links(session: &Session, pack_id: i64, size: u64) -> Result<BTreeS
     Ok(reader.finish())
 }
 
+/// Links by transaction. A pack that names nothing has one too: it is written down there that it was read.
+fn in_parts(items: &[serde_json::Value]) -> Vec<&[serde_json::Value]> {
+    if items.is_empty() { vec![&[]] } else { items.chunks(LINKS).collect() }
+}
+
 async fn write_links(session: &Session, lead: &Lead, pack_id: i64, links: BTreeSet<Digest>) -> Result<(), Fail> {
     let items: Vec<_> = links.iter().map(|digest| json!({ "d": HEXLOWER.encode(digest.as_bytes()) })).collect();
-    let mut parts: Vec<&[serde_json::Value]> = items.chunks(LINKS).collect();
-    if parts.is_empty() {
-        parts.push(&[]);
-    }
+    let parts = in_parts(&items);
     for (number, part) in parts.iter().enumerate() {
         let last = i64::from(number + 1 == parts.len());
         let values = vec![pack_id.into(), json!(part).to_string().into(), last.into()];
@@ -215,5 +217,16 @@ impl Blobs for SqlServer {
 
     async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> StoreResult<u64> {
         Ok(sweep(&self.session, lead, before).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_cut_and_a_pack_that_names_nothing_is_written_down_as_read() {
+        let lengths = |count: usize| in_parts(&vec![json!(1); count]).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!((lengths(0), lengths(LINKS), lengths(LINKS + 1)), (vec![0], vec![LINKS], vec![LINKS, 1]));
     }
 }

@@ -557,6 +557,40 @@ mod tests {
         Seen { look, state: Some(state), replicas: Some(Vec::new()), applied, objects: Some(objects), leader: None }
     }
 
+    #[test]
+    fn what_the_server_lists_row_by_row_is_gathered_by_table() {
+        let row = |index: &str, column: &str, included, disabled| IndexRow {
+            table: "tasks".into(),
+            index: index.into(),
+            unique: index == "pk",
+            disabled,
+            filter: None,
+            column: column.into(),
+            included,
+        };
+        let rows = vec![
+            row("pk", "job_id", false, false),
+            row("pk", "task_index", false, false),
+            row("idle", "state", false, true),
+            row("idle", "ended_us", true, true),
+        ];
+        let constraint = |name: &str, holds| ("tasks".to_owned(), name.to_owned(), holds);
+        let checks = vec![constraint("ck_state", true), constraint("ck_idle", false)];
+        let keys = vec![constraint("fk_job", true), constraint("fk_idle", false)];
+        let view = |name: &str, text: Option<&str>| (name.to_owned(), true, text.map(str::to_owned));
+        let modules = vec![view("jobs", Some("CREATE VIEW  jobs AS SELECT 1")), view("secret", None)];
+        let Objects { shape, idle, hidden } = gather(Vec::new(), rows, checks, keys, modules);
+        let table = &shape.tables["tasks"];
+        let index = |name: &str| &table.indexes[name];
+        assert_eq!((index("pk").unique, &index("pk").columns[..]), (true, &["job_id".to_owned(), "task_index".to_owned()][..]));
+        assert_eq!((index("idle").unique, &index("idle").columns[..]), (false, &["state".to_owned()][..]));
+        assert_eq!((index("pk").included.len(), index("idle").included.contains("ended_us")), (0, true));
+        let names = |idle: &[(String, String)]| idle.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&idle), ["idle", "ck_idle", "fk_idle"], "each once");
+        assert_eq!((table.checks.len(), table.foreign_keys.len()), (2, 2));
+        assert_eq!((hidden, shape.modules.len()), (vec!["secret".to_owned()], 2));
+    }
+
     fn worst(seen: &Seen) -> Vec<(Grade, String)> {
         let bad = |finding: Finding| (finding.grade != Grade::Fine).then_some((finding.grade, finding.text));
         judge(seen).into_iter().filter_map(bad).collect()
