@@ -352,20 +352,33 @@ impl Framer {
 mod tests {
     use libp2p::identity::Keypair;
     use lull_shared::{
-        id::JobId,
+        id::{JobId, TaskId, VersionId},
         identity::{Issuer, NetworkId},
+        job::{Inputs, JobSpec},
         mesh::{AgentStream, CoordinatorStream, work_stream_in_memory},
+        message::Build,
+        pack::{Content, PackBuilder},
         resources::Labels,
         state::Intake,
+        time::Timestamp,
     };
 
     use super::*;
-    use crate::{policies::Policies, store::memory::Memory};
+    use crate::{
+        policies::Policies,
+        scheduler::effect::{Change, NewJob},
+        store::{Blobs as _, memory::Memory},
+    };
 
     /// A link to an agent whose end of the stream is in hand.
     async fn link() -> (AgentLink, AgentStream) {
+        let store = Arc::new(Memory::default());
+        link_with(store.clone(), Arc::new(Catalogue::new(store))).await
+    }
+
+    async fn link_with(store: Arc<Memory>, catalogue: Arc<Catalogue>) -> (AgentLink, AgentStream) {
         let (CoordinatorStream { outgoing, .. }, agent_end) = work_stream_in_memory();
-        let (store, authority) = (Arc::new(Memory::default()), Keypair::generate_ed25519());
+        let authority = Keypair::generate_ed25519();
         let issuer = Arc::new(Issuer { network: NetworkId([1; 16]), authority, life: Duration::from_secs(60) });
         let policies = Policies::load(&*store, issuer).await.expect("a store in memory answers");
         let (dispatch, _inbox) = super::super::channel();
@@ -382,7 +395,7 @@ mod tests {
         };
         let feed = policies.feed(AgentId(1), Labels::new());
         let (_, asks) = mpsc::channel(1);
-        (spawn(peer, addresses, feed, asks, Arc::new(Catalogue::new(store)), dispatch, outgoing), agent_end)
+        (spawn(peer, addresses, feed, asks, catalogue, dispatch, outgoing), agent_end)
     }
 
     fn forget(job: u64) -> Order {
@@ -404,6 +417,51 @@ mod tests {
             numbers.extend((!frame.messages.is_empty()).then_some(frame.number));
         }
         assert_eq!(numbers, (1..=orders).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn inputs_that_do_not_fit_into_one_flush_arrive_all_and_in_their_order() {
+        const COUNT: u32 = 80;
+        let store = Arc::new(Memory::default());
+        let input = |index: u32| vec![index as u8; 60_000];
+        let mut pack = PackBuilder::default();
+        for index in 0..COUNT {
+            pack.push("", Content::Inline(input(index).as_slice()));
+        }
+        let bytes = pack.finish();
+        let mut blob = store.begin_blob(bytes.len() as u64).await.expect("a blob begins");
+        blob.write(&bytes).await.expect("it is taken");
+        let pack = blob.finish().await.expect("it is kept");
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        catalogue.follow(&Change::JobSubmitted(Box::new(NewJob {
+            job: JobId(1),
+            owner: None,
+            submitter: "ada".into(),
+            spec: JobSpec::plain("nightly", VersionId(1), Inputs::Pack { pack, count: COUNT }),
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            at: Timestamp(0),
+        })));
+        let (link, mut stream) = link_with(store, catalogue).await;
+        for index in 0..COUNT {
+            let attempt = AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+            let attempts = vec![Given { attempt, build: Build::Plain, resume: None }];
+            assert_eq!(link.send(u64::from(index) + 1, Order::Assign { attempts }), Posted::Waits);
+        }
+        drop(link);
+        let mut arrived = Vec::new();
+        while let Some(frame) = stream.incoming.next().await {
+            let frame = frame.expect("a frame");
+            for message in frame.messages {
+                let ToAgent::Assign(assignments) = message else { panic!("{message:?}") };
+                for Assignment { attempt, input: given, .. } in assignments {
+                    assert_eq!(given, Payload::inline(input(attempt.task.index)), "{attempt}");
+                    arrived.push((frame.number, attempt.task.index));
+                }
+            }
+        }
+        assert_eq!(arrived, (0..COUNT).map(|index| (u64::from(index) + 1, index)).collect::<Vec<_>>());
     }
 
     #[tokio::test]

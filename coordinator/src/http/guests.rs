@@ -249,6 +249,21 @@ mod tests {
             table.all.remove(&id);
         }
         assert!(table.has_calmed() && !table.has_calmed());
+        for (crowd, calms) in [(CROWD_MIN - 1, false), (CROWD_MIN, true)] {
+            let mut table = Table { peak: crowd, ..Table::default() };
+            assert_eq!(table.has_calmed(), calms, "{crowd}");
+        }
+    }
+
+    #[test]
+    fn one_more_of_the_largest_crowd_takes_a_place_of_its_own_and_not_of_who_came_before_it() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        table.enter(ip("10.0.0.1"), now).expect("room");
+        let later = now + Duration::from_secs(1);
+        for _ in 1..GUESTS_MAX {
+            table.enter(ip("10.0.0.9"), later).expect("room");
+        }
+        assert_eq!(table.worst(ip("10.0.0.9"), later + IDLE_MIN), Some(1));
     }
 
     #[test]

@@ -190,6 +190,7 @@ mod tests {
         let mut taken = shares.take(1, Kind::HeldBytes, HELD_BYTES_MAX).expect("its share");
         assert!(taken.more(1).is_err());
         drop(taken);
-        shares.take(1, Kind::HeldBytes, HELD_BYTES_MAX).expect("all of it was given back");
+        let mut taken = shares.take(1, Kind::HeldBytes, HELD_BYTES_MAX - 1).expect("all of it was given back");
+        assert!(taken.more(1).is_ok() && taken.more(1).is_err(), "it grows to its share and no further");
     }
 }

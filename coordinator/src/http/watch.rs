@@ -123,23 +123,43 @@ impl Follow {
 /// Returns when the job may have changed, or at the deadline, or when the server stops.
 async fn changed(state: &Interface, changes: &mut Receiver<JobId>, job: JobId, deadline: Instant) {
     let deadline = deadline.min(Instant::now() + RECHECK);
-    let word = async {
-        loop {
-            match changes.recv().await {
-                Ok(other) if other != job => {}
-                Ok(_) | Err(RecvError::Lagged(_)) => return,
-                // The scheduler is gone: the next look at the job says so.
-                Err(RecvError::Closed) => return std::future::pending().await,
-            }
-        }
-    };
     tokio::select! {
-        _ = timeout_at(deadline, word) => {}
+        _ = timeout_at(deadline, word_of(job, changes)) => {}
         () = state.shutdown.cancelled() => {}
+    }
+}
+
+/// Returns when the job has changed, or may have.
+async fn word_of(job: JobId, changes: &mut Receiver<JobId>) {
+    loop {
+        match changes.recv().await {
+            Ok(other) if other != job => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            // The scheduler is gone: the next look at the job says so.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
     }
 }
 
 async fn body(state: &Interface, job: JobId) -> Answer<JobBody> {
     let (record, view) = jobs::look(state, job).await?;
     Ok(shape::job(&record, view.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_watches_a_job_hears_of_it_at_once_and_not_of_others() {
+        let (tell, mut changes) = tokio::sync::broadcast::channel(2);
+        let mut heard = |told: &[u64]| {
+            told.iter().for_each(|job| drop(tell.send(JobId(*job))));
+            word_of(JobId(1), &mut changes).now_or_never().is_some()
+        };
+        assert!(!heard(&[]) && !heard(&[2]) && heard(&[2, 1]) && !heard(&[]));
+        assert!(heard(&[2, 2, 2]), "what was missed may have been about it");
+    }
 }

@@ -25,7 +25,7 @@ mod standby;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -56,7 +56,10 @@ use crate::{
     policies::Policies,
     publishing::{Publications, make::Making},
     scheduler::Limits,
-    store::{self, ForPeople, Lead, Store, StoreChoice, record::CoordinatorRecord},
+    store::{
+        self, ForPeople, Lead, Store, StoreChoice,
+        record::{AgentRecord, CoordinatorRecord},
+    },
 };
 
 /// How long a stopping coordinator waits for its parts.
@@ -299,16 +302,7 @@ async fn start_node(
 ) -> anyhow::Result<Node> {
     let peer = identity.public().to_peer_id();
     let agents = store.agents().await.context("cannot read the agents")?;
-    let revoked = agents
-        .iter()
-        .filter(|agent| agent.intake == Intake::Revoked)
-        .filter_map(|agent| PeerId::from_bytes(&agent.peer).ok())
-        .collect();
-    let members = agents
-        .iter()
-        .filter(|agent| agent.intake != Intake::Revoked)
-        .filter_map(|agent| PeerId::from_bytes(&agent.peer).ok())
-        .collect();
+    let (revoked, members) = standings(&agents);
     let node = NodeConfig {
         certificate: Some(issuer.issue(&peer, Role::Coordinator, None, &config.name, clock::now())),
         identity,
@@ -323,6 +317,15 @@ async fn start_node(
         uploads: UploadRules { bytes_per_second_max: None, seeds: true },
     };
     Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")
+}
+
+/// Who was thrown out, and who belongs here.
+fn standings(agents: &[AgentRecord]) -> (BTreeSet<PeerId>, BTreeSet<PeerId>) {
+    let peers = |revoked: bool| {
+        let those = agents.iter().filter(|agent| (agent.intake == Intake::Revoked) == revoked);
+        those.filter_map(|agent| PeerId::from_bytes(&agent.peer).ok()).collect()
+    };
+    (peers(true), peers(false))
 }
 
 async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {

@@ -797,3 +797,26 @@ async fn a_commit_that_contradicts_the_store_is_decided_again_and_not_repeated()
     stop.cancel();
     server.stopped().await.expect("it stops in good order");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_revoked_is_not_remembered_for_when_the_store_does_not_answer() {
+    let site = Site::start().await;
+    let made = site.client().create_token(&CreateToken::of(TokenRole::Viewer)).await.expect("a token");
+    let viewer = Client::new(&format!("http://{}", site.server.http_address), Some(made.text.clone())).expect("a client");
+    viewer.status().await.expect("it may look");
+    let fingerprint = crate::access::fingerprint(&made.text);
+    let remembered = || site.coordinator().callers.recall(&fingerprint, crate::clock::now()).is_some();
+    assert!(remembered());
+    site.client().revoke_token(made.token.token, false).await.expect("revoked");
+    assert!(!remembered());
+    site.end().await;
+}
+
+#[test]
+fn whoever_was_thrown_out_before_the_start_is_known_as_such_and_all_others_as_members() {
+    let [ann, bob] = [PeerId::random(), PeerId::random()];
+    let agent = |number, peer: PeerId, intake| AgentRecord { peer: peer.to_bytes(), intake, ..sample::agent(number, "desk") };
+    let damaged = AgentRecord { peer: vec![1], ..sample::agent(3, "damaged") };
+    let agents = [agent(1, ann, Intake::Revoked), agent(2, bob, Intake::Cordoned), damaged];
+    assert_eq!(standings(&agents), ([ann].into(), [bob].into()));
+}
