@@ -617,6 +617,19 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_cannot_say_of_itself_what_it_is_called_or_in_which_group_it_is() {
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let said = ["group", "name", "os", "arch", "cores", "memory"].map(|name| label(name, "own"));
+        let own: Labels = said.into_iter().chain([label("site", "here")]).collect();
+        let (os, arch, engine) = ("linux".into(), "x86_64".into(), "e".into());
+        let machine = crate::resources::Machine { os, arch, cores: 4, memory_bytes: 8, engine };
+        let full = full_labels(&own, "desk", None, &machine);
+        assert!(!full.contains_key("group") && full.values().all(|value| value != "own"), "{full:?}");
+        assert_eq!((full["name"].as_str(), full["site"].as_str(), full["cores"].as_str()), ("desk", "here", "4"));
+        assert_eq!(full_labels(&own, "desk", Some("lab"), &machine)["group"], "lab");
+    }
+
+    #[test]
     fn counts_add_up() {
         let mut counts = TaskCounts::default();
         for state in TaskState::ALL {

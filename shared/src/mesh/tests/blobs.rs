@@ -52,6 +52,7 @@ async fn a_blob_is_fetched_into_a_file_with_every_piece_verified() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing else is left");
     assert_eq!(agent.handle.peers().await[0].blob_bytes_received, blob.size_bytes);
     assert_eq!(holders[0].handle.peers().await[0].blob_bytes_sent, blob.size_bytes);
+    assert_eq!(holders[0].blobs.told_sent(), blob.size_bytes);
 }
 
 #[tokio::test]

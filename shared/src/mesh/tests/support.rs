@@ -250,6 +250,8 @@ pub(super) struct Blobs {
     elsewhere: Arc<Mutex<Option<BlobRef>>>,
     /// Pieces that it still gives.
     pieces: Arc<Semaphore>,
+    /// Bytes that it was told it has sent.
+    told_sent: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Default for Blobs {
@@ -259,6 +261,7 @@ impl Default for Blobs {
             named: Arc::default(),
             elsewhere: Arc::default(),
             pieces: Arc::new(Semaphore::new(1_000_000)),
+            told_sent: Arc::default(),
         }
     }
 }
@@ -319,6 +322,11 @@ impl Blobs {
         self.lock().get_mut(&blob.digest).expect("it is held").bytes[piece * PIECE_BYTES] ^= 1;
     }
 
+    /// What it was told of bytes that it has sent.
+    pub(super) fn told_sent(&self) -> u64 {
+        self.told_sent.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Says of one blob what is true of another.
     pub(super) fn say_of(&self, blob: BlobRef, (said, outline): (BlobRef, Outline)) {
         let mut held = self.lock();
@@ -359,6 +367,10 @@ impl BlobStore for Blobs {
         let held = self.lock();
         let held = held.get(digest).filter(|held| held.gone_from.is_none_or(|from| index < from))?;
         held.bytes.chunks(PIECE_BYTES).nth(index as usize).map(Bytes::copy_from_slice)
+    }
+
+    fn sent(&self, _: PeerId, _: &BlobRef, bytes: u64) {
+        self.told_sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
     }
 
     async fn receive(&self, _: PeerId, attempt: AttemptId, blob: BlobRef) -> Result<Receiving, String> {
