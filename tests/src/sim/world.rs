@@ -7,6 +7,7 @@ use lull_shared::{
     id::{AgentId, JobId, TaskId, Term},
     identity::Authority,
     message::{ToAgent, ToCoordinator},
+    state::Intake,
     time::Timestamp,
 };
 
@@ -18,7 +19,7 @@ use super::{
     faults::Fault,
     ledger::Ledger,
     link::Stream,
-    machine::Machine,
+    machine::{Machine, Power},
     options::Options,
     outages::Outages,
     plan::{self, Planned},
@@ -216,7 +217,9 @@ impl World {
             if !self.ledger.all_ended() {
                 self.settled_at = None;
             }
-            return Ok(self.now > settled_at + SETTLING);
+            // A laptop that has just woken up has its words to say; one that never does is found.
+            let patience = if self.all_is_said() { SETTLING } else { SETTLING * 10 };
+            return Ok(self.now > settled_at + patience);
         }
         if self.events.is_multiple_of(256) && self.planned_jobs.len() == self.planned.len() && self.ledger.all_ended() {
             self.settled_at = Some(self.now);
@@ -225,6 +228,15 @@ impl World {
             return Err(self.why_it_does_not_end());
         }
         Ok(false)
+    }
+
+    /// Whether no machine that is on and belongs here has results or attempts.
+    fn all_is_said(&self) -> bool {
+        self.machines.iter().filter(|machine| machine.power == Power::On && !machine.is_old()).all(|machine| {
+            let revoked = self.ledger.intakes.get(&machine.agent) == Some(&Intake::Revoked);
+            let status = machine.session.as_ref().filter(|_| !revoked).map(|session| session.status(self.now));
+            status.is_none_or(|status| status.outbox == 0 && status.waiting == 0)
+        })
     }
 
     /// Every core agrees with itself, and the leader with what was committed.
