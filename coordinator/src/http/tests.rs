@@ -19,9 +19,8 @@ use crate::{
     cli::selector::JobName,
     client::{Client, ClientError, JobQuery},
     publishing::make::Making,
-    scheduler::Limits,
-    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
-    store::{StoreChoice, record::TokenRole},
+    server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig, tests::config},
+    store::record::TokenRole,
 };
 
 pub(super) struct Site {
@@ -40,22 +39,7 @@ impl Site {
     /// One that compiles within these limits.
     async fn making(making: Making) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = ServerConfig {
-            data: folder.path().to_owned(),
-            init: false,
-            store: StoreChoice::Memory,
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
-            http: ([127, 0, 0, 1], 0).into(),
-            announce: Vec::new(),
-            http_announce: None,
-            http_hosts: Vec::new(),
-            mdns: false,
-            name: "test".into(),
-            limits: Limits::default(),
-            making,
-            lease: Default::default(),
-            store_wait: Default::default(),
-        };
+        let config = ServerConfig { making, ..config(folder.path(), "test") };
         let shutdown = CancellationToken::new();
         let running = server::start(config, shutdown.clone()).await.expect("it starts");
         let token = std::fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");

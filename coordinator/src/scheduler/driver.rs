@@ -144,6 +144,14 @@ impl Driver {
         driver
     }
 
+    /// A scheduler with so many agents of one slot, which are never taken for silent or slow.
+    pub(super) fn patient(agents: u64) -> Self {
+        let long = Duration::from_secs(100_000);
+        let mut driver = Self::with(Limits { lease: long, overtime_margin: long, begin_max: long, ..Limits::default() });
+        (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
+        driver
+    }
+
     // --- Events ---
 
     pub(super) fn handle(&mut self, event: Event) {

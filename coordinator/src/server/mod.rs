@@ -23,7 +23,7 @@ mod silent_store;
 mod slow_store;
 mod standby;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

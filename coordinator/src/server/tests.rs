@@ -37,7 +37,8 @@ use crate::{
 /// Long enough for a loaded machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn config(data: &Path, name: &str) -> ServerConfig {
+/// A coordinator on this folder, over a store in memory.
+pub(crate) fn config(data: &Path, name: &str) -> ServerConfig {
     ServerConfig {
         data: data.to_owned(),
         init: false,

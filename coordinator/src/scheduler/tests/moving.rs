@@ -11,7 +11,6 @@ use lull_shared::{
 };
 
 use crate::scheduler::{
-    Limits,
     driver::{Driver, attempt, spec},
     effect::{Given, Order},
     event::Movable,
@@ -22,14 +21,7 @@ pub(super) fn snapshot(number: u8, seconds: u64) -> SnapshotRef {
 }
 
 pub(super) fn movable_driver(agents: u64) -> Driver {
-    // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits {
-        lease: Duration::from_secs(100_000),
-        overtime_margin: Duration::from_secs(100_000),
-        begin_max: Duration::from_secs(100_000),
-        ..Limits::default()
-    });
-    (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
+    let mut driver = Driver::patient(agents);
     driver.movable = Some(Movable { cost_percent: 110 });
     driver
 }

@@ -12,7 +12,6 @@ use lull_shared::{
 };
 
 use crate::scheduler::{
-    Limits,
     driver::{Driver, attempt, spec, success},
     effect::{Change, Order, Reply, TaskAfter},
     event::{Movable, QuarantineKind},
@@ -24,18 +23,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A job of so many tasks, each of which is verified.
 fn verified(tasks: u32) -> JobSpec {
     JobSpec { verify: Share::of_hundredths(Share::WHOLE), ..spec(tasks) }
-}
-
-/// Agents of one slot that are never taken for silent.
-fn with_agents(agents: u64) -> Driver {
-    let mut driver = Driver::with(Limits {
-        lease: Duration::from_secs(100_000),
-        overtime_margin: Duration::from_secs(100_000),
-        begin_max: Duration::from_secs(100_000),
-        ..Limits::default()
-    });
-    (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
-    driver
 }
 
 /// The agent brings this output.
@@ -55,7 +42,7 @@ fn is_quarantined(driver: &Driver, agent: u64) -> bool {
 
 #[test]
 fn an_output_counts_once_another_agent_has_brought_the_same() {
-    let mut driver = with_agents(2);
+    let mut driver = Driver::patient(2);
     let job = driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "42");
     assert_eq!(driver.ended()[0].after, TaskAfter::Again { not_before: driver.now, failures: 0 });
@@ -72,7 +59,7 @@ fn an_output_counts_once_another_agent_has_brought_the_same() {
 
 #[test]
 fn the_same_agent_is_never_asked_twice_and_explain_says_for_whom_the_task_waits() {
-    let mut driver = with_agents(1);
+    let mut driver = Driver::patient(1);
     let job = driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "42");
     driver.pass(3_600 * SECOND);
@@ -86,7 +73,7 @@ fn the_same_agent_is_never_asked_twice_and_explain_says_for_whom_the_task_waits(
 
 #[test]
 fn what_is_not_chosen_counts_at_once() {
-    let mut driver = with_agents(1);
+    let mut driver = Driver::patient(1);
     let half = JobSpec { verify: Share::of_hundredths(5_000), ..spec(40) };
     let job = driver.submit(half);
     while let [held, ..] = driver.held(1)[..] {
@@ -98,7 +85,7 @@ fn what_is_not_chosen_counts_at_once() {
 
 #[test]
 fn a_third_agent_settles_a_difference_and_the_liar_is_quarantined() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     let job = driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "lie");
     bring(&mut driver, 2, attempt(1, 0, 2), "42");
@@ -119,7 +106,7 @@ fn a_third_agent_settles_a_difference_and_the_liar_is_quarantined() {
 
 #[test]
 fn what_a_liar_has_goes_elsewhere_and_it_gets_nothing_until_it_is_trusted_again() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "lie");
     driver.submit(spec(1));
@@ -146,7 +133,7 @@ fn what_a_liar_has_goes_elsewhere_and_it_gets_nothing_until_it_is_trusted_again(
 
 #[test]
 fn three_different_outputs_fail_the_task_and_nobody_is_to_blame() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     let job = driver.submit(verified(1));
     for agent in 1..=3 {
         bring(&mut driver, agent, attempt(1, 0, agent as u32), &agent.to_string());
@@ -158,7 +145,7 @@ fn three_different_outputs_fail_the_task_and_nobody_is_to_blame() {
 
 #[test]
 fn an_agent_cannot_call_a_function_not_deterministic() {
-    let mut driver = with_agents(1);
+    let mut driver = Driver::patient(1);
     driver.submit(spec(1));
     let mut claim = success(attempt(1, 0, 1), SECOND);
     claim.outcome = Outcome::Failed(Failure::NotDeterministic { runs: 3 });
@@ -168,7 +155,7 @@ fn an_agent_cannot_call_a_function_not_deterministic() {
 
 #[test]
 fn a_coordinator_that_takes_over_knows_what_was_brought() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     let job = driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "lie");
     driver.crash();
@@ -186,7 +173,7 @@ fn a_coordinator_that_takes_over_knows_what_was_brought() {
 
 #[test]
 fn a_check_that_is_lost_or_fails_is_done_by_another() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     let job = driver.submit(verified(1));
     bring(&mut driver, 1, attempt(1, 0, 1), "42");
     let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
@@ -202,7 +189,7 @@ fn a_check_that_is_lost_or_fails_is_done_by_another() {
 
 #[test]
 fn a_cancelled_job_keeps_nothing_to_compare_and_begins_anew_when_it_is_retried() {
-    let mut driver = with_agents(1);
+    let mut driver = Driver::patient(1);
     let job = driver.submit(verified(2));
     bring(&mut driver, 1, attempt(1, 0, 1), "42");
     driver.cancel(job);
@@ -214,7 +201,7 @@ fn a_cancelled_job_keeps_nothing_to_compare_and_begins_anew_when_it_is_retried()
 
 #[test]
 fn a_verified_task_is_the_work_of_one_agent_alone() {
-    let mut driver = with_agents(2);
+    let mut driver = Driver::patient(2);
     driver.movable = Some(Movable { cost_percent: 101 });
     let moving = lull_shared::job::Moving::Always;
     driver.submit(JobSpec { moving, ..verified(1) });
@@ -230,7 +217,7 @@ fn a_verified_task_is_the_work_of_one_agent_alone() {
 
 #[test]
 fn checks_find_agents_that_were_free_all_along() {
-    let mut driver = with_agents(3);
+    let mut driver = Driver::patient(3);
     let job = driver.submit(verified(2));
     bring(&mut driver, 1, attempt(1, 0, 1), "42");
     // Agent 3 has the check of task 0; agent 1 is free and may check task 1 only.
@@ -244,7 +231,7 @@ fn checks_find_agents_that_were_free_all_along() {
 
 #[test]
 fn a_second_copy_of_a_check_goes_to_no_agent_that_has_answered() {
-    let mut driver = with_agents(2);
+    let mut driver = Driver::patient(2);
     let job = driver.submit(verified(5));
     let slow = |attempt: &AttemptId| attempt.task.index == 4 && attempt.number == 2;
     // All is brought and checked at once but the last task, whose check is slow.
