@@ -22,6 +22,7 @@ use lull_shared::{
 use tokio::sync::watch;
 
 use crate::{
+    clock,
     scheduler::event::Event,
     server::phase::Phase,
     store::{BlobWriter, ForPeople},
@@ -138,7 +139,7 @@ impl BlobStore for StoreBlobs {
             let (found, most) = sizes(blob.size_bytes, allowed);
             return Err(format!("an output of {found}; at most {most} are taken"));
         }
-        if self.store.blob_outline(&blob.digest).await.map_err(|error| error.to_string())?.is_some() {
+        if self.store.touch_blob(&blob.digest, clock::now()).await.map_err(|error| error.to_string())?.is_some() {
             return Ok(Receiving::Stored);
         }
         tracing::debug!(%peer, %attempt, digest = %blob.digest, bytes = blob.size_bytes, "an output arrives");

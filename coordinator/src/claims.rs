@@ -9,7 +9,10 @@ use lull_shared::{
 };
 use semver::Version;
 
-use crate::store::{Blobs, StoreError, StoreResult};
+use crate::{
+    clock,
+    store::{Blobs, StoreError, StoreResult},
+};
 
 /// Agents before this version speak otherwise. Raised when support for a version of the work protocol ends.
 pub const AGENT_OLDEST: Version = Version::new(0, 1, 0);
@@ -114,7 +117,8 @@ async fn wrong_with(store: &dyn Blobs, one: &Finished) -> StoreResult<Option<Str
             Ok(Some(format!("an inline output of {} bytes", bytes.len())))
         }
         Outcome::Succeeded { output: Payload::Blob(blob) } => {
-            let delivered = store.blob_outline(&blob.digest).await?.is_some_and(|(stored, _)| stored == *blob);
+            // It is to be there still when the result is recorded.
+            let delivered = store.touch_blob(&blob.digest, clock::now()).await? == Some(*blob);
             Ok((!delivered).then(|| format!("the output {} was not delivered before", blob.digest)))
         }
         Outcome::Failed(failure) if failure.text_bytes() > limits::FAILURE_BYTES_MAX => {

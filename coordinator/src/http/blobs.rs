@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt as _;
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     api::{BlobBody, Text},
+    clock,
     store::Blobs,
 };
 
@@ -45,9 +46,14 @@ pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap,
     Ok(Json(spool.pour(&*state.coordinator.store).await?.finish().await?.into()))
 }
 
-/// `GET /blobs/{digest}`
-pub async fn download(State(state): Shared, _viewer: Viewer, At(digest): At<Text<Digest>>) -> Answer<Response> {
-    let Some((blob, _)) = state.coordinator.store.blob_outline(&digest.0).await? else {
+/// `GET /blobs/{digest}`. Whoever only asks whether it is there, by `HEAD`, need not bring it: it stays.
+pub async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(digest): At<Text<Digest>>) -> Answer<Response> {
+    let store = &state.coordinator.store;
+    let found = match method {
+        Method::HEAD => store.touch_blob(&digest.0, clock::now()).await?,
+        _ => store.blob_outline(&digest.0).await?.map(|(blob, _)| blob),
+    };
+    let Some(blob) = found else {
         return Err(Refused::not_found("there is no blob with this digest", "it may have been swept; upload it again"));
     };
     Ok(stream(state.coordinator.store.clone(), blob))

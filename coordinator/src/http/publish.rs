@@ -49,7 +49,7 @@ pub async fn begin(
         let hint = format!("leave cost_percent out, or measure it: {from} to {to}");
         return Err(Refused::invalid(format!("no build takes {percent} % of another's time"), Some(&hint)));
     }
-    let Some((module, _)) = state.coordinator.store.blob_outline(&wanted.module.0).await? else {
+    let Some(module) = state.coordinator.store.touch_blob(&wanted.module.0, clock::now()).await? else {
         return Err(Refused::not_found("the module is not here", "upload it first: `PUT /api/v1/blobs`"));
     };
     if module.size_bytes > MODULE_BYTES_MAX {

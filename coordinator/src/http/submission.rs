@@ -209,14 +209,14 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
     }
 }
 
-/// Checks every row of a pack and that the store has every blob it names; the number of its inputs.
+/// Checks every row of a pack and that the store has every blob it names, and keeps them; the number of its inputs.
 async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
     let (store, inputs) = (&state.coordinator.store, &state.coordinator.catalogue.inputs);
     const UPLOAD: Option<&str> = Some("upload it first with PUT /api/v1/blobs");
     const SIZES: Option<&str> = Some("give the size of the bytes that were uploaded");
-    match store.blob_outline(&pack.digest).await? {
+    match store.touch_blob(&pack.digest, clock::now()).await? {
         None => return Err(Refused::invalid("the input pack is not there", UPLOAD)),
-        Some((blob, _)) if blob != pack => {
+        Some(blob) if blob != pack => {
             let message = format!("the input pack has {} bytes, not {}", blob.size_bytes, pack.size_bytes);
             return Err(Refused::invalid(message, SIZES));
         }
@@ -227,7 +227,7 @@ async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
     for index in 0..count {
         let EntryContent::Blob(input) = inputs.entry(&pack, index).await?.content else { continue };
         if !known.contains_key(&input.digest)
-            && let Some((blob, _)) = store.blob_outline(&input.digest).await?
+            && let Some(blob) = store.touch_blob(&input.digest, clock::now()).await?
         {
             known.insert(blob.digest, blob.size_bytes);
         }

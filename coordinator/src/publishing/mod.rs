@@ -277,6 +277,10 @@ impl Publications {
         }
         let not_movable = parts.not_movable.clone();
         let beyond = own.iter().map(|version| version.record.number).max().unwrap_or(0);
+        // It may have waited long for its turn, and is referred to only now.
+        if self.store.touch_blob(&wanted.module.digest, clock::now()).await?.is_none() {
+            return Err(PublishError::Gone);
+        }
         let (version, new) = self.store.publish(&self.lead, self.version(wanted, parts, beyond, by)).await?;
         Ok(answer(version, !new, not_movable))
     }

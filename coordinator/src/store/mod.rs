@@ -216,8 +216,12 @@ pub trait Reading: Send + Sync + 'static {
 /// Modules, inputs, outputs and what else is large.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
+    /// What it is, for whoever reads it now.
     async fn blob_outline(&self, digest: &Digest) -> StoreResult<Option<(BlobRef, Outline)>>;
     async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>>;
+    /// The blob, if it is there: no sweep deletes it for most of a day then, whether anything refers to it or not. Whoever is
+    /// about to refer to a blob, or tells somebody that it need not be brought, asks by this.
+    async fn touch_blob(&self, digest: &Digest, now: Timestamp) -> StoreResult<Option<BlobRef>>;
     /// Begins to take in a blob of at most this size.
     async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>>;
     /// Deletes blobs that nothing refers to and that are older than `before`. How many.

@@ -7,6 +7,10 @@
 //! then, was touched at 0, and never gets one any more. What is left of it is deleted in small transactions, so that no turn
 //! of the scheduler waits for a large blob.
 
+use std::time::Duration;
+
+use lull_shared::time::Timestamp;
+
 use super::rows::{self, Columns, Damaged};
 
 /// Blobs that are looked at in one go: a few milliseconds.
@@ -17,6 +21,15 @@ pub const PIECES: u32 = 64;
 /// Server locks the whole table instead.
 /// <https://learn.microsoft.com/sql/relational-databases/sql-server-transaction-locking-and-row-versioning-guide>
 pub const LINKS: u32 = 2_000;
+
+/// A blob that was touched more recently than this is fresh enough: one input may be asked for a million times in an hour, and
+/// an hour is little of the day that a sweep leaves to what nothing refers to.
+const FRESH: Duration = Duration::from_secs(60 * 60);
+
+/// What was touched since then need not be touched again.
+pub fn fresh_since(now: Timestamp) -> Timestamp {
+    now - FRESH
+}
 
 /// A pack of which it is not known yet what it names.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 //! Blobs: in, out, checked, and swept away when nobody needs them.
 
+use std::time::Duration;
+
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
     job::Inputs,
@@ -13,7 +15,7 @@ use super::{
     World,
     sample::*,
 };
-use crate::scheduler::effect::Change;
+use crate::{clock, scheduler::effect::Change};
 
 fn noise(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i * 31 % 251) as u8 ^ seed).collect()
@@ -159,6 +161,37 @@ pub async fn a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links(wor
     assert!(world.has(&pack).await && world.has(&input).await);
     assert_eq!(world.put(b"one").await, small[0], "what was swept can be given again");
     assert!(world.has(&small[0]).await);
+}
+
+pub async fn a_blob_that_was_asked_for_outlives_the_next_sweep(world: World) {
+    let hours = |count: u64| clock::now() + Duration::from_secs(3_600 * count);
+    let (asked, other) = (world.put(b"asked for").await, world.put(&noise(PIECE_BYTES + 1, 8)).await);
+    // Fresh enough: there is nothing to do.
+    assert_eq!(world.store.touch_blob(&asked.digest, clock::now()).await.expect("an answer"), Some(asked));
+    assert_eq!(world.store.touch_blob(&asked.digest, hours(30)).await.expect("an answer"), Some(asked));
+    assert_eq!(world.store.touch_blob(&asked.digest, hours(20)).await.expect("an answer"), Some(asked), "by another clock");
+    assert_eq!(world.store.sweep_blobs(&world.lead, hours(25)).await.expect("an answer"), 1);
+    assert!(world.has(&asked).await && !world.has(&other).await);
+    assert_eq!(world.store.touch_blob(&other.digest, hours(30)).await.expect("an answer"), None, "it is to be brought again");
+    assert_eq!(world.store.sweep_blobs(&world.lead, hours(31)).await.expect("an answer"), 1);
+    assert_eq!(world.store.touch_blob(&asked.digest, hours(31)).await.expect("an answer"), None);
+}
+
+/// Whoever is told that a blob is there finds it, however the sweep comes in between.
+pub async fn no_blob_goes_of_which_it_was_just_said_that_it_is_there(world: World) {
+    let now = clock::now() + Duration::from_secs(48 * 3_600);
+    for round in 0..20_u8 {
+        let blob = world.put(&noise(1_000, round)).await;
+        let (store, lead) = (world.store.clone(), world.lead.clone());
+        let sweep = tokio::spawn(async move { store.sweep_blobs(&lead, now - Duration::from_secs(24 * 3_600)).await });
+        let told = world.store.touch_blob(&blob.digest, now).await.expect("an answer");
+        sweep.await.expect("it ends").expect("it is done");
+        assert_eq!(world.has(&blob).await, told.is_some());
+        assert_eq!(
+            world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"),
+            u64::from(told.is_some())
+        );
+    }
 }
 
 pub async fn an_upload_that_was_given_up_is_not_kept(world: World) {

@@ -182,6 +182,8 @@ cases!(
     blobs::a_sweep_keeps_what_is_referred_to,
     blobs::a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links,
     blobs::an_upload_that_was_given_up_is_not_kept,
+    blobs::a_blob_that_was_asked_for_outlives_the_next_sweep,
+    blobs::no_blob_goes_of_which_it_was_just_said_that_it_is_there,
     views::every_view_can_be_read,
     model::random_turns_leave_what_the_model_says,
     model::whoever_is_in_doubt_loads_and_knows,

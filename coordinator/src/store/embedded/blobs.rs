@@ -141,6 +141,17 @@ pub fn outline(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef,
     })
 }
 
+const TOUCHED: &str = "SELECT size_bytes, touched_us FROM blobs WHERE digest = ?1";
+const TOUCH: &str = "UPDATE blobs SET touched_us = ?2 WHERE digest = ?1 AND touched_us < ?2";
+
+/// A blob's size, and when it was touched last.
+fn touched(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef, i64)>, Fail> {
+    first(tx, TOUCHED, [*digest.as_bytes()], |row| {
+        let blob = BlobRef { digest: *digest, size_bytes: rows::int(row, "size_bytes")? as u64 };
+        Ok((blob, rows::int(row, "touched_us")?))
+    })
+}
+
 /// One piece.
 pub fn piece(tx: &Transaction<'_>, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
     let sql = "SELECT blob_pieces.bytes FROM blobs JOIN blob_pieces ON blob_pieces.blob_id = blobs.blob_id
@@ -271,6 +282,22 @@ impl Blobs for Embedded {
     async fn blob_piece(&self, digest: &Digest, index: u32) -> StoreResult<Option<Bytes>> {
         let digest = *digest;
         self.read(move |tx| piece(tx, &digest, index)).await
+    }
+
+    async fn touch_blob(&self, digest: &Digest, now: Timestamp) -> StoreResult<Option<BlobRef>> {
+        let digest = *digest;
+        // Most are fresh, and reading takes no lock.
+        match self.read(move |tx| touched(tx, &digest)).await? {
+            None => Ok(None),
+            Some((blob, at)) if at >= sweep::fresh_since(now).0 => Ok(Some(blob)),
+            Some(_) => {
+                let touch = move |tx: &Transaction<'_>| {
+                    tx.execute(TOUCH, params![*digest.as_bytes(), now.0])?;
+                    Ok(touched(tx, &digest)?.map(|(blob, _)| blob))
+                };
+                self.write(touch).await
+            }
+        }
     }
 
     async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {

@@ -224,6 +224,7 @@ passed_on! { Reading:
 passed_on! { Blobs:
     read async fn blob_outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)>;
     read async fn blob_piece(&self, digest: &Digest, index: u32) -> Option<Bytes>;
+    write async fn touch_blob(&self, digest: &Digest, now: Timestamp) -> Option<BlobRef>;
     write async fn begin_blob(&self, size_bytes_max: u64) -> Box<dyn BlobWriter>;
     fenced async fn sweep_blobs(&self, lead: &Lead, before: Timestamp) -> u64;
 }

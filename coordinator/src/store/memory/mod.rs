@@ -25,6 +25,7 @@ use super::{
     Attendance, BlobWriter, Blobs, Lead, Leadership, Ledger, Loaded, StoreError, StoreResult, Takeover, bounds,
     lead::{Kind, Refusal},
     record::*,
+    sweep,
 };
 use crate::{
     clock,
@@ -170,6 +171,16 @@ impl Blobs for Memory {
             let exists = start < bytes.len() || index == 0;
             exists.then(|| bytes.slice(start..bytes.len().min(start + PIECE_BYTES)))
         })
+    }
+
+    async fn touch_blob(&self, digest: &Digest, now: Timestamp) -> StoreResult<Option<BlobRef>> {
+        let mut state = self.state.lock().expect("nothing panics while it holds the state");
+        let Some(blob) = state.blobs.get_mut(digest) else { return Ok(None) };
+        if blob.touched < sweep::fresh_since(now) {
+            let Blob { bytes, outline, .. } = &**blob;
+            *blob = Arc::new(Blob { bytes: bytes.clone(), outline: outline.clone(), touched: now });
+        }
+        Ok(Some(BlobRef { digest: *digest, size_bytes: blob.bytes.len() as u64 }))
     }
 
     async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {

@@ -211,6 +211,13 @@ impl Blobs for SqlServer {
         Ok(piece(&self.session, digest, index).await?)
     }
 
+    async fn touch_blob(&self, digest: &Digest, now: Timestamp) -> StoreResult<Option<BlobRef>> {
+        let values = [digest.as_bytes()[..].into(), now.0.into(), sweep::fresh_since(now).0.into()];
+        let answer = self.session.write(statements::BLOB_TOUCH, &values).await?;
+        let size = outcome(&answer)?.and_then(|(_, size)| size);
+        Ok(size.map(|size| BlobRef { digest: *digest, size_bytes: size as u64 }))
+    }
+
     async fn begin_blob(&self, size_bytes_max: u64) -> StoreResult<Box<dyn BlobWriter>> {
         Ok(Box::new(Incoming::begin(self.session.clone(), size_bytes_max).await?))
     }

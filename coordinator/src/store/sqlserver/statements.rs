@@ -129,6 +129,7 @@ statements! {
     SET_POLICY = fenced "set_policy" [];
     AUDIT = plain "audit" [rows::audit_record];
     BLOB_BEGIN = plain "blob_begin" [|row: &dyn Columns| { rows::int(row, "result")?; outcome(row) }];
+    BLOB_TOUCH = plain "blob_touch" [|row: &dyn Columns| { rows::int(row, "result")?; outcome(row) }];
     BLOB_PIECES = plain "blob_pieces" [outcome];
     BLOB_FINISH = plain "blob_finish" [outcome];
     BLOB_OUTLINE = plain "blob_outline" [|row: &dyn Columns| { rows::bytes(row, "outline")?; rows::int(row, "size_bytes") }];
