@@ -75,6 +75,7 @@ fn job(count: u32, expanded: u32, not_before: Timestamp) -> JobSnapshot {
         submitted: NOW,
         state: JobState::Active,
         stopping: None,
+        retrying: None,
         expanded,
         succeeded: 0,
         failed: 0,

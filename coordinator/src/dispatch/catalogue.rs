@@ -80,6 +80,7 @@ impl Catalogue {
             }
             Change::JobStopped { .. }
             | Change::JobRetried { .. }
+            | Change::TasksRetried { .. }
             | Change::AttemptStarted { .. }
             | Change::AttemptPaused { .. }
             | Change::AttemptEnded(_)

@@ -11,6 +11,7 @@ use lull_shared::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use crate::{
     pauses::Pauses,
     scheduler::{
         Scheduler,
-        effect::{Change, Order, Refusal, Reply},
+        effect::{Change, Look, Order, Refusal, Reply},
         event::{Event, RequestId, StreamId},
     },
     store::{Lead, Loaded, StoreResult, changes_who_is_out},
@@ -46,6 +47,10 @@ const WALL_LOOK: Duration = Duration::from_secs(10);
 /// Pauses between tries of a commit that the store refuses.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Pauses between tries to read what the scheduler asks for.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(50);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why the loop came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +80,7 @@ pub async fn run(shell: &Shell, lead: &Lead, inbox: &mut Inbox, shutdown: &Cance
         replies: BTreeMap::new(),
         company: Company::new(shell.turn_wait),
         last_request: 0,
+        looks: JoinSet::new(),
         changed: inbox.changed.clone(),
         moments: inbox.moments.clone(),
         shutdown: shutdown.clone(),
@@ -123,6 +129,8 @@ struct Leader<'a> {
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     company: Company,
     last_request: u64,
+    /// What the scheduler asked of the store, on its way. It ends with the term.
+    looks: JoinSet<Event>,
     changed: tokio::sync::broadcast::Sender<JobId>,
     moments: submission::Moments,
     shutdown: CancellationToken,
@@ -134,10 +142,18 @@ impl Leader<'_> {
         let Inbox { inputs, queries, .. } = inbox;
         loop {
             let timeout = self.timeout();
-            let mut asked = None;
+            let (mut asked, mut seen) = (None, None);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(Ended::Stopped),
+                // First, since there is one for each job at the most; and whatever waits comes with it.
+                Some(found) = self.looks.join_next() => {
+                    match looked(found) {
+                        Some(event) => seen = Some(event),
+                        None => return Ok(Ended::InDoubt),
+                    }
+                    take_waiting(inputs, &mut batch);
+                }
                 taken = inputs.recv_many(&mut batch, INPUTS_PER_TURN) => {
                     if taken == 0 {
                         return Ok(Ended::Stopped);
@@ -147,13 +163,14 @@ impl Leader<'_> {
                 Some(query) = queries.recv() => {
                     asked = Some(query);
                     // What came before it is in its answer.
-                    while batch.len() < INPUTS_PER_TURN && let Ok(input) = inputs.try_recv() {
-                        batch.push(input);
-                    }
+                    take_waiting(inputs, &mut batch);
                 }
                 () = tokio::time::sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
             }
             self.look_at_the_wall();
+            if let Some(event) = seen {
+                self.scheduler.handle(event, self.clock.now());
+            }
             for input in batch.drain(..) {
                 // What a few inputs bring about may be more than all others together.
                 if self.scheduler.is_full()
@@ -307,7 +324,7 @@ impl Leader<'_> {
                 if let Some(ended) = self.settle(queries).await {
                     return Some(ended);
                 }
-                let looking = submission::look_up_retry(&*self.shell.store, job, by, finish_by);
+                let looking = submission::look_up_retry(&*self.shell.store, job, by, finish_by, self.shell.limits.retry_part_max);
                 let looking = self.shutdown.run_until_cancelled(self.meanwhile(queries, looking));
                 let Some(found) = looking.await else { return Some(Ended::Stopped) };
                 match found {
@@ -369,6 +386,9 @@ impl Leader<'_> {
             // The custodian ends with the term.
             let _ = self.shell.custody.send(custody);
         }
+        for look in sealed.looks {
+            self.look(look);
+        }
         for (request, reply) in sealed.replies {
             if let Some(waiting) = self.replies.remove(&request) {
                 // Whoever asked may have gone.
@@ -376,6 +396,23 @@ impl Leader<'_> {
             }
         }
         None
+    }
+
+    /// Reads what the scheduler asks for, beside the loop, as often as it takes.
+    fn look(&mut self, look: Look) {
+        let store = self.shell.store.clone();
+        self.looks.spawn(async move {
+            let mut pauses = Pauses::new(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX);
+            loop {
+                match submission::look_at(&*store, look).await {
+                    Ok(event) => return event,
+                    Err(error) => {
+                        tracing::warn!(job = %look.job, %error, "cannot read which tasks are to run again; trying again");
+                        tokio::time::sleep(pauses.take()).await;
+                    }
+                }
+            }
+        });
     }
 
     /// Commits, and shows people who look meanwhile what was decided if that takes long.
@@ -447,6 +484,20 @@ impl Leader<'_> {
             let _ = self.shell.revoked.send(agent);
         }
     }
+}
+
+/// Takes the inputs that are there.
+fn take_waiting(inputs: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) {
+    while batch.len() < INPUTS_PER_TURN
+        && let Ok(input) = inputs.try_recv()
+    {
+        batch.push(input);
+    }
+}
+
+/// What was read; none: the reading itself broke, and who loads anew asks again.
+fn looked(found: Result<Event, JoinError>) -> Option<Event> {
+    found.inspect_err(|error| tracing::error!(%error, "what the scheduler asked of the store cannot be read")).ok()
 }
 
 /// What others than agents learn of a turn.

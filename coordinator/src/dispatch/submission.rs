@@ -12,12 +12,17 @@ use std::{
     },
 };
 
-use lull_shared::{id::JobId, job::Dependency, state::JobState, time::Timestamp};
+use lull_shared::{
+    id::{JobId, TaskIndex},
+    job::Dependency,
+    state::JobState,
+    time::Timestamp,
+};
 
 use crate::{
     scheduler::{
-        effect::{Refusal, Reply},
-        event::{Retry, Submission},
+        effect::{Look, Refusal, Reply},
+        event::{EndedTask, Event, Retry, Submission},
     },
     store::{Store, StoreResult},
 };
@@ -62,16 +67,38 @@ pub async fn look_up(store: &dyn Store, submission: &mut Submission) -> StoreRes
     Ok(None)
 }
 
-/// All that is needed to let a job's badly ended tasks run again; none if there is no such job.
+/// What is needed to let a job's badly ended tasks run again, with the first `part` of those tasks; none if there is no such
+/// job.
 pub async fn look_up_retry(
     store: &dyn Store,
     job: JobId,
     by: String,
     finish_by: Option<Timestamp>,
+    part: u32,
 ) -> StoreResult<Option<Retry>> {
-    let Some((job, tasks)) = store.load_for_retry(job).await? else { return Ok(None) };
+    let Some(job) = store.load_for_retry(job).await? else { return Ok(None) };
     let ended = ended(store, &job.spec.after).await?;
-    Ok(Some(Retry { by, finish_by, job, tasks, ended }))
+    let (tasks, next) = ended_badly(store, job.job, 0, part).await?;
+    Ok(Some(Retry { by, finish_by, job, tasks, next, ended }))
+}
+
+/// What a scheduler asked for: a part of a job's started tasks that ended badly.
+pub async fn look_at(store: &dyn Store, look: Look) -> StoreResult<Event> {
+    let Look { number, job, from, limit } = look;
+    let (tasks, next) = ended_badly(store, job, from, limit).await?;
+    Ok(Event::EndedBadly { look: number, job, tasks, next })
+}
+
+/// A part of a job's started tasks that ended badly, and where more of them may be.
+async fn ended_badly(
+    store: &dyn Store,
+    job: JobId,
+    from: TaskIndex,
+    limit: u32,
+) -> StoreResult<(Vec<EndedTask>, Option<TaskIndex>)> {
+    let tasks = store.ended_badly(job, from, limit).await?;
+    let next = tasks.last().filter(|_| tasks.len() >= limit as usize).map(|last| last.index.saturating_add(1));
+    Ok((tasks, next))
 }
 
 /// How those of the jobs stand that have ended.

@@ -16,7 +16,7 @@ use super::Ended;
 use crate::{
     scheduler::{
         Scheduler,
-        effect::{Change, Custody, Effect, Order, Reply},
+        effect::{Change, Custody, Effect, Look, Order, Reply},
         event::{RequestId, StreamId},
     },
     store::{Lead, Ledger, StoreError},
@@ -25,7 +25,7 @@ use crate::{
 /// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
 const STALL: Duration = Duration::from_millis(500);
 
-/// Changes after which a transaction is closed: a server takes so many rows in a second or two, far below its deadline.
+/// Rows after which a transaction is closed: a server takes so many in a second or two, far below its deadline.
 const CHANGES_MAX: usize = 4_096;
 /// The same by what they weigh: results and logs of up to 64 KiB travel with them.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -47,6 +47,8 @@ pub struct Sealed {
     pub replies: Vec<(RequestId, Reply)>,
     /// What is to become of this coordinator's own copies of snapshots.
     pub custody: Vec<Custody>,
+    /// What is to be read from the store.
+    pub looks: Vec<Look>,
 }
 
 /// One order on its way to an agent.
@@ -72,15 +74,16 @@ pub enum Committed {
 impl Turn {
     /// Takes what the scheduler wants done, as far as one transaction goes. What is left is for the next turn.
     pub fn drain(scheduler: &mut Scheduler) -> Self {
-        let (mut changes, mut sealed, mut bytes) = (Vec::new(), Sealed::default(), 0);
+        let (mut changes, mut sealed, mut rows, mut bytes) = (Vec::new(), Sealed::default(), 0, 0);
         while let Some(next) = scheduler.next_effect() {
-            let is_whole = changes.len() >= CHANGES_MAX || bytes >= BYTES_MAX;
+            let is_whole = rows >= CHANGES_MAX || bytes >= BYTES_MAX;
             if is_whole && matches!(next, Effect::Record(change) if !change.continues()) {
                 break;
             }
             let Some(effect) = scheduler.poll_effect() else { break };
             match effect {
                 Effect::Record(change) => {
+                    rows += change.rows();
                     bytes += change.size_bytes();
                     changes.push(change);
                 }
@@ -89,6 +92,7 @@ impl Turn {
                 }
                 Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
                 Effect::Custody(custody) => sealed.custody.push(custody),
+                Effect::Look(look) => sealed.looks.push(look),
             }
         }
         Self { changes, sealed, to_be_confirmed: false }

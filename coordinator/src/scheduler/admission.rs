@@ -1,4 +1,4 @@
-//! What people ask for: jobs in, cancelled, retried; agents opened, cordoned, drained, revoked.
+//! What people ask for: jobs in and cancelled; agents opened, cordoned, drained, revoked.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect, NewJob, Order, Refusal, Reply},
-    event::{EndedTask, JobSnapshot, RequestId, Retry, Submission},
+    event::{JobSnapshot, RequestId, Retrying, Submission},
     holding::Holding,
     job::{Gate, Job, Pace},
     rank::rank,
@@ -51,7 +51,7 @@ impl Scheduler {
         };
         self.effects.push_back(Effect::Record(Change::JobSubmitted(Box::new(new.clone()))));
         let tasks = Tasks::new(new.spec.inputs.count());
-        self.insert_job(new, tasks, after, None);
+        self.insert_job(new, tasks, after, None, None);
         Ok(Reply::Submitted { job, existing: false })
     }
 
@@ -60,14 +60,14 @@ impl Scheduler {
     }
 
     /// The submitter's own share first: whoever has used that up is told so, and not that the network is full.
-    fn check_room(&self, submitter: SubmitterId, spec: &JobSpec) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, submitter: SubmitterId, spec: &JobSpec) -> Result<(), Refusal> {
         self.holdings.check(submitter, Holding::of(spec), self.limits.allowance)?;
         let active = self.jobs.len();
         if active < self.limits.jobs_active_max { Ok(()) } else { Err(Refusal::TooManyJobs { active }) }
     }
 
     /// The jobs that it must wait for; those that have ended as they should are left out.
-    fn open_dependencies(
+    pub(super) fn open_dependencies(
         &self,
         spec: &JobSpec,
         ended: &BTreeMap<JobId, JobState>,
@@ -104,6 +104,7 @@ impl Scheduler {
         tasks: Tasks,
         after: BTreeMap<JobId, DependencyCondition>,
         stopping: Option<JobState>,
+        retrying: Option<Retrying>,
     ) {
         let id = new.job;
         let holding = Holding::of(&new.spec);
@@ -122,6 +123,7 @@ impl Scheduler {
             tasks,
             gate: Gate { after, closed_until: None },
             stopping,
+            retrying: None,
             listed: false,
             known_by: Default::default(),
             pace: Pace::default(),
@@ -132,13 +134,14 @@ impl Scheduler {
         };
         self.jobs.insert(id, job);
         self.note_dependant(id);
+        self.go_through(id, retrying);
         self.open_gates(id);
     }
 
     /// Sets a job's clocks going and lists it if it may start; ends it if there is nothing to do.
-    fn open_gates(&mut self, id: JobId) {
+    pub(super) fn open_gates(&mut self, id: JobId) {
         let job = self.jobs.get(&id).expect("only active jobs have gates");
-        if job.tasks.open() == 0 {
+        if job.is_over() {
             self.closing.insert(id);
         }
         let (finish_by, backoff) = (job.new.spec.finish_by.map(|at| self.when_wall(at)), job.tasks.next_wake());
@@ -161,44 +164,8 @@ impl Scheduler {
         Ok(Reply::Done { affected })
     }
 
-    /// Lets the tasks of a job that ended badly run again, and undoes a stop. What it waits for must have ended as it should,
-    /// as when it was submitted, or may still.
-    pub(super) fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
-        let Retry { by, finish_by, job: mut snapshot, tasks: badly_ended, ended } = retry;
-        let id = snapshot.job;
-        let wall = self.wall();
-        match finish_by {
-            Some(at) if at <= wall => return Err(Refusal::FinishByPassed(at)),
-            Some(at) => snapshot.spec.finish_by = Some(at),
-            None => check_finish_by(&snapshot.spec, wall).map_err(overdue)?,
-        }
-        let after = self.open_dependencies(&snapshot.spec, &ended)?;
-        let change = Change::JobRetried { job: id, by, finish_by, at: wall };
-        if let Some(job) = self.jobs.get_mut(&id) {
-            let affected = reopen(&mut job.tasks, id, &badly_ended, self.now)?;
-            job.stopping = None;
-            job.new.spec.finish_by = snapshot.spec.finish_by;
-            let before = std::mem::replace(&mut job.gate.after, after);
-            for dependency in before.into_keys() {
-                self.forget_dependant(dependency, id);
-            }
-            self.note_dependant(id);
-            self.effects.push_back(Effect::Record(change));
-            self.open_gates(id);
-            return Ok(Reply::Done { affected });
-        }
-        let submitter = self.shares.intern(snapshot.owner);
-        self.check_room(submitter, &snapshot.spec)?;
-        let mut tasks = snapshot_tasks(&snapshot, self.now);
-        let affected = reopen(&mut tasks, id, &badly_ended, self.now)?;
-        self.effects.push_back(Effect::Record(change));
-        self.last_job = self.last_job.max(id.0);
-        self.insert_job(new_job(snapshot), tasks, after, None);
-        Ok(Reply::Done { affected })
-    }
-
     /// The jobs that this one waits for know it.
-    fn note_dependant(&mut self, id: JobId) {
+    pub(super) fn note_dependant(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         for dependency in job.gate.after.keys() {
             self.dependants.entry(*dependency).or_default().insert(id);
@@ -254,32 +221,10 @@ impl Scheduler {
     }
 }
 
-/// Lets the tasks that ended badly start again, if there are any and they are those that the store knows.
-fn reopen(tasks: &mut Tasks, job: JobId, ended: &[EndedTask], now: Timestamp) -> Result<u64, Refusal> {
-    if !tasks.agrees_with(ended) {
-        return Err(Refusal::Changed(job));
-    }
-    match tasks.ended_badly() {
-        0 => Err(Refusal::NothingToRetry(job)),
-        affected => {
-            tasks.reopen(ended, now);
-            Ok(u64::from(affected))
-        }
-    }
-}
-
-fn check_finish_by(spec: &JobSpec, now: Timestamp) -> Result<(), Refusal> {
+pub(super) fn check_finish_by(spec: &JobSpec, now: Timestamp) -> Result<(), Refusal> {
     match spec.finish_by {
         Some(at) if at <= now => Err(Refusal::FinishByPassed(at)),
         Some(_) | None => Ok(()),
-    }
-}
-
-/// The same of a job that ran before.
-fn overdue(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::FinishByPassed(at) => Refusal::Overdue(at),
-        other => other,
     }
 }
 

@@ -317,12 +317,12 @@ impl Scheduler {
     /// A task ended: so may its job, or the job has failed too often to go on.
     fn after_task_end(&mut self, id: JobId, after: TaskAfter) {
         let job = self.jobs.get(&id).expect("a live attempt's job is active");
-        if job.tasks.open() == 0 {
+        if job.is_over() {
             self.closing.insert(id);
             return;
         }
         let failures_max = job.new.spec.failures_max.filter(|_| after == TaskAfter::Failed && job.stopping.is_none());
-        if failures_max.is_some_and(|max| job.tasks.failed() >= max) {
+        if failures_max.is_some_and(|max| job.failures() >= max) {
             self.stop(id, JobState::Cancelled, "failures_max");
         }
     }

@@ -2,7 +2,7 @@
 
 use lull_shared::id::{AttemptId, TaskId};
 
-use super::{Scheduler, feasible::is_feasible, holding::Holdings};
+use super::{Scheduler, feasible::is_feasible, holding::Holdings, timers::Timer};
 
 /// Pairs of jobs and agents up to which it is checked that placement left nothing undone.
 const PAIRS_MAX: usize = 10_000;
@@ -38,7 +38,7 @@ impl Scheduler {
     fn audit_jobs(&self) -> Result<(), String> {
         for (id, job) in &self.jobs {
             job.tasks.audit().map_err(|what| format!("{id}: {what}"))?;
-            if job.tasks.open() == 0 {
+            if job.is_over() {
                 return Err(format!("{id} has no open task and has not ended"));
             }
             if job.listed != job.is_startable() {
@@ -50,8 +50,11 @@ impl Scheduler {
             if job.listed && job.tasks.has_shunning() && !self.reluctant.contains(id) {
                 return Err(format!("{id} has tasks that failed somewhere and is not looked at again for that"));
             }
-            if job.stopping.is_some() && job.tasks.open() as usize != job.tasks.with_agents().len() {
+            if job.stopping.is_some() && job.tasks.has_waiting() && !self.timers.is_set(Timer::Stopping(*id)) {
                 return Err(format!("{id} is stopping and has tasks that wait"));
+            }
+            if job.stopping.is_some() && job.retrying.is_some() {
+                return Err(format!("{id} is stopping and is retried"));
             }
             let missing = |dependency| self.dependants.get(dependency).is_none_or(|dependants| !dependants.contains(id));
             if let Some(dependency) = job.gate.after.keys().find(|dependency| missing(dependency)) {

@@ -1,6 +1,9 @@
 //! Drives a scheduler in tests: events in, effects out, everything recorded, and audited after each turn.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TokenId, VersionId},
@@ -13,7 +16,7 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    effect::{Change, Custody, Effect, EndedAttempt, Order, Reply},
+    effect::{Change, Custody, Effect, EndedAttempt, Look, Order, Reply},
     event::{AgentSnapshot, Event, Movable, RequestId, Retry, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
@@ -39,6 +42,9 @@ pub(super) struct Driver {
     pub replies: Vec<Reply>,
     /// Of the last turn.
     pub custody: Vec<Custody>,
+    /// What is asked of the store, and whether that waits for [`Self::answer_look`].
+    looks: VecDeque<Look>,
+    pub looks_wait: bool,
     /// The newest number on each stream.
     numbers: BTreeMap<(AgentId, StreamId), u64>,
     streams: BTreeMap<AgentId, StreamId>,
@@ -125,6 +131,8 @@ impl Driver {
             sent: Vec::new(),
             replies: Vec::new(),
             custody: Vec::new(),
+            looks: VecDeque::new(),
+            looks_wait: false,
             numbers: BTreeMap::new(),
             streams: BTreeMap::new(),
             requests: 0,
@@ -295,11 +303,12 @@ impl Driver {
     }
 
     pub(super) fn retry_by(&mut self, job: JobId, finish_by: Option<Timestamp>) -> Reply {
-        let (job, tasks) = self.ledger.load_for_retry(job);
+        let job = self.ledger.load_for_retry(job);
         let states = job.spec.after.iter().map(|after| (after.job, self.ledger.state(after.job)));
         let ended = states.filter(|(_, state)| state.is_ended()).collect();
         let request = self.request();
-        let retry = Retry { by: "ada".into(), finish_by, job, tasks, ended };
+        let (tasks, next) = self.ledger.ended_badly(job.job, 0, self.limits.retry_part_max);
+        let retry = Retry { by: "ada".into(), finish_by, job, tasks, next, ended };
         self.handle(Event::Retry { request, retry: Box::new(retry) });
         self.reply()
     }
@@ -323,7 +332,21 @@ impl Driver {
         if let Some(promised) = &mut self.promised {
             promised.crash();
         }
+        self.looks.clear();
         self.drain();
+    }
+
+    /// The store says what it was asked first. Whether it was asked something.
+    pub(super) fn answer_look(&mut self) -> bool {
+        let Some(look) = self.looks.pop_front() else { return false };
+        let event = self.answer(look);
+        self.handle(event);
+        true
+    }
+
+    fn answer(&self, Look { number, job, from, limit }: Look) -> Event {
+        let (tasks, next) = self.ledger.ended_badly(job, from, limit);
+        Event::EndedBadly { look: number, job, tasks, next }
     }
 
     // --- What came of it ---
@@ -375,6 +398,22 @@ impl Driver {
     }
 
     fn drain(&mut self) {
+        self.drain_turn();
+        while !self.looks_wait
+            && let Some(look) = self.looks.pop_front()
+        {
+            let (changes, orders) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.orders));
+            let (sent, replies) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.replies));
+            self.scheduler.handle(self.answer(look), self.now);
+            self.drain_turn();
+            self.changes.splice(0..0, changes);
+            self.orders.splice(0..0, orders);
+            self.sent.splice(0..0, sent);
+            self.replies.splice(0..0, replies);
+        }
+    }
+
+    fn drain_turn(&mut self) {
         (self.changes, self.orders, self.sent, self.replies, self.custody) = Default::default();
         while let Some(next) = self.scheduler.next_effect() {
             if let (Some(most), Effect::Record(change)) = (self.dies_after, next)
@@ -406,9 +445,10 @@ impl Driver {
                 }
                 Effect::Reply { reply, .. } => self.replies.push(reply),
                 Effect::Custody(custody) => self.custody.push(custody),
+                Effect::Look(look) => self.looks.push_back(look),
             }
         }
-        self.most_changes = self.most_changes.max(self.changes.len());
+        self.most_changes = self.most_changes.max(self.changes.iter().map(Change::rows).sum());
         if let Some(promised) = &mut self.promised {
             promised.ends();
         }

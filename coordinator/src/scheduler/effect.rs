@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
-    id::{AgentId, AttemptId, JobId, TaskId, TokenId},
+    id::{AgentId, AttemptId, JobId, TaskId, TaskIndex, TokenId},
     job::JobSpec,
     message::{Build, GoodbyeReason, Payload, RecallReason, SnapshotRef},
     resources::{Card, Labels, Machine},
@@ -14,7 +14,7 @@ use lull_shared::{
 };
 
 use super::{
-    event::{Movable, QuarantineKind, RequestId, StreamId},
+    event::{EndedTask, Movable, QuarantineKind, RequestId, Retrying, StreamId},
     history::IdleHours,
     holding::Counted,
 };
@@ -36,6 +36,20 @@ pub enum Effect {
     },
     /// A snapshot that no agent could keep a copy of.
     Custody(Custody),
+    /// What is to be read from the store, once it has all that was recorded before.
+    Look(Look),
+}
+
+/// A part of a job's started tasks that ended badly. Answered by [`super::event::Event::EndedBadly`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Tells this question from all others of this scheduler.
+    pub number: u64,
+    pub job: JobId,
+    /// From this task on, by index.
+    pub from: TaskIndex,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// What this coordinator does with a snapshot.
@@ -166,12 +180,23 @@ pub enum Change {
         state: JobState,
         at: Timestamp,
     },
-    /// Tasks that ended badly are queued again, with their failures forgiven; a stop is undone.
+    /// A job is to run again: a stop is undone, so that what was never started is queued. Tasks that were started and ended
+    /// badly follow, a part at a time.
     JobRetried {
         job: JobId,
         by: String,
         /// When it must have ended now, if that is another moment than before.
         finish_by: Option<Timestamp>,
+        /// None: of those that ended badly none was started.
+        retrying: Option<Retrying>,
+        at: Timestamp,
+    },
+    /// A part of a retry: these tasks are queued again, with their failures forgiven.
+    TasksRetried {
+        job: JobId,
+        tasks: Vec<EndedTask>,
+        /// Where the retry goes on; none: it is through.
+        retrying: Option<Retrying>,
         at: Timestamp,
     },
     /// An attempt is given to an agent. Inserts the task's row if this is its first.
@@ -295,6 +320,7 @@ impl Change {
             | Self::AgentBreached { .. } => true,
             Self::JobSubmitted(_)
             | Self::JobRetried { .. }
+            | Self::TasksRetried { .. }
             | Self::AttemptStarted { .. }
             | Self::AttemptPaused { .. }
             | Self::AttemptEnded(_)
@@ -308,13 +334,21 @@ impl Change {
         }
     }
 
+    /// How many rows of the store it touches that a turn is bounded by.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::TasksRetried { tasks, .. } => tasks.len().max(1),
+            _ => 1,
+        }
+    }
+
     /// About how many bytes it brings to the store.
     pub fn size_bytes(&self) -> usize {
         let inline = |payload: &Payload| match payload {
             Payload::Inline(bytes) => bytes.len(),
             Payload::Blob(_) => 0,
         };
-        ROW_BYTES
+        ROW_BYTES * self.rows()
             + match self {
                 Self::AttemptEnded(ended) => ended.output.as_ref().map_or(0, inline) + ended.log.len(),
                 Self::JobSubmitted(new) => new.spec.args.iter().map(String::len).sum::<usize>(),
@@ -326,7 +360,10 @@ impl Change {
     pub fn job(&self) -> Option<JobId> {
         match self {
             Self::JobSubmitted(new) => Some(new.job),
-            Self::JobStopped { job, .. } | Self::JobEnded { job, .. } | Self::JobRetried { job, .. } => Some(*job),
+            Self::JobStopped { job, .. }
+            | Self::JobEnded { job, .. }
+            | Self::JobRetried { job, .. }
+            | Self::TasksRetried { job, .. } => Some(*job),
             Self::AttemptStarted { attempt, .. } | Self::AttemptPaused { attempt, .. } | Self::SnapshotSaved { attempt, .. } => {
                 Some(attempt.task.job)
             }

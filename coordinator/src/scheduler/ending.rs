@@ -3,6 +3,7 @@
 //! ```text
 //! active -- cancelled, expired, too many failures, a dependency failed --> stopping -- nothing runs --> ended
 //! ```
+//! What waits ends in parts, so that stopping a job of millions of tasks keeps nobody waiting.
 //! A window that closes starts nothing new and takes back what waits at agents; what runs goes on.
 
 use lull_shared::{
@@ -15,7 +16,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     effect::{Change, Effect},
-    job::stopped_as,
+    job::{Job, stopped_as},
     silence::UNHEARD,
     timers::Timer,
 };
@@ -26,29 +27,34 @@ impl Scheduler {
         let at = self.wall();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stopping.is_none()) else { return };
         job.stopping = Some(state);
+        job.retrying = None;
+        job.tasks.stop_fresh(stopped_as(state));
         self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
-        self.end_waiting(id, state);
         for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
             self.timers.clear(timer);
         }
+        self.end_waiting(id);
         self.relist(id);
         self.recall_live(id, RecallReason::Cancelled);
     }
 
-    /// Ends the tasks of a stopped job that are not with an agent.
-    pub(super) fn end_waiting(&mut self, id: JobId, state: JobState) {
+    /// Ends the tasks of a stopped job that are not with an agent. There may be millions: what is more than fits goes on at
+    /// the next call.
+    pub(super) fn end_waiting(&mut self, id: JobId) {
         let at = self.wall();
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let state = stopped_as(state);
-        let stopped = job.tasks.stop(state);
-        for index in stopped {
+        let Some(state) = self.jobs.get(&id).and_then(|job| job.stopping).map(stopped_as) else { return };
+        while !self.is_full() {
+            let Some(index) = self.jobs.get_mut(&id).and_then(|job| job.tasks.stop_next(state)) else { break };
             let task = TaskId { job: id, index };
             self.effects.push_back(Effect::Record(Change::TaskEnded { task, state, at }));
             self.drop_saved(task);
             self.drop_answers(task);
         }
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.tasks.open() == 0 {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if job.tasks.has_waiting() {
+            self.timers.set(Timer::Stopping(id), self.now);
+        }
+        if job.is_over() {
             self.closing.insert(id);
         }
     }
@@ -80,7 +86,7 @@ impl Scheduler {
     /// Ends the jobs of which no task is open, and stops those that needed them to succeed.
     pub(super) fn close_jobs(&mut self) {
         while let Some(id) = self.closing.pop_first() {
-            if self.jobs.get(&id).is_some_and(|job| job.tasks.open() == 0) {
+            if self.jobs.get(&id).is_some_and(Job::is_over) {
                 self.end_job(id);
             }
         }
@@ -103,7 +109,7 @@ impl Scheduler {
             }
         }
         self.demands.remove(job.demand);
-        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
+        for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id), Timer::Stopping(id)] {
             self.timers.clear(timer);
         }
         for agent_id in job.known_by {

@@ -33,6 +33,9 @@ pub enum Event {
     Cancel { request: RequestId, job: JobId, by: String },
     /// Somebody wants tasks that ended badly to run again.
     Retry { request: RequestId, retry: Box<Retry> },
+    /// Asked for by [`super::effect::Look`]: started tasks of a job that ended badly, in the order of their indices. `next`:
+    /// where more of them may be.
+    EndedBadly { look: u64, job: JobId, tasks: Vec<EndedTask>, next: Option<TaskIndex> },
     /// The large output of an attempt is on its way from its agent, in so many bytes.
     Brings { agent: AgentId, attempt: AttemptId, size_bytes: u64 },
     /// The administrator opens, cordons, drains or revokes an agent.
@@ -91,8 +94,11 @@ pub struct Retry {
     pub by: String,
     /// When it must have ended now, in place of what was said before.
     pub finish_by: Option<Timestamp>,
+    /// Without its open tasks: an active job's are known, and one that has ended has none.
     pub job: JobSnapshot,
+    /// The first of its started tasks that ended badly, and where more of them may be.
     pub tasks: Vec<EndedTask>,
+    pub next: Option<TaskIndex>,
     /// How those of the jobs that it waits for stand that the store knows as ended.
     pub ended: BTreeMap<JobId, JobState>,
 }
@@ -134,6 +140,8 @@ pub struct JobSnapshot {
     pub state: JobState,
     /// Set when the job was cancelled or has expired: what it ends as once nothing of it runs.
     pub stopping: Option<JobState>,
+    /// Tasks that ended badly are still to be queued again.
+    pub retrying: Option<Retrying>,
     /// Tasks with an index below this have been started at least once; the others are queued, or ended as `stopping`
     /// says. The counts and `open` are of the former only.
     pub expanded: TaskIndex,
@@ -209,7 +217,16 @@ pub struct OpenAttempt {
     pub cause: Option<Box<str>>,
 }
 
-/// A task that has ended, as far as a retry needs it.
+/// How far a retry has come that goes through a job's started tasks, by index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retrying {
+    /// Those that ended badly are still to be queued again from this one on.
+    pub from: TaskIndex,
+    /// How many failures among them are forgiven: they count against `failures_max` no more.
+    pub forgiven: u32,
+}
+
+/// A task that has ended badly, as far as a retry needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndedTask {
     pub index: TaskIndex,

@@ -16,6 +16,7 @@ use super::{
     build::Length,
     demand::DemandId,
     effect::NewJob,
+    event::Retrying,
     holding::Holding,
     limits::Limits,
     rank::{Rank, micros},
@@ -40,6 +41,8 @@ pub(super) struct Job {
     pub gate: Gate,
     /// What it ends as once nothing of it runs, if somebody or a rule stopped it.
     pub stopping: Option<JobState>,
+    /// A retry that is under way, and the look at the store that it waits for.
+    pub retrying: Option<(Retrying, u64)>,
     /// It stands among its submitter's jobs with something to start.
     pub listed: bool,
     /// Agents that have its terms.
@@ -88,6 +91,16 @@ impl Job {
     pub(super) fn is_startable(&self) -> bool {
         let some = if self.is_full() { self.tasks.has_wanted() } else { self.tasks.has_some() };
         self.stopping.is_none() && self.held_back().is_none() && some
+    }
+
+    /// Whether no task of it is open or to be queued again.
+    pub(super) fn is_over(&self) -> bool {
+        self.tasks.open() == 0 && self.retrying.is_none()
+    }
+
+    /// Its failed tasks, without those that a retry has yet to come to.
+    pub(super) fn failures(&self) -> u32 {
+        self.tasks.failed().saturating_sub(self.retrying.map_or(0, |(retrying, _)| retrying.forgiven))
     }
 
     /// Whether as many of its tasks are with agents as may be at once. A second copy of one of them is no further task.

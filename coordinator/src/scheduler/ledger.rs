@@ -11,7 +11,9 @@ use lull_shared::{
 
 use super::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Saved, Snapshot},
+    event::{
+        AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, Retrying, Saved, Snapshot,
+    },
     history::IdleHours,
     job::stopped_as,
     silence::LIVE_MAX,
@@ -39,6 +41,7 @@ struct Entry {
     new: NewJob,
     state: JobState,
     stopping: Option<JobState>,
+    retrying: Option<Retrying>,
     /// Rows exist for tasks that were started at least once.
     rows: BTreeMap<TaskIndex, Row>,
 }
@@ -73,16 +76,17 @@ impl Ledger {
         match change {
             Change::JobSubmitted(new) => {
                 assert!(self.jobs.keys().next_back().is_none_or(|last| *last < new.job), "jobs are numbered in order");
-                let entry = Entry { new: *new, state: JobState::Active, stopping: None, rows: BTreeMap::new() };
+                let entry = Entry { new: *new, state: JobState::Active, stopping: None, retrying: None, rows: BTreeMap::new() };
                 self.jobs.insert(entry.new.job, entry);
             }
             Change::JobStopped { job, state, .. } => {
                 let entry = self.active(job);
                 assert_eq!(entry.stopping, None, "{job} is stopped once");
-                entry.stopping = Some(state);
+                (entry.stopping, entry.retrying) = (Some(state), None);
             }
             Change::JobEnded { job, state, .. } => self.end_job(job, state),
-            Change::JobRetried { job, finish_by, at, .. } => self.retry(job, finish_by, at),
+            Change::JobRetried { job, finish_by, retrying, .. } => self.retry(job, finish_by, retrying),
+            Change::TasksRetried { job, tasks, retrying, at } => self.retry_tasks(job, &tasks, retrying, at),
             Change::AttemptStarted { attempt, agent, at, resume, build, beside, cause } => {
                 assert!(!beside || cause.is_some(), "{attempt} starts beside another for a reason");
                 let resumed_us = resume.as_deref().map(|snapshot| snapshot.spent_us);
@@ -163,16 +167,27 @@ impl Ledger {
     }
 
     /// What a retry needs to know.
-    pub(super) fn load_for_retry(&self, job: JobId) -> (JobSnapshot, Vec<EndedTask>) {
-        let entry = &self.jobs[&job];
-        let bad = entry.rows.iter().filter_map(|(index, row)| match row.stand {
+    pub(super) fn load_for_retry(&self, job: JobId) -> JobSnapshot {
+        JobSnapshot { open: Vec::new(), ..job_snapshot(&self.jobs[&job]) }
+    }
+
+    /// Tasks of a job that ended badly, from this one on, and whether there may be more.
+    pub(super) fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> (Vec<EndedTask>, Option<TaskIndex>) {
+        let bad = self.jobs[&job].rows.range(from..).filter_map(|(index, row)| match row.stand {
             Stand::Ended(TaskState::Succeeded) | Stand::At(_) | Stand::Waiting { .. } => None,
             Stand::Ended(state) => {
                 let failed_at = row.failed_at.filter(|_| state == TaskState::Failed);
                 Some(EndedTask { index: *index, attempts: row.attempts, state, failed_at })
             }
         });
-        (job_snapshot(entry), bad.collect())
+        let bad: Vec<_> = bad.take(limit as usize).collect();
+        let next = bad.last().filter(|_| bad.len() == limit as usize).map(|last| last.index + 1);
+        (bad, next)
+    }
+
+    /// How far a retry of the job has come.
+    pub(super) fn retrying(&self, job: JobId) -> Option<Retrying> {
+        self.jobs[&job].retrying
     }
 
     /// How a job stands.
@@ -310,17 +325,31 @@ impl Ledger {
         assert_eq!(counts.ended(), u64::from(entry.new.spec.inputs.count()), "{job} ends with {counts:?}");
         assert_eq!(state == JobState::Succeeded, counts.ended() == u64::from(counts.succeeded));
         assert!(state.is_ended());
+        assert_eq!(entry.retrying, None, "{job} ends while it is retried");
         entry.state = state;
     }
 
-    fn retry(&mut self, job: JobId, finish_by: Option<Timestamp>, at: Timestamp) {
+    fn retry(&mut self, job: JobId, finish_by: Option<Timestamp>, retrying: Option<Retrying>) {
         let entry = self.jobs.get_mut(&job).expect("a known job");
+        let ended = |state| entry.rows.values().filter(|row| row.stand == Stand::Ended(state)).count() as u32;
+        let failed = ended(TaskState::Failed);
+        let some = failed + ended(TaskState::Cancelled) + ended(TaskState::Expired) > 0;
+        assert_eq!(retrying, some.then_some(Retrying { from: 0, forgiven: failed }), "{job} is retried from its first task on");
         entry.new.spec.finish_by = finish_by.or(entry.new.spec.finish_by);
-        (entry.state, entry.stopping) = (JobState::Active, None);
-        for row in entry.rows.values_mut() {
-            if matches!(row.stand, Stand::Ended(state) if state != TaskState::Succeeded) {
-                (row.failures, row.stand) = (0, Stand::Waiting { not_before: at });
-            }
+        (entry.state, entry.stopping, entry.retrying) = (JobState::Active, None, retrying);
+    }
+
+    fn retry_tasks(&mut self, job: JobId, tasks: &[EndedTask], retrying: Option<Retrying>, at: Timestamp) {
+        let entry = self.active(job);
+        assert_eq!(entry.stopping, None, "a stopped {job} is retried");
+        let before = std::mem::replace(&mut entry.retrying, retrying).expect("a retry is under way");
+        let next = retrying.map_or(TaskIndex::MAX, |retrying| retrying.from);
+        for EndedTask { index, attempts, state, .. } in tasks {
+            let row = entry.rows.get_mut(index).expect("a started task");
+            assert!((before.from..next).contains(index), "task {index} of {job} is retried in its turn");
+            assert_eq!((&row.stand, row.attempts), (&Stand::Ended(*state), *attempts), "task {index} of {job} is retried");
+            assert_ne!(*state, TaskState::Succeeded);
+            (row.failures, row.stand) = (0, Stand::Waiting { not_before: at });
         }
     }
 }
@@ -354,6 +383,7 @@ fn job_snapshot(entry: &Entry) -> JobSnapshot {
         movable: entry.new.movable,
         state: entry.state,
         stopping: entry.stopping,
+        retrying: entry.retrying,
         expanded: entry.rows.len() as u32,
         succeeded: ended(TaskState::Succeeded),
         failed: ended(TaskState::Failed),

@@ -33,6 +33,12 @@ pub struct Limits {
     /// Machines that may be lost for good while they ran a task: the last of them fails it. A function that kills what
     /// runs it must end, and machines that are switched off hard are few.
     pub lost_max: u32,
+    /// Effects that may wait to be carried out while more is decided: about what one transaction of the store takes. What may
+    /// go on for longer than that leaves the rest to the next call of [`super::Scheduler::handle_timeout`], which is due at
+    /// once.
+    pub effects_waiting_max: usize,
+    /// Tasks that a retry queues again at once: half of what one transaction takes, since they may start in the same.
+    pub retry_part_max: u32,
     /// Jobs that have not ended; one more is refused.
     pub jobs_active_max: usize,
     /// What one submitter may have of them, and in them.
@@ -115,6 +121,8 @@ impl Default for Limits {
             silence_look: Duration::from_secs(1),
             slots_per_copy: 32,
             lost_max: 5,
+            effects_waiting_max: 4_096,
+            retry_part_max: 2_048,
             jobs_active_max: limits::JOBS_ACTIVE_MAX,
             allowance: Allowance::default(),
             attempts_per_agent_max: limits::ATTEMPTS_PER_AGENT_MAX as u32,

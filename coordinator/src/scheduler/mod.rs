@@ -56,6 +56,7 @@ mod rebalance;
 mod remains;
 mod restore;
 mod retry;
+mod retrying;
 mod rival;
 mod roster;
 mod select;
@@ -97,10 +98,6 @@ use self::{
 };
 pub use self::{limits::Limits, verify::is_chosen};
 
-/// Effects that may wait to be carried out while more is decided: about what one transaction of the store takes. What may go
-/// on for longer than that leaves the rest to the next call of [`Scheduler::handle_timeout`], which is due at once.
-const EFFECTS_WAITING_MAX: usize = 4_096;
-
 /// Decides. One per coordinator; all of its state can be had again from the store's snapshot.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
@@ -110,6 +107,8 @@ pub struct Scheduler {
     /// How far the clock on the wall is ahead of `now`, in microseconds.
     wall_ahead_us: i64,
     last_job: u64,
+    /// How often the store was asked for something.
+    looks: u64,
     /// Numbers of jobs that agents know and the store does not.
     foreign: foreign::Foreign,
     /// The newest job that was submitted, and the time by which it and all before it are ranked.
@@ -177,6 +176,7 @@ impl Scheduler {
                 let reply = self.retry(*retry);
                 self.reply(request, reply);
             }
+            Event::EndedBadly { look, job, tasks, next } => self.ended_badly(look, job, tasks, next),
             Event::Brings { agent, attempt, size_bytes } => self.brings(agent, attempt, size_bytes),
             Event::SetIntake { request, agent, intake, by } => {
                 let reply = self.set_intake(agent, intake, by);
@@ -226,6 +226,7 @@ impl Scheduler {
                 Timer::Waking => {}
                 Timer::Keepers => self.look_for_keepers(),
                 Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
+                Timer::Stopping(job) => self.end_waiting(job),
             }
         }
         self.end_turn();
@@ -254,7 +255,7 @@ impl Scheduler {
 
     /// Whether so much waits to be carried out that it should be before anything more is handled.
     pub fn is_full(&self) -> bool {
-        self.effects.len() >= EFFECTS_WAITING_MAX
+        self.effects.len() >= self.limits.effects_waiting_max
     }
 
     fn end_turn(&mut self) {

@@ -55,6 +55,8 @@ struct Job {
     /// Jobs that must end first, and how.
     after: BTreeMap<JobId, DependencyCondition>,
     stopped: bool,
+    /// Tasks that ended badly are still to be queued again.
+    retried: bool,
     ended: Option<JobState>,
     tasks: Vec<Task>,
 }
@@ -185,13 +187,14 @@ impl Promised {
                 let open = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.ended.is_none());
                 let after =
                     new.spec.after.iter().map(|after| (after.job, after.condition)).filter(|(job, _)| open(job)).collect();
-                let job = Job { new: (**new).clone(), after, stopped: false, ended: None, tasks };
+                let job = Job { new: (**new).clone(), after, stopped: false, retried: false, ended: None, tasks };
                 assert!(self.jobs.insert(new.job, job).is_none(), "{} is submitted twice", new.job);
             }
             Change::JobStopped { job, state, .. } => self.stops(*job, *state, now),
             Change::JobEnded { job, state, .. } => {
                 let known = self.job(*job);
                 assert!(known.tasks.iter().all(|task| task.ended.is_some()), "{job} ends with open tasks");
+                assert!(!known.retried, "{job} ends while it is retried");
                 let all = known.tasks.iter().all(|task| task.ended == Some(TaskState::Succeeded));
                 assert_eq!(*state == JobState::Succeeded, all, "{job} ends as {state}");
                 assert!(known.ended.replace(*state).is_none(), "{job} ends twice");
@@ -200,10 +203,19 @@ impl Promised {
                     other.after.retain(|before, condition| before != job || !comes_true(*condition));
                 }
             }
-            Change::JobRetried { job, .. } => {
+            Change::JobRetried { job, retrying, .. } => {
                 let known = self.job(*job);
-                (known.stopped, known.ended) = (false, None);
-                for task in known.tasks.iter_mut().filter(|task| task.ended.is_some_and(|end| end != TaskState::Succeeded)) {
+                (known.stopped, known.retried, known.ended) = (false, retrying.is_some(), None);
+                known.tasks.iter_mut().filter(|task| task.attempts == 0).for_each(|task| task.ended = None);
+            }
+            Change::TasksRetried { job, tasks, retrying, .. } => {
+                let known = self.job(*job);
+                assert!(known.retried && !known.stopped, "tasks of {job} are queued again for no reason");
+                known.retried = retrying.is_some();
+                for ended in tasks {
+                    let task = self.task(TaskId { job: *job, index: ended.index });
+                    assert_eq!((task.ended, task.attempts), (Some(ended.state), ended.attempts), "a task of {job} is retried");
+                    assert_ne!(ended.state, TaskState::Succeeded, "a task of {job} is retried");
                     (task.ended, task.failures, task.not_before) = (None, 0, now);
                 }
             }
@@ -254,7 +266,7 @@ impl Promised {
         assert!(!known.stopped && known.ended.is_none(), "{id} is stopped twice");
         let left = if state == JobState::Expired { TaskState::Expired } else { TaskState::Cancelled };
         let known = self.job(id);
-        known.stopped = true;
+        (known.stopped, known.retried) = (true, false);
         let fresh = known.tasks.iter_mut().filter(|task| task.attempts == 0 && task.ended.is_none());
         fresh.for_each(|task| task.ended = Some(left));
         self.turn.stopped.insert(id);
@@ -465,7 +477,7 @@ impl Promised {
             }
         }
         for (id, job) in &self.jobs {
-            let over = job.tasks.iter().all(|task| task.ended.is_some());
+            let over = !job.retried && job.tasks.iter().all(|task| task.ended.is_some());
             assert_eq!(job.ended.is_some(), over, "{id} ends with its last task");
         }
     }

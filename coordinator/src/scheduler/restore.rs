@@ -53,6 +53,7 @@ impl Scheduler {
             now,
             wall_ahead_us: 0,
             last_job: snapshot.last_job,
+            looks: 0,
             foreign: Default::default(),
             newest: (JobId(0), Timestamp(i64::MIN)),
             jobs: Default::default(),
@@ -110,7 +111,7 @@ impl Scheduler {
     }
 
     fn restore_job(&mut self, snapshot: JobSnapshot) {
-        let (id, stopping) = (snapshot.job, snapshot.stopping);
+        let (id, stopping, retrying) = (snapshot.job, snapshot.stopping, snapshot.retrying);
         self.last_job = self.last_job.max(id.0);
         let tasks = snapshot_tasks(&snapshot, self.now);
         let attempt = |index, number| AttemptId { task: TaskId { job: id, index }, number };
@@ -121,7 +122,7 @@ impl Scheduler {
         let memory_bytes = snapshot.spec.limits.memory_bytes;
         let saved: Vec<_> = snapshot.open.iter().filter_map(|task| Some((task.index, task.saved?.snapshot))).collect();
         let pace = known_pace(&snapshot);
-        self.insert_job(new_job(snapshot), tasks, after, stopping);
+        self.insert_job(new_job(snapshot), tasks, after, stopping, retrying);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.pace = pace;
         }
@@ -152,12 +153,9 @@ impl Scheduler {
     /// Does what a coordinator had not recorded to the end when it died: what waits of stopped jobs ends, and so does what
     /// agents have that are not believed or were thrown out.
     fn go_on(&mut self) {
-        let stopping = self.jobs.iter().filter_map(|(id, job)| {
-            let waits = job.tasks.open() as usize > job.tasks.with_agents().len();
-            Some((*id, job.stopping.filter(|_| waits)?))
-        });
-        for (job, state) in stopping.collect::<Vec<_>>() {
-            self.end_waiting(job, state);
+        let stopping = self.jobs.iter().filter(|(_, job)| job.stopping.is_some() && job.tasks.has_waiting());
+        for job in stopping.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end_waiting(job);
         }
         let out = self.fleet.iter().filter_map(|(id, agent)| match agent.intake {
             _ if agent.held.is_empty() => None,

@@ -18,7 +18,7 @@ use lull_shared::{
 use super::{
     copies::{Copies, Live},
     effect::TaskAfter,
-    event::{Answer, EndedTask, OpenPlace, OpenTask, Saved},
+    event::{Answer, EndedTask, OpenPlace, OpenTask, Retrying, Saved},
     troubled::{Own, Troubled},
 };
 
@@ -482,23 +482,32 @@ impl Tasks {
         self.resting.first().map(|(until, _)| *until)
     }
 
-    /// Ends every task that is not with an agent as `state`. Returns those of them that were started before.
-    pub(super) fn stop(&mut self, state: TaskState) -> Vec<TaskIndex> {
+    /// Ends the tasks that were never started as `state`, and lets nothing begin once more.
+    pub(super) fn stop_fresh(&mut self, state: TaskState) {
         self.fresh_ended.get_or_insert(state);
-        self.troubled.clear();
-        let stopped: Vec<_> = std::mem::take(&mut self.returned).into_keys().collect();
-        for index in &stopped {
-            self.lost.remove(index);
-        }
-        self.ready.clear();
-        self.resting.clear();
-        self.checks.clear();
         self.wanted.clear();
-        self.checks_count = 0;
-        self.shunning.clear();
-        self.shunning_count = 0;
-        *self.ended_mut(state) += stopped.len() as u32;
-        stopped
+    }
+
+    /// Ends the first task as `state` that was started and is not with an agent.
+    pub(super) fn stop_next(&mut self, state: TaskState) -> Option<TaskIndex> {
+        let (index, returned) = self.returned.first_key_value().map(|(index, returned)| (*index, *returned))?;
+        // Its answers say by whom it is listed, so they are dropped after this.
+        if !self.resting.remove(&(returned.not_before, index)) && !self.ready.remove(&index) {
+            match returned.failed_at.filter(|_| self.answers(index).is_empty()) {
+                Some(agent) => self.take_shunning(agent, index),
+                None => self.take_check(index),
+            }
+        }
+        self.returned.remove(&index);
+        self.lost.remove(&index);
+        self.troubled.remove(&index);
+        *self.ended_mut(state) += 1;
+        Some(index)
+    }
+
+    /// Whether started tasks wait to be started again.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.returned.is_empty()
     }
 
     /// Tasks that ended other than well, those never started included.
@@ -507,21 +516,26 @@ impl Tasks {
         self.failed + self.cancelled + self.expired + fresh
     }
 
-    /// Whether `ended` are exactly the started tasks that ended other than well.
-    pub(super) fn agrees_with(&self, ended: &[EndedTask]) -> bool {
-        let distinct: BTreeSet<_> = ended.iter().map(|task| task.index).collect();
-        let known = |index| index < self.expanded && !self.live.contains_key(&index) && !self.returned.contains_key(&index);
-        distinct.len() as u32 == self.failed + self.cancelled + self.expired && distinct.into_iter().all(known)
+    /// Whether the task was started and has ended.
+    pub(super) fn has_ended(&self, index: TaskIndex) -> bool {
+        index < self.expanded && !self.live.contains_key(&index) && !self.returned.contains_key(&index)
     }
 
-    /// Lets every task that ended other than well start again, with its failures forgiven.
-    pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) {
+    /// Lets every task start that ended before it was started. Where a retry of the others begins, if there are any.
+    pub(super) fn reopen_fresh(&mut self) -> Option<Retrying> {
         self.fresh_ended = None;
+        let started = self.failed + self.cancelled + self.expired;
+        (started > 0).then_some(Retrying { from: 0, forgiven: self.failed })
+    }
+
+    /// Lets these tasks start again, which ended other than well, with their failures forgiven.
+    pub(super) fn reopen(&mut self, ended: &[EndedTask], now: Timestamp) {
         for task in ended {
-            let EndedTask { attempts, failed_at, .. } = *task;
+            let EndedTask { attempts, failed_at, state, .. } = *task;
+            let count = self.ended_mut(state);
+            *count = count.saturating_sub(1);
             self.give_back(task.index, Returned { attempts, failures: 0, not_before: now, failed_at }, now);
         }
-        (self.failed, self.cancelled, self.expired) = (0, 0, 0);
     }
 
     /// How many tasks stand how; `held_back`: nothing of the job may start.

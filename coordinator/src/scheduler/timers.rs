@@ -30,6 +30,8 @@ pub(super) enum Timer {
     Straggler(JobId),
     /// The job should have finished by now.
     FinishBy(JobId),
+    /// More of a stopped job's waiting tasks are to end.
+    Stopping(JobId),
     /// Sleeping machines may be woken.
     Waking,
     /// Copies of some snapshots are to be counted.
@@ -79,6 +81,11 @@ impl Timers {
         if let Some(at) = self.times.remove(&timer) {
             self.by_time.remove(&(at, timer));
         }
+    }
+
+    /// Whether the timer is set.
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.times.contains_key(&timer)
     }
 
     /// The earliest time.

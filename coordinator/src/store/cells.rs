@@ -146,10 +146,9 @@ table! {
         Patch::Clear => (Some("active"), None),
         Patch::Keep => (None, None),
     };
-    let stop = patch.stop.value();
+    let (stop, retry) = (patch.stop.value(), patch.retry.value());
     {
         job_id: job,
-        retried_us: patch.retried,
         finish_by_us: patch.finish_by,
         started: patch.started,
         expanded: patch.expanded,
@@ -163,16 +162,20 @@ table! {
         stopping: stop.map(|stop| stop.state.as_str()),
         stopped_by: stop.map(|stop| stop.by.as_str()),
         stopped_us: stop.map(|stop| stop.at),
+        retry_changes: patch.retry.is_change(),
+        retry_from: retry.map(|retry| retry.from),
+        retry_forgiven: retry.map(|retry| retry.forgiven),
     }
 }
 
 table! {
     /// What becomes of a task's row, and what it must be before.
     TASKS = "tasks", task(id: TaskId, patch: &'a TaskPatch)
-    let (absent, attempts_before, attempts_least, agent_before) = match patch.before {
-        Before::Absent => (true, None, 0, false),
-        Before::Waiting { attempts } => (false, attempts, 0, false),
-        Before::At { attempts, at_least } => (false, attempts, at_least, true),
+    let (absent, attempts_before, attempts_least, agent_before, ended_before) = match patch.before {
+        Before::Absent => (true, None, 0, false, None),
+        Before::Waiting { attempts } => (false, attempts, 0, false, None),
+        Before::At { attempts, at_least } => (false, attempts, at_least, true, None),
+        Before::Ended { state, attempts } => (false, Some(attempts), 0, false, Some(state.as_str())),
     };
     let (keeps_agent, agent, not_before, ended) = match patch.place {
         Place::At { agent, .. } => (agent.is_none(), agent, None, None),
@@ -186,6 +189,8 @@ table! {
         attempts_before: attempts_before,
         attempts_least: attempts_least,
         agent_before: agent_before,
+        // Its state, if it must have ended.
+        ended_before: ended_before,
         state: patch.place.state().as_str(),
         attempts: patch.attempts,
         failures: patch.failures,

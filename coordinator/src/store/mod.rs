@@ -143,8 +143,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// One turn's changes, in order, all or none, in one transaction and one round trip. Durable on return. After a doubt
     /// the store must be loaded before the next turn.
     async fn commit(&self, lead: &Lead, changes: &[Change]) -> StoreResult<()>;
-    /// A job and its started tasks that ended other than well, for a retry. Those never started follow from the job.
-    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>>;
+    /// A job for a retry, without its open tasks: those of an active job are known to its scheduler, and one that has ended
+    /// has none.
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<JobSnapshot>>;
+    /// Its started tasks that ended other than well, from one on by index, at most `limit`.
+    async fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<EndedTask>>;
 }
 
 /// Tokens, agents, functions and the policy: each change in a transaction of its own, with its line in the audit.

@@ -20,7 +20,10 @@ use super::{
     record::*,
 };
 use crate::scheduler::{
-    event::{AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Saved},
+    event::{
+        AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Retrying,
+        Saved,
+    },
     history::IdleHours,
 };
 
@@ -212,12 +215,20 @@ pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
         movable: None,
         state: word(row, "state", JobState::from_word)?,
         stopping: word_if(row, "stopping", JobState::from_word)?,
+        retrying: retrying(row)?,
         expanded: u32_of(row, "expanded")?,
         succeeded: u32_of(row, "succeeded")?,
         failed: u32_of(row, "failed")?,
         cancelled: u32_of(row, "cancelled")?,
         expired: u32_of(row, "expired")?,
         open: Vec::new(),
+    })
+}
+
+fn retrying(row: &dyn Columns) -> Result<Option<Retrying>, Damaged> {
+    Ok(match row.int("retry_from")? {
+        None => None,
+        Some(_) => Some(Retrying { from: u32_of(row, "retry_from")?, forgiven: u32_of(row, "retry_forgiven")? }),
     })
 }
 

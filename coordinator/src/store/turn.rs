@@ -4,10 +4,6 @@
 //! steps. Folding them here keeps a commit to a handful of statements over sets of rows, whatever the order of the
 //! changes was. Each task carries what its row must look like *before* the turn; a backend checks that in the same
 //! statement that changes the row, and refuses the whole turn if it does not hold.
-//!
-//! A retry concerns rows that the turn does not name. It is applied by the backend first, to what was stored before
-//! the turn, and here to what the turn has changed so far: tasks that the turn touches before the retry were open
-//! before it, so the two cannot meet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +24,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::QuarantineKind,
+    event::{EndedTask, QuarantineKind, Retrying},
     history::IdleHours,
 };
 
@@ -87,8 +83,6 @@ impl<T> Patch<T> {
 /// What changes on a job's row.
 #[derive(Debug, Default)]
 pub struct JobPatch {
-    /// Its badly ended tasks are queued again as of then, before anything else happens.
-    pub retried: Option<Timestamp>,
     /// When it must have ended from now on, if that changes.
     pub finish_by: Option<Timestamp>,
     /// How many tasks get their row, and the mark that must be reached by that.
@@ -96,11 +90,13 @@ pub struct JobPatch {
     pub expanded: u32,
     pub stop: Patch<Stop>,
     pub end: Patch<(JobState, Timestamp)>,
-    /// What is added to the counters; after a retry the bad ones begin at zero.
-    pub succeeded: u32,
-    pub failed: u32,
-    pub cancelled: u32,
-    pub expired: u32,
+    /// How far a retry has come.
+    pub retry: Patch<Retrying>,
+    /// What is added to the counters, or taken from them for tasks that are queued again.
+    pub succeeded: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+    pub expired: i64,
 }
 
 /// Somebody or a rule stopped a job.
@@ -132,6 +128,8 @@ pub enum Before {
     Waiting { attempts: Option<u32> },
     /// It is with an agent, after this many attempts if that is known, and after so many at least.
     At { attempts: Option<u32>, at_least: u32 },
+    /// It ended like this, after this many attempts.
+    Ended { state: TaskState, attempts: u32 },
 }
 
 /// Where a task is after the turn.
@@ -309,7 +307,7 @@ impl Turn {
         let lost = self.over().filter(|(_, over)| over.end == AttemptEnd::Lost).count();
         Totals {
             jobs: self.jobs_new.len() as u64,
-            tasks_succeeded: self.jobs.values().map(|job| u64::from(job.succeeded)).sum(),
+            tasks_succeeded: self.jobs.values().map(|job| job.succeeded.max(0) as u64).sum(),
             attempts: begun as u64,
             attempts_lost: lost as u64,
             results_refused: self.agents.values().map(|agent| u64::from(agent.results_refused)).sum(),
@@ -330,10 +328,23 @@ impl Turn {
             Change::JobSubmitted(new) => self.submitted(new),
             Change::JobStopped { job, state, by, at } => {
                 self.audit(*at, by, stop_action(*state), job.to_string(), "");
-                self.jobs.entry(*job).or_default().stop = Patch::Set(Stop { state: *state, by: bounds::name(by), at: *at });
+                let patch = self.jobs.entry(*job).or_default();
+                (patch.stop, patch.retry) = (Patch::Set(Stop { state: *state, by: bounds::name(by), at: *at }), Patch::Clear);
             }
             Change::JobEnded { job, state, at } => self.jobs.entry(*job).or_default().end = Patch::Set((*state, *at)),
-            Change::JobRetried { job, by, finish_by, at } => self.retried(*job, by, *finish_by, *at),
+            Change::JobRetried { job, by, finish_by, retrying, at } => {
+                self.audit(*at, by, "job.retry", job.to_string(), &finish_by_words(*finish_by));
+                let patch = self.jobs.entry(*job).or_default();
+                patch.finish_by = finish_by.or(patch.finish_by);
+                (patch.stop, patch.end) = (Patch::Clear, Patch::Clear);
+                patch.retry = retrying.map_or(Patch::Clear, Patch::Set);
+            }
+            Change::TasksRetried { job, tasks, retrying, at } => {
+                for task in tasks {
+                    self.task_retried(TaskId { job: *job, index: task.index }, task, *at)?;
+                }
+                self.jobs.entry(*job).or_default().retry = retrying.map_or(Patch::Clear, Patch::Set);
+            }
             Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
                 let cause = cause.as_deref().map(bounds::reason);
                 let begun = Begun { agent: *agent, at: *at, build: *build, resume: resume.clone(), cause };
@@ -399,22 +410,27 @@ impl Turn {
         self.jobs_new.push(new.clone());
     }
 
-    fn retried(&mut self, job: JobId, by: &str, finish_by: Option<Timestamp>, at: Timestamp) {
-        self.audit(at, by, "job.retry", job.to_string(), &finish_by_words(finish_by));
-        let patch = self.jobs.entry(job).or_default();
-        patch.retried = Some(at);
-        patch.finish_by = finish_by.or(patch.finish_by);
-        (patch.stop, patch.end) = (Patch::Clear, Patch::Clear);
-        (patch.failed, patch.cancelled, patch.expired) = (0, 0, 0);
-        let first = TaskId { job, index: 0 };
-        for (_, task) in self.tasks.range_mut(first..).take_while(|(task, _)| task.job == job) {
-            if let Place::Ended { state, .. } = task.place
-                && state != TaskState::Succeeded
-            {
-                task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
-                (task.failures, task.failures_added) = (Some(0), 0);
-            }
+    fn task_retried(&mut self, id: TaskId, ended: &EndedTask, at: Timestamp) -> Result<(), Broken> {
+        let EndedTask { state, attempts, .. } = *ended;
+        if !state.is_ended() || state == TaskState::Succeeded {
+            return Err(Broken(format!("{id} is retried after it was {state}")));
         }
+        let waits = Place::Waiting { state: TaskState::Queued, not_before: at };
+        let task = self.tasks.entry(id).or_insert(TaskPatch {
+            before: Before::Ended { state, attempts },
+            attempts: Some(attempts),
+            failures: None,
+            failures_added: 0,
+            place: Place::Ended { state, at },
+        });
+        let known = task.attempts.is_none_or(|known| known == attempts);
+        if !known || !matches!(task.place, Place::Ended { state: now, .. } if now == state) {
+            return Err(Broken(format!("{id} is retried while it was {}", task.place.state())));
+        }
+        task.place = waits;
+        (task.failures, task.failures_added) = (Some(0), 0);
+        self.count(id.job, state, -1);
+        Ok(())
     }
 
     fn started(&mut self, attempt: AttemptId, begun: Begun) -> Result<(), Broken> {
@@ -516,7 +532,7 @@ impl Turn {
         if let Some(state) = state {
             task.place = Place::Ended { state, at: ended.at };
             task.failures_added += u32::from(ended.end == AttemptEnd::Failed);
-            self.count(attempt.task.job, state);
+            self.count(attempt.task.job, state, 1);
         }
         let patch = self.attempts.entry(attempt).or_default();
         patch.pause = Patch::Clear;
@@ -555,17 +571,17 @@ impl Turn {
                 self.tasks.insert(id, TaskPatch { before, attempts: None, failures: None, failures_added: 0, place });
             }
         }
-        self.count(id.job, state);
+        self.count(id.job, state, 1);
         Ok(())
     }
 
-    fn count(&mut self, job: JobId, state: TaskState) {
+    fn count(&mut self, job: JobId, state: TaskState, added: i64) {
         let patch = self.jobs.entry(job).or_default();
         match state {
-            TaskState::Succeeded => patch.succeeded += 1,
-            TaskState::Failed => patch.failed += 1,
-            TaskState::Cancelled => patch.cancelled += 1,
-            TaskState::Expired => patch.expired += 1,
+            TaskState::Succeeded => patch.succeeded += added,
+            TaskState::Failed => patch.failed += added,
+            TaskState::Cancelled => patch.cancelled += added,
+            TaskState::Expired => patch.expired += added,
             TaskState::Queued
             | TaskState::Waiting
             | TaskState::Running

@@ -17,6 +17,7 @@ use lull_coordinator::{
     },
     scheduler::{
         Limits, Scheduler,
+        effect::Look,
         event::{Event, RequestId, StreamId, Submission},
     },
     store::{Lead, StoreError, Takeover},
@@ -88,6 +89,7 @@ pub struct Leader {
     links: BTreeMap<StreamId, (LinkId, Framer)>,
     replies: BTreeMap<RequestId, u64>,
     last_request: u64,
+    looks: Vec<Look>,
     pending: Option<turn::Pending>,
 }
 
@@ -273,6 +275,7 @@ impl World {
             links: BTreeMap::new(),
             replies: BTreeMap::new(),
             last_request: 0,
+            looks: Vec::new(),
             pending: None,
         }));
         coordinator.turn_at = None;

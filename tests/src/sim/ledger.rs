@@ -8,6 +8,7 @@ use std::{
 
 use lull_coordinator::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{EndedTask, Retrying},
     is_chosen,
 };
 use lull_shared::{
@@ -88,6 +89,8 @@ pub struct Job {
     live: u32,
     ended: TaskCounts,
     pub stop: Option<JobState>,
+    /// Where a retry goes on.
+    retrying: Option<Retrying>,
     pub state: JobState,
 }
 
@@ -153,7 +156,11 @@ impl Ledger {
                 let id = *job;
                 self.job(id)?.finished(id, *state)
             }
-            Change::JobRetried { job, .. } => self.job(*job)?.retried(),
+            Change::JobRetried { job, retrying, .. } => self.job(*job)?.reopened(*retrying),
+            Change::TasksRetried { job, tasks, retrying, .. } => {
+                let id = *job;
+                self.job(id)?.retried(id, tasks, *retrying)
+            }
             Change::AttemptStarted { attempt, agent, beside, at, .. } => {
                 self.tally.attempts += 1;
                 self.began.insert(*attempt, *at);
@@ -365,6 +372,7 @@ impl Job {
             live: 0,
             ended: TaskCounts::default(),
             stop: None,
+            retrying: None,
             state: JobState::Active,
         }
     }
@@ -498,7 +506,7 @@ impl Job {
 
     /// Tasks that never started end at once.
     fn stopped(&mut self, state: JobState) -> Checked {
-        self.stop = Some(state);
+        (self.stop, self.retrying) = (Some(state), None);
         let end = if state == JobState::Expired { TaskState::Expired } else { TaskState::Cancelled };
         let mut ended = 0;
         for task in self.tasks.iter_mut().filter(|task| task.attempts == 0 && task.place == Place::Waiting) {
@@ -510,13 +518,12 @@ impl Job {
         Ok(())
     }
 
-    fn retried(&mut self) -> Checked {
-        (self.stop, self.state) = (None, JobState::Active);
-        for task in &mut self.tasks {
-            if let Place::Ended(state) = task.place
-                && state != TaskState::Succeeded
-            {
-                (task.place, task.failures) = (Place::Waiting, 0);
+    /// The stop is undone: what was never started waits again, and what was follows in parts.
+    fn reopened(&mut self, retrying: Option<Retrying>) -> Checked {
+        (self.stop, self.state, self.retrying) = (None, JobState::Active, retrying);
+        for task in self.tasks.iter_mut().filter(|task| task.attempts == 0) {
+            if let Place::Ended(state) = task.place {
+                task.place = Place::Waiting;
                 *self.ended.get_mut(state) -= 1;
                 self.waiting += 1;
             }
@@ -524,9 +531,29 @@ impl Job {
         Ok(())
     }
 
+    fn retried(&mut self, id: JobId, tasks: &[EndedTask], retrying: Option<Retrying>) -> Checked {
+        let what = || format!("tasks of {id} are queued again and it is not retried");
+        hold(Promise::CountedOnce, self.retrying.is_some() && self.stop.is_none(), what, &[id.into()])?;
+        self.retrying = retrying;
+        for EndedTask { index, attempts, state, .. } in tasks {
+            let task = self.tasks.get_mut(*index as usize);
+            let right = task.filter(|task| {
+                task.place == Place::Ended(*state) && task.attempts == *attempts && *state != TaskState::Succeeded
+            });
+            let Some(task) = right else {
+                let what = format!("task {index} of {id} is queued again and did not end badly");
+                return Err(Violation::new(Promise::CountedOnce, what, &[id.into()]));
+            };
+            (task.place, task.failures) = (Place::Waiting, 0);
+            *self.ended.get_mut(*state) -= 1;
+            self.waiting += 1;
+        }
+        Ok(())
+    }
+
     fn finished(&mut self, id: JobId, state: JobState) -> Checked {
         let all_good = self.ended.succeeded as usize == self.tasks.len();
-        let right = self.open() == 0 && state.is_ended() && (state == JobState::Succeeded) == all_good;
+        let right = self.open() == 0 && self.retrying.is_none() && state.is_ended() && (state == JobState::Succeeded) == all_good;
         self.state = state;
         hold(Promise::NothingLost, right, || format!("{id} ended as {state:?} with {}", self.words()), &[id.into()])
     }

@@ -328,6 +328,7 @@ impl World {
                 Change::JobStopped { job, state, by, .. } => format!("{job} stopped: {state:?} by {by}"),
                 Change::JobEnded { job, state, .. } => format!("{job} ended: {state:?}"),
                 Change::JobRetried { job, .. } => format!("{job} retried"),
+                Change::TasksRetried { job, tasks, .. } => format!("{} tasks of {job} queued again", tasks.len()),
                 Change::AgentConnected { agent, .. } => format!("{agent} connected"),
                 Change::AgentDisconnected { agent, .. } => format!("{agent} disconnected"),
                 Change::AgentHours { agent, .. } => format!("the hours of {agent} are kept"),

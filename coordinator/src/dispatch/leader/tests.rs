@@ -127,11 +127,23 @@ async fn people_who_look_are_answered_while_the_store_refuses_to_remember_more()
     assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
 }
 
-/// More than a transaction takes.
-const MANY: u32 = 10_000;
+/// More than some transactions take.
+const MANY: u32 = 17_000;
 
 /// A store in which many tasks of a job wait to be started again, and its term.
 async fn with_many_that_wait() -> (Arc<Memory>, Lead) {
+    with_many(AttemptEnd::Evicted, TaskAfter::Again { not_before: Timestamp(1), failures: 0 }).await
+}
+
+/// A store in which many tasks of a job have failed, and with them the job; and its term.
+async fn with_many_that_failed() -> (Arc<Memory>, Lead) {
+    let (memory, lead) = with_many(AttemptEnd::Failed, TaskAfter::Failed).await;
+    let ended = Change::JobEnded { job: JobId(1), state: JobState::Failed, at: Timestamp(2) };
+    memory.commit(&lead, &[ended]).await.expect("memory takes it");
+    (memory, lead)
+}
+
+async fn with_many(end: AttemptEnd, after: TaskAfter) -> (Arc<Memory>, Lead) {
     let memory = Arc::new(Memory::default());
     let lead = led(&memory, Duration::from_secs(6)).await;
     let agent = enrolled(&memory, &lead, 7).await;
@@ -160,11 +172,11 @@ async fn with_many_that_wait() -> (Arc<Memory>, Lead) {
         Change::AttemptEnded(Box::new(EndedAttempt {
             attempt,
             agent,
-            end: AttemptEnd::Evicted,
+            end,
             reason: None,
             failure: None,
             at: Timestamp(1),
-            after: TaskAfter::Again { not_before: Timestamp(1), failures: 0 },
+            after,
             output: None,
             answer: None,
             log: Default::default(),
@@ -220,59 +232,146 @@ fn cancel(request: RequestId) -> Event {
     Event::Cancel { request, job: JobId(1), by: "ann".into() }
 }
 
-#[tokio::test]
-async fn what_changes_more_than_a_transaction_takes_is_cut_and_people_who_look_are_answered_in_between() {
-    let (memory, lead) = with_many_that_wait().await;
+/// A store that counts commits, each of which takes a moment.
+fn counted(memory: Arc<Memory>) -> (Arc<dyn Store>, Arc<AtomicU32>) {
     let commits = Arc::<AtomicU32>::default();
     let counted = commits.clone();
-    let store = Faulty::new(memory.clone(), move |method| {
-        counted.fetch_add(u32::from(method == "commit"), Ordering::Relaxed);
-        Fault::None
+    let store = Faulty::new(memory, move |method| match method {
+        "commit" => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Fault::Delayed(Duration::from_millis(1))
+        }
+        _ => Fault::None,
     });
-    let shell = shell(Arc::new(store), lease(Duration::from_secs(600)));
+    (Arc::new(store), commits)
+}
+
+/// Asks for something that concerns many tasks, and then for something else and how things stand, until it is through.
+/// At how many commits it was answered, the other wish, each look, and all at the end.
+async fn asked_in_between<T>(
+    store: Arc<dyn Store>,
+    commits: &AtomicU32,
+    lead: &Lead,
+    wish: impl AsyncFnOnce(&DispatchHandle) -> T,
+    through: impl Fn(&Scheduler, Timestamp) -> bool + Copy + Send + 'static,
+) -> (T, [u32; 3], Vec<u32>) {
+    let shell = shell(store, lease(Duration::from_secs(600)));
     let (handle, mut inbox) = channel();
     let shutdown = CancellationToken::new();
-    let leader = run(&shell, &lead, &mut inbox, &shutdown);
+    let leader = run(&shell, lead, &mut inbox, &shutdown);
     let ask = async {
-        let mut cancelled = std::pin::pin!(handle.request(cancel));
-        // How many commits there were at each answer.
-        let mut looks = Vec::new();
-        let reply = loop {
+        let now = || commits.load(Ordering::Relaxed);
+        let answer = wish(&handle).await;
+        let answered = now();
+        let mut other = std::pin::pin!(handle.submit(submission(1), handle.moment()));
+        let (mut other_at, mut looks) = (None, Vec::new());
+        loop {
             tokio::select! {
                 biased;
-                reply = &mut cancelled => break reply,
-                _ = handle.query(|scheduler, now| scheduler.jobs(now).len()) => looks.push(commits.load(Ordering::Relaxed)),
+                reply = &mut other, if other_at.is_none() => {
+                    assert!(matches!(reply, Ok(Reply::Submitted { .. })), "{reply:?}");
+                    other_at = Some(now());
+                }
+                is_through = handle.query(through) => {
+                    looks.push(now());
+                    if other_at.is_some() && is_through == Ok(true) {
+                        break;
+                    }
+                }
             }
-        };
-        assert!(matches!(reply, Ok(Reply::Done { affected }) if affected == u64::from(MANY)), "{reply:?}");
-        let all = commits.load(Ordering::Relaxed);
-        assert!(all >= MANY / 4_096, "{all} commits");
-        assert!(looks.iter().any(|at| (1..all).contains(at)), "looked after {looks:?} of {all} commits");
+        }
+        // What was decided is committed before this is answered.
+        let _ = handle.request(|request| Event::Cancel { request, job: JobId(77), by: "ann".into() }).await;
         shutdown.cancel();
+        (answer, [answered, other_at.expect("it was answered"), now()], looks)
     };
-    let (ended, ()) = tokio::join!(leader, ask);
+    let (ended, asked) = tokio::join!(leader, ask);
     assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+    asked
+}
+
+#[tokio::test]
+async fn what_changes_more_than_a_transaction_takes_is_cut_and_everybody_has_their_turn_in_between() {
+    let (memory, lead) = with_many_that_wait().await;
+    let (store, commits) = counted(memory.clone());
+    let through = |scheduler: &Scheduler, now| scheduler.job(JobId(1), now).is_none();
+    let wish = async |handle: &DispatchHandle| handle.request(cancel).await;
+    let (reply, [answered, other, all], looks) = asked_in_between(store, &commits, &lead, wish, through).await;
+    assert!(matches!(reply, Ok(Reply::Done { affected }) if affected == u64::from(MANY)), "{reply:?}");
+    assert!(all >= MANY / 4_096, "{all} commits");
+    assert!(answered < all && other < all, "it is answered after {answered}, and another after {other} of {all} commits");
+    assert!(looks.iter().any(|at| (1..all).contains(at)), "looked after {looks:?} of {all} commits");
     let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
     assert_eq!((job.state, job.counts.cancelled), (JobState::Cancelled, MANY));
+}
+
+#[tokio::test]
+async fn a_retry_of_many_goes_on_in_parts_and_everybody_has_their_turn_in_between() {
+    let (memory, lead) = with_many_that_failed().await;
+    let (store, commits) = counted(memory.clone());
+    let through = |scheduler: &Scheduler, now| scheduler.job(JobId(1), now).is_some_and(|job| job.counts.queued == MANY);
+    let wish = async |handle: &DispatchHandle| handle.retry(JobId(1), "ann".into(), None).await;
+    let (reply, [answered, other, all], looks) = asked_in_between(store, &commits, &lead, wish, through).await;
+    assert!(matches!(reply, Ok(Reply::Done { affected }) if affected == u64::from(MANY)), "{reply:?}");
+    assert!(all >= MANY / 2_048, "{all} commits");
+    assert!(answered < all && other < all, "it is answered after {answered}, and another after {other} of {all} commits");
+    assert!(looks.iter().any(|at| (1..all).contains(at)), "looked after {looks:?} of {all} commits");
+    let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
+    assert_eq!((job.state, job.counts.queued), (JobState::Active, MANY));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_dies_in_the_middle_of_a_retry_is_followed_by_one_that_does_the_rest() {
+    for committed in 1..=MANY / 2_048 {
+        let (memory, lead) = with_many_that_failed().await;
+        let store = dies_after(&memory, committed);
+        let shell_of = |store| shell(store, lease(Duration::from_secs(600)));
+        let (handle, mut inbox) = channel();
+        let shutdown = CancellationToken::new();
+        let dies = shell_of(store);
+        let ask = async { tokio::time::timeout(Duration::from_secs(60), handle.retry(JobId(1), "ann".into(), None)).await };
+        let (ended, asked) = tokio::join!(run(&dies, &lead, &mut inbox, &shutdown), ask);
+        assert!(matches!(ended, Ok(Ended::InDoubt)), "{ended:?}");
+        assert!(matches!(asked, Ok(Ok(Reply::Done { affected })) if affected == u64::from(MANY)), "{asked:?}");
+        let queued = memory.job(JobId(1)).await.expect("memory answers").expect("submitted").counts.queued;
+        assert!(queued > 0 && queued < MANY, "{queued} are queued again");
+        let follows = shell_of(memory.clone());
+        let (ended, again) = tokio::join!(run(&follows, &lead, &mut inbox, &shutdown), async {
+            let all = |scheduler: &Scheduler, now| scheduler.job(JobId(1), now).map(|job| job.counts.queued) == Some(MANY);
+            while handle.query(all).await != Ok(true) {}
+            let again = handle.retry(JobId(1), "ann".into(), None).await;
+            shutdown.cancel();
+            again
+        });
+        assert!(matches!(ended, Ok(Ended::Stopped)), "{ended:?}");
+        assert!(matches!(again, Ok(Reply::Refused(Refusal::NothingToRetry(_)))), "{again:?}");
+        let job = memory.job(JobId(1)).await.expect("memory answers").expect("submitted");
+        assert_eq!((job.state, job.counts.queued), (JobState::Active, MANY), "after {committed} commits");
+    }
+}
+
+/// A store of which nothing is heard any more after so many commits.
+fn dies_after(memory: &Arc<Memory>, commits: u32) -> Arc<dyn Store> {
+    let mut left = commits;
+    Arc::new(Faulty::new(memory.clone(), move |method| match method {
+        "commit" if left == 0 => Fault::Lost,
+        "commit" => {
+            left -= 1;
+            Fault::None
+        }
+        _ => Fault::None,
+    }))
 }
 
 #[tokio::test]
 async fn a_coordinator_that_dies_between_two_parts_is_followed_by_one_that_does_the_rest() {
     for committed in 1..=MANY / 4_096 {
         let (memory, lead) = with_many_that_wait().await;
-        let mut left = committed;
-        let store = Faulty::new(memory.clone(), move |method| match method {
-            "commit" if left == 0 => Fault::Lost,
-            "commit" => {
-                left -= 1;
-                Fault::None
-            }
-            _ => Fault::None,
-        });
+        let store = dies_after(&memory, committed);
         let shell_of = |store| shell(store, lease(Duration::from_secs(600)));
         let (handle, mut inbox) = channel();
         let shutdown = CancellationToken::new();
-        let dies = shell_of(Arc::new(store));
+        let dies = shell_of(store);
         let (ended, _) = tokio::join!(run(&dies, &lead, &mut inbox, &shutdown), async {
             // The reply dies with its coordinator, or came before it did.
             let asked = tokio::time::timeout(Duration::from_secs(60), handle.request(cancel)).await;
@@ -344,6 +443,7 @@ async fn results_wait_for_company_where_nobody_is_idle_for_it_and_nothing_else_w
         replies: BTreeMap::new(),
         company: Company::new(company::WAIT_MAX),
         last_request: 0,
+        looks: JoinSet::new(),
         changed: tokio::sync::broadcast::Sender::new(1),
         moments,
         shutdown: CancellationToken::new(),

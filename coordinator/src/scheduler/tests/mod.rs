@@ -10,6 +10,7 @@ mod hours;
 mod keeping;
 mod moving;
 mod overtime;
+mod parts;
 mod random;
 mod rebalance;
 mod results;

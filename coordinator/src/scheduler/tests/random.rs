@@ -61,6 +61,8 @@ enum Step {
     Crash(bool),
     /// It dies in the middle of what one of these brings about, with so many changes committed.
     CutShort(usize, Cause),
+    /// The store says what it was asked first: a retry goes on.
+    Look,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,7 @@ enum Cause {
     Revoke(u64),
     Arrive(u64),
     Pass(u64),
+    Look,
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +116,7 @@ fn cause() -> impl Strategy<Value = Cause> {
         1 => (1..=AGENTS).prop_map(Cause::Revoke),
         6 => (1..=AGENTS).prop_map(Cause::Arrive),
         4 => (1..9_000_u64).prop_map(Cause::Pass),
+        4 => Just(Cause::Look),
     ]
 }
 
@@ -146,6 +150,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..3_000_u64).prop_map(Step::Pass),
         2 => (agent(), 500..20_000_u64).prop_map(|(agent, ms)| Step::Slow(agent, ms)),
         1 => any::<bool>().prop_map(Step::Crash),
+        4 => Just(Step::Look),
         3 => (0..6_usize, cause()).prop_map(|(changes, cause)| Step::CutShort(changes, cause)),
     ]
 }
@@ -165,10 +170,14 @@ impl World {
             straggler_time_min: Duration::from_secs(1),
             straggler_after_results: 1,
             straggler_look: Duration::from_millis(300),
+            // What ends or is queued again in parts does so in many here.
+            effects_waiting_max: 12,
+            retry_part_max: 3,
             ..Limits::default()
         };
         let mut driver = Driver::with(limits);
         driver.promised = Some(Promised::default());
+        driver.looks_wait = true;
         (1..=ALL).for_each(|agent| driver.enrol(agent));
         let agents = (1..=ALL).map(|agent| FakeAgent::new(agent, agent as u16)).collect();
         let mut world = Self { driver, agents, sequence: 1 };
@@ -202,6 +211,11 @@ impl World {
         let arrived = event.is_some();
         event.into_iter().for_each(|event| self.handle(event));
         arrived
+    }
+
+    fn look(&mut self) {
+        self.driver.answer_look();
+        self.distribute();
     }
 
     fn some_job(&self, which: usize) -> Option<JobId> {
@@ -314,6 +328,7 @@ impl World {
             }
             Step::Crash(committed) => self.crash(committed),
             Step::CutShort(changes, cause) => self.cut_short(changes, cause),
+            Step::Look => self.look(),
         }
     }
 
@@ -373,6 +388,7 @@ impl World {
             }
             Cause::Arrive(agent) => drop(self.arrive(agent)),
             Cause::Pass(ms) => self.pass(ms),
+            Cause::Look => self.look(),
         }
         self.driver.dies_after = None;
         self.distribute();
@@ -396,6 +412,7 @@ impl World {
     }
 
     fn work(&mut self) {
+        self.look();
         for agent in 1..=ALL {
             while self.agent(agent).read() {}
             self.agent(agent).start();

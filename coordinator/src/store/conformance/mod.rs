@@ -148,6 +148,7 @@ cases!(
     turns::a_stopped_job_ends_tasks_that_never_started,
     turns::a_retry_queues_what_ended_badly,
     turns::a_retry_in_the_middle_of_a_turn_counts_right,
+    turns::a_retry_takes_only_what_ended_as_it_says,
     turns::a_turn_is_taken_or_refused_as_a_whole,
     turns::a_task_is_completed_once,
     turns::a_job_with_open_tasks_cannot_end,

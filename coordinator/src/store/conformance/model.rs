@@ -24,7 +24,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, TaskAfter},
-    event::{EndedTask, JobSnapshot, OpenAttempt, OpenPlace},
+    event::{EndedTask, JobSnapshot, OpenAttempt, OpenPlace, Retrying},
 };
 
 /// One step: what to do, to which job or task, and how.
@@ -135,6 +135,7 @@ impl Play<'_> {
         let job = &snapshot.jobs[usize::from(which) % snapshot.jobs.len()];
         let agent = 1 + u64::from(how) % 3;
         match what {
+            30..110 if let Some(retrying) = job.retrying => self.retry_part(job.job, retrying, u32::from(how) % 3 + 1).await,
             30..110 if job.expanded < job.spec.inputs.count() && job.stopping.is_none() => {
                 self.take(started(attempt(job.job.0, job.expanded, 1), agent, now)).await;
             }
@@ -167,9 +168,11 @@ impl Play<'_> {
             }
             225..235 => {
                 let id = 1 + u64::from(which) % snapshot.last_job;
-                let retry = self.model.store.load_for_retry(JobId(id)).await.expect("the model answers");
-                if retry.is_some_and(|(job, bad)| job.stopping.is_some() || !bad.is_empty()) {
-                    self.take(Change::JobRetried { job: JobId(id), by: "anna".into(), finish_by: None, at: at(now) }).await;
+                let found = self.model.store.load_for_retry(JobId(id)).await.expect("the model answers");
+                let Some(found) = found else { return };
+                let bad = !self.bad(JobId(id), 0, 1).await.is_empty();
+                if found.stopping.is_some() || bad {
+                    self.take(retried(id, bad.then_some((0, found.failed)), now)).await;
                 }
             }
             235..240 => {
@@ -236,11 +239,26 @@ impl Play<'_> {
         self.take(change).await;
     }
 
+    async fn bad(&self, job: JobId, from: u32, limit: u32) -> Vec<EndedTask> {
+        self.model.store.ended_badly(job, from, limit).await.expect("the model answers")
+    }
+
+    /// A retry goes on with so many tasks at the most.
+    async fn retry_part(&mut self, job: JobId, retrying: Retrying, limit: u32) {
+        let bad = self.bad(job, retrying.from, limit).await;
+        let failed = bad.iter().filter(|task| task.state == TaskState::Failed).count() as u32;
+        let next = bad.last().filter(|_| bad.len() == limit as usize).map(|last| last.index + 1);
+        let next = next.map(|from| (from, retrying.forgiven.saturating_sub(failed)));
+        self.take(tasks_retried(job.0, &bad, next, self.second)).await;
+        self.settle(job).await;
+    }
+
     /// Ends a job when nothing of it is open.
     async fn settle(&mut self, job: JobId) {
-        let (found, _) = self.model.store.load_for_retry(job).await.expect("the model answers").expect("the job is there");
-        let rest = found.expanded < found.spec.inputs.count() && found.stopping.is_none();
-        if found.open.is_empty() && !rest && found.state == JobState::Active {
+        let snapshot = self.model.store.load(&self.model.lead).await.expect("the model loads").snapshot;
+        let Some(found) = snapshot.jobs.into_iter().find(|found| found.job == job) else { return };
+        let rest = found.retrying.is_some() || found.expanded < found.spec.inputs.count() && found.stopping.is_none();
+        if found.open.is_empty() && !rest {
             let state = found.stopping.unwrap_or(if found.failed > 0 { JobState::Failed } else { JobState::Succeeded });
             self.take(job_ended(job.0, state, self.second)).await;
         }
@@ -276,8 +294,8 @@ async fn compare(world: &World, model: &World, first: u64) {
 /// A job without its specification, which other cases compare.
 fn brief(job: JobSnapshot) -> String {
     let ended = (job.succeeded, job.failed, job.cancelled, job.expired);
-    let JobSnapshot { job, submitter, seed, submitted, state, stopping, expanded, open, .. } = job;
-    format!("{job} {submitter} {seed} {submitted} {state} {stopping:?} {expanded} {ended:?} {open:?}")
+    let JobSnapshot { job, submitter, seed, submitted, state, stopping, retrying, expanded, open, .. } = job;
+    format!("{job} {submitter} {seed} {submitted} {state} {stopping:?} {retrying:?} {expanded} {ended:?} {open:?}")
 }
 
 async fn compare_job(left: &Arc<dyn Store>, right: &Arc<dyn Store>, job: &JobRecord) {
@@ -305,9 +323,12 @@ async fn compare_job(left: &Arc<dyn Store>, right: &Arc<dyn Store>, job: &JobRec
         assert_eq!(left.log(task.task, None).await.expect("an answer"), right.log(task.task, None).await.expect("an answer"));
         assert_eq!(left.task(task.task).await.expect("an answer"), Some(task));
     }
-    let retry = |found: Option<(JobSnapshot, Vec<EndedTask>)>| found.map(|(job, bad)| (brief(job), bad));
     assert_eq!(
-        retry(left.load_for_retry(job.job).await.expect("an answer")),
-        retry(right.load_for_retry(job.job).await.expect("an answer"))
+        left.load_for_retry(job.job).await.expect("an answer").map(brief),
+        right.load_for_retry(job.job).await.expect("an answer").map(brief)
     );
+    for (from, limit) in [(0, 100), (1, 2)] {
+        let bad = left.ended_badly(job.job, from, limit).await.expect("an answer");
+        assert_eq!(bad, right.ended_badly(job.job, from, limit).await.expect("an answer"));
+    }
 }

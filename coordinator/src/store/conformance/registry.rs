@@ -1,7 +1,7 @@
 //! Tokens, agents, versions and the audit.
 
 use lull_shared::{
-    id::{AgentId, JobId, Term, VersionId},
+    id::{AgentId, Term, VersionId},
     policy::{Book, Changes},
     state::{Intake, JobState},
 };
@@ -235,7 +235,7 @@ pub async fn removed_versions_are_hidden_and_still_there(world: World) {
 pub async fn every_mutation_is_audited(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 1), stopped(1, JobState::Cancelled, 3), job_ended(1, JobState::Cancelled, 3)]).await;
-    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by: None, at: at(4) }]).await;
+    world.commit(&[retried(1, None, 4)]).await;
     world.commit(&[stopped(1, JobState::Expired, 5)]).await;
     let intake = |intake| Change::AgentIntake { agent: AgentId(1), intake, before: Intake::Open, by: "root".into(), at: at(6) };
     world.commit(&[intake(Intake::Cordoned), intake(Intake::Draining), intake(Intake::Open), intake(Intake::Revoked)]).await;

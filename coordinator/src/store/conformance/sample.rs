@@ -22,7 +22,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{OpenAttempt, OpenPlace},
+    event::{EndedTask, OpenAttempt, OpenPlace, Retrying},
 };
 
 /// The instant that many seconds after the case began.
@@ -74,6 +74,25 @@ pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
 /// A submission by Anna of a plain job.
 pub fn submitted(job: u64, count: u32) -> Change {
     submitted_as(job, "anna", spec(count))
+}
+
+/// Anna retries a job; `retrying`: from where, and how many failures are forgiven.
+pub fn retried(job: u64, retrying: Option<(u32, u32)>, seconds: u64) -> Change {
+    Change::JobRetried { job: JobId(job), by: "anna".into(), finish_by: None, retrying: way(retrying), at: at(seconds) }
+}
+
+/// A part of a retry, and where it goes on.
+pub fn tasks_retried(job: u64, tasks: &[EndedTask], retrying: Option<(u32, u32)>, seconds: u64) -> Change {
+    Change::TasksRetried { job: JobId(job), tasks: tasks.to_vec(), retrying: way(retrying), at: at(seconds) }
+}
+
+fn way(retrying: Option<(u32, u32)>) -> Option<Retrying> {
+    retrying.map(|(from, forgiven)| Retrying { from, forgiven })
+}
+
+/// A task that ended badly.
+pub fn bad_task(index: u32, attempts: u32, state: TaskState) -> EndedTask {
+    EndedTask { index, attempts, state, failed_at: None }
 }
 
 /// An attempt begins.

@@ -110,6 +110,7 @@ pub async fn what_is_not_there_is_none(world: World) {
     let store = &world.store;
     assert_eq!(store.job(JobId(9)).await.expect("an answer"), None);
     assert!(store.load_for_retry(JobId(9)).await.expect("an answer").is_none());
+    assert!(store.ended_badly(JobId(9), 0, 10).await.expect("an answer").is_empty());
     assert!(store.tasks(JobId(9), &TaskFilter::default()).await.expect("an answer").is_empty());
     for missing in [task(9, 0), task(1, 10), task(1, u32::MAX)] {
         assert_eq!(store.task(missing).await.expect("an answer"), None);

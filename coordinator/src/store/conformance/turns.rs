@@ -16,7 +16,7 @@ use super::{
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, TaskAfter},
-    event::{EndedTask, OpenPlace, OpenTask, Saved, Snapshot},
+    event::{EndedTask, OpenPlace, OpenTask, Retrying, Saved, Snapshot},
     history::{HOURS, IdleHours},
 };
 
@@ -284,31 +284,48 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
     let cancelled = ended(attempt(1, 2, 1), 1, 13, AttemptEnd::Cancelled, TaskAfter::Cancelled);
     world.commit(&[cancelled, job_ended(1, JobState::Cancelled, 13)]).await;
 
-    let (snapshot, bad) = world.store.load_for_retry(JobId(1)).await.expect("an answer").expect("the job is there");
+    let snapshot = world.store.load_for_retry(JobId(1)).await.expect("an answer").expect("the job is there");
     assert_eq!((snapshot.state, snapshot.expanded, snapshot.succeeded), (JobState::Cancelled, 3, 1));
-    let bad_task = |index, state, failed_at| EndedTask { index, attempts: 1, state, failed_at };
-    assert_eq!(bad, [bad_task(1, TaskState::Failed, Some(AgentId(1))), bad_task(2, TaskState::Cancelled, None)]);
+    assert_eq!(snapshot.retrying, None);
+    let failed = EndedTask { failed_at: Some(AgentId(1)), ..bad_task(1, 1, TaskState::Failed) };
+    let cancelled = bad_task(2, 1, TaskState::Cancelled);
+    let bad = async |from, limit| world.store.ended_badly(JobId(1), from, limit).await.expect("an answer");
+    assert_eq!(bad(0, 10).await, [failed, cancelled]);
+    assert_eq!((bad(0, 1).await, bad(2, 1).await, bad(3, 1).await), (vec![failed], vec![cancelled], vec![]));
 
-    let finish_by = Some(at(4_000));
-    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by, at: at(20) }]).await;
+    // The stop is undone at once, and what was never started is queued.
+    let (finish_by, begun) = (Some(at(4_000)), Some(Retrying { from: 0, forgiven: 1 }));
+    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by, retrying: begun, at: at(20) }]).await;
     let job = world.store.job(JobId(1)).await.expect("an answer").expect("the job is there");
     assert_eq!((job.spec.finish_by, world.loaded().await.jobs[0].spec.finish_by), (finish_by, finish_by));
     assert_eq!((job.state, job.stopping, job.stopped_by, job.ended), (JobState::Active, None, None, None));
-    assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 4, ..TaskCounts::default() });
+    assert_eq!(job.counts, TaskCounts { succeeded: 1, queued: 2, failed: 1, cancelled: 1, ..TaskCounts::default() });
+    for world in [&world, &world.reopened().await] {
+        assert_eq!(world.loaded().await.jobs[0].retrying, begun);
+    }
+    // The others follow, a part at a time; how far it has come is remembered with each.
+    world.commit(&[tasks_retried(1, &[failed], Some((2, 0)), 21)]).await;
     let snapshot = &world.loaded().await.jobs[0];
-    assert_eq!((snapshot.failed, snapshot.cancelled, snapshot.expanded), (0, 0, 3));
-    let waiting = |index| OpenTask {
+    assert_eq!((snapshot.failed, snapshot.cancelled, snapshot.expanded), (0, 1, 3));
+    assert_eq!(snapshot.retrying, Some(Retrying { from: 2, forgiven: 0 }));
+    let waiting = |index, since| OpenTask {
         index,
         attempts: 1,
         failures: 0,
         lost: 0,
-        place: OpenPlace::Waiting { not_before: at(20) },
+        place: OpenPlace::Waiting { not_before: at(since) },
         saved: None,
         answers: Vec::new(),
     };
-    assert_eq!(snapshot.open, [waiting(1), waiting(2)]);
-    world.commit(&[started(attempt(1, 1, 2), 1, 21), started(attempt(1, 3, 1), 1, 21)]).await;
-    world.commit(&[succeeded(attempt(1, 1, 2), 1, 22, b"now")]).await;
+    assert_eq!(snapshot.open, [waiting(1, 21)]);
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: 1, queued: 3, cancelled: 1, ..TaskCounts::default() });
+    world.commit(&[tasks_retried(1, &[cancelled], None, 22)]).await;
+    let snapshot = &world.loaded().await.jobs[0];
+    assert_eq!((snapshot.retrying, &snapshot.open[..]), (None, &[waiting(1, 21), waiting(2, 22)][..]));
+    assert_eq!(bad(0, 10).await, []);
+
+    world.commit(&[started(attempt(1, 1, 2), 1, 23), started(attempt(1, 3, 1), 1, 23)]).await;
+    world.commit(&[succeeded(attempt(1, 1, 2), 1, 24, b"now")]).await;
     assert_eq!(world.counts(1).await, TaskCounts { succeeded: 2, running: 1, queued: 2, ..TaskCounts::default() });
     assert_eq!(world.store.result(task(1, 1)).await.expect("an answer").map(|result| result.attempt), Some(2));
 }
@@ -317,12 +334,14 @@ pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     world.commit(&[ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Failed, TaskAfter::Failed)]).await;
+    let bad = [bad_task(0, 1, TaskState::Failed), bad_task(1, 1, TaskState::Failed)];
     world
         .commit(&[
             ended(attempt(1, 1, 1), 1, 12, AttemptEnd::Failed, TaskAfter::Failed),
             stopped(1, JobState::Cancelled, 12),
             job_ended(1, JobState::Cancelled, 12),
-            Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by: None, at: at(13) },
+            retried(1, Some((0, 2)), 13),
+            tasks_retried(1, &bad, None, 13),
             started(attempt(1, 1, 2), 1, 13),
             started(attempt(1, 0, 2), 1, 13),
             ended(attempt(1, 0, 2), 1, 14, AttemptEnd::Failed, TaskAfter::Failed),
@@ -333,6 +352,30 @@ pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
     assert_eq!((snapshot.failed, snapshot.stopping, snapshot.open.len()), (1, None, 1));
     let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
     assert_eq!((record.attempts, record.failures), (2, 1), "the first failure is forgiven");
+}
+
+pub async fn a_retry_takes_only_what_ended_as_it_says(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    let failed = ended(attempt(1, 1, 1), 1, 11, AttemptEnd::Failed, TaskAfter::Failed);
+    world.commit(&[succeeded(attempt(1, 0, 1), 1, 11, b"out"), failed, started(attempt(1, 2, 1), 1, 11)]).await;
+    world.commit(&[retried(1, Some((0, 1)), 12)]).await;
+    for wrong in [
+        bad_task(0, 1, TaskState::Succeeded),
+        bad_task(0, 1, TaskState::Failed),
+        bad_task(1, 2, TaskState::Failed),
+        bad_task(1, 1, TaskState::Cancelled),
+        bad_task(2, 1, TaskState::Failed),
+    ] {
+        world.refused(&[tasks_retried(1, &[wrong], None, 13)]).await;
+    }
+    world
+        .refused(&[ended(attempt(1, 2, 1), 1, 13, AttemptEnd::Failed, TaskAfter::Failed), job_ended(1, JobState::Failed, 13)])
+        .await;
+    assert_eq!(world.counts(1).await, TaskCounts { succeeded: 1, failed: 1, running: 1, ..TaskCounts::default() });
+    // Whoever stops the job ends its retry too.
+    world.commit(&[stopped(1, JobState::Cancelled, 14)]).await;
+    assert_eq!(world.loaded().await.jobs[0].retrying, None);
 }
 
 pub async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {

@@ -65,7 +65,8 @@ pub async fn a_task_that_ends_keeps_nothing_to_compare(world: World) {
     let gone = Change::AnswersDropped { task: task(1, 1) };
     world.commit(&[started(attempt(1, 1, 1), 1, 50), stopped(1, JobState::Cancelled, 50), brought, gone]).await;
     world.commit(&[job_ended(1, JobState::Cancelled, 52)]).await;
-    world.commit(&[Change::JobRetried { job: JobId(1), by: "anna".into(), finish_by: None, at: at(60) }]).await;
+    world.commit(&[retried(1, Some((0, 0)), 60)]).await;
+    world.commit(&[tasks_retried(1, &[bad_task(1, 1, TaskState::Cancelled)], None, 60)]).await;
     assert_eq!((open(&world).await.index, open(&world).await.answers), (1, vec![]));
     assert_eq!(counts(&world).await, TaskCounts { succeeded: 1, queued: 1, ..TaskCounts::default() });
 }

@@ -71,8 +71,8 @@ fn jobs_of(page: &str) -> String {
 }
 
 const SNAPSHOT: &str =
-    "SELECT job_id, owner_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping, expanded, succeeded, failed,
-    cancelled, expired FROM jobs";
+    "SELECT job_id, owner_id, submitter, spec, finish_by_us, version_name, seed, submitted_us, state, stopping,
+    retry_from, retry_forgiven, expanded, succeeded, failed, cancelled, expired FROM jobs";
 
 const OPEN: &str = "SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.failures, tasks.agent_id, tasks.not_before_us,
     (SELECT COUNT(*) FROM attempts AS gone
@@ -191,28 +191,35 @@ pub fn load(tx: &Transaction<'_>) -> Result<Snapshot, Fail> {
     })
 }
 
-/// A job and its started tasks that ended badly.
-pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<(JobSnapshot, Vec<EndedTask>)>, Fail> {
-    let id = number(job.0);
-    let Some(mut snapshot) = first(tx, &format!("{SNAPSHOT} WHERE job_id = ?1"), [id], rows::job_snapshot)? else {
-        return Ok(None);
-    };
-    let open = rows::gather_open(all(tx, OPEN, params![id, id], rows::open_task)?);
-    snapshot.open = open.into_iter().map(|(_, task)| task).collect();
-    rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(tx, ANSWERS, params![id, id], rows::answer)?);
-    let ended = all(
-        tx,
-        "SELECT tasks.task_index, tasks.attempts, tasks.state,
-             CASE WHEN tasks.state = 'failed' THEN attempts.agent_id END AS failed_at
-         FROM tasks INDEXED BY tasks_bad
-         LEFT JOIN attempts ON attempts.job_id = tasks.job_id AND attempts.task_index = tasks.task_index
-             AND attempts.number = tasks.attempts AND attempts.outcome = 'failed'
-         WHERE tasks.job_id = ?1 AND tasks.state IN ('failed', 'cancelled', 'expired')
-             AND tasks.ended_us IS NOT NULL AND tasks.state <> 'succeeded' ORDER BY tasks.task_index",
-        [id],
-        rows::ended_task,
-    )?;
-    Ok(Some((snapshot, ended)))
+/// A job without its open tasks.
+pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobSnapshot>, Fail> {
+    first(tx, &format!("{SNAPSHOT} WHERE job_id = ?1"), [number(job.0)], rows::job_snapshot)
+}
+
+/// Tasks of a job (?1) that ended badly, from an index (?2) on, at most so many (?3). Each state is a range of the index: as
+/// many are read of each as there may be of all.
+fn bad_tasks() -> String {
+    let states = ["failed", "cancelled", "expired"].map(|state| {
+        format!(
+            "SELECT * FROM (SELECT tasks.job_id, tasks.task_index, tasks.attempts, tasks.state FROM tasks INDEXED BY tasks_bad
+             WHERE tasks.job_id = ?1 AND tasks.state = '{state}' AND tasks.task_index >= ?2 AND tasks.ended_us IS NOT NULL
+                 AND tasks.state <> 'succeeded' ORDER BY tasks.task_index LIMIT ?3)"
+        )
+    });
+    format!(
+        "SELECT bad.task_index, bad.attempts, bad.state,
+             CASE WHEN bad.state = 'failed' THEN attempts.agent_id END AS failed_at
+         FROM ({}) AS bad
+         LEFT JOIN attempts ON attempts.job_id = bad.job_id AND attempts.task_index = bad.task_index
+             AND attempts.number = bad.attempts AND attempts.outcome = 'failed'
+         ORDER BY bad.task_index LIMIT ?3",
+        states.join(" UNION ALL ")
+    )
+}
+
+/// Started tasks of a job that ended badly, from one on.
+pub fn ended_badly(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<EndedTask>, Fail> {
+    all(tx, &bad_tasks(), params![number(job.0), from, limit], rows::ended_task)
 }
 
 /// A page of jobs, newest first.
@@ -356,8 +363,12 @@ impl Ledger for Embedded {
         Ok(self.writer.fenced(lead, Kind::Turn, move |tx| turn::write(tx, &rows)).await?)
     }
 
-    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<JobSnapshot>> {
         self.read(move |tx| load_for_retry(tx, job)).await
+    }
+
+    async fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<EndedTask>> {
+        self.read(move |tx| ended_badly(tx, job, from, limit)).await
     }
 }
 

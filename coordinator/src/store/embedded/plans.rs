@@ -131,6 +131,7 @@ fn read(tx: &Transaction<'_>) {
     let (job, first) = (JobId(1), task(1, 0));
     jobs::load(tx).expect("it is read");
     assert!(jobs::load_for_retry(tx, job).expect("it is read").is_some());
+    assert_eq!(jobs::ended_badly(tx, job, 0, 10).expect("they are read").len(), 1);
     assert!(jobs::job(tx, job).expect("it is read").is_some());
     let filters = [
         JobFilter::default(),
@@ -265,7 +266,7 @@ fn scanned(database: &Connection) -> i64 {
 pub type List = (&'static str, fn(&Transaction<'_>) -> usize);
 
 /// Lists of the interface in a store whose newest job is the last of `jobs`.
-pub const LISTS: [List; 9] = [
+pub const LISTS: [List; 11] = [
     ("jobs, newest first", |tx| jobs::jobs(tx, &JobFilter::default()).expect("they are read").len()),
     ("jobs of a name", |tx| {
         jobs::jobs(tx, &JobFilter { name: Some("resize".into()), ..JobFilter::default() }).expect("they are read").len()
@@ -276,6 +277,8 @@ pub const LISTS: [List; 9] = [
     ("its tasks that run", |tx| page(tx, Some(TaskState::Running))),
     ("its tasks that succeeded", |tx| page(tx, Some(TaskState::Succeeded))),
     ("its results", |tx| jobs::results(tx, newest(tx), 0, 100).expect("they are read").len()),
+    ("a job for a retry", |tx| usize::from(jobs::load_for_retry(tx, newest(tx)).expect("it is read").is_some())),
+    ("a part of a retry", |tx| jobs::ended_badly(tx, newest(tx), 0, 2_048).expect("they are read").len()),
     ("counts over all time", |tx| usize::from(jobs::totals(tx).expect("they are read").attempts > 0)),
 ];
 

@@ -19,31 +19,30 @@ const INSERT_JOB: &str = "INSERT INTO jobs (job_id, owner_id, name, submitter, v
         finish_by_us, seed, key_digest, pack_digest, spec, task_count, state, expanded, succeeded, failed, cancelled, expired)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'active', 0, 0, 0, 0, 0)";
 
-const RETRY: &str = "UPDATE tasks SET state = 'queued', failures = 0, not_before_us = ?2, ended_us = NULL
-    WHERE job_id = ?1 AND state IN ('failed', 'cancelled', 'expired')";
-
 const UPDATE_JOB: &str = "UPDATE jobs SET
-        expanded = expanded + ?4,
-        succeeded = succeeded + ?6,
-        failed = CASE WHEN ?2 IS NULL THEN failed ELSE 0 END + ?7,
-        cancelled = CASE WHEN ?2 IS NULL THEN cancelled ELSE 0 END + ?8,
-        expired = CASE WHEN ?2 IS NULL THEN expired ELSE 0 END + ?9,
-        finish_by_us = coalesce(?3, finish_by_us),
-        state = coalesce(?10, state),
-        ended_us = CASE WHEN ?10 IS NULL THEN ended_us ELSE ?11 END,
-        stopping = CASE WHEN ?12 THEN ?13 ELSE stopping END,
-        stopped_by = CASE WHEN ?12 THEN ?14 ELSE stopped_by END,
-        stopped_us = CASE WHEN ?12 THEN ?15 ELSE stopped_us END
-    WHERE job_id = ?1 AND (?4 = 0 OR expanded + ?4 = ?5)";
+        finish_by_us = coalesce(?2, finish_by_us),
+        expanded = expanded + ?3,
+        succeeded = succeeded + ?5,
+        failed = failed + ?6,
+        cancelled = cancelled + ?7,
+        expired = expired + ?8,
+        state = coalesce(?9, state),
+        ended_us = CASE WHEN ?9 IS NULL THEN ended_us ELSE ?10 END,
+        stopping = CASE WHEN ?11 THEN ?12 ELSE stopping END,
+        stopped_by = CASE WHEN ?11 THEN ?13 ELSE stopped_by END,
+        stopped_us = CASE WHEN ?11 THEN ?14 ELSE stopped_us END,
+        retry_from = CASE WHEN ?15 THEN ?16 ELSE retry_from END,
+        retry_forgiven = CASE WHEN ?15 THEN ?17 ELSE retry_forgiven END
+    WHERE job_id = ?1 AND (?3 = 0 OR expanded + ?3 = ?4)";
 
 // Each numbers its values up to the last cell, so that the two take the same row.
 const INSERT_TASK: &str = "INSERT INTO tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
-    VALUES (?1, ?2, ?7, ?8, coalesce(?9, 0) + ?10, ?12, ?13, ?14)";
+    VALUES (?1, ?2, ?8, ?9, coalesce(?10, 0) + ?11, ?13, ?14, ?15)";
 
 const UPDATE_TASK: &str =
-    "UPDATE tasks SET state = ?7, attempts = coalesce(?8, attempts), failures = coalesce(?9, failures) + ?10,
-        agent_id = CASE WHEN ?11 THEN agent_id ELSE ?12 END, not_before_us = ?13, ended_us = ?14
-    WHERE job_id = ?1 AND task_index = ?2 AND ended_us IS NULL
+    "UPDATE tasks SET state = ?8, attempts = coalesce(?9, attempts), failures = coalesce(?10, failures) + ?11,
+        agent_id = CASE WHEN ?12 THEN agent_id ELSE ?13 END, not_before_us = ?14, ended_us = ?15
+    WHERE job_id = ?1 AND task_index = ?2 AND CASE WHEN ?7 IS NULL THEN ended_us IS NULL ELSE state = ?7 END
         AND attempts = coalesce(?4, attempts) AND attempts >= ?5 AND (agent_id IS NOT NULL) = ?6";
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts (job_id, task_index, number, agent_id, started_us, build, resumed_bytes,
@@ -117,12 +116,6 @@ impl ToSql for Cell<'_> {
 /// Writes a turn's rows.
 pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
     each(tx, INSERT_JOB, turn.jobs_new.iter().map(cells::job_new))?;
-    // A retry first: it concerns what was stored before this turn.
-    for (job, patch) in &turn.jobs {
-        if let Some(at) = patch.retried {
-            tx.prepare_cached(RETRY)?.execute([number(job.0), at.0])?;
-        }
-    }
     write_tasks(tx, turn)?;
     write_attempts(tx, turn)?;
     each(tx, ADD_USAGE, turn.usage().into_iter().map(|((hour, job), slot_us)| cells::usage_hours(hour, job, slot_us)))?;

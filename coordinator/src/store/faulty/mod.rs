@@ -184,7 +184,8 @@ passed_on! { Leadership:
 passed_on! { Ledger:
     read async fn load(&self, lead: &Lead) -> Loaded;
     fenced async fn commit(&self, lead: &Lead, changes: &[Change]) -> ();
-    read async fn load_for_retry(&self, job: JobId) -> Option<(JobSnapshot, Vec<EndedTask>)>;
+    read async fn load_for_retry(&self, job: JobId) -> Option<JobSnapshot>;
+    read async fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> Vec<EndedTask>;
 }
 
 passed_on! { Registry:

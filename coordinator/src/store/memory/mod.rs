@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
-    id::JobId,
+    id::{JobId, TaskIndex},
     time::Timestamp,
 };
 
@@ -150,8 +150,12 @@ impl Ledger for Memory {
         self.fenced(lead, Kind::Turn, |state| state.apply_all(changes).map_err(|broken| StoreError::Contradiction(broken.into())))
     }
 
-    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
-        self.read(|state| state.jobs.get(&job).map(|job| (job.snapshot(), job.ended_badly())))
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<JobSnapshot>> {
+        self.read(|state| state.jobs.get(&job).map(|job| JobSnapshot { open: Vec::new(), ..job.snapshot() }))
+    }
+
+    async fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<EndedTask>> {
+        self.read(|state| state.jobs.get(&job).map_or_else(Vec::new, |job| job.ended_badly(from, limit)))
     }
 }
 

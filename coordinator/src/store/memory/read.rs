@@ -251,6 +251,7 @@ impl Job {
             movable: None,
             state: self.state,
             stopping: self.stop.as_ref().map(|stop| stop.0),
+            retrying: self.retrying,
             expanded: self.expanded(),
             succeeded: self.count(TaskState::Succeeded),
             failed: self.count(TaskState::Failed),
@@ -260,8 +261,8 @@ impl Job {
         }
     }
 
-    pub fn ended_badly(&self) -> Vec<EndedTask> {
-        let ended = self.tasks.iter().filter_map(|(index, task)| match task.place {
+    pub fn ended_badly(&self, from: TaskIndex, limit: u32) -> Vec<EndedTask> {
+        let ended = self.tasks.range(from..).filter_map(|(index, task)| match task.place {
             Place::Ended { state, .. } if state != TaskState::Succeeded => {
                 let last = task.attempts.last().filter(|last| {
                     let failed = last.over.as_ref().is_some_and(|over| over.end == AttemptEnd::Failed);
@@ -272,7 +273,7 @@ impl Job {
             }
             Place::Ended { .. } | Place::At | Place::Waiting { .. } => None,
         });
-        ended.collect()
+        ended.take(limit as usize).collect()
     }
 
     pub fn has_key(&self, owner: Option<TokenId>, key: &str) -> bool {

@@ -26,7 +26,7 @@ use super::super::{
 };
 use crate::scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{Answer, Quarantine, Saved},
+    event::{Answer, EndedTask, Quarantine, Retrying, Saved},
     history::IdleHours,
 };
 
@@ -64,6 +64,8 @@ pub struct Job {
     pub state: JobState,
     pub ended: Option<Timestamp>,
     pub stop: Option<(JobState, String, Timestamp)>,
+    /// How far a retry has come.
+    pub retrying: Option<Retrying>,
     /// Those that were started; the first of the others has the next index.
     pub tasks: OrdMap<u32, Arc<Task>>,
 }
@@ -198,7 +200,8 @@ impl State {
             let in_order = job.tasks.get_max().is_none_or(|(last, _)| *last + 1 == job.expanded());
             let open = || job.tasks.values().any(|task| !task.state().is_ended());
             let rest = job.expanded() < job.new.spec.inputs.count() && job.stop.is_none();
-            if !in_order || job.expanded() > job.new.spec.inputs.count() || (job.state.is_ended() && (rest || open())) {
+            let unfinished = || rest || job.retrying.is_some() || open();
+            if !in_order || job.expanded() > job.new.spec.inputs.count() || (job.state.is_ended() && unfinished()) {
                 return Err(Broken(format!("{} would lose tasks", job.new.job)));
             }
         }
@@ -210,13 +213,27 @@ impl State {
             Change::JobSubmitted(new) => self.submitted(new)?,
             Change::JobStopped { job, state, by, at } => {
                 self.audit(*at, by, stop_action(*state), job.to_string(), "");
-                self.job(*job)?.stop = Some((*state, bounds::name(by), *at));
+                let job = self.job(*job)?;
+                (job.stop, job.retrying) = (Some((*state, bounds::name(by), *at)), None);
             }
             Change::JobEnded { job, state, at } => {
                 let job = self.job(*job)?;
                 (job.state, job.ended) = (*state, Some(*at));
             }
-            Change::JobRetried { job, by, finish_by, at } => self.retried(*job, by, *finish_by, *at)?,
+            Change::JobRetried { job, by, finish_by, retrying, at } => {
+                self.audit(*at, by, "job.retry", job.to_string(), &finish_by_words(*finish_by));
+                let job = self.job(*job)?;
+                if finish_by.is_some() {
+                    Arc::make_mut(&mut job.new).spec.finish_by = *finish_by;
+                }
+                (job.state, job.ended, job.stop, job.retrying) = (JobState::Active, None, None, *retrying);
+            }
+            Change::TasksRetried { job, tasks, retrying, at } => {
+                for task in tasks {
+                    self.task_retried(TaskId { job: *job, index: task.index }, task, *at)?;
+                }
+                self.job(*job)?.retrying = *retrying;
+            }
             Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause } => {
                 let resumed = resume
                     .as_deref()
@@ -315,25 +332,21 @@ impl State {
         {
             return Err(Broken(format!("{id} has the idempotency key of another job")));
         }
-        let job = Job { new: Arc::new(new), state: JobState::Active, ended: None, stop: None, tasks: OrdMap::new() };
+        let job =
+            Job { new: Arc::new(new), state: JobState::Active, ended: None, stop: None, retrying: None, tasks: OrdMap::new() };
         match self.jobs.insert(id, Arc::new(job)) {
             None => Ok(()),
             Some(_) => Err(Broken(format!("there is a {id} already"))),
         }
     }
 
-    fn retried(&mut self, job: JobId, by: &str, finish_by: Option<Timestamp>, at: Timestamp) -> Result<(), Broken> {
-        self.audit(at, by, "job.retry", job.to_string(), &finish_by_words(finish_by));
-        let job = self.job(job)?;
-        if finish_by.is_some() {
-            Arc::make_mut(&mut job.new).spec.finish_by = finish_by;
+    fn task_retried(&mut self, id: TaskId, ended: &EndedTask, at: Timestamp) -> Result<(), Broken> {
+        let task = self.task(id)?;
+        let right = matches!(task.place, Place::Ended { state, .. } if state == ended.state && state != TaskState::Succeeded);
+        if !right || task.attempts.len() as u32 != ended.attempts {
+            return Err(Broken(format!("{id} is retried while it was {}", task.state())));
         }
-        (job.state, job.ended, job.stop) = (JobState::Active, None, None);
-        for ended in job.ended_badly() {
-            let task = job.tasks.get_mut(&ended.index).map(Arc::make_mut).expect("it was just found");
-            task.place = Place::Waiting { state: TaskState::Queued, not_before: at };
-            task.failures = 0;
-        }
+        (task.place, task.failures) = (Place::Waiting { state: TaskState::Queued, not_before: at }, 0);
         Ok(())
     }
 

@@ -134,13 +134,15 @@ impl Ledger for SqlServer {
         }
     }
 
-    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<(JobSnapshot, Vec<EndedTask>)>> {
+    async fn load_for_retry(&self, job: JobId) -> StoreResult<Option<JobSnapshot>> {
         let answer = self.session.read(statements::RETRY, &[number(job.0).into()]).await?;
-        let Some(mut snapshot) = first(&answer, 0, rows::job_snapshot)? else { return Ok(None) };
-        let open = rows::gather_open(all(&answer, 1, rows::open_task)?);
-        snapshot.open = open.into_iter().map(|(_, task)| task).collect();
-        rows::add_answers(snapshot.open.iter_mut().map(|task| (job, task)), all(&answer, 3, rows::answer)?);
-        Ok(Some((snapshot, all(&answer, 2, rows::ended_task)?)))
+        Ok(first(&answer, 0, rows::job_snapshot)?)
+    }
+
+    async fn ended_badly(&self, job: JobId, from: TaskIndex, limit: u32) -> StoreResult<Vec<EndedTask>> {
+        let values = [number(job.0).into(), from.into(), limit.into()];
+        let answer = self.session.read(statements::ENDED_BADLY, &values).await?;
+        Ok(all(&answer, 0, rows::ended_task)?)
     }
 }
 

@@ -97,7 +97,8 @@ statements! {
         rows::leader_row
     ];
     COMMIT = plain "commit" [];
-    RETRY = plain "retry" [rows::job_snapshot, rows::open_task, rows::ended_task, rows::answer];
+    RETRY = plain "retry" [rows::job_snapshot];
+    ENDED_BADLY = plain "ended_badly" [rows::ended_task];
     JOBS = plain "jobs" [rows::job_record];
     JOB_BY_KEY = plain "job_by_key" [|row: &dyn Columns| rows::int(row, "job_id")];
     TASKS = plain "tasks" [rows::extent, rows::task_record];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lull_coordinator::{
     dispatch::{
         Ended,
-        submission::{look_up, look_up_retry},
+        submission::{look_at, look_up, look_up_retry},
         turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
         writer::{Framer, Peer},
     },
@@ -37,6 +37,8 @@ const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// From when to when a commit is done, in seconds: of a store that is well, and of one that answers late.
 const COMMIT_S: (f64, f64) = (0.001, 0.012);
 const SLOW_COMMIT_S: (f64, f64) = (0.3, 8.0);
+/// How long the store takes to say what the scheduler asked for.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A turn on its way to the store.
 pub(super) struct Pending {
@@ -82,6 +84,9 @@ impl World {
         let mut taken = 0;
         // What is left of the turn before comes first.
         let is_settled = self.coordinators[id].leader().is_some_and(|leader| leader.scheduler.next_effect().is_none());
+        if is_settled {
+            self.look(id);
+        }
         while is_settled && taken < INPUTS_PER_TURN {
             let Some(input) = self.coordinators[id].inbox.pop_front() else { break };
             // These look into the store, which must know by then all that happened before.
@@ -133,8 +138,22 @@ impl World {
         Ok(())
     }
 
+    /// Reads what the scheduler asked for. What the store does not say now is read with the next turn.
+    fn look(&mut self, id: CoordinatorId) {
+        let store = self.database.store.clone();
+        let coordinator = &mut self.coordinators[id];
+        let State::Leading(leader) = &mut coordinator.state else { return };
+        leader.looks.retain(|look| match at_once(look_at(&*store, *look)) {
+            Ok(event) => {
+                coordinator.inbox.push_front(Input::Event(Box::new(event)));
+                false
+            }
+            Err(_) => true,
+        });
+    }
+
     fn take(&mut self, id: CoordinatorId, input: Input) {
-        let (now, store) = (self.now, self.database.store.clone());
+        let (now, store, part) = (self.now, self.database.store.clone(), self.limits().retry_part_max);
         let coordinator = &mut self.coordinators[id];
         let State::Leading(leader) = &mut coordinator.state else { return };
         match input {
@@ -179,7 +198,7 @@ impl World {
                 let request = leader.expect_reply(number);
                 leader.scheduler.handle(Event::Submit { request, submission }, now);
             }
-            Input::Retry { number, job } => match at_once(look_up_retry(&*store, job, "ada".into(), None)) {
+            Input::Retry { number, job } => match at_once(look_up_retry(&*store, job, "ada".into(), None, part)) {
                 Err(_) => {}
                 Ok(None) => {
                     let reply = Reply::Refused(Refusal::NoJob(job));
@@ -278,6 +297,9 @@ impl World {
         if !coordinator.inbox.is_empty() || leader.scheduler.next_effect().is_some() {
             return self.turn_soon(id, now);
         }
+        if !leader.looks.is_empty() {
+            return self.turn_soon(id, now + LOOK_PAUSE);
+        }
         if let Some(due) = leader.scheduler.poll_timeout() {
             let at = due.max(now + Duration::from_micros(1));
             self.turn_soon(id, at);
@@ -362,6 +384,7 @@ fn drain_loosely(scheduler: &mut Scheduler) -> (Vec<Change>, Sealed) {
             Effect::Send { agent, stream, number, order } => sealed.orders.push(Outgoing { agent, stream, number, order }),
             Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
             Effect::Custody(custody) => sealed.custody.push(custody),
+            Effect::Look(look) => sealed.looks.push(look),
         }
     }
     (changes, sealed)

@@ -45,6 +45,9 @@ impl World {
                 self.close_from_coordinator(link);
             }
         }
+        if let Some(leader) = self.coordinators[id].leader_mut() {
+            leader.looks.extend(sealed.looks);
+        }
         for custody in sealed.custody {
             self.custody(id, custody);
         }

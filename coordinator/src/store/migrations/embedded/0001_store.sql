@@ -160,7 +160,14 @@ CREATE TABLE jobs (
     failed       INTEGER NOT NULL CHECK (failed >= 0),
     cancelled    INTEGER NOT NULL CHECK (cancelled >= 0),
     expired      INTEGER NOT NULL CHECK (expired >= 0),
+    -- A retry that is under way: started tasks that ended badly are still to be queued again from this index on, and so many
+    -- failures among them are forgiven.
+    retry_from     INTEGER CHECK (retry_from >= 0),
+    retry_forgiven INTEGER CHECK (retry_forgiven >= 0),
     CHECK ((state = 'active') = (ended_us IS NULL)),
+    CHECK ((retry_from IS NULL) = (retry_forgiven IS NULL)),
+    -- What is stopped or has ended is not retried.
+    CHECK (retry_from IS NULL OR (state = 'active' AND stopping IS NULL)),
     CHECK ((stopping IS NULL) = (stopped_by IS NULL) AND (stopping IS NULL) = (stopped_us IS NULL)),
     CHECK (succeeded + failed + cancelled + expired <= expanded),
     -- A job cannot end while a task of it is open.

@@ -202,6 +202,10 @@ CREATE TABLE lull.jobs (
     failed       int NOT NULL,
     cancelled    int NOT NULL,
     expired      int NOT NULL,
+    -- A retry that is under way: started tasks that ended badly are still to be queued again from this index on, and so many
+    -- failures among them are forgiven.
+    retry_from     int NULL,
+    retry_forgiven int NULL,
     CONSTRAINT pk_jobs PRIMARY KEY (job_id),
     CONSTRAINT fk_jobs_version FOREIGN KEY (version_id) REFERENCES lull.versions (version_id),
     CONSTRAINT ck_jobs_state CHECK (state IN ('active', 'succeeded', 'failed', 'cancelled', 'expired')),
@@ -210,6 +214,10 @@ CREATE TABLE lull.jobs (
     CONSTRAINT ck_jobs_stopped CHECK (
         (stopping IS NULL AND stopped_by IS NULL AND stopped_us IS NULL)
         OR (stopping IS NOT NULL AND stopped_by IS NOT NULL AND stopped_us IS NOT NULL)),
+    -- What is stopped or has ended is not retried.
+    CONSTRAINT ck_jobs_retry CHECK (
+        (retry_from IS NULL AND retry_forgiven IS NULL)
+        OR (retry_from >= 0 AND retry_forgiven >= 0 AND state = 'active' AND stopping IS NULL)),
     CONSTRAINT ck_jobs_expanded CHECK (task_count >= 0 AND expanded >= 0 AND expanded <= task_count),
     CONSTRAINT ck_jobs_counts CHECK (succeeded >= 0 AND failed >= 0 AND cancelled >= 0 AND expired >= 0
         AND succeeded + failed + cancelled + expired <= expanded),

@@ -44,15 +44,16 @@ WHERE leader.leader_id = 1;
 IF @outcome = 0
 BEGIN
 CREATE TABLE #jobs (
-    job_id bigint NOT NULL PRIMARY KEY, retried_us bigint NULL, finish_by_us bigint NULL, started int NOT NULL,
+    job_id bigint NOT NULL PRIMARY KEY, finish_by_us bigint NULL, started int NOT NULL,
     expanded int NOT NULL, succeeded int NOT NULL, failed int NOT NULL, cancelled int NOT NULL, expired int NOT NULL,
     state varchar(16) COLLATE DATABASE_DEFAULT NULL, ended_us bigint NULL, stop_changes bit NOT NULL,
     stopping varchar(16) COLLATE DATABASE_DEFAULT NULL, stopped_by nvarchar(256) COLLATE DATABASE_DEFAULT NULL,
-    stopped_us bigint NULL);
+    stopped_us bigint NULL, retry_changes bit NOT NULL, retry_from int NULL, retry_forgiven int NULL);
 CREATE TABLE #tasks (
     job_id bigint NOT NULL, task_index int NOT NULL, absent bit NOT NULL, attempts_before int NULL, attempts_least int NOT NULL,
-    agent_before bit NOT NULL, state varchar(16) COLLATE DATABASE_DEFAULT NOT NULL, attempts int NULL, failures int NULL,
-    failures_added int NOT NULL, keeps_agent bit NOT NULL, agent_id bigint NULL, not_before_us bigint NULL, ended_us bigint NULL,
+    agent_before bit NOT NULL, ended_before varchar(16) COLLATE DATABASE_DEFAULT NULL,
+    state varchar(16) COLLATE DATABASE_DEFAULT NOT NULL, attempts int NULL, failures int NULL, failures_added int NOT NULL,
+    keeps_agent bit NOT NULL, agent_id bigint NULL, not_before_us bigint NULL, ended_us bigint NULL,
     PRIMARY KEY (job_id, task_index));
 CREATE TABLE #attempts (
     job_id bigint NOT NULL, task_index int NOT NULL, number int NOT NULL, agent_id bigint NULL, started_us bigint NULL,
@@ -65,25 +66,28 @@ CREATE TABLE #attempts (
 DECLARE @changed int = 0;
 
 IF @jobs IS NOT NULL
-INSERT INTO #jobs (job_id, retried_us, finish_by_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
-    stop_changes, stopping, stopped_by, stopped_us)
-SELECT item.job_id, item.retried_us, item.finish_by_us, item.started, item.expanded, item.succeeded, item.failed, item.cancelled,
-    item.expired, item.state, item.ended_us, item.stop_changes, item.stopping, item.stopped_by, item.stopped_us
+INSERT INTO #jobs (job_id, finish_by_us, started, expanded, succeeded, failed, cancelled, expired, state, ended_us,
+    stop_changes, stopping, stopped_by, stopped_us, retry_changes, retry_from, retry_forgiven)
+SELECT item.job_id, item.finish_by_us, item.started, item.expanded, item.succeeded, item.failed, item.cancelled, item.expired,
+    item.state, item.ended_us, item.stop_changes, item.stopping, item.stopped_by, item.stopped_us, item.retry_changes,
+    item.retry_from, item.retry_forgiven
 FROM OPENJSON(@jobs) WITH (
-    job_id bigint '$[0]', retried_us bigint '$[1]', finish_by_us bigint '$[2]', started int '$[3]', expanded int '$[4]',
-    succeeded int '$[5]', failed int '$[6]', cancelled int '$[7]', expired int '$[8]', state varchar(16) '$[9]',
-    ended_us bigint '$[10]', stop_changes bit '$[11]', stopping varchar(16) '$[12]', stopped_by nvarchar(256) '$[13]',
-    stopped_us bigint '$[14]') AS item;
+    job_id bigint '$[0]', finish_by_us bigint '$[1]', started int '$[2]', expanded int '$[3]', succeeded int '$[4]',
+    failed int '$[5]', cancelled int '$[6]', expired int '$[7]', state varchar(16) '$[8]', ended_us bigint '$[9]',
+    stop_changes bit '$[10]', stopping varchar(16) '$[11]', stopped_by nvarchar(256) '$[12]', stopped_us bigint '$[13]',
+    retry_changes bit '$[14]', retry_from int '$[15]', retry_forgiven int '$[16]') AS item;
 
 IF @tasks IS NOT NULL
-INSERT INTO #tasks (job_id, task_index, absent, attempts_before, attempts_least, agent_before, state, attempts, failures,
-    failures_added, keeps_agent, agent_id, not_before_us, ended_us)
-SELECT item.job_id, item.task_index, item.absent, item.attempts_before, item.attempts_least, item.agent_before, item.state,
-    item.attempts, item.failures, item.failures_added, item.keeps_agent, item.agent_id, item.not_before_us, item.ended_us
+INSERT INTO #tasks (job_id, task_index, absent, attempts_before, attempts_least, agent_before, ended_before, state, attempts,
+    failures, failures_added, keeps_agent, agent_id, not_before_us, ended_us)
+SELECT item.job_id, item.task_index, item.absent, item.attempts_before, item.attempts_least, item.agent_before, item.ended_before,
+    item.state, item.attempts, item.failures, item.failures_added, item.keeps_agent, item.agent_id, item.not_before_us,
+    item.ended_us
 FROM OPENJSON(@tasks) WITH (
     job_id bigint '$[0]', task_index int '$[1]', absent bit '$[2]', attempts_before int '$[3]', attempts_least int '$[4]',
-    agent_before bit '$[5]', state varchar(16) '$[6]', attempts int '$[7]', failures int '$[8]', failures_added int '$[9]',
-    keeps_agent bit '$[10]', agent_id bigint '$[11]', not_before_us bigint '$[12]', ended_us bigint '$[13]') AS item;
+    agent_before bit '$[5]', ended_before varchar(16) '$[6]', state varchar(16) '$[7]', attempts int '$[8]', failures int '$[9]',
+    failures_added int '$[10]', keeps_agent bit '$[11]', agent_id bigint '$[12]', not_before_us bigint '$[13]',
+    ended_us bigint '$[14]') AS item;
 
 IF @attempts IS NOT NULL
 INSERT INTO #attempts (job_id, task_index, number, agent_id, started_us, build, resumed_bytes, resumed_spent_us, cause, pause,
@@ -110,14 +114,6 @@ FROM OPENJSON(@jobs_new) WITH (
     finish_by_us bigint '$[8]', seed bigint '$[9]', key_digest_at int '$[10]', key_digest_bytes int '$[11]',
     pack_digest_at int '$[12]', pack_digest_bytes int '$[13]', spec nvarchar(max) '$[14]', task_count int '$[15]') AS item;
 
--- A retry first: it concerns what was stored before this turn.
-IF @jobs IS NOT NULL
-UPDATE tasks
-SET state = 'queued', failures = 0, not_before_us = jobs.retried_us, ended_us = NULL
-FROM lull.tasks AS tasks
-INNER JOIN #jobs AS jobs ON jobs.job_id = tasks.job_id
-WHERE jobs.retried_us IS NOT NULL AND tasks.state IN ('failed', 'cancelled', 'expired');
-
 IF @tasks IS NOT NULL
 BEGIN
     INSERT INTO lull.tasks (job_id, task_index, state, attempts, failures, agent_id, not_before_us, ended_us)
@@ -135,7 +131,7 @@ BEGIN
     FROM lull.tasks AS tasks
     INNER JOIN #tasks AS patch ON patch.job_id = tasks.job_id AND patch.task_index = tasks.task_index
     WHERE patch.absent = 0
-        AND tasks.ended_us IS NULL
+        AND ((patch.ended_before IS NULL AND tasks.ended_us IS NULL) OR patch.ended_before = tasks.state)
         AND tasks.attempts = COALESCE(patch.attempts_before, tasks.attempts)
         AND tasks.attempts >= patch.attempts_least
         AND ((patch.agent_before = 1 AND tasks.agent_id IS NOT NULL) OR (patch.agent_before = 0 AND tasks.agent_id IS NULL));
@@ -295,15 +291,17 @@ BEGIN
     UPDATE jobs
     SET expanded = jobs.expanded + patch.started,
         succeeded = jobs.succeeded + patch.succeeded,
-        failed = CASE WHEN patch.retried_us IS NULL THEN jobs.failed ELSE 0 END + patch.failed,
-        cancelled = CASE WHEN patch.retried_us IS NULL THEN jobs.cancelled ELSE 0 END + patch.cancelled,
-        expired = CASE WHEN patch.retried_us IS NULL THEN jobs.expired ELSE 0 END + patch.expired,
+        failed = jobs.failed + patch.failed,
+        cancelled = jobs.cancelled + patch.cancelled,
+        expired = jobs.expired + patch.expired,
         finish_by_us = COALESCE(patch.finish_by_us, jobs.finish_by_us),
         state = COALESCE(patch.state, jobs.state),
         ended_us = CASE WHEN patch.state IS NULL THEN jobs.ended_us ELSE patch.ended_us END,
         stopping = CASE WHEN patch.stop_changes = 1 THEN patch.stopping ELSE jobs.stopping END,
         stopped_by = CASE WHEN patch.stop_changes = 1 THEN patch.stopped_by ELSE jobs.stopped_by END,
-        stopped_us = CASE WHEN patch.stop_changes = 1 THEN patch.stopped_us ELSE jobs.stopped_us END
+        stopped_us = CASE WHEN patch.stop_changes = 1 THEN patch.stopped_us ELSE jobs.stopped_us END,
+        retry_from = CASE WHEN patch.retry_changes = 1 THEN patch.retry_from ELSE jobs.retry_from END,
+        retry_forgiven = CASE WHEN patch.retry_changes = 1 THEN patch.retry_forgiven ELSE jobs.retry_forgiven END
     FROM lull.jobs AS jobs
     INNER JOIN #jobs AS patch ON patch.job_id = jobs.job_id
     WHERE patch.started = 0 OR jobs.expanded + patch.started = patch.expanded;

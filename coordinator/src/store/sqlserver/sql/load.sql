@@ -10,7 +10,7 @@ FROM lull.leader AS leader
 CROSS JOIN (SELECT COALESCE(MAX(jobs.job_id), 0) AS last_job FROM lull.jobs AS jobs) AS given
 WHERE leader.leader_id = 1;
 SELECT jobs.job_id, jobs.owner_id, jobs.submitter, jobs.spec, jobs.finish_by_us, jobs.version_name, jobs.seed, jobs.submitted_us, jobs.state, jobs.stopping,
-    jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
+    jobs.retry_from, jobs.retry_forgiven, jobs.expanded, jobs.succeeded, jobs.failed, jobs.cancelled, jobs.expired
 FROM lull.jobs AS jobs
 WHERE jobs.ended_us IS NULL
 ORDER BY jobs.job_id;
