@@ -309,6 +309,23 @@ mod tests {
         }
     }
 
+    /// The same columns as in the embedded store, for the reason that the schema gives.
+    #[test]
+    fn every_reference_is_a_foreign_key_or_says_why_not() {
+        let mut found = Vec::new();
+        for (name, table) in &shape().tables {
+            for column in table.columns.keys().filter(|column| column.ends_with("_id")) {
+                let is_key = table.foreign_keys.values().any(|key| key.columns.contains(column));
+                let names_its_own_row =
+                    table.indexes.get(&format!("pk_{name}")).is_some_and(|key| key.columns == [column.clone()]);
+                if !is_key && !names_its_own_row {
+                    found.push(format!("{name}.{column}"));
+                }
+            }
+        }
+        assert_eq!(found, ["jobs.owner_id"]);
+    }
+
     /// Otherwise the server looks at the row itself before it trusts the filter.
     #[test]
     fn a_filtered_index_holds_what_it_is_filtered_by() {

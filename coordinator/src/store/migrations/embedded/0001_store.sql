@@ -134,7 +134,9 @@ CREATE INDEX agents_token ON agents (token_id);
 CREATE TABLE jobs (
     job_id       INTEGER NOT NULL PRIMARY KEY,
     name         TEXT NOT NULL,
-    -- The number of the token that submitted it, and what that token was called.
+    -- The number of the token that submitted it, and what that token was called. No foreign key: who submitted a job stays
+    -- true whatever becomes of the token, and no turn of the scheduler waits for a row of the registry or fails for it. Tokens
+    -- are revoked and never deleted, so that no number is given twice. NULL: it is not known.
     owner_id     INTEGER,
     submitter    TEXT NOT NULL,
     version_id   INTEGER NOT NULL REFERENCES versions (version_id),

@@ -176,7 +176,9 @@ GO
 CREATE TABLE lull.jobs (
     job_id       bigint NOT NULL,
     name         nvarchar(256) COLLATE Latin1_General_100_BIN2 NOT NULL,
-    -- The number of the token that submitted it, and what that token was called.
+    -- The number of the token that submitted it, and what that token was called. No foreign key: who submitted a job stays
+    -- true whatever becomes of the token, and no turn of the scheduler waits for a row of the registry or fails for it. Tokens
+    -- are revoked and never deleted, so that no number is given twice. NULL: it is not known.
     owner_id     bigint NULL,
     submitter    nvarchar(256) COLLATE Latin1_General_100_BIN2 NOT NULL,
     version_id   bigint NOT NULL,
