@@ -199,7 +199,7 @@ fn views_are_searched_by_an_index() {
     }
 }
 
-/// An index by which rows are sought can still be the wrong one: an agent has had far more attempts than it has live ones.
+/// An index by which rows are sought can still be the wrong one: a job has far more tasks than open ones.
 #[test]
 fn what_is_counted_often_is_counted_by_the_smallest_index() {
     let database = used();

@@ -107,6 +107,7 @@ mod tests {
         rows.collect::<Result<_, _>>().expect("texts")
     }
 
+    /// But those that each task would change, to rows that are never deleted.
     #[test]
     fn every_foreign_key_is_found_by_an_index() {
         let database = released();
@@ -137,7 +138,8 @@ mod tests {
                     let leading = index.len() >= columns.len() && columns.iter().all(|c| index[..columns.len()].contains(c));
                     leading || (*unique && !index.is_empty() && index.iter().all(|column| columns.contains(column)))
                 });
-                assert!(found, "{table} has no index for {columns:?}");
+                let spared = matches!(table.as_str(), "tasks" | "attempts") && columns == ["agent_id"];
+                assert!(found || spared, "{table} has no index for {columns:?}");
                 keys += 1;
             }
         }

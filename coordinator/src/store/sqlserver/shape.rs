@@ -300,11 +300,13 @@ mod tests {
         assert_eq!(Shape::of(["EXEC something;"]), Err("EXEC something ;".into()));
     }
 
+    /// But those that each task would change, to rows that are never deleted.
     #[test]
     fn every_foreign_key_is_found_by_an_index() {
         for (name, table) in &shape().tables {
             for (key, foreign) in &table.foreign_keys {
-                assert!(table.finds(&foreign.columns), "{name} has no index for {key}");
+                let spared = matches!(key.as_str(), "fk_tasks_agent" | "fk_attempts_agent");
+                assert!(spared || table.finds(&foreign.columns), "{name} has no index for {key}");
             }
         }
     }

@@ -9,6 +9,8 @@
 -- Every key grows at its end, with two exceptions, which keep room on their pages (FILLFACTOR, when they are rebuilt):
 -- tasks and what hangs on them lie by job, because they are read and deleted by job, and jobs that run at the same time
 -- insert between each other's rows; and digests come in no order.
+-- Foreign keys have indexes, but for those of tasks and attempts to agents: a machine's row is never deleted, and each task
+-- would change these indexes three times.
 -- Each piece up to a line GO is a batch of its own.
 
 CREATE TABLE lull.leader (
@@ -278,8 +280,6 @@ GO
 CREATE INDEX ix_tasks_bad ON lull.tasks (job_id, state, task_index) INCLUDE (ended_us)
     WHERE ended_us IS NOT NULL AND state <> 'succeeded';
 GO
-CREATE INDEX ix_tasks_agent ON lull.tasks (agent_id) WHERE agent_id IS NOT NULL;
-GO
 -- Rows grow when they end: one more reason for room on the pages.
 CREATE TABLE lull.attempts (
     job_id            bigint NOT NULL,
@@ -323,8 +323,6 @@ CREATE TABLE lull.attempts (
 GO
 -- Of each task at most one attempt is live with one agent; and what is live with an agent.
 CREATE UNIQUE INDEX uq_attempts_live ON lull.attempts (agent_id, job_id, task_index) INCLUDE (ended_us) WHERE ended_us IS NULL;
-GO
-CREATE INDEX ix_attempts_agent ON lull.attempts (agent_id);
 GO
 CREATE INDEX ix_attempts_ended ON lull.attempts (ended_us) WHERE ended_us IS NOT NULL;
 GO
