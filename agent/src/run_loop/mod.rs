@@ -212,8 +212,10 @@ impl RunLoop {
             Input::Stop => self.event(Event::Stop { grace: STOP_GRACE }),
             Input::Executor(report) => {
                 tracing::trace!(target: "parts", "executor heard");
-                for event in self.processes.hear(report) {
-                    self.event(event);
+                let events = self.processes.hear(report);
+                if !events.is_empty() {
+                    let now = self.now();
+                    self.session.handle_all(events, now);
                 }
             }
             Input::Answer(event) => {

@@ -35,8 +35,8 @@ const REMAINS_MAX: usize = 64;
 const LOG_END_BYTES: usize = 2 * 1024;
 /// Attempts of which that is told at once.
 const LOG_ENDS_MAX: usize = 8;
-/// Executor events handed over at once.
-const EVENTS_PER_REPORT: usize = 64;
+/// Executor events handed over at once: two for each attempt.
+const EVENTS_PER_REPORT: usize = 512;
 
 /// What all starts need.
 pub struct Workshop {

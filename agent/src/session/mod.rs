@@ -187,6 +187,17 @@ impl Session {
 
     /// Takes an event.
     pub fn handle(&mut self, event: Event, now: Timestamp) {
+        self.take(event, now);
+        self.settle(now);
+    }
+
+    /// Takes events that came together. What follows from them is looked for once.
+    pub fn handle_all(&mut self, events: Vec<Event>, now: Timestamp) {
+        events.into_iter().for_each(|event| self.take(event, now));
+        self.settle(now);
+    }
+
+    fn take(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Connected => self.connected(now),
             Event::Disconnected => self.disconnected(),
@@ -217,7 +228,6 @@ impl Session {
             Event::Slept(by) => self.slots.iter_mut().for_each(|slot| slot.slept(by, now)),
             Event::Stop { grace } => self.stop(grace, now),
         }
-        self.settle(now);
     }
 
     /// Does what is due at `now`.
