@@ -169,7 +169,8 @@ impl Session {
         self.effects.push_back(Effect::Adopt(Box::new(welcome)));
         let begun =
             self.slots.iter().filter(|slot| matches!(slot, Slot::Running { .. } | Slot::Paused { .. } | Slot::Suspending { .. }));
-        self.started = begun.flat_map(|slot| slot.held().into_iter().map(|held| held.attempt)).collect();
+        let held = begun.flat_map(|slot| slot.held().into_iter().map(|held| (Timestamp::default(), held.attempt)));
+        self.started = held.collect();
         self.say_paused();
         match policy {
             Some(signed) => self.take_policy(signed),

@@ -78,6 +78,10 @@ use crate::{
 /// largest inline input would be four times as much.
 const WAITING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// What runs for longer than this is said to have started, since it can be asked back, paused and watched. Of what ends before
+/// the result says all: a word before it would cost a frame and a turn of the coordinator for each of many short tasks.
+const WORTH_A_WORD: Duration = Duration::from_millis(10);
+
 /// Where an attempt is: exactly one of these while it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -132,8 +136,9 @@ pub struct Session {
     open_cage: Option<String>,
     places: BTreeMap<AttemptId, Place>,
     effects: VecDeque<Effect>,
+    /// What was handed to an executor and is not said to have started, the oldest first.
+    started: VecDeque<(Timestamp, AttemptId)>,
     /// Said in one message each when the turn's other effects are drained.
-    started: Vec<AttemptId>,
     finished: Vec<Finished>,
     dropped: Vec<AttemptId>,
 }
@@ -176,7 +181,7 @@ impl Session {
             open_cage: None,
             places: BTreeMap::new(),
             effects: VecDeque::new(),
-            started: Vec::new(),
+            started: VecDeque::new(),
             finished: Vec::new(),
             dropped: Vec::new(),
             config,
@@ -248,8 +253,15 @@ impl Session {
             Life::Leaving { until } => Some(until),
             Life::Left => return None,
         };
-        let due =
-            [self.work_due(), self.outbox.due(), self.troubles.due(), self.link_due(), self.guard.poll_timeout(now), leaving];
+        let due = [
+            self.work_due(),
+            self.started_due(),
+            self.outbox.due(),
+            self.troubles.due(),
+            self.link_due(),
+            self.guard.poll_timeout(now),
+            leaving,
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -280,6 +292,7 @@ impl Session {
         self.give_up_coming();
         self.yield_warm();
         self.fill(now);
+        self.say_started(now);
         self.pump(now);
         self.announce(now);
         self.part_with_kept();
@@ -309,17 +322,45 @@ impl Session {
     /// Says something to the coordinator, after what is batched; nothing when none is there.
     fn say(&mut self, message: ToCoordinator) {
         if self.link.is_up() {
+            let started = std::mem::take(&mut self.started);
+            self.tell_started(started.into_iter().map(|(_, attempt)| attempt));
             self.flush();
             self.effects.push_back(Effect::Send(message));
         }
     }
 
-    fn flush(&mut self) {
-        self.say_fresh();
-        if !self.started.is_empty() {
-            let attempts = std::mem::take(&mut self.started);
+    /// Says what has run for long enough to be worth it.
+    fn say_started(&mut self, now: Timestamp) {
+        let mut long = Vec::new();
+        while let Some((since, attempt)) = self.started.front().copied() {
+            let runs = self.is_in_slot(attempt);
+            if runs && now < since + WORTH_A_WORD {
+                break;
+            }
+            self.started.pop_front();
+            long.extend(runs.then_some(attempt));
+        }
+        self.tell_started(long.into_iter());
+    }
+
+    /// Of these, those that have not ended.
+    fn tell_started(&mut self, attempts: impl Iterator<Item = AttemptId>) {
+        let attempts: Vec<AttemptId> = attempts.filter(|attempt| self.is_in_slot(*attempt)).collect();
+        if !attempts.is_empty() {
             self.effects.push_back(Effect::Send(ToCoordinator::Started { attempts }));
         }
+    }
+
+    fn started_due(&self) -> Option<Timestamp> {
+        self.started.front().map(|(since, _)| *since + WORTH_A_WORD)
+    }
+
+    fn is_in_slot(&self, attempt: AttemptId) -> bool {
+        matches!(self.places.get(&attempt), Some(Place::Slot(_)))
+    }
+
+    fn flush(&mut self) {
+        self.say_fresh();
         if !self.finished.is_empty() {
             let finished = std::mem::take(&mut self.finished);
             self.effects.push_back(Effect::Send(ToCoordinator::Finished(finished)));

@@ -80,7 +80,7 @@ fn what_must_leave_is_written_down_said_and_released_in_this_order() {
 #[test]
 fn what_is_wanted_elsewhere_is_written_down_and_what_cannot_be_moved_goes_on() {
     let mut world = running();
-    world.now = world.now + Duration::from_secs(3);
+    world.advance(Duration::from_secs(3));
     let faster = ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Faster };
     assert_eq!(world.hear(faster.clone()), [Effect::Suspend { slot: 0, attempt: attempt(1, 0) }]);
     assert_eq!(world.hear(faster), [], "once is enough");
@@ -189,7 +189,7 @@ fn a_snapshot_of_what_was_recalled_meanwhile_is_erased() {
 #[test]
 fn an_agent_that_stops_writes_down_what_runs_and_goes_when_others_have_it() {
     let mut world = running();
-    world.now = world.now + Duration::from_secs(3);
+    world.advance(Duration::from_secs(3));
     let effects = world.event(Event::Stop { grace: Duration::from_secs(10) });
     assert_eq!(effects, [Effect::Suspend { slot: 0, attempt: attempt(1, 0) }]);
     let effects = saved(&mut world, 3, true);

@@ -189,12 +189,13 @@ impl World {
         self.event(Event::Fetched { digest: blob.digest, result: Ok(()) })
     }
 
-    /// Job 1 with its first attempt running in slot 0.
+    /// Job 1 with its first attempt running in slot 0, which was said.
     pub(super) fn running(slots: u16, count: u32) -> Self {
         let mut world = Self::ready(slots);
         world.assign(1, 0..count);
         world.fetched(artifact());
         world.event(Event::Ready { slot: 0 });
+        world.advance(super::WORTH_A_WORD);
         world
     }
 
@@ -244,14 +245,39 @@ fn a_task_goes_from_offer_to_acknowledged_result() {
     let effects = world.fetched(artifact());
     let [Effect::Start { slot: 0, plan, build: Build::Plain }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((plan.code(Build::Plain), plan.terms.job), (Some(Code::Artifact(artifact())), JobId(1)));
-    let effects = world.event(Event::Ready { slot: 0 });
+    assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 0))]);
     let started = Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] });
-    assert_eq!((runs(&effects), effects.last()), (vec![(0, attempt(1, 0))], Some(&started)));
+    assert_eq!(world.advance(super::WORTH_A_WORD), [started]);
     let effects = world.finish(0, attempt(1, 0), 5_000);
     assert_eq!((keeps(&effects).len(), finished(&effects).len()), (1, 1), "both at once: {effects:?}");
     assert_eq!(finished(&world.event(Event::Kept { attempts: vec![attempt(1, 0)] })), [], "said once");
     assert_eq!(world.hear(ToAgent::Acknowledge { attempts: vec![attempt(1, 0)] }), [Effect::Drop(vec![attempt(1, 0)])]);
     assert!(world.session.places.is_empty());
+}
+
+#[test]
+fn what_ends_at_once_is_not_said_to_have_started() {
+    let started = |effects: &[Effect]| -> Vec<AttemptId> {
+        let started = |message: &ToCoordinator| match message {
+            ToCoordinator::Started { attempts } => attempts.clone(),
+            _ => Vec::new(),
+        };
+        sent(effects).into_iter().flat_map(started).collect()
+    };
+    let mut world = World::running(1, 100);
+    world.finish(0, attempt(1, 0), 100);
+    for index in 1..20 {
+        assert_eq!(started(&world.advance(Duration::from_micros(100))), []);
+        assert_eq!(started(&world.finish(0, attempt(1, index), 100)), []);
+    }
+    let said = started(&world.advance(Duration::from_millis(9)));
+    assert!(said.first() == Some(&attempt(1, 20)) && said.len() < 44, "{said:?}");
+    // Whatever else is said of an attempt comes after that.
+    let effects = world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    let [ToCoordinator::Started { attempts }, ToCoordinator::Paused { attempt: paused, .. }, ..] = sent(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert!(*paused == attempt(1, 20) && !attempts.contains(paused), "{effects:?}");
 }
 
 #[test]
@@ -515,9 +541,7 @@ fn an_executor_outlives_its_job_for_the_next_one_that_fits_it() {
     next.args = vec!["other".into()];
     world.hear(ToAgent::Terms(Box::new(next)));
     let effects = world.assign(2, 0..1);
-    let [Effect::Serve { slot: 0, plan }, Effect::Run { slot: 0, .. }, Effect::Send(_)] = &effects[..] else {
-        panic!("{effects:?}")
-    };
+    let [Effect::Serve { slot: 0, plan }, Effect::Run { slot: 0, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((plan.terms.job, &plan.terms.args[..]), (JobId(2), &["other".to_owned()][..]));
     assert!(!world.session.jobs.contains_key(&JobId(1)), "nothing is left of the one before");
     let overdue = world.advance(Duration::from_millis(10_001));

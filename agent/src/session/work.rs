@@ -207,7 +207,7 @@ impl Session {
         self.places.insert(attempt, Place::Slot(slot));
         self.effects.push_back(Effect::Run { slot, attempt, input, resume });
         if self.link.is_up() {
-            self.started.push(attempt);
+            self.started.push_back((now, attempt));
         }
     }
 
