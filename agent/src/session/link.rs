@@ -23,6 +23,9 @@ const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
 const STALE_TERM: Duration = Duration::from_secs(60);
 /// What a coordinator may ask for: neither a flood nor a silence.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
+/// Whoever holds nothing gives a sign of life every so many times that one is due: nothing is lost with it, and half of the
+/// silence limit is left. Most often the coordinator's own sign comes before that, and is answered.
+const SIGNS_WITHOUT_WORK: u32 = 2;
 /// Capacity is announced at most this often while it changes, and this often while it does not.
 const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 const ANNOUNCE_RARELY: Duration = Duration::from_secs(60);
@@ -49,7 +52,8 @@ pub(super) struct Up {
     pub(super) term: Term,
     frame_read: u64,
     heartbeat: Duration,
-    heartbeat_due: Timestamp,
+    /// When the last sign of life was given.
+    heartbeat_said: Timestamp,
 }
 
 impl Link {
@@ -128,6 +132,10 @@ impl Session {
         if let Link::Up(up) = &mut self.link {
             up.frame_read = frame.number;
             self.newest = Some((up.term, now));
+            // Whoever holds nothing answers the coordinator's own sign of life, and need not wake up once more for it.
+            if self.places.is_empty() && now >= up.heartbeat_said + up.heartbeat {
+                self.give_sign_of_life(now);
+            }
         }
     }
 
@@ -161,8 +169,7 @@ impl Session {
             return self.close(CloseReason::Stale);
         }
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end()));
-        let (term, heartbeat_due) = (welcome.term, now + heartbeat);
-        self.link = Link::Up(Up { since: now, term, frame_read: 0, heartbeat, heartbeat_due });
+        self.link = Link::Up(Up { since: now, term: welcome.term, frame_read: 0, heartbeat, heartbeat_said: now });
         self.intake = welcome.intake;
         self.note_term(&welcome);
         let policy = welcome.policy.clone();
@@ -220,22 +227,32 @@ impl Session {
                     self.close(CloseReason::NoWelcome);
                 }
             }
-            Link::Up(mut up) => {
-                if now >= up.heartbeat_due {
-                    up.heartbeat_due = now + up.heartbeat;
-                    self.link = Link::Up(up);
-                    let holding = self.holding();
-                    self.say(ToCoordinator::Heartbeat { frame_read: up.frame_read, holding });
+            Link::Up(up) => {
+                if now >= self.heartbeat_due(up) {
+                    self.give_sign_of_life(now);
                 }
             }
         }
+    }
+
+    fn give_sign_of_life(&mut self, now: Timestamp) {
+        let Link::Up(up) = &mut self.link else { return };
+        up.heartbeat_said = now;
+        let frame_read = up.frame_read;
+        let holding = self.holding();
+        self.say(ToCoordinator::Heartbeat { frame_read, holding });
+    }
+
+    fn heartbeat_due(&self, up: Up) -> Timestamp {
+        let signs = if self.places.is_empty() { SIGNS_WITHOUT_WORK } else { 1 };
+        up.heartbeat_said + up.heartbeat * signs
     }
 
     pub(super) fn link_due(&self) -> Option<Timestamp> {
         let own = match &self.link {
             Link::Down => None,
             Link::Greeting { until } => Some(*until),
-            Link::Up(up) => Some(up.heartbeat_due),
+            Link::Up(up) => Some(self.heartbeat_due(*up)),
         };
         let announcement = self.announced.at + self.announce_gap();
         own.into_iter().chain([announcement]).min()

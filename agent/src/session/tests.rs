@@ -720,7 +720,7 @@ fn what_was_never_said_cannot_be_acknowledged() {
 #[test]
 fn a_heartbeat_is_neither_a_flood_nor_a_silence_whatever_was_asked_for() {
     for (asked_ms, most_ms) in [(0, 100), (1, 100), (u64::MAX, 60_000), (250, 250)] {
-        let mut world = World::new(1);
+        let mut world = World::restored(1, &[Kept { attempt: attempt(9, 9), output: None }]);
         world.event(Event::Connected);
         let ToAgent::Welcome(welcome) = welcome() else { panic!("no welcome") };
         world.hear(ToAgent::Welcome(Welcome { heartbeat_ms: asked_ms, ..welcome }));
@@ -731,6 +731,24 @@ fn a_heartbeat_is_neither_a_flood_nor_a_silence_whatever_was_asked_for() {
         assert_eq!(beats(world.advance(Duration::from_millis(1))), 1, "{asked_ms} ms");
         assert_eq!(beats(world.advance(Duration::from_millis(10 * most_ms))), 10, "{asked_ms} ms");
     }
+}
+
+#[test]
+fn whoever_holds_nothing_answers_the_coordinators_sign_of_life_and_gives_its_own_half_as_often() {
+    let beats = |effects: Vec<Effect>| {
+        effects.iter().filter(|effect| matches!(effect, Effect::Send(ToCoordinator::Heartbeat { .. }))).count()
+    };
+    let mut world = World::ready(1);
+    assert_eq!(beats(world.advance(Duration::from_millis(1_999))), 0);
+    assert_eq!(beats(world.advance(Duration::from_millis(1))), 1);
+    let sign = |world: &mut World| world.event(Event::Frame(ToAgentFrame { number: 1, messages: Vec::new() }));
+    assert_eq!(beats(sign(&mut world)), 0, "one was given just now");
+    assert_eq!(beats(world.advance(Duration::from_millis(1_500))), 0);
+    assert_eq!(beats(sign(&mut world)), 1);
+    assert_eq!(beats(world.advance(Duration::from_millis(1_000))), 0);
+    let held = world.assign(1, 0..1);
+    assert_eq!(beats(held) + beats(world.advance(Duration::ZERO)), 1, "with work in hand it is due");
+    assert_eq!(beats(world.advance(Duration::from_millis(1_000))), 1);
 }
 
 #[test]
