@@ -1,6 +1,14 @@
 //! The agent's pipe from an executor: results and outputs, checked before they are believed.
+//!
+//! Results of very short tasks are left in the pipe for a moment while the executor has more to do, and taken together.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf as _, BytesMut};
 use lull_shared::{
@@ -10,6 +18,7 @@ use lull_shared::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::ChildStdout,
+    time::sleep,
 };
 
 use super::{
@@ -21,6 +30,13 @@ use super::{
 
 /// What one read takes at most.
 const BUFFER_BYTES: usize = 64 << 10;
+/// How long words of an executor with enough to do are left in its pipe: a timer's least. Waking for each costs several times
+/// what the shortest tasks do.
+const REST: Duration = Duration::from_millis(1);
+/// Tasks that take longer are told at once: their results are few.
+const SHORT: Duration = Duration::from_micros(200);
+/// The work that an executor must have before it for that: a timer fires up to twice as late as it was set.
+const ENOUGH: Duration = Duration::from_millis(2);
 
 /// Frames out of a pipe.
 pub struct Frames<R = ChildStdout> {
@@ -32,6 +48,12 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// Reads from this pipe.
     pub fn new(pipe: R) -> Self {
         Self { pipe, buffer: BytesMut::with_capacity(BUFFER_BYTES) }
+    }
+
+    /// Whether a read is needed for the next frame.
+    fn is_drained(&self) -> bool {
+        let length = self.buffer.first_chunk().map(|prefix| codec::frame_length(*prefix));
+        !matches!(length, Some(Ok(length)) if self.buffer.len() >= codec::LENGTH_BYTES + length)
     }
 
     /// The next frame; none at the end of the pipe.
@@ -49,6 +71,37 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 return Ok(None);
             }
         }
+    }
+}
+
+impl Frames {
+    /// Leaves alone what comes for a moment. The runtime does not watch the pipe meanwhile: it would be woken by each word.
+    async fn rest(self) -> io::Result<Self> {
+        let pipe = process::ChildStdout::from(self.pipe.into_owned_fd()?);
+        sleep(REST).await;
+        Ok(Self { pipe: ChildStdout::from_std(pipe)?, buffer: self.buffer })
+    }
+}
+
+/// How quickly an executor's attempts end.
+struct Pace {
+    looked: Instant,
+    ended: u32,
+    /// Whether the executor had something to do at the last look.
+    was_busy: bool,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { looked: now, ended: 0, was_busy: false }
+    }
+
+    /// Whether so many attempts before the executor keep it busy while nobody listens.
+    fn leaves_time(&mut self, held: usize, now: Instant) -> bool {
+        let each = now.duration_since(self.looked) / self.ended.max(1);
+        let short = self.was_busy && self.ended > 0 && each < SHORT;
+        *self = Self { looked: now, ended: 0, was_busy: held > 0 };
+        short && each.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX)) >= ENOUGH
     }
 }
 
@@ -88,14 +141,22 @@ impl Broken {
 /// Reads until the process is gone, then tells its death.
 pub(super) async fn read(mut frames: Frames, load: Load, mut guard: Guard, shared: Arc<Shared>) {
     let mut hearing = Hearing { load, shared, output: None, saving: None };
+    let mut pace = Pace::new(Instant::now());
     let broken = loop {
         let message = match frames.next().await {
             Ok(Some(message)) => message,
             Ok(None) => break None,
             Err(error) => break Some(error),
         };
+        pace.ended += u32::from(matches!(message, FromExecutor::Done(_)));
         if let Err(error) = hearing.take(message).await {
             break Some(error);
+        }
+        if frames.is_drained() && pace.leaves_time(hearing.shared.held(), Instant::now()) {
+            frames = match frames.rest().await {
+                Ok(frames) => frames,
+                Err(error) => break Some(error.into()),
+            };
         }
     };
     let ended = guard.end(broken.is_some()).await;
@@ -319,5 +380,23 @@ mod tests {
         let sealed = begun().await.seal(path.clone(), &saved(1), Default::default(), code).await;
         assert!(sealed.is_err() && !path.exists(), "{sealed:?}");
         assert!(begun().await.seal(path.clone(), &saved(0), Default::default(), code).await.is_ok() && path.exists());
+    }
+
+    #[test]
+    fn only_an_executor_with_many_short_tasks_before_it_is_left_alone() {
+        let (mut now, mut pace) = (Instant::now(), Pace::new(Instant::now()));
+        let mut look = |ended: u32, took_us: u64, held: usize| {
+            now += Duration::from_micros(took_us);
+            pace.ended = ended;
+            pace.leaves_time(held, now)
+        };
+        assert!(!look(1, 1_000_000, 400), "how long it took is not known while it had nothing to do");
+        assert!(look(1, 10, 200));
+        assert!(look(100, 1_000, 200));
+        assert!(!look(100, 1_000, 199), "it would have nothing to do before the rest is over");
+        assert!(!look(1, 250, 400), "few results need no company");
+        assert!(!look(0, 10, 400), "nothing has ended");
+        assert!(!look(1, 10, 0));
+        assert!(!look(1, 10, 400), "and it had nothing to do meanwhile");
     }
 }

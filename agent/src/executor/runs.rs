@@ -129,6 +129,11 @@ impl Shared {
         held.ran_before + here.unwrap_or_default()
     }
 
+    /// How many attempts have not ended.
+    pub(super) fn held(&self) -> usize {
+        lock(&self.runs).held.len()
+    }
+
     /// The attempt that runs, and where its output goes.
     pub(super) fn running(&self) -> Option<(AttemptId, PathBuf)> {
         let runs = lock(&self.runs);

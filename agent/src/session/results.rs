@@ -11,7 +11,7 @@
 //! Memory holds a result only until it is durable; later it is read back, so that thousands of results that wait for
 //! an absent coordinator cost their disk space and nothing else.
 //!
-//! A few small results are said while the disk is still at work on them, unless more work waits here: the coordinator
+//! A few small results are said while the disk is still at work on them, unless there is much more to do here: the coordinator
 //! acknowledges what its own store holds, so that one disk or the other has the result whenever either process ends, and no
 //! later than if they took turns. Of many at once each waits until it is kept, and those that one sync kept share a message.
 
@@ -30,15 +30,17 @@ use lull_shared::{
 };
 
 use super::{Delivery, Done, Effect, Kept, Place, Session};
-use crate::slot::Held;
+use crate::slot::{Held, Slot};
 
 /// How long a disk that refused is left alone.
 const DISK_RETRY: Duration = Duration::from_secs(5);
 /// How long a coordinator that did not take a large output is left alone.
 const DELIVERY_RETRY: Duration = Duration::from_secs(2);
-/// Results that may be said while they are written, where nothing else waits for a slot. More come with a busy executor, whose
+/// Results that may be said while they are written, where little else is to be done here. More come with a busy executor, whose
 /// results are worth batching: one frame and one commit for each would double what a short task costs.
 const SAID_AT_ONCE_MAX: usize = 4;
+/// Work that is still here, with or without an executor, beside which a result comes alone.
+const FEW_MORE: usize = 16;
 /// Large outputs on their way at once: more would only share the same uplink.
 const DELIVERIES_MAX: usize = 2;
 /// Results read back at once, each of at most a few hundred kilobytes.
@@ -221,7 +223,11 @@ impl Session {
 
     /// Says what has just come to its end, unless that is so much that it is better said together.
     pub(super) fn say_fresh(&mut self) {
-        let few = self.outbox.keeping <= SAID_AT_ONCE_MAX && self.waiting.is_empty();
+        if self.outbox.fresh.is_empty() {
+            return;
+        }
+        let more = self.waiting.len() + self.slots.iter().filter_map(Slot::piped).sum::<usize>();
+        let few = self.outbox.keeping <= SAID_AT_ONCE_MAX && more <= FEW_MORE;
         for attempt in std::mem::take(&mut self.outbox.fresh) {
             let entry = self.outbox.entries.get_mut(&attempt).filter(|_| few);
             if let Some(Entry { stage: Stage::Keeping(unsure), .. }) = entry {

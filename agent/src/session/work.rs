@@ -23,9 +23,9 @@ const SLICE: Duration = Duration::from_millis(500);
 const LOOK_AHEAD: usize = 64;
 /// Work that one executor's pipe may hold: enough to hide the way to it and back, little enough to be worth nothing
 /// to another agent. Jobs with longer tasks are not piped at all.
-const PIPE_TIME: Duration = Duration::from_millis(2);
-/// Attempts in one executor's pipe at most.
-const PIPE_MAX: u64 = 32;
+const PIPE_TIME: Duration = Duration::from_millis(4);
+/// Attempts in one executor's pipe at most. A coordinator allows for no more.
+const PIPE_MAX: u64 = 256;
 
 /// One thing to start.
 enum Step {

@@ -127,7 +127,7 @@ impl Default for Limits {
             allowance: Allowance::default(),
             attempts_per_agent_max: limits::ATTEMPTS_PER_AGENT_MAX as u32,
             prefetch_work: Duration::from_millis(100),
-            prefetch_attempts_max: 512,
+            prefetch_attempts_max: 1024,
             prefetch_after_results: 4,
             rebalance_gain_min: Duration::from_millis(5),
             move_gain_min: Duration::from_secs(60),

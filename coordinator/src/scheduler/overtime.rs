@@ -41,7 +41,7 @@ const MARGIN_PERCENT: u32 = 10;
 /// A pause is given back long before, unless the policy keeps it in memory: an owner at work for a day, and a night.
 const REST_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// An executor's pipe is no deeper: an attempt in it sees no more others end.
-const AGAIN_MAX: u8 = 32;
+const AGAIN_MAX: u8 = u8::MAX;
 /// One may be a machine that broke at this moment, two a coincidence.
 const MISDEEDS_MAX: usize = 3;
 /// For longer nobody is remembered for a single fault.

@@ -93,7 +93,7 @@ fn an_assignment_order_has_its_limit() {
     let sizes: Vec<_> = sizes.collect();
     assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");
     let waiting = driver.held(1).len() - 200;
-    assert!((256..=512).contains(&waiting), "{waiting} wait, at most 512 may");
+    assert!((512..=1024).contains(&waiting), "{waiting} wait, at most 1,024 may");
 }
 
 #[test]
