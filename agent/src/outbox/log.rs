@@ -166,8 +166,9 @@ impl Log {
         self.live.iter().map(|(attempt, spot)| (*attempt, spot.output))
     }
 
-    pub(super) fn output(&self, attempt: AttemptId) -> Option<BlobRef> {
-        self.live.get(&attempt)?.output
+    /// A result's output, when that is a file of its own; none if there is no such result.
+    pub(super) fn output(&self, attempt: AttemptId) -> Option<Option<BlobRef>> {
+        self.live.get(&attempt).map(|spot| spot.output)
     }
 
     /// How much of the file is results that are still needed.

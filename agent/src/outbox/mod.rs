@@ -243,8 +243,11 @@ impl Writer {
     /// Not synced: a result that comes back after a power cut is said again, and acknowledged again.
     fn drop_results(&mut self, attempts: Vec<AttemptId>) {
         for attempt in &attempts {
-            if let Some(blob) = self.log.output(*attempt) {
-                self.output_bytes -= blob.size_bytes;
+            match self.log.output(*attempt) {
+                Some(Some(blob)) => self.output_bytes -= blob.size_bytes,
+                // Its output is in the log: of most results there is no file to look for.
+                Some(None) => continue,
+                None => {}
             }
             if let Err(error) = files::remove_if_there(&self.outputs.join(file_name(*attempt))) {
                 tracing::warn!(%error, %attempt, "an output cannot be removed");
