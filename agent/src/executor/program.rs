@@ -100,8 +100,8 @@ impl Program {
         };
         loop {
             let before = resume.map(|resume| resume.usage).unwrap_or_default();
-            trail::begin(number, before);
             let meter = Meter::start(before);
+            trail::begin(number, before, meter.cpu_start());
             let made = self.world(load, run, incoming, outgoing);
             let (mut store, ends) = made.unwrap_or_else(|error| fails("opened", &format!("{error:#}")));
             // The machine would refuse it first, in words that name no limit. What was moved here began within it.

@@ -56,15 +56,16 @@ pub(super) fn open(log_bytes: u64) {
     }
 }
 
-/// The `number`th attempt in this process begins, after others of its task used this much.
-pub(super) fn begin(number: u32, before: Usage) {
+/// The `number`th attempt in this process begins, after others of its task used this much, and its process so much of the
+/// processor.
+pub(super) fn begin(number: u32, before: Usage, cpu_start: Duration) {
     let Some(Writer { words, .. }) = WRITER.get() else { return };
     let set = |word: usize, value: u64| words[word].store(value, Ordering::Release);
     set(NUMBER, 0);
     for (word, value) in [(HEAD, 0), (TAIL, 0), (MEMORY, 0), (WALL_BEFORE_US, before.wall_us), (CPU_BEFORE_US, before.cpu_us)] {
         set(word, value);
     }
-    set(CPU_START_US, micros(sys::cpu_time()));
+    set(CPU_START_US, micros(cpu_start));
     set(NUMBER, number.into());
 }
 

@@ -50,6 +50,11 @@ impl Meter {
         Self { start: Instant::now(), cpu_start: sys::cpu_time(), before }
     }
 
+    /// The processor time of this process when it began.
+    pub(in super::super) fn cpu_start(&self) -> Duration {
+        self.cpu_start
+    }
+
     pub(in super::super) fn read(&self, memory_bytes: u64) -> Usage {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Usage {
