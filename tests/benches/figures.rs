@@ -16,6 +16,7 @@ mod report;
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -231,6 +232,8 @@ fn latency(samples: usize, parts: bool, report: &mut Report) {
     report.line("latency: 90th percentile", percentile(all(), 0.9), "ms");
     report.line_at_most("latency: 99th percentile", percentile(all(), 0.99), "ms", LATENCY_LAST_MAX);
     report.line("latency: most", percentile(all(), 1.0), "ms");
+    // The submission and the result are each on the disk before anybody is told: no answer can come sooner than that.
+    report.line("latency: the disk's part of it, two writes", 2.0 * percentile(disk_floor(), 0.5), "ms");
     if !parts {
         return;
     }
@@ -261,6 +264,19 @@ fn latency(samples: usize, parts: bool, report: &mut Report) {
         report.figure(format!("latency: {step}"), at, "ms");
         before = at;
     }
+}
+
+/// How long this disk takes to keep what a small commit appends to a log, in microseconds.
+fn disk_floor() -> Vec<u64> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = fs::File::create(folder.path().join("floor.log")).expect("a file");
+    let kept = |_| {
+        log.write_all(&[1; 16 << 10]).expect("written");
+        let began = Instant::now();
+        log.sync_data().expect("kept");
+        began.elapsed().as_micros() as u64
+    };
+    (0..100).map(kept).collect()
 }
 
 /// The steps that a program has logged, in microseconds since the epoch.
