@@ -233,7 +233,7 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
 
 /// A label as people type it, `KEY=VALUE`.
 pub fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no label: write KEY=VALUE"))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not a label\nhint: write KEY=VALUE"))?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -281,7 +281,7 @@ pub fn parse_priority(text: &str) -> Result<Priority, String> {
     match text {
         "idle" => Ok(Priority::Idle),
         "normal" => Ok(Priority::Normal),
-        other => Err(format!("`{other}` is no priority: write idle or normal")),
+        other => Err(format!("`{other}` is not a priority\nhint: write idle or normal")),
     }
 }
 

@@ -35,7 +35,8 @@ pub fn exact_ms(millis: u64) -> String {
 
 /// A length of time as people type it: `90s`, `10m`, `1h 30m`, `7d`.
 pub fn length(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("`{text}` is no length of time: write it like 90s, 10m, 1h30m or 7d"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is not a length of time\nhint: write it like 90s, 10m, 1h30m or 7d"))
 }
 
 /// A size in bytes: `64.0 KiB`, `1.5 GiB`.

@@ -47,7 +47,7 @@ fn amount(text: &str) -> Option<u64> {
 /// The text is not a constraint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseConstraintError {
-    #[error("`{0}` is no constraint: write LABEL=VALUE, LABEL!=VALUE, LABEL>=NUMBER or LABEL<=NUMBER")]
+    #[error("`{0}` is not a constraint\nhint: write LABEL=VALUE, LABEL!=VALUE, LABEL>=NUMBER or LABEL<=NUMBER")]
     Form(String),
     #[error("`{0}` compares by amount, so its value must be a number or a size such as 8GiB")]
     Amount(String),

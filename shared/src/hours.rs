@@ -73,11 +73,11 @@ impl fmt::Display for WeekMinute {
 /// The text is no hours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseHoursError {
-    #[error("`{0}` is no span of hours: write HH:MM-HH:MM [DAYS], several with `;` between them, or always, or never")]
+    #[error("`{0}` is not a span of hours\nhint: write HH:MM-HH:MM [DAYS], several with `;` between them, or always, or never")]
     Form(String),
     #[error("`{0}` names no days: write mon-fri or sat,sun")]
     Days(String),
-    #[error("`{0}` is no moment of the week: write a day and a time, as in \"mon 14:00\"")]
+    #[error("`{0}` is not a moment of the week\nhint: write a day and a time, as in \"mon 14:00\"")]
     Moment(String),
     #[error("hours of more than {TEXT_BYTES_MAX} bytes are not taken")]
     TooLong,

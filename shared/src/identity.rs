@@ -271,7 +271,7 @@ const CHECK_BYTES: usize = 4;
 /// The text is not a join token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTokenError {
-    #[error("this is no join token: it must begin with {TOKEN_PREFIX}; ask for one made by `lull token create`")]
+    #[error("this is not a join token: it must begin with {TOKEN_PREFIX}\nhint: ask for one made by `lull token create`")]
     Prefix,
     #[error("this join token is damaged or cut short; copy the whole line again")]
     Damaged,

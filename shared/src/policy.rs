@@ -252,7 +252,7 @@ pub enum PolicyError {
     Text(String),
     #[error("there is no setting `{0}`; the settings are {keys}", keys = keys())]
     Key(String),
-    #[error("`{0}` is no setting: write KEY=VALUE, as in idle=10m")]
+    #[error("`{0}` is not a setting\nhint: write KEY=VALUE, as in idle=10m")]
     Pair(String),
     #[error("more than {OVERRIDES_MAX} overrides are not taken")]
     Overrides,
@@ -423,7 +423,7 @@ impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no time of at most a day: write 90s, 10m or 1h 30m");
+        let wrong = || format!("`{text}` is not a time of at most a day\nhint: write 90s, 10m or 1h 30m");
         let seconds = humantime::parse_duration(&text).map_err(|_| wrong())?.as_secs();
         u32::try_from(seconds).ok().filter(|seconds| *seconds <= SPAN_S_MAX).map(Self).ok_or_else(wrong)
     }
@@ -462,7 +462,7 @@ impl TryFrom<u8> for Percent {
     type Error = String;
 
     fn try_from(percent: u8) -> Result<Self, String> {
-        if percent <= 100 { Ok(Self(percent)) } else { Err(format!("{percent} is no share: write 0 to 100")) }
+        if percent <= 100 { Ok(Self(percent)) } else { Err(format!("{percent} is not a share\nhint: write 0 to 100")) }
     }
 }
 
@@ -494,7 +494,11 @@ impl TryFrom<u8> for Celsius {
     type Error = String;
 
     fn try_from(degrees: u8) -> Result<Self, String> {
-        if (40..=110).contains(&degrees) { Ok(Self(degrees)) } else { Err(format!("{degrees} is no limit: write 40 to 110")) }
+        if (40..=110).contains(&degrees) {
+            Ok(Self(degrees))
+        } else {
+            Err(format!("{degrees} is not a limit in degrees\nhint: write 40 to 110"))
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl fmt::Display for Mac {
 
 /// Text that is no hardware address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no hardware address such as 00:1b:44:11:3a:b7")]
+#[error("`{0}` is not a hardware address such as 00:1b:44:11:3a:b7")]
 pub struct ParseMacError(String);
 
 impl FromStr for Mac {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Share(u16);
 
-/// A text that is no share.
+/// A text that is not a share.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no share: write a percentage from 0% to 100% with two decimals at most, like 5% or 0.25%")]
+#[error("`{0}` is not a share\nhint: write a percentage from 0% to 100% with two decimals at most, like 5% or 0.25%")]
 pub struct NoShare(String);
 
 impl Share {

@@ -56,7 +56,7 @@ fn nonsense_is_refused_in_words_and_changes_are_in_the_audit() {
     };
     assert!(refused(&["idel=5m"]).contains("there is no setting `idel`"));
     assert!(refused(&["cores=0"]).contains("nothing would ever run"));
-    assert!(refused(&["--for", "berlin", "cores=10"]).contains("is no constraint"));
+    assert!(refused(&["--for", "berlin", "cores=10"]).contains("is not a constraint"));
     assert!(refused(&["hours=8-18"]).contains("HH:MM-HH:MM"));
     assert!(refused(&["--reset", "coers"]).contains("there is no setting `coers`"));
     cluster.lull(&["policy", "set", "grace=30s"]);

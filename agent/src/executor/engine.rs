@@ -147,7 +147,7 @@ impl FromStr for Platform {
 /// The engine cannot be set up as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("`{0}` is no platform that functions can be compiled for")]
+    #[error("`{0}` is not a platform that functions can be compiled for")]
     Platform(String),
     #[error("the engine cannot be configured: {0:#}")]
     Config(wasmtime::Error),

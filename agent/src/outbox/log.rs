@@ -72,7 +72,7 @@ impl Log {
             return self.begin();
         }
         if magic != *MAGIC {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no outbox of this program; move it away"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not an outbox of this program\nhint: move it away"));
         }
         let mut offset = MAGIC.len() as u64;
         let mut entries = Vec::new();

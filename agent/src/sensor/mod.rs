@@ -77,7 +77,7 @@ impl FromStr for Choice {
         match text.split_once(':') {
             Some(("script", path)) if !path.is_empty() => Ok(Self::Script(path.into())),
             _ if text == "machine" => Ok(Self::Machine),
-            _ => Err(format!("`{text}` is no sensor: write machine or script:PATH")),
+            _ => Err(format!("`{text}` is not a sensor\nhint: write machine or script:PATH")),
         }
     }
 }

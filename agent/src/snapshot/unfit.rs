@@ -15,7 +15,7 @@ const WORDS_BYTES_MAX: usize = 1024;
 pub enum Unfit {
     #[error("the snapshot cannot be read: {reason}")]
     Unreadable { reason: String },
-    #[error("it is no snapshot, or not a whole one")]
+    #[error("it is not a snapshot, or not a whole one")]
     None,
     #[error("the snapshot has the format {found} and this agent reads the format {FORMAT}: agents of one fleet need one version")]
     Format { found: u32 },

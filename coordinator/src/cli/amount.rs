@@ -13,14 +13,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// A size in bytes: `256MiB`, `2GB`, `65536`.
 pub fn size(text: &str) -> Result<u64, String> {
     let parsed = text.parse::<bytesize::ByteSize>();
-    parsed.map(|size| size.as_u64()).map_err(|_| format!("`{text}` is no size: write it like 256MiB or 2GB"))
+    parsed.map(|size| size.as_u64()).map_err(|_| format!("`{text}` is not a size\nhint: write it like 256MiB or 2GB"))
 }
 
 /// `KEY=VALUE`.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is no variable: write KEY=VALUE")),
+        _ => Err(format!("`{text}` is not a variable\nhint: write KEY=VALUE")),
     }
 }
 

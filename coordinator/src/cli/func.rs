@@ -157,7 +157,7 @@ fn called(text: &str) -> Result<(String, Option<u32>), String> {
         None => Ok((text.to_owned(), None)),
         Some((name, number)) => match number.parse() {
             Ok(number) => Ok((name.to_owned(), Some(number))),
-            Err(_) => Err(format!("`{number}` is no version: write NAME or NAME@NUMBER")),
+            Err(_) => Err(format!("`{number}` is not a version\nhint: write NAME or NAME@NUMBER")),
         },
     }
 }

@@ -396,5 +396,6 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
 }
 
 fn job_state(text: &str) -> Result<JobState, String> {
-    JobState::from_word(text).ok_or_else(|| format!("`{text}` is no state: active, succeeded, failed, cancelled or expired"))
+    JobState::from_word(text)
+        .ok_or_else(|| format!("`{text}` is not a state of jobs\nhint: write active, succeeded, failed, cancelled or expired"))
 }

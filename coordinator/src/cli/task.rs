@@ -295,7 +295,7 @@ impl TaskBody {
 
 fn task_state(text: &str) -> Result<TaskState, String> {
     let words: Vec<&str> = TaskState::ALL.into_iter().map(TaskState::as_str).collect();
-    TaskState::from_word(text).ok_or_else(|| format!("`{text}` is no state: {}", words.join(", ")))
+    TaskState::from_word(text).ok_or_else(|| format!("`{text}` is not a state of tasks\nhint: write one of {}", words.join(", ")))
 }
 
 #[cfg(test)]

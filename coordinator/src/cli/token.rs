@@ -166,7 +166,8 @@ fn bound(token: &TokenBody) -> Option<String> {
 }
 
 fn role(text: &str) -> Result<TokenRole, String> {
-    TokenRole::from_word(text).ok_or_else(|| format!("`{text}` is no role: agent, viewer, submitter, publisher or admin"))
+    TokenRole::from_word(text)
+        .ok_or_else(|| format!("`{text}` is not a role\nhint: write agent, viewer, submitter, publisher or admin"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use lull_shared::time::Timestamp;
 use super::body::BodyError;
 use crate::{
     api::{CODE_HEADER, ErrorBody, ErrorDetail, LEADER_HEADER, STANDBY},
+    hint,
     inputs::InputError,
     scheduler::effect::Refusal,
     store::StoreError,
@@ -47,10 +48,12 @@ impl Refused {
         Self::new(StatusCode::NOT_FOUND, "not_found", message).hint(hint)
     }
 
-    /// A request that can never be granted as it is.
+    /// A request that can never be granted as it is. Without a hint, one that stands in the message counts.
     pub fn invalid(message: impl Into<Cow<'static, str>>, hint: Option<&str>) -> Self {
-        let refused = Self::new(StatusCode::BAD_REQUEST, "invalid", message);
-        match hint {
+        let message = message.into();
+        let (words, within) = hint::split(&message);
+        let refused = Self::new(StatusCode::BAD_REQUEST, "invalid", words.to_owned());
+        match hint.or(within) {
             Some(hint) => refused.hint(hint.to_owned()),
             None => refused,
         }

@@ -26,7 +26,6 @@ use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
     clock,
     dispatch::CatalogueError,
-    hint,
     scheduler::{
         effect::{Refusal, Reply},
         event::{Movable, Submission},
@@ -282,7 +281,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
             scratch: wanted.grants.contains(&Grant::Scratch),
         },
         constraints: wanted.require.into_iter().map(|constraint| constraint.0).collect(),
-        window: window.map_err(|error| invalid(&error.to_string()))?,
+        window: window.map_err(|error| Refused::invalid(error.to_string(), None))?,
         finish_by,
         zone,
         after: wanted.after.into_iter().map(Dependency::from).collect(),
@@ -296,12 +295,6 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
         verify: wanted.verify.unwrap_or_default(),
         lost_after_ms: wanted.lost_after_ms.unwrap_or(LOST_AFTER_DEFAULT.as_millis() as u64),
     })
-}
-
-/// An error that may end in a hint, as it is given to people.
-fn invalid(words: &str) -> Refused {
-    let (message, hint) = hint::split(words);
-    Refused::invalid(message.to_owned(), hint)
 }
 
 /// How those of the jobs stand that have ended; one that never existed is refused here.

@@ -22,7 +22,7 @@ pub enum NodeError {
 pub enum MeshError {
     #[error("the node has stopped")]
     Stopped,
-    #[error("`{address}` is no address of a peer: {reason}; write it like /dns4/HOST/tcp/7070/p2p/PEER")]
+    #[error("`{address}` is not the address of a peer: {reason}\nhint: write it like /dns4/HOST/tcp/7410/p2p/PEER")]
     Address { address: Multiaddr, reason: String },
     #[error("cannot reach {peer}: {reason}")]
     Unreachable { peer: PeerId, reason: String },
@@ -49,7 +49,7 @@ pub enum MeshError {
     Revoked { peer: PeerId },
     #[error("the network has revoked this machine, says {peer}; only an administrator lets it in again, by `lull agent restore`")]
     ThrownOut { peer: PeerId },
-    #[error("{peer} is no coordinator")]
+    #[error("{peer} is not a coordinator")]
     NoCoordinator { peer: PeerId },
     #[error("there is no admitted connection to {peer}")]
     NotConnected { peer: PeerId },

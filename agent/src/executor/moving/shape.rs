@@ -44,7 +44,7 @@ impl Shape {
         }
         let restored = module.get_export(RESTORED);
         if restored.as_ref().is_some_and(|ty| !is_plain_call(ty)) {
-            return Err(format!("its `{RESTORED}` is no function without parameters and results"));
+            return Err(format!("its `{RESTORED}` is not a function without parameters and results"));
         }
         let (mut memories, mut globals) = (Vec::new(), Vec::new());
         for export in module.exports() {

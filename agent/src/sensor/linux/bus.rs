@@ -106,7 +106,7 @@ fn parse(text: &str) -> Result<UnixAddr, Failed> {
             _ => {}
         }
     }
-    Err(format!("DBUS_SYSTEM_BUS_ADDRESS is `{text}`, which is no unix socket").into())
+    Err(format!("DBUS_SYSTEM_BUS_ADDRESS is `{text}`, which is not a unix socket").into())
 }
 
 #[cfg(test)]
