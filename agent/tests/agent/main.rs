@@ -34,7 +34,6 @@ async fn a_task_runs_on_a_machine_that_joined_with_a_token() {
     stream.welcome().await;
     stream.say(vec![network.terms(1, ECHO, 10_000)]).await;
     stream.assign(1, 0, inline(b"good night")).await;
-    stream.hear("a start", |message| matches!(message, ToCoordinator::Started { .. }).then_some(())).await;
     let result = stream.result().await;
     assert_eq!((result.attempt, result.outcome), (attempt(1, 0), Outcome::Succeeded { output: inline(b"good night") }));
 

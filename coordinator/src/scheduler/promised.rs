@@ -207,6 +207,11 @@ impl Promised {
                 let known = self.job(*job);
                 (known.stopped, known.retried, known.ended) = (false, retrying.is_some(), None);
                 known.tasks.iter_mut().filter(|task| task.attempts == 0).for_each(|task| task.ended = None);
+                // Whoever waits for its end waits again.
+                for other in self.jobs.values_mut().filter(|other| !other.stopped && other.ended.is_none()) {
+                    let named = other.new.spec.after.iter().filter(|after| after.job == *job);
+                    other.after.extend(named.map(|after| (after.job, after.condition)));
+                }
             }
             Change::TasksRetried { job, tasks, retrying, .. } => {
                 let known = self.job(*job);

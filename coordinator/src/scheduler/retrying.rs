@@ -20,6 +20,7 @@ use super::{
     admission::{check_finish_by, new_job, snapshot_tasks},
     effect::{Change, Effect, Look, Refusal, Reply},
     event::{EndedTask, Retry, Retrying},
+    job::Job,
     timers::Timer,
 };
 
@@ -49,6 +50,7 @@ impl Scheduler {
             self.note_dependant(id);
             self.effects.push_back(Effect::Record(Change::JobRetried { job: id, by, finish_by, retrying, at: wall }));
             self.open_gates(id);
+            self.close_dependants(id);
             self.begin(id, retrying, first, next);
             return Ok(Reply::Done { affected });
         }
@@ -63,8 +65,24 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::JobRetried { job: id, by, finish_by, retrying, at: wall }));
         self.last_job = self.last_job.max(id.0);
         self.insert_job(new_job(snapshot), tasks, after, None, None);
+        self.close_dependants(id);
         self.begin(id, retrying, first, next);
         Ok(Reply::Done { affected })
+    }
+
+    /// A job is not at its end any more: active jobs that wait for its end begin nothing until it ends again, whoever leads
+    /// then. What runs of them goes on.
+    fn close_dependants(&mut self, id: JobId) {
+        let names_it = |job: &Job| job.stopping.is_none() && job.new.spec.after.iter().any(|after| after.job == id);
+        let naming: Vec<JobId> = self.jobs.iter().filter(|(_, job)| names_it(job)).map(|(dependant, _)| *dependant).collect();
+        for dependant in naming {
+            let after = self.active_dependencies(&self.jobs[&dependant].new.spec);
+            if let Some(job) = self.jobs.get_mut(&dependant) {
+                job.gate.after = after;
+            }
+            self.note_dependant(dependant);
+            self.relist(dependant);
+        }
     }
 
     /// Asks for the next tasks that a retry is to queue again; none: it is through.
@@ -105,7 +123,7 @@ impl Scheduler {
         let next = next.map(|from| Retrying { from, forgiven: retrying.forgiven.saturating_sub(failed) });
         self.effects.push_back(Effect::Record(Change::TasksRetried { job: id, tasks: ended, retrying: next, at }));
         self.go_through(id, next);
-        if self.jobs.get(&id).is_some_and(super::job::Job::is_over) {
+        if self.jobs.get(&id).is_some_and(Job::is_over) {
             self.closing.insert(id);
         }
         self.relist(id);

@@ -227,3 +227,28 @@ fn a_retry_of_what_still_fails_concerns_only_what_has_failed() {
     assert_eq!(driver.retry(job), Reply::Done { affected: 1 });
     assert_eq!(driver.held(1), [attempt(1, 0, 2), attempt(1, 1, 1)]);
 }
+
+#[test]
+fn a_job_that_is_retried_is_waited_for_again_whoever_leads() {
+    for takeover in [false, true] {
+        let mut driver = Driver::new();
+        driver.enrol_and_connect(1, 1);
+        let mut once = spec(1);
+        once.retry.retries = 0;
+        let first = driver.submit(once);
+        let second = driver.submit(after(spec(2), first.0, Any));
+        driver.fail(1, attempt(first.0, 0, 1));
+        assert_eq!(driver.held(1), [attempt(second.0, 0, 1)], "it has ended, however that was");
+        driver.retry(first);
+        if takeover {
+            driver.crash();
+            driver.connect(1, 1, &[attempt(second.0, 0, 1)]);
+        }
+        driver.succeed(1, &[attempt(second.0, 0, 1)]);
+        assert_eq!(driver.held(1), [attempt(first.0, 0, 2)], "what ran went on, and nothing more of it begins");
+        driver.succeed(1, &[attempt(first.0, 0, 2)]);
+        assert_eq!(driver.held(1), [attempt(second.0, 1, 1)]);
+        driver.succeed(1, &[attempt(second.0, 1, 1)]);
+        assert_eq!(driver.ledger.state(second), JobState::Succeeded);
+    }
+}
