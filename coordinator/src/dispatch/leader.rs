@@ -402,16 +402,8 @@ impl Leader<'_> {
     fn look(&mut self, look: Look) {
         let store = self.shell.store.clone();
         self.looks.spawn(async move {
-            let mut pauses = Pauses::new(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX);
-            loop {
-                match submission::look_at(&*store, look).await {
-                    Ok(event) => return event,
-                    Err(error) => {
-                        tracing::warn!(job = %look.job, %error, "cannot read which tasks are to run again; trying again");
-                        tokio::time::sleep(pauses.take()).await;
-                    }
-                }
-            }
+            let wrong = format!("cannot read which tasks of {} are to run again", look.job);
+            Pauses::new(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX).insist(&wrong, || submission::look_at(&*store, look)).await
         });
     }
 
