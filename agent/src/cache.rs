@@ -265,8 +265,7 @@ impl Cache {
     /// A blob whose bytes turned out to be wrong: what is in use is checked before its next use, all else goes.
     async fn damaged(&self, digest: Digest) {
         tracing::warn!(%digest, "a cached blob is damaged; it is not given to peers");
-        let cache = self.clone();
-        let remove = move || {
+        let remove = move |cache: &Self| {
             cache.change(&cache.files(), |state| {
                 if state.pinned.contains(&digest) {
                     state.outlines.pop(&digest);
@@ -279,7 +278,13 @@ impl Cache {
             });
         };
         // It fails only while the agent ends.
-        let _ = tokio::task::spawn_blocking(remove).await;
+        let _ = self.on_disk(remove).await;
+    }
+
+    /// Has the cache do what may take the disk's time, on a thread that may wait. It fails only while the program ends.
+    pub async fn on_disk<T: Send + 'static>(&self, act: impl FnOnce(&Self) -> T + Send + 'static) -> io::Result<T> {
+        let cache = self.clone();
+        tokio::task::spawn_blocking(move || act(&cache)).await.map_err(io::Error::other)
     }
 
     /// Changes what is known, then removes the files of what is gone: whoever asks meanwhile does not wait for the disk.

@@ -101,8 +101,8 @@ impl Member {
         true
     }
 
-    /// Takes the coordinators' own list of addresses, and writes it down. The one that works now stays: the list may name addresses that
-    /// only others can reach.
+    /// Takes the coordinators' own list of addresses, and writes it down. The one that works now stays: the list may name
+    /// addresses that only others can reach.
     pub fn take_coordinators(&self, announced: Vec<String>, working: Option<&Multiaddr>) {
         let usable = |address: &String| address.parse::<Multiaddr>().is_ok_and(|address| peer_of(&address).is_some());
         let mut list: Vec<String> = working.map(ToString::to_string).into_iter().collect();

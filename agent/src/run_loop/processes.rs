@@ -443,7 +443,8 @@ impl Workshop {
         if plan.terms.grants.scratch {
             // It may have been removed while the agent ran.
             let scratch = self.scratch.clone();
-            self.on_disk(move |_| files::make_private_folder(&scratch)).await.map_err(|error| {
+            let made = tokio::task::spawn_blocking(move || files::make_private_folder(&scratch)).await;
+            made.map_err(io::Error::other).flatten().map_err(|error| {
                 let reason = format!("{}: {error}", self.scratch.display());
                 StartError::Trouble(Trouble::new(Part::Scratch, reason))
             })?;
@@ -473,7 +474,7 @@ impl Workshop {
     async fn take_over(&self, id: SlotId, event: process::Event) -> Option<process::Event> {
         let process::Event::Saved(snapshot) = &event else { return Some(event) };
         let (attempt, path, blob) = (snapshot.attempt, snapshot.path.clone(), snapshot.blob);
-        match self.on_disk(move |cache| cache.adopt(&path, blob)).await {
+        match self.cache.on_disk(move |cache| cache.adopt(&path, blob)).await.flatten() {
             Ok(()) => Some(event),
             Err(error) => {
                 tracing::warn!(slot = id, %attempt, %error, "a snapshot cannot be kept");
@@ -482,20 +483,10 @@ impl Workshop {
         }
     }
 
-    /// Has the cache do what may take the disk's time.
-    async fn on_disk(&self, act: impl FnOnce(&Cache) -> io::Result<()> + Send + 'static) -> io::Result<()> {
-        let cache = self.cache.clone();
-        tokio::task::spawn_blocking(move || act(&cache)).await.map_err(io::Error::other)?
-    }
-
     /// What the cache holds is not what it should be.
     async fn forget(&self, digest: Digest) {
-        let forget = move |cache: &Cache| {
-            cache.forget(&digest);
-            Ok(())
-        };
         // It fails only while the agent ends.
-        let _ = self.on_disk(forget).await;
+        let _ = self.cache.on_disk(move |cache| cache.forget(&digest)).await;
     }
 
     async fn not_compiled(&self, module: BlobRef, error: ArtifactError) -> StartError {

@@ -15,7 +15,7 @@ use lull_shared::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::{AbortHandle, spawn_blocking},
+    task::AbortHandle,
     time::{Instant, sleep},
 };
 
@@ -136,16 +136,16 @@ impl Shelf {
             match order {
                 Order::Fetch(blob) => {
                     let digest = blob.digest;
-                    match on_disk(&self.cache, move |cache| cache.want(blob)).await {
+                    match self.cache.on_disk(move |cache| cache.want(blob)).await {
                         Ok(Ok(Wanted::Here)) => self.answer(Event::Fetched { digest, result: Ok(()) }).await,
                         Ok(Ok(wanted)) => self.fetch(blob, wanted),
                         Ok(Err(full)) => self.answer(Event::Fetched { digest, result: Err(full.to_string()) }).await,
-                        Err(error) => self.answer(Event::Fetched { digest, result: Err(error) }).await,
+                        Err(error) => self.answer(Event::Fetched { digest, result: Err(error.to_string()) }).await,
                     }
                 }
                 Order::Unpin(digest) => {
                     self.give_up(&digest);
-                    let _ = on_disk(&self.cache, move |cache| cache.unpin(&digest)).await;
+                    let _ = self.cache.on_disk(move |cache| cache.unpin(&digest)).await;
                 }
                 Order::Erase(digest) => {
                     self.give_up(&digest);
@@ -153,11 +153,11 @@ impl Shelf {
                         cache.unpin(&digest);
                         cache.forget(&digest);
                     };
-                    let _ = on_disk(&self.cache, erase).await;
+                    let _ = self.cache.on_disk(erase).await;
                 }
                 Order::Probe => {
-                    let result = on_disk(&self.cache, |cache| cache.probe().map_err(|error| error.to_string())).await;
-                    self.answer(Event::Probed { part: Part::Cache, result: result.and_then(|result| result) }).await;
+                    let result = self.cache.on_disk(Cache::probe).await.flatten().map_err(|error| error.to_string());
+                    self.answer(Event::Probed { part: Part::Cache, result }).await;
                 }
             }
         }
@@ -202,12 +202,6 @@ impl Shelf {
     }
 }
 
-/// Has the cache do what may take the disk's time. It fails only while the agent ends.
-async fn on_disk<T: Send + 'static>(cache: &Cache, act: impl FnOnce(&Cache) -> T + Send + 'static) -> Result<T, String> {
-    let cache = cache.clone();
-    spawn_blocking(move || act(&cache)).await.map_err(|error| error.to_string())
-}
-
 /// One blob on its way into the cache.
 struct Fetch {
     cache: Cache,
@@ -228,11 +222,12 @@ impl Fetch {
     async fn run(mut self, wanted: Wanted) -> Result<(), Failed> {
         let blob = self.blob;
         if wanted == Wanted::Check {
-            if on_disk(&self.cache, move |cache| cache.check(blob)).await.unwrap_or(false) {
+            if self.cache.on_disk(move |cache| cache.check(blob)).await.unwrap_or(false) {
                 return Ok(());
             }
             // It was damaged: room is made anew.
-            let room = on_disk(&self.cache, move |cache| cache.want(blob)).await.map_err(Failed::Elsewhere)?;
+            let room = self.cache.on_disk(move |cache| cache.want(blob)).await;
+            let room = room.map_err(|error| Failed::Elsewhere(error.to_string()))?;
             room.map_err(|full| Failed::Elsewhere(full.to_string()))?;
         }
         let turns = Arc::clone(&self.turns);
@@ -240,7 +235,7 @@ impl Fetch {
         let fetched = self.download().await;
         let here = fetched.is_ok();
         let settle = move |cache: &Cache| if here { cache.arrived(&blob.digest) } else { cache.forget(&blob.digest) };
-        let _ = on_disk(&self.cache, settle).await;
+        let _ = self.cache.on_disk(settle).await;
         fetched
     }
 
