@@ -244,9 +244,7 @@ impl RunLoop {
 
     fn announced(&mut self, announcement: Announcement, delay: Option<Delay>) {
         tracing::info!(?announcement, "the operating system announces something");
-        // What it waits for is still to be done, unless it is over.
-        let earlier = self.delay.take().filter(|_| announcement != Announcement::Awake);
-        self.delay = delay.or(earlier);
+        self.delay = Delay::after(announcement, delay, self.delay.take());
         self.event(Event::Announced(announcement));
     }
 

@@ -32,6 +32,12 @@ impl Delay {
     pub fn new(lock: impl Any + Send) -> Self {
         Self { _lock: Box::new(lock) }
     }
+
+    /// What is held after an announcement that came with `fresh`: what the system waited for `before` is still to be done,
+    /// unless it is over.
+    pub fn after(announcement: Announcement, fresh: Option<Self>, before: Option<Self>) -> Option<Self> {
+        fresh.or(before.filter(|_| announcement != Announcement::Awake))
+    }
 }
 
 /// The end that sources speak into.
@@ -74,10 +80,8 @@ impl Teller {
     /// The operating system announces something. False when the agent has ended.
     pub fn announce(&self, announcement: Announcement, delay: Option<Delay>) -> bool {
         self.tell(|waiting| {
-            // What it waits for is still to be done, unless it is over.
-            let earlier = waiting.announced.take().and_then(|(_, delay)| delay);
-            let delay = if announcement == Announcement::Awake { delay } else { delay.or(earlier) };
-            waiting.announced = Some((announcement, delay));
+            let before = waiting.announced.take().and_then(|(_, delay)| delay);
+            waiting.announced = Some((announcement, Delay::after(announcement, delay, before)));
         })
     }
 
