@@ -140,9 +140,21 @@ fn what_ran_on_a_machine_that_dies_runs_elsewhere_within_five_seconds() {
         let summary = holds(&with(Misfortune::Death, seed)).summary;
         println!("{} tasks within {:?}, {} left", summary.taken_over, summary.taken_over_after, summary.left_behind);
         assert_eq!((summary.died, summary.left_behind, summary.tally.lost), (1, 0, 0), "seed {seed}");
+        assert!(summary.taken_over_after <= Duration::from_secs(5), "seed {seed}: {:?}", summary.taken_over_after);
         taken_over += summary.taken_over;
     }
     assert!(taken_over >= 3, "a machine that ran nothing proves nothing: {taken_over}");
+}
+
+#[test]
+fn what_ran_on_a_machine_that_dies_begins_as_soon_as_another_has_room() {
+    // At this hour owners are at their desks, and for seconds nobody has a slot to spare.
+    let options =
+        Options { agents: 40, tasks: 2_000, hours: 2, steady: false, audit_every: 50_000, ..with(Misfortune::Death, 7) };
+    let summary = holds(&options).summary;
+    println!("{} tasks within {:?}, {} left", summary.taken_over, summary.taken_over_after, summary.left_behind);
+    assert_eq!((summary.died, summary.left_behind), (1, 0));
+    assert!(summary.taken_over_after > Duration::from_secs(5), "there was room at once, which shows nothing");
 }
 
 /// Machines go dark, some for good, and nothing else goes wrong.

@@ -83,6 +83,7 @@ pub struct Job {
     retries: u32,
     /// The mean time of its tasks.
     pub each: Duration,
+    pub memory_bytes: u64,
     pub tasks: Vec<Task>,
     /// By the place of the tasks: waiting, live, and the four ends.
     waiting: u32,
@@ -280,6 +281,15 @@ impl Ledger {
         self.task(task).is_some_and(|known| !matches!(known.place, Place::Ended(_)))
     }
 
+    /// Whether the agent may be given an attempt of the task.
+    pub fn may_begin(&self, task: TaskId, agent: AgentId) -> bool {
+        let welcome = self.intakes.get(&agent).copied().unwrap_or_default() == Intake::Open && !self.quarantined.contains(&agent);
+        let new_to_it = |task: &Task| {
+            task.live.iter().all(|(_, other)| *other != agent) && task.answers.iter().all(|(other, _)| *other != agent)
+        };
+        welcome && self.task(task).is_some_and(new_to_it)
+    }
+
     pub fn is_live(&self, attempt: AttemptId) -> bool {
         self.live_at(attempt).is_some()
     }
@@ -367,6 +377,7 @@ impl Job {
             seed: new.seed,
             retries: new.spec.retry.retries,
             each: plan::mean_time(&new.spec.args),
+            memory_bytes: new.spec.limits.memory_bytes,
             tasks: vec![task; size as usize],
             waiting: size,
             live: 0,

@@ -41,8 +41,14 @@ pub struct Waste {
 #[derive(Debug)]
 struct Death {
     at: Timestamp,
-    open: BTreeSet<TaskId>,
+    /// What has not begun elsewhere, and since when another machine could have taken it.
+    open: BTreeMap<TaskId, Option<Timestamp>>,
 }
+
+/// What ran on a machine that died begins elsewhere in this time, where another has room.
+const BEGINS_WITHIN: Duration = Duration::from_secs(5);
+/// Where none does, it begins in this time after the first that does.
+const BEGINS_AFTER_ROOM: Duration = Duration::from_secs(1);
 
 impl Waste {
     pub fn thrown_away(&self) -> Duration {
@@ -127,24 +133,51 @@ impl World {
         hold(Promise::NothingLost, !has_it, what, &[attempt.into(), ended.agent.into()])
     }
 
-    /// A machine dies for good; what it runs must run elsewhere within five seconds.
+    /// A machine dies for good; what it runs must run elsewhere within five seconds, where there is room.
     pub fn note_death(&mut self, id: MachineId) {
         let agent = self.machines[id].agent;
         let running = self.machines[id].slots.iter().filter_map(|slot| slot.front(self.now));
-        let open = running.filter(|(attempt, _)| self.ledger.live_at(*attempt) == Some(agent)).map(|(attempt, _)| attempt.task);
-        self.waste.death = Some(Death { at: self.now, open: open.collect() });
+        let open = running.filter(|(attempt, _)| self.ledger.live_at(*attempt) == Some(agent));
+        self.waste.death = Some(Death { at: self.now, open: open.map(|(attempt, _)| (attempt.task, None)).collect() });
     }
 
     fn check_death(&mut self, task: TaskId) -> Checked {
         let Some(death) = &mut self.waste.death else { return Ok(()) };
-        if !death.open.remove(&task) {
-            return Ok(());
+        if death.open.remove(&task).is_some() {
+            self.summary.taken_over += 1;
+            self.summary.taken_over_after = self.summary.taken_over_after.max(self.now.since(death.at));
         }
-        let after = self.now.since(death.at);
-        self.summary.taken_over += 1;
-        self.summary.taken_over_after = self.summary.taken_over_after.max(after);
-        let what = || format!("{task} ran on a machine that died, and begins elsewhere after {after:?}");
-        hold(Promise::Carried, after <= Duration::from_secs(5), what, &[Subject::Task(task)])
+        Ok(())
+    }
+
+    /// Something happened: whether what ran on a machine that died has waited too long although another has room.
+    pub fn check_left_behind(&mut self) -> Checked {
+        let Some(Death { at, open }) = self.waste.death.take().filter(|death| !death.open.is_empty()) else { return Ok(()) };
+        let mut left = BTreeMap::new();
+        for (task, room_since) in open.into_iter().filter(|(task, _)| self.ledger.is_open(*task)) {
+            let room_since = self.has_room_for(task).then(|| room_since.unwrap_or(self.now));
+            let late = room_since.is_some_and(|since| self.now > (at + BEGINS_WITHIN).max(since + BEGINS_AFTER_ROOM));
+            let (after, room) = (self.now.since(at), room_since);
+            let what = || format!("{task} ran on a machine that died {after:?} ago; there is room for it since {room:?}");
+            hold(Promise::Carried, !late, what, &[Subject::Task(task)])?;
+            left.insert(task, room_since);
+        }
+        self.waste.death = Some(Death { at, open: left });
+        Ok(())
+    }
+
+    /// Whether a machine that may run the task has a slot and memory to spare, as far as anybody knows.
+    fn has_room_for(&self, task: TaskId) -> bool {
+        let memory = self.ledger.jobs.get(&task.job).map_or(0, |job| job.memory_bytes);
+        self.machines.iter().any(|machine| {
+            let Some(session) = machine.session.as_ref().filter(|_| machine.link.is_some()) else { return false };
+            let capacity = session.status(self.now).capacity;
+            let taken = u32::from(capacity.slots_busy) + capacity.waiting;
+            let free = capacity.paused.is_none() && taken < u32::from(capacity.slots) && capacity.memory_free_bytes >= memory;
+            // Some jobs want no machine of the lab.
+            let fits = machine.config.labels.get("site").is_some_and(|site| site != "lab");
+            free && fits && self.ledger.may_begin(task, machine.agent)
+        })
     }
 
     /// What ran on the machine that died and has not begun elsewhere.

@@ -141,6 +141,7 @@ impl World {
             self.now = at;
             self.events += 1;
             self.happens(what)?;
+            self.check_left_behind()?;
             if self.events.is_multiple_of(self.options.audit_every) {
                 self.audit()?;
             }
