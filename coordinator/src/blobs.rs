@@ -12,6 +12,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
 use lull_agent::cache::Cache;
+use lull_scheduler::event::Event;
 use lull_shared::{
     amount::sizes,
     digest::{BlobRef, Digest, Outline},
@@ -23,7 +24,6 @@ use tokio::sync::watch;
 
 use crate::{
     clock,
-    scheduler::event::Event,
     server::phase::Phase,
     store::{BlobWriter, ForPeople},
     tracker::Tracker,

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lull_agent::cache::{Cache, Wanted};
+use lull_scheduler::{effect::Custody, event::Event};
 use lull_shared::{
     digest::{BlobRef, Digest},
     mesh::NodeHandle,
@@ -16,11 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{
-    dispatch::DispatchHandle,
-    scheduler::{effect::Custody, event::Event},
-    tracker::Tracker,
-};
+use crate::{dispatch::DispatchHandle, tracker::Tracker};
 
 /// Snapshots fetched at once: they come from machines whose owners may be there.
 const FETCHES_MAX: usize = 2;

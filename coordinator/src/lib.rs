@@ -20,7 +20,6 @@ pub mod network;
 mod pauses;
 pub mod policies;
 pub mod publishing;
-pub mod scheduler;
 pub mod server;
 pub mod store;
 pub mod submit;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use lull_scheduler::event::StreamId;
 use lull_shared::{
     id::{AgentId, AttemptId},
     message::LogPiece,
@@ -19,8 +20,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-
-use crate::scheduler::event::StreamId;
 
 /// Readers that wait for one agent: it may be slow, and its answers are its stream's and everybody's.
 const READERS_PER_AGENT_MAX: usize = 16;

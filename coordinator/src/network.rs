@@ -9,6 +9,10 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
+use lull_scheduler::{
+    event::{AgentSnapshot, Event, StreamId},
+    foreign::numbers_beyond,
+};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, Term},
     identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, TermProof, sign, verify},
@@ -29,10 +33,6 @@ use crate::{
     dispatch::{Catalogue, DispatchHandle, Place, writer},
     logs::Logs,
     policies::Policies,
-    scheduler::{
-        event::{AgentSnapshot, Event, StreamId},
-        foreign::numbers_beyond,
-    },
     server::Presence,
     store::{
         ForAgents, Lead, StoreError,

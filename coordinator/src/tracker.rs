@@ -20,6 +20,7 @@ use std::{
 
 use libp2p::PeerId;
 use lru::LruCache;
+use lull_scheduler::event::{Event, StreamId};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, VersionId},
@@ -27,8 +28,6 @@ use lull_shared::{
     mesh::{Holders, Transferred},
     message::BlobReport,
 };
-
-use crate::scheduler::event::{Event, StreamId};
 
 /// Somebody who fetches a blob asks for further sources more often than this.
 const FETCHING_TIME: Duration = Duration::from_secs(30);

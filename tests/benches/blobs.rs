@@ -21,7 +21,8 @@ use bytes::Bytes;
 use clap::Parser;
 use libp2p::{PeerId, identity::Keypair};
 use lull_agent::cache::Cache;
-use lull_coordinator::{scheduler::event::StreamId, tracker::Tracker};
+use lull_coordinator::tracker::Tracker;
+use lull_scheduler::event::StreamId;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId},

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lull_scheduler::event::QuarantineKind;
 use lull_shared::{
     id::{AgentId, AttemptId, TokenId},
     state::Intake,
@@ -9,7 +10,6 @@ use lull_shared::{
 use serde::{Deserialize, Serialize};
 
 use super::{Reason, Text};
-use crate::scheduler::event::QuarantineKind;
 
 /// What to do about a cloned identity.
 pub const CLONED_HINT: &str = "on one of the two, run `lull-agent leave`, then `lull-agent join` with a new token; or revoke it";

@@ -1,6 +1,7 @@
 //! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore.
 
 use clap::{Args, Subcommand};
+use lull_scheduler::event::QuarantineKind;
 use lull_shared::state::Intake;
 
 use super::{
@@ -9,10 +10,7 @@ use super::{
     heat,
     output::{Cell, Deed, Look, Row, Tone, counted, pairs},
 };
-use crate::{
-    api::{AgentBody, AgentDeed, CLONED_HINT, Spread},
-    scheduler::event::QuarantineKind,
-};
+use crate::api::{AgentBody, AgentDeed, CLONED_HINT, Spread};
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]

@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use libp2p::Multiaddr;
 use lull_agent::{cli::JOIN_TOKEN_VARIABLE, files};
+use lull_scheduler::Limits;
 use lull_shared::policy::{Changes, Policy};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -35,7 +36,6 @@ use crate::{
     client::Client,
     keys,
     publishing::make::Making,
-    scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE, RunningServer, ServerConfig},
     store::{StoreChoice, record::TokenRole},
 };

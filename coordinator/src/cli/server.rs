@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
+use lull_scheduler::{Limits, holding};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,6 @@ use crate::{
     api::{CoordinatorBody, Post},
     keys,
     publishing::make::Making,
-    scheduler::{Limits, holding},
     server::{self, ServerConfig},
     store::StoreChoice,
 };

@@ -6,6 +6,10 @@ use std::{
 };
 
 use lull_agent::executor::moving;
+use lull_scheduler::{
+    effect::{Change, NewJob},
+    event::{JobSnapshot, Movable, Snapshot},
+};
 use lull_shared::{
     codec,
     digest::Digest,
@@ -18,10 +22,6 @@ use lull_shared::{
 
 use crate::{
     inputs::{InputError, InputReader},
-    scheduler::{
-        effect::{Change, NewJob},
-        event::{JobSnapshot, Movable, Snapshot},
-    },
     store::{ForPeople, Registry, StoreError},
 };
 

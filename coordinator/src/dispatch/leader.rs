@@ -5,6 +5,11 @@ use std::{
     time::Duration,
 };
 
+use lull_scheduler::{
+    Scheduler,
+    effect::{Change, Look, Order, Refusal, Reply},
+    event::{Event, RequestId, StreamId},
+};
 use lull_shared::{
     id::{AgentId, JobId, VersionId},
     message::ToCoordinator,
@@ -20,17 +25,12 @@ use super::{
     AgentLink, Inbox, Input, Query, Shell,
     company::{self, Company},
     submission,
-    turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
+    turn::{Committed, Outgoing, Sealed, Turn},
     writer::Posted,
 };
 use crate::{
     clock::Steady,
     pauses::Pauses,
-    scheduler::{
-        Scheduler,
-        effect::{Change, Look, Order, Refusal, Reply},
-        event::{Event, RequestId, StreamId},
-    },
     store::{Lead, Loaded, StoreResult, changes_who_is_out},
 };
 
@@ -259,7 +259,7 @@ impl Leader<'_> {
             tokio::task::yield_now().await;
             self.answer(queries);
         }
-        excuse_silence(&mut self.scheduler, began.elapsed(), self.shell.limits.lease, self.clock.now());
+        self.scheduler.excuse_silence(began.elapsed(), self.clock.now());
         None
     }
 

@@ -17,6 +17,11 @@ pub mod writer;
 
 use std::sync::Arc;
 
+use lull_scheduler::{
+    Scheduler,
+    effect::{Custody, Reply},
+    event::{Event, RequestId, StreamId, Submission},
+};
 use lull_shared::{id::AgentId, id::JobId, time::Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
@@ -26,11 +31,6 @@ pub use self::{
     leader::{Ended, run},
     lease::{Clocks, Lease, LeaseTimes},
     writer::AgentLink,
-};
-use crate::scheduler::{
-    Scheduler,
-    effect::{Custody, Reply},
-    event::{Event, RequestId, StreamId, Submission},
 };
 use submission::{Moment, Moments};
 
@@ -195,7 +195,7 @@ impl DispatchHandle {
 pub struct Shell {
     pub store: Arc<dyn crate::store::Store>,
     pub catalogue: Arc<Catalogue>,
-    pub limits: crate::scheduler::Limits,
+    pub limits: lull_scheduler::Limits,
     pub tracker: Arc<crate::tracker::Tracker>,
     /// Whether the term may be counted on without asking the store.
     pub lease: Lease,

@@ -12,6 +12,10 @@ use std::{
     },
 };
 
+use lull_scheduler::{
+    effect::{Look, Refusal, Reply},
+    event::{EndedTask, Event, Retry, Submission},
+};
 use lull_shared::{
     id::{JobId, TaskIndex},
     job::Dependency,
@@ -19,13 +23,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use crate::{
-    scheduler::{
-        effect::{Look, Refusal, Reply},
-        event::{EndedTask, Event, Retry, Submission},
-    },
-    store::{Store, StoreResult},
-};
+use crate::store::{Store, StoreResult};
 
 /// A moment between two jobs' ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,22 +8,15 @@
 //! The only way from the one to the other is a commit that the store confirms, so nothing that it does not know can
 //! leave. Pure but for the store: the coordinator's loop and the simulator share it.
 
-use std::time::Duration;
-
-use lull_shared::{id::AgentId, time::Timestamp};
+use lull_scheduler::{
+    Scheduler,
+    effect::{Change, Custody, Effect, Look, Order, Reply},
+    event::{RequestId, StreamId},
+};
+use lull_shared::id::AgentId;
 
 use super::Ended;
-use crate::{
-    scheduler::{
-        Scheduler,
-        effect::{Change, Custody, Effect, Look, Order, Reply},
-        event::{RequestId, StreamId},
-    },
-    store::{Lead, Ledger, StoreError},
-};
-
-/// A commit that took this long made the loop deaf; silence of agents in the meantime proves nothing.
-const STALL: Duration = Duration::from_millis(500);
+use crate::store::{Lead, Ledger, StoreError};
 
 /// Rows after which a transaction is closed: a server takes so many in a second or two, far below its deadline.
 const CHANGES_MAX: usize = 4_096;
@@ -130,9 +123,71 @@ impl Turn {
     }
 }
 
-/// Excuses the agents' silence if a commit took so long that the loop was deaf meanwhile.
-pub fn excuse_silence(scheduler: &mut Scheduler, took: Duration, lease: Duration, now: Timestamp) {
-    if took > STALL {
-        scheduler.excuse_silence(now + lease);
+#[cfg(test)]
+mod tests {
+    use lull_scheduler::{
+        Limits,
+        event::{AgentSnapshot, Event, Submission},
+    };
+    use lull_shared::{
+        id::{TokenId, VersionId},
+        job::{Inputs, JobSpec},
+        message::{Finished, Hello, Outcome, Payload, ToCoordinator},
+        state::{Intake, Usage},
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::store::conformance::sample;
+
+    #[test]
+    fn results_that_weigh_more_than_a_transaction_takes_go_in_several() {
+        let (agent, stream, now) = (AgentId(1), StreamId(1), Timestamp::from_millis(1));
+        let mut scheduler = Scheduler::restore(Default::default(), Limits::default(), 1, now);
+        let joined = AgentSnapshot { agent, name: "desk".into(), group: None, intake: Intake::Open, quarantine: None };
+        scheduler.handle(Event::Enrolled { agent: joined }, now);
+        let hello = Box::new(Hello {
+            agent_version: "1".into(),
+            machine: sample::machine(),
+            labels: Default::default(),
+            capacity: sample::capacity(agent.0, 256),
+            holding: Vec::new(),
+            snapshots: Vec::new(),
+            instance: Default::default(),
+            open_cage: None,
+        });
+        scheduler.handle(Event::Connected { agent, stream, hello, from: "here".into() }, now);
+        let mut spec = JobSpec::plain("light", VersionId(1), Inputs::Range { first: 0, count: 256 });
+        spec.limits.memory_bytes = 1 << 20;
+        spec.limits.log_bytes = 64 << 10;
+        let submission = Submission {
+            owner: TokenId(1),
+            submitter: "ann".into(),
+            spec,
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            ended: Default::default(),
+        };
+        scheduler.handle(Event::Submit { request: RequestId(1), submission: Box::new(submission) }, now);
+        while scheduler.poll_effect().is_some() {}
+        let held = scheduler.agent(agent).expect("it has joined").attempts;
+
+        let results = held.iter().map(|attempt| Finished {
+            attempt: *attempt,
+            outcome: Outcome::Succeeded { output: Payload::inline(&b"42"[..]) },
+            log: vec![b'x'; 64 << 10].into(),
+            log_dropped_bytes: 0,
+            usage: Usage { wall_us: 1_000_000, ..Usage::default() },
+        });
+        let message = ToCoordinator::Finished(results.collect());
+        scheduler.handle(Event::Message { agent, stream, message }, now);
+        let mut parts = Vec::new();
+        while scheduler.next_effect().is_some() {
+            let turn = Turn::drain(&mut scheduler);
+            parts.push(turn.changes().iter().map(Change::size_bytes).sum::<usize>());
+        }
+        assert!(held.len() == 256 && parts.len() == 2, "{} attempts, {parts:?}", held.len());
+        assert!(parts.iter().all(|bytes| *bytes < 17 << 20), "{parts:?}");
     }
 }

@@ -9,6 +9,10 @@ use std::{
     time::Duration,
 };
 
+use lull_scheduler::{
+    effect::{Given, Order},
+    event::{Event, StreamId},
+};
 use lull_shared::{
     codec,
     digest::Digest,
@@ -24,14 +28,7 @@ use tokio::{
 };
 
 use super::{Catalogue, CatalogueError, DispatchHandle};
-use crate::{
-    logs::Ask,
-    policies::Feed,
-    scheduler::{
-        effect::{Given, Order},
-        event::{Event, StreamId},
-    },
-};
+use crate::{logs::Ask, policies::Feed};
 
 /// What may wait for an agent that reads slowly, in attempts and other things that orders name. An agent holds so many
 /// attempts at most, and each is offered, with the terms of its job, recalled, acknowledged and forgotten: one that reads at
@@ -351,6 +348,7 @@ impl Framer {
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
+    use lull_scheduler::effect::{Change, NewJob};
     use lull_shared::{
         id::{JobId, TaskId, VersionId},
         identity::{Issuer, NetworkId},
@@ -366,7 +364,6 @@ mod tests {
     use super::*;
     use crate::{
         policies::Policies,
-        scheduler::effect::{Change, NewJob},
         store::{Blobs as _, memory::Memory},
     };
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
+use lull_scheduler::{Scheduler, effect::Reply, event::Event, view::AgentView};
 use lull_shared::{
     id::{AgentId, TokenId},
     state::Intake,
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text},
     clock,
-    scheduler::{Scheduler, effect::Reply, event::Event, view::AgentView},
     server::Coordinator,
     store::record::AgentRecord,
 };

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use lull_scheduler::effect::Refusal;
 use lull_shared::time::Timestamp;
 
 use super::body::BodyError;
@@ -15,7 +16,6 @@ use crate::{
     api::{CODE_HEADER, ErrorBody, ErrorDetail, LEADER_HEADER, STANDBY},
     hint,
     inputs::InputError,
-    scheduler::effect::Refusal,
     store::StoreError,
 };
 

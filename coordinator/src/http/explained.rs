@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
+use lull_scheduler::view::{AgentVerdict, JobExplanation, Obstacle, Outage};
 use lull_shared::{
     id::JobId,
     state::{Intake, JobState, PauseReason, TaskState, WaitReason},
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text},
-    scheduler::view::{AgentVerdict, JobExplanation, Obstacle, Outage},
     store::record::JobRecord,
 };
 
@@ -265,10 +265,10 @@ fn counted(count: u64, thing: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lull_scheduler::view::{JobView, OutageKind};
     use lull_shared::{id::AgentId, state::TaskCounts, time::Timestamp};
 
     use super::*;
-    use crate::scheduler::view::{JobView, OutageKind};
 
     fn found(counts: TaskCounts, waiting: Option<WaitReason>, obstacles: Vec<Vec<Obstacle>>) -> JobExplanation {
         let verdict = |(number, obstacles): (usize, Vec<Obstacle>)| AgentVerdict {

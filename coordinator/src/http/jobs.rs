@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
+use lull_scheduler::{
+    effect::{Refusal, Reply},
+    event::Event,
+    view::JobView,
+};
 use lull_shared::{id::JobId, state::JobState};
 use serde::Deserialize;
 
@@ -15,11 +20,6 @@ use super::{
 };
 use crate::{
     api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text},
-    scheduler::{
-        effect::{Refusal, Reply},
-        event::Event,
-        view::JobView,
-    },
     store::record::{JobFilter, JobRecord, who},
 };
 
@@ -58,7 +58,7 @@ pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filt
     let views = match active.is_empty() {
         true => Vec::new(),
         false => {
-            let read = move |scheduler: &crate::scheduler::Scheduler, at| {
+            let read = move |scheduler: &lull_scheduler::Scheduler, at| {
                 active.iter().filter_map(|job| scheduler.job(*job, at)).collect::<Vec<_>>()
             };
             state.coordinator.dispatch.query(read).await?

@@ -7,6 +7,7 @@ use std::{
 
 use axum::{Json, extract::State};
 use lull_agent::executor::engine::Platform;
+use lull_scheduler::{event::QuarantineKind, view::AgentView};
 use lull_shared::{
     amount::spoken,
     id::AgentId,
@@ -18,7 +19,6 @@ use lull_shared::{
 use super::{Interface, Shared, auth::Viewer, error::Answer};
 use crate::{
     api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Text, Verdict},
-    scheduler::{event::QuarantineKind, view::AgentView},
     tracker::{AgentHoldings, BlobHoldings},
 };
 

@@ -1,6 +1,7 @@
 //! The policy: what is allowed on machines, and what it means for one of them.
 
 use axum::{Json, extract::State};
+use lull_scheduler::event::Event;
 use lull_shared::{
     constraint::{Comparison, Constraint},
     hours::WeekMinute,
@@ -21,7 +22,6 @@ use crate::{
     api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text},
     clock,
     policies::{SetError, Wish},
-    scheduler::event::Event,
     store::record::{AgentRecord, PolicyRecord},
 };
 

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
+use lull_scheduler::{
+    effect::NewJob,
+    history::IdleHours,
+    view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
+};
 use lull_shared::{
     id::{AttemptId, JobId},
     identity::Authority,
@@ -12,17 +17,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use crate::{
-    api::*,
-    hint,
-    scheduler::{
-        effect::NewJob,
-        history::IdleHours,
-        view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
-    },
-    server::Loss,
-    store::record::*,
-};
+use crate::{api::*, hint, server::Loss, store::record::*};
 
 /// A wait and its word.
 pub fn waiting(reason: &WaitReason) -> Reason {

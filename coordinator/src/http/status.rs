@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State};
+use lull_scheduler::{Scheduler, effect::NewJob};
 use lull_shared::state::TaskCounts;
 use tokio::time::timeout;
 
@@ -14,7 +15,6 @@ use super::{
 };
 use crate::{
     api::{Health, HealthStatus, ServerBody, Status},
-    scheduler::{Scheduler, effect::NewJob},
     server::Coordinator,
     store::{
         Reading, StoreResult,

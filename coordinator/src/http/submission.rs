@@ -3,6 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
+use lull_scheduler::{
+    effect::{Refusal, Reply},
+    event::{Movable, Submission},
+};
 use lull_shared::{
     constraint::Comparison,
     digest::{BlobRef, Digest},
@@ -26,10 +30,6 @@ use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
     clock,
     dispatch::CatalogueError,
-    scheduler::{
-        effect::{Refusal, Reply},
-        event::{Movable, Submission},
-    },
     submit,
 };
 

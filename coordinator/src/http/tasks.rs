@@ -1,6 +1,7 @@
 //! Tasks of a job: lists, one task, its output, its log, and why it is where it is.
 
 use axum::{Json, extract::State, response::Response};
+use lull_scheduler::{Scheduler, view::Unreachable};
 use lull_shared::{
     id::{JobId, TaskId},
     message::Payload,
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text},
-    scheduler::{Scheduler, view::Unreachable},
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 

@@ -11,11 +11,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use lull_scheduler::foreign::numbers_beyond;
 use lull_shared::{id::Term, time::Timestamp};
 
 use crate::{
     clock, hint,
-    scheduler::foreign::numbers_beyond,
     store::{
         Lead, Store, StoreError, StoreResult,
         record::{AuditRecord, Rise},

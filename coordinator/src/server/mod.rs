@@ -30,6 +30,7 @@ use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync:
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_agent::cache::Cache;
+use lull_scheduler::Limits;
 use lull_shared::{
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
@@ -55,7 +56,6 @@ use crate::{
     network::Network,
     policies::Policies,
     publishing::{Publications, make::Making},
-    scheduler::Limits,
     store::{
         self, ForPeople, Lead, Store, StoreChoice,
         record::{AgentRecord, CoordinatorRecord},

@@ -11,6 +11,10 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use lull_scheduler::{
+    effect::Reply,
+    event::{AgentSnapshot, Event},
+};
 use lull_shared::{
     id::{AgentId, Term},
     time::Timestamp,
@@ -19,10 +23,6 @@ use lull_shared::{
 use super::{tests::*, *};
 use crate::{
     access,
-    scheduler::{
-        effect::Reply,
-        event::{AgentSnapshot, Event},
-    },
     store::{
         Leadership as _, Registry as _, Takeover,
         conformance::sample,

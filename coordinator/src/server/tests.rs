@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use lull_scheduler::event::QuarantineKind;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId},
     identity::{Edition, Revocations, TermProof, sign},
@@ -21,10 +22,6 @@ use super::*;
 use crate::{
     api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest, Text},
     client::Client,
-    scheduler::{
-        driver::{capacity, machine},
-        event::QuarantineKind,
-    },
     store::{
         Registry as _,
         conformance::sample,
@@ -232,14 +229,14 @@ impl Site {
             };
             let enrolled = self.store.enrol(&coordinator.lead, enrolment).await.expect("an answer");
             let EnrolmentOutcome::Enrolled { agent, .. } = enrolled else { panic!("not enrolled") };
-            let snapshot = crate::scheduler::event::AgentSnapshot {
+            let snapshot = lull_scheduler::event::AgentSnapshot {
                 agent: agent.agent,
                 name: agent.name.clone(),
                 group: None,
                 intake: Intake::Open,
                 quarantine: None,
             };
-            coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent: snapshot }).await.expect("it leads");
+            coordinator.dispatch.event(lull_scheduler::event::Event::Enrolled { agent: snapshot }).await.expect("it leads");
             let certificate = issuer.issue(&peer, Role::Agent, Some(agent.agent), &agent.name, clock::now());
             desks.push(Desk::start(&issuer, identity, certificate, agent.agent).await);
         }
@@ -304,9 +301,9 @@ impl Desk {
         };
         let hello = Hello {
             agent_version: env!("CARGO_PKG_VERSION").into(),
-            machine: machine(),
+            machine: sample::machine(),
             labels: Default::default(),
-            capacity: capacity(self.agent.0, 2),
+            capacity: sample::capacity(self.agent.0, 2),
             holding,
             snapshots: Vec::new(),
             instance: Box::new(instance),
@@ -774,9 +771,9 @@ async fn a_commit_that_contradicts_the_store_is_decided_again_and_not_repeated()
     });
     let server = start_on(Arc::new(store), config(north.path(), "north"), stop.clone()).await.expect("it starts");
     let coordinator = server.phase.borrow().leader().expect("it leads").coordinator.clone();
-    let cancel = |request| crate::scheduler::event::Event::Cancel { request, job: JobId(1), by: "ann".into() };
+    let cancel = |request| lull_scheduler::event::Event::Cancel { request, job: JobId(1), by: "ann".into() };
     contradicts.store(true, Ordering::Relaxed);
-    let agent = crate::scheduler::event::AgentSnapshot {
+    let agent = lull_scheduler::event::AgentSnapshot {
         agent: AgentId(1),
         name: "desk".into(),
         group: None,
@@ -784,8 +781,8 @@ async fn a_commit_that_contradicts_the_store_is_decided_again_and_not_repeated()
         quarantine: None,
     };
     // Somebody wants a change; what comes of it is not known to whoever asked, and the term goes on.
-    coordinator.dispatch.event(crate::scheduler::event::Event::Enrolled { agent }).await.expect("it leads");
-    let cordon = |request| crate::scheduler::event::Event::SetIntake {
+    coordinator.dispatch.event(lull_scheduler::event::Event::Enrolled { agent }).await.expect("it leads");
+    let cordon = |request| lull_scheduler::event::Event::SetIntake {
         request,
         agent: AgentId(1),
         intake: Intake::Cordoned,
@@ -793,7 +790,7 @@ async fn a_commit_that_contradicts_the_store_is_decided_again_and_not_repeated()
     };
     assert!(coordinator.dispatch.request(cordon).await.is_err(), "it is not repeated");
     let answer = coordinator.dispatch.request(cancel).await.expect("it is loaded again");
-    assert!(matches!(answer, crate::scheduler::effect::Reply::Refused(_)), "{answer:?}");
+    assert!(matches!(answer, lull_scheduler::effect::Reply::Refused(_)), "{answer:?}");
     assert_eq!(server.phase.borrow().leader().expect("it leads").coordinator.lead.term, Term(1));
     stop.cancel();
     server.stopped().await.expect("it stops in good order");

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use lull_scheduler::effect::NewJob;
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId, TokenId},
@@ -22,7 +23,6 @@ use super::{
     rows,
     turn::{AgentPatch, AttemptPatch, Before, HoursRow, JobPatch, LogRow, Patch, Place, ResultRow, SnapshotRow, TaskPatch, Work},
 };
-use crate::scheduler::effect::NewJob;
 
 /// One value on its way into a column.
 #[derive(Debug, Clone, PartialEq, Eq)]

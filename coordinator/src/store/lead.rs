@@ -16,10 +16,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use lull_scheduler::event::Snapshot;
 use lull_shared::id::Term;
 
 use super::{StoreError, record::LeaderRecord};
-use crate::scheduler::event::Snapshot;
 
 /// Who leads, in which term. Clones share what the store has confirmed.
 #[derive(Clone)]

@@ -26,6 +26,10 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot},
+};
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
@@ -37,10 +41,6 @@ pub(crate) use self::turn::changes_who_is_out;
 pub use self::{
     check::{Check, Finding, Grade},
     lead::{Lead, Loaded, Lost},
-};
-use crate::scheduler::{
-    effect::Change,
-    event::{EndedTask, JobSnapshot},
 };
 
 /// A store that does not do what was asked.

@@ -1,6 +1,7 @@
 //! What is read from a store, and what is written besides the scheduler's changes.
 
 use bytes::Bytes;
+use lull_scheduler::event::Quarantine;
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId, VersionId},
@@ -13,8 +14,6 @@ use lull_shared::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-
-use crate::scheduler::event::Quarantine;
 
 /// The row by which one coordinator at a time writes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lull_scheduler::{
+    event::{
+        AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Retrying,
+        Saved,
+    },
+    history::IdleHours,
+};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId, VersionId},
@@ -18,13 +25,6 @@ use serde::de::DeserializeOwned;
 use super::{
     lead::{Counts, LeaderRow},
     record::*,
-};
-use crate::scheduler::{
-    event::{
-        AgentSnapshot, Answer, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Quarantine, QuarantineKind, Retrying,
-        Saved,
-    },
-    history::IdleHours,
 };
 
 /// A row that does not hold what the store writes.

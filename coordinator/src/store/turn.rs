@@ -8,6 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{EndedTask, QuarantineKind, Retrying},
+    history::IdleHours,
+};
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
@@ -21,11 +26,6 @@ use super::{
     bounds,
     record::{AuditRecord, Totals, who},
     usage,
-};
-use crate::scheduler::{
-    effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{EndedTask, QuarantineKind, Retrying},
-    history::IdleHours,
 };
 
 /// The changes contradict each other or what is stored: the scheduler is wrong, and nothing is stored.

@@ -14,9 +14,16 @@ pub struct Area {
     pub simulated: bool,
 }
 
+impl Area {
+    /// The folder of its package, from the repository's root.
+    pub fn member(&self) -> &'static str {
+        self.path.split_once("/src/").map_or(self.path, |(member, _)| member)
+    }
+}
+
 /// A file belongs to the first area whose path it begins with.
-pub const AREAS: [Area; 14] = [
-    area("coordinator/src/scheduler/", "lull-coordinator", &["scheduler::"], true),
+pub const AREAS: &[Area] = &[
+    area("coordinator/scheduler/src/", "lull-scheduler", &[ALL], true),
     area("coordinator/src/dispatch/", "lull-coordinator", &["dispatch::", "server::tests", "http::tests"], true),
     area("coordinator/src/server/", "lull-coordinator", &["server::"], false),
     area("coordinator/src/http/", "lull-coordinator", &["http::", "server::tests"], false),
@@ -31,6 +38,9 @@ pub const AREAS: [Area; 14] = [
     area("shared/src/policy.rs", "lull-shared", &[NOT_MESH], true),
     area("shared/src/", "lull-shared", &[NOT_MESH], false),
 ];
+
+/// All tests of a package.
+pub const ALL: &str = "";
 
 /// All tests but those of the mesh, which take half a minute of waiting and hold little beside it.
 pub const NOT_MESH: &str = "!mesh::";

@@ -304,7 +304,7 @@ impl Runner<'_> {
 
     fn tests(&self, area: &Area) -> anyhow::Result<Command> {
         let program = self.programs.get(area.package).with_context(|| format!("{} has no test program", area.package))?;
-        let folder = self.tree.root.join(area.package.trim_start_matches("lull-"));
+        let folder = self.tree.root.join(area.member());
         let mut tests = Command::new(program);
         tests.args(["--test-threads", "2"]).current_dir(&folder);
         Ok(tests)

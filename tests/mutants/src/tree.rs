@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::find::{Fault, QUESTION};
+use super::{
+    areas,
+    find::{Fault, QUESTION},
+};
 
 /// Where the question is answered. Every crate that has faults gets its own.
 const ANSWER: &str = r#"
@@ -21,8 +24,6 @@ pub fn is_faulty(fault: u32) -> bool {
     *CHOSEN == fault
 }
 "#;
-/// Crates that the question is put in.
-const CRATES: [&str; 3] = ["shared/src/lib.rs", "coordinator/src/lib.rs", "agent/src/lib.rs"];
 /// Rounds in which faults that do not compile are left out.
 const ROUNDS: usize = 12;
 
@@ -105,7 +106,7 @@ impl Tree {
                 at = fault.range.end;
             }
             text.push_str(&original[at..]);
-            if CRATES.contains(&name.as_str()) {
+            if areas::AREAS.iter().any(|area| name.strip_suffix("/src/lib.rs") == Some(area.member())) {
                 text.push_str(ANSWER);
             }
             write_if_new(&self.root.join(name), text.as_bytes())?;

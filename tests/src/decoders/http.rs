@@ -16,7 +16,6 @@ use lull_coordinator::{
     api::ErrorBody,
     keys,
     publishing::make::Making,
-    scheduler::Limits,
     server::{self, ADMIN_TOKEN_FILE, RunningServer, ServerConfig},
     store::{
         Lead, Store, StoreChoice,
@@ -24,6 +23,7 @@ use lull_coordinator::{
         record::{NewVersion, SignManifest},
     },
 };
+use lull_scheduler::Limits;
 use lull_shared::{
     digest::BlobRef,
     identity::{Signed, sign},

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lull_coordinator::scheduler::{
+use lull_scheduler::{
     Limits, Scheduler,
     effect::{Change, Effect, TaskAfter},
     event::{AgentSnapshot, Event, RequestId, StreamId, Submission},

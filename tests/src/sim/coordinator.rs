@@ -15,12 +15,12 @@ use lull_coordinator::{
         submission::{Moment, Moments},
         writer::Framer,
     },
-    scheduler::{
-        Limits, Scheduler,
-        effect::Look,
-        event::{Event, RequestId, StreamId, Submission},
-    },
     store::{Lead, StoreError, Takeover},
+};
+use lull_scheduler::{
+    Limits, Scheduler,
+    effect::Look,
+    event::{Event, RequestId, StreamId, Submission},
 };
 use lull_shared::{
     digest::Digest,

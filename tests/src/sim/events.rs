@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use lull_coordinator::scheduler::effect::Reply;
+use lull_scheduler::effect::Reply;
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lull_coordinator::scheduler::{
+use lull_scheduler::{
     effect::{Change, EndedAttempt, NewJob, TaskAfter},
     event::{EndedTask, Retrying},
     is_chosen,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lull_coordinator::scheduler::event::StreamId;
+use lull_scheduler::event::StreamId;
 use lull_shared::{
     id::AgentId,
     message::{ToAgentFrame, ToCoordinator},

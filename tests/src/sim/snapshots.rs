@@ -6,7 +6,7 @@ use std::{
 };
 
 use lull_agent::session::Event;
-use lull_coordinator::scheduler::{effect::Custody, event::Event as Scheduled};
+use lull_scheduler::{effect::Custody, event::Event as Scheduled};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, TaskId},

@@ -1,11 +1,9 @@
 //! The people: they submit what they planned, ask again when nobody answers, cancel, retry, and keep the fleet.
 
-use lull_coordinator::{
-    dispatch::submission::look_up,
-    scheduler::{
-        effect::{Refusal, Reply},
-        event::{Movable, Submission},
-    },
+use lull_coordinator::dispatch::submission::look_up;
+use lull_scheduler::{
+    effect::{Refusal, Reply},
+    event::{Movable, Submission},
 };
 use lull_shared::{
     id::{AgentId, JobId, TokenId},

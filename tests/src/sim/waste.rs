@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lull_coordinator::scheduler::effect::{Change, EndedAttempt, TaskAfter};
+use lull_scheduler::effect::{Change, EndedAttempt, TaskAfter};
 use lull_shared::{
     id::{AttemptId, TaskId},
     state::{AttemptEnd, Intake},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lull_coordinator::scheduler::effect::Change;
+use lull_scheduler::effect::Change;
 use lull_shared::{
     id::{AgentId, JobId, TaskId, Term},
     identity::Authority,

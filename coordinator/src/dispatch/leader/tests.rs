@@ -10,6 +10,11 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use lull_scheduler::{
+    Limits,
+    effect::{EndedAttempt, NewJob, TaskAfter},
+    event::{AgentSnapshot, Submission},
+};
 use lull_shared::{
     id::{AttemptId, TaskId, Term, TokenId},
     job::{Inputs, JobSpec},
@@ -21,12 +26,6 @@ use lull_shared::{
 use super::*;
 use crate::{
     dispatch::{Catalogue, DispatchError, DispatchHandle, Lease, LeaseTimes, channel, writer::Numbered},
-    scheduler::{
-        Limits,
-        driver::{capacity, machine},
-        effect::{EndedAttempt, NewJob, TaskAfter},
-        event::{AgentSnapshot, Submission},
-    },
     store::{
         Leadership as _, Ledger as _, Reading as _, Registry as _, Store, Takeover,
         conformance::sample,
@@ -205,9 +204,9 @@ async fn enrolled(memory: &Memory, lead: &Lead, number: u8) -> AgentId {
 fn hello(agent: AgentId, slots: u16) -> Box<Hello> {
     Box::new(Hello {
         agent_version: "1".into(),
-        machine: machine(),
+        machine: sample::machine(),
         labels: Default::default(),
-        capacity: capacity(agent.0, slots),
+        capacity: sample::capacity(agent.0, slots),
         holding: Vec::new(),
         snapshots: Vec::new(),
         instance: Default::default(),

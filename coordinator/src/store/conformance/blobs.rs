@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lull_scheduler::effect::Change;
 use lull_shared::{
     digest::{BlobRef, PIECE_BYTES},
     job::Inputs,
@@ -15,7 +16,7 @@ use super::{
     World,
     sample::*,
 };
-use crate::{clock, scheduler::effect::Change};
+use crate::clock;
 
 fn noise(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i * 31 % 251) as u8 ^ seed).collect()

@@ -18,6 +18,7 @@ pub mod views;
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use lull_scheduler::effect::Change;
 use lull_shared::time::Timestamp;
 
 use super::{
@@ -26,7 +27,6 @@ use super::{
     memory::Memory,
     sqlserver,
 };
-use crate::scheduler::effect::Change;
 
 /// Somewhere stores can be had.
 #[async_trait]

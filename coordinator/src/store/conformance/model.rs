@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lull_scheduler::{
+    effect::{Change, TaskAfter},
+    event::{EndedTask, JobSnapshot, OpenAttempt, OpenPlace, Retrying},
+};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     state::{AttemptEnd, Intake, JobState, PauseReason, TaskCounts, TaskState},
@@ -21,10 +25,6 @@ use super::{
     },
     InMemory, World,
     sample::*,
-};
-use crate::scheduler::{
-    effect::{Change, TaskAfter},
-    event::{EndedTask, JobSnapshot, OpenAttempt, OpenPlace, Retrying},
 };
 
 /// One step: what to do, to which job or task, and how.

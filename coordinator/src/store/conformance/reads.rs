@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use lull_scheduler::effect::TaskAfter;
 use lull_shared::state::{AttemptEnd, JobState};
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     Backend, InFile, OnServer, SERVER, T0, World,
     sample::*,
 };
-use crate::scheduler::effect::TaskAfter;
 
 /// How many tasks there are.
 const TASKS: &str = "LULL_READS_TASKS";

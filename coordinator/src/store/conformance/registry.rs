@@ -1,5 +1,6 @@
 //! Tokens, agents, versions and the audit.
 
+use lull_scheduler::effect::Change;
 use lull_shared::{
     id::{AgentId, Term, VersionId},
     policy::{Book, Changes},
@@ -7,10 +8,7 @@ use lull_shared::{
 };
 
 use super::{super::record::*, World, sample::*};
-use crate::{
-    scheduler::effect::Change,
-    store::{Lead, StoreError},
-};
+use crate::store::{Lead, StoreError};
 
 pub async fn a_policy_follows_the_one_that_was_read(world: World) {
     let (store, lead) = (&world.store, &world.lead);

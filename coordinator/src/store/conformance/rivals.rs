@@ -1,5 +1,9 @@
 //! Tasks of which several attempts are live.
 
+use lull_scheduler::{
+    effect::{Change, TaskAfter},
+    event::{OpenAttempt, OpenPlace},
+};
 use lull_shared::{
     id::{AgentId, JobId},
     message::{Build, Payload},
@@ -7,10 +11,6 @@ use lull_shared::{
 };
 
 use super::{World, sample::*};
-use crate::scheduler::{
-    effect::{Change, TaskAfter},
-    event::{OpenAttempt, OpenPlace},
-};
 
 /// A task that agent 1 has, and agent 2 beside it.
 async fn with_rivals(world: World) -> World {

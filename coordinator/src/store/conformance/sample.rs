@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{EndedTask, OpenAttempt, OpenPlace, Retrying},
+};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId, TokenId, VersionId},
     identity::Signed,
     job::{Inputs, JobSpec},
     message::{Build, ModuleKind, Payload, SnapshotRef},
-    resources::Machine,
+    resources::{Capacity, Machine},
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskState, Usage},
     time::Timestamp,
 };
@@ -19,10 +23,6 @@ use super::{
         AgentRecord, Bound, CoordinatorRecord, Enrolment, EnrolmentOutcome, NewToken, NewVersion, SignManifest, TokenRole,
     },
     T0, World,
-};
-use crate::scheduler::{
-    effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{EndedTask, OpenAttempt, OpenPlace, Retrying},
 };
 
 /// The instant that many seconds after the case began.
@@ -220,6 +220,21 @@ pub fn task_ended(task: TaskId, state: TaskState, seconds: u64) -> Change {
 /// A machine.
 pub fn machine() -> Machine {
     Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine: "w48".into() }
+}
+
+/// What that agent offers, with so many free slots.
+pub fn capacity(agent: u64, slots: u16) -> Capacity {
+    Capacity {
+        agent: AgentId(agent),
+        run: 0,
+        sequence: 1,
+        slots,
+        slots_busy: 0,
+        waiting: 0,
+        cpu_free_percent: 100,
+        memory_free_bytes: 8 << 30,
+        paused: None,
+    }
 }
 
 /// A machine that has joined and was never connected.

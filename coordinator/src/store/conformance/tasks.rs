@@ -1,5 +1,6 @@
 //! Reading jobs, tasks, logs and results, page by page.
 
+use lull_scheduler::effect::{Change, TaskAfter};
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, JobId},
@@ -8,7 +9,6 @@ use lull_shared::{
 };
 
 use super::{super::record::*, World, sample::*};
-use crate::scheduler::effect::{Change, TaskAfter};
 
 /// Ten tasks: 0 succeeded, 1 failed, 2 runs, 3 waits, the others never started.
 async fn mixed(world: World) -> World {

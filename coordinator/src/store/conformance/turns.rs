@@ -1,6 +1,11 @@
 //! Turns: every change, and what is there after it.
 
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::{Change, EndedAttempt, TaskAfter},
+    event::{EndedTask, OpenPlace, OpenTask, Retrying, Saved, Snapshot},
+    history::{HOURS, IdleHours},
+};
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, JobId},
@@ -13,11 +18,6 @@ use super::{
     super::{bounds::REASON_UNITS_MAX, record::*},
     World,
     sample::*,
-};
-use crate::scheduler::{
-    effect::{Change, EndedAttempt, TaskAfter},
-    event::{EndedTask, OpenPlace, OpenTask, Retrying, Saved, Snapshot},
-    history::{HOURS, IdleHours},
 };
 
 impl World {

@@ -1,5 +1,9 @@
 //! Outputs that are compared before they count, and agents of which nothing is believed.
 
+use lull_scheduler::{
+    effect::{Change, TaskAfter},
+    event::{Answer, OpenTask, Quarantine, QuarantineKind},
+};
 use lull_shared::{
     digest::Digest,
     id::{AgentId, JobId},
@@ -7,13 +11,7 @@ use lull_shared::{
 };
 
 use super::{World, sample::*};
-use crate::{
-    scheduler::{
-        effect::{Change, TaskAfter},
-        event::{Answer, OpenTask, Quarantine, QuarantineKind},
-    },
-    store::record::TaskFilter,
-};
+use crate::store::record::TaskFilter;
 
 async fn open(world: &World) -> OpenTask {
     world.store.load(&world.lead).await.expect("the store loads").snapshot.jobs[0].open[0].clone()

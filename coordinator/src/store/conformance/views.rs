@@ -1,19 +1,17 @@
 //! The views for people, where the backend has them.
 
+use lull_scheduler::{
+    effect::{Change, TaskAfter},
+    event::QuarantineKind,
+    history::{HOURS, IdleHours},
+};
 use lull_shared::{
     id::AgentId,
     state::{AttemptEnd, JobState},
 };
 
 use super::{World, sample::*};
-use crate::{
-    scheduler::{
-        effect::{Change, TaskAfter},
-        event::QuarantineKind,
-        history::{HOURS, IdleHours},
-    },
-    store::record::{NewPolicy, PolicyRecord},
-};
+use crate::store::record::{NewPolicy, PolicyRecord};
 
 /// Every view that a database has.
 pub const VIEWS: [&str; 15] = [

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use lull_scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
 use lull_shared::{
     id::{JobId, TaskId, TaskIndex, TokenId},
     state::TaskState,
@@ -25,10 +29,6 @@ use super::{
     leadership,
     reader::{all, first},
     turn,
-};
-use crate::scheduler::{
-    effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
 };
 
 /// Jobs of a page (`SELECT job_id ..`), the newest first, each with its open tasks counted by state. SQLite would rather go

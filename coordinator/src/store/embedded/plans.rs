@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lull_scheduler::effect::{Change, TaskAfter};
 use lull_shared::{
     id::{AgentId, JobId, TokenId},
     state::{AttemptEnd, JobState, TaskState},
@@ -16,12 +17,9 @@ use lull_shared::{
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 use super::{super::turn::Turn, blobs, connection, jobs, registry, schema, turn};
-use crate::{
-    scheduler::effect::{Change, TaskAfter},
-    store::{
-        conformance::sample::*,
-        record::{JobFilter, TaskFilter},
-    },
+use crate::store::{
+    conformance::sample::*,
+    record::{JobFilter, TaskFilter},
 };
 
 /// Tables that grow with the work, and by which index each may be gone through from one end: one that holds few rows.

@@ -20,6 +20,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot},
+};
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
@@ -30,10 +34,6 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{
     Attendance, BlobWriter, Blobs, Lead, Leadership, Ledger, Loaded, Reading, Registry, Store, StoreError, StoreResult, Takeover,
     record::*,
-};
-use crate::scheduler::{
-    effect::Change,
-    event::{EndedTask, JobSnapshot},
 };
 
 /// What becomes of one call.

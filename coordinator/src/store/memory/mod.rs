@@ -14,6 +14,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lull_scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot},
+};
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{JobId, TaskIndex},
@@ -27,13 +31,7 @@ use super::{
     record::*,
     sweep,
 };
-use crate::{
-    clock,
-    scheduler::{
-        effect::Change,
-        event::{EndedTask, JobSnapshot},
-    },
-};
+use crate::clock;
 
 /// A store that forgets when the last handle is dropped. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! Reading what memory holds: everything is counted again each time, nothing is kept twice.
 
 use async_trait::async_trait;
+use lull_scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Snapshot};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TaskIndex, TokenId},
     state::{AttemptEnd, TaskCounts, TaskState},
@@ -16,7 +17,6 @@ use super::{
     Memory,
     state::{Attempt, Job, Place, State, Task},
 };
-use crate::scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Snapshot};
 
 impl State {
     pub fn snapshot(&self) -> Snapshot {

@@ -7,6 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
+use lull_scheduler::{
+    effect::{Change, EndedAttempt, NewJob, TaskAfter},
+    event::{Answer, EndedTask, Quarantine, Retrying, Saved},
+    history::IdleHours,
+};
 use lull_shared::{
     digest::{Digest, Outline},
     id::{AgentId, AttemptId, JobId, TaskId, Term},
@@ -23,11 +28,6 @@ use super::super::{
     },
     turn::{BREACH_FOUND_BY, Broken, audit_row, breach_words, changes_who_is_out, finish_by_words, intake_action, stop_action},
     usage,
-};
-use crate::scheduler::{
-    effect::{Change, EndedAttempt, NewJob, TaskAfter},
-    event::{Answer, EndedTask, Quarantine, Retrying, Saved},
-    history::IdleHours,
 };
 
 /// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use lull_scheduler::{
+    effect::Change,
+    event::{EndedTask, JobSnapshot, Snapshot},
+};
 use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
 use tiberius::Row;
 
@@ -22,10 +26,6 @@ use super::{
     error::Fail,
     session::{Outcome, Session, Value},
     statements, turn,
-};
-use crate::scheduler::{
-    effect::Change,
-    event::{EndedTask, JobSnapshot, Snapshot},
 };
 
 /// A turn that was in doubt arrives once; more than a few of them in a row are not ours.

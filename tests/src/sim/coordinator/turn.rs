@@ -6,15 +6,15 @@ use lull_coordinator::{
     dispatch::{
         Ended,
         submission::{look_at, look_up, look_up_retry},
-        turn::{Committed, Outgoing, Sealed, Turn, excuse_silence},
+        turn::{Committed, Outgoing, Sealed, Turn},
         writer::{Framer, Peer},
     },
-    scheduler::{
-        Scheduler,
-        effect::{Change, Effect, Refusal, Reply},
-        event::Event,
-    },
     store::{Lead, StoreError, faulty::Fault},
+};
+use lull_scheduler::{
+    Scheduler,
+    effect::{Change, Effect, Refusal, Reply},
+    event::Event,
 };
 use lull_shared::{id::JobId, identity::Signed, time::Timestamp};
 
@@ -217,7 +217,7 @@ impl World {
     /// The turn reaches the store; what follows depends on its answer, and on whether the process lives to hear it.
     pub(super) fn commit(&mut self, id: CoordinatorId) -> Checked {
         let now = self.now;
-        let (store, limits) = (self.database.store.clone(), self.limits());
+        let store = self.database.store.clone();
         let Some(leader) = self.coordinators[id].leader_mut() else { return Ok(()) };
         let lead = leader.lead.clone();
         let Some(Pending { work, changes, began, pause }) = leader.pending.take() else { return Ok(()) };
@@ -262,7 +262,7 @@ impl World {
         if let Some(leader) = self.coordinators[id].leader_mut()
             && !changes.is_empty()
         {
-            excuse_silence(&mut leader.scheduler, took, limits.lease, now);
+            leader.scheduler.excuse_silence(took, now);
         }
         if !changes.is_empty() && !self.healed && self.dice.coordinators.chance(self.crash_after_commit()) {
             return self.crash_half_sent(id, sealed);

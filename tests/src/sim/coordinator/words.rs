@@ -5,10 +5,10 @@ use std::time::Duration;
 use lull_coordinator::{
     claims::{self, Wrong},
     dispatch::turn::{Outgoing, Sealed},
-    scheduler::{
-        effect::{Order, Reply},
-        event::{Event, StreamId},
-    },
+};
+use lull_scheduler::{
+    effect::{Order, Reply},
+    event::{Event, StreamId},
 };
 use lull_shared::{
     id::AgentId,

@@ -24,7 +24,7 @@ use lull_agent::{
     guard::{Announcement, Verdict},
     session::Event,
 };
-use lull_coordinator::scheduler::effect::{Change, TaskAfter};
+use lull_scheduler::effect::{Change, TaskAfter};
 use lull_shared::{
     id::{AttemptId, TaskId},
     time::Timestamp,

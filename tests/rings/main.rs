@@ -1,0 +1,40 @@
+//! The rings are crates, so that Cargo keeps them apart: what each of them does not stand on, however deep.
+
+use std::{collections::BTreeSet, env, path::Path, process::Command};
+
+/// What waits, logs, speaks, runs or stores is an edge's.
+const EDGES: [&str; 5] = ["tokio", "tracing", "libp2p", "wasmtime", "rusqlite"];
+/// What sees an owner is for programs that run beside one.
+const DESKTOP: [&str; 4] = ["evdev", "x11rb", "wayland-client", "rustbus"];
+
+#[test]
+fn a_core_stands_on_words_and_data_structures_only() {
+    assert_without("lull-scheduler", &EDGES);
+}
+
+#[test]
+fn the_coordinator_links_no_desktop() {
+    assert_without("lull-coordinator", &DESKTOP);
+}
+
+fn assert_without(package: &str, banned: &[&str]) {
+    let below = below(package);
+    assert!(below.contains("lull-shared"), "{package} stands on {below:?}");
+    let found: Vec<&&str> = banned.iter().filter(|name| below.contains(**name)).collect();
+    assert!(found.is_empty(), "{package} stands on {found:?}: `cargo tree -p {package} -e normal -i {}` says why", found[0]);
+}
+
+/// The names of all that a package is built from on this platform, by itself. A library of keys that says in a log what it
+/// cannot read is one of words; what stands below it is its own affair.
+fn below(package: &str) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["tree", "--offline", "--locked", "--package", package, "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}", "--prune", "libp2p-identity"])
+        .current_dir(root)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("names");
+    text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+}
