@@ -291,11 +291,11 @@ impl Slot {
 
     /// The front began anew, since its snapshot could not be used.
     pub fn begin_anew(&mut self, attempt: AttemptId, now: Timestamp) {
-        if let Self::Running { work, .. } | Self::Paused { work } = self
-            && work.front.attempt == attempt
-        {
-            (work.spent, work.saved) = (Duration::ZERO, Duration::ZERO);
+        let (Self::Running { work, .. } | Self::Paused { work }) = self else { return };
+        if work.front.attempt != attempt {
+            return;
         }
+        (work.spent, work.saved) = (Duration::ZERO, Duration::ZERO);
         if let Self::Running { since, .. } = self {
             *since = now;
         }
@@ -411,5 +411,233 @@ mod tests {
         assert_eq!(slot.finish(held(0).attempt, at(20)), None, "a late word of the killed process");
         assert_eq!(slot.gone(), []);
         assert_eq!(slot, Slot::Idle);
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn work(build: Build, spent_s: u64, saved_s: u64) -> Work {
+        let front = Held { build, ..held(0) };
+        let executor = Executor { duty: front.duty(), since: at(0) };
+        Work {
+            executor,
+            front,
+            begun: at(0),
+            spent: secs(spent_s),
+            saved: secs(saved_s),
+            rest: VecDeque::from([held(1), held(2)]),
+        }
+    }
+
+    fn suspending() -> Slot {
+        Slot::Suspending { work: work(Build::Migratable, 0, 0), until: at(9_000), reason: ReleaseReason::Stopping }
+    }
+
+    /// One of each kind, with what is true of it: alive, can be frozen, executes, is piped to, and how many it holds.
+    fn kinds() -> [(Slot, [bool; 4], usize); 7] {
+        let duty = held(0).duty();
+        let executor = Executor { duty, since: at(0) };
+        [
+            (Slot::Idle, [false, false, false, false], 0),
+            (Slot::Starting { duty, first: Some(held(0)), since: at(0) }, [true, true, false, false], 1),
+            (Slot::Warm { executor, since: at(0) }, [true, true, false, false], 0),
+            (Slot::Running { work: work(Build::Plain, 0, 0), since: at(0) }, [true, true, true, true], 3),
+            (Slot::Paused { work: work(Build::Plain, 0, 0) }, [true, true, true, false], 3),
+            (suspending(), [true, false, true, false], 3),
+            (Slot::Stopping { duty, then: Some(held(0)) }, [false, false, false, false], 1),
+        ]
+    }
+
+    #[test]
+    fn what_can_be_frozen_killed_and_given_more_follows_from_how_a_slot_stands() {
+        for (slot, says, held) in kinds() {
+            let found = [slot.is_alive(), slot.has_process(), slot.is_executing(), slot.piped().is_some()];
+            assert_eq!((found, slot.held().len()), (says, held), "{slot:?}");
+            assert!(slot.piped().is_none_or(|piped| piped == held), "{slot:?}");
+            assert_eq!(slot.duty().is_none(), slot == Slot::Idle, "{slot:?}");
+            assert_eq!(slot.job(), slot.duty().map(|duty| duty.job), "{slot:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_warm_or_running_executor_takes_one_more_and_all_others_hand_it_back_unchanged() {
+        for (slot, ..) in kinds() {
+            let mut given = slot.clone();
+            let back = given.push(held(7), at(50));
+            match slot {
+                Slot::Warm { .. } => {
+                    let Slot::Running { work, since } = &given else { panic!("{given:?}") };
+                    assert_eq!((&back, &work.front, work.begun, *since), (&None, &held(7), at(50), at(50)));
+                }
+                Slot::Running { .. } => {
+                    let orders: Vec<_> = given.held().iter().map(|held| held.order).collect();
+                    assert_eq!((back, orders), (None, vec![0, 1, 2, 7]), "it comes last");
+                }
+                other => assert_eq!((back, &given), (Some(held(7)), &other)),
+            }
+        }
+    }
+
+    /// What is ordered, and by the place in [`kinds`] who obeys.
+    type Order = (fn(&mut Slot, Duty), &'static [usize]);
+
+    #[test]
+    fn every_order_to_a_slot_that_it_is_not_for_changes_nothing() {
+        let is = |slot: &Slot| {
+            let kind = kinds().iter().position(|(kind, ..)| std::mem::discriminant(kind) == std::mem::discriminant(slot));
+            kind.expect("one of each kind")
+        };
+        let other = Duty { job: JobId(9), build: Build::Plain };
+        let orders: [Order; 8] = [
+            (|slot, _| slot.freeze(at(5)), &[3]),
+            (|slot, _| slot.thaw(at(5)), &[4]),
+            (|slot, _| drop(slot.suspend(ReleaseReason::Stopping, at(9), at(5))), &[3, 4]),
+            (|slot, other| slot.serve(other, at(5)), &[2]),
+            (|slot, _| drop(slot.ready(at(5))), &[1]),
+            (|slot, _| slot.note_save(at(5)), &[3]),
+            (|slot, _| slot.slept(Duration::from_millis(3), at(5)), &[3]),
+            (|slot, _| drop(slot.finish(held(0).attempt, at(5))), &[3, 4, 5]),
+        ];
+        for (number, (order, obey)) in orders.into_iter().enumerate() {
+            for (slot, ..) in kinds() {
+                let mut after = slot.clone();
+                order(&mut after, other);
+                assert_eq!(after != slot, obey.contains(&is(&slot)), "order {number} to {slot:?} makes {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_warm_executor_serves_another_job_from_now_on() {
+        let mut slot = running(1);
+        slot.finish(held(0).attempt, at(20)).expect("the front");
+        let other = Duty { job: JobId(9), build: Build::Plain };
+        slot.serve(other, at(30));
+        assert_eq!(slot, Slot::Warm { executor: Executor { duty: other, since: at(30) }, since: at(20) });
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_pipe_and_each_next_one_begins_with_what_its_own_snapshot_holds() {
+        let resume = |spent_us| Some(SnapshotRef { blob: BlobRef::of(b"snapshot"), spent_us });
+        let mut slot = running(1);
+        slot.push(Held { resume: resume(2_000_000), ..held(1) }, at(10));
+        slot.push(held(2), at(10));
+        slot.freeze(at(1_010));
+        assert_eq!(slot.spent(held(0).attempt, at(0)), Some(secs(1)));
+        slot.thaw(at(2_000));
+        for (index, ends, next_spent) in [(0, 3_000, 2), (1, 4_000, 0), (2, 5_000, 0)] {
+            let ended = slot.finish(held(index).attempt, at(ends)).expect("the front");
+            assert_eq!(ended.held.order, u64::from(index));
+            if let Slot::Running { work, since } = &slot {
+                let spent = secs(next_spent);
+                assert_eq!((work.spent, work.saved, *since, work.begun), (spent, spent, at(ends), at(ends)), "after {index}");
+            }
+        }
+        assert!(matches!(slot, Slot::Warm { .. }));
+    }
+
+    #[test]
+    fn running_time_is_that_of_the_front_alone_and_stands_still_while_it_is_frozen() {
+        let (front, behind) = (held(0).attempt, held(1).attempt);
+        let mut slot = Slot::Running { work: work(Build::Migratable, 5, 0), since: at(1_000) };
+        assert_eq!((slot.spent(front, at(4_000)), slot.spent(behind, at(4_000))), (Some(secs(8)), None));
+        slot.freeze(at(4_000));
+        assert_eq!((slot.spent(front, at(90_000)), slot.spent(behind, at(90_000))), (Some(secs(8)), None));
+        slot.suspend(ReleaseReason::Stopping, at(99_000), at(90_000));
+        assert_eq!((slot.spent(front, at(95_000)), slot.spent(behind, at(95_000))), (Some(secs(8)), None));
+        slot.stop();
+        assert_eq!(slot.spent(front, at(95_000)), None);
+    }
+
+    #[test]
+    fn only_the_front_of_a_movable_build_can_be_suspended_while_it_runs_or_is_paused() {
+        let (front, behind) = (held(0).attempt, held(1).attempt);
+        let running = |build| Slot::Running { work: work(build, 0, 0), since: at(0) };
+        let paused = |build| Slot::Paused { work: work(build, 0, 0) };
+        for movable in [running(Build::Migratable), paused(Build::Migratable)] {
+            assert!(movable.can_suspend(front) && !movable.can_suspend(behind), "{movable:?}");
+        }
+        let others = kinds().into_iter().map(|(slot, ..)| slot).chain([running(Build::Plain), paused(Build::Plain)]);
+        for other in others {
+            assert!(!other.can_suspend(front), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_suspended_gives_back_what_it_had_not_begun_and_has_until_then() {
+        for mut slot in [
+            Slot::Running { work: work(Build::Migratable, 1, 0), since: at(1_000) },
+            Slot::Paused { work: work(Build::Migratable, 3, 0) },
+        ] {
+            let rest = slot.suspend(ReleaseReason::Recalled, at(8_000), at(3_000));
+            assert_eq!(rest.iter().map(|held| held.order).collect::<Vec<_>>(), [1, 2]);
+            let Slot::Suspending { work, until, reason } = &slot else { panic!("{slot:?}") };
+            assert_eq!((work.rest.len(), work.spent, *until, reason), (0, secs(3), at(8_000), &ReleaseReason::Recalled));
+        }
+    }
+
+    #[test]
+    fn the_next_snapshot_is_due_when_so_much_was_run_since_the_last_one() {
+        let every = secs(4);
+        // What was spent before this stretch and what of it is saved, the stretch's begin, and when the next is due.
+        for (spent, saved, since, due) in [(0, 0, 10, 14), (3, 0, 10, 11), (3, 3, 10, 14), (9, 0, 10, 10), (9, 7, 10, 12)] {
+            let slot = Slot::Running { work: work(Build::Migratable, spent, saved), since: at(since * 1_000) };
+            assert_eq!(slot.save_due(every), Some(at(due * 1_000)), "{spent} s spent, {saved} s saved");
+        }
+        let plain = Slot::Running { work: work(Build::Plain, 0, 0), since: at(0) };
+        let paused = Slot::Paused { work: work(Build::Migratable, 0, 0) };
+        assert_eq!((plain.save_due(every), paused.save_due(every)), (None, None));
+        let mut slot = Slot::Running { work: work(Build::Migratable, 1, 0), since: at(10_000) };
+        slot.note_save(at(13_000));
+        assert_eq!(slot.save_due(every), Some(at(17_000)), "4 s of running are saved, 1 s of them before this stretch");
+    }
+
+    #[test]
+    fn only_the_attempt_that_begins_anew_gets_its_time_again() {
+        let limit = secs(10);
+        let deadline = |mut slot: Slot, attempt| {
+            slot.begin_anew(attempt, at(3_000));
+            slot.thaw(at(3_000));
+            slot.deadline(limit)
+        };
+        let running = || Slot::Running { work: work(Build::Migratable, 4, 4), since: at(1_000) };
+        assert_eq!(deadline(running(), held(0).attempt), Some(at(13_000)));
+        assert_eq!(deadline(running(), held(1).attempt), Some(at(7_000)), "a word of another attempt that came late");
+        let paused = || Slot::Paused { work: work(Build::Migratable, 4, 4) };
+        assert_eq!(deadline(paused(), held(0).attempt), Some(at(13_000)));
+        assert_eq!(deadline(paused(), held(1).attempt), Some(at(9_000)));
+        let mut slot = running();
+        slot.begin_anew(held(0).attempt, at(3_000));
+        assert_eq!(slot.save_due(secs(4)), Some(at(7_000)), "nothing of it is saved");
+    }
+
+    #[test]
+    fn a_machine_that_slept_for_longer_than_an_attempt_ran_has_it_begin_now() {
+        let mut slot = Slot::Running { work: work(Build::Plain, 0, 0), since: at(1_000) };
+        slot.slept(secs(2), at(10_000));
+        assert_eq!(slot.deadline(secs(10)), Some(at(13_000)));
+        slot.slept(secs(60), at(10_000));
+        assert_eq!(slot.deadline(secs(10)), Some(at(20_000)), "never later than now");
+    }
+
+    #[test]
+    fn time_that_was_spent_before_is_part_of_the_limit_even_when_it_is_all_of_it() {
+        for (spent, due) in [(0, 11), (4, 7), (10, 1), (60, 1)] {
+            let slot = Slot::Running { work: work(Build::Plain, spent, 0), since: at(1_000) };
+            assert_eq!(slot.deadline(secs(10)), Some(at(due * 1_000)), "{spent} s");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_leaves_an_idle_slot_and_whatever_it_held() {
+        for (slot, _, count) in kinds() {
+            let mut gone = slot.clone();
+            assert_eq!((gone.gone().len(), &gone), (count, &Slot::Idle), "{slot:?}");
+            let mut stopped = slot.clone();
+            assert_eq!(stopped.stop().len(), count, "{slot:?}");
+            let stays = slot.duty().map(|duty| Slot::Stopping { duty, then: None });
+            assert_eq!(stopped, stays.unwrap_or(Slot::Idle), "{slot:?}");
+        }
     }
 }
