@@ -77,4 +77,28 @@ mod tests {
         elastic.observe(100, at(22));
         assert_eq!(elastic.room(), 0);
     }
+
+    #[test]
+    fn a_tenth_of_the_processors_is_the_owners_and_the_rest_is_rounded_to_whole_tasks() {
+        for (cores, used, room) in
+            [(2, 10, 2), (2, 33, 1), (2, 65, 1), (2, 66, 0), (8, 0, 7), (8, 89, 0), (8, 100, 0), (8, 255, 0), (1, 40, 1)]
+        {
+            let mut elastic = Elastic::new(cores);
+            elastic.observe(used, at(0));
+            assert_eq!((elastic.room(), elastic.cpu_percent()), (room, used), "{used} % of {cores}");
+        }
+    }
+
+    #[test]
+    fn nothing_grows_without_ten_seconds_of_more_room_in_a_row() {
+        let mut elastic = Elastic::new(8);
+        (0..60).for_each(|second| elastic.observe(65, at(second)));
+        assert_eq!(elastic.room(), 2, "there is no more");
+        (60..70).for_each(|second| elastic.observe(0, at(second)));
+        elastic.observe(65, at(70));
+        (71..81).for_each(|second| elastic.observe(0, at(second)));
+        assert_eq!(elastic.room(), 2, "it was interrupted");
+        elastic.observe(0, at(81));
+        assert_eq!(elastic.room(), 3);
+    }
 }

@@ -147,3 +147,168 @@ fn charge(power: Power, policy: &Policy) -> (Reading, u64) {
     let (charge, min) = (percent.unwrap_or(0), policy.battery_min.get());
     (Reading::of(charge < min, min == 0 || charge >= min.saturating_add(MORE_CHARGED).min(100)), value)
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::policy::{Celsius, Percent};
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    fn policy() -> Policy {
+        let (temperature_max, battery_min) = (Celsius::try_from(80).expect("a temperature"), Percent::new(40));
+        Policy { on_battery: true, battery_min, temperature_max, before_reboot: true, ..Policy::unrestricted() }
+    }
+
+    type Change = fn(&mut Sample);
+    type Allow = fn(&mut Policy);
+
+    fn sample(change: Change) -> Sample {
+        let mut sample = Sample::QUIET;
+        change(&mut sample);
+        sample
+    }
+
+    /// What is objected to a measurement that has lasted for long.
+    fn objection(sample: &Sample, policy: &Policy) -> Option<PauseReason> {
+        let mut watches = Watches::new(Rules::default());
+        (0..60).for_each(|second| watches.observe(sample, policy, at(second)));
+        watches.objection()
+    }
+
+    #[test]
+    fn each_threshold_is_the_last_value_that_is_allowed() {
+        let cases: [(Change, Option<PauseReason>); 14] = [
+            (|sample| sample.celsius = Some(80), None),
+            (|sample| sample.celsius = Some(81), Some(PauseReason::Temperature { celsius: 81 })),
+            (|sample| sample.celsius = None, None),
+            (|sample| sample.memory_stalled_percent = 19, None),
+            (|sample| sample.memory_stalled_percent = 20, Some(PauseReason::Stalled { percent: 20 })),
+            (|sample| sample.cpu_others_percent = 50, None),
+            (|sample| sample.cpu_others_percent = 51, Some(PauseReason::Busy { cpu_percent: 51 })),
+            (|sample| sample.memory_available_bytes = 512 * MIB, None),
+            (|sample| sample.memory_available_bytes = 512 * MIB - 1, Some(PauseReason::Memory { free_bytes: 512 * MIB - 1 })),
+            (|sample| sample.power = Power::Battery { percent: Some(40) }, None),
+            (|sample| sample.power = Power::Battery { percent: Some(39) }, Some(PauseReason::Battery { percent: Some(39) })),
+            (|sample| sample.power = Power::Battery { percent: None }, Some(PauseReason::Battery { percent: None })),
+            (|sample| sample.lid_closed = true, None),
+            (|sample| (sample.lid_closed, sample.power) = (true, Power::Battery { percent: Some(90) }), Some(PauseReason::Lid)),
+        ];
+        for (change, reason) in cases {
+            assert_eq!(objection(&sample(change), &policy()), reason, "{:?}", sample(change));
+        }
+    }
+
+    #[test]
+    fn what_the_policy_allows_is_no_objection_and_what_it_does_not_is_one() {
+        let cases: [(Change, Allow, PauseReason); 4] = [
+            (|sample| sample.full_screen = true, |policy| policy.on_full_screen = false, PauseReason::FullScreen),
+            (|sample| sample.metered = true, |policy| policy.on_metered = false, PauseReason::Metered),
+            (|sample| sample.reboot = true, |policy| policy.before_reboot = false, PauseReason::Reboot),
+            (
+                |sample| sample.power = Power::Battery { percent: Some(90) },
+                |policy| policy.on_battery = false,
+                PauseReason::Battery { percent: Some(90) },
+            ),
+        ];
+        for (change, forbid, reason) in cases {
+            let mut strict = policy();
+            forbid(&mut strict);
+            assert_eq!(objection(&sample(change), &policy()), None, "{reason:?} is allowed");
+            assert_eq!(objection(&sample(change), &strict), Some(reason.clone()), "{reason:?} is not allowed");
+            assert_eq!(objection(&Sample::QUIET, &strict), None, "{reason:?} is not the case");
+        }
+    }
+
+    #[test]
+    fn a_charge_that_may_be_anything_is_asked_of_nobody() {
+        let any = Policy { battery_min: Percent::new(0), ..policy() };
+        for percent in [None, Some(0), Some(100)] {
+            let battery = Sample { power: Power::Battery { percent }, ..Sample::QUIET };
+            assert_eq!(objection(&battery, &any), None, "{percent:?}");
+        }
+    }
+
+    /// What trips a rule, what lets go of it, what is just not enough for that, and how long that must last.
+    type Ease = (Change, Change, Change, i64);
+
+    #[test]
+    fn each_rule_lets_go_at_its_own_distance_and_after_its_own_time() {
+        let cases: [Ease; 10] = [
+            (|sample| sample.celsius = Some(90), |sample| sample.celsius = Some(70), |sample| sample.celsius = Some(71), 30),
+            (
+                |sample| sample.memory_stalled_percent = 30,
+                |sample| sample.memory_stalled_percent = 4,
+                |sample| sample.memory_stalled_percent = 5,
+                10,
+            ),
+            (
+                |sample| sample.cpu_others_percent = 90,
+                |sample| sample.cpu_others_percent = 24,
+                |sample| sample.cpu_others_percent = 25,
+                5,
+            ),
+            (
+                |sample| sample.memory_available_bytes = 0,
+                |sample| sample.memory_available_bytes = 576 * MIB,
+                |sample| sample.memory_available_bytes = 576 * MIB - 1,
+                5,
+            ),
+            (
+                |sample| sample.power = Power::Battery { percent: Some(9) },
+                |sample| sample.power = Power::Battery { percent: Some(45) },
+                |sample| sample.power = Power::Battery { percent: Some(44) },
+                30,
+            ),
+            (
+                |sample| sample.power = Power::Battery { percent: Some(9) },
+                |_| (),
+                |sample| sample.power = Power::Battery { percent: None },
+                30,
+            ),
+            (
+                |sample| (sample.lid_closed, sample.power) = (true, Power::Battery { percent: Some(90) }),
+                |sample| sample.lid_closed = true,
+                |sample| (sample.lid_closed, sample.power) = (true, Power::Battery { percent: Some(99) }),
+                10,
+            ),
+            (|sample| sample.full_screen = true, |_| (), |sample| sample.full_screen = true, 10),
+            (|sample| sample.metered = true, |_| (), |sample| sample.metered = true, 30),
+            (|sample| sample.reboot = true, |_| (), |sample| sample.reboot = true, 0),
+        ];
+        let strict = Policy { on_full_screen: false, on_metered: false, before_reboot: false, ..policy() };
+        for (trip, enough, short, time) in cases {
+            let tripped = || {
+                let mut watches = Watches::new(Rules::default());
+                (0..=2).for_each(|second| watches.observe(&sample(trip), &strict, at(second)));
+                assert!(watches.objection().is_some(), "{:?}", sample(trip));
+                watches
+            };
+            let mut watches = tripped();
+            (10..100).for_each(|second| watches.observe(&sample(short), &strict, at(second)));
+            assert!(watches.objection().is_some(), "{:?} is not enough", sample(short));
+            let mut watches = tripped();
+            (10..10 + time).for_each(|second| watches.observe(&sample(enough), &strict, at(second)));
+            assert!(watches.objection().is_some(), "{:?} for {time} s is not long enough", sample(enough));
+            watches.observe(&sample(enough), &strict, at(10 + time));
+            assert_eq!(watches.objection(), None, "{:?} for {time} s", sample(enough));
+        }
+    }
+
+    #[test]
+    fn a_minimum_that_is_nearly_full_lets_go_at_a_full_battery() {
+        let nearly = Policy { battery_min: Percent::new(98), ..policy() };
+        let battery = |percent| Sample { power: Power::Battery { percent: Some(percent) }, ..Sample::QUIET };
+        let mut watches = Watches::new(Rules::default());
+        watches.observe(&battery(97), &nearly, at(0));
+        (1..100).for_each(|second| watches.observe(&battery(99), &nearly, at(second)));
+        assert!(watches.objection().is_some());
+        (100..131).for_each(|second| watches.observe(&battery(100), &nearly, at(second)));
+        assert_eq!(watches.objection(), None);
+    }
+}

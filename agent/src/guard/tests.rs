@@ -352,3 +352,67 @@ fn a_machine_that_nothing_sees_says_so_at_once_and_not_that_its_owner_uses_it() 
     assert!(matches!(desk.touch().reason(), Some(PauseReason::Touched | PauseReason::Present { .. })), "somebody was seen");
     assert!(runs(&blind(&["unseen=true"]).seconds(1)));
 }
+
+#[test]
+fn the_grace_period_begins_anew_with_each_pause() {
+    let mut desk = Desk::night();
+    for _ in 0..3 {
+        desk.guard.obey(OwnerWord::Pause { until: None });
+        assert!(matches!(desk.seconds(40), Verdict::Pause(_)));
+        desk.guard.obey(OwnerWord::Run);
+        assert!(runs(&desk.seconds(1)));
+    }
+}
+
+#[test]
+fn nothing_is_due_that_is_due_by_now() {
+    let mut desk = Desk::night();
+    desk.guard.obey(OwnerWord::Pause { until: Some(at(50_000)) });
+    desk.guard.verdict(at(0));
+    // The word ends, and then the grace would.
+    assert_eq!(desk.guard.poll_timeout(at(49_999)), Some(at(50_000)));
+    assert_eq!(desk.guard.poll_timeout(at(50_000)), Some(at(60_000)));
+    assert_eq!(desk.guard.poll_timeout(at(60_000)), None);
+}
+
+#[test]
+fn input_that_is_seen_counts_also_where_nobody_need_be_seen() {
+    let unseen = Policy { unseen: true, beside_owner: false, ..Policy::default() };
+    let mut desk = Desk::quiet(unseen);
+    assert!(runs(&desk.pass(1)));
+    assert_eq!(desk.touch(), Verdict::Pause(PauseReason::Touched));
+    desk.pass(800);
+    assert_eq!(desk.touch(), Verdict::Pause(PRESENT));
+}
+
+#[test]
+fn an_owner_who_was_seen_is_present_also_when_nothing_says_how_long_ago() {
+    let mut desk = Desk::night();
+    (desk.sample.idle, desk.last) = (None, None);
+    desk.guard.observe(desk.sample, at(0));
+    desk.guard.input(at(0));
+    desk.guard.input(at(800));
+    assert_eq!(desk.guard.verdict(at(800)), Verdict::Pause(PRESENT));
+}
+
+#[test]
+fn nobody_is_waited_for_who_need_not_be_away() {
+    let policy = Policy { idle: Span::from_secs(0), unseen: false, ..Policy::default() };
+    let mut guard = Guard::new(Rules::default(), policy, MEANS, at(0));
+    guard.observe(Sample { idle: None, ..Sample::QUIET }, at(0));
+    assert!(runs(&guard.verdict(at(0))));
+}
+
+#[test]
+fn before_the_first_measurement_only_a_policy_that_holds_at_all_hours_lets_anything_run() {
+    let verdict = |hours: &str, beside_owner| {
+        let hours = hours.parse().expect("hours");
+        let policy = Policy { hours, unseen: true, beside_owner, ..Policy::default() };
+        Guard::new(Rules::default(), policy, MEANS, at(0)).verdict(at(0))
+    };
+    let nights = "00:00-06:00";
+    assert_eq!(verdict(nights, false), Verdict::Pause(PauseReason::Starting), "what time it is there nobody knows");
+    assert!(matches!(verdict(nights, true), Verdict::Run(Room { beside: true, .. })), "light work at any time");
+    assert!(matches!(verdict("always", false), Verdict::Run(Room { beside: false, .. })));
+    assert!(matches!(verdict("always", true), Verdict::Run(Room { beside: false, .. })));
+}
