@@ -8,7 +8,7 @@ use lull_shared::{
 };
 
 use super::{
-    tests::{World, artifact, attempt, refused, released, sent},
+    tests::{World, artifact, attempt, refused, released, runs, sent, terms},
     *,
 };
 
@@ -115,4 +115,127 @@ fn code_that_is_gone_from_the_cache_is_fetched_once_more_before_it_is_given_up()
     assert!(matches!(effects[..], [Effect::Start { .. }]), "{effects:?}");
     world.event(Event::StartFailed { slot: 0, error: missing() });
     assert_eq!(paused(&world), Some(Part::Cache));
+}
+
+#[test]
+fn the_newest_reason_is_what_is_said_of_a_trouble_wherever_it_comes_from() {
+    let reason = |world: &World| match world.session.objects() {
+        Some(PauseReason::Trouble(trouble)) => trouble.reason,
+        other => panic!("{other:?}"),
+    };
+    let mut world = World::ready(1);
+    for why in ["no space left", "no folder"] {
+        world.event(Event::Trouble { trouble: Trouble::new(Part::Cache, why), ended: None });
+        assert_eq!(reason(&world), why);
+    }
+    world.advance(Duration::from_millis(1));
+    world.event(Event::Probed { part: Part::Cache, result: Err("no permission".into()) });
+    assert_eq!(reason(&world), "no permission");
+}
+
+#[test]
+fn only_what_was_asked_can_be_answered() {
+    let mut world = World::ready(1);
+    world.event(Event::Trouble { trouble: killed(), ended: None });
+    world.event(Event::Probed { part: Part::Killed, result: Ok(()) });
+    assert_eq!(paused(&world), Some(Part::Killed), "nobody asked yet");
+    world.event(Event::Probed { part: Part::Cache, result: Err("broken".into()) });
+    assert_eq!(world.session.troubles.due(), Some(world.now + Duration::from_secs(30)), "nor about that part");
+}
+
+#[test]
+fn of_several_troubles_each_is_asked_about_in_its_own_time() {
+    let mut world = World::ready(1);
+    world.event(Event::Trouble { trouble: killed(), ended: None });
+    world.event(Event::Trouble { trouble: Trouble::new(Part::Cache, "no space left"), ended: None });
+    assert_eq!(world.session.troubles.due(), Some(world.now));
+    assert_eq!(probes(&world.advance(Duration::from_millis(1))), [Part::Cache]);
+    world.event(Event::Probed { part: Part::Cache, result: Ok(()) });
+    assert_eq!(paused(&world), Some(Part::Killed), "one of them is left");
+    assert_eq!(probes(&world.advance(Duration::from_secs(30))), [Part::Killed]);
+}
+
+/// The pauses before a part is asked about, each time that it fails right after it was found to work.
+fn relapses(part: Part, count: usize, rest: Duration) -> Vec<u64> {
+    let mut world = World::ready(1);
+    let pauses = (0..count).map(|_| {
+        world.event(Event::Trouble { trouble: Trouble::new(part, "broken"), ended: None });
+        let from = world.now;
+        while probes(&world.advance(Duration::from_millis(500))).is_empty() {}
+        let pause = world.now.since(from).as_secs();
+        world.event(Event::Probed { part, result: Ok(()) });
+        world.advance(rest);
+        pause
+    });
+    pauses.collect()
+}
+
+#[test]
+fn a_part_that_has_worked_for_ten_minutes_is_as_good_as_new() {
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    assert_eq!(relapses(Part::Executor, 4, minutes(9)), [0, 1, 2, 4]);
+    assert_eq!(relapses(Part::Executor, 4, minutes(11)), [0, 0, 0, 0]);
+    assert_eq!(relapses(Part::Killed, 7, Duration::ZERO), [30, 30, 60, 120, 240, 480, 600], "ten minutes at most");
+}
+
+#[test]
+fn an_open_cage_is_tried_ever_more_rarely_and_the_last_word_about_it_counts() {
+    let open = || Event::Caged { missing: Some("landlock missing".into()) };
+    let mut world = World::ready(1);
+    world.event(open());
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let from = world.now;
+        while probes(&world.advance(Duration::from_secs(1))).is_empty() {}
+        pauses.push(world.now.since(from).as_secs() / 60);
+        world.event(open());
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60], "minutes");
+    assert_eq!(paused(&world), Some(Part::Cage));
+    while probes(&world.advance(Duration::from_secs(60))).is_empty() {}
+    world.event(Event::Caged { missing: None });
+    assert_eq!(paused(&world), None);
+}
+
+#[test]
+fn an_attempt_is_given_back_for_a_trouble_only_where_it_was_what_ran() {
+    let trouble = |index| Event::Trouble { trouble: killed(), ended: Some((0, attempt(1, index))) };
+    let released_by = |world: &mut World, index| {
+        let effects = world.event(trouble(index));
+        effects.contains(&released(&[attempt(1, index)], ReleaseReason::Trouble(killed())))
+    };
+    let piped = || {
+        let mut world = World::running(1, 4);
+        world.finish(0, attempt(1, 0), 100);
+        world
+    };
+    let mut world = piped();
+    assert!(released_by(&mut world, 1), "it was at the front");
+    world.event(Event::Gone { slot: 0, failed: None });
+    world.advance(Duration::from_secs(30));
+    world.event(Event::Probed { part: Part::Killed, result: Ok(()) });
+    assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 2)), (0, attempt(1, 3))], "the rest runs again");
+    for other in [2, 3, 9] {
+        assert!(!released_by(&mut piped(), other), "{other} was not at the front");
+    }
+    let mut world = World::ready(1);
+    world.assign(1, 0..1);
+    world.fetched(artifact());
+    assert!(!released_by(&mut world, 0), "its executor is only being started");
+}
+
+#[test]
+fn code_that_two_jobs_share_and_both_miss_is_fetched_once() {
+    let mut world = World::ready(2);
+    let mut other = terms(2);
+    other.grants.random = true;
+    world.hear(lull_shared::message::ToAgent::Terms(Box::new(other)));
+    world.assign(1, 0..1);
+    world.assign(2, 0..1);
+    world.fetched(artifact());
+    let missing = |slot| Event::StartFailed { slot, error: StartError::Missing("no such file".into()) };
+    assert_eq!(world.event(missing(0)), [Effect::Fetch(artifact())]);
+    assert_eq!(world.event(missing(1)), [], "it is on its way");
+    assert_eq!(paused(&world), None);
+    assert_eq!(world.fetched(artifact()).len(), 2, "both start");
 }

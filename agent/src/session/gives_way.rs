@@ -150,3 +150,71 @@ fn the_coordinator_hears_what_holds_here() {
     let said: Vec<Effect> = std::iter::from_fn(|| world.session.poll_effect()).collect();
     assert!(said.contains(&Effect::Send(report)), "{said:?}");
 }
+
+fn freezes(effects: &[Effect]) -> Vec<SlotId> {
+    effects.iter().filter_map(|effect| if let Effect::Freeze { slot } = effect { Some(*slot) } else { None }).collect()
+}
+
+fn thaws(effects: &[Effect]) -> Vec<SlotId> {
+    effects.iter().filter_map(|effect| if let Effect::Thaw { slot } = effect { Some(*slot) } else { None }).collect()
+}
+
+#[test]
+fn what_is_frozen_already_is_not_frozen_again_for_another_reason_which_is_said_once() {
+    let mut world = World::running(1, 1);
+    let first = world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert_eq!((freezes(&first), paused(&first).len()), (vec![0], 1));
+    let again = world.event(Event::Sample(Sample::QUIET));
+    assert_eq!((freezes(&again), paused(&again)), (vec![], vec![]), "nothing is new");
+    let until = Some(world.now + Duration::from_secs(60));
+    let other = world.event(Event::Owner(OwnerWord::Pause { until }));
+    assert_eq!((freezes(&other), paused(&other)), (vec![], vec![(attempt(1, 0), Some(PauseReason::Owner { until }))]));
+}
+
+#[test]
+fn an_executor_that_was_frozen_while_it_started_goes_on_when_the_owner_is_gone() {
+    let mut world = World::ready(2);
+    world.assign(1, 0..1);
+    world.fetched(super::tests::artifact());
+    let effects = world.event(Event::Owner(OwnerWord::Pause { until: None }));
+    assert_eq!((freezes(&effects), paused(&effects)), (vec![0], vec![]), "nothing of it runs");
+    assert_eq!(thaws(&world.event(Event::Owner(OwnerWord::Run))), [0]);
+    assert_eq!(super::tests::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 0))]);
+}
+
+#[test]
+fn only_what_runs_is_frozen_for_want_of_room_and_the_last_first() {
+    let mut world = busy(&["idle=10m", "beside_cores=25"]);
+    world.hear(ToAgent::Recall { attempts: vec![attempt(1, 3)], reason: lull_shared::message::RecallReason::Rebalance });
+    world.finish(2, attempt(1, 2), 50_000);
+    // One of four processors; the third executor has nothing to do.
+    let effects = world.event(Event::Input);
+    assert_eq!(freezes(&effects), [1]);
+    assert_eq!(paused(&effects), [(attempt(1, 1), Some(PauseReason::Beside { slots: 1 }))]);
+    let effects = world.finish(0, attempt(1, 0), 50_000);
+    assert_eq!(thaws(&effects), [1], "it goes on where there is room again");
+}
+
+#[test]
+fn everything_is_given_up_when_the_machine_sleeps_wherever_it_is() {
+    let sleeps = |mut world: World| world.event(Event::Announced(Announcement::Sleep));
+    let reason = || ReleaseReason::Evicted(PauseReason::Sleep);
+    let effects = sleeps(World::running(2, 1));
+    assert!(effects.contains(&Effect::Kill { slot: 0 }), "it runs beside an idle slot, and nothing waits: {effects:?}");
+    assert!(effects.contains(&released(&[attempt(1, 0)], reason())), "{effects:?}");
+    let mut waiting = World::ready(1);
+    waiting.assign(1, 0..2);
+    let effects = sleeps(waiting);
+    assert!(effects.contains(&released(&[attempt(1, 0), attempt(1, 1)], reason())), "they wait, and nothing runs: {effects:?}");
+    let mut replacing = World::running(1, 1);
+    let mut other = super::tests::terms(2);
+    other.grants.random = true;
+    replacing.hear(ToAgent::Terms(Box::new(other)));
+    replacing.finish(0, attempt(1, 0), 50_000);
+    replacing.assign(2, 0..1);
+    let effects = sleeps(replacing);
+    assert!(effects.contains(&released(&[attempt(2, 0)], reason())), "its slot is being cleared for it: {effects:?}");
+    let effects = sleeps(World::ready(1));
+    let releases = sent(&effects).iter().filter(|word| matches!(word, ToCoordinator::Released { .. })).count();
+    assert_eq!(releases, 0, "nothing is here: {effects:?}");
+}

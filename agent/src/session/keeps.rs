@@ -5,12 +5,12 @@ use std::time::Duration;
 use lull_shared::{
     digest::BlobRef,
     id::TaskId,
-    limits::SNAPSHOTS_PER_AGENT_MAX,
-    message::{KeptSnapshot, ToAgent, ToCoordinator, UnkeptReason},
+    limits::{SNAPSHOT_BYTES_MAX, SNAPSHOTS_PER_AGENT_MAX},
+    message::{Assignment, Build, KeptSnapshot, Payload, SnapshotRef, ToAgent, ToCoordinator, UnkeptReason},
 };
 
 use super::{
-    tests::{World, attempt, sent},
+    tests::{World, attempt, movable_artifact, sent},
     *,
 };
 use crate::guard::{Announcement, OwnerWord};
@@ -129,4 +129,66 @@ fn nobody_is_waited_for_who_cannot_be_asked() {
     world.event(Event::Disconnected);
     world.event(Event::Announced(Announcement::Sleep));
     assert!(world.session.may_leave());
+}
+
+#[test]
+fn few_copies_are_on_their_way_at_once_and_the_next_may_come_when_one_is_there() {
+    let mut world = World::ready(1);
+    for number in 0..8 {
+        assert_eq!(keep(&mut world, number), [Effect::Fetch(blob(number))]);
+    }
+    assert_eq!(keep(&mut world, 8), [unkept(8, UnkeptReason::Full)]);
+    world.fetched(blob(3));
+    assert_eq!(keep(&mut world, 8), [Effect::Fetch(blob(8))]);
+}
+
+#[test]
+fn a_copy_may_be_as_large_as_a_snapshot_and_no_larger() {
+    let mut world = World::ready(1);
+    for (size_bytes, taken) in [(SNAPSHOT_BYTES_MAX, true), (SNAPSHOT_BYTES_MAX + 1, false)] {
+        let snapshot = BlobRef { size_bytes, ..blob(size_bytes as u32) };
+        let effects = world.hear(ToAgent::Keep { task: task(1), snapshot });
+        assert_eq!(effects.contains(&Effect::Fetch(snapshot)), taken, "{effects:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_an_attempt_here_goes_on_from_is_kept_without_being_fetched_again() {
+    let mut world = World::ready(1);
+    let resume = Some(SnapshotRef { blob: blob(1), spent_us: 1 });
+    let offer = Assignment { attempt: attempt(1, 0), input: Payload::inline(vec![1]), build: Build::Migratable, resume };
+    world.hear(ToAgent::Assign(vec![offer]));
+    world.fetched(movable_artifact());
+    world.fetched(blob(1));
+    assert_eq!(keep(&mut world, 1), [Effect::Send(ToCoordinator::Keeps(kept(1)))]);
+    world.event(Event::Ready { slot: 0 });
+    let effects = world.finish(0, attempt(1, 0), 1_000);
+    assert!(!effects.contains(&Effect::Unpin(blob(1).digest)), "it is kept on: {effects:?}");
+}
+
+#[test]
+fn copies_on_their_way_are_given_up_when_the_network_begins_to_cost_money() {
+    let mut world = World::ready(1);
+    keep(&mut world, 1);
+    let effects = world.event(Event::Sample(Sample { metered: true, ..Sample::QUIET }));
+    assert_eq!(effects, [Effect::Unpin(blob(1).digest), unkept(1, UnkeptReason::Metered)]);
+    let mut world = World::ready(1);
+    keep(&mut world, 1);
+    assert_eq!(world.event(Event::Sample(Sample::QUIET)), []);
+}
+
+#[test]
+fn a_machine_waits_until_each_of_its_copies_is_elsewhere() {
+    let mut world = keeper(1);
+    keep(&mut world, 2);
+    world.fetched(blob(2));
+    world.event(Event::Announced(Announcement::Sleep));
+    world.hear(ToAgent::Safe { snapshots: vec![blob(2).digest] });
+    assert!(!world.session.may_leave(), "the first is here only");
+    world.hear(ToAgent::Safe { snapshots: vec![blob(1).digest, blob(7).digest] });
+    assert!(world.session.may_leave());
+    let mut world = keeper(1);
+    world.event(Event::Announced(Announcement::Sleep));
+    world.hear(ToAgent::Discard { snapshots: vec![blob(1).digest] });
+    assert!(world.session.may_leave(), "what nobody needs need not be elsewhere");
 }

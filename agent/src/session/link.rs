@@ -332,3 +332,37 @@ impl Outline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::AgentId;
+
+    use super::*;
+
+    fn capacity(waiting: u32, cpu_free_percent: u8, memory_free_bytes: u64) -> Capacity {
+        let (agent, run, sequence, slots, slots_busy, paused) = (AgentId(1), 1, 1, 2, 0, None);
+        Capacity { agent, run, sequence, slots, slots_busy, waiting, cpu_free_percent, memory_free_bytes, paused }
+    }
+
+    #[test]
+    fn a_change_that_is_worth_a_message_is_told_from_one_that_is_not() {
+        let step = MEMORY_STEP_BYTES;
+        let pairs = [
+            (capacity(0, 0, 0), capacity(1, 0, 0), true),
+            (capacity(1, 0, 0), capacity(2, 0, 0), true),
+            (capacity(2, 0, 0), capacity(3, 0, 0), false),
+            (capacity(3, 0, 0), capacity(4, 0, 0), true),
+            (capacity(0, 80, 0), capacity(0, 89, 0), false),
+            (capacity(0, 89, 0), capacity(0, 90, 0), true),
+            (capacity(0, 0, step), capacity(0, 0, 2 * step - 1), false),
+            (capacity(0, 0, step - 1), capacity(0, 0, step), true),
+            (capacity(0, 0, 0), Capacity { slots: 1, ..capacity(0, 0, 0) }, true),
+            (capacity(0, 0, 0), Capacity { slots_busy: 1, ..capacity(0, 0, 0) }, true),
+            (capacity(0, 0, 0), Capacity { paused: Some(PauseReason::Lid), ..capacity(0, 0, 0) }, true),
+            (capacity(0, 0, 0), Capacity { sequence: 2, ..capacity(0, 0, 0) }, false),
+        ];
+        for (before, after, news) in pairs {
+            assert_eq!(Outline::of(&before) != Outline::of(&after), news, "{before:?} and then {after:?}");
+        }
+    }
+}

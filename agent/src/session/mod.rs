@@ -29,7 +29,11 @@ mod work;
 mod yielding;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod broken;
+#[cfg(test)]
+mod ends;
 #[cfg(test)]
 mod gives_way;
 #[cfg(test)]
@@ -39,7 +43,11 @@ mod moves;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -205,3 +205,99 @@ fn an_agent_that_stops_writes_down_what_runs_and_goes_when_others_have_it() {
     assert!(effects.contains(&Effect::Kill { slot: 0 }), "what takes too long is given up: {effects:?}");
     assert!(effects.contains(&released(&[attempt(1, 0)], ReleaseReason::Stopping)), "{effects:?}");
 }
+
+fn checkpoints(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Checkpoint { .. })).count()
+}
+
+/// One slot whose executor was given several movable attempts, of which the second is at the front.
+fn piped() -> World {
+    let mut world = running();
+    world.finish(0, attempt(1, 0), 100);
+    for index in 1..4 {
+        world.hear(offer(index, None));
+    }
+    world
+}
+
+#[test]
+fn snapshots_are_taken_of_movable_builds_alone_and_no_sooner_than_asked_for() {
+    let mut world = running();
+    let every = Duration::from_secs(4);
+    assert_eq!(checkpoints(&world.advance(every - Duration::from_micros(1))), 0);
+    assert_eq!(checkpoints(&world.advance(Duration::from_micros(1))), 1);
+    assert_eq!(checkpoints(&world.advance(every - Duration::from_micros(1))), 0, "whether or not it was written");
+    let mut world = World::running(1, 1);
+    assert_eq!(checkpoints(&world.advance(Duration::from_secs(9))), 0, "a plain build has no state to write");
+}
+
+#[test]
+fn each_slot_is_written_down_in_its_own_time() {
+    let mut world = World::ready(2);
+    world.hear(offer(0, None));
+    world.hear(offer(1, None));
+    world.fetched(movable_artifact());
+    let began = world.now;
+    world.event(Event::Ready { slot: 0 });
+    world.advance(Duration::from_secs(1));
+    world.event(Event::Ready { slot: 1 });
+    assert_eq!(world.session.moving_due(), Some(began + Duration::from_secs(4)));
+    let effects = world.advance(Duration::from_secs(3));
+    assert!(effects.contains(&Effect::Checkpoint { slot: 0, attempt: attempt(1, 0) }), "{effects:?}");
+    assert_eq!(world.session.moving_due(), Some(began + Duration::from_secs(5)));
+}
+
+#[test]
+fn what_waits_behind_what_is_written_down_is_released_with_it_or_runs_on_when_only_that_one_must_go() {
+    let mut world = piped();
+    let effects = world.event(Event::Announced(Announcement::Sleep));
+    assert!(effects.contains(&Effect::Suspend { slot: 0, attempt: attempt(1, 1) }), "{effects:?}");
+    let reason = ReleaseReason::Evicted(PauseReason::Sleep);
+    assert!(effects.contains(&released(&[attempt(1, 2), attempt(1, 3)], reason)), "{effects:?}");
+    let mut world = piped();
+    let faster = ToAgent::Recall { attempts: vec![attempt(1, 1)], reason: RecallReason::Faster };
+    assert_eq!(world.hear(faster), [Effect::Suspend { slot: 0, attempt: attempt(1, 1) }]);
+    let snapshot = snapshot(1).blob;
+    world.event(Event::Saved { slot: 0, attempt: attempt(1, 1), snapshot, suspended: true });
+    let effects = world.event(Event::Gone { slot: 0, failed: None });
+    assert!(matches!(effects[..], [Effect::Start { slot: 0, .. }]), "{effects:?}");
+    assert_eq!(super::tests::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 2)), (0, attempt(1, 3))]);
+}
+
+#[test]
+fn an_attempt_that_begins_anew_has_all_its_time_again_and_no_other_one_has() {
+    for (index, ends_s) in [(0, 10), (1, 6)] {
+        let mut world = running();
+        world.advance(Duration::from_secs(4));
+        world.event(Event::BeginsAnew { slot: 0, attempt: attempt(1, index), reason: "it is damaged".into() });
+        let effects = world.advance(Duration::from_millis(ends_s * 1_000 - 1));
+        assert!(super::tests::keeps(&effects).is_empty(), "{index}: {effects:?}");
+        assert_eq!(super::tests::keeps(&world.advance(Duration::from_millis(1))).len(), 1, "{index}");
+    }
+}
+
+#[test]
+fn an_attempt_that_comes_back_goes_on_at_once_from_the_snapshot_that_is_still_here() {
+    let mut world = running();
+    saved(&mut world, 5, false);
+    world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled });
+    world.event(Event::Gone { slot: 0, failed: None });
+    world.hear(offer(1, Some(snapshot(5))));
+    let effects = world.fetched(movable_artifact());
+    assert!(matches!(&effects[..], [Effect::Start { .. }]), "it needs no copy of it: {effects:?}");
+}
+
+#[test]
+fn beyond_what_may_be_kept_the_oldest_snapshot_goes_and_that_is_said() {
+    let mut world = running();
+    let most = lull_shared::limits::SNAPSHOTS_PER_AGENT_MAX as u64;
+    for seconds in 0..most {
+        let effects = saved(&mut world, seconds, false);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Erase(_))), "there is room for {seconds}: {effects:?}");
+    }
+    let effects = saved(&mut world, most, false);
+    let oldest = lull_shared::message::KeptSnapshot { task: attempt(1, 0).task, digest: snapshot(0).blob.digest };
+    let gone = Effect::Send(ToCoordinator::Unkept { snapshot: oldest, reason: UnkeptReason::Full });
+    assert!(effects.contains(&Effect::Erase(oldest.digest)) && effects.contains(&gone), "{effects:?}");
+    assert_eq!(world.session.snapshots.kept().len() as u64, most);
+}

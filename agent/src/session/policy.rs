@@ -106,5 +106,6 @@ mod tests {
         let ahead = |text: &str| clock_ahead_min(&Sample { local: text.parse().expect("a minute"), ..Sample::QUIET }, now);
         assert_eq!([ahead("thu 00:00"), ahead("thu 01:00"), ahead("wed 19:00"), ahead("thu 05:45")], [0, 60, -300, 345]);
         assert_eq!([ahead("thu 01:01"), ahead("wed 23:59")], [60, 0], "the two clocks need not tick together");
+        assert_eq!([ahead("sun 11:53"), ahead("sun 11:54")], [5_040, -5_040], "half a week is as far as it goes");
     }
 }

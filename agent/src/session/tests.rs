@@ -23,7 +23,7 @@ use super::*;
 use crate::guard::{OwnerWord, Rules};
 
 pub(super) const ENGINE: &str = "engine-1";
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;
 
 pub(super) fn authority() -> libp2p::identity::Keypair {
     libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a secret key")
@@ -65,7 +65,12 @@ pub(super) fn movable_artifact() -> BlobRef {
 }
 
 pub(super) fn terms(job: u64) -> Terms {
-    let manifest = ModuleManifest {
+    terms_with(job, |_| ())
+}
+
+/// Terms whose module is a little different.
+pub(super) fn terms_with(job: u64, change: impl FnOnce(&mut ModuleManifest)) -> Terms {
+    let mut manifest = ModuleManifest {
         function: "echo".into(),
         number: 1,
         kind: ModuleKind::Preview1,
@@ -78,6 +83,7 @@ pub(super) fn terms(job: u64) -> Terms {
             cost_percent: Some(110),
         }),
     };
+    change(&mut manifest);
     let signed = identity::sign(&authority(), &manifest);
     Terms {
         job: JobId(job),
@@ -120,7 +126,7 @@ pub(super) fn done(attempt: AttemptId, wall_us: u64) -> Box<Done> {
 pub(super) struct World {
     pub(super) session: Session,
     pub(super) now: Timestamp,
-    frame: u64,
+    pub(super) frame: u64,
 }
 
 impl World {
@@ -185,6 +191,19 @@ impl World {
         self.hear(ToAgent::Assign(offers.collect()))
     }
 
+    /// Offers attempts of a job, each with its own input, for the plain build.
+    pub(super) fn offer(&mut self, job: u64, inputs: Vec<(u32, Payload)>) -> Vec<Effect> {
+        let offer = |(index, input)| Assignment { build: Build::Plain, resume: None, attempt: attempt(job, index), input };
+        self.hear(ToAgent::Assign(inputs.into_iter().map(offer).collect()))
+    }
+
+    /// All that an event brings about, what is reported of the machine included.
+    pub(super) fn raw(&mut self, event: Event) -> Vec<Effect> {
+        self.session.handle(event, self.now);
+        self.session.audit();
+        std::iter::from_fn(|| self.session.poll_effect()).collect()
+    }
+
     pub(super) fn fetched(&mut self, blob: BlobRef) -> Vec<Effect> {
         self.event(Event::Fetched { digest: blob.digest, result: Ok(()) })
     }
@@ -212,7 +231,7 @@ pub(super) fn sent(effects: &[Effect]) -> Vec<&ToCoordinator> {
     effects.iter().filter_map(|effect| if let Effect::Send(message) = effect { Some(message) } else { None }).collect()
 }
 
-fn runs(effects: &[Effect]) -> Vec<(SlotId, AttemptId)> {
+pub(super) fn runs(effects: &[Effect]) -> Vec<(SlotId, AttemptId)> {
     let run = |effect: &Effect| if let Effect::Run { slot, attempt, .. } = effect { Some((*slot, *attempt)) } else { None };
     effects.iter().filter_map(run).collect()
 }
@@ -225,12 +244,12 @@ pub(super) fn refused(effects: &[Effect]) -> Vec<(AttemptId, RefuseReason)> {
     sent(effects).into_iter().filter_map(refused).collect()
 }
 
-fn finished(effects: &[Effect]) -> Vec<Finished> {
+pub(super) fn finished(effects: &[Effect]) -> Vec<Finished> {
     let finished = |message: &ToCoordinator| if let ToCoordinator::Finished(all) = message { all.clone() } else { Vec::new() };
     sent(effects).into_iter().flat_map(finished).collect()
 }
 
-fn keeps(effects: &[Effect]) -> Vec<Arc<Finished>> {
+pub(super) fn keeps(effects: &[Effect]) -> Vec<Arc<Finished>> {
     effects.iter().filter_map(|effect| if let Effect::Keep(record) = effect { Some(Arc::clone(record)) } else { None }).collect()
 }
 
