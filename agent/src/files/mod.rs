@@ -132,6 +132,7 @@ pub fn sync_file(path: &Path) -> io::Result<()> {
 
 /// Makes the bytes of an open file durable.
 pub fn sync(file: &File, path: &Path) -> io::Result<()> {
+    deeds::try_it("synced", path)?;
     file.sync_data()?;
     deeds::note("synced", path);
     Ok(())
@@ -204,6 +205,26 @@ pub(crate) mod deeds {
         DONE.lock().expect("no test panics here").push((deed, path.to_owned()));
         #[cfg(not(test))]
         let _ = (deed, path);
+    }
+
+    #[cfg(test)]
+    static REFUSED: std::sync::Mutex<Vec<(&str, std::path::PathBuf)>> = std::sync::Mutex::new(Vec::new());
+
+    /// Fails where a test wants the disk to refuse this.
+    pub(crate) fn try_it(deed: &'static str, path: &Path) -> std::io::Result<()> {
+        #[cfg(test)]
+        if REFUSED.lock().expect("no test panics here").extract_if(.., |refused| *refused == (deed, path.to_owned())).count() > 0
+        {
+            return Err(std::io::Error::other("the disk refuses it"));
+        }
+        let _ = (deed, path);
+        Ok(())
+    }
+
+    /// The disk refuses this the next time.
+    #[cfg(test)]
+    pub(crate) fn refuse(deed: &'static str, path: &Path) {
+        REFUSED.lock().expect("no test panics here").push((deed, path.to_owned()));
     }
 
     /// What was done below a folder since the last look, as `synced outbox.log`.

@@ -126,7 +126,8 @@ impl Log {
             write_record(&mut bytes, &entry);
             effects.push((entry_effect(&entry), start as u64, (bytes.len() - start) as u64));
         }
-        if let Err(error) = write_at(&self.file, &bytes, self.length) {
+        let written = files::deeds::try_it("written", &self.path).and_then(|()| write_at(&self.file, &bytes, self.length));
+        if let Err(error) = written {
             // What was written in part lies behind the end and is cut or overwritten.
             let _ = self.file.set_len(self.length);
             return Err(error);
@@ -359,5 +360,132 @@ pub(super) mod tests {
         assert_eq!(log.read(record(199, 0).attempt).expect("readable"), Some(record(199, 60_000)));
         log.append([record(7, 5)].iter(), Vec::new()).expect("it goes on");
         assert_eq!(attempts(&Log::open(path).expect("it opens")), [7, 199]);
+    }
+
+    fn new_log() -> (tempfile::TempDir, PathBuf, Log) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("outbox.log");
+        let log = Log::open(path.clone()).expect("a new log");
+        (folder, path, log)
+    }
+
+    /// How much of the file the index holds to be needed.
+    fn needed(log: &Log) -> u64 {
+        log.live.values().map(|spot| spot.length).sum()
+    }
+
+    #[test]
+    fn what_is_live_is_counted_through_every_change_and_found_again() {
+        let (_folder, path, mut log) = new_log();
+        log.append([record(0, 40), record(1, 60)].iter(), Vec::new()).expect("a place for them");
+        assert!(log.live_bytes() > 100 && log.live_bytes() == needed(&log));
+        log.append([record(0, 500)].iter(), Vec::new()).expect("a place for it");
+        assert_eq!(log.live_bytes(), needed(&log), "the newer result is in the place of the older");
+        log.append([].iter(), vec![record(1, 0).attempt, record(9, 0).attempt]).expect("a place for it");
+        assert_eq!((attempts(&log), log.live_bytes()), (vec![0], needed(&log)));
+        let again = Log::open(path).expect("it opens");
+        assert_eq!((again.live_bytes(), again.length), (log.live_bytes(), log.length));
+        log.forget(&[record(0, 0).attempt]);
+        assert_eq!((log.live_bytes(), log.read(record(0, 0).attempt).expect("readable")), (0, None));
+    }
+
+    #[test]
+    fn only_what_is_removed_is_said_to_be() {
+        let (_folder, path, mut log) = new_log();
+        log.append([record(0, 40)].iter(), Vec::new()).expect("a place for it");
+        assert_eq!(log.length, MAGIC.len() as u64 + needed(&log), "one record and nothing beside it");
+        log.append([record(1, 40)].iter(), vec![record(0, 0).attempt]).expect("a place for both");
+        assert_eq!(attempts(&Log::open(path).expect("it opens")), [1]);
+    }
+
+    #[test]
+    fn after_a_write_that_the_disk_refused_nothing_of_it_is_there() {
+        let (_folder, path, mut log) = new_log();
+        log.append([record(0, 40)].iter(), Vec::new()).expect("a place for it");
+        let before = (log.length, log.live_bytes());
+        files::deeds::refuse("written", &path);
+        log.append([record(1, 40)].iter(), Vec::new()).expect_err("the disk refuses it");
+        assert_eq!((attempts(&log), log.length, log.live_bytes()), (vec![0], before.0, before.1));
+        log.append([record(2, 40)].iter(), Vec::new()).expect("a place for it");
+        assert_eq!(attempts(&Log::open(path).expect("it opens")), [0, 2]);
+    }
+
+    #[test]
+    fn a_file_is_worth_rewriting_when_it_is_large_and_more_than_half_of_it_is_dead() {
+        let (_folder, _path, mut log) = new_log();
+        let half = REWRITE_BYTES_MIN / 2;
+        for (length, live, wanted) in [
+            (REWRITE_BYTES_MIN, half - 1, true),
+            (REWRITE_BYTES_MIN, half, false),
+            (REWRITE_BYTES_MIN - 2, half - 2, false),
+            (10 * REWRITE_BYTES_MIN, 6 * REWRITE_BYTES_MIN, false),
+            (100, 0, false),
+        ] {
+            (log.length, log.live_bytes) = (length, live);
+            assert_eq!(log.wants_rewrite(), wanted, "{live} of {length} bytes are needed");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_rewrite_is_in_no_ones_way() {
+        let (folder, path, mut log) = new_log();
+        log.append([record(0, 40)].iter(), Vec::new()).expect("a place for it");
+        fs::write(folder.path().join("outbox.new"), b"half of a file").expect("a file");
+        log.rewrite().expect("a new file");
+        assert!(log.is_in_place() && !folder.path().join("outbox.new").exists());
+        assert_eq!(attempts(&Log::open(path).expect("it opens")), [0]);
+    }
+
+    #[test]
+    fn a_rewrite_that_the_disk_refuses_changes_nothing() {
+        let (folder, path, mut log) = new_log();
+        log.append([record(0, 40)].iter(), Vec::new()).expect("a place for it");
+        files::deeds::refuse("synced", &folder.path().join("outbox.new"));
+        log.rewrite().expect_err("the disk refuses it");
+        log.append([record(1, 40)].iter(), Vec::new()).expect("the old file goes on");
+        assert_eq!(attempts(&Log::open(path).expect("it opens")), [0, 1]);
+    }
+
+    #[test]
+    fn a_record_in_anothers_place_is_not_taken_for_it() {
+        let (_folder, path, mut log) = new_log();
+        log.append([record(0, 40), record(1, 40)].iter(), Vec::new()).expect("a place for them");
+        let spots: Vec<Spot> = log.live.values().copied().collect();
+        assert_eq!(spots[0].length, spots[1].length);
+        let mut bytes = fs::read(&path).expect("the log");
+        let (first, second) = (spots[0].offset as usize, spots[1].offset as usize);
+        bytes.copy_within(second..second + spots[1].length as usize, first);
+        fs::write(&path, bytes).expect("damage");
+        log.read(record(0, 0).attempt).expect_err("it is not that one");
+        assert_eq!(log.read(record(1, 0).attempt).expect("readable"), Some(record(1, 40)));
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("outbox.log");
+        fs::write(&path, b"LULLOUT2 and more").expect("a file");
+        let error = Log::open(path.clone()).expect_err("it is not ours");
+        assert!(error.to_string().contains("\nhint: "), "{error}");
+        assert_eq!(fs::read(&path).expect("there"), b"LULLOUT2 and more");
+    }
+
+    #[test]
+    fn a_body_is_read_up_to_the_bound_of_a_frame_and_an_error_of_the_disk_is_not_the_end_of_the_file() {
+        let record = |size: usize| {
+            let (length, body) = ((size as u32).to_le_bytes(), vec![7; size]);
+            [&length[..], &checksum(length, &body)[..], &body[..]].concat()
+        };
+        for (size, read) in [(0, true), (limits::FRAME_BYTES_MAX, true), (limits::FRAME_BYTES_MAX + 1, false)] {
+            let found = read_record(&mut record(size).as_slice()).expect("memory does not fail");
+            assert_eq!(found.map(|body| body.len()), read.then_some(size));
+        }
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("a bad sector"))
+            }
+        }
+        read_record(&mut Broken).expect_err("what is there is not known");
     }
 }

@@ -455,4 +455,96 @@ mod tests {
         let missing = |event: &Event| matches!(event, Event::Recollected { missing, .. } if missing.len() == 1);
         assert!(events.iter().any(missing) && kept(&events) == 1, "{events:?}");
     }
+
+    /// A writer with the folder of its own, and what it says about some commands.
+    fn writer(bytes_max: u64) -> (tempfile::TempDir, Writer) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = Writer::open(folder.path(), folder.path().join("outputs").into(), bytes_max).expect("it opens");
+        (folder, writer)
+    }
+
+    fn says(writer: &mut Writer, batch: Vec<Command>) -> Vec<Event> {
+        let (events, said) = mpsc::channel();
+        writer.carry_out(batch, &|event| events.send(event).expect("the test listens"));
+        said.try_iter().collect()
+    }
+
+    fn keep(record: Finished) -> Command {
+        Command::Keep(Arc::new(record))
+    }
+
+    /// Keeps a result whose output has so many bytes.
+    fn keep_large(writer: &mut Writer, index: u32, size: usize) -> bool {
+        let bytes = vec![index as u8; size];
+        fs::write(writer.outputs.join(file_name(record(index, 0).attempt)), &bytes).expect("a place for it");
+        kept(&says(writer, vec![keep(large(index, &bytes))])) == 1
+    }
+
+    #[test]
+    fn outputs_fill_the_outbox_to_its_bound_and_what_is_dropped_makes_room() {
+        let (folder, mut one) = writer(1_000);
+        assert!(keep_large(&mut one, 0, 1_000), "as much as there may be");
+        assert_eq!(one.output_bytes, 1_000);
+        assert!(!keep_large(&mut one, 1, 1), "not a byte more");
+        says(&mut one, vec![Command::Drop(vec![record(0, 0).attempt, record(1, 0).attempt])]);
+        assert_eq!(one.output_bytes, 0);
+        assert!(keep_large(&mut one, 2, 1_000));
+        drop(one);
+        let mut one = Writer::open(folder.path(), folder.path().join("outputs").into(), 1_000).expect("it opens");
+        assert_eq!(one.output_bytes, 1_000, "what an earlier life kept counts");
+        assert!(!keep_large(&mut one, 3, 1));
+        let (_folder, mut above) = writer(1_000);
+        assert!(!keep_large(&mut above, 0, 1_001));
+        assert_eq!(above.output_bytes, 0);
+    }
+
+    #[test]
+    fn a_result_that_could_not_be_made_durable_is_not_there_and_may_be_tried_again() {
+        let (folder, mut writer) = writer(1 << 30);
+        files::deeds::refuse("synced", &folder.path().join("outbox.log"));
+        let events = says(&mut writer, vec![keep(record(1, 10))]);
+        assert!(matches!(&events[..], [Event::NotKept { attempts, .. }] if *attempts == [record(1, 0).attempt]), "{events:?}");
+        assert_eq!(writer.log.live().count(), 0);
+        assert_eq!(kept(&says(&mut writer, vec![keep(record(1, 10))])), 1);
+        assert_eq!(writer.log.live().count(), 1);
+        let path = folder.path().join("outputs").join(file_name(record(2, 0).attempt));
+        files::deeds::refuse("synced", &path);
+        assert!(!keep_large(&mut writer, 2, 100), "nor is one whose output is not on disk");
+        assert_eq!((writer.log.live().count(), writer.output_bytes), (1, 0));
+        assert!(keep_large(&mut writer, 2, 100));
+    }
+
+    #[test]
+    fn what_is_dropped_while_the_disk_refuses_is_held_no_more() {
+        let (folder, mut writer) = writer(1 << 30);
+        says(&mut writer, vec![keep(record(1, 10))]);
+        files::deeds::refuse("written", &folder.path().join("outbox.log"));
+        assert!(says(&mut writer, vec![Command::Drop(vec![record(1, 0).attempt])]).is_empty());
+        assert_eq!(writer.log.live().count(), 0);
+    }
+
+    #[test]
+    fn small_results_need_one_sync_and_no_look_at_the_outputs() {
+        let (folder, mut writer) = writer(1 << 30);
+        files::deeds::take(folder.path());
+        says(&mut writer, vec![keep(record(1, 10)), keep(record(2, 10))]);
+        assert_eq!(files::deeds::take(folder.path()), ["written outbox.log", "synced outbox.log"]);
+        says(&mut writer, vec![Command::Drop(vec![record(1, 0).attempt])]);
+        assert_eq!(files::deeds::take(folder.path()), ["written outbox.log"], "a removal need not be durable");
+    }
+
+    #[test]
+    fn each_command_is_answered_with_what_it_asks_for_and_nothing_else() {
+        let attempt = |index| record(index, 0).attempt;
+        let (_folder, mut writer) = writer(1 << 30);
+        let kept = says(&mut writer, vec![keep(record(1, 10))]);
+        assert!(matches!(&kept[..], [Event::Kept { attempts }] if *attempts == [attempt(1)]), "{kept:?}");
+        let lost = says(&mut writer, vec![keep(large(2, b"never written"))]);
+        let lost_alone = |events: &[Event]| matches!(events, [Event::Recollected { records, missing }] if records.is_empty() && *missing == [attempt(2)]);
+        assert!(lost_alone(&lost), "{lost:?}");
+        let gone = says(&mut writer, vec![Command::Recollect(vec![attempt(1)]), Command::Drop(vec![attempt(1)])]);
+        assert!(gone.is_empty(), "nobody waits for what was dropped: {gone:?}");
+        let probed = says(&mut writer, vec![Command::Probe]);
+        assert!(matches!(&probed[..], [Event::Probed { part: Part::Outbox, result: Ok(()) }]), "{probed:?}");
+    }
 }
