@@ -88,4 +88,19 @@ mod tests {
         assert_eq!(sizes((8 << 30) + 1, 8 << 30), ("8589934593 bytes".into(), "8589934592 bytes".into()));
         assert_eq!(sizes(5, 5).0, "5 B");
     }
+
+    #[test]
+    fn tenths_are_spoken_below_ten_seconds_alone_and_only_where_there_are_some() {
+        let spoken = |millis| spoken(Duration::from_millis(millis));
+        let said =
+            [0, 999, 1_000, 9_500, 10_000, 10_500, 59_999, 60_000, 3_599_000, 3_600_000, 86_399_000, 86_400_000].map(spoken);
+        let right = ["0ms", "999ms", "1s", "9.5s", "10s", "10s", "59s", "1m 00s", "59m 59s", "1h 00m", "23h 59m", "1d 00h"];
+        assert_eq!(said, right);
+    }
+
+    #[test]
+    fn sizes_are_told_in_bytes_only_where_they_would_read_alike() {
+        assert_eq!(sizes(5 << 30, 5 << 30), ("5.0 GiB".into(), "5.0 GiB".into()), "they are alike");
+        assert_eq!(sizes(1, 2), ("1 B".into(), "2 B".into()));
+    }
 }

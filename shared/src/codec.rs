@@ -67,3 +67,35 @@ pub fn frame_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, FrameTooLong> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {0} bytes; at most {FRAME_BYTES_MAX} are taken")]
 pub struct FrameTooLong(pub usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_read_back_from_exactly_their_bytes() {
+        let bytes = encode(&("word".to_owned(), 7_u64));
+        assert_eq!((bytes[0], decode(&bytes)), (FORMAT, Ok(("word".to_owned(), 7_u64))));
+        assert_eq!(decode::<(String, u64)>(&[]), Err(DecodeError::Empty));
+        assert_eq!(decode::<(String, u64)>(&[&[FORMAT + 1], &bytes[1..]].concat()), Err(DecodeError::Format(FORMAT + 1)));
+        assert_eq!(decode::<(String, u64)>(&[&bytes[..], &[0, 0]].concat()), Err(DecodeError::Rest(2)));
+        assert!(matches!(decode::<(String, u64)>(&bytes[..bytes.len() - 1]), Err(DecodeError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_frame_is_its_length_and_the_same_bytes() {
+        let value = vec![3_u32; 1_000];
+        let frame = encode_frame(&value);
+        let (prefix, body) = frame.split_at(LENGTH_BYTES);
+        assert_eq!(frame_length(prefix.try_into().expect("four bytes")), Ok(body.len()));
+        assert_eq!(body, encode(&value));
+    }
+
+    #[test]
+    fn a_frame_may_be_as_long_as_the_bound_and_no_longer() {
+        let length = |bytes: usize| frame_length(u32::try_from(bytes).expect("it fits").to_le_bytes());
+        assert_eq!([0, 1, FRAME_BYTES_MAX].map(length), [Ok(0), Ok(1), Ok(FRAME_BYTES_MAX)]);
+        let above = FRAME_BYTES_MAX + 1;
+        assert_eq!(length(above), Err(FrameTooLong(above)));
+    }
+}

@@ -117,4 +117,17 @@ mod tests {
             assert!(text.parse::<ExitCodes>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn neighbours_are_one_span_and_all_others_are_spans_of_their_own() {
+        for (text, told) in [("1,2", "1-2"), ("1,3", "1,3"), ("7-7", "7"), ("9,8,7", "7-9"), ("0-3,2-5", "0-5"), ("1 ,2", "1-2")]
+        {
+            assert_eq!(codes(text).to_string(), told, "{text}");
+            assert_eq!(codes(told), codes(text), "{text}");
+        }
+        assert!(ExitCodes::default().is_usual() && !codes("1").is_usual() && !codes("0-1").is_usual());
+        for text in ["1a", "a1", "1-", "-", "1--2", "1-2-3", "4-2"] {
+            assert!(text.parse::<ExitCodes>().is_err(), "{text}");
+        }
+    }
 }

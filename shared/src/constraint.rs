@@ -124,4 +124,49 @@ mod tests {
         }
         assert!(matches!("os>=linux".parse::<Constraint>(), Err(ParseConstraintError::Amount(_))));
     }
+
+    #[test]
+    fn each_comparison_says_yes_and_no_by_amount_and_by_word() {
+        // The condition, and what it says of a machine with less, the same and more of it.
+        let cases = [
+            ("cores=8", [false, true, false]),
+            ("cores!=8", [true, false, true]),
+            ("cores>=8", [false, true, true]),
+            ("cores<=8", [true, true, false]),
+        ];
+        for (text, says) in cases {
+            let constraint: Constraint = text.parse().expect("a constraint");
+            assert_eq!(constraint.to_string(), text);
+            let said = ["7", "8", "9"].map(|cores| constraint.accepts(&[("cores".to_owned(), cores.to_owned())].into()));
+            assert_eq!(said, says, "{text}");
+        }
+        assert!(accepts("memory=8GiB") && !accepts("memory!=8GiB"), "sizes are the same however they are written");
+        assert!(!accepts("site!=berlin") && accepts("site=berlin"));
+        assert!(!accepts("os>=1") && !accepts("os<=1"), "a word is no amount");
+    }
+
+    #[test]
+    fn what_is_not_a_constraint_is_refused_whatever_is_wrong_with_it() {
+        for text in ["-x=1", "x y=1", "x=", "x=a=b", "x=a<b", "x=a>b", "x=>1", "=1", "!=1", ">=1", "x>="] {
+            assert!(matches!(text.parse::<Constraint>(), Err(ParseConstraintError::Form(_))), "{text}");
+        }
+        for text in ["x>=many", "x<=many"] {
+            assert!(matches!(text.parse::<Constraint>(), Err(ParseConstraintError::Amount(_))), "{text}");
+        }
+        for text in ["x=many", "x!=many", "x>=1", "x<=8GiB"] {
+            assert!(text.parse::<Constraint>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_of_letters_digits_and_three_signs_up_to_its_bound() {
+        let longest = "x".repeat(crate::limits::NAME_BYTES_MAX);
+        for name in ["a", "7", "a-b_c.d", "A1", longest.as_str()] {
+            assert!(is_name(name), "{name}");
+        }
+        let longer = format!("{longest}x");
+        for name in ["", "-a", "_a", ".a", "a b", "a/b", "ä", "a\n", longer.as_str()] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
 }

@@ -257,4 +257,50 @@ mod tests {
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("b3:12".parse::<Digest>().is_err());
     }
+
+    #[test]
+    fn a_blob_has_one_piece_at_least_and_one_more_where_a_piece_is_full() {
+        let piece = PIECE_BYTES as u64;
+        let pieces = |size_bytes| BlobRef { digest: Digest::of(b""), size_bytes }.pieces();
+        assert_eq!([0, 1, piece, piece + 1, 2 * piece, 2 * piece + 1].map(pieces), [1, 1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_piece_that_is_too_short_too_long_or_beyond_the_last_is_refused() {
+        for len in [5, PIECE_BYTES, PIECE_BYTES + 5, 2 * PIECE_BYTES] {
+            let bytes = blob(len);
+            let (reference, outline) = outlined(&bytes);
+            let last = reference.pieces() - 1;
+            let piece = &bytes[last as usize * PIECE_BYTES..];
+            outline.verify_piece(&reference, last, piece).expect("its own");
+            let longer = [piece, &[0]].concat();
+            for (index, wrong) in
+                [(last, &piece[1..]), (last, &longer[..]), (last + 1, piece), (last + 1, &[][..]), (u32::MAX, &[][..])]
+            {
+                let error = WrongBytes::Piece(reference.digest, index);
+                assert_eq!(outline.verify_piece(&reference, index, wrong), Err(error), "{index} of {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sole_piece_is_checked_by_the_digest_and_needs_no_outline() {
+        let (reference, outline) = outlined(b"small");
+        assert_eq!(outline.verify(&reference), Ok(()));
+        outline.verify_piece(&reference, 0, b"small").expect("its own");
+        outline.verify_piece(&reference, 0, b"smell").expect_err("another blob's");
+        let padded = Outline { pieces: vec![[0; 32]] };
+        padded.verify(&reference).expect_err("there is nothing to outline");
+    }
+
+    #[test]
+    fn an_outline_of_another_blob_of_as_many_pieces_is_refused_and_so_is_one_that_lacks_a_piece() {
+        let bytes = blob(2 * PIECE_BYTES + 1);
+        let (reference, outline) = outlined(&bytes);
+        let (_, other) = outlined(&blob(2 * PIECE_BYTES + 2));
+        assert_eq!(other.pieces.len(), outline.pieces.len());
+        for pieces in [other.pieces, outline.pieces[..2].to_vec(), [&outline.pieces[..], &[[0; 32]]].concat()] {
+            assert_eq!(Outline { pieces }.verify(&reference), Err(WrongBytes::Outline(reference.digest)));
+        }
+    }
 }

@@ -321,4 +321,55 @@ mod tests {
             prop_assert_eq!(hours(&both.to_string()), both);
         }
     }
+
+    #[test]
+    fn every_minute_of_the_week_is_a_number_below_its_end() {
+        assert_eq!([0, WEEK - 1, WEEK].map(|number| WeekMinute::try_from(number).is_ok()), [true, true, false]);
+        assert_eq!((WeekMinute::new(WEEK), WeekMinute::new(WEEK - 1).to_string()), (WeekMinute::new(0), "sun 23:59".into()));
+    }
+
+    #[test]
+    fn a_span_holds_its_first_minute_and_not_its_last() {
+        let night = hours("22:00-06:00 mon; 08:00-09:00 tue");
+        let holds = |text: &str| night.contains(minute(text));
+        let at = ["mon 21:59", "mon 22:00", "tue 05:59", "tue 06:00", "tue 07:59", "tue 08:00", "tue 08:59", "tue 09:00"];
+        assert_eq!(at.map(holds), [false, true, true, false, false, true, true, false]);
+        let opens = |text: &str| night.next_open(minute(text)).map(|minute| minute.to_string());
+        let at = ["mon 22:00", "mon 21:59", "tue 06:00", "tue 09:00", "sun 23:59"];
+        let next = ["mon 22:00", "mon 22:00", "tue 08:00", "mon 22:00", "mon 22:00"];
+        assert_eq!(at.map(opens), next.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn a_span_that_ends_where_it_begins_is_a_whole_day_and_one_behind_another_is_one_with_it() {
+        assert_eq!(hours("08:00-08:00 mon"), hours("08:00-24:00 mon; 00:00-08:00 tue"));
+        assert_eq!(hours("00:00-00:00"), Hours::always());
+        assert_eq!(hours("08:00-09:00; 09:00-10:00"), hours("08:00-10:00"));
+        assert_ne!(hours("08:00-09:00; 09:01-10:00"), hours("08:00-10:00"));
+        assert_ne!(hours("08:00-09:00"), hours("08:00-10:00"));
+        assert!(
+            hours("08:00-09:00 mon,wed").contains(minute("wed 08:30"))
+                && !hours("08:00-09:00 mon,wed").contains(minute("tue 08:30"))
+        );
+    }
+
+    #[test]
+    fn an_intersection_is_spelt_as_whoever_says_it_in_fewer_words_and_otherwise_by_day() {
+        let both = |a: &str, b: &str| hours(a).intersection(&hours(b)).to_string();
+        assert_eq!(both("always", "18:00-08:00"), "18:00-08:00");
+        assert_eq!(both("18:00-08:00", "always"), "18:00-08:00");
+        assert_eq!(both("08:00-12:00", "12:00-14:00"), "never");
+        assert_eq!(both("08:00-12:00", "10:00-14:00"), "10:00-12:00");
+        assert_eq!(both("08:00-12:00 mon,wed", "10:00-14:00"), "10:00-12:00 mon,wed");
+        assert_eq!(both("18:00-08:00", "20:00-10:00"), "00:00-08:00; 20:00-24:00");
+        assert_eq!(both("18:00-08:00 sun", "20:00-10:00"), "00:00-08:00 mon; 20:00-24:00 sun");
+    }
+
+    #[test]
+    fn hours_are_read_up_to_their_bound_and_without_words_behind_them() {
+        let long = |bytes: usize| format!("{:<bytes$}", "always").parse::<Hours>();
+        assert_eq!((long(TEXT_BYTES_MAX), long(TEXT_BYTES_MAX + 1)), (Ok(Hours::always()), Err(ParseHoursError::TooLong)));
+        assert_eq!("08:00-09:00 mon tue".parse::<Hours>(), Err(ParseHoursError::Form("08:00-09:00 mon tue".into())));
+        assert_eq!("never".parse(), Ok(Hours::never()));
+    }
 }

@@ -379,4 +379,49 @@ mod tests {
         assert_eq!(text[..text.len() - 3].parse::<JoinToken>(), Err(ParseTokenError::Damaged));
         assert_eq!("hello".parse::<JoinToken>(), Err(ParseTokenError::Prefix));
     }
+
+    #[test]
+    fn a_certificate_is_void_from_the_instant_at_which_it_expires_and_elsewhere() {
+        let (issuer, peer, issued) = (issuer(), PeerId::random(), Timestamp::from_millis(1_000));
+        let signed = issuer.issue_in(Some("lab"), &peer, Role::Coordinator, None, "desk", issued);
+        let authority = Authority::of(&issuer.authority);
+        let expires = issued + issuer.life;
+        let check = |network, at| Certificate::verify(&signed, &authority, network, &peer, at);
+        let last = expires - Duration::from_micros(1);
+        assert_eq!(check(issuer.network, last).expect("its last instant").group.as_deref(), Some("lab"));
+        assert_eq!(check(issuer.network, expires), Err(CertificateError::Expired(expires)));
+        assert_eq!(check(NetworkId([8; 16]), issued), Err(CertificateError::Network));
+        let known = Certificate::verify_expired(&signed, &authority, issuer.network, &peer).expect("it can be renewed");
+        assert_eq!([29, 30, 31].map(|seconds| known.wants_renewal(issued + Duration::from_secs(seconds))), [false, false, true]);
+    }
+
+    #[test]
+    fn what_was_changed_after_it_was_signed_is_not_believed() {
+        let issuer = issuer();
+        let mut signed = issuer.issue(&PeerId::random(), Role::Agent, None, "x", Timestamp::default());
+        let authority = Authority::of(&issuer.authority);
+        verify::<Certificate>(&authority, &signed).expect("as it was signed");
+        let last = signed.body.len() - 1;
+        signed.body[last] ^= 1;
+        assert_eq!(verify::<Certificate>(&authority, &signed), Err(ClaimError::Signature));
+    }
+
+    #[test]
+    fn a_token_with_one_wrong_letter_is_noticed() {
+        let token = JoinToken {
+            network: NetworkId([1; 16]),
+            authority: Authority::of(&Keypair::generate_ed25519()),
+            coordinators: Vec::new(),
+            token: 9,
+            secret: Secret([7; 16]),
+        };
+        let text = token.to_string();
+        for place in [TOKEN_PREFIX.len(), text.len() / 2] {
+            let mut letters: Vec<char> = text.chars().collect();
+            letters[place] = if letters[place] == 'A' { 'B' } else { 'A' };
+            let wrong: String = letters.into_iter().collect();
+            assert_eq!(wrong.parse::<JoinToken>(), Err(ParseTokenError::Damaged), "{wrong}");
+        }
+        assert_eq!(text.parse(), Ok(token));
+    }
 }

@@ -335,4 +335,36 @@ mod tests {
         assert!(FailureClass::Exit(None).contains(&two) && FailureClass::Exit(Some(2)).contains(&two));
         assert!(!FailureClass::Exit(Some(3)).contains(&two) && !FailureClass::Trap.contains(&two));
     }
+
+    #[test]
+    fn each_class_holds_the_failures_of_its_kind_and_no_others() {
+        use FailureClass::{Exit, MemoryLimit, OutputLimit, ScratchLimit, TimeLimit, Trap};
+
+        let failures = [
+            Failure::Exit { code: 3 },
+            Failure::Trap { message: "unreachable".into(), backtrace: Vec::new() },
+            Failure::TimeLimit { limit_ms: 1 },
+            Failure::MemoryLimit { limit_bytes: 1 },
+            Failure::OutputLimit { limit_bytes: 1 },
+            Failure::ScratchLimit { limit_bytes: 1 },
+            Failure::ExecutorDied { how: "signal 9".into() },
+        ];
+        let classes = [Exit(None), Trap, TimeLimit, MemoryLimit, OutputLimit, ScratchLimit];
+        for (place, class) in classes.into_iter().enumerate() {
+            let held: Vec<usize> = (0..failures.len()).filter(|other| class.contains(&failures[*other])).collect();
+            assert_eq!(held, [place], "{class}");
+        }
+        assert!(Exit(Some(3)).contains(&failures[0]) && !Exit(Some(4)).contains(&failures[0]));
+    }
+
+    #[test]
+    fn each_task_of_a_range_has_its_number_and_no_other_index_has_one() {
+        let range = Inputs::Range { first: 5, count: 3 };
+        assert_eq!([0, 2, 3].map(|index| range.number(index)), [Some(5), Some(7), None]);
+        let numbers = Inputs::Numbers("1,3,5".parse().expect("numbers"));
+        assert_eq!(([0, 2, 3].map(|index| numbers.number(index)), numbers.count()), ([Some(1), Some(5), None], 3));
+        let pack = crate::digest::BlobRef::of(b"pack");
+        let packed = Inputs::Pack { pack, count: 2 };
+        assert_eq!((packed.number(0), packed.count(), packed.pack(), range.pack()), (None, 2, Some(&pack), None));
+    }
 }

@@ -519,3 +519,20 @@ pub enum GoodbyeReason {
     #[error("another machine uses this one's identity, as after copying its disk")]
     Cloned,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_holds_so_many_messages_and_not_one_more() {
+        let frame = |count| ToCoordinatorFrame { messages: vec![ToCoordinator::Farewell; count] };
+        let read = |count| crate::codec::decode::<ToCoordinatorFrame>(&crate::codec::encode(&frame(count)));
+        for count in [0, 1, MESSAGES_PER_FRAME_MAX] {
+            assert_eq!(read(count).map(|frame| frame.messages.len()), Ok(count));
+        }
+        let refused = read(MESSAGES_PER_FRAME_MAX + 1).expect_err("one too many").to_string();
+        let (found, most) = ((MESSAGES_PER_FRAME_MAX + 1).to_string(), format!("at most {MESSAGES_PER_FRAME_MAX} messages"));
+        assert!(refused.contains(&found) && refused.contains(&most), "{refused}");
+    }
+}

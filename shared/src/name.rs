@@ -108,4 +108,24 @@ mod tests {
         assert_eq!(check_person("ann"), Ok(()));
         assert_eq!(check_person("a b"), Err(NameError::Letters));
     }
+
+    #[test]
+    fn an_id_is_a_number_with_or_without_one_letter_of_ids_and_nothing_else() {
+        for text in ["7", "a7", "J7.1", "j7.1#2", "t007"] {
+            assert!(is_id(text), "{text}");
+        }
+        for text in ["", "a", "aa7", "x7", "7x", "j7.x", "j.7", "#7", ".7", "j 7", "-7"] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_title_may_be_of_any_letters_and_a_name_may_not() {
+        assert_eq!((check_title("Überstunden 7"), check_name("Überstunden 7")), (Ok(()), Err(NameError::Letters)));
+        assert_eq!((check_title("latest"), check_title("the latest")), (Err(NameError::Reserved), Ok(())));
+        assert_eq!(
+            [check_person("7"), check_person("none"), check_person("rooter")],
+            [Err(NameError::Id), Err(NameError::Reserved), Ok(())]
+        );
+    }
 }

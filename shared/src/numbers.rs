@@ -199,4 +199,23 @@ mod tests {
         let long = vec!["1"; PARTS_MAX + 1].join(",");
         assert_eq!(long.parse::<Numbers>(), Err(ParseNumbersError::TooLong(PARTS_MAX + 1)));
     }
+
+    #[test]
+    fn a_list_has_as_many_parts_and_numbers_as_a_job_may_have_and_no_more() {
+        let longest: Numbers = vec!["1"; PARTS_MAX].join(",").parse().expect("just as long as allowed");
+        assert_eq!(longest.count() as usize, PARTS_MAX);
+        let all: Numbers = "0-4294967294".parse().expect("as many as can be counted");
+        assert_eq!((all.count(), all.get(u32::MAX - 1)), (u32::MAX, Some(u64::from(u32::MAX) - 1)));
+        assert_eq!(all.to_string(), "0-4294967294");
+        for text in ["1a", "1-2a", "1-4:2a", ":2", "1-4:", "a-4", "1-4:2:2"] {
+            assert!(matches!(text.parse::<Numbers>(), Err(ParseNumbersError::Form(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_list_is_its_shortest() {
+        for (text, told) in [("1,2", "1,2"), ("3-3", "3"), ("0-10:3", "0-9:3"), ("0-4:1", "0-4"), (" 1 , 2-4 ", "1,2-4")] {
+            assert_eq!(text.parse::<Numbers>().expect("numbers").to_string(), told, "{text}");
+        }
+    }
 }

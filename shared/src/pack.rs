@@ -201,4 +201,71 @@ mod tests {
         assert_eq!(read_entry(row, 20), Err(PackError::Damaged), "the data lies beyond the end");
         assert_eq!(read_entry(&row[1..], pack.len() as u64), Err(PackError::Damaged));
     }
+
+    /// A row of an index with these numbers in it.
+    fn row(label_offset: u64, label_len: u32, kind: u32, size: u64, data_offset: u64) -> Vec<u8> {
+        let rest = [&data_offset.to_le_bytes()[..], &[7; 24]].concat();
+        [&label_offset.to_le_bytes()[..], &label_len.to_le_bytes(), &kind.to_le_bytes(), &size.to_le_bytes(), &rest].concat()
+    }
+
+    #[test]
+    fn each_entry_lies_inside_the_pack_and_is_no_larger_than_it_may_be() {
+        let inline = limits::INLINE_BYTES_MAX as u64;
+        let pack_bytes = 10 * inline;
+        let cases = [
+            ("the data ends with the pack", row(0, 0, 0, 10, pack_bytes - 10), true),
+            ("the data ends behind it", row(0, 0, 0, 10, pack_bytes - 9), false),
+            ("the data's end is beyond all numbers", row(0, 0, 0, 10, u64::MAX), false),
+            ("the largest inline input", row(0, 0, 0, inline, 0), true),
+            ("a larger one", row(0, 0, 0, inline + 1, 0), false),
+            ("the largest blob", row(0, 0, 1, limits::BLOB_BYTES_MAX, 0), true),
+            ("a larger one", row(0, 0, 1, limits::BLOB_BYTES_MAX + 1, 0), false),
+            ("neither inline nor a blob", row(0, 0, 2, 1, 0), false),
+            ("the longest label", row(0, LABEL_BYTES_MAX as u32, 1, 1, 0), true),
+            ("a longer one", row(0, LABEL_BYTES_MAX as u32 + 1, 1, 1, 0), false),
+            ("the label ends with the pack", row(pack_bytes - 5, 5, 1, 1, 0), true),
+            ("the label ends behind it", row(pack_bytes - 4, 5, 1, 1, 0), false),
+        ];
+        for (what, row, taken) in cases {
+            assert_eq!(read_entry(&row, pack_bytes).is_ok(), taken, "{what}");
+        }
+    }
+
+    #[test]
+    fn every_label_and_every_input_is_where_its_entry_says() {
+        let inputs: Vec<(String, Vec<u8>)> = (0..20).map(|i| (format!("label {i}"), vec![i as u8; i])).collect();
+        let mut builder = PackBuilder::default();
+        inputs.iter().for_each(|(label, bytes)| builder.push(label, Content::Inline(bytes)));
+        assert_eq!(builder.count(), 20);
+        let pack = builder.finish();
+        for (index, (label, bytes)) in (0..).zip(&inputs) {
+            let entry = entry(&pack, index).expect("an entry");
+            let EntryContent::Inline { offset, len } = entry.content else { panic!("inline") };
+            assert_eq!(&pack[offset as usize..(offset + len) as usize], bytes);
+            assert_eq!(&pack[entry.label_offset as usize..][..entry.label_len as usize], label.as_bytes());
+        }
+        assert_eq!(
+            pack.len(),
+            HEADER_BYTES + 20 * ENTRY_BYTES + inputs.iter().map(|(label, bytes)| label.len() + bytes.len()).sum::<usize>()
+        );
+    }
+
+    #[test]
+    fn a_label_is_cut_between_letters() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"x".repeat(LABEL_BYTES_MAX)).len(), LABEL_BYTES_MAX);
+        assert_eq!(cut(&"x".repeat(LABEL_BYTES_MAX + 1)).len(), LABEL_BYTES_MAX);
+        assert_eq!(cut(&format!("x{}", "ä".repeat(LABEL_BYTES_MAX))).len(), LABEL_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn a_header_of_another_version_or_cut_short_is_told_from_one_that_is_no_packs() {
+        let pack = PackBuilder::default().finish();
+        assert_eq!((pack.len(), read_header(&pack)), (HEADER_BYTES, Ok(0)));
+        let mut newer = pack.clone();
+        newer[8] = 2;
+        assert_eq!(read_header(&newer), Err(PackError::Version(2)));
+        assert_eq!([8, 11, 12, 15].map(|cut| read_header(&pack[..cut])), [Err(PackError::Damaged); 4]);
+        assert_eq!([0, 7].map(|cut| read_header(&pack[..cut])), [Err(PackError::Magic); 2]);
+    }
 }

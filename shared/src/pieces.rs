@@ -101,4 +101,34 @@ mod tests {
         assert!(!PieceSet::all(20).fits(19), "piece 19 is none of 19");
         assert!(!PieceSet::all(20).fits(40) && !PieceSet(Vec::new()).fits(1) && !PieceSet(vec![0; 1 << 20]).fits(20));
     }
+
+    #[test]
+    fn a_set_says_of_itself_what_its_pieces_say() {
+        for pieces in [1, 7, 8, 9, 16, 17] {
+            for chosen in [vec![], vec![0], vec![pieces - 1], (0..pieces).collect(), (0..pieces).step_by(2).collect()] {
+                let mut set = PieceSet::none(pieces);
+                chosen.iter().for_each(|piece| assert!(set.insert(*piece)));
+                assert_eq!(set.iter().collect::<Vec<_>>(), chosen);
+                assert_eq!((set.len() as usize, set.is_empty()), (chosen.len(), chosen.is_empty()));
+                assert!((0..pieces).all(|piece| set.contains(piece) == chosen.contains(&piece)));
+                assert!(set.fits(pieces) && set == set.and(&PieceSet::all(pieces)));
+                assert_eq!(set.choose(chosen.len() as u32), chosen.first().copied(), "round and round");
+                let mut others = PieceSet::all(pieces);
+                chosen.iter().for_each(|piece| others.remove(*piece));
+                assert!((0..pieces).all(|piece| others.contains(piece) != chosen.contains(&piece)), "only those were taken out");
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_with_a_piece_beyond_the_last_fits_only_where_that_is_one() {
+        let last = |piece: u32| {
+            let mut set = PieceSet::none(24);
+            set.insert(0);
+            set.insert(piece);
+            set
+        };
+        assert!(last(16).fits(17) && !last(17).fits(17) && last(17).fits(18), "each has three bytes");
+        assert!(!last(16).fits(16) && !last(16).fits(25), "nor is it one of another length");
+    }
 }

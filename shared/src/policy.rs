@@ -637,4 +637,146 @@ mod tests {
         assert_eq!([slots_of(90, 8, 8), slots_of(10, 8, 8), slots_of(10, 2, 2), slots_of(0, 8, 8)], [7, 1, 1, 0]);
         assert_eq!([slots_of(90, 8, 2), slots_of(100, 2, 4)], [2, 4]);
     }
+
+    fn set(pairs: &[&str]) -> Changes {
+        Changes::from_pairs(pairs).expect("changes")
+    }
+
+    #[test]
+    fn what_nothing_would_run_under_or_more_beside_the_owner_than_without_is_refused() {
+        let check = |pairs: &[&str]| match Policy::unrestricted().with(&set(pairs)).check() {
+            Ok(()) => None,
+            Err(PolicyError::Value { key, .. }) => Some(key),
+            Err(other) => panic!("{other}"),
+        };
+        let cases: [(&[&str], Option<&str>); 10] = [
+            (&["cores=1", "beside_owner=false"], None),
+            (&["cores=0", "beside_owner=false"], Some("cores")),
+            (&["memory=0", "beside_owner=false"], Some("memory")),
+            (&["memory=1", "beside_owner=false"], None),
+            (&["cores=50", "beside_cores=50"], None),
+            (&["cores=50", "beside_cores=51"], Some("beside_cores")),
+            (&["cores=50", "beside_cores=51", "beside_owner=false"], None),
+            (&["memory=50", "beside_memory=50"], None),
+            (&["memory=50", "beside_memory=51"], Some("beside_memory")),
+            (&["memory=50", "beside_memory=51", "beside_owner=false"], None),
+        ];
+        for (pairs, refused) in cases {
+            assert_eq!(check(pairs), refused, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn an_unrestricted_policy_restricts_nothing() {
+        let policy = Policy::unrestricted();
+        let allows = [policy.beside_owner, policy.on_battery, policy.on_metered, policy.on_full_screen, policy.unseen];
+        assert_eq!(allows, [true; 5]);
+        assert_eq!(policy.share(policy.leave(WeekMinute::new(0), true)), (100, 100));
+        assert_eq!(policy.narrowed_by(&Changes::default()), policy);
+    }
+
+    #[test]
+    fn beside_the_owner_there_is_never_more_than_without_them() {
+        let share = |pairs: &[&str]| Policy::unrestricted().with(&set(pairs)).share(Leave::Beside);
+        assert_eq!(share(&["cores=30", "beside_cores=40", "memory=20", "beside_memory=90"]), (30, 20));
+        assert_eq!(share(&["cores=40", "beside_cores=30", "memory=90", "beside_memory=20"]), (30, 20));
+        let closed = Policy::default().with(&set(&["hours=never", "beside_owner=false"]));
+        assert_eq!(closed.leave(WeekMinute::new(0), false), Leave::Closed { opens: None });
+        assert_eq!(closed.share(Leave::Owner), (0, 0));
+    }
+
+    #[test]
+    fn slots_are_a_share_of_the_larger_of_both_and_never_more_than_there_are() {
+        // Of so many percent, processors and slots.
+        let cases = [((1, 64, 64), 1), ((50, 8, 4), 4), ((25, 8, 4), 2), ((50, 2, 8), 4), ((100, 1, 1), 1), ((100, 64, 3), 3)];
+        for ((percent, cores, slots), right) in cases {
+            assert_eq!(slots_of(percent, cores, slots), right, "{percent} % of {cores} for {slots}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_value_is_written_so_that_it_reads_back() {
+        let some = set(&["idle=10m", "cores=50", "on_battery=true", "on_metered=false", "hours=never"]);
+        let text = some.to_toml();
+        for line in ["idle = \"10m\"", "cores = 50", "on_battery = true", "on_metered = false", "hours = \"never\""] {
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
+        assert_eq!(Changes::from_toml(&text), Ok(some.clone()));
+        assert!(!some.is_empty() && Changes::default().is_empty());
+        assert_eq!(some.without("cores").and_then(|rest| rest.cores), None);
+        assert_eq!(some.without("idel"), None);
+    }
+
+    fn book(conditions: &[usize]) -> Book {
+        let condition = |number: usize| format!("site=s{number}").parse().expect("a constraint");
+        let other = |count: &usize| Override { conditions: (0..*count).map(condition).collect(), changes: set(&["cores=50"]) };
+        Book { base: Changes::default(), overrides: conditions.iter().map(other).collect() }
+    }
+
+    #[test]
+    fn a_book_has_so_many_overrides_of_so_many_conditions_and_each_must_make_sense() {
+        assert_eq!(book(&[1; OVERRIDES_MAX]).check(), Ok(()));
+        assert_eq!(book(&[1; OVERRIDES_MAX + 1]).check(), Err(PolicyError::Overrides));
+        assert_eq!(book(&[CONDITIONS_MAX]).check(), Ok(()));
+        assert_eq!(
+            [0, CONDITIONS_MAX + 1].map(|count| book(&[1, count]).check()),
+            [Err(PolicyError::Conditions), Err(PolicyError::Conditions)]
+        );
+        let mut wrong = book(&[1]);
+        wrong.overrides[0].changes = set(&["memory=0"]);
+        assert!(matches!(wrong.check(), Err(PolicyError::Value { key: "memory", .. })), "an override");
+        wrong = Book { base: set(&["cores=0"]), overrides: Vec::new() };
+        assert!(matches!(wrong.check(), Err(PolicyError::Value { key: "cores", .. })), "the base");
+        let raised = set(&["cores=20"]);
+        let mut book = Book { base: set(&["beside_owner=true", "beside_cores=30"]), overrides: Vec::new() };
+        assert_eq!(book.check(), Ok(()));
+        book.overrides.push(Override { conditions: vec!["os=linux".parse().expect("a constraint")], changes: raised });
+        assert!(matches!(book.check(), Err(PolicyError::Value { key: "beside_cores", .. })), "an override with the base");
+    }
+
+    #[test]
+    fn an_override_is_of_the_machines_that_meet_all_of_its_conditions_and_is_changed_by_naming_just_those() {
+        let conditions =
+            |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a constraint")).collect::<Vec<Constraint>>();
+        let (one, both) = (conditions(&["os=linux"]), conditions(&["os=linux", "site=berlin"]));
+        let book = Book::default().with(&one, &set(&["cores=40"])).expect("a book");
+        let book = book.with(&both, &set(&["cores=60"])).expect("a book");
+        let cores = |book: &Book, labels: &[(&str, &str)]| {
+            book.policy(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()).cores.get()
+        };
+        let told = |book: &Book| {
+            [&[][..], &[("os", "linux")], &[("site", "berlin")], &[("os", "linux"), ("site", "berlin")]]
+                .map(|labels| cores(book, labels))
+        };
+        assert_eq!(told(&book), [90, 40, 90, 60]);
+        assert_eq!((book.changes(&one), book.changes(&conditions(&["os=macos"]))), (Some(&set(&["cores=40"])), None));
+        assert_eq!(book.changes(&[]), Some(&Changes::default()));
+        let other = book.with(&one, &set(&["cores=45"])).expect("a book");
+        assert_eq!((told(&other), other.overrides.len()), ([90, 45, 90, 60], 2));
+        let less = book.without(&one, &["cores".into()]).expect("a book");
+        assert_eq!((told(&less), less.overrides.len()), ([90, 90, 90, 60], 1));
+        let base = book.with(&[], &set(&["cores=80"])).expect("a book");
+        assert_eq!(told(&base), [80, 40, 80, 60]);
+        assert!(book.with(&[], &set(&["cores=0"])).is_err(), "a book that makes no sense is not made");
+    }
+
+    #[test]
+    fn each_value_has_its_bounds() {
+        let day = i64::from(SPAN_S_MAX);
+        let taken = |pair: String| Changes::from_pairs(&[&pair]).is_ok();
+        for (key, value, right) in [
+            ("idle", format!("{day}s"), true),
+            ("idle", format!("{}s", day + 1), false),
+            ("cores", "100".to_owned(), true),
+            ("cores", "101".to_owned(), false),
+            ("cores", "-1".to_owned(), false),
+            ("temperature_max", "40".to_owned(), true),
+            ("temperature_max", "39".to_owned(), false),
+            ("temperature_max", "110".to_owned(), true),
+            ("temperature_max", "111".to_owned(), false),
+        ] {
+            assert_eq!(taken(format!("{key}={value}")), right, "{key}={value}");
+        }
+        assert_eq!((Percent::new(255), Percent::try_from(100).map(Percent::get)), (Percent(100), Ok(100)));
+    }
 }

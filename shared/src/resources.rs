@@ -146,4 +146,31 @@ mod tests {
                 .all(|text| text.parse::<Mac>().is_err())
         );
     }
+
+    #[test]
+    fn an_address_has_six_bytes_of_two_digits_each() {
+        for text in ["00:1b:44:11:3a:b", "00:1b:44:11:3a:bb7", "00:1b:44:11:3a:+7", "00:1b:44:11:3a: 7", "00-1b-44-11-3a-b7"] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+        assert_eq!("FF:00:0a:A0:9f:01".parse(), Ok(Mac([0xff, 0, 0x0a, 0xa0, 0x9f, 1])));
+    }
+
+    #[test]
+    fn the_words_of_a_capacity_are_cut_to_what_anybody_takes() {
+        let reason = "x".repeat(crate::state::Trouble::REASON_BYTES_MAX + 1);
+        let paused = PauseReason::Trouble(crate::state::Trouble { part: crate::state::Part::Cache, reason });
+        let capacity = Capacity {
+            agent: AgentId(1),
+            run: 1,
+            sequence: 1,
+            slots: 1,
+            slots_busy: 0,
+            waiting: 0,
+            cpu_free_percent: 100,
+            memory_free_bytes: 1,
+            paused: Some(paused),
+        };
+        let Some(PauseReason::Trouble(trouble)) = capacity.bounded().paused else { panic!("it is in trouble") };
+        assert_eq!(trouble.reason.len(), crate::state::Trouble::REASON_BYTES_MAX);
+    }
 }

@@ -93,4 +93,19 @@ mod tests {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn each_part_of_a_percentage_has_its_bounds() {
+        let read = |text: &str| text.parse::<Share>().ok().map(Share::hundredths);
+        let cases = [("100%", 10_000), ("99.99%", 9_999), ("7 %", 700), (" 1% ", 100), ("007%", 700), ("1.%", 100)];
+        for (text, hundredths) in cases {
+            assert_eq!(read(text), Some(hundredths), "{text}");
+        }
+        for text in ["0100%", "1.234%", "a%", "1.a%", "1a%", "100.01%", "655.36%", "1.2.3%", "1,5%", "%%"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(Share::of_hundredths(10_001), Share::of_hundredths(10_000));
+        let told = [0, 1, 10, 11, 100, 110, 111].map(|hundredths| Share::of_hundredths(hundredths).to_string());
+        assert_eq!(told, ["0%", "0.01%", "0.1%", "0.11%", "1%", "1.1%", "1.11%"]);
+    }
 }

@@ -637,4 +637,32 @@ mod tests {
         }
         assert_eq!((counts.total(), counts.ended()), (10, 4));
     }
+
+    #[test]
+    fn each_word_stands_for_one_thing_and_any_other_for_none() {
+        for intake in [Intake::Open, Intake::Cordoned, Intake::Draining, Intake::Revoked] {
+            assert_eq!(Intake::from_word(intake.as_str()), Some(intake));
+        }
+        let ends = ["succeeded", "failed", "evicted", "recalled", "lost", "cancelled"];
+        assert_eq!(ends.map(|word| AttemptEnd::from_word(word).map(AttemptEnd::as_str)), ends.map(Some));
+        assert_eq!(JobState::from_word("active").map(JobState::as_str), Some("active"));
+        assert_eq!((TaskState::from_word("x"), AttemptEnd::from_word("x"), Intake::from_word("x")), (None, None, None));
+    }
+
+    #[test]
+    fn the_reason_of_a_trouble_is_cut_between_letters() {
+        let most = Trouble::REASON_BYTES_MAX;
+        let length = |reason: String| Trouble::new(Part::Cache, reason).reason.len();
+        assert_eq!((length("x".repeat(most)), length("x".repeat(most + 1))), (most, most));
+        assert_eq!(length(format!("x{}", "ä".repeat(most))), most - 1);
+    }
+
+    #[test]
+    fn an_agents_labels_hold_what_its_machine_is() {
+        let (os, arch, engine) = ("linux".into(), "x86_64".into(), "e".into());
+        let machine = crate::resources::Machine { os, arch, cores: 4, memory_bytes: 8, engine };
+        let full = full_labels(&Labels::new(), "desk", Some("lab"), &machine);
+        let right = [("arch", "x86_64"), ("cores", "4"), ("group", "lab"), ("memory", "8"), ("name", "desk"), ("os", "linux")];
+        assert_eq!(full, right.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
 }

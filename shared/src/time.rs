@@ -80,4 +80,19 @@ mod tests {
     fn prints_utc() {
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00Z");
     }
+
+    #[test]
+    fn times_beyond_the_calendar_are_its_ends() {
+        assert_eq!(Timestamp(i64::MAX).to_jiff(), jiff::Timestamp::MAX);
+        assert_eq!(Timestamp(i64::MIN).to_jiff(), jiff::Timestamp::MIN);
+        assert_eq!(Timestamp(-1_000_000).to_jiff().as_second(), -1);
+    }
+
+    #[test]
+    fn what_is_added_can_be_taken_off_again() {
+        let t = Timestamp::from_millis(1_000);
+        assert_eq!((t + Duration::from_millis(5), t - Duration::from_millis(5)), (Timestamp(1_005_000), Timestamp(995_000)));
+        assert_eq!(Timestamp(i64::MIN) - Duration::MAX, Timestamp(i64::MIN));
+        assert_eq!((Timestamp(1_999).as_millis(), Timestamp(-1).as_millis()), (1, -1));
+    }
 }

@@ -377,4 +377,49 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_window_holds_its_first_instant_and_not_its_last() {
+        let day = window("08:00-18:00 UTC");
+        let open = |text: &str| day.is_open(at(&format!("2026-11-20T{text}Z")));
+        let times = ["07:59:59", "08:00:00", "17:59:59", "18:00:00"];
+        assert_eq!(times.map(open), [false, true, true, false]);
+        let next = |text: &str| day.next_change(at(&format!("2026-11-20T{text}Z"))).map(|at| at.to_string());
+        assert_eq!(
+            times.map(next),
+            ["20T08:00:00Z", "20T18:00:00Z", "20T18:00:00Z", "21T08:00:00Z"].map(|at| Some(format!("2026-11-{at}")))
+        );
+        assert_eq!(day.next_open(at("2026-11-20T09:00:00Z")), Some(at("2026-11-20T09:00:00Z")), "it is open");
+    }
+
+    #[test]
+    fn what_closes_and_opens_at_the_same_instant_does_not_change() {
+        let halves = window("12:00-12:00 mon,tue UTC");
+        assert_eq!(halves.next_change(at("2026-11-23T13:00:00Z")), Some(at("2026-11-25T12:00:00Z")), "both days in one");
+    }
+
+    #[test]
+    fn times_of_the_day_have_two_digits_behind_the_colon_and_end_with_midnight() {
+        let read = |text: &str| parse_time(text).map(|time| (time.hour(), time.minute()));
+        let right = [("00:00", (0, 0)), ("8:05", (8, 5)), ("23:59", (23, 59)), ("24:00", (0, 0))];
+        for (text, time) in right {
+            assert_eq!(read(text), Some(time), "{text}");
+        }
+        for text in ["24:01", "24:59", "25:00", "8:5", "8:005", "8", ":00", "8:", "8:60", "-1:00"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn days_and_the_zone_are_named_once_and_in_this_order() {
+        for text in ["08:00-09:00 UTC mon", "08:00-09:00 mon tue", "08:00-09:00 UTC UTC", "08:00-09:00 mon UTC x"] {
+            assert!(matches!(text.parse::<Window>(), Err(ParseWindowError::Word(_))), "{text}");
+        }
+        let on = |text: &str| parse_days(text).map(|days| days.map(u8::from));
+        assert_eq!(on("mon"), Some([1, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(on("sat-mon"), Some([1, 0, 0, 0, 0, 1, 1]));
+        assert_eq!(on("tue,sun-sun"), Some([0, 1, 0, 0, 0, 0, 1]));
+        assert_eq!(on("mon-sun"), Some([1; 7]));
+        assert_eq!((on("mon,"), on("mo"), on("mon-")), (None, None, None));
+    }
 }

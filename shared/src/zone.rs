@@ -91,4 +91,11 @@ mod tests {
         assert_eq!(Zone::default(), Zone::utc());
         assert!("Mars/Base".parse::<Zone>().is_err() && "".parse::<Zone>().is_err());
     }
+
+    #[test]
+    fn a_zone_without_a_name_of_its_own_is_not_one() {
+        assert_eq!(Zone::named(TimeZone::unknown()), None);
+        assert_eq!(Zone::named(TimeZone::fixed(jiff::tz::offset(3))), None);
+        assert_eq!(Zone::named(TimeZone::UTC), Some(Zone::utc()));
+    }
 }
