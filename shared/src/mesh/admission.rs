@@ -134,3 +134,41 @@ fn recognise(
 pub(super) fn printable(software: &str) -> String {
     software.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(crate::limits::NAME_BYTES_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::{
+        identity::{Issuer, Role},
+        limits::NAME_BYTES_MAX,
+    };
+
+    #[test]
+    fn an_introduction_is_that_of_a_stranger_of_one_whose_time_is_over_of_a_liar_or_of_a_member() {
+        let authority = Keypair::generate_ed25519();
+        let (peer, now) = (PeerId::random(), Timestamp(1_000_000));
+        let issuer = Issuer { network: NetworkId([1; 16]), authority: authority.clone(), life: Duration::from_secs(1) };
+        let recognised = |certificate, at| {
+            let theirs = Introduction { certificate, software: String::new(), revocations: Edition::default(), now };
+            recognise(&theirs, &Authority::of(&authority), NetworkId([1; 16]), &peer, at)
+        };
+        let signed = issuer.issue(&peer, Role::Agent, None, "desk", now);
+        assert_eq!(recognised(None, now), Err(NotRecognised::Stranger));
+        assert!(recognised(Some(signed.clone()), now).is_ok());
+        let over = now + Duration::from_secs(1);
+        assert_eq!(recognised(Some(signed), over), Err(NotRecognised::Expired(over)));
+        let another = issuer.issue(&PeerId::random(), Role::Agent, None, "desk", now);
+        assert_eq!(recognised(Some(another), now), Err(NotRecognised::Refused(CertificateError::Peer)));
+    }
+
+    #[test]
+    fn a_peers_words_are_shown_without_what_a_terminal_would_obey_and_cut() {
+        assert_eq!(printable("lull-agent 1.0"), "lull-agent 1.0");
+        assert_eq!(printable("a\u{1b}[31m\n\tb\u{7f}ä"), "a[31mb");
+        assert_eq!(printable(&"x".repeat(NAME_BYTES_MAX + 1)).len(), NAME_BYTES_MAX);
+    }
+}

@@ -443,4 +443,204 @@ mod tests {
         assert_eq!(connections.take_due(start + limits::STRANGER_TIME_MAX), [id]);
         assert_eq!(connections.next_deadline(), None);
     }
+
+    fn endpoint(address: &str, dialled: bool) -> ConnectedPoint {
+        let address: Multiaddr = address.parse().expect("an address");
+        if dialled {
+            let (role_override, port_use) = (libp2p::core::Endpoint::Dialer, libp2p::core::transport::PortUse::New);
+            return ConnectedPoint::Dialer { address, role_override, port_use };
+        }
+        ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address }
+    }
+
+    fn member(role: Role) -> Standing {
+        Standing::Admitted(Certificate { role, ..certificate() })
+    }
+
+    #[test]
+    fn a_stranger_is_whoever_came_by_itself_was_never_here_and_is_not_admitted() {
+        let at = |dialled| Connection::new(PeerId::random(), &endpoint("/ip4/10.0.0.1/tcp/1", dialled));
+        assert!(at(false).is_stranger());
+        assert!(!at(true).is_stranger(), "we dialled it");
+        assert!(!Connection { expected: true, ..at(false) }.is_stranger(), "it was a member");
+        assert!(!Connection { standing: member(Role::Agent), ..at(false) }.is_stranger());
+        let recognised = Standing::Recognised(certificate());
+        assert!(Connection { standing: recognised.clone(), ..at(false) }.is_stranger(), "it does not accept us yet");
+        let idle = |standing, enrolling| Connection { standing, enrolling, ..at(false) }.idle_since().is_some();
+        assert!(idle(Standing::Introducing, false) && idle(Standing::Stranger, false));
+        assert!(!idle(Standing::Introducing, true) && !idle(Standing::Stranger, true), "it is being enrolled");
+        assert!(!idle(recognised, false) && !idle(member(Role::Agent), false));
+    }
+
+    #[test]
+    fn a_connection_begins_with_nothing_said_and_tells_what_is_known_of_it() {
+        let connection = Connection::new(PeerId::random(), &endpoint("/ip4/10.0.0.1/udp/1/quic-v1", true));
+        let flags =
+            [connection.expected, connection.enrolling, connection.introducing, connection.introduce_again, connection.left];
+        assert_eq!((flags, connection.standing.clone()), ([false; 5], Standing::Introducing));
+        let info = connection.info();
+        assert_eq!((info.direction.as_str(), info.transport.as_str(), info.work_open), ("outbound", "quic", false));
+        assert_eq!(info.address, "/ip4/10.0.0.1/udp/1/quic-v1");
+        let with_id = format!("/ip4/10.0.0.1/tcp/1/p2p/{}", PeerId::random());
+        let connection = Connection::new(PeerId::random(), &endpoint(&with_id, false));
+        let info = connection.info();
+        assert_eq!((info.direction.as_str(), info.transport.as_str()), ("inbound", "tcp"));
+        assert_eq!(info.address, "/ip4/10.0.0.1/tcp/1", "without the peer, which has a field of its own");
+    }
+
+    #[test]
+    fn a_work_stream_is_open_as_long_as_both_of_its_halves_are_held() {
+        let connection = Connection::new(PeerId::random(), &endpoint("/ip4/10.0.0.1/tcp/1", true));
+        let place = connection.own_places.clone().try_acquire_owned().expect("a place");
+        let held = Held::work(connection.traffic.clone(), place);
+        let other = Arc::clone(&held);
+        assert!(connection.info().work_open);
+        drop(held);
+        assert!(connection.info().work_open, "one half is left");
+        drop(other);
+        assert!(!connection.info().work_open);
+        assert_eq!(connection.own_places.available_permits(), OWN_STREAMS_MAX);
+    }
+
+    #[test]
+    fn a_connection_is_idle_when_no_stream_is_open_and_nothing_moved_between_two_looks() {
+        let mut connection = Connection::new(PeerId::random(), &endpoint("/ip4/10.0.0.1/tcp/1", true));
+        assert_eq!([connection.has_been_idle(), connection.has_been_idle()], [false, true], "at the second look");
+        for counter in [&connection.traffic.blob_bytes_sent, &connection.traffic.blob_bytes_received] {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        assert_eq!([connection.has_been_idle(), connection.has_been_idle()], [false, true], "something moved");
+        for own in [false, true] {
+            let places = if own { connection.own_places.clone() } else { connection.places.clone() };
+            let stream = places.try_acquire_owned().expect("a place");
+            assert_eq!([connection.has_been_idle(), connection.has_been_idle()], [false; 2], "a stream is open: own {own}");
+            drop(stream);
+            assert_eq!([connection.has_been_idle(), connection.has_been_idle()], [false, true], "it is counted anew: own {own}");
+        }
+    }
+
+    #[test]
+    fn peers_are_found_by_the_best_of_their_connections() {
+        let mut connections = Connections::default();
+        let peer = PeerId::random();
+        let ids = [1, 2, 3].map(ConnectionId::new_unchecked);
+        for id in ids {
+            connections.insert(id, Connection::new(peer, &endpoint("/ip4/10.0.0.1/tcp/1", false)));
+        }
+        let found = |connections: &Connections| {
+            let id = |found: Option<(ConnectionId, &Connection)>| found.map(|(id, _)| id);
+            (id(connections.recognised(&peer)), id(connections.admitted(&peer)))
+        };
+        assert_eq!((found(&connections), connections.ids_of(&peer)), ((None, None), &ids[..]));
+        connections.set_standing(ids[0], Standing::Stranger);
+        connections.set_standing(ids[1], Standing::Recognised(certificate()));
+        assert_eq!(found(&connections), (Some(ids[1]), None));
+        connections.set_standing(ids[2], member(Role::Agent));
+        assert_eq!((found(&connections), connections.has_coordinator()), ((Some(ids[2]), Some(ids[2])), false));
+        connections.set_standing(ids[2], member(Role::Coordinator));
+        assert!(connections.has_coordinator());
+        connections.set_standing(ids[2], Standing::Recognised(Certificate { role: Role::Coordinator, ..certificate() }));
+        assert!(!connections.has_coordinator(), "it does not accept us");
+        connections.remove(ids[1]);
+        assert_eq!((connections.ids_of(&peer), connections.ids().len()), (&[ids[0], ids[2]][..], 2));
+        assert!(connections.recognised(&PeerId::random()).is_none() && connections.ids_of(&PeerId::random()).is_empty());
+    }
+
+    #[test]
+    fn a_member_counts_as_a_stranger_again_when_it_is_one_no_more() {
+        let mut connections = Connections::default();
+        let id = connected(&mut connections, 1);
+        for (standing, strangers) in
+            [(member(Role::Agent), 0), (Standing::Introducing, 1), (Standing::Stranger, 1), (member(Role::Agent), 0)]
+        {
+            connections.set_standing(id, standing);
+            assert_eq!(connections.strangers(), strangers);
+        }
+    }
+
+    #[test]
+    fn deadlines_come_in_their_order_and_once() {
+        let mut connections = Connections::default();
+        let [one, two, three] = [1, 2, 3].map(|number| connected(&mut connections, number));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(connections.next_deadline(), None);
+        connections.set_deadline(one, Some(at(30)));
+        connections.set_deadline(two, Some(at(10)));
+        connections.set_deadline(three, Some(at(20)));
+        connections.set_deadline(one, Some(at(15)));
+        assert_eq!(connections.next_deadline(), Some(at(10)));
+        assert_eq!(connections.take_due(at(10) - Duration::from_micros(1)), []);
+        assert_eq!(connections.take_due(at(15)), [two, one]);
+        assert_eq!((connections.take_due(at(15)).len(), connections.next_deadline()), (0, Some(at(20))), "once each");
+        connections.set_deadline(three, None);
+        assert_eq!(connections.next_deadline(), None);
+        connections.set_deadline(three, Some(at(20)));
+        connections.remove(three);
+        assert_eq!((connections.next_deadline(), connections.take_due(at(99)).len()), (None, 0));
+    }
+
+    #[test]
+    fn a_deadline_is_only_brought_forward_by_what_cuts_and_put_off_by_what_waits() {
+        let mut connections = Connections::default();
+        let (id, start) = (connected(&mut connections, 1), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        connections.shorten_deadline(id, at(30));
+        connections.shorten_deadline(id, at(40));
+        assert_eq!(connections.next_deadline(), Some(at(30)));
+        connections.shorten_deadline(id, at(20));
+        assert_eq!(connections.next_deadline(), Some(at(20)));
+        connections.extend_deadline(id, at(1), Duration::from_secs(2));
+        assert_eq!(connections.next_deadline(), Some(at(3)), "from now on");
+        connections.set_standing(id, member(Role::Agent));
+        connections.extend_deadline(id, at(2), Duration::from_secs(9));
+        assert_eq!(connections.next_deadline(), Some(at(3)), "a member's is its certificate's");
+    }
+
+    /// What happens to a newcomer beside strangers from these addresses, when so much time has passed since they came:
+    /// from where somebody goes for it.
+    fn goes(crowd: &[(&str, usize)], newcomer_from: &str, later: Duration) -> Option<String> {
+        let mut connections = Connections::default();
+        let mut number = 0;
+        for (from, count) in crowd {
+            for _ in 0..*count {
+                connected_from(&mut connections, number, from);
+                number += 1;
+            }
+        }
+        let newcomer = connected_from(&mut connections, number, newcomer_from);
+        let gone = connections.surplus(newcomer, Instant::now() + later)?;
+        Some(if gone == newcomer { "newcomer".to_owned() } else { source(&connections.get(gone)?.address).to_string() })
+    }
+
+    #[test]
+    fn the_source_with_the_most_strangers_loses_one_and_among_equals_only_one_that_was_idle_for_long() {
+        let (now, later) = (Duration::ZERO, IDLE_MIN + Duration::from_secs(1));
+        let all = limits::STRANGERS_MAX;
+        let half = all / 2;
+        let gone = |text: &str| Some(text.to_owned());
+        assert_eq!(goes(&[("10.0.0.1", all - 1)], "10.0.0.2", later), None, "there is room");
+        assert_eq!(goes(&[("10.0.0.1", all)], "10.0.0.2", now), gone("10.0.0.1"), "the crowd is the larger");
+        assert_eq!(goes(&[("10.0.0.1", all - 5), ("10.0.0.2", 5)], "10.0.0.3", now), gone("10.0.0.1"));
+        assert_eq!(
+            goes(&[("10.0.0.2", 5), ("10.0.0.1", all - 5)], "10.0.0.3", now),
+            gone("10.0.0.1"),
+            "the oldest are another's"
+        );
+        assert_eq!(
+            goes(&[("10.0.0.1", half), ("10.0.0.2", all - half)], "10.0.0.2", now),
+            gone("newcomer"),
+            "its own are the most"
+        );
+        assert_eq!(goes(&[("10.0.0.1", half), ("10.0.0.2", all - half)], "10.0.0.2", later), gone("10.0.0.2"), "one of its own");
+        assert_eq!(
+            goes(&[("10.0.0.1", half + 1), ("10.0.0.2", all - half - 1)], "10.0.0.2", later),
+            gone("10.0.0.1"),
+            "as many as its own"
+        );
+        let each: Vec<String> = (0..all).map(|number| format!("10.{}.{}.1", number / 200, number % 200)).collect();
+        let each: Vec<(&str, usize)> = each.iter().map(|from| (from.as_str(), 1)).collect();
+        assert_eq!(goes(&each, "10.99.0.1", now), gone("newcomer"), "all are alike and none is idle for long");
+        assert_eq!(goes(&each, "10.99.0.1", later), gone("10.0.0.1"), "the idlest of them");
+    }
 }

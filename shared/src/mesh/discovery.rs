@@ -128,4 +128,45 @@ mod tests {
         discovery.heard(mdns::Event::Expired(addresses.into_iter().map(|address| (peers[0], address)).collect()));
         assert_eq!(discovery.addresses_of(&peers[0]), None);
     }
+
+    #[test]
+    fn one_that_is_known_may_have_more_addresses_also_when_no_more_peers_are_taken() {
+        let mut discovery = Discovery::default();
+        let peers: Vec<_> = (0..FOUND_MAX).map(|_| PeerId::random()).collect();
+        heard(&mut discovery, &peers);
+        let other: Multiaddr = "/ip4/10.0.0.2/tcp/7070".parse().expect("an address");
+        let discovered = |peer| mdns::Event::Discovered(vec![(peer, other.clone())]);
+        discovery.heard(discovered(peers[0]));
+        discovery.heard(discovered(peers[0]));
+        assert_eq!(discovery.addresses_of(&peers[0]).map(|addresses| addresses.len()), Some(2), "each once");
+        let late = PeerId::random();
+        discovery.heard(discovered(late));
+        assert_eq!(discovery.addresses_of(&late), None);
+        discovery.heard(mdns::Event::Expired(vec![(peers[0], other.clone()), (late, other)]));
+        let left: Multiaddr = "/ip4/10.0.0.1/tcp/7070".parse().expect("an address");
+        assert_eq!(discovery.addresses_of(&peers[0]), Some(vec![left]), "the other one is still there");
+    }
+
+    #[tokio::test]
+    async fn an_agent_dials_those_that_it_found_while_no_coordinator_is_connected() {
+        use crate::{identity::Role, mesh::lone::Lone};
+        let tried = async |role, connected: Option<Role>, known: bool| {
+            let mut lone = Lone::new(role).await;
+            let peer = PeerId::random();
+            heard(&mut lone.node.discovery, &[peer]);
+            if let Some(role) = connected {
+                lone.admitted(PeerId::random(), role, true);
+            }
+            if known {
+                lone.connected(peer, false);
+            }
+            lone.node.look_around();
+            lone.node.discovery.found[&peer].tried.is_some()
+        };
+        assert!(tried(Role::Agent, None, false).await);
+        assert!(tried(Role::Agent, Some(Role::Agent), false).await);
+        assert!(!tried(Role::Agent, Some(Role::Coordinator), false).await, "there is one");
+        assert!(!tried(Role::Agent, None, true).await, "it is connected");
+        assert!(!tried(Role::Coordinator, None, false).await, "coordinators are found");
+    }
 }

@@ -538,4 +538,135 @@ mod tests {
         }
         assert_eq!(places.known.map(|known| known.len()), Some(CONNECTIONS_INCOMING_MAX as usize));
     }
+
+    /// Everybody who comes from these addresses, in this order.
+    fn crowd(siege: &mut Siege, from: &[(&str, usize)]) -> Vec<u64> {
+        let all = from.iter().flat_map(|(ip, count)| std::iter::repeat_n(*ip, *count));
+        all.map(|ip| siege.comes(ip).expect("there is room")).collect()
+    }
+
+    /// Who loses a place to one from this address: its number in the order of coming, none when the newcomer is refused.
+    fn loses(from: &[(&str, usize)], later: Duration, owed: &[usize], newcomer: &str) -> Option<usize> {
+        let mut siege = Siege::new();
+        let ids = crowd(&mut siege, from);
+        for place in owed {
+            siege.places.heard(ids[*place], false, siege.now);
+        }
+        siege.after(later);
+        siege.comes(newcomer)?;
+        assert_eq!(siege.places.pending.len(), HANDSHAKES_MAX, "one goes for one that comes");
+        ids.iter().position(|id| !siege.is_here(*id))
+    }
+
+    #[test]
+    fn the_source_with_the_most_loses_a_place_and_among_equals_only_one_that_has_been_quiet() {
+        let (all, half) = (HANDSHAKES_MAX, HANDSHAKES_MAX / 2);
+        let (a, b, c) = ("10.0.0.1", "10.0.0.2", "10.0.0.3");
+        let now = Duration::ZERO;
+        assert_eq!(loses(&[(a, all)], now, &[], b), Some(0), "the crowd is the larger");
+        assert_eq!(loses(&[(a, all)], now, &[0, 1], b), Some(2), "the first who owes us something");
+        assert_eq!(loses(&[(a, all)], now, &(0..all).collect::<Vec<_>>(), b), Some(0), "or the first of all");
+        assert_eq!(loses(&[(b, half - 1), (a, half + 1)], now, &[], c), Some(half - 1), "the oldest are another's");
+        assert_eq!(loses(&[(a, half), (b, half)], now, &[], b), None, "its own are the most and have just come");
+        assert_eq!(loses(&[(a, half), (b, half)], QUIET_MIN - FRESH, &[], b), None);
+        assert_eq!(loses(&[(a, half), (b, half)], QUIET_MIN, &[], b), Some(half), "one of its own");
+        assert_eq!(loses(&[(a, half + 1), (b, half - 1)], QUIET_MIN, &[], b), Some(0), "one of as many as its own would be");
+        assert_eq!(loses(&[(a, half), (b, half)], QUIET_MIN, &(half..all).collect::<Vec<_>>(), b), None, "we owe them an answer");
+        let each: Vec<String> = (0..all).map(|number| format!("10.1.{}.{}", number / 200, number % 200)).collect();
+        let each: Vec<(&str, usize)> = each.iter().map(|ip| (ip.as_str(), 1)).collect();
+        assert_eq!(loses(&each, now, &[], a), None, "all are alike and have just come");
+        assert_eq!(loses(&each, QUIET_MIN, &[0], a), Some(1), "the quietest that owes us something");
+    }
+
+    #[test]
+    fn from_half_of_the_places_on_whoever_was_quiet_for_a_second_goes() {
+        for (others, quiet, goes) in [
+            (HANDSHAKES_MAX / 2 - 1, QUIET_MAX, true),
+            (HANDSHAKES_MAX / 2 - 2, QUIET_MAX, false),
+            (HANDSHAKES_MAX / 2 - 1, QUIET_MAX - FRESH, false),
+        ] {
+            let mut siege = Siege::new();
+            let early = siege.comes("10.0.0.1").expect("there is room");
+            let spoke = siege.comes("10.0.0.2").expect("there is room");
+            siege.places.heard(spoke, false, siege.now);
+            siege.after(quiet);
+            crowd(&mut siege, &[("10.0.0.3", others - 1)]);
+            let newcomer = siege.comes("10.0.0.4").expect("there is room");
+            assert_eq!(
+                (siege.is_here(early), siege.is_here(spoke), siege.is_here(newcomer)),
+                (!goes, true, true),
+                "{others}, {quiet:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whoever_speaks_is_quiet_from_the_moment_that_it_owes_us_something_again() {
+        let mut siege = Siege::new();
+        let id = siege.comes("10.0.0.1").expect("there is room");
+        let quiet = |siege: &Siege| siege.places.pending[&id].quiet_for(siege.now);
+        siege.after(FRESH);
+        siege.places.heard(id, true, siege.now);
+        assert_eq!(quiet(&siege), Some(FRESH), "it has said nothing yet");
+        siege.places.heard(id, false, siege.now);
+        assert_eq!(quiet(&siege), None);
+        siege.places.heard(id, true, siege.now);
+        siege.after(QUIET_MIN);
+        assert_eq!(quiet(&siege), Some(QUIET_MIN));
+    }
+
+    #[test]
+    fn the_address_that_a_member_came_from_last_is_the_last_to_be_forgotten() {
+        let mut places = Places::default();
+        let ip = |number: u32| IpAddr::from(number.to_be_bytes());
+        (0..CONNECTIONS_INCOMING_MAX).for_each(|number| places.saw_member(ip(number)));
+        assert_eq!(places.known.as_ref().map(|known| known.len()), Some(CONNECTIONS_INCOMING_MAX as usize));
+        places.saw_member(ip(0));
+        places.saw_member(ip(CONNECTIONS_INCOMING_MAX));
+        let known = places.known.expect("there are some");
+        assert!(known.contains(&ip(0)) && !known.contains(&ip(1)) && known.contains(&ip(CONNECTIONS_INCOMING_MAX)));
+    }
+
+    #[test]
+    fn a_place_is_found_by_both_of_its_addresses() {
+        let door = Door::default();
+        let [one, two]: [Multiaddr; 2] =
+            ["/ip4/10.0.0.9/tcp/1", "/ip4/10.0.0.9/tcp/2"].map(|text| text.parse().expect("an address"));
+        let other: Multiaddr = "/ip4/10.0.0.7/tcp/7070".parse().expect("an address");
+        let points = [(here(), one.clone()), (here(), two.clone()), (other.clone(), one.clone())];
+        let places: Vec<Place> = points.iter().map(|(local, remote)| door.enter(local, remote).expect("a place")).collect();
+        for (number, (local_addr, send_back_addr)) in points.into_iter().enumerate().rev() {
+            door.through(&ConnectedPoint::Listener { local_addr, send_back_addr });
+            let through: Vec<bool> = places.iter().map(|place| place.cut.state.load(Ordering::Acquire) == THROUGH).collect();
+            assert_eq!(through, [number == 0, number <= 1, true], "only that one more");
+        }
+        door.saw_member(&one);
+        assert_eq!(door.lock().known.as_ref().map(|known| known.len()), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_place_was_taken_breaks_and_one_that_is_through_needs_none() {
+        use futures::{AsyncReadExt as _, AsyncWriteExt as _, io::Cursor};
+        let door = Door::default();
+        let enter = || {
+            let place = door.enter(&here(), &"/ip4/10.0.0.9/tcp/1".parse().expect("an address"));
+            Entering { upgrade: std::future::ready(Ok::<_, io::Error>(Cursor::new(vec![7; 4]))), place }
+        };
+        let cut = enter();
+        door.lock().cut(0);
+        assert!(matches!(cut.await, Err(GuardedError::Cut)), "before it was there");
+        let mut entered = enter().await.expect("it is there");
+        let mut byte = [0];
+        assert_eq!(entered.read(&mut byte).await.expect("it may read"), 1);
+        door.lock().cut(1);
+        let aborted =
+            |result: io::Result<usize>| matches!(result, Err(error) if error.kind() == io::ErrorKind::ConnectionAborted);
+        assert!(aborted(entered.read(&mut byte).await) && aborted(entered.write(&[1]).await));
+        assert!(aborted(entered.write_vectored(&[io::IoSlice::new(&[1])]).await));
+        let mut entered = enter().await.expect("it is there");
+        let (local_addr, send_back_addr) = (here(), "/ip4/10.0.0.9/tcp/1".parse().expect("an address"));
+        door.through(&ConnectedPoint::Listener { local_addr, send_back_addr });
+        assert_eq!(entered.read(&mut byte).await.expect("it may read"), 1);
+        assert!(entered.place.is_none() && door.lock().pending.is_empty());
+    }
 }

@@ -138,4 +138,55 @@ mod tests {
         assert!(door.enter(next, now + MINUTE).is_some());
         assert_eq!(door.asked.len(), 1);
     }
+
+    #[test]
+    fn an_address_that_is_known_needs_no_new_place_and_a_minute_is_a_minute() {
+        let (mut door, now) = (Door::default(), Instant::now());
+        for number in 0..ENROLMENT_ADDRESSES_MAX as u32 {
+            assert!(door.enter(IpAddr::from(number.to_be_bytes()), now).is_some(), "{number}");
+        }
+        let [known, next] = [7_u32, u32::MAX].map(|number| IpAddr::from(number.to_be_bytes()));
+        assert!(door.enter(known, now).is_some(), "it asks again");
+        let almost = now + MINUTE - Duration::from_micros(1);
+        assert!(door.enter(next, almost).is_none());
+        assert!(door.enter(known, almost).is_some());
+        assert_eq!(door.asked.len(), ENROLMENT_ADDRESSES_MAX);
+        for _ in 0..ENROLMENTS_PER_MINUTE_MAX {
+            door.enter(known, almost);
+        }
+        assert!(door.enter(known, almost).is_none() && door.enter(known, now + MINUTE).is_some());
+    }
+
+    #[test]
+    fn so_many_enrolments_are_under_way_at_once() {
+        let (mut door, now) = (Door::default(), Instant::now());
+        let address = |number: usize| IpAddr::from((number as u32).to_be_bytes());
+        let mut places: Vec<_> = (0..ENROLMENTS_MAX).filter_map(|number| door.enter(address(number), now)).collect();
+        assert_eq!(places.len(), ENROLMENTS_MAX);
+        assert!(door.enter(address(ENROLMENTS_MAX), now).is_none());
+        places.pop();
+        assert!(door.enter(address(ENROLMENTS_MAX), now).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_somebody_enrols_has_time_for_it_and_for_what_follows() {
+        use crate::{identity::Role, mesh::lone::Lone};
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let id = lone.connected(libp2p::PeerId::random(), false);
+        let left = |lone: &Lone| lone.time_left(id).expect("it is a stranger's").as_secs_f64().ceil() as u64;
+        assert_eq!(left(&lone), ADMISSION_TIME_MAX.as_secs());
+        let entry = lone.node.enrolment_entry(id).expect("there is a place");
+        assert_eq!(left(&lone), ENROLMENT_TIME_MAX.as_secs());
+        for _ in 0..crate::limits::STRANGERS_MAX {
+            lone.connected(libp2p::PeerId::random(), false);
+        }
+        lone.connected_at(libp2p::PeerId::random(), false, "/ip4/10.0.0.8/tcp/7");
+        assert!(lone.node.connections.get(id).is_some(), "it gives its place to nobody meanwhile");
+        drop(entry);
+        lone.node.enrolment_ended(id);
+        assert_eq!(left(&lone), ADMISSION_TIME_MAX.as_secs());
+        lone.connected_at(libp2p::PeerId::random(), false, "/ip4/10.0.0.8/tcp/7");
+        assert!(lone.node.connections.get(id).is_none(), "and is the idlest afterwards");
+        assert!(lone.node.enrolment_entry(id).is_none(), "it is gone");
+    }
 }

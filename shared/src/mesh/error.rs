@@ -135,4 +135,39 @@ mod tests {
         assert_eq!(apart(5 * 3_600 * second), "5 hours ahead of");
         assert_eq!(apart(30 * 86_400 * second + 86_000 * second), "31 days ahead of");
     }
+
+    #[test]
+    fn two_of_a_unit_are_told_in_it_and_less_in_the_smaller_one() {
+        let told = |seconds: i64| apart(seconds * 1_000_000);
+        assert_eq!(told(119), "119 seconds ahead of");
+        assert_eq!(told(120), "2 minutes ahead of");
+        assert_eq!(told(-7_199), "120 minutes behind");
+        assert_eq!(told(-7_200), "2 hours behind");
+        assert_eq!(told(2 * 86_400 - 1), "48 hours ahead of");
+        assert_eq!(told(2 * 86_400), "2 days ahead of");
+        assert_eq!((told(0), told(-1)), ("0 seconds ahead of".into(), "1 second behind".into()));
+    }
+
+    #[test]
+    fn a_certificate_that_its_own_clock_calls_expired_is_expired() {
+        let (peer, at) = (PeerId::random(), Timestamp(1_000));
+        let told = |clock_ahead_us| MeshError::expired(peer, at, Timestamp(2_000), clock_ahead_us);
+        assert_eq!(told(-1_000), MeshError::Expired { peer, at }, "it shows just that time");
+        assert!(matches!(told(-1_001), MeshError::ClocksDiffer { ahead_us: 1_001, .. }));
+    }
+
+    #[test]
+    fn an_error_is_told_with_each_of_its_causes_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Cause(&'static str, #[source] Option<Box<Cause>>);
+        let cause = |words, source: Option<Cause>| Cause(words, source.map(Box::new));
+        assert_eq!(in_words(&cause("it broke", None)), "it broke");
+        let deep = cause("it broke", Some(cause("the line", Some(cause("a digger", None)))));
+        assert_eq!(in_words(&deep), "it broke: the line: a digger");
+        assert_eq!(in_words(&cause("it broke: the line", Some(cause("the line", None)))), "it broke: the line");
+        assert_eq!(tried_in_words(&[]), "no peer is known to have it");
+        let peer = PeerId::random();
+        assert_eq!(tried_in_words(&[(peer, "busy".into()), (peer, "lost".into())]), format!("{peer}: busy; {peer}: lost"));
+    }
 }

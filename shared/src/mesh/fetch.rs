@@ -166,8 +166,8 @@ struct State {
 
 impl State {
     /// Somebody gave something, or would have. What the coordinator gives to whoever is alone makes nobody less alone.
-    fn note_hope(&mut self, to_coordinator: bool) {
-        self.hope = Instant::now();
+    fn note_hope(&mut self, to_coordinator: bool, now: Instant) {
+        self.hope = now;
         if !to_coordinator {
             self.company = self.hope;
         }
@@ -295,8 +295,8 @@ impl<'a> Fetch<'a> {
         }
         let (mut nothings, mut pauses) = (0, waits());
         loop {
-            let alone = to_coordinator && self.is_alone();
-            let Some(lacking) = self.lacking(source.peer) else { return Ok(()) };
+            let alone = to_coordinator && self.is_alone(Instant::now());
+            let Some(lacking) = self.lacking(source.peer, Instant::now()) else { return Ok(()) };
             if lacking.is_empty() {
                 return Err(Fault::Nothing);
             }
@@ -312,7 +312,7 @@ impl<'a> Fetch<'a> {
                 Ok(BlobAnswer::Piece { index }) => return Err(Fault::Never(format!("it sends piece {index} unasked"))),
                 Ok(BlobAnswer::Nothing) => Fault::Nothing,
                 Ok(BlobAnswer::Busy) => {
-                    lock(&self.state).note_hope(to_coordinator);
+                    lock(&self.state).note_hope(to_coordinator, Instant::now());
                     Fault::Busy
                 }
                 Err(error) => return Err(broken(error)),
@@ -402,7 +402,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// What to ask of a source; nothing when all is there.
-    fn lacking(&self, source: PeerId) -> Option<PieceSet> {
+    fn lacking(&self, source: PeerId, now: Instant) -> Option<PieceSet> {
         let here = self.partial.here();
         let mut lacking = PieceSet::none(self.blob.pieces());
         (0..self.blob.pieces()).filter(|piece| !here.contains(*piece)).for_each(|piece| {
@@ -411,7 +411,7 @@ impl<'a> Fetch<'a> {
         if lacking.is_empty() {
             return None;
         }
-        let (state, now) = (lock(&self.state), Instant::now());
+        let state = lock(&self.state);
         state.asked.keys().for_each(|piece| lacking.remove(*piece));
         if lacking.is_empty() {
             let late = state.asked.iter().filter(|(_, (from, since))| *from != source && now.duration_since(*since) >= LATE);
@@ -422,23 +422,23 @@ impl<'a> Fetch<'a> {
         Some(lacking)
     }
 
-    fn is_alone(&self) -> bool {
+    fn is_alone(&self, now: Instant) -> bool {
         let state = lock(&self.state);
-        state.asked.is_empty() && state.dialling == 0 && state.company.elapsed() >= ALONE_AFTER
+        state.asked.is_empty() && state.dialling == 0 && now.duration_since(state.company) >= ALONE_AFTER
     }
 
     /// Receives a piece that was announced.
     async fn take(&self, stream: &mut Stream, source: PeerId, piece: u32, to_coordinator: bool) -> Result<(), Fault> {
-        let _asked = Asked::begin(self, source, piece).ok_or(Fault::Twice)?;
+        let _asked = Asked::begin(self, source, piece, Instant::now()).ok_or(Fault::Twice)?;
         let mut bytes = vec![0; piece_bytes(&self.blob, piece)];
         in_time(async { stream.read_exact(&mut bytes).await.map_err(FrameError::Broken) }).await.map_err(lost)?;
         let outline = self.partial.outline().ok_or(Fault::Nothing)?;
         outline.verify_piece(&self.blob, piece, &bytes).map_err(|wrong| Fault::Never(wrong.to_string()))?;
         self.target.write(piece, &bytes).await.map_err(Fault::Ours)?;
         let new = self.partial.arrived(piece);
-        let mut state = lock(&self.state);
-        state.note_hope(to_coordinator);
-        state.moved = Instant::now();
+        let (mut state, now) = (lock(&self.state), Instant::now());
+        state.note_hope(to_coordinator, now);
+        state.moved = now;
         if new {
             state.report.received(source, bytes.len() as u64);
         }
@@ -482,8 +482,8 @@ struct Asked<'a, 'h> {
 
 impl<'a, 'h> Asked<'a, 'h> {
     /// None when another source sends it and is not late.
-    fn begin(fetch: &'a Fetch<'h>, source: PeerId, piece: u32) -> Option<Self> {
-        let (mut state, now) = (lock(&fetch.state), Instant::now());
+    fn begin(fetch: &'a Fetch<'h>, source: PeerId, piece: u32, now: Instant) -> Option<Self> {
+        let mut state = lock(&fetch.state);
         if fetch.partial.here().contains(piece)
             || state.asked.get(&piece).is_some_and(|(_, since)| now.duration_since(*since) < LATE)
         {
@@ -516,5 +516,278 @@ impl<'a, 'h> Dialling<'a, 'h> {
 impl Drop for Dialling<'_, '_> {
     fn drop(&mut self) {
         lock(&self.0.state).dialling -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::sync::mpsc;
+
+    use super::super::{UploadRules, exchange::Exchange, node::Command};
+
+    /// A node that answers nothing by itself: what it was asked comes out here.
+    fn handle() -> (NodeHandle, mpsc::Receiver<Command>) {
+        let (commands, asked) = mpsc::channel(64);
+        let exchange = Arc::new(Exchange::new(UploadRules::default()));
+        (NodeHandle::new(PeerId::random(), commands, exchange), asked)
+    }
+
+    /// A blob of three pieces and its outline.
+    fn blob() -> (Vec<u8>, BlobRef, Outline) {
+        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 7).map(|i| (i % 251) as u8).collect();
+        let mut builder = crate::digest::OutlineBuilder::default();
+        builder.update(&bytes);
+        let (blob, outline) = builder.finish();
+        (bytes, blob, outline)
+    }
+
+    fn fetch(handle: &NodeHandle, blob: BlobRef) -> Fetch<'_> {
+        let memory = vec![0; blob.size_bytes as usize];
+        Fetch::new(handle, Arc::new(Partial::new(blob, None)), Target::Memory(memory.into()))
+    }
+
+    fn named(peer: PeerId) -> BlobSource {
+        BlobSource { peer: peer.to_bytes(), addresses: vec!["/ip4/10.0.0.5/tcp/7".into(), "nonsense".into()] }
+    }
+
+    fn lacking(fetch: &Fetch<'_>, source: PeerId, now: Instant) -> Option<Vec<u32>> {
+        fetch.lacking(source, now).map(|lacking| lacking.iter().collect())
+    }
+
+    #[test]
+    fn a_piece_is_asked_of_one_source_until_it_is_late_and_then_of_others_too() {
+        let ((node, _asked), (_, blob, _)) = (handle(), blob());
+        let fetch = fetch(&node, blob);
+        let [one, two] = [PeerId::random(), PeerId::random()];
+        let start = Instant::now();
+        assert_eq!(lacking(&fetch, one, start), Some(vec![0, 1, 2]));
+        let first = Asked::begin(&fetch, one, 0, start).expect("nobody sends it");
+        assert!(Asked::begin(&fetch, two, 0, start).is_none(), "one is enough");
+        assert_eq!(lacking(&fetch, two, start), Some(vec![1, 2]));
+        let others: Vec<_> = [1, 2].map(|piece| Asked::begin(&fetch, two, piece, start)).into_iter().flatten().collect();
+        assert_eq!((others.len(), lacking(&fetch, one, start)), (2, Some(vec![])), "all are on their way");
+        let (almost, late) = (start + LATE - Duration::from_micros(1), start + LATE);
+        assert_eq!(lacking(&fetch, one, almost), Some(vec![]));
+        assert!(Asked::begin(&fetch, one, 1, almost).is_none());
+        assert_eq!(lacking(&fetch, one, late), Some(vec![1, 2]), "late, and another's");
+        assert_eq!(lacking(&fetch, two, late), Some(vec![0]));
+        let again = Asked::begin(&fetch, one, 1, late).expect("it is late");
+        drop(others);
+        assert_eq!(lock(&fetch.state).asked.keys().copied().collect::<Vec<_>>(), [0, 1], "whoever took it over has it");
+        drop((first, again));
+        assert!(lock(&fetch.state).asked.is_empty());
+        assert!(fetch.partial.arrived(0));
+        assert!(Asked::begin(&fetch, two, 0, late).is_none(), "it is here");
+        assert_eq!(lacking(&fetch, one, late), Some(vec![1, 2]));
+        assert!(fetch.partial.arrived(1) && fetch.partial.arrived(2));
+        assert_eq!(lacking(&fetch, one, late), None);
+    }
+
+    #[test]
+    fn a_fetch_is_alone_when_nobody_but_a_coordinator_gives_sends_or_is_dialled_for_a_second() {
+        let ((node, _asked), (_, blob, _)) = (handle(), blob());
+        let fetch = fetch(&node, blob);
+        let start = lock(&fetch.state).company;
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!([0, 999, 1_000].map(|millis| fetch.is_alone(at(millis))), [false, false, true]);
+        let asked = Asked::begin(&fetch, PeerId::random(), 0, at(1_000));
+        assert!(!fetch.is_alone(at(1_000)), "a piece is on its way");
+        drop(asked);
+        let dialling = Dialling::begin(&fetch);
+        assert!(!fetch.is_alone(at(1_000)), "somebody is being dialled");
+        drop(dialling);
+        assert!(fetch.is_alone(at(1_000)));
+        lock(&fetch.state).note_hope(true, at(1_000));
+        assert!(fetch.is_alone(at(1_000)), "the coordinator's gifts are no company");
+        assert_eq!(lock(&fetch.state).hope, at(1_000));
+        lock(&fetch.state).note_hope(false, at(1_000));
+        assert_eq!([1_000, 1_999, 2_000].map(|millis| fetch.is_alone(at(millis))), [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn sources_are_taken_up_once_each_never_oneself_and_no_more_than_so_many() {
+        let ((node, _asked), (_, blob, _)) = (handle(), blob());
+        let fetch = fetch(&node, blob);
+        let fresh = || std::mem::take(&mut lock(&fetch.state).fresh);
+        let one = PeerId::random();
+        let garbage = BlobSource { peer: vec![1, 2, 3], addresses: Vec::new() };
+        fetch.learn(vec![named(one), named(node.local_peer()), garbage, named(one)]);
+        timeout(Duration::from_millis(10), fetch.changed.notified()).await.expect("whoever draws is told");
+        let found = fresh();
+        assert_eq!(found.iter().map(|source| source.peer).collect::<Vec<_>>(), [one]);
+        assert_eq!(found[0].addresses.len(), 1, "what is not an address is left out");
+        fetch.learn(vec![named(one)]);
+        assert!(fresh().is_empty(), "it is known");
+        timeout(Duration::from_millis(10), fetch.changed.notified()).await.expect_err("there is nothing new");
+        fetch.learn((0..SOURCES_MAX + 5).map(|_| named(PeerId::random())).collect());
+        assert_eq!(fresh().len(), SOURCES_MAX, "so many of one answer");
+        for _ in 0..10 {
+            fetch.learn((0..SOURCES_MAX).map(|_| named(PeerId::random())).collect());
+        }
+        assert_eq!(lock(&fetch.state).known.len(), 4 * SOURCES_MAX + 1, "and so many of all");
+    }
+
+    #[tokio::test]
+    async fn an_outline_is_believed_when_it_is_the_blobs_own_and_finds_what_is_left_of_an_earlier_fetch() {
+        let ((node, _asked), (bytes, blob, outline)) = (handle(), blob());
+        let other = BlobRef { size_bytes: blob.size_bytes + 1, ..blob };
+        let one = fetch(&node, blob);
+        assert!(matches!(one.prepare(other, Some(outline.clone())).await, Err(Fault::Never(_))), "another blob");
+        assert!(matches!(one.prepare(blob, None).await, Err(Fault::Nothing)), "no outline");
+        let mut wrong = crate::digest::OutlineBuilder::default();
+        wrong.update(&vec![7; bytes.len()]);
+        assert!(matches!(one.prepare(blob, Some(wrong.finish().1)).await, Err(Fault::Never(_))), "another's outline");
+        assert!(one.partial.outline().is_none());
+        assert!(one.prepare(blob, Some(outline.clone())).await.is_ok());
+        assert!(one.partial.outline().is_some() && one.partial.here().is_empty());
+        assert!(one.prepare(blob, None).await.is_ok(), "later sources need none");
+    }
+
+    #[tokio::test]
+    async fn only_a_blob_that_is_not_too_large_is_asked_for() {
+        let (node, asked) = handle();
+        drop(asked);
+        let blob = |size_bytes| BlobRef { digest: Digest::of(b"x"), size_bytes };
+        let too_large = |result: Result<Bytes, MeshError>| matches!(result, Err(MeshError::TooLarge { .. }));
+        for (size_bytes, max, refused) in [(10, 10, false), (11, 10, true), (BLOB_BYTES_MAX + 1, u64::MAX, true)] {
+            let fetched = fetch_bytes(&node, blob(size_bytes), Vec::new(), max).await;
+            assert_eq!(too_large(fetched), refused, "{size_bytes} of {max}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let into = folder.path().join("blob");
+        let refused = fetch_file(&node, blob(BLOB_BYTES_MAX + 1), Vec::new(), into.clone()).await;
+        assert!(matches!(refused, Err(MeshError::TooLarge { .. })));
+        let nobody = fetch_file(&node, blob(10), Vec::new(), into).await;
+        assert!(matches!(nobody, Err(MeshError::Unavailable { .. })));
+        let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 0, "of a fetch that got nothing nothing is left");
+    }
+
+    #[tokio::test]
+    async fn an_empty_blob_needs_nobody_and_one_that_only_says_that_it_is_empty_does() {
+        let (node, _asked) = handle();
+        assert_eq!(fetch_bytes(&node, BlobRef::of(b""), Vec::new(), 10).await, Ok(Bytes::new()));
+        let liar = BlobRef { digest: Digest::of(b"x"), size_bytes: 0 };
+        assert!(matches!(fetch_bytes(&node, liar, Vec::new(), 10).await, Err(MeshError::Unavailable { .. })));
+        let other = BlobRef { digest: Digest::of(b""), size_bytes: 1 };
+        assert!(matches!(fetch_bytes(&node, other, Vec::new(), 10).await, Err(MeshError::Unavailable { .. })));
+    }
+
+    /// Answers every question about one peer's connection with this error, and counts them.
+    fn refusing(mut asked: mpsc::Receiver<Command>, error: fn(PeerId) -> MeshError) -> tokio::task::JoinHandle<u32> {
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(command) = asked.recv().await {
+                if let Command::Find { peer, reply, .. } = command {
+                    count += 1;
+                    let _ = reply.send(Err(error(peer)));
+                }
+            }
+            count
+        })
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_lost_again_and_again_is_given_up() {
+        let (_, blob, _) = blob();
+        let peer = PeerId::random();
+        let (node, asked) = handle();
+        let count = refusing(asked, |peer| MeshError::NotConnected { peer });
+        let failed = fetch_bytes(&node, blob, vec![peer], blob.size_bytes).await;
+        let Err(MeshError::Unavailable { tried, .. }) = failed else { panic!("{failed:?}") };
+        assert_eq!(tried.iter().map(|(source, _)| *source).collect::<Vec<_>>(), [peer]);
+        drop(node);
+        assert_eq!(count.await.expect("it ends"), LOSSES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_ends_its_fetches_with_that_word() {
+        let ((node, asked), (_, blob, _)) = (handle(), blob());
+        drop(asked);
+        let failed = fetch_bytes(&node, blob, vec![PeerId::random()], blob.size_bytes).await;
+        assert_eq!(failed, Err(MeshError::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_cannot_be_dialled_is_left_alone_for_a_while() {
+        let ((node, mut asked), (_, blob, _)) = (handle(), blob());
+        let source = Source { peer: PeerId::random(), addresses: vec!["/ip4/10.0.0.5/tcp/7".parse().expect("an address")] };
+        let dials = tokio::spawn(async move {
+            let mut dials = 0;
+            while let Some(command) = asked.recv().await {
+                let Command::Connect { peer, addresses, reply, .. } = command else { continue };
+                dials += 1;
+                assert_eq!(addresses.len(), 1);
+                let refused = || MeshError::Unreachable { peer, reason: "refused".to_owned() };
+                let _ = reply.send(if dials == 1 { Err(refused()) } else { Ok(()) });
+            }
+            dials
+        });
+        let fetch = fetch(&node, blob);
+        let exchange = &node.exchange;
+        assert!(matches!(fetch.dial(&source).await, Err(Fault::Never(_))));
+        assert!(exchange.is_unreachable(&source.peer, Instant::now()));
+        assert!(matches!(fetch.dial(&source).await, Err(Fault::Never(_))), "it is not even tried");
+        exchange.note_reached(&source.peer);
+        exchange.note_unreachable(source.peer, Instant::now() - Duration::from_secs(11));
+        assert!(fetch.dial(&source).await.is_ok(), "it was left alone for long enough");
+        let now = Instant::now();
+        exchange.note_unreachable(source.peer, now);
+        assert!(!exchange.is_unreachable(&source.peer, now + Duration::from_secs(10)), "what was before is forgotten");
+        assert_eq!(lock(&fetch.state).dialling, 0);
+        drop(fetch);
+        drop(node);
+        assert_eq!(dials.await.expect("it ends"), 2);
+    }
+
+    #[tokio::test]
+    async fn only_a_source_that_says_where_it_listens_is_dialled() {
+        let ((node, mut asked), (_, blob, _)) = (handle(), blob());
+        let asked = tokio::spawn(async move {
+            let mut words = Vec::new();
+            while let Some(command) = asked.recv().await {
+                match command {
+                    Command::Find { peer, reply, .. } => {
+                        words.push("found");
+                        let _ = reply.send(Err(MeshError::NotConnected { peer }));
+                    }
+                    Command::Connect { reply, .. } => {
+                        words.push("dialled");
+                        let _ = reply.send(Ok(()));
+                    }
+                    _ => {}
+                }
+            }
+            words
+        });
+        let fetch = fetch(&node, blob);
+        let silent = Source { peer: PeerId::random(), addresses: Vec::new() };
+        assert!(matches!(fetch.open(&silent).await, Err(Fault::Lost(_))));
+        let listens = Source { addresses: vec!["/ip4/10.0.0.5/tcp/7".parse().expect("an address")], ..silent };
+        assert!(matches!(fetch.open(&listens).await, Err(Fault::Lost(_))));
+        drop(fetch);
+        drop(node);
+        assert_eq!(asked.await.expect("it ends"), ["found", "found", "dialled", "found"]);
+    }
+
+    #[test]
+    fn what_arrived_is_counted_by_who_sent_it() {
+        let ((node, _asked), (_, blob, _)) = (handle(), blob());
+        let fetch = fetch(&node, blob);
+        fetch.count(true, 0);
+        fetch.count(false, 2);
+        fetch.count(false, 1);
+        let moved = node.transferred();
+        assert_eq!((moved.from_coordinators_bytes, moved.from_agents_bytes), (PIECE_BYTES as u64, PIECE_BYTES as u64 + 7));
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_understood_is_never_asked_again_and_one_that_is_cut_off_may_be() {
+        let garbage = FrameError::TooLong(crate::codec::FrameTooLong(9));
+        assert!(matches!(broken(garbage), Fault::Never(_)));
+        let cut = FrameError::Broken(std::io::Error::other("reset"));
+        assert!(matches!(broken(cut), Fault::Lost(_)));
     }
 }

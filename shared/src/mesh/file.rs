@@ -138,3 +138,72 @@ pub(super) fn file_error(path: &Path, error: &io::Error) -> MeshError {
     };
     MeshError::File { path: path.to_owned(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob() -> (Vec<u8>, BlobRef) {
+        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 7).map(|i| (i % 251) as u8).collect();
+        let blob = BlobRef::of(&bytes);
+        (bytes, blob)
+    }
+
+    fn piece(bytes: &[u8], piece: usize) -> &[u8] {
+        &bytes[piece * PIECE_BYTES..bytes.len().min((piece + 1) * PIECE_BYTES)]
+    }
+
+    #[test]
+    fn the_last_piece_is_as_long_as_what_is_left_and_there_is_none_behind_it() {
+        let (_, blob) = blob();
+        assert_eq!([0, 1, 2, 3].map(|piece| piece_bytes(&blob, piece)), [PIECE_BYTES, PIECE_BYTES, 7, 0]);
+    }
+
+    #[tokio::test]
+    async fn pieces_land_in_their_places_whatever_their_order() {
+        let (bytes, blob) = blob();
+        let folder = tempfile::tempdir().expect("a folder");
+        let into = folder.path().join("blob");
+        let file = PartialFile::open(into.clone(), blob.size_bytes).await.expect("it opens");
+        for target in [Target::File(file), Target::Memory(vec![0; bytes.len()].into())] {
+            for number in [2, 0, 1] {
+                target.write(number, piece(&bytes, number as usize)).await.expect("there is room");
+                if matches!(target, Target::File(_)) {
+                    let read = read_piece(&partial_path(&into), &blob, number).expect("peers are served from there");
+                    assert_eq!(read, piece(&bytes, number as usize));
+                }
+            }
+            assert!(target.leftover(&blob, 0).await.is_none(), "it began with nothing");
+            match target {
+                Target::File(file) => {
+                    file.finish().await.expect("it gets its name");
+                    assert_eq!(std::fs::read(&into).expect("it is there"), bytes);
+                    assert!(!partial_path(&into).exists());
+                }
+                Target::Memory(memory) => assert_eq!(memory.into_inner(), bytes),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_an_earlier_fetch_is_read_as_far_as_it_goes() {
+        let (bytes, blob) = blob();
+        let folder = tempfile::tempdir().expect("a folder");
+        let into = folder.path().join("blob");
+        std::fs::write(partial_path(&into), &bytes[..PIECE_BYTES + 5]).expect("a file");
+        let target = Target::File(PartialFile::open(into.clone(), blob.size_bytes).await.expect("it opens"));
+        assert_eq!(target.leftover(&blob, 0).await.as_deref(), Some(piece(&bytes, 0)));
+        assert_eq!(target.leftover(&blob, 1).await, None, "cut short");
+        drop(target);
+        let longer = [&bytes[..], &[1, 2, 3]].concat();
+        for (left, length) in [(&longer[..], bytes.len()), (&bytes[..], bytes.len()), (&bytes[..9], 9)] {
+            std::fs::write(partial_path(&into), left).expect("a file");
+            PartialFile::open(into.clone(), blob.size_bytes).await.expect("it opens");
+            assert_eq!(std::fs::metadata(partial_path(&into)).expect("it is there").len(), length as u64);
+        }
+        let file = PartialFile::open(into.clone(), blob.size_bytes).await.expect("it opens");
+        file.discard().await;
+        assert!(!partial_path(&into).exists());
+        assert_eq!(partial_path(Path::new("/a/b.bin")), Path::new("/a/b.bin.part"));
+    }
+}

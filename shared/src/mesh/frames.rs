@@ -253,3 +253,124 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>
 fn broken(error: io::Error) -> FrameError {
     if error.kind() == io::ErrorKind::UnexpectedEof { FrameError::CutShort } else { FrameError::Broken(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    /// Both ends of a stream in memory that takes so many bytes at once.
+    fn pair(bytes: usize) -> (FrameWriter<Vec<u8>>, FrameReader<Vec<u8>>) {
+        let (one, two) = tokio::io::duplex(bytes);
+        let (_, writer) = frames::<Vec<u8>, Vec<u8>>(one.compat());
+        let (reader, _) = frames::<Vec<u8>, Vec<u8>>(two.compat());
+        (writer, reader)
+    }
+
+    fn frame(size: usize) -> Vec<u8> {
+        (0..size).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn frames_of_all_sizes_come_as_they_were_sent_and_leave_nothing_in_memory() {
+        let sizes = [0, 1, 7, CHUNK_BYTES - 6, CHUNK_BYTES, 3 * CHUNK_BYTES + 1, WRITE_BYTES + 5, 2];
+        for pipe in [1_000, 64 * 1024, 1 << 20] {
+            let (mut writer, mut reader) = pair(pipe);
+            let sending = tokio::spawn(async move {
+                writer.send_many(&sizes.map(frame)).await.expect("they are read");
+                writer.close().await;
+                assert!(matches!(writer.send(&frame(1)).await, Err(FrameError::Closed)), "nothing more comes");
+                writer.unsent.len()
+            });
+            for size in sizes {
+                assert_eq!(reader.next().await.expect("a frame").expect("whole"), frame(size), "through {pipe} bytes");
+            }
+            assert_eq!((reader.start, reader.buffer.len()), (0, 0));
+            assert!(reader.next().await.is_none() && reader.next().await.is_none(), "the end, again and again");
+            sending.await.expect("it was closed");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_holds_no_memory() {
+        let (mut writer, mut reader) = pair(1 << 20);
+        writer.send(&frame(50_000)).await.expect("there is room");
+        reader.next().await.expect("a frame").expect("whole");
+        assert!(futures::FutureExt::now_or_never(reader.next()).is_none());
+        assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    /// What is read of these bytes, to the end.
+    async fn reads(bytes: &[u8]) -> Vec<Result<Vec<u8>, &'static str>> {
+        let (mut one, two) = tokio::io::duplex(1 << 20);
+        let (mut reader, _) = frames::<Vec<u8>, Vec<u8>>(two.compat());
+        one.write_all(bytes).await.expect("there is room");
+        drop(one);
+        let mut found = Vec::new();
+        while let Some(frame) = reader.next().await {
+            found.push(frame.map_err(|error| match error {
+                FrameError::CutShort => "cut short",
+                FrameError::Garbage(_) => "garbage",
+                FrameError::TooLong(_) => "too long",
+                _ => "another",
+            }));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn after_a_frame_that_is_wrong_there_is_nothing_more() {
+        let whole = codec::encode_frame(&frame(20));
+        let garbage = [&4_u32.to_le_bytes()[..], &[9; 4]].concat();
+        let long = ((FRAME_BYTES_MAX + 1) as u32).to_le_bytes();
+        assert_eq!(reads(&[&whole[..], &whole].concat()).await, [Ok(frame(20)), Ok(frame(20))]);
+        for cut in [1, LENGTH_BYTES, LENGTH_BYTES + 1, whole.len() - 1] {
+            assert_eq!(reads(&[&whole[..], &whole[..cut]].concat()).await, [Ok(frame(20)), Err("cut short")], "{cut}");
+        }
+        assert_eq!(reads(&[&whole[..], &garbage, &whole].concat()).await, [Ok(frame(20)), Err("garbage")]);
+        assert_eq!(reads(&[&whole[..], &long, &whole].concat()).await, [Ok(frame(20)), Err("too long")]);
+    }
+
+    #[tokio::test]
+    async fn a_frame_may_be_as_long_as_the_bound() {
+        let overhead = codec::encode_frame(&frame(FRAME_BYTES_MAX / 2)).len() - FRAME_BYTES_MAX / 2 - LENGTH_BYTES;
+        let longest = vec![0; FRAME_BYTES_MAX - overhead];
+        let (mut writer, mut reader) = pair(64 * 1024);
+        let longer = [&longest[..], &[0]].concat();
+        assert!(matches!(writer.send(&longer).await, Err(FrameError::TooLong(_))));
+        let sending = tokio::spawn(async move { writer.send(&longest).await.is_ok() });
+        let read = reader.read().await;
+        assert!(
+            matches!(read, Some(Ok(_) | Err(FrameError::Garbage(_)))),
+            "it came whole: {:?}",
+            read.map(|frame| frame.is_ok())
+        );
+        assert!(sending.await.expect("it is sent"));
+    }
+
+    #[tokio::test]
+    async fn one_frame_is_read_up_to_the_bound_of_who_reads_it() {
+        let bytes = codec::encode_frame(&frame(100));
+        let length = bytes.len() - LENGTH_BYTES;
+        let read = |bytes: Vec<u8>, max| async move { read_frame::<Vec<u8>>(&mut bytes.as_slice(), max).await };
+        assert_eq!(read(bytes.clone(), length).await.expect("whole"), frame(100));
+        assert!(matches!(read(bytes.clone(), length - 1).await, Err(FrameError::TooLong(_))));
+        for cut in [0, 3, LENGTH_BYTES, bytes.len() - 1] {
+            assert!(matches!(read(bytes[..cut].to_vec(), length).await, Err(FrameError::CutShort)), "{cut}");
+        }
+        let mut written = Vec::new();
+        write_frame(&mut written, &frame(100)).await.expect("memory takes it");
+        assert_eq!(written, bytes);
+        let reset = broken(io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(reset, FrameError::Broken(_)));
+    }
+
+    #[tokio::test]
+    async fn a_writer_whose_peer_is_gone_is_closed_for_good() {
+        let (mut writer, reader) = pair(64);
+        drop(reader);
+        assert!(matches!(writer.send(&frame(1_000)).await, Err(FrameError::Broken(_))));
+        assert!(matches!(writer.send(&frame(1)).await, Err(FrameError::Closed)));
+    }
+}

@@ -267,4 +267,51 @@ mod tests {
         known.forget(&first);
         assert!(known.get(&first).is_none());
     }
+
+    #[test]
+    fn a_capacity_has_a_bound_and_belongs_to_who_signed_it() {
+        let believed = |capacity: &Capacity, certificate: &Certificate| {
+            let data = codec::encode(capacity);
+            (data.len(), matches!(judge_capacity(&topic(7), &data, Some(certificate)), Judgement::Believe(_)))
+        };
+        let own = certificate(Role::Agent, Some(7));
+        assert!(believed(&capacity(7), &own).1 && !believed(&capacity(7), &certificate(Role::Agent, None)).1);
+        let with = |bytes: usize| {
+            let trouble = crate::state::Trouble { part: crate::state::Part::Cache, reason: "x".repeat(bytes) };
+            Capacity { paused: Some(crate::state::PauseReason::Trouble(trouble)), ..capacity(7) }
+        };
+        let overhead = believed(&with(900), &own).0 - 900;
+        assert_eq!(believed(&with(CAPACITY_BYTES_MAX - overhead), &own), (CAPACITY_BYTES_MAX, true));
+        assert_eq!(believed(&with(CAPACITY_BYTES_MAX - overhead + 1), &own), (CAPACITY_BYTES_MAX + 1, false));
+    }
+
+    #[test]
+    fn the_earliest_of_two_reasons_to_publish_is_when_it_is_done() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.latest = Some(capacity(7));
+        announcer.due = Some(start + GAP * 3);
+        announcer.change(capacity(7), start);
+        assert_eq!(announcer.next_due(), Some(start));
+        announcer.change(capacity(7), start + GAP);
+        assert_eq!(announcer.next_due(), Some(start), "it is due already");
+        announcer.reader_appeared(&topic(7), start + GAP * 9);
+        assert_eq!(announcer.next_due(), Some(start), "and soon enough for a reader");
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_published_once_and_nothing_before() {
+        let mut gossip = behaviour(&Keypair::generate_ed25519(), true).expect("a configuration");
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.change(capacity(7), start + GAP);
+        announcer.publish(&mut gossip, start);
+        assert_eq!(announcer.next_due(), Some(start + GAP), "not yet");
+        announcer.publish(&mut gossip, start + GAP);
+        assert_eq!(announcer.next_due(), None);
+    }
+
+    #[test]
+    fn readers_subscribe_to_all_topics_and_others_to_revocations_alone() {
+        let topics = |reads| behaviour(&Keypair::generate_ed25519(), reads).expect("a configuration").topics().count();
+        assert_eq!((topics(true) as u64, topics(false)), (CAPACITY_TOPICS + 1, 1));
+    }
 }

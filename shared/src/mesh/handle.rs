@@ -283,3 +283,47 @@ async fn resolve(address: Multiaddr) -> std::io::Result<Vec<Multiaddr>> {
     }
     Ok(addresses)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_one_line_for_each_source() {
+        let [one, two] = [PeerId::random(), PeerId::random()];
+        let mut report = FetchReport::default();
+        for (source, bytes) in [(one, 1), (two, 10), (one, 100)] {
+            report.received(source, bytes);
+        }
+        for (source, reason) in [(one, "busy"), (two, "lost"), (one, "gone")] {
+            report.failed(source, reason.to_owned());
+        }
+        assert_eq!(report.received, [(one, 101), (two, 10)]);
+        assert_eq!(report.tried, [(two, "lost".to_owned()), (one, "gone".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn only_an_address_of_another_peer_can_be_connected_to() {
+        let (commands, mut asked) = mpsc::channel(8);
+        let node = NodeHandle::new(PeerId::random(), commands, Arc::new(Exchange::new(super::super::UploadRules::default())));
+        let answers = tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(Command::Connect { addresses, reply, .. }) = asked.recv().await {
+                count += 1;
+                assert_eq!(addresses, ["/ip4/10.0.0.5/tcp/7".parse().expect("an address")], "without the peer");
+                let _ = reply.send(Ok(()));
+            }
+            count
+        });
+        let (own, other) = (node.local_peer(), PeerId::random());
+        let address = |text: String| text.parse::<Multiaddr>().expect("an address");
+        let at = |peer| address(format!("/ip4/10.0.0.5/tcp/7/p2p/{peer}"));
+        assert!(matches!(node.connect(at(own)).await, Err(MeshError::Address { .. })), "this machine itself");
+        assert!(matches!(node.connect(address("/ip4/10.0.0.5/tcp/7".into())).await, Err(MeshError::Address { .. })));
+        assert_eq!(node.connect(at(other)).await, Ok(other));
+        assert_eq!(node.connect_any(other, &[at(other)]).await, Ok(()));
+        assert!(matches!(node.connect_any(other, &[]).await, Err(MeshError::Unreachable { .. })));
+        drop(node);
+        assert_eq!(answers.await.expect("it ends"), 2);
+    }
+}

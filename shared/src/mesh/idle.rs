@@ -106,4 +106,29 @@ mod tests {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(shown(&many, "/ip4/10.0.0.5/tcp/1").len(), PEER_ADDRESSES_MAX);
     }
+
+    #[test]
+    fn each_kind_of_address_is_named_or_not() {
+        let here = "/ip4/127.0.0.1/tcp/999";
+        let there = "/ip4/10.0.0.5/tcp/999";
+        // An address, and whether it is named for a peer of this machine and for one elsewhere.
+        let cases = [
+            ("/ip4/10.0.0.5/tcp/7", true, true),
+            ("/ip4/10.0.0.5/udp/7/quic-v1", true, true),
+            ("/ip6/2001:db8::1/tcp/7", true, true),
+            ("/ip4/127.0.0.1/tcp/7", true, false),
+            ("/ip6/::1/tcp/7", true, false),
+            ("/ip4/0.0.0.0/tcp/7", false, false),
+            ("/ip6/::/tcp/7", false, false),
+            ("/ip6/fe80::1/tcp/7", false, false),
+            ("/ip4/10.0.0.5/tcp/0", false, false),
+            ("/ip4/10.0.0.5/udp/0/quic-v1", false, false),
+            ("/dns4/desk/tcp/7", false, false),
+            ("/ip4/10.0.0.5", false, false),
+        ];
+        for (address, is_here, is_there) in cases {
+            let named = [here, there].map(|seen_at| !shown(&[address], seen_at).is_empty());
+            assert_eq!(named, [is_here, is_there], "{address}");
+        }
+    }
 }

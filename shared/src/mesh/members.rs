@@ -530,7 +530,7 @@ mod tests {
     use libp2p::identity::Keypair;
 
     use super::*;
-    use crate::mesh::UploadRules;
+    use crate::mesh::{UploadRules, lone::Lone};
 
     #[test]
     fn peers_that_were_members_are_noted_up_to_a_bound() {
@@ -563,5 +563,444 @@ mod tests {
         membership.throw_out(BTreeSet::new());
         membership.saw_member(last);
         assert!(membership.was_member(&last));
+    }
+
+    const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+    const NOBODYS_TIME: Duration = Duration::from_secs(60);
+
+    fn no_longer_than(left: Option<Duration>, most: Duration) -> bool {
+        left.is_some_and(|left| left <= most && left + NOBODYS_TIME > most)
+    }
+
+    fn outcome(waiter: &mut oneshot::Receiver<Result<(), MeshError>>) -> Option<Result<(), MeshError>> {
+        waiter.try_recv().ok()
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_we_made_is_introduced_at_once_and_each_has_its_time() {
+        for (role, looks) in [(Role::Agent, true), (Role::Coordinator, false)] {
+            let mut lone = Lone::new(role).await;
+            let theirs = lone.connected(PeerId::random(), false);
+            assert_eq!((lone.connection(theirs).introducing, lone.node.tasks.len(), lone.node.idle_due), (false, 0, None));
+            let ours = lone.connected(PeerId::random(), true);
+            assert_eq!((lone.connection(ours).introducing, lone.node.tasks.len()), (true, 1));
+            assert_eq!(lone.node.idle_due.is_some(), looks, "{role:?}");
+            assert!([theirs, ours].iter().all(|id| no_longer_than(lone.time_left(*id), ADMISSION_TIME_MAX)));
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_were_members_are_expected_and_strangers_beyond_their_places_are_not_kept() {
+        let known = PeerId::random();
+        let mut lone = Lone::with(Role::Coordinator, |config| config.members = [known].into()).await;
+        let id = lone.connected(known, false);
+        assert!(lone.connection(id).expected);
+        let first = lone.connected(PeerId::random(), false);
+        assert!(!lone.connection(first).expected);
+        for _ in 1..crate::limits::STRANGERS_MAX {
+            lone.connected(PeerId::random(), false);
+        }
+        let crowd = lone.node.connections.strangers();
+        let one_more = lone.connected(PeerId::random(), false);
+        assert!(
+            lone.node.connections.get(one_more).is_none() && lone.node.connections.strangers() == crowd,
+            "it is of the crowd"
+        );
+        let another = lone.connected_at(PeerId::random(), false, "/ip4/10.0.0.8/tcp/7");
+        assert!(lone.node.connections.get(first).is_none(), "one of the crowd goes for it");
+        assert!(no_longer_than(lone.time_left(another), ADMISSION_TIME_MAX));
+    }
+
+    #[tokio::test]
+    async fn an_introduction_that_is_wanted_while_one_is_under_way_follows_it_once() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let peer = PeerId::random();
+        let id = lone.connected(peer, true);
+        let state = |lone: &Lone| (lone.connection(id).introducing, lone.connection(id).introduce_again, lone.node.tasks.len());
+        assert_eq!(state(&lone), (true, false, 1));
+        lone.node.introduce(id);
+        lone.node.introduce(id);
+        assert_eq!(state(&lone), (true, true, 1), "one is under way");
+        let certificate = lone.certificate(&peer, Role::Coordinator, LIFE);
+        lone.shows(id, Ok(certificate));
+        lone.node.answered(id, Admission::Admitted { revocations: None });
+        assert_eq!(state(&lone), (true, false, 2), "the next one begins");
+        lone.node.answered(id, Admission::Admitted { revocations: None });
+        assert_eq!(state(&lone), (false, false, 2), "and no other");
+        lone.node.introduce(id);
+        lone.node.introduce(id);
+        lone.node.not_admitted(id, MeshError::Silent { peer });
+        assert_eq!(state(&lone), (true, false, 4), "the same after one that came to nothing");
+        lone.node.not_admitted(id, MeshError::Silent { peer });
+        assert_eq!(state(&lone), (false, false, 4));
+    }
+
+    #[tokio::test]
+    async fn each_introduction_is_judged_by_its_certificate_and_told_when_its_peer_can_be_served() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let thrown_out = PeerId::random();
+        let list = lone.revocations(&lone.issuer.authority.clone(), 3, &[thrown_out]);
+        lone.node.publish_revocations(list.clone());
+        let refused = || Err(NotRecognised::Refused(crate::identity::CertificateError::Network));
+        let peer = PeerId::random();
+        let member = |lone: &Lone, peer: &PeerId| lone.certificate(peer, Role::Agent, LIFE);
+        // Nothing valid was shown: they are told at once.
+        let cases = [
+            (Err(NotRecognised::Stranger), Standing::Stranger, Admission::Stranger, None),
+            (Err(NotRecognised::Expired(crate::time::Timestamp(7))), Standing::Stranger, Admission::Stranger, Some(7)),
+            (refused(), Standing::Introducing, Admission::Refused { reason: "it is for another network".into() }, None),
+        ];
+        for (shown, standing, verdict, expired) in cases {
+            let id = lone.connected(peer, false);
+            let mut told = lone.shows(id, shown.clone());
+            assert_eq!((told.try_recv().ok(), lone.standing(id)), (Some(verdict), standing), "{shown:?}");
+            let connection = lone.connection(id);
+            assert_eq!(connection.expired.map(|at| at.0), expired);
+            assert_eq!(connection.untrusted.is_some(), shown == refused());
+            assert_eq!((connection.software.as_deref(), connection.clock_ahead_us), (Some("their program"), Some(5)));
+        }
+        let id = lone.connected(thrown_out, false);
+        let certificate = member(&lone, &thrown_out);
+        let mut told = lone.shows(id, Ok(certificate));
+        assert_eq!((told.try_recv().ok(), lone.standing(id)), (Some(Admission::Revoked), Standing::Introducing));
+        assert!(lone.time_left(id) <= Some(LEFT_TIME), "it has nothing more to do here");
+        // A valid one is served first and told then; with the list, if it knows an older one.
+        let edition = |counter| Edition { term: crate::id::Term(1), counter, draw: 0 };
+        for (knows, given) in [(Edition::default(), true), (edition(2), true), (edition(3), false), (edition(4), false)] {
+            let peer = PeerId::random();
+            let (id, certificate) = (lone.connected(peer, false), member(&lone, &peer));
+            let mut told = lone.shows_with(id, Ok(certificate.clone()), knows);
+            assert_eq!((told.try_recv().ok(), lone.standing(id)), (None, Standing::Recognised(certificate)));
+            assert_eq!(lone.connection(id).revocations, knows);
+            lone.node.answer_shown(id);
+            let revocations = given.then(|| list.clone());
+            assert_eq!(told.try_recv().ok(), Some(Admission::Admitted { revocations }), "{knows:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_keeps_what_it_showed_until_it_shows_something_better() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let peer = PeerId::random();
+        let id = lone.admitted(peer, Role::Agent, false);
+        let Standing::Admitted(first) = lone.standing(id) else { panic!("it is admitted") };
+        for nothing in [NotRecognised::Stranger, NotRecognised::Expired(crate::time::Timestamp(7))] {
+            let mut told = lone.shows(id, Err(nothing));
+            lone.node.answer_shown(id);
+            assert_eq!((told.try_recv().ok(), lone.standing(id)), (Some(Admission::Stranger), Standing::Admitted(first.clone())));
+        }
+        let longer = lone.certificate(&peer, Role::Agent, 2 * LIFE);
+        lone.shows(id, Ok(longer.clone()));
+        assert_eq!(lone.standing(id), Standing::Admitted(longer), "it stays a member");
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_was_found_on_the_subnet_is_named_when_it_shows_that_it_is_one() {
+        let mut lone = Lone::new(Role::Agent).await;
+        for (role, named) in [(Role::Agent, 0), (Role::Coordinator, 1)] {
+            let peer = PeerId::random();
+            let address: libp2p::Multiaddr = "/ip4/10.0.0.9/tcp/7".parse().expect("an address");
+            let found = libp2p::mdns::Event::Discovered(vec![(peer, address.clone())]);
+            lone.node.discovery.heard(found);
+            let id = lone.connected(peer, true);
+            let certificate = lone.certificate(&peer, role, LIFE);
+            lone.shows(id, Ok(certificate));
+            let told = lone.told();
+            let discovered = |event: &&NodeEvent| matches!(event, NodeEvent::Discovered { peer: found, addresses } if *found == peer && *addresses == [address.clone()]);
+            assert_eq!((told.len(), told.iter().filter(discovered).count()), (named, named), "{role:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_admitted_when_both_accept_each_other_and_that_is_told_once() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let peer = PeerId::random();
+        let first = lone.connected(peer, false);
+        let mut waiter = lone.waits(first, peer, Purpose::Membership);
+        let certificate = lone.certificate(&peer, Role::Agent, LIFE);
+        lone.shows(first, Ok(certificate.clone()));
+        assert_eq!(outcome(&mut waiter), None);
+        lone.node.answered(first, Admission::Admitted { revocations: None });
+        assert_eq!((outcome(&mut waiter), lone.standing(first)), (Some(Ok(())), Standing::Admitted(certificate)));
+        assert!(matches!(&lone.told()[..], [NodeEvent::Admitted { peer: admitted, .. }] if *admitted == peer));
+        assert!(
+            lone.node.membership.was_member(&peer) && lone.node.known.as_mut().is_some_and(|known| known.get(&peer).is_some())
+        );
+        assert!(no_longer_than(lone.time_left(first), LOOK_AGAIN), "it is looked at again before it expires");
+        let second = lone.admitted(peer, Role::Agent, false);
+        assert_eq!(lone.told().len(), 0, "it was here already");
+        lone.node.disconnected(peer, first, "cut".into());
+        assert_eq!(lone.told().len(), 0, "it is here still");
+        lone.node.disconnected(peer, second, "cut".into());
+        assert!(matches!(&lone.told()[..], [NodeEvent::Disconnected { peer: gone }] if *gone == peer));
+        let stranger = lone.connected(PeerId::random(), false);
+        let gone = lone.connection(stranger).peer;
+        lone.node.disconnected(gone, stranger, "cut".into());
+        assert_eq!(lone.told().len(), 0, "nobody knew it");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_ends_soon_is_looked_at_when_it_does() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let (peer, short) = (PeerId::random(), Duration::from_secs(120));
+        let id = lone.connected(peer, false);
+        let certificate = lone.certificate(&peer, Role::Agent, short);
+        lone.shows(id, Ok(certificate));
+        lone.node.answered(id, Admission::Admitted { revocations: None });
+        assert!(no_longer_than(lone.time_left(id), short));
+        // Its time has come, and it has a certificate that holds for longer.
+        lone.node.connections.set_deadline(id, None);
+        lone.node.admission_overdue(id);
+        assert!(no_longer_than(lone.time_left(id), short), "it is valid, and looked at again");
+        let expired = lone.certificate(&peer, Role::Agent, Duration::ZERO);
+        lone.node.connections.set_standing(id, Standing::Admitted(expired));
+        lone.node.connections.set_deadline(id, None);
+        lone.node.admission_overdue(id);
+        assert_eq!(lone.time_left(id), None, "its connection is being closed");
+        let longer = lone.certificate(&peer, Role::Agent, 3 * LOOK_AGAIN);
+        lone.node.connections.set_standing(id, Standing::Admitted(longer));
+        lone.node.admission_overdue(id);
+        assert!(no_longer_than(lone.time_left(id), LOOK_AGAIN));
+    }
+
+    #[tokio::test]
+    async fn connections_that_an_agent_leaves_for_another_are_closed_a_moment_later() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let peer = PeerId::random();
+        let [old, dialled, other] = [(peer, false), (peer, true), (PeerId::random(), false)]
+            .map(|(peer, dialled)| lone.admitted(peer, Role::Agent, dialled));
+        let new = lone.admitted(peer, Role::Agent, false);
+        lone.node.leave_others(&peer, new);
+        assert_eq!([old, dialled, other, new].map(|id| lone.connection(id).left), [true, false, false, false]);
+        assert!(lone.time_left(old) <= Some(LEFT_TIME) && lone.time_left(new) > Some(LEFT_TIME));
+        lone.told();
+        lone.node.admission_overdue(old);
+        assert!(lone.node.connections.get(old).is_none(), "it is given up");
+        assert_eq!(lone.told().len(), 0, "the peer is here on the other one");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_why_there_is_no_connection() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let admitted = || Admission::Admitted { revocations: None };
+        let refused = || Admission::Refused { reason: "no\nroom".into() };
+        // What the peer shows, what it says of us, and what a waiter for membership is told.
+        type Told = fn(PeerId) -> MeshError;
+        let shown = |lone: &Lone, peer: &PeerId, role| Ok(lone.certificate(peer, role, LIFE));
+        for (role, verdict, told) in [
+            (Role::Coordinator, Admission::Revoked, (|peer| MeshError::ThrownOut { peer }) as Told),
+            (Role::Agent, Admission::Revoked, |peer| MeshError::Refused {
+                peer,
+                reason: "it takes this machine for revoked".into(),
+            }),
+            (Role::Coordinator, refused(), |peer| MeshError::Refused { peer, reason: "noroom".into() }),
+            (Role::Coordinator, Admission::Stranger, |peer| MeshError::Stranger { peer }),
+        ] {
+            let peer = PeerId::random();
+            let id = lone.connected(peer, true);
+            let certificate = shown(&lone, &peer, role);
+            lone.shows(id, certificate);
+            let mut waiter = lone.waits(id, peer, Purpose::Membership);
+            lone.node.answered(id, verdict.clone());
+            assert_eq!(outcome(&mut waiter), Some(Err(told(peer))), "{role:?}, {verdict:?}");
+            assert!(!lone.connection(id).standing.is_admitted());
+        }
+        for verdict in [admitted(), Admission::Stranger] {
+            let peer = PeerId::random();
+            let id = lone.connected(peer, true);
+            lone.shows(id, Err(NotRecognised::Stranger));
+            let mut waiter = lone.waits(id, peer, Purpose::Membership);
+            lone.node.answered(id, verdict);
+            assert_eq!(outcome(&mut waiter), Some(Err(MeshError::NoCertificate { peer })));
+        }
+        let peer = PeerId::random();
+        let id = lone.connected(peer, true);
+        let expired = crate::time::Timestamp(7);
+        lone.shows(id, Err(NotRecognised::Expired(expired)));
+        let mut waiter = lone.waits(id, peer, Purpose::Membership);
+        lone.node.answered(id, admitted());
+        assert_eq!(outcome(&mut waiter), Some(Err(MeshError::Expired { peer, at: expired })));
+        let id = lone.connected(peer, true);
+        lone.shows(id, Err(NotRecognised::Refused(crate::identity::CertificateError::Network)));
+        let mut waiter = lone.waits(id, peer, Purpose::Membership);
+        lone.node.answered(id, admitted());
+        let source = crate::identity::CertificateError::Network;
+        assert_eq!(outcome(&mut waiter), Some(Err(MeshError::Untrusted { peer, source })));
+        let id = lone.connected(peer, true);
+        let mut waiter = lone.waits(id, peer, Purpose::Membership);
+        lone.node.not_admitted(id, MeshError::Silent { peer });
+        assert_eq!(outcome(&mut waiter), Some(Err(MeshError::Silent { peer })));
+        let id = lone.connected(peer, true);
+        let mut waiter = lone.waits(id, peer, Purpose::Membership);
+        lone.node.disconnected(peer, id, "it was closed".into());
+        assert_eq!(outcome(&mut waiter), Some(Err(MeshError::Lost { peer, reason: "it was closed".into() })));
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_does_not_know_us_may_enrol_us_and_nobody_else_may() {
+        let mut lone = Lone::new(Role::Agent).await;
+        for (role, enrols) in [(Role::Coordinator, true), (Role::Agent, false)] {
+            let peer = PeerId::random();
+            let [id, other] = [true, true].map(|dialled| lone.connected(peer, dialled));
+            let certificate = lone.certificate(&peer, role, LIFE);
+            lone.shows(id, Ok(certificate));
+            let mut enrolment = lone.waits(other, peer, Purpose::Enrolment);
+            let mut elsewhere = lone.waits(other, peer, Purpose::Membership);
+            let mut strangers = lone.waits(id, PeerId::random(), Purpose::Enrolment);
+            lone.node.answered(id, Admission::Stranger);
+            let right = if enrols { Ok(()) } else { Err(MeshError::NoCoordinator { peer }) };
+            assert_eq!(outcome(&mut enrolment), Some(right), "{role:?}");
+            assert_eq!((outcome(&mut elsewhere), outcome(&mut strangers)), (None, None), "they wait for something else");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_list_of_the_authority_holds_and_nothing_else_does() {
+        for role in [Role::Coordinator, Role::Agent] {
+            let mut lone = Lone::new(role).await;
+            let [out, back, other] = [(); 3].map(|()| PeerId::random());
+            let ids = [out, back, other].map(|peer| lone.admitted(peer, Role::Agent, false));
+            lone.told();
+            let authority = lone.issuer.authority.clone();
+            let is_out = |lone: &Lone| [out, back, other].map(|peer| lone.node.membership.is_revoked(&peer));
+            let forged = lone.revocations(&Keypair::generate_ed25519(), 9, &[other]);
+            assert_eq!((lone.node.publish_revocations(forged), is_out(&lone)), (None, [false; 3]));
+            let list = lone.revocations(&authority, 5, &[out, back]);
+            assert_eq!((lone.node.publish_revocations(list.clone()).as_ref(), is_out(&lone)), (Some(&list), [true, true, false]));
+            let here = ids.map(|id| lone.node.connections.get(id).is_some());
+            // An agent's are closed by the swarm; a coordinator's are gone at once.
+            assert_eq!(here, if role == Role::Coordinator { [false, false, true] } else { [true; 3] });
+            if let Some(known) = &mut lone.node.known {
+                assert_eq!([out, other].map(|peer| known.get(&peer).is_some()), [false, true]);
+            }
+            assert!(!lone.node.membership.was_member(&out) && lone.node.membership.was_member(&other));
+            for counter in [4, 5] {
+                let older = lone.revocations(&authority, counter, &[other]);
+                assert_eq!(lone.node.publish_revocations(older).as_ref(), Some(&list), "these are newer");
+            }
+            let newer = lone.revocations(&authority, 6, &[out]);
+            assert_eq!((lone.node.publish_revocations(newer.clone()), is_out(&lone)), (Some(newer), [true, false, false]));
+            let huge = Revocations {
+                edition: Edition { term: crate::id::Term(9), counter: 9, draw: 0 },
+                peers: vec![vec![0; 1_000]; 1_000],
+            };
+            lone.node.publish_revocations(crate::identity::sign(&authority, &huge));
+            assert_eq!(is_out(&lone), [true, false, false], "longer than any list");
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_who_is_admitted_is_told_of_a_newer_list_however_it_came() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let peer = PeerId::random();
+        let member = lone.admitted(peer, Role::Coordinator, false);
+        let stranger = lone.connected(PeerId::random(), false);
+        let authority = lone.issuer.authority.clone();
+        let introducing = |lone: &Lone| [member, stranger].map(|id| lone.connection(id).introducing);
+        lone.told();
+        let list = lone.revocations(&authority, 1, &[]);
+        lone.node.publish_revocations(list);
+        assert_eq!((introducing(&lone), lone.told().len()), ([true, false], 0), "the process said it itself");
+        let newer = lone.revocations(&authority, 2, &[]);
+        lone.node.answered(member, Admission::Admitted { revocations: Some(newer.clone()) });
+        assert_eq!(introducing(&lone), [true, false]);
+        assert!(matches!(&lone.told()[..], [NodeEvent::Revoked { signed }] if *signed == newer));
+        lone.node.answered(member, Admission::Admitted { revocations: Some(newer) });
+        assert_eq!(lone.told().len(), 0, "it is known");
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_shown_on_every_connection_and_one_of_another_network_is_not_used() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let ids = [true, false].map(|dialled| lone.admitted(PeerId::random(), Role::Agent, dialled));
+        let shows = |lone: &Lone| lone.node.membership.certificate.clone();
+        let before = shows(&lone);
+        let foreign =
+            crate::identity::Issuer { network: NetworkId([9; 16]), authority: lone.issuer.authority.clone(), life: LIFE };
+        lone.node.set_certificate(foreign.issue(&lone.own, Role::Coordinator, None, "own", now()));
+        assert_eq!((shows(&lone), lone.node.membership.is_coordinator()), (before, false));
+        let renewed = lone.issuer.issue(&lone.own, Role::Coordinator, None, "own", now());
+        lone.node.set_certificate(renewed.clone());
+        assert_eq!((shows(&lone), lone.node.membership.is_coordinator()), (Some(renewed), true));
+        assert!(ids.iter().all(|id| lone.connection(*id).introducing));
+    }
+
+    #[tokio::test]
+    async fn gossip_is_believed_of_whom_we_recognise_passed_on_when_it_is_new_and_rejected_when_it_is_wrong() {
+        use gossipsub::MessageAcceptance::{Accept, Ignore, Reject};
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let [member, stranger] = [PeerId::random(), PeerId::random()];
+        lone.admitted(member, Role::Agent, false);
+        lone.connected(stranger, false);
+        lone.told();
+        let authority = lone.issuer.authority.clone();
+        let message = |topic: gossipsub::TopicHash, source: Option<PeerId>, data: Vec<u8>| gossipsub::Message {
+            source,
+            data,
+            sequence_number: None,
+            topic,
+        };
+        let revocations = |data| message(gossip::revocation_topic().hash(), Some(member), data);
+        let list = codec::encode(&lone.revocations(&authority, 1, &[]));
+        let forged = codec::encode(&lone.revocations(&Keypair::generate_ed25519(), 2, &[]));
+        let same = |one: &gossipsub::MessageAcceptance, other: &gossipsub::MessageAcceptance| {
+            std::mem::discriminant(one) == std::mem::discriminant(other)
+        };
+        let mut hears = |from: &PeerId, message: gossipsub::Message, right: gossipsub::MessageAcceptance, events: usize| {
+            let found = lone.node.heard(from, &message);
+            assert!(same(&found, &right), "{found:?} and not {right:?}: {message:?}");
+            assert_eq!(lone.told().len(), events, "{message:?}");
+        };
+        hears(&stranger, revocations(list.clone()), Ignore, 0);
+        hears(&member, revocations(vec![1, 2, 3]), Reject, 0);
+        hears(&member, revocations(forged), Reject, 0);
+        hears(&member, revocations(list.clone()), Accept, 1);
+        hears(&member, revocations(list), Ignore, 0);
+        let capacity = gossipsub::IdentTopic::new(crate::protocol::capacity_topic(crate::id::AgentId(7))).hash();
+        hears(&member, message(capacity.clone(), None, vec![1]), Reject, 0);
+        hears(&member, message(capacity.clone(), Some(PeerId::random()), vec![1]), Ignore, 0);
+        hears(&member, message(capacity, Some(member), vec![1]), Reject, 0);
+    }
+
+    #[tokio::test]
+    async fn where_agents_listen_is_kept_while_they_are_connected_and_by_coordinators_alone() {
+        for (role, kept) in [(Role::Coordinator, 1), (Role::Agent, 0)] {
+            let mut lone = Lone::new(role).await;
+            let peer = PeerId::random();
+            let ids = [false, false].map(|dialled| lone.connected(peer, dialled));
+            let listening = || vec!["/ip4/10.0.0.9/tcp/7".parse().expect("an address")];
+            let known = |lone: &Lone| lone.node.exchange.book().len();
+            lone.node.learn_addresses(ids[0], listening());
+            assert_eq!(known(&lone), kept, "{role:?}");
+            lone.node.disconnected(peer, ids[0], "cut".into());
+            assert_eq!(known(&lone), kept, "it is here on the other one");
+            lone.node.disconnected(peer, ids[1], "cut".into());
+            assert_eq!(known(&lone), 0);
+            let out = PeerId::random();
+            let list = lone.revocations(&lone.issuer.authority.clone(), 1, &[out]);
+            lone.node.publish_revocations(list);
+            let id = lone.connected(out, false);
+            lone.node.learn_addresses(id, listening());
+            assert_eq!(known(&lone), 0, "nobody is sent to one that was thrown out");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_looks_after_the_connections_that_it_made_to_agents_and_after_no_others() {
+        let looks = |role, dialled| async move {
+            let mut lone = Lone::new(Role::Agent).await;
+            let id = lone.admitted(PeerId::random(), role, dialled);
+            lone.node.idle_due = None;
+            let start = Instant::now();
+            lone.node.close_idle(start);
+            let first = lone.node.idle_due.map(|due| due > start);
+            // The second look finds it idle; it is closed, and counts until it is.
+            lone.node.close_idle(start);
+            (first, lone.node.connections.get_mut(id).expect("it is there").has_been_idle())
+        };
+        assert_eq!(looks(Role::Agent, true).await, (Some(true), true));
+        for (role, dialled) in [(Role::Agent, false), (Role::Coordinator, true), (Role::Coordinator, false)] {
+            assert_eq!(looks(role, dialled).await, (None, false), "{role:?}, {dialled}");
+        }
     }
 }

@@ -24,6 +24,8 @@ mod gate;
 mod gossip;
 mod handle;
 mod idle;
+#[cfg(test)]
+mod lone;
 mod members;
 mod node;
 mod relay;

@@ -350,6 +350,12 @@ impl Running {
         self.swarm.listeners().map(|address| address.clone().with(Part::P2p(peer))).collect()
     }
 
+    /// What is to be handed to the process.
+    #[cfg(test)]
+    pub(super) fn take_events(&mut self) -> Vec<NodeEvent> {
+        self.outbox.drain(..).collect()
+    }
+
     /// Hands an event to the process as soon as it takes one.
     pub(super) fn tell(&mut self, event: NodeEvent) {
         if self.events.is_closed() {
@@ -363,5 +369,99 @@ impl Running {
             }
         }
         self.outbox.push_back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::AgentId, mesh::lone::Lone};
+
+    fn capacity(sequence: u64) -> NodeEvent {
+        let capacity = Capacity {
+            agent: AgentId(1),
+            run: 0,
+            sequence,
+            slots: 1,
+            slots_busy: 0,
+            waiting: 0,
+            cpu_free_percent: 100,
+            memory_free_bytes: 1,
+            paused: None,
+        };
+        NodeEvent::Capacity { peer: PeerId::random(), capacity }
+    }
+
+    fn gone() -> NodeEvent {
+        NodeEvent::Disconnected { peer: PeerId::random() }
+    }
+
+    #[tokio::test]
+    async fn of_events_that_nobody_takes_news_of_capacity_goes_first_and_then_what_comes() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        lone.node.tell(gone());
+        lone.node.tell(capacity(1));
+        lone.node.tell(capacity(2));
+        for _ in 3..limits::EVENTS_WAITING_MAX {
+            lone.node.tell(gone());
+        }
+        assert_eq!(lone.node.outbox.len(), limits::EVENTS_WAITING_MAX);
+        let left = |lone: &Lone| {
+            let sequence =
+                |event: &NodeEvent| if let NodeEvent::Capacity { capacity, .. } = event { Some(capacity.sequence) } else { None };
+            lone.node.outbox.iter().filter_map(sequence).collect::<Vec<_>>()
+        };
+        for (sequences, last) in [(vec![2], true), (vec![], true), (vec![], false)] {
+            let marker = PeerId::random();
+            lone.node.tell(NodeEvent::Disconnected { peer: marker });
+            assert_eq!((left(&lone), lone.node.outbox.len()), (sequences, limits::EVENTS_WAITING_MAX));
+            let newest = lone.node.outbox.back();
+            assert_eq!(matches!(newest, Some(NodeEvent::Disconnected { peer }) if *peer == marker), last);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_opened_to_whom_its_protocol_is_for() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let [stranger, recognised, agent, coordinator] = [(); 4].map(|()| PeerId::random());
+        lone.connected(stranger, false);
+        let id = lone.connected(recognised, true);
+        let certificate = lone.certificate(&recognised, Role::Coordinator, std::time::Duration::from_secs(60));
+        lone.shows(id, Ok(certificate));
+        lone.admitted(agent, Role::Agent, true);
+        lone.admitted(coordinator, Role::Coordinator, true);
+        // Whether it is found, and whether it is known for a coordinator.
+        let find = |peer, protocol| match lone.node.find(peer, protocol) {
+            Ok(link) => Ok(link.to_coordinator),
+            Err(MeshError::NotConnected { .. }) => Err("not connected"),
+            Err(MeshError::NoCoordinator { .. }) => Err("no coordinator"),
+            Err(other) => panic!("{other}"),
+        };
+        let all = |protocol| [stranger, recognised, agent, coordinator].map(|peer| find(peer, protocol));
+        let not = Err("not connected");
+        assert_eq!(all(Protocol::Blob), [not, not, Ok(false), Ok(true)]);
+        for protocol in [Protocol::Work, Protocol::Delivery] {
+            assert_eq!(all(protocol), [not, not, Err("no coordinator"), Ok(true)], "{protocol:?}");
+        }
+        assert_eq!(all(Protocol::Enrolment), [not, Ok(true), Err("no coordinator"), Ok(true)]);
+    }
+
+    #[tokio::test]
+    async fn whoever_was_thrown_out_is_refused_without_the_process_being_asked() {
+        let mut lone = Lone::new(Role::Coordinator).await;
+        let [thrown_out, other] = [PeerId::random(), PeerId::random()];
+        let revoked = lone.revocations(&lone.issuer.authority.clone(), 1, &[thrown_out]);
+        lone.node.publish_revocations(revoked);
+        let ids = [thrown_out, other].map(|peer| lone.connected(peer, false));
+        let request = || EnrolmentRequest::Join { token: 1, secret: crate::identity::Secret([1; 16]), name: "desk".into() };
+        let answers = ids.map(|connection| {
+            let (reply, answer) = oneshot::channel();
+            lone.node.note(Note::EnrolmentAsked { connection, request: request(), reply });
+            answer
+        });
+        let [mut refused, mut asked] = answers;
+        assert_eq!(refused.try_recv(), Ok(EnrolmentReply::Refused(EnrolmentRefusal::Revoked)));
+        assert!(asked.try_recv().is_err());
+        assert!(matches!(&lone.told()[..], [NodeEvent::Enrolment { peer, .. }] if *peer == other));
     }
 }

@@ -198,4 +198,64 @@ mod tests {
         seeding.choose(&blob(b"two"), &PieceSet::all(PIECES), Others::None, false, 0, now + 2 * FORGET);
         assert_eq!(seeding.0.len(), 1);
     }
+
+    #[test]
+    fn each_piece_suits_or_not_by_what_others_have_and_how_long_ago_it_was_given() {
+        let now = Instant::now();
+        let given = |times, on_its_way, ago: Option<Duration>| Given { times, on_its_way, arrived: ago.map(|ago| now - ago) };
+        let suits = |given: Given, others| [false, true].map(|alone| given.suits(others, alone, now));
+        let never = given(0, 0, None);
+        assert_eq!(
+            [Others::None, Others::Fetch, Others::Hold].map(|others| suits(never, others)),
+            [[true; 2], [true; 2], [false, true]]
+        );
+        let just = given(COPIES, 0, Some(GRACE - Duration::from_micros(1)));
+        assert_eq!(
+            [Others::None, Others::Fetch, Others::Hold].map(|others| suits(just, others)),
+            [[true; 2], [false; 2], [false; 2]]
+        );
+        let long = given(COPIES, 0, Some(GRACE));
+        assert_eq!([Others::Fetch, Others::Hold].map(|others| suits(long, others)), [[false, true]; 2]);
+        assert_eq!(suits(given(COPIES - 1, 1, None), Others::Fetch), [true, false], "it is on its way");
+    }
+
+    #[test]
+    fn a_piece_on_its_way_counts_until_it_has_left_or_failed() {
+        let (mut seeding, now, blob) = (Seeding::default(), Instant::now(), blob(b"one"));
+        let mut lacking = PieceSet::none(PIECES);
+        lacking.insert(3);
+        let state = |seeding: &Seeding| seeding.0[&blob.digest].pieces[3];
+        let times = |seeding: &Seeding| (state(seeding).times, state(seeding).on_its_way, state(seeding).arrived);
+        seeding.choose(&blob, &lacking, Others::Fetch, false, 0, now);
+        seeding.choose(&blob, &lacking, Others::Fetch, false, 0, now);
+        assert_eq!(times(&seeding), (2, 2, None));
+        seeding.ended(&blob.digest, 3, true, now);
+        assert_eq!(times(&seeding), (2, 1, Some(now)));
+        seeding.ended(&blob.digest, 3, false, now);
+        assert_eq!(times(&seeding), (1, 0, Some(now)));
+        seeding.ended(&Digest::of(b"another"), 3, true, now);
+        seeding.ended(&blob.digest, PIECES, true, now);
+        assert_eq!(times(&seeding), (1, 0, Some(now)));
+    }
+
+    #[test]
+    fn the_blob_that_was_not_asked_for_longest_is_forgotten_first_and_all_in_time() {
+        let (mut seeding, start) = (Seeding::default(), Instant::now());
+        let asks = |seeding: &mut Seeding, number: u32, now| {
+            seeding.choose(&blob(&number.to_le_bytes()), &PieceSet::all(PIECES), Others::None, false, 0, now)
+        };
+        let known = |seeding: &Seeding, number: u32| seeding.0.contains_key(&blob(&number.to_le_bytes()).digest);
+        for number in 0..BLOBS_MAX as u32 {
+            asks(&mut seeding, number, start + Duration::from_millis(number.into()));
+        }
+        assert_eq!(seeding.0.len(), BLOBS_MAX);
+        let later = start + Duration::from_secs(1);
+        asks(&mut seeding, 0, later);
+        asks(&mut seeding, 9_999, later);
+        assert_eq!((seeding.0.len(), known(&seeding, 0), known(&seeding, 1)), (BLOBS_MAX, true, false));
+        asks(&mut seeding, 8_888, later + FORGET - Duration::from_micros(1));
+        assert!(known(&seeding, 9_999));
+        asks(&mut seeding, 7_777, later + FORGET);
+        assert!(!known(&seeding, 9_999) && known(&seeding, 8_888));
+    }
 }

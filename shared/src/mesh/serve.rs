@@ -92,3 +92,28 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Protocol::{Admission, Blob, Delivery, Enrolment, Work};
+    use Role::{Agent, Coordinator};
+
+    #[test]
+    fn each_protocol_is_opened_by_those_whom_it_is_for() {
+        let peers = [None, Some(Agent), Some(Coordinator)];
+        // At a coordinator and at an agent: a stranger, an agent, a coordinator.
+        let table = [
+            (Admission, [true; 3], [true; 3]),
+            (Enrolment, [true; 3], [false; 3]),
+            (Work, [false, true, false], [false; 3]),
+            (Delivery, [false, true, false], [false; 3]),
+            (Blob, [false, true, true], [false, true, true]),
+        ];
+        for (protocol, at_coordinator, at_agent) in table {
+            assert_eq!(peers.map(|peer| may_open(protocol, peer, Coordinator)), at_coordinator, "{protocol:?}");
+            assert_eq!(peers.map(|peer| may_open(protocol, peer, Agent)), at_agent, "{protocol:?}");
+        }
+    }
+}

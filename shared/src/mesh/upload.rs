@@ -207,3 +207,38 @@ impl Drop for Chosen<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use super::super::UploadRules;
+
+    #[test]
+    fn what_others_have_is_said_by_the_best_of_them() {
+        let peer = PeerId::random;
+        let cases = [
+            (vec![], vec![], Others::None),
+            (vec![], vec![peer()], Others::Fetch),
+            (vec![peer()], vec![], Others::Hold),
+            (vec![peer()], vec![peer()], Others::Hold),
+        ];
+        for (whole, fetching, right) in cases {
+            assert_eq!(others(&Holders { whole, fetching }), right);
+        }
+    }
+
+    #[test]
+    fn only_those_are_named_whose_addresses_are_known_and_not_too_many() {
+        let exchange = Exchange::new(UploadRules::default());
+        let peers: Vec<PeerId> = (0..SOURCES_MAX + 5).map(|_| PeerId::random()).collect();
+        let silent = PeerId::random();
+        for peer in &peers {
+            exchange.note_addresses(*peer, vec!["/ip4/10.0.0.5/tcp/7".parse().expect("an address")]);
+        }
+        let holders = Holders { whole: vec![silent, peers[1]], fetching: vec![peers[0]] };
+        let found: Vec<_> = named(holders, &exchange).into_iter().map(|source| (source.peer, source.addresses.len())).collect();
+        assert_eq!(found, [(peers[1].to_bytes(), 1), (peers[0].to_bytes(), 1)]);
+        assert_eq!(named(Holders { whole: peers, fetching: Vec::new() }, &exchange).len(), SOURCES_MAX);
+    }
+}
