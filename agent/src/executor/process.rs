@@ -224,6 +224,8 @@ impl Executor {
             Ok(Some(_)) => return Err(SpawnError::Died { how: "it spoke out of turn".into() }),
             Ok(None) | Err(_) => return Err(SpawnError::Died { how: guard.end(false).await.how }),
         };
+        // Neither is bounded by itself: no more attempts than `RUNS_MAX` are open here, each has a handful of orders and events,
+        // and a process that speaks out of turn is ended.
         let (orders, incoming) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(events, Arc::clone(&process), trail));

@@ -199,12 +199,13 @@ pub struct Shell {
     pub tracker: Arc<crate::tracker::Tracker>,
     /// Whether the term may be counted on without asking the store.
     pub lease: Lease,
-    /// Told after an agent's revocation is durable.
+    /// Told after an agent's revocation is durable. Not bounded by itself: each is an administrator's word, and was committed.
     pub revoked: mpsc::UnboundedSender<AgentId>,
     /// How long a turn waits for more results, while they stream in and nobody is idle for it.
     pub turn_wait: std::time::Duration,
     /// Learns of jobs that are given, and of a store that forgot some.
     pub losses: Arc<crate::server::Losses>,
-    /// Keeps those snapshots that no agent can keep a copy of.
+    /// Keeps those snapshots that no agent can keep a copy of. Not bounded by itself: what is kept here has a budget, and each
+    /// snapshot is asked for and discarded once.
     pub custody: mpsc::UnboundedSender<Custody>,
 }

@@ -28,6 +28,7 @@ const READ_GAP: Duration = Duration::from_millis(50);
 /// Watches all devices, also those that come later.
 pub(super) async fn watch(eyes: Arc<Eyes>) {
     let mut watched: BTreeSet<PathBuf> = BTreeSet::new();
+    // Not bounded by itself: each device that is watched is gone once.
     let (gone, mut left) = mpsc::unbounded_channel::<PathBuf>();
     eyes.closes(NAME, ABOUT, "not looked for yet");
     loop {
