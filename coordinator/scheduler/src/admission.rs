@@ -150,7 +150,6 @@ impl Scheduler {
             self.timers.set_or_clear(Timer::Backoff(id), backoff);
             self.turn_window(id);
         }
-        self.relist(id);
     }
 
     /// Stops a job at somebody's wish.
@@ -202,7 +201,6 @@ impl Scheduler {
             }
         };
         self.wake_agent(id);
-        self.fleet.reindex(id);
         Ok(Reply::Done { affected })
     }
 
@@ -216,7 +214,6 @@ impl Scheduler {
         agent.intake = Intake::Open;
         let change = Change::AgentIntake { agent: id, intake: Intake::Open, before, by, at: self.wall() };
         self.effects.push_back(Effect::Record(change));
-        self.fleet.reindex(id);
         Ok(Reply::Done { affected: 1 })
     }
 }

@@ -97,7 +97,6 @@ impl Scheduler {
                 self.effects.push_back(Effect::Record(Change::ResultRefused { attempt, agent: id, at: self.wall() }));
             }
         }
-        self.speak(id);
     }
 
     /// A result as it counts: what exceeds the job's limits is cut or turned into the failure that it is.
@@ -238,11 +237,13 @@ impl Scheduler {
         if task_ends {
             self.drop_answers(attempt.task);
         }
-        if goes_on && self.fleet.doubtful().next().is_some() {
-            // Those that go on may be out of touch, all of them.
-            self.look_soon();
+        if goes_on {
+            self.fleet.settle();
+            if self.fleet.doubtful().next().is_some() {
+                // Those that go on may be out of touch, all of them.
+                self.look_soon();
+            }
         }
-        self.relist(job_id);
         self.watch(job_id);
         self.wake_agent(id);
         self.after_task_end(job_id, after);
@@ -350,16 +351,13 @@ impl Scheduler {
         let agent = self.fleet.known(id);
         let Some(waited) = agent.start(attempt, now) else { return self.disbelieve(id, attempt) };
         let held = agent.held.get(&attempt);
-        let (kept, movable) = (held.is_some_and(goes_on), held.is_some_and(|held| held.movable));
+        let kept = held.is_some_and(goes_on);
         if waited {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.occupy(job.submitter, now);
         }
         if kept {
             self.fleet.keep(id, attempt);
-        }
-        if kept || movable {
-            self.fleet.reindex(id);
         }
         self.time_attempt(id, attempt);
     }

@@ -11,7 +11,7 @@ impl Scheduler {
     /// What does not add up between turns, if anything, with names and numbers.
     pub fn audit(&self) -> Result<(), String> {
         let turn_ended = self.closing.is_empty() && self.lagging.is_empty() && self.woken_agents.is_empty();
-        if !(turn_ended && self.awaiting.is_empty() && self.speaking.is_empty()) {
+        if !(turn_ended && self.awaiting.is_empty() && self.fleet.is_settled()) {
             return Err("the turn has not ended".into());
         }
         self.audit_jobs()?;
@@ -36,7 +36,7 @@ impl Scheduler {
     }
 
     fn audit_jobs(&self) -> Result<(), String> {
-        for (id, job) in &self.jobs {
+        for (id, job) in self.jobs.iter() {
             job.tasks.audit().map_err(|what| format!("{id}: {what}"))?;
             if job.is_over() {
                 return Err(format!("{id} has no open task and has not ended"));
@@ -73,7 +73,7 @@ impl Scheduler {
 
     fn audit_attempts(&self) -> Result<(), String> {
         let mut live = 0;
-        for (id, job) in &self.jobs {
+        for (id, job) in self.jobs.iter() {
             for (index, task) in job.tasks.all_live() {
                 let attempt = AttemptId { task: TaskId { job: *id, index }, number: task.number };
                 live += 1;

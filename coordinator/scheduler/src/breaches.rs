@@ -77,7 +77,6 @@ impl Scheduler {
         if ended == 0 {
             return;
         }
-        self.fleet.reindex(id);
         let mut what = what.to_owned();
         what.truncate(what.floor_char_boundary(REASON_BYTES_MAX));
         let change = Change::AgentBreached { agent: id, what, attempts: ended, at: self.wall() };

@@ -111,7 +111,6 @@ impl Scheduler {
         self.time_again(id);
         self.wake_agent(id);
         self.note_presence(id);
-        self.fleet.reindex(id);
     }
 
     /// Recalls died with the stream that they were sent on: asks again where it still matters.
@@ -126,7 +125,6 @@ impl Scheduler {
         if self.fleet.known(id).intake == Intake::Draining {
             self.recall_all(id, RecallReason::Drain);
         }
-        self.speak(id);
     }
 
     /// Asks for attempts that the agent has and that do not count any more.
@@ -136,7 +134,6 @@ impl Scheduler {
         for attempt in holding.iter().filter(|attempt| !agent.held.contains_key(attempt)) {
             agent.outgoing.recall(*attempt, RecallReason::Stale);
         }
-        self.speak(id);
     }
 
     /// A stream closed.
@@ -181,7 +178,6 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::AgentDisconnected { agent: id, at: self.wall() }));
         self.lose_keeper(id);
         self.note_presence(id);
-        self.fleet.reindex(id);
     }
 
     fn forget_terms(&mut self, id: AgentId) {
@@ -231,7 +227,6 @@ impl Scheduler {
             self.regain_touch(id);
             self.wake_agent(id);
             self.note_presence(id);
-            self.fleet.reindex(id);
         }
     }
 
@@ -265,7 +260,6 @@ impl Scheduler {
         let unknown: Vec<_> = holding.into_iter().filter(|attempt| !told.contains_key(attempt)).collect();
         self.end_missing(id, &lost);
         self.recall_stale(id, &unknown);
-        self.fleet.reindex(id);
     }
 
     /// Ends attempts that the agent should have and does not have. One that is not known to have started is no loss of a
@@ -316,7 +310,6 @@ impl Scheduler {
             self.wake_agent(id);
         }
         self.note_presence(id);
-        self.fleet.reindex(id);
     }
 
     /// Asks for all attempts that are given back for this reason. How many.
@@ -327,7 +320,6 @@ impl Scheduler {
         }
         let held = agent.held.iter().filter(|(_, held)| held.gives_back(reason.reach()));
         let wanted: Vec<_> = held.map(|(attempt, _)| *attempt).collect();
-        self.speak(id);
         wanted.into_iter().filter(|attempt| self.fleet.recall(id, *attempt, reason, None)).count() as u64
     }
 }

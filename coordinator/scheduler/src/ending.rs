@@ -34,7 +34,6 @@ impl Scheduler {
             self.timers.clear(timer);
         }
         self.end_waiting(id);
-        self.relist(id);
         self.recall_live(id, RecallReason::Cancelled);
     }
 
@@ -78,8 +77,6 @@ impl Scheduler {
                 continue;
             }
             self.fleet.recall(agent_id, attempt, reason, None);
-            self.fleet.reindex(agent_id);
-            self.speak(agent_id);
         }
     }
 
@@ -117,7 +114,6 @@ impl Scheduler {
             agent.refusals.remove(&id);
             agent.stream_mut().map(|stream| stream.terms.remove(&id));
             agent.outgoing.forget.push(id);
-            self.speak(agent_id);
         }
         for dependency in job.gate.after.into_keys() {
             self.forget_dependant(dependency, id);
@@ -141,8 +137,6 @@ impl Scheduler {
         let condition = job.gate.after.remove(&ended);
         if condition == Some(DependencyCondition::Ok) && state != JobState::Succeeded {
             self.stop(dependant, JobState::Cancelled, &format!("dependency {ended}, which ended as {state}"));
-        } else {
-            self.relist(dependant);
         }
     }
 
@@ -157,7 +151,6 @@ impl Scheduler {
         let closes = was_open && job.gate.closed_until.is_some();
         let turns = change.map(|at| self.when_wall(at));
         self.timers.set_or_clear(Timer::Window(id), turns);
-        self.relist(id);
         if closes {
             self.recall_live(id, RecallReason::Window);
         }

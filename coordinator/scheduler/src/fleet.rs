@@ -73,6 +73,8 @@ pub(super) struct Agent {
     pub slot_time: SlotTime,
     pub punctuality: Punctuality,
     indexed: Indexed,
+    /// It may have changed since the indexes were brought up to date.
+    touched: bool,
 }
 
 /// Whether words reach it.
@@ -261,7 +263,8 @@ struct Indexed {
     doubtful: Option<Timestamp>,
 }
 
-/// All agents.
+/// All agents. Whoever takes an agent to change it leaves a mark, and [`Fleet::settle`] brings the indexes up to date with all
+/// that are marked: no caller says what changed, and none can forget to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
     agents: Roster,
@@ -280,6 +283,10 @@ pub(super) struct Fleet {
     doubtful: BTreeSet<(Timestamp, AgentId)>,
     /// Attempts that are on their way back to be placed better.
     pub rebalancing: u64,
+    /// Agents that may have changed since the indexes were brought up to date.
+    touched: Vec<AgentId>,
+    /// Agents for which words wait.
+    speaking: BTreeSet<AgentId>,
 }
 
 impl Agent {
@@ -314,6 +321,7 @@ impl Agent {
             slot_time: SlotTime::default(),
             punctuality: Punctuality::default(),
             indexed: Indexed::default(),
+            touched: false,
         }
     }
 
@@ -457,7 +465,8 @@ impl Indexed {
 
 impl Fleet {
     pub(super) fn insert(&mut self, id: AgentId, agent: Agent) {
-        self.agents.insert(id, agent);
+        self.agents.insert(id, Agent { touched: true, ..agent });
+        self.touched.push(id);
     }
 
     pub(super) fn get(&self, id: AgentId) -> Option<&Agent> {
@@ -465,12 +474,16 @@ impl Fleet {
     }
 
     pub(super) fn get_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
-        self.agents.get_mut(id)
+        let agent = self.agents.get_mut(id)?;
+        if !std::mem::replace(&mut agent.touched, true) {
+            self.touched.push(id);
+        }
+        Some(agent)
     }
 
     /// An agent that is known to be known.
     pub(super) fn known(&mut self, id: AgentId) -> &mut Agent {
-        self.agents.get_mut(id).expect("agents are never forgotten")
+        self.get_mut(id).expect("agents are never forgotten")
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (AgentId, &Agent)> {
@@ -484,28 +497,63 @@ impl Fleet {
         self.agents.iter().skip(start).chain(self.agents.iter().take(start))
     }
 
+    /// Counts one more order on the agent's stream. Its number there, and the stream; none if there is no stream.
+    pub(super) fn number_order(&mut self, id: AgentId) -> Option<(u64, StreamId)> {
+        // Nothing that is indexed changes by it.
+        let stream = self.agents.get_mut(id)?.stream_mut()?;
+        stream.orders += 1;
+        Some((stream.orders, stream.id))
+    }
+
+    /// What waits to be said to the first agent for which anything does.
+    pub(super) fn next_words(&mut self) -> Option<(AgentId, Outgoing)> {
+        self.settle();
+        let id = self.speaking.pop_first()?;
+        self.agents.get_mut(id).map(|agent| (id, std::mem::take(&mut agent.outgoing)))
+    }
+
+    /// Whether nothing waits to be said, and the indexes are up to date.
+    pub(super) fn is_settled(&self) -> bool {
+        self.touched.is_empty() && self.speaking.is_empty()
+    }
+
+    /// Brings the indexes up to date. To be called before they are read, where agents may have changed.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.touched.pop() {
+            self.reindex(id);
+        }
+    }
+
+    fn assert_settled(&self) {
+        debug_assert!(self.touched.is_empty(), "an index is read that is not up to date with {:?}", self.touched);
+    }
+
     /// Free slots of all agents that take work.
     pub(super) fn free_slots(&self) -> u64 {
+        self.assert_settled();
         self.free_slots
     }
 
-    /// Slots of all agents that take work.
+    /// Slots of all agents that take work; giving and ending attempts changes nothing about them.
     pub(super) fn slots(&self) -> u64 {
         self.slots
     }
 
     /// Agents with free slots after this place, the least loaded first.
     pub(super) fn free_from(&self, place: (Load, AgentId)) -> impl Iterator<Item = (Load, AgentId)> + '_ {
+        self.assert_settled();
         self.free.range(place..).copied()
     }
 
     /// Agents where attempts wait, those with the most first.
     pub(super) fn crowded(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.assert_settled();
         self.crowded.iter().rev().map(|(_, id)| *id)
     }
 
     /// Agents of known speed where something runs that can be moved, the slowest first.
     pub(super) fn slow(&self) -> impl Iterator<Item = (u32, AgentId)> + '_ {
+        self.assert_settled();
         self.slow.iter().rev().copied()
     }
 
@@ -523,11 +571,13 @@ impl Fleet {
 
     /// All agents with free slots, the least loaded first.
     pub(super) fn free(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.assert_settled();
         self.free.iter().map(|(_, id)| *id)
     }
 
     /// Agents that are out of touch and have attempts, those that are so the longest first.
     pub(super) fn doubtful(&self) -> impl Iterator<Item = (Timestamp, AgentId)> + '_ {
+        self.assert_settled();
         self.doubtful.iter().copied()
     }
 
@@ -543,9 +593,12 @@ impl Fleet {
         since.map(|since| self.stalled.insert((since, attempt, id)));
     }
 
-    /// Brings the indexes up to date with one agent.
-    pub(super) fn reindex(&mut self, id: AgentId) {
+    fn reindex(&mut self, id: AgentId) {
         let Some(agent) = self.agents.get_mut(id) else { return };
+        agent.touched = false;
+        if !agent.outgoing.is_empty() {
+            self.speaking.insert(id);
+        }
         let new = Indexed::of(agent);
         let old = std::mem::replace(&mut agent.indexed, new);
         if old == new {
@@ -664,5 +717,67 @@ impl Fleet {
             return Ok(());
         }
         Err(format!("the fleet's indexes hold {counted:?} and should hold {expected:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet() -> Fleet {
+        let mut fleet = Fleet::default();
+        let touch = Touch::Lost { since: Timestamp::from_millis(5), together: None };
+        fleet.insert(AgentId(1), Agent { touch, ..Agent::new("one".into(), Intake::Open) });
+        fleet
+    }
+
+    fn held() -> Held {
+        Held {
+            order: UNSENT,
+            started: false,
+            occupies: None,
+            waited: false,
+            recall: None,
+            memory_bytes: 1,
+            movable: false,
+            resumed: false,
+            stalled: None,
+            clock: Clock::default(),
+        }
+    }
+
+    const ATTEMPT: AttemptId = AttemptId { task: TaskId { job: JobId(1), index: 0 }, number: 1 };
+
+    #[test]
+    fn whoever_changes_an_agent_need_not_say_what_changed() {
+        let mut fleet = fleet();
+        fleet.settle();
+        assert_eq!(fleet.doubtful().count(), 0, "it has nothing");
+        fleet.known(AgentId(1)).give(ATTEMPT, held(), Timestamp::default());
+        fleet.settle();
+        assert_eq!(fleet.doubtful().collect::<Vec<_>>(), [(Timestamp::from_millis(5), AgentId(1))]);
+        fleet.release(AgentId(1), ATTEMPT);
+        fleet.settle();
+        assert_eq!((fleet.doubtful().count(), fleet.audit()), (0, Ok(())));
+    }
+
+    #[test]
+    fn what_is_to_be_said_is_found_once_without_being_asked_for() {
+        let mut fleet = fleet();
+        fleet.known(AgentId(1)).outgoing.forget.push(JobId(3));
+        assert!(!fleet.is_settled());
+        let (agent, words) = fleet.next_words().expect("something waits");
+        assert_eq!((agent, words.forget), (AgentId(1), vec![JobId(3)]));
+        assert!(fleet.next_words().is_none() && fleet.is_settled());
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "an index is read that is not up to date with [AgentId(1)]")]
+    fn an_index_that_is_not_up_to_date_is_not_read() {
+        let mut fleet = fleet();
+        fleet.settle();
+        fleet.known(AgentId(1)).give(ATTEMPT, held(), Timestamp::default());
+        let _ = fleet.free_slots();
     }
 }

@@ -242,7 +242,6 @@ impl Scheduler {
         match keeper {
             Keeper::Agent(id) => {
                 self.fleet.known(id).outgoing.keep.push((task, blob));
-                self.speak(id);
             }
             Keeper::Here => self.effects.push_back(Effect::Custody(Custody::Keep(blob))),
         }
@@ -343,13 +342,11 @@ impl Scheduler {
     pub(super) fn discard_at(&mut self, id: AgentId, digest: Digest) {
         let Some(agent) = self.fleet.get_mut(id).filter(|agent| agent.stream().is_some()) else { return };
         agent.outgoing.discard.push(digest);
-        self.speak(id);
     }
 
     fn tell_safe(&mut self, id: AgentId, digest: Digest) {
         let Some(agent) = self.fleet.get_mut(id).filter(|agent| agent.stream().is_some()) else { return };
         agent.outgoing.safe.push(digest);
-        self.speak(id);
     }
 
     fn is_connected(&self, id: AgentId) -> bool {

@@ -41,6 +41,7 @@ pub mod history;
 mod holders;
 pub mod holding;
 mod job;
+mod jobs;
 mod keeping;
 #[cfg(test)]
 mod ledger;
@@ -95,7 +96,7 @@ use self::{
     fleet::Fleet,
     holders::Holders,
     holding::Holdings,
-    job::Job,
+    jobs::Jobs,
     share::{Shares, SubmitterId},
     timers::{Timer, Timers},
 };
@@ -119,7 +120,7 @@ pub struct Scheduler {
     foreign: foreign::Foreign,
     /// The newest job that was submitted, and the time by which it and all before it are ranked.
     newest: (JobId, Timestamp),
-    jobs: BTreeMap<JobId, Job>,
+    jobs: Jobs,
     /// Active jobs by submitter and idempotency key.
     keys: BTreeMap<(SubmitterId, String), JobId>,
     /// Active jobs that wait for an active job.
@@ -147,8 +148,6 @@ pub struct Scheduler {
     woken_agents: BTreeSet<AgentId>,
     /// Agents for which something was taken back, first to be looked at. Empty between turns.
     awaiting: BTreeSet<AgentId>,
-    /// Agents to which something is to be said. Empty between turns.
-    speaking: BTreeSet<AgentId>,
     /// Agents whose hours are not written down as they are known.
     unsaved_hours: BTreeSet<AgentId>,
     /// When the hours of all agents are counted next.
@@ -277,6 +276,7 @@ impl Scheduler {
         self.seek_keepers();
         self.wake_sleepers();
         self.flush();
+        self.relist_placed();
     }
 
     fn end_backoff(&mut self, id: JobId) {
@@ -284,6 +284,5 @@ impl Scheduler {
         job.tasks.wake(self.now);
         let next = job.tasks.next_wake();
         self.timers.set_or_clear(Timer::Backoff(id), next);
-        self.relist(id);
     }
 }

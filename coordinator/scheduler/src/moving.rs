@@ -41,7 +41,7 @@ impl Scheduler {
         if job.verifies(attempt.task.index) {
             // What is compared must be the work of one agent alone.
             agent.outgoing.discard.push(snapshot.blob.digest);
-            return self.speak(id);
+            return;
         }
         let live = job.tasks.live(attempt.task.index, attempt.number).expect("a held attempt is live");
         // What it claims to have spent is believed up to the time that it had, and what was spent before.
@@ -56,7 +56,6 @@ impl Scheduler {
         job.tasks.save(attempt.task.index, Saved { snapshot, agent: id });
         self.fleet.known(id).note_movable(attempt);
         self.note_started(id, attempt);
-        self.fleet.reindex(id);
         let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.wall() };
         self.effects.push_back(Effect::Record(change));
         self.begin_escrow(attempt.task, snapshot, id);

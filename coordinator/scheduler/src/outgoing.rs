@@ -27,6 +27,19 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { acknowledge, recalls, forget, discard, keep, safe, wake, assign } = self;
+        acknowledge.is_empty()
+            && recalls.is_empty()
+            && forget.is_empty()
+            && discard.is_empty()
+            && keep.is_empty()
+            && safe.is_empty()
+            && wake.is_empty()
+            && assign.is_empty()
+    }
+
     /// Asks an attempt back, among others for the same reason.
     pub(super) fn recall(&mut self, attempt: AttemptId, reason: RecallReason) {
         match self.recalls.iter_mut().find(|(other, _)| *other == reason) {
@@ -39,24 +52,15 @@ impl Outgoing {
 impl Scheduler {
     /// Sends one order now; nothing if the agent has no stream. Its number.
     pub(super) fn send(&mut self, id: AgentId, order: Order) -> Option<u64> {
-        let stream = self.fleet.get_mut(id)?.stream_mut()?;
-        stream.orders += 1;
-        let (number, stream) = (stream.orders, stream.id);
+        let (number, stream) = self.fleet.number_order(id)?;
         self.effects.push_back(Effect::Send { agent: id, stream, number, order });
         Some(number)
     }
 
-    /// The agent has words waiting: they are sent at the end of the turn.
-    pub(super) fn speak(&mut self, id: AgentId) {
-        self.speaking.insert(id);
-    }
-
-    /// Sends everything that waits.
+    /// Sends everything that waits. What waits for an agent without a stream is forgotten: it is told anew when it is back.
     pub(super) fn flush(&mut self) {
-        while let Some(id) = self.speaking.pop_first() {
-            let Some(agent) = self.fleet.get_mut(id) else { continue };
-            let outgoing = std::mem::take(&mut agent.outgoing);
-            if agent.stream().is_some() {
+        while let Some((id, outgoing)) = self.fleet.next_words() {
+            if self.fleet.get(id).is_some_and(|agent| agent.stream().is_some()) {
                 self.flush_agent(id, outgoing);
             }
         }

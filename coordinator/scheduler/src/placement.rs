@@ -50,29 +50,34 @@ impl Scheduler {
         self.woken_agents.insert(id);
     }
 
-    /// Puts the job where it belongs after its tasks or its gate changed: among the startable jobs, or not.
-    pub(super) fn relist(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let startable = job.is_startable();
-        if startable == job.listed {
-            // What waits now may fit agents that what waited before did not.
-            if startable && (job.tasks.has_particular() || job.tasks.has_shunning()) {
+    /// Puts jobs that changed before anything was placed where they belong. What waits in them now may fit agents that what
+    /// waited before did not.
+    fn relist_changed(&mut self) {
+        for id in self.jobs.take_touched() {
+            let Some(job) = self.jobs.get(&id) else { continue };
+            if job.listed && job.is_startable() && (job.tasks.has_particular() || job.tasks.has_shunning()) {
                 self.shares.wake(job.submitter, job.rank);
             }
-            self.note_reluctant(id);
-            return;
+            self.relist(id);
         }
-        job.listed = startable;
-        if startable {
-            self.shares.list(job.submitter, job.demand, job.rank);
-        } else {
-            self.shares.unlist(job.submitter, job.demand, job.rank);
-        }
-        self.note_reluctant(id);
     }
 
-    fn note_reluctant(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(|job| job.listed && job.tasks.has_shunning()) {
+    /// Puts jobs that changed since where they belong.
+    pub(super) fn relist_placed(&mut self) {
+        self.jobs.take_touched().into_iter().for_each(|id| self.relist(id));
+    }
+
+    /// Puts the job where it belongs: among the startable jobs, or not.
+    fn relist(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_to_list(id) else { return };
+        let startable = job.is_startable();
+        if std::mem::replace(&mut job.listed, startable) != startable {
+            match startable {
+                true => self.shares.list(job.submitter, job.demand, job.rank),
+                false => self.shares.unlist(job.submitter, job.demand, job.rank),
+            }
+        }
+        if startable && job.tasks.has_shunning() {
             self.reluctant.insert(id);
         } else {
             self.reluctant.remove(&id);
@@ -81,6 +86,7 @@ impl Scheduler {
 
     /// Starts whatever can be started.
     pub(super) fn place(&mut self) {
+        self.relist_changed();
         self.shares.settle(self.now);
         for id in std::mem::take(&mut self.awaiting) {
             self.fill(id);
@@ -107,7 +113,6 @@ impl Scheduler {
             let Some(job) = self.suited_job(id) else { break };
             self.start(job, id, true);
         }
-        self.fleet.reindex(id);
     }
 
     /// Gives the agent's free slots what has failed there before and nobody else could take.
@@ -123,7 +128,6 @@ impl Scheduler {
             let Some(rank) = first else { break };
             self.start(rank.job, id, true);
         }
-        self.fleet.reindex(id);
     }
 
     /// An agent with a free slot for what has failed there before, if the job has nothing else for any.
@@ -140,11 +144,9 @@ impl Scheduler {
         let mut places = BTreeMap::new();
         while let Some(rank) = self.shares.first_woken() {
             let from = places.entry(rank.job).or_insert((Load(0), AgentId(0)));
+            self.fleet.settle();
             match self.best_agent(rank.job, from).or_else(|| self.failed_agent(rank.job)) {
-                Some(agent) => {
-                    self.start(rank.job, agent, true);
-                    self.fleet.reindex(agent);
-                }
+                Some(agent) => self.start(rank.job, agent, true),
                 None => {
                     let submitter = self.jobs.get(&rank.job).expect("a woken job is active").submitter;
                     self.shares.unwake(submitter, rank);
@@ -172,7 +174,6 @@ impl Scheduler {
             self.start(job, id, false);
             waiting += 1;
         }
-        self.fleet.reindex(id);
     }
 
     /// How many attempts may wait at an agent with so many slots: what covers a round trip, yet no more of what is left
@@ -188,6 +189,7 @@ impl Scheduler {
     /// Takes attempts back for slots of this agent that stayed free: what waits at the most crowded agents, then what is
     /// paused or slow elsewhere and can be moved.
     fn take_back(&mut self, id: AgentId) {
+        self.fleet.settle();
         let Some(agent) = self.fleet.get(id) else { return };
         let spare = self.fleet.free_slots().saturating_sub(self.fleet.rebalancing);
         let mut wanted = u64::from(agent.free_slots()).min(spare) as usize;
@@ -202,8 +204,6 @@ impl Scheduler {
             for attempt in self.worth_moving(from, id, wanted) {
                 wanted -= usize::from(self.fleet.recall(from, attempt, RecallReason::Rebalance, Some(id)));
             }
-            self.speak(from);
-            self.fleet.reindex(from);
         }
         self.take_over(id, wanted);
     }
@@ -367,7 +367,6 @@ impl Scheduler {
         agent.outgoing.assign.push(Given { attempt, build, resume: resume.clone() });
         self.shares.place(submitter, occupies, self.now);
         self.time_agent(agent_id);
-        self.speak(agent_id);
         let (agent, at) = (agent_id, self.wall());
         let started = Change::AttemptStarted { attempt, agent, at, build, resume, beside, cause };
         self.effects.push_back(Effect::Record(started));

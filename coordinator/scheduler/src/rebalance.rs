@@ -34,6 +34,7 @@ impl Scheduler {
         for (attempt, from) in stalled {
             self.ask_over(attempt, from, id, RecallReason::Roomier);
         }
+        self.fleet.settle();
         for (attempt, from) in self.slower(id, wanted) {
             self.ask_over(attempt, from, id, RecallReason::Faster);
         }
@@ -49,6 +50,7 @@ impl Scheduler {
 
     /// Lets agents with free slots look at what has been paused for long enough.
     pub(super) fn find_room(&mut self) {
+        self.fleet.settle();
         let after = self.limits.stalled_after;
         let old: Vec<_> = self.fleet.stalled().take_while(|(since, ..)| *since + after <= self.now).take(LOOKS).collect();
         for (_, attempt, from) in old {
@@ -68,8 +70,6 @@ impl Scheduler {
 
     fn ask_over(&mut self, attempt: AttemptId, from: AgentId, to: AgentId, reason: RecallReason) {
         self.fleet.recall(from, attempt, reason, Some(to));
-        self.speak(from);
-        self.fleet.reindex(from);
     }
 
     fn may_go(&self, attempt: AttemptId, from: AgentId, to: AgentId) -> bool {

@@ -73,7 +73,6 @@ impl Scheduler {
             lagging: Default::default(),
             woken_agents: Default::default(),
             awaiting: Default::default(),
-            speaking: Default::default(),
             unsaved_hours: Default::default(),
             hours_due: None,
             usual: Default::default(),
@@ -174,7 +173,6 @@ impl Scheduler {
         for id in waited_for {
             self.fleet.known(id).touch = Touch::Awaited { since };
             self.timers.set(Timer::Lease(id), at);
-            self.fleet.reindex(id);
         }
     }
 }

@@ -81,7 +81,6 @@ impl Scheduler {
                 job.gate.after = after;
             }
             self.note_dependant(dependant);
-            self.relist(dependant);
         }
     }
 
@@ -126,7 +125,6 @@ impl Scheduler {
         if self.jobs.get(&id).is_some_and(Job::is_over) {
             self.closing.insert(id);
         }
-        self.relist(id);
     }
 }
 

@@ -46,6 +46,7 @@ impl Scheduler {
     /// Starts second copies where slots stayed free for them.
     pub(super) fn start_rivals(&mut self) {
         while let Some(id) = self.lagging.pop_first() {
+            self.fleet.settle();
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             job.watched = false;
             if may_lag(job, &self.limits) && job.held_back().is_none() && self.fleet.free_slots() > 0 {
@@ -85,11 +86,11 @@ impl Scheduler {
 
     fn start_rival(&mut self, id: JobId, straggler: Straggler) {
         let Straggler { index, cause, .. } = straggler;
+        self.fleet.settle();
         let Some(agent) = self.rival_agent(id, index) else { return };
         let job = self.jobs.get_mut(&id).expect("a job with stragglers is active");
         let Some(number) = job.tasks.start_beside(index, agent, cause.clone(), self.now) else { return };
         self.give(AttemptId { task: TaskId { job: id, index }, number }, agent, true, Some(cause), true);
-        self.fleet.reindex(agent);
     }
 
     /// The least loaded agent with a free slot for the job that does not have the task yet.
@@ -125,9 +126,7 @@ impl Scheduler {
     /// against it.
     pub(super) fn withdraw(&mut self, id: AgentId, attempt: AttemptId, reason: &str, end: AttemptEnd) {
         self.fleet.known(id).note_withdrawn(attempt);
-        self.speak(id);
         self.end_attempt(id, attempt, Ending::without_result(end, reason));
-        self.fleet.reindex(id);
     }
 }
 

@@ -97,7 +97,6 @@ impl Scheduler {
         for attempt in held.into_iter().filter(is_stopped).collect::<Vec<_>>() {
             self.withdraw(id, attempt, UNHEARD, AttemptEnd::Cancelled);
         }
-        self.fleet.reindex(id);
         self.look_soon();
     }
 
@@ -117,7 +116,6 @@ impl Scheduler {
         }
         held.into_iter().for_each(|attempt| self.unwant(attempt));
         self.time_again(id);
-        self.fleet.reindex(id);
         self.look_soon();
     }
 
@@ -125,7 +123,6 @@ impl Scheduler {
     pub(super) fn excuse(&mut self, id: AgentId) {
         self.fleet.known(id).touch = Touch::Kept;
         self.timers.clear(Timer::Lease(id));
-        self.fleet.reindex(id);
     }
 
     /// Lets it be looked who has what, in a moment.
@@ -188,6 +185,7 @@ impl Scheduler {
     /// Gives up attempts of whose agents nothing was heard for as long as their jobs say. When the next is.
     fn give_up_old(&mut self) -> Option<Timestamp> {
         let mut next = None;
+        self.fleet.settle();
         for (since, id) in self.fleet.doubtful().collect::<Vec<_>>() {
             let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
             for attempt in held {
@@ -215,6 +213,7 @@ impl Scheduler {
 
     /// Lets tasks begin once more that are with agents out of touch only. Whether some are left for another look.
     fn want_copies(&mut self) -> bool {
+        self.fleet.settle();
         let (mut alone, mut together, mut waiting, mut left) = (Vec::new(), Vec::new(), 0, false);
         let healed = self.healing_since.is_none_or(|since| since + self.limits.reconnect_grace <= self.now);
         for (since, id) in self.fleet.doubtful() {
@@ -264,13 +263,11 @@ impl Scheduler {
         let since = self.on_wall(since);
         let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
         job.tasks.want(attempt.task.index, format!("{FOR_SILENCE}{name} since {since}").into());
-        self.relist(attempt.task.job);
     }
 
     fn unwant(&mut self, attempt: AttemptId) {
         if let Some(job) = self.jobs.get_mut(&attempt.task.job) {
             job.tasks.unwant(attempt.task.index);
-            self.relist(attempt.task.job);
         }
     }
 

@@ -132,7 +132,6 @@ impl Scheduler {
             agent.twins.forget();
             let by = format!("the enrolment of {id}");
             self.effects.push_back(Effect::Record(Change::AgentTrusted { agent: other, by, at: self.wall() }));
-            self.fleet.reindex(other);
         }
     }
 }

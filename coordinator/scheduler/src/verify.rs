@@ -112,7 +112,6 @@ impl Scheduler {
             let end = if stopping { AttemptEnd::Cancelled } else { AttemptEnd::Recalled };
             self.withdraw(id, attempt, "its agent was quarantined", end);
         }
-        self.fleet.reindex(id);
         true
     }
 
@@ -128,7 +127,6 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::AgentTrusted { agent: id, by, at: self.wall() }));
         self.send(id, Order::Intake(intake));
         self.wake_agent(id);
-        self.fleet.reindex(id);
         Ok(Reply::Done { affected: 1 })
     }
 }

@@ -150,6 +150,5 @@ impl Scheduler {
         sleeper.tried = Some(self.now);
         let cards = sleeper.cards.clone();
         self.fleet.known(neighbour).outgoing.wake.extend(cards);
-        self.speak(neighbour);
     }
 }
