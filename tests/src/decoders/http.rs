@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -44,6 +44,9 @@ pub fn http(bytes: &[u8]) {
     let Some((method, path)) = line.split_once(' ') else { return };
     let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
     let mut place = SITE.lock().unwrap_or_else(PoisonError::into_inner);
+    if place.as_ref().is_some_and(|site| site.rested.elapsed() > REST_MAX) {
+        *place = None;
+    }
     let site = place.get_or_insert_with(Site::start);
     if site.ask(&method, path, body) == Outcome::Spent {
         *place = None;
@@ -64,6 +67,8 @@ const REQUESTS_MAX: u32 = 512;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long those may take that wait on purpose.
 const GLANCE: Duration = Duration::from_millis(5);
+/// A coordinator only goes on while it is asked: one that stood still for longer may take its database for silent, as it should.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// What is read of an answer.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
@@ -73,6 +78,8 @@ struct Site {
     routes: Router,
     token: String,
     asked: u32,
+    /// When the last answer was given.
+    rested: Instant,
     shutdown: CancellationToken,
     running: Option<RunningServer>,
     _folder: TempDir,
@@ -111,7 +118,8 @@ impl Site {
         let routes = running.routes().expect("it leads: nobody shares its store");
         let token = fs::read_to_string(folder.path().join(ADMIN_TOKEN_FILE)).expect("a token").trim().to_owned();
         let authority = keys::key_pair(&folder.path().join(keys::AUTHORITY_FILE)).expect("a key");
-        let mut site = Self { runtime, routes, token, asked: 0, shutdown, running: Some(running), _folder: folder };
+        let mut site =
+            Self { runtime, routes, token, asked: 0, rested: Instant::now(), shutdown, running: Some(running), _folder: folder };
         site.furnish(&*store, authority);
         site
     }
@@ -151,6 +159,7 @@ impl Site {
             Err(Unanswered::Late) => assert!(waits, "{method} {path} is not answered"),
             Err(Unanswered::Malformed) => {}
         }
+        self.rested = Instant::now();
         if self.asked < REQUESTS_MAX { Outcome::Answered } else { Outcome::Spent }
     }
 
