@@ -62,6 +62,11 @@ impl Discovery {
         self.found.get(peer).map(|found| found.addresses.clone())
     }
 
+    #[cfg(test)]
+    pub(super) fn was_tried(&self, peer: &PeerId) -> bool {
+        self.found.get(peer).is_some_and(|found| found.tried.is_some())
+    }
+
     /// Peers that are worth a dial now; they count as tried.
     fn take_candidates(&mut self, now: Instant, connected: impl Fn(&PeerId) -> bool) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let untried = self
@@ -161,7 +166,7 @@ mod tests {
                 lone.connected(peer, false);
             }
             lone.node.look_around();
-            lone.node.discovery.found[&peer].tried.is_some()
+            lone.node.discovery.was_tried(&peer)
         };
         assert!(tried(Role::Agent, None, false).await);
         assert!(tried(Role::Agent, Some(Role::Agent), false).await);

@@ -348,4 +348,42 @@ mod tests {
         exchange.note_addresses(first, Vec::new());
         assert!(exchange.book().is_empty());
     }
+
+    #[tokio::test]
+    async fn a_second_fetch_of_a_blob_waits_for_the_first_and_others_do_not() {
+        let exchange = exchange(None);
+        let partial = |bytes: &[u8]| Arc::new(Partial::new(BlobRef::of(bytes), None));
+        let first = exchange.begin(partial(b"one")).await;
+        assert!(exchange.fetching(&Digest::of(b"one")).is_some() && exchange.fetching(&Digest::of(b"two")).is_none());
+        let other = exchange.begin(partial(b"two")).await;
+        let second = tokio::spawn({
+            let (exchange, partial) = (exchange.clone(), partial(b"one"));
+            async move { exchange.begin(partial).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        let second = second.await.expect("it goes on");
+        assert!(exchange.fetching(&Digest::of(b"one")).is_some());
+        drop((second, other));
+        assert!(lock(&exchange.fetches).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_may_not_leave_yet_waits() {
+        let exchange = exchange(Some(1_000_000));
+        let (pace, start) = (exchange.pace.as_ref().expect("a pace"), Instant::now());
+        pace.take(20_000).await;
+        pace.take(1).await;
+        assert!(start.elapsed() >= Duration::from_millis(20), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_fetch_knows_what_is_there_of_its_blob() {
+        let partial = Partial::new(BlobRef { digest: Digest::of(b"x"), size_bytes: PIECE_BYTES as u64 + 1 }, None);
+        assert_eq!((partial.is_whole(), partial.here().len()), (false, 0));
+        assert!(partial.arrived(1) && !partial.arrived(1));
+        assert!(!partial.is_whole() && partial.here().contains(1));
+        assert!(partial.arrived(0) && partial.is_whole());
+    }
 }

@@ -695,9 +695,11 @@ mod tests {
         let peer = PeerId::random();
         let (node, asked) = handle();
         let count = refusing(asked, |peer| MeshError::NotConnected { peer });
+        let began = Instant::now();
         let failed = fetch_bytes(&node, blob, vec![peer], blob.size_bytes).await;
         let Err(MeshError::Unavailable { tried, .. }) = failed else { panic!("{failed:?}") };
         assert_eq!(tried.iter().map(|(source, _)| *source).collect::<Vec<_>>(), [peer]);
+        assert!(began.elapsed() >= 7 * WAIT_MIN, "the pauses grow: {:?}", began.elapsed());
         drop(node);
         assert_eq!(count.await.expect("it ends"), LOSSES_MAX);
     }

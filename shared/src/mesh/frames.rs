@@ -373,4 +373,25 @@ mod tests {
         assert!(matches!(writer.send(&frame(1_000)).await, Err(FrameError::Broken(_))));
         assert!(matches!(writer.send(&frame(1)).await, Err(FrameError::Closed)));
     }
+
+    #[tokio::test]
+    async fn a_stream_that_takes_nothing_is_broken() {
+        struct Full;
+        impl AsyncWrite for Full {
+            fn poll_write(self: Pin<&mut Self>, _: &mut std::task::Context<'_>, _: &[u8]) -> std::task::Poll<io::Result<usize>> {
+                std::task::Poll::Ready(Ok(0))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+        }
+        let mut unsent = vec![1, 2, 3];
+        assert!(matches!(drain(&mut Full, &mut unsent).await, Err(FrameError::Broken(_))));
+        assert_eq!(unsent, [1, 2, 3]);
+    }
 }

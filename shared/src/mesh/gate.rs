@@ -275,3 +275,164 @@ impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Upgrade<U> {
         self.inner.upgrade_inbound(stream, protocol)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use libp2p::{core::upgrade::ReadyUpgrade, swarm::dummy};
+
+    type Named = ReadyUpgrade<&'static str>;
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A behaviour's part that wants these things done, one after the other, and counts what it is told.
+    #[derive(Default)]
+    struct Wants {
+        events: VecDeque<ConnectionHandlerEvent<Named, (), u8>>,
+        told: usize,
+    }
+
+    impl ConnectionHandler for Wants {
+        type FromBehaviour = ();
+        type ToBehaviour = u8;
+        type InboundProtocol = Named;
+        type OutboundProtocol = Named;
+        type InboundOpenInfo = ();
+        type OutboundOpenInfo = ();
+
+        fn listen_protocol(&self) -> SubstreamProtocol<Named, ()> {
+            SubstreamProtocol::new(ReadyUpgrade::new("/theirs"), ())
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Named, (), u8>> {
+            self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+        }
+
+        fn on_behaviour_event(&mut self, (): ()) {
+            self.told += 1;
+        }
+
+        fn on_connection_event(&mut self, _: ConnectionEvent<Named, Named, (), ()>) {
+            self.told += 1;
+        }
+    }
+
+    /// A gate before a part that says one word, wants a stream and says another word; and who is woken by it.
+    struct Shown {
+        handler: Handler<Wants>,
+        wakes: Arc<Wakes>,
+    }
+
+    impl Shown {
+        fn new() -> Self {
+            let stream = SubstreamProtocol::new(ReadyUpgrade::new("/ours"), ());
+            let events = [
+                ConnectionHandlerEvent::NotifyBehaviour(1),
+                ConnectionHandlerEvent::OutboundSubstreamRequest { protocol: stream },
+                ConnectionHandlerEvent::NotifyBehaviour(2),
+            ];
+            let inner = Wants { events: events.into(), told: 0 };
+            Self { handler: Handler::new(inner), wakes: Arc::default() }
+        }
+
+        fn order(&mut self, gate: Gate) -> usize {
+            let before = self.wakes.0.load(Ordering::Relaxed);
+            self.handler.on_behaviour_event(Order::Gate(gate));
+            self.wakes.0.load(Ordering::Relaxed) - before
+        }
+
+        /// Everything that happens until nothing more does.
+        fn events(&mut self) -> Vec<String> {
+            let waker = Arc::clone(&self.wakes).into();
+            let mut events = Vec::new();
+            while let Poll::Ready(event) = self.handler.poll(&mut Context::from_waker(&waker)) {
+                events.push(match event {
+                    ConnectionHandlerEvent::NotifyBehaviour(GatedEvent::Listening(())) => "listens".to_owned(),
+                    ConnectionHandlerEvent::NotifyBehaviour(GatedEvent::Inner(word)) => word.to_string(),
+                    ConnectionHandlerEvent::OutboundSubstreamRequest { .. } => "stream".to_owned(),
+                    other => panic!("{other:?}"),
+                });
+            }
+            events
+        }
+
+        fn accepts(&self) -> bool {
+            UpgradeInfo::protocol_info(self.handler.listen_protocol().upgrade()).count() > 0
+        }
+    }
+
+    #[test]
+    fn a_gate_lets_nothing_through_then_words_and_their_streams_and_then_ours() {
+        let mut shown = Shown::new();
+        assert_eq!((shown.events(), shown.accepts()), (vec![], false));
+        assert_eq!(shown.order(Gate::Listens), 1, "whoever waits is woken");
+        assert_eq!((shown.events(), shown.accepts()), (vec!["listens".to_owned(), "1".to_owned()], true));
+        assert_eq!(shown.events(), Vec::<String>::new(), "its stream waits, and what is behind it");
+        assert_eq!(shown.order(Gate::Open), 1);
+        assert_eq!((shown.events(), shown.accepts()), (vec!["stream".to_owned(), "2".to_owned()], true));
+    }
+
+    #[test]
+    fn a_gate_that_is_open_stays_open_and_is_said_to_listen_each_time_that_it_is_told_to() {
+        let mut shown = Shown::new();
+        shown.order(Gate::Open);
+        assert_eq!(shown.events(), ["1", "stream", "2"].map(str::to_owned));
+        shown.order(Gate::Listens);
+        let stream = SubstreamProtocol::new(ReadyUpgrade::new("/ours"), ());
+        shown.handler.inner.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol: stream });
+        assert_eq!((shown.events(), shown.accepts()), (["listens", "stream"].map(str::to_owned).to_vec(), true));
+    }
+
+    #[test]
+    fn what_is_behind_the_gate_is_told_all_that_concerns_it() {
+        let mut shown = Shown::new();
+        shown.handler.on_behaviour_event(Order::Inner(()));
+        assert_eq!(shown.handler.inner.told, 1);
+        let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().expect("an address");
+        let change = libp2p::swarm::handler::AddressChange { new_address: &address };
+        shown.handler.on_connection_event(ConnectionEvent::AddressChange(change));
+        assert_eq!(shown.handler.inner.told, 2);
+        assert!(!shown.handler.connection_keep_alive(), "it keeps nothing alive by itself");
+    }
+
+    #[test]
+    fn orders_and_answers_go_out_in_their_order() {
+        let mut gated = Gated::new(dummy::Behaviour);
+        let wakes = Arc::<Wakes>::default();
+        let waker = Arc::clone(&wakes).into();
+        let poll = |gated: &mut Gated<dummy::Behaviour>| match gated.poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(ToSwarm::NotifyHandler { handler: NotifyHandler::One(id), event: Order::Gate(gate), .. }) => {
+                Some((id, Some(gate)))
+            }
+            Poll::Ready(ToSwarm::GenerateEvent(GatedEvent::Listening(id))) => Some((id, None)),
+            Poll::Ready(other) => panic!("{other:?}"),
+            Poll::Pending => None,
+        };
+        let (peer, [one, two]) = (PeerId::random(), [1, 2].map(ConnectionId::new_unchecked));
+        assert_eq!(poll(&mut gated), None);
+        gated.listen(peer, one);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "whoever waits is woken");
+        gated.open(peer, one);
+        gated.listen(peer, two);
+        for id in [one, two] {
+            gated.on_connection_handler_event(peer, id, GatedEvent::Listening(()));
+        }
+        let all: Vec<_> = std::iter::from_fn(|| poll(&mut gated)).collect();
+        let orders = [(one, Some(Gate::Listens)), (one, Some(Gate::Open)), (two, Some(Gate::Listens))];
+        assert_eq!(all, [&orders[..], &[(one, None), (two, None)]].concat());
+    }
+}

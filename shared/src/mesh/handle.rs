@@ -326,4 +326,44 @@ mod tests {
         drop(node);
         assert_eq!(answers.await.expect("it ends"), 2);
     }
+
+    #[tokio::test]
+    async fn what_a_process_says_reaches_the_node_and_a_node_that_has_stopped_answers_so() {
+        let (commands, mut asked) = mpsc::channel(8);
+        let node = NodeHandle::new(PeerId::random(), commands, Arc::new(Exchange::new(super::super::UploadRules::default())));
+        let signed = Signed { body: vec![1], signature: vec![2] };
+        let peer = PeerId::random();
+        node.set_certificate(signed.clone()).await;
+        assert!(matches!(asked.try_recv(), Ok(Command::SetCertificate(certificate)) if certificate == signed));
+        let capacity = Capacity {
+            agent: crate::id::AgentId(1),
+            run: 0,
+            sequence: 1,
+            slots: 1,
+            slots_busy: 0,
+            waiting: 0,
+            cpu_free_percent: 100,
+            memory_free_bytes: 1,
+            paused: None,
+        };
+        node.publish_capacity(capacity.clone()).await;
+        assert!(matches!(asked.try_recv(), Ok(Command::PublishCapacity(published)) if published == capacity));
+        node.disconnect(peer).await;
+        assert!(matches!(asked.try_recv(), Ok(Command::Disconnect(gone)) if gone == peer));
+        drop(asked);
+        assert_eq!(node.publish_revocations(signed).await, None);
+        assert_eq!((node.peers().await, node.listen_addresses().await), (vec![], vec![]));
+        assert!(matches!(node.dial(peer, Vec::new()).await, Err(MeshError::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn an_address_of_numbers_is_taken_as_it_is_and_a_name_by_what_it_stands_for() {
+        let address = |text: &str| text.parse::<Multiaddr>().expect("an address");
+        let plain = address("/ip4/10.0.0.5/tcp/7");
+        assert_eq!(resolve(plain.clone()).await.expect("nothing to look up"), [plain]);
+        let found = resolve(address("/dns4/localhost/tcp/7")).await.expect("every machine knows itself");
+        assert!(found.contains(&address("/ip4/127.0.0.1/tcp/7")) && found.len() <= RESOLVED_MAX, "{found:?}");
+        assert!(found.iter().all(|address| address.to_string().starts_with("/ip4/")), "{found:?}");
+        assert!(resolve(address("/dns/localhost/tcp/7")).await.expect("it knows itself").len() >= found.len());
+    }
 }

@@ -55,7 +55,8 @@ pub(super) struct Lone {
     pub(super) issuer: Issuer,
     pub(super) own: PeerId,
     _commands: mpsc::Sender<Command>,
-    _events: mpsc::Receiver<NodeEvent>,
+    /// What was handed over to the process.
+    pub(super) events: mpsc::Receiver<NodeEvent>,
     next: usize,
 }
 
@@ -90,7 +91,7 @@ impl Lone {
         let (events_out, events) = mpsc::channel(8);
         let handle = NodeHandle::new(own, commands.clone(), Arc::new(Exchange::new(UploadRules::default())));
         let node = Running::start(config, Arc::new(Empty), handle, commands_in, events_out).await.expect("it starts");
-        Self { node, issuer, own, _commands: commands, _events: events, next: 1 }
+        Self { node, issuer, own, _commands: commands, events, next: 1 }
     }
 
     /// A connection that we made to a peer, or it to us.

@@ -870,6 +870,10 @@ mod tests {
             let here = ids.map(|id| lone.node.connections.get(id).is_some());
             // An agent's are closed by the swarm; a coordinator's are gone at once.
             assert_eq!(here, if role == Role::Coordinator { [false, false, true] } else { [true; 3] });
+            let blocked =
+                |lone: &Lone| [out, back, other].map(|peer| lone.node.swarm.behaviour().blocked.blocked_peers().contains(&peer));
+            let cut = role == Role::Agent;
+            assert_eq!(blocked(&lone), [cut, cut, false], "to a coordinator it may come back to hear why");
             if let Some(known) = &mut lone.node.known {
                 assert_eq!([out, other].map(|peer| known.get(&peer).is_some()), [false, true]);
             }
@@ -880,6 +884,7 @@ mod tests {
             }
             let newer = lone.revocations(&authority, 6, &[out]);
             assert_eq!((lone.node.publish_revocations(newer.clone()), is_out(&lone)), (Some(newer), [true, false, false]));
+            assert_eq!(blocked(&lone), [cut, false, false], "one is let in again");
             let huge = Revocations {
                 edition: Edition { term: crate::id::Term(9), counter: 9, draw: 0 },
                 peers: vec![vec![0; 1_000]; 1_000],

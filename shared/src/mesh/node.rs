@@ -464,4 +464,125 @@ mod tests {
         assert!(asked.try_recv().is_err());
         assert!(matches!(&lone.told()[..], [NodeEvent::Enrolment { peer, .. }] if *peer == other));
     }
+
+    #[tokio::test]
+    async fn events_are_handed_over_in_their_order_as_far_as_there_is_room() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let peers: Vec<PeerId> = (0..12).map(|_| PeerId::random()).collect();
+        peers.iter().for_each(|peer| lone.node.tell(NodeEvent::Disconnected { peer: *peer }));
+        (0..12).for_each(|_| lone.node.hand_over());
+        let gone = |event: &NodeEvent| if let NodeEvent::Disconnected { peer } = event { Some(*peer) } else { None };
+        let waiting = |lone: &Lone| lone.node.outbox.iter().filter_map(gone).collect::<Vec<_>>();
+        let taken = 12 - waiting(&lone).len();
+        assert!(taken < 12 && waiting(&lone) == peers[taken..], "it takes so many at a time");
+        assert_eq!(lone.events.try_recv().ok().as_ref().and_then(gone), Some(peers[0]));
+        lone.node.hand_over();
+        assert_eq!(waiting(&lone), peers[taken + 1..]);
+        lone.events.close();
+        lone.node.tell(capacity(1));
+        assert_eq!(waiting(&lone).len(), lone.node.outbox.len(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_done_and_nothing_that_is_not() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let NodeEvent::Capacity { capacity, .. } = capacity(1) else { panic!("capacity") };
+        let peer = PeerId::random();
+        let (left, other) = (lone.admitted(peer, Role::Agent, false), lone.admitted(peer, Role::Agent, false));
+        lone.node.leave_others(&peer, other);
+        let start = Instant::now();
+        lone.node.announcer.change(capacity, start + Duration::from_secs(1));
+        lone.node.idle_due = Some(start + Duration::from_secs(2));
+        lone.node.timer(start);
+        assert!(lone.node.connections.get(left).is_some() && lone.node.announcer.next_due().is_some());
+        lone.node.timer(start + Duration::from_secs(1));
+        assert_eq!((lone.node.announcer.next_due(), lone.node.idle_due), (None, Some(start + Duration::from_secs(2))));
+        lone.node.timer(start + Duration::from_secs(2));
+        assert_eq!(lone.node.idle_due, None, "there is nothing to look after");
+        lone.node.timer(start + Duration::from_secs(60));
+        assert!(lone.node.connections.get(left).is_none() && lone.node.connections.get(other).is_some());
+    }
+
+    #[tokio::test]
+    async fn capacity_is_published_as_soon_as_it_is_said() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let NodeEvent::Capacity { capacity, .. } = capacity(1) else { panic!("capacity") };
+        lone.node.command(Command::PublishCapacity(capacity.clone()));
+        assert_eq!(lone.node.announcer.next_due(), None);
+        let topic = libp2p::gossipsub::IdentTopic::new(crate::protocol::capacity_topic(capacity.agent));
+        lone.node.announcer.reader_appeared(&topic.hash(), Instant::now());
+        assert!(lone.node.announcer.next_due().is_some(), "it is known for those who come");
+    }
+
+    #[tokio::test]
+    async fn what_the_swarm_reports_is_noted() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(77));
+        let address: Multiaddr = "/ip4/10.0.0.9/tcp/7".parse().expect("an address");
+        let endpoint = || libp2p::core::ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address.clone() };
+        let tried = |lone: &mut Lone| {
+            let found = PeerId::random();
+            let address: Multiaddr = "/ip4/127.0.0.1/tcp/9".parse().expect("an address");
+            lone.node.discovery.heard(libp2p::mdns::Event::Discovered(vec![(found, address)]));
+            found
+        };
+        lone.node.swarm_event(SwarmEvent::ConnectionEstablished {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: endpoint(),
+            num_established: std::num::NonZeroU32::MIN,
+            concurrent_dial_errors: None,
+            established_in: Duration::ZERO,
+        });
+        assert_eq!(lone.connection(id).peer, peer);
+        let ping = |result| SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection: id, result }));
+        lone.node.swarm_event(ping(Ok(Duration::from_millis(7))));
+        assert_eq!(lone.connection(id).round_trip, Some(Duration::from_millis(7)));
+        lone.node.swarm_event(ping(Err(ping::Failure::Unsupported)));
+        assert!(lone.node.connections.get(id).is_some());
+        lone.node.swarm_event(ping(Err(ping::Failure::Timeout)));
+        assert!(lone.node.connections.get(id).is_none(), "it does not answer");
+        let id = lone.connected(peer, false);
+        let found = tried(&mut lone);
+        let mut waiter = lone.waits(id, peer, Purpose::Membership);
+        let closed = SwarmEvent::ConnectionClosed {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: endpoint(),
+            num_established: 0,
+            cause: None,
+        };
+        lone.node.swarm_event(closed);
+        assert!(lone.node.connections.get(id).is_none());
+        assert_eq!(waiter.try_recv(), Ok(Err(MeshError::Lost { peer, reason: "it was closed".into() })));
+        assert!(lone.node.discovery.was_tried(&found), "it looks for another");
+        let (found, mut waiter) = (tried(&mut lone), lone.waits(id, peer, Purpose::Membership));
+        let error = libp2p::swarm::DialError::NoAddresses;
+        lone.node.swarm_event(SwarmEvent::OutgoingConnectionError { connection_id: id, peer_id: Some(peer), error });
+        let unreachable = MeshError::Unreachable { peer, reason: "no address of it is known".into() };
+        assert_eq!(waiter.try_recv(), Ok(Err(unreachable)));
+        assert!(lone.node.discovery.was_tried(&found));
+        let found = PeerId::random();
+        let mdns = libp2p::mdns::Event::Discovered(vec![(found, "/ip4/127.0.0.1/tcp/9".parse().expect("an address"))]);
+        lone.node.swarm_event(SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns)));
+        assert!(lone.node.discovery.was_tried(&found));
+    }
+
+    #[tokio::test]
+    async fn those_who_were_thrown_out_before_the_start_are_blocked_where_nobody_tells_them() {
+        let out = PeerId::random();
+        for (role, blocked) in [(Role::Agent, true), (Role::Coordinator, false)] {
+            let lone = Lone::with(role, |config| config.revoked = [out].into()).await;
+            assert_eq!(lone.node.swarm.behaviour().blocked.blocked_peers().contains(&out), blocked, "{role:?}");
+            assert!(lone.node.membership.is_revoked(&out));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_listens_when_it_has_started_and_names_itself() {
+        let listen: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+        let lone = Lone::with(Role::Coordinator, |config| config.listen = vec![listen]).await;
+        let addresses = lone.node.listen_addresses();
+        assert!(!addresses.is_empty() && addresses.iter().all(|address| address.to_string().ends_with(&lone.own.to_string())));
+    }
 }

@@ -241,3 +241,72 @@ impl OutboundUpgrade<Stream> for Upgrade {
         ready(Ok((stream, protocol)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn opened() -> Opened {
+        oneshot::channel().0
+    }
+
+    #[test]
+    fn wishes_for_streams_go_out_in_their_order_and_wake_whoever_waits_for_them() {
+        let wakes = Arc::<Wakes>::default();
+        let waker = Arc::clone(&wakes).into();
+        let mut cx = Context::from_waker(&waker);
+        let mut behaviour = Behaviour::default();
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+        assert!(behaviour.poll(&mut cx).is_pending());
+        behaviour.open(peer, id, Protocol::Work, opened());
+        behaviour.open(peer, id, Protocol::Blob, opened());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        let mut handler = Handler::default();
+        assert!(handler.poll(&mut cx).is_pending());
+        for protocol in [Protocol::Work, Protocol::Blob] {
+            let Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(to), event }) = behaviour.poll(&mut cx)
+            else {
+                panic!("a wish")
+            };
+            assert_eq!((peer_id, to, event.protocol), (peer, id, protocol));
+            handler.on_behaviour_event(event);
+        }
+        assert!(behaviour.poll(&mut cx).is_pending());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2, "the first wish woke the connection");
+        for protocol in [Protocol::Work, Protocol::Blob] {
+            let Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol: asked }) = handler.poll(&mut cx) else {
+                panic!("a request")
+            };
+            assert_eq!(UpgradeInfo::protocol_info(asked.upgrade()).collect::<Vec<_>>(), [protocol], "it and no other");
+        }
+        assert!(handler.poll(&mut cx).is_pending());
+        handler.on_behaviour_event(Open { protocol: Protocol::Delivery, opened: opened() });
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_connection_lives_as_long_as_the_node_wants_and_takes_all_our_protocols() {
+        let handler = Handler::default();
+        assert!(handler.connection_keep_alive());
+        assert_eq!(UpgradeInfo::protocol_info(handler.listen_protocol().upgrade()).collect::<Vec<_>>(), PROTOCOLS);
+        let names: std::collections::BTreeSet<&str> = PROTOCOLS.iter().map(AsRef::as_ref).collect();
+        assert_eq!(names.len(), PROTOCOLS.len());
+        for (place, protocol) in PROTOCOLS.iter().enumerate() {
+            assert_eq!(*protocol as usize, place, "in the order in which they are declared");
+        }
+    }
+}

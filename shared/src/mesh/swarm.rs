@@ -190,3 +190,19 @@ async fn listen_on(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<M
         Err(_) => Err(failed("it did not begin in time".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_port_of_tcp_that_somebody_has_is_taken() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("it has one").port();
+        let free = |text: String| ensure_free(&text.parse().expect("an address")).is_ok();
+        assert!(!free(format!("/ip4/127.0.0.1/tcp/{port}")));
+        assert!(free(format!("/ip4/127.0.0.1/udp/{port}")) && free("/ip4/127.0.0.1/tcp/0".into()) && free("/memory/7".into()));
+        drop(taken);
+        assert!(free(format!("/ip4/127.0.0.1/tcp/{port}")));
+    }
+}
