@@ -192,3 +192,15 @@ fn a_machine_waits_until_each_of_its_copies_is_elsewhere() {
     world.hear(ToAgent::Discard { snapshots: vec![blob(1).digest] });
     assert!(world.session.may_leave(), "what nobody needs need not be elsewhere");
 }
+
+#[test]
+fn a_coordinator_that_takes_over_within_one_turn_is_asked_anew_for_what_must_be_elsewhere() {
+    let mut world = keeper(1);
+    world.event(Event::Announced(Announcement::Sleep));
+    world.hear(ToAgent::Safe { snapshots: vec![blob(1).digest] });
+    assert!(world.session.may_leave());
+    let welcomed = Event::Frame(lull_shared::message::ToAgentFrame { number: 1, messages: vec![super::tests::welcome()] });
+    world.session.handle_all(vec![Event::Disconnected, Event::Connected, welcomed], world.now);
+    assert!(world.effects().contains(&unkept(1, UnkeptReason::Leaving)));
+    assert!(!world.session.may_leave(), "this one has not said that it is safe");
+}

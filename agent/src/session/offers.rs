@@ -56,8 +56,9 @@ impl Job {
         self.attempts.get(&build).copied().unwrap_or(0)
     }
 
+    /// Whether something of it is here: whatever is has its code pinned.
     fn is_used(&self) -> bool {
-        !self.pinned.is_empty() || self.attempts.values().any(|count| *count > 0)
+        !self.pinned.is_empty()
     }
 
     /// What an executor loads for a build.

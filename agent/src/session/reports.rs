@@ -304,3 +304,12 @@ fn a_machine_stays_awake_while_any_slot_runs_something() {
     world.event(Event::Ready { slot: 0 });
     assert!(world.session.keeps_awake(), "one of two slots runs");
 }
+
+#[test]
+fn a_coordinator_that_takes_over_within_one_turn_is_told_what_the_one_before_it_knew() {
+    let mut world = World::ready(1);
+    world.event(Event::Announced(Announcement::Sleep));
+    let welcomed = Event::Frame(ToAgentFrame { number: 1, messages: vec![welcome()] });
+    world.session.handle_all(vec![Event::Disconnected, Event::Connected, welcomed], world.now);
+    assert_eq!(says_sleep(&world.effects()), 1);
+}

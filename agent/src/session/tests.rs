@@ -423,15 +423,6 @@ fn a_recall_takes_what_has_not_started_and_a_cancellation_takes_all() {
 }
 
 #[test]
-fn a_stale_result_leaves_the_outbox() {
-    let mut world = World::running(1, 1);
-    world.finish(0, attempt(1, 0), 10);
-    world.event(Event::Kept { attempts: vec![attempt(1, 0)] });
-    let effects = world.hear(ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Stale });
-    assert_eq!(effects, [Effect::Drop(vec![attempt(1, 0)]), released(&[attempt(1, 0)], ReleaseReason::Recalled)]);
-}
-
-#[test]
 fn the_owners_pause_freezes_at_once_and_stops_the_clock() {
     let mut world = World::running(2, 3);
     world.event(Event::Ready { slot: 1 });
