@@ -286,7 +286,7 @@ impl Connections {
             .filter_map(|(id, connection)| Some((connection.idle_since()?, *id, source(&connection.address))))
             .filter(|(since, _, from)| match most > own {
                 true => counts[from] == most,
-                false => (*from == newcomer_from || counts[from] >= own) && now.saturating_duration_since(*since) >= IDLE_MIN,
+                false => counts[from] >= own && now.saturating_duration_since(*since) >= IDLE_MIN,
             })
             .min();
         Some(idlest.map_or(newcomer, |(_, id, _)| id))

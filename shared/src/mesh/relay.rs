@@ -129,3 +129,22 @@ impl Way {
         Ok(Relayed::Piece(index, bytes.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{UploadRules, exchange::Exchange};
+    use super::*;
+
+    #[tokio::test]
+    async fn few_holders_are_tried_for_one_asker_and_in_the_order_in_which_they_were_named() {
+        let (commands, _asked) = tokio::sync::mpsc::channel(8);
+        let node = NodeHandle::new(PeerId::random(), commands, Arc::new(Exchange::new(UploadRules::default())));
+        let holders: Vec<PeerId> = (0..HOLDERS_MAX + 2).map(|_| PeerId::random()).collect();
+        let mut relay = Relay::new(&node, BlobRef::of(b"x"), holders.clone());
+        let tried: Vec<PeerId> = std::iter::from_fn(|| relay.holders.pop()).collect();
+        assert_eq!(tried, holders[..HOLDERS_MAX]);
+        assert!(relay.outline().await.is_none() && matches!(relay.piece(&PieceSet::all(1)).await, Relayed::Nothing));
+    }
+}
