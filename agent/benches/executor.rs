@@ -1,8 +1,6 @@
 //! What a task that does nothing costs: processor time of the executor and of the agent beside it, and latency.
 //!
 //! `cargo bench -p lull-agent --bench executor`
-// Only the cores deny these; see `clippy.toml`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 #[path = "../../tests/benches/report.rs"]
 mod report;

@@ -9,9 +9,6 @@
 //! connection on the loopback interface into another file, hashed on arrival, and another process goes on from it and
 //! ends. Executors run at the priority that they have beside an owner, or with `--normal` like any program.
 
-// Only the cores deny these; see `clippy.toml`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
 #[path = "../../tests/benches/report.rs"]
 mod report;
 

@@ -1,12 +1,10 @@
 //! The program on an office machine: it offers what its owner leaves free and runs functions there.
 //!
 //! ```text
-//! core    guard, slot, session         decide; no clock, no IO
+//! core    lull-session                 decides; no clock, no IO
 //! shell   run_loop                     feeds the session and carries out its effects
 //! edges   network, executor, outbox, cache, sensor, ipc, cli
 //! ```
-// Only the cores deny these; see `clippy.toml`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cache;
 pub mod cli;
@@ -15,7 +13,6 @@ pub mod config;
 pub mod executor;
 pub mod files;
 pub mod folder;
-pub mod guard;
 #[cfg(test)]
 mod installed;
 pub mod ipc;
@@ -31,8 +28,6 @@ pub mod policy;
 pub mod route;
 pub mod run_loop;
 pub mod sensor;
-pub mod session;
-pub mod slot;
 pub mod snapshot;
 pub mod status;
 mod wake;

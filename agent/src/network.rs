@@ -20,6 +20,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
+use lull_session::CloseReason;
 use lull_shared::{
     identity::Role,
     limits::{self, COORDINATOR_ADDRESSES_MAX, HANDSHAKE_TIME_MAX, SILENCE_MAX},
@@ -37,7 +38,6 @@ use crate::{
     clock,
     member::Member,
     route::{Stop, route},
-    session::CloseReason,
 };
 
 /// Pauses between attempts to connect: quick at first, since most interruptions are restarts.

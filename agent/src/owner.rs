@@ -2,10 +2,11 @@
 
 use std::{fs, io, path::Path};
 
+use lull_session::guard::OwnerWord;
 use lull_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{files, guard::OwnerWord};
+use crate::files;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@
 
 use std::{fs, io, path::Path};
 
+use lull_session::Standing;
 use lull_shared::{
     codec,
     id::AgentId,
@@ -11,7 +12,7 @@ use lull_shared::{
     policy::{Changes, Sheet},
 };
 
-use crate::{files, session::Standing};
+use crate::files;
 
 /// The sheet as the coordinator signed it.
 pub(crate) const SHEET: &str = "policy.signed";

@@ -3,13 +3,11 @@
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
+use lull_session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus};
 use lull_shared::{id::AgentId, state::Intake, time::Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    sensor::Source,
-    session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
-};
+use crate::sensor::Source;
 
 /// The version of this shape; fields may be added under the same one.
 const SCHEMA_VERSION: u32 = 1;

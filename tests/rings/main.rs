@@ -9,7 +9,9 @@ const DESKTOP: [&str; 4] = ["evdev", "x11rb", "wayland-client", "rustbus"];
 
 #[test]
 fn a_core_stands_on_words_and_data_structures_only() {
-    assert_without("lull-scheduler", &EDGES);
+    for core in ["lull-scheduler", "lull-session"] {
+        assert_without(core, &EDGES);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
+use lull_session::Standing;
 use lull_shared::policy::{Changes, PolicyError};
 use serde::Serialize;
 
@@ -10,10 +11,7 @@ use super::{
     CliError, Output,
     control::{Place, ask},
 };
-use crate::{
-    ipc::{Request, Response},
-    session::Standing,
-};
+use crate::ipc::{Request, Response};
 
 /// What to do with the policy; nothing shows it.
 #[derive(Debug, Args)]

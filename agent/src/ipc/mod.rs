@@ -7,6 +7,7 @@ use interprocess::local_socket::{
     ListenerOptions,
     tokio::{Listener, Stream, prelude::*},
 };
+use lull_session::Standing;
 use lull_shared::policy::Changes;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -15,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{session::Standing, status::Status};
+use crate::status::Status;
 
 #[cfg(unix)]
 pub mod service;

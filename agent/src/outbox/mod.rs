@@ -19,13 +19,11 @@ use std::{
     thread,
 };
 
+use lull_session::{Event, Kept};
 use lull_shared::{id::AttemptId, limits, message::Finished, state::Part};
 
 use self::log::Log;
-use crate::{
-    files,
-    session::{Event, Kept},
-};
+use crate::files;
 
 /// Results that share one write. Bounds what is encoded at once.
 const BATCH_MAX: usize = 512;

@@ -12,6 +12,7 @@
 //! The owner is looked for before each word of anybody else. Of the others each is heard in every turn, so that none keeps
 //! another waiting for long.
 
+use lull_session::Event;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,6 @@ use crate::{
     ipc::Call,
     network::Said,
     sensor::{Told, Word},
-    session::Event,
 };
 
 /// Words of one edge that may wait; whoever has more waits with them.

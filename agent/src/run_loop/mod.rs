@@ -11,12 +11,17 @@
 mod edges;
 mod notes;
 pub mod processes;
+mod remark;
 mod start;
 mod told;
 pub mod transfers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use lull_session::{
+    CloseReason, Effect, Event, Session,
+    guard::{Announcement, OwnerWord},
+};
 use lull_shared::{
     codec,
     mesh::NodeHandle,
@@ -42,14 +47,12 @@ use crate::{
     cache::Cache,
     clock::Clock,
     executor::protocol::Ask,
-    guard::{Announcement, OwnerWord},
     ipc::{Call, Request, Response},
     member::Member,
     memory,
     network::{Line, Said},
     outbox::Outbox,
     sensor::{Delay, Sensor, Word},
-    session::{CloseReason, Effect, Event, Session},
     status::{Status, Version},
     wake,
 };
@@ -374,6 +377,7 @@ impl RunLoop {
                 self.outbox.drop_results(attempts);
             }
             Effect::Wake(cards) => drop(tokio::spawn(wake::wake(cards))),
+            Effect::Log(remark) => remark::log(remark),
             Effect::Quit => self.quit = true,
         }
         None

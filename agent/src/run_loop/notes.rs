@@ -3,13 +3,14 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use libp2p::Multiaddr;
+use lull_session::{Standing, guard::OwnerWord};
 use lull_shared::{identity::Signed, mesh::NodeHandle, policy::Changes};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::{guard::OwnerWord, ipc::Response, member::Member, owner, policy, session::Standing};
+use crate::{ipc::Response, member::Member, owner, policy};
 
 /// Notes that may wait. Owners wait for their answers; only a coordinator that says new things without end has more.
 const NOTES_WAITING_MAX: usize = 64;

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
+use lull_session::{Code, Done, Event, Plan, StartError, slot::SlotId};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,
@@ -25,8 +26,6 @@ use crate::{
     },
     files,
     outbox::Outbox,
-    session::{Code, Done, Event, Plan, StartError},
-    slot::SlotId,
 };
 
 /// Attempts whose executors were killed, and whose logs are kept until that is said: each may have half a megabyte.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use lull_session::{Event, Session, Standing};
 use lull_shared::{
     identity::Certificate,
     mesh::{Node, NodeConfig, NodeError},
@@ -46,7 +47,6 @@ use crate::{
     outbox::{self, Outbox},
     owner, policy,
     sensor::{self, Load, SensorError},
-    session::{self, Event, Session, Standing},
 };
 
 /// How long the network's tasks may take to end.
@@ -243,13 +243,13 @@ fn session_config(
     certificate: &Certificate,
     engine: String,
     standing: Standing,
-) -> Result<session::Config, ServeError> {
+) -> Result<lull_session::Config, ServeError> {
     let membership = member.get();
     let machine = Load::new()?.machine(engine);
     let mut labels = membership.labels.clone();
     labels.extend(config.labels.clone());
     let slots = config.slots.unwrap_or_else(|| machine.cores.clamp(1, lull_shared::limits::SLOTS_PER_AGENT_MAX));
-    Ok(session::Config {
+    Ok(lull_session::Config {
         agent: certificate.agent.unwrap_or(membership.agent),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         instances: [rand::random_range(1..=u64::MAX), rand::random_range(1..=u64::MAX)],

@@ -18,6 +18,7 @@ mod word;
 
 use std::{io, path::PathBuf, str::FromStr, time::Duration};
 
+use lull_session::guard::Sample;
 use lull_shared::hours::WeekMinute;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,6 @@ pub use self::{
     load::Load,
     word::{Delay, Told, Word, words},
 };
-use crate::guard::Sample;
 
 /// The machine cannot be measured.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use interprocess::local_socket::{
     GenericFilePath, ListenerOptions, ToFsName as _,
     tokio::{Listener, Stream, prelude::*},
 };
+use lull_session::guard::{Announcement, Power, Sample};
 use lull_shared::{
     hours::{ParseHoursError, WeekMinute},
     policy::Span,
@@ -28,7 +29,6 @@ use tokio::{
 };
 
 use super::{Sensor, SensorError, Source, local, word::Teller};
-use crate::guard::{Announcement, Power, Sample};
 
 /// How often a followed file is looked at.
 const LOOK: Duration = Duration::from_millis(10);

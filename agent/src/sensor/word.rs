@@ -8,9 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use lull_session::guard::Announcement;
 use tokio::sync::Notify;
-
-use crate::guard::Announcement;
 
 /// What a sensor says.
 pub enum Word {

@@ -1,5 +1,4 @@
 //! The real program against a coordinator of a few lines: join, run, results, absence, crashes, words with the owner.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod world;
 

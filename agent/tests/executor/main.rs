@@ -1,6 +1,4 @@
 //! Executors as real processes: what functions get, what stops them, and what holds them.
-// Only the cores deny these; see `clippy.toml`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
 mod cage;

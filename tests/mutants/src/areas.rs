@@ -30,14 +30,16 @@ pub const AREAS: &[Area] = &[
     area("coordinator/src/claims.rs", "lull-coordinator", &["claims::", "server::tests"], false),
     area("coordinator/src/store/sqlserver/", "lull-coordinator", &["store::sqlserver"], false),
     area("coordinator/src/store/", "lull-coordinator", &["store::", "server::tests"], true),
-    area("agent/src/session/", "lull-agent", &["session::"], true),
-    area("agent/src/guard/", "lull-agent", &["guard::", "session::"], true),
-    area("agent/src/slot.rs", "lull-agent", &["slot::", "session::"], true),
+    area("agent/session/src/guard/", "lull-session", &["guard::", NOT_GUARD], true),
+    area("agent/session/src/", "lull-session", &[NOT_GUARD], true),
     area("agent/src/outbox/", "lull-agent", &["outbox::"], false),
     area("shared/src/mesh/", "lull-shared", &["mesh::"], false),
     area("shared/src/policy.rs", "lull-shared", &[NOT_MESH], true),
     area("shared/src/", "lull-shared", &[NOT_MESH], false),
 ];
+
+/// All tests of a session but those of its guard.
+pub const NOT_GUARD: &str = "!guard::";
 
 /// All tests of a package.
 pub const ALL: &str = "";

@@ -112,7 +112,7 @@ fn only_logs(block: &syn::Block) -> bool {
 
 /// A function that looks whether everything adds up, for tests: a fault in it is none of the program's.
 fn is_audit(file: &str, name: &syn::Ident) -> bool {
-    let core = ["coordinator/scheduler/src/", "agent/src/session/"].iter().any(|path| file.starts_with(path));
+    let core = ["coordinator/scheduler/src/", "agent/session/src/"].iter().any(|path| file.starts_with(path));
     core && name.to_string().starts_with("audit")
 }
 

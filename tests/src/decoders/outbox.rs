@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use lull_agent::{outbox::Outbox, session::Event};
+use lull_agent::outbox::Outbox;
+use lull_session::Event;
 use lull_shared::{
     id::{AttemptId, JobId, TaskId},
     message::{Finished, Outcome, Payload},

@@ -13,12 +13,12 @@ use lull_agent::{
     },
     ipc::{Request, Response},
     outbox::Outbox,
-    session::Event,
     snapshot::{
         Seal, Unfit,
         body::{self, Global, Host, Small},
     },
 };
+use lull_session::Event;
 use lull_shared::{
     codec::{decode, encode, encode_frame},
     digest::{BlobRef, Digest},

@@ -1,9 +1,6 @@
 //! A coordinator's words, as the agent's session takes them.
 
-use lull_agent::{
-    guard::Rules,
-    session::{Config, Effect, Event, Session, Standing, StartError},
-};
+use lull_session::{Config, Effect, Event, Session, Standing, StartError, guard::Rules};
 use lull_shared::{
     codec,
     digest::BlobRef,
@@ -109,6 +106,7 @@ impl World {
             | Effect::Erase(_)
             | Effect::ReadLog { .. }
             | Effect::Wake(_)
+            | Effect::Log(_)
             | Effect::Adopt(_)
             | Effect::Learn(_)
             | Effect::KeepPolicy(_)

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use lull_agent::session::{Code, Done, Event, Plan, StartError};
+use lull_session::{Code, Done, Event, Plan, StartError};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,

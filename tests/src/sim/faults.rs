@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lull_agent::session::Event;
+use lull_session::Event;
 use lull_shared::time::Timestamp;
 
 use super::{

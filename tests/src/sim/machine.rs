@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lull_agent::{
-    guard::Rules,
-    session::{Config, Event, Kept, Session, Standing},
-};
+use lull_session::{Config, Event, Kept, Session, Standing, guard::Rules};
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId},

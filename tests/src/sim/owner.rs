@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lull_agent::{
+use lull_session::{
+    Event,
     guard::{OwnerWord, Sample},
-    session::Event,
 };
 use lull_shared::time::Timestamp;
 

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use lull_agent::session::Event;
 use lull_scheduler::{effect::Custody, event::Event as Scheduled};
+use lull_session::Event;
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, TaskId},

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lull_session::guard::Announcement;
 use tokio::time::sleep;
 
 use super::super::{
     Source,
     word::{Delay, Teller},
 };
-use crate::guard::Announcement;
 
 /// Sources that tell of quiet do so after this long without input.
 pub(super) const QUIET: Duration = Duration::from_millis(300);

@@ -20,9 +20,10 @@ mod x11;
 
 use std::{sync::Arc, time::Duration};
 
+use lull_session::guard::Sample;
+
 use self::{awake::Awake, eyes::Eyes, sysfs::Kernel};
 use super::{Load, Sensor, SensorError, Source, local, word::Teller};
-use crate::guard::Sample;
 
 /// Whether this user has a session in front of a seat of this machine, by logind's word.
 pub(super) fn at_desk(user: u32) -> Result<bool, String> {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::guard::Power;
+use lull_session::guard::Power;
 
 /// What changes slowly, or is slow to read (a battery answers over a slow bus), is read this often.
 const SLOW: Duration = Duration::from_secs(15);

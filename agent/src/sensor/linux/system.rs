@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use lull_session::guard::Announcement;
 use rustbus::{
     message_builder::MarshalledMessage,
     wire::{ObjectPath, UnixFd, unmarshal::traits::Variant},
@@ -25,7 +26,6 @@ use super::{
     wayland::NAME as WAYLAND,
     x11::NAME as X11,
 };
-use crate::guard::Announcement;
 
 const LOGIND: (&str, &str) = ("logind", "sessions, lid, sleep and shutdown");
 const NETWORK: (&str, &str) = ("NetworkManager", "metered networks");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lull_agent::guard::{Power, Sample};
+use lull_session::guard::{Power, Sample};
 use lull_shared::{
     policy::{Span, slots_of},
     time::Timestamp,

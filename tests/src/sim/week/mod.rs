@@ -20,11 +20,11 @@ pub mod work;
 
 use std::time::Duration;
 
-use lull_agent::{
-    guard::{Announcement, Verdict},
-    session::Event,
-};
 use lull_scheduler::effect::{Change, TaskAfter};
+use lull_session::{
+    Event,
+    guard::{Announcement, Verdict},
+};
 use lull_shared::{
     id::{AttemptId, TaskId},
     time::Timestamp,

@@ -22,7 +22,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Effect, Life, Session, keeping::Coming};
+use super::{Effect, Life, Remark, Session, keeping::Coming};
 use crate::slot::{Held, Slot, SlotId};
 
 /// How long an attempt may take to be written down before it is given up as it is. The owner waits for its memory.
@@ -118,8 +118,8 @@ impl Session {
     }
 
     /// A snapshot could not be gone on from.
-    pub(super) fn begins_anew(&mut self, id: SlotId, attempt: AttemptId, reason: &str, now: Timestamp) {
-        tracing::warn!(%attempt, reason, "a snapshot cannot be used; the attempt begins anew");
+    pub(super) fn begins_anew(&mut self, id: SlotId, attempt: AttemptId, reason: String, now: Timestamp) {
+        self.effects.push_back(Effect::Log(Remark::BeginsAnew { attempt, reason }));
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
             slot.begin_anew(attempt, now);
         }

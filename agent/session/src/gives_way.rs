@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::identity::Keypair;
+use libp2p_identity::Keypair;
 use lull_shared::{
     id::AgentId,
     identity::sign,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use libp2p::identity::Keypair;
+use libp2p_identity::Keypair;
 use lull_shared::{
     digest::BlobRef,
     id::{AgentId, AttemptId, JobId, TaskId, Term},
@@ -25,8 +25,8 @@ use crate::guard::{OwnerWord, Rules};
 pub(super) const ENGINE: &str = "engine-1";
 pub(super) const MIB: u64 = 1024 * 1024;
 
-pub(super) fn authority() -> libp2p::identity::Keypair {
-    libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a secret key")
+pub(super) fn authority() -> libp2p_identity::Keypair {
+    libp2p_identity::Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a secret key")
 }
 
 pub(super) fn config(slots: u16) -> Config {
@@ -126,6 +126,8 @@ pub(super) fn done(attempt: AttemptId, wall_us: u64) -> Box<Done> {
 pub(super) struct World {
     pub(super) session: Session,
     pub(super) now: Timestamp,
+    /// What it remarked. Nothing else follows from that, so it is not among the effects.
+    pub(super) remarks: Vec<Remark>,
     pub(super) frame: u64,
 }
 
@@ -136,7 +138,7 @@ impl World {
 
     pub(super) fn restored(slots: u16, kept: &[Kept]) -> Self {
         let now = Timestamp::from_millis(1_000_000);
-        Self { session: Session::new(config(slots), kept, now), now, frame: 0 }
+        Self { session: Session::new(config(slots), kept, now), now, remarks: Vec::new(), frame: 0 }
     }
 
     /// Connected, welcomed, knowing job 1 and having its artifact.
@@ -166,7 +168,15 @@ impl World {
 
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         self.session.audit();
-        std::iter::from_fn(|| self.session.poll_effect()).filter(|effect| !is_report(effect)).collect()
+        let mut effects = Vec::new();
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                Effect::Log(remark) => self.remarks.push(remark),
+                effect if is_report(&effect) => {}
+                effect => effects.push(effect),
+            }
+        }
+        effects
     }
 
     pub(super) fn advance(&mut self, time: Duration) -> Vec<Effect> {

@@ -1,7 +1,8 @@
 //! The agent's side of the protocol with its coordinator: CORE, pure.
 //!
 //! Owns what the agent holds and where each attempt is, what runs in which slot, what is said to the coordinator and
-//! when. Does not talk, run, write or measure: that is asked for by [`Effect`]s and reported by [`Event`]s.
+//! when. Does not talk, run, write or measure: that is asked for by [`Effect`]s and reported by [`Event`]s. The [`guard`]
+//! says what the owner leaves free, and a [`slot`] is one place for an executor.
 //!
 //! ```text
 //! offered --> waiting (its blobs on their way or here) --> starting --> running <--> paused
@@ -16,13 +17,16 @@
 mod audit;
 mod blobs;
 mod event;
+pub mod guard;
 mod keeping;
 mod link;
 mod moving;
 mod offers;
 mod plan;
 mod policy;
+mod remark;
 mod results;
+pub mod slot;
 mod status;
 mod troubles;
 mod work;
@@ -75,6 +79,7 @@ pub use self::{
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
     plan::{Code, Plan},
     policy::Standing,
+    remark::{PolicyRefused, Remark},
     status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
 };
 use crate::{
@@ -220,7 +225,7 @@ impl Session {
             Event::StartFailed { slot, error } => self.start_failed(slot, error, now),
             Event::Done { slot, done } => self.done(slot, *done, now),
             Event::Saved { slot, attempt, snapshot, suspended } => self.saved(slot, attempt, snapshot, suspended, now),
-            Event::BeginsAnew { slot, attempt, reason } => self.begins_anew(slot, attempt, &reason, now),
+            Event::BeginsAnew { slot, attempt, reason } => self.begins_anew(slot, attempt, reason, now),
             Event::Gone { slot, failed } => self.gone(slot, failed, now),
             Event::Trouble { trouble, ended } => self.trouble(trouble, ended, now),
             Event::Probed { part, result } => self.probed(part, result, now),

@@ -17,7 +17,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Effect, Session};
+use super::{Effect, Remark, Session};
 use crate::slot::{Duty, SlotId};
 
 /// The pause before a part is tried again that does not work: a folder is mended by a person or within a moment.
@@ -124,7 +124,7 @@ impl Session {
     }
 
     pub(super) fn note_trouble(&mut self, trouble: Trouble, now: Timestamp) {
-        tracing::warn!(%trouble, "nothing new is begun until this works again");
+        self.effects.push_back(Effect::Log(Remark::Trouble(trouble.clone())));
         self.troubles.note(trouble, now);
     }
 
@@ -132,7 +132,7 @@ impl Session {
         let was = self.troubles.are_none();
         self.troubles.tried(part, result, now);
         if !was && self.troubles.are_none() {
-            tracing::info!(?part, "it works again");
+            self.effects.push_back(Effect::Log(Remark::Works(part)));
         }
     }
 

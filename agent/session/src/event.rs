@@ -12,7 +12,7 @@ use lull_shared::{
     state::{Failure, Part, Trouble, Usage},
 };
 
-use super::{plan::Plan, policy::Standing};
+use super::{plan::Plan, policy::Standing, remark::Remark};
 use crate::{
     guard::{Announcement, OwnerWord, Rules, Sample},
     slot::SlotId,
@@ -227,6 +227,8 @@ pub enum Effect {
     Drop(Vec<AttemptId>),
     /// Tell the machines with these cards to wake up.
     Wake(Vec<Card>),
+    /// To be read in the log.
+    Log(Remark),
     /// Everything is in order: the process may end.
     Quit,
 }

@@ -192,6 +192,7 @@ impl Edges {
             | Effect::Suspend { .. }
             | Effect::Erase(_)
             | Effect::Wake(_)
+            | Effect::Log(_)
             | Effect::Probe(_)
             | Effect::ReadLog { .. }
             | Effect::Quit => {}

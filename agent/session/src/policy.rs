@@ -10,7 +10,7 @@ use lull_shared::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Session};
+use super::{Effect, PolicyRefused, Remark, Session};
 use crate::guard::Sample;
 
 /// Minutes of a week, and of half of one.
@@ -50,11 +50,11 @@ impl Session {
     pub(super) fn take_policy(&mut self, signed: Signed) {
         let sheet = match verify::<Sheet>(&self.config.authority, &signed) {
             Ok(sheet) if sheet.agent == self.config.agent && sheet.policy.check().is_ok() => sheet,
-            Ok(_) => return tracing::debug!("a policy that is not for this agent is not taken"),
-            Err(error) => return tracing::debug!(%error, "a policy that nobody vouches for is not taken"),
+            Ok(_) => return self.refuse_policy(PolicyRefused::Unfit),
+            Err(error) => return self.refuse_policy(PolicyRefused::Claim(error)),
         };
         if sheet.version < self.standing.version {
-            return tracing::debug!(sheet.version, "an older policy is not taken");
+            return self.refuse_policy(PolicyRefused::Old(sheet.version));
         }
         if (sheet.version, &sheet.policy) != (self.standing.version, &self.standing.admin) {
             (self.standing.version, self.standing.admin) = (sheet.version, sheet.policy);
@@ -62,6 +62,10 @@ impl Session {
             self.guard.set_policy(self.standing.effective());
         }
         self.report_policy();
+    }
+
+    fn refuse_policy(&mut self, why: PolicyRefused) {
+        self.effects.push_back(Effect::Log(Remark::PolicyRefused(why)));
     }
 
     /// The owner narrows what the administrator allows, in place of what they said before.

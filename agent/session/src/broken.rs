@@ -59,6 +59,19 @@ fn a_part_that_does_not_work_is_tried_until_it_does_and_offers_are_refused_until
 }
 
 #[test]
+fn a_trouble_its_end_and_a_snapshot_that_cannot_be_used_are_remarked() {
+    let mut world = World::ready(1);
+    let trouble = Trouble::new(Part::Cache, "no space left");
+    world.event(Event::Trouble { trouble: trouble.clone(), ended: None });
+    world.advance(Duration::from_millis(1));
+    world.event(Event::Probed { part: Part::Cache, result: Ok(()) });
+    let (attempt, reason) = (attempt(1, 0), "it is damaged".to_owned());
+    world.event(Event::BeginsAnew { slot: 0, attempt, reason: reason.clone() });
+    let expected = [Remark::Trouble(trouble), Remark::Works(Part::Cache), Remark::BeginsAnew { attempt, reason }];
+    assert_eq!(world.remarks, expected);
+}
+
+#[test]
 fn a_part_that_goes_on_not_working_is_asked_after_pauses_that_grow() {
     let mut world = World::ready(1);
     world.event(Event::Trouble { trouble: Trouble::new(Part::Executor, "no process"), ended: None });
