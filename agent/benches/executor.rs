@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Parser;
-use lull_agent::executor::{
+use lull_engine::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Input, Run, Spec},
     protocol::{Build, Load, Priority, World},

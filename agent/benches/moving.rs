@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Parser;
-use lull_agent::executor::{
+use lull_engine::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Event, Executor, Input, Output, Run, Snapshot, Spec},
     protocol::{Build, Load, Priority, World},

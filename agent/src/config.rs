@@ -10,11 +10,10 @@ use std::{
 
 use bytesize::ByteSize;
 use libp2p::Multiaddr;
+use lull_engine::executor::protocol::Priority;
 use lull_session::guard::{CpuRule, MemoryRule, Rules};
 use lull_shared::{limits, mesh::UploadRules, name::check_name, resources::Labels, state::GROUP_LABEL};
 use serde::{Deserialize, Deserializer, de};
-
-use crate::executor::protocol::Priority;
 
 /// Labels that the agent sets itself.
 const OWN_LABELS: [&str; 5] = ["os", "arch", "cores", "memory", "name"];

@@ -3,24 +3,19 @@
 //! ```text
 //! core    lull-session                 decides; no clock, no IO
 //! shell   run_loop                     feeds the session and carries out its effects
-//! edges   network, executor, outbox, cache, sensor, ipc, cli
+//! edges   lull-engine: executor, cache
+//!         network, outbox, sensor, ipc, cli
 //! ```
 
-pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod executor;
-pub mod files;
-pub mod folder;
 #[cfg(test)]
 mod installed;
 pub mod ipc;
 mod machine;
 pub mod member;
 pub mod membership;
-pub mod memory;
-pub mod migratable;
 pub mod network;
 pub mod outbox;
 pub mod owner;
@@ -28,6 +23,5 @@ pub mod policy;
 pub mod route;
 pub mod run_loop;
 pub mod sensor;
-pub mod snapshot;
 pub mod status;
 mod wake;

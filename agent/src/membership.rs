@@ -13,6 +13,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
+use lull_engine::{cache, files, folder};
 use lull_shared::{
     codec,
     id::AgentId,
@@ -21,7 +22,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{cache, files, folder, policy};
+use crate::policy;
 
 /// A network that this machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 
 use std::{fs, io, path::Path};
 
+use lull_engine::files;
 use lull_session::guard::OwnerWord;
 use lull_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::files;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@
 
 use std::{fs, io, path::Path};
 
+use lull_engine::files;
 use lull_session::Standing;
 use lull_shared::{
     codec,
@@ -11,8 +12,6 @@ use lull_shared::{
     identity::{Authority, Signed, verify},
     policy::{Changes, Sheet},
 };
-
-use crate::files;
 
 /// The sheet as the coordinator signed it.
 pub(crate) const SHEET: &str = "policy.signed";

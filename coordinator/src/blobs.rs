@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
-use lull_agent::cache::Cache;
+use lull_engine::cache::Cache;
 use lull_scheduler::event::Event;
 use lull_shared::{
     amount::sizes,

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use lull_agent::cache::{Cache, Wanted};
+use lull_engine::cache::{Cache, Wanted};
 use lull_scheduler::{effect::Custody, event::Event};
 use lull_shared::{
     digest::{BlobRef, Digest},

@@ -8,7 +8,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
-use lull_agent::{files, folder};
+use lull_engine::{files, folder};
 use lull_shared::identity::NetworkId;
 
 /// This coordinator's own key.

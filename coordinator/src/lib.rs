@@ -27,7 +27,7 @@ pub mod tracker;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {
-    lull_agent::executor::entry().or_else(agent_process::entry).unwrap_or_else(|| cli::main(std::env::args_os()))
+    lull_engine::executor::entry().or_else(agent_process::entry).unwrap_or_else(|| cli::main(std::env::args_os()))
 }
 
 /// The tests' own program is an executor too, as every program of ours: it starts itself to work on modules.
@@ -37,7 +37,7 @@ pub fn main() -> std::process::ExitCode {
 #[unsafe(link_section = ".init_array")]
 static EXECUTOR_ENTRY: extern "C" fn() = {
     extern "C" fn entry() {
-        if let Some(code) = lull_agent::executor::entry() {
+        if let Some(code) = lull_engine::executor::entry() {
             std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
         }
     }

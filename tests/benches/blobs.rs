@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Parser;
 use libp2p::{PeerId, identity::Keypair};
-use lull_agent::cache::Cache;
 use lull_coordinator::tracker::Tracker;
+use lull_engine::cache::Cache;
 use lull_scheduler::event::StreamId;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},

@@ -23,10 +23,10 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use lull_agent::{
-    cache::Cache,
     config::Config,
     membership::{self, Membership},
 };
+use lull_engine::cache::Cache;
 use lull_shared::mesh::{Node, NodeConfig};
 use lull_tests::{
     cluster::{Cluster, Programs, functions, module, text, wait_until},

@@ -20,7 +20,7 @@ use std::{
 };
 
 use clap::Parser;
-use lull_agent::migratable::{
+use lull_engine::migratable::{
     contract::{self, State},
     rewrite,
 };

@@ -31,6 +31,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
+use lull_engine::executor;
 use tracing_subscriber::EnvFilter;
 
 use self::{
@@ -39,7 +40,6 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError, parse_label},
-    executor,
     ipc::IpcError,
     membership::MembershipError,
     run_loop::ServeError,
@@ -248,7 +248,8 @@ fn default_data() -> Result<PathBuf, CliError> {
 
 fn log(filter: &str) -> Result<(), CliError> {
     // A bare level is about this program; libraries only get a word in when something is odd.
-    let own = filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_shared={level}"));
+    let own =
+        filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_engine={level},lull_shared={level}"));
     let filter =
         EnvFilter::try_new(own.as_deref().unwrap_or(filter)).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

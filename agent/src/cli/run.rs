@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::Args;
 use libp2p::Multiaddr;
+use lull_engine::executor::protocol::Priority;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, sys};
 use crate::{
     config::{Config, OpenCage, parse_label, parse_priority},
-    executor::protocol::Priority,
     run_loop::{self, Fittings},
     sensor,
 };

@@ -55,7 +55,7 @@ pub(super) fn right(request: &Request) -> Right {
 /// Listens in a folder for whoever may.
 pub fn listen(folder: &Path, calls: mpsc::Sender<Call>, at_desk: AtDesk) -> io::Result<AbortHandle> {
     let path = folder.join(FILE);
-    crate::files::remove_if_there(&path)?;
+    lull_engine::files::remove_if_there(&path)?;
     let listener = UnixListener::bind(&path)?;
     // Everybody may speak; who is answered is decided with each request.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;

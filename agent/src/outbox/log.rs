@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+use lull_engine::files;
 use lull_shared::{
     codec,
     digest::BlobRef,
@@ -21,8 +22,6 @@ use lull_shared::{
     message::{Finished, Outcome, Payload},
 };
 use serde::{Deserialize, Serialize};
-
-use crate::files;
 
 const MAGIC: &[u8; 8] = b"LULLOUT1";
 const PREFIX_BYTES: usize = 4 + CHECK_BYTES;

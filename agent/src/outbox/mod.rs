@@ -19,11 +19,11 @@ use std::{
     thread,
 };
 
+use lull_engine::files;
 use lull_session::{Event, Kept};
 use lull_shared::{id::AttemptId, limits, message::Finished, state::Part};
 
 use self::log::Log;
-use crate::files;
 
 /// Results that share one write. Bounds what is encoded at once.
 const BATCH_MAX: usize = 512;
@@ -350,6 +350,7 @@ mod tests {
 
     #[test]
     fn a_result_is_said_to_be_kept_when_its_output_and_then_the_log_are_on_disk() {
+        files::deeds::watch();
         let folder = tempfile::tempdir().expect("a folder");
         let mut writer = Writer::open(folder.path(), folder.path().join("outputs").into(), 1 << 30).expect("it opens");
         assert_eq!(files::deeds::take(folder.path()), ["synced outbox.log", "named outbox.log"]);
@@ -368,6 +369,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_written_anew_is_on_disk_before_it_takes_the_old_ones_place() {
+        files::deeds::watch();
         let folder = tempfile::tempdir().expect("a folder");
         let mut writer = Writer::open(folder.path(), folder.path().join("outputs").into(), 1 << 30).expect("it opens");
         writer.carry_out(vec![Command::Keep(Arc::new(record(1, 10)))], &|_| ());

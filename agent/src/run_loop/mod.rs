@@ -18,6 +18,7 @@ pub mod transfers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use lull_engine::{cache::Cache, executor::protocol::Ask, memory};
 use lull_session::{
     CloseReason, Effect, Event, Session,
     guard::{Announcement, OwnerWord},
@@ -44,12 +45,9 @@ use self::{
     transfers::Transfers,
 };
 use crate::{
-    cache::Cache,
     clock::Clock,
-    executor::protocol::Ask,
     ipc::{Call, Request, Response},
     member::Member,
-    memory,
     network::{Line, Said},
     outbox::Outbox,
     sensor::{Delay, Sensor, Word},

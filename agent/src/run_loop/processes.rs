@@ -5,6 +5,17 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
+use lull_engine::{
+    cache::Cache,
+    executor::{
+        artifact::{ArtifactError, Artifacts},
+        compile::{CompileError, Refusal},
+        probe,
+        process::{self, Executor, Finished, Output, Piece, Run, SpawnError, Spec},
+        protocol::{self, Ask, Cage, Load, LoadError, Priority, World},
+    },
+    files,
+};
 use lull_session::{Code, Done, Event, Plan, StartError, slot::SlotId};
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -15,18 +26,7 @@ use lull_shared::{
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use crate::{
-    cache::Cache,
-    executor::{
-        artifact::{ArtifactError, Artifacts},
-        compile::{CompileError, Refusal},
-        probe,
-        process::{self, Executor, Finished, Output, Piece, Run, SpawnError, Spec},
-        protocol::{self, Ask, Cage, Load, LoadError, Priority, World},
-    },
-    files,
-    outbox::Outbox,
-};
+use crate::outbox::Outbox;
 
 /// Attempts whose executors were killed, and whose logs are kept until that is said: each may have half a megabyte.
 const REMAINS_MAX: usize = 64;

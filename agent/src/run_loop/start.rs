@@ -9,6 +9,15 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use lull_engine::{
+    cache::Cache,
+    executor::{
+        artifact::Artifacts,
+        naming::{self, NamingError},
+        probe,
+    },
+    files,
+};
 use lull_session::{Event, Session, Standing};
 use lull_shared::{
     identity::Certificate,
@@ -30,15 +39,8 @@ use super::{
     transfers::Transfers,
 };
 use crate::{
-    cache::Cache,
     clock::Clock,
     config::{Config, OpenCage},
-    executor::{
-        artifact::Artifacts,
-        naming::{self, NamingError},
-        probe,
-    },
-    files,
     ipc::{self, Call},
     machine,
     member::Member,

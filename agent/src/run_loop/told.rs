@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lull_engine::cache::Cache;
 use lull_shared::{
     digest::{BlobRef, Digest},
     limits::HOLDINGS_MAX,
     mesh::Transferred,
     message::BlobReport,
 };
-
-use crate::cache::Cache;
 
 /// What was told on the present stream.
 #[derive(Default)]

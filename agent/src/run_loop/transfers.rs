@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
+use lull_engine::cache::{Cache, Wanted};
 use lull_session::{Delivery, Event};
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -19,8 +20,6 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep},
 };
-
-use crate::cache::{Cache, Wanted};
 
 /// Fetches at once: enough to hide the way there and back, few enough to leave the owner's network alone.
 const FETCHES_MAX: usize = 4;

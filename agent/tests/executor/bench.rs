@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lull_agent::executor::{
+use lull_engine::executor::{
     engine::{self, CompileOptions, Platform},
     process::{Death, Event, Executor, Finished, Input, Output, Run, Snapshot, SpawnError, Spec},
     protocol::{Build, Load, Priority, World},

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lull_agent::executor::{
+use lull_engine::executor::{
     compile::{Bounds, CompileError, Refusal, Source, Target, Trial, Workbench},
     engine::Platform,
     protocol::{Build, Priority},

@@ -1,6 +1,6 @@
 //! Components: the same contract through WASI 0.2.
 
-use lull_agent::executor::{inspect::inspect, process::Event};
+use lull_engine::executor::{inspect::inspect, process::Event};
 use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::bench::{Bench, inline};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lull_agent::{
+use lull_engine::{
     executor::{
         engine::{self, CompileOptions, Platform},
         process::{AskError, Death, Finished, Input, Output},

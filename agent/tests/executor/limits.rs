@@ -1,6 +1,6 @@
 //! What stops a function, and the cause that is told.
 
-use lull_agent::executor::process::Output;
+use lull_engine::executor::process::Output;
 use lull_shared::{message::ModuleKind, state::Failure};
 
 use super::{

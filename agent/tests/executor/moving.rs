@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lull_agent::{
+use lull_engine::{
     executor::{
         moving::Unmovable,
         process::{AskError, Death, Event, Finished, Input, Output, SpawnError},
@@ -235,7 +235,7 @@ async fn a_frozen_executor_is_thawed_to_be_suspended() {
     bed.executor.suspend(attempt(0), path.clone()).expect("it runs");
     let saved = bed.saved().await;
     assert!(saved.ran > before && saved.usage.cpu_us > 0, "the time of both attempts counts: {saved:?}");
-    let seal = lull_agent::executor::seal_of(&path).await.expect("it is whole");
+    let seal = lull_engine::executor::seal_of(&path).await.expect("it is whole");
     assert_eq!(Duration::from_micros(seal.ran_us), Duration::from_micros(saved.ran.as_micros() as u64));
     assert_eq!((seal.task, seal.usage), (attempt(0).task, saved.usage));
 }

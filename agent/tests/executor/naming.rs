@@ -1,6 +1,6 @@
 //! The engine's name without an engine in this process.
 
-use lull_agent::executor::{engine, naming::engine_name};
+use lull_engine::executor::{engine, naming::engine_name};
 
 use super::bench::program;
 

@@ -1,7 +1,7 @@
 //! Artifacts that the agent makes and keeps itself.
 
 use libp2p::identity::Keypair;
-use lull_agent::executor::{
+use lull_engine::executor::{
     artifact::{ArtifactError, Artifacts, published},
     compile::{CompileError, Refusal},
     engine,
@@ -43,7 +43,7 @@ impl Workshop {
         Artifacts::new(self.folder.path().join("compiled"), self.identity.clone(), engine).with_program(program())
     }
 
-    async fn ready(&self) -> Result<lull_agent::executor::artifact::Ready, ArtifactError> {
+    async fn ready(&self) -> Result<lull_engine::executor::artifact::Ready, ArtifactError> {
         self.artifacts().ready(&self.manifest, &self.folder.path().join("module")).await
     }
 }

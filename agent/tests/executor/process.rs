@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lull_agent::executor::{
+use lull_engine::executor::{
     process::{Death, Event, RunError, SpawnError},
     protocol::LoadError,
 };
@@ -69,9 +69,9 @@ async fn an_endless_function_is_killed_even_when_frozen() {
         let Event::Died { running, queued, death, .. } = event else { panic!("{event:?}") };
         assert_eq!((running, queued), (Some(attempt(0)), vec![attempt(1), attempt(2)]));
         assert_eq!((death.failure(), death), (None, Death::Killed));
-        let run = lull_agent::executor::process::Run {
+        let run = lull_engine::executor::process::Run {
             attempt: attempt(9),
-            input: lull_agent::executor::process::Input::Inline(bytes::Bytes::new()),
+            input: lull_engine::executor::process::Input::Inline(bytes::Bytes::new()),
             output: "never".into(),
             resume: None,
         };
@@ -130,7 +130,7 @@ async fn an_executor_dies_with_its_agent_whatever_it_does() {
 #[tokio::test]
 async fn an_input_file_that_is_gone_is_the_agents_trouble() {
     let mut bed = Bench::new(guests::ECHO).start().await;
-    bed.run_with(0, lull_agent::executor::process::Input::File("/nonexistent/input".into()));
+    bed.run_with(0, lull_engine::executor::process::Input::File("/nonexistent/input".into()));
     bed.started(0).await;
     let death = bed.died_running().await;
     assert_eq!((death.failure(), death.trouble().map(|trouble| trouble.part)), (None, Some(Part::Cache)));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lull_agent::{
+use lull_engine::{
     executor::inspect::inspect,
     migratable::{self, NotMovable},
 };

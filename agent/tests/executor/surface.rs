@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use lull_agent::executor::process::{Finished, Input};
+use lull_engine::executor::process::{Finished, Input};
 use lull_shared::state::Failure;
 
 use super::{

@@ -1,6 +1,6 @@
 //! What a function finds: input, arguments, environment, clocks, randomness, clean memory.
 
-use lull_agent::executor::{
+use lull_engine::executor::{
     process::{Input, Output},
     protocol::World,
 };
@@ -53,7 +53,7 @@ async fn input_that_a_function_leaves_is_not_the_next_ones() {
 
 #[tokio::test]
 async fn arguments_and_environment_are_those_of_the_contract() {
-    let text = |finished: &lull_agent::executor::process::Finished| {
+    let text = |finished: &lull_engine::executor::process::Finished| {
         let mut strings = String::from_utf8(inline(finished).to_vec()).expect("text");
         strings.pop();
         strings.split('\0').map(str::to_owned).collect::<Vec<_>>()
@@ -109,7 +109,7 @@ async fn granted_randomness_is_real() {
     assert_ne!(inline(&bed.finished().await), inline(&bed.finished().await));
 }
 
-fn times(finished: &lull_agent::executor::process::Finished) -> Vec<u64> {
+fn times(finished: &lull_engine::executor::process::Finished) -> Vec<u64> {
     inline(finished).chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes"))).collect()
 }
 

@@ -11,7 +11,8 @@ use std::{
 
 use clap::Args;
 use directories::ProjectDirs;
-use lull_agent::{cli::secret, folder};
+use lull_agent::cli::secret;
+use lull_engine::folder;
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};

@@ -165,7 +165,7 @@ impl Folder {
         text.push('\n');
         let manifest = match &mut self.manifest {
             Some(manifest) => manifest,
-            none => none.insert(lull_agent::files::append_to(&self.path.join(MANIFEST))?),
+            none => none.insert(lull_engine::files::append_to(&self.path.join(MANIFEST))?),
         };
         manifest.write_all(text.as_bytes())
     }

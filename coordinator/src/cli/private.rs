@@ -13,7 +13,8 @@ use std::{
 
 use anyhow::Context as _;
 use libp2p::Multiaddr;
-use lull_agent::{cli::JOIN_TOKEN_VARIABLE, files};
+use lull_agent::cli::JOIN_TOKEN_VARIABLE;
+use lull_engine::files;
 use lull_scheduler::Limits;
 use lull_shared::policy::{Changes, Policy};
 use serde::{Deserialize, Serialize};

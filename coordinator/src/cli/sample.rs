@@ -4,7 +4,7 @@
 use std::{fmt, path::Path, time::Duration};
 
 use bytes::Bytes;
-use lull_agent::executor::{
+use lull_engine::executor::{
     compile::Source,
     engine::Platform,
     process::{self, Event, Executor, Output, Spec},

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lull_agent::executor::moving;
+use lull_engine::executor::moving;
 use lull_scheduler::{
     effect::{Change, NewJob},
     event::{JobSnapshot, Movable, Snapshot},

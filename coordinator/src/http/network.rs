@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{Json, extract::State};
-use lull_agent::executor::engine::Platform;
+use lull_engine::executor::engine::Platform;
 use lull_scheduler::{event::QuarantineKind, view::AgentView};
 use lull_shared::{
     amount::spoken,

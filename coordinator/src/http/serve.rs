@@ -83,7 +83,7 @@ pub async fn serve(listener: TcpListener, front: Front, hosts: Hosts, shutdown: 
 
 #[cfg(unix)]
 fn give_memory_back() {
-    lull_agent::memory::give_back();
+    lull_engine::memory::give_back();
 }
 
 #[cfg(not(unix))]

@@ -239,7 +239,7 @@ fn size_of(entry: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use lull_agent::executor::engine::Platform;
+    use lull_engine::executor::engine::Platform;
 
     use super::*;
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lull_agent::executor::{
+use lull_engine::executor::{
     compile::{Bounds, CompileError, Inspected, Source, Target, Trial, Workbench},
     engine::{EngineError, Platform},
     protocol::{Build, Priority},

@@ -5,7 +5,7 @@
 //!             |                     |
 //!             +------ cancel -------+--> cancelled           all three are forgotten after a while
 //! ```
-//! Strangers' bytes are looked at in caged processes only ([`lull_agent::executor::compile`]); this process copies them.
+//! Strangers' bytes are looked at in caged processes only ([`lull_engine::executor::compile`]); this process copies them.
 //! Publications live in memory: after a restart nobody knows them, and publishing again finds what was done.
 
 pub mod kept;
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use lull_agent::executor::{compile::Source, engine::Platform};
+use lull_engine::executor::{compile::Source, engine::Platform};
 use lull_shared::{
     digest::BlobRef,
     id::TokenId,

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 use libp2p::identity::Keypair;
-use lull_agent::folder;
+use lull_engine::folder;
 use lull_shared::identity::{Authority, NetworkId};
 
 use crate::{

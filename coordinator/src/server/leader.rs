@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use lull_agent::cache::Cache;
+use lull_engine::cache::Cache;
 use lull_shared::{
     id::AgentId,
     identity::{Issuer, NetworkId},

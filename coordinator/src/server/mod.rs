@@ -29,7 +29,7 @@ use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync:
 
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use lull_agent::cache::Cache;
+use lull_engine::cache::Cache;
 use lull_scheduler::Limits;
 use lull_shared::{
     identity::{Authority, Issuer, NetworkId, Role},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Parser;
-use lull_agent::{
+use lull_engine::{
     executor::engine::{self, CompileOptions, Platform},
     migratable::{Stats, rewrite},
 };

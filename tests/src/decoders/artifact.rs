@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fs, sync::LazyLock};
 
 use libp2p::identity::Keypair;
-use lull_agent::executor::{artifact::Artifacts, open_checked, protocol::LoadError};
+use lull_engine::executor::{artifact::Artifacts, open_checked, protocol::LoadError};
 use lull_shared::{
     digest::{BlobRef, Digest},
     message::{ModuleKind, ModuleManifest},

@@ -3,7 +3,11 @@
 use std::io::{self, Cursor};
 
 use futures::FutureExt as _;
-use lull_agent::executor::{pipe::Incoming, protocol::Input, protocol::ToExecutor, reader::Frames};
+use lull_engine::executor::{
+    pipe::Incoming,
+    protocol::{Input, ToExecutor},
+    reader::Frames,
+};
 
 use super::{choice, memory::bounded};
 

@@ -1,6 +1,6 @@
 //! Modules before they are published.
 
-use lull_agent::executor::inspect::{Refusal, inspect};
+use lull_engine::executor::inspect::{Refusal, inspect};
 use lull_shared::{limits, message::ModuleKind};
 
 use super::memory::bounded;

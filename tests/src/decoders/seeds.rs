@@ -7,12 +7,14 @@ use std::{fs, path::PathBuf};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use lull_agent::{
     config::Config,
+    ipc::{Request, Response},
+    outbox::Outbox,
+};
+use lull_engine::{
     executor::protocol::{
         Ask, Build, Cage, Done, FromExecutor, Input, Layer, Load, LoadError, Output, Priority, Resume, Run, Saved, ToExecutor,
         World,
     },
-    ipc::{Request, Response},
-    outbox::Outbox,
     snapshot::{
         Seal, Unfit,
         body::{self, Global, Host, Small},

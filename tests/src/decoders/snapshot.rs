@@ -1,6 +1,6 @@
 //! Snapshots, which come from other machines.
 
-use lull_agent::snapshot::{
+use lull_engine::snapshot::{
     SEAL_BYTES, Seal, Unfit,
     body::{self, Bounds, Reader, Small},
 };

@@ -1,6 +1,6 @@
 //! Runs a program both ways and says how they differ.
 
-use lull_agent::migratable::rewrite;
+use lull_engine::migratable::rewrite;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use wasmtime::{Engine, Module};
@@ -110,7 +110,7 @@ fn moved(build: &Module, wasi: &Wasi, seed: u64, pace: Pace) -> Result<(Outcome,
         let refusals = if matches!(pace, Pace::Fuel(_)) && random.random_ratio(1, 4) { random.random_range(0..4) } else { 0 };
         let end = machine.run(moment, refusals);
         if end != End::Suspended {
-            if end == End::Done && machine.stack_pointer() != lull_agent::migratable::contract::STACK_BASE as i32 {
+            if end == End::Done && machine.stack_pointer() != lull_engine::migratable::contract::STACK_BASE as i32 {
                 return Err("frames are left on its stack".into());
             }
             agreement.trapped = matches!(end, End::Trap(_));

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use lull_agent::migratable::contract::{self, State};
+use lull_engine::migratable::contract::{self, State};
 use wasmtime::{
     AsContextMut, Caller, Config, Engine, Extern, Instance, Linker, Module, PoolingAllocationConfig, Store, Trap, Val,
 };

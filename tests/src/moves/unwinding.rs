@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lull_agent::migratable::{
+use lull_engine::migratable::{
     contract::{self, State},
     rewrite,
 };

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lull_agent::files;
+use lull_engine::files;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::Fail;

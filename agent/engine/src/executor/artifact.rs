@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use libp2p::identity::Keypair;
+use libp2p_identity::Keypair;
 use lull_shared::{
     codec,
     digest::{BlobRef, Digest},

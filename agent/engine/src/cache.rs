@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use libp2p::PeerId;
+use libp2p_identity::PeerId;
 use lru::LruCache;
 use lull_shared::{
     amount::size,

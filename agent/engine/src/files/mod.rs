@@ -193,45 +193,49 @@ pub fn empty_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// What is done to make files durable, in its order: no test can see what a disk remembers, but that it was asked in time.
-pub(crate) mod deeds {
-    use std::path::Path;
+#[doc(hidden)]
+pub mod deeds {
+    use std::{
+        path::{Path, PathBuf},
+        sync::Mutex,
+    };
 
-    #[cfg(test)]
-    static DONE: std::sync::Mutex<Vec<(&str, std::path::PathBuf)>> = std::sync::Mutex::new(Vec::new());
+    /// Nothing is noted unless somebody watches, which only tests do.
+    static DONE: Mutex<Option<Vec<(&str, PathBuf)>>> = Mutex::new(None);
 
-    /// Notes one, in tests.
-    pub(crate) fn note(deed: &'static str, path: &Path) {
-        #[cfg(test)]
-        DONE.lock().expect("no test panics here").push((deed, path.to_owned()));
-        #[cfg(not(test))]
-        let _ = (deed, path);
+    /// Begins to note them.
+    pub fn watch() {
+        DONE.lock().expect("nobody panics here").get_or_insert_default();
     }
 
-    #[cfg(test)]
-    static REFUSED: std::sync::Mutex<Vec<(&str, std::path::PathBuf)>> = std::sync::Mutex::new(Vec::new());
+    /// Notes one.
+    pub fn note(deed: &'static str, path: &Path) {
+        if let Some(done) = &mut *DONE.lock().expect("nobody panics here") {
+            done.push((deed, path.to_owned()));
+        }
+    }
+
+    /// What the disk is to refuse, in tests.
+    static REFUSED: Mutex<Vec<(&str, PathBuf)>> = Mutex::new(Vec::new());
 
     /// Fails where a test wants the disk to refuse this.
-    pub(crate) fn try_it(deed: &'static str, path: &Path) -> std::io::Result<()> {
-        #[cfg(test)]
-        if REFUSED.lock().expect("no test panics here").extract_if(.., |refused| *refused == (deed, path.to_owned())).count() > 0
-        {
-            return Err(std::io::Error::other("the disk refuses it"));
+    pub fn try_it(deed: &'static str, path: &Path) -> std::io::Result<()> {
+        let mut refused = REFUSED.lock().expect("nobody panics here");
+        match refused.extract_if(.., |refused| refused.0 == deed && refused.1 == path).count() {
+            0 => Ok(()),
+            _ => Err(std::io::Error::other("the disk refuses it")),
         }
-        let _ = (deed, path);
-        Ok(())
     }
 
     /// The disk refuses this the next time.
-    #[cfg(test)]
-    pub(crate) fn refuse(deed: &'static str, path: &Path) {
-        REFUSED.lock().expect("no test panics here").push((deed, path.to_owned()));
+    pub fn refuse(deed: &'static str, path: &Path) {
+        REFUSED.lock().expect("nobody panics here").push((deed, path.to_owned()));
     }
 
     /// What was done below a folder since the last look, as `synced outbox.log`.
-    #[cfg(test)]
-    pub(crate) fn take(folder: &Path) -> Vec<String> {
-        let mut done = DONE.lock().expect("no test panics here");
-        let own = done.extract_if(.., |(_, path)| path.starts_with(folder));
+    pub fn take(folder: &Path) -> Vec<String> {
+        let mut done = DONE.lock().expect("nobody panics here");
+        let own = done.get_or_insert_default().extract_if(.., |(_, path)| path.starts_with(folder));
         own.map(|(deed, path)| format!("{deed} {}", path.strip_prefix(folder).expect("it is below").display())).collect()
     }
 }
@@ -252,6 +256,7 @@ mod tests {
         for name in ["identity.partial", "identity.new", "identity.key"] {
             symlink(&others, folder.path().join(name)).expect("a link");
         }
+        deeds::watch();
         replace_private(&key, b"secret").expect("written");
         assert_eq!(fs::read(&others).expect("there"), b"not ours");
         let metadata = fs::symlink_metadata(&key).expect("there");
