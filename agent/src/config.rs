@@ -11,8 +11,9 @@ use std::{
 use bytesize::ByteSize;
 use libp2p::Multiaddr;
 use lull_engine::executor::protocol::Priority;
+use lull_mesh::UploadRules;
 use lull_session::guard::{CpuRule, MemoryRule, Rules};
-use lull_shared::{limits, mesh::UploadRules, name::check_name, resources::Labels, state::GROUP_LABEL};
+use lull_shared::{limits, name::check_name, resources::Labels, state::GROUP_LABEL};
 use serde::{Deserialize, Deserializer, de};
 
 /// Labels that the agent sets itself.

@@ -20,11 +20,11 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
+use lull_mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle};
 use lull_session::CloseReason;
 use lull_shared::{
     identity::Role,
     limits::{self, COORDINATOR_ADDRESSES_MAX, HANDSHAKE_TIME_MAX, SILENCE_MAX},
-    mesh::{AgentStream, FrameError, FrameReader, FrameWriter, MeshError, NodeEvent, NodeHandle},
     message::{Finished, GoodbyeReason, Outcome, Payload, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
 };

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use lru::LruCache;
 use lull_engine::cache::Cache;
+use lull_mesh::{BlobSink, BlobStore, Holders, Receiving};
 use lull_scheduler::event::Event;
 use lull_shared::{
     amount::sizes,
     digest::{BlobRef, Digest, Outline},
     id::AttemptId,
     limits,
-    mesh::{BlobSink, BlobStore, Holders, Receiving},
 };
 use tokio::sync::watch;
 

@@ -7,11 +7,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lull_engine::cache::{Cache, Wanted};
+use lull_mesh::NodeHandle;
 use lull_scheduler::{effect::Custody, event::Event};
-use lull_shared::{
-    digest::{BlobRef, Digest},
-    mesh::NodeHandle,
-};
+use lull_shared::digest::{BlobRef, Digest};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
+use lull_mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words};
 use lull_scheduler::{
     event::{AgentSnapshot, Event, StreamId},
     foreign::numbers_beyond,
@@ -17,7 +18,6 @@ use lull_shared::{
     id::{AgentId, AttemptId, JobId, Term},
     identity::{Authority, Certificate, Edition, Issuer, Revocations, Role, Signed, TermProof, sign, verify},
     limits,
-    mesh::{CoordinatorStream, FrameError, FrameWriter, NodeHandle, in_words},
     message::{BlobReport, GoodbyeReason, Hello, PolicyReport, ToAgent, ToAgentFrame, ToCoordinator, ToCoordinatorFrame},
     name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},

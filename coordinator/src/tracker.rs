@@ -20,12 +20,12 @@ use std::{
 
 use libp2p::PeerId;
 use lru::LruCache;
+use lull_mesh::{Holders, Transferred};
 use lull_scheduler::event::{Event, StreamId};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, VersionId},
     limits::{HOLDINGS_MAX, SOURCES_MAX},
-    mesh::{Holders, Transferred},
     message::BlobReport,
 };
 

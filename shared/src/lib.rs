@@ -1,8 +1,7 @@
 //! The vocabulary and the wire of Lull: what an agent, a coordinator and a simulator agree on.
 //!
-//! This crate owns identifiers, time, jobs, states, messages, their encoding and their limits. It has no async
-//! runtime. The libp2p node that both sides run is here too, behind the feature `mesh`, so that a simulator or a
-//! tool that only speaks the vocabulary does not pull it in.
+//! This crate owns identifiers, time, jobs, states, messages, their encoding and their limits: words only. The libp2p node
+//! that both sides run is `lull-mesh`.
 #![forbid(unsafe_code)]
 
 pub mod amount;
@@ -29,6 +28,3 @@ pub mod state;
 pub mod time;
 pub mod window;
 pub mod zone;
-
-#[cfg(feature = "mesh")]
-pub mod mesh;

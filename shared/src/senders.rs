@@ -1,7 +1,7 @@
 //! Every message of the wire and who may send it. `MESSAGES.md` is this table for people.
 //!
 //! What somebody may not send cannot be understood where it arrives: each protocol is opened by some roles only
-//! ([`crate::mesh`] resets the streams of others unread), and each of its two directions has its own type.
+//! (`lull-mesh` resets the streams of others unread), and each of its two directions has its own type.
 
 use crate::{
     message::{ToAgent, ToCoordinator},

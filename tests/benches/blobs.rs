@@ -22,13 +22,13 @@ use clap::Parser;
 use libp2p::{PeerId, identity::Keypair};
 use lull_coordinator::tracker::Tracker;
 use lull_engine::cache::Cache;
+use lull_mesh::{BlobStore, Holders, Node, NodeConfig, NodeHandle, Receiving, UploadRules};
 use lull_scheduler::event::StreamId;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId},
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
-    mesh::{BlobStore, Holders, Node, NodeConfig, NodeHandle, Receiving, UploadRules},
     message::BlobReport,
     time::Timestamp,
 };

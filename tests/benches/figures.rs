@@ -27,7 +27,7 @@ use lull_agent::{
     membership::{self, Membership},
 };
 use lull_engine::cache::Cache;
-use lull_shared::mesh::{Node, NodeConfig};
+use lull_mesh::{Node, NodeConfig};
 use lull_tests::{
     cluster::{Cluster, Programs, functions, module, text, wait_until},
     processes,

@@ -18,10 +18,10 @@ use std::{
 
 use clap::Parser;
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use lull_mesh::{AgentStream, CoordinatorStream, NoBlobs, Node, NodeConfig, NodeEvent};
 use lull_shared::{
     id::AgentId,
     identity::{Authority, Issuer, NetworkId, Role},
-    mesh::{AgentStream, CoordinatorStream, NoBlobs, Node, NodeConfig, NodeEvent},
     resources::Capacity,
     time::Timestamp,
 };
@@ -191,7 +191,7 @@ async fn settled(port: u16) -> Connections {
 }
 
 /// Makes changes at random moments. Two are never closer than the gap at which a node would make one of them.
-async fn publish(id: AgentId, node: lull_shared::mesh::NodeHandle, every: f64, until: Instant, changes: Arc<Mutex<Changes>>) {
+async fn publish(id: AgentId, node: lull_mesh::NodeHandle, every: f64, until: Instant, changes: Arc<Mutex<Changes>>) {
     let pause = || Duration::from_secs_f64(1.1 + rand::random_range(0.0..2.0 * (every - 1.1).max(0.1)));
     // Not all at once at the start.
     time::sleep(Duration::from_secs_f64(rand::random_range(0.0..every))).await;

@@ -18,11 +18,11 @@ use std::{
 
 use clap::Parser;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use lull_mesh::{NoBlobs, Node, NodeConfig};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::JoinToken,
     limits::ATTEMPTS_PER_AGENT_MAX,
-    mesh::{NoBlobs, Node, NodeConfig},
     message::{Hello, ToCoordinator, ToCoordinatorFrame},
     protocol::{EnrolmentReply, EnrolmentRequest},
     resources::{Capacity, Machine},

@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, fs, future::Future, path::PathBuf, sync::Arc};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use lull_mesh::{AgentStream, NoBlobs, Node, NodeConfig};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AgentId, AttemptId, JobId, TaskId},
     identity::JoinToken,
     limits::{ATTEMPTS_PER_AGENT_MAX, DELIVERIES_PER_ATTEMPT_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX, SLOTS_PER_AGENT_MAX},
-    mesh::{AgentStream, NoBlobs, Node, NodeConfig},
     message::*,
     protocol::{DeliveryReply, EnrolmentReply, EnrolmentRequest},
     resources::{Capacity, Labels, Machine},

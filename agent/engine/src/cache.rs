@@ -20,11 +20,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use lru::LruCache;
+use lull_mesh::{BlobStore, Receiving, partial_path, read_piece};
 use lull_shared::{
     amount::size,
     digest::{BlobRef, Digest, Outline, OutlineBuilder},
     id::AttemptId,
-    mesh::{BlobStore, Receiving, partial_path, read_piece},
 };
 
 use crate::files;

@@ -3,10 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use libp2p::{Multiaddr, identity::Keypair};
+use lull_mesh::{MeshError, NoBlobs, Node, NodeConfig, NodeHandle, apart};
 use lull_shared::{
     identity::{Certificate, JoinToken},
     limits,
-    mesh::{MeshError, NoBlobs, Node, NodeConfig, NodeHandle, apart},
     name::check_name,
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
     resources::Labels,

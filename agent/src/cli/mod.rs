@@ -249,7 +249,7 @@ fn default_data() -> Result<PathBuf, CliError> {
 fn log(filter: &str) -> Result<(), CliError> {
     // A bare level is about this program; libraries only get a word in when something is odd.
     let own =
-        filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_engine={level},lull_shared={level}"));
+        filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_engine={level},lull_mesh={level}"));
     let filter =
         EnvFilter::try_new(own.as_deref().unwrap_or(filter)).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

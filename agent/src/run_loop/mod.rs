@@ -19,13 +19,13 @@ pub mod transfers;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use lull_engine::{cache::Cache, executor::protocol::Ask, memory};
+use lull_mesh::NodeHandle;
 use lull_session::{
     CloseReason, Effect, Event, Session,
     guard::{Announcement, OwnerWord},
 };
 use lull_shared::{
     codec,
-    mesh::NodeHandle,
     message::ToCoordinator,
     state::{Part, PauseReason},
     time::Timestamp,

@@ -3,8 +3,9 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use libp2p::Multiaddr;
+use lull_mesh::NodeHandle;
 use lull_session::{Standing, guard::OwnerWord};
-use lull_shared::{identity::Signed, mesh::NodeHandle, policy::Changes};
+use lull_shared::{identity::Signed, policy::Changes};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},

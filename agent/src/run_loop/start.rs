@@ -18,10 +18,10 @@ use lull_engine::{
     },
     files,
 };
+use lull_mesh::{Node, NodeConfig, NodeError};
 use lull_session::{Event, Session, Standing};
 use lull_shared::{
     identity::Certificate,
-    mesh::{Node, NodeConfig, NodeError},
     state::{Part, Trouble},
 };
 use tokio::{

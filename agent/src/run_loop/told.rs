@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use lull_engine::cache::Cache;
+use lull_mesh::Transferred;
 use lull_shared::{
     digest::{BlobRef, Digest},
     limits::HOLDINGS_MAX,
-    mesh::Transferred,
     message::BlobReport,
 };
 

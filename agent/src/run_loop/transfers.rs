@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use lull_engine::cache::{Cache, Wanted};
+use lull_mesh::{MeshError, NodeHandle};
 use lull_session::{Delivery, Event};
 use lull_shared::{
     digest::{BlobRef, Digest},
     id::AttemptId,
-    mesh::{MeshError, NodeHandle},
     protocol::DeliveryReply,
     state::{Part, Trouble},
 };

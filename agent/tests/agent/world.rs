@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
 use lull_agent::clock;
+use lull_mesh::{BlobSink, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving};
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, OutlineBuilder, PIECE_BYTES},
     id::{AgentId, AttemptId, JobId, TaskId, Term},
     identity::{self, Authority, Issuer, JoinToken, NetworkId, Role, Secret, Signed},
     job::{AttemptLimits, Grants},
     limits::KEEP_ALIVE,
-    mesh::{BlobSink, BlobStore, CoordinatorStream, Node, NodeConfig, NodeEvent, Receiving},
     message::{
         Assignment, Build, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator,
         Welcome,

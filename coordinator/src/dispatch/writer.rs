@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use lull_mesh::{FrameError, FrameWriter};
 use lull_scheduler::{
     effect::{Given, Order},
     event::{Event, StreamId},
@@ -19,7 +20,6 @@ use lull_shared::{
     id::{AgentId, AttemptId, Term},
     identity::Signed,
     limits,
-    mesh::{FrameError, FrameWriter},
     message::{Assignment, Payload, RefuseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome},
 };
 use tokio::{
@@ -348,12 +348,12 @@ impl Framer {
 #[cfg(test)]
 mod tests {
     use libp2p::identity::Keypair;
+    use lull_mesh::{AgentStream, CoordinatorStream, work_stream_in_memory};
     use lull_scheduler::effect::{Change, NewJob};
     use lull_shared::{
         id::{JobId, TaskId, VersionId},
         identity::{Issuer, NetworkId},
         job::{Inputs, JobSpec},
-        mesh::{AgentStream, CoordinatorStream, work_stream_in_memory},
         message::Build,
         pack::{Content, PackBuilder},
         resources::Labels,

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::mesh::source_of;
+use lull_mesh::source_of;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},

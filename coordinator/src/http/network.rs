@@ -7,12 +7,12 @@ use std::{
 
 use axum::{Json, extract::State};
 use lull_engine::executor::engine::Platform;
+use lull_mesh::{PeerInfo, apart};
 use lull_scheduler::{event::QuarantineKind, view::AgentView};
 use lull_shared::{
     amount::spoken,
     id::AgentId,
     identity::Role,
-    mesh::{PeerInfo, apart},
     state::{Intake, Part, PauseReason, Trouble},
 };
 

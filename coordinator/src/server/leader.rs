@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use lull_engine::cache::Cache;
+use lull_mesh::NodeHandle;
 use lull_shared::{
     id::AgentId,
     identity::{Issuer, NetworkId},
-    mesh::NodeHandle,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},

@@ -30,11 +30,11 @@ use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync:
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_engine::cache::Cache;
+use lull_mesh::{Node, NodeConfig, NodeHandle, UploadRules};
 use lull_scheduler::Limits;
 use lull_shared::{
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
-    mesh::{Node, NodeConfig, NodeHandle, UploadRules},
     state::Intake,
     time::Timestamp,
 };

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use libp2p::Multiaddr;
-use lull_shared::{limits, mesh::NodeHandle, time::Timestamp};
+use lull_mesh::NodeHandle;
+use lull_shared::{limits, time::Timestamp};
 use tokio::{sync::watch, time::sleep};
 
 use super::phase::{Elsewhere, Phase};

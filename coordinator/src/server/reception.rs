@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
+use lull_mesh::{CoordinatorStream, NodeEvent};
 use lull_shared::{
     identity::Certificate,
     limits,
-    mesh::{CoordinatorStream, NodeEvent},
     message::GoodbyeReason,
     protocol::{EnrolmentRefusal, EnrolmentReply},
 };

@@ -5,11 +5,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use lull_mesh::{AgentStream, NoBlobs, NodeConfig};
 use lull_scheduler::event::QuarantineKind;
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, Term, TokenId},
     identity::{Edition, Revocations, TermProof, sign},
-    mesh::{AgentStream, NoBlobs, NodeConfig},
     message::{
         Artifact, Finished, GoodbyeReason, Hello, Instance, ModuleKind, ModuleManifest, Outcome, Payload, RecallReason, ToAgent,
         ToCoordinator, ToCoordinatorFrame,

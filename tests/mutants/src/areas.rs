@@ -33,9 +33,9 @@ pub const AREAS: &[Area] = &[
     area("agent/session/src/guard/", "lull-session", &["guard::", NOT_GUARD], true),
     area("agent/session/src/", "lull-session", &[NOT_GUARD], true),
     area("agent/src/outbox/", "lull-agent", &["outbox::"], false),
-    area("shared/src/mesh/", "lull-shared", &["mesh::"], false),
-    area("shared/src/policy.rs", "lull-shared", &[NOT_MESH], true),
-    area("shared/src/", "lull-shared", &[NOT_MESH], false),
+    area("shared/mesh/src/", "lull-mesh", &[ALL], false),
+    area("shared/src/policy.rs", "lull-shared", &[ALL], true),
+    area("shared/src/", "lull-shared", &[ALL], false),
 ];
 
 /// All tests of a session but those of its guard.
@@ -43,9 +43,6 @@ pub const NOT_GUARD: &str = "!guard::";
 
 /// All tests of a package.
 pub const ALL: &str = "";
-
-/// All tests but those of the mesh, which take half a minute of waiting and hold little beside it.
-pub const NOT_MESH: &str = "!mesh::";
 
 const fn area(path: &'static str, package: &'static str, tests: &'static [&'static str], simulated: bool) -> Area {
     Area { path, package, tests, simulated }

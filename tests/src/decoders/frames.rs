@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 
 use futures::{FutureExt as _, io::Cursor};
+use lull_mesh::{FrameReader, FrameWriter};
 use lull_shared::{
     codec,
-    mesh::{FrameReader, FrameWriter},
     message::{ToAgentFrame, ToCoordinatorFrame},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,7 +39,7 @@ fn read<T: Serialize + DeserializeOwned + PartialEq + Debug>(stream: &[u8], at_o
 /// All frames, and in words what ended the stream before its end.
 fn collect<T: DeserializeOwned>(stream: &[u8], at_once: usize) -> (Vec<T>, Option<String>) {
     bounded(stream.len(), || {
-        let (mut reader, _writer): (FrameReader<T>, FrameWriter<()>) = lull_shared::mesh::frames(Drip::new(stream, at_once));
+        let (mut reader, _writer): (FrameReader<T>, FrameWriter<()>) = lull_mesh::frames(Drip::new(stream, at_once));
         let mut frames = Vec::new();
         loop {
             // Bytes in memory are always ready.

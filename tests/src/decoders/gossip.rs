@@ -1,10 +1,10 @@
 //! Capacity heard in gossip.
 
 use libp2p::gossipsub::IdentTopic;
+use lull_mesh::{Judgement, judge_capacity};
 use lull_shared::{
     id::AgentId,
     identity::{Certificate, NetworkId, Role},
-    mesh::{Judgement, judge_capacity},
     protocol::capacity_topic,
     resources::Capacity,
     time::Timestamp,
