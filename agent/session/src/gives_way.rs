@@ -218,3 +218,17 @@ fn everything_is_given_up_when_the_machine_sleeps_wherever_it_is() {
     let releases = sent(&effects).iter().filter(|word| matches!(word, ToCoordinator::Released { .. })).count();
     assert_eq!(releases, 0, "nothing is here: {effects:?}");
 }
+
+#[test]
+fn an_executor_that_is_ready_after_the_room_has_shrunk_waits_until_there_is_some() {
+    let mut world = World::ready(2);
+    world.assign(1, 0..2);
+    world.fetched(super::tests::artifact());
+    world.event(Event::Sample(Sample::QUIET));
+    world.event(narrowed(&["idle=10m", "beside_cores=25"]));
+    world.event(Event::Input);
+    let runs = super::tests::runs;
+    assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [], "the other one starts, and there is room for one");
+    assert_eq!(runs(&world.event(Event::Ready { slot: 1 })).len(), 1);
+    assert_eq!(world.session.capacity().slots_busy, 1);
+}

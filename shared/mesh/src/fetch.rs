@@ -16,8 +16,8 @@ use std::{
 
 use backon::BackoffBuilder as _;
 use bytes::Bytes;
-use futures::{AsyncReadExt as _, StreamExt as _, stream::FuturesUnordered};
-use libp2p::{Multiaddr, PeerId, Stream};
+use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt as _, stream::FuturesUnordered};
+use libp2p::{Multiaddr, PeerId};
 use lull_shared::{
     digest::{BlobRef, Digest, Outline, PIECE_BYTES},
     limits::{BLOB_BYTES_MAX, INTRODUCTION_BYTES_MAX, PEER_ADDRESSES_MAX, SOURCES_MAX},
@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use super::{
+    connection::Traffic,
     error::{MeshError, in_words},
     exchange::{Counters, Partial, lock},
     file::{PartialFile, Target, partial_path, piece_bytes},
@@ -279,9 +280,20 @@ impl<'a> Fetch<'a> {
 
     async fn visit(&self, source: &Source) -> Result<(), Fault> {
         let OwnStream { mut stream, place: _place, traffic, to_coordinator } = self.open(source).await?;
+        self.talk(&mut stream, source.peer, &traffic, to_coordinator).await
+    }
+
+    /// Asks on a stream for as long as it is answered.
+    async fn talk(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        peer: PeerId,
+        traffic: &Traffic,
+        to_coordinator: bool,
+    ) -> Result<(), Fault> {
         let request = BlobRequest { digest: self.blob.digest, outline: self.partial.outline().is_none() };
-        in_time(write_frame(&mut stream, &request)).await.map_err(lost)?;
-        match in_time(read_frame(&mut stream, OUTLINE_BYTES_MAX)).await {
+        in_time(write_frame(stream, &request)).await.map_err(lost)?;
+        match in_time(read_frame(stream, OUTLINE_BYTES_MAX)).await {
             Ok(BlobReply::Found { blob, outline, sources }) => {
                 // Whom an agent would name, the coordinator names too.
                 if to_coordinator {
@@ -296,14 +308,14 @@ impl<'a> Fetch<'a> {
         let (mut nothings, mut pauses) = (0, waits());
         loop {
             let alone = to_coordinator && self.is_alone(Instant::now());
-            let Some(lacking) = self.lacking(source.peer, Instant::now()) else { return Ok(()) };
+            let Some(lacking) = self.lacking(peer, Instant::now()) else { return Ok(()) };
             if lacking.is_empty() {
                 return Err(Fault::Nothing);
             }
-            in_time(write_frame(&mut stream, &BlobAsk { lacking: lacking.clone(), alone })).await.map_err(lost)?;
-            let fault = match in_time(read_frame(&mut stream, INTRODUCTION_BYTES_MAX)).await {
+            in_time(write_frame(stream, &BlobAsk { lacking: lacking.clone(), alone })).await.map_err(lost)?;
+            let fault = match in_time(read_frame(stream, INTRODUCTION_BYTES_MAX)).await {
                 Ok(BlobAnswer::Piece { index }) if lacking.contains(index) => {
-                    self.take(&mut stream, source.peer, index, to_coordinator).await?;
+                    self.take(stream, peer, index, to_coordinator).await?;
                     traffic.blob_bytes_received.fetch_add(piece_bytes(&self.blob, index) as u64, Ordering::Relaxed);
                     self.count(to_coordinator, index);
                     (nothings, pauses) = (0, waits());
@@ -428,7 +440,13 @@ impl<'a> Fetch<'a> {
     }
 
     /// Receives a piece that was announced.
-    async fn take(&self, stream: &mut Stream, source: PeerId, piece: u32, to_coordinator: bool) -> Result<(), Fault> {
+    async fn take(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        source: PeerId,
+        piece: u32,
+        to_coordinator: bool,
+    ) -> Result<(), Fault> {
         let _asked = Asked::begin(self, source, piece, Instant::now()).ok_or(Fault::Twice)?;
         let mut bytes = vec![0; piece_bytes(&self.blob, piece)];
         in_time(async { stream.read_exact(&mut bytes).await.map_err(FrameError::Broken) }).await.map_err(lost)?;
@@ -791,5 +809,177 @@ mod tests {
         assert!(matches!(broken(garbage), Fault::Never(_)));
         let cut = FrameError::Broken(std::io::Error::other("reset"));
         assert!(matches!(broken(cut), Fault::Lost(_)));
+    }
+
+    use futures::AsyncWriteExt as _;
+    use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+    type Pipe = Compat<tokio::io::DuplexStream>;
+
+    /// A source that answers the request with this and each ask with the next of these; how the talk ended, and each ask.
+    async fn talks(
+        fetch: &Fetch<'_>,
+        peer: PeerId,
+        to_coordinator: bool,
+        reply: BlobReply,
+        answers: Vec<(BlobAnswer, Vec<u8>)>,
+    ) -> (Result<(), Fault>, BlobRequest, Vec<BlobAsk>, u64) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let traffic = Traffic::default();
+        let talk = async {
+            let mut ours: Pipe = ours.compat();
+            fetch.talk(&mut ours, peer, &traffic, to_coordinator).await
+        };
+        let source = async {
+            let mut theirs: Pipe = theirs.compat();
+            let request = read_frame(&mut theirs, INTRODUCTION_BYTES_MAX).await.expect("a request");
+            write_frame(&mut theirs, &reply).await.expect("there is room");
+            let (mut asks, mut answers) = (Vec::new(), answers.into_iter());
+            while let Ok(ask) = read_frame(&mut theirs, INTRODUCTION_BYTES_MAX).await {
+                asks.push(ask);
+                let Some((answer, bytes)) = answers.next() else { break };
+                write_frame(&mut theirs, &answer).await.expect("there is room");
+                theirs.write_all(&bytes).await.expect("there is room");
+                if answers.len() == 0 {
+                    break;
+                }
+            }
+            (request, asks)
+        };
+        let (ended, (request, asks)) = tokio::join!(talk, source);
+        (ended, request, asks, traffic.blob_bytes_received.load(Ordering::Relaxed))
+    }
+
+    fn found(blob: BlobRef, outline: &Outline, sources: Vec<BlobSource>) -> BlobReply {
+        BlobReply::Found { blob, outline: Some(outline.clone()), sources }
+    }
+
+    fn gives(bytes: &[u8], index: u32) -> (BlobAnswer, Vec<u8>) {
+        let start = index as usize * PIECE_BYTES;
+        (BlobAnswer::Piece { index }, bytes[start..bytes.len().min(start + PIECE_BYTES)].to_vec())
+    }
+
+    #[tokio::test]
+    async fn pieces_are_asked_for_until_all_are_there_and_counted_to_who_sent_them() {
+        for to_coordinator in [false, true] {
+            let ((node, _asked), (bytes, blob, outline)) = (handle(), blob());
+            let (fetch, peer, other) = (fetch(&node, blob), PeerId::random(), PeerId::random());
+            let answers = [1, 2, 0].map(|index| gives(&bytes, index)).to_vec();
+            let reply = found(blob, &outline, vec![named(other)]);
+            let (ended, request, asks, moved) = talks(&fetch, peer, to_coordinator, reply, answers).await;
+            assert!(ended.is_ok() && fetch.partial.is_whole());
+            assert_eq!(request, BlobRequest { digest: blob.digest, outline: true });
+            let lacking: Vec<u32> = asks.iter().map(|ask| ask.lacking.len()).collect();
+            assert_eq!((lacking, asks.iter().any(|ask| ask.alone)), (vec![3, 2, 1], false));
+            assert_eq!((moved, fetch.given_by(peer), fetch.given_by(other)), (blob.size_bytes, blob.size_bytes, 0));
+            let (counted, size) = (node.transferred(), blob.size_bytes);
+            let right = if to_coordinator { (size, 0) } else { (0, size) };
+            assert_eq!((counted.from_coordinators_bytes, counted.from_agents_bytes), right);
+            assert_eq!(lock(&fetch.state).fresh.len(), usize::from(to_coordinator), "only a coordinator names others");
+            timeout(Duration::from_millis(10), fetch.changed.notified()).await.expect("the fetch as a whole is told");
+            let Target::Memory(memory) = fetch.target else { panic!("it was memory") };
+            assert!(memory.into_inner() == bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_lies_is_never_asked_again_and_gives_nothing() {
+        let (bytes, blob, outline) = blob();
+        let wrong = (BlobAnswer::Piece { index: 1 }, vec![9; PIECE_BYTES]);
+        let other = BlobRef { size_bytes: blob.size_bytes - 1, ..blob };
+        for (reply, answers) in [
+            (found(other, &outline, vec![]), vec![]),
+            (found(blob, &outline, vec![]), vec![wrong]),
+            (found(blob, &outline, vec![]), vec![gives(&bytes, 0), gives(&bytes, 0)]),
+            (found(blob, &outline, vec![]), vec![(BlobAnswer::Piece { index: 3 }, vec![])]),
+        ] {
+            let (node, _asked) = handle();
+            let fetch = fetch(&node, blob);
+            let right = answers.len().saturating_sub(1) as u32;
+            let (ended, ..) = talks(&fetch, PeerId::random(), false, reply, answers).await;
+            assert!(matches!(ended, Err(Fault::Never(_))));
+            assert_eq!(fetch.partial.here().len(), right);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_cut_off_or_has_lost_the_blob_may_be_asked_again() {
+        let (bytes, blob, outline) = blob();
+        let half = (BlobAnswer::Piece { index: 0 }, bytes[..100].to_vec());
+        for (reply, answers) in
+            [(BlobReply::Missing, vec![]), (found(blob, &outline, vec![]), vec![]), (found(blob, &outline, vec![]), vec![half])]
+        {
+            let (node, _asked) = handle();
+            let fetch = fetch(&node, blob);
+            let (ended, ..) = talks(&fetch, PeerId::random(), false, reply, answers).await;
+            assert!(matches!(ended, Err(Fault::Lost(_))) && fetch.partial.here().is_empty());
+            assert!(lock(&fetch.state).asked.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_has_nothing_is_left_at_once_and_an_agent_after_some_times_in_a_row() {
+        let (bytes, blob, outline) = blob();
+        let nothing = || (BlobAnswer::Nothing, vec![]);
+        let asks = |to_coordinator, answers| {
+            let (reply, bytes) = (found(blob, &outline, vec![]), blob.size_bytes);
+            async move {
+                let (node, _asked) = handle();
+                let fetch = fetch(&node, BlobRef { size_bytes: bytes, ..blob });
+                let (ended, _, asks, _) = talks(&fetch, PeerId::random(), to_coordinator, reply, answers).await;
+                assert!(matches!(ended, Err(Fault::Nothing)));
+                asks.len() as u32
+            }
+        };
+        assert_eq!(asks(true, vec![nothing(); 9]).await, 1);
+        assert_eq!(asks(false, vec![nothing(); 9]).await, NOTHINGS_MAX);
+        let one_in_between = [vec![nothing(), gives(&bytes, 1)], vec![nothing(); 9]].concat();
+        assert_eq!(asks(false, one_in_between).await, 2 + NOTHINGS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_busy_gives_hope_and_one_that_comes_later_needs_no_outline() {
+        let ((node, _asked), (bytes, blob, outline)) = (handle(), blob());
+        let fetch = fetch(&node, blob);
+        let began = lock(&fetch.state).hope;
+        let busy = vec![(BlobAnswer::Busy, vec![])];
+        let (ended, ..) = talks(&fetch, PeerId::random(), true, found(blob, &outline, vec![]), busy).await;
+        assert!(matches!(ended, Err(Fault::Busy)) && lock(&fetch.state).hope > began);
+        let answers = [0, 1, 2].map(|index| gives(&bytes, index)).to_vec();
+        let reply = BlobReply::Found { blob, outline: None, sources: vec![] };
+        let (ended, request, ..) = talks(&fetch, PeerId::random(), false, reply, answers).await;
+        assert!(ended.is_ok() && !request.outline);
+        let (ended, _, asks, _) = talks(&fetch, PeerId::random(), false, found(blob, &outline, vec![]), vec![]).await;
+        assert!(ended.is_ok() && asks.is_empty(), "all is there");
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_is_told_when_nobody_else_gives_anything() {
+        let ((node, _asked), (_, blob, outline)) = (handle(), blob());
+        for (to_coordinator, alone) in [(true, true), (false, false)] {
+            let fetch = fetch(&node, blob);
+            lock(&fetch.state).company = Instant::now() - ALONE_AFTER;
+            let nothing = vec![(BlobAnswer::Busy, vec![]); 9];
+            let (_, _, asks, _) = talks(&fetch, PeerId::random(), to_coordinator, found(blob, &outline, vec![]), nothing).await;
+            assert_eq!(asks[0].alone, alone, "to a coordinator: {to_coordinator}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_fetch_left_whole_needs_nobody() {
+        let ((node, _asked), (bytes, blob, outline)) = (handle(), blob());
+        let folder = tempfile::tempdir().expect("a folder");
+        let into = folder.path().join("blob");
+        let mut damaged = bytes.clone();
+        damaged[PIECE_BYTES] ^= 1;
+        for (left, here) in [(&bytes[..], vec![0, 1, 2]), (&damaged[..], vec![0, 2]), (&bytes[..PIECE_BYTES + 1], vec![0])] {
+            std::fs::write(partial_path(&into), left).expect("a file");
+            let file = PartialFile::open(into.clone(), blob.size_bytes).await.expect("it opens");
+            let fetch = Fetch::new(&node, Arc::new(Partial::new(blob, None)), Target::File(file));
+            assert!(fetch.prepare(blob, Some(outline.clone())).await.is_ok());
+            assert_eq!(fetch.partial.here().iter().collect::<Vec<_>>(), here);
+            let told = timeout(Duration::from_millis(10), fetch.changed.notified()).await.is_ok();
+            assert_eq!(told, here.len() == 3, "whoever draws is told when all is there");
+        }
     }
 }

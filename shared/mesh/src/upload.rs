@@ -3,8 +3,8 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use futures::AsyncWriteExt as _;
-use libp2p::{PeerId, Stream};
+use futures::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use libp2p::PeerId;
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     limits::{INTRODUCTION_BYTES_MAX, SOURCES_MAX},
@@ -36,7 +36,7 @@ enum Supply {
 /// Serves one stream that a member opened, until it closes it.
 pub(super) async fn serve(
     peer: PeerId,
-    mut stream: Stream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     blobs: &dyn BlobStore,
     handle: &NodeHandle,
     traffic: &Traffic,
@@ -117,7 +117,7 @@ struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    async fn answer(&mut self, stream: &mut Stream, ask: &BlobAsk) -> Result<(), FrameError> {
+    async fn answer(&mut self, stream: &mut (impl AsyncWrite + Unpin), ask: &BlobAsk) -> Result<(), FrameError> {
         let Some(_place) = self.exchange.place(self.peer) else {
             return in_time(write_frame(stream, &BlobAnswer::Busy)).await;
         };
@@ -139,7 +139,7 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    async fn send(&mut self, stream: &mut Stream, index: u32, piece: &Bytes) -> Result<(), FrameError> {
+    async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), index: u32, piece: &Bytes) -> Result<(), FrameError> {
         in_time(write_frame(stream, &BlobAnswer::Piece { index })).await?;
         for chunk in piece.chunks(CHUNK_BYTES) {
             if let Some(pace) = &self.exchange.pace {
@@ -240,5 +240,161 @@ mod tests {
         let found: Vec<_> = named(holders, &exchange).into_iter().map(|source| (source.peer, source.addresses.len())).collect();
         assert_eq!(found, [(peers[1].to_bytes(), 1), (peers[0].to_bytes(), 1)]);
         assert_eq!(named(Holders { whole: peers, fetching: Vec::new() }, &exchange).len(), SOURCES_MAX);
+    }
+
+    use std::sync::{Mutex, atomic::AtomicU64};
+
+    use async_trait::async_trait;
+    use futures::AsyncReadExt as _;
+    use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+    use super::super::Receiving;
+    use lull_shared::{digest::PIECE_BYTES, id::AttemptId, pieces::PieceSet};
+
+    /// One blob of three pieces, and who else has it.
+    struct Shelf {
+        bytes: Vec<u8>,
+        blob: BlobRef,
+        outline: Outline,
+        others: Mutex<Holders>,
+        sent: AtomicU64,
+    }
+
+    impl Shelf {
+        fn new() -> Self {
+            let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 7).map(|i| (i % 251) as u8).collect();
+            let mut builder = lull_shared::digest::OutlineBuilder::default();
+            builder.update(&bytes);
+            let (blob, outline) = builder.finish();
+            Self { bytes, blob, outline, others: Mutex::default(), sent: AtomicU64::new(0) }
+        }
+
+        fn piece(&self, index: u32) -> &[u8] {
+            let start = index as usize * PIECE_BYTES;
+            &self.bytes[start..self.bytes.len().min(start + PIECE_BYTES)]
+        }
+    }
+
+    #[async_trait]
+    impl BlobStore for Shelf {
+        async fn outline(&self, digest: &Digest) -> Option<(BlobRef, Outline)> {
+            (*digest == self.blob.digest).then(|| (self.blob, self.outline.clone()))
+        }
+
+        async fn read_piece(&self, _: &Digest, index: u32) -> Option<Bytes> {
+            Some(Bytes::copy_from_slice(self.piece(index)))
+        }
+
+        async fn holders(&self, _: PeerId, _: &BlobRef) -> Holders {
+            lock(&self.others).clone()
+        }
+
+        fn sent(&self, _: PeerId, _: &BlobRef, bytes: u64) {
+            self.sent.fetch_add(bytes, Ordering::Relaxed);
+        }
+
+        async fn receive(&self, _: PeerId, _: AttemptId, _: BlobRef) -> Result<Receiving, String> {
+            Err("it takes nothing".into())
+        }
+    }
+
+    fn node(seeds: bool) -> NodeHandle {
+        let (commands, _) = tokio::sync::mpsc::channel(8);
+        let exchange = Arc::new(Exchange::new(UploadRules { seeds, ..UploadRules::default() }));
+        NodeHandle::new(PeerId::random(), commands, exchange)
+    }
+
+    /// What somebody is told who asks for a blob and then for pieces of these sets; each piece is checked.
+    async fn asks(
+        shelf: &Shelf,
+        node: &NodeHandle,
+        peer: PeerId,
+        request: BlobRequest,
+        asks: &[(PieceSet, bool)],
+    ) -> (BlobReply, Vec<BlobAnswer>, Result<(), FrameError>, u64) {
+        let (theirs, ours) = tokio::io::duplex(1 << 20);
+        let traffic = Traffic::default();
+        let served = serve(peer, ours.compat(), shelf, node, &traffic);
+        let asked = async {
+            let mut theirs: Compat<_> = theirs.compat();
+            write_frame(&mut theirs, &request).await.expect("there is room");
+            let reply = read_frame(&mut theirs, 1 << 20).await.expect("an answer");
+            let mut answers = Vec::new();
+            for (lacking, alone) in asks {
+                let ask = BlobAsk { lacking: lacking.clone(), alone: *alone };
+                if write_frame(&mut theirs, &ask).await.is_err() {
+                    break;
+                }
+                let Ok(answer) = read_frame(&mut theirs, 1_000).await else { break };
+                if let BlobAnswer::Piece { index } = answer {
+                    let mut bytes = vec![0; shelf.piece(index).len()];
+                    theirs.read_exact(&mut bytes).await.expect("its bytes follow");
+                    assert!(bytes == shelf.piece(index) && lacking.contains(index));
+                }
+                answers.push(answer);
+            }
+            (reply, answers)
+        };
+        let (served, (reply, answers)) = tokio::join!(served, asked);
+        (reply, answers, served, traffic.blob_bytes_sent.load(Ordering::Relaxed))
+    }
+
+    fn only(piece: u32) -> PieceSet {
+        let mut set = PieceSet::none(3);
+        set.insert(piece);
+        set
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_given_piece_by_piece_with_its_outline_where_that_is_wanted() {
+        let (shelf, node) = (Shelf::new(), node(false));
+        let request = |outline| BlobRequest { digest: shelf.blob.digest, outline };
+        let all = [0, 2, 1].map(|piece| (only(piece), false));
+        let (reply, answers, served, moved) = asks(&shelf, &node, PeerId::random(), request(true), &all).await;
+        assert_eq!(reply, BlobReply::Found { blob: shelf.blob, outline: Some(shelf.outline.clone()), sources: vec![] });
+        assert_eq!(answers, [0, 2, 1].map(|index| BlobAnswer::Piece { index }));
+        let size = shelf.blob.size_bytes;
+        assert_eq!((served.is_ok(), moved, node.transferred().served_bytes), (true, size, size));
+        assert_eq!(shelf.sent.load(Ordering::Relaxed), size);
+        let (reply, ..) = asks(&shelf, &node, PeerId::random(), request(false), &[]).await;
+        assert!(matches!(reply, BlobReply::Found { outline: None, .. }));
+        let nobodys = BlobRequest { digest: Digest::of(b"another"), outline: true };
+        assert_eq!(asks(&shelf, &node, PeerId::random(), nobodys, &[]).await.0, BlobReply::Missing);
+    }
+
+    #[tokio::test]
+    async fn an_ask_for_what_there_is_not_ends_the_stream() {
+        let (shelf, node) = (Shelf::new(), node(false));
+        let request = BlobRequest { digest: shelf.blob.digest, outline: false };
+        let wrong = [(only(0), false), (PieceSet::all(9), false), (only(1), false)];
+        let (_, answers, served, _) = asks(&shelf, &node, PeerId::random(), request, &wrong).await;
+        assert!(matches!(served, Err(FrameError::Wrong(_))));
+        assert_eq!(answers, [BlobAnswer::Piece { index: 0 }]);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_gives_each_piece_to_a_few_of_those_who_fetch_it_together_and_a_peer_its_share() {
+        let (shelf, node) = (Shelf::new(), node(true));
+        let peer = PeerId::random();
+        node.exchange.note_addresses(peer, vec!["/ip4/10.0.0.5/tcp/7".parse().expect("an address")]);
+        *lock(&shelf.others) = Holders { whole: Vec::new(), fetching: vec![peer] };
+        let request = BlobRequest { digest: shelf.blob.digest, outline: false };
+        let again = [(only(1), false), (only(1), false), (only(1), false), (only(1), true)];
+        let (reply, answers, ..) = asks(&shelf, &node, PeerId::random(), request.clone(), &again).await;
+        let BlobReply::Found { sources, .. } = reply else { panic!("it is here") };
+        assert_eq!(sources.iter().map(|source| source.peer.clone()).collect::<Vec<_>>(), [peer.to_bytes()]);
+        let piece = BlobAnswer::Piece { index: 1 };
+        assert_eq!(answers, [piece, piece, BlobAnswer::Nothing, BlobAnswer::Nothing], "two have only just got it");
+        *lock(&shelf.others) = Holders { whole: vec![peer], fetching: Vec::new() };
+        let (_, answers, ..) = asks(&shelf, &node, PeerId::random(), request.clone(), &[(only(0), false), (only(0), true)]).await;
+        assert_eq!(
+            answers,
+            [BlobAnswer::Nothing, BlobAnswer::Piece { index: 0 }],
+            "who holds it gives it, unless nobody reaches it"
+        );
+        let greedy = PeerId::random();
+        let _places: Vec<_> = std::iter::from_fn(|| node.exchange.place(greedy)).collect();
+        let (_, answers, ..) = asks(&shelf, &node, greedy, request, &[(only(2), true)]).await;
+        assert_eq!(answers, [BlobAnswer::Busy]);
     }
 }
