@@ -199,8 +199,8 @@ impl fmt::Display for JobState {
 pub enum WaitReason {
     /// The job's window is closed; it opens then, if it ever does.
     Window { opens: Option<Timestamp> },
-    /// Another job must end first.
-    Dependency { job: JobId },
+    /// Other jobs must end first: those that have not.
+    Dependency { jobs: Vec<JobId> },
     /// The pause before a retry.
     Backoff { until: Timestamp },
     /// So many agents brought an output, and another one's is needed to compare.
@@ -223,19 +223,34 @@ impl WaitReason {
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Window { opens: Some(opens) } => write!(f, "its window opens at {opens}"),
-            Self::Window { opens: None } => f.write_str("its window never opens"),
-            Self::Dependency { job } => write!(f, "it waits for {job} to end"),
+            Self::Window { opens: Some(opens) } => write!(f, "the job's window opens at {opens}"),
+            Self::Window { opens: None } => f.write_str("the job's window never opens"),
+            Self::Dependency { jobs } => write!(f, "the job waits for {} to end", listed(jobs)),
             Self::Verification { outputs: 1 } => {
                 f.write_str("one agent brought an output, which counts once another agent has brought the same")
             }
             Self::Verification { outputs } => {
                 write!(f, "{outputs} agents brought different outputs, and one more agent must settle which is right")
             }
-            Self::AtOnce { tasks: 1 } => f.write_str("one of its job's tasks is with an agent, and no more may be at once"),
-            Self::AtOnce { tasks } => write!(f, "{tasks} of its job's tasks are with agents, and no more may be at once"),
-            Self::Backoff { until } => write!(f, "it failed and is tried again at {until}"),
+            Self::AtOnce { tasks: 1 } => f.write_str("one task of the job is with an agent, and no more may be at once"),
+            Self::AtOnce { tasks } => write!(f, "{tasks} tasks of the job are with agents, and no more may be at once"),
+            Self::Backoff { until } => write!(f, "the last attempt failed, and the next one may start at {until}"),
         }
+    }
+}
+
+/// Jobs that are named in one sentence; of more the rest is counted.
+const JOBS_NAMED_MAX: usize = 4;
+
+/// `j1`, `j1 and j2`, `j1, j2, j3, j4 and 7 more`.
+fn listed(jobs: &[JobId]) -> String {
+    let mut named: Vec<String> = jobs.iter().take(JOBS_NAMED_MAX).map(ToString::to_string).collect();
+    if jobs.len() > JOBS_NAMED_MAX {
+        named.push(format!("{} more", jobs.len() - JOBS_NAMED_MAX));
+    }
+    match named.pop() {
+        Some(last) if !named.is_empty() => format!("{} and {last}", named.join(", ")),
+        only => only.unwrap_or_default(),
     }
 }
 

@@ -71,11 +71,11 @@ fn a_paused_agent_runs_nothing_and_goes_on_when_resumed() {
     lull_tests::cluster::wait_until("the pause is known", || explained().contains("paused"), explained);
     assert_eq!(cluster.job(&job)["counts"]["succeeded"], 0);
     let summed = || cluster.lull(&["explain", &job, "-o", "json"]).json();
-    let paused = || summed()["summary"] == "1 agent is paused by its owner";
+    let paused = || summed()["summary"] == "desk is paused by its owner";
     lull_tests::cluster::wait_until("the job says so in one line", paused, || summed().to_string());
     let late = cluster.try_lull(&["wait", &job, "--timeout", "8s"]);
     assert_eq!(late.code, 6, "{}", late.err);
-    assert!(late.err.contains(&format!("{job}: 1 agent is paused by its owner")), "{}", late.err);
+    assert!(late.err.contains(&format!("{job}: desk is paused by its owner")), "{}", late.err);
     cluster.agent_says("desk", &["resume"]).ok();
     cluster.lull(&["wait", &job, "--timeout", "90s"]);
 }

@@ -123,6 +123,7 @@ impl Scheduler {
             tasks,
             gate: Gate { after, closed_until: None },
             stopping,
+            retried: false,
             retrying: None,
             listed: false,
             known_by: Default::default(),

@@ -144,11 +144,13 @@ pub enum Refusal {
     Ended { job: JobId, state: JobState },
     #[error("{0} has no failed, cancelled or expired task to retry")]
     NothingToRetry(JobId),
-    #[error("{0} changed at the same moment; try again")]
+    #[error("{0} was let run again already, and no task of it has ended badly since")]
+    RetriedAlready(JobId),
+    #[error("{0} changed at the same moment")]
     Changed(JobId),
     #[error("{0} was revoked")]
     Revoked(AgentId),
-    #[error("{active} jobs are active and that is the limit; wait for some to end")]
+    #[error("{active} jobs are active and that is the limit")]
     TooManyJobs { active: usize },
     #[error("you have {has} {counted} under way and may have {max}; this would be {more} more")]
     ShareSpent { counted: Counted, has: u64, more: u64, max: u64 },

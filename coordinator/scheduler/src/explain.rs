@@ -93,27 +93,22 @@ impl Scheduler {
     pub fn explain(&self, task: TaskId, now: Timestamp) -> Option<Explanation> {
         let job = self.jobs.get(&task.job)?;
         let held_back = job.held_back();
+        let state = state_of(job, held_back.is_some(), task.index)?;
         let full = job.new.spec.at_once.filter(|_| job.is_full()).map(|tasks| WaitReason::AtOnce { tasks });
         let (mut beside, mut second_copy) = (Vec::new(), None);
-        let (state, waiting, at) = match job.tasks.place(task.index)? {
+        let (waiting, at) = match job.tasks.place(task.index)? {
             Place::Ended => return None,
             Place::Live(copies) => {
-                let state = if copies.are_paused() { TaskState::Paused } else { TaskState::Running };
                 second_copy = self.second_copy(job, copies, task.index, now);
                 let mut places = copies.iter().map(|live| self.placement(task, live));
                 let at = places.next();
                 beside = places.collect();
-                (state, None, at)
+                (None, at)
             }
-            Place::Resting { until } => {
-                (TaskState::Waiting, held_back.or(Some(WaitReason::Backoff { until: self.on_wall(until) })), None)
-            }
-            Place::Fresh | Place::Ready if held_back.is_some() => (TaskState::Waiting, held_back, None),
-            Place::Ready if job.tasks.saved(task.index).is_some() => (TaskState::Moving, full, None),
-            Place::Fresh | Place::Ready => (TaskState::Queued, full, None),
+            Place::Resting { until } => (held_back.or(Some(WaitReason::Backoff { until: self.on_wall(until) })), None),
+            Place::Fresh | Place::Ready => (held_back.or(full), None),
         };
         let answers = job.tasks.answers(task.index);
-        let state = if answers.is_empty() { state } else { TaskState::Verifying };
         let outputs = answers.len() as u32;
         let needs_another = (outputs > 0 && at.is_none()).then_some(WaitReason::Verification { outputs });
         let waiting = waiting.or(needs_another);
@@ -135,6 +130,13 @@ impl Scheduler {
         // Those that are there first: what they lack can be given to them.
         agents.sort_by_key(|verdict| verdict.obstacles.iter().any(Obstacle::is_absence));
         Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents, outage })
+    }
+
+    /// How these tasks of an active job stand, as [`Self::explain`] says it. A store does not tell what waits from what is queued.
+    pub fn states(&self, id: JobId, tasks: impl IntoIterator<Item = TaskIndex>) -> BTreeMap<TaskIndex, TaskState> {
+        let Some(job) = self.jobs.get(&id) else { return BTreeMap::new() };
+        let held_back = job.held_back().is_some();
+        tasks.into_iter().filter_map(|index| Some((index, state_of(job, held_back, index)?))).collect()
     }
 
     /// Which build the task's attempt executes, and why; the one that would start next if it is with no agent.
@@ -248,4 +250,18 @@ impl Scheduler {
         });
         attempts.collect()
     }
+}
+
+/// How an open task stands; `None`: it has ended, or there is none.
+fn state_of(job: &Job, held_back: bool, index: TaskIndex) -> Option<TaskState> {
+    let state = match job.tasks.place(index)? {
+        Place::Ended => return None,
+        Place::Live(copies) if copies.are_paused() => TaskState::Paused,
+        Place::Live(_) => TaskState::Running,
+        Place::Resting { .. } => TaskState::Waiting,
+        Place::Fresh | Place::Ready if held_back => TaskState::Waiting,
+        Place::Ready if job.tasks.saved(index).is_some() => TaskState::Moving,
+        Place::Fresh | Place::Ready => TaskState::Queued,
+    };
+    Some(if job.tasks.answers(index).is_empty() { state } else { TaskState::Verifying })
 }

@@ -41,6 +41,8 @@ pub(super) struct Job {
     pub gate: Gate,
     /// What it ends as once nothing of it runs, if somebody or a rule stopped it.
     pub stopping: Option<JobState>,
+    /// Somebody has let it run again, as far as this coordinator knows.
+    pub retried: bool,
     /// A retry that is under way, and the look at the store that it waits for.
     pub retrying: Option<(Retrying, u64)>,
     /// It stands among its submitter's jobs with something to start.
@@ -81,8 +83,8 @@ pub(super) struct Pace {
 impl Job {
     /// Why nothing of it may start, whatever the agents do.
     pub(super) fn held_back(&self) -> Option<WaitReason> {
-        if let Some(job) = self.gate.after.keys().next() {
-            return Some(WaitReason::Dependency { job: *job });
+        if !self.gate.after.is_empty() {
+            return Some(WaitReason::Dependency { jobs: self.gate.after.keys().copied().collect() });
         }
         self.gate.closed_until.map(|opens| WaitReason::Window { opens })
     }

@@ -38,8 +38,13 @@ impl Scheduler {
         }
         let after = self.open_dependencies(&snapshot.spec, &ended)?;
         if let Some(job) = self.jobs.get_mut(&id) {
-            let affected = some(job.tasks.ended_badly(), id)?;
+            let affected = match some(job.tasks.ended_badly(), id) {
+                // Whoever looks at the store may see its tasks as they were before.
+                Err(Refusal::NothingToRetry(_)) if job.retried => return Err(Refusal::RetriedAlready(id)),
+                affected => affected?,
+            };
             let retrying = job.tasks.reopen_fresh();
+            job.retried = true;
             job.stopping = None;
             job.new.spec.finish_by = snapshot.spec.finish_by;
             let before = std::mem::replace(&mut job.gate.after, after);
@@ -65,6 +70,9 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::JobRetried { job: id, by, finish_by, retrying, at: wall }));
         self.last_job = self.last_job.max(id.0);
         self.insert_job(new_job(snapshot), tasks, after, None, None);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.retried = true;
+        }
         self.close_dependants(id);
         self.begin(id, retrying, first, next);
         Ok(Reply::Done { affected })

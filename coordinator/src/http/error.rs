@@ -248,6 +248,12 @@ impl From<Refusal> for Refused {
                 message,
                 format!("`lull job show {job}` says how it ended; `lull job retry {job}` runs again what did not succeed"),
             ),
+            Refusal::RetriedAlready(job) => Self::conflict(
+                message,
+                format!(
+                    "the retry is under way: `lull wait {job}` waits for its end, `lull job show {job}` says how its tasks stand"
+                ),
+            ),
             Refusal::NothingToRetry(job) => Self::conflict(message, format!("`lull job show {job}` says how its tasks stand")),
             Refusal::Revoked(agent) => Self::conflict(message, format!("`lull agent restore {agent}` lets it in again")),
             Refusal::DependencyFailed { job, .. } => Self::conflict(
@@ -322,6 +328,7 @@ mod tests {
         for (refusal, hint) in [
             (Refusal::Ended { job, state }, "`lull job retry j9`"),
             (Refusal::NothingToRetry(job), "`lull job show j9`"),
+            (Refusal::RetriedAlready(job), "`lull wait j9`"),
             (Refusal::DependencyFailed { job, state }, "`--after any:j9`"),
             (Refusal::Revoked(agent), "`lull agent restore a4`"),
         ] {

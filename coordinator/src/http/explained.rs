@@ -52,7 +52,7 @@ fn ended(record: &JobRecord) -> JobExplanationBody {
         job: Text(record.job),
         name: record.spec.name.clone(),
         state: record.state,
-        summary: format!("it has {}{rest}", past(record.state)),
+        summary: format!("the job has {}{rest}", past(record.state)),
         counts,
         tasks: Vec::new(),
         agents: Vec::new(),
@@ -94,14 +94,14 @@ impl Way<'_> {
         InTheWayBody { agents: self.agents, reason: self.obstacle.map(shape::obstacle), example: self.example.to_owned() }
     }
 
-    /// As a part of a sentence: `3 agents are paused by their owners`.
+    /// As a part of a sentence: `desk-1 is paused by its owner`, `3 agents are paused by their owners`.
     fn words(&self) -> String {
-        let one = self.agents == 1;
+        let (one, example) = (self.agents == 1, self.example);
         let say = |single: &str, several: &str| {
-            if one { format!("1 agent {single}") } else { format!("{} agents {several}", self.agents) }
+            if one { format!("{example} {single}") } else { format!("{} agents {several}", self.agents) }
         };
         match self.obstacle {
-            None => say("could start it now", "could start it now"),
+            None => say("could start a task of the job now", "could start a task of the job now"),
             Some(Obstacle::Paused(reason)) => match reason {
                 PauseReason::Owner { .. } => say("is paused by its owner", "are paused by their owners"),
                 PauseReason::Present { .. } | PauseReason::Touched => {
@@ -115,7 +115,7 @@ impl Way<'_> {
                 PauseReason::Starting => say("has just started", "have just started"),
                 PauseReason::Busy { .. } => say("is busy with other programs", "are busy with other programs"),
                 PauseReason::Battery { .. } => say("runs on battery", "run on battery"),
-                other => say(&format!("is paused: {other}"), &format!("are paused, for example because {other}")),
+                other => say(&format!("is paused: {other}"), &format!("are paused, for example {example}: {other}")),
             },
             Some(Obstacle::Away { .. }) => say("is not connected", "are not connected"),
             Some(Obstacle::Asleep { .. }) => say("sleeps", "sleep"),
@@ -128,9 +128,10 @@ impl Way<'_> {
             Some(Obstacle::Memory { .. }) => say("has too little memory free", "have too little memory free"),
             Some(Obstacle::NoFreeSlot { .. }) => say("has no free slot", "have no free slot"),
             Some(Obstacle::Refused { reason, .. }) => {
-                say(&format!("refused it ({reason})"), &format!("refused it, for example because {reason}"))
+                let task = "refused a task of the job";
+                say(&format!("{task} ({reason})"), &format!("{task}, for example {example}: {reason}"))
             }
-            Some(other) => say(&format!("cannot: {other}"), &format!("cannot, for example because {other}")),
+            Some(other) => say(&format!("cannot: {other}"), &format!("cannot, for example {example}: {other}")),
         }
     }
 }
@@ -172,7 +173,7 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
     let counts = &found.view.counts;
     let mut parts = Vec::new();
     if let Some(stopping) = found.view.stopping {
-        parts.push(format!("it is being {stopping}"));
+        parts.push(format!("the job is being {stopping}"));
     }
     parts.extend(found.outage.as_ref().map(Outage::to_string));
     if found.view.unreachable > 0 {
@@ -209,7 +210,7 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
         let verb = if counts.waiting == 1 { "failed and is" } else { "failed and are" };
         parts.push(format!("{tasks} {verb} tried again from {until} on"));
     }
-    if parts.is_empty() { "it is about to start".into() } else { parts.join("; ") }
+    if parts.is_empty() { "the job is about to start".into() } else { parts.join("; ") }
 }
 
 fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
@@ -227,7 +228,7 @@ fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
         parts = match found.ahead {
             0 => vec![free.words()],
             ahead => vec![format!(
-                "{} of the same submitter {} before it",
+                "{} of the same submitter {} before this one",
                 counted(ahead, "job"),
                 if ahead == 1 { "goes" } else { "go" }
             )],
@@ -318,19 +319,19 @@ mod tests {
         let away = vec![vec![Obstacle::Away { last_heard: None }], vec![Obstacle::Closed(Intake::Cordoned)], vec![owner()]];
         assert_eq!(
             told(&found(queued, None, away)),
-            "1 agent is cordoned; 1 agent is paused by its owner; 1 agent is not connected"
+            "desk-1 is cordoned; desk-2 is paused by its owner; desk-0 is not connected"
         );
         let away = || vec![Obstacle::Away { last_heard: None }];
         let most_are_away = vec![away(), away(), away(), vec![owner()], vec![Obstacle::Closed(Intake::Cordoned), owner()]];
         assert_eq!(
             told(&found(queued, None, most_are_away)),
-            "1 agent is cordoned; 1 agent is paused by its owner; 3 agents are not connected"
+            "desk-4 is cordoned; desk-3 is paused by its owner; 3 agents are not connected"
         );
         assert_eq!(told(&found(queued, None, Vec::new())), "no agent has joined yet");
-        assert_eq!(told(&found(queued, None, vec![vec![], vec![owner()]])), "1 agent could start it now");
+        assert_eq!(told(&found(queued, None, vec![vec![], vec![owner()]])), "desk-0 could start a task of the job now");
         assert_eq!(
             told(&JobExplanation { ahead: 2, ..found(queued, None, vec![vec![]]) }),
-            "2 jobs of the same submitter go before it"
+            "2 jobs of the same submitter go before this one"
         );
     }
 
@@ -345,7 +346,7 @@ mod tests {
         let expected = format!(
             "no agent has been heard since {since}, when 3 agents fell silent: this coordinator may be cut off. What they run goes \
              on and counts; 2 tasks are unreachable, since nothing is heard of the agents that have them; their results still \
-             count; 1 agent is not connected"
+             count; desk-0 is not connected"
         );
         assert_eq!(told(&found), expected);
         found.outage = outage(OutageKind::Together);
@@ -358,7 +359,7 @@ mod tests {
     fn an_agent_that_cannot_see_its_owner_is_not_said_to_be_used() {
         let queued = TaskCounts { queued: 1, ..TaskCounts::default() };
         let unseen = found(queued, None, vec![vec![Obstacle::Paused(PauseReason::Unseen)]]);
-        assert_eq!(told(&unseen), "1 agent cannot see whether its owner is there");
+        assert_eq!(told(&unseen), "desk-0 cannot see whether its owner is there");
     }
 
     #[test]
@@ -368,7 +369,7 @@ mod tests {
         let until = Timestamp::from_millis(1_000);
         let found = JobExplanation { running: 2, running_on: 1, retries_from: Some(until), ..found(counts, None, busy) };
         let expected =
-            format!("2 tasks run on 1 agent; 1 agent has no free slot; 1 task failed and is tried again from {until} on");
+            format!("2 tasks run on 1 agent; desk-0 has no free slot; 1 task failed and is tried again from {until} on");
         assert_eq!(told(&found), expected);
         let states: Vec<TaskState> = held(&found, &ways(&found.agents)).iter().map(|row| row.state).collect();
         assert_eq!(states, [TaskState::Running, TaskState::Queued, TaskState::Waiting]);

@@ -1,4 +1,9 @@
 //! Tasks of a job: lists, one task, its output, its log, and why it is where it is.
+//!
+//! A store does not know what holds a job back, nor when a pause before a retry is over, so that of open tasks it is the
+//! scheduler who says what waits and what is queued, here as in a job's counts.
+
+use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, response::Response};
 use lull_scheduler::{Scheduler, view::Unreachable};
@@ -45,9 +50,7 @@ pub async fn list(
 ) -> Answer<Json<Page<TaskBody>>> {
     let job = jobs::remembered(&state, job.0).await?;
     let limit = asked.limit.unwrap_or(TASKS_DEFAULT).clamp(1, TASKS_MAX);
-    let filter = TaskFilter { state: asked.state, from: asked.from.unwrap_or(0), limit };
-    let records = state.coordinator.store.tasks(job.job, &filter).await?;
-    let next = next(records.last().map(|last| last.task), records.len(), limit);
+    let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
     let unreachable = unreachable(&state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
     for record in records {
@@ -60,7 +63,8 @@ pub async fn list(
 /// `GET /jobs/{job}/tasks/{index}`
 pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Json<TaskDetails>> {
     let task = TaskId { job: job.0, index };
-    let record = remembered(&state, task).await?;
+    let mut record = remembered(&state, task).await?;
+    correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
     let job = jobs::remembered(&state, task.job).await?;
     let label = label(&state, &job, index).await?;
     let look = move |scheduler: &Scheduler, _| (scheduler.unreachable(task.job), scheduler.used_so_far(task));
@@ -75,7 +79,7 @@ pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<
     let task = TaskId { job: job.0, index };
     let record = remembered(&state, task).await?;
     let Some(result) = state.coordinator.store.result(task).await? else {
-        let hint = "`lull task explain` says why it is where it is";
+        let hint = format!("`lull explain {task}` says why it is where it is");
         return Err(Refused::not_found(format!("{task} has no output: it is {}", record.state), hint));
     };
     Ok(match result.output {
@@ -109,6 +113,67 @@ pub async fn explain(
         outage: None,
         agents: Vec::new(),
     }))
+}
+
+/// Open tasks that have not begun, or not again: a store has them in these states, and not always in that in which they are.
+const NOT_BEGUN: [TaskState; 3] = [TaskState::Queued, TaskState::Waiting, TaskState::Moving];
+
+/// A part of a job's tasks, and where the next one begins.
+async fn records(
+    state: &Interface,
+    job: &JobRecord,
+    wanted: Option<TaskState>,
+    from: u32,
+    limit: u32,
+) -> Answer<(Vec<TaskRecord>, Option<String>)> {
+    let store = &state.coordinator.store;
+    let Some(wanted) = wanted.filter(|wanted| NOT_BEGUN.contains(wanted) && !job.state.is_ended()) else {
+        let mut records = store.tasks(job.job, &TaskFilter { state: wanted, from, limit }).await?;
+        let next = next(records.last().map(|last| last.task), records.len(), limit);
+        correct(state, job.job, &mut records).await?;
+        return Ok((records, next));
+    };
+    let mut parts = Vec::with_capacity(NOT_BEGUN.len());
+    for stored in NOT_BEGUN {
+        parts.push(store.tasks(job.job, &TaskFilter { state: Some(stored), from, limit }).await?);
+    }
+    let (mut records, next) = joined(parts, limit);
+    correct(state, job.job, &mut records).await?;
+    records.retain(|record| record.state == wanted);
+    Ok((records, next.map(|index| index.to_string())))
+}
+
+/// One list in the order of the tasks, of which each of the parts is a beginning of at most `limit`; and from which index on
+/// there may be more.
+fn joined(parts: Vec<Vec<TaskRecord>>, limit: u32) -> (Vec<TaskRecord>, Option<u32>) {
+    // Beyond the last of a full part others of its state may come first.
+    let known = parts.iter().filter(|part| part.len() >= limit as usize).filter_map(|part| part.last());
+    let known = known.map(|last| last.task.index).min();
+    let mut records: Vec<TaskRecord> = parts.into_iter().flatten().collect();
+    records.retain(|record| known.is_none_or(|known| record.task.index <= known));
+    records.sort_by_key(|record| record.task);
+    let cut = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let last = if cut { records.last().map(|last| last.task.index) } else { known };
+    (records, last.and_then(|last| last.checked_add(1)))
+}
+
+/// Puts right how open tasks stand.
+async fn correct(state: &Interface, job: JobId, records: &mut [TaskRecord]) -> Answer<()> {
+    let open: Vec<u32> =
+        records.iter().filter(|record| NOT_BEGUN.contains(&record.state)).map(|record| record.task.index).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let states = move |scheduler: &Scheduler, _| scheduler.states(job, open);
+    let states: BTreeMap<u32, TaskState> = state.coordinator.dispatch.query(states).await?;
+    for record in records.iter_mut().filter(|record| NOT_BEGUN.contains(&record.state)) {
+        // One that has begun meanwhile has no agent here yet: it is shown as it was.
+        if let Some(known) = states.get(&record.task.index).filter(|known| NOT_BEGUN.contains(known)) {
+            record.state = *known;
+        }
+    }
+    Ok(())
 }
 
 /// Which results.

@@ -519,6 +519,72 @@ async fn a_list_of_jobs_shows_what_only_the_scheduler_knows_of_those_that_are_ac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_stands_alike_wherever_one_looks() {
+    let site = Site::start().await;
+    site.publish().await;
+    let first = site.admin.submit(&array("noop", 2)).await.expect("submitted").job;
+    let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Any }];
+    let held_back = site.admin.submit(&SubmitRequest { after, ..array("noop", 5) }).await.expect("submitted").job.0;
+    for (job, tasks, state, other) in
+        [(first.0, 2, TaskState::Queued, TaskState::Waiting), (held_back, 5, TaskState::Waiting, TaskState::Queued)]
+    {
+        assert_eq!(site.admin.job(job).await.expect("there").job.counts.get(state), tasks);
+        let task = TaskId { job, index: 1 };
+        assert_eq!(site.admin.task(task).await.expect("there").task.state, state);
+        assert_eq!(site.admin.explain(task).await.expect("there").state, state);
+        let all = site.admin.tasks(job, None, 0, 10).await.expect("a list").items;
+        assert!(all.len() == tasks as usize && all.iter().all(|task| task.state == state), "{all:?}");
+        let (mut found, mut from) = (Vec::new(), Some(0));
+        while let Some(index) = from {
+            let page = site.admin.tasks(job, Some(state), index, 2).await.expect("a part");
+            found.extend(page.items.iter().map(|task| task.task.index));
+            from = page.next.and_then(|next| next.parse().ok());
+        }
+        assert_eq!(found, (0..tasks).collect::<Vec<_>>());
+        let none = site.admin.tasks(job, Some(other), 0, 10).await.expect("a list");
+        assert_eq!((none.items.len(), none.next), (0, None));
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_job_waits_for_is_named() {
+    let site = Site::start().await;
+    site.publish().await;
+    let mut after = Vec::new();
+    for _ in 0..6 {
+        let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
+        after.push(AfterBody { job, condition: lull_shared::job::DependencyCondition::Any });
+    }
+    let waits = async |after: &[AfterBody]| {
+        let request = SubmitRequest { after: after.to_vec(), ..array("noop", 1) };
+        let job = site.admin.submit(&request).await.expect("submitted").job.0;
+        (site.admin.explain_job(job).await.expect("there").summary, site.admin.explain(TaskId { job, index: 0 }).await)
+    };
+    let (summary, task) = waits(&after[..2]).await;
+    assert_eq!(summary, "no agent has joined yet; the job waits for j1 and j2 to end");
+    assert_eq!(task.expect("there").waiting.expect("a reason").message, "the job waits for j1 and j2 to end");
+    assert!(waits(&after).await.0.ends_with("the job waits for j1, j2, j3, j4 and 2 more to end"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_retry_is_told_of_the_first() {
+    let site = Site::start().await;
+    site.publish().await;
+    let job = site.admin.submit(&array("noop", 3)).await.expect("submitted").job.0;
+    site.admin.cancel(job).await.expect("cancelled");
+    let plain = RetryRequest::default();
+    let (one, other) = tokio::join!(site.admin.retry(job, &plain), site.admin.retry(job, &plain));
+    let (done, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    assert_eq!(done.expect("one of them").affected, 3);
+    let Err(ClientError::Refused { status: 409, detail }) = refused else { panic!("{refused:?}") };
+    assert_eq!(detail.message, format!("{job} was let run again already, and no task of it has ended badly since"));
+    assert!(detail.hint.is_some_and(|hint| hint.contains(&format!("`lull wait {job}`"))));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_cannot_run_explains_itself_and_has_no_output_yet() {
     let site = Site::start().await;
     site.publish().await;

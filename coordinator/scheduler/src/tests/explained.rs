@@ -110,7 +110,7 @@ fn waiting_has_its_reason() {
     let explanation = explain(&driver, 1, 0).expect("open");
     assert!(matches!(explanation.waiting, Some(WaitReason::Backoff { until }) if until > NOON));
     assert_eq!(explanation.state, TaskState::Waiting);
-    assert_eq!(explain(&driver, 2, 0).expect("open").waiting, Some(WaitReason::Dependency { job: JobId(1) }));
+    assert_eq!(explain(&driver, 2, 0).expect("open").waiting, Some(WaitReason::Dependency { jobs: vec![JobId(1)] }));
     assert!(matches!(driver.scheduler.job(JobId(1), driver.now).expect("active").waiting, Some(WaitReason::Backoff { .. })));
 }
 

@@ -203,7 +203,7 @@ fn a_retry_in_the_middle_of_a_cancellation_undoes_it() {
     while driver.answer_look() {}
     driver.pass(Duration::from_secs(1));
     assert_eq!(driver.counts(job), TaskCounts { queued: TASKS, ..Default::default() });
-    assert_eq!(driver.retry(job), Reply::Refused(Refusal::NothingToRetry(job)));
+    assert_eq!(driver.retry(job), Reply::Refused(Refusal::RetriedAlready(job)));
 }
 
 #[test]

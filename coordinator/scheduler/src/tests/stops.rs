@@ -132,7 +132,7 @@ fn a_dependant_waits_and_then_runs() {
     let first = driver.submit(spec(1));
     let second = driver.submit(after(spec(1), 1, Ok));
     let view = driver.scheduler.job(second, driver.now).expect("active");
-    assert_eq!(view.waiting, Some(WaitReason::Dependency { job: first }));
+    assert_eq!(view.waiting, Some(WaitReason::Dependency { jobs: vec![first] }));
     assert_eq!((view.counts.waiting, view.counts.queued), (1, 0));
     driver.succeed(1, &[attempt(1, 0, 1)]);
     assert_eq!(driver.assigned(1), [attempt(2, 0, 1)]);

@@ -148,7 +148,7 @@ fn a_retry_honours_what_the_job_waits_for() {
     driver.retry(first);
     assert_eq!(driver.retry(second), Reply::Done { affected: 1 });
     let view = driver.scheduler.job(second, driver.now).expect("active");
-    assert_eq!(view.waiting, Some(WaitReason::Dependency { job: first }), "it may succeed now");
+    assert_eq!(view.waiting, Some(WaitReason::Dependency { jobs: vec![first] }), "it may succeed now");
     driver.succeed(1, &[attempt(1, 0, 2)]);
     assert_eq!(driver.assigned(1), [attempt(2, 0, 1)]);
 }
