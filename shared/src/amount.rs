@@ -35,8 +35,36 @@ pub fn exact_ms(millis: u64) -> String {
 
 /// A length of time as people type it: `90s`, `10m`, `1h 30m`, `7d`.
 pub fn length(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("`{text}` is not a length of time\nhint: write it like 90s, 10m, 1h30m or 7d"))
+    humantime::parse_duration(text).map_err(|error| {
+        let what = match error {
+            humantime::DurationError::NumberOverflow => "longer than can be counted",
+            _ => "not a length of time",
+        };
+        format!("{} is {what}\nhint: write it like 90s, 10m, 1h30m or 7d", quoted(text))
+    })
+}
+
+/// What somebody wrote, as an error repeats it: not all of what is longer than a line.
+pub fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    match text.char_indices().nth(CHARS_MAX) {
+        _ if text.is_empty() => "an empty text".to_owned(),
+        Some((end, _)) => format!("`{}...`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+/// A number with its thousands apart: `10,000,000`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 /// A size in bytes: `64.0 KiB`, `1.5 GiB`.
@@ -79,6 +107,18 @@ mod tests {
             assert_eq!(length(text).map(exact).as_deref(), Ok(text));
         }
         assert!(length("soon").is_err() && length("600").is_err());
+    }
+
+    #[test]
+    fn what_somebody_wrote_is_repeated_up_to_a_line() {
+        assert_eq!((quoted("x"), quoted("")), ("`x`".into(), "an empty text".into()));
+        assert_eq!(quoted(&"\u{e9}".repeat(100)), format!("`{}...`", "\u{e9}".repeat(64)));
+        assert!(length("99999999999999999h").is_err_and(|error| error.contains("longer than can be counted\nhint: ")));
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1_000, 10_000_000].map(grouped), ["0", "999", "1,000", "10,000,000"]);
     }
 
     #[test]

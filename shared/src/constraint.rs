@@ -41,7 +41,8 @@ impl Constraint {
 
 /// A number or a size (`8GiB`, `512MB`), in units or bytes.
 fn amount(text: &str) -> Option<u64> {
-    text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
+    // What is beyond all counting comes out as the largest there is, which is another amount.
+    text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64()).filter(|amount| *amount < u64::MAX)
 }
 
 /// The text is not a constraint.
@@ -49,7 +50,9 @@ fn amount(text: &str) -> Option<u64> {
 pub enum ParseConstraintError {
     #[error("`{0}` is not a constraint\nhint: write LABEL=VALUE, LABEL!=VALUE, LABEL>=NUMBER or LABEL<=NUMBER")]
     Form(String),
-    #[error("`{0}` compares by amount, so its value must be a number or a size such as 8GiB")]
+    #[error(
+        "`{0}` compares by amount, and its value is not one\nhint: write a number or a size behind >= and <=, like memory>=8GiB"
+    )]
     Amount(String),
 }
 
@@ -122,7 +125,9 @@ mod tests {
         for text in ["linux", "=x", "os=", "a b=c", "os==linux"] {
             assert!(matches!(text.parse::<Constraint>(), Err(ParseConstraintError::Form(_))), "{text}");
         }
-        assert!(matches!("os>=linux".parse::<Constraint>(), Err(ParseConstraintError::Amount(_))));
+        for text in ["os>=linux", "memory>=99999999999999999999TiB", "cores<=99999999999999999999"] {
+            assert!(matches!(text.parse::<Constraint>(), Err(ParseConstraintError::Amount(_))), "{text}");
+        }
     }
 
     #[test]

@@ -75,11 +75,13 @@ impl fmt::Display for WeekMinute {
 pub enum ParseHoursError {
     #[error("`{0}` is not a span of hours\nhint: write HH:MM-HH:MM [DAYS], several with `;` between them, or always, or never")]
     Form(String),
-    #[error("`{0}` names no days: write mon-fri or sat,sun")]
+    #[error("`{0}` does not name days of the week\nhint: write them like mon-fri or sat,sun")]
     Days(String),
     #[error("`{0}` is not a moment of the week\nhint: write a day and a time, as in \"mon 14:00\"")]
     Moment(String),
-    #[error("hours of more than {TEXT_BYTES_MAX} bytes are not taken")]
+    #[error(
+        "hours of more than {TEXT_BYTES_MAX} bytes are not taken\nhint: join days that have the same hours, as in 20:00-06:00 mon-fri"
+    )]
     TooLong,
 }
 

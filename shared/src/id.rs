@@ -13,16 +13,19 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::amount::quoted;
+
 /// The text is not an identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not {expected}")]
+#[error("{} is not {what}\nhint: write it like {like}", quoted(text))]
 pub struct ParseIdError {
     text: String,
-    expected: &'static str,
+    what: &'static str,
+    like: &'static str,
 }
 
 macro_rules! number_id {
-    ($(#[$doc:meta])* $name:ident, $letter:literal, $expected:literal) => {
+    ($(#[$doc:meta])* $name:ident, $letter:literal, $what:literal, $like:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -40,7 +43,7 @@ macro_rules! number_id {
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let digits = text.strip_prefix($letter).unwrap_or(text);
                 let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
-                number.map(Self).ok_or_else(|| ParseIdError { text: text.to_owned(), expected: $expected })
+                number.map(Self).ok_or_else(|| ParseIdError { text: text.to_owned(), what: $what, like: $like })
             }
         }
     };
@@ -48,19 +51,19 @@ macro_rules! number_id {
 
 number_id!(
     /// A job, numbered from 1 in the order of submission.
-    JobId, "j", "a job (write it like j42)"
+    JobId, "j", "a job", "j42"
 );
 number_id!(
     /// An enrolled agent, numbered from 1 in the order of enrolment.
-    AgentId, "a", "an agent (write it like a3)"
+    AgentId, "a", "an agent", "a3"
 );
 number_id!(
     /// A published module, numbered from 1 over all functions.
-    VersionId, "v", "a version (write it like v5)"
+    VersionId, "v", "a version", "v5"
 );
 number_id!(
     /// A token, numbered from 1: what tells people, and programs, from each other.
-    TokenId, "t", "a token (write it like t5)"
+    TokenId, "t", "a token", "t5"
 );
 
 /// The term of one coordinator over the store. A coordinator with an older term is fenced.
@@ -88,7 +91,7 @@ impl FromStr for TaskId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let error = || ParseIdError { text: text.to_owned(), expected: "a task (write it like j42.7)" };
+        let error = || ParseIdError { text: text.to_owned(), what: "a task", like: "j42.7" };
         let (job, index) = text.split_once('.').ok_or_else(error)?;
         Ok(Self { job: job.parse().map_err(|_| error())?, index: index.parse().map_err(|_| error())? })
     }
@@ -111,7 +114,7 @@ impl FromStr for AttemptId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let error = || ParseIdError { text: text.to_owned(), expected: "an attempt (write it like j42.7#2)" };
+        let error = || ParseIdError { text: text.to_owned(), what: "an attempt", like: "j42.7#2" };
         let (task, number) = text.split_once('#').ok_or_else(error)?;
         Ok(Self { task: task.parse().map_err(|_| error())?, number: number.parse().map_err(|_| error())? })
     }
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_in_words() {
         let error = "j42,7".parse::<TaskId>().expect_err("a comma is no dot");
-        assert_eq!(error.to_string(), "`j42,7` is not a task (write it like j42.7)");
+        assert_eq!(error.to_string(), "`j42,7` is not a task\nhint: write it like j42.7");
         assert!("j+4".parse::<JobId>().is_err());
         assert!("".parse::<JobId>().is_err());
     }

@@ -273,7 +273,7 @@ const CHECK_BYTES: usize = 4;
 pub enum ParseTokenError {
     #[error("this is not a join token: it must begin with {TOKEN_PREFIX}\nhint: ask for one made by `lull token create`")]
     Prefix,
-    #[error("this join token is damaged or cut short; copy the whole line again")]
+    #[error("this join token is damaged or cut short\nhint: copy the whole line again, as `lull token create` printed it")]
     Damaged,
 }
 

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    amount::quoted,
     codes::ExitCodes,
     constraint::Constraint,
     digest::{BlobRef, Digest},
@@ -196,7 +197,8 @@ pub enum FailureClass {
 /// The text does not name a failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` does not name a failure\nhint: write trap, exit, exit=CODE, time-limit, memory-limit, output-limit or scratch-limit"
+    "{} does not name a failure\nhint: write trap, exit, exit=CODE, time-limit, memory-limit, output-limit or scratch-limit",
+    quoted(.0)
 )]
 pub struct NoFailureClass(String);
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amount;
+pub mod bound;
 pub mod codec;
 pub mod codes;
 pub mod constraint;
@@ -15,6 +16,7 @@ pub mod identity;
 pub mod job;
 pub mod limits;
 pub mod message;
+pub mod misread;
 pub mod name;
 pub mod numbers;
 pub mod pack;

@@ -37,6 +37,8 @@ pub const LABELS_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Retries that a job may ask for.
 pub const RETRIES_MAX: u32 = 1000;
+/// The longest pause before a retry: a task that may wait for longer belongs into another job.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The default and the largest memory of an attempt. WebAssembly of 32 bits has 4 GiB at most.
 pub const MEMORY_BYTES_DEFAULT: u64 = 512 * 1024 * 1024;
 pub const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;

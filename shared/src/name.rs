@@ -4,7 +4,7 @@
 //! stands for something else there. Whoever takes a name asks here. Names given before this held may exist: wherever an
 //! id and a name can both be meant, the id is.
 
-use crate::{constraint::is_name, limits};
+use crate::{amount::quoted, constraint::is_name, limits};
 
 /// Letters that begin an id: agents, jobs, tokens and versions.
 const ID_LETTERS: &[char] = &['a', 'j', 't', 'v'];
@@ -46,6 +46,15 @@ pub enum NameError {
     Id,
     #[error("the word is reserved; choose another")]
     Reserved,
+    #[error("write 1 to {} bytes, without line breaks and other control characters", limits::NAME_BYTES_MAX)]
+    Text,
+}
+
+impl NameError {
+    /// That a text cannot be something, and what to write: `an agent's name`.
+    pub fn told(self, text: &str, what: &str) -> String {
+        format!("{} cannot be {what}\nhint: {self}", quoted(text))
+    }
 }
 
 /// Whether a machine, a function, a label or a group can be called so.
@@ -62,6 +71,18 @@ pub fn check_title(text: &str) -> Result<(), NameError> {
         return Err(NameError::Id);
     }
     if is_one_of(text, SELECTORS) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// Whether it is some text of one line, as the name of a job and the key of a submission are.
+pub fn check_text(text: &str) -> Result<(), NameError> {
+    let fits = !text.is_empty() && text.len() <= limits::NAME_BYTES_MAX && !text.contains(char::is_control);
+    if fits { Ok(()) } else { Err(NameError::Text) }
+}
+
+/// Whether a job can be called so.
+pub fn check_job(text: &str) -> Result<(), NameError> {
+    check_text(text)?;
+    check_title(text)
 }
 
 /// Whether a token, and so whoever has it, can be called so.
@@ -90,7 +111,7 @@ mod tests {
         for text in ["a1", "A1", "j42", "t5", "v3", "7", "007", "j42.7", "1.2"] {
             assert_eq!(check_name(text), Err(NameError::Id), "{text}");
         }
-        assert_eq!(check_title("j42.7#2"), Err(NameError::Id));
+        assert_eq!(check_job("j42.7#2"), Err(NameError::Id));
         for text in ["a", "a1b", "desk-1", "pc1", "f1", "x", "a-1", "j", "v1.0-beta", "1a"] {
             assert_eq!(check_name(text), Ok(()), "{text}");
         }
@@ -126,6 +147,19 @@ mod tests {
         assert_eq!(
             [check_person("7"), check_person("none"), check_person("rooter")],
             [Err(NameError::Id), Err(NameError::Reserved), Ok(())]
+        );
+    }
+
+    #[test]
+    fn a_job_may_be_called_anything_of_one_line() {
+        for text in ["", "a\nb", &"x".repeat(129)] {
+            assert_eq!(check_job(text), Err(NameError::Text), "{text:?}");
+        }
+        assert_eq!((check_job("the night of \u{e9}t\u{e9}"), check_job("last")), (Ok(()), Err(NameError::Reserved)));
+        assert_eq!(
+            check_name("my desk").map_err(|why| why.told("my desk", "an agent's name")),
+            Err("`my desk` cannot be an agent's name\nhint: use letters, digits, `-`, `_` and `.`, at most 128 bytes, beginning with \
+                 a letter or digit".to_owned())
         );
     }
 }

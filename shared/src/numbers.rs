@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{amount::grouped, limits::TASKS_PER_JOB_MAX};
+
 /// Parts of one list: it is kept with its job in memory. Longer lists are inputs of their own.
 pub const PARTS_MAX: usize = 1_000;
 
@@ -36,8 +38,11 @@ pub enum ParseNumbersError {
     Backwards(String),
     #[error("the step of `{0}` is 0\nhint: write FIRST-LAST:STEP, for example 0-10:2")]
     Step(String),
-    #[error("`{0}` has more tasks than a job may have\nhint: split it over several jobs")]
-    TooMany(String),
+    #[error(
+        "`{text}` is {tasks} tasks, and a job has at most {max}\nhint: split it over several jobs, the first with 0-{last}",
+        tasks = grouped(*tasks), max = grouped(TASKS_PER_JOB_MAX.into()), last = TASKS_PER_JOB_MAX - 1
+    )]
+    TooMany { text: String, tasks: u64 },
     #[error("the list has {0} parts and {PARTS_MAX} are allowed\nhint: put the numbers into a file and use --each-line")]
     TooLong(usize),
 }
@@ -95,8 +100,9 @@ impl FromStr for Part {
             return Err(ParseNumbersError::Step(quoted()));
         }
         let length = last.checked_sub(first).ok_or_else(|| ParseNumbersError::Backwards(quoted()))?;
-        let count = (length / step).checked_add(1).and_then(|count| u32::try_from(count).ok());
-        let count = count.ok_or_else(|| ParseNumbersError::TooMany(quoted()))?;
+        let tasks = (length / step).saturating_add(1);
+        let count = u32::try_from(tasks).ok().filter(|count| *count <= TASKS_PER_JOB_MAX);
+        let count = count.ok_or_else(|| ParseNumbersError::TooMany { text: quoted(), tasks })?;
         // Of one number a step says nothing, and it is not printed.
         Ok(Self { first, step: if count == 1 { 1 } else { step }, count })
     }
@@ -121,9 +127,9 @@ impl FromStr for Numbers {
             return Err(ParseNumbersError::TooLong(named));
         }
         let parts = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<Part>, _>>()?;
-        let all: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
-        if u32::try_from(all).is_err() {
-            return Err(ParseNumbersError::TooMany(text.chars().take(64).collect()));
+        let tasks: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
+        if tasks > TASKS_PER_JOB_MAX.into() {
+            return Err(ParseNumbersError::TooMany { text: text.chars().take(64).collect(), tasks });
         }
         Ok(Self { parts })
     }
@@ -193,9 +199,21 @@ mod tests {
         }
         assert_eq!("9-3".parse::<Numbers>(), Err(ParseNumbersError::Backwards("9-3".into())));
         assert_eq!("0-9:0".parse::<Numbers>(), Err(ParseNumbersError::Step("0-9:0".into())));
-        for text in ["0-4294967295", "0-18446744073709551615", "0-4294967294,1"] {
-            assert_eq!(text.parse::<Numbers>(), Err(ParseNumbersError::TooMany(text.into())));
+        for (text, tasks) in [
+            ("0-10000000", 10_000_001),
+            ("0-4294967295", 1 << 32),
+            ("0-18446744073709551615", u64::MAX),
+            ("0-9999999,1", 10_000_001),
+        ] {
+            assert_eq!(text.parse::<Numbers>(), Err(ParseNumbersError::TooMany { text: text.into(), tasks }));
         }
+        let words = "0-100000000".parse::<Numbers>().expect_err("too many").to_string();
+        assert_eq!(
+            words,
+            "`0-100000000` is 100,000,001 tasks, and a job has at most 10,000,000\n\
+             hint: split it over several jobs, the first with 0-9999999"
+        );
+        assert_eq!("0-9999999".parse::<Numbers>().map(|numbers| numbers.count()), Ok(TASKS_PER_JOB_MAX));
         let long = vec!["1"; PARTS_MAX + 1].join(",");
         assert_eq!(long.parse::<Numbers>(), Err(ParseNumbersError::TooLong(PARTS_MAX + 1)));
     }
@@ -204,9 +222,9 @@ mod tests {
     fn a_list_has_as_many_parts_and_numbers_as_a_job_may_have_and_no_more() {
         let longest: Numbers = vec!["1"; PARTS_MAX].join(",").parse().expect("just as long as allowed");
         assert_eq!(longest.count() as usize, PARTS_MAX);
-        let all: Numbers = "0-4294967294".parse().expect("as many as can be counted");
-        assert_eq!((all.count(), all.get(u32::MAX - 1)), (u32::MAX, Some(u64::from(u32::MAX) - 1)));
-        assert_eq!(all.to_string(), "0-4294967294");
+        let all: Numbers = "0-9999999".parse().expect("as many as a job may have");
+        assert_eq!((all.count(), all.get(TASKS_PER_JOB_MAX - 1)), (TASKS_PER_JOB_MAX, Some(u64::from(TASKS_PER_JOB_MAX) - 1)));
+        assert_eq!(all.to_string(), "0-9999999");
         for text in ["1a", "1-2a", "1-4:2a", ":2", "1-4:", "a-4", "1-4:2:2"] {
             assert!(matches!(text.parse::<Numbers>(), Err(ParseNumbersError::Form(_))), "{text}");
         }

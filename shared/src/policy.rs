@@ -11,13 +11,15 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
+    amount::quoted,
     constraint::Constraint,
     hours::{Hours, WeekMinute},
     id::AgentId,
     identity::Claim,
+    misread,
     resources::Labels,
     state::PauseReason,
 };
@@ -85,6 +87,18 @@ macro_rules! policy {
             #[must_use]
             pub fn and(&self, newer: &Self) -> Self {
                 Self { $( $key: newer.$key.clone().or_else(|| self.$key.clone()), )+ }
+            }
+
+            /// Takes one more, as somebody wrote it.
+            fn set(&mut self, key: &str, text: &str) -> Result<(), PolicyError> {
+                match key {
+                    $( stringify!($key) => {
+                        let wrong = |reason| PolicyError::Value { key: stringify!($key), reason };
+                        self.$key = Some(<$kind as Written>::read(text).map_err(wrong)?);
+                    } )+
+                    _ => return Err(PolicyError::Key(key.to_owned())),
+                }
+                Ok(())
             }
 
             /// These without one; none when there is no such key.
@@ -218,21 +232,26 @@ impl Policy {
     pub fn check(&self) -> Result<(), PolicyError> {
         let wrong = |key, reason: String| Err(PolicyError::Value { key, reason });
         if self.cores == Percent(0) {
-            return wrong("cores", "with 0 % nothing would ever run; say hours = \"never\" if that is meant".into());
+            return wrong("cores", NOTHING.into());
         }
         if self.memory == Percent(0) {
-            return wrong("memory", "with 0 % nothing would ever run; say hours = \"never\" if that is meant".into());
+            return wrong("memory", NOTHING.into());
         }
         if self.beside_owner && self.beside_cores > self.cores {
-            let reason = format!("{} beside the owner are more than the {} without them", self.beside_cores, self.cores);
-            return wrong("beside_cores", reason);
+            return wrong("beside_cores", more_beside(self.beside_cores, self.cores));
         }
         if self.beside_owner && self.beside_memory > self.memory {
-            let reason = format!("{} beside the owner are more than the {} without them", self.beside_memory, self.memory);
-            return wrong("beside_memory", reason);
+            return wrong("beside_memory", more_beside(self.beside_memory, self.memory));
         }
         Ok(())
     }
+}
+
+/// What is said of a share of nothing.
+const NOTHING: &str = "with 0 % nothing would ever run\nhint: write 1 to 100, or hours=never if that is meant";
+
+fn more_beside(beside: Percent, without: Percent) -> String {
+    format!("{beside} % beside the owner is more than the {without} % without them\nhint: write {without} or less")
 }
 
 /// How many of an agent's slots a share of a machine's processors stands for: one at least, unless it is nothing.
@@ -250,13 +269,16 @@ pub enum PolicyError {
     Value { key: &'static str, reason: String },
     #[error("{0}")]
     Text(String),
-    #[error("there is no setting `{0}`; the settings are {keys}", keys = keys())]
+    #[error("there is no setting {}\nhint: the settings are {keys}", quoted(.0), keys = keys())]
     Key(String),
-    #[error("`{0}` is not a setting\nhint: write KEY=VALUE, as in idle=10m")]
+    #[error("{} is not a setting\nhint: write KEY=VALUE, as in idle=10m", quoted(.0))]
     Pair(String),
-    #[error("more than {OVERRIDES_MAX} overrides are not taken")]
+    #[error(
+        "more than {OVERRIDES_MAX} overrides are not taken\nhint: give machines a group (`lull token create --group`) and write one for \
+         the group"
+    )]
     Overrides,
-    #[error("an override has 1 to {CONDITIONS_MAX} conditions")]
+    #[error("an override has 1 to {CONDITIONS_MAX} conditions\nhint: give the machines a label of their own, and name that")]
     Conditions,
 }
 
@@ -267,26 +289,31 @@ fn keys() -> String {
 impl Changes {
     /// Reads TOML, one `key = value` a line.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        toml::from_str(text).map_err(|error| PolicyError::Text(error.to_string()))
+        let table: toml::Table = misread::toml(text).map_err(|wrong| PolicyError::Text(wrong.to_string()))?;
+        let mut changes = Self::default();
+        for (key, value) in table {
+            let written = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+                toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => {
+                    let words = format!("{key}: a setting has one value\nhint: write it like `idle = \"10m\"` or `cores = 80`");
+                    return Err(PolicyError::Text(words));
+                }
+            };
+            changes.set(&key, &written)?;
+        }
+        Ok(changes)
     }
 
     /// Reads `key=value` pairs; texts need no quotes.
     pub fn from_pairs(pairs: &[impl AsRef<str>]) -> Result<Self, PolicyError> {
-        let mut table = toml::Table::new();
+        let mut changes = Self::default();
         for pair in pairs {
             let wrong = || PolicyError::Pair(pair.as_ref().to_owned());
             let (key, value) = pair.as_ref().split_once('=').ok_or_else(wrong)?;
-            let (key, value) = (key.trim(), value.trim());
-            if Self::default().without(key).is_none() {
-                return Err(PolicyError::Key(key.to_owned()));
-            }
-            let plain = match value {
-                "true" | "false" => toml::Value::Boolean(value == "true"),
-                _ => value.parse().map_or_else(|_| toml::Value::String(value.to_owned()), toml::Value::Integer),
-            };
-            table.insert(key.to_owned(), plain);
+            changes.set(key.trim(), value.trim())?;
         }
-        table.try_into().map_err(|error: toml::de::Error| PolicyError::Text(error.to_string()))
+        Ok(changes)
     }
 
     /// As [`Self::from_toml`] reads it.
@@ -423,10 +450,51 @@ impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a time of at most a day\nhint: write 90s, 10m or 1h 30m");
-        let seconds = humantime::parse_duration(&text).map_err(|_| wrong())?.as_secs();
+        Self::read(&text)
+    }
+}
+
+/// A value of a setting as people write it, on a command line and in a file.
+trait Written: Sized {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Written for Span {
+    fn read(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{} is not a time of at most a day\nhint: write 90s, 10m or 1h 30m", quoted(text));
+        let seconds = humantime::parse_duration(text).map_err(|_| wrong())?.as_secs();
         u32::try_from(seconds).ok().filter(|seconds| *seconds <= SPAN_S_MAX).map(Self).ok_or_else(wrong)
     }
+}
+
+impl Written for Hours {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: crate::hours::ParseHoursError| error.to_string())
+    }
+}
+
+impl Written for bool {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("{} is neither true nor false\nhint: write true or false", quoted(text)))
+    }
+}
+
+impl Written for Percent {
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        number.parse().ok().and_then(Self::checked).ok_or_else(|| Self::wrong(quoted(text)))
+    }
+}
+
+impl Written for Celsius {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().ok().and_then(Self::checked).ok_or_else(|| Self::wrong(quoted(text)))
+    }
+}
+
+/// A small number: for people and programs any, so that what is out of bounds is told so; among our own kind a byte.
+fn small<'de, D: Deserializer<'de>>(decoder: D) -> Result<i64, D::Error> {
+    if decoder.is_human_readable() { i64::deserialize(decoder) } else { u8::deserialize(decoder).map(i64::from) }
 }
 
 impl From<Span> for String {
@@ -442,8 +510,8 @@ impl fmt::Display for Span {
 }
 
 /// A share, 0 to 100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "u8")]
 pub struct Percent(u8);
 
 impl Percent {
@@ -458,11 +526,20 @@ impl Percent {
     }
 }
 
-impl TryFrom<u8> for Percent {
-    type Error = String;
+impl Percent {
+    fn checked(percent: i64) -> Option<Self> {
+        u8::try_from(percent).ok().filter(|percent| *percent <= 100).map(Self)
+    }
 
-    fn try_from(percent: u8) -> Result<Self, String> {
-        if percent <= 100 { Ok(Self(percent)) } else { Err(format!("{percent} is not a share\nhint: write 0 to 100")) }
+    fn wrong(said: impl fmt::Display) -> String {
+        format!("{said} is not a share in percent\nhint: write 0 to 100")
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let percent = small(decoder)?;
+        Self::checked(percent).ok_or_else(|| de::Error::custom(Self::wrong(percent)))
     }
 }
 
@@ -479,8 +556,8 @@ impl fmt::Display for Percent {
 }
 
 /// A temperature at which a machine may be worked, 40 to 110 degrees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "u8")]
 pub struct Celsius(u8);
 
 impl Celsius {
@@ -490,15 +567,28 @@ impl Celsius {
     }
 }
 
+impl Celsius {
+    fn checked(degrees: i64) -> Option<Self> {
+        u8::try_from(degrees).ok().filter(|degrees| (40..=110).contains(degrees)).map(Self)
+    }
+
+    fn wrong(said: impl fmt::Display) -> String {
+        format!("{said} is not a limit in degrees Celsius\nhint: write 40 to 110")
+    }
+}
+
 impl TryFrom<u8> for Celsius {
     type Error = String;
 
     fn try_from(degrees: u8) -> Result<Self, String> {
-        if (40..=110).contains(&degrees) {
-            Ok(Self(degrees))
-        } else {
-            Err(format!("{degrees} is not a limit in degrees\nhint: write 40 to 110"))
-        }
+        Self::checked(degrees.into()).ok_or_else(|| Self::wrong(degrees))
+    }
+}
+
+impl<'de> Deserialize<'de> for Celsius {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let degrees = small(decoder)?;
+        Self::checked(degrees).ok_or_else(|| de::Error::custom(Self::wrong(degrees)))
     }
 }
 
@@ -602,18 +692,37 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_clear_words() {
         let pairs = |pairs: &[&str]| Changes::from_pairs(pairs).map_err(|error| error.to_string());
-        let refused = |text: &str| pairs(&[text]).expect_err(text);
+        let refused = |text: &str| {
+            let error = pairs(&[text]).expect_err(text);
+            let (key, _) = text.split_once('=').unwrap_or((text, ""));
+            let last = error.lines().last().unwrap_or_default();
+            assert!(error.contains(key) && last.starts_with("hint: "), "{text}: {error}");
+            error
+        };
         assert!(refused("idle").contains("write KEY=VALUE"));
-        assert!(refused("idel=10m").contains("there is no setting `idel`; the settings are idle, hours"));
+        assert!(refused("idel=10m").contains("there is no setting `idel`\nhint: the settings are idle, hours"));
         assert!(refused("idle=soon").contains("write 90s, 10m or 1h 30m"), "{}", refused("idle=soon"));
         assert!(refused("idle=3days").contains("at most a day"));
         assert!(refused("cores=150").contains("write 0 to 100"), "{}", refused("cores=150"));
         assert!(refused("hours=8-9").contains("HH:MM-HH:MM"));
         assert!(refused("temperature_max=5").contains("40 to 110"));
-        assert!(refused("on_battery=maybe").contains("boolean"), "{}", refused("on_battery=maybe"));
+        assert_eq!(refused("on_battery=maybe"), "on_battery: `maybe` is neither true nor false\nhint: write true or false");
+        assert_eq!(refused("cores=101"), "cores: `101` is not a share in percent\nhint: write 0 to 100");
+        assert_eq!(pairs(&["cores=70%"]), pairs(&["cores=70"]));
+        for wrong in
+            ["cores=-1", "cores=", "cores=99999999999999999999", "cores=1.5", "idle=", "idle=-1s", "hours=", "unseen=1", "=1", ""]
+        {
+            refused(wrong);
+        }
+        for wrong in
+            ["cores = 101", "cores = [1]", "cores", "idle = 600", "on_battery = \"maybe\"", "idel = \"1m\"", "hours = \"8\""]
+        {
+            let error = Changes::from_toml(wrong).expect_err(wrong).to_string();
+            assert!(error.lines().last().is_some_and(|last| last.starts_with("hint: ")), "{wrong}: {error}");
+        }
         let book = Book::default();
         let set = |text: &str| book.with(&[], &pairs(&[text]).expect(text)).expect_err(text).to_string();
-        assert!(set("cores=0").contains("hours = \"never\""));
+        assert!(set("cores=0").contains("hours=never"));
         let wide = pairs(&["beside_owner=true", "beside_cores=95"]).expect("changes");
         assert!(book.with(&[], &wide).expect_err("more beside than without").to_string().contains("beside_cores"));
     }
@@ -777,6 +886,6 @@ mod tests {
         ] {
             assert_eq!(taken(format!("{key}={value}")), right, "{key}={value}");
         }
-        assert_eq!((Percent::new(255), Percent::try_from(100).map(Percent::get)), (Percent(100), Ok(100)));
+        assert_eq!((Percent::new(255), Percent::checked(100).map(Percent::get)), (Percent(100), Some(100)));
     }
 }

@@ -179,28 +179,28 @@ pub enum EnrolmentReply {
 /// Why a machine gets no certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum EnrolmentRefusal {
-    #[error("the token is unknown or was revoked; ask for a new one made by `lull token create`")]
+    #[error("the token is unknown or was revoked\nhint: ask for a new one made by `lull token create`")]
     UnknownToken,
-    #[error("the token has expired; ask for a new one made by `lull token create`")]
+    #[error("the token has expired\nhint: ask for a new one made by `lull token create`")]
     Expired,
-    #[error("the token was used as often as it may be; ask for a new one made by `lull token create`")]
+    #[error("the token was used as often as it may be\nhint: ask for a new one made by `lull token create`")]
     UsedUp,
-    #[error("this machine was revoked; only an administrator lets it in again, by `lull agent restore`")]
+    #[error("this machine was revoked\nhint: only an administrator lets it in again, by `lull agent restore`")]
     Revoked,
-    #[error("`{name}` cannot be an agent's name: {why}")]
+    #[error("`{name}` cannot be an agent's name\nhint: {why}")]
     Name { name: String, why: String },
-    #[error("the token is not for a machine called `{0}`; ask for one made by `lull token create --for {0}`")]
+    #[error("the token is not for a machine called `{0}`\nhint: ask for one made by `lull token create --for {0}`")]
     NotBound(String),
     #[error(
-        "a machine called `{0}` was revoked; an administrator lets it in again by `lull agent restore {0}`, or another machine \
+        "a machine called `{0}` was revoked\nhint: an administrator lets it in again by `lull agent restore {0}`, or another machine \
          in its place by `lull token create --for {0}`"
     )]
     NameRevoked(String),
-    #[error("the token is for one machine called `{0}`, which has joined; `lull-agent join --name` gives another name")]
+    #[error("the token is for one machine called `{0}`, which has joined\nhint: `lull-agent join --name` gives another name")]
     NameTaken(String),
-    #[error("too many enrolments from this address at the moment; try again in a minute")]
+    #[error("too many enrolments from this address at the moment\nhint: try again in a minute")]
     TooMany,
-    #[error("the coordinator cannot enrol anybody at the moment; try again")]
+    #[error("the coordinator cannot enrol anybody at the moment\nhint: try again")]
     Unavailable,
 }
 

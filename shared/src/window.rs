@@ -109,7 +109,8 @@ pub enum ParseWindowError {
     )]
     Form(String),
     #[error(
-        "`{0}` is neither a day (mon, tue, wed, thu, fri, sat, sun, mon-fri, sat,sun) nor a time zone (Europe/Amsterdam, UTC)"
+        "`{0}` is neither a day nor a time zone\nhint: write days like mon-fri or sat,sun (mon, tue, wed, thu, fri, sat, sun), and behind \
+         them a zone like Europe/Amsterdam or UTC"
     )]
     Word(String),
 }

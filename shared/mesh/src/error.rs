@@ -6,7 +6,7 @@ use lull_shared::{amount::sizes, digest::BlobRef, identity::CertificateError, ti
 /// A node that could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    #[error("cannot listen on {address}: {reason}; choose another address or port")]
+    #[error("cannot listen on {address}: {reason}\nhint: choose another address or port with --listen; port 0 is any free one")]
     Listen { address: Multiaddr, reason: String },
     #[error("the identity cannot secure connections")]
     Identity(#[source] libp2p::noise::Error),
@@ -46,7 +46,9 @@ pub enum MeshError {
     Stranger { peer: PeerId },
     #[error("{peer} was revoked")]
     Revoked { peer: PeerId },
-    #[error("the network has revoked this machine, says {peer}; only an administrator lets it in again, by `lull agent restore`")]
+    #[error(
+        "the network has revoked this machine, says {peer}\nhint: only an administrator lets it in again, by `lull agent restore`"
+    )]
     ThrownOut { peer: PeerId },
     #[error("{peer} is not a coordinator")]
     NoCoordinator { peer: PeerId },
