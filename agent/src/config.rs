@@ -13,8 +13,18 @@ use libp2p::Multiaddr;
 use lull_engine::executor::protocol::Priority;
 use lull_mesh::UploadRules;
 use lull_session::guard::{CpuRule, MemoryRule, Rules};
-use lull_shared::{limits, name::check_name, resources::Labels, state::GROUP_LABEL};
+use lull_shared::{
+    amount::quoted,
+    bound::{self, Bound},
+    limits,
+    misread::{self, Misread},
+    name::check_name,
+    resources::Labels,
+    state::GROUP_LABEL,
+};
 use serde::{Deserialize, Deserializer, de};
+
+use crate::cli::value;
 
 /// Labels that the agent sets itself.
 const OWN_LABELS: [&str; 5] = ["os", "arch", "cores", "memory", "name"];
@@ -30,37 +40,44 @@ pub struct Config {
     pub name: Option<String>,
     pub labels: Labels,
     /// The number of processors if not given.
+    #[serde(deserialize_with = "slots")]
     pub slots: Option<u16>,
     /// Half of the machine's memory if not given.
-    #[serde(deserialize_with = "some_size")]
+    #[serde(deserialize_with = "agent_memory")]
     pub memory_max: Option<ByteSize>,
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "cache")]
     pub cache_max: ByteSize,
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "outbox")]
     pub outbox_max: ByteSize,
+    #[serde(deserialize_with = "folder")]
     pub cache_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "folder")]
     pub scratch_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "addresses")]
     pub listen: Vec<Multiaddr>,
     /// What is sent to peers of blobs, in a second; 0 sets no limit.
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "upload")]
     pub upload_max: ByteSize,
     pub mdns: bool,
     /// 0 switches the rule off.
+    #[serde(deserialize_with = "percent")]
     pub cpu_pause_percent: u8,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "settles")]
     pub cpu_pause_after: Duration,
+    #[serde(deserialize_with = "percent")]
     pub cpu_resume_percent: u8,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "settles")]
     pub cpu_resume_after: Duration,
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "memory_free")]
     pub memory_free_min: ByteSize,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "snapshot_every")]
     pub snapshot_every: Duration,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "warm")]
     pub warm_time: Duration,
     #[serde(deserialize_with = "priority")]
     pub priority: Priority,
     pub open_cage: OpenCage,
+    #[serde(deserialize_with = "log")]
     pub log: String,
 }
 
@@ -106,13 +123,18 @@ pub enum OpenCage {
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path} cannot be read: {source}")]
+    #[error(
+        "the configuration file {} cannot be read: {source}\nhint: name another with --config, or leave it out: every setting has a \
+         default",
+        path.display()
+    )]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}: {source}")]
-    Parse { path: PathBuf, source: toml::de::Error },
+    /// The reason has its hint.
     #[error("{key}: {reason}")]
     Value { key: &'static str, reason: String },
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
+    Parse { path: PathBuf, source: Misread },
+    #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: Box<ConfigError> },
 }
 
@@ -134,39 +156,24 @@ impl Config {
 
     /// Reads the text of a file; `path` is what errors call it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let config: Self = misread::toml(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         config.check().map_err(|wrong| ConfigError::File { path: path.to_owned(), source: wrong.into() })?;
         Ok(config)
     }
 
-    /// Checks what the types cannot say; to be called again after overrides.
+    /// Checks what one value alone does not tell; to be called again after overrides.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, reason: String| Err(ConfigError::Value { key, reason });
         if let Some(name) = &self.name
             && let Err(why) = check_name(name)
         {
-            return wrong("name", format!("`{name}` cannot be an agent's name: {why}"));
+            return wrong("name", why.told(name, "an agent's name"));
         }
         check_labels(&self.labels).map_err(|reason| ConfigError::Value { key: "labels", reason })?;
-        match self.slots {
-            Some(slots) if slots == 0 || slots > limits::SLOTS_PER_AGENT_MAX => {
-                return wrong("slots", format!("{slots} is not between 1 and {}", limits::SLOTS_PER_AGENT_MAX));
-            }
-            Some(_) | None => {}
-        }
-        let upload = self.upload_max.as_u64();
-        if (1..limits::UPLOAD_RATE_MIN).contains(&upload) {
-            return wrong(
-                "upload_max",
-                format!("{} a second are too few; 0 sets no limit, 32 KiB is the lowest", self.upload_max),
-            );
-        }
-        if self.cpu_pause_percent > 100 {
-            return wrong("cpu_pause_percent", format!("{} is not between 0 and 100", self.cpu_pause_percent));
-        }
         if self.cpu_pause_percent > 0 && self.cpu_resume_percent > self.cpu_pause_percent {
             let (resume, pause) = (self.cpu_resume_percent, self.cpu_pause_percent);
-            return wrong("cpu_resume_percent", format!("{resume} is above cpu_pause_percent, which is {pause}"));
+            let words = format!("{resume} is above cpu_pause_percent, which is {pause}\nhint: write {pause} or less");
+            return wrong("cpu_resume_percent", words);
         }
         Ok(())
     }
@@ -203,11 +210,15 @@ fn any_address() -> Multiaddr {
 /// Checks labels that an administrator gave; the error is in words.
 pub fn check_labels(labels: &Labels) -> Result<(), String> {
     if labels.len() > limits::LABELS_MAX {
-        return Err(format!("{} labels; at most {} are taken", labels.len(), limits::LABELS_MAX));
+        return Err(format!(
+            "{} labels are too many\nhint: leave some out; at most {} are taken",
+            labels.len(),
+            limits::LABELS_MAX
+        ));
     }
     for (key, value) in labels {
         if let Err(why) = check_name(key) {
-            return Err(format!("`{key}` cannot be a label: {why}"));
+            return Err(why.told(key, "a label"));
         }
         if key == GROUP_LABEL {
             return Err(format!(
@@ -223,7 +234,8 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
             ));
         }
         if value.is_empty() || value.len() > limits::NAME_BYTES_MAX {
-            return Err(format!("the value of `{key}` must have 1 to {} bytes", limits::NAME_BYTES_MAX));
+            let max = limits::NAME_BYTES_MAX;
+            return Err(format!("the value of `{key}` has {} bytes\nhint: write 1 to {max} bytes", value.len()));
         }
     }
     Ok(())
@@ -231,46 +243,94 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
 
 /// A label as people type it, `KEY=VALUE`.
 pub fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not a label\nhint: write KEY=VALUE"))?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
+    let form = || format!("{} is not a label\nhint: write KEY=VALUE, like site=berlin", quoted(text));
+    let (key, value) = text.split_once('=').ok_or_else(form)?;
+    let label = (key.trim().to_owned(), value.trim().to_owned());
+    check_labels(&Labels::from([label.clone()]))?;
+    Ok(label)
 }
 
-/// A size, `"4 GiB"`, or a number of bytes.
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
-    struct Visitor;
+/// A value as it stands in a file: a text, or a number that stands for itself.
+struct Written(Bound);
 
-    impl de::Visitor<'_> for Visitor {
-        type Value = ByteSize;
+impl de::Visitor<'_> for Written {
+    type Value = String;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a size such as \"4 GiB\"")
-        }
-
-        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-            u64::try_from(bytes).map(ByteSize).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.span())
     }
 
-    deserializer.deserialize_any(Visitor)
+    fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
 }
 
-fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
-    size(deserializer).map(Some)
+/// A value within its bound.
+fn within<'de, D: Deserializer<'de>>(decoder: D, bound: Bound) -> Result<u64, D::Error> {
+    bound.read(&decoder.deserialize_any(Written(bound))?).map_err(de::Error::custom)
 }
 
-/// A duration, `"2s"` or `"1m 30s"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let expected = &"a duration such as \"2s\" or \"1m 30s\"";
-    humantime::parse_duration(&text).map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), expected))
+/// What the values of the file are bounded by, each under the name of its reader.
+macro_rules! bounded {
+    ($($name:ident: $kind:ty = $bound:expr, $made:expr;)+) => {$(
+        fn $name<'de, D: Deserializer<'de>>(decoder: D) -> Result<$kind, D::Error> {
+            within(decoder, $bound).map($made)
+        }
+    )+};
 }
 
-fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
-    let text = String::deserialize(deserializer)?;
+bounded! {
+    slots: Option<u16> = bound::SLOTS, |slots| u16::try_from(slots).ok();
+    agent_memory: Option<ByteSize> = bound::AGENT_MEMORY, |bytes| Some(ByteSize(bytes));
+    cache: ByteSize = bound::CACHE, ByteSize;
+    outbox: ByteSize = bound::OUTBOX, ByteSize;
+    memory_free: ByteSize = bound::MEMORY_FREE, ByteSize;
+    percent: u8 = bound::PERCENT, |percent| u8::try_from(percent).unwrap_or(u8::MAX);
+    settles: Duration = bound::SETTLES, Duration::from_millis;
+    snapshot_every: Duration = bound::SNAPSHOT_EVERY, Duration::from_millis;
+    warm: Duration = bound::WARM, Duration::from_millis;
+}
+
+/// What is sent in a second; 0 sets no limit.
+fn upload<'de, D: Deserializer<'de>>(decoder: D) -> Result<ByteSize, D::Error> {
+    parse_upload(&decoder.deserialize_any(Written(bound::UPLOAD))?).map_err(de::Error::custom)
+}
+
+/// The same as it is typed.
+pub fn parse_upload(text: &str) -> Result<ByteSize, bound::Outside> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Ok(ByteSize(0)),
+        Ok(_) | Err(_) => bound::UPLOAD.read(text).map(ByteSize),
+    }
+}
+
+fn folder<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(decoder)?;
+    match text.trim().is_empty() {
+        true => Err(de::Error::custom("an empty text is not a folder\nhint: name a folder, or leave the setting out")),
+        false => Ok(Some(text.into())),
+    }
+}
+
+fn addresses<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<Multiaddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(decoder)?;
+    texts.iter().map(|text| value::listen_address(text).map_err(de::Error::custom)).collect()
+}
+
+fn log<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
+    value::log_text(&String::deserialize(decoder)?).map_err(de::Error::custom)
+}
+
+fn priority<'de, D: Deserializer<'de>>(decoder: D) -> Result<Priority, D::Error> {
+    let text = String::deserialize(decoder)?;
     parse_priority(&text).map_err(de::Error::custom)
 }
 
@@ -279,7 +339,7 @@ pub fn parse_priority(text: &str) -> Result<Priority, String> {
     match text {
         "idle" => Ok(Priority::Idle),
         "normal" => Ok(Priority::Normal),
-        other => Err(format!("`{other}` is not a priority\nhint: write idle or normal")),
+        other => Err(format!("{} is not a priority\nhint: write idle or normal", quoted(other))),
     }
 }
 
@@ -314,35 +374,91 @@ mod tests {
         assert_eq!(shown, defaults);
         let keys: Vec<String> = uncommented().lines().filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect();
         let unknown = load("none_of_them = 1").expect_err("an unknown key");
-        let known = unknown.split("expected one of").nth(1).expect("the error lists the keys");
-        for key in known.split('`').skip(1).step_by(2) {
+        let known = unknown.split("the settings are ").nth(1).expect("the error lists the keys");
+        assert!(known.split(", ").count() >= 20, "{known}");
+        for key in known.split(", ") {
             assert!(keys.iter().any(|shown| shown == key), "`{key}` is not in installer/agent.toml");
         }
+    }
+
+    /// A value of each kind that no key takes, and some that none of its own kind should.
+    const NONE: [&str; 12] = [
+        "-1",
+        "99999999999999999",
+        "1.5",
+        "[1]",
+        "{ a = 1 }",
+        "\"\"",
+        "\"?\"",
+        "\"-1s\"",
+        "\"99999999999999 TiB\"",
+        "true",
+        "[\"x\"]",
+        "0x",
+    ];
+
+    #[test]
+    fn every_key_refuses_what_it_does_not_take_by_its_name_and_with_a_hint() {
+        let mut refused = std::collections::BTreeMap::new();
+        for key in uncommented().lines().filter_map(|line| line.split_once(" = ").map(|(key, _)| key.to_owned())) {
+            for value in NONE {
+                let text = format!("{key} = {value}");
+                let Err(error) = load(&text) else { continue };
+                let lines: Vec<&str> = error.lines().collect();
+                assert!(lines.len() == 2 && lines[1].starts_with("hint: "), "{text}: {error}");
+                assert!(value == "0x" || lines[0].contains(&key), "{text}: {error}");
+                assert!(!error.contains("u16") && !error.contains("struct") && !error.contains("Config"), "{text}: {error}");
+                *refused.entry(key.clone()).or_insert(0) += 1;
+            }
+        }
+        assert!(refused.len() >= 20 && refused.values().all(|count| *count >= 9), "{refused:?}");
     }
 
     #[test]
     fn errors_name_the_key_and_what_it_takes() {
         let cases = [
-            ("cpu_pause = 5", "cpu_pause"),
-            ("slots = 0", "slots: 0 is not between 1 and 256"),
-            ("slots = \"many\"", "slots"),
-            ("cache_max = \"big\"", "a size such as \"4 GiB\""),
-            ("cpu_pause_after = \"soon\"", "a duration such as"),
-            ("cpu_resume_percent = 60", "cpu_resume_percent: 60 is above cpu_pause_percent, which is 50"),
+            ("cpu_pause = 5", "there is no setting `cpu_pause`\nhint: the settings are name, labels"),
+            ("cpu_pause_percents = 5", "hint: did you mean `cpu_pause_percent`?"),
+            ("slots = 0", "agent.toml: slots: `0` is less than 1\nhint: write a whole number from 1 to 256, like 4"),
+            ("slots = 99999", "slots: `99999` is more than 256\nhint: "),
+            ("slots = \"many\"", "slots: `many` is not a whole number\nhint: "),
+            ("cache_max = \"big\"", "cache_max: `big` is not a size\nhint: write a size from 16 MiB on, like 4GiB"),
+            ("cache_max = \"0\"", "cache_max: `0` is less than 16 MiB"),
+            ("memory_max = \"0\"", "memory_max: `0` is less than 16 MiB"),
+            ("outbox_max = \"0\"", "outbox_max: `0` is less than 1 MiB"),
+            ("cache_dir = \"\"", "cache_dir: an empty text is not a folder\nhint: name a folder"),
+            ("scratch_dir = 5", "scratch_dir: `5` is not a text\nhint: write it in quotes"),
+            ("log = \"\"", "log: an empty text does not say what is logged\nhint: write error, warn, info"),
+            ("log = \"verbose\"", "log: `verbose` does not say what is logged\nhint: "),
+            ("mdns = \"yes\"", "mdns: \"yes\" is not true or false\nhint: write true or false, without quotes"),
+            (
+                "open_cage = \"maybe\"",
+                "open_cage: `maybe` is not one of the words that are understood\nhint: the words are refuse, work",
+            ),
+            (
+                "cpu_pause_after = \"soon\"",
+                "cpu_pause_after: `soon` is not a length of time\nhint: write a length of time from 0s to 1d, like 5s",
+            ),
+            ("snapshot_every = \"0s\"", "snapshot_every: `0s` is less than 100ms"),
+            ("cpu_resume_percent = 60", "cpu_resume_percent: 60 is above cpu_pause_percent, which is 50\nhint: write 50 or less"),
+            ("cpu_pause_percent = 101", "cpu_pause_percent: `101` is more than 100"),
             ("labels = { os = \"mine\" }", "`os` is set by the agent itself\nhint: remove `os` from the labels"),
             ("labels = { group = \"lab\" }", "agent.toml: labels: `group` is given by the token"),
             ("labels = { group = \"lab\" }", "\nhint: remove `group` from the labels"),
-            ("name = \"my desk\"", "name: `my desk`"),
-            ("priority = \"high\"", "write idle or normal"),
-            ("listen = [\"here\"]", "listen"),
-            ("upload_max = \"1 KiB\"", "32 KiB is the lowest"),
+            ("labels = { site = 5 }", "labels.site: `5` is not a text"),
+            ("name = \"my desk\"", "name: `my desk` cannot be an agent's name\nhint: use letters"),
+            ("priority = \"high\"", "priority: `high` is not a priority\nhint: write idle or normal"),
+            ("listen = [\"here\"]", "listen: `here` is not an address to listen at\nhint: write it like /ip4/0.0.0.0"),
+            ("upload_max = \"1 KiB\"", "upload_max: `1 KiB` is less than 32 KiB\nhint: "),
+            ("name = \"desk", "line 1: "),
         ];
         for (text, expected) in cases {
             let error = load(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.lines().last().is_some_and(|line| line.starts_with("hint: ")), "{text}: {error}");
         }
         let missing = Config::load(Path::new("/nowhere/agent.toml"), true).expect_err("missing").to_string();
-        assert!(missing.contains("/nowhere/agent.toml"), "{missing}");
+        assert!(missing.contains("/nowhere/agent.toml") && missing.contains("\nhint: name another with --config"), "{missing}");
         assert!(Config::load(Path::new("/nowhere/agent.toml"), false).is_ok());
     }
 

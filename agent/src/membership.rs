@@ -41,13 +41,15 @@ pub struct Membership {
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    #[error("this machine has not joined a network; join it with `lull-agent join TOKEN`")]
+    #[error(
+        "this machine has not joined a network\nhint: `lull-agent join TOKEN` does, with a token that `lull token create` printed"
+    )]
     NotJoined,
-    #[error("{path} cannot be read: {source}")]
+    #[error("{} cannot be read: {source}\nhint: run this as the user that the agent runs as", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be written: {source}")]
+    #[error("{} cannot be written: {source}\nhint: make room there, or run this as the user that the agent runs as", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} is damaged ({reason}); `lull-agent leave` removes it, then join again with a new token")]
+    #[error("{path} is damaged ({reason})\nhint: `lull-agent leave` removes it; then join again with a new token")]
     Damaged { path: PathBuf, reason: String },
     #[error(
         "{path} is missing: the key by which the network knows this machine\nhint: restore it from a backup, or `lull-agent leave` \

@@ -101,7 +101,8 @@ impl Status {
             }
             (LinkStatus::Greeting, Some(address)) => format!("{address}, being greeted"),
             _ => match &self.unwanted {
-                Some(why) => format!("not connected: {why}"),
+                // What to do is said on the same line here.
+                Some(why) => format!("not connected: {}", why.replace("\nhint: ", "; ")),
                 None => "not connected; trying".into(),
             },
         }
@@ -240,10 +241,10 @@ mod tests {
         let mut status = status();
         (status.coordinator, status.session.link) = (None, LinkStatus::Down);
         assert!(status.table().contains("not connected; trying"));
-        status.unwanted = Some("this machine was revoked".into());
-        assert!(status.table().contains("not connected: this machine was revoked"), "{}", status.table());
+        status.unwanted = Some("this machine was revoked\nhint: ask".into());
+        assert!(status.table().contains("not connected: this machine was revoked; ask\n"), "{}", status.table());
         let json = serde_json::to_value(&status).expect("JSON");
-        assert_eq!(json["unwanted"], "this machine was revoked");
+        assert_eq!(json["unwanted"], "this machine was revoked\nhint: ask");
     }
 
     #[test]

@@ -19,6 +19,10 @@ const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
 /// How often it is looked whether it has gone.
 const LEAVE_CHECK: Duration = Duration::from_millis(50);
 
+/// What is said of an answer that belongs to another question.
+pub(super) const OTHER_ANSWER: &str =
+    "the agent answered something else\nhint: look whether it is of another version; starting it anew makes both alike";
+
 /// Which agent is meant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -30,13 +34,15 @@ pub(super) struct Place<'a> {
 pub(super) async fn status(place: Place<'_>, out: Output) -> Result<(), CliError> {
     let response = match ask(place, &Request::Status).await {
         // Whoever asks why nothing runs here is told the reason that no start mends.
-        Err(CliError::Ipc(error @ IpcError::NotRunning(_))) if membership::is_revoked(place.data) => {
-            return Err(CliError::Unreachable(format!("{error}\n{}", EnrolmentRefusal::Revoked)));
+        Err(CliError::Ipc(IpcError::NotRunning(_))) if membership::is_revoked(place.data) => {
+            let data = place.data.display();
+            let words = format!("no agent is running with this data folder ({data}), and {}", EnrolmentRefusal::Revoked);
+            return Err(CliError::Unreachable(words));
         }
         other => other?,
     };
     let Response::Status(status) = response else {
-        return Err(CliError::Failed("the agent answered something else; is it of another version?".into()));
+        return Err(CliError::Failed(OTHER_ANSWER.into()));
     };
     out.one(&status, &status.agent.to_string(), || status.table())
 }
@@ -63,8 +69,10 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
         Err(error) => return Err(error.into()),
     }
     let member = Membership::load(data);
-    let joined = membership::forget(data, config.cache_dir.as_deref())
-        .map_err(|error| CliError::Failed(format!("{} cannot be emptied: {error}", data.display())))?;
+    let joined = membership::forget(data, config.cache_dir.as_deref()).map_err(|error| {
+        let words = format!("{} cannot be emptied: {error}\nhint: run this as the user whose folder it is", data.display());
+        CliError::Failed(words)
+    })?;
     if !joined {
         membership::check_folder(data)?;
         return Err(MembershipError::NotJoined.into());
@@ -98,7 +106,7 @@ async fn wait_until_gone(data: &Path) -> Result<(), CliError> {
     let deadline = Instant::now() + LEAVE_TIME_MAX;
     while run_loop::is_running(data) {
         if Instant::now() > deadline {
-            return Err(CliError::Failed("the agent does not stop; end its process, then leave again".into()));
+            return Err(CliError::Failed("the agent does not stop\nhint: end its process, then leave again".into()));
         }
         sleep(LEAVE_CHECK).await;
     }

@@ -42,7 +42,7 @@ pub(super) async fn join(
     check_labels(&labels).map_err(CliError::Usage)?;
     let name = name.or_else(|| config.name.clone()).unwrap_or_else(host_name);
     if let Err(why) = check_name(&name) {
-        return Err(CliError::Usage(format!("`{name}` cannot be an agent's name: {why}")));
+        return Err(CliError::Usage(why.told(&name, "an agent's name")));
     }
     membership::check_folder(data)?;
     match Membership::load(data) {
@@ -66,7 +66,8 @@ pub(super) async fn join(
             return said(&member, &words, out);
         }
         Ok(member) => {
-            let words = format!("this machine is in another network as {}; leave it first with `lull-agent leave`", member.agent);
+            let words =
+                format!("this machine is in another network as {}\nhint: leave it first with `lull-agent leave`", member.agent);
             return Err(CliError::Failed(words));
         }
         Err(MembershipError::NotJoined) => {}
@@ -159,7 +160,8 @@ async fn start_node(token: &JoinToken, identity: &Keypair, stop: CancellationTok
 
 /// Asks the token's coordinators in turn.
 async fn enrol(node: &NodeHandle, token: &JoinToken, identity: &Keypair, name: &str) -> Result<Membership, CliError> {
-    let mut last = CliError::Unreachable("the token names no coordinator; ask for a new one made by `lull token create`".into());
+    let mut last =
+        CliError::Unreachable("the token names no coordinator\nhint: ask for a new one made by `lull token create`".into());
     for address in &token.coordinators {
         let Ok(parsed) = address.parse::<Multiaddr>() else { continue };
         let request = EnrolmentRequest::Join { token: token.token, secret: token.secret.clone(), name: name.to_owned() };
@@ -201,12 +203,12 @@ fn failed(error: MeshError) -> CliError {
 /// Believes an enrolment as far as the token's authority signed it.
 fn member(token: &JoinToken, identity: &Keypair, address: &str, reply: EnrolmentReply) -> Result<Membership, CliError> {
     let EnrolmentReply::Enrolled { agent, name, certificate, coordinators } = reply else {
-        return Err(CliError::Failed("the coordinator enrolled nobody".into()));
+        return Err(CliError::Failed("the coordinator enrolled nobody\nhint: look whether it is of the same version".into()));
     };
     let peer = identity.public().to_peer_id();
     let checked = Certificate::verify(&certificate, &token.authority, token.network, &peer, clock::wall());
     let checked = checked.map_err(|error| {
-        CliError::Failed(format!("the certificate that came is not valid: {error}; check this machine's clock"))
+        CliError::Failed(format!("the certificate that came is not valid: {error}\nhint: check this machine's clock"))
     })?;
     // What worked comes first, then what the coordinator says, then the rest of the token.
     let addresses = distinct([address.to_owned()].into_iter().chain(coordinators).chain(token.coordinators.iter().cloned()));

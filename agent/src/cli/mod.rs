@@ -11,6 +11,7 @@
 
 mod control;
 mod join;
+pub mod mistake;
 pub mod output;
 mod policy;
 mod run;
@@ -18,6 +19,7 @@ pub mod secret;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+pub mod value;
 
 #[cfg(unix)]
 pub use self::sys::Signals;
@@ -32,7 +34,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
 use lull_engine::executor;
-use tracing_subscriber::EnvFilter;
+use lull_shared::{bound, name::check_name};
 
 use self::{
     control::Place,
@@ -58,7 +60,7 @@ struct Cli {
     config: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug or trace, also by module
-    #[arg(long, value_name = "FILTER", env = "LULL_LOG", global = true)]
+    #[arg(long, value_name = "FILTER", env = "LULL_LOG", global = true, value_parser = value::log_text)]
     log: Option<String>,
 
     /// The form of the data on standard output
@@ -83,7 +85,7 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "token")]
         token_file: Option<PathBuf>,
         /// What people call this machine [default: `name` of the configuration, or the host name]
-        #[arg(long)]
+        #[arg(long, value_parser = agent_name)]
         name: Option<String>,
         /// A fact that jobs may ask for
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -95,11 +97,11 @@ enum Command {
     /// Shows what the running agent does, the service of this machine if there is no other
     #[command(after_help = "EXAMPLES:\n  lull-agent status -o json")]
     Status,
-    /// Leaves this machine to its owner, for a while or until `resume`
-    #[command(after_help = "EXAMPLES:\n  lull-agent pause 2h")]
+    /// Leaves this machine to its owner, for a while or until `resume`: at once, and when this is answered also over a restart
+    #[command(after_help = "EXAMPLES:\n  lull-agent pause 2h\n  lull-agent pause")]
     Pause {
         /// How long, such as 30m or 2h
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_parser = bound::PAUSE.times())]
         duration: Option<std::time::Duration>,
     },
     /// Ends a pause
@@ -152,6 +154,24 @@ impl CliError {
     }
 }
 
+impl CliError {
+    /// The words for people. Whatever went wrong, they end with what to do.
+    fn told(&self) -> String {
+        let words = output::printable_lines(&format!("error: {self}"));
+        if words.contains("\nhint: ") {
+            return words;
+        }
+        let hint = match self.exit_code() {
+            2 => "`lull-agent --help` lists the commands, and `lull-agent COMMAND --help` what each takes",
+            3 => "`lull-agent join TOKEN` joins a network; `lull token create` prints a token",
+            4 => "ask an administrator of the network",
+            5 => "`lull-agent run` starts the agent; an installed one is started by its service manager",
+            _ => "try it again with --log debug, which says more",
+        };
+        format!("{words}\nhint: {hint}")
+    }
+}
+
 /// The program: an executor if that is what this process was started as, else the command line.
 pub fn main() -> ExitCode {
     executor::entry().unwrap_or_else(|| main_with(std::env::args_os()))
@@ -159,22 +179,30 @@ pub fn main() -> ExitCode {
 
 /// The command line with these arguments, the first of which is the program's name.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors; the exit code says which.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        Err(error) if error.use_stderr() => {
+            let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A terminal that is gone takes no words.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = writeln!(std::io::stderr(), "{}", error.told());
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn agent_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "an agent's name"))
 }
 
 /// The command line as it can be typed.
@@ -242,7 +270,7 @@ async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Outp
 
 fn default_data() -> Result<PathBuf, CliError> {
     let folders = ProjectDirs::from("", "", "lull-agent");
-    let none = || CliError::Usage("this user has no home folder: say where to keep data with --data".into());
+    let none = || CliError::Usage("this user has no home folder\nhint: say where to keep data with --data".into());
     folders.map(|folders| folders.data_local_dir().to_owned()).ok_or_else(none)
 }
 
@@ -250,8 +278,7 @@ fn log(filter: &str) -> Result<(), CliError> {
     // A bare level is about this program; libraries only get a word in when something is odd.
     let own =
         filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_engine={level},lull_mesh={level}"));
-    let filter =
-        EnvFilter::try_new(own.as_deref().unwrap_or(filter)).map_err(|error| CliError::Usage(format!("--log: {error}")))?;
+    let filter = value::log_filter(own.as_deref().unwrap_or(filter)).map_err(CliError::Usage)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Somebody who embeds the agent may log already.

@@ -72,6 +72,16 @@ pub fn localised(text: &str, now: Timestamp, zone: &TimeZone) -> String {
     local + rest
 }
 
+/// A text without anything that a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for a text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 /// One thing for programs; `None`: people are to read it.
 pub fn for_programs<T: Serialize>(format: Format, value: &T, id: &str) -> Option<String> {
     match format {

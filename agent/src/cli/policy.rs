@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     CliError, Output,
-    control::{Place, ask},
+    control::{OTHER_ANSWER, Place, ask},
 };
 use crate::ipc::{Request, Response};
 
@@ -50,7 +50,7 @@ pub(super) async fn policy(place: Place<'_>, args: PolicyArgs, out: Output) -> R
 fn standing(response: Response) -> Result<Standing, CliError> {
     match response {
         Response::Policy(standing) => Ok(*standing),
-        _ => Err(CliError::Failed("the agent answered something else; is it of another version?".into())),
+        _ => Err(CliError::Failed(OTHER_ANSWER.into())),
     }
 }
 

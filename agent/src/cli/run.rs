@@ -6,11 +6,12 @@ use bytesize::ByteSize;
 use clap::Args;
 use libp2p::Multiaddr;
 use lull_engine::executor::protocol::Priority;
+use lull_shared::bound;
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, sys};
+use super::{CliError, sys, value};
 use crate::{
-    config::{Config, OpenCage, parse_label, parse_priority},
+    config::{Config, OpenCage, parse_label, parse_priority, parse_upload},
     run_loop::{self, Fittings},
     sensor,
 };
@@ -19,34 +20,34 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Tasks that may run at once
-    #[arg(long, value_name = "N", env = "LULL_AGENT_SLOTS")]
+    #[arg(long, value_name = "N", env = "LULL_AGENT_SLOTS", value_parser = bound::SLOTS.numbers::<u16>())]
     slots: Option<u16>,
     /// What all tasks together may take of the memory, such as 4GiB
-    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_MAX")]
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_MAX", value_parser = bound::AGENT_MEMORY.sizes())]
     memory_max: Option<ByteSize>,
     /// What fetched modules and inputs may take of the disk
-    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_CACHE_MAX")]
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_CACHE_MAX", value_parser = bound::CACHE.sizes())]
     cache_max: Option<ByteSize>,
     /// A fact that jobs may ask for, beside those of the configuration
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// Where to accept connections from other members
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = value::listen_address)]
     listen: Vec<Multiaddr>,
     /// What may be sent to other members in a second, such as 2MiB; 0 sets no limit
-    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_UPLOAD_MAX")]
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_UPLOAD_MAX", value_parser = parse_upload)]
     upload_max: Option<ByteSize>,
     /// Whether to look for a coordinator on this subnet
     #[arg(long, value_name = "BOOL", env = "LULL_AGENT_MDNS")]
     mdns: Option<bool>,
     /// Pause above this share of the processors used by others, in percent; 0 never pauses
-    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_PAUSE_PERCENT")]
+    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_PAUSE_PERCENT", value_parser = bound::PERCENT.numbers::<u8>())]
     cpu_pause_percent: Option<u8>,
     /// Go on below this share, in percent
-    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_RESUME_PERCENT")]
+    #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_RESUME_PERCENT", value_parser = bound::PERCENT.numbers::<u8>())]
     cpu_resume_percent: Option<u8>,
     /// Pause when less memory than this is available
-    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_FREE_MIN")]
+    #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_FREE_MIN", value_parser = bound::MEMORY_FREE.sizes())]
     memory_free_min: Option<ByteSize>,
     /// How tasks compete for the processors: idle or normal
     #[arg(long, value_name = "PRIORITY", env = "LULL_AGENT_PRIORITY", value_parser = parse_priority)]
@@ -120,6 +121,8 @@ mod tests {
 
     #[test]
     fn flags_are_checked_like_the_file() {
-        assert_eq!(configured(&["--slots", "0"]).expect_err("no slots").exit_code(), 2);
+        let wrong = configured(&["--cpu-pause-percent", "20", "--cpu-resume-percent", "30"]).expect_err("above the other");
+        assert_eq!(wrong.exit_code(), 2);
+        assert!(wrong.told().ends_with("\nhint: write 20 or less"), "{}", wrong.told());
     }
 }

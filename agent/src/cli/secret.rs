@@ -12,9 +12,9 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// A token that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("the token file {path} cannot be read: {source}")]
+    #[error("the token file {} cannot be read: {source}\nhint: name the file that holds what `lull token create` printed", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("standard input cannot be read: {0}")]
+    #[error("standard input cannot be read: {0}\nhint: give the token in a file, with --token-file FILE")]
     Input(io::Error),
     #[error("there is no token in {0}\nhint: it holds one line, as `lull token create` printed it")]
     Empty(String),

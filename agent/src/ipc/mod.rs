@@ -68,15 +68,19 @@ pub enum Response {
 /// The agent was not asked, or its answer was not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum IpcError {
-    #[error("no agent is running with this data folder ({0}); start it with `lull-agent run`")]
+    #[error(
+        "no agent is running with this data folder ({0})\nhint: start it with `lull-agent run`, or name its folder with --data"
+    )]
     NotRunning(String),
-    #[error("the agent's socket cannot be used: {0}; run this as the user that the agent runs as")]
+    #[error("the agent's socket cannot be used: {0}\nhint: run this as the user that the agent runs as")]
     Denied(io::Error),
-    #[error("the agent did not answer in time; its log may say why")]
+    #[error("the agent did not answer in time\nhint: its log may say why")]
     Silent,
-    #[error("the agent did not answer: {0}")]
+    #[error("the agent did not answer: {0}\nhint: its log may say why; `lull-agent status` says whether it runs")]
     Broken(io::Error),
-    #[error("the agent's answer is not understood ({0}); is it of another version?")]
+    #[error(
+        "the agent's answer is not understood ({0})\nhint: look whether it is of another version; starting it anew makes both alike"
+    )]
     Garbage(serde_json::Error),
     #[error("{0}")]
     Refused(String),

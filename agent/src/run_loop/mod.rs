@@ -25,7 +25,7 @@ use lull_session::{
     guard::{Announcement, OwnerWord},
 };
 use lull_shared::{
-    codec,
+    bound, codec,
     message::ToCoordinator,
     state::{Part, PauseReason},
     time::Timestamp,
@@ -260,6 +260,11 @@ impl RunLoop {
             }
             // These hold at once, and are answered when they hold after a restart too.
             Request::Pause { for_ms } => {
+                // Whoever speaks to the socket is not only our own command line.
+                if let Some(Err(outside)) = for_ms.map(|millis| bound::PAUSE.check(millis)) {
+                    let _ = reply.send(Response::Error { message: outside.to_string() });
+                    return;
+                }
                 let until = for_ms.map(|millis| self.now() + Duration::from_millis(millis));
                 return self.owner_says(OwnerWord::Pause { until }, reply);
             }

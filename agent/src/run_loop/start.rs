@@ -59,9 +59,9 @@ const NETWORK_GRACE: Duration = Duration::from_secs(1);
 pub enum ServeError {
     #[error(transparent)]
     Membership(#[from] MembershipError),
-    #[error("another agent runs with this data folder ({})", .0.display())]
+    #[error("another agent runs with this data folder ({})\nhint: `lull-agent status` shows it; --data names another folder", .0.display())]
     Running(PathBuf),
-    #[error("{path} cannot be used: {source}")]
+    #[error("{} cannot be used: {source}\nhint: make room there, or run the agent as the user whose folder it is", path.display())]
     Data { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Outbox(#[from] outbox::OpenError),
@@ -71,7 +71,7 @@ pub enum ServeError {
     Engine(#[from] NamingError),
     #[error("the network cannot be started: {0}")]
     Node(#[from] NodeError),
-    #[error("the certificate in the data folder is damaged; `lull-agent leave`, then join again with a new token")]
+    #[error("the certificate in the data folder is damaged\nhint: `lull-agent leave`, then join again with a new token")]
     Certificate,
 }
 

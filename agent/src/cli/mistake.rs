@@ -1,0 +1,304 @@
+//! What is said of a command line that is not understood: in one form for both programs, and never without a hint.
+//!
+//! The parser's errors are taken apart by their kind. What a value's own parser says counts as it is; if it says no hint, the
+//! command's help is one.
+
+use std::{error::Error as _, ffi::OsString};
+
+use clap::{
+    Arg, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use lull_shared::amount::quoted;
+
+use super::output::printable_lines;
+
+/// Where a command line got to: the command, as one types it.
+struct Place<'a> {
+    path: String,
+    command: &'a Command,
+}
+
+/// The words about a command line of this program that was not understood, `error:` in front and the hint at the end.
+pub fn told(error: &clap::Error, program: &mut Command, arguments: &[OsString]) -> String {
+    program.build();
+    let place = Place::find(program, arguments);
+    let (message, hint) = place.words(error, arguments);
+    let help = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => format!("{}\n", error.render()),
+        _ => String::new(),
+    };
+    printable_lines(&format!("{help}error: {message}\nhint: {hint}"))
+}
+
+impl<'a> Place<'a> {
+    fn find(program: &'a Command, arguments: &[OsString]) -> Self {
+        let (mut path, mut command) = (program.get_name().to_owned(), program);
+        let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+        while let Some(word) = words.next() {
+            if word == "--" {
+                break;
+            }
+            if word.starts_with('-') {
+                if option(command, &word).is_some_and(|option| option.get_action().takes_values()) {
+                    words.next();
+                }
+            } else if let Some(sub) = command.find_subcommand(&*word) {
+                path = format!("{path} {}", sub.get_name());
+                command = sub;
+            } else if command.has_subcommands() {
+                break;
+            }
+        }
+        Self { path, command }
+    }
+
+    fn words(&self, error: &clap::Error, arguments: &[OsString]) -> (String, String) {
+        let Self { path, command } = self;
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let list = |kind| match error.get(kind) {
+            Some(ContextValue::Strings(list)) => list.clone(),
+            Some(ContextValue::String(text)) => vec![text.clone()],
+            _ => Vec::new(),
+        };
+        let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+        let name = bare(argument);
+        let help = |what: &str| format!("`{path} --help` {what}");
+        match error.kind() {
+            ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_none_or(str::is_empty) => {
+                let values = list(ContextKind::ValidValue);
+                let hint = if values.is_empty() { format!("write `{argument}`") } else { format!("write {}", or(&values)) };
+                (format!("`{name}` needs a value"), hint)
+            }
+            ErrorKind::InvalidValue => {
+                let value = text(ContextKind::InvalidValue).unwrap_or_default();
+                let meant = text(ContextKind::SuggestedValue).map(|meant| format!("did you mean `{meant}`? "));
+                let hint = format!("{}write {}", meant.unwrap_or_default(), or(&list(ContextKind::ValidValue)));
+                (format!("{}: {} is not one of its values", self.source(argument, value, arguments), quoted(value)), hint)
+            }
+            ErrorKind::ValueValidation => {
+                let value = text(ContextKind::InvalidValue).unwrap_or_default();
+                let words = error.source().map(ToString::to_string).unwrap_or_default();
+                let place = self.source(argument, value, arguments);
+                match words.split_once("\nhint: ") {
+                    Some((message, hint)) => (format!("{place}: {message}"), hint.to_owned()),
+                    None => (format!("{place}: {} cannot be used: {words}", quoted(value)), help("says what it takes")),
+                }
+            }
+            ErrorKind::UnknownArgument if argument.starts_with('-') => {
+                let meant = list(ContextKind::SuggestedArg).into_iter().next().map(|meant| format!("did you mean `{meant}`? "));
+                let elsewhere = list(ContextKind::SuggestedSubcommand).into_iter().next();
+                let elsewhere = elsewhere.map(|sub| format!("`{path} {sub}` has it; "));
+                let value = match error.get(ContextKind::Suggested) {
+                    Some(ContextValue::StyledStrs(said)) if !said.is_empty() => {
+                        ", and what begins with `-` and is none of them goes behind `--`"
+                    }
+                    _ => "",
+                };
+                let hint = [meant, elsewhere, Some(help("lists the options")), Some(value.to_owned())];
+                (format!("`{path}` has no option `{argument}`"), hint.into_iter().flatten().collect())
+            }
+            ErrorKind::UnknownArgument => (format!("`{path}` has no use for {} here", quoted(argument)), self.example()),
+            ErrorKind::InvalidSubcommand => {
+                let wrong = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+                // The likeliest is the last of them.
+                let meant = list(ContextKind::SuggestedSubcommand).pop();
+                let meant = meant.map(|meant| format!("did you mean `{path} {meant}`? ")).unwrap_or_default();
+                (format!("`{path}` has no command {}", quoted(wrong)), meant + &help("lists the commands"))
+            }
+            ErrorKind::MissingRequiredArgument => {
+                let missing: Vec<String> = list(ContextKind::InvalidArg).iter().map(|one| one.replace(" <", " ")).collect();
+                let mut missing: Vec<String> = missing.iter().map(|one| one.replace(['<', '>'], "")).collect();
+                // What may be given in several ways is named last.
+                missing.sort_by_key(|one| one.contains('|'));
+                (format!("`{path}` needs {}", missing.join(" and ")), self.example())
+            }
+            ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let subs: Vec<&str> = command.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
+                let hint = match subs.first() {
+                    Some(first) => format!("write one of them behind it; `{path} {first} --help` says what that one takes"),
+                    None => help("says what it takes"),
+                };
+                (format!("`{path}` needs a command"), hint)
+            }
+            ErrorKind::ArgumentConflict => {
+                let others: Vec<String> = list(ContextKind::PriorArg).iter().map(|other| format!("`{}`", bare(other))).collect();
+                if others.is_empty() || others == [format!("`{name}`")] {
+                    return (format!("`{name}` is there more than once"), "give it once".to_owned());
+                }
+                (format!("`{name}` cannot stand beside {}", others.join(" and ")), "leave one of them out".to_owned())
+            }
+            ErrorKind::TooManyValues | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
+                (format!("`{name}` has another number of values than it takes"), help("says what it takes"))
+            }
+            ErrorKind::InvalidUtf8 => (
+                "an argument is not UTF-8 text".to_owned(),
+                "write it in UTF-8; only names of files may be anything else".to_owned(),
+            ),
+            _ => {
+                let said = error.render().to_string();
+                let first = said.lines().next().unwrap_or_default();
+                (first.trim_start_matches("error: ").to_owned(), help("says what it takes"))
+            }
+        }
+    }
+
+    /// What gave a value: the argument, or a variable of the environment in its place.
+    fn source(&self, argument: &str, value: &str, arguments: &[OsString]) -> String {
+        let name = bare(argument);
+        let known = self.command.get_arguments().find(|known| known.to_string() == argument);
+        let Some(variable) = known.and_then(Arg::get_env) else { return name.to_owned() };
+        let typed = arguments.iter().map(|word| word.to_string_lossy()).any(|word| word.starts_with(name));
+        match std::env::var_os(variable) {
+            Some(set) if !typed && set == *value => format!("{} (in place of {name})", variable.to_string_lossy()),
+            Some(_) | None => name.to_owned(),
+        }
+    }
+
+    /// The command's first example.
+    fn example(&self) -> String {
+        let path = &self.path;
+        let shown = self.command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let program = path.split(' ').next().unwrap_or_default();
+        let line = shown.lines().map(str::trim).find(|line| line.strip_prefix(program).is_some_and(|rest| rest.starts_with(' ')));
+        // What stands beside it is a remark.
+        let example = line.and_then(|line| line.split("  ").next());
+        match example {
+            Some(example) => format!("write it like `{example}`; `{path} --help` says more"),
+            None => format!("`{path} --help` says what it takes"),
+        }
+    }
+}
+
+/// The option of this command that a word begins: `--name`, `--name=value`, `-n`.
+fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    // One with its value in the same word takes no other.
+    if word.contains('=') {
+        return None;
+    }
+    command.get_arguments().find(|argument| match word.strip_prefix("--") {
+        Some(long) => argument.get_long() == Some(long),
+        None => argument.get_short().is_some_and(|short| word.len() == 2 && word.ends_with(short)),
+    })
+}
+
+/// An argument without what stands for its value: `--retries`, `JOB`.
+fn bare(argument: &str) -> &str {
+    if argument.starts_with('-') {
+        return argument.split([' ', '=', '[']).next().unwrap_or(argument);
+    }
+    let one = argument.trim_end_matches("...");
+    let within = |open, close| one.strip_prefix(open)?.strip_suffix(close);
+    within('<', '>').or_else(|| within('[', ']')).unwrap_or(one)
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn or(words: &[String]) -> String {
+    match words {
+        [] => "what `--help` lists".to_owned(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Parser, Subcommand};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "prog")]
+    struct Cli {
+        /// Where
+        #[arg(long, global = true)]
+        data: Option<String>,
+        #[command(subcommand)]
+        _command: Verb,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Verb {
+        Go(Go),
+        #[command(subcommand)]
+        More(More),
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum More {
+        /// Something
+        Here,
+    }
+
+    #[derive(Debug, Args)]
+    #[command(after_help = "EXAMPLES:\n  prog go home --times 3      thrice\n  prog go away")]
+    struct Go {
+        #[arg(value_name = "PLACE")]
+        place: String,
+        #[arg(long, value_name = "N", value_parser = lull_shared::bound::RETRIES.numbers::<u32>())]
+        times: Option<u32>,
+        #[arg(long, conflicts_with = "times")]
+        once: bool,
+        #[arg(long, value_name = "HOW", value_parser = ["fast", "slow"])]
+        how: Option<String>,
+        #[arg(long, value_name = "N")]
+        bare: Option<u8>,
+    }
+
+    fn said(line: &str) -> String {
+        let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let error = Cli::try_parse_from(&arguments).expect_err(line);
+        told(&error, &mut <Cli as clap::CommandFactory>::command(), &arguments)
+    }
+
+    #[test]
+    fn each_kind_of_mistake_is_told_with_what_to_do() {
+        let cases = [
+            (
+                "prog go home --times x",
+                "error: --times: `x` is not a whole number\nhint: write a whole number from 0 to 1,000, like 3",
+            ),
+            (
+                "prog go home --times 1001",
+                "error: --times: `1001` is more than 1,000\nhint: write a whole number from 0 to 1,000, like 3",
+            ),
+            ("prog go home --times", "error: `--times` needs a value\nhint: write `--times <N>`"),
+            ("prog go home --how quick", "error: --how: `quick` is not one of its values\nhint: write fast or slow"),
+            ("prog go home --how fas", "hint: did you mean `fast`? write fast or slow"),
+            (
+                "prog --data x go home --tims 3",
+                "error: `prog go` has no option `--tims`\nhint: did you mean `--times`? `prog go --help` lists the options",
+            ),
+            (
+                "prog go home away",
+                "error: `prog go` has no use for `away` here\nhint: write it like `prog go home --times 3`; `prog go --help` says more",
+            ),
+            ("prog go", "error: `prog go` needs PLACE\nhint: write it like `prog go home --times 3`; `prog go --help` says more"),
+            (
+                "prog mroe",
+                "error: `prog` has no command `mroe`\nhint: did you mean `prog more`? `prog --help` lists the commands",
+            ),
+            ("prog go home --once --times 3", "error: `--once` cannot stand beside `--times`\nhint: leave one of them out"),
+            ("prog go home --once --once", "error: `--once` is there more than once\nhint: give it once"),
+            (
+                "prog more",
+                "error: `prog more` needs a command\nhint: write one of them behind it; `prog more here --help` says what that one takes",
+            ),
+            (
+                "prog go home --bare x",
+                "error: --bare: `x` cannot be used: invalid digit found in string\nhint: `prog go --help` says what it takes",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert!(said(line).ends_with(expected), "{line}: {}", said(line));
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_repeated() {
+        assert!(!said("prog go \u{1b}[31m --times \u{1b}[31m").contains('\u{1b}'));
+    }
+}
