@@ -42,7 +42,7 @@ pub enum ClientError {
     #[error("{url} answered something that is not understood: {reason}")]
     Nonsense { url: String, reason: String },
     /// The address cannot be one.
-    #[error("`{0}` is not an address\nhint: write it like http://coordinator:7411")]
+    #[error("{} is not the address of a coordinator\nhint: write it like http://coordinator:7411", lull_shared::amount::quoted(.0))]
     Address(String),
 }
 
@@ -72,15 +72,23 @@ pub struct JobQuery {
     pub limit: Option<u32>,
 }
 
+/// An address with its scheme, if it is one of the web.
+fn url(text: &str) -> Option<String> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = reqwest::Url::parse(&with_scheme).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(with_scheme)
+}
+
+/// Refuses, in words, what cannot be the address of a coordinator.
+pub fn check_url(text: &str) -> Result<(), String> {
+    url(text).map(drop).ok_or_else(|| ClientError::Address(text.to_owned()).to_string())
+}
+
 impl Client {
     /// A client for the coordinator at `base`, `http://host:port`.
     pub fn new(base: &str, token: Option<String>) -> Answer<Self> {
         let address = || ClientError::Address(base.to_owned());
-        let with_scheme = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        let url = reqwest::Url::parse(&with_scheme).map_err(|_| address())?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(address());
-        }
+        let with_scheme = url(base).ok_or_else(address)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
             .read_timeout(SILENCE_MAX)

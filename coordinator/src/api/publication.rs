@@ -19,7 +19,7 @@ impl fmt::Display for PublicationId {
 
 /// A text that names no publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a publication is written like p00c0ffee00c0ffee")]
+#[error("this does not name a publication\nhint: write it as `lull func publish` did, like p00c0ffee00c0ffee")]
 pub struct NoPublication;
 
 impl FromStr for PublicationId {

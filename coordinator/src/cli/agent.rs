@@ -5,7 +5,7 @@ use lull_scheduler::event::QuarantineKind;
 use lull_shared::state::Intake;
 
 use super::{
-    Context,
+    Context, amount,
     exit::{Exit, Outcome},
     heat,
     output::{Cell, Deed, Look, Row, Tone, counted, pairs},
@@ -53,6 +53,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct Called {
     /// Its name or its number, like desk-17 or a3
+    #[arg(value_parser = amount::some)]
     agent: String,
 }
 

@@ -1,26 +1,85 @@
 //! Amounts as people type them: `10m`, `256MiB`, `KEY=VALUE`, `0-999`.
 
-use std::time::Duration;
-
 pub use lull_shared::amount::spoken;
-use lull_shared::{job::FailureClass, numbers::Numbers, window::Window, zone::Zone};
+use lull_shared::{
+    amount::quoted,
+    constraint::{Constraint, is_name},
+    hours::WeekMinute,
+    job::FailureClass,
+    name::{check_job, check_name, check_person, check_text},
+    numbers::Numbers,
+    policy::{Changes, PolicyError},
+    window::Window,
+    zone::Zone,
+};
 
-/// A length of time: `90s`, `10m`, `1h 30m`, `7d`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    lull_shared::amount::length(text)
-}
-
-/// A size in bytes: `256MiB`, `2GB`, `65536`.
-pub fn size(text: &str) -> Result<u64, String> {
-    let parsed = text.parse::<bytesize::ByteSize>();
-    parsed.map(|size| size.as_u64()).map_err(|_| format!("`{text}` is not a size\nhint: write it like 256MiB or 2GB"))
-}
+use crate::submit::VARIABLE_HINT;
 
 /// `KEY=VALUE`.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not a variable\nhint: write KEY=VALUE")),
+        Some((key, _)) if !is_name(key) || key.starts_with("LULL_") => {
+            Err(format!("{} cannot be the name of a variable\nhint: {VARIABLE_HINT}", quoted(key)))
+        }
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(format!("{} is not a variable\nhint: write KEY=VALUE", quoted(text))),
+    }
+}
+
+/// The order among one submitter's jobs.
+pub fn priority(text: &str) -> Result<i8, String> {
+    text.parse().map_err(|_| format!("{} is not a priority\nhint: write a whole number from -128 to 127, like 10", quoted(text)))
+}
+
+/// What people call a job.
+pub fn job_name(text: &str) -> Result<String, String> {
+    check_job(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name of a job"))
+}
+
+/// What a submission is known by when it comes again.
+pub fn key(text: &str) -> Result<String, String> {
+    check_text(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "an idempotency key"))
+}
+
+/// The address of something that answers over HTTP.
+pub fn url(text: &str) -> Result<String, String> {
+    crate::client::check_url(text).map(|()| text.to_owned())
+}
+
+/// A condition on labels, as it was typed.
+pub fn condition(text: &str) -> Result<String, String> {
+    text.parse::<Constraint>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The key of a setting of the policy.
+pub fn setting(text: &str) -> Result<String, String> {
+    match Changes::default().without(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(PolicyError::Key(text.to_owned()).to_string()),
+    }
+}
+
+/// A minute of the week, as it was typed.
+pub fn week_moment(text: &str) -> Result<String, String> {
+    text.parse::<WeekMinute>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The name of a machine, a function or a group.
+pub fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "a name"))
+}
+
+/// The name of a person or program.
+pub fn person(text: &str) -> Result<String, String> {
+    check_person(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name of a token"))
+}
+
+/// What is looked for by its name: whoever wrote nothing did not mean everything.
+pub fn some(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("an empty text names nothing\nhint: write a name, or leave this out".into())
+    } else {
+        Ok(text.to_owned())
     }
 }
 
@@ -54,7 +113,7 @@ mod tests {
         assert_eq!(range("0-999"), Ok(Some((0, 1_000))));
         assert_eq!(range("7"), Ok(Some((7, 1))));
         assert_eq!(array("0-10:2,20").map(|numbers| numbers.count()), Ok(7));
-        for text in ["", "a-b", "9-3", "-5", "0-99999999999"] {
+        for text in ["", "a-b", "9-3", "-5", "0-99999999999", "0-100000000"] {
             assert!(array(text).is_err(), "{text}");
         }
     }
@@ -63,8 +122,15 @@ mod tests {
     fn variables_and_sizes_are_refused_with_the_form_that_works() {
         assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert!(variable("A").is_err() && variable("=b").is_err());
-        assert_eq!(size("256MiB"), Ok(256 << 20));
-        assert!(size("much").is_err());
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert!(variable("LULL_JOB=1").is_err_and(|words| words.contains("\nhint: ")) && variable("a b=1").is_err());
+    }
+
+    #[test]
+    fn a_name_or_a_key_of_nothing_is_refused() {
+        for read in [job_name, key, name, person, some] {
+            assert!(read("").is_err_and(|words| words.contains("\nhint: ")));
+        }
+        assert_eq!((job_name("all of it").is_ok(), job_name("j42").is_ok(), name("all of it").is_ok()), (true, false, false));
+        assert_eq!((priority("-3"), priority("300").is_err()), (Ok(-3), true));
     }
 }

@@ -1,6 +1,7 @@
 //! `lull audit`: who did what.
 
 use clap::Args;
+use lull_shared::bound;
 
 use super::{
     Context,
@@ -14,7 +15,7 @@ use crate::api::AuditBody;
 #[command(after_help = "EXAMPLES:\n  lull audit\n  lull audit --limit 1000 -o jsonl")]
 pub struct Audit {
     /// At most this many lines, newest first
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = bound::AUDIT_SHOWN.numbers::<u32>())]
     limit: u32,
 }
 

@@ -70,9 +70,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its words: lower case, without a full stop.
+    /// A failure with its words: lower case, without a full stop. A hint that stands in them is its hint.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        let words = message.into();
+        let (message, within) = hint::split(&words);
+        Self { exit, message: message.to_owned(), hint: within.map(|hint| Cow::Owned(hint.to_owned())) }
     }
 
     /// A command line that makes no sense.
@@ -87,12 +89,30 @@ impl Failure {
             io::ErrorKind::PermissionDenied => Exit::Denied,
             _ => Exit::Failed,
         };
-        Self::new(exit, format!("cannot read {}: {}", path.display(), words(error)))
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound if path.is_relative() => match std::env::current_dir() {
+                Ok(folder) => format!("look at the name; it is looked for in {}", folder.display()),
+                Err(_) => "look at the name".to_owned(),
+            },
+            io::ErrorKind::NotFound => "look at the name and at the folders before it".to_owned(),
+            io::ErrorKind::PermissionDenied => "ask whoever owns it to let you read it, or take a copy that is yours".to_owned(),
+            io::ErrorKind::IsADirectory => "name a file in that folder".to_owned(),
+            _ => "look whether its disk is there and in order".to_owned(),
+        };
+        Self::new(exit, format!("cannot read {}: {}", path.display(), words(error))).hint(hint)
     }
 
     /// A file or folder that cannot be written.
     pub fn unwritable(path: &Path, error: &io::Error) -> Self {
-        Self::new(Exit::Failed, format!("cannot write {}: {}", path.display(), words(error)))
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "name another folder, or one that you may write to"
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or name a folder on another disk",
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "name another folder: a file has that name",
+            _ => "name another folder, or look whether its disk is there and in order",
+        };
+        Self::new(Exit::Failed, format!("cannot write {}: {}", path.display(), words(error))).hint(hint)
     }
 
     /// What to do next.
@@ -102,10 +122,25 @@ impl Failure {
     }
 }
 
+impl Exit {
+    /// What to do when nothing better is known. Whoever broke something off needs no hint.
+    const fn last_hint(self) -> Option<&'static str> {
+        match self {
+            Self::Usage => Some("`lull --help` lists the commands, and `lull COMMAND --help` what each takes"),
+            Self::NotFound => Some("look at the name or the number again; `lull status` shows what there is"),
+            Self::Denied => Some("ask an administrator of the network"),
+            Self::Unreachable => Some("`lull status` says whether the coordinator answers; --server names another"),
+            Self::TimedOut => Some("it goes on; wait again, or for longer"),
+            Self::Failed => Some("LULL_LOG=debug in the environment says more"),
+            Self::Succeeded | Self::Cancelled | Self::Interrupted => None,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
-        match &self.hint {
+        match self.hint.as_deref().or(self.exit.last_hint()) {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
@@ -201,6 +236,17 @@ mod tests {
     fn a_failure_says_what_to_do_next() {
         let failure = Failure::new(Exit::NotFound, "there is no job j9").hint("`lull job list` shows the jobs");
         assert_eq!(failure.to_string(), "error: there is no job j9\nhint: `lull job list` shows the jobs");
+    }
+
+    #[test]
+    fn no_failure_is_without_a_hint_but_one_that_was_wished_for() {
+        let last = |failure: Failure| failure.to_string().lines().last().unwrap_or_default().to_owned();
+        for exit in [Exit::Failed, Exit::Usage, Exit::NotFound, Exit::Denied, Exit::Unreachable, Exit::TimedOut] {
+            assert!(last(Failure::new(exit, "it is so")).starts_with("hint: "), "{exit:?}");
+        }
+        assert_eq!(Failure::new(Exit::Interrupted, "interrupted").to_string(), "error: interrupted");
+        let within = Failure::usage("it is so\nhint: do that");
+        assert_eq!((within.message.as_str(), within.hint.as_deref()), ("it is so", Some("do that")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use clap::Args;
+use lull_shared::amount::quoted;
 
 use super::{
     Context,
@@ -34,7 +35,7 @@ impl FromStr for What {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || format!("`{text}` is neither a job nor a task: write it like j42 or j42.7");
+        let form = || format!("{} is neither a job nor a task\nhint: write it like j42 or j42.7, or last", quoted(text));
         match text.contains('.') {
             true => text.parse().map(Self::Task).map_err(|_| form()),
             false => text.parse().map(Self::Job).map_err(|_| form()),

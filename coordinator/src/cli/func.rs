@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use lull_shared::job::Moving;
+use lull_shared::{amount::quoted, constraint::is_name, job::Moving};
 
 use super::{
     Context,
@@ -63,7 +63,7 @@ pub struct Publish {
     /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
     pub file: PathBuf,
     /// What the function is called; the file's name without its ending if left out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::amount::name)]
     pub name: Option<String>,
     /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
     #[arg(long)]
@@ -153,12 +153,11 @@ pub fn own_name(file: &Path) -> Option<String> {
 }
 
 fn called(text: &str) -> Result<(String, Option<u32>), String> {
+    let form = || format!("{} does not name a function\nhint: write NAME or NAME@NUMBER, like stats or stats@2", quoted(text));
     match text.split_once('@') {
-        None => Ok((text.to_owned(), None)),
-        Some((name, number)) => match number.parse() {
-            Ok(number) => Ok((name.to_owned(), Some(number))),
-            Err(_) => Err(format!("`{number}` is not a version\nhint: write NAME or NAME@NUMBER")),
-        },
+        None if is_name(text) => Ok((text.to_owned(), None)),
+        Some((name, number)) if is_name(name) => number.parse().map(|number| (name.to_owned(), Some(number))).map_err(|_| form()),
+        Some(_) | None => Err(form()),
     }
 }
 

@@ -94,7 +94,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<Item>, Failure> {
     for path in paths {
         if path.as_os_str() == "-" {
             if std::mem::replace(&mut stdin_taken, true) {
-                return Err(Failure::usage("standard input can be read only once"));
+                return Err(Failure::usage("standard input can be read only once").hint("write `-` once"));
             }
             items.push(Item { label: "stdin".into(), content: Content::Bytes(read_stdin()?.into()) });
             continue;
@@ -119,14 +119,20 @@ fn folder(path: &Path) -> Result<Vec<Item>, Failure> {
     let left_out = |entry: &walkdir::DirEntry| hidden(entry) || results(entry);
     let mut items = Vec::new();
     for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !left_out(entry)) {
-        let entry = entry.map_err(|error| Failure::new(Exit::Failed, format!("cannot read the folder: {error}")))?;
+        let entry = entry.map_err(|error| unwalked(&error))?;
         if entry.file_type().is_file() {
-            let about =
-                entry.metadata().map_err(|error| Failure::new(Exit::Failed, format!("cannot read the folder: {error}")))?;
+            let about = entry.metadata().map_err(|error| unwalked(&error))?;
             items.push(file(entry.path(), about.len()));
         }
     }
     Ok(items)
+}
+
+fn unwalked(error: &walkdir::Error) -> Failure {
+    match (error.path(), error.io_error()) {
+        (Some(path), Some(error)) => Failure::unreadable(path, error),
+        _ => Failure::new(Exit::Failed, format!("cannot read the folder: {error}")).hint("name its files one by one"),
+    }
 }
 
 fn file(path: &Path, size_bytes: u64) -> Item {
@@ -176,7 +182,8 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     let read = io::stdin().lock().take(BLOB_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(Exit::Failed, format!("cannot read standard input: {error}")))?;
     if bytes.len() as u64 > BLOB_BYTES_MAX {
-        return Err(Failure::usage(format!("standard input is larger than {}", bytesize::ByteSize(BLOB_BYTES_MAX))));
+        let message = format!("standard input is larger than {}", bytesize::ByteSize(BLOB_BYTES_MAX));
+        return Err(Failure::usage(message).hint("split it into several inputs"));
     }
     Ok(bytes)
 }

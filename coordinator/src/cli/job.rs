@@ -5,6 +5,7 @@ use std::{pin::pin, time::Duration};
 use clap::{Args, Subcommand};
 use futures::TryStreamExt as _;
 use lull_shared::{
+    bound,
     id::TaskId,
     state::{JobState, TaskState},
 };
@@ -57,13 +58,13 @@ pub struct List {
     #[arg(long, value_name = "STATE", value_parser = job_state)]
     state: Option<JobState>,
     /// Only jobs that this person or program submitted
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::some)]
     submitter: Option<String>,
     /// Only jobs that are called this
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::some)]
     name: Option<String>,
     /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = bound::JOBS_SHOWN.numbers::<u32>())]
     limit: u32,
     /// Only jobs with a lower number: the next part of the list
     #[arg(long, value_name = "JOB")]
@@ -91,7 +92,7 @@ pub struct Wait {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     /// Give up after this time; the job goes on
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::PATIENCE.times())]
     timeout: Option<Duration>,
 }
 
@@ -124,7 +125,7 @@ pub struct Results {
     #[command(flatten)]
     out: OutArgs,
     /// Write the output of this task, byte for byte, to standard output
-    #[arg(long, value_name = "INDEX", conflicts_with = "out")]
+    #[arg(long, value_name = "INDEX", conflicts_with = "out", value_parser = bound::INDEX.numbers::<u32>())]
     task: Option<u32>,
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 use clap::Args;
 use lull_shared::{
     amount::size,
+    bound,
     id::{JobId, TaskId},
 };
 use serde::{Serialize, Serializer};
@@ -38,7 +39,7 @@ pub struct TaskLogs {
     /// The task, like j42.7, or last.7 for one of the job that you submitted last
     task: TaskName,
     /// The log of this attempt; of the newest one if left out
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     attempt: Option<u32>,
     /// Go on with what is written, until the task has ended
     #[arg(short, long)]
@@ -56,10 +57,10 @@ pub struct JobLogs {
     #[arg(short, long)]
     follow: bool,
     /// From the task with this index on
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    #[arg(long, value_name = "INDEX", default_value_t = 0, value_parser = bound::INDEX.numbers::<u32>())]
     from: u32,
     /// At most this many tasks
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = bound::LOGS_SHOWN.numbers::<u32>())]
     limit: u32,
 }
 

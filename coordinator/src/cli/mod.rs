@@ -22,6 +22,8 @@ pub mod input;
 mod job;
 mod login;
 mod logs;
+#[cfg(test)]
+mod mistakes;
 pub mod moment;
 mod names;
 mod net;
@@ -51,8 +53,8 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
-use lull_agent::cli::output::localised;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use lull_agent::cli::{mistake, output::localised, value};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -182,15 +184,21 @@ impl Context {
 
 /// Carries out a command line.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to standard output, mistakes to standard error.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Succeeded.into() };
+        Err(error) if error.use_stderr() => {
+            let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
+            return Exit::Usage.into();
+        }
+        Err(help) => {
+            let _ = help.print();
+            return Exit::Succeeded.into();
         }
     };
-    log(&cli.command);
+    if let Err(wrong) = log(&cli.command) {
+        return report(&Failure::usage(format!("LULL_LOG: {wrong}")));
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::new(Exit::Failed, format!("cannot start: {error}"))),
@@ -279,13 +287,14 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
 }
 
 /// Logs go to standard error: what a server does, or what went wrong. LULL_LOG chooses otherwise.
-fn log(command: &Command) {
+fn log(command: &Command) -> Result<(), String> {
     let default = if matches!(command, Command::Server(_)) { "info,libp2p_swarm=warn" } else { "off" };
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let wanted = std::env::var("LULL_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let filter = value::log_filter(wanted.as_deref().unwrap_or(default))?;
     // A second subscriber in one process is a test's.
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
+    Ok(())
 }
 
 fn report(failure: &Failure) -> ExitCode {
@@ -297,8 +306,6 @@ fn report(failure: &Failure) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -7,9 +7,7 @@ use jiff::{
     civil::{Date, DateTime, Time},
     tz::TimeZone,
 };
-use lull_shared::zone::Zone;
-
-use super::amount;
+use lull_shared::{amount::quoted, bound, zone::Zone};
 
 /// A moment that somebody named. Which instant it is depends on when it is asked, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +24,14 @@ pub enum Moment {
 /// `2026-11-24T06:00:00Z`, `2026-11-24 06:00`, `06:00` or `in 8h`.
 pub fn moment(text: &str) -> Result<Moment, String> {
     let form = || {
-        format!("`{text}` is not a moment\nhint: write it like 06:00, \"2027-03-01 06:00\", \"in 8h\" or 2027-03-01T06:00:00Z")
+        format!(
+            "{} is not a moment\nhint: write it like 06:00, \"2027-03-01 06:00\", \"in 8h\" or 2027-03-01T06:00:00Z",
+            quoted(text)
+        )
     };
     let text = text.trim();
     if let Some(length) = text.strip_prefix("in ") {
-        return amount::duration(length.trim()).map(Moment::In);
+        return bound::FINISH_IN.times()(length).map(Moment::In).map_err(|outside| outside.to_string());
     }
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(Moment::At(moment));
@@ -64,7 +65,8 @@ impl Moment {
     /// The instant that is meant in this zone. A time that comes twice is meant for the first time unless that has
     /// passed; one that is skipped is as much later as the clocks went forward.
     pub fn resolve(self, now: Timestamp, zone: &Zone) -> Result<Timestamp, String> {
-        let beyond = || "the moment lies beyond the calendar".to_owned();
+        let beyond =
+            || "the moment lies beyond the calendar\nhint: name one of the next years, like \"2027-03-01 06:00\"".to_owned();
         match self {
             Self::In(length) => now.checked_add(length).map_err(|_| beyond()),
             Self::At(moment) => Ok(moment),

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
-pub use lull_agent::cli::output::{Format, versioned};
+pub use lull_agent::cli::output::{Format, printable, printable_lines, versioned};
 use lull_agent::cli::output::{for_programs, localised, short};
 use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
@@ -317,16 +317,6 @@ pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
 /// How many of something, as one says it: `1 task`, `3 tasks`.
 pub fn counted(count: u64, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
-}
-
-/// A text without anything that a terminal would obey.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// The same for a text of several lines.
-pub fn printable_lines(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 fn whole<R: Serialize>(name: &str, rows: &[R]) -> String {

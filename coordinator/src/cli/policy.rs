@@ -2,12 +2,11 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use lull_shared::policy::{Changes, Policy as Allowed};
 
 use super::{
-    Context,
+    Context, amount,
     exit::{Exit, Failure, Outcome},
     output::{Look, counted, pairs},
 };
@@ -39,7 +38,7 @@ pub struct Set {
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Only on machines with this label, such as site=berlin or name=desk-17; several must all hold
-    #[arg(long = "for", value_name = "CONSTRAINT")]
+    #[arg(long = "for", value_name = "CONSTRAINT", value_parser = amount::condition)]
     conditions: Vec<String>,
     /// A TOML file with settings, one `key = value` a line
     #[arg(long, value_name = "FILE")]
@@ -48,7 +47,7 @@ pub struct Set {
     #[arg(long)]
     unrestricted: bool,
     /// Leave this setting as it is without being set
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = amount::setting)]
     reset: Vec<String>,
 }
 
@@ -58,9 +57,10 @@ pub struct Set {
     lull policy test desk-17 --week")]
 pub struct Test {
     /// Its name or its number, like desk-17 or a3
+    #[arg(value_parser = amount::some)]
     agent: String,
     /// A moment of the week by the machine's own clock, such as "mon 14:00"
-    #[arg(long, value_name = "MOMENT")]
+    #[arg(long, value_name = "MOMENT", value_parser = amount::week_moment)]
     at: Option<String>,
     /// Show every hour of the week
     #[arg(long)]
@@ -100,14 +100,14 @@ impl Policy {
 impl Set {
     fn wish(&self) -> Result<SetPolicy, Failure> {
         let mut set = if self.unrestricted { Changes::all(&Allowed::unrestricted()) } else { Changes::default() };
-        let usage = |error: lull_shared::policy::PolicyError| Failure::new(Exit::Usage, error.to_string());
+        let usage = |error: lull_shared::policy::PolicyError| Failure::usage(error.to_string());
         if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(|error| Failure::unreadable(path, &error))?;
             set = set.and(&Changes::from_toml(&text).map_err(usage)?);
         }
         set = set.and(&Changes::from_pairs(&self.settings).map_err(usage)?);
         if set.is_empty() && self.reset.is_empty() {
-            return Err(Failure::new(Exit::Usage, "nothing to set: write KEY=VALUE; `lull policy show` lists the settings"));
+            return Err(Failure::usage("nothing is to be set").hint("write KEY=VALUE; `lull policy show` lists the settings"));
         }
         Ok(SetPolicy { conditions: self.conditions.clone(), set, reset: self.reset.clone() })
     }

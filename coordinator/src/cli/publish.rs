@@ -150,7 +150,8 @@ fn published(ended: PublicationBody) -> Result<PublishedBody, Failure> {
             Err(ClientError::Refused { status: ended.status.unwrap_or_default(), detail }.into())
         }
         (PublicationState::Cancelled, _, _) => {
-            Err(Failure::new(Exit::Cancelled, format!("the publication {} was stopped", ended.publication)))
+            Err(Failure::new(Exit::Cancelled, format!("the publication {} was stopped", ended.publication))
+                .hint("`lull func publish` begins it again"))
         }
         (_, _, _) => {
             let detail = ErrorDetail {

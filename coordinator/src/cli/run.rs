@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use lull_shared::id::JobId;
+use lull_shared::{bound, id::JobId};
 
 use super::{
     Context,
@@ -61,10 +61,10 @@ pub struct Run {
 #[command(next_help_heading = "The private mesh on this machine")]
 pub struct MeshArgs {
     /// How many agent processes it has
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = bound::AGENTS.numbers::<u16>())]
     pub agents: u16,
     /// How many tasks each agent runs at a time; together as many as there are processors if left out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = bound::SLOTS.numbers::<u16>())]
     pub slots: Option<u16>,
     /// Use a private mesh even if a network is known
     #[arg(long)]

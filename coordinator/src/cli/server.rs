@@ -8,7 +8,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
+use lull_agent::cli::value;
 use lull_scheduler::{Limits, holding};
+use lull_shared::bound;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +62,7 @@ pub struct Secret {
 pub struct StoreArgs {
     /// An SQL Server database instead of one in the data folder, as an ADO connection string; or `sqlite:DIR` for an
     /// embedded one in another folder
-    #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true)]
+    #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true, value_parser = amount::some)]
     store: Option<String>,
 }
 
@@ -91,53 +93,53 @@ pub struct Run {
     #[command(flatten)]
     store: StoreArgs,
     /// How long the start waits for a database that does not answer yet: one that wakes up, or fails over to another server
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = bound::PATIENCE.times())]
     store_wait: Duration,
     /// Make what is missing of the network anew: its key, its name in the store. For one start, after a loss that no backup
     /// makes good; machines have to join again. The first start in an empty data folder needs no word
     #[arg(long)]
     init: bool,
     /// Where agents connect; may be repeated
-    #[arg(long, value_name = "MULTIADDR", default_values = ["/ip4/0.0.0.0/tcp/7410", "/ip4/0.0.0.0/udp/7410/quic-v1"])]
+    #[arg(long, value_name = "MULTIADDR", default_values = ["/ip4/0.0.0.0/tcp/7410", "/ip4/0.0.0.0/udp/7410/quic-v1"], value_parser = value::listen_address)]
     listen: Vec<Multiaddr>,
     /// Where the command line and scripts connect
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", value_parser = value::socket)]
     http: SocketAddr,
     /// An address that agents are told in place of those it listens on, for a machine behind another name or port; may be
     /// repeated
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = value::address)]
     announce: Vec<Multiaddr>,
     /// The URL of the HTTP interface that other coordinators name to people; made of --http and the machine's name if
     /// left out
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = amount::url)]
     http_announce: Option<String>,
     /// Another name by which people reach the HTTP interface, like that of a proxy; may be repeated. Requests for any
     /// name but these, this machine's, localhost and the address that they arrive at are refused
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::some)]
     http_host: Vec<String>,
     /// Find and be found by agents on the same subnet
     #[arg(long)]
     mdns: bool,
     /// What the audit calls this coordinator; the machine's name if left out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::some)]
     name: Option<String>,
     /// The memory that compiling one published module may take, in a process of its own
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = bound::COMPILE_MEMORY.numbers::<u64>())]
     compile_memory: u64,
     /// The time that each step of it may take
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = bound::COMPILE_TIME.times())]
     compile_time: Duration,
     /// Jobs that one submitter may have under way
-    #[arg(long, value_name = "COUNT", default_value_t = holding::JOBS_MAX)]
+    #[arg(long, value_name = "COUNT", default_value_t = holding::JOBS_MAX, value_parser = bound::SHARE.numbers::<u64>())]
     jobs_each: u64,
     /// Tasks of the jobs that one submitter may have under way
-    #[arg(long, value_name = "COUNT", default_value_t = holding::TASKS_MAX)]
+    #[arg(long, value_name = "COUNT", default_value_t = holding::TASKS_MAX, value_parser = bound::SHARE.numbers::<u64>())]
     tasks_each: u64,
     /// Inputs of the jobs that one submitter may have under way
-    #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = bound::SHARE_BYTES.numbers::<u64>())]
     input_bytes_each: u64,
     /// Arguments and variables of the jobs that one submitter may have under way
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = bound::SHARE_BYTES.numbers::<u64>())]
     argument_bytes_each: u64,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use lull_shared::{codes::ExitCodes, constraint::Constraint, job::FailureClass, share::Share, zone::Zone};
+use lull_shared::{bound, codes::ExitCodes, constraint::Constraint, job::FailureClass, share::Share, zone::Zone};
 
 use super::{
     Context, amount,
@@ -29,34 +29,34 @@ use crate::{
 #[command(next_help_heading = "How it runs")]
 pub struct SubmitOptions {
     /// What people call the job; the function's name if left out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::job_name)]
     pub name: Option<String>,
     /// Higher runs first among your own jobs; 0 is ordinary
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = amount::priority)]
     pub priority: i8,
     /// Further attempts after the first failed one [default: 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bound::RETRIES.numbers::<u32>())]
     pub retries: Option<u32>,
     /// The pause before the first retry; it doubles with each [default: 1s]
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::BACKOFF.times())]
     pub backoff: Option<Duration>,
     /// The longest pause before a retry [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::BACKOFF.times())]
     pub backoff_max: Option<Duration>,
     /// The time that one attempt may run, pauses not counted [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::TIME_LIMIT.times())]
     pub time_limit: Option<Duration>,
     /// The memory that one attempt may use [default: 512MiB]
-    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", value_parser = bound::MEMORY.numbers::<u64>())]
     pub memory: Option<u64>,
     /// The output that one attempt may write [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", value_parser = bound::OUTPUT.numbers::<u64>())]
     pub output_limit: Option<u64>,
     /// The scratch folder that one attempt may fill [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", value_parser = bound::SCRATCH.numbers::<u64>())]
     pub scratch_limit: Option<u64>,
     /// The log that is kept of one attempt [default: 64KiB]
-    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    #[arg(long, value_name = "SIZE", value_parser = bound::LOG.numbers::<u64>())]
     pub log_limit: Option<u64>,
     /// Whether tasks run so that they can be moved to another machine in the middle, which costs some speed: where it is
     /// expected to pay (auto), always or never
@@ -68,7 +68,7 @@ pub struct SubmitOptions {
     pub verify: Option<Share>,
     /// How long nothing may be heard of a machine before what it has of the job counts as lost for good; a second copy
     /// runs elsewhere meanwhile, and the first result counts [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::LOST_AFTER.times())]
     pub lost_after: Option<Duration>,
     /// Something the function may touch beyond its input and output; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
@@ -89,13 +89,13 @@ pub struct SubmitOptions {
     #[arg(long, value_name = "JOB")]
     pub after: Vec<AfterName>,
     /// A second submission of the same with the same key is the same job; of something else it is refused
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = amount::key)]
     pub idempotency_key: Option<String>,
     /// After this many failed tasks the rest of the job is cancelled
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     pub max_fails: Option<u32>,
     /// At most this many of its tasks run at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     pub at_once: Option<u32>,
     /// The exit codes that mean success, like 0,3-5 [default: 0]
     #[arg(long, value_name = "CODES")]
@@ -213,7 +213,7 @@ fn when(submitted: &Submitted) -> String {
     lull submit thumbnail photos/ --require os=linux --wait --out thumbs/ -- --size 320")]
 pub struct Submit {
     /// The published function: NAME for its newest version, or NAME@NUMBER
-    #[arg(value_name = "FUNCTION")]
+    #[arg(value_name = "FUNCTION", value_parser = amount::some)]
     pub function: String,
     #[command(flatten)]
     pub inputs: InputArgs,

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use lull_shared::{
     amount::size,
+    bound,
     message::Build,
     state::{AttemptEnd, TaskState},
 };
@@ -47,10 +48,10 @@ pub struct List {
     #[arg(long, value_name = "STATE", value_parser = task_state)]
     state: Option<TaskState>,
     /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = bound::SOME.numbers::<u32>())]
     limit: u32,
     /// From this index on: the next part of the list
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    #[arg(long, value_name = "INDEX", default_value_t = 0, value_parser = bound::INDEX.numbers::<u32>())]
     from: u32,
     /// Show the list again whenever it changes
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use lull_shared::id::TokenId;
+use lull_shared::{bound, id::TokenId};
 
 use super::{
     Context, amount,
@@ -40,19 +40,19 @@ pub struct Create {
     #[arg(long, value_name = "ROLE", default_value = "agent", value_parser = role)]
     role: TokenRole,
     /// The person or program it is for
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = amount::person)]
     name: Option<String>,
     /// How many machines may join with it [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     uses: Option<u32>,
     /// Name or pattern of the machines that may join with it, like desk-17 or 'lab-*'; may be repeated
     #[arg(long = "for", value_name = "NAME")]
     names: Vec<String>,
     /// The group that they are put into: their label `group`, which they cannot change
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = amount::name)]
     group: Option<String>,
     /// How long it lives [default: 7d for the role agent, for ever otherwise]
-    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    #[arg(long, value_name = "TIME", value_parser = bound::TOKEN_LIFE.times())]
     expires: Option<Duration>,
 }
 
@@ -60,7 +60,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Its name or its number in `lull token list`, like ann or t3
-    #[arg(value_name = "TOKEN")]
+    #[arg(value_name = "TOKEN", value_parser = amount::some)]
     called: String,
     /// Also if it is the token that this command shows, with which nothing more can be asked then
     #[arg(long)]

@@ -5,11 +5,14 @@
 use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Json, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use futures::StreamExt as _;
-use lull_shared::id::TokenId;
+use lull_shared::{
+    id::TokenId,
+    misread::{self, Misread},
+};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
@@ -180,8 +183,46 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
             held.more(part.len() as u64)?;
             bytes.extend_from_slice(&part);
         }
-        let Json(value) = Json::from_request(Request::from_parts(parts, bytes.into()), state).await?;
-        Ok(Self(value))
+        if !is_json(&parts.headers) {
+            return Err(Refused::not_json());
+        }
+        json(&bytes).map(Self)
+    }
+}
+
+/// Whether the headers say that the body is JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// A body as what is asked for; what is wrong is told by its field.
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    let mut decoder = serde_json::Deserializer::from_slice(bytes);
+    // Where in the text it is matters only where the text is not JSON.
+    let words = |error: &serde_json::Error| match error.classify() {
+        serde_json::error::Category::Data => {
+            let words = error.to_string();
+            words.rsplit_once(" at line ").map_or(words.clone(), |(words, _)| words.to_owned())
+        }
+        _ => format!(
+            "the body is not JSON: {}\nhint: send one JSON object; quote names and texts",
+            error.to_string().to_lowercase()
+        ),
+    };
+    let value = misread::decode(&mut decoder, misread::JSON, words).map_err(|misread| {
+        match misread.message.starts_with("the body ") {
+            // It has no field then.
+            true => Refused::misread(Misread { key: String::new(), ..misread }),
+            false => Refused::misread(misread),
+        }
+    })?;
+    match decoder.end() {
+        Ok(()) => Ok(value),
+        Err(_) => {
+            Err(Refused::invalid("there is more behind the body's JSON", Some("send one JSON object and nothing behind it")))
+        }
     }
 }
 
@@ -238,6 +279,56 @@ mod tests {
         assert!(caller(TokenRole::Submitter).may_change(own) && !caller(TokenRole::Submitter).may_change(other));
         assert!(!caller(TokenRole::Submitter).may_change(None) && caller(TokenRole::Admin).may_change(None));
         assert!(caller(TokenRole::Admin).may_change(other));
+    }
+
+    #[test]
+    fn a_body_that_is_not_understood_is_told_by_its_field_with_a_hint() {
+        use crate::api::{CreateToken, PublishRequest, SetPolicy, SubmitRequest};
+        fn told<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
+            let (status, detail) = json::<T>(text.as_bytes()).map(|_| ()).expect_err(text).into_parts();
+            assert_eq!(status, 400, "{text}");
+            format!("{}\n{}", detail.message, detail.hint.unwrap_or_else(|| panic!("{text}: no hint")))
+        }
+        let inputs = r#""inputs":{"range":{"first":0,"count":1}}"#;
+        let submission = |more: &str| told::<SubmitRequest>(&format!("{{\"function\":\"f\",{inputs}{more}}}"));
+        let cases = [
+            (told::<SubmitRequest>("{}"), "the field `function` is missing\ngive `function`"),
+            (told::<SubmitRequest>(r#"{"function":"f"}"#), "the field `inputs` is missing"),
+            (
+                told::<SubmitRequest>("{"),
+                "the body is not JSON: eof while parsing an object at line 1 column 1\nsend one JSON object",
+            ),
+            (told::<SubmitRequest>(""), "the body is not JSON"),
+            (told::<SubmitRequest>(r#"{"function":"f","inputs":{}}"#), ""),
+            (told::<SubmitRequest>(r#"{"function":"f","inputs":{"rage":{}}}"#), "did you mean `range`?"),
+            (told::<SubmitRequest>(r#"{"function":"f","inputs":{"range":{"first":0}}}"#), "the field `count` is missing"),
+            (
+                told::<SubmitRequest>(r#"{"function":"f","inputs":{"range":{"first":-1,"count":1}}}"#),
+                "`inputs.range.first`: `-1` is not",
+            ),
+            (
+                submission(r#","retries":"many""#),
+                "`retries`: \"many\" is not a whole number from 0 to 4,294,967,295\nwrite a whole number",
+            ),
+            (submission(r#","prioritty":1"#), "there is no field `prioritty`\ndid you mean `priority`?"),
+            (submission(r#","require":["linux"]"#), "`require[0]`: `linux` is not a constraint\nwrite LABEL=VALUE"),
+            (submission(r#","after":[{"job":"x","condition":"ok"}]"#), "`after[0].job`: `x` is not a job\nwrite it like j42"),
+            (submission(r#","zone":"Mars/Base""#), "`zone`: `Mars/Base` is not the name of a time zone\nwrite one like"),
+            (submission(r#","finish_by":"soon""#), "`finish_by`: "),
+            (submission(r#","grants":["network"]"#), "`grants[0]`: `network` is not one of the words"),
+            (submission(r#","verify":5"#), "`verify`: `5` is not a text"),
+            (told::<SetPolicy>(r#"{"set":{"cores":101}}"#), "`set.cores`: 101 is not a share in percent\nwrite 0 to 100"),
+            (told::<SetPolicy>(r#"{"set":{"cores":300}}"#), "`set.cores`: 300 is not a share in percent\nwrite 0 to 100"),
+            (told::<SetPolicy>(r#"{"set":{"idel":"1m"}}"#), "there is no field `idel` in `set`\ndid you mean `idle`?"),
+            (told::<SetPolicy>(r#"{"set":{"unseen":"maybe"}}"#), "`set.unseen`: \"maybe\" is not true or false"),
+            (told::<CreateToken>(r#"{"role":"king"}"#), "`role`: `king` is not one of the words"),
+            (told::<PublishRequest>(r#"{"module":"x"}"#), "`module`: "),
+            (told::<PublishRequest>("[]"), ""),
+            (told::<PublishRequest>("{} {}"), ""),
+        ];
+        for (said, expected) in cases {
+            assert!(said.contains(expected), "{said}\n- {expected}");
+        }
     }
 
     #[test]

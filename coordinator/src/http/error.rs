@@ -4,12 +4,15 @@ use std::{borrow::Cow, error::Error};
 
 use axum::{
     Json,
-    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    extract::rejection::{PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use lull_scheduler::effect::Refusal;
-use lull_shared::time::Timestamp;
+use lull_shared::{
+    misread::{self, Misread},
+    time::Timestamp,
+};
 
 use super::body::BodyError;
 use crate::{
@@ -59,14 +62,34 @@ impl Refused {
         }
     }
 
+    /// The same of one field; the words have their hint.
+    pub fn field(field: &str, words: &str) -> Self {
+        Self::invalid(format!("`{field}`: {words}"), None)
+    }
+
+    /// Something that was not understood, by its place.
+    pub fn misread(Misread { key, message, hint }: Misread) -> Self {
+        let place = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
+        Self::invalid(format!("{place}{message}"), Some(&hint))
+    }
+
+    /// A body that does not say that it is JSON.
+    pub fn not_json() -> Self {
+        Self::invalid(
+            "the body must be JSON, and its header does not say so",
+            Some("send it with `content-type: application/json`"),
+        )
+    }
+
     /// A path that is there, asked in another way than it is meant.
     pub fn method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid", "this path does not take this method")
+            .hint("the header `allow` of this answer names those that it takes")
     }
 
     /// More bytes than are taken.
     pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).hint("send less at once")
     }
 
     /// No token, or one that is not valid. The same words for every reason.
@@ -155,13 +178,25 @@ impl Refused {
 impl Refused {
     /// Its status, and its words.
     pub fn into_parts(self) -> (u16, ErrorDetail) {
+        let hint = self.hint.unwrap_or(Cow::Borrowed(last_hint(self.status)));
         let detail = ErrorDetail {
             code: self.code.to_owned(),
             message: self.message.into_owned(),
-            hint: self.hint.map(Cow::into_owned),
+            hint: Some(hint.into_owned()),
             leader: self.leader,
         };
         (self.status.as_u16(), detail)
+    }
+}
+
+/// What to do when nothing better is known.
+const fn last_hint(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 405 | 413 => "correct the request; the command line's `--help` names what each takes",
+        401 | 403 => "ask an administrator for a token with that role",
+        404 => "look at the name or the number again",
+        409 => "look how it stands, and ask again if it is still wanted",
+        _ => "try again in a moment",
     }
 }
 
@@ -216,7 +251,7 @@ impl From<InputError> for Refused {
         match error {
             InputError::Store(error) => error.into(),
             InputError::Missing(_) => Self::not_found("the job's inputs are not there any more", "submit the job again"),
-            InputError::Pack(error) => Self::invalid(error.to_string(), None),
+            InputError::Pack(error) => Self::invalid(error.to_string(), Some("make the pack anew, and upload it again")),
             InputError::Index(index) => {
                 Self::not_found(format!("there is no input {index}"), "`lull task list JOB` shows a job's tasks")
             }
@@ -230,7 +265,7 @@ impl From<Refusal> for Refused {
         match refusal {
             Refusal::NoJob(_) => Self::not_found(message, "`lull job list` shows the jobs"),
             Refusal::NoAgent(_) => Self::not_found(message, "`lull agent list` shows the agents"),
-            Refusal::TooManyJobs { .. } => Self::busy(message),
+            Refusal::TooManyJobs { .. } => Self::busy(message).hint("wait for some jobs to end, then submit again"),
             Refusal::ShareSpent { .. } => Self::busy(message).hint(
                 "wait for some of your jobs to end, or cancel some; an administrator can allow more: \
                  `lull server run --jobs-each`, `--tasks-each`, `--input-bytes-each`, `--argument-bytes-each`",
@@ -266,25 +301,30 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl From<JsonRejection> for Refused {
-    fn from(rejection: JsonRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the body is larger than any request needs"),
-            // What the decoder says is about the caller's own bytes.
-            _ => Self::invalid(rejection.body_text().to_lowercase(), None),
-        }
-    }
-}
-
 impl From<PathRejection> for Refused {
     fn from(rejection: PathRejection) -> Self {
-        Self::invalid(rejection.body_text().to_lowercase(), None)
+        let words = rejection.body_text();
+        // What the value's own type says has its hint; else it is a number that is none.
+        let words = words.strip_prefix("Invalid URL: ").unwrap_or(&words);
+        match hint::split(words) {
+            (message, Some(hint)) => Self::invalid(format!("the path: {message}"), Some(hint)),
+            (_, None) => Self::invalid(
+                "the path holds something else where a number is expected",
+                Some("write numbers as in /jobs/j42/tasks/7"),
+            ),
+        }
     }
 }
 
 impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(rejection.body_text().to_lowercase(), None)
+        let words = rejection.body_text();
+        let words = words.strip_prefix("Failed to deserialize query string: ").unwrap_or(&words);
+        // The place stands in front, unless the whole of it is meant.
+        let is_key =
+            |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']'));
+        let (key, words) = words.split_once(": ").filter(|(key, _)| is_key(key)).unwrap_or(("", words));
+        Self::misread(misread::reworded(key, words, misread::QUERY))
     }
 }
 

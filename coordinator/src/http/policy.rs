@@ -34,7 +34,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer) -> Json<PolicyBody> {
 pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolicy>) -> Answer<Json<PolicyBody>> {
     let coordinator = &state.coordinator;
     let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
-    let conditions = parsed.map_err(|error| Refused::invalid(error.to_string(), None))?;
+    let conditions = parsed.map_err(|error| Refused::field("conditions", &error.to_string()))?;
     let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
     let unmet = unmet(&wish.conditions, &coordinator.store.agents().await?);
     match coordinator.policies.set(&*coordinator.store, &coordinator.lead, &wish, &admin.who()).await {
@@ -46,9 +46,7 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
             let warnings = unmet.into_iter().collect();
             Ok(Json(PolicyBody { warnings, ..body(&coordinator.policies.current()) }))
         }
-        Err(SetError::Policy(error)) => {
-            Err(Refused::invalid(error.to_string(), Some("`lull policy show` says what each setting means")))
-        }
+        Err(SetError::Policy(error)) => Err(Refused::invalid(error.to_string(), None)),
         Err(SetError::Store(error)) => Err(error.into()),
         Err(error @ SetError::Contended) => {
             Err(Refused::conflict(error.to_string(), "`lull policy show` shows what it is now; set it again"))
@@ -82,7 +80,7 @@ pub async fn outlook(
     let policy = edition.book.policy(&labels(&record)).narrowed_by(&owner);
     let local = report.as_ref().map(|report| WeekMinute::at(clock::now(), report.clock_ahead_min));
     let asked = when.at.as_deref().map(str::parse::<WeekMinute>).transpose();
-    let asked = asked.map_err(|error| Refused::invalid(error.to_string(), None))?;
+    let asked = asked.map_err(|error| Refused::field("at", &error.to_string()))?;
     let cores = record.machine.as_ref().map_or(1, |machine| machine.cores);
     Ok(Json(OutlookBody {
         agent: Text(agent),

@@ -8,6 +8,8 @@ use lull_scheduler::{
     event::{Movable, Submission},
 };
 use lull_shared::{
+    amount::quoted,
+    bound,
     constraint::Comparison,
     digest::{BlobRef, Digest},
     id::{JobId, TokenId, VersionId},
@@ -50,8 +52,8 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     spec.request = asked;
     let problems = submit::check(&spec);
     if !problems.is_empty() {
-        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return Err(Refused::invalid(format!("the job cannot be taken: {}", list.join("; ")), None));
+        let (messages, hints): (Vec<String>, Vec<String>) = problems.iter().map(submit::Problem::in_words).unzip();
+        return Err(Refused::invalid(format!("the job cannot be taken: {}", messages.join("; ")), Some(&hints.join("; "))));
     }
     if spec.verify != Share::NONE && !version.canonical_nans {
         let name = &version.function;
@@ -187,7 +189,10 @@ fn called(text: &str) -> Answer<(&str, Option<u32>)> {
     let Some((name, number)) = text.split_once('@') else { return Ok((text, None)) };
     match number.parse() {
         Ok(number) => Ok((name, Some(number))),
-        Err(_) => Err(Refused::invalid(format!("`{text}` names no version"), Some("write NAME or NAME@NUMBER"))),
+        Err(_) => {
+            let words = format!("`function`: {} does not name a version", quoted(text));
+            Err(Refused::invalid(words, Some("write NAME or NAME@NUMBER, like stats or stats@2")))
+        }
     }
 }
 
@@ -254,7 +259,18 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
             ));
         }
         (at, None) => at.map(Into::into),
-        (None, Some(length)) => Some(now + Duration::from_millis(length)),
+        (None, Some(length)) => {
+            let within = bound::FINISH_IN.check(length);
+            Some(now + Duration::from_millis(within.map_err(|outside| Refused::field("finish_in_ms", &outside.to_string()))?))
+        }
+    };
+    // Whoever said one of the two pauses did not mean the other to forbid it.
+    let (backoff_ms, backoff_max_ms) = match (wanted.backoff_ms, wanted.backoff_max_ms) {
+        (None, most) => {
+            let most = most.unwrap_or(retry.backoff_max_ms);
+            (retry.backoff_ms.min(most), most)
+        }
+        (Some(first), most) => (first, most.unwrap_or(retry.backoff_max_ms.max(first))),
     };
     Ok(JobSpec {
         name: wanted.name.unwrap_or_else(|| function.to_owned()),
@@ -263,11 +279,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
         env: wanted.env.into_iter().collect(),
         inputs,
         priority: Priority(wanted.priority),
-        retry: RetryPolicy {
-            retries: wanted.retries.unwrap_or(retry.retries),
-            backoff_ms: wanted.backoff_ms.unwrap_or(retry.backoff_ms),
-            backoff_max_ms: wanted.backoff_max_ms.unwrap_or(retry.backoff_max_ms),
-        },
+        retry: RetryPolicy { retries: wanted.retries.unwrap_or(retry.retries), backoff_ms, backoff_max_ms },
         limits: AttemptLimits {
             time_ms: wanted.time_limit_ms.unwrap_or(limits.time_ms),
             memory_bytes: wanted.memory_bytes.unwrap_or(limits.memory_bytes),
@@ -281,7 +293,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
             scratch: wanted.grants.contains(&Grant::Scratch),
         },
         constraints: wanted.require.into_iter().map(|constraint| constraint.0).collect(),
-        window: window.map_err(|error| Refused::invalid(error.to_string(), None))?,
+        window: window.map_err(|error| Refused::field("window", &error.to_string()))?,
         finish_by,
         zone,
         after: wanted.after.into_iter().map(Dependency::from).collect(),
@@ -340,7 +352,11 @@ mod tests {
 
     #[test]
     fn a_window_that_is_none_is_refused() {
-        assert!(made(SubmitRequest { window: Some("nightly".into()), ..wanted() }).is_err());
+        let refused = made(SubmitRequest { window: Some("nightly".into()), ..wanted() }).expect_err("no window").into_parts().1;
+        assert!(
+            refused.message.starts_with("`window`: `nightly` is not a valid window") && refused.hint.is_some(),
+            "{refused:?}"
+        );
         let spec = made(SubmitRequest { grants: vec![Grant::Clock], ..wanted() }).expect("a job");
         assert_eq!(spec.grants, Grants { clock: true, ..Grants::default() });
     }
@@ -407,6 +423,18 @@ mod tests {
             key(SubmitRequest { window: Some("22:00-06:00".into()), zone, ..wanted() })
         };
         assert_ne!(nightly("Europe/Amsterdam"), nightly("America/New_York"), "another night");
+    }
+
+    #[test]
+    fn one_pause_before_a_retry_goes_without_the_other() {
+        let pauses = |backoff_ms, backoff_max_ms| {
+            let retry = made(SubmitRequest { backoff_ms, backoff_max_ms, ..wanted() }).expect("a job").retry;
+            (retry.backoff_ms, retry.backoff_max_ms)
+        };
+        assert_eq!((pauses(None, None), pauses(Some(600_000), None)), ((1_000, 300_000), (600_000, 600_000)));
+        assert_eq!((pauses(None, Some(10)), pauses(Some(5), Some(9))), ((10, 10), (5, 9)));
+        let far = made(SubmitRequest { finish_in_ms: Some(u64::MAX), ..wanted() }).expect_err("too far").into_parts().1;
+        assert!(far.message.starts_with("`finish_in_ms`: ") && far.hint.is_some(), "{far:?}");
     }
 
     #[test]

@@ -307,7 +307,7 @@ async fn a_submission_says_everything_that_is_wrong_with_it() {
     let wrong = SubmitRequest { retries: Some(1_000_000), memory_bytes: Some(0), ..array("noop", 0) };
     let refused = site.admin.submit(&wrong).await.expect_err("three mistakes");
     let words = refused.to_string();
-    assert!(["no tasks", "retries", "memory limit"].iter().all(|part| words.contains(part)), "{words}");
+    assert!(["`inputs` holds no task", "`retries`: ", "`memory_bytes`: "].iter().all(|part| words.contains(part)), "{words}");
     assert_eq!(status(site.admin.submit(&array("none", 1)).await).0, 404);
     assert_eq!(status(site.admin.submit(&array("noop@x", 1)).await).0, 400);
     let after = AfterBody { job: Text(JobId(77)), condition: lull_shared::job::DependencyCondition::Ok };
@@ -606,15 +606,29 @@ async fn what_is_not_understood_is_refused_in_the_same_form() {
     let http = reqwest::Client::new();
     let token = std::fs::read_to_string(site._folder.path().join(ADMIN_TOKEN_FILE)).expect("a token");
     let base = site.admin.base().to_owned();
-    for (path, expected) in [("/nothing", 404), ("/api/v1/nothing", 404), ("/api/v1/jobs/x", 400), ("/api/v1/jobs?limit=x", 400)]
-    {
+    for (path, expected, told) in [
+        ("/nothing", 404, "nothing at this path"),
+        ("/api/v1/nothing", 404, "nothing at this path"),
+        ("/api/v1/jobs/x", 400, "`x` is not a job"),
+        ("/api/v1/jobs/j1/tasks/x", 400, "a number is expected"),
+        ("/api/v1/jobs?limit=x", 400, "`limit`: "),
+        ("/api/v1/jobs?limit=-1", 400, "`limit`: "),
+        ("/api/v1/jobs?limits=1", 400, "there is no parameter `limits`"),
+        ("/api/v1/jobs?state=done", 400, "`done` is not one of the words"),
+        ("/api/v1/jobs?mine=yes", 400, "`mine`: "),
+        ("/api/v1/jobs?before=x", 400, "`x` is not a job"),
+        ("/api/v1/agents/a9/policy?at=noon", 404, "a9"),
+    ] {
         let answer = http.get(format!("{base}{path}")).bearer_auth(token.trim()).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), expected, "{path}");
         let body: ErrorBody = answer.json().await.expect("an error in its form");
         assert_eq!(body.error.message, body.error.message.to_lowercase(), "{path}");
+        assert!(body.error.message.contains(told) && body.error.hint.is_some(), "{path}: {body:?}");
     }
     let answer = http.post(format!("{base}/api/v1/jobs")).bearer_auth(token.trim()).body("{").send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 400, "no JSON");
+    let body: ErrorBody = answer.json().await.expect("an error in its form");
+    assert!(body.error.hint.is_some_and(|hint| hint.contains("content-type: application/json")));
     let answer = http.put(format!("{base}/api/v1/jobs")).bearer_auth(token.trim()).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 405);
     site.stop().await;

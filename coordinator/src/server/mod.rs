@@ -162,9 +162,9 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
     keys::private_folder(&config.data)?;
     let lock = keys::lock(&config.data)?;
     let founding::Keys { identity, authority, network } = founding::keys(&config.data, &*store, config.init).await?;
-    let listener = TcpListener::bind(config.http)
-        .await
-        .with_context(|| format!("cannot listen on {} for the command line; choose another with --http", config.http))?;
+    let listener = TcpListener::bind(config.http).await.with_context(|| {
+        format!("cannot listen on {} for the command line\nhint: name another address and port with --http", config.http)
+    })?;
     let http_address = listener.local_addr().context("cannot read the address of the HTTP interface")?;
 
     let peer = identity.public().to_peer_id();
@@ -316,7 +316,7 @@ async fn start_node(
         members,
         uploads: UploadRules { bytes_per_second_max: None, seeds: true },
     };
-    Node::start(node, blobs, shutdown).await.context("cannot join the mesh; choose another address with --listen")
+    Node::start(node, blobs, shutdown).await.context("cannot join the mesh")
 }
 
 /// Who was thrown out, and who belongs here.

@@ -4,6 +4,7 @@ use std::{fmt::Display, path::Path, str::FromStr};
 
 use lull_coordinator::cli::{amount, input, moment, selector};
 use lull_shared::{
+    bound,
     constraint::Constraint,
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId, VersionId},
@@ -27,8 +28,8 @@ pub fn words(bytes: &[u8]) {
         0 => constraint(text),
         1 => window(text),
         2 => array(text),
-        3 => drop(amount::duration(text)),
-        4 => drop(amount::size(text)),
+        3 => drop(bound::TIME_LIMIT.read(text)),
+        4 => drop(bound::MEMORY.read(text)),
         5 => drop(text.parse::<selector::AfterName>()),
         6 => {
             let variable = amount::variable(text);
