@@ -247,7 +247,7 @@ impl Scheduler {
     /// Whether nobody who is there has the task of this attempt, and another may be given it. Of several attempts that are
     /// out of touch the newest speaks for the task.
     fn needs_copy(&self, job: &Job, attempt: AttemptId) -> bool {
-        let Some(copies) = job.tasks.copies(attempt.task.index) else { return false };
+        let copies = job.tasks.copies(attempt.task.index).expect("a held attempt is live");
         let newest = copies.iter().next_back().is_some_and(|live| live.number == attempt.number);
         let risky = job.tasks.lost(attempt.task.index) + copies.count() as u32 >= self.limits.lost_max;
         newest && job.stopping.is_none() && copies.count() < LIVE_MAX && !risky && !self.is_with_somebody(copies)
@@ -380,4 +380,64 @@ const LAST: Timestamp = Timestamp(i64::MAX);
 /// Whether its silence would be no ordinary thing.
 fn is_expected(agent: &Agent) -> bool {
     agent.intake != Intake::Revoked && (agent.sleeper.asleep.is_none() || matches!(agent.link, Link::Open(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1_000_000)
+    }
+
+    fn census(present: usize, missing: &[i64]) -> Census {
+        Census { present, missing: missing.iter().copied().map(at).collect() }
+    }
+
+    #[test]
+    fn whoever_fell_silent_within_a_span_before_or_after_did_so_with_it() {
+        let census = census(9, &[0, 10, 20, 30, 40]);
+        let span = Duration::from_secs(10);
+        assert_eq!([-11, -10, 0, 15, 20, 50, 51].map(|since| census.silent_with(at(since), span)), [0, 1, 2, 2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn three_that_are_a_fifth_of_all_fell_silent_together_and_so_did_all_that_there_are() {
+        let limits = Limits::default();
+        assert_eq!((limits.together_agents_min, limits.together_percent_min), (3, 20));
+        for (present, silent, together, cut_off) in [
+            (12, 3, true, false),
+            (13, 3, false, false),
+            (1, 2, false, false),
+            (1, 3, true, false),
+            (400, 100, true, false),
+            (401, 100, false, false),
+            (0, 1, true, true),
+            (0, 0, false, false),
+            (5, 0, false, false),
+        ] {
+            let census = census(present, &vec![7; silent]);
+            let says = (census.is_together(at(7), &limits), census.is_cut_off());
+            assert_eq!(says, (together, cut_off), "{silent} of {} are silent", present + silent);
+        }
+    }
+
+    #[test]
+    fn nobody_is_expected_that_was_thrown_out_or_has_gone_to_sleep() {
+        use super::super::{event::StreamId, fleet::Stream};
+
+        let stream = || Stream { id: StreamId(1), since: at(0), orders: 0, terms: Default::default() };
+        for (intake, asleep, link, expected) in [
+            (Intake::Open, false, Link::Away, true),
+            (Intake::Draining, false, Link::Silent(stream()), true),
+            (Intake::Revoked, false, Link::Open(stream()), false),
+            (Intake::Open, true, Link::Away, false),
+            (Intake::Open, true, Link::Silent(stream()), false),
+            (Intake::Open, true, Link::Open(stream()), true),
+        ] {
+            let mut agent = Agent::new("pc".into(), intake);
+            (agent.link, agent.sleeper.asleep) = (link, asleep.then_some(at(0)));
+            assert_eq!(is_expected(&agent), expected, "{intake:?}, asleep: {asleep}, {:?}", agent.link);
+        }
+    }
 }

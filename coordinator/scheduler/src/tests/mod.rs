@@ -7,6 +7,7 @@ mod explained;
 mod foreign;
 mod hostile;
 mod hours;
+mod indexes;
 mod keeping;
 mod moving;
 mod overtime;
