@@ -291,3 +291,156 @@ impl Escrow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{digest::BlobRef, id::JobId};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const TASKS: u32 = 3;
+    const AGENTS: u64 = 3;
+    const SNAPSHOTS: u8 = 3;
+
+    fn task(index: u32) -> TaskId {
+        TaskId { job: JobId(1), index }
+    }
+
+    /// Snapshots of different sizes: 1, 10, 100 bytes.
+    fn snapshot(number: u8) -> SnapshotRef {
+        let blob = BlobRef { size_bytes: 10_u64.pow(number.into()), ..BlobRef::of(&[number]) };
+        SnapshotRef { blob, spent_us: 0 }
+    }
+
+    fn keeper() -> impl Strategy<Value = Keeper> {
+        prop_oneof![(1..=AGENTS).prop_map(|agent| Keeper::Agent(AgentId(agent))), Just(Keeper::Here)]
+    }
+
+    fn kept() -> impl Strategy<Value = Kept> {
+        let agents = || prop::collection::btree_set((1..=AGENTS).prop_map(AgentId), 0..3);
+        let parts = (0..SNAPSHOTS, agents(), agents(), any::<bool>());
+        parts.prop_map(|(number, holders, leaving, here)| Kept { snapshot: snapshot(number), holders, leaving, here })
+    }
+
+    fn entry() -> impl Strategy<Value = Option<Entry>> {
+        let asked = prop::option::of(keeper().prop_map(|keeper| Asked { keeper, since: Timestamp(0) }));
+        let entry = (kept(), prop::option::of(kept()), asked);
+        prop::option::of(entry.prop_map(|(newest, before, asked)| Entry { newest, before, asked, declined: BTreeSet::new() }))
+    }
+
+    /// Of these snapshots of a task each with whether it is the newest.
+    fn parts(entry: &Entry) -> Vec<(&Kept, bool)> {
+        [(Some(&entry.newest), true), (entry.before.as_ref(), false)]
+            .into_iter()
+            .filter_map(|(kept, newest)| Some((kept?, newest)))
+            .collect()
+    }
+
+    fn has(kept: &Kept, agent: AgentId) -> bool {
+        kept.holders.contains(&agent) || kept.leaving.contains(&agent)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However entries come, change and go, whoever is asked for or by digest, agent or size finds what a walk through all
+        /// of them would find.
+        #[test]
+        fn every_index_of_snapshots_says_what_a_walk_through_all_of_them_says(
+            steps in vec((0..TASKS, entry()), 1..20),
+        ) {
+            let (mut escrow, mut all) = (Escrow::default(), BTreeMap::<TaskId, Entry>::new());
+            for (index, entry) in steps {
+                let task = task(index);
+                match entry {
+                    None => {
+                        prop_assert_eq!(escrow.remove(task).is_some(), all.remove(&task).is_some());
+                        prop_assert!(escrow.get(task).is_none());
+                    }
+                    Some(entry) => {
+                        if all.insert(task, entry.clone()).is_some() {
+                            prop_assert_eq!(escrow.change(task, |known| { *known = entry; 7 }), Some(7));
+                        } else {
+                            prop_assert_eq!(escrow.change(task, |_| 7), None);
+                            escrow.insert(task, entry);
+                        }
+                    }
+                }
+                let newest = |task| all.get(&task).map(|entry: &Entry| entry.newest.digest());
+                prop_assert_eq!(escrow.audit(all.len(), newest), Ok(()));
+                let here = |entry: &Entry| -> u64 {
+                    let kept: u64 =
+                        parts(entry).iter().filter(|(kept, _)| kept.here).map(|(kept, _)| kept.snapshot.blob.size_bytes).sum();
+                    let asked = entry.asked.is_some_and(|asked| asked.keeper == Keeper::Here) && !entry.newest.here;
+                    kept + if asked { entry.newest.snapshot.blob.size_bytes } else { 0 }
+                };
+                prop_assert_eq!(escrow.here_bytes(), all.values().map(here).sum::<u64>());
+                for agent in (1..=AGENTS).map(AgentId) {
+                    let asked = |entry: &Entry| entry.asked.is_some_and(|asked| asked.keeper == Keeper::Agent(agent));
+                    let keeps = |entry: &Entry| parts(entry).iter().any(|(kept, _)| has(kept, agent));
+                    let theirs: BTreeSet<TaskId> =
+                        all.iter().filter(|(_, entry)| asked(entry) || keeps(entry)).map(|(task, _)| *task).collect();
+                    prop_assert_eq!(escrow.load(agent), theirs.len());
+                    prop_assert_eq!(escrow.tasks_of(agent), theirs);
+                    let copies = all.values().flat_map(parts).filter(|(kept, _)| has(kept, agent)).count();
+                    prop_assert_eq!(escrow.kept_by(agent), copies);
+                }
+                for digest in (0..SNAPSHOTS).map(|number| snapshot(number).blob.digest) {
+                    let is_from = |entry: &Entry| parts(entry).iter().any(|(kept, _)| kept.digest() == digest);
+                    let from: Vec<TaskId> = all.iter().filter(|(_, entry)| is_from(entry)).map(|(task, _)| *task).collect();
+                    prop_assert_eq!(escrow.tasks_from(digest), from);
+                    for keeper in (1..=AGENTS).map(|agent| Keeper::Agent(AgentId(agent))).chain([Keeper::Here]) {
+                        let counts = |entry: &Entry| {
+                            let asked = entry.asked.is_some_and(|asked| asked.keeper == keeper);
+                            parts(entry).iter().any(|(kept, newest)| {
+                                let has = match keeper {
+                                    Keeper::Agent(agent) => has(kept, agent),
+                                    Keeper::Here => kept.here,
+                                };
+                                kept.digest() == digest && (has || (asked && *newest))
+                            })
+                        };
+                        prop_assert_eq!(escrow.counts_on(keeper, digest), all.values().any(counts));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_is_looked_at_again_when_its_time_has_come_and_not_before() {
+        let mut escrow = Escrow::default();
+        [(3, 30), (1, 10), (2, 20)].into_iter().for_each(|(index, at)| escrow.look_later(task(index), Timestamp(at)));
+        assert_eq!(escrow.next_look(), Some(Timestamp(10)));
+        escrow.wake(Timestamp(9));
+        assert!(escrow.due.is_empty());
+        escrow.wake(Timestamp(20));
+        assert_eq!(
+            (escrow.due.iter().copied().collect::<Vec<_>>(), escrow.next_look()),
+            (vec![task(1), task(2)], Some(Timestamp(30)))
+        );
+    }
+
+    #[test]
+    fn an_answer_is_taken_from_whoever_was_asked_and_from_nobody_else() {
+        let [one, two] = [1, 2].map(|agent| Keeper::Agent(AgentId(agent)));
+        let mut entry = Entry::new(Kept::of(snapshot(0), [AgentId(9)]));
+        for (asked, answers, left) in
+            [(one, two, true), (one, one, false), (Keeper::Here, one, true), (Keeper::Here, Keeper::Here, false)]
+        {
+            entry.asked = Some(Asked { keeper: asked, since: Timestamp(0) });
+            assert!(entry.has_asked(asked));
+            entry.answered(answers);
+            assert_eq!(entry.asked.is_some(), left, "{asked:?} was asked and {answers:?} answers");
+        }
+        entry.before = Some(Kept::of(snapshot(1), [AgentId(1)]));
+        assert_eq!(entry.copies_mut(snapshot(1).blob.digest).map(|kept| kept.places()), Some(1));
+        assert!(entry.copies_mut(snapshot(2).blob.digest).is_none());
+        let mut kept = Kept { here: true, ..Kept::of(snapshot(0), [1, 2].map(AgentId)) };
+        kept.leaving.insert(AgentId(3));
+        assert_eq!((kept.places(), kept.agents().count()), (3, 3), "whoever is about to go is no place");
+        [1, 3].map(AgentId).into_iter().for_each(|agent| kept.without(agent));
+        assert_eq!((kept.places(), kept.agents().collect::<Vec<_>>()), (2, vec![AgentId(2)]));
+    }
+}

@@ -263,3 +263,252 @@ impl Shares {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        id::{JobId, VersionId},
+        job::{Inputs, JobSpec, Priority},
+    };
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::{
+        demand::Demands,
+        rank::{micros, rank},
+    };
+
+    const SUBMITTERS: usize = 3;
+    const DEMANDS: usize = 2;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A job is listed, or is not any more.
+        List(usize),
+        Unlist(usize),
+        Wake(usize),
+        Unwake(usize),
+        Place(usize, bool),
+        /// An attempt that waited begins, or one that runs is not heard of, or ends after so much.
+        Occupy(usize),
+        Vacate(usize),
+        Take(usize, u64),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let which = 0..12_usize;
+        prop_oneof![
+            4 => which.clone().prop_map(Step::List),
+            2 => which.clone().prop_map(Step::Unlist),
+            1 => which.clone().prop_map(Step::Wake),
+            2 => which.clone().prop_map(Step::Unwake),
+            3 => (0..SUBMITTERS, any::<bool>()).prop_map(|(whose, occupies)| Step::Place(whose, occupies)),
+            1 => (0..SUBMITTERS).prop_map(Step::Occupy),
+            1 => (0..SUBMITTERS).prop_map(Step::Vacate),
+            2 => (0..SUBMITTERS, 0..200_000_000_u64).prop_map(|(whose, used)| Step::Take(whose, used)),
+            2 => (0..90_000_000_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    /// One job that may be listed.
+    #[derive(Debug, Clone, Copy)]
+    struct Known {
+        whose: usize,
+        demand: DemandId,
+        rank: Rank,
+    }
+
+    /// What one submitter has had: every attempt with a word about it.
+    #[derive(Debug, Clone, Default)]
+    struct Had {
+        used_us: u64,
+        /// Since when each attempt takes a slot, if it does.
+        attempts: Vec<Option<i64>>,
+    }
+
+    #[derive(Debug)]
+    struct World {
+        shares: Shares,
+        ids: Vec<SubmitterId>,
+        had: Vec<Had>,
+        known: Vec<Known>,
+        listed: BTreeSet<usize>,
+        woken: BTreeSet<usize>,
+        now: Timestamp,
+        /// The second as of which all were compared last.
+        settled_s: i64,
+        limits: Limits,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (limits, now) = (Limits::default(), Timestamp(5_500_000));
+            let mut shares = Shares::new(limits.clone(), now);
+            let ids = (0..SUBMITTERS as u64).map(|token| shares.intern(Some(TokenId(token)))).collect();
+            let mut demands = Demands::default();
+            let mut spec = JobSpec::plain("f", VersionId(1), Inputs::Range { first: 0, count: 1 });
+            let demands: Vec<_> = (0..DEMANDS as u64)
+                .map(|bytes| {
+                    spec.limits.memory_bytes = bytes;
+                    demands.add(&spec)
+                })
+                .collect();
+            // Those that were submitted later are now and then more urgent.
+            let known = |job: u64| Known {
+                whose: job as usize % SUBMITTERS,
+                demand: demands[job as usize / SUBMITTERS % DEMANDS],
+                rank: rank(JobId(job), Priority((job % 5) as i8), now, &limits),
+            };
+            let known = (0..12).map(known).collect();
+            Self {
+                shares,
+                ids,
+                had: vec![Had::default(); SUBMITTERS],
+                known,
+                listed: BTreeSet::new(),
+                woken: BTreeSet::new(),
+                now,
+                settled_s: 5,
+                limits,
+            }
+        }
+
+        fn step(&mut self, step: Step) {
+            let now = self.now;
+            match step {
+                Step::List(which) => {
+                    let Known { whose, demand, rank } = self.known[which];
+                    if self.listed.insert(which) {
+                        self.shares.list(self.ids[whose], demand, rank);
+                        self.woken.insert(which);
+                    }
+                }
+                Step::Unlist(which) => {
+                    let Known { whose, demand, rank } = self.known[which];
+                    if self.listed.remove(&which) {
+                        self.shares.unlist(self.ids[whose], demand, rank);
+                        self.woken.remove(&which);
+                    }
+                }
+                Step::Wake(which) if self.listed.contains(&which) => {
+                    self.shares.wake(self.ids[self.known[which].whose], self.known[which].rank);
+                    self.woken.insert(which);
+                }
+                Step::Unwake(which) => {
+                    self.shares.unwake(self.ids[self.known[which].whose], self.known[which].rank);
+                    self.woken.remove(&which);
+                }
+                Step::Place(whose, occupies) => {
+                    self.shares.place(self.ids[whose], occupies, now);
+                    self.had[whose].attempts.push(occupies.then_some(now.0));
+                }
+                Step::Occupy(whose) => {
+                    if let Some(attempt) = self.had[whose].attempts.iter_mut().find(|attempt| attempt.is_none()) {
+                        self.shares.occupy(self.ids[whose], now);
+                        *attempt = Some(now.0);
+                    }
+                }
+                Step::Vacate(whose) => {
+                    if let Some(attempt) = self.had[whose].attempts.iter_mut().find(|attempt| attempt.is_some())
+                        && let Some(since) = attempt.take()
+                    {
+                        self.shares.vacate(self.ids[whose], Timestamp(since));
+                    }
+                }
+                Step::Take(whose, used_us) => {
+                    if let Some(since) = self.had[whose].attempts.pop() {
+                        self.shares.take(self.ids[whose], since.map(Timestamp), used_us);
+                        self.had[whose].used_us += used_us;
+                    }
+                }
+                Step::Pass(time_us) => {
+                    self.now = Timestamp(now.0 + time_us as i64);
+                    self.shares.settle(self.now);
+                    let seconds = self.now.0 / 1_000_000 - self.settled_s;
+                    if seconds > 0 {
+                        self.settled_s += seconds;
+                        let elapsed = Duration::from_secs(seconds as u64);
+                        self.had.iter_mut().for_each(|had| had.used_us = decayed(had.used_us, elapsed, &self.limits));
+                    }
+                }
+                Step::Wake(_) => {}
+            }
+        }
+
+        /// What a submitter has had by now, in microseconds; attempts begin and are looked at by whole seconds.
+        fn share_us(&self, whose: usize) -> u64 {
+            let had = &self.had[whose];
+            let running = had.attempts.iter().flatten().map(|since| self.settled_s - since / 1_000_000);
+            let running_us = running.sum::<i64>().max(0) as u64 * 1_000_000;
+            had.used_us + running_us + had.attempts.len() as u64 * micros(self.limits.attempt_weight)
+        }
+
+        /// All of these jobs, in the order in which they go.
+        fn in_order(&self, these: &BTreeSet<usize>) -> Vec<Rank> {
+            let key = |which: usize| {
+                let Known { whose, rank, .. } = self.known[which];
+                (self.share_us(whose), whose, rank)
+            };
+            let mut all: Vec<_> = these.iter().map(|which| key(*which)).collect();
+            all.sort_unstable();
+            all.into_iter().map(|(_, _, rank)| rank).collect()
+        }
+
+        fn compare(&self) {
+            let all = self.in_order(&self.listed);
+            assert_eq!(self.shares.first(|_| true, |_| true), all.first().copied());
+            assert_eq!(self.shares.first_woken(), self.in_order(&self.woken).first().copied());
+            for (place, rank) in all.iter().enumerate() {
+                let which = self.known.iter().position(|known| known.rank == *rank).expect("it is known");
+                let Known { whose, demand, .. } = self.known[which];
+                let mut before: Vec<Rank> = self.shares.before(self.ids[whose], *rank).collect();
+                before.sort_unstable();
+                let mut expected = all[..place].to_vec();
+                expected.sort_unstable();
+                assert_eq!(before, expected, "before {rank:?}");
+                let alike: Vec<Rank> = all
+                    .iter()
+                    .filter(|rank| self.known.iter().any(|known| known.demand == demand && known.rank == **rank))
+                    .copied()
+                    .collect();
+                assert_eq!(self.shares.first(|other| other == demand, |_| true), alike.first().copied());
+                assert_eq!(self.shares.first_few(2, |other| other == demand, |_| true), alike[..alike.len().min(2)]);
+                assert_eq!(self.shares.first(|_| true, |other| other == *rank), Some(*rank));
+            }
+            for count in [1, 3, 20] {
+                assert_eq!(self.shares.first_few(count, |_| true, |_| true), all[..all.len().min(count)]);
+            }
+            let odd: Vec<Rank> = all.iter().filter(|rank| rank.job.0 % 2 == 1).copied().collect();
+            assert_eq!(self.shares.first_few(2, |_| true, |rank| rank.job.0 % 2 == 1), odd[..odd.len().min(2)]);
+            let jobs = (0..self.known.len()).map(|which| {
+                let Known { whose, demand, rank } = self.known[which];
+                // All attempts of a submitter are told with the first of his jobs.
+                let attempts = if which < SUBMITTERS { self.had[whose].attempts.len() as u32 } else { 0 };
+                (self.ids[whose], attempts, self.listed.contains(&which).then_some((demand, rank)))
+            });
+            assert_eq!(self.shares.audit(jobs), Ok(()));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn jobs_go_in_the_order_of_what_their_submitters_have_had(steps in vec(step(), 1..60)) {
+            let mut world = World::new();
+            for step in steps {
+                world.step(step);
+                world.compare();
+            }
+        }
+    }
+
+    #[test]
+    fn one_token_is_one_submitter_and_so_are_all_that_are_not_known_any_more() {
+        let mut shares = Shares::new(Limits::default(), Timestamp(0));
+        let [ada, bob, nobody] = [Some(TokenId(1)), Some(TokenId(2)), None].map(|owner| shares.intern(owner));
+        assert!(ada != bob && bob != nobody && ada != nobody);
+        assert_eq!([Some(TokenId(1)), Some(TokenId(2)), None].map(|owner| shares.intern(owner)), [ada, bob, nobody]);
+    }
+}

@@ -107,3 +107,84 @@ impl Timers {
         if agree { Ok(()) } else { Err(format!("{} timers by time and {} by name", self.by_time.len(), self.times.len())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set(u64, i64),
+        Once(u64, i64),
+        Sooner(u64, i64),
+        SetOrClear(u64, Option<i64>),
+        Clear(u64),
+        Pop(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (job, at) = (0..4_u64, 0..6_i64);
+        prop_oneof![
+            (job.clone(), at.clone()).prop_map(|(job, at)| Step::Set(job, at)),
+            (job.clone(), at.clone()).prop_map(|(job, at)| Step::Once(job, at)),
+            (job.clone(), at.clone()).prop_map(|(job, at)| Step::Sooner(job, at)),
+            (job.clone(), prop::option::of(at.clone())).prop_map(|(job, at)| Step::SetOrClear(job, at)),
+            job.prop_map(Step::Clear),
+            at.prop_map(Step::Pop),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn timers_are_what_a_list_of_them_says(steps in vec(step(), 1..60)) {
+            let (mut timers, mut list) = (Timers::default(), Vec::<(i64, u64)>::new());
+            for step in steps {
+                let known = |list: &[(i64, u64)], job| list.iter().find(|(_, other)| *other == job).map(|(at, _)| *at);
+                let (timer, put) = (|job| Timer::Backoff(JobId(job)), |list: &mut Vec<(i64, u64)>, job, at: Option<i64>| {
+                    list.retain(|(_, other)| *other != job);
+                    list.extend(at.map(|at| (at, job)));
+                    list.sort_unstable();
+                });
+                match step {
+                    Step::Set(job, at) => {
+                        timers.set(timer(job), Timestamp(at));
+                        put(&mut list, job, Some(at));
+                    }
+                    Step::Once(job, at) => {
+                        timers.set_once(timer(job), Timestamp(at));
+                        let first = known(&list, job).unwrap_or(at);
+                        put(&mut list, job, Some(first));
+                    }
+                    Step::Sooner(job, at) => {
+                        timers.set_sooner(timer(job), Timestamp(at));
+                        let sooner = known(&list, job).map_or(at, |known| known.min(at));
+                        put(&mut list, job, Some(sooner));
+                    }
+                    Step::SetOrClear(job, at) => {
+                        timers.set_or_clear(timer(job), at.map(Timestamp));
+                        put(&mut list, job, at);
+                    }
+                    Step::Clear(job) => {
+                        timers.clear(timer(job));
+                        put(&mut list, job, None);
+                    }
+                    Step::Pop(now) => {
+                        let due = list.first().copied().filter(|(at, _)| *at <= now);
+                        let expected = due.map(|(at, job)| (Timestamp(at), timer(job)));
+                        prop_assert_eq!(timers.pop_due(Timestamp(now)), expected);
+                        due.into_iter().for_each(|(_, job)| put(&mut list, job, None));
+                    }
+                }
+                prop_assert_eq!(timers.audit(), Ok(()));
+                prop_assert_eq!(timers.next(), list.first().map(|(at, _)| Timestamp(*at)));
+                for job in 0..4 {
+                    prop_assert_eq!(timers.is_set(timer(job)), known(&list, job).is_some());
+                }
+            }
+        }
+    }
+}

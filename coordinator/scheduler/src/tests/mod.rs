@@ -20,6 +20,7 @@ mod sharing;
 mod silence;
 mod simple;
 mod stops;
+mod tasks;
 mod twins;
 mod verification;
 mod waking;
