@@ -73,3 +73,34 @@ fn key(spec: &JobSpec) -> String {
     words.push(spec.limits.memory_bytes.to_string());
     words.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{id::VersionId, job::Inputs};
+
+    use super::*;
+
+    fn spec(constraints: &[&str], memory_bytes: u64) -> JobSpec {
+        let mut spec = JobSpec::plain("f", VersionId(1), Inputs::Range { first: 0, count: 1 });
+        spec.constraints = constraints.iter().map(|constraint| constraint.parse().expect("a constraint")).collect();
+        spec.limits.memory_bytes = memory_bytes;
+        spec
+    }
+
+    #[test]
+    fn jobs_that_demand_the_same_share_an_entry_until_the_last_of_them_is_gone() {
+        let mut demands = Demands::default();
+        let first = demands.add(&spec(&["os=linux", "gpu=yes"], 1));
+        assert_eq!(demands.add(&spec(&["gpu=yes", "os=linux", "gpu=yes"], 1)), first, "order and repetition say nothing");
+        let others = [spec(&["os=linux"], 1), spec(&["os=linux", "gpu=yes"], 2), spec(&["os!=linux", "gpu=yes"], 1)];
+        let others = others.map(|spec| demands.add(&spec));
+        assert!(others.iter().all(|other| *other != first) && others[0] != others[1], "{others:?}");
+        assert_eq!(demands.get(others[1]).memory_bytes, 2);
+        assert_eq!((demands.audit(5), demands.audit(4).is_err()), (Ok(()), true));
+        demands.remove(first);
+        assert_eq!((demands.get(first).constraints.len(), demands.audit(4)), (2, Ok(())));
+        demands.remove(first);
+        assert_eq!(demands.audit(3), Ok(()));
+        assert_ne!(demands.add(&spec(&["os=linux", "gpu=yes"], 1)), first, "a number is never used twice");
+    }
+}

@@ -130,6 +130,8 @@ mod tests {
         assert_eq!(beyond(57, &[12, 60]), 2_000);
         assert_eq!(beyond(57, &[61_234]), 63_000);
         assert_eq!(beyond(57, &[u64::MAX, 1_000_058]), 2_000, "whoever names such a number is not believed");
+        assert_eq!(beyond(57, &[57 + BELIEVED_MAX]), 1_002_000, "the last number that is believed");
+        assert_eq!(beyond(57, &[58 + BELIEVED_MAX]), 2_000);
         assert_eq!(beyond(u64::MAX, &[]), u64::MAX);
     }
 

@@ -633,4 +633,249 @@ mod tests {
         assert_eq!(IdleHours::from_bytes(&[0; 167], None, 0), None);
         assert_eq!(IdleHours::from_bytes(&[201; HOURS], None, 0), None);
     }
+
+    fn hours_of(count: u64) -> Duration {
+        Duration::from_secs(count * 3_600)
+    }
+
+    /// Hours of which each was watched, with this share and so many departures.
+    fn steady(share: u8, taken: u8) -> IdleHours {
+        IdleHours::from_bytes(&[share; HOURS], Some(&[taken; HOURS]), 0).expect("hours")
+    }
+
+    fn known(hours: IdleHours) -> History {
+        History { hours: Some(Box::new(hours)), watch: None }
+    }
+
+    #[test]
+    fn bytes_are_read_up_to_their_bounds_and_no_others() {
+        let read = |share: u8, taken: u8| IdleHours::from_bytes(&[share; HOURS], Some(&[taken; HOURS]), 0).is_some();
+        assert_eq!([0, WHOLE, WHOLE + 1, UNKNOWN - 1, UNKNOWN].map(|byte| read(byte, 0)), [true, true, false, false, true]);
+        assert_eq!([0, WHOLE, WHOLE + 1, UNKNOWN - 1, UNKNOWN].map(|byte| read(0, byte)), [true, true, false, false, true]);
+        assert_eq!(IdleHours::from_bytes(&[0; HOURS], Some(&[0; 3]), 0), None);
+        assert_eq!(IdleHours::from_bytes(&[0; HOURS], None, 5).map(|hours| *hours.taken()), Some([UNKNOWN; HOURS]));
+    }
+
+    #[test]
+    fn an_hour_in_which_a_machine_was_never_there_says_nothing_of_how_often_it_is_taken_away() {
+        let mut hours = IdleHours::default();
+        hours.note(0, 0.0, 0);
+        hours.note(1, 0.0, 1);
+        hours.note(2, 0.5, 0);
+        assert_eq!(hours.taken[..3], [UNKNOWN, TIMES, 0]);
+        assert_eq!(hours.shares[..3], [0, 0, WHOLE / 2]);
+        hours.note(2, 1.0, 3);
+        assert_eq!((hours.shares[2], hours.taken[2]), (133, 20), "a third of what is new");
+        hours.note(3, 1.0, 1_000);
+        assert_eq!(hours.taken[3], WHOLE, "no more than a byte says");
+        assert!(!IdleHours::default().is_watched() && hours.is_watched());
+    }
+
+    #[test]
+    fn what_is_gone_for_less_than_a_bump_was_not_taken_away() {
+        let taken = |gone: Duration| {
+            let mut history = History::default();
+            history.turn(true, at(0, 8.0));
+            history.turn(false, at(0, 9.5));
+            history.turn(true, at(0, 9.5) + gone);
+            history.fold(at(0, 10.0));
+            history.hours().map(|hours| hours.taken()[9])
+        };
+        assert_eq!(taken(BUMP - Duration::from_micros(1)), Some(0));
+        assert_eq!(taken(BUMP), Some(TIMES));
+        let mut history = History::default();
+        history.turn(true, at(0, 8.0));
+        for minute in [10, 20, 30] {
+            history.turn(false, at(0, 9.0 + f64::from(minute) / 60.0));
+            history.turn(false, at(0, 9.0 + f64::from(minute + 1) / 60.0));
+            history.turn(true, at(0, 9.0 + f64::from(minute + 5) / 60.0));
+        }
+        history.turn(true, at(0, 9.6));
+        assert!(history.turn(false, at(0, 10.0)), "an hour was counted with it");
+        assert_eq!(history.hours().map(|hours| (hours.taken()[9], hours.share(9))), Some((3 * TIMES, Some(0.75))));
+        assert!(!history.turn(true, at(0, 10.5)), "no hour is over");
+    }
+
+    #[test]
+    fn an_hour_in_which_a_clock_was_set_is_not_counted_and_the_next_one_is() {
+        let watched = |set: &dyn Fn(&mut History)| {
+            let mut history = History::default();
+            history.turn(true, at(0, 7.5));
+            history.fold(at(0, 9.5));
+            set(&mut history);
+            history.fold(at(0, 11.0));
+            [8, 9, 10].map(|hour| share(&history, hour))
+        };
+        assert_eq!(watched(&|_| ()), [Some(1.0); 3]);
+        assert_eq!(watched(&|history| history.begin_anew(at(0, 9.5))), [Some(1.0), None, Some(1.0)]);
+        let unchanged = |history: &mut History| assert!(!history.set_clock(0, at(0, 9.5)), "it said so before");
+        assert_eq!(watched(&unchanged), [Some(1.0); 3]);
+        // There it is a quarter to nine again.
+        let back = |history: &mut History| assert!(history.set_clock(-45, at(0, 9.5)));
+        assert_eq!(watched(&back), [Some(1.0), Some(1.0), None], "from nine on that clock it was watched");
+        let mut history = History::default();
+        for (says, kept) in [(15 * 60, 14 * 60), (-15 * 60, -14 * 60), (60, 60)] {
+            assert!(history.set_clock(says, at(0, 0.0)));
+            assert_eq!(history.hours().map(|hours| hours.clock_ahead_min), Some(kept));
+        }
+        assert!(!history.set_clock(60, at(0, 0.0)));
+    }
+
+    #[test]
+    fn of_what_was_written_down_the_hour_of_the_takeover_is_not_counted() {
+        let mut history = History::restored(steady(UNKNOWN, UNKNOWN), at(0, 9.5));
+        history.turn(true, at(0, 9.5));
+        assert!(!history.fold(at(0, 10.0)) && history.fold(at(0, 11.0)));
+        assert_eq!([9, 10].map(|hour| share(&history, hour)), [None, Some(1.0)]);
+        let mut gone = History::restored(steady(UNKNOWN, UNKNOWN), at(0, 9.5));
+        gone.fold(at(0, 11.0));
+        assert_eq!(share(&gone, 10), Some(0.0), "it has not come to the one that took over");
+    }
+
+    #[test]
+    fn of_more_than_a_week_without_a_look_the_newest_counts() {
+        let mut history = History::default();
+        history.turn(true, at(0, 0.5));
+        assert!(history.fold(at(21, 0.5)));
+        let hours = history.hours().expect("hours");
+        assert_eq!(hours.shares().iter().filter(|share| **share == UNKNOWN).count(), 1, "but for the one it begins within");
+        assert_eq!((hours.share(0), hours.share(1)), (None, Some(1.0)));
+    }
+
+    #[test]
+    fn an_hour_that_was_not_watched_is_like_that_of_other_days_of_its_kind_and_a_day_off_like_nights() {
+        let mut hours = IdleHours::default();
+        assert_eq!((hours.guess(10), hours.share(HOURS)), (None, None));
+        hours.note(24 + 10, 0.5, 0);
+        hours.note(2 * 24 + 10, 1.0, 0);
+        assert_eq!([10, 24 + 10, 3 * 24 + 10].map(|hour| hours.guess(hour)), [Some(0.75), Some(0.5), Some(0.75)]);
+        assert_eq!([11, 5 * 24 + 10].map(|hour| hours.guess(hour)), [None, None], "other hours, and days off");
+        hours.note(24 + NIGHT_ENDS - 1, 0.25, 0);
+        hours.note(24 + NIGHT_ENDS, 1.0, 0);
+        assert_eq!([5 * 24 + 10, 6 * 24 + 23].map(|hour| hours.guess(hour)), [Some(0.25), Some(0.25)], "as at night");
+        hours.note(6 * 24 + 10, 1.0, 0);
+        assert_eq!(hours.guess(5 * 24 + 10), Some(1.0), "the other day off says more");
+        assert_eq!([7, 8, 17, 18, 5 * 24 + 12].map(is_office_hour), [false, true, true, false, false]);
+        let unknown = IdleHours::default();
+        assert_eq!([7, 8, 17, 18].map(|hour| unknown.share_or_office(hour)), [1.0, OFFICE_SHARE, OFFICE_SHARE, 1.0]);
+        let departures = |hours: &IdleHours, hour| hours.departures_or_office(hour, &Usual::default());
+        assert_eq!([7, 8].map(|hour| departures(&unknown, hour)), [OFFICE_DEPARTURES, FLICKER * (1.0 - OFFICE_SHARE)]);
+        let shares_only = IdleHours::from_bytes(&[WHOLE / 2; HOURS], None, 0).expect("shares");
+        assert_eq!([7, 8].map(|hour| departures(&shares_only, hour)), [FLICKER * 0.5; 2], "half of what it is away");
+    }
+
+    #[test]
+    fn departures_are_those_of_its_own_days_and_of_the_fleet_as_much_as_three_days() {
+        let mut hours = IdleHours::default();
+        hours.note(10, 1.0, 1);
+        hours.note(24 + 10, 1.0, 3);
+        let mut usual = Usual::default();
+        assert_eq!(hours.departures(10, &usual), Some(2.0));
+        assert_eq!(hours.departures(11, &usual), None);
+        usual.add(&steady(WHOLE, 0));
+        assert_eq!(hours.departures(10, &usual), Some(4.0 / 5.0));
+        assert_eq!(IdleHours::default().departures(10, &usual), Some(0.0));
+        // Three hours before one of a day off that nobody has seen, and no more of them.
+        let mut taken = [UNKNOWN; HOURS];
+        for (hour, times) in [(4, 9), (5, 1), (6, 2), (8, 3)] {
+            taken[5 * 24 + hour] = times * TIMES;
+        }
+        let mut seen = Usual::default();
+        seen.add(&IdleHours { taken, ..IdleHours::default() });
+        assert_eq!(seen.departures(Kind::Off, 8), Some(3.0));
+        assert_eq!(seen.departures(Kind::Off, 9), Some(2.0), "one, two and three times");
+        assert_eq!(seen.departures(Kind::Off, 7), Some(4.0));
+        assert_eq!((seen.departures(Kind::Off, 3), seen.departures(Kind::Work, 8)), (None, None));
+        let mut nights = Usual::default();
+        let mut taken = [UNKNOWN; HOURS];
+        (taken[NIGHT_ENDS - 1], taken[NIGHT_ENDS]) = (TIMES, 9 * TIMES);
+        nights.add(&IdleHours { taken, ..IdleHours::default() });
+        assert_eq!(nights.departures(Kind::Off, 12), Some(1.0), "as at night, where no hour before it was seen");
+    }
+
+    #[test]
+    fn a_machine_that_is_taken_away_at_random_is_at_the_risk_of_that() {
+        let history = known(steady(WHOLE, TIMES / 2));
+        for (from, minutes) in [(9.0, 30), (9.25, 60), (9.75, 150), (23.5, 600)] {
+            let time = Duration::from_secs(minutes * 60);
+            let risk = history.risk(at(0, from), time, &Usual::default()).expect("it is known");
+            let expected = Risk::constant(hours_of(2), time);
+            assert!((risk.chance - expected.chance).abs() < 1e-9, "{risk:?}, and {expected:?} at random");
+            let off = risk.lost.as_secs_f64() / expected.lost.as_secs_f64();
+            assert!((0.95..1.05).contains(&off), "{risk:?}, and {expected:?} at random");
+        }
+        let never = known(steady(WHOLE, 0)).risk(at(0, 9.0), hours_of(10), &Usual::default());
+        assert_eq!(never, Some(Risk { chance: 0.0, lost: Duration::ZERO }));
+        let ahead = |hours| history.risk(at(0, 9.0), hours_of(hours), &Usual::default());
+        assert_eq!(ahead(u64::from(AHEAD_HOURS)), ahead(10 * u64::from(AHEAD_HOURS)), "nobody looks further ahead");
+        assert_eq!(history.risk(at(0, 9.0), Duration::ZERO, &Usual::default()).map(|risk| risk.chance), Some(0.0));
+        assert_eq!(known(IdleHours::default()).risk(at(0, 9.0), hours_of(1), &Usual::default()), None, "no hour was watched");
+    }
+
+    #[test]
+    fn a_machine_that_is_away_in_the_next_hour_is_taken_before_it_and_one_that_is_there_for_half_of_it_is_not() {
+        let chance = |next: u8, minutes: u64| {
+            let (mut shares, mut taken) = ([WHOLE; HOURS], [0; HOURS]);
+            (shares[10], taken[10]) = (next, 0);
+            let history = known(IdleHours::from_bytes(&shares, Some(&taken), 0).expect("hours"));
+            history.risk(at(0, 9.5), Duration::from_secs(minutes * 60), &Usual::default()).expect("it is known")
+        };
+        assert_eq!(chance(0, 30).chance, 0.0, "it ends in time");
+        let taken = chance(0, 31);
+        assert_eq!((taken.chance, taken.lost), (1.0, Duration::from_secs(1_800)));
+        assert_eq!(chance(WHOLE / 2, 31).chance, 0.0);
+        let (quarter, expected) = (chance(WHOLE / 4, 31).chance, 0.75);
+        assert!((quarter - expected).abs() < 1e-9, "{quarter}");
+    }
+
+    #[test]
+    fn the_hours_of_many_machines_are_written_down_some_at_a_time() {
+        use super::super::{
+            driver::{capacity, machine},
+            event::{AgentSnapshot, Event, Snapshot, StreamId},
+            limits::Limits,
+        };
+        use lull_shared::{message::Hello, state::Intake};
+
+        let count = SAVED_AT_ONCE as u64 + 1;
+        let agent = |agent| AgentSnapshot {
+            agent: AgentId(agent),
+            name: format!("pc-{agent}"),
+            group: None,
+            intake: Intake::Open,
+            quarantine: None,
+        };
+        let snapshot = Snapshot {
+            agents: (1..=count).map(agent).collect(),
+            hours: (1..=count).map(|agent| (AgentId(agent), IdleHours::default())).collect(),
+            ..Snapshot::default()
+        };
+        let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 7, at(0, 9.0));
+        let hello = Hello {
+            agent_version: "1".into(),
+            machine: machine(),
+            labels: Default::default(),
+            capacity: capacity(1, 1),
+            holding: Vec::new(),
+            snapshots: Vec::new(),
+            instance: Default::default(),
+            open_cage: None,
+        };
+        let connected = Event::Connected { agent: AgentId(1), stream: StreamId(1), hello: Box::new(hello), from: "desk".into() };
+        scheduler.handle(connected, at(0, 9.0));
+        let mut written = Vec::new();
+        while let Some(due) = scheduler.poll_timeout().filter(|due| *due <= at(0, 12.5)) {
+            scheduler.handle_timeout(due);
+            let mut now = 0;
+            while let Some(effect) = scheduler.poll_effect() {
+                now += usize::from(matches!(effect, Effect::Record(Change::AgentHours { .. })));
+            }
+            if now > 0 {
+                written.push((due, now));
+            }
+        }
+        let late = |hour: f64| at(0, hour) + Duration::from_secs(1);
+        let all = [(at(0, 11.0), SAVED_AT_ONCE), (late(11.0), 1), (at(0, 12.0), SAVED_AT_ONCE), (late(12.0), 1)];
+        assert_eq!(written, all, "the hour of the takeover was not watched from its beginning");
+    }
 }

@@ -31,3 +31,28 @@ impl Holders {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_come_and_go_and_of_no_more_versions_than_are_kept() {
+        let mut holders = Holders::default();
+        let of =
+            |holders: &Holders, version| holders.of(VersionId(version)).map(|all| all.iter().map(|id| id.0).collect::<Vec<_>>());
+        let agents = |numbers: &[u64]| numbers.iter().copied().map(AgentId).collect::<Vec<_>>();
+        holders.update(VersionId(1), agents(&[3, 1]), &[]);
+        holders.update(VersionId(1), agents(&[2]), &agents(&[3]));
+        assert_eq!((of(&holders, 1), of(&holders, 2)), (Some(vec![1, 2]), None));
+        holders.update(VersionId(1), Vec::new(), &agents(&[1, 2]));
+        assert_eq!(of(&holders, 1), None);
+        for version in 1..=VERSIONS_MAX as u64 + 1 {
+            holders.update(VersionId(version), agents(&[1]), &[]);
+        }
+        let [last, beyond] = [VERSIONS_MAX as u64, VERSIONS_MAX as u64 + 1].map(|version| of(&holders, version));
+        assert_eq!((last, beyond), (Some(vec![1]), None));
+        holders.update(VersionId(1), agents(&[2]), &[]);
+        assert_eq!(of(&holders, 1), Some(vec![1, 2]), "of those that are kept more is learnt");
+    }
+}

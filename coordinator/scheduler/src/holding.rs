@@ -125,3 +125,56 @@ impl Holdings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        digest::BlobRef,
+        id::{TokenId, VersionId},
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::{limits::Limits, share::Shares};
+
+    #[test]
+    fn each_share_is_full_to_the_last_of_it_and_what_is_counted_first_is_told() {
+        let mut shares = Shares::new(Limits::default(), Timestamp(0));
+        let [ada, bob] = [1, 2].map(|token| shares.intern(Some(TokenId(token))));
+        let allowed = Allowance { jobs: 2, tasks: 10, input_bytes: 100, argument_bytes: 20 };
+        let one = Holding { jobs: 1, tasks: 5, input_bytes: 50, argument_bytes: 10 };
+        let mut holdings = Holdings::default();
+        assert_eq!(holdings.check(ada, one, allowed), Ok(()));
+        holdings.add(ada, one);
+        assert_eq!(holdings.check(ada, one, allowed), Ok(()), "just as much as may be");
+        let more = |counted, has, more, max| Err(Refusal::ShareSpent { counted, has, more, max });
+        let cases = [
+            (Holding { jobs: 2, ..one }, more(Counted::Jobs, 1, 2, 2)),
+            (Holding { tasks: 6, ..one }, more(Counted::Tasks, 5, 6, 10)),
+            (Holding { input_bytes: 51, ..one }, more(Counted::InputBytes, 50, 51, 100)),
+            (Holding { argument_bytes: 11, ..one }, more(Counted::ArgumentBytes, 10, 11, 20)),
+            (Holding { tasks: 6, argument_bytes: 11, ..one }, more(Counted::Tasks, 5, 6, 10)),
+        ];
+        for (job, refusal) in cases {
+            assert_eq!(holdings.check(ada, job, allowed), refusal);
+            assert_eq!(holdings.check(bob, Holding { jobs: 1, ..job }, allowed), Ok(()), "his share is his own");
+        }
+        holdings.add(ada, one);
+        holdings.remove(ada, one);
+        assert_eq!(holdings.0.get(&ada), Some(&one));
+        holdings.remove(ada, one);
+        assert!(holdings.0.is_empty(), "whoever has nothing is forgotten");
+    }
+
+    #[test]
+    fn a_job_is_counted_by_its_tasks_inputs_and_words() {
+        let mut spec = JobSpec::plain("f", VersionId(1), Inputs::Range { first: 5, count: 7 });
+        assert_eq!(Holding::of(&spec), Holding { jobs: 1, tasks: 7, input_bytes: 0, argument_bytes: 0 });
+        spec.args = vec!["four".into(), "five5".into()];
+        spec.env = vec![("NAME".into(), "value".into())];
+        assert_eq!(Holding::of(&spec).argument_bytes, 4 + 5 + 4 + 5);
+        let pack = BlobRef { size_bytes: 1_000, ..BlobRef::of(b"pack") };
+        spec.inputs = Inputs::Pack { pack, count: 3 };
+        assert_eq!((Holding::of(&spec).input_bytes, Holding::of(&spec).tasks), (1_000, 3));
+    }
+}

@@ -315,3 +315,89 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_US: u64 = 1_000_000;
+    const ALLOWED: Duration = Duration::from_secs(100);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * SECOND_US as i64)
+    }
+
+    /// A clock that runs since its zeroth second, with nothing before it.
+    fn running() -> Clock {
+        let mut clock = Clock::default();
+        clock.run(None, at(0));
+        clock
+    }
+
+    #[test]
+    fn what_has_not_begun_is_never_due() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.due(ALLOWED), None);
+        clock.settle(at(500));
+        assert_eq!((clock.due(ALLOWED), clock.ran_us, clock.rested_us), (None, 0, 0));
+    }
+
+    #[test]
+    fn only_time_on_the_processor_is_counted_against_the_limit_and_rests_against_theirs() {
+        let mut clock = running();
+        assert_eq!(clock.due(ALLOWED), Some((at(100), Over::Ran)));
+        clock.rest(at(30));
+        assert_eq!(clock.due(ALLOWED), Some((at(30) + REST_MAX, Over::Rested)));
+        clock.run(None, at(50));
+        assert_eq!(clock.due(ALLOWED), Some((at(120), Over::Ran)), "it ran for thirty seconds");
+        clock.run(None, at(60));
+        assert_eq!(clock.due(ALLOWED), Some((at(120), Over::Ran)), "whoever says twice that it runs gains nothing");
+        clock.rest(at(70));
+        assert_eq!(clock.due(ALLOWED), Some((at(50) + REST_MAX, Over::Rested)), "twenty seconds of rest are spent");
+        clock.settle(at(80));
+        assert_eq!((clock.ran_us, clock.rested_us, clock.due(ALLOWED)), (50 * SECOND_US, 30 * SECOND_US, None));
+        clock.settle(at(900));
+        assert_eq!((clock.ran_us, clock.rested_us), (50 * SECOND_US, 30 * SECOND_US), "out of touch it stands still");
+        let mut spent = running();
+        spent.rest(at(1_000));
+        spent.run(None, at(1_000));
+        assert_eq!(spent.due(ALLOWED), Some((at(1_000), Over::Ran)), "it is due at once, and not before");
+    }
+
+    #[test]
+    fn a_large_output_has_its_time_beside_and_the_largest_counts() {
+        let mut clock = running();
+        clock.bring(10 * UPLOAD_RATE_MIN);
+        clock.bring(3 * UPLOAD_RATE_MIN);
+        assert_eq!(clock.due(ALLOWED), Some((at(110), Over::Ran)));
+        clock.rest(at(0));
+        assert_eq!(clock.due(ALLOWED), Some((at(0) + REST_MAX, Over::Rested)), "a rest is no longer for it");
+    }
+
+    #[test]
+    fn what_stands_in_a_pipe_begins_anew_once_for_each_that_ended_before_it_and_as_often_as_a_pipe_is_deep() {
+        let mut behind = Clock::default();
+        behind.run(Some(5), at(0));
+        behind.move_up(5, at(10));
+        assert_eq!(behind.due(ALLOWED), Some((at(100), Over::Ran)), "nobody has ended since");
+        behind.move_up(6, at(10));
+        assert_eq!(behind.due(ALLOWED), Some((at(110), Over::Ran)));
+        behind.move_up(6, at(20));
+        assert_eq!(behind.due(ALLOWED), Some((at(110), Over::Ran)), "the same end counts once");
+        behind.move_up(7, at(5));
+        assert_eq!(behind.due(ALLOWED), Some((at(110), Over::Ran)), "no end before it began again counts");
+        for ended in 8..2_000 {
+            behind.move_up(ended, at(ended as i64));
+        }
+        assert_eq!(behind.due(ALLOWED), Some((at(7 + i64::from(AGAIN_MAX) - 2 + 100), Over::Ran)));
+        let mut alone = running();
+        alone.move_up(9, at(50));
+        assert_eq!(alone.due(ALLOWED), Some((at(100), Over::Ran)), "it stands behind nobody");
+        let mut resting = Clock::default();
+        resting.run(Some(0), at(0));
+        resting.rest(at(10));
+        resting.move_up(1, at(20));
+        resting.run(Some(1), at(20));
+        assert_eq!(resting.due(ALLOWED), Some((at(110), Over::Ran)), "whoever rests does not move up");
+    }
+}

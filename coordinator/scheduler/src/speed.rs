@@ -73,4 +73,14 @@ mod tests {
         took[8] = 1_000_000 * SECOND;
         assert!(speed(&took, 10 * SECOND).is_some_and(|percent| percent < 200));
     }
+
+    #[test]
+    fn four_attempts_of_a_second_are_enough_and_three_or_shorter_ones_are_not() {
+        assert_eq!(speed(&[SECOND; 4], SECOND), Some(100));
+        assert_eq!(speed(&[SECOND; 3], SECOND), None);
+        assert_eq!(speed(&[SECOND - 1; 9], SECOND), None, "it took less");
+        assert_eq!(speed(&[SECOND; 9], SECOND - 1), None, "others took less");
+        let took = [10, 10, 10, 10, 18].map(|seconds| seconds * SECOND);
+        assert_eq!(speed(&took, 10 * SECOND), Some(110), "one more counts for an eighth");
+    }
 }

@@ -61,6 +61,14 @@ fn pause(driver: &mut Driver, agent: u64) {
     driver.say(agent, ToCoordinator::Capacity(Capacity { sequence: 9, paused, ..capacity(agent, 1) }));
 }
 
+/// A job of one task that agent 1 has run for so long.
+fn one_running_for(driver: &mut Driver, time: Duration) -> AttemptId {
+    driver.submit(spec(1));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    driver.pass(time);
+    attempt(1, 0, 1)
+}
+
 /// A task that agent 1 runs and of which it saved the first snapshot; the last turn is that.
 fn saved(agents: u64) -> (Driver, AttemptId) {
     let mut driver = movable_driver(agents);
@@ -313,4 +321,155 @@ fn what_is_known_of_an_agents_snapshots_goes_with_their_task() {
     assert_eq!((load(&driver, 1), load(&driver, 2)), (1, 1));
     driver.succeed(1, &[first]);
     assert_eq!((load(&driver, 1), load(&driver, 2)), (0, 0));
+}
+
+#[test]
+fn a_task_goes_on_from_its_newest_snapshot_while_nobody_is_there_who_has_the_one_before() {
+    let (mut driver, first) = saved(3);
+    let (keeper, _) = asked(&driver)[0];
+    keeps(&mut driver, keeper, 1);
+    save(&mut driver, 1, first, snapshot(2, 60));
+    driver.disconnect(keeper);
+    driver.say(1, ToCoordinator::Farewell);
+    let resumed = given(&driver, 5 - keeper)[0].resume.clone();
+    assert_eq!(resumed.as_deref(), Some(&snapshot(2, 60)), "neither can be had, and this one is further");
+}
+
+#[test]
+fn whoever_was_asked_and_goes_away_before_it_has_the_copy_is_replaced_at_once() {
+    let (mut driver, _) = saved(3);
+    let (first, _) = asked(&driver)[0];
+    driver.disconnect(first);
+    assert_eq!(asked(&driver), [(5 - first, digest(1))]);
+}
+
+#[test]
+fn a_keeper_that_falls_silent_is_replaced_after_a_while() {
+    let mut driver = Driver::with_agents(3, 1);
+    driver.movable = Some(crate::event::Movable { cost_percent: 110 });
+    let first = one_running_for(&mut driver, Duration::from_secs(1));
+    save(&mut driver, 1, first, snapshot(1, 0));
+    let (keeper, _) = asked(&driver)[0];
+    keeps(&mut driver, keeper, 1);
+    let mut replaced = None;
+    for second in 1..=60 {
+        driver.pass(Duration::from_secs(1));
+        if let Some((other, _)) = asked(&driver).first() {
+            replaced.get_or_insert((second, *other));
+        }
+        for agent in (1..=3).filter(|agent| *agent != keeper) {
+            driver.heartbeat(agent, &driver.held(agent));
+            assert_eq!(asked(&driver), []);
+        }
+    }
+    assert_eq!(replaced, Some((34, 5 - keeper)), "its lease, and half a minute");
+}
+
+#[test]
+fn a_no_of_somebody_who_was_not_asked_is_no_answer() {
+    let (mut driver, _) = saved(3);
+    let (first, _) = asked(&driver)[0];
+    unkept(&mut driver, 5 - first, 1, UnkeptReason::Full);
+    assert_eq!(asked(&driver), [], "the first has still to answer");
+    unkept(&mut driver, first, 1, UnkeptReason::Full);
+    assert_eq!(asked(&driver), [(5 - first, digest(1))], "who was not asked has not declined");
+}
+
+#[test]
+fn a_keeper_is_given_up_when_its_time_is_over_and_not_before() {
+    let (mut driver, _) = saved(3);
+    let (first, _) = asked(&driver)[0];
+    driver.pass(Duration::from_secs(600) - Duration::from_micros(1));
+    assert_eq!(asked(&driver), []);
+    driver.pass(Duration::from_micros(1));
+    assert_eq!(asked(&driver), [(5 - first, digest(1))]);
+    driver.pass(Duration::from_secs(600));
+    assert_eq!((asked(&driver), driver.custody.clone()), (vec![], vec![Custody::Keep(blob(1))]), "both had their time");
+}
+
+#[test]
+fn a_coordinator_that_could_not_fetch_a_copy_looks_again_for_all_after_a_minute() {
+    let mut driver = movable_driver(1);
+    let first = one_running(&mut driver);
+    save(&mut driver, 1, first, snapshot(1, 50));
+    assert_eq!(driver.custody, [Custody::Keep(blob(1))]);
+    driver.handle(Event::NotKeptHere { digest: digest(7) });
+    assert_eq!(driver.custody, [], "that is another one");
+    driver.handle(Event::NotKeptHere { digest: digest(1) });
+    assert_eq!(driver.custody, [], "it is not tried again at once");
+    driver.pass(Duration::from_secs(60) - Duration::from_micros(1));
+    assert_eq!(driver.custody, []);
+    driver.pass(Duration::from_micros(1));
+    assert_eq!(driver.custody, [Custody::Keep(blob(1))]);
+}
+
+/// One agent that runs so many tasks and leaves a snapshot of each, each of so many bytes; others, which take no work but
+/// keep copies, and what the coordinator may keep.
+fn many_saved(tasks: u32, size_bytes: u64, keepers: u64, budget: u64, answers: bool) -> (Vec<u64>, usize) {
+    let mut driver = movable_driver_with_budget(budget);
+    driver.connect(1, tasks as u16, &[]);
+    (2..2 + keepers).for_each(|agent| driver.enrol_and_connect(agent, 0));
+    let mut small = spec(tasks);
+    small.limits.memory_bytes = 1 << 20;
+    driver.submit(small);
+    let (mut keeping, mut here) = (Vec::new(), 0);
+    for index in 0..tasks {
+        driver.started(1, &[attempt(1, index, 1)]);
+        let blob = BlobRef { size_bytes, ..BlobRef::of(&index.to_le_bytes()) };
+        save(&mut driver, 1, attempt(1, index, 1), SnapshotRef { blob, spent_us: 0 });
+        keeping.extend(asked(&driver).into_iter().map(|(agent, _)| agent));
+        if driver.custody == [Custody::Keep(blob)] {
+            here += 1;
+            if answers {
+                driver.handle(Event::KeptHere { blobs: vec![blob] });
+            }
+        }
+    }
+    (keeping, here)
+}
+
+#[test]
+fn what_the_coordinator_keeps_or_was_asked_to_keep_fits_its_budget_to_the_last_byte() {
+    for answers in [false, true] {
+        assert_eq!(many_saved(3, 60, 0, 120, answers), (vec![], 2), "answers: {answers}");
+        assert_eq!(many_saved(3, 60, 0, 119, answers), (vec![], 1), "answers: {answers}");
+    }
+}
+
+#[test]
+fn an_agent_keeps_no_more_for_others_than_half_of_what_it_may_have() {
+    let most = SNAPSHOTS_PER_AGENT_MAX / 2;
+    let (keeping, here) = many_saved(most as u32 + 1, 60, 1, 1_000, false);
+    assert_eq!((keeping.len(), here), (most, 1));
+}
+
+#[test]
+fn copies_go_to_those_that_keep_the_fewest() {
+    let (keeping, here) = many_saved(12, 60, 4, 0, false);
+    let counts = [2, 3, 4, 5].map(|agent| keeping.iter().filter(|other| **other == agent).count());
+    assert_eq!((counts, here), ([3; 4], 0));
+}
+
+#[test]
+fn what_is_kept_here_counts_as_a_place_and_is_given_up_with_the_snapshot_before() {
+    let mut driver = movable_driver(1);
+    let first = one_running(&mut driver);
+    save(&mut driver, 1, first, snapshot(1, 50));
+    driver.handle(Event::KeptHere { blobs: vec![blob(1)] });
+    assert_eq!((driver.custody.len(), asked(&driver)), (0, vec![]));
+    save(&mut driver, 1, first, snapshot(2, 60));
+    assert_eq!(driver.custody, [Custody::Keep(blob(2))], "the one before stays while the newer is in one place");
+    driver.handle(Event::KeptHere { blobs: vec![blob(2)] });
+    assert_eq!((driver.custody.clone(), discarded(&driver, 1)), (vec![Custody::Discard(digest(1))], vec![digest(1)]));
+    unkept(&mut driver, 1, 2, UnkeptReason::Leaving);
+    assert_eq!(safe(&driver, 1), [digest(2)], "this coordinator has it");
+}
+
+#[test]
+fn a_keeper_that_is_asked_for_a_newer_snapshot_gives_up_the_fetch_of_the_older() {
+    let (mut driver, first) = saved(2);
+    assert_eq!(asked(&driver), [(2, digest(1))]);
+    save(&mut driver, 1, first, snapshot(2, 60));
+    assert_eq!((discarded(&driver, 1), discarded(&driver, 2)), (vec![digest(1)], vec![digest(1)]), "in one place only");
+    assert_eq!(asked(&driver), [(2, digest(2))]);
 }

@@ -3,6 +3,8 @@
 mod admission;
 mod agent;
 mod agents;
+mod bounds;
+mod decisions;
 mod explained;
 mod foreign;
 mod hostile;

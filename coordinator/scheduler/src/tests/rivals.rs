@@ -13,7 +13,7 @@ use lull_shared::{
 use crate::{
     Limits,
     driver::{Driver, attempt, spec},
-    effect::{Change, TaskAfter},
+    effect::{Change, Order, TaskAfter},
     event::Movable,
 };
 
@@ -270,4 +270,16 @@ fn it_is_explained_where_the_second_copy_is_and_why() {
     let [beside] = &explained.beside[..] else { panic!("one copy beside it") };
     assert_eq!((beside.attempt, beside.agent_name.as_str()), (second, "pc-2"));
     assert_eq!(beside.cause.as_deref(), Some("the first runs for 50s and others took 10s"));
+}
+
+#[test]
+fn whoever_runs_the_second_copy_is_asked_first_to_keep_a_snapshot_of_the_first() {
+    let (mut driver, _, first, _) = with_a_rival();
+    for number in 0..8_u8 {
+        let snapshot = SnapshotRef { blob: BlobRef::of(&[number]), spent_us: u64::from(number) };
+        driver.say(1, ToCoordinator::Saved { attempt: first, snapshot });
+        let asked: Vec<u64> =
+            driver.orders.iter().filter(|(_, order)| matches!(order, Order::Keep { .. })).map(|(agent, _)| agent.0).collect();
+        assert_eq!(asked, [2], "snapshot {number}");
+    }
 }
