@@ -162,4 +162,42 @@ mod tests {
         assert_eq!((chosen("a2"), chosen("a9")), (Some(2), Some(3)), "a name is found where no id is meant");
         assert_eq!(chosen("desk"), None);
     }
+
+    #[test]
+    fn a_fleet_in_numbers_counts_whoever_belongs_to_it_and_offers_of_those_that_are_there() {
+        use crate::store::conformance::sample::{capacity, machine};
+        use lull_shared::{resources::Capacity, state::PauseReason, time::Timestamp};
+
+        let view = AgentView {
+            agent: AgentId(1),
+            name: "desk".into(),
+            intake: Intake::Open,
+            quarantine: None,
+            connected: Some(Timestamp(1)),
+            last_heard: None,
+            silent_since: None,
+            asleep: None,
+            version: None,
+            machine: Some(machine()),
+            labels: Default::default(),
+            capacity: Some(Capacity { slots_busy: 1, ..capacity(1, 4) }),
+            open_cage: None,
+            attempts: Vec::new(),
+            snapshots: 0,
+            claims_refused: 0,
+            breaches: 0,
+            overtimes: 0,
+        };
+        let paused = Capacity { paused: Some(PauseReason::Touched), slots_busy: 2, ..capacity(2, 8) };
+        let views = [
+            view.clone(),
+            AgentView { intake: Intake::Draining, capacity: Some(paused), ..view.clone() },
+            AgentView { connected: None, silent_since: Some(Timestamp(1)), ..view.clone() },
+            AgentView { connected: None, ..view.clone() },
+            AgentView { capacity: None, silent_since: Some(Timestamp(1)), ..view.clone() },
+            AgentView { intake: Intake::Revoked, silent_since: Some(Timestamp(1)), ..view },
+        ];
+        let expected = AgentsSummary { enrolled: 5, connected: 3, silent: 2, paused: 1, slots: 12, slots_busy: 3 };
+        assert_eq!((summary(&views), summary(&[])), (expected, AgentsSummary::default()));
+    }
 }

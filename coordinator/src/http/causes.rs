@@ -109,4 +109,16 @@ mod tests {
         assert_eq!(first_line(" \n"), None);
         assert_eq!(first_line(&"é".repeat(300)).map(|line| line.chars().count()), Some(LINE_CHARS + 1));
     }
+
+    #[test]
+    fn a_cause_is_its_words_without_their_numbers_and_the_first_of_equally_many_is_named_first() {
+        assert_eq!(kind("it needed 1024 of 77 bytes2"), "it needed # of # bytes#");
+        assert_eq!(kind("exit code 12"), "exit code 12", "a code is a cause of its own");
+        let causes = summed(vec![failed(4, "b"), failed(1, "a"), failed(3, "c"), failed(2, "c")]);
+        let told: Vec<_> = causes.iter().map(|cause| (cause.message.as_str(), cause.tasks, cause.example.0.index)).collect();
+        assert_eq!(told, [("c", 2, 3), ("a", 1, 1), ("b", 1, 4)]);
+        let line = "x".repeat(LINE_CHARS);
+        assert_eq!(first_line(&line), Some(line.clone()), "as long as it may be");
+        assert_eq!(first_line(&format!("{line}y")), Some(format!("{line}…")));
+    }
 }

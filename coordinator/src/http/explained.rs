@@ -266,7 +266,7 @@ fn counted(count: u64, thing: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lull_scheduler::view::{JobView, OutageKind};
+    use lull_scheduler::view::{HeldTasks, JobView, OutageKind};
     use lull_shared::{id::AgentId, state::TaskCounts, time::Timestamp};
 
     use super::*;
@@ -296,6 +296,22 @@ mod tests {
             ahead: 0,
             agents: obstacles.into_iter().enumerate().map(verdict).collect(),
             outage: None,
+        }
+    }
+
+    fn record() -> JobRecord {
+        JobRecord {
+            job: JobId(1),
+            owner: None,
+            submitter: "ada".into(),
+            spec: crate::store::conformance::sample::spec(1),
+            version_name: "f@1".into(),
+            submitted: Timestamp(0),
+            ended: None,
+            state: JobState::Active,
+            stopping: None,
+            stopped_by: None,
+            counts: TaskCounts::default(),
         }
     }
 
@@ -373,5 +389,168 @@ mod tests {
         assert_eq!(told(&found), expected);
         let states: Vec<TaskState> = held(&found, &ways(&found.agents)).iter().map(|row| row.state).collect();
         assert_eq!(states, [TaskState::Running, TaskState::Queued, TaskState::Waiting]);
+    }
+
+    #[test]
+    fn one_is_told_in_the_singular_and_several_in_the_plural() {
+        let until = Timestamp::from_millis(1_000);
+        let counts = |waiting: u32| TaskCounts { waiting, ..TaskCounts::default() };
+        let plain = || found(TaskCounts::default(), None, Vec::new());
+        let view = |unreachable: u32| JobView { unreachable, ..plain().view };
+        let paused = |tasks: u32| {
+            let example = lull_shared::id::TaskId { job: JobId(1), index: 0 };
+            vec![HeldTasks { reason: PauseReason::Touched, tasks, example }]
+        };
+        let touched = PauseReason::Touched;
+        for (found, expected) in [
+            (plain(), "it is about to start".to_owned()),
+            (JobExplanation { running: 1, running_on: 1, ..plain() }, "1 task runs on 1 agent".into()),
+            (JobExplanation { running: 3, running_on: 2, ..plain() }, "3 tasks run on 2 agents".into()),
+            (JobExplanation { with_agents: 1, ..plain() }, "1 task waits on an agent for its turn".into()),
+            (JobExplanation { with_agents: 2, ..plain() }, "2 tasks wait on an agent for its turn".into()),
+            (JobExplanation { paused: paused(1), ..plain() }, format!("1 task is paused ({touched})")),
+            (JobExplanation { paused: paused(2), ..plain() }, format!("2 tasks are paused ({touched})")),
+            (
+                JobExplanation { retries_from: Some(until), ..found(counts(1), None, Vec::new()) },
+                format!("1 task failed and is tried again from {until} on"),
+            ),
+            (
+                JobExplanation { retries_from: Some(until), ..found(counts(2), None, Vec::new()) },
+                format!("2 tasks failed and are tried again from {until} on"),
+            ),
+        ] {
+            assert_eq!(told(&found), expected);
+        }
+        for (unreachable, words) in [(1, "1 task is unreachable, since"), (2, "2 tasks are unreachable, since")] {
+            let told = told(&JobExplanation { view: view(unreachable), ..plain() });
+            assert!(told.starts_with(words), "{told}");
+        }
+        let stopping = JobView { stopping: Some(JobState::Cancelled), ..plain().view };
+        assert_eq!(told(&JobExplanation { view: stopping, ..plain() }), "it is being cancelled");
+    }
+
+    #[test]
+    fn agents_are_spoken_of_while_something_is_to_be_started_and_not_for_a_pause_before_a_retry() {
+        let busy = || vec![vec![owner()]];
+        let until = Timestamp::from_millis(1_000);
+        let backoff = Some(WaitReason::Backoff { until });
+        let speaks = |counts: TaskCounts, waiting: Option<WaitReason>| {
+            told(&JobExplanation { retries_from: Some(until), ..found(counts, waiting, busy()) }).contains("its owner")
+        };
+        let none = TaskCounts::default;
+        assert!(speaks(TaskCounts { queued: 1, ..none() }, None) && speaks(TaskCounts { moving: 1, ..none() }, None));
+        assert!(!speaks(TaskCounts { running: 1, ..none() }, None));
+        assert!(!speaks(TaskCounts { waiting: 1, ..none() }, backoff.clone()));
+        let opens = Some(WaitReason::Window { opens: None });
+        assert!(speaks(TaskCounts { waiting: 1, ..none() }, opens.clone()));
+        let told =
+            told(&JobExplanation { retries_from: Some(until), ..found(TaskCounts { waiting: 1, ..none() }, opens, busy()) });
+        assert!(!told.contains("tried again"), "the window comes first: {told}");
+    }
+
+    #[test]
+    fn agents_are_listed_of_a_job_of_which_something_may_start() {
+        let record = record();
+        let listed = |counts: TaskCounts| active(&record, &found(counts, None, vec![vec![owner()]])).agents.len();
+        let none = TaskCounts::default;
+        let startable = [
+            TaskCounts { queued: 1, ..none() },
+            TaskCounts { moving: 1, ..none() },
+            TaskCounts { waiting: 1, ..none() },
+            TaskCounts { verifying: 1, ..none() },
+        ];
+        assert_eq!(startable.map(listed), [1; 4]);
+        assert_eq!([none(), TaskCounts { running: 1, paused: 1, failed: 1, ..none() }].map(listed), [0; 2]);
+    }
+
+    #[test]
+    fn the_three_most_frequent_reasons_are_told_and_the_rest_is_counted() {
+        let queued = TaskCounts { queued: 1, ..TaskCounts::default() };
+        let full = || Obstacle::NoFreeSlot { slots: 1, running: 1, waiting: 0 };
+        let memory = || Obstacle::Memory { needed_bytes: 2, free_bytes: 1 };
+        let closed = || Obstacle::Closed(Intake::Draining);
+        let refused = || Obstacle::Refused { reason: "no room".into(), until: Timestamp(0) };
+        let all = |last: Vec<Vec<Obstacle>>| {
+            let three =
+                vec![vec![owner()], vec![owner()], vec![owner()], vec![full()], vec![full()], vec![memory()], vec![memory()]];
+            told(&found(queued, None, [three, last].concat()))
+        };
+        let three = "3 agents are paused by their owners; 2 agents have too little memory free; 2 agents have no free slot";
+        assert_eq!(all(Vec::new()), three);
+        assert_eq!(all(vec![vec![closed()]]), format!("{three}; 1 agent for other reasons"));
+        assert_eq!(all(vec![vec![closed()], vec![refused()]]), format!("{three}; 2 agents for other reasons"));
+        let ahead = |ahead| told(&JobExplanation { ahead, ..found(queued, None, vec![vec![], vec![owner()]]) });
+        assert_eq!(ahead(1), "1 job of the same submitter goes before it");
+        assert_eq!(ahead(2), "2 jobs of the same submitter go before it");
+    }
+
+    #[test]
+    fn an_agent_counts_under_what_lasts_longest_and_alike_ones_together() {
+        let label = || Obstacle::Label { constraint: "gpu=yes".parse().expect("a constraint"), actual: None };
+        let lasting = [
+            label(),
+            Obstacle::Quarantined { reason: "it lied".into() },
+            Obstacle::Closed(Intake::Cordoned),
+            Obstacle::Away { last_heard: None },
+            owner(),
+            Obstacle::Memory { needed_bytes: 2, free_bytes: 1 },
+            Obstacle::Refused { reason: "no room".into(), until: Timestamp(0) },
+            Obstacle::Answered,
+            Obstacle::NoFreeSlot { slots: 1, running: 1, waiting: 0 },
+        ];
+        assert!(lasting.iter().map(rank).collect::<Vec<_>>().is_sorted_by(|a, b| a < b));
+        for from in 0..lasting.len() {
+            let mut has = lasting[from..].to_vec();
+            has.reverse();
+            let verdict = AgentVerdict { agent: AgentId(1), name: "desk".into(), obstacles: has };
+            let verdicts = [verdict];
+            let ways = ways(&verdicts);
+            assert_eq!(ways.len(), 1);
+            assert_eq!(ways[0].obstacle, Some(&lasting[from]));
+        }
+        let touched = || Obstacle::Paused(PauseReason::Touched);
+        let agents =
+            found(TaskCounts::default(), None, vec![vec![touched()], vec![owner()], vec![], vec![owner()], vec![]]).agents;
+        let counts: Vec<_> = ways(&agents).iter().map(|way| (way.agents, way.example)).collect();
+        assert_eq!(
+            counts,
+            [(2, "desk-1"), (2, "desk-2"), (1, "desk-0")],
+            "by the kind of pause, and the free ones last among equals"
+        );
+    }
+
+    #[test]
+    fn what_has_ended_says_how_and_of_how_many_tasks() {
+        let told = |state, counts| ended(&JobRecord { state, counts, ..record() }).summary;
+        let counts =
+            |failed, cancelled, expired| TaskCounts { succeeded: 1, failed, cancelled, expired, ..TaskCounts::default() };
+        assert_eq!(told(JobState::Succeeded, counts(0, 0, 0)), "it has succeeded");
+        assert_eq!(told(JobState::Failed, counts(2, 0, 0)), "it has failed; of its tasks 2 failed");
+        assert_eq!(told(JobState::Cancelled, counts(0, 3, 0)), "it has been cancelled; of its tasks 3 were cancelled");
+        assert_eq!(told(JobState::Expired, counts(1, 0, 4)), "it has expired; of its tasks 1 failed, 4 expired");
+    }
+
+    #[test]
+    fn tasks_are_listed_by_what_holds_them_and_only_those_that_are() {
+        let counts =
+            TaskCounts { queued: 1, running: 2, moving: 3, waiting: 4, verifying: 5, paused: 6, ..TaskCounts::default() };
+        let rows = |found: &JobExplanation| -> Vec<_> {
+            held(found, &ways(&found.agents))
+                .into_iter()
+                .map(|row| (row.state, row.tasks, row.reason.map(|reason| reason.kind)))
+                .collect()
+        };
+        let all = found(counts, None, vec![vec![owner()]]);
+        let agents = || Some("agents".to_owned());
+        let expected = [
+            (TaskState::Running, 2, None),
+            (TaskState::Queued, 1, agents()),
+            (TaskState::Moving, 3, agents()),
+            (TaskState::Waiting, 4, None),
+            (TaskState::Verifying, 5, None),
+        ];
+        assert_eq!(rows(&all), expected);
+        assert_eq!(rows(&JobExplanation { running: 2, running_on: 1, ..all })[0].2.as_deref(), Some("running"));
+        assert_eq!(rows(&found(TaskCounts::default(), None, Vec::new())), []);
     }
 }

@@ -93,4 +93,21 @@ mod tests {
         }
         assert!(!failures.may_ask(HERE, &[1; 32], now));
     }
+
+    #[test]
+    fn a_minute_of_failures_begins_with_the_first_and_ends_with_its_last_moment() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let moment = Duration::from_micros(1);
+        for _ in 0..FAILURES_MAX {
+            failures.note(HERE, &[9; 32], false, now);
+        }
+        assert!(!failures.may_ask(HERE, &[9; 32], now + SPAN - moment) && failures.may_ask(HERE, &[9; 32], now + SPAN));
+        failures.note(HERE, &[9; 32], false, now + SPAN);
+        for _ in 2..FAILURES_MAX {
+            failures.note(HERE, &[9; 32], false, now + SPAN + moment);
+        }
+        assert!(failures.may_ask(HERE, &[9; 32], now + SPAN + moment), "one less than too many");
+        failures.note(HERE, &[9; 32], false, now + SPAN + moment);
+        assert!(!failures.may_ask(HERE, &[9; 32], now + 2 * SPAN - moment) && failures.may_ask(HERE, &[9; 32], now + 2 * SPAN));
+    }
 }

@@ -177,6 +177,12 @@ impl Guest {
         }
     }
 
+    /// What happens on it, while it has a place.
+    #[cfg(test)]
+    pub fn phase(&self) -> Option<Phase> {
+        self.guests.lock().all.get(&self.id).map(|entry| entry.phase)
+    }
+
     /// Returns when it has to go.
     pub async fn overdue(&self) {
         loop {

@@ -193,4 +193,26 @@ mod tests {
         assert_eq!(cut_character(b"plain"), 0);
         assert_eq!(cut_character(&[0xff, 0xfe]), 0, "nonsense is not waited for");
     }
+
+    #[test]
+    fn the_gap_of_a_kept_log_begins_where_its_head_ends() {
+        let read = |from| {
+            let LogBody { text, dropped_bytes, next, live, .. } = rest(record(b"abcdwxyz", 10), from);
+            assert!(!live && next == 18);
+            (text, dropped_bytes)
+        };
+        let expected = [("dwxyz", 10), ("wxyz", 10), ("wxyz", 9), ("wxyz", 1), ("wxyz", 0), ("xyz", 0), ("z", 0), ("", 0)];
+        assert_eq!([3, 4, 5, 13, 14, 15, 17, 18].map(read), expected.map(|(text, dropped)| (text.to_owned(), dropped)));
+    }
+
+    #[test]
+    fn a_part_of_a_log_that_is_written_goes_on_after_its_last_whole_character() {
+        let bytes = bytes::Bytes::from_static(&[b'a', 0xC3, 0xA9, 0xE2, 0x82]);
+        let attempt = record(b"", 0).attempt;
+        let body = part(LogPiece { attempt, asked: 5, from: 9, total: Some(14), bytes });
+        assert_eq!((body.text.as_str(), body.dropped_bytes, body.from, body.next, body.live), ("aé", 4, 9, 12, true));
+        let early = part(LogPiece { attempt, asked: 9, from: 9, total: Some(9), bytes: bytes::Bytes::new() });
+        assert_eq!((early.text.as_str(), early.dropped_bytes, early.next), ("", 0, 9));
+        assert_eq!([&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x98", b"a\xE2", b"\x82"].map(cut_character), [1, 2, 3, 1, 0]);
+    }
 }

@@ -257,3 +257,161 @@ fn links(peers: &[PeerInfo]) -> Vec<Finding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_scheduler::event::Quarantine;
+    use lull_shared::{
+        identity::{Certificate, NetworkId},
+        resources::Capacity,
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::store::conformance::sample::{capacity, machine};
+
+    /// A connected agent with which nothing is wrong.
+    fn agent(name: &str) -> AgentView {
+        let platform = Platform::host();
+        let engine = platform.engine().expect("an engine for this machine");
+        AgentView {
+            agent: AgentId(1),
+            name: name.into(),
+            intake: Intake::Open,
+            quarantine: None,
+            connected: Some(Timestamp(1)),
+            last_heard: Some(Timestamp(1)),
+            silent_since: None,
+            asleep: None,
+            version: Some(format!("lull-agent/{}", env!("CARGO_PKG_VERSION"))),
+            machine: Some(lull_shared::resources::Machine { engine, ..machine() }),
+            labels: Default::default(),
+            capacity: Some(capacity(1, 2)),
+            open_cage: None,
+            attempts: Vec::new(),
+            snapshots: 0,
+            claims_refused: 0,
+            breaches: 0,
+            overtimes: 0,
+        }
+    }
+
+    fn told(agents: &[AgentView]) -> Vec<(String, Verdict, String)> {
+        fleet(agents).into_iter().map(|finding| (finding.check, finding.verdict, finding.message)).collect()
+    }
+
+    /// What is said beside how many are connected.
+    fn about(agent: AgentView) -> Vec<(Verdict, String)> {
+        told(&[agent])
+            .into_iter()
+            .skip(1)
+            .map(|(check, verdict, message)| {
+                assert_eq!(check, "agent desk");
+                (verdict, message)
+            })
+            .collect()
+    }
+
+    fn paused(reason: PauseReason) -> Option<Capacity> {
+        Some(Capacity { paused: Some(reason), ..capacity(1, 2) })
+    }
+
+    #[test]
+    fn a_fleet_is_told_by_who_is_there_and_whoever_was_thrown_out_is_none_of_it() {
+        let away = || AgentView { connected: None, ..agent("away") };
+        let out = || AgentView { intake: Intake::Revoked, ..agent("out") };
+        let first = |agents: &[AgentView]| told(agents).swap_remove(0);
+        let says = |verdict, words: &str| ("agents".to_owned(), verdict, words.to_owned());
+        assert_eq!(first(&[]), says(Verdict::Odd, "no agent is enrolled, so nothing runs"));
+        assert_eq!(first(&[out()]), says(Verdict::Odd, "no agent is enrolled, so nothing runs"));
+        assert_eq!(first(&[away(), out()]), says(Verdict::Bad, "0 of 1 are connected"));
+        assert_eq!(first(&[away(), agent("desk")]), says(Verdict::Good, "1 of 2 are connected"));
+        assert_eq!(told(&[agent("desk"), away()]).len(), 1, "of whoever is away nothing more is known");
+    }
+
+    #[test]
+    fn everything_that_is_odd_about_an_agent_is_told_and_nothing_of_one_that_is_well() {
+        let desk = || agent("desk");
+        assert_eq!(about(desk()), []);
+        let quarantine = |kind| Some(Quarantine { kind, since: Timestamp(0), reason: "it lied".into() });
+        let quarantined = AgentView { quarantine: quarantine(QuarantineKind::Output), ..desk() };
+        assert_eq!(about(quarantined), [(Verdict::Bad, "it lied".into())]);
+        let hint = |kind| fleet(&[AgentView { quarantine: quarantine(kind), ..desk() }])[1].hint.clone();
+        assert_eq!(hint(QuarantineKind::Cloned).as_deref(), Some(CLONED_HINT));
+        assert_ne!(hint(QuarantineKind::Overtime).as_deref(), Some(CLONED_HINT));
+        let owner = PauseReason::Owner { until: None };
+        let words = format!("it runs nothing: {owner}");
+        assert_eq!(about(AgentView { capacity: paused(owner), ..desk() }), [(Verdict::Odd, words)]);
+        let trouble = PauseReason::Trouble(Trouble::new(Part::Outbox, "full"));
+        let words = format!("it runs nothing: {trouble}");
+        let troubled = AgentView { capacity: paused(trouble), open_cage: Some("landlock".into()), ..desk() };
+        assert_eq!(about(troubled), [(Verdict::Bad, words)], "whoever runs nothing needs no cage");
+        let open = about(AgentView { open_cage: Some("landlock".into()), ..desk() });
+        assert!(matches!(&open[..], [(Verdict::Odd, words)] if words.ends_with("is not closed: landlock")), "{open:?}");
+        let old = about(AgentView { version: Some("lull-agent/0.0.0-old".into()), ..desk() });
+        assert!(matches!(&old[..], [(Verdict::Odd, words)] if words.contains("it runs lull-agent/0.0.0-old")), "{old:?}");
+        let silent = about(AgentView { capacity: None, ..desk() });
+        assert_eq!(silent, [(Verdict::Odd, "nothing is known of what it has free".into())]);
+        let foreign = about(AgentView { machine: Some(machine()), ..desk() });
+        assert!(
+            matches!(&foreign[..], [(Verdict::Odd, words)] if words.contains("cannot compile for its engine (w48)")),
+            "{foreign:?}"
+        );
+        assert_eq!(about(AgentView { machine: None, version: None, ..desk() }), []);
+    }
+
+    fn link(role: Role) -> PeerInfo {
+        let certificate = Certificate {
+            network: NetworkId([0; 16]),
+            peer: Vec::new(),
+            role,
+            agent: None,
+            name: "desk".into(),
+            group: None,
+            issued: Timestamp(0),
+            expires: Timestamp(0),
+        };
+        PeerInfo {
+            peer: "peer".into(),
+            certificate: Some(certificate),
+            software: None,
+            address: "/ip4/10.0.0.7/tcp/1".into(),
+            direction: "inbound".into(),
+            transport: "tcp".into(),
+            round_trip_us: None,
+            clock_ahead_us: None,
+            revocations: Default::default(),
+            work_open: true,
+            blob_bytes_sent: 0,
+            blob_bytes_received: 0,
+        }
+    }
+
+    #[test]
+    fn links_that_are_slow_strange_or_show_a_wrong_clock_are_told_from_their_bound_on() {
+        let told =
+            |peer: PeerInfo| links(&[peer]).into_iter().map(|finding| (finding.check, finding.message)).collect::<Vec<_>>();
+        let desk = || link(Role::Agent);
+        assert_eq!(told(desk()), []);
+        let away = |us| told(PeerInfo { round_trip_us: Some(us), ..desk() });
+        assert_eq!(
+            (away(ROUND_TRIP_SLOW_US).len(), away(ROUND_TRIP_SLOW_US + 1)),
+            (0, vec![("link".into(), "desk is 250 ms away".into())])
+        );
+        let wrong = CLOCK_WRONG_US as i64;
+        let ahead = |us| told(PeerInfo { clock_ahead_us: Some(us), ..desk() }).len();
+        assert_eq!([0, wrong, wrong + 1, -wrong, -wrong - 1].map(ahead), [0, 0, 1, 0, 1]);
+        let idle = |role| told(PeerInfo { work_open: false, ..link(role) });
+        assert_eq!((idle(Role::Agent).len(), idle(Role::Coordinator).len()), (1, 0), "coordinators give each other no work");
+        let stranger = told(PeerInfo { certificate: None, round_trip_us: Some(u64::MAX), ..desk() });
+        assert_eq!(stranger, [("link".into(), "a stranger is connected from /ip4/10.0.0.7/tcp/1".into())]);
+    }
+
+    #[test]
+    fn an_answer_is_slow_from_its_bound_on() {
+        assert_eq!(scheduler(SCHEDULER_SLOW).verdict, Verdict::Good);
+        assert_eq!(scheduler(SCHEDULER_SLOW + Duration::from_micros(1)).verdict, Verdict::Odd);
+        let loopback = ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip4/10.0.0.7/tcp/1", "/ip6/fe80::1/tcp/1"].map(is_loopback);
+        assert_eq!(loopback, [true, true, false, false]);
+    }
+}

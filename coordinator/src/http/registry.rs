@@ -192,3 +192,29 @@ async fn join_token(coordinator: &Coordinator, token: u64, secret: Secret) -> St
     };
     token.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_bound_to_names_and_a_group_that_machines_can_have() {
+        let wanted = |role, names: &[&str], group: Option<&str>| CreateToken {
+            names: names.iter().map(ToString::to_string).collect(),
+            group: group.map(Into::into),
+            ..CreateToken::of(role)
+        };
+        let taken = |role, names: &[&str], group| bound(&wanted(role, names, group)).is_ok();
+        assert!(taken(TokenRole::Viewer, &[], None) && taken(TokenRole::Agent, &[], None));
+        assert!(!taken(TokenRole::Viewer, &["desk"], None) && !taken(TokenRole::Admin, &[], Some("lab")));
+        assert!(taken(TokenRole::Agent, &["desk-1", "lab-*", "*"], Some("lab")));
+        for wrong in ["", "a1", "no/name"] {
+            assert!(!taken(TokenRole::Agent, &["desk-1", wrong], None), "{wrong}");
+            assert!(!taken(TokenRole::Agent, &["desk-1"], Some(wrong)), "{wrong}");
+        }
+        let many = vec!["desk"; BOUND_NAMES_MAX + 1];
+        assert!(taken(TokenRole::Agent, &many[1..], None) && !taken(TokenRole::Agent, &many, None));
+        let kept = bound(&wanted(TokenRole::Agent, &["desk"], Some("lab"))).ok();
+        assert_eq!(kept, Some(Bound { names: vec!["desk".into()], group: Some("lab".into()) }));
+    }
+}

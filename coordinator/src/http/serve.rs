@@ -203,3 +203,47 @@ impl Drop for Leaving {
         self.guest.turn(Phase::Idle);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Both ends of a connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.expect("connected"), far.expect("accepted").0)
+    }
+
+    #[tokio::test]
+    async fn a_request_begins_with_its_first_byte_and_not_with_the_end_of_a_connection() {
+        let guests = Guests::default();
+        let guest = || Arc::new(guests.enter([127, 0, 0, 1].into()).expect("room"));
+        let heard = |stream, guest: &Arc<Guest>| Heard { stream: Box::pin(TimeoutStream::new(stream)), guest: guest.clone() };
+        let (mut near, far) = connection().await;
+        let talks = guest();
+        assert_eq!(talks.phase(), Some(Phase::Idle));
+        near.write_all(b"G").await.expect("sent");
+        let mut byte = [0];
+        heard(far, &talks).read_exact(&mut byte).await.expect("it came");
+        assert_eq!((byte, talks.phase()), (*b"G", Some(Phase::Head)));
+        let (near, far) = connection().await;
+        drop(near);
+        let leaves = guest();
+        assert_eq!(heard(far, &leaves).read(&mut byte).await.expect("it ended"), 0);
+        assert_eq!(leaves.phase(), Some(Phase::Idle));
+        talks.turn(Phase::Served);
+        drop(Leaving { guest: talks.clone() });
+        assert_eq!(talks.phase(), Some(Phase::Idle), "it is idle again when its answer was given");
+    }
+
+    #[test]
+    fn only_what_concerns_a_single_connection_lets_others_come_at_once() {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, OutOfMemory, PermissionDenied};
+        let kinds = [ConnectionAborted, ConnectionRefused, ConnectionReset, OutOfMemory, PermissionDenied];
+        assert_eq!(kinds.map(|kind| is_of_connection(&kind.into())), [true, true, true, false, false]);
+    }
+}

@@ -193,4 +193,28 @@ mod tests {
         let mut taken = shares.take(1, Kind::HeldBytes, HELD_BYTES_MAX - 1).expect("all of it was given back");
         assert!(taken.more(1).is_ok() && taken.more(1).is_err(), "it grows to its share and no further");
     }
+
+    #[test]
+    fn a_share_is_full_to_its_last_and_together_to_theirs_but_for_the_little_that_is_certain() {
+        for (kind, own_max, all_max, certain) in [
+            (Kind::Uploads, UPLOADS_MAX as u64, UPLOADS_ALL_MAX as u64, 1),
+            (Kind::HeldBytes, HELD_BYTES_MAX, HELD_BYTES_ALL_MAX, 64 * 1024),
+            (Kind::Requests, REQUESTS_MAX as u64, u64::MAX, 0),
+            (Kind::SpooledBytes, SPOOLED_BYTES_MAX, u64::MAX, 0),
+        ] {
+            let shares = Shares::default();
+            drop(shares.take(1, kind, own_max).expect("its own share"));
+            assert_eq!(shares.take(1, kind, own_max + 1).err(), Some(Spent::Own { kind, max: own_max }));
+            if all_max == u64::MAX {
+                continue;
+            }
+            let mut held: Vec<Taken> =
+                (1..=all_max / own_max).map(|token| shares.take(token, kind, own_max).expect("a share")).collect();
+            assert_eq!(shares.lock().all[&kind], all_max);
+            let more = |amount| shares.take(999, kind, amount).err();
+            assert_eq!((more(certain), more(certain + 1)), (None, Some(Spent::All { kind, max: all_max })));
+            drop(held.pop());
+            assert_eq!(more(own_max), None, "just as much as there is");
+        }
+    }
 }

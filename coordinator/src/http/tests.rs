@@ -698,3 +698,38 @@ async fn a_token_for_certain_machines_says_so_and_no_other_role_can_have_it() {
     assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()));
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_lives_and_is_used_within_bounds_and_a_join_token_never_for_ever() {
+    const LONGEST_S: u64 = 10 * 365 * 24 * 60 * 60;
+    let site = Site::start().await;
+    let asked = |role, expires_s, uses_max| CreateToken { expires_s, uses_max, ..CreateToken::of(role) };
+    for (wanted, life_s, uses) in [
+        (asked(TokenRole::Agent, None, None), Some(7 * 24 * 60 * 60), Some(1)),
+        (asked(TokenRole::Agent, Some(60), Some(3)), Some(60), Some(3)),
+        (asked(TokenRole::Viewer, None, None), None, None),
+        (asked(TokenRole::Viewer, Some(1), None), Some(1), None),
+        (asked(TokenRole::Admin, Some(LONGEST_S), None), Some(LONGEST_S), None),
+    ] {
+        let made = site.admin.create_token(&wanted).await.expect("a token").token;
+        let life = made.expires.map(|expires| expires.duration_since(made.created).as_secs() as u64);
+        assert_eq!((life, made.uses_max), (life_s, uses), "{wanted:?}");
+    }
+    for wrong in [
+        asked(TokenRole::Agent, None, Some(0)),
+        asked(TokenRole::Agent, Some(0), None),
+        asked(TokenRole::Viewer, Some(0), None),
+        asked(TokenRole::Viewer, Some(LONGEST_S + 1), None),
+        asked(TokenRole::Viewer, Some(u64::MAX), None),
+        asked(TokenRole::Viewer, None, Some(1)),
+    ] {
+        assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()), "{wrong:?}");
+    }
+    for (limit, lines) in [(0, 1), (1, 1), (2, 2)] {
+        assert_eq!(site.admin.audit(limit).await.expect("an answer").items.len(), lines, "{limit}");
+    }
+    assert_eq!(status(site.admin.revoke_token(1_000, false).await).0, 404);
+    let own = site.admin.tokens().await.expect("an answer").items.into_iter().filter(|token| token.own);
+    assert_eq!(own.map(|token| token.token).collect::<Vec<_>>(), [1]);
+    site.stop().await;
+}
