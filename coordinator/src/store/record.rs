@@ -479,3 +479,68 @@ pub struct Totals {
     pub attempts_lost: u64,
     pub results_refused: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same by trying everything that a `*` may stand for.
+    fn matches_slowly(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], name) => name.is_empty(),
+            ([b'*', rest @ ..], name) => (0..=name.len()).any(|from| matches_slowly(rest, &name[from..])),
+            ([first, rest @ ..], [other, others @ ..]) => first == other && matches_slowly(rest, others),
+            ([_, ..], []) => false,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_star_stands_for_anything(pattern in "[ab*]{0,6}", name in "[ab]{0,7}") {
+            let (quick, slow) = (matches(&pattern, &name), matches_slowly(pattern.as_bytes(), name.as_bytes()));
+            proptest::prop_assert_eq!(quick, slow);
+        }
+    }
+
+    #[test]
+    fn whoever_is_named_or_of_a_pattern_is_admitted_whatever_the_case() {
+        let bound = |names: &[&str]| Bound { names: names.iter().map(ToString::to_string).collect(), group: None };
+        let admits = |names: &[&str], name: &str| (bound(names).admits(name), bound(names).names(name));
+        assert_eq!(admits(&[], "desk-1"), (true, false), "everybody, and nobody in particular");
+        assert_eq!(admits(&["lab-*", "DESK-1"], "desk-1"), (true, true));
+        assert_eq!(admits(&["lab-*", "desk-1"], "LAB-7"), (true, false));
+        assert_eq!(admits(&["lab-*", "desk-1"], "desk-2"), (false, false));
+    }
+
+    #[test]
+    fn a_token_admits_machines_until_its_last_use_and_the_moment_of_its_end() {
+        let token = TokenRecord {
+            token: 1,
+            role: TokenRole::Agent,
+            name: "t1".into(),
+            bound: Bound::default(),
+            uses: 2,
+            uses_max: Some(3),
+            created: Timestamp(0),
+            created_by: "root".into(),
+            expires: Some(Timestamp(10)),
+            revoked: None,
+        };
+        let admits = |token: TokenRecord, now| token.admits_machines(Timestamp(now));
+        let plain = || token.clone();
+        assert_eq!([9, 10, 11].map(|now| admits(plain(), now)), [true, false, false]);
+        assert_eq!([2, 3, 4].map(|uses| admits(TokenRecord { uses, ..plain() }, 9)), [true, false, false]);
+        assert!(admits(TokenRecord { uses: 99, uses_max: None, expires: None, ..plain() }, 99));
+        assert!(!admits(TokenRecord { revoked: Some(Timestamp(1)), ..plain() }, 9));
+        assert!(!admits(TokenRecord { role: TokenRole::Admin, ..plain() }, 9));
+        assert!(
+            [(9, false), (10, true)].into_iter().all(|(now, over)| super::super::decide::expired(&token, Timestamp(now)) == over)
+        );
+    }
+
+    #[test]
+    fn people_are_told_by_name_and_number() {
+        let owner = Some(TokenId(7));
+        assert_eq!([who(owner, "ann"), who(owner, "t7"), who(None, "ann")], ["ann (t7)", "t7", "ann"]);
+    }
+}

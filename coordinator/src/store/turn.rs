@@ -635,3 +635,217 @@ pub fn intake_action(intake: Intake, before: Intake) -> &'static str {
         Intake::Revoked => "agent.revoke",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::state::AttemptEnd::{Evicted, Failed, Lost};
+
+    use super::{
+        super::conformance::sample::{
+            again, answered, at, attempt, bad_task, ended, paused, started, started_beside, stopped, submitted, succeeded, task,
+            task_ended, tasks_retried, with_slot,
+        },
+        *,
+    };
+
+    fn folded(changes: &[Change]) -> Turn {
+        Turn::fold(changes).expect("the changes follow from each other")
+    }
+
+    fn waits(seconds: u64) -> TaskAfter {
+        TaskAfter::Again { not_before: at(seconds), failures: 0 }
+    }
+
+    /// Steps that may stand in one turn, each with one more that contradicts them.
+    fn contradictions() -> Vec<(&'static str, Vec<Change>, Change)> {
+        let [first, second, third] = [1, 2, 3].map(|number| attempt(1, 0, number));
+        let failed = |attempt| ended(attempt, 1, 11, Failed, TaskAfter::Failed);
+        let retried = |attempts, state| tasks_retried(1, &[bad_task(0, attempts, state)], None, 12);
+        vec![
+            ("it is with an agent", vec![started(first, 1, 10)], started(second, 1, 11)),
+            ("its number is not the next", vec![started(first, 1, 10), again(first, 1, 11, 1)], started(third, 1, 12)),
+            ("attempts count from one", vec![], started(attempt(1, 0, 0), 1, 10)),
+            ("it waits", vec![started(first, 1, 10), again(first, 1, 11, 1)], started_beside(second, 2, 12)),
+            ("that number is taken", vec![started(first, 1, 10), started_beside(second, 2, 11)], started_beside(second, 3, 12)),
+            ("it has ended", vec![started(first, 1, 10), succeeded(first, 1, 11, b"x")], succeeded(first, 1, 12, b"x")),
+            (
+                "it was over",
+                vec![started(first, 1, 10), again(first, 1, 11, 1), started(second, 1, 12)],
+                succeeded(first, 1, 13, b"x"),
+            ),
+            ("it has not begun", vec![started(first, 1, 10)], succeeded(second, 1, 11, b"x")),
+            ("it is over and does not pause", vec![started(first, 1, 10), again(first, 1, 11, 1)], paused(first, None, 12)),
+            ("an agent has it", vec![started(first, 1, 10)], task_ended(task(1, 0), TaskState::Cancelled, 11)),
+            ("nothing succeeds without an agent", vec![], task_ended(task(1, 0), TaskState::Succeeded, 11)),
+            ("nothing ends by running", vec![], task_ended(task(1, 0), TaskState::Running, 11)),
+            ("it is retried after one attempt more", vec![started(first, 1, 10), failed(first)], retried(2, TaskState::Failed)),
+            ("it ended otherwise", vec![started(first, 1, 10), failed(first)], retried(1, TaskState::Expired)),
+            ("it is with an agent and not retried", vec![started(first, 1, 10)], retried(1, TaskState::Failed)),
+            ("it waits already", vec![retried(1, TaskState::Failed)], retried(1, TaskState::Failed)),
+            ("it succeeded", vec![], retried(1, TaskState::Succeeded)),
+            ("it has not ended", vec![], retried(1, TaskState::Queued)),
+        ]
+    }
+
+    #[test]
+    fn a_step_that_contradicts_those_before_it_in_the_same_turn_is_refused() {
+        for (why, mut steps, last) in contradictions() {
+            assert!(Turn::fold(&steps).is_ok(), "{why}: {steps:?}");
+            steps.push(last);
+            assert!(Turn::fold(&steps).is_err(), "{why}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_from_the_steps_before_it_is_folded_into_one_row() {
+        let [first, second] = [1, 2].map(|number| attempt(1, 0, number));
+        let before = |changes: &[Change]| {
+            let turn = folded(changes);
+            let patch = &turn.tasks[&task(1, 0)];
+            (patch.before, patch.attempts, patch.failures, patch.failures_added, patch.place.state())
+        };
+        let known = |attempts| Before::Waiting { attempts: Some(attempts) };
+        assert_eq!(before(&[started(first, 1, 10)]), (Before::Absent, Some(1), Some(0), 0, TaskState::Running));
+        assert_eq!(before(&[started(second, 1, 10)]), (known(1), Some(2), None, 0, TaskState::Running));
+        let at_least = Before::At { attempts: None, at_least: 2 };
+        assert_eq!(before(&[again(second, 1, 10, 4)]), (at_least, None, Some(4), 0, TaskState::Queued));
+        let later = TaskAfter::Again { not_before: at(11), failures: 4 };
+        assert_eq!(before(&[ended(second, 1, 10, Failed, later)]).4, TaskState::Waiting);
+        assert_eq!(before(&[ended(second, 1, 10, Failed, TaskAfter::Failed)]), (at_least, None, None, 1, TaskState::Failed));
+        assert_eq!(before(&[ended(second, 1, 10, Lost, TaskAfter::Failed)]).3, 0, "a loss is no failure");
+        let both = [ended(second, 1, 10, Evicted, waits(10)), started(attempt(1, 0, 3), 1, 11)];
+        assert_eq!(before(&both), (at_least, Some(3), Some(0), 0, TaskState::Running));
+        let beside = [started_beside(second, 2, 10)];
+        let one = Before::At { attempts: Some(1), at_least: 1 };
+        assert_eq!(before(&beside), (one, Some(2), None, 0, TaskState::Running));
+        let job = |changes: &[Change]| {
+            let turn = folded(changes);
+            (turn.jobs[&JobId(1)].started, turn.jobs[&JobId(1)].expanded)
+        };
+        assert_eq!(job(&[started(attempt(1, 7, 1), 1, 10), started(attempt(1, 6, 1), 1, 10)]), (2, 8));
+        assert!(folded(&[started(second, 1, 10)]).jobs.is_empty(), "its row is there");
+        let retried =
+            folded(&[tasks_retried(1, &[bad_task(0, 2, TaskState::Expired), bad_task(1, 1, TaskState::Failed)], None, 12)]);
+        let counts = &retried.jobs[&JobId(1)];
+        assert_eq!((counts.succeeded, counts.failed, counts.cancelled, counts.expired), (0, -1, 0, -1));
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_attempt_and_with_going_on() {
+        let first = attempt(1, 0, 1);
+        let pause = |changes: &[Change]| {
+            let turn = folded(changes);
+            (turn.attempts[&first].pause.clone(), turn.tasks[&first.task].place.state())
+        };
+        let touched = || paused(first, Some(PauseReason::Touched), 10);
+        assert_eq!(pause(&[touched()]), (Patch::Set(PauseReason::Touched), TaskState::Paused));
+        assert_eq!(pause(&[touched(), paused(first, None, 11)]), (Patch::Clear, TaskState::Running));
+        assert_eq!(pause(&[touched(), again(first, 1, 11, 1)]), (Patch::Clear, TaskState::Queued));
+        assert_eq!((Patch::Set(7).value(), Patch::<u8>::Clear.value(), Patch::<u8>::Keep.value()), (Some(&7), None, None));
+        assert_eq!([Patch::Set(7), Patch::Clear, Patch::Keep].map(|patch| patch.is_change()), [true, true, false]);
+    }
+
+    #[test]
+    fn an_output_counts_with_its_task_alone_and_a_log_is_kept_if_anything_was_written() {
+        let first = attempt(1, 0, 1);
+        let kept = |change: Change| {
+            let turn = folded(&[change]);
+            (turn.results.len(), turn.logs.len(), turn.answers.len())
+        };
+        let with_log = |mut change: Change, log: &'static [u8], dropped: u64| {
+            let Change::AttemptEnded(end) = &mut change else { panic!("it ends") };
+            (end.log, end.log_dropped_bytes) = (Bytes::from_static(log), dropped);
+            change
+        };
+        let silent = |change| with_log(change, b"", 0);
+        assert_eq!(kept(silent(succeeded(first, 1, 10, b"x"))), (1, 0, 0));
+        assert_eq!(kept(silent(answered(first, 1, 10, b"x", waits(10)))), (0, 0, 1));
+        let mut failed = succeeded(first, 1, 10, b"x");
+        if let Change::AttemptEnded(end) = &mut failed {
+            end.after = TaskAfter::Failed;
+        }
+        assert_eq!(kept(silent(failed)), (0, 0, 0));
+        assert_eq!(kept(with_log(again(first, 1, 10, 1), b"x", 0)), (0, 1, 0));
+        assert_eq!(kept(with_log(again(first, 1, 10, 1), b"", 1)), (0, 1, 0), "that something was written is worth a row");
+        let dropped = folded(&[answered(first, 1, 10, b"x", waits(10)), Change::AnswersDropped { task: first.task }]);
+        assert!(dropped.answers.is_empty() && dropped.answers_dropped.contains(&first.task));
+        let other = folded(&[answered(first, 1, 10, b"x", waits(10)), Change::AnswersDropped { task: task(1, 9) }]);
+        assert_eq!(other.answers.len(), 1);
+    }
+
+    #[test]
+    fn what_a_turn_adds_to_all_sums_is_counted_by_hour_agent_and_job() {
+        let hour = 3_600;
+        let steps = [
+            submitted(1, 9),
+            started(attempt(1, 0, 1), 1, 10),
+            started(attempt(1, 1, 1), 2, 10),
+            with_slot(succeeded(attempt(1, 0, 1), 1, 10, b"x"), 5),
+            with_slot(ended(attempt(1, 1, 1), 2, 10, Lost, waits(10)), 7),
+            with_slot(ended(attempt(1, 2, 1), 1, 10, Failed, TaskAfter::Failed), 1),
+            with_slot(ended(attempt(2, 0, 1), 1, 10 + hour, AttemptEnd::Cancelled, TaskAfter::Cancelled), 2),
+            with_slot(ended(attempt(2, 1, 1), 1, 10 + hour, AttemptEnd::Recalled, waits(10)), 4),
+            Change::ResultRefused { attempt: attempt(7, 0, 1), agent: AgentId(1), at: at(10) },
+            Change::ResultRefused { attempt: attempt(7, 0, 1), agent: AgentId(2), at: at(10) },
+            tasks_retried(1, &[bad_task(5, 1, TaskState::Failed)], None, 12),
+        ];
+        let turn = folded(&steps);
+        let [now, next] = [10, 10 + hour].map(|second| usage::hour(at(second)));
+        let second_us = 1_000_000;
+        assert_eq!(turn.usage(), [((now, JobId(1)), 13 * second_us), ((next, JobId(2)), 6 * second_us)].into());
+        let work = |attempts, succeeded, failed, moved, slot_s: u64, cpu_us| Work {
+            attempts,
+            succeeded,
+            failed,
+            moved,
+            slot_us: slot_s * 1_000_000,
+            cpu_us,
+        };
+        let expected = [
+            ((now, AgentId(1)), work(2, 1, 1, 0, 6, 1_000_000)),
+            ((now, AgentId(2)), work(1, 0, 0, 1, 7, 0)),
+            ((next, AgentId(1)), work(2, 0, 0, 1, 6, 0)),
+        ];
+        assert_eq!(turn.work(), expected.into());
+        let totals = Totals { jobs: 1, tasks_succeeded: 1, attempts: 2, attempts_lost: 1, results_refused: 2 };
+        assert_eq!(turn.totals(), totals);
+    }
+
+    #[test]
+    fn a_stop_ends_a_retry_and_a_retry_a_stop() {
+        let retried = |finish_by| Change::JobRetried {
+            job: JobId(1),
+            by: "ann".into(),
+            finish_by,
+            retrying: Some(Retrying { from: 0, forgiven: 1 }),
+            at: at(11),
+        };
+        let patch = |changes: &[Change]| {
+            let turn = folded(changes);
+            let patch = &turn.jobs[&JobId(1)];
+            (patch.stop.is_change(), patch.stop.value().is_some(), patch.retry.value().copied(), patch.finish_by)
+        };
+        let going = Some(Retrying { from: 0, forgiven: 1 });
+        let stop = || stopped(1, JobState::Cancelled, 10);
+        assert_eq!(patch(&[stop(), retried(None)]), (true, false, going, None));
+        assert_eq!(patch(&[retried(Some(at(99))), stop()]), (true, true, None, Some(at(99))));
+        assert_eq!(
+            patch(&[retried(Some(at(99))), retried(None)]).3,
+            Some(at(99)),
+            "what was said stands until something else is"
+        );
+        let intakes = [
+            (Intake::Open, Intake::Revoked),
+            (Intake::Revoked, Intake::Open),
+            (Intake::Open, Intake::Cordoned),
+            (Intake::Revoked, Intake::Revoked),
+        ];
+        assert_eq!(intakes.map(|(now, before)| changes_who_is_out(now, before)), [true, true, false, false]);
+        let actions = intakes.map(|(now, before)| intake_action(now, before));
+        assert_eq!(actions, ["agent.restore", "agent.revoke", "agent.open", "agent.revoke"]);
+        assert_eq!(
+            [1, 2].map(|attempts| breach_words("garbage", attempts)),
+            ["1 attempt was taken from it: garbage", "2 attempts were taken from it: garbage"]
+        );
+    }
+}

@@ -150,6 +150,7 @@ cases!(
     turns::a_retry_in_the_middle_of_a_turn_counts_right,
     turns::a_retry_takes_only_what_ended_as_it_says,
     turns::a_turn_is_taken_or_refused_as_a_whole,
+    turns::steps_that_contradict_each_other_within_a_turn_are_refused,
     turns::a_task_is_completed_once,
     turns::a_job_with_open_tasks_cannot_end,
     turns::agents_come_and_go,

@@ -586,3 +586,30 @@ pub async fn odd_bytes_and_texts_survive(world: World) {
     let result = world.store.result(task(1, 0)).await.expect("an answer").expect("there is a result");
     assert_eq!(result.output, Payload::inline(every_byte));
 }
+
+pub async fn steps_that_contradict_each_other_within_a_turn_are_refused(world: World) {
+    let world = world.peopled(3).await;
+    world.commit(&[submitted(1, 3)]).await;
+    let [first, second, third] = [1, 2, 3].map(|number| attempt(1, 0, number));
+    let before = format!("{:?}", world.loaded().await);
+    for turn in [
+        vec![started(first, 1, 10), started(second, 1, 11)],
+        vec![started(first, 1, 10), again(first, 1, 11, 1), started(third, 1, 12)],
+        vec![started(attempt(1, 0, 0), 1, 10)],
+        vec![started(first, 1, 10), again(first, 1, 11, 1), started_beside(second, 2, 12)],
+        vec![started(first, 1, 10), started_beside(second, 2, 11), started_beside(second, 3, 12)],
+        vec![started(first, 1, 10), started_beside(second, 1, 11)],
+        vec![started(first, 1, 10), succeeded(first, 1, 11, b"x"), succeeded(first, 1, 12, b"x")],
+        vec![started(first, 1, 10), again(first, 1, 11, 1), started(second, 1, 12), succeeded(first, 1, 13, b"x")],
+        vec![started(first, 1, 10), again(first, 1, 11, 1), paused(first, None, 12)],
+        vec![started(first, 1, 10), task_ended(task(1, 0), TaskState::Cancelled, 11)],
+        vec![started(first, 1, 10), tasks_retried(1, &[bad_task(0, 1, TaskState::Failed)], None, 12)],
+        vec![submitted(2, 1), submitted(2, 1)],
+        vec![started(attempt(1, 1, 1), 1, 10)],
+        vec![started(first, 1, 10), job_ended(1, JobState::Succeeded, 11)],
+    ] {
+        world.refused(&turn).await;
+        assert_eq!(format!("{:?}", world.loaded().await), before, "{turn:?} left traces");
+    }
+    world.commit(&[started(first, 1, 10), started_beside(second, 2, 11), again(first, 1, 12, 0)]).await;
+}

@@ -104,3 +104,56 @@ fn words(error: &rusqlite::Error) -> String {
     };
     format!("SQLite: {error}\nhint: {hint}")
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn sqlite(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    fn file() -> Fail {
+        Fail::File { path: "lull.db".into(), source: std::io::Error::other("gone") }
+    }
+
+    /// What each code of SQLite means: whether a commit was undone by it, whether it contradicts what was said, whether somebody
+    /// has to do something, and whether it is for want of room.
+    #[test]
+    fn every_code_means_what_follows_from_it() {
+        for (code, undone, contradiction, somebody, full) in [
+            (ffi::SQLITE_BUSY, true, false, false, false),
+            (ffi::SQLITE_LOCKED, true, false, false, false),
+            (ffi::SQLITE_FULL, true, false, false, true),
+            (ffi::SQLITE_CONSTRAINT, true, true, false, false),
+            (ffi::SQLITE_IOERR, false, false, false, false),
+            (ffi::SQLITE_CORRUPT, false, false, true, false),
+            (ffi::SQLITE_NOTADB, false, false, true, false),
+            (ffi::SQLITE_READONLY, false, false, true, false),
+            (ffi::SQLITE_PERM, false, false, true, false),
+            (ffi::SQLITE_CANTOPEN, false, false, true, false),
+        ] {
+            let error = sqlite(code);
+            assert_eq!((rolled_back(&error), is_full(&error)), (undone, full), "{error}");
+            assert_eq!(Fail::Sqlite(sqlite(code)).needs_somebody(), somebody, "{error}");
+            let told = StoreError::from(Fail::Sqlite(error));
+            assert_eq!(matches!(told, StoreError::Contradiction(_)), contradiction, "{told:?}");
+            assert_eq!(matches!(told, StoreError::Determinate(_)), !contradiction, "{told:?}");
+        }
+        let odd = std::io::Error::other("no room");
+        assert!(!is_full(&odd));
+    }
+
+    #[test]
+    fn only_a_commit_that_was_not_confirmed_is_in_doubt() {
+        let in_doubt = |fail: Fail| matches!(StoreError::from(fail), StoreError::Indeterminate(_));
+        assert!(in_doubt(Fail::Commit(sqlite(ffi::SQLITE_IOERR))) && in_doubt(Fail::Died));
+        for fail in [Fail::Stopped, Fail::TooLarge(1), file(), Fail::Sqlite(sqlite(ffi::SQLITE_IOERR))] {
+            assert!(!in_doubt(fail));
+        }
+        assert!(file().needs_somebody() && Fail::TooLarge(1).needs_somebody());
+        assert!(!Fail::Stopped.needs_somebody() && !Fail::Died.needs_somebody());
+    }
+}

@@ -2,7 +2,11 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use lull_shared::{id::Term, time::Timestamp};
+use lull_shared::{
+    digest::{BlobRef, PIECE_BYTES},
+    id::Term,
+    time::Timestamp,
+};
 use rusqlite::Connection;
 
 use super::{
@@ -44,6 +48,17 @@ fn a_commit_is_synced_and_references_are_checked() {
     assert_eq!(set("synchronous"), 2.into(), "FULL: the log is synced with each commit");
     assert_eq!(set("journal_mode"), "wal".to_owned().into());
     assert_eq!(set("foreign_keys"), 1.into());
+}
+
+#[test]
+fn whoever_only_reads_writes_nothing() {
+    let folder = folder();
+    let file = connection::create(folder.path()).expect("a file");
+    connection::writer(&file).expect("it opens").execute_batch("CREATE TABLE things (number INTEGER)").expect("made");
+    let reader = connection::reader(&file).expect("it opens");
+    assert_eq!(reader.query_row("SELECT count(*) FROM things", [], |row| row.get::<_, i64>(0)), Ok(0));
+    let refused = reader.execute("INSERT INTO things VALUES (1)", []).expect_err("it only reads");
+    assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly));
 }
 
 #[cfg(unix)]
@@ -166,6 +181,81 @@ async fn a_check_compares_the_objects_and_not_the_ledger_alone() {
         found.iter().any(|(grade, text)| *grade == Grade::Problem && text.contains("usage_hours refers to a row of jobs")),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn a_check_says_who_leads_what_is_missing_and_who_can_read_the_file() {
+    let folder = folder();
+    migrate(folder.path()).await.expect("it is made");
+    let found = |grade: Grade, words: &str| {
+        let check = check(folder.path());
+        assert!(
+            check.findings.iter().any(|finding| finding.grade == grade && finding.text.contains(words)),
+            "{words}: {check:?}"
+        );
+    };
+    let change = |sql: &str| database(folder.path()).execute_batch(sql).expect("it is understood");
+    found(Grade::Fine, "there is no leader; the last term was 0");
+    found(Grade::Fine, "are those of this program");
+    found(Grade::Fine, "nothing damaged");
+    let store = open(folder.path()).await.expect("it opens");
+    assert!(matches!(store.take_over("north", Duration::from_secs(6), Timestamp(0)).await, Ok(Takeover::Ours(_))));
+    drop(store);
+    found(Grade::Fine, "north leads in term 1");
+    change("DROP TABLE policies");
+    found(Grade::Problem, "table policies is missing");
+    #[cfg(unix)]
+    {
+        use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
+        found(Grade::Fine, "only its owner");
+        for mode in [0o640, 0o604, 0o602] {
+            std::fs::set_permissions(folder.path().join("lull.db"), Permissions::from_mode(mode)).expect("it is ours");
+            found(Grade::Problem, "others can read or write");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_kept_in_rows_of_one_size_however_it_is_written() {
+    let folder = folder();
+    migrate(folder.path()).await.expect("it is made");
+    let store = open(folder.path()).await.expect("it opens");
+    for (number, part) in [1_000, PIECE_BYTES, 3 * PIECE_BYTES + 1, 9 * PIECE_BYTES].into_iter().enumerate() {
+        let bytes = vec![number as u8; 6 * PIECE_BYTES + 5];
+        // The second time it is there already, and leaves nothing of its own.
+        for _ in 0..2 {
+            let mut blob = store.begin_blob(bytes.len() as u64).await.expect("a blob begins");
+            for part in bytes.chunks(part) {
+                blob.write(part).await.expect("it is taken");
+            }
+            assert_eq!(blob.finish().await.expect("it is kept"), BlobRef::of(&bytes));
+        }
+        let rows =
+            "SELECT group_concat(length(bytes)) FROM (SELECT bytes FROM blob_pieces ORDER BY blob_id DESC, piece_index LIMIT 7)";
+        let sizes: String = database(folder.path()).query_row(rows, [], |row| row.get(0)).expect("rows");
+        assert_eq!(sizes, [[PIECE_BYTES; 6].map(|size| size.to_string()).join(","), "5".into()].join(","), "parts of {part}");
+        let count = "SELECT count(*) FROM blobs WHERE digest IS NOT NULL";
+        let blobs: i64 = database(folder.path()).query_row(count, [], |row| row.get(0)).expect("a row");
+        let all: i64 = database(folder.path()).query_row("SELECT count(*) FROM blobs", [], |row| row.get(0)).expect("a row");
+        let expected = number as i64 + 1;
+        assert_eq!((blobs, all), (expected, expected));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_swept_says_so() {
+    let folder = folder();
+    migrate(folder.path()).await.expect("it is made");
+    let store = open(folder.path()).await.expect("it opens");
+    let Ok(Takeover::Ours(lead)) = store.take_over("north", Duration::from_secs(6), Timestamp(0)).await else {
+        panic!("nobody leads");
+    };
+    let mut blob = store.begin_blob(10).await.expect("a blob begins");
+    blob.write(b"0123456789").await.expect("it is taken");
+    assert_eq!(store.sweep_blobs(&lead, Timestamp(i64::MAX)).await.expect("an answer"), 1);
+    assert!(matches!(blob.finish().await, Err(StoreError::Determinate(_) | StoreError::Contradiction(_))));
+    assert_eq!(store.touch_blob(&BlobRef::of(b"0123456789").digest, Timestamp(1)).await.expect("an answer"), None);
 }
 
 /// Columns that name a row elsewhere and are no foreign keys, for a reason that the schema gives beside each.

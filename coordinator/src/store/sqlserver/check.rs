@@ -715,4 +715,235 @@ mod tests {
         assert_eq!((grade, words.as_str()), (Grade::Problem, "there is no schema `lull` yet"));
         assert!(when(|seen| seen.applied.clear()).1.contains("steps are missing"));
     }
+
+    /// A row with these columns; all others are null.
+    #[derive(Clone, Default)]
+    struct Given(BTreeMap<&'static str, (i64, &'static str)>);
+
+    impl Given {
+        fn with(mut self, column: &'static str, number: i64, text: &'static str) -> Self {
+            self.0.insert(column, (number, text));
+            self
+        }
+    }
+
+    impl Columns for Given {
+        fn int(&self, column: &str) -> Result<Option<i64>, Damaged> {
+            Ok(self.0.get(column).map(|(number, _)| *number))
+        }
+
+        fn text(&self, column: &str) -> Result<Option<String>, Damaged> {
+            Ok(self.0.get(column).map(|(_, text)| (*text).to_owned()).filter(|text| !text.is_empty()))
+        }
+
+        fn bytes(&self, _: &str) -> Result<Option<Vec<u8>>, Damaged> {
+            Ok(None)
+        }
+    }
+
+    const RIGHTS: [(&str, &str); 5] = [
+        ("may_select", "SELECT"),
+        ("may_insert", "INSERT"),
+        ("may_update", "UPDATE"),
+        ("may_delete", "DELETE"),
+        ("may_execute", "EXECUTE"),
+    ];
+
+    #[test]
+    fn a_right_is_there_where_the_server_says_so_and_each_is_asked_for_by_its_name() {
+        let all = RIGHTS.into_iter().fold(Given::default(), |row, (column, _)| row.with(column, 1, ""));
+        assert!(seen(&all).expect("a row").lacking.is_empty());
+        for (column, right) in RIGHTS {
+            assert_eq!(seen(&all.clone().with(column, 0, "")).expect("a row").lacking, [right]);
+        }
+        let none = seen(&Given::default()).expect("a row");
+        assert_eq!(none.lacking, RIGHTS.map(|(_, right)| right), "what is not said is not there");
+        assert!(!none.has_schema && !none.has_ledger && !none.may_create);
+        let row = all.with("has_schema", 1, "").with("has_ledger", 1, "").with("may_create_tables", 1, "");
+        let row = row.with("database_name", 0, "d").with("server_version", 0, "16.0").with("login_name", 0, "l");
+        let look = seen(&row).expect("a row");
+        assert!(look.has_schema && look.has_ledger && look.may_create);
+        assert_eq!([look.database, look.server_version, look.login], ["d", "16.0", "l"]);
+    }
+
+    #[test]
+    fn the_state_of_a_database_is_read_column_by_column() {
+        let flags = |row: &Given| {
+            let state = state(row).expect("a row");
+            [
+                state.read_committed_snapshot,
+                state.auto_close,
+                state.read_only,
+                state.is_sysadmin,
+                state.is_owner,
+                state.may_change_audit,
+            ]
+        };
+        assert_eq!(flags(&Given::default()), [false; 6]);
+        for (column, at) in [
+            ("read_committed_snapshot", 0),
+            ("auto_close", 1),
+            ("read_only", 2),
+            ("is_sysadmin", 3),
+            ("is_owner", 4),
+            ("may_delete_audit", 5),
+            ("may_update_audit", 5),
+        ] {
+            let mut expected = [false; 6];
+            assert_eq!(flags(&Given::default().with(column, 0, "")), expected, "{column}");
+            expected[at] = true;
+            assert_eq!(flags(&Given::default().with(column, 1, "")), expected, "{column}");
+        }
+        let row = Given::default().with("engine_edition", 5, "").with("compatibility_level", 150, "");
+        let read = state(&row.with("delayed_durability", 2, "")).expect("a row");
+        assert_eq!((read.edition, read.level, read.delayed_durability), (Some(5), Some(150), Some(2)));
+        for (mode, synchronous) in [(0, false), (1, true), (4, false)] {
+            let row = Given::default().with("replica_name", 0, "east").with("availability_mode", mode, "");
+            let replica = replica(&row).expect("a row");
+            assert_eq!((replica.name.as_str(), replica.synchronous), ("east", synchronous), "{mode}");
+        }
+    }
+
+    #[test]
+    fn the_catalog_of_a_server_is_read_in_the_words_of_the_steps() {
+        let row = Given::default().with("table_name", 0, "tasks").with("column_name", 0, "c");
+        for (kind, size, expected) in [
+            ("nvarchar", -1, "nvarchar(max)"),
+            ("varchar", -1, "varchar(max)"),
+            ("varbinary", -1, "varbinary(max)"),
+            ("nvarchar", 512, "nvarchar(256)"),
+            ("varchar", 16, "varchar(16)"),
+            ("varbinary", 900, "varbinary(900)"),
+            ("binary", 32, "binary(32)"),
+            ("bigint", 8, "bigint"),
+        ] {
+            for (is_nullable, nullable) in [(0, false), (1, true)] {
+                let row = row.clone().with("type_name", 0, kind).with("size_bytes", size, "");
+                let read = column_row(&row.with("is_nullable", is_nullable, "")).expect("a row");
+                let column = Column { kind: expected.into(), nullable };
+                assert_eq!(read, ("tasks".to_owned(), "c".to_owned(), column));
+            }
+        }
+        let flags = ["is_unique", "is_disabled", "is_included"];
+        let plain = flags.into_iter().fold(row.with("index_name", 0, "i"), |row, flag| row.with(flag, 0, ""));
+        for (at, flag) in flags.into_iter().enumerate() {
+            let index = index_row(&plain.clone().with(flag, 1, "")).expect("a row");
+            let mut expected = [false; 3];
+            expected[at] = true;
+            assert_eq!([index.unique, index.disabled, index.included], expected, "{flag}");
+            assert_eq!((index.table.as_str(), index.index.as_str(), index.column.as_str()), ("tasks", "i", "c"));
+            assert_eq!(index.filter, None);
+        }
+        let filtered = index_row(&plain.with("filter", 0, "x IS NULL")).expect("a row");
+        assert_eq!(filtered.filter.as_deref(), Some("x IS NULL"));
+        for (disabled, not_trusted, expected) in [(0, 0, true), (1, 0, false), (0, 1, false), (1, 1, false)] {
+            let row = Given::default().with("table_name", 0, "tasks").with("constraint_name", 0, "ck");
+            let row = row.with("is_disabled", disabled, "").with("is_not_trusted", not_trusted, "");
+            assert_eq!(constraint_row(&row).expect("a row"), ("tasks".into(), "ck".into(), expected));
+        }
+        for (is_view, expected) in [(1, true), (0, false)] {
+            let row = Given::default().with("module_name", 0, "jobs").with("is_view", is_view, "");
+            assert_eq!(module_row(&row).expect("a row"), ("jobs".into(), expected, None));
+        }
+    }
+
+    /// How bad it is at the worst; none: fine.
+    fn grade(change: impl FnOnce(&mut Seen)) -> Option<Grade> {
+        let mut seen = as_it_should_be();
+        change(&mut seen);
+        let found = worst(&seen);
+        assert!(found.len() <= 1, "{found:?}");
+        found.first().map(|(grade, _)| *grade)
+    }
+
+    #[test]
+    fn versions_levels_and_editions_will_do_from_their_bounds_on() {
+        let (fine, warning, problem) = (None, Some(Grade::Warning), Some(Grade::Problem));
+        for (version, expected) in [("13.9.9", problem), ("14.0.1000", fine), ("17", fine), ("unknown", fine), ("", fine)] {
+            assert_eq!(grade(|seen| seen.look.server_version = version.into()), expected, "{version}");
+        }
+        let of_state = |change: &dyn Fn(&mut State)| grade(|seen| change(seen.state.as_mut().expect("it is seen")));
+        let levels = [(Some(129), problem), (Some(130), warning), (Some(139), warning), (Some(140), fine), (None, fine)];
+        for (level, expected) in levels {
+            assert_eq!(of_state(&|state| state.level = level), expected, "{level:?}");
+        }
+        for (delayed, expected) in [(None, fine), (Some(0), fine), (Some(1), fine), (Some(2), problem)] {
+            assert_eq!(of_state(&|state| state.delayed_durability = delayed), expected, "{delayed:?}");
+        }
+        for (edition, expected, name) in [
+            (None, fine, "SQL Server 16"),
+            (Some(3), fine, "SQL Server 16"),
+            (Some(5), fine, "Azure SQL Database"),
+            (Some(12), fine, "Azure SQL Database"),
+            (Some(8), fine, "Azure SQL Managed Instance"),
+            (Some(6), problem, "Azure Synapse"),
+            (Some(11), problem, "Azure Synapse"),
+        ] {
+            assert_eq!(of_state(&|state| state.edition = edition), expected, "{edition:?}");
+            let mut seen = as_it_should_be();
+            seen.state.as_mut().expect("it is seen").edition = edition;
+            assert!(judge(&seen)[0].text.contains(name), "{edition:?}");
+        }
+        let hint = database("a]b", &State { read_committed_snapshot: true, auto_close: true, ..State::default() });
+        assert!(hint[0].hint.as_deref().is_some_and(|hint| hint.contains("[a]]b]")), "{hint:?}");
+    }
+
+    #[test]
+    fn what_is_fine_is_said_in_words_too() {
+        let said = |change: fn(&mut Seen)| {
+            let mut seen = as_it_should_be();
+            change(&mut seen);
+            let texts: Vec<String> = judge(&seen).into_iter().map(|finding| finding.text).collect();
+            texts.join("\n")
+        };
+        let leader = |holder: Option<&str>| LeaderRecord {
+            term: lull_shared::id::Term(7),
+            holder: holder.map(Into::into),
+            until: lull_shared::time::Timestamp(0),
+        };
+        let usual = said(|_| ());
+        assert!(usual.contains("may read and write") && usual.contains("no right beyond rows"), "{usual}");
+        assert!(usual.contains("are those of this program") && !usual.contains("is not shown") && !usual.contains("term"));
+        assert!(said(|seen| seen.objects.as_mut().expect("they are seen").hidden.push("x".into())).contains("is not shown"));
+        let mut seen = as_it_should_be();
+        for (holder, expected) in [(Some("north"), "north leads in term 7"), (None, "no leader; the last term was 7")] {
+            seen.leader = Some(leader(holder));
+            assert!(judge(&seen).iter().any(|finding| finding.text.contains(expected)), "{expected}");
+        }
+        for (may_create, expected) in [(true, "lull db migrate"), (false, "lull db script")] {
+            let mut seen = as_it_should_be();
+            (seen.look.has_schema, seen.look.may_create) = (false, may_create);
+            let hint = judge(&seen).pop().and_then(|finding| finding.hint).expect("a hint");
+            assert!(hint.contains(expected), "{hint}");
+        }
+        assert!(said(|seen| seen.look.has_ledger = false).contains("no tables that this login can see"));
+    }
+
+    #[test]
+    fn an_index_a_column_or_a_view_that_differs_in_one_thing_is_another() {
+        type Change<T> = fn(&mut T);
+        let changed = |change: &dyn Fn(&mut super::super::shape::Table)| {
+            of_objects(|objects| change(objects.shape.tables.get_mut("tasks").expect("it is there"))).1
+        };
+        let changes: [Change<Index>; 4] = [
+            |index| index.unique = true,
+            |index| index.columns.reverse(),
+            |index| index.included.clear(),
+            |index| index.filter = None,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let words = changed(&|tasks| change(tasks.indexes.get_mut("ix_tasks_bad").expect("it is there")));
+            assert!(words.contains("ix_tasks_bad of lull.tasks is another one"), "{number}: {words}");
+        }
+        let words = changed(&|tasks| tasks.columns.get_mut("agent_id").expect("it is there").nullable = false);
+        assert_eq!(words, "lull.tasks.agent_id is bigint NOT NULL where it should be bigint NULL");
+        assert!(changed(&|tasks| drop(tasks.indexes.remove("ix_tasks_bad"))).contains("is missing"));
+        let gone = of_objects(|objects| drop(objects.shape.modules.remove("task_list")));
+        assert_eq!(gone, (Grade::Warning, "lull.task_list is missing".into()));
+        let hidden_and_gone = of_objects(|objects| {
+            objects.shape.modules.remove("task_list");
+            objects.hidden.push("job_list".into());
+        });
+        assert_eq!(hidden_and_gone.1, "lull.task_list is missing");
+    }
 }

@@ -210,6 +210,20 @@ mod tests {
         (address, listener, filling)
     }
 
+    #[test]
+    fn a_named_instance_needs_its_port_and_a_keyword_has_all_addresses_tried_at_once() {
+        let made = |server: &str, more: &str| Manager::new(&format!("Server={server};User Id=x;Password=y;{more}"));
+        for (server, understood) in [("tcp:host,1433", true), ("host", true), ("host\\DESKS,1433", true), ("host\\DESKS", false)]
+        {
+            assert_eq!(made(server, "").is_ok(), understood, "{server}");
+        }
+        let between = |more| made("tcp:host,1433", more).map(|manager| manager.between).ok();
+        assert_eq!(between(""), Some(ADDRESS_TIME));
+        assert_eq!(between("MultiSubnetFailover=True"), Some(Duration::ZERO));
+        assert_eq!(between("multisubnetfailover = yes"), Some(Duration::ZERO));
+        assert_eq!(between("MultiSubnetFailover=False"), Some(ADDRESS_TIME));
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_dead_address_costs_less_than_a_second() {

@@ -392,4 +392,91 @@ mod tests {
             assert!(!reserved.contains(name.to_ascii_uppercase().as_str()), "{name} is a reserved word");
         }
     }
+
+    #[test]
+    fn a_table_is_read_whole() {
+        let shape = Shape::of([
+            "CREATE TABLE lull.a (x int NOT NULL CONSTRAINT ck_x CHECK (x > 0) , y nvarchar(64) NULL, z varbinary(max),
+                CONSTRAINT pk_a PRIMARY KEY (x, y),
+                CONSTRAINT uq_a UNIQUE (z),
+                CONSTRAINT ck_a CHECK (x IN (1, 2)),
+                CONSTRAINT fk_a FOREIGN KEY (x, y) REFERENCES lull.b (x, y));",
+            "CREATE INDEX ix_plain ON lull.a (y);",
+            "CREATE UNIQUE INDEX ix_all ON lull.a (x, y) INCLUDE (z) WHERE x IS NULL WITH (DATA_COMPRESSION = PAGE);",
+            "CREATE INDEX ix_open ON lull.a (x) WHERE y IS NOT NULL;",
+            "CREATE VIEW lull.v AS SELECT 1 AS x;",
+            "CREATE FUNCTION lull.f AS RETURN 1;",
+            "CREATE PROCEDURE lull.p AS SELECT 1;",
+            "DROP FUNCTION lull.f;",
+            "INSERT INTO lull.a VALUES (1);",
+            "UPDATE lull.a SET x = 1;",
+        ]);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let column = |name: &str, kind: &str, nullable| (name.to_owned(), Column { kind: kind.into(), nullable });
+        let index = |unique, columns: &[&str], included: &[&str], filter: Option<&str>| Index {
+            unique,
+            columns: names(columns),
+            included: names(included).into_iter().collect(),
+            filter: filter.map(Into::into),
+        };
+        let key = ForeignKey { columns: names(&["x", "y"]), table: "b".into() };
+        let table = Table {
+            columns: [column("x", "int", false), column("y", "nvarchar(64)", true), column("z", "varbinary(max)", true)].into(),
+            checks: names(&["ck_a", "ck_x"]).into_iter().collect(),
+            foreign_keys: [("fk_a".to_owned(), key)].into(),
+            indexes: [
+                ("pk_a".to_owned(), index(true, &["x", "y"], &[], None)),
+                ("uq_a".to_owned(), index(true, &["z"], &[], None)),
+                ("ix_plain".to_owned(), index(false, &["y"], &[], None)),
+                ("ix_all".to_owned(), index(true, &["x", "y"], &["z"], Some("x IS NULL"))),
+                ("ix_open".to_owned(), index(false, &["x"], &[], Some("y IS NOT NULL"))),
+            ]
+            .into(),
+        };
+        let module = |is_view, text: &str| Module { is_view, text: text.into() };
+        let modules = [
+            ("v".to_owned(), module(true, "CREATE VIEW lull.v AS SELECT 1 AS x ;")),
+            ("p".to_owned(), module(false, "CREATE PROCEDURE lull.p AS SELECT 1 ;")),
+        ];
+        assert_eq!(shape, Ok(Shape { tables: [("a".to_owned(), table)].into(), modules: modules.into() }));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_and_not_passed_over() {
+        for wrong in [
+            "CREATE TABLE lull.b",
+            "CREATE TABLE lull.b x int",
+            "CREATE TABLE dbo.b (x int)",
+            "CREATE TABLE lull.b (x int",
+            "ALTER TABLE lull.a DROP x",
+            "ALTER TABLE lull.b ADD x int",
+            "ALTER TABLE lull.a ADD CONSTRAINT fk FOREIGN KEY (x) TO lull.a (x)",
+            "CREATE INDEX ix_a AT lull.a (x)",
+            "CREATE INDEX ix_a ON lull.a x",
+            "CREATE INDEX ix_a ON lull.b (x)",
+            "DROP INDEX ix_a ON lull.a",
+            "DROP INDEX ix_x OF lull.a",
+            "DROP VIEW lull.v",
+            "DROP TABLE lull.a",
+        ] {
+            let read = Shape::of(["CREATE TABLE lull.a (x int);", "CREATE INDEX ix_x ON lull.a (x);", wrong]);
+            assert!(read.is_err(), "{wrong}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_into_words_and_signs() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("a.b @c #d $e f_1", &["a.b", "@c", "#d", "$e", "f_1"]),
+            ("a<>b;(c)", &["a", "<", ">", "b", ";", "(", "c", ")"]),
+            ("a -- b\nc--d", &["a", "c"]),
+            ("a - b", &["a", "-", "b"]),
+            ("'it''s -- here' x", &["'it''s -- here'", "x"]),
+            ("'' 'a' 'b", &["''", "'a'", "'b"]),
+            ("'a'''", &["'a'''"]),
+        ] {
+            assert_eq!(words(text), expected, "{text}");
+        }
+    }
 }

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use lull_shared::{id::Term, time::Timestamp};
+use lull_shared::{
+    digest::{BlobRef, PIECE_BYTES},
+    id::Term,
+    time::Timestamp,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -23,7 +27,7 @@ use super::{
     statements, tds,
 };
 use crate::store::{
-    Lead, Leadership as _, Ledger as _, Lost, StoreError,
+    Blobs as _, Lead, Leadership as _, Ledger as _, Lost, StoreError, StoreResult,
     conformance::sample,
     lead::{Kind, Refusal},
     record::LeaderRecord,
@@ -117,6 +121,8 @@ enum Reaction {
         turns: (i64, i64),
     },
     Error(u32),
+    /// One row, or none.
+    Row(tds::Row<'static>),
     /// An answer that is complete and says nothing.
     Nothing,
     /// The first bytes of an answer, then the end of the connection.
@@ -252,6 +258,7 @@ fn answer(reaction: Reaction) -> Option<Vec<u8>> {
             Some(tds::rows(&[&before, &last_job, &[], &[], &[], &[], &[], &[], &after]))
         }
         Reaction::Error(number) => Some(tds::error(number, "told to")),
+        Reaction::Row(columns) => Some(tds::rows(&[columns])),
         Reaction::Nothing => Some(tds::done()),
         Reaction::Half => Some(vec![4, 1, 0, 200]),
         Reaction::Close | Reaction::Silence => None,
@@ -516,4 +523,83 @@ fn a_connection_string_that_cannot_work_is_explained() {
         assert!(words.contains("hint: write Server=tcp:HOST,1433"), "{words}");
         assert!(!words.contains("Password=y"));
     }
+}
+
+#[tokio::test]
+async fn a_string_that_cannot_work_is_found_by_a_check() {
+    let check = super::check("nonsense").await;
+    assert!(!check.is_usable() && check.findings.len() == 1, "{check:?}");
+}
+
+// --- Blobs ---
+
+/// The upload of so many bytes, with the server's reactions to each request of it.
+async fn uploaded(bytes: usize, script: &[Reaction]) -> (StoreResult<BlobRef>, usize) {
+    let server = Server::start(0, script).await;
+    let store = server.store();
+    let sent = async {
+        let mut blob = store.begin_blob(1 << 30).await?;
+        for part in vec![7; bytes].chunks(300_000) {
+            blob.write(part).await?;
+        }
+        blob.finish().await
+    };
+    (sent.await, server.counts().1)
+}
+
+#[tokio::test]
+async fn a_blob_goes_in_batches_of_pieces_however_it_is_written() {
+    const BATCH: usize = 16 * PIECE_BYTES;
+    for (bytes, batches) in [(0, 1), (1, 1), (BATCH - 1, 1), (BATCH, 1), (BATCH + 1, 2), (2 * BATCH, 2)] {
+        let (blob, requests) = uploaded(bytes, &[Reaction::Outcome(0); 4][..batches + 2]).await;
+        assert_eq!(blob.expect("it is kept"), BlobRef::of(&vec![7; bytes]));
+        assert_eq!(requests, batches + 2, "its row, {batches} batches, its name: {bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_swept_or_of_which_nothing_is_said_has_not_succeeded() {
+    const DUPLICATE: Reaction = Reaction::Error(2601);
+    const DONE: Reaction = Reaction::Outcome(0);
+    let swept = uploaded(1, &[DONE, Reaction::Outcome(1)]).await.0;
+    assert!(matches!(&swept, Err(StoreError::Determinate(error)) if error.to_string().contains("swept")), "{swept:?}");
+    assert!(matches!(uploaded(1, &[DONE, Reaction::Nothing]).await.0, Err(StoreError::Indeterminate(_))));
+    let (found, requests) = uploaded(1, &[DONE, DONE, DUPLICATE, DONE]).await;
+    assert_eq!((found.expect("it is found"), requests), (BlobRef::of(&[7]), 4), "another gave the same bytes");
+    let (twice, requests) = uploaded(1, &[DONE, DONE, DUPLICATE, DUPLICATE]).await;
+    assert!(twice.is_err() && requests == 4);
+    let (refused, requests) = uploaded(1, &[DONE, DONE, Reaction::Error(547)]).await;
+    assert!(refused.is_err() && requests == 3, "nothing else is asked for twice");
+}
+
+#[tokio::test]
+async fn an_upload_ends_at_its_largest_size() {
+    let server = Server::start(0, &[Reaction::Outcome(0); 3]).await;
+    let store = server.store();
+    let mut blob = store.begin_blob(10).await.expect("begun");
+    blob.write(&[7; 10]).await.expect("as much as there may be");
+    assert!(blob.write(&[7]).await.is_err());
+    assert_eq!(server.counts().1, 1, "none of it was sent");
+}
+
+#[tokio::test]
+async fn a_sweep_deletes_what_nothing_needs_and_goes_on_to_the_end() {
+    const DONE: Reaction = Reaction::Outcome(0);
+    const NONE: Reaction = Reaction::Row(&[]);
+    const PACK: Reaction = Reaction::Row(&[("blob_id", one(3)), ("size_bytes", one(9)), ("links_read", one(1))]);
+    const UNUSED: Reaction = Reaction::Row(&[("blob_id", one(5)), ("pieces", one(2)), ("unused", one(1))]);
+    const USED: Reaction = Reaction::Row(&[("blob_id", one(5)), ("pieces", one(2)), ("unused", one(0))]);
+    const fn one(value: i64) -> tds::Value<'static> {
+        tds::Value::Int(Some(value))
+    }
+    let swept = async |script: &[Reaction]| {
+        let server = Server::start(0, script).await;
+        let deleted = server.store().sweep_blobs(&us(), Timestamp(0)).await.expect("an answer");
+        (deleted, server.counts().1)
+    };
+    // Who leads, packs, a range, what becomes of it, the next range.
+    assert_eq!(swept(&[DONE, NONE, NONE]).await, (0, 3));
+    assert_eq!(swept(&[DONE, NONE, USED, NONE]).await, (0, 4));
+    assert_eq!(swept(&[DONE, NONE, UNUSED, DONE, DONE, NONE]).await, (7, 6), "so many as the server says");
+    assert_eq!(swept(&[DONE, PACK, DONE, NONE, NONE]).await, (0, 5), "its links are there, and noted as read");
 }
