@@ -317,4 +317,29 @@ mod tests {
             assert_eq!(said.is_ok(), fits);
         }
     }
+
+    #[test]
+    fn a_machine_says_who_it_is_in_words_as_long_as_their_bounds_and_no_longer() {
+        type Change = fn(&mut Hello, usize);
+        let words: [(Change, usize); 5] = [
+            (|hello, length| hello.machine.os = "x".repeat(length), 2 * limits::NAME_BYTES_MAX),
+            (|hello, length| hello.machine.arch = "x".repeat(length), 2 * limits::NAME_BYTES_MAX),
+            (|hello, length| hello.machine.engine = "x".repeat(length), 2 * limits::NAME_BYTES_MAX),
+            (|hello, length| hello.agent_version = format!("1.0.0-{}", "x".repeat(length - 6)), 2 * limits::NAME_BYTES_MAX),
+            (|hello, length| drop(hello.labels.insert("site".into(), "x".repeat(length))), limits::NAME_BYTES_MAX),
+        ];
+        for (number, (change, longest)) in words.into_iter().enumerate() {
+            let said = |length| {
+                let mut hello = hello("1.0.0");
+                change(&mut hello, length);
+                check_hello(AgentId(3), &hello)
+            };
+            assert_eq!(said(longest), Ok(()), "word {number}");
+            assert!(matches!(said(longest + 1), Err(GoodbyeReason::Protocol(_))), "word {number}");
+        }
+        let mut wrong = hello("1.0.0");
+        wrong.labels.insert("no name".into(), "here".into());
+        assert!(matches!(check_hello(AgentId(3), &wrong), Err(GoodbyeReason::Protocol(_))), "a label that is called so");
+        assert_eq!(check_hello(AgentId(3), &hello(&AGENT_OLDEST.to_string())), Ok(()), "the oldest that is understood");
+    }
 }

@@ -125,20 +125,34 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        time::Duration,
+    };
+
     use lull_scheduler::{
         Limits,
         event::{AgentSnapshot, Event, Submission},
     };
     use lull_shared::{
-        id::{TokenId, VersionId},
+        id::{JobId, TokenId, VersionId},
         job::{Inputs, JobSpec},
         message::{Finished, Hello, Outcome, Payload, ToCoordinator},
-        state::{Intake, Usage},
+        state::{Intake, JobState, Usage},
         time::Timestamp,
     };
 
     use super::*;
-    use crate::store::conformance::sample;
+    use crate::store::{
+        Leadership as _, Takeover,
+        conformance::sample,
+        faulty::{Fault, Faulty},
+        memory::Memory,
+    };
 
     #[test]
     fn results_that_weigh_more_than_a_transaction_takes_go_in_several() {
@@ -189,5 +203,141 @@ mod tests {
         }
         assert!(held.len() == 256 && parts.len() == 2, "{} attempts, {parts:?}", held.len());
         assert!(parts.iter().all(|bytes| *bytes < 17 << 20), "{parts:?}");
+    }
+
+    fn submit(scheduler: &mut Scheduler, number: u64, argument_bytes: usize) {
+        let args = (argument_bytes > 0).then(|| "x".repeat(argument_bytes));
+        let spec = JobSpec {
+            args: args.into_iter().collect(),
+            ..JobSpec::plain("nightly", VersionId(1), Inputs::Range { first: 0, count: 1 })
+        };
+        let submission = Box::new(Submission {
+            owner: TokenId(number),
+            submitter: format!("person {number}"),
+            spec,
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            ended: BTreeMap::new(),
+        });
+        scheduler.handle(Event::Submit { request: RequestId(number), submission }, Timestamp(1));
+    }
+
+    fn scheduler() -> Scheduler {
+        let limits = Limits { jobs_active_max: usize::MAX, ..Limits::default() };
+        Scheduler::restore(Default::default(), limits, 1, Timestamp(1))
+    }
+
+    /// How many changes each turn has until nothing is left to be done.
+    fn turns(scheduler: &mut Scheduler) -> Vec<usize> {
+        let cut = || {
+            let turn = Turn::drain(scheduler);
+            (!turn.changes.is_empty()).then_some(turn.changes.len())
+        };
+        std::iter::from_fn(cut).collect()
+    }
+
+    #[test]
+    fn a_turn_is_closed_when_it_has_as_many_rows_as_a_transaction_takes() {
+        let mut scheduler = scheduler();
+        (1..=CHANGES_MAX as u64).for_each(|number| submit(&mut scheduler, number, 0));
+        assert_eq!(turns(&mut scheduler), [CHANGES_MAX]);
+        (1..=2 * CHANGES_MAX as u64 + 1).for_each(|number| submit(&mut scheduler, number, 0));
+        assert_eq!(turns(&mut scheduler), [CHANGES_MAX, CHANGES_MAX, 1]);
+    }
+
+    #[test]
+    fn a_turn_is_closed_when_it_weighs_as_much_as_a_transaction_takes() {
+        let mut scheduler = scheduler();
+        let full = BYTES_MAX / (1024 * 1024);
+        (0..=full as u64).for_each(|number| submit(&mut scheduler, number, 1024 * 1024));
+        assert_eq!(turns(&mut scheduler), [full, 1]);
+    }
+
+    #[test]
+    fn what_follows_from_the_last_change_of_a_turn_is_in_it_and_so_is_what_is_said_of_it() {
+        let mut scheduler = scheduler();
+        (1..=CHANGES_MAX as u64).for_each(|number| submit(&mut scheduler, number, 0));
+        let cancel = Event::Cancel { request: RequestId(0), job: JobId(1), by: "ann".into() };
+        scheduler.handle(cancel, Timestamp(1));
+        submit(&mut scheduler, 0, 0);
+        let turn = Turn::drain(&mut scheduler);
+        let (last, told) = (&turn.changes[CHANGES_MAX..], turn.sealed.replies.len());
+        assert!(matches!(last.last(), Some(Change::JobEnded { job: JobId(1), state: JobState::Cancelled, .. })), "{last:?}");
+        assert!(last.iter().all(Change::continues), "{last:?}");
+        assert_eq!(told, CHANGES_MAX + 1);
+        let rest = Turn::drain(&mut scheduler);
+        assert_eq!((rest.changes.len(), rest.sealed.replies.len()), (1, 1));
+    }
+
+    fn ended(job: u64) -> Change {
+        Change::JobEnded { job: JobId(job), state: JobState::Succeeded, at: Timestamp(1) }
+    }
+
+    fn says() -> Sealed {
+        Sealed { replies: vec![(RequestId(1), Reply::Done { affected: 1 })], ..Sealed::default() }
+    }
+
+    fn orders() -> Sealed {
+        let order = Order::Forget { job: JobId(1) };
+        let outgoing = Outgoing { agent: AgentId(1), stream: StreamId(1), number: 1, order };
+        Sealed { orders: vec![outgoing], ..Sealed::default() }
+    }
+
+    /// Commits a turn under a fault of the store: what came of it, and how often the store was asked.
+    async fn commit(changes: Vec<Change>, sealed: Sealed, certain: bool, fault: Fault) -> (Committed, u32) {
+        let memory = Arc::new(Memory::default());
+        let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("a new store has no leader");
+        };
+        let asked = Arc::<AtomicU32>::default();
+        let counted = asked.clone();
+        let store = Faulty::new(memory, move |method| match method {
+            "commit" => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                fault
+            }
+            _ => Fault::None,
+        });
+        let turn = Turn { changes, sealed, to_be_confirmed: false };
+        let turn = if certain { turn } else { turn.to_be_confirmed() };
+        let committed = turn.commit(&store, &lead).await;
+        (committed, asked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn the_store_is_asked_where_something_changes_or_something_is_said_by_one_who_may_be_replaced() {
+        for (changes, sealed, certain, expected) in [
+            (vec![], says(), true, 0),
+            (vec![], orders(), true, 0),
+            (vec![], Sealed::default(), false, 0),
+            (vec![], says(), false, 1),
+            (vec![], orders(), false, 1),
+        ] {
+            let case = format!("{sealed:?}, {certain}");
+            let (committed, asked) = commit(changes, sealed, certain, Fault::None).await;
+            assert!(matches!(committed, Committed::Done(_)), "{case}: {committed:?}");
+            assert_eq!(asked, expected, "{case}");
+        }
+        for certain in [true, false] {
+            let (_, asked) = commit(vec![ended(1)], Sealed::default(), certain, Fault::None).await;
+            assert_eq!(asked, 1, "{certain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_the_store_certainly_did_not_do_is_tried_again() {
+        let (refused, _) = commit(vec![ended(1)], says(), true, Fault::Refused).await;
+        let Committed::Refused(again, _) = refused else { panic!("{refused:?}") };
+        assert_eq!((again.changes.len(), again.sealed.replies.len()), (1, 1), "nothing is lost of it");
+        for (fault, expected) in [
+            (Fault::Lost, Ended::InDoubt),
+            (Fault::Unconfirmed, Ended::InDoubt),
+            (Fault::Contradicted, Ended::InDoubt),
+            (Fault::Fenced, Ended::Fenced),
+        ] {
+            let (committed, _) = commit(vec![ended(1)], says(), true, fault).await;
+            assert!(matches!(&committed, Committed::Ended(ended, _) if *ended == expected), "{fault:?}: {committed:?}");
+        }
     }
 }

@@ -351,13 +351,14 @@ mod tests {
     use lull_mesh::{AgentStream, CoordinatorStream, work_stream_in_memory};
     use lull_scheduler::effect::{Change, NewJob};
     use lull_shared::{
+        digest::BlobRef,
         id::{JobId, TaskId, VersionId},
         identity::{Issuer, NetworkId},
         job::{Inputs, JobSpec},
         message::Build,
         pack::{Content, PackBuilder},
         resources::Labels,
-        state::Intake,
+        state::{Intake, JobState},
         time::Timestamp,
     };
 
@@ -481,5 +482,128 @@ mod tests {
             }
         };
         assert_eq!(gone, Posted::Gone);
+    }
+
+    #[tokio::test]
+    async fn an_order_weighs_as_much_as_it_names() {
+        let attempt = |index| AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+        let many = || (0..WAITING_MAX as u32 - 1).map(attempt).collect::<Vec<_>>();
+        let (link, _queue) = AgentLink::loose();
+        assert_eq!(link.send(1, Order::Acknowledge { attempts: many() }), Posted::Waits, "all that may wait");
+        assert_eq!(link.send(2, forget(1)), Posted::Behind);
+        let (link, _queue) = AgentLink::loose();
+        assert_eq!(link.send(1, forget(1)), Posted::Waits);
+        assert_eq!(link.send(2, Order::Acknowledge { attempts: many() }), Posted::Behind, "one more than may wait");
+        let given = |attempt| Given { attempt, build: Build::Plain, resume: None };
+        for (order, expected) in [
+            (Order::Assign { attempts: vec![given(attempt(1)), given(attempt(2))] }, 3),
+            (Order::Acknowledge { attempts: vec![attempt(1)] }, 2),
+            (Order::Wake { cards: Vec::new() }, 1),
+            (forget(1), 1),
+        ] {
+            assert_eq!(weight(&order), expected, "{order:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_waits_no_more() {
+        let (link, mut stream) = link().await;
+        assert_eq!(link.send(1, Order::Welcome { intake: Intake::Open }), Posted::Waits);
+        // More than may wait at once, a few at a time.
+        let mut number = 1;
+        while number < 2 * WAITING_MAX as u64 {
+            for _ in 0..1_000 {
+                number += 1;
+                assert_eq!(link.send(number, forget(number)), Posted::Waits, "{number}");
+            }
+            while stream.incoming.next().await.expect("it is open").expect("a frame").number < number {}
+            while link.waiting.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// A pack of so many inputs, as long as those may be that travel in frames.
+    async fn kept(store: &Memory, count: usize) -> Inputs {
+        let (mut pack, input) = (PackBuilder::default(), vec![7; limits::INLINE_BYTES_MAX]);
+        for _ in 0..count {
+            pack.push("", Content::Inline(input.as_slice()));
+        }
+        let bytes = pack.finish();
+        let mut blob = store.begin_blob(bytes.len() as u64).await.expect("a blob begins");
+        blob.write(&bytes).await.expect("it is taken");
+        Inputs::Pack { pack: blob.finish().await.expect("it is kept"), count: count as u32 }
+    }
+
+    /// For a stream whose agent has attempts of the first job, with these inputs.
+    fn framer(store: Arc<Memory>, pack: Inputs) -> Framer {
+        let catalogue = Arc::new(Catalogue::new(store));
+        catalogue.follow(&Change::JobSubmitted(Box::new(NewJob {
+            job: JobId(1),
+            owner: None,
+            submitter: "ada".into(),
+            spec: JobSpec::plain("nightly", VersionId(1), pack),
+            version_name: "f@1".into(),
+            seed: 1,
+            movable: None,
+            at: Timestamp(0),
+        })));
+        let peer = Peer {
+            agent: AgentId(1),
+            stream: StreamId(1),
+            term: Term(1),
+            term_proof: Signed { body: Vec::new(), signature: Vec::new() },
+            certificate: None,
+            policy: None,
+            coordinators: Vec::new(),
+            heartbeat: limits::HEARTBEAT,
+        };
+        Framer::new(peer, catalogue)
+    }
+
+    fn assign(count: u32) -> Order {
+        let attempt = |index| AttemptId { task: TaskId { job: JobId(1), index }, number: 1 };
+        let given = |index| Given { attempt: attempt(index), build: Build::Plain, resume: None };
+        Order::Assign { attempts: (0..count).map(given).collect() }
+    }
+
+    #[tokio::test]
+    async fn an_order_in_several_frames_is_read_with_the_last_of_them() {
+        let fits = INLINE_PER_FRAME / limits::INLINE_BYTES_MAX;
+        let store = Arc::new(Memory::default());
+        let inputs = kept(&store, fits + 2).await;
+        for (count, expected) in [(1, vec![1]), (fits, vec![fits]), (fits + 2, vec![fits + 1, 1])] {
+            let frames = framer(store.clone(), inputs.clone()).frames(7, assign(count as u32)).await;
+            let of = |frame: &ToAgentFrame| match &frame.messages[..] {
+                [ToAgent::Assign(assignments)] => assignments.len(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(frames.iter().map(of).collect::<Vec<_>>(), expected);
+            let numbers: Vec<u64> = frames.iter().map(|frame| frame.number).collect();
+            let (last, before) = numbers.split_last().expect("a frame");
+            assert!(*last == 7 && before.iter().all(|number| *number == 6), "{numbers:?}");
+            assert!(frames.iter().all(|frame| codec::encode(frame).len() <= limits::FRAME_BYTES_MAX));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_whose_input_cannot_be_read_is_given_back_once_and_one_that_has_ended_is_not() {
+        let missing = BlobRef { digest: Digest::of(b"a pack that is not there"), size_bytes: 1_000 };
+        let mut framer = framer(Arc::new(Memory::default()), Inputs::Pack { pack: missing, count: 2 });
+        let frames = framer.frames(1, assign(1)).await;
+        let [ToAgentFrame { number: 1, messages }] = &frames[..] else { panic!("{frames:?}") };
+        assert!(matches!(&messages[..], [ToAgent::Assign(none)] if none.is_empty()), "{messages:?}");
+        let back = framer.given_back();
+        let [Event::Message { agent: AgentId(1), stream: StreamId(1), message: ToCoordinator::Refused { attempt, reason } }] =
+            &back[..]
+        else {
+            panic!("{back:?}");
+        };
+        assert_eq!(attempt.task.index, 0);
+        assert!(matches!(reason, RefuseReason::Fetch { digest, .. } if *digest == missing.digest), "{reason:?}");
+        assert!(framer.given_back().is_empty());
+        framer.catalogue.follow(&Change::JobEnded { job: JobId(1), state: JobState::Cancelled, at: Timestamp(1) });
+        framer.frames(2, assign(1)).await;
+        assert!(framer.given_back().is_empty(), "nobody misses it");
     }
 }

@@ -371,7 +371,19 @@ fn is_same_maker(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use lull_shared::time::Timestamp;
+
     use super::*;
+    use crate::{
+        dispatch::LeaseTimes,
+        store::{
+            Takeover,
+            faulty::{Fault, Faulty},
+            memory::Memory,
+        },
+    };
 
     #[test]
     fn a_coordinator_knows_its_own_token_whatever_it_is_called() {
@@ -379,5 +391,117 @@ mod tests {
         assert!(is_same_maker(&made_by("north", &one), &made_by("south (old)", &one)));
         assert!(!is_same_maker(&made_by("north", &one), &made_by("north", &other)));
         assert!(!is_same_maker("root", "root") && !is_same_maker("the server", "the server"));
+    }
+
+    /// The tokens of a store that are valid, by number and name.
+    async fn valid(store: &Memory) -> Vec<(u64, String)> {
+        let tokens = store.tokens().await.expect("memory answers").into_iter();
+        tokens.filter(|token| token.revoked.is_none()).map(|token| (token.token, token.name)).collect()
+    }
+
+    #[tokio::test]
+    async fn the_file_of_an_administrator_is_made_once_and_again_where_it_was_lost() {
+        let (folder, store) = (tempfile::tempdir().expect("a folder"), Memory::default());
+        let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("a new store has no leader");
+        };
+        let path = folder.path().join(ADMIN_TOKEN_FILE);
+        let (north, south) = (made_by("north", &libp2p::PeerId::random()), made_by("south", &libp2p::PeerId::random()));
+        let made = async |by: &str| {
+            let minted = access::mint(TokenRole::Admin);
+            let (fingerprint, token) = admin_token(&store, &lead, &path, by, &minted).await.expect("a token");
+            let text = std::fs::read_to_string(&path).expect("it is written");
+            assert_eq!(access::fingerprint(&text), fingerprint);
+            (token.token, token.name)
+        };
+        let first = made(&north).await;
+        assert_eq!(first, (1, "admin".to_owned()));
+        assert_eq!(made(&north).await, first, "it is still good");
+        std::fs::remove_file(&path).expect("it is there");
+        let second = made(&north).await;
+        assert_eq!((second.clone(), valid(&store).await), ((2, "admin".into()), vec![second]), "what was lost is worth nothing");
+        // Another coordinator of the store has a file of its own.
+        std::fs::write(&path, "of another network").expect("it is written");
+        let third = made(&south).await;
+        assert_eq!(third.0, 3);
+        assert_ne!(third.1, "admin", "that name is taken");
+        assert_eq!(valid(&store).await.len(), 2);
+        // What is not an administrator's, and what is revoked already, is left as it is.
+        let viewer = NewToken {
+            role: TokenRole::Viewer,
+            name: Some("ann".into()),
+            bound: Bound::default(),
+            fingerprint: [7; 32],
+            uses_max: None,
+            expires: None,
+            by: north.clone(),
+            at: Timestamp(1),
+        };
+        store.create_token(&lead, viewer).await.expect("memory answers").expect("a new name");
+        std::fs::remove_file(&path).expect("it is there");
+        assert_eq!(made(&north).await.0, 5);
+        let numbers: Vec<u64> = valid(&store).await.into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_token_whose_making_was_not_confirmed_is_not_made_twice() {
+        let (folder, memory) = (tempfile::tempdir().expect("a folder"), Arc::new(Memory::default()));
+        let Ok(Takeover::Ours(lead)) = memory.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+            panic!("a new store has no leader");
+        };
+        let mut first = true;
+        let unconfirmed = move |method: &str| match method {
+            "create_token" if std::mem::take(&mut first) => Fault::Unconfirmed,
+            _ => Fault::None,
+        };
+        let store = Faulty::new(memory.clone(), unconfirmed);
+        let (path, minted) = (folder.path().join(ADMIN_TOKEN_FILE), access::mint(TokenRole::Admin));
+        assert!(admin_token(&store, &lead, &path, "the server", &minted).await.is_err());
+        let (_, token) = admin_token(&store, &lead, &path, "the server", &minted).await.expect("it is there");
+        assert_eq!((token.token, valid(&memory).await), (1, vec![(1, "admin".to_owned())]));
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_renewed_until_the_store_says_that_it_is_anothers_or_forgets_it() {
+        let times = LeaseTimes { length: Duration::from_secs(60), renewal: Duration::from_millis(10) };
+        for (fault, forgets, [ends, is_loss]) in [
+            (Fault::Fenced, false, [true, false]),
+            (Fault::None, true, [true, true]),
+            (Fault::Lost, false, [false, false]),
+            (Fault::Refused, false, [false, false]),
+        ] {
+            let memory = Arc::new(Memory::default());
+            let before = memory.copy();
+            let Ok(Takeover::Ours(lead)) = memory.take_over("us", times.length, Timestamp(0)).await else {
+                panic!("a new store has no leader");
+            };
+            let asked = Arc::<AtomicU32>::default();
+            let (counted, forgetful) = (asked.clone(), memory.clone());
+            let store = Arc::new(Faulty::new(memory, move |_| match counted.fetch_add(1, Ordering::Relaxed) {
+                3 => {
+                    if forgets {
+                        forgetful.go_back_to(&before);
+                    }
+                    fault
+                }
+                _ => Fault::None,
+            }));
+            let (lease, over, losses) = (Lease::begin(times), CancellationToken::new(), Arc::<Losses>::default());
+            let begun = lease.asked();
+            let kept = keep_lease(store, lead, lease.clone(), losses.clone(), over.clone());
+            let enough = async {
+                while asked.load(Ordering::Relaxed) < 6 {
+                    tokio::time::sleep(times.renewal).await;
+                }
+            };
+            tokio::select! {
+                () = kept => {}
+                () = enough => {}
+            }
+            assert_eq!(over.is_cancelled(), ends, "{fault:?}");
+            assert_eq!(losses.unsettled().is_some(), is_loss, "{fault:?}");
+            assert!(lease.asked().steady > begun.steady, "{fault:?}");
+        }
     }
 }

@@ -115,10 +115,14 @@ impl Losses {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use lull_shared::time::Timestamp;
 
     use super::*;
-    use crate::store::record::LeaderRecord;
+    use crate::store::{
+        Attendance as _, Leadership as _, Ledger as _, Lost, Registry as _, Takeover, memory::Memory, record::LeaderRecord,
+    };
 
     #[test]
     fn a_row_of_an_earlier_term_is_a_loss_and_one_of_a_later_term_another_leader() {
@@ -129,5 +133,49 @@ mod tests {
         assert!(losses.judge(&fenced(3), &lead));
         let words = losses.unsettled().expect("it is to be told").message;
         assert!(words.contains("in term 3") && words.contains("\nhint: "), "{words}");
+    }
+
+    #[test]
+    fn a_store_that_says_what_it_lost_is_believed_and_what_happens_every_day_is_no_loss() {
+        let (losses, lead) = (Losses::default(), Lead::new(Term(5), "us"));
+        for usual in [
+            StoreError::Determinate(anyhow::anyhow!("away")),
+            StoreError::Indeterminate(anyhow::anyhow!("cut off")),
+            StoreError::Contradiction(anyhow::anyhow!("something else")),
+        ] {
+            assert!(!losses.judge(&usual, &lead), "{usual}");
+        }
+        assert_eq!(losses.last(), None);
+        assert!(losses.judge(&StoreError::Lost(Lost { known: 9, found: 7 }), &lead));
+        assert!(losses.last().is_some() && losses.last() == losses.unsettled());
+    }
+
+    #[tokio::test]
+    async fn a_store_is_told_once_what_it_forgot_and_goes_on_above_all_that_was_known() {
+        for (led_in, given) in [(9, 50), (1, 0)] {
+            let store = Memory::default();
+            let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+                panic!("a new store has no leader");
+            };
+            let losses = Losses::default();
+            losses.leads(Term(led_in));
+            losses.leads(Term(1));
+            losses.gave(given);
+            losses.gave(1);
+            losses.note("it forgot\nhint: look".into());
+            let loss = losses.unsettled().expect("it is to be told");
+            losses.settle(&store, &lead, &loss).await.expect("memory answers");
+            assert_eq!((losses.unsettled(), losses.last()), (None, Some(loss)));
+            let leader = store.leader().await.expect("memory answers");
+            assert_eq!((leader.holder, leader.term), (None, Term(led_in)), "the lead ends with it");
+            let Ok(Takeover::Ours(lead)) = store.take_over("us", Duration::from_secs(6), Timestamp(0)).await else {
+                panic!("nobody leads");
+            };
+            assert!(lead.term > Term(led_in));
+            assert!(store.load(&lead).await.expect("memory answers").snapshot.last_job > given.max(1));
+            let lines = store.audit(10).await.expect("memory answers");
+            let told = lines.iter().filter(|line| line.action == "store.loss").map(|line| line.detail.as_str());
+            assert_eq!(told.collect::<Vec<_>>(), ["it forgot; look"]);
+        }
     }
 }

@@ -67,3 +67,33 @@ pub fn publish(phases: &watch::Sender<Phase>, view: LeaderView) {
         true
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_sent_on_only_while_somebody_is_known_to_lead_and_only_news_are_told() {
+        let (phases, mut told) = watch::channel(Phase::Starting);
+        assert!(!phases.borrow().sends_on());
+        let view = |name: Option<&str>, in_doubt| {
+            let elsewhere = |name: &str| Elsewhere { name: name.into(), machine: "m".into(), url: None, addresses: Vec::new() };
+            LeaderView { leader: name.map(elsewhere), in_doubt }
+        };
+        for (view, is_news, sends_on) in [
+            (view(None, true), true, false),
+            (view(None, true), false, false),
+            (view(Some("north"), true), true, false),
+            (view(Some("north"), false), true, true),
+            (view(Some("north"), false), false, true),
+            (view(Some("south"), false), true, true),
+        ] {
+            publish(&phases, view.clone());
+            assert_eq!(told.has_changed().expect("it is open"), is_news, "{view:?}");
+            let phase = told.borrow_and_update();
+            assert!(matches!(&*phase, Phase::Standby(known) if **known == view), "{view:?}");
+            assert_eq!(phase.sends_on(), sends_on, "{view:?}");
+            assert!(phase.leader().is_none());
+        }
+    }
+}

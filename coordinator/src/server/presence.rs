@@ -205,4 +205,21 @@ mod tests {
         assert_eq!(url_of(([10, 0, 0, 7], 7411).into(), "north"), "http://10.0.0.7:7411");
         assert!(is_loopback("http://127.0.0.1:7411") && is_loopback("http://[::1]:1") && !is_loopback("http://10.0.0.7:1"));
     }
+
+    #[test]
+    fn those_that_were_seen_last_are_named_first_and_only_so_many() {
+        let day = 24 * 60 * 60 * 1_000;
+        let seen = |peer: &str, at: i64| CoordinatorRecord {
+            seen: Timestamp::from_millis(at),
+            ..record(peer, &[&format!("/{peer}/1"), &format!("/{peer}/2")])
+        };
+        // On one day the order does not change with every look.
+        let others = [seen("c", 2 * day), seen("d", 3 * day - 1), seen("a", 2 * day - 1), seen("b", 2 * day + 1)];
+        let named = all_addresses(&record("own", &["/own"]), &others);
+        let expected = ["/own", "/b/1", "/b/2", "/c/1", "/c/2", "/d/1", "/d/2", "/a/1", "/a/2"];
+        assert_eq!(named, expected[..limits::COORDINATOR_ADDRESSES_MAX.min(expected.len())]);
+        let many: Vec<String> = (0..=limits::COORDINATOR_ADDRESSES_MAX).map(|number| format!("/{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(all_addresses(&record("own", &many), &[]), many[..limits::COORDINATOR_ADDRESSES_MAX]);
+    }
 }

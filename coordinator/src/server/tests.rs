@@ -23,11 +23,11 @@ use crate::{
     api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest, Text},
     client::Client,
     store::{
-        Registry as _,
+        Leadership as _, Registry as _,
         conformance::sample,
         faulty::{Fault, Faulty},
         memory::Memory,
-        record::{Enrolment, EnrolmentOutcome, NewVersion, SignManifest, TokenRole},
+        record::{Enrolment, EnrolmentOutcome, NewVersion, Rise, SignManifest, TokenRole},
     },
 };
 
@@ -91,7 +91,12 @@ async fn one_that_loses_its_store_is_replaced_and_stands_by_when_it_is_back() {
     let status = client(&second).status().await.expect("sent on to the leader");
     assert_eq!(status.coordinator.term, 1);
 
+    assert!(second.phase.borrow().sends_on(), "agents are sent on while somebody leads");
+    let mut phases = second.phase.clone();
     cut.store(true, Ordering::Relaxed);
+    let missed = |phase: &Phase| matches!(phase, Phase::Standby(view) if view.leader.is_some() && view.in_doubt);
+    let next = phases.wait_for(|phase| phase.leader().is_some() || missed(phase)).await.expect("it lives").clone();
+    assert!(missed(&next), "agents are kept waiting once a renewal is missed");
     until_true("the second takes over", async || second.stands_by_for().is_none()).await;
     cut.store(false, Ordering::Relaxed);
     until_true("the first stands by", async || first.stands_by_for().as_deref() == Some("south")).await;
@@ -757,6 +762,21 @@ async fn a_store_that_is_put_back_under_a_leader_loses_no_task_and_counts_none_t
     let next = client.submit(&tasks(6)).await.expect("submitted").job.0;
     assert!(next > forgotten, "the number of a forgotten job is not given again");
     desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_store_was_put_back_leads_above_every_term_that_it_led_in() {
+    let site = Site::start().await;
+    let (backup, first) = (site.store.copy(), site.coordinator().lead.clone());
+    let rise = Rise { above: Term(7), last_job: 0, by: "another".into(), at: clock::now() };
+    site.store.raise(&first, &rise).await.expect("memory answers");
+    let term = || site.server.phase.borrow().leader().map_or(Term(0), |leader| leader.coordinator.lead.term);
+    until_true("it leads again", async || term() > Term(7)).await;
+    let led = term();
+    site.store.go_back_to(&backup);
+    until_true("it leads in another term", async || ![Term(0), led].contains(&term())).await;
+    assert!(term() > led, "{:?} after {led:?}", term());
     site.end().await;
 }
 

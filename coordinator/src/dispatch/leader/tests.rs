@@ -18,7 +18,7 @@ use lull_scheduler::{
 use lull_shared::{
     id::{AttemptId, TaskId, Term, TokenId},
     job::{Inputs, JobSpec},
-    message::{Build, Finished, Hello, Outcome, Payload},
+    message::{Build, Finished, GoodbyeReason, Hello, Outcome, Payload},
     state::{AttemptEnd, Intake, JobState, Usage},
     time::Timestamp,
 };
@@ -393,6 +393,83 @@ async fn a_coordinator_that_dies_between_two_parts_is_followed_by_one_that_does_
     }
 }
 
+#[test]
+fn others_learn_which_jobs_change_who_is_out_and_that_a_job_ended() {
+    let intake = |number, before, intake| Change::AgentIntake {
+        agent: AgentId(number),
+        intake,
+        before,
+        by: "ann".into(),
+        at: Timestamp(1),
+    };
+    let ended = |job| Change::JobEnded { job: JobId(job), state: JobState::Succeeded, at: Timestamp(1) };
+    let news = News::of(&[
+        intake(1, Intake::Open, Intake::Cordoned),
+        intake(2, Intake::Open, Intake::Revoked),
+        intake(3, Intake::Revoked, Intake::Open),
+    ]);
+    assert_eq!((news.jobs, news.revoked, news.job_ended), (BTreeSet::new(), vec![AgentId(2), AgentId(3)], false));
+    let news = News::of(&[ended(2), ended(1), ended(2)]);
+    assert_eq!((news.jobs, news.revoked, news.job_ended), (BTreeSet::from([JobId(1), JobId(2)]), vec![], true));
+    let (state, by) = (JobState::Cancelled, "ann".to_owned());
+    let stopped = Change::JobStopped { job: JobId(3), state, by, at: Timestamp(1) };
+    let news = News::of(&[stopped]);
+    assert_eq!((news.jobs, news.job_ended), (BTreeSet::from([JobId(3)]), false));
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_as_far_as_one_turn_goes() {
+    let (inbox, mut inputs) = mpsc::channel(2 * INPUTS_PER_TURN);
+    let put = async |count: usize| {
+        for _ in 0..count {
+            let (reply, _) = oneshot::channel();
+            inbox.send(Input::Request { make: Box::new(cancel), reply }).await.expect("there is room");
+        }
+    };
+    let mut batch = Vec::new();
+    put(3).await;
+    take_waiting(&mut inputs, &mut batch);
+    assert_eq!(batch.len(), 3);
+    put(INPUTS_PER_TURN).await;
+    take_waiting(&mut inputs, &mut batch);
+    assert_eq!((batch.len(), inputs.len()), (INPUTS_PER_TURN, 3));
+}
+
+#[tokio::test]
+async fn a_stream_is_closed_with_the_last_order_and_where_its_agent_does_not_keep_up() {
+    let shell = shell(Arc::new(Memory::default()), lease(Duration::from_secs(600)));
+    let (scheduler, agent) = with_a_busy_agent();
+    let mut leader = leader(&shell, scheduler);
+    let outgoing = |number, order| Outgoing { agent, stream: StreamId(1), number, order };
+    let forget = || Order::Forget { job: JobId(1) };
+    let (link, mut queue) = AgentLink::loose();
+    leader.links.insert(StreamId(1), link);
+    leader.send(outgoing(1, forget()));
+    leader.send(Outgoing { stream: StreamId(2), ..outgoing(2, forget()) });
+    assert_eq!(leader.links.len(), 1, "it goes on");
+    leader.send(outgoing(2, Order::Goodbye { reason: GoodbyeReason::Revoked }));
+    assert!(leader.links.is_empty());
+    leader.send(outgoing(3, forget()));
+    let mut written = Vec::new();
+    while let Some(Numbered { number, .. }) = queue.recv().await {
+        written.push(number);
+    }
+    assert_eq!(written, [1, 2]);
+
+    let (link, queue) = AgentLink::loose();
+    leader.links.insert(StreamId(1), link);
+    drop(queue);
+    leader.send(outgoing(1, forget()));
+    assert!(leader.links.is_empty(), "it broke");
+
+    let (link, _queue) = AgentLink::loose();
+    leader.links.insert(StreamId(1), link);
+    for number in 1..=1_000_000 {
+        leader.send(outgoing(number, forget()));
+    }
+    assert!(leader.links.is_empty(), "it reads nothing");
+}
+
 /// A scheduler with an agent that has short tasks waiting behind the one that it runs.
 fn with_a_busy_agent() -> (Scheduler, AgentId) {
     let (agent, at) = (AgentId(1), Timestamp::from_millis(1));
@@ -422,6 +499,24 @@ fn finished(agent: AgentId, attempt: AttemptId) -> Event {
     Event::Message { agent, stream: StreamId(1), message: ToCoordinator::Finished(vec![result]) }
 }
 
+/// A loop that has just begun.
+fn leader(shell: &Shell, scheduler: Scheduler) -> Leader<'_> {
+    Leader {
+        shell,
+        lead: Lead::new(Term(1), "us"),
+        clock: Steady::start(),
+        scheduler,
+        links: BTreeMap::new(),
+        replies: BTreeMap::new(),
+        company: Company::new(company::WAIT_MAX),
+        last_request: 0,
+        looks: JoinSet::new(),
+        changed: tokio::sync::broadcast::Sender::new(1),
+        moments: submission::Moments::default(),
+        shutdown: CancellationToken::new(),
+    }
+}
+
 async fn heard(event: Event) -> Input {
     let place = || async { Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.expect("it is open") };
     Input::Heard(Box::new(event), super::super::Place::new(Arc::new(place().await), place().await))
@@ -432,21 +527,7 @@ async fn results_wait_for_company_where_nobody_is_idle_for_it_and_nothing_else_w
     let shell = shell(Arc::new(Memory::default()), lease(Duration::from_secs(600)));
     let (scheduler, agent) = with_a_busy_agent();
     let attempts = scheduler.agent(agent).expect("enrolled").attempts;
-    let (_, moments) = (channel(), submission::Moments::default());
-    let mut leader = Leader {
-        shell: &shell,
-        lead: Lead::new(Term(1), "us"),
-        clock: Steady::start(),
-        scheduler,
-        links: BTreeMap::new(),
-        replies: BTreeMap::new(),
-        company: Company::new(company::WAIT_MAX),
-        last_request: 0,
-        looks: JoinSet::new(),
-        changed: tokio::sync::broadcast::Sender::new(1),
-        moments,
-        shutdown: CancellationToken::new(),
-    };
+    let mut leader = leader(&shell, scheduler);
     let ((inbox, mut inputs), (_queries, mut queries)) = (mpsc::channel(1_024), mpsc::channel(1));
     let mut batch = vec![heard(finished(agent, attempts[0])).await];
     inbox.send(heard(finished(agent, attempts[1])).await).await.expect("there is room");
