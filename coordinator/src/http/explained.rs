@@ -403,7 +403,7 @@ mod tests {
         };
         let touched = PauseReason::Touched;
         for (found, expected) in [
-            (plain(), "it is about to start".to_owned()),
+            (plain(), "the job is about to start".to_owned()),
             (JobExplanation { running: 1, running_on: 1, ..plain() }, "1 task runs on 1 agent".into()),
             (JobExplanation { running: 3, running_on: 2, ..plain() }, "3 tasks run on 2 agents".into()),
             (JobExplanation { with_agents: 1, ..plain() }, "1 task waits on an agent for its turn".into()),
@@ -426,7 +426,7 @@ mod tests {
             assert!(told.starts_with(words), "{told}");
         }
         let stopping = JobView { stopping: Some(JobState::Cancelled), ..plain().view };
-        assert_eq!(told(&JobExplanation { view: stopping, ..plain() }), "it is being cancelled");
+        assert_eq!(told(&JobExplanation { view: stopping, ..plain() }), "the job is being cancelled");
     }
 
     #[test]
@@ -480,8 +480,8 @@ mod tests {
         assert_eq!(all(vec![vec![closed()]]), format!("{three}; 1 agent for other reasons"));
         assert_eq!(all(vec![vec![closed()], vec![refused()]]), format!("{three}; 2 agents for other reasons"));
         let ahead = |ahead| told(&JobExplanation { ahead, ..found(queued, None, vec![vec![], vec![owner()]]) });
-        assert_eq!(ahead(1), "1 job of the same submitter goes before it");
-        assert_eq!(ahead(2), "2 jobs of the same submitter go before it");
+        assert_eq!(ahead(1), "1 job of the same submitter goes before this one");
+        assert_eq!(ahead(2), "2 jobs of the same submitter go before this one");
     }
 
     #[test]
@@ -524,10 +524,10 @@ mod tests {
         let told = |state, counts| ended(&JobRecord { state, counts, ..record() }).summary;
         let counts =
             |failed, cancelled, expired| TaskCounts { succeeded: 1, failed, cancelled, expired, ..TaskCounts::default() };
-        assert_eq!(told(JobState::Succeeded, counts(0, 0, 0)), "it has succeeded");
-        assert_eq!(told(JobState::Failed, counts(2, 0, 0)), "it has failed; of its tasks 2 failed");
-        assert_eq!(told(JobState::Cancelled, counts(0, 3, 0)), "it has been cancelled; of its tasks 3 were cancelled");
-        assert_eq!(told(JobState::Expired, counts(1, 0, 4)), "it has expired; of its tasks 1 failed, 4 expired");
+        assert_eq!(told(JobState::Succeeded, counts(0, 0, 0)), "the job has succeeded");
+        assert_eq!(told(JobState::Failed, counts(2, 0, 0)), "the job has failed; of its tasks 2 failed");
+        assert_eq!(told(JobState::Cancelled, counts(0, 3, 0)), "the job has been cancelled; of its tasks 3 were cancelled");
+        assert_eq!(told(JobState::Expired, counts(1, 0, 4)), "the job has expired; of its tasks 1 failed, 4 expired");
     }
 
     #[test]
