@@ -417,7 +417,10 @@ mod tests {
     #[test]
     fn errors_name_the_key_and_what_it_takes() {
         let cases = [
-            ("cpu_pause = 5", "there is no setting `cpu_pause`\nhint: the settings are name, labels"),
+            (
+                "cpu_pause = 5",
+                "there is no setting `cpu_pause`\nhint: did you mean `cpu_pause_after`? the settings are name, labels",
+            ),
             ("cpu_pause_percents = 5", "hint: did you mean `cpu_pause_percent`?"),
             ("slots = 0", "agent.toml: slots: `0` is less than 1\nhint: write a whole number from 1 to 256, like 4"),
             ("slots = 99999", "slots: `99999` is more than 256\nhint: "),

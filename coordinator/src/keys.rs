@@ -28,16 +28,16 @@ pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// A secret that cannot be read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}\nhint: look at the name, and run this as the user who may read it")]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write {path}")]
+    #[error("cannot write {path}\nhint: name another place, or run this as the user who may write there")]
     Write { path: PathBuf, source: io::Error },
     #[error(
         "{path} is damaged\nhint: restore it from a backup; the network's own key is also in what `lull server export` of another \
          coordinator writes, for `lull server import`"
     )]
     Damaged { path: PathBuf },
-    #[error("another coordinator runs with the data folder {path}; stop it, or choose another folder with --data")]
+    #[error("another coordinator runs with the data folder {path}\nhint: stop it, or choose another folder with --data")]
     Running { path: PathBuf },
     #[error("{path} is there already\nhint: choose a name that is free; the file holds a secret, delete it once it was used")]
     Exists { path: PathBuf },

@@ -44,7 +44,7 @@ pub enum Problem {
     #[error("`{field}`: {}", outside(*value, *bound, field))]
     Outside { field: &'static str, value: u64, bound: Bound },
     #[error(
-        "`backoff_ms` is {backoff} and more than `backoff_max_ms`, which is {max}\nhint: raise `backoff_max_ms`, or leave it out",
+        "`backoff_ms` is {backoff} and more than `backoff_max_ms`, which is {max}\nhint: raise `backoff_max_ms` (--backoff-max), or leave it out",
         backoff = bound::BACKOFF.told(*backoff_ms), max = bound::BACKOFF.told(*max_ms)
     )]
     Backoff { backoff_ms: u64, max_ms: u64 },

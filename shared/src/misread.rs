@@ -137,11 +137,14 @@ fn parent<'a>(key: &'a str, own: &str) -> &'a str {
 /// The words that are known, and the one that is most likely meant.
 fn choice(own: &str, known: &str, part: &str) -> String {
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    if known.is_empty() {
-        return format!("leave `{own}` out");
-    }
+    if known.is_empty() { format!("leave `{own}` out") } else { among(own, &known, part) }
+}
+
+/// The words that are known, and the one that is most likely meant: one that is spelt almost so, or begins so.
+pub fn among(own: &str, known: &[&str], part: &str) -> String {
     let alike = known.iter().map(|known| (distance(own, known), known)).min();
-    let meant = alike.filter(|(distance, known)| *distance <= 1 + known.len() / 4);
+    let begins = |known: &str| own.len() > 2 && known.starts_with(own);
+    let meant = alike.filter(|(distance, known)| *distance <= 1 + known.len() / 4 || begins(known));
     let meant = meant.map(|(_, known)| format!("did you mean `{known}`? ")).unwrap_or_default();
     format!("{meant}the {part}s are {}", known.join(", "))
 }

@@ -269,7 +269,7 @@ pub enum PolicyError {
     Value { key: &'static str, reason: String },
     #[error("{0}")]
     Text(String),
-    #[error("there is no setting {}\nhint: the settings are {keys}", quoted(.0), keys = keys())]
+    #[error("there is no setting {}\nhint: {}", quoted(.0), keys(.0))]
     Key(String),
     #[error("{} is not a setting\nhint: write KEY=VALUE, as in idle=10m", quoted(.0))]
     Pair(String),
@@ -282,8 +282,10 @@ pub enum PolicyError {
     Conditions,
 }
 
-fn keys() -> String {
-    Policy::default().settings().iter().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
+/// The settings that there are, and the one that is most likely meant.
+fn keys(own: &str) -> String {
+    let known: Vec<&str> = Policy::default().settings().iter().map(|setting| setting.key).collect();
+    misread::among(own, &known, misread::TOML.part)
 }
 
 impl Changes {
@@ -700,7 +702,9 @@ mod tests {
             error
         };
         assert!(refused("idle").contains("write KEY=VALUE"));
-        assert!(refused("idel=10m").contains("there is no setting `idel`\nhint: the settings are idle, hours"));
+        assert!(
+            refused("idel=10m").contains("there is no setting `idel`\nhint: did you mean `idle`? the settings are idle, hours")
+        );
         assert!(refused("idle=soon").contains("write 90s, 10m or 1h 30m"), "{}", refused("idle=soon"));
         assert!(refused("idle=3days").contains("at most a day"));
         assert!(refused("cores=150").contains("write 0 to 100"), "{}", refused("cores=150"));

@@ -64,9 +64,14 @@ pub fn week_moment(text: &str) -> Result<String, String> {
     text.parse::<WeekMinute>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// The name of a machine, a function or a group.
-pub fn name(text: &str) -> Result<String, String> {
-    check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "a name"))
+/// The name of a function.
+pub fn function_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name of a function"))
+}
+
+/// The name of a group of machines.
+pub fn group_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name of a group"))
 }
 
 /// The name of a person or program.
@@ -127,10 +132,13 @@ mod tests {
 
     #[test]
     fn a_name_or_a_key_of_nothing_is_refused() {
-        for read in [job_name, key, name, person, some] {
+        for read in [job_name, key, function_name, group_name, person, some] {
             assert!(read("").is_err_and(|words| words.contains("\nhint: ")));
         }
-        assert_eq!((job_name("all of it").is_ok(), job_name("j42").is_ok(), name("all of it").is_ok()), (true, false, false));
+        assert_eq!(
+            (job_name("all of it").is_ok(), job_name("j42").is_ok(), function_name("all of it").is_ok()),
+            (true, false, false)
+        );
         assert_eq!((priority("-3"), priority("300").is_err()), (Ok(-3), true));
     }
 }

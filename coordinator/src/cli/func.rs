@@ -63,7 +63,7 @@ pub struct Publish {
     /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
     pub file: PathBuf,
     /// What the function is called; the file's name without its ending if left out
-    #[arg(long, value_name = "NAME", value_parser = super::amount::name)]
+    #[arg(long, value_name = "NAME", value_parser = super::amount::function_name)]
     pub name: Option<String>,
     /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
     #[arg(long)]

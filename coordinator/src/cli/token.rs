@@ -49,7 +49,7 @@ pub struct Create {
     #[arg(long = "for", value_name = "NAME")]
     names: Vec<String>,
     /// The group that they are put into: their label `group`, which they cannot change
-    #[arg(long, value_name = "GROUP", value_parser = amount::name)]
+    #[arg(long, value_name = "GROUP", value_parser = amount::group_name)]
     group: Option<String>,
     /// How long it lives [default: 7d for the role agent, for ever otherwise]
     #[arg(long, value_name = "TIME", value_parser = bound::TOKEN_LIFE.times())]

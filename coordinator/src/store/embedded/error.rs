@@ -20,7 +20,7 @@ pub enum Fail {
     /// The commit itself failed in a way that leaves open whether it is on the disk.
     #[error("the database could not confirm a commit: {}", words(.0))]
     Commit(#[source] rusqlite::Error),
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {source}\nhint: name a folder of your own with --data or --store sqlite:DIR")]
     File { path: String, source: std::io::Error },
     #[error("the store's writer has stopped\nhint: look for an earlier error in the log and start the coordinator again")]
     Stopped,
