@@ -24,8 +24,8 @@ use tokio::sync::watch;
 
 use crate::{
     clock,
-    server::phase::Phase,
     store::{BlobWriter, ForPeople},
+    term::phase::Phase,
     tracker::Tracker,
 };
 

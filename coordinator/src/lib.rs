@@ -16,13 +16,16 @@ pub mod http;
 pub mod inputs;
 pub mod keys;
 pub mod logs;
+pub mod loss;
 pub mod network;
 mod pauses;
 pub mod policies;
+pub mod presence;
 pub mod publishing;
 pub mod server;
 pub mod store;
 pub mod submit;
+pub mod term;
 pub mod tracker;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.

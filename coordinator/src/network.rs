@@ -33,7 +33,7 @@ use crate::{
     dispatch::{Catalogue, DispatchHandle, Place, writer},
     logs::Logs,
     policies::Policies,
-    server::Presence,
+    presence::Presence,
     store::{
         ForAgents, Lead, StoreError,
         record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},

@@ -10,6 +10,7 @@ pub mod job;
 pub mod policy;
 pub mod publication;
 mod registry;
+pub mod shape;
 pub mod task;
 mod text;
 

@@ -204,7 +204,7 @@ pub struct Shell {
     /// How long a turn waits for more results, while they stream in and nobody is idle for it.
     pub turn_wait: std::time::Duration,
     /// Learns of jobs that are given, and of a store that forgot some.
-    pub losses: Arc<crate::server::Losses>,
+    pub losses: Arc<crate::loss::Losses>,
     /// Keeps those snapshots that no agent can keep a copy of. Not bounded by itself: what is kept here has a budget, and each
     /// snapshot is asked for and discarded once.
     pub custody: mpsc::UnboundedSender<Custody>,

@@ -15,13 +15,12 @@ use super::{
     auth::{Admin, At, Body, Viewer},
     error::{Answer, Refused},
     jobs::done,
-    shape,
 };
 use crate::{
-    api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text},
+    api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text, shape},
     clock,
-    server::Coordinator,
     store::record::AgentRecord,
+    term::Coordinator,
 };
 
 /// Everybody who is connected confirms within a fraction of this that he has heard who was thrown out.

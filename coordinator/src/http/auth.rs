@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     access, clock,
-    server::Coordinator,
     store::{
         Registry,
         record::{TokenRecord, TokenRole, who},
     },
+    term::Coordinator,
 };
 
 /// Whose token came with a request.

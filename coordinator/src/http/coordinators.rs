@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 
-use super::{Shared, auth::Viewer, error::Answer, shape};
+use super::{Shared, auth::Viewer, error::Answer};
 use crate::{
-    api::{CoordinatorBody, Page, Post},
+    api::{CoordinatorBody, Page, Post, shape},
     clock,
-    store::{Attendance, record::CoordinatorRecord, record::LeaderRecord},
+    store::{
+        Attendance,
+        record::{CoordinatorRecord, LeaderRecord},
+    },
 };
 
 /// One that has not said for this long that it is there is away: it says so every three seconds.

@@ -16,10 +16,10 @@ use super::{
     auth::{At, Viewer},
     causes,
     error::Answer,
-    jobs, shape,
+    jobs,
 };
 use crate::{
-    api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text},
+    api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, shape},
     store::record::JobRecord,
 };
 

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{CoordinatorBody, PREFIX, Page},
-    server::phase::{LeaderView, Phase},
     store::{ForPeople, record::TokenRole},
+    term::phase::{LeaderView, Phase},
 };
 
 /// How long somebody who asks one that stands by waits for the store.
@@ -97,7 +97,7 @@ fn refused(view: &LeaderView) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::phase::Elsewhere;
+    use crate::presence::Elsewhere;
 
     #[test]
     fn a_standby_names_the_leader_or_says_why_it_cannot() {

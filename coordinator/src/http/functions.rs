@@ -9,10 +9,9 @@ use super::{
     auth::{Asked, At, Publisher, Viewer},
     blobs,
     error::{Answer, Refused},
-    shape,
 };
 use crate::{
-    api::{Affected, FunctionBody, Page},
+    api::{Affected, FunctionBody, Page, shape},
     clock,
     store::record::VersionRecord,
 };

@@ -16,10 +16,9 @@ use super::{
     auth::{Asked, At, Caller, Submitter, Viewer},
     causes,
     error::{Answer, Refused},
-    shape,
 };
 use crate::{
-    api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text},
+    api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text, shape},
     store::record::{JobFilter, JobRecord, who},
 };
 

@@ -25,7 +25,6 @@ mod publish;
 mod registry;
 pub mod routes;
 mod serve;
-pub mod shape;
 mod shares;
 #[cfg(test)]
 mod siege;
@@ -45,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{error::Refused, failures::Failures, shares::Shares, spool::Spools};
 pub use self::{front::Front, hosts::Hosts, serve::serve};
-use crate::{api, server::Coordinator};
+use crate::{api, term::Coordinator};
 
 /// A body of JSON: a submission with all its arguments and variables is far below it.
 const JSON_BYTES_MAX: usize = 1024 * 1024;

@@ -16,10 +16,9 @@ use super::{
     agents::find,
     auth::{Admin, Asked, At, Body, Viewer},
     error::{Answer, Refused},
-    shape,
 };
 use crate::{
-    api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text},
+    api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text, shape},
     clock,
     policies::{SetError, Wish},
     store::record::{AgentRecord, PolicyRecord},

@@ -13,14 +13,13 @@ use super::{
     Shared,
     auth::{Admin, Asked, At, Body},
     error::{Answer, Refused},
-    shape,
 };
 use crate::{
     access,
-    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody},
+    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody, shape},
     clock,
-    server::Coordinator,
     store::record::{Bound, NewToken, TokenRole},
+    term::Coordinator,
 };
 
 /// A join token's life when none is asked for: long enough for a roll-out, short enough to be forgotten in a chat.

@@ -11,15 +11,15 @@ use super::{
     Shared, agents,
     auth::Viewer,
     error::{Answer, Refused},
-    jobs, shape,
+    jobs,
 };
 use crate::{
-    api::{Health, HealthStatus, ServerBody, Status},
-    server::Coordinator,
+    api::{Health, HealthStatus, ServerBody, Status, shape},
     store::{
         Reading, StoreResult,
         record::{JobFilter, JobRecord, Totals},
     },
+    term::Coordinator,
 };
 
 /// How long it is waited for the loop and for the store, each: with the caller's token, somebody who looks has an answer

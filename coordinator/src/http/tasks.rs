@@ -19,10 +19,10 @@ use super::{
     auth::{Asked, At, Viewer},
     blobs,
     error::{Answer, Refused},
-    jobs, shape,
+    jobs,
 };
 use crate::{
-    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text},
+    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text, shape},
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 

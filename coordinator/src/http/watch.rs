@@ -21,9 +21,9 @@ use super::{
     Interface, Shared,
     auth::{Asked, At, Viewer},
     error::Answer,
-    jobs, shape,
+    jobs,
 };
-use crate::api::{JobBody, Text};
+use crate::api::{JobBody, Text, shape};
 
 /// The longest one request waits; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -44,9 +44,8 @@ use self::{
 };
 pub use crate::api::PublicationId;
 use crate::{
-    api::{PublishOptions, PublishedBody},
+    api::{PublishOptions, PublishedBody, shape},
     clock,
-    http::shape,
     store::{
         ForPeople, Lead, StoreError,
         record::{NewVersion, SignManifest, VersionRecord},

@@ -16,24 +16,26 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    ADMIN_TOKEN_FILE, Coordinator, GRACE, Losses, Presence, ServerConfig,
-    phase::{LeaderView, Leading, Phase},
-    until,
-};
+use super::{ADMIN_TOKEN_FILE, GRACE, ServerConfig, until};
 use crate::{
     access::{self, Callers},
     clock,
     custody::Custodian,
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
+    loss::Losses,
     network::Network,
     pauses::Pauses,
     policies::Policies,
+    presence::Presence,
     publishing::Publications,
     store::{
         Blobs, Lead, Leadership, Registry, Store, StoreError,
         record::{AuditRecord, Bound, NewToken, TokenRecord, TokenRole},
+    },
+    term::{
+        Coordinator,
+        phase::{LeaderView, Leading, Phase},
     },
     tracker::Tracker,
 };

@@ -5,16 +5,13 @@
 //!             ^                                        |
 //!             +------------- fenced: another took over-+
 //! ```
-//! Mesh and HTTP interface live as long as the process and answer by its [`phase::Phase`]; what a term needs is made
+//! Mesh and HTTP interface live as long as the process and answer by its [`Phase`]; what a term needs is made
 //! with it and goes with it.
 
 mod awake;
 mod founding;
 mod leader;
 mod lease_watch;
-mod loss;
-pub mod phase;
-mod presence;
 mod reception;
 mod room;
 #[cfg(test)]
@@ -30,36 +27,30 @@ use std::{collections::BTreeSet, fs::File, net::SocketAddr, path::PathBuf, sync:
 use anyhow::Context as _;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use lull_engine::cache::Cache;
-use lull_mesh::{Node, NodeConfig, NodeHandle, UploadRules};
+use lull_mesh::{Node, NodeConfig, UploadRules};
 use lull_scheduler::Limits;
 use lull_shared::{
     identity::{Authority, Issuer, NetworkId, Role},
     limits,
     state::Intake,
-    time::Timestamp,
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{leader::Lasting, phase::Phase, standby::Standby};
-pub use self::{
-    loss::{Loss, Losses},
-    presence::Presence,
-};
+use self::{leader::Lasting, standby::Standby};
 pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
-    access::Callers,
     blobs::StoreBlobs,
     clock,
-    dispatch::{Catalogue, DispatchHandle, Lease, LeaseTimes},
+    dispatch::LeaseTimes,
     http, keys,
-    network::Network,
-    policies::Policies,
-    publishing::{Publications, make::Making},
+    presence::{self, Presence},
+    publishing::make::Making,
     store::{
-        self, ForPeople, Lead, Store, StoreChoice,
+        self, Lead, Store, StoreChoice,
         record::{AgentRecord, CoordinatorRecord},
     },
+    term::phase::Phase,
 };
 
 /// How long a stopping coordinator waits for its parts.
@@ -100,28 +91,6 @@ pub struct ServerConfig {
     /// How modules are compiled.
     pub making: Making,
     pub lease: LeaseTimes,
-}
-
-/// A term: all that the HTTP interface works with.
-pub struct Coordinator {
-    pub store: Arc<dyn ForPeople>,
-    pub dispatch: DispatchHandle,
-    pub catalogue: Arc<Catalogue>,
-    pub policies: Arc<Policies>,
-    pub node: NodeHandle,
-    pub network: NetworkId,
-    pub issuer: Arc<Issuer>,
-    pub lead: Lead,
-    pub since: Timestamp,
-    pub mesh: Network,
-    pub presence: Arc<Presence>,
-    pub publications: Arc<Publications>,
-    pub lease: Lease,
-    /// Those whom the store has confirmed lately.
-    pub callers: Arc<Callers>,
-    /// What the store forgot last, since this process began.
-    pub loss: Option<Loss>,
-    pub name: String,
 }
 
 /// A coordinator that runs.
@@ -181,7 +150,7 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
     // Parts end in turn: the mesh and HTTP with `shutdown`, the lease last.
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), reception::run(phases.subscribe(), node.events)));
-    tasks.spawn(until(shutdown.clone(), presence.clone().keep(phases.subscribe())));
+    tasks.spawn(until(shutdown.clone(), attend(presence.clone(), phases.subscribe())));
     let front = http::Front::new(store.clone(), phases.subscribe());
     let serving = http::serve(listener, front, hosts(&config), shutdown.clone());
     tasks.spawn(async move {
@@ -202,6 +171,20 @@ async fn begin(store: Arc<dyn Store>, config: ServerConfig, shutdown: Cancellati
     keys::write_private(&address_file, format!("http://{http_address}\n").as_bytes())?;
     tracing::info!(%http_address, %peer, %network, leads = phase.borrow().leader().is_some(), "the coordinator is ready");
     Ok(RunningServer { http_address, phase, shutdown, tasks, life, address_file, _lock: lock })
+}
+
+/// Goes on saying in the store that this coordinator is there, and whether it leads.
+async fn attend(presence: Arc<Presence>, mut phases: watch::Receiver<Phase>) {
+    loop {
+        let leads = phases.borrow_and_update().leader().map(|leader| leader.coordinator.since);
+        if let Err(error) = presence.check_in(leads).await {
+            tracing::debug!(%error, "cannot note in the store that this coordinator is there");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(presence::EVERY) => {}
+            Ok(()) = phases.changed() => {}
+        }
+    }
 }
 
 /// Stands by and leads, in turns, until told to stop.

@@ -18,8 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::phase::{Leading, Phase};
-use crate::network;
+use crate::{
+    network,
+    term::phase::{Leading, Phase},
+};
 
 /// How long an agent may take for its first frame.
 const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);

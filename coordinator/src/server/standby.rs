@@ -10,15 +10,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    lease_watch::{Claim, LeaseWatch},
-    phase::{self, LeaderView, Phase},
-    presence::Presence,
-};
+use super::lease_watch::{Claim, LeaseWatch};
 use crate::{
     clock,
     dispatch::{Lease, LeaseTimes},
+    presence::Presence,
     store::{Lead, Leadership, StoreError, Takeover, record::LeaderRecord},
+    term::phase::{self, LeaderView, Phase},
 };
 
 /// Between two looks at the lease: what a handover takes beyond the lease. One read of one row.

@@ -200,7 +200,7 @@ impl Site {
         Self { folder, store, server, stop }
     }
 
-    fn coordinator(&self) -> Arc<Coordinator> {
+    fn coordinator(&self) -> Arc<crate::term::Coordinator> {
         self.server.phase.borrow().leader().expect("it leads").coordinator.clone()
     }
 

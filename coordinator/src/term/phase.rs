@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Coordinator;
+use crate::presence::Elsewhere;
 
 /// Told to whoever answers agents and people.
 #[derive(Clone)]
@@ -29,17 +30,6 @@ pub struct LeaderView {
     pub leader: Option<Elsewhere>,
     /// The leader has missed a renewal, or nothing is known of it: this one may lead soon.
     pub in_doubt: bool,
-}
-
-/// Another coordinator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
-    pub name: String,
-    pub machine: String,
-    /// Its HTTP interface, if it can be reached from this machine.
-    pub url: Option<String>,
-    /// Where agents reach it.
-    pub addresses: Vec<String>,
 }
 
 impl Phase {

@@ -10,9 +10,8 @@ use anyhow::{Context as _, bail};
 use libp2p::Multiaddr;
 use lull_mesh::NodeHandle;
 use lull_shared::{limits, time::Timestamp};
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 
-use super::phase::{Elsewhere, Phase};
 use crate::{
     clock,
     store::{Attendance, StoreResult, record::CoordinatorRecord},
@@ -22,6 +21,17 @@ use crate::{
 pub const EVERY: Duration = Duration::from_secs(3);
 /// One that was not seen for this long is not counted on any more: a repair may take a weekend.
 const FORGET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Another coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub name: String,
+    pub machine: String,
+    /// Its HTTP interface, if it can be reached from this machine.
+    pub url: Option<String>,
+    /// Where agents reach it.
+    pub addresses: Vec<String>,
+}
 
 /// Keeps this coordinator's row, and the list of all.
 pub struct Presence {
@@ -59,20 +69,6 @@ impl Presence {
         Ok(presence)
     }
 
-    /// Goes on saying it.
-    pub async fn keep(self: Arc<Self>, mut phases: watch::Receiver<Phase>) {
-        loop {
-            let leads = phases.borrow_and_update().leader().map(|leader| leader.coordinator.since);
-            if let Err(error) = self.check_in(leads).await {
-                tracing::debug!(%error, "cannot note in the store that this coordinator is there");
-            }
-            tokio::select! {
-                () = sleep(EVERY) => {}
-                Ok(()) = phases.changed() => {}
-            }
-        }
-    }
-
     /// What the store calls this coordinator when it leads.
     pub fn holder(&self) -> String {
         self.own.holder()
@@ -94,7 +90,8 @@ impl Presence {
         self.addresses.subscribe()
     }
 
-    async fn check_in(&self, leads: Option<Timestamp>) -> StoreResult<()> {
+    /// Says that it is there, and since when it leads if it does; and looks who else is.
+    pub async fn check_in(&self, leads: Option<Timestamp>) -> StoreResult<()> {
         let now = clock::now();
         let own = CoordinatorRecord { addresses: self.own_addresses().await, leads, seen: now, ..self.own.clone() };
         let checked_in = async {

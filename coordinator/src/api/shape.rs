@@ -17,7 +17,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use crate::{api::*, hint, server::Loss, store::record::*};
+use crate::{api::*, hint, loss::Loss, store::record::*};
 
 /// A wait and its word.
 pub fn waiting(reason: &WaitReason) -> Reason {
