@@ -73,14 +73,14 @@ pub enum ToAgent {
     /// The answer to `Hello`: always the first message.
     Welcome(Welcome),
     /// What all tasks of a job have in common; sent once per stream before the job's first assignment.
-    Terms(Box<Terms>),
+    Brief(Box<JobBrief>),
     /// Offers: the agent starts them as slots come free, or refuses them.
     Assign(Vec<Assignment>),
     /// Give these up. Answered by `Released` for each that was held.
     Recall { attempts: Vec<AttemptId>, reason: RecallReason },
     /// These results are durable: the agent may delete them.
     Acknowledge { attempts: Vec<AttemptId> },
-    /// No more attempts of this job will come: its terms and warm executors can go.
+    /// No more attempts of this job will come: its brief and warm executors can go.
     Forget { job: JobId },
     /// Nobody needs these snapshots any more: their tasks have ended or have newer ones.
     Discard { snapshots: Vec<Digest> },
@@ -245,7 +245,7 @@ pub struct Welcome {
 
 /// What all tasks of a job have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct JobBrief {
     pub job: JobId,
     /// What people call the job, for the owner's tray and status.
     pub job_name: String,
@@ -482,7 +482,7 @@ pub enum RefuseReason {
     Full,
     #[error("it is paused")]
     Paused,
-    #[error("it does not know the job's terms")]
+    #[error("it does not know the job's brief")]
     UnknownTerms,
     #[error("it could not fetch {digest}: {reason}")]
     Fetch { digest: Digest, reason: String },

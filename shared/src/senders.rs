@@ -99,7 +99,7 @@ messages! {
     }
     WORK ToAgent {
         Welcome Coordinator,
-        Terms Coordinator,
+        Brief Coordinator,
         Assign Coordinator,
         Recall Coordinator,
         Acknowledge Coordinator,

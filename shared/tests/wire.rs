@@ -98,7 +98,7 @@ fn outline() -> (BlobRef, Outline) {
 }
 
 fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
-    let terms = Terms {
+    let brief = JobBrief {
         job: JobId(42),
         job_name: "nightly".into(),
         manifest: vec![1, 2, 3],
@@ -125,7 +125,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
     let goodbye = |reason| ToAgent::Goodbye { reason };
     let messages = vec![
         ("welcome", ToAgent::Welcome(welcome)),
-        ("terms", ToAgent::Terms(Box::new(terms))),
+        ("terms", ToAgent::Brief(Box::new(brief))),
         (
             "assign",
             ToAgent::Assign(vec![

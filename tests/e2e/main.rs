@@ -7,10 +7,10 @@ mod busy;
 #[cfg(target_os = "linux")]
 mod desk;
 mod disks;
-mod escrow;
 mod faults;
 mod handover;
 mod json;
+mod kept_snapshots;
 mod liar;
 mod logs;
 mod moves;
@@ -20,8 +20,8 @@ mod private_mesh;
 mod publishing;
 mod refusals;
 mod restored;
-mod rivals;
 mod silence;
+mod stragglers;
 mod troubles;
 mod walk;
 

@@ -60,11 +60,11 @@ fn promises_hold_on_fixed_seeds_where_everything_goes_wrong() {
         seen.handovers += summary.handovers;
         seen.fenced += summary.fenced;
         seen.tally.quarantined += summary.tally.quarantined;
-        seen.tally.rivals += summary.tally.rivals;
+        seen.tally.second_copies += summary.tally.second_copies;
         seen.doubts += summary.doubts;
         seen.refused_commits += summary.refused_commits;
         let counts = [seen.tally.lost, seen.handovers, seen.fenced, seen.doubts, seen.refused_commits];
-        let copies = [seen.tally.quarantined, seen.tally.rivals];
+        let copies = [seen.tally.quarantined, seen.tally.second_copies];
         if seed >= 7 && counts.iter().all(|count| *count > 0) && copies.iter().all(|count| *count > 0) {
             return;
         }
@@ -121,7 +121,7 @@ fn a_cut_of_the_coordinators_network_throws_no_work_away() {
         let summary = holds(&with(Misfortune::Cut(Duration::from_secs(seconds)), seed)).summary;
         println!("{seconds} s: {:?} thrown away, {:?} done twice", summary.thrown_away, summary.done_twice);
         assert_eq!((summary.tally.lost, summary.thrown_away), (0, Duration::ZERO), "{seconds} s, seed {seed}");
-        assert_eq!((summary.tally.rivals, summary.done_twice), (0, Duration::ZERO), "{seconds} s, seed {seed}");
+        assert_eq!((summary.tally.second_copies, summary.done_twice), (0, Duration::ZERO), "{seconds} s, seed {seed}");
         assert_eq!((summary.tally.succeeded, summary.tally.late_results), (100, 0), "{seconds} s, seed {seed}");
     }
 }
@@ -130,7 +130,7 @@ fn a_cut_of_the_coordinators_network_throws_no_work_away() {
 fn a_store_that_answers_late_for_a_while_costs_no_agent_its_work() {
     let summary = holds(&with(Misfortune::SlowStore(Duration::from_secs(300)), 27)).summary;
     assert_eq!((summary.tally.lost, summary.thrown_away, summary.done_twice), (0, Duration::ZERO, Duration::ZERO));
-    assert_eq!((summary.tally.rivals, summary.tally.succeeded), (0, 100));
+    assert_eq!((summary.tally.second_copies, summary.tally.succeeded), (0, 100));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::JobId,
     limits::{BLOB_BYTES_MAX, MODULE_BYTES_MAX, SNAPSHOT_BYTES_MAX},
-    message::{Assignment, Build, Payload, RecallReason, RefuseReason, SnapshotRef, Terms, ToAgent, ToAgentFrame},
+    message::{Assignment, Build, JobBrief, Payload, RecallReason, RefuseReason, SnapshotRef, ToAgent, ToAgentFrame},
     state::Failure,
 };
 
 use super::{
-    tests::{MIB, World, artifact, attempt, keeps, movable_artifact, refused, runs, terms, terms_with},
+    tests::{MIB, World, artifact, attempt, brief, brief_with, keeps, movable_artifact, refused, runs},
     *,
 };
 
@@ -60,9 +60,9 @@ fn an_offer_is_taken_at_each_bound_and_refused_just_above_it() {
     ];
     for (what, build, input, resume, memory_bytes, taken) in cases {
         let mut world = World::ready(1);
-        let mut job = terms(2);
+        let mut job = brief(2);
         job.limits.memory_bytes = memory_bytes;
-        world.hear(ToAgent::Terms(Box::new(job)));
+        world.hear(ToAgent::Brief(Box::new(job)));
         let effects = world.hear(ToAgent::Assign(vec![Assignment { attempt: attempt(2, 0), input, build, resume }]));
         let refusals = refused(&effects);
         assert_eq!(refusals.is_empty(), taken, "{what}, {build:?}: {refusals:?}");
@@ -79,9 +79,9 @@ fn an_offer_is_taken_at_each_bound_and_refused_just_above_it() {
 #[test]
 fn an_executor_may_take_all_the_memory_that_there_is() {
     let mut world = World::ready(2);
-    let mut job = terms(2);
+    let mut job = brief(2);
     job.limits.memory_bytes = 4096 * MIB;
-    world.hear(ToAgent::Terms(Box::new(job)));
+    world.hear(ToAgent::Brief(Box::new(job)));
     world.assign(2, 0..2);
     assert_eq!(starts(&world.fetched(artifact())), 1, "and there is nothing left for another");
 }
@@ -103,7 +103,7 @@ fn inputs_in_messages_may_take_so_much_memory_together_and_what_leaves_makes_roo
 #[test]
 fn a_movable_build_that_the_module_does_not_have_is_refused() {
     let mut world = World::ready(1);
-    world.hear(ToAgent::Terms(Box::new(terms_with(2, |manifest| manifest.migratable = None))));
+    world.hear(ToAgent::Brief(Box::new(brief_with(2, |manifest| manifest.migratable = None))));
     let offer = |job| Assignment { attempt: attempt(job, 0), input: inline(), build: Build::Migratable, resume: None };
     let effects = world.hear(ToAgent::Assign(vec![offer(1), offer(2)]));
     assert!(matches!(&refused(&effects)[..], [(other, RefuseReason::Executor { .. })] if *other == attempt(2, 0)), "{effects:?}");
@@ -111,25 +111,25 @@ fn a_movable_build_that_the_module_does_not_have_is_refused() {
 
 #[test]
 fn a_module_is_trusted_up_to_its_bound_and_code_that_is_too_large_or_anothers_is_not_loaded() {
-    let loads = |terms: Terms, build| {
+    let loads = |brief: JobBrief, build| {
         let mut world = World::ready(1);
-        world.hear(ToAgent::Terms(Box::new(terms)));
+        world.hear(ToAgent::Brief(Box::new(brief)));
         let job = world.session.jobs.get(&JobId(2)).expect("it was just told");
         job.code(build).map(|blob| {
             (blob.size_bytes, matches!(job.plan.as_ref().ok().and_then(|plan| plan.code(build)), Some(Code::Artifact(_))))
         })
     };
-    let module = |size_bytes| terms_with(2, |manifest| (manifest.module, manifest.artifacts) = (sized(size_bytes), Vec::new()));
+    let module = |size_bytes| brief_with(2, |manifest| (manifest.module, manifest.artifacts) = (sized(size_bytes), Vec::new()));
     assert_eq!(loads(module(MODULE_BYTES_MAX), Build::Plain), Some((MODULE_BYTES_MAX, false)));
     assert_eq!(loads(module(MODULE_BYTES_MAX + 1), Build::Plain), None);
-    let artifact = |size_bytes| terms_with(2, |manifest| manifest.artifacts[0].blob = sized(size_bytes));
+    let artifact = |size_bytes| brief_with(2, |manifest| manifest.artifacts[0].blob = sized(size_bytes));
     assert_eq!(loads(artifact(BLOB_BYTES_MAX), Build::Plain), Some((BLOB_BYTES_MAX, true)));
     let own = super::tests::module().size_bytes;
     assert_eq!(loads(artifact(BLOB_BYTES_MAX + 1), Build::Plain), Some((own, false)), "it compiles the module itself");
-    let foreign = terms_with(2, |manifest| manifest.artifacts[0].engine = "engine-2".into());
+    let foreign = brief_with(2, |manifest| manifest.artifacts[0].engine = "engine-2".into());
     assert_eq!(loads(foreign, Build::Plain), Some((own, false)));
     let movable = |size_bytes| {
-        terms_with(2, |manifest| {
+        brief_with(2, |manifest| {
             let build = manifest.migratable.as_mut().expect("there is one");
             (build.module, build.artifacts) = (sized(size_bytes), Vec::new());
         })
@@ -141,15 +141,15 @@ fn a_module_is_trusted_up_to_its_bound_and_code_that_is_too_large_or_anothers_is
 #[test]
 fn terms_of_a_version_that_is_known_are_trusted_for_its_signature_alone() {
     let mut world = World::ready(1);
-    let mut forged = terms(2);
+    let mut forged = brief(2);
     forged.manifest_signature[0] ^= 1;
-    let mut other = terms_with(3, |manifest| manifest.number = 2);
-    other.manifest_signature = terms(1).manifest_signature;
-    for (terms, trusted) in
-        [(terms(4), true), (forged, false), (other, false), (terms_with(5, |manifest| manifest.number = 3), true)]
+    let mut other = brief_with(3, |manifest| manifest.number = 2);
+    other.manifest_signature = brief(1).manifest_signature;
+    for (brief, trusted) in
+        [(brief(4), true), (forged, false), (other, false), (brief_with(5, |manifest| manifest.number = 3), true)]
     {
-        let job = terms.job;
-        world.hear(ToAgent::Terms(Box::new(terms)));
+        let job = brief.job;
+        world.hear(ToAgent::Brief(Box::new(brief)));
         assert_eq!(world.session.jobs[&job].plan.is_ok(), trusted, "{job:?}");
     }
 }
@@ -158,9 +158,9 @@ fn terms_of_a_version_that_is_known_are_trusted_for_its_signature_alone() {
 fn beyond_the_jobs_that_are_remembered_one_without_attempts_goes_and_none_that_has_some() {
     let mut world = World::ready(1);
     world.assign(1, 0..1);
-    let one = terms(2);
+    let one = brief(2);
     let tell = |world: &mut World, jobs: std::ops::RangeInclusive<u64>| {
-        let messages = jobs.map(|job| ToAgent::Terms(Box::new(Terms { job: JobId(job), ..one.clone() }))).collect();
+        let messages = jobs.map(|job| ToAgent::Brief(Box::new(JobBrief { job: JobId(job), ..one.clone() }))).collect();
         world.event(Event::Frame(ToAgentFrame { number: 9, messages }));
     };
     tell(&mut world, 2..=1_024);
@@ -181,15 +181,15 @@ fn beyond_the_jobs_that_are_remembered_one_without_attempts_goes_and_none_that_h
 #[test]
 fn terms_that_are_said_again_replace_those_of_a_job_with_nothing_here_and_lose_nothing_otherwise() {
     let mut world = World::ready(1);
-    let args = |world: &World| world.session.jobs[&JobId(1)].plan.clone().map(|plan| plan.terms.args.clone());
-    let other = || ToAgent::Terms(Box::new(Terms { args: vec!["other".into()], ..terms(1) }));
+    let args = |world: &World| world.session.jobs[&JobId(1)].plan.clone().map(|plan| plan.brief.args.clone());
+    let other = || ToAgent::Brief(Box::new(JobBrief { args: vec!["other".into()], ..brief(1) }));
     world.hear(other());
     assert_eq!(args(&world), Ok(vec!["other".to_owned()]));
     world.session.jobs.get_mut(&JobId(1)).expect("known").wall_us = Some(7);
     world.hear(other());
-    assert_eq!(world.session.jobs[&JobId(1)].wall_us, Some(7), "what was learned of the same terms stays");
+    assert_eq!(world.session.jobs[&JobId(1)].wall_us, Some(7), "what was learned of the same brief stays");
     world.assign(1, 0..1);
-    world.hear(ToAgent::Terms(Box::new(terms(1))));
+    world.hear(ToAgent::Brief(Box::new(brief(1))));
     assert_eq!(args(&world), Ok(vec!["other".to_owned()]), "what is here runs as it was offered");
     assert_eq!(world.session.jobs[&JobId(1)].wall_us, Some(7));
 }
@@ -210,14 +210,14 @@ fn a_job_is_known_until_it_is_forgotten_and_nothing_of_it_is_left_here() {
             "offered again",
             |world| {
                 world.hear(ToAgent::Forget { job: JobId(1) });
-                world.hear(ToAgent::Terms(Box::new(terms(1))));
+                world.hear(ToAgent::Brief(Box::new(brief(1))));
             },
             true,
         ),
     ];
     for (what, say, stays) in cases {
         let mut world = World::ready(1);
-        world.hear(ToAgent::Terms(Box::new(terms(1))));
+        world.hear(ToAgent::Brief(Box::new(brief(1))));
         world.assign(1, 0..1);
         world.fetched(artifact());
         world.event(Event::Ready { slot: 0 });
@@ -296,7 +296,7 @@ fn late_news_of_a_blob_that_is_here_or_that_nobody_asked_for_changes_nothing() {
 #[test]
 fn a_module_that_nothing_can_run_fails_the_attempts_of_its_own_job_alone() {
     let mut world = World::ready(1);
-    world.hear(ToAgent::Terms(Box::new(terms(2))));
+    world.hear(ToAgent::Brief(Box::new(brief(2))));
     world.assign(1, 0..2);
     world.assign(2, 0..1);
     world.fetched(artifact());

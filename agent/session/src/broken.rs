@@ -8,7 +8,7 @@ use lull_shared::{
 };
 
 use super::{
-    tests::{World, artifact, attempt, refused, released, runs, sent, terms},
+    tests::{World, artifact, attempt, brief, refused, released, runs, sent},
     *,
 };
 
@@ -231,9 +231,9 @@ fn an_attempt_is_given_back_for_a_trouble_only_where_it_was_what_ran() {
 #[test]
 fn code_that_two_jobs_share_and_both_miss_is_fetched_once() {
     let mut world = World::ready(2);
-    let mut other = terms(2);
+    let mut other = brief(2);
     other.grants.random = true;
-    world.hear(lull_shared::message::ToAgent::Terms(Box::new(other)));
+    world.hear(lull_shared::message::ToAgent::Brief(Box::new(other)));
     world.assign(1, 0..1);
     world.assign(2, 0..1);
     world.fetched(artifact());

@@ -9,7 +9,7 @@ use lull_shared::{
 };
 
 use super::{
-    tests::{World, artifact, attempt, done, finished, keeps, released, sent, terms},
+    tests::{World, artifact, attempt, brief, done, finished, keeps, released, sent},
     *,
 };
 use crate::guard::{Announcement, OwnerWord};
@@ -218,7 +218,7 @@ fn an_output_that_did_not_get_there_is_tried_again_after_two_seconds_or_when_the
 fn the_earlier_of_disk_and_delivery_is_what_a_result_waits_for_next() {
     let mut world = World::restored(1, &[Kept { attempt: attempt(1, 9), output: Some(output(9)) }]);
     world.connect();
-    world.hear(ToAgent::Terms(Box::new(terms(1))));
+    world.hear(ToAgent::Brief(Box::new(brief(1))));
     world.assign(1, 0..1);
     world.fetched(artifact());
     world.event(Event::Ready { slot: 0 });

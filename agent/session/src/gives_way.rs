@@ -207,9 +207,9 @@ fn everything_is_given_up_when_the_machine_sleeps_wherever_it_is() {
     let effects = sleeps(waiting);
     assert!(effects.contains(&released(&[attempt(1, 0), attempt(1, 1)], reason())), "they wait, and nothing runs: {effects:?}");
     let mut replacing = World::running(1, 1);
-    let mut other = super::tests::terms(2);
+    let mut other = super::tests::brief(2);
     other.grants.random = true;
-    replacing.hear(ToAgent::Terms(Box::new(other)));
+    replacing.hear(ToAgent::Brief(Box::new(other)));
     replacing.finish(0, attempt(1, 0), 50_000);
     replacing.assign(2, 0..1);
     let effects = sleeps(replacing);

@@ -142,7 +142,7 @@ impl Session {
     fn message(&mut self, message: ToAgent, now: Timestamp) {
         match message {
             ToAgent::Welcome(_) => self.close(CloseReason::Protocol("it said its welcome twice")),
-            ToAgent::Terms(terms) => self.terms(*terms),
+            ToAgent::Brief(brief) => self.brief(*brief),
             ToAgent::Assign(assignments) => self.assign(assignments, now),
             ToAgent::Recall { attempts, reason } => self.recall(&attempts, reason, now),
             ToAgent::Acknowledge { attempts } => self.acknowledge(&attempts),

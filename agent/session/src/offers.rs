@@ -1,4 +1,4 @@
-//! Jobs' terms, offers, recalls, and the blobs that waiting attempts need.
+//! Jobs' briefs, offers, recalls, and the blobs that waiting attempts need.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use lull_shared::{
     digest::{BlobRef, Digest},
     id::{AttemptId, JobId},
     limits::{self, SNAPSHOT_BYTES_MAX},
-    message::{Assignment, Build, Payload, Reach, RecallReason, RefuseReason, ReleaseReason, Terms, ToCoordinator},
+    message::{Assignment, Build, JobBrief, Payload, Reach, RecallReason, RefuseReason, ReleaseReason, ToCoordinator},
     state::Failure,
     time::Timestamp,
 };
@@ -18,7 +18,7 @@ use lull_shared::{
 use super::{Effect, Place, Plan, Session, WAITING_BYTES_MAX};
 use crate::slot::{Duty, Held, Slot, SlotId};
 
-/// Jobs whose terms are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
+/// Jobs whose briefs are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
 /// four thousand attempts of a thousand jobs is already stranger than any office.
 const JOBS_MAX: usize = 1024;
 /// Jobs that are looked at for one of the same version, the newest first.
@@ -68,8 +68,8 @@ impl Job {
 }
 
 impl Session {
-    pub(super) fn terms(&mut self, terms: Terms) {
-        let job = terms.job;
+    pub(super) fn brief(&mut self, brief: JobBrief) {
+        let job = brief.job;
         if let Some(known) = self.jobs.get_mut(&job)
             && known.is_used()
         {
@@ -85,9 +85,9 @@ impl Session {
         // A signature takes longer to check than a small task to run; most jobs are of the same few versions.
         let known = self.jobs.values().rev().take(VERSIONS_LOOKED_AT).filter_map(|job| job.plan.as_ref().ok());
         let engine = &self.config.machine.engine;
-        let plan = match known.filter_map(|plan| plan.shared_with(&terms, engine)).next() {
+        let plan = match known.filter_map(|plan| plan.shared_with(&brief, engine)).next() {
             Some(plan) => Ok(Arc::new(plan)),
-            None => Plan::new(terms, &self.config.authority, engine).map(Arc::new),
+            None => Plan::new(brief, &self.config.authority, engine).map(Arc::new),
         };
         let same = self.jobs.get(&job).is_some_and(|known| known.plan == plan);
         if !same {
@@ -157,7 +157,7 @@ impl Session {
             Ok(plan) => plan,
             Err(reason) => return Some(RefuseReason::Untrusted { reason: reason.clone() }),
         };
-        let (needed_bytes, free_bytes) = (plan.terms.limits.memory_bytes, self.memory_bytes_max());
+        let (needed_bytes, free_bytes) = (plan.brief.limits.memory_bytes, self.memory_bytes_max());
         if needed_bytes > free_bytes {
             return Some(RefuseReason::Memory { needed_bytes, free_bytes });
         }
@@ -181,7 +181,7 @@ impl Session {
 
     fn accept(&mut self, assignment: Assignment, now: Timestamp) {
         let Assignment { attempt, input, build, resume } = assignment;
-        let job = self.jobs.get_mut(&attempt.task.job).expect("an offer without terms was refused");
+        let job = self.jobs.get_mut(&attempt.task.job).expect("an offer without a brief was refused");
         *job.attempts.entry(build).or_default() += 1;
         let broken = job.broken.clone();
         self.settle_job(attempt.task.job);

@@ -1,4 +1,4 @@
-//! How a job is run here: its terms, and which bytes of its module an executor loads.
+//! How a job is run here: its brief, and which bytes of its module an executor loads.
 
 use lull_shared::{
     amount::sizes,
@@ -6,13 +6,13 @@ use lull_shared::{
     identity::{self, Authority, Signed},
     job::AttemptLimits,
     limits,
-    message::{Artifact, Build, MigratableBuild, ModuleManifest, Terms},
+    message::{Artifact, Build, JobBrief, MigratableBuild, ModuleManifest},
 };
 
-/// A job's terms with the module they name, whose signature was checked.
+/// A job's brief with the module that it names, whose signature was checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    pub terms: Terms,
+    pub brief: JobBrief,
     pub manifest: ModuleManifest,
     code: Code,
     /// Of the build that can be moved, if the module has one.
@@ -39,27 +39,27 @@ impl Code {
 
 impl Plan {
     /// Checks the manifest's signature and picks what `engine` can load. The error says why it is not trusted.
-    pub fn new(terms: Terms, authority: &Authority, engine: &str) -> Result<Self, String> {
-        let signed = Signed { body: terms.manifest.clone(), signature: terms.manifest_signature.clone() };
+    pub fn new(brief: JobBrief, authority: &Authority, engine: &str) -> Result<Self, String> {
+        let signed = Signed { body: brief.manifest.clone(), signature: brief.manifest_signature.clone() };
         let manifest: ModuleManifest = identity::verify(authority, &signed).map_err(|error| error.to_string())?;
         if manifest.module.size_bytes > limits::MODULE_BYTES_MAX {
             let (found, most) = sizes(manifest.module.size_bytes, limits::MODULE_BYTES_MAX);
             return Err(format!("the module has {found}; at most {most} are taken"));
         }
-        Ok(Self::of(terms, manifest, engine))
+        Ok(Self::of(brief, manifest, engine))
     }
 
-    fn of(terms: Terms, manifest: ModuleManifest, engine: &str) -> Self {
+    fn of(brief: JobBrief, manifest: ModuleManifest, engine: &str) -> Self {
         let plain = code(manifest.module, &manifest.artifacts, engine);
         let movable = manifest.migratable.as_ref().filter(|build| build.module.size_bytes <= limits::BLOB_BYTES_MAX);
         let migratable = movable.map(|build| code(build.module, &build.artifacts, engine));
-        Self { terms, manifest, code: plain, migratable }
+        Self { brief, manifest, code: plain, migratable }
     }
 
     /// The plan of another job that runs the very same version: its signature was checked.
-    pub fn shared_with(&self, terms: &Terms, engine: &str) -> Option<Self> {
-        let same = self.terms.manifest == terms.manifest && self.terms.manifest_signature == terms.manifest_signature;
-        same.then(|| Self::of(terms.clone(), self.manifest.clone(), engine))
+    pub fn shared_with(&self, brief: &JobBrief, engine: &str) -> Option<Self> {
+        let same = self.brief.manifest == brief.manifest && self.brief.manifest_signature == brief.manifest_signature;
+        same.then(|| Self::of(brief.clone(), self.manifest.clone(), engine))
     }
 
     /// What an executor loads for a build; none if the module has no such build.
@@ -85,7 +85,7 @@ impl Plan {
     /// Whether an executor that was started for `other` can take this job's tasks: the same code in the same cage. How
     /// long a task may take is watched from outside.
     pub fn fits(&self, build: Build, other: &Self, other_build: Build) -> bool {
-        let cage = |plan: &Self| (AttemptLimits { time_ms: 0, ..plan.terms.limits }, plan.terms.grants, plan.manifest.kind);
+        let cage = |plan: &Self| (AttemptLimits { time_ms: 0, ..plan.brief.limits }, plan.brief.grants, plan.manifest.kind);
         build == other_build && self.code(build) == other.code(build) && cage(self) == cage(other)
     }
 

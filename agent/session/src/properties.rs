@@ -54,7 +54,7 @@ enum Step {
 #[derive(Debug, Clone)]
 enum Say {
     Welcome,
-    Terms(u64),
+    Brief(u64),
     Assign { job: u64, first: u32, count: u32, blob: Option<u8> },
     Recall { job: u64, first: u32, count: u32, reason: RecallReason },
     Acknowledge { job: u64, first: u32, count: u32 },
@@ -87,7 +87,7 @@ fn say() -> impl Strategy<Value = Say> {
     let goodbye = prop_oneof![Just(GoodbyeReason::Stopping), Just(GoodbyeReason::Revoked)];
     prop_oneof![
         3 => Just(Say::Welcome),
-        4 => job.clone().prop_map(Say::Terms),
+        4 => job.clone().prop_map(Say::Brief),
         8 => (job.clone(), first.clone(), count.clone(), proptest::option::weighted(0.3, 0_u8..5))
             .prop_map(|(job, first, count, blob)| Say::Assign { job, first, count, blob }),
         3 => (job.clone(), first.clone(), count.clone(), reason)
@@ -302,11 +302,11 @@ fn message(say: Say) -> ToAgent {
     let attempts = |job, first: u32, count| (first..first + count).map(move |index| attempt(job, index));
     match say {
         Say::Welcome => welcome(),
-        Say::Terms(job) => {
-            let mut terms = terms(job);
+        Say::Brief(job) => {
+            let mut brief = brief(job);
             // Executors of the third job and of the others do not fit each other.
-            terms.grants.random = job == 3;
-            ToAgent::Terms(Box::new(terms))
+            brief.grants.random = job == 3;
+            ToAgent::Brief(Box::new(brief))
         }
         Say::Assign { job, first, count, blob: number } => {
             let input = number.map_or_else(|| Payload::inline(vec![7; 10]), |number| Payload::Blob(blob(number)));

@@ -297,7 +297,7 @@ fn a_machine_stays_awake_while_any_slot_runs_something() {
     assert!(!session.keeps_awake(), "nothing runs");
     std::mem::swap(&mut world.session, &mut session);
     world.connect();
-    world.hear(ToAgent::Terms(Box::new(super::tests::terms(1))));
+    world.hear(ToAgent::Brief(Box::new(super::tests::brief(1))));
     world.assign(1, 0..1);
     world.fetched(artifact());
     assert!(!world.session.keeps_awake(), "it starts");

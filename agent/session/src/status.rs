@@ -143,7 +143,7 @@ impl Session {
     fn names(&self, job: JobId) -> (String, String) {
         let plan = self.jobs.get(&job).and_then(|job| job.plan.as_ref().ok());
         plan.map_or_else(Default::default, |plan| {
-            (plan.terms.job_name.clone(), format!("{}@{}", plan.manifest.function, plan.manifest.number))
+            (plan.brief.job_name.clone(), format!("{}@{}", plan.manifest.function, plan.manifest.number))
         })
     }
 }

@@ -10,8 +10,8 @@ use lull_shared::{
     identity::{self, Authority, NetworkId, TermProof},
     job::{AttemptLimits, Grants},
     message::{
-        Artifact, Assignment, Build, Finished, GoodbyeReason, MigratableBuild, ModuleKind, ModuleManifest, Outcome, Payload,
-        RecallReason, RefuseReason, ReleaseReason, Terms, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
+        Artifact, Assignment, Build, Finished, GoodbyeReason, JobBrief, MigratableBuild, ModuleKind, ModuleManifest, Outcome,
+        Payload, RecallReason, RefuseReason, ReleaseReason, ToAgent, ToAgentFrame, ToCoordinator, Welcome,
     },
     policy::{Policy, Span},
     resources::{Labels, Machine},
@@ -64,12 +64,12 @@ pub(super) fn movable_artifact() -> BlobRef {
     BlobRef::of(b"movable artifact")
 }
 
-pub(super) fn terms(job: u64) -> Terms {
-    terms_with(job, |_| ())
+pub(super) fn brief(job: u64) -> JobBrief {
+    brief_with(job, |_| ())
 }
 
-/// Terms whose module is a little different.
-pub(super) fn terms_with(job: u64, change: impl FnOnce(&mut ModuleManifest)) -> Terms {
+/// A brief whose module is a little different.
+pub(super) fn brief_with(job: u64, change: impl FnOnce(&mut ModuleManifest)) -> JobBrief {
     let mut manifest = ModuleManifest {
         function: "echo".into(),
         number: 1,
@@ -85,7 +85,7 @@ pub(super) fn terms_with(job: u64, change: impl FnOnce(&mut ModuleManifest)) -> 
     };
     change(&mut manifest);
     let signed = identity::sign(&authority(), &manifest);
-    Terms {
+    JobBrief {
         job: JobId(job),
         job_name: format!("job {job}"),
         manifest: signed.body,
@@ -145,7 +145,7 @@ impl World {
     pub(super) fn ready(slots: u16) -> Self {
         let mut world = Self::new(slots);
         world.connect();
-        world.hear(ToAgent::Terms(Box::new(terms(1))));
+        world.hear(ToAgent::Brief(Box::new(brief(1))));
         world
     }
 
@@ -273,7 +273,7 @@ fn a_task_goes_from_offer_to_acknowledged_result() {
     assert_eq!(world.assign(1, 0..1), [Effect::Fetch(artifact())]);
     let effects = world.fetched(artifact());
     let [Effect::Start { slot: 0, plan, build: Build::Plain }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((plan.code(Build::Plain), plan.terms.job), (Some(Code::Artifact(artifact())), JobId(1)));
+    assert_eq!((plan.code(Build::Plain), plan.brief.job), (Some(Code::Artifact(artifact())), JobId(1)));
     assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 0))]);
     let started = Effect::Send(ToCoordinator::Started { attempts: vec![attempt(1, 0)] });
     assert_eq!(world.advance(super::WORTH_A_WORD), [started]);
@@ -314,7 +314,7 @@ fn the_greeting_names_everything_held_and_the_welcome_repeats_what_runs() {
     let kept = [Kept { attempt: attempt(9, 9), output: None }];
     let mut world = World::restored(1, &kept);
     world.connect();
-    world.hear(ToAgent::Terms(Box::new(terms(1))));
+    world.hear(ToAgent::Brief(Box::new(brief(1))));
     world.assign(1, 0..2);
     world.fetched(artifact());
     world.event(Event::Ready { slot: 0 });
@@ -491,13 +491,13 @@ fn load_by_others_pauses_and_quiet_resumes() {
 fn offers_that_cannot_be_taken_are_refused_with_the_reason() {
     let mut world = World::ready(1);
     assert_eq!(refused(&world.assign(2, 0..1)), [(attempt(2, 0), RefuseReason::UnknownTerms)]);
-    let mut forged = terms(3);
+    let mut forged = brief(3);
     forged.manifest_signature[0] ^= 1;
-    world.hear(ToAgent::Terms(Box::new(forged)));
+    world.hear(ToAgent::Brief(Box::new(forged)));
     assert!(matches!(&refused(&world.assign(3, 0..1))[..], [(_, RefuseReason::Untrusted { .. })]));
-    let mut greedy = terms(4);
+    let mut greedy = brief(4);
     greedy.limits.memory_bytes = 4097 * MIB;
-    world.hear(ToAgent::Terms(Box::new(greedy)));
+    world.hear(ToAgent::Brief(Box::new(greedy)));
     assert!(matches!(&refused(&world.assign(4, 0..1))[..], [(_, RefuseReason::Memory { .. })]));
     let all = limits::ATTEMPTS_PER_AGENT_MAX as u32;
     assert_eq!(
@@ -541,15 +541,15 @@ fn large_inputs_are_fetched_ahead_of_the_slots_only() {
 #[test]
 fn an_executor_stays_warm_for_its_job_and_is_replaced_for_one_that_does_not_fit_it() {
     let mut world = World::running(1, 1);
-    let mut other = terms(2);
+    let mut other = brief(2);
     other.grants.random = true;
-    world.hear(ToAgent::Terms(Box::new(other)));
+    world.hear(ToAgent::Brief(Box::new(other)));
     world.finish(0, attempt(1, 0), 50_000);
     assert_eq!(runs(&world.assign(1, 1..2)), [(0, attempt(1, 1))], "warm: no start");
     world.finish(0, attempt(1, 1), 50_000);
     assert_eq!(world.assign(2, 0..1), [Effect::Kill { slot: 0 }], "both jobs run the same artifact, which is here");
     let effects = world.event(Event::Gone { slot: 0, failed: None });
-    assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.terms.job == JobId(2)), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Start { plan, .. }] if plan.brief.job == JobId(2)), "{effects:?}");
 }
 
 #[test]
@@ -557,13 +557,13 @@ fn an_executor_outlives_its_job_for_the_next_one_that_fits_it() {
     let mut world = World::running(2, 1);
     world.finish(0, attempt(1, 0), 50_000);
     assert_eq!(world.hear(ToAgent::Forget { job: JobId(1) }), [], "it is kept, and its code with it");
-    let mut next = terms(2);
+    let mut next = brief(2);
     next.limits.time_ms += 1;
     next.args = vec!["other".into()];
-    world.hear(ToAgent::Terms(Box::new(next)));
+    world.hear(ToAgent::Brief(Box::new(next)));
     let effects = world.assign(2, 0..1);
     let [Effect::Serve { slot: 0, plan }, Effect::Run { slot: 0, .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((plan.terms.job, &plan.terms.args[..]), (JobId(2), &["other".to_owned()][..]));
+    assert_eq!((plan.brief.job, &plan.brief.args[..]), (JobId(2), &["other".to_owned()][..]));
     assert!(!world.session.jobs.contains_key(&JobId(1)), "nothing is left of the one before");
     let overdue = world.advance(Duration::from_millis(10_001));
     assert!(overdue.contains(&Effect::Kill { slot: 0 }), "the time limit is the new job's: {overdue:?}");
@@ -606,9 +606,9 @@ fn the_memory_of_a_warm_executor_is_offered_since_it_is_given_up_for_whoever_nee
 #[test]
 fn executors_start_only_while_their_memory_fits() {
     let mut world = World::ready(8);
-    let mut large = terms(2);
+    let mut large = brief(2);
     large.limits.memory_bytes = 1536 * MIB;
-    world.hear(ToAgent::Terms(Box::new(large)));
+    world.hear(ToAgent::Brief(Box::new(large)));
     world.assign(2, 0..4);
     let effects = world.fetched(artifact());
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Start { .. })).count(), 2);
@@ -776,9 +776,9 @@ fn whoever_holds_nothing_answers_the_coordinators_sign_of_life_and_gives_its_own
 fn limits_of_time_beyond_all_reason_end_an_attempt_at_once_or_never_and_break_nothing() {
     for (time_ms, ends) in [(0, true), (u64::MAX, false)] {
         let mut world = World::ready(1);
-        let mut odd = terms(2);
+        let mut odd = brief(2);
         odd.limits.time_ms = time_ms;
-        world.hear(ToAgent::Terms(Box::new(odd)));
+        world.hear(ToAgent::Brief(Box::new(odd)));
         world.assign(2, 0..1);
         world.fetched(artifact());
         let mut effects = world.event(Event::Ready { slot: 0 });

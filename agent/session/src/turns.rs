@@ -5,12 +5,12 @@ use std::time::Duration;
 use lull_shared::{
     digest::BlobRef,
     id::JobId,
-    message::{Assignment, Build, Payload, RecallReason, RefuseReason, ReleaseReason, Terms, ToAgent},
+    message::{Assignment, Build, JobBrief, Payload, RecallReason, RefuseReason, ReleaseReason, ToAgent},
     state::{Failure, Part, PauseReason, Trouble},
 };
 
 use super::{
-    tests::{MIB, World, artifact, attempt, keeps, module, movable_artifact, refused, released, runs, terms, terms_with},
+    tests::{MIB, World, artifact, attempt, brief, brief_with, keeps, module, movable_artifact, refused, released, runs},
     *,
 };
 use crate::guard::{Announcement, OwnerWord};
@@ -24,7 +24,7 @@ fn kills(effects: &[Effect]) -> Vec<SlotId> {
 
 fn starts(effects: &[Effect]) -> Vec<(SlotId, JobId)> {
     let start =
-        |effect: &Effect| if let Effect::Start { slot, plan, .. } = effect { Some((*slot, plan.terms.job)) } else { None };
+        |effect: &Effect| if let Effect::Start { slot, plan, .. } = effect { Some((*slot, plan.brief.job)) } else { None };
     effects.iter().filter_map(start).collect()
 }
 
@@ -42,9 +42,9 @@ fn recall(world: &mut World, job: u64, index: u32, reason: RecallReason) -> Vec<
 
 /// Tells of a second job whose executors do not fit the first one's, and need so much memory.
 fn misfit(world: &mut World, memory_bytes: u64) {
-    let mut job = terms(2);
+    let mut job = brief(2);
     (job.grants.random, job.limits.memory_bytes) = (true, memory_bytes);
-    world.hear(ToAgent::Terms(Box::new(job)));
+    world.hear(ToAgent::Brief(Box::new(job)));
 }
 
 /// One slot whose executor is being started for the first of some attempts.
@@ -370,23 +370,23 @@ fn only_an_executor_that_was_frozen_with_nothing_left_to_do_is_thawed_by_its_res
 #[test]
 fn an_executor_is_turned_to_another_job_only_where_code_and_cage_are_the_same() {
     let other = BlobRef::of(b"another artifact");
-    let with = |change: fn(&mut Terms)| {
-        let mut terms = terms(2);
-        change(&mut terms);
-        terms
+    let with = |change: fn(&mut JobBrief)| {
+        let mut brief = brief(2);
+        change(&mut brief);
+        brief
     };
     let cases = [
         ("nothing", with(|_| ()), true),
-        ("its time", with(|terms| terms.limits.time_ms = 1), true),
-        ("its arguments", with(|terms| terms.args = vec!["other".into()]), true),
-        ("its memory", with(|terms| terms.limits.memory_bytes -= 1), false),
-        ("its grants", with(|terms| terms.grants.random = true), false),
-        ("its code", terms_with(2, |manifest| manifest.artifacts[0].blob = other), false),
+        ("its time", with(|brief| brief.limits.time_ms = 1), true),
+        ("its arguments", with(|brief| brief.args = vec!["other".into()]), true),
+        ("its memory", with(|brief| brief.limits.memory_bytes -= 1), false),
+        ("its grants", with(|brief| brief.grants.random = true), false),
+        ("its code", brief_with(2, |manifest| manifest.artifacts[0].blob = other), false),
     ];
-    for (what, terms, fits) in cases {
+    for (what, brief, fits) in cases {
         let mut world = World::running(1, 1);
         world.finish(0, attempt(1, 0), LONG_US);
-        world.hear(ToAgent::Terms(Box::new(terms)));
+        world.hear(ToAgent::Brief(Box::new(brief)));
         let mut effects = world.assign(2, 0..1);
         effects.extend(world.fetched(other));
         let served = effects.iter().any(|effect| matches!(effect, Effect::Serve { slot: 0, .. }));

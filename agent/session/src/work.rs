@@ -165,7 +165,7 @@ impl Session {
 
     fn memory_bytes(&self, job: JobId) -> u64 {
         let plan = self.jobs.get(&job).and_then(|job| job.plan.as_ref().ok());
-        plan.map_or(0, |plan| plan.terms.limits.memory_bytes)
+        plan.map_or(0, |plan| plan.brief.limits.memory_bytes)
     }
 
     /// What the executors that are here may take.
@@ -353,7 +353,7 @@ impl Session {
     fn time_limit(&self, slot: SlotId) -> Option<(u64, Timestamp)> {
         let slot = &self.slots[usize::from(slot)];
         let plan = self.jobs.get(&slot.job()?)?.plan.as_ref().ok()?;
-        let limit_ms = plan.terms.limits.time_ms;
+        let limit_ms = plan.brief.limits.time_ms;
         Some((limit_ms, slot.deadline(Duration::from_millis(limit_ms))?))
     }
 

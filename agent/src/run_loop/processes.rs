@@ -439,7 +439,7 @@ impl Workshop {
                 (made.path, made.digest)
             }
         };
-        if plan.terms.grants.scratch {
+        if plan.brief.grants.scratch {
             // It may have been removed while the agent ran.
             let scratch = self.scratch.clone();
             let made = tokio::task::spawn_blocking(move || files::make_private_folder(&scratch)).await;
@@ -448,7 +448,7 @@ impl Workshop {
                 StartError::Trouble(Trouble::new(Part::Scratch, reason))
             })?;
         }
-        let terms = &plan.terms;
+        let brief = &plan.brief;
         let load = Load {
             artifact: artifact.into_os_string(),
             digest,
@@ -457,9 +457,9 @@ impl Workshop {
                 Build::Plain => protocol::Build::Plain,
                 Build::Migratable => protocol::Build::Migratable { code: manifest.module.digest },
             },
-            limits: terms.limits,
-            grants: terms.grants,
-            scratch: terms.grants.scratch.then(|| self.scratch.clone().into_os_string()),
+            limits: brief.limits,
+            grants: brief.grants,
+            scratch: brief.grants.scratch.then(|| self.scratch.clone().into_os_string()),
             priority: self.priority,
             world: world(plan),
         };
@@ -522,14 +522,14 @@ impl Workshop {
 }
 
 fn world(plan: &Plan) -> World {
-    let terms = &plan.terms;
+    let brief = &plan.brief;
     World {
-        job: terms.job,
+        job: brief.job,
         function: plan.manifest.function.clone(),
-        args: terms.args.clone(),
-        env: terms.env.clone(),
-        exit_codes: terms.exit_codes.clone(),
-        seed: terms.seed,
-        clock_start: terms.clock_start,
+        args: brief.args.clone(),
+        env: brief.env.clone(),
+        exit_codes: brief.exit_codes.clone(),
+        seed: brief.seed,
+        clock_start: brief.clock_start,
     }
 }

@@ -31,7 +31,7 @@ async fn a_task_runs_on_a_machine_that_joined_with_a_token() {
         (2, Some("berlin"), &[][..])
     );
     stream.welcome().await;
-    stream.say(vec![network.terms(1, ECHO, 10_000)]).await;
+    stream.say(vec![network.brief(1, ECHO, 10_000)]).await;
     stream.assign(1, 0, inline(b"good night")).await;
     let result = stream.result().await;
     assert_eq!((result.attempt, result.outcome), (attempt(1, 0), Outcome::Succeeded { output: inline(b"good night") }));
@@ -73,7 +73,7 @@ async fn large_inputs_and_outputs_travel_as_blobs() {
     let mut stream = network.welcomed().await;
     let large: Vec<u8> = (0..700_000_u32).flat_map(|n| n.to_le_bytes()).collect();
     let input = network.blobs.put(&large);
-    stream.say(vec![network.terms(1, ECHO, 10_000)]).await;
+    stream.say(vec![network.brief(1, ECHO, 10_000)]).await;
     stream.assign(1, 0, Payload::Blob(input)).await;
     let result = stream.result().await;
     assert_eq!(result.outcome, Outcome::Succeeded { output: Payload::Blob(input) });
@@ -86,7 +86,7 @@ async fn work_goes_on_while_the_coordinator_is_away_and_results_wait_for_it() {
     let agent = Agent::join(&mut network, &[]).await;
     let mut running = agent.run(&["--slots", "1"]);
     let mut stream = network.welcomed().await;
-    stream.say(vec![network.terms(1, ECHO, 10_000)]).await;
+    stream.say(vec![network.brief(1, ECHO, 10_000)]).await;
     stream.assign(1, 0, inline(b"first")).await;
     assert_eq!(stream.result().await.attempt, attempt(1, 0));
     drop(stream);
@@ -112,7 +112,7 @@ async fn the_owner_pauses_and_resumes_and_a_cancelled_task_is_released() {
     let agent = Agent::join(&mut network, &[]).await;
     let _running = agent.run(&["--slots", "1"]);
     let mut stream = network.welcomed().await;
-    stream.say(vec![network.terms(1, SPIN, 600_000)]).await;
+    stream.say(vec![network.brief(1, SPIN, 600_000)]).await;
     stream.assign(1, 0, inline(b"")).await;
     stream.hear("a start", |message| matches!(message, ToCoordinator::Started { .. }).then_some(())).await;
     agent.cli(&["pause", "1h"]).await.expect_ok();
@@ -132,7 +132,7 @@ async fn a_task_that_runs_too_long_fails_and_the_next_one_runs() {
     let agent = Agent::join(&mut network, &[]).await;
     let _running = agent.run(&["--slots", "1"]);
     let mut stream = network.welcomed().await;
-    stream.say(vec![network.terms(1, SPIN, 300), network.terms(2, ECHO, 10_000)]).await;
+    stream.say(vec![network.brief(1, SPIN, 300), network.brief(2, ECHO, 10_000)]).await;
     stream.assign(1, 0, inline(b"")).await;
     stream.hear("a start", |message| matches!(message, ToCoordinator::Started { .. }).then_some(())).await;
     stream.assign(2, 0, inline(b"next")).await;

@@ -20,7 +20,7 @@ use lull_shared::{
     job::{AttemptLimits, Grants},
     limits::KEEP_ALIVE,
     message::{
-        Assignment, Build, Finished, Hello, ModuleKind, ModuleManifest, Payload, Terms, ToAgent, ToAgentFrame, ToCoordinator,
+        Assignment, Build, Finished, Hello, JobBrief, ModuleKind, ModuleManifest, Payload, ToAgent, ToAgentFrame, ToCoordinator,
         Welcome,
     },
     policy::{Policy, Sheet},
@@ -152,8 +152,8 @@ impl Network {
         stream
     }
 
-    /// Terms of a job that runs a module in text form, which the agent compiles itself.
-    pub fn terms(&self, job: u64, module: &str, time_ms: u64) -> ToAgent {
+    /// The brief of a job that runs a module in text form, which the agent compiles itself.
+    pub fn brief(&self, job: u64, module: &str, time_ms: u64) -> ToAgent {
         self.terms_of_bytes(job, &wat::parse_str(module).expect("a module"), time_ms)
     }
 
@@ -168,7 +168,7 @@ impl Network {
             migratable: None,
         };
         let signed = identity::sign(&self.issuer.authority, &manifest);
-        ToAgent::Terms(Box::new(Terms {
+        ToAgent::Brief(Box::new(JobBrief {
             job: JobId(job),
             job_name: format!("job {job}"),
             manifest: signed.body,

@@ -150,7 +150,7 @@ fn drain(scheduler: &mut Scheduler, work: &mut Work) {
             Effect::Send { order: Order::Recall { attempts, reason: RecallReason::Rebalance }, .. } => {
                 work.recalled.extend(attempts);
             }
-            Effect::Send { .. } | Effect::Record(_) | Effect::Reply { .. } | Effect::Custody(_) | Effect::Look(_) => {}
+            Effect::Send { .. } | Effect::Record(_) | Effect::Reply { .. } | Effect::OwnCopy(_) | Effect::Look(_) => {}
         }
     }
 }

@@ -155,7 +155,7 @@ impl Scheduler {
         }
         let task_ends = !matches!(after, TaskAfter::Again { .. } | TaskAfter::Continues { .. });
         if task_ends {
-            self.end_rivals(attempt, after);
+            self.end_other_copies(attempt, after);
         }
         self.doubt(id, attempt, &ending);
         let silent_since = self.fleet.get(id).and_then(|agent| agent.touch.lost_since());

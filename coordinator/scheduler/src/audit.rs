@@ -17,7 +17,7 @@ impl Scheduler {
         self.audit_jobs()?;
         self.audit_attempts()?;
         let saved = self.jobs.values().map(|job| job.tasks.saved_count()).sum();
-        self.escrow.audit(saved, |task| self.saved_digest(task))?;
+        self.kept_snapshots.audit(saved, |task| self.saved_digest(task))?;
         self.fleet.audit()?;
         self.timers.audit()?;
         self.demands.audit(self.jobs.len())?;
@@ -91,8 +91,8 @@ impl Scheduler {
                 return Err(format!("{id} has {} attempts, more than it may", agent.held.len()));
             }
             let stranger = |job| self.jobs.get(job).is_none_or(|job| !job.known_by.contains(&id));
-            if let Some(job) = agent.stream().and_then(|stream| stream.terms.iter().find(|job| stranger(job))) {
-                return Err(format!("{id} keeps the terms of {job}, which does not know that"));
+            if let Some(job) = agent.stream().and_then(|stream| stream.briefs.iter().find(|job| stranger(job))) {
+                return Err(format!("{id} keeps the brief of {job}, which does not know that"));
             }
         }
         Ok(())
@@ -117,6 +117,6 @@ impl Scheduler {
     }
 
     fn knows(&self, agent: lull_shared::id::AgentId, job: &lull_shared::id::JobId) -> Option<()> {
-        self.fleet.get(agent)?.stream()?.terms.contains(job).then_some(())
+        self.fleet.get(agent)?.stream()?.briefs.contains(job).then_some(())
     }
 }

@@ -70,11 +70,11 @@ impl Scheduler {
 
     fn open_stream(&mut self, id: AgentId, stream: StreamId, mut hello: Hello) {
         let now = self.now;
-        self.forget_terms(id);
+        self.forget_briefs(id);
         cut_labels(&mut hello.labels);
         hello.agent_version.truncate(hello.agent_version.floor_char_boundary(limits::NAME_BYTES_MAX));
         let agent = self.fleet.known(id);
-        agent.link = Link::Open(Stream { id: stream, since: now, orders: 0, terms: Default::default() });
+        agent.link = Link::Open(Stream { id: stream, since: now, orders: 0, briefs: Default::default() });
         agent.last_heard = Some(now);
         agent.refusals.retain(|_, refusal| refusal.lacks == Lack::Manners);
         agent.outgoing = Default::default();
@@ -168,7 +168,7 @@ impl Scheduler {
         if self.fleet.get(id).and_then(Agent::stream).is_none() {
             return;
         }
-        self.forget_terms(id);
+        self.forget_briefs(id);
         let agent = self.fleet.known(id);
         agent.stop_clocks(self.now);
         agent.link = Link::Away;
@@ -180,9 +180,9 @@ impl Scheduler {
         self.note_presence(id);
     }
 
-    fn forget_terms(&mut self, id: AgentId) {
-        let terms = self.fleet.known(id).stream_mut().map(|stream| std::mem::take(&mut stream.terms));
-        for job in terms.unwrap_or_default() {
+    fn forget_briefs(&mut self, id: AgentId) {
+        let briefs = self.fleet.known(id).stream_mut().map(|stream| std::mem::take(&mut stream.briefs));
+        for job in briefs.unwrap_or_default() {
             if let Some(job) = self.jobs.get_mut(&job) {
                 job.known_by.remove(&id);
             }

@@ -16,7 +16,7 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    effect::{Change, Custody, Effect, EndedAttempt, Look, Order, Reply},
+    effect::{Change, Effect, EndedAttempt, Look, Order, OwnCopy, Reply},
     event::{AgentSnapshot, Event, Movable, RequestId, Retry, StreamId, Submission},
     ledger::Ledger,
     limits::Limits,
@@ -41,7 +41,7 @@ pub(super) struct Driver {
     /// Of the last turn.
     pub replies: Vec<Reply>,
     /// Of the last turn.
-    pub custody: Vec<Custody>,
+    pub own_copies: Vec<OwnCopy>,
     /// What is asked of the store, and whether that waits for [`Self::answer_look`].
     looks: VecDeque<Look>,
     pub looks_wait: bool,
@@ -130,7 +130,7 @@ impl Driver {
             orders: Vec::new(),
             sent: Vec::new(),
             replies: Vec::new(),
-            custody: Vec::new(),
+            own_copies: Vec::new(),
             looks: VecDeque::new(),
             looks_wait: false,
             numbers: BTreeMap::new(),
@@ -414,7 +414,7 @@ impl Driver {
     }
 
     fn drain_turn(&mut self) {
-        (self.changes, self.orders, self.sent, self.replies, self.custody) = Default::default();
+        (self.changes, self.orders, self.sent, self.replies, self.own_copies) = Default::default();
         while let Some(next) = self.scheduler.next_effect() {
             if let (Some(most), Effect::Record(change)) = (self.dies_after, next)
                 && self.changes.len() >= most
@@ -444,7 +444,7 @@ impl Driver {
                     self.sent.push((agent, stream, number, order));
                 }
                 Effect::Reply { reply, .. } => self.replies.push(reply),
-                Effect::Custody(custody) => self.custody.push(custody),
+                Effect::OwnCopy(own_copy) => self.own_copies.push(own_copy),
                 Effect::Look(look) => self.looks.push_back(look),
             }
         }

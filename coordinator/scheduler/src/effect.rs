@@ -35,7 +35,7 @@ pub enum Effect {
         reply: Reply,
     },
     /// A snapshot that no agent could keep a copy of.
-    Custody(Custody),
+    OwnCopy(OwnCopy),
     /// What is to be read from the store, once it has all that was recorded before.
     Look(Look),
 }
@@ -54,7 +54,7 @@ pub struct Look {
 
 /// What this coordinator does with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Custody {
+pub enum OwnCopy {
     /// Say what is there. Answered by [`super::event::Event::KeptHere`].
     Report,
     /// Fetch it and keep it. Answered by [`super::event::Event::KeptHere`] or [`super::event::Event::NotKeptHere`].
@@ -69,8 +69,8 @@ pub enum Order {
     Welcome {
         intake: Intake,
     },
-    /// The terms of a job, once per stream before its first assignment.
-    Terms {
+    /// The brief of a job, once per stream before its first assignment.
+    Brief {
         job: JobId,
     },
     /// At most [`lull_shared::limits::ASSIGNMENTS_PER_FRAME_MAX`] attempts.

@@ -112,7 +112,7 @@ impl Scheduler {
         for agent_id in job.known_by {
             let agent = self.fleet.known(agent_id);
             agent.refusals.remove(&id);
-            agent.stream_mut().map(|stream| stream.terms.remove(&id));
+            agent.stream_mut().map(|stream| stream.briefs.remove(&id));
             agent.outgoing.forget.push(id);
         }
         for dependency in job.gate.after.into_keys() {

@@ -64,9 +64,9 @@ pub enum Event {
     Wakeable { agent: AgentId, policy: Option<Box<Policy>>, clock_ahead_min: i16 },
     /// The policy is another one; agents that are there say what they make of it.
     PolicyChanged,
-    /// Asked for by [`super::effect::Custody::Keep`], or left by an earlier life: this coordinator has these snapshots.
+    /// Asked for by [`super::effect::OwnCopy::Keep`], or left by an earlier life: this coordinator has these snapshots.
     KeptHere { blobs: Vec<BlobRef> },
-    /// Asked for by [`super::effect::Custody::Keep`]: this coordinator could not fetch it.
+    /// Asked for by [`super::effect::OwnCopy::Keep`]: this coordinator could not fetch it.
     NotKeptHere { digest: Digest },
 }
 

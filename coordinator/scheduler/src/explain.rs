@@ -188,7 +188,7 @@ impl Scheduler {
             capacity: agent.capacity.clone(),
             open_cage: agent.facts.as_ref().and_then(|facts| facts.open_cage.clone()),
             attempts: agent.held.keys().copied().collect(),
-            snapshots: self.escrow.kept_by(id),
+            snapshots: self.kept_snapshots.kept_by(id),
             claims_refused: agent.misdeeds.claims,
             breaches: agent.misdeeds.breaches,
             overtimes: agent.punctuality.misdeeds() as u64,

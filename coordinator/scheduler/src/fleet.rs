@@ -120,8 +120,8 @@ pub(super) struct Stream {
     pub since: Timestamp,
     /// Orders sent on it; the newest has this number.
     pub orders: u64,
-    /// Jobs whose terms were sent on it.
-    pub terms: BTreeSet<JobId>,
+    /// Jobs whose briefs were sent on it.
+    pub briefs: BTreeSet<JobId>,
 }
 
 /// What an agent is.

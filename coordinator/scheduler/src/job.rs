@@ -47,7 +47,7 @@ pub(super) struct Job {
     pub retrying: Option<(Retrying, u64)>,
     /// It stands among its submitter's jobs with something to start.
     pub listed: bool,
-    /// Agents that have its terms.
+    /// Agents that have its brief.
     pub known_by: BTreeSet<AgentId>,
     pub pace: Pace,
     /// Since when agents that could have taken something of it were given something that suits them better.

@@ -23,10 +23,10 @@ use lull_shared::{
 
 use super::{
     Scheduler,
-    effect::{Change, Custody, Effect},
-    escrow::{Asked, Entry, Keeper, Kept},
+    effect::{Change, Effect, OwnCopy},
     event::Saved,
     fleet::{Agent, Link},
+    kept_snapshots::{Asked, Entry, Keeper, Kept},
     timers::Timer,
 };
 
@@ -46,20 +46,20 @@ const CHOICES_MAX: usize = 32;
 
 impl Scheduler {
     /// An agent keeps a newer snapshot of a task: its copies are counted from now on.
-    pub(super) fn begin_escrow(&mut self, task: TaskId, snapshot: SnapshotRef, maker: AgentId) {
+    pub(super) fn begin_kept_snapshots(&mut self, task: TaskId, snapshot: SnapshotRef, maker: AgentId) {
         let newest = Kept::of(snapshot, [maker]);
-        self.escrow.due.insert(task);
-        if self.escrow.get(task).is_none() {
-            return self.escrow.insert(task, Entry::new(newest));
+        self.kept_snapshots.due.insert(task);
+        if self.kept_snapshots.get(task).is_none() {
+            return self.kept_snapshots.insert(task, Entry::new(newest));
         }
         let same = |entry: &mut Entry| {
             let same = entry.newest.digest() == newest.digest();
             same.then(|| entry.newest.holders.insert(maker)).is_some()
         };
-        if self.escrow.change(task, same) == Some(true) {
+        if self.kept_snapshots.change(task, same) == Some(true) {
             return;
         }
-        let replaced = self.escrow.change(task, |entry| {
+        let replaced = self.kept_snapshots.change(task, |entry| {
             let asked = entry.asked.take();
             entry.declined.clear();
             let old = std::mem::replace(&mut entry.newest, newest);
@@ -73,25 +73,25 @@ impl Scheduler {
     }
 
     /// Nobody goes on from a task's snapshots any more.
-    pub(super) fn end_escrow(&mut self, task: TaskId) {
-        let Some(Entry { newest, before, asked, .. }) = self.escrow.remove(task) else { return };
+    pub(super) fn end_kept_snapshots(&mut self, task: TaskId) {
+        let Some(Entry { newest, before, asked, .. }) = self.kept_snapshots.remove(task) else { return };
         self.discard_copies(newest, asked);
         before.into_iter().for_each(|copies| self.discard_copies(copies, None));
     }
 
     /// What a store remembers of a task's snapshot: agents will say who has it.
-    pub(super) fn restore_escrow(&mut self, task: TaskId, snapshot: SnapshotRef) {
-        self.escrow.insert(task, Entry::new(Kept::of(snapshot, [])));
+    pub(super) fn restore_kept_snapshots(&mut self, task: TaskId, snapshot: SnapshotRef) {
+        self.kept_snapshots.insert(task, Entry::new(Kept::of(snapshot, [])));
     }
 
     /// An agent has this snapshot, and stays. It counts for every task that goes on from it, whichever the agent names.
     pub(super) fn keeps(&mut self, id: AgentId, kept: KeptSnapshot) {
-        let tasks = self.escrow.tasks_from(kept.digest);
+        let tasks = self.kept_snapshots.tasks_from(kept.digest);
         if tasks.is_empty() {
             return self.discard_at(id, kept.digest);
         }
         for task in tasks {
-            let after = self.escrow.change(task, |entry| {
+            let after = self.kept_snapshots.change(task, |entry| {
                 let newest = entry.newest.digest() == kept.digest;
                 entry.answered(Keeper::Agent(id));
                 let copies = entry.copies_mut(kept.digest)?;
@@ -107,9 +107,9 @@ impl Scheduler {
     pub(super) fn unkept(&mut self, id: AgentId, kept: KeptSnapshot, reason: UnkeptReason) {
         let leaves = reason == UnkeptReason::Leaving;
         let mut all_safe = true;
-        for task in self.escrow.tasks_from(kept.digest) {
-            self.escrow.due.insert(task);
-            let safe = self.escrow.change(task, |entry| {
+        for task in self.kept_snapshots.tasks_from(kept.digest) {
+            self.kept_snapshots.due.insert(task);
+            let safe = self.kept_snapshots.change(task, |entry| {
                 if entry.has_asked(Keeper::Agent(id)) {
                     entry.asked = None;
                     entry.declined.insert(Keeper::Agent(id));
@@ -134,12 +134,12 @@ impl Scheduler {
     /// This coordinator has these snapshots.
     pub(super) fn kept_here(&mut self, blobs: Vec<BlobRef>) {
         for blob in blobs {
-            let tasks = self.escrow.tasks_from(blob.digest);
+            let tasks = self.kept_snapshots.tasks_from(blob.digest);
             if tasks.is_empty() {
-                self.effects.push_back(Effect::Custody(Custody::Discard(blob.digest)));
+                self.effects.push_back(Effect::OwnCopy(OwnCopy::Discard(blob.digest)));
             }
             for task in tasks {
-                let after = self.escrow.change(task, |entry| {
+                let after = self.kept_snapshots.change(task, |entry| {
                     let newest = entry.newest.digest() == blob.digest;
                     entry.answered(Keeper::Here);
                     entry.copies_mut(blob.digest)?.here = true;
@@ -152,9 +152,9 @@ impl Scheduler {
 
     /// This coordinator could not fetch a snapshot.
     pub(super) fn not_kept_here(&mut self, digest: Digest) {
-        for task in self.escrow.tasks_from(digest) {
-            self.escrow.due.insert(task);
-            self.escrow.change(task, |entry| {
+        for task in self.kept_snapshots.tasks_from(digest) {
+            self.kept_snapshots.due.insert(task);
+            self.kept_snapshots.change(task, |entry| {
                 if entry.newest.digest() == digest && entry.has_asked(Keeper::Here) {
                     entry.asked = None;
                     entry.declined.insert(Keeper::Here);
@@ -165,7 +165,7 @@ impl Scheduler {
 
     /// An agent said hello: this is all that it keeps.
     pub(super) fn relearn_kept(&mut self, id: AgentId, kept: Vec<KeptSnapshot>) {
-        for task in self.escrow.tasks_of(id) {
+        for task in self.kept_snapshots.tasks_of(id) {
             self.forget_at(task, id);
         }
         kept.into_iter().for_each(|kept| self.keeps(id, kept));
@@ -173,10 +173,10 @@ impl Scheduler {
 
     /// An agent's stream closed: others are asked if it does not come back soon.
     pub(super) fn lose_keeper(&mut self, id: AgentId) {
-        for task in self.escrow.tasks_of(id) {
-            let waits = self.escrow.get(task).is_some_and(|entry| entry.newest.holders.contains(&id));
+        for task in self.kept_snapshots.tasks_of(id) {
+            let waits = self.kept_snapshots.get(task).is_some_and(|entry| entry.newest.holders.contains(&id));
             if waits {
-                self.escrow.look_later(task, self.now + AWAY_TIME_MAX);
+                self.kept_snapshots.look_later(task, self.now + AWAY_TIME_MAX);
             } else {
                 self.forget_at(task, id);
             }
@@ -185,26 +185,26 @@ impl Scheduler {
 
     /// An agent has gone silent: others are asked if it does not come back soon.
     pub(super) fn doubt_keeper(&mut self, id: AgentId) {
-        for task in self.escrow.tasks_of(id) {
-            self.escrow.look_later(task, self.now + AWAY_TIME_MAX);
+        for task in self.kept_snapshots.tasks_of(id) {
+            self.kept_snapshots.look_later(task, self.now + AWAY_TIME_MAX);
         }
     }
 
     /// The time has come to look at some tasks again.
     pub(super) fn look_for_keepers(&mut self) {
-        self.escrow.wake(self.now);
+        self.kept_snapshots.wake(self.now);
     }
 
     /// Asks for copies of those snapshots that are in too few places.
     pub(super) fn seek_keepers(&mut self) {
-        while let Some(task) = self.escrow.due.pop_first() {
+        while let Some(task) = self.kept_snapshots.due.pop_first() {
             self.seek_keeper(task);
         }
-        self.timers.set_or_clear(Timer::Keepers, self.escrow.next_look());
+        self.timers.set_or_clear(Timer::Keepers, self.kept_snapshots.next_look());
     }
 
     fn seek_keeper(&mut self, task: TaskId) {
-        let Some(entry) = self.escrow.get(task) else { return };
+        let Some(entry) = self.kept_snapshots.get(task) else { return };
         let newest = &entry.newest;
         let reached = newest.holders.iter().filter(|agent| self.is_connected(**agent)).count() + usize::from(newest.here);
         let source = reached > 0 || newest.leaving.iter().any(|agent| self.is_connected(*agent));
@@ -218,42 +218,42 @@ impl Scheduler {
                 Keeper::Here => true,
             };
             if there && self.now < until {
-                return self.escrow.look_later(task, until);
+                return self.kept_snapshots.look_later(task, until);
             }
-            self.escrow.change(task, |entry| entry.asked.take().map(|asked| entry.declined.insert(asked.keeper)));
+            self.kept_snapshots.change(task, |entry| entry.asked.take().map(|asked| entry.declined.insert(asked.keeper)));
         }
         match self.keeper_for(task) {
             Some(keeper) => self.ask_to_keep(task, keeper),
             None => {
-                self.escrow.change(task, |entry| entry.declined.clear());
-                self.escrow.look_later(task, self.now + AGAIN);
+                self.kept_snapshots.change(task, |entry| entry.declined.clear());
+                self.kept_snapshots.look_later(task, self.now + AGAIN);
             }
         }
     }
 
     fn ask_to_keep(&mut self, task: TaskId, keeper: Keeper) {
         let asked = Asked { keeper, since: self.now };
-        let blob = self.escrow.change(task, |entry| {
+        let blob = self.kept_snapshots.change(task, |entry| {
             entry.asked = Some(asked);
             entry.newest.snapshot.blob
         });
         let Some(blob) = blob else { return };
-        self.escrow.look_later(task, self.now + ANSWER_TIME_MAX);
+        self.kept_snapshots.look_later(task, self.now + ANSWER_TIME_MAX);
         match keeper {
             Keeper::Agent(id) => {
                 self.fleet.known(id).outgoing.keep.push((task, blob));
             }
-            Keeper::Here => self.effects.push_back(Effect::Custody(Custody::Keep(blob))),
+            Keeper::Here => self.effects.push_back(Effect::OwnCopy(OwnCopy::Keep(blob))),
         }
     }
 
     /// Who is to keep a copy: whoever runs the task from it has it already; else one of those with the fewest.
     fn keeper_for(&self, task: TaskId) -> Option<Keeper> {
-        let entry = self.escrow.get(task)?;
+        let entry = self.kept_snapshots.get(task)?;
         let job = self.jobs.get(&task.job).filter(|job| job.stopping.is_none())?;
         let could = |id: AgentId, agent: &Agent| {
             agent.takes_work()
-                && self.escrow.load(id) < KEPT_PER_AGENT_MAX
+                && self.kept_snapshots.load(id) < KEPT_PER_AGENT_MAX
                 && !entry.newest.agents().any(|holder| holder == id)
                 && !entry.declined.contains(&Keeper::Agent(id))
         };
@@ -262,17 +262,17 @@ impl Scheduler {
             return Some(Keeper::Agent(live));
         }
         let chosen = self.fleet.around(spread(entry.newest.digest())).take(LOOKS_MAX).filter(|(id, agent)| could(*id, agent));
-        let chosen = chosen.take(CHOICES_MAX).map(|(id, _)| id).min_by_key(|id| self.escrow.load(*id));
+        let chosen = chosen.take(CHOICES_MAX).map(|(id, _)| id).min_by_key(|id| self.kept_snapshots.load(*id));
         chosen.map(Keeper::Agent).or_else(|| {
             let size_bytes = entry.newest.snapshot.blob.size_bytes;
-            let fits = self.escrow.here_bytes().saturating_add(size_bytes) <= self.limits.snapshots_here_bytes_max;
+            let fits = self.kept_snapshots.here_bytes().saturating_add(size_bytes) <= self.limits.snapshots_here_bytes_max;
             (fits && !entry.newest.here && !entry.declined.contains(&Keeper::Here)).then_some(Keeper::Here)
         })
     }
 
     /// The task goes on from the snapshot before its newest, if only that can be had.
     pub(super) fn fall_back_if_away(&mut self, task: TaskId) {
-        let Some(entry) = self.escrow.get(task) else { return };
+        let Some(entry) = self.kept_snapshots.get(task) else { return };
         if !self.is_reached(&entry.newest) && entry.before.as_ref().is_some_and(|before| self.is_reached(before)) {
             self.fall_back(task);
         }
@@ -280,7 +280,7 @@ impl Scheduler {
 
     /// Whether somebody who is there has the task's newest snapshot.
     pub(super) fn can_be_had(&self, task: TaskId) -> bool {
-        self.escrow.get(task).is_some_and(|entry| self.is_reached(&entry.newest))
+        self.kept_snapshots.get(task).is_some_and(|entry| self.is_reached(&entry.newest))
     }
 
     fn is_reached(&self, copies: &Kept) -> bool {
@@ -289,7 +289,7 @@ impl Scheduler {
 
     /// The task goes on from the snapshot before its newest. Whether that is still kept.
     pub(super) fn fall_back(&mut self, task: TaskId) -> bool {
-        let replaced = self.escrow.change(task, |entry| {
+        let replaced = self.kept_snapshots.change(task, |entry| {
             let before = entry.before.take()?;
             let chosen = (before.snapshot, before.agents().next());
             Some((chosen, std::mem::replace(&mut entry.newest, before), entry.asked.take()))
@@ -299,7 +299,7 @@ impl Scheduler {
         let Some(maker) = job.tasks.saved(task.index).map(|saved| saved.agent) else { return false };
         let agent = keeper.unwrap_or(maker);
         job.tasks.save(task.index, Saved { snapshot, agent });
-        self.escrow.due.insert(task);
+        self.kept_snapshots.due.insert(task);
         self.discard_copies(unused, asked);
         self.effects.push_back(Effect::Record(Change::SnapshotChosen { task, agent, snapshot, at: self.wall() }));
         true
@@ -307,15 +307,15 @@ impl Scheduler {
 
     /// A copy arrived: whoever waits for it may go, and the snapshot before has had its time.
     fn after_copy(&mut self, task: TaskId, unneeded: Option<Unneeded>) {
-        self.escrow.due.insert(task);
+        self.kept_snapshots.due.insert(task);
         let Some(Unneeded { digest, may_go, before }) = unneeded else { return };
         may_go.into_iter().for_each(|agent| self.tell_safe(agent, digest));
         before.into_iter().for_each(|copies| self.discard_copies(copies, None));
     }
 
     fn forget_at(&mut self, task: TaskId, id: AgentId) {
-        self.escrow.due.insert(task);
-        self.escrow.change(task, |entry| {
+        self.kept_snapshots.due.insert(task);
+        self.kept_snapshots.change(task, |entry| {
             entry.answered(Keeper::Agent(id));
             entry.newest.without(id);
             entry.before.iter_mut().for_each(|copies| copies.without(id));
@@ -330,11 +330,11 @@ impl Scheduler {
         if copies.here && asked != Some(Keeper::Here) {
             keepers.push(Keeper::Here);
         }
-        keepers.retain(|keeper| !self.escrow.counts_on(*keeper, digest));
+        keepers.retain(|keeper| !self.kept_snapshots.counts_on(*keeper, digest));
         for keeper in keepers {
             match keeper {
                 Keeper::Agent(agent) => self.discard_at(agent, digest),
-                Keeper::Here => self.effects.push_back(Effect::Custody(Custody::Discard(digest))),
+                Keeper::Here => self.effects.push_back(Effect::OwnCopy(OwnCopy::Discard(digest))),
             }
         }
     }

@@ -31,7 +31,6 @@ mod demand;
 mod driver;
 pub mod effect;
 mod ending;
-mod escrow;
 pub mod event;
 mod explain;
 mod feasible;
@@ -43,6 +42,7 @@ pub mod holding;
 mod job;
 mod jobs;
 mod keeping;
+mod kept_snapshots;
 #[cfg(test)]
 mod ledger;
 pub mod limits;
@@ -58,12 +58,12 @@ mod remains;
 mod restore;
 mod retry;
 mod retrying;
-mod rival;
 mod roster;
 mod select;
 mod share;
 mod silence;
 mod speed;
+mod stragglers;
 mod summed;
 mod tasks;
 #[cfg(test)]
@@ -91,12 +91,12 @@ use lull_shared::{
 use self::{
     demand::Demands,
     effect::Effect,
-    escrow::Escrow,
     event::Event,
     fleet::Fleet,
     holders::Holders,
     holding::Holdings,
     jobs::Jobs,
+    kept_snapshots::KeptSnapshots,
     share::{Shares, SubmitterId},
     timers::{Timer, Timers},
 };
@@ -130,7 +130,7 @@ pub struct Scheduler {
     holdings: Holdings,
     fleet: Fleet,
     holders: Holders,
-    escrow: Escrow,
+    kept_snapshots: KeptSnapshots,
     /// What live attempts would leave.
     seen: remains::Seen,
     /// Agents whose machines sleep.

@@ -84,7 +84,7 @@ pub struct Limits {
     /// [`Self::straggler_time_min`], and rare enough that looking at every attempt costs nothing.
     pub straggler_look: Duration,
     /// Second attempts begun in one look: the rest follow with the next.
-    pub rivals_per_look_max: usize,
+    pub second_copies_per_look_max: usize,
     /// Snapshots that this coordinator keeps itself since no agent can, in bytes.
     pub snapshots_here_bytes_max: u64,
     /// Whether what is known of machines' hours decides anything; off: they are kept and shown only.
@@ -103,7 +103,7 @@ pub struct Limits {
     pub breaches_max: u32,
     /// A breach so long after the one before begins a new row: an agent comes back within seconds.
     pub breach_span: Duration,
-    /// Jobs whose terms one agent keeps; an agent that needs more forgets one of which it has nothing.
+    /// Jobs whose briefs one agent keeps; an agent that needs more forgets one of which it has nothing.
     pub terms_per_agent_max: usize,
     /// Jobs per agent whose refusals are remembered.
     pub refusals_per_agent_max: usize,
@@ -142,7 +142,7 @@ impl Default for Limits {
             straggler_time_min: Duration::from_secs(30),
             straggler_after_results: 3,
             straggler_look: Duration::from_secs(5),
-            rivals_per_look_max: 64,
+            second_copies_per_look_max: 64,
             snapshots_here_bytes_max: 2 * 1024 * 1024 * 1024,
             believes_hours: true,
             troubles_per_task_max: 16,

@@ -58,7 +58,7 @@ impl Scheduler {
         self.note_started(id, attempt);
         let change = Change::SnapshotSaved { attempt, agent: id, snapshot, at: self.wall() };
         self.effects.push_back(Effect::Record(change));
-        self.begin_escrow(attempt.task, snapshot, id);
+        self.begin_kept_snapshots(attempt.task, snapshot, id);
     }
 
     /// The snapshot that the task goes on from, if there is one.
@@ -76,7 +76,7 @@ impl Scheduler {
         let dropped = self.jobs.get_mut(&task.job).and_then(|job| job.tasks.drop_saved(task.index));
         if dropped.is_some() {
             self.effects.push_back(Effect::Record(Change::SnapshotDropped { task }));
-            self.end_escrow(task);
+            self.end_kept_snapshots(task);
         }
     }
 

@@ -142,11 +142,11 @@ impl Scheduler {
         self.send(id, Order::Assign { attempts });
     }
 
-    /// Sends a job's terms if the stream has not had them, and lets the agent forget another job if it knows too many.
+    /// Sends a job's brief if the stream has not had them, and lets the agent forget another job if it knows too many.
     fn teach(&mut self, id: AgentId, job: JobId) {
         let agent = self.fleet.known(id);
         let Some(stream) = agent.stream_mut() else { return };
-        if !stream.terms.insert(job) {
+        if !stream.briefs.insert(job) {
             return;
         }
         if let Some(job) = self.jobs.get_mut(&job) {
@@ -154,12 +154,12 @@ impl Scheduler {
         }
         // It may have had attempts of more jobs than it should know, which have ended since.
         while self.has_too_many_terms(id) && self.forget_one(id, job) {}
-        self.send(id, Order::Terms { job });
+        self.send(id, Order::Brief { job });
     }
 
     fn has_too_many_terms(&mut self, id: AgentId) -> bool {
         let max = self.limits.terms_per_agent_max;
-        self.fleet.known(id).stream().is_some_and(|stream| stream.terms.len() > max)
+        self.fleet.known(id).stream().is_some_and(|stream| stream.briefs.len() > max)
     }
 
     /// Lets the agent forget a job of which it has no attempts. `false`: there is none.
@@ -170,10 +170,10 @@ impl Scheduler {
             let first = AttemptId { task: lull_shared::id::TaskId { job, index: 0 }, number: 0 };
             agent.held.range(first..).next().is_some_and(|(attempt, _)| attempt.task.job == job)
         };
-        let idle = stream.terms.iter().copied().find(|job| *job != except && !has_attempts(*job));
+        let idle = stream.briefs.iter().copied().find(|job| *job != except && !has_attempts(*job));
         let Some(job) = idle else { return false };
         if let Some(stream) = self.fleet.known(id).stream_mut() {
-            stream.terms.remove(&job);
+            stream.briefs.remove(&job);
         }
         if let Some(job) = self.jobs.get_mut(&job) {
             job.known_by.remove(&id);

@@ -100,7 +100,7 @@ impl Scheduler {
         for id in &visited {
             self.fill_with_failed(*id);
         }
-        self.start_rivals();
+        self.start_second_copies();
         for id in visited {
             self.prefetch(id);
             self.take_back(id);

@@ -86,7 +86,7 @@ struct Turn {
     intake: Option<(AgentId, Intake)>,
     acknowledged: BTreeSet<AttemptId>,
     /// Tasks of which a copy was taken back as no longer needed.
-    rivals: BTreeSet<TaskId>,
+    second_copies: BTreeSet<TaskId>,
     /// Agents that two others contradict.
     liars: BTreeSet<AgentId>,
     only_time: bool,
@@ -360,7 +360,7 @@ impl Promised {
             }
             AttemptEnd::Cancelled => {
                 if !job.stopped {
-                    self.turn.rivals.insert(attempt.task);
+                    self.turn.second_copies.insert(attempt.task);
                 }
             }
             AttemptEnd::Recalled => {}
@@ -467,7 +467,7 @@ impl Promised {
         if let Some((agent, intake)) = turn.intake {
             assert_eq!(self.agents[&agent].intake, intake, "what the administrator wants of {agent}");
         }
-        for task in &turn.rivals {
+        for task in &turn.second_copies {
             let over = self.jobs[&task.job].tasks[task.index as usize].ended.is_some();
             assert!(over, "a copy of {task} is cancelled and the task goes on");
         }

@@ -12,7 +12,7 @@ use lull_shared::{
 use super::{
     Scheduler,
     admission::{new_job, snapshot_tasks},
-    effect::{Custody, Effect},
+    effect::{Effect, OwnCopy},
     event::{JobSnapshot, OpenTask, Snapshot},
     fleet::{Agent, Fleet, Held, Touch},
     history::History,
@@ -63,7 +63,7 @@ impl Scheduler {
             demands: Default::default(),
             fleet: Fleet::default(),
             holders: Default::default(),
-            escrow: Default::default(),
+            kept_snapshots: Default::default(),
             seen: Default::default(),
             sleepers: Default::default(),
             wakes_next: Timestamp::default(),
@@ -103,7 +103,7 @@ impl Scheduler {
             scheduler.restore_job(job);
         }
         scheduler.await_agents();
-        scheduler.effects.push_back(Effect::Custody(Custody::Report));
+        scheduler.effects.push_back(Effect::OwnCopy(OwnCopy::Report));
         scheduler.go_on();
         scheduler.end_turn();
         scheduler
@@ -126,7 +126,7 @@ impl Scheduler {
             job.pace = pace;
         }
         for (index, saved) in saved {
-            self.restore_escrow(TaskId { job: id, index }, saved);
+            self.restore_kept_snapshots(TaskId { job: id, index }, saved);
         }
         for (agent_id, attempt, since) in live {
             if self.fleet.get(agent_id).is_none() {

@@ -19,7 +19,7 @@ pub(super) struct Candidate {
 /// What an agent has of a job already: the smaller the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Warmth {
-    /// Its terms, and so most likely its code and a warm executor.
+    /// Its brief, and so most likely its code and a warm executor.
     Knows,
     /// Its code, from another job of the version.
     Holds,

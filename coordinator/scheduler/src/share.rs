@@ -19,7 +19,7 @@ pub(super) struct SubmitterId(u32);
 
 /// Running attempts count by whole ticks, so that submitters compare alike however long ago each was looked at. By the
 /// microsecond whoever was touched last would look the greediest: an agent that is done with a task of one would
-/// always be given one of another, and need the terms and the module of every job.
+/// always be given one of another, and need the brief and the module of every job.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The beginning of the tick that a time falls in.

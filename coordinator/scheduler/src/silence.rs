@@ -426,7 +426,7 @@ mod tests {
     fn nobody_is_expected_that_was_thrown_out_or_has_gone_to_sleep() {
         use super::super::{event::StreamId, fleet::Stream};
 
-        let stream = || Stream { id: StreamId(1), since: at(0), orders: 0, terms: Default::default() };
+        let stream = || Stream { id: StreamId(1), since: at(0), orders: 0, briefs: Default::default() };
         for (intake, asleep, link, expected) in [
             (Intake::Open, false, Link::Away, true),
             (Intake::Draining, false, Link::Silent(stream()), true),

@@ -143,7 +143,7 @@ impl Scheduler {
             self.give_up_saved(attempt.task);
         }
         if *reason == RefuseReason::UnknownTerms {
-            self.fleet.known(id).stream_mut().map(|stream| stream.terms.remove(&job));
+            self.fleet.known(id).stream_mut().map(|stream| stream.briefs.remove(&job));
             self.jobs.get_mut(&job).map(|job| job.known_by.remove(&id));
         }
         let stopping = self.jobs.get(&job).is_some_and(|job| job.stopping.is_some());

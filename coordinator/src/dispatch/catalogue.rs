@@ -1,4 +1,4 @@
-//! What the scheduler does not carry: the terms of active jobs, and the bytes of their inputs.
+//! What the scheduler does not carry: the briefs of active jobs, and the bytes of their inputs.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use lull_shared::{
     id::{JobId, TaskId, VersionId},
     identity::Signed,
     job::{Grants, JobSpec},
-    message::{ModuleManifest, Payload, Terms},
+    message::{JobBrief, ModuleManifest, Payload},
     time::Timestamp,
 };
 
@@ -40,7 +40,7 @@ pub struct Catalogue {
     manifests: Mutex<BTreeMap<VersionId, Signed>>,
 }
 
-/// Terms or an input that cannot be had.
+/// A brief or an input that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     #[error("{0} is not active any more")]
@@ -106,10 +106,10 @@ impl Catalogue {
     }
 
     /// What a job's tasks have in common.
-    pub async fn terms(&self, job: JobId) -> Result<Terms, CatalogueError> {
+    pub async fn brief(&self, job: JobId) -> Result<JobBrief, CatalogueError> {
         let known = self.known(job)?;
         let manifest = self.manifest(known.spec.version).await?;
-        Ok(Terms {
+        Ok(JobBrief {
             job,
             job_name: known.spec.name.clone(),
             manifest: manifest.body,

@@ -382,9 +382,9 @@ impl Leader<'_> {
         for order in sealed.orders {
             self.send(order);
         }
-        for custody in sealed.custody {
-            // The custodian ends with the term.
-            let _ = self.shell.custody.send(custody);
+        for own_copy in sealed.own_copies {
+            // What keeps them ends with the term.
+            let _ = self.shell.own_copies.send(own_copy);
         }
         for look in sealed.looks {
             self.look(look);

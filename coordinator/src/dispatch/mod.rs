@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use lull_scheduler::{
     Scheduler,
-    effect::{Custody, Reply},
+    effect::{OwnCopy, Reply},
     event::{Event, RequestId, StreamId, Submission},
 };
 use lull_shared::{id::AgentId, id::JobId, time::Timestamp};
@@ -207,5 +207,5 @@ pub struct Shell {
     pub losses: Arc<crate::loss::Losses>,
     /// Keeps those snapshots that no agent can keep a copy of. Not bounded by itself: what is kept here has a budget, and each
     /// snapshot is asked for and discarded once.
-    pub custody: mpsc::UnboundedSender<Custody>,
+    pub own_copies: mpsc::UnboundedSender<OwnCopy>,
 }

@@ -10,7 +10,7 @@
 
 use lull_scheduler::{
     Scheduler,
-    effect::{Change, Custody, Effect, Look, Order, Reply},
+    effect::{Change, Effect, Look, Order, OwnCopy, Reply},
     event::{RequestId, StreamId},
 };
 use lull_shared::id::AgentId;
@@ -39,7 +39,7 @@ pub struct Sealed {
     pub orders: Vec<Outgoing>,
     pub replies: Vec<(RequestId, Reply)>,
     /// What is to become of this coordinator's own copies of snapshots.
-    pub custody: Vec<Custody>,
+    pub own_copies: Vec<OwnCopy>,
     /// What is to be read from the store.
     pub looks: Vec<Look>,
 }
@@ -84,7 +84,7 @@ impl Turn {
                     sealed.orders.push(Outgoing { agent, stream, number, order });
                 }
                 Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
-                Effect::Custody(custody) => sealed.custody.push(custody),
+                Effect::OwnCopy(own_copy) => sealed.own_copies.push(own_copy),
                 Effect::Look(look) => sealed.looks.push(look),
             }
         }

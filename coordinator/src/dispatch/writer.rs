@@ -1,4 +1,4 @@
-//! One task per work stream turns the scheduler's orders into frames: it looks up terms and inputs, so that the
+//! One task per work stream turns the scheduler's orders into frames: it looks up brief and inputs, so that the
 //! loop never waits for them, and keeps the orders' numbers.
 
 use std::{
@@ -31,7 +31,7 @@ use super::{Catalogue, CatalogueError, DispatchHandle};
 use crate::{logs::Ask, policies::Feed};
 
 /// What may wait for an agent that reads slowly, in attempts and other things that orders name. An agent holds so many
-/// attempts at most, and each is offered, with the terms of its job, recalled, acknowledged and forgotten: one that reads at
+/// attempts at most, and each is offered, with the brief of its job, recalled, acknowledged and forgotten: one that reads at
 /// all, however slowly, is never further behind. One that reads nothing loses its stream by that.
 const WAITING_MAX: usize = 8 * limits::ATTEMPTS_PER_AGENT_MAX;
 /// Inline input after which a frame is closed: half of the most a frame may have, so that the last one fits too.
@@ -93,7 +93,7 @@ fn weight(order: &Order) -> usize {
         Order::Recall { attempts, .. } | Order::Acknowledge { attempts } => attempts.len(),
         Order::Discard { snapshots } | Order::Safe { snapshots } => snapshots.len(),
         Order::Wake { cards } => cards.len(),
-        Order::Terms { .. }
+        Order::Brief { .. }
         | Order::Welcome { .. }
         | Order::Forget { .. }
         | Order::Keep { .. }
@@ -246,7 +246,7 @@ fn inline_bytes(frame: &ToAgentFrame) -> usize {
     inline.sum()
 }
 
-/// Puts into an order what the scheduler does not carry: terms, inputs, the stream's own facts.
+/// Puts into an order what the scheduler does not carry: brief, inputs, the stream's own facts.
 pub struct Framer {
     peer: Peer,
     catalogue: Arc<Catalogue>,
@@ -285,11 +285,11 @@ impl Framer {
     async fn parts(&mut self, order: Order) -> Vec<Vec<ToAgent>> {
         let message = match order {
             Order::Assign { attempts } => return self.assignments(attempts).await,
-            Order::Terms { job } => match self.catalogue.terms(job).await {
-                Ok(terms) => ToAgent::Terms(Box::new(terms)),
+            Order::Brief { job } => match self.catalogue.brief(job).await {
+                Ok(brief) => ToAgent::Brief(Box::new(brief)),
                 Err(error) => {
-                    // The assignments that follow are refused by the agent as of unknown terms, and offered again.
-                    tracing::warn!(%job, %error, "cannot tell an agent the terms of a job");
+                    // The assignments that follow are refused by the agent as of unknown brief, and offered again.
+                    tracing::warn!(%job, %error, "cannot tell an agent the brief of a job");
                     return vec![Vec::new()];
                 }
             },

@@ -20,11 +20,11 @@ use super::{ADMIN_TOKEN_FILE, GRACE, ServerConfig, until};
 use crate::{
     access::{self, Callers},
     clock,
-    custody::Custodian,
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
     http, keys,
     loss::Losses,
     network::Network,
+    own_copies::OwnCopies,
     pauses::Pauses,
     policies::Policies,
     presence::Presence,
@@ -117,7 +117,7 @@ impl Lasting {
             over: over.clone(),
         };
         let (revoked, revocations) = mpsc::unbounded_channel();
-        let (custody, wards) = mpsc::unbounded_channel();
+        let (own_copies, orders) = mpsc::unbounded_channel();
         let shell = Shell {
             store: self.store.clone(),
             catalogue: catalogue.clone(),
@@ -127,13 +127,13 @@ impl Lasting {
             turn_wait: dispatch::TURN_WAIT_MAX,
             losses: self.losses.clone(),
             revoked,
-            custody,
+            own_copies,
         };
-        let custodian = Custodian::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
+        let keeper = OwnCopies::new(self.snapshots.clone(), self.node.clone(), tracker, handle.clone());
         let rule = tokio::spawn(rule(shell, lead.clone(), inbox, over.clone()));
         tasks.spawn(until(over.clone(), sweep(self.store.clone(), lead.clone())));
         tasks.spawn(until(over.clone(), keep_revocations(mesh.clone(), revocations)));
-        tasks.spawn(until(over.clone(), custodian.run(wards)));
+        tasks.spawn(until(over.clone(), keeper.run(orders)));
         let (data, making) = (&self.config.data, &self.config.making);
         let publications = Arc::new(Publications::new(self.store.clone(), self.issuer.clone(), lead.clone(), data, making));
         tasks.spawn(until(over.clone(), publications.clone().run()));

@@ -358,7 +358,7 @@ fn orders() -> Vec<Vec<u8>> {
         migratable: None,
     };
     let signed = sign(&authority(), &manifest);
-    let terms = Terms {
+    let brief = JobBrief {
         job: JobId(1),
         job_name: "nightly".into(),
         manifest: signed.body,
@@ -383,7 +383,7 @@ fn orders() -> Vec<Vec<u8>> {
         })
         .collect();
     let messages = [
-        ToAgent::Terms(Box::new(terms)),
+        ToAgent::Brief(Box::new(brief)),
         ToAgent::Assign(assign),
         ToAgent::Recall { attempts: attempts.clone(), reason: RecallReason::Rebalance },
         ToAgent::Recall { attempts: attempts[..1].to_vec(), reason: RecallReason::Cancelled },

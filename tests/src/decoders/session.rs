@@ -43,7 +43,7 @@ const START: Timestamp = Timestamp::from_millis(1_795_435_200_000);
 const MESSAGES_MAX: usize = 64;
 /// What the agent does for one event before it counts as never coming to rest.
 const EFFECTS_MAX: usize = 100_000;
-/// The engine that the seeds' terms have an artifact for.
+/// The engine that the seeds' briefs have an artifact for.
 pub(super) const ENGINE: &str = "engine-1";
 
 struct World {

@@ -172,7 +172,7 @@ impl World {
             CoordinatorEvent::Turn => return self.turn(id),
             CoordinatorEvent::Commit => return self.commit(id),
             CoordinatorEvent::Renew => self.renew(id),
-            CoordinatorEvent::Fetched(snapshot) => self.custody_fetched(id, snapshot),
+            CoordinatorEvent::Fetched(snapshot) => self.own_copy_fetched(id, snapshot),
         }
         Ok(())
     }

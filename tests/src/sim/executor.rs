@@ -200,7 +200,7 @@ impl World {
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let fits = match &mut executor.state {
             State::Alive { code, each, queue, .. } => {
-                *each = plan::mean_time(&plan.terms.args);
+                *each = plan::mean_time(&plan.brief.args);
                 let codes = [Build::Plain, Build::Migratable].into_iter().filter_map(|build| plan.code(build));
                 queue.is_empty() && codes.into_iter().any(|other| other.blob().digest == *code)
             }
@@ -208,13 +208,13 @@ impl World {
             State::Dying => true,
             State::None | State::Starting { .. } => false,
         };
-        let what = || format!("{agent} turns the executor in slot {slot} to {}, which it does not fit", plan.terms.job);
-        hold(Promise::Bounded, fits, what, &[agent.into(), plan.terms.job.into()])
+        let what = || format!("{agent} turns the executor in slot {slot} to {}, which it does not fit", plan.brief.job);
+        hold(Promise::Bounded, fits, what, &[agent.into(), plan.brief.job.into()])
     }
 
     pub fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan, build: Build) -> Checked {
         let machine = &self.machines[id];
-        let (agent, job) = (machine.agent, plan.terms.job);
+        let (agent, job) = (machine.agent, plan.brief.job);
         let executor = &machine.slots[usize::from(slot)];
         let what = || format!("{agent} starts an executor in slot {slot}, which has one");
         hold(Promise::Bounded, executor.is_none(), what, &[agent.into(), job.into()])?;
@@ -229,7 +229,7 @@ impl World {
         };
         hold(Promise::Sound, right, || format!("{agent} loads another engine's artifact"), &[agent.into(), job.into()])?;
         let code = plan.code(build).map_or(Digest::of(&[]), |code| code.blob().digest);
-        let each = plan::mean_time(&plan.terms.args);
+        let each = plan::mean_time(&plan.brief.args);
         let cost_percent = if build == Build::Migratable { store::cost_percent(version.into()) } else { 100 };
         let nature = match build {
             Build::Migratable => Nature::Movable,

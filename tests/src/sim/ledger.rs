@@ -60,7 +60,7 @@ pub struct Tally {
     /// Attempts of tasks that had been with another agent before.
     pub moves: u64,
     /// Attempts that began beside another of their task.
-    pub rivals: u64,
+    pub second_copies: u64,
     /// Outputs that were kept to be compared.
     pub answers: u64,
     /// Wrong outputs that counted, of tasks that were not verified.
@@ -169,7 +169,7 @@ impl Ledger {
                 let what = || format!("{attempt} goes to {agent}, which is quarantined");
                 hold(Promise::CountedOnce, free, what, &[(*attempt).into(), (*agent).into()])?;
                 let moved = self.job(attempt.task.job)?.started(*attempt, *agent, *beside)?;
-                self.tally.rivals += u64::from(*beside);
+                self.tally.second_copies += u64::from(*beside);
                 self.tally.moves += u64::from(moved && !beside);
                 Ok(())
             }

@@ -63,7 +63,7 @@ impl fmt::Display for Summary {
         writeln!(f, "  recalled        {recalled:>12}   evicted          {evicted:>10}")?;
         writeln!(f, "  cancelled       {cancelled:>12}   late results     {late_results:>10}")?;
         writeln!(f, "moves             {:>12}   pauses           {:>10}", tally.moves, tally.pauses)?;
-        writeln!(f, "second copies     {:>12}   outputs compared {:>10}", tally.rivals, tally.answers)?;
+        writeln!(f, "second copies     {:>12}   outputs compared {:>10}", tally.second_copies, tally.answers)?;
         writeln!(f, "liars quarantined {:>12}   lies not looked at {:>8}", tally.quarantined, tally.lies)?;
         if tally.taken_from_breaching > 0 {
             writeln!(f, "taken from breaking the protocol {:>4}", tally.taken_from_breaching)?;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lull_scheduler::{effect::Custody, event::Event as Scheduled};
+use lull_scheduler::{effect::OwnCopy, event::Event as Scheduled};
 use lull_session::Event;
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -112,7 +112,7 @@ impl World {
 
     /// Whether a blob is a snapshot that nobody can give to this machine.
     pub fn lacks_snapshot(&self, asker: MachineId, digest: &Digest) -> bool {
-        !(self.database.codes.contains(digest) || self.is_given(Some(asker), digest) || self.is_in_custody(digest))
+        !(self.database.codes.contains(digest) || self.is_given(Some(asker), digest) || self.is_kept_here(digest))
     }
 
     fn is_given(&self, asker: Option<MachineId>, digest: &Digest) -> bool {
@@ -123,38 +123,38 @@ impl World {
         self.snapshots.0.get(digest).is_some_and(|snapshot| snapshot.keepers.iter().any(gives))
     }
 
-    fn is_in_custody(&self, digest: &Digest) -> bool {
+    fn is_kept_here(&self, digest: &Digest) -> bool {
         let mut leader = self.coordinators.iter().filter(|coordinator| coordinator.leader().is_some());
         leader.any(|coordinator| coordinator.snapshots.contains_key(digest))
     }
 
     /// What a coordinator does with its own copies.
-    pub fn custody(&mut self, id: CoordinatorId, custody: Custody) {
-        match custody {
-            Custody::Report => {
+    pub fn own_copy(&mut self, id: CoordinatorId, own_copy: OwnCopy) {
+        match own_copy {
+            OwnCopy::Report => {
                 let kept = self.coordinators[id].snapshots.iter();
                 let blobs = kept.map(|(digest, size_bytes)| BlobRef { digest: *digest, size_bytes: *size_bytes }).collect();
                 self.arrives(id, Input::Event(Box::new(Scheduled::KeptHere { blobs })));
             }
-            Custody::Keep(_) if self.options.mutation == Some(Mutation::KeepNothing) => {}
-            Custody::Keep(snapshot) => {
+            OwnCopy::Keep(_) if self.options.mutation == Some(Mutation::KeepNothing) => {}
+            OwnCopy::Keep(snapshot) => {
                 let at = self.now + self.dice.coordinators.seconds(0.01, 0.5);
                 self.push_coordinator(id, at, CoordinatorEvent::Fetched(snapshot));
             }
-            Custody::Discard(digest) => {
+            OwnCopy::Discard(digest) => {
                 self.coordinators[id].snapshots.remove(&digest);
-                self.snapshots.forget(digest, custodian(id));
+                self.snapshots.forget(digest, as_holder(id));
             }
         }
     }
 
     /// A snapshot gets to a coordinator, if anybody gives it.
-    pub fn custody_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
+    pub fn own_copy_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
         let digest = snapshot.digest;
         let event = match self.is_given(None, &digest) {
             true => {
                 self.coordinators[id].snapshots.insert(digest, snapshot.size_bytes);
-                self.snapshots.keep(digest, custodian(id));
+                self.snapshots.keep(digest, as_holder(id));
                 Scheduled::KeptHere { blobs: vec![snapshot] }
             }
             false => Scheduled::NotKeptHere { digest },
@@ -187,6 +187,6 @@ impl World {
 }
 
 /// A coordinator's place among the keepers of snapshots.
-fn custodian(id: CoordinatorId) -> MachineId {
+fn as_holder(id: CoordinatorId) -> MachineId {
     MachineId::MAX - id
 }

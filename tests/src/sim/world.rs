@@ -268,7 +268,7 @@ impl World {
     pub fn trace_to_agent(&mut self, agent: AgentId, message: &ToAgent) {
         if self.options.trace {
             let words = match message {
-                ToAgent::Terms(terms) => format!("Terms({})", terms.job),
+                ToAgent::Brief(brief) => format!("Brief({})", brief.job),
                 ToAgent::Assign(list) => format!("Assign({})", list_of(list.iter().map(|one| one.attempt))),
                 ToAgent::Recall { attempts, reason } => format!("Recall({}: {reason:?})", list_of(attempts)),
                 ToAgent::Acknowledge { attempts } => format!("Acknowledge({})", list_of(attempts)),

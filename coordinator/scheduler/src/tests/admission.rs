@@ -110,7 +110,7 @@ fn an_agent_forgets_idle_jobs_when_it_knows_too_many() {
     for job in 1..=3 {
         driver.enrol(9 + job);
     }
-    assert_eq!(driver.orders_sent(1), 3, "welcome, terms, assignment");
+    assert_eq!(driver.orders_sent(1), 3, "welcome, briefs, assignment");
     driver.succeed(1, &[attempt(1, 1, 2)]);
     assert!(driver.orders.contains(&(AgentId(1), Order::Forget { job: first })));
 }
@@ -121,7 +121,7 @@ fn terms_that_a_busy_agent_was_told_beyond_the_bound_go_when_it_is_idle_and_all_
     driver.enrol_and_connect(1, 5);
     let told = |driver: &Driver| {
         let agent = driver.scheduler.fleet.get(AgentId(1)).expect("an agent");
-        agent.stream().map(|stream| stream.terms.len())
+        agent.stream().map(|stream| stream.briefs.len())
     };
     for job in 1..=5 {
         driver.submit(spec(1));

@@ -36,7 +36,7 @@ pub(super) struct FakeAgent {
     outgoing: VecDeque<ToCoordinator>,
     /// Everything ever said, to be said again by a confused network.
     said: Vec<ToCoordinator>,
-    terms: BTreeSet<JobId>,
+    briefs: BTreeSet<JobId>,
     waiting: VecDeque<AttemptId>,
     running: VecDeque<AttemptId>,
     /// Those of its attempts that can be moved.
@@ -58,7 +58,7 @@ impl FakeAgent {
             read: 0,
             outgoing: VecDeque::new(),
             said: Vec::new(),
-            terms: BTreeSet::new(),
+            briefs: BTreeSet::new(),
             waiting: VecDeque::new(),
             running: VecDeque::new(),
             movable: BTreeSet::new(),
@@ -93,7 +93,7 @@ impl FakeAgent {
     pub(super) fn cut(&mut self) -> Option<StreamId> {
         self.incoming.clear();
         self.outgoing.clear();
-        self.terms.clear();
+        self.briefs.clear();
         self.read = 0;
         self.stream.take()
     }
@@ -120,14 +120,14 @@ impl FakeAgent {
         self.read = number;
         match order {
             Order::Welcome { .. } | Order::Intake(_) => {}
-            Order::Terms { job } => assert!(self.terms.insert(job), "{} is told the terms of {job} twice", self.id),
+            Order::Brief { job } => assert!(self.briefs.insert(job), "{} is told the brief of {job} twice", self.id),
             Order::Keep { task, snapshot } => self.keep(task, snapshot.digest),
             Order::Safe { .. } | Order::Wake { .. } => {}
             Order::Discard { snapshots } => self.snapshots.retain(|digest, _| !snapshots.contains(digest)),
             Order::Assign { attempts } => attempts.into_iter().for_each(|given| self.take(given)),
             Order::Recall { attempts, reason } => self.give_back(&attempts, reason),
             Order::Acknowledge { attempts } => self.done.retain(|attempt, _| !attempts.contains(attempt)),
-            Order::Forget { job } => assert!(self.terms.remove(&job), "{} forgets {job}, which it does not know", self.id),
+            Order::Forget { job } => assert!(self.briefs.remove(&job), "{} forgets {job}, which it does not know", self.id),
             Order::Goodbye { .. } => drop(self.cut()),
         }
         true
@@ -146,7 +146,7 @@ impl FakeAgent {
 
     fn take(&mut self, given: Given) {
         let attempt = given.attempt;
-        assert!(self.terms.contains(&attempt.task.job), "{} is given {attempt} without its terms", self.id);
+        assert!(self.briefs.contains(&attempt.task.job), "{} is given {attempt} without its brief", self.id);
         assert!(!self.holding().contains(&attempt), "{} is given {attempt} twice", self.id);
         self.waiting.push_back(attempt);
         if given.build == Build::Migratable {

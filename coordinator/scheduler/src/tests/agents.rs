@@ -117,7 +117,7 @@ fn what_an_agent_finished_before_it_came_back_counts() {
     driver.succeed(1, &[attempt(1, 0, 1)]);
     assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Succeeded)]);
     assert_eq!(driver.assigned(1), [attempt(1, 1, 1)]);
-    assert!(driver.orders.iter().any(|(_, order)| *order == Order::Terms { job: JobId(1) }), "terms go out on each stream");
+    assert!(driver.orders.iter().any(|(_, order)| *order == Order::Brief { job: JobId(1) }), "briefs go out on each stream");
 }
 
 #[test]

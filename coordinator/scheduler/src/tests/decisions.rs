@@ -125,7 +125,7 @@ fn what_waits_is_taken_back_for_a_free_slot_if_that_saves_a_recalls_round_trip()
 #[test]
 fn second_copies_are_begun_some_at_a_time() {
     let mut driver = Driver::with(Limits {
-        rivals_per_look_max: 1,
+        second_copies_per_look_max: 1,
         lease: 100_000 * SECOND,
         overtime_margin: 100_000 * SECOND,
         begin_max: 100_000 * SECOND,

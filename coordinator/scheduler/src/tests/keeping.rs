@@ -14,7 +14,7 @@ use lull_shared::{
 use super::moving::{discarded, evict, given, movable_driver, one_running, save, snapshot};
 use crate::{
     driver::{Driver, attempt, capacity, spec},
-    effect::{Custody, Order},
+    effect::{Order, OwnCopy},
     event::Event,
 };
 
@@ -82,7 +82,7 @@ fn a_snapshot_is_copied_to_another_agent_and_the_task_survives_its_maker() {
     let (mut driver, _) = saved(2);
     assert_eq!(asked(&driver), [(2, digest(1))]);
     keeps(&mut driver, 2, 1);
-    assert_eq!((asked(&driver).len(), driver.custody.len()), (0, 0), "two places are enough");
+    assert_eq!((asked(&driver).len(), driver.own_copies.len()), (0, 0), "two places are enough");
     driver.say(1, ToCoordinator::Farewell);
     assert_eq!(given(&driver, 2)[0].resume.as_deref(), Some(&snapshot(1, 50)));
 }
@@ -152,7 +152,7 @@ fn whoever_declines_is_not_asked_again_at_once_and_the_coordinator_is_the_last_r
     let (second, _) = asked(&driver)[0];
     assert_eq!(first + second, 5, "two and three, in some order");
     unkept(&mut driver, second, 1, UnkeptReason::Full);
-    assert_eq!((asked(&driver), driver.custody.clone()), (vec![], vec![Custody::Keep(blob(1))]));
+    assert_eq!((asked(&driver), driver.own_copies.clone()), (vec![], vec![OwnCopy::Keep(blob(1))]));
     driver.handle(Event::KeptHere { blobs: vec![blob(1)] });
     driver.pass(Duration::from_secs(3_600));
     assert!(asked(&driver).is_empty(), "two places are enough");
@@ -164,7 +164,7 @@ fn an_agent_whose_owner_is_there_is_asked_for_nothing() {
     let first = one_running(&mut driver);
     pause(&mut driver, 2);
     save(&mut driver, 1, first, snapshot(1, 50));
-    assert_eq!((asked(&driver), driver.custody.clone()), (vec![], vec![Custody::Keep(blob(1))]));
+    assert_eq!((asked(&driver), driver.own_copies.clone()), (vec![], vec![OwnCopy::Keep(blob(1))]));
 }
 
 #[test]
@@ -173,14 +173,14 @@ fn what_the_coordinator_keeps_itself_goes_with_its_task_and_stays_within_its_bud
     let first = one_running(&mut driver);
     let large = SnapshotRef { blob: BlobRef { size_bytes: 1 << 30, ..blob(9) }, spent_us: 0 };
     save(&mut driver, 1, first, large);
-    assert_eq!(driver.custody, [Custody::Keep(large.blob)]);
+    assert_eq!(driver.own_copies, [OwnCopy::Keep(large.blob)]);
     driver.handle(Event::KeptHere { blobs: vec![large.blob] });
     driver.succeed(1, &[first]);
-    assert_eq!(driver.custody, [Custody::Discard(large.blob.digest)]);
+    assert_eq!(driver.own_copies, [OwnCopy::Discard(large.blob.digest)]);
     let mut limited = movable_driver_with_budget(99);
     let first = one_running(&mut limited);
     save(&mut limited, 1, first, SnapshotRef { blob: BlobRef { size_bytes: 100, ..blob(1) }, spent_us: 0 });
-    assert_eq!(limited.custody, []);
+    assert_eq!(limited.own_copies, []);
 }
 
 fn movable_driver_with_budget(snapshots_here_bytes_max: u64) -> Driver {
@@ -201,9 +201,9 @@ fn movable_driver_with_budget(snapshots_here_bytes_max: u64) -> Driver {
 fn what_a_coordinator_kept_in_an_earlier_life_is_kept_or_discarded_as_it_is_needed() {
     let (mut driver, _) = saved(1);
     driver.crash();
-    assert_eq!(driver.custody, [Custody::Report]);
+    assert_eq!(driver.own_copies, [OwnCopy::Report]);
     driver.handle(Event::KeptHere { blobs: vec![blob(1), blob(7)] });
-    assert_eq!(driver.custody, [Custody::Discard(digest(7))]);
+    assert_eq!(driver.own_copies, [OwnCopy::Discard(digest(7))]);
     driver.enrol_and_connect(2, 1);
     driver.pass(Duration::from_secs(61));
     assert_eq!(asked(&driver), [(2, digest(1))], "it is in one place");
@@ -310,14 +310,14 @@ fn an_agent_names_no_more_snapshots_than_it_may_have_and_those_of_no_task_are_no
     driver.keeps.insert(AgentId(1), (0..SNAPSHOTS_PER_AGENT_MAX).map(unknown).collect());
     driver.connect(1, 1, &[]);
     assert_eq!(discarded(&driver, 1).len(), SNAPSHOTS_PER_AGENT_MAX);
-    assert_eq!(driver.scheduler.escrow.load(AgentId(1)), 0);
+    assert_eq!(driver.scheduler.kept_snapshots.load(AgentId(1)), 0);
 }
 
 #[test]
 fn what_is_known_of_an_agents_snapshots_goes_with_their_task() {
     let (mut driver, first) = saved(2);
     keeps(&mut driver, 2, 1);
-    let load = |driver: &Driver, agent| driver.scheduler.escrow.load(AgentId(agent));
+    let load = |driver: &Driver, agent| driver.scheduler.kept_snapshots.load(AgentId(agent));
     assert_eq!((load(&driver, 1), load(&driver, 2)), (1, 1));
     driver.succeed(1, &[first]);
     assert_eq!((load(&driver, 1), load(&driver, 2)), (0, 0));
@@ -384,7 +384,7 @@ fn a_keeper_is_given_up_when_its_time_is_over_and_not_before() {
     driver.pass(Duration::from_micros(1));
     assert_eq!(asked(&driver), [(5 - first, digest(1))]);
     driver.pass(Duration::from_secs(600));
-    assert_eq!((asked(&driver), driver.custody.clone()), (vec![], vec![Custody::Keep(blob(1))]), "both had their time");
+    assert_eq!((asked(&driver), driver.own_copies.clone()), (vec![], vec![OwnCopy::Keep(blob(1))]), "both had their time");
 }
 
 #[test]
@@ -392,15 +392,15 @@ fn a_coordinator_that_could_not_fetch_a_copy_looks_again_for_all_after_a_minute(
     let mut driver = movable_driver(1);
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 50));
-    assert_eq!(driver.custody, [Custody::Keep(blob(1))]);
+    assert_eq!(driver.own_copies, [OwnCopy::Keep(blob(1))]);
     driver.handle(Event::NotKeptHere { digest: digest(7) });
-    assert_eq!(driver.custody, [], "that is another one");
+    assert_eq!(driver.own_copies, [], "that is another one");
     driver.handle(Event::NotKeptHere { digest: digest(1) });
-    assert_eq!(driver.custody, [], "it is not tried again at once");
+    assert_eq!(driver.own_copies, [], "it is not tried again at once");
     driver.pass(Duration::from_secs(60) - Duration::from_micros(1));
-    assert_eq!(driver.custody, []);
+    assert_eq!(driver.own_copies, []);
     driver.pass(Duration::from_micros(1));
-    assert_eq!(driver.custody, [Custody::Keep(blob(1))]);
+    assert_eq!(driver.own_copies, [OwnCopy::Keep(blob(1))]);
 }
 
 /// One agent that runs so many tasks and leaves a snapshot of each, each of so many bytes; others, which take no work but
@@ -418,7 +418,7 @@ fn many_saved(tasks: u32, size_bytes: u64, keepers: u64, budget: u64, answers: b
         let blob = BlobRef { size_bytes, ..BlobRef::of(&index.to_le_bytes()) };
         save(&mut driver, 1, attempt(1, index, 1), SnapshotRef { blob, spent_us: 0 });
         keeping.extend(asked(&driver).into_iter().map(|(agent, _)| agent));
-        if driver.custody == [Custody::Keep(blob)] {
+        if driver.own_copies == [OwnCopy::Keep(blob)] {
             here += 1;
             if answers {
                 driver.handle(Event::KeptHere { blobs: vec![blob] });
@@ -456,11 +456,11 @@ fn what_is_kept_here_counts_as_a_place_and_is_given_up_with_the_snapshot_before(
     let first = one_running(&mut driver);
     save(&mut driver, 1, first, snapshot(1, 50));
     driver.handle(Event::KeptHere { blobs: vec![blob(1)] });
-    assert_eq!((driver.custody.len(), asked(&driver)), (0, vec![]));
+    assert_eq!((driver.own_copies.len(), asked(&driver)), (0, vec![]));
     save(&mut driver, 1, first, snapshot(2, 60));
-    assert_eq!(driver.custody, [Custody::Keep(blob(2))], "the one before stays while the newer is in one place");
+    assert_eq!(driver.own_copies, [OwnCopy::Keep(blob(2))], "the one before stays while the newer is in one place");
     driver.handle(Event::KeptHere { blobs: vec![blob(2)] });
-    assert_eq!((driver.custody.clone(), discarded(&driver, 1)), (vec![Custody::Discard(digest(1))], vec![digest(1)]));
+    assert_eq!((driver.own_copies.clone(), discarded(&driver, 1)), (vec![OwnCopy::Discard(digest(1))], vec![digest(1)]));
     unkept(&mut driver, 1, 2, UnkeptReason::Leaving);
     assert_eq!(safe(&driver, 1), [digest(2)], "this coordinator has it");
 }

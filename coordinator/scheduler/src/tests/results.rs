@@ -225,7 +225,7 @@ fn terms_that_an_agent_lost_are_sent_again() {
     driver.submit(spec(1));
     driver.say(1, ToCoordinator::Refused { attempt: attempt(1, 0, 1), reason: RefuseReason::UnknownTerms });
     driver.pass(SECOND);
-    assert!(driver.orders.contains(&(AgentId(1), Order::Terms { job: JobId(1) })));
+    assert!(driver.orders.contains(&(AgentId(1), Order::Brief { job: JobId(1) })));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn a_task_goes_from_submission_to_result() {
     let job = driver.submit(spec(1));
     let first = attempt(1, 0, 1);
     let given = Given { attempt: first, build: Build::Plain, resume: None };
-    assert_eq!(driver.orders, [(AgentId(1), Order::Terms { job }), (AgentId(1), Order::Assign { attempts: vec![given] }),]);
+    assert_eq!(driver.orders, [(AgentId(1), Order::Brief { job }), (AgentId(1), Order::Assign { attempts: vec![given] }),]);
     assert_eq!(driver.counts(job), TaskCounts { running: 1, ..Default::default() });
     driver.started(1, &[first]);
     driver.pass(Duration::from_secs(2));

@@ -37,7 +37,7 @@ use crate::{
 
 fn shell(store: Arc<dyn Store>, lease: Lease) -> Shell {
     let (revoked, _) = tokio::sync::mpsc::unbounded_channel();
-    let (custody, _) = tokio::sync::mpsc::unbounded_channel();
+    let (own_copies, _) = tokio::sync::mpsc::unbounded_channel();
     let catalogue = Arc::new(Catalogue::new(store.clone()));
     Shell {
         store,
@@ -48,7 +48,7 @@ fn shell(store: Arc<dyn Store>, lease: Lease) -> Shell {
         turn_wait: company::WAIT_MAX,
         losses: Arc::default(),
         revoked,
-        custody,
+        own_copies,
     }
 }
 

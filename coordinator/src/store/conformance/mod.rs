@@ -8,8 +8,8 @@ mod leader;
 mod model;
 mod reads;
 mod registry;
-mod rivals;
 pub mod sample;
+mod second_copies;
 mod tasks;
 mod turns;
 mod verification;
@@ -138,10 +138,10 @@ cases!(
     turns::start_and_end_in_one_turn_are_one_turn,
     turns::moves_are_listed_with_what_went_along,
     turns::a_pause_is_remembered_and_ends_with_the_attempt,
-    rivals::a_task_may_be_with_two_agents_and_counts_once,
-    rivals::the_first_result_wins_and_the_other_copy_is_over,
-    rivals::a_copy_that_ends_leaves_the_task_to_the_other,
-    rivals::a_task_is_paused_when_all_its_copies_are,
+    second_copies::a_task_may_be_with_two_agents_and_counts_once,
+    second_copies::the_first_result_wins_and_the_other_copy_is_over,
+    second_copies::a_copy_that_ends_leaves_the_task_to_the_other,
+    second_copies::a_task_is_paused_when_all_its_copies_are,
     verification::an_output_that_is_compared_is_durable_and_does_not_count,
     verification::a_task_that_ends_keeps_nothing_to_compare,
     verification::a_quarantine_is_remembered_until_it_is_lifted,

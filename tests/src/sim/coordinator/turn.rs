@@ -383,7 +383,7 @@ fn drain_loosely(scheduler: &mut Scheduler) -> (Vec<Change>, Sealed) {
             Effect::Record(change) => changes.push(change),
             Effect::Send { agent, stream, number, order } => sealed.orders.push(Outgoing { agent, stream, number, order }),
             Effect::Reply { request, reply } => sealed.replies.push((request, reply)),
-            Effect::Custody(custody) => sealed.custody.push(custody),
+            Effect::OwnCopy(own_copy) => sealed.own_copies.push(own_copy),
             Effect::Look(look) => sealed.looks.push(look),
         }
     }

@@ -48,8 +48,8 @@ impl World {
         if let Some(leader) = self.coordinators[id].leader_mut() {
             leader.looks.extend(sealed.looks);
         }
-        for custody in sealed.custody {
-            self.custody(id, custody);
+        for own_copy in sealed.own_copies {
+            self.own_copy(id, own_copy);
         }
         for (request, reply) in sealed.replies {
             let Some(number) = self.coordinators[id].leader_mut().and_then(|leader| leader.replies.remove(&request)) else {
@@ -85,7 +85,7 @@ impl World {
                     None => Ok(()),
                 }
             }
-            Order::Terms { job } if !self.ledger.jobs.contains_key(job) => {
+            Order::Brief { job } if !self.ledger.jobs.contains_key(job) => {
                 unrecorded(format!("{agent} is told of {job}, which is not in the store"), &[(*job).into()])
             }
             Order::Recall { attempts, reason: RecallReason::Cancelled } => {
@@ -110,7 +110,7 @@ impl World {
                 }
                 None => Ok(()),
             },
-            Order::Terms { .. }
+            Order::Brief { .. }
             | Order::Recall { .. }
             | Order::Keep { .. }
             | Order::Safe { .. }

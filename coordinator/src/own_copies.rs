@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lull_engine::cache::{Cache, Wanted};
 use lull_mesh::NodeHandle;
-use lull_scheduler::{effect::Custody, event::Event};
+use lull_scheduler::{effect::OwnCopy, event::Event};
 use lull_shared::digest::{BlobRef, Digest};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -21,7 +21,7 @@ use crate::{dispatch::DispatchHandle, tracker::Tracker};
 const FETCHES_MAX: usize = 2;
 
 /// Fetches and deletes as the scheduler says.
-pub struct Custodian {
+pub struct OwnCopies {
     cache: Cache,
     node: NodeHandle,
     tracker: Arc<Tracker>,
@@ -29,18 +29,18 @@ pub struct Custodian {
     turns: Arc<Semaphore>,
 }
 
-impl Custodian {
+impl OwnCopies {
     /// Of one term. What an earlier one left in the cache is there.
     pub fn new(cache: Cache, node: NodeHandle, tracker: Arc<Tracker>, dispatch: DispatchHandle) -> Self {
         Self { cache, node, tracker, dispatch, turns: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 
     /// Until the term is over.
-    pub async fn run(self, mut wards: mpsc::UnboundedReceiver<Custody>) {
+    pub async fn run(self, mut orders: mpsc::UnboundedReceiver<OwnCopy>) {
         let (mut fetches, mut running) = (JoinSet::new(), BTreeMap::new());
         loop {
-            let custody = tokio::select! {
-                custody = wards.recv() => custody,
+            let order = tokio::select! {
+                order = orders.recv() => order,
                 Some(ended) = fetches.join_next() => {
                     if let Ok(digest) = ended {
                         running.remove(&digest);
@@ -48,10 +48,10 @@ impl Custodian {
                     continue;
                 }
             };
-            match custody {
+            match order {
                 None => return,
-                Some(Custody::Report) => self.report().await,
-                Some(Custody::Keep(blob)) => {
+                Some(OwnCopy::Report) => self.report().await,
+                Some(OwnCopy::Keep(blob)) => {
                     let fetch = Fetch {
                         cache: self.cache.clone(),
                         node: self.node.clone(),
@@ -62,7 +62,7 @@ impl Custodian {
                     };
                     running.insert(blob.digest, fetches.spawn(fetch.run()));
                 }
-                Some(Custody::Discard(digest)) => self.discard(digest, running.remove(&digest)),
+                Some(OwnCopy::Discard(digest)) => self.discard(digest, running.remove(&digest)),
             }
         }
     }

@@ -48,7 +48,7 @@ fn with_a_last_task_of(retry: RetryPolicy) -> (Driver, JobId, AttemptId) {
 }
 
 /// The same, with its second copy at agent 2.
-fn with_a_rival() -> (Driver, JobId, AttemptId, AttemptId) {
+fn with_two_copies() -> (Driver, JobId, AttemptId, AttemptId) {
     let (mut driver, job, first) = with_a_last_task();
     driver.pass(60 * SECOND);
     assert_eq!(driver.held(2), [attempt(1, 4, 2)]);
@@ -69,7 +69,7 @@ fn a_task_that_runs_much_longer_than_others_gets_a_second_copy_elsewhere() {
 
 #[test]
 fn the_first_result_wins_and_the_other_copy_is_taken_back() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.succeed(2, &[second]);
     assert_eq!(driver.ends(), [(first, AttemptEnd::Cancelled), (second, AttemptEnd::Succeeded)]);
     assert_eq!(driver.ended()[0].reason.as_deref(), Some("another copy finished first"));
@@ -79,7 +79,7 @@ fn the_first_result_wins_and_the_other_copy_is_taken_back() {
 
 #[test]
 fn the_result_of_the_slower_copy_is_refused_and_not_held_against_its_agent() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.succeed(2, &[second]);
     driver.say(1, ToCoordinator::Paused { attempt: first, reason: None });
     driver.succeed(1, &[first]);
@@ -93,7 +93,7 @@ fn the_result_of_the_slower_copy_is_refused_and_not_held_against_its_agent() {
 
 #[test]
 fn an_agent_that_gives_the_slower_copy_back_is_honest_and_one_that_keeps_it_is_asked_again() {
-    let (mut driver, _, first, second) = with_a_rival();
+    let (mut driver, _, first, second) = with_two_copies();
     driver.succeed(2, &[second]);
     driver.say(1, ToCoordinator::Heartbeat { frame_read: 0, holding: vec![first] });
     assert_eq!(driver.recalled(1, RecallReason::Stale), [], "it has not read the first asking yet");
@@ -105,7 +105,7 @@ fn an_agent_that_gives_the_slower_copy_back_is_honest_and_one_that_keeps_it_is_a
 
 #[test]
 fn a_slower_copy_that_was_finished_on_a_broken_stream_is_refused_without_blame() {
-    let (mut driver, _, first, second) = with_a_rival();
+    let (mut driver, _, first, second) = with_two_copies();
     driver.succeed(2, &[second]);
     driver.connect(1, 1, &[]);
     driver.succeed(1, &[first]);
@@ -114,7 +114,7 @@ fn a_slower_copy_that_was_finished_on_a_broken_stream_is_refused_without_blame()
 
 #[test]
 fn a_copy_that_fails_spends_a_retry_and_the_other_goes_on() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.fail(2, second);
     let after = TaskAfter::Continues { agent: AgentId(1), paused: false, failures: 1 };
     assert_eq!((driver.ended()[0].after, driver.counts(job).running), (after, 1));
@@ -135,7 +135,7 @@ fn a_copy_that_fails_for_the_last_time_ends_the_task_and_the_other_copy() {
 
 #[test]
 fn a_copy_that_is_lost_or_evicted_leaves_the_task_to_the_other() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.heartbeat(1, &[]);
     assert_eq!(driver.ends(), [(first, AttemptEnd::Lost)]);
     assert_eq!((driver.counts(job).running, driver.scheduler.job(job, driver.now).expect("active").moved), (1, 0));
@@ -149,7 +149,7 @@ fn a_copy_that_is_lost_or_evicted_leaves_the_task_to_the_other() {
 
 #[test]
 fn a_task_whose_second_copy_ended_may_get_another() {
-    let (mut driver, _, _, second) = with_a_rival();
+    let (mut driver, _, _, second) = with_two_copies();
     let reason = ReleaseReason::Evicted(PauseReason::Owner { until: None });
     driver.say(2, ToCoordinator::Released { attempts: vec![second], reason });
     driver.pass(10 * SECOND);
@@ -236,7 +236,7 @@ fn a_second_copy_goes_on_from_the_last_snapshot_and_the_one_that_is_further_is_k
 
 #[test]
 fn a_cancelled_job_takes_all_copies_back() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.cancel(job);
     assert_eq!(
         (driver.recalled(1, RecallReason::Cancelled), driver.recalled(2, RecallReason::Cancelled)),
@@ -250,7 +250,7 @@ fn a_cancelled_job_takes_all_copies_back() {
 
 #[test]
 fn a_coordinator_that_takes_over_knows_both_copies() {
-    let (mut driver, job, first, second) = with_a_rival();
+    let (mut driver, job, first, second) = with_two_copies();
     driver.crash();
     let explained = driver.scheduler.explain(first.task, driver.now).expect("open");
     assert_eq!(explained.beside[0].cause.as_deref(), Some("the first runs for 50s and others took 10s"));
@@ -264,7 +264,7 @@ fn a_coordinator_that_takes_over_knows_both_copies() {
 
 #[test]
 fn it_is_explained_where_the_second_copy_is_and_why() {
-    let (driver, _, first, second) = with_a_rival();
+    let (driver, _, first, second) = with_two_copies();
     let explained = driver.scheduler.explain(first.task, driver.now).expect("open");
     assert_eq!(explained.at.map(|at| at.attempt), Some(first));
     let [beside] = &explained.beside[..] else { panic!("one copy beside it") };
@@ -274,7 +274,7 @@ fn it_is_explained_where_the_second_copy_is_and_why() {
 
 #[test]
 fn whoever_runs_the_second_copy_is_asked_first_to_keep_a_snapshot_of_the_first() {
-    let (mut driver, _, first, _) = with_a_rival();
+    let (mut driver, _, first, _) = with_two_copies();
     for number in 0..8_u8 {
         let snapshot = SnapshotRef { blob: BlobRef::of(&[number]), spent_us: u64::from(number) };
         driver.say(1, ToCoordinator::Saved { attempt: first, snapshot });

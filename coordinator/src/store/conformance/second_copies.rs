@@ -13,7 +13,7 @@ use lull_shared::{
 use super::{World, sample::*};
 
 /// A task that agent 1 has, and agent 2 beside it.
-async fn with_rivals(world: World) -> World {
+async fn with_second_copies(world: World) -> World {
     let world = world.peopled(3).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 1, 10)]).await;
     world.commit(&[started_beside(attempt(1, 0, 2), 2, 20)]).await;
@@ -33,7 +33,7 @@ fn continues(agent: u64, failures: u32) -> TaskAfter {
 }
 
 pub async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
-    let world = with_rivals(world).await;
+    let world = with_second_copies(world).await;
     assert_eq!(counts(&world).await, TaskCounts { running: 1, queued: 1, ..TaskCounts::default() });
     let first = OpenAttempt { number: 1, agent: AgentId(1), since: at(10), resumed_us: None, build: Build::Plain, cause: None };
     let second = OpenAttempt {
@@ -54,7 +54,7 @@ pub async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
 }
 
 pub async fn the_first_result_wins_and_the_other_copy_is_over(world: World) {
-    let world = with_rivals(world).await;
+    let world = with_second_copies(world).await;
     let over = ended(attempt(1, 0, 2), 2, 30, AttemptEnd::Cancelled, continues(1, 0));
     world.commit(&[over, succeeded(attempt(1, 0, 1), 1, 30, b"first")]).await;
     world.refused(&[succeeded(attempt(1, 0, 2), 2, 31, b"second")]).await;
@@ -69,7 +69,7 @@ pub async fn the_first_result_wins_and_the_other_copy_is_over(world: World) {
 }
 
 pub async fn a_copy_that_ends_leaves_the_task_to_the_other(world: World) {
-    let world = with_rivals(world).await;
+    let world = with_second_copies(world).await;
     world.commit(&[ended(attempt(1, 0, 1), 1, 30, AttemptEnd::Failed, continues(2, 1))]).await;
     assert_eq!(counts(&world).await, TaskCounts { running: 1, queued: 1, ..TaskCounts::default() });
     let record = world.store.task(task(1, 0)).await.expect("an answer").expect("the task is there");
@@ -90,7 +90,7 @@ pub async fn a_copy_that_ends_leaves_the_task_to_the_other(world: World) {
 }
 
 pub async fn a_task_is_paused_when_all_its_copies_are(world: World) {
-    let world = with_rivals(world).await;
+    let world = with_second_copies(world).await;
     let pause = |number, task_paused| {
         let reason = Some(PauseReason::Busy { cpu_percent: 90 });
         Change::AttemptPaused { attempt: attempt(1, 0, number), reason, task_paused, at: at(25) }

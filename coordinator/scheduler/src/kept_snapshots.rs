@@ -52,7 +52,7 @@ pub(super) struct Entry {
 
 /// All of them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Escrow {
+pub(super) struct KeptSnapshots {
     tasks: BTreeMap<TaskId, Entry>,
     /// The tasks that could go on from a snapshot. Whoever knows a digest can say that a task of his has it too: that adds
     /// to what is known and takes nothing from it.
@@ -147,7 +147,7 @@ impl Entry {
     }
 }
 
-impl Escrow {
+impl KeptSnapshots {
     pub(super) fn get(&self, task: TaskId) -> Option<&Entry> {
         self.tasks.get(&task)
     }
@@ -350,46 +350,46 @@ mod tests {
         fn every_index_of_snapshots_says_what_a_walk_through_all_of_them_says(
             steps in vec((0..TASKS, entry()), 1..20),
         ) {
-            let (mut escrow, mut all) = (Escrow::default(), BTreeMap::<TaskId, Entry>::new());
+            let (mut kept_snapshots, mut all) = (KeptSnapshots::default(), BTreeMap::<TaskId, Entry>::new());
             for (index, entry) in steps {
                 let task = task(index);
                 match entry {
                     None => {
-                        prop_assert_eq!(escrow.remove(task).is_some(), all.remove(&task).is_some());
-                        prop_assert!(escrow.get(task).is_none());
+                        prop_assert_eq!(kept_snapshots.remove(task).is_some(), all.remove(&task).is_some());
+                        prop_assert!(kept_snapshots.get(task).is_none());
                     }
                     Some(entry) => {
                         if all.insert(task, entry.clone()).is_some() {
-                            prop_assert_eq!(escrow.change(task, |known| { *known = entry; 7 }), Some(7));
+                            prop_assert_eq!(kept_snapshots.change(task, |known| { *known = entry; 7 }), Some(7));
                         } else {
-                            prop_assert_eq!(escrow.change(task, |_| 7), None);
-                            escrow.insert(task, entry);
+                            prop_assert_eq!(kept_snapshots.change(task, |_| 7), None);
+                            kept_snapshots.insert(task, entry);
                         }
                     }
                 }
                 let newest = |task| all.get(&task).map(|entry: &Entry| entry.newest.digest());
-                prop_assert_eq!(escrow.audit(all.len(), newest), Ok(()));
+                prop_assert_eq!(kept_snapshots.audit(all.len(), newest), Ok(()));
                 let here = |entry: &Entry| -> u64 {
                     let kept: u64 =
                         parts(entry).iter().filter(|(kept, _)| kept.here).map(|(kept, _)| kept.snapshot.blob.size_bytes).sum();
                     let asked = entry.asked.is_some_and(|asked| asked.keeper == Keeper::Here) && !entry.newest.here;
                     kept + if asked { entry.newest.snapshot.blob.size_bytes } else { 0 }
                 };
-                prop_assert_eq!(escrow.here_bytes(), all.values().map(here).sum::<u64>());
+                prop_assert_eq!(kept_snapshots.here_bytes(), all.values().map(here).sum::<u64>());
                 for agent in (1..=AGENTS).map(AgentId) {
                     let asked = |entry: &Entry| entry.asked.is_some_and(|asked| asked.keeper == Keeper::Agent(agent));
                     let keeps = |entry: &Entry| parts(entry).iter().any(|(kept, _)| has(kept, agent));
                     let theirs: BTreeSet<TaskId> =
                         all.iter().filter(|(_, entry)| asked(entry) || keeps(entry)).map(|(task, _)| *task).collect();
-                    prop_assert_eq!(escrow.load(agent), theirs.len());
-                    prop_assert_eq!(escrow.tasks_of(agent), theirs);
+                    prop_assert_eq!(kept_snapshots.load(agent), theirs.len());
+                    prop_assert_eq!(kept_snapshots.tasks_of(agent), theirs);
                     let copies = all.values().flat_map(parts).filter(|(kept, _)| has(kept, agent)).count();
-                    prop_assert_eq!(escrow.kept_by(agent), copies);
+                    prop_assert_eq!(kept_snapshots.kept_by(agent), copies);
                 }
                 for digest in (0..SNAPSHOTS).map(|number| snapshot(number).blob.digest) {
                     let is_from = |entry: &Entry| parts(entry).iter().any(|(kept, _)| kept.digest() == digest);
                     let from: Vec<TaskId> = all.iter().filter(|(_, entry)| is_from(entry)).map(|(task, _)| *task).collect();
-                    prop_assert_eq!(escrow.tasks_from(digest), from);
+                    prop_assert_eq!(kept_snapshots.tasks_from(digest), from);
                     for keeper in (1..=AGENTS).map(|agent| Keeper::Agent(AgentId(agent))).chain([Keeper::Here]) {
                         let counts = |entry: &Entry| {
                             let asked = entry.asked.is_some_and(|asked| asked.keeper == keeper);
@@ -401,7 +401,7 @@ mod tests {
                                 kept.digest() == digest && (has || (asked && *newest))
                             })
                         };
-                        prop_assert_eq!(escrow.counts_on(keeper, digest), all.values().any(counts));
+                        prop_assert_eq!(kept_snapshots.counts_on(keeper, digest), all.values().any(counts));
                     }
                 }
             }
@@ -410,14 +410,14 @@ mod tests {
 
     #[test]
     fn a_task_is_looked_at_again_when_its_time_has_come_and_not_before() {
-        let mut escrow = Escrow::default();
-        [(3, 30), (1, 10), (2, 20)].into_iter().for_each(|(index, at)| escrow.look_later(task(index), Timestamp(at)));
-        assert_eq!(escrow.next_look(), Some(Timestamp(10)));
-        escrow.wake(Timestamp(9));
-        assert!(escrow.due.is_empty());
-        escrow.wake(Timestamp(20));
+        let mut kept_snapshots = KeptSnapshots::default();
+        [(3, 30), (1, 10), (2, 20)].into_iter().for_each(|(index, at)| kept_snapshots.look_later(task(index), Timestamp(at)));
+        assert_eq!(kept_snapshots.next_look(), Some(Timestamp(10)));
+        kept_snapshots.wake(Timestamp(9));
+        assert!(kept_snapshots.due.is_empty());
+        kept_snapshots.wake(Timestamp(20));
         assert_eq!(
-            (escrow.due.iter().copied().collect::<Vec<_>>(), escrow.next_look()),
+            (kept_snapshots.due.iter().copied().collect::<Vec<_>>(), kept_snapshots.next_look()),
             (vec![task(1), task(2)], Some(Timestamp(30)))
         );
     }

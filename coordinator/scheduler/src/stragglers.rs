@@ -44,14 +44,14 @@ impl Scheduler {
     }
 
     /// Starts second copies where slots stayed free for them.
-    pub(super) fn start_rivals(&mut self) {
+    pub(super) fn start_second_copies(&mut self) {
         while let Some(id) = self.lagging.pop_first() {
             self.fleet.settle();
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             job.watched = false;
             if may_lag(job, &self.limits) && job.held_back().is_none() && self.fleet.free_slots() > 0 {
                 for straggler in self.stragglers(id) {
-                    self.start_rival(id, straggler);
+                    self.start_second_copy(id, straggler);
                 }
             }
             self.watch(id);
@@ -80,21 +80,21 @@ impl Scheduler {
         let with_cause = |(index, copies)| cause(copies).map(|(since, cause)| Straggler { since, index, cause });
         let mut found: Vec<_> = job.tasks.with_agents().filter_map(with_cause).collect();
         found.sort_unstable_by_key(|straggler| (straggler.since, straggler.index));
-        found.truncate(self.limits.rivals_per_look_max);
+        found.truncate(self.limits.second_copies_per_look_max);
         found
     }
 
-    fn start_rival(&mut self, id: JobId, straggler: Straggler) {
+    fn start_second_copy(&mut self, id: JobId, straggler: Straggler) {
         let Straggler { index, cause, .. } = straggler;
         self.fleet.settle();
-        let Some(agent) = self.rival_agent(id, index) else { return };
+        let Some(agent) = self.second_agent(id, index) else { return };
         let job = self.jobs.get_mut(&id).expect("a job with stragglers is active");
         let Some(number) = job.tasks.start_beside(index, agent, cause.clone(), self.now) else { return };
         self.give(AttemptId { task: TaskId { job: id, index }, number }, agent, true, Some(cause), true);
     }
 
     /// The least loaded agent with a free slot for the job that does not have the task yet.
-    fn rival_agent(&self, id: JobId, index: TaskIndex) -> Option<AgentId> {
+    fn second_agent(&self, id: JobId, index: TaskIndex) -> Option<AgentId> {
         let job = self.jobs.get(&id)?;
         let (demand, copies, answers) = (self.demands.get(job.demand), job.tasks.copies(index)?, job.tasks.answers(index));
         let fits = |id: &AgentId| {
@@ -106,9 +106,9 @@ impl Scheduler {
     }
 
     /// The task ends with one attempt: the others are over.
-    pub(super) fn end_rivals(&mut self, winner: AttemptId, after: TaskAfter) {
+    pub(super) fn end_other_copies(&mut self, winner: AttemptId, after: TaskAfter) {
         let Some(copies) = self.jobs.get(&winner.task.job).and_then(|job| job.tasks.copies(winner.task.index)) else { return };
-        let rivals: Vec<_> = copies.beside(winner.number).map(|live| (live.agent, live.number)).collect();
+        let second_copies: Vec<_> = copies.beside(winner.number).map(|live| (live.agent, live.number)).collect();
         let reason = match after {
             TaskAfter::Succeeded => "another copy finished first",
             TaskAfter::Failed => "another copy failed for the last time",
@@ -116,9 +116,9 @@ impl Scheduler {
                 "its job was stopped"
             }
         };
-        for (agent, number) in rivals {
-            let rival = AttemptId { number, ..winner };
-            self.withdraw(agent, rival, reason, AttemptEnd::Cancelled);
+        for (agent, number) in second_copies {
+            let other = AttemptId { number, ..winner };
+            self.withdraw(agent, other, reason, AttemptEnd::Cancelled);
         }
     }
 
