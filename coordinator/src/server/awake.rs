@@ -3,38 +3,55 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     pauses::Pauses,
-    store::{Store, StoreResult},
+    store::{Store, StoreError, StoreResult},
 };
 
 /// Pauses between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What a try has at least, however little was left to wait: a server that is there answers sooner.
+const TRY_MIN: Duration = Duration::from_secs(5);
 
 /// Opens a store, for as long as `wait` while it does not answer. What does not pass by itself ends it at once: a wrong
 /// password, a database that is not there.
 pub async fn open(
+    open: impl AsyncFnMut() -> StoreResult<Arc<dyn Store>>,
+    wait: Duration,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Arc<dyn Store>> {
+    open_within(open, wait, TRY_MIN, shutdown).await
+}
+
+async fn open_within(
     mut open: impl AsyncFnMut() -> StoreResult<Arc<dyn Store>>,
     wait: Duration,
+    try_min: Duration,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let began = Instant::now();
     let mut pauses = Pauses::new(PAUSE_MIN, PAUSE_MAX);
     let mut told = false;
     loop {
-        let opened = shutdown.run_until_cancelled(open()).await;
+        let patience = wait.saturating_sub(began.elapsed()).max(try_min);
+        let opened = shutdown.run_until_cancelled(timeout(patience, open())).await;
         let error = match opened.context("stopped before the store answered")? {
-            Ok(store) => {
+            Ok(Ok(store)) => {
                 if told {
                     tracing::info!(waited_s = began.elapsed().as_secs(), "the store answers");
                 }
                 return Ok(store);
             }
-            Err(error) => error,
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::Determinate(anyhow::anyhow!(
+                "it has not answered for {}\nhint: look whether its server runs and can be reached from here; `--store-wait` waits \
+                 longer for one that is about to start",
+                humantime::format_duration(patience)
+            )),
         };
         let left = wait.saturating_sub(began.elapsed());
         if !error.passes() || left.is_zero() {
@@ -54,7 +71,6 @@ pub async fn open(
 mod tests {
     use super::*;
     use crate::store::{
-        StoreError,
         memory::Memory,
         sqlserver::{Fail, Purpose},
     };
@@ -99,6 +115,20 @@ mod tests {
             assert!(store.is_err() && asked == 1, "{code}");
             assert!(StoreError::Determinate(fail(40613).into()).passes(), "it wakes");
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_never_answers_is_given_up_when_no_more_is_waited_for_it() {
+        let mut tries = 0;
+        let silent = async || {
+            tries += 1;
+            std::future::pending().await
+        };
+        let short = Duration::from_millis(20);
+        let opened = open_within(silent, short, short, &CancellationToken::new()).await;
+        let error = format!("{:#}", opened.err().expect("nobody answers"));
+        assert!(error.contains("it has not answered for 20ms\nhint: "), "{error}");
+        assert_eq!(tries, 1);
     }
 
     #[tokio::test]
