@@ -338,6 +338,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_who_must_sign_in_is_told_how() {
+        let how = |refused: Refused| refused.into_response().headers().get(header::WWW_AUTHENTICATE).cloned();
+        let answers = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN]
+            .map(|status| how(Refused { status, ..Refused::from(StoreError::Determinate(anyhow::anyhow!("x"))) }));
+        assert_eq!(answers, [Some(HeaderValue::from_static("Bearer")), None]);
+    }
+
+    #[test]
     fn a_store_that_fails_says_nothing_of_its_inside() {
         let inner = anyhow::anyhow!("disk I/O error in /var/lib/secret.db");
         let refused = Refused::from(StoreError::Determinate(inner));

@@ -249,6 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_before_it_was_sent_costs_no_connection() {
+        let words = || "x".to_owned();
+        assert!(Fail::Contended.leaves_connection() && Fail::TooLarge(1).leaves_connection());
+        for lost in [
+            Fail::Connection { words: words(), server: words(), purpose: Purpose::Read },
+            Fail::Deadline { seconds: 1, purpose: Purpose::Read },
+            Fail::Setup { words: words(), hint: "x" },
+        ] {
+            assert!(!lost.leaves_connection(), "{lost:?}");
+        }
+    }
+
+    #[test]
     fn a_database_that_is_away_is_asked_again_and_never_sent_a_write_twice() {
         for code in [40197, 40501, 40613, 49918] {
             assert!(server(code, Purpose::Read).was_not_sent(), "{code}");
