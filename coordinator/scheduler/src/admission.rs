@@ -185,7 +185,7 @@ impl Scheduler {
         self.effects.push_back(Effect::Record(Change::AgentIntake { agent: id, intake, before, by, at: self.wall() }));
         let affected = match intake {
             Intake::Open | Intake::Cordoned => {
-                let told = if self.fleet.known(id).quarantine.is_some() { Intake::Cordoned } else { intake };
+                let told = if self.fleet.agent(id).quarantine.is_some() { Intake::Cordoned } else { intake };
                 self.send(id, Order::Intake(told));
                 0
             }

@@ -24,7 +24,7 @@ impl Scheduler {
     /// The agent broke the protocol on its newest stream, maybe when it told the ends of these attempts.
     pub(super) fn breach(&mut self, id: AgentId, what: String, told: &[AttemptId]) {
         if self.note_breach(id) {
-            let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+            let held: Vec<_> = self.fleet.agent(id).held.keys().copied().collect();
             self.end_breaching(id, &what, &held);
         } else {
             self.end_breaching(id, &what, told);

@@ -62,7 +62,7 @@ impl Scheduler {
             self.effects.push_back(Effect::Send { agent: id, stream, number: 1, order });
             return;
         }
-        if self.fleet.known(id).stream().is_some() {
+        if self.fleet.agent(id).stream().is_some() {
             self.send(id, Order::Goodbye { reason: GoodbyeReason::Superseded });
         }
         self.open_stream(id, stream, hello);
@@ -115,14 +115,14 @@ impl Scheduler {
 
     /// Recalls died with the stream that they were sent on: asks again where it still matters.
     fn ask_back_again(&mut self, id: AgentId) {
-        let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+        let held: Vec<_> = self.fleet.agent(id).held.keys().copied().collect();
         for attempt in held {
             self.fleet.keep(id, attempt);
             if self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some()) {
                 self.fleet.recall(id, attempt, RecallReason::Cancelled, None);
             }
         }
-        if self.fleet.known(id).intake == Intake::Draining {
+        if self.fleet.agent(id).intake == Intake::Draining {
             self.recall_all(id, RecallReason::Drain);
         }
     }
@@ -256,7 +256,7 @@ impl Scheduler {
         if std::mem::take(&mut self.fleet.known(id).returned) {
             self.settle_copies(id, &holding);
         }
-        let told = &self.fleet.known(id).withdrawn;
+        let told = &self.fleet.agent(id).withdrawn;
         let unknown: Vec<_> = holding.into_iter().filter(|attempt| !told.contains_key(attempt)).collect();
         self.end_missing(id, &lost);
         self.recall_stale(id, &unknown);
@@ -266,7 +266,7 @@ impl Scheduler {
     /// machine: the order died with an earlier stream.
     fn end_missing(&mut self, id: AgentId, missing: &[AttemptId]) {
         for attempt in missing {
-            let Some(held) = self.fleet.known(id).held.get(attempt) else { continue };
+            let Some(held) = self.fleet.agent(id).held.get(attempt) else { continue };
             if held.started || held.resumed {
                 self.end_these(id, &[*attempt], AttemptEnd::Lost, "its agent did not know it any more");
             } else {

@@ -481,7 +481,12 @@ impl Fleet {
         Some(agent)
     }
 
-    /// An agent that is known to be known.
+    /// An agent that is known to be known, to be read: it needs no other place in the indexes.
+    pub(super) fn agent(&self, id: AgentId) -> &Agent {
+        self.agents.get(id).expect("agents are never forgotten")
+    }
+
+    /// An agent that is known to be known, to be changed.
     pub(super) fn known(&mut self, id: AgentId) -> &mut Agent {
         self.get_mut(id).expect("agents are never forgotten")
     }

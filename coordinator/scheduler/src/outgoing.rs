@@ -100,7 +100,7 @@ impl Scheduler {
     }
 
     pub(super) fn flush_acknowledge(&mut self, id: AgentId, attempts: Vec<AttemptId>) {
-        let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
+        let number = self.fleet.agent(id).stream().map_or(0, |stream| stream.orders + 1);
         let accepted = &mut self.fleet.known(id).accepted;
         for attempt in &attempts {
             if let Some(order) = accepted.get_mut(attempt) {
@@ -111,7 +111,7 @@ impl Scheduler {
     }
 
     fn flush_recall(&mut self, id: AgentId, reason: RecallReason, attempts: Vec<AttemptId>) {
-        let number = self.fleet.known(id).stream().map_or(0, |stream| stream.orders + 1);
+        let number = self.fleet.agent(id).stream().map_or(0, |stream| stream.orders + 1);
         for attempt in &attempts {
             let agent = self.fleet.known(id);
             if let Some(recall) = agent.held.get_mut(attempt).and_then(|held| held.recall.as_mut()) {
@@ -159,7 +159,7 @@ impl Scheduler {
 
     fn has_too_many_terms(&mut self, id: AgentId) -> bool {
         let max = self.limits.terms_per_agent_max;
-        self.fleet.known(id).stream().is_some_and(|stream| stream.briefs.len() > max)
+        self.fleet.agent(id).stream().is_some_and(|stream| stream.briefs.len() > max)
     }
 
     /// Lets the agent forget a job of which it has no attempts. `false`: there is none.

@@ -203,7 +203,7 @@ impl Scheduler {
 
     /// An agent is back: what had begun goes on, as far as it says nothing else.
     pub(super) fn time_again(&mut self, id: AgentId) {
-        let begun: Vec<_> = self.fleet.known(id).held.iter().filter(|(_, held)| held.started).map(|(id, _)| *id).collect();
+        let begun: Vec<_> = self.fleet.agent(id).held.iter().filter(|(_, held)| held.started).map(|(id, _)| *id).collect();
         for attempt in begun {
             let paused = self.jobs.get(&attempt.task.job).and_then(|job| job.tasks.live(attempt.task.index, attempt.number));
             if paused.is_some_and(|live| live.paused.is_some()) {
@@ -290,7 +290,7 @@ impl Scheduler {
 
     fn retake(&mut self, id: AgentId, attempt: AttemptId, reason: &str) {
         // One that was quarantined meanwhile has nothing any more.
-        if !self.fleet.known(id).held.contains_key(&attempt) {
+        if !self.fleet.agent(id).held.contains_key(&attempt) {
             return;
         }
         let stopping = self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some());
@@ -301,7 +301,7 @@ impl Scheduler {
 
     /// Takes an attempt back and holds it against the agent.
     fn end_overtime(&mut self, id: AgentId, attempt: AttemptId, reason: &str) {
-        if !self.fleet.known(id).held.contains_key(&attempt) {
+        if !self.fleet.agent(id).held.contains_key(&attempt) {
             return;
         }
         let now = self.now;

@@ -71,7 +71,7 @@ impl Scheduler {
 
     /// An agent says what is left of an attempt, or would be.
     pub(super) fn note_remains(&mut self, id: AgentId, mut remains: Remains) {
-        if !self.fleet.known(id).held.contains_key(&remains.attempt) {
+        if !self.fleet.agent(id).held.contains_key(&remains.attempt) {
             return self.disbelieve(id, remains.attempt);
         }
         let limits = self.jobs.get(&remains.attempt.task.job).map(|job| job.new.spec.limits).unwrap_or_default();

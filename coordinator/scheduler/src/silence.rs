@@ -92,7 +92,7 @@ impl Scheduler {
             let job = self.jobs.get(&attempt.task.job).expect("a held attempt's job is active");
             self.shares.vacate(job.submitter, occupied);
         }
-        let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+        let held: Vec<_> = self.fleet.agent(id).held.keys().copied().collect();
         let is_stopped = |attempt: &AttemptId| self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some());
         for attempt in held.into_iter().filter(is_stopped).collect::<Vec<_>>() {
             self.withdraw(id, attempt, UNHEARD, AttemptEnd::Cancelled);
@@ -187,7 +187,7 @@ impl Scheduler {
         let mut next = None;
         self.fleet.settle();
         for (since, id) in self.fleet.doubtful().collect::<Vec<_>>() {
-            let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+            let held: Vec<_> = self.fleet.agent(id).held.keys().copied().collect();
             for attempt in held {
                 let Some(job) = self.jobs.get(&attempt.task.job) else { continue };
                 if self.is_full() {
@@ -275,7 +275,7 @@ impl Scheduler {
     /// on, and the others are taken back.
     pub(super) fn settle_copies(&mut self, id: AgentId, holding: &[AttemptId]) {
         for attempt in holding {
-            if !self.fleet.known(id).held.contains_key(attempt) {
+            if !self.fleet.agent(id).held.contains_key(attempt) {
                 continue;
             }
             for (agent, other, winner) in self.needless_copies(*attempt) {

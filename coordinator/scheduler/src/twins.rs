@@ -115,7 +115,7 @@ impl Scheduler {
         if is_new {
             self.clear_former(id, instance.machine);
         }
-        self.fleet.known(id).quarantine.as_ref().is_some_and(|quarantine| quarantine.kind == QuarantineKind::Cloned)
+        self.fleet.agent(id).quarantine.as_ref().is_some_and(|quarantine| quarantine.kind == QuarantineKind::Cloned)
     }
 
     /// A machine has an identity of its own now: there is one program less with that of another agent.

@@ -106,7 +106,7 @@ impl Scheduler {
         agent.quarantine = Some(Box::new(Quarantine { kind, since: now, reason: reason.clone() }));
         self.effects.push_back(Effect::Record(Change::AgentQuarantined { agent: id, kind, reason, at: now }));
         self.send(id, Order::Intake(Intake::Cordoned));
-        let held: Vec<_> = self.fleet.known(id).held.keys().copied().collect();
+        let held: Vec<_> = self.fleet.agent(id).held.keys().copied().collect();
         for attempt in held {
             let stopping = self.jobs.get(&attempt.task.job).is_some_and(|job| job.stopping.is_some());
             let end = if stopping { AttemptEnd::Cancelled } else { AttemptEnd::Recalled };

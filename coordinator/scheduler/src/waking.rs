@@ -84,10 +84,10 @@ impl Scheduler {
 
     /// An agent is there and does not sleep.
     pub(super) fn is_awake(&mut self, id: AgentId) {
-        let slept = self.fleet.known(id).sleeper.asleep.is_some();
+        let slept = self.fleet.agent(id).sleeper.asleep.is_some();
         self.fleet.known(id).sleeper.wake_up();
         self.sleepers.remove(&id);
-        if slept && self.fleet.known(id).stream().is_some() {
+        if slept && self.fleet.agent(id).stream().is_some() {
             self.time_again(id);
         }
     }

@@ -70,7 +70,7 @@ impl Scheduler {
     }
 
     fn paused(&mut self, id: AgentId, attempt: AttemptId, reason: Option<PauseReason>) {
-        if !self.fleet.known(id).held.contains_key(&attempt) {
+        if !self.fleet.agent(id).held.contains_key(&attempt) {
             return self.disbelieve(id, attempt);
         }
         let reason = reason.map(PauseReason::bounded);
@@ -94,7 +94,7 @@ impl Scheduler {
                 self.released_in_trouble(id, *attempt, trouble);
                 continue;
             }
-            let Some(held) = self.fleet.known(id).held.get(attempt) else {
+            let Some(held) = self.fleet.agent(id).held.get(attempt) else {
                 self.disbelieve(id, *attempt);
                 continue;
             };
@@ -114,7 +114,7 @@ impl Scheduler {
 
     /// An agent had trouble of its own: that costs the task nothing, unless it happens wherever it goes.
     fn released_in_trouble(&mut self, id: AgentId, attempt: AttemptId, trouble: &Trouble) {
-        if !self.fleet.known(id).held.contains_key(&attempt) {
+        if !self.fleet.agent(id).held.contains_key(&attempt) {
             return self.disbelieve(id, attempt);
         }
         let trouble = Trouble::new(trouble.part, trouble.reason.as_str());
@@ -132,7 +132,7 @@ impl Scheduler {
     }
 
     fn refused(&mut self, id: AgentId, attempt: AttemptId, reason: &RefuseReason) {
-        if !self.fleet.known(id).held.contains_key(&attempt) {
+        if !self.fleet.agent(id).held.contains_key(&attempt) {
             return self.disbelieve(id, attempt);
         }
         let job = attempt.task.job;
@@ -176,7 +176,7 @@ impl Scheduler {
 
     pub(super) fn set_refusal_timer(&mut self, id: AgentId) {
         let now = self.now;
-        let next = self.fleet.known(id).refusals.values().map(|refusal| refusal.until).filter(|until| *until > now).min();
+        let next = self.fleet.agent(id).refusals.values().map(|refusal| refusal.until).filter(|until| *until > now).min();
         self.timers.set_or_clear(Timer::Refusal(id), next);
     }
 }

@@ -19,6 +19,7 @@ use super::super::{
     limits::Limits,
     timers::Timer,
 };
+use super::rebalance::uneven;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -153,22 +154,6 @@ fn an_attempt_that_begins_though_it_was_asked_for_waits_no_more_and_is_not_on_it
     assert_eq!(driver.scheduler.waiting_at(AgentId(1)), 2);
     driver.started(1, &asked);
     assert_eq!((driver.scheduler.fleet.rebalancing, driver.scheduler.waiting_at(AgentId(1))), (0, 3));
-}
-
-/// Two agents of which the second takes twice as long for everything, as jobs that ended have shown.
-fn uneven() -> Driver {
-    let mut driver = Driver::patient(2);
-    driver.movable = Some(Movable { cost_percent: 110 });
-    for _ in 0..8 {
-        driver.submit(spec(4));
-        for (agent, seconds) in [(1, 100), (2, 200), (1, 100), (2, 200)] {
-            let held = driver.held(agent);
-            driver.started(agent, &held);
-            driver.pass(200 * SECOND);
-            driver.succeed_after(agent, &held, seconds * SECOND);
-        }
-    }
-    driver
 }
 
 #[test]

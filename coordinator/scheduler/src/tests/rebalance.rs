@@ -11,7 +11,6 @@ use lull_shared::{
 };
 
 use crate::{
-    Limits,
     driver::{Driver, attempt, spec},
     effect::Reply,
     event::Movable,
@@ -20,14 +19,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn driver(agents: u64) -> Driver {
-    // Nobody is taken for silent here.
-    let mut driver = Driver::with(Limits {
-        lease: 100_000 * SECOND,
-        overtime_margin: 100_000 * SECOND,
-        begin_max: 100_000 * SECOND,
-        ..Limits::default()
-    });
-    (1..=agents).for_each(|agent| driver.enrol_and_connect(agent, 1));
+    let mut driver = Driver::patient(agents);
     driver.movable = Some(Movable { cost_percent: 110 });
     driver
 }
@@ -63,7 +55,7 @@ fn pause(driver: &mut Driver, agent: u64, attempt: AttemptId, reason: PauseReaso
 }
 
 /// Two agents of which the second takes twice as long for everything, as jobs that ended have shown.
-fn uneven() -> Driver {
+pub(super) fn uneven() -> Driver {
     let mut driver = driver(2);
     for _ in 0..8 {
         driver.submit(spec(4));
