@@ -68,6 +68,8 @@ const BYTES_WAITING_MAX: usize = 512 * 1024 * 1024;
 const BATCHES_PER_FLUSH: usize = 64;
 /// Results after which a frame is closed: the next one of at most half a megabyte still fits.
 const FRAME_BYTES: usize = 1024 * 1024;
+/// How long a coordinator may take to close its end of a stream that the run loop let go of.
+pub const FAREWELL_GRACE: Duration = Duration::from_secs(1);
 /// How often a connected agent looks whether its certificate wants renewal.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// Addresses found on the subnet that are tried beside the known ones.
@@ -391,7 +393,7 @@ impl Network {
                     }
                     Err(error) => log_end("reading", Err(error)),
                 },
-                ended = write(queue, &waiting, outgoing) => log_end("writing", ended),
+                () = last_words(queue, &waiting, outgoing) => {}
                 () = self.keep_certificate_fresh(&addresses) => {}
             }
         }
@@ -483,6 +485,16 @@ fn pause_after(reason: Option<&CloseReason>) -> Duration {
         )
         | None => Duration::ZERO,
     }
+}
+
+/// Writes until the run loop lets go of the stream, and leaves the coordinator time to close its end: what was written is not
+/// on the wire yet, and a process that ended now could take its last words along.
+async fn last_words(queue: mpsc::UnboundedReceiver<Batch>, waiting: &Waiting, outgoing: FrameWriter<ToCoordinatorFrame>) {
+    let ended = write(queue, waiting, outgoing).await;
+    if ended.is_ok() {
+        sleep(FAREWELL_GRACE).await;
+    }
+    log_end("writing", ended);
 }
 
 /// Writes batches until the run loop lets go of the stream.
@@ -582,7 +594,33 @@ mod tests {
         state::Usage,
     };
 
+    use std::{future::Future as _, pin::pin, task::Context};
+
     use super::*;
+
+    /// A stream says that it is written as soon as its bytes are on their way to the socket, which dies with the process.
+    #[tokio::test]
+    async fn a_stream_that_was_let_go_waits_for_its_other_end_once_everything_is_written() {
+        let (coordinator, agent) = lull_mesh::work_stream_in_memory();
+        let (batches, queue) = mpsc::unbounded_channel();
+        batches.send(Batch { messages: vec![ToCoordinator::Farewell], bytes: 0 }).expect("it is read");
+        drop(batches);
+        let waiting = Waiting::default();
+        let mut last = pin!(last_words(queue, &waiting, agent.outgoing));
+        let mut incoming = coordinator.incoming;
+        for heard in [true, false] {
+            let frame = tokio::select! {
+                biased;
+                frame = incoming.next() => frame,
+                () = &mut last => panic!("it did not wait until the other end had read everything"),
+            };
+            assert_eq!(frame.is_some(), heard);
+        }
+        assert!(
+            last.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending(),
+            "the other end is still open"
+        );
+    }
 
     fn result(index: u32, output: usize, log: usize) -> Finished {
         Finished {

@@ -48,7 +48,7 @@ use crate::{
     clock::Clock,
     ipc::{Call, Request, Response},
     member::Member,
-    network::{Line, Said},
+    network::{FAREWELL_GRACE, Line, Said},
     outbox::Outbox,
     sensor::{Delay, Sensor, Word},
     status::{Status, Version},
@@ -68,8 +68,8 @@ const REST: Duration = Duration::from_secs(10);
 /// How long an agent that was asked to stop may take to write down what runs, have that fetched, and say goodbye. Service
 /// managers wait for a minute and more before they kill.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How long its last words may take to leave.
-const FAREWELL_GRACE: Duration = Duration::from_secs(1);
+/// How long its last words may take to leave and to be heard.
+const LAST_WORDS: Duration = FAREWELL_GRACE.saturating_mul(2);
 
 /// How long there has been nothing to do.
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +119,8 @@ impl RunLoop {
         if self.line.take().is_none() {
             return;
         }
-        // The stream says that it is closed when everything was written.
-        let _ = timeout(FAREWELL_GRACE, self.edges.closed()).await;
+        // The stream says that it is closed when everything was heard.
+        let _ = timeout(LAST_WORDS, self.edges.closed()).await;
     }
 
     async fn turn(&mut self) {
