@@ -2,7 +2,7 @@
 
 use lull_shared::id::{AttemptId, TaskId};
 
-use super::{Scheduler, feasible::is_feasible, holding::Holdings, timers::Timer};
+use crate::{Scheduler, jobs::holding::Holdings, placement::feasible::is_feasible, time::timers::Timer};
 
 /// Pairs of jobs and agents up to which it is checked that placement left nothing undone.
 const PAIRS_MAX: usize = 10_000;

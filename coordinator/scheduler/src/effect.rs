@@ -13,10 +13,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::{
     event::{EndedTask, Movable, QuarantineKind, RequestId, Retrying, StreamId},
-    history::IdleHours,
-    holding::Counted,
+    jobs::holding::Counted,
+    time::history::IdleHours,
 };
 
 /// One thing to do.
@@ -40,7 +40,7 @@ pub enum Effect {
     Look(Look),
 }
 
-/// A part of a job's started tasks that ended badly. Answered by [`super::event::Event::EndedBadly`].
+/// A part of a job's started tasks that ended badly. Answered by [`crate::event::Event::EndedBadly`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// Tells this question from all others of this scheduler.
@@ -55,9 +55,9 @@ pub struct Look {
 /// What this coordinator does with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnCopy {
-    /// Say what is there. Answered by [`super::event::Event::KeptHere`].
+    /// Say what is there. Answered by [`crate::event::Event::KeptHere`].
     Report,
-    /// Fetch it and keep it. Answered by [`super::event::Event::KeptHere`] or [`super::event::Event::NotKeptHere`].
+    /// Fetch it and keep it. Answered by [`crate::event::Event::KeptHere`] or [`crate::event::Event::NotKeptHere`].
     Keep(BlobRef),
     /// Delete it, and give up its fetch.
     Discard(Digest),

@@ -14,7 +14,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::history::IdleHours;
+use crate::time::history::IdleHours;
 
 /// One work stream of one agent; a later stream of the same agent has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,7 @@ pub enum Event {
     Cancel { request: RequestId, job: JobId, by: String },
     /// Somebody wants tasks that ended badly to run again.
     Retry { request: RequestId, retry: Box<Retry> },
-    /// Asked for by [`super::effect::Look`]: started tasks of a job that ended badly, in the order of their indices. `next`:
+    /// Asked for by [`crate::effect::Look`]: started tasks of a job that ended badly, in the order of their indices. `next`:
     /// where more of them may be.
     EndedBadly { look: u64, job: JobId, tasks: Vec<EndedTask>, next: Option<TaskIndex> },
     /// The large output of an attempt is on its way from its agent, in so many bytes.
@@ -64,9 +64,9 @@ pub enum Event {
     Wakeable { agent: AgentId, policy: Option<Box<Policy>>, clock_ahead_min: i16 },
     /// The policy is another one; agents that are there say what they make of it.
     PolicyChanged,
-    /// Asked for by [`super::effect::OwnCopy::Keep`], or left by an earlier life: this coordinator has these snapshots.
+    /// Asked for by [`crate::effect::OwnCopy::Keep`], or left by an earlier life: this coordinator has these snapshots.
     KeptHere { blobs: Vec<BlobRef> },
-    /// Asked for by [`super::effect::OwnCopy::Keep`]: this coordinator could not fetch it.
+    /// Asked for by [`crate::effect::OwnCopy::Keep`]: this coordinator could not fetch it.
     NotKeptHere { digest: Digest },
 }
 

@@ -3,79 +3,38 @@
 //! ```text
 //!            handle(event, now), handle_timeout(now)
 //!                           |
-//!   people: admission -> jobs: tasks, gate --------> ending -> Record(JobEnded)
+//!   people: jobs (admission) -> jobs: tasks, gate ---> jobs (ending) -> Record(JobEnded)
 //!                           | listed when startable     ^
-//!   agents: connection, words -> attempts end ----------+
+//!   agents: fleet (connection, words) -> attempts end --+
 //!                           | agents with room
-//!                      placement: feasible, rank, select -> Record(AttemptStarted)
+//!            placement: feasible, rank, select -> Record(AttemptStarted)
 //!                           |
-//!                        outgoing -> Send(Order), numbered on each stream
+//!                  fleet (outgoing) -> Send(Order), numbered on each stream
 //! ```
+//! Beside these wings, `snapshots` knows which agent keeps what of a running attempt, `time` what is due and when machines
+//! are free, and `views` what can be read off. [`event`], [`effect`] and [`limits`] are what goes in and out.
+//!
 //! A turn is one call of `handle` or `handle_timeout`. Its effects are drained by [`Scheduler::poll_effect`]; the shell
 //! commits the records in one transaction before it sends or answers anything.
 //!
 //! Time never goes back in here: an earlier `now` than the last counts as the last. It is a steady time, by which pauses,
-//! leases and limits pass; what is promised or written down by the clock on the wall follows [`wall`].
+//! leases and limits pass; what is promised or written down by the clock on the wall follows `time::wall`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod admission;
-mod attempt;
+mod attempts;
 mod audit;
-mod breaches;
-pub mod build;
-mod burden;
-mod connection;
-mod copies;
-mod demand;
-#[cfg(test)]
-mod driver;
 pub mod effect;
-mod ending;
 pub mod event;
-mod explain;
-mod feasible;
 mod fleet;
-pub mod foreign;
-pub mod history;
-mod holders;
-pub mod holding;
-mod job;
 mod jobs;
-mod keeping;
-mod kept_snapshots;
-#[cfg(test)]
-mod ledger;
 pub mod limits;
-mod moving;
-mod outgoing;
-mod overtime;
 mod placement;
-#[cfg(test)]
-mod promised;
-mod rank;
-mod rebalance;
-mod remains;
 mod restore;
-mod retry;
-mod retrying;
-mod roster;
-mod select;
-mod share;
-mod silence;
-mod speed;
-mod stragglers;
-mod summed;
-mod tasks;
+mod snapshots;
 #[cfg(test)]
 mod tests;
-mod timers;
-mod troubled;
-mod twins;
-mod verify;
-pub mod view;
-mod waking;
-mod wall;
-mod words;
+mod time;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -88,19 +47,23 @@ use lull_shared::{
     time::Timestamp,
 };
 
+pub use self::{
+    attempts::verify::is_chosen, fleet::foreign, jobs::holding, limits::Limits, placement::build, time::history, views::view,
+};
 use self::{
-    demand::Demands,
     effect::Effect,
     event::Event,
-    fleet::Fleet,
-    holders::Holders,
-    holding::Holdings,
-    jobs::Jobs,
-    kept_snapshots::KeptSnapshots,
-    share::{Shares, SubmitterId},
-    timers::{Timer, Timers},
+    fleet::agents::Fleet,
+    jobs::{
+        active::Jobs,
+        demand::Demands,
+        holding::Holdings,
+        share::{Shares, SubmitterId},
+    },
+    placement::holders::Holders,
+    snapshots::kept_snapshots::KeptSnapshots,
+    time::timers::{Timer, Timers},
 };
-pub use self::{limits::Limits, verify::is_chosen};
 
 /// A commit that took this long made the coordinator deaf; silence of agents in the meantime proves nothing.
 const STALL: Duration = Duration::from_millis(500);
@@ -132,7 +95,7 @@ pub struct Scheduler {
     holders: Holders,
     kept_snapshots: KeptSnapshots,
     /// What live attempts would leave.
-    seen: remains::Seen,
+    seen: attempts::remains::Seen,
     /// Agents whose machines sleep.
     sleepers: BTreeSet<AgentId>,
     /// When machines may be woken again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lull_shared::limits;
 
-use super::holding::Allowance;
+use crate::jobs::holding::Allowance;
 
 /// What the scheduler may be told otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ pub struct Limits {
     /// runs it must end, and machines that are switched off hard are few.
     pub lost_max: u32,
     /// Effects that may wait to be carried out while more is decided: about what one transaction of the store takes. What may
-    /// go on for longer than that leaves the rest to the next call of [`super::Scheduler::handle_timeout`], which is due at
+    /// go on for longer than that leaves the rest to the next call of [`crate::Scheduler::handle_timeout`], which is due at
     /// once.
     pub effects_waiting_max: usize,
     /// Tasks that a retry queues again at once: half of what one transaction takes, since they may start in the same.

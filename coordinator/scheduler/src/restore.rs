@@ -9,18 +9,22 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::{
     Scheduler,
-    admission::{new_job, snapshot_tasks},
     effect::{Effect, OwnCopy},
     event::{JobSnapshot, OpenTask, Snapshot},
-    fleet::{Agent, Fleet, Held, Touch},
-    history::History,
-    job::Pace,
+    fleet::agents::{Agent, Fleet, Held, Touch},
+    jobs::{
+        admission::{new_job, snapshot_tasks},
+        job::Pace,
+        share::Shares,
+    },
     limits::Limits,
-    rank::micros,
-    share::Shares,
-    timers::{Timer, Timers},
+    placement::rank::micros,
+    time::{
+        history::History,
+        timers::{Timer, Timers},
+    },
 };
 
 /// What a job's open tasks tell of how long they take: at least as long as their snapshots and live attempts.

@@ -12,13 +12,13 @@ use lull_shared::{
     state::{AttemptEnd, Intake, PauseReason},
 };
 
-use super::super::{
-    driver::{Driver, NOON, attempt, capacity, failure, machine, spec},
+use crate::{
     effect::{Change, Order, Refusal, Reply},
     event::{Event, StreamId},
-    fleet::Held,
+    fleet::agents::Held,
     limits::Limits,
-    view::AgentView,
+    tests::support::driver::{Driver, NOON, attempt, capacity, failure, machine, spec},
+    views::view::AgentView,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -354,7 +354,7 @@ fn a_job_may_finish_by_any_moment_that_is_to_come() {
 fn whoever_is_let_in_again_after_being_thrown_out_may_work() {
     let mut driver = Driver::with_agents(1, 1);
     let restore = |driver: &mut Driver, agent| {
-        let request = super::super::event::RequestId(77);
+        let request = crate::event::RequestId(77);
         driver.handle(Event::Restore { request, agent: AgentId(agent), by: "root".into() });
         driver.replies[0].clone()
     };
@@ -378,7 +378,7 @@ fn whoever_is_let_in_again_after_being_thrown_out_may_work() {
 
 #[test]
 fn whoever_is_quarantined_is_told_that_nothing_comes_whatever_its_intake_is_set_to() {
-    use super::super::event::QuarantineKind;
+    use crate::event::QuarantineKind;
     let mut driver = Driver::with_agents(1, 1);
     driver.scheduler.distrust(AgentId(1), QuarantineKind::Output, "it lied".into());
     driver.pass(Duration::ZERO);

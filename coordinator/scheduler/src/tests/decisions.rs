@@ -14,13 +14,13 @@ use lull_shared::{
     state::{AttemptEnd, Failure, Intake, JobState, PauseReason, TaskCounts, Usage, WaitReason},
 };
 
-use super::super::{
+use crate::{
     Scheduler,
-    driver::{Driver, NOON, after, attempt, failure, owner_called, spec, success},
     effect::{Change, Order, Reply, TaskAfter},
     event::{Event, Movable, QuarantineKind, Snapshot, StreamId},
     limits::Limits,
-    view::AgentView,
+    tests::support::driver::{Driver, NOON, after, attempt, failure, owner_called, spec, success},
+    views::view::AgentView,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -539,7 +539,7 @@ fn whoever_takes_over_ends_what_agents_have_that_are_out() {
             "revoked" => snapshot.agents[0].intake = Intake::Revoked,
             "quarantined" => {
                 let kind = QuarantineKind::Output;
-                let quarantine = super::super::event::Quarantine { kind, since: NOON, reason: "it lied".into() };
+                let quarantine = crate::event::Quarantine { kind, since: NOON, reason: "it lied".into() };
                 snapshot.agents[0].quarantine = Some(quarantine);
             }
             _ => {}
@@ -547,7 +547,7 @@ fn whoever_takes_over_ends_what_agents_have_that_are_out() {
         let mut scheduler = Scheduler::restore(snapshot, Limits::default(), 7, NOON);
         let ends: Vec<_> = std::iter::from_fn(|| scheduler.poll_effect())
             .filter_map(|effect| match effect {
-                super::super::effect::Effect::Record(Change::AttemptEnded(ended)) => Some(ended.end),
+                crate::effect::Effect::Record(Change::AttemptEnded(ended)) => Some(ended.end),
                 _ => None,
             })
             .collect();

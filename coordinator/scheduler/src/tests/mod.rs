@@ -1,30 +1,14 @@
 //! Events in, effects out, with an audit after each turn.
 
-mod admission;
-mod agent;
-mod agents;
+mod attempts;
 mod bounds;
 mod decisions;
-mod explained;
-mod foreign;
-mod hostile;
-mod hours;
-mod indexes;
-mod keeping;
-mod moving;
-mod overtime;
-mod parts;
+mod fleet;
+mod jobs;
+mod placement;
 mod random;
-mod rebalance;
-mod results;
-mod sharing;
-mod silence;
-mod simple;
-mod stops;
-mod stragglers;
+mod snapshots;
+pub(crate) mod support;
 mod tasks;
-mod twins;
-mod verification;
-mod waking;
-mod wall;
-mod wishes;
+mod time;
+mod views;

@@ -11,12 +11,14 @@ use lull_shared::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::agent::FakeAgent;
 use crate::{
     Limits,
-    driver::{Driver, capacity, spec},
     event::{Event, Movable, RequestId},
-    promised::Promised,
+    tests::support::{
+        agent::FakeAgent,
+        driver::{Driver, capacity, spec},
+        promised::Promised,
+    },
 };
 
 const AGENTS: u64 = 3;
@@ -471,9 +473,9 @@ fn ends_well(steps: Vec<Step>) {
 mod noticed {
     use super::*;
     use crate::{
-        driver::attempt,
         effect::{Change, EndedAttempt, Given, Order, TaskAfter},
         event::StreamId,
+        tests::support::driver::attempt,
     };
     use lull_shared::{
         job::RetryPolicy,
@@ -497,7 +499,7 @@ mod noticed {
         Change::AttemptStarted {
             attempt: attempt(1, index, number),
             agent: AgentId(agent),
-            at: crate::driver::NOON,
+            at: crate::tests::support::driver::NOON,
             build: Build::Plain,
             resume: None,
             beside,
@@ -512,7 +514,7 @@ mod noticed {
             end,
             reason: None,
             failure: None,
-            at: crate::driver::NOON,
+            at: crate::tests::support::driver::NOON,
             after,
             output: output.map(Payload::inline),
             answer: None,
@@ -574,7 +576,7 @@ mod noticed {
     #[should_panic(expected = "it is still live")]
     fn a_result_of_which_nothing_comes() {
         let (driver, mut promised) = told();
-        let result = crate::driver::success(attempt(1, 0, 1), Duration::from_secs(1));
+        let result = crate::tests::support::driver::success(attempt(1, 0, 1), Duration::from_secs(1));
         let message = ToCoordinator::Finished(vec![result]);
         promised.hears(&Event::Message { agent: AgentId(1), stream: StreamId(1), message }, driver.now);
         promised.ends();

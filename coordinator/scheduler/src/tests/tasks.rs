@@ -12,10 +12,10 @@ use lull_shared::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::super::{
+use crate::{
     effect::TaskAfter,
     event::{Answer, EndedTask, Retrying, Saved},
-    tasks::{Place, Tasks},
+    jobs::tasks::{Place, Tasks},
 };
 
 const SIZE: u32 = 6;
@@ -510,7 +510,7 @@ proptest! {
 /// What a store remembers of a job makes the same tasks again.
 #[test]
 fn remembered_tasks_stand_where_they_stood() {
-    use super::super::event::{OpenAttempt, OpenPlace, OpenTask};
+    use crate::event::{OpenAttempt, OpenPlace, OpenTask};
     use lull_shared::message::Build;
 
     let now = Timestamp::from_millis(5_000);

@@ -1,0 +1,5 @@
+mod overtime;
+mod results;
+mod silence;
+mod stragglers;
+mod verification;

@@ -1,0 +1,6 @@
+mod agents;
+mod foreign;
+mod hostile;
+mod indexes;
+mod twins;
+mod waking;

@@ -1,0 +1,6 @@
+mod admission;
+mod parts;
+mod sharing;
+mod simple;
+mod stops;
+mod wishes;

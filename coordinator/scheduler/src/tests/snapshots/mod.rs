@@ -1,0 +1,2 @@
+pub(crate) mod keeping;
+pub(crate) mod moving;

@@ -1,0 +1,2 @@
+mod hours;
+mod wall;
