@@ -14,36 +14,17 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-pub mod artifact;
-pub mod compile;
-pub mod engine;
-mod failure;
-mod files;
-mod guest;
-pub mod inspect;
-pub mod moving;
-pub mod naming;
-pub mod pipe;
-mod poll;
-mod preview1;
-pub mod probe;
-pub mod process;
-mod program;
+mod code;
+mod handle;
+mod inside;
 pub mod protocol;
-mod random;
-pub mod reader;
-mod runs;
-mod scratch;
-mod spawn;
-mod stream;
-mod surface;
-mod time;
 mod trail;
-mod worker;
-mod writer;
 
-pub use files::seal_of;
-pub use program::open_checked;
+pub use self::{
+    code::{artifact, compile, engine, inspect, naming, probe},
+    handle::{files::seal_of, process, reader},
+    inside::{moving, pipe, program::open_checked},
+};
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -67,7 +48,7 @@ const EXIT_TROUBLE: i32 = 5;
 
 /// Turns this process into an executor if that is what it was started as. Call it first in `main`.
 pub fn entry() -> Option<ExitCode> {
-    spawn::can_be_started_again();
+    handle::spawn::can_be_started_again();
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != ENTRY {
         return None;
@@ -78,6 +59,6 @@ pub fn entry() -> Option<ExitCode> {
         Some(word) if word == ENTRY_COMPILE => compile::run(agent(arguments.next())),
         Some(word) if word == ENTRY_NAME => naming::run(agent(arguments.next())),
         Some(word) if word == ENTRY_PROBE => probe::run(agent(arguments.next())),
-        word => worker::run(agent(word)),
+        word => inside::worker::run(agent(word)),
     })
 }

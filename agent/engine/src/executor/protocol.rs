@@ -6,7 +6,7 @@
 //! agent <-- Loaded | LoadFailed, then for each Run in order: Refused?, Output*, Done
 //!           between them, if it was asked for one: Saving*, Saved; after the one that suspends the executor ends
 //! ```
-//! Asks for snapshots come as signals, since whoever computes does not read (see [`super::moving`]).
+//! Asks for snapshots come as signals, since whoever computes does not read (see [`super::inside::moving`]).
 //!
 //! Frames are those of [`lull_shared::codec`]. Runs may be queued in the pipe; they run one after the other. Output
 //! that does not fit a message leaves in pieces while it is written, so neither side ever holds it in memory. Both
@@ -27,7 +27,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::moving::Unmovable;
+use super::inside::moving::Unmovable;
 use crate::snapshot::Unfit;
 
 /// Output of an attempt up to this size comes with `Done`; more leaves in pieces of at most this size.

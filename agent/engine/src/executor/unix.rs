@@ -22,7 +22,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
 
 use super::{
-    compile::Bounds,
+    code::compile::Bounds,
     protocol::{Cage, Layer, Load, Priority},
 };
 
