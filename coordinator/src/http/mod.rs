@@ -4,37 +4,14 @@
 //! here holds a body in memory that can be large. What one address, one token or a stranger may have under way is in
 //! `guests`, `shares` and `body`.
 
-mod agents;
-mod auth;
-mod blobs;
-mod body;
-mod causes;
-mod coordinators;
-mod error;
-mod explained;
-mod failures;
-mod front;
-mod functions;
-mod guests;
-mod hosts;
-mod jobs;
-mod logs;
-mod network;
-mod policy;
-mod publish;
-mod registry;
+mod door;
+mod fleet;
 pub mod routes;
-mod serve;
-mod shares;
 #[cfg(test)]
 mod siege;
-mod spool;
-mod status;
-mod submission;
-mod tasks;
 #[cfg(test)]
 mod tests;
-mod watch;
+mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,8 +19,8 @@ use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use lull_shared::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use self::{error::Refused, failures::Failures, shares::Shares, spool::Spools};
-pub use self::{front::Front, hosts::Hosts, serve::serve};
+use self::door::{error::Refused, failures::Failures, shares::Shares, spool::Spools};
+pub use self::door::{front::Front, hosts::Hosts, serve::serve};
 use crate::{api, term::Coordinator};
 
 /// A body of JSON: a submission with all its arguments and variables is far below it.
@@ -83,7 +60,7 @@ pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: Cancellat
     let state = Arc::new(Interface { coordinator, shutdown, shares: Shares::default(), spools, failures: Failures::default() });
     let routes = routes::router(&state);
     Router::new()
-        .route("/health", get(status::health))
+        .route("/health", get(fleet::status::health))
         .nest(api::PREFIX, routes)
         .fallback(async || Refused::not_found("there is nothing at this path", "the interface begins at /api/v1"))
         .method_not_allowed_fallback(async || Refused::method())

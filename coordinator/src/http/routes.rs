@@ -16,17 +16,16 @@ use axum::{
 };
 
 use super::{
-    Interface, agents,
-    auth::{self, Caller},
-    blobs,
-    body::Kept,
-    coordinators,
-    error::{Answer, Refused},
-    explained,
-    failures::Source,
-    functions, jobs, logs, network, policy, publish, registry,
-    shares::Kind,
-    status, submission, tasks, watch,
+    Interface,
+    door::{
+        auth::{self, Caller},
+        body::Kept,
+        error::{Answer, Refused},
+        failures::Source,
+        shares::Kind,
+    },
+    fleet::{agents, coordinators, network, policy, registry, status},
+    work::{blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
 

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{routes::ROUTES, shares::UPLOADS_MAX, tests::Site};
+use super::{door::shares::UPLOADS_MAX, routes::ROUTES, tests::Site};
 use crate::{
     api::{CreateToken, InputsBody, PublishOptions, PublishRequest, SubmitRequest},
     store::record::TokenRole,

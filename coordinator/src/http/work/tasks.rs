@@ -14,15 +14,16 @@ use lull_shared::{
 };
 use serde::Deserialize;
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Viewer},
-    blobs,
-    error::{Answer, Refused},
-    jobs,
-};
 use crate::{
     api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text, shape},
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Viewer},
+            error::{Answer, Refused},
+        },
+        work::{blobs, jobs},
+    },
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 
@@ -208,7 +209,7 @@ async fn unreachable(state: &Interface, job: JobId) -> Answer<Unreachable> {
     Ok(state.coordinator.dispatch.query(move |scheduler, _| scheduler.unreachable(job)).await?)
 }
 
-pub(super) async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {
+pub(in crate::http) async fn remembered(state: &Interface, task: TaskId) -> Answer<TaskRecord> {
     let found = state.coordinator.store.task(task).await?;
     found.ok_or_else(|| Refused::not_found(format!("there is no task {task}"), "`lull task list JOB` shows a job's tasks"))
 }

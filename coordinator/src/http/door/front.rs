@@ -11,12 +11,15 @@ use axum::{
 use tokio::sync::watch;
 use tower::Service as _;
 
-use super::{
-    auth, coordinators,
-    error::{Answer, Refused},
-};
 use crate::{
     api::{CoordinatorBody, PREFIX, Page},
+    http::{
+        door::{
+            auth,
+            error::{Answer, Refused},
+        },
+        fleet::coordinators,
+    },
     store::{ForPeople, record::TokenRole},
     term::phase::{LeaderView, Phase},
 };

@@ -7,14 +7,17 @@ use lull_scheduler::{Scheduler, effect::NewJob};
 use lull_shared::state::TaskCounts;
 use tokio::time::timeout;
 
-use super::{
-    Shared, agents,
-    auth::Viewer,
-    error::{Answer, Refused},
-    jobs,
-};
 use crate::{
     api::{Health, HealthStatus, ServerBody, Status, shape},
+    http::{
+        Shared,
+        door::{
+            auth::Viewer,
+            error::{Answer, Refused},
+        },
+        fleet::agents,
+        work::jobs,
+    },
     store::{
         Reading, StoreResult,
         record::{JobFilter, JobRecord, Totals},

@@ -16,9 +16,12 @@ use lull_shared::{
     state::{Intake, Part, PauseReason, Trouble},
 };
 
-use super::{Interface, Shared, auth::Viewer, error::Answer};
 use crate::{
     api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Text, Verdict},
+    http::{
+        Interface, Shared,
+        door::{auth::Viewer, error::Answer},
+    },
     tracker::{AgentHoldings, BlobHoldings},
 };
 

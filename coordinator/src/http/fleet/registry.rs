@@ -9,15 +9,17 @@ use lull_shared::{
 };
 use serde::Deserialize;
 
-use super::{
-    Shared,
-    auth::{Admin, Asked, At, Body},
-    error::{Answer, Refused},
-};
 use crate::{
     access,
     api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody, shape},
     clock,
+    http::{
+        Shared,
+        door::{
+            auth::{Admin, Asked, At, Body},
+            error::{Answer, Refused},
+        },
+    },
     store::record::{Bound, NewToken, TokenRole},
     term::Coordinator,
 };

@@ -6,15 +6,17 @@ use axum::{Json, extract::State, http::StatusCode};
 use lull_shared::{limits::MODULE_BYTES_MAX, name::check_name};
 use serde::Deserialize;
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Body, Publisher},
-    blobs::too_large,
-    error::{Answer, Refused},
-};
 use crate::{
     api::{Affected, Page, PublicationBody, PublicationId, PublicationState, PublishRequest, Text},
     clock,
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Body, Publisher},
+            error::{Answer, Refused},
+        },
+        work::blobs::too_large,
+    },
     publishing::{PublishError, REMEMBERED, Seen, State as Standing, Wanted, make::MakeError},
     store::record::AuditRecord,
 };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use lull_shared::state::TaskState;
 
-use super::{Interface, error::Answer};
 use crate::{
     api::{CauseBody, Text},
+    http::{Interface, door::error::Answer},
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 

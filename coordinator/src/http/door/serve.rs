@@ -26,7 +26,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
+use crate::http::door::{
     body::{Kept, Timed},
     failures::Source,
     front::{self, Front},

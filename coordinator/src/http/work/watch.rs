@@ -17,13 +17,17 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Viewer},
-    error::Answer,
-    jobs,
+use crate::{
+    api::{JobBody, Text, shape},
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Viewer},
+            error::Answer,
+        },
+        work::jobs,
+    },
 };
-use crate::api::{JobBody, Text, shape};
 
 /// The longest one request waits; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);

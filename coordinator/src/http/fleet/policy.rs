@@ -11,15 +11,17 @@ use lull_shared::{
 };
 use serde::Deserialize;
 
-use super::{
-    Shared,
-    agents::find,
-    auth::{Admin, Asked, At, Body, Viewer},
-    error::{Answer, Refused},
-};
 use crate::{
     api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text, shape},
     clock,
+    http::{
+        Shared,
+        door::{
+            auth::{Admin, Asked, At, Body, Viewer},
+            error::{Answer, Refused},
+        },
+        fleet::agents::find,
+    },
     policies::{SetError, Wish},
     store::record::{AgentRecord, PolicyRecord},
 };

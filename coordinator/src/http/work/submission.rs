@@ -22,16 +22,18 @@ use lull_shared::{
     window::Window,
 };
 
-use super::{
-    Interface, Shared,
-    auth::{Body, Submitter},
-    error::{Answer, Refused},
-    functions,
-};
 use crate::{
     api::{Grant, InputsBody, SubmitRequest, Submitted, Text},
     clock,
     dispatch::CatalogueError,
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Body, Submitter},
+            error::{Answer, Refused},
+        },
+        work::functions,
+    },
     submit,
 };
 

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 
-use super::{Shared, auth::Viewer, error::Answer};
 use crate::{
     api::{CoordinatorBody, Page, Post, shape},
     clock,
+    http::{
+        Shared,
+        door::{auth::Viewer, error::Answer},
+    },
     store::{
         Attendance,
         record::{CoordinatorRecord, LeaderRecord},

@@ -11,15 +11,16 @@ use lull_shared::{
     state::{Intake, JobState, PauseReason, TaskState, WaitReason},
 };
 
-use super::{
-    Shared,
-    auth::{At, Viewer},
-    causes,
-    error::Answer,
-    jobs,
-};
 use crate::{
     api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, shape},
+    http::{
+        Shared,
+        door::{
+            auth::{At, Viewer},
+            error::Answer,
+        },
+        work::{causes, jobs},
+    },
     store::record::JobRecord,
 };
 

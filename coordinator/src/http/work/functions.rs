@@ -4,15 +4,17 @@ use axum::{Json, extract::State, response::Response};
 use lull_shared::identity::Authority;
 use serde::Deserialize;
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Publisher, Viewer},
-    blobs,
-    error::{Answer, Refused},
-};
 use crate::{
     api::{Affected, FunctionBody, Page, shape},
     clock,
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Publisher, Viewer},
+            error::{Answer, Refused},
+        },
+        work::blobs,
+    },
     store::record::VersionRecord,
 };
 

@@ -14,10 +14,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::body::BodyError;
 use crate::{
     api::{CODE_HEADER, ErrorBody, ErrorDetail, LEADER_HEADER, STANDBY},
     hint,
+    http::door::body::BodyError,
     inputs::InputError,
     store::StoreError,
 };

@@ -16,13 +16,15 @@ use lull_shared::{
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    Interface, JSON_BYTES_MAX,
-    error::{Answer, Refused},
-    shares::Kind,
-};
 use crate::{
     access, clock,
+    http::{
+        Interface, JSON_BYTES_MAX,
+        door::{
+            error::{Answer, Refused},
+            shares::Kind,
+        },
+    },
     store::{
         Registry,
         record::{TokenRecord, TokenRole, who},
@@ -143,7 +145,7 @@ macro_rules! roles {
         impl FromRequestParts<Arc<Interface>> for $name {
             type Rejection = Refused;
 
-            /// Whoever was let in is known: see [`super::routes`].
+            /// Whoever was let in is known: see [`crate::http::routes`].
             async fn from_request_parts(parts: &mut Parts, _state: &Arc<Interface>) -> Answer<Self> {
                 let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(Refused::unknown_caller)?;
                 caller.require(TokenRole::$name).map(Self)

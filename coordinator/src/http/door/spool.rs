@@ -10,8 +10,10 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::error::{Answer, Refused};
-use crate::store::{BlobWriter, Blobs};
+use crate::{
+    http::door::error::{Answer, Refused},
+    store::{BlobWriter, Blobs},
+};
 
 /// What of an upload is in memory; most inputs fit, and never meet the disk here.
 const BUFFER_BYTES: usize = 16 * 1024;

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::error::Refused;
+use crate::http::door::error::Refused;
 
 /// A portal that is open on many screens and a script that waits for fifty jobs, twice.
 pub const REQUESTS_MAX: usize = 128;

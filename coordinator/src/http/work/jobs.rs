@@ -11,14 +11,16 @@ use lull_scheduler::{
 use lull_shared::{id::JobId, state::JobState};
 use serde::Deserialize;
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Caller, Submitter, Viewer},
-    causes,
-    error::{Answer, Refused},
-};
 use crate::{
     api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text, shape},
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Caller, Submitter, Viewer},
+            error::{Answer, Refused},
+        },
+        work::causes,
+    },
     store::record::{JobFilter, JobRecord, who},
 };
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, Method, Uri, header};
 
-use super::error::{Answer, Refused};
+use crate::http::door::error::{Answer, Refused};
 
 /// Names and addresses that requests may be for.
 #[derive(Debug, Clone, Default)]

@@ -13,14 +13,16 @@ use lull_shared::{
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    Interface, Shared,
-    auth::{Asked, At, Viewer},
-    error::{Answer, Refused},
-    tasks,
-};
 use crate::{
     api::{LogBody, Text},
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Asked, At, Viewer},
+            error::{Answer, Refused},
+        },
+        work::tasks,
+    },
     logs::{Ask, ReadError},
     store::record::LogRecord,
 };

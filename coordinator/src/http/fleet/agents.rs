@@ -10,15 +10,17 @@ use lull_shared::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::{
-    Interface, Shared,
-    auth::{Admin, At, Body, Viewer},
-    error::{Answer, Refused},
-    jobs::done,
-};
 use crate::{
     api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text, shape},
     clock,
+    http::{
+        Interface, Shared,
+        door::{
+            auth::{Admin, At, Body, Viewer},
+            error::{Answer, Refused},
+        },
+        work::jobs::done,
+    },
     store::record::AgentRecord,
     term::Coordinator,
 };
@@ -133,7 +135,7 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
     summary
 }
 
-pub(super) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
+pub(in crate::http) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
     let records = state.coordinator.store.agents().await?;
     choose(records, called)
         .ok_or_else(|| Refused::not_found(format!("there is no agent {called}"), "`lull agent list` shows the agents"))

@@ -15,15 +15,17 @@ use lull_shared::{
     limits::BLOB_BYTES_MAX,
 };
 
-use super::{
-    Shared,
-    auth::{At, Submitter, Viewer},
-    error::{Answer, Refused},
-    shares::Kind,
-};
 use crate::{
     api::{BlobBody, Text},
     clock,
+    http::{
+        Shared,
+        door::{
+            auth::{At, Submitter, Viewer},
+            error::{Answer, Refused},
+            shares::Kind,
+        },
+    },
     store::Blobs,
 };
 
