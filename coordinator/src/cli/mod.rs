@@ -3,48 +3,17 @@
 //! Every command talks to a coordinator over the HTTP interface; it has no other door. Data goes to standard output,
 //! all else to standard error; the exit code says how it ended (see [`exit::Exit`]).
 
-mod agent;
-pub mod amount;
-mod audit;
-mod awake;
-mod columns;
-mod connect;
-mod db;
 #[cfg(test)]
 mod examples;
 mod exit;
-mod explain;
-mod files;
-mod follow;
-mod func;
-mod heat;
-pub mod input;
-mod job;
-mod login;
-mod logs;
+mod functions;
+mod jobs;
 #[cfg(test)]
 mod mistakes;
-pub mod moment;
-mod names;
-mod net;
-mod output;
-mod policy;
-mod private;
-mod progress;
-mod publish;
-mod results;
-mod run;
-mod sample;
-mod screen;
-pub mod selector;
-mod server;
-mod status;
-mod steps;
-mod submit;
-mod task;
-mod token;
-mod upload;
-mod why;
+mod network;
+mod reach;
+mod shown;
+mod typed;
 
 use std::{
     ffi::OsString,
@@ -57,12 +26,17 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lull_agent::cli::{mistake, output::localised, value};
 use tokio_util::sync::CancellationToken;
 
+pub use self::typed::{amount, input, moment, selector};
 use self::{
-    connect::ServerArgs,
     exit::{Exit, Failure, Outcome},
-    output::{Colour, Format, Output},
-    private::Fate,
-    screen::Screen,
+    functions::func,
+    jobs::{explain, job, run, submit, task},
+    network::{agent, audit, db, net, policy, server, status, token},
+    reach::{awake, connect::ServerArgs, login, private::Fate},
+    shown::{
+        output::{self, Colour, Format, Output},
+        screen::Screen,
+    },
 };
 
 /// Between two looks of `--watch` at something that has no events of its own.

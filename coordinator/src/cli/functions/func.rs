@@ -1,0 +1,249 @@
+//! `lull func`: publish, list, show, remove.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use lull_shared::{amount::quoted, constraint::is_name, job::Moving};
+
+use crate::{
+    api::{FunctionBody, PublicationId},
+    cli::{
+        Context,
+        exit::{Exit, Failure, Outcome},
+        functions::publish,
+        shown::output::{Cell, Deed, Look, Row, counted, pairs},
+    },
+    publishing::NOT_MOVABLE,
+};
+
+/// What can be done with functions.
+#[derive(Debug, Subcommand)]
+pub enum Func {
+    /// Publish a module: a new version of its function, unless it is one already with these options
+    Publish(Publish),
+    /// Show what became of a publication, wait for it, or stop it; all that are known if none is named
+    #[command(after_help = PUBLICATION)]
+    Publication(Publication),
+    /// List all versions of all functions
+    #[command(after_help = "EXAMPLES:\n  lull func list")]
+    List,
+    /// Show a version: digest, size, imports and exports
+    #[command(after_help = "EXAMPLES:\n  lull func show stats\n  lull func show stats@2 -o json")]
+    Show(Called),
+    /// Take a version, or all of a function, out of use for new jobs; those that have it go on
+    #[command(after_help = "EXAMPLES:\n  lull func remove stats@1\n  lull func remove stats")]
+    Remove(Called),
+}
+
+const PUBLICATION: &str = "EXAMPLES:\n  lull func publication\n  lull func publication p00c0ffee00c0ffee --wait\n\n\
+A publication goes on when whoever began it has gone. What became of it is remembered for an hour after its end, and\n\
+not over a restart of the coordinator; publishing the same module again always finds what was done.";
+
+/// `lull func publication`
+#[derive(Debug, Args)]
+pub struct Publication {
+    /// The publication, as `lull func publish` named it
+    #[arg(value_name = "PUBLICATION")]
+    pub publication: Option<PublicationId>,
+    /// Wait until it has ended, and end as it did
+    #[arg(long, requires = "publication")]
+    pub wait: bool,
+    /// Stop it
+    #[arg(long, requires = "publication", conflicts_with = "wait")]
+    pub cancel: bool,
+}
+
+/// `lull func publish`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans
+  lull func publish risk.wasm --sample scenario-7.json -- --paths 10000"
+)]
+pub struct Publish {
+    /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
+    pub file: PathBuf,
+    /// What the function is called; the file's name without its ending if left out
+    #[arg(long, value_name = "NAME", value_parser = crate::cli::typed::amount::function_name)]
+    pub name: Option<String>,
+    /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
+    #[arg(long)]
+    pub canonical_nans: bool,
+    /// Whether a second build is made, of which running tasks can be moved to another machine: where the module allows it
+    /// (auto), or else it is not published (always), or not at all (never)
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub migratable: When,
+    /// Run both builds on this input here, side by side, and remember what moving costs; otherwise it is guessed
+    #[arg(long, value_name = "FILE")]
+    pub sample: Option<PathBuf>,
+    /// Arguments of the function for the sample, after --
+    #[arg(last = true, value_name = "ARGS", requires = "sample")]
+    pub args: Vec<String>,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<When> for Moving {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::Always => Self::Always,
+            When::Never => Self::Never,
+        }
+    }
+}
+
+/// A function or one version of it.
+#[derive(Debug, Args)]
+pub struct Called {
+    /// NAME or NAME@NUMBER
+    #[arg(value_name = "NAME[@N]", value_parser = called)]
+    called: (String, Option<u32>),
+}
+
+impl Func {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Publish(wanted) => publish::run(wanted, context).await,
+            other => tokio::select! {
+                outcome = other.look(context) => outcome,
+                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            },
+        }
+    }
+
+    /// What can be broken off anywhere.
+    async fn look(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Publish(_) => unreachable!("it was taken before"),
+            Self::Publication(publication) => publish::publication(publication, context).await,
+            Self::List => {
+                context.out.list(&context.server.connect()?.functions().await?.items)?;
+                Ok(Exit::Succeeded)
+            }
+            Self::Show(Called { called: (name, number) }) => {
+                let function = context.server.connect()?.function(name, *number).await?;
+                context.out.one(&function, &function.called(), |look| describe(&function, look))?;
+                Ok(Exit::Succeeded)
+            }
+            Self::Remove(Called { called: (name, number) }) => {
+                let affected = context.server.connect()?.remove_function(name, *number).await?.affected;
+                let subject = number.map_or_else(|| name.clone(), |number| format!("{name}@{number}"));
+                let words = format!("{} of {name}: out of use for new jobs", counted(affected, "version"));
+                context.out.done(&Deed::new("removed", subject).affecting(affected), words)?;
+                Ok(Exit::Succeeded)
+            }
+        }
+    }
+}
+
+/// A function's name from its file's: `text-stats.wasm`, `text-stats.component.wasm` -> `text-stats`.
+pub fn own_name(file: &Path) -> Option<String> {
+    let name = file.file_name()?.to_string_lossy();
+    let stem = name.split('.').find(|part| !part.is_empty())?;
+    let safe: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).collect();
+    let safe = safe.trim_start_matches(['-', '_']);
+    (!safe.is_empty()).then(|| safe.to_owned())
+}
+
+fn called(text: &str) -> Result<(String, Option<u32>), String> {
+    let form = || format!("{} does not name a function\nhint: write NAME or NAME@NUMBER, like stats or stats@2", quoted(text));
+    match text.split_once('@') {
+        None if is_name(text) => Ok((text.to_owned(), None)),
+        Some((name, number)) if is_name(name) => number.parse().map(|number| (name.to_owned(), Some(number))).map_err(|_| form()),
+        Some(_) | None => Err(form()),
+    }
+}
+
+impl Row for FunctionBody {
+    const NAME: &'static str = "functions";
+    const HEADINGS: &'static [&'static str] = &["FUNCTION", "KIND", "SIZE", "DIGEST", "PUBLISHED", "BY"];
+
+    fn id(&self) -> String {
+        self.called()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        vec![
+            self.called().into(),
+            kind(self).into(),
+            bytesize::ByteSize(self.size_bytes).to_string().into(),
+            self.digest.short().into(),
+            look.time(self.published).into(),
+            self.published_by.as_str().into(),
+        ]
+    }
+}
+
+fn kind(function: &FunctionBody) -> &'static str {
+    match function.kind {
+        lull_shared::message::ModuleKind::Preview1 => "module",
+        lull_shared::message::ModuleKind::Component => "component",
+    }
+}
+
+/// Whether tasks can be moved while they run, and what that costs.
+pub fn moves(function: &FunctionBody) -> String {
+    let hindrance = function.interface.iter().find_map(|line| line.strip_prefix(NOT_MOVABLE));
+    match (&function.migratable, hindrance) {
+        (Some(build), _) => {
+            let (size, times) = (bytesize::ByteSize(build.size_bytes), f64::from(build.cost_percent) / 100.0);
+            let known = if build.measured { "needed" } else { "is taken to need" };
+            let hint = if build.measured { "" } else { " (--sample FILE measures that)" };
+            format!("long tasks can be moved while they run, by a build of {size} that {known} {times:.2} times as long{hint}")
+        }
+        (None, Some(reason)) => format!("tasks cannot be moved while they run: {reason}"),
+        (None, None) => "tasks are not moved while they run: no build was made for that".to_owned(),
+    }
+}
+
+fn describe(function: &FunctionBody, look: &Look) -> String {
+    let engines: Vec<&str> = function.artifacts.iter().map(|artifact| artifact.engine.as_str()).collect();
+    let mut text = pairs(
+        vec![
+            ("function", function.called().into()),
+            ("version", function.version.to_string().into()),
+            ("kind", kind(function).into()),
+            ("digest", function.digest.to_string().into()),
+            ("size", bytesize::ByteSize(function.size_bytes).to_string().into()),
+            ("NaNs", if function.canonical_nans { "the same everywhere" } else { "as each processor makes them" }.into()),
+            ("compiled for", engines.join(", ").into()),
+            ("moving", moves(function).into()),
+            ("published", format!("{} by {}", look.time(function.published), function.published_by).into()),
+        ],
+        look,
+    );
+    if !function.interface.is_empty() {
+        text.push('\n');
+        for line in &function.interface {
+            text.push_str(&format!("  {}\n", crate::cli::shown::output::printable(line)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_its_function_a_name() {
+        let name = |path: &str| own_name(Path::new(path));
+        assert_eq!(name("modules/text-stats.wasm").as_deref(), Some("text-stats"));
+        assert_eq!(name("risk.component.wasm").as_deref(), Some("risk"));
+        assert_eq!(name("my func.wasm").as_deref(), Some("my-func"));
+        assert_eq!(name("-.wasm"), None);
+    }
+
+    #[test]
+    fn a_version_is_named_by_a_number() {
+        assert_eq!(called("stats@3"), Ok(("stats".into(), Some(3))));
+        assert!(called("stats@new").is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! Functions: how they are published, and what it costs to move them.
+
+pub(in crate::cli) mod func;
+pub(in crate::cli) mod publish;
+pub(in crate::cli) mod sample;

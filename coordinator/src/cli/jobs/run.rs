@@ -1,0 +1,260 @@
+//! `lull run`: a function over inputs, from a file to results in one command.
+//!
+//! On a network that is known (by `--server`, `--data` or a profile) the module is published and the job submitted
+//! there. Otherwise a private mesh is started on this machine, used, and taken down again.
+
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use lull_shared::{bound, id::JobId};
+
+use crate::{
+    api::PublishOptions,
+    cli::{
+        Context,
+        exit::{Exit, Failure, Outcome},
+        functions::publish,
+        jobs::{
+            files::{Folder, Gatherer},
+            results::{self, OutArgs},
+            submit::{self, SubmitOptions},
+        },
+        reach::{
+            connect::ServerArgs,
+            private::{Data, Fate, Mesh, MeshConfig, Size},
+        },
+        shown::{
+            follow::{self, Follow, quoted},
+            output::counted,
+            steps::Stages,
+        },
+        typed::input::InputArgs,
+    },
+    client::Client,
+};
+
+/// Causes of failures that are shown; `lull job show` has more.
+const LOGS_SHOWN: usize = 3;
+/// Lines of each.
+const LOG_LINES_SHOWN: usize = 8;
+
+/// `lull run`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "lull run [OPTIONS] <FUNCTION> <INPUT...|--each-line FILE|--array NUMBERS|--from-json FILE> [-- ARGS...]"
+)]
+#[command(after_help = "EXAMPLES:\n  \
+    lull run text-stats.wasm reports/*.txt -- --top 10\n  \
+    lull run monte-carlo.wasm --array 0-99 --agents 4 -o json -- --paths 1000000\n  \
+    lull run thumbnail.wasm photos/ --out thumbs/ -- --size 320\n  \
+    lull run text-stats.wasm --each-line names.txt --server http://coordinator:7411")]
+pub struct Run {
+    /// The function's module, a file; on a known network also a published function, NAME or NAME@NUMBER
+    #[arg(value_name = "FUNCTION")]
+    pub function: PathBuf,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    #[command(flatten)]
+    pub options: SubmitOptions,
+    #[command(flatten)]
+    pub out: OutArgs,
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+}
+
+/// The private mesh.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "The private mesh on this machine")]
+pub struct MeshArgs {
+    /// How many agent processes it has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = bound::AGENTS.numbers::<u16>())]
+    pub agents: u16,
+    /// How many tasks each agent runs at a time; together as many as there are processors if left out
+    #[arg(long, value_name = "N", value_parser = bound::SLOTS.numbers::<u16>())]
+    pub slots: Option<u16>,
+    /// Use a private mesh even if a network is known
+    #[arg(long)]
+    pub private: bool,
+    /// Keep its data folder, and say where it is and how to read the results in it; a folder named with --data is kept
+    /// anyway, and so is one of which the work was broken off
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl Run {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        // What cannot be written is not worth waiting for.
+        let folder = Folder::open(&self.out)?;
+        let (progress, stages) = (Cell::default(), Stages::new(&context.out));
+        if let Some(client) = self.known(context)? {
+            return self.on(context, &client, Follow::new(context), folder, &stages, &progress).await;
+        }
+        if !is_file(&self.function) {
+            let failure = Failure::new(Exit::NotFound, format!("there is no file {}", self.function.display()));
+            return Err(failure.hint("name a module; published functions need a network: `lull login URL --token TOKEN`"));
+        }
+        let size = Size { agents: self.mesh.agents, slots: self.mesh.slots };
+        let starting = stages.begin(format!("starting a private mesh of {}", counted(size.agents.into(), "agent")));
+        let mesh = tokio::select! {
+            mesh = Mesh::start(MeshConfig { size, data: context.server.data.clone() }) => mesh?,
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+        };
+        drop(starting);
+        let outcome = tokio::select! {
+            outcome = self.on(context, mesh.client(), Follow::new(context).passing(), folder, &stages, &progress) => outcome,
+            failure = mesh.abandoned(|lost| context.out.note(lost.to_string())) => Err(failure),
+        };
+        // Work that was begun and not brought home is not thrown away.
+        let begun = progress.get();
+        let fate = if self.mesh.keep || (outcome.is_err() && begun.is_some()) { Fate::Kept } else { Fate::Deleted };
+        let kept = mesh.stop(fate).await;
+        match (outcome, kept, begun) {
+            (Err(failure), Some(data), Some(begun)) => Err(self.to_go_on(failure, &data, begun)),
+            (outcome, Some(data), Some(begun)) => {
+                let (job, data) = (begun.job, quoted(&data));
+                context.out.note(format!("the mesh's data is kept in {data}"));
+                context.out.note(format!("hint: `lull job results {job} --data {data}` shows the results again"));
+                outcome
+            }
+            (outcome, _, _) => outcome,
+        }
+    }
+
+    /// What was begun is kept; where, and how to go on.
+    fn to_go_on(&self, failure: Failure, data: &Path, begun: Begun) -> Failure {
+        let (job, data) = (begun.job, quoted(data));
+        let out = self.out.out.as_deref().map(|out| format!(" --out {}", quoted(out))).unwrap_or_default();
+        let suffix =
+            self.out.suffix.as_deref().map(|suffix| format!(" --suffix {}", quoted(Path::new(suffix)))).unwrap_or_default();
+        let results = format!("lull job results {job} --data {data}{out}{suffix}");
+        let hint = if begun.ended {
+            format!("`{results}` brings what is missing")
+        } else {
+            format!("`lull wait {job} --data {data}` goes on with the rest, then `{results}` brings the results")
+        };
+        let message = format!("{}; the work is kept in {data}", failure.message);
+        Failure { message, ..failure }.hint(hint)
+    }
+
+    /// The network that is known, unless a private mesh is wanted.
+    fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
+        let ServerArgs { server, data, .. } = &context.server;
+        let named = if self.mesh.private { None } else { server.as_ref() };
+        if let (None, Some(data)) = (named, data) {
+            return match Data::of(data) {
+                Data::Fresh | Data::Private(_) => Ok(None),
+                Data::InUse if self.mesh.private => Err(in_use(data).hint("name another folder, or leave --private out")),
+                Data::InUse => context.server.connect_named(),
+                Data::Coordinators => Err(in_use(data)
+                    .hint(format!("`lull server run --data {}` starts it; a private mesh needs another folder", quoted(data)))),
+            };
+        }
+        if self.mesh.private { Ok(None) } else { context.server.connect_named() }
+    }
+
+    /// Publishes, submits, waits, and shows what came of it.
+    async fn on(
+        &self,
+        context: &Context,
+        client: &Client,
+        follow: Follow<'_>,
+        folder: Option<Folder>,
+        stages: &Stages<'_>,
+        progress: &Cell<Option<Begun>>,
+    ) -> Outcome {
+        let prepare = async {
+            let function = if is_file(&self.function) {
+                let wanted = publish::Wanted { file: &self.function, name: None, options: PublishOptions::default() };
+                publish::publish(context, client, &wanted, &mut None).await?.function.called()
+            } else {
+                self.function.to_string_lossy().into_owned()
+            };
+            let _stage = stages.begin("reading the inputs and bringing them to the coordinator");
+            let submitted = submit::send(context, client, function, &self.inputs, &self.options).await?;
+            let job = submitted.job.0;
+            progress.set(Some(Begun { job, ended: false }));
+            let gatherer = match folder {
+                Some(folder) => Some(Gatherer::new(client, job, folder).await?),
+                None => None,
+            };
+            Ok::<_, Failure>((job, gatherer))
+        };
+        let (job, mut gatherer) = tokio::select! {
+            prepared = prepare => prepared?,
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+        };
+        let ended = follow::to_the_end(client, job, follow, gatherer.as_mut()).await?;
+        progress.set(Some(Begun { job, ended: true }));
+        let present = async {
+            results::present(context, client, &ended, gatherer.as_mut()).await?;
+            if ended.counts.failed > 0 {
+                show_causes(context, client, job).await?;
+            }
+            Ok(Exit::from(ended.state))
+        };
+        tokio::select! {
+            outcome = present => outcome,
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        }
+    }
+}
+
+/// How far the work has come that is worth keeping.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    job: JobId,
+    /// Whether nothing of it is left to be done, but for bringing the results.
+    ended: bool,
+}
+
+fn in_use(data: &Path) -> Failure {
+    let message = format!("{} is the data of a coordinator, not of a private mesh", data.display());
+    Failure::new(Exit::Failed, message)
+}
+
+/// Why tasks failed, and the end of an example's log for each cause: a private mesh takes the logs with it.
+async fn show_causes(context: &Context, client: &Client, job: JobId) -> Result<(), Failure> {
+    let causes = client.job(job).await?.failures;
+    for cause in causes.iter().take(LOGS_SHOWN) {
+        let (tasks, example) = (counted(cause.tasks, "task"), *cause.example);
+        context.out.note(format!("{tasks} failed: {}, for example {example}", cause.message));
+        let Ok(log) = client.log(example, None).await else { continue };
+        let lines: Vec<&str> = log.text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+        if !last.is_empty() {
+            context.out.note(format!("its log ends:\n  {}", last.join("\n  ")));
+        }
+    }
+    Ok(())
+}
+
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wasm") || path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    #[test]
+    fn a_run_takes_all_that_a_submission_takes() {
+        let line = "x f.wasm in1 in2 --agents 3 --slots 2 --out results --retries 0 --require os=linux -- --width 100";
+        let run = Line::try_parse_from(line.split(' ')).expect("a run").run;
+        assert_eq!((run.mesh.agents, run.mesh.slots), (3, Some(2)));
+        assert_eq!(run.inputs.paths, [PathBuf::from("in1"), PathBuf::from("in2")]);
+        assert_eq!(run.options.args, ["--width", "100"]);
+        assert!(Line::try_parse_from("x f.wasm in1 --agents 0".split(' ')).is_err());
+        assert!(Line::try_parse_from("x f.wasm in1 --suffix .json".split(' ')).is_err(), "a suffix of nothing");
+    }
+}

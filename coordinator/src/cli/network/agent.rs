@@ -1,0 +1,296 @@
+//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore.
+
+use clap::{Args, Subcommand};
+use lull_scheduler::event::QuarantineKind;
+use lull_shared::state::Intake;
+
+use crate::{
+    api::{AgentBody, AgentDeed, CLONED_HINT, Spread},
+    cli::{
+        Context,
+        exit::{Exit, Outcome},
+        network::heat,
+        shown::output::{Cell, Deed, Look, Row, Tone, counted, pairs},
+        typed::amount,
+    },
+};
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// List all enrolled machines
+    List(List),
+    /// Show one of them, and at which hours of the week it was there for work
+    #[command(after_help = "EXAMPLES:\n  lull agent show desk-17\n  lull agent show a3 -o json")]
+    Show(Called),
+    /// Place nothing new there; what is there goes on
+    #[command(after_help = "EXAMPLES:\n  lull agent cordon desk-17")]
+    Cordon(Called),
+    /// Take new work there again, after cordon or drain
+    #[command(after_help = "EXAMPLES:\n  lull agent uncordon desk-17")]
+    Uncordon(Called),
+    /// Place nothing new there, take back what waits and what can be moved; the rest may finish
+    #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
+    Drain(Called),
+    /// Believe a machine again that was quarantined, for its output differed from that of two others, or it was cloned
+    #[command(after_help = "EXAMPLES:\n  lull agent trust desk-17")]
+    Trust(Called),
+    /// Throw a machine out until it is restored: its certificate is void, its key and its name cannot join again
+    #[command(after_help = "EXAMPLES:\n  lull agent revoke desk-17")]
+    Revoke(Called),
+    /// Let a machine in again that was revoked
+    #[command(after_help = "EXAMPLES:\n  lull agent restore desk-17")]
+    Restore(Called),
+}
+
+/// `lull agent list`
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:\n  lull agent list\n  lull agent list --watch\n  lull agent list -o json")]
+pub struct List {
+    /// Show the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+}
+
+/// An agent.
+#[derive(Debug, Args)]
+pub struct Called {
+    /// Its name or its number, like desk-17 or a3
+    #[arg(value_parser = amount::some)]
+    agent: String,
+}
+
+impl Agent {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let client = context.server.connect()?;
+        let (called, what) = match self {
+            Self::List(list) => {
+                if let Some(outage) = client.status().await?.outage {
+                    context.out.note(outage.message);
+                }
+                return context.show(list.watch, async || Ok(context.out.listed(&client.agents().await?.items))).await;
+            }
+            Self::Show(called) => {
+                let agent = client.agent(&called.agent).await?;
+                context.out.one(&agent, &agent.agent.to_string(), |look| describe(&agent, look))?;
+                return Ok(Exit::Succeeded);
+            }
+            Self::Trust(called) => (called, What::Trust),
+            Self::Cordon(called) => (called, What::Intake(Intake::Cordoned)),
+            Self::Uncordon(called) => (called, What::Intake(Intake::Open)),
+            Self::Drain(called) => (called, What::Intake(Intake::Draining)),
+            Self::Revoke(called) => (called, What::Intake(Intake::Revoked)),
+            Self::Restore(called) => (called, What::Restore),
+        };
+        // An id and a name may look alike: what is meant is said first, and done by its id.
+        let meant = client.agent(&called.agent).await?;
+        context.out.note(meant_words(&meant));
+        let id = meant.agent.to_string();
+        let deed = match what {
+            What::Trust => client.trust(&id).await?,
+            What::Intake(intake) => client.set_intake(&id, intake).await?,
+            What::Restore => client.restore(&id).await?,
+        };
+        let (done, words) = in_words(what, &deed);
+        let spread = deed.spread;
+        let shown = Deed {
+            name: Some(deed.name.clone()),
+            heard: spread.map(|spread| spread.heard),
+            unheard: spread.map(|spread| spread.unheard),
+            ..Deed::new(done, &id).affecting(deed.affected)
+        };
+        context.out.done(&shown, words)?;
+        if let (What::Intake(Intake::Revoked), Some(token)) = (what, &deed.token) {
+            context.out.note(format!(
+                "the token {token} that it joined with still admits machines under other names and keys\n\
+                 hint: `lull token revoke {}` ends that; `lull token create --for NAME` makes one for certain machines",
+                token.0.0
+            ));
+        }
+        Ok(Exit::Succeeded)
+    }
+}
+
+/// What is done to an agent.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Trust,
+    Intake(Intake),
+    Restore,
+}
+
+/// Which agent is meant: its id, its name, its machine.
+fn meant_words(agent: &AgentBody) -> String {
+    let machine = agent.machine.as_ref().map(|machine| format!(", a {} {} machine", machine.os, machine.arch));
+    format!("{} is {}{}, {}", agent.agent, agent.name, machine.unwrap_or_default(), agent.peer)
+}
+
+fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
+    let name = format!("{} ({})", deed.name, deed.agent);
+    let there = format!("this concerns {} there", counted(deed.affected, "attempt"));
+    let heard = deed.spread.map_or_else(String::new, |Spread { heard, unheard }| {
+        let rest = if unheard == 0 { String::new() } else { format!(", {unheard} will when they are connected") };
+        format!("; {} heard of it{rest}", counted(heard, "other peer"))
+    });
+    match what {
+        What::Intake(intake) if deed.unchanged => {
+            let (done, already) = match intake {
+                Intake::Open => ("uncordoned", "takes new work already"),
+                Intake::Cordoned => ("cordoned", "was cordoned already"),
+                Intake::Draining => ("draining", "was draining already"),
+                Intake::Revoked => ("revoked", "was revoked already"),
+            };
+            (done, format!("{name} {already}{heard}"))
+        }
+        What::Trust if deed.affected == 0 => ("trusted", format!("{name} was not quarantined")),
+        What::Trust => ("trusted", format!("{name} is trusted again")),
+        What::Restore if deed.affected == 0 => ("restored", format!("{name} was not revoked")),
+        What::Restore => ("restored", format!("{name} may come back{heard}")),
+        What::Intake(Intake::Open) => ("uncordoned", format!("{name} takes new work; {there}")),
+        What::Intake(Intake::Cordoned) => ("cordoned", format!("{name} takes nothing new; {there}")),
+        What::Intake(Intake::Draining) => {
+            let words = "takes nothing new, hands over what can be moved and finishes the rest";
+            ("draining", format!("{name} {words}; {there}"))
+        }
+        What::Intake(Intake::Revoked) => ("revoked", format!("{name} is thrown out; {there}{heard}")),
+    }
+}
+
+impl Row for AgentBody {
+    const NAME: &'static str = "agents";
+    const HEADINGS: &'static [&'static str] =
+        &["AGENT", "NAME", "STATE", "SLOTS", "CPU FREE", "MEMORY FREE", "OS", "VERSION", "LAST HEARD"];
+
+    fn id(&self) -> String {
+        self.agent.to_string()
+    }
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let capacity = self.capacity.as_ref();
+        vec![
+            self.agent.to_string().into(),
+            self.name.as_str().into(),
+            state(self),
+            Cell::or_dash(capacity.map(|capacity| format!("{}/{}", capacity.slots_busy, capacity.slots))),
+            Cell::or_dash(capacity.map(|capacity| format!("{} %", capacity.cpu_free_percent))),
+            Cell::or_dash(capacity.map(|capacity| bytesize::ByteSize(capacity.memory_free_bytes))),
+            Cell::or_dash(self.machine.as_ref().map(|machine| format!("{} {}", machine.os, machine.arch))),
+            Cell::or_dash(self.version.as_deref()),
+            look.time_or_dash(self.last_heard),
+        ]
+    }
+}
+
+fn state(agent: &AgentBody) -> Cell {
+    match (agent.intake, agent.connected, &agent.paused) {
+        (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
+        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => {
+            Cell::toned("cloned identity", Tone::Bad)
+        }
+        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Overtime) => {
+            Cell::toned("keeps work too long", Tone::Bad)
+        }
+        (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
+        (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
+        (_, None, _) if agent.silent_since.is_some() => Cell::toned("silent", Tone::Odd),
+        (_, None, _) => Cell::toned("away", Tone::Odd),
+        (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
+        // What is wrong, without the details that `show` has.
+        (Intake::Open, Some(_), Some(reason)) if reason.kind.ends_with("_trouble") => {
+            let what = reason.message.split_once(": ").map_or(reason.message.as_str(), |(what, _)| what);
+            Cell::toned(format!("trouble: {what}"), Tone::Bad)
+        }
+        (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
+        (Intake::Open, Some(_), None) => Cell::toned("ready", Tone::Good),
+    }
+}
+
+fn describe(agent: &AgentBody, look: &Look) -> String {
+    let mut lines =
+        vec![("agent", agent.agent.to_string().into()), ("name", agent.name.as_str().into()), ("state", state(agent))];
+    let mut add = |name: &'static str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.push((name, value.into()));
+        }
+    };
+    add("paused because", agent.paused.as_ref().map(|reason| reason.message.clone()));
+    let look_at = match agent.quarantine.as_ref().map(|q| q.kind) {
+        Some(QuarantineKind::Cloned) => CLONED_HINT,
+        Some(QuarantineKind::Output | QuarantineKind::Overtime) | None => "`lull agent trust` lifts it",
+    };
+    add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
+    add("open cage", agent.open_cage.clone());
+    add("group", agent.group.clone());
+    add("intake", Some(agent.intake.as_str().to_owned()));
+    add("enrolled", Some(look.time(agent.enrolled)));
+    add("connected", agent.connected.map(|at| look.time(at)));
+    let silent = "its attempts are unreachable, and their results still count";
+    add("silent", agent.silent_since.map(|at| format!("since {}: {silent}", look.time(at))));
+    add("asleep", agent.asleep.map(|at| format!("since {}", look.time(at))));
+    add("last heard", agent.last_heard.map(|at| look.time(at)));
+    add("version", agent.version.clone());
+    if let Some(machine) = &agent.machine {
+        let memory = bytesize::ByteSize(machine.memory_bytes);
+        add("machine", Some(format!("{} {}, {} cores, {memory}", machine.os, machine.arch, machine.cores)));
+        add("engine", Some(machine.engine.clone()));
+    }
+    if let Some(capacity) = &agent.capacity {
+        add(
+            "slots",
+            Some(format!(
+                "{} of {} busy, {} waiting",
+                capacity.slots_busy,
+                capacity.slots,
+                counted(capacity.waiting.into(), "attempt")
+            )),
+        );
+        let memory = bytesize::ByteSize(capacity.memory_free_bytes);
+        add("free", Some(format!("{} % of its processors, {memory}", capacity.cpu_free_percent)));
+    }
+    add("policy", agent.policy_version.map(|version| format!("version {version}")));
+    let narrowed: Vec<String> = agent.narrowed.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("owner narrows", Some(narrowed.join(" ")).filter(|text| !text.is_empty()));
+    let labels: Vec<String> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("labels", Some(labels.join(" ")));
+    let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
+    add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
+    add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| counted(count, "snapshot") + " of tasks"));
+    let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
+    add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
+    add("kept too long", refused(agent.overtimes, "attempts beyond their time limits"));
+    add("cut off", refused(agent.breaches, "breaches of the protocol"));
+    add("peer", Some(agent.peer.clone()));
+    let map = agent.idle_hours.as_deref().map(|hours| heat::map(hours, look.width.is_some()));
+    pairs(lines, look) + map.as_deref().unwrap_or(heat::NOTHING_KNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::AgentId;
+
+    use super::*;
+    use crate::api::Text;
+
+    fn deed(unchanged: bool, spread: Option<Spread>) -> AgentDeed {
+        AgentDeed { agent: Text(AgentId(3)), name: "desk-17".into(), affected: 0, unchanged, spread, token: None }
+    }
+
+    #[test]
+    fn what_was_so_already_is_said_to_be() {
+        let words = |intake, unchanged| in_words(What::Intake(intake), &deed(unchanged, None)).1;
+        for intake in [Intake::Open, Intake::Cordoned, Intake::Draining, Intake::Revoked] {
+            assert!(words(intake, true).contains("already"), "{intake:?}");
+            assert!(!words(intake, false).contains("already"), "{intake:?}");
+        }
+        assert_eq!(words(Intake::Revoked, true), "desk-17 (a3) was revoked already");
+    }
+
+    #[test]
+    fn who_has_heard_of_a_revocation_is_told_without_the_one_that_tells() {
+        let words = |heard, unheard| {
+            in_words(What::Restore, &AgentDeed { affected: 1, ..deed(false, Some(Spread { heard, unheard })) }).1
+        };
+        assert_eq!(words(1, 0), "desk-17 (a3) may come back; 1 other peer heard of it");
+        assert_eq!(words(0, 2), "desk-17 (a3) may come back; 0 other peers heard of it, 2 will when they are connected");
+    }
+}

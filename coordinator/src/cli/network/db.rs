@@ -1,0 +1,96 @@
+//! `lull db`: prepare and check a coordinator's database.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::{
+    cli::{
+        Context,
+        exit::{Exit, Failure, Outcome},
+        network::server::StoreArgs,
+        shown::output::{Cell, Deed, Look, Tone, pairs, table},
+    },
+    store::{self, Check, Grade, StoreChoice, StoreError},
+};
+
+/// What can be done with a database.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Print the statements that make the database, for whoever may run them
+    #[command(
+        after_help = "EXAMPLES:\n  lull db script > lull.sql\n  lull db script --store \"Server=tcp:db,1433;Database=lull\" > lull.sql"
+    )]
+    Script(Choice),
+    /// Make the database, or bring it to this program's version
+    #[command(after_help = "EXAMPLES:\n  lull db migrate --data /var/lib/lull")]
+    Migrate(Choice),
+    /// Say what is there and what is missing; ends with 1 if a server could not run on it
+    #[command(after_help = "EXAMPLES:\n  lull db check --data /var/lib/lull")]
+    Check(Choice),
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub struct Choice {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+impl Choice {
+    fn store(&self, context: &Context) -> Result<StoreChoice, Failure> {
+        Ok(self.store.choose(&context.server.data_folder()?))
+    }
+}
+
+impl Db {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        match self {
+            Self::Script(choice) => {
+                let script = store::script(&choice.store(context)?);
+                context.out.one(&json!({ "script": script }), "script", |_| script.clone())?;
+            }
+            Self::Migrate(choice) => {
+                let steps = store::migrate(&choice.store(context)?).await.map_err(unmigrated)?;
+                let words = match steps {
+                    0 => "the database was at this program's version".to_owned(),
+                    steps => format!("the database is at this program's version now; {steps} steps were applied"),
+                };
+                context.out.done(&Deed::new("migrated", "database").affecting(steps as u64), words)?;
+            }
+            Self::Check(choice) => {
+                let check = store::check(&choice.store(context)?).await;
+                context.out.one(&check, &check.store, |look| describe(&check, look))?;
+                if !check.is_usable() {
+                    return Ok(Exit::Failed);
+                }
+            }
+        }
+        Ok(Exit::Succeeded)
+    }
+}
+
+fn unmigrated(error: StoreError) -> Failure {
+    Failure::from(anyhow::Error::from(error).context("the database could not be brought to this program's version"))
+}
+
+fn describe(check: &Check, look: &Look) -> String {
+    let version = check.version.map_or_else(|| "none".into(), |version| version.to_string());
+    let mut text = pairs(
+        vec![
+            ("store", check.store.as_str().into()),
+            ("version", format!("{version}; this program needs {}", check.version_needed).into()),
+        ],
+        look,
+    );
+    let rows = check.findings.iter().map(|finding| {
+        let grade = match finding.grade {
+            Grade::Fine => Cell::toned("good", Tone::Good),
+            Grade::Warning => Cell::toned("odd", Tone::Odd),
+            Grade::Problem => Cell::toned("bad", Tone::Bad),
+        };
+        vec![grade, finding.text.as_str().into(), finding.hint.clone().unwrap_or_default().into()]
+    });
+    text.push('\n');
+    text.push_str(&table(&["VERDICT", "WHAT WAS FOUND", "WHAT TO DO"], rows.collect(), look));
+    text
+}

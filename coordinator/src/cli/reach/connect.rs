@@ -1,0 +1,247 @@
+//! Which coordinator a command talks to, and with which token.
+//!
+//! Looked for in this order: `--server` and `--token` (or LULL_SERVER and LULL_TOKEN), `--data` (or LULL_DATA), the
+//! profile that `lull login` saved, and a server that runs on this machine with this account's default data folder or
+//! the system's.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use directories::ProjectDirs;
+use lull_agent::cli::secret;
+use lull_engine::folder;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cli::exit::{Exit, Failure},
+    client::Client,
+    keys,
+    server::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE},
+};
+
+/// Where an installed server keeps its data.
+const SYSTEM_DATA: Option<&str> = if cfg!(unix) { Some("/var/lib/lull") } else { None };
+
+/// Where the coordinator is and who asks.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServerArgs {
+    /// The coordinator's address, like http://coordinator:7411
+    #[arg(long, global = true, env = "LULL_SERVER", value_name = "URL", help_heading = "Global options")]
+    pub server: Option<String>,
+    /// The token to show it
+    #[arg(
+        long,
+        global = true,
+        env = "LULL_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
+    pub token: Option<String>,
+    /// A file with the token; `-` is standard input. Unlike --token it does not show in the list of processes
+    #[arg(long, global = true, env = "LULL_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
+    /// The data folder of a server on this machine; its address and its administrator's token are read from there
+    #[arg(long, global = true, env = "LULL_DATA", value_name = "DIR", help_heading = "Global options")]
+    pub data: Option<PathBuf>,
+}
+
+/// What `lull login` saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub server: String,
+    pub token: String,
+}
+
+impl ServerArgs {
+    /// A client for the coordinator that is meant.
+    pub fn connect(&self) -> Result<Client, Failure> {
+        if let Some(client) = self.connect_named()? {
+            return Ok(client);
+        }
+        // Whoever names a folder means no other coordinator.
+        if let Some(data) = &self.data {
+            let shown = data.display();
+            return Err(match folder::mark_of_agent(data) {
+                Some(mark) => {
+                    Failure::new(Exit::Unreachable, format!("{shown} is the data folder of an agent ({mark} lies there)"))
+                        .hint("name that of a coordinator, or one by --server; `lull-agent status` shows the agent")
+                }
+                None => Failure::new(Exit::Unreachable, format!("no coordinator runs with the data folder {shown}"))
+                    .hint(format!("`lull server run --data {shown}` starts one; --server names one elsewhere")),
+            });
+        }
+        // Only who may read the system's own folder is meant by it.
+        let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
+        match local(&default_data()?)?.or_else(system) {
+            Some(profile) => Ok(Client::new(&profile.server, Some(profile.token))?),
+            None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here")
+                .hint("`lull login URL --token TOKEN` remembers one, `lull server run` starts one, and `lull run` needs none")),
+        }
+    }
+
+    /// The token that was given, as a word or in a file.
+    pub fn given_token(&self) -> Result<Option<String>, Failure> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(file)) => secret::read(file).map(Some).map_err(|error| Failure::usage(error.to_string())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The same without looking for a server in the default data folder; `None` when none was named.
+    pub fn connect_named(&self) -> Result<Option<Client>, Failure> {
+        let given = self.given_token()?;
+        if let Some(server) = &self.server {
+            let token = match (&given, &self.data) {
+                (Some(token), _) => Some(token.clone()),
+                (None, Some(data)) => read_line(&data.join(ADMIN_TOKEN_FILE))?,
+                (None, None) => profile()?.filter(|profile| profile.server == *server).map(|profile| profile.token),
+            };
+            return Ok(Some(Client::new(server, token)?));
+        }
+        if let Some(data) = &self.data {
+            let Some(profile) = local(data)? else { return Ok(None) };
+            return Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?));
+        }
+        match profile()? {
+            Some(profile) => Ok(Some(Client::new(&profile.server, Some(given.unwrap_or(profile.token)))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The data folder of a server that is run here.
+    pub fn data_folder(&self) -> Result<PathBuf, Failure> {
+        self.data.clone().map_or_else(default_data, Ok)
+    }
+}
+
+/// The server whose data folder this is, if one runs there.
+pub fn local(data: &Path) -> Result<Option<Profile>, Failure> {
+    let Some(server) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
+    let Some(token) = read_line(&data.join(ADMIN_TOKEN_FILE))? else {
+        let words = format!("the server of {} stands by and has never led, so it has no administrator's token", data.display());
+        return Err(Failure::new(Exit::Unreachable, words)
+            .hint("run the command on the machine of the leader, or name a server and a token with --server and --token"));
+    };
+    Ok(Some(Profile { server, token }))
+}
+
+/// The profile that `lull login` saved.
+pub fn profile() -> Result<Option<Profile>, Failure> {
+    let path = profile_path()?;
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::unreadable(&path, &error)),
+    };
+    let damaged = || {
+        Failure::new(Exit::Failed, format!("the profile {} is damaged", path.display()))
+            .hint("`lull logout` forgets it, `lull login URL --token TOKEN` makes a new one")
+    };
+    toml::from_str(&text).map(Some).map_err(|_| damaged())
+}
+
+/// Saves a profile that only its owner can read; says where.
+pub fn save(profile: &Profile) -> Result<PathBuf, Failure> {
+    let path = profile_path()?;
+    let text = toml::to_string(profile).map_err(anyhow::Error::from)?;
+    if let Some(folder) = path.parent() {
+        keys::private_folder(folder).map_err(anyhow::Error::from)?;
+    }
+    keys::write_private(&path, text.as_bytes()).map_err(anyhow::Error::from)?;
+    Ok(path)
+}
+
+/// Forgets the profile; whether there was one.
+pub fn forget() -> Result<bool, Failure> {
+    let path = profile_path()?;
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::unreadable(&path, &error)),
+    }
+}
+
+fn profile_path() -> Result<PathBuf, Failure> {
+    Ok(folders()?.config_dir().join("profile.toml"))
+}
+
+/// Where this account keeps what can be made again; none if it has no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    folders().ok().map(|folders| folders.cache_dir().to_owned())
+}
+
+fn default_data() -> Result<PathBuf, Failure> {
+    Ok(folders()?.data_local_dir().join("server"))
+}
+
+fn folders() -> Result<ProjectDirs, Failure> {
+    ProjectDirs::from("", "", "lull")
+        .ok_or_else(|| Failure::usage("this account has no home folder").hint("name the folder with --data DIR"))
+}
+
+fn read_line(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::unreadable(path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_folder_names_its_server_while_one_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let args = ServerArgs { data: Some(folder.path().to_owned()), ..ServerArgs::default() };
+        assert!(args.connect_named().expect("no server").is_none());
+        fs::write(folder.path().join(HTTP_ADDRESS_FILE), "http://127.0.0.1:7411\n").expect("written");
+        fs::write(folder.path().join(ADMIN_TOKEN_FILE), "lull_admin_00\n").expect("written");
+        let client = args.connect_named().expect("readable").expect("a server");
+        assert_eq!(client.base(), "http://127.0.0.1:7411");
+    }
+
+    #[test]
+    fn whoever_names_a_folder_means_no_other_coordinator() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let args = ServerArgs { data: Some(folder.path().to_owned()), ..ServerArgs::default() };
+        let failure = args.connect().err().expect("none runs there");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("no coordinator runs with the data folder"), "{}", failure.message);
+        fs::write(folder.path().join("membership.json"), "{}").expect("written");
+        let failure = args.connect().err().expect("an agent's");
+        assert!(failure.message.contains("the data folder of an agent (membership.json"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_token_may_be_in_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        let args = |token: Option<&str>| ServerArgs {
+            token: token.map(Into::into),
+            token_file: Some(file.clone()),
+            ..ServerArgs::default()
+        };
+        assert!(args(None).given_token().is_err(), "there is no such file");
+        fs::write(&file, "lull_admin_00\n").expect("written");
+        assert_eq!(args(None).given_token().ok().flatten().as_deref(), Some("lull_admin_00"));
+        assert_eq!(args(Some("word")).given_token().ok().flatten().as_deref(), Some("word"));
+    }
+
+    #[test]
+    fn a_named_server_comes_before_everything_else() {
+        let args = ServerArgs {
+            server: Some("http://far:1".into()),
+            token: Some("t".into()),
+            data: Some("/nowhere".into()),
+            ..ServerArgs::default()
+        };
+        assert_eq!(args.connect_named().expect("an address").expect("a client").base(), "http://far:1");
+    }
+}

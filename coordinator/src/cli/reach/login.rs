@@ -1,0 +1,48 @@
+//! `lull login` and `lull logout`: which coordinator this account talks to.
+
+use clap::Args;
+
+use crate::{
+    cli::{
+        Context,
+        exit::{Exit, Failure, Outcome},
+        reach::connect::{self, Profile},
+        shown::output::Deed,
+    },
+    client::Client,
+};
+
+/// `lull login`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token lull_submitter_..."
+)]
+pub struct Login {
+    /// The coordinator's address, like http://coordinator:7411
+    url: String,
+}
+
+impl Login {
+    pub async fn run(&self, context: &Context) -> Outcome {
+        let token = context.server.given_token()?.ok_or_else(|| {
+            Failure::usage("a token is needed").hint(
+                "give it with --token-file FILE or in LULL_TOKEN, which nobody else on this machine sees, or with --token TOKEN",
+            )
+        })?;
+        let client = Client::new(&self.url, Some(token.clone()))?;
+        let status = client.status().await?;
+        let path = connect::save(&Profile { server: client.base().to_owned(), token })?;
+        let network = &status.coordinator.network;
+        let words = format!("network {network} is remembered in {}", path.display());
+        context.out.done(&Deed::new("logged_in", network), words)?;
+        Ok(Exit::Succeeded)
+    }
+}
+
+/// Forgets the coordinator.
+pub fn logout(context: &Context) -> Outcome {
+    let there = connect::forget()?;
+    let words = if there { "the profile is forgotten" } else { "there was no profile" };
+    context.out.done(&Deed::new("logged_out", "profile").affecting(there.into()), words)?;
+    Ok(Exit::Succeeded)
+}

@@ -1,0 +1,448 @@
+//! What commands print: data on standard output in the form that was asked for, all else on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
+use jiff::{Timestamp, tz::TimeZone};
+pub use lull_agent::cli::output::{Format, printable, printable_lines, versioned};
+use lull_agent::cli::output::{for_programs, localised, short};
+use lull_shared::state::{JobState, TaskState};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::cli::{
+    exit::{Exit, Failure},
+    shown::columns,
+};
+
+/// Below this many columns a table is not squeezed: the terminal breaks its lines.
+const WIDTH_MIN: u16 = 40;
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// How a word is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tone {
+    #[default]
+    Plain,
+    Good,
+    Odd,
+    Bad,
+}
+
+/// One cell of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cell {
+    pub(in crate::cli) text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A text with its tone.
+    pub fn toned(text: impl ToString, tone: Tone) -> Self {
+        Self { text: printable(&text.to_string()), tone }
+    }
+
+    /// Its moments in local time.
+    fn local(self, look: &Look) -> Self {
+        Self { text: look.localised(&self.text), tone: self.tone }
+    }
+
+    /// The text, or a dash where there is none.
+    pub fn or_dash<T: ToString>(value: Option<T>) -> Self {
+        value.map_or_else(|| Self::from("-"), |value| Self::toned(value, Tone::Plain))
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+}
+
+impl From<TaskState> for Cell {
+    fn from(state: TaskState) -> Self {
+        Self::toned(
+            state,
+            match state {
+                TaskState::Succeeded => Tone::Good,
+                TaskState::Failed | TaskState::Expired => Tone::Bad,
+                TaskState::Paused | TaskState::Moving | TaskState::Cancelled => Tone::Odd,
+                TaskState::Queued | TaskState::Waiting | TaskState::Running | TaskState::Verifying => Tone::Plain,
+            },
+        )
+    }
+}
+
+impl From<JobState> for Cell {
+    fn from(state: JobState) -> Self {
+        Self::toned(
+            state,
+            match state {
+                JobState::Active => Tone::Plain,
+                JobState::Succeeded => Tone::Good,
+                JobState::Failed | JobState::Expired => Tone::Bad,
+                JobState::Cancelled => Tone::Odd,
+            },
+        )
+    }
+}
+
+/// Something that can be a line of a list.
+pub trait Row: Serialize {
+    /// What the lines are called in JSON: `jobs`.
+    const NAME: &'static str;
+    const HEADINGS: &'static [&'static str];
+
+    /// What `-o id` prints.
+    fn id(&self) -> String;
+    fn cells(&self, look: &Look) -> Vec<Cell>;
+}
+
+/// How things look to people.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub zone: TimeZone,
+    pub colour: bool,
+    /// Columns of the terminal; without one, lines are never broken.
+    pub width: Option<u16>,
+    /// What is today is told by it.
+    pub now: fn() -> Timestamp,
+}
+
+impl Look {
+    /// A moment in local time, as short as it can be told: the time of today, the day of this year, or all of it.
+    pub fn time(&self, at: Timestamp) -> String {
+        short(at, (self.now)(), &self.zone)
+    }
+
+    /// A sentence of the coordinator's, its moments in local time.
+    pub fn localised(&self, text: &str) -> String {
+        localised(text, (self.now)(), &self.zone)
+    }
+
+    /// A moment in local time, if there is one.
+    pub fn time_or_dash(&self, at: Option<Timestamp>) -> Cell {
+        Cell::or_dash(at.map(|at| self.time(at)))
+    }
+}
+
+/// Where a command's words go.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub format: Format,
+    pub quiet: bool,
+    pub look: Look,
+}
+
+impl Output {
+    /// As asked for, on the streams of this process.
+    pub fn new(format: Format, colour: Colour, quiet: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colour = match colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        // `comfy-table` asks the terminal for its width; some say nothing sensible.
+        let width = Table::new().width().filter(|width| terminal && *width >= WIDTH_MIN);
+        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width, now: Timestamp::now } }
+    }
+
+    /// A list in the form that was asked for.
+    pub fn list<R: Row>(&self, rows: &[R]) -> Result<(), Failure> {
+        self.print(&self.listed(rows))
+    }
+
+    /// The text of a list.
+    pub fn listed<R: Row>(&self, rows: &[R]) -> String {
+        match self.format {
+            Format::Table => table(R::HEADINGS, rows.iter().map(|row| row.cells(&self.look)).collect(), &self.look),
+            Format::Json => whole(R::NAME, rows),
+            Format::Jsonl => rows.iter().map(line).collect(),
+            Format::Id => rows.iter().map(|row| row.id() + "\n").collect(),
+        }
+    }
+
+    /// One thing: its JSON, its id, or for people the text that `describe` makes.
+    pub fn one<T: Serialize>(&self, value: &T, id: &str, describe: impl FnOnce(&Look) -> String) -> Result<(), Failure> {
+        self.print(&self.shown(value, id, describe))
+    }
+
+    /// The text of one thing.
+    pub fn shown<T: Serialize>(&self, value: &T, id: &str, describe: impl FnOnce(&Look) -> String) -> String {
+        for_programs(self.format, value, id).unwrap_or_else(|| self.look.localised(&describe(&self.look)))
+    }
+
+    /// Something was done: its value or its id for programs, the words for people on standard error.
+    pub fn done(&self, deed: &Deed, words: impl AsRef<str>) -> Result<(), Failure> {
+        self.note(words);
+        self.one(deed, &deed.subject, |_| String::new())
+    }
+
+    /// That the form suits something that is shown again and again.
+    pub fn check_repeatable(&self) -> Result<(), Failure> {
+        if self.format != Format::Json {
+            return Ok(());
+        }
+        Err(Failure::usage("--watch shows one value after the other, and -o json is one value")
+            .hint("use -o jsonl, which has one object a line"))
+    }
+
+    /// Data for standard output.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        write_out(text.as_bytes())
+    }
+
+    /// A remark for people, on standard error.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            // Nobody reads it if standard error is closed.
+            let _ = writeln!(io::stderr(), "{}", printable_lines(&self.look.localised(text.as_ref())));
+        }
+    }
+}
+
+/// Bytes for standard output. A reader that has gone (`| head`) ends the program quietly.
+pub fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(Exit::Succeeded.code().into()),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// What a command has done that has nothing to show.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deed {
+    /// A stable word: `cancelled`, `cordoned`, ...
+    pub done: &'static str,
+    /// What it was done to, by its id or its name.
+    pub subject: String,
+    /// How many things this concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affected: Option<u64>,
+    /// What it was done to, by its name, where the subject is an id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Peers that have heard of it, and others that have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<u64>,
+}
+
+impl Deed {
+    /// This was done to that.
+    pub fn new(done: &'static str, subject: impl ToString) -> Self {
+        Self { done, subject: subject.to_string(), affected: None, name: None, heard: None, unheard: None }
+    }
+
+    /// And concerned so many things.
+    pub fn affecting(self, affected: u64) -> Self {
+        Self { affected: Some(affected), ..self }
+    }
+}
+
+/// Aligned columns under headings, ended by a line end; an empty text for no rows.
+pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(|cell| cell.local(look)).collect()).collect();
+    let Some(width) = look.width else {
+        return trimmed(arranged(headings, &rows, look).lines());
+    };
+    let widths = arranged(headings, &rows, look).column_max_content_widths();
+    let kept = columns::chosen(headings, &widths, width);
+    let only = |row: &Vec<Cell>| kept.iter().filter_map(|column| row.get(*column).cloned()).collect();
+    let headings: Vec<&str> = kept.iter().map(|column| headings[*column]).collect();
+    let mut table = arranged(&headings, &rows.iter().map(only).collect::<Vec<_>>(), look);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    columns::hold(&mut table, &headings);
+    trimmed(table.lines())
+}
+
+/// The table as wide as it is.
+fn arranged(headings: &[&str], rows: &[Vec<Cell>], look: &Look) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if look.colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(headings.iter().map(|heading| heading.to_string()));
+    for row in rows {
+        table.add_row(row.iter().map(|cell| coloured(cell, look)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, columns::GAP));
+    }
+    table
+}
+
+/// Names and what belongs to them, one a line; a longer text goes on below itself.
+pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let room = look.width.map_or(usize::MAX, |columns| usize::from(columns).saturating_sub(width + 2).max(20));
+    let mut text = String::new();
+    for (name, cell) in pairs {
+        let cell = cell.local(look);
+        for (number, line) in columns::broken(&cell.text, room).iter().enumerate() {
+            let name = if number == 0 { name } else { "" };
+            let line = if look.colour { paint(line, cell.tone) } else { line.clone() };
+            text.push_str(format!("{name:width$}  {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// How many of something, as one says it: `1 task`, `3 tasks`.
+pub fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+fn whole<R: Serialize>(name: &str, rows: &[R]) -> String {
+    pretty(&versioned(&Map::from_iter([(name.to_owned(), Value::from_iter(rows.iter().map(json)))]))) + "\n"
+}
+
+fn json<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| unreachable!("our own types are JSON: {error}"))
+}
+
+fn line<T: Serialize>(value: &T) -> String {
+    json(value).to_string() + "\n"
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}")
+}
+
+fn coloured(cell: &Cell, look: &Look) -> TableCell {
+    let plain = TableCell::new(&cell.text);
+    match cell.tone {
+        _ if !look.colour => plain,
+        Tone::Plain => plain,
+        Tone::Good => plain.fg(Color::Green),
+        Tone::Odd => plain.fg(Color::Yellow),
+        Tone::Bad => plain.fg(Color::Red),
+    }
+}
+
+fn paint(text: &str, tone: Tone) -> String {
+    match tone {
+        Tone::Plain => text.to_owned(),
+        Tone::Good => format!("\u{1b}[32m{text}\u{1b}[0m"),
+        Tone::Odd => format!("\u{1b}[33m{text}\u{1b}[0m"),
+        Tone::Bad => format!("\u{1b}[31m{text}\u{1b}[0m"),
+    }
+}
+
+fn trimmed(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Plain, in UTC, without a terminal.
+    pub fn plain(format: Format) -> Output {
+        let now = || "2026-11-24T21:30:00Z".parse().expect("a moment");
+        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now } }
+    }
+
+    #[derive(Serialize)]
+    struct Thing {
+        id: u32,
+        name: String,
+    }
+
+    impl Row for Thing {
+        const NAME: &'static str = "things";
+        const HEADINGS: &'static [&'static str] = &["ID", "NAME"];
+
+        fn id(&self) -> String {
+            format!("t{}", self.id)
+        }
+
+        fn cells(&self, _look: &Look) -> Vec<Cell> {
+            vec![self.id().into(), self.name.as_str().into()]
+        }
+    }
+
+    fn things() -> Vec<Thing> {
+        vec![Thing { id: 1, name: "a".into() }, Thing { id: 200, name: "bad\u{1b}[2Jname".into() }]
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_harmless() {
+        assert_eq!(plain(Format::Table).listed(&things()), "ID    NAME\nt1    a\nt200  bad\u{fffd}[2Jname\n");
+        assert_eq!(plain(Format::Table).listed::<Thing>(&[]), "");
+    }
+
+    #[test]
+    fn json_is_one_value_with_its_version() {
+        let text = plain(Format::Json).listed(&things()[..1]);
+        let value: Value = serde_json::from_str(&text).expect("one value");
+        assert_eq!(value, serde_json::json!({"schema_version": 1, "things": [{"id": 1, "name": "a"}]}));
+    }
+
+    #[test]
+    fn lines_and_identifiers_are_one_to_a_line() {
+        assert_eq!(plain(Format::Jsonl).listed(&things()[..1]), "{\"id\":1,\"name\":\"a\"}\n");
+        assert_eq!(plain(Format::Id).listed(&things()), "t1\nt200\n");
+    }
+
+    #[test]
+    fn colour_marks_the_tone_and_nothing_else() {
+        let look = Look { colour: true, ..plain(Format::Table).look };
+        let cells = || vec![("state", Cell::toned("failed", Tone::Bad)), ("job", "j1".into())];
+        assert_eq!(pairs(cells(), &look), "state  \u{1b}[31mfailed\u{1b}[0m\njob    j1\n");
+        assert_eq!(pairs(cells(), &plain(Format::Table).look), "state  failed\njob    j1\n");
+    }
+    #[test]
+    fn a_table_tells_moments_in_local_time() {
+        let look = Look { zone: TimeZone::get("Europe/Amsterdam").expect("a zone"), ..plain(Format::Table).look };
+        let told = table(&["REASON"], vec![vec!["it opens at 2026-11-24T22:00:00Z".into()]], &look);
+        assert_eq!(told, "REASON\nit opens at 23:00\n");
+        assert_eq!(look.time("2026-11-24T21:30:05Z".parse().expect("a moment")), "22:30:05");
+    }
+
+    #[test]
+    fn a_state_is_never_broken_and_a_long_text_goes_on_below_itself() {
+        let look = Look { width: Some(40), ..plain(Format::Table).look };
+        let row = |state: &str| vec!["j1".into(), "a rather long name of a job".into(), state.into(), "a reason in words".into()];
+        let text = table(&["JOB", "NAME", "STATE", "REASON"], vec![row("waiting (dependency)")], &look);
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert!(text.contains("waiting (dependency)"), "{text}");
+        let told = pairs(vec![("state", "running".into()), ("why", "one two three four five six seven eight".into())], &look);
+        assert_eq!(told, "state  running\nwhy    one two three four five six seven\n       eight\n");
+    }
+
+    #[test]
+    fn what_was_done_is_one_value_too() {
+        let deed = Deed::new("cancelled", "j42").affecting(3);
+        let text = plain(Format::Json).shown(&deed, "j42", |_| String::new());
+        let value: Value = serde_json::from_str(&text).expect("one value");
+        assert_eq!(value, serde_json::json!({"schema_version": 1, "done": "cancelled", "subject": "j42", "affected": 3}));
+        assert!(plain(Format::Json).check_repeatable().is_err() && plain(Format::Jsonl).check_repeatable().is_ok());
+    }
+}
