@@ -9,10 +9,10 @@ use lull_shared::{
     message::Build,
 };
 
-use super::{Place, Session, offers};
+use super::{Place, Session, attempts::offers};
 use crate::{
+    attempts::slot::{Duty, Held, Slot},
     guard::Verdict,
-    slot::{Duty, Held, Slot},
 };
 
 impl Session {

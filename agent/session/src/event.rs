@@ -12,10 +12,10 @@ use lull_shared::{
     state::{Failure, Part, Trouble, Usage},
 };
 
-use super::{plan::Plan, policy::Standing, remark::Remark};
+use super::{attempts::plan::Plan, remark::Remark, words::policy::Standing};
 use crate::{
+    attempts::slot::SlotId,
     guard::{Announcement, OwnerWord, Rules, Sample},
-    slot::SlotId,
 };
 
 /// What does not change while the agent runs.

@@ -14,44 +14,18 @@
 //! (bounded, since whatever is held counts against [`limits::ATTEMPTS_PER_AGENT_MAX`]) and are said on the next stream.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod attempts;
 mod audit;
-mod blobs;
 mod event;
 pub mod guard;
-mod keeping;
-mod link;
-mod moving;
-mod offers;
-mod plan;
-mod policy;
 mod remark;
-mod results;
-pub mod slot;
+mod snapshots;
 mod status;
 mod troubles;
-mod work;
-mod yielding;
+mod words;
 
 #[cfg(test)]
-mod bounds;
-#[cfg(test)]
-mod broken;
-#[cfg(test)]
-mod ends;
-#[cfg(test)]
-mod gives_way;
-#[cfg(test)]
-mod keeps;
-#[cfg(test)]
-mod moves;
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod reports;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turns;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -68,23 +42,27 @@ use lull_shared::{
 };
 
 use self::{
-    blobs::Blobs,
-    link::{Announced, Link},
-    moving::Snapshots,
-    offers::Job,
-    results::Outbox,
+    attempts::{blobs::Blobs, offers::Job},
+    snapshots::moving::Snapshots,
     troubles::Troubles,
+    words::{
+        link::{Announced, Link},
+        results::Outbox,
+    },
 };
 pub use self::{
+    attempts::{
+        plan::{Code, Plan},
+        slot,
+    },
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
-    plan::{Code, Plan},
-    policy::Standing,
     remark::{PolicyRefused, Remark},
     status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
+    words::policy::Standing,
 };
 use crate::{
+    attempts::slot::{Held, Slot, SlotId},
     guard::{Guard, Means, Sample, Verdict},
-    slot::{Held, Slot, SlotId},
 };
 
 /// Inputs that wait inside messages, in bytes; beyond it offers are refused as full. Four thousand attempts with the

@@ -8,10 +8,10 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Session, link::Link};
+use super::{Session, words::link::Link};
 use crate::{
+    attempts::slot::{Held, Slot},
     guard::{Sample, Verdict},
-    slot::{Held, Slot},
 };
 
 /// Everything about a session at one moment.

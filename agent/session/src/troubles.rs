@@ -6,7 +6,7 @@
 //!                     +---------------------+----------------+
 //! ```
 //! What runs goes on: it may come to its end all the same. A disk that refuses results is not here but in
-//! [`super::results`], which tries that with what it refused.
+//! [`super::words::results`], which tries that with what it refused.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +18,7 @@ use lull_shared::{
 };
 
 use super::{Effect, Remark, Session};
-use crate::slot::{Duty, SlotId};
+use crate::attempts::slot::{Duty, SlotId};
 
 /// The pause before a part is tried again that does not work: a folder is mended by a person or within a moment.
 const RETRY_MIN: Duration = Duration::from_secs(1);

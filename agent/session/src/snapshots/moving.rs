@@ -22,57 +22,60 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Effect, Life, Remark, Session, keeping::Coming};
-use crate::slot::{Held, Slot, SlotId};
+use crate::{
+    Effect, Life, Remark, Session,
+    attempts::slot::{Held, Slot, SlotId},
+    snapshots::keeping::Coming,
+};
 
 /// How long an attempt may take to be written down before it is given up as it is. The owner waits for its memory.
 const SUSPEND_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Snapshots that are kept for others, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     kept: VecDeque<KeptSnapshot>,
     /// Copies of other agents' that are on their way here.
-    pub(super) coming: Coming,
+    pub(crate) coming: Coming,
     /// Those of which it was said that this machine takes them with it, and whether that does not matter any more.
-    pub(super) parting: BTreeMap<Digest, bool>,
+    pub(crate) parting: BTreeMap<Digest, bool>,
 }
 
 impl Snapshots {
     /// For the greeting.
-    pub(super) fn kept(&self) -> Vec<KeptSnapshot> {
+    pub(crate) fn kept(&self) -> Vec<KeptSnapshot> {
         self.kept.iter().copied().collect()
     }
 
     /// Each with its pin.
-    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
         self.kept.iter().chain(self.coming.values()).map(|kept| kept.digest)
     }
 
     /// How many there are, those on their way included.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.kept.len() + self.coming.len()
     }
 
     /// The one with this digest.
-    pub(super) fn find(&self, digest: Digest) -> Option<KeptSnapshot> {
+    pub(crate) fn find(&self, digest: Digest) -> Option<KeptSnapshot> {
         self.kept.iter().find(|kept| kept.digest == digest).copied()
     }
 
     /// Whether it is kept here.
-    pub(super) fn has(&self, digest: Digest) -> bool {
+    pub(crate) fn has(&self, digest: Digest) -> bool {
         self.find(digest).is_some()
     }
 
     /// One more, whose pin is the caller's to give.
-    pub(super) fn add(&mut self, snapshot: KeptSnapshot) {
+    pub(crate) fn add(&mut self, snapshot: KeptSnapshot) {
         self.kept.push_back(snapshot);
     }
 }
 
 impl Session {
     /// Has what a slot executes written down and its process ended, if that can be done; what it had not begun is given up.
-    pub(super) fn suspend(&mut self, id: SlotId, reason: &ReleaseReason, now: Timestamp) {
+    pub(crate) fn suspend(&mut self, id: SlotId, reason: &ReleaseReason, now: Timestamp) {
         let slot = &self.slots[usize::from(id)];
         let (Slot::Running { work, .. } | Slot::Paused { work }) = slot else { return };
         let attempt = work.front.attempt;
@@ -83,7 +86,7 @@ impl Session {
     }
 
     /// Has what a slot executes written down since the coordinator wants it elsewhere; what it had not begun waits again.
-    pub(super) fn hand_over(&mut self, id: SlotId, attempt: AttemptId, now: Timestamp) {
+    pub(crate) fn hand_over(&mut self, id: SlotId, attempt: AttemptId, now: Timestamp) {
         if self.slots[usize::from(id)].can_suspend(attempt) {
             let rest = self.write_down(id, attempt, ReleaseReason::Recalled, now);
             rest.into_iter().for_each(|held| self.put_back(held));
@@ -103,7 +106,7 @@ impl Session {
     }
 
     /// A snapshot is whole and in the cache.
-    pub(super) fn saved(&mut self, id: SlotId, attempt: AttemptId, blob: BlobRef, suspended: bool, now: Timestamp) {
+    pub(crate) fn saved(&mut self, id: SlotId, attempt: AttemptId, blob: BlobRef, suspended: bool, now: Timestamp) {
         let spent = self.slots.get(usize::from(id)).and_then(|slot| slot.spent(attempt, now));
         let Some(spent) = spent else {
             // It was recalled meanwhile: nobody goes on from there.
@@ -118,7 +121,7 @@ impl Session {
     }
 
     /// A snapshot could not be gone on from.
-    pub(super) fn begins_anew(&mut self, id: SlotId, attempt: AttemptId, reason: String, now: Timestamp) {
+    pub(crate) fn begins_anew(&mut self, id: SlotId, attempt: AttemptId, reason: String, now: Timestamp) {
         self.effects.push_back(Effect::Log(Remark::BeginsAnew { attempt, reason }));
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
             slot.begin_anew(attempt, now);
@@ -126,7 +129,7 @@ impl Session {
     }
 
     /// What was suspended is given up; its process has ended or is about to.
-    pub(super) fn let_leave(&mut self, id: SlotId) {
+    pub(crate) fn let_leave(&mut self, id: SlotId) {
         let slot = &mut self.slots[usize::from(id)];
         if let Slot::Suspending { reason, .. } = slot {
             let reason = reason.clone();
@@ -145,7 +148,7 @@ impl Session {
     }
 
     /// Takes snapshots of what has run for long without one, and gives up what takes too long to be written down.
-    pub(super) fn snapshots_due(&mut self, now: Timestamp) {
+    pub(crate) fn snapshots_due(&mut self, now: Timestamp) {
         let every = self.config.snapshot_every;
         for id in self.slot_ids() {
             let slot = &mut self.slots[usize::from(id)];
@@ -164,7 +167,7 @@ impl Session {
     }
 
     /// When [`Self::snapshots_due`] is wanted next.
-    pub(super) fn moving_due(&self) -> Option<Timestamp> {
+    pub(crate) fn moving_due(&self) -> Option<Timestamp> {
         let due = self.slots.iter().filter_map(|slot| match slot {
             Slot::Suspending { until, .. } => Some(*until),
             other => other.save_due(self.config.snapshot_every),
@@ -173,7 +176,7 @@ impl Session {
     }
 
     /// The coordinator has no use for these any more.
-    pub(super) fn discard(&mut self, snapshots: &[Digest]) {
+    pub(crate) fn discard(&mut self, snapshots: &[Digest]) {
         for digest in snapshots {
             self.snapshots.parting.remove(digest);
             if self.snapshots.coming.remove(digest).is_some() {
@@ -208,7 +211,7 @@ impl Session {
 
     /// The snapshot of a task that is kept here.
     #[cfg(test)]
-    pub(super) fn kept_snapshot(&self, task: lull_shared::id::TaskId) -> Option<Digest> {
+    pub(crate) fn kept_snapshot(&self, task: lull_shared::id::TaskId) -> Option<Digest> {
         self.snapshots.kept.iter().rev().find(|kept| kept.task == task).map(|kept| kept.digest)
     }
 }

@@ -7,10 +7,8 @@ use lull_shared::{
     state::{Part, PauseReason, Trouble},
 };
 
-use super::{
-    tests::{World, artifact, attempt, brief, refused, released, runs, sent},
-    *,
-};
+use super::{World, artifact, attempt, brief, refused, released, runs, sent};
+use crate::*;
 
 fn killed() -> Trouble {
     Trouble::new(Part::Killed, "killed")
@@ -97,7 +95,7 @@ fn an_open_cage_takes_no_work_unless_it_was_told_to() {
     world.event(Event::Caged { missing: None });
     assert_eq!(paused(&world), None, "it was closed after all");
 
-    let config = Config { works_in_open_cage: true, ..super::tests::config(1) };
+    let config = Config { works_in_open_cage: true, ..super::config(1) };
     let mut session = Session::new(config, &[], world.now);
     session.handle(Event::Caged { missing: Some("landlock missing".into()) }, world.now);
     assert_eq!(session.objects(), None);

@@ -19,18 +19,17 @@ use lull_shared::{
     state::PauseReason,
 };
 
-use super::{Life, Session};
-use crate::guard::Verdict;
+use crate::{Life, Session, guard::Verdict};
 
 /// Copies on their way at once: few, since they share the way of what is to run here.
 const COMING_MAX: usize = 8;
 
 /// Copies for others that are on their way.
-pub(super) type Coming = BTreeMap<Digest, KeptSnapshot>;
+pub(crate) type Coming = BTreeMap<Digest, KeptSnapshot>;
 
 impl Session {
     /// The coordinator wants a copy of a snapshot here.
-    pub(super) fn keep_copy(&mut self, task: TaskId, blob: BlobRef) {
+    pub(crate) fn keep_copy(&mut self, task: TaskId, blob: BlobRef) {
         let (snapshot, digest) = (KeptSnapshot { task, digest: blob.digest }, blob.digest);
         if self.snapshots.coming.contains_key(&digest) {
             return;
@@ -62,7 +61,7 @@ impl Session {
     }
 
     /// A fetch came to its end that may have been for a copy.
-    pub(super) fn copy_came(&mut self, digest: Digest, arrived: bool) {
+    pub(crate) fn copy_came(&mut self, digest: Digest, arrived: bool) {
         let Some(snapshot) = self.snapshots.coming.remove(&digest) else { return };
         if arrived {
             self.snapshots.add(snapshot);
@@ -74,7 +73,7 @@ impl Session {
     }
 
     /// The owner comes first: what is on its way for others is given up.
-    pub(super) fn give_up_coming(&mut self) {
+    pub(crate) fn give_up_coming(&mut self) {
         let reason = match (self.serves(), self.verdict.reason()) {
             (false, _) => UnkeptReason::Leaving,
             (true, Some(_)) => UnkeptReason::Paused,
@@ -94,7 +93,7 @@ impl Session {
     }
 
     /// What is kept here must be elsewhere before this machine goes, or is here to stay after all.
-    pub(super) fn part_with_kept(&mut self) {
+    pub(crate) fn part_with_kept(&mut self) {
         if !self.link.is_up() {
             return self.snapshots.parting.clear();
         }
@@ -115,7 +114,7 @@ impl Session {
     }
 
     /// Others keep these, or nobody needs them.
-    pub(super) fn safe(&mut self, snapshots: &[Digest]) {
+    pub(crate) fn safe(&mut self, snapshots: &[Digest]) {
         for digest in snapshots {
             if let Some(safe) = self.snapshots.parting.get_mut(digest) {
                 *safe = true;
@@ -130,7 +129,7 @@ impl Session {
     }
 
     /// Whether all that is kept here is elsewhere too.
-    pub(super) fn has_parted(&self) -> bool {
+    pub(crate) fn has_parted(&self) -> bool {
         !self.link.is_up() || self.snapshots.kept().iter().all(|kept| self.snapshots.parting.get(&kept.digest) == Some(&true))
     }
 }

@@ -10,7 +10,7 @@ use lull_shared::digest::{BlobRef, Digest};
 
 /// Reference counts of pinned blobs.
 #[derive(Debug, Default)]
-pub(super) struct Blobs(BTreeMap<Digest, Pin>);
+pub(crate) struct Blobs(BTreeMap<Digest, Pin>);
 
 #[derive(Debug)]
 struct Pin {
@@ -20,14 +20,14 @@ struct Pin {
 
 impl Blobs {
     /// One more user. True when the blob must be fetched for it.
-    pub(super) fn acquire(&mut self, blob: BlobRef) -> bool {
+    pub(crate) fn acquire(&mut self, blob: BlobRef) -> bool {
         let pin = self.0.entry(blob.digest).or_insert(Pin { users: 0, here: false });
         pin.users += 1;
         pin.users == 1
     }
 
     /// One user fewer. True when it was the last one.
-    pub(super) fn release(&mut self, digest: Digest) -> bool {
+    pub(crate) fn release(&mut self, digest: Digest) -> bool {
         let Some(pin) = self.0.get_mut(&digest) else { return false };
         pin.users -= 1;
         let last = pin.users == 0;
@@ -38,7 +38,7 @@ impl Blobs {
     }
 
     /// A fetch came to its end. True when somebody waited for it.
-    pub(super) fn fetched(&mut self, digest: Digest, arrived: bool) -> bool {
+    pub(crate) fn fetched(&mut self, digest: Digest, arrived: bool) -> bool {
         match self.0.get_mut(&digest) {
             Some(pin) if !pin.here => {
                 pin.here = arrived;
@@ -49,17 +49,17 @@ impl Blobs {
     }
 
     /// A blob that was here is not any more. True when it was, and is needed.
-    pub(super) fn lost(&mut self, digest: Digest) -> bool {
+    pub(crate) fn lost(&mut self, digest: Digest) -> bool {
         self.0.get_mut(&digest).is_some_and(|pin| std::mem::take(&mut pin.here))
     }
 
     /// Whether the blob can be used.
-    pub(super) fn is_here(&self, digest: Digest) -> bool {
+    pub(crate) fn is_here(&self, digest: Digest) -> bool {
         self.0.get(&digest).is_some_and(|pin| pin.here)
     }
 
     /// Every pinned blob with its number of users.
-    pub(super) fn users(&self) -> impl Iterator<Item = (Digest, usize)> {
+    pub(crate) fn users(&self) -> impl Iterator<Item = (Digest, usize)> {
         self.0.iter().map(|(digest, pin)| (*digest, pin.users))
     }
 }

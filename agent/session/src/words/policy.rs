@@ -10,8 +10,7 @@ use lull_shared::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, PolicyRefused, Remark, Session};
-use crate::guard::Sample;
+use crate::{Effect, PolicyRefused, Remark, Session, guard::Sample};
 
 /// Minutes of a week, and of half of one.
 const WEEK_MIN: i64 = lull_shared::hours::WEEK as i64;
@@ -47,7 +46,7 @@ impl Session {
 
     /// The coordinator says what is allowed: believed when the authority signed it for this agent, and not if it is older
     /// than what is known.
-    pub(super) fn take_policy(&mut self, signed: Signed) {
+    pub(crate) fn take_policy(&mut self, signed: Signed) {
         let sheet = match verify::<Sheet>(&self.config.authority, &signed) {
             Ok(sheet) if sheet.agent == self.config.agent && sheet.policy.check().is_ok() => sheet,
             Ok(_) => return self.refuse_policy(PolicyRefused::Unfit),
@@ -69,21 +68,21 @@ impl Session {
     }
 
     /// The owner narrows what the administrator allows, in place of what they said before.
-    pub(super) fn narrow(&mut self, owner: Changes) {
+    pub(crate) fn narrow(&mut self, owner: Changes) {
         self.standing.owner = owner;
         self.guard.set_policy(self.standing.effective());
         self.report_policy();
     }
 
     /// Tells the coordinator what holds here.
-    pub(super) fn report_policy(&mut self) {
+    pub(crate) fn report_policy(&mut self) {
         let Standing { version, owner, .. } = self.standing.clone();
         let clock_ahead_min = self.clock_ahead_min;
         self.say(ToCoordinator::Policy(PolicyReport { version, owner, clock_ahead_min }));
     }
 
     /// Notes how far the machine's own clock is ahead of UTC; tells the coordinator when that changes.
-    pub(super) fn note_clock(&mut self, sample: &Sample, now: Timestamp) {
+    pub(crate) fn note_clock(&mut self, sample: &Sample, now: Timestamp) {
         let ahead = clock_ahead_min(sample, now);
         if ahead != self.clock_ahead_min {
             self.clock_ahead_min = ahead;

@@ -1,5 +1,15 @@
 //! Events in, effects out, an audit after every step.
 
+mod bounds;
+mod broken;
+mod ends;
+mod gives_way;
+mod keeps;
+mod moves;
+mod properties;
+mod reports;
+mod turns;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

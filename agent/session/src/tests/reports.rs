@@ -14,11 +14,11 @@ use lull_shared::{
     state::{Intake, PauseReason},
 };
 
-use super::{
-    tests::{MIB, World, artifact, attempt, authority, config, sent, welcome},
+use super::{MIB, World, artifact, attempt, authority, config, sent, welcome};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 fn published(effects: &[Effect]) -> Vec<Capacity> {
     let published = |effect: &Effect| if let Effect::Publish(capacity) = effect { Some(capacity.clone()) } else { None };
@@ -297,7 +297,7 @@ fn a_machine_stays_awake_while_any_slot_runs_something() {
     assert!(!session.keeps_awake(), "nothing runs");
     std::mem::swap(&mut world.session, &mut session);
     world.connect();
-    world.hear(ToAgent::Brief(Box::new(super::tests::brief(1))));
+    world.hear(ToAgent::Brief(Box::new(super::brief(1))));
     world.assign(1, 0..1);
     world.fetched(artifact());
     assert!(!world.session.keeps_awake(), "it starts");

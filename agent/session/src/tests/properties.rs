@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use super::*;
 use lull_shared::{
     digest::BlobRef,
     hours::Hours,
@@ -17,8 +18,10 @@ use lull_shared::{
 };
 use proptest::prelude::*;
 
-use super::{tests::*, *};
-use crate::guard::{Announcement, OwnerWord, Sample};
+use crate::{
+    guard::{Announcement, OwnerWord, Sample},
+    *,
+};
 
 /// What fails in here.
 const PARTS: [Part; 3] = [Part::Cache, Part::Executor, Part::Killed];

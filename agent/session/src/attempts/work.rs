@@ -13,8 +13,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Done, Effect, Place, Plan, Session, StartError};
-use crate::slot::{Duty, Executor, Held, Slot, SlotId};
+use crate::{
+    Done, Effect, Place, Plan, Session, StartError,
+    attempts::slot::{Duty, Executor, Held, Slot, SlotId},
+};
 
 /// How long an executor may prefer its own job over older offers of another: a switch costs a few milliseconds, so
 /// switching takes one percent at most.
@@ -43,7 +45,7 @@ enum Step {
 
 impl Session {
     /// Starts whatever can start.
-    pub(super) fn fill(&mut self, now: Timestamp) {
+    pub(crate) fn fill(&mut self, now: Timestamp) {
         if !self.may_start() || self.waiting.is_empty() {
             return;
         }
@@ -169,12 +171,12 @@ impl Session {
     }
 
     /// What the executors that are here may take.
-    pub(super) fn memory_reserved_bytes(&self) -> u64 {
+    pub(crate) fn memory_reserved_bytes(&self) -> u64 {
         self.memory_bytes_of(self.slots.iter())
     }
 
     /// What the executors in some slots may take.
-    pub(super) fn memory_bytes_of<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> u64 {
+    pub(crate) fn memory_bytes_of<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> u64 {
         slots.filter_map(Slot::job).map(|job| self.memory_bytes(job)).fold(0, u64::saturating_add)
     }
 
@@ -211,7 +213,7 @@ impl Session {
         }
     }
 
-    pub(super) fn ready(&mut self, slot: SlotId, now: Timestamp) {
+    pub(crate) fn ready(&mut self, slot: SlotId, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
         let Some(first) = state.ready(now) else { return };
         if let Some(job) = self.jobs.get_mut(&first.job()) {
@@ -224,7 +226,7 @@ impl Session {
         }
     }
 
-    pub(super) fn start_failed(&mut self, slot: SlotId, error: StartError, now: Timestamp) {
+    pub(crate) fn start_failed(&mut self, slot: SlotId, error: StartError, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
         let Slot::Starting { duty, first, .. } = state else {
             return if matches!(state, Slot::Stopping { .. }) {
@@ -280,7 +282,7 @@ impl Session {
         }
     }
 
-    pub(super) fn done(&mut self, slot: SlotId, done: Done, now: Timestamp) {
+    pub(crate) fn done(&mut self, slot: SlotId, done: Done, now: Timestamp) {
         let Some(state) = self.slots.get_mut(usize::from(slot)) else { return };
         let frozen = matches!(state, Slot::Paused { .. });
         let Some(ended) = state.finish(done.attempt, now) else { return };
@@ -297,7 +299,7 @@ impl Session {
     }
 
     /// A process is gone: what it executed failed, what it had not begun waits again.
-    pub(super) fn gone(&mut self, slot: SlotId, failed: Option<(AttemptId, Failure)>, now: Timestamp) {
+    pub(crate) fn gone(&mut self, slot: SlotId, failed: Option<(AttemptId, Failure)>, now: Timestamp) {
         if usize::from(slot) >= self.slots.len() {
             return;
         }
@@ -332,7 +334,7 @@ impl Session {
     }
 
     /// Fails what ran longer than its limit.
-    pub(super) fn time_limits(&mut self, now: Timestamp) {
+    pub(crate) fn time_limits(&mut self, now: Timestamp) {
         for id in self.slot_ids() {
             let Some((limit_ms, due)) = self.time_limit(id) else { continue };
             if now < due {
@@ -358,7 +360,7 @@ impl Session {
     }
 
     /// Ends executors that have had nothing to do for long.
-    pub(super) fn cool_down(&mut self, now: Timestamp) {
+    pub(crate) fn cool_down(&mut self, now: Timestamp) {
         for id in self.slot_ids() {
             if let Slot::Warm { since, .. } = self.slots[usize::from(id)]
                 && now >= since + self.config.warm_time
@@ -368,7 +370,7 @@ impl Session {
         }
     }
 
-    pub(super) fn work_due(&self) -> Option<Timestamp> {
+    pub(crate) fn work_due(&self) -> Option<Timestamp> {
         let warm = self.slots.iter().filter_map(|slot| match slot {
             Slot::Warm { since, .. } => Some(*since + self.config.warm_time),
             _ => None,
@@ -378,7 +380,7 @@ impl Session {
     }
 
     /// Ends executors that have nothing to do while the owner needs the machine: their memory too is the owner's.
-    pub(super) fn yield_warm(&mut self) {
+    pub(crate) fn yield_warm(&mut self) {
         if self.verdict.reason().is_none() {
             return;
         }
@@ -390,7 +392,7 @@ impl Session {
     }
 
     /// Kills a slot's process, if it has one; what it held is the caller's.
-    pub(super) fn kill(&mut self, id: SlotId) -> Vec<Held> {
+    pub(crate) fn kill(&mut self, id: SlotId) -> Vec<Held> {
         let slot = &mut self.slots[usize::from(id)];
         if slot.is_alive() {
             self.effects.push_back(Effect::Kill { slot: id });
@@ -398,7 +400,7 @@ impl Session {
         slot.stop()
     }
 
-    pub(super) fn slot_ids(&self) -> std::ops::Range<SlotId> {
+    pub(crate) fn slot_ids(&self) -> std::ops::Range<SlotId> {
         0..self.config.slots
     }
 }

@@ -13,12 +13,11 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Effect, Session};
-use crate::{guard::Verdict, slot::Slot};
+use crate::{Effect, Session, attempts::slot::Slot, guard::Verdict};
 
 impl Session {
     /// Takes the guard's verdict: what has to leave the processors is frozen before anything else happens.
-    pub(super) fn judge(&mut self, now: Timestamp) {
+    pub(crate) fn judge(&mut self, now: Timestamp) {
         let verdict = self.guard.verdict(now);
         let (before, told) = (std::mem::replace(&mut self.verdict, verdict), self.paused_attempts());
         match (&before, &self.verdict) {
@@ -40,7 +39,7 @@ impl Session {
     }
 
     /// What executors may take together at the moment, in bytes.
-    pub(super) fn memory_bytes_max(&self) -> u64 {
+    pub(crate) fn memory_bytes_max(&self) -> u64 {
         match &self.verdict {
             Verdict::Run(room) => room.memory_bytes,
             Verdict::Pause(_) | Verdict::Evict(_) => self.config.memory_bytes_max,
@@ -53,7 +52,7 @@ impl Session {
     }
 
     /// Whether one more slot may begin to run.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         match &self.verdict {
             Verdict::Run(room) => self.active() < usize::from(room.slots),
             Verdict::Pause(_) | Verdict::Evict(_) => false,
@@ -69,7 +68,7 @@ impl Session {
     }
 
     /// Says of everything that is paused that it is.
-    pub(super) fn say_paused(&mut self) {
+    pub(crate) fn say_paused(&mut self) {
         let reason = Self::pause_reason(&self.verdict);
         for attempt in self.paused_attempts() {
             self.say(ToCoordinator::Paused { attempt, reason: Some(reason.clone()) });
@@ -142,7 +141,7 @@ impl Session {
     }
 
     /// Gives up whatever is here, memory and all; it goes on elsewhere. What can be moved is written down first.
-    pub(super) fn evict(&mut self, reason: ReleaseReason, now: Timestamp) {
+    pub(crate) fn evict(&mut self, reason: ReleaseReason, now: Timestamp) {
         for id in self.slot_ids() {
             self.suspend(id, &reason, now);
         }

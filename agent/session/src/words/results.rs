@@ -29,8 +29,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Delivery, Done, Effect, Kept, Place, Session};
-use crate::slot::{Held, Slot};
+use crate::{
+    Delivery, Done, Effect, Kept, Place, Session,
+    attempts::slot::{Held, Slot},
+};
 
 /// How long a disk that refused is left alone.
 const DISK_RETRY: Duration = Duration::from_secs(5);
@@ -48,7 +50,7 @@ const RECOLLECT_MAX: usize = 64;
 
 /// Everything that ended here and is not acknowledged.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     entries: BTreeMap<AttemptId, Entry>,
     /// Those in [`Stage::Kept`].
     unsaid: BTreeSet<AttemptId>,
@@ -97,26 +99,26 @@ struct Trouble {
 
 impl Outbox {
     /// Why nothing new may be begun: its result could not be kept.
-    pub(super) fn disk_trouble(&self) -> Option<&str> {
+    pub(crate) fn disk_trouble(&self) -> Option<&str> {
         self.trouble.as_ref().map(|trouble| trouble.reason.as_str())
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn attempts(&self) -> impl Iterator<Item = AttemptId> {
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = AttemptId> {
         self.entries.keys().copied()
     }
 
     /// Whether an agent that stops has nothing left to do for its results.
-    pub(super) fn is_settled(&self, up: bool) -> bool {
+    pub(crate) fn is_settled(&self, up: bool) -> bool {
         let keeping = |entry: &Entry| matches!(entry.stage, Stage::Keeping(_) | Stage::Unkept(_));
         if up { self.entries.is_empty() } else { !self.entries.values().any(keeping) }
     }
 
     /// Whatever was said or was about to be is to be said again.
-    pub(super) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         (self.delivering, self.recollecting) = (0, 0);
         self.fresh.clear();
         for (attempt, entry) in &mut self.entries {
@@ -130,7 +132,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn due(&self) -> Option<Timestamp> {
+    pub(crate) fn due(&self) -> Option<Timestamp> {
         let retry = self.trouble.as_ref().map(|trouble| trouble.retry);
         // A stage that is due already waits for an answer, not for the clock.
         let deferred = self.unsaid.iter().filter_map(|attempt| match self.entries.get(attempt)?.stage {
@@ -181,7 +183,7 @@ impl Outbox {
 
 impl Session {
     /// Takes over what an earlier life of this agent kept.
-    pub(super) fn restore(&mut self, kept: &[Kept]) {
+    pub(crate) fn restore(&mut self, kept: &[Kept]) {
         for Kept { attempt, output } in kept {
             self.places.insert(*attempt, Place::Outbox);
             self.outbox.unsaid.insert(*attempt);
@@ -191,7 +193,7 @@ impl Session {
     }
 
     /// An attempt came to its end: its result is kept, and said at once or when it is.
-    pub(super) fn conclude(&mut self, done: Done) {
+    pub(crate) fn conclude(&mut self, done: Done) {
         self.conclude_as(done, false);
     }
 
@@ -213,7 +215,7 @@ impl Session {
     }
 
     /// An attempt ended without its executor's word.
-    pub(super) fn fail(&mut self, held: &Held, failure: Failure, begun: Option<Timestamp>, now: Timestamp) {
+    pub(crate) fn fail(&mut self, held: &Held, failure: Failure, begun: Option<Timestamp>, now: Timestamp) {
         let wall = begun.map_or(Duration::ZERO, |begun| now.since(begun));
         let usage = Usage { wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX), ..Usage::default() };
         let outcome = Outcome::Failed(failure);
@@ -222,7 +224,7 @@ impl Session {
     }
 
     /// Says what has just come to its end, unless that is so much that it is better said together.
-    pub(super) fn say_fresh(&mut self) {
+    pub(crate) fn say_fresh(&mut self) {
         if self.outbox.fresh.is_empty() {
             return;
         }
@@ -237,7 +239,7 @@ impl Session {
         }
     }
 
-    pub(super) fn kept(&mut self, attempts: &[AttemptId]) {
+    pub(crate) fn kept(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
             let Some(entry) = self.outbox.entries.get(attempt) else { continue };
             let (Stage::Keeping(unsure) | Stage::Unkept(unsure)) = &entry.stage else { continue };
@@ -252,7 +254,7 @@ impl Session {
         }
     }
 
-    pub(super) fn not_kept(&mut self, attempts: &[AttemptId], reason: String, now: Timestamp) {
+    pub(crate) fn not_kept(&mut self, attempts: &[AttemptId], reason: String, now: Timestamp) {
         for attempt in attempts {
             let Some(Stage::Keeping(unsure) | Stage::Unkept(unsure)) = self.outbox.stage(*attempt) else { continue };
             let unsure = unsure.clone();
@@ -262,7 +264,7 @@ impl Session {
     }
 
     /// Tries the disk again. What it refused stays marked until it is kept, so that nothing new is begun meanwhile.
-    pub(super) fn outbox_timeout(&mut self, now: Timestamp) {
+    pub(crate) fn outbox_timeout(&mut self, now: Timestamp) {
         match &mut self.outbox.trouble {
             Some(trouble) if now >= trouble.retry => trouble.retry = now + DISK_RETRY,
             Some(_) | None => return,
@@ -275,7 +277,7 @@ impl Session {
     }
 
     /// Moves kept results on towards the coordinator, a bounded number at a time.
-    pub(super) fn pump(&mut self, now: Timestamp) {
+    pub(crate) fn pump(&mut self, now: Timestamp) {
         if !self.link.is_up() || self.outbox.unsaid.is_empty() {
             return;
         }
@@ -305,7 +307,7 @@ impl Session {
         }
     }
 
-    pub(super) fn recollected(&mut self, records: Vec<Finished>, missing: &[AttemptId]) {
+    pub(crate) fn recollected(&mut self, records: Vec<Finished>, missing: &[AttemptId]) {
         for record in records {
             if matches!(self.outbox.stage(record.attempt), Some(Stage::Recollecting)) && self.link.is_up() {
                 self.outbox.set(record.attempt, Stage::Said);
@@ -320,7 +322,7 @@ impl Session {
         }
     }
 
-    pub(super) fn delivered(&mut self, attempt: AttemptId, delivery: Delivery, now: Timestamp) {
+    pub(crate) fn delivered(&mut self, attempt: AttemptId, delivery: Delivery, now: Timestamp) {
         if !matches!(self.outbox.stage(attempt), Some(Stage::Delivering)) {
             return;
         }
@@ -338,7 +340,7 @@ impl Session {
     }
 
     /// The coordinator has them: only what was said can have been received.
-    pub(super) fn acknowledge(&mut self, attempts: &[AttemptId]) {
+    pub(crate) fn acknowledge(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
             let said = match self.outbox.stage(*attempt) {
                 Some(Stage::Keeping(unsure) | Stage::Unkept(unsure)) => unsure.said,
@@ -352,7 +354,7 @@ impl Session {
     }
 
     /// A result is not needed any more.
-    pub(super) fn remove_kept(&mut self, attempt: AttemptId) {
+    pub(crate) fn remove_kept(&mut self, attempt: AttemptId) {
         if self.outbox.remove(attempt) {
             self.places.remove(&attempt);
             self.dropped.push(attempt);
@@ -361,7 +363,7 @@ impl Session {
 }
 
 impl Outbox {
-    pub(super) fn audit(&self) {
+    pub(crate) fn audit(&self) {
         let count = |which: fn(&Stage) -> bool| self.entries.values().filter(|entry| which(&entry.stage)).count();
         assert_eq!(self.keeping, count(|stage| matches!(stage, Stage::Keeping(_))));
         assert_eq!(self.delivering, count(|stage| matches!(stage, Stage::Delivering)));

@@ -9,11 +9,11 @@ use lull_shared::{
     state::{Failure, Part, PauseReason, Trouble},
 };
 
-use super::{
-    tests::{MIB, World, artifact, attempt, brief, brief_with, keeps, module, movable_artifact, refused, released, runs},
+use super::{MIB, World, artifact, attempt, brief, brief_with, keeps, module, movable_artifact, refused, released, runs};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 /// Longer than anything that is piped.
 const LONG_US: u64 = 50_000;
@@ -304,7 +304,7 @@ fn words_about_slots_that_are_not_there_change_nothing() {
     let words = [
         (Event::Ready { slot: beyond }, vec![]),
         (Event::StartFailed { slot: beyond, error: StartError::Executor("none".into()) }, vec![]),
-        (Event::Done { slot: beyond, done: super::tests::done(which, 1) }, vec![]),
+        (Event::Done { slot: beyond, done: super::done(which, 1) }, vec![]),
         (Event::Gone { slot: beyond, failed: None }, vec![]),
         (Event::BeginsAnew { slot: beyond, attempt: which, reason: "damaged".into() }, vec![]),
         (Event::Saved { slot: beyond, attempt: which, snapshot: blob, suspended: true }, vec![Effect::Erase(blob.digest)]),

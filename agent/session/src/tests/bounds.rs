@@ -11,10 +11,8 @@ use lull_shared::{
     state::Failure,
 };
 
-use super::{
-    tests::{MIB, World, artifact, attempt, brief, brief_with, keeps, movable_artifact, refused, runs},
-    *,
-};
+use super::{MIB, World, artifact, attempt, brief, brief_with, keeps, movable_artifact, refused, runs};
+use crate::*;
 
 fn sized(size_bytes: u64) -> BlobRef {
     BlobRef { digest: Digest::of(&size_bytes.to_le_bytes()), size_bytes }
@@ -124,7 +122,7 @@ fn a_module_is_trusted_up_to_its_bound_and_code_that_is_too_large_or_anothers_is
     assert_eq!(loads(module(MODULE_BYTES_MAX + 1), Build::Plain), None);
     let artifact = |size_bytes| brief_with(2, |manifest| manifest.artifacts[0].blob = sized(size_bytes));
     assert_eq!(loads(artifact(BLOB_BYTES_MAX), Build::Plain), Some((BLOB_BYTES_MAX, true)));
-    let own = super::tests::module().size_bytes;
+    let own = super::module().size_bytes;
     assert_eq!(loads(artifact(BLOB_BYTES_MAX + 1), Build::Plain), Some((own, false)), "it compiles the module itself");
     let foreign = brief_with(2, |manifest| manifest.artifacts[0].engine = "engine-2".into());
     assert_eq!(loads(foreign, Build::Plain), Some((own, false)));

@@ -10,11 +10,11 @@ use lull_shared::{
     state::PauseReason,
 };
 
-use super::{
-    tests::{World, attempt, movable_artifact, released, sent},
+use super::{World, attempt, movable_artifact, released, sent};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 fn snapshot(seconds: u64) -> SnapshotRef {
     SnapshotRef { blob: BlobRef::of(&seconds.to_le_bytes()), spent_us: seconds * 1_000_000 }
@@ -56,7 +56,7 @@ fn the_migratable_build_has_executors_of_its_own() {
     world.event(Event::Ready { slot: 0 });
     world.finish(0, attempt(1, 0), 1_000);
     world.assign(1, 1..2);
-    let effects = world.fetched(super::tests::artifact());
+    let effects = world.fetched(super::artifact());
     assert!(matches!(&effects[..], [Effect::Kill { slot: 0 }, ..]), "another build needs another process: {effects:?}");
 }
 
@@ -261,7 +261,7 @@ fn what_waits_behind_what_is_written_down_is_released_with_it_or_runs_on_when_on
     world.event(Event::Saved { slot: 0, attempt: attempt(1, 1), snapshot, suspended: true });
     let effects = world.event(Event::Gone { slot: 0, failed: None });
     assert!(matches!(effects[..], [Effect::Start { slot: 0, .. }]), "{effects:?}");
-    assert_eq!(super::tests::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 2)), (0, attempt(1, 3))]);
+    assert_eq!(super::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 2)), (0, attempt(1, 3))]);
 }
 
 #[test]
@@ -271,8 +271,8 @@ fn an_attempt_that_begins_anew_has_all_its_time_again_and_no_other_one_has() {
         world.advance(Duration::from_secs(4));
         world.event(Event::BeginsAnew { slot: 0, attempt: attempt(1, index), reason: "it is damaged".into() });
         let effects = world.advance(Duration::from_millis(ends_s * 1_000 - 1));
-        assert!(super::tests::keeps(&effects).is_empty(), "{index}: {effects:?}");
-        assert_eq!(super::tests::keeps(&world.advance(Duration::from_millis(1))).len(), 1, "{index}");
+        assert!(super::keeps(&effects).is_empty(), "{index}: {effects:?}");
+        assert_eq!(super::keeps(&world.advance(Duration::from_millis(1))).len(), 1, "{index}");
     }
 }
 

@@ -9,11 +9,11 @@ use lull_shared::{
     message::{Assignment, Build, KeptSnapshot, Payload, SnapshotRef, ToAgent, ToCoordinator, UnkeptReason},
 };
 
-use super::{
-    tests::{World, attempt, movable_artifact, sent},
+use super::{World, attempt, movable_artifact, sent};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 fn blob(number: u32) -> BlobRef {
     BlobRef::of(&number.to_le_bytes())
@@ -199,7 +199,7 @@ fn a_coordinator_that_takes_over_within_one_turn_is_asked_anew_for_what_must_be_
     world.event(Event::Announced(Announcement::Sleep));
     world.hear(ToAgent::Safe { snapshots: vec![blob(1).digest] });
     assert!(world.session.may_leave());
-    let welcomed = Event::Frame(lull_shared::message::ToAgentFrame { number: 1, messages: vec![super::tests::welcome()] });
+    let welcomed = Event::Frame(lull_shared::message::ToAgentFrame { number: 1, messages: vec![super::welcome()] });
     world.session.handle_all(vec![Event::Disconnected, Event::Connected, welcomed], world.now);
     assert!(world.effects().contains(&unkept(1, UnkeptReason::Leaving)));
     assert!(!world.session.may_leave(), "this one has not said that it is safe");

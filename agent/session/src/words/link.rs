@@ -12,8 +12,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{CloseReason, Effect, Session};
-use crate::{guard::Verdict, slot::Slot};
+use crate::{CloseReason, Effect, Session, attempts::slot::Slot, guard::Verdict};
 
 /// A coordinator that has not answered a greeting by then is not one to wait for.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
@@ -36,7 +35,7 @@ const CPU_STEP_PERCENT: u8 = 10;
 
 /// The present stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     Down,
     /// `Hello` was said; the answer is due then.
     Greeting {
@@ -47,9 +46,9 @@ pub(super) enum Link {
 
 /// A stream on which the coordinator said `Welcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Up {
-    pub(super) since: Timestamp,
-    pub(super) term: Term,
+pub(crate) struct Up {
+    pub(crate) since: Timestamp,
+    pub(crate) term: Term,
     frame_read: u64,
     heartbeat: Duration,
     /// When the last sign of life was given.
@@ -57,14 +56,14 @@ pub(super) struct Up {
 }
 
 impl Link {
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self, Self::Up(_))
     }
 }
 
 /// What others were last told of this agent's capacity.
 #[derive(Debug)]
-pub(super) struct Announced {
+pub(crate) struct Announced {
     /// From 0 in each run of the program, which names itself beside it.
     sequence: u64,
     at: Timestamp,
@@ -83,13 +82,13 @@ struct Outline {
 }
 
 impl Announced {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self { sequence: 0, at: now, outline: None }
     }
 }
 
 impl Session {
-    pub(super) fn connected(&mut self, now: Timestamp) {
+    pub(crate) fn connected(&mut self, now: Timestamp) {
         self.disconnected();
         self.link = Link::Greeting { until: now + WELCOME_TIME_MAX };
         let hello = Hello {
@@ -109,7 +108,7 @@ impl Session {
         self.effects.push_back(Effect::Send(ToCoordinator::Hello(Box::new(hello))));
     }
 
-    pub(super) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.link = Link::Down;
         self.started.clear();
         self.finished.clear();
@@ -119,7 +118,7 @@ impl Session {
     }
 
     /// Takes a frame; one of a stream that was given up says nothing any more.
-    pub(super) fn frame(&mut self, frame: ToAgentFrame, now: Timestamp) {
+    pub(crate) fn frame(&mut self, frame: ToAgentFrame, now: Timestamp) {
         for message in frame.messages {
             match (self.link, message) {
                 (Link::Down, _) => return,
@@ -196,7 +195,7 @@ impl Session {
     }
 
     /// Says that the machine is about to sleep, once: then its silence is known to be no fault, and it may be woken.
-    pub(super) fn say_sleep(&mut self) {
+    pub(crate) fn say_sleep(&mut self) {
         let sleeps = self.verdict.reason() == Some(&PauseReason::Sleep);
         if sleeps && self.link.is_up() && !self.said_sleep {
             self.say(ToCoordinator::Sleeps);
@@ -219,7 +218,7 @@ impl Session {
         self.disconnected();
     }
 
-    pub(super) fn link_timeout(&mut self, now: Timestamp) {
+    pub(crate) fn link_timeout(&mut self, now: Timestamp) {
         match self.link {
             Link::Down => {}
             Link::Greeting { until } => {
@@ -248,7 +247,7 @@ impl Session {
         up.heartbeat_said + up.heartbeat * signs
     }
 
-    pub(super) fn link_due(&self) -> Option<Timestamp> {
+    pub(crate) fn link_due(&self) -> Option<Timestamp> {
         let own = match &self.link {
             Link::Down => None,
             Link::Greeting { until } => Some(*until),
@@ -259,7 +258,7 @@ impl Session {
     }
 
     /// Tells coordinators what is free when that changed, not too often, and rarely otherwise.
-    pub(super) fn announce(&mut self, now: Timestamp) {
+    pub(crate) fn announce(&mut self, now: Timestamp) {
         if now < self.announced.at + self.announce_gap() && self.announced.outline.is_some() {
             return;
         }
@@ -282,7 +281,7 @@ impl Session {
     }
 
     /// What is free at this moment.
-    pub(super) fn capacity(&self) -> Capacity {
+    pub(crate) fn capacity(&self) -> Capacity {
         let busy = self.slots.iter().filter(|slot| !matches!(slot, Slot::Warm { .. }));
         let budget = self.memory_bytes_max().saturating_sub(self.memory_bytes_of(busy));
         let measured = self

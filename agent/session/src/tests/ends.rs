@@ -8,11 +8,11 @@ use lull_shared::{
     state::Failure,
 };
 
-use super::{
-    tests::{World, artifact, attempt, brief, done, finished, keeps, released, sent},
+use super::{World, artifact, attempt, brief, done, finished, keeps, released, sent};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 fn stop() -> Event {
     Event::Stop { grace: Duration::from_secs(30) }

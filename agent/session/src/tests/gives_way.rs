@@ -11,11 +11,11 @@ use lull_shared::{
     state::PauseReason,
 };
 
-use super::{
-    tests::{World, attempt, authority, released, sent},
+use super::{World, attempt, authority, released, sent};
+use crate::{
+    guard::{Announcement, OwnerWord},
     *,
 };
-use crate::guard::{Announcement, OwnerWord};
 
 fn narrowed(pairs: &[&str]) -> Event {
     Event::Narrowed(Box::new(Changes::from_pairs(pairs).expect("changes")))
@@ -175,11 +175,11 @@ fn what_is_frozen_already_is_not_frozen_again_for_another_reason_which_is_said_o
 fn an_executor_that_was_frozen_while_it_started_goes_on_when_the_owner_is_gone() {
     let mut world = World::ready(2);
     world.assign(1, 0..1);
-    world.fetched(super::tests::artifact());
+    world.fetched(super::artifact());
     let effects = world.event(Event::Owner(OwnerWord::Pause { until: None }));
     assert_eq!((freezes(&effects), paused(&effects)), (vec![0], vec![]), "nothing of it runs");
     assert_eq!(thaws(&world.event(Event::Owner(OwnerWord::Run))), [0]);
-    assert_eq!(super::tests::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 0))]);
+    assert_eq!(super::runs(&world.event(Event::Ready { slot: 0 })), [(0, attempt(1, 0))]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn everything_is_given_up_when_the_machine_sleeps_wherever_it_is() {
     let effects = sleeps(waiting);
     assert!(effects.contains(&released(&[attempt(1, 0), attempt(1, 1)], reason())), "they wait, and nothing runs: {effects:?}");
     let mut replacing = World::running(1, 1);
-    let mut other = super::tests::brief(2);
+    let mut other = super::brief(2);
     other.grants.random = true;
     replacing.hear(ToAgent::Brief(Box::new(other)));
     replacing.finish(0, attempt(1, 0), 50_000);
@@ -223,11 +223,11 @@ fn everything_is_given_up_when_the_machine_sleeps_wherever_it_is() {
 fn an_executor_that_is_ready_after_the_room_has_shrunk_waits_until_there_is_some() {
     let mut world = World::ready(2);
     world.assign(1, 0..2);
-    world.fetched(super::tests::artifact());
+    world.fetched(super::artifact());
     world.event(Event::Sample(Sample::QUIET));
     world.event(narrowed(&["idle=10m", "beside_cores=25"]));
     world.event(Event::Input);
-    let runs = super::tests::runs;
+    let runs = super::runs;
     assert_eq!(runs(&world.event(Event::Ready { slot: 0 })), [], "the other one starts, and there is room for one");
     assert_eq!(runs(&world.event(Event::Ready { slot: 1 })).len(), 1);
     assert_eq!(world.session.capacity().slots_busy, 1);

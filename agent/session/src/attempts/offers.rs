@@ -15,8 +15,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{Effect, Place, Plan, Session, WAITING_BYTES_MAX};
-use crate::slot::{Duty, Held, Slot, SlotId};
+use crate::{
+    Effect, Place, Plan, Session, WAITING_BYTES_MAX,
+    attempts::slot::{Duty, Held, Slot, SlotId},
+};
 
 /// Jobs whose briefs are remembered. Beyond it those without attempts here are forgotten first: an agent that holds
 /// four thousand attempts of a thousand jobs is already stranger than any office.
@@ -28,21 +30,21 @@ const INPUTS_AHEAD_PER_SLOT: usize = 2;
 
 /// What is known of a job.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(crate) struct Job {
     /// How to run it, or why it is not trusted.
-    pub(super) plan: Result<Arc<Plan>, String>,
+    pub(crate) plan: Result<Arc<Plan>, String>,
     /// Attempts that wait or run here, by their build.
     attempts: BTreeMap<Build, usize>,
     /// Builds whose code is pinned: while there are attempts of it, or an executor that was started with it.
-    pub(super) pinned: BTreeSet<Build>,
+    pub(crate) pinned: BTreeSet<Build>,
     /// Builds whose code was in the cache once and is fetched again.
-    pub(super) refetched: BTreeSet<Build>,
+    pub(crate) refetched: BTreeSet<Build>,
     /// No more offers will come: it goes with its last attempt and executor.
     forgotten: bool,
     /// Why no executor can run its module.
-    pub(super) broken: Option<String>,
+    pub(crate) broken: Option<String>,
     /// A moving mean of its tasks' wall time, in microseconds.
-    pub(super) wall_us: Option<u64>,
+    pub(crate) wall_us: Option<u64>,
 }
 
 impl Job {
@@ -52,7 +54,7 @@ impl Job {
     }
 
     /// Attempts of a build that wait or run here.
-    pub(super) fn attempts(&self, build: Build) -> usize {
+    pub(crate) fn attempts(&self, build: Build) -> usize {
         self.attempts.get(&build).copied().unwrap_or(0)
     }
 
@@ -62,13 +64,13 @@ impl Job {
     }
 
     /// What an executor loads for a build.
-    pub(super) fn code(&self, build: Build) -> Option<BlobRef> {
+    pub(crate) fn code(&self, build: Build) -> Option<BlobRef> {
         self.plan.as_ref().ok()?.code(build).map(|code| code.blob())
     }
 }
 
 impl Session {
-    pub(super) fn brief(&mut self, brief: JobBrief) {
+    pub(crate) fn brief(&mut self, brief: JobBrief) {
         let job = brief.job;
         if let Some(known) = self.jobs.get_mut(&job)
             && known.is_used()
@@ -97,14 +99,14 @@ impl Session {
         }
     }
 
-    pub(super) fn forget(&mut self, job: JobId) {
+    pub(crate) fn forget(&mut self, job: JobId) {
         let Some(known) = self.jobs.get_mut(&job) else { return };
         known.forgotten = true;
         self.settle_job(job);
     }
 
     /// Pins or unpins a job's code and forgets the job, as its attempts and executors demand.
-    pub(super) fn settle_job(&mut self, id: JobId) {
+    pub(crate) fn settle_job(&mut self, id: JobId) {
         for build in [Build::Plain, Build::Migratable] {
             let duty = Duty { job: id, build };
             let executors = self.slots.iter().any(|slot| slot.duty() == Some(duty));
@@ -122,7 +124,7 @@ impl Session {
         }
     }
 
-    pub(super) fn assign(&mut self, assignments: Vec<Assignment>, now: Timestamp) {
+    pub(crate) fn assign(&mut self, assignments: Vec<Assignment>, now: Timestamp) {
         let mut stopping = Vec::new();
         for assignment in assignments {
             let attempt = assignment.attempt;
@@ -194,7 +196,7 @@ impl Session {
     }
 
     /// Takes attempts back, as far as the reason allows.
-    pub(super) fn recall(&mut self, attempts: &[AttemptId], reason: RecallReason, now: Timestamp) {
+    pub(crate) fn recall(&mut self, attempts: &[AttemptId], reason: RecallReason, now: Timestamp) {
         let reach = reason.reach();
         let started_too = reach == Reach::All;
         let wanted: BTreeSet<AttemptId> = attempts.iter().copied().collect();
@@ -241,12 +243,12 @@ impl Session {
     }
 
     /// Gives up whatever has not ended.
-    pub(super) fn give_up_everything(&mut self, reason: ReleaseReason) {
+    pub(crate) fn give_up_everything(&mut self, reason: ReleaseReason) {
         self.give_up(self.slot_ids().collect(), reason);
     }
 
     /// Gives up whatever has not ended in these slots, and whatever waits.
-    pub(super) fn give_up(&mut self, slots: Vec<SlotId>, reason: ReleaseReason) {
+    pub(crate) fn give_up(&mut self, slots: Vec<SlotId>, reason: ReleaseReason) {
         let mut released = Vec::new();
         for id in slots {
             let held = self.kill(id);
@@ -259,7 +261,7 @@ impl Session {
     }
 
     /// A blob arrived, or it did not and whoever waits for it is refused.
-    pub(super) fn fetched(&mut self, digest: Digest, result: Result<(), String>) {
+    pub(crate) fn fetched(&mut self, digest: Digest, result: Result<(), String>) {
         if !self.blobs.fetched(digest, result.is_ok()) {
             return;
         }
@@ -281,7 +283,7 @@ impl Session {
     }
 
     /// Compiles a module here from now on, when its artifact is of no use. False when there was none.
-    pub(super) fn fall_back(&mut self, duty: Duty) -> bool {
+    pub(crate) fn fall_back(&mut self, duty: Duty) -> bool {
         let Some(known) = self.jobs.get_mut(&duty.job) else { return false };
         let Ok(plan) = &known.plan else { return false };
         let Some(compiled_here) = plan.without_artifact(duty.build) else { return false };
@@ -296,7 +298,7 @@ impl Session {
     }
 
     /// No executor can run a job's module: its attempts here fail with the reason.
-    pub(super) fn break_job(&mut self, job: JobId, reason: String, now: Timestamp) {
+    pub(crate) fn break_job(&mut self, job: JobId, reason: String, now: Timestamp) {
         for held in self.waiting_where(|held| held.job() == job) {
             self.let_go(&held);
             self.fail(&held, Failure::BadModule { reason: reason.clone() }, None, now);
@@ -320,7 +322,7 @@ impl Session {
     }
 
     /// Asks for the large inputs of the attempts that come next.
-    pub(super) fn fetch_ahead(&mut self) {
+    pub(crate) fn fetch_ahead(&mut self) {
         let ahead = self.slots.len() * INPUTS_AHEAD_PER_SLOT;
         let mut wanted = Vec::new();
         for held in self.waiting.values_mut().take(ahead).filter(|held| !held.pinned) {
@@ -331,7 +333,7 @@ impl Session {
     }
 
     /// Whether everything that an attempt needs is in the cache.
-    pub(super) fn is_ready(&self, held: &Held) -> bool {
+    pub(crate) fn is_ready(&self, held: &Held) -> bool {
         let code = self.jobs.get(&held.job()).and_then(|job| job.code(held.build));
         let mut own = held.blobs();
         let here = |blob: BlobRef| self.blobs.is_here(blob.digest);
@@ -339,21 +341,21 @@ impl Session {
     }
 
     /// An attempt waits, for the first time or again.
-    pub(super) fn put_back(&mut self, held: Held) {
+    pub(crate) fn put_back(&mut self, held: Held) {
         self.waiting_bytes += inline_bytes(&held.input);
         self.places.insert(held.attempt, Place::Waiting(held.order));
         self.waiting.insert(held.order, held);
     }
 
     /// An attempt leaves the queue; its place is the caller's to say.
-    pub(super) fn take_waiting(&mut self, order: u64) -> Held {
+    pub(crate) fn take_waiting(&mut self, order: u64) -> Held {
         let held = self.waiting.remove(&order).expect("only what waits is taken from the queue");
         self.waiting_bytes -= inline_bytes(&held.input);
         held
     }
 
     /// An attempt neither waits nor runs here any more.
-    pub(super) fn let_go(&mut self, held: &Held) {
+    pub(crate) fn let_go(&mut self, held: &Held) {
         self.places.remove(&held.attempt);
         if held.pinned {
             held.blobs().for_each(|blob| self.release(blob.digest));
@@ -367,19 +369,19 @@ impl Session {
         }
     }
 
-    pub(super) fn say_released(&mut self, attempts: Vec<AttemptId>, reason: ReleaseReason) {
+    pub(crate) fn say_released(&mut self, attempts: Vec<AttemptId>, reason: ReleaseReason) {
         if !attempts.is_empty() {
             self.say(ToCoordinator::Released { attempts, reason });
         }
     }
 
-    pub(super) fn acquire(&mut self, blob: BlobRef) {
+    pub(crate) fn acquire(&mut self, blob: BlobRef) {
         if self.blobs.acquire(blob) {
             self.effects.push_back(Effect::Fetch(blob));
         }
     }
 
-    pub(super) fn release(&mut self, digest: Digest) {
+    pub(crate) fn release(&mut self, digest: Digest) {
         if self.blobs.release(digest) {
             self.effects.push_back(Effect::Unpin(digest));
         }
@@ -387,7 +389,7 @@ impl Session {
 }
 
 /// What a waiting input takes of the agent's memory.
-pub(super) fn inline_bytes(input: &Payload) -> u64 {
+pub(crate) fn inline_bytes(input: &Payload) -> u64 {
     match input {
         Payload::Inline(bytes) => bytes.len() as u64,
         Payload::Blob(_) => 0,
