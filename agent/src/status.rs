@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use lull_session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus};
-use lull_shared::{id::AgentId, state::Intake, time::Timestamp};
+use lull_shared::{amount::counted, id::AgentId, state::Intake, time::Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::sensor::Source;
@@ -75,7 +75,7 @@ impl Status {
         rows.push(("waiting", format!("{}{fetching}", session.waiting)));
         let trouble =
             session.disk_trouble.as_ref().map(|reason| format!("; the disk refuses more: {reason}")).unwrap_or_default();
-        rows.push(("outbox", format!("{} results not acknowledged{trouble}", session.outbox)));
+        rows.push(("outbox", format!("{} not acknowledged{trouble}", counted(session.outbox as u64, "result"))));
         let memory = session.memory_available_bytes.map_or_else(|| "not measured yet".into(), size);
         let others = session
             .cpu_others_percent

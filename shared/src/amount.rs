@@ -67,6 +67,11 @@ pub fn grouped(number: u64) -> String {
     grouped
 }
 
+/// How many of something, as one says it: `1 task`, `3 tasks`.
+pub fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// A size in bytes: `64.0 KiB`, `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).to_string()
@@ -114,6 +119,11 @@ mod tests {
         assert_eq!((quoted("x"), quoted("")), ("`x`".into(), "an empty text".into()));
         assert_eq!(quoted(&"\u{e9}".repeat(100)), format!("`{}...`", "\u{e9}".repeat(64)));
         assert!(length("99999999999999999h").is_err_and(|error| error.contains("longer than can be counted\nhint: ")));
+    }
+
+    #[test]
+    fn one_is_told_in_the_singular() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "task")), ["0 tasks", "1 task", "2 tasks"]);
     }
 
     #[test]

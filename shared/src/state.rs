@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    amount::{exact_ms, size},
+    amount::{counted, exact_ms, size},
     hours::WeekMinute,
     id::JobId,
     resources::Labels,
@@ -317,7 +317,7 @@ pub enum Failure {
     #[error("its executor process died ({how}); if it happens on every agent, the function brings down the engine")]
     ExecutorDied { how: String },
     /// Said by the coordinator alone.
-    #[error("it was given up after {times} attempts that ended by no word of its own; the last one: {last}")]
+    #[error("it was given up after {} that ended by no word of its own; the last one: {last}", counted(u64::from(*times), "attempt"))]
     GivenUp { times: u32, last: String },
     /// Said by the coordinator alone.
     #[error(
@@ -327,8 +327,9 @@ pub enum Failure {
     NotDeterministic { runs: u32 },
     /// Said by the coordinator alone.
     #[error(
-        "{machines} machines were lost while they ran it: none of them came back with it, and no further one is risked; see what it \
-         does to a machine before `lull job retry`"
+        "{} lost while running it: none came back with it, and no further one is risked; see what it does to a machine before \
+         `lull job retry`",
+        if *machines == 1 { "1 machine was".to_owned() } else { format!("{machines} machines were") }
     )]
     MachinesLost { machines: u32 },
 }

@@ -14,6 +14,7 @@ use lull_scheduler::{
     history::IdleHours,
 };
 use lull_shared::{
+    amount::counted,
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
     message::{Build, Payload, SnapshotRef},
@@ -405,7 +406,7 @@ impl Turn {
 
     fn submitted(&mut self, new: &NewJob) {
         let count = new.spec.inputs.count();
-        let detail = format!("{}: {} with {count} tasks", new.spec.name, new.version_name);
+        let detail = format!("{}: {} with {}", new.spec.name, new.version_name, counted(count.into(), "task"));
         self.audit(new.at, &who(new.owner, &new.submitter), "job.submit", new.job.to_string(), &detail);
         self.jobs_new.push(new.clone());
     }

@@ -8,7 +8,7 @@ use crate::{
         Context,
         exit::{Exit, Failure, Outcome},
         network::server::StoreArgs,
-        shown::output::{Cell, Deed, Look, Tone, pairs, table},
+        shown::output::{Cell, Deed, Look, Tone, counted, pairs, table},
     },
     store::{self, Check, Grade, StoreChoice, StoreError},
 };
@@ -53,7 +53,7 @@ impl Db {
                 let steps = store::migrate(&choice.store(context)?).await.map_err(unmigrated)?;
                 let words = match steps {
                     0 => "the database was at this program's version".to_owned(),
-                    steps => format!("the database is at this program's version now; {steps} steps were applied"),
+                    steps => format!("the database is at this program's version now; {} applied", steps_were(steps)),
                 };
                 context.out.done(&Deed::new("migrated", "database").affecting(steps as u64), words)?;
             }
@@ -67,6 +67,10 @@ impl Db {
         }
         Ok(Exit::Succeeded)
     }
+}
+
+fn steps_were(steps: usize) -> String {
+    format!("{} {}", counted(steps as u64, "step"), if steps == 1 { "was" } else { "were" })
 }
 
 fn unmigrated(error: StoreError) -> Failure {

@@ -1,7 +1,7 @@
 //! Tokens, agents, versions, the policy and the audit.
 
 use async_trait::async_trait;
-use lull_shared::{id::VersionId, time::Timestamp};
+use lull_shared::{amount::counted, id::VersionId, time::Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
@@ -209,7 +209,7 @@ pub fn remove_versions(tx: &Transaction<'_>, function: &str, number: Option<u32>
     )?;
     if hidden > 0 {
         let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
-        insert_audit(tx, &audit_row(at, by, "function.remove", subject, &format!("{hidden} versions")))?;
+        insert_audit(tx, &audit_row(at, by, "function.remove", subject, &counted(hidden as u64, "version")))?;
     }
     Ok(hidden as u64)
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lull_shared::{
+    amount::counted,
     digest::Digest,
     id::{AgentId, Term, TokenId, VersionId},
     job::Inputs,
@@ -202,7 +203,7 @@ impl State {
         }
         if hidden > 0 {
             let subject = number.map_or_else(|| function.to_owned(), |number| format!("{function}@{number}"));
-            self.audit(at, by, "function.remove", subject, &format!("{hidden} versions"));
+            self.audit(at, by, "function.remove", subject, &counted(hidden, "version"));
         }
         hidden
     }

@@ -13,6 +13,7 @@ use lull_scheduler::{
     history::IdleHours,
 };
 use lull_shared::{
+    amount::counted,
     digest::{Digest, Outline},
     id::{AgentId, AttemptId, JobId, TaskId, Term},
     message::{Build, Payload},
@@ -322,7 +323,7 @@ impl State {
     }
 
     fn submitted(&mut self, new: &NewJob) -> Result<(), Broken> {
-        let detail = format!("{}: {} with {} tasks", new.spec.name, new.version_name, new.spec.inputs.count());
+        let detail = format!("{}: {} with {}", new.spec.name, new.version_name, counted(new.spec.inputs.count().into(), "task"));
         self.audit(new.at, &who(new.owner, &new.submitter), "job.submit", new.job.to_string(), &detail);
         let new =
             NewJob { submitter: bounds::name(&new.submitter), version_name: bounds::name(&new.version_name), ..new.clone() };
