@@ -75,8 +75,11 @@ pub struct Processes {
     slots: Vec<Slot>,
     generation: u64,
     cage: Option<Cage>,
-    /// What attempts left whose executors were killed, until their results are said or they are released.
+    /// What attempts left whose executors were killed or that were suspended, until their results are said or they are
+    /// released.
     remains: BTreeMap<AttemptId, Remains>,
+    /// What those had said that are asked to suspend.
+    suspending: BTreeMap<SlotId, Remains>,
     /// At which time of telling each running attempt was told of last, and how often something was told.
     told: BTreeMap<AttemptId, u64>,
     times_told: u64,
@@ -106,6 +109,7 @@ impl Processes {
             generation: 0,
             cage: None,
             remains: BTreeMap::new(),
+            suspending: BTreeMap::new(),
             told: BTreeMap::new(),
             times_told: 0,
         }
@@ -174,11 +178,22 @@ impl Processes {
                     _ => None,
                 });
                 let remains = died.map(|remains| *remains).next();
+                let suspended = events.iter().find_map(|event| match event {
+                    process::Event::Saved(snapshot) if snapshot.ask == Ask::Suspend => Some((snapshot.attempt, snapshot.usage)),
+                    _ => None,
+                });
+                let suspended = suspended.map(|(attempt, usage)| {
+                    // What it used is known by its snapshot, what it said from before.
+                    let said = self.suspending.remove(&id).filter(|said| said.attempt == attempt);
+                    let none = Remains { attempt, log: Default::default(), log_dropped_bytes: 0, usage };
+                    Remains { usage, ..said.unwrap_or(none) }
+                });
                 let news = events.into_iter().flat_map(|event| translate(id, slot, event)).collect();
                 // Of one that was killed here it was taken before.
                 if remains.as_ref().is_some_and(|remains| !self.remains.contains_key(&remains.attempt)) {
                     self.keep_remains(remains);
                 }
+                self.keep_remains(suspended);
                 news
             }
         }
@@ -219,6 +234,12 @@ impl Processes {
                 Ask::Suspend => "suspend",
             }
         ));
+        if ask == Ask::Suspend {
+            match executor.remains().filter(|said| said.attempt == attempt) {
+                Some(said) => self.suspending.insert(id, said),
+                None => self.suspending.remove(&id),
+            };
+        }
         let asked = match ask {
             Ask::Checkpoint => executor.checkpoint(attempt, file),
             Ask::Suspend => executor.suspend(attempt, file),
