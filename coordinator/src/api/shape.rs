@@ -19,8 +19,8 @@ use lull_shared::{
 
 use crate::{api::*, hint, loss::Loss, store::record::*};
 
-/// A wait and its word.
-pub fn waiting(reason: &WaitReason) -> Reason {
+/// A wait and its word; a window that opens too late for the moment at which the tasks expire says so.
+pub fn waiting(reason: &WaitReason, finish_by: Option<Timestamp>) -> Reason {
     let kind = match reason {
         WaitReason::Window { .. } => "window",
         WaitReason::Dependency { .. } => "dependency",
@@ -28,7 +28,22 @@ pub fn waiting(reason: &WaitReason) -> Reason {
         WaitReason::Verification { .. } => "verification",
         WaitReason::AtOnce { .. } => "at_once",
     };
-    Reason::new(kind, reason).at(reason.at())
+    let message = match too_late(reason, finish_by) {
+        Some(finish_by) => format!("{reason}, and its tasks expire at {finish_by}, before that"),
+        None => reason.to_string(),
+    };
+    Reason::new(kind, message).at(reason.at())
+}
+
+/// When tasks expire for which a window opens too late, if it ever does.
+pub fn too_late(reason: &WaitReason, finish_by: Option<Timestamp>) -> Option<Timestamp> {
+    match reason {
+        WaitReason::Window { opens } => finish_by.filter(|by| opens.is_none_or(|opens| opens >= *by)),
+        WaitReason::Dependency { .. }
+        | WaitReason::Backoff { .. }
+        | WaitReason::Verification { .. }
+        | WaitReason::AtOnce { .. } => None,
+    }
 }
 
 /// A pause and its word.
@@ -96,7 +111,7 @@ pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
         tasks: u64::from(record.spec.inputs.count()),
         counts: view.map_or(record.counts, |view| view.counts),
         unreachable: view.map_or(0, |view| view.unreachable),
-        waiting: view.and_then(|view| view.waiting.as_ref()).map(waiting),
+        waiting: view.and_then(|view| view.waiting.as_ref()).map(|reason| waiting(reason, record.spec.finish_by)),
         moved: view.map(|view| view.moved),
         mean_wall_ms: view.and_then(|view| view.mean_wall_us).map(|mean| mean as f64 / 1_000.0),
         priority: record.spec.priority.0,
@@ -139,7 +154,7 @@ pub fn jobs_in_memory(jobs: &[NewJob], views: &[JobView]) -> Vec<JobBody> {
             tasks: u64::from(new.spec.inputs.count()),
             counts: view.counts,
             unreachable: view.unreachable,
-            waiting: view.waiting.as_ref().map(waiting),
+            waiting: view.waiting.as_ref().map(|reason| waiting(reason, new.spec.finish_by)),
             moved: Some(view.moved),
             mean_wall_ms: view.mean_wall_us.map(|mean| mean as f64 / 1_000.0),
             priority: new.spec.priority.0,
@@ -265,7 +280,7 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
     ExplanationBody {
         task: Text(explanation.task),
         state: explanation.state,
-        waiting: explanation.waiting.as_ref().map(waiting),
+        waiting: explanation.waiting.as_ref().map(|reason| waiting(reason, explanation.finish_by)),
         at: explanation.at.map(placement),
         beside: explanation.beside.into_iter().map(placement).collect(),
         second_copy: explanation.second_copy.as_ref().map(second_copy),

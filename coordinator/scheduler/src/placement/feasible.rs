@@ -12,6 +12,8 @@ use crate::{
 pub(crate) fn closed(agent: &Agent) -> impl Iterator<Item = Obstacle> + '_ {
     let away = match agent.link {
         Link::Open(_) => None,
+        // That it is not connected follows from that.
+        Link::Away | Link::Silent(_) if agent.intake == Intake::Revoked => None,
         Link::Away | Link::Silent(_) => Some(match agent.sleeper.asleep {
             Some(since) => Obstacle::Asleep { since, tries: agent.sleeper.tries, tried: agent.sleeper.tried },
             None => Obstacle::Away { last_heard: agent.last_heard },

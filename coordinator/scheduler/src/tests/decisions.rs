@@ -604,7 +604,7 @@ fn a_name_is_unknown_while_no_agent_has_it_that_may_work() {
         explained.agents.iter().map(|verdict| verdict.agent.0).collect::<Vec<_>>()
     };
     driver.submit(spec(1));
-    assert_eq!(explained(&driver), [1], "nobody asks what keeps a task from one that was thrown out");
+    assert_eq!(explained(&driver), [1, 2], "one that was thrown out is told of as that, and last");
 }
 
 #[test]

@@ -116,8 +116,7 @@ impl Scheduler {
         let answered = |agent| answers.iter().any(|answer| answer.agent == agent).then_some(Obstacle::Answered);
         let ahead = at.is_none().then(|| self.ahead_of(job, task));
         let demand = self.demands.get(job.demand);
-        let taking = self.fleet.iter().filter(|(_, agent)| agent.intake != Intake::Revoked);
-        let agents = taking.map(|(id, agent)| AgentVerdict {
+        let agents = self.fleet.iter().map(|(id, agent)| AgentVerdict {
             agent: id,
             name: agent.name.clone(),
             obstacles: answered(id)
@@ -130,7 +129,8 @@ impl Scheduler {
         let (mut agents, outage) = (agents.collect::<Vec<_>>(), self.outage(now));
         // Those that are there first: what they lack can be given to them.
         agents.sort_by_key(|verdict| verdict.obstacles.iter().any(Obstacle::is_absence));
-        Some(Explanation { task, state, waiting, at, beside, second_copy, ahead, build, agents, outage })
+        let finish_by = job.new.spec.finish_by;
+        Some(Explanation { task, state, waiting, finish_by, at, beside, second_copy, ahead, build, agents, outage })
     }
 
     /// How these tasks of an active job stand, as [`Self::explain`] says it. A store does not tell what waits from what is queued.

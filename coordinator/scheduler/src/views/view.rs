@@ -78,6 +78,8 @@ pub struct Explanation {
     pub state: TaskState,
     /// What holds it back, whatever the agents do.
     pub waiting: Option<WaitReason>,
+    /// When it expires.
+    pub finish_by: Option<Timestamp>,
     /// Where it is, if an agent has it.
     pub at: Option<Placement>,
     /// Where else it is: copies that were started beside the first.
@@ -90,7 +92,7 @@ pub struct Explanation {
     pub ahead: Option<u64>,
     /// Which build it executes or, if it is with no agent, will, and why; as things stand now.
     pub build: Choice,
-    /// One verdict for each agent that is not revoked.
+    /// One verdict for each agent.
     pub agents: Vec<AgentVerdict>,
     /// What is wrong with the network.
     #[serde(default)]
@@ -101,18 +103,24 @@ pub struct Explanation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobExplanation {
     pub view: JobView,
-    /// Attempts of it that run, and on how many agents.
+    /// Tasks of it that run, and on how many agents.
     pub running: u32,
     pub running_on: u32,
-    /// Attempts that wait on an agent for the one before them.
+    /// Tasks that wait on an agent for the one before them.
     pub with_agents: u32,
+    /// Tasks that would run and are with such agents only of which nothing is heard.
+    pub out_of_touch: u32,
+    /// As many of its tasks are with agents as may be at once, and that is how many.
+    pub at_once: Option<u32>,
+    /// When its tasks expire.
+    pub finish_by: Option<Timestamp>,
     /// Tasks that are paused where they are, by the kind of the reason.
     pub paused: Vec<HeldTasks>,
     /// When the first of those that wait for a retry is tried again.
     pub retries_from: Option<Timestamp>,
     /// Jobs of the same submitter that go before it.
     pub ahead: u64,
-    /// One verdict on a task of it for each agent that is not revoked.
+    /// One verdict on a task of it for each agent.
     pub agents: Vec<AgentVerdict>,
     /// What is wrong with the network.
     pub outage: Option<Outage>,
@@ -160,7 +168,7 @@ pub enum SecondCopy {
     Together { from: Timestamp },
     #[error("no agent at all is heard, so that this coordinator may be cut off: nothing starts until some are back")]
     CutOff,
-    #[error("{copies} machines have or had it and are gone, and no further one is risked before one of them is back or given up")]
+    #[error("{} and no further one is risked before one of them is back or given up", gone(*copies))]
     Enough { copies: u32 },
 }
 
@@ -207,9 +215,14 @@ impl SecondCopy {
 }
 
 impl Obstacle {
-    /// Whether the machine is not there at all.
+    /// Whether the machine is not there at all, or is thrown out.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::Away { .. } | Self::Asleep { .. })
+        matches!(self, Self::Away { .. } | Self::Asleep { .. }) || self.is_revoked()
+    }
+
+    /// Whether the machine is thrown out.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, Self::Closed(Intake::Revoked))
     }
 
     /// The moment that it speaks of, by the clock on the wall.
@@ -277,7 +290,7 @@ pub enum Obstacle {
     Answered,
     #[error("{0}")]
     Paused(PauseReason),
-    #[error("all of its {slots} slots are taken ({running} running, {waiting} waiting there)")]
+    #[error("{} ({running} running, {waiting} waiting there)", all_taken(*slots))]
     NoFreeSlot { slots: u16, running: u32, waiting: u32 },
     #[error("{} of memory are needed and {} are free", sizes(*needed_bytes, *free_bytes).0, sizes(*needed_bytes, *free_bytes).1)]
     Memory { needed_bytes: u64, free_bytes: u64 },
@@ -285,6 +298,21 @@ pub enum Obstacle {
     Label { constraint: Constraint, actual: Option<String> },
     #[error("it refused the last offer ({reason}) and is asked again at {until}")]
     Refused { reason: String, until: Timestamp },
+}
+
+fn gone(copies: u32) -> String {
+    match copies {
+        1 => "1 machine has or had it and is gone,".to_owned(),
+        copies => format!("{copies} machines have or had it and are gone,"),
+    }
+}
+
+fn all_taken(slots: u16) -> String {
+    match slots {
+        0 => "it has no slots".to_owned(),
+        1 => "its one slot is taken".to_owned(),
+        slots => format!("all of its {slots} slots are taken"),
+    }
 }
 
 /// How often a sleeping machine was tried to be woken.

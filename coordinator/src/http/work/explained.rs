@@ -1,18 +1,22 @@
 //! Why a job is where it is, for people in one line and for programs by reason.
 //!
-//! Says only what is known: an agent that is in the way for several reasons counts under the one that lasts longest.
+//! Says only what is known: an agent that is in the way for several reasons counts under the one that lasts longest. What
+//! holds longest is said first: what nobody waits for the end of, then what holds the job back whatever the agents do, then
+//! the agents. Of those it is not said that they could start what may not start.
 
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use lull_scheduler::view::{AgentVerdict, JobExplanation, Obstacle, Outage};
 use lull_shared::{
+    amount::counted,
     id::JobId,
-    state::{Intake, JobState, PauseReason, TaskState, WaitReason},
+    state::{Intake, JobState, PauseReason, TaskCounts, TaskState, WaitReason},
+    time::Timestamp,
 };
 
 use crate::{
-    api::{HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, shape},
+    api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, shape},
     http::{
         Shared,
         door::{
@@ -31,16 +35,30 @@ const TOLD_MAX: usize = 3;
 pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobExplanationBody>> {
     let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job.0, at)).await?;
     let record = jobs::remembered(&state, job.0).await?;
-    let failed = causes::of(&state, &record).await?.into_iter().map(|cause| HeldBody {
-        tasks: cause.tasks,
-        state: TaskState::Failed,
-        reason: Some(Reason::new("failed", cause.message)),
-        example: Some(cause.example),
-    });
+    let causes = causes::of(&state, &record).await?;
     let found = found.filter(|_| !record.state.is_ended());
     let mut body = found.map_or_else(|| ended(&record), |found| active(&record, &found));
-    body.tasks.extend(failed);
+    body.tasks.extend(over(&body.counts, causes));
     Ok(Json(body))
+}
+
+/// Tasks that have ended: those that failed by cause, as many as are counted.
+fn over(counts: &TaskCounts, causes: Vec<CauseBody>) -> Vec<HeldBody> {
+    let mut failed = u64::from(counts.failed);
+    let mut rows = vec![row(counts.succeeded, TaskState::Succeeded, None)];
+    for cause in causes {
+        // The store may know of more by now.
+        let tasks = cause.tasks.min(failed);
+        failed -= tasks;
+        let (state, reason) = (TaskState::Failed, Some(Reason::new("failed", cause.message)));
+        rows.push(HeldBody { tasks, state, reason, example: Some(cause.example) });
+    }
+    let others = (rows.len() > 1).then(|| Reason::new("failed", "for other reasons"));
+    rows.push(HeldBody { tasks: failed, ..row(0, TaskState::Failed, others) });
+    rows.push(row(counts.cancelled, TaskState::Cancelled, None));
+    rows.push(row(counts.expired, TaskState::Expired, None));
+    rows.retain(|row| row.tasks > 0);
+    rows
 }
 
 fn ended(record: &JobRecord) -> JobExplanationBody {
@@ -71,6 +89,7 @@ fn past(state: JobState) -> &'static str {
 fn active(record: &JobRecord, found: &JobExplanation) -> JobExplanationBody {
     let counts = found.view.counts;
     let ways = ways(&found.agents);
+    let held_back = held_back(found);
     let startable = counts.queued + counts.moving + counts.waiting + counts.verifying > 0;
     JobExplanationBody {
         job: Text(record.job),
@@ -79,7 +98,7 @@ fn active(record: &JobRecord, found: &JobExplanation) -> JobExplanationBody {
         summary: summary(found, &ways),
         counts,
         tasks: held(found, &ways),
-        agents: if startable { ways.iter().map(Way::body).collect() } else { Vec::new() },
+        agents: if startable { ways.iter().map(|way| way.body(held_back)).collect() } else { Vec::new() },
     }
 }
 
@@ -91,8 +110,47 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn body(&self) -> InTheWayBody {
-        InTheWayBody { agents: self.agents, reason: self.obstacle.map(shape::obstacle), example: self.example.to_owned() }
+    fn body(&self, held_back: Option<&WaitReason>) -> InTheWayBody {
+        let free = || held_back.map(|_| Reason::new("held_back", "nothing on it; the job itself may not start"));
+        let reason = self.obstacle.map(shape::obstacle).or_else(free);
+        InTheWayBody { agents: self.agents, reason, example: self.example.to_owned() }
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.obstacle.is_some_and(Obstacle::is_revoked)
+    }
+
+    /// Whether that may well last until a window opens or another job ends.
+    fn lasts(&self) -> bool {
+        match self.obstacle {
+            None => false,
+            Some(Obstacle::Paused(reason)) => match reason {
+                PauseReason::Owner { .. } | PauseReason::Unseen | PauseReason::Trouble(_) | PauseReason::Hours { .. } => true,
+                PauseReason::Busy { .. }
+                | PauseReason::Memory { .. }
+                | PauseReason::Touched
+                | PauseReason::Present { .. }
+                | PauseReason::Beside { .. }
+                | PauseReason::Stalled { .. }
+                | PauseReason::Battery { .. }
+                | PauseReason::Temperature { .. }
+                | PauseReason::FullScreen
+                | PauseReason::Metered
+                | PauseReason::Reboot
+                | PauseReason::Lid
+                | PauseReason::Sleep
+                | PauseReason::Shutdown
+                | PauseReason::Starting => false,
+            },
+            Some(
+                Obstacle::Label { .. }
+                | Obstacle::Quarantined { .. }
+                | Obstacle::Closed(_)
+                | Obstacle::Away { .. }
+                | Obstacle::Asleep { .. },
+            ) => true,
+            Some(Obstacle::Answered | Obstacle::NoFreeSlot { .. } | Obstacle::Memory { .. } | Obstacle::Refused { .. }) => false,
+        }
     }
 
     /// As a part of a sentence: `desk-1 is paused by its owner`, `3 agents are paused by their owners`.
@@ -110,7 +168,11 @@ impl Way<'_> {
                 }
                 PauseReason::Unseen => say("cannot see whether its owner is there", "cannot see whether their owners are there"),
                 PauseReason::Hours { opens: Some(opens) } => {
-                    say(&format!("may not work before {opens}"), &format!("may not work yet, one from {opens} on"))
+                    let clock = "by its own clock";
+                    say(
+                        &format!("may not work before {opens} {clock}"),
+                        &format!("may not work yet, one from {opens} on {clock}"),
+                    )
                 }
                 PauseReason::Hours { opens: None } => say("may never work by its policy", "may never work by their policy"),
                 PauseReason::Starting => say("has just started", "have just started"),
@@ -120,8 +182,10 @@ impl Way<'_> {
             },
             Some(Obstacle::Away { .. }) => say("is not connected", "are not connected"),
             Some(Obstacle::Asleep { .. }) => say("sleeps", "sleep"),
-            Some(Obstacle::Closed(Intake::Draining)) => say("is draining", "are draining"),
-            Some(Obstacle::Closed(_)) => say("is cordoned", "are cordoned"),
+            Some(Obstacle::Closed(intake)) => {
+                let word = intake.as_str();
+                say(&format!("is {word}"), &format!("are {word}"))
+            }
             Some(Obstacle::Quarantined { .. }) => say("is quarantined", "are quarantined"),
             Some(Obstacle::Label { constraint, .. }) => {
                 say(&format!("lacks {constraint}"), &format!("lack what is required, such as {constraint}"))
@@ -140,15 +204,16 @@ impl Way<'_> {
 /// How long an obstacle lasts as a rule: what only an administrator changes comes first.
 fn rank(obstacle: &Obstacle) -> u8 {
     match obstacle {
-        Obstacle::Label { .. } => 0,
-        Obstacle::Quarantined { .. } => 1,
-        Obstacle::Closed(_) => 2,
-        Obstacle::Away { .. } | Obstacle::Asleep { .. } => 3,
-        Obstacle::Paused(_) => 4,
-        Obstacle::Memory { .. } => 5,
-        Obstacle::Refused { .. } => 6,
-        Obstacle::NoFreeSlot { .. } => 8,
-        _ => 7,
+        Obstacle::Closed(Intake::Revoked) => 0,
+        Obstacle::Label { .. } => 1,
+        Obstacle::Quarantined { .. } => 2,
+        Obstacle::Closed(Intake::Cordoned | Intake::Draining | Intake::Open) => 3,
+        Obstacle::Away { .. } | Obstacle::Asleep { .. } => 4,
+        Obstacle::Paused(_) => 5,
+        Obstacle::Memory { .. } => 6,
+        Obstacle::Refused { .. } => 7,
+        Obstacle::Answered => 8,
+        Obstacle::NoFreeSlot { .. } => 9,
     }
 }
 
@@ -167,6 +232,11 @@ fn ways(agents: &[AgentVerdict]) -> Vec<Way<'_>> {
     // Nobody can do anything about machines that are switched off before those that are there.
     ways.sort_by_key(|way| (way.obstacle.is_some_and(Obstacle::is_absence), std::cmp::Reverse(way.agents)));
     ways
+}
+
+/// What holds the whole job back, whatever the agents do.
+fn held_back(found: &JobExplanation) -> Option<&WaitReason> {
+    found.view.waiting.as_ref().filter(|reason| !matches!(reason, WaitReason::Backoff { .. }))
 }
 
 /// All of it in one line.
@@ -196,15 +266,18 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
         let verb = if paused.tasks == 1 { "is" } else { "are" };
         parts.push(format!("{} {verb} paused ({})", counted(paused.tasks.into(), "task"), paused.reason));
     }
-    let held_back = found.view.waiting.as_ref().filter(|reason| !matches!(reason, WaitReason::Backoff { .. }));
-    let to_start = counts.queued + counts.moving > 0 || held_back.is_some();
-    if to_start {
+    let held_back = held_back(found);
+    if let Some(never) = never(found, ways).filter(|_| counts.queued + counts.moving > 0 || held_back.is_some()) {
+        parts.push(never);
+        parts.extend(held_back.map(|reason| held_back_words(reason, found.finish_by)));
+    } else if let Some(reason) = held_back {
+        parts.push(held_back_words(reason, found.finish_by));
+        // What passes until then is in nobody's way.
+        if shape::too_late(reason, found.finish_by).is_none() {
+            parts.extend(in_words(ways.iter().filter(|way| way.lasts() && !way.is_revoked()).collect()));
+        }
+    } else if counts.queued + counts.moving > 0 {
         parts.extend(in_the_way(found, ways));
-    }
-    match held_back {
-        Some(WaitReason::Window { opens: Some(opens) }) => parts.push(format!("the window opens at {opens}")),
-        Some(reason) => parts.push(reason.to_string()),
-        None => {}
     }
     if let Some(until) = found.retries_from.filter(|_| held_back.is_none() && counts.waiting > 0) {
         let tasks = counted(counts.waiting.into(), "task");
@@ -214,34 +287,80 @@ fn summary(found: &JobExplanation, ways: &[Way<'_>]) -> String {
     if parts.is_empty() { "the job is about to start".into() } else { parts.join("; ") }
 }
 
-fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
-    if found.agents.is_empty() {
-        return vec!["no agent has joined yet".into()];
+fn held_back_words(reason: &WaitReason, finish_by: Option<Timestamp>) -> String {
+    match (reason, shape::too_late(reason, finish_by)) {
+        (WaitReason::Window { opens: Some(opens) }, Some(by)) => {
+            format!("its tasks expire at {by}, and its window does not open before {opens}: nothing of it will run")
+        }
+        (WaitReason::Window { opens: Some(opens) }, None) => format!("the window opens at {opens}"),
+        (reason, _) => reason.to_string(),
     }
-    let (free, blocked): (Vec<&Way<'_>>, Vec<&Way<'_>>) = ways.iter().partition(|way| way.obstacle.is_none());
-    let mut parts: Vec<String> = blocked.iter().take(TOLD_MAX).map(|way| way.words()).collect();
-    let rest: u64 = blocked.iter().skip(TOLD_MAX).map(|way| way.agents).sum();
+}
+
+/// Why nothing would start even if nobody held the job back and everybody who belongs to the network were there.
+fn never(found: &JobExplanation, ways: &[Way<'_>]) -> Option<String> {
+    if found.agents.is_empty() {
+        return Some("no agent has joined yet".into());
+    }
+    let has = |verdict: &AgentVerdict, is: fn(&Obstacle) -> bool| verdict.obstacles.iter().any(is);
+    let is_unfit = |verdict: &&AgentVerdict| has(verdict, |obstacle| matches!(obstacle, Obstacle::Label { .. }));
+    let (revoked, members): (Vec<&AgentVerdict>, Vec<&AgentVerdict>) =
+        found.agents.iter().partition(|verdict| has(verdict, Obstacle::is_revoked));
+    if !members.iter().all(is_unfit) {
+        return None;
+    }
+    let mut parts = in_words(ways.iter().filter(|way| !way.is_revoked()).collect());
+    let would_fit: Vec<&&AgentVerdict> = revoked.iter().filter(|verdict| !is_unfit(verdict)).collect();
+    parts.extend(match (&would_fit[..], members.is_empty()) {
+        ([], false) => None,
+        ([], true) => Some(match revoked.len() {
+            1 => format!("the only agent, {}, is revoked", revoked[0].name),
+            agents => format!("all {agents} agents are revoked"),
+        }),
+        ([only], true) if revoked.len() == 1 => Some(format!("the only agent, {}, is revoked", only.name)),
+        ([only], _) => Some(format!("the only one that would fit, {}, is revoked", only.name)),
+        (all, true) if all.len() == revoked.len() => Some(format!("all {} agents are revoked", all.len())),
+        (all, _) => Some(format!("the only {} that would fit are revoked", all.len())),
+    });
+    Some(parts.join("; "))
+}
+
+/// The most frequent ones as parts of a sentence, and of the rest how many.
+fn in_words(ways: Vec<&Way<'_>>) -> Vec<String> {
+    let mut parts: Vec<String> = ways.iter().take(TOLD_MAX).map(|way| way.words()).collect();
+    let rest: u64 = ways.iter().skip(TOLD_MAX).map(|way| way.agents).sum();
     if rest > 0 {
         parts.push(format!("{} for other reasons", counted(rest, "agent")));
     }
-    if let Some(free) = free.first() {
-        // Not in the way: why they do not, is that others go first or that it is about to be.
-        parts = match found.ahead {
-            0 => vec![free.words()],
-            ahead => vec![format!(
-                "{} of the same submitter {} before this one",
-                counted(ahead, "job"),
-                if ahead == 1 { "goes" } else { "go" }
-            )],
-        };
-    }
     parts
+}
+
+/// Why what may start does not.
+fn in_the_way(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<String> {
+    if let Some(never) = never(found, ways) {
+        return vec![never];
+    }
+    if let Some(tasks) = found.at_once {
+        return vec![WaitReason::AtOnce { tasks }.to_string()];
+    }
+    match (ways.iter().find(|way| way.obstacle.is_none()), found.ahead) {
+        // Not in the way: why they do not, is that others go first or that it is about to be.
+        (Some(free), 0) => vec![free.words()],
+        (Some(_), ahead) => {
+            let verb = if ahead == 1 { "goes" } else { "go" };
+            vec![format!("{} of the same submitter {verb} before this one", counted(ahead, "job"))]
+        }
+        (None, _) => in_words(ways.iter().filter(|way| !way.is_revoked()).collect()),
+    }
+}
+
+fn row(tasks: u32, state: TaskState, reason: Option<Reason>) -> HeldBody {
+    HeldBody { tasks: tasks.into(), state, reason, example: None }
 }
 
 /// Its tasks by what holds them.
 fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
     let counts = &found.view.counts;
-    let row = |tasks: u32, state, reason| HeldBody { tasks: tasks.into(), state, reason, example: None };
     let mut rows = Vec::new();
     for paused in &found.paused {
         rows.push(HeldBody {
@@ -250,25 +369,29 @@ fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
         });
     }
     let because = || Reason::new("agents", in_the_way(found, ways).join("; "));
-    let running =
-        (found.running > 0).then(|| Reason::new("running", format!("on {}", counted(found.running_on.into(), "agent"))));
-    rows.push(row(counts.running, TaskState::Running, running));
+    let unheard = "nothing is heard of their agents; their results still count";
+    let on = format!("on {}", counted(found.running_on.into(), "agent"));
+    // Those that have begun to run, or ended, since they were counted are told without a reason.
+    let rest = counts.running.saturating_sub(found.running + found.with_agents + found.out_of_touch);
+    rows.push(row(found.running, TaskState::Running, Some(Reason::new("running", on))));
+    rows.push(row(found.with_agents, TaskState::Running, Some(Reason::new("with_agents", "on an agent, for its turn"))));
+    rows.push(row(found.out_of_touch, TaskState::Running, Some(Reason::new("unreachable", unheard))));
+    rows.push(row(rest, TaskState::Running, None));
     rows.push(row(counts.queued, TaskState::Queued, Some(because())));
     rows.push(row(counts.moving, TaskState::Moving, Some(because())));
-    rows.push(row(counts.waiting, TaskState::Waiting, found.view.waiting.as_ref().map(shape::waiting)));
-    rows.push(row(counts.verifying, TaskState::Verifying, None));
+    let waiting = found.view.waiting.as_ref().map(|reason| shape::waiting(reason, found.finish_by));
+    let retry = || found.retries_from.map(|until| shape::waiting(&WaitReason::Backoff { until }, None));
+    rows.push(row(counts.waiting, TaskState::Waiting, waiting.or_else(retry)));
+    let compared = Reason::new("verification", "an output is compared with that of another agent");
+    rows.push(row(counts.verifying, TaskState::Verifying, Some(compared)));
     rows.retain(|row| row.tasks > 0);
     rows
-}
-
-fn counted(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 #[cfg(test)]
 mod tests {
     use lull_scheduler::view::{HeldTasks, JobView, OutageKind};
-    use lull_shared::{id::AgentId, state::TaskCounts, time::Timestamp};
+    use lull_shared::id::{AgentId, TaskId};
 
     use super::*;
 
@@ -292,6 +415,9 @@ mod tests {
             running: 0,
             running_on: 0,
             with_agents: 0,
+            out_of_touch: 0,
+            at_once: None,
+            finish_by: None,
             paused: Vec::new(),
             retries_from: None,
             ahead: 0,
@@ -330,7 +456,7 @@ mod tests {
         let opens = Timestamp::from_millis(22 * 3_600_000);
         let window = Some(WaitReason::Window { opens: Some(opens) });
         let three = vec![vec![owner()], vec![owner()], vec![Obstacle::NoFreeSlot { slots: 1, running: 1, waiting: 0 }, owner()]];
-        let expected = format!("3 agents are paused by their owners; the window opens at {opens}");
+        let expected = format!("the window opens at {opens}; 3 agents are paused by their owners");
         assert_eq!(told(&found(waiting, window, three)), expected);
         let queued = TaskCounts { queued: 3, ..TaskCounts::default() };
         let away = vec![vec![Obstacle::Away { last_heard: None }], vec![Obstacle::Closed(Intake::Cordoned)], vec![owner()]];
@@ -399,7 +525,7 @@ mod tests {
         let plain = || found(TaskCounts::default(), None, Vec::new());
         let view = |unreachable: u32| JobView { unreachable, ..plain().view };
         let paused = |tasks: u32| {
-            let example = lull_shared::id::TaskId { job: JobId(1), index: 0 };
+            let example = TaskId { job: JobId(1), index: 0 };
             vec![HeldTasks { reason: PauseReason::Touched, tasks, example }]
         };
         let touched = PauseReason::Touched;
@@ -489,6 +615,7 @@ mod tests {
     fn an_agent_counts_under_what_lasts_longest_and_alike_ones_together() {
         let label = || Obstacle::Label { constraint: "gpu=yes".parse().expect("a constraint"), actual: None };
         let lasting = [
+            Obstacle::Closed(Intake::Revoked),
             label(),
             Obstacle::Quarantined { reason: "it lied".into() },
             Obstacle::Closed(Intake::Cordoned),
@@ -543,15 +670,109 @@ mod tests {
         };
         let all = found(counts, None, vec![vec![owner()]]);
         let agents = || Some("agents".to_owned());
+        let verification = Some("verification".to_owned());
         let expected = [
             (TaskState::Running, 2, None),
             (TaskState::Queued, 1, agents()),
             (TaskState::Moving, 3, agents()),
             (TaskState::Waiting, 4, None),
-            (TaskState::Verifying, 5, None),
+            (TaskState::Verifying, 5, verification),
         ];
         assert_eq!(rows(&all), expected);
-        assert_eq!(rows(&JobExplanation { running: 2, running_on: 1, ..all })[0].2.as_deref(), Some("running"));
+        let parts = JobExplanation { running: 1, running_on: 1, out_of_touch: 1, ..all };
+        let kinds: Vec<_> = rows(&parts).into_iter().take(2).map(|row| (row.1, row.2.unwrap_or_default())).collect();
+        assert_eq!(kinds, [(1, "running".to_owned()), (1, "unreachable".to_owned())]);
         assert_eq!(rows(&found(TaskCounts::default(), None, Vec::new())), []);
+    }
+    /// The kinds of what may be in the way, each alone and with others, and the first thing that is said.
+    #[test]
+    fn of_several_reasons_the_one_that_holds_longest_is_said_first_and_never_a_falsehood() {
+        let at = |hour: i64| Timestamp::from_millis(hour * 3_600_000);
+        let (waiting, queued) =
+            (TaskCounts { waiting: 3, ..TaskCounts::default() }, TaskCounts { queued: 3, ..TaskCounts::default() });
+        let window = || Some(WaitReason::Window { opens: Some(at(22)) });
+        let opens = format!("the window opens at {}", at(22));
+        let hours = || Obstacle::Paused(PauseReason::Hours { opens: Some(lull_shared::hours::WeekMinute::new(18 * 60)) });
+        let policy = "may not work before mon 18:00 by its own clock";
+        let revoked = || Obstacle::Closed(Intake::Revoked);
+        let drained = || Obstacle::Closed(Intake::Draining);
+        let busy = || Obstacle::NoFreeSlot { slots: 1, running: 1, waiting: 0 };
+        let used = || Obstacle::Paused(PauseReason::Present { idle_s: 600 });
+        let unmet = || Obstacle::Label { constraint: "gpu=yes".parse().expect("a constraint"), actual: None };
+        let closed = |agents| found(waiting, window(), agents);
+        let open = |agents| found(queued, None, agents);
+        let late = |agents| JobExplanation { finish_by: Some(at(6)), ..closed(agents) };
+        let too_late =
+            format!("its tasks expire at {}, and its window does not open before {}: nothing of it will run", at(6), at(22));
+        for (what, found, expected) in [
+            ("window", closed(vec![vec![], vec![]]), opens.clone()),
+            ("window, used", closed(vec![vec![used()], vec![]]), opens.clone()),
+            ("window, busy", closed(vec![vec![busy()], vec![]]), opens.clone()),
+            ("window, policy", closed(vec![vec![hours()], vec![]]), format!("{opens}; desk-0 {policy}")),
+            ("window, drained", closed(vec![vec![drained()], vec![]]), format!("{opens}; desk-0 is draining")),
+            ("window, revoked", closed(vec![vec![revoked()], vec![]]), opens.clone()),
+            ("window, all revoked", closed(vec![vec![revoked()], vec![revoked()]]), format!("all 2 agents are revoked; {opens}")),
+            ("window, unmet", closed(vec![vec![unmet()], vec![unmet(), used()]]), {
+                format!("2 agents lack what is required, such as gpu=yes; {opens}")
+            }),
+            ("window, no agent", closed(vec![]), format!("no agent has joined yet; {opens}")),
+            ("too late", late(vec![vec![], vec![drained()]]), too_late.clone()),
+            ("too late, all revoked", late(vec![vec![revoked()]]), { format!("the only agent, desk-0, is revoked; {too_late}") }),
+            ("in time", JobExplanation { finish_by: Some(at(23)), ..closed(vec![vec![]]) }, opens.clone()),
+            ("policy", open(vec![vec![hours()]]), format!("desk-0 {policy}")),
+            ("all revoked", open(vec![vec![revoked()], vec![revoked()]]), "all 2 agents are revoked".into()),
+            ("revoked, busy", open(vec![vec![revoked()], vec![busy()]]), "desk-1 has no free slot".into()),
+            ("drained, busy", open(vec![vec![drained()], vec![busy()]]), "desk-0 is draining; desk-1 has no free slot".into()),
+            ("unmet, revoked", open(vec![vec![unmet()], vec![revoked()]]), {
+                "desk-0 lacks gpu=yes; the only one that would fit, desk-1, is revoked".into()
+            }),
+            ("unmet, revoked too", open(vec![vec![unmet()], vec![revoked(), unmet()]]), "desk-0 lacks gpu=yes".into()),
+            ("unmet, free", open(vec![vec![unmet()], vec![]]), "desk-1 could start a task of the job now".into()),
+            ("full", JobExplanation { at_once: Some(1), ..open(vec![vec![]]) }, {
+                "one task of the job is with an agent, and no more may be at once".into()
+            }),
+        ] {
+            assert_eq!(told(&found), expected, "{what}");
+            let body = active(&record(), &found);
+            let could = body.agents.iter().any(|way| way.reason.is_none());
+            assert!(!could || found.view.waiting.is_none(), "{what}: it is not said that what may not start could");
+            let summed: u64 = body.tasks.iter().map(|row| row.tasks).sum();
+            assert_eq!(summed, found.view.counts.total(), "{what}");
+            assert_eq!(body.agents.iter().map(|way| way.agents).sum::<u64>(), found.agents.len() as u64, "{what}");
+        }
+    }
+
+    #[test]
+    fn every_task_is_told_of_for_one_reason() {
+        let counts = TaskCounts {
+            queued: 1,
+            waiting: 2,
+            running: 9,
+            paused: 4,
+            moving: 5,
+            verifying: 6,
+            succeeded: 7,
+            failed: 8,
+            cancelled: 9,
+            expired: 10,
+        };
+        let example = TaskId { job: JobId(1), index: 0 };
+        let paused = vec![HeldTasks { reason: PauseReason::Touched, tasks: 4, example }];
+        let found = JobExplanation {
+            running: 3,
+            running_on: 2,
+            with_agents: 1,
+            out_of_touch: 5,
+            paused,
+            ..found(counts, None, vec![vec![owner()]])
+        };
+        let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example: Text(example), log: None };
+        for causes in [vec![], vec![cause(5)], vec![cause(5), cause(3)], vec![cause(5), cause(30)]] {
+            let mut body = active(&record(), &found);
+            body.tasks.extend(over(&body.counts, causes));
+            assert_eq!(body.tasks.iter().map(|row| row.tasks).sum::<u64>(), counts.total());
+            let said: Vec<_> = body.tasks.iter().filter(|row| row.reason.is_none()).map(|row| row.state).collect();
+            assert!(said.iter().all(|state| state.is_ended() || *state == TaskState::Waiting), "{said:?}");
+        }
     }
 }

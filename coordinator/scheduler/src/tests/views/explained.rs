@@ -2,6 +2,7 @@
 
 use lull_shared::{
     id::{AgentId, JobId, TaskId},
+    job::JobSpec,
     message::{RefuseReason, ToCoordinator},
     state::{Intake, PauseReason, TaskState, WaitReason},
 };
@@ -58,7 +59,7 @@ fn a_queued_task_knows_how_many_go_before_it() {
     assert_eq!(explain(&driver, 1, 4).expect("open").ahead, Some(7 + 3), "bob has nothing yet");
     assert_eq!(explain(&driver, 2, 0).expect("open").ahead, Some(7 + 4));
     assert_eq!(explain(&driver, 3, 2).expect("open").ahead, Some(2));
-    assert_eq!(obstacles(&driver, 2, 0), ["pc-1: all of its 1 slots are taken (0 running, 1 waiting there)"]);
+    assert_eq!(obstacles(&driver, 2, 0), ["pc-1: its one slot is taken (0 running, 1 waiting there)"]);
 }
 
 #[test]
@@ -88,6 +89,8 @@ fn every_agent_says_all_that_is_in_the_way() {
     expected.push("pc-3: its owner paused it".into());
     expected.extend(lacks("pc-3"));
     expected.push("pc-4: it is not connected".into());
+    expected.push("pc-5: it is revoked".into());
+    expected.extend(lacks("pc-5"));
     assert_eq!(obstacles(&driver, 1, 0), expected);
 }
 
@@ -126,4 +129,33 @@ fn agents_that_are_there_are_told_before_those_that_are_not() {
     driver.submit(spec(1));
     let told: Vec<u64> = explain(&driver, 1, 0).expect("open").agents.iter().map(|verdict| verdict.agent.0).collect();
     assert_eq!(told, [2, 4, 1, 3]);
+}
+
+#[test]
+fn the_tasks_of_a_job_are_each_told_for_one_reason_and_none_twice() {
+    let mut driver = Driver::with_agents(2, 2);
+    driver.submit(spec(7));
+    let live: Vec<_> = (0..7).filter(|index| explain(&driver, 1, *index).is_some_and(|one| one.at.is_some())).collect();
+    assert_eq!(live.len(), 4, "two on each: {live:?}");
+    let (first, second) = (attempt(1, live[0], 1), attempt(1, live[1], 1));
+    let agent_of = |driver: &Driver, index| explain(driver, 1, index).and_then(|one| one.at).expect("with an agent").agent.0;
+    let (at_first, at_second) = (agent_of(&driver, first.task.index), agent_of(&driver, second.task.index));
+    driver.started(at_first, &[first]);
+    driver.started(at_second, &[second]);
+    driver.say(at_second, ToCoordinator::Paused { attempt: second, reason: Some(PauseReason::Touched) });
+    let told = driver.scheduler.explain_job(JobId(1), driver.now).expect("active");
+    let paused: u32 = told.paused.iter().map(|held| held.tasks).sum();
+    assert_eq!((told.running, told.running_on, told.with_agents, told.out_of_touch, paused), (1, 1, 2, 0, 1));
+    let counts = told.view.counts;
+    assert_eq!(counts.running, told.running + told.with_agents + told.out_of_touch);
+    assert_eq!((counts.paused, counts.queued), (paused, 3));
+    assert_eq!((told.at_once, told.finish_by), (None, None));
+}
+
+#[test]
+fn that_a_job_is_full_is_told() {
+    let mut driver = Driver::with_agents(2, 2);
+    driver.submit(JobSpec { at_once: Some(1), ..spec(3) });
+    let told = driver.scheduler.explain_job(JobId(1), driver.now).expect("active");
+    assert_eq!((told.with_agents, told.at_once), (1, Some(1)));
 }
