@@ -28,9 +28,12 @@ impl Zone {
 
     /// The zone with these rules, if they are known by a name.
     pub fn named(rules: TimeZone) -> Option<Self> {
-        let name = rules.iana_name()?.to_owned();
-        // What the clock library calls a zone that it could not find out.
-        (name != "Etc/Unknown").then_some(Self { name, rules })
+        match rules.iana_name()? {
+            // What the clock library calls a zone that it could not find out.
+            "Etc/Unknown" => None,
+            "Etc/UTC" => Some(Self::utc()),
+            name => Some(Self { name: name.to_owned(), rules }),
+        }
     }
 
     /// Its rules.

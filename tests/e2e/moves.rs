@@ -104,8 +104,10 @@ fn hands_over(cluster: &Cluster) {
     assert_eq!(history[0]["reason"], "it was taken back because its agent drains");
     assert!(history[1]["resumed"]["spent_ms"].as_u64().is_some_and(|spent| spent > 0), "{history:#?}");
     let shown = cluster.lull(&["job", "show", &job]).out;
-    let listed = shown.lines().last().expect("the move");
-    assert!(listed.contains(here) && listed.ends_with("its agent drains"), "{shown}");
+    let listed = shown.lines().find(|line| line.ends_with("its agent drains")).unwrap_or_else(|| panic!("no move: {shown}"));
+    assert!(listed.contains(here), "{shown}");
+    let used = &history[0]["usage"];
+    assert!(used["wall_us"].as_u64().is_some_and(|time| time > 0), "what was taken back is listed with what it used: {used}");
 }
 
 #[test]

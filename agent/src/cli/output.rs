@@ -5,7 +5,8 @@
 
 use std::io::{self, Write as _};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use lull_shared::zone::Zone;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -39,24 +40,55 @@ pub fn versioned<T: Serialize>(value: &T) -> Value {
     Value::Object(fields)
 }
 
-/// A moment for people, as short as it can be told: the time of today, the day of this year, or all of it.
+/// A moment for people, as short as it can be told: the time within a day, the day of this year, or all of it.
 pub fn short(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let is_near = at.duration_since(now).abs() < DAY;
     let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
-    let form = match (at.date() == now.date(), at.year() == now.year(), at.second()) {
-        (true, _, 0) => "%H:%M",
-        (true, _, _) => "%H:%M:%S",
-        (false, true, _) => "%b %-d %H:%M",
-        (false, false, _) => "%Y-%m-%d %H:%M",
+    let form = match (is_near, at.year() == now.year()) {
+        (true, _) => "%H:%M:%S",
+        (false, true) => "%b %-d %H:%M",
+        (false, false) => "%Y-%m-%d %H:%M",
     };
     at.strftime(form).to_string()
 }
 
-/// A sentence for people with its moments, which are told in UTC where they are data, made short and local.
-pub fn localised(text: &str, now: Timestamp, zone: &TimeZone) -> String {
+/// By which clock a page tells its moments.
+pub fn times_in(now: Timestamp, zone: &TimeZone) -> String {
+    format!("times in {}", zone_name(now, zone))
+}
+
+/// What people call a time zone; one without a name is told by how far it is ahead.
+fn zone_name(now: Timestamp, zone: &TimeZone) -> String {
+    let offset = zone.to_offset(now);
+    match Zone::named(zone.clone()) {
+        Some(named) => named.to_string(),
+        None if offset.is_zero() => "UTC".into(),
+        None => now.to_zoned(zone.clone()).strftime("UTC%:z").to_string(),
+    }
+}
+
+/// A text for people with its moments, which are told in UTC where they are data, made short and local; and whether it has
+/// any. Whatever it stands on names the zone, as [`times_in`] does.
+pub fn localised(text: &str, now: Timestamp, zone: &TimeZone) -> (String, bool) {
+    retold(text, |at, _| short(at, now, zone))
+}
+
+/// The same for a sentence that stands alone: it names the zone behind the first of its moments.
+pub fn sentence(text: &str, now: Timestamp, zone: &TimeZone) -> String {
+    let told = |at, is_first| match is_first {
+        true => format!("{} {}", short(at, now, zone), zone_name(now, zone)),
+        false => short(at, now, zone),
+    };
+    retold(text, told).0
+}
+
+/// A text with its moments told anew, of which it is said whether it is the first; and whether it has any.
+fn retold(text: &str, tell: impl Fn(Timestamp, bool) -> String) -> (String, bool) {
     // `2026-11-24T06:00:00Z`, the form of every moment in data.
     const SHORTEST: usize = 20;
     let mut local = String::with_capacity(text.len());
-    let mut rest = text;
+    let (mut rest, mut some) = (text, false);
     while let Some(sign) = rest.find(|c: char| c.is_ascii_digit()) {
         let (before, from) = rest.split_at(sign);
         let length = from.find(|c: char| !c.is_ascii_digit() && !"-T:.Z".contains(c)).unwrap_or(from.len());
@@ -64,12 +96,15 @@ pub fn localised(text: &str, now: Timestamp, zone: &TimeZone) -> String {
         let moment = (word.len() >= SHORTEST).then(|| word.parse::<Timestamp>().ok()).flatten();
         local.push_str(before);
         match moment {
-            Some(at) => local.push_str(&short(at, now, zone)),
+            Some(at) => {
+                local.push_str(&tell(at, !some));
+                some = true;
+            }
             None => local.push_str(word),
         }
         rest = &from[word.len()..];
     }
-    local + rest
+    (local + rest, some)
 }
 
 /// A text without anything that a terminal would obey.
@@ -100,7 +135,11 @@ impl Output {
     /// One thing: its value or its id for programs, the text that `describe` makes for people.
     pub fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
         let local = || {
-            let text = localised(&describe(), Timestamp::now(), &TimeZone::system());
+            let (now, zone) = (Timestamp::now(), TimeZone::system());
+            let text = match localised(&describe(), now, &zone) {
+                (text, true) => format!("{text}\n{}\n", times_in(now, &zone)),
+                (text, false) => text,
+            };
             match terminal_size::terminal_size_of(io::stdout()) {
                 Some((width, _)) => text.lines().flat_map(|line| folded(line, width.0.into())).map(|line| line + "\n").collect(),
                 None => text,
@@ -112,7 +151,7 @@ impl Output {
     /// Something was done: its value or its id for programs, and the words for people on standard error.
     pub fn done<T: Serialize>(self, value: &T, id: &str, words: &str) -> Result<(), CliError> {
         // Nobody reads it if standard error is closed.
-        let _ = writeln!(io::stderr(), "{}", localised(words, Timestamp::now(), &TimeZone::system()));
+        let _ = writeln!(io::stderr(), "{}", sentence(words, Timestamp::now(), &TimeZone::system()));
         self.one(value, id, String::new)
     }
 }
@@ -170,14 +209,29 @@ mod tests {
         let now = moment("2026-11-24T21:30:00Z");
         let time = |text: &str| short(moment(text), now, &zone);
         assert_eq!(time("2026-11-24T21:30:05Z"), "22:30:05");
-        assert_eq!(time("2026-11-24T05:00:00Z"), "06:00");
-        assert_eq!(time("2026-11-24T23:30:05Z"), "Nov 25 00:30");
+        assert_eq!(time("2026-11-24T05:00:00Z"), "06:00:00", "always to the second");
+        assert_eq!(time("2026-11-24T23:30:05Z"), "00:30:05", "within a day, whatever the date");
+        assert_eq!(time("2026-11-23T21:30:01Z"), "22:30:01");
+        assert_eq!(time("2026-11-23T21:30:00Z"), "Nov 23 22:30", "a day ago");
+        assert_eq!(time("2026-11-25T21:30:00Z"), "Nov 25 22:30", "in a day");
         assert_eq!(time("2025-11-24T05:00:00Z"), "2025-11-24 06:00");
-        let said = "its window opens at 2026-11-25T21:00:00Z; 3 of 10.5 at 2026-11-24T20:00:00.123Z, in j42.7-x";
-        assert_eq!(localised(said, now, &zone), "its window opens at Nov 25 22:00; 3 of 10.5 at 21:00, in j42.7-x");
+        let said = "its window opens at 2026-11-25T21:40:00Z; 3 of 10.5 at 2026-11-24T20:00:00.123Z, in j42.7-x";
+        let told = "its window opens at Nov 25 22:40; 3 of 10.5 at 21:00:00, in j42.7-x";
+        assert_eq!(localised(said, now, &zone), (told.to_owned(), true));
+        let alone = "its window opens at Nov 25 22:40 Europe/Amsterdam; 3 of 10.5 at 21:00:00, in j42.7-x";
+        assert_eq!(sentence(said, now, &zone), alone);
         for text in ["", "7", "2026-11-24", "é 2026-99-99T99:99:99Z.", "1.2.3:"] {
-            assert_eq!(localised(text, now, &zone), text);
+            assert_eq!(localised(text, now, &zone), (text.to_owned(), false));
         }
+    }
+
+    #[test]
+    fn a_zone_without_a_name_is_told_by_how_far_it_is_ahead() {
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(times_in(now, &TimeZone::fixed(jiff::tz::offset(5))), "times in UTC+05:00");
+        assert_eq!(times_in(now, &TimeZone::unknown()), "times in UTC");
+        assert_eq!(times_in(now, &TimeZone::UTC), "times in UTC");
+        assert_eq!(times_in(now, &TimeZone::get("Etc/UTC").expect("a zone")), "times in UTC");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use lull_agent::cli::{mistake, output::localised, value};
+use lull_agent::cli::{mistake, value};
 use tokio_util::sync::CancellationToken;
 
 pub use self::typed::{amount, input, moment, selector};
@@ -272,7 +272,7 @@ fn log(command: &Command) -> Result<(), String> {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    let words = localised(&failure.to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
+    let words = output::sentence(&failure.to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
     // A terminal that is gone takes no words.
     let _ = writeln!(std::io::stderr(), "{}", output::printable_lines(&words));
     failure.exit.into()

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use lull_shared::{
     bound,
     id::TaskId,
-    state::{JobState, TaskState},
+    state::{JobState, TaskCounts, TaskState},
 };
 
 use crate::{
@@ -267,7 +267,7 @@ impl Results {
 impl Row for JobBody {
     const NAME: &'static str = "jobs";
     const HEADINGS: &'static [&'static str] =
-        &["JOB", "NAME", "FUNCTION", "STATE", "DONE", "RUNNING", "FAILED", "SUBMITTED", "BY"];
+        &["JOB", "NAME", "FUNCTION", "STATE", "SUCCEEDED", "RUNNING", "FAILED", "CANCELLED", "SUBMITTED", "BY", "REASON"];
 
     fn id(&self) -> String {
         self.job.to_string()
@@ -280,19 +280,34 @@ impl Row for JobBody {
             self.name.as_str().into(),
             self.function.as_str().into(),
             state(self),
-            format!("{}/{}", self.counts.ended(), self.tasks).into(),
+            format!("{}/{}", self.counts.succeeded, self.tasks).into(),
             self.counts.running.to_string().into(),
             failed,
+            dropped(&self.counts),
             look.time(self.submitted).into(),
             self.submitter.as_str().into(),
+            self.waiting.as_ref().map(|reason| reason.message.clone()).unwrap_or_default().into(),
         ]
     }
 }
 
+/// Tasks that ended without having come to their end: all of a job's in one way as a rule.
+fn dropped(counts: &TaskCounts) -> Cell {
+    let words = match (counts.cancelled, counts.expired) {
+        (cancelled, 0) => cancelled.to_string(),
+        (0, expired) => format!("{expired} expired"),
+        (cancelled, expired) => format!("{cancelled}, {expired} expired"),
+    };
+    Cell::toned(words, if counts.cancelled + counts.expired > 0 { Tone::Odd } else { Tone::Plain })
+}
+
+/// In one word.
 fn state(job: &JobBody) -> Cell {
     match (job.state, job.stopping, &job.waiting) {
-        (JobState::Active, Some(stopping), _) => Cell::toned(format!("being {stopping}"), Tone::Odd),
-        (JobState::Active, None, Some(reason)) => Cell::toned(format!("waiting ({})", reason.kind), Tone::Odd),
+        (JobState::Active, Some(JobState::Cancelled), _) => Cell::toned("cancelling", Tone::Odd),
+        (JobState::Active, Some(JobState::Expired), _) => Cell::toned("expiring", Tone::Odd),
+        (JobState::Active, Some(_), _) => Cell::toned("stopping", Tone::Odd),
+        (JobState::Active, None, Some(_)) => Cell::toned("waiting", Tone::Odd),
         (state, _, _) => state.into(),
     }
 }
@@ -354,7 +369,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     let after: Vec<String> = terms.after.iter().map(|after| after.job.to_string()).collect();
     add("after", Some(after.join(", ")).filter(|text| !text.is_empty()));
     add("lost after", Some(format!("{} of silence", spoken(millis(terms.lost_after_ms)))));
-    add("stops after", terms.failures_max.map(|failures| format!("{failures} failed tasks")));
+    add("stops after", terms.failures_max.map(|failures| counted(failures.into(), "failed task")));
     add("at once", terms.at_once.map(|tasks| counted(tasks.into(), "task")));
     let classes: Vec<String> = terms.fail_fast_on.iter().map(ToString::to_string).collect();
     add("fails fast on", Some(classes.join(", ")).filter(|text| !text.is_empty()));
@@ -405,4 +420,61 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
 fn job_state(text: &str) -> Result<JobState, String> {
     JobState::from_word(text)
         .ok_or_else(|| format!("`{text}` is not a state of jobs\nhint: write active, succeeded, failed, cancelled or expired"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::id::JobId;
+
+    use super::*;
+    use crate::{
+        api::{Reason, Text},
+        cli::shown::output::tests::{check_fits, plain, worst_name, worst_reason},
+    };
+
+    fn job(number: u64, counts: TaskCounts) -> JobBody {
+        JobBody {
+            job: Text(JobId(number)),
+            name: worst_name(number),
+            function: format!("{}@12", worst_name(number)),
+            submitter: "a-person-with-a-name-of-some-length".into(),
+            owner: None,
+            state: JobState::Active,
+            stopping: None,
+            stopped_by: None,
+            tasks: counts.total(),
+            counts,
+            unreachable: 0,
+            waiting: None,
+            moved: None,
+            mean_wall_ms: None,
+            priority: 0,
+            submitted: jiff::Timestamp::UNIX_EPOCH,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn at_every_width_jobs_are_told_apart_and_long_reasons_go_on_below_their_rows() {
+        let counts = TaskCounts { succeeded: 999_999, running: 10_000, ..TaskCounts::default() };
+        let jobs = [
+            JobBody { waiting: Some(Reason::new("dependency", worst_reason())), ..job(101, counts) },
+            JobBody { stopping: Some(JobState::Cancelled), ..job(102, counts) },
+            JobBody { state: JobState::Succeeded, ..job(103, counts) },
+        ];
+        check_fits(&jobs, "STATE", &["waiting", "cancelling", "succeeded"]);
+    }
+
+    #[test]
+    fn only_what_succeeded_counts_as_done() {
+        let counts = TaskCounts { succeeded: 3, failed: 2, cancelled: 5, ..TaskCounts::default() };
+        let told = |counts| {
+            let cells = job(1, counts).cells(&plain(Format::Table).look);
+            [4, 6, 7].map(|column| cells[column].text.clone())
+        };
+        assert_eq!(JobBody::HEADINGS[4..8], ["SUCCEEDED", "RUNNING", "FAILED", "CANCELLED"]);
+        assert_eq!(told(counts), ["3/10", "2", "5"]);
+        assert_eq!(told(TaskCounts { cancelled: 0, expired: 4, ..counts }), ["3/9", "2", "4 expired"]);
+        assert_eq!(told(TaskCounts { expired: 4, ..counts }), ["3/14", "2", "5, 4 expired"]);
+    }
 }

@@ -139,7 +139,7 @@ impl Row for TaskBody {
             self.task.to_string().into(),
             Cell::or_dash(self.label.as_deref()),
             match self.unreachable {
-                Some(_) => Cell::toned(format!("{} (unreachable)", self.state), Tone::Odd),
+                Some(_) => Cell::toned("unreachable", Tone::Odd),
                 None => self.state.into(),
             },
             self.attempts.to_string().into(),
@@ -147,7 +147,10 @@ impl Row for TaskBody {
             look.time_or_dash(self.started),
             Cell::or_dash(time),
             Cell::or_dash(self.output_bytes.map(|size| bytesize::ByteSize(size).to_string())),
-            self.reason.clone().filter(|_| self.state != TaskState::Succeeded).unwrap_or_default().into(),
+            match self.unreachable {
+                Some(since) => unheard(since, look).into(),
+                None => self.reason.clone().filter(|_| self.state != TaskState::Succeeded).unwrap_or_default().into(),
+            },
         ]
     }
 }
@@ -160,8 +163,7 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
         ("state", task.state.into()),
     ];
     if let Some(since) = task.unreachable {
-        let words = format!("nothing is heard of its agent since {}; its result still counts", look.time(since));
-        lines.push(("unreachable", Cell::toned(words, Tone::Odd)));
+        lines.push(("unreachable", Cell::toned(unheard(since, look), Tone::Odd)));
     }
     if let Some(size) = task.output_bytes {
         lines.push(("output", bytesize::ByteSize(size).to_string().into()));
@@ -184,10 +186,10 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
 }
 
 fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
-    let live = match (&attempt.paused, attempt.unreachable) {
-        (_, Some(since)) => Cell::toned(format!("unreachable since {}", look.time(since)), Tone::Odd),
-        (Some(reason), None) => Cell::toned(format!("paused: {}", reason.message), Tone::Odd),
-        (None, None) => "live".into(),
+    let (live, now) = match (&attempt.paused, attempt.unreachable) {
+        (_, Some(since)) => (Cell::toned("unreachable", Tone::Odd), Some(unheard(since, look))),
+        (Some(reason), None) => (Cell::toned("paused", Tone::Odd), Some(reason.message.clone())),
+        (None, None) => ("live".into(), None),
     };
     let end = match attempt.end {
         Some(AttemptEnd::Succeeded) => Cell::toned(AttemptEnd::Succeeded, Tone::Good),
@@ -198,8 +200,8 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
     let usage = attempt.usage.or(attempt.usage_so_far);
     let so_far = if attempt.usage.is_none() { SO_FAR } else { "" };
     let cause = || attempt.cause.as_ref().map(|cause| format!("began because {cause}"));
-    let reason =
-        attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone()).or_else(cause);
+    let reason = attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone());
+    let reason = reason.or_else(|| now.filter(|_| attempt.end.is_none())).or_else(cause);
     vec![
         attempt.attempt.to_string().into(),
         attempt.agent_name.as_str().into(),
@@ -211,6 +213,11 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         end,
         reason.unwrap_or_default().into(),
     ]
+}
+
+/// Of what is with an agent that is silent.
+fn unheard(since: Timestamp, look: &Look) -> String {
+    format!("nothing is heard of its agent since {}; its result still counts", look.time(since))
 }
 
 /// What a snapshot held, and its size.
@@ -268,6 +275,7 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
         let is_there = explanation.at.iter().chain(&explanation.beside).any(|at| at.agent == verdict.agent);
         let why = match (why.is_empty(), is_there) {
             (_, true) => Cell::toned("it is there", Tone::Good),
+            (true, false) if explanation.waiting.is_some() => "nothing on it; the task itself may not start".into(),
             (true, false) => Cell::toned("could start it now", Tone::Good),
             (false, false) => Cell::from(why.join("; ")),
         };
@@ -309,7 +317,10 @@ mod tests {
 
     use super::*;
     use crate::api::{ChoiceBody, Reason, Text, VerdictBody};
-    use crate::cli::shown::output::{Format, tests::plain};
+    use crate::cli::shown::output::{
+        Format,
+        tests::{check_fits, plain, worst_name, worst_reason},
+    };
 
     #[test]
     fn of_a_live_attempt_is_shown_what_is_known() {
@@ -340,6 +351,32 @@ mod tests {
         assert_eq!(cells(&ended), ["1m 05s", "9m 10s", "12.0 MiB"]);
         assert_eq!(cells(&known), ["10m 00s so far", "9m 10s so far", "12.0 MiB"]);
         assert_eq!(cells(&unknown), ["10m 00s so far", "-", "-"]);
+    }
+
+    #[test]
+    fn at_every_width_tasks_are_told_apart_and_long_reasons_go_on_below_their_rows() {
+        let now = (plain(Format::Table).look.now)();
+        let task = |index: u32, state| TaskBody {
+            task: Text(format!("j1042.{index}").parse().expect("a task")),
+            label: Some(format!("inputs-of-the-quarter/{}", worst_name(index.into()))),
+            state,
+            attempts: 12,
+            failures: 3,
+            agent: Some(Text(AgentId(3))),
+            agent_name: Some(worst_name(index.into())),
+            started: Some("2025-11-24T21:20:00Z".parse().expect("a moment")),
+            unreachable: None,
+            ended: None,
+            reason: Some(worst_reason()),
+            not_before: None,
+            output_bytes: Some(123_456_789),
+        };
+        let tasks = [
+            task(100_001, TaskState::Failed),
+            task(100_002, TaskState::Verifying),
+            TaskBody { unreachable: Some(now), ..task(100_003, TaskState::Running) },
+        ];
+        check_fits(&tasks, "STATE", &["failed", "verifying", "unreachable"]);
     }
 
     #[test]

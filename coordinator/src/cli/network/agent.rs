@@ -5,7 +5,7 @@ use lull_scheduler::event::QuarantineKind;
 use lull_shared::state::Intake;
 
 use crate::{
-    api::{AgentBody, AgentDeed, CLONED_HINT, Spread},
+    api::{AgentBody, AgentDeed, CLONED_HINT, Reason, Spread},
     cli::{
         Context,
         exit::{Exit, Outcome},
@@ -159,7 +159,7 @@ fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
 impl Row for AgentBody {
     const NAME: &'static str = "agents";
     const HEADINGS: &'static [&'static str] =
-        &["AGENT", "NAME", "STATE", "SLOTS", "CPU FREE", "MEMORY FREE", "OS", "VERSION", "LAST HEARD"];
+        &["AGENT", "NAME", "STATE", "SLOTS", "CPU FREE", "MEMORY FREE", "OS", "VERSION", "LAST HEARD", "REASON"];
 
     fn id(&self) -> String {
         self.agent.to_string()
@@ -177,31 +177,47 @@ impl Row for AgentBody {
             Cell::or_dash(self.machine.as_ref().map(|machine| format!("{} {}", machine.os, machine.arch))),
             Cell::or_dash(self.version.as_deref()),
             look.time_or_dash(self.last_heard),
+            reason(self).unwrap_or_default().into(),
         ]
     }
 }
 
+/// In one word; [`reason`] says why.
 fn state(agent: &AgentBody) -> Cell {
-    match (agent.intake, agent.connected, &agent.paused) {
-        (Intake::Revoked, _, _) => Cell::toned("revoked", Tone::Bad),
-        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => {
-            Cell::toned("cloned identity", Tone::Bad)
-        }
-        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Overtime) => {
-            Cell::toned("keeps work too long", Tone::Bad)
-        }
-        (_, _, _) if agent.quarantine.is_some() => Cell::toned("quarantined", Tone::Bad),
-        (_, None, _) if agent.asleep.is_some() => Cell::toned("asleep", Tone::Odd),
-        (_, None, _) if agent.silent_since.is_some() => Cell::toned("silent", Tone::Odd),
-        (_, None, _) => Cell::toned("away", Tone::Odd),
-        (Intake::Cordoned | Intake::Draining, Some(_), _) => Cell::toned(agent.intake.as_str(), Tone::Odd),
-        // What is wrong, without the details that `show` has.
-        (Intake::Open, Some(_), Some(reason)) if reason.kind.ends_with("_trouble") => {
-            let what = reason.message.split_once(": ").map_or(reason.message.as_str(), |(what, _)| what);
-            Cell::toned(format!("trouble: {what}"), Tone::Bad)
-        }
-        (Intake::Open, Some(_), Some(reason)) => Cell::toned(format!("paused ({})", reason.kind), Tone::Odd),
-        (Intake::Open, Some(_), None) => Cell::toned("ready", Tone::Good),
+    let (word, tone) = match (agent.intake, agent.connected, &agent.paused) {
+        (Intake::Revoked, _, _) => ("revoked", Tone::Bad),
+        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => ("cloned", Tone::Bad),
+        (_, _, _) if agent.quarantine.is_some() => ("quarantined", Tone::Bad),
+        (_, None, _) if agent.asleep.is_some() => ("asleep", Tone::Odd),
+        (_, None, _) if agent.silent_since.is_some() => ("silent", Tone::Odd),
+        (_, None, _) => ("away", Tone::Odd),
+        (Intake::Cordoned | Intake::Draining, Some(_), _) => (agent.intake.as_str(), Tone::Odd),
+        (Intake::Open, Some(_), Some(reason)) if is_trouble(reason) => ("trouble", Tone::Bad),
+        (Intake::Open, Some(_), Some(_)) => ("paused", Tone::Odd),
+        (Intake::Open, Some(_), None) => ("ready", Tone::Good),
+    };
+    Cell::toned(word, tone)
+}
+
+fn is_trouble(reason: &Reason) -> bool {
+    reason.kind.ends_with("_trouble")
+}
+
+/// Why it is in that state, where the word alone does not say it.
+fn reason(agent: &AgentBody) -> Option<String> {
+    match (&agent.quarantine, &agent.paused) {
+        (_, _) if agent.intake == Intake::Revoked => None,
+        (Some(found), _) => Some(format!("{}: {}", quarantine_words(found.kind), found.reason)),
+        (None, Some(reason)) if agent.connected.is_some() && agent.intake == Intake::Open => Some(reason.message.clone()),
+        (None, _) => None,
+    }
+}
+
+fn quarantine_words(kind: QuarantineKind) -> &'static str {
+    match kind {
+        QuarantineKind::Cloned => "cloned identity",
+        QuarantineKind::Overtime => "keeps work too long",
+        QuarantineKind::Output => "not believed",
     }
 }
 
@@ -231,7 +247,7 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("version", agent.version.clone());
     if let Some(machine) = &agent.machine {
         let memory = bytesize::ByteSize(machine.memory_bytes);
-        add("machine", Some(format!("{} {}, {} cores, {memory}", machine.os, machine.arch, machine.cores)));
+        add("machine", Some(format!("{} {}, {}, {memory}", machine.os, machine.arch, counted(machine.cores.into(), "core"))));
         add("engine", Some(machine.engine.clone()));
     }
     if let Some(capacity) = &agent.capacity {
@@ -255,7 +271,8 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     let attempts: Vec<String> = agent.attempts.iter().map(ToString::to_string).collect();
     add("attempts", Some(attempts.join(" ")).filter(|text| !text.is_empty()));
     add("keeps", Some(agent.snapshots).filter(|count| *count > 0).map(|count| counted(count, "snapshot") + " of tasks"));
-    let refused = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what} (since the coordinator took over)"));
+    let refused =
+        |count: u64, what: &str| (count > 0).then(|| format!("{count} times (since the coordinator took over): {what}"));
     add("not believed", refused(agent.claims_refused, "words about attempts that it did not hold"));
     add("kept too long", refused(agent.overtimes, "attempts beyond their time limits"));
     add("cut off", refused(agent.breaches, "breaches of the protocol"));
@@ -266,10 +283,88 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use lull_shared::id::AgentId;
 
     use super::*;
-    use crate::api::Text;
+    use crate::{
+        api::{CapacityBody, MachineBody, QuarantineBody, Text},
+        cli::shown::output::{
+            Format,
+            tests::{check_fits, plain, worst_name, worst_reason},
+        },
+    };
+
+    pub(super) fn agent(number: u64) -> AgentBody {
+        let now = (plain(Format::Table).look.now)();
+        AgentBody {
+            agent: Text(AgentId(number)),
+            name: worst_name(number),
+            group: None,
+            intake: Intake::Open,
+            quarantine: None,
+            enrolled: now,
+            connected: Some(now),
+            last_heard: Some(now),
+            silent_since: None,
+            asleep: None,
+            version: Some("0.1.0-rc.12".into()),
+            machine: Some(MachineBody {
+                os: "windows".into(),
+                arch: "aarch64".into(),
+                cores: 128,
+                memory_bytes: 1 << 40,
+                engine: "x".into(),
+            }),
+            labels: BTreeMap::new(),
+            capacity: Some(CapacityBody {
+                slots: 128,
+                slots_busy: 128,
+                waiting: 0,
+                cpu_free_percent: 100,
+                memory_free_bytes: (1 << 40) - 1,
+            }),
+            paused: None,
+            open_cage: None,
+            policy_version: None,
+            narrowed: BTreeMap::new(),
+            idle_hours: None,
+            attempts: Vec::new(),
+            snapshots: 0,
+            claims_refused: 0,
+            breaches: 0,
+            overtimes: 0,
+            peer: "p".repeat(52),
+        }
+    }
+
+    #[test]
+    fn at_every_width_agents_are_told_apart_and_long_reasons_go_on_below_their_rows() {
+        let now = (plain(Format::Table).look.now)();
+        let quarantine = |kind| Some(QuarantineBody { kind, since: now, reason: worst_reason() });
+        let paused = |kind: &str| Some(Reason::new(kind, worst_reason()));
+        let agents = [
+            AgentBody { paused: paused("outbox_trouble"), ..agent(101) },
+            AgentBody { paused: paused("present"), ..agent(102) },
+            AgentBody { quarantine: quarantine(QuarantineKind::Cloned), ..agent(103) },
+            AgentBody { quarantine: quarantine(QuarantineKind::Overtime), ..agent(104) },
+            AgentBody { connected: None, last_heard: Some(jiff::Timestamp::UNIX_EPOCH), ..agent(105) },
+        ];
+        check_fits(&agents, "STATE", &["trouble", "paused", "cloned", "quarantined", "away"]);
+    }
+
+    #[test]
+    fn a_state_is_one_word_and_the_reason_says_the_rest() {
+        let told = |agent: &AgentBody| (state(agent).text, reason(agent).unwrap_or_default());
+        let paused = |kind: &str| AgentBody { paused: Some(Reason::new(kind, "because")), ..agent(1) };
+        assert_eq!(told(&paused("present")), ("paused".into(), "because".into()));
+        assert_eq!(told(&paused("cage_trouble")), ("trouble".into(), "because".into()));
+        assert_eq!(told(&AgentBody { intake: Intake::Revoked, ..paused("present") }), ("revoked".into(), "".into()));
+        assert_eq!(told(&AgentBody { intake: Intake::Draining, ..paused("present") }), ("draining".into(), "".into()));
+        assert_eq!(told(&AgentBody { connected: None, ..paused("present") }), ("away".into(), "".into()));
+        assert_eq!(told(&agent(1)), ("ready".into(), "".into()));
+    }
 
     fn deed(unchanged: bool, spread: Option<Spread>) -> AgentDeed {
         AgentDeed { agent: Text(AgentId(3)), name: "desk-17".into(), affected: 0, unchanged, spread, token: None }

@@ -1,18 +1,25 @@
 //! What commands print: data on standard output in the form that was asked for, all else on standard error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
-pub use lull_agent::cli::output::{Format, printable, printable_lines, versioned};
-use lull_agent::cli::output::{for_programs, localised, short};
+pub use lull_agent::cli::output::{Format, printable, printable_lines, sentence, versioned};
+use lull_agent::cli::output::{for_programs, localised, short, times_in};
+pub use lull_shared::amount::counted;
 use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::{
     exit::{Exit, Failure},
-    shown::columns,
+    shown::columns::{self, Arranged},
 };
 
 /// Below this many columns a table is not squeezed: the terminal breaks its lines.
@@ -122,17 +129,40 @@ pub struct Look {
     pub width: Option<u16>,
     /// What is today is told by it.
     pub now: fn() -> Timestamp,
+    /// A moment was told: whoever reads it is told as well by which clock.
+    pub told: Arc<AtomicBool>,
 }
 
 impl Look {
-    /// A moment in local time, as short as it can be told: the time of today, the day of this year, or all of it.
+    /// A moment in local time, as short as it can be told. The page that it stands on names the zone.
     pub fn time(&self, at: Timestamp) -> String {
+        self.told.store(true, Ordering::Relaxed);
         short(at, (self.now)(), &self.zone)
     }
 
-    /// A sentence of the coordinator's, its moments in local time.
-    pub fn localised(&self, text: &str) -> String {
-        localised(text, (self.now)(), &self.zone)
+    /// A text of the coordinator's, its moments in local time. The page that it stands on names the zone.
+    fn localised(&self, text: &str) -> String {
+        let (local, moments) = localised(text, (self.now)(), &self.zone);
+        if moments {
+            self.told.store(true, Ordering::Relaxed);
+        }
+        local
+    }
+
+    /// A sentence of the coordinator's that stands alone: its moments in local time, with the name of the zone.
+    pub fn sentence(&self, text: &str) -> String {
+        sentence(text, (self.now)(), &self.zone)
+    }
+
+    /// A page with the name of the zone below it, if it tells moments.
+    fn page(&self, make: impl FnOnce() -> String) -> String {
+        self.told.store(false, Ordering::Relaxed);
+        let page = make();
+        let page = self.localised(&page);
+        match self.told.swap(false, Ordering::Relaxed) {
+            true => format!("{page}\n{}\n", times_in((self.now)(), &self.zone)),
+            false => page,
+        }
     }
 
     /// A moment in local time, if there is one.
@@ -160,7 +190,7 @@ impl Output {
         };
         // `comfy-table` asks the terminal for its width; some say nothing sensible.
         let width = Table::new().width().filter(|width| terminal && *width >= WIDTH_MIN);
-        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width, now: Timestamp::now } }
+        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width, now: Timestamp::now, told: Arc::default() } }
     }
 
     /// A list in the form that was asked for.
@@ -171,7 +201,10 @@ impl Output {
     /// The text of a list.
     pub fn listed<R: Row>(&self, rows: &[R]) -> String {
         match self.format {
-            Format::Table => table(R::HEADINGS, rows.iter().map(|row| row.cells(&self.look)).collect(), &self.look),
+            Format::Table => {
+                let cells = || rows.iter().map(|row| row.cells(&self.look)).collect();
+                self.look.page(|| table(R::HEADINGS, cells(), &self.look))
+            }
             Format::Json => whole(R::NAME, rows),
             Format::Jsonl => rows.iter().map(line).collect(),
             Format::Id => rows.iter().map(|row| row.id() + "\n").collect(),
@@ -185,7 +218,7 @@ impl Output {
 
     /// The text of one thing.
     pub fn shown<T: Serialize>(&self, value: &T, id: &str, describe: impl FnOnce(&Look) -> String) -> String {
-        for_programs(self.format, value, id).unwrap_or_else(|| self.look.localised(&describe(&self.look)))
+        for_programs(self.format, value, id).unwrap_or_else(|| self.look.page(|| describe(&self.look)))
     }
 
     /// Something was done: its value or its id for programs, the words for people on standard error.
@@ -212,7 +245,7 @@ impl Output {
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             // Nobody reads it if standard error is closed.
-            let _ = writeln!(io::stderr(), "{}", printable_lines(&self.look.localised(text.as_ref())));
+            let _ = writeln!(io::stderr(), "{}", printable_lines(&self.look.sentence(text.as_ref())));
         }
     }
 }
@@ -266,20 +299,28 @@ pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
     }
     let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(|cell| cell.local(look)).collect()).collect();
     let Some(width) = look.width else {
-        return trimmed(arranged(headings, &rows, look).lines());
+        let rows = rows.iter().map(|row| row.iter().map(|cell| coloured(&cell.text, cell.tone, look)).collect());
+        return trimmed(aligned(headings.iter().copied(), rows, look).lines());
     };
-    let widths = arranged(headings, &rows, look).column_max_content_widths();
-    let kept = columns::chosen(headings, &widths, width);
-    let only = |row: &Vec<Cell>| kept.iter().filter_map(|column| row.get(*column).cloned()).collect();
-    let headings: Vec<&str> = kept.iter().map(|column| headings[*column]).collect();
-    let mut table = arranged(&headings, &rows.iter().map(only).collect::<Vec<_>>(), look);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    columns::hold(&mut table, &headings);
-    trimmed(table.lines())
+    let texts: Vec<Vec<&str>> = rows.iter().map(|row| row.iter().map(|cell| cell.text.as_str()).collect()).collect();
+    let Arranged { columns, rows: shown } = columns::arranged(headings, &texts, width);
+    let cells = shown.iter().zip(&rows).map(|(shown, row)| {
+        let cells = shown.cells.iter().zip(&columns);
+        cells.map(|(lines, column)| coloured(&lines.join("\n"), row[*column].tone, look)).collect()
+    });
+    let table = aligned(columns.iter().map(|column| headings[*column]), cells, look);
+    let mut lines = table.lines();
+    let mut all: Vec<String> = lines.by_ref().take(1).collect();
+    for row in &shown {
+        let height = row.cells.iter().map(Vec::len).max().unwrap_or(0);
+        all.extend(lines.by_ref().take(height));
+        all.extend(row.below.iter().cloned());
+    }
+    trimmed(all.into_iter())
 }
 
 /// The table as wide as it is.
-fn arranged(headings: &[&str], rows: &[Vec<Cell>], look: &Look) -> Table {
+fn aligned<'a>(headings: impl Iterator<Item = &'a str>, rows: impl Iterator<Item = Vec<TableCell>>, look: &Look) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if look.colour {
@@ -287,9 +328,9 @@ fn arranged(headings: &[&str], rows: &[Vec<Cell>], look: &Look) -> Table {
     } else {
         table.force_no_tty();
     }
-    table.set_header(headings.iter().map(|heading| heading.to_string()));
+    table.set_header(headings.map(ToOwned::to_owned));
     for row in rows {
-        table.add_row(row.iter().map(|cell| coloured(cell, look)));
+        table.add_row(row);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, columns::GAP));
@@ -314,11 +355,6 @@ pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
     text
 }
 
-/// How many of something, as one says it: `1 task`, `3 tasks`.
-pub fn counted(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
-}
-
 fn whole<R: Serialize>(name: &str, rows: &[R]) -> String {
     pretty(&versioned(&Map::from_iter([(name.to_owned(), Value::from_iter(rows.iter().map(json)))]))) + "\n"
 }
@@ -335,9 +371,9 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
-fn coloured(cell: &Cell, look: &Look) -> TableCell {
-    let plain = TableCell::new(&cell.text);
-    match cell.tone {
+fn coloured(text: &str, tone: Tone, look: &Look) -> TableCell {
+    let plain = TableCell::new(text);
+    match tone {
         _ if !look.colour => plain,
         Tone::Plain => plain,
         Tone::Good => plain.fg(Color::Green),
@@ -366,7 +402,65 @@ pub mod tests {
     /// Plain, in UTC, without a terminal.
     pub fn plain(format: Format) -> Output {
         let now = || "2026-11-24T21:30:00Z".parse().expect("a moment");
-        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now } }
+        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now, told: Arc::default() } }
+    }
+
+    /// The longest name that a machine can have, told apart from others by its end alone.
+    pub fn worst_name(number: u64) -> String {
+        format!("{:-<63}", format!("render-farm-berlin-office-3rd-floor-left-wing-workstation-{number:0>5}"))
+    }
+
+    /// Two hundred characters and more in words.
+    pub fn worst_reason() -> String {
+        let words = "its scratch folder cannot be used: /var/lib/lull-agent/scratch says that no space is left on the device ";
+        words.repeat(2).trim_end().to_owned()
+    }
+
+    /// That a list of the worst that can be is whole and in its place at every width.
+    pub fn check_fits<R: Row>(rows: &[R], state: &str, states: &[&str]) {
+        for width in [60, 80, 100, 200] {
+            let out = Output { look: Look { width: Some(width), ..plain(Format::Table).look }, ..plain(Format::Table) };
+            let text = out.listed(rows);
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(lines.iter().all(|line| line.chars().count() <= width.into()), "at {width}:\n{text}");
+            let at = lines[0].find(state).unwrap_or_else(|| panic!("no {state} at {width}:\n{text}"));
+            let first: Vec<usize> = rows
+                .iter()
+                .map(|row| {
+                    let id = row.cells(&out.look)[0].text.clone();
+                    let is_its = |line: &&str| line.split(' ').next() == Some(id.as_str());
+                    lines.iter().position(is_its).unwrap_or_else(|| panic!("no {id} at {width}:\n{text}"))
+                })
+                .collect();
+            for (number, (row, begin)) in rows.iter().zip(&first).enumerate() {
+                let word: String = lines[*begin].chars().skip(at).take_while(|c| *c != ' ').collect();
+                assert_eq!(word, states[number], "at {width}:\n{text}");
+                let end = first.get(number + 1).copied().unwrap_or(lines.len());
+                // What a name or a reason says stands in the lines of its row, whatever stands beside it.
+                let block = lines[*begin..end].join(" ");
+                for (cell, heading) in row.cells(&out.look).iter().zip(R::HEADINGS) {
+                    let is_sentence = cell.text.contains(' ') && cell.text.len() > 60;
+                    let is_told = match is_sentence {
+                        true => cell.text.split(' ').all(|word| block.contains(word)),
+                        false => !lines[0].contains(heading) || pieces(&cell.text, &lines[*begin..end]),
+                    };
+                    assert!(is_told, "`{}` is not whole at {width}:\n{text}", cell.text);
+                }
+            }
+        }
+    }
+
+    /// Whether a name stands in these lines, broken into pieces below each other, each of some length.
+    fn pieces(name: &str, lines: &[&str]) -> bool {
+        let mut rest = name;
+        for line in lines {
+            let most = (1..=rest.len()).rev().find(|end| line.contains(&rest[..*end])).unwrap_or(0);
+            if most == 0 {
+                break;
+            }
+            rest = &rest[most..];
+        }
+        rest.is_empty()
     }
 
     #[derive(Serialize)]
@@ -418,21 +512,54 @@ pub mod tests {
         assert_eq!(pairs(cells(), &look), "state  \u{1b}[31mfailed\u{1b}[0m\njob    j1\n");
         assert_eq!(pairs(cells(), &plain(Format::Table).look), "state  failed\njob    j1\n");
     }
+
+    fn amsterdam() -> Look {
+        Look { zone: TimeZone::get("Europe/Amsterdam").expect("a zone"), ..plain(Format::Table).look }
+    }
+
     #[test]
-    fn a_table_tells_moments_in_local_time() {
-        let look = Look { zone: TimeZone::get("Europe/Amsterdam").expect("a zone"), ..plain(Format::Table).look };
-        let told = table(&["REASON"], vec![vec!["it opens at 2026-11-24T22:00:00Z".into()]], &look);
-        assert_eq!(told, "REASON\nit opens at 23:00\n");
+    fn a_table_tells_moments_in_local_time_and_its_page_says_whose() {
+        let look = amsterdam();
+        let told = || table(&["REASON"], vec![vec!["it opens at 2026-11-24T22:00:00Z".into()]], &look);
+        assert_eq!(told(), "REASON\nit opens at 23:00:00\n");
+        assert_eq!(look.page(told), "REASON\nit opens at 23:00:00\n\ntimes in Europe/Amsterdam\n");
         assert_eq!(look.time("2026-11-24T21:30:05Z".parse().expect("a moment")), "22:30:05");
+        assert_eq!(look.page(|| "nothing of the kind\n".into()), "nothing of the kind\n");
+        assert_eq!(
+            look.page(|| format!("{}\n", look.time("2026-11-24T21:30:05Z".parse().expect("a moment")))),
+            "22:30:05\n\ntimes in Europe/Amsterdam\n"
+        );
+        assert_eq!(look.page(|| "as data 2026-11-24T22:00:00Z\n".into()), "as data 23:00:00\n\ntimes in Europe/Amsterdam\n");
+    }
+
+    #[test]
+    fn a_sentence_that_stands_alone_names_the_zone_once() {
+        let look = amsterdam();
+        let said = "it opens at 2026-11-24T22:00:00Z and closes at 2026-11-25T05:00:00Z";
+        assert_eq!(look.sentence(said), "it opens at 23:00:00 Europe/Amsterdam and closes at 06:00:00");
+        assert_eq!(look.page(|| "nothing\n".into()), "nothing\n", "it is no matter of the page's");
+    }
+
+    #[test]
+    fn programs_get_moments_in_utc_whatever_the_zone() {
+        let out = Output { format: Format::Json, look: amsterdam(), quiet: false };
+        let text = out.shown(&serde_json::json!({ "at": "2026-11-24T22:00:00Z" }), "x", |_| unreachable!("for people"));
+        assert!(text.contains("2026-11-24T22:00:00Z") && !text.contains("Amsterdam"), "{text}");
     }
 
     #[test]
     fn a_state_is_never_broken_and_a_long_text_goes_on_below_itself() {
         let look = Look { width: Some(40), ..plain(Format::Table).look };
-        let row = |state: &str| vec!["j1".into(), "a rather long name of a job".into(), state.into(), "a reason in words".into()];
-        let text = table(&["JOB", "NAME", "STATE", "REASON"], vec![row("waiting (dependency)")], &look);
-        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
-        assert!(text.contains("waiting (dependency)"), "{text}");
+        let row = |state: &str| vec!["j1".into(), "a-name".into(), state.into(), "a reason of some length in words".into()];
+        let text = table(&["JOB", "NAME", "STATE", "REASON"], vec![row("waiting"), row("succeeded")], &look);
+        let expected = "\
+JOB  NAME    STATE
+j1   a-name  waiting
+    a reason of some length in words
+j1   a-name  succeeded
+    a reason of some length in words
+";
+        assert_eq!(text, expected);
         let told = pairs(vec![("state", "running".into()), ("why", "one two three four five six seven eight".into())], &look);
         assert_eq!(told, "state  running\nwhy    one two three four five six seven\n       eight\n");
     }

@@ -66,7 +66,7 @@ impl Progress {
             Shown::Bar(bar) => {
                 bar.set_length(job.tasks);
                 bar.set_position(ended);
-                bar.set_message(look.localised(&text));
+                bar.set_message(look.sentence(&text));
             }
             Shown::Lines { out, last, text: held } => {
                 *held = text;
