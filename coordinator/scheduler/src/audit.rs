@@ -38,7 +38,7 @@ impl Scheduler {
     fn audit_jobs(&self) -> Result<(), String> {
         for (id, job) in self.jobs.iter() {
             job.tasks.audit().map_err(|what| format!("{id}: {what}"))?;
-            if job.is_over() {
+            if job.is_over() && !self.timers.is_set(Timer::Stopping(*id)) {
                 return Err(format!("{id} has no open task and has not ended"));
             }
             if job.listed != job.is_startable() {

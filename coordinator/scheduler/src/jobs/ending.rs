@@ -3,7 +3,9 @@
 //! ```text
 //! active -- cancelled, expired, too many failures, a dependency failed --> stopping -- nothing runs --> ended
 //! ```
-//! What waits ends in parts, so that stopping a job of millions of tasks keeps nobody waiting.
+//! What waits ends in parts, so that stopping a job of millions of tasks keeps nobody waiting. So do the jobs that need another
+//! to succeed: they stop before the end of the one that failed is recorded, so that a coordinator that takes over half-way
+//! finds it active, and goes on.
 //! A window that closes starts nothing new and takes back what waits at agents; what runs goes on.
 
 use lull_shared::{
@@ -41,7 +43,12 @@ impl Scheduler {
     /// the next call.
     pub(crate) fn end_waiting(&mut self, id: JobId) {
         let at = self.wall();
-        let Some(state) = self.jobs.get(&id).and_then(|job| job.stopping).map(stopped_as) else { return };
+        let Some(job) = self.jobs.get(&id) else { return };
+        if job.is_over() {
+            self.closing.insert(id);
+            return;
+        }
+        let Some(state) = job.stopping.map(stopped_as) else { return };
         while !self.is_full() {
             let Some(index) = self.jobs.get_mut(&id).and_then(|job| job.tasks.stop_next(state)) else { break };
             let task = TaskId { job: id, index };
@@ -80,13 +87,44 @@ impl Scheduler {
         }
     }
 
-    /// Ends the jobs of which no task is open, and stops those that needed them to succeed.
+    /// Ends the jobs of which no task is open, and stops those that needed them to succeed. What is more than fits comes at the
+    /// next call.
     pub(crate) fn close_jobs(&mut self) {
-        while let Some(id) = self.closing.pop_first() {
+        while !self.is_full()
+            && let Some(id) = self.closing.pop_first()
+        {
             if self.jobs.get(&id).is_some_and(Job::is_over) {
-                self.end_job(id);
+                if self.stop_dependants(id) {
+                    self.end_job(id);
+                } else {
+                    self.timers.set(Timer::Stopping(id), self.now);
+                }
             }
         }
+        for id in std::mem::take(&mut self.closing) {
+            self.timers.set(Timer::Stopping(id), self.now);
+        }
+    }
+
+    /// Stops the jobs that needed this one, of which no task is open, to succeed. Whether that was all of them.
+    fn stop_dependants(&mut self, id: JobId) -> bool {
+        let (Some(state), Some(dependants)) = (self.jobs.get(&id).map(Job::end_state), self.dependants.get(&id)) else {
+            return true;
+        };
+        if state == JobState::Succeeded {
+            return true;
+        }
+        let needs_success = |job: &Job| job.stopping.is_none() && job.gate.after.get(&id) == Some(&DependencyCondition::Ok);
+        let needy = dependants.iter().filter(|dependant| self.jobs.get(dependant).is_some_and(needs_success));
+        // One more than fits tells that there are more.
+        let needy: Vec<JobId> = needy.copied().take(self.limits.effects_waiting_max + 1).collect();
+        for dependant in needy {
+            if self.is_full() {
+                return false;
+            }
+            self.stop(dependant, JobState::Cancelled, &format!("dependency {id}, which ended as {state}"));
+        }
+        true
     }
 
     fn end_job(&mut self, id: JobId) {
@@ -119,7 +157,9 @@ impl Scheduler {
             self.forget_dependant(dependency, id);
         }
         for dependant in self.dependants.remove(&id).unwrap_or_default() {
-            self.dependency_ended(dependant, id, state);
+            if let Some(dependant) = self.jobs.get_mut(&dependant) {
+                dependant.gate.after.remove(&id);
+            }
         }
     }
 
@@ -129,14 +169,6 @@ impl Scheduler {
             if dependants.is_empty() {
                 self.dependants.remove(&dependency);
             }
-        }
-    }
-
-    fn dependency_ended(&mut self, dependant: JobId, ended: JobId, state: JobState) {
-        let Some(job) = self.jobs.get_mut(&dependant) else { return };
-        let condition = job.gate.after.remove(&ended);
-        if condition == Some(DependencyCondition::Ok) && state != JobState::Succeeded {
-            self.stop(dependant, JobState::Cancelled, &format!("dependency {ended}, which ended as {state}"));
         }
     }
 

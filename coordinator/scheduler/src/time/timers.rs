@@ -30,7 +30,7 @@ pub(crate) enum Timer {
     Straggler(JobId),
     /// The job should have finished by now.
     FinishBy(JobId),
-    /// More of a stopped job's waiting tasks are to end.
+    /// More of a stopped job's waiting tasks are to end, or of the jobs that needed one to succeed.
     Stopping(JobId),
     /// Sleeping machines may be woken.
     Waking,

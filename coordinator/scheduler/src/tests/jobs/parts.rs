@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lull_shared::{
     id::JobId,
+    job::{Dependency, DependencyCondition, JobSpec},
     message::{ReleaseReason, ToCoordinator},
     state::{JobState, TaskCounts},
 };
@@ -81,6 +82,7 @@ fn a_takeover_in_the_middle_of_a_retry_finishes_it() {
         let held = driver.held(1);
         assert_eq!(held.len(), TASKS as usize);
         driver.succeed(1, &held);
+        driver.pass(Duration::ZERO);
         assert_eq!(driver.ledger.state(job), JobState::Succeeded);
     }
 }
@@ -219,4 +221,60 @@ fn a_job_of_many_expires_a_part_at_a_time() {
     assert_eq!(driver.ledger.state(job), JobState::Expired);
     assert_eq!(driver.ledger.counts(job).expired, TASKS);
     assert!(driver.most_changes <= PART as usize + 1, "{} changes in one turn", driver.most_changes);
+}
+
+/// A job that fails with its only task, and so many that need it to succeed, of which one is needed by yet another.
+fn with_many_dependants() -> (Driver, JobId, Vec<JobId>) {
+    let mut driver = in_parts();
+    let mut once = spec(1);
+    once.retry.retries = 0;
+    let job = driver.submit(once);
+    let after = |job| JobSpec { after: vec![Dependency { job, condition: DependencyCondition::Ok }], ..spec(2) };
+    let mut dependants: Vec<JobId> = (0..TASKS).map(|_| driver.submit(after(job))).collect();
+    dependants.push(driver.submit(after(dependants[0])));
+    driver.most_changes = 0;
+    (driver, job, dependants)
+}
+
+fn end_as(driver: &Driver, jobs: &[JobId], state: JobState) -> bool {
+    jobs.iter().all(|job| driver.ledger.state(*job) == state)
+}
+
+#[test]
+fn the_jobs_that_need_one_that_fails_stop_a_part_at_a_time() {
+    let (mut driver, job, dependants) = with_many_dependants();
+    driver.fail(1, attempt(job.0, 0, 1));
+    assert_eq!(driver.ledger.state(job), JobState::Active, "it ends when all of them are stopped");
+    driver.pass(Duration::ZERO);
+    assert_eq!(driver.ledger.state(job), JobState::Failed);
+    assert!(end_as(&driver, &dependants, JobState::Cancelled));
+    assert!(driver.most_changes <= PART as usize + 1, "{} changes in one turn", driver.most_changes);
+}
+
+#[test]
+fn a_takeover_while_dependants_stop_finishes_it() {
+    let (mut driver, job, dependants) = with_many_dependants();
+    driver.fail(1, attempt(job.0, 0, 1));
+    for _ in 0..TASKS {
+        driver.crash();
+    }
+    driver.pass(Duration::ZERO);
+    assert_eq!(driver.ledger.state(job), JobState::Failed);
+    assert!(end_as(&driver, &dependants, JobState::Cancelled));
+}
+
+#[test]
+fn a_retry_while_dependants_stop_leaves_the_rest_of_them_waiting() {
+    let (mut driver, job, dependants) = with_many_dependants();
+    driver.fail(1, attempt(job.0, 0, 1));
+    assert_eq!(driver.retry(job), Reply::Done { affected: 1 });
+    while driver.answer_look() {}
+    driver.pass(Duration::ZERO);
+    let waiting = dependants.iter().filter(|job| driver.ledger.state(**job) == JobState::Active).count();
+    assert!(waiting > 0 && waiting < dependants.len(), "{waiting} of {}", dependants.len());
+    driver.succeed(1, &[attempt(job.0, 0, 2)]);
+    driver.pass(Duration::ZERO);
+    assert_eq!(driver.ledger.state(job), JobState::Succeeded);
+    let held = driver.held(1);
+    assert!(!held.is_empty(), "those that were left begin");
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lull_shared::{
     digest::Digest,
     id::{AgentId, AttemptId, JobId, TaskId},
-    job::DependencyCondition,
+    job::{DependencyCondition, JobSpec},
     message::{Outcome, RecallReason, ToCoordinator},
     state::{AttemptEnd, Failure, Intake, JobState, TaskState},
     time::Timestamp,
@@ -184,10 +184,14 @@ impl Promised {
         match change {
             Change::JobSubmitted(new) => {
                 let tasks = vec![Task::default(); new.spec.inputs.count() as usize];
-                let open = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.ended.is_none());
-                let after =
-                    new.spec.after.iter().map(|after| (after.job, after.condition)).filter(|(job, _)| open(job)).collect();
-                let job = Job { new: (**new).clone(), after, stopped: false, retried: false, ended: None, tasks };
+                let job = Job {
+                    new: (**new).clone(),
+                    after: self.waits_for(&new.spec),
+                    stopped: false,
+                    retried: false,
+                    ended: None,
+                    tasks,
+                };
                 assert!(self.jobs.insert(new.job, job).is_none(), "{} is submitted twice", new.job);
             }
             Change::JobStopped { job, state, .. } => self.stops(*job, *state, now),
@@ -204,8 +208,10 @@ impl Promised {
                 }
             }
             Change::JobRetried { job, retrying, .. } => {
+                let after = self.waits_for(&self.jobs[job].new.spec);
                 let known = self.job(*job);
                 (known.stopped, known.retried, known.ended) = (false, retrying.is_some(), None);
+                known.after = after;
                 known.tasks.iter_mut().filter(|task| task.attempts == 0).for_each(|task| task.ended = None);
                 // Whoever waits for its end waits again.
                 for other in self.jobs.values_mut().filter(|other| !other.stopped && other.ended.is_none()) {
@@ -256,6 +262,12 @@ impl Promised {
         }
     }
 
+    /// What a job that comes in, or back, waits for: of the jobs that it names, those that have not ended.
+    fn waits_for(&self, spec: &JobSpec) -> BTreeMap<JobId, DependencyCondition> {
+        let open = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.ended.is_none());
+        spec.after.iter().map(|after| (after.job, after.condition)).filter(|(job, _)| open(job)).collect()
+    }
+
     /// Somebody or a rule must have wanted that.
     fn stops(&mut self, id: JobId, state: JobState, now: Timestamp) {
         let (wanted, known) = (self.turn.cancelled == Some(id), &self.jobs[&id]);
@@ -263,10 +275,10 @@ impl Promised {
         let overdue = spec.finish_by.is_some_and(|at| at <= now);
         let failed = known.tasks.iter().filter(|task| task.ended == Some(TaskState::Failed)).count();
         let hopeless = spec.failures_max.is_some_and(|most| failed >= most as usize);
-        let forsaken = spec.after.iter().any(|after| {
-            let end = self.jobs.get(&after.job).and_then(|job| job.ended);
-            after.condition == DependencyCondition::Ok && end.is_some_and(|end| end != JobState::Succeeded)
-        });
+        let forsaken = spec
+            .after
+            .iter()
+            .any(|after| after.condition == DependencyCondition::Ok && self.jobs.get(&after.job).is_some_and(Self::has_failed));
         assert!(wanted || overdue || hopeless || forsaken, "{id} is stopped for no reason");
         assert!(!known.stopped && known.ended.is_none(), "{id} is stopped twice");
         let left = if state == JobState::Expired { TaskState::Expired } else { TaskState::Cancelled };
@@ -275,6 +287,13 @@ impl Promised {
         let fresh = known.tasks.iter_mut().filter(|task| task.attempts == 0 && task.ended.is_none());
         fresh.for_each(|task| task.ended = Some(left));
         self.turn.stopped.insert(id);
+    }
+
+    /// Whether a job has ended badly, or will when its end is written down.
+    fn has_failed(job: &Job) -> bool {
+        let over = !job.retried && job.tasks.iter().all(|task| task.ended.is_some());
+        let badly = job.tasks.iter().any(|task| task.ended != Some(TaskState::Succeeded));
+        job.ended.map_or(over && badly, |end| end != JobState::Succeeded)
     }
 
     /// Who may run what.
