@@ -27,15 +27,17 @@ use tokio::{
 
 use super::{
     AgentStream, PeerInfo, Transferred,
-    connection::{Held, Traffic},
-    delivery,
-    dial::Purpose,
+    blobs::{delivery, exchange::Exchange, fetch},
     error::{MeshError, in_words},
-    exchange::Exchange,
-    fetch,
-    frames::{FrameError, held_frames, read_frame, write_frame},
     node::{Command, Link},
-    streams::Protocol,
+    peers::{
+        connection::{Held, Traffic},
+        dial::Purpose,
+    },
+    streams::{
+        frames::{FrameError, held_frames, read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 /// Addresses that one name is tried at.

@@ -8,34 +8,17 @@
 //!    +------- NodeEvent ------+ +--- one task for each conversation: admission, enrolment, blob, delivery
 //! ```
 
-mod admission;
-mod connection;
-mod delivery;
-mod dial;
-mod discovery;
-mod door;
-mod enrolment;
+mod blobs;
 mod error;
-mod exchange;
-mod fetch;
-mod file;
-mod frames;
-mod gate;
-mod gossip;
 mod handle;
-mod idle;
 #[cfg(test)]
 mod lone;
-mod members;
 mod node;
-mod relay;
-mod seeding;
-mod serve;
+mod peers;
 mod streams;
 mod swarm;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
@@ -53,12 +36,12 @@ use lull_shared::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use door::source_of;
+pub use blobs::file::{partial_path, read_piece};
 pub use error::{MeshError, NodeError, apart, in_words};
-pub use file::{partial_path, read_piece};
-pub use frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
-pub use gossip::{Judgement, judge_capacity};
 pub use handle::{FetchReport, NodeHandle};
+pub use peers::door::source_of;
+pub use peers::gossip::{Judgement, judge_capacity};
+pub use streams::frames::{Duplex, FrameError, FrameReader, FrameWriter, frames, work_stream_in_memory};
 
 /// Commands that may wait for the node; whoever sends more waits.
 const COMMANDS_WAITING_MAX: usize = 256;
@@ -77,7 +60,7 @@ impl Node {
     pub async fn start(config: NodeConfig, blobs: Arc<dyn BlobStore>, shutdown: CancellationToken) -> Result<Self, NodeError> {
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-        let exchange = Arc::new(exchange::Exchange::new(config.uploads));
+        let exchange = Arc::new(blobs::exchange::Exchange::new(config.uploads));
         let handle = NodeHandle::new(config.identity.public().to_peer_id(), commands, exchange.clone());
         let running = node::Running::start(config, blobs, handle.clone(), commands_in, events_out).await?;
         tokio::spawn(running.run(shutdown));

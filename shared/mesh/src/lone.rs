@@ -23,12 +23,14 @@ use tokio::{
 
 use super::{
     BlobStore, NodeConfig, NodeEvent, NodeHandle, Receiving, UploadRules,
-    admission::{NotRecognised, Shown, now},
-    connection::{Connection, Standing},
-    dial::{Purpose, Waiter},
+    blobs::exchange::Exchange,
     error::MeshError,
-    exchange::Exchange,
     node::{Command, Running},
+    peers::{
+        admission::{NotRecognised, Shown, now},
+        connection::{Connection, Standing},
+        dial::{Purpose, Waiter},
+    },
 };
 
 /// A store that has nothing.

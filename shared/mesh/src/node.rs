@@ -24,18 +24,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BlobStore, NodeConfig, NodeError, NodeEvent, PeerInfo,
-    admission::Shown,
-    connection::{Connection, Connections, Traffic},
-    dial::{Purpose, Waiter, dial_error_in_words},
-    discovery::Discovery,
+    blobs::exchange::Exchange,
     error::{MeshError, in_words},
-    exchange::Exchange,
-    gate::GatedEvent,
-    gossip::{Announcer, KnownMembers},
     handle::NodeHandle,
-    members::Membership,
-    serve::Services,
-    streams::{Opened, Protocol},
+    peers::{
+        admission::Shown,
+        connection::{Connection, Connections, Traffic},
+        dial::{Purpose, Waiter, dial_error_in_words},
+        discovery::Discovery,
+        gate::GatedEvent,
+        gossip::{Announcer, KnownMembers},
+        members::Membership,
+    },
+    streams::{
+        opened::{Opened, Protocol},
+        serve::Services,
+    },
     swarm::{self, Behaviour, BehaviourEvent, Doors},
 };
 

@@ -18,7 +18,12 @@ use libp2p::{
 use lull_shared::{identity::NetworkId, limits, protocol::noise_prologue};
 use tokio::time::timeout;
 
-use super::{NodeConfig, NodeError, door::Door, error::in_words, gate::Gated, gossip, streams};
+use super::{
+    NodeConfig, NodeError,
+    error::in_words,
+    peers::{door::Door, gate::Gated, gossip},
+    streams::opened,
+};
 
 /// How long a listener may take to begin.
 const LISTEN_TIME_MAX: Duration = Duration::from_secs(10);
@@ -52,7 +57,7 @@ pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     limits: connection_limits::Behaviour,
     pub(super) gossip: Gated<gossip::Behaviour>,
-    pub(super) streams: streams::Behaviour,
+    pub(super) streams: opened::Behaviour,
     ping: ping::Behaviour,
     identify: identify::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
@@ -70,7 +75,7 @@ pub(super) fn build(config: &NodeConfig, doors: &Doors) -> Result<Swarm<Behaviou
         blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(connection_limits()),
         gossip: Gated::new(gossip::behaviour(identity, config.reads_capacity)?),
-        streams: streams::Behaviour::default(),
+        streams: opened::Behaviour::default(),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
         identify: identify::Behaviour::new(
             identify::Config::new("lull/1".to_owned(), identity.public())

@@ -14,9 +14,11 @@ use lull_shared::{
 use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
     MeshError, NodeConfig, NodeEvent,
-    admission::now,
-    frames::{read_frame, write_frame},
-    streams::Protocol,
+    peers::admission::now,
+    streams::{
+        frames::{read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 #[tokio::test]
@@ -167,7 +169,7 @@ async fn a_stranger_is_refused_work_and_blobs_and_cut() {
         let mut stream = stranger.open(protocol).await;
         let request = lull_shared::protocol::BlobRequest { digest: blob.digest, outline: true };
         // It may be refused before it has asked.
-        let _ = crate::frames::write_frame(&mut stream, &request).await;
+        let _ = crate::streams::frames::write_frame(&mut stream, &request).await;
         assert!(drained(stream).await.is_empty(), "{protocol:?}");
     }
     assert!(!stranger.is_cut(), "there is time left to be admitted");

@@ -13,10 +13,12 @@ use lull_shared::{
 use super::support::{Member, Network, attempt, eventually, some_bytes, within};
 use crate::{
     Holders, MeshError, NodeConfig,
-    frames::{read_frame, write_frame},
     handle::OwnStream,
     partial_path,
-    streams::Protocol,
+    streams::{
+        frames::{read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 const THREE_MEGABYTES: usize = 3 * 1024 * 1024 + 17;

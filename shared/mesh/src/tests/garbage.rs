@@ -11,9 +11,11 @@ use lull_shared::{
 use super::support::{Network, RawPeer, drained, within};
 use crate::{
     NodeEvent,
-    admission::now,
-    frames::{FrameError, frames, read_frame, write_frame},
-    streams::Protocol,
+    peers::admission::now,
+    streams::{
+        frames::{FrameError, frames, read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 /// A frame longer than any, a frame of nonsense, an unknown format, an empty frame, a length without its frame.

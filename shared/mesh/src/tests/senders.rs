@@ -11,10 +11,12 @@ use lull_shared::{
 use super::support::{Member, Network, RawPeer, drained, within};
 use crate::{
     NodeConfig,
-    admission::now,
-    frames::{read_frame, write_frame},
-    serve::may_open,
-    streams::{PROTOCOLS, Protocol},
+    peers::admission::now,
+    streams::{
+        frames::{read_frame, write_frame},
+        opened::{PROTOCOLS, Protocol},
+        serve::may_open,
+    },
 };
 
 const PEERS: [Option<Role>; 3] = [None, Some(Role::Agent), Some(Role::Coordinator)];

@@ -25,8 +25,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     BlobSink, BlobStore, Holders, Node, NodeConfig, NodeEvent, Receiving, UploadRules,
-    admission::now,
-    streams::{Opened, Protocol},
+    peers::admission::now,
+    streams::opened::{Opened, Protocol},
     swarm,
 };
 

@@ -15,15 +15,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
+use crate::{
     NodeConfig, NodeEvent,
-    admission::{Conversation, NotRecognised, Shown, now, printable},
-    connection::{Connection, Standing},
-    dial::Purpose,
     error::MeshError,
-    gossip::{self, Judgement},
     node::{Note, Running},
-    streams::Protocol,
+    peers::{
+        admission::{Conversation, NotRecognised, Shown, now, printable},
+        connection::{Connection, Standing},
+        dial::Purpose,
+        gossip::{self, Judgement},
+    },
+    streams::opened::Protocol,
 };
 
 /// Certificates of connected members are looked at again at least this often: the clock may have been set, or the
@@ -34,7 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 const LEFT_TIME: Duration = Duration::from_secs(3);
 
 /// What this node is and whom it does not admit.
-pub(super) struct Membership {
+pub(crate) struct Membership {
     network: NetworkId,
     authority: Authority,
     peer: PeerId,
@@ -50,7 +52,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(config: NodeConfig) -> Self {
+    pub(crate) fn new(config: NodeConfig) -> Self {
         let mut membership = Self {
             network: config.network,
             authority: config.authority,
@@ -80,7 +82,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn is_coordinator(&self) -> bool {
+    pub(crate) fn is_coordinator(&self) -> bool {
         self.role == Some(Role::Coordinator)
     }
 
@@ -95,7 +97,7 @@ impl Membership {
     }
 
     /// Whom the network has thrown out.
-    pub(super) fn revoked(&self) -> impl Iterator<Item = &PeerId> {
+    pub(crate) fn revoked(&self) -> impl Iterator<Item = &PeerId> {
         self.revoked.iter()
     }
 
@@ -107,7 +109,7 @@ impl Membership {
         self.revoked = revoked;
     }
 
-    pub(super) fn is_revoked(&self, peer: &PeerId) -> bool {
+    pub(crate) fn is_revoked(&self, peer: &PeerId) -> bool {
         self.revoked.contains(peer)
     }
 
@@ -133,7 +135,7 @@ enum NotNewer {
 }
 
 impl Running {
-    pub(super) fn connected(&mut self, id: ConnectionId, mut connection: Connection) {
+    pub(crate) fn connected(&mut self, id: ConnectionId, mut connection: Connection) {
         let dialled = connection.dialled;
         connection.expected = self.membership.was_member(&connection.peer);
         self.connections.insert(id, connection);
@@ -151,7 +153,7 @@ impl Running {
         }
     }
 
-    pub(super) fn disconnected(&mut self, peer: PeerId, id: ConnectionId, reason: String) {
+    pub(crate) fn disconnected(&mut self, peer: PeerId, id: ConnectionId, reason: String) {
         let was_admitted = self.connections.remove(id).is_some_and(|connection| connection.standing.is_admitted());
         self.fail_waiters(id, |peer| MeshError::Lost { peer, reason: reason.clone() });
         if was_admitted && self.connections.admitted(&peer).is_none() {
@@ -164,7 +166,7 @@ impl Running {
 
     /// Closes a connection of which nothing can be expected, and forgets it at once: to close one whose peer vanished can
     /// take as long as the operating system goes on sending to it.
-    pub(super) fn give_up(&mut self, id: ConnectionId, reason: &str) {
+    pub(crate) fn give_up(&mut self, id: ConnectionId, reason: &str) {
         if let Some(peer) = self.connections.get(id).map(|connection| connection.peer) {
             self.disconnected(peer, id, reason.to_owned());
         }
@@ -173,7 +175,7 @@ impl Running {
 
     /// An agent works on this connection now: others that it opened before are from an address where it is no more, or soon
     /// will be.
-    pub(super) fn leave_others(&mut self, peer: &PeerId, id: ConnectionId) {
+    pub(crate) fn leave_others(&mut self, peer: &PeerId, id: ConnectionId) {
         for other in self.connections.ids_of(peer).to_vec() {
             if let Some(connection) = self.connections.get_mut(other).filter(|other_one| other != id && !other_one.dialled) {
                 connection.left = true;
@@ -183,7 +185,7 @@ impl Running {
     }
 
     /// Begins admission on a connection, unless it is under way.
-    pub(super) fn introduce(&mut self, id: ConnectionId) {
+    pub(crate) fn introduce(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if std::mem::replace(&mut connection.introducing, true) {
             connection.introduce_again = true;
@@ -205,7 +207,7 @@ impl Running {
         });
     }
 
-    pub(super) fn conversation(&self, connection: ConnectionId, peer: PeerId) -> Conversation {
+    pub(crate) fn conversation(&self, connection: ConnectionId, peer: PeerId) -> Conversation {
         Conversation {
             connection,
             peer,
@@ -217,7 +219,7 @@ impl Running {
     }
 
     /// They introduced themselves: decides whether they are served, and what they are told.
-    pub(super) fn shown(&mut self, id: ConnectionId, shown: Shown, reply: oneshot::Sender<Admission>) {
+    pub(crate) fn shown(&mut self, id: ConnectionId, shown: Shown, reply: oneshot::Sender<Admission>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let peer = connection.peer;
         connection.software = Some(shown.software);
@@ -276,7 +278,7 @@ impl Running {
     }
 
     /// Everything that a peer may do after our verdict is possible now: it may be told.
-    pub(super) fn answer_shown(&mut self, id: ConnectionId) {
+    pub(crate) fn answer_shown(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         for (reply, verdict) in connection.verdicts.drain(..) {
             // A conversation that broke off is reported by itself.
@@ -285,7 +287,7 @@ impl Running {
     }
 
     /// They decided about us.
-    pub(super) fn answered(&mut self, id: ConnectionId, verdict: Admission) {
+    pub(crate) fn answered(&mut self, id: ConnectionId, verdict: Admission) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.introducing = false;
         let peer = connection.peer;
@@ -364,7 +366,7 @@ impl Running {
     }
 
     /// An admission came to nothing.
-    pub(super) fn not_admitted(&mut self, id: ConnectionId, error: MeshError) {
+    pub(crate) fn not_admitted(&mut self, id: ConnectionId, error: MeshError) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.introducing = false;
         tracing::debug!(peer = %connection.peer, %error, "an admission came to nothing");
@@ -379,7 +381,7 @@ impl Running {
     }
 
     /// A connection's time for admission is over, or its certificate's life.
-    pub(super) fn admission_overdue(&mut self, id: ConnectionId) {
+    pub(crate) fn admission_overdue(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         if connection.left {
             return self.give_up(id, "its peer left it for another");
@@ -396,7 +398,7 @@ impl Running {
     }
 
     /// Shows a new certificate on every connection there is.
-    pub(super) fn set_certificate(&mut self, certificate: Signed) {
+    pub(crate) fn set_certificate(&mut self, certificate: Signed) {
         self.membership.set_certificate(certificate);
         for id in self.connections.ids() {
             self.introduce(id);
@@ -404,7 +406,7 @@ impl Running {
     }
 
     /// Puts revocations into force and tells everybody. What holds afterwards: these, or those that were newer.
-    pub(super) fn publish_revocations(&mut self, signed: Signed) -> Option<Signed> {
+    pub(crate) fn publish_revocations(&mut self, signed: Signed) -> Option<Signed> {
         match self.take_over(&signed) {
             Ok(()) => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
@@ -475,7 +477,7 @@ impl Running {
         Ok(())
     }
 
-    pub(super) fn gossip(&mut self, event: gossipsub::Event) {
+    pub(crate) fn gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 let acceptance = self.heard(&propagation_source, &message);
@@ -518,7 +520,7 @@ impl Running {
 }
 
 /// Tells the node something; one that has stopped needs to know nothing.
-pub(super) async fn report(notes: &mpsc::Sender<Note>, note: Note) {
+pub(crate) async fn report(notes: &mpsc::Sender<Note>, note: Note) {
     let _ = notes.send(note).await;
 }
 

@@ -7,14 +7,14 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol as Part, swarm::ConnectionId
 use lull_shared::{identity::Role, limits::PEER_ADDRESSES_MAX};
 use tokio::time::{Duration, Instant};
 
-use super::node::Running;
+use crate::node::Running;
 
 /// Between two looks. What was idle at two of them in a row is closed.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
 impl Running {
     /// A coordinator keeps where its agents listen, to name them to each other.
-    pub(super) fn learn_addresses(&self, id: ConnectionId, listening: Vec<Multiaddr>) {
+    pub(crate) fn learn_addresses(&self, id: ConnectionId, listening: Vec<Multiaddr>) {
         let Some(connection) = self.connections.get(id).filter(|_| self.membership.is_coordinator()) else { return };
         if self.membership.is_revoked(&connection.peer) {
             return;
@@ -23,13 +23,13 @@ impl Running {
     }
 
     /// Looks at connections that we made, from now on.
-    pub(super) fn watch_idle(&mut self, now: Instant) {
+    pub(crate) fn watch_idle(&mut self, now: Instant) {
         if !self.membership.is_coordinator() {
             self.idle_due.get_or_insert(now + LOOK_EVERY);
         }
     }
 
-    pub(super) fn close_idle(&mut self, now: Instant) {
+    pub(crate) fn close_idle(&mut self, now: Instant) {
         let mut ours = 0;
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };

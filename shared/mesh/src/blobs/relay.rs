@@ -19,11 +19,13 @@ use lull_shared::{
 };
 use tokio::time::timeout;
 
-use super::{
-    file::piece_bytes,
-    frames::{FrameError, in_time, read_frame, write_frame},
+use crate::{
+    blobs::file::piece_bytes,
     handle::{NodeHandle, OwnStream},
-    streams::Protocol,
+    streams::{
+        frames::{FrameError, in_time, read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 /// Holders that are tried for one asker.
@@ -34,7 +36,7 @@ const OPEN_TIME_MAX: Duration = Duration::from_secs(2);
 const OUTLINE_BYTES_MAX: usize = 256 * 1024;
 
 /// The way to the holders of one blob, for one asker.
-pub(super) struct Relay<'a> {
+pub(crate) struct Relay<'a> {
     handle: &'a NodeHandle,
     blob: BlobRef,
     holders: Vec<PeerId>,
@@ -48,7 +50,7 @@ struct Way {
 }
 
 /// A piece, or why there is none.
-pub(super) enum Relayed {
+pub(crate) enum Relayed {
     Piece(u32, Bytes),
     Nothing,
     Busy,
@@ -56,19 +58,19 @@ pub(super) enum Relayed {
 
 impl<'a> Relay<'a> {
     /// To whichever of these is connected.
-    pub(super) fn new(handle: &'a NodeHandle, blob: BlobRef, mut holders: Vec<PeerId>) -> Self {
+    pub(crate) fn new(handle: &'a NodeHandle, blob: BlobRef, mut holders: Vec<PeerId>) -> Self {
         holders.truncate(HOLDERS_MAX);
         holders.reverse();
         Self { handle, blob, holders, open: None }
     }
 
     /// The blob's outline, if a holder has it.
-    pub(super) async fn outline(&mut self) -> Option<Outline> {
+    pub(crate) async fn outline(&mut self) -> Option<Outline> {
         self.way().await.map(|way| way.outline.clone())
     }
 
     /// One of these pieces.
-    pub(super) async fn piece(&mut self, lacking: &PieceSet) -> Relayed {
+    pub(crate) async fn piece(&mut self, lacking: &PieceSet) -> Relayed {
         loop {
             let blob = self.blob;
             let Some(way) = self.way().await else { return Relayed::Nothing };
@@ -134,8 +136,8 @@ impl Way {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{UploadRules, exchange::Exchange};
     use super::*;
+    use crate::{UploadRules, blobs::exchange::Exchange};
 
     #[tokio::test]
     async fn few_holders_are_tried_for_one_asker_and_in_the_order_in_which_they_were_named() {

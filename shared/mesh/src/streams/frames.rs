@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
-use super::{AgentStream, CoordinatorStream, connection::Held};
+use crate::{AgentStream, CoordinatorStream, peers::connection::Held};
 
 /// How much is given to the stream at once.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -50,7 +50,7 @@ pub fn frames<R, W>(stream: impl Duplex + 'static) -> (FrameReader<R>, FrameWrit
     held_frames(stream, None)
 }
 
-pub(super) fn held_frames<R, W>(stream: impl Duplex + 'static, held: Option<Arc<Held>>) -> (FrameReader<R>, FrameWriter<W>) {
+pub(crate) fn held_frames<R, W>(stream: impl Duplex + 'static, held: Option<Arc<Held>>) -> (FrameReader<R>, FrameWriter<W>) {
     let boxed: Box<dyn Duplex> = Box::new(stream);
     let (reading, writing) = boxed.split();
     let reader = FrameReader { stream: Some(reading), buffer: Vec::new(), start: 0, _held: held.clone(), message: PhantomData };
@@ -224,7 +224,7 @@ async fn drain(stream: &mut (impl AsyncWrite + Unpin), unsent: &mut Vec<u8>) -> 
 }
 
 /// Reads one frame of at most `max` bytes where nothing else waits for the stream. Memory grows only with what comes.
-pub(super) async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin), max: usize) -> Result<T, FrameError> {
+pub(crate) async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin), max: usize) -> Result<T, FrameError> {
     let mut prefix = [0; LENGTH_BYTES];
     stream.read_exact(&mut prefix).await.map_err(broken)?;
     let length = codec::frame_length(prefix)?;
@@ -240,13 +240,13 @@ pub(super) async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead
 }
 
 /// Writes one frame and flushes it.
-pub(super) async fn write_frame<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), frame: &T) -> Result<(), FrameError> {
+pub(crate) async fn write_frame<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), frame: &T) -> Result<(), FrameError> {
     stream.write_all(&codec::encode_frame(frame)).await.map_err(FrameError::Broken)?;
     stream.flush().await.map_err(FrameError::Broken)
 }
 
 /// The same within the time that a step of a transfer may take.
-pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
     timeout(TRANSFER_TIME_MAX, work).await.unwrap_or(Err(FrameError::Stalled(TRANSFER_TIME_MAX)))
 }
 

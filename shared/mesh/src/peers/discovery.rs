@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p::{Multiaddr, PeerId, mdns};
 use tokio::time::Instant;
 
-use super::node::Running;
+use crate::node::Running;
 
 /// Peers whose addresses are kept: a subnet has some hundred machines, few of which listen.
 const FOUND_MAX: usize = 256;
@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(600);
 
 /// What was heard.
 #[derive(Default)]
-pub(super) struct Discovery {
+pub(crate) struct Discovery {
     found: BTreeMap<PeerId, Found>,
 }
 
@@ -32,7 +32,7 @@ struct Found {
 }
 
 impl Discovery {
-    pub(super) fn heard(&mut self, event: mdns::Event) {
+    pub(crate) fn heard(&mut self, event: mdns::Event) {
         match event {
             mdns::Event::Discovered(list) => {
                 for (peer, address) in list {
@@ -58,12 +58,12 @@ impl Discovery {
         }
     }
 
-    pub(super) fn addresses_of(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+    pub(crate) fn addresses_of(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.found.get(peer).map(|found| found.addresses.clone())
     }
 
     #[cfg(test)]
-    pub(super) fn was_tried(&self, peer: &PeerId) -> bool {
+    pub(crate) fn was_tried(&self, peer: &PeerId) -> bool {
         self.found.get(peer).is_some_and(|found| found.tried.is_some())
     }
 
@@ -83,7 +83,7 @@ impl Discovery {
 
 impl Running {
     /// Dials some of those that were found, while no coordinator is connected.
-    pub(super) fn look_around(&mut self) {
+    pub(crate) fn look_around(&mut self) {
         if self.discovery.found.is_empty() || self.membership.is_coordinator() || self.connections.has_coordinator() {
             return;
         }

@@ -13,7 +13,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::error::MeshError;
+use crate::error::MeshError;
 
 /// Where the pieces of a blob gather that is fetched into this file. It stays when a fetch is broken off, and the next
 /// one goes on with what is right in it; whoever wants neither removes it.
@@ -24,13 +24,13 @@ pub fn partial_path(into: &Path) -> PathBuf {
 }
 
 /// Where the pieces go.
-pub(super) enum Target {
+pub(crate) enum Target {
     File(PartialFile),
     Memory(Mutex<Vec<u8>>),
 }
 
 impl Target {
-    pub(super) async fn write(&self, piece: u32, bytes: &[u8]) -> Result<(), MeshError> {
+    pub(crate) async fn write(&self, piece: u32, bytes: &[u8]) -> Result<(), MeshError> {
         let start = u64::from(piece) * PIECE_BYTES as u64;
         match self {
             Self::File(file) => file.write(start, bytes).await.map_err(|error| file_error(&file.into, &error)),
@@ -45,7 +45,7 @@ impl Target {
     }
 
     /// What an earlier fetch left of a piece, right or wrong.
-    pub(super) async fn leftover(&self, blob: &BlobRef, piece: u32) -> Option<Vec<u8>> {
+    pub(crate) async fn leftover(&self, blob: &BlobRef, piece: u32) -> Option<Vec<u8>> {
         match self {
             Self::File(file) if file.has_leftovers => file.read(blob, piece).await.ok(),
             Self::File(_) | Self::Memory(_) => None,
@@ -54,7 +54,7 @@ impl Target {
 }
 
 /// A file under way.
-pub(super) struct PartialFile {
+pub(crate) struct PartialFile {
     file: Mutex<tokio::fs::File>,
     into: PathBuf,
     path: PathBuf,
@@ -62,7 +62,7 @@ pub(super) struct PartialFile {
 }
 
 impl PartialFile {
-    pub(super) async fn open(into: PathBuf, size_bytes: u64) -> Result<Self, MeshError> {
+    pub(crate) async fn open(into: PathBuf, size_bytes: u64) -> Result<Self, MeshError> {
         let path = partial_path(&into);
         let failed = |error: io::Error| file_error(&path, &error);
         let mut options = tokio::fs::OpenOptions::new();
@@ -91,7 +91,7 @@ impl PartialFile {
     }
 
     /// Makes the bytes durable, then gives the file its name.
-    pub(super) async fn finish(self) -> Result<(), MeshError> {
+    pub(crate) async fn finish(self) -> Result<(), MeshError> {
         let failed = |error: io::Error| file_error(&self.into, &error);
         let file = self.file.into_inner();
         file.sync_all().await.map_err(failed)?;
@@ -107,7 +107,7 @@ impl PartialFile {
     }
 
     /// Removes it: nothing in it is of use.
-    pub(super) async fn discard(self) {
+    pub(crate) async fn discard(self) {
         drop(self.file.into_inner().into_std().await);
         // What cannot be removed is a leftover for whoever cleans that folder.
         let _ = tokio::fs::remove_file(&self.path).await;
@@ -115,7 +115,7 @@ impl PartialFile {
 }
 
 /// How long a piece is.
-pub(super) fn piece_bytes(blob: &BlobRef, piece: u32) -> usize {
+pub(crate) fn piece_bytes(blob: &BlobRef, piece: u32) -> usize {
     let start = u64::from(piece) * PIECE_BYTES as u64;
     usize::try_from(blob.size_bytes.saturating_sub(start)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)
 }
@@ -129,7 +129,7 @@ pub fn read_piece(path: &Path, blob: &BlobRef, piece: u32) -> io::Result<Bytes> 
     Ok(bytes.into())
 }
 
-pub(super) fn file_error(path: &Path, error: &io::Error) -> MeshError {
+pub(crate) fn file_error(path: &Path, error: &io::Error) -> MeshError {
     let reason = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "the disk is full; make room on it or lower cache_max".into()

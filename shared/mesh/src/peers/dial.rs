@@ -9,28 +9,28 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::{
+use crate::{
     error::{MeshError, in_words},
     node::Running,
 };
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     Membership,
     Enrolment,
 }
 
 /// Somebody who waits for a connection.
-pub(super) struct Waiter {
-    pub(super) connection: ConnectionId,
-    pub(super) peer: PeerId,
-    pub(super) purpose: Purpose,
-    pub(super) reply: oneshot::Sender<Result<(), MeshError>>,
+pub(crate) struct Waiter {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: PeerId,
+    pub(crate) purpose: Purpose,
+    pub(crate) reply: oneshot::Sender<Result<(), MeshError>>,
 }
 
 impl Running {
-    pub(super) fn connect(
+    pub(crate) fn connect(
         &mut self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
@@ -64,20 +64,20 @@ impl Running {
     }
 
     /// Never from the port that we listen on: no firewall here needs it, and some systems refuse it.
-    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<ConnectionId, DialError> {
+    pub(crate) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<ConnectionId, DialError> {
         let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).allocate_new_port().build();
         let connection = options.connection_id();
         self.swarm.dial(options).map(|()| connection)
     }
 
-    pub(super) fn fail_waiters(&mut self, id: ConnectionId, error: impl Fn(PeerId) -> MeshError) {
+    pub(crate) fn fail_waiters(&mut self, id: ConnectionId, error: impl Fn(PeerId) -> MeshError) {
         for waiter in self.waiters.extract_if(.., |waiter| waiter.connection == id) {
             // Whoever asked may have gone away.
             let _ = waiter.reply.send(Err(error(waiter.peer)));
         }
     }
 
-    pub(super) fn resolve_waiters(&mut self, peer: &PeerId, outcome: impl Fn(&Waiter) -> Option<Result<(), MeshError>>) {
+    pub(crate) fn resolve_waiters(&mut self, peer: &PeerId, outcome: impl Fn(&Waiter) -> Option<Result<(), MeshError>>) {
         for waiter in std::mem::take(&mut self.waiters) {
             match (waiter.peer == *peer).then(|| outcome(&waiter)).flatten() {
                 // Whoever asked may have gone away.
@@ -88,7 +88,7 @@ impl Running {
     }
 }
 
-pub(super) fn dial_error_in_words(error: &DialError) -> String {
+pub(crate) fn dial_error_in_words(error: &DialError) -> String {
     match error {
         DialError::LocalPeerId { .. } => "it is this machine itself".to_owned(),
         DialError::NoAddresses => "no address of it is known".to_owned(),
@@ -106,7 +106,7 @@ mod tests {
     use lull_shared::identity::Role;
 
     use super::*;
-    use crate::{admission::NotRecognised, lone::Lone};
+    use crate::{lone::Lone, peers::admission::NotRecognised};
 
     type Outcome = oneshot::Receiver<Result<(), MeshError>>;
 

@@ -13,14 +13,16 @@ use lull_shared::{
 };
 use tokio::{io::AsyncReadExt as _, sync::Semaphore, time::timeout};
 
-use super::{
+use crate::{
     BlobStore, Receiving,
-    connection::Traffic,
+    blobs::file::file_error,
     error::{MeshError, in_words},
-    file::file_error,
-    frames::{FrameError, in_time, read_frame, write_frame},
     handle::{NodeHandle, OwnStream},
-    streams::Protocol,
+    peers::connection::Traffic,
+    streams::{
+        frames::{FrameError, in_time, read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 /// How much is read from a stream or file at once.
@@ -29,7 +31,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const STORE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Takes in one delivery on a stream that an agent opened.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     peer: PeerId,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     blobs: &dyn BlobStore,
@@ -85,7 +87,7 @@ async fn finish(mut stream: impl AsyncRead + AsyncWrite + Unpin, reply: &Deliver
 }
 
 /// Offers a file to a coordinator and sends it if it is wanted.
-pub(super) async fn deliver(
+pub(crate) async fn deliver(
     handle: &NodeHandle,
     coordinator: PeerId,
     attempt: AttemptId,

@@ -12,14 +12,16 @@ use lull_shared::{
 };
 use tokio::time::Instant;
 
-use super::{
+use crate::{
     BlobStore, Holders,
-    connection::Traffic,
-    exchange::{Counters, Exchange, Partial, lock},
-    frames::{FrameError, in_time, read_frame, write_frame},
+    blobs::{
+        exchange::{Counters, Exchange, Partial, lock},
+        relay::{Relay, Relayed},
+        seeding::Others,
+    },
     handle::NodeHandle,
-    relay::{Relay, Relayed},
-    seeding::Others,
+    peers::connection::Traffic,
+    streams::frames::{FrameError, in_time, read_frame, write_frame},
 };
 
 /// What is written between two looks at the pace.
@@ -34,7 +36,7 @@ enum Supply {
 }
 
 /// Serves one stream that a member opened, until it closes it.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     peer: PeerId,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     blobs: &dyn BlobStore,
@@ -212,7 +214,7 @@ impl Drop for Chosen<'_> {
 mod tests {
     use super::*;
 
-    use super::super::UploadRules;
+    use crate::UploadRules;
 
     #[test]
     fn what_others_have_is_said_by_the_best_of_them() {
@@ -248,7 +250,7 @@ mod tests {
     use futures::AsyncReadExt as _;
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
-    use super::super::Receiving;
+    use crate::Receiving;
     use lull_shared::{digest::PIECE_BYTES, id::AttemptId, pieces::PieceSet};
 
     /// One blob of three pieces, and who else has it.

@@ -17,17 +17,16 @@ use lull_shared::{
     protocol::{EnrolmentRefusal, EnrolmentReply, EnrolmentRequest},
 };
 
-use super::{
-    door::source,
-    frames::{FrameError, read_frame, write_frame},
-    members::report,
+use crate::{
     node::{Note, Running},
+    peers::{door::source, members::report},
+    streams::frames::{FrameError, read_frame, write_frame},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Who may ask to be enrolled at this moment.
-pub(super) struct Door {
+pub(crate) struct Door {
     under_way: Arc<Semaphore>,
     /// Per address when its minute began and how often it asked in it.
     asked: BTreeMap<IpAddr, (Instant, u32)>,
@@ -62,7 +61,7 @@ impl Door {
 }
 
 impl Running {
-    pub(super) fn serve_enrolment(&mut self, id: ConnectionId, stream: Stream, place: OwnedSemaphorePermit) {
+    pub(crate) fn serve_enrolment(&mut self, id: ConnectionId, stream: Stream, place: OwnedSemaphorePermit) {
         let notes = self.notes.clone();
         self.tasks.spawn(async move {
             let served = timeout(ADMISSION_TIME_MAX + ENROLMENT_TIME_MAX, answer(id, stream, &notes)).await;
@@ -75,7 +74,7 @@ impl Running {
     }
 
     /// A request has arrived whole: a place for it, and time to decide on it.
-    pub(super) fn enrolment_entry(&mut self, id: ConnectionId) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn enrolment_entry(&mut self, id: ConnectionId) -> Option<OwnedSemaphorePermit> {
         let now = Instant::now();
         let address = source(&self.connections.get(id)?.address);
         let entry = self.services.enrolments.enter(address, now)?;
@@ -85,7 +84,7 @@ impl Running {
     }
 
     /// An enrolment is over: there is time to be admitted with what it brought.
-    pub(super) fn enrolment_ended(&mut self, id: ConnectionId) {
+    pub(crate) fn enrolment_ended(&mut self, id: ConnectionId) {
         self.connections.set_enrolling(id, false);
         self.connections.extend_deadline(id, Instant::now(), ADMISSION_TIME_MAX);
     }

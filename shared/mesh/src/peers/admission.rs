@@ -21,35 +21,35 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
+use crate::{
     error::MeshError,
-    frames::{FrameError, read_frame, write_frame},
     node::Note,
+    streams::frames::{FrameError, read_frame, write_frame},
 };
 
 /// What is known about the peer on the other end before it says anything, and how the node is reached.
-pub(super) struct Conversation {
-    pub(super) connection: ConnectionId,
-    pub(super) peer: PeerId,
-    pub(super) network: NetworkId,
-    pub(super) authority: Authority,
-    pub(super) ours: Introduction,
-    pub(super) notes: mpsc::Sender<Note>,
+pub(crate) struct Conversation {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: PeerId,
+    pub(crate) network: NetworkId,
+    pub(crate) authority: Authority,
+    pub(crate) ours: Introduction,
+    pub(crate) notes: mpsc::Sender<Note>,
 }
 
 /// What a peer showed.
 #[derive(Debug)]
-pub(super) struct Shown {
-    pub(super) certificate: Result<Certificate, NotRecognised>,
-    pub(super) software: String,
-    pub(super) revocations: Edition,
+pub(crate) struct Shown {
+    pub(crate) certificate: Result<Certificate, NotRecognised>,
+    pub(crate) software: String,
+    pub(crate) revocations: Edition,
     /// How far its clock is ahead of ours, in microseconds.
-    pub(super) clock_ahead_us: i64,
+    pub(crate) clock_ahead_us: i64,
 }
 
 /// Why a peer's introduction does not make it a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotRecognised {
+pub(crate) enum NotRecognised {
     /// It has no certificate: it may enrol.
     Stranger,
     /// It has one that expired at that time, by our clock: it may have it renewed.
@@ -59,7 +59,7 @@ pub(super) enum NotRecognised {
 
 impl Conversation {
     /// Carries out the conversation on a stream that we opened or they did, and tells the node how it ended.
-    pub(super) async fn run(self, stream: Stream, opener: bool) {
+    pub(crate) async fn run(self, stream: Stream, opener: bool) {
         let outcome = match timeout(ADMISSION_TIME_MAX, self.converse(stream, opener)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(MeshError::Silent { peer: self.peer }),
@@ -112,7 +112,7 @@ impl Conversation {
 }
 
 /// The time by this machine's clock, for certificates.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from(jiff::Timestamp::now())
 }
 
@@ -131,7 +131,7 @@ fn recognise(
 }
 
 /// A peer's words as they may be shown on a terminal.
-pub(super) fn printable(software: &str) -> String {
+pub(crate) fn printable(software: &str) -> String {
     software.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(lull_shared::limits::NAME_BYTES_MAX).collect()
 }
 

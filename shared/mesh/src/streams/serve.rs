@@ -5,20 +5,21 @@ use std::sync::Arc;
 use lull_shared::{identity::Role, limits};
 use tokio::sync::Semaphore;
 
-use super::{
+use crate::{
     CoordinatorStream, NodeEvent,
-    connection::Held,
-    delivery, enrolment,
-    frames::held_frames,
+    blobs::{delivery, upload},
     node::Running,
-    streams::{Incoming, Protocol},
-    upload,
+    peers::{connection::Held, enrolment},
+    streams::{
+        frames::held_frames,
+        opened::{Incoming, Protocol},
+    },
 };
 
 /// What all served streams share.
-pub(super) struct Services {
-    pub(super) deliveries: Arc<Semaphore>,
-    pub(super) enrolments: enrolment::Door,
+pub(crate) struct Services {
+    pub(crate) deliveries: Arc<Semaphore>,
+    pub(crate) enrolments: enrolment::Door,
 }
 
 impl Default for Services {
@@ -29,7 +30,7 @@ impl Default for Services {
 
 /// Whether a peer may open a stream of this protocol here: with which valid certificate, if any, and what this node is.
 /// `MESSAGES.md` is this table for people.
-pub(super) fn may_open(protocol: Protocol, peer: Option<Role>, here: Role) -> bool {
+pub(crate) fn may_open(protocol: Protocol, peer: Option<Role>, here: Role) -> bool {
     match (protocol, peer, here) {
         (Protocol::Admission, _, _) => true,
         (Protocol::Enrolment, _, here) => here == Role::Coordinator,
@@ -40,7 +41,7 @@ pub(super) fn may_open(protocol: Protocol, peer: Option<Role>, here: Role) -> bo
 
 impl Running {
     /// Serves a stream or refuses it, which resets it.
-    pub(super) fn serve(&mut self, incoming: Incoming) {
+    pub(crate) fn serve(&mut self, incoming: Incoming) {
         let Incoming { peer, connection: id, protocol, stream } = incoming;
         let Some(connection) = self.connections.get(id) else { return };
         let Ok(place) = connection.places.clone().try_acquire_owned() else {

@@ -25,7 +25,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{UploadRules, file::read_piece, seeding::Seeding};
+use crate::{
+    UploadRules,
+    blobs::{file::read_piece, seeding::Seeding},
+};
 
 /// A peer that could not be dialled is not tried again for this long, since it may have been a moment's trouble; twice as
 /// long with each time in a row...
@@ -36,17 +39,17 @@ const UNREACHABLE_TIME_MAX: Duration = Duration::from_secs(300);
 const UNREACHABLE_MAX: usize = 1024;
 
 /// Shared by the node, its handles and its serving tasks.
-pub(super) struct Exchange {
+pub(crate) struct Exchange {
     slots: Arc<Semaphore>,
     shares: Mutex<BTreeMap<PeerId, usize>>,
-    pub(super) pace: Option<Pace>,
+    pub(crate) pace: Option<Pace>,
     /// None where everybody gets everything.
-    pub(super) seeding: Option<Mutex<Seeding>>,
+    pub(crate) seeding: Option<Mutex<Seeding>>,
     fetches: Mutex<BTreeMap<Digest, Arc<Partial>>>,
     fetch_ended: Notify,
     book: Mutex<BTreeMap<PeerId, Vec<Multiaddr>>>,
     unreachable: Mutex<BTreeMap<PeerId, Unreachable>>,
-    pub(super) counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 /// A peer that could not be dialled.
@@ -64,20 +67,20 @@ impl Unreachable {
 
 /// Bytes of blobs since the node started.
 #[derive(Default)]
-pub(super) struct Counters {
-    pub(super) from_agents: AtomicU64,
-    pub(super) from_coordinators: AtomicU64,
-    pub(super) served: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) from_agents: AtomicU64,
+    pub(crate) from_coordinators: AtomicU64,
+    pub(crate) served: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn add(counter: &AtomicU64, bytes: usize) {
+    pub(crate) fn add(counter: &AtomicU64, bytes: usize) {
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 impl Exchange {
-    pub(super) fn new(rules: UploadRules) -> Self {
+    pub(crate) fn new(rules: UploadRules) -> Self {
         let slots = rules.bytes_per_second_max.map_or(limits::BLOB_TRANSFERS_MAX, slots_at);
         Self {
             slots: Arc::new(Semaphore::new(slots)),
@@ -93,7 +96,7 @@ impl Exchange {
     }
 
     /// A place to send one piece; none when all are taken, or the peer has its share.
-    pub(super) fn place(self: &Arc<Self>, peer: PeerId) -> Option<Place> {
+    pub(crate) fn place(self: &Arc<Self>, peer: PeerId) -> Option<Place> {
         let slot = self.slots.clone().try_acquire_owned().ok()?;
         let mut shares = lock(&self.shares);
         let share = shares.entry(peer).or_insert(0);
@@ -105,7 +108,7 @@ impl Exchange {
     }
 
     /// Lists a fetch, so that what is there of it can be served. Waits for an earlier one of the same blob.
-    pub(super) async fn begin(self: &Arc<Self>, partial: Arc<Partial>) -> Listed {
+    pub(crate) async fn begin(self: &Arc<Self>, partial: Arc<Partial>) -> Listed {
         loop {
             let ended = self.fetch_ended.notified();
             {
@@ -121,12 +124,12 @@ impl Exchange {
     }
 
     /// The fetch of a blob that is under way.
-    pub(super) fn fetching(&self, digest: &Digest) -> Option<Arc<Partial>> {
+    pub(crate) fn fetching(&self, digest: &Digest) -> Option<Arc<Partial>> {
         lock(&self.fetches).get(digest).cloned()
     }
 
     /// Notes where a peer listens.
-    pub(super) fn note_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+    pub(crate) fn note_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         if addresses.is_empty() {
             lock(&self.book).remove(&peer);
         } else {
@@ -135,16 +138,16 @@ impl Exchange {
     }
 
     /// Where a connected peer listens, as it says.
-    pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         lock(&self.book).get(peer).cloned().unwrap_or_default()
     }
 
     /// Everybody who listens, as they say.
-    pub(super) fn book(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
+    pub(crate) fn book(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
         lock(&self.book).clone()
     }
 
-    pub(super) fn note_unreachable(&self, peer: PeerId, now: Instant) {
+    pub(crate) fn note_unreachable(&self, peer: PeerId, now: Instant) {
         let mut unreachable = lock(&self.unreachable);
         if unreachable.len() >= UNREACHABLE_MAX && !unreachable.contains_key(&peer) {
             unreachable.clear();
@@ -153,11 +156,11 @@ impl Exchange {
         *known = Unreachable { since: now, times: known.times.saturating_add(1) };
     }
 
-    pub(super) fn note_reached(&self, peer: &PeerId) {
+    pub(crate) fn note_reached(&self, peer: &PeerId) {
         lock(&self.unreachable).remove(peer);
     }
 
-    pub(super) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
+    pub(crate) fn is_unreachable(&self, peer: &PeerId, now: Instant) -> bool {
         lock(&self.unreachable).get(peer).is_some_and(|unreachable| unreachable.is_left_alone(now))
     }
 }
@@ -169,7 +172,7 @@ fn slots_at(rate: NonZeroU64) -> usize {
 }
 
 /// The right to send one piece.
-pub(super) struct Place {
+pub(crate) struct Place {
     exchange: Arc<Exchange>,
     peer: PeerId,
     _slot: OwnedSemaphorePermit,
@@ -188,7 +191,7 @@ impl Drop for Place {
 }
 
 /// Spaces out what is sent, over all peers together.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     bytes_per_second: NonZeroU64,
     next: Mutex<Instant>,
 }
@@ -199,7 +202,7 @@ impl Pace {
     }
 
     /// Returns when so many bytes may leave.
-    pub(super) async fn take(&self, bytes: usize) {
+    pub(crate) async fn take(&self, bytes: usize) {
         let at = self.reserve(bytes, Instant::now());
         sleep_until(at).await;
     }
@@ -213,8 +216,8 @@ impl Pace {
 }
 
 /// What is there of a blob that is being fetched.
-pub(super) struct Partial {
-    pub(super) blob: BlobRef,
+pub(crate) struct Partial {
+    pub(crate) blob: BlobRef,
     /// None when it goes into memory: then it is not served.
     path: Option<PathBuf>,
     outline: OnceLock<Outline>,
@@ -222,42 +225,42 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn new(blob: BlobRef, path: Option<PathBuf>) -> Self {
+    pub(crate) fn new(blob: BlobRef, path: Option<PathBuf>) -> Self {
         Self { blob, path, outline: OnceLock::new(), here: Mutex::new(PieceSet::none(blob.pieces())) }
     }
 
     /// The outline, once one was verified.
-    pub(super) fn outline(&self) -> Option<&Outline> {
+    pub(crate) fn outline(&self) -> Option<&Outline> {
         self.outline.get()
     }
 
-    pub(super) fn set_outline(&self, outline: Outline) {
+    pub(crate) fn set_outline(&self, outline: Outline) {
         // The first is as good as any: both were verified.
         let _ = self.outline.set(outline);
     }
 
-    pub(super) fn here(&self) -> PieceSet {
+    pub(crate) fn here(&self) -> PieceSet {
         lock(&self.here).clone()
     }
 
     /// A verified piece is in its place; whether it was not there before.
-    pub(super) fn arrived(&self, piece: u32) -> bool {
+    pub(crate) fn arrived(&self, piece: u32) -> bool {
         lock(&self.here).insert(piece)
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         lock(&self.here).len() == self.blob.pieces()
     }
 
     /// One piece that is here.
-    pub(super) async fn read(&self, piece: u32) -> Option<Bytes> {
+    pub(crate) async fn read(&self, piece: u32) -> Option<Bytes> {
         let (path, blob) = (self.path.clone()?, self.blob);
         tokio::task::spawn_blocking(move || read_piece(&path, &blob, piece)).await.ok()?.ok()
     }
 }
 
 /// A fetch that is listed until this is dropped.
-pub(super) struct Listed {
+pub(crate) struct Listed {
     exchange: Arc<Exchange>,
     digest: Digest,
 }
@@ -270,7 +273,7 @@ impl Drop for Listed {
 }
 
 /// What is behind these locks is whole between any two statements, so a panic elsewhere spoils nothing.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -25,10 +25,10 @@ use lull_shared::{
 };
 use tokio::time::Instant;
 
-use super::NodeError;
+use crate::NodeError;
 
 /// Gossipsub that takes part in our topics only.
-pub(super) type Behaviour = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
+pub(crate) type Behaviour = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
 
 /// Two changes closer than this are published as one.
 const GAP: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ const AGENT_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Capacity has some 40 bytes.
 const CAPACITY_BYTES_MAX: usize = 1024;
 
-pub(super) fn revocation_topic() -> IdentTopic {
+pub(crate) fn revocation_topic() -> IdentTopic {
     IdentTopic::new(REVOCATION_TOPIC)
 }
 
@@ -47,7 +47,7 @@ fn capacity_topics() -> impl Iterator<Item = IdentTopic> {
     (0..CAPACITY_TOPICS).map(|shard| IdentTopic::new(protocol::capacity_topic(AgentId(shard))))
 }
 
-pub(super) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
+pub(crate) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
     let wrong = |reason: &dyn std::fmt::Display| NodeError::Gossip(reason.to_string());
     let mut config = ConfigBuilder::default();
     if !reads_capacity {
@@ -106,7 +106,7 @@ pub fn judge_capacity(topic: &TopicHash, data: &[u8], publisher: Option<&Certifi
 
 /// This node's own capacity: the latest, and when it is published next.
 #[derive(Default)]
-pub(super) struct Announcer {
+pub(crate) struct Announcer {
     latest: Option<Capacity>,
     due: Option<Instant>,
     published: Option<Instant>,
@@ -114,26 +114,26 @@ pub(super) struct Announcer {
 
 impl Announcer {
     /// The capacity has changed.
-    pub(super) fn change(&mut self, capacity: Capacity, now: Instant) {
+    pub(crate) fn change(&mut self, capacity: Capacity, now: Instant) {
         self.latest = Some(capacity);
         let earliest = self.published.map_or(now, |at| at + GAP).max(now);
         self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
     /// Somebody subscribed to this topic.
-    pub(super) fn reader_appeared(&mut self, topic: &TopicHash, now: Instant) {
+    pub(crate) fn reader_appeared(&mut self, topic: &TopicHash, now: Instant) {
         let Some(latest) = &self.latest else { return };
         if self.due.is_none() && topic.as_str() == protocol::capacity_topic(latest.agent) {
             self.due = Some(now + JITTER.mul_f64(rand::random::<f64>()));
         }
     }
 
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Publishes if it is time to. Nobody listening is no error: a reader that appears makes it due again.
-    pub(super) fn publish(&mut self, gossip: &mut Behaviour, now: Instant) {
+    pub(crate) fn publish(&mut self, gossip: &mut Behaviour, now: Instant) {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
@@ -150,7 +150,7 @@ impl Announcer {
 
 /// Certificates of members that were admitted here, for judging what comes through others. The one that was used
 /// longest ago goes first.
-pub(super) struct KnownMembers(lru::LruCache<PeerId, Certificate>);
+pub(crate) struct KnownMembers(lru::LruCache<PeerId, Certificate>);
 
 impl Default for KnownMembers {
     fn default() -> Self {
@@ -160,18 +160,18 @@ impl Default for KnownMembers {
 }
 
 impl KnownMembers {
-    pub(super) fn saw(&mut self, peer: PeerId, certificate: Certificate) {
+    pub(crate) fn saw(&mut self, peer: PeerId, certificate: Certificate) {
         self.0.put(peer, certificate);
         if self.0.len() > limits::CONNECTIONS_INCOMING_MAX as usize {
             self.0.pop_lru();
         }
     }
 
-    pub(super) fn forget(&mut self, peer: &PeerId) {
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
         self.0.pop(peer);
     }
 
-    pub(super) fn get(&mut self, peer: &PeerId) -> Option<&Certificate> {
+    pub(crate) fn get(&mut self, peer: &PeerId) -> Option<&Certificate> {
         self.0.get(peer)
     }
 }

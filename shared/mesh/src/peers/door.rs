@@ -48,7 +48,7 @@ pub fn source_of(ip: IpAddr) -> IpAddr {
 }
 
 /// The source that a connection comes from.
-pub(super) fn source(address: &Multiaddr) -> IpAddr {
+pub(crate) fn source(address: &Multiaddr) -> IpAddr {
     let ip = address.iter().find_map(|part| match part {
         Part::Ip4(ip) => Some(IpAddr::V4(ip)),
         Part::Ip6(ip) => Some(IpAddr::V6(ip)),
@@ -213,21 +213,21 @@ impl Cut {
 
 /// The door itself; its clones are the same door.
 #[derive(Clone, Default)]
-pub(super) struct Door(Arc<Mutex<Places>>);
+pub(crate) struct Door(Arc<Mutex<Places>>);
 
 impl Door {
     /// The transport whose incoming connections come through this door.
-    pub(super) fn guard<T>(&self, transport: T) -> Guarded<T> {
+    pub(crate) fn guard<T>(&self, transport: T) -> Guarded<T> {
         Guarded { inner: transport, door: self.clone() }
     }
 
     /// A member came from there.
-    pub(super) fn saw_member(&self, address: &Multiaddr) {
+    pub(crate) fn saw_member(&self, address: &Multiaddr) {
         self.lock().saw_member(source(address));
     }
 
     /// A connection has its keys, and needs its place no more.
-    pub(super) fn through(&self, point: &ConnectedPoint) {
+    pub(crate) fn through(&self, point: &ConnectedPoint) {
         if let ConnectedPoint::Listener { local_addr, send_back_addr } = point {
             self.lock().through(local_addr, send_back_addr);
         }
@@ -265,14 +265,14 @@ impl Drop for Place {
 }
 
 /// A transport behind a door.
-pub(super) struct Guarded<T> {
+pub(crate) struct Guarded<T> {
     inner: T,
     door: Door,
 }
 
 /// Why a connection did not come through a guarded transport.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GuardedError<E> {
+pub(crate) enum GuardedError<E> {
     #[error("its place was needed for another connection")]
     Cut,
     #[error(transparent)]
@@ -322,7 +322,7 @@ where
 }
 
 /// An incoming connection on its way through the door.
-pub(super) struct Entering<U> {
+pub(crate) struct Entering<U> {
     upgrade: U,
     place: Option<Place>,
 }
@@ -340,14 +340,14 @@ impl<U: Future<Output = Result<O, E>> + Unpin, O, E> Future for Entering<U> {
 }
 
 /// What came through a guarded transport, and its place until it has its keys.
-pub(super) struct Entered<S> {
+pub(crate) struct Entered<S> {
     io: S,
     place: Option<Place>,
 }
 
 impl<S> Entered<S> {
     /// What it is, without the place.
-    pub(super) fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.io
     }
 

@@ -29,14 +29,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    connection::Traffic,
+use crate::{
+    blobs::{
+        exchange::{Counters, Partial, lock},
+        file::{PartialFile, Target, partial_path, piece_bytes},
+    },
     error::{MeshError, in_words},
-    exchange::{Counters, Partial, lock},
-    file::{PartialFile, Target, partial_path, piece_bytes},
-    frames::{FrameError, in_time, read_frame, write_frame},
     handle::{FetchReport, NodeHandle, OwnStream},
-    streams::Protocol,
+    peers::connection::Traffic,
+    streams::{
+        frames::{FrameError, in_time, read_frame, write_frame},
+        opened::Protocol,
+    },
 };
 
 /// A source that was lost is asked again this often without having sent anything in between.
@@ -87,7 +91,7 @@ struct Source {
 }
 
 /// Fetches a blob into a file.
-pub(super) async fn fetch_file(
+pub(crate) async fn fetch_file(
     handle: &NodeHandle,
     blob: BlobRef,
     sources: Vec<PeerId>,
@@ -111,7 +115,7 @@ pub(super) async fn fetch_file(
 }
 
 /// Fetches a small blob into memory.
-pub(super) async fn fetch_bytes(
+pub(crate) async fn fetch_bytes(
     handle: &NodeHandle,
     blob: BlobRef,
     sources: Vec<PeerId>,
@@ -543,7 +547,7 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::super::{UploadRules, exchange::Exchange, node::Command};
+    use crate::{UploadRules, blobs::exchange::Exchange, node::Command};
 
     /// A node that answers nothing by itself: what it was asked comes out here.
     fn handle() -> (NodeHandle, mpsc::Receiver<Command>) {

@@ -30,7 +30,7 @@ const BLOBS_MAX: usize = 256;
 
 /// What peers besides the asker have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
+pub(crate) enum Others {
     None,
     /// Some are fetching it at this moment.
     Fetch,
@@ -40,7 +40,7 @@ pub(super) enum Others {
 
 /// What was given of which blobs.
 #[derive(Debug, Default)]
-pub(super) struct Seeding(BTreeMap<Digest, Seeds>);
+pub(crate) struct Seeding(BTreeMap<Digest, Seeds>);
 
 #[derive(Debug)]
 struct Seeds {
@@ -70,7 +70,7 @@ impl Given {
 
 impl Seeding {
     /// A piece to give, if one should be given; it counts as on its way until [`Self::ended`].
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &mut self,
         blob: &BlobRef,
         lacking: &PieceSet,
@@ -92,7 +92,7 @@ impl Seeding {
     }
 
     /// A piece that was chosen has left, or has not.
-    pub(super) fn ended(&mut self, digest: &Digest, piece: u32, arrived: bool, now: Instant) {
+    pub(crate) fn ended(&mut self, digest: &Digest, piece: u32, arrived: bool, now: Instant) {
         let Some(given) = self.0.get_mut(digest).and_then(|seeds| seeds.pieces.get_mut(piece as usize)) else { return };
         given.on_its_way = given.on_its_way.saturating_sub(1);
         if arrived {

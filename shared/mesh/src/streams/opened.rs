@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 /// The protocols that run over streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Admission,
     Enrolment,
     Work,
@@ -40,7 +40,7 @@ pub(super) enum Protocol {
 }
 
 /// All of them, in the order in which they are declared.
-pub(super) static PROTOCOLS: [Protocol; 5] =
+pub(crate) static PROTOCOLS: [Protocol; 5] =
     [Protocol::Admission, Protocol::Enrolment, Protocol::Work, Protocol::Blob, Protocol::Delivery];
 
 impl AsRef<str> for Protocol {
@@ -57,26 +57,26 @@ impl AsRef<str> for Protocol {
 
 /// A stream that a peer opened.
 #[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) peer: PeerId,
-    pub(super) connection: ConnectionId,
-    pub(super) protocol: Protocol,
-    pub(super) stream: Stream,
+pub(crate) struct Incoming {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) protocol: Protocol,
+    pub(crate) stream: Stream,
 }
 
 /// Where an opened stream goes. When it is dropped, the connection is gone.
-pub(super) type Opened = oneshot::Sender<Result<Stream, String>>;
+pub(crate) type Opened = oneshot::Sender<Result<Stream, String>>;
 
 /// The swarm's part.
 #[derive(Default)]
-pub(super) struct Behaviour {
+pub(crate) struct Behaviour {
     actions: VecDeque<ToSwarm<Incoming, Open>>,
     waker: Option<Waker>,
 }
 
 impl Behaviour {
     /// Opens a stream on this connection. Callers are bounded, so the queue is.
-    pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId, protocol: Protocol, opened: Opened) {
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, protocol: Protocol, opened: Opened) {
         let event = Open { protocol, opened };
         self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::One(connection), event });
         if let Some(waker) = self.waker.take() {
@@ -128,14 +128,14 @@ impl NetworkBehaviour for Behaviour {
 
 /// A wish for a stream.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(crate) struct Open {
     protocol: Protocol,
     opened: Opened,
 }
 
 /// The part that lives with one connection. It keeps the connection alive: the node alone decides when one ends.
 #[derive(Default)]
-pub(super) struct Handler {
+pub(crate) struct Handler {
     wanted: VecDeque<Open>,
     incoming: VecDeque<(Protocol, Stream)>,
     waker: Option<Waker>,
@@ -210,7 +210,7 @@ impl ConnectionHandler for Handler {
 
 /// Agrees on one of some protocols and then leaves the stream alone.
 #[derive(Debug, Clone)]
-pub(super) struct Upgrade(&'static [Protocol]);
+pub(crate) struct Upgrade(&'static [Protocol]);
 
 impl UpgradeInfo for Upgrade {
     type Info = Protocol;

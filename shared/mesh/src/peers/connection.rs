@@ -22,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{PeerInfo, door::source};
+use crate::{PeerInfo, peers::door::source};
 
 /// Streams that we open on one connection. Admission takes places too, and the peer frees one a little later than we.
 const OWN_STREAMS_MAX: usize = limits::STREAMS_PER_CONNECTION_MAX - 4;
@@ -33,7 +33,7 @@ const IDLE_MIN: Duration = Duration::from_millis(250);
 
 /// How far admission has come on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Nothing was shown yet.
     Introducing,
     /// They showed no valid certificate: they may enrol here, or show one after all.
@@ -46,35 +46,35 @@ pub(super) enum Standing {
 
 impl Standing {
     /// Their certificate, when it is valid.
-    pub(super) fn certificate(&self) -> Option<&Certificate> {
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Introducing | Self::Stranger => None,
             Self::Recognised(certificate) | Self::Admitted(certificate) => Some(certificate),
         }
     }
 
-    pub(super) fn is_admitted(&self) -> bool {
+    pub(crate) fn is_admitted(&self) -> bool {
         matches!(self, Self::Admitted(_))
     }
 }
 
 /// What is counted on a connection while its streams run in tasks of their own.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
-    pub(super) blob_bytes_sent: AtomicU64,
-    pub(super) blob_bytes_received: AtomicU64,
+pub(crate) struct Traffic {
+    pub(crate) blob_bytes_sent: AtomicU64,
+    pub(crate) blob_bytes_received: AtomicU64,
     work_streams: AtomicU32,
 }
 
 /// Kept by both halves of a work stream: counts it while it is open, and keeps its place.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     traffic: Arc<Traffic>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Held {
-    pub(super) fn work(traffic: Arc<Traffic>, place: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(crate) fn work(traffic: Arc<Traffic>, place: OwnedSemaphorePermit) -> Arc<Self> {
         traffic.work_streams.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { traffic, _place: place })
     }
@@ -87,47 +87,47 @@ impl Drop for Held {
 }
 
 /// One connection.
-pub(super) struct Connection {
-    pub(super) peer: PeerId,
-    pub(super) address: Multiaddr,
-    pub(super) dialled: bool,
+pub(crate) struct Connection {
+    pub(crate) peer: PeerId,
+    pub(crate) address: Multiaddr,
+    pub(crate) dialled: bool,
     /// Its peer was a member before this connection: it comes before strangers.
-    pub(super) expected: bool,
+    pub(crate) expected: bool,
     /// A request of its peer to be enrolled is being decided.
     enrolling: bool,
     since: Instant,
-    pub(super) standing: Standing,
+    pub(crate) standing: Standing,
     /// Whether an admission that we began is under way.
-    pub(super) introducing: bool,
+    pub(crate) introducing: bool,
     /// Something changed since that one began: it is followed by another.
-    pub(super) introduce_again: bool,
+    pub(crate) introduce_again: bool,
     /// The edition of the revocations that the peer knows, as it said last.
-    pub(super) revocations: Edition,
+    pub(crate) revocations: Edition,
     /// When their certificate expired, if it has by our clock.
-    pub(super) expired: Option<Timestamp>,
+    pub(crate) expired: Option<Timestamp>,
     /// How far their clock was ahead of ours when they introduced themselves, in microseconds.
-    pub(super) clock_ahead_us: Option<i64>,
+    pub(crate) clock_ahead_us: Option<i64>,
     /// The peer works on another connection that it opened later: this one is closed at its deadline.
-    pub(super) left: bool,
+    pub(crate) left: bool,
     /// Why their certificate was refused; it is closed when they were told.
-    pub(super) untrusted: Option<CertificateError>,
+    pub(crate) untrusted: Option<CertificateError>,
     /// What the peer is to be told once it can be served, and by which conversations. Bounded by their places.
-    pub(super) verdicts: Vec<(oneshot::Sender<Admission>, Admission)>,
+    pub(crate) verdicts: Vec<(oneshot::Sender<Admission>, Admission)>,
     /// When it is cut unless something happens: admission's end, or the certificate's.
-    pub(super) deadline: Option<Instant>,
-    pub(super) software: Option<String>,
-    pub(super) round_trip: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) software: Option<String>,
+    pub(crate) round_trip: Option<Duration>,
     /// Places for streams that they open.
-    pub(super) places: Arc<Semaphore>,
+    pub(crate) places: Arc<Semaphore>,
     /// Places for streams that we open.
-    pub(super) own_places: Arc<Semaphore>,
-    pub(super) traffic: Arc<Traffic>,
+    pub(crate) own_places: Arc<Semaphore>,
+    pub(crate) traffic: Arc<Traffic>,
     /// What had been moved at the last look, if it was idle then.
     idle_at: Option<u64>,
 }
 
 impl Connection {
-    pub(super) fn new(peer: PeerId, endpoint: &ConnectedPoint) -> Self {
+    pub(crate) fn new(peer: PeerId, endpoint: &ConnectedPoint) -> Self {
         Self {
             peer,
             address: endpoint.get_remote_address().iter().filter(|part| !matches!(part, multiaddr::Protocol::P2p(_))).collect(),
@@ -168,7 +168,7 @@ impl Connection {
     }
 
     /// Whether nothing happens on it, and nothing has since the last look.
-    pub(super) fn has_been_idle(&mut self) -> bool {
+    pub(crate) fn has_been_idle(&mut self) -> bool {
         let open = |places: &Semaphore, all: usize| places.available_permits() < all;
         if open(&self.places, limits::STREAMS_PER_CONNECTION_MAX) || open(&self.own_places, OWN_STREAMS_MAX) {
             self.idle_at = None;
@@ -200,7 +200,7 @@ impl Connection {
 
 /// All connections there are.
 #[derive(Default)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     all: BTreeMap<ConnectionId, Connection>,
     by_peer: BTreeMap<PeerId, Vec<ConnectionId>>,
     deadlines: BTreeSet<(Instant, ConnectionId)>,
@@ -209,13 +209,13 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+    pub(crate) fn insert(&mut self, id: ConnectionId, connection: Connection) {
         self.by_peer.entry(connection.peer).or_default().push(id);
         self.strangers += usize::from(connection.is_stranger());
         self.all.insert(id, connection);
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.set_deadline(id, None);
         let connection = self.all.remove(&id)?;
         self.strangers -= usize::from(connection.is_stranger());
@@ -228,29 +228,29 @@ impl Connections {
         Some(connection)
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         self.all.get(&id)
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.all.get_mut(&id)
     }
 
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         self.all.keys().copied().collect()
     }
 
-    pub(super) fn ids_of(&self, peer: &PeerId) -> &[ConnectionId] {
+    pub(crate) fn ids_of(&self, peer: &PeerId) -> &[ConnectionId] {
         self.by_peer.get(peer).map_or(&[], Vec::as_slice)
     }
 
     /// The admitted connection to a peer, if there is one.
-    pub(super) fn admitted(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
+    pub(crate) fn admitted(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
         self.find(peer, |connection| connection.standing.is_admitted())
     }
 
     /// A connection to a peer whose certificate is valid, whether or not it accepts ours.
-    pub(super) fn recognised(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
+    pub(crate) fn recognised(&self, peer: &PeerId) -> Option<(ConnectionId, &Connection)> {
         self.admitted(peer).or_else(|| self.find(peer, |connection| connection.standing.certificate().is_some()))
     }
 
@@ -259,19 +259,19 @@ impl Connections {
     }
 
     /// Whether some admitted peer is a coordinator.
-    pub(super) fn has_coordinator(&self) -> bool {
+    pub(crate) fn has_coordinator(&self) -> bool {
         self.all.values().any(|connection| matches!(&connection.standing, Standing::Admitted(c) if c.role == Role::Coordinator))
     }
 
     /// How many connections take a place of a stranger.
     #[cfg(test)]
-    pub(super) fn strangers(&self) -> usize {
+    pub(crate) fn strangers(&self) -> usize {
         self.strangers
     }
 
     /// Which connection is closed for this one when strangers are too many: the idlest of the source that has the most of
     /// them; this one itself if no other is idle for long and its source has no less than others.
-    pub(super) fn surplus(&self, newcomer: ConnectionId, now: Instant) -> Option<ConnectionId> {
+    pub(crate) fn surplus(&self, newcomer: ConnectionId, now: Instant) -> Option<ConnectionId> {
         if self.strangers <= limits::STRANGERS_MAX {
             return None;
         }
@@ -293,13 +293,13 @@ impl Connections {
     }
 
     /// Whether a request to be enrolled is being decided on a connection.
-    pub(super) fn set_enrolling(&mut self, id: ConnectionId, enrolling: bool) {
+    pub(crate) fn set_enrolling(&mut self, id: ConnectionId, enrolling: bool) {
         if let Some(connection) = self.all.get_mut(&id) {
             connection.enrolling = enrolling;
         }
     }
 
-    pub(super) fn set_standing(&mut self, id: ConnectionId, standing: Standing) {
+    pub(crate) fn set_standing(&mut self, id: ConnectionId, standing: Standing) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let was_stranger = connection.is_stranger();
         connection.standing = standing;
@@ -310,7 +310,7 @@ impl Connections {
         }
     }
 
-    pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
+    pub(crate) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         if let Some(old) = std::mem::replace(&mut connection.deadline, deadline) {
             self.deadlines.remove(&(old, id));
@@ -321,25 +321,25 @@ impl Connections {
     }
 
     /// Gives a stranger more time, but not for ever. A member keeps the deadline that its certificate gives it.
-    pub(super) fn extend_deadline(&mut self, id: ConnectionId, now: Instant, by: Duration) {
+    pub(crate) fn extend_deadline(&mut self, id: ConnectionId, now: Instant, by: Duration) {
         let Some(connection) = self.all.get(&id).filter(|connection| !connection.standing.is_admitted()) else { return };
         let deadline = (now + by).min(connection.since + limits::STRANGER_TIME_MAX);
         self.set_deadline(id, Some(deadline));
     }
 
     /// Cuts a connection at this moment, if it is not cut before.
-    pub(super) fn shorten_deadline(&mut self, id: ConnectionId, at: Instant) {
+    pub(crate) fn shorten_deadline(&mut self, id: ConnectionId, at: Instant) {
         let Some(connection) = self.all.get(&id) else { return };
         let at = connection.deadline.map_or(at, |deadline| deadline.min(at));
         self.set_deadline(id, Some(at));
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// The connections whose deadline has come; they have none afterwards.
-    pub(super) fn take_due(&mut self, now: Instant) -> Vec<ConnectionId> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<ConnectionId> {
         let due: Vec<_> = self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in &due {
             self.set_deadline(*id, None);
@@ -347,7 +347,7 @@ impl Connections {
         due
     }
 
-    pub(super) fn infos(&self) -> Vec<PeerInfo> {
+    pub(crate) fn infos(&self) -> Vec<PeerInfo> {
         self.all.values().map(Connection::info).collect()
     }
 }

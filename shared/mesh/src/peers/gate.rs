@@ -25,8 +25,8 @@ use libp2p::{
 };
 
 /// A behaviour behind gates, one for each connection.
-pub(super) struct Gated<B> {
-    pub(super) inner: B,
+pub(crate) struct Gated<B> {
+    pub(crate) inner: B,
     orders: VecDeque<(PeerId, ConnectionId, Gate)>,
     listening: VecDeque<ConnectionId>,
     waker: Option<Waker>,
@@ -34,7 +34,7 @@ pub(super) struct Gated<B> {
 
 /// What comes out, of the behaviour with the connection's id and of a connection's part without.
 #[derive(Debug)]
-pub(super) enum GatedEvent<E, C = ConnectionId> {
+pub(crate) enum GatedEvent<E, C = ConnectionId> {
     /// From now on the peer's streams are accepted on this connection.
     Listening(C),
     Inner(E),
@@ -42,7 +42,7 @@ pub(super) enum GatedEvent<E, C = ConnectionId> {
 
 /// How far the gate of a connection is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Gate {
+pub(crate) enum Gate {
     Shut,
     Listens,
     Open,
@@ -50,23 +50,23 @@ pub(super) enum Gate {
 
 /// What a connection's part is told.
 #[derive(Debug)]
-pub(super) enum Order<E> {
+pub(crate) enum Order<E> {
     Gate(Gate),
     Inner(E),
 }
 
 impl<B> Gated<B> {
-    pub(super) fn new(inner: B) -> Self {
+    pub(crate) fn new(inner: B) -> Self {
         Self { inner, orders: VecDeque::new(), listening: VecDeque::new(), waker: None }
     }
 
     /// Accepts the peer's streams; answered by [`GatedEvent::Listening`].
-    pub(super) fn listen(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(crate) fn listen(&mut self, peer: PeerId, connection: ConnectionId) {
         self.order(peer, connection, Gate::Listens);
     }
 
     /// Opens our streams too.
-    pub(super) fn open(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId) {
         self.order(peer, connection, Gate::Open);
     }
 
@@ -147,7 +147,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
 }
 
 /// The part that lives with one connection.
-pub(super) struct Handler<H: ConnectionHandler> {
+pub(crate) struct Handler<H: ConnectionHandler> {
     inner: H,
     gate: Gate,
     /// That the gate listens is still to be said.
@@ -252,7 +252,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 }
 
 /// The inner protocols, or none while the gate is shut.
-pub(super) struct Upgrade<U> {
+pub(crate) struct Upgrade<U> {
     inner: U,
     shut: bool,
 }
