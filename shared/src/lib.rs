@@ -4,29 +4,13 @@
 //! that both sides run is `lull-mesh`.
 #![forbid(unsafe_code)]
 
-pub mod amount;
-pub mod bound;
-pub mod codec;
-pub mod codes;
-pub mod constraint;
-pub mod digest;
-pub mod hours;
 pub mod id;
-pub mod identity;
-pub mod job;
 pub mod limits;
-pub mod message;
-pub mod misread;
-pub mod name;
-pub mod numbers;
-pub mod pack;
-pub mod pieces;
-pub mod policy;
-pub mod protocol;
-pub mod resources;
-pub mod senders;
-pub mod share;
-pub mod state;
+mod text;
 pub mod time;
-pub mod window;
-pub mod zone;
+mod wire;
+mod work;
+
+pub use self::text::{amount, bound, codes, constraint, hours, misread, name, numbers, share, window, zone};
+pub use self::wire::{codec, digest, identity, message, pieces, protocol, senders};
+pub use self::work::{job, pack, policy, resources, state};

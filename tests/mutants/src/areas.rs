@@ -37,7 +37,7 @@ pub const AREAS: &[Area] = &[
     area("agent/session/src/", "lull-session", &[NOT_GUARD], true),
     area("agent/src/outbox/", "lull-agent", &["outbox::"], false),
     area("shared/mesh/src/", "lull-mesh", &[ALL], false),
-    area("shared/src/policy.rs", "lull-shared", &[ALL], true),
+    area("shared/src/work/policy.rs", "lull-shared", &[ALL], true),
     area("shared/src/", "lull-shared", &[ALL], false),
 ];
 
