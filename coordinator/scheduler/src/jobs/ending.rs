@@ -87,12 +87,10 @@ impl Scheduler {
         }
     }
 
-    /// Ends the jobs of which no task is open, and stops those that needed them to succeed. What is more than fits comes at the
-    /// next call.
+    /// Ends the jobs of which no task is open, and stops those that needed them to succeed. Of those what is more than fits comes
+    /// at the next call, and their job ends with the last.
     pub(crate) fn close_jobs(&mut self) {
-        while !self.is_full()
-            && let Some(id) = self.closing.pop_first()
-        {
+        while let Some(id) = self.closing.pop_first() {
             if self.jobs.get(&id).is_some_and(Job::is_over) {
                 if self.stop_dependants(id) {
                     self.end_job(id);
@@ -100,9 +98,6 @@ impl Scheduler {
                     self.timers.set(Timer::Stopping(id), self.now);
                 }
             }
-        }
-        for id in std::mem::take(&mut self.closing) {
-            self.timers.set(Timer::Stopping(id), self.now);
         }
     }
 
