@@ -3,30 +3,24 @@
 pub mod access;
 pub mod agent_process;
 pub mod api;
-pub mod blobs;
 pub mod bounds;
-pub mod claims;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod dispatch;
+pub mod fleet;
 pub mod hint;
 pub mod http;
 pub mod inputs;
 pub mod keys;
-pub mod logs;
 pub mod loss;
-pub mod network;
-pub mod own_copies;
 mod pauses;
-pub mod policies;
 pub mod presence;
 pub mod publishing;
 pub mod server;
 pub mod store;
 pub mod submit;
 pub mod term;
-pub mod tracker;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Parser;
 use libp2p::{PeerId, identity::Keypair};
-use lull_coordinator::tracker::Tracker;
+use lull_coordinator::fleet::tracker::Tracker;
 use lull_engine::cache::Cache;
 use lull_mesh::{BlobStore, Holders, Node, NodeConfig, NodeHandle, Receiving, UploadRules};
 use lull_scheduler::event::StreamId;

@@ -196,7 +196,7 @@ pub struct Shell {
     pub store: Arc<dyn crate::store::Store>,
     pub catalogue: Arc<Catalogue>,
     pub limits: lull_scheduler::Limits,
-    pub tracker: Arc<crate::tracker::Tracker>,
+    pub tracker: Arc<crate::fleet::tracker::Tracker>,
     /// Whether the term may be counted on without asking the store.
     pub lease: Lease,
     /// Told after an agent's revocation is durable. Not bounded by itself: each is an administrator's word, and was committed.

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{Catalogue, CatalogueError, DispatchHandle};
-use crate::{logs::Ask, policies::Feed};
+use crate::fleet::{logs::Ask, policies::Feed};
 
 /// What may wait for an agent that reads slowly, in attempts and other things that orders name. An agent holds so many
 /// attempts at most, and each is offered, with the brief of its job, recalled, acknowledged and forgotten: one that reads at
@@ -364,7 +364,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        policies::Policies,
+        fleet::policies::Policies,
         store::{Blobs as _, memory::Memory},
     };
 

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 
 use crate::{
     clock,
+    fleet::tracker::Tracker,
     store::{BlobWriter, ForPeople},
     term::phase::Phase,
-    tracker::Tracker,
 };
 
 /// Attempts whose deliveries are remembered: more than are on their way at any time.

@@ -28,17 +28,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claims::{self, Wrong},
     clock,
     dispatch::{Catalogue, DispatchHandle, Place, writer},
-    logs::Logs,
-    policies::Policies,
+    fleet::{
+        claims::{self, Wrong},
+        logs::Logs,
+        policies::Policies,
+        tracker::Tracker,
+    },
     presence::Presence,
     store::{
         ForAgents, Lead, StoreError,
         record::{AgentRecord, Enrolment, EnrolmentOutcome, RevocationsRecord, Rise},
     },
-    tracker::Tracker,
 };
 
 /// What the coordinator does with what comes over the mesh.

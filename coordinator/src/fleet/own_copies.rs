@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{dispatch::DispatchHandle, tracker::Tracker};
+use crate::{dispatch::DispatchHandle, fleet::tracker::Tracker};
 
 /// Snapshots fetched at once: they come from machines whose owners may be there.
 const FETCHES_MAX: usize = 2;

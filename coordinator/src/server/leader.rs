@@ -21,12 +21,10 @@ use crate::{
     access::{self, Callers},
     clock,
     dispatch::{self, Catalogue, Clocks, Ended, Inbox, Lease, Shell},
+    fleet::{network::Network, own_copies::OwnCopies, policies::Policies, tracker::Tracker},
     http, keys,
     loss::Losses,
-    network::Network,
-    own_copies::OwnCopies,
     pauses::Pauses,
-    policies::Policies,
     presence::Presence,
     publishing::Publications,
     store::{
@@ -37,7 +35,6 @@ use crate::{
         Coordinator,
         phase::{LeaderView, Leading, Phase},
     },
-    tracker::Tracker,
 };
 
 /// Unreferenced blobs are kept for a day: an upload, or a result on its way, is not referred to yet.

@@ -40,9 +40,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{leader::Lasting, standby::Standby};
 pub use crate::keys::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE};
 use crate::{
-    blobs::StoreBlobs,
     clock,
     dispatch::LeaseTimes,
+    fleet::blobs::StoreBlobs,
     http, keys,
     presence::{self, Presence},
     publishing::make::Making,

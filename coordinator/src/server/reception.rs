@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    network,
+    fleet::network,
     term::phase::{Leading, Phase},
 };
 

@@ -13,9 +13,8 @@ use lull_shared::{
 use crate::{
     access::Callers,
     dispatch::{Catalogue, DispatchHandle, Lease},
+    fleet::{network::Network, policies::Policies},
     loss::Loss,
-    network::Network,
-    policies::Policies,
     presence::Presence,
     publishing::Publications,
     store::{ForPeople, Lead},

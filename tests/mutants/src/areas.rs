@@ -30,7 +30,7 @@ pub const AREAS: &[Area] = &[
     area("coordinator/src/loss.rs", "lull-coordinator", &["loss::", "server::"], false),
     area("coordinator/src/presence.rs", "lull-coordinator", &["presence::", "server::"], false),
     area("coordinator/src/http/", "lull-coordinator", &["http::", "server::tests"], false),
-    area("coordinator/src/claims.rs", "lull-coordinator", &["claims::", "server::tests"], false),
+    area("coordinator/src/fleet/claims.rs", "lull-coordinator", &["claims::", "server::tests"], false),
     area("coordinator/src/store/sqlserver/", "lull-coordinator", &["store::sqlserver"], false),
     area("coordinator/src/store/", "lull-coordinator", &["store::", "server::tests"], true),
     area("agent/session/src/guard/", "lull-session", &["guard::", NOT_GUARD], true),

@@ -31,10 +31,9 @@ use lull_shared::{
 
 use super::{
     events::{CoordinatorEvent, CoordinatorId, What},
-    link::LinkId,
+    judged::promise::{Checked, Promise, Violation},
+    machines::{link::LinkId, processor},
     options::Mutation,
-    processor,
-    promise::{Checked, Promise, Violation},
     store::at_once,
     world::World,
 };

@@ -12,7 +12,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{coordinator::Input, faults::Fault, link::LinkId, users::Wish};
+use super::{coordinator::Input, machines::link::LinkId, misfortune::faults::Fault, people::users::Wish};
 
 /// A machine's place in the world.
 pub type MachineId = usize;

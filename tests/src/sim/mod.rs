@@ -14,26 +14,13 @@
 mod coordinator;
 mod dice;
 mod events;
-mod executor;
-mod faults;
-mod final_check;
-mod ledger;
-mod link;
-mod machine;
-mod machine_effects;
+mod judged;
+mod machines;
+mod misfortune;
 pub mod options;
-mod outages;
-mod owner;
-mod plan;
-mod processor;
-mod promise;
-mod report;
+mod people;
 pub mod shrink;
-mod snapshots;
 mod store;
-mod trace;
-mod users;
-mod waste;
 pub mod week;
 mod world;
 
@@ -41,9 +28,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::world::World;
 pub use self::{
+    judged::{
+        promise::{Promise, Violation},
+        report::Summary,
+    },
     options::{Kind, Level, Misfortune, Mutation, Options},
-    promise::{Promise, Violation},
-    report::Summary,
 };
 
 /// What came of a run.

@@ -31,39 +31,28 @@
 //! ```
 //! The pass is pure and its output depends on the module alone. Work and growth are bounded whatever the module is.
 
-mod callgraph;
-mod code;
 pub mod contract;
-mod copy;
-mod counted;
-mod entry;
-mod fast;
-mod frame;
-mod live;
-mod output;
 mod plan;
-mod reason;
-mod resume;
-mod shared;
-mod source;
-mod survey;
-mod tape;
+mod reading;
 #[cfg(test)]
 mod tests;
-mod value;
+mod writing;
 
 use wasm_encoder::{BranchHints, CodeSection};
 use wasmparser::{FuncValidatorAllocations, Parser, Validator, WasmFeatures};
 
-pub use self::reason::NotMovable;
+pub use self::reading::reason::NotMovable;
 use self::{
-    code::{Types, Written},
-    copy::{Copy, Ending},
-    output::Functions,
     plan::Plan,
-    shared::Shared,
-    source::Source,
-    value::Value,
+    reading::{reason, source::Source, survey, tape, value::Value},
+    writing::{
+        code::{Types, Written},
+        copy::{Copy, Ending},
+        entry, fast, frame, output,
+        output::Functions,
+        resume,
+        shared::Shared,
+    },
 };
 
 /// How many times a function's own size its two copies may take together, to which [`GROWTH_BYTES`] are added. Real ones

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
+use super::reading::{
     callgraph::CallGraph,
     source::Source,
     survey::{Survey, key},

@@ -108,8 +108,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::api::{Reason, Text};
-    use crate::cli::shown::output::{Format, tests::plain};
+    use crate::{
+        api::{Reason, Text},
+        cli::shown::output::{Format, tests::plain},
+    };
 
     #[test]
     fn a_job_or_a_task_is_told_by_its_form() {

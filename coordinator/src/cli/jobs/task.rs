@@ -316,10 +316,12 @@ mod tests {
     use lull_shared::{id::AgentId, state::Usage};
 
     use super::*;
-    use crate::api::{ChoiceBody, Reason, Text, VerdictBody};
-    use crate::cli::shown::output::{
-        Format,
-        tests::{check_fits, plain, worst_name, worst_reason},
+    use crate::{
+        api::{ChoiceBody, Reason, Text, VerdictBody},
+        cli::shown::output::{
+            Format,
+            tests::{check_fits, plain, worst_name, worst_reason},
+        },
     };
 
     #[test]

@@ -18,11 +18,11 @@ use lull_shared::{
 
 use crate::{
     api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Text, Verdict},
+    fleet::tracker::{AgentHoldings, BlobHoldings},
     http::{
         Interface, Shared,
         door::{auth::Viewer, error::Answer},
     },
-    tracker::{AgentHoldings, BlobHoldings},
 };
 
 /// Beyond it a turn of the store makes people wait.

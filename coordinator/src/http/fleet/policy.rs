@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text, shape},
     clock,
+    fleet::policies::{SetError, Wish},
     http::{
         Shared,
         door::{
@@ -22,7 +23,6 @@ use crate::{
         },
         fleet::agents::find,
     },
-    policies::{SetError, Wish},
     store::record::{AgentRecord, PolicyRecord},
 };
 

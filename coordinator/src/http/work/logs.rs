@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     api::{LogBody, Text},
+    fleet::logs::{Ask, ReadError},
     http::{
         Interface, Shared,
         door::{
@@ -23,7 +24,6 @@ use crate::{
         },
         work::tasks,
     },
-    logs::{Ask, ReadError},
     store::record::LogRecord,
 };
 

@@ -21,9 +21,9 @@ use lull_shared::{id::JobId, identity::Signed, time::Timestamp};
 use super::{
     super::{
         events::{CoordinatorEvent, CoordinatorId, What},
+        judged::promise::{Checked, Promise, hold},
+        machines::processor,
         options::{Kind, Mutation},
-        processor,
-        promise::{Checked, Promise, hold},
         store::at_once,
         world::World,
     },

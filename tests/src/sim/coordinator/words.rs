@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lull_coordinator::{
-    claims::{self, Wrong},
     dispatch::turn::{Outgoing, Sealed},
+    fleet::claims::{self, Wrong},
 };
 use lull_scheduler::{
     effect::{Order, Reply},
@@ -19,10 +19,10 @@ use lull_shared::{
 use super::{
     super::{
         events::{CoordinatorId, What},
-        link::LinkId,
+        judged::promise::{Checked, Promise, Subject, Violation, hold},
+        machines::link::LinkId,
         options::Mutation,
-        plan,
-        promise::{Checked, Promise, Subject, Violation, hold},
+        people::plan,
         store::at_once,
         world::World,
     },

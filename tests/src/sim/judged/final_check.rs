@@ -7,11 +7,13 @@ use lull_shared::{
     state::{Intake, TaskState},
 };
 
-use super::{
-    ledger::Place,
-    machine::Power,
-    plan,
-    promise::{Checked, Promise, Subject, Violation, hold},
+use crate::sim::{
+    judged::{
+        ledger::Place,
+        promise::{Checked, Promise, Subject, Violation, hold},
+    },
+    machines::machine::Power,
+    people::plan,
     store::at_once,
     world::World,
 };

@@ -20,10 +20,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
+    judged::promise::{Checked, Promise, Subject, Violation, hold},
     options::Options,
-    plan,
-    promise::{Checked, Promise, Subject, Violation, hold},
+    people::plan,
 };
 
 /// Everything that was committed.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::ledger::Tally;
+use crate::sim::judged::ledger::Tally;
 
 /// Counts of a run.
 #[derive(Debug, Default, Clone)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use lull_shared::time::Timestamp;
 
-use super::promise::Subject;
+use crate::sim::judged::promise::Subject;
 
 /// Lines remembered: enough to hold the whole of a small world.
 const LINES_MAX: usize = 400_000;

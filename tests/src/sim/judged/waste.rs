@@ -16,9 +16,9 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     events::MachineId,
-    promise::{Checked, Promise, Subject, hold},
+    judged::promise::{Checked, Promise, Subject, hold},
     world::World,
 };
 

@@ -11,12 +11,12 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     events::{MachineEvent, MachineId, News},
-    machine::Power,
+    judged::promise::{Checked, Promise, Violation, hold},
+    machines::machine::Power,
     options::{Kind, Mutation},
-    plan::{self, Fate},
-    promise::{Checked, Promise, Violation, hold},
+    people::plan::{self, Fate},
     store,
     world::World,
 };
@@ -257,7 +257,7 @@ impl World {
         input: &Payload,
         resume: Option<BlobRef>,
     ) -> Checked {
-        let input = super::machine_effects::number_of(attempt, input);
+        let input = crate::sim::machines::machine_effects::number_of(attempt, input);
         let agent = self.machines[id].agent;
         let held = self.machines[id].slots.iter().any(|executor| match &executor.state {
             State::Alive { queue, .. } => queue.iter().any(|run| run.attempt == attempt),

@@ -9,7 +9,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     events::{CoordinatorId, MachineId, What},
     options::Kind,
     world::World,

@@ -17,14 +17,12 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     dice::{Dice, mixed},
     events::{Answer, MachineEvent, MachineId, What},
-    executor::Executor,
-    link::LinkId,
+    judged::promise::{Checked, Promise, Violation, hold},
+    machines::{executor::Executor, link::LinkId, owner::Owner},
     options::{Kind, Mutation, Options},
-    owner::Owner,
-    promise::{Checked, Promise, Violation, hold},
     store::ENGINES,
     week::{Desk, Week},
     world::World,

@@ -10,12 +10,12 @@ use lull_shared::{
     resources::Capacity,
 };
 
-use super::{
+use crate::sim::{
     events::{Answer, MachineEvent, MachineId, What},
-    executor::input_of,
+    judged::promise::{Checked, Promise, hold},
+    machines::executor::input_of,
     options::Kind,
-    plan,
-    promise::{Checked, Promise, hold},
+    people::plan,
     store::at_once,
     world::World,
 };

@@ -8,12 +8,12 @@ use lull_session::{
 };
 use lull_shared::time::Timestamp;
 
-use super::{
+use crate::sim::{
     dice::Dice,
     events::{MachineEvent, MachineId, What},
-    machine::Power,
+    judged::promise::{Checked, Promise, Violation},
+    machines::machine::Power,
     options::Options,
-    promise::{Checked, Promise, Violation},
     world::World,
 };
 

@@ -12,12 +12,12 @@ use lull_shared::{
     id::{AttemptId, TaskId},
 };
 
-use super::{
+use crate::sim::{
     coordinator::Input,
     events::{CoordinatorEvent, CoordinatorId, MachineEvent, MachineId, News},
-    machine::Power,
+    judged::promise::{Checked, Promise, Violation},
+    machines::machine::Power,
     options::{Kind, Mutation},
-    promise::{Checked, Promise, Violation},
     world::World,
 };
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use lull_session::Event;
 use lull_shared::time::Timestamp;
 
-use super::{
+use crate::sim::{
     events::{MachineId, What},
-    machine::Power,
+    judged::promise::Checked,
+    machines::machine::Power,
     options::{Kind, Level, Misfortune},
-    promise::Checked,
     store::Mood,
     world::World,
 };

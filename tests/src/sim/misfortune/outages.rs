@@ -11,10 +11,10 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     events::MachineId,
+    judged::promise::{Checked, Promise, hold},
     options::{Kind, Options},
-    promise::{Checked, Promise, hold},
     world::World,
 };
 
@@ -61,7 +61,7 @@ impl World {
         let lost = outage.done.saturating_sub(done);
         self.summary.outages += 1;
         self.summary.outage_cost = self.summary.outage_cost.max(lost);
-        let most = super::machine::SNAPSHOT_EVERY + TRANSFER;
+        let most = crate::sim::machines::machine::SNAPSHOT_EVERY + TRANSFER;
         let what = || format!("{attempt} repeats {lost:?} since a machine went dark at {}", outage.at);
         hold(Promise::Carried, lost <= most, what, &[attempt.into()])
     }

@@ -12,7 +12,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use super::{
+use crate::sim::{
     dice::{Dice, fraction, mixed},
     options::{Kind, Options},
     week,

@@ -11,10 +11,10 @@ use lull_shared::{
     state::{Intake, JobState},
 };
 
-use super::{
+use crate::sim::{
     coordinator::{Input, Leader, Request},
     events::{CoordinatorId, What},
-    promise::{Checked, Promise, hold},
+    judged::promise::{Checked, Promise, hold},
     store::{MOVABLE, at_once, cost_percent},
     world::World,
 };

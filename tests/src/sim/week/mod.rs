@@ -37,11 +37,9 @@ use self::{
 };
 use super::{
     events::{MachineEvent, MachineId, What},
-    executor::Nature,
-    machine::Power,
-    plan,
-    promise::{Checked, Promise, Violation, hold},
-    users::Wish,
+    judged::promise::{Checked, Promise, Violation, hold},
+    machines::{executor::Nature, machine::Power},
+    people::{plan, users::Wish},
     world::World,
 };
 

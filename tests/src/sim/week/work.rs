@@ -13,7 +13,7 @@ use super::{
     super::{
         dice::Dice,
         options::Options,
-        plan::{INPUTS_PER_JOB, Planned, SUBMITTERS},
+        people::plan::{INPUTS_PER_JOB, Planned, SUBMITTERS},
         store::{MOVABLE, VERSIONS},
     },
     Leaving, Week,

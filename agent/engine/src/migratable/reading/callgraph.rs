@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
+use crate::migratable::reading::{
     source::Source,
     survey::{Survey, key},
 };
@@ -17,7 +17,7 @@ const LONG: u64 = 1_000_000;
 
 /// What the calls between functions say of each that the module defines, in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CallGraph {
+pub(in crate::migratable) struct CallGraph {
     /// Whether it can be on the stack when a poll fires.
     pub suspendable: Vec<bool>,
     /// Whether it polls at its entry.

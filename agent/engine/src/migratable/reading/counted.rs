@@ -15,7 +15,7 @@ const SHORT: i64 = 20_000;
 const LOOK_BACK: usize = 40;
 
 /// For each `loop` of a function in source order how many instructions it executes in all, if it is short.
-pub(super) fn short_loops(operators: &[Operator<'_>]) -> Vec<Option<u64>> {
+pub(in crate::migratable) fn short_loops(operators: &[Operator<'_>]) -> Vec<Option<u64>> {
     let mut found = Vec::new();
     let mut candidate = None;
     for (at, operator) in operators.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Which locals a function still needs where it can be suspended: those that are read later before they are written.
 
-use super::{
+use crate::migratable::reading::{
     reason::NotMovable,
     tape::{Kind, Step, Tape},
 };
@@ -9,7 +9,7 @@ use super::{
 const WORK_MAX: usize = 1 << 31;
 
 /// For each point the locals that are live there, in order.
-pub(super) fn live_locals(tape: &Tape<'_>) -> Result<Vec<Vec<u32>>, NotMovable> {
+pub(in crate::migratable) fn live_locals(tape: &Tape<'_>) -> Result<Vec<Vec<u32>>, NotMovable> {
     let mut analysis = Analysis {
         tape,
         words: tape.locals.len().div_ceil(64),

@@ -49,7 +49,7 @@ impl From<wasmparser::BinaryReaderError> for NotMovable {
 }
 
 /// The proposals that a module may use to be movable.
-pub(super) const ACCEPTED: WasmFeatures = WasmFeatures::WASM2
+pub(in crate::migratable) const ACCEPTED: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::RELAXED_SIMD)
@@ -67,7 +67,7 @@ const REFUSED: [(WasmFeatures, NotMovable); 7] = [
 ];
 
 /// Refuses a module that is not valid with the accepted proposals alone, and says which one is too many.
-pub(super) fn validate(module: &[u8]) -> Result<(), NotMovable> {
+pub(in crate::migratable) fn validate(module: &[u8]) -> Result<(), NotMovable> {
     let valid = |features| Validator::new_with_features(features).validate_all(module).map(|_| ());
     let Err(error) = valid(ACCEPTED) else { return Ok(()) };
     for (features, reason) in REFUSED {

@@ -7,15 +7,15 @@ use wasmparser::{
     Parser, Payload, TypeRef, ValidPayload, Validator, ValidatorResources,
 };
 
-use super::{
+use crate::migratable::{
     contract,
-    reason::{ACCEPTED, NotMovable},
+    reading::reason::{ACCEPTED, NotMovable},
 };
 
 /// Numbers of sections as the binary format has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum SectionId {
+pub(in crate::migratable) enum SectionId {
     Type = 1,
     Import = 2,
     Function = 3,
@@ -29,7 +29,7 @@ pub(super) enum SectionId {
 }
 
 /// A module, parsed and found acceptable.
-pub(super) struct Source<'a> {
+pub(in crate::migratable) struct Source<'a> {
     pub bytes: &'a [u8],
     pub types: Vec<FuncType>,
     /// The type of each function, imported ones first.
@@ -49,7 +49,7 @@ pub(super) struct Source<'a> {
 }
 
 /// A function that the module defines.
-pub(super) struct Body<'a> {
+pub(in crate::migratable) struct Body<'a> {
     pub code: FunctionBody<'a>,
     validate: FuncToValidate<ValidatorResources>,
 }
@@ -64,7 +64,7 @@ impl Body<'_> {
 }
 
 impl<'a> Source<'a> {
-    /// Parses a module that [`super::reason::validate`] accepted.
+    /// Parses a module that [`crate::migratable::reading::reason::validate`] accepted.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, NotMovable> {
         let mut source = Self {
             bytes,

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wasmparser::{ConstExpr, ElementItems, ElementSectionReader, FuncType, GlobalSectionReader, Operator};
 
-use super::{
+use crate::migratable::reading::{
     counted::short_loops,
     reason::NotMovable,
     source::{SectionId, Source},
 };
 
 /// What is known of all functions.
-pub(super) struct Survey {
+pub(in crate::migratable) struct Survey {
     /// One for each function that the module defines, in order.
     pub functions: Vec<Facts>,
     /// Functions that can be called through a table, by their type. Indices count imported functions too.
@@ -21,11 +21,11 @@ pub(super) struct Survey {
 }
 
 /// Types of functions are compared by what they look like.
-pub(super) type FuncTypeKey = (Vec<wasmparser::ValType>, Vec<wasmparser::ValType>);
+pub(in crate::migratable) type FuncTypeKey = (Vec<wasmparser::ValType>, Vec<wasmparser::ValType>);
 
 /// What is known of one function.
 #[derive(Default)]
-pub(super) struct Facts {
+pub(in crate::migratable) struct Facts {
     /// Functions that it calls by name, and at how many places.
     pub calls: BTreeMap<u32, u32>,
     /// Types that it calls through a table, likewise.
@@ -37,12 +37,12 @@ pub(super) struct Facts {
 }
 
 /// The key of a type.
-pub(super) fn key(ty: &FuncType) -> FuncTypeKey {
+pub(in crate::migratable) fn key(ty: &FuncType) -> FuncTypeKey {
     (ty.params().to_vec(), ty.results().to_vec())
 }
 
 /// Looks at every function.
-pub(super) fn survey(source: &Source<'_>) -> Result<Survey, NotMovable> {
+pub(in crate::migratable) fn survey(source: &Source<'_>) -> Result<Survey, NotMovable> {
     let mut escaped = escaped_at_rest(source)?;
     let mut dropped = BTreeSet::new();
     let mut functions = Vec::with_capacity(source.bodies.len());

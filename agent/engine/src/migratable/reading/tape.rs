@@ -7,18 +7,20 @@ use std::ops::Range;
 
 use wasmparser::{BlockType, FuncType, FuncValidator, FuncValidatorAllocations, Operator, ValidatorResources};
 
-use super::{
+use crate::migratable::{
     plan::Plan,
-    reason::NotMovable,
-    source::{Body, Source},
-    value::Value,
+    reading::{
+        reason::NotMovable,
+        source::{Body, Source},
+        value::Value,
+    },
 };
 
 /// Types of operands noted in one function: a function that has more is made to exhaust us.
 const OPERANDS_MAX: usize = 1 << 22;
 
 /// A function as steps.
-pub(super) struct Tape<'a> {
+pub(in crate::migratable) struct Tape<'a> {
     pub steps: Vec<Step<'a>>,
     /// The types of all locals, parameters first.
     pub locals: Vec<wasmparser::ValType>,
@@ -30,13 +32,13 @@ pub(super) struct Tape<'a> {
 }
 
 /// A place where a function can be suspended.
-pub(super) struct Point {
+pub(in crate::migratable) struct Point {
     /// The whole operand stack that is kept there, from the bottom.
     pub kept: Box<[Value]>,
 }
 
 /// One step.
-pub(super) enum Step<'a> {
+pub(in crate::migratable) enum Step<'a> {
     /// Instructions that stay as they are.
     Plain(&'a [u8]),
     Get(u32),
@@ -70,7 +72,7 @@ pub(super) enum Step<'a> {
 }
 
 /// A call that can be suspended.
-pub(super) struct Call<'a> {
+pub(in crate::migratable) struct Call<'a> {
     pub point: u32,
     pub callee: Callee<'a>,
     /// Height of the operand stack at the start of the block that it is in.
@@ -82,21 +84,21 @@ pub(super) struct Call<'a> {
     pub results: Box<[Value]>,
 }
 
-pub(super) enum Callee<'a> {
+pub(in crate::migratable) enum Callee<'a> {
     Function(u32),
     /// A `call_indirect` as it is in the module.
     Table(&'a [u8]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::migratable) enum Kind {
     Block,
     If,
     Loop,
 }
 
 /// The beginning of a block.
-pub(super) struct Open {
+pub(in crate::migratable) struct Open {
     pub kind: Kind,
     pub ty: BlockType,
     /// The step with its end.
@@ -136,7 +138,7 @@ impl Open {
 }
 
 /// Reads a function, checking it on the way.
-pub(super) fn read<'a>(
+pub(in crate::migratable) fn read<'a>(
     source: &Source<'a>,
     plan: &Plan,
     function: usize,

@@ -4,7 +4,7 @@ use wasm_encoder::{ConstExpr, Instruction, MemArg, ValType};
 
 /// A numeric type: what a frame can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Value {
+pub(in crate::migratable) enum Value {
     I32,
     I64,
     F32,
@@ -13,7 +13,7 @@ pub(super) enum Value {
 }
 
 /// All of them, in their order.
-pub(super) const VALUES: [Value; 5] = [Value::I32, Value::I64, Value::F32, Value::F64, Value::V128];
+pub(in crate::migratable) const VALUES: [Value; 5] = [Value::I32, Value::I64, Value::F32, Value::F64, Value::V128];
 
 impl Value {
     /// The numeric type, or none for a reference.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use wasm_encoder::{BlockType, BranchHint, Encode, Instruction, ValType};
 
-use super::value::Value;
+use crate::migratable::reading::value::Value;
 
 /// The body of a function without its locals.
 #[derive(Default)]
-pub(super) struct Code {
+pub(in crate::migratable) struct Code {
     bytes: Vec<u8>,
     depth: u32,
     /// Depth of what a branch to each of the module's own open blocks leads to.
@@ -20,7 +20,7 @@ pub(super) struct Code {
 
 /// A block that is open: where a branch can lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Label(u32);
+pub(in crate::migratable) struct Label(u32);
 
 impl Code {
     pub fn emit(&mut self, instruction: &Instruction<'_>) {
@@ -124,13 +124,13 @@ impl Code {
 }
 
 /// A function's body as it goes into the code section.
-pub(super) struct Written {
+pub(in crate::migratable) struct Written {
     pub bytes: Vec<u8>,
     pub hints: Vec<BranchHint>,
 }
 
 /// Locals that the pass adds behind the module's own, as they come into use.
-pub(super) struct Homes {
+pub(in crate::migratable) struct Homes {
     first: u32,
     by_place: BTreeMap<Place, u32>,
     types: Vec<Value>,
@@ -172,7 +172,7 @@ impl Homes {
 }
 
 /// Types of functions and blocks that the pass adds behind the module's own.
-pub(super) struct Types {
+pub(in crate::migratable) struct Types {
     first: u32,
     added: BTreeMap<(Vec<Value>, Vec<Value>), u32>,
     in_order: Vec<(Vec<Value>, Vec<Value>)>,

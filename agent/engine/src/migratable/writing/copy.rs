@@ -2,21 +2,25 @@
 
 use wasm_encoder::{Instruction as I, MemArg, RefType, ValType};
 
-use super::{
-    code::{Code, Homes, Types, Written},
-    frame::{Frame, HEADER_BYTES, Slot, Slots},
+use crate::migratable::{
     plan::Ids,
-    reason::NotMovable,
-    shared::{Part, Shape, Shared},
-    tape::{Callee, Tape},
-    value::Value,
+    reading::{
+        reason::NotMovable,
+        tape::{Callee, Tape},
+        value::Value,
+    },
+    writing::{
+        code::{Code, Homes, Types, Written},
+        frame::{Frame, HEADER_BYTES, Slot, Slots},
+        shared::{Part, Shape, Shared},
+    },
 };
 
 /// Locals that engines take in one function.
 const LOCALS_MAX: usize = 50_000;
 
 /// One copy of a function while it is written.
-pub(super) struct Copy<'w, 'a> {
+pub(in crate::migratable) struct Copy<'w, 'a> {
     pub code: Code,
     pub homes: Homes,
     pub tape: &'w Tape<'a>,
@@ -33,7 +37,7 @@ pub(super) struct Copy<'w, 'a> {
 
 /// How a copy hands over its results.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(in crate::migratable) enum Ending {
     /// As the module's function does.
     Returned,
     /// In globals, to whichever resume copy is called next.
@@ -196,7 +200,7 @@ impl<'w, 'a> Copy<'w, 'a> {
 }
 
 /// A number in a frame.
-pub(super) enum Header {
+pub(in crate::migratable) enum Header {
     Point,
     Function,
 }

@@ -2,13 +2,11 @@
 
 use wasm_encoder::{BlockType, Function, Instruction as I, ValType};
 
-use super::{
+use crate::migratable::{
     contract::{self, State},
-    copy::Header,
-    frame::HEADER_BYTES,
     plan::Plan,
-    source::Source,
-    value::Value,
+    reading::{source::Source, value::Value},
+    writing::{copy::Header, frame::HEADER_BYTES},
 };
 
 const PAGE_SHIFT: i32 = 16;
@@ -19,7 +17,7 @@ const WORD_BYTES: i32 = 4;
 const STAGE_BYTES: i32 = WORD_BYTES;
 
 /// `(bytes) -> address`: moves the stack pointer and grows the memory, and traps when it may not grow.
-pub(super) fn reserve(plan: &Plan) -> Function {
+pub(in crate::migratable) fn reserve(plan: &Plan) -> Function {
     let (sp, memory) = (plan.ids.stack_pointer, plan.ids.stack);
     let (bytes, address, end) = (0, 1, 2);
     let mut function = Function::new([(2, ValType::I32)]);
@@ -62,7 +60,7 @@ pub(super) fn reserve(plan: &Plan) -> Function {
 }
 
 /// `(from, to)`: turns the words between two addresses around.
-pub(super) fn reverse(plan: &Plan) -> Function {
+pub(in crate::migratable) fn reverse(plan: &Plan) -> Function {
     let (from, to, word) = (0, 1, 2);
     let (load, store) = (Value::I32.load(plan.ids.stack, 0), Value::I32.store(plan.ids.stack, 0));
     let mut function = Function::new([(1, ValType::I32)]);
@@ -107,12 +105,12 @@ pub(super) fn reverse(plan: &Plan) -> Function {
 /// ```
 /// The frames lie as the activations do on a stack. The innermost is taken and finished, then the one that called it,
 /// until none is left; an activation that calls once more leaves its frame and the results of the call, and is entered
-/// again behind it ([`super::resume`]). An unwinding leaves its frames the other way around, the innermost first, above those that were
+/// again behind it ([`crate::migratable::writing::resume`]). An unwinding leaves its frames the other way around, the innermost first, above those that were
 /// not taken yet: their words are turned around all together, and then those of each.
 ///
 /// It is here that the host is asked, when a poll has fired and all frames are spilled. Should the program go on after
 /// all, it goes on in the same way.
-pub(super) fn run(source: &Source<'_>, plan: &Plan, resume_type: u32) -> Function {
+pub(in crate::migratable) fn run(source: &Source<'_>, plan: &Plan, resume_type: u32) -> Function {
     let ids = &plan.ids;
     let (next, from, to) = (0, 1, 2);
     let mut function = Function::new([(3, ValType::I32)]);
@@ -215,7 +213,7 @@ pub(super) fn run(source: &Source<'_>, plan: &Plan, resume_type: u32) -> Functio
 }
 
 /// `lull_restored`: drops the passive data that had been dropped when the snapshot was taken.
-pub(super) fn restored(plan: &Plan) -> Function {
+pub(in crate::migratable) fn restored(plan: &Plan) -> Function {
     let mut function = Function::new([]);
     for (segment, global) in &plan.ids.dropped {
         for instruction in [I::GlobalGet(*global), I::If(BlockType::Empty), I::DataDrop(*segment), I::End] {

@@ -5,21 +5,23 @@
 //! loop L  (flag)  if  spill  br to the function's end  end  ..body..  end
 //! ```
 //! A poll that fires always unwinds; whether to go on after all is asked when all frames are spilled (see
-//! [`super::entry`]). So nothing leads from the spilling back into the loop: the compiler's register allocator does not
+//! [`crate::migratable::writing::entry`]). So nothing leads from the spilling back into the loop: the compiler's register allocator does not
 //! weigh it as part of the loop, and no value of the loop lives across a call that is hardly ever made.
 
 use std::ops::Range;
 
 use wasm_encoder::{BlockType, Instruction as I};
 
-use super::{
-    copy::{Copy, Ending},
-    reason::NotMovable,
-    tape::{Call, Kind, Open, Step},
+use crate::migratable::{
+    reading::{
+        reason::NotMovable,
+        tape::{Call, Kind, Open, Step},
+    },
+    writing::copy::{Copy, Ending},
 };
 
 /// The function as it is normally called. Without points it is the module's own but for indices.
-pub(super) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
+pub(in crate::migratable) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
     if copy.tape.polls_at_entry {
         copy.poll(0);
     }
@@ -28,7 +30,7 @@ pub(super) fn write(copy: &mut Copy<'_, '_>) -> Result<(), NotMovable> {
 
 /// What of its block's operands is on the stack where a polled loop begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnStack {
+pub(in crate::migratable) enum OnStack {
     All,
     /// The rest is in its locals already.
     Parameters,
@@ -125,7 +127,7 @@ fn block_type(ty: wasmparser::BlockType) -> BlockType {
     match ty {
         wasmparser::BlockType::Empty => BlockType::Empty,
         wasmparser::BlockType::FuncType(at) => BlockType::FunctionType(at),
-        wasmparser::BlockType::Type(ty) => BlockType::Result(match super::value::Value::of(ty) {
+        wasmparser::BlockType::Type(ty) => BlockType::Result(match crate::migratable::reading::value::Value::of(ty) {
             Some(value) => value.into(),
             None => wasm_encoder::ValType::Ref(wasm_encoder::RefType::FUNCREF),
         }),

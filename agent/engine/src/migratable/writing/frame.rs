@@ -3,20 +3,22 @@
 //! ```text
 //! values, by type | bytes, i32 | point, i32 | function, i32 |  <- lull_sp
 //! ```
-//! `bytes` is the size of the whole frame, by which frames are put into their order (see [`super::entry`]).
+//! `bytes` is the size of the whole frame, by which frames are put into their order (see [`crate::migratable::writing::entry`]).
 //! The values are live locals and operands that are kept. Sorted by type they need few different functions to write them
-//! (see [`super::shared`]).
+//! (see [`crate::migratable::writing::shared`]).
 
-use super::{
-    live::live_locals,
-    reason::NotMovable,
-    shared::{Part, Shape},
-    tape::Tape,
-    value::{VALUES, Value},
+use crate::migratable::{
+    reading::{
+        live::live_locals,
+        reason::NotMovable,
+        tape::Tape,
+        value::{VALUES, Value},
+    },
+    writing::shared::{Part, Shape},
 };
 
 /// The three numbers at the end of each frame.
-pub(super) const HEADER_BYTES: u32 = 12;
+pub(in crate::migratable) const HEADER_BYTES: u32 = 12;
 /// Values in all frames of a function; more is made to exhaust us.
 const SLOTS_MAX: usize = 1 << 23;
 
@@ -24,12 +26,12 @@ const SLOTS_MAX: usize = 1 << 23;
 const PART_SLOTS: usize = 64;
 
 /// The layout of a frame.
-pub(super) struct Frame {
+pub(in crate::migratable) struct Frame {
     pub slots: Vec<(Slot, Value)>,
 }
 
 /// Values of a frame that lie beside each other and are written by one function.
-pub(super) struct Slots<'f> {
+pub(in crate::migratable) struct Slots<'f> {
     pub part: Part,
     pub shape: Shape,
     pub slots: &'f [(Slot, Value)],
@@ -59,14 +61,14 @@ fn shape(slots: &[(Slot, Value)]) -> Shape {
 
 /// Where a value is while the function runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(in crate::migratable) enum Slot {
     Local(u32),
     /// An operand, by its height on the stack.
     Operand(u32),
 }
 
 /// The layouts for all points of a function.
-pub(super) fn frames(tape: &Tape<'_>) -> Result<Vec<Frame>, NotMovable> {
+pub(in crate::migratable) fn frames(tape: &Tape<'_>) -> Result<Vec<Frame>, NotMovable> {
     let mut total = 0;
     live_locals(tape)?
         .into_iter()

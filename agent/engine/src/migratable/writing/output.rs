@@ -8,17 +8,19 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, ElementItems, ElementKind, ElementSectionReader, ExternalKind, GlobalSectionReader, Operator};
 
-use super::{
-    code::Types,
+use crate::migratable::{
     contract,
     plan::Plan,
-    reason::NotMovable,
-    source::{SectionId, Source},
-    value::{VALUES, Value},
+    reading::{
+        reason::NotMovable,
+        source::{SectionId, Source},
+        value::{VALUES, Value},
+    },
+    writing::code::Types,
 };
 
 /// All functions of a build, in order.
-pub(super) struct Functions {
+pub(in crate::migratable) struct Functions {
     pub code: CodeSection,
     pub hints: BranchHints,
     /// The types of those that are added.
@@ -26,7 +28,12 @@ pub(super) struct Functions {
 }
 
 /// The build's bytes.
-pub(super) fn assemble(source: &Source<'_>, plan: &Plan, mut types: Types, functions: &Functions) -> Result<Vec<u8>, NotMovable> {
+pub(in crate::migratable) fn assemble(
+    source: &Source<'_>,
+    plan: &Plan,
+    mut types: Types,
+    functions: &Functions,
+) -> Result<Vec<u8>, NotMovable> {
     let poll = types.function(&[], &[Value::I32]);
     let mut module = Module::new();
     let mut add = |id: SectionId, data: &[u8]| {

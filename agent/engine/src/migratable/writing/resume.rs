@@ -7,7 +7,7 @@
 //! block block block  br_table  end  take frame 1 ..  end  take frame 2 ..  end  ..
 //! ```
 //! What is run once only, because no loop leads back to it, calls others in a way of its own. It writes its frame down as if
-//! it had been suspended in the call, makes the call, and returns; [`super::entry`] finds that frame on top and enters
+//! it had been suspended in the call, makes the call, and returns; [`crate::migratable::writing::entry`] finds that frame on top and enters
 //! the function again behind the call. So nothing is ever live across such a call and no two ways join behind it, which is
 //! what a compiler would spend most of its time on.
 //!
@@ -16,7 +16,7 @@
 //! them, and one more. A large loop goes on where it is, calls as usual, and has a table of its own at its head: a second
 //! copy of everything large would double the build.
 //!
-//! Only one activation is on the engine's stack when it goes on: [`super::entry`] calls the innermost, and when that is
+//! Only one activation is on the engine's stack when it goes on: [`crate::migratable::writing::entry`] calls the innermost, and when that is
 //! finished the one that had called it, which finds the results in globals. So a program that was moved never needs more
 //! of that stack than it did before, however deep its calls are and however often it is moved.
 
@@ -24,20 +24,24 @@ use std::{collections::BTreeMap, ops::Range};
 
 use wasm_encoder::{BlockType, Instruction as I};
 
-use super::{
-    code::Label,
-    copy::{Copy, Header},
-    fast::OnStack,
-    reason::NotMovable,
-    tape::{Call, Kind, Open, Step},
-    value::Value,
+use crate::migratable::{
+    reading::{
+        reason::NotMovable,
+        tape::{Call, Kind, Open, Step},
+        value::Value,
+    },
+    writing::{
+        code::Label,
+        copy::{Copy, Header},
+        fast::OnStack,
+    },
 };
 
 /// The size of loops that have a clean copy, in the module. What is larger has work to do in each round.
 const CLEAN_BYTES: usize = 512;
 
 /// The function as it is called to go on, `() -> ()`.
-pub(super) fn write(copy: &mut Copy<'_, '_>, results: &[Value]) -> Result<(), NotMovable> {
+pub(in crate::migratable) fn write(copy: &mut Copy<'_, '_>, results: &[Value]) -> Result<(), NotMovable> {
     copy.begin();
     let ty = copy.types.block(results);
     let function = copy.code.block(ty);

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use wasm_encoder::{Function, Instruction as I, ValType};
 
-use super::{
+use crate::migratable::{
     contract::State,
-    frame::HEADER_BYTES,
     plan::Ids,
-    value::{VALUES, Value},
+    reading::value::{VALUES, Value},
+    writing::frame::HEADER_BYTES,
 };
 
 /// How many values of each type, in the order of [`VALUES`].
-pub(super) type Shape = [u32; VALUES.len()];
+pub(in crate::migratable) type Shape = [u32; VALUES.len()];
 
 /// The header of a frame.
 const HEADER: [Value; 3] = [Value::I32; 3];
@@ -23,7 +23,7 @@ const _: () = assert!(HEADER.len() as u32 * 4 == HEADER_BYTES);
 
 /// Whether the values are the last of a frame, which its header follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(in crate::migratable) enum Part {
     Values,
     Last,
 }
@@ -39,7 +39,7 @@ enum Direction {
 }
 
 /// The functions that were asked for.
-pub(super) struct Shared {
+pub(in crate::migratable) struct Shared {
     first: u32,
     known: BTreeMap<(Direction, Part, Shape), u32>,
     in_order: Vec<(Direction, Part, Shape)>,
