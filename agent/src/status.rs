@@ -102,7 +102,7 @@ impl Status {
             (LinkStatus::Greeting, Some(address)) => format!("{address}, being greeted"),
             _ => match &self.unwanted {
                 // What to do is said on the same line here.
-                Some(why) => format!("not connected: {}", why.replace("\nhint: ", "; ")),
+                Some(why) => format!("not connected: {}", lull_shared::hint::in_one_line(why)),
                 None => "not connected; trying".into(),
             },
         }

@@ -191,6 +191,12 @@ impl Client {
         match self.send(self.request(Method::HEAD, &format!("/blobs/{digest}"))).await {
             Ok(_) => Ok(true),
             Err(ClientError::Refused { status: 404, .. }) => Ok(false),
+            // A `HEAD` is refused without a word; a `GET` is refused for the same reason, and says it.
+            Err(ClientError::Refused { .. }) => match self.send(self.request(Method::GET, &format!("/blobs/{digest}"))).await {
+                Ok(_) => Ok(true),
+                Err(ClientError::Refused { status: 404, .. }) => Ok(false),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }

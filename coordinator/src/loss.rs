@@ -12,10 +12,10 @@ use std::sync::{
 };
 
 use lull_scheduler::foreign::numbers_beyond;
-use lull_shared::{id::Term, time::Timestamp};
+use lull_shared::{hint, id::Term, time::Timestamp};
 
 use crate::{
-    clock, hint,
+    clock,
     store::{
         Lead, Store, StoreError, StoreResult,
         record::{AuditRecord, Rise},
@@ -95,7 +95,7 @@ impl Losses {
 
     /// Tells the store, under a new lead, what it forgot. That ends the lead: the next term is above all that were led in.
     pub async fn settle(&self, store: &dyn Store, lead: &Lead, loss: &Loss) -> StoreResult<()> {
-        let detail = loss.message.replace("\nhint: ", "; ");
+        let detail = hint::in_one_line(&loss.message);
         store.note(lead, &AuditRecord::new(loss.at, "the leader", "store.loss", store.describe(), &detail)).await?;
         let rise = Rise {
             above: Term(self.term.load(Ordering::Relaxed).max(lead.term.0)),

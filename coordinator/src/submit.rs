@@ -4,13 +4,12 @@ use lull_shared::{
     amount::{grouped, quoted, sizes},
     bound::{self, Bound, Unit},
     constraint::is_name,
+    hint,
     job::JobSpec,
     limits,
     name::{NameError, check_job, check_text},
     share::Share,
 };
-
-use crate::hint;
 
 /// How the name of a variable may be written.
 pub const VARIABLE_HINT: &str =
@@ -64,7 +63,7 @@ impl Problem {
 }
 
 /// What is said of a number that a program gave: the bound in the unit of the field.
-fn outside(value: u64, bound: Bound, field: &str) -> String {
+pub fn outside(value: u64, bound: Bound, field: &str) -> String {
     let words = bound.check(value).map_or_else(|outside| outside.to_string(), |_| String::new());
     let (message, _) = hint::split(&words);
     let Bound { least, most, unit, .. } = bound;

@@ -6,10 +6,14 @@
 use std::{error::Error as _, ffi::OsString};
 
 use clap::{
-    Arg, Command,
+    Arg, Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use lull_shared::amount::quoted;
+use lull_shared::{
+    alike::{self, or},
+    amount::quoted,
+    hint,
+};
 
 use super::output::printable_lines;
 
@@ -17,6 +21,23 @@ use super::output::printable_lines;
 struct Place<'a> {
     path: String,
     command: &'a Command,
+}
+
+/// A program that takes a negative number for a value, and not for an option, wherever a value is wanted: what is wrong with
+/// it is then told by its own bound.
+pub fn with_negative_numbers(program: Command) -> Command {
+    let value = |argument: Arg| {
+        let takes = argument.get_action().takes_values();
+        if takes { argument.allow_negative_numbers(true) } else { argument }
+    };
+    program.mut_args(value).mut_subcommands(with_negative_numbers)
+}
+
+/// What a command line of this program means.
+pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<T, clap::Error> {
+    let mut program = with_negative_numbers(T::command());
+    let matches = program.try_get_matches_from_mut(arguments)?;
+    T::from_arg_matches(&matches).map_err(|error| error.format(&mut program))
 }
 
 /// The words about a command line of this program that was not understood, `error:` in front and the hint at the end.
@@ -69,6 +90,9 @@ impl<'a> Place<'a> {
         let help = |what: &str| format!("`{path} --help` {what}");
         match error.kind() {
             ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_none_or(str::is_empty) => {
+                if let Some(variable) = self.empty_variable(argument, arguments) {
+                    return (format!("the variable {variable} is empty"), format!("set it to what {name} takes, or unset it"));
+                }
                 let values = list(ContextKind::ValidValue);
                 let hint = if values.is_empty() { format!("write `{argument}`") } else { format!("write {}", or(&values)) };
                 (format!("`{name}` needs a value"), hint)
@@ -76,29 +100,32 @@ impl<'a> Place<'a> {
             ErrorKind::InvalidValue => {
                 let value = text(ContextKind::InvalidValue).unwrap_or_default();
                 let meant = text(ContextKind::SuggestedValue).map(|meant| format!("did you mean `{meant}`? "));
-                let hint = format!("{}write {}", meant.unwrap_or_default(), or(&list(ContextKind::ValidValue)));
+                let values = list(ContextKind::ValidValue);
+                let values = if values.is_empty() { "what `--help` lists".to_owned() } else { or(&values) };
+                let hint = format!("{}write {values}", meant.unwrap_or_default());
                 (format!("{}: {} is not one of its values", self.source(argument, value, arguments), quoted(value)), hint)
             }
             ErrorKind::ValueValidation => {
                 let value = text(ContextKind::InvalidValue).unwrap_or_default();
+                if let Some(variable) = self.empty_variable(argument, arguments).filter(|_| value.is_empty()) {
+                    return (format!("the variable {variable} is empty"), format!("set it to what {name} takes, or unset it"));
+                }
                 let words = error.source().map(ToString::to_string).unwrap_or_default();
                 let place = self.source(argument, value, arguments);
-                match words.split_once("\nhint: ") {
-                    Some((message, hint)) => (format!("{place}: {message}"), hint.to_owned()),
-                    None => (format!("{place}: {} cannot be used: {words}", quoted(value)), help("says what it takes")),
+                match hint::split(&words) {
+                    (message, Some(hint)) => (format!("{place}: {message}"), hint.to_owned()),
+                    (_, None) => (format!("{place}: {} cannot be used: {words}", quoted(value)), help("says what it takes")),
                 }
             }
             ErrorKind::UnknownArgument if argument.starts_with('-') => {
-                let meant = list(ContextKind::SuggestedArg).into_iter().next().map(|meant| format!("did you mean `{meant}`? "));
+                let known = command.get_arguments().filter_map(Arg::get_long);
+                let meant =
+                    alike::nearest(argument.trim_start_matches('-'), known).map(|meant| format!("did you mean `--{meant}`? "));
                 let elsewhere = list(ContextKind::SuggestedSubcommand).into_iter().next();
                 let elsewhere = elsewhere.map(|sub| format!("`{path} {sub}` has it; "));
-                let value = match error.get(ContextKind::Suggested) {
-                    Some(ContextValue::StyledStrs(said)) if !said.is_empty() => {
-                        ", and what begins with `-` and is none of them goes behind `--`"
-                    }
-                    _ => "",
-                };
-                let hint = [meant, elsewhere, Some(help("lists the options")), Some(value.to_owned())];
+                let passed_on = command.get_arguments().any(Arg::is_last_set) && !arguments.iter().any(|word| word == "--");
+                let passed_on = passed_on.then(|| format!("an option of the function goes behind `--`, like `-- {argument}`; "));
+                let hint = [meant, elsewhere, passed_on, Some(help("lists the options"))];
                 (format!("`{path}` has no option `{argument}`"), hint.into_iter().flatten().collect())
             }
             ErrorKind::UnknownArgument => (format!("`{path}` has no use for {} here", quoted(argument)), self.example()),
@@ -144,6 +171,15 @@ impl<'a> Place<'a> {
                 (first.trim_start_matches("error: ").to_owned(), help("says what it takes"))
             }
         }
+    }
+
+    /// The variable of the environment that gave nothing in an argument's place.
+    fn empty_variable(&self, argument: &str, arguments: &[OsString]) -> Option<String> {
+        let known = self.command.get_arguments().find(|known| known.to_string() == argument)?;
+        let variable = known.get_env()?;
+        let typed = arguments.iter().any(|word| word.to_string_lossy().starts_with(bare(argument)));
+        let empty = std::env::var_os(variable).is_some_and(|value| value.is_empty());
+        (empty && !typed).then(|| variable.to_string_lossy().into_owned())
     }
 
     /// What gave a value: the argument, or a variable of the environment in its place.
@@ -195,18 +231,9 @@ fn bare(argument: &str) -> &str {
     within('<', '>').or_else(|| within('[', ']')).unwrap_or(one)
 }
 
-/// `a`, `a or b`, `a, b or c`.
-fn or(words: &[String]) -> String {
-    match words {
-        [] => "what `--help` lists".to_owned(),
-        [one] => one.clone(),
-        [most @ .., last] => format!("{} or {last}", most.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Parser, Subcommand};
+    use clap::{Args, Subcommand};
 
     use super::*;
 
@@ -246,11 +273,15 @@ mod tests {
         how: Option<String>,
         #[arg(long, value_name = "N")]
         bare: Option<u8>,
+        #[arg(long, value_name = "DIR", env = "LULL_TEST_EMPTY")]
+        folder: Option<std::path::PathBuf>,
+        #[arg(last = true, value_name = "ARGS")]
+        passed_on: Vec<String>,
     }
 
     fn said(line: &str) -> String {
         let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
-        let error = Cli::try_parse_from(&arguments).expect_err(line);
+        let error = parse::<Cli>(&arguments).expect_err(line);
         told(&error, &mut <Cli as clap::CommandFactory>::command(), &arguments)
     }
 
@@ -265,12 +296,21 @@ mod tests {
                 "prog go home --times 1001",
                 "error: --times: `1001` is more than 1,000\nhint: write a whole number from 0 to 1,000, like 3",
             ),
+            (
+                "prog go home --times -1",
+                "error: --times: `-1` is less than 0\nhint: write a whole number from 0 to 1,000, like 3",
+            ),
+            (
+                "prog go home --top 10",
+                "error: `prog go` has no option `--top`\nhint: an option of the function goes behind `--`, like `-- --top`; \
+                 `prog go --help` lists the options",
+            ),
             ("prog go home --times", "error: `--times` needs a value\nhint: write `--times <N>`"),
             ("prog go home --how quick", "error: --how: `quick` is not one of its values\nhint: write fast or slow"),
             ("prog go home --how fas", "hint: did you mean `fast`? write fast or slow"),
             (
                 "prog --data x go home --tims 3",
-                "error: `prog go` has no option `--tims`\nhint: did you mean `--times`? `prog go --help` lists the options",
+                "error: `prog go` has no option `--tims`\nhint: did you mean `--times`? an option of the function goes behind `--`, like `-- --tims`; `prog go --help` lists the options",
             ),
             (
                 "prog go home away",
@@ -295,6 +335,13 @@ mod tests {
         for (line, expected) in cases {
             assert!(said(line).ends_with(expected), "{line}: {}", said(line));
         }
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value_wherever_one_is_wanted() {
+        let parsed = |line: &str| parse::<Cli>(&line.split(' ').map(Into::into).collect::<Vec<OsString>>());
+        let Verb::Go(go) = parsed("prog go -5 --bare 7").expect("a place")._command else { panic!("another command") };
+        assert_eq!((go.place.as_str(), go.bare), ("-5", Some(7)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BlobBody, Reason, ResumedBody, Text};
+use super::{BlobBody, Reason, ResumedBody, Text, text::moment};
 
 /// `POST /jobs`. What is left out takes the default that `lull job submit --help` names.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct SubmitRequest {
     pub require: Vec<Text<Constraint>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "moment", skip_serializing_if = "Option::is_none")]
     pub finish_by: Option<jiff::Timestamp>,
     /// The same, so long after the job has come in. It goes into the comparison under an idempotency key as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ pub struct Submitted {
 #[serde(deny_unknown_fields)]
 pub struct RetryRequest {
     /// When its tasks must have ended now, in place of what was said before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "moment", skip_serializing_if = "Option::is_none")]
     pub finish_by: Option<jiff::Timestamp>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use lull_shared::digest::Digest;
+use lull_shared::{amount::quoted, digest::Digest};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorDetail, PublishOptions, PublishedBody, Text};
@@ -18,20 +18,19 @@ impl fmt::Display for PublicationId {
 }
 
 /// A text that names no publication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this does not name a publication\nhint: write it as `lull func publish` did, like p00c0ffee00c0ffee")]
-pub struct NoPublication;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} does not name a publication\nhint: write it as `lull func publish` did, like p00c0ffee00c0ffee", quoted(.0))]
+pub struct NoPublication(String);
 
 impl FromStr for PublicationId {
     type Err = NoPublication;
 
     fn from_str(text: &str) -> Result<Self, NoPublication> {
-        let digits = text.strip_prefix('p').filter(|digits| digits.len() == 16).ok_or(NoPublication)?;
+        let digits = text.strip_prefix('p').filter(|digits| digits.len() == 16);
         // A sign is no digit.
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(NoPublication);
-        }
-        u64::from_str_radix(digits, 16).map(Self).map_err(|_| NoPublication)
+        let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number.map(Self).ok_or_else(|| NoPublication(text.to_owned()))
     }
 }
 
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(id.to_string(), "p0000000000c0ffee");
         assert_eq!(id.to_string().parse(), Ok(id));
         for wrong in ["p1", "0000000000c0ffee", "p+000000000c0ffee", "pxxxxxxxxxxxxxxxx", ""] {
-            assert_eq!(wrong.parse::<PublicationId>(), Err(NoPublication), "{wrong}");
+            assert_eq!(wrong.parse::<PublicationId>(), Err(NoPublication(wrong.into())), "{wrong}");
         }
     }
 }

@@ -9,6 +9,7 @@ use lull_scheduler::{
     view::{AgentVerdict, AgentView, Explanation, JobView, Obstacle, Outage, Placement, SecondCopy, Unreachable},
 };
 use lull_shared::{
+    hint,
     id::{AttemptId, JobId},
     identity::Authority,
     message::{ModuleManifest, Payload},
@@ -17,7 +18,7 @@ use lull_shared::{
     time::Timestamp,
 };
 
-use crate::{api::*, hint, loss::Loss, store::record::*};
+use crate::{api::*, loss::Loss, store::record::*};
 
 /// A wait and its word; a window that opens too late for the moment at which the tasks expire says so.
 pub fn waiting(reason: &WaitReason, finish_by: Option<Timestamp>) -> Reason {

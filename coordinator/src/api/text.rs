@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref, str::FromStr};
 
+use lull_shared::{amount::quoted, hint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A value that is written as people write it: `j42`, `b3:...`, `os=linux`.
@@ -37,6 +38,16 @@ where
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map(Self).map_err(D::Error::custom)
     }
+}
+
+/// A moment that a program asks for, if there is one; what is wrong with it is told as with all texts here.
+pub fn moment<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    let text = Option::<std::borrow::Cow<'de, str>>::deserialize(decoder)?;
+    let wrong = |text: &str| {
+        let hint = "write a date, a time and how far its clock is from UTC, like 2027-03-01T06:00:00Z";
+        D::Error::custom(hint::with(&format!("{} is not a moment", quoted(text)), hint))
+    };
+    text.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, fmt, io, path::Path, process::ExitCode};
 
-use lull_shared::state::JobState;
+use lull_shared::{hint, state::JobState};
 
-use crate::{client::ClientError, hint};
+use crate::client::ClientError;
 
 /// The exit codes, frozen: scripts depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Failure {
 }
 
 impl Exit {
-    /// What to do when nothing better is known. Whoever broke something off needs no hint.
+    /// What to do when nothing better is known.
     const fn last_hint(self) -> Option<&'static str> {
         match self {
             Self::Usage => Some("`lull --help` lists the commands, and `lull COMMAND --help` what each takes"),
@@ -131,8 +131,10 @@ impl Exit {
             Self::Denied => Some("ask an administrator of the network"),
             Self::Unreachable => Some("`lull status` says whether the coordinator answers; --server names another"),
             Self::TimedOut => Some("it goes on; wait again, or for longer"),
+            Self::Interrupted => Some("give the command again; if it was to change something, look first whether that is done"),
             Self::Failed => Some("LULL_LOG=debug in the environment says more"),
-            Self::Succeeded | Self::Cancelled | Self::Interrupted => None,
+            Self::Cancelled => Some("`lull job retry JOB` runs again what did not succeed"),
+            Self::Succeeded => None,
         }
     }
 }
@@ -239,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn no_failure_is_without_a_hint_but_one_that_was_wished_for() {
+    fn no_failure_is_without_a_hint() {
         let last = |failure: Failure| failure.to_string().lines().last().unwrap_or_default().to_owned();
-        for exit in [Exit::Failed, Exit::Usage, Exit::NotFound, Exit::Denied, Exit::Unreachable, Exit::TimedOut] {
+        use Exit::{Cancelled, Denied, Failed, Interrupted, NotFound, TimedOut, Unreachable, Usage};
+        for exit in [Failed, Usage, NotFound, Denied, Unreachable, TimedOut, Cancelled, Interrupted] {
             assert!(last(Failure::new(exit, "it is so")).starts_with("hint: "), "{exit:?}");
         }
-        assert_eq!(Failure::new(Exit::Interrupted, "interrupted").to_string(), "error: interrupted");
         let within = Failure::usage("it is so\nhint: do that");
         assert_eq!((within.message.as_str(), within.hint.as_deref()), ("it is so", Some("do that")));
     }

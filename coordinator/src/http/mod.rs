@@ -6,6 +6,8 @@
 
 mod door;
 mod fleet;
+#[cfg(test)]
+mod misread;
 pub mod routes;
 #[cfg(test)]
 mod siege;

@@ -115,6 +115,9 @@ async fn only_a_valid_token_opens_anything_but_health() {
     assert_eq!(status(stranger.status().await), (401, "unauthorized".into()));
     let forger = client(&site.running, Some(format!("lull_admin_{}", "0".repeat(32))));
     assert_eq!(status(forger.status().await), (401, "unauthorized".into()));
+    let said = |answer: Result<(), ClientError>| format!("{:?}", answer.expect_err("a refusal"));
+    let by_head = said(forger.has_blob(&BlobRef::of(b"x").digest).await.map(drop));
+    assert_eq!(by_head, said(forger.status().await.map(drop)), "who asks by HEAD is told the same");
     let created = CreateToken::of(TokenRole::Viewer);
     let created = site.admin.create_token(&created).await.expect("a token");
     let viewer = client(&site.running, Some(created.text));
@@ -610,14 +613,19 @@ async fn what_is_not_understood_is_refused_in_the_same_form() {
         ("/nothing", 404, "nothing at this path"),
         ("/api/v1/nothing", 404, "nothing at this path"),
         ("/api/v1/jobs/x", 400, "`x` is not a job"),
-        ("/api/v1/jobs/j1/tasks/x", 400, "a number is expected"),
+        ("/api/v1/jobs/j1/tasks/x", 400, "`index`: `x` is not a whole number"),
+        ("/api/v1/blobs/abc", 400, "`digest`: `abc` is not a digest"),
         ("/api/v1/jobs?limit=x", 400, "`limit`: "),
         ("/api/v1/jobs?limit=-1", 400, "`limit`: "),
         ("/api/v1/jobs?limits=1", 400, "there is no parameter `limits`"),
-        ("/api/v1/jobs?state=done", 400, "`done` is not one of the words"),
+        ("/api/v1/jobs?state=done", 400, "`done` is not one of its values"),
+        ("/api/v1/jobs?limit=1001", 400, "`limit`: `1,001` is more than 1,000"),
+        ("/api/v1/audit?limit=0", 400, "`limit`: `0` is less than 1"),
+        ("/api/v1/jobs/j1/results?limit=257", 404, "there is no job j1"),
         ("/api/v1/jobs?mine=yes", 400, "`mine`: "),
         ("/api/v1/jobs?before=x", 400, "`x` is not a job"),
-        ("/api/v1/agents/a9/policy?at=noon", 404, "a9"),
+        ("/api/v1/agents/a9/policy?at=noon", 400, "`at`: `noon` is not a moment of the week"),
+        ("/api/v1/agents/a9/policy?at=mon%2014:00", 404, "a9"),
     ] {
         let answer = http.get(format!("{base}{path}")).bearer_auth(token.trim()).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), expected, "{path}");
@@ -725,8 +733,11 @@ async fn a_token_lives_and_is_used_within_bounds_and_a_join_token_never_for_ever
     ] {
         assert_eq!(status(site.admin.create_token(&wrong).await), (400, "invalid".into()), "{wrong:?}");
     }
-    for (limit, lines) in [(0, 1), (1, 1), (2, 2)] {
-        assert_eq!(site.admin.audit(limit).await.expect("an answer").items.len(), lines, "{limit}");
+    for limit in [1, 2] {
+        assert_eq!(site.admin.audit(limit).await.expect("an answer").items.len(), limit as usize);
+    }
+    for limit in [0, 10_001] {
+        assert_eq!(status(site.admin.audit(limit).await), (400, "invalid".into()), "{limit}");
     }
     assert_eq!(status(site.admin.revoke_token(1_000, false).await).0, 404);
     let own = site.admin.tokens().await.expect("an answer").items.into_iter().filter(|token| token.own);

@@ -1,8 +1,7 @@
 //! The answer of `lull db check`: what is there and what is missing, in words.
 
+use lull_shared::hint;
 use serde::Serialize;
-
-use crate::hint;
 
 /// How a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -104,6 +104,10 @@ pub const AGENTS: Bound = Bound::number(1, 64, "4", "each is a process on this m
 pub const JOBS_SHOWN: Bound = Bound::number(1, 1_000, "50", "`--before JOB` shows those before");
 pub const LOGS_SHOWN: Bound = Bound::number(1, 1_000, "100", "`--from INDEX` shows those after");
 pub const AUDIT_SHOWN: Bound = Bound::number(1, 10_000, "100", "");
+/// How many of a list one answer has.
+pub const TASKS_PAGE: Bound = Bound::number(1, 10_000, "1000", "`from` asks for those after");
+/// Each carries up to 64 KiB.
+pub const RESULTS_PAGE: Bound = Bound::number(1, 256, "100", "`from` asks for those after");
 
 /// A value that does not lie within its bound, or is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -341,6 +345,8 @@ mod tests {
             JOBS_SHOWN,
             LOGS_SHOWN,
             AUDIT_SHOWN,
+            TASKS_PAGE,
+            RESULTS_PAGE,
         ] {
             assert!(bound.read(bound.example).is_ok(), "{bound:?}");
         }

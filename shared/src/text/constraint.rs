@@ -1,10 +1,13 @@
-//! Which agents a job accepts: `os=linux`, `memory>=8GiB`, `site!=lobby`.
+//! Which agents a job accepts: `os=linux`, `memory=8GiB+`, `site!=lobby`.
+//!
+//! At least and at most are written with a sign behind the amount, since a shell takes `>` and `<` for itself: an unquoted
+//! `memory>=8GiB` is the word `memory` and a file called `=8GiB`. In quotes that form is understood, too.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::resources::Labels;
+use crate::{amount::quoted, resources::Labels};
 
 /// How a label's value is compared. Sizes and numbers compare by amount, all else only by equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +51,32 @@ fn amount(text: &str) -> Option<u64> {
 /// The text is not a constraint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseConstraintError {
-    #[error("`{0}` is not a constraint\nhint: write LABEL=VALUE, LABEL!=VALUE, LABEL>=NUMBER or LABEL<=NUMBER")]
-    Form(String),
     #[error(
-        "`{0}` compares by amount, and its value is not one\nhint: write a number or a size behind >= and <=, like memory>=8GiB"
+        "{} is not a constraint\nhint: write LABEL=VALUE or LABEL!=VALUE, LABEL=NUMBER+ for at least and LABEL=NUMBER- for at most, \
+         like os=linux or memory=8GiB+{}",
+        quoted(.0),
+        taken_by_a_shell(.0)
     )]
+    Form(String),
+    #[error("{} compares by amount, and its value is not one\nhint: write a number or a size, like memory=8GiB+", quoted(.0))]
     Amount(String),
+}
+
+/// What is left of a constraint whose sign a shell took for itself.
+fn taken_by_a_shell(text: &str) -> &'static str {
+    let left = text.trim();
+    if left.is_empty() || is_name(left) { "; an unquoted > or < is the shell's, and + and - are not" } else { "" }
+}
+
+/// The amount before a sign that says which way it is meant.
+fn signed(value: &str) -> Option<(Comparison, &str)> {
+    let (comparison, rest) = match (value.strip_suffix('+'), value.strip_suffix('-')) {
+        (Some(rest), _) => (Comparison::AtLeast, rest),
+        (None, Some(rest)) => (Comparison::AtMost, rest),
+        (None, None) => return None,
+    };
+    let rest = rest.trim_end();
+    amount(rest).map(|_| (comparison, rest))
 }
 
 impl FromStr for Constraint {
@@ -73,19 +96,23 @@ impl FromStr for Constraint {
         if matches!(comparison, Comparison::AtLeast | Comparison::AtMost) && amount(value).is_none() {
             return Err(ParseConstraintError::Amount(text.to_owned()));
         }
+        let (comparison, value) = match comparison {
+            Comparison::Equal => signed(value).unwrap_or((comparison, value)),
+            Comparison::NotEqual | Comparison::AtLeast | Comparison::AtMost => (comparison, value),
+        };
         Ok(Self { label: label.to_owned(), comparison, value: value.to_owned() })
     }
 }
 
 impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = match self.comparison {
-            Comparison::Equal => "=",
-            Comparison::NotEqual => "!=",
-            Comparison::AtLeast => ">=",
-            Comparison::AtMost => "<=",
+        let (sign, behind) = match self.comparison {
+            Comparison::Equal => ("=", ""),
+            Comparison::NotEqual => ("!=", ""),
+            Comparison::AtLeast => ("=", "+"),
+            Comparison::AtMost => ("=", "-"),
         };
-        write!(f, "{}{sign}{}", self.label, self.value)
+        write!(f, "{}{sign}{}{behind}", self.label, self.value)
     }
 }
 
@@ -134,14 +161,17 @@ mod tests {
     fn each_comparison_says_yes_and_no_by_amount_and_by_word() {
         // The condition, and what it says of a machine with less, the same and more of it.
         let cases = [
-            ("cores=8", [false, true, false]),
-            ("cores!=8", [true, false, true]),
-            ("cores>=8", [false, true, true]),
-            ("cores<=8", [true, true, false]),
+            ("cores=8", "cores=8", [false, true, false]),
+            ("cores!=8", "cores!=8", [true, false, true]),
+            ("cores=8+", "cores=8+", [false, true, true]),
+            ("cores=8-", "cores=8-", [true, true, false]),
+            ("cores>=8", "cores=8+", [false, true, true]),
+            ("cores<=8", "cores=8-", [true, true, false]),
         ];
-        for (text, says) in cases {
+        for (text, told, says) in cases {
             let constraint: Constraint = text.parse().expect("a constraint");
-            assert_eq!(constraint.to_string(), text);
+            assert_eq!(constraint.to_string(), told);
+            assert_eq!(told.parse(), Ok(constraint.clone()), "what is told can be written");
             let said = ["7", "8", "9"].map(|cores| constraint.accepts(&[("cores".to_owned(), cores.to_owned())].into()));
             assert_eq!(said, says, "{text}");
         }
@@ -161,6 +191,33 @@ mod tests {
         for text in ["x=many", "x!=many", "x>=1", "x<=8GiB"] {
             assert!(text.parse::<Constraint>().is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sign_behind_an_amount_says_which_way_it_is_meant_and_behind_a_word_nothing() {
+        assert!(accepts("memory=8GiB+") && accepts("memory=4GiB +") && !accepts("memory=9GiB+") && accepts("memory=8GiB-"));
+        for (text, comparison, value) in [
+            ("memory=8GiB+", Comparison::AtLeast, "8GiB"),
+            ("cores=4 -", Comparison::AtMost, "4"),
+            ("grade=A+", Comparison::Equal, "A+"),
+            ("site=berlin-", Comparison::Equal, "berlin-"),
+            ("cores!=4+", Comparison::NotEqual, "4+"),
+        ] {
+            let expected =
+                Constraint { label: text.split(['=', '!']).next().unwrap_or_default().into(), comparison, value: value.into() };
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_leaves_of_a_constraint_is_told_with_the_form_that_needs_no_quotes() {
+        let said = |text: &str| text.parse::<Constraint>().expect_err(text).to_string();
+        for left in ["memory", "", "  "] {
+            assert!(said(left).contains("like os=linux or memory=8GiB+; an unquoted > or < is the shell's"), "{}", said(left));
+        }
+        assert!(said("").starts_with("an empty text is not a constraint\nhint: write LABEL=VALUE"), "{}", said(""));
+        assert!(!said("a b=c").contains("shell"), "{}", said("a b=c"));
+        assert!(said("memory>=big").ends_with("like memory=8GiB+"), "{}", said("memory>=big"));
     }
 
     #[test]

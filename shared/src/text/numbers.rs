@@ -9,8 +9,8 @@ use crate::{amount::grouped, limits::TASKS_PER_JOB_MAX};
 /// Parts of one list: it is kept with its job in memory. Longer lists are inputs of their own.
 pub const PARTS_MAX: usize = 1_000;
 
-/// A list of numbers, in the order in which they were written; one that is named twice is there twice. Its encoding is
-/// its text.
+/// A list of numbers, in the order in which they were written, none of them twice: each is one task, and two that cannot be
+/// told apart are a slip of the pen. Its encoding is its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Numbers {
@@ -43,6 +43,10 @@ pub enum ParseNumbersError {
         tasks = grouped(*tasks), max = grouped(TASKS_PER_JOB_MAX.into()), last = TASKS_PER_JOB_MAX - 1
     )]
     TooMany { text: String, tasks: u64 },
+    #[error(
+        "the list names {0} twice\nhint: write each number once, since each is one task; `--each-line FILE` takes lines that are alike"
+    )]
+    Twice(u64),
     #[error("the list has {0} parts and {PARTS_MAX} are allowed\nhint: put the numbers into a file and use --each-line")]
     TooLong(usize),
 }
@@ -51,6 +55,38 @@ impl Part {
     fn last(self) -> u64 {
         self.first + self.step * u64::from(self.count - 1)
     }
+
+    /// The first number that both have.
+    fn shared(self, other: Self) -> Option<u64> {
+        let (from, to) = (self.first.max(other.first), self.last().min(other.last()));
+        if from > to {
+            return None;
+        }
+        let [first, step, other_first, other_step] = [self.first, self.step, other.first, other.step].map(i128::from);
+        let (common, inverse) = bezout(step, other_step);
+        if (other_first - first) % common != 0 {
+            return None;
+        }
+        // Numbers of both lie `apart` from each other, and the first of them `turns` steps from this one's first.
+        let turn = other_step / common;
+        let [way, inverse, turn] =
+            [((other_first - first) / common).rem_euclid(turn), inverse.rem_euclid(turn), turn].map(i128::unsigned_abs);
+        let (step, turns) = (step.unsigned_abs(), way * inverse % turn);
+        let (met, apart) = ((step * turns).checked_add(self.first.into())?, step * turn);
+        let missing = u128::from(from).saturating_sub(met).div_ceil(apart);
+        let met = met.checked_add(missing.checked_mul(apart)?)?;
+        u64::try_from(met).ok().filter(|met| *met <= to)
+    }
+}
+
+/// The greatest common divisor of two numbers, and how often the first goes into it, but for multiples of the second.
+fn bezout(one: i128, other: i128) -> (i128, i128) {
+    let (mut before, mut rest) = ((one, 1), (other, 0));
+    while rest.0 != 0 {
+        let times = before.0 / rest.0;
+        (before, rest) = (rest, (before.0 - times * rest.0, before.1 - times * rest.1));
+    }
+    before
 }
 
 impl Numbers {
@@ -131,8 +167,24 @@ impl FromStr for Numbers {
         if tasks > TASKS_PER_JOB_MAX.into() {
             return Err(ParseNumbersError::TooMany { text: text.chars().take(64).collect(), tasks });
         }
-        Ok(Self { parts })
+        match twice(&parts) {
+            Some(number) => Err(ParseNumbersError::Twice(number)),
+            None => Ok(Self { parts }),
+        }
     }
+}
+
+/// A number that is in two of the parts.
+fn twice(parts: &[Part]) -> Option<u64> {
+    let mut sorted = parts.to_vec();
+    sorted.sort_unstable_by_key(|part| part.first);
+    // Behind one that begins beyond its end nothing meets a part.
+    let after = |place: usize, part: &Part| {
+        let end = part.last();
+        sorted[place + 1..].iter().take_while(move |other| other.first <= end)
+    };
+    let mut met = sorted.iter().enumerate().flat_map(|(place, part)| after(place, part).map(|other| part.shared(*other)));
+    met.find_map(|met| met)
 }
 
 impl fmt::Display for Numbers {
@@ -179,9 +231,49 @@ mod tests {
         assert_eq!((all("2-2:30"), all("2-5:30")), (vec![2], vec![2]), "one number, whatever the step");
         assert_eq!("2-5:30".parse::<Numbers>(), "2".parse());
         assert_eq!(all("1,3,5"), [1, 3, 5]);
-        assert_eq!(all("7, 0-4:2,7"), [7, 0, 2, 4, 7]);
+        assert_eq!(all("7, 0-4:2,5"), [7, 0, 2, 4, 5]);
         assert_eq!(all("18446744073709551615"), [u64::MAX]);
         assert_eq!(all("0-18446744073709551615:9223372036854775807"), [0, u64::MAX / 2, u64::MAX - 1]);
+    }
+
+    #[test]
+    fn a_number_that_is_named_twice_is_refused_by_its_name() {
+        let twice = |text: &str| match text.parse::<Numbers>() {
+            Err(ParseNumbersError::Twice(number)) => Some(number),
+            other => other.map(|_| None).expect(text),
+        };
+        for (text, number) in [
+            ("1,1", 1),
+            ("3,1,2,1", 1),
+            ("0-10,5", 5),
+            ("5,0-10", 5),
+            ("0-10:2,3-9:3", 6),
+            ("3-9:3,0-10:2", 6),
+            ("0-9,9-20", 9),
+            ("1-100:7,1-100:11", 1),
+            ("2-100:7,1-100:11", 23),
+            ("18446744073709551615,18446744073709551615", u64::MAX),
+            ("0-18446744073709551615:9223372036854775807,9223372036854775807", u64::MAX / 2),
+        ] {
+            assert_eq!(twice(text), Some(number), "{text}");
+        }
+        for text in ["0-10:2,1-9:2", "0-4,5-9", "0-9:3,1-9:3,2-9:3", "1,2,3", "0-100:10,5-95:10", "0-20:6,3-21:6"] {
+            assert_eq!(twice(text), None, "{text}");
+        }
+        assert!("1,1".parse::<Numbers>().expect_err("twice").to_string().starts_with("the list names 1 twice\nhint: "));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn two_parts_share_just_what_their_numbers_do(first: [u8; 3], other: [u8; 3]) {
+            let part = |[first, step, count]: [u8; 3]| {
+                Part { first: first.into(), step: u64::from(step % 16) + 1, count: u32::from(count % 32) + 1 }
+            };
+            let (one, other) = (part(first), part(other));
+            let all = |part: Part| (0..u64::from(part.count)).map(move |at| part.first + part.step * at);
+            let met = all(one).find(|number| all(other).any(|other| other == *number));
+            proptest::prop_assert_eq!(one.shared(other), met);
+        }
     }
 
     #[test]
@@ -203,7 +295,7 @@ mod tests {
             ("0-10000000", 10_000_001),
             ("0-4294967295", 1 << 32),
             ("0-18446744073709551615", u64::MAX),
-            ("0-9999999,1", 10_000_001),
+            ("0-9999999,10000000", 10_000_001),
         ] {
             assert_eq!(text.parse::<Numbers>(), Err(ParseNumbersError::TooMany { text: text.into(), tasks }));
         }
@@ -214,13 +306,14 @@ mod tests {
              hint: split it over several jobs, the first with 0-9999999"
         );
         assert_eq!("0-9999999".parse::<Numbers>().map(|numbers| numbers.count()), Ok(TASKS_PER_JOB_MAX));
-        let long = vec!["1"; PARTS_MAX + 1].join(",");
+        let long = (0..=PARTS_MAX).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
         assert_eq!(long.parse::<Numbers>(), Err(ParseNumbersError::TooLong(PARTS_MAX + 1)));
     }
 
     #[test]
     fn a_list_has_as_many_parts_and_numbers_as_a_job_may_have_and_no_more() {
-        let longest: Numbers = vec!["1"; PARTS_MAX].join(",").parse().expect("just as long as allowed");
+        let parts: Vec<String> = (0..PARTS_MAX).map(|number| (2 * number).to_string()).collect();
+        let longest: Numbers = parts.join(",").parse().expect("just as long as allowed");
         assert_eq!(longest.count() as usize, PARTS_MAX);
         let all: Numbers = "0-9999999".parse().expect("as many as a job may have");
         assert_eq!((all.count(), all.get(TASKS_PER_JOB_MAX - 1)), (TASKS_PER_JOB_MAX, Some(u64::from(TASKS_PER_JOB_MAX) - 1)));

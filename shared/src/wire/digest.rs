@@ -58,7 +58,7 @@ impl fmt::Debug for Digest {
 
 /// The text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a digest (b3: and 64 hexadecimal digits)")]
+#[error("{} is not a digest\nhint: write b3: and 64 hexadecimal digits, as an upload is answered with", crate::amount::quoted(.0))]
 pub struct ParseDigestError(String);
 
 impl FromStr for Digest {

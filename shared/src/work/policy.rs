@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
+    alike,
     amount::quoted,
     constraint::Constraint,
     hours::{Hours, WeekMinute},
@@ -285,7 +286,7 @@ pub enum PolicyError {
 /// The settings that there are, and the one that is most likely meant.
 fn keys(own: &str) -> String {
     let known: Vec<&str> = Policy::default().settings().iter().map(|setting| setting.key).collect();
-    misread::among(own, &known, misread::TOML.part)
+    alike::among(own, &known, misread::TOML.part)
 }
 
 impl Changes {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     amount::{counted, exact_ms, size},
+    hint,
     hours::WeekMinute,
     id::JobId,
     resources::Labels,
@@ -300,7 +301,7 @@ impl fmt::Display for AttemptEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    #[error("it exited with code {code}; its log may say why")]
+    #[error("it exited with code {code}")]
     Exit { code: i32 },
     #[error("it trapped: {message}")]
     Trap { message: String, backtrace: Vec<String> },
@@ -312,7 +313,7 @@ pub enum Failure {
     OutputLimit { limit_bytes: u64 },
     #[error("it filled its scratch folder of {}; raise --scratch-limit", size(*limit_bytes))]
     ScratchLimit { limit_bytes: u64 },
-    #[error("the agent cannot run this module: {reason}")]
+    #[error("the agent cannot run this module: {}", hint::in_one_line(reason))]
     BadModule { reason: String },
     #[error("its executor process died ({how}); if it happens on every agent, the function brings down the engine")]
     ExecutorDied { how: String },

@@ -378,14 +378,14 @@ mod tests {
         let rows = [
             TaskResult { output: Some("\n{\n  \"a\": 1}\n".into()), output_bytes: Some(14), ..result(0, TaskState::Succeeded) },
             TaskResult { output_base64: Some("AA==".into()), output_bytes: Some(1), ..result(1, TaskState::Succeeded) },
-            TaskResult { reason: Some("it exited with code 3; its log may say why".into()), ..result(2, TaskState::Failed) },
+            TaskResult { reason: Some("it exited with code 3".into()), ..result(2, TaskState::Failed) },
             TaskResult { digest: Some("b3:00".into()), output_bytes: Some(1 << 20), ..result(3, TaskState::Succeeded) },
         ];
         let expected = "\
 TASK  INPUT       STATE      AGENT   TIME   SIZE     OUTPUT
 j1.0  docs/0.txt  succeeded  here-1  250ms  14 B     { \"a\": 1}
 j1.1  docs/1.txt  succeeded  here-1  250ms  1 B      (binary)
-j1.2  docs/2.txt  failed     here-1  250ms  -        it exited with code 3; its log may say why
+j1.2  docs/2.txt  failed     here-1  250ms  -        it exited with code 3
 j1.3  docs/3.txt  succeeded  here-1  250ms  1.0 MiB  (large)
 ";
         assert_eq!(plain(Format::Table).listed(&rows), expected);

@@ -5,15 +5,15 @@
 use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use futures::StreamExt as _;
 use lull_shared::{
     id::TokenId,
-    misread::{self, Misread},
+    misread::{self, Tree},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, de::DeserializeOwned};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
             shares::Kind,
         },
     },
+    json,
     store::{
         Registry,
         record::{TokenRecord, TokenRole, who},
@@ -188,7 +189,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
         if !is_json(&parts.headers) {
             return Err(Refused::not_json());
         }
-        json(&bytes).map(Self)
+        decoded(&bytes).map(Self)
     }
 }
 
@@ -200,32 +201,18 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// A body as what is asked for; what is wrong is told by its field.
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
-    // Where in the text it is matters only where the text is not JSON.
-    let words = |error: &serde_json::Error| match error.classify() {
-        serde_json::error::Category::Data => {
-            let words = error.to_string();
-            words.rsplit_once(" at line ").map_or(words.clone(), |(words, _)| words.to_owned())
-        }
-        _ => format!(
-            "the body is not JSON: {}\nhint: send one JSON object; quote names and texts",
-            error.to_string().to_lowercase()
-        ),
-    };
-    let value = misread::decode(&mut decoder, misread::JSON, words).map_err(|misread| {
-        match misread.message.starts_with("the body ") {
-            // It has no field then.
-            true => Refused::misread(Misread { key: String::new(), ..misread }),
-            false => Refused::misread(misread),
+    let tree = Tree::deserialize(&mut decoder).and_then(|tree| decoder.end().map(|()| tree));
+    let tree = tree.map_err(|error| {
+        let hint = Some("send one JSON object and nothing behind it; names and texts stand in quotes");
+        match (json::is_json(&error), bytes.trim_ascii().is_empty()) {
+            (_, true) => Refused::invalid("the body is empty", hint),
+            (true, false) => Refused::invalid(format!("the body cannot be read: {}", json::told(&error)), hint),
+            (false, false) => Refused::invalid(format!("the body is not JSON: {}", json::told(&error)), hint),
         }
     })?;
-    match decoder.end() {
-        Ok(()) => Ok(value),
-        Err(_) => {
-            Err(Refused::invalid("there is more behind the body's JSON", Some("send one JSON object and nothing behind it")))
-        }
-    }
+    misread::decode(tree, misread::JSON).map_err(Refused::misread)
 }
 
 /// The values in a path.
@@ -235,8 +222,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let Path(value) = Path::from_request_parts(parts, state).await?;
-        Ok(Self(value))
+        let values = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
+            Refused::invalid(
+                "the path is not UTF-8 text",
+                Some("write what is no letter as % and two hexadecimal digits, in UTF-8"),
+            )
+        })?;
+        let named = values.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        misread::path(named).map(Self).map_err(Refused::misread)
     }
 }
 
@@ -247,8 +240,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let Query(value) = Query::from_request_parts(parts, state).await?;
-        Ok(Self(value))
+        let Query(named) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await.map_err(|_| {
+            Refused::invalid("what follows the `?` cannot be read", Some("write name=value, with & between them"))
+        })?;
+        misread::query(named).map(Self).map_err(Refused::misread)
     }
 }
 
@@ -287,7 +282,7 @@ mod tests {
     fn a_body_that_is_not_understood_is_told_by_its_field_with_a_hint() {
         use crate::api::{CreateToken, PublishRequest, SetPolicy, SubmitRequest};
         fn told<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
-            let (status, detail) = json::<T>(text.as_bytes()).map(|_| ()).expect_err(text).into_parts();
+            let (status, detail) = decoded::<T>(text.as_bytes()).map(|_| ()).expect_err(text).into_parts();
             assert_eq!(status, 400, "{text}");
             format!("{}\n{}", detail.message, detail.hint.unwrap_or_else(|| panic!("{text}: no hint")))
         }
@@ -298,35 +293,48 @@ mod tests {
             (told::<SubmitRequest>(r#"{"function":"f"}"#), "the field `inputs` is missing"),
             (
                 told::<SubmitRequest>("{"),
-                "the body is not JSON: eof while parsing an object at line 1 column 1\nsend one JSON object",
+                "the body is not JSON: it ends within an object, at line 1, column 1\nsend one JSON object",
             ),
-            (told::<SubmitRequest>(""), "the body is not JSON"),
-            (told::<SubmitRequest>(r#"{"function":"f","inputs":{}}"#), ""),
+            (told::<SubmitRequest>(" "), "the body is empty\nsend one JSON object"),
+            (
+                told::<SubmitRequest>(r#"{"function":"f","inputs":{}}"#),
+                "`inputs`: an object is not an object with one field\nwrite an object with one field: range, numbers or pack",
+            ),
             (told::<SubmitRequest>(r#"{"function":"f","inputs":{"rage":{}}}"#), "did you mean `range`?"),
             (told::<SubmitRequest>(r#"{"function":"f","inputs":{"range":{"first":0}}}"#), "the field `count` is missing"),
             (
                 told::<SubmitRequest>(r#"{"function":"f","inputs":{"range":{"first":-1,"count":1}}}"#),
-                "`inputs.range.first`: `-1` is not",
+                "`inputs.range.first`: `-1` is less than 0\nwrite a whole number from 0 on",
             ),
             (
                 submission(r#","retries":"many""#),
-                "`retries`: \"many\" is not a whole number from 0 to 4,294,967,295\nwrite a whole number",
+                "`retries`: \"many\" is not a whole number\nwrite a whole number from 0 on, without quotes",
             ),
             (submission(r#","prioritty":1"#), "there is no field `prioritty`\ndid you mean `priority`?"),
             (submission(r#","require":["linux"]"#), "`require[0]`: `linux` is not a constraint\nwrite LABEL=VALUE"),
             (submission(r#","after":[{"job":"x","condition":"ok"}]"#), "`after[0].job`: `x` is not a job\nwrite it like j42"),
             (submission(r#","zone":"Mars/Base""#), "`zone`: `Mars/Base` is not the name of a time zone\nwrite one like"),
-            (submission(r#","finish_by":"soon""#), "`finish_by`: "),
-            (submission(r#","grants":["network"]"#), "`grants[0]`: `network` is not one of the words"),
-            (submission(r#","verify":5"#), "`verify`: `5` is not a text"),
+            (
+                submission(r#","finish_by":"soon""#),
+                "`finish_by`: `soon` is not a moment\nwrite a date, a time and how far its clock is from UTC, like 2027-03-01T06:00:00Z",
+            ),
+            (submission(r#","moving":5"#), "`moving`: `5` is not one of its values\nwrite \"auto\", \"always\" or \"never\""),
+            (submission(r#","grants":["network"]"#), "`grants[0]`: `network` is not one of its values\nwrite \"clock\""),
+            (submission(r#","verify":5"#), "`verify`: `5` is not a text\nwrite a text in quotes; write a percentage"),
             (told::<SetPolicy>(r#"{"set":{"cores":101}}"#), "`set.cores`: 101 is not a share in percent\nwrite 0 to 100"),
             (told::<SetPolicy>(r#"{"set":{"cores":300}}"#), "`set.cores`: 300 is not a share in percent\nwrite 0 to 100"),
             (told::<SetPolicy>(r#"{"set":{"idel":"1m"}}"#), "there is no field `idel` in `set`\ndid you mean `idle`?"),
-            (told::<SetPolicy>(r#"{"set":{"unseen":"maybe"}}"#), "`set.unseen`: \"maybe\" is not true or false"),
-            (told::<CreateToken>(r#"{"role":"king"}"#), "`role`: `king` is not one of the words"),
-            (told::<PublishRequest>(r#"{"module":"x"}"#), "`module`: "),
-            (told::<PublishRequest>("[]"), ""),
-            (told::<PublishRequest>("{} {}"), ""),
+            (told::<SetPolicy>(r#"{"set":{"unseen":"maybe"}}"#), "`set.unseen`: \"maybe\" is neither true nor false"),
+            (told::<CreateToken>(r#"{"role":"king"}"#), "`role`: `king` is not one of its values\nwrite \"agent\", \"viewer\""),
+            (told::<CreateToken>(r#"{"role":5}"#), "`role`: `5` is not one of its values\nwrite \"agent\", \"viewer\""),
+            (told::<CreateToken>(r#"{"role":null}"#), "`role`: null is not one of its values"),
+            (told::<PublishRequest>(r#"{"module":"x"}"#), "`module`: `x` is not a digest\nwrite b3: and 64"),
+            (told::<PublishRequest>("[]"), "a list is not an object\nwrite an object with its fields"),
+            (
+                told::<PublishRequest>("{} {}"),
+                "the body is not JSON: more stands behind it, at line 1, column 4\nsend one JSON object",
+            ),
+            (told::<PublishRequest>("{\"module\":1e999}"), "the body cannot be read: a number is too large, at line 1"),
         ];
         for (said, expected) in cases {
             assert!(said.contains(expected), "{said}\n- {expected}");

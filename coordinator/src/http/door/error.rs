@@ -4,19 +4,14 @@ use std::{borrow::Cow, error::Error};
 
 use axum::{
     Json,
-    extract::rejection::{PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use lull_scheduler::effect::Refusal;
-use lull_shared::{
-    misread::{self, Misread},
-    time::Timestamp,
-};
+use lull_shared::{hint, misread::Misread, time::Timestamp};
 
 use crate::{
     api::{CODE_HEADER, ErrorBody, ErrorDetail, LEADER_HEADER, STANDBY},
-    hint,
     http::door::body::BodyError,
     inputs::InputError,
     store::StoreError,
@@ -95,7 +90,7 @@ impl Refused {
     /// No token, or one that is not valid. The same words for every reason.
     pub fn unknown_caller() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a valid token is needed").hint(
-            "ask an administrator for one made by `lull token create --role submitter`, then `lull login URL --token TOKEN`",
+            "ask an administrator for one made by `lull token create --role submitter`, then `lull login URL --token-file FILE`",
         )
     }
 
@@ -298,33 +293,6 @@ impl From<Refusal> for Refused {
                 ),
             ),
         }
-    }
-}
-
-impl From<PathRejection> for Refused {
-    fn from(rejection: PathRejection) -> Self {
-        let words = rejection.body_text();
-        // What the value's own type says has its hint; else it is a number that is none.
-        let words = words.strip_prefix("Invalid URL: ").unwrap_or(&words);
-        match hint::split(words) {
-            (message, Some(hint)) => Self::invalid(format!("the path: {message}"), Some(hint)),
-            (_, None) => Self::invalid(
-                "the path holds something else where a number is expected",
-                Some("write numbers as in /jobs/j42/tasks/7"),
-            ),
-        }
-    }
-}
-
-impl From<QueryRejection> for Refused {
-    fn from(rejection: QueryRejection) -> Self {
-        let words = rejection.body_text();
-        let words = words.strip_prefix("Failed to deserialize query string: ").unwrap_or(&words);
-        // The place stands in front, unless the whole of it is meant.
-        let is_key =
-            |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']'));
-        let (key, words) = words.split_once(": ").filter(|(key, _)| is_key(key)).unwrap_or(("", words));
-        Self::misread(misread::reworded(key, words, misread::QUERY))
     }
 }
 

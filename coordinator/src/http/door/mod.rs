@@ -8,6 +8,7 @@ pub(in crate::http) mod failures;
 pub(in crate::http) mod front;
 pub(in crate::http) mod guests;
 pub(in crate::http) mod hosts;
+pub(in crate::http) mod page;
 pub(in crate::http) mod serve;
 pub(in crate::http) mod shares;
 pub(in crate::http) mod spool;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State};
 use lull_scheduler::{Scheduler, effect::Reply, event::Event, view::AgentView};
 use lull_shared::{
+    alike,
+    amount::quoted,
     id::{AgentId, TokenId},
     state::Intake,
 };
@@ -136,18 +138,19 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
 }
 
 pub(in crate::http) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
-    let records = state.coordinator.store.agents().await?;
-    choose(records, called)
-        .ok_or_else(|| Refused::not_found(format!("there is no agent {called}"), "`lull agent list` shows the agents"))
+    choose(state.coordinator.store.agents().await?, called).map_err(|meant| {
+        Refused::not_found(format!("there is no agent {}", quoted(called)), format!("{meant}`lull agent list` shows the agents"))
+    })
 }
 
 /// The agent with this id, else with this name. A name that reads as another's id, from a time when that could be, is not
-/// meant: an id always is.
-fn choose(records: Vec<AgentRecord>, called: &str) -> Option<AgentRecord> {
+/// meant: an id always is. If there is none, which one is most likely meant.
+fn choose(mut records: Vec<AgentRecord>, called: &str) -> Result<AgentRecord, String> {
     let number = called.parse::<AgentId>().ok();
     let by_id = records.iter().position(|record| Some(record.agent) == number);
-    let at = by_id.or_else(|| records.iter().position(|record| record.name == called))?;
-    records.into_iter().nth(at)
+    let at = by_id.or_else(|| records.iter().position(|record| record.name == called));
+    let at = at.ok_or_else(|| alike::question(called, records.iter().map(|record| record.name.as_str())))?;
+    Ok(records.swap_remove(at))
 }
 
 #[cfg(test)]
@@ -158,10 +161,19 @@ mod tests {
     #[test]
     fn an_id_wins_over_a_name_that_reads_as_one() {
         let records = || vec![sample::agent(1, "honest"), sample::agent(2, "a1"), sample::agent(3, "a9")];
-        let chosen = |called: &str| choose(records(), called).map(|found| found.agent.0);
+        let chosen = |called: &str| choose(records(), called).ok().map(|found| found.agent.0);
         assert_eq!((chosen("a1"), chosen("1"), chosen("honest")), (Some(1), Some(1), Some(1)));
         assert_eq!((chosen("a2"), chosen("a9")), (Some(2), Some(3)), "a name is found where no id is meant");
         assert_eq!(chosen("desk"), None);
+    }
+
+    #[test]
+    fn an_agent_that_is_not_there_is_told_with_the_one_that_is_meant() {
+        let records = || vec![sample::agent(1, "desk-17"), sample::agent(2, "laptop")];
+        let meant = |called: &str| choose(records(), called).expect_err(called);
+        assert_eq!(meant("dekst-17"), "did you mean `desk-17`? ");
+        assert_eq!(meant("Laptop"), "did you mean `laptop`? ");
+        assert_eq!((meant("server"), meant("a9")), (String::new(), String::new()));
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn scheduler(took: Duration) -> Finding {
 fn fleet(agents: &[AgentView]) -> Vec<Finding> {
     let members: Vec<&AgentView> = agents.iter().filter(|agent| agent.intake != Intake::Revoked).collect();
     if members.is_empty() {
-        let hint = "make a token with `lull token create`, then run `lull-agent join TOKEN` on a machine";
+        let hint = "make a token with `lull token create`, then run `lull-agent join --token-file FILE` on a machine";
         return vec![finding("agents", Verdict::Odd, "no agent is enrolled, so nothing runs", Some(hint))];
     }
     let connected: Vec<&&AgentView> = members.iter().filter(|agent| agent.connected.is_some()).collect();

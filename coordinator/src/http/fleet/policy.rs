@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use lull_scheduler::event::Event;
 use lull_shared::{
+    alike,
     constraint::{Comparison, Constraint},
     hours::WeekMinute,
     policy::{Leave, Policy, slots_of, table},
@@ -60,7 +61,7 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
 #[serde(deny_unknown_fields)]
 pub struct When {
     /// As in `mon 14:00`.
-    at: Option<String>,
+    at: Option<Text<WeekMinute>>,
 }
 
 /// `GET /agents/{agent}/policy`: what it may do, and when.
@@ -80,8 +81,7 @@ pub async fn outlook(
     let owner = report.as_ref().map(|report| report.owner.clone()).unwrap_or_default();
     let policy = edition.book.policy(&labels(&record)).narrowed_by(&owner);
     let local = report.as_ref().map(|report| WeekMinute::at(clock::now(), report.clock_ahead_min));
-    let asked = when.at.as_deref().map(str::parse::<WeekMinute>).transpose();
-    let asked = asked.map_err(|error| Refused::field("at", &error.to_string()))?;
+    let asked = when.at.map(|at| at.0);
     let cores = record.machine.as_ref().map_or(1, |machine| machine.cores);
     Ok(Json(OutlookBody {
         agent: Text(agent),
@@ -150,13 +150,25 @@ fn unmet(conditions: &[Constraint], agents: &[AgentRecord]) -> Option<String> {
         return None;
     }
     let words: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-    let named = conditions.iter().find(|condition| condition.label == "name" && condition.comparison == Comparison::Equal);
-    let alike = named.and_then(|named| members.iter().find(|agent| agent.name.eq_ignore_ascii_case(&named.value)));
-    let meant = alike.map(|agent| format!("; {} is called so in other letters", agent.name)).unwrap_or_default();
+    let all: Vec<Labels> = members.iter().map(|agent| labels(agent)).collect();
+    let meant: String = conditions.iter().map(|condition| meant(condition, &all)).collect();
+    let meant = if meant.is_empty() { meant } else { format!("; {}", meant.trim_end()) };
     Some(format!(
         "no machine that has joined meets {} at the moment, so that this changes nothing yet{meant}",
         words.join(" and ")
     ))
+}
+
+/// The label, or its value, that is most likely meant by a condition that no machine meets.
+fn meant(condition: &Constraint, all: &[Labels]) -> String {
+    let mut values = all.iter().filter_map(|labels| labels.get(&condition.label).map(String::as_str)).peekable();
+    match condition.comparison {
+        _ if values.peek().is_none() => {
+            alike::question(&condition.label, all.iter().flat_map(|labels| labels.keys().map(String::as_str)))
+        }
+        Comparison::Equal if values.clone().all(|value| value != condition.value) => alike::question(&condition.value, values),
+        Comparison::Equal | Comparison::NotEqual | Comparison::AtLeast | Comparison::AtMost => String::new(),
+    }
 }
 
 fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16) -> Doing {
@@ -208,7 +220,9 @@ mod tests {
             let words = told(&[hits_nobody, "group=lab"]).expect("it is said");
             assert!(words.contains(&format!("{hits_nobody} and group=lab")), "{words}");
         }
-        assert!(told(&["name=DESK-1"]).expect("it is said").contains("desk-1 is called so"));
+        assert!(told(&["name=DESK-1"]).expect("it is said").ends_with("; did you mean `desk-1`?"));
+        assert!(told(&["group=lba"]).expect("it is said").ends_with("; did you mean `lab`?"));
+        assert!(told(&["gruop=lab"]).expect("it is said").ends_with("; did you mean `group`?"));
         let nobody = unmet(&["name=desk-9".parse().expect("a condition")], &[]);
         assert_eq!(nobody, None, "rules may be made before anybody joins");
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use lull_shared::{
+    bound,
+    id::TokenId,
     identity::{Authority, JoinToken, Secret},
     name::{check_name, check_person},
 };
@@ -11,13 +13,14 @@ use serde::Deserialize;
 
 use crate::{
     access,
-    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody, shape},
+    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, Text, TokenBody, shape},
     clock,
     http::{
         Shared,
         door::{
             auth::{Admin, Asked, At, Body},
             error::{Answer, Refused},
+            page::page,
         },
     },
     store::record::{Bound, NewToken, TokenRole},
@@ -31,7 +34,6 @@ const LIFE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// A list of names for one room; whoever has more of them uses a pattern.
 const BOUND_NAMES_MAX: usize = 1_000;
 const AUDIT_DEFAULT: u32 = 100;
-const AUDIT_MAX: u32 = 10_000;
 
 /// `GET /tokens`
 pub async fn tokens(State(state): Shared, admin: Admin) -> Answer<Json<Page<TokenBody>>> {
@@ -46,22 +48,25 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
     if let Some(name) = &wanted.name
         && let Err(why) = check_person(name)
     {
-        return Err(Refused::invalid(format!("`{name}` cannot be a token's name"), Some(&why.to_string())));
+        return Err(Refused::field("name", &why.told(name, "a token's name")));
     }
     let bound = bound(&wanted)?;
     let (uses_max, life) = match wanted.role {
         TokenRole::Agent => (Some(wanted.uses_max.unwrap_or(1)), Some(JOIN_LIFE)),
         _ if wanted.uses_max.is_some() => {
-            return Err(Refused::invalid("only a token of the role agent counts its uses", Some("leave --uses out")));
+            let words = "`uses_max`: only a token of the role agent counts its uses";
+            return Err(Refused::invalid(words, Some("leave it out (--uses)")));
         }
         _ => (None, None),
     };
     if uses_max == Some(0) {
-        return Err(Refused::invalid("a token that may be used 0 times lets nobody in", Some("give --uses 1 or more")));
+        let words = "`uses_max`: a token that may be used 0 times lets nobody in";
+        return Err(Refused::invalid(words, Some("give 1 or more, or leave it out (--uses)")));
     }
     let life = wanted.expires_s.map(Duration::from_secs).or(life);
     if life.is_some_and(|life| life.is_zero() || life > LIFE_MAX) {
-        return Err(Refused::invalid("a token lives for at least a second and at most ten years", Some("write --expires 30d")));
+        let words = "`expires_s`: a token lives for at least a second and at most ten years";
+        return Err(Refused::invalid(words, Some("give seconds, or --expires 30d on the command line")));
     }
     let at = clock::now();
     let minted = mint(wanted.role);
@@ -91,24 +96,25 @@ pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<Creat
 fn bound(wanted: &CreateToken) -> Answer<Bound> {
     let (names, group) = (&wanted.names, &wanted.group);
     if wanted.role != TokenRole::Agent && !(names.is_empty() && group.is_none()) {
-        return Err(Refused::invalid("only a token of the role agent is for machines", Some("leave --for and --group out")));
+        let words = "`names` and `group`: only a token of the role agent is for machines";
+        return Err(Refused::invalid(words, Some("leave them out (--for and --group)")));
     }
     if names.len() > BOUND_NAMES_MAX {
         return Err(Refused::invalid(
-            format!("{} names; at most {BOUND_NAMES_MAX} are taken", names.len()),
+            format!("`names` holds {} names, and at most {BOUND_NAMES_MAX} are taken", names.len()),
             Some("use a pattern"),
         ));
     }
     for name in names {
         // What a `*` stands for is checked when a machine joins.
         if let Err(why) = check_name(&name.replace('*', "x-")) {
-            return Err(Refused::invalid(format!("`{name}` cannot be a machine's name"), Some(&why.to_string())));
+            return Err(Refused::field("names", &why.told(name, "a machine's name")));
         }
     }
     if let Some(name) = group
         && let Err(why) = check_name(name)
     {
-        return Err(Refused::invalid(format!("`{name}` cannot be a group's name"), Some(&why.to_string())));
+        return Err(Refused::field("group", &why.told(name, "a group's name")));
     }
     Ok(Bound { names: names.clone(), group: group.clone() })
 }
@@ -124,10 +130,10 @@ pub struct Whose {
 pub async fn revoke(
     State(state): Shared,
     admin: Admin,
-    At(token): At<u64>,
+    At(token): At<Text<TokenId>>,
     Asked(whose): Asked<Whose>,
 ) -> Answer<Json<Affected>> {
-    let coordinator = &state.coordinator;
+    let (coordinator, token) = (&state.coordinator, token.0.0);
     if token == admin.token.0 && whose.own != Some(true) {
         let words =
             format!("{} is the token that this request was made with, and nothing more could be asked with it", admin.who());
@@ -141,7 +147,7 @@ pub async fn revoke(
         return Ok(Json(Affected { affected: 0 }));
     }
     if !coordinator.store.revoke_token(&coordinator.lead, token, &admin.who(), clock::now()).await? {
-        return Err(Refused::not_found(format!("there is no token {token}"), "`lull token list` shows the tokens"));
+        return Err(Refused::not_found(format!("there is no token t{token}"), "`lull token list` shows the tokens"));
     }
     coordinator.callers.forget();
     Ok(Json(Affected { affected: 1 }))
@@ -156,7 +162,7 @@ pub struct Lines {
 
 /// `GET /audit`: who did what, newest first.
 pub async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
-    let limit = asked.limit.unwrap_or(AUDIT_DEFAULT).clamp(1, AUDIT_MAX);
+    let limit = page(asked.limit, AUDIT_DEFAULT, bound::AUDIT_SHOWN)?;
     let lines = state.coordinator.store.audit(limit).await?;
     Ok(Json(Page::whole(lines.into_iter().map(shape::audit).collect())))
 }

@@ -8,7 +8,7 @@ use lull_scheduler::{
     event::Event,
     view::JobView,
 };
-use lull_shared::{id::JobId, state::JobState};
+use lull_shared::{bound, id::JobId, state::JobState};
 use serde::Deserialize;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         door::{
             auth::{Asked, At, Caller, Submitter, Viewer},
             error::{Answer, Refused},
+            page::page,
         },
         work::causes,
     },
@@ -26,7 +27,6 @@ use crate::{
 
 /// Jobs in one part of a list.
 const PAGE_DEFAULT: u32 = 100;
-const PAGE_MAX: u32 = 1_000;
 /// Moves that are listed with a job: a night has thousands, and the newest are what people ask for.
 const MOVES_MAX: u32 = 100;
 
@@ -45,7 +45,7 @@ pub struct Filter {
 
 /// `GET /jobs`
 pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
-    let limit = asked.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let limit = page(asked.limit, PAGE_DEFAULT, bound::JOBS_SHOWN)?;
     let filter = JobFilter {
         state: asked.state,
         owner: (asked.mine == Some(true)).then_some(viewer.token),

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
-use lull_shared::{limits::MODULE_BYTES_MAX, name::check_name};
+use lull_shared::{hint, limits::MODULE_BYTES_MAX, name::check_name};
 use serde::Deserialize;
 
 use crate::{
@@ -44,15 +44,18 @@ pub async fn begin(
     Body(wanted): Body<PublishRequest>,
 ) -> Answer<(StatusCode, Json<PublicationBody>)> {
     if let Err(why) = check_name(&name) {
-        return Err(Refused::invalid(format!("`{name}` cannot be a function's name"), Some(&why.to_string())));
+        return Err(Refused::field("name", &why.told(&name, "a function's name")));
     }
     if let Some(percent) = wanted.options.cost_percent.filter(|percent| !COST_PERCENT.contains(percent)) {
         let (from, to) = COST_PERCENT.into_inner();
-        let hint = format!("leave cost_percent out, or measure it: {from} to {to}");
-        return Err(Refused::invalid(format!("no build takes {percent} % of another's time"), Some(&hint)));
+        let hint = format!("leave it out, or measure it: {from} to {to}");
+        return Err(Refused::invalid(
+            format!("`options.cost_percent`: no build takes {percent} % of another's time"),
+            Some(&hint),
+        ));
     }
     let Some(module) = state.coordinator.store.touch_blob(&wanted.module.0, clock::now()).await? else {
-        return Err(Refused::not_found("the module is not here", "upload it first: `PUT /api/v1/blobs`"));
+        return Err(Refused::not_found("`module`: no blob with this digest is here", "upload it first: `PUT /api/v1/blobs`"));
     };
     if module.size_bytes > MODULE_BYTES_MAX {
         return Err(too_large(MODULE_BYTES_MAX));
@@ -167,10 +170,13 @@ fn body(seen: Seen) -> PublicationBody {
 fn refused(error: &PublishError) -> Refused {
     let words = error.to_string();
     match error {
-        PublishError::Make(MakeError::Unrunnable(_)) => {
-            let hint = "a function is a WASI command: build for wasm32-wasip1, or a component that exports wasi:cli/run";
-            Refused::invalid(words, Some(hint))
-        }
+        PublishError::Make(MakeError::Unrunnable(_)) => match hint::split(&words) {
+            // What its author can do depends on what is wrong, and stands with that.
+            (_, Some(_)) => Refused::invalid(words, None),
+            (_, None) => {
+                Refused::invalid(words, Some("run it with another WASI runtime, like wasmtime: it has to begin there, too"))
+            }
+        },
         PublishError::Make(MakeError::Costly(_)) => {
             let hint = "build it smaller, without debug information; `lull server run` bounds what compiling may take with \
                         --compile-memory and --compile-time";

@@ -8,6 +8,7 @@ use lull_scheduler::{
     event::{Movable, Submission},
 };
 use lull_shared::{
+    alike,
     amount::quoted,
     bound,
     constraint::Comparison,
@@ -96,8 +97,14 @@ async fn unknown_machines(state: &Interface, spec: &JobSpec) -> Answer<Option<St
         return Ok(None);
     }
     let unknown = state.coordinator.dispatch.query(move |scheduler, _| scheduler.unknown_names(names)).await?;
-    let words = |names: String| format!("no machine that has joined is called {names}: no task starts before one does");
-    Ok((!unknown.is_empty()).then(|| words(unknown.join(" or "))))
+    if unknown.is_empty() {
+        return Ok(None);
+    }
+    let agents = state.coordinator.store.agents().await?;
+    let meant: String =
+        unknown.iter().map(|name| alike::question(name, agents.iter().map(|agent| agent.name.as_str()))).collect();
+    let words = format!("no machine that has joined is called {}: no task starts before one does", unknown.join(" or "));
+    Ok(Some(if meant.is_empty() { words } else { format!("{words}; {}", meant.trim_end()) }))
 }
 
 /// What it costs to run the version so that its tasks can be moved.
@@ -202,7 +209,7 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
     match wanted {
         InputsBody::Range { first, count } => {
             if first.checked_add(u64::from(count)).is_none() {
-                return Err(Refused::invalid("the last number of the array is too large", Some("number the tasks from 0")));
+                return Err(Refused::invalid("`inputs.range`: the last number is too large", Some("number the tasks from 0")));
             }
             Ok(Inputs::Range { first, count })
         }
@@ -221,9 +228,9 @@ async fn check_pack(state: &Interface, pack: BlobRef) -> Answer<u32> {
     const UPLOAD: Option<&str> = Some("upload it first with PUT /api/v1/blobs");
     const SIZES: Option<&str> = Some("give the size of the bytes that were uploaded");
     match store.touch_blob(&pack.digest, clock::now()).await? {
-        None => return Err(Refused::invalid("the input pack is not there", UPLOAD)),
+        None => return Err(Refused::invalid("`inputs.pack`: the input pack is not there", UPLOAD)),
         Some(blob) if blob != pack => {
-            let message = format!("the input pack has {} bytes, not {}", blob.size_bytes, pack.size_bytes);
+            let message = format!("`inputs.pack`: the input pack has {} bytes, not {}", blob.size_bytes, pack.size_bytes);
             return Err(Refused::invalid(message, SIZES));
         }
         Some(_) => {}
@@ -256,7 +263,7 @@ fn spec(wanted: SubmitRequest, version: VersionId, function: &str, inputs: Input
     let finish_by = match (wanted.finish_by, wanted.finish_in_ms) {
         (Some(_), Some(_)) => {
             return Err(Refused::invalid(
-                "a job cannot have to finish both at a moment and after a time",
+                "`finish_by` and `finish_in_ms`: a job cannot have to finish both at a moment and after a time",
                 Some("give one of them"),
             ));
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State, response::Response};
 use lull_scheduler::{Scheduler, view::Unreachable};
 use lull_shared::{
+    bound,
     id::{JobId, TaskId},
     message::Payload,
     state::TaskState,
@@ -21,17 +22,16 @@ use crate::{
         door::{
             auth::{Asked, At, Viewer},
             error::{Answer, Refused},
+            page::page,
         },
         work::{blobs, jobs},
     },
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
 
-/// Tasks or results in one part of a list. Results carry up to 64 KiB each.
+/// Tasks or results in one part of a list, where nobody says how many.
 const TASKS_DEFAULT: u32 = 1_000;
-const TASKS_MAX: u32 = 10_000;
 const RESULTS_DEFAULT: u32 = 100;
-const RESULTS_MAX: u32 = 256;
 
 /// Which tasks to list.
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ pub async fn list(
     Asked(asked): Asked<Filter>,
 ) -> Answer<Json<Page<TaskBody>>> {
     let job = jobs::remembered(&state, job.0).await?;
-    let limit = asked.limit.unwrap_or(TASKS_DEFAULT).clamp(1, TASKS_MAX);
+    let limit = page(asked.limit, TASKS_DEFAULT, bound::TASKS_PAGE)?;
     let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
     let unreachable = unreachable(&state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
@@ -193,7 +193,7 @@ pub async fn results(
     Asked(asked): Asked<Part>,
 ) -> Answer<Json<Page<ResultBody>>> {
     let job = jobs::remembered(&state, job.0).await?;
-    let limit = asked.limit.unwrap_or(RESULTS_DEFAULT).clamp(1, RESULTS_MAX);
+    let limit = page(asked.limit, RESULTS_DEFAULT, bound::RESULTS_PAGE)?;
     let records = state.coordinator.store.results(job.job, asked.from.unwrap_or(0), limit).await?;
     let next = next(records.last().map(|last| last.task), records.len(), limit);
     let mut items = Vec::with_capacity(records.len());
