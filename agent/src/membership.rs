@@ -42,7 +42,7 @@ pub struct Membership {
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
     #[error(
-        "this machine has not joined a network\nhint: `lull-agent join TOKEN` does, with a token that `lull token create` printed"
+        "this machine has not joined a network\nhint: `lull-agent join --token-file FILE` does, with a token that `lull token create` printed"
     )]
     NotJoined,
     #[error("{} cannot be read: {source}\nhint: run this as the user that the agent runs as", path.display())]

@@ -34,7 +34,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
 use lull_engine::executor;
-use lull_shared::{bound, name::check_name};
+use lull_shared::{bound, hint, name::check_name};
 
 use self::{
     control::Place,
@@ -50,6 +50,10 @@ use crate::{
 /// Runs functions of your network's batch jobs on this machine while nobody uses it.
 #[derive(Debug, Parser)]
 #[command(name = "lull-agent", version, max_term_width = 100)]
+#[command(after_help = "EXAMPLES:\n  \
+    lull-agent join --token-file token.txt      makes this machine a member of a network\n  \
+    lull-agent run                              offers what is free, until it is stopped\n  \
+    lull-agent pause 2h                         leaves the machine to its owner")]
 struct Cli {
     /// The folder with identity, results and cache
     #[arg(long, value_name = "DIR", env = "LULL_AGENT_DATA", global = true)]
@@ -158,17 +162,17 @@ impl CliError {
     /// The words for people. Whatever went wrong, they end with what to do.
     fn told(&self) -> String {
         let words = output::printable_lines(&format!("error: {self}"));
-        if words.contains("\nhint: ") {
+        if hint::split(&words).1.is_some() {
             return words;
         }
-        let hint = match self.exit_code() {
+        let last = match self.exit_code() {
             2 => "`lull-agent --help` lists the commands, and `lull-agent COMMAND --help` what each takes",
-            3 => "`lull-agent join TOKEN` joins a network; `lull token create` prints a token",
+            3 => "`lull-agent join --token-file FILE` joins a network; `lull token create` prints a token",
             4 => "ask an administrator of the network",
             5 => "`lull-agent run` starts the agent; an installed one is started by its service manager",
             _ => "try it again with --log debug, which says more",
         };
-        format!("{words}\nhint: {hint}")
+        hint::with(&words, last)
     }
 }
 
@@ -180,7 +184,7 @@ pub fn main() -> ExitCode {
 /// The command line with these arguments, the first of which is the program's name.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match mistake::parse::<Cli>(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
@@ -207,12 +211,12 @@ fn agent_name(text: &str) -> Result<String, String> {
 
 /// The command line as it can be typed.
 pub fn command() -> clap::Command {
-    Cli::command()
+    mistake::with_negative_numbers(Cli::command())
 }
 
 /// What is wrong with these arguments, the first of which is the program's name, if something is.
 pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::Error> {
-    Cli::try_parse_from(arguments).map(drop)
+    mistake::parse::<Cli>(&arguments.into_iter().collect::<Vec<_>>()).map(drop)
 }
 
 fn start(cli: Cli) -> Result<(), CliError> {

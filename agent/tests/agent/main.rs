@@ -175,7 +175,7 @@ async fn exit_codes_and_words_tell_what_went_wrong() {
     for command in ["status", "pause", "resume", "run", "leave"] {
         let output = within("an answer", stranger.cli(&[command])).await;
         assert_eq!(output.code, Some(3), "{command}: {}", output.stderr);
-        assert!(output.stderr.contains("lull-agent join TOKEN"), "{}", output.stderr);
+        assert!(output.stderr.contains("lull-agent join --token-file FILE"), "{}", output.stderr);
     }
     assert_eq!(stranger.cli(&["join", "lull1-nonsense"]).await.code, Some(2));
     let spent = network.refusing(stranger.cli(&["join", &network.token()])).await;

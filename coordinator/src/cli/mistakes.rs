@@ -33,7 +33,8 @@ struct Parser(Command);
 
 impl Parser {
     fn of(program: &str) -> Self {
-        let mut command = if program == "lull" { Cli::command() } else { lull_agent::cli::command() };
+        let command = if program == "lull" { Cli::command() } else { lull_agent::cli::command() };
+        let mut command = mistake::with_negative_numbers(command);
         command.build();
         Self(command)
     }
@@ -169,7 +170,26 @@ fn plausible_mistakes_are_answered_to_the_point() {
             "--window: `noday` is neither a day nor a time zone",
             "write days like",
         ),
-        ("lull submit f --array 0 --require memory>=big", "--require: `memory>=big` compares by amount", "memory>=8GiB"),
+        ("lull submit f --array 0 --require memory>=big", "--require: `memory>=big` compares by amount", "like memory=8GiB+"),
+        (
+            "lull submit f --array 0 --require memory",
+            "--require: `memory` is not a constraint",
+            "like os=linux or memory=8GiB+; an unquoted > or < is the shell's",
+        ),
+        ("lull submit f --array 0 --require=", "--require: an empty text is not a constraint", "like os=linux or memory=8GiB+"),
+        ("lull submit f --array 1,1", "--array: the list names 1 twice", "write each number once"),
+        ("lull submit f --array 0-9,5", "--array: the list names 5 twice", "write each number once"),
+        ("lull submit f --array 0 --retries -1", "--retries: `-1` is less than 0", "write a whole number from 0 to 1,000"),
+        ("lull submit f --array 0 --memory -1", "--memory: `-1` is less than 64 KiB", "write a size from 64 KiB to 4 GiB"),
+        ("lull job list --limit -1", "--limit: `-1` is less than 1", "write a whole number from 1 to 1,000"),
+        ("lull-agent run --slots -1", "--slots: `-1` is less than 1", "from 1 to 256, like 4"),
+        (
+            "lull run f.wasm in.txt --top 10",
+            "`lull run` has no option `--top`",
+            "an option of the function goes behind `--`, like `-- --top`",
+        ),
+        ("lull server run --store postgres://x", "--store: `postgres://` does not name a store", "Server=tcp:HOST,1433"),
+        ("lull db check --store lull.db", "--store: this does not name a store", "write sqlite:DIR"),
         ("lull submit f --array 0 --finish-by=in~99999999999h", "--finish-by: `99999999999h` is more than 3650d", "like 8h"),
         (
             "lull submit f --array 0 --grant network",

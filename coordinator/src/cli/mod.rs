@@ -32,7 +32,12 @@ use self::{
     functions::func,
     jobs::{explain, job, run, submit, task},
     network::{agent, audit, db, net, policy, server, status, token},
-    reach::{awake, connect::ServerArgs, login, private::Fate},
+    reach::{
+        awake,
+        connect::ServerArgs,
+        login,
+        private::{self, Fate},
+    },
     shown::{
         output::{self, Colour, Format, Output},
         screen::Screen,
@@ -88,22 +93,22 @@ enum Command {
     /// Say why a job does not move, or why a task is where it is
     Explain(explain::Explain),
     /// Jobs: submit, list, show, wait, cancel, retry, results, logs
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull job list --state active\n  lull job show last --watch")]
     Job(job::Job),
     /// Tasks: list, show, logs, explain
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull task list j42 --state failed\n  lull task logs -f j42.7")]
     Task(task::Task),
     /// Functions: publish, publication, list, show, remove
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func show stats")]
     Func(func::Func),
     /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull agent list\n  lull agent drain desk-17")]
     Agent(agent::Agent),
     /// What is allowed on machines: show, set, test
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull policy show\n  lull policy set idle=15m")]
     Policy(policy::Policy),
     /// Tokens: create, list, revoke
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull token create --uses 500 --expires 30d\n  lull token revoke ann")]
     Token(token::Token),
     /// The mesh and what moves on it: agents, blobs, peers, doctor
     Net(net::Net),
@@ -115,10 +120,10 @@ enum Command {
     #[command(after_help = "EXAMPLES:\n  lull logout")]
     Logout,
     /// Run a coordinator
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull server run\n  lull server status")]
     Server(server::Server),
     /// Prepare and check a coordinator's database
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull db check --data /var/lib/lull\n  lull db migrate --data /var/lib/lull")]
     Db(db::Db),
 }
 
@@ -144,9 +149,16 @@ impl Context {
         }
         self.out.check_repeatable()?;
         let mut screen = self.screen();
-        loop {
-            screen.show(&text().await?)?;
-            tokio::time::sleep(WATCH_EVERY).await;
+        let watching = async {
+            loop {
+                screen.show(&text().await?)?;
+                tokio::time::sleep(WATCH_EVERY).await;
+            }
+        };
+        tokio::select! {
+            ended = watching => ended,
+            () = self.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")
+                .hint("what was watched goes on; the same command shows it again")),
         }
     }
 
@@ -159,7 +171,7 @@ impl Context {
 /// Carries out a command line.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match mistake::parse::<Cli>(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
@@ -212,6 +224,8 @@ impl Command {
             Self::Func(func) => func.run(context).await,
             Self::Server(server) => server.run(context).await,
             command => tokio::select! {
+                // One that knows better what to do then says it.
+                biased;
                 outcome = command.run(context) => outcome,
                 () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
             },
@@ -246,6 +260,7 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
     signals.next().await;
     interrupt.cancel();
     signals.next().await;
+    private::delete_at_once();
     std::process::exit(Exit::Interrupted.code().into());
 }
 
@@ -256,6 +271,7 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
         interrupt.cancel();
     }
     if tokio::signal::ctrl_c().await.is_ok() {
+        private::delete_at_once();
         std::process::exit(Exit::Interrupted.code().into());
     }
 }

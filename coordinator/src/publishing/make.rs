@@ -17,7 +17,7 @@ use lull_engine::executor::{
     engine::{EngineError, Platform},
     protocol::{Build, Priority},
 };
-use lull_shared::{digest::BlobRef, job::Moving, message::ModuleKind};
+use lull_shared::{digest::BlobRef, hint, job::Moving, message::ModuleKind};
 
 use super::kept::KeptBuilds;
 
@@ -336,7 +336,7 @@ fn reason(error: &CompileError) -> String {
             )
         }
         CompileError::Memory { .. } | CompileError::Time { .. } => format!("of the build for that, {error}"),
-        CompileError::Refused(_) | CompileError::Process(_) | CompileError::Died { .. } => error.to_string(),
+        CompileError::Refused(_) | CompileError::Process(_) | CompileError::Died { .. } => hint::in_one_line(&error.to_string()),
     }
 }
 

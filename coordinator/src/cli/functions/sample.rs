@@ -94,8 +94,9 @@ impl Sample<'_> {
         let workshop = Workshop::new(&Making::default());
         let made = match workshop.make(&source, &recipe, folder.path(), |phase| tell(&phase.to_string())).await {
             Ok(made) => made,
-            Err(error @ (MakeError::Unrunnable(_) | MakeError::Costly(_))) => {
-                return Err(Failure::usage(error.to_string()).hint("nothing was published"));
+            Err(error @ MakeError::Unrunnable(_)) => return Err(Failure::usage(error.to_string())),
+            Err(error @ MakeError::Costly(_)) => {
+                return Err(Failure::usage(error.to_string()).hint("build it smaller, without debug information"));
             }
             Err(error) => return Err(unusable(&error.to_string())),
         };

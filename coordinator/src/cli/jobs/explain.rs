@@ -88,7 +88,7 @@ fn describe(explained: &JobExplanationBody, look: &Look) -> String {
         vec![way.agents.to_string().into(), why, way.example.as_str().into()]
     };
     if explained.agents.is_empty() && explained.counts.queued > 0 {
-        text.push_str("\nhint: `lull token create` makes a token, `lull-agent join TOKEN` uses it\n");
+        text.push_str("\nhint: `lull token create` makes a token, `lull-agent join --token-file FILE` uses it\n");
     }
     if !explained.agents.is_empty() {
         let rows = explained.agents.iter().map(in_the_way).collect();

@@ -77,6 +77,12 @@ impl Folder {
             let message = format!("`{}` cannot end the name of a file", printable(&suffix));
             return Err(Failure::usage(message).hint("write it like .json"));
         }
+        if path.is_file() {
+            let message = format!("{} is a file, and outputs go into a folder, each into a file of its own", path.display());
+            return Err(
+                Failure::usage(message).hint("name a folder with --out DIR, like --out results; it is made if it is not there")
+            );
+        }
         let failed = |error| Failure::unwritable(path, &error).hint("name a folder that can be written to with --out DIR");
         fs::create_dir_all(path).map_err(failed)?;
         let mut trial = temporary(path).map_err(failed)?;
@@ -366,6 +372,9 @@ mod tests {
         let out = OutArgs { out: Some(root.path().join("file/below")), suffix: None };
         let failure = Folder::open(&out).err().expect("a file is in the way");
         assert!(failure.to_string().contains("--out DIR"), "{failure}");
+        let out = OutArgs { out: Some(root.path().join("file")), suffix: None };
+        let failure = Folder::open(&out).err().expect("it is a file");
+        assert!(failure.message.contains("is a file, and outputs go into a folder"), "{failure}");
         let out = OutArgs { out: Some(root.path().join("new")), suffix: Some("/../x".into()) };
         assert!(Folder::open(&out).is_err());
         fs::write(root.path().join(MANIFEST), "my own notes").expect("written");

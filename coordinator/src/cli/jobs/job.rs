@@ -194,7 +194,8 @@ impl Show {
         });
         tokio::select! {
             ended = watching => Ok(Exit::from(ended?.state)),
-            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")
+                .hint(format!("{job} goes on; `lull job show {job}` shows it again, `lull wait {job}` waits for its end"))),
         }
     }
 }
@@ -395,7 +396,7 @@ pub fn causes(causes: &[CauseBody], look: &Look) -> String {
             Cell::toned(cause.tasks, Tone::Bad),
             cause.message.as_str().into(),
             cause.example.to_string().into(),
-            cause.log.as_deref().unwrap_or_default().into(),
+            cause.log.as_deref().unwrap_or("(empty)").into(),
         ]
     };
     format!("\n{}", table(&["FAILED", "REASON", "EXAMPLE", "LOG"], causes.iter().map(cells).collect(), look))

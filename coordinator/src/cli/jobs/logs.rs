@@ -77,7 +77,7 @@ impl TaskLogs {
             context.out.check_repeatable()?;
             return tokio::select! {
                 followed = self.follow(&client, context) => followed,
-                () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+                () = context.interrupted() => Err(interrupted(&format!("lull task logs -f {}", self.task))),
             };
         }
         let log = client.log(self.task.find(&client).await?, self.attempt).await?;
@@ -138,7 +138,7 @@ impl JobLogs {
         }
         tokio::select! {
             read = self.read(context) => read,
-            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            () = context.interrupted() => Err(interrupted(&format!("lull job logs -f {}", self.job))),
         }
     }
 
@@ -266,6 +266,12 @@ fn print(context: &Context, log: &LogBody) -> Result<(), Failure> {
 /// What a terminal would take for commands is shown instead.
 fn harmless(text: &str) -> String {
     if std::io::stdout().is_terminal() { printable_lines(text) } else { text.to_owned() }
+}
+
+/// Whoever reads does not hold up what is read.
+fn interrupted(again: &str) -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted")
+        .hint(format!("what runs goes on; `{again}` reads from the beginning again, and goes on with what is written"))
 }
 
 /// Waits for a coordinator that may come back.

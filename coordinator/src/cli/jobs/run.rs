@@ -6,10 +6,12 @@
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 use lull_shared::{bound, id::JobId};
+use tokio::time::timeout;
 
 use crate::{
     api::PublishOptions,
@@ -24,17 +26,24 @@ use crate::{
         },
         reach::{
             connect::ServerArgs,
-            private::{Data, Fate, Mesh, MeshConfig, Size},
+            private::{self, Data, Fate, Mesh, MeshConfig, Size},
         },
         shown::{
             follow::{self, Follow, quoted},
             output::counted,
             steps::Stages,
         },
-        typed::input::InputArgs,
+        typed::input::{InputArgs, Inputs},
     },
     client::Client,
 };
+
+/// Work that went on for so long is worth a folder of its own, even if no task of it has ended.
+const WORTH_KEEPING: Duration = Duration::from_secs(60);
+/// A coordinator in this process answers at once.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// What is said of what was broken off before its job was submitted.
+const NOTHING_BEGUN: &str = "no job was submitted yet; give the command again";
 
 /// Causes of failures that are shown; `lull job show` has more.
 const LOGS_SHOWN: usize = 3;
@@ -79,37 +88,47 @@ pub struct MeshArgs {
     #[arg(long)]
     pub private: bool,
     /// Keep its data folder, and say where it is and how to read the results in it; a folder named with --data is kept
-    /// anyway, and so is one of which the work was broken off
+    /// anyway, and so is one whose work was broken off after a task had ended or a minute had passed
     #[arg(long)]
     pub keep: bool,
 }
 
 impl Run {
     pub async fn run(&self, context: &Context) -> Outcome {
-        // What cannot be written is not worth waiting for.
+        // What cannot be read or written is not worth waiting for.
         let folder = Folder::open(&self.out)?;
+        let inputs = self.inputs.collect()?;
         let (progress, stages) = (Cell::default(), Stages::new(&context.out));
         if let Some(client) = self.known(context)? {
-            return self.on(context, &client, Follow::new(context), folder, &stages, &progress).await;
+            return self.on(context, &client, Follow::new(context), (inputs, folder), &stages, &progress).await;
         }
         if !is_file(&self.function) {
             let failure = Failure::new(Exit::NotFound, format!("there is no file {}", self.function.display()));
-            return Err(failure.hint("name a module; published functions need a network: `lull login URL --token TOKEN`"));
+            return Err(failure.hint("name a module; published functions need a network: `lull login URL --token-file FILE`"));
         }
         let size = Size { agents: self.mesh.agents, slots: self.mesh.slots };
         let starting = stages.begin(format!("starting a private mesh of {}", counted(size.agents.into(), "agent")));
         let mesh = tokio::select! {
             mesh = Mesh::start(MeshConfig { size, data: context.server.data.clone() }) => mesh?,
-            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted").hint(NOTHING_BEGUN)),
         };
         drop(starting);
         let outcome = tokio::select! {
-            outcome = self.on(context, mesh.client(), Follow::new(context).passing(), folder, &stages, &progress) => outcome,
+            outcome = self.on(context, mesh.client(), Follow::new(context).passing(), (inputs, folder), &stages, &progress) => outcome,
             failure = mesh.abandoned(|lost| context.out.note(lost.to_string())) => Err(failure),
         };
-        // Work that was begun and not brought home is not thrown away.
+        // Work that was done and not brought home is not thrown away.
         let begun = progress.get();
-        let fate = if self.mesh.keep || (outcome.is_err() && begun.is_some()) { Fate::Kept } else { Fate::Deleted };
+        let broken_off = begun.filter(|_| outcome.is_err());
+        let worth = match broken_off {
+            Some(begun) => {
+                // Until that is known, it is.
+                private::spare();
+                begun.at.elapsed() >= WORTH_KEEPING || has_results(mesh.client(), begun.job).await
+            }
+            None => false,
+        };
+        let fate = if self.mesh.keep || worth { Fate::Kept } else { Fate::Deleted };
         let kept = mesh.stop(fate).await;
         match (outcome, kept, begun) {
             (Err(failure), Some(data), Some(begun)) => Err(self.to_go_on(failure, &data, begun)),
@@ -118,6 +137,9 @@ impl Run {
                 context.out.note(format!("the mesh's data is kept in {data}"));
                 context.out.note(format!("hint: `lull job results {job} --data {data}` shows the results again"));
                 outcome
+            }
+            (Err(failure), None, Some(_)) if failure.exit == Exit::Interrupted => {
+                Err(failure.hint("no task had ended yet, and nothing is kept; --keep keeps it in any case"))
             }
             (outcome, _, _) => outcome,
         }
@@ -161,7 +183,7 @@ impl Run {
         context: &Context,
         client: &Client,
         follow: Follow<'_>,
-        folder: Option<Folder>,
+        (inputs, folder): (Inputs, Option<Folder>),
         stages: &Stages<'_>,
         progress: &Cell<Option<Begun>>,
     ) -> Outcome {
@@ -173,9 +195,9 @@ impl Run {
                 self.function.to_string_lossy().into_owned()
             };
             let _stage = stages.begin("reading the inputs and bringing them to the coordinator");
-            let submitted = submit::send(context, client, function, &self.inputs, &self.options).await?;
+            let submitted = submit::send(context, client, function, inputs, &self.options).await?;
             let job = submitted.job.0;
-            progress.set(Some(Begun { job, ended: false }));
+            progress.set(Some(Begun { job, at: Instant::now(), ended: false }));
             let gatherer = match folder {
                 Some(folder) => Some(Gatherer::new(client, job, folder).await?),
                 None => None,
@@ -184,10 +206,10 @@ impl Run {
         };
         let (job, mut gatherer) = tokio::select! {
             prepared = prepare => prepared?,
-            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+            () = context.interrupted() => return Err(Failure::new(Exit::Interrupted, "interrupted").hint(NOTHING_BEGUN)),
         };
         let ended = follow::to_the_end(client, job, follow, gatherer.as_mut()).await?;
-        progress.set(Some(Begun { job, ended: true }));
+        progress.set(progress.get().map(|begun| Begun { ended: true, ..begun }));
         let present = async {
             results::present(context, client, &ended, gatherer.as_mut()).await?;
             if ended.counts.failed > 0 {
@@ -197,7 +219,8 @@ impl Run {
         };
         tokio::select! {
             outcome = present => outcome,
-            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")
+                .hint(format!("`lull job results {job}` shows the results again"))),
         }
     }
 }
@@ -206,8 +229,17 @@ impl Run {
 #[derive(Debug, Clone, Copy)]
 struct Begun {
     job: JobId,
+    at: Instant,
     /// Whether nothing of it is left to be done, but for bringing the results.
     ended: bool,
+}
+
+/// Whether a task of the job has succeeded. A coordinator that does not say so keeps its folder.
+async fn has_results(client: &Client, job: JobId) -> bool {
+    match timeout(ANSWER_MAX, client.job(job)).await {
+        Ok(Ok(details)) => details.job.counts.succeeded > 0,
+        Ok(Err(_)) | Err(_) => true,
+    }
 }
 
 fn in_use(data: &Path) -> Failure {
@@ -224,8 +256,9 @@ async fn show_causes(context: &Context, client: &Client, job: JobId) -> Result<(
         let Ok(log) = client.log(example, None).await else { continue };
         let lines: Vec<&str> = log.text.lines().collect();
         let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-        if !last.is_empty() {
-            context.out.note(format!("its log ends:\n  {}", last.join("\n  ")));
+        match last.is_empty() {
+            true => context.out.note("its log is empty: it wrote nothing to standard error"),
+            false => context.out.note(format!("its log ends:\n  {}", last.join("\n  "))),
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use crate::{
         },
         typed::{
             amount,
-            input::InputArgs,
+            input::{InputArgs, Inputs},
             moment::{self, Moment},
             selector::AfterName,
         },
@@ -80,7 +80,8 @@ pub struct SubmitOptions {
     /// Something the function may touch beyond its input and output; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
     pub grant: Vec<Grant>,
-    /// A condition on an agent's labels, like os=linux or memory>=8GiB; may be repeated, all must hold
+    /// A condition on an agent's labels, like os=linux, memory=8GiB+ (at least) or cores=8- (at most); may be repeated, all
+    /// must hold
     #[arg(long, value_name = "CONDITION")]
     pub require: Vec<Constraint>,
     /// When tasks may start, like "22:00-06:00 mon-fri Europe/Amsterdam"; in your own time zone if it names none
@@ -172,15 +173,15 @@ impl SubmitOptions {
     }
 }
 
-/// Uploads the inputs and submits. What will probably not go as it was meant is said at once.
+/// Uploads inputs and submits. What will probably not go as it was meant is said at once.
 pub async fn send(
     context: &Context,
     client: &Client,
     function: String,
-    inputs: &InputArgs,
+    inputs: Inputs,
     options: &SubmitOptions,
 ) -> Result<Submitted, Failure> {
-    let inputs = upload(client, inputs.collect()?).await?;
+    let inputs = upload(client, inputs).await?;
     let mut after = Vec::with_capacity(options.after.len());
     for name in &options.after {
         after.push(name.find(client).await?);
@@ -216,7 +217,7 @@ fn when(submitted: &Submitted) -> String {
 )]
 #[command(after_help = "EXAMPLES:\n  \
     lull submit stats report-*.txt -- --top 10\n  \
-    lull submit monte-carlo@2 --array 0-999 --window \"22:00-06:00 mon-fri Europe/Amsterdam\" --retries 3\n  \
+    lull submit monte-carlo@2 --array 0-999 --window \"22:00-06:00 mon-fri Europe/Amsterdam\" --require memory=8GiB+\n  \
     lull submit thumbnail photos/ --require os=linux --wait --out thumbs/ -- --size 320")]
 pub struct Submit {
     /// The published function: NAME for its newest version, or NAME@NUMBER
@@ -250,7 +251,7 @@ impl Submit {
         let client = context.server.connect()?;
         let stages = Stages::new(&context.out);
         let reading = stages.begin("reading the inputs and bringing them to the coordinator");
-        let submitted = send(context, &client, self.function.clone(), &self.inputs, &self.options).await?;
+        let submitted = send(context, &client, self.function.clone(), self.inputs.collect()?, &self.options).await?;
         drop(reading);
         let job = submitted.job.0;
         if !self.wait && folder.is_none() {

@@ -12,12 +12,12 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{AttemptBody, ExplanationBody, PlacementBody, ResumedBody, TaskBody, TaskDetails},
+    api::{AttemptBody, ExplanationBody, LogBody, PlacementBody, ResumedBody, TaskBody, TaskDetails},
     cli::{
         Context,
         exit::{Exit, Outcome},
         jobs::logs::TaskLogs,
-        shown::output::{Cell, Look, Row, Tone, counted, pairs, table},
+        shown::output::{Cell, Format, Look, Row, Tone, counted, pairs, table},
         typed::{
             amount::spoken,
             selector::{JobName, TaskName},
@@ -106,7 +106,11 @@ impl One {
         let client = context.server.connect()?;
         let task = self.task.find(&client).await?;
         let details = client.task(task).await?;
-        context.out.one(&details, &task.to_string(), |look| describe(&details, look))?;
+        let log = match details.task.state {
+            TaskState::Failed if context.out.format == Format::Table => client.log(task, None).await.ok(),
+            _ => None,
+        };
+        context.out.one(&details, &task.to_string(), |look| describe(&details, log.as_ref(), look))?;
         Ok(Exit::Succeeded)
     }
 
@@ -155,7 +159,7 @@ impl Row for TaskBody {
     }
 }
 
-fn describe(details: &TaskDetails, look: &Look) -> String {
+fn describe(details: &TaskDetails, log: Option<&LogBody>, look: &Look) -> String {
     let task = &details.task;
     let mut lines = vec![
         ("task", task.task.to_string().into()),
@@ -170,6 +174,13 @@ fn describe(details: &TaskDetails, look: &Look) -> String {
     }
     if let Some(at) = task.not_before {
         lines.push(("not before", look.time(at).into()));
+    }
+    if let Some(log) = log {
+        let words = match log.text.trim().is_empty() {
+            true => "empty: it wrote nothing to standard error".to_owned(),
+            false => format!("`lull task logs {}` prints what it wrote to standard error", task.task),
+        };
+        lines.push(("log", words.into()));
     }
     let mut text = pairs(lines, look);
     if !details.history.is_empty() {
@@ -267,7 +278,7 @@ fn told(explanation: &ExplanationBody, look: &Look) -> String {
         if explanation.state.is_ended() {
             return text;
         }
-        text.push_str("\nno agent is enrolled: `lull token create` makes a token, `lull-agent join TOKEN` uses it\n");
+        text.push_str("\nno agent is enrolled: `lull token create` makes a token, `lull-agent join --token-file FILE` uses it\n");
         return text;
     }
     let cells = |verdict: &crate::api::VerdictBody| {

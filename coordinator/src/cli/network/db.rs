@@ -61,7 +61,7 @@ impl Db {
                 let check = store::check(&choice.store(context)?).await;
                 context.out.one(&check, &check.store, |look| describe(&check, look))?;
                 if !check.is_usable() {
-                    return Ok(Exit::Failed);
+                    return Err(unusable(&check));
                 }
             }
         }
@@ -75,6 +75,15 @@ fn steps_were(steps: usize) -> String {
 
 fn unmigrated(error: StoreError) -> Failure {
     Failure::from(anyhow::Error::from(error).context("the database could not be brought to this program's version"))
+}
+
+/// What to do about the first thing that is in the way.
+fn unusable(check: &Check) -> Failure {
+    let mut problems = check.findings.iter().filter(|finding| finding.grade == Grade::Problem);
+    let first = problems.next().and_then(|finding| finding.hint.clone());
+    let more = if problems.next().is_some() { "; the list above says what else is in the way" } else { "" };
+    let hint = first.unwrap_or_else(|| "the list above says what is in the way".to_owned());
+    Failure::new(Exit::Failed, "a coordinator could not work with this database as it is").hint(format!("{hint}{more}"))
 }
 
 fn describe(check: &Check, look: &Look) -> String {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use libp2p::Multiaddr;
 use lull_agent::cli::value;
 use lull_scheduler::{Limits, holding};
-use lull_shared::bound;
+use lull_shared::{bound, hint};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,7 @@ pub struct Secret {
 pub struct StoreArgs {
     /// An SQL Server database instead of one in the data folder, as an ADO connection string; or `sqlite:DIR` for an
     /// embedded one in another folder
-    #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true, value_parser = amount::some)]
+    #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true, value_parser = amount::store)]
     store: Option<String>,
 }
 
@@ -232,7 +232,7 @@ impl Run {
             Ok(running) => running,
             // Whoever stops it before it has begun gets what he wants.
             Err(error) if shutdown.is_cancelled() => {
-                context.out.note(format!("{error:#}"));
+                context.out.note(hint::with(&format!("{error:#}; nothing was begun"), "`lull server run` begins again"));
                 return Ok(Exit::Succeeded);
             }
             Err(error) => return Err(error.into()),

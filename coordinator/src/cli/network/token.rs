@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use lull_shared::{bound, id::TokenId};
+use lull_shared::{alike, amount::quoted, bound, id::TokenId};
 
 use crate::{
     api::{CreateToken, TokenBody},
@@ -84,8 +84,13 @@ impl Token {
                 let created = client.create_token(&wanted).await?;
                 context.out.one(&created, &created.token.token.to_string(), |_| format!("{}\n", created.text))?;
                 context.out.note(match created.token.role {
-                    TokenRole::Agent => "on the machine: lull-agent join TOKEN".to_owned(),
-                    _ => format!("whoever has it: lull login {} --token TOKEN", client.base()),
+                    TokenRole::Agent => {
+                        "on the machine: lull-agent join --token-file FILE, with it in that file, or - to paste it".to_owned()
+                    }
+                    _ => format!(
+                        "whoever has it: lull login {} --token-file FILE, with it in that file, or - to paste it",
+                        client.base()
+                    ),
                 });
             }
             Self::List => context.out.list(&client.tokens().await?.items)?,
@@ -93,8 +98,9 @@ impl Token {
                 // An id and a name may look alike: what is meant is said first, and done by its number.
                 let tokens = client.tokens().await?.items;
                 let Some(meant) = choose(&tokens, &revoke.called) else {
-                    let words = format!("there is no token {}", revoke.called);
-                    return Err(Failure::new(Exit::NotFound, words).hint("`lull token list` shows the tokens"));
+                    let words = format!("there is no token {}", quoted(&revoke.called));
+                    let meant = alike::question(&revoke.called, tokens.iter().map(|token| token.name.as_str()));
+                    return Err(Failure::new(Exit::NotFound, words).hint(format!("{meant}`lull token list` shows the tokens")));
                 };
                 let called = format!("t{} ({})", meant.token, meant.name);
                 context.out.note(format!("t{} is {}, {} token", meant.token, meant.name, with_article(meant.role)));

@@ -30,7 +30,8 @@ pub async fn wake(context: &Context, command: &Command) -> Result<Option<Mesh>, 
     let config = MeshConfig { size, data: Some(data.clone()) };
     tokio::select! {
         mesh = Mesh::start(config) => mesh.map(Some),
-        () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        () = context.interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")
+            .hint(format!("nothing was begun, and {} holds what it held; give the command again", data.display()))),
     }
 }
 

@@ -16,7 +16,10 @@ use lull_engine::folder;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::{
+        exit::{Exit, Failure},
+        typed::amount,
+    },
     client::Client,
     keys,
     server::{ADMIN_TOKEN_FILE, HTTP_ADDRESS_FILE},
@@ -29,7 +32,14 @@ const SYSTEM_DATA: Option<&str> = if cfg!(unix) { Some("/var/lib/lull") } else {
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
     /// The coordinator's address, like http://coordinator:7411
-    #[arg(long, global = true, env = "LULL_SERVER", value_name = "URL", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "LULL_SERVER",
+        value_name = "URL",
+        value_parser = amount::some,
+        help_heading = "Global options"
+    )]
     pub server: Option<String>,
     /// The token to show it
     #[arg(
@@ -78,14 +88,15 @@ impl ServerArgs {
         let system = || SYSTEM_DATA.and_then(|data| local(Path::new(data)).ok().flatten());
         match local(&default_data()?)?.or_else(system) {
             Some(profile) => Ok(Client::new(&profile.server, Some(profile.token))?),
-            None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here")
-                .hint("`lull login URL --token TOKEN` remembers one, `lull server run` starts one, and `lull run` needs none")),
+            None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here").hint(
+                "`lull login URL --token-file FILE` remembers one, `lull server run` starts one, and `lull run` needs none",
+            )),
         }
     }
 
     /// The token that was given, as a word or in a file.
     pub fn given_token(&self) -> Result<Option<String>, Failure> {
-        match (&self.token, &self.token_file) {
+        match (self.token.as_ref().filter(|token| !token.trim().is_empty()), &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, Some(file)) => secret::read(file).map(Some).map_err(|error| Failure::usage(error.to_string())),
             (None, None) => Ok(None),
@@ -140,7 +151,7 @@ pub fn profile() -> Result<Option<Profile>, Failure> {
     };
     let damaged = || {
         Failure::new(Exit::Failed, format!("the profile {} is damaged", path.display()))
-            .hint("`lull logout` forgets it, `lull login URL --token TOKEN` makes a new one")
+            .hint("`lull logout` forgets it, `lull login URL --token-file FILE` makes a new one")
     };
     toml::from_str(&text).map(Some).map_err(|_| damaged())
 }

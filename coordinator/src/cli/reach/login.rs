@@ -15,7 +15,7 @@ use crate::{
 /// `lull login`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token lull_submitter_..."
+    after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token-file -      asks for it on standard input"
 )]
 pub struct Login {
     /// The coordinator's address, like http://coordinator:7411
@@ -26,7 +26,7 @@ impl Login {
     pub async fn run(&self, context: &Context) -> Outcome {
         let token = context.server.given_token()?.ok_or_else(|| {
             Failure::usage("a token is needed").hint(
-                "give it with --token-file FILE or in LULL_TOKEN, which nobody else on this machine sees, or with --token TOKEN",
+                "give it with --token-file FILE, or - for standard input, or in LULL_TOKEN: what stands on a command line others see",
             )
         })?;
         let client = Client::new(&self.url, Some(token.clone()))?;

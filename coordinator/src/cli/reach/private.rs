@@ -8,6 +8,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -49,6 +50,8 @@ const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIET: [&str; 6] = ["--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"];
 /// Where this account keeps what was compiled, so that the next mesh begins with it.
 const BUILDS_FOLDER: &str = "builds";
+/// How often it is tried to delete a folder to which agents may still write: they end with this process.
+const DELETIONS_MAX: u32 = 5;
 /// Lines of an agent's log that are shown when it ends by itself.
 const LOG_LINES: usize = 12;
 
@@ -205,6 +208,10 @@ impl Mesh {
 
     /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.
     pub async fn stop(mut self, fate: Fate) -> Option<PathBuf> {
+        match (&self.folder, fate) {
+            (Folder::Temporary(folder), Fate::Deleted) => *doomed() = Some(folder.path().to_owned()),
+            (Folder::Temporary(_) | Folder::Kept(_), Fate::Kept | Fate::Deleted) => spare(),
+        }
         self.leave.cancel();
         while self.agents.join_next().await.is_some() {}
         self.shutdown.cancel();
@@ -216,6 +223,7 @@ impl Mesh {
             (Folder::Temporary(folder), Fate::Kept) => Some(folder.keep()),
             (Folder::Temporary(folder), Fate::Deleted) => {
                 drop(folder);
+                spare();
                 None
             }
         }
@@ -227,7 +235,31 @@ fn folder(config: &MeshConfig) -> Result<Folder, Failure> {
         return Ok(Folder::Kept(data.clone()));
     }
     let folder = tempfile::Builder::new().prefix("lull-").tempdir().context("cannot make a temporary folder")?;
+    *doomed() = Some(folder.path().to_owned());
     Ok(Folder::Temporary(folder))
+}
+
+/// The temporary folder that goes with this process, however it ends.
+static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn doomed() -> MutexGuard<'static, Option<PathBuf>> {
+    DOOMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is in the temporary folder is worth keeping from now on.
+pub fn spare() {
+    *doomed() = None;
+}
+
+/// Deletes the temporary folder, for a process that ends at once and takes nothing down in turn. What still writes to it may
+/// make it necessary to try again.
+pub fn delete_at_once() {
+    let Some(path) = doomed().take() else { return };
+    for _ in 0..DELETIONS_MAX {
+        if std::fs::remove_dir_all(&path).is_ok() || !path.exists() {
+            return;
+        }
+    }
 }
 
 /// On loopback, on ports that are free.

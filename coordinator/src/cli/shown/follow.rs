@@ -88,7 +88,7 @@ pub async fn to_the_end(
     let ended = tokio::select! {
         ended = watching => ended,
         failure = gathering => Err(go_on(failure, false)),
-        () = late => Err(go_on(Failure::new(Exit::TimedOut, format!("{job} has not ended in time; it goes on")), true)),
+        () = late => Err(go_on(Failure::new(Exit::TimedOut, format!("{job} has not ended in time")), true)),
         () = follow.context.interrupted() => Err(go_on(Failure::new(Exit::Interrupted, "interrupted"), true)),
         () = why::tell(client, job, &standing, |words| progress.borrow().say(out, words)) => unreachable!("it has no end"),
     };

@@ -4,6 +4,7 @@ pub use lull_shared::amount::spoken;
 use lull_shared::{
     amount::quoted,
     constraint::{Constraint, is_name},
+    hint,
     hours::WeekMinute,
     job::FailureClass,
     name::{check_job, check_name, check_person, check_text},
@@ -44,6 +45,22 @@ pub fn key(text: &str) -> Result<String, String> {
 /// The address of something that answers over HTTP.
 pub fn url(text: &str) -> Result<String, String> {
     crate::client::check_url(text).map(|()| text.to_owned())
+}
+
+/// What a coordinator remembers in, as it was typed: `sqlite:DIR`, or an ADO connection string, of which nothing is repeated.
+pub fn store(text: &str) -> Result<String, String> {
+    const FORMS: &str = "leave it out for an embedded database in the data folder, or write sqlite:DIR, or for an SQL Server \
+                         \"Server=tcp:HOST,1433;Database=NAME;User Id=LOGIN;Password=SECRET\"";
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| is_name(scheme));
+    match (text.strip_prefix("sqlite:"), scheme) {
+        (Some(folder), _) if folder.trim().is_empty() => Err(hint::with("`sqlite:` names no folder", FORMS)),
+        (Some(_), _) => Ok(text.to_owned()),
+        (None, Some(scheme)) => {
+            Err(hint::with(&format!("{} does not name a store that a coordinator has", quoted(&format!("{scheme}://"))), FORMS))
+        }
+        (None, None) if text.contains('=') => Ok(text.to_owned()),
+        (None, None) => Err(hint::with("this does not name a store", FORMS)),
+    }
 }
 
 /// A condition on labels, as it was typed.
@@ -128,6 +145,22 @@ mod tests {
         assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert!(variable("A").is_err() && variable("=b").is_err());
         assert!(variable("LULL_JOB=1").is_err_and(|words| words.contains("\nhint: ")) && variable("a b=1").is_err());
+    }
+
+    #[test]
+    fn a_store_is_one_that_there_is() {
+        for text in ["sqlite:/srv/lull", "Server=tcp:db,1433;Database=lull", "Server=tcp:db;Password=a://b"] {
+            assert_eq!(store(text).as_deref(), Ok(text));
+        }
+        let refused = store("postgres://me:secret@db/lull").expect_err("another database");
+        assert!(refused.starts_with("`postgres://` does not name a store"), "{refused}");
+        for text in ["", "sqlite:", "lull.db", "postgres://me:secret@db/lull", "mysql://x?a=b"] {
+            let refused = store(text).expect_err(text);
+            assert!(
+                refused.contains("\nhint: leave it out for an embedded database") && !refused.contains("secret"),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

@@ -44,15 +44,23 @@ pub struct Manager {
     pub server: String,
 }
 
+/// What is wrong with a connection string. The driver adds what programmers can do with it, and that is left out.
+fn not_understood(error: &Error) -> String {
+    let words = error.to_string();
+    let words = words.split("hint:").next().unwrap_or_default();
+    let words = words.strip_prefix("Conversion error: ").unwrap_or(words).trim_end_matches([' ', '.', ';', ':', '\n']);
+    format!("the connection string is not understood: {words}")
+}
+
 impl Manager {
     /// From an ADO connection string.
     pub fn new(connection_string: &str) -> Result<Self, Fail> {
         let unusable = |words: String| Fail::Setup {
             words,
-            hint: "write Server=tcp:HOST,1433;Database=NAME;User Id=LOGIN;Password=SECRET;Encrypt=true",
+            hint: "write Server=tcp:HOST,1433;Database=NAME;User Id=LOGIN;Password=SECRET;Encrypt=true, and put a value in single quotes \
+                   that holds `;` or `=`",
         };
-        let mut config = Config::from_ado_string(connection_string)
-            .map_err(|error| unusable(format!("the connection string is not understood: {error}")))?;
+        let mut config = Config::from_ado_string(connection_string).map_err(|error| unusable(not_understood(&error)))?;
         // What the string says wins, but it seldom says this.
         if !connection_string.to_ascii_lowercase().replace(' ', "").contains("applicationname=") {
             config.application_name("Lull coordinator");
@@ -208,6 +216,16 @@ mod tests {
             assert!(filling.len() < 64, "the queue has an end");
         }
         (address, listener, filling)
+    }
+
+    #[test]
+    fn what_a_driver_says_to_programmers_is_not_said_to_people() {
+        for text in ["postgres://x", "Server", "Server=tcp:x;Password='a", "Server=tcp:x,notaport"] {
+            let Err(Fail::Setup { words, hint }) = Manager::new(text) else { panic!("{text} is understood") };
+            assert!(words.starts_with("the connection string is not understood: "), "{words}");
+            assert!(!words.contains("hint") && !words.contains("Config") && words.len() < 160, "{words}");
+            assert!(hint.starts_with("write Server=tcp:HOST,1433"), "{hint}");
+        }
     }
 
     #[test]

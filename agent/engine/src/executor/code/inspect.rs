@@ -29,40 +29,48 @@ pub struct Inspection {
 /// Why no agent would run a module, and what its author can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("the file is empty")]
+    #[error("the file is empty\nhint: look whether the build of the function succeeded, and name the file that it made")]
     Empty,
-    #[error("this is WebAssembly in its text form; convert it with `wasm-tools parse` or `wat2wasm` first")]
+    #[error("this is WebAssembly in its text form\nhint: convert it with `wasm-tools parse` or `wat2wasm` first")]
     Text,
-    #[error("this is not WebAssembly{found}; build the function for wasm32-wasip1 or wasm32-wasip2")]
+    #[error("this is not WebAssembly{found}\nhint: build the function for wasm32-wasip1 or wasm32-wasip2")]
     NotWasm { found: &'static str },
-    #[error("the module has {} and at most {} are taken; strip its debug information", sizes(*size_bytes, *max_bytes).0, sizes(*size_bytes, *max_bytes).1)]
+    #[error("the module has {} and at most {} are taken\nhint: strip its debug information, with wasm-strip or by its toolchain", sizes(*size_bytes, *max_bytes).0, sizes(*size_bytes, *max_bytes).1)]
     TooLarge { size_bytes: u64, max_bytes: u64 },
-    #[error("the module is damaged or uses a proposal that agents do not run: {reason}")]
+    #[error(
+        "the module is damaged or uses a proposal that agents do not run: {reason}\nhint: build it again; if it is the same then, leave out what the compiler was told to use beyond its defaults"
+    )]
     Invalid { reason: String },
     #[error(
-        "it uses exceptions in their older form, which agents do not run; convert it with `wasm-opt --translate-to-exnref \
+        "it uses exceptions in their older form, which agents do not run\nhint: convert it with `wasm-opt --translate-to-exnref \
          --all-features` (of binaryen), or build it with `-mllvm -wasm-use-legacy-eh=false` where the compiler knows that"
     )]
     LegacyExceptions,
-    #[error("it uses threads or shared memory, which agents do not offer; build it without (no -pthread, no atomics)")]
+    #[error("it uses threads or shared memory, which agents do not offer\nhint: build it without (no -pthread, no atomics)")]
     Threads,
-    #[error("it has a 64-bit memory, which agents do not offer; build it for wasm32")]
+    #[error("it has a 64-bit memory, which agents do not offer\nhint: build it for wasm32")]
     Memory64,
-    #[error("it begins with {} of memory and an attempt has {} at most", sizes(*needed_bytes, *max_bytes).0, sizes(*needed_bytes, *max_bytes).1)]
+    #[error("it begins with {} of memory and an attempt has {} at most\nhint: build it with a smaller initial memory, which may grow", sizes(*needed_bytes, *max_bytes).0, sizes(*needed_bytes, *max_bytes).1)]
     Memory { needed_bytes: u64, max_bytes: u64 },
-    #[error("it has {found} {what} and a module has {max} at most")]
+    #[error("it has {found} {what} and a module has {max} at most\nhint: build it as one module with one of them")]
     Many { what: &'static str, found: u64, max: u64 },
-    #[error("it begins with a table of {elements} entries and a table has {max} at most; give it fewer functions")]
+    #[error(
+        "it begins with a table of {elements} entries and a table has {max} at most\nhint: build it with fewer functions: optimise for size, and leave out what is not called"
+    )]
     Table { elements: u64, max: u64 },
-    #[error("it imports `{import}`, which agents do not offer; {advice}")]
+    #[error("it imports `{import}`, which agents do not offer\nhint: {advice}")]
     Import { import: String, advice: &'static str },
-    #[error("it imports `{import}` as {found}, and agents offer it as {offered}; the toolchain does not follow WASI preview 1")]
+    #[error(
+        "it imports `{import}` as {found}, and agents offer it as {offered}\nhint: build it with a toolchain that follows WASI preview 1"
+    )]
     ImportType { import: String, found: String, offered: String },
-    #[error("it has no `_start`; {advice}")]
+    #[error("it has no `_start`\nhint: {advice}")]
     NoStart { advice: &'static str },
-    #[error("its `_start` is {found}, and a command's takes nothing and returns nothing; exit codes go through `proc_exit`")]
+    #[error(
+        "its `_start` is {found}, and a command's takes nothing and returns nothing\nhint: build it as a command, with a main function; exit codes go through `proc_exit`"
+    )]
     StartType { found: String },
-    #[error("the component does not export `wasi:cli/run@0.2`; build it as a command, not as a library")]
+    #[error("the component does not export `wasi:cli/run@0.2`\nhint: build it as a command, not as a library")]
     NoRun,
 }
 
@@ -289,7 +297,7 @@ fn check_module(survey: &Survey) -> Result<(), Refusal> {
     }
     Err(Refusal::NoStart {
         advice: if survey.exports.iter().any(|export| export == "_initialize") {
-            "it was built as a library (a reactor); build it as a command, with a main function"
+            "build it as a command, with a main function: it was built as a library (a reactor)"
         } else {
             "build it as a command for wasm32-wasip1, with a main function"
         },
@@ -319,15 +327,15 @@ fn check_types(survey: &Survey, types: &Types) -> Result<(), Refusal> {
 
 fn advice(module: &str) -> &'static str {
     match module {
-        preview1::MODULE => "the toolchain seems to be newer or older than WASI preview 1",
-        "wasi_unstable" => "it was built for WASI before preview 1: use a newer toolchain",
-        "env" | "a" => "it was built for a browser or with a missing library: build it for wasm32-wasip1",
+        preview1::MODULE => "build it with a toolchain for WASI preview 1: this one seems to be newer or older",
+        "wasi_unstable" => "use a newer toolchain: it was built for WASI before preview 1",
+        "env" | "a" => "build it for wasm32-wasip1: it was built for a browser, or a library is missing",
         "wbg" | "__wbindgen_placeholder__" | "./index_bg.js" => {
-            "it was built by wasm-bindgen for JavaScript: build it for wasm32-wasip1"
+            "build it for wasm32-wasip1: wasm-bindgen built it for JavaScript"
         }
-        "wasi" => "it was built with threads: build it without",
-        "gojs" | "go" => "it was built for JavaScript: build it with GOOS=wasip1",
-        _ => "only WASI preview 1 is there",
+        "wasi" => "build it without threads",
+        "gojs" | "go" => "build it with GOOS=wasip1: it was built for JavaScript",
+        _ => "leave out what needs it: only WASI preview 1 is there",
     }
 }
 
@@ -338,11 +346,11 @@ fn check_component(survey: &Survey) -> Result<(), Refusal> {
             .is_some_and(|(interface, version)| version.starts_with("0.2.") && INTERFACES.contains(&interface));
         if !offered {
             let advice = match import.split(['/', '@']).next() {
-                Some("wasi:http") => "functions have no network",
+                Some("wasi:http") => "leave out what needs it: functions have no network",
                 Some(package) if package.starts_with("wasi:") && import.contains("@0.3") => {
-                    "only WASI 0.2 is there: build it for wasm32-wasip2"
+                    "build it for wasm32-wasip2: only WASI 0.2 is there"
                 }
-                _ => "only the interfaces of the world wasi:cli/command@0.2 are there",
+                _ => "leave out what needs it: only the interfaces of the world wasi:cli/command@0.2 are there",
             };
             return Err(Refusal::Import { import: import.clone(), advice });
         }
@@ -404,7 +412,11 @@ mod tests {
 
     #[test]
     fn every_refusal_says_why() {
-        let reason = |text: &str| look(text).expect_err("it cannot be run").to_string();
+        let reason = |text: &str| {
+            let words = look(text).expect_err("it cannot be run").to_string();
+            assert!(lull_shared::hint::split(&words).1.is_some(), "{words}");
+            words
+        };
         assert!(reason("(module (import \"env\" \"f\" (func)) (func (export \"_start\")))").contains("`env::f`"));
         assert!(reason("(module (func (export \"_initialize\")))").contains("reactor"));
         assert!(reason("(module (global (export \"_start\") i32 (i32.const 0)))").contains("main function"));
@@ -419,7 +431,11 @@ mod tests {
 
     #[test]
     fn what_no_agent_could_instantiate_is_refused_with_its_reason() {
-        let reason = |text: &str| look(text).expect_err("it cannot be run").to_string();
+        let reason = |text: &str| {
+            let words = look(text).expect_err("it cannot be run").to_string();
+            assert!(lull_shared::hint::split(&words).1.is_some(), "{words}");
+            words
+        };
         let write =
             |ty: &str| format!("(module (import \"wasi_snapshot_preview1\" \"fd_write\" {ty}) (func (export \"_start\")))");
         assert!(

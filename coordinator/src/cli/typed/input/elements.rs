@@ -7,10 +7,10 @@ use serde::{
     Deserialize, Deserializer as _,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 use super::{Item, item, named};
-use crate::cli::exit::Failure;
+use crate::{cli::exit::Failure, json};
 
 /// Characters of an element that its label begins with: more is cut anyhow.
 const LABEL_CHARS: usize = 512;
@@ -21,9 +21,20 @@ pub fn split(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let items = reader.deserialize_seq(Elements).and_then(|items| reader.end().map(|()| items));
     items.map_err(|error| {
-        let message = format!("{}: not a JSON array of inputs: {error}", path.display());
-        Failure::usage(message).hint("write it like [\"first\", \"second\"]")
+        Failure::usage(format!("{}: {}", path.display(), told(&error))).hint("write it like [\"first\", \"second\"]")
     })
+}
+
+/// What is wrong with a list, or with an element of it.
+fn told(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Data => match error.to_string().split(" at line ").next() {
+            Some(words) if !words.starts_with("invalid type") => words.to_owned(),
+            _ => "it is JSON, but not a list".to_owned(),
+        },
+        _ if json::is_json(error) => json::told(error),
+        _ => format!("it is not JSON: {}", json::told(error)),
+    }
 }
 
 struct Elements;
@@ -38,7 +49,7 @@ impl<'de> Visitor<'de> for Elements {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<Item>, A::Error> {
         let mut items = Vec::new();
         while let Some(element) = array.next_element::<&'de RawValue>()? {
-            let made = input(element).map_err(|error| de::Error::custom(format!("element {}: {error}", items.len())))?;
+            let made = input(element).map_err(|error| de::Error::custom(format!("element {}: {}", items.len(), told(&error))))?;
             items.push(made);
         }
         Ok(items)
@@ -160,8 +171,20 @@ mod tests {
 
     #[test]
     fn what_is_no_array_is_refused() {
-        for text in ["{}", "", "[1", "[1] 2", "[1,]", "\"a\"", "[\"\u{7}\"]"] {
-            assert!(elements(text).is_err(), "{text}");
+        for (text, expected) in [
+            ("{}", "it is JSON, but not a list"),
+            ("\"a\"", "it is JSON, but not a list"),
+            ("7", "it is JSON, but not a list"),
+            ("", "it is not JSON: it ends within a value"),
+            ("[1", "it is not JSON: it ends within a list"),
+            ("[1] 2", "it is not JSON: more stands behind it"),
+            ("[1,]", "it is not JSON: a comma stands before an end"),
+            ("[\"\u{7}\"]", "it is not JSON: a text holds a control character"),
+            ("[{\"label\": 7, \"input\": 1}]", "element 0: its label is not a string"),
+        ] {
+            let failure = elements(text).expect_err(text);
+            assert!(failure.message.starts_with(&format!("list.json: {expected}")), "{text}: {}", failure.message);
+            assert!(!failure.message.contains("invalid type") && failure.hint.is_some(), "{text}: {}", failure.message);
         }
     }
 }
