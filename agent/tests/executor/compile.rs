@@ -120,7 +120,7 @@ async fn a_compiler_is_caged_and_uses_its_threads() {
         () = watching => unreachable!(),
     };
     let cage = &product.cage;
-    assert!(cage.is_closed() && cage.system_calls.holds() && cage.limits.holds() && cage.landlock.holds(), "{cage}");
+    assert!(cage.is_closed() && cage.system_calls.holds() && cage.limits.holds() && cage.container.holds(), "{cage}");
     assert!(seen.get() >= 3, "its own, the compiler's and two of the pool: {}", seen.get());
     let alone = workshop.within(Bounds { threads: 1, ..workshop.bench.bounds });
     let same = alone.compile(&module, &target, &artifact).await.expect("it compiles");

@@ -182,7 +182,7 @@ fn executors() -> Vec<Vec<u8>> {
         network: layer(),
         programs: layer(),
         processes: layer(),
-        landlock: Layer::Missing { reason: "no kernel".into() },
+        container: Layer::Missing { reason: "no kernel".into() },
         system_calls: layer(),
         limits: layer(),
         priority: layer(),

@@ -3,9 +3,9 @@
 //! ```text
 //! agent process                                         executor process (the same program, another entry)
 //!   Executor (process) --- frames (protocol) --->         worker: load, close the cage, run, run, ...
-//!      freeze, thaw, kill: signals                          program: artifact -> instance per attempt
+//!      freeze, thaw, kill: the system (sys)                 program: artifact -> instance per attempt
 //!   Artifacts (artifact) -- compile processes -->         compile: module -> artifact, caged too; the coordinator's too
-//!      suspend, checkpoint: a signal, then a snapshot       moving: build that can be taken down and go on elsewhere
+//!      suspend, checkpoint: an ask, then a snapshot         moving: build that can be taken down and go on elsewhere
 //!   engine_name (naming) -- once for each program -->     naming: which artifacts its engine takes
 //! ```
 //! This module owns the engine's configuration, what is refused at publish ([`inspect`]), the cage and the way in and
@@ -29,6 +29,9 @@ pub use self::{
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
+mod sys;
 
 /// The first argument that turns the program into an executor.
 const ENTRY: &str = "executor";
@@ -38,6 +41,10 @@ const ENTRY_COMPILE: &str = "compile";
 const ENTRY_NAME: &str = "name";
 /// The second one, when it is to try what every executor needs.
 const ENTRY_PROBE: &str = "probe";
+
+/// Memory for the executor itself beside the guest's: the engine, buffers, and what is set apart from the start though
+/// little of it is ever touched, which are the stack with 65 MiB, what it is unwound into with 128 and the tables with 36.
+const OWN_MEMORY_BYTES: u64 = 512 << 20;
 
 /// An executor's exit code when its agent is gone.
 const EXIT_ORPHANED: i32 = 3;

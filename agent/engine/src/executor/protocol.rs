@@ -27,7 +27,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::inside::moving::Unmovable;
+use super::{inside::moving::Unmovable, sys};
 use crate::snapshot::Unfit;
 
 /// Output of an attempt up to this size comes with `Done`; more leaves in pieces of at most this size.
@@ -254,9 +254,9 @@ pub struct Cage {
     pub programs: Layer,
     /// It cannot signal its agent, nor outlive it.
     pub processes: Layer,
-    /// The kernel keeps every path from it (landlock).
-    pub landlock: Layer,
-    /// The kernel refuses system calls that it has no use for (seccomp).
+    /// The kernel keeps what has a name from it: landlock, or an AppContainer without capabilities.
+    pub container: Layer,
+    /// The kernel refuses calls that it has no use for: seccomp, or mitigation policies.
     pub system_calls: Layer,
     /// Memory, file sizes and core dumps are bounded.
     pub limits: Layer,
@@ -303,8 +303,8 @@ impl Cage {
             ("network", &self.network),
             ("programs", &self.programs),
             ("processes", &self.processes),
-            ("landlock", &self.landlock),
-            ("system calls", &self.system_calls),
+            (sys::CONTAINER_NAME, &self.container),
+            (sys::CALLS_NAME, &self.system_calls),
             ("limits", &self.limits),
             ("priority", &self.priority),
         ]
@@ -312,8 +312,8 @@ impl Cage {
 
     /// The layers without which it is not closed: what was tried must be denied, and both of the kernel's walls must stand.
     fn walls(&self) -> [(&'static str, &Layer); 6] {
-        let [files, network, programs, processes, landlock, calls, ..] = self.layers();
-        [files, network, programs, processes, landlock, calls]
+        let [files, network, programs, processes, container, calls, ..] = self.layers();
+        [files, network, programs, processes, container, calls]
     }
 
     /// Whether nothing outside can be reached.

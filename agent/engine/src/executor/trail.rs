@@ -5,14 +5,11 @@
 //! 8 words: attempt's number here | bytes in head | bytes beyond it | processor time at its start | memory | used before (2)
 //! head: the first half of the log's limit     tail: a ring of the other half, the newest bytes beyond the head
 //! ```
-//! The memory is a file without a name that the executor has as its standard error. The agent reads it as a file, so that
-//! whatever a guest that took over its executor writes there is bytes, and no fault.
+//! The memory has no name; the executor has it as its standard error, and whatever a guest that took over its executor writes
+//! there is bytes to the agent, and no fault.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt as _,
-    process::Stdio,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -105,7 +102,7 @@ pub(super) fn tail(at: u64, bytes: &[u8]) {
 
 /// The agent's end.
 pub(super) struct Trail {
-    file: File,
+    pad: sys::Pad,
     half: u64,
 }
 
@@ -136,17 +133,17 @@ struct Words([u64; WORDS]);
 impl Trail {
     pub(super) fn create(log_bytes: u64) -> io::Result<Self> {
         let half = half(log_bytes);
-        Ok(Self { file: sys::nameless_file(HEADER_BYTES as u64 + 2 * half)?, half })
+        Ok(Self { pad: sys::Pad::create(HEADER_BYTES as u64 + 2 * half)?, half })
     }
 
     /// For the executor's standard error.
-    pub(super) fn stdio(&self) -> io::Result<Stdio> {
-        Ok(self.file.try_clone()?.into())
+    pub(super) fn end(&self) -> io::Result<sys::PadEnd> {
+        self.pad.end()
     }
 
     fn words(&self, number: u32) -> Option<Words> {
         let mut bytes = [0; HEADER_BYTES];
-        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        self.pad.read(&mut bytes, 0).ok()?;
         let mut words = [0; WORDS];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().ok()?);
@@ -157,7 +154,7 @@ impl Trail {
 
     fn bytes(&self, place: u64, length: u64) -> Option<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(length).ok()?];
-        self.file.read_exact_at(&mut bytes, HEADER_BYTES as u64 + place).ok()?;
+        self.pad.read(&mut bytes, HEADER_BYTES as u64 + place).ok()?;
         Some(bytes)
     }
 
@@ -224,11 +221,11 @@ mod tests {
         let mut words = [0_u64; WORDS];
         (words[NUMBER], words[HEAD], words[TAIL]) = (3, head.len() as u64, tail.len() as u64);
         let header: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        trail.file.write_all_at(&header, 0).expect("room");
-        trail.file.write_all_at(head, HEADER_BYTES as u64).expect("room");
+        trail.pad.write(&header, 0).expect("room");
+        trail.pad.write(head, HEADER_BYTES as u64).expect("room");
         for (at, byte) in tail.iter().enumerate() {
             let place = HEADER_BYTES as u64 + half + at as u64 % half;
-            trail.file.write_all_at(&[*byte], place).expect("room");
+            trail.pad.write(&[*byte], place).expect("room");
         }
         trail
     }
@@ -251,7 +248,7 @@ mod tests {
         let trail = written(b"ab", b"", 2);
         for word in 1..WORDS {
             let place = word as u64 * 8;
-            trail.file.write_all_at(&u64::MAX.to_ne_bytes(), place).expect("room");
+            trail.pad.write(&u64::MAX.to_ne_bytes(), place).expect("room");
             assert!(trail.read(3).is_none_or(|seen| seen.log.len() <= 4));
             assert!(trail.piece(3, u64::MAX, usize::MAX).is_none_or(|piece| piece.bytes.len() <= 2));
         }

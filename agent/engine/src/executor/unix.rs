@@ -5,11 +5,16 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     net::UdpSocket,
-    os::{fd::AsFd, unix::fs::FileExt as _},
-    path::Path,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::FileExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
     sync::OnceLock,
     time::Duration,
 };
@@ -20,21 +25,95 @@ use landlock::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use tokio::process::ChildStdout;
+use wasmtime::component::Component;
 
 use super::{
+    OWN_MEMORY_BYTES,
     code::compile::Bounds,
+    handle::spawn::Start,
     protocol::{Cage, Layer, Load, Priority},
 };
 
-/// Memory for the executor itself beside the guest's: the engine, buffers, and what is set apart from the start though
-/// little of it is ever touched, which are the stack with 65 MiB, what it is unwound into with 128 and the tables with 36.
-const OWN_MEMORY_BYTES: u64 = 512 << 20;
 /// Behind the machine's services, which share a processor with it ten to one.
 const LOW: i32 = 10;
 /// Files that may be open at once.
 const FILES_OPEN_MAX: u64 = 64;
 /// Finds the pages that a guest wrote, so that only those are wiped. From the kernel's `linux/fs.h`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+/// What the two walls of the kernel are called here.
+pub(super) const CONTAINER_NAME: &str = "landlock";
+pub(super) const CALLS_NAME: &str = "system calls";
+
+/// A started process, its pipes, and its entry in the process table.
+pub(super) type Child = process::Child;
+
+/// Starts this program, or another one, under its executor entry. It closes its cage itself.
+pub(super) fn start(start: Start) -> io::Result<Child> {
+    let program = match start.program {
+        Some(program) => program,
+        // The very file that runs, even if an upgrade has put another one in its place.
+        None if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
+        None => std::env::current_exe()?,
+    };
+    let mut command = Command::new(program);
+    std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");
+    command.args(start.words).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(start.trail.map_or_else(Stdio::null, Stdio::from));
+    let child = command.spawn()?;
+    if let Some(bytes) = start.pipe_bytes {
+        // What the kernel refuses makes it slower, no more.
+        let _ = child.stdin.as_ref().map(|pipe| rustix::pipe::fcntl_setpipe_size(pipe, bytes));
+        let _ = child.stdout.as_ref().map(|pipe| rustix::pipe::fcntl_setpipe_size(pipe, bytes));
+    }
+    Ok(child)
+}
+
+/// Lets a process open a file by the name that this gives. Here it opens files itself, before its cage is closed.
+pub(super) fn lend(_: &Child, path: &OsStr) -> io::Result<OsString> {
+    Ok(path.to_owned())
+}
+
+/// The same of a folder in which it makes the file for scratch folders.
+pub(super) fn lend_scratch(_: &Child, folder: &OsStr) -> io::Result<OsString> {
+    Ok(folder.to_owned())
+}
+
+/// Opens what was lent.
+pub(super) fn open_lent(name: &OsStr) -> io::Result<File> {
+    File::open(name)
+}
+
+/// A file for scratch folders in the folder that was lent.
+pub(super) fn scratch_file(folder: &OsStr) -> io::Result<File> {
+    tempfile::tempfile_in(folder)
+}
+
+/// Where nothing is to be read and everything is lost.
+pub(super) fn nowhere() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Loads a component from the file that is open.
+///
+/// # Safety
+/// As for the engine's own way to load one from a file.
+pub(super) unsafe fn component(engine: &wasmtime::Engine, file: &File) -> wasmtime::Result<Component> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: the caller's promise.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// Has the runtime watch a pipe no more.
+pub(super) fn leave_alone(pipe: ChildStdout) -> io::Result<process::ChildStdout> {
+    Ok(pipe.into_owned_fd()?.into())
+}
+
+/// Has the runtime watch it again.
+pub(super) fn watch(pipe: process::ChildStdout) -> io::Result<ChildStdout> {
+    ChildStdout::from_std(pipe)
+}
 
 /// Lets go of everything inherited and ties this process to its agent's life. False when the agent is gone already.
 pub(super) fn detach(agent: Option<u32>) -> bool {
@@ -67,11 +146,6 @@ pub(super) fn pipes() -> io::Result<(File, File)> {
     Ok((File::from(io::stdin().as_fd().try_clone_to_owned()?), File::from(io::stdout().as_fd().try_clone_to_owned()?)))
 }
 
-/// Lets a pipe hold so much, so that its ends need not take turns. What the kernel refuses makes it slower, no more.
-pub(super) fn widen(pipe: impl AsFd, bytes: usize) {
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);
-}
-
 /// Steps back behind every other process.
 pub(super) fn set_priority(priority: Priority) -> Layer {
     match priority {
@@ -100,19 +174,19 @@ fn step_back() -> io::Result<()> {
 /// Closes the cage for good. The module must be loaded by now.
 pub(super) fn close_cage(load: &Load, priority: Layer) -> Cage {
     let limits = Layer::of(bound(load));
-    let landlock = Layer::of(confine());
+    let container = Layer::of(confine());
     let system_calls = Layer::of(filter(if load.grants.scratch { Calls::Scratch } else { Calls::Bare }));
-    probed(landlock, system_calls, limits, priority)
+    probed(container, system_calls, limits, priority)
 }
 
 /// What holds, with what was tried and not only asked for.
-fn probed(landlock: Layer, system_calls: Layer, limits: Layer, priority: Layer) -> Cage {
+fn probed(container: Layer, system_calls: Layer, limits: Layer, priority: Layer) -> Cage {
     Cage {
         files: denied(File::open("/etc/passwd").or_else(missing_is_open).map(drop).or_else(|_| std::fs::metadata("/").map(drop))),
         network: denied(UdpSocket::bind("127.0.0.1:0")),
         programs: exec_is_denied(),
         processes: others_are_out_of_reach(),
-        landlock,
+        container,
         system_calls,
         limits,
         priority,
@@ -123,9 +197,9 @@ fn probed(landlock: Layer, system_calls: Layer, limits: Layer, priority: Layer) 
 /// threads.
 pub(super) fn close_pipe_cage(bounds: &Bounds, priority: Layer) -> Cage {
     let limits = Layer::of(bound_compiler(bounds));
-    let landlock = Layer::of(confine());
+    let container = Layer::of(confine());
     let system_calls = Layer::of(filter(Calls::Threads));
-    probed(landlock, system_calls, limits, priority)
+    probed(container, system_calls, limits, priority)
 }
 
 fn bound_compiler(bounds: &Bounds) -> io::Result<()> {
@@ -194,6 +268,18 @@ fn bound(load: &Load) -> io::Result<()> {
     rustix::process::setrlimit(Resource::Fsize, both(file_bytes))?;
     rustix::process::setrlimit(Resource::Nofile, both(FILES_OPEN_MAX))?;
     Ok(())
+}
+
+/// Whether the system had no memory, or no address space, for what was wanted.
+pub(super) fn is_starved(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let lacks = |code: i32| code == libc::ENOMEM || code == libc::EAGAIN;
+    let io = cause.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some_and(lacks));
+    io || cause.downcast_ref::<rustix::io::Errno>().is_some_and(|error| lacks(error.raw_os_error()))
+}
+
+/// Whether words tell of a mapping that the system refused for want of memory.
+pub(super) fn tells_of_no_memory(words: &str) -> bool {
+    words.contains("Cannot allocate memory")
 }
 
 /// Whether this is the system's own word for no more memory.
@@ -457,15 +543,39 @@ pub(super) fn map_standard_error<const WORDS: usize>(
     Some((words, log))
 }
 
-/// A file of this length that has no name and takes memory as it is written. Nobody can make it longer or shorter: what it
-/// takes is nobody's memory by any other bound. Whoever writes to it as a stream writes behind its end, and in vain.
-pub(super) fn nameless_file(length: u64) -> io::Result<File> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    let mut file = File::from(rustix::fs::memfd_create("lull-trail", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    file.set_len(length)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
-    Ok(file)
+/// The agent's end of such memory: a file that has no name and takes memory as it is written. Nobody can make it longer or
+/// shorter: what it takes is nobody's memory by any other bound. Whoever writes to it as a stream writes behind its end, and in
+/// vain. It is read as a file, so that whatever is written there is bytes, and no fault.
+pub(super) struct Pad(File);
+
+/// What a process has of it as its standard error.
+pub(super) type PadEnd = File;
+
+impl Pad {
+    pub(super) fn create(length: u64) -> io::Result<Self> {
+        use rustix::fs::{MemfdFlags, SealFlags};
+        let mut file = File::from(rustix::fs::memfd_create("lull-trail", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        file.set_len(length)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        Ok(Self(file))
+    }
+
+    /// For a process to be started.
+    pub(super) fn end(&self) -> io::Result<PadEnd> {
+        self.0.try_clone()
+    }
+
+    /// Fills all of this from a place on.
+    pub(super) fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        self.0.read_exact_at(into, at)
+    }
+
+    /// As its other end would write.
+    #[cfg(test)]
+    pub(super) fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
+    }
 }
 
 /// Processor time of this process.
@@ -483,9 +593,9 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// The process must be a child that nobody has waited for.
-    pub(super) fn open(pid: u32) -> io::Result<Self> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    /// Nobody may have waited for the child.
+    pub(super) fn of(child: &Child) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
         Ok(Self { pid, descriptor })
     }
@@ -524,7 +634,7 @@ impl Handle {
             word,
         };
         let queued = Queued { signal, error: 0, code: libc::SI_QUEUE, sender, rest: [0; _] };
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.descriptor);
+        let descriptor = self.descriptor.as_raw_fd();
         // SAFETY: the structure is valid and as large as the kernel reads, and the descriptor is open.
         let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal, &raw const queued, 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -596,10 +706,4 @@ pub(super) fn is_from_outside(status: std::process::ExitStatus) -> bool {
         libc::SIGXCPU,
     ];
     status.signal().is_some_and(|signal| !OWN.contains(&signal))
-}
-
-/// A path to an open file, whatever has become of its name.
-pub(super) fn path_of(file: &File) -> std::path::PathBuf {
-    use std::os::fd::AsRawFd as _;
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }

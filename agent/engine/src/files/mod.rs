@@ -9,6 +9,9 @@ use std::{
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
 
 /// Makes a folder, and those above it, for this user only.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
@@ -53,7 +56,7 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// A file with these bytes beside the one that it is to become.
 fn written(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let mut fresh = tempfile::Builder::new().prefix(FRESH).tempfile_in(folder_of(path))?;
+    let mut fresh = sys::fresh(tempfile::Builder::new().prefix(FRESH), folder_of(path))?;
     fresh.write_all(bytes)?;
     fresh.as_file().sync_all()?;
     deeds::note("synced", path);

@@ -21,6 +21,11 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A new file that this user alone may read.
+pub(super) fn fresh(named: &tempfile::Builder<'_, '_>, folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    named.tempfile_in(folder)
+}
+
 pub(super) fn open_own(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(NOFOLLOW).open(path)
 }

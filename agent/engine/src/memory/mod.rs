@@ -3,6 +3,9 @@
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
 
 /// Gives back freed memory that the allocator keeps, and parts of the program that were read for work that is over.
 /// What is needed after all is there again at the first touch, from the system's file cache. Takes a fraction of a

@@ -16,7 +16,7 @@ use crate::{
     executor::{
         EXIT_ORPHANED,
         code::engine::{self, Platform},
-        handle::spawn::Child,
+        handle::spawn::{Allowance, Child},
         sys,
     },
     files,
@@ -86,7 +86,7 @@ pub(in crate::executor) async fn ask<T: serde::de::DeserializeOwned>(
     program: Option<PathBuf>,
     entry: &str,
 ) -> Result<T, NamingError> {
-    let mut child = Child::start(program, &[entry]).await?;
+    let mut child = Child::start(program, &[entry], Allowance::WORD).await?;
     let from = child.child.stdout.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
     let mut answer = String::new();
     tokio::process::ChildStdout::from_std(from)?.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;

@@ -5,9 +5,9 @@
 //!                    checkpoint(b)  -> Saved(b) -> ...    suspend(b) -> Saved(b) -> Died
 //! ```
 //! Attempts run in the order of [`Executor::run`]. Time limits and cancelling are the caller's: it counts the time
-//! since `Started` less [`Executor::frozen_time`] and kills. Freezing is SIGSTOP; a freezer cgroup would also keep
-//! others from sending SIGCONT, and can take its place inside [`Executor::freeze`]. Whatever an executor says is
-//! checked: it may have been taken over by its guest.
+//! since `Started` less [`Executor::frozen_time`] and kills. Freezing is SIGSTOP, or what the system has for it; a freezer
+//! cgroup would also keep others from sending SIGCONT, and can take its place inside [`Executor::freeze`]. Whatever an executor
+//! says is checked: it may have been taken over by its guest.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,7 +29,8 @@ use crate::{
         handle::{
             reader,
             runs::{Guard, RUNS_MAX, Shared},
-            spawn, writer,
+            spawn::{self, Allowance},
+            writer,
         },
         inside::moving::asks,
         protocol::{Ask, Build, Cage, FromExecutor, Load, LoadError, ToExecutor, World},
@@ -210,15 +211,14 @@ impl Executor {
     pub async fn spawn(spec: Spec) -> Result<(Self, mpsc::UnboundedReceiver<Event>), SpawnError> {
         let Spec { program, load } = spec;
         let trail = Trail::create(load.limits.log_bytes)?;
-        let mut child = spawn::start(program, &[], trail.stdio()?).await?;
-        let process = Arc::new(sys::Handle::open(child.id())?);
+        let mut child = spawn::start(program, &[], Some(trail.end()?), Some(PIPE_BYTES), Allowance::of(&load)).await?;
+        let process = Arc::new(sys::Handle::of(&child)?);
         let pipes = child.stdin.take().zip(child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        sys::widen(&pipes.0, PIPE_BYTES);
-        sys::widen(&pipes.1, PIPE_BYTES);
         let (mut to, from) = (ChildStdin::from_std(pipes.0)?, ChildStdout::from_std(pipes.1)?);
+        let lent = lend(&child, &load);
         let mut guard = Guard::new(child, Arc::clone(&process));
         // A write that fails means that the process is dead: reading tells how.
-        let _ = writer::send(&mut to, &ToExecutor::Load(Box::new(load.clone()))).await;
+        let _ = writer::send(&mut to, &ToExecutor::Load(Box::new(lent?))).await;
         let mut frames = reader::Frames::new(from);
         let cage = match frames.next().await {
             Ok(Some(FromExecutor::Loaded { cage })) => cage,
@@ -327,6 +327,20 @@ impl Executor {
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
+}
+
+/// What to load, by names that the process can open.
+fn lend(child: &sys::Child, load: &Load) -> Result<Load, LoadError> {
+    let unreadable = |error: io::Error| LoadError::Unreadable { reason: error.to_string() };
+    let artifact = sys::lend(child, &load.artifact).map_err(unreadable)?;
+    let scratch = match load.scratch.as_deref().filter(|_| load.grants.scratch) {
+        None => None,
+        Some(folder) => Some(
+            sys::lend_scratch(child, folder)
+                .map_err(|error| LoadError::Machine(Trouble::new(Part::Scratch, format!("{error}: {}", folder.display()))))?,
+        ),
+    };
+    Ok(Load { artifact, scratch, ..load.clone() })
 }
 
 impl Drop for Executor {

@@ -5,7 +5,6 @@
 use std::{
     io,
     path::PathBuf,
-    process,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +27,7 @@ use crate::executor::{
         runs::{Ended, Guard, Shared},
     },
     protocol::{self, Ask, Build, Done, FromExecutor, Load, Saved},
+    sys,
 };
 
 /// What one read takes at most.
@@ -79,9 +79,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 impl Frames {
     /// Leaves alone what comes for a moment. The runtime does not watch the pipe meanwhile: it would be woken by each word.
     async fn rest(self) -> io::Result<Self> {
-        let pipe = process::ChildStdout::from(self.pipe.into_owned_fd()?);
+        let pipe = sys::leave_alone(self.pipe)?;
         sleep(REST).await;
-        Ok(Self { pipe: ChildStdout::from_std(pipe)?, buffer: self.buffer })
+        Ok(Self { pipe: sys::watch(pipe)?, buffer: self.buffer })
     }
 }
 

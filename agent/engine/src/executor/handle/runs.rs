@@ -318,12 +318,12 @@ pub(in crate::executor) struct Ended {
 
 /// Keeps a child from being left behind.
 pub(in crate::executor) struct Guard {
-    child: Option<std::process::Child>,
+    child: Option<sys::Child>,
     process: Arc<sys::Handle>,
 }
 
 impl Guard {
-    pub(in crate::executor) fn new(child: std::process::Child, process: Arc<sys::Handle>) -> Self {
+    pub(in crate::executor) fn new(child: sys::Child, process: Arc<sys::Handle>) -> Self {
         Self { child: Some(child), process }
     }
 

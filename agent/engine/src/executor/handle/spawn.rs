@@ -6,30 +6,61 @@
 use std::{
     io,
     path::PathBuf,
-    process::{self, Command, Stdio},
+    process,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Sender, channel},
     },
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use crate::executor::sys;
+use crate::executor::{OWN_MEMORY_BYTES, protocol::Load, sys};
 
 /// A process with one thing to do. Dropping it leaves none behind.
 pub(in crate::executor) struct Child {
     pub(in crate::executor) process: sys::Handle,
-    pub(in crate::executor) child: process::Child,
+    pub(in crate::executor) child: sys::Child,
 }
 
 impl Child {
     /// Starts it, with [`start`].
-    pub(in crate::executor) async fn start(program: Option<PathBuf>, words: &[&str]) -> io::Result<Self> {
-        let child = start(program, words, Stdio::null()).await?;
-        Ok(Self { process: sys::Handle::open(child.id())?, child })
+    pub(in crate::executor) async fn start(program: Option<PathBuf>, words: &[&str], allowance: Allowance) -> io::Result<Self> {
+        let child = start(program, words, None, None, allowance).await?;
+        Ok(Self { process: sys::Handle::of(&child)?, child })
     }
+}
+
+/// What a process may have at most, where whoever starts it has to say so. Elsewhere it bounds itself, as tightly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::executor) struct Allowance {
+    pub(in crate::executor) memory_bytes: u64,
+    pub(in crate::executor) cpu: Option<Duration>,
+}
+
+impl Allowance {
+    /// To say something about the machine.
+    pub(in crate::executor) const WORD: Self = Self { memory_bytes: OWN_MEMORY_BYTES, cpu: None };
+
+    /// To run attempts of a module.
+    pub(in crate::executor) fn of(load: &Load) -> Self {
+        Self { memory_bytes: load.limits.memory_bytes.saturating_add(OWN_MEMORY_BYTES), cpu: None }
+    }
+}
+
+/// What the system is to start.
+pub(in crate::executor) struct Start {
+    /// Another program than this one, in tests.
+    pub(in crate::executor) program: Option<PathBuf>,
+    pub(in crate::executor) words: Vec<String>,
+    /// Its standard error; nothing hears it otherwise.
+    pub(in crate::executor) trail: Option<sys::PadEnd>,
+    /// What its pipes hold, so that their ends need not take turns; as much as the system likes if not said.
+    pub(in crate::executor) pipe_bytes: Option<usize>,
+    #[cfg_attr(unix, expect(dead_code, reason = "it bounds itself"))]
+    pub(in crate::executor) allowance: Allowance,
 }
 
 impl Drop for Child {
@@ -40,8 +71,8 @@ impl Drop for Child {
 }
 
 struct Order {
-    command: Command,
-    reply: oneshot::Sender<io::Result<process::Child>>,
+    start: Start,
+    reply: oneshot::Sender<io::Result<sys::Child>>,
 }
 
 /// Whether this program turns into an executor when it is started as one.
@@ -55,24 +86,24 @@ pub(in crate::executor) fn can_be_started_again() {
 static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
 
 /// Starts this program (or another one, in tests) under its executor entry: piped, with an empty environment. It
-/// makes a session of its own at once, and writes nothing to `stderr` as to a stream.
-pub(in crate::executor) async fn start(program: Option<PathBuf>, words: &[&str], stderr: Stdio) -> io::Result<process::Child> {
-    let program = match program {
-        Some(program) => program,
-        // Started again it would do whatever else it is for.
-        None if !HAS_ENTRY.load(Ordering::Relaxed) => return Err(io::Error::other("this program has no entry for executors")),
-        // The very file that runs, even if an upgrade has put another one in its place.
-        None if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
-        None => std::env::current_exe()?,
-    };
-    let mut command = Command::new(program);
-    command.arg(crate::executor::ENTRY).args(words).arg(process::id().to_string()).env_clear();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::arg0(&mut command, "lull-executor");
+/// lets go of all else at once, and writes nothing to the trail as to a stream.
+pub(in crate::executor) async fn start(
+    program: Option<PathBuf>,
+    words: &[&str],
+    trail: Option<sys::PadEnd>,
+    pipe_bytes: Option<usize>,
+    allowance: Allowance,
+) -> io::Result<sys::Child> {
+    // Started again it would do whatever else it is for.
+    if program.is_none() && !HAS_ENTRY.load(Ordering::Relaxed) {
+        return Err(io::Error::other("this program has no entry for executors"));
+    }
+    let agent = process::id().to_string();
+    let words = [crate::executor::ENTRY].iter().chain(words).map(|word| (*word).to_owned()).chain([agent]).collect();
+    let start = Start { program, words, trail, pipe_bytes, allowance };
     let (reply, answer) = oneshot::channel();
     let gone = |_| io::Error::other("the thread that starts processes is gone");
-    spawner().send(Order { command, reply }).map_err(|_| gone(()))?;
+    spawner().send(Order { start, reply }).map_err(|_| gone(()))?;
     answer.await.map_err(|_| gone(()))?
 }
 
@@ -80,9 +111,8 @@ fn spawner() -> &'static Sender<Order> {
     SPAWNER.get_or_init(|| {
         let (orders, incoming) = channel::<Order>();
         let work = move || {
-            for mut order in incoming {
-                let child = order.command.spawn();
-                if let Err(Ok(mut unwanted)) = order.reply.send(child) {
+            for Order { start, reply } in incoming {
+                if let Err(Ok(mut unwanted)) = reply.send(sys::start(start)) {
                     let _ = unwanted.kill();
                     let _ = unwanted.wait();
                 }

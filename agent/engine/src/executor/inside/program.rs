@@ -286,7 +286,7 @@ fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Mo
 
 fn component(engine: &Engine, file: &File, grants: Grants) -> wasmtime::Result<CommandPre<Guest>> {
     // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
-    let component = unsafe { component::Component::deserialize_file(engine, sys::path_of(file))? };
+    let component = unsafe { sys::component(engine, file)? };
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
@@ -303,7 +303,7 @@ fn component(engine: &Engine, file: &File, grants: Grants) -> wasmtime::Result<C
 /// Opens a compiled module and checks the digest of what was opened: nothing else may be loaded.
 pub fn open_checked(path: &OsStr, expected: Digest) -> Result<File, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { reason: error.to_string() };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = sys::open_lent(path).map_err(unreadable)?;
     let mut outline = OutlineBuilder::default();
     let mut piece = vec![0; 256 << 10];
     loop {
@@ -325,11 +325,7 @@ fn give_up(outgoing: &Shared<Outgoing>, trouble: Trouble) -> ! {
 
 /// Whether the system had no memory, or no address space, for what the engine wanted.
 pub(in crate::executor) fn is_starved(error: &wasmtime::Error) -> bool {
-    let lacks = |code: i32| code == libc::ENOMEM || code == libc::EAGAIN;
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some_and(lacks));
-        io || cause.downcast_ref::<rustix::io::Errno>().is_some_and(|error| lacks(error.raw_os_error()))
-    })
+    error.chain().any(sys::is_starved)
 }
 
 fn words(error: &wasmtime::Error) -> String {

@@ -1,7 +1,6 @@
 //! The process that works on a module: it opens what it was told to read, closes its cage, and only then looks at it.
 
 use std::{
-    fs::File,
     io::{self, Read, Write as _},
     process::ExitCode,
     sync::{Arc, Mutex},
@@ -37,8 +36,6 @@ use crate::{
 
 /// An exit code for a panic whose words were sent.
 const EXIT_DEFECT: i32 = 5;
-/// What the system says of a mapping that it refuses.
-const NO_MEMORY: &str = "Cannot allocate memory";
 /// The thread that does the work has the stack that programs have: a stranger's nesting is bounded by the validator for
 /// that.
 const STACK_BYTES: usize = 8 << 20;
@@ -125,7 +122,7 @@ fn unreadable(error: io::Error) -> Refusal {
 
 fn read(source: &Source) -> Result<Vec<u8>, Refusal> {
     let mut module = Vec::new();
-    let file = File::open(&source.path).map_err(unreadable)?;
+    let file = sys::open_lent(source.path.as_os_str()).map_err(unreadable)?;
     file.take(limits::BLOB_BYTES_MAX + 1).read_to_end(&mut module).map_err(unreadable)?;
     Ok(module)
 }
@@ -139,7 +136,7 @@ fn use_threads(threads: u16) {
 fn compile(module: &[u8], target: &Target, bounds: &Bounds) -> Result<Vec<u8>, Refusal> {
     let refused = |error: engine::EngineError| {
         let words = error.to_string();
-        if words.contains(NO_MEMORY) {
+        if sys::tells_of_no_memory(&words) {
             // As the allocator does: the parent knows the limit.
             std::process::abort();
         }
@@ -201,7 +198,7 @@ fn load(artifact: &Source, kind: ModuleKind, build: Build) -> Load {
 
 fn try_out(load: &Load, starts: bool, priority: crate::executor::protocol::Layer) -> Result<(), Refusal> {
     // What the module's own code writes is for nobody.
-    let nowhere = || File::options().read(true).write(true).open("/dev/null").map_err(unreadable);
+    let nowhere = || sys::nowhere().map_err(unreadable);
     let incoming = Arc::new(Mutex::new(Incoming::new(nowhere()?)));
     let outgoing = Arc::new(Mutex::new(Outgoing::new(nowhere()?)));
     let _ = sys::confine_to_reading(load.artifact.as_ref());

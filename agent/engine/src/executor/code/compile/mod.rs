@@ -31,7 +31,8 @@ use tokio::{
 
 pub(in crate::executor) use self::child::run;
 use crate::executor::{
-    handle::spawn::Child,
+    OWN_MEMORY_BYTES,
+    handle::spawn::{Allowance, Child},
     protocol::{Build, Cage, Priority},
     sys::{self, Ending},
 };
@@ -240,11 +241,14 @@ impl Workbench {
 
     async fn talk(&self, source: &Source, work: Work, into: Option<&Path>) -> Result<Said, CompileError> {
         let deadline = Instant::now() + self.bounds.time;
-        let mut child = Child::start(self.program.clone(), &[crate::executor::ENTRY_COMPILE]).await?;
+        let allowance = self.bounds.allowance(&work);
+        let mut child = Child::start(self.program.clone(), &[crate::executor::ENTRY_COMPILE], allowance).await?;
+        let path = sys::lend(&child.child, source.path.as_os_str());
+        let path = path.map_err(|error| Refusal::Unreadable(error.to_string()))?.into();
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
         let (to, from) = child.child.stdin.take().zip(child.child.stdout.take()).ok_or_else(broken)?;
         let mut to = tokio::process::ChildStdin::from_std(to)?;
-        let order = Order { source: source.clone(), bounds: self.bounds, priority: self.priority, work };
+        let order = Order { source: Source { path, digest: source.digest }, bounds: self.bounds, priority: self.priority, work };
         // A write that fails means that the process is dead: reading tells how.
         let _ = to.write_all(&codec::encode_frame(&order)).await;
         let starts = matches!(order.work, Work::Try { starts: true, .. });
@@ -261,6 +265,17 @@ impl Workbench {
 }
 
 impl Bounds {
+    /// What the process for some work may have.
+    fn allowance(&self, work: &Work) -> Allowance {
+        match work {
+            // As in an executor: whoever tries a module has its limits.
+            Work::Try { memory_bytes, .. } => {
+                Allowance { memory_bytes: memory_bytes.saturating_add(OWN_MEMORY_BYTES), cpu: None }
+            }
+            Work::Inspect | Work::Compile(_) | Work::Rewrite => Allowance { memory_bytes: self.memory_bytes, cpu: self.cpu },
+        }
+    }
+
     /// Why a process within these bounds broke off.
     fn broken(&self, status: std::process::ExitStatus) -> CompileError {
         match (sys::ending(status), self.cpu) {

@@ -12,13 +12,14 @@
 //!
 //! The file is removed when it is made, so that it is gone with the process, however that ends.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, io, sync::Arc};
 
 use lull_shared::state::{Part, Trouble};
 
 use crate::executor::{
     inside::stream::{Shared, lock},
     protocol::Load,
+    sys,
 };
 
 mod blocks;
@@ -44,8 +45,7 @@ impl Backing {
     /// Makes the file, if the job has a scratch folder. To be called before the cage is closed.
     pub(in crate::executor) fn make(load: &Load) -> Result<Option<Self>, Trouble> {
         let Some(folder) = load.scratch.as_deref().filter(|_| load.grants.scratch) else { return Ok(None) };
-        let folder = Path::new(folder);
-        let file = tempfile::tempfile_in(folder);
+        let file = sys::scratch_file(folder);
         let file = file.map_err(|error| Trouble::new(Part::Scratch, format!("{error}: {}", folder.display())))?;
         Ok(Some(Self { file: Arc::new(file), limit_bytes: load.limits.scratch_bytes }))
     }
