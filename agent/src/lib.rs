@@ -23,5 +23,6 @@ pub mod policy;
 pub mod route;
 pub mod run_loop;
 pub mod sensor;
+pub mod service;
 pub mod status;
 mod wake;

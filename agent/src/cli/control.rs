@@ -90,10 +90,7 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
 pub(super) async fn ask(place: Place<'_>, request: &Request) -> Result<Response, CliError> {
     let Place { data, named } = place;
     match ipc::ask(data, request).await {
-        #[cfg(unix)]
-        Err(IpcError::NotRunning(_)) if !named && Path::new(ipc::service::SOCKET).exists() => {
-            Ok(ipc::service::ask(Path::new(ipc::service::SOCKET), request).await?)
-        }
+        Err(IpcError::NotRunning(_)) if !named && ipc::service::is_there() => Ok(ipc::service::ask_here(request).await?),
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
             membership::check_folder(data)?;
             Err(MembershipError::NotJoined.into())

@@ -16,12 +16,15 @@ pub mod output;
 mod policy;
 mod run;
 pub mod secret;
+mod service;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
 pub mod value;
 
-#[cfg(unix)]
 pub use self::sys::Signals;
 
 use std::{
@@ -115,6 +118,12 @@ enum Command {
     #[command(after_help = "EXAMPLES:\n  lull-agent policy\n  lull-agent policy set idle=30m on_battery=false\n  \
         lull-agent policy set 'hours=20:00-06:00'\n  lull-agent policy reset idle")]
     Policy(policy::PolicyArgs),
+    /// Installs, removes and shows the service of Windows; elsewhere it says what does the same
+    #[command(after_help = "EXAMPLES:\n  lull-agent service install\n  lull-agent service status")]
+    Service {
+        #[command(subcommand)]
+        action: service::Action,
+    },
     /// Stops the running agent and forgets identity, network and everything kept for it
     #[command(after_help = "EXAMPLES:\n  lull-agent leave")]
     Leave,
@@ -228,7 +237,10 @@ fn start(cli: Cli) -> Result<(), CliError> {
     let named_by_somebody = cli.data.is_some();
     let data = match cli.data {
         Some(data) => std::path::absolute(data).map_err(|error| CliError::Usage(error.to_string()))?,
-        None => default_data()?,
+        None => match &cli.command {
+            Command::Service { .. } => crate::service::data_folder().map_or_else(default_data, Ok)?,
+            _ => default_data()?,
+        },
     };
     let mut config = match &cli.config {
         Some(path) => Config::load(path, true)?,
@@ -241,6 +253,10 @@ fn start(cli: Cli) -> Result<(), CliError> {
         Command::Run(_) => &config.log,
         _ => "warn",
     });
+    if let Command::Service { action } = cli.command {
+        let log = own_log(cli.log.unwrap_or_else(|| config.log.clone()));
+        return service::carry_out(action, data, config, log, Output(cli.output));
+    }
     log(filter)?;
     // One thread: everything that works hard has a process or a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -269,6 +285,8 @@ async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Outp
         Command::Resume => control::resume(place, out).await,
         Command::Policy(args) => policy::policy(place, args, out).await,
         Command::Leave => control::leave(data, &config, out).await,
+        // It has no need of a runtime, and was carried out before there was one.
+        Command::Service { .. } => Ok(()),
     }
 }
 
@@ -278,11 +296,14 @@ fn default_data() -> Result<PathBuf, CliError> {
     folders.map(|folders| folders.data_local_dir().to_owned()).ok_or_else(none)
 }
 
+/// A bare level is about this program; libraries only get a word in when something is odd.
+fn own_log(filter: String) -> String {
+    let level = filter.parse::<tracing::Level>();
+    level.map_or(filter, |level| format!("warn,lull_agent={level},lull_engine={level},lull_mesh={level}"))
+}
+
 fn log(filter: &str) -> Result<(), CliError> {
-    // A bare level is about this program; libraries only get a word in when something is odd.
-    let own =
-        filter.parse::<tracing::Level>().map(|level| format!("warn,lull_agent={level},lull_engine={level},lull_mesh={level}"));
-    let filter = value::log_filter(own.as_deref().unwrap_or(filter)).map_err(CliError::Usage)?;
+    let filter = value::log_filter(&own_log(filter.to_owned())).map_err(CliError::Usage)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Somebody who embeds the agent may log already.

@@ -1,6 +1,9 @@
 //! `lull-agent run`: the service in the foreground.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -9,7 +12,7 @@ use lull_engine::executor::protocol::Priority;
 use lull_shared::bound;
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, sys, value};
+use super::{CliError, Signals, value};
 use crate::{
     config::{Config, OpenCage, parse_label, parse_priority, parse_upload},
     run_loop::{self, Fittings},
@@ -92,9 +95,24 @@ impl RunArgs {
 pub(super) async fn run(data: &Path, config: &Config, args: RunArgs) -> Result<(), CliError> {
     let fittings = Fittings { program: args.executor_program, sensor: args.sensor };
     let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-    sys::stop_on_signals(stop.clone(), abort.clone())
+    stop_on_signals(stop.clone(), abort.clone())
         .map_err(|error| CliError::Failed(format!("signals cannot be received: {error}")))?;
     Ok(run_loop::serve(data, config, fittings, stop, abort).await?)
+}
+
+/// The first of the signals asks to stop, the second one insists.
+fn stop_on_signals(stop: CancellationToken, abort: CancellationToken) -> io::Result<()> {
+    let mut signals = Signals::listen()?;
+    tokio::spawn(async move {
+        loop {
+            signals.next().await;
+            if stop.is_cancelled() {
+                abort.cancel();
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
 }
 
 #[cfg(test)]

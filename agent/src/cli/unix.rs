@@ -3,7 +3,6 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// The signals that ask a program to end: SIGINT (Ctrl-C), SIGTERM (a service manager, `kill`) and SIGHUP (the terminal
 /// is gone), all of them one and the same.
@@ -33,21 +32,6 @@ impl Signals {
             () = hang_up => {}
         }
     }
-}
-
-/// The first of the signals asks to stop, the second one insists.
-pub(super) fn stop_on_signals(stop: CancellationToken, abort: CancellationToken) -> io::Result<()> {
-    let mut signals = Signals::listen()?;
-    tokio::spawn(async move {
-        loop {
-            signals.next().await;
-            if stop.is_cancelled() {
-                abort.cancel();
-            }
-            stop.cancel();
-        }
-    });
-    Ok(())
 }
 
 /// Whether whoever started this process said that it ignores SIGHUP, as `nohup` does. Known on Linux alone.

@@ -1,12 +1,8 @@
-//! The way from the command line and the tray to the running agent: a local socket in the data folder that only the
+//! The way from the command line and the tray to the running agent: a local socket of the data folder that only the
 //! agent's user may use, one JSON request and one JSON response per line. A service has a second one, see [`service`].
 
 use std::{io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
-use interprocess::local_socket::{
-    ListenerOptions,
-    tokio::{Listener, Stream, prelude::*},
-};
 use lull_session::Standing;
 use lull_shared::policy::Changes;
 use serde::{Deserialize, Serialize};
@@ -20,8 +16,14 @@ use crate::status::Status;
 
 #[cfg(unix)]
 pub mod service;
+#[cfg(windows)]
+#[path = "windows/service.rs"]
+pub mod service;
 #[cfg(unix)]
 #[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
 mod sys;
 
 /// A request's line; the longest is far below it.
@@ -96,21 +98,20 @@ pub struct Call {
 
 /// Listens in the data folder and hands requests to the run loop until the listener is dropped with its task.
 pub fn listen(data: &Path, calls: mpsc::Sender<Call>) -> io::Result<tokio::task::AbortHandle> {
-    let options = ListenerOptions::new().name(sys::name(data)?).try_overwrite(true);
-    let listener = sys::owner_only(options).create_tokio()?;
-    Ok(tokio::spawn(accept(listener, calls)).abort_handle())
+    Ok(tokio::spawn(accept(sys::listen(data)?, calls)).abort_handle())
 }
 
-async fn accept(listener: Listener, calls: mpsc::Sender<Call>) {
+async fn accept(mut listener: sys::Listener, calls: mpsc::Sender<Call>) {
     let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        match sys::accept(&mut listener).await {
             Ok(stream) => {
                 let calls = calls.clone();
                 tokio::spawn(async move {
                     let _place = place;
-                    if let Err(error) = converse(&stream, &stream, calls, &anybody()).await {
+                    let (reader, writer) = tokio::io::split(stream);
+                    if let Err(error) = converse(reader, writer, calls, &anybody()).await {
                         tracing::debug!(%error, "a local conversation ended");
                     }
                 });
@@ -120,6 +121,21 @@ async fn accept(listener: Listener, calls: mpsc::Sender<Call>) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// What a caller of a service may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Right {
+    Desk,
+    Administrator,
+}
+
+/// What a request takes.
+fn right(request: &Request) -> Right {
+    match request {
+        Request::Status | Request::Policy | Request::Pause { .. } | Request::Resume => Right::Desk,
+        Request::Narrow(_) | Request::Leave => Right::Administrator,
     }
 }
 
@@ -169,12 +185,13 @@ async fn ask_run_loop(request: Request, calls: &mpsc::Sender<Call>) -> Response 
 
 /// Asks the agent that runs with a data folder.
 pub async fn ask(data: &Path, request: &Request) -> Result<Response, IpcError> {
-    let name = sys::name(data).map_err(IpcError::Broken)?;
-    let stream = Stream::connect(name).await.map_err(|error| match error.kind() {
+    let stream = sys::connect(data).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => IpcError::NotRunning(data.display().to_string()),
+        io::ErrorKind::InvalidInput => IpcError::Broken(error),
         _ => IpcError::Denied(error),
     })?;
-    speak(&stream, &stream, request).await
+    let (reader, writer) = tokio::io::split(stream);
+    speak(reader, writer, request).await
 }
 
 /// Says a request and reads the answer.
@@ -226,10 +243,10 @@ pub(crate) mod tests {
     async fn what_is_no_request_is_told_so() {
         let data = tempfile::tempdir().expect("a folder");
         let _listener = listen(data.path(), answering(Response::Done)).expect("a socket");
-        let stream = Stream::connect(sys::name(data.path()).expect("a name")).await.expect("a connection");
-        (&stream).write_all(b"{\"request\":\"dance\"}\n").await.expect("written");
+        let mut stream = sys::connect(data.path()).await.expect("a connection");
+        stream.write_all(b"{\"request\":\"dance\"}\n").await.expect("written");
         let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).await.expect("an answer");
+        BufReader::new(stream).read_line(&mut line).await.expect("an answer");
         assert!(line.contains("not a request"), "{line}");
     }
 

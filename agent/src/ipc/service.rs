@@ -22,7 +22,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{CONVERSATIONS_MAX, Call, IpcError, May, Request, Response, converse, speak};
+use super::{CONVERSATIONS_MAX, Call, IpcError, May, Request, Response, Right, converse, right, speak};
 
 /// Where a service's socket is found.
 pub const SOCKET: &str = "/run/lull-agent/control.sock";
@@ -37,19 +37,24 @@ pub fn folder() -> Option<PathBuf> {
     std::env::split_paths(&folders).next()
 }
 
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Right {
-    Desk,
-    Administrator,
+/// Whether a service of this machine can be asked.
+pub fn is_there() -> bool {
+    Path::new(SOCKET).exists()
 }
 
-/// What a request takes.
-pub(super) fn right(request: &Request) -> Right {
-    match request {
-        Request::Status | Request::Policy | Request::Pause { .. } | Request::Resume => Right::Desk,
-        Request::Narrow(_) | Request::Leave => Right::Administrator,
-    }
+/// Asks the service of this machine.
+pub async fn ask_here(request: &Request) -> Result<Response, IpcError> {
+    ask(Path::new(SOCKET), request).await
+}
+
+/// Listens for whoever is at the desk, if this is a service. Without it the agent works all the same.
+pub fn start(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
+    let folder = folder()?;
+    let listening = listen(&folder, calls, Arc::new(crate::sensor::at_desk));
+    let failed = |error: &io::Error| {
+        tracing::warn!(folder = %folder.display(), %error, "whoever is at the desk cannot reach this service");
+    };
+    listening.inspect_err(failed).ok()
 }
 
 /// Listens in a folder for whoever may.

@@ -152,6 +152,7 @@ impl RunLoop {
         }
         self.carry_out();
         self.sensor.keep_awake(self.session.keeps_awake());
+        self.sensor.look_closely(!self.session.is_idle());
         if !self.session.is_idle() {
             self.rest = Rest::None;
         } else if self.delay.is_some() && self.session.may_leave() {

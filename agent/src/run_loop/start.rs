@@ -25,7 +25,7 @@ use lull_shared::{
     state::{Part, Trouble},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::{AbortHandle, JoinError},
     time::{Instant, timeout},
 };
@@ -41,8 +41,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{Config, OpenCage},
-    ipc::{self, Call},
-    machine,
+    ipc, machine,
     member::Member,
     membership::{self, Membership, MembershipError},
     network::Network,
@@ -129,7 +128,7 @@ pub async fn serve(
     network.follow(node.events);
     let network = tokio::spawn(network.run(shutdown.clone()));
     let ipc = ipc::listen(data, calls.clone()).map_err(in_data(data.to_owned()))?;
-    let service = listen_as_service(calls);
+    let service = ipc::service::start(calls);
     let (notes, noted) = Notes::start(data.to_owned(), Arc::clone(&member), node.handle.clone());
 
     let mut clock = Clock::start();
@@ -197,19 +196,6 @@ pub async fn serve(
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
     let _ = noted.await;
     Ok(())
-}
-
-/// The socket for whoever is at the desk, if this is a service. Without it the agent works all the same.
-fn listen_as_service(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
-    #[cfg(unix)]
-    {
-        let folder = ipc::service::folder()?;
-        match ipc::service::listen(&folder, calls, Arc::new(sensor::at_desk)) {
-            Ok(listener) => return Some(listener),
-            Err(error) => tracing::warn!(folder = %folder.display(), %error, "whoever is at the desk cannot reach this service"),
-        }
-    }
-    None
 }
 
 /// Removes what earlier versions left of scratch folders. Nobody waits for it, and nothing needs it gone.

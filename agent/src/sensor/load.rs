@@ -6,14 +6,12 @@
 use std::time::{Duration, Instant};
 
 use lull_shared::resources::Machine;
-use sysinfo::{MemoryRefreshKind, System};
 
 use super::{SensorError, sys};
 
 /// What was read the last time.
 pub struct Load {
-    system: System,
-    cores: usize,
+    counters: sys::Counters,
     ours: Duration,
     at: Instant,
 }
@@ -21,24 +19,20 @@ pub struct Load {
 impl Load {
     /// The first reading.
     pub fn new() -> Result<Self, SensorError> {
-        let mut system = System::new().map_err(|error| SensorError::Load(error.to_string()))?;
-        system.refresh_cpu_usage();
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let cores = system.cpus().len().max(1);
-        Ok(Self { system, cores, ours: sys::cpu_time(), at: Instant::now() })
+        let counters = sys::Counters::new().map_err(SensorError::Load)?;
+        Ok(Self { counters, ours: sys::cpu_time(), at: Instant::now() })
     }
 
     /// What happened since the last call; call it at most every 200 ms. `executors` is the processor time that the
     /// living executors have had. The share that others use, in percent, and the bytes of memory that are available.
     pub fn measure(&mut self, executors: Duration) -> (u8, u64) {
-        self.system.refresh_cpu_usage();
-        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        self.counters.refresh();
         let (ours, at) = (sys::cpu_time() + executors, Instant::now());
         // An executor that has just died is in neither sum for a moment: then there is less than before.
-        let share = own_percent(ours.saturating_sub(self.ours), at - self.at, self.cores);
+        let share = own_percent(ours.saturating_sub(self.ours), at - self.at, self.counters.cores());
         (self.ours, self.at) = (ours, at);
-        let others = (self.system.global_cpu_usage() - share).round().clamp(0.0, 100.0) as u8;
-        (others, self.system.available_memory())
+        let others = (self.counters.cpu_percent() - share).round().clamp(0.0, 100.0) as u8;
+        (others, self.counters.memory_available_bytes())
     }
 
     /// The machine's fixed facts.
@@ -46,8 +40,8 @@ impl Load {
         Machine {
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
-            cores: u16::try_from(self.cores).unwrap_or(u16::MAX),
-            memory_bytes: self.system.total_memory(),
+            cores: u16::try_from(self.counters.cores()).unwrap_or(u16::MAX),
+            memory_bytes: self.counters.memory_bytes(),
             engine,
         }
     }
@@ -76,8 +70,8 @@ mod tests {
         let (began, before) = (Instant::now(), sys::cpu_time());
         spin(Duration::from_millis(600));
         let (others, available) = load.measure(Duration::ZERO);
-        let ours = own_percent(sys::cpu_time() - before, began.elapsed(), load.cores);
-        let machine = load.system.global_cpu_usage();
+        let ours = own_percent(sys::cpu_time() - before, began.elapsed(), load.counters.cores());
+        let machine = load.counters.cpu_percent();
         assert!(ours > 1.0, "{ours} % although it was busy all the time");
         assert!((f32::from(others) - (machine - ours).max(0.0)).abs() <= 2.0, "{others} % of {machine} %, {ours} % ours");
         assert!(available > 0);

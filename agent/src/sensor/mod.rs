@@ -7,12 +7,17 @@
 //! A source that is not there is said to be missing ([`Sensor::sources`]); what it would have seen counts as calm, except
 //! for the owner's input: where nothing sees that, the guard does not take the owner for away.
 
+#[cfg(any(all(target_os = "linux", feature = "desk"), windows))]
+mod eyes;
 #[cfg(all(target_os = "linux", feature = "desk"))]
 mod linux;
 mod load;
 mod script;
 #[cfg(unix)]
 #[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
 mod sys;
 mod word;
 
@@ -45,6 +50,9 @@ pub trait Sensor: Send {
 
     /// Whether the machine shall not go to sleep by itself from now on. A sensor that cannot see to that does nothing.
     fn keep_awake(&mut self, _wanted: bool) {}
+
+    /// Whether functions run from now on: the owner's input is looked for more often then, where it has to be looked for.
+    fn look_closely(&mut self, _working: bool) {}
 
     /// What sees what, and what is missing.
     fn sources(&self) -> Vec<Source>;
@@ -87,7 +95,9 @@ pub fn open(choice: &Choice, teller: Teller) -> Result<Box<dyn Sensor>, SensorEr
     match choice {
         #[cfg(all(target_os = "linux", feature = "desk"))]
         Choice::Machine => Ok(Box::new(linux::Desk::open(teller)?)),
-        #[cfg(not(all(target_os = "linux", feature = "desk")))]
+        #[cfg(windows)]
+        Choice::Machine => Ok(Box::new(sys::Desk::open(teller)?)),
+        #[cfg(not(any(all(target_os = "linux", feature = "desk"), windows)))]
         Choice::Machine => Ok(Box::new(Bare { load: Load::new()? })),
         Choice::Script(path) => Ok(Box::new(script::Script::open(path, teller)?)),
     }
@@ -95,11 +105,24 @@ pub fn open(choice: &Choice, teller: Teller) -> Result<Box<dyn Sensor>, SensorEr
 
 /// Whether this user has a session in front of a seat of this machine, or why that is not known. Asks logind, which may
 /// take seconds.
+#[cfg(unix)]
 pub fn at_desk(user: u32) -> Result<bool, String> {
     #[cfg(all(target_os = "linux", feature = "desk"))]
     return linux::at_desk(user);
     #[cfg(not(all(target_os = "linux", feature = "desk")))]
     Err(format!("nothing here tells where user {user} is"))
+}
+
+/// Whether somebody is connected to this session of the machine, or why that is not known.
+#[cfg(windows)]
+pub fn is_in_use(session: u32) -> Result<bool, String> {
+    sys::is_in_use(session)
+}
+
+/// Has the sensor of this process look at once: sessions or power may have changed.
+#[cfg(windows)]
+pub fn look_again() {
+    sys::look_again();
 }
 
 /// The time of the week that the machine's clock shows.
@@ -108,12 +131,12 @@ fn local() -> WeekMinute {
 }
 
 /// A machine of which only the load is known: one whose desk nothing here can see, or a build without the feature `desk`.
-#[cfg(not(all(target_os = "linux", feature = "desk")))]
+#[cfg(not(any(all(target_os = "linux", feature = "desk"), windows)))]
 struct Bare {
     load: Load,
 }
 
-#[cfg(not(all(target_os = "linux", feature = "desk")))]
+#[cfg(not(any(all(target_os = "linux", feature = "desk"), windows)))]
 impl Sensor for Bare {
     fn sample(&mut self, executors: Duration) -> Sample {
         let (cpu_others_percent, memory_available_bytes) = self.load.measure(executors);

@@ -1,6 +1,44 @@
-//! This process's own share of the processors.
+//! What the machine's processors and memory do, and this process's own share.
 
 use std::time::Duration;
+
+use sysinfo::{MemoryRefreshKind, System};
+
+/// The machine's counters, as they were at the last look.
+pub(super) struct Counters(System);
+
+impl Counters {
+    /// The first look; or why it cannot be measured.
+    pub(super) fn new() -> Result<Self, String> {
+        let mut counters = Self(System::new().map_err(|error| error.to_string())?);
+        counters.refresh();
+        Ok(counters)
+    }
+
+    /// Looks again.
+    pub(super) fn refresh(&mut self) {
+        self.0.refresh_cpu_usage();
+        self.0.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    }
+
+    pub(super) fn cores(&self) -> usize {
+        self.0.cpus().len().max(1)
+    }
+
+    /// The share of all processors that was used between the last two looks.
+    pub(super) fn cpu_percent(&self) -> f32 {
+        self.0.global_cpu_usage()
+    }
+
+    /// What programs could still get without swapping.
+    pub(super) fn memory_available_bytes(&self) -> u64 {
+        self.0.available_memory()
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.0.total_memory()
+    }
+}
 
 /// Processor time of this process and of its children that have ended, since it started.
 pub(super) fn cpu_time() -> Duration {

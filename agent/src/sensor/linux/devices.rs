@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::eyes::Eyes;
+use super::super::eyes::Eyes;
 
 pub(super) const NAME: &str = "input devices";
 const ABOUT: &str = "keyboard and mouse";

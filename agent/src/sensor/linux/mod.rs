@@ -12,7 +12,6 @@
 mod awake;
 mod bus;
 mod devices;
-mod eyes;
 mod sysfs;
 mod system;
 mod wayland;
@@ -22,8 +21,8 @@ use std::{sync::Arc, time::Duration};
 
 use lull_session::guard::Sample;
 
-use self::{awake::Awake, eyes::Eyes, sysfs::Kernel};
-use super::{Load, Sensor, SensorError, Source, local, word::Teller};
+use self::{awake::Awake, sysfs::Kernel};
+use super::{Load, Sensor, SensorError, Source, eyes::Eyes, local, word::Teller};
 
 /// Whether this user has a session in front of a seat of this machine, by logind's word.
 pub(super) fn at_desk(user: u32) -> Result<bool, String> {

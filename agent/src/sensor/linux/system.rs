@@ -18,11 +18,10 @@ use rustbus::{
     wire::{ObjectPath, UnixFd, unmarshal::traits::Variant},
 };
 
-use super::super::word::Delay;
+use super::super::{eyes::Eyes, word::Delay};
 use super::{
     bus::{Bus, Failed, Object},
     devices::NAME as DEVICES,
-    eyes::Eyes,
     wayland::NAME as WAYLAND,
     x11::NAME as X11,
 };

@@ -23,7 +23,7 @@ use wayland_protocols::ext::idle_notify::v1::client::{
     ext_idle_notifier_v1::ExtIdleNotifierV1,
 };
 
-use super::eyes::{Eyes, QUIET};
+use super::super::eyes::{Eyes, QUIET};
 
 pub(super) const NAME: &str = "Wayland";
 const ABOUT: &str = "keyboard, mouse and touch of its desktop";

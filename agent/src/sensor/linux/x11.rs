@@ -17,7 +17,7 @@ use x11rb::{
     rust_connection::RustConnection,
 };
 
-use super::eyes::{Eyes, QUIET};
+use super::super::eyes::{Eyes, QUIET};
 
 pub(super) const NAME: &str = "X11";
 const ABOUT: &str = "keyboard, mouse and full screen of its display";

@@ -3,7 +3,14 @@
 //! Between two readings time passes as the monotonic clock says; when the clock on the wall has run far ahead of it,
 //! the machine slept (or somebody set the clock), and that was no running time.
 
-use std::time::{Duration, Instant};
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
+
+use std::time::Duration;
 
 use lull_shared::time::Timestamp;
 
@@ -14,7 +21,8 @@ const SLEPT_MIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Clock {
     anchor: Timestamp,
-    since: Instant,
+    /// On the clock that stands still while the machine sleeps.
+    since: Duration,
 }
 
 /// One reading.
@@ -28,26 +36,26 @@ pub struct Reading {
 impl Clock {
     /// A clock that begins with the time on the wall.
     pub fn start() -> Self {
-        Self { anchor: wall(), since: Instant::now() }
+        Self { anchor: wall(), since: sys::awake() }
     }
 
     /// The time now.
     pub fn read(&mut self) -> Reading {
-        self.advance(wall(), Instant::now())
+        self.advance(wall(), sys::awake())
     }
 
     /// How long it is until `due`.
     pub fn until(&self, due: Timestamp) -> Duration {
-        due.since(self.anchor + self.since.elapsed())
+        due.since(self.anchor + sys::awake().saturating_sub(self.since))
     }
 
-    fn advance(&mut self, wall: Timestamp, instant: Instant) -> Reading {
-        let passed = self.anchor + instant.duration_since(self.since);
+    fn advance(&mut self, wall: Timestamp, awake: Duration) -> Reading {
+        let passed = self.anchor + awake.saturating_sub(self.since);
         let ahead = wall.since(passed);
         if ahead < SLEPT_MIN {
             return Reading { now: passed, slept: None };
         }
-        (self.anchor, self.since) = (wall, instant);
+        (self.anchor, self.since) = (wall, awake);
         Reading { now: wall, slept: Some(ahead) }
     }
 }
@@ -63,7 +71,7 @@ mod tests {
 
     #[test]
     fn time_follows_the_monotonic_clock_and_notices_sleep() {
-        let start = Instant::now();
+        let start = Duration::from_secs(7);
         let mut clock = Clock { anchor: Timestamp::from_millis(0), since: start };
         let second = |n: u64| Duration::from_secs(n);
         let at = |n: i64| Timestamp::from_millis(n * 1_000);

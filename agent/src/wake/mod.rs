@@ -4,6 +4,13 @@
 //! coordinator asks an agent there. Whoever asks can have nothing else sent, and nowhere else, than this packet to a subnet
 //! that this machine is in.
 
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
+
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -52,21 +59,9 @@ pub fn cards() -> Vec<Card> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
     let cards = interfaces.filter(|interface| !interface.is_loopback() && !interface.is_p2p).filter_map(|interface| {
         let if_addrs::IfAddr::V4(address) = &interface.addr else { return None };
-        Some(Card { mac: mac_of(&interface.name)?, subnet: Subnet::of(address.ip, address.prefixlen) })
+        Some(Card { mac: sys::mac_of(&interface)?, subnet: Subnet::of(address.ip, address.prefixlen) })
     });
     cards.take(CARDS_MAX).collect()
-}
-
-#[cfg(target_os = "linux")]
-fn mac_of(interface: &str) -> Option<Mac> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/address")).ok()?;
-    // What has no address of its own has zeros.
-    text.trim().parse().ok().filter(|mac| *mac != Mac([0; 6]))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn mac_of(_: &str) -> Option<Mac> {
-    None
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! A number that stands for this machine, so that two programs with one identity can be told apart by where they run. EDGE.
 
-use lull_shared::digest::Digest;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
 
-/// Where Linux keeps the machine's id, in the order in which they are tried.
-const ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+use lull_shared::digest::Digest;
 
 /// The number: of the operating system's own id, or of the host's name where there is none. Never 0. It is hashed, since
 /// the id itself is meant to stay on the machine.
 pub fn number() -> u64 {
-    let id = ID_FILES.iter().filter_map(|path| std::fs::read_to_string(path).ok()).find(|id| !id.trim().is_empty());
-    of(&id.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()))
+    of(&sys::id().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()))
 }
 
 fn of(id: &str) -> u64 {

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use lull_session::guard::Announcement;
-use tokio::time::sleep;
 
-use super::super::{
+use super::{
     Source,
     word::{Delay, Teller},
 };
@@ -17,6 +16,7 @@ use super::super::{
 /// Sources that tell of quiet do so after this long without input.
 pub(super) const QUIET: Duration = Duration::from_millis(300);
 /// Whether input goes on is looked at this long after it began: later than a bump lasts, before it would be forgiven.
+#[cfg(target_os = "linux")]
 const LOOK_AGAIN: Duration = Duration::from_millis(1_000);
 /// A line that people read in a table.
 const WHY_CHARS_MAX: usize = 200;
@@ -88,14 +88,28 @@ impl Eyes {
     }
 
     /// There is input now, and perhaps more to come until [`Self::rests`].
-    pub(super) fn moves(self: &Arc<Self>, name: &'static str) {
+    #[cfg(target_os = "linux")]
+    pub(super) fn moves(self: &std::sync::Arc<Self>, name: &'static str) {
         self.see(name, Moved::Since(Instant::now()));
         self.teller.input();
-        let eyes = Arc::clone(self);
+        let eyes = std::sync::Arc::clone(self);
         tokio::spawn(async move {
-            sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
             eyes.teller.look();
         });
+    }
+
+    /// Somebody is there from now on, until [`Self::rests`].
+    #[cfg(windows)]
+    pub(super) fn is_there(&self, name: &'static str) {
+        self.see(name, Moved::Since(Instant::now()));
+        self.teller.input();
+    }
+
+    /// Something may have changed that is only asked for.
+    #[cfg(windows)]
+    pub(super) fn look(&self) {
+        self.teller.look();
     }
 
     /// There was input now.
@@ -176,8 +190,10 @@ impl Eyes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::sensor::{Word, words};
 

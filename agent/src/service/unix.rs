@@ -1,0 +1,33 @@
+//! Where a service manager starts and stops programs: says what does the same there.
+
+use std::path::PathBuf;
+
+use super::{Done, Orders, ServiceError, Standing};
+
+/// Where the unit has its agent's data.
+pub fn data_folder() -> Option<PathBuf> {
+    None
+}
+
+fn instead(what: &str, command: &str) -> ServiceError {
+    ServiceError(format!("Linux {what} services with systemd\nhint: `{command}`"))
+}
+
+pub fn install(_: &Orders) -> Result<Done, ServiceError> {
+    Err(instead(
+        "installs",
+        "sudo cp installer/lull-agent.service /etc/systemd/system/ && sudo systemctl enable --now lull-agent",
+    ))
+}
+
+pub fn uninstall() -> Result<Done, ServiceError> {
+    Err(instead("uninstalls", "sudo systemctl disable --now lull-agent && sudo rm /etc/systemd/system/lull-agent.service"))
+}
+
+pub fn status(_: PathBuf) -> Result<Standing, ServiceError> {
+    Err(instead("shows", "systemctl status lull-agent"))
+}
+
+pub fn run(_: Orders) -> Result<(), ServiceError> {
+    Err(instead("starts", "sudo systemctl start lull-agent"))
+}

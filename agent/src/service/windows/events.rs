@@ -1,0 +1,99 @@
+//! What an administrator must see, in the event log of Windows: source `Lull Agent` in `Application`.
+//!
+//! | id | kind | |
+//! |---|---|---|
+//! | 100 | information | the agent has started |
+//! | 101 | information | it has stopped, as it was told to |
+//! | 102 | error | it cannot run, and why |
+//! | 103 | error | this machine has not joined a network |
+//! | 104 | information | Windows is about to end; running work is given away |
+//! | 200 | error | what the log has as an error while the agent runs |
+
+use std::{fmt::Write as _, ptr};
+
+use lull_engine::windows::wide;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{Layer, layer::Context};
+use windows_sys::Win32::{
+    Foundation::HANDLE,
+    System::EventLog::{EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, RegisterEventSourceW, ReportEventW},
+};
+
+/// The source's name.
+pub(super) const SOURCE: &str = "Lull Agent";
+/// The longest text that the log takes, with room to spare.
+const WORDS_MAX: usize = 30_000;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Started = 100,
+    Stopped = 101,
+    Failed = 102,
+    NotJoined = 103,
+    HandsOver = 104,
+    Error = 200,
+}
+
+impl Event {
+    fn is_error(self) -> bool {
+        match self {
+            Self::Started | Self::Stopped | Self::HandsOver => false,
+            Self::Failed | Self::NotJoined | Self::Error => true,
+        }
+    }
+}
+
+/// The log. Where there is none nothing is written.
+#[derive(Clone, Copy)]
+pub(super) struct EventLog(HANDLE);
+
+// SAFETY: any thread may write through the handle, which stays open as long as the process.
+unsafe impl Send for EventLog {}
+// SAFETY: as above.
+unsafe impl Sync for EventLog {}
+
+impl EventLog {
+    pub(super) fn open() -> Self {
+        // SAFETY: the name ends in a zero; no other machine is meant.
+        Self(unsafe { RegisterEventSourceW(ptr::null(), wide(SOURCE).as_ptr()) })
+    }
+
+    pub(super) fn write(self, event: Event, words: &str) {
+        if self.0.is_null() {
+            return;
+        }
+        let words: String = words.chars().take(WORDS_MAX).collect();
+        let words = wide(words);
+        let texts = [words.as_ptr()];
+        let kind = if event.is_error() { EVENTLOG_ERROR_TYPE } else { EVENTLOG_INFORMATION_TYPE };
+        // SAFETY: the handle is open, and one text is given, which ends in a zero.
+        unsafe { ReportEventW(self.0, kind, 0, event as u32, ptr::null_mut(), 1, 0, texts.as_ptr(), ptr::null()) };
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for EventLog {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::ERROR {
+            let mut words = Words::default();
+            event.record(&mut words);
+            self.write(Event::Error, &(words.message + &words.fields));
+        }
+    }
+}
+
+/// An entry of the log in words: what it says, then its fields.
+#[derive(Default)]
+struct Words {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, "\n{name}: {value:?}"),
+        };
+    }
+}

@@ -1,0 +1,83 @@
+//! A log in files that take turns: `agent.log` is written, `agent.1.log` was before it, and so on.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use lull_engine::files;
+
+/// A file's length at which the next one begins: some days of an office machine at level `info`.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Files that are kept beside the one that is written.
+const KEPT: u32 = 4;
+
+pub(super) struct Rolling {
+    folder: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Rolling {
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        Self::with(folder, FILE_BYTES_MAX)
+    }
+
+    fn with(folder: &Path, bytes_max: u64) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = files::append_to(&named(folder, 0))?;
+        Ok(Self { folder: folder.to_owned(), bytes: file.metadata()?.len(), file, bytes_max })
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        files::remove_if_there(&named(&self.folder, KEPT))?;
+        for number in (0..KEPT).rev() {
+            match fs::rename(named(&self.folder, number), named(&self.folder, number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        (self.file, self.bytes) = (files::append_to(&named(&self.folder, 0))?, 0);
+        Ok(())
+    }
+}
+
+fn named(folder: &Path, number: u32) -> PathBuf {
+    folder.join(if number == 0 { "agent.log".to_owned() } else { format!("agent.{number}.log") })
+}
+
+impl Write for Rolling {
+    /// One entry; it stands in one file as a whole.
+    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
+        if self.bytes > 0 && self.bytes + entry.len() as u64 > self.bytes_max {
+            // Somebody may read the files: then this one grows until they are done.
+            let _ = self.turn();
+        }
+        let written = self.file.write(entry)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_of_five_files_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = Rolling::with(folder.path(), 10).expect("a file");
+        for number in 0..9 {
+            log.write_all(format!("entry {number}\n").as_bytes()).expect("written");
+        }
+        let read = |number| fs::read_to_string(named(folder.path(), number)).expect("a file");
+        assert_eq!((read(0).as_str(), read(KEPT).as_str()), ("entry 8\n", "entry 4\n"));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 5);
+    }
+}
