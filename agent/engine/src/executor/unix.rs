@@ -26,7 +26,7 @@ use landlock::{
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
 use tokio::process::ChildStdout;
-use wasmtime::component::Component;
+use wasmtime::{Module, component::Component};
 
 use super::{
     OWN_MEMORY_BYTES,
@@ -93,6 +93,15 @@ pub(super) fn scratch_file(folder: &OsStr) -> io::Result<File> {
 /// Where nothing is to be read and everything is lost.
 pub(super) fn nowhere() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Loads a module from the file that is open.
+///
+/// # Safety
+/// As for the engine's own way to load one from a file.
+pub(super) unsafe fn module(engine: &wasmtime::Engine, file: File) -> wasmtime::Result<Module> {
+    // SAFETY: the caller's promise.
+    unsafe { Module::deserialize_open_file(engine, file) }
 }
 
 /// Loads a component from the file that is open.

@@ -273,7 +273,7 @@ fn migratable(engine: &Engine, file: File) -> wasmtime::Result<Movable> {
 /// A module, and the world of preview 1.
 fn module(engine: &Engine, file: File, real_clock: bool) -> wasmtime::Result<(Module, Linker<Guest>)> {
     // SAFETY: its digest is the one that the authority or this agent signed, and only the agent writes the file.
-    let module = unsafe { Module::deserialize_open_file(engine, file)? };
+    let module = unsafe { sys::module(engine, file)? };
     let mut linker = Linker::new(engine);
     wasi_snapshot_preview1::add_to_linker(&mut linker, Guest::world)?;
     linker.allow_shadowing(true);

@@ -29,7 +29,7 @@ use std::{
 };
 
 use tokio::process::ChildStdout;
-use wasmtime::component::Component;
+use wasmtime::{Module, component::Component};
 use windows_sys::Win32::{
     Foundation::{
         ERROR_COMMITMENT_LIMIT, ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA, ERROR_OUTOFMEMORY, FILETIME, HANDLE,
@@ -109,14 +109,42 @@ pub(super) fn nowhere() -> io::Result<File> {
     File::options().read(true).write(true).open(r"\\.\NUL")
 }
 
+/// Loads a module from the file that is open: maps it, or reads it where a file that may only be read cannot be mapped
+/// so that what is mapped may be written to (Wine).
+///
+/// # Safety
+/// As for the engine's own ways to load one from a file and from bytes.
+pub(super) unsafe fn module(engine: &wasmtime::Engine, file: File) -> wasmtime::Result<Module> {
+    let again = file.try_clone()?;
+    // SAFETY: the caller's promise.
+    match unsafe { Module::deserialize_open_file(engine, file) } {
+        Err(error) if is_denied(&error) => {
+            let bytes = whole(&again)?;
+            // SAFETY: as above.
+            unsafe { Module::deserialize(engine, bytes) }
+        }
+        loaded => loaded,
+    }
+}
+
+fn is_denied(error: &wasmtime::Error) -> bool {
+    let denied = |cause: &io::Error| cause.kind() == io::ErrorKind::PermissionDenied;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(denied))
+}
+
+fn whole(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Loads a component from the file that is open. It is read and not mapped: it may have no name that this process can open.
 ///
 /// # Safety
 /// As for the engine's own way to load one from bytes.
-pub(super) unsafe fn component(engine: &wasmtime::Engine, mut file: &File) -> wasmtime::Result<Component> {
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.read_to_end(&mut bytes)?;
+pub(super) unsafe fn component(engine: &wasmtime::Engine, file: &File) -> wasmtime::Result<Component> {
+    let bytes = whole(file)?;
     // SAFETY: the caller's promise.
     unsafe { Component::deserialize(engine, bytes) }
 }
