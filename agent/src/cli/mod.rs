@@ -208,7 +208,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A terminal that is gone takes no words.
-            let _ = writeln!(std::io::stderr(), "{}", error.told());
+            let words = output::sentence(&error.told().to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
+            let _ = writeln!(std::io::stderr(), "{words}");
             ExitCode::from(error.exit_code())
         }
     }

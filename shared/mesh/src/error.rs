@@ -101,14 +101,16 @@ fn tried_in_words(tried: &[(PeerId, String)]) -> String {
 
 /// An error with its causes, in one line.
 pub fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let text = next.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
+    let mut words = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Some have no words of their own, or only those that lead to their cause's.
+        let text = text.trim_matches(|c: char| c == ':' || c.is_whitespace());
+        if !words.contains(text) {
+            words = if words.is_empty() { text.to_owned() } else { format!("{words}: {text}") };
         }
-        cause = next.source();
+        next = error.source();
     }
     words
 }
@@ -126,6 +128,24 @@ mod tests {
         let words = ours_is_ahead.to_string();
         assert!(words.contains("this machine's clock is 31 days ahead of that of"), "{words}");
         assert_eq!(MeshError::expired(peer, day(130), day(131), 5), MeshError::Expired { peer, at: day(130) });
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_without_what_says_nothing() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{words}")]
+        struct Layer {
+            words: &'static str,
+            source: Option<Box<Layer>>,
+        }
+        let told = |all: &[&'static str]| {
+            let layered = all.iter().rev().fold(None, |source, words| Some(Box::new(Layer { words, source })));
+            in_words(&*layered.expect("one at least"))
+        };
+        assert_eq!(told(&["cannot dial", "refused"]), "cannot dial: refused");
+        assert_eq!(told(&["", ": ", "refused (os error 111)"]), "refused (os error 111)");
+        assert_eq!(told(&["cannot dial:", "", "refused"]), "cannot dial: refused");
+        assert_eq!(told(&["cannot dial: refused", "refused"]), "cannot dial: refused");
     }
 
     #[test]
