@@ -10,10 +10,16 @@ use crate::{
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
-        shown::output::{Look, counted, pairs},
+        shown::{
+            columns::broken,
+            output::{Look, counted, pairs},
+        },
         typed::amount,
     },
 };
+
+/// What a setting means is not squeezed below this.
+const MEANING_MIN: usize = 20;
 
 /// What can be done with the policy.
 #[derive(Debug, Subcommand)]
@@ -123,7 +129,14 @@ fn describe(policy: &PolicyBody, look: &Look) -> String {
     };
     for setting in &policy.settings {
         let mark = if setting.set { '*' } else { ' ' };
-        writeln!(text, "{mark} {:<16} {:<10} {}", setting.key, setting.value, setting.meaning).expect("a string takes all");
+        let begin = format!("{mark} {:<16} {:<10} ", setting.key, setting.value);
+        // What a setting means goes on below itself, so that the keys stay in a column of their own.
+        let indent = begin.chars().count();
+        let room = look.width.map_or(usize::MAX, |width| usize::from(width).saturating_sub(indent).max(MEANING_MIN));
+        for (number, line) in broken(&setting.meaning, room).iter().enumerate() {
+            let before = if number == 0 { begin.clone() } else { " ".repeat(indent) };
+            writeln!(text, "{before}{line}").expect("a string takes all");
+        }
     }
     for other in &policy.overrides {
         writeln!(text, "\nwhere {}", other.conditions.join(" and ")).expect("a string takes all");
