@@ -1,6 +1,6 @@
 //! `lull task`: list, show, logs, explain.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +8,7 @@ use lull_shared::{
     amount::size,
     bound,
     message::Build,
-    state::{AttemptEnd, TaskState},
+    state::{AttemptEnd, TaskState, Usage},
 };
 
 use crate::{
@@ -110,7 +110,12 @@ impl One {
             TaskState::Failed if context.out.format == Format::Table => client.log(task, None).await.ok(),
             _ => None,
         };
-        context.out.one(&details, &task.to_string(), |look| describe(&details, log.as_ref(), look))?;
+        let rests = !details.task.state.is_ended() && details.history.iter().all(|attempt| attempt.end.is_some());
+        // It may have ended since.
+        let explained = if rests { client.explain(task).await.ok() } else { None };
+        let why = explained.as_ref().and_then(why_not);
+        let text = |look: &Look| describe(&details, why.as_deref(), log.as_ref(), look);
+        context.out.one(&details, &task.to_string(), text)?;
         Ok(Exit::Succeeded)
     }
 
@@ -159,7 +164,35 @@ impl Row for TaskBody {
     }
 }
 
-fn describe(details: &TaskDetails, log: Option<&LogBody>, look: &Look) -> String {
+/// Why no attempt of a task is live, in one line; none if one is by now.
+fn why_not(explained: &ExplanationBody) -> Option<String> {
+    if let Some(reason) = &explained.waiting {
+        return Some(reason.message.clone());
+    }
+    if explained.at.is_some() || explained.state.is_ended() {
+        return None;
+    }
+    let agents = &explained.agents;
+    if agents.iter().any(|verdict| verdict.obstacles.is_empty()) {
+        return Some(match explained.ahead {
+            None | Some(0) => "it is about to start".into(),
+            Some(1) => "1 task goes before it".into(),
+            Some(tasks) => format!("{tasks} tasks go before it"),
+        });
+    }
+    let mut kinds: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for reason in agents.iter().filter_map(|verdict| verdict.obstacles.first()) {
+        kinds.entry(&reason.kind).or_insert((0, &reason.message)).0 += 1;
+    }
+    let most = kinds.into_values().max_by_key(|(agents, _)| *agents);
+    Some(match (most, agents.len()) {
+        (None, _) => "no agent has joined yet".into(),
+        (Some((_, message)), 1) => format!("the only agent: {message}"),
+        (Some((some, message)), all) => format!("{some} of {all} agents: {message}"),
+    })
+}
+
+fn describe(details: &TaskDetails, why: Option<&str>, log: Option<&LogBody>, look: &Look) -> String {
     let task = &details.task;
     let mut lines = vec![
         ("task", task.task.to_string().into()),
@@ -168,6 +201,9 @@ fn describe(details: &TaskDetails, log: Option<&LogBody>, look: &Look) -> String
     ];
     if let Some(since) = task.unreachable {
         lines.push(("unreachable", Cell::toned(unheard(since, look), Tone::Odd)));
+    }
+    if let Some(why) = why {
+        lines.push(("why", Cell::toned(why, Tone::Odd)));
     }
     if let Some(size) = task.output_bytes {
         lines.push(("output", bytesize::ByteSize(size).to_string().into()));
@@ -208,7 +244,8 @@ fn attempt_cells(attempt: &AttemptBody, look: &Look) -> Vec<Cell> {
         Some(end) => Cell::toned(end, Tone::Odd),
         None => live,
     };
-    let usage = attempt.usage.or(attempt.usage_so_far);
+    // One that was taken back before it began used nothing.
+    let usage = attempt.usage.or(attempt.usage_so_far).filter(|usage| *usage != Usage::default());
     let so_far = if attempt.usage.is_none() { SO_FAR } else { "" };
     let cause = || attempt.cause.as_ref().map(|cause| format!("began because {cause}"));
     let reason = attempt.failure.as_ref().map(|failure| failure.message.clone()).or_else(|| attempt.reason.clone());
@@ -324,7 +361,7 @@ fn task_state(text: &str) -> Result<TaskState, String> {
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::{id::AgentId, state::Usage};
+    use lull_shared::id::AgentId;
 
     use super::*;
     use crate::{
@@ -362,6 +399,8 @@ mod tests {
             cells[4..7].iter().map(|cell| cell.text.clone()).collect::<Vec<_>>()
         };
         assert_eq!(cells(&ended), ["1m 05s", "9m 10s", "12.0 MiB"]);
+        let never_began = AttemptBody { usage: Some(Usage::default()), ..attempt(1, false) };
+        assert_eq!(cells(&never_began), ["1m 05s", "-", "-"]);
         assert_eq!(cells(&known), ["10m 00s so far", "9m 10s so far", "12.0 MiB"]);
         assert_eq!(cells(&unknown), ["10m 00s so far", "-", "-"]);
     }
@@ -424,5 +463,15 @@ desk-1  its owner paused it; it is draining
 desk-2  could start it now
 ";
         assert_eq!(told(&explanation, &plain(Format::Table).look), expected);
+        assert_eq!(why_not(&explanation).as_deref(), Some("3 tasks go before it"));
+        let alone = |obstacles| ExplanationBody { agents: obstacles, ..explanation.clone() };
+        let paused = || verdict(1, vec![reason("its owner paused it")]);
+        assert_eq!(why_not(&alone(vec![paused()])).as_deref(), Some("the only agent: its owner paused it"));
+        assert_eq!(why_not(&alone(vec![paused(), paused()])).as_deref(), Some("2 of 2 agents: its owner paused it"));
+        assert_eq!(why_not(&alone(Vec::new())).as_deref(), Some("no agent has joined yet"));
+        let held = ExplanationBody { waiting: Some(reason("its window is closed")), ..explanation.clone() };
+        assert_eq!(why_not(&held).as_deref(), Some("its window is closed"));
+        let free = "nothing on it; the task itself may not start";
+        assert!(told(&held, &plain(Format::Table).look).contains(free), "what may not start is not said to be able to");
     }
 }

@@ -12,11 +12,11 @@ const PIECE_MIN: usize = 12;
 /// What goes on below a row is set in from it.
 const INDENT: usize = 4;
 
-/// Sentences that say why something is as its row says: below the row where they do not fit into it whole.
-const REASONS: [&str; 1] = ["REASON"];
+/// Sentences that say more of what their row says, in its last column: below the row where they do not fit into it whole.
+const REASONS: [&str; 2] = ["REASON", "DETAIL"];
 
 /// Sentences that are the substance of their table: broken at blanks where there is room for that.
-const PROSE: [&str; 8] = ["OUTPUT", "WHY NOT THERE", "WHAT WAS FOUND", "WHAT TO DO", "CAUSE", "DETAIL", "LOG", "LABELS"];
+const PROSE: [&str; 7] = ["OUTPUT", "WHY NOT THERE", "WHAT WAS FOUND", "WHAT TO DO", "CAUSE", "LOG", "LABELS"];
 
 /// Names of any length.
 const NAMES: [&str; 12] =
