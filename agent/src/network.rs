@@ -567,9 +567,11 @@ fn size_of_message(message: &ToCoordinator) -> usize {
         }
         ToCoordinator::Saved { .. } | ToCoordinator::Keeps(_) | ToCoordinator::Unkept { .. } => ATTEMPT_BYTES + BLOB_BYTES,
         ToCoordinator::Cards(cards) => (cards.len() + 1) * ATTEMPT_BYTES,
-        ToCoordinator::Paused { .. } | ToCoordinator::Capacity(_) | ToCoordinator::Sleeps | ToCoordinator::Farewell => {
-            ATTEMPT_BYTES * 8
-        }
+        ToCoordinator::Paused { .. }
+        | ToCoordinator::Capacity(_)
+        | ToCoordinator::Sleeps
+        | ToCoordinator::Leaves
+        | ToCoordinator::Farewell => ATTEMPT_BYTES * 8,
         ToCoordinator::Blobs(report) => (report.gained.len() + report.lost.len() + 4) * BLOB_BYTES,
         ToCoordinator::Remains(remains) => MESSAGE_BYTES + remains.log.len(),
         ToCoordinator::Log(piece) => MESSAGE_BYTES + piece.bytes.len(),

@@ -102,7 +102,7 @@ impl Status {
             (LinkStatus::Greeting, Some(address)) => format!("{address}, being greeted"),
             _ => match &self.unwanted {
                 // What to do is said on the same line here.
-                Some(why) => format!("not connected: {}", lull_shared::hint::in_one_line(why)),
+                Some(why) => format!("not connected: {}; it asks again within a minute", lull_shared::hint::in_one_line(why)),
                 None => "not connected; trying".into(),
             },
         }
@@ -242,7 +242,11 @@ mod tests {
         (status.coordinator, status.session.link) = (None, LinkStatus::Down);
         assert!(status.table().contains("not connected; trying"));
         status.unwanted = Some("this machine was revoked\nhint: ask".into());
-        assert!(status.table().contains("not connected: this machine was revoked; ask\n"), "{}", status.table());
+        assert!(
+            status.table().contains("not connected: this machine was revoked; ask; it asks again within a minute\n"),
+            "{}",
+            status.table()
+        );
         let json = serde_json::to_value(&status).expect("JSON");
         assert_eq!(json["unwanted"], "this machine was revoked\nhint: ask");
     }

@@ -306,6 +306,10 @@ impl Client {
         self.json(self.request(Method::POST, &format!("/agents/{}/restore", segment(called)))).await
     }
 
+    pub async fn remove_agent(&self, called: &str) -> Answer<AgentDeed> {
+        self.json(self.request(Method::DELETE, &format!("/agents/{}", segment(called)))).await
+    }
+
     pub async fn trust(&self, called: &str) -> Answer<AgentDeed> {
         self.json(self.request(Method::POST, &format!("/agents/{}/trust", segment(called)))).await
     }

@@ -299,9 +299,11 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinatorFrame)> {
                 version: 5,
                 owner: Changes::from_pairs(&["idle=20m", "on_battery=false"]).expect("changes"),
                 clock_ahead_min: -300,
+                slots_max: 12,
             }),
         ),
         ("farewell", ToCoordinator::Farewell),
+        ("leaves", ToCoordinator::Leaves),
     ];
     let one = |message| ToCoordinatorFrame { messages: vec![message] };
     messages.into_iter().map(|(name, message)| (name, one(message))).chain(pauses()).collect()

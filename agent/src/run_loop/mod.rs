@@ -256,6 +256,9 @@ impl RunLoop {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Policy => Response::Policy(Box::new(self.session.standing().clone())),
             Request::Leave => {
+                if self.line.is_some() {
+                    self.said.push(ToCoordinator::Leaves);
+                }
                 self.event(Event::Stop { grace: STOP_GRACE });
                 Response::Done
             }

@@ -23,6 +23,12 @@ pub struct AgentBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     pub intake: Intake,
+    /// When it left the network, if it has not come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<jiff::Timestamp>,
+    /// When it was taken off the list, for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<jiff::Timestamp>,
     /// Why nothing of it is believed, until an administrator trusts it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<QuarantineBody>,

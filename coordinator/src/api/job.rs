@@ -197,6 +197,9 @@ pub struct JobBody {
     pub waiting: Option<Reason>,
     /// Attempts that were moved to another agent after they had started; known while the job is active.
     pub moved: Option<u64>,
+    /// Attempts that were lost with their machines; known while the job is active.
+    #[serde(default)]
+    pub lost: Option<u64>,
     /// The mean wall time of its recent successful attempts.
     pub mean_wall_ms: Option<f64>,
     pub priority: i8,

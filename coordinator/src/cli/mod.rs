@@ -101,7 +101,7 @@ enum Command {
     /// Functions: publish, publication, list, show, remove
     #[command(subcommand, after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func show stats")]
     Func(func::Func),
-    /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore
+    /// Agents: list, show, cordon, uncordon, drain, trust, revoke, restore, remove
     #[command(subcommand, after_help = "EXAMPLES:\n  lull agent list\n  lull agent drain desk-17")]
     Agent(agent::Agent),
     /// What is allowed on machines: show, set, test

@@ -93,6 +93,7 @@ pub async fn check(store: &dyn Blobs, agent: AgentId, message: ToCoordinator) ->
         | ToCoordinator::Unkept { .. }
         | ToCoordinator::Blobs(_)
         | ToCoordinator::Policy(_)
+        | ToCoordinator::Leaves
         | ToCoordinator::Farewell => {}
     }
     Ok(message)

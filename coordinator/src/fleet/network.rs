@@ -91,6 +91,7 @@ fn weight(message: &ToCoordinator) -> u32 {
         | ToCoordinator::Blobs(_)
         | ToCoordinator::Policy(_)
         | ToCoordinator::Sleeps
+        | ToCoordinator::Leaves
         | ToCoordinator::Farewell => 0,
     };
     (1 + named / ATTEMPTS_PER_WEIGHT).min(WAITING_MAX as usize) as u32
@@ -258,7 +259,7 @@ impl Network {
             return;
         }
         let unhandled = Unhandled::default();
-        let mut pending = messages;
+        let (mut pending, mut leaves) = (messages, false);
         loop {
             let Some(frame) = unhandled.frame().await else { return };
             for message in pending.drain(..) {
@@ -274,6 +275,14 @@ impl Network {
                             return;
                         }
                         ToCoordinator::Policy(report)
+                    }
+                    Ok(ToCoordinator::Leaves) => {
+                        if !std::mem::replace(&mut leaves, true)
+                            && let Err(error) = self.store.note_leaving(&self.lead, agent, clock::now()).await
+                        {
+                            tracing::warn!(%agent, %error, "cannot note that an agent leaves the network; it is listed as away");
+                        }
+                        continue;
                     }
                     Ok(ToCoordinator::Log(piece)) => {
                         self.logs.heard(agent, &piece);

@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_version_is_higher_than_what_any_agent_knows() {
         let (store, lead, policies) = world().await;
-        let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0 };
+        let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0, slots_max: 4 };
         policies.report(AgentId(1), report(41));
         policies.set(&store, &lead, &wish(&[], &["idle=20m"]), "ann").await.expect("set");
         assert_eq!(policies.current().version, 42, "the database may have been restored from a backup");
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn one_report_of_each_agent_is_remembered_and_not_of_endlessly_many() {
         let (_, _, policies) = world().await;
-        let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0 };
+        let report = |version| PolicyReport { version, owner: Changes::default(), clock_ahead_min: 0, slots_max: 4 };
         for agent in 0..REPORTS_MAX as u64 + 10 {
             policies.report(AgentId(agent), report(1));
         }

@@ -106,6 +106,7 @@ routes! {
     get "/agents/{agent}" Viewer => agents::show;
     post "/agents/{agent}/intake" Admin => agents::set_intake;
     post "/agents/{agent}/restore" Admin => agents::restore;
+    delete "/agents/{agent}" Admin => agents::remove;
     post "/agents/{agent}/trust" Admin => agents::trust;
     get "/agents/{agent}/policy" Viewer => policy::outlook;
     get "/policy" Viewer => policy::show;

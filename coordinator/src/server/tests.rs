@@ -487,6 +487,11 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     told("put /policy", "policy.set", policy.map(drop)).await;
     client.set_intake("desk-0", lull_shared::state::Intake::Revoked).await.expect("thrown out");
     told("post /agents/{agent}/restore", "agent.restore", client.restore("desk-0").await.map(drop)).await;
+    let refused = client.remove_agent("desk-0").await.expect_err("it belongs to the network").to_string();
+    assert!(refused.contains("belongs to the network"), "{refused}");
+    client.set_intake("desk-0", lull_shared::state::Intake::Revoked).await.expect("thrown out");
+    told("delete /agents/{agent}", "agent.remove", client.remove_agent("desk-0").await.map(drop)).await;
+    assert_eq!(client.agents().await.expect("an answer").items, [], "it is off the list");
 
     let mut known: Vec<String> = audited.into_inner().into_iter().chain(UNSEEN.map(str::to_owned)).collect();
     known.sort();
@@ -607,6 +612,37 @@ async fn two_programs_with_one_identity_are_both_told_and_shown() {
     assert!(findings.iter().any(|finding| finding.check == "agent desk-0" && finding.message.contains("/ip4/127.0.0.1")));
     let audit = site.store.audit(1).await.expect("an answer");
     assert!(audit[0].action == "agent.quarantine" && audit[0].detail.contains("cloned identity"), "{audit:?}");
+    desks[0].stop.cancel();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_leaves_is_listed_so_at_once_and_until_it_is_removed() {
+    let site = Site::start().await;
+    let (desks, address) = (site.agents(1).await, site.address().await);
+    let mut stream = desks[0].greet(&address, Vec::new(), Instance::default()).await;
+    assert!(matches!(word(&mut stream).await, Some(ToAgent::Welcome(_))));
+    let messages = vec![ToCoordinator::Leaves, ToCoordinator::Leaves, ToCoordinator::Farewell];
+    stream.outgoing.send(&ToCoordinatorFrame { messages }).await.expect("it is said");
+    let client = site.client();
+    let is_gone = async || {
+        let agent = client.agent("desk-0").await.expect("an answer");
+        agent.left.is_some() && agent.connected.is_none()
+    };
+    until_true("it is noted", is_gone).await;
+    let gone = client.agent("desk-0").await.expect("an answer");
+    assert_eq!((gone.silent_since, gone.removed), (None, None), "it took its leave");
+    let deed = client.remove_agent("desk-0").await.expect("it is removed");
+    assert_eq!((deed.agent.0, deed.affected), (desks[0].agent, 1));
+    assert_eq!(client.agents().await.expect("an answer").items, []);
+    assert!(client.agent("desk-0").await.is_err(), "nobody is called so any more");
+    let removed = client.agent(&desks[0].agent.to_string()).await.expect("it is still known by its id");
+    assert_eq!((removed.name.as_str(), removed.removed.is_some()), ("desk-0", true));
+    let lines = site.store.audit(10).await.expect("an answer");
+    let told =
+        lines.iter().rev().map(|line| (line.action.as_str(), line.by.as_str())).filter(|(what, _)| what.starts_with("agent."));
+    let told: Vec<_> = told.skip_while(|(what, _)| *what != "agent.leave").collect();
+    assert_eq!(told, [("agent.leave", "desk-0"), ("agent.revoke", "admin (t1)"), ("agent.remove", "admin (t1)")], "once each");
     desks[0].stop.cancel();
     site.end().await;
 }

@@ -3,6 +3,9 @@
 use lull_shared::hint;
 use serde::Serialize;
 
+/// `odd`: the server runs, but somebody should look at it; `bad`: it does not run like this.
+pub use crate::api::Verdict;
+
 /// How a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -18,21 +21,10 @@ pub struct Check {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    pub grade: Grade,
+    pub verdict: Verdict,
     pub text: String,
     /// What to do about it.
     pub hint: Option<String>,
-}
-
-/// How good or bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grade {
-    Fine,
-    /// The server runs, but somebody should look at it.
-    Warning,
-    /// The server does not run like this.
-    Problem,
 }
 
 impl Check {
@@ -48,29 +40,29 @@ impl Check {
 
     /// Whether a server can run on this store.
     pub fn is_usable(&self) -> bool {
-        self.findings.iter().all(|finding| finding.grade != Grade::Problem)
+        self.findings.iter().all(|finding| finding.verdict != Verdict::Bad)
     }
 }
 
 impl Finding {
     /// All is well.
-    pub fn fine(text: impl Into<String>) -> Self {
-        Self { grade: Grade::Fine, text: text.into(), hint: None }
+    pub fn good(text: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Good, text: text.into(), hint: None }
     }
 
     /// Something that should be looked at.
-    pub fn warning(text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { grade: Grade::Warning, text: text.into(), hint: Some(hint.into()) }
+    pub fn odd(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Odd, text: text.into(), hint: Some(hint.into()) }
     }
 
     /// Something that keeps the server from running.
-    pub fn problem(text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { grade: Grade::Problem, text: text.into(), hint: Some(hint.into()) }
+    pub fn bad(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Bad, text: text.into(), hint: Some(hint.into()) }
     }
 
     /// A look that failed; the words may bring a hint of their own behind `hint:`.
     pub fn failed(words: &str) -> Self {
         let (text, hint) = hint::split(words);
-        Self { grade: Grade::Problem, text: text.to_owned(), hint: hint.map(ToOwned::to_owned) }
+        Self { verdict: Verdict::Bad, text: text.to_owned(), hint: hint.map(ToOwned::to_owned) }
     }
 }

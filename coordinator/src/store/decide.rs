@@ -13,7 +13,7 @@ use lull_shared::{
 
 use super::{
     bounds,
-    record::{AgentRecord, Bound, Enrolment, EnrolmentOutcome, NewVersion, TokenRecord, TokenRole},
+    record::{AgentRecord, Bound, Enrolment, EnrolmentOutcome, NewVersion, Standing, TokenRecord, TokenRole},
 };
 
 /// What becomes of an enrolment.
@@ -41,7 +41,7 @@ impl Replaced {
 }
 
 /// Names that are taken, in small letters, by whom, and how he stands.
-pub type Names = BTreeMap<String, (AgentId, Intake)>;
+pub type Names = BTreeMap<String, (AgentId, Standing)>;
 
 /// Numbers that are tried behind a name; then digits of the machine's key, so that the thousandth machine of one name costs no
 /// more than the second.
@@ -106,8 +106,8 @@ pub fn enrolment(
     }
     let is_free = |name: &String| !taken.contains_key(&name.to_ascii_lowercase());
     let group = token.bound.group.clone();
-    if let Some((agent, Intake::Revoked)) = taken.get(&wanted.to_ascii_lowercase()) {
-        if !token.bound.names(&wanted) {
+    if let Some((agent, standing @ (Standing::Revoked | Standing::Gone))) = taken.get(&wanted.to_ascii_lowercase()) {
+        if *standing == Standing::Revoked && !token.bound.names(&wanted) {
             return Enrolling::Answer(EnrolmentOutcome::NameRevoked);
         }
         let replaced = names(enrolment, REPLACED).find(is_free).map(|name| Replaced { agent: *agent, name });
@@ -180,7 +180,7 @@ mod tests {
         let given = |name: &str, taken: &[String]| {
             let enrolled = asks(name);
             let looked_up = names_to_look_up(&enrolled);
-            let taken: Names = taken.iter().map(|name| (name.to_ascii_lowercase(), (AgentId(9), Intake::Open))).collect();
+            let taken: Names = taken.iter().map(|name| (name.to_ascii_lowercase(), (AgentId(9), Standing::Member))).collect();
             let found = taken.into_iter().filter(|(name, _)| looked_up.contains(name)).collect();
             match enrolment(&enrolled, Some(&(token.clone(), [1; 32])), None, &found) {
                 Enrolling::Make { name, .. } => name,

@@ -32,14 +32,14 @@ use lull_scheduler::{
 };
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{JobId, TaskId, TaskIndex, TokenId, VersionId},
+    id::{AgentId, JobId, TaskId, TaskIndex, TokenId, VersionId},
     time::Timestamp,
 };
 
 use self::record::*;
 pub(crate) use self::turn::changes_who_is_out;
 pub use self::{
-    check::{Check, Finding, Grade},
+    check::{Check, Finding, Verdict},
     lead::{Lead, Loaded, Lost},
 };
 
@@ -160,6 +160,10 @@ pub trait Registry: Send + Sync + 'static {
     async fn tokens(&self) -> StoreResult<Vec<TokenRecord>>;
     /// `false` when there is no such token.
     async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool>;
+    /// A machine says that it leaves the network; `false` when there is none with this id.
+    async fn note_leaving(&self, lead: &Lead, agent: AgentId, at: Timestamp) -> StoreResult<bool>;
+    /// Takes a machine off the list for good that was thrown out; `false` when none was on it. What it ran keeps its name.
+    async fn remove_agent(&self, lead: &Lead, agent: AgentId, by: &str, at: Timestamp) -> StoreResult<bool>;
     /// The valid, unexpired token with this fingerprint and a role other than `agent`: who a request comes from.
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>>;
     /// Spends one use of a join token and makes (or finds) the agent with this peer, in one transaction.

@@ -232,6 +232,36 @@ pub struct AgentRecord {
     pub labels: Labels,
     /// Why nothing of it is believed.
     pub quarantine: Option<Quarantine>,
+    /// When it said last that it leaves the network.
+    pub left: Option<Timestamp>,
+    /// When it was taken off the list, for good. What it ran keeps its name.
+    pub removed: Option<Timestamp>,
+}
+
+impl AgentRecord {
+    /// When it left the network, if it has not come back.
+    pub fn left(&self) -> Option<Timestamp> {
+        self.left.filter(|left| self.last_connected.is_none_or(|connected| connected < *left))
+    }
+
+    /// What its name means to whoever wants it.
+    pub fn standing(&self) -> Standing {
+        match (self.removed, self.left(), self.intake) {
+            (Some(_), Some(_), _) => Standing::Gone,
+            (_, _, Intake::Revoked) => Standing::Revoked,
+            (_, _, Intake::Open | Intake::Cordoned | Intake::Draining) => Standing::Member,
+        }
+    }
+}
+
+/// How the machine stands that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Member,
+    /// It was thrown out: its name is kept from others.
+    Revoked,
+    /// It left, and was taken off the list: its name is free.
+    Gone,
 }
 
 /// A version about to be published.

@@ -197,9 +197,9 @@ pub fn revocations(rows: Vec<(u64, Option<Vec<u8>>)>) -> RevocationsRecord {
 }
 
 /// The name of an agent in small letters, its number and how it stands.
-pub fn name_taken(row: &dyn Columns) -> Result<(String, (AgentId, Intake)), Damaged> {
-    let agent = AgentId(u64_of(row, "agent_id")?);
-    Ok((text(row, "name")?.to_ascii_lowercase(), (agent, word(row, "intake", Intake::from_word)?)))
+pub fn name_taken(row: &dyn Columns) -> Result<(String, (AgentId, Standing)), Damaged> {
+    let agent = agent_record(row)?;
+    Ok((agent.name.to_ascii_lowercase(), (agent.agent, agent.standing())))
 }
 
 /// A job for the scheduler; its open tasks come from other rows.
@@ -474,6 +474,8 @@ pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
         machine,
         labels,
         quarantine: quarantine(row)?,
+        left: time_if(row, "left_us")?,
+        removed: time_if(row, "removed_us")?,
     })
 }
 

@@ -145,6 +145,8 @@ pub enum ToCoordinator {
     Sleeps,
     /// The agent leaves in good order: nothing is running here any more.
     Farewell,
+    /// The machine leaves the network: it forgets who it is, and does not come back as the same agent. Said before `Farewell`.
+    Leaves,
 }
 
 /// Who an agent is and what it still has.
@@ -224,6 +226,8 @@ pub struct PolicyReport {
     pub owner: Changes,
     /// How far the machine's own clock is ahead of UTC, in minutes.
     pub clock_ahead_min: i16,
+    /// The most slots that the agent may have, whatever the policy gives.
+    pub slots_max: u16,
 }
 
 /// The coordinator's answer to `Hello`.

@@ -96,6 +96,7 @@ messages! {
         Cards Agent,
         Sleeps Agent,
         Farewell Agent,
+        Leaves Agent,
     }
     WORK ToAgent {
         Welcome Coordinator,

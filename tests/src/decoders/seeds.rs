@@ -339,6 +339,7 @@ fn lies() -> Vec<Vec<u8>> {
         ToCoordinator::Capacity(Capacity { paused: Some(PauseReason::Owner { until: None }), ..capacity.clone() }),
         ToCoordinator::Capacity(capacity),
         ToCoordinator::Hello(Box::new(hello)),
+        ToCoordinator::Leaves,
         ToCoordinator::Farewell,
     ];
     let single = messages.iter().map(|message| encode(&ToCoordinatorFrame { messages: vec![message.clone()] }));

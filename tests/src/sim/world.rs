@@ -303,6 +303,7 @@ impl World {
                 | ToCoordinator::Keeps(_)
                 | ToCoordinator::Unkept { .. }
                 | ToCoordinator::Policy(_)
+                | ToCoordinator::Leaves
                 | ToCoordinator::Farewell) => format!("{other:?}"),
             };
             self.note(|| format!("{agent} says {words}"));

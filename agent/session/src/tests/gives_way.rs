@@ -146,7 +146,7 @@ fn the_coordinator_hears_what_holds_here() {
     let mut world = World::ready(1);
     world.session.handle(narrowed(&["idle=20m"]), world.now);
     let owner = Changes::from_pairs(&["idle=20m"]).expect("changes");
-    let report = ToCoordinator::Policy(PolicyReport { version: 0, owner, clock_ahead_min: 0 });
+    let report = ToCoordinator::Policy(PolicyReport { version: 0, owner, clock_ahead_min: 0, slots_max: 1 });
     let said: Vec<Effect> = std::iter::from_fn(|| world.session.poll_effect()).collect();
     assert!(said.contains(&Effect::Send(report)), "{said:?}");
 }

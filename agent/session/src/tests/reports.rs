@@ -283,7 +283,7 @@ fn a_policy_holds_from_the_moment_that_it_is_heard() {
     let narrower = Changes::from_pairs(&["cores=25"]).expect("changes");
     let effects = world.raw(Event::Narrowed(Box::new(narrower.clone())));
     assert_eq!(slots(&world), 1);
-    assert_eq!(reports(&effects), [PolicyReport { version: 1, owner: narrower, clock_ahead_min: 0 }]);
+    assert_eq!(reports(&effects), [PolicyReport { version: 1, owner: narrower, clock_ahead_min: 0, slots_max: 4 }]);
     world.event(Event::Narrowed(Box::default()));
     assert_eq!(slots(&world), 2);
 }

@@ -77,8 +77,8 @@ impl Session {
     /// Tells the coordinator what holds here.
     pub(crate) fn report_policy(&mut self) {
         let Standing { version, owner, .. } = self.standing.clone();
-        let clock_ahead_min = self.clock_ahead_min;
-        self.say(ToCoordinator::Policy(PolicyReport { version, owner, clock_ahead_min }));
+        let (clock_ahead_min, slots_max) = (self.clock_ahead_min, self.config.slots);
+        self.say(ToCoordinator::Policy(PolicyReport { version, owner, clock_ahead_min, slots_max }));
     }
 
     /// Notes how far the machine's own clock is ahead of UTC; tells the coordinator when that changes.

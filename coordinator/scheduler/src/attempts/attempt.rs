@@ -200,8 +200,12 @@ impl Scheduler {
                 agent.refusals.remove(&job_id);
                 job.pace.note(spent_us);
             }
-            AttemptEnd::Evicted | AttemptEnd::Lost => {
+            AttemptEnd::Evicted => {
                 job.moved += u64::from(!goes_on);
+                job.pace.note_unfinished(spent_us);
+            }
+            AttemptEnd::Lost => {
+                job.lost += 1;
                 job.pace.note_unfinished(spent_us);
             }
             AttemptEnd::Recalled => job.moved += u64::from(held.started && !goes_on),

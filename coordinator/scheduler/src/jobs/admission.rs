@@ -133,6 +133,7 @@ impl Scheduler {
             passed_over: None,
             watched: false,
             moved: 0,
+            lost: 0,
             new: Box::new(new),
         };
         self.jobs.insert(id, job);

@@ -53,8 +53,10 @@ pub(crate) struct Job {
     pub passed_over: Option<Timestamp>,
     /// Its timer for stragglers is set.
     pub watched: bool,
-    /// Attempts that were evicted, recalled after their start, or lost.
+    /// Attempts that were evicted, or recalled after their start.
     pub moved: u64,
+    /// Attempts that were lost.
+    pub lost: u64,
 }
 
 /// What must come true before anything of the job starts.

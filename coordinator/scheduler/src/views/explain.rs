@@ -216,6 +216,7 @@ impl Scheduler {
             unreachable: unreachable as u32,
             waiting: held_back.or(backoff),
             moved: job.moved,
+            lost: job.lost,
             mean_wall_us: job.pace.mean_wall_us(),
         }
     }

@@ -29,8 +29,11 @@ pub struct JobView {
     pub unreachable: u32,
     /// Why nothing of it may start at the moment.
     pub waiting: Option<WaitReason>,
-    /// Attempts that were moved: evicted, recalled after their start, or lost.
+    /// Attempts that were moved: evicted, or recalled after their start.
     pub moved: u64,
+    /// Attempts that were lost.
+    #[serde(default)]
+    pub lost: u64,
     /// The mean wall time of its recent successful attempts, in microseconds.
     pub mean_wall_us: Option<u64>,
 }

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use lull_shared::{
     bound,
     id::TaskId,
-    state::{JobState, TaskCounts, TaskState},
+    state::{AttemptEnd, JobState, TaskCounts, TaskState},
 };
 
 use crate::{
@@ -343,6 +343,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     add("waits because", job.waiting.as_ref().map(|reason| reason.message.clone()));
     add("stopped by", job.stopped_by.clone());
     add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| counted(moved, "attempt")));
+    add("lost", job.lost.filter(|lost| *lost > 0).map(|lost| counted(lost, "attempt")));
     add("mean time", job.mean_wall_ms.map(|ms| spoken(Duration::from_secs_f64(ms / 1_000.0))));
     add("submitted", Some(format!("{} by {}", look.time(job.submitted), job.submitter)));
     add("ended", job.ended.map(|at| look.time(at)));
@@ -379,7 +380,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     let mut text = pairs(lines, look);
     text.push_str(&causes(&details.failures, look));
     if !details.moves.is_empty() {
-        let headings = ["MOVED", "TASK", "FROM", "TO", "WENT ON AFTER", "PAUSE", "CAUSE"];
+        let headings = ["LEFT", "TASK", "FROM", "TO", "WENT ON AFTER", "PAUSE", "CAUSE"];
         text.push('\n');
         text.push_str(&table(&headings, details.moves.iter().map(|moved| move_cells(moved, look)).collect(), look));
     }
@@ -414,7 +415,11 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
         moved.to_name.as_str().into(),
         went_on,
         spoken(Duration::from_millis(moved.pause_ms)).into(),
-        moved.cause.clone().unwrap_or_else(|| moved.end.to_string()).into(),
+        match (&moved.cause, moved.end) {
+            (Some(cause), AttemptEnd::Lost) => format!("lost: {cause}").into(),
+            (Some(cause), _) => cause.as_str().into(),
+            (None, end) => end.to_string().into(),
+        },
     ]
 }
 
@@ -448,6 +453,7 @@ mod tests {
             unreachable: 0,
             waiting: None,
             moved: None,
+            lost: None,
             mean_wall_ms: None,
             priority: 0,
             submitted: jiff::Timestamp::UNIX_EPOCH,

@@ -1,4 +1,4 @@
-//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore.
+//! `lull agent`: list, show, cordon, uncordon, drain, trust, revoke, restore, remove.
 
 use clap::{Args, Subcommand};
 use lull_scheduler::event::QuarantineKind;
@@ -41,6 +41,9 @@ pub enum Agent {
     /// Let a machine in again that was revoked
     #[command(after_help = "EXAMPLES:\n  lull agent restore desk-17")]
     Restore(Called),
+    /// Take a machine off the list for good that has left or was revoked; what it ran keeps its name
+    #[command(after_help = "EXAMPLES:\n  lull agent remove desk-17")]
+    Remove(Called),
 }
 
 /// `lull agent list`
@@ -81,6 +84,7 @@ impl Agent {
             Self::Drain(called) => (called, What::Intake(Intake::Draining)),
             Self::Revoke(called) => (called, What::Intake(Intake::Revoked)),
             Self::Restore(called) => (called, What::Restore),
+            Self::Remove(called) => (called, What::Remove),
         };
         // An id and a name may look alike: what is meant is said first, and done by its id.
         let meant = client.agent(&called.agent).await?;
@@ -90,6 +94,7 @@ impl Agent {
             What::Trust => client.trust(&id).await?,
             What::Intake(intake) => client.set_intake(&id, intake).await?,
             What::Restore => client.restore(&id).await?,
+            What::Remove => client.remove_agent(&id).await?,
         };
         let (done, words) = in_words(what, &deed);
         let spread = deed.spread;
@@ -117,6 +122,7 @@ enum What {
     Trust,
     Intake(Intake),
     Restore,
+    Remove,
 }
 
 /// Which agent is meant: its id, its name, its machine.
@@ -145,7 +151,9 @@ fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
         What::Trust if deed.affected == 0 => ("trusted", format!("{name} was not quarantined")),
         What::Trust => ("trusted", format!("{name} is trusted again")),
         What::Restore if deed.affected == 0 => ("restored", format!("{name} was not revoked")),
-        What::Restore => ("restored", format!("{name} may come back{heard}")),
+        What::Restore => ("restored", format!("{name} may come back, and connects again within a minute if it runs{heard}")),
+        What::Remove if deed.affected == 0 => ("removed", format!("{name} was removed already")),
+        What::Remove => ("removed", format!("{name} is off the list; what it ran keeps its name")),
         What::Intake(Intake::Open) => ("uncordoned", format!("{name} takes new work; {there}")),
         What::Intake(Intake::Cordoned) => ("cordoned", format!("{name} takes nothing new; {there}")),
         What::Intake(Intake::Draining) => {
@@ -185,6 +193,8 @@ impl Row for AgentBody {
 /// In one word; [`reason`] says why.
 fn state(agent: &AgentBody) -> Cell {
     let (word, tone) = match (agent.intake, agent.connected, &agent.paused) {
+        (_, _, _) if agent.removed.is_some() => ("removed", Tone::Odd),
+        (_, None, _) if agent.left.is_some() => ("left", Tone::Odd),
         (Intake::Revoked, _, _) => ("revoked", Tone::Bad),
         (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => ("cloned", Tone::Bad),
         (_, _, _) if agent.quarantine.is_some() => ("quarantined", Tone::Bad),
@@ -242,6 +252,9 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
     add("connected", agent.connected.map(|at| look.time(at)));
     let silent = "its attempts are unreachable, and their results still count";
     add("silent", agent.silent_since.map(|at| format!("since {}: {silent}", look.time(at))));
+    let hint = if agent.removed.is_none() { "; `lull agent remove` takes it off the list" } else { "" };
+    add("left", agent.left.map(|at| format!("at {}{hint}", look.time(at))));
+    add("removed", agent.removed.map(|at| format!("at {}", look.time(at))));
     add("asleep", agent.asleep.map(|at| format!("since {}", look.time(at))));
     add("last heard", agent.last_heard.map(|at| look.time(at)));
     add("version", agent.version.clone());
@@ -303,6 +316,8 @@ mod tests {
             name: worst_name(number),
             group: None,
             intake: Intake::Open,
+            left: None,
+            removed: None,
             quarantine: None,
             enrolled: now,
             connected: Some(now),
@@ -364,6 +379,11 @@ mod tests {
         assert_eq!(told(&AgentBody { intake: Intake::Draining, ..paused("present") }), ("draining".into(), "".into()));
         assert_eq!(told(&AgentBody { connected: None, ..paused("present") }), ("away".into(), "".into()));
         assert_eq!(told(&agent(1)), ("ready".into(), "".into()));
+        let now = Some(jiff::Timestamp::UNIX_EPOCH);
+        let left = |number| AgentBody { left: now, connected: None, ..agent(number) };
+        assert_eq!(told(&left(1)), ("left".into(), "".into()));
+        assert_eq!(told(&AgentBody { intake: Intake::Revoked, ..left(1) }), ("left".into(), "".into()));
+        assert_eq!(told(&AgentBody { removed: now, intake: Intake::Revoked, ..left(1) }), ("removed".into(), "".into()));
     }
 
     fn deed(unchanged: bool, spread: Option<Spread>) -> AgentDeed {
@@ -385,7 +405,8 @@ mod tests {
         let words = |heard, unheard| {
             in_words(What::Restore, &AgentDeed { affected: 1, ..deed(false, Some(Spread { heard, unheard })) }).1
         };
-        assert_eq!(words(1, 0), "desk-17 (a3) may come back; 1 other peer heard of it");
-        assert_eq!(words(0, 2), "desk-17 (a3) may come back; 0 other peers heard of it, 2 will when they are connected");
+        let begin = "desk-17 (a3) may come back, and connects again within a minute if it runs";
+        assert_eq!(words(1, 0), format!("{begin}; 1 other peer heard of it"));
+        assert_eq!(words(0, 2), format!("{begin}; 0 other peers heard of it, 2 will when they are connected"));
     }
 }

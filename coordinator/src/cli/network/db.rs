@@ -10,7 +10,7 @@ use crate::{
         network::server::StoreArgs,
         shown::output::{Cell, Deed, Look, Tone, counted, pairs, table},
     },
-    store::{self, Check, Grade, StoreChoice, StoreError},
+    store::{self, Check, StoreChoice, StoreError, Verdict},
 };
 
 /// What can be done with a database.
@@ -79,7 +79,7 @@ fn unmigrated(error: StoreError) -> Failure {
 
 /// What to do about the first thing that is in the way.
 fn unusable(check: &Check) -> Failure {
-    let mut problems = check.findings.iter().filter(|finding| finding.grade == Grade::Problem);
+    let mut problems = check.findings.iter().filter(|finding| finding.verdict == Verdict::Bad);
     let first = problems.next().and_then(|finding| finding.hint.clone());
     let more = if problems.next().is_some() { "; the list above says what else is in the way" } else { "" };
     let hint = first.unwrap_or_else(|| "the list above says what is in the way".to_owned());
@@ -96,12 +96,16 @@ fn describe(check: &Check, look: &Look) -> String {
         look,
     );
     let rows = check.findings.iter().map(|finding| {
-        let grade = match finding.grade {
-            Grade::Fine => Cell::toned("good", Tone::Good),
-            Grade::Warning => Cell::toned("odd", Tone::Odd),
-            Grade::Problem => Cell::toned("bad", Tone::Bad),
+        let tone = match finding.verdict {
+            Verdict::Good => Tone::Good,
+            Verdict::Odd => Tone::Odd,
+            Verdict::Bad => Tone::Bad,
         };
-        vec![grade, finding.text.as_str().into(), finding.hint.clone().unwrap_or_default().into()]
+        vec![
+            Cell::toned(finding.verdict.as_str(), tone),
+            finding.text.as_str().into(),
+            finding.hint.clone().unwrap_or_default().into(),
+        ]
     });
     text.push('\n');
     text.push_str(&table(&["VERDICT", "WHAT WAS FOUND", "WHAT TO DO"], rows.collect(), look));

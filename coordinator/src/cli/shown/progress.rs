@@ -29,6 +29,7 @@ pub struct Progress {
     rate: Rate,
     /// Known only while the job is active, and wanted after it.
     moved: u64,
+    lost: u64,
 }
 
 enum Shown {
@@ -50,16 +51,17 @@ impl Progress {
         } else {
             Shown::Lines { out: out.clone(), last: None, text: String::new() }
         };
-        Self { shown, look: out.look.clone(), rate: Rate::default(), moved: 0 }
+        Self { shown, look: out.look.clone(), rate: Rate::default(), moved: 0, lost: 0 }
     }
 
     /// The job stands like this now.
     pub fn show(&mut self, job: &JobBody) {
         self.moved = job.moved.unwrap_or(self.moved);
+        self.lost = job.lost.unwrap_or(self.lost);
         let ended = job.counts.ended();
         let now = Instant::now();
         self.rate.note(now, ended);
-        let text = describe(job, self.moved, self.rate.per_second(now));
+        let text = describe(job, self.moved, self.lost, self.rate.per_second(now));
         let look = &self.look;
         match &mut self.shown {
             Shown::Nothing => {}
@@ -96,7 +98,7 @@ impl Progress {
 }
 
 /// One line about a job: done, running, failed, moved, rate, time left.
-fn describe(job: &JobBody, moved: u64, rate: Option<f64>) -> String {
+fn describe(job: &JobBody, moved: u64, lost: u64, rate: Option<f64>) -> String {
     let counts = &job.counts;
     let mut parts = vec![format!("{} {}: {}/{} done", *job.job, job.function, counts.succeeded, job.tasks)];
     let mut add = |count: u64, word: &str| {
@@ -110,6 +112,7 @@ fn describe(job: &JobBody, moved: u64, rate: Option<f64>) -> String {
     add(u64::from(counts.cancelled), "cancelled");
     add(u64::from(counts.expired), "expired");
     add(moved, "moved");
+    add(lost, "lost");
     let left = job.tasks.saturating_sub(counts.ended());
     match (job.state.is_ended(), &job.waiting, rate) {
         (true, _, _) => parts.push(job.state.to_string()),
@@ -177,6 +180,7 @@ mod tests {
             unreachable: 0,
             waiting: None,
             moved: Some(1),
+            lost: Some(0),
             mean_wall_ms: None,
             priority: 0,
             submitted: jiff::Timestamp::UNIX_EPOCH,
@@ -187,16 +191,17 @@ mod tests {
     #[test]
     fn a_line_names_only_what_there_is() {
         let counts = TaskCounts { succeeded: 30, running: 4, queued: 6, ..TaskCounts::default() };
-        assert_eq!(describe(&job(counts), 1, Some(2.0)), "j1 stats@1: 30/40 done, 4 running, 1 moved, 2.0/s, 5s left");
+        assert_eq!(describe(&job(counts), 1, 0, Some(2.0)), "j1 stats@1: 30/40 done, 4 running, 1 moved, 2.0/s, 5s left");
+        assert_eq!(describe(&job(counts), 0, 2, None), "j1 stats@1: 30/40 done, 4 running, 2 lost");
         let ended = JobBody { state: JobState::Succeeded, ..job(TaskCounts { succeeded: 40, ..TaskCounts::default() }) };
-        assert_eq!(describe(&ended, 0, None), "j1 stats@1: 40/40 done, succeeded");
+        assert_eq!(describe(&ended, 0, 0, None), "j1 stats@1: 40/40 done, succeeded");
     }
 
     #[test]
     fn a_job_that_may_not_start_says_why() {
         let reason = Reason::new("window", "its window opens at 22:00");
         let waiting = JobBody { waiting: Some(reason), ..job(TaskCounts { waiting: 3, ..TaskCounts::default() }) };
-        assert_eq!(describe(&waiting, 0, None), "j1 stats@1: 0/3 done, its window opens at 22:00");
+        assert_eq!(describe(&waiting, 0, 0, None), "j1 stats@1: 0/3 done, its window opens at 22:00");
     }
 
     #[test]

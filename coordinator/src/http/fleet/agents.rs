@@ -1,6 +1,6 @@
 //! Agents: lists, one of them, and whether it takes work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
 use lull_scheduler::{Scheduler, effect::Reply, event::Event, view::AgentView};
@@ -36,7 +36,8 @@ pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Age
     let records = state.coordinator.store.agents().await?;
     let views = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     let views: BTreeMap<AgentId, &AgentView> = views.iter().map(|view| (view.agent, view)).collect();
-    let items = records.iter().map(|record| shape::agent(record, views.get(&record.agent).copied())).collect();
+    let listed = records.iter().filter(|record| record.removed.is_none());
+    let items = listed.map(|record| shape::agent(record, views.get(&record.agent).copied())).collect();
     Ok(Json(Page::whole(items)))
 }
 
@@ -76,6 +77,27 @@ pub async fn restore(State(state): Shared, admin: Admin, At(called): At<String>)
     let (agent, by) = (record.agent, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::Restore { request, agent, by }).await?;
     deed(&state, record, reply, true).await
+}
+
+/// `DELETE /agents/{id-or-name}`: takes it off the list for good, if it does not belong to the network any more.
+pub async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+    let record = find(&state, &called).await?;
+    let (agent, by, coordinator) = (record.agent, admin.who(), &state.coordinator);
+    if record.intake != Intake::Revoked && record.left().is_none() {
+        let message = format!("{} ({agent}) belongs to the network: it has not left, and was not revoked", record.name);
+        let hint = "`lull-agent leave` on it lets it leave, `lull agent revoke` throws it out; then it can be removed";
+        return Err(Refused::conflict(message, hint));
+    }
+    if record.intake != Intake::Revoked {
+        // Whoever kept a copy of its key must not come back without being seen.
+        let (intake, by) = (Intake::Revoked, by.clone());
+        let reply = coordinator.dispatch.request(move |request| Event::SetIntake { request, agent, intake, by }).await?;
+        let Json(_) = done(reply)?;
+        coordinator.mesh.spread_revocations().await;
+    }
+    let removed = coordinator.store.remove_agent(&coordinator.lead, agent, &by, clock::now()).await?;
+    let (affected, unchanged) = (u64::from(removed), !removed);
+    Ok(Json(AgentDeed { agent: Text(agent), name: record.name, affected, unchanged, spread: None, token: None }))
 }
 
 /// `POST /agents/{id-or-name}/trust`
@@ -137,6 +159,12 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
     summary
 }
 
+/// The agents that are on the list.
+pub async fn listed(state: &Interface) -> Answer<BTreeSet<AgentId>> {
+    let records = state.coordinator.store.agents().await?;
+    Ok(records.into_iter().filter(|record| record.removed.is_none()).map(|record| record.agent).collect())
+}
+
 pub(in crate::http) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
     choose(state.coordinator.store.agents().await?, called).map_err(|meant| {
         Refused::not_found(format!("there is no agent {}", quoted(called)), format!("{meant}`lull agent list` shows the agents"))
@@ -148,8 +176,10 @@ pub(in crate::http) async fn find(state: &Interface, called: &str) -> Answer<Age
 fn choose(mut records: Vec<AgentRecord>, called: &str) -> Result<AgentRecord, String> {
     let number = called.parse::<AgentId>().ok();
     let by_id = records.iter().position(|record| Some(record.agent) == number);
-    let at = by_id.or_else(|| records.iter().position(|record| record.name == called));
-    let at = at.ok_or_else(|| alike::question(called, records.iter().map(|record| record.name.as_str())))?;
+    // One that was removed is found by its id alone.
+    let named = |record: &&AgentRecord| record.removed.is_none();
+    let at = by_id.or_else(|| records.iter().position(|record| named(&record) && record.name == called));
+    let at = at.ok_or_else(|| alike::question(called, records.iter().filter(named).map(|record| record.name.as_str())))?;
     Ok(records.swap_remove(at))
 }
 
@@ -165,6 +195,9 @@ mod tests {
         assert_eq!((chosen("a1"), chosen("1"), chosen("honest")), (Some(1), Some(1), Some(1)));
         assert_eq!((chosen("a2"), chosen("a9")), (Some(2), Some(3)), "a name is found where no id is meant");
         assert_eq!(chosen("desk"), None);
+        let removed = vec![AgentRecord { removed: Some(Default::default()), ..sample::agent(1, "honest") }];
+        assert!(choose(removed.clone(), "honest").is_err(), "one that was removed is found by its id alone");
+        assert_eq!(choose(removed, "a1").map(|found| found.agent.0), Ok(1));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub async fn outlook(
     let local = report.as_ref().map(|report| WeekMinute::at(clock::now(), report.clock_ahead_min));
     let asked = when.at.map(|at| at.0);
     let cores = record.machine.as_ref().map_or(1, |machine| machine.cores);
+    // What it was told to have at the most; of one that was not heard yet, what an agent has if it was told nothing.
+    let slots = report.as_ref().map_or(cores, |report| report.slots_max);
     Ok(Json(OutlookBody {
         agent: Text(agent),
         name: record.name.clone(),
@@ -97,8 +99,8 @@ pub async fn outlook(
         }),
         at: asked.or(local).map(|at| Moment {
             at: at.to_string(),
-            owner_away: doing(&policy, at, false, cores),
-            owner_there: doing(&policy, at, true, cores),
+            owner_away: doing(&policy, at, false, cores, slots),
+            owner_there: doing(&policy, at, true, cores, slots),
         }),
         week: week(&policy),
     }))
@@ -171,10 +173,10 @@ fn meant(condition: &Constraint, all: &[Labels]) -> String {
     }
 }
 
-fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16) -> Doing {
+fn doing(policy: &Policy, at: WeekMinute, owner_there: bool, cores: u16, slots: u16) -> Doing {
     let leave = policy.leave(at, owner_there);
     let (share, _) = policy.share(leave);
-    Doing { slots: slots_of(share, cores, cores), reason: policy.objection(leave).as_ref().map(shape::paused) }
+    Doing { slots: slots_of(share, cores, slots), reason: policy.objection(leave).as_ref().map(shape::paused) }
 }
 
 fn week(policy: &Policy) -> Vec<Vec<Hour>> {
@@ -208,6 +210,13 @@ mod tests {
     }
 
     #[test]
+    fn no_more_tasks_run_at_a_time_than_the_agent_has_slots() {
+        let at: WeekMinute = "sat 02:00".parse().expect("a moment");
+        let slots = |slots| doing(&Policy::unrestricted(), at, false, 16, slots).slots;
+        assert_eq!([1, 3, 16, 64].map(slots), [1, 3, 16, 64.min(slots_of(100, 16, 64))]);
+    }
+
+    #[test]
     fn conditions_that_no_machine_meets_are_told() {
         let agent = |number, name: &str, intake| AgentRecord { group: Some("lab".into()), intake, ..sample::agent(number, name) };
         let agents = [agent(1, "desk-1", Intake::Open), agent(2, "desk-2", Intake::Revoked)];
@@ -231,10 +240,10 @@ mod tests {
     fn a_moment_is_told_for_an_owner_who_is_there_and_for_one_who_is_not() {
         let policy = Policy::default();
         let night = "mon 20:00".parse().expect("a minute");
-        assert_eq!(doing(&policy, night, false, 8), Doing { slots: 7, reason: None });
-        let there = doing(&policy, night, true, 8);
+        assert_eq!(doing(&policy, night, false, 8, 8), Doing { slots: 7, reason: None });
+        let there = doing(&policy, night, true, 8, 8);
         assert_eq!((there.slots, there.reason.map(|reason| reason.kind)), (0, Some("present".into())));
-        let day = doing(&policy, "mon 14:00".parse().expect("a minute"), false, 8);
+        let day = doing(&policy, "mon 14:00".parse().expect("a minute"), false, 8, 8);
         assert!(day.reason.expect("closed").message.contains("mon 18:00"));
     }
 }

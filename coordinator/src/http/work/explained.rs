@@ -4,13 +4,13 @@
 //! holds longest is said first: what nobody waits for the end of, then what holds the job back whatever the agents do, then
 //! the agents. Of those it is not said that they could start what may not start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
 use lull_scheduler::view::{AgentVerdict, JobExplanation, Obstacle, Outage};
 use lull_shared::{
     amount::counted,
-    id::JobId,
+    id::{AgentId, JobId},
     state::{Intake, JobState, PauseReason, TaskCounts, TaskState, WaitReason},
     time::Timestamp,
 };
@@ -23,6 +23,7 @@ use crate::{
             auth::{At, Viewer},
             error::Answer,
         },
+        fleet::agents,
         work::{causes, jobs},
     },
     store::record::JobRecord,
@@ -34,12 +35,19 @@ const TOLD_MAX: usize = 3;
 /// `GET /jobs/{job}/explain`
 pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobExplanationBody>> {
     let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job.0, at)).await?;
+    let listed = agents::listed(&state).await?;
     let record = jobs::remembered(&state, job.0).await?;
     let causes = causes::of(&state, &record).await?;
-    let found = found.filter(|_| !record.state.is_ended());
+    let found = found.filter(|_| !record.state.is_ended()).map(|found| of_listed(found, &listed));
     let mut body = found.map_or_else(|| ended(&record), |found| active(&record, &found));
     body.tasks.extend(over(&body.counts, causes));
     Ok(Json(body))
+}
+
+/// Without machines that were taken off the list.
+fn of_listed(mut found: JobExplanation, listed: &BTreeSet<AgentId>) -> JobExplanation {
+    found.agents.retain(|verdict| listed.contains(&verdict.agent));
+    found
 }
 
 /// Tasks that have ended: those that failed by cause, as many as are counted.
@@ -391,7 +399,7 @@ fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
 #[cfg(test)]
 mod tests {
     use lull_scheduler::view::{HeldTasks, JobView, OutageKind};
-    use lull_shared::id::{AgentId, TaskId};
+    use lull_shared::id::TaskId;
 
     use super::*;
 
@@ -410,6 +418,7 @@ mod tests {
                 unreachable: 0,
                 waiting,
                 moved: 0,
+                lost: 0,
                 mean_wall_us: None,
             },
             running: 0,

@@ -24,6 +24,7 @@ use crate::{
             error::{Answer, Refused},
             page::page,
         },
+        fleet::agents,
         work::{blobs, jobs},
     },
     store::record::{JobRecord, TaskFilter, TaskRecord},
@@ -97,7 +98,9 @@ pub async fn explain(
 ) -> Answer<Json<ExplanationBody>> {
     let task = TaskId { job: job.0, index };
     let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
-    if let Some(explanation) = explanation {
+    if let Some(mut explanation) = explanation {
+        let listed = agents::listed(&state).await?;
+        explanation.agents.retain(|verdict| listed.contains(&verdict.agent));
         return Ok(Json(shape::explanation(explanation)));
     }
     let record = remembered(&state, task).await?;

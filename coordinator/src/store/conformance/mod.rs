@@ -171,6 +171,7 @@ cases!(
     registry::a_machine_enrols_and_is_found_again,
     registry::a_join_token_ends_with_its_uses_and_its_time,
     registry::a_revoked_machine_does_not_come_back,
+    registry::a_machine_that_left_is_removed_and_what_it_ran_keeps_its_name,
     registry::who_was_thrown_out_is_counted,
     registry::names_of_tokens_are_unique_while_they_are_valid,
     registry::a_bound_token_admits_those_it_is_for,
@@ -187,6 +188,7 @@ cases!(
     blobs::a_blob_that_was_asked_for_outlives_the_next_sweep,
     blobs::no_blob_goes_of_which_it_was_just_said_that_it_is_there,
     views::every_view_can_be_read,
+    views::a_task_that_is_with_no_agent_is_open_in_the_views,
     model::random_turns_leave_what_the_model_says,
     model::whoever_is_in_doubt_loads_and_knows,
 );

@@ -126,6 +126,43 @@ pub async fn a_revoked_machine_does_not_come_back(world: World) {
     assert_eq!(second.name, "desk-2", "nobody of that name is out any more");
 }
 
+pub async fn a_machine_that_left_is_removed_and_what_it_ran_keeps_its_name(world: World) {
+    let (store, lead) = (&world.store, &world.lead);
+    let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
+    let (desk, other) = (
+        world.enrolled(enrolment(made, 1, "p1", "desk")).await.agent,
+        world.enrolled(enrolment(made, 1, "p2", "other")).await.agent,
+    );
+    let change = |agent, intake, before| Change::AgentIntake { agent, intake, before, by: "root".into(), at: at(7) };
+    let remove = async |agent| store.remove_agent(lead, agent, "root", at(8)).await.expect("an answer");
+    let record = async |agent: AgentId| {
+        store.agents().await.expect("an answer").into_iter().find(|record| record.agent == agent).expect("it is there")
+    };
+    assert!(!remove(desk).await, "it belongs to the network");
+    assert!(store.note_leaving(lead, desk, at(6)).await.expect("an answer"));
+    assert!(!store.note_leaving(lead, AgentId(99), at(6)).await.expect("an answer"), "there is none");
+    assert_eq!((record(desk).await.left(), record(desk).await.removed), (Some(at(6)), None));
+    world.commit(&[change(desk, Intake::Revoked, Intake::Open), change(other, Intake::Revoked, Intake::Open)]).await;
+    assert!(remove(desk).await && !remove(desk).await, "once");
+    assert!(remove(other).await && !remove(AgentId(99)).await);
+    assert_eq!((record(desk).await.removed, record(desk).await.standing()), (Some(at(8)), Standing::Gone));
+    assert_eq!(record(other).await.standing(), Standing::Revoked, "it was thrown out");
+    let enrol = async |wish: Enrolment| store.enrol(lead, wish).await.expect("an answer");
+    assert_eq!(enrol(enrolment(made, 1, "p4", "other")).await, EnrolmentOutcome::NameRevoked, "which keeps its name from others");
+    let EnrolmentOutcome::Enrolled { agent: fresh, replaced: Some(gone), .. } = enrol(enrolment(made, 1, "p3", "desk")).await
+    else {
+        panic!("the name of one that left and was removed is free")
+    };
+    assert_eq!((fresh.name.as_str(), gone.agent, gone.name.as_str()), ("desk", desk, "desk-replaced"));
+    let audit = store.audit(10).await.expect("an answer");
+    let told = |action: &str| {
+        let found = audit.iter().find(|line| line.action == action && line.subject == "a1");
+        found.map(|line| (line.by.clone(), line.detail.clone())).unwrap_or_default()
+    };
+    assert_eq!(told("agent.leave"), ("desk".into(), "".into()));
+    assert_eq!(told("agent.remove"), ("root".into(), "desk".into()));
+}
+
 pub async fn who_was_thrown_out_is_counted(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;

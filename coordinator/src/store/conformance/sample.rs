@@ -253,6 +253,8 @@ pub fn agent(agent: u64, name: &str) -> AgentRecord {
         machine: None,
         labels: Default::default(),
         quarantine: None,
+        left: None,
+        removed: None,
     }
 }
 

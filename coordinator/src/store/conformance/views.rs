@@ -32,6 +32,20 @@ pub const VIEWS: [&str; 15] = [
     "version_list",
 ];
 
+pub async fn a_task_that_is_with_no_agent_is_open_in_the_views(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
+    let again = |seconds| TaskAfter::Again { not_before: at(seconds), failures: 0 };
+    world.commit(&[ended(attempt(1, 0, 1), 1, 20, AttemptEnd::Evicted, again(20))]).await;
+    if let Some(rows) = world.backend.view("task_list").await {
+        // Each database shows its cells in its own way.
+        let forms = |word: &str| [word.to_owned(), format!("{word:?}"), format!("{:?}", word.as_bytes())];
+        let told = |word: &str| rows.iter().flatten().any(|cell| forms(word).iter().any(|form| cell.contains(form)));
+        assert!(told("open") && told("running"), "{rows:?}");
+        assert!(!told("queued") && !told("waiting"), "that is known to the coordinator alone: {rows:?}");
+    }
+}
+
 pub async fn every_view_can_be_read(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;

@@ -18,7 +18,7 @@ use super::{
 pub fn check(dir: &Path) -> Check {
     let mut check = Check::new(format!("embedded (SQLite) in {}", dir.display()), newest(&schema::MIGRATIONS));
     if !connection::file_in(dir).exists() {
-        check.push(Finding::problem("there is no database yet", "`lull db migrate` or the first start of the server makes it"));
+        check.push(Finding::bad("there is no database yet", "`lull db migrate` or the first start of the server makes it"));
         return check;
     }
     if let Err(fail) = look(dir, &mut check) {
@@ -36,11 +36,11 @@ fn look(dir: &Path, check: &mut Check) -> Result<(), Fail> {
         Ok(missing) if missing.is_empty() => {
             let differences = compare(&objects(&wanted()?)?, &objects(&database)?);
             if differences.is_empty() {
-                check.push(Finding::fine("the tables and views are those of this program"));
+                check.push(Finding::good("the tables and views are those of this program"));
             }
             differences.into_iter().for_each(|finding| check.push(finding));
         }
-        Ok(missing) => check.push(Finding::problem(
+        Ok(missing) => check.push(Finding::bad(
             format!("{} steps are missing", missing.len()),
             "`lull db migrate` or the next start of the server applies them",
         )),
@@ -48,23 +48,23 @@ fn look(dir: &Path, check: &mut Check) -> Result<(), Fail> {
     }
     let sound: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     check.push(match sound.as_str() {
-        "ok" => Finding::fine("SQLite finds nothing damaged in the file"),
-        damage => Finding::problem(format!("the file is damaged: {damage}"), "stop the coordinator and restore a backup"),
+        "ok" => Finding::good("SQLite finds nothing damaged in the file"),
+        damage => Finding::bad(format!("the file is damaged: {damage}"), "stop the coordinator and restore a backup"),
     });
     let orphan =
         "SELECT \"table\" || ' refers to a row of ' || parent || ' that is not there' FROM pragma_foreign_key_check LIMIT 1";
     if let Some(words) = database.query_row(orphan, [], |row| row.get::<_, String>(0)).optional()? {
-        check.push(Finding::problem(format!("rows do not fit together: {words}"), "stop the coordinator and restore a backup"));
+        check.push(Finding::bad(format!("rows do not fit together: {words}"), "stop the coordinator and restore a backup"));
     }
     let journal: String = database.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if !journal.eq_ignore_ascii_case("wal") {
-        check.push(Finding::warning(
+        check.push(Finding::odd(
             format!("the journal is {journal} and not WAL: readers and the writer wait for each other"),
             "the next start of the server sets it; on a network file system it cannot be had, so keep the file on a local disk",
         ));
     }
     if let Ok(term) = leader(&database) {
-        check.push(Finding::fine(term));
+        check.push(Finding::good(term));
     }
     check.push(rights(&file));
     Ok(())
@@ -100,10 +100,10 @@ fn compare(wanted: &Objects, found: &Objects) -> Vec<Finding> {
         };
         let text = format!("{kind} {name} {words}");
         let hint = "restore a copy from before it was changed, or make it again as `lull db script` prints it";
-        findings.push(if kind == "table" { Finding::problem(text, hint) } else { Finding::warning(text, hint) });
+        findings.push(if kind == "table" { Finding::bad(text, hint) } else { Finding::odd(text, hint) });
     }
     for (kind, name) in found.keys().filter(|(kind, _)| kind == "trigger") {
-        findings.push(Finding::warning(format!("{kind} {name} is none of Lull's"), "drop it: it runs inside each turn"));
+        findings.push(Finding::odd(format!("{kind} {name} is none of Lull's"), "drop it: it runs inside each turn"));
     }
     findings
 }
@@ -122,13 +122,13 @@ fn leader(database: &Connection) -> Result<String, rusqlite::Error> {
 fn rights(file: &Path) -> Finding {
     let mode = std::fs::metadata(file).map(|found| std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o077);
     match mode {
-        Ok(0) => Finding::fine("only its owner can read the file"),
-        Ok(_) => Finding::problem("others can read or write the file", "`chmod 600` it; the next start of the server does"),
+        Ok(0) => Finding::good("only its owner can read the file"),
+        Ok(_) => Finding::bad("others can read or write the file", "`chmod 600` it; the next start of the server does"),
         Err(error) => Finding::failed(&error.to_string()),
     }
 }
 
 #[cfg(not(unix))]
 fn rights(_file: &Path) -> Finding {
-    Finding::fine("the file has the rights of its folder")
+    Finding::good("the file has the rights of its folder")
 }

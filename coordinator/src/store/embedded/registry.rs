@@ -1,7 +1,11 @@
 //! Tokens, agents, versions, the policy and the audit.
 
 use async_trait::async_trait;
-use lull_shared::{amount::counted, id::VersionId, time::Timestamp};
+use lull_shared::{
+    amount::counted,
+    id::{AgentId, VersionId},
+    time::Timestamp,
+};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{
@@ -71,6 +75,29 @@ pub fn revoke_token(tx: &Transaction<'_>, token: u64, by: &str, at: Timestamp) -
     Ok(known)
 }
 
+/// Notes that a machine leaves the network; `false` when there is none with this id.
+pub fn note_leaving(tx: &Transaction<'_>, agent: AgentId, at: Timestamp) -> Result<bool, Fail> {
+    let id = number(agent.0);
+    let sql = "UPDATE agents SET left_us = ?2 WHERE agent_id = ?1 RETURNING name";
+    let name = tx.query_row(sql, params![id, at.0], |row| row.get::<_, String>(0)).optional()?;
+    if let Some(name) = &name {
+        insert_audit(tx, &audit_row(at, name, "agent.leave", agent.to_string(), ""))?;
+    }
+    Ok(name.is_some())
+}
+
+/// Takes a machine off the list that was thrown out; `false` when none was on it.
+pub fn remove_agent(tx: &Transaction<'_>, agent: AgentId, by: &str, at: Timestamp) -> Result<bool, Fail> {
+    let id = number(agent.0);
+    let sql =
+        "UPDATE agents SET removed_us = ?2 WHERE agent_id = ?1 AND intake = 'revoked' AND removed_us IS NULL RETURNING name";
+    let name = tx.query_row(sql, params![id, at.0], |row| row.get::<_, String>(0)).optional()?;
+    if let Some(name) = &name {
+        insert_audit(tx, &audit_row(at, by, "agent.remove", agent.to_string(), name))?;
+    }
+    Ok(name.is_some())
+}
+
 /// The person whose token this is.
 pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp) -> Result<Option<TokenRecord>, Fail> {
     let sql = format!("{TOKEN} WHERE fingerprint = ?1 AND role <> 'agent' AND revoked_us IS NULL");
@@ -81,7 +108,7 @@ pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp
 // --- Agents ---
 
 /// Of these names, in small letters, those that are taken, and by whom.
-pub const NAMES_TAKEN: &str = "SELECT agent_id, name, intake FROM agents WHERE lower(name) IN (SELECT value FROM json_each(?1))";
+pub const NAMES_TAKEN: &str = "SELECT * FROM agents WHERE lower(name) IN (SELECT value FROM json_each(?1))";
 
 /// Enrols a machine.
 pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
@@ -254,6 +281,15 @@ impl Registry for Embedded {
     async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
         let by = by.to_owned();
         self.fenced(lead, move |tx| revoke_token(tx, token, &by, at)).await
+    }
+
+    async fn note_leaving(&self, lead: &Lead, agent: AgentId, at: Timestamp) -> StoreResult<bool> {
+        self.fenced(lead, move |tx| note_leaving(tx, agent, at)).await
+    }
+
+    async fn remove_agent(&self, lead: &Lead, agent: AgentId, by: &str, at: Timestamp) -> StoreResult<bool> {
+        let by = by.to_owned();
+        self.fenced(lead, move |tx| remove_agent(tx, agent, &by, at)).await
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {

@@ -9,8 +9,10 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 1] =
-    [Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") }];
+pub static MIGRATIONS: [Migration; 2] = [
+    Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
+    Migration { number: 2, name: "leaving", sql: include_str!("../migrations/embedded/0002_leaving.sql") },
+];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
     number     INTEGER NOT NULL PRIMARY KEY CHECK (number >= 1),

@@ -10,7 +10,7 @@ use lull_shared::{
 use rusqlite::Connection;
 
 use super::{
-    super::{Finding, Grade, Lead, Store, StoreError, StoreResult, Takeover, migration::Migration},
+    super::{Finding, Lead, Store, StoreError, StoreResult, Takeover, Verdict, migration::Migration},
     MIGRATIONS, check, connection, migrate, open, schema,
 };
 
@@ -34,8 +34,8 @@ fn words(answer: StoreResult<Arc<dyn Store>>) -> String {
 #[test]
 fn released_steps_are_frozen() {
     let checksums = |steps: &[Migration]| -> Vec<String> { steps.iter().map(|step| step.checksum()[..16].to_owned()).collect() };
-    assert_eq!(checksums(&MIGRATIONS), ["e43952c156aaf16a"]);
-    assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["55c42d6d5dbcc54c", "2175cc2789b4b402"]);
+    assert_eq!(checksums(&MIGRATIONS), ["e43952c156aaf16a", "ddcc11997b510aa6"]);
+    assert_eq!(checksums(&super::super::sqlserver::MIGRATIONS), ["55c42d6d5dbcc54c", "2175cc2789b4b402", "eb0e684416d59a92"]);
 }
 
 /// What is on disk when a commit returns, and that no row refers to nothing: SQLite's defaults are others.
@@ -136,7 +136,7 @@ async fn a_check_says_what_there_is() {
     assert_eq!(migrate(folder.path()).await.expect("it is made"), MIGRATIONS.len());
     assert_eq!(migrate(folder.path()).await.expect("it is there"), 0);
     let after = check(folder.path());
-    assert!(after.is_usable() && after.findings.iter().all(|finding| finding.grade == Grade::Fine), "{after:?}");
+    assert!(after.is_usable() && after.findings.iter().all(|finding| finding.verdict == Verdict::Good), "{after:?}");
     assert_eq!(after.version, MIGRATIONS.last().map(|step: &Migration| step.number));
 }
 
@@ -159,26 +159,26 @@ async fn a_check_compares_the_objects_and_not_the_ledger_alone() {
     migrate(folder.path()).await.expect("it is made");
     let after = |sql: &str| {
         database(folder.path()).execute_batch(sql).expect("it is understood");
-        let bad = |finding: Finding| (finding.grade != Grade::Fine).then_some((finding.grade, finding.text));
+        let bad = |finding: Finding| (finding.verdict != Verdict::Good).then_some((finding.verdict, finding.text));
         check(folder.path()).findings.into_iter().filter_map(bad).collect::<Vec<_>>()
     };
     assert_eq!(after(""), []);
     let found = after("PRAGMA journal_mode = DELETE;");
-    assert!(matches!(&found[..], [(Grade::Warning, text)] if text.contains("the journal is delete")), "{found:?}");
+    assert!(matches!(&found[..], [(Verdict::Odd, text)] if text.contains("the journal is delete")), "{found:?}");
     assert_eq!(after("PRAGMA journal_mode = WAL;"), []);
-    assert_eq!(after("DROP INDEX tasks_open;"), [(Grade::Warning, "index tasks_open is missing".into())]);
+    assert_eq!(after("DROP INDEX tasks_open;"), [(Verdict::Odd, "index tasks_open is missing".into())]);
     let index = "CREATE INDEX tasks_open ON tasks (job_id,\n  state, task_index, ended_us) WHERE ended_us IS NULL;";
     assert_eq!(after(index), [], "spaces and lines are no difference");
     assert_eq!(
         after("DROP VIEW audit_list; CREATE VIEW audit_list AS SELECT 1 AS one;"),
-        [(Grade::Warning, "view audit_list is another one than this program's".into())]
+        [(Verdict::Odd, "view audit_list is another one than this program's".into())]
     );
     let found = after("ALTER TABLE policies ADD COLUMN note TEXT; CREATE TRIGGER spy AFTER DELETE ON logs BEGIN SELECT 1; END;");
     assert_eq!(found.iter().filter(|(_, text)| text == "table policies is another one than this program's").count(), 1);
     assert_eq!(found.iter().filter(|(_, text)| text == "trigger spy is none of Lull's").count(), 1, "{found:?}");
     let found = after("PRAGMA foreign_keys = OFF; INSERT INTO usage_hours VALUES (1, 99, 0);");
     assert!(
-        found.iter().any(|(grade, text)| *grade == Grade::Problem && text.contains("usage_hours refers to a row of jobs")),
+        found.iter().any(|(verdict, text)| *verdict == Verdict::Bad && text.contains("usage_hours refers to a row of jobs")),
         "{found:?}"
     );
 }
@@ -187,31 +187,31 @@ async fn a_check_compares_the_objects_and_not_the_ledger_alone() {
 async fn a_check_says_who_leads_what_is_missing_and_who_can_read_the_file() {
     let folder = folder();
     migrate(folder.path()).await.expect("it is made");
-    let found = |grade: Grade, words: &str| {
+    let found = |verdict: Verdict, words: &str| {
         let check = check(folder.path());
         assert!(
-            check.findings.iter().any(|finding| finding.grade == grade && finding.text.contains(words)),
+            check.findings.iter().any(|finding| finding.verdict == verdict && finding.text.contains(words)),
             "{words}: {check:?}"
         );
     };
     let change = |sql: &str| database(folder.path()).execute_batch(sql).expect("it is understood");
-    found(Grade::Fine, "there is no leader; the last term was 0");
-    found(Grade::Fine, "are those of this program");
-    found(Grade::Fine, "nothing damaged");
+    found(Verdict::Good, "there is no leader; the last term was 0");
+    found(Verdict::Good, "are those of this program");
+    found(Verdict::Good, "nothing damaged");
     let store = open(folder.path()).await.expect("it opens");
     assert!(matches!(store.take_over("north", Duration::from_secs(6), Timestamp(0)).await, Ok(Takeover::Ours(_))));
     drop(store);
-    found(Grade::Fine, "north leads in term 1");
+    found(Verdict::Good, "north leads in term 1");
     change("DROP TABLE policies");
-    found(Grade::Problem, "table policies is missing");
+    found(Verdict::Bad, "table policies is missing");
     #[cfg(unix)]
     {
         use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
-        found(Grade::Fine, "only its owner");
+        found(Verdict::Good, "only its owner");
         for mode in [0o640, 0o604, 0o602] {
             std::fs::set_permissions(folder.path().join("lull.db"), Permissions::from_mode(mode)).expect("it is ours");
-            found(Grade::Problem, "others can read or write");
+            found(Verdict::Bad, "others can read or write");
         }
     }
 }

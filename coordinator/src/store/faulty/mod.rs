@@ -26,7 +26,7 @@ use lull_scheduler::{
 };
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
-    id::{JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    id::{AgentId, JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
     time::Timestamp,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -193,6 +193,8 @@ passed_on! { Registry:
     fenced async fn create_token(&self, lead: &Lead, token: NewToken) -> Option<TokenRecord>;
     read async fn tokens(&self) -> Vec<TokenRecord>;
     fenced async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> bool;
+    fenced async fn note_leaving(&self, lead: &Lead, agent: AgentId, at: Timestamp) -> bool;
+    fenced async fn remove_agent(&self, lead: &Lead, agent: AgentId, by: &str, at: Timestamp) -> bool;
     read async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord>;
     fenced async fn enrol(&self, lead: &Lead, enrolment: Enrolment) -> EnrolmentOutcome;
     read async fn agents(&self) -> Vec<AgentRecord>;

@@ -103,6 +103,27 @@ impl State {
         true
     }
 
+    pub fn note_leaving(&mut self, agent: AgentId, at: Timestamp) -> bool {
+        let Some(found) = self.agents.get_mut(&agent) else { return false };
+        let record = &mut Arc::make_mut(found).record;
+        record.left = Some(at);
+        let name = record.name.clone();
+        self.audit(at, &name, "agent.leave", agent.to_string(), "");
+        true
+    }
+
+    pub fn remove_agent(&mut self, agent: AgentId, by: &str, at: Timestamp) -> bool {
+        let Some(found) = self.agents.get_mut(&agent) else { return false };
+        if found.record.intake != Intake::Revoked || found.record.removed.is_some() {
+            return false;
+        }
+        let record = &mut Arc::make_mut(found).record;
+        record.removed = Some(at);
+        let name = record.name.clone();
+        self.audit(at, by, "agent.remove", agent.to_string(), &name);
+        true
+    }
+
     pub fn set_policy(&mut self, new: &NewPolicy) -> bool {
         if self.policies.last().map_or(0, |newest| newest.version) != new.follows {
             return false;
@@ -123,7 +144,7 @@ impl State {
         let token = self.tokens.iter().position(|found| found.0.token == enrolment.token);
         let known = self.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == enrolment.peer).cloned();
         let names = self.agents.values().map(|agent| &agent.record);
-        let names = names.map(|agent| (agent.name.to_ascii_lowercase(), (agent.agent, agent.intake))).collect();
+        let names = names.map(|agent| (agent.name.to_ascii_lowercase(), (agent.agent, agent.standing()))).collect();
         let decided = decide::enrolment(enrolment, token.map(|at| &*self.tokens[at]), known, &names);
         let (name, group, replaced) = match decided {
             Enrolling::Answer(outcome) => return outcome,
@@ -154,6 +175,8 @@ impl State {
             version: None,
             machine: None,
             labels: Labels::new(),
+            left: None,
+            removed: None,
         };
         self.audit(enrolment.at, &by, "agent.enrol", agent.to_string(), &record.name);
         self.agents.insert(agent, Arc::new(Agent { record: record.clone(), hours: None, results_refused: 0 }));
@@ -252,6 +275,14 @@ impl Registry for Memory {
 
     async fn revoke_token(&self, lead: &Lead, token: u64, by: &str, at: Timestamp) -> StoreResult<bool> {
         self.write(lead, |state| Ok(state.revoke_token(token, by, at)))
+    }
+
+    async fn note_leaving(&self, lead: &Lead, agent: AgentId, at: Timestamp) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.note_leaving(agent, at)))
+    }
+
+    async fn remove_agent(&self, lead: &Lead, agent: AgentId, by: &str, at: Timestamp) -> StoreResult<bool> {
+        self.write(lead, |state| Ok(state.remove_agent(agent, by, at)))
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {

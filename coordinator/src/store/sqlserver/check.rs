@@ -272,7 +272,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = vec![server(look, seen.state.as_ref())];
     match &seen.state {
         Some(state) => findings.extend(database(&look.database, state)),
-        None => findings.push(Finding::warning(
+        None => findings.push(Finding::odd(
             "how the database is set up could not be read",
             "run the check with a login that may see sys.databases",
         )),
@@ -280,17 +280,17 @@ fn judge(seen: &Seen) -> Vec<Finding> {
     findings.extend(replicas(seen));
     if !look.has_schema {
         let hint = if look.may_create { "`lull db migrate` or the first start of the server makes it" } else { SCRIPT };
-        findings.push(Finding::problem("there is no schema `lull` yet", hint));
+        findings.push(Finding::bad("there is no schema `lull` yet", hint));
         return findings;
     }
     findings.extend(rights(look, seen.state.as_ref()));
     if !look.has_ledger {
-        findings.push(Finding::problem("schema `lull` has no tables that this login can see", SCRIPT));
+        findings.push(Finding::bad("schema `lull` has no tables that this login can see", SCRIPT));
         return findings;
     }
     findings.extend(tables(seen));
     if let Some(leader) = &seen.leader {
-        findings.push(Finding::fine(match &leader.holder {
+        findings.push(Finding::good(match &leader.holder {
             Some(holder) => format!("{holder} leads in term {}", leader.term.0),
             None => format!("there is no leader; the last term was {}", leader.term.0),
         }));
@@ -328,19 +328,15 @@ fn server(look: &Look, state: Option<&State>) -> Finding {
     let words = |name: &str| format!("{login} is logged in to {database} on {name}");
     match Edition::of(state.and_then(|state| state.edition)) {
         // These say version 12 for ever and are newer than any that can be installed.
-        Edition::Azure => Finding::fine(words("Azure SQL Database")),
-        Edition::Managed => Finding::fine(words("Azure SQL Managed Instance")),
-        Edition::Warehouse => {
-            Finding::problem(words("Azure Synapse"), "use SQL Server or Azure SQL Database: keys do not hold here")
-        }
+        Edition::Azure => Finding::good(words("Azure SQL Database")),
+        Edition::Managed => Finding::good(words("Azure SQL Managed Instance")),
+        Edition::Warehouse => Finding::bad(words("Azure Synapse"), "use SQL Server or Azure SQL Database: keys do not hold here"),
         Edition::Own => {
             let words = words(&format!("SQL Server {server_version}"));
             let major = server_version.split('.').next().and_then(|major| major.parse::<i64>().ok());
             match major {
-                Some(major) if major < VERSION_MIN => {
-                    Finding::problem(words, "SQL Server 2017 (14.0) is the oldest that will do")
-                }
-                Some(_) | None => Finding::fine(words),
+                Some(major) if major < VERSION_MIN => Finding::bad(words, "SQL Server 2017 (14.0) is the oldest that will do"),
+                Some(_) | None => Finding::good(words),
             }
         }
     }
@@ -350,33 +346,33 @@ fn database(name: &str, state: &State) -> Vec<Finding> {
     let alter = |what: &str| format!("ALTER DATABASE [{}] SET {what}", name.replace(']', "]]"));
     let mut findings = Vec::new();
     match state.level {
-        Some(level) if level < LEVEL_MIN => findings.push(Finding::problem(
+        Some(level) if level < LEVEL_MIN => findings.push(Finding::bad(
             format!("the database has compatibility level {level}, and OPENJSON needs {LEVEL_MIN}"),
             alter(&format!("COMPATIBILITY_LEVEL = {LEVEL_WANTED}")),
         )),
-        Some(level) if level < LEVEL_WANTED => findings.push(Finding::warning(
+        Some(level) if level < LEVEL_WANTED => findings.push(Finding::odd(
             format!("the database has compatibility level {level}: query plans are those of an older server"),
             alter(&format!("COMPATIBILITY_LEVEL = {LEVEL_WANTED}")),
         )),
         Some(_) | None => {}
     }
     if state.read_only {
-        findings.push(Finding::problem("the database is read-only", "connect to the primary, or let the restore end"));
+        findings.push(Finding::bad("the database is read-only", "connect to the primary, or let the restore end"));
     }
     if !state.read_committed_snapshot {
-        findings.push(Finding::warning(
+        findings.push(Finding::odd(
             "READ_COMMITTED_SNAPSHOT is off: reports and the coordinator wait for each other",
             alter("READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE"),
         ));
     }
     if state.delayed_durability == Some(2) {
-        findings.push(Finding::problem(
+        findings.push(Finding::bad(
             "DELAYED_DURABILITY is FORCED: what is confirmed to agents may be gone after a crash",
             alter("DELAYED_DURABILITY = DISABLED"),
         ));
     }
     if state.auto_close {
-        findings.push(Finding::warning(
+        findings.push(Finding::odd(
             "AUTO_CLOSE is on: the database is opened anew for each first connection",
             alter("AUTO_CLOSE OFF"),
         ));
@@ -388,7 +384,7 @@ fn replicas(seen: &Seen) -> Option<Finding> {
     let lagging: Vec<&str> =
         seen.replicas.iter().flatten().filter(|replica| !replica.synchronous).map(|replica| replica.name.as_str()).collect();
     (!lagging.is_empty()).then(|| {
-        Finding::warning(
+        Finding::odd(
             format!("copies of the database lag behind: {}", lagging.join(", ")),
             "after a fail-over to one of them the last commits are gone: the coordinator says so and goes on from what is \
              there; use synchronous commit where nothing may be lost",
@@ -399,9 +395,9 @@ fn replicas(seen: &Seen) -> Option<Finding> {
 fn rights(look: &Look, state: Option<&State>) -> Vec<Finding> {
     let login = &look.login;
     let mut findings = vec![if look.lacking.is_empty() {
-        Finding::fine(format!("{login} may read and write the rows of schema `lull`"))
+        Finding::good(format!("{login} may read and write the rows of schema `lull`"))
     } else {
-        Finding::problem(
+        Finding::bad(
             format!("{login} lacks {} in schema `lull`", look.lacking.join(", ")),
             "make it a member of the role: ALTER ROLE lull_coordinator ADD MEMBER ...; `lull db script` makes the role",
         )
@@ -414,11 +410,11 @@ fn rights(look: &Look, state: Option<&State>) -> Vec<Finding> {
         _ => None,
     };
     findings.push(match more {
-        Some(more) => Finding::warning(
+        Some(more) => Finding::odd(
             format!("{login} {more}, which the coordinator does not need"),
             "rights beyond rows serve upgrades alone; `lull db script` makes a role without them",
         ),
-        None => Finding::fine(format!("{login} has no right beyond rows: upgrades go through `lull db script`")),
+        None => Finding::good(format!("{login} has no right beyond rows: upgrades go through `lull db script`")),
     });
     findings
 }
@@ -426,7 +422,7 @@ fn rights(look: &Look, state: Option<&State>) -> Vec<Finding> {
 fn tables(seen: &Seen) -> Vec<Finding> {
     let missing = match schema::compatible(&seen.applied) {
         Ok(missing) if missing.is_empty() => None,
-        Ok(missing) => Some(Finding::problem(
+        Ok(missing) => Some(Finding::bad(
             format!("{} steps are missing", missing.len()),
             "`lull db migrate` with a login that may create tables, or a DBA with `lull db script`",
         )),
@@ -436,7 +432,7 @@ fn tables(seen: &Seen) -> Vec<Finding> {
         return vec![finding];
     }
     let Some(objects) = &seen.objects else {
-        return vec![Finding::warning(
+        return vec![Finding::odd(
             "all steps were applied; what the tables look like could not be read",
             "run the check with a login that may see the catalog of the database",
         )];
@@ -444,7 +440,7 @@ fn tables(seen: &Seen) -> Vec<Finding> {
     let differences = compare(&schema::shape(&MIGRATIONS), objects);
     if differences.is_empty() {
         let hidden = if objects.hidden.is_empty() { "" } else { " (the text of the views is not shown to this login)" };
-        return vec![Finding::fine(format!("the tables and views are those of this program{hidden}"))];
+        return vec![Finding::good(format!("the tables and views are those of this program{hidden}"))];
     }
     differences
 }
@@ -454,7 +450,7 @@ fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, table) in &wanted.tables {
         let Some(other) = found.shape.tables.get(name) else {
-            findings.push(Finding::problem(
+            findings.push(Finding::bad(
                 format!("table lull.{name} is missing"),
                 "restore a copy of the database, or look who removed it",
             ));
@@ -463,11 +459,11 @@ fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
         for (column, wanted) in &table.columns {
             match other.columns.get(column) {
                 Some(found) if found == wanted => {}
-                Some(found) => findings.push(Finding::problem(
+                Some(found) => findings.push(Finding::bad(
                     format!("lull.{name}.{column} is {} where it should be {}", kind(found), kind(wanted)),
                     format!("ALTER TABLE lull.{name} ALTER COLUMN {column} ..."),
                 )),
-                None => findings.push(Finding::problem(
+                None => findings.push(Finding::bad(
                     format!("column lull.{name}.{column} is missing"),
                     "restore a copy of the database, or look who removed it",
                 )),
@@ -476,7 +472,7 @@ fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
         findings.extend(indexes(name, &table.indexes, &other.indexes));
         let constraints = table.checks.iter().chain(table.foreign_keys.keys());
         for constraint in constraints.filter(|name| !other.checks.contains(*name) && !other.foreign_keys.contains_key(*name)) {
-            findings.push(Finding::warning(
+            findings.push(Finding::odd(
                 format!(
                     "constraint {constraint} of lull.{name} is missing: the database lets in what Lull relies on not to be there"
                 ),
@@ -485,7 +481,7 @@ fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
         }
     }
     for (table, name) in &found.idle {
-        findings.push(Finding::warning(
+        findings.push(Finding::odd(
             format!("{name} of lull.{table} is disabled, or was not checked for the rows that are there"),
             format!("ALTER INDEX {name} ON lull.{table} REBUILD, or ALTER TABLE lull.{table} WITH CHECK CHECK CONSTRAINT {name}"),
         ));
@@ -497,7 +493,7 @@ fn compare(wanted: &Shape, found: &Objects) -> Vec<Finding> {
             Some(other) if other.text != module.text && !found.hidden.contains(name) => "is another one than this program's",
             Some(_) => continue,
         };
-        findings.push(Finding::warning(format!("lull.{name} {words}"), "make it again as `lull db script` does"));
+        findings.push(Finding::odd(format!("lull.{name} {words}"), "make it again as `lull db script` does"));
     }
     findings
 }
@@ -516,7 +512,7 @@ fn indexes(table: &str, wanted: &BTreeMap<String, Index>, found: &BTreeMap<Strin
         };
         let text = format!("index {name} of lull.{table} {words}");
         let hint = "make it again as `lull db script` does";
-        findings.push(if index.unique { Finding::problem(text, hint) } else { Finding::warning(text, hint) });
+        findings.push(if index.unique { Finding::bad(text, hint) } else { Finding::odd(text, hint) });
     }
     findings
 }
@@ -534,7 +530,7 @@ fn alike(wanted: &Index, found: &Index) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::check::Grade;
+    use crate::store::check::Verdict;
 
     fn as_it_should_be() -> Seen {
         let look = Look {
@@ -591,13 +587,13 @@ mod tests {
         assert_eq!((hidden, shape.modules.len()), (vec!["secret".to_owned()], 2));
     }
 
-    fn worst(seen: &Seen) -> Vec<(Grade, String)> {
-        let bad = |finding: Finding| (finding.grade != Grade::Fine).then_some((finding.grade, finding.text));
+    fn worst(seen: &Seen) -> Vec<(Verdict, String)> {
+        let bad = |finding: Finding| (finding.verdict != Verdict::Good).then_some((finding.verdict, finding.text));
         judge(seen).into_iter().filter_map(bad).collect()
     }
 
     /// What is found when one thing is not as it should be.
-    fn when(change: impl FnOnce(&mut Seen)) -> (Grade, String) {
+    fn when(change: impl FnOnce(&mut Seen)) -> (Verdict, String) {
         let mut seen = as_it_should_be();
         change(&mut seen);
         let mut found = worst(&seen);
@@ -605,11 +601,11 @@ mod tests {
         found.remove(0)
     }
 
-    fn of_state(change: impl FnOnce(&mut State)) -> (Grade, String) {
+    fn of_state(change: impl FnOnce(&mut State)) -> (Verdict, String) {
         when(|seen| change(seen.state.as_mut().expect("it is seen")))
     }
 
-    fn of_objects(change: impl FnOnce(&mut Objects)) -> (Grade, String) {
+    fn of_objects(change: impl FnOnce(&mut Objects)) -> (Verdict, String) {
         when(|seen| change(seen.objects.as_mut().expect("they are seen")))
     }
 
@@ -627,25 +623,25 @@ mod tests {
             assert_eq!(worst(&seen), []);
             assert!(judge(&seen)[0].text.contains(name));
         }
-        assert_eq!(when(|seen| seen.look.server_version = "13.0.1601.5".into()).0, Grade::Problem);
-        assert_eq!(of_state(|state| state.edition = Some(6)).0, Grade::Problem);
+        assert_eq!(when(|seen| seen.look.server_version = "13.0.1601.5".into()).0, Verdict::Bad);
+        assert_eq!(of_state(|state| state.edition = Some(6)).0, Verdict::Bad);
     }
 
     #[test]
     fn settings_that_cost_results_or_time_are_named() {
-        let contains = |found: (Grade, String), grade: Grade, words: &str| {
-            assert_eq!(found.0, grade);
+        let contains = |found: (Verdict, String), verdict: Verdict, words: &str| {
+            assert_eq!(found.0, verdict);
             assert!(found.1.contains(words), "{found:?}");
         };
-        contains(of_state(|state| state.level = Some(120)), Grade::Problem, "level 120");
-        contains(of_state(|state| state.level = Some(130)), Grade::Warning, "level 130");
-        contains(of_state(|state| state.read_committed_snapshot = false), Grade::Warning, "READ_COMMITTED_SNAPSHOT");
-        contains(of_state(|state| state.delayed_durability = Some(2)), Grade::Problem, "DELAYED_DURABILITY");
-        contains(of_state(|state| state.auto_close = true), Grade::Warning, "AUTO_CLOSE");
-        contains(of_state(|state| state.read_only = true), Grade::Problem, "read-only");
+        contains(of_state(|state| state.level = Some(120)), Verdict::Bad, "level 120");
+        contains(of_state(|state| state.level = Some(130)), Verdict::Odd, "level 130");
+        contains(of_state(|state| state.read_committed_snapshot = false), Verdict::Odd, "READ_COMMITTED_SNAPSHOT");
+        contains(of_state(|state| state.delayed_durability = Some(2)), Verdict::Bad, "DELAYED_DURABILITY");
+        contains(of_state(|state| state.auto_close = true), Verdict::Odd, "AUTO_CLOSE");
+        contains(of_state(|state| state.read_only = true), Verdict::Bad, "read-only");
         let replica = |synchronous| Replica { name: "east".into(), synchronous };
-        contains(when(|seen| seen.replicas = Some(vec![replica(false), replica(true)])), Grade::Warning, "lag behind: east");
-        contains(when(|seen| seen.state = None), Grade::Warning, "could not be read");
+        contains(when(|seen| seen.replicas = Some(vec![replica(false), replica(true)])), Verdict::Odd, "lag behind: east");
+        contains(when(|seen| seen.state = None), Verdict::Odd, "could not be read");
     }
 
     #[test]
@@ -664,13 +660,13 @@ mod tests {
         let changed = |change: fn(&mut super::super::shape::Table)| {
             of_objects(|objects| change(objects.shape.tables.get_mut("tasks").expect("it is there")))
         };
-        let (grade, words) = changed(|tasks| drop(tasks.columns.remove("state")));
-        assert_eq!((grade, words.as_str()), (Grade::Problem, "column lull.tasks.state is missing"));
-        let (grade, words) = changed(|tasks| tasks.columns.get_mut("state").expect("it is there").kind = "varchar(8)".into());
-        assert_eq!(grade, Grade::Problem);
+        let (verdict, words) = changed(|tasks| drop(tasks.columns.remove("state")));
+        assert_eq!((verdict, words.as_str()), (Verdict::Bad, "column lull.tasks.state is missing"));
+        let (verdict, words) = changed(|tasks| tasks.columns.get_mut("state").expect("it is there").kind = "varchar(8)".into());
+        assert_eq!(verdict, Verdict::Bad);
         assert_eq!(words, "lull.tasks.state is varchar(8) NOT NULL where it should be varchar(16) NOT NULL");
-        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("ix_tasks_open"))).0, Grade::Warning);
-        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("pk_tasks"))).0, Grade::Problem);
+        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("ix_tasks_open"))).0, Verdict::Odd);
+        assert_eq!(changed(|tasks| drop(tasks.indexes.remove("pk_tasks"))).0, Verdict::Bad);
         let (_, words) = changed(|tasks| assert!(tasks.checks.remove("ck_tasks_place")));
         assert!(words.contains("ck_tasks_place"));
         assert!(changed(|tasks| drop(tasks.foreign_keys.remove("fk_tasks_job"))).1.contains("fk_tasks_job"));
@@ -683,7 +679,7 @@ mod tests {
         view(objects);
         objects.hidden.push("task_list".into());
         assert_eq!(worst(&seen), [], "a text that is not shown cannot differ");
-        assert_eq!(when(|seen| seen.objects = None).0, Grade::Warning);
+        assert_eq!(when(|seen| seen.objects = None).0, Verdict::Odd);
     }
 
     #[test]
@@ -711,8 +707,8 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_tables_that_are_not_there_yet() {
-        let (grade, words) = when(|seen| (seen.look.has_schema, seen.look.has_ledger) = (false, false));
-        assert_eq!((grade, words.as_str()), (Grade::Problem, "there is no schema `lull` yet"));
+        let (verdict, words) = when(|seen| (seen.look.has_schema, seen.look.has_ledger) = (false, false));
+        assert_eq!((verdict, words.as_str()), (Verdict::Bad, "there is no schema `lull` yet"));
         assert!(when(|seen| seen.applied.clear()).1.contains("steps are missing"));
     }
 
@@ -848,21 +844,21 @@ mod tests {
     }
 
     /// How bad it is at the worst; none: fine.
-    fn grade(change: impl FnOnce(&mut Seen)) -> Option<Grade> {
+    fn verdict(change: impl FnOnce(&mut Seen)) -> Option<Verdict> {
         let mut seen = as_it_should_be();
         change(&mut seen);
         let found = worst(&seen);
         assert!(found.len() <= 1, "{found:?}");
-        found.first().map(|(grade, _)| *grade)
+        found.first().map(|(verdict, _)| *verdict)
     }
 
     #[test]
     fn versions_levels_and_editions_will_do_from_their_bounds_on() {
-        let (fine, warning, problem) = (None, Some(Grade::Warning), Some(Grade::Problem));
+        let (fine, warning, problem) = (None, Some(Verdict::Odd), Some(Verdict::Bad));
         for (version, expected) in [("13.9.9", problem), ("14.0.1000", fine), ("17", fine), ("unknown", fine), ("", fine)] {
-            assert_eq!(grade(|seen| seen.look.server_version = version.into()), expected, "{version}");
+            assert_eq!(verdict(|seen| seen.look.server_version = version.into()), expected, "{version}");
         }
-        let of_state = |change: &dyn Fn(&mut State)| grade(|seen| change(seen.state.as_mut().expect("it is seen")));
+        let of_state = |change: &dyn Fn(&mut State)| verdict(|seen| change(seen.state.as_mut().expect("it is seen")));
         let levels = [(Some(129), problem), (Some(130), warning), (Some(139), warning), (Some(140), fine), (None, fine)];
         for (level, expected) in levels {
             assert_eq!(of_state(&|state| state.level = level), expected, "{level:?}");
@@ -939,7 +935,7 @@ mod tests {
         assert_eq!(words, "lull.tasks.agent_id is bigint NOT NULL where it should be bigint NULL");
         assert!(changed(&|tasks| drop(tasks.indexes.remove("ix_tasks_bad"))).contains("is missing"));
         let gone = of_objects(|objects| drop(objects.shape.modules.remove("task_list")));
-        assert_eq!(gone, (Grade::Warning, "lull.task_list is missing".into()));
+        assert_eq!(gone, (Verdict::Odd, "lull.task_list is missing".into()));
         let hidden_and_gone = of_objects(|objects| {
             objects.shape.modules.remove("task_list");
             objects.hidden.push("job_list".into());

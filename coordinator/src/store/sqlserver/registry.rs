@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
 use lull_shared::{
-    id::{TokenId, VersionId},
+    id::{AgentId, TokenId, VersionId},
     time::Timestamp,
 };
 use serde_json::json;
@@ -189,6 +189,16 @@ impl Registry for SqlServer {
         let values = vec![number(token).into(), at.0.into(), bounds::name(by).into()];
         let found = settled(&self.session, lead, statements::REVOKE_TOKEN, values).await?;
         Ok(found == Some(1))
+    }
+
+    async fn note_leaving(&self, lead: &Lead, agent: AgentId, at: Timestamp) -> StoreResult<bool> {
+        let values = vec![number(agent.0).into(), at.0.into()];
+        Ok(settled(&self.session, lead, statements::NOTE_LEAVING, values).await? == Some(1))
+    }
+
+    async fn remove_agent(&self, lead: &Lead, agent: AgentId, by: &str, at: Timestamp) -> StoreResult<bool> {
+        let values = vec![number(agent.0).into(), at.0.into(), bounds::name(by).into()];
+        Ok(settled(&self.session, lead, statements::REMOVE_AGENT, values).await? == Some(1))
     }
 
     async fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> StoreResult<Option<TokenRecord>> {

@@ -13,9 +13,10 @@ use super::{
 use crate::store::rows::{self, Columns, Damaged};
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 2] = [
+pub static MIGRATIONS: [Migration; 3] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
     Migration { number: 2, name: "turn", sql: include_str!("../migrations/sqlserver/0002_turn.sql") },
+    Migration { number: 3, name: "leaving", sql: include_str!("../migrations/sqlserver/0003_leaving.sql") },
 ];
 
 /// Building indexes on tables that are full takes long; new ones take a second.

@@ -110,6 +110,8 @@ statements! {
     CREATE_TOKEN = fenced "create_token" [];
     TOKENS = plain "tokens" [rows::token_record];
     REVOKE_TOKEN = fenced "revoke_token" [];
+    NOTE_LEAVING = fenced "note_leaving" [];
+    REMOVE_AGENT = fenced "remove_agent" [];
     AUTHENTICATE = plain "authenticate" [rows::token_record];
     BEFORE_ENROLMENT = plain "before_enrolment" [
         |row: &dyn Columns| { rows::bytes(row, "fingerprint")?; rows::token_record(row) },

@@ -6,4 +6,4 @@ WHERE removed_us IS NULL AND number = COALESCE(@P3, number)
 SET @result = @@ROWCOUNT;
 IF @result > 0
     INSERT INTO lull.audit (at_us, by_whom, operation, subject, detail)
-    VALUES (@P4, @P5, 'function.remove', @P6, CONCAT(@result, ' versions'));
+    VALUES (@P4, @P5, 'function.remove', @P6, CONCAT(@result, CASE WHEN @result = 1 THEN ' version' ELSE ' versions' END));
