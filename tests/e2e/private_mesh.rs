@@ -170,6 +170,44 @@ fn work_that_is_broken_off_is_kept_and_can_go_on_whoever_breaks_it_off() {
 }
 
 #[test]
+fn nothing_is_left_of_work_that_was_broken_off_before_any_of_it_had_ended() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for (signal, times) in [(Signal::INT, 1), (Signal::TERM, 1), (Signal::HUP, 1), (Signal::INT, 2)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (busy, rounds) = (fixture(folder.path(), "busy"), folder.path().join("rounds"));
+        std::fs::write(&rounds, "1000000\n").expect("written");
+        let mut child = start(folder.path(), &[text(&busy), "--each-line", text(&rounds), "--agents", "1", "--slots", "1"]);
+        let log = || std::fs::read_to_string(folder.path().join("err")).unwrap_or_default();
+        let left = || -> Vec<String> {
+            let names = std::fs::read_dir(folder.path()).expect("readable").map(|entry| entry.expect("readable").file_name());
+            names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with("lull-")).collect()
+        };
+        wait_until("it is submitted", || log().contains("0/1 done"), log);
+        assert_eq!(left().len(), 1, "its folder is there while it runs");
+        for _ in 0..times {
+            kill_process(Pid::from_child(&child), signal).expect("it runs");
+            std::thread::yield_now();
+        }
+        assert_eq!(child.wait().expect("our own child").code(), Some(130), "{}", log());
+        // Agents end when the process that started them has, and one that was hurried waits for none of them.
+        wait_until("nothing is left", || left().is_empty(), log);
+        if times == 1 {
+            assert!(log().contains("nothing is kept"), "{}", log());
+        }
+    }
+}
+
+#[test]
+fn an_input_that_is_not_there_is_told_before_anything_is_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nonsense = folder.path().join("f.wasm");
+    std::fs::write(&nonsense, "not even a module").expect("written");
+    let (code, _, err) = run(&[text(&nonsense), "nosuch.txt"]);
+    assert_eq!((code, err.lines().next()), (3, Some("error: cannot read nosuch.txt: no such file or directory")), "{err}");
+    assert_eq!(err.lines().count(), 2, "{err}");
+}
+
+#[test]
 fn a_full_disk_keeps_what_is_there_and_the_work() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(disk) = SmallDisk::mount(folder.path().join("out"), 1) else { return not_run("results on a full disk") };
