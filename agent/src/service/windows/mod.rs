@@ -108,6 +108,8 @@ fn serve(_: Vec<OsString>) {
     *status.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
     tell(handle, ServiceState::Running, ServiceExitCode::NO_ERROR);
     write_down(&orders, log);
+    // Nobody sees what a service writes to its standard error.
+    std::panic::set_hook(Box::new(move |panic| log.write(Event::Failed, &panic.to_string())));
     log.write(Event::Started, &format!("the agent has started; its data is in {}", orders.data.display()));
     let code = match work(&orders, stop, abort) {
         Ok(()) => {
