@@ -320,6 +320,22 @@ mod tests {
         Finished { outcome: Outcome::Succeeded { output: Payload::Blob(BlobRef::of(bytes)) }, ..record(index, 0) }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_look_into_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let above = tempfile::tempdir().expect("a folder");
+        let folder = above.path().join("results");
+        let (outbox, _, thread) = Outbox::open(&folder, 1 << 20, |_| ()).expect("it opens");
+        drop(outbox);
+        thread.join().expect("it ends");
+        let folders = [folder.clone(), folder.join("outputs")];
+        for folder in folders {
+            let mode = fs::metadata(&folder).expect("it was made").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", folder.display());
+        }
+    }
+
     #[test]
     fn results_survive_until_they_are_dropped() {
         let outbox = Box::new(1 << 30);

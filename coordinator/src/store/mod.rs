@@ -319,3 +319,17 @@ pub async fn check(choice: &StoreChoice) -> Check {
         StoreChoice::Memory => Check::new("memory".into(), 0),
     }
 }
+
+#[cfg(test)]
+mod error_tests {
+    use super::*;
+
+    /// Room is made by somebody, and then the same is tried again: that is only right of what can still happen.
+    #[test]
+    fn only_what_may_be_tried_again_is_for_want_of_room() {
+        let full = || anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::StorageFull)).context("it cannot be written");
+        assert!(StoreError::Determinate(full()).is_full() && StoreError::Indeterminate(full()).is_full());
+        assert!(!StoreError::Contradiction(full()).is_full());
+        assert!(!StoreError::Determinate(anyhow::anyhow!("no such table")).is_full());
+    }
+}

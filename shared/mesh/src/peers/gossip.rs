@@ -47,13 +47,16 @@ fn capacity_topics() -> impl Iterator<Item = IdentTopic> {
     (0..CAPACITY_TOPICS).map(|shard| IdentTopic::new(protocol::capacity_topic(AgentId(shard))))
 }
 
-pub(crate) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
-    let wrong = |reason: &dyn std::fmt::Display| NodeError::Gossip(reason.to_string());
+fn wrong(reason: impl std::fmt::Display) -> NodeError {
+    NodeError::Gossip(reason.to_string())
+}
+
+fn config(reads_capacity: bool) -> Result<gossipsub::Config, NodeError> {
     let mut config = ConfigBuilder::default();
     if !reads_capacity {
         config.heartbeat_interval(AGENT_HEARTBEAT);
     }
-    let config = config
+    config
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
         .message_id_fn(message_id)
@@ -63,14 +66,18 @@ pub(crate) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Beha
         .max_transmit_size(limits::REVOCATIONS_BYTES_MAX)
         .forward_queue_duration(Duration::from_secs(5))
         .build()
-        .map_err(|error| wrong(&error))?;
+        .map_err(wrong)
+}
+
+pub(crate) fn behaviour(identity: &Keypair, reads_capacity: bool) -> Result<Behaviour, NodeError> {
+    let config = config(reads_capacity)?;
     let ours = capacity_topics().chain([revocation_topic()]).map(|topic| topic.hash()).collect();
     let authenticity = MessageAuthenticity::Signed(identity.clone());
-    let mut behaviour = Behaviour::new_with_subscription_filter(authenticity, config, WhitelistSubscriptionFilter(ours))
-        .map_err(|e| wrong(&e))?;
+    let mut behaviour =
+        Behaviour::new_with_subscription_filter(authenticity, config, WhitelistSubscriptionFilter(ours)).map_err(wrong)?;
     let read = reads_capacity.then(capacity_topics).into_iter().flatten();
     for topic in read.chain([revocation_topic()]) {
-        behaviour.subscribe(&topic).map_err(|error| wrong(&error))?;
+        behaviour.subscribe(&topic).map_err(wrong)?;
     }
     Ok(behaviour)
 }
@@ -181,6 +188,13 @@ mod tests {
     use lull_shared::{identity::NetworkId, time::Timestamp};
 
     use super::*;
+
+    #[test]
+    fn an_agent_at_rest_is_woken_seldom_and_a_coordinator_looks_after_gossip_as_often_as_is_usual() {
+        let [agent, coordinator] = [false, true].map(|reads| config(reads).expect("it is valid").heartbeat_interval());
+        assert_eq!((agent, coordinator), (AGENT_HEARTBEAT, gossipsub::Config::default().heartbeat_interval()));
+        assert!(agent > coordinator);
+    }
 
     fn capacity(agent: u64) -> Capacity {
         Capacity {

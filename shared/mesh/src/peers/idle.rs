@@ -30,7 +30,14 @@ impl Running {
     }
 
     pub(crate) fn close_idle(&mut self, now: Instant) {
-        let mut ours = 0;
+        for id in self.look_for_idle(now) {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    /// The connections to close; sets the next look.
+    fn look_for_idle(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let (mut ours, mut idle) = (0, Vec::new());
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             let to_agent = connection.standing.certificate().is_some_and(|certificate| certificate.role == Role::Agent);
@@ -41,11 +48,12 @@ impl Running {
             if connection.has_been_idle() {
                 let peer: PeerId = connection.peer;
                 tracing::debug!(%peer, "closing a connection that nothing moves on");
-                self.swarm.close_connection(id);
+                idle.push(id);
             }
         }
         // One that is being dialled is seen when it is there.
         self.idle_due = (ours > 0).then(|| now + LOOK_EVERY);
+        idle
     }
 }
 
@@ -85,6 +93,31 @@ fn is_loopback(part: &Part) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lone::Lone;
+
+    #[tokio::test]
+    async fn an_agent_closes_what_it_dialled_to_agents_when_nothing_moved_between_two_looks_and_keeps_all_else() {
+        let mut lone = Lone::new(Role::Agent).await;
+        let now = Instant::now();
+        lone.node.watch_idle(now);
+        assert_eq!(lone.node.idle_due, Some(now + LOOK_EVERY));
+        let [idle, busy] = [(); 2].map(|()| lone.admitted(PeerId::random(), Role::Agent, true));
+        lone.admitted(PeerId::random(), Role::Agent, false);
+        lone.admitted(PeerId::random(), Role::Coordinator, true);
+        lone.connected(PeerId::random(), true);
+        assert_eq!(lone.node.look_for_idle(now), [], "nobody knows yet what moves");
+        lone.connection(busy).traffic.blob_bytes_sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(lone.node.look_for_idle(now), [idle]);
+        assert_eq!(lone.node.look_for_idle(now), [idle, busy]);
+        assert_eq!(lone.node.idle_due, Some(now + LOOK_EVERY), "it looks again while there are such connections");
+        let mut alone = Lone::new(Role::Agent).await;
+        alone.node.watch_idle(now);
+        assert_eq!(alone.node.look_for_idle(now), []);
+        assert_eq!(alone.node.idle_due, None, "there is nothing to look at");
+        let mut coordinator = Lone::new(Role::Coordinator).await;
+        coordinator.node.watch_idle(now);
+        assert_eq!(coordinator.node.idle_due, None, "a coordinator keeps its connections");
+    }
 
     fn shown(listening: &[&str], seen_at: &str) -> Vec<String> {
         let parse = |text: &&str| text.parse().expect("an address");

@@ -6,7 +6,7 @@ use lull_shared::{
     id::{AgentId, JobId},
     job::DependencyCondition::{Any, Ok},
     message::{RecallReason, ReleaseReason, ToCoordinator},
-    state::{AttemptEnd, Intake, JobState, TaskCounts, WaitReason},
+    state::{AttemptEnd, Intake, JobState, Part, TaskCounts, Trouble, WaitReason},
 };
 
 use crate::{
@@ -51,6 +51,20 @@ fn a_cancelled_job_ends_when_nothing_of_it_runs() {
     assert_eq!(driver.ledger.counts(job), TaskCounts { succeeded: 1, cancelled: 4, ..Default::default() });
     assert!(driver.orders.contains(&(AgentId(1), Order::Forget { job })));
     assert_eq!(driver.cancel(job), Reply::Refused(Refusal::NoJob(job)));
+}
+
+#[test]
+fn trouble_of_a_machine_ends_what_was_cancelled_and_begins_nothing_anew() {
+    let mut driver = Driver::with_agents(2, 1);
+    let job = driver.submit(spec(1));
+    let agent = if driver.held(1).is_empty() { 2 } else { 1 };
+    driver.started(agent, &[attempt(1, 0, 1)]);
+    driver.cancel(job);
+    let reason = ReleaseReason::Trouble(Trouble::new(Part::Scratch, "no space left"));
+    driver.say(agent, ToCoordinator::Released { attempts: vec![attempt(1, 0, 1)], reason });
+    assert_eq!(driver.ends(), [(attempt(1, 0, 1), AttemptEnd::Cancelled)]);
+    assert_eq!(driver.ledger.state(job), JobState::Cancelled);
+    assert!(driver.held(1).is_empty() && driver.held(2).is_empty());
 }
 
 #[test]
