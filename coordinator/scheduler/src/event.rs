@@ -257,8 +257,9 @@ pub struct Quarantine {
 }
 
 /// The two ways to lose belief.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum QuarantineKind {
     /// An output of it differs from what two others brought.
     Output,
@@ -270,17 +271,13 @@ pub enum QuarantineKind {
 
 impl QuarantineKind {
     /// As stores and interfaces write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Output => "output",
-            Self::Cloned => "cloned",
-            Self::Overtime => "overtime",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// What is written so.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Output, Self::Cloned, Self::Overtime].into_iter().find(|kind| kind.as_str() == word)
+        word.parse().ok()
     }
 
     /// Whom the audit names: no person decides about it.

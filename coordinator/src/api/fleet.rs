@@ -243,8 +243,9 @@ pub struct Finding {
 }
 
 /// How a thing is that was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Verdict {
     Good,
     Odd,
@@ -253,11 +254,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Odd => "odd",
-            Self::Bad => "bad",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }

@@ -71,8 +71,11 @@ pub struct NetworkRecord {
 }
 
 /// What the bearer of a token may do. Each role may all that those before it may, except that `agent` stands apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TokenRole {
     /// Enrol a machine, nothing else.
     Agent,
@@ -84,19 +87,13 @@ pub enum TokenRole {
 
 impl TokenRole {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Viewer => "viewer",
-            Self::Submitter => "submitter",
-            Self::Publisher => "publisher",
-            Self::Admin => "admin",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The role with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Agent, Self::Viewer, Self::Submitter, Self::Publisher, Self::Admin].into_iter().find(|role| role.as_str() == word)
+        word.parse().ok()
     }
 }
 

@@ -22,8 +22,23 @@ use crate::{
 };
 
 /// How a task stands, without the reasons: what is counted, listed and stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TaskState {
     Queued,
     Waiting,
@@ -53,24 +68,13 @@ impl TaskState {
     ];
 
     /// The word used everywhere: database, interface and tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Moving => "moving",
-            Self::Verifying => "verifying",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The state with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
+        word.parse().ok()
     }
 
     /// Whether the task will never run again by itself.
@@ -79,12 +83,6 @@ impl TaskState {
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired => true,
             Self::Queued | Self::Waiting | Self::Running | Self::Paused | Self::Moving | Self::Verifying => false,
         }
-    }
-}
-
-impl fmt::Display for TaskState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -148,8 +146,23 @@ impl TaskCounts {
 }
 
 /// How a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum JobState {
     /// Some task has not ended.
     Active,
@@ -165,32 +178,18 @@ pub enum JobState {
 
 impl JobState {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The state with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Active, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Expired]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        word.parse().ok()
     }
 
     /// Whether nothing of the job will run again by itself.
     pub const fn is_ended(self) -> bool {
         !matches!(self, Self::Active)
-    }
-}
-
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -256,8 +255,23 @@ fn listed(jobs: &[JobId]) -> String {
 }
 
 /// How an attempt ended. Only `Failed` spends a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AttemptEnd {
     Succeeded,
     Failed,
@@ -272,28 +286,13 @@ pub enum AttemptEnd {
 
 impl AttemptEnd {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Evicted => "evicted",
-            Self::Recalled => "recalled",
-            Self::Lost => "lost",
-            Self::Cancelled => "cancelled",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The end with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Succeeded, Self::Failed, Self::Evicted, Self::Recalled, Self::Lost, Self::Cancelled]
-            .into_iter()
-            .find(|end| end.as_str() == word)
-    }
-}
-
-impl fmt::Display for AttemptEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        word.parse().ok()
     }
 }
 
@@ -550,8 +549,23 @@ impl fmt::Display for PauseReason {
 }
 
 /// Whether an agent takes new work, by the administrator's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Intake {
     #[default]
     Open,
@@ -565,18 +579,13 @@ pub enum Intake {
 
 impl Intake {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Cordoned => "cordoned",
-            Self::Draining => "draining",
-            Self::Revoked => "revoked",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The intake with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Open, Self::Cordoned, Self::Draining, Self::Revoked].into_iter().find(|intake| intake.as_str() == word)
+        word.parse().ok()
     }
 }
 

@@ -247,18 +247,15 @@ impl Obstacle {
 
 impl OutageKind {
     /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Together => "together",
-            Self::CutOff => "cut_off",
-            Self::Unmet => "unmet",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// What it looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OutageKind {
     /// Many fell silent within moments, and others are heard: a part of the network.
     Together,
