@@ -40,3 +40,36 @@ fn below(package: &str) -> BTreeSet<String> {
     let text = String::from_utf8(output.stdout).expect("names");
     text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
 }
+
+/// Calls of Windows that tell which key is pressed. What only counts input is not among them.
+const KEYS: [&str; 8] = [
+    "GetAsyncKeyState",
+    "GetKeyState",
+    "GetKeyboardState",
+    "GetRawInputData",
+    "GetRawInputBuffer",
+    "SetWindowsHookEx",
+    "RegisterHotKey",
+    "SetWinEventHook",
+];
+
+/// Whoever reads keys by mistake is found on every system, before there is a program to look into.
+#[test]
+fn no_source_of_the_agent_names_a_call_that_tells_of_keys() {
+    let mut looked_at = 0;
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let named: Vec<&&str> = KEYS.iter().filter(|call| text.contains(**call)).collect();
+                assert!(named.is_empty(), "{} names {named:?}", path.display());
+                looked_at += usize::from(text.contains("GetLastInputInfo"));
+            }
+        }
+    }
+    assert!(looked_at > 0, "the search comes by where Windows is asked for input");
+}

@@ -34,9 +34,14 @@ fn main() {
 fn optional() -> Vec<Optional> {
     vec![
         Optional { check: "the store's suite on SQL Server", lacks: unset("LULL_TEST_SQLSERVER") },
+        Optional { check: "the agent's own tests for Windows", lacks: without_windows() },
         Optional { check: "the sensor under X11", lacks: missing(&["Xvfb", "xdotool"]) },
         Optional { check: "sleep and inhibitors by D-Bus", lacks: missing(&["dbus-daemon"]).or_else(without_mock) },
     ]
+}
+
+fn without_windows() -> Option<String> {
+    (!cfg!(windows)).then(|| "this is not Windows, for which everything is only checked here".to_owned())
 }
 
 fn unset(variable: &str) -> Option<String> {
