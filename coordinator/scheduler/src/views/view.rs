@@ -253,8 +253,9 @@ impl OutageKind {
 }
 
 /// What it looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum OutageKind {
     /// Many fell silent within moments, and others are heard: a part of the network.

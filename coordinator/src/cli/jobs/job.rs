@@ -435,7 +435,10 @@ mod tests {
     use super::*;
     use crate::{
         api::{Reason, Text},
-        cli::shown::output::tests::{check_fits, plain, worst_name, worst_reason},
+        cli::shown::{
+            output::tests::{check_fits, plain, worst_name, worst_reason},
+            progress::tests::job as some_job,
+        },
     };
 
     fn job(number: u64, counts: TaskCounts) -> JobBody {
@@ -444,20 +447,9 @@ mod tests {
             name: worst_name(number),
             function: format!("{}@12", worst_name(number)),
             submitter: "a-person-with-a-name-of-some-length".into(),
-            owner: None,
-            state: JobState::Active,
-            stopping: None,
-            stopped_by: None,
-            tasks: counts.total(),
-            counts,
-            unreachable: 0,
-            waiting: None,
             moved: None,
             lost: None,
-            mean_wall_ms: None,
-            priority: 0,
-            submitted: jiff::Timestamp::UNIX_EPOCH,
-            ended: None,
+            ..some_job(counts)
         }
     }
 

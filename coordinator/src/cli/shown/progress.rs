@@ -156,7 +156,7 @@ impl Rate {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use lull_shared::{
         id::JobId,
         state::{JobState, TaskCounts},
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::api::{Reason, Text};
 
-    fn job(counts: TaskCounts) -> JobBody {
+    pub(crate) fn job(counts: TaskCounts) -> JobBody {
         JobBody {
             job: Text(JobId(1)),
             name: "stats".into(),
