@@ -302,7 +302,8 @@ impl Session {
     fn leave_when_ready(&mut self, now: Timestamp) {
         let Life::Leaving { until } = self.life else { return };
         let ended = self.slots.iter().all(|slot| *slot == Slot::Idle) && self.outbox.is_settled(self.link.is_up());
-        let quiet = ended && self.has_parted();
+        // Whoever was just greeted answers within moments, and would take what ends before that for a machine that vanished.
+        let quiet = ended && self.has_parted() && !self.link.is_greeting();
         if quiet || now >= until {
             self.life = Life::Left;
             self.say(ToCoordinator::Farewell);

@@ -925,6 +925,25 @@ fn a_stopping_agent_releases_everything_and_says_farewell_when_its_results_are_s
 }
 
 #[test]
+fn an_agent_that_stops_while_it_is_greeted_says_farewell_when_it_is_welcome() {
+    let stopping = || {
+        let mut world = World::new(1);
+        world.event(Event::Connected);
+        assert!(!world.event(Event::Stop { grace: Duration::from_secs(30) }).contains(&Effect::Quit), "the answer is on its way");
+        world
+    };
+    let mut world = stopping();
+    world.frame = 0;
+    let effects = world.hear(welcome());
+    assert!(effects.ends_with(&[Effect::Send(ToCoordinator::Farewell), Effect::Quit]), "{effects:?}");
+    assert!(stopping().event(Event::Disconnected).contains(&Effect::Quit), "it went away");
+    let effects = stopping().advance(Duration::from_secs(10));
+    assert!(effects.contains(&Effect::Close(CloseReason::NoWelcome)), "nobody answers: {effects:?}");
+    let effects = stopping().advance(Duration::from_secs(30));
+    assert!(effects.contains(&Effect::Quit), "the grace is the end of patience: {effects:?}");
+}
+
+#[test]
 fn capacity_is_announced_on_change_but_not_every_time() {
     let mut world = World::ready(4);
     world.assign(1, 0..4);

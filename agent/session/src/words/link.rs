@@ -59,6 +59,10 @@ impl Link {
     pub(crate) fn is_up(&self) -> bool {
         matches!(self, Self::Up(_))
     }
+
+    pub(crate) fn is_greeting(&self) -> bool {
+        matches!(self, Self::Greeting { .. })
+    }
 }
 
 /// What others were last told of this agent's capacity.
