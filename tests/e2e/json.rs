@@ -207,9 +207,17 @@ impl Walk {
         assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{}", refused.err);
         assert!(refused.err.contains("hint: `lull-agent status -o json`"), "{}", refused.err);
         self.refused.insert("lull-agent run".into(), refused.err);
+        for action in ["install", "run", "status", "uninstall"] {
+            let refused = self.cluster.agent_says("desk", &["service", action, "-o", "json"]);
+            assert!(refused.code != 0 && refused.out.is_empty(), "{action}: {} {}", refused.code, refused.out);
+            assert!(refused.err.contains("systemctl"), "{}", refused.err);
+            self.refused.insert(format!("lull-agent service {action}"), refused.err);
+        }
         self.agent_says("leave", &[]);
         self.lull("agent revoke", &["desk"]);
         self.lull("agent restore", &["desk"]);
+        self.cluster.lull(&["agent", "revoke", "desk"]);
+        self.lull("agent remove", &["desk"]);
     }
 }
 

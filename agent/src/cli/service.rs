@@ -22,7 +22,7 @@ pub(super) enum Action {
     #[command(after_help = "EXAMPLES:\n  lull-agent service status -o json")]
     Status,
     /// What the service manager starts
-    #[command(after_help = "EXAMPLES:\n  sc start LullAgent")]
+    #[command(after_help = "EXAMPLES:\n  lull-agent service run")]
     Run,
 }
 
