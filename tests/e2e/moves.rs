@@ -96,7 +96,7 @@ fn hands_over(cluster: &Cluster) {
     let explained = cluster.lull(&["explain", &format!("{job}.0")]).out;
     assert!(explained.contains("migratable: the job was submitted so"), "{explained}");
     let drained = cluster.lull(&["agent", "drain", here]);
-    assert!(drained.err.contains("this concerns 1 attempt there"), "{}", drained.err);
+    assert!(drained.err.contains("1 attempt asked back"), "{}", drained.err);
     cluster.wait_for_job(&job, "it ends elsewhere", |job| job["counts"]["succeeded"] == 1);
     let history = attempts(cluster, &job);
     assert_eq!(history.len(), 2, "{history:#?}");

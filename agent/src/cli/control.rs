@@ -63,11 +63,14 @@ pub(super) async fn resume(place: Place<'_>, out: Output) -> Result<(), CliError
 }
 
 pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(), CliError> {
-    match ipc::ask(data, &Request::Leave).await {
-        Ok(_) => wait_until_gone(data).await?,
-        Err(IpcError::NotRunning(_)) if !run_loop::is_running(data) => {}
+    let ran = match ipc::ask(data, &Request::Leave).await {
+        Ok(_) => {
+            wait_until_gone(data).await?;
+            true
+        }
+        Err(IpcError::NotRunning(_)) if !run_loop::is_running(data) => false,
         Err(error) => return Err(error.into()),
-    }
+    };
     let member = Membership::load(data);
     let joined = membership::forget(data, config.cache_dir.as_deref()).map_err(|error| {
         let words = format!("{} cannot be emptied: {error}\nhint: run this as the user whose folder it is", data.display());
@@ -78,11 +81,18 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
         return Err(MembershipError::NotJoined.into());
     }
     let agent = member.map(|member| member.agent.to_string()).ok();
-    let words = match membership::is_revoked(data) {
-        true => "left; this machine was revoked, so it keeps its identity, and joins again when an administrator has restored it",
-        false => "left; a new token brings this machine back under a new identity",
+    let words = match (membership::is_revoked(data), ran, &agent) {
+        (true, _, _) => {
+            "left; this machine was revoked, so it keeps its identity, and joins again when an administrator has restored it"
+                .into()
+        }
+        (false, false, Some(agent)) => format!(
+            "left, and nobody was told, since the agent did not run: an administrator takes it off the list with \
+             `lull agent revoke {agent}` and `lull agent remove {agent}`"
+        ),
+        (false, _, _) => "left; a new token brings this machine back under a new identity".to_owned(),
     };
-    out.done(&json!({ "left": true, "agent": agent }), agent.as_deref().unwrap_or("left"), words)
+    out.done(&json!({ "left": true, "told": ran, "agent": agent }), agent.as_deref().unwrap_or("left"), &words)
 }
 
 /// Asks the agent of the data folder; if none runs there and nobody named that folder, the service of this machine. An agent

@@ -154,11 +154,12 @@ fn in_words(what: What, deed: &AgentDeed) -> (&'static str, String) {
         What::Restore => ("restored", format!("{name} may come back, and connects again within a minute if it runs{heard}")),
         What::Remove if deed.affected == 0 => ("removed", format!("{name} was removed already")),
         What::Remove => ("removed", format!("{name} is off the list; what it ran keeps its name")),
-        What::Intake(Intake::Open) => ("uncordoned", format!("{name} takes new work; {there}")),
-        What::Intake(Intake::Cordoned) => ("cordoned", format!("{name} takes nothing new; {there}")),
+        What::Intake(Intake::Open) => ("uncordoned", format!("{name} takes new work")),
+        What::Intake(Intake::Cordoned) => ("cordoned", format!("{name} takes nothing new; what it has goes on there")),
         What::Intake(Intake::Draining) => {
-            let words = "takes nothing new, hands over what can be moved and finishes the rest";
-            ("draining", format!("{name} {words}; {there}"))
+            let (back, left) = (counted(deed.affected, "attempt"), format!("`lull agent show {}` says what is left", deed.name));
+            let words = "asked back, and what cannot be moved finishes there";
+            ("draining", format!("{name} takes nothing new; {back} {words}: {left}"))
         }
         What::Intake(Intake::Revoked) => ("revoked", format!("{name} is thrown out; {there}{heard}")),
     }
@@ -217,6 +218,8 @@ fn is_trouble(reason: &Reason) -> bool {
 fn reason(agent: &AgentBody) -> Option<String> {
     match (&agent.quarantine, &agent.paused) {
         (_, _) if agent.intake == Intake::Revoked => None,
+        // Of identities the reason begins with what they are.
+        (Some(found), _) if found.reason.starts_with(quarantine_words(found.kind)) => Some(found.reason.clone()),
         (Some(found), _) => Some(format!("{}: {}", quarantine_words(found.kind), found.reason)),
         (None, Some(reason)) if agent.connected.is_some() && agent.intake == Intake::Open => Some(reason.message.clone()),
         (None, _) => None,

@@ -85,7 +85,7 @@ pub async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) 
     let (agent, by, coordinator) = (record.agent, admin.who(), &state.coordinator);
     if record.intake != Intake::Revoked && record.left().is_none() {
         let message = format!("{} ({agent}) belongs to the network: it has not left, and was not revoked", record.name);
-        let hint = "`lull-agent leave` on it lets it leave, `lull agent revoke` throws it out; then it can be removed";
+        let hint = "`lull-agent leave` lets it leave while it runs, `lull agent revoke` throws it out; then it can be removed";
         return Err(Refused::conflict(message, hint));
     }
     if record.intake != Intake::Revoked {
