@@ -42,6 +42,9 @@ impl Constraint {
     }
 }
 
+/// What machines say of themselves in numbers: a word can never be what they say.
+const AMOUNTS: [&str; 2] = ["cores", "memory"];
+
 /// A number or a size (`8GiB`, `512MB`), in units or bytes.
 fn amount(text: &str) -> Option<u64> {
     // What is beyond all counting comes out as the largest there is, which is another amount.
@@ -94,6 +97,10 @@ impl FromStr for Constraint {
             return Err(ParseConstraintError::Form(text.to_owned()));
         }
         if matches!(comparison, Comparison::AtLeast | Comparison::AtMost) && amount(value).is_none() {
+            return Err(ParseConstraintError::Amount(text.to_owned()));
+        }
+        let bare = value.strip_suffix(['+', '-']).unwrap_or(value);
+        if AMOUNTS.contains(&label) && amount(bare.trim_end()).is_none() {
             return Err(ParseConstraintError::Amount(text.to_owned()));
         }
         let (comparison, value) = match comparison {
@@ -155,6 +162,18 @@ mod tests {
         for text in ["os>=linux", "memory>=99999999999999999999TiB", "cores<=99999999999999999999"] {
             assert!(matches!(text.parse::<Constraint>(), Err(ParseConstraintError::Amount(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn what_machines_say_in_numbers_is_compared_with_numbers_only() {
+        for value in ["8GB++", "8QB+", "abc+", "two", "++", "-5+", "8GiB+-", "1.5x+"] {
+            for condition in [format!("memory={value}"), format!("cores={value}"), format!("memory!={value}")] {
+                let refused = condition.parse::<Constraint>();
+                assert_eq!(refused, Err(ParseConstraintError::Amount(condition.clone())), "{condition}");
+            }
+        }
+        let word: Constraint = "lang=c++".parse().expect("of other labels a sign is a letter");
+        assert_eq!((word.comparison, word.value.as_str()), (Comparison::Equal, "c++"));
     }
 
     #[test]

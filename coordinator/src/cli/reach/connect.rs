@@ -89,7 +89,8 @@ impl ServerArgs {
         match local(&default_data()?)?.or_else(system) {
             Some(profile) => Ok(Client::new(&profile.server, Some(profile.token))?),
             None => Err(Failure::new(Exit::Unreachable, "no coordinator is known here").hint(
-                "`lull login URL --token-file FILE` remembers one, `lull server run` starts one, and `lull run` needs none",
+                "`lull login URL --token-file FILE` remembers one, `--data DIR` finds the one whose data folder that is, `lull server run` starts \
+                 one, and `lull run` needs none",
             )),
         }
     }
