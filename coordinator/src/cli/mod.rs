@@ -260,8 +260,7 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
     signals.next().await;
     interrupt.cancel();
     signals.next().await;
-    private::delete_at_once();
-    std::process::exit(Exit::Interrupted.code().into());
+    end_at_once();
 }
 
 /// The first Ctrl-C asks, the second ends the process.
@@ -271,9 +270,17 @@ async fn watch_for_interrupts(interrupt: CancellationToken) {
         interrupt.cancel();
     }
     if tokio::signal::ctrl_c().await.is_ok() {
-        private::delete_at_once();
-        std::process::exit(Exit::Interrupted.code().into());
+        end_at_once();
     }
+}
+
+/// Whoever does not want to wait is told what is left behind.
+fn end_at_once() -> ! {
+    if let Some(kept) = private::end_at_once() {
+        let data = kept.display();
+        eprintln!("error: interrupted; the work is kept in {data}\nhint: `lull job list --data {data}` shows it");
+    }
+    std::process::exit(Exit::Interrupted.code().into());
 }
 
 /// Logs go to standard error: what a server does, or what went wrong. LULL_LOG chooses otherwise.

@@ -209,7 +209,7 @@ impl Mesh {
     /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.
     pub async fn stop(mut self, fate: Fate) -> Option<PathBuf> {
         match (&self.folder, fate) {
-            (Folder::Temporary(folder), Fate::Deleted) => *doomed() = Some(folder.path().to_owned()),
+            (Folder::Temporary(folder), Fate::Deleted) => *temporary() = Some(Temporary::Doomed(folder.path().to_owned())),
             (Folder::Temporary(_) | Folder::Kept(_), Fate::Kept | Fate::Deleted) => spare(),
         }
         self.leave.cancel();
@@ -223,7 +223,7 @@ impl Mesh {
             (Folder::Temporary(folder), Fate::Kept) => Some(folder.keep()),
             (Folder::Temporary(folder), Fate::Deleted) => {
                 drop(folder);
-                spare();
+                *temporary() = None;
                 None
             }
         }
@@ -235,29 +235,39 @@ fn folder(config: &MeshConfig) -> Result<Folder, Failure> {
         return Ok(Folder::Kept(data.clone()));
     }
     let folder = tempfile::Builder::new().prefix("lull-").tempdir().context("cannot make a temporary folder")?;
-    *doomed() = Some(folder.path().to_owned());
+    *temporary() = Some(Temporary::Doomed(folder.path().to_owned()));
     Ok(Folder::Temporary(folder))
 }
 
-/// The temporary folder that goes with this process, however it ends.
-static DOOMED: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-fn doomed() -> MutexGuard<'static, Option<PathBuf>> {
-    DOOMED.lock().unwrap_or_else(PoisonError::into_inner)
+/// A temporary folder, as a process leaves it that ends at once.
+enum Temporary {
+    /// It goes with the process.
+    Doomed(PathBuf),
+    /// What is in it may be worth keeping.
+    Spared(PathBuf),
 }
 
-/// What is in the temporary folder is worth keeping from now on.
+/// The temporary folder of this process, if it has one.
+static TEMPORARY: Mutex<Option<Temporary>> = Mutex::new(None);
+
+fn temporary() -> MutexGuard<'static, Option<Temporary>> {
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is in the temporary folder may be worth keeping from now on.
 pub fn spare() {
-    *doomed() = None;
+    let mut temporary = temporary();
+    *temporary = temporary.take().map(|(Temporary::Doomed(path) | Temporary::Spared(path))| Temporary::Spared(path));
 }
 
-/// Deletes the temporary folder, for a process that ends at once and takes nothing down in turn. What still writes to it may
-/// make it necessary to try again.
-pub fn delete_at_once() {
-    let Some(path) = doomed().take() else { return };
-    for _ in 0..DELETIONS_MAX {
-        if std::fs::remove_dir_all(&path).is_ok() || !path.exists() {
-            return;
+/// Deletes the temporary folder, for a process that ends at once and takes nothing down in turn; where it is, if it stays. What
+/// still writes to it may make it necessary to try again.
+pub fn end_at_once() -> Option<PathBuf> {
+    match temporary().take()? {
+        Temporary::Spared(path) => Some(path),
+        Temporary::Doomed(path) => {
+            (0..DELETIONS_MAX).any(|_| std::fs::remove_dir_all(&path).is_ok() || !path.exists());
+            None
         }
     }
 }
