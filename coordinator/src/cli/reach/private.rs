@@ -6,6 +6,7 @@
 //! the data of an organisation's coordinator for it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -260,12 +261,34 @@ pub fn spare() {
     *temporary = temporary.take().map(|(Temporary::Doomed(path) | Temporary::Spared(path))| Temporary::Spared(path));
 }
 
+/// The agents of this process that may still write to its folder, by the numbers of their processes.
+static AGENTS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn agents() -> MutexGuard<'static, BTreeSet<u32>> {
+    AGENTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An agent that goes on writing would make the folder again.
+#[cfg(unix)]
+fn kill_agents() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for pid in agents().iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+        // One that has just ended needs no end.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// They hold their folder's files open, and end with this process.
+#[cfg(not(unix))]
+fn kill_agents() {}
+
 /// Deletes the temporary folder, for a process that ends at once and takes nothing down in turn; where it is, if it stays. What
 /// still writes to it may make it necessary to try again.
 pub fn end_at_once() -> Option<PathBuf> {
     match temporary().take()? {
         Temporary::Spared(path) => Some(path),
         Temporary::Doomed(path) => {
+            kill_agents();
             (0..DELETIONS_MAX).any(|_| std::fs::remove_dir_all(&path).is_ok() || !path.exists());
             None
         }
@@ -320,6 +343,7 @@ impl Agent {
             }
             () = leave.cancelled() => return joining.stop().await,
         }
+        drop(joining);
         let slots = self.slots.to_string();
         let mut running = self.start(&[&["run", "--slots", &slots, "--listen", LISTEN], QUIET.as_slice()].concat(), None)?;
         tokio::select! {
@@ -352,7 +376,9 @@ impl Agent {
             .context("cannot start an agent process")?;
         // Taken, since waiting for a process closes its standard input.
         let leash = process.stdin.take();
-        Ok(Leashed { process, leash })
+        let pid = process.id();
+        agents().extend(pid);
+        Ok(Leashed { process, leash, pid })
     }
 
     fn log(&self) -> PathBuf {
@@ -371,6 +397,15 @@ impl Agent {
 struct Leashed {
     process: Child,
     leash: Option<ChildStdin>,
+    pid: Option<u32>,
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid {
+            agents().remove(&pid);
+        }
+    }
 }
 
 impl Leashed {
