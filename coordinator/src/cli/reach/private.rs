@@ -25,7 +25,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     sync::mpsc,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,9 @@ const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIET: [&str; 6] = ["--mdns", "false", "--cpu-pause-percent", "0", "--priority", "normal"];
 /// Where this account keeps what was compiled, so that the next mesh begins with it.
 const BUILDS_FOLDER: &str = "builds";
+/// How long the coordinator may take until it leads, and how often it is looked.
+const LEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const LEAD_CHECK: Duration = Duration::from_millis(50);
 /// How often it is tried to delete a folder to which agents may still write: they end with this process.
 const DELETIONS_MAX: u32 = 5;
 /// Lines of an agent's log that are shown when it ends by itself.
@@ -161,7 +164,15 @@ impl Mesh {
         let client = Client::new(&format!("http://{}", running.http_address), Some(token))?;
         // Whoever starts a mesh here wants it to work now.
         let policy = SetPolicy { set: Changes::all(&Policy::unrestricted()), ..SetPolicy::default() };
-        client.set_policy(&policy).await?;
+        let asked = Instant::now();
+        while let Err(error) = client.set_policy(&policy).await {
+            let failure = Failure::from(error);
+            // Its first try at the lead may come too early; nobody else is here to lead.
+            if failure.exit != Exit::Unreachable || asked.elapsed() > LEAD_TIME_MAX {
+                return Err(failure);
+            }
+            sleep(LEAD_CHECK).await;
+        }
         let join = match count {
             0 => String::new(),
             count => {
