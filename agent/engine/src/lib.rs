@@ -6,7 +6,6 @@
 //! snapshot     a running attempt, written down: pure
 //! cache        modules, artifacts, inputs and snapshots, by digest
 //! files, folder, memory      what both keep on disk, and give back
-//! windows      accounts and access lists of that system
 //! ```
 //! It decides nothing: what runs where and when is the session's and the scheduler's.
 
@@ -18,4 +17,4 @@ pub mod memory;
 pub mod migratable;
 pub mod snapshot;
 #[cfg(windows)]
-pub mod windows;
+pub use lull_windows as windows;

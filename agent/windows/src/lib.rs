@@ -1,4 +1,5 @@
-//! Windows' accounts and access lists, for files and pipes.
+//! Windows' accounts and access lists, for files and pipes. Empty elsewhere.
+#![cfg(windows)]
 
 use std::{
     ffi::{OsStr, c_void},

@@ -1,0 +1,1 @@
+//! What the people at a machine may know of its agent, and ask of it.

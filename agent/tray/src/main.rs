@@ -1,0 +1,3 @@
+//! The `lull-tray` program.
+
+fn main() {}
