@@ -250,7 +250,7 @@ impl Client {
     }
 
     pub async fn retry(&self, job: JobId, wanted: &RetryRequest) -> Answer<Affected> {
-        self.json(self.request(Method::POST, &format!("/jobs/{job}/retry")).query(wanted)).await
+        self.json(self.request(Method::POST, &format!("/jobs/{job}/retry")).json(wanted)).await
     }
 
     pub async fn results(&self, job: JobId, from: u32, limit: u32) -> Answer<Page<ResultBody>> {

@@ -23,6 +23,7 @@ use super::{
         error::{Answer, Refused},
         failures::Source,
         shares::Kind,
+        takes::{Takes, takes},
     },
     fleet::{agents, coordinators, network, policy, registry, status},
     work::{blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
@@ -48,6 +49,8 @@ struct Rule {
     role: TokenRole,
     /// It is answered while the store does not answer, too.
     from_memory: bool,
+    /// What else it brings would be read by nobody.
+    takes: Takes,
 }
 
 macro_rules! routes {
@@ -60,7 +63,7 @@ macro_rules! routes {
         /// The router of [`ROUTES`].
         pub fn router(state: &Arc<Interface>) -> Router<Arc<Interface>> {
             Router::new()$(.route($path, {
-                let rule = Rule { role: TokenRole::$role, from_memory: routes!(@from_memory $($mark)?) };
+                let rule = Rule { role: TokenRole::$role, from_memory: routes!(@from_memory $($mark)?), takes: takes(&$handler) };
                 $method($handler).route_layer(from_fn_with_state((state.clone(), rule), admit))
             }))*
         }
@@ -120,10 +123,10 @@ routes! {
 /// Lets in who has the role, and counts the request as one of the caller's until its answer was given. While the store does
 /// not answer that is said, but for what can be answered without it.
 async fn admit(State((state, rule)): State<(Arc<Interface>, Rule)>, request: Request, next: Next) -> Answer<Response> {
-    let Rule { role, from_memory } = rule;
+    let Rule { role, from_memory, takes } = rule;
     if from_memory {
         let caller = auth::known_without_store(request.headers(), source(&request), &state).await?.require(role)?;
-        return serve(&state, caller, request, next).await;
+        return serve(&state, caller, takes, request, next).await;
     }
     if let Some(since) = state.coordinator.lease.store_silent_since() {
         return Err(Refused::store_silent(since, false));
@@ -131,7 +134,7 @@ async fn admit(State((state, rule)): State<(Arc<Interface>, Rule)>, request: Req
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let answered = async {
         let caller = auth::known(request.headers(), source(&request), &state).await?.require(role)?;
-        serve(&state, caller, request, next).await
+        serve(&state, caller, takes, request, next).await
     };
     tokio::select! {
         biased;
@@ -140,8 +143,9 @@ async fn admit(State((state, rule)): State<(Arc<Interface>, Rule)>, request: Req
     }
 }
 
-async fn serve(state: &Interface, caller: Caller, mut request: Request, next: Next) -> Answer<Response> {
+async fn serve(state: &Interface, caller: Caller, takes: Takes, request: Request, next: Next) -> Answer<Response> {
     let place = state.shares.take(caller.token.0, Kind::Requests, 1)?;
+    let mut request = takes.check(request, caller.token.0, state).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
 }

@@ -430,7 +430,7 @@ fn requests() -> Vec<Vec<u8>> {
          \"after\":[{\"job\":\"j1\",\"condition\":\"any\"}],\"failures_max\":3,\"idempotency_key\":\"k\"}",
         "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"numbers\":\"0-10:2,20\"},\"window\":\"22:00-06:00\",\"zone\":\"Europe/Paris\",\
          \"finish_in_ms\":86400000,\"at_once\":4,\"exit_codes\":\"0,3-5\",\"fail_fast_on\":[\"trap\",\"exit=2\"]}",
-        "POST /api/v1/jobs/j2/retry?finish_by=2036-11-24T06:00:00Z",
+        "POST /api/v1/jobs/j2/retry\n{\"finish_by\":\"2036-11-24T06:00:00Z\"}",
         "GET /api/v1/jobs?mine=true&limit=1",
         "POST /api/v1/jobs\n{\"function\":\"noop\",\"inputs\":{\"pack\":{\"digest\":\
          \"b3:0000000000000000000000000000000000000000000000000000000000000000\",\"size_bytes\":16}}}",

@@ -22,7 +22,7 @@ use crate::{
         Interface, JSON_BYTES_MAX,
         door::{
             error::{Answer, Refused},
-            shares::Kind,
+            shares::{Kind, Taken},
         },
     },
     json,
@@ -175,22 +175,45 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
     async fn from_request(request: Request, state: &Arc<Interface>) -> Answer<Self> {
         let (parts, body) = request.into_parts();
         let token = parts.extensions.get::<Caller>().ok_or_else(Refused::unknown_caller)?.token.0;
-        // It counts as its sender's until it was understood.
-        let mut held = state.shares.take(token, Kind::HeldBytes, 0)?;
-        let (mut bytes, mut body) = (Vec::new(), body.into_data_stream());
-        while let Some(part) = body.next().await {
-            let part = part.map_err(Refused::cut_short)?;
-            if bytes.len() + part.len() > JSON_BYTES_MAX {
-                return Err(Refused::too_large("the body is larger than any request needs"));
-            }
-            held.more(part.len() as u64)?;
-            bytes.extend_from_slice(&part);
-        }
+        let (bytes, _held) = whole(body, token, state).await?;
         if !is_json(&parts.headers) {
             return Err(Refused::not_json());
         }
         decoded(&bytes).map(Self)
     }
+}
+
+/// The same where nothing need be said: without a body everything is left out.
+pub struct Options<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Options<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &Arc<Interface>) -> Answer<Self> {
+        let (parts, body) = request.into_parts();
+        let token = parts.extensions.get::<Caller>().ok_or_else(Refused::unknown_caller)?.token.0;
+        let (bytes, _held) = whole(body, token, state).await?;
+        match bytes.trim_ascii().is_empty() {
+            true => decoded(b"{}").map(Self),
+            false if !is_json(&parts.headers) => Err(Refused::not_json()),
+            false => decoded(&bytes).map(Self),
+        }
+    }
+}
+
+/// All bytes of a body that is held in memory, and what they take of their sender's share until they were understood.
+pub async fn whole(body: axum::body::Body, token: u64, state: &Interface) -> Answer<(Vec<u8>, Taken)> {
+    let mut held = state.shares.take(token, Kind::HeldBytes, 0)?;
+    let (mut bytes, mut body) = (Vec::new(), body.into_data_stream());
+    while let Some(part) = body.next().await {
+        let part = part.map_err(Refused::cut_short)?;
+        if bytes.len() + part.len() > JSON_BYTES_MAX {
+            return Err(Refused::too_large("the body is larger than any request needs"));
+        }
+        held.more(part.len() as u64)?;
+        bytes.extend_from_slice(&part);
+    }
+    Ok((bytes, held))
 }
 
 /// Whether the headers say that the body is JSON.
@@ -233,6 +256,11 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
+/// What stands behind the question mark is not made of names and values.
+pub fn unreadable_query() -> Refused {
+    Refused::invalid("what follows the `?` cannot be read", Some("write name=value, with & between them"))
+}
+
 /// The values behind the question mark.
 pub struct Asked<T>(pub T);
 
@@ -240,9 +268,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let Query(named) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await.map_err(|_| {
-            Refused::invalid("what follows the `?` cannot be read", Some("write name=value, with & between them"))
-        })?;
+        let Query(named) =
+            Query::<Vec<(String, String)>>::from_request_parts(parts, state).await.map_err(|_| unreadable_query())?;
         misread::query(named).map(Self).map_err(Refused::misread)
     }
 }
@@ -298,7 +325,8 @@ mod tests {
             (told::<SubmitRequest>(" "), "the body is empty\nsend one JSON object"),
             (
                 told::<SubmitRequest>(r#"{"function":"f","inputs":{}}"#),
-                "`inputs`: an object is not an object with one field\nwrite an object with one field: range, numbers or pack",
+                "`inputs`: the object is empty\nwrite one of {\"range\": {\"first\": .., \"count\": ..}}, {\"numbers\": \"..\"} or \
+                 {\"pack\": {\"digest\": .., \"size_bytes\": ..}}",
             ),
             (told::<SubmitRequest>(r#"{"function":"f","inputs":{"rage":{}}}"#), "did you mean `range`?"),
             (told::<SubmitRequest>(r#"{"function":"f","inputs":{"range":{"first":0}}}"#), "the field `count` is missing"),

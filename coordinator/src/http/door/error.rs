@@ -41,6 +41,11 @@ impl Refused {
         self
     }
 
+    /// The same refusal with other advice.
+    pub fn instead(self, hint: &'static str) -> Self {
+        self.hint(hint)
+    }
+
     /// Something that does not exist.
     pub fn not_found(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message).hint(hint)

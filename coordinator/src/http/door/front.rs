@@ -17,6 +17,7 @@ use crate::{
         door::{
             auth,
             error::{Answer, Refused},
+            takes::without_parameters,
         },
         fleet::coordinators,
     },
@@ -63,7 +64,11 @@ pub async fn answer(State(front): State<Front>, request: Request) -> Response {
             }
         }
         Phase::Standby(_) if is_for_coordinators(&request) => {
-            front.coordinators(request.into_parts().0.headers).await.into_response()
+            let (parts, _) = request.into_parts();
+            match without_parameters(&parts.uri) {
+                Ok(()) => front.coordinators(parts.headers).await.into_response(),
+                Err(refused) => refused.into_response(),
+            }
         }
         Phase::Standby(view) => refused(&view).into_response(),
         Phase::Starting => Refused::unavailable("the coordinator is starting").into_response(),

@@ -12,3 +12,4 @@ pub(in crate::http) mod page;
 pub(in crate::http) mod serve;
 pub(in crate::http) mod shares;
 pub(in crate::http) mod spool;
+pub(in crate::http) mod takes;

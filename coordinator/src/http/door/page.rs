@@ -1,36 +1,63 @@
 //! How many of a list one answer has.
 
-use lull_shared::bound::Bound;
+use std::borrow::Cow;
 
-use crate::{
-    http::door::error::{Answer, Refused},
-    submit,
+use lull_shared::{
+    bound::{self, Bound},
+    hint,
 };
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// As many as were asked for. More than one answer has is refused, and not cut down in silence: whoever takes a part for the
-/// whole never asks for the rest.
-pub fn page(asked: Option<u32>, default: u32, bound: Bound) -> Answer<u32> {
-    match asked {
-        None => Ok(default),
-        Some(limit) if bound.check(limit.into()).is_ok() => Ok(limit),
-        Some(limit) => Err(Refused::field("limit", &submit::outside(limit.into(), bound, "limit"))),
+/// How many of a list are asked for: at least one, and at most so many. More is refused, and not cut down in silence:
+/// whoever takes a part for the whole never asks for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit<const MOST: u64>(u32);
+
+impl<const MOST: u64> Limit<MOST> {
+    /// As many as were asked for, if any were.
+    pub fn or(asked: Option<Self>, default: u32) -> u32 {
+        asked.map_or(default, |limit| limit.0)
+    }
+}
+
+/// From a parameter, which is always a text.
+impl<'de, const MOST: u64> Deserialize<'de> for Limit<MOST> {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(decoder)?;
+        let bound = Bound { most: MOST, ..bound::SOME };
+        bound.numbers()(&text).map(Self).map_err(|outside| {
+            let words = outside.to_string();
+            D::Error::custom(hint::with(hint::split(&words).0, &format!("give `limit` from 1 to {MOST}")))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::bound;
+    use lull_shared::misread;
 
     use super::*;
 
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Asked {
+        limit: Option<Limit<{ bound::JOBS_SHOWN.most }>>,
+    }
+
     #[test]
     fn a_page_is_as_large_as_was_asked_for_or_refused_with_its_bound() {
-        let size = |asked| page(asked, 100, bound::JOBS_SHOWN).map_err(|refused| refused.into_parts());
-        assert_eq!((size(None), size(Some(1)), size(Some(1_000))), (Ok(100), Ok(1), Ok(1_000)));
-        let (status, detail) = size(Some(0)).expect_err("nothing is no page");
-        assert_eq!((status, detail.message.as_str()), (400, "`limit`: `0` is less than 1"));
-        let (status, detail) = size(Some(1_001)).expect_err("too many");
-        assert_eq!((status, detail.message.as_str()), (400, "`limit`: `1,001` is more than 1,000"));
-        assert_eq!(detail.hint.as_deref(), Some("give `limit` from 1 to 1000"));
+        let asked = |limit: &str| misread::query::<Asked>(vec![("limit".into(), limit.into())]);
+        let size = |limit: &str| asked(limit).map(|asked| Limit::or(asked.limit, 100));
+        assert_eq!((size("1"), size("1000")), (Ok(1), Ok(1_000)));
+        assert_eq!(misread::query::<Asked>(Vec::new()).map(|asked| Limit::or(asked.limit, 100)), Ok(100));
+        for (limit, said) in [
+            ("0", "`0` is less than 1"),
+            ("1001", "`1001` is more than 1,000"),
+            ("99999999999999999999999", "`99999999999999999999999` is more than 1,000"),
+            ("x", "`x` is not a whole number"),
+            ("", "an empty text is not a whole number"),
+        ] {
+            let misread = size(limit).expect_err(limit);
+            assert_eq!((misread.message.as_str(), misread.hint.as_str()), (said, "give `limit` from 1 to 1000"), "{limit}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         door::{
             auth::{Admin, Asked, At, Body},
             error::{Answer, Refused},
-            page::page,
+            page::Limit,
         },
     },
     store::record::{Bound, NewToken, TokenRole},
@@ -157,12 +157,12 @@ pub async fn revoke(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lines {
-    limit: Option<u32>,
+    limit: Option<Limit<{ bound::AUDIT_SHOWN.most }>>,
 }
 
 /// `GET /audit`: who did what, newest first.
 pub async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
-    let limit = page(asked.limit, AUDIT_DEFAULT, bound::AUDIT_SHOWN)?;
+    let limit = Limit::or(asked.limit, AUDIT_DEFAULT);
     let lines = state.coordinator.store.audit(limit).await?;
     Ok(Json(Page::whole(lines.into_iter().map(shape::audit).collect())))
 }

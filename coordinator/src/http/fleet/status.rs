@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Uri};
 use lull_scheduler::{Scheduler, effect::NewJob};
 use lull_shared::state::TaskCounts;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use crate::{
         door::{
             auth::Viewer,
             error::{Answer, Refused},
+            takes::without_parameters,
         },
         fleet::agents,
         work::jobs,
@@ -33,8 +34,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const JOBS_LISTED: u32 = 20;
 
 /// `GET /health`
-pub async fn health() -> Json<Health> {
-    Json(Health { status: HealthStatus::Ok })
+pub async fn health(uri: Uri) -> Answer<Json<Health>> {
+    without_parameters(&uri)?;
+    Ok(Json(Health { status: HealthStatus::Ok }))
 }
 
 /// `GET /status`

@@ -16,9 +16,9 @@ use crate::{
     http::{
         Interface, Shared,
         door::{
-            auth::{Asked, At, Caller, Submitter, Viewer},
+            auth::{Asked, At, Caller, Options, Submitter, Viewer},
             error::{Answer, Refused},
-            page::page,
+            page::Limit,
         },
         work::causes,
     },
@@ -40,12 +40,12 @@ pub struct Filter {
     submitter: Option<String>,
     name: Option<String>,
     before: Option<Text<JobId>>,
-    limit: Option<u32>,
+    limit: Option<Limit<{ bound::JOBS_SHOWN.most }>>,
 }
 
 /// `GET /jobs`
 pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
-    let limit = page(asked.limit, PAGE_DEFAULT, bound::JOBS_SHOWN)?;
+    let limit = Limit::or(asked.limit, PAGE_DEFAULT);
     let filter = JobFilter {
         state: asked.state,
         owner: (asked.mine == Some(true)).then_some(viewer.token),
@@ -96,7 +96,7 @@ pub async fn retry(
     State(state): Shared,
     caller: Submitter,
     At(job): At<Text<JobId>>,
-    Asked(wanted): Asked<RetryRequest>,
+    Options(wanted): Options<RetryRequest>,
 ) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job.0).await?;
     let finish_by = wanted.finish_by.map(Into::into);

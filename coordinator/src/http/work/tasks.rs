@@ -22,7 +22,7 @@ use crate::{
         door::{
             auth::{Asked, At, Viewer},
             error::{Answer, Refused},
-            page::page,
+            page::Limit,
         },
         fleet::agents,
         work::{blobs, jobs},
@@ -40,7 +40,7 @@ const RESULTS_DEFAULT: u32 = 100;
 pub struct Filter {
     state: Option<TaskState>,
     from: Option<u32>,
-    limit: Option<u32>,
+    limit: Option<Limit<{ bound::TASKS_PAGE.most }>>,
 }
 
 /// `GET /jobs/{job}/tasks`
@@ -51,7 +51,7 @@ pub async fn list(
     Asked(asked): Asked<Filter>,
 ) -> Answer<Json<Page<TaskBody>>> {
     let job = jobs::remembered(&state, job.0).await?;
-    let limit = page(asked.limit, TASKS_DEFAULT, bound::TASKS_PAGE)?;
+    let limit = Limit::or(asked.limit, TASKS_DEFAULT);
     let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
     let unreachable = unreachable(&state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
@@ -185,7 +185,7 @@ async fn correct(state: &Interface, job: JobId, records: &mut [TaskRecord]) -> A
 #[serde(deny_unknown_fields)]
 pub struct Part {
     from: Option<u32>,
-    limit: Option<u32>,
+    limit: Option<Limit<{ bound::RESULTS_PAGE.most }>>,
 }
 
 /// `GET /jobs/{job}/results`
@@ -196,7 +196,7 @@ pub async fn results(
     Asked(asked): Asked<Part>,
 ) -> Answer<Json<Page<ResultBody>>> {
     let job = jobs::remembered(&state, job.0).await?;
-    let limit = page(asked.limit, RESULTS_DEFAULT, bound::RESULTS_PAGE)?;
+    let limit = Limit::or(asked.limit, RESULTS_DEFAULT);
     let records = state.coordinator.store.results(job.job, asked.from.unwrap_or(0), limit).await?;
     let next = next(records.last().map(|last| last.task), records.len(), limit);
     let mut items = Vec::with_capacity(records.len());

@@ -10,10 +10,11 @@ use serde::{
 };
 
 use super::{
-    Kind, Misread,
+    JSON, Kind, Misread,
     tree::{Step, Tree},
     wrong::{Expected, What, Wrong},
 };
+use crate::alike;
 
 /// A word that nothing is called.
 const NO_WORD: &str = "?";
@@ -42,7 +43,33 @@ pub fn decode<T: for<'de> Deserialize<'de>>(mut tree: Tree, kind: Kind) -> Resul
         }
         _ => (wrong, None),
     };
+    let own = match &wrong.what {
+        What::Type(Expected::Fields(known)) if kind == JSON => Some(shapes::<T>(&mut tree, &place, known, kind)),
+        _ => own,
+    };
     Err(wrong.told(&found, own.as_deref(), kind))
+}
+
+/// How an object with one of these fields is written: what is in it is asked of the type, too.
+fn shapes<T: for<'de> Deserialize<'de>>(tree: &mut Tree, place: &[Step], known: &[&str], kind: Kind) -> String {
+    let mut shapes = Vec::with_capacity(known.len());
+    for word in known {
+        if let Some(there) = tree.at_mut(place) {
+            let content = Tree::Map(vec![(NO_WORD.to_owned(), Tree::Null)]);
+            *there = Tree::Map(vec![((*word).to_owned(), content)]);
+        }
+        let refused = T::deserialize(Value { tree, kind }).err().filter(|refused| refused.place().starts_with(place));
+        let content = match refused.map(|refused| refused.what) {
+            Some(What::UnknownField { known, .. }) => {
+                let fields: Vec<String> = known.iter().map(|field| format!("\"{field}\": ..")).collect();
+                format!("{{{}}}", fields.join(", "))
+            }
+            Some(What::Type(Expected::Text)) => "\"..\"".to_owned(),
+            _ => "..".to_owned(),
+        };
+        shapes.push(format!("{{\"{word}\": {content}}}"));
+    }
+    alike::or(&shapes)
 }
 
 /// A value at its place.

@@ -118,12 +118,16 @@ fn the_key_is_named_and_what_it_takes() {
 
 #[test]
 fn a_choice_that_always_holds_more_says_so_whatever_stands_there() {
-    for (text, found) in
-        [("source = 5", "`5`"), ("source = 'range'", "\"range\""), ("source = {}", "a table"), ("source = []", "a list")]
-    {
+    for (text, found) in [
+        ("source = 5", "`5` is not a table with one setting"),
+        ("source = 'range'", "\"range\" is not a table with one setting"),
+        ("source = {}", "the table is empty"),
+        ("source = { range = 1, numbers = 2 }", "the table has 2 settings, and one is meant"),
+        ("source = []", "a list is not a table with one setting"),
+    ] {
         let said = toml::<BTreeMap<String, Source>>(text).expect_err(text).to_string();
         let hint = "write a table with one setting: range or numbers";
-        assert_eq!(said, format!("source: {found} is not a table with one setting\nhint: {hint}"), "{text}");
+        assert_eq!(said, format!("source: {found}\nhint: {hint}"), "{text}");
     }
 }
 

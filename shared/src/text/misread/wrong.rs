@@ -94,7 +94,10 @@ impl Wrong {
                 Misread { key, message, hint }
             }
             What::UnknownField { own, known } => {
-                let hint = if known.is_empty() { format!("leave {} out", quoted(&own)) } else { alike::among(&own, known, part) };
+                let hint = match known {
+                    [] => format!("leave {} out: no {part} is taken here", quoted(&own)),
+                    _ => alike::among(&own, known, part),
+                };
                 whole(format!("there is no {part} {}{inside}", quoted(&own)), hint)
             }
             What::UnknownWord { own, known } => {
@@ -162,7 +165,16 @@ impl Expected {
             Self::Fields(known) => {
                 let Kind { whole, part, .. } = kind;
                 let what = format!("{} {whole} with one {part}", article(whole));
-                (format!("{value} is not {what}"), format!("write {what}: {}", alike::or(known)))
+                let message = match found {
+                    Tree::Map(fields) if fields.is_empty() => format!("the {whole} is empty"),
+                    Tree::Map(fields) => format!("the {whole} has {} {part}s, and one is meant", fields.len()),
+                    _ => format!("{value} is not {what}"),
+                };
+                let hint = match own {
+                    Some(shapes) => format!("write one of {shapes}"),
+                    None => format!("write {what}: {}", alike::or(known)),
+                };
+                (message, hint)
             }
             // Names of our own types say nothing to others.
             Self::Other(words) if OURS.iter().any(|ours| words.starts_with(ours)) => Self::Map.told(found, own, kind),
