@@ -2,6 +2,8 @@
 //!
 //! Within one turn all `Record`s are committed in one transaction; only then is anything sent or answered.
 
+use std::fmt;
+
 use bytes::Bytes;
 use lull_shared::{
     digest::{BlobRef, Digest},
@@ -140,7 +142,7 @@ pub enum Refusal {
     NoJob(JobId),
     #[error("there is no agent {0}")]
     NoAgent(AgentId),
-    #[error("{job} has ended as {state}; nothing is left to cancel")]
+    #[error("{job} {}; nothing is left to cancel", .state.told())]
     Ended { job: JobId, state: JobState },
     #[error("{0} has no failed, cancelled or expired task to retry")]
     NothingToRetry(JobId),
@@ -154,7 +156,7 @@ pub enum Refusal {
     TooManyJobs { active: usize },
     #[error("you have {has} {counted} under way and may have {max}; this would be {more} more")]
     ShareSpent { counted: Counted, has: u64, more: u64, max: u64 },
-    #[error("{job} ended as {state}, so a job that needs it to succeed would never run")]
+    #[error("{job} {}, so a job that needs it to succeed would never run", .state.told())]
     DependencyFailed { job: JobId, state: JobState },
     #[error("finish-by {0} has passed already")]
     FinishByPassed(Timestamp),
@@ -163,6 +165,52 @@ pub enum Refusal {
     Overdue(Timestamp),
     #[error("its idempotency key belongs to {job}, which asks for something else")]
     KeyTaken { job: JobId },
+}
+
+/// Who or what stopped a job before all its tasks had come to their end. It is recorded as a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoppedBy {
+    /// A person or a program, as the audit names them: never one of the words of the others.
+    Caller(String),
+    /// It was to finish by a moment that has passed.
+    FinishBy,
+    /// So many of its tasks failed that it was not to go on.
+    FailuresMax,
+    /// It needs another job to succeed, which ended otherwise.
+    Dependency { job: JobId, state: JobState },
+}
+
+impl StoppedBy {
+    const FINISH_BY: &str = "finish_by";
+    const FAILURES_MAX: &str = "failures_max";
+    const DEPENDENCY: [&str; 2] = ["dependency ", ", which ended as "];
+
+    /// What a recorded text means.
+    pub fn read(text: &str) -> Self {
+        let [before, between] = Self::DEPENDENCY;
+        let dependency = || {
+            let (job, state) = text.strip_prefix(before)?.split_once(between)?;
+            Some(Self::Dependency { job: job.parse().ok()?, state: JobState::from_word(state)? })
+        };
+        match text {
+            Self::FINISH_BY => Self::FinishBy,
+            Self::FAILURES_MAX => Self::FailuresMax,
+            _ => dependency().unwrap_or_else(|| Self::Caller(text.to_owned())),
+        }
+    }
+}
+
+/// As it is recorded.
+impl fmt::Display for StoppedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [before, between] = Self::DEPENDENCY;
+        match self {
+            Self::Caller(who) => f.write_str(who),
+            Self::FinishBy => f.write_str(Self::FINISH_BY),
+            Self::FailuresMax => f.write_str(Self::FAILURES_MAX),
+            Self::Dependency { job, state } => write!(f, "{before}{job}{between}{state}"),
+        }
+    }
 }
 
 /// One fact for the store. Applying the same change twice in one term never happens; order matters.
@@ -445,4 +493,19 @@ pub enum TaskAfter {
     Failed,
     Cancelled,
     Expired,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stopped_a_job_reads_back_as_it_is_recorded() {
+        let dependency = StoppedBy::Dependency { job: JobId(7), state: JobState::Expired };
+        assert_eq!(dependency.to_string(), "dependency j7, which ended as expired");
+        for by in [StoppedBy::Caller("ann (t7)".into()), StoppedBy::FinishBy, StoppedBy::FailuresMax, dependency] {
+            assert_eq!(StoppedBy::read(&by.to_string()), by);
+        }
+        assert_eq!(StoppedBy::read("dependency on coffee"), StoppedBy::Caller("dependency on coffee".into()));
+    }
 }

@@ -51,7 +51,7 @@ pub use self::{
     attempts::verify::is_chosen, fleet::foreign, jobs::holding, limits::Limits, placement::build, time::history, views::view,
 };
 use self::{
-    effect::Effect,
+    effect::{Effect, StoppedBy},
     event::Event,
     fleet::agents::Fleet,
     jobs::{
@@ -193,7 +193,7 @@ impl Scheduler {
                 // The end of the turn looks.
                 Timer::Waking => {}
                 Timer::Keepers => self.look_for_keepers(),
-                Timer::FinishBy(job) => self.stop(job, JobState::Expired, "finish_by"),
+                Timer::FinishBy(job) => self.stop(job, JobState::Expired, &StoppedBy::FinishBy),
                 Timer::Stopping(job) => self.end_waiting(job),
             }
         }

@@ -188,6 +188,9 @@ pub struct JobBody {
     /// Cancelled or expired and not ended yet: what it will end as.
     pub stopping: Option<JobState>,
     pub stopped_by: Option<String>,
+    /// How it ended and why, or why it is being stopped, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub tasks: u64,
     pub counts: TaskCounts,
     /// How many of those with agents are with such only of which nothing is heard: their results still count.

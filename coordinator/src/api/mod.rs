@@ -4,6 +4,7 @@
 //! UTC, durations name their unit (`time_limit_ms`, `expires_s`), sizes are in bytes. A reason is a stable word for
 //! programs and a sentence for people. Fields are only ever added.
 
+pub mod ending;
 pub mod fleet;
 pub mod function;
 pub mod job;

@@ -64,6 +64,22 @@ impl TaskState {
         word.parse().ok()
     }
 
+    /// The rest of a sentence about a task: it is queued, it failed, it was cancelled.
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Queued => "is queued",
+            Self::Waiting => "is waiting",
+            Self::Running => "is running",
+            Self::Paused => "is paused",
+            Self::Moving => "is moving",
+            Self::Verifying => "is being verified",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "was cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
     /// Whether the task will never run again by itself.
     pub const fn is_ended(self) -> bool {
         match self {
@@ -159,6 +175,17 @@ impl JobState {
     /// The state with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         word.parse().ok()
+    }
+
+    /// The rest of a sentence about a job: it is active, it failed, it was cancelled.
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Active => "is active",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "was cancelled",
+            Self::Expired => "expired",
+        }
     }
 
     /// Whether nothing of the job will run again by itself.

@@ -14,7 +14,7 @@ use lull_shared::{
 use crate::{
     Scheduler,
     attempts::troubled::Own,
-    effect::{Change, Effect, EndedAttempt, TaskAfter},
+    effect::{Change, Effect, EndedAttempt, StoppedBy, TaskAfter},
     fleet::agents::{Held, Lack},
     jobs::retry::pause_after_failure,
     placement::rank::micros,
@@ -328,7 +328,7 @@ impl Scheduler {
         }
         let failures_max = job.new.spec.failures_max.filter(|_| after == TaskAfter::Failed && job.stopping.is_none());
         if failures_max.is_some_and(|max| job.failures() >= max) {
-            self.stop(id, JobState::Cancelled, "failures_max");
+            self.stop(id, JobState::Cancelled, &StoppedBy::FailuresMax);
         }
     }
 

@@ -12,7 +12,7 @@ use lull_shared::{
 
 use crate::{
     Scheduler,
-    effect::{Change, Effect, NewJob, Order, Refusal, Reply},
+    effect::{Change, Effect, NewJob, Order, Refusal, Reply, StoppedBy},
     event::{JobSnapshot, RequestId, Retrying, Submission},
     jobs::{
         holding::Holding,
@@ -163,7 +163,7 @@ impl Scheduler {
             return Ok(Reply::Done { affected: 0 });
         }
         let affected = u64::from(job.tasks.open());
-        self.stop(id, JobState::Cancelled, by);
+        self.stop(id, JobState::Cancelled, &StoppedBy::Caller(by.to_owned()));
         Ok(Reply::Done { affected })
     }
 

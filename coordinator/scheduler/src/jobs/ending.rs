@@ -18,20 +18,20 @@ use lull_shared::{
 use crate::{
     Scheduler,
     attempts::silence::UNHEARD,
-    effect::{Change, Effect},
+    effect::{Change, Effect, StoppedBy},
     jobs::job::{Job, stopped_as},
     time::timers::Timer,
 };
 
 impl Scheduler {
     /// Stops a job: what waits ends now, what runs is asked back. Nothing, if it is stopping already.
-    pub(crate) fn stop(&mut self, id: JobId, state: JobState, by: &str) {
+    pub(crate) fn stop(&mut self, id: JobId, state: JobState, by: &StoppedBy) {
         let at = self.wall();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.stopping.is_none()) else { return };
         job.stopping = Some(state);
         job.retrying = None;
         job.tasks.stop_fresh(stopped_as(state));
-        self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_owned(), at }));
+        self.effects.push_back(Effect::Record(Change::JobStopped { job: id, state, by: by.to_string(), at }));
         for timer in [Timer::Backoff(id), Timer::Window(id), Timer::Straggler(id), Timer::FinishBy(id)] {
             self.timers.clear(timer);
         }
@@ -43,13 +43,8 @@ impl Scheduler {
     /// the next call.
     pub(crate) fn end_waiting(&mut self, id: JobId) {
         let at = self.wall();
-        let Some(job) = self.jobs.get(&id) else { return };
-        if job.is_over() {
-            self.closing.insert(id);
-            return;
-        }
-        let Some(state) = job.stopping.map(stopped_as) else { return };
-        while !self.is_full() {
+        let state = self.jobs.get(&id).and_then(|job| job.stopping).map(stopped_as);
+        while let Some(state) = state.filter(|_| !self.is_full()) {
             let Some(index) = self.jobs.get_mut(&id).and_then(|job| job.tasks.stop_next(state)) else { break };
             let task = TaskId { job: id, index };
             self.effects.push_back(Effect::Record(Change::TaskEnded { task, state, at }));
@@ -57,7 +52,7 @@ impl Scheduler {
             self.drop_answers(task);
         }
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.tasks.has_waiting() {
+        if state.is_some() && job.tasks.has_waiting() {
             self.timers.set(Timer::Stopping(id), self.now);
         }
         if job.is_over() {
@@ -117,7 +112,7 @@ impl Scheduler {
             if self.is_full() {
                 return false;
             }
-            self.stop(dependant, JobState::Cancelled, &format!("dependency {id}, which ended as {state}"));
+            self.stop(dependant, JobState::Cancelled, &StoppedBy::Dependency { job: id, state });
         }
         true
     }

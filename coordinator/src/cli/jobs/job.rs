@@ -5,6 +5,8 @@ use std::{pin::pin, time::Duration};
 use clap::{Args, Subcommand};
 use futures::TryStreamExt as _;
 use lull_shared::{
+    alike,
+    amount::quoted,
     bound,
     id::TaskId,
     state::{AttemptEnd, JobState, TaskCounts, TaskState},
@@ -287,9 +289,15 @@ impl Row for JobBody {
             dropped(&self.counts),
             look.time(self.submitted).into(),
             self.submitter.as_str().into(),
-            self.waiting.as_ref().map(|reason| reason.message.clone()).unwrap_or_default().into(),
+            why(self).unwrap_or_default().into(),
         ]
     }
+}
+
+/// Why nothing of it may start, or how it ended; of one that succeeded its state says it all.
+fn why(job: &JobBody) -> Option<String> {
+    let waiting = job.waiting.as_ref().map(|reason| reason.message.clone());
+    waiting.or_else(|| job.reason.clone().filter(|_| job.state != JobState::Succeeded))
 }
 
 /// Tasks that ended without having come to their end: all of a job's in one way as a rule.
@@ -302,13 +310,19 @@ fn dropped(counts: &TaskCounts) -> Cell {
     Cell::toned(words, if counts.cancelled + counts.expired > 0 { Tone::Odd } else { Tone::Plain })
 }
 
+/// Words for jobs that are active.
+const IS_CANCELLING: &str = "cancelling";
+const IS_EXPIRING: &str = "expiring";
+const IS_STOPPING: &str = "stopping";
+const IS_WAITING: &str = "waiting";
+
 /// In one word.
 fn state(job: &JobBody) -> Cell {
     match (job.state, job.stopping, &job.waiting) {
-        (JobState::Active, Some(JobState::Cancelled), _) => Cell::toned("cancelling", Tone::Odd),
-        (JobState::Active, Some(JobState::Expired), _) => Cell::toned("expiring", Tone::Odd),
-        (JobState::Active, Some(_), _) => Cell::toned("stopping", Tone::Odd),
-        (JobState::Active, None, Some(_)) => Cell::toned("waiting", Tone::Odd),
+        (JobState::Active, Some(JobState::Cancelled), _) => Cell::toned(IS_CANCELLING, Tone::Odd),
+        (JobState::Active, Some(JobState::Expired), _) => Cell::toned(IS_EXPIRING, Tone::Odd),
+        (JobState::Active, Some(_), _) => Cell::toned(IS_STOPPING, Tone::Odd),
+        (JobState::Active, None, Some(_)) => Cell::toned(IS_WAITING, Tone::Odd),
         (state, _, _) => state.into(),
     }
 }
@@ -341,7 +355,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
     let unreachable = Some(job.unreachable).filter(|count| *count > 0);
     add("unreachable", unreachable.map(|count| format!("{} with agents {silent}", counted(count.into(), "task"))));
     add("waits because", job.waiting.as_ref().map(|reason| reason.message.clone()));
-    add("stopped by", job.stopped_by.clone());
+    add("because", job.reason.clone());
     add("moved", job.moved.filter(|moved| *moved > 0).map(|moved| counted(moved, "attempt")));
     add("lost", job.lost.filter(|lost| *lost > 0).map(|lost| counted(lost, "attempt")));
     add("mean time", job.mean_wall_ms.map(|ms| spoken(Duration::from_secs_f64(ms / 1_000.0))));
@@ -424,8 +438,17 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
 }
 
 fn job_state(text: &str) -> Result<JobState, String> {
-    JobState::from_word(text)
-        .ok_or_else(|| format!("`{text}` is not a state of jobs\nhint: write active, succeeded, failed, cancelled or expired"))
+    let shown = [IS_WAITING, IS_CANCELLING, IS_EXPIRING, IS_STOPPING];
+    JobState::from_word(text).ok_or_else(|| match shown.contains(&text) {
+        true => {
+            format!("a job that is shown as {text} is active\nhint: write active; the column STATE tells those that are {text}")
+        }
+        false => {
+            let known = ["active", "succeeded", "failed", "cancelled", "expired"];
+            let meant = alike::question(text, known);
+            format!("{} is not a state of jobs\nhint: {meant}write {}", quoted(text), alike::or(&known))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use lull_shared::{
-    amount::size,
+    alike,
+    amount::{quoted, size},
     bound,
     message::Build,
     state::{AttemptEnd, TaskState, Usage},
@@ -133,6 +134,9 @@ pub async fn explain(context: &Context, task: TaskName) -> Outcome {
     Ok(Exit::Succeeded)
 }
 
+/// The word for a running task of whose agents nothing is heard.
+const IS_UNREACHABLE: &str = "unreachable";
+
 impl Row for TaskBody {
     const NAME: &'static str = "tasks";
     const HEADINGS: &'static [&'static str] =
@@ -148,7 +152,7 @@ impl Row for TaskBody {
             self.task.to_string().into(),
             Cell::or_dash(self.label.as_deref()),
             match self.unreachable {
-                Some(_) => Cell::toned("unreachable", Tone::Odd),
+                Some(_) => Cell::toned(IS_UNREACHABLE, Tone::Odd),
                 None => self.state.into(),
             },
             self.attempts.to_string().into(),
@@ -356,7 +360,17 @@ impl TaskBody {
 
 fn task_state(text: &str) -> Result<TaskState, String> {
     let words: Vec<&str> = TaskState::ALL.into_iter().map(TaskState::as_str).collect();
-    TaskState::from_word(text).ok_or_else(|| format!("`{text}` is not a state of tasks\nhint: write one of {}", words.join(", ")))
+    TaskState::from_word(text).ok_or_else(|| match text {
+        IS_UNREACHABLE => {
+            format!(
+                "a task that is shown as {text} is running\nhint: write running; the column STATE tells those that are {text}"
+            )
+        }
+        _ => {
+            let meant = alike::question(text, words.iter().copied());
+            format!("{} is not a state of tasks\nhint: {meant}write {}", quoted(text), alike::or(&words))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ pub(crate) mod tests {
             state: JobState::Active,
             stopping: None,
             stopped_by: None,
+            reason: None,
             tasks: counts.total(),
             counts,
             unreachable: 0,

@@ -16,7 +16,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, shape},
+    api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, ending, shape},
     http::{
         Shared,
         door::{
@@ -39,8 +39,8 @@ pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<Job
     let record = jobs::remembered(&state, job.0).await?;
     let causes = causes::of(&state, &record).await?;
     let found = found.filter(|_| !record.state.is_ended()).map(|found| of_listed(found, &listed));
-    let mut body = found.map_or_else(|| ended(&record), |found| active(&record, &found));
-    body.tasks.extend(over(&body.counts, causes));
+    let mut body = found.map_or_else(|| ended(&record, &causes), |found| active(&record, &found));
+    body.tasks.extend(over(&record, &body.counts, causes));
     Ok(Json(body))
 }
 
@@ -51,7 +51,7 @@ fn of_listed(mut found: JobExplanation, listed: &BTreeSet<AgentId>) -> JobExplan
 }
 
 /// Tasks that have ended: those that failed by cause, as many as are counted.
-fn over(counts: &TaskCounts, causes: Vec<CauseBody>) -> Vec<HeldBody> {
+fn over(record: &JobRecord, counts: &TaskCounts, causes: Vec<CauseBody>) -> Vec<HeldBody> {
     let mut failed = u64::from(counts.failed);
     let mut rows = vec![row(counts.succeeded, TaskState::Succeeded, None)];
     for cause in causes {
@@ -63,34 +63,22 @@ fn over(counts: &TaskCounts, causes: Vec<CauseBody>) -> Vec<HeldBody> {
     }
     let others = (rows.len() > 1).then(|| Reason::new("failed", "for other reasons"));
     rows.push(HeldBody { tasks: failed, ..row(0, TaskState::Failed, others) });
-    rows.push(row(counts.cancelled, TaskState::Cancelled, None));
-    rows.push(row(counts.expired, TaskState::Expired, None));
+    let because = |state: JobState| Some(Reason::new(state.as_str(), ending::stopped(record, state)));
+    rows.push(row(counts.cancelled, TaskState::Cancelled, because(JobState::Cancelled)));
+    rows.push(row(counts.expired, TaskState::Expired, because(JobState::Expired)));
     rows.retain(|row| row.tasks > 0);
     rows
 }
 
-fn ended(record: &JobRecord) -> JobExplanationBody {
-    let counts = record.counts;
-    let parts = [(counts.failed, "failed"), (counts.cancelled, "were cancelled"), (counts.expired, "expired")];
-    let parts: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    let rest = if parts.is_empty() { String::new() } else { format!("; of its tasks {}", parts.join(", ")) };
+fn ended(record: &JobRecord, causes: &[CauseBody]) -> JobExplanationBody {
     JobExplanationBody {
         job: Text(record.job),
         name: record.spec.name.clone(),
         state: record.state,
-        summary: format!("the job has {}{rest}", past(record.state)),
-        counts,
+        summary: ending::of_job_with(record, causes).unwrap_or_else(|| "the job is about to end".into()),
+        counts: record.counts,
         tasks: Vec::new(),
         agents: Vec::new(),
-    }
-}
-
-fn past(state: JobState) -> &'static str {
-    match state {
-        JobState::Active => "not ended",
-        JobState::Cancelled => "been cancelled",
-        JobState::Succeeded | JobState::Failed | JobState::Expired => state.as_str(),
     }
 }
 
@@ -657,14 +645,16 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_says_how_and_of_how_many_tasks() {
-        let told = |state, counts| ended(&JobRecord { state, counts, ..record() }).summary;
-        let counts =
-            |failed, cancelled, expired| TaskCounts { succeeded: 1, failed, cancelled, expired, ..TaskCounts::default() };
-        assert_eq!(told(JobState::Succeeded, counts(0, 0, 0)), "the job has succeeded");
-        assert_eq!(told(JobState::Failed, counts(2, 0, 0)), "the job has failed; of its tasks 2 failed");
-        assert_eq!(told(JobState::Cancelled, counts(0, 3, 0)), "the job has been cancelled; of its tasks 3 were cancelled");
-        assert_eq!(told(JobState::Expired, counts(1, 0, 4)), "the job has expired; of its tasks 1 failed, 4 expired");
+    fn what_has_ended_says_how_and_why_and_so_do_its_tasks() {
+        let by = Some("ann (t7)".to_owned());
+        let counts = TaskCounts { succeeded: 1, cancelled: 3, ..TaskCounts::default() };
+        let record = JobRecord { state: JobState::Cancelled, stopped_by: by, counts, ..record() };
+        let body = ended(&record, &[]);
+        assert!(body.summary.starts_with("the job was cancelled by ann (t7); "), "{}", body.summary);
+        let rows = over(&record, &body.counts, Vec::new());
+        let told: Vec<_> =
+            rows.iter().map(|row| (row.tasks, row.reason.as_ref().map(|reason| reason.message.as_str()))).collect();
+        assert_eq!(told, [(1, None), (3, Some("the job was cancelled by ann (t7)"))]);
     }
 
     #[test]
@@ -778,7 +768,7 @@ mod tests {
         let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example: Text(example), log: None };
         for causes in [vec![], vec![cause(5)], vec![cause(5), cause(3)], vec![cause(5), cause(30)]] {
             let mut body = active(&record(), &found);
-            body.tasks.extend(over(&body.counts, causes));
+            body.tasks.extend(over(&record(), &body.counts, causes));
             assert_eq!(body.tasks.iter().map(|row| row.tasks).sum::<u64>(), counts.total());
             let said: Vec<_> = body.tasks.iter().filter(|row| row.reason.is_none()).map(|row| row.state).collect();
             assert!(said.iter().all(|state| state.is_ended() || *state == TaskState::Waiting), "{said:?}");

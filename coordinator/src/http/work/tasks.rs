@@ -16,7 +16,7 @@ use lull_shared::{
 use serde::Deserialize;
 
 use crate::{
-    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text, shape},
+    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text, ending, shape},
     http::{
         Interface, Shared,
         door::{
@@ -55,8 +55,9 @@ pub async fn list(
     let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
     let unreachable = unreachable(&state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
-    for record in records {
+    for mut record in records {
         let label = label(&state, &job, record.task.index).await?;
+        record.reason = ending::reason(&record, &job);
         items.push(shape::task(record, label, &unreachable));
     }
     Ok(Json(Page { items, next }))
@@ -68,6 +69,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(T
     let mut record = remembered(&state, task).await?;
     correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
     let job = jobs::remembered(&state, task.job).await?;
+    record.reason = ending::reason(&record, &job);
     let label = label(&state, &job, index).await?;
     let look = move |scheduler: &Scheduler, _| (scheduler.unreachable(task.job), scheduler.used_so_far(task));
     let (unreachable, so_far) = state.coordinator.dispatch.query(look).await?;
@@ -79,10 +81,11 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(T
 /// `GET /jobs/{job}/tasks/{index}/output`
 pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Response> {
     let task = TaskId { job: job.0, index };
-    let record = remembered(&state, task).await?;
+    let mut record = remembered(&state, task).await?;
     let Some(result) = state.coordinator.store.result(task).await? else {
-        let hint = format!("`lull explain {task}` says why it is where it is");
-        return Err(Refused::not_found(format!("{task} has no output: it is {}", record.state), hint));
+        correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
+        let hint = format!("`lull explain {task}` says why");
+        return Err(Refused::not_found(format!("{task} has no output: it {}", record.state.told()), hint));
     };
     Ok(match result.output {
         Payload::Inline(bytes) => blobs::inline(bytes),
@@ -104,6 +107,8 @@ pub async fn explain(
         return Ok(Json(shape::explanation(explanation)));
     }
     let record = remembered(&state, task).await?;
+    let job = jobs::remembered(&state, task.job).await?;
+    let reason = ending::of_task(&record, &job).or(record.reason);
     Ok(Json(ExplanationBody {
         task: Text(task),
         state: record.state,
@@ -113,7 +118,7 @@ pub async fn explain(
         second_copy: None,
         ahead: None,
         build: None,
-        reason: record.reason,
+        reason,
         outage: None,
         agents: Vec::new(),
     }))
