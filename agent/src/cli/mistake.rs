@@ -3,11 +3,15 @@
 //! The parser's errors are taken apart by their kind. What a value's own parser says counts as it is; if it says no hint, the
 //! command's help is one.
 
-use std::{error::Error as _, ffi::OsString};
+use std::{
+    error::Error as _,
+    ffi::{OsStr, OsString},
+};
 
 use clap::{
-    Arg, Command, Parser,
+    Arg, ArgMatches, Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use lull_shared::{
     alike::{self, or},
@@ -33,11 +37,65 @@ pub fn with_negative_numbers(program: Command) -> Command {
     program.mut_args(value).mut_subcommands(with_negative_numbers)
 }
 
-/// What a command line of this program means.
-pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<T, clap::Error> {
+/// What a command line of this program means, and from where it has each of its values.
+pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<(T, ArgMatches), clap::Error> {
     let mut program = with_negative_numbers(T::command());
+    let matches = matches(&mut program, arguments)?;
+    let meant = T::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
+    Ok((meant, matches))
+}
+
+/// What a command line of this program says, if no part of it silences another.
+pub fn matches(program: &mut Command, arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let matches = program.try_get_matches_from_mut(arguments)?;
-    T::from_arg_matches(&matches).map_err(|error| error.format(&mut program))
+    match contradiction(program, arguments) {
+        Some(error) => Err(error),
+        None => Ok(matches),
+    }
+}
+
+/// An option of every command that is given in several places with different values: the parser would take the last.
+fn contradiction(program: &Command, arguments: &[OsString]) -> Option<clap::Error> {
+    let words = || arguments.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
+    let may_be_twice = |argument: &Arg| words().filter(|word| may_name(argument, word)).count() > 1;
+    let global: Vec<&Arg> =
+        program.get_arguments().filter(|argument| argument.is_global_set() && may_be_twice(argument)).collect();
+    if global.is_empty() {
+        return None;
+    }
+    // Where each command has such an option for itself, each keeps the value that was given there.
+    let mut program = program.clone();
+    program.build();
+    let matches = each_for_itself(program.clone()).try_get_matches_from(arguments).ok()?;
+    let levels = || std::iter::successors(Some(&matches), |level| level.subcommand().map(|(_, inner)| inner));
+    global.into_iter().find_map(|argument| {
+        let id = argument.get_id().as_str();
+        let typed = |level: &ArgMatches| {
+            let there = level.try_contains_id(id).unwrap_or(false) && level.value_source(id) == Some(ValueSource::CommandLine);
+            there.then(|| level.get_raw(id).into_iter().flatten().map(OsStr::to_owned).collect::<Vec<OsString>>())
+        };
+        let given: Vec<Vec<OsString>> = levels().filter_map(typed).collect();
+        let first = given.first()?;
+        let other = given.iter().find(|values| *values != first)?;
+        let shown = |values: &[OsString]| values.iter().map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let values = if argument.is_hide_env_values_set() { Vec::new() } else { vec![shown(first), shown(other)] };
+        let mut error = clap::Error::new(ErrorKind::ArgumentConflict).with_cmd(&program);
+        error.insert(ContextKind::InvalidArg, ContextValue::String(argument.to_string()));
+        error.insert(ContextKind::InvalidValue, ContextValue::Strings(values));
+        Some(error)
+    })
+}
+
+/// Whether a word may hold this option, alone or among others in one letter.
+fn may_name(argument: &Arg, word: &str) -> bool {
+    match word.strip_prefix("--") {
+        Some(long) => argument.get_long().is_some_and(|own| long.split('=').next() == Some(own)),
+        None => word.starts_with('-') && argument.get_short().is_some_and(|own| word.contains(own)),
+    }
+}
+
+fn each_for_itself(program: Command) -> Command {
+    program.mut_args(|argument| argument.global(false)).mut_subcommands(each_for_itself)
 }
 
 /// The words about a command line of this program that was not understood, `error:` in front and the hint at the end.
@@ -151,6 +209,15 @@ impl<'a> Place<'a> {
                 };
                 (format!("`{path}` needs a command"), hint)
             }
+            ErrorKind::ArgumentConflict if error.get(ContextKind::InvalidValue).is_some() => {
+                let values: Vec<String> = list(ContextKind::InvalidValue).iter().map(|value| quoted(value)).collect();
+                let values = if values.is_empty() {
+                    "with different values".to_owned()
+                } else {
+                    format!("as {}", values.join(" and as "))
+                };
+                (format!("`{name}` is given twice, {values}"), "give it once, before the command or behind it".to_owned())
+            }
             ErrorKind::ArgumentConflict => {
                 let others: Vec<String> = list(ContextKind::PriorArg).iter().map(|other| format!("`{}`", bare(other))).collect();
                 if others.is_empty() || others == [format!("`{name}`")] {
@@ -241,7 +308,7 @@ mod tests {
     #[command(name = "prog")]
     struct Cli {
         /// Where
-        #[arg(long, global = true)]
+        #[arg(short, long, global = true)]
         data: Option<String>,
         #[command(subcommand)]
         _command: Verb,
@@ -340,8 +407,24 @@ mod tests {
     #[test]
     fn a_negative_number_is_a_value_wherever_one_is_wanted() {
         let parsed = |line: &str| parse::<Cli>(&line.split(' ').map(Into::into).collect::<Vec<OsString>>());
-        let Verb::Go(go) = parsed("prog go -5 --bare 7").expect("a place")._command else { panic!("another command") };
+        let Verb::Go(go) = parsed("prog go -5 --bare 7").expect("a place").0._command else { panic!("another command") };
         assert_eq!((go.place.as_str(), go.bare), ("-5", Some(7)));
+    }
+
+    #[test]
+    fn an_option_of_every_command_is_given_once_or_twice_alike() {
+        for line in ["prog --data a more --data b here", "prog --data=a more here -db", "prog more -d a here --data=b"] {
+            let told = "`--data` is given twice, as `a` and as `b`\nhint: give it once, before the command or behind it";
+            assert_eq!(said(line), format!("error: {told}"), "{line}");
+        }
+        for (line, data) in [
+            ("prog --data a more --data a here", "a"),
+            ("prog --data a go home --times 3", "a"),
+            ("prog go home --data a -- --data b", "a"),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            assert_eq!(parse::<Cli>(&words).expect(line).0.data.as_deref(), Some(data), "{line}");
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ pub fn main() -> ExitCode {
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match mistake::parse::<Cli>(&arguments) {
-        Ok(cli) => cli,
+        Ok((cli, _)) => cli,
         Err(error) if error.use_stderr() => {
             let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
             return ExitCode::from(2);

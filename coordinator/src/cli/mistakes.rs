@@ -41,7 +41,7 @@ impl Parser {
 
     /// What is said of a command line; none if it is understood.
     fn said(&mut self, arguments: &[OsString]) -> Option<String> {
-        let error = self.0.try_get_matches_from_mut(arguments).err()?;
+        let error = mistake::matches(&mut self.0, arguments).err()?;
         error.use_stderr().then(|| mistake::told(&error, &mut self.0, arguments))
     }
 }
@@ -140,6 +140,43 @@ fn every_command_tells_each_kind_of_mistake_with_a_hint() {
 }
 
 #[test]
+fn each_option_of_every_command_that_is_given_twice_is_refused_unless_it_says_the_same() {
+    let mut refused = 0;
+    each(&mut |parser, path, command| {
+        let whole = line(path, &[]);
+        if path.len() == 1 || parser.said(&whole).is_some() {
+            return;
+        }
+        let program = path[0].as_str();
+        let global = command.get_arguments().filter(|argument| argument.is_global_set() && argument.get_action().takes_values());
+        for argument in global {
+            let long = format!("--{}", argument.get_long().unwrap_or_else(|| panic!("{} has no name", argument.get_id())));
+            let values = match argument.get_possible_values() {
+                words if words.len() > 1 => [words[0].get_name().to_owned(), words[1].get_name().to_owned()],
+                // What is read as something takes these too.
+                _ => ["info".to_owned(), "debug".to_owned()],
+            };
+            let both = |first: &str, second: &str| {
+                let before = [program, &long, first].map(OsString::from);
+                before
+                    .into_iter()
+                    .chain(path[1..].iter().map(OsString::from))
+                    .chain([long.as_str(), second].map(OsString::from))
+                    .collect()
+            };
+            let line: Vec<OsString> = both(&values[0], &values[1]);
+            let said = parser.said(&line).unwrap_or_else(|| panic!("{line:?} is taken"));
+            assert_told(&line, &said);
+            assert!(said.contains(&format!("`{long}` is given twice")), "{line:?}: {said}");
+            let same: Vec<OsString> = both(&values[0], &values[0]);
+            assert_eq!(parser.said(&same), None, "{same:?}");
+            refused += 1;
+        }
+    });
+    assert!(refused > 100, "only {refused} were tried");
+}
+
+#[test]
 fn plausible_mistakes_are_answered_to_the_point() {
     let cases = [
         (
@@ -204,6 +241,16 @@ fn plausible_mistakes_are_answered_to_the_point() {
         ("lull job lsit", "`lull job` has no command `lsit`", "did you mean `lull job list`?"),
         ("lull job", "`lull job` needs a command", "`lull job submit --help`"),
         ("lull job list --limit=-1", "--limit: `-1` is less than 1", "write a whole number from 1 to 1,000"),
+        ("lull job list --state waiting", "--state: a job that is shown as waiting is active", "write active"),
+        (
+            "lull job list --state activ",
+            "--state: `activ` is not a state of jobs",
+            "did you mean `active`? write active, succeeded",
+        ),
+        ("lull task list j1 --state unreachable", "--state: a task that is shown as unreachable is running", "write running"),
+        ("lull --data a job list --data b", "`--data` is given twice, as `a` and as `b`", "give it once"),
+        ("lull --token a job list --token b", "`--token` is given twice, with different values", "give it once"),
+        ("lull -o json job list -o id", "`--output` is given twice, as `json` and as `id`", "give it once"),
         ("lull job show 42x", "JOB: `42x` does not name a job", "write it like j42"),
         ("lull job list --sate active", "`lull job list` has no option `--sate`", "did you mean `--state`?"),
         ("lull explain x", "JOB|TASK: `x` is neither a job nor a task", "write it like j42 or j42.7"),

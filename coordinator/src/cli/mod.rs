@@ -171,8 +171,8 @@ impl Context {
 /// Carries out a command line.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match mistake::parse::<Cli>(&arguments) {
-        Ok(cli) => cli,
+    let (mut cli, matches) = match mistake::parse::<Cli>(&arguments) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
             return Exit::Usage.into();
@@ -182,6 +182,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Exit::Succeeded.into();
         }
     };
+    if let Err(failure) = cli.global.server.settle(&matches) {
+        return report(&failure);
+    }
     if let Err(wrong) = log(&cli.command) {
         return report(&Failure::usage(format!("LULL_LOG: {wrong}")));
     }

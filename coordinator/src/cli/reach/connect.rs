@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgMatches, Args, parser::ValueSource};
 use directories::ProjectDirs;
 use lull_agent::cli::secret;
 use lull_engine::folder;
@@ -93,6 +93,20 @@ impl ServerArgs {
                  one, and `lull run` needs none",
             )),
         }
+    }
+
+    /// Lets a token that was typed count before one of the environment, and refuses two that were typed.
+    pub fn settle(&mut self, typed: &ArgMatches) -> Result<(), Failure> {
+        let is_typed = |id| typed.value_source(id) == Some(ValueSource::CommandLine);
+        match (is_typed("token"), is_typed("token_file")) {
+            (true, true) => {
+                return Err(Failure::usage("`--token` cannot stand beside `--token-file`").hint("leave one of them out"));
+            }
+            (true, false) => self.token_file = None,
+            (false, true) => self.token = None,
+            (false, false) => {}
+        }
+        Ok(())
     }
 
     /// The token that was given, as a word or in a file.
@@ -244,6 +258,25 @@ mod tests {
         fs::write(&file, "lull_admin_00\n").expect("written");
         assert_eq!(args(None).given_token().ok().flatten().as_deref(), Some("lull_admin_00"));
         assert_eq!(args(Some("word")).given_token().ok().flatten().as_deref(), Some("word"));
+    }
+
+    #[test]
+    fn a_token_that_is_typed_counts_before_one_of_the_environment_and_two_are_refused() {
+        use clap::{CommandFactory as _, FromArgMatches as _};
+        let settled = |line: &str, from_environment: bool| {
+            let matches = crate::cli::Cli::command().try_get_matches_from(line.split(' ')).expect(line);
+            let mut args = ServerArgs::from_arg_matches(&matches).expect(line);
+            if from_environment {
+                args.token.get_or_insert_with(|| "of the environment".into());
+                args.token_file.get_or_insert_with(|| "/of/the/environment".into());
+            }
+            args.settle(&matches).map(|()| (args.token, args.token_file.is_some()))
+        };
+        let told = settled("lull --token a status --token-file b", false).expect_err("two").to_string();
+        assert_eq!(told, "error: `--token` cannot stand beside `--token-file`\nhint: leave one of them out");
+        assert_eq!(settled("lull status --token-file b", true).ok(), Some((None, true)));
+        assert_eq!(settled("lull status --token a", true).ok(), Some((Some("a".into()), false)));
+        assert_eq!(settled("lull status", true).ok(), Some((Some("of the environment".into()), true)));
     }
 
     #[test]

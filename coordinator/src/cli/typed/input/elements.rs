@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, path::Path};
 
 use bytes::Bytes;
+use lull_shared::{alike, amount::quoted, hint};
 use serde::{
     Deserialize, Deserializer as _,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -21,7 +22,10 @@ pub fn split(text: &str, path: &Path) -> Result<Vec<Item>, Failure> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let items = reader.deserialize_seq(Elements).and_then(|items| reader.end().map(|()| items));
     items.map_err(|error| {
-        Failure::usage(format!("{}: {}", path.display(), told(&error))).hint("write it like [\"first\", \"second\"]")
+        let words = told(&error);
+        let (message, hint) = hint::split(&words);
+        let hint = hint.unwrap_or("write it like [\"first\", \"second\"]").to_owned();
+        Failure::usage(format!("{}: {message}", path.display())).hint(hint)
     })
 }
 
@@ -85,10 +89,18 @@ fn label_of(text: &str) -> String {
     beginning.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The fields of `{"label": "...", "input": ...}`, if they are there. Of a field that is there twice the last counts.
+/// The fields of `{"label": "...", "input": ...}`, if they are there. With both there is no other, and neither twice: only
+/// these two are read.
 struct Named<'a> {
     label: Option<Cow<'a, str>>,
     input: Option<&'a RawValue>,
+}
+
+/// What is said of a field beside the two.
+fn unread(name: &str) -> String {
+    let meant = alike::question(name, ["label", "input"]);
+    let advice = "to pass it on put it into `input`, which may be any JSON; only `label` and `input` are read beside each other";
+    hint::with(&format!("nobody reads its field {}", quoted(name)), &format!("{meant}{advice}"))
 }
 
 impl<'de> Deserialize<'de> for Named<'de> {
@@ -103,14 +115,26 @@ impl<'de> Deserialize<'de> for Named<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Named<'de>, A::Error> {
-                let (mut label, mut input) = (None, None);
+                let (mut label, mut input, mut lost) = (None, None, None);
                 while let Some(name) = object.next_key::<Cow<'de, str>>()? {
                     let value = object.next_value::<&'de RawValue>()?;
-                    match name.as_ref() {
-                        "label" => label = Some(value),
-                        "input" => input = Some(value),
-                        _ => {}
+                    let twice = match name.as_ref() {
+                        "label" => label.replace(value).is_some(),
+                        "input" => input.replace(value).is_some(),
+                        _ => {
+                            lost.get_or_insert_with(|| unread(&name));
+                            false
+                        }
+                    };
+                    if twice {
+                        lost.get_or_insert_with(|| {
+                            hint::with(&format!("the field {} is there twice", quoted(&name)), "keep one of them")
+                        });
                     }
+                }
+                // What lacks one of the two is passed on whole.
+                if let Some(words) = lost.filter(|_| label.is_some() && input.is_some()) {
+                    return Err(de::Error::custom(words));
                 }
                 // Without an input beside it a label is data like any other.
                 let words = |label: &'de RawValue| {
@@ -167,6 +191,23 @@ mod tests {
         assert_eq!(elements(&format!("[{text}]")).expect("elements"), [item(text, text)]);
         let error = elements(r#"["a", {"label": 7, "input": "x"}]"#).expect_err("no label");
         assert!(error.message.contains("element 1") && error.message.contains("label"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_field_that_nobody_would_read_is_refused_by_its_name() {
+        for (text, field) in [
+            (r#"[1, {"label": "n", "input": 1, "priority": 5}]"#, "nobody reads its field `priority`"),
+            (r#"[1, {"lable": "m", "input": 1, "label": "n"}]"#, "nobody reads its field `lable`"),
+            (r#"[1, {"label": "n", "input": 1, "input": 2}]"#, "the field `input` is there twice"),
+        ] {
+            let failure = elements(text).expect_err(text);
+            assert_eq!(failure.message, format!("list.json: element 1: {field}"));
+            assert!(failure.hint.is_some(), "{text}");
+        }
+        let meant = elements(r#"[{"lable": "m", "input": 1, "label": "n"}]"#).expect_err("a slip").hint.expect("a hint");
+        assert!(meant.starts_with("did you mean `label`? to pass it on put it into `input`"), "{meant}");
+        let whole = r#"{"input": 1, "priority": 5}"#;
+        assert_eq!(elements(&format!("[{whole}]")).expect("elements"), [item(whole, whole)], "without a label it is data");
     }
 
     #[test]
