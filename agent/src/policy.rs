@@ -79,7 +79,7 @@ mod tests {
         let owner = Changes::from_pairs(&["idle=20m"]).expect("changes");
         remember(data.path(), &owner).expect("written");
         let recalled = recall(data.path(), &Authority::of(&ours), Some(AgentId(3)));
-        assert_eq!(recalled, Standing { version: 7, admin: policy, owner });
+        assert_eq!(recalled, Standing { version: 7, admin: policy, owner, ..Standing::default() });
         assert_eq!(recall(data.path(), &Authority::of(&theirs), Some(AgentId(3))).version, 0);
         assert_eq!(recall(data.path(), &Authority::of(&ours), Some(AgentId(4))).version, 0, "another agent's");
     }

@@ -18,6 +18,7 @@ mod pauses;
 pub mod presence;
 pub mod publishing;
 pub mod server;
+pub mod service;
 pub mod store;
 pub mod submit;
 pub mod term;

@@ -12,7 +12,11 @@ use lull_shared::{
     state::{Failure, Part, Trouble, Usage},
 };
 
-use super::{attempts::plan::Plan, remark::Remark, words::policy::Standing};
+use super::{
+    attempts::plan::Plan,
+    remark::Remark,
+    words::policy::{MachineWord, Standing},
+};
 use crate::{
     attempts::slot::SlotId,
     guard::{Announcement, OwnerWord, Rules, Sample},
@@ -104,6 +108,8 @@ pub enum Event {
     Owner(OwnerWord),
     /// The owner narrows what the administrator allows.
     Narrowed(Box<Changes>),
+    /// What the machine's administrator says was read.
+    MachineSays(Box<MachineWord>),
     /// The machine slept for this long, which the clock counted.
     Slept(Duration),
     /// The agent shall stop within this time.

@@ -58,7 +58,7 @@ pub use self::{
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
     remark::{PolicyRefused, Remark},
     status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
-    words::policy::Standing,
+    words::policy::{MachineWord, Standing},
 };
 use crate::{
     attempts::slot::{Held, Slot, SlotId},
@@ -221,6 +221,7 @@ impl Session {
             Event::Announced(announcement) => self.guard.announce(announcement),
             Event::Owner(word) => self.guard.obey(word),
             Event::Narrowed(owner) => self.narrow(*owner),
+            Event::MachineSays(word) => self.take_machine_word(*word),
             Event::Slept(by) => self.slots.iter_mut().for_each(|slot| slot.slept(by, now)),
             Event::Stop { grace } => self.stop(grace, now),
         }

@@ -38,11 +38,70 @@ pub(super) async fn join(
 ) -> Result<(), CliError> {
     let token: JoinToken =
         token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
-    let labels: Labels = labels.into_iter().collect();
+    let enrolled = enrol_machine(data, config, &token, name, labels.into_iter().collect()).await?;
+    let Enrolled { member, was_member, clock_ahead_us } = enrolled;
+    if let Some(ahead_us) = clock_ahead_us {
+        eprintln!(
+            "warning: this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
+            apart(ahead_us.saturating_neg())
+        );
+    }
+    let words = match was_member {
+        true => format!("this machine is in that network already, as {} ({})", member.agent, member.name),
+        false => format!("joined as {} ({}); start with `lull-agent run`", member.agent, member.name),
+    };
+    said(&member, &words, out)
+}
+
+/// A machine that is a member now.
+pub(crate) struct Enrolled {
+    pub(crate) member: Membership,
+    /// Whether it was one before.
+    pub(crate) was_member: bool,
+    /// How far the coordinator's clock is ahead, where one of both must be wrong.
+    clock_ahead_us: Option<i64>,
+}
+
+/// A machine that did not become a member.
+pub(crate) enum Unjoined {
+    /// The coordinator says that this token will never let this machine in.
+    Void(String),
+    Other(CliError),
+}
+
+impl From<CliError> for Unjoined {
+    fn from(error: CliError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<MembershipError> for Unjoined {
+    fn from(error: MembershipError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<Unjoined> for CliError {
+    fn from(unjoined: Unjoined) -> Self {
+        match unjoined {
+            Unjoined::Void(words) => Self::Denied(words),
+            Unjoined::Other(error) => error,
+        }
+    }
+}
+
+/// Makes this machine a member of the token's network, or finds that it is.
+pub(crate) async fn enrol_machine(
+    data: &Path,
+    config: &Config,
+    token: &JoinToken,
+    name: Option<String>,
+    labels: Labels,
+) -> Result<Enrolled, Unjoined> {
     check_labels(&labels).map_err(CliError::Usage)?;
     let name = name.or_else(|| config.name.clone()).unwrap_or_else(host_name);
     if let Err(why) = check_name(&name) {
-        return Err(CliError::Usage(why.told(&name, "an agent's name")));
+        return Err(CliError::Usage(why.told(&name, "an agent's name")).into());
     }
     membership::check_folder(data)?;
     match Membership::load(data) {
@@ -51,7 +110,7 @@ pub(super) async fn join(
             let before = std::mem::take(&mut member.coordinators);
             member.coordinators = distinct(token.coordinators.iter().cloned().chain(before));
             member.save(data)?;
-            let standing = timeout(STANDING_TIME_MAX, standing(data, &token, &member)).await.unwrap_or(Ok(Standing::Unknown))?;
+            let standing = timeout(STANDING_TIME_MAX, standing(data, token, &member)).await.unwrap_or(Ok(Standing::Unknown))?;
             let note = |revoked| membership::note_revoked(data, revoked).map_err(|error| CliError::Failed(error.to_string()));
             match standing {
                 Standing::Member => note(false)?,
@@ -60,23 +119,22 @@ pub(super) async fn join(
                 Standing::Unknown => {}
             }
             if membership::is_revoked(data) {
-                return Err(CliError::Denied(EnrolmentRefusal::Revoked.to_string()));
+                return Err(CliError::Denied(EnrolmentRefusal::Revoked.to_string()).into());
             }
-            let words = format!("this machine is in that network already, as {} ({})", member.agent, member.name);
-            return said(&member, &words, out);
+            return Ok(Enrolled { member, was_member: true, clock_ahead_us: None });
         }
         Ok(member) => {
             let words =
                 format!("this machine is in another network as {}\nhint: leave it first with `lull-agent leave`", member.agent);
-            return Err(CliError::Failed(words));
+            return Err(CliError::Failed(words).into());
         }
         Err(MembershipError::NotJoined) => {}
         Err(error) => return Err(error.into()),
     }
     let identity = membership::identity(data)?;
     let stop = CancellationToken::new();
-    let node = start_node(&token, &identity, stop.clone()).await?;
-    let enrolled = enrol(&node.handle, &token, &identity, &name).await;
+    let node = start_node(token, &identity, stop.clone()).await?;
+    let enrolled = enrol(&node.handle, token, &identity, &name).await;
     let peers = node.handle.peers().await;
     stop.cancel();
     let member = Membership { labels, ..enrolled? };
@@ -84,14 +142,7 @@ pub(super) async fn join(
     // Whoever is let in has been restored, if it was revoked; a mark that stays keeps an identity that may go.
     let _ = membership::note_revoked(data, false);
     let wrong = peers.iter().filter_map(|peer| peer.clock_ahead_us).find(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US);
-    if let Some(ahead_us) = wrong {
-        eprintln!(
-            "warning: this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
-            apart(ahead_us.saturating_neg())
-        );
-    }
-    let words = format!("joined as {} ({}); start with `lull-agent run`", member.agent, member.name);
-    said(&member, &words, out)
+    Ok(Enrolled { member, was_member: false, clock_ahead_us: wrong })
 }
 
 /// How the network sees a machine that is a member already.
@@ -159,29 +210,31 @@ async fn start_node(token: &JoinToken, identity: &Keypair, stop: CancellationTok
 }
 
 /// Asks the token's coordinators in turn.
-async fn enrol(node: &NodeHandle, token: &JoinToken, identity: &Keypair, name: &str) -> Result<Membership, CliError> {
+async fn enrol(node: &NodeHandle, token: &JoinToken, identity: &Keypair, name: &str) -> Result<Membership, Unjoined> {
     let mut last =
         CliError::Unreachable("the token names no coordinator\nhint: ask for a new one made by `lull token create`".into());
     for address in &token.coordinators {
         let Ok(parsed) = address.parse::<Multiaddr>() else { continue };
         let request = EnrolmentRequest::Join { token: token.token, secret: token.secret.clone(), name: name.to_owned() };
         match node.enrol(parsed, request).await {
-            Ok(reply @ EnrolmentReply::Enrolled { .. }) => return member(token, identity, address, reply),
+            Ok(reply @ EnrolmentReply::Enrolled { .. }) => return Ok(member(token, identity, address, reply)?),
             Ok(EnrolmentReply::Refused(refusal)) => match refusal {
                 EnrolmentRefusal::Unavailable | EnrolmentRefusal::TooMany => last = CliError::Unreachable(refusal.to_string()),
-                EnrolmentRefusal::Name { .. } => return Err(CliError::Usage(refusal.to_string())),
+                EnrolmentRefusal::Name { .. } => return Err(CliError::Usage(refusal.to_string()).into()),
                 EnrolmentRefusal::UnknownToken
                 | EnrolmentRefusal::Expired
                 | EnrolmentRefusal::UsedUp
                 | EnrolmentRefusal::NotBound(_)
-                | EnrolmentRefusal::NameRevoked(_)
-                | EnrolmentRefusal::NameTaken(_)
-                | EnrolmentRefusal::Revoked => return Err(CliError::Denied(refusal.to_string())),
+                | EnrolmentRefusal::NameTaken(_) => return Err(Unjoined::Void(refusal.to_string())),
+                // It is the machine that is not let in, and an administrator can change that.
+                EnrolmentRefusal::NameRevoked(_) | EnrolmentRefusal::Revoked => {
+                    return Err(CliError::Denied(refusal.to_string()).into());
+                }
             },
             Err(error) => last = failed(error),
         }
     }
-    Err(last)
+    Err(last.into())
 }
 
 fn failed(error: MeshError) -> CliError {

@@ -10,7 +10,7 @@
 //! | 5 | no coordinator, or no running agent, could be reached |
 
 mod control;
-mod join;
+pub(crate) mod join;
 pub mod mistake;
 pub mod output;
 mod policy;
@@ -47,6 +47,7 @@ use crate::{
     config::{Config, ConfigError, parse_label},
     ipc::IpcError,
     membership::MembershipError,
+    pending::PendingError,
     run_loop::ServeError,
 };
 
@@ -134,7 +135,7 @@ pub const JOIN_TOKEN_VARIABLE: &str = "LULL_JOIN_TOKEN";
 
 /// A command that did not succeed.
 #[derive(Debug, thiserror::Error)]
-enum CliError {
+pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("{0}")]
@@ -145,6 +146,8 @@ enum CliError {
     Membership(#[from] MembershipError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Pending(#[from] PendingError),
     #[error(transparent)]
     Ipc(#[from] IpcError),
     #[error("{0}")]
@@ -160,9 +163,9 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::Secret(_) => 2,
             Self::Membership(MembershipError::NotJoined) | Self::Serve(ServeError::Membership(MembershipError::NotJoined)) => 3,
-            Self::Denied(_) | Self::Ipc(IpcError::Denied(_) | IpcError::Forbidden(_)) => 4,
+            Self::Denied(_) | Self::Pending(PendingError::Void(_)) | Self::Ipc(IpcError::Denied(_) | IpcError::Forbidden(_)) => 4,
             Self::Unreachable(_) | Self::Ipc(IpcError::NotRunning(_) | IpcError::Silent) => 5,
-            Self::Membership(_) | Self::Serve(_) | Self::Ipc(_) | Self::Failed(_) => 1,
+            Self::Membership(_) | Self::Serve(_) | Self::Pending(_) | Self::Ipc(_) | Self::Failed(_) => 1,
         }
     }
 }

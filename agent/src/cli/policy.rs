@@ -68,18 +68,35 @@ fn changed(before: &Changes, action: Action) -> Result<Changes, PolicyError> {
 fn table(standing: &Standing) -> String {
     let effective = standing.effective().settings();
     let owner = standing.owner.given();
+    let (machine, recommended) = (standing.machine.holds().given(), standing.machine.recommended.given());
+    let find = |given: &[(&'static str, String)], key: &str| {
+        given.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone())
+    };
     let mut table = match standing.version {
         0 => "the administrator has not said anything yet\n".to_owned(),
         version => format!("version {version} of the network's policy\n"),
     };
+    for words in &standing.machine.unread {
+        writeln!(table, "nothing runs until this machine's own policy can be read: {words}").expect("a string takes everything");
+    }
     for (setting, admin) in effective.iter().zip(standing.admin.settings()) {
-        let said = owner.iter().find(|(key, _)| *key == setting.key).map(|(_, value)| value);
-        let whose = match said {
-            Some(value) if *value == setting.value && admin.value != setting.value => {
+        let is_narrowed = admin.value != setting.value;
+        let (machine, recommended) = (find(&machine, setting.key), find(&recommended, setting.key));
+        let whose = match (find(&owner, setting.key), machine) {
+            (Some(value), Some(machine)) if value != setting.value && machine == setting.value && is_narrowed => {
+                format!("  (this machine's administrator; the owner's {value} would be wider or is cut)")
+            }
+            (_, Some(machine)) if machine == setting.value && is_narrowed => {
+                format!("  (this machine's administrator; the network's allows {})", admin.value)
+            }
+            (Some(value), _) if value == setting.value && is_narrowed => {
                 format!("  (narrowed; the administrator allows {})", admin.value)
             }
-            Some(value) if *value != setting.value => format!("  (the owner's {value} would be wider or is cut)"),
-            Some(_) | None => String::new(),
+            (Some(value), _) if value != setting.value => format!("  (the owner's {value} would be wider or is cut)"),
+            (None, _) if is_narrowed && recommended.is_some() => {
+                format!("  (recommended by this machine's administrator; the network's allows {})", admin.value)
+            }
+            _ => String::new(),
         };
         let line = format!("{:<16} {:<12} {}{whose}", setting.key, setting.value, setting.meaning);
         writeln!(table, "{}", line.trim_end()).expect("a string takes everything");
@@ -93,6 +110,11 @@ struct Shape {
     version: u64,
     effective: std::collections::BTreeMap<&'static str, String>,
     allowed: std::collections::BTreeMap<&'static str, String>,
+    /// What this machine's administrator says: what holds whatever the owner says, and what holds until they say something.
+    machine: std::collections::BTreeMap<&'static str, String>,
+    recommended: std::collections::BTreeMap<&'static str, String>,
+    /// What of that cannot be read; nothing runs then.
+    unread: Vec<String>,
     owner: std::collections::BTreeMap<&'static str, String>,
 }
 
@@ -101,12 +123,17 @@ fn shape(standing: &Standing) -> Shape {
         version: standing.version,
         effective: lull_shared::policy::table(&standing.effective()),
         allowed: lull_shared::policy::table(&standing.admin),
+        machine: standing.machine.mandatory.given().into_iter().collect(),
+        recommended: standing.machine.recommended.given().into_iter().collect(),
+        unread: standing.machine.unread.clone(),
         owner: standing.owner.given().into_iter().collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lull_session::MachineWord;
+
     use super::*;
 
     #[test]
@@ -116,6 +143,22 @@ mod tests {
         assert!(table.contains("version 4"), "{table}");
         assert!(table.contains("(narrowed; the administrator allows 10m)"), "{table}");
         assert!(table.contains("(the owner's 95 would be wider or is cut)"), "{table}");
+    }
+
+    #[test]
+    fn the_table_says_what_this_machines_administrator_holds_and_recommends() {
+        let set = |pairs: &[&str]| Changes::from_pairs(pairs).expect("changes");
+        let machine = MachineWord { mandatory: set(&["idle=1h"]), recommended: set(&["cores=20"]), unread: Vec::new() };
+        let mut standing = Standing { version: 4, machine, owner: set(&["idle=20m"]), ..Standing::default() };
+        let shown = table(&standing);
+        assert!(shown.contains("(this machine's administrator; the owner's 20m would be wider or is cut)"), "{shown}");
+        assert!(shown.contains("(recommended by this machine's administrator; the network's allows 90)"), "{shown}");
+        standing.owner = Changes::default();
+        assert!(table(&standing).contains("(this machine's administrator; the network's allows 10m)"), "{}", table(&standing));
+        standing.machine.unread.push("idle: `soon`".into());
+        let shown = table(&standing);
+        assert!(shown.contains("nothing runs until this machine's own policy can be read: idle: `soon`"), "{shown}");
+        assert!(shown.contains("hours            never"), "{shown}");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use bytesize::ByteSize;
 use clap::Args;
 use libp2p::Multiaddr;
 use lull_engine::executor::protocol::Priority;
-use lull_shared::bound;
+use lull_shared::{bound, hint};
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Signals, value};
 use crate::{
     config::{Config, OpenCage, parse_label, parse_priority, parse_upload},
+    pending::{self, Patience, Told},
     run_loop::{self, Fittings},
     sensor,
 };
@@ -97,7 +98,21 @@ pub(super) async fn run(data: &Path, config: &Config, args: RunArgs) -> Result<(
     let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
     stop_on_signals(stop.clone(), abort.clone())
         .map_err(|error| CliError::Failed(format!("signals cannot be received: {error}")))?;
+    pending::settle(data, config, Patience::WhileThereIsAToken, &stop, tell).await?;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
     Ok(run_loop::serve(data, config, fittings, stop, abort).await?)
+}
+
+/// What becomes of a token that waited for this start.
+fn tell(told: Told) {
+    match told {
+        Told::Joined => tracing::info!("this machine has joined with the token that was left for it"),
+        Told::NotNow(words) => tracing::warn!("this machine has not joined yet, and tries again: {}", hint::in_one_line(&words)),
+        // These are said by who waits for a token.
+        Told::Void(_) | Told::Nothing => {}
+    }
 }
 
 /// The first of the signals asks to stop, the second one insists.

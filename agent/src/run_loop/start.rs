@@ -41,7 +41,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{Config, OpenCage},
-    ipc, machine,
+    ipc, machine, machine_policy,
     member::Member,
     membership::{self, Membership, MembershipError},
     network::Network,
@@ -101,7 +101,10 @@ pub async fn serve(
     let (teller, told) = sensor::words();
     let (Mouths { calls, reports, answers, said }, edges) = Edges::new(told, stop);
     let engine = naming::engine_name(program.clone(), &data.join("engine.json")).await?;
-    let standing = policy::recall(data, &member.get().authority, certificate.agent);
+    let here = machine_policy::read();
+    machine_policy::log(&here);
+    let machine = here.word;
+    let standing = Standing { machine: machine.clone(), ..policy::recall(data, &member.get().authority, certificate.agent) };
     let session_config = session_config(config, &member, &certificate, engine.clone(), standing)?;
 
     let in_data = |error_path: PathBuf| move |source| ServeError::Data { path: error_path.clone(), source };
@@ -119,6 +122,7 @@ pub async fn serve(
         // The run loop is gone only when the process ends.
         move |event: Event| drop(answers.blocking_send(event))
     };
+    let _watched = AbortOnDropHandle::new(tokio::spawn(machine_policy::watch(machine, answers.clone())));
     let (outbox, kept, writer) = Outbox::open(&data.join("outbox"), config.outbox_max.as_u64(), tell)?;
 
     let shutdown = CancellationToken::new();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Done, Orders, ServiceError, Standing};
+use super::{Done, Orders, Removal, ServiceError, Setup, Standing, Trays};
 
 /// Where the unit has its agent's data.
 pub fn data_folder() -> Option<PathBuf> {
@@ -13,14 +13,14 @@ fn instead(what: &str, command: &str) -> ServiceError {
     ServiceError(format!("Linux {what} services with systemd\nhint: `{command}`"))
 }
 
-pub fn install(_: &Orders) -> Result<Done, ServiceError> {
+pub fn install(_: &Setup) -> Result<Done, ServiceError> {
     Err(instead(
         "installs",
         "sudo cp installer/lull-agent.service /etc/systemd/system/ && sudo systemctl enable --now lull-agent",
     ))
 }
 
-pub fn uninstall() -> Result<Done, ServiceError> {
+pub fn uninstall(_: &Removal) -> Result<Done, ServiceError> {
     Err(instead("uninstalls", "sudo systemctl disable --now lull-agent && sudo rm /etc/systemd/system/lull-agent.service"))
 }
 
@@ -30,4 +30,8 @@ pub fn status(_: PathBuf) -> Result<Standing, ServiceError> {
 
 pub fn run(_: Orders) -> Result<(), ServiceError> {
     Err(instead("starts", "sudo systemctl start lull-agent"))
+}
+
+pub fn trays(_: Trays) -> Result<Done, ServiceError> {
+    Err(ServiceError("on Linux a session starts its tray itself\nhint: `lull-tray` starts one in this session".to_owned()))
 }

@@ -201,6 +201,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// What is wrong with these arguments, the first of which is the program's name, if something is.
+pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::Error> {
+    mistake::parse::<Cli>(&arguments.into_iter().collect::<Vec<_>>()).map(drop)
+}
+
 impl Cli {
     async fn run(self) -> Outcome {
         let interrupt = CancellationToken::new();
@@ -288,6 +293,10 @@ fn end_at_once() -> ! {
 
 /// Logs go to standard error: what a server does, or what went wrong. LULL_LOG chooses otherwise.
 fn log(command: &Command) -> Result<(), String> {
+    if matches!(command, Command::Server(server) if server.is_service()) {
+        // It has files of its own.
+        return Ok(());
+    }
     let default = if matches!(command, Command::Server(_)) { "info,libp2p_swarm=warn" } else { "off" };
     let wanted = std::env::var("LULL_LOG").ok().filter(|wanted| !wanted.is_empty());
     let filter = value::log_filter(wanted.as_deref().unwrap_or(default))?;

@@ -90,8 +90,21 @@ macro_rules! policy {
                 Self { $( $key: newer.$key.clone().or_else(|| self.$key.clone()), )+ }
             }
 
+            /// The narrower of both where both say something, so that narrowing by it is narrowing by each of them.
+            #[must_use]
+            pub fn meet(&self, other: &Self) -> Self {
+                let met = Policy::default().with(self).meet(&Policy::default().with(other));
+                Self {
+                    $( $key: match (&self.$key, &other.$key) {
+                        (Some(_), Some(_)) => Some(met.$key.clone()),
+                        (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+                        (None, None) => None,
+                    }, )+
+                }
+            }
+
             /// Takes one more, as somebody wrote it.
-            fn set(&mut self, key: &str, text: &str) -> Result<(), PolicyError> {
+            pub fn set(&mut self, key: &str, text: &str) -> Result<(), PolicyError> {
                 match key {
                     $( stringify!($key) => {
                         let wrong = |reason| PolicyError::Value { key: stringify!($key), reason };
@@ -667,6 +680,14 @@ mod tests {
                     prop_assert!(cores <= cores_allowed && memory <= memory_allowed, "{} there {}", minute, there);
                 }
             }
+        }
+
+        #[test]
+        fn narrowing_by_two_is_narrowing_by_each_in_any_order(admin in changes(), one in changes(), other in changes()) {
+            let admin = Policy::default().with(&admin);
+            let by_both = admin.narrowed_by(&one.meet(&other));
+            prop_assert_eq!(admin.narrowed_by(&one).narrowed_by(&other), by_both.clone());
+            prop_assert_eq!(admin.narrowed_by(&other).narrowed_by(&one), by_both);
         }
 
         #[test]

@@ -1,7 +1,8 @@
-//! The policy that holds here: the administrator's, as it came signed, narrowed by the owner.
+//! The policy that holds here: the network administrator's, as it came signed, narrowed by the machine's administrator and then by
+//! the owner.
 
 use lull_shared::{
-    hours::WeekMinute,
+    hours::{Hours, WeekMinute},
     identity::{Signed, verify},
     message::{PolicyReport, ToCoordinator},
     policy::{Changes, Policy, Sheet},
@@ -15,26 +16,61 @@ use crate::{Effect, PolicyRefused, Remark, Session, guard::Sample};
 /// Minutes of a week, and of half of one.
 const WEEK_MIN: i64 = lull_shared::hours::WEEK as i64;
 
-/// What the administrator allows and what the owner narrows.
+/// What the machine's own administrator says beside the network, by Group Policy or a file that only they can write.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineWord {
+    /// Holds whatever the owner says.
+    pub mandatory: Changes,
+    /// Holds where the owner says nothing else.
+    pub recommended: Changes,
+    /// What was said and cannot be read, in words. Nothing runs while it can not: it may have been what forbids that.
+    pub unread: Vec<String>,
+}
+
+/// Who has a say in what may run here. Each of them only narrows what is left by those above.
+///
+/// | | whose word | comes by | |
+/// |---|---|---|---|
+/// | 1 | the network's administrator | the coordinator, signed | `admin` |
+/// | 2 | the machine's administrator | Group Policy, or `/etc/lull/policy.toml` | `machine.mandatory` |
+/// | 3 | the owner, and where they say nothing what the machine's administrator recommends | `lull-agent policy set` | `owner` over `machine.recommended` |
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The version of what the administrator allows; 0 before any came.
     pub version: u64,
     pub admin: Policy,
+    #[serde(default)]
+    pub machine: MachineWord,
     pub owner: Changes,
 }
 
 impl Default for Standing {
     /// What holds until a coordinator says otherwise.
     fn default() -> Self {
-        Self { version: 0, admin: Policy::default(), owner: Changes::default() }
+        Self { version: 0, admin: Policy::default(), machine: MachineWord::default(), owner: Changes::default() }
+    }
+}
+
+impl MachineWord {
+    /// What the owner cannot change. Nothing may run while a part of it cannot be read.
+    pub fn holds(&self) -> Changes {
+        match self.unread.is_empty() {
+            true => self.mandatory.clone(),
+            false => self.mandatory.meet(&Changes { hours: Some(Hours::never()), ..Changes::default() }),
+        }
     }
 }
 
 impl Standing {
-    /// What follows from both.
+    /// What follows from all.
     pub fn effective(&self) -> Policy {
-        self.admin.narrowed_by(&self.owner)
+        self.admin.narrowed_by(&self.narrowed_here())
+    }
+
+    /// What is narrowed on this machine, by whomever.
+    pub fn narrowed_here(&self) -> Changes {
+        self.machine.holds().meet(&self.machine.recommended.and(&self.owner))
     }
 }
 
@@ -74,9 +110,18 @@ impl Session {
         self.report_policy();
     }
 
+    /// The machine's administrator says something else than before.
+    pub(crate) fn take_machine_word(&mut self, word: MachineWord) {
+        if word != self.standing.machine {
+            self.standing.machine = word;
+            self.guard.set_policy(self.standing.effective());
+            self.report_policy();
+        }
+    }
+
     /// Tells the coordinator what holds here.
     pub(crate) fn report_policy(&mut self) {
-        let Standing { version, owner, .. } = self.standing.clone();
+        let (version, owner) = (self.standing.version, self.standing.narrowed_here());
         let (clock_ahead_min, slots_max) = (self.clock_ahead_min, self.config.slots);
         self.say(ToCoordinator::Policy(PolicyReport { version, owner, clock_ahead_min, slots_max }));
     }
@@ -101,7 +146,64 @@ fn clock_ahead_min(sample: &Sample, now: Timestamp) -> i16 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Some settings of each direction: longer, shorter, fewer hours, less of a share, and no instead of yes.
+    fn changes() -> impl Strategy<Value = Changes> {
+        let hours = prop_oneof![Just("20:00-06:00"), Just("12:00-24:00"), Just("never"), Just("always")];
+        let some = (
+            prop::option::of(0_u32..7_200),
+            prop::option::of(hours),
+            prop::option::of(1_u8..=100),
+            prop::option::of(any::<bool>()),
+            prop::option::of(0_u32..600),
+        );
+        some.prop_map(|(idle_s, hours, cores, on_battery, grace_s)| {
+            let pairs = [
+                idle_s.map(|idle_s| format!("idle={idle_s}s")),
+                hours.map(|hours| format!("hours={hours}")),
+                cores.map(|cores| format!("cores={cores}")),
+                on_battery.map(|on_battery| format!("on_battery={on_battery}")),
+                grace_s.map(|grace_s| format!("grace={grace_s}s")),
+            ];
+            Changes::from_pairs(&pairs.into_iter().flatten().collect::<Vec<_>>()).expect("changes")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_has_a_say_narrows_what_those_above_leave_and_never_widens_it(
+            admin in changes(), mandatory in changes(), recommended in changes(), owner in changes(),
+        ) {
+            let admin = Policy::unrestricted().with(&admin);
+            let machine = MachineWord { mandatory: mandatory.clone(), recommended: recommended.clone(), unread: Vec::new() };
+            let standing = Standing { version: 1, admin: admin.clone(), machine, owner: owner.clone() };
+            let effective = standing.effective();
+            let narrower = |than: &Policy| effective.meet(than) == effective;
+            prop_assert!(narrower(&admin), "the network's administrator");
+            prop_assert!(narrower(&admin.narrowed_by(&mandatory)), "the machine's administrator");
+            prop_assert!(narrower(&admin.narrowed_by(&owner)), "the owner");
+            let step_by_step = admin.narrowed_by(&mandatory).narrowed_by(&recommended.and(&owner));
+            prop_assert_eq!(&effective, &step_by_step, "in this order");
+            let unread = MachineWord { unread: vec!["Idle: `soon`".into()], ..standing.machine.clone() };
+            let stopped = Standing { machine: unread, ..standing }.effective();
+            prop_assert_eq!(stopped.hours, Hours::never(), "what cannot be read may have forbidden it");
+        }
+    }
+
+    #[test]
+    fn what_is_recommended_holds_until_the_owner_says_something_else() {
+        let set = |pairs: &[&str]| Changes::from_pairs(pairs).expect("changes");
+        let machine = MachineWord { recommended: set(&["idle=1h"]), mandatory: set(&["cores=50"]), unread: Vec::new() };
+        let mut standing = Standing { machine, ..Standing::default() };
+        assert_eq!((standing.effective().idle.to_string(), standing.effective().cores.get()), ("1h".into(), 50));
+        standing.owner = set(&["idle=20m", "cores=80"]);
+        assert_eq!((standing.effective().idle.to_string(), standing.effective().cores.get()), ("20m".into(), 50));
+        standing.owner = set(&["idle=1s"]);
+        assert_eq!(standing.effective().idle, Policy::default().idle, "nobody widens what the network allows");
+    }
 
     #[test]
     fn a_wall_clock_tells_how_far_it_is_ahead_of_utc() {

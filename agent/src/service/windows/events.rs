@@ -1,13 +1,16 @@
-//! What an administrator must see, in the event log of Windows: source `Lull Agent` in `Application`.
+//! What an administrator must see, in the event log of Windows: sources `Lull Agent` and `Lull Coordinator` in `Application`.
 //!
 //! | id | kind | |
 //! |---|---|---|
-//! | 100 | information | the agent has started |
+//! | 100 | information | the service has started |
 //! | 101 | information | it has stopped, as it was told to |
 //! | 102 | error | it cannot run, and why |
-//! | 103 | error | this machine has not joined a network |
+//! | 103 | error | this machine has not joined a network, and has nothing to join with |
 //! | 104 | information | Windows is about to end; running work is given away |
-//! | 200 | error | what the log has as an error while the agent runs |
+//! | 105 | information | this machine has joined a network with the token that was left for it |
+//! | 106 | error | that token will never do: it is deleted; a policy's is not tried again |
+//! | 107 | warning | this machine could not join yet, and tries again |
+//! | 200 | error | what the log has as an error while the service runs |
 
 use std::{fmt::Write as _, ptr};
 
@@ -16,37 +19,41 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::{Layer, layer::Context};
 use windows_sys::Win32::{
     Foundation::HANDLE,
-    System::EventLog::{EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, RegisterEventSourceW, ReportEventW},
+    System::EventLog::{
+        EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, EVENTLOG_WARNING_TYPE, RegisterEventSourceW, ReportEventW,
+    },
 };
 
-/// The source's name.
-pub(super) const SOURCE: &str = "Lull Agent";
 /// The longest text that the log takes, with room to spare.
 const WORDS_MAX: usize = 30_000;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     Started = 100,
     Stopped = 101,
     Failed = 102,
     NotJoined = 103,
     HandsOver = 104,
+    Joined = 105,
+    TokenVoid = 106,
+    NotJoinedYet = 107,
     Error = 200,
 }
 
 impl Event {
-    fn is_error(self) -> bool {
+    fn kind(self) -> u16 {
         match self {
-            Self::Started | Self::Stopped | Self::HandsOver => false,
-            Self::Failed | Self::NotJoined | Self::Error => true,
+            Self::Started | Self::Stopped | Self::HandsOver | Self::Joined => EVENTLOG_INFORMATION_TYPE,
+            Self::NotJoinedYet => EVENTLOG_WARNING_TYPE,
+            Self::Failed | Self::NotJoined | Self::TokenVoid | Self::Error => EVENTLOG_ERROR_TYPE,
         }
     }
 }
 
 /// The log. Where there is none nothing is written.
 #[derive(Clone, Copy)]
-pub(super) struct EventLog(HANDLE);
+pub struct EventLog(HANDLE);
 
 // SAFETY: any thread may write through the handle, which stays open as long as the process.
 unsafe impl Send for EventLog {}
@@ -54,21 +61,22 @@ unsafe impl Send for EventLog {}
 unsafe impl Sync for EventLog {}
 
 impl EventLog {
-    pub(super) fn open() -> Self {
+    /// For words of this source.
+    pub fn open(source: &str) -> Self {
         // SAFETY: the name ends in a zero; no other machine is meant.
-        Self(unsafe { RegisterEventSourceW(ptr::null(), wide(SOURCE).as_ptr()) })
+        Self(unsafe { RegisterEventSourceW(ptr::null(), wide(source).as_ptr()) })
     }
 
-    pub(super) fn write(self, event: Event, words: &str) {
+    /// Writes down that this has happened.
+    pub fn write(self, event: Event, words: &str) {
         if self.0.is_null() {
             return;
         }
         let words: String = words.chars().take(WORDS_MAX).collect();
         let words = wide(words);
         let texts = [words.as_ptr()];
-        let kind = if event.is_error() { EVENTLOG_ERROR_TYPE } else { EVENTLOG_INFORMATION_TYPE };
         // SAFETY: the handle is open, and one text is given, which ends in a zero.
-        unsafe { ReportEventW(self.0, kind, 0, event as u32, ptr::null_mut(), 1, 0, texts.as_ptr(), ptr::null()) };
+        unsafe { ReportEventW(self.0, event.kind(), 0, event as u32, ptr::null_mut(), 1, 0, texts.as_ptr(), ptr::null()) };
     }
 }
 

@@ -1,84 +1,62 @@
 //! Windows' service: what the service manager starts, stops and tells.
 //!
 //! ```text
-//! install  -- service manager: account, start, failures, privileges; the data folder for its account
-//! run      -- dispatcher --> serve: the agent, until it is told to stop
-//!               Stop, Preshutdown, Shutdown --> stop: hands over what runs, ten seconds at most
-//!               SessionChange, PowerEvent   --> the sensor looks at once
+//! install  -- service manager: account, start, failures, privileges; the data folder for its account; a join token that waits;
+//!             the firewall's rule
+//! run      -- [`host`] --> the agent, until it is told to stop: hands over what runs, ten seconds at most
+//! trays    -- a tray in each session that has somebody
 //! ```
 //! An administrator finds in the event log what they must see ([`events`]), and the rest in files beside the data ([`rolling`]).
+//! [`host`] and [`manager`] are for any service: the coordinator's as well.
 
-mod events;
-mod install;
+pub mod events;
+pub mod host;
+pub mod manager;
 mod rolling;
+mod trays;
 
 use std::{
     ffi::OsString,
+    io,
+    os::windows::process::CommandExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::Command,
     time::Duration,
 };
 
-use lull_engine::windows::{Access, Account};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
-use windows_service::{
-    define_windows_service,
-    service::{PowerEventParam, ServiceControl, ServiceControlAccept, ServiceExitCode, ServiceState, ServiceStatus, ServiceType},
-    service_control_handler::{self, ServiceControlHandlerResult, ServiceStatusHandle},
-    service_dispatcher,
+use libp2p::Multiaddr;
+use lull_engine::{
+    files,
+    windows::{Access, Account},
 };
+use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use self::events::{Event, EventLog};
-pub use self::install::{install, status, uninstall};
-use super::{NAME, Orders, ServiceError};
+pub use self::{host::is_this_process, trays::trays};
+use super::{AGENT, Done, Kind, NAME, Orders, Removal, ServiceError, Setup, Standing, firewall, first_settings};
 use crate::{
     cli::value,
-    run_loop::{self, Fittings, ServeError},
+    config::Config,
+    pending::{self, Patience, Told},
+    run_loop::{self, Fittings},
     sensor,
 };
 
 /// How long stopping may take, as the service manager is told: the agent's own ten seconds and some more, and well below the
 /// thirty that an installer waits.
 const STOP_HINT: Duration = Duration::from_secs(20);
-/// The exit code of an agent that failed, beside the system's own.
-const FAILED: u32 = 1;
-
-static IS_SERVICE: AtomicBool = AtomicBool::new(false);
-/// What `run` was told, for the function that the service manager has called on another thread.
-static ORDERS: OnceLock<Mutex<Option<Orders>>> = OnceLock::new();
-
-/// Whether this very process is the service.
-pub fn is_this_process() -> bool {
-    IS_SERVICE.load(Ordering::Relaxed)
-}
+/// The settings, below the data folder.
+const SETTINGS: &str = "agent.toml";
 
 /// Where the service has its data, if nobody says otherwise.
 pub fn data_folder() -> Option<PathBuf> {
     std::env::var_os("ProgramData").map(|folder| Path::new(&folder).join("Lull").join("agent"))
 }
 
-/// Who may use the service's folder, and all that is in it: its account, the system and administrators.
-pub fn folder_access() -> std::io::Result<Access> {
-    let service = Account::of_service(NAME)?;
+/// Who may use a service's folder, and all that is in it: its account, the system and administrators.
+pub fn folder_access(name: &str) -> io::Result<Access> {
+    let service = Account::of_service(name)?;
     Access::parse(&format!("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{service})"))
-}
-
-define_windows_service!(service_main, serve);
-
-/// What the service manager starts. Returns when the service has stopped.
-pub fn run(orders: Orders) -> Result<(), ServiceError> {
-    *ORDERS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner) = Some(orders);
-    service_dispatcher::start(NAME, service_main).map_err(|error| {
-        ServiceError(format!(
-            "the service manager did not start this: {}\nhint: `lull-agent service install`, then `sc start {NAME}`; `lull-agent \
-             run` runs the agent in this window",
-            reason(&error)
-        ))
-    })
 }
 
 /// An error of the service manager, with what the system said.
@@ -89,113 +67,131 @@ fn reason(error: &windows_service::Error) -> String {
     }
 }
 
-/// The service's life, on the thread that the service manager has for it.
-fn serve(_: Vec<OsString>) {
-    let orders = ORDERS.get().and_then(|orders| orders.lock().unwrap_or_else(PoisonError::into_inner).take());
-    let Some(orders) = orders else { return };
-    IS_SERVICE.store(true, Ordering::Relaxed);
-    let log = EventLog::open();
-    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-    let status = std::sync::Arc::new(Mutex::new(None::<ServiceStatusHandle>));
-    let handler = {
-        let (stop, abort, status) = (stop.clone(), abort.clone(), std::sync::Arc::clone(&status));
-        move |control| hear(control, &stop, &abort, &status)
-    };
-    let handle = match service_control_handler::register(NAME, handler) {
-        Ok(handle) => handle,
-        Err(error) => return log.write(Event::Failed, &format!("the service manager is not heard: {}", reason(&error))),
-    };
-    *status.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-    tell(handle, ServiceState::Running, ServiceExitCode::NO_ERROR);
-    write_down(&orders, log);
-    // Nobody sees what a service writes to its standard error.
-    std::panic::set_hook(Box::new(move |panic| log.write(Event::Failed, &panic.to_string())));
-    log.write(Event::Started, &format!("the agent has started; its data is in {}", orders.data.display()));
-    let code = match work(&orders, stop, abort) {
-        Ok(()) => {
-            log.write(Event::Stopped, "the agent has stopped");
-            ServiceExitCode::NO_ERROR
-        }
-        Err(failed) => {
-            let not_joined = matches!(failed, ServeError::Membership(crate::membership::MembershipError::NotJoined));
-            log.write(if not_joined { Event::NotJoined } else { Event::Failed }, &failed.to_string());
-            // A service that ends with nothing wrong is not started again.
-            ServiceExitCode::ServiceSpecific(FAILED)
+/// Installs the service with all that belongs to it, or mends what is there.
+pub fn install(setup: &Setup) -> Result<Done, ServiceError> {
+    let data = &setup.data;
+    let unusable =
+        |error: io::Error| ServiceError(format!("{} cannot be used: {error}\nhint: run it as administrator", data.display()));
+    std::fs::create_dir_all(data).map_err(unusable)?;
+    let config = match &setup.config {
+        Some(config) => config.clone(),
+        None => {
+            let text = first_settings(setup.port);
+            files::replace_private(&data.join(SETTINGS), text.as_bytes()).map_err(unusable)?;
+            Config::parse(&text, Path::new(SETTINGS)).map_err(|error| ServiceError(error.to_string()))?
         }
     };
-    tell(handle, ServiceState::Stopped, code);
+    if let Some(pending) = &setup.pending {
+        pending::leave(data, pending).map_err(unusable)?;
+    }
+    let arguments = ["--data".into(), data.into(), "service".into(), "run".into()].map(|word: OsString| word);
+    // It gives the folder to the service's account, with all that was put into it.
+    let mut refused = manager::install(&AGENT, arguments.into(), data)?;
+    if setup.firewall {
+        refused.extend(open_doors(&AGENT, &config.listen).err().map(|error| format!("the firewall's rule: {error}")));
+    }
+    let shown = data.display();
+    let next = match setup.pending {
+        Some(_) => "it joins its network at its first start".to_owned(),
+        None => format!("`lull-agent --data \"{shown}\" join TOKEN` joins a network, if this machine has not yet"),
+    };
+    Ok(Done {
+        words: format!("installed as {NAME}, with its data in {shown}\n{next}; `sc start {NAME}` starts the service now"),
+        refused,
+    })
 }
 
-fn work(orders: &Orders, stop: CancellationToken, abort: CancellationToken) -> Result<(), ServeError> {
+/// Stops the service and removes it with all that belongs to it.
+pub fn uninstall(removal: &Removal) -> Result<Done, ServiceError> {
+    manager::uninstall(&AGENT)?;
+    close_doors(&AGENT);
+    // A token that waits is of no use to anybody now.
+    let _ = files::remove_if_there(&removal.data.join(pending::FILE));
+    let mut refused = Vec::new();
+    let words = match removal.remove_data {
+        false => format!("{NAME} is removed; its data stays, and `lull-agent --data FOLDER leave` removes that too"),
+        true => {
+            let data = &removal.data;
+            let gone = match std::fs::remove_dir_all(data) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            refused.extend(gone.err().map(|error| format!("{}: {error}", data.display())));
+            // The folder above is ours if nothing else is in it.
+            let _ = data.parent().filter(|above| above.ends_with("Lull")).map(std::fs::remove_dir);
+            format!("{NAME} is removed with its data")
+        }
+    };
+    Ok(Done { words, refused })
+}
+
+/// Opens the firewall for the ports that stay, and for no other that was opened before.
+pub fn open_doors(kind: &Kind, listen: &[Multiaddr]) -> io::Result<()> {
+    let program = std::env::current_exe()?;
+    close_doors(kind);
+    firewall::doors(listen).into_iter().try_for_each(|door| netsh(&firewall::opened(kind.shown, door, &program)))
+}
+
+/// Closes what was opened. There may be nothing.
+pub fn close_doors(kind: &Kind) {
+    let _ = netsh(&firewall::closed(kind.shown));
+}
+
+/// Has the system's own program do it: found where the system has its programs, and nowhere else.
+fn netsh(words: &[String]) -> io::Result<()> {
+    let system = std::env::var_os("SystemRoot").ok_or_else(|| io::Error::other("the system's folder is not known"))?;
+    let program = Path::new(&system).join("System32").join("netsh.exe");
+    let said = Command::new(program).args(words).creation_flags(CREATE_NO_WINDOW).output()?;
+    match said.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&said.stdout).trim().to_owned())),
+    }
+}
+
+/// How the service is.
+pub fn status(data: PathBuf) -> Result<Standing, ServiceError> {
+    manager::status(&AGENT, data)
+}
+
+/// What the service manager starts. Returns when the service has stopped.
+pub fn run(orders: Orders) -> Result<(), ServiceError> {
+    let Orders { data, config, log } = orders;
+    let filter = value::log_filter(&log).map_err(ServiceError)?;
+    let work = {
+        let data = data.clone();
+        move |orders: host::Orders| work(&data, &config, orders)
+    };
+    host::run(host::Job { kind: &AGENT, data, filter, look: sensor::look_again, work: Box::new(work) })
+}
+
+fn work(data: &Path, config: &Config, orders: host::Orders) -> Result<(), String> {
+    let host::Orders { stop, abort, log } = orders;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| ServeError::Data { path: orders.data.clone(), source })?;
-    let result = runtime.block_on(run_loop::serve(&orders.data, &orders.config, Fittings::default(), stop, abort));
+    let runtime = runtime.map_err(|error| format!("the agent cannot start: {error}"))?;
+    let result = runtime.block_on(async {
+        pending::settle(data, config, Patience::Forever, &stop, |told| write(log, told))
+            .await
+            .map_err(|error| error.to_string())?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        run_loop::serve(data, config, Fittings::default(), stop, abort).await.map_err(|error| error.to_string())
+    });
     runtime.shutdown_background();
     result
 }
 
-/// What the service manager says, on its own thread: answered at once.
-fn hear(
-    control: ServiceControl,
-    stop: &CancellationToken,
-    abort: &CancellationToken,
-    status: &Mutex<Option<ServiceStatusHandle>>,
-) -> ServiceControlHandlerResult {
-    match control {
-        ServiceControl::Stop | ServiceControl::Preshutdown | ServiceControl::Shutdown => {
-            if control == ServiceControl::Preshutdown {
-                EventLog::open()
-                    .write(Event::HandsOver, "Windows is about to restart or to be switched off; running work is given away");
-            }
-            if let Some(handle) = *status.lock().unwrap_or_else(PoisonError::into_inner) {
-                tell(handle, ServiceState::StopPending, ServiceExitCode::NO_ERROR);
-            }
-            // Whoever asks twice insists.
-            if stop.is_cancelled() {
-                abort.cancel();
-            }
-            stop.cancel();
-            ServiceControlHandlerResult::NoError
+/// What becomes of a join token that waited, for an administrator.
+fn write(log: EventLog, told: Told) {
+    const HINT: &str = "give a join token in the machine's policy, or join with `lull-agent join`";
+    match told {
+        Told::Joined => log.write(Event::Joined, "this machine has joined a network with the token that was left for it"),
+        Told::Void(words) => {
+            log.write(Event::TokenVoid, &format!("this machine cannot join with the token that was left for it: {words}"))
         }
-        ServiceControl::SessionChange(_) | ServiceControl::PowerEvent(PowerEventParam::PowerStatusChange) => {
-            sensor::look_again();
-            ServiceControlHandlerResult::NoError
+        Told::NotNow(words) => {
+            log.write(Event::NotJoinedYet, &format!("this machine has not joined yet, and tries again: {words}"))
         }
-        // Sleep is told to the sensor itself.
-        ServiceControl::PowerEvent(_) | ServiceControl::Interrogate => ServiceControlHandlerResult::NoError,
-        _ => ServiceControlHandlerResult::NotImplemented,
-    }
-}
-
-/// What the service manager is to know.
-fn tell(handle: ServiceStatusHandle, state: ServiceState, exit_code: ServiceExitCode) {
-    let accepted = ServiceControlAccept::STOP
-        | ServiceControlAccept::PRESHUTDOWN
-        | ServiceControlAccept::SESSION_CHANGE
-        | ServiceControlAccept::POWER_EVENT;
-    let status = ServiceStatus {
-        service_type: ServiceType::OWN_PROCESS,
-        current_state: state,
-        controls_accepted: if state == ServiceState::Running { accepted } else { ServiceControlAccept::empty() },
-        exit_code,
-        checkpoint: u32::from(state == ServiceState::StopPending),
-        wait_hint: if state == ServiceState::StopPending { STOP_HINT } else { Duration::ZERO },
-        process_id: None,
-    };
-    if let Err(error) = handle.set_service_status(status) {
-        tracing::warn!(error = reason(&error), "the service manager does not hear");
-    }
-}
-
-/// Logs into files beside the data, and what wakes somebody into the event log. Without a file the agent works all the same.
-fn write_down(orders: &Orders, log: EventLog) {
-    let Ok(filter) = value::log_filter(&orders.log) else { return };
-    let folder = orders.data.join("logs");
-    match rolling::Rolling::open(&folder) {
-        Ok(file) => {
-            let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-            let _ = tracing_subscriber::registry().with(filter).with(lines).with(log).try_init();
-        }
-        Err(error) => log.write(Event::Failed, &format!("there is no log: {}: {error}", folder.display())),
+        Told::Nothing => log.write(Event::NotJoined, &format!("this machine has not joined a network\nhint: {HINT}")),
     }
 }

@@ -1,4 +1,4 @@
-//! A log in files that take turns: `agent.log` is written, `agent.1.log` was before it, and so on.
+//! A log in files that take turns: `NAME.log` is written, `NAME.1.log` was before it, and so on.
 
 use std::{
     fs::{self, File},
@@ -15,37 +15,39 @@ const KEPT: u32 = 4;
 
 pub(super) struct Rolling {
     folder: PathBuf,
+    name: &'static str,
     file: File,
     bytes: u64,
     bytes_max: u64,
 }
 
 impl Rolling {
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        Self::with(folder, FILE_BYTES_MAX)
+    pub(super) fn open(folder: &Path, name: &'static str) -> io::Result<Self> {
+        Self::with(folder, name, FILE_BYTES_MAX)
     }
 
-    fn with(folder: &Path, bytes_max: u64) -> io::Result<Self> {
+    fn with(folder: &Path, name: &'static str, bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let file = files::append_to(&named(folder, 0))?;
-        Ok(Self { folder: folder.to_owned(), bytes: file.metadata()?.len(), file, bytes_max })
+        let file = files::append_to(&named(folder, name, 0))?;
+        Ok(Self { folder: folder.to_owned(), name, bytes: file.metadata()?.len(), file, bytes_max })
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        files::remove_if_there(&named(&self.folder, KEPT))?;
+        let named = |number| named(&self.folder, self.name, number);
+        files::remove_if_there(&named(KEPT))?;
         for number in (0..KEPT).rev() {
-            match fs::rename(named(&self.folder, number), named(&self.folder, number + 1)) {
+            match fs::rename(named(number), named(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        (self.file, self.bytes) = (files::append_to(&named(&self.folder, 0))?, 0);
+        (self.file, self.bytes) = (files::append_to(&named(0))?, 0);
         Ok(())
     }
 }
 
-fn named(folder: &Path, number: u32) -> PathBuf {
-    folder.join(if number == 0 { "agent.log".to_owned() } else { format!("agent.{number}.log") })
+fn named(folder: &Path, name: &str, number: u32) -> PathBuf {
+    folder.join(if number == 0 { format!("{name}.log") } else { format!("{name}.{number}.log") })
 }
 
 impl Write for Rolling {
@@ -72,11 +74,11 @@ mod tests {
     #[test]
     fn the_oldest_of_five_files_goes() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut log = Rolling::with(folder.path(), 10).expect("a file");
+        let mut log = Rolling::with(folder.path(), "agent", 10).expect("a file");
         for number in 0..9 {
             log.write_all(format!("entry {number}\n").as_bytes()).expect("written");
         }
-        let read = |number| fs::read_to_string(named(folder.path(), number)).expect("a file");
+        let read = |number| fs::read_to_string(named(folder.path(), "agent", number)).expect("a file");
         assert_eq!((read(0).as_str(), read(KEPT).as_str()), ("entry 8\n", "entry 4\n"));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 5);
     }

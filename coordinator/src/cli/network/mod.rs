@@ -7,5 +7,6 @@ pub(in crate::cli) mod heat;
 pub(in crate::cli) mod net;
 pub(in crate::cli) mod policy;
 pub(in crate::cli) mod server;
+pub(in crate::cli) mod service;
 pub(in crate::cli) mod status;
 pub(in crate::cli) mod token;

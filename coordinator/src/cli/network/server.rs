@@ -19,6 +19,7 @@ use crate::{
     cli::{
         Context,
         exit::{Exit, Outcome},
+        network::service::Service,
         shown::output::{Cell, Deed, Look, Row, Tone},
         typed::amount,
     },
@@ -42,6 +43,9 @@ pub enum Server {
     /// Make an empty data folder that of a further coordinator of a network
     #[command(after_help = SECOND)]
     Import(Secret),
+    /// The coordinator as a service of Windows: install, uninstall, status, run
+    #[command(subcommand, after_help = "EXAMPLES:\n  lull server service install\n  lull server service status")]
+    Service(Service),
 }
 
 /// How two coordinators are set up.
@@ -171,7 +175,13 @@ impl Server {
                 context.out.note("start it with `lull server run` and the same --store as the first");
                 Ok(Exit::Succeeded)
             }
+            Self::Service(service) => service.carry_out(context).await,
         }
+    }
+
+    /// Whether this is what a service manager starts, whose words nobody would see on standard error.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Service(Service::Run(_)))
     }
 }
 
@@ -201,13 +211,13 @@ impl Run {
         }
     }
 
-    async fn run(&self, context: &Context) -> Outcome {
+    /// What is meant, for a server with this data folder.
+    pub fn config(&self, data: &Path) -> ServerConfig {
         let run = self;
-        let data = context.server.data_folder()?;
-        let config = ServerConfig {
-            data: data.clone(),
+        ServerConfig {
+            data: data.to_owned(),
             init: run.init,
-            store: run.store.choose(&data),
+            store: run.store.choose(data),
             listen: run.listen.clone(),
             http: run.http,
             announce: run.announce.clone(),
@@ -219,7 +229,12 @@ impl Run {
             making: Making { memory_bytes: run.compile_memory, time: run.compile_time, kept: None },
             lease: Default::default(),
             store_wait: run.store_wait,
-        };
+        }
+    }
+
+    async fn run(&self, context: &Context) -> Outcome {
+        let data = context.server.data_folder()?;
+        let config = self.config(&data);
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let interrupted = context.clone();

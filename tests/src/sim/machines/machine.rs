@@ -155,7 +155,7 @@ impl Machine {
         (self.config.machine.cores, self.config.slots) = (cores, slots);
         self.config.memory_bytes_max = 8 << 30;
         let (admin, owner) = (desk.habits.policy.clone(), desk.habits.owner.clone());
-        self.config.standing = Standing { version: 1, admin, owner };
+        self.config.standing = Standing { version: 1, admin, owner, ..Standing::default() };
         self.slots = (0..slots).map(|_| Executor::default()).collect();
         self.desk = Some(Box::new(desk));
         self
