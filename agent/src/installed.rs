@@ -98,3 +98,46 @@ fn every_bound_of_the_security_page_is_in_the_code_where_it_says() {
         assert!(code.contains(&format!("const {name}:")), "`{name}` is not in {file}");
     }
 }
+
+/// What the page for those who have to agree says is what the code does.
+#[test]
+fn the_page_about_a_machine_says_what_the_code_does() {
+    let page = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer/MACHINE.md"));
+    let page = std::fs::read_to_string(page).expect("the page");
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .filter(|(what, _)| *what != "what")
+        .collect();
+    let says = |what: &str, text: &str| {
+        let text = format!("`{text}`");
+        assert!(rows.iter().any(|(row, words)| *row == what && words.contains(&text)), "{what} {text} is not in {rows:?}");
+    };
+    let agent = &crate::service::AGENT;
+    says("service", agent.name);
+    says("service", agent.shown);
+    says("account", &format!(r"NT SERVICE\{}", agent.name));
+    let privileges: Vec<&str> =
+        rows.iter().filter(|(what, _)| *what == "privilege").map(|(_, words)| words.trim_matches('`')).collect();
+    assert_eq!(privileges, agent.privileges, "all of them and no other");
+    says("listens", &crate::service::PORT.to_string());
+    says("event log", agent.source);
+    says("pipe", &format!(r"\\.\pipe\{}", agent.name));
+    for key in [crate::machine_policy::KEY, crate::machine_policy::RECOMMENDED_KEY] {
+        says("key", &format!(r"HKLM\{key}"));
+    }
+    says("file", crate::machine_policy::FILE);
+    let installer = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer/windows/lull-agent.wxs"));
+    let installer = std::fs::read_to_string(installer).expect("the installer's source");
+    for key in [r"Software\Lull\Agent"] {
+        assert!(installer.contains(&format!("Key=\"{key}\"")), "{key}");
+        says("key", &format!(r"HKLM\{key}"));
+    }
+    let (_, unit) = units().find(|(path, _)| path.ends_with("lull-agent.service")).expect("the agent's unit");
+    for setting in
+        ["DynamicUser=yes", "LULL_AGENT_DATA=/var/lib/lull-agent", "RuntimeDirectory=lull-agent", "DeviceAllow=char-input r"]
+    {
+        assert!(unit.contains(setting), "{setting}");
+    }
+    says("devices", "char-input");
+}

@@ -35,6 +35,7 @@ fn optional() -> Vec<Optional> {
     vec![
         Optional { check: "the store's suite on SQL Server", lacks: unset("LULL_TEST_SQLSERVER") },
         Optional { check: "the agent's own tests for Windows", lacks: without_windows() },
+        Optional { check: "the installers for Windows", lacks: missing(&["wixl"]) },
         Optional { check: "the sensor under X11", lacks: missing(&["Xvfb", "xdotool"]) },
         Optional { check: "sleep and inhibitors by D-Bus", lacks: missing(&["dbus-daemon"]).or_else(without_mock) },
     ]
