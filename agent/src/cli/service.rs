@@ -8,7 +8,7 @@ use super::{CliError, JOIN_TOKEN_VARIABLE, Output, secret};
 use crate::{
     config::Config,
     pending::{self, Pending},
-    service::{self, Orders, Removal, ServiceError, Setup, Trays},
+    service::{self, Orders, Removal, ServiceError, Setup},
 };
 
 #[derive(Debug, Subcommand)]
@@ -30,12 +30,9 @@ pub(super) enum Action {
     /// What the service manager starts
     #[command(after_help = "EXAMPLES:\n  lull-agent service run")]
     Run,
-    /// Starts or ends the trays of all sessions, as an installer does before and after it replaces them
-    #[command(after_help = "EXAMPLES:\n  lull-agent service trays start\n  lull-agent service trays end")]
-    Trays {
-        #[command(subcommand)]
-        what: Trays,
-    },
+    /// Starts a tray in each session that has somebody, as an installer does after it has replaced them
+    #[command(after_help = "EXAMPLES:\n  lull-agent service start-trays")]
+    StartTrays,
 }
 
 #[derive(Debug, Args)]
@@ -97,7 +94,7 @@ pub(super) fn carry_out(action: Action, data: PathBuf, config: Config, log: Stri
             return out.one(&standing, &standing.state, || standing.table());
         }
         Action::Run => return Ok(service::run(Orders { data, config, log })?),
-        Action::Trays { what } => service::trays(what)?,
+        Action::StartTrays => service::start_trays()?,
     };
     for refused in &done.refused {
         eprintln!("warning: the system refused a setting: {refused}");

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 #[cfg(windows)]
 pub use self::sys::{close_doors, events, folder_access, host, is_this_process, manager, open_doors};
-pub use self::sys::{data_folder, install, run, status, trays, uninstall};
+pub use self::sys::{data_folder, install, run, start_trays, status, uninstall};
 use crate::{config::Config, pending::Pending};
 
 /// What Windows calls it. The installer says the same.
@@ -118,17 +118,6 @@ pub struct Removal {
     pub data: PathBuf,
     /// Whether identity, results and settings go as well.
     pub remove_data: bool,
-}
-
-/// What the trays of all sessions are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
-pub enum Trays {
-    /// Start one in each session that has somebody
-    #[command(after_help = "EXAMPLES:\n  lull-agent service trays start")]
-    Start,
-    /// End all
-    #[command(after_help = "EXAMPLES:\n  lull-agent service trays end")]
-    End,
 }
 
 /// The settings that a service begins with: all of them with their defaults, and a port that stays.

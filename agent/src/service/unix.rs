@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Done, Orders, Removal, ServiceError, Setup, Standing, Trays};
+use super::{Done, Orders, Removal, ServiceError, Setup, Standing};
 
 /// Where the unit has its agent's data.
 pub fn data_folder() -> Option<PathBuf> {
@@ -32,6 +32,6 @@ pub fn run(_: Orders) -> Result<(), ServiceError> {
     Err(instead("starts", "sudo systemctl start lull-agent"))
 }
 
-pub fn trays(_: Trays) -> Result<Done, ServiceError> {
+pub fn start_trays() -> Result<Done, ServiceError> {
     Err(ServiceError("on Linux a session starts its tray itself\nhint: `lull-tray` starts one in this session".to_owned()))
 }

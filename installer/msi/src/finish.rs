@@ -51,6 +51,8 @@ const COMPRESSED: i32 = 2;
 /// The version of the installer service that the tables need.
 const INSTALLER_MIN: i32 = 500;
 const READ_ONLY_RECOMMENDED: i32 = 2;
+/// The format counts time from the first of these years.
+const FROM_1601_TO_1970: Duration = Duration::from_secs(11_644_473_600);
 /// English, as the version of a program names it.
 const LANGUAGE: &str = "1033";
 
@@ -410,7 +412,8 @@ fn compact(bytes: Vec<u8>, epoch_s: u64) -> Result<Vec<u8>, FinishError> {
     }
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch_s);
     after.set_storage_clsid("/", *root.clsid())?;
-    after.set_created_time("/", at)?;
+    // The root has none, by the format; who signs looks whether it is so.
+    after.set_created_time("/", SystemTime::UNIX_EPOCH - FROM_1601_TO_1970)?;
     after.set_modified_time("/", at)?;
     after.flush()?;
     Ok(after.into_inner().into_inner())

@@ -95,6 +95,10 @@ fn the_header_is_one_that_windows_reads() {
         assert_eq!((summary.codepage(), summary.arch(), summary.word_count()), (CodePage::Windows1252, Some("x64"), Some(2)));
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH_S);
         assert_eq!((summary.creation_time(), summary.last_saved_time()), (Some(at), Some(at)));
+        // The directory's first entry is the root, and its time of creation is 0.
+        let directory = u32::from_le_bytes(bytes[0x30..0x34].try_into().expect("four bytes")) as usize;
+        let root = 512 * (directory + 1);
+        assert_eq!((bytes[root + 66], &bytes[root + 100..root + 108]), (5, &[0; 8][..]));
         // The code page itself, as it stands in the string pool, and not as the library shows it.
         let mut compound = cfb::CompoundFile::open(Cursor::new(&bytes)).expect("a compound file");
         let pool = "\u{4840}\u{3f3f}\u{4577}\u{446c}\u{3e6a}\u{44b2}\u{482f}";
@@ -129,7 +133,7 @@ fn actions_are_of_their_kinds_and_in_their_places() {
         assert_eq!(kind(action), 51, "{action} sets a property at once");
         assert!(at["AppSearch"] < at[action] && at[action] < at["LaunchConditions"], "{action}");
     }
-    for action in ["SetUp", "UndoSetUp", "TakeDown", "TakeDownButData", "EndTrays", "StartTrays"] {
+    for action in ["SetUp", "UndoSetUp", "TakeDown", "TakeDownButData", "EndTrays", "EndTraysForGood", "StartTrays"] {
         assert_eq!(kind(action) & (0x3f | 0x400 | 0x800), 18 | 0x400 | 0x800, "{action} is the agent itself, as the system");
     }
     assert_eq!((kind("UndoSetUp") & 0x100, kind("SetUp") & 0x140), (0x100, 0), "one is for the way back, and a failure counts");

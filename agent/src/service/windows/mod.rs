@@ -4,7 +4,7 @@
 //! install  -- service manager: account, start, failures, privileges; the data folder for its account; a join token that waits;
 //!             the firewall's rule
 //! run      -- [`host`] --> the agent, until it is told to stop: hands over what runs, ten seconds at most
-//! trays    -- a tray in each session that has somebody
+//! start_trays -- a tray in each session that has somebody
 //! ```
 //! An administrator finds in the event log what they must see ([`events`]), and the rest in files beside the data ([`rolling`]).
 //! [`host`] and [`manager`] are for any service: the coordinator's as well.
@@ -32,7 +32,7 @@ use lull_engine::{
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use self::events::{Event, EventLog};
-pub use self::{host::is_this_process, trays::trays};
+pub use self::{host::is_this_process, trays::start_trays};
 use super::{AGENT, Done, Kind, NAME, Orders, Removal, ServiceError, Setup, Standing, firewall, first_settings};
 use crate::{
     cli::value,

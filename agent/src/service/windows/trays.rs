@@ -22,7 +22,7 @@ use windows_sys::Win32::System::{
     Threading::{CREATE_UNICODE_ENVIRONMENT, CreateProcessAsUserW, PROCESS_INFORMATION, STARTUPINFOW},
 };
 
-use crate::service::{Done, ServiceError, Trays};
+use crate::service::{Done, ServiceError};
 
 /// The tray's program, beside this one.
 const PROGRAM: &str = "lull-tray.exe";
@@ -30,18 +30,7 @@ const PROGRAM: &str = "lull-tray.exe";
 const DESKTOP: &str = r"winsta0\default";
 
 /// Starts the trays of all sessions.
-pub fn trays(what: Trays) -> Result<Done, ServiceError> {
-    match what {
-        Trays::Start => start(),
-        Trays::End => end(),
-    }
-}
-
-fn end() -> Result<Done, ServiceError> {
-    Ok(Done { words: "every tray was told to end".into(), refused: Vec::new() })
-}
-
-fn start() -> Result<Done, ServiceError> {
+pub fn start_trays() -> Result<Done, ServiceError> {
     let program = std::env::current_exe().map(|program| program.with_file_name(PROGRAM));
     let program = program.map_err(|error| ServiceError(format!("this program's file is not known: {error}")))?;
     if !program.is_file() {
