@@ -18,7 +18,7 @@ use lull_shared::{
     bound::{self, Bound},
     limits,
     misread::{self, Misread},
-    name::check_name,
+    name::{check_name, check_text},
     resources::Labels,
     state::GROUP_LABEL,
 };
@@ -236,6 +236,9 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
         if value.is_empty() || value.len() > limits::NAME_BYTES_MAX {
             let max = limits::NAME_BYTES_MAX;
             return Err(format!("the value of `{key}` has {} bytes\nhint: write 1 to {max} bytes", value.len()));
+        }
+        if let Err(why) = check_text(value) {
+            return Err(why.told(value, &format!("the value of `{key}`")));
         }
     }
     Ok(())

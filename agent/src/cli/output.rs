@@ -6,7 +6,10 @@
 use std::io::{self, Write as _};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use lull_shared::zone::Zone;
+use lull_shared::{
+    shown::{self, columns},
+    zone::Zone,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -109,7 +112,7 @@ fn retold(text: &str, tell: impl Fn(Timestamp, bool) -> String) -> (String, bool
 
 /// A text without anything that a terminal would obey.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    shown::escaped(text).into_owned()
 }
 
 /// The same for a text of several lines.
@@ -165,7 +168,7 @@ fn folded(line: &str, width: usize) -> Vec<String> {
     for word in rest.split(' ') {
         let last = lines.last_mut().expect("one at least");
         let begun = last.len() > indent;
-        if begun && last.chars().count() + 1 + word.chars().count() > width {
+        if begun && columns(last) + 1 + columns(word) > width {
             lines.push(" ".repeat(indent) + word);
         } else {
             last.push_str(if begun { " " } else { "" });

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::shown::escaped;
+
 /// A length of time that was measured: its two largest units, `250ms`, `2.2s`, `1m 01s`, `1h 02m`, `1d 01h`.
 pub fn spoken(length: Duration) -> String {
     let seconds = length.as_secs();
@@ -49,8 +51,8 @@ pub fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 64;
     match text.char_indices().nth(CHARS_MAX) {
         _ if text.is_empty() => "an empty text".to_owned(),
-        Some((end, _)) => format!("`{}...`", &text[..end]),
-        None => format!("`{text}`"),
+        Some((end, _)) => format!("`{}...`", escaped(&text[..end])),
+        None => format!("`{}`", escaped(text)),
     }
 }
 

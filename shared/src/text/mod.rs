@@ -11,5 +11,6 @@ pub mod misread;
 pub mod name;
 pub mod numbers;
 pub mod share;
+pub mod shown;
 pub mod window;
 pub mod zone;

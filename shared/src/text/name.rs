@@ -4,7 +4,12 @@
 //! stands for something else there. Whoever takes a name asks here. Names given before this held may exist: wherever an
 //! id and a name can both be meant, the id is.
 
-use crate::{amount::quoted, constraint::is_name, limits};
+use crate::{
+    amount::quoted,
+    constraint::is_name,
+    limits,
+    shown::{escaped, is_unseen},
+};
 
 /// Letters that begin an id: agents, jobs, tokens and versions.
 const ID_LETTERS: &[char] = &['a', 'j', 't', 'v'];
@@ -46,8 +51,10 @@ pub enum NameError {
     Id,
     #[error("the word is reserved; choose another")]
     Reserved,
-    #[error("write 1 to {} bytes, without line breaks and other control characters", limits::NAME_BYTES_MAX)]
+    #[error("write 1 to {} bytes in one line", limits::NAME_BYTES_MAX)]
     Text,
+    #[error("leave out {}: nobody sees it, or it turns the order of what stands beside it", escaped(.0.encode_utf8(&mut [0; 4])))]
+    Unseen(char),
 }
 
 impl NameError {
@@ -65,6 +72,12 @@ pub fn check_name(text: &str) -> Result<(), NameError> {
     check_title(text)
 }
 
+/// Whether it can stand for machines: a name in which a `*` stands for any letters.
+pub fn check_pattern(text: &str) -> Result<(), NameError> {
+    // What a `*` stands for is checked when a machine joins.
+    check_name(&text.replace('*', "x-"))
+}
+
 /// The same of what may be written in any letters, as the name of a job.
 pub fn check_title(text: &str) -> Result<(), NameError> {
     if is_id(text) {
@@ -73,10 +86,15 @@ pub fn check_title(text: &str) -> Result<(), NameError> {
     if is_one_of(text, SELECTORS) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
-/// Whether it is some text of one line, as the name of a job and the key of a submission are.
+/// Whether it is some text of one line of which everything is seen, as the name of a job and the key of a submission are.
 pub fn check_text(text: &str) -> Result<(), NameError> {
-    let fits = !text.is_empty() && text.len() <= limits::NAME_BYTES_MAX && !text.contains(char::is_control);
-    if fits { Ok(()) } else { Err(NameError::Text) }
+    if text.is_empty() || text.len() > limits::NAME_BYTES_MAX || text.contains(['\n', '\r']) {
+        return Err(NameError::Text);
+    }
+    match text.chars().find(|c| is_unseen(*c)) {
+        Some(unseen) => Err(NameError::Unseen(unseen)),
+        None => Ok(()),
+    }
 }
 
 /// Whether a job can be called so.
@@ -151,10 +169,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_a_name_with_stars() {
+        for text in ["lab-*", "*", "desk-17", "*-berlin"] {
+            assert_eq!(check_pattern(text), Ok(()), "{text}");
+        }
+        assert_eq!(
+            [check_pattern(""), check_pattern("a b"), check_pattern("a7")],
+            [Err(NameError::Letters), Err(NameError::Letters), Err(NameError::Id)]
+        );
+    }
+
+    #[test]
     fn a_job_may_be_called_anything_of_one_line() {
         for text in ["", "a\nb", &"x".repeat(129)] {
             assert_eq!(check_job(text), Err(NameError::Text), "{text:?}");
         }
+        for unseen in ['\u{1b}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200b}', '\u{feff}', '\t'] {
+            assert_eq!(check_job(&format!("a{unseen}b")), Err(NameError::Unseen(unseen)), "{unseen:?}");
+        }
+        assert_eq!(
+            NameError::Unseen('\u{202e}').told("pay\u{202e}lla", "the name of a job"),
+            "`pay\\u{202e}lla` cannot be the name of a job\nhint: leave out \\u{202e}: nobody sees it, or it turns the order of \
+             what stands beside it"
+        );
+        assert_eq!(check_job("夜間バッチ 🦀"), Ok(()));
         assert_eq!((check_job("the night of \u{e9}t\u{e9}"), check_job("last")), (Ok(()), Err(NameError::Reserved)));
         assert_eq!(
             check_name("my desk").map_err(|why| why.told("my desk", "an agent's name")),

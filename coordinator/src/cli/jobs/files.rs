@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use lull_shared::{digest::OutlineBuilder, id::JobId};
+use lull_shared::{digest::OutlineBuilder, id::JobId, shown::is_unseen};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::{
@@ -73,7 +73,7 @@ impl Folder {
     pub fn open(out: &OutArgs) -> Result<Option<Self>, Failure> {
         let Some(path) = &out.out else { return Ok(None) };
         let suffix = out.suffix.clone().unwrap_or_default();
-        if suffix.contains(['/', '\\']) || suffix.chars().any(char::is_control) {
+        if suffix.contains(['/', '\\']) || suffix.contains(is_unseen) {
             let message = format!("`{}` cannot end the name of a file", printable(&suffix));
             return Err(Failure::usage(message).hint("write it like .json"));
         }

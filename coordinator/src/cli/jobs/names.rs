@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use lull_shared::shown::is_unseen;
+
 /// The file beside the outputs that says which is whose.
 pub const MANIFEST: &str = "manifest.jsonl";
 /// Bytes of one name: with a suffix and a number far below every file system's limit of 255.
@@ -95,10 +97,7 @@ fn path(parts: &[&str], index: usize, suffix: &str) -> String {
 
 /// A name without anything that a file system or a shell would take amiss.
 fn safe(name: &str) -> String {
-    let odd = |c: char| {
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        c.is_control() || hidden || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '/' | '\\')
-    };
+    let odd = |c: char| is_unseen(c) || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '/' | '\\');
     let clean: String = name.chars().map(|c| if odd(c) { '_' } else { c }).collect();
     let clean = shortened(clean.trim_matches([' ', '\u{a0}']).trim_end_matches(['.', ' ']));
     // Neither hidden nor an option of whatever is given `*`.

@@ -1,6 +1,8 @@
 //! What a table does where the terminal is too narrow for it: what is wanted least is left out, a long sentence goes on below
 //! its row, a very long name is broken over lines, and nothing is ever cut. Other forms of the same data have everything.
 
+use lull_shared::shown::columns as length;
+
 /// Blanks between two columns.
 pub const GAP: u16 = 2;
 /// A sentence that would have less room than this beside the other columns goes on below its row.
@@ -23,7 +25,7 @@ const NAMES: [&str; 12] =
     ["NAME", "AGENT", "FUNCTION", "INPUT", "SUBJECT", "ADDRESS", "LISTENS", "BY", "FROM", "TO", "FOR", "EXAMPLE"];
 
 /// What is left out first, in this order; the first column, which tells the rows apart, never is.
-const SPARED: [&str; 32] = [
+const SPARED: [&str; 45] = [
     "PEER",
     "SOFTWARE",
     "LISTENS",
@@ -55,6 +57,19 @@ const SPARED: [&str; 32] = [
     "RUNNING",
     "FUNCTION",
     "FAILED",
+    "FETCHING",
+    "BLOBS",
+    "UPLOADED",
+    "SERVED",
+    "RECEIVED",
+    "SENT",
+    "ADDRESS",
+    "FROM COORDINATORS",
+    "FOR",
+    "SEEN",
+    "SINCE",
+    "EXPIRES",
+    "USES",
     "AGENT",
 ];
 
@@ -193,22 +208,30 @@ fn taken(columns: &[usize], width: impl Fn(usize) -> usize) -> usize {
     columns.iter().map(|column| width(*column)).sum::<usize>() + gaps
 }
 
-fn length(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// A name in lines of at most so many characters, behind one of its own signs where there is one near the end.
+/// A name in lines of at most so many columns, behind one of its own signs where there is one near the end.
 fn chopped(name: &str, width: usize) -> Vec<String> {
-    let mut rest: Vec<char> = name.chars().collect();
+    let mut rest = name;
     let mut lines = Vec::new();
-    while rest.len() > width {
-        let sign = |at: &usize| matches!(rest[*at], '-' | '.' | '_' | '/' | '@' | ' ');
-        let end = (width - width / 3..width).rev().find(sign).map_or(width, |at| at + 1);
-        let tail = rest.split_off(end);
-        lines.push(rest.iter().collect());
+    while length(rest) > width {
+        let (mut end, mut sign) = (0, None);
+        for (at, c) in rest.char_indices() {
+            let next = at + c.len_utf8();
+            let taken = length(&rest[..next]);
+            if taken > width && end > 0 {
+                break;
+            }
+            end = next;
+            if matches!(c, '-' | '.' | '_' | '/' | '@' | ' ') && taken > width - width / 3 {
+                sign = Some(end);
+            }
+        }
+        let (line, tail) = rest.split_at(sign.unwrap_or(end));
+        lines.push(line.to_owned());
         rest = tail;
     }
-    lines.push(rest.into_iter().collect());
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(rest.to_owned());
+    }
     lines
 }
 
@@ -281,6 +304,9 @@ mod tests {
         assert_eq!(chopped("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(chopped("abc", 3), ["abc"]);
         assert_eq!(chopped("", 3), [""]);
+        assert_eq!(chopped("夜間バッチ", 5), ["夜間", "バッ", "チ"], "two columns each");
+        assert_eq!(chopped("夜間", 1), ["夜", "間"], "one at least");
+        assert_eq!(chopped("ae\u{301}b", 2), ["ae\u{301}", "b"], "a mark stays with its letter");
     }
 
     #[test]
