@@ -19,7 +19,7 @@ use lull_shared::{
     hint,
 };
 
-use super::output::printable_lines;
+use super::output::{self, printable_lines};
 
 /// Where a command line got to: the command, as one types it.
 struct Place<'a> {
@@ -43,6 +43,16 @@ pub fn parse<T: Parser>(arguments: &[OsString]) -> Result<(T, ArgMatches), clap:
     let matches = matches(&mut program, arguments)?;
     let meant = T::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
     Ok((meant, matches))
+}
+
+/// The options with these names that were typed, and not taken from the environment, as they are typed.
+pub fn typed_options(matches: &ArgMatches, names: &[&str]) -> Vec<String> {
+    let typed = |name: &&str| {
+        let is_typed = matches.value_source(name) == Some(ValueSource::CommandLine);
+        let value = matches.get_raw(name).filter(|_| is_typed)?.next()?;
+        Some(output::typed(&format!("--{}", name.replace('_', "-")), &value.to_string_lossy()))
+    };
+    names.iter().filter_map(typed).collect()
 }
 
 /// What a command line of this program says, if no part of it silences another.

@@ -37,7 +37,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use directories::ProjectDirs;
 use lull_engine::executor;
-use lull_shared::{bound, hint, name::check_name};
+use lull_shared::{bound, hint, name::check_name, shown::without_number};
 
 use self::{
     control::Place,
@@ -173,7 +173,7 @@ impl CliError {
 impl CliError {
     /// The words for people. Whatever went wrong, they end with what to do.
     fn told(&self) -> String {
-        let words = output::printable_lines(&format!("error: {self}"));
+        let words = output::printable_lines(&without_number(&format!("error: {self}")));
         if hint::split(&words).1.is_some() {
             return words;
         }
@@ -196,8 +196,8 @@ pub fn main() -> ExitCode {
 /// The command line with these arguments, the first of which is the program's name.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match mistake::parse::<Cli>(&arguments) {
-        Ok((cli, _)) => cli,
+    let (cli, matches) = match mistake::parse::<Cli>(&arguments) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             let _ = writeln!(std::io::stderr(), "{}", mistake::told(&error, &mut Cli::command(), &arguments));
             return ExitCode::from(2);
@@ -207,11 +207,13 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let options = mistake::typed_options(&matches, &["data", "config"]);
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A terminal that is gone takes no words.
-            let words = output::sentence(&error.told().to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
+            let words = output::sentence(&error.told(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
+            let words = output::with_options(&words, "lull-agent", &options, |_, _| true);
             let _ = writeln!(std::io::stderr(), "{words}");
             ExitCode::from(error.exit_code())
         }

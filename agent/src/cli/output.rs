@@ -117,7 +117,46 @@ pub fn printable(text: &str) -> String {
 
 /// The same for a text of several lines.
 pub fn printable_lines(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    shown::escaped_lines(text).into_owned()
+}
+
+/// A text in which the commands of this program carry the options that it was given itself, so that each works as it is
+/// printed; `takes` says whether a command, by its first word, takes an option, by its name.
+pub fn with_options(text: &str, program: &str, options: &[String], takes: impl Fn(&str, &str) -> bool) -> String {
+    if options.is_empty() || !text.contains('`') {
+        return text.to_owned();
+    }
+    let mut whole = String::with_capacity(text.len());
+    for (number, part) in text.split('`').enumerate() {
+        whole.push_str(if number > 0 { "`" } else { "" });
+        let command = part.strip_prefix(program).filter(|_| number % 2 == 1);
+        // One that begins with an option has what it needs.
+        let command = command.filter(|rest| rest.starts_with(' ') && !rest.starts_with(" --") && !rest.ends_with("--help"));
+        let Some(rest) = command else {
+            whole.push_str(part);
+            continue;
+        };
+        whole.push_str(program);
+        let first = rest.split_whitespace().next().unwrap_or_default();
+        for option in options {
+            let name = option.split(' ').next().unwrap_or_default();
+            if takes(first, name) && !rest.split([' ', '=']).any(|word| word == name) {
+                whole.extend([" ", option.as_str()]);
+            }
+        }
+        whole.push_str(rest);
+    }
+    whole
+}
+
+/// An option with its value as it is typed.
+pub fn typed(name: &str, value: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_./:\\=@%+-,".contains(c);
+    match value.chars().all(plain) && !value.is_empty() {
+        true => format!("{name} {value}"),
+        false if cfg!(windows) => format!("{name} \"{value}\""),
+        false => format!("{name} '{}'", value.replace('\'', "'\\''")),
+    }
 }
 
 /// One thing for programs; `None`: people are to read it.
@@ -235,6 +274,27 @@ mod tests {
         assert_eq!(times_in(now, &TimeZone::unknown()), "times in UTC");
         assert_eq!(times_in(now, &TimeZone::UTC), "times in UTC");
         assert_eq!(times_in(now, &TimeZone::get("Etc/UTC").expect("a zone")), "times in UTC");
+    }
+
+    #[test]
+    fn commands_carry_the_options_that_were_given() {
+        let options = [typed("--data", "/srv/my mesh"), typed("--server", "http://x:1")];
+        let takes = |first: &str, name: &str| first != "login" && (first != "server" || name == "--data");
+        let told = |text: &str| with_options(text, "lull", &options, takes);
+        for (text, expected) in [
+            ("`lull job list` shows it", "`lull --data '/srv/my mesh' --server http://x:1 job list` shows it"),
+            ("`lull server run` and `lull login URL`", "`lull --data '/srv/my mesh' server run` and `lull login URL`"),
+            ("`lull job list --data /y`", "`lull --server http://x:1 job list --data /y`"),
+            (
+                "`lull --help`, `lull-agent run`, lull job list, `--data`",
+                "`lull --help`, `lull-agent run`, lull job list, `--data`",
+            ),
+            ("`x` is not; `lull` is", "`x` is not; `lull` is"),
+        ] {
+            assert_eq!(told(text), expected);
+            assert_eq!(told(&told(text)), expected, "once is enough");
+        }
+        assert_eq!(with_options("`lull job list`", "lull", &[], takes), "`lull job list`");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, io, path::Path, process::ExitCode};
 
-use lull_shared::{hint, state::JobState};
+use lull_shared::{hint, shown::without_number, state::JobState};
 
 use crate::client::ClientError;
 
@@ -166,7 +166,9 @@ impl From<ClientError> for Failure {
                     503 => Exit::Unreachable,
                     _ => Exit::Failed,
                 };
-                Self { exit, message, hint: detail.hint.map(Cow::Owned) }
+                // What is wrong with a request is told by its fields, and people write options.
+                let told = |text: String| if status == 400 { in_options(&text) } else { text };
+                Self { exit, message: told(message), hint: detail.hint.map(told).map(Cow::Owned) }
             }
         }
     }
@@ -189,10 +191,59 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Fields of requests, and the options of the command line that fill them.
+const OPTIONS: [(&str, &str); 37] = [
+    ("inputs", "INPUT"),
+    ("inputs.range", "--array"),
+    ("inputs.numbers", "--array"),
+    ("inputs.pack", "INPUT"),
+    ("name", "--name"),
+    ("args", "--arg"),
+    ("env", "--env"),
+    ("priority", "--priority"),
+    ("retries", "--retries"),
+    ("backoff_ms", "--backoff"),
+    ("backoff_max_ms", "--backoff-max"),
+    ("time_limit_ms", "--time-limit"),
+    ("memory_bytes", "--memory"),
+    ("output_bytes", "--output-limit"),
+    ("log_bytes", "--log-limit"),
+    ("scratch_bytes", "--scratch-limit"),
+    ("grants", "--grant"),
+    ("require", "--require"),
+    ("window", "--window"),
+    ("finish_by", "--finish-by"),
+    ("finish_in_ms", "--finish-by"),
+    ("zone", "--zone"),
+    ("after", "--after"),
+    ("failures_max", "--max-fails"),
+    ("at_once", "--at-once"),
+    ("exit_codes", "--exit-codes"),
+    ("fail_fast_on", "--fail-fast-on"),
+    ("idempotency_key", "--idempotency-key"),
+    ("moving", "--move"),
+    ("verify", "--verify"),
+    ("lost_after_ms", "--lost-after"),
+    ("role", "--role"),
+    ("uses_max", "--uses"),
+    ("expires_s", "--expires"),
+    ("names", "--for"),
+    ("group", "--group"),
+    ("conditions", "--for"),
+];
+
+/// What is said of a request, said of the command line that made it.
+fn in_options(text: &str) -> String {
+    let word = |(number, part): (usize, &str)| match OPTIONS.iter().find(|(field, _)| number % 2 == 1 && *field == part) {
+        Some((_, option)) => (*option).to_owned(),
+        None => part.to_owned(),
+    };
+    text.split('`').enumerate().map(word).collect::<Vec<_>>().join("`")
+}
+
 /// What the system says, in lower case and without its number for it.
 fn words(error: &io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    without_number(&error.to_string().to_lowercase()).into_owned()
 }
 
 /// The answer of every command.
@@ -232,6 +283,46 @@ mod tests {
             [400, 401, 403, 404, 409, 413, 429, 503].map(refused),
             [Exit::Usage, Exit::Denied, Exit::Denied, Exit::NotFound, Exit::Failed, Exit::Usage, Exit::Failed, Exit::Unreachable]
         );
+    }
+
+    #[test]
+    fn a_request_that_is_refused_is_told_by_the_options_that_made_it() {
+        let detail = ErrorDetail {
+            code: "invalid".into(),
+            message: "`names`: `a b` is the name of names".into(),
+            hint: Some("leave `uses_max` out".into()),
+            leader: None,
+        };
+        let failure = Failure::from(ClientError::Refused { status: 400, detail });
+        assert_eq!(failure.to_string(), "error: `--for`: `a b` is the name of names\nhint: leave `--uses` out");
+    }
+
+    #[test]
+    fn every_field_of_a_submission_and_of_a_token_has_its_option() {
+        use crate::api::{CreateToken, RetryRequest, SubmitRequest};
+        use clap::CommandFactory as _;
+        use lull_shared::misread::{self, Tree};
+        fn fields<T: for<'de> serde::Deserialize<'de>>() -> Vec<String> {
+            let unknown = Tree::Map(vec![("?".into(), Tree::Null)]);
+            let hint = misread::decode::<T>(unknown, misread::JSON).err().map(|misread| misread.hint).unwrap_or_default();
+            let list = hint.split_once("the fields are ").map(|(_, list)| list).unwrap_or_default();
+            list.split(", ").map(ToOwned::to_owned).collect()
+        }
+        let mut program = crate::cli::Cli::command();
+        program.build();
+        let mut known = Vec::new();
+        for path in [&["submit"][..], &["job", "retry"], &["token", "create"], &["policy", "set"]] {
+            let command = path.iter().fold(&program, |command, name| command.find_subcommand(name).expect(name));
+            known.extend(command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")));
+        }
+        for (field, option) in OPTIONS {
+            assert!(option == "INPUT" || known.iter().any(|known| known == option), "{field}: there is no option {option}");
+        }
+        let fields: Vec<String> = [fields::<SubmitRequest>(), fields::<CreateToken>(), fields::<RetryRequest>()].concat();
+        assert!(fields.len() > 30, "{fields:?}");
+        for field in fields.iter().filter(|field| *field != "function") {
+            assert!(OPTIONS.iter().any(|(known, _)| known == field), "{field} has no option");
+        }
     }
 
     #[test]

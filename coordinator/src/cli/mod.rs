@@ -24,6 +24,7 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lull_agent::cli::{mistake, value};
+use lull_shared::shown::without_number;
 use tokio_util::sync::CancellationToken;
 
 pub use self::typed::{amount, input, moment, selector};
@@ -34,7 +35,7 @@ use self::{
     network::{agent, audit, db, net, policy, server, status, token},
     reach::{
         awake,
-        connect::ServerArgs,
+        connect::{ServerArgs, takes},
         login,
         private::{self, Fate},
     },
@@ -182,22 +183,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Exit::Succeeded.into();
         }
     };
-    if let Err(failure) = cli.global.server.settle(&matches) {
-        return report(&failure);
+    let settled = cli.global.server.settle(&matches);
+    let typed = cli.global.server.typed.clone();
+    if let Err(failure) = settled {
+        return report(&failure, &typed);
     }
     if let Err(wrong) = log(&cli.command) {
-        return report(&Failure::usage(format!("LULL_LOG: {wrong}")));
+        return report(&Failure::usage(format!("LULL_LOG: {wrong}")), &typed);
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&Failure::new(Exit::Failed, format!("cannot start: {error}"))),
+        Err(error) => return report(&Failure::new(Exit::Failed, format!("cannot start: {error}")), &typed),
     };
     let outcome = runtime.block_on(cli.run());
     // A read of standard input that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => report(&failure),
+        Err(failure) => report(&failure, &typed),
     }
 }
 
@@ -210,7 +213,7 @@ impl Cli {
     async fn run(self) -> Outcome {
         let interrupt = CancellationToken::new();
         tokio::spawn(watch_for_interrupts(interrupt.clone()));
-        let out = Output::new(self.global.output, self.global.color, self.global.quiet);
+        let out = Output::new(self.global.output, self.global.color, self.global.quiet, &self.global.server.typed);
         let context = Context { server: self.global.server, out, interrupt };
         let woken = awake::wake(&context, &self.command).await?;
         let outcome = self.command.carry_out(&context).await;
@@ -306,8 +309,9 @@ fn log(command: &Command) -> Result<(), String> {
     Ok(())
 }
 
-fn report(failure: &Failure) -> ExitCode {
+fn report(failure: &Failure, typed: &[String]) -> ExitCode {
     let words = output::sentence(&failure.to_string(), jiff::Timestamp::now(), &jiff::tz::TimeZone::system());
+    let words = output::with_options(&without_number(&words), "lull", typed, takes);
     // A terminal that is gone takes no words.
     let _ = writeln!(std::io::stderr(), "{}", output::printable_lines(&words));
     failure.exit.into()

@@ -241,7 +241,9 @@ async fn every_field_of_every_body_is_told_by_its_name_where_it_is_wrong() {
             let answer = asker.ask(route.method, &path, Some(whole.to_owned())).await;
             assert_told(&format!("{} {path} {whole}", route.method), &answer, &["is not an object"]);
         }
-        for broken in ["{", "", "{\"a\" 1}", "{} {}", "nul"] {
+        // Of a retry nothing need be said.
+        let may_be_empty = route.path == "/jobs/{job}/retry";
+        for broken in ["{", "", "{\"a\" 1}", "{} {}", "nul"].into_iter().filter(|broken| !(may_be_empty && broken.is_empty())) {
             let (status, said) = asker.ask(route.method, &path, Some(broken.to_owned())).await;
             assert!(status == 400 && said.starts_with("the body is "), "{path} {broken}: {said}");
             assert!(!said.contains("EOF") && !said.contains("expected"), "{path} {broken}: {said}");

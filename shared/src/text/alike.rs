@@ -14,8 +14,9 @@ pub fn nearest<'a>(own: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     }
     let distance = |known: &str| {
         let lower = known.to_lowercase();
-        let most = 1 + lower.chars().count() / 4;
-        let begins = length > 2 && lower.starts_with(&own);
+        // Of a short word half is another word.
+        let most = if length < 5 { 1 } else { 1 + lower.chars().count() / 4 };
+        let begins = length > 2 && lower.starts_with(&own) || length > 3 && lower.starts_with(all_but_the_last(&own));
         // Each letter that one of them has more is a letter of distance.
         if !begins && lower.chars().count().abs_diff(length) > most {
             return None;
@@ -25,6 +26,11 @@ pub fn nearest<'a>(own: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     };
     let alike = known.into_iter().filter_map(|known| Some((distance(known)?, known)));
     alike.min().map(|(_, known)| known)
+}
+
+/// `mov` of `move`, which may well mean `moving`.
+fn all_but_the_last(own: &str) -> &str {
+    own.char_indices().next_back().map_or(own, |(end, _)| &own[..end])
 }
 
 /// What a hint begins with where a known word is most likely meant: ``did you mean `stats`? ``; nothing otherwise.
@@ -66,6 +72,7 @@ mod tests {
         for other in ["", "b", "risk", "st", "x", "monte-carlo", &"s".repeat(100)] {
             assert_eq!(meant(other), None, "{other}");
         }
+        assert_eq!((nearest("move", ["zone", "moving", "name"]), nearest("move", ["zone"])), (Some("moving"), None));
         assert_eq!(question("statz", known), "did you mean `stats`? ");
         assert_eq!(question("risk", known), "");
     }

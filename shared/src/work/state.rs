@@ -18,6 +18,7 @@ use crate::{
     hours::WeekMinute,
     id::JobId,
     resources::Labels,
+    shown::without_number,
     time::Timestamp,
 };
 
@@ -435,7 +436,7 @@ impl fmt::Display for Part {
 
 /// What does not work at an agent, and why. It costs no function a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{part}: {reason}")]
+#[error("{part}: {}", without_number(reason))]
 pub struct Trouble {
     pub part: Part,
     pub reason: String,

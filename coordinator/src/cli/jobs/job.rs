@@ -459,7 +459,7 @@ mod tests {
     use crate::{
         api::{Reason, Text},
         cli::shown::{
-            output::tests::{check_fits, plain, worst_name, worst_reason},
+            output::tests::{check_fits, plain, wide_name, worst_name, worst_reason},
             progress::tests::job as some_job,
         },
     };
@@ -483,8 +483,9 @@ mod tests {
             JobBody { waiting: Some(Reason::new("dependency", worst_reason())), ..job(101, counts) },
             JobBody { stopping: Some(JobState::Cancelled), ..job(102, counts) },
             JobBody { state: JobState::Succeeded, ..job(103, counts) },
+            JobBody { state: JobState::Failed, reason: Some(worst_reason()), name: wide_name(104), ..job(104, counts) },
         ];
-        check_fits(&jobs, "STATE", &["waiting", "cancelling", "succeeded"]);
+        check_fits(&jobs, "STATE", &["waiting", "cancelling", "succeeded", "failed"]);
     }
 
     #[test]

@@ -71,23 +71,35 @@ struct Reading {
 }
 
 impl TaskLogs {
+    /// The attempt that is meant, by its number or as a part of its task's name.
+    fn attempt(&self) -> Result<Option<u32>, Failure> {
+        match (self.task.attempt, self.attempt) {
+            (Some(named), Some(number)) if named != number => {
+                Err(Failure::usage(format!("attempt {named} cannot stand beside --attempt {number}"))
+                    .hint("leave one of them out"))
+            }
+            (named, number) => Ok(named.or(number)),
+        }
+    }
+
     pub async fn run(&self, context: &Context) -> Outcome {
+        let attempt = self.attempt()?;
         let client = context.server.connect()?;
         if self.follow {
             context.out.check_repeatable()?;
             return tokio::select! {
-                followed = self.follow(&client, context) => followed,
+                followed = self.follow(&client, context, attempt) => followed,
                 () = context.interrupted() => Err(interrupted(&format!("lull task logs -f {}", self.task))),
             };
         }
-        let log = client.log(self.task.find(&client).await?, self.attempt).await?;
+        let log = client.log(self.task.find(&client).await?, attempt).await?;
         print(context, &log)?;
         Ok(Exit::Succeeded)
     }
 
-    async fn follow(&self, client: &Client, context: &Context) -> Outcome {
+    async fn follow(&self, client: &Client, context: &Context, attempt: Option<u32>) -> Outcome {
         let task = self.task.find(client).await?;
-        let mut reading = Reading { attempt: self.attempt, next: 0 };
+        let mut reading = Reading { attempt, next: 0 };
         let mut away: Option<Instant> = None;
         loop {
             match client.log_from(task, reading.attempt, reading.next, WAIT).await {
@@ -95,7 +107,7 @@ impl TaskLogs {
                     away = None;
                     print(context, &log)?;
                     reading = Reading { attempt: Some(log.attempt.0.number), next: log.next };
-                    if !log.live && (self.attempt.is_some() || !goes_on(client, context, task, &mut reading).await?) {
+                    if !log.live && (attempt.is_some() || !goes_on(client, context, task, &mut reading).await?) {
                         return Ok(Exit::Succeeded);
                     }
                 }

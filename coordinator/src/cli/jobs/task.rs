@@ -382,7 +382,7 @@ mod tests {
         api::{ChoiceBody, Reason, Text, VerdictBody},
         cli::shown::output::{
             Format,
-            tests::{check_fits, plain, worst_name, worst_reason},
+            tests::{check_fits, plain, wide_name, worst_name, worst_reason},
         },
     };
 
@@ -441,8 +441,9 @@ mod tests {
             task(100_001, TaskState::Failed),
             task(100_002, TaskState::Verifying),
             TaskBody { unreachable: Some(now), ..task(100_003, TaskState::Running) },
+            TaskBody { label: Some(wide_name(4)), ..task(100_004, TaskState::Succeeded) },
         ];
-        check_fits(&tasks, "STATE", &["failed", "verifying", "unreachable"]);
+        check_fits(&tasks, "STATE", &["failed", "verifying", "unreachable", "succeeded"]);
     }
 
     #[test]

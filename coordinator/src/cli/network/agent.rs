@@ -108,8 +108,7 @@ impl Agent {
         if let (What::Intake(Intake::Revoked), Some(token)) = (what, &deed.token) {
             context.out.note(format!(
                 "the token {token} that it joined with still admits machines under other names and keys\n\
-                 hint: `lull token revoke {}` ends that; `lull token create --for NAME` makes one for certain machines",
-                token.0.0
+                 hint: `lull token revoke {token}` ends that; `lull token create --for NAME` makes one for certain machines"
             ));
         }
         Ok(Exit::Succeeded)

@@ -148,3 +148,64 @@ impl Row for Finding {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{digest::Digest, id::AgentId};
+
+    use super::*;
+    use crate::{
+        api::Text,
+        cli::shown::output::tests::{check_fits, wide_name, worst_name, worst_reason},
+    };
+
+    const ADDRESS: &str = "/ip6/2001:db8:85a3:8d3:1319:8a2e:370:7348/udp/65535/quic-v1";
+
+    #[test]
+    fn at_every_width_agents_blobs_and_peers_of_the_mesh_are_told_apart() {
+        let agent = |number, name| AgentTraffic {
+            agent: Text(AgentId(number)),
+            name,
+            peer: "12D3KooW".into(),
+            address: Some(ADDRESS.into()),
+            listens: vec![ADDRESS.into()],
+            blobs: 1_000_000,
+            from_agents_bytes: 123_456_789_012,
+            from_coordinators_bytes: 123_456_789_012,
+            served_bytes: 123_456_789_012,
+        };
+        let agents = [agent(10_001, worst_name(1)), agent(10_002, wide_name(2))];
+        check_fits(&agents, "FROM AGENTS", &["115.0", "115.0"]);
+        let blob = |of: &[u8]| BlobTraffic {
+            digest: Text(Digest::of(of)),
+            size_bytes: 123_456_789_012,
+            holders: 1_000_000,
+            fetching: 1_000_000,
+            uploaded_bytes: 123_456_789_012,
+            uploads: 123_456.7,
+        };
+        check_fits(&[blob(b"a"), blob(b"b")], "HOLDERS", &["1000000", "1000000"]);
+        let peer = |name: &str| PeerBody {
+            peer: "12D3KooW".into(),
+            role: Some("coordinator".into()),
+            agent: Some(Text(AgentId(10_001))),
+            name: Some(name.into()),
+            software: Some("lull-agent/1.2.345".into()),
+            address: ADDRESS.into(),
+            direction: "outbound".into(),
+            transport: "quic".into(),
+            round_trip_ms: Some(1_234.5),
+            work_open: true,
+            blob_bytes_sent: 123_456_789_012,
+            blob_bytes_received: 123_456_789_012,
+        };
+        check_fits(&[peer("render-farm-00001"), peer("夜間の画像処理-2")], "ROLE", &["coordinator", "coordinator"]);
+    }
+
+    #[test]
+    fn at_every_width_findings_are_told_whole() {
+        let finding =
+            |check: &str, verdict| Finding { check: check.into(), verdict, message: worst_reason(), hint: Some(worst_reason()) };
+        check_fits(&[finding("cloned-identities", Verdict::Bad), finding("clocks", Verdict::Odd)], "VERDICT", &["bad", "odd"]);
+    }
+}

@@ -47,7 +47,7 @@ pub struct Create {
     #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     uses: Option<u32>,
     /// Name or pattern of the machines that may join with it, like desk-17 or 'lab-*'; may be repeated
-    #[arg(long = "for", value_name = "NAME")]
+    #[arg(long = "for", value_name = "NAME", value_parser = amount::machines)]
     names: Vec<String>,
     /// The group that they are put into: their label `group`, which they cannot change
     #[arg(long, value_name = "GROUP", value_parser = amount::group_name)]
@@ -82,7 +82,7 @@ impl Token {
                     group: create.group.clone(),
                 };
                 let created = client.create_token(&wanted).await?;
-                context.out.one(&created, &created.token.token.to_string(), |_| format!("{}\n", created.text))?;
+                context.out.one(&created, &created.token.id(), |_| format!("{}\n", created.text))?;
                 context.out.note(match created.token.role {
                     TokenRole::Agent => {
                         "on the machine: lull-agent join --token-file FILE, with it in that file, or - to paste it".to_owned()
@@ -102,14 +102,14 @@ impl Token {
                     let meant = alike::question(&revoke.called, tokens.iter().map(|token| token.name.as_str()));
                     return Err(Failure::new(Exit::NotFound, words).hint(format!("{meant}`lull token list` shows the tokens")));
                 };
-                let called = format!("t{} ({})", meant.token, meant.name);
-                context.out.note(format!("t{} is {}, {} token", meant.token, meant.name, with_article(meant.role)));
+                let called = format!("{} ({})", meant.id(), meant.name);
+                context.out.note(format!("{} is {}, {} token", meant.id(), meant.name, with_article(meant.role)));
                 let affected = client.revoke_token(meant.token, revoke.own).await?.affected;
                 let words = match affected {
                     0 => format!("{called} was revoked already"),
                     _ => format!("{called} is worthless now"),
                 };
-                let deed = Deed { name: Some(meant.name.clone()), ..Deed::new("revoked", meant.token).affecting(affected) };
+                let deed = Deed { name: Some(meant.name.clone()), ..Deed::new("revoked", meant.id()).affecting(affected) };
                 context.out.done(&deed, words)?;
             }
         }
@@ -135,7 +135,7 @@ impl Row for TokenBody {
     const HEADINGS: &'static [&'static str] = &["TOKEN", "ROLE", "NAME", "USES", "FOR", "STATE", "EXPIRES", "CREATED", "BY"];
 
     fn id(&self) -> String {
-        self.token.to_string()
+        TokenId(self.token).to_string()
     }
 
     fn cells(&self, look: &Look) -> Vec<Cell> {
@@ -151,7 +151,7 @@ impl Row for TokenBody {
             (None, _, _) => Cell::toned("valid", Tone::Good),
         };
         vec![
-            self.token.to_string().into(),
+            self.id().into(),
             self.role.as_str().into(),
             self.name.as_str().into(),
             uses.into(),
@@ -173,17 +173,18 @@ fn bound(token: &TokenBody) -> Option<String> {
 }
 
 fn role(text: &str) -> Result<TokenRole, String> {
-    TokenRole::from_word(text)
-        .ok_or_else(|| format!("`{text}` is not a role\nhint: write agent, viewer, submitter, publisher or admin"))
+    let known = ["agent", "viewer", "submitter", "publisher", "admin"];
+    let no = || format!("{} is not a role\nhint: {}write {}", quoted(text), alike::question(text, known), alike::or(&known));
+    TokenRole::from_word(text).ok_or_else(no)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::shown::output::tests::{check_fits, worst_name};
 
-    #[test]
-    fn a_token_is_found_by_its_number_before_any_name_and_the_valid_one_of_a_name() {
-        let token = |token, name: &str, revoked: bool| TokenBody {
+    fn token(token: u64, name: &str, revoked: bool) -> TokenBody {
+        TokenBody {
             token,
             role: TokenRole::Viewer,
             name: name.into(),
@@ -196,7 +197,31 @@ mod tests {
             expires: None,
             revoked: revoked.then_some(jiff::Timestamp::UNIX_EPOCH),
             own: false,
+        }
+    }
+
+    #[test]
+    fn at_every_width_tokens_are_told_apart() {
+        let join = |number| TokenBody {
+            role: TokenRole::Agent,
+            names: vec!["lab-*".into(), worst_name(number)],
+            uses: 1_000,
+            uses_max: Some(10_000),
+            expires: Some("2036-11-24T05:00:00Z".parse().expect("a moment")),
+            created_by: worst_name(7),
+            ..token(number, &worst_name(number), false)
         };
+        let tokens = [join(10_001), TokenBody { role: TokenRole::Submitter, ..token(10_002, "ann", true) }];
+        check_fits(&tokens, "STATE", &["valid", "revoked"]);
+    }
+
+    #[test]
+    fn a_token_is_listed_as_it_is_called_elsewhere() {
+        assert_eq!((token(5, "ann", false).id(), token(5, "ann", false).id().parse()), ("t5".into(), Ok(TokenId(5))));
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_number_before_any_name_and_the_valid_one_of_a_name() {
         let tokens =
             [token(1, "ann", false), token(2, "ann", true), token(3, "t1", false), token(4, "bob", true), token(5, "bob", true)];
         let chosen = |called| choose(&tokens, called).map(|token| token.token);

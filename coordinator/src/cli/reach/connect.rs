@@ -11,7 +11,7 @@ use std::{
 
 use clap::{ArgMatches, Args, parser::ValueSource};
 use directories::ProjectDirs;
-use lull_agent::cli::secret;
+use lull_agent::cli::{mistake, secret};
 use lull_engine::folder;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,18 @@ pub struct ServerArgs {
     /// The data folder of a server on this machine; its address and its administrator's token are read from there
     #[arg(long, global = true, env = "LULL_DATA", value_name = "DIR", help_heading = "Global options")]
     pub data: Option<PathBuf>,
+    /// Those of these that were typed and are no secret, as they are typed: commands that are printed carry them.
+    #[arg(skip)]
+    pub typed: Vec<String>,
+}
+
+/// Whether a command, by its first word, takes one of these.
+pub fn takes(first: &str, name: &str) -> bool {
+    match first {
+        "login" | "logout" | "run" => false,
+        "server" | "db" => name == "--data",
+        _ => true,
+    }
 }
 
 /// What `lull login` saved.
@@ -97,6 +109,7 @@ impl ServerArgs {
 
     /// Lets a token that was typed count before one of the environment, and refuses two that were typed.
     pub fn settle(&mut self, typed: &ArgMatches) -> Result<(), Failure> {
+        self.typed = mistake::typed_options(typed, &["server", "token_file", "data"]);
         let is_typed = |id| typed.value_source(id) == Some(ValueSource::CommandLine);
         match (is_typed("token"), is_typed("token_file")) {
             (true, true) => {

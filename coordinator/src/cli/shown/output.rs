@@ -10,7 +10,7 @@ use std::{
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
-pub use lull_agent::cli::output::{Format, printable, printable_lines, sentence, versioned};
+pub use lull_agent::cli::output::{Format, printable, printable_lines, sentence, versioned, with_options};
 use lull_agent::cli::output::{for_programs, localised, short, times_in};
 pub use lull_shared::amount::counted;
 use lull_shared::state::{JobState, TaskState};
@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::{
     exit::{Exit, Failure},
+    reach::connect::takes,
     shown::columns::{self, Arranged},
 };
 
@@ -131,6 +132,8 @@ pub struct Look {
     pub now: fn() -> Timestamp,
     /// A moment was told: whoever reads it is told as well by which clock.
     pub told: Arc<AtomicBool>,
+    /// Options that commands carry which are printed.
+    pub options: Arc<[String]>,
 }
 
 impl Look {
@@ -146,12 +149,17 @@ impl Look {
         if moments {
             self.told.store(true, Ordering::Relaxed);
         }
-        local
+        self.workable(&local)
     }
 
     /// A sentence of the coordinator's that stands alone: its moments in local time, with the name of the zone.
     pub fn sentence(&self, text: &str) -> String {
-        sentence(text, (self.now)(), &self.zone)
+        self.workable(&sentence(text, (self.now)(), &self.zone))
+    }
+
+    /// Commands in it work as they are printed.
+    fn workable(&self, text: &str) -> String {
+        with_options(text, "lull", &self.options, takes)
     }
 
     /// A page with the name of the zone below it, if it tells moments.
@@ -181,7 +189,7 @@ pub struct Output {
 
 impl Output {
     /// As asked for, on the streams of this process.
-    pub fn new(format: Format, colour: Colour, quiet: bool) -> Self {
+    pub fn new(format: Format, colour: Colour, quiet: bool, options: &[String]) -> Self {
         let terminal = io::stdout().is_terminal();
         let colour = match colour {
             Colour::Always => true,
@@ -190,7 +198,8 @@ impl Output {
         };
         // `comfy-table` asks the terminal for its width; some say nothing sensible.
         let width = Table::new().width().filter(|width| terminal && *width >= WIDTH_MIN);
-        Self { format, quiet, look: Look { zone: TimeZone::system(), colour, width, now: Timestamp::now, told: Arc::default() } }
+        let (zone, now, told) = (TimeZone::system(), Timestamp::now as fn() -> Timestamp, Arc::default());
+        Self { format, quiet, look: Look { zone, colour, width, now, told, options: options.into() } }
     }
 
     /// A list in the form that was asked for.
@@ -397,17 +406,25 @@ fn trimmed(lines: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 pub mod tests {
+    use lull_shared::shown::columns;
+
     use super::*;
 
     /// Plain, in UTC, without a terminal.
     pub fn plain(format: Format) -> Output {
         let now = || "2026-11-24T21:30:00Z".parse().expect("a moment");
-        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now, told: Arc::default() } }
+        let (told, options) = (Arc::default(), Arc::default());
+        Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now, told, options } }
     }
 
     /// The longest name that a machine can have, told apart from others by its end alone.
     pub fn worst_name(number: u64) -> String {
         format!("{:-<63}", format!("render-farm-berlin-office-3rd-floor-left-wing-workstation-{number:0>5}"))
+    }
+
+    /// The same in characters that take two columns each.
+    pub fn wide_name(number: u64) -> String {
+        format!("{}🦀-{number}", "夜間の画像処理".repeat(5))
     }
 
     /// Two hundred characters and more in words.
@@ -422,7 +439,7 @@ pub mod tests {
             let out = Output { look: Look { width: Some(width), ..plain(Format::Table).look }, ..plain(Format::Table) };
             let text = out.listed(rows);
             let lines: Vec<&str> = text.lines().collect();
-            assert!(lines.iter().all(|line| line.chars().count() <= width.into()), "at {width}:\n{text}");
+            assert!(lines.iter().all(|line| columns(line) <= width.into()), "at {width}:\n{text}");
             let at = lines[0].find(state).unwrap_or_else(|| panic!("no {state} at {width}:\n{text}"));
             let first: Vec<usize> = rows
                 .iter()
@@ -433,7 +450,7 @@ pub mod tests {
                 })
                 .collect();
             for (number, (row, begin)) in rows.iter().zip(&first).enumerate() {
-                let word: String = lines[*begin].chars().skip(at).take_while(|c| *c != ' ').collect();
+                let word: String = from_column(lines[*begin], at).chars().take_while(|c| *c != ' ').collect();
                 assert_eq!(word, states[number], "at {width}:\n{text}");
                 let end = first.get(number + 1).copied().unwrap_or(lines.len());
                 // What a name or a reason says stands in the lines of its row, whatever stands beside it.
@@ -450,11 +467,18 @@ pub mod tests {
         }
     }
 
+    /// What of a line stands from this column of the terminal on.
+    fn from_column(line: &str, column: usize) -> &str {
+        let at = line.char_indices().map(|(at, _)| at).find(|at| columns(&line[..*at]) >= column);
+        at.map_or("", |at| &line[at..])
+    }
+
     /// Whether a name stands in these lines, broken into pieces below each other, each of some length.
     fn pieces(name: &str, lines: &[&str]) -> bool {
         let mut rest = name;
         for line in lines {
-            let most = (1..=rest.len()).rev().find(|end| line.contains(&rest[..*end])).unwrap_or(0);
+            let mut ends = (1..=rest.len()).rev().filter(|end| rest.is_char_boundary(*end));
+            let most = ends.find(|end| line.contains(&rest[..*end])).unwrap_or(0);
             if most == 0 {
                 break;
             }
@@ -488,7 +512,7 @@ pub mod tests {
 
     #[test]
     fn a_table_is_aligned_and_harmless() {
-        assert_eq!(plain(Format::Table).listed(&things()), "ID    NAME\nt1    a\nt200  bad\u{fffd}[2Jname\n");
+        assert_eq!(plain(Format::Table).listed(&things()), "ID    NAME\nt1    a\nt200  bad\\u{1b}[2Jname\n");
         assert_eq!(plain(Format::Table).listed::<Thing>(&[]), "");
     }
 
@@ -538,6 +562,15 @@ pub mod tests {
         let said = "it opens at 2026-11-24T22:00:00Z and closes at 2026-11-25T05:00:00Z";
         assert_eq!(look.sentence(said), "it opens at 23:00:00 Europe/Amsterdam and closes at 06:00:00");
         assert_eq!(look.page(|| "nothing\n".into()), "nothing\n", "it is no matter of the page's");
+    }
+
+    #[test]
+    fn commands_on_a_page_carry_the_options_that_were_given() {
+        let look = Look { options: ["--data /x".to_owned()].into(), ..plain(Format::Table).look };
+        let cells = || vec![vec!["look at `lull job list`".into()]];
+        assert_eq!(look.page(|| table(&["REASON"], cells(), &look)), "REASON\nlook at `lull --data /x job list`\n");
+        assert_eq!(look.sentence("`lull server run` starts one"), "`lull --data /x server run` starts one");
+        assert_eq!(look.sentence("`lull run` needs none"), "`lull run` needs none");
     }
 
     #[test]

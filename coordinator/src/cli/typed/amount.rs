@@ -7,7 +7,7 @@ use lull_shared::{
     hint,
     hours::WeekMinute,
     job::FailureClass,
-    name::{check_job, check_name, check_person, check_text},
+    name::{check_job, check_name, check_pattern, check_person, check_text},
     numbers::Numbers,
     policy::{Changes, PolicyError},
     window::Window,
@@ -89,6 +89,11 @@ pub fn function_name(text: &str) -> Result<String, String> {
 /// The name of a group of machines.
 pub fn group_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name of a group"))
+}
+
+/// The name of machines, in which a `*` stands for any letters.
+pub fn machines(text: &str) -> Result<String, String> {
+    check_pattern(text).map(|()| text.to_owned()).map_err(|why| why.told(text, "the name or pattern of machines"))
 }
 
 /// The name of a person or program.

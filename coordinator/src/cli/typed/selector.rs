@@ -28,6 +28,8 @@ pub enum JobName {
 pub struct TaskName {
     job: JobName,
     index: u32,
+    /// The attempt, where the task is named by one of its attempts, as tables print them.
+    pub attempt: Option<u32>,
 }
 
 /// A job that must end first.
@@ -92,13 +94,17 @@ impl FromStr for TaskName {
                 "`{text}` does not name a task\nhint: write it like j42.7, or last.7 for task 7 of the job that you submitted last"
             )
         };
+        if let Some((task, number)) = text.split_once('#') {
+            let attempt = number.parse().ok().filter(|number| *number > 0).ok_or_else(no)?;
+            return Ok(Self { attempt: Some(attempt), ..task.parse::<Self>().map_err(|_| no())? });
+        }
         if let Some(index) = text.strip_prefix(LAST).and_then(|rest| rest.strip_prefix('.')) {
             let plain = index.bytes().all(|byte| byte.is_ascii_digit());
             let index = plain.then(|| index.parse().ok()).flatten().ok_or_else(no)?;
-            return Ok(Self { job: JobName::Last, index });
+            return Ok(Self { job: JobName::Last, index, attempt: None });
         }
         let task: TaskId = text.parse().map_err(|_| no())?;
-        Ok(Self { job: JobName::Number(task.job), index: task.index })
+        Ok(Self { job: JobName::Number(task.job), index: task.index, attempt: None })
     }
 }
 
@@ -140,13 +146,15 @@ mod tests {
     fn last_stands_where_a_job_does() {
         assert_eq!("last".parse(), Ok(JobName::Last));
         assert_eq!("j42".parse(), Ok(JobName::Number(JobId(42))));
-        assert_eq!("last.7".parse(), Ok(TaskName { job: JobName::Last, index: 7 }));
-        assert_eq!("j42.7".parse(), Ok(TaskName { job: JobName::Number(JobId(42)), index: 7 }));
+        assert_eq!("last.7".parse(), Ok(TaskName { job: JobName::Last, index: 7, attempt: None }));
+        let seventh = TaskName { job: JobName::Number(JobId(42)), index: 7, attempt: None };
+        assert_eq!("j42.7".parse(), Ok(seventh));
+        assert_eq!("j42.7#2".parse(), Ok(TaskName { attempt: Some(2), ..seventh }), "as tables print attempts");
         assert_eq!("any:last".parse(), Ok(AfterName { job: JobName::Last, condition: DependencyCondition::Any }));
         for text in ["", "Last", "last.7", "j", "job-1"] {
             assert!(text.parse::<JobName>().is_err(), "{text}");
         }
-        for text in ["last", "last.", "last.-1", "last.+1", "j42", "lastly.1"] {
+        for text in ["last", "last.", "last.-1", "last.+1", "j42", "lastly.1", "j42.7#", "j42.7#0", "j42.7#x", "j42.7#1#2"] {
             assert!(text.parse::<TaskName>().is_err(), "{text}");
         }
     }

@@ -7,7 +7,7 @@ use lull_shared::{
     bound,
     id::TokenId,
     identity::{Authority, JoinToken, Secret},
-    name::{check_name, check_person},
+    name::{check_name, check_pattern, check_person},
 };
 use serde::Deserialize;
 
@@ -106,9 +106,8 @@ fn bound(wanted: &CreateToken) -> Answer<Bound> {
         ));
     }
     for name in names {
-        // What a `*` stands for is checked when a machine joins.
-        if let Err(why) = check_name(&name.replace('*', "x-")) {
-            return Err(Refused::field("names", &why.told(name, "a machine's name")));
+        if let Err(why) = check_pattern(name) {
+            return Err(Refused::field("names", &why.told(name, "the name or pattern of machines")));
         }
     }
     if let Some(name) = group
