@@ -120,7 +120,10 @@ impl Status {
             1 => "light work beside its owner, 1 task at a time".to_owned(),
             slots => format!("light work beside its owner, {slots} tasks at a time"),
         });
-        let words: Vec<String> = [paused, light, intake].into_iter().flatten().collect();
+        let is_up = matches!(self.session.link, LinkStatus::Up { .. });
+        let unwanted = self.unwanted.as_ref().filter(|_| !is_up && self.session.intake != Intake::Revoked);
+        let unwanted = unwanted.map(|_| "the network gives it nothing to do: see above".to_owned());
+        let words: Vec<String> = [unwanted, paused, light, intake].into_iter().flatten().collect();
         if words.is_empty() { "ready".into() } else { words.join("; ") }
     }
 }
@@ -247,6 +250,8 @@ mod tests {
             "{}",
             status.table()
         );
+        status.session.paused = None;
+        assert!(status.table().contains("state        the network gives it nothing to do: see above\n"), "{}", status.table());
         let json = serde_json::to_value(&status).expect("JSON");
         assert_eq!(json["unwanted"], "this machine was revoked\nhint: ask");
     }

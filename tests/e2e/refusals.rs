@@ -129,6 +129,66 @@ fn a_machine_that_was_thrown_out_says_so_in_words_until_it_is_let_in_again() {
     assert!(!status(&cluster).out.contains("revoked"), "{}", status(&cluster).out);
 }
 
+#[test]
+fn a_machine_that_is_let_in_again_soon_is_back_within_some_seconds() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_agent("desk", 1, &[]);
+    cluster.lull(&["agent", "revoke", "desk"]);
+    let status = |cluster: &Cluster| cluster.agent_says("desk", &["status"]).out;
+    wait_until("its status says so", || status(&cluster).contains("this machine was revoked"), || status(&cluster));
+    assert!(!status(&cluster).contains("ready"), "{}", status(&cluster));
+    cluster.lull(&["agent", "restore", "desk"]);
+    let began = std::time::Instant::now();
+    wait_until("it is back", || cluster.agent_connected("desk"), || status(&cluster));
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn what_is_shown_again_and_again_ends_when_nobody_reads_it() {
+    use std::io::{BufRead as _, BufReader};
+    let cluster = Cluster::start(PROGRAMS);
+    for line in [&["status", "--watch"][..], &["agent", "list", "--watch", "-o", "jsonl"], &["job", "list", "--watch"]] {
+        let mut command = cluster.command(PROGRAMS.lull, line);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        if line[0] == "status" {
+            let mut first = String::new();
+            out.read_line(&mut first).expect("a line");
+            assert!(first.starts_with("network"), "{first}");
+        }
+        drop(out);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let ended = loop {
+            match child.try_wait().expect("it can be waited for") {
+                Some(ended) => break ended,
+                None if std::time::Instant::now() > until => {
+                    let _ = child.kill();
+                    panic!("{line:?} goes on although nobody reads it");
+                }
+                None => std::thread::sleep(std::time::Duration::from_millis(50)),
+            }
+        };
+        assert_eq!(ended.code(), Some(0), "{line:?}");
+    }
+}
+
+#[test]
+fn commands_in_hints_work_as_they_are_printed() {
+    let cluster = Cluster::start(PROGRAMS);
+    let data = cluster.path("elsewhere");
+    let refused = cluster.try_lull(&["--data", text(&data), "job", "list"]);
+    let command = format!("`lull --data {} server run", data.display());
+    assert!(
+        refused.code == 5 && (refused.err.contains(&command) || refused.err.contains("server run --data")),
+        "{}",
+        refused.err
+    );
+    let unknown = cluster.try_lull(&["job", "show", "j99"]);
+    assert!(unknown.err.contains("job list`"), "{}", unknown.err);
+    let both = cluster.try_lull(&["--token", "x", "job", "list", "--token-file", "y"]);
+    assert!(both.code == 2 && both.err.contains("`--token` cannot stand beside `--token-file`"), "{}", both.err);
+}
+
 /// What makes a program's clock show something else.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 

@@ -36,6 +36,54 @@ fn two_agents_share_a_job_and_every_result_is_there_once() {
 }
 
 #[test]
+fn what_has_ended_says_how_and_why() {
+    let mut cluster = Cluster::start(PROGRAMS);
+    cluster.add_agent("desk", 1, &[]);
+    let folder = cluster.path("");
+    for name in ["echo", "exit3"] {
+        let module = lull_tests::cluster::module(folder.as_path(), name, &fixture(name));
+        cluster.lull(&["func", "publish", text(&module)]);
+    }
+    cluster.lull(&["agent", "cordon", "desk"]);
+    let failed = submit(&cluster, &["exit3", "--array", "0-1", "--retries", "0"]);
+    let needy = submit(&cluster, &["echo", "--array", "0-1", "--after", &format!("ok:{failed}")]);
+    let cancelled = submit(&cluster, &["echo", "--array", "0-1"]);
+    let expired = submit(&cluster, &["echo", "--array", "0-1", "--finish-by", "in 1s"]);
+    let queued = cluster.try_lull(&["job", "results", &cancelled, "--task", "0"]);
+    assert!(queued.code == 3 && queued.err.contains("has no output: it is queued"), "{}", queued.err);
+    cluster.lull(&["job", "cancel", &cancelled]);
+    assert_eq!(cluster.try_lull(&["wait", &expired, "--timeout", "90s"]).code, 1);
+    cluster.lull(&["agent", "uncordon", "desk"]);
+    assert_eq!(cluster.try_lull(&["wait", &needy, "--timeout", "90s"]).code, 7);
+    let well = submit(&cluster, &["echo", "--array", "0-1"]);
+    cluster.lull(&["wait", &well, "--timeout", "90s"]);
+
+    let list = cluster.lull(&["job", "list"]).out;
+    let because = format!("the job was stopped because {failed}, which it needs to succeed, failed");
+    for (job, whole, of_task) in [
+        (&failed, "all its 2 tasks failed", "it failed: "),
+        (&needy, because.as_str(), because.as_str()),
+        (&cancelled, "the job was cancelled by admin", "the job was cancelled by admin"),
+        (&expired, "the job was to finish by ", "the job was to finish by "),
+    ] {
+        let shown = cluster.lull(&["job", "show", job]).out;
+        let explained = cluster.lull(&["explain", job]).out;
+        let task = cluster.lull(&["explain", &format!("{job}.0")]).out;
+        assert!(shown.contains(whole) && explained.contains(whole), "{shown}{explained}");
+        assert!(task.contains(of_task), "{task}");
+        let line = list.lines().find(|line| line.starts_with(&format!("{job} "))).unwrap_or_else(|| panic!("{list}"));
+        assert!(line.contains(whole), "{line}");
+        assert!(!shown.contains("finish_by") && !explained.contains("finish_by"), "{shown}{explained}");
+    }
+    let tasks = cluster.lull(&["task", "list", &cancelled]).out;
+    assert!(tasks.contains("the job was cancelled by admin"), "{tasks}");
+    let well = cluster.lull(&["explain", &well]).out + &cluster.lull(&["explain", &format!("{well}.0")]).out;
+    assert!(well.contains("all its 2 tasks succeeded") && well.contains("it succeeded on desk"), "{well}");
+    let gone = cluster.try_lull(&["job", "results", &cancelled, "--task", "0"]);
+    assert!(gone.err.contains("has no output: it was cancelled"), "{}", gone.err);
+}
+
+#[test]
 fn explain_says_for_each_agent_why_a_task_is_not_there() {
     let mut cluster = Cluster::start(PROGRAMS);
     cluster.add_agent("north", 1, &["site=north"]);

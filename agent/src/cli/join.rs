@@ -39,7 +39,7 @@ pub(super) async fn join(
     let token: JoinToken =
         token.parse().map_err(|error: lull_shared::identity::ParseTokenError| CliError::Usage(error.to_string()))?;
     let enrolled = enrol_machine(data, config, &token, name, labels.into_iter().collect()).await?;
-    let Enrolled { member, was_member, clock_ahead_us } = enrolled;
+    let Enrolled { member, was_member, renamed, clock_ahead_us } = enrolled;
     if let Some(ahead_us) = clock_ahead_us {
         eprintln!(
             "warning: this machine's clock is {} the coordinator's\nhint: set the one that is wrong",
@@ -48,7 +48,7 @@ pub(super) async fn join(
     }
     let words = match was_member {
         true => format!("this machine is in that network already, as {} ({})", member.agent, member.name),
-        false => format!("joined as {} ({}); start with `lull-agent run`", member.agent, member.name),
+        false => format!("joined as {} ({}){renamed}; start with `lull-agent run`", member.agent, member.name),
     };
     said(&member, &words, out)
 }
@@ -58,6 +58,8 @@ pub(crate) struct Enrolled {
     pub(crate) member: Membership,
     /// Whether it was one before.
     pub(crate) was_member: bool,
+    /// Why it has another name than the one it wanted; empty if it has that.
+    renamed: String,
     /// How far the coordinator's clock is ahead, where one of both must be wrong.
     clock_ahead_us: Option<i64>,
 }
@@ -121,7 +123,7 @@ pub(crate) async fn enrol_machine(
             if membership::is_revoked(data) {
                 return Err(CliError::Denied(EnrolmentRefusal::Revoked.to_string()).into());
             }
-            return Ok(Enrolled { member, was_member: true, clock_ahead_us: None });
+            return Ok(Enrolled { member, was_member: true, renamed: String::new(), clock_ahead_us: None });
         }
         Ok(member) => {
             let words =
@@ -142,7 +144,20 @@ pub(crate) async fn enrol_machine(
     // Whoever is let in has been restored, if it was revoked; a mark that stays keeps an identity that may go.
     let _ = membership::note_revoked(data, false);
     let wrong = peers.iter().filter_map(|peer| peer.clock_ahead_us).find(|ahead_us| ahead_us.unsigned_abs() > CLOCK_WRONG_US);
-    Ok(Enrolled { member, was_member: false, clock_ahead_us: wrong })
+    let renamed = renamed(&member.name, &name);
+    Ok(Enrolled { member, was_member: false, renamed, clock_ahead_us: wrong })
+}
+
+/// Why a machine has another name than the one it wanted; nothing if it has that.
+fn renamed(given: &str, wanted: &str) -> String {
+    if given == wanted {
+        return String::new();
+    }
+    let is_told_apart = given.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'));
+    match is_told_apart {
+        true => format!(", since another machine of the network is called {wanted}"),
+        false => format!(" and not as {wanted}: it had joined under that name before"),
+    }
 }
 
 /// How the network sees a machine that is a member already.
@@ -302,6 +317,13 @@ fn name_of(host: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_gets_another_name_is_told_why() {
+        assert_eq!(renamed("desk-17", "desk-17"), "");
+        assert_eq!(renamed("desk-17-2", "desk-17"), ", since another machine of the network is called desk-17");
+        assert_eq!(renamed("desk-4", "desk-17"), " and not as desk-17: it had joined under that name before");
+    }
 
     #[test]
     fn the_host_name_is_always_a_name() {

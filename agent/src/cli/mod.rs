@@ -25,7 +25,7 @@ mod sys;
 mod sys;
 pub mod value;
 
-pub use self::sys::Signals;
+pub use self::sys::{Signals, reader_gone};
 
 use std::{
     ffi::OsString,

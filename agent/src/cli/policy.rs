@@ -64,6 +64,9 @@ fn changed(before: &Changes, action: Action) -> Result<Changes, PolicyError> {
     }
 }
 
+/// Columns for a setting's value: hours are longer, and what they mean stands below them.
+const VALUE: usize = 12;
+
 /// Each setting with what holds, and whose word that is.
 fn table(standing: &Standing) -> String {
     let effective = standing.effective().settings();
@@ -98,8 +101,13 @@ fn table(standing: &Standing) -> String {
             }
             _ => String::new(),
         };
-        let line = format!("{:<16} {:<12} {}{whose}", setting.key, setting.value, setting.meaning);
-        writeln!(table, "{}", line.trim_end()).expect("a string takes everything");
+        let mut begin = format!("{:<16} {:<VALUE$} ", setting.key, setting.value);
+        if setting.value.len() > VALUE {
+            // What it means has its column whatever the value.
+            writeln!(table, "{}", begin.trim_end()).expect("a string takes everything");
+            begin = " ".repeat(16 + 1 + VALUE + 1);
+        }
+        writeln!(table, "{}", format!("{begin}{}{whose}", setting.meaning).trim_end()).expect("a string takes everything");
     }
     table
 }
@@ -141,6 +149,12 @@ mod tests {
         let owner = Changes::from_pairs(&["idle=20m", "cores=95"]).expect("changes");
         let table = table(&Standing { version: 4, owner, ..Standing::default() });
         assert!(table.contains("version 4"), "{table}");
+        let meanings: Vec<&str> = table.lines().skip(1).filter(|line| line.len() > 30 && !line.starts_with("hours ")).collect();
+        for line in &meanings {
+            let (before, meaning) = line.split_at(30);
+            assert!(before.ends_with(' ') && !meaning.starts_with(' '), "{table}");
+        }
+        assert!(meanings.len() > 15 && table.contains("hours            18:00-08:00; 00:00-24:00 sat,sun\n"), "{table}");
         assert!(table.contains("(narrowed; the administrator allows 10m)"), "{table}");
         assert!(table.contains("(the owner's 95 would be wider or is cut)"), "{table}");
     }

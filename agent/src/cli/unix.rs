@@ -1,6 +1,10 @@
 //! Stopping by signals.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -34,6 +38,25 @@ impl Signals {
     }
 }
 
+/// How often it is looked whether anybody still reads.
+const READER_LOOK: Duration = Duration::from_millis(250);
+
+/// Returns when nobody reads standard output any more, as behind `| head`: what is shown again and again may not be
+/// written for long, and only writing would tell. Never, where it is no pipe and no connection.
+pub async fn reader_gone() {
+    while !is_gone(io::stdout().as_fd()) {
+        tokio::time::sleep(READER_LOOK).await;
+    }
+}
+
+/// Whether the other end of a pipe or a connection is closed.
+fn is_gone(end: BorrowedFd<'_>) -> bool {
+    let mut look = libc::pollfd { fd: end.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry of our own, which lives as long as the call; nothing is waited for.
+    let told = unsafe { libc::poll(&raw mut look, 1, 0) };
+    told > 0 && look.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 /// Whether whoever started this process said that it ignores SIGHUP, as `nohup` does. Known on Linux alone.
 fn outlives_its_terminal() -> bool {
     ignores_hang_up(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
@@ -47,7 +70,22 @@ fn ignores_hang_up(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::ignores_hang_up;
+    use std::os::fd::AsFd as _;
+
+    use super::{ignores_hang_up, is_gone};
+
+    #[test]
+    fn a_reader_that_has_gone_is_noticed_without_a_word() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        assert!(!is_gone(writer.as_fd()));
+        drop(reader);
+        assert!(is_gone(writer.as_fd()));
+        let (other, end) = std::os::unix::net::UnixStream::pair().expect("a connection");
+        assert!(!is_gone(end.as_fd()));
+        drop(other);
+        assert!(is_gone(end.as_fd()));
+        assert!(!is_gone(tempfile::tempfile().expect("a file").as_fd()));
+    }
 
     #[test]
     fn what_nohup_said_holds() {

@@ -6,6 +6,11 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown,
 };
 
+/// A pipe that nobody reads is noticed here when it is written to.
+pub async fn reader_gone() {
+    std::future::pending().await
+}
+
 /// What asks a program to end: Ctrl-C, Ctrl-Break, and the end of its window, its session and the machine, all of them one
 /// and the same.
 pub struct Signals {

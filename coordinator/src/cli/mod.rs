@@ -216,7 +216,11 @@ impl Cli {
         let out = Output::new(self.global.output, self.global.color, self.global.quiet, &self.global.server.typed);
         let context = Context { server: self.global.server, out, interrupt };
         let woken = awake::wake(&context, &self.command).await?;
-        let outcome = self.command.carry_out(&context).await;
+        let outcome = tokio::select! {
+            outcome = self.command.carry_out(&context) => outcome,
+            // As when it is noticed by writing.
+            () = lull_agent::cli::reader_gone(), if self.command.only_shows() => Ok(Exit::Succeeded),
+        };
         if let Some(mesh) = woken {
             mesh.stop(Fate::Kept).await;
         }
@@ -225,6 +229,25 @@ impl Cli {
 }
 
 impl Command {
+    /// Whether there is nothing left to do for it once nobody reads what it prints.
+    fn only_shows(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Explain(_) | Self::Task(_) | Self::Net(_) | Self::Audit(_) => true,
+            Self::Job(job) => job.only_shows(),
+            Self::Agent(agent) => agent.only_shows(),
+            Self::Run(_)
+            | Self::Submit(_)
+            | Self::Wait(_)
+            | Self::Func(_)
+            | Self::Policy(_)
+            | Self::Token(_)
+            | Self::Login(_)
+            | Self::Logout
+            | Self::Server(_)
+            | Self::Db(_) => false,
+        }
+    }
+
     async fn carry_out(&self, context: &Context) -> Outcome {
         match self {
             // These tidy up or say how to come back.

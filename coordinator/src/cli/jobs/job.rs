@@ -138,6 +138,11 @@ pub struct Results {
 }
 
 impl Job {
+    /// Whether it changes nothing and writes no file.
+    pub fn only_shows(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Show(_) | Self::Logs(_))
+    }
+
     pub async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Submit(submit) => submit.run(context).await,

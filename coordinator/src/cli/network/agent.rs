@@ -64,6 +64,11 @@ pub struct Called {
 }
 
 impl Agent {
+    /// Whether it changes nothing.
+    pub fn only_shows(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Show(_))
+    }
+
     pub async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         let (called, what) = match self {

@@ -23,7 +23,9 @@ pub fn map(days: &[Vec<Option<f64>>], shades: bool) -> String {
     }
     let bounds = ["never", "below 35 %", "below 65 %", "below 95 %", "always"];
     let legend: Vec<String> = signs.iter().zip(bounds).map(|(sign, bound)| format!("{sign} {bound}")).collect();
-    text + &format!("     {}  {UNKNOWN} not known yet\n", legend.join("  "))
+    // In two lines, so that it is no wider than a narrow terminal.
+    let (low, high) = legend.split_at(3);
+    text + &format!("     {}\n     {}  {UNKNOWN} not known yet\n", low.join("  "), high.join("  "))
 }
 
 fn step(share: f64) -> usize {
@@ -46,5 +48,8 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with("mon") || line.starts_with("sun")).count(), 2);
         assert!(map(&days, true).contains("██▒▒"));
         assert!(text.is_ascii());
+        for shades in [false, true] {
+            assert!(map(&days, shades).lines().all(|line| line.chars().count() <= 60), "{}", map(&days, shades));
+        }
     }
 }

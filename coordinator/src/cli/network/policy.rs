@@ -122,6 +122,9 @@ impl Set {
     }
 }
 
+/// Columns for a setting's value: hours are longer, and what they mean stands below them.
+const VALUE: usize = 10;
+
 fn describe(policy: &PolicyBody, look: &Look) -> String {
     let mut text = match (policy.set, &policy.set_by) {
         (Some(at), Some(by)) => format!("version {}, set {} by {by}\n\n", policy.version, look.time(at)),
@@ -129,9 +132,13 @@ fn describe(policy: &PolicyBody, look: &Look) -> String {
     };
     for setting in &policy.settings {
         let mark = if setting.set { '*' } else { ' ' };
-        let begin = format!("{mark} {:<16} {:<10} ", setting.key, setting.value);
+        let mut begin = format!("{mark} {:<16} {:<VALUE$} ", setting.key, setting.value);
         // What a setting means goes on below itself, so that the keys stay in a column of their own.
-        let indent = begin.chars().count();
+        let indent = 2 + 16 + 1 + VALUE + 1;
+        if setting.value.len() > VALUE {
+            writeln!(text, "{}", begin.trim_end()).expect("a string takes all");
+            begin = " ".repeat(indent);
+        }
         let room = look.width.map_or(usize::MAX, |width| usize::from(width).saturating_sub(indent).max(MEANING_MIN));
         for (number, line) in broken(&setting.meaning, room).iter().enumerate() {
             let before = if number == 0 { begin.clone() } else { " ".repeat(indent) };

@@ -23,7 +23,7 @@ use crate::{
         },
         work::jobs::done,
     },
-    store::record::AgentRecord,
+    store::{Registry, StoreResult, record::AgentRecord},
     term::Coordinator,
 };
 
@@ -134,16 +134,18 @@ async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answ
         tokio::time::sleep(SPREAD_LOOK).await;
     };
     let agents = coordinator.store.agents().await?;
-    let others = agents.iter().filter(|agent| agent.intake != Intake::Revoked && agent.agent != about.agent).count() as u64;
+    let belongs = |agent: &&AgentRecord| agent.intake != Intake::Revoked && agent.left().is_none() && agent.agent != about.agent;
+    let others = agents.iter().filter(belongs).count() as u64;
     // Without this one.
     let all = others + coordinator.store.coordinators().await?.len().saturating_sub(1) as u64;
     Ok(Spread { heard, unheard: all.saturating_sub(heard) })
 }
 
-/// The fleet in numbers.
-pub fn summary(views: &[AgentView]) -> AgentsSummary {
+/// The fleet in numbers, without machines that `left`, and will not come back as these.
+pub fn summary(views: &[AgentView], left: &BTreeSet<AgentId>) -> AgentsSummary {
     let mut summary = AgentsSummary::default();
-    for view in views.iter().filter(|view| view.intake != Intake::Revoked) {
+    let belongs = |view: &&AgentView| view.intake != Intake::Revoked && !left.contains(&view.agent);
+    for view in views.iter().filter(belongs) {
         summary.enrolled += 1;
         summary.silent += u64::from(view.silent_since.is_some());
         if view.connected.is_none() {
@@ -159,10 +161,10 @@ pub fn summary(views: &[AgentView]) -> AgentsSummary {
     summary
 }
 
-/// The agents that are on the list.
-pub async fn listed(state: &Interface) -> Answer<BTreeSet<AgentId>> {
-    let records = state.coordinator.store.agents().await?;
-    Ok(records.into_iter().filter(|record| record.removed.is_none()).map(|record| record.agent).collect())
+/// The agents that left the network or were taken off the list: none of them comes back as it was.
+pub async fn left(store: &dyn Registry) -> StoreResult<BTreeSet<AgentId>> {
+    let is_gone = |record: &AgentRecord| record.removed.is_some() || record.left().is_some();
+    Ok(store.agents().await?.into_iter().filter(is_gone).map(|record| record.agent).collect())
 }
 
 pub(in crate::http) async fn find(state: &Interface, called: &str) -> Answer<AgentRecord> {
@@ -244,6 +246,8 @@ mod tests {
             AgentView { intake: Intake::Revoked, silent_since: Some(Timestamp(1)), ..view },
         ];
         let expected = AgentsSummary { enrolled: 5, connected: 3, silent: 2, paused: 1, slots: 12, slots_busy: 3 };
-        assert_eq!((summary(&views), summary(&[])), (expected, AgentsSummary::default()));
+        let nobody = BTreeSet::new();
+        assert_eq!((summary(&views, &nobody), summary(&[], &nobody)), (expected, AgentsSummary::default()));
+        assert_eq!(summary(&views, &BTreeSet::from([AgentId(1)])), AgentsSummary::default(), "whoever left is none of it");
     }
 }

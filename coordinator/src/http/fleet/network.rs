@@ -1,7 +1,7 @@
 //! The mesh as the coordinator sees it, and what may be wrong with it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -86,8 +86,10 @@ pub async fn doctor(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<F
     let asked = Instant::now();
     let agents = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     findings.push(scheduler(asked.elapsed()));
+    let left = super::agents::left(&*state.coordinator.store).await?;
+    let agents: Vec<AgentView> = agents.into_iter().filter(|agent| !left.contains(&agent.agent)).collect();
     findings.extend(fleet(&agents));
-    findings.extend(links(&state.coordinator.node.peers().await));
+    findings.extend(links(&state.coordinator.node.peers().await, &kept_out(&agents)));
     Ok(Json(Page::whole(findings)))
 }
 
@@ -173,7 +175,9 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
     }
     let connected: Vec<&&AgentView> = members.iter().filter(|agent| agent.connected.is_some()).collect();
     let message = format!("{} of {} are connected", connected.len(), members.len());
+    let all_cloned = members.iter().all(|agent| agent.connected.is_some() || is_cloned(agent));
     let mut findings = vec![match connected.len() {
+        0 if all_cloned => finding("agents", Verdict::Bad, message, Some("each is kept out for what is said of it below")),
         0 => finding("agents", Verdict::Bad, message, Some("`lull-agent status` on one of the machines says why")),
         _ => finding("agents", Verdict::Good, message, None),
     }];
@@ -183,14 +187,16 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
             QuarantineKind::Cloned => CLONED_HINT,
             QuarantineKind::Output | QuarantineKind::Overtime => "look into it; then `lull agent trust` lifts it",
         };
-        findings.push(finding(&format!("agent {}", agent.name), Verdict::Bad, quarantine.reason.clone(), Some(hint)));
+        let message = format!("it is given nothing ({}): {}", quarantine.kind.words(), quarantine.reason);
+        findings.push(finding(&format!("agent {}", agent.name), Verdict::Bad, message, Some(hint)));
     }
     let own = env!("CARGO_PKG_VERSION");
-    for agent in connected {
+    // What else may be odd about one whose identity is cloned follows from that.
+    for agent in connected.into_iter().filter(|agent| !is_cloned(agent)) {
         let check = format!("agent {}", agent.name);
         match agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()) {
             Some(reason @ PauseReason::Trouble(Trouble { part, .. })) => {
-                findings.push(finding(&check, Verdict::Bad, format!("it runs nothing: {reason}"), Some(mends(*part))));
+                findings.push(finding(&check, Verdict::Bad, format!("it runs nothing: {reason}"), Some(mends(*part, agent))));
             }
             Some(reason) => findings.push(finding(&check, Verdict::Odd, format!("it runs nothing: {reason}"), None)),
             None => {}
@@ -199,7 +205,7 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
             matches!(agent.capacity.as_ref().and_then(|capacity| capacity.paused.as_ref()), Some(PauseReason::Trouble(_)));
         if let Some(missing) = agent.open_cage.as_ref().filter(|_| !refuses) {
             let message = format!("it works although the cage around its functions is not closed: {missing}");
-            findings.push(finding(&check, Verdict::Odd, message, Some(mends(Part::Cage))));
+            findings.push(finding(&check, Verdict::Odd, message, Some(mends(Part::Cage, agent))));
         }
         if let Some(version) = agent.version.as_ref().filter(|version| !version.contains(own)) {
             findings.push(finding(
@@ -220,14 +226,27 @@ fn fleet(agents: &[AgentView]) -> Vec<Finding> {
     findings
 }
 
-/// What to do about an agent's trouble.
-fn mends(part: Part) -> &'static str {
+fn is_cloned(agent: &AgentView) -> bool {
+    agent.quarantine.as_ref().is_some_and(|quarantine| quarantine.kind == QuarantineKind::Cloned)
+}
+
+/// The agents that are turned away for what is said of them, so that they have no stream of work.
+fn kept_out(agents: &[AgentView]) -> BTreeSet<AgentId> {
+    agents.iter().filter(|agent| is_cloned(agent)).map(|agent| agent.agent).collect()
+}
+
+/// What to do about the trouble of an agent.
+fn mends(part: Part, agent: &AgentView) -> &'static str {
+    let is_windows = agent.machine.as_ref().is_some_and(|machine| machine.os == "windows");
     match part {
         Part::Outbox | Part::Cache | Part::Scratch => {
             "look at its disk and its folders; it goes on by itself when they can be written to"
         }
         Part::Executor => "look at its memory, limits of address space and processes; it goes on by itself",
         Part::Killed => "look into its system's log for who kills them; it goes on by itself after a while",
+        Part::Cage if is_windows => {
+            "its account or its policies forbid AppContainers or job objects; open_cage = \"work\" lets it work all the same"
+        }
         Part::Cage => "its kernel or its unit lacks landlock or seccomp; open_cage = \"work\" lets it work all the same",
     }
 }
@@ -237,7 +256,7 @@ fn compiled_for(engine: &str) -> bool {
     Platform::of_engine(engine).and_then(|platform| platform.engine().ok()).is_some_and(|own| own == engine)
 }
 
-fn links(peers: &[PeerInfo]) -> Vec<Finding> {
+fn links(peers: &[PeerInfo], kept_out: &BTreeSet<AgentId>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for peer in peers {
         let Some(certificate) = &peer.certificate else {
@@ -253,7 +272,8 @@ fn links(peers: &[PeerInfo]) -> Vec<Finding> {
             let message = format!("the clock of {} is {} this one's", certificate.name, apart(ahead_us));
             findings.push(finding("clock", Verdict::Odd, message, Some("set the one that is wrong, by NTP if possible")));
         }
-        if certificate.role == Role::Agent && !peer.work_open {
+        let is_kept_out = certificate.agent.is_some_and(|agent| kept_out.contains(&agent));
+        if certificate.role == Role::Agent && !peer.work_open && !is_kept_out {
             let message = format!("{} is connected without a stream of work", certificate.name);
             findings.push(finding("link", Verdict::Odd, message, Some("it may be starting; otherwise look at its log")));
         }
@@ -338,10 +358,17 @@ mod tests {
         assert_eq!(about(desk()), []);
         let quarantine = |kind| Some(Quarantine { kind, since: Timestamp(0), reason: "it lied".into() });
         let quarantined = AgentView { quarantine: quarantine(QuarantineKind::Output), ..desk() };
-        assert_eq!(about(quarantined), [(Verdict::Bad, "it lied".into())]);
+        assert_eq!(about(quarantined), [(Verdict::Bad, "it is given nothing (not believed): it lied".into())]);
         let hint = |kind| fleet(&[AgentView { quarantine: quarantine(kind), ..desk() }])[1].hint.clone();
         assert_eq!(hint(QuarantineKind::Cloned).as_deref(), Some(CLONED_HINT));
         assert_ne!(hint(QuarantineKind::Overtime).as_deref(), Some(CLONED_HINT));
+        let cloned = AgentView { quarantine: quarantine(QuarantineKind::Cloned), connected: None, capacity: None, ..desk() };
+        let found = fleet(std::slice::from_ref(&cloned));
+        assert_eq!(found[0].hint.as_deref(), Some("each is kept out for what is said of it below"));
+        assert_eq!(found[1].message, "it is given nothing (cloned identity): it lied");
+        let there = about(AgentView { connected: Some(Timestamp(1)), ..cloned.clone() });
+        assert_eq!(there.len(), 1, "what follows from that is not said: {there:?}");
+        assert_eq!(kept_out(&[cloned, desk()]), BTreeSet::from([AgentId(1)]));
         let owner = PauseReason::Owner { until: None };
         let words = format!("it runs nothing: {owner}");
         assert_eq!(about(AgentView { capacity: paused(owner), ..desk() }), [(Verdict::Odd, words)]);
@@ -392,8 +419,9 @@ mod tests {
 
     #[test]
     fn links_that_are_slow_strange_or_show_a_wrong_clock_are_told_from_their_bound_on() {
-        let told =
-            |peer: PeerInfo| links(&[peer]).into_iter().map(|finding| (finding.check, finding.message)).collect::<Vec<_>>();
+        let told = |peer: PeerInfo| {
+            links(&[peer], &BTreeSet::new()).into_iter().map(|finding| (finding.check, finding.message)).collect::<Vec<_>>()
+        };
         let desk = || link(Role::Agent);
         assert_eq!(told(desk()), []);
         let away = |us| told(PeerInfo { round_trip_us: Some(us), ..desk() });

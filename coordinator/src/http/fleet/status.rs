@@ -1,10 +1,10 @@
 //! The network in one look.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Json, extract::State, http::Uri};
 use lull_scheduler::{Scheduler, effect::NewJob};
-use lull_shared::state::TaskCounts;
+use lull_shared::{id::AgentId, state::TaskCounts};
 use tokio::time::timeout;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         work::jobs,
     },
     store::{
-        Reading, StoreResult,
+        ForPeople, StoreResult,
         record::{JobFilter, JobRecord, Totals},
     },
     term::Coordinator,
@@ -67,15 +67,15 @@ pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status
             Err(_) => Err(lease.asked().wall),
         },
     };
-    let (jobs, totals, store_silent) = match remembered {
-        Ok((records, totals)) => (jobs::merge(&records, &views), Some(totals), None),
-        Err(since) => (shape::jobs_in_memory(&newest, &views), None, Some(shape::store_silent(since))),
+    let (jobs, totals, left, store_silent) = match remembered {
+        Ok((records, totals, left)) => (jobs::merge(&records, &views), Some(totals), left, None),
+        Err(since) => (shape::jobs_in_memory(&newest, &views), None, BTreeSet::new(), Some(shape::store_silent(since))),
     };
     Ok(Json(Status {
         coordinator: describe(&state.coordinator),
         store_silent,
         store_loss: state.coordinator.loss.as_ref().map(shape::store_loss),
-        agents: agents::summary(&agents),
+        agents: agents::summary(&agents, &left),
         outage: outage.as_ref().map(shape::outage),
         jobs_active: views.len() as u64,
         tasks,
@@ -85,9 +85,9 @@ pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status
 }
 
 /// What only the store knows.
-async fn remembered(store: &dyn Reading) -> StoreResult<(Vec<JobRecord>, Totals)> {
+async fn remembered(store: &dyn ForPeople) -> StoreResult<(Vec<JobRecord>, Totals, BTreeSet<AgentId>)> {
     let filter = JobFilter { state: Some(lull_shared::state::JobState::Active), limit: JOBS_LISTED, ..JobFilter::default() };
-    Ok((store.jobs(&filter).await?, store.totals().await?))
+    Ok((store.jobs(&filter).await?, store.totals().await?, agents::left(store).await?))
 }
 
 fn describe(coordinator: &Coordinator) -> ServerBody {

@@ -35,18 +35,18 @@ const TOLD_MAX: usize = 3;
 /// `GET /jobs/{job}/explain`
 pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobExplanationBody>> {
     let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job.0, at)).await?;
-    let listed = agents::listed(&state).await?;
+    let left = agents::left(&*state.coordinator.store).await?;
     let record = jobs::remembered(&state, job.0).await?;
     let causes = causes::of(&state, &record).await?;
-    let found = found.filter(|_| !record.state.is_ended()).map(|found| of_listed(found, &listed));
+    let found = found.filter(|_| !record.state.is_ended()).map(|found| without(found, &left));
     let mut body = found.map_or_else(|| ended(&record, &causes), |found| active(&record, &found));
     body.tasks.extend(over(&record, &body.counts, causes));
     Ok(Json(body))
 }
 
-/// Without machines that were taken off the list.
-fn of_listed(mut found: JobExplanation, listed: &BTreeSet<AgentId>) -> JobExplanation {
-    found.agents.retain(|verdict| listed.contains(&verdict.agent));
+/// Without machines that left, which are in nobody's way.
+fn without(mut found: JobExplanation, left: &BTreeSet<AgentId>) -> JobExplanation {
+    found.agents.retain(|verdict| !left.contains(&verdict.agent));
     found
 }
 

@@ -102,8 +102,8 @@ pub async fn explain(
     let task = TaskId { job: job.0, index };
     let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
     if let Some(mut explanation) = explanation {
-        let listed = agents::listed(&state).await?;
-        explanation.agents.retain(|verdict| listed.contains(&verdict.agent));
+        let left = agents::left(&*state.coordinator.store).await?;
+        explanation.agents.retain(|verdict| !left.contains(&verdict.agent));
         return Ok(Json(shape::explanation(explanation)));
     }
     let record = remembered(&state, task).await?;
