@@ -52,8 +52,11 @@ const HANDOVER_PAUSE_MAX: Duration = Duration::from_secs(1);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// A wait that took this much longer than it should did so because this process or its machine slept.
 const OVERSLEPT: Duration = Duration::from_secs(2);
-/// How long a network that wants nothing of this machine is left alone.
-const UNWANTED_PAUSE: Duration = Duration::from_secs(60);
+/// How long a network that wants nothing of this machine is left alone: twice as long each time. Who threw it out by mistake
+/// lets it in again within a minute as a rule, and it is back some seconds later; who meant it is asked once a minute, for a
+/// greeting that is refused at once.
+const UNWANTED_PAUSE_MIN: Duration = Duration::from_secs(2);
+const UNWANTED_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long whoever lost its stream to another program with the same identity stays away: twice as long each time, so that
 /// the two do not fight.
 const SUPERSEDED_PAUSE_MIN: Duration = Duration::from_secs(5);
@@ -213,6 +216,7 @@ impl Network {
             ExponentialBuilder::default().with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).with_jitter().without_max_times();
         let mut pause = pauses.build();
         let (mut quiet, mut left, mut superseded) = (false, None, SUPERSEDED_PAUSE_MIN);
+        let mut unwanted = UNWANTED_PAUSE_MIN;
         loop {
             let (mut longest, mut pause_max, mut visited) = (Duration::ZERO, PAUSE_MAX, false);
             let route = self.route(left);
@@ -224,6 +228,10 @@ impl Network {
                         pause = if lasted >= GOOD_STREAM { pauses.build() } else { pause };
                         tracing::info!(%peer, reason = reason.as_ref().map(tracing::field::display), "disconnected");
                         longest = longest.max(pause_after(reason.as_ref()));
+                        match is_unwanted(reason.as_ref()) {
+                            true => longest = longest.max(grown(&mut unwanted)),
+                            false => unwanted = UNWANTED_PAUSE_MIN,
+                        }
                         self.note_goodbye(reason.as_ref()).await;
                         if lasted >= UNDISPUTED {
                             superseded = SUPERSEDED_PAUSE_MIN;
@@ -259,7 +267,7 @@ impl Network {
                             _ => self.member.is_unwanted(refusal.to_string()),
                         }
                         tracing::error!(%peer, %refusal, "the network does not take this machine");
-                        longest = UNWANTED_PAUSE;
+                        longest = longest.max(grown(&mut unwanted));
                     }
                 }
             }
@@ -470,15 +478,31 @@ fn log_end(what: &str, ended: Result<(), FrameError>) {
     }
 }
 
-/// How long to stay away after a stream that ended for this reason.
+/// Whether the network said that it wants nothing of this machine.
+fn is_unwanted(reason: Option<&CloseReason>) -> bool {
+    matches!(reason, Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned)))
+}
+
+/// The pause that is due; the next one is twice as long.
+fn grown(pause: &mut Duration) -> Duration {
+    let due = *pause;
+    *pause = (due * 2).min(UNWANTED_PAUSE_MAX);
+    due
+}
+
+/// How long to stay away after a stream that ended for this reason, beside what [`is_unwanted`] asks for.
 fn pause_after(reason: Option<&CloseReason>) -> Duration {
     match reason {
-        Some(CloseReason::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::TooOld { .. } | GoodbyeReason::Cloned)) => {
-            UNWANTED_PAUSE
-        }
         Some(CloseReason::Goodbye(GoodbyeReason::Protocol(_)) | CloseReason::Protocol(_)) => PAUSE_MAX,
         Some(
-            CloseReason::Goodbye(GoodbyeReason::Stopping | GoodbyeReason::Standby { .. } | GoodbyeReason::Superseded)
+            CloseReason::Goodbye(
+                GoodbyeReason::Stopping
+                | GoodbyeReason::Standby { .. }
+                | GoodbyeReason::Superseded
+                | GoodbyeReason::Revoked
+                | GoodbyeReason::TooOld { .. }
+                | GoodbyeReason::Cloned,
+            )
             | CloseReason::NoWelcome
             | CloseReason::Silent
             | CloseReason::Stale,

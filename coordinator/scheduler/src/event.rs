@@ -281,6 +281,15 @@ impl QuarantineKind {
         word.parse().ok()
     }
 
+    /// What people read before the reason.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Output => "not believed",
+            Self::Cloned => "cloned identity",
+            Self::Overtime => "keeps work too long",
+        }
+    }
+
     /// Whom the audit names: no person decides about it.
     pub const fn found_by(self) -> &'static str {
         match self {

@@ -611,7 +611,10 @@ async fn two_programs_with_one_identity_are_both_told_and_shown() {
     let findings = client.doctor().await.expect("an answer").items;
     assert!(findings.iter().any(|finding| finding.check == "agent desk-0" && finding.message.contains("/ip4/127.0.0.1")));
     let audit = site.store.audit(1).await.expect("an answer");
-    assert!(audit[0].action == "agent.quarantine" && audit[0].detail.contains("cloned identity"), "{audit:?}");
+    assert!(
+        audit[0].action == "agent.quarantine" && audit[0].detail.contains("two programs take turns with its identity"),
+        "{audit:?}"
+    );
     desks[0].stop.cancel();
     site.end().await;
 }

@@ -72,7 +72,7 @@ impl Twins {
             let seen = self.seen.iter().find(|seen| seen.number == number);
             seen.map_or_else(|| "elsewhere".to_owned(), |seen| format!("{} (machine {:08x})", seen.from, seen.machine >> 32))
         };
-        Some(format!("cloned identity: two programs take turns with it, at {} and at {}", place(first), place(second)))
+        Some(format!("two programs take turns with its identity, at {} and at {}", place(first), place(second)))
     }
 
     fn is_of(&self, machine: u64) -> bool {

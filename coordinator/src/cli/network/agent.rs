@@ -222,19 +222,9 @@ fn is_trouble(reason: &Reason) -> bool {
 fn reason(agent: &AgentBody) -> Option<String> {
     match (&agent.quarantine, &agent.paused) {
         (_, _) if agent.intake == Intake::Revoked => None,
-        // Of identities the reason begins with what they are.
-        (Some(found), _) if found.reason.starts_with(quarantine_words(found.kind)) => Some(found.reason.clone()),
-        (Some(found), _) => Some(format!("{}: {}", quarantine_words(found.kind), found.reason)),
+        (Some(found), _) => Some(format!("{}: {}", found.kind.words(), found.reason)),
         (None, Some(reason)) if agent.connected.is_some() && agent.intake == Intake::Open => Some(reason.message.clone()),
         (None, _) => None,
-    }
-}
-
-fn quarantine_words(kind: QuarantineKind) -> &'static str {
-    match kind {
-        QuarantineKind::Cloned => "cloned identity",
-        QuarantineKind::Overtime => "keeps work too long",
-        QuarantineKind::Output => "not believed",
     }
 }
 
@@ -251,7 +241,10 @@ fn describe(agent: &AgentBody, look: &Look) -> String {
         Some(QuarantineKind::Cloned) => CLONED_HINT,
         Some(QuarantineKind::Output | QuarantineKind::Overtime) | None => "`lull agent trust` lifts it",
     };
-    add("quarantined", agent.quarantine.as_ref().map(|q| format!("since {}: {}; {look_at}", look.time(q.since), q.reason)));
+    add(
+        "quarantined",
+        agent.quarantine.as_ref().map(|q| format!("since {}: {}: {}; {look_at}", look.time(q.since), q.kind.words(), q.reason)),
+    );
     add("open cage", agent.open_cage.clone());
     add("group", agent.group.clone());
     add("intake", Some(agent.intake.as_str().to_owned()));
