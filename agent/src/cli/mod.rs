@@ -59,7 +59,7 @@ use crate::{
     lull-agent run                              offers what is free, until it is stopped\n  \
     lull-agent pause 2h                         leaves the machine to its owner")]
 struct Cli {
-    /// The folder with identity, results and cache
+    /// The folder with the agent's identity, results and cache
     #[arg(long, value_name = "DIR", env = "LULL_AGENT_DATA", global = true)]
     data: Option<PathBuf>,
 
@@ -71,7 +71,7 @@ struct Cli {
     #[arg(long, value_name = "FILTER", env = "LULL_LOG", global = true, value_parser = value::log_text)]
     log: Option<String>,
 
-    /// The form of the data on standard output
+    /// The format of the data on standard output
     #[arg(short, long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
     output: Format,
 
@@ -102,10 +102,10 @@ enum Command {
     /// Offers what is free and runs what comes, until it is stopped
     #[command(after_help = "EXAMPLES:\n  lull-agent run --slots 2 --memory-max 2GiB")]
     Run(run::RunArgs),
-    /// Shows what the running agent does, the service of this machine if there is no other
+    /// Shows what the running agent does, or the service of this machine if no other agent runs
     #[command(after_help = "EXAMPLES:\n  lull-agent status -o json")]
     Status,
-    /// Leaves this machine to its owner, for a while or until `resume`: at once, and when this is answered also over a restart
+    /// Leaves this machine to its owner, for a while or until `resume`; holds at once, and after a restart too
     #[command(after_help = "EXAMPLES:\n  lull-agent pause 2h\n  lull-agent pause")]
     Pause {
         /// How long, such as 30m or 2h
@@ -119,13 +119,13 @@ enum Command {
     #[command(after_help = "EXAMPLES:\n  lull-agent policy\n  lull-agent policy set idle=30m on_battery=false\n  \
         lull-agent policy set 'hours=20:00-06:00'\n  lull-agent policy reset idle")]
     Policy(policy::PolicyArgs),
-    /// Installs, removes and shows the service of Windows; elsewhere it says what does the same
+    /// Installs, removes and shows the Windows service; on other systems says what does the same
     #[command(after_help = "EXAMPLES:\n  lull-agent service install\n  lull-agent service status")]
     Service {
         #[command(subcommand)]
         action: service::Action,
     },
-    /// Stops the running agent and forgets identity, network and everything kept for it
+    /// Stops the running agent, and forgets its identity, its network and everything kept for it
     #[command(after_help = "EXAMPLES:\n  lull-agent leave")]
     Leave,
 }

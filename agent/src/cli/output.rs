@@ -110,7 +110,7 @@ fn retold(text: &str, tell: impl Fn(Timestamp, bool) -> String) -> (String, bool
     (local + rest, some)
 }
 
-/// A text without anything that a terminal would obey.
+/// A text without anything that a terminal would obey, or that nobody would see.
 pub fn printable(text: &str) -> String {
     shown::escaped(text).into_owned()
 }

@@ -25,14 +25,14 @@ enum Action {
     /// Narrows settings; what is wider than the administrator's has no effect
     #[command(after_help = "EXAMPLES:\n  lull-agent policy set idle=30m on_battery=false")]
     Set {
-        /// Such as idle=30m
+        /// Settings like idle=30m
         #[arg(required = true, value_name = "KEY=VALUE")]
         settings: Vec<String>,
     },
-    /// Leaves settings to the administrator again, all if none is named
+    /// Gives settings back to the administrator, all of them if none is named
     #[command(after_help = "EXAMPLES:\n  lull-agent policy reset idle")]
     Reset {
-        /// Such as idle
+        /// Settings like idle
         #[arg(value_name = "KEY")]
         keys: Vec<String>,
     },

@@ -23,13 +23,13 @@ use crate::{
 /// Settings that come before those of the file.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Tasks that may run at once
+    /// How many tasks may run at once
     #[arg(long, value_name = "N", env = "LULL_AGENT_SLOTS", value_parser = bound::SLOTS.numbers::<u16>())]
     slots: Option<u16>,
-    /// What all tasks together may take of the memory, such as 4GiB
+    /// How much memory all tasks together may use, like 4GiB
     #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_MAX", value_parser = bound::AGENT_MEMORY.sizes())]
     memory_max: Option<ByteSize>,
-    /// What fetched modules and inputs may take of the disk
+    /// How much of the disk fetched modules and inputs may use
     #[arg(long, value_name = "SIZE", env = "LULL_AGENT_CACHE_MAX", value_parser = bound::CACHE.sizes())]
     cache_max: Option<ByteSize>,
     /// A fact that jobs may ask for, beside those of the configuration
@@ -38,22 +38,22 @@ pub(super) struct RunArgs {
     /// Where to accept connections from other members
     #[arg(long, value_name = "ADDRESS", value_parser = value::listen_address)]
     listen: Vec<Multiaddr>,
-    /// What may be sent to other members in a second, such as 2MiB; 0 sets no limit
+    /// How much may be sent to other members in a second, like 2MiB; 0 sets no limit
     #[arg(long, value_name = "SIZE", env = "LULL_AGENT_UPLOAD_MAX", value_parser = parse_upload)]
     upload_max: Option<ByteSize>,
     /// Whether to look for a coordinator on this subnet
     #[arg(long, value_name = "BOOL", env = "LULL_AGENT_MDNS")]
     mdns: Option<bool>,
-    /// Pause above this share of the processors used by others, in percent; 0 never pauses
+    /// Pause when other programs use more than this share of the processors, in percent; 0 never pauses
     #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_PAUSE_PERCENT", value_parser = bound::PERCENT.numbers::<u8>())]
     cpu_pause_percent: Option<u8>,
-    /// Go on below this share, in percent
+    /// Go on when they use less than this share, in percent
     #[arg(long, value_name = "PERCENT", env = "LULL_AGENT_CPU_RESUME_PERCENT", value_parser = bound::PERCENT.numbers::<u8>())]
     cpu_resume_percent: Option<u8>,
     /// Pause when less memory than this is available
     #[arg(long, value_name = "SIZE", env = "LULL_AGENT_MEMORY_FREE_MIN", value_parser = bound::MEMORY_FREE.sizes())]
     memory_free_min: Option<ByteSize>,
-    /// How tasks compete for the processors: idle or normal
+    /// The priority of tasks on the processors: idle or normal
     #[arg(long, value_name = "PRIORITY", env = "LULL_AGENT_PRIORITY", value_parser = parse_priority)]
     priority: Option<Priority>,
     /// What to do where the cage around tasks is not closed: refuse or work

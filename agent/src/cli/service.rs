@@ -24,10 +24,10 @@ pub(super) enum Action {
         #[arg(long)]
         remove_data: bool,
     },
-    /// Shows how the service is
+    /// Shows the state of the service
     #[command(after_help = "EXAMPLES:\n  lull-agent service status -o json")]
     Status,
-    /// What the service manager starts
+    /// Runs the service; the service manager starts this
     #[command(after_help = "EXAMPLES:\n  lull-agent service run")]
     Run,
     /// Starts a tray in each session that has somebody, as an installer does after it has replaced them

@@ -70,13 +70,13 @@ pub struct Cli {
 struct Global {
     #[command(flatten)]
     server: ServerArgs,
-    /// The form of the data on standard output
+    /// The format of the data on standard output
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
     output: Format,
-    /// When to colour
+    /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
     color: Colour,
-    /// No progress and no remarks on standard error
+    /// Print no progress and no remarks on standard error
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
 }
@@ -89,7 +89,7 @@ enum Command {
     Submit(Box<submit::Submit>),
     /// Show the network in one look
     Status(status::Status),
-    /// Wait until a job has ended, and end as it did (short for `job wait`)
+    /// Wait until a job has ended, and exit as it ended (short for `job wait`)
     Wait(job::Wait),
     /// Say why a job does not move, or why a task is where it is
     Explain(explain::Explain),
@@ -117,7 +117,7 @@ enum Command {
     Audit(audit::Audit),
     /// Remember a coordinator and a token for this account
     Login(login::Login),
-    /// Forget them
+    /// Forget the coordinator and the token that `lull login` remembered
     #[command(after_help = "EXAMPLES:\n  lull logout")]
     Logout,
     /// Run a coordinator

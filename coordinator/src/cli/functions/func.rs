@@ -19,9 +19,9 @@ use crate::{
 /// What can be done with functions.
 #[derive(Debug, Subcommand)]
 pub enum Func {
-    /// Publish a module: a new version of its function, unless it is one already with these options
+    /// Publish a module as a new version of its function, unless it is a version with these options already
     Publish(Publish),
-    /// Show what became of a publication, wait for it, or stop it; all that are known if none is named
+    /// Show what became of a publication, wait for it, or stop it; without one, list all that are known
     #[command(after_help = PUBLICATION)]
     Publication(Publication),
     /// List all versions of all functions
@@ -30,7 +30,7 @@ pub enum Func {
     /// Show a version: digest, size, imports and exports
     #[command(after_help = "EXAMPLES:\n  lull func show stats\n  lull func show stats@2 -o json")]
     Show(Called),
-    /// Take a version, or all of a function, out of use for new jobs; those that have it go on
+    /// Take one or all versions of a function out of use; jobs that use them go on
     #[command(after_help = "EXAMPLES:\n  lull func remove stats@1\n  lull func remove stats")]
     Remove(Called),
 }
@@ -45,7 +45,7 @@ pub struct Publication {
     /// The publication, as `lull func publish` named it
     #[arg(value_name = "PUBLICATION")]
     pub publication: Option<PublicationId>,
-    /// Wait until it has ended, and end as it did
+    /// Wait until it has ended, and exit as it ended
     #[arg(long, requires = "publication")]
     pub wait: bool,
     /// Stop it
@@ -68,8 +68,8 @@ pub struct Publish {
     /// Make NaNs the same on every kind of processor; floating-point loops can take twice as long
     #[arg(long)]
     pub canonical_nans: bool,
-    /// Whether a second build is made, of which running tasks can be moved to another machine: where the module allows it
-    /// (auto), or else it is not published (always), or not at all (never)
+    /// Whether to make a second build whose running tasks can be moved to another machine: if the module allows it (auto),
+    /// always (a module that does not allow it is not published) or never
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub migratable: When,
     /// Run both builds on this input here, side by side, and remember what moving costs; otherwise it is guessed

@@ -45,7 +45,7 @@ pub enum Job {
     List(List),
     /// Show one job with its conditions
     Show(Show),
-    /// Wait until a job has ended, and end as it did
+    /// Wait until a job has ended, and exit as it ended
     Wait(Wait),
     /// Cancel a job: nothing new starts, what runs is stopped
     #[command(after_help = "EXAMPLES:\n  lull job cancel j42")]
@@ -117,7 +117,7 @@ pub struct One {
 pub struct Retry {
     /// The job, like j42, or last
     job: JobName,
-    /// When its tasks must have ended now: 06:00 (the next), "2027-03-01 06:00", "in 8h"; needed for a job that has expired
+    /// When its tasks must have ended this time: 06:00 (the next), "2027-03-01 06:00", "in 8h"; needed for a job that has expired
     #[arg(long, value_name = "MOMENT", value_parser = moment::moment)]
     finish_by: Option<Moment>,
 }

@@ -101,11 +101,11 @@ impl Row for TaskResult {
 /// Where outputs go besides standard output.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OutArgs {
-    /// Write the output of each task into a file of this folder as soon as it has ended, named like its input; what an
-    /// earlier run wrote there is replaced, nothing else is. manifest.jsonl says which file is whose
+    /// Write the output of each task to a file in this folder, named like its input, as soon as the task has ended. Files of
+    /// an earlier run are replaced, others are not; manifest.jsonl says which file belongs to which task
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// What the names of these files end in, like .json
+    /// The ending of these files' names, like .json
     #[arg(long, value_name = "SUFFIX", requires = "out")]
     pub suffix: Option<String>,
 }

@@ -78,17 +78,17 @@ pub struct Run {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "The private mesh on this machine")]
 pub struct MeshArgs {
-    /// How many agent processes it has
+    /// How many agent processes the private mesh has
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = bound::AGENTS.numbers::<u16>())]
     pub agents: u16,
-    /// How many tasks each agent runs at a time; together as many as there are processors if left out
+    /// How many tasks each agent runs at a time; by default the agents share the processors
     #[arg(long, value_name = "N", value_parser = bound::SLOTS.numbers::<u16>())]
     pub slots: Option<u16>,
     /// Use a private mesh even if a network is known
     #[arg(long)]
     pub private: bool,
-    /// Keep its data folder, and say where it is and how to read the results in it; a folder named with --data is kept
-    /// anyway, and so is one whose work was broken off after a task had ended or a minute had passed
+    /// Keep its data folder, and say where it is and how to read the results in it. A folder named with --data is kept
+    /// anyway, and so is the folder of a run that was interrupted after a task had ended or a minute had passed
     #[arg(long)]
     pub keep: bool,
 }

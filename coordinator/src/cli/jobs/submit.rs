@@ -65,16 +65,16 @@ pub struct SubmitOptions {
     /// The log that is kept of one attempt [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = bound::LOG.numbers::<u64>())]
     pub log_limit: Option<u64>,
-    /// Whether tasks run so that they can be moved to another machine in the middle, which costs some speed: where it is
-    /// expected to pay (auto), always or never
+    /// Whether tasks can be moved to another machine while they run, which costs some speed: where it is expected to pay
+    /// (auto), always or never
     #[arg(long = "move", value_name = "WHEN", value_enum, default_value = "auto")]
     pub moving: When,
-    /// The share of tasks, like 5%, that runs on a second agent as well, whose output must be the same before it counts; a
-    /// third agent settles differences, and the one that differed from two others is quarantined
+    /// The share of tasks, like 5%, that also run on a second agent; an output counts only if both have the same. A third
+    /// agent settles differences, and an agent that differs from two others is quarantined
     #[arg(long, value_name = "SHARE")]
     pub verify: Option<Share>,
-    /// How long nothing may be heard of a machine before what it has of the job counts as lost for good; a second copy
-    /// runs elsewhere meanwhile, and the first result counts [default: 24h]
+    /// How long a machine may be silent before its tasks of the job count as lost; copies of them run elsewhere meanwhile,
+    /// and the first result counts [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = bound::LOST_AFTER.times())]
     pub lost_after: Option<Duration>,
     /// Something the function may touch beyond its input and output; may be repeated
@@ -96,13 +96,13 @@ pub struct SubmitOptions {
     /// A job that must end first: ok:JOB (well) or any:JOB (however); may be repeated
     #[arg(long, value_name = "JOB")]
     pub after: Vec<AfterName>,
-    /// A second submission of the same with the same key is the same job; of something else it is refused
+    /// Submit once: the same submission with this key again is the same job, and another one with it is refused
     #[arg(long, value_name = "KEY", value_parser = amount::key)]
     pub idempotency_key: Option<String>,
-    /// After this many failed tasks the rest of the job is cancelled
+    /// Cancel the rest of the job after this many failed tasks
     #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     pub max_fails: Option<u32>,
-    /// At most this many of its tasks run at once
+    /// Run at most this many of its tasks at once
     #[arg(long, value_name = "N", value_parser = bound::SOME.numbers::<u32>())]
     pub at_once: Option<u32>,
     /// The exit codes that mean success, like 0,3-5 [default: 0]
@@ -227,7 +227,7 @@ pub struct Submit {
     pub inputs: InputArgs,
     #[command(flatten)]
     pub options: SubmitOptions,
-    /// Wait until the job has ended, and end as it did
+    /// Wait until the job has ended, and exit as it ended
     #[arg(long)]
     pub wait: bool,
     #[command(flatten)]

@@ -20,28 +20,28 @@ use crate::{
 pub enum Agent {
     /// List all enrolled machines
     List(List),
-    /// Show one of them, and at which hours of the week it was there for work
+    /// Show a machine, and the hours of the week at which it was there for work
     #[command(after_help = "EXAMPLES:\n  lull agent show desk-17\n  lull agent show a3 -o json")]
     Show(Called),
-    /// Place nothing new there; what is there goes on
+    /// Place no new work on a machine; what it has goes on
     #[command(after_help = "EXAMPLES:\n  lull agent cordon desk-17")]
     Cordon(Called),
-    /// Take new work there again, after cordon or drain
+    /// Place new work on a machine again, after cordon or drain
     #[command(after_help = "EXAMPLES:\n  lull agent uncordon desk-17")]
     Uncordon(Called),
-    /// Place nothing new there, take back what waits and what can be moved; the rest may finish
+    /// Place no new work on a machine, and take back what waits and what can be moved; the rest may finish
     #[command(after_help = "EXAMPLES:\n  lull agent drain desk-17")]
     Drain(Called),
-    /// Believe a machine again that was quarantined, for its output differed from that of two others, or it was cloned
+    /// Trust a machine again that was quarantined, because its outputs differed or its identity was cloned
     #[command(after_help = "EXAMPLES:\n  lull agent trust desk-17")]
     Trust(Called),
-    /// Throw a machine out until it is restored: its certificate is void, its key and its name cannot join again
+    /// Remove a machine from the network until it is restored: its certificate, its key and its name are refused
     #[command(after_help = "EXAMPLES:\n  lull agent revoke desk-17")]
     Revoke(Called),
-    /// Let a machine in again that was revoked
+    /// Let a revoked machine in again
     #[command(after_help = "EXAMPLES:\n  lull agent restore desk-17")]
     Restore(Called),
-    /// Take a machine off the list for good that has left or was revoked; what it ran keeps its name
+    /// Take a machine that has left or was revoked off the list for good; what it ran keeps its name
     #[command(after_help = "EXAMPLES:\n  lull agent remove desk-17")]
     Remove(Called),
 }
@@ -58,7 +58,7 @@ pub struct List {
 /// An agent.
 #[derive(Debug, Args)]
 pub struct Called {
-    /// Its name or its number, like desk-17 or a3
+    /// The machine's name or its id, like desk-17 or a3
     #[arg(value_parser = amount::some)]
     agent: String,
 }

@@ -16,15 +16,15 @@ use crate::{
 /// What can be done with a database.
 #[derive(Debug, Subcommand)]
 pub enum Db {
-    /// Print the statements that make the database, for whoever may run them
+    /// Print the statements that create the database, for somebody who may run them
     #[command(
         after_help = "EXAMPLES:\n  lull db script > lull.sql\n  lull db script --store \"Server=tcp:db,1433;Database=lull\" > lull.sql"
     )]
     Script(Choice),
-    /// Make the database, or bring it to this program's version
+    /// Create the database, or bring it up to this program's version
     #[command(after_help = "EXAMPLES:\n  lull db migrate --data /var/lib/lull")]
     Migrate(Choice),
-    /// Say what is there and what is missing; ends with 1 if a server could not run on it
+    /// Say what is there and what is missing; exits with 1 if a server could not run on it
     #[command(after_help = "EXAMPLES:\n  lull db check --data /var/lib/lull")]
     Check(Choice),
 }

@@ -33,7 +33,7 @@ enum Part {
     /// List the peers of the coordinator: who, from where, how far, and what was moved
     #[command(after_help = "EXAMPLES:\n  lull net peers")]
     Peers,
-    /// Look for what is wrong with the mesh; ends with 1 if something is
+    /// Look for what is wrong with the mesh; exits with 1 if something is
     #[command(after_help = "EXAMPLES:\n  lull net doctor")]
     Doctor,
 }

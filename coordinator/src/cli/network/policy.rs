@@ -24,10 +24,10 @@ const MEANING_MIN: usize = 20;
 /// What can be done with the policy.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Show what is allowed on machines, and on which of them something else is
+    /// Show what is allowed on machines, and which of them have settings of their own
     #[command(after_help = "EXAMPLES:\n  lull policy show\n  lull policy show -o json")]
     Show,
-    /// Allow something else, on all machines or on some
+    /// Change what is allowed, on all machines or on some
     Set(Set),
     /// Say what an agent would do, now or at any hour of the week, and why
     Test(Test),
@@ -43,19 +43,19 @@ pub enum Policy {
     lull policy set --file policy.toml\n  \
     lull policy set --for site=berlin --reset beside_owner")]
 pub struct Set {
-    /// Such as idle=15m; `lull policy show` lists all
+    /// Settings like idle=15m; `lull policy show` lists them all
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Only on machines with this label, such as site=berlin or name=desk-17; several must all hold
+    /// Only for machines with this label, like site=berlin or name=desk-17; may be repeated, all must hold
     #[arg(long = "for", value_name = "CONSTRAINT", value_parser = amount::condition)]
     conditions: Vec<String>,
-    /// A TOML file with settings, one `key = value` a line
+    /// A TOML file with settings, one `key = value` on each line
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Work at any time, whoever is there: for machines without an owner
+    /// Allow work at any time, for machines without an owner
     #[arg(long)]
     unrestricted: bool,
-    /// Leave this setting as it is without being set
+    /// Set this back to its default, or with --for to what all machines have; may be repeated
     #[arg(long, value_name = "KEY", value_parser = amount::setting)]
     reset: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub struct Set {
 #[command(after_help = "EXAMPLES:\n  lull policy test desk-17\n  lull policy test desk-17 --at \"mon 14:00\"\n  \
     lull policy test desk-17 --week")]
 pub struct Test {
-    /// Its name or its number, like desk-17 or a3
+    /// The machine's name or its id, like desk-17 or a3
     #[arg(value_parser = amount::some)]
     agent: String,
     /// A moment of the week by the machine's own clock, such as "mon 14:00"

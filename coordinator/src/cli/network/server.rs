@@ -40,7 +40,7 @@ pub enum Server {
     /// Write the network's secret into a file, for a second coordinator
     #[command(after_help = SECOND)]
     Export(Secret),
-    /// Make an empty data folder that of a further coordinator of a network
+    /// Make an empty data folder the folder of another coordinator of a network
     #[command(after_help = SECOND)]
     Import(Secret),
     /// The coordinator as a service of Windows: install, uninstall, status, run
@@ -97,11 +97,11 @@ const DESCRIPTORS: u64 = 32_768;
 pub struct Run {
     #[command(flatten)]
     store: StoreArgs,
-    /// How long the start waits for a database that does not answer yet: one that wakes up, or fails over to another server
+    /// How long to wait at the start for a database that does not answer yet, because it wakes up or fails over
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = bound::PATIENCE.times())]
     store_wait: Duration,
-    /// Make what is missing of the network anew: its key, its name in the store. For one start, after a loss that no backup
-    /// makes good; machines have to join again. The first start in an empty data folder needs no word
+    /// Create the missing parts of the network again: its key, its name in the store. For one start, after a loss that no
+    /// backup can repair; all machines must join again. The first start in an empty data folder does not need it
     #[arg(long)]
     init: bool,
     /// Where agents connect; may be repeated
@@ -110,7 +110,7 @@ pub struct Run {
     /// Where the command line and scripts connect
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", value_parser = value::socket)]
     http: SocketAddr,
-    /// An address that agents are told in place of those it listens on, for a machine behind another name or port; may be
+    /// An address that agents are told instead of those it listens on, for a machine behind another name or port; may be
     /// repeated
     #[arg(long, value_name = "MULTIADDR", value_parser = value::address)]
     announce: Vec<Multiaddr>,
@@ -122,7 +122,7 @@ pub struct Run {
     /// name but these, this machine's, localhost and the address that they arrive at are refused
     #[arg(long, value_name = "NAME", value_parser = amount::some)]
     http_host: Vec<String>,
-    /// Find and be found by agents on the same subnet
+    /// Find agents on the same subnet, and be found by them
     #[arg(long)]
     mdns: bool,
     /// What the audit calls this coordinator; the machine's name if left out
@@ -134,16 +134,16 @@ pub struct Run {
     /// The time that each step of it may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = bound::COMPILE_TIME.times())]
     compile_time: Duration,
-    /// Jobs that one submitter may have under way
+    /// How many jobs one submitter may have under way
     #[arg(long, value_name = "COUNT", default_value_t = holding::JOBS_MAX, value_parser = bound::SHARE.numbers::<u64>())]
     jobs_each: u64,
-    /// Tasks of the jobs that one submitter may have under way
+    /// How many tasks the jobs may have that one submitter has under way
     #[arg(long, value_name = "COUNT", default_value_t = holding::TASKS_MAX, value_parser = bound::SHARE.numbers::<u64>())]
     tasks_each: u64,
-    /// Inputs of the jobs that one submitter may have under way
+    /// How large the inputs of all jobs may be that one submitter has under way
     #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = bound::SHARE_BYTES.numbers::<u64>())]
     input_bytes_each: u64,
-    /// Arguments and variables of the jobs that one submitter may have under way
+    /// How large the arguments and variables of these jobs may be
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = bound::SHARE_BYTES.numbers::<u64>())]
     argument_bytes_each: u64,
 }

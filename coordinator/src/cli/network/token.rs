@@ -24,7 +24,7 @@ pub enum Token {
     /// List all tokens, without their secrets
     #[command(after_help = "EXAMPLES:\n  lull token list")]
     List,
-    /// Make a token worthless; agents that enrolled with it stay
+    /// Revoke a token; machines that joined with it stay
     #[command(after_help = "EXAMPLES:\n  lull token revoke ann\n  lull token revoke t3")]
     Revoke(Revoke),
 }
@@ -37,7 +37,7 @@ pub enum Token {
     lull token create --uses 40 --for 'lab-*' --group lab   for the machines of a room\n  \
     lull token create --role submitter --name ann       for a person")]
 pub struct Create {
-    /// What its bearer may do: agent (join), viewer, submitter, publisher or admin
+    /// What the token allows: agent (to join), viewer, submitter, publisher or admin
     #[arg(long, value_name = "ROLE", default_value = "agent", value_parser = role)]
     role: TokenRole,
     /// The person or program it is for
@@ -49,10 +49,10 @@ pub struct Create {
     /// Name or pattern of the machines that may join with it, like desk-17 or 'lab-*'; may be repeated
     #[arg(long = "for", value_name = "NAME", value_parser = amount::machines)]
     names: Vec<String>,
-    /// The group that they are put into: their label `group`, which they cannot change
+    /// The group of these machines: their label `group`, which they cannot change
     #[arg(long, value_name = "GROUP", value_parser = amount::group_name)]
     group: Option<String>,
-    /// How long it lives [default: 7d for the role agent, for ever otherwise]
+    /// How long the token is valid [default: 7d for the role agent, no limit for others]
     #[arg(long, value_name = "TIME", value_parser = bound::TOKEN_LIFE.times())]
     expires: Option<Duration>,
 }
@@ -60,10 +60,10 @@ pub struct Create {
 /// `lull token revoke`
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Its name or its number in `lull token list`, like ann or t3
+    /// The token's name or its id in `lull token list`, like ann or t3
     #[arg(value_name = "TOKEN", value_parser = amount::some)]
     called: String,
-    /// Also if it is the token that this command shows, with which nothing more can be asked then
+    /// Revoke it even if it is the token of this command, which works no more then
     #[arg(long)]
     own: bool,
 }

@@ -41,7 +41,7 @@ pub struct ServerArgs {
         help_heading = "Global options"
     )]
     pub server: Option<String>,
-    /// The token to show it
+    /// The token that says who asks
     #[arg(
         long,
         global = true,

@@ -235,7 +235,7 @@ fn chopped(name: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A text broken at blanks into lines of at most so many characters; a longer word has a line of its own.
+/// A text broken at blanks into lines of at most so many columns; a longer word has a line of its own.
 pub fn broken(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
