@@ -77,6 +77,9 @@ pub struct Config {
     #[serde(deserialize_with = "priority")]
     pub priority: Priority,
     pub open_cage: OpenCage,
+    /// For the estimate of what functions cost their owner.
+    #[serde(deserialize_with = "watts")]
+    pub watts_per_processor: u32,
     #[serde(deserialize_with = "log")]
     pub log: String,
 }
@@ -104,6 +107,7 @@ impl Default for Config {
             warm_time: Duration::from_secs(20),
             priority: Priority::Idle,
             open_cage: OpenCage::Refuse,
+            watts_per_processor: 8,
             log: "info".to_owned(),
         }
     }
@@ -299,6 +303,7 @@ bounded! {
     percent: u8 = bound::PERCENT, |percent| u8::try_from(percent).unwrap_or(u8::MAX);
     settles: Duration = bound::SETTLES, Duration::from_millis;
     snapshot_every: Duration = bound::SNAPSHOT_EVERY, Duration::from_millis;
+    watts: u32 = bound::WATTS, |watts| u32::try_from(watts).unwrap_or(u32::MAX);
     warm: Duration = bound::WARM, Duration::from_millis;
 }
 

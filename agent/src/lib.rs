@@ -26,5 +26,7 @@ pub mod route;
 pub mod run_loop;
 pub mod sensor;
 pub mod service;
-pub mod status;
+mod tally;
 mod wake;
+
+pub use lull_desk::status;

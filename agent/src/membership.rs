@@ -22,7 +22,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::policy;
+use crate::{policy, tally};
 
 /// A network that this machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub fn forget(data: &Path, cache_elsewhere: Option<&Path>) -> io::Result<bool> {
     // Where a coordinator lives too, it is the coordinator's.
     let is_own = !is_revoked(data) && folder::mark_of_coordinator(data).is_none();
     let identity = is_own.then_some(IDENTITY);
-    let others = [policy::SHEET, policy::OWNER, "engine.json", "owner.json", "agent.sock", LOCK];
+    let others = [policy::SHEET, policy::OWNER, tally::FILE, "engine.json", "owner.json", "agent.sock", LOCK];
     for file in others.into_iter().chain(identity).chain([MEMBERSHIP]) {
         files::remove_if_there(&data.join(file))?;
     }

@@ -101,6 +101,7 @@ fn to_agent() -> Vec<(&'static str, ToAgentFrame)> {
     let brief = JobBrief {
         job: JobId(42),
         job_name: "nightly".into(),
+        submitter: "ana".into(),
         manifest: vec![1, 2, 3],
         manifest_signature: vec![4; 64],
         args: vec!["--fast".into()],

@@ -57,7 +57,7 @@ pub use self::{
     },
     event::{CloseReason, Config, Delivery, Done, Effect, Event, Kept, StartError},
     remark::{PolicyRefused, Remark},
-    status::{LinkStatus, SessionStatus, SlotStatus, TaskStatus},
+    status::{FunctionStatus, LinkStatus, SessionStatus, SlotStatus, TaskStatus},
     words::policy::{MachineWord, Standing},
 };
 use crate::{

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use lull_desk::Whom;
 use lull_shared::protocol::EnrolmentRefusal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -99,8 +100,8 @@ pub(super) async fn leave(data: &Path, config: &Config, out: Output) -> Result<(
 /// that has not even joined is not running for another reason than one that is only stopped.
 pub(super) async fn ask(place: Place<'_>, request: &Request) -> Result<Response, CliError> {
     let Place { data, named } = place;
-    match ipc::ask(data, request).await {
-        Err(IpcError::NotRunning(_)) if !named && ipc::service::is_there() => Ok(ipc::service::ask_here(request).await?),
+    let whom = if named { Whom::Folder(data.to_owned()) } else { Whom::FolderOrService(data.to_owned()) };
+    match whom.ask(request).await {
         Err(IpcError::NotRunning(_)) if matches!(Membership::load(data), Err(MembershipError::NotJoined)) => {
             membership::check_folder(data)?;
             Err(MembershipError::NotJoined.into())

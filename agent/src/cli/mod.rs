@@ -23,6 +23,7 @@ mod sys;
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod sys;
+mod tray;
 pub mod value;
 
 pub use self::sys::{Signals, reader_gone};
@@ -35,7 +36,6 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use directories::ProjectDirs;
 use lull_engine::executor;
 use lull_shared::{bound, hint, name::check_name, shown::without_number};
 
@@ -124,6 +124,12 @@ enum Command {
     Service {
         #[command(subcommand)]
         action: service::Action,
+    },
+    /// Ends the tray icons of this machine
+    #[command(after_help = "EXAMPLES:\n  lull-agent tray end")]
+    Tray {
+        #[command(subcommand)]
+        action: tray::Action,
     },
     /// Stops the running agent, and forgets its identity, its network and everything kept for it
     #[command(after_help = "EXAMPLES:\n  lull-agent leave")]
@@ -290,6 +296,7 @@ async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Outp
         Command::Pause { duration } => control::pause(place, duration, out).await,
         Command::Resume => control::resume(place, out).await,
         Command::Policy(args) => policy::policy(place, args, out).await,
+        Command::Tray { action } => tray::carry_out(action, place, out).await,
         Command::Leave => control::leave(data, &config, out).await,
         // It has no need of a runtime, and was carried out before there was one.
         Command::Service { .. } => Ok(()),
@@ -297,9 +304,8 @@ async fn carry_out(command: Command, place: Place<'_>, config: Config, out: Outp
 }
 
 fn default_data() -> Result<PathBuf, CliError> {
-    let folders = ProjectDirs::from("", "", "lull-agent");
     let none = || CliError::Usage("this user has no home folder\nhint: say where to keep data with --data".into());
-    folders.map(|folders| folders.data_local_dir().to_owned()).ok_or_else(none)
+    lull_desk::data_folder().ok_or_else(none)
 }
 
 /// A bare level is about this program; libraries only get a word in when something is odd.

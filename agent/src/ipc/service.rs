@@ -16,16 +16,15 @@ use std::{
     sync::Arc,
 };
 
+use lull_desk::Right;
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, mpsc},
     task::AbortHandle,
 };
 
-use super::{CONVERSATIONS_MAX, Call, IpcError, May, Request, Response, Right, converse, right, speak};
+use super::{CONVERSATIONS_MAX, Call, Company, Guest, May, converse, sees_itself};
 
-/// Where a service's socket is found.
-pub const SOCKET: &str = "/run/lull-agent/control.sock";
 const FILE: &str = "control.sock";
 
 /// Whether a user sits at this machine, or why that is not known.
@@ -37,20 +36,10 @@ pub fn folder() -> Option<PathBuf> {
     std::env::split_paths(&folders).next()
 }
 
-/// Whether a service of this machine can be asked.
-pub fn is_there() -> bool {
-    Path::new(SOCKET).exists()
-}
-
-/// Asks the service of this machine.
-pub async fn ask_here(request: &Request) -> Result<Response, IpcError> {
-    ask(Path::new(SOCKET), request).await
-}
-
 /// Listens for whoever is at the desk, if this is a service. Without it the agent works all the same.
-pub fn start(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
+pub fn start(calls: mpsc::Sender<Call>, company: Company) -> Option<AbortHandle> {
     let folder = folder()?;
-    let listening = listen(&folder, calls, Arc::new(crate::sensor::at_desk));
+    let listening = listen(&folder, calls, company, Arc::new(crate::sensor::at_desk));
     let failed = |error: &io::Error| {
         tracing::warn!(folder = %folder.display(), %error, "whoever is at the desk cannot reach this service");
     };
@@ -58,16 +47,16 @@ pub fn start(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
 }
 
 /// Listens in a folder for whoever may.
-pub fn listen(folder: &Path, calls: mpsc::Sender<Call>, at_desk: AtDesk) -> io::Result<AbortHandle> {
+pub fn listen(folder: &Path, calls: mpsc::Sender<Call>, company: Company, at_desk: AtDesk) -> io::Result<AbortHandle> {
     let path = folder.join(FILE);
     lull_engine::files::remove_if_there(&path)?;
     let listener = UnixListener::bind(&path)?;
     // Everybody may speak; who is answered is decided with each request.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(tokio::spawn(accept(listener, calls, at_desk)).abort_handle())
+    Ok(tokio::spawn(accept(listener, calls, company, at_desk)).abort_handle())
 }
 
-async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, at_desk: AtDesk) {
+async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, company: Company, at_desk: AtDesk) {
     let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -79,13 +68,14 @@ async fn accept(listener: UnixListener, calls: mpsc::Sender<Call>, at_desk: AtDe
                 continue;
             }
         };
-        let (calls, at_desk) = (calls.clone(), Arc::clone(&at_desk));
+        let (calls, company, at_desk) = (calls.clone(), company.clone(), Arc::clone(&at_desk));
         tokio::spawn(async move {
-            let _place = place;
             let Ok(caller) = stream.peer_cred().map(|caller| caller.uid()) else { return };
             let (reader, writer) = stream.into_split();
-            let may: May = Arc::new(move |request| Box::pin(allowed(caller, right(request), Arc::clone(&at_desk))));
-            if let Err(error) = converse(reader, writer, calls, &may).await {
+            let may: May = Arc::new(move |request| Box::pin(allowed(caller, request.right(), Arc::clone(&at_desk))));
+            // The sensor of a Linux machine sees every seat itself.
+            let guest = Guest { may, of: caller, hear: Box::new(sees_itself) };
+            if let Err(error) = converse(reader, writer, place, calls, &company, &guest).await {
                 tracing::debug!(%error, "a local conversation ended");
             }
         });
@@ -108,20 +98,10 @@ async fn allowed(user: u32, needed: Right, at_desk: AtDesk) -> Result<(), String
     }
 }
 
-/// Asks the service.
-pub async fn ask(socket: &Path, request: &Request) -> Result<Response, IpcError> {
-    let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => IpcError::NotRunning(socket.display().to_string()),
-        _ => IpcError::Denied(error),
-    })?;
-    let (reader, writer) = stream.into_split();
-    speak(reader, writer, request).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::tests::answering;
+    use crate::ipc::{Request, Response, tests::answering};
 
     fn desk(answer: Result<bool, &'static str>) -> AtDesk {
         Arc::new(move |_| answer.map_err(Into::into))
@@ -140,24 +120,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn looking_and_pausing_is_the_desks_and_everything_that_lasts_is_not() {
-        let requests = [Request::Status, Request::Policy, Request::Pause { for_ms: None }, Request::Resume];
-        assert!(requests.iter().all(|request| right(request) == Right::Desk));
-        let requests = [Request::Narrow(Box::default()), Request::Leave];
-        assert!(requests.iter().all(|request| right(request) == Right::Administrator));
-    }
-
     #[tokio::test]
     async fn a_service_is_found_by_its_socket_which_everybody_may_speak_to() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE);
         drop(UnixListener::bind(&path).expect("a socket that an earlier life left"));
-        let listener = listen(folder.path(), answering(Response::Done), desk(Ok(false))).expect("a socket");
+        let listener = listen(folder.path(), answering(Response::Done), Company::default(), desk(Ok(false))).expect("a socket");
         assert_eq!(std::fs::metadata(&path).expect("the socket").permissions().mode() & 0o777, 0o666);
-        assert_eq!(ask(&path, &Request::Resume).await.expect("its own user may"), Response::Done);
+        let (reader, writer) = tokio::net::UnixStream::connect(&path).await.expect("a connection").into_split();
+        let answer = lull_desk::client::speak(reader, writer, &Request::Resume).await.expect("its own user may");
+        assert_eq!(answer, Response::Done);
         listener.abort();
-        let nobody = ask(&folder.path().join("none.sock"), &Request::Status).await.expect_err("nobody listens");
-        assert!(matches!(nobody, IpcError::NotRunning(_)), "{nobody}");
     }
 }

@@ -8,6 +8,7 @@
 //! Everything that has arrived is handled in one turn, the owner's before anything else (see `edges`); what the turn wants
 //! said leaves in one batch.
 
+mod audience;
 mod edges;
 mod notes;
 pub mod processes;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::start::{Fittings, ServeError, is_running, serve};
 use self::{
+    audience::Audience,
     edges::{Edges, Input},
     notes::{Note, Notes},
     processes::Processes,
@@ -52,6 +54,7 @@ use crate::{
     outbox::Outbox,
     sensor::{Delay, Sensor, Word},
     status::{Status, Version},
+    tally::{self, Counter},
     wake,
 };
 
@@ -91,6 +94,8 @@ pub struct RunLoop {
     /// Whether the coordinator does not know this machine's cards yet.
     tell_cards: bool,
     said: Vec<ToCoordinator>,
+    company: Audience,
+    counter: Counter,
     processes: Processes,
     transfers: Transfers,
     cache: Cache,
@@ -115,6 +120,10 @@ impl RunLoop {
     /// Runs until the session has quit, or until `abort`.
     async fn run(&mut self, abort: CancellationToken) {
         while !self.quit && abort.run_until_cancelled(self.turn()).await.is_some() {}
+        self.counter.look(self.session.running(), self.processes.cpu_gained(), tally::local());
+        if let Some(tally) = self.counter.unwritten() {
+            self.notes.write(Note::Tally(tally));
+        }
         self.processes.kill_all();
         if self.line.take().is_none() {
             return;
@@ -126,12 +135,16 @@ impl RunLoop {
     async fn turn(&mut self) {
         let now = self.now();
         let due = self.session.poll_timeout(now).map(|due| Instant::now() + self.clock.until(due));
+        let show = self.company.due();
         let sample = self.sampled + if let Rest::None = self.rest { SAMPLE } else { SAMPLE_AT_REST };
         let first = tokio::select! {
             biased;
             input = self.edges.next() => Some(input),
-            () = sleep_until(due.map_or(sample, |due| due.min(sample))) => None,
+            () = sleep_until([due, show].into_iter().flatten().fold(sample, Instant::min)) => None,
         };
+        if first.is_some() || due.is_some_and(|due| due <= Instant::now()) || sample <= Instant::now() {
+            self.company.something_happened();
+        }
         if let Some(input) = first {
             self.apply(input);
         }
@@ -153,6 +166,7 @@ impl RunLoop {
         self.carry_out();
         self.sensor.keep_awake(self.session.keeps_awake());
         self.sensor.look_closely(!self.session.is_idle());
+        self.tell_companions();
         if !self.session.is_idle() {
             self.rest = Rest::None;
         } else if self.delay.is_some() && self.session.may_leave() {
@@ -172,6 +186,10 @@ impl RunLoop {
         self.sampled = Instant::now();
         let sample = self.sensor.sample(self.processes.cpu_time());
         self.event(Event::Sample(sample));
+        self.counter.look(self.session.running(), self.processes.cpu_gained(), tally::local());
+        if let Some(tally) = self.counter.due() {
+            self.notes.write(Note::Tally(tally));
+        }
         self.tell_blobs();
         self.tell_cards();
         self.tell_log_ends();
@@ -215,6 +233,7 @@ impl RunLoop {
             Input::Executor(report) => {
                 tracing::trace!(target: "parts", "executor heard");
                 let events = self.processes.hear(report);
+                self.counter.ended(events.iter().filter(|event| matches!(event, Event::Done { .. })).count());
                 if !events.is_empty() {
                     let now = self.now();
                     self.session.handle_all(events, now);
@@ -255,6 +274,8 @@ impl RunLoop {
         let response = match request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Policy => Response::Policy(Box::new(self.session.standing().clone())),
+            // Whoever stays on the line is not answered here.
+            Request::Accompany | Request::Dismiss { .. } => Response::Done,
             Request::Leave => {
                 if self.line.is_some() {
                     self.said.push(ToCoordinator::Leaves);
@@ -305,7 +326,9 @@ impl RunLoop {
             data: self.data.clone(),
             coordinator: self.line.as_ref().map(|line| line.address.to_string()),
             unwanted: self.member.unwanted(),
+            portal: None,
             session: self.session.status(now),
+            share: self.counter.share(tally::local()),
             sources: self.sensor.sources(),
             cage: self.processes.cage().map(ToString::to_string),
             cache_bytes,
@@ -446,6 +469,15 @@ impl RunLoop {
     fn learn(&self, coordinators: Vec<String>) {
         let working = self.line.as_ref().map(|line| line.address.clone());
         self.notes.write(Note::Coordinators(coordinators, working));
+    }
+
+    /// Tells companions what they show, if it changed and they were not told a moment ago.
+    fn tell_companions(&mut self) {
+        self.company.working(!self.session.is_idle());
+        if self.company.looks() {
+            let status = self.status();
+            self.company.show(status);
+        }
     }
 
     /// Pauses are what an owner looks for in a log.

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use libp2p::Multiaddr;
+use lull_desk::share::Tally;
 use lull_mesh::NodeHandle;
 use lull_session::{Standing, guard::OwnerWord};
 use lull_shared::{identity::Signed, policy::Changes};
@@ -11,7 +12,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::{ipc::Response, member::Member, owner, policy};
+use crate::{ipc::Response, member::Member, owner, policy, tally};
 
 /// Notes that may wait. Owners wait for their answers; only a coordinator that says new things without end has more.
 const NOTES_WAITING_MAX: usize = 64;
@@ -26,6 +27,8 @@ pub(super) enum Note {
     Policy(Signed),
     /// A fresh certificate of this agent's.
     Certificate(Signed),
+    /// What this machine did for others.
+    Tally(Tally),
     /// Where coordinators are, and where the one is that works now.
     Coordinators(Vec<String>, Option<Multiaddr>),
 }
@@ -57,6 +60,8 @@ impl Notes {
         let error = io::Error::other("too much is being written already");
         match note {
             Note::Owner(_, reply) | Note::Narrowed(_, _, reply) => drop(reply.send(holds_until_restart(&error))),
+            // It is written again in a minute.
+            Note::Tally(_) => {}
             Note::Policy(_) | Note::Certificate(_) | Note::Coordinators(..) => {
                 tracing::warn!(%error, "what the coordinator said is not written down; it says it again");
             }
@@ -79,6 +84,11 @@ fn write(note: Note, data: &std::path::Path, member: &Member) -> Option<Signed> 
         Note::Policy(signed) => {
             if let Err(error) = policy::keep(data, &signed) {
                 tracing::warn!(%error, "the policy holds, but only until the agent restarts");
+            }
+        }
+        Note::Tally(tally) => {
+            if let Err(error) = tally::remember(data, &tally) {
+                tracing::debug!(%error, "what this machine did for others is not written down");
             }
         }
         Note::Certificate(fresh) => return member.take_certificate(fresh.clone()).then_some(fresh),

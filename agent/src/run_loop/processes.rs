@@ -83,10 +83,14 @@ pub struct Processes {
     /// At which time of telling each running attempt was told of last, and how often something was told.
     told: BTreeMap<AttemptId, u64>,
     times_told: u64,
+    /// Processor time that was not asked for yet of executors that are gone.
+    cpu_of_gone: Duration,
 }
 
 struct Slot {
     generation: u64,
+    /// What its process had had of the processors when that was asked for last.
+    cpu: Duration,
     frozen: bool,
     state: State,
 }
@@ -100,7 +104,7 @@ enum State {
 impl Processes {
     /// No processes yet.
     pub fn new(slots: u16, workshop: Workshop, reports: mpsc::Sender<Report>) -> Self {
-        let none = || Slot { generation: 0, frozen: false, state: State::None };
+        let none = || Slot { generation: 0, cpu: Duration::ZERO, frozen: false, state: State::None };
         let slots = std::iter::repeat_with(none).take(usize::from(slots)).collect();
         Self {
             workshop: Arc::new(workshop),
@@ -112,6 +116,7 @@ impl Processes {
             suspending: BTreeMap::new(),
             told: BTreeMap::new(),
             times_told: 0,
+            cpu_of_gone: Duration::ZERO,
         }
     }
 
@@ -142,7 +147,8 @@ impl Processes {
                 let _ = reports.send(report(News::Events(news))).await;
             }
         });
-        self.slots[usize::from(id)] = Slot { generation, frozen: false, state: State::Starting(task.abort_handle()) };
+        self.slots[usize::from(id)] =
+            Slot { generation, cpu: Duration::ZERO, frozen: false, state: State::Starting(task.abort_handle()) };
     }
 
     /// What a report means to the session.
@@ -276,13 +282,15 @@ impl Processes {
         match &slot.state {
             State::Alive(executor) => {
                 let remains = executor.remains();
+                let had = executor.cpu_time().unwrap_or_default();
+                self.cpu_of_gone += had.saturating_sub(std::mem::replace(&mut slot.cpu, had));
                 executor.kill();
                 self.keep_remains(remains);
                 None
             }
             State::Starting(task) => {
                 task.abort();
-                *slot = Slot { generation: 0, frozen: false, state: State::None };
+                *slot = Slot { generation: 0, cpu: Duration::ZERO, frozen: false, state: State::None };
                 Some(Event::Gone { slot: id, failed: None })
             }
             State::None => Some(Event::Gone { slot: id, failed: None }),
@@ -359,6 +367,20 @@ impl Processes {
             State::None | State::Starting(_) => None,
         });
         alive.sum()
+    }
+
+    /// The processor time that functions have had since this was asked last. What one uses between the last asking and its
+    /// own end is not in it.
+    pub fn cpu_gained(&mut self) -> Duration {
+        let mut gained = std::mem::take(&mut self.cpu_of_gone);
+        for slot in &mut self.slots {
+            if let State::Alive(executor) = &slot.state
+                && let Ok(had) = executor.cpu_time()
+            {
+                gained += had.saturating_sub(std::mem::replace(&mut slot.cpu, had));
+            }
+        }
+        gained
     }
 
     /// Takes in what a probe found.

@@ -33,6 +33,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Rest, RunLoop,
+    audience::Audience,
     edges::{Edges, Input, Mouths},
     notes::Notes,
     processes::{Processes, Report, Workshop},
@@ -48,6 +49,7 @@ use crate::{
     outbox::{self, Outbox},
     owner, policy,
     sensor::{self, Load, SensorError},
+    tally::{self, Counter},
 };
 
 /// How long the network's tasks may take to end.
@@ -131,8 +133,9 @@ pub async fn serve(
     let network = Network::new(node.handle.clone(), Arc::clone(&member), said, coordinator);
     network.follow(node.events);
     let network = tokio::spawn(network.run(shutdown.clone()));
-    let ipc = ipc::listen(data, calls.clone()).map_err(in_data(data.to_owned()))?;
-    let service = ipc::service::start(calls);
+    let company = ipc::Company::default();
+    let ipc = ipc::listen(data, calls.clone(), company.clone()).map_err(in_data(data.to_owned()))?;
+    let service = ipc::service::start(calls, company.clone());
     let (notes, noted) = Notes::start(data.to_owned(), Arc::clone(&member), node.handle.clone());
 
     let mut clock = Clock::start();
@@ -165,6 +168,8 @@ pub async fn serve(
         told: Default::default(),
         tell_cards: false,
         said: Vec::new(),
+        company: Audience::new(company),
+        counter: Counter::new(tally::recall(data, tally::local()), config.watts_per_processor),
         processes: Processes::new(slots, workshop, reports),
         transfers: Transfers::start(cache.clone(), node.handle.clone(), answers, connected),
         cache,

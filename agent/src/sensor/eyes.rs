@@ -1,6 +1,7 @@
 //! What all sources have seen, put together.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -31,12 +32,15 @@ pub(super) struct Eyes {
 
 #[derive(Default)]
 struct State {
-    sources: BTreeMap<&'static str, Eye>,
+    sources: BTreeMap<Name, Eye>,
     told: Option<Instant>,
     full_screen: bool,
     metered: bool,
     lid_closed: bool,
 }
+
+/// What a source is called.
+type Name = Cow<'static, str>;
 
 /// One source.
 struct Eye {
@@ -44,6 +48,8 @@ struct Eye {
     missing: Option<String>,
     /// None for one that does not see input.
     input: Option<Moved>,
+    /// Others see better what it sees.
+    aside: bool,
 }
 
 /// The last input that a source saw.
@@ -71,19 +77,36 @@ impl Eyes {
     }
 
     /// A source sees, from now on; input only if it goes on to say so.
-    pub(super) fn opens(&self, name: &'static str, about: &'static str) {
-        let mut state = self.state();
-        let input = state.sources.get(name).and_then(|eye| eye.input);
-        state.sources.insert(name, Eye { about, missing: None, input });
+    pub(super) fn opens(&self, name: impl Into<Name>, about: &'static str) {
+        let (name, mut state) = (name.into(), self.state());
+        let before = state.sources.get(&name);
+        let (input, aside) = (before.and_then(|eye| eye.input), before.is_some_and(|eye| eye.aside));
+        state.sources.insert(name, Eye { about, missing: None, input, aside });
     }
 
     /// A source does not see, and why.
-    pub(super) fn closes(&self, name: &'static str, about: &'static str, why: impl Into<String>) {
+    pub(super) fn closes(&self, name: impl Into<Name>, about: &'static str, why: impl Into<String>) {
+        let name = name.into();
         // A service may answer with pages.
         let why: String = why.into().lines().next().unwrap_or_default().chars().take(WHY_CHARS_MAX).collect();
-        let before = self.state().sources.insert(name, Eye { about, missing: Some(why.clone()), input: None });
+        let eye = Eye { about, missing: Some(why.clone()), input: None, aside: false };
+        let before = self.state().sources.insert(name.clone(), eye);
         if before.is_some_and(|before| before.missing.is_none()) {
-            tracing::info!(source = name, why, "a source of the sensor is lost");
+            tracing::info!(source = &*name, why, "a source of the sensor is lost");
+        }
+    }
+
+    /// A source is not there any more, and nobody misses it.
+    #[cfg(any(windows, test))]
+    pub(super) fn forget(&self, name: &str) {
+        self.state().sources.remove(name);
+    }
+
+    /// Whether what a source sees of input counts, or others see that better.
+    #[cfg(any(windows, test))]
+    pub(super) fn set_aside(&self, name: &str, aside: bool) {
+        if let Some(eye) = self.state().sources.get_mut(name) {
+            eye.aside = aside;
         }
     }
 
@@ -113,7 +136,7 @@ impl Eyes {
     }
 
     /// There was input now.
-    pub(super) fn touched(&self, name: &'static str) {
+    pub(super) fn touched(&self, name: &str) {
         self.see(name, Moved::Last(Instant::now()));
         let mut state = self.state();
         if state.told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
@@ -124,7 +147,7 @@ impl Eyes {
     }
 
     /// The last input was so long ago.
-    pub(super) fn rests(&self, name: &'static str, ago: Duration) {
+    pub(super) fn rests(&self, name: &str, ago: Duration) {
         let now = Instant::now();
         self.see(name, Moved::Last(now.checked_sub(ago).unwrap_or(now)));
     }
@@ -161,7 +184,7 @@ impl Eyes {
             Moved::Last(at) => at.elapsed(),
         };
         Seen {
-            idle: state.sources.values().filter_map(|eye| eye.input).map(ago).min(),
+            idle: state.sources.values().filter(|eye| !eye.aside).filter_map(|eye| eye.input).map(ago).min(),
             full_screen: state.full_screen,
             metered: state.metered,
             lid_closed: state.lid_closed,
@@ -169,15 +192,15 @@ impl Eyes {
     }
 
     pub(super) fn sources(&self) -> Vec<Source> {
-        let source = |(name, eye): (&&str, &Eye)| Source {
-            name: (*name).to_owned(),
+        let source = |(name, eye): (&Name, &Eye)| Source {
+            name: name.clone().into_owned(),
             about: eye.about.to_owned(),
             missing: eye.missing.clone(),
         };
         self.state().sources.iter().map(source).collect()
     }
 
-    fn see(&self, name: &'static str, moved: Moved) {
+    fn see(&self, name: &str, moved: Moved) {
         if let Some(eye) = self.state().sources.get_mut(name)
             && eye.missing.is_none()
         {
@@ -196,6 +219,26 @@ mod tests {
 
     use super::*;
     use crate::sensor::{Word, words};
+
+    #[test]
+    fn a_source_that_others_see_better_than_does_not_count_until_they_go() {
+        let (teller, _told) = words();
+        let eyes = Eyes::new(teller);
+        eyes.opens("presence", "somebody");
+        eyes.touched("presence");
+        let tray = format!("tray of session {}", 3);
+        eyes.opens(tray.clone(), "input");
+        eyes.rests(&tray, Duration::from_secs(3_600));
+        let idle_s = || eyes.seen().idle.expect("it is seen").as_secs();
+        assert_eq!(idle_s(), 0, "somebody is about");
+        eyes.set_aside("presence", true);
+        eyes.opens("presence", "somebody");
+        assert_eq!(idle_s(), 3_600, "and not at the desk");
+        assert!(eyes.sources().iter().any(|source| source.name == tray));
+        eyes.forget(&tray);
+        eyes.set_aside("presence", false);
+        assert_eq!(idle_s(), 0);
+    }
 
     #[tokio::test]
     async fn the_latest_input_of_any_source_counts_and_a_lost_source_does_not() {

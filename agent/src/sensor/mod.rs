@@ -25,13 +25,13 @@ use std::{io, path::PathBuf, str::FromStr, time::Duration};
 
 use lull_session::guard::Sample;
 use lull_shared::hours::WeekMinute;
-use serde::{Deserialize, Serialize};
 
 use self::word::Teller;
 pub use self::{
     load::Load,
     word::{Delay, Told, Word, words},
 };
+pub use lull_desk::Source;
 
 /// The machine cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +56,6 @@ pub trait Sensor: Send {
 
     /// What sees what, and what is missing.
     fn sources(&self) -> Vec<Source>;
-}
-
-/// Something that sees, or would if it could.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// `X11`, `logind`, ...
-    pub name: String,
-    /// What it is there to see, in words.
-    pub about: String,
-    /// Why it does not see, when it does not.
-    pub missing: Option<String>,
 }
 
 /// Which sensor an agent has.
@@ -117,6 +106,15 @@ pub fn at_desk(user: u32) -> Result<bool, String> {
 #[cfg(windows)]
 pub fn is_in_use(session: u32) -> Result<bool, String> {
     sys::is_in_use(session)
+}
+
+#[cfg(windows)]
+pub use self::sys::Tray;
+
+/// What is made of what the tray of a session tells; none before there is a sensor.
+#[cfg(windows)]
+pub fn tray_of(session: u32) -> Option<Tray> {
+    sys::tray_of(session)
 }
 
 /// Has the sensor of this process look at once: sessions or power may have changed.

@@ -18,8 +18,8 @@ pub use self::sys::{close_doors, events, folder_access, host, is_this_process, m
 pub use self::sys::{data_folder, install, run, start_trays, status, uninstall};
 use crate::{config::Config, pending::Pending};
 
-/// What Windows calls it. The installer says the same.
-pub const NAME: &str = "LullAgent";
+/// What Windows calls it.
+pub use lull_desk::SERVICE as NAME;
 
 /// A service as the system lists it.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ mod world;
 use std::time::{Duration, Instant};
 
 use lull_agent::status::Status;
+use lull_desk::{Companion, Farewell, News, Whom};
+use lull_session::SlotStatus;
 use lull_shared::{
     message::{GoodbyeReason, Outcome, Payload, RecallReason, ToAgent, ToCoordinator},
     state::{Failure, PauseReason},
@@ -124,6 +126,52 @@ async fn the_owner_pauses_and_resumes_and_a_cancelled_task_is_released() {
     assert_eq!(stream.hear("a resumption", paused).await, None);
     stream.say(vec![ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled }]).await;
     stream.hear("a release", |message| matches!(message, ToCoordinator::Released { .. }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_tray_is_told_what_runs_for_whom_and_that_it_is_to_end_and_the_share_survives_a_restart() {
+    let mut network = Network::start().await;
+    let agent = Agent::join(&mut network, &[]).await;
+    let mut running = agent.run(&["--slots", "1"]);
+    let mut stream = network.welcomed().await;
+    let Companion { mut ears, mouth } = Companion::join(&Whom::Folder(agent.data())).await.expect("a connection");
+    let mut told = async |what: &str, suits: &dyn Fn(&News) -> bool| loop {
+        let news = within(what, ears.next()).await.expect("news").expect("the agent lives");
+        if suits(&news) {
+            return;
+        }
+    };
+    told("what is there", &|news| matches!(news, News::Status(_))).await;
+    stream.say(vec![network.brief(1, SPIN, 600_000)]).await;
+    stream.assign(1, 0, inline(b"")).await;
+    told("to look closely", &|news| *news == News::Watch { closely: true }).await;
+    let runs_for_ana = |news: &News| {
+        let News::Status(status) = news else { return false };
+        let ana = |slot: &SlotStatus| matches!(slot, SlotStatus::Running { task, .. } if task.submitter == "ana");
+        status.session.slots.iter().any(ana) && status.session.functions.len() == 1
+    };
+    told("what runs", &runs_for_ana).await;
+    stream.say(vec![ToAgent::Recall { attempts: vec![attempt(1, 0)], reason: RecallReason::Cancelled }]).await;
+    told("that it is over", &|news| *news == News::Watch { closely: false }).await;
+    stream.say(vec![network.brief(2, ECHO, 10_000)]).await;
+    stream.assign(2, 0, inline(b"good night")).await;
+    let counted = |news: &News| matches!(news, News::Status(status) if status.share.tally.tonight.tasks == 1);
+    told("what this machine has done", &counted).await;
+
+    let dismissal = tokio::spawn(async move {
+        agent.cli(&["tray", "end", "--because", "uninstall"]).await.expect_ok();
+        agent
+    });
+    told("to end", &|news| *news == News::End { reason: Farewell::Uninstall }).await;
+    drop((ears, mouth));
+    let agent = dismissal.await.expect("it is answered");
+    running.terminate();
+    running.exit_code().await;
+    let _again = agent.run(&["--slots", "1"]);
+    network.work().await.hello().await;
+    let status: Status = serde_json::from_slice(&agent.cli(&["status", "-o", "json"]).await.expect_ok()).expect("a status");
+    let night = status.share.tally.tonight;
+    assert!(night.tasks == 1 && night.cpu_ms > 0 && night.run_ms > 0, "{night:?}");
 }
 
 #[tokio::test]

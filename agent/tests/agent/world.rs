@@ -171,6 +171,7 @@ impl Network {
         ToAgent::Brief(Box::new(JobBrief {
             job: JobId(job),
             job_name: format!("job {job}"),
+            submitter: "ana".into(),
             manifest: signed.body,
             manifest_signature: signed.signature,
             args: Vec::new(),

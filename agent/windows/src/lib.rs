@@ -1,5 +1,7 @@
-//! Windows' accounts and access lists, for files and pipes. Empty elsewhere.
+//! What the agent and its tray both ask of Windows: accounts and access lists, and that there is input. Empty elsewhere.
 #![cfg(windows)]
+
+pub mod input;
 
 use std::{
     ffi::{OsStr, c_void},

@@ -27,6 +27,7 @@ use crate::{
 
 /// An active job as agents are told of it.
 struct Known {
+    submitter: String,
     spec: JobSpec,
     seed: u64,
     submitted: Timestamp,
@@ -72,8 +73,9 @@ impl Catalogue {
     pub fn follow(&self, change: &Change) {
         match change {
             Change::JobSubmitted(job) => {
-                let NewJob { spec, seed, at, .. } = &**job;
-                self.jobs().insert(job.job, Arc::new(Known { spec: spec.clone(), seed: *seed, submitted: *at }));
+                let NewJob { submitter, spec, seed, at, .. } = &**job;
+                let known = Known { submitter: submitter.clone(), spec: spec.clone(), seed: *seed, submitted: *at };
+                self.jobs().insert(job.job, Arc::new(known));
             }
             Change::JobEnded { job, .. } => {
                 self.jobs().remove(job);
@@ -112,6 +114,7 @@ impl Catalogue {
         Ok(JobBrief {
             job,
             job_name: known.spec.name.clone(),
+            submitter: known.submitter.clone(),
             manifest: manifest.body,
             manifest_signature: manifest.signature,
             args: known.spec.args.clone(),
@@ -191,6 +194,6 @@ fn seed_for_functions(seed: u64) -> u64 {
 
 impl Known {
     fn of_snapshot(job: &JobSnapshot) -> Self {
-        Self { spec: job.spec.clone(), seed: job.seed, submitted: job.submitted }
+        Self { submitter: job.submitter.clone(), spec: job.spec.clone(), seed: job.seed, submitted: job.submitted }
     }
 }

@@ -82,6 +82,8 @@ pub const MEMORY_FREE: Bound = Bound::bytes(0, BYTES_MAX, "512MiB", "");
 /// What is sent to peers in a second, where that is limited.
 pub const UPLOAD: Bound =
     Bound::bytes(limits::UPLOAD_RATE_MIN, BYTES_MAX, "2MiB", "0 sets no limit, and with less no piece arrives in time");
+/// What a processor takes when it works, in watts: 0 is one that nobody pays for.
+pub const WATTS: Bound = Bound::number(0, 1_000, "8", "");
 /// A share of the processors.
 pub const PERCENT: Bound = Bound::number(0, 100, "50", "");
 /// How long the processors must be busy, or free again.

@@ -253,6 +253,8 @@ pub struct JobBrief {
     pub job: JobId,
     /// What people call the job, for the owner's tray and status.
     pub job_name: String,
+    /// Whom it is for: what the token is called that submitted it.
+    pub submitter: String,
     /// The signed [`ModuleManifest`], encoded, and the network authority's signature over those bytes.
     pub manifest: Vec<u8>,
     pub manifest_signature: Vec<u8>,

@@ -244,7 +244,8 @@ fn configs() -> Vec<Vec<u8>> {
 }
 
 fn conversations() -> Vec<Vec<u8>> {
-    let requests = [Request::Status, Request::Pause { for_ms: Some(60_000) }, Request::Resume, Request::Leave];
+    let requests =
+        [Request::Status, Request::Pause { for_ms: Some(60_000) }, Request::Resume, Request::Leave, Request::Accompany];
     let asked = requests.iter().map(|request| led_by(0, serde_json::to_string(request).expect("our own").as_bytes()));
     let answers = [Response::Done, Response::Error { message: "stopping".into() }];
     let answered = answers.iter().map(|response| led_by(1, serde_json::to_string(response).expect("our own").as_bytes()));
@@ -362,6 +363,7 @@ fn orders() -> Vec<Vec<u8>> {
     let brief = JobBrief {
         job: JobId(1),
         job_name: "nightly".into(),
+        submitter: "ana".into(),
         manifest: signed.body,
         manifest_signature: signed.signature,
         args: Vec::new(),

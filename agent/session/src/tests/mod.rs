@@ -98,6 +98,7 @@ pub(super) fn brief_with(job: u64, change: impl FnOnce(&mut ModuleManifest)) -> 
     JobBrief {
         job: JobId(job),
         job_name: format!("job {job}"),
+        submitter: "ana".into(),
         manifest: signed.body,
         manifest_signature: signed.signature,
         args: Vec::new(),

@@ -12,11 +12,13 @@
 use std::{
     io,
     os::windows::io::{AsHandle as _, AsRawHandle as _, BorrowedHandle, OwnedHandle},
+    path::PathBuf,
     ptr,
     sync::Arc,
 };
 
-use lull_engine::windows::{Access, Account, done, owned, wide};
+use lull_desk::{Right, sys::pipe_of_service};
+use lull_windows::{Access, Account, done, owned};
 use tokio::{
     net::windows::named_pipe::NamedPipeServer,
     sync::{Semaphore, mpsc},
@@ -28,52 +30,31 @@ use windows_sys::Win32::{
         TokenSessionId, WinBuiltinAdministratorsSid,
     },
     System::{
-        Pipes::{ImpersonateNamedPipeClient, WaitNamedPipeW},
+        Pipes::ImpersonateNamedPipeClient,
         Threading::{GetCurrentThread, OpenThreadToken},
     },
 };
 
 use super::{
-    CONVERSATIONS_MAX, Call, IpcError, May, Request, Response, Right, converse, right, speak,
-    sys::{Listener, PIPES, connect_to},
+    CONVERSATIONS_MAX, Call, Company, Guest, Hear, May, converse,
+    peer::{self},
+    sees_itself,
+    sys::Listener,
 };
 use crate::{sensor, service};
 
 /// Interactive users may read and write, and not listen beside the service.
 const INTERACTIVE: &str = "(A;;0x12019b;;;IU)";
 
-fn name() -> Vec<u16> {
-    wide(format!("{PIPES}{}", service::NAME))
-}
-
-/// Whether a service of this machine can be asked.
-pub fn is_there() -> bool {
-    // A pipe that is busy is there as well.
-    const NOT_THERE: i32 = windows_sys::Win32::Foundation::ERROR_FILE_NOT_FOUND.cast_signed();
-    // SAFETY: the name ends in a zero, and nothing is waited for.
-    let asked = done(unsafe { WaitNamedPipeW(name().as_ptr(), 1) });
-    asked.map_or_else(|error| error.raw_os_error() != Some(NOT_THERE), |()| true)
-}
-
-/// Asks the service of this machine.
-pub async fn ask_here(request: &Request) -> Result<Response, IpcError> {
-    let stream = connect_to(&name()).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => IpcError::NotRunning(service::NAME.into()),
-        _ => IpcError::Denied(error),
-    })?;
-    let (reader, writer) = tokio::io::split(stream);
-    speak(reader, writer, request).await
-}
-
 /// Listens for whoever is at the desk, if this is the service. Without it the agent works all the same.
-pub fn start(calls: mpsc::Sender<Call>) -> Option<AbortHandle> {
+pub fn start(calls: mpsc::Sender<Call>, company: Company) -> Option<AbortHandle> {
     if !service::is_this_process() {
         return None;
     }
-    let listening = access().and_then(|access| Listener::open(name(), access));
+    let listening = access().and_then(|access| Listener::open(pipe_of_service(), access));
     let failed = |error: &io::Error| tracing::warn!(%error, "whoever is at the desk cannot reach this service");
     let listener = listening.inspect_err(failed).ok()?;
-    Some(tokio::spawn(accept(listener, calls)).abort_handle())
+    Some(tokio::spawn(accept(listener, calls, company)).abort_handle())
 }
 
 fn access() -> io::Result<Access> {
@@ -81,7 +62,7 @@ fn access() -> io::Result<Access> {
     Access::parse(&format!("O:{own}D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;{own}){INTERACTIVE}"))
 }
 
-async fn accept(mut listener: Listener, calls: mpsc::Sender<Call>) {
+async fn accept(mut listener: Listener, calls: mpsc::Sender<Call>, company: Company) {
     let places = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -93,17 +74,35 @@ async fn accept(mut listener: Listener, calls: mpsc::Sender<Call>) {
                 continue;
             }
         };
-        let calls = calls.clone();
+        let (calls, company) = (calls.clone(), company.clone());
         tokio::spawn(async move {
-            let _place = place;
-            let Ok(end) = duplicate(&stream) else { return };
+            let Ok(end) = duplicate(&stream).map(Arc::new) else { return };
             let (reader, writer) = tokio::io::split(stream);
-            let may: May = Arc::new(move |request| Box::pin(std::future::ready(allowed(Caller::of(&end), right(request)))));
-            if let Err(error) = converse(reader, writer, calls, &may).await {
+            let guest = guest(end);
+            if let Err(error) = converse(reader, writer, place, calls, &company, &guest).await {
                 tracing::debug!(%error, "a local conversation ended");
             }
         });
     }
+}
+
+/// Whoever is at the other end of a pipe.
+fn guest(end: Arc<OwnedHandle>) -> Guest {
+    let of = peer::session_of_pipe(&end).unwrap_or(u32::MAX);
+    let asked = Arc::clone(&end);
+    let may: May = Arc::new(move |request| Box::pin(std::future::ready(allowed(Caller::of(&asked), request.right()))));
+    let hear = move || -> Result<Hear, String> {
+        let session = peer::facts(&end, Caller::of(&end).map(|caller| caller.session)).session_of_tray(&own_tray()?)?;
+        let Some(mut tray) = sensor::tray_of(session) else { return sees_itself() };
+        Ok(Box::new(move |word| tray.tell(word)))
+    };
+    Guest { may, of, hear: Box::new(hear) }
+}
+
+/// The tray that was installed with this agent.
+fn own_tray() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().map_err(|error| format!("it cannot be told where this agent is: {error}"))?;
+    Ok(program.with_file_name(peer::TRAY))
 }
 
 fn duplicate(stream: &NamedPipeServer) -> io::Result<OwnedHandle> {
@@ -187,14 +186,6 @@ mod tests {
         assert!(allowed(caller(false), Right::Administrator).is_err_and(|why| why.contains("administrators")));
         assert!(allowed(caller(false), Right::Desk).is_err(), "that session is nobody's");
         assert!(allowed(Err(io::ErrorKind::PermissionDenied.into()), Right::Desk).is_err());
-    }
-
-    #[test]
-    fn whoever_is_at_the_desk_may_look_and_pause() {
-        for request in [Request::Status, Request::Policy, Request::Pause { for_ms: None }, Request::Resume] {
-            assert_eq!(right(&request), Right::Desk, "{request:?}");
-        }
-        assert_eq!(right(&Request::Leave), Right::Administrator);
     }
 
     #[test]

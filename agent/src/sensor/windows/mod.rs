@@ -3,7 +3,8 @@
 //! | source | sees | how |
 //! |---|---|---|
 //! | input | keyboard and mouse of its own desktop, never which key | asked for the time of the last input, every 4 ms while functions run and every second otherwise; told of the mouse (raw input) |
-//! | presence | whether anybody uses the machine, for a service, which has no desktop | told, by the power notification |
+//! | tray of session N | keyboard and mouse of that session, for a service, which has no desktop | told by the tray, which looks as this does |
+//! | presence | whether anybody uses the machine, for a service, while a session in use has no tray | told, by the power notification |
 //! | sessions | sessions that are in use and that nothing else sees | asked |
 //! | power | lid, sleep, shutdown | told |
 //! | system | load, memory, power, battery saver, what fills the screen, metered networks, pending restart | asked |
@@ -14,6 +15,7 @@ mod input;
 mod power;
 mod sessions;
 mod system;
+mod trays;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -23,6 +25,7 @@ use std::{
 use lull_session::guard::Sample;
 
 pub(super) use self::system::{Counters, cpu_time};
+pub use self::trays::Tray;
 use self::{input::Input, sessions::Sessions, system::Awake};
 use super::{Load, Sensor, SensorError, Source, eyes::Eyes, local, word::Teller};
 
@@ -33,6 +36,12 @@ pub(super) fn is_in_use(session: u32) -> Result<bool, String> {
 
 /// The eyes of this process, for whoever is told of a change elsewhere.
 static EYES: Mutex<Weak<Eyes>> = Mutex::new(Weak::new());
+
+/// What is made of what a tray tells of its session; none before there is a sensor.
+pub(super) fn tray_of(session: u32) -> Option<Tray> {
+    let eyes = EYES.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+    Some(Tray::new(eyes, session))
+}
 
 /// Looks at once, and at sessions too.
 pub(super) fn look_again() {
@@ -59,7 +68,7 @@ impl Desk {
         let eyes = Arc::new(Eyes::new(teller));
         *EYES.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&eyes);
         let has_desktop = input::has_desktop();
-        let input = if has_desktop { Input::watch(&eyes) } else { input::is_blind(&eyes) };
+        let input = if has_desktop { input::watch(&eyes) } else { input::is_blind(&eyes) };
         power::watch(&eyes, !has_desktop);
         let sessions = Sessions::new(has_desktop);
         Ok(Self { load: Load::new()?, eyes, input, sessions, system: system::Looks::new(has_desktop), awake: Awake::default() })
@@ -93,7 +102,7 @@ impl Sensor for Desk {
     }
 
     fn look_closely(&mut self, working: bool) {
-        if let Some(input) = &mut self.input {
+        if let Some(input) = &self.input {
             input.look_closely(working);
         }
     }

@@ -15,7 +15,7 @@ use windows_sys::Win32::System::{
     Threading::GetCurrentProcessId,
 };
 
-use super::super::eyes::Eyes;
+use super::{super::eyes::Eyes, trays};
 
 const SOURCE: (&str, &str) = ("sessions", "sessions that nothing else sees");
 /// The source that sees all of them, for a service.
@@ -54,12 +54,17 @@ impl Sessions {
         match in_use() {
             Ok(sessions) => {
                 eyes.opens(SOURCE.0, SOURCE.1);
-                let is_seen = |session: &u32| Some(*session) == self.own || eyes.sees_input(PRESENCE);
-                if !sessions.iter().all(is_seen) {
+                // What sees a session itself knows more than what only says whether somebody is about.
+                let are_seen = sessions.iter().all(|session| Some(*session) == self.own || trays::see(*session));
+                eyes.set_aside(PRESENCE, are_seen && !sessions.is_empty());
+                if !are_seen && !eyes.sees_input(PRESENCE) {
                     eyes.touched(SOURCE.0);
                 }
             }
-            Err(error) => eyes.closes(SOURCE.0, SOURCE.1, error.to_string()),
+            Err(error) => {
+                eyes.set_aside(PRESENCE, false);
+                eyes.closes(SOURCE.0, SOURCE.1, error.to_string());
+            }
         }
     }
 }

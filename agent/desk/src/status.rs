@@ -1,16 +1,33 @@
-//! A running agent as `lull-agent status` shows it, and the tray later.
+//! A running agent as `lull-agent status` and the tray show it.
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use lull_session::{LinkStatus, SessionStatus, SlotStatus, TaskStatus};
-use lull_shared::{amount::counted, id::AgentId, state::Intake, time::Timestamp};
+use lull_shared::{
+    amount::{counted, spoken},
+    id::AgentId,
+    state::Intake,
+    time::Timestamp,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::sensor::Source;
+use crate::share::{Count, Share};
 
 /// The version of this shape; fields may be added under the same one.
 const SCHEMA_VERSION: u32 = 1;
+const MINUTE_MS: u64 = 60_000;
+
+/// Something that sees the owner or the machine, or would if it could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// `X11`, `logind`, ...
+    pub name: String,
+    /// What it is there to see, in words.
+    pub about: String,
+    /// Why it does not see, when it does not.
+    pub missing: Option<String>,
+}
 
 /// Writes [`SCHEMA_VERSION`] and reads nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +67,12 @@ pub struct Status {
     /// Why the network does not want this machine, if that is what it said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwanted: Option<String>,
+    /// Where people look at the network with a browser, if the coordinator has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portal: Option<String>,
     pub session: SessionStatus,
+    /// What this machine did for others.
+    pub share: Share,
     /// What sees the owner and the machine, and what does not.
     pub sources: Vec<Source>,
     /// What holds the executors, once one has started.
@@ -82,6 +104,8 @@ impl Status {
             .map_or_else(|| "not measured yet".into(), |percent| format!("{percent} % in use by others"));
         rows.push(("memory", format!("{memory} available, {} may be used", size(session.capacity.memory_free_bytes))));
         rows.push(("processors", others));
+        rows.push(("tonight", self.count(&self.share.tally.tonight)));
+        rows.push(("this month", self.count(&self.share.tally.month)));
         rows.extend(self.sources.iter().map(|source| ("sees", source_line(source))));
         rows.push(("cage", self.cage.clone().unwrap_or_else(|| "not known: no executor could be started".into())));
         rows.push(("cache", format!("{} of {}", size(self.cache_bytes), size(self.cache_bytes_max))));
@@ -92,6 +116,32 @@ impl Status {
             writeln!(table, "{key:<12} {value}").expect("a string takes everything");
         }
         table
+    }
+
+    fn count(&self, count: &Count) -> String {
+        let (run, tasks) = (spoken(Duration::from_millis(count.run_ms)), counted(count.tasks, "task"));
+        format!("{tasks}, {run} of work, {}", energy(count.watt_hours(self.share.watts_per_processor)))
+    }
+
+    /// The same, without what changes all the time and nobody need be told of: two that are alike look alike.
+    pub fn settled(&self) -> Self {
+        let mut settled = self.clone();
+        settled.now = Timestamp::default();
+        (settled.cache_bytes, settled.cache_bytes_max) = (0, 0);
+        let tally = &mut settled.share.tally;
+        for count in [Some(&mut tally.tonight), tally.last_night.as_mut(), Some(&mut tally.month)].into_iter().flatten() {
+            (count.run_ms, count.cpu_ms) = (count.run_ms / MINUTE_MS, count.cpu_ms / MINUTE_MS);
+        }
+        let session = &mut settled.session;
+        (session.cpu_others_percent, session.memory_available_bytes) = (None, None);
+        let capacity = &mut session.capacity;
+        (capacity.sequence, capacity.cpu_free_percent, capacity.memory_free_bytes) = (0, 0, 0);
+        for slot in &mut session.slots {
+            if let SlotStatus::Running { run_ms, .. } | SlotStatus::Paused { run_ms, .. } = slot {
+                *run_ms = 0;
+            }
+        }
+        settled
     }
 
     fn connection(&self) -> String {
@@ -136,23 +186,35 @@ fn source_line(Source { name, about, missing }: &Source) -> String {
 }
 
 fn slot_line(number: usize, slot: &SlotStatus) -> Option<String> {
-    let words = |task: &TaskStatus| format!("{} of {} ({})", task.attempt.task, task.job_name, task.function);
+    let words = |task: &TaskStatus| {
+        let whose = if task.submitter.is_empty() { String::new() } else { format!(" for {}", task.submitter) };
+        format!("{} of {} ({}){whose}", task.attempt.task, task.job_name, task.function)
+    };
     let more = |piped: usize| if piped > 0 { format!(", {piped} more in its pipe") } else { String::new() };
     let line = match slot {
         SlotStatus::Idle => return None,
         SlotStatus::Starting { task: Some(task) } => format!("starting {}", words(task)),
         SlotStatus::Starting { task: None } => "starting".into(),
         SlotStatus::Warm { job, job_name } => format!("ready for more of {job} ({job_name})"),
-        SlotStatus::Running { task, run_ms, piped } => {
+        SlotStatus::Running { task, run_ms, piped, .. } => {
             format!("{} for {}{}", words(task), time(Duration::from_millis(*run_ms)), more(*piped))
         }
-        SlotStatus::Paused { task, run_ms, piped } => {
+        SlotStatus::Paused { task, run_ms, piped, .. } => {
             format!("frozen: {} after {}{}", words(task), time(Duration::from_millis(*run_ms)), more(*piped))
         }
         SlotStatus::Suspending { task } => format!("being moved away: {}", words(task)),
         SlotStatus::Stopping => "stopping".into(),
     };
     Some(format!("{number}: {line}"))
+}
+
+/// An estimate of electricity for people.
+pub fn energy(watt_hours: f64) -> String {
+    match watt_hours {
+        hours if hours < 1.0 => "estimated less than 1 Wh".into(),
+        hours if hours < 1000.0 => format!("estimated {hours:.0} Wh"),
+        hours => format!("estimated {:.1} kWh", hours / 1000.0),
+    }
 }
 
 fn size(bytes: u64) -> String {
@@ -178,11 +240,13 @@ mod tests {
     };
 
     use super::*;
+    use crate::share::{Gain, Tally};
 
     fn status() -> Status {
         let task = TaskStatus {
             attempt: AttemptId { task: TaskId { job: JobId(42), index: 7 }, number: 1 },
             job_name: "thumbnails".into(),
+            submitter: "ana".into(),
             function: "resize@3".into(),
         };
         Status {
@@ -216,11 +280,17 @@ mod tests {
                 },
                 cpu_others_percent: Some(80),
                 memory_available_bytes: Some(1 << 31),
-                slots: vec![SlotStatus::Paused { task, run_ms: 2_500, piped: 0 }, SlotStatus::Idle],
+                functions: Vec::new(),
+                slots: vec![SlotStatus::Paused { task, begun: Timestamp::default(), run_ms: 2_500, piped: 0 }, SlotStatus::Idle],
                 waiting: 4,
                 fetching: 1,
                 outbox: 2,
                 disk_trouble: None,
+            },
+            portal: None,
+            share: Share {
+                tally: Tally::new(jiff::civil::DateTime::constant(2026, 11, 30, 22, 0, 0, 0)),
+                watts_per_processor: 8,
             },
             sources: vec![
                 Source { name: "X11".into(), about: "keyboard and mouse".into(), missing: None },
@@ -257,15 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_all_the_time_is_no_news_and_what_people_see_is() {
+        let before = status();
+        let mut after = status();
+        (after.now, after.cache_bytes) = (Timestamp(1), 99);
+        (after.session.capacity.sequence, after.session.memory_available_bytes) = (9, None);
+        assert_eq!(after.settled(), before.settled());
+        let gain = Gain { tasks: 1, ..Gain::default() };
+        after.share.tally.add(gain, jiff::civil::DateTime::constant(2026, 11, 30, 23, 0, 0, 0));
+        assert_ne!(after.settled(), before.settled());
+    }
+
+    #[test]
+    fn energy_is_told_as_an_estimate_in_a_size_that_people_read() {
+        for (hours, words) in [(0.2, "estimated less than 1 Wh"), (41.6, "estimated 42 Wh"), (1234.0, "estimated 1.2 kWh")] {
+            assert_eq!(energy(hours), words);
+        }
+    }
+
+    #[test]
     fn the_table_says_who_what_and_why() {
         let table = status().table();
         for words in [
             "a3 (desk-17), version 0.1.0",
             "/ip4/10.0.0.1/tcp/7070, for 1h 1m",
             "paused: other programs use 80 % of its processors",
-            "0: frozen: j42.7 of thumbnails (resize@3) after 2s",
+            "0: frozen: j42.7 of thumbnails (resize@3) for ana after 2s",
             "4, 1 of them for their files",
             "keyboard and mouse, by X11",
+            "this month   0 tasks, 0ms of work, estimated less than 1 Wh",
             "not by logind: no system bus",
         ] {
             assert!(table.contains(words), "`{words}` is not in\n{table}");

@@ -1,0 +1,39 @@
+//! `lull-agent tray`: words about the icons in the sessions of this machine.
+
+use clap::Subcommand;
+use lull_desk::{Farewell, Request};
+use serde_json::json;
+
+use super::{
+    CliError, Output,
+    control::{Place, ask},
+};
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum Action {
+    /// Ends all tray icons of this machine and waits until they have ended; installers do so before they replace files
+    #[command(after_help = "EXAMPLES:\n  lull-agent tray end --because uninstall\n\n\
+        No icon comes for two minutes, or until the agent starts again.")]
+    End {
+        /// What the icons are told
+        #[arg(long, value_enum, default_value_t, value_name = "WORD")]
+        because: Because,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(super) enum Because {
+    #[default]
+    Upgrade,
+    Uninstall,
+}
+
+pub(super) async fn carry_out(action: Action, place: Place<'_>, out: Output) -> Result<(), CliError> {
+    let Action::End { because } = action;
+    let reason = match because {
+        Because::Upgrade => Farewell::Upgrade,
+        Because::Uninstall => Farewell::Uninstall,
+    };
+    ask(place, &Request::Dismiss { reason }).await?;
+    out.done(&json!({ "ended": true }), "ended", "no tray icon of this agent is left")
+}
