@@ -14,6 +14,12 @@ fn a_core_stands_on_words_and_data_structures_only() {
     }
 }
 
+/// The tray is in every session of every machine: what runs functions and what speaks to the mesh stays out of it.
+#[test]
+fn the_tray_stands_on_words_and_not_on_what_runs_functions() {
+    assert_without("lull-tray", &["lull-engine", "lull-agent", "lull-mesh", "libp2p", "wasmtime", "clap"]);
+}
+
 #[test]
 fn the_coordinator_links_no_desktop() {
     assert_without("lull-coordinator", &DESKTOP);
@@ -52,6 +58,26 @@ const KEYS: [&str; 8] = [
     "RegisterHotKey",
     "SetWinEventHook",
 ];
+
+/// The names of what a program takes from Windows stand in it as they are. Looks into what was built for Windows beside this,
+/// if something was; its own tests look under Windows itself.
+#[test]
+fn no_program_that_was_built_for_windows_takes_a_call_that_tells_of_keys() {
+    let target = env::current_exe().expect("a program").ancestors().nth(3).expect("the target folder").to_owned();
+    let folders = ["debug", "release"].map(|profile| target.join("x86_64-pc-windows-gnu").join(profile));
+    let built = folders.iter().flat_map(|folder| ["lull-tray.exe", "lull-agent.exe"].map(|program| folder.join(program)));
+    let mut looked_at = 0;
+    for path in built.filter(|path| path.exists()) {
+        let program = std::fs::read(&path).expect("a program");
+        let has = |name: &str| program.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+        assert!(has("GetLastInputInfo"), "{} asks whether there is input", path.display());
+        KEYS.iter().for_each(|call| assert!(!has(call), "{} takes {call}", path.display()));
+        looked_at += 1;
+    }
+    if looked_at == 0 {
+        eprintln!("NOT CHECKED: no program was built for Windows in {}", target.display());
+    }
+}
 
 /// Whoever reads keys by mistake is found on every system, before there is a program to look into.
 #[test]

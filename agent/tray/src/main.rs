@@ -1,3 +1,9 @@
 //! The `lull-tray` program.
+// A program with an icon opens no console window.
+#![cfg_attr(windows, windows_subsystem = "windows")]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lull_tray::main()
+}
