@@ -1,4 +1,4 @@
-//! Draws the icons, for every kind of task bar and every usual size, into one file that the program carries.
+//! Gives the program what programs of Windows carry, and draws the icons, for every kind of task bar and every usual size, into one file that the program carries.
 //!
 //! The file is states by inks by sizes, in the order of the lists here; each picture is its pixels, four bytes each: red, green,
 //! blue and opacity, from the upper left. `src/icon.rs` reads it by the same lists.
@@ -10,6 +10,9 @@ use resvg::{
     usvg::{Options, Tree},
 };
 
+#[path = "../../installer/windows/resources.rs"]
+mod resources;
+
 include!("src/icon/list.rs");
 
 /// The ink in which they are drawn by hand.
@@ -18,6 +21,7 @@ const INK: &str = "#1d2127";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=icons");
     println!("cargo:rerun-if-changed=src/icon/list.rs");
+    resources::add("lull-tray", "Lull Tray")?;
     let mut pictures = Vec::new();
     for state in STATES {
         let text = fs::read_to_string(Path::new("icons").join(state).with_extension("svg"))?;

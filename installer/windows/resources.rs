@@ -25,7 +25,10 @@ const MANIFEST: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?
 
 /// Gives them to one program of the package. `about` is what the system's lists call it.
 pub fn add(program: &str, about: &str) -> io::Result<()> {
-    let icon = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("../installer/windows/lull.ico");
+    let folder = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
+    let icons = Path::new(&folder).ancestors().map(|above| above.join("installer/windows/lull.ico"));
+    let icon =
+        icons.into_iter().find(|icon| icon.is_file()).ok_or_else(|| io::Error::other("lull.ico is not above the package"))?;
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", icon.display());
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("windows") {
