@@ -35,12 +35,7 @@ use windows_sys::Win32::{
     },
 };
 
-use super::{
-    CONVERSATIONS_MAX, Call, Company, Guest, Hear, May, converse,
-    peer::{self},
-    sees_itself,
-    sys::Listener,
-};
+use super::{CONVERSATIONS_MAX, Call, Company, Guest, Hear, May, converse, peer, sys::Listener};
 use crate::{sensor, service};
 
 /// Interactive users may read and write, and not listen beside the service.
@@ -93,7 +88,9 @@ fn guest(end: Arc<OwnedHandle>) -> Guest {
     let may: May = Arc::new(move |request| Box::pin(std::future::ready(allowed(Caller::of(&asked), request.right()))));
     let hear = move || -> Result<Hear, String> {
         let session = peer::facts(&end, Caller::of(&end).map(|caller| caller.session)).session_of_tray(&own_tray()?)?;
-        let Some(mut tray) = sensor::tray_of(session) else { return sees_itself() };
+        // What it says first is said once: there must be somebody to hear it.
+        let tray = sensor::tray_of(session);
+        let mut tray = tray.ok_or("the agent has only just started\nhint: ask again in a moment")?;
         Ok(Box::new(move |word| tray.tell(word)))
     };
     Guest { may, of, hear: Box::new(hear) }
