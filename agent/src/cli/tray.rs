@@ -1,13 +1,14 @@
 //! `lull-agent tray`: words about the icons in the sessions of this machine.
 
 use clap::Subcommand;
-use lull_desk::{Farewell, Request};
+use lull_desk::{Farewell, IpcError, Request};
 use serde_json::json;
 
 use super::{
     CliError, Output,
     control::{Place, ask},
 };
+use crate::membership::MembershipError;
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum Action {
@@ -34,6 +35,13 @@ pub(super) async fn carry_out(action: Action, place: Place<'_>, out: Output) -> 
         Because::Upgrade => Farewell::Upgrade,
         Because::Uninstall => Farewell::Uninstall,
     };
-    ask(place, &Request::Dismiss { reason }).await?;
-    out.done(&json!({ "ended": true }), "ended", "no tray icon of this agent is left")
+    match ask(place, &Request::Dismiss { reason }).await {
+        Ok(_) => out.done(&json!({ "ended": true, "asked": true }), "ended", "no tray icon of this agent is left"),
+        // An installer goes on all the same: icons hear of their agent only, and theirs is not there.
+        Err(CliError::Ipc(IpcError::NotRunning(_)) | CliError::Membership(MembershipError::NotJoined)) => {
+            let words = "no agent runs here, and so no tray icon was asked to end";
+            out.done(&json!({ "ended": false, "asked": false }), "not running", words)
+        }
+        Err(error) => Err(error),
+    }
 }
