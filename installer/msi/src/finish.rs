@@ -349,6 +349,13 @@ fn components(database: &mut Database) {
         table.change("Condition", |text, other| if is_tray(text) { Value::from("TRAY <> \"0\"") } else { other.clone() });
         table.change("Attributes", |text, bits| Value::Int(number(bits) | if is_tray(text) { COMPONENT_TRANSITIVE } else { 0 }));
     }
+    // `wixl` takes every folder that is to be removed for that of its component.
+    if let Some(table) = database.rows("RemoveFile") {
+        table.change("DirProperty", |text, other| match text("FileKey").as_str() {
+            "RemoveLullFolder" => Value::from("LULLFOLDER"),
+            _ => other.clone(),
+        });
+    }
     // A service that cannot be installed fails the installation.
     if let Some(table) = database.rows("ServiceInstall") {
         table.change("ErrorControl", |_, control| Value::Int(number(control) | SERVICE_VITAL));

@@ -194,6 +194,15 @@ fn files_have_short_names_and_programs_their_version() {
 }
 
 #[test]
+fn no_folder_is_left_when_the_last_product_goes() {
+    for source in ["lull-agent.wxs", "lull.wxs"] {
+        let Some(bytes) = finished(source, "agent") else { return };
+        let folders: Vec<String> = table(&bytes, "RemoveFile").into_values().map(|row| row[2].clone()).collect();
+        assert_eq!(folders, ["INSTALLFOLDER", "LULLFOLDER"]);
+    }
+}
+
+#[test]
 fn a_version_that_an_installer_cannot_compare_is_refused() {
     for wrong in ["1", "1.2", "1.2.3.4", "256.0.0", "0.1.70000", "1.2.x", ""] {
         let wish = Wish { version: wrong.into(), epoch_s: 0 };
