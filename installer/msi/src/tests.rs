@@ -35,7 +35,7 @@ fn raw(source: &str, agent: &str) -> Option<Vec<u8>> {
     fs::copy(root().join("installer/windows/lull.ico"), stage.path().join("lull.ico")).expect("the icon");
     let source_path = root().join("installer/windows").join(source).canonicalize().expect("the source");
     let made = Command::new("wixl")
-        .args(["-a", "x64", "-D", &format!("Version={}", env!("CARGO_PKG_VERSION")), "-D", "Tray=1"])
+        .args(["-a", "x64", "-D", &format!("Version={}", env!("CARGO_PKG_VERSION"))])
         // It takes files by relative names only.
         .args(["-D", "Stage=.", "-D", "Icon=lull.ico", "-o", "raw.msi"])
         .arg(source_path)
