@@ -194,8 +194,8 @@ impl Tray for Own {
     fn menu_about_to_show(&mut self) {}
 
     fn watcher_offline(&self, reason: OfflineReason) -> bool {
-        // A panel that starts anew asks for the icon again; a bus that is gone does not come back.
-        matches!(reason, OfflineReason::No)
+        // A panel may start later than this, or anew, and then asks for the icon; a bus that is gone does not come back.
+        !matches!(reason, OfflineReason::Error(ksni::Error::Dbus(_)))
     }
 }
 
@@ -238,6 +238,13 @@ mod tests {
         let name = lock_name("unix:path=/run/user/1000/bus");
         assert!(!name.contains('/') && name.ends_with(".lock"), "{name}");
         assert_ne!(name, lock_name("unix:abstract=/tmp/dbus-x"));
+    }
+
+    #[test]
+    fn a_panel_that_starts_later_is_waited_for() {
+        let icon = Own { view: View::Unknown, trouble: None, chosen: mpsc::channel(1).0 };
+        assert!(icon.watcher_offline(OfflineReason::No), "it may start anew");
+        assert!(icon.watcher_offline(OfflineReason::Error(ksni::Error::WontShow)), "it has not started yet");
     }
 
     #[test]
