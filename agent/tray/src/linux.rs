@@ -63,7 +63,7 @@ async fn show(whose: Whose) -> Result<(), String> {
     let news = Arc::new((Mutex::new(News::default()), Notify::new()));
     let pages = Pages::open().map_err(|error| format!("there is no room for pages: {error}"))?;
     // A desktop may show icons later, or again.
-    let icon = Own { view: View::Unknown, trouble: None, chosen };
+    let icon = Own { view: View::Unknown, trouble: None, chosen, shape: Vec::new(), fill: 0 };
     let handle = icon.assume_sni_available(true).spawn().await;
     let handle = handle.map_err(|error| format!("this session shows no icons: {error}\nhint: run this in a desktop session"))?;
     let (followed, told) = (whose.clone(), Arc::clone(&news));
@@ -93,13 +93,23 @@ async fn show(whose: Whose) -> Result<(), String> {
                     return Ok(());
                 }
                 if let Some(view) = view {
-                    handle.update(|icon| icon.view = view).await;
+                    handle
+                        .update(|icon| {
+                            icon.view = view;
+                            icon.settle();
+                        })
+                        .await;
                 }
             }
             Some(action) = choices.recv() => {
                 let view = handle.update(|icon| icon.view.clone()).await.unwrap_or(View::Unknown);
                 let trouble = carry_out(&whose, &action, &view, &pages).await.err();
-                handle.update(|icon| icon.trouble = trouble).await;
+                handle
+                    .update(|icon| {
+                        icon.trouble = trouble;
+                        icon.settle();
+                    })
+                    .await;
             }
             _ = clock.tick() => {
                 handle.update(|_| ()).await;
@@ -147,11 +157,25 @@ struct Own {
     view: View,
     trouble: Option<String>,
     chosen: mpsc::Sender<Action>,
+    /// The kinds of the menu's entries, and entries behind them that nobody sees.
+    shape: Vec<std::mem::Discriminant<Item>>,
+    fill: usize,
 }
 
 impl Own {
     fn face(&self) -> Face {
         face::face(&self.view, self.trouble.as_deref(), &Zoned::now())
+    }
+
+    /// Sees to it that a menu of another shape has another length. One of the same length is taken for the same entries with
+    /// other words, and panels do not make a separator of a line: they show an empty one.
+    fn settle(&mut self) {
+        let shape: Vec<_> = self.face().menu.iter().map(std::mem::discriminant).collect();
+        if shape != self.shape {
+            let before = self.shape.len() + self.fill;
+            self.fill = usize::from(shape.len() == before);
+            self.shape = shape;
+        }
     }
 }
 
@@ -187,11 +211,14 @@ impl Tray for Own {
     }
 
     fn menu(&self) -> Vec<MenuItem<Self>> {
-        self.face().menu.into_iter().map(item).collect()
+        let unseen = || StandardItem { visible: false, ..StandardItem::default() }.into();
+        self.face().menu.into_iter().map(item).chain(std::iter::repeat_with(unseen).take(self.fill)).collect()
     }
 
     /// The times are told anew.
-    fn menu_about_to_show(&mut self) {}
+    fn menu_about_to_show(&mut self) {
+        self.settle();
+    }
 
     fn watcher_offline(&self, reason: OfflineReason) -> bool {
         // A panel may start later than this, or anew, and then asks for the icon; a bus that is gone does not come back.
@@ -240,9 +267,27 @@ mod tests {
         assert_ne!(name, lock_name("unix:abstract=/tmp/dbus-x"));
     }
 
+    fn own() -> Own {
+        Own { view: View::Unknown, trouble: None, chosen: mpsc::channel(1).0, shape: Vec::new(), fill: 0 }
+    }
+
+    #[test]
+    fn a_menu_of_another_shape_has_another_length() {
+        let mut icon = own();
+        icon.settle();
+        let (before, again) = (icon.menu().len(), |icon: &mut Own| {
+            icon.settle();
+            icon.menu().len()
+        });
+        assert_eq!(again(&mut icon), before, "nothing has changed");
+        // As if the menu of before had had as many entries of other kinds.
+        icon.shape.swap(0, 1);
+        assert_ne!(again(&mut icon), before);
+    }
+
     #[test]
     fn a_panel_that_starts_later_is_waited_for() {
-        let icon = Own { view: View::Unknown, trouble: None, chosen: mpsc::channel(1).0 };
+        let icon = own();
         assert!(icon.watcher_offline(OfflineReason::No), "it may start anew");
         assert!(icon.watcher_offline(OfflineReason::Error(ksni::Error::WontShow)), "it has not started yet");
     }
