@@ -108,6 +108,7 @@ fn serve(_: Vec<OsString>) {
         }
         Err(words) => {
             log.write(Event::Failed, &words);
+            tracing::warn!(%words, "the service cannot go on");
             // A service that ends with nothing wrong is not started again.
             ServiceExitCode::ServiceSpecific(FAILED)
         }
