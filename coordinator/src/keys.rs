@@ -95,8 +95,10 @@ pub fn network_id(path: &Path) -> Result<Option<NetworkId>, KeyError> {
     id.map(|id| Some(NetworkId(id))).ok_or_else(|| KeyError::NotNetwork { path: path.to_owned() })
 }
 
-/// What may lie in a folder in which a coordinator has never been: a private mesh's own, and what file systems put there.
-const HARMLESS: [&str; 4] = ["private.json", "agents", HTTP_ADDRESS_FILE, "lost+found"];
+/// What may lie in a folder in which a coordinator has never been: a private mesh's own, a service's settings and the log that it
+/// begins before anything else, and what file systems put there.
+const HARMLESS: [&str; 6] =
+    ["private.json", "agents", HTTP_ADDRESS_FILE, "lost+found", crate::service::ENVIRONMENT, crate::service::LOGS];
 
 /// Whether a coordinator may use a folder: it is one's already, or nobody's. Before anything is made there.
 pub fn check_folder(data: &Path) -> Result<(), KeyError> {

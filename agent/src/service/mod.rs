@@ -51,6 +51,9 @@ pub static AGENT: Kind = Kind {
     privileges: &["SeChangeNotifyPrivilege"],
 };
 
+/// Where a service's log is, below its data folder.
+pub const LOGS: &str = "logs";
+
 /// The port that a service of Windows listens on: a firewall's rule needs one that stays.
 pub const PORT: u16 = 7412;
 

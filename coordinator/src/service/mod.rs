@@ -33,6 +33,9 @@ pub static COORDINATOR: Kind = Kind {
 /// Where a service finds what is no business of everybody who can see how it is started, below the data folder.
 pub const ENVIRONMENT: &str = "coordinator.env";
 
+/// Where a service's log is, below the data folder.
+pub const LOGS: &str = lull_agent::service::LOGS;
+
 /// What an installer wants.
 #[derive(Debug)]
 pub struct Setup {

@@ -30,7 +30,7 @@ use super::{
     events::{Event, EventLog},
     reason, rolling,
 };
-use crate::service::{Kind, ServiceError};
+use crate::service::{Kind, LOGS, ServiceError};
 
 /// The exit code of a service that failed, beside the system's own.
 const FAILED: u32 = 1;
@@ -172,7 +172,7 @@ fn tell(handle: ServiceStatusHandle, state: ServiceState, exit_code: ServiceExit
 
 /// Logs into files beside the data, and what wakes somebody into the event log. Without a file the service works all the same.
 fn write_down(kind: &Kind, data: &std::path::Path, filter: EnvFilter, log: EventLog) {
-    let folder = data.join("logs");
+    let folder = data.join(LOGS);
     match rolling::Rolling::open(&folder, kind.log) {
         Ok(file) => {
             let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
