@@ -107,13 +107,7 @@ impl Presence {
         };
         let addresses = all_addresses(&own, &others);
         *self.others() = others;
-        self.addresses.send_if_modified(|known| {
-            let news = **known != addresses;
-            if news {
-                *known = Arc::new(addresses);
-            }
-            news
-        });
+        self.addresses.send_if_modified(|known| learn(known, addresses));
         result
     }
 
@@ -126,6 +120,15 @@ impl Presence {
     fn others(&self) -> MutexGuard<'_, Vec<CoordinatorRecord>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes these in place of what was known. Whether they are others: only then agents are told.
+fn learn(known: &mut Arc<Vec<String>>, addresses: Vec<String>) -> bool {
+    let news = **known != addresses;
+    if news {
+        *known = Arc::new(addresses);
+    }
+    news
 }
 
 fn all_addresses(own: &CoordinatorRecord, others: &[CoordinatorRecord]) -> Vec<String> {
@@ -184,6 +187,15 @@ mod tests {
     fn an_agent_is_told_of_all_coordinators_the_one_that_tells_first() {
         let (own, others) = (record("b", &["/b/1", "/b/2"]), [record("c", &["/c"]), record("a", &["/a", "/b/1"])]);
         assert_eq!(all_addresses(&own, &others), ["/b/1", "/b/2", "/a", "/c"]);
+    }
+
+    #[test]
+    fn agents_are_told_of_addresses_only_when_they_are_others() {
+        let mut known = Arc::new(vec!["/a".to_owned()]);
+        let before = Arc::clone(&known);
+        assert!(!learn(&mut known, vec!["/a".into()]) && Arc::ptr_eq(&known, &before));
+        assert!(learn(&mut known, vec!["/b".into(), "/a".into()]));
+        assert_eq!(*known, ["/b", "/a"]);
     }
 
     #[test]

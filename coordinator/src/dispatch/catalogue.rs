@@ -148,9 +148,7 @@ impl Catalogue {
 
     /// What it costs to run a version with these grants so that its tasks can be moved; none if they cannot.
     pub async fn movable(&self, version: VersionId, grants: Grants) -> Result<Option<Movable>, CatalogueError> {
-        let manifest = self.read_manifest(version).await?;
-        let build = manifest.migratable.filter(|_| moving::movable(manifest.kind, grants).is_ok());
-        Ok(build.map(|build| Movable { cost_percent: build.cost_percent() }))
+        Ok(movable_with(&self.read_manifest(version).await?, grants))
     }
 
     /// Fills in what a store does not know of a job. One whose manifest cannot be read runs plain.
@@ -186,6 +184,12 @@ impl Catalogue {
     }
 }
 
+/// What it costs to run a version with these grants so that its tasks can be moved; none if they cannot.
+fn movable_with(manifest: &ModuleManifest, grants: Grants) -> Option<Movable> {
+    moving::movable(manifest.kind, grants).ok()?;
+    manifest.migratable.as_ref().map(|build| Movable { cost_percent: build.cost_percent() })
+}
+
 /// The seed that functions see. It does not tell the job's own, by which tasks are chosen whose output is verified.
 fn seed_for_functions(seed: u64) -> u64 {
     let digest = Digest::of(&[b"functions".as_slice(), &seed.to_le_bytes()].concat());
@@ -195,5 +199,33 @@ fn seed_for_functions(seed: u64) -> u64 {
 impl Known {
     fn of_snapshot(job: &JobSnapshot) -> Self {
         Self { submitter: job.submitter.clone(), spec: job.spec.clone(), seed: job.seed, submitted: job.submitted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_shared::{
+        digest::BlobRef,
+        message::{MigratableBuild, ModuleKind},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_movable_if_it_has_the_build_and_its_grants_leave_no_state_behind() {
+        let module = BlobRef::of(b"x");
+        let build = MigratableBuild { module, artifacts: Vec::new(), cost_percent: Some(130) };
+        let manifest = ModuleManifest {
+            function: "f".into(),
+            number: 1,
+            kind: ModuleKind::Preview1,
+            module,
+            canonical_nans: false,
+            artifacts: Vec::new(),
+            migratable: Some(build),
+        };
+        assert_eq!(movable_with(&manifest, Grants::default()), Some(Movable { cost_percent: 130 }));
+        assert_eq!(movable_with(&manifest, Grants { scratch: true, ..Grants::default() }), None);
+        assert_eq!(movable_with(&ModuleManifest { migratable: None, ..manifest }, Grants::default()), None);
     }
 }

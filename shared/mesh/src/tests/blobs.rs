@@ -135,6 +135,18 @@ async fn what_a_holder_says_of_a_blob_is_checked_before_it_is_passed_on() {
 }
 
 #[tokio::test]
+async fn wrong_bytes_of_a_holder_are_not_passed_on() {
+    let (coordinator, holder, agent, blob) = out_of_reach().await;
+    (0..blob.pieces()).for_each(|piece| holder.blobs.corrupt(blob, piece as usize));
+    let fetched = agent.handle.fetch_bytes(blob, vec![coordinator.peer()], u64::MAX).await;
+    let Err(MeshError::Unavailable { tried, .. }) = &fetched else { panic!("{fetched:?}") };
+    // The coordinator would be held for the liar otherwise.
+    assert!(tried.iter().all(|(peer, reason)| *peer == coordinator.peer() && !reason.contains("piece")), "{tried:?}");
+    assert!(holder.handle.transferred().served_bytes > 0, "it was asked");
+    assert_eq!(coordinator.handle.transferred().served_bytes, 0);
+}
+
+#[tokio::test]
 async fn a_source_that_has_lost_half_of_it_is_replaced_by_the_next() {
     let (agent, holders, blob) = holders(2).await;
     holders[0].blobs.lose(blob, 8);

@@ -13,6 +13,7 @@ use lull_shared::{
 use crate::{
     effect::{Given, Order},
     event::Movable,
+    placement::build::{Choice, Reason},
     tests::support::driver::{Driver, attempt, spec},
 };
 
@@ -198,6 +199,34 @@ fn a_coordinator_that_takes_over_knows_what_has_run_for_long() {
     driver.crash();
     driver.connect(1, 2, &[attempt(1, 0, 1)]);
     assert_eq!(given(&driver, 1)[0], Given { attempt: attempt(1, 1, 1), build: Build::Migratable, resume: None });
+}
+
+/// Which build a task of the first job executes, or would, and why.
+fn choice(driver: &Driver, index: u32) -> Choice {
+    driver.scheduler.explain(attempt(1, index, 1).task, driver.now).expect("it is open").build
+}
+
+#[test]
+fn a_running_task_keeps_its_build_and_it_is_said_that_more_is_known_now() {
+    let mut driver = movable_driver(1);
+    driver.submit(spec(2));
+    driver.started(1, &[attempt(1, 0, 1)]);
+    assert_eq!(choice(&driver, 0), Choice { build: Build::Plain, reason: Reason::Unknown }, "nothing better is known");
+    driver.pass(Duration::from_secs(3 * 3_600));
+    driver.crash();
+    driver.connect(1, 2, &[attempt(1, 0, 1)]);
+    assert_eq!(choice(&driver, 0), Choice { build: Build::Plain, reason: Reason::Earlier });
+    assert_eq!(choice(&driver, 1), Choice { build: Build::Migratable, reason: Reason::Unknown });
+}
+
+#[test]
+fn of_a_task_that_goes_on_from_a_snapshot_it_is_said_so_while_it_runs() {
+    let mut driver = movable_driver(2);
+    let first = one_running(&mut driver);
+    save(&mut driver, 1, first, snapshot(1, 90));
+    evict(&mut driver, 1, first);
+    driver.started(2, &[attempt(1, 0, 2)]);
+    assert_eq!(choice(&driver, 0), Choice { build: Build::Migratable, reason: Reason::Resumes });
 }
 
 #[test]
