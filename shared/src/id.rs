@@ -1,4 +1,5 @@
-//! Identifiers: small numbers with a letter in front, as people read and type them.
+//! Identifiers: small numbers with a letter in front, as people read and type them. They are that text in JSON too, and bare
+//! numbers between programs.
 //!
 //! | thing | text | meaning |
 //! |---|---|---|
@@ -13,7 +14,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::amount::quoted;
+use crate::{amount::quoted, readable};
 
 /// The text is not an identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +28,10 @@ pub struct ParseIdError {
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $letter:literal, $what:literal, $like:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u64);
+
+        readable!($name, u64, |id| id.0, Self);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,11 +77,13 @@ pub struct Term(pub u64);
 pub type TaskIndex = u32;
 
 /// One input of one job: the unit that is scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
     pub job: JobId,
     pub index: TaskIndex,
 }
+
+readable!(TaskId, (JobId, TaskIndex), |id| (id.job, id.index), |(job, index)| Self { job, index });
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,11 +102,13 @@ impl FromStr for TaskId {
 }
 
 /// A numbered try at a task, from 1. Only the live attempt of a task may complete it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId {
     pub task: TaskId,
     pub number: u32,
 }
+
+readable!(AttemptId, (TaskId, u32), |id| (id.task, id.number), |(task, number)| Self { task, number });
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,6 +129,7 @@ impl FromStr for AttemptId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
 
     #[test]
     fn identifiers_read_back_what_they_print() {
@@ -130,6 +137,18 @@ mod tests {
         assert_eq!(attempt.to_string(), "j42.7#2");
         assert_eq!("j42.7#2".parse(), Ok(attempt));
         assert_eq!("42.7".parse(), Ok(attempt.task));
+    }
+
+    #[test]
+    fn identifiers_are_text_in_json_and_numbers_between_programs() {
+        let attempt = AttemptId { task: TaskId { job: JobId(42), index: 7 }, number: 2 };
+        assert_eq!(serde_json::to_string(&attempt).expect("it encodes"), "\"j42.7#2\"");
+        assert_eq!(serde_json::from_str::<AttemptId>("\"j42.7#2\"").expect("it decodes"), attempt);
+        let bytes = codec::encode(&((42_u64, 7_u32), 2_u32));
+        assert_eq!(codec::encode(&attempt), bytes);
+        assert_eq!(codec::decode::<AttemptId>(&bytes).expect("it decodes"), attempt);
+        let error = serde_json::from_str::<JobId>("\"job-1\"").expect_err("no job");
+        assert!(error.to_string().contains("write it like j42"), "{error}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn of_job_with(record: &JobRecord, causes: &[CauseBody]) -> Option<String> {
         (false, tasks) => format!("{tasks} of them: "),
     };
     Some(match record.state {
-        JobState::Failed => format!("{words}; {most}{} (such as {})", first.message, *first.example),
+        JobState::Failed => format!("{words}; {most}{} (such as {})", first.message, first.example),
         _ => words,
     })
 }
@@ -132,7 +132,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{api::Text, store::conformance::sample};
+    use crate::store::conformance::sample;
 
     fn job(state: JobState, by: Option<&str>, counts: TaskCounts) -> JobRecord {
         let count = TaskState::ALL.into_iter().map(|state| counts.get(state)).sum();
@@ -223,7 +223,7 @@ mod tests {
         let cause = |message: &str, tasks| CauseBody {
             message: message.into(),
             tasks,
-            example: Text(TaskId { job: JobId(42), index: 2 }),
+            example: TaskId { job: JobId(42), index: 2 },
             log: None,
         };
         let told = |causes: &[CauseBody]| of_job_with(&job(JobState::Failed, None, counts), causes).unwrap_or_default();

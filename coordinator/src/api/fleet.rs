@@ -9,7 +9,7 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Text};
+use super::Reason;
 
 /// What to do about a cloned identity.
 pub const CLONED_HINT: &str = "on one of the two, run `lull-agent leave`, then `lull-agent join` with a new token; or revoke it";
@@ -17,7 +17,7 @@ pub const CLONED_HINT: &str = "on one of the two, run `lull-agent leave`, then `
 /// An enrolled machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentBody {
-    pub agent: Text<AgentId>,
+    pub agent: AgentId,
     pub name: String,
     /// The group that it was put into when it joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,7 +64,7 @@ pub struct AgentBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_hours: Option<Vec<Vec<Option<f64>>>>,
     /// Attempts that are with it, running or waiting there.
-    pub attempts: Vec<Text<AttemptId>>,
+    pub attempts: Vec<AttemptId>,
     /// Snapshots that it keeps, of its own tasks and for others.
     #[serde(default)]
     pub snapshots: u64,
@@ -122,7 +122,7 @@ pub struct IntakeRequest {
 /// What was done to an agent, and to which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentDeed {
-    pub agent: Text<AgentId>,
+    pub agent: AgentId,
     pub name: String,
     /// Attempts there that it concerns, or 1 if it changed something else.
     pub affected: u64,
@@ -134,7 +134,7 @@ pub struct AgentDeed {
     pub spread: Option<Spread>,
     /// The number of the token that it joined with, when that still admits machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Text<TokenId>>,
+    pub token: Option<TokenId>,
 }
 
 /// How far the word has got that a machine was thrown out, or let in again.
@@ -181,7 +181,7 @@ pub struct PeerBody {
     pub peer: String,
     /// `agent` or `coordinator`, as its certificate says; absent for a stranger.
     pub role: Option<String>,
-    pub agent: Option<Text<AgentId>>,
+    pub agent: Option<AgentId>,
     pub name: Option<String>,
     /// The program and its version.
     pub software: Option<String>,
@@ -200,7 +200,7 @@ pub struct PeerBody {
 /// A connected agent's part in moving blobs, in bytes since it started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentTraffic {
-    pub agent: Text<AgentId>,
+    pub agent: AgentId,
     pub name: String,
     pub peer: String,
     /// Where its connection comes from.
@@ -218,7 +218,7 @@ pub struct AgentTraffic {
 /// A blob on the mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlobTraffic {
-    pub digest: Text<lull_shared::digest::Digest>,
+    pub digest: lull_shared::digest::Digest,
     pub size_bytes: u64,
     /// Connected agents that say they hold it.
     pub holders: u64,

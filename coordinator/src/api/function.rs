@@ -3,7 +3,7 @@
 use lull_shared::{digest::Digest, id::VersionId, job::Moving, message::ModuleKind};
 use serde::{Deserialize, Serialize};
 
-use super::{BlobBody, Text};
+use super::BlobBody;
 
 /// One published version of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,9 +11,9 @@ pub struct FunctionBody {
     pub function: String,
     /// The version's number within its function.
     pub number: u32,
-    pub version: Text<VersionId>,
+    pub version: VersionId,
     pub kind: ModuleKind,
-    pub digest: Text<Digest>,
+    pub digest: Digest,
     pub size_bytes: u64,
     pub canonical_nans: bool,
     /// The platforms that it was compiled for ahead.

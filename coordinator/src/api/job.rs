@@ -98,7 +98,7 @@ pub enum InputsBody {
     /// Task `i` reads number `i` of these, like `0-10:2,20`.
     Numbers(Text<Numbers>),
     /// Task `i` reads entry `i` of an input pack that was uploaded before.
-    Pack { digest: Text<Digest>, size_bytes: u64 },
+    Pack { digest: Digest, size_bytes: u64 },
 }
 
 impl Default for InputsBody {
@@ -123,26 +123,26 @@ pub enum Grant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AfterBody {
-    pub job: Text<JobId>,
+    pub job: JobId,
     pub condition: DependencyCondition,
 }
 
 impl From<AfterBody> for Dependency {
     fn from(after: AfterBody) -> Self {
-        Self { job: after.job.0, condition: after.condition }
+        Self { job: after.job, condition: after.condition }
     }
 }
 
 impl From<Dependency> for AfterBody {
     fn from(after: Dependency) -> Self {
-        Self { job: Text(after.job), condition: after.condition }
+        Self { job: after.job, condition: after.condition }
     }
 }
 
 /// The answer to a submission.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
-    pub job: Text<JobId>,
+    pub job: JobId,
     /// The same person submitted it before under the same idempotency key.
     pub existing: bool,
     /// The version that was chosen, `name@2`.
@@ -176,14 +176,14 @@ pub struct RetryRequest {
 /// How a job stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobBody {
-    pub job: Text<JobId>,
+    pub job: JobId,
     pub name: String,
     /// The version, as `name@2`.
     pub function: String,
     pub submitter: String,
     /// The token that submitted it; absent when it is not known any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Text<TokenId>>,
+    pub owner: Option<TokenId>,
     pub state: JobState,
     /// Cancelled or expired and not ended yet: what it will end as.
     pub stopping: Option<JobState>,
@@ -230,7 +230,7 @@ pub struct CauseBody {
     /// In the words of the example; numbers in them may be others with other tasks.
     pub message: String,
     pub tasks: u64,
-    pub example: Text<TaskId>,
+    pub example: TaskId,
     /// The first line of the example's log.
     pub log: Option<String>,
 }
@@ -238,7 +238,7 @@ pub struct CauseBody {
 /// `GET /jobs/{job}/explain`: why a job is where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobExplanationBody {
-    pub job: Text<JobId>,
+    pub job: JobId,
     pub name: String,
     pub state: JobState,
     /// All of it in one line for people.
@@ -256,7 +256,7 @@ pub struct HeldBody {
     pub tasks: u64,
     pub state: TaskState,
     pub reason: Option<Reason>,
-    pub example: Option<Text<TaskId>>,
+    pub example: Option<TaskId>,
 }
 
 /// Agents with the same kind of obstacle.
@@ -272,10 +272,10 @@ pub struct InTheWayBody {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MoveBody {
     /// The attempt that took over.
-    pub attempt: Text<AttemptId>,
-    pub from: Text<AgentId>,
+    pub attempt: AttemptId,
+    pub from: AgentId,
     pub from_name: String,
-    pub to: Text<AgentId>,
+    pub to: AgentId,
     pub to_name: String,
     /// How the attempt before ended, and why.
     pub end: AttemptEnd,
@@ -332,7 +332,7 @@ pub struct JobTerms {
 /// One task's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultBody {
-    pub task: Text<TaskId>,
+    pub task: TaskId,
     /// What people know the input by.
     pub label: Option<String>,
     pub attempt: u32,
@@ -358,7 +358,7 @@ mod tests {
     fn a_full_submission_reads_back_what_it_writes() {
         let request = SubmitRequest {
             function: "stats@2".into(),
-            inputs: InputsBody::Pack { digest: Text(Digest::of(b"x")), size_bytes: 1 },
+            inputs: InputsBody::Pack { digest: Digest::of(b"x"), size_bytes: 1 },
             name: Some("night".into()),
             args: vec!["--width".into(), "100".into()],
             env: [("K".into(), "V".into())].into(),
@@ -369,7 +369,7 @@ mod tests {
             require: vec![Text("memory>=8GiB".parse().expect("a constraint"))],
             window: Some("22:00-06:00".into()),
             finish_by: Some("2026-11-24T05:00:00Z".parse().expect("an instant")),
-            after: vec![AfterBody { job: Text(JobId(3)), condition: DependencyCondition::Any }],
+            after: vec![AfterBody { job: JobId(3), condition: DependencyCondition::Any }],
             failures_max: Some(9),
             zone: Some(Text("Europe/Amsterdam".parse().expect("a zone"))),
             at_once: Some(4),

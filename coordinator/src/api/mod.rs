@@ -100,19 +100,19 @@ pub struct Affected {
 /// A blob by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobBody {
-    pub digest: Text<lull_shared::digest::Digest>,
+    pub digest: lull_shared::digest::Digest,
     pub size_bytes: u64,
 }
 
 impl From<lull_shared::digest::BlobRef> for BlobBody {
     fn from(blob: lull_shared::digest::BlobRef) -> Self {
-        Self { digest: Text(blob.digest), size_bytes: blob.size_bytes }
+        Self { digest: blob.digest, size_bytes: blob.size_bytes }
     }
 }
 
 impl From<BlobBody> for lull_shared::digest::BlobRef {
     fn from(blob: BlobBody) -> Self {
-        Self { digest: blob.digest.0, size_bytes: blob.size_bytes }
+        Self { digest: blob.digest, size_bytes: blob.size_bytes }
     }
 }
 

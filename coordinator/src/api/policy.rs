@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lull_shared::{id::AgentId, policy::Changes};
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Text};
+use super::Reason;
 
 /// The network's policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct SetPolicy {
 /// What an agent may do, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlookBody {
-    pub agent: Text<AgentId>,
+    pub agent: AgentId,
     pub name: String,
     /// The version that holds there, as the agent said last; absent if it never did.
     pub version: Option<u64>,

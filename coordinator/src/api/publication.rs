@@ -5,11 +5,13 @@ use std::{fmt, str::FromStr};
 use lull_shared::{amount::quoted, digest::Digest};
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorDetail, PublishOptions, PublishedBody, Text};
+use super::{ErrorDetail, PublishOptions, PublishedBody};
 
 /// Names one publication: drawn at random, so that none is taken for another after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicationId(pub u64);
+
+lull_shared::readable!(PublicationId, u64, |id| id.0, Self);
 
 impl fmt::Display for PublicationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +40,7 @@ impl FromStr for PublicationId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishRequest {
-    pub module: Text<Digest>,
+    pub module: Digest,
     #[serde(default)]
     pub options: PublishOptions,
 }
@@ -69,9 +71,9 @@ impl PublicationState {
 /// `GET /publications/{publication}`, and the answer of the request that began it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicationBody {
-    pub publication: Text<PublicationId>,
+    pub publication: PublicationId,
     pub function: String,
-    pub module: Text<Digest>,
+    pub module: Digest,
     pub options: PublishOptions,
     pub state: PublicationState,
     /// Whether it was under way already when it was asked for.

@@ -101,11 +101,11 @@ fn failure(failure: &Failure) -> FailureBody {
 /// A job as remembered, with what the scheduler knows better while it is active.
 pub fn job(record: &JobRecord, view: Option<&JobView>) -> JobBody {
     JobBody {
-        job: Text(record.job),
+        job: record.job,
         name: record.spec.name.clone(),
         function: record.version_name.clone(),
         submitter: record.submitter.clone(),
-        owner: record.owner.map(Text),
+        owner: record.owner,
         state: record.state,
         stopping: view.map_or(record.stopping, |view| view.stopping),
         stopped_by: record.stopped_by.clone(),
@@ -146,11 +146,11 @@ pub fn jobs_in_memory(jobs: &[NewJob], views: &[JobView]) -> Vec<JobBody> {
     let body = |new: &NewJob| {
         let view = *views.get(&new.job)?;
         Some(JobBody {
-            job: Text(new.job),
+            job: new.job,
             name: new.spec.name.clone(),
             function: new.version_name.clone(),
             submitter: new.submitter.clone(),
-            owner: new.owner.map(Text),
+            owner: new.owner,
             state: view.state,
             stopping: view.stopping,
             stopped_by: None,
@@ -180,9 +180,7 @@ pub fn terms(record: &JobRecord) -> JobTerms {
         inputs: match &spec.inputs {
             lull_shared::job::Inputs::Range { first, count } => InputsBody::Range { first: *first, count: *count },
             lull_shared::job::Inputs::Numbers(numbers) => InputsBody::Numbers(Text(numbers.clone())),
-            lull_shared::job::Inputs::Pack { pack, .. } => {
-                InputsBody::Pack { digest: Text(pack.digest), size_bytes: pack.size_bytes }
-            }
+            lull_shared::job::Inputs::Pack { pack, .. } => InputsBody::Pack { digest: pack.digest, size_bytes: pack.size_bytes },
         },
         retries: spec.retry.retries,
         backoff_ms: spec.retry.backoff_ms,
@@ -211,12 +209,12 @@ pub fn terms(record: &JobRecord) -> JobTerms {
 /// A task as remembered.
 pub fn task(record: TaskRecord, label: Option<String>, unreachable: &Unreachable) -> TaskBody {
     TaskBody {
-        task: Text(record.task),
+        task: record.task,
         label,
         state: record.state,
         attempts: record.attempts,
         failures: record.failures,
-        agent: record.agent.map(Text),
+        agent: record.agent,
         agent_name: record.agent_name,
         started: record.started.map(|at| at.to_jiff()),
         unreachable: unreachable.tasks.get(&record.task.index).map(|at| at.to_jiff()),
@@ -232,8 +230,8 @@ pub fn attempt(record: AttemptRecord, unreachable: &Unreachable, so_far: &BTreeM
     AttemptBody {
         usage_so_far: so_far.get(&record.attempt).copied().filter(|_| record.end.is_none()),
         unreachable: unreachable.attempts.get(&record.attempt).map(|at| at.to_jiff()),
-        attempt: Text(record.attempt),
-        agent: Text(record.agent),
+        attempt: record.attempt,
+        agent: record.agent,
         agent_name: record.agent_name,
         started: record.started.to_jiff(),
         build: record.build,
@@ -251,10 +249,10 @@ pub fn attempt(record: AttemptRecord, unreachable: &Unreachable, so_far: &BTreeM
 /// A move.
 pub fn task_move(record: MoveRecord) -> MoveBody {
     MoveBody {
-        attempt: Text(record.attempt),
-        from: Text(record.from),
+        attempt: record.attempt,
+        from: record.from,
         from_name: record.from_name,
-        to: Text(record.to),
+        to: record.to,
         to_name: record.to_name,
         end: record.end,
         cause: record.cause,
@@ -277,13 +275,13 @@ pub fn result(record: &ResultRecord, label: Option<String>) -> ResultBody {
         ),
         Payload::Blob(blob) => (*blob, None),
     };
-    ResultBody { task: Text(record.task), label, attempt: record.attempt, output: output.into(), inline_base64 }
+    ResultBody { task: record.task, label, attempt: record.attempt, output: output.into(), inline_base64 }
 }
 
 /// Why a task is where it is.
 pub fn explanation(explanation: Explanation) -> ExplanationBody {
     ExplanationBody {
-        task: Text(explanation.task),
+        task: explanation.task,
         state: explanation.state,
         waiting: explanation.waiting.as_ref().map(|reason| waiting(reason, explanation.finish_by)),
         at: explanation.at.map(placement),
@@ -299,8 +297,8 @@ pub fn explanation(explanation: Explanation) -> ExplanationBody {
 
 fn placement(placement: Placement) -> PlacementBody {
     PlacementBody {
-        attempt: Text(placement.attempt),
-        agent: Text(placement.agent),
+        attempt: placement.attempt,
+        agent: placement.agent,
         agent_name: placement.agent_name,
         since: placement.since.to_jiff(),
         paused: placement.paused.as_ref().map(paused),
@@ -310,11 +308,7 @@ fn placement(placement: Placement) -> PlacementBody {
 }
 
 fn verdict(verdict: AgentVerdict) -> VerdictBody {
-    VerdictBody {
-        agent: Text(verdict.agent),
-        agent_name: verdict.name,
-        obstacles: verdict.obstacles.iter().map(obstacle).collect(),
-    }
+    VerdictBody { agent: verdict.agent, agent_name: verdict.name, obstacles: verdict.obstacles.iter().map(obstacle).collect() }
 }
 
 /// An agent as remembered, with what the scheduler knows of it now.
@@ -323,7 +317,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
     let quarantine = view.map_or(record.quarantine.as_ref(), |view| view.quarantine.as_ref());
     let capacity = view.filter(|view| view.connected.is_some()).and_then(|view| view.capacity.as_ref());
     AgentBody {
-        agent: Text(record.agent),
+        agent: record.agent,
         name: record.name.clone(),
         group: record.group.clone(),
         intake: view.map_or(record.intake, |view| view.intake),
@@ -358,7 +352,7 @@ pub fn agent(record: &AgentRecord, view: Option<&AgentView>) -> AgentBody {
         policy_version: None,
         narrowed: Default::default(),
         idle_hours: None,
-        attempts: view.map(|view| view.attempts.iter().copied().map(Text).collect()).unwrap_or_default(),
+        attempts: view.map(|view| view.attempts.clone()).unwrap_or_default(),
         silent_since: view.and_then(|view| view.silent_since).map(|at| at.to_jiff()),
         asleep: view.and_then(|view| view.asleep).map(|at| at.to_jiff()),
         snapshots: view.map_or(0, |view| view.snapshots as u64),
@@ -382,9 +376,9 @@ pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
     FunctionBody {
         function: record.function,
         number: record.number,
-        version: Text(record.version),
+        version: record.version,
         kind: record.kind,
-        digest: Text(record.module.digest),
+        digest: record.module.digest,
         size_bytes: record.module.size_bytes,
         canonical_nans: record.canonical_nans,
         artifacts: artifacts

@@ -7,19 +7,19 @@ use lull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{OutageBody, Reason, Text};
+use super::{OutageBody, Reason};
 
 /// How a task stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskBody {
-    pub task: Text<TaskId>,
+    pub task: TaskId,
     /// What people know the input by: a file's name, a line, a number.
     pub label: Option<String>,
     pub state: TaskState,
     pub attempts: u32,
     pub failures: u32,
     /// Of the newest attempt, or of the one that succeeded.
-    pub agent: Option<Text<AgentId>>,
+    pub agent: Option<AgentId>,
     pub agent_name: Option<String>,
     pub started: Option<jiff::Timestamp>,
     /// Since when nothing is heard of the agents that have it, if it is with such only.
@@ -44,8 +44,8 @@ pub struct TaskDetails {
 /// One try at a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptBody {
-    pub attempt: Text<AttemptId>,
-    pub agent: Text<AgentId>,
+    pub attempt: AttemptId,
+    pub agent: AgentId,
     pub agent_name: String,
     pub started: jiff::Timestamp,
     /// Which build of the module it executes.
@@ -92,7 +92,7 @@ pub struct FailureBody {
 /// The log of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogBody {
-    pub attempt: Text<AttemptId>,
+    pub attempt: AttemptId,
     /// Its standard error; what is not UTF-8 in it is replaced.
     pub text: String,
     /// Bytes left out of the middle.
@@ -111,7 +111,7 @@ pub struct LogBody {
 /// Why a task is where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplanationBody {
-    pub task: Text<TaskId>,
+    pub task: TaskId,
     pub state: TaskState,
     /// What holds it back, whatever the agents do.
     pub waiting: Option<Reason>,
@@ -147,8 +147,8 @@ pub struct ChoiceBody {
 /// The place of a live attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementBody {
-    pub attempt: Text<AttemptId>,
-    pub agent: Text<AgentId>,
+    pub attempt: AttemptId,
+    pub agent: AgentId,
     pub agent_name: String,
     pub since: jiff::Timestamp,
     pub paused: Option<Reason>,
@@ -163,7 +163,7 @@ pub struct PlacementBody {
 /// Whether one agent could start the task, and all that is in its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictBody {
-    pub agent: Text<AgentId>,
+    pub agent: AgentId,
     pub agent_name: String,
     /// Empty: it could start the task now.
     pub obstacles: Vec<Reason>,

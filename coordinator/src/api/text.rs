@@ -5,7 +5,8 @@ use std::{fmt, ops::Deref, str::FromStr};
 use lull_shared::{amount::quoted, hint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A value that is written as people write it: `j42`, `b3:...`, `os=linux`.
+/// A value that is written as people write it, like `os=linux`, though it is kept in parts elsewhere. Identifiers and digests
+/// need no such help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text<T>(pub T);
 
@@ -52,20 +53,20 @@ pub fn moment<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<jiff::Time
 
 #[cfg(test)]
 mod tests {
-    use lull_shared::id::{JobId, TaskId};
+    use lull_shared::zone::Zone;
 
     use super::*;
 
     #[test]
-    fn identifiers_travel_as_people_write_them() {
-        let task = Text(TaskId { job: JobId(42), index: 7 });
-        assert_eq!(serde_json::to_string(&task).expect("it encodes"), "\"j42.7\"");
-        assert_eq!(serde_json::from_str::<Text<TaskId>>("\"j42.7\"").expect("it decodes"), task);
+    fn values_travel_as_people_write_them() {
+        let zone = Text("Europe/Amsterdam".parse::<Zone>().expect("a zone"));
+        assert_eq!(serde_json::to_string(&zone).expect("it encodes"), "\"Europe/Amsterdam\"");
+        assert_eq!(serde_json::from_str::<Text<Zone>>("\"Europe/Amsterdam\"").expect("it decodes"), zone);
     }
 
     #[test]
     fn nonsense_is_refused_with_the_form_that_works() {
-        let error = serde_json::from_str::<Text<JobId>>("\"job-1\"").expect_err("no job");
-        assert!(error.to_string().contains("write it like j42"), "{error}");
+        let error = serde_json::from_str::<Text<Zone>>("\"Amsterdam\"").expect_err("no zone");
+        assert!(error.to_string().contains("hint: "), "{error}");
     }
 }

@@ -247,10 +247,10 @@ async fn every_route_is_open_to_its_role_and_those_above_and_closed_to_all_other
     let ann = site.somebody(TokenRole::Publisher, "ann").await;
     let job =
         SubmitRequest { function: "noop".into(), inputs: InputsBody::Range { first: 0, count: 1 }, ..SubmitRequest::default() };
-    let job = ann.submit(&job).await.expect("submitted").job.0.to_string();
+    let job = ann.submit(&job).await.expect("submitted").job.to_string();
     let module = ann.upload(super::tests::costly(4_000)).await.expect("stored").digest;
     let request = PublishRequest { module, options: PublishOptions::default() };
-    let publication = ann.begin_publication("hers", &request).await.expect("begun").publication.0.to_string();
+    let publication = ann.begin_publication("hers", &request).await.expect("begun").publication.to_string();
     for route in ROUTES.iter().filter(|route| route.own) {
         let path = path(route.path, &job, &publication);
         for (role, token) in callers.iter().filter(|(role, _)| *role >= route.role) {

@@ -83,7 +83,7 @@ async fn publish(client: &Client, name: &str, module: Vec<u8>, options: PublishO
 async fn ended(client: &Client, mut publication: PublicationBody) -> Result<PublicationBody, ClientError> {
     while !publication.state.is_ended() {
         let wait = Duration::from_secs(10);
-        publication = client.publication_after(publication.publication.0, publication.revision, wait).await?;
+        publication = client.publication_after(publication.publication, publication.revision, wait).await?;
     }
     Ok(publication)
 }
@@ -139,7 +139,7 @@ async fn each_role_may_do_its_own_and_no_more() {
     assert_eq!(status(publish(&ann, "noop", noop(), PublishOptions::default()).await).0, 403);
     assert_eq!(status(ann.tokens().await).0, 403);
     assert_eq!(status(ann.set_intake("a1", Intake::Draining).await).0, 403);
-    let job = ann.submit(&array("noop", 2)).await.expect("submitted").job.0;
+    let job = ann.submit(&array("noop", 2)).await.expect("submitted").job;
     assert_eq!(status(bob.cancel(job).await).0, 403);
     assert_eq!(ann.cancel(job).await.expect("her own").affected, 2);
     site.stop().await;
@@ -214,12 +214,12 @@ async fn who_asks_for_the_same_joins_and_others_wait_or_stop_their_own() {
     assert!(!hers.joined && hers.publication != first.publication, "other options");
     assert_eq!(site.admin.publications().await.expect("a list").items.len(), 2);
     let bob = site.somebody(TokenRole::Publisher, "bob").await;
-    assert_eq!(status(bob.cancel_publication(hers.publication.0).await).0, 403);
-    assert_eq!(ann.cancel_publication(hers.publication.0).await.expect("her own").affected, 1);
+    assert_eq!(status(bob.cancel_publication(hers.publication).await).0, 403);
+    assert_eq!(ann.cancel_publication(hers.publication).await.expect("her own").affected, 1);
     assert_eq!(ended(&ann, hers).await.expect("an answer").state, PublicationState::Cancelled);
     let done = ended(&site.admin, first.clone()).await.expect("an answer");
     assert_eq!(done.published.as_ref().map(|made| made.function.called()).as_deref(), Some("slow@1"), "{done:?}");
-    assert_eq!(site.admin.publication(first.publication.0).await.expect("remembered"), done);
+    assert_eq!(site.admin.publication(first.publication).await.expect("remembered"), done);
     let again = site.admin.begin_publication("slow", &request(never)).await.expect("begun");
     assert!(!again.joined, "that one has ended");
     assert!(ended(&site.admin, again).await.expect("an answer").published.expect("it is there").existing);
@@ -313,7 +313,7 @@ async fn a_submission_says_everything_that_is_wrong_with_it() {
     assert!(["`inputs` holds no task", "`retries`: ", "`memory_bytes`: "].iter().all(|part| words.contains(part)), "{words}");
     assert_eq!(status(site.admin.submit(&array("none", 1)).await).0, 404);
     assert_eq!(status(site.admin.submit(&array("noop@x", 1)).await).0, 400);
-    let after = AfterBody { job: Text(JobId(77)), condition: lull_shared::job::DependencyCondition::Ok };
+    let after = AfterBody { job: JobId(77), condition: lull_shared::job::DependencyCondition::Ok };
     assert_eq!(status(site.admin.submit(&SubmitRequest { after: vec![after], ..array("noop", 1) }).await).0, 404);
     site.stop().await;
 }
@@ -339,7 +339,7 @@ async fn a_pack_is_checked_to_its_last_row() {
     site.admin.upload(large.clone()).await.expect("stored");
     let job = submit(pack(BlobRef::of(&large))).await.expect("all is there");
     assert_eq!(job.tasks, 2);
-    let tasks = site.admin.tasks(job.job.0, None, 0, 10).await.expect("tasks").items;
+    let tasks = site.admin.tasks(job.job, None, 0, 10).await.expect("tasks").items;
     let labels: Vec<_> = tasks.iter().map(|task| task.label.as_deref()).collect();
     assert_eq!(labels, [Some("first"), Some("second")]);
     let said = BlobRef { size_bytes: large.len() as u64 - 1, ..BlobRef::of(&large) };
@@ -347,7 +347,7 @@ async fn a_pack_is_checked_to_its_last_row() {
     assert!(words.contains("input 1 has 65537 bytes, not 65536"), "{words}");
     let whole = pack(BlobRef::of(&large));
     let size_bytes = whole.len() as u64 + 1;
-    let inputs = InputsBody::Pack { digest: Text(BlobRef::of(&whole).digest), size_bytes };
+    let inputs = InputsBody::Pack { digest: BlobRef::of(&whole).digest, size_bytes };
     let refused = site.admin.submit(&SubmitRequest { inputs, ..array("noop", 0) }).await.expect_err("a pack of another size");
     assert!(refused.to_string().contains(&format!("the input pack has {} bytes, not {size_bytes}", whole.len())), "{refused}");
     assert_eq!(status(submit(whole[..whole.len() - 8].to_vec()).await).0, 400, "cut short");
@@ -367,7 +367,7 @@ async fn a_key_makes_a_second_submission_the_same_job() {
     assert_ne!(other.submit(&request).await.expect("her own").job, first.job);
     let more = SubmitRequest { idempotency_key: Some("night-7".into()), ..array("noop", 100) };
     assert_eq!(status(site.admin.submit(&more).await), (409, "conflict".into()));
-    site.admin.cancel(first.job.0).await.expect("cancelled");
+    site.admin.cancel(first.job).await.expect("cancelled");
     assert_eq!(status(site.admin.submit(&more).await).0, 409, "a job that has ended keeps its key");
     assert!(site.admin.submit(&request).await.expect("found").existing);
     site.stop().await;
@@ -396,8 +396,8 @@ async fn the_last_job_is_the_callers_own() {
     site.publish().await;
     let ann = site.somebody(TokenRole::Submitter, "ann").await;
     assert_eq!(JobName::Last.find(&ann).await.expect_err("none yet").exit.code(), 3);
-    let hers = ann.submit(&array("noop", 1)).await.expect("submitted").job.0;
-    let others = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let hers = ann.submit(&array("noop", 1)).await.expect("submitted").job;
+    let others = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
     assert_eq!(JobName::Last.find(&ann).await.expect("her own"), hers);
     assert_eq!(JobName::Last.find(&site.admin).await.expect("his own"), others);
     site.stop().await;
@@ -422,11 +422,11 @@ async fn a_retry_is_refused_in_words_or_given_a_new_moment() {
     site.publish().await;
     let first = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
     let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Ok }];
-    let second = site.admin.submit(&SubmitRequest { after, ..array("noop", 1) }).await.expect("submitted").job.0;
-    site.admin.cancel(first.0).await.expect("cancelled");
+    let second = site.admin.submit(&SubmitRequest { after, ..array("noop", 1) }).await.expect("submitted").job;
+    site.admin.cancel(first).await.expect("cancelled");
     let plain = RetryRequest::default();
     assert_eq!(status(site.admin.retry(second, &plain).await).0, 409, "what it waits for did not succeed");
-    site.admin.retry(first.0, &plain).await.expect("it is retried");
+    site.admin.retry(first, &plain).await.expect("it is retried");
     site.admin.retry(second, &plain).await.expect("it may succeed now");
 
     // Over soon; on a machine that is so slow that it is over before it is taken, a little later.
@@ -434,7 +434,7 @@ async fn a_retry_is_refused_in_words_or_given_a_new_moment() {
     let expired = loop {
         let soon = SubmitRequest { finish_in_ms: Some(finish_in_ms), ..array("noop", 1) };
         match site.admin.submit(&soon).await {
-            Ok(submitted) => break submitted.job.0,
+            Ok(submitted) => break submitted.job,
             Err(refused) => assert_eq!(status::<()>(Err(refused)), (400, "invalid".into())),
         }
         finish_in_ms *= 2;
@@ -461,7 +461,7 @@ async fn a_retry_is_refused_in_words_or_given_a_new_moment() {
 async fn waiting_ends_with_the_job_and_events_tell_the_way() {
     let site = Site::start().await;
     site.publish().await;
-    let job = site.admin.submit(&array("noop", 5)).await.expect("submitted").job.0;
+    let job = site.admin.submit(&array("noop", 5)).await.expect("submitted").job;
     let waited = site.admin.wait(job, Duration::from_secs(1)).await.expect("as it stands");
     assert_eq!((waited.state, waited.counts.queued), (JobState::Active, 5));
     let mut events = Box::pin(site.admin.events(job).await.expect("events"));
@@ -488,7 +488,7 @@ async fn lists_come_in_parts_that_join_up() {
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
         let page = site.admin.jobs(&JobQuery { limit: Some(2), before, ..JobQuery::default() }).await.expect("a part");
-        seen.extend(page.items.iter().map(|job| job.job.0.0));
+        seen.extend(page.items.iter().map(|job| job.job.0));
         before = page.next;
         if before.is_none() {
             break;
@@ -512,7 +512,7 @@ async fn a_list_of_jobs_shows_what_only_the_scheduler_knows_of_those_that_are_ac
     let first = site.admin.submit(&array("noop", 2)).await.expect("submitted").job;
     let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Any }];
     site.admin.submit(&SubmitRequest { after, ..array("noop", 3) }).await.expect("submitted");
-    let ended = site.admin.submit(&array("noop", 4)).await.expect("submitted").job.0;
+    let ended = site.admin.submit(&array("noop", 4)).await.expect("submitted").job;
     site.admin.cancel(ended).await.expect("cancelled");
     let jobs = site.admin.jobs(&JobQuery::default()).await.expect("an answer").items;
     let shown: Vec<_> = jobs.iter().map(|job| (job.state, job.counts.waiting, job.counts.queued, job.counts.cancelled)).collect();
@@ -527,9 +527,9 @@ async fn a_task_stands_alike_wherever_one_looks() {
     site.publish().await;
     let first = site.admin.submit(&array("noop", 2)).await.expect("submitted").job;
     let after = vec![AfterBody { job: first, condition: lull_shared::job::DependencyCondition::Any }];
-    let held_back = site.admin.submit(&SubmitRequest { after, ..array("noop", 5) }).await.expect("submitted").job.0;
+    let held_back = site.admin.submit(&SubmitRequest { after, ..array("noop", 5) }).await.expect("submitted").job;
     for (job, tasks, state, other) in
-        [(first.0, 2, TaskState::Queued, TaskState::Waiting), (held_back, 5, TaskState::Waiting, TaskState::Queued)]
+        [(first, 2, TaskState::Queued, TaskState::Waiting), (held_back, 5, TaskState::Waiting, TaskState::Queued)]
     {
         assert_eq!(site.admin.job(job).await.expect("there").job.counts.get(state), tasks);
         let task = TaskId { job, index: 1 };
@@ -561,7 +561,7 @@ async fn all_that_a_job_waits_for_is_named() {
     }
     let waits = async |after: &[AfterBody]| {
         let request = SubmitRequest { after: after.to_vec(), ..array("noop", 1) };
-        let job = site.admin.submit(&request).await.expect("submitted").job.0;
+        let job = site.admin.submit(&request).await.expect("submitted").job;
         (site.admin.explain_job(job).await.expect("there").summary, site.admin.explain(TaskId { job, index: 0 }).await)
     };
     let (summary, task) = waits(&after[..2]).await;
@@ -575,7 +575,7 @@ async fn all_that_a_job_waits_for_is_named() {
 async fn a_second_retry_is_told_of_the_first() {
     let site = Site::start().await;
     site.publish().await;
-    let job = site.admin.submit(&array("noop", 3)).await.expect("submitted").job.0;
+    let job = site.admin.submit(&array("noop", 3)).await.expect("submitted").job;
     site.admin.cancel(job).await.expect("cancelled");
     let plain = RetryRequest::default();
     let (one, other) = tokio::join!(site.admin.retry(job, &plain), site.admin.retry(job, &plain));
@@ -591,7 +591,7 @@ async fn a_second_retry_is_told_of_the_first() {
 async fn a_task_that_cannot_run_explains_itself_and_has_no_output_yet() {
     let site = Site::start().await;
     site.publish().await;
-    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
     let task = TaskId { job, index: 0 };
     let explanation = site.admin.explain(task).await.expect("an explanation");
     assert_eq!((explanation.state, explanation.agents.len()), (TaskState::Queued, 0));
@@ -646,7 +646,7 @@ async fn what_is_not_understood_is_refused_in_the_same_form() {
 async fn stopping_ends_streams_at_once() {
     let site = Site::start().await;
     site.publish().await;
-    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job.0;
+    let job = site.admin.submit(&array("noop", 1)).await.expect("submitted").job;
     let mut events = Box::pin(site.admin.events(job).await.expect("events"));
     events.next().await.expect("one").expect("the job as it is");
     let started = std::time::Instant::now();
@@ -666,11 +666,11 @@ async fn two_tokens_are_two_people_whatever_they_are_called() {
     let (first, second) = (ann.submit(&keyed(1)).await.expect("taken"), bob.submit(&keyed(5)).await.expect("taken"));
     assert_ne!(first.job, second.job, "keys are not shared");
     assert!(ann.submit(&keyed(1)).await.expect("found").existing);
-    let job = ann.submit(&array("noop", 10)).await.expect("taken").job.0;
+    let job = ann.submit(&array("noop", 10)).await.expect("taken").job;
     assert_eq!(status(bob.cancel(job).await), (403, "denied".into()));
     assert!(ann.cancel(job).await.is_ok());
     let body = site.admin.job(job).await.expect("an answer");
-    assert_eq!((body.job.submitter.as_str(), body.job.owner.map(|owner| owner.0)), ("t2", Some(TokenId(2))));
+    assert_eq!((body.job.submitter.as_str(), body.job.owner), ("t2", Some(TokenId(2))));
     let mine = bob.jobs(&JobQuery { mine: Some(true), ..JobQuery::default() }).await.expect("an answer").items;
     assert_eq!(mine.iter().map(|job| job.job).collect::<Vec<_>>(), [second.job]);
     site.stop().await;

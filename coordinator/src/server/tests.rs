@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest, Text},
+    api::{CreateToken, InputsBody, PublishOptions, PublishRequest, RetryRequest, SetPolicy, Spread, SubmitRequest},
     client::Client,
     store::{
         Leadership as _, Registry as _,
@@ -120,7 +120,7 @@ async fn a_standby_sends_on_what_has_no_answer_body_and_what_can_be_sent_once_on
     assert!(!client().has_blob(&digest).await.expect("`HEAD` is sent on"));
     let parts = bytes.chunks(10_000).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect::<Vec<_>>();
     let stream = reqwest::Body::wrap_stream(futures::stream::iter(parts));
-    assert_eq!(client().upload(stream).await.expect("a stream is sent on").digest.0, digest);
+    assert_eq!(client().upload(stream).await.expect("a stream is sent on").digest, digest);
     assert!(client().has_blob(&digest).await.expect("`HEAD` is sent on"));
     stop.cancel();
     first.stopped().await.expect("it stops in good order");
@@ -327,10 +327,10 @@ async fn submitted(client: &Client, count: u32) -> JobId {
     let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
     let begun = client.begin_publication("f", &PublishRequest { module, options }).await.expect("begun");
     until_true("it is published", async || {
-        client.publication(begun.publication.0).await.is_ok_and(|publication| publication.state.is_ended())
+        client.publication(begun.publication).await.is_ok_and(|publication| publication.state.is_ended())
     })
     .await;
-    client.submit(&tasks(count)).await.expect("submitted").job.0
+    client.submit(&tasks(count)).await.expect("submitted").job
 }
 
 /// A job of so many tasks of that function.
@@ -458,16 +458,16 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     told("post /functions/{name}/publications", "publication.begin", Ok(())).await;
     while !publication.state.is_ended() {
         let wait = Duration::from_secs(10);
-        let next = client.publication_after(publication.publication.0, publication.revision, wait).await;
+        let next = client.publication_after(publication.publication, publication.revision, wait).await;
         publication = next.expect("an answer");
     }
     let second = client.begin_publication("g", &publish(PublishOptions::default())).await.expect("begun");
-    let cancelled = client.cancel_publication(second.publication.0).await.expect("an answer");
+    let cancelled = client.cancel_publication(second.publication).await.expect("an answer");
     assert_eq!(cancelled.affected, 1, "it had only just begun");
     told("delete /publications/{publication}", "publication.cancel", Ok(())).await;
 
     let job = client.submit(&tasks(1)).await;
-    let number = job.as_ref().map_or(JobId(0), |job| job.job.0);
+    let number = job.as_ref().map_or(JobId(0), |job| job.job);
     told("post /jobs", "job.submit", job.map(drop)).await;
     told("post /jobs/{job}/cancel", "job.cancel", client.cancel(number).await.map(drop)).await;
     told("post /jobs/{job}/retry", "job.retry", client.retry(number, &RetryRequest::default()).await.map(drop)).await;
@@ -581,7 +581,7 @@ async fn a_module_that_was_published_before_the_engine_was_upgraded_is_compiled_
     let options = PublishOptions { migratable: lull_shared::job::Moving::Never, ..PublishOptions::default() };
     let publish = async || {
         let wanted = PublishRequest { module: digest, options };
-        let begun = client.begin_publication("f", &wanted).await.expect("begun").publication.0;
+        let begun = client.begin_publication("f", &wanted).await.expect("begun").publication;
         until_true("it ends", async || client.publication(begun).await.is_ok_and(|now| now.state.is_ended())).await;
         let ended = client.publication(begun).await.expect("an answer");
         let published = ended.published.unwrap_or_else(|| panic!("{:?}", ended.error));
@@ -636,7 +636,7 @@ async fn a_machine_that_leaves_is_listed_so_at_once_and_until_it_is_removed() {
     let gone = client.agent("desk-0").await.expect("an answer");
     assert_eq!((gone.silent_since, gone.removed), (None, None), "it took its leave");
     let deed = client.remove_agent("desk-0").await.expect("it is removed");
-    assert_eq!((deed.agent.0, deed.affected), (desks[0].agent, 1));
+    assert_eq!((deed.agent, deed.affected), (desks[0].agent, 1));
     assert_eq!(client.agents().await.expect("an answer").items, []);
     assert!(client.agent("desk-0").await.is_err(), "nobody is called so any more");
     let removed = client.agent(&desks[0].agent.to_string()).await.expect("it is still known by its id");
@@ -662,7 +662,7 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
     }
     let client = site.client();
     let deed = client.set_intake("desk-0", Intake::Revoked).await.expect("it is revoked");
-    assert_eq!((deed.agent.0, deed.name.as_str()), (desks[0].agent, "desk-0"));
+    assert_eq!((deed.agent, deed.name.as_str()), (desks[0].agent, "desk-0"));
     // The two desks that stay.
     assert_eq!((deed.spread, deed.unchanged), (Some(Spread { heard: 2, unheard: 0 }), false));
     let lines = site.store.audit(1_000).await.expect("an answer").len();
@@ -670,7 +670,7 @@ async fn a_revocation_holds_whatever_clocks_show_and_says_who_has_heard() {
     assert_eq!((deed_again.unchanged, deed_again.spread), (true, Some(Spread { heard: 2, unheard: 0 })));
     assert_eq!(site.store.audit(1_000).await.expect("an answer").len(), lines, "nothing is written again");
     assert_eq!(site.store.revocations().await.expect("an answer").counter, 1);
-    assert_eq!(deed.token, Some(Text(TokenId(2))), "the roll-out token admits more");
+    assert_eq!(deed.token, Some(TokenId(2)), "the roll-out token admits more");
     let cut = async || site.coordinator().node.peers().await.iter().all(|peer| peer.peer != desks[0].peer());
     until_true("it is cut", cut).await;
     assert!(desks[0].node.handle.connect(address.clone()).await.is_err());

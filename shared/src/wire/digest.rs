@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 pub const PIECE_BYTES: usize = 256 * 1024;
 
 /// The BLAKE3 digest of a blob. Its text is `b3:` and 64 hexadecimal digits, as `b3sum` prints them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
+
+crate::readable!(Digest, [u8; 32], |digest| digest.0, Self);
 
 impl Digest {
     /// The digest of these bytes.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::io::ReaderStream;
 
 use crate::{
-    api::{ErrorDetail, PublicationBody, PublicationId, PublicationState, PublishOptions, PublishRequest, PublishedBody, Text},
+    api::{ErrorDetail, PublicationBody, PublicationId, PublicationState, PublishOptions, PublishRequest, PublishedBody},
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
@@ -133,9 +133,9 @@ pub async fn publish(
     let module = Module::read(wanted.file, &mut steps).await?;
     for _ in 0..BEGUN_MAX {
         module.send(client, &mut steps).await?;
-        let request = PublishRequest { module: Text(module.blob.digest), options: wanted.options };
+        let request = PublishRequest { module: module.blob.digest, options: wanted.options };
         let publication = client.begin_publication(name, &request).await?;
-        *begun = Some(publication.publication.0);
+        *begun = Some(publication.publication);
         match follow(client, publication, &mut steps).await {
             Err(ClientError::Refused { status: 404, .. }) => {
                 context.out.note("the coordinator was started anew meanwhile; publishing again");
@@ -176,7 +176,7 @@ async fn follow(client: &Client, mut publication: PublicationBody, steps: &mut S
     while !publication.state.is_ended() {
         let detail = format!(" ({})", spoken(Duration::from_secs(begun.elapsed().as_secs())));
         steps.show(&step(&publication), &detail);
-        let next = client.publication_after(publication.publication.0, publication.revision, Duration::from_secs(1));
+        let next = client.publication_after(publication.publication, publication.revision, Duration::from_secs(1));
         match next.await {
             Ok(next) => (publication, away_since) = (next, None),
             Err(error) if passes(&error) && away_since.get_or_insert_with(Instant::now).elapsed() < AWAY_MAX => {
@@ -195,7 +195,7 @@ fn passes(error: &ClientError) -> bool {
 }
 
 fn step(publication: &PublicationBody) -> String {
-    let id = *publication.publication;
+    let id = publication.publication;
     match (&publication.phase, publication.ahead) {
         (Some(phase), _) => format!("{}: {phase}", publication.function),
         (None, Some(1)) => format!("{}: waiting as {id}, one publication is before it", publication.function),

@@ -62,7 +62,7 @@ impl Explain {
 fn describe(explained: &JobExplanationBody, look: &Look) -> String {
     let mut text = pairs(
         vec![
-            ("job", format!("{} ({})", *explained.job, explained.name).into()),
+            ("job", format!("{} ({})", explained.job, explained.name).into()),
             ("state", explained.state.into()),
             ("why", Cell::toned(&explained.summary, if explained.state.is_ended() { Tone::Plain } else { Tone::Odd })),
         ],
@@ -95,7 +95,7 @@ fn describe(explained: &JobExplanationBody, look: &Look) -> String {
         text.push('\n');
         text.push_str(&table(&["AGENTS", "WHY NOT THERE", "EXAMPLE"], rows, look));
         let agents: u64 = explained.agents.iter().map(|way| way.agents).sum();
-        text.push_str(&format!("\n{} in all; `lull explain {}.0` has each\n", counted(agents, "agent"), *explained.job));
+        text.push_str(&format!("\n{} in all; `lull explain {}.0` has each\n", counted(agents, "agent"), explained.job));
     }
     text
 }
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Reason, Text},
+        api::Reason,
         cli::shown::output::{Format, tests::plain},
     };
 
@@ -126,7 +126,7 @@ mod tests {
     fn a_job_is_summed_up_by_reason() {
         let reason = |message: &str| Some(Reason::new("x", message));
         let explained = JobExplanationBody {
-            job: Text(JobId(42)),
+            job: JobId(42),
             name: "stats".into(),
             state: JobState::Active,
             summary: "2 agents are paused by their owners".into(),

@@ -161,7 +161,7 @@ impl Folder {
         match results::inline(result)? {
             Some(bytes) => file.write_all(&bytes).map_err(failed)?,
             None => {
-                let mut parts = pin!(client.output(result.task.0).await?);
+                let mut parts = pin!(client.output(result.task).await?);
                 while let Some(part) = parts.try_next().await? {
                     file.write_all(&part).map_err(failed)?;
                 }

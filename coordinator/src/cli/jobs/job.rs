@@ -429,7 +429,7 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
     };
     vec![
         look.time(moved.left).into(),
-        moved.attempt.0.task.to_string().into(),
+        moved.attempt.task.to_string().into(),
         moved.from_name.as_str().into(),
         moved.to_name.as_str().into(),
         went_on,
@@ -462,7 +462,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Reason, Text},
+        api::Reason,
         cli::shown::{
             output::tests::{check_fits, plain, wide_name, worst_name, worst_reason},
             progress::tests::job as some_job,
@@ -471,7 +471,7 @@ mod tests {
 
     fn job(number: u64, counts: TaskCounts) -> JobBody {
         JobBody {
-            job: Text(JobId(number)),
+            job: JobId(number),
             name: worst_name(number),
             function: format!("{}@12", worst_name(number)),
             submitter: "a-person-with-a-name-of-some-length".into(),

@@ -106,7 +106,7 @@ impl TaskLogs {
                 Ok(log) => {
                     away = None;
                     print(context, &log)?;
-                    reading = Reading { attempt: Some(log.attempt.0.number), next: log.next };
+                    reading = Reading { attempt: Some(log.attempt.number), next: log.next };
                     if !log.live && (attempt.is_some() || !goes_on(client, context, task, &mut reading).await?) {
                         return Ok(Exit::Succeeded);
                     }
@@ -127,14 +127,14 @@ impl TaskLogs {
 /// Whether another attempt follows the one whose log has ended; it is read from where it goes on.
 async fn goes_on(client: &Client, context: &Context, task: TaskId, reading: &mut Reading) -> Result<bool, Failure> {
     let details = client.task(task).await?;
-    let Some(next) = details.history.iter().find(|one| Some(one.attempt.0.number) > reading.attempt) else {
+    let Some(next) = details.history.iter().find(|one| Some(one.attempt.number) > reading.attempt) else {
         if details.task.state.is_ended() {
             return Ok(false);
         }
         sleep(PAUSE).await;
         return Ok(true);
     };
-    let before = details.history.iter().find(|one| Some(one.attempt.0.number) == reading.attempt);
+    let before = details.history.iter().find(|one| Some(one.attempt.number) == reading.attempt);
     let why = before.and_then(|one| one.reason.clone()).unwrap_or_default();
     context.out.note(format!("{task} goes on with {}: {why}", next.attempt));
     // One that goes on from a snapshot has its log from there too.
@@ -171,14 +171,14 @@ impl JobLogs {
                 }
             };
             for task in tasks.iter().filter(|task| task.attempts > 0) {
-                let index = task.task.0.index;
+                let index = task.task.index;
                 if !done.contains(&index)
                     && self.read_task(&client, context, task, (&mut readings, &mut halves, &mut said)).await?
                 {
                     done.insert(index);
                 }
             }
-            let all = tasks.iter().all(|task| task.state.is_ended() && (task.attempts == 0 || done.contains(&task.task.0.index)));
+            let all = tasks.iter().all(|task| task.state.is_ended() && (task.attempts == 0 || done.contains(&task.task.index)));
             // Tasks appear in the list as they begin.
             let complete = tasks.len() as u32 == self.limit || client.job(job).await?.job.state.is_ended();
             if !self.follow || all && complete {
@@ -202,18 +202,18 @@ impl JobLogs {
         task: &TaskBody,
         (readings, halves, said): (&mut BTreeMap<u32, Reading>, &mut BTreeMap<u32, String>, &mut Said),
     ) -> Result<bool, Failure> {
-        let index = task.task.0.index;
+        let index = task.task.index;
         let reading = readings.entry(index).or_insert(Reading { attempt: None, next: 0 });
         // A later attempt is read from its beginning.
         if reading.attempt.is_some_and(|number| number < task.attempts) && !self.resumes(client, task).await? {
             *reading = Reading { attempt: None, next: 0 };
         }
-        let log = match client.log_from(task.task.0, None, reading.next, Duration::ZERO).await {
+        let log = match client.log_from(task.task, None, reading.next, Duration::ZERO).await {
             Ok(log) => log,
             Err(ClientError::Refused { status: 404, .. }) => return Ok(task.state.is_ended()),
             Err(error) => return Err(error.into()),
         };
-        *reading = Reading { attempt: Some(log.attempt.0.number), next: log.next };
+        *reading = Reading { attempt: Some(log.attempt.number), next: log.next };
         let half = halves.entry(index).or_default();
         half.push_str(&log.text);
         let text = std::mem::take(half);
@@ -227,7 +227,7 @@ impl JobLogs {
 
     /// Whether a task's newest attempt went on from a snapshot, and with that from the log before.
     async fn resumes(&self, client: &Client, task: &TaskBody) -> Result<bool, Failure> {
-        Ok(client.task(task.task.0).await?.history.last().is_some_and(|last| last.resumed.is_some()))
+        Ok(client.task(task.task).await?.history.last().is_some_and(|last| last.resumed.is_some()))
     }
 }
 

@@ -128,7 +128,7 @@ pub async fn present(
     match context.out.format {
         Format::Table => {
             let mut rows = Vec::new();
-            each(client, job.job.0, Wanted::Beginning, |result| {
+            each(client, job.job, Wanted::Beginning, |result| {
                 rows.push(result);
                 Ok(if rows.len() < ROWS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })
@@ -140,7 +140,7 @@ pub async fn present(
             context.out.list(&rows)?;
             let beyond = job.tasks.saturating_sub(rows.len() as u64);
             if beyond > 0 {
-                context.out.note(format!("... and {beyond} more; `lull job results {} -o jsonl` shows them all", *job.job));
+                context.out.note(format!("... and {beyond} more; `lull job results {} -o jsonl` shows them all", job.job));
             }
             Ok(())
         }
@@ -148,7 +148,7 @@ pub async fn present(
         Format::Jsonl | Format::Id => {
             let wanted = if context.out.format == Format::Jsonl { Wanted::Whole } else { Wanted::Nothing };
             let mut lines = String::new();
-            each(client, job.job.0, wanted, |result| {
+            each(client, job.job, wanted, |result| {
                 lines += &context.out.listed(&[result]);
                 if lines.len() >= PRINTED_BYTES {
                     context.out.print(&std::mem::take(&mut lines))?;
@@ -163,15 +163,15 @@ pub async fn present(
 
 /// The output of a job of one task, whole.
 async fn print_only(context: &Context, client: &Client, job: &JobBody) -> Result<(), Failure> {
-    let task = client.tasks(job.job.0, None, 0, 1).await?.items.into_iter().next();
+    let task = client.tasks(job.job, None, 0, 1).await?.items.into_iter().next();
     let Some(task) = task else { return Ok(()) };
     let terminal = io::stdout().is_terminal();
     if terminal && task.output_bytes.is_some_and(|size| size > ON_TERMINAL_MAX) {
         context.out.note(format!("the output has {}", bytesize::ByteSize(task.output_bytes.unwrap_or_default())));
-        context.out.note(format!("hint: `lull job results {} --task {} > FILE` writes it to a file", *job.job, task.task.index));
+        context.out.note(format!("hint: `lull job results {} --task {} > FILE` writes it to a file", job.job, task.task.index));
         return Ok(());
     }
-    let mut parts = pin!(client.output(task.task.0).await?);
+    let mut parts = pin!(client.output(task.task).await?);
     if !terminal {
         while let Some(part) = parts.try_next().await? {
             write_out(&part)?;
@@ -201,7 +201,7 @@ async fn print_only(context: &Context, client: &Client, job: &JobBody) -> Result
 async fn print_json(client: &Client, job: &JobBody) -> Result<(), Failure> {
     write_out(format!("{{\n  \"schema_version\": {SCHEMA_VERSION},\n  \"job\": {},\n  \"results\": [", json!(job)).as_bytes())?;
     let mut separator = "\n    ";
-    each(client, job.job.0, Wanted::Whole, |result| {
+    each(client, job.job, Wanted::Whole, |result| {
         write_out(format!("{separator}{}", json!(result)).as_bytes())?;
         separator = ",\n    ";
         Ok(ControlFlow::Continue(()))
@@ -235,7 +235,7 @@ async fn each(
             Wanted::Beginning | Wanted::Whole => results_of(client, job, &page.items).await?,
         };
         for task in page.items {
-            let (id, result) = (task.task.0, results.remove(&task.task.index));
+            let (id, result) = (task.task, results.remove(&task.task.index));
             let mut joined = joined(task, result)?;
             if wanted == Wanted::Whole {
                 joined = whole(client, joined, id).await?;

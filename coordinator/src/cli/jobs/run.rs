@@ -196,7 +196,7 @@ impl Run {
             };
             let _stage = stages.begin("reading the inputs and bringing them to the coordinator");
             let submitted = submit::send(context, client, function, inputs, &self.options).await?;
-            let job = submitted.job.0;
+            let job = submitted.job;
             progress.set(Some(Begun { job, at: Instant::now(), ended: false }));
             let gatherer = match folder {
                 Some(folder) => Some(Gatherer::new(client, job, folder).await?),
@@ -251,7 +251,7 @@ fn in_use(data: &Path) -> Failure {
 async fn show_causes(context: &Context, client: &Client, job: JobId) -> Result<(), Failure> {
     let causes = client.job(job).await?.failures;
     for cause in causes.iter().take(LOGS_SHOWN) {
-        let (tasks, example) = (counted(cause.tasks, "task"), *cause.example);
+        let (tasks, example) = (counted(cause.tasks, "task"), cause.example);
         context.out.note(format!("{tasks} failed: {}, for example {example}", cause.message));
         let Ok(log) = client.log(example, None).await else { continue };
         let lines: Vec<&str> = log.text.lines().collect();

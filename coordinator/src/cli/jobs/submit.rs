@@ -253,7 +253,7 @@ impl Submit {
         let reading = stages.begin("reading the inputs and bringing them to the coordinator");
         let submitted = send(context, &client, self.function.clone(), self.inputs.collect()?, &self.options).await?;
         drop(reading);
-        let job = submitted.job.0;
+        let job = submitted.job;
         if !self.wait && folder.is_none() {
             context.out.one(&submitted, &job.to_string(), |_| format!("{job}\n"))?;
             let existing = if submitted.existing { " was submitted before under this key" } else { " is submitted" };
@@ -362,7 +362,7 @@ mod tests {
     fn the_answer_says_when_in_the_zone_that_was_meant() {
         let at = |text: &str| Some(text.parse().expect("an instant"));
         let submitted = Submitted {
-            job: Text("j7".parse().expect("a job")),
+            job: "j7".parse().expect("a job"),
             existing: false,
             function: "stats@1".into(),
             tasks: 3,

@@ -379,7 +379,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{ChoiceBody, Reason, Text, VerdictBody},
+        api::{ChoiceBody, Reason, VerdictBody},
         cli::shown::output::{
             Format,
             tests::{check_fits, plain, wide_name, worst_name, worst_reason},
@@ -389,8 +389,8 @@ mod tests {
     #[test]
     fn of_a_live_attempt_is_shown_what_is_known() {
         let attempt = |number: u32, live: bool| AttemptBody {
-            attempt: Text(format!("j1.7#{number}").parse().expect("an attempt")),
-            agent: Text(AgentId(3)),
+            attempt: format!("j1.7#{number}").parse().expect("an attempt"),
+            agent: AgentId(3),
             agent_name: "desk".into(),
             started: "2026-11-24T21:20:00Z".parse().expect("a moment"),
             build: Build::Plain,
@@ -423,12 +423,12 @@ mod tests {
     fn at_every_width_tasks_are_told_apart_and_long_reasons_go_on_below_their_rows() {
         let now = (plain(Format::Table).look.now)();
         let task = |index: u32, state| TaskBody {
-            task: Text(format!("j1042.{index}").parse().expect("a task")),
+            task: format!("j1042.{index}").parse().expect("a task"),
             label: Some(format!("inputs-of-the-quarter/{}", worst_name(index.into()))),
             state,
             attempts: 12,
             failures: 3,
-            agent: Some(Text(AgentId(3))),
+            agent: Some(AgentId(3)),
             agent_name: Some(worst_name(index.into())),
             started: Some("2025-11-24T21:20:00Z".parse().expect("a moment")),
             unreachable: None,
@@ -450,12 +450,12 @@ mod tests {
     fn an_explanation_names_each_agent_and_its_reasons() {
         let reason = |message: &str| Reason::new("x", message);
         let verdict = |number: u64, obstacles: Vec<Reason>| VerdictBody {
-            agent: Text(AgentId(number)),
+            agent: AgentId(number),
             agent_name: format!("desk-{number}"),
             obstacles,
         };
         let explanation = ExplanationBody {
-            task: Text("j1.7".parse().expect("a task")),
+            task: "j1.7".parse().expect("a task"),
             state: TaskState::Queued,
             waiting: None,
             at: None,

@@ -62,7 +62,7 @@ pub async fn upload(client: &Client, inputs: Inputs) -> Result<InputsBody, Failu
         return Err(Failure::usage("the inputs are too many for one job").hint("split them over several jobs"));
     }
     send(client, &Prepared::Bytes { blob, bytes }).await?;
-    Ok(InputsBody::Pack { digest: Text(blob.digest), size_bytes: blob.size_bytes })
+    Ok(InputsBody::Pack { digest: blob.digest, size_bytes: blob.size_bytes })
 }
 
 /// An input of which is known how it travels.

@@ -302,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{CapacityBody, MachineBody, QuarantineBody, Text},
+        api::{CapacityBody, MachineBody, QuarantineBody},
         cli::shown::output::{
             Format,
             tests::{check_fits, plain, worst_name, worst_reason},
@@ -312,7 +312,7 @@ mod tests {
     pub(super) fn agent(number: u64) -> AgentBody {
         let now = (plain(Format::Table).look.now)();
         AgentBody {
-            agent: Text(AgentId(number)),
+            agent: AgentId(number),
             name: worst_name(number),
             group: None,
             intake: Intake::Open,
@@ -387,7 +387,7 @@ mod tests {
     }
 
     fn deed(unchanged: bool, spread: Option<Spread>) -> AgentDeed {
-        AgentDeed { agent: Text(AgentId(3)), name: "desk-17".into(), affected: 0, unchanged, spread, token: None }
+        AgentDeed { agent: AgentId(3), name: "desk-17".into(), affected: 0, unchanged, spread, token: None }
     }
 
     #[test]

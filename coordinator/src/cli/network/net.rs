@@ -154,17 +154,14 @@ mod tests {
     use lull_shared::{digest::Digest, id::AgentId};
 
     use super::*;
-    use crate::{
-        api::Text,
-        cli::shown::output::tests::{check_fits, wide_name, worst_name, worst_reason},
-    };
+    use crate::cli::shown::output::tests::{check_fits, wide_name, worst_name, worst_reason};
 
     const ADDRESS: &str = "/ip6/2001:db8:85a3:8d3:1319:8a2e:370:7348/udp/65535/quic-v1";
 
     #[test]
     fn at_every_width_agents_blobs_and_peers_of_the_mesh_are_told_apart() {
         let agent = |number, name| AgentTraffic {
-            agent: Text(AgentId(number)),
+            agent: AgentId(number),
             name,
             peer: "12D3KooW".into(),
             address: Some(ADDRESS.into()),
@@ -177,7 +174,7 @@ mod tests {
         let agents = [agent(10_001, worst_name(1)), agent(10_002, wide_name(2))];
         check_fits(&agents, "FROM AGENTS", &["115.0", "115.0"]);
         let blob = |of: &[u8]| BlobTraffic {
-            digest: Text(Digest::of(of)),
+            digest: Digest::of(of),
             size_bytes: 123_456_789_012,
             holders: 1_000_000,
             fetching: 1_000_000,
@@ -188,7 +185,7 @@ mod tests {
         let peer = |name: &str| PeerBody {
             peer: "12D3KooW".into(),
             role: Some("coordinator".into()),
-            agent: Some(Text(AgentId(10_001))),
+            agent: Some(AgentId(10_001)),
             name: Some(name.into()),
             software: Some("lull-agent/1.2.345".into()),
             address: ADDRESS.into(),

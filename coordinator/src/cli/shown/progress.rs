@@ -100,7 +100,7 @@ impl Progress {
 /// One line about a job: done, running, failed, moved, rate, time left.
 fn describe(job: &JobBody, moved: u64, lost: u64, rate: Option<f64>) -> String {
     let counts = &job.counts;
-    let mut parts = vec![format!("{} {}: {}/{} done", *job.job, job.function, counts.succeeded, job.tasks)];
+    let mut parts = vec![format!("{} {}: {}/{} done", job.job, job.function, counts.succeeded, job.tasks)];
     let mut add = |count: u64, word: &str| {
         if count > 0 {
             parts.push(format!("{count} {word}"));
@@ -163,11 +163,11 @@ pub(crate) mod tests {
     };
 
     use super::*;
-    use crate::api::{Reason, Text};
+    use crate::api::Reason;
 
     pub(crate) fn job(counts: TaskCounts) -> JobBody {
         JobBody {
-            job: Text(JobId(1)),
+            job: JobId(1),
             name: "stats".into(),
             function: "stats@1".into(),
             submitter: "admin".into(),

@@ -8,7 +8,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{AfterBody, Text},
+    api::AfterBody,
     cli::exit::{Exit, Failure},
     client::{Client, JobQuery},
 };
@@ -46,7 +46,7 @@ impl JobName {
             Self::Number(job) => Ok(job),
             Self::Last => {
                 let query = JobQuery { mine: Some(true), limit: Some(1), ..JobQuery::default() };
-                let newest = client.jobs(&query).await?.items.first().map(|job| job.job.0);
+                let newest = client.jobs(&query).await?.items.first().map(|job| job.job);
                 newest.ok_or_else(|| {
                     Failure::new(Exit::NotFound, "you have not submitted a job here yet, so none is the last")
                         .hint("`lull job list` shows the jobs of others")
@@ -66,7 +66,7 @@ impl TaskName {
 impl AfterName {
     /// The same with the job's number.
     pub async fn find(self, client: &Client) -> Result<AfterBody, Failure> {
-        Ok(AfterBody { job: Text(self.job.find(client).await?), condition: self.condition })
+        Ok(AfterBody { job: self.job.find(client).await?, condition: self.condition })
     }
 }
 

@@ -13,7 +13,7 @@ use lull_shared::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, Text, shape},
+    api::{Affected, AgentBody, AgentDeed, AgentsSummary, IntakeRequest, Page, Spread, shape},
     clock,
     http::{
         Interface, Shared,
@@ -97,7 +97,7 @@ pub async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) 
     }
     let removed = coordinator.store.remove_agent(&coordinator.lead, agent, &by, clock::now()).await?;
     let (affected, unchanged) = (u64::from(removed), !removed);
-    Ok(Json(AgentDeed { agent: Text(agent), name: record.name, affected, unchanged, spread: None, token: None }))
+    Ok(Json(AgentDeed { agent, name: record.name, affected, unchanged, spread: None, token: None }))
 }
 
 /// `POST /agents/{id-or-name}/trust`
@@ -117,9 +117,9 @@ async fn deed(state: &Interface, record: AgentRecord, reply: Reply, spreads: boo
         spread = Some(wait_for_spread(coordinator, &record).await?);
         let now = clock::now();
         let joined_with = coordinator.store.tokens().await?.into_iter().find(|token| token.token == record.token.0);
-        token = joined_with.filter(|token| token.admits_machines(now)).map(|token| Text(TokenId(token.token)));
+        token = joined_with.filter(|token| token.admits_machines(now)).map(|token| TokenId(token.token));
     }
-    Ok(Json(AgentDeed { agent: Text(record.agent), name: record.name, affected, unchanged: false, spread, token }))
+    Ok(Json(AgentDeed { agent: record.agent, name: record.name, affected, unchanged: false, spread, token }))
 }
 
 async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answer<Spread> {

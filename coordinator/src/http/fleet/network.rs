@@ -17,7 +17,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Text, Verdict},
+    api::{AgentTraffic, BlobTraffic, CLONED_HINT, Finding, Page, PeerBody, Verdict},
     fleet::tracker::{AgentHoldings, BlobHoldings},
     http::{
         Interface, Shared,
@@ -52,7 +52,7 @@ pub async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<A
     let traffic = |agent: AgentHoldings| {
         let peer = agent.peer.to_string();
         AgentTraffic {
-            agent: Text(agent.agent),
+            agent: agent.agent,
             name: names.get(&agent.agent).cloned().unwrap_or_default(),
             address: seen.get(&peer).cloned(),
             listens: listens.get(&agent.peer).into_iter().flatten().map(ToString::to_string).collect(),
@@ -70,7 +70,7 @@ pub async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<A
 pub async fn blobs(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<BlobTraffic>>> {
     let blobs = state.coordinator.mesh.tracker.blobs(BLOBS_SHOWN_MAX, Instant::now());
     let traffic = |blob: BlobHoldings| BlobTraffic {
-        digest: Text(blob.blob.digest),
+        digest: blob.blob.digest,
         size_bytes: blob.blob.size_bytes,
         holders: blob.holders as u64,
         fetching: blob.fetching as u64,
@@ -101,7 +101,7 @@ fn peer(info: PeerInfo) -> PeerBody {
     });
     PeerBody {
         role,
-        agent: certificate.and_then(|certificate| certificate.agent).map(Text),
+        agent: certificate.and_then(|certificate| certificate.agent),
         name: certificate.map(|certificate| certificate.name.clone()),
         peer: info.peer,
         software: info.software,

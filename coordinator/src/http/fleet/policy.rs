@@ -86,7 +86,7 @@ pub async fn outlook(
     // What it was told to have at the most; of one that was not heard yet, what an agent has if it was told nothing.
     let slots = report.as_ref().map_or(cores, |report| report.slots_max);
     Ok(Json(OutlookBody {
-        agent: Text(agent),
+        agent,
         name: record.name.clone(),
         version: report.as_ref().map(|report| report.version),
         version_set: edition.version,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     access,
-    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, Text, TokenBody, shape},
+    api::{Affected, AuditBody, CreateToken, CreatedToken, Page, TokenBody, shape},
     clock,
     http::{
         Shared,
@@ -129,10 +129,10 @@ pub struct Whose {
 pub async fn revoke(
     State(state): Shared,
     admin: Admin,
-    At(token): At<Text<TokenId>>,
+    At(token): At<TokenId>,
     Asked(whose): Asked<Whose>,
 ) -> Answer<Json<Affected>> {
-    let (coordinator, token) = (&state.coordinator, token.0.0);
+    let (coordinator, token) = (&state.coordinator, token.0);
     if token == admin.token.0 && whose.own != Some(true) {
         let words =
             format!("{} is the token that this request was made with, and nothing more could be asked with it", admin.who());

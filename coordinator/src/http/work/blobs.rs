@@ -16,7 +16,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{BlobBody, Text},
+    api::BlobBody,
     clock,
     http::{
         Shared,
@@ -49,11 +49,11 @@ pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap,
 }
 
 /// `GET /blobs/{digest}`. Whoever only asks whether it is there, by `HEAD`, need not bring it: it stays.
-pub async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(digest): At<Text<Digest>>) -> Answer<Response> {
+pub async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(digest): At<Digest>) -> Answer<Response> {
     let store = &state.coordinator.store;
     let found = match method {
-        Method::HEAD => store.touch_blob(&digest.0, clock::now()).await?,
-        _ => store.blob_outline(&digest.0).await?.map(|(blob, _)| blob),
+        Method::HEAD => store.touch_blob(&digest, clock::now()).await?,
+        _ => store.blob_outline(&digest).await?.map(|(blob, _)| blob),
     };
     let Some(blob) = found else {
         return Err(Refused::not_found("there is no blob with this digest", "it may have been swept; upload it again"));

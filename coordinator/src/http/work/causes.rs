@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lull_shared::state::TaskState;
 
 use crate::{
-    api::{CauseBody, Text},
+    api::CauseBody,
     http::{Interface, door::error::Answer},
     store::record::{JobRecord, TaskFilter, TaskRecord},
 };
@@ -24,7 +24,7 @@ pub async fn of(state: &Interface, job: &JobRecord) -> Answer<Vec<CauseBody>> {
     let mut causes = summed(store.tasks(job.job, &filter).await?);
     causes.truncate(CAUSES_MAX);
     for cause in &mut causes {
-        let log = store.log(cause.example.0, None).await?;
+        let log = store.log(cause.example, None).await?;
         cause.log = log.and_then(|log| first_line(&String::from_utf8_lossy(&log.log)));
     }
     Ok(causes)
@@ -35,11 +35,11 @@ fn summed(tasks: Vec<TaskRecord>) -> Vec<CauseBody> {
     let mut causes: BTreeMap<String, CauseBody> = BTreeMap::new();
     for task in tasks {
         let message = task.reason.unwrap_or_else(|| "no reason is known".into());
-        let first = || CauseBody { message: message.clone(), tasks: 0, example: Text(task.task), log: None };
+        let first = || CauseBody { message: message.clone(), tasks: 0, example: task.task, log: None };
         causes.entry(kind(&message)).or_insert_with(first).tasks += 1;
     }
     let mut causes: Vec<CauseBody> = causes.into_values().collect();
-    causes.sort_by_key(|cause| (std::cmp::Reverse(cause.tasks), cause.example.0));
+    causes.sort_by_key(|cause| (std::cmp::Reverse(cause.tasks), cause.example));
     causes
 }
 
@@ -98,7 +98,7 @@ mod tests {
             failed(3, "it needed 77 bytes more"),
         ];
         let causes = summed(tasks);
-        let told: Vec<_> = causes.iter().map(|cause| (cause.message.as_str(), cause.tasks, cause.example.0.index)).collect();
+        let told: Vec<_> = causes.iter().map(|cause| (cause.message.as_str(), cause.tasks, cause.example.index)).collect();
         let expected = [("it needed 1024 bytes more", 2, 1), ("it exited with code 3", 1, 0), ("it exited with code 4", 1, 2)];
         assert_eq!(told, expected);
     }
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(kind("it needed 1024 of 77 bytes2"), "it needed # of # bytes#");
         assert_eq!(kind("exit code 12"), "exit code 12", "a code is a cause of its own");
         let causes = summed(vec![failed(4, "b"), failed(1, "a"), failed(3, "c"), failed(2, "c")]);
-        let told: Vec<_> = causes.iter().map(|cause| (cause.message.as_str(), cause.tasks, cause.example.0.index)).collect();
+        let told: Vec<_> = causes.iter().map(|cause| (cause.message.as_str(), cause.tasks, cause.example.index)).collect();
         assert_eq!(told, [("c", 2, 3), ("a", 1, 1), ("b", 1, 4)]);
         let line = "x".repeat(LINE_CHARS);
         assert_eq!(first_line(&line), Some(line.clone()), "as long as it may be");

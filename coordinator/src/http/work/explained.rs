@@ -16,7 +16,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, Text, ending, shape},
+    api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, ending, shape},
     http::{
         Shared,
         door::{
@@ -33,10 +33,10 @@ use crate::{
 const TOLD_MAX: usize = 3;
 
 /// `GET /jobs/{job}/explain`
-pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobExplanationBody>> {
-    let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job.0, at)).await?;
+pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobExplanationBody>> {
+    let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job, at)).await?;
     let left = agents::left(&*state.coordinator.store).await?;
-    let record = jobs::remembered(&state, job.0).await?;
+    let record = jobs::remembered(&state, job).await?;
     let causes = causes::of(&state, &record).await?;
     let found = found.filter(|_| !record.state.is_ended()).map(|found| without(found, &left));
     let mut body = found.map_or_else(|| ended(&record, &causes), |found| active(&record, &found));
@@ -72,7 +72,7 @@ fn over(record: &JobRecord, counts: &TaskCounts, causes: Vec<CauseBody>) -> Vec<
 
 fn ended(record: &JobRecord, causes: &[CauseBody]) -> JobExplanationBody {
     JobExplanationBody {
-        job: Text(record.job),
+        job: record.job,
         name: record.spec.name.clone(),
         state: record.state,
         summary: ending::of_job_with(record, causes).unwrap_or_else(|| "the job is about to end".into()),
@@ -88,7 +88,7 @@ fn active(record: &JobRecord, found: &JobExplanation) -> JobExplanationBody {
     let held_back = held_back(found);
     let startable = counts.queued + counts.moving + counts.waiting + counts.verifying > 0;
     JobExplanationBody {
-        job: Text(record.job),
+        job: record.job,
         name: record.spec.name.clone(),
         state: record.state,
         summary: summary(found, &ways),
@@ -360,7 +360,7 @@ fn held(found: &JobExplanation, ways: &[Way<'_>]) -> Vec<HeldBody> {
     let mut rows = Vec::new();
     for paused in &found.paused {
         rows.push(HeldBody {
-            example: Some(Text(paused.example)),
+            example: Some(paused.example),
             ..row(paused.tasks, TaskState::Paused, Some(shape::paused(&paused.reason)))
         });
     }
@@ -765,7 +765,7 @@ mod tests {
             paused,
             ..found(counts, None, vec![vec![owner()]])
         };
-        let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example: Text(example), log: None };
+        let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example: example, log: None };
         for causes in [vec![], vec![cause(5)], vec![cause(5), cause(3)], vec![cause(5), cause(30)]] {
             let mut body = active(&record(), &found);
             body.tasks.extend(over(&record(), &body.counts, causes));

@@ -12,7 +12,7 @@ use lull_shared::{bound, id::JobId, state::JobState};
 use serde::Deserialize;
 
 use crate::{
-    api::{Affected, JobBody, JobDetails, Page, RetryRequest, Text, shape},
+    api::{Affected, JobBody, JobDetails, Page, RetryRequest, shape},
     http::{
         Interface, Shared,
         door::{
@@ -39,7 +39,7 @@ pub struct Filter {
     state: Option<JobState>,
     submitter: Option<String>,
     name: Option<String>,
-    before: Option<Text<JobId>>,
+    before: Option<JobId>,
     limit: Option<Limit<{ bound::JOBS_SHOWN.most }>>,
 }
 
@@ -51,7 +51,7 @@ pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filt
         owner: (asked.mine == Some(true)).then_some(viewer.token),
         submitter: asked.submitter.filter(|_| asked.mine != Some(true)),
         name: asked.name,
-        before: asked.before.map(|job| job.0),
+        before: asked.before,
         limit,
     };
     let records = state.coordinator.store.jobs(&filter).await?;
@@ -70,18 +70,18 @@ pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filt
 }
 
 /// `GET /jobs/{job}`
-pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<Text<JobId>>) -> Answer<Json<JobDetails>> {
-    let (record, view) = look(&state, job.0).await?;
-    let moves = state.coordinator.store.moves(job.0, MOVES_MAX).await?.into_iter().map(shape::task_move).collect();
+pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobDetails>> {
+    let (record, view) = look(&state, job).await?;
+    let moves = state.coordinator.store.moves(job, MOVES_MAX).await?.into_iter().map(shape::task_move).collect();
     let failures = causes::of(&state, &record).await?;
     Ok(Json(JobDetails { job: shape::job(&record, view.as_ref()), terms: shape::terms(&record), moves, failures }))
 }
 
 /// `POST /jobs/{job}/cancel`
-pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<JobId>>) -> Answer<Json<Affected>> {
-    check_owner(&state, &caller, job.0).await?;
+pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<JobId>) -> Answer<Json<Affected>> {
+    check_owner(&state, &caller, job).await?;
     let by = caller.who();
-    match state.coordinator.dispatch.request(move |request| Event::Cancel { request, job: job.0, by }).await? {
+    match state.coordinator.dispatch.request(move |request| Event::Cancel { request, job, by }).await? {
         // The scheduler forgets what has ended; the store says how.
         Reply::Refused(Refusal::NoJob(job)) => {
             let state = remembered(&state, job).await?.state;
@@ -95,12 +95,12 @@ pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<Text<Jo
 pub async fn retry(
     State(state): Shared,
     caller: Submitter,
-    At(job): At<Text<JobId>>,
+    At(job): At<JobId>,
     Options(wanted): Options<RetryRequest>,
 ) -> Answer<Json<Affected>> {
-    check_owner(&state, &caller, job.0).await?;
+    check_owner(&state, &caller, job).await?;
     let finish_by = wanted.finish_by.map(Into::into);
-    done(state.coordinator.dispatch.retry(job.0, caller.who(), finish_by).await?)
+    done(state.coordinator.dispatch.retry(job, caller.who(), finish_by).await?)
 }
 
 /// A job as remembered and, while it is active, as the scheduler sees it.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    api::{LogBody, Text},
+    api::LogBody,
     fleet::logs::{Ask, ReadError},
     http::{
         Interface, Shared,
@@ -45,10 +45,10 @@ pub struct Part {
 pub async fn log(
     State(state): Shared,
     _viewer: Viewer,
-    At((job, index)): At<(Text<JobId>, u32)>,
+    At((job, index)): At<(JobId, u32)>,
     Asked(asked): Asked<Part>,
 ) -> Answer<Json<LogBody>> {
-    let task = TaskId { job: job.0, index };
+    let task = TaskId { job, index };
     tasks::remembered(&state, task).await?;
     let until = Instant::now() + asked.wait_ms.map_or(Duration::ZERO, Duration::from_millis).min(WAIT_MAX);
     loop {
@@ -91,7 +91,7 @@ async fn read(state: &Interface, agent: AgentId, attempt: AttemptId, from: u64) 
         Ok(piece) => Ok(piece.total.is_some().then(|| part(piece))),
         // Its log is kept there, and comes with its result.
         Err(ReadError::Away | ReadError::Silent) => {
-            Ok(Some(LogBody { attempt: Text(attempt), text: String::new(), dropped_bytes: 0, from, next: from, live: true }))
+            Ok(Some(LogBody { attempt: attempt, text: String::new(), dropped_bytes: 0, from, next: from, live: true }))
         }
         Err(busy @ ReadError::Busy) => Err(Refused::busy(busy.to_string())),
     }
@@ -102,7 +102,7 @@ fn part(piece: LogPiece) -> LogBody {
     let LogPiece { attempt, asked, from, bytes, .. } = piece;
     let whole = bytes.len() - cut_character(&bytes);
     LogBody {
-        attempt: Text(attempt),
+        attempt: attempt,
         text: String::from_utf8_lossy(&bytes[..whole]).into_owned(),
         dropped_bytes: from.saturating_sub(asked),
         from,
@@ -137,7 +137,7 @@ async fn kept(state: &Interface, task: TaskId, asked: &Part) -> Answer<Option<Lo
         .into_iter()
         .rfind(|attempt| attempt.end.is_some() && asked.attempt.is_none_or(|number| number == attempt.attempt.number));
     Ok(ended.filter(|_| asked.from.is_some()).map(|attempt| LogBody {
-        attempt: Text(attempt.attempt),
+        attempt: attempt.attempt,
         text: String::new(),
         dropped_bytes: 0,
         from,
@@ -156,7 +156,7 @@ fn rest(record: LogRecord, from: u64) -> LogBody {
         _ => (from.saturating_sub(dropped_bytes).clamp(head, length), (head + dropped_bytes).saturating_sub(from)),
     };
     let text = String::from_utf8_lossy(&log[usize::try_from(start).unwrap_or(log.len()).min(log.len())..]).into_owned();
-    LogBody { attempt: Text(attempt), text, dropped_bytes: dropped, from, next: length + dropped_bytes, live: false }
+    LogBody { attempt: attempt, text, dropped_bytes: dropped, from, next: length + dropped_bytes, live: false }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use lull_shared::{hint, limits::MODULE_BYTES_MAX, name::check_name};
 use serde::Deserialize;
 
 use crate::{
-    api::{Affected, Page, PublicationBody, PublicationId, PublicationState, PublishRequest, Text},
+    api::{Affected, Page, PublicationBody, PublicationId, PublicationState, PublishRequest},
     clock,
     http::{
         Interface, Shared,
@@ -54,7 +54,7 @@ pub async fn begin(
             Some(&hint),
         ));
     }
-    let Some(module) = state.coordinator.store.touch_blob(&wanted.module.0, clock::now()).await? else {
+    let Some(module) = state.coordinator.store.touch_blob(&wanted.module, clock::now()).await? else {
         return Err(Refused::not_found("`module`: no blob with this digest is here", "upload it first: `PUT /api/v1/blobs`"));
     };
     if module.size_bytes > MODULE_BYTES_MAX {
@@ -76,7 +76,7 @@ pub async fn begin(
 pub async fn show(
     State(state): Shared,
     _publisher: Publisher,
-    At(Text(id)): At<Text<PublicationId>>,
+    At(id): At<PublicationId>,
     Asked(waiting): Asked<Waiting>,
 ) -> Answer<Json<PublicationBody>> {
     if let Some(seen) = waiting.seen {
@@ -96,7 +96,7 @@ pub async fn list(State(state): Shared, _publisher: Publisher) -> Json<Page<Publ
 }
 
 /// `DELETE /publications/{publication}`
-pub async fn cancel(State(state): Shared, caller: Publisher, At(Text(id)): At<Text<PublicationId>>) -> Answer<Json<Affected>> {
+pub async fn cancel(State(state): Shared, caller: Publisher, At(id): At<PublicationId>) -> Answer<Json<Affected>> {
     let seen = look(&state, id)?;
     if !caller.may_change(Some(seen.owner)) {
         return Err(Refused::denied(format!("this publication is {}'s", seen.by)));
@@ -130,9 +130,9 @@ fn unknown(id: PublicationId) -> Refused {
 
 fn body(seen: Seen) -> PublicationBody {
     let mut body = PublicationBody {
-        publication: Text(seen.id),
+        publication: seen.id,
         function: seen.wanted.function,
-        module: Text(seen.wanted.module.digest),
+        module: seen.wanted.module.digest,
         options: seen.wanted.options,
         state: PublicationState::Waiting,
         joined: false,

@@ -83,7 +83,7 @@ pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<
     };
     tracing::trace!(target: "parts", "submission looked up");
     match state.coordinator.dispatch.submit(submission, moment).await? {
-        Reply::Submitted { job, existing } => Ok(Json(Submitted { job: Text(job), existing, ..answer })),
+        Reply::Submitted { job, existing } => Ok(Json(Submitted { job, existing, ..answer })),
         Reply::Refused(refusal) => Err(refusal.into()),
         Reply::Done { .. } => Err(Refused::unavailable("the coordinator did not understand itself")),
     }
@@ -125,7 +125,7 @@ async fn known(state: &Interface, owner: TokenId, wanted: &SubmitRequest, asked:
     let now = clock::now();
     let answer = submitted(&record.spec, record.version_name, now);
     let warnings = if record.state.is_ended() { Vec::new() } else { answer.warnings };
-    Ok(Some(Submitted { job: Text(job), existing: true, warnings, ..answer }))
+    Ok(Some(Submitted { job, existing: true, warnings, ..answer }))
 }
 
 /// What is asked for, whatever words were left out or spelt otherwise. The version that a name stands for today, and what
@@ -165,7 +165,7 @@ fn digest(wanted: &SubmitRequest) -> Digest {
 fn submitted(spec: &JobSpec, function: String, now: Timestamp) -> Submitted {
     let opens = spec.window.as_ref().filter(|window| !window.is_open(now)).map(|window| window.next_open(now));
     Submitted {
-        job: Text(JobId(0)),
+        job: JobId(0),
         existing: false,
         function,
         tasks: spec.inputs.count(),
@@ -215,7 +215,7 @@ async fn inputs(state: &Interface, wanted: InputsBody) -> Answer<Inputs> {
         }
         InputsBody::Numbers(numbers) => Ok(Inputs::Numbers(numbers.0)),
         InputsBody::Pack { digest, size_bytes } => {
-            let pack = BlobRef { digest: digest.0, size_bytes };
+            let pack = BlobRef { digest, size_bytes };
             let count = check_pack(state, pack).await?;
             Ok(Inputs::Pack { pack, count })
         }

@@ -16,7 +16,7 @@ use lull_shared::{
 use serde::Deserialize;
 
 use crate::{
-    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, Text, ending, shape},
+    api::{ExplanationBody, Page, ResultBody, TaskBody, TaskDetails, ending, shape},
     http::{
         Interface, Shared,
         door::{
@@ -47,10 +47,10 @@ pub struct Filter {
 pub async fn list(
     State(state): Shared,
     _viewer: Viewer,
-    At(job): At<Text<JobId>>,
+    At(job): At<JobId>,
     Asked(asked): Asked<Filter>,
 ) -> Answer<Json<Page<TaskBody>>> {
-    let job = jobs::remembered(&state, job.0).await?;
+    let job = jobs::remembered(&state, job).await?;
     let limit = Limit::or(asked.limit, TASKS_DEFAULT);
     let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
     let unreachable = unreachable(&state, job.job).await?;
@@ -64,8 +64,8 @@ pub async fn list(
 }
 
 /// `GET /jobs/{job}/tasks/{index}`
-pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Json<TaskDetails>> {
-    let task = TaskId { job: job.0, index };
+pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<TaskDetails>> {
+    let task = TaskId { job, index };
     let mut record = remembered(&state, task).await?;
     correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
     let job = jobs::remembered(&state, task.job).await?;
@@ -79,8 +79,8 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(T
 }
 
 /// `GET /jobs/{job}/tasks/{index}/output`
-pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(Text<JobId>, u32)>) -> Answer<Response> {
-    let task = TaskId { job: job.0, index };
+pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Response> {
+    let task = TaskId { job, index };
     let mut record = remembered(&state, task).await?;
     let Some(result) = state.coordinator.store.result(task).await? else {
         correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
@@ -94,12 +94,8 @@ pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<
 }
 
 /// `GET /jobs/{job}/tasks/{index}/explain`
-pub async fn explain(
-    State(state): Shared,
-    _viewer: Viewer,
-    At((job, index)): At<(Text<JobId>, u32)>,
-) -> Answer<Json<ExplanationBody>> {
-    let task = TaskId { job: job.0, index };
+pub async fn explain(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<ExplanationBody>> {
+    let task = TaskId { job, index };
     let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
     if let Some(mut explanation) = explanation {
         let left = agents::left(&*state.coordinator.store).await?;
@@ -110,7 +106,7 @@ pub async fn explain(
     let job = jobs::remembered(&state, task.job).await?;
     let reason = ending::of_task(&record, &job).or(record.reason);
     Ok(Json(ExplanationBody {
-        task: Text(task),
+        task: task,
         state: record.state,
         waiting: None,
         at: None,
@@ -197,10 +193,10 @@ pub struct Part {
 pub async fn results(
     State(state): Shared,
     _viewer: Viewer,
-    At(job): At<Text<JobId>>,
+    At(job): At<JobId>,
     Asked(asked): Asked<Part>,
 ) -> Answer<Json<Page<ResultBody>>> {
-    let job = jobs::remembered(&state, job.0).await?;
+    let job = jobs::remembered(&state, job).await?;
     let limit = Limit::or(asked.limit, RESULTS_DEFAULT);
     let records = state.coordinator.store.results(job.job, asked.from.unwrap_or(0), limit).await?;
     let next = next(records.last().map(|last| last.task), records.len(), limit);

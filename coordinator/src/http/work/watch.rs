@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{JobBody, Text, shape},
+    api::{JobBody, shape},
     http::{
         Interface, Shared,
         door::{
@@ -44,24 +44,19 @@ pub struct Wait {
 }
 
 /// `GET /jobs/{job}/wait`: as soon as the job has ended, or at the time limit as it stands then.
-pub async fn wait(
-    State(state): Shared,
-    _viewer: Viewer,
-    At(job): At<Text<JobId>>,
-    Asked(asked): Asked<Wait>,
-) -> Answer<Json<JobBody>> {
+pub async fn wait(State(state): Shared, _viewer: Viewer, At(job): At<JobId>, Asked(asked): Asked<Wait>) -> Answer<Json<JobBody>> {
     let limit = asked.timeout_s.map_or(WAIT_MAX, Duration::from_secs).min(WAIT_MAX);
     let deadline = Instant::now() + limit;
     // Listen first, then look: a change in between is a word in the mailbox.
     let mut changes = state.coordinator.dispatch.watch();
     loop {
-        let body = body(&state, job.0).await?;
+        let body = body(&state, job).await?;
         if body.state.is_ended() || Instant::now() >= deadline || state.shutdown.is_cancelled() {
             tracing::trace!(target: "parts", "waiting answered");
             return Ok(Json(body));
         }
         tracing::trace!(target: "parts", "waiting begun");
-        changed(&state, &mut changes, job.0, deadline).await;
+        changed(&state, &mut changes, job, deadline).await;
         tracing::trace!(target: "parts", "waiting woken");
     }
 }
@@ -70,11 +65,11 @@ pub async fn wait(
 pub async fn events(
     State(state): Shared,
     _viewer: Viewer,
-    At(job): At<Text<JobId>>,
+    At(job): At<JobId>,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>> {
     let changes = state.coordinator.dispatch.watch();
-    let first = body(&state, job.0).await?;
-    let follow = Follow { state, changes, job: job.0, next: Some(first), sent: None };
+    let first = body(&state, job).await?;
+    let follow = Follow { state, changes, job, next: Some(first), sent: None };
     let stream = futures::stream::unfold(follow, |mut follow| async {
         let body = follow.next().await?;
         let event = Event::default().event("job").json_data(&body).unwrap_or_default();
