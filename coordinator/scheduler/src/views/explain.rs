@@ -146,7 +146,7 @@ impl Scheduler {
         let choice = self.build_for(task, at.map(|at| at.agent), resumes);
         let held = at.and_then(|at| self.fleet.get(at.agent)?.held.get(&at.attempt));
         match held {
-            Some(held) if held.movable != (choice.build == Build::Migratable) && !held.resumed => {
+            Some(held) if held.movable != (choice.build == Build::Migratable) => {
                 Choice { reason: Reason::Earlier, ..choice.other() }
             }
             Some(_) | None => choice,
