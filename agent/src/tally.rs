@@ -11,14 +11,14 @@ use lull_desk::share::{Gain, Share, Tally};
 use lull_engine::files;
 
 /// The file in the data folder.
-pub const FILE: &str = "tally.json";
+pub(crate) const FILE: &str = "tally.json";
 /// At most so often it is written while something runs.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// A machine that was asleep or busy between two looks ran nothing for longer than this.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// What was counted, and what of it is written.
-pub struct Counter {
+pub(crate) struct Counter {
     tally: Tally,
     watts_per_processor: u32,
     tasks: u64,
@@ -29,18 +29,18 @@ pub struct Counter {
 
 impl Counter {
     /// Goes on from what was counted before.
-    pub fn new(tally: Tally, watts_per_processor: u32) -> Self {
+    pub(crate) fn new(tally: Tally, watts_per_processor: u32) -> Self {
         let now = Instant::now();
         Self { tally, watts_per_processor, tasks: 0, looked: now, written: now, changed: false }
     }
 
     /// So many tasks came to their end.
-    pub fn ended(&mut self, tasks: usize) {
+    pub(crate) fn ended(&mut self, tasks: usize) {
         self.tasks = self.tasks.saturating_add(tasks as u64);
     }
 
     /// So many tasks run now, and functions have had so much of the processors since the last look.
-    pub fn look(&mut self, running: usize, cpu: Duration, local: DateTime) {
+    pub(crate) fn look(&mut self, running: usize, cpu: Duration, local: DateTime) {
         let passed = self.looked.elapsed().min(LOOK_MAX);
         self.looked = Instant::now();
         let gain = Gain {
@@ -53,30 +53,30 @@ impl Counter {
     }
 
     /// What is to be written now, if something is.
-    pub fn due(&mut self) -> Option<Tally> {
+    pub(crate) fn due(&mut self) -> Option<Tally> {
         if self.written.elapsed() < WRITE_EVERY { None } else { self.unwritten() }
     }
 
     /// What is not written yet, if something is not.
-    pub fn unwritten(&mut self) -> Option<Tally> {
+    pub(crate) fn unwritten(&mut self) -> Option<Tally> {
         self.written = Instant::now();
         std::mem::take(&mut self.changed).then_some(self.tally)
     }
 
     /// What people are shown.
-    pub fn share(&mut self, local: DateTime) -> Share {
+    pub(crate) fn share(&mut self, local: DateTime) -> Share {
         self.tally.turn(local);
         Share { tally: self.tally, watts_per_processor: self.watts_per_processor }
     }
 }
 
 /// What time it is on the machine's clock.
-pub fn local() -> DateTime {
+pub(crate) fn local() -> DateTime {
     jiff::Zoned::now().datetime()
 }
 
 /// What was counted in earlier lives. A file that cannot be read begins anew.
-pub fn recall(data: &Path, local: DateTime) -> Tally {
+pub(crate) fn recall(data: &Path, local: DateTime) -> Tally {
     let path = data.join(FILE);
     let read = fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
     read.unwrap_or_else(|error| {
@@ -89,7 +89,7 @@ pub fn recall(data: &Path, local: DateTime) -> Tally {
 }
 
 /// Writes it down.
-pub fn remember(data: &Path, tally: &Tally) -> io::Result<()> {
+pub(crate) fn remember(data: &Path, tally: &Tally) -> io::Result<()> {
     files::replace_private(&data.join(FILE), &serde_json::to_vec(tally).map_err(io::Error::other)?)
 }
 

@@ -24,7 +24,7 @@ const MANIFEST: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?
 "#;
 
 /// Gives them to one program of the package. `about` is what the system's lists call it.
-pub fn add(program: &str, about: &str) -> io::Result<()> {
+pub(crate) fn add(program: &str, about: &str) -> io::Result<()> {
     let folder = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let icons = Path::new(&folder).ancestors().map(|above| above.join("installer/windows/lull.ico"));
     let icon =

@@ -20,7 +20,7 @@ const PIPELINED: u32 = 100;
 const WORKERS: u32 = 2;
 
 /// One peer's price of a task.
-pub struct Price {
+pub(crate) struct Price {
     pub cpu: Duration,
     pub wall: Duration,
 }
@@ -112,7 +112,7 @@ impl Connection {
 }
 
 /// beanstalkd with a log, `fsync` for each write; none where it is not installed.
-pub fn beanstalkd(folder: &Path, tasks: u32) -> Option<Price> {
+pub(crate) fn beanstalkd(folder: &Path, tasks: u32) -> Option<Price> {
     let folder = folder.to_str().expect("a plain path").to_owned();
     let arguments =
         |port: u16| ["-l", "127.0.0.1", "-p", &port.to_string(), "-b", &folder, "-f", "0"].map(str::to_owned).to_vec();
@@ -160,7 +160,7 @@ fn gearman_packet(kind: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// Gearman with its queue in memory: nothing survives it; none where it is not installed.
-pub fn gearman(tasks: u32) -> Option<Price> {
+pub(crate) fn gearman(tasks: u32) -> Option<Price> {
     let arguments = |port: u16| ["-L", "127.0.0.1", "-p", &port.to_string(), "-l", "none"].map(str::to_owned).to_vec();
     let server = Server::start("gearmand", arguments)?;
     Some(server.price(

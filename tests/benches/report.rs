@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// How a bench is run.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Manner {
+pub(crate) struct Manner {
     /// Print one JSON value on standard output at the end; what people read goes to standard error.
     #[arg(long)]
     pub json: bool,
@@ -23,13 +23,13 @@ pub struct Manner {
 
 impl Manner {
     /// What was asked for, or else what suits the manner.
-    pub fn choose<T>(&self, asked: Option<T>, long: T, short: T) -> T {
+    pub(crate) fn choose<T>(&self, asked: Option<T>, long: T, short: T) -> T {
         asked.unwrap_or(if self.short { short } else { long })
     }
 }
 
 /// The figures of one run.
-pub struct Report {
+pub(crate) struct Report {
     bench: &'static str,
     manner: Manner,
     load: f64,
@@ -38,14 +38,14 @@ pub struct Report {
 
 /// What a figure should be.
 #[derive(Debug, Clone, Copy)]
-pub enum Goal {
+pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
 }
 
 impl Report {
     /// Of this bench; says how busy the machine is as it begins.
-    pub fn new(bench: &'static str, manner: Manner) -> Self {
+    pub(crate) fn new(bench: &'static str, manner: Manner) -> Self {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN);
         let report = Self { bench, manner, load, figures: Vec::new() };
@@ -54,7 +54,7 @@ impl Report {
     }
 
     /// A line for people.
-    pub fn say(&self, line: impl Display) {
+    pub(crate) fn say(&self, line: impl Display) {
         if self.manner.json {
             eprintln!("{line}");
         } else {
@@ -63,12 +63,12 @@ impl Report {
     }
 
     /// A figure, said elsewhere.
-    pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: &str) {
+    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &str) {
         self.figures.push(json!({ "name": name.into(), "value": number(value), "unit": unit }));
     }
 
     /// A figure with its goal, said elsewhere: the word for whether it is met.
-    pub fn goal(&mut self, name: impl Into<String>, value: f64, unit: &str, goal: Goal) -> &'static str {
+    pub(crate) fn goal(&mut self, name: impl Into<String>, value: f64, unit: &str, goal: Goal) -> &'static str {
         let (key, bound, met) = match goal {
             Goal::AtMost(most) => ("at_most", most, value <= most),
             Goal::AtLeast(least) => ("at_least", least, value >= least),
@@ -78,19 +78,19 @@ impl Report {
     }
 
     /// A figure on a line of its own.
-    pub fn line(&mut self, name: &str, value: f64, unit: &str) {
+    pub(crate) fn line(&mut self, name: &str, value: f64, unit: &str) {
         self.say(format_args!("  {name:<32} {value:>9.2} {unit}"));
         self.figure(name, value, unit);
     }
 
     /// A figure with the most that it should be, on a line of its own.
-    pub fn line_at_most(&mut self, name: &str, value: f64, unit: &str, most: f64) {
+    pub(crate) fn line_at_most(&mut self, name: &str, value: f64, unit: &str, most: f64) {
         let verdict = self.goal(name, value, unit, Goal::AtMost(most));
         self.say(format_args!("  {name:<32} {value:>9.2} {unit:<14} target <= {most} {unit}: {verdict}"));
     }
 
     /// Prints the value, if one was asked for.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         if self.manner.json {
             let Self { bench, manner, load, figures } = self;
             let load = number(load);

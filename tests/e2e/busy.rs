@@ -8,14 +8,14 @@ use lull_tests::cluster::{Cluster, FIRST, functions, module, text};
 const ROUNDS: [u64; 3] = [40, 50, 60];
 
 /// A job that was submitted.
-pub struct Busy {
+pub(crate) struct Busy {
     pub job: String,
     tasks: usize,
 }
 
 impl Busy {
     /// Publishes the function and submits tasks that take some tens of milliseconds each.
-    pub fn submit(cluster: &Cluster, tasks: usize) -> Self {
+    pub(crate) fn submit(cluster: &Cluster, tasks: usize) -> Self {
         let text_form = std::fs::read_to_string(functions().join("fixtures/busy.wat")).expect("a fixture");
         let busy = module(cluster.path("").as_path(), "busy", &text_form);
         cluster.lull(&["func", "publish", text(&busy)]);
@@ -26,19 +26,19 @@ impl Busy {
     }
 
     /// How many tasks have succeeded.
-    pub fn done(&self, cluster: &Cluster) -> u64 {
+    pub(crate) fn done(&self, cluster: &Cluster) -> u64 {
         cluster.job(&self.job)["counts"]["succeeded"].as_u64().unwrap_or(0)
     }
 
     /// Waits until so many have.
-    pub fn wait_for(&self, cluster: &Cluster, tasks: u64) {
+    pub(crate) fn wait_for(&self, cluster: &Cluster, tasks: u64) {
         let enough = |job: &serde_json::Value| job["counts"]["succeeded"].as_u64() >= Some(tasks);
         cluster.wait_for_job(&self.job, &format!("{tasks} tasks are done"), enough);
     }
 
     /// Lets it end, and checks that each result is there once, with the bytes of an undisturbed run, and that no retry
     /// was spent.
-    pub fn finish(&self, cluster: &Cluster) {
+    pub(crate) fn finish(&self, cluster: &Cluster) {
         cluster.lull(&["wait", &self.job, "--timeout", "120s"]);
         let shown = cluster.job(&self.job);
         assert_eq!(shown["state"], "succeeded", "{shown}");

@@ -13,10 +13,10 @@ use lull_tests::cluster::{Cluster, FIRST, text, wait_until};
 use crate::{PROGRAMS, busy::Busy};
 
 /// A file system in memory; unmounted when dropped.
-pub struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    pub fn mount(at: PathBuf, megabytes: u32) -> Option<Self> {
+    pub(crate) fn mount(at: PathBuf, megabytes: u32) -> Option<Self> {
         fs::create_dir_all(&at).expect("a folder");
         let options = format!("size={megabytes}m,mode=700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "lull-test", text(&at)]).output();
@@ -24,13 +24,13 @@ impl SmallDisk {
     }
 
     /// Leaves no room.
-    pub fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let ballast = [0_u8; 4096];
         let mut file = fs::File::create(self.ballast()).expect("a file");
         while std::io::Write::write_all(&mut file, &ballast).is_ok() {}
     }
 
-    pub fn free(&self) {
+    pub(crate) fn free(&self) {
         fs::remove_file(self.ballast()).expect("it is there");
     }
 
@@ -46,7 +46,7 @@ impl Drop for SmallDisk {
     }
 }
 
-pub fn not_run(what: &str) {
+pub(crate) fn not_run(what: &str) {
     println!("NOT RUN: {what}: mounting a small disk needs root");
 }
 

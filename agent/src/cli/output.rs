@@ -175,7 +175,7 @@ pub(super) struct Output(pub Format);
 
 impl Output {
     /// One thing: its value or its id for programs, the text that `describe` makes for people.
-    pub fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
+    pub(super) fn one<T: Serialize>(self, value: &T, id: &str, describe: impl FnOnce() -> String) -> Result<(), CliError> {
         let local = || {
             let (now, zone) = (Timestamp::now(), TimeZone::system());
             let text = match localised(&describe(), now, &zone) {
@@ -191,7 +191,7 @@ impl Output {
     }
 
     /// Something was done: its value or its id for programs, and the words for people on standard error.
-    pub fn done<T: Serialize>(self, value: &T, id: &str, words: &str) -> Result<(), CliError> {
+    pub(super) fn done<T: Serialize>(self, value: &T, id: &str, words: &str) -> Result<(), CliError> {
         // Nobody reads it if standard error is closed.
         let _ = writeln!(io::stderr(), "{}", sentence(words, Timestamp::now(), &TimeZone::system()));
         self.one(value, id, String::new)

@@ -11,7 +11,7 @@ use lull_shared::digest::Digest;
 
 /// The number: of the operating system's own id, or of the host's name where there is none. Never 0. It is hashed, since
 /// the id itself is meant to stay on the machine.
-pub fn number() -> u64 {
+pub(crate) fn number() -> u64 {
     of(&sys::id().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned()))
 }
 

@@ -40,7 +40,7 @@ const LONG_AGO: Duration = Duration::from_secs(24 * 60 * 60);
 /// What happens now.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Line {
+pub(super) struct Line {
     /// `true`: keyboard or mouse moves.
     input: bool,
     /// `"10m"`: the last input was so long ago.
@@ -86,14 +86,14 @@ struct State {
 }
 
 /// The scripted sensor.
-pub struct Script {
+pub(super) struct Script {
     path: PathBuf,
     state: Arc<Mutex<State>>,
 }
 
 impl Script {
     /// Follows the file, or listens on the socket.
-    pub fn open(path: &Path, teller: Teller) -> Result<Self, SensorError> {
+    pub(super) fn open(path: &Path, teller: Teller) -> Result<Self, SensorError> {
         let rest = Err((LONG_AGO, Instant::now()));
         let state = State { sample: Sample::QUIET, sees: true, input: rest, charge: None, local: None };
         let state = Arc::new(Mutex::new(state));

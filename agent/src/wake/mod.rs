@@ -28,7 +28,7 @@ const DISCARD: u16 = 9;
 const PACKET_BYTES: usize = 6 + 16 * 6;
 
 /// Sends a packet for each card, to all machines in the card's subnet.
-pub async fn wake(cards: Vec<Card>) {
+pub(crate) async fn wake(cards: Vec<Card>) {
     let own: Vec<Subnet> = self::cards().into_iter().map(|card| card.subnet).collect();
     for card in cards {
         if !own.contains(&card.subnet) {
@@ -55,7 +55,7 @@ fn packet(mac: Mac) -> [u8; PACKET_BYTES] {
 }
 
 /// This machine's cards, each with an IPv4 subnet that it is in. None where the operating system does not say.
-pub fn cards() -> Vec<Card> {
+pub(crate) fn cards() -> Vec<Card> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
     let cards = interfaces.filter(|interface| !interface.is_loopback() && !interface.is_p2p).filter_map(|interface| {
         let if_addrs::IfAddr::V4(address) = &interface.addr else { return None };

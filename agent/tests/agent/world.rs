@@ -34,16 +34,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Long enough for a loaded machine; nothing waits for it in vain but a failing test.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
 }
 
-pub fn attempt(job: u64, index: u32) -> AttemptId {
+pub(crate) fn attempt(job: u64, index: u32) -> AttemptId {
     AttemptId { task: TaskId { job: JobId(job), index }, number: 1 }
 }
 
 /// The coordinator's side.
-pub struct Network {
+pub(crate) struct Network {
     issuer: Issuer,
     node: Node,
     address: String,
@@ -54,7 +54,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let authority = Keypair::generate_ed25519();
         let issuer = Issuer { network: NetworkId([9; 16]), authority, life: Duration::from_secs(3600) };
         let (identity, blobs, shutdown) = (Keypair::generate_ed25519(), Arc::new(Blobs::default()), CancellationToken::new());
@@ -77,12 +77,12 @@ impl Network {
         Self { issuer, node, address, blobs, secret: Secret::random(), enrolled: 0, _shutdown: shutdown.drop_guard() }
     }
 
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.token_at(self.address.clone())
     }
 
     /// A token whose coordinator is expected at another place.
-    pub fn token_for(&self, place: &str) -> String {
+    pub(crate) fn token_for(&self, place: &str) -> String {
         self.token_at(format!("{place}/p2p/{}", self.node.handle.local_peer()))
     }
 
@@ -125,13 +125,13 @@ impl Network {
     }
 
     /// Refuses whoever asks next while `work` goes on.
-    pub async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> T {
         let refuse = self.enrolment(|_, _, _| EnrolmentReply::Refused(EnrolmentRefusal::UsedUp));
         within("a refusal", async { tokio::join!(work, refuse).0 }).await
     }
 
     /// The next work stream.
-    pub async fn work(&mut self) -> Stream {
+    pub(crate) async fn work(&mut self) -> Stream {
         let opened = async {
             loop {
                 if let NodeEvent::Work { stream, .. } = self.node.events.recv().await.expect("the node runs") {
@@ -145,7 +145,7 @@ impl Network {
     }
 
     /// The next work stream, greeted.
-    pub async fn welcomed(&mut self) -> Stream {
+    pub(crate) async fn welcomed(&mut self) -> Stream {
         let mut stream = self.work().await;
         stream.hello().await;
         stream.welcome().await;
@@ -153,11 +153,11 @@ impl Network {
     }
 
     /// The brief of a job that runs a module in text form, which the agent compiles itself.
-    pub fn brief(&self, job: u64, module: &str, time_ms: u64) -> ToAgent {
+    pub(crate) fn brief(&self, job: u64, module: &str, time_ms: u64) -> ToAgent {
         self.terms_of_bytes(job, &wat::parse_str(module).expect("a module"), time_ms)
     }
 
-    pub fn terms_of_bytes(&self, job: u64, module: &[u8], time_ms: u64) -> ToAgent {
+    pub(crate) fn terms_of_bytes(&self, job: u64, module: &[u8], time_ms: u64) -> ToAgent {
         let manifest = ModuleManifest {
             function: "function".into(),
             number: 1,
@@ -186,7 +186,7 @@ impl Network {
 }
 
 /// The coordinator's end of a work stream.
-pub struct Stream {
+pub(crate) struct Stream {
     stream: CoordinatorStream,
     number: u64,
     said: Instant,
@@ -196,11 +196,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub async fn hello(&mut self) -> Hello {
+    pub(crate) async fn hello(&mut self) -> Hello {
         self.hear("a greeting", |message| if let ToCoordinator::Hello(hello) = message { Some(*hello) } else { None }).await
     }
 
-    pub async fn welcome(&mut self) {
+    pub(crate) async fn welcome(&mut self) {
         let welcome = Welcome {
             agent: AgentId(1),
             term: Term(1),
@@ -214,7 +214,7 @@ impl Stream {
         self.say(vec![ToAgent::Welcome(welcome)]).await;
     }
 
-    pub async fn assign(&mut self, job: u64, index: u32, input: Payload) {
+    pub(crate) async fn assign(&mut self, job: u64, index: u32, input: Payload) {
         self.say(vec![ToAgent::Assign(vec![Assignment {
             attempt: attempt(job, index),
             input,
@@ -224,14 +224,14 @@ impl Stream {
         .await;
     }
 
-    pub async fn say(&mut self, messages: Vec<ToAgent>) {
+    pub(crate) async fn say(&mut self, messages: Vec<ToAgent>) {
         self.number += 1;
         self.said = Instant::now();
         self.stream.outgoing.send(&ToAgentFrame { number: self.number, messages }).await.expect("the agent listens");
     }
 
     /// The first message that suits; others before it are dropped.
-    pub async fn hear<T>(&mut self, what: &str, suits: impl Fn(ToCoordinator) -> Option<T>) -> T {
+    pub(crate) async fn hear<T>(&mut self, what: &str, suits: impl Fn(ToCoordinator) -> Option<T>) -> T {
         let found = async {
             loop {
                 while !self.heard.is_empty() {
@@ -253,7 +253,7 @@ impl Stream {
     }
 
     /// The next result, one of a message at a time.
-    pub async fn result(&mut self) -> Finished {
+    pub(crate) async fn result(&mut self) -> Finished {
         let mut results = self
             .hear("a result", |message| if let ToCoordinator::Finished(results) = message { Some(results) } else { None })
             .await;
@@ -270,13 +270,13 @@ type Delivered = Vec<(AttemptId, Vec<u8>)>;
 
 /// What the coordinator has.
 #[derive(Default)]
-pub struct Blobs {
+pub(crate) struct Blobs {
     held: Mutex<BTreeMap<Digest, Blob>>,
     delivered: Arc<Mutex<Delivered>>,
 }
 
 impl Blobs {
-    pub fn put(&self, bytes: &[u8]) -> BlobRef {
+    pub(crate) fn put(&self, bytes: &[u8]) -> BlobRef {
         let mut builder = OutlineBuilder::default();
         builder.update(bytes);
         let (blob, outline) = builder.finish();
@@ -284,7 +284,7 @@ impl Blobs {
         blob
     }
 
-    pub fn delivered(&self) -> Delivered {
+    pub(crate) fn delivered(&self) -> Delivered {
         self.delivered.lock().expect("no test panics in it").clone()
     }
 }
@@ -328,37 +328,37 @@ impl BlobSink for Sink {
 }
 
 /// An agent's data folder, and the program that uses it.
-pub struct Agent {
+pub(crate) struct Agent {
     folder: tempfile::TempDir,
 }
 
 /// What a command came to.
-pub struct Output {
+pub(crate) struct Output {
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
 impl Output {
-    pub fn expect_ok(self) -> Vec<u8> {
+    pub(crate) fn expect_ok(self) -> Vec<u8> {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.stdout
     }
 }
 
 impl Agent {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a folder") }
     }
 
-    pub async fn join(network: &mut Network, arguments: &[&str]) -> Self {
+    pub(crate) async fn join(network: &mut Network, arguments: &[&str]) -> Self {
         let (agent, token) = (Self::new(), network.token());
         let arguments = [&["join", &token], arguments].concat();
         network.enrolling(agent.cli(&arguments)).await.expect_ok();
         agent
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -372,13 +372,13 @@ impl Agent {
         command
     }
 
-    pub async fn cli(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
         let output = within("an end", self.command(arguments).output()).await.expect("the program");
         Output { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 
     /// Starts the agent. The machine that tests run on is busy, and that is no reason to pause.
-    pub fn run(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Running {
         let fixed = ["run", "--mdns", "false", "--cpu-pause-percent", "0", "--memory-free-min", "0", "--priority", "normal"];
         let child = self.command(&[&fixed, arguments].concat()).spawn().expect("the program");
         Running { child }
@@ -386,22 +386,22 @@ impl Agent {
 }
 
 /// An agent that runs; killed when dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: tokio::process::Child,
 }
 
 impl Running {
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = i32::try_from(self.child.id().expect("it runs")).expect("a process's number");
         let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     }
 
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it runs");
     }
 
-    pub async fn exit_code(&mut self) -> Option<i32> {
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         within("an exit", self.child.wait()).await.expect("a status").code()
     }
 }

@@ -23,9 +23,9 @@ use lull_shared::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Far above what anything here takes, on a machine with other work.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct Bench {
+pub(crate) struct Bench {
     pub folder: Arc<tempfile::TempDir>,
     pub load: Load,
     /// What is started.
@@ -33,24 +33,24 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self::of_kind(text, ModuleKind::Preview1)
     }
 
     /// With the migratable build of the same function, made by hand: what stands behind `;;+` is part of it.
-    pub fn migratable(text: &str) -> Self {
+    pub(crate) fn migratable(text: &str) -> Self {
         let text = text.replace(";;+", "");
         let mut bench = Self::new(&text);
         bench.load.build = Build::Migratable { code: Digest::of(text.as_bytes()) };
         bench
     }
 
-    pub fn of_kind(text: &str, kind: ModuleKind) -> Self {
+    pub(crate) fn of_kind(text: &str, kind: ModuleKind) -> Self {
         Self::of_module(&wat::parse_str(text).expect("the guest is valid text"), kind)
     }
 
     /// With a function that a compiler made.
-    pub fn of_module(module: &[u8], kind: ModuleKind) -> Self {
+    pub(crate) fn of_module(module: &[u8], kind: ModuleKind) -> Self {
         let options = CompileOptions { kind, canonical_nans: false, platform: Platform::host() };
         let artifact = engine::precompile(module, &options).expect("the guest compiles");
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
@@ -79,7 +79,7 @@ impl Bench {
     }
 
     /// Grants a scratch folder with something in it.
-    pub fn with_scratch(mut self, scratch_bytes: u64) -> Self {
+    pub(crate) fn with_scratch(mut self, scratch_bytes: u64) -> Self {
         let scratch = self.folder.path().join("scratch");
         std::fs::create_dir_all(scratch.join("old")).expect("a folder");
         std::fs::write(scratch.join("file"), "from before").expect("a file");
@@ -89,62 +89,62 @@ impl Bench {
         self
     }
 
-    pub async fn try_start(&self) -> Result<Bed, SpawnError> {
+    pub(crate) async fn try_start(&self) -> Result<Bed, SpawnError> {
         let spec = Spec { program: Some(self.program.clone()), load: self.load.clone() };
         let (executor, events) = tokio::time::timeout(DEADLINE, Executor::spawn(spec)).await.expect("it starts in time")?;
         Ok(Bed { executor, events, folder: Arc::clone(&self.folder) })
     }
 
-    pub async fn start(&self) -> Bed {
+    pub(crate) async fn start(&self) -> Bed {
         self.try_start().await.expect("the executor starts")
     }
 
     /// Starts an executor for one attempt.
-    pub async fn once(&self, input: &[u8]) -> Finished {
+    pub(crate) async fn once(&self, input: &[u8]) -> Finished {
         let mut bed = self.start().await;
         bed.run(0, input);
         bed.finished().await
     }
 
     /// What the one attempt failed of.
-    pub async fn failure(&self) -> Failure {
+    pub(crate) async fn failure(&self) -> Failure {
         self.once(b"").await.outcome.expect_err("it fails")
     }
 }
 
 /// A started executor.
-pub struct Bed {
+pub(crate) struct Bed {
     pub executor: Executor,
     pub events: UnboundedReceiver<Event>,
     folder: Arc<tempfile::TempDir>,
 }
 
 impl Bed {
-    pub fn run(&self, index: u32, input: &[u8]) {
+    pub(crate) fn run(&self, index: u32, input: &[u8]) {
         self.run_with(index, Input::Inline(Bytes::copy_from_slice(input)));
     }
 
-    pub fn run_with(&self, index: u32, input: Input) {
+    pub(crate) fn run_with(&self, index: u32, input: Input) {
         let output = self.outputs().join(format!("output-{index}"));
         self.executor.run(Run { attempt: attempt(index), input, output, resume: None }).expect("the executor takes it");
     }
 
-    pub async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         tokio::time::timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("an event")
     }
 
-    pub async fn started(&mut self, index: u32) {
+    pub(crate) async fn started(&mut self, index: u32) {
         let event = self.event().await;
         assert!(matches!(event, Event::Started { attempt: started } if started == attempt(index)), "{event:?}");
     }
 
     /// The folder of long outputs.
-    pub fn outputs(&self) -> PathBuf {
+    pub(crate) fn outputs(&self) -> PathBuf {
         self.folder.path().join("outputs")
     }
 
     /// The next end of an attempt.
-    pub async fn finished(&mut self) -> Finished {
+    pub(crate) async fn finished(&mut self) -> Finished {
         loop {
             match self.event().await {
                 Event::Started { .. } => {}
@@ -155,13 +155,13 @@ impl Bed {
     }
 
     /// Hands over an attempt that goes on from a snapshot.
-    pub fn resume(&self, index: u32, input: Input, snapshot: PathBuf) {
+    pub(crate) fn resume(&self, index: u32, input: Input, snapshot: PathBuf) {
         let output = self.outputs().join(format!("output-{index}"));
         self.executor.run(Run { attempt: attempt(index), input, output, resume: Some(snapshot) }).expect("the executor takes it");
     }
 
     /// The next snapshot or end.
-    pub async fn saved_or_finished(&mut self) -> Result<Snapshot, Finished> {
+    pub(crate) async fn saved_or_finished(&mut self) -> Result<Snapshot, Finished> {
         loop {
             match self.event().await {
                 Event::Started { .. } => {}
@@ -173,12 +173,12 @@ impl Bed {
     }
 
     /// The snapshot that was asked for.
-    pub async fn saved(&mut self) -> Snapshot {
+    pub(crate) async fn saved(&mut self) -> Snapshot {
         self.saved_or_finished().await.unwrap_or_else(|finished| panic!("it ended before: {finished:?}"))
     }
 
     /// The snapshot that was asked for; none if the process died first.
-    pub async fn saved_or_died(&mut self) -> Option<Snapshot> {
+    pub(crate) async fn saved_or_died(&mut self) -> Option<Snapshot> {
         match self.event().await {
             Event::Saved(snapshot) => Some(*snapshot),
             Event::Died { .. } => None,
@@ -187,7 +187,7 @@ impl Bed {
     }
 
     /// The end of the process after an attempt was begun.
-    pub async fn died_running(&mut self) -> Death {
+    pub(crate) async fn died_running(&mut self) -> Death {
         loop {
             match self.event().await {
                 Event::Started { .. } => {}
@@ -198,22 +198,22 @@ impl Bed {
     }
 
     /// The end of the process.
-    pub async fn died(&mut self) -> (Option<AttemptId>, Vec<AttemptId>, Death) {
+    pub(crate) async fn died(&mut self) -> (Option<AttemptId>, Vec<AttemptId>, Death) {
         let event = self.event().await;
         let Event::Died { running, queued, death, .. } = event else { panic!("{event:?}") };
         (running, queued, death)
     }
 }
 
-pub fn attempt(index: u32) -> AttemptId {
+pub(crate) fn attempt(index: u32) -> AttemptId {
     AttemptId { task: TaskId { job: JobId(7), index }, number: 2 }
 }
 
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_lull-agent")).to_owned()
 }
 
-pub fn inline(finished: &Finished) -> &[u8] {
+pub(crate) fn inline(finished: &Finished) -> &[u8] {
     match &finished.outcome {
         Ok(Output::Inline(bytes)) => bytes,
         other => panic!("no inline output: {other:?}"),

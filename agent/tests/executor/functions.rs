@@ -21,7 +21,7 @@ fn functions() -> PathBuf {
 }
 
 /// Both builds of a module.
-pub fn builds(module: &[u8], args: &[&str]) -> (Bench, Bench) {
+pub(crate) fn builds(module: &[u8], args: &[&str]) -> (Bench, Bench) {
     let build = migratable::rewrite(module).expect("it can be moved").module;
     let bench = |module: &[u8], build| {
         let options = CompileOptions { kind: ModuleKind::Preview1, canonical_nans: false, platform: Platform::host() };
@@ -45,7 +45,7 @@ fn output(finished: &Finished) -> Vec<u8> {
 }
 
 /// Runs it, moving it to another process at random instants, and how often it was moved.
-pub async fn moved(bench: &Bench, input: &Input, moves_max: u32, apart_us: u64) -> (Finished, u32) {
+pub(crate) async fn moved(bench: &Bench, input: &Input, moves_max: u32, apart_us: u64) -> (Finished, u32) {
     let mut random = StdRng::seed_from_u64(4);
     let mut snapshot: Option<PathBuf> = None;
     for moves in 0.. {

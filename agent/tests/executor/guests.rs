@@ -1,10 +1,10 @@
 //! Small functions, as text.
 
 /// Ends at once.
-pub const NOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+pub(crate) const NOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
 /// Copies its input to its output.
-pub const ECHO: &str = r#"(module
+pub(crate) const ECHO: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
@@ -20,18 +20,18 @@ pub const ECHO: &str = r#"(module
           (br $more))))))"#;
 
 /// Exits with code 3.
-pub const EXIT_3: &str = r#"(module
+pub(crate) const EXIT_3: &str = r#"(module
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
   (func (export "_start") (call $exit (i32.const 3))))"#;
 
 /// Exits with this code.
-pub fn exit(code: i32) -> String {
+pub(crate) fn exit(code: i32) -> String {
     EXIT_3.replace("(i32.const 3)", &format!("(i32.const {code})"))
 }
 
 /// Writes so many bytes to standard output in one call, which must take them all.
-pub fn one_write(bytes: u32) -> String {
+pub(crate) fn one_write(bytes: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -47,7 +47,7 @@ pub fn one_write(bytes: u32) -> String {
 }
 
 /// Asks for so many random bytes in one call, and writes the last eight of them.
-pub fn one_random(bytes: u32) -> String {
+pub(crate) fn one_random(bytes: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
@@ -64,29 +64,29 @@ pub fn one_random(bytes: u32) -> String {
 }
 
 /// Begins with so many pages of memory.
-pub fn begins_with(pages: u32) -> String {
+pub(crate) fn begins_with(pages: u32) -> String {
     format!(r#"(module (memory (export "memory") {pages}) (func (export "_start")))"#)
 }
 
 /// Traps two calls deep.
-pub const TRAP: &str = r#"(module
+pub(crate) const TRAP: &str = r#"(module
   (memory (export "memory") 1)
   (func $inner unreachable)
   (func $_ZN4core3fmt5write17h0123456789abcdefE (call $inner))
   (func $start (export "_start") (call $_ZN4core3fmt5write17h0123456789abcdefE)))"#;
 
 /// Never ends.
-pub const SPIN: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
+pub(crate) const SPIN: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
 
 /// Takes page after page of memory until it is refused, then traps.
-pub const HUNGRY: &str = r#"(module
+pub(crate) const HUNGRY: &str = r#"(module
   (memory (export "memory") 1)
   (func (export "_start")
     (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
     unreachable))"#;
 
 /// Leaves marks in its memory, and traps if it finds any.
-pub const DIRTY: &str = r#"(module
+pub(crate) const DIRTY: &str = r#"(module
   (memory (export "memory") 40)
   (func (export "_start") (local $at i32)
     (loop $more
@@ -96,7 +96,7 @@ pub const DIRTY: &str = r#"(module
       (br_if $more (i32.lt_u (local.get $at) (i32.const 2621440))))))"#;
 
 /// Writes to a descriptor, `count` times a line of 64 bytes.
-pub fn writes(descriptor: u32, count: u32) -> String {
+pub(crate) fn writes(descriptor: u32, count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -114,7 +114,7 @@ pub fn writes(descriptor: u32, count: u32) -> String {
 }
 
 /// Writes its arguments or its environment, each ended by a zero byte.
-pub fn strings(what: &str) -> String {
+pub(crate) fn strings(what: &str) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "{what}_sizes_get" (func $sizes (param i32 i32) (result i32)))
@@ -130,7 +130,7 @@ pub fn strings(what: &str) -> String {
 }
 
 /// Writes 32 random bytes.
-pub const RANDOM: &str = r#"(module
+pub(crate) const RANDOM: &str = r#"(module
   (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
@@ -141,7 +141,7 @@ pub const RANDOM: &str = r#"(module
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
 /// Reads the wall clock, the monotonic clock, sleeps, reads the wall clock; writes the three times.
-pub fn clock(sleep_ns: u64) -> String {
+pub(crate) fn clock(sleep_ns: u64) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
@@ -163,7 +163,7 @@ pub fn clock(sleep_ns: u64) -> String {
 
 /// Makes `/scratch/file` anew, which must not be there, and writes `count` times 64 KiB into it. A write that fails
 /// ends it with the error as exit code.
-pub fn scratch(count: u32) -> String {
+pub(crate) fn scratch(count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -187,7 +187,7 @@ pub fn scratch(count: u32) -> String {
 }
 
 /// Makes a file `count` times, writes 64 KiB into it and removes it; all of them stay open.
-pub fn removed_files(count: u32) -> String {
+pub(crate) fn removed_files(count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -212,7 +212,7 @@ pub fn removed_files(count: u32) -> String {
 }
 
 /// Nests so many folders, each in the one before, and lets go of each.
-pub fn nested_folders(count: u32) -> String {
+pub(crate) fn nested_folders(count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -237,7 +237,7 @@ pub fn nested_folders(count: u32) -> String {
 }
 
 /// Waits for so many deadlines at once; exits with what it was told.
-pub fn polls(count: u32) -> String {
+pub(crate) fn polls(count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
@@ -249,7 +249,7 @@ pub fn polls(count: u32) -> String {
 }
 
 /// Opens a path of so many bytes; exits with what it was told.
-pub fn long_path(bytes: u32) -> String {
+pub(crate) fn long_path(bytes: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -263,7 +263,7 @@ pub fn long_path(bytes: u32) -> String {
 }
 
 /// Writes so many empty buffers to a file of its scratch folder; exits with what it was told.
-pub fn many_buffers(count: u32) -> String {
+pub(crate) fn many_buffers(count: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

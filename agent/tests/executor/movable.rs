@@ -3,7 +3,7 @@
 
 /// Mixes input, randomness, time and what it computes into a hash, `rounds` times: in each round it writes `lines`
 /// lines of 64 bytes and one to its log, takes a page of memory, and computes for `steps` steps. Two functions deep.
-pub fn mixer(rounds: u32, steps: u32, lines: u32) -> String {
+pub(crate) fn mixer(rounds: u32, steps: u32, lines: u32) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
@@ -89,7 +89,7 @@ pub fn mixer(rounds: u32, steps: u32, lines: u32) -> String {
 }
 
 /// Fills `pages` of 64 KiB with numbers, then computes until it is asked to stop, and never ends.
-pub fn holder(pages: u32) -> String {
+pub(crate) fn holder(pages: u32) -> String {
     format!(
         r#"(module
   ;;+ (import "lull_migratable" "poll" (func $poll (result i32)))
@@ -123,7 +123,7 @@ pub fn holder(pages: u32) -> String {
 /// it keeps the error code and the first [`KEPT_BYTES`] of its memory, and at the end it writes all that to a descriptor.
 ///
 /// A step is a function's name, its parameters' types (`i` and `I` for 32 and 64 bits), and its arguments.
-pub fn walker(steps: &[(&str, &str, &[i64])], written_to: u32) -> String {
+pub(crate) fn walker(steps: &[(&str, &str, &[i64])], written_to: u32) -> String {
     let mut imports = std::collections::BTreeMap::new();
     let mut calls = String::new();
     for (number, (name, types, arguments)) in steps.iter().enumerate() {
@@ -184,4 +184,4 @@ pub fn walker(steps: &[(&str, &str, &[i64])], written_to: u32) -> String {
 }
 
 /// What [`walker`] keeps of its memory after each step.
-pub const KEPT_BYTES: u32 = 2048;
+pub(crate) const KEPT_BYTES: u32 = 2048;

@@ -42,7 +42,7 @@ where
 }
 
 /// A moment that a program asks for, if there is one; what is wrong with it is told as with all texts here.
-pub fn moment<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+pub(super) fn moment<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let text = Option::<std::borrow::Cow<'de, str>>::deserialize(decoder)?;
     let wrong = |text: &str| {
         let hint = "write a date, a time and how far its clock is from UTC, like 2027-03-01T06:00:00Z";

@@ -247,7 +247,7 @@ fn words(error: &io::Error) -> String {
 }
 
 /// The answer of every command.
-pub type Outcome = Result<Exit, Failure>;
+pub(super) type Outcome = Result<Exit, Failure>;
 
 #[cfg(test)]
 mod tests {

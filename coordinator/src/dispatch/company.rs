@@ -14,30 +14,30 @@ use tokio::time::Instant;
 /// Results in one turn that are a stream.
 const CROWD: usize = 16;
 /// Results that are worth a round trip of their own.
-pub const FULL: usize = 512;
+pub(super) const FULL: usize = 512;
 /// The longest wait: half of the work that agents have waiting behind what they run.
 pub const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// What the last turn tells about the next one.
 #[derive(Debug, Clone, Copy)]
-pub struct Company {
+pub(super) struct Company {
     wait: Duration,
     until: Option<Instant>,
 }
 
 impl Company {
     /// Turns wait for so long at most.
-    pub fn new(wait: Duration) -> Self {
+    pub(super) fn new(wait: Duration) -> Self {
         Self { wait, until: None }
     }
 
     /// A turn with so many results was committed.
-    pub fn note(&mut self, results: usize, now: Instant) {
+    pub(super) fn note(&mut self, results: usize, now: Instant) {
         self.until = (results >= CROWD).then(|| now + self.wait);
     }
 
     /// Until when the next turn may wait.
-    pub fn until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
 }

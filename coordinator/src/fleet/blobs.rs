@@ -33,7 +33,7 @@ use crate::{
 const COUNTED_MAX: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("more than none");
 
 /// Serves a store's blobs to the mesh, and takes in the outputs of attempts from the agents that hold them.
-pub struct StoreBlobs {
+pub(crate) struct StoreBlobs {
     store: Arc<dyn ForPeople>,
     phases: watch::Receiver<Phase>,
     /// Snapshots that no agent could keep a copy of.
@@ -44,7 +44,7 @@ pub struct StoreBlobs {
 
 impl StoreBlobs {
     /// Over this store; who holds what is known to the leader.
-    pub fn new(store: Arc<dyn ForPeople>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
+    pub(crate) fn new(store: Arc<dyn ForPeople>, phases: watch::Receiver<Phase>, snapshots: Cache) -> Self {
         Self { store, phases, snapshots, delivered: Arc::new(Mutex::new(LruCache::new(COUNTED_MAX))) }
     }
 

@@ -64,7 +64,7 @@ pub struct Network {
 }
 
 /// The first thing that was read from a stream.
-pub type First = Option<Result<ToCoordinatorFrame, FrameError>>;
+pub(crate) type First = Option<Result<ToCoordinatorFrame, FrameError>>;
 
 /// What one agent may have waiting in the loop's mailbox, in [`weight`]s: others wait for no more of it than the longest
 /// message that there may be, however much it says.
@@ -473,7 +473,7 @@ async fn refuse(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeReason)
 }
 
 /// Ends a stream on which nothing was said yet.
-pub async fn dismiss(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
+pub(crate) async fn dismiss(outgoing: &mut FrameWriter<ToAgentFrame>, reason: GoodbyeReason) {
     // It learns of it or it does not.
     let _ = outgoing.send(&ToAgentFrame { number: 0, messages: vec![ToAgent::Goodbye { reason }] }).await;
     outgoing.close().await;

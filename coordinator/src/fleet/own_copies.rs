@@ -21,7 +21,7 @@ use crate::{dispatch::DispatchHandle, fleet::tracker::Tracker};
 const FETCHES_MAX: usize = 2;
 
 /// Fetches and deletes as the scheduler says.
-pub struct OwnCopies {
+pub(crate) struct OwnCopies {
     cache: Cache,
     node: NodeHandle,
     tracker: Arc<Tracker>,
@@ -31,12 +31,12 @@ pub struct OwnCopies {
 
 impl OwnCopies {
     /// Of one term. What an earlier one left in the cache is there.
-    pub fn new(cache: Cache, node: NodeHandle, tracker: Arc<Tracker>, dispatch: DispatchHandle) -> Self {
+    pub(crate) fn new(cache: Cache, node: NodeHandle, tracker: Arc<Tracker>, dispatch: DispatchHandle) -> Self {
         Self { cache, node, tracker, dispatch, turns: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 
     /// Until the term is over.
-    pub async fn run(self, mut orders: mpsc::UnboundedReceiver<OwnCopy>) {
+    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<OwnCopy>) {
         let (mut fetches, mut running) = (JoinSet::new(), BTreeMap::new());
         loop {
             let order = tokio::select! {

@@ -23,26 +23,31 @@ const ARTIFACTS_MAX: usize = 16;
 
 /// A version of a module, with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub(super) struct Published {
     pub record: VersionRecord,
     pub manifest: ModuleManifest,
 }
 
 impl Published {
     /// The versions of this module, newest first within their function.
-    pub fn of_module(versions: Vec<VersionRecord>, module: BlobRef, canonical_nans: bool, authority: &Authority) -> Vec<Self> {
+    pub(super) fn of_module(
+        versions: Vec<VersionRecord>,
+        module: BlobRef,
+        canonical_nans: bool,
+        authority: &Authority,
+    ) -> Vec<Self> {
         let same = |version: &VersionRecord| version.module == module && version.canonical_nans == canonical_nans;
         let read = |record: VersionRecord| Some(Self { manifest: verify(authority, &record.manifest).ok()?, record });
         versions.into_iter().filter(same).filter_map(read).collect()
     }
 
     /// Why it has no build that can be moved, if one was tried.
-    pub fn not_movable(&self) -> Option<&str> {
+    pub(super) fn not_movable(&self) -> Option<&str> {
         self.record.interface.iter().find_map(|line| line.strip_prefix(NOT_MOVABLE))
     }
 
     /// Whether it is what these options ask for.
-    pub fn suits(&self, options: &PublishOptions) -> bool {
+    pub(super) fn suits(&self, options: &PublishOptions) -> bool {
         match (&self.manifest.migratable, options.migratable) {
             (None, Moving::Never) => true,
             (None, Moving::Auto) => self.not_movable().is_some(),
@@ -52,13 +57,13 @@ impl Published {
     }
 
     /// Whether all of it is compiled for all these engines: none of them has come since, or was upgraded.
-    pub fn is_complete(&self, engines: &[String]) -> bool {
+    pub(super) fn is_complete(&self, engines: &[String]) -> bool {
         let movable = self.manifest.migratable.as_ref();
         covers(&self.manifest.artifacts, engines) && movable.is_none_or(|build| covers(&build.artifacts, engines))
     }
 
     /// What was made for these options, if all of it is here and for all these engines.
-    pub fn parts(&self, options: &PublishOptions, engines: &[String]) -> Option<Parts> {
+    pub(super) fn parts(&self, options: &PublishOptions, engines: &[String]) -> Option<Parts> {
         let complete = |made: &[Artifact]| covers(made, engines);
         let plain = self.manifest.artifacts.clone();
         let (migratable, not_movable) = match (&self.manifest.migratable, options.migratable) {
@@ -77,7 +82,7 @@ impl Published {
 
 /// Everything that a version consists of, in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub(super) struct Parts {
     pub kind: lull_shared::message::ModuleKind,
     pub plain: Vec<Artifact>,
     pub migratable: Option<MigratableBuild>,
@@ -88,7 +93,7 @@ pub struct Parts {
 
 impl Parts {
     /// Adds what an older version has for engines that nothing was compiled for now: agents that were not upgraded yet.
-    pub fn keep_older(&mut self, older: &Published) {
+    pub(super) fn keep_older(&mut self, older: &Published) {
         add_missing(&mut self.plain, &older.manifest.artifacts);
         if let (Some(build), Some(known)) = (&mut self.migratable, &older.manifest.migratable)
             && build.module == known.module

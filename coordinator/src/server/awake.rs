@@ -19,7 +19,7 @@ const TRY_MIN: Duration = Duration::from_secs(5);
 
 /// Opens a store, for as long as `wait` while it does not answer. What does not pass by itself ends it at once: a wrong
 /// password, a database that is not there.
-pub async fn open(
+pub(super) async fn open(
     open: impl AsyncFnMut() -> StoreResult<Arc<dyn Store>>,
     wait: Duration,
     shutdown: &CancellationToken,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A coordinator's keys, and its network.
-pub struct Keys {
+pub(super) struct Keys {
     /// Its own.
     pub identity: Keypair,
     /// The network's.
@@ -51,7 +51,7 @@ impl Folder {
 }
 
 /// The keys of a data folder, once they and the store are of one network. `init`: what is missing is to be made anew.
-pub async fn keys(data: &Path, store: &dyn Store, init: bool) -> anyhow::Result<Keys> {
+pub(super) async fn keys(data: &Path, store: &dyn Store, init: bool) -> anyhow::Result<Keys> {
     let folder = Folder::read(data)?;
     let known = store.network().await.context("cannot read whose store this is")?;
     if init {

@@ -55,7 +55,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a term came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// It was told to stop.
     Stopped,
     /// Another coordinator leads.
@@ -65,7 +65,7 @@ pub enum End {
 }
 
 /// What outlives a term.
-pub struct Lasting {
+pub(super) struct Lasting {
     pub store: Arc<dyn Store>,
     pub node: NodeHandle,
     pub network: NetworkId,
@@ -80,7 +80,7 @@ pub struct Lasting {
 
 impl Lasting {
     /// Leads in this term until told to stop or fenced. Agents' streams and people's requests end with it.
-    pub async fn leader(&self, lead: Lead, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
+    pub(super) async fn leader(&self, lead: Lead, lease: Lease, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let over = shutdown.child_token();
         let tasks = TaskTracker::new();
         self.losses.leads(lead.term);

@@ -15,7 +15,7 @@ use crate::store::record::LeaderRecord;
 
 /// What is to be done after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+pub(super) enum Claim {
     /// Nobody else leads: take over.
     Vacant,
     /// It was not renewed for a whole lease: take over, if it still ends then.
@@ -26,7 +26,7 @@ pub enum Claim {
 
 /// Watches one lease.
 #[derive(Debug)]
-pub struct LeaseWatch {
+pub(super) struct LeaseWatch {
     own: String,
     lease: Duration,
     seen: Option<Seen>,
@@ -41,12 +41,12 @@ struct Seen {
 
 impl LeaseWatch {
     /// For the coordinator that the store calls `own`.
-    pub fn new(own: String, lease: Duration) -> Self {
+    pub(super) fn new(own: String, lease: Duration) -> Self {
         Self { own, lease, seen: None }
     }
 
     /// Takes what the store said; both times count from any fixed moment and never go back.
-    pub fn look(&mut self, leader: &LeaderRecord, asked: Duration, answered: Duration) -> Claim {
+    pub(super) fn look(&mut self, leader: &LeaderRecord, asked: Duration, answered: Duration) -> Claim {
         match &leader.holder {
             None => return Claim::Vacant,
             // An earlier life of this process: nobody else writes in its name.
@@ -63,7 +63,7 @@ impl LeaseWatch {
     }
 
     /// The store did not answer.
-    pub fn blinked(&mut self) {
+    pub(super) fn blinked(&mut self) {
         self.seen = None;
     }
 }

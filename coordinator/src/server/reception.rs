@@ -27,7 +27,7 @@ use crate::{
 const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
 
 /// Takes the node's events until it stops.
-pub async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<NodeEvent>) {
+pub(super) async fn run(phases: watch::Receiver<Phase>, mut events: mpsc::Receiver<NodeEvent>) {
     while let Some(event) = events.recv().await {
         let leader = phases.borrow().leader().cloned();
         match event {

@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Waits until there is room in each of these folders, as far as they are there. Whatever else is wrong is for others to
 /// say, with what they wanted to do. False when it was told to stop before.
-pub async fn wait(folders: &[PathBuf], shutdown: &CancellationToken) -> bool {
+pub(super) async fn wait(folders: &[PathBuf], shutdown: &CancellationToken) -> bool {
     wait_by(probe, LOOK, folders, shutdown).await
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A standby.
-pub struct Standby {
+pub(super) struct Standby {
     pub store: Arc<dyn Leadership>,
     pub presence: Arc<Presence>,
     pub phases: Arc<watch::Sender<Phase>>,
@@ -33,7 +33,11 @@ pub struct Standby {
 impl Standby {
     /// Waits for its turn; `None` when it was told to stop before. `fenced` is the term that this process led in
     /// before another took over.
-    pub async fn stand_by(&self, fenced: Option<Term>, shutdown: &CancellationToken) -> anyhow::Result<Option<(Lead, Lease)>> {
+    pub(super) async fn stand_by(
+        &self,
+        fenced: Option<Term>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<(Lead, Lease)>> {
         let own = self.presence.holder();
         let mut watch = LeaseWatch::new(own.clone(), self.lease.length);
         let began = Instant::now();

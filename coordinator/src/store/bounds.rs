@@ -12,9 +12,9 @@ use lull_shared::{
 use super::record::CoordinatorRecord;
 
 /// Names of people, jobs, functions, machines: twice what is let in anywhere, since indexes hold them.
-pub const NAME_UNITS_MAX: usize = 256;
+pub(super) const NAME_UNITS_MAX: usize = 256;
 /// Reasons, details and messages: half a page is enough for a person, the log has the rest.
-pub const REASON_UNITS_MAX: usize = 2_000;
+pub(super) const REASON_UNITS_MAX: usize = 2_000;
 /// Addresses of one coordinator: a machine with several networks, each by name and number, over TCP and QUIC.
 const ADDRESSES_MAX: usize = 32;
 /// Lines kept of a backtrace, and how long each may be.
@@ -22,7 +22,7 @@ const BACKTRACE_LINES_MAX: usize = 64;
 const BACKTRACE_UNITS_MAX: usize = 400;
 
 /// The text without NULs, cut at a character so that it has at most `units_max` UTF-16 units.
-pub fn text(text: &str, units_max: usize) -> String {
+pub(super) fn text(text: &str, units_max: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(units_max * 3));
     let mut units = 0;
     for char in text.chars() {
@@ -36,12 +36,12 @@ pub fn text(text: &str, units_max: usize) -> String {
 }
 
 /// A name as it is kept.
-pub fn name(name: &str) -> String {
+pub(super) fn name(name: &str) -> String {
     text(name, NAME_UNITS_MAX)
 }
 
 /// A coordinator as it is kept.
-pub fn coordinator(own: &CoordinatorRecord) -> CoordinatorRecord {
+pub(super) fn coordinator(own: &CoordinatorRecord) -> CoordinatorRecord {
     let mut kept = own.clone();
     kept.name = name(&own.name);
     kept.machine = name(&own.machine);
@@ -51,17 +51,17 @@ pub fn coordinator(own: &CoordinatorRecord) -> CoordinatorRecord {
 }
 
 /// A reason as it is kept.
-pub fn reason(reason: &str) -> String {
+pub(super) fn reason(reason: &str) -> String {
     text(reason, REASON_UNITS_MAX)
 }
 
 /// A number as signed columns hold it.
-pub fn number(number: u64) -> i64 {
+pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A failure as it is kept.
-pub fn failure(failure: &Failure) -> Failure {
+pub(super) fn failure(failure: &Failure) -> Failure {
     match failure {
         Failure::Trap { message, backtrace } => Failure::Trap {
             message: reason(message),
@@ -81,13 +81,13 @@ pub fn failure(failure: &Failure) -> Failure {
 }
 
 /// A usage as it is kept.
-pub fn usage(usage: Usage) -> Usage {
+pub(super) fn usage(usage: Usage) -> Usage {
     let kept = |value: u64| value.min(i64::MAX as u64);
     Usage { wall_us: kept(usage.wall_us), cpu_us: kept(usage.cpu_us), memory_peak_bytes: kept(usage.memory_peak_bytes) }
 }
 
 /// A machine as it is kept.
-pub fn machine(machine: &Machine) -> Machine {
+pub(super) fn machine(machine: &Machine) -> Machine {
     Machine {
         os: text(&machine.os, 64),
         arch: text(&machine.arch, 64),
@@ -98,7 +98,7 @@ pub fn machine(machine: &Machine) -> Machine {
 }
 
 /// Labels as they are kept.
-pub fn labels(labels: &Labels) -> Labels {
+pub(super) fn labels(labels: &Labels) -> Labels {
     labels.iter().take(LABELS_MAX).map(|(label, value)| (name(label), name(value))).collect()
 }
 

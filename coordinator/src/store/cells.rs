@@ -26,7 +26,7 @@ use super::{
 
 /// One value on its way into a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell<'a> {
+pub(super) enum Cell<'a> {
     Null,
     Int(i64),
     Text(Cow<'a, str>),
@@ -79,7 +79,7 @@ cell_from_option!(i64, u16, u32, u64, Timestamp, AgentId, TokenId, &'a str, Stri
 
 /// The columns of a table that a turn writes.
 #[derive(Debug, Clone, Copy)]
-pub struct Table {
+pub(super) struct Table {
     /// The parameter of SQL Server's procedure that takes its rows.
     #[cfg(test)]
     pub name: &'static str,
@@ -92,14 +92,14 @@ macro_rules! table {
     (@holds) => { false };
     (@holds bytes) => { true };
     ($(#[$doc:meta])* $table:ident = $name:literal, $row:ident($($argument:ident: $type:ty),*) $(let $before:pat = $it:expr;)* { $($column:ident $(@$bytes:ident)?: $value:expr,)* }) => {
-        pub const $table: Table = Table {
+        pub(super) const $table: Table = Table {
             #[cfg(test)]
             name: $name,
             columns: &[$((stringify!($column), table!(@holds $($bytes)?))),*],
         };
 
         $(#[$doc])*
-        pub fn $row<'a>($($argument: $type),*) -> Row<'a, { $table.columns.len() }> {
+        pub(super) fn $row<'a>($($argument: $type),*) -> Row<'a, { $table.columns.len() }> {
             $(let $before = $it;)*
             [$(Cell::from($value)),*]
         }
@@ -107,10 +107,10 @@ macro_rules! table {
 }
 
 /// The cells of one row, in the order of its table's columns.
-pub type Row<'a, const N: usize> = [Cell<'a>; N];
+pub(super) type Row<'a, const N: usize> = [Cell<'a>; N];
 
 /// One of our own types as it is kept.
-pub fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own types are JSON")
 }
 
@@ -383,7 +383,7 @@ table! {
 
 /// All of them.
 #[cfg(test)]
-pub const TABLES: [Table; 15] = [
+pub(super) const TABLES: [Table; 15] = [
     JOBS_NEW,
     JOBS,
     TASKS,

@@ -18,7 +18,7 @@ use super::{
 
 /// What becomes of an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Enrolling {
+pub(super) enum Enrolling {
     /// Nothing is written.
     Answer(EnrolmentOutcome),
     /// A use of the token is spent and an agent made with this name, in this group.
@@ -27,7 +27,7 @@ pub enum Enrolling {
 
 /// A machine that was thrown out, whose place another one takes, and with it its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
+pub(super) struct Replaced {
     pub agent: AgentId,
     /// What it is called from then on.
     pub name: String,
@@ -35,13 +35,13 @@ pub struct Replaced {
 
 impl Replaced {
     /// What the audit says of it.
-    pub fn words(&self, taken: &str) -> String {
+    pub(super) fn words(&self, taken: &str) -> String {
         format!("another machine is called {taken} in its place, and it {}", self.name)
     }
 }
 
 /// Names that are taken, in small letters, by whom, and how he stands.
-pub type Names = BTreeMap<String, (AgentId, Standing)>;
+pub(super) type Names = BTreeMap<String, (AgentId, Standing)>;
 
 /// Numbers that are tried behind a name; then digits of the machine's key, so that the thousandth machine of one name costs no
 /// more than the second.
@@ -64,7 +64,7 @@ fn names(enrolment: &Enrolment, word: &str) -> impl Iterator<Item = String> {
 const REPLACED: &str = "-replaced";
 
 /// All names that have to be looked up for an enrolment, in small letters.
-pub fn names_to_look_up(enrolment: &Enrolment) -> Vec<String> {
+pub(super) fn names_to_look_up(enrolment: &Enrolment) -> Vec<String> {
     names(enrolment, "").chain(names(enrolment, REPLACED)).map(|name| name.to_ascii_lowercase()).collect()
 }
 
@@ -73,7 +73,7 @@ pub fn names_to_look_up(enrolment: &Enrolment) -> Vec<String> {
 ///
 /// Whoever was thrown out stays so whatever it brings: its key is refused, and so is its name under another key, unless an
 /// administrator has made a token for just that name. Names are the same whatever the case of their letters.
-pub fn enrolment(
+pub(super) fn enrolment(
     enrolment: &Enrolment,
     token: Option<&(TokenRecord, [u8; 32])>,
     known: Option<AgentRecord>,
@@ -123,19 +123,19 @@ pub fn enrolment(
 }
 
 /// What the audit says of a token.
-pub fn token_words(role: TokenRole, name: &str, bound: &Bound) -> String {
+pub(super) fn token_words(role: TokenRole, name: &str, bound: &Bound) -> String {
     let names = if bound.names.is_empty() { String::new() } else { format!(", for machines called {}", bound.names.join(", ")) };
     let group = bound.group.as_ref().map(|group| format!(", of the group {group}")).unwrap_or_default();
     format!("{} for {name}{names}{group}", role.as_str())
 }
 
 /// Whether a token's time is over.
-pub fn expired(token: &TokenRecord, now: Timestamp) -> bool {
+pub(super) fn expired(token: &TokenRecord, now: Timestamp) -> bool {
     token.expires.is_some_and(|expires| expires <= now)
 }
 
 /// The blobs that a version needs as long as it exists.
-pub fn version_blobs(version: &NewVersion, manifest: &[u8]) -> BTreeSet<Digest> {
+pub(super) fn version_blobs(version: &NewVersion, manifest: &[u8]) -> BTreeSet<Digest> {
     let mut blobs = BTreeSet::from([version.module.digest]);
     let Ok(manifest) = codec::decode::<ModuleManifest>(manifest) else { return blobs };
     blobs.extend(manifest.artifacts.iter().map(|artifact| artifact.blob.digest));
@@ -147,7 +147,7 @@ pub fn version_blobs(version: &NewVersion, manifest: &[u8]) -> BTreeSet<Digest> 
 }
 
 /// The digest that stands for an owner's idempotency key.
-pub fn key_digest(owner: TokenId, idempotency_key: &str) -> [u8; 32] {
+pub(super) fn key_digest(owner: TokenId, idempotency_key: &str) -> [u8; 32] {
     let text = format!("{owner}:{idempotency_key}");
     *Digest::of(text.as_bytes()).as_bytes()
 }

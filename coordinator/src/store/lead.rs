@@ -32,7 +32,7 @@ pub struct Lead {
 
 /// What a store has taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Transactions that were fenced, renewals and turns among them.
     pub writes: u64,
     /// Turns of the scheduler.
@@ -41,7 +41,7 @@ pub struct Counts {
 
 /// The leader's row as a write finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaderRow {
+pub(super) struct LeaderRow {
     pub leader: LeaderRecord,
     pub counts: Counts,
 }
@@ -70,7 +70,7 @@ pub struct Loaded {
 
 /// What a write does to the scheduler's count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The scheduler's turn.
     Turn,
     /// Anything else.
@@ -79,7 +79,7 @@ pub enum Kind {
 
 /// What one write shows: the counts are those of the moment before it is sent.
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub(super) struct Shown {
     pub term: Term,
     pub holder: Arc<str>,
     /// The store has at least so many.
@@ -148,12 +148,12 @@ impl fmt::Debug for Lead {
 
 impl LeaderRow {
     /// Whether this is who leads.
-    pub fn is_led_by(&self, term: Term, holder: &str) -> bool {
+    pub(super) fn is_led_by(&self, term: Term, holder: &str) -> bool {
         self.leader.term == term && self.leader.holder.as_deref() == Some(holder)
     }
 
     /// Why a write that shows this was not let through; none if it is to be.
-    pub fn refusal(&self, shown: &Shown) -> Option<Refusal> {
+    pub(super) fn refusal(&self, shown: &Shown) -> Option<Refusal> {
         let Counts { writes, turns } = self.counts;
         if !self.is_led_by(shown.term, &shown.holder) {
             Some(Refusal::Fenced(self.leader.clone()))
@@ -165,7 +165,7 @@ impl LeaderRow {
     }
 
     /// The counts after a write was let through.
-    pub fn counted(&self, shown: &Shown) -> Counts {
+    pub(super) fn counted(&self, shown: &Shown) -> Counts {
         Counts { writes: self.counts.writes + 1, turns: self.counts.turns + u64::from(shown.turns.is_some()) }
     }
 }

@@ -8,7 +8,7 @@ use lull_shared::{
 };
 
 /// Reads a pack's index.
-pub struct LinkReader {
+pub(super) struct LinkReader {
     pack_bytes: u64,
     /// Bytes of the index that were not read yet.
     pending: Vec<u8>,
@@ -18,12 +18,12 @@ pub struct LinkReader {
 
 impl LinkReader {
     /// For a pack of this size.
-    pub fn new(pack_bytes: u64) -> Self {
+    pub(super) fn new(pack_bytes: u64) -> Self {
         Self { pack_bytes, pending: Vec::new(), entries_left: None, links: BTreeSet::new() }
     }
 
     /// Takes the next piece; whether more of the index follows. What is no pack, or a damaged one, has nothing more.
-    pub fn push(&mut self, piece: &[u8]) -> bool {
+    pub(super) fn push(&mut self, piece: &[u8]) -> bool {
         self.pending.extend_from_slice(piece);
         let mut at = 0;
         if self.entries_left.is_none() {
@@ -53,7 +53,7 @@ impl LinkReader {
     }
 
     /// The blobs that were named.
-    pub fn finish(self) -> BTreeSet<Digest> {
+    pub(super) fn finish(self) -> BTreeSet<Digest> {
         self.links
     }
 }

@@ -49,7 +49,7 @@ impl Damaged {
 }
 
 /// One row, read by column name. `None` is NULL.
-pub trait Columns {
+pub(super) trait Columns {
     fn int(&self, column: &str) -> Result<Option<i64>, Damaged>;
     fn text(&self, column: &str) -> Result<Option<String>, Damaged>;
     fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, Damaged>;
@@ -60,7 +60,7 @@ fn need<T>(column: &str, value: Option<T>) -> Result<T, Damaged> {
 }
 
 /// An integer that must be there.
-pub fn int(row: &dyn Columns, column: &str) -> Result<i64, Damaged> {
+pub(super) fn int(row: &dyn Columns, column: &str) -> Result<i64, Damaged> {
     need(column, row.int(column)?)
 }
 
@@ -69,18 +69,18 @@ fn u64_of(row: &dyn Columns, column: &str) -> Result<u64, Damaged> {
 }
 
 /// A small number that must be there.
-pub fn u32_of(row: &dyn Columns, column: &str) -> Result<u32, Damaged> {
+pub(super) fn u32_of(row: &dyn Columns, column: &str) -> Result<u32, Damaged> {
     let value = int(row, column)?;
     u32::try_from(value).map_err(|_| Damaged::new(column, value.to_string()))
 }
 
 /// A text that must be there.
-pub fn text(row: &dyn Columns, column: &str) -> Result<String, Damaged> {
+pub(super) fn text(row: &dyn Columns, column: &str) -> Result<String, Damaged> {
     need(column, row.text(column)?)
 }
 
 /// Bytes that must be there.
-pub fn bytes(row: &dyn Columns, column: &str) -> Result<Vec<u8>, Damaged> {
+pub(super) fn bytes(row: &dyn Columns, column: &str) -> Result<Vec<u8>, Damaged> {
     need(column, row.bytes(column)?)
 }
 
@@ -110,13 +110,13 @@ fn json_if<T: DeserializeOwned>(row: &dyn Columns, column: &str) -> Result<Optio
 }
 
 /// A digest.
-pub fn digest(column: &str, bytes: &[u8]) -> Result<Digest, Damaged> {
+pub(super) fn digest(column: &str, bytes: &[u8]) -> Result<Digest, Damaged> {
     let bytes = bytes.try_into().map_err(|_| Damaged::new(column, format!("a digest of {} bytes", bytes.len())))?;
     Ok(Digest::from_bytes(bytes))
 }
 
 /// How tasks stand that were never started.
-pub fn state_of_never_started(stopping: Option<JobState>) -> TaskState {
+pub(super) fn state_of_never_started(stopping: Option<JobState>) -> TaskState {
     match stopping {
         None => TaskState::Queued,
         Some(JobState::Expired) => TaskState::Expired,
@@ -138,7 +138,7 @@ fn spec(row: &dyn Columns) -> Result<JobSpec, Damaged> {
 }
 
 /// A job for people, from the columns of `jobs` and its open tasks counted by state.
-pub fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
+pub(super) fn job_record(row: &dyn Columns) -> Result<JobRecord, Damaged> {
     let stopping = word_if(row, "stopping", JobState::from_word)?;
     let count = |column| u32_of(row, column);
     let moving = count("moving")?;
@@ -181,29 +181,29 @@ fn owner(row: &dyn Columns) -> Result<Option<TokenId>, Damaged> {
 }
 
 /// What an owner used in an hour: slot-microseconds.
-pub fn owner_hour(row: &dyn Columns) -> Result<(Option<TokenId>, i64, i64), Damaged> {
+pub(super) fn owner_hour(row: &dyn Columns) -> Result<(Option<TokenId>, i64, i64), Damaged> {
     Ok((owner(row)?, int(row, "hour_number")?, int(row, "slot_us")?))
 }
 
 /// Somebody who was thrown out, or nobody, and the count of changes.
-pub fn revocation(row: &dyn Columns) -> Result<(u64, Option<Vec<u8>>), Damaged> {
+pub(super) fn revocation(row: &dyn Columns) -> Result<(u64, Option<Vec<u8>>), Damaged> {
     Ok((u64_of(row, "revocations")?, row.bytes("peer")?))
 }
 
 /// All who were thrown out, from such rows.
-pub fn revocations(rows: Vec<(u64, Option<Vec<u8>>)>) -> RevocationsRecord {
+pub(super) fn revocations(rows: Vec<(u64, Option<Vec<u8>>)>) -> RevocationsRecord {
     let counter = rows.first().map_or(0, |(counter, _)| *counter);
     RevocationsRecord { counter, peers: rows.into_iter().filter_map(|(_, peer)| peer).collect() }
 }
 
 /// The name of an agent in small letters, its number and how it stands.
-pub fn name_taken(row: &dyn Columns) -> Result<(String, (AgentId, Standing)), Damaged> {
+pub(super) fn name_taken(row: &dyn Columns) -> Result<(String, (AgentId, Standing)), Damaged> {
     let agent = agent_record(row)?;
     Ok((agent.name.to_ascii_lowercase(), (agent.agent, agent.standing())))
 }
 
 /// A job for the scheduler; its open tasks come from other rows.
-pub fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
+pub(super) fn job_snapshot(row: &dyn Columns) -> Result<JobSnapshot, Damaged> {
     Ok(JobSnapshot {
         job: JobId(u64_of(row, "job_id")?),
         owner: owner(row)?,
@@ -233,7 +233,7 @@ fn retrying(row: &dyn Columns) -> Result<Option<Retrying>, Damaged> {
 }
 
 /// An open task and its job, with one of its live attempts if it is with agents: a row for each of them.
-pub fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
+pub(super) fn open_task(row: &dyn Columns) -> Result<(JobId, OpenTask), Damaged> {
     let place = match row.int("agent_id")? {
         Some(_) => OpenPlace::At(vec![open_attempt(row)?]),
         None => OpenPlace::Waiting { not_before: time(row, "not_before_us")? },
@@ -257,13 +257,13 @@ fn open_attempt(row: &dyn Columns) -> Result<OpenAttempt, Damaged> {
 }
 
 /// Something that was brought for an open task, and its task.
-pub fn answer(row: &dyn Columns) -> Result<(TaskId, Answer), Damaged> {
+pub(super) fn answer(row: &dyn Columns) -> Result<(TaskId, Answer), Damaged> {
     let digest = digest("digest", &bytes(row, "digest")?)?;
     Ok((task_id(row)?, Answer { number: u32_of(row, "number")?, agent: AgentId(u64_of(row, "agent_id")?), digest }))
 }
 
 /// Gives open tasks, in the order of their index, what was brought for them, in the order of tasks and attempts.
-pub fn add_answers<'a>(open: impl Iterator<Item = (JobId, &'a mut OpenTask)>, answers: Vec<(TaskId, Answer)>) {
+pub(super) fn add_answers<'a>(open: impl Iterator<Item = (JobId, &'a mut OpenTask)>, answers: Vec<(TaskId, Answer)>) {
     let mut by_task: BTreeMap<TaskId, Vec<Answer>> = BTreeMap::new();
     answers.into_iter().for_each(|(task, answer)| by_task.entry(task).or_default().push(answer));
     if by_task.is_empty() {
@@ -275,7 +275,7 @@ pub fn add_answers<'a>(open: impl Iterator<Item = (JobId, &'a mut OpenTask)>, an
 }
 
 /// Rows of one task come one after the other: puts the attempts of each together.
-pub fn gather_open(rows: Vec<(JobId, OpenTask)>) -> Vec<(JobId, OpenTask)> {
+pub(super) fn gather_open(rows: Vec<(JobId, OpenTask)>) -> Vec<(JobId, OpenTask)> {
     let mut gathered: Vec<(JobId, OpenTask)> = Vec::with_capacity(rows.len());
     for (job, task) in rows {
         match (gathered.last_mut(), task.place) {
@@ -297,7 +297,7 @@ fn saved(row: &dyn Columns, digest_bytes: &[u8]) -> Result<Saved, Damaged> {
 }
 
 /// A badly ended task, for a retry.
-pub fn ended_task(row: &dyn Columns) -> Result<EndedTask, Damaged> {
+pub(super) fn ended_task(row: &dyn Columns) -> Result<EndedTask, Damaged> {
     Ok(EndedTask {
         index: u32_of(row, "task_index")?,
         attempts: u32_of(row, "attempts")?,
@@ -307,7 +307,7 @@ pub fn ended_task(row: &dyn Columns) -> Result<EndedTask, Damaged> {
 }
 
 /// A started task for people.
-pub fn task_record(row: &dyn Columns) -> Result<TaskRecord, Damaged> {
+pub(super) fn task_record(row: &dyn Columns) -> Result<TaskRecord, Damaged> {
     Ok(TaskRecord {
         task: task_id(row)?,
         state: word(row, "state", TaskState::from_word)?,
@@ -325,7 +325,7 @@ pub fn task_record(row: &dyn Columns) -> Result<TaskRecord, Damaged> {
 
 /// The size of a job's array, how much of it has rows, and how the rest stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Extent {
+pub(super) struct Extent {
     pub count: u32,
     pub expanded: u32,
     pub rest: TaskState,
@@ -333,7 +333,7 @@ pub struct Extent {
 }
 
 /// What is needed to tell tasks without rows.
-pub fn extent(row: &dyn Columns) -> Result<Extent, Damaged> {
+pub(super) fn extent(row: &dyn Columns) -> Result<Extent, Damaged> {
     let stopped = time_if(row, "stopped_us")?;
     Ok(Extent {
         count: u32_of(row, "task_count")?,
@@ -345,7 +345,7 @@ pub fn extent(row: &dyn Columns) -> Result<Extent, Damaged> {
 
 impl Extent {
     /// A task that was never started.
-    pub fn never_started(&self, task: TaskId) -> TaskRecord {
+    pub(super) fn never_started(&self, task: TaskId) -> TaskRecord {
         TaskRecord {
             task,
             state: self.rest,
@@ -362,7 +362,7 @@ impl Extent {
     }
 
     /// Appends the tasks without rows that a filter asks for, up to its limit.
-    pub fn append_never_started(&self, job: JobId, filter: &TaskFilter, tasks: &mut Vec<TaskRecord>) {
+    pub(super) fn append_never_started(&self, job: JobId, filter: &TaskFilter, tasks: &mut Vec<TaskRecord>) {
         if filter.state.is_some_and(|state| state != self.rest) {
             return;
         }
@@ -373,7 +373,7 @@ impl Extent {
 }
 
 /// An attempt for people.
-pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
+pub(super) fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
     let end = word_if(row, "outcome", AttemptEnd::from_word)?;
     let usage = || -> Result<Usage, Damaged> {
         Ok(Usage {
@@ -400,7 +400,7 @@ pub fn attempt_record(row: &dyn Columns) -> Result<AttemptRecord, Damaged> {
 }
 
 /// A move, by the attempt that took over and the one before.
-pub fn move_record(row: &dyn Columns) -> Result<MoveRecord, Damaged> {
+pub(super) fn move_record(row: &dyn Columns) -> Result<MoveRecord, Damaged> {
     Ok(MoveRecord {
         attempt: attempt_id(row)?,
         from: AgentId(u64_of(row, "from_id")?),
@@ -420,7 +420,7 @@ fn resumed(row: &dyn Columns, size: i64) -> Result<Resumed, Damaged> {
 }
 
 /// The word for a build.
-pub fn build_word(build: Build) -> &'static str {
+pub(super) fn build_word(build: Build) -> &'static str {
     match build {
         Build::Plain => "plain",
         Build::Migratable => "migratable",
@@ -432,13 +432,13 @@ fn build_from_word(word: &str) -> Option<Build> {
 }
 
 /// An attempt's log; empty when nothing was written.
-pub fn log_record(row: &dyn Columns) -> Result<LogRecord, Damaged> {
+pub(super) fn log_record(row: &dyn Columns) -> Result<LogRecord, Damaged> {
     let log = Bytes::from(row.bytes("log")?.unwrap_or_default());
     Ok(LogRecord { attempt: attempt_id(row)?, log, dropped_bytes: row.int("dropped_bytes")?.unwrap_or(0) as u64 })
 }
 
 /// A task's output.
-pub fn result_record(row: &dyn Columns) -> Result<ResultRecord, Damaged> {
+pub(super) fn result_record(row: &dyn Columns) -> Result<ResultRecord, Damaged> {
     let output = match row.bytes("blob_digest")? {
         Some(blob) => Payload::Blob(BlobRef { digest: digest("blob_digest", &blob)?, size_bytes: u64_of(row, "size_bytes")? }),
         None => Payload::inline(bytes(row, "content")?),
@@ -447,7 +447,7 @@ pub fn result_record(row: &dyn Columns) -> Result<ResultRecord, Damaged> {
 }
 
 /// An agent for people.
-pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
+pub(super) fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
     let machine = || -> Result<Machine, Damaged> {
         Ok(Machine {
             os: text(row, "os")?,
@@ -480,7 +480,7 @@ pub fn agent_record(row: &dyn Columns) -> Result<AgentRecord, Damaged> {
 }
 
 /// An agent for the scheduler.
-pub fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
+pub(super) fn agent_snapshot(row: &dyn Columns) -> Result<AgentSnapshot, Damaged> {
     Ok(AgentSnapshot {
         agent: AgentId(u64_of(row, "agent_id")?),
         name: text(row, "name")?,
@@ -497,7 +497,7 @@ fn quarantine(row: &dyn Columns) -> Result<Option<Quarantine>, Damaged> {
 }
 
 /// When an agent's machine was there for work.
-pub fn idle_hours(row: &dyn Columns) -> Result<(AgentId, IdleHours), Damaged> {
+pub(super) fn idle_hours(row: &dyn Columns) -> Result<(AgentId, IdleHours), Damaged> {
     let clock = int(row, "clock_ahead_min")?;
     let clock = i16::try_from(clock).map_err(|_| Damaged::new("clock_ahead_min", clock.to_string()))?;
     let (shares, taken) = (need("shares", row.bytes("shares")?)?, row.bytes("taken")?);
@@ -507,7 +507,7 @@ pub fn idle_hours(row: &dyn Columns) -> Result<(AgentId, IdleHours), Damaged> {
 }
 
 /// A token, without its secret.
-pub fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
+pub(super) fn token_record(row: &dyn Columns) -> Result<TokenRecord, Damaged> {
     let uses_max = row.int("uses_max")?;
     Ok(TokenRecord {
         token: u64_of(row, "token_id")?,
@@ -531,13 +531,13 @@ fn leader_record(row: &dyn Columns) -> Result<LeaderRecord, Damaged> {
 }
 
 /// Who leads, and what the store has taken in.
-pub fn leader_row(row: &dyn Columns) -> Result<LeaderRow, Damaged> {
+pub(super) fn leader_row(row: &dyn Columns) -> Result<LeaderRow, Damaged> {
     let counts = Counts { writes: u64_of(row, "writes")?, turns: u64_of(row, "turns")? };
     Ok(LeaderRow { leader: leader_record(row)?, counts })
 }
 
 /// A coordinator.
-pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damaged> {
+pub(super) fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damaged> {
     Ok(CoordinatorRecord {
         peer: text(row, "peer")?,
         name: text(row, "name")?,
@@ -551,12 +551,12 @@ pub fn coordinator_record(row: &dyn Columns) -> Result<CoordinatorRecord, Damage
 }
 
 /// The network that a store belongs to.
-pub fn network_record(row: &dyn Columns) -> Result<NetworkRecord, Damaged> {
+pub(super) fn network_record(row: &dyn Columns) -> Result<NetworkRecord, Damaged> {
     Ok(NetworkRecord { network: text(row, "network")?, authority: text(row, "authority")? })
 }
 
 /// An edition of the policy.
-pub fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> {
+pub(super) fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> {
     Ok(PolicyRecord {
         version: u64_of(row, "version")?,
         book: json("book", &text(row, "book")?)?,
@@ -566,7 +566,7 @@ pub fn policy_record(row: &dyn Columns) -> Result<PolicyRecord, Damaged> {
 }
 
 /// A published module.
-pub fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged> {
+pub(super) fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged> {
     Ok(VersionRecord {
         version: VersionId(u64_of(row, "version_id")?),
         function: text(row, "function_name")?,
@@ -586,7 +586,7 @@ pub fn version_record(row: &dyn Columns) -> Result<VersionRecord, Damaged> {
 }
 
 /// A line of the audit.
-pub fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
+pub(super) fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
     Ok(AuditRecord {
         at: time(row, "at_us")?,
         by: text(row, "by_whom")?,
@@ -597,7 +597,7 @@ pub fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
 }
 
 /// Counts over all time.
-pub fn totals(row: &dyn Columns) -> Result<Totals, Damaged> {
+pub(super) fn totals(row: &dyn Columns) -> Result<Totals, Damaged> {
     Ok(Totals {
         jobs: u64_of(row, "jobs")?,
         tasks_succeeded: u64_of(row, "tasks_succeeded")?,
@@ -608,7 +608,7 @@ pub fn totals(row: &dyn Columns) -> Result<Totals, Damaged> {
 }
 
 /// The word for a module's kind.
-pub fn kind_word(kind: ModuleKind) -> &'static str {
+pub(super) fn kind_word(kind: ModuleKind) -> &'static str {
     match kind {
         ModuleKind::Preview1 => "preview1",
         ModuleKind::Component => "component",

@@ -14,26 +14,26 @@ use lull_shared::time::Timestamp;
 use super::rows::{self, Columns, Damaged};
 
 /// Blobs that are looked at in one go: a few milliseconds.
-pub const RANGE: u32 = 1_000;
+pub(super) const RANGE: u32 = 1_000;
 /// Pieces of 256 KiB that one transaction deletes: 16 MiB of log.
-pub const PIECES: u32 = 64;
+pub(super) const PIECES: u32 = 64;
 /// Links of packs that one transaction deletes: each is a lock on two indexes, and from 5,000 locks of one statement on, SQL
 /// Server locks the whole table instead.
 /// <https://learn.microsoft.com/sql/relational-databases/sql-server-transaction-locking-and-row-versioning-guide>
-pub const LINKS: u32 = 2_000;
+pub(super) const LINKS: u32 = 2_000;
 
 /// A blob that was touched more recently than this is fresh enough: one input may be asked for a million times in an hour, and
 /// an hour is little of the day that a sweep leaves to what nothing refers to.
 const FRESH: Duration = Duration::from_secs(60 * 60);
 
 /// What was touched since then need not be touched again.
-pub fn fresh_since(now: Timestamp) -> Timestamp {
+pub(super) fn fresh_since(now: Timestamp) -> Timestamp {
     now - FRESH
 }
 
 /// A pack of which it is not known yet what it names.
 #[derive(Debug, Clone, Copy)]
-pub struct Unread {
+pub(super) struct Unread {
     pub blob_id: i64,
     pub size_bytes: u64,
     /// Another job had the same pack: its links are there.
@@ -41,7 +41,7 @@ pub struct Unread {
 }
 
 /// The columns of a pack that was not read.
-pub fn unread(row: &dyn Columns) -> Result<Unread, Damaged> {
+pub(super) fn unread(row: &dyn Columns) -> Result<Unread, Damaged> {
     Ok(Unread {
         blob_id: rows::int(row, "blob_id")?,
         size_bytes: rows::int(row, "size_bytes")? as u64,
@@ -51,14 +51,14 @@ pub fn unread(row: &dyn Columns) -> Result<Unread, Damaged> {
 
 /// A blob that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
+pub(super) struct Swept {
     pub blob_id: i64,
     pub pieces: u32,
     pub unused: bool,
 }
 
 /// The columns of a blob that was looked at.
-pub fn swept(row: &dyn Columns) -> Result<Swept, Damaged> {
+pub(super) fn swept(row: &dyn Columns) -> Result<Swept, Damaged> {
     Ok(Swept {
         blob_id: rows::int(row, "blob_id")?,
         pieces: rows::u32_of(row, "pieces")?,
@@ -68,14 +68,14 @@ pub fn swept(row: &dyn Columns) -> Result<Swept, Damaged> {
 
 /// Pieces of a blob that go in one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub(super) struct Part {
     pub blob_id: i64,
     pub from: u32,
     pub before: u32,
 }
 
 /// Cuts what is to be deleted into transactions of at most [`PIECES`] pieces. A blob without pieces is a part too.
-pub fn cut(blobs: &[Swept]) -> Vec<Vec<Part>> {
+pub(super) fn cut(blobs: &[Swept]) -> Vec<Vec<Part>> {
     let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), PIECES);
     for blob in blobs {
         let mut from = 0;

@@ -36,7 +36,7 @@ pub struct Broken(pub String);
 
 /// The rows of one turn.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub(super) struct Turn {
     pub jobs_new: Vec<NewJob>,
     pub jobs: BTreeMap<JobId, JobPatch>,
     pub tasks: BTreeMap<TaskId, TaskPatch>,
@@ -59,7 +59,7 @@ pub struct Turn {
 
 /// What becomes of one column.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Patch<T> {
+pub(super) enum Patch<T> {
     #[default]
     Keep,
     Clear,
@@ -68,7 +68,7 @@ pub enum Patch<T> {
 
 impl<T> Patch<T> {
     /// The new value, if there is one.
-    pub fn value(&self) -> Option<&T> {
+    pub(super) fn value(&self) -> Option<&T> {
         match self {
             Self::Set(value) => Some(value),
             Self::Keep | Self::Clear => None,
@@ -76,14 +76,14 @@ impl<T> Patch<T> {
     }
 
     /// Whether the column changes.
-    pub fn is_change(&self) -> bool {
+    pub(super) fn is_change(&self) -> bool {
         !matches!(self, Self::Keep)
     }
 }
 
 /// What changes on a job's row.
 #[derive(Debug, Default)]
-pub struct JobPatch {
+pub(super) struct JobPatch {
     /// When it must have ended from now on, if that changes.
     pub finish_by: Option<Timestamp>,
     /// How many tasks get their row, and the mark that must be reached by that.
@@ -102,7 +102,7 @@ pub struct JobPatch {
 
 /// Somebody or a rule stopped a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
+pub(super) struct Stop {
     pub state: JobState,
     pub by: String,
     pub at: Timestamp,
@@ -110,7 +110,7 @@ pub struct Stop {
 
 /// What becomes of a task's row.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TaskPatch {
+pub(super) struct TaskPatch {
     pub before: Before,
     /// None: as before.
     pub attempts: Option<u32>,
@@ -122,7 +122,7 @@ pub struct TaskPatch {
 
 /// What a task's row must be before the turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub(super) enum Before {
     /// There is none.
     Absent,
     /// It waits, after this many attempts if that is known.
@@ -135,7 +135,7 @@ pub enum Before {
 
 /// Where a task is after the turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// With an agent; None: with the same as before.
     At {
         agent: Option<AgentId>,
@@ -153,7 +153,7 @@ pub enum Place {
 
 impl Place {
     /// The state's word.
-    pub fn state(&self) -> TaskState {
+    pub(super) fn state(&self) -> TaskState {
         match self {
             Self::At { paused: true, .. } => TaskState::Paused,
             Self::At { paused: false, .. } => TaskState::Running,
@@ -164,7 +164,7 @@ impl Place {
 
 /// What becomes of an attempt's row.
 #[derive(Debug, Default)]
-pub struct AttemptPatch {
+pub(super) struct AttemptPatch {
     /// It begins in this turn.
     pub begun: Option<Begun>,
     pub pause: Patch<PauseReason>,
@@ -173,7 +173,7 @@ pub struct AttemptPatch {
 
 /// How an attempt begins.
 #[derive(Debug, Clone)]
-pub struct Begun {
+pub(super) struct Begun {
     pub agent: AgentId,
     pub at: Timestamp,
     pub build: Build,
@@ -184,7 +184,7 @@ pub struct Begun {
 
 /// The newest snapshot of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SnapshotRow {
+pub(super) struct SnapshotRow {
     pub snapshot: SnapshotRef,
     pub agent: AgentId,
     pub at: Timestamp,
@@ -192,7 +192,7 @@ pub struct SnapshotRow {
 
 /// How an attempt was.
 #[derive(Debug)]
-pub struct Over {
+pub(super) struct Over {
     pub agent: AgentId,
     pub at: Timestamp,
     pub end: AttemptEnd,
@@ -205,14 +205,14 @@ pub struct Over {
 
 /// One output.
 #[derive(Debug)]
-pub struct ResultRow {
+pub(super) struct ResultRow {
     pub attempt: AttemptId,
     pub output: Payload,
 }
 
 /// One log that is not empty.
 #[derive(Debug)]
-pub struct LogRow {
+pub(super) struct LogRow {
     pub attempt: AttemptId,
     pub log: Bytes,
     pub dropped_bytes: u64,
@@ -220,7 +220,7 @@ pub struct LogRow {
 
 /// What changes on an agent's row.
 #[derive(Debug, Default)]
-pub struct AgentPatch {
+pub(super) struct AgentPatch {
     pub connected: Option<Box<Connected>>,
     pub disconnected: Option<Timestamp>,
     pub intake: Option<Intake>,
@@ -230,27 +230,27 @@ pub struct AgentPatch {
 
 /// That nothing of an agent is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuarantineRow {
+pub(super) struct QuarantineRow {
     pub kind: QuarantineKind,
     pub at: Timestamp,
     pub reason: String,
 }
 
 /// What the audit says of the moment by which a retried job must have ended.
-pub fn finish_by_words(finish_by: Option<Timestamp>) -> String {
+pub(super) fn finish_by_words(finish_by: Option<Timestamp>) -> String {
     finish_by.map(|at| format!("to finish by {at}")).unwrap_or_default()
 }
 
 /// When an agent's machine was there for work.
 #[derive(Debug)]
-pub struct HoursRow {
+pub(super) struct HoursRow {
     pub hours: Box<IdleHours>,
     pub at: Timestamp,
 }
 
 /// What an agent said of itself.
 #[derive(Debug)]
-pub struct Connected {
+pub(super) struct Connected {
     pub at: Timestamp,
     pub version: String,
     pub machine: Machine,
@@ -259,7 +259,7 @@ pub struct Connected {
 
 /// What the attempts came to that ended with one agent in one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Work {
+pub(super) struct Work {
     pub attempts: u32,
     pub succeeded: u32,
     pub failed: u32,
@@ -275,7 +275,7 @@ impl Turn {
     }
 
     /// The slot time of attempts that are over, in microseconds, by hour and job.
-    pub fn usage(&self) -> BTreeMap<(i64, JobId), i64> {
+    pub(super) fn usage(&self) -> BTreeMap<(i64, JobId), i64> {
         let mut sums: BTreeMap<(i64, JobId), i64> = BTreeMap::new();
         for (attempt, over) in self.over() {
             let sum = sums.entry((usage::hour(over.at), attempt.task.job)).or_default();
@@ -285,7 +285,7 @@ impl Turn {
     }
 
     /// What attempts that are over came to, by hour and agent.
-    pub fn work(&self) -> BTreeMap<(i64, AgentId), Work> {
+    pub(super) fn work(&self) -> BTreeMap<(i64, AgentId), Work> {
         let mut sums: BTreeMap<(i64, AgentId), Work> = BTreeMap::new();
         for (_, over) in self.over() {
             let sum = sums.entry((usage::hour(over.at), over.agent)).or_default();
@@ -303,7 +303,7 @@ impl Turn {
     }
 
     /// What the turn adds to the counts over all time.
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         let begun = self.attempts.values().filter(|patch| patch.begun.is_some()).count();
         let lost = self.over().filter(|(_, over)| over.end == AttemptEnd::Lost).count();
         Totals {
@@ -316,7 +316,7 @@ impl Turn {
     }
 
     /// Folds a turn's changes, in order.
-    pub fn fold(changes: &[Change]) -> Result<Self, Broken> {
+    pub(super) fn fold(changes: &[Change]) -> Result<Self, Broken> {
         let mut turn = Self::default();
         for change in changes {
             turn.apply(change)?;
@@ -594,7 +594,7 @@ impl Turn {
 }
 
 /// An audit row within its bounds.
-pub fn audit_row(at: Timestamp, by: &str, action: &str, subject: String, detail: &str) -> AuditRecord {
+pub(super) fn audit_row(at: Timestamp, by: &str, action: &str, subject: String, detail: &str) -> AuditRecord {
     AuditRecord {
         at,
         by: bounds::name(by),
@@ -605,16 +605,16 @@ pub fn audit_row(at: Timestamp, by: &str, action: &str, subject: String, detail:
 }
 
 /// Whom the audit names for what breaches cost an agent: no person decides about it.
-pub const BREACH_FOUND_BY: &str = "the protocol";
+pub(super) const BREACH_FOUND_BY: &str = "the protocol";
 
 /// What the audit says of a breach.
-pub fn breach_words(what: &str, attempts: u32) -> String {
+pub(super) fn breach_words(what: &str, attempts: u32) -> String {
     let taken = if attempts == 1 { "1 attempt was".to_owned() } else { format!("{attempts} attempts were") };
     format!("{taken} taken from it: {what}")
 }
 
 /// What the audit calls a stop.
-pub fn stop_action(state: JobState) -> &'static str {
+pub(super) fn stop_action(state: JobState) -> &'static str {
     match state {
         JobState::Expired => "job.expire",
         JobState::Active | JobState::Succeeded | JobState::Failed | JobState::Cancelled => "job.cancel",
@@ -622,12 +622,12 @@ pub fn stop_action(state: JobState) -> &'static str {
 }
 
 /// Whether a change of intake throws somebody out or lets somebody in again.
-pub fn changes_who_is_out(intake: Intake, before: Intake) -> bool {
+pub(crate) fn changes_who_is_out(intake: Intake, before: Intake) -> bool {
     (intake == Intake::Revoked) != (before == Intake::Revoked)
 }
 
 /// What the audit calls a change of intake.
-pub fn intake_action(intake: Intake, before: Intake) -> &'static str {
+pub(super) fn intake_action(intake: Intake, before: Intake) -> &'static str {
     match intake {
         Intake::Open if before == Intake::Revoked => "agent.restore",
         Intake::Open => "agent.open",

@@ -7,16 +7,16 @@ use lull_shared::{id::TokenId, time::Timestamp};
 /// After a day what was used counts half: a heavy night is forgiven in about a week.
 const HALF_LIFE_HOURS: f64 = 24.0;
 /// Older hours would count for less than one part in a hundred.
-pub const HOURS_MAX: i64 = 7 * 24;
+pub(super) const HOURS_MAX: i64 = 7 * 24;
 
 /// The hour since 1970 in which an instant lies.
-pub fn hour(at: Timestamp) -> i64 {
+pub(super) fn hour(at: Timestamp) -> i64 {
     at.0.div_euclid(Duration::from_secs(3600).as_micros() as i64)
 }
 
 /// Slot-seconds by owner, from `(owner, hour, slot-microseconds)` in this order. Ages count from the newest
 /// hour there is, so that the result depends on nothing but what is stored.
-pub fn faded(rows: &[(Option<TokenId>, i64, i64)]) -> Vec<(Option<TokenId>, f64)> {
+pub(super) fn faded(rows: &[(Option<TokenId>, i64, i64)]) -> Vec<(Option<TokenId>, f64)> {
     let newest = rows.iter().map(|(_, hour, _)| *hour).max().unwrap_or(0);
     let mut sums: BTreeMap<Option<TokenId>, f64> = BTreeMap::new();
     for (owner, hour, slot_us) in rows {

@@ -43,7 +43,7 @@ const LEADER_LEASE: Duration = Duration::from_secs(9);
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// One coordinator process, or the place where one runs.
-pub struct Coordinator {
+pub(super) struct Coordinator {
     name: &'static str,
     /// Counts its starts and ends.
     pub life: u32,
@@ -57,7 +57,7 @@ pub struct Coordinator {
     turn_at: Option<Timestamp>,
 }
 
-pub enum State {
+pub(super) enum State {
     Down,
     Standby,
     Loading { lead: Lead, tries: u32 },
@@ -66,7 +66,7 @@ pub enum State {
 
 /// What waits for a coordinator's loop.
 #[derive(Debug)]
-pub enum Input {
+pub(super) enum Input {
     Event(Box<Event>),
     Attach { stream: StreamId, link: LinkId },
     Request { number: u64, wish: Request },
@@ -76,13 +76,13 @@ pub enum Input {
 
 /// What people ask beside new jobs.
 #[derive(Debug, Clone, Copy)]
-pub enum Request {
+pub(super) enum Request {
     Cancel(JobId),
     Intake(AgentId, Intake),
 }
 
 /// A loaded scheduler and its streams.
-pub struct Leader {
+pub(super) struct Leader {
     pub lead: Lead,
     pub scheduler: Scheduler,
     links: BTreeMap<StreamId, (LinkId, Framer)>,
@@ -93,7 +93,7 @@ pub struct Leader {
 }
 
 impl Coordinator {
-    pub fn new(name: &'static str, database: &super::store::Database) -> Self {
+    pub(super) fn new(name: &'static str, database: &super::store::Database) -> Self {
         Self {
             name,
             life: 0,
@@ -107,23 +107,23 @@ impl Coordinator {
         }
     }
 
-    pub fn is_frozen(&self, now: Timestamp) -> bool {
+    pub(super) fn is_frozen(&self, now: Timestamp) -> bool {
         self.frozen_until > now
     }
 
     /// Whether agents can open streams: from when it has the lease.
-    pub fn listens(&self) -> bool {
+    pub(super) fn listens(&self) -> bool {
         matches!(self.state, State::Loading { .. } | State::Leading(_))
     }
 
-    pub fn leader(&self) -> Option<&Leader> {
+    pub(super) fn leader(&self) -> Option<&Leader> {
         match &self.state {
             State::Leading(leader) => Some(leader),
             State::Down | State::Standby | State::Loading { .. } => None,
         }
     }
 
-    pub fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         self.moments.now()
     }
 
@@ -137,7 +137,7 @@ impl Coordinator {
 
 impl Leader {
     /// Whether the scheduler knows nothing that the store does not.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.pending.is_none()
     }
 
@@ -150,12 +150,12 @@ impl Leader {
 }
 
 impl World {
-    pub fn push_coordinator(&mut self, id: CoordinatorId, at: Timestamp, what: CoordinatorEvent) {
+    pub(super) fn push_coordinator(&mut self, id: CoordinatorId, at: Timestamp, what: CoordinatorEvent) {
         let life = self.coordinators[id].life;
         self.queue.push(at, What::Coordinator { coordinator: id, life, what });
     }
 
-    pub fn coordinator_event(&mut self, id: CoordinatorId, life: u32, what: CoordinatorEvent) -> Checked {
+    pub(super) fn coordinator_event(&mut self, id: CoordinatorId, life: u32, what: CoordinatorEvent) -> Checked {
         let coordinator = &self.coordinators[id];
         if coordinator.life != life {
             return Ok(());
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// A process starts and stands by for its turn.
-    pub fn start_coordinator(&mut self, id: CoordinatorId) {
+    pub(super) fn start_coordinator(&mut self, id: CoordinatorId) {
         let coordinator = &mut self.coordinators[id];
         if !matches!(coordinator.state, State::Down) {
             return;
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// A process ends at once. What it had sent may still arrive, unless its machine went with it.
-    pub fn crash_coordinator(&mut self, id: CoordinatorId, silently: bool, restart_after: Duration) {
+    pub(super) fn crash_coordinator(&mut self, id: CoordinatorId, silently: bool, restart_after: Duration) {
         let coordinator = &mut self.coordinators[id];
         if matches!(coordinator.state, State::Down) {
             return;
@@ -293,7 +293,7 @@ impl World {
         self.ledger.jobs.keys().try_for_each(|job| self.check_job(leader, *job))
     }
 
-    pub fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         let believes_hours = self.options.week.is_none_or(|week| week.believes_hours);
         let limits = Limits { lease: self.options.heartbeat() * 4, believes_hours, ..Limits::default() };
         match self.options.misfortune {
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    pub fn arrives(&mut self, id: CoordinatorId, input: Input) {
+    pub(super) fn arrives(&mut self, id: CoordinatorId, input: Input) {
         self.coordinators[id].inbox.push_back(input);
         if self.coordinators[id].leader().is_some_and(Leader::is_settled) {
             self.turn_soon(id, self.now + Duration::from_micros(300));

@@ -51,7 +51,7 @@ impl Dice {
 }
 
 /// A number that depends on these and nothing else.
-pub fn mixed(parts: &[u64]) -> u64 {
+pub(super) fn mixed(parts: &[u64]) -> u64 {
     parts.iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
         let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -61,6 +61,6 @@ pub fn mixed(parts: &[u64]) -> u64 {
 }
 
 /// The number as a fraction below one.
-pub fn fraction(number: u64) -> f64 {
+pub(super) fn fraction(number: u64) -> f64 {
     (number >> 11) as f64 / (1_u64 << 53) as f64
 }

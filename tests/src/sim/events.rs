@@ -15,13 +15,13 @@ use lull_shared::{
 use super::{coordinator::Input, machines::link::LinkId, misfortune::faults::Fault, people::users::Wish};
 
 /// A machine's place in the world.
-pub type MachineId = usize;
+pub(super) type MachineId = usize;
 /// A coordinator's place in the world.
-pub type CoordinatorId = usize;
+pub(super) type CoordinatorId = usize;
 
 /// Something that happens. `life` counts the starts of a process: what was meant for an earlier one does not happen.
 #[derive(Debug)]
-pub enum What {
+pub(super) enum What {
     Machine {
         machine: MachineId,
         life: u32,
@@ -88,7 +88,7 @@ pub enum What {
 
 /// What happens to one agent process.
 #[derive(Debug)]
-pub enum MachineEvent {
+pub(super) enum MachineEvent {
     /// The session wants to be called.
     Timeout,
     Sample,
@@ -127,7 +127,7 @@ pub enum MachineEvent {
 
 /// From a simulated executor.
 #[derive(Debug)]
-pub enum News {
+pub(super) enum News {
     Started,
     NotStarted(u8),
     FrontEnds,
@@ -137,14 +137,14 @@ pub enum News {
 
 /// From a simulated disk.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     Kept(AttemptId),
     Recollected(Vec<AttemptId>),
 }
 
 /// What happens to one coordinator process.
 #[derive(Debug)]
-pub enum CoordinatorEvent {
+pub(super) enum CoordinatorEvent {
     TakeOver,
     Load,
     Turn,
@@ -156,7 +156,7 @@ pub enum CoordinatorEvent {
 
 /// Everything that is going to happen.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(super) struct Queue {
     heap: BinaryHeap<Entry>,
     next: u64,
 }
@@ -169,12 +169,12 @@ struct Entry {
 }
 
 impl Queue {
-    pub fn push(&mut self, at: Timestamp, what: What) {
+    pub(super) fn push(&mut self, at: Timestamp, what: What) {
         self.heap.push(Entry { at, number: self.next, what });
         self.next += 1;
     }
 
-    pub fn pop(&mut self) -> Option<(Timestamp, What)> {
+    pub(super) fn pop(&mut self) -> Option<(Timestamp, What)> {
         self.heap.pop().map(|entry| (entry.at, entry.what))
     }
 }

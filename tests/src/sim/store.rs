@@ -23,26 +23,26 @@ use lull_shared::{
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// Engines that modules are compiled for; agents of a further one compile themselves.
-pub const ENGINES: [&str; 3] = ["engine 48 linux", "engine 48 windows", "engine 47 linux"];
+pub(super) const ENGINES: [&str; 3] = ["engine 48 linux", "engine 48 windows", "engine 47 linux"];
 /// Of these the first have artifacts.
 const COMPILED: usize = 2;
-pub const VERSIONS: u32 = 3;
+pub(super) const VERSIONS: u32 = 3;
 /// The first of them have a build that can be moved.
-pub const MOVABLE: u32 = 2;
+pub(super) const MOVABLE: u32 = 2;
 
 /// What a version's migratable build takes of the plain one's time, in percent.
-pub fn cost_percent(version: u64) -> u32 {
+pub(super) fn cost_percent(version: u64) -> u32 {
     if version.is_multiple_of(2) { 118 } else { 108 }
 }
 
 /// Memory never waits.
-pub fn at_once<T>(answer: impl Future<Output = T>) -> T {
+pub(super) fn at_once<T>(answer: impl Future<Output = T>) -> T {
     answer.now_or_never().expect("a store in memory answers at once")
 }
 
 /// How the store does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
+pub(super) enum Mood {
     Well,
     /// Some calls go wrong, in one way or the other.
     Flaky,
@@ -54,20 +54,20 @@ pub enum Mood {
 
 /// The injector's state, shared with it.
 #[derive(Debug, Clone)]
-pub struct Moods(Arc<Mutex<(Mood, Fault, StdRng)>>);
+pub(super) struct Moods(Arc<Mutex<(Mood, Fault, StdRng)>>);
 
 impl Moods {
-    pub fn set(&self, mood: Mood) {
+    pub(super) fn set(&self, mood: Mood) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = mood;
     }
 
     /// Whether commits take seconds.
-    pub fn is_slow(&self) -> bool {
+    pub(super) fn is_slow(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0 == Mood::Slow
     }
 
     /// What became of the last call.
-    pub fn last(&self) -> Fault {
+    pub(super) fn last(&self) -> Fault {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
@@ -85,7 +85,7 @@ impl Moods {
 }
 
 /// A database of a network: its functions are published, its machines enrolled.
-pub struct Database {
+pub(super) struct Database {
     pub store: Arc<dyn Store>,
     /// The same without faults, for whoever checks.
     pub truth: Arc<Memory>,
@@ -96,7 +96,7 @@ pub struct Database {
 }
 
 impl Database {
-    pub fn new(seed: u64, agents: u32, now: Timestamp) -> Self {
+    pub(super) fn new(seed: u64, agents: u32, now: Timestamp) -> Self {
         let truth = Arc::new(Memory::default());
         let moods = Moods(Arc::new(Mutex::new((Mood::Well, Fault::None, StdRng::seed_from_u64(seed)))));
         let injected = moods.clone();
@@ -156,22 +156,22 @@ impl Database {
 }
 
 /// The module of a version.
-pub fn module(version: u32) -> BlobRef {
+pub(super) fn module(version: u32) -> BlobRef {
     BlobRef::of(format!("module {version}").as_bytes())
 }
 
 /// A version compiled for an engine.
-pub fn artifact(version: u32, engine: &str) -> BlobRef {
+pub(super) fn artifact(version: u32, engine: &str) -> BlobRef {
     BlobRef::of(format!("module {version} for {engine}").as_bytes())
 }
 
 /// The migratable build of a version.
-pub fn movable_module(version: u32) -> BlobRef {
+pub(super) fn movable_module(version: u32) -> BlobRef {
     BlobRef::of(format!("movable {version}").as_bytes())
 }
 
 /// The same compiled for an engine.
-pub fn movable_artifact(version: u32, engine: &str) -> BlobRef {
+pub(super) fn movable_artifact(version: u32, engine: &str) -> BlobRef {
     BlobRef::of(format!("movable {version} for {engine}").as_bytes())
 }
 

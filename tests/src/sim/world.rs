@@ -44,7 +44,7 @@ const MONDAY: Timestamp = Timestamp::from_millis(1_795_392_000_000);
 const SETTLING: Duration = Duration::from_secs(600);
 
 /// Chance, by concern.
-pub struct AllDice {
+pub(super) struct AllDice {
     pub links: Dice,
     pub machines: Dice,
     pub coordinators: Dice,
@@ -53,7 +53,7 @@ pub struct AllDice {
 }
 
 /// Everything.
-pub struct World {
+pub(super) struct World {
     pub options: Options,
     pub now: Timestamp,
     pub queue: Queue,
@@ -93,7 +93,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         let dice = |concern| Dice::new(options.seed, concern);
         // Some hour of the week, so that each seed sees other people at work.
         let hour = match options.week {
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// Lets everything happen, until all is done or a promise is broken.
-    pub fn run(&mut self) -> Checked {
+    pub(super) fn run(&mut self) -> Checked {
         self.begin();
         while let Some((at, what)) = self.queue.pop() {
             self.now = at;
@@ -266,11 +266,11 @@ impl World {
         hold(Promise::Bounded, waiting <= 10_000, || format!("{waiting} people wait"), &[])
     }
 
-    pub fn note(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         self.trace.note(self.now, self.events, line);
     }
 
-    pub fn trace_to_agent(&mut self, agent: AgentId, message: &ToAgent) {
+    pub(super) fn trace_to_agent(&mut self, agent: AgentId, message: &ToAgent) {
         if self.options.trace {
             let words = match message {
                 ToAgent::Brief(brief) => format!("Brief({})", brief.job),
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    pub fn trace_to_coordinator(&mut self, agent: AgentId, message: &ToCoordinator) {
+    pub(super) fn trace_to_coordinator(&mut self, agent: AgentId, message: &ToCoordinator) {
         if self.options.trace {
             let words = match message {
                 ToCoordinator::Hello(hello) => format!("Hello(holding {})", list_of(&hello.holding)),
@@ -310,7 +310,7 @@ impl World {
         }
     }
 
-    pub fn note_change(&mut self, change: &Change) {
+    pub(super) fn note_change(&mut self, change: &Change) {
         if self.options.trace {
             let words = match change {
                 Change::AttemptStarted { attempt, agent, .. } => format!("{attempt} started at {agent}"),
@@ -366,7 +366,7 @@ impl World {
         self.digest = mixed(&[self.digest, self.now.0 as u64, subject]);
     }
 
-    pub fn digest_change(&mut self, change: &Change) {
+    pub(super) fn digest_change(&mut self, change: &Change) {
         let parts = match change {
             Change::AttemptStarted { attempt, agent, .. } => [1, attempt.task.job.0, attempt.task.index.into(), agent.0],
             Change::AttemptEnded(ended) => {
@@ -377,11 +377,11 @@ impl World {
         self.digest = mixed(&[self.digest, mixed(&parts)]);
     }
 
-    pub fn digest(&self) -> u64 {
+    pub(super) fn digest(&self) -> u64 {
         self.digest
     }
 
-    pub fn summary(&self) -> Summary {
+    pub(super) fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
         summary.tally = self.ledger.tally.clone();
         summary.events = self.events;

@@ -50,12 +50,12 @@ pub(super) struct Ids {
 
 impl Ids {
     /// A function's index in the build.
-    pub fn function(&self, index: u32) -> u32 {
+    pub(super) fn function(&self, index: u32) -> u32 {
         if index < self.poll { index } else { index + 1 }
     }
 
     /// The globals that carry results of these types, in their order.
-    pub fn carriers(&self, results: &[Value]) -> Vec<u32> {
+    pub(super) fn carriers(&self, results: &[Value]) -> Vec<u32> {
         let mut next = self.results.map(|(first, _)| first);
         results
             .iter()
@@ -69,7 +69,7 @@ impl Ids {
 }
 
 impl Plan {
-    pub fn new(source: &Source<'_>, survey: Survey) -> Self {
+    pub(super) fn new(source: &Source<'_>, survey: Survey) -> Self {
         let graph = CallGraph::new(source, &survey);
         let functions = source.bodies.len() as u32;
         let first_resume = source.imported + 1 + functions;
@@ -117,22 +117,22 @@ impl Plan {
     }
 
     /// Whether a call of a function, by its index among all, can be suspended.
-    pub fn suspends(&self, function: u32) -> bool {
+    pub(super) fn suspends(&self, function: u32) -> bool {
         function.checked_sub(self.ids.poll).is_some_and(|at| self.graph.suspendable[at as usize])
     }
 
     /// Whether there are resume copies, which are called through a table.
-    pub fn needs_table(&self) -> bool {
+    pub(super) fn needs_table(&self) -> bool {
         !self.ids.resume.is_empty()
     }
 
     /// Whether a call of a type through a table can be suspended.
-    pub fn type_suspends(&self, ty: u32) -> bool {
+    pub(super) fn type_suspends(&self, ty: u32) -> bool {
         self.types[ty as usize]
     }
 
     /// Whether a function's nth loop polls.
-    pub fn polls_loop(&self, function: usize, nth: usize) -> bool {
+    pub(super) fn polls_loop(&self, function: usize, nth: usize) -> bool {
         self.survey.functions[function].polled.get(nth).copied().unwrap_or(true)
     }
 }

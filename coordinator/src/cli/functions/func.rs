@@ -18,7 +18,7 @@ use crate::{
 
 /// What can be done with functions.
 #[derive(Debug, Subcommand)]
-pub enum Func {
+pub(crate) enum Func {
     /// Publish a module as a new version of its function, unless it is a version with these options already
     Publish(Publish),
     /// Show what became of a publication, wait for it, or stop it; without one, list all that are known
@@ -41,7 +41,7 @@ not over a restart of the coordinator; publishing the same module again always f
 
 /// `lull func publication`
 #[derive(Debug, Args)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// The publication, as `lull func publish` named it
     #[arg(value_name = "PUBLICATION")]
     pub publication: Option<PublicationId>,
@@ -59,7 +59,7 @@ pub struct Publication {
     after_help = "EXAMPLES:\n  lull func publish stats.wasm\n  lull func publish target/wasm32-wasip1/release/risk.wasm --name risk --canonical-nans
   lull func publish risk.wasm --sample scenario-7.json -- --paths 10000"
 )]
-pub struct Publish {
+pub(crate) struct Publish {
     /// The module: a WASI command (wasm32-wasip1) or a component that exports wasi:cli/run
     pub file: PathBuf,
     /// What the function is called; the file's name without its ending if left out
@@ -101,14 +101,14 @@ impl From<When> for Moving {
 
 /// A function or one version of it.
 #[derive(Debug, Args)]
-pub struct Called {
+pub(crate) struct Called {
     /// NAME or NAME@NUMBER
     #[arg(value_name = "NAME[@N]", value_parser = called)]
     called: (String, Option<u32>),
 }
 
 impl Func {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Publish(wanted) => publish::run(wanted, context).await,
             other => tokio::select! {
@@ -144,7 +144,7 @@ impl Func {
 }
 
 /// A function's name from its file's: `text-stats.wasm`, `text-stats.component.wasm` -> `text-stats`.
-pub fn own_name(file: &Path) -> Option<String> {
+pub(crate) fn own_name(file: &Path) -> Option<String> {
     let name = file.file_name()?.to_string_lossy();
     let stem = name.split('.').find(|part| !part.is_empty())?;
     let safe: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).collect();
@@ -189,7 +189,7 @@ fn kind(function: &FunctionBody) -> &'static str {
 }
 
 /// Whether tasks can be moved while they run, and what that costs.
-pub fn moves(function: &FunctionBody) -> String {
+pub(crate) fn moves(function: &FunctionBody) -> String {
     let hindrance = function.interface.iter().find_map(|line| line.strip_prefix(NOT_MOVABLE));
     match (&function.migratable, hindrance) {
         (Some(build), _) => {

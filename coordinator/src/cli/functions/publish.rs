@@ -46,7 +46,7 @@ const AWAY_MAX: Duration = Duration::from_secs(120);
 const BEGUN_MAX: u32 = 3;
 
 /// A module to publish.
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub file: &'a Path,
     /// What it is called; by its file if left out.
     pub name: Option<&'a str>,
@@ -54,7 +54,7 @@ pub struct Wanted<'a> {
 }
 
 /// `lull func publish`
-pub async fn run(wanted: &Publish, context: &Context) -> Outcome {
+pub(crate) async fn run(wanted: &Publish, context: &Context) -> Outcome {
     let client = context.server.connect()?;
     let mut begun = None;
     let published = tokio::select! {
@@ -119,7 +119,7 @@ fn show(published: &PublishedBody, context: &Context) -> Result<(), Failure> {
 }
 
 /// Publishes a file, and says in `begun` what can be asked for once the coordinator has it.
-pub async fn publish(
+pub(crate) async fn publish(
     context: &Context,
     client: &Client,
     wanted: &Wanted<'_>,
@@ -289,7 +289,7 @@ fn so_far(counted: &AtomicU64, of: u64) -> String {
 }
 
 /// `lull func publication`
-pub async fn publication(wanted: &Publication, context: &Context) -> Outcome {
+pub(crate) async fn publication(wanted: &Publication, context: &Context) -> Outcome {
     let client = context.server.connect()?;
     let Some(id) = wanted.publication else {
         context.out.list(&client.publications().await?.items)?;

@@ -36,7 +36,7 @@ const RUN_TIME_MIN: Duration = Duration::from_millis(5);
 
 /// One input for a function.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
+pub(crate) struct Sample<'a> {
     pub input: &'a Path,
     pub args: &'a [String],
     pub canonical_nans: bool,
@@ -44,7 +44,7 @@ pub struct Sample<'a> {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Measured {
+pub(crate) enum Measured {
     /// The processor time that each build needed at least.
     Both { plain: Duration, migratable: Duration, runs: u32 },
     /// The sample is over before anything can be measured.
@@ -55,7 +55,7 @@ pub enum Measured {
 
 impl Measured {
     /// The migratable build's time in percent of the plain one's, if both are known.
-    pub fn cost_percent(&self) -> Option<u32> {
+    pub(crate) fn cost_percent(&self) -> Option<u32> {
         let Self::Both { plain, migratable, .. } = self else { return None };
         Some((migratable.as_secs_f64() / plain.as_secs_f64() * 100.0).round() as u32)
     }
@@ -83,7 +83,7 @@ impl fmt::Display for Measured {
 
 impl Sample<'_> {
     /// Makes both builds of a module, within the limits that a coordinator has, and runs them. Each step is told.
-    pub async fn measure(self, module: &Path, tell: impl Fn(&str) + Send + Sync) -> Result<Measured, Failure> {
+    pub(crate) async fn measure(self, module: &Path, tell: impl Fn(&str) + Send + Sync) -> Result<Measured, Failure> {
         let input = tokio::fs::read(self.input).await.map_err(|error| Failure::unreadable(self.input, &error))?;
         let folder = tempfile::tempdir().map_err(|error| Failure::unwritable(&std::env::temp_dir(), &error))?;
         let bytes = tokio::fs::read(module).await.map_err(|error| Failure::unreadable(module, &error))?;

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull explain j42          its tasks and the agents, summed up by reason\n  \
     lull explain j42.7        one task, agent by agent\n  lull explain j42 -o json")]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The job, like j42 or last, or the task, like j42.7 or last.7
     #[arg(value_name = "JOB|TASK")]
     what: What,
@@ -46,7 +46,7 @@ impl FromStr for What {
 }
 
 impl Explain {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let job = match self.what {
             What::Task(task) => return task::explain(context, task).await,
             What::Job(job) => job,

@@ -46,7 +46,7 @@ const LOOK_SHARE: u32 = 4;
 const REQUESTS_MAX: usize = 32;
 
 /// A folder for results that can be written to.
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     suffix: String,
     /// What is in it by an earlier run or by this one, by its path below the folder.
@@ -70,7 +70,7 @@ struct Line {
 
 impl Folder {
     /// Makes the folder that is wanted, if one is, and tries to write to it.
-    pub fn open(out: &OutArgs) -> Result<Option<Self>, Failure> {
+    pub(crate) fn open(out: &OutArgs) -> Result<Option<Self>, Failure> {
         let Some(path) = &out.out else { return Ok(None) };
         let suffix = out.suffix.clone().unwrap_or_default();
         if suffix.contains(['/', '\\']) || suffix.contains(is_unseen) {
@@ -92,7 +92,7 @@ impl Folder {
         Ok(Some(Self { path: path.clone(), suffix, known, fresh: BTreeSet::new(), manifest: None }))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -192,7 +192,7 @@ impl Folder {
 }
 
 /// Whether a file is the manifest of a folder of results.
-pub fn is_manifest(path: &Path) -> bool {
+pub(crate) fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == MANIFEST) && known(path).is_ok_and(|known| !known.is_empty())
 }
 
@@ -258,7 +258,7 @@ fn digest_of(path: &Path, bytes: u64) -> Option<String> {
 }
 
 /// Brings the outputs of one job into a folder while the job runs.
-pub struct Gatherer<'a> {
+pub(crate) struct Gatherer<'a> {
     client: &'a Client,
     job: JobId,
     folder: Folder,
@@ -272,7 +272,7 @@ pub struct Gatherer<'a> {
 
 impl<'a> Gatherer<'a> {
     /// For a job that was submitted: asks what its inputs are called.
-    pub async fn new(client: &'a Client, job: JobId, folder: Folder) -> Result<Self, Failure> {
+    pub(crate) async fn new(client: &'a Client, job: JobId, folder: Folder) -> Result<Self, Failure> {
         let (mut labels, mut from) = (Vec::new(), 0);
         loop {
             let page = client.tasks(job, None, from, LABELS_PAGE).await?;
@@ -290,12 +290,12 @@ impl<'a> Gatherer<'a> {
         Ok(Self { client, job, folder, paths, written, files: 0, cursor: 0 })
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes what has ended, again and again; returns only if that cannot go on. `succeeded` says how many there are.
-    pub async fn as_tasks_end(&mut self, mut succeeded: watch::Receiver<u64>) -> Failure {
+    pub(crate) async fn as_tasks_end(&mut self, mut succeeded: watch::Receiver<u64>) -> Failure {
         loop {
             let files = self.files;
             if succeeded.wait_for(|succeeded| *succeeded > files).await.is_err() {
@@ -313,7 +313,7 @@ impl<'a> Gatherer<'a> {
     }
 
     /// Writes all that has ended and is not there yet; how many files there are then.
-    pub async fn rest(&mut self) -> Result<u64, Failure> {
+    pub(crate) async fn rest(&mut self) -> Result<u64, Failure> {
         self.cursor = 0;
         self.look(usize::MAX, |_, _| PAGE).await?;
         self.folder.tidy().map_err(|error| Failure::unwritable(&self.folder.path.join(MANIFEST), &error))?;

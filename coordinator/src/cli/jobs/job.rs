@@ -38,7 +38,7 @@ use crate::{
 
 /// What can be done with jobs.
 #[derive(Debug, Subcommand)]
-pub enum Job {
+pub(crate) enum Job {
     /// Submit a job: one task for each input
     Submit(Box<Submit>),
     /// List jobs, newest first
@@ -61,7 +61,7 @@ pub enum Job {
 /// `lull job list`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull job list --state active --watch\n  lull job list --submitter ann -o id")]
-pub struct List {
+pub(crate) struct List {
     /// Only jobs in this state: active, succeeded, failed, cancelled or expired
     #[arg(long, value_name = "STATE", value_parser = job_state)]
     state: Option<JobState>,
@@ -85,7 +85,7 @@ pub struct List {
 /// `lull job show`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull job show j42\n  lull job show j42 --watch")]
-pub struct Show {
+pub(crate) struct Show {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     /// Show it again whenever it changes, until it has ended
@@ -96,7 +96,7 @@ pub struct Show {
 /// `lull job wait`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull wait j42 && echo all succeeded\n  lull wait j42 --timeout 30m")]
-pub struct Wait {
+pub(crate) struct Wait {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     /// Give up after this time; the job goes on
@@ -106,7 +106,7 @@ pub struct Wait {
 
 /// A job.
 #[derive(Debug, Args)]
-pub struct One {
+pub(crate) struct One {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
 }
@@ -114,7 +114,7 @@ pub struct One {
 /// `lull job retry`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull job retry j42\n  lull job retry last --finish-by \"in 8h\"")]
-pub struct Retry {
+pub(crate) struct Retry {
     /// The job, like j42, or last
     job: JobName,
     /// When its tasks must have ended this time: 06:00 (the next), "2027-03-01 06:00", "in 8h"; needed for a job that has expired
@@ -127,7 +127,7 @@ pub struct Retry {
 #[command(
     after_help = "EXAMPLES:\n  lull job results j42\n  lull job results j42 --out results/ --suffix .json\n  lull job results j42 --task 7 > seventh.png"
 )]
-pub struct Results {
+pub(crate) struct Results {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     #[command(flatten)]
@@ -139,11 +139,11 @@ pub struct Results {
 
 impl Job {
     /// Whether it changes nothing and writes no file.
-    pub fn only_shows(&self) -> bool {
+    pub(crate) fn only_shows(&self) -> bool {
         matches!(self, Self::List(_) | Self::Show(_) | Self::Logs(_))
     }
 
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Submit(submit) => submit.run(context).await,
             Self::List(list) => list.run(context).await,
@@ -208,7 +208,7 @@ impl Show {
 }
 
 impl Wait {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         let job = self.job.find(&client).await?;
         let ended = follow::to_the_end(&client, job, Follow::new(context).at_most(self.timeout), None).await?;
@@ -407,7 +407,7 @@ fn describe(details: &JobDetails, look: &Look) -> String {
 }
 
 /// Why tasks failed, by cause; nothing if none did.
-pub fn causes(causes: &[CauseBody], look: &Look) -> String {
+pub(crate) fn causes(causes: &[CauseBody], look: &Look) -> String {
     if causes.is_empty() {
         return String::new();
     }

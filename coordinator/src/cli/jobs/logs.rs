@@ -35,7 +35,7 @@ const AWAY_MAX: Duration = Duration::from_secs(120);
     after_help = "A running task's log is what it wrote so far.\n\nEXAMPLES:\n  lull task logs j42.7\n  lull task logs -f j42.7\n  \
                   lull task logs j42.7 --attempt 1"
 )]
-pub struct TaskLogs {
+pub(crate) struct TaskLogs {
     /// The task, like j42.7, or last.7 for one of the job that you submitted last
     task: TaskName,
     /// The log of this attempt; of the newest one if left out
@@ -50,7 +50,7 @@ pub struct TaskLogs {
 #[derive(Debug, Args)]
 #[command(after_help = "Each line begins with its task.\n\nEXAMPLES:\n  lull job logs j42\n  lull job logs -f j42\n  \
                   lull job logs j42 --from 500 --limit 50")]
-pub struct JobLogs {
+pub(crate) struct JobLogs {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     /// Go on with what is written, until these tasks have ended
@@ -82,7 +82,7 @@ impl TaskLogs {
         }
     }
 
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let attempt = self.attempt()?;
         let client = context.server.connect()?;
         if self.follow {
@@ -144,7 +144,7 @@ async fn goes_on(client: &Client, context: &Context, task: TaskId, reading: &mut
 }
 
 impl JobLogs {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         if self.follow {
             context.out.check_repeatable()?;
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use lull_shared::shown::is_unseen;
 
 /// The file beside the outputs that says which is whose.
-pub const MANIFEST: &str = "manifest.jsonl";
+pub(crate) const MANIFEST: &str = "manifest.jsonl";
 /// Bytes of one name: with a suffix and a number far below every file system's limit of 255.
 const NAME_BYTES: usize = 120;
 /// Bytes of a path below the folder: Windows takes 260 for all of it. What is longer loses its folders.
@@ -18,7 +18,7 @@ const PATH_BYTES: usize = 160;
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 /// Where each of these tasks' outputs go, by index: a path below the folder, its parts between slashes.
-pub fn paths(labels: &[Option<String>], suffix: &str) -> Vec<String> {
+pub(crate) fn paths(labels: &[Option<String>], suffix: &str) -> Vec<String> {
     let parts: Vec<Vec<&str>> = labels.iter().map(|label| parts(label.as_deref().unwrap_or_default())).collect();
     let shared = shared(&parts);
     let mut taken = Taken::default();
@@ -40,7 +40,7 @@ pub fn paths(labels: &[Option<String>], suffix: &str) -> Vec<String> {
 }
 
 /// What tells these labels apart: each without the folders that all of them are in.
-pub fn apart(labels: &[Option<String>]) -> Vec<Option<String>> {
+pub(crate) fn apart(labels: &[Option<String>]) -> Vec<Option<String>> {
     let parts: Vec<Vec<&str>> = labels.iter().map(|label| parts(label.as_deref().unwrap_or_default())).collect();
     let shared = shared(&parts);
     if shared == 0 {
@@ -52,7 +52,7 @@ pub fn apart(labels: &[Option<String>]) -> Vec<Option<String>> {
 }
 
 /// Other names for a task's file whose own is taken, without an end.
-pub fn others(index: usize, path: &str) -> impl Iterator<Item = String> + use<> {
+pub(crate) fn others(index: usize, path: &str) -> impl Iterator<Item = String> + use<> {
     let last = path.rsplit('/').next().unwrap_or_default().to_owned();
     (1_u32..).map(move |number| match number {
         1 => format!("{index}-{last}"),

@@ -49,7 +49,7 @@ const SHOWN_CHARS: usize = 34;
 
 /// One task and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskResult {
+pub(crate) struct TaskResult {
     pub task: String,
     pub label: Option<String>,
     pub state: TaskState,
@@ -100,7 +100,7 @@ impl Row for TaskResult {
 
 /// Where outputs go besides standard output.
 #[derive(Debug, Clone, Default, Args)]
-pub struct OutArgs {
+pub(crate) struct OutArgs {
     /// Write the output of each task to a file in this folder, named like its input, as soon as the task has ended. Files of
     /// an earlier run are replaced, others are not; manifest.jsonl says which file belongs to which task
     #[arg(long, value_name = "DIR")]
@@ -111,7 +111,7 @@ pub struct OutArgs {
 }
 
 /// Brings what is missing in the folder and prints a job's results in the form asked for.
-pub async fn present(
+pub(crate) async fn present(
     context: &Context,
     client: &Client,
     job: &JobBody,
@@ -252,7 +252,7 @@ async fn each(
 }
 
 /// One task and what came of it, its output included.
-pub async fn one(client: &Client, task: TaskId) -> Result<TaskResult, Failure> {
+pub(crate) async fn one(client: &Client, task: TaskId) -> Result<TaskResult, Failure> {
     let body = client.task(task).await?.task;
     let mut found = results_of(client, task.job, std::slice::from_ref(&body)).await?;
     whole(client, joined(body, found.remove(&task.index))?, task).await

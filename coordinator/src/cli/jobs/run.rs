@@ -60,7 +60,7 @@ const LOG_LINES_SHOWN: usize = 8;
     lull run monte-carlo.wasm --array 0-99 --agents 4 -o json -- --paths 1000000\n  \
     lull run thumbnail.wasm photos/ --out thumbs/ -- --size 320\n  \
     lull run text-stats.wasm --each-line names.txt --server http://coordinator:7411")]
-pub struct Run {
+pub(crate) struct Run {
     /// The function's module, a file; on a known network also a published function, NAME or NAME@NUMBER
     #[arg(value_name = "FUNCTION")]
     pub function: PathBuf,
@@ -77,7 +77,7 @@ pub struct Run {
 /// The private mesh.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "The private mesh on this machine")]
-pub struct MeshArgs {
+pub(crate) struct MeshArgs {
     /// How many agent processes the private mesh has
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = bound::AGENTS.numbers::<u16>())]
     pub agents: u16,
@@ -94,7 +94,7 @@ pub struct MeshArgs {
 }
 
 impl Run {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         // What cannot be read or written is not worth waiting for.
         let folder = Folder::open(&self.out)?;
         let inputs = self.inputs.collect()?;

@@ -34,7 +34,7 @@ use crate::{
 /// The conditions under which a job's tasks run.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "How it runs")]
-pub struct SubmitOptions {
+pub(crate) struct SubmitOptions {
     /// What people call the job; the function's name if left out
     #[arg(long, value_name = "NAME", value_parser = amount::job_name)]
     pub name: Option<String>,
@@ -125,7 +125,7 @@ pub struct SubmitOptions {
 
 impl SubmitOptions {
     /// The request for this function and these inputs, by somebody in this zone.
-    pub fn request(
+    pub(crate) fn request(
         &self,
         function: String,
         inputs: InputsBody,
@@ -174,7 +174,7 @@ impl SubmitOptions {
 }
 
 /// Uploads inputs and submits. What will probably not go as it was meant is said at once.
-pub async fn send(
+pub(crate) async fn send(
     context: &Context,
     client: &Client,
     function: String,
@@ -219,7 +219,7 @@ fn when(submitted: &Submitted) -> String {
     lull submit stats report-*.txt -- --top 10\n  \
     lull submit monte-carlo@2 --array 0-999 --window \"22:00-06:00 mon-fri Europe/Amsterdam\" --require memory=8GiB+\n  \
     lull submit thumbnail photos/ --require os=linux --wait --out thumbs/ -- --size 320")]
-pub struct Submit {
+pub(crate) struct Submit {
     /// The published function: NAME for its newest version, or NAME@NUMBER
     #[arg(value_name = "FUNCTION", value_parser = amount::some)]
     pub function: String,
@@ -236,11 +236,11 @@ pub struct Submit {
 
 impl Submit {
     /// Whether it stays until the job has ended.
-    pub fn stays(&self) -> bool {
+    pub(crate) fn stays(&self) -> bool {
         self.wait || self.out.out.is_some()
     }
 
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         if self.function.ends_with(".wasm") {
             let message = format!("{} is a file, and a job needs a published function", self.function);
             return Err(

@@ -31,7 +31,7 @@ const PAGE: u32 = 1_000;
 
 /// What can be done with tasks.
 #[derive(Debug, Subcommand)]
-pub enum Task {
+pub(crate) enum Task {
     /// List a job's tasks
     List(List),
     /// Show one task with all its attempts
@@ -46,7 +46,7 @@ pub enum Task {
 /// `lull task list`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull task list j42 --state failed\n  lull task list j42 -o id | head")]
-pub struct List {
+pub(crate) struct List {
     /// The job, like j42, or last for the one that you submitted last
     job: JobName,
     /// Only tasks in this state: queued, waiting, running, paused, succeeded, failed, cancelled, ...
@@ -66,13 +66,13 @@ pub struct List {
 /// A task.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull explain j42.7")]
-pub struct One {
+pub(crate) struct One {
     /// The task, like j42.7, or last.7 for one of the job that you submitted last
     task: TaskName,
 }
 
 impl Task {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::List(list) => list.run(context).await,
             Self::Show(one) => one.show(context).await,
@@ -126,7 +126,7 @@ impl One {
 }
 
 /// Says why a task is where it is.
-pub async fn explain(context: &Context, task: TaskName) -> Outcome {
+pub(crate) async fn explain(context: &Context, task: TaskName) -> Outcome {
     let client = context.server.connect()?;
     let task = task.find(&client).await?;
     let explanation = client.explain(task).await?;
@@ -273,7 +273,7 @@ fn unheard(since: Timestamp, look: &Look) -> String {
 }
 
 /// What a snapshot held, and its size.
-pub fn went_on(resumed: ResumedBody) -> String {
+pub(crate) fn went_on(resumed: ResumedBody) -> String {
     format!("{} ({})", spoken(Duration::from_millis(resumed.spent_ms)), bytesize::ByteSize(resumed.size_bytes))
 }
 

@@ -29,7 +29,7 @@ use crate::{
 const TOGETHER: usize = 4;
 
 /// What a submission says of these inputs; everything it names is with the coordinator on return.
-pub async fn upload(client: &Client, inputs: Inputs) -> Result<InputsBody, Failure> {
+pub(crate) async fn upload(client: &Client, inputs: Inputs) -> Result<InputsBody, Failure> {
     let items = match inputs {
         Inputs::Array(numbers) => {
             return Ok(match numbers.as_range() {

@@ -17,7 +17,7 @@ use crate::{
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
-pub enum Agent {
+pub(crate) enum Agent {
     /// List all enrolled machines
     List(List),
     /// Show a machine, and the hours of the week at which it was there for work
@@ -49,7 +49,7 @@ pub enum Agent {
 /// `lull agent list`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull agent list\n  lull agent list --watch\n  lull agent list -o json")]
-pub struct List {
+pub(crate) struct List {
     /// Show the list again whenever it changes
     #[arg(long)]
     watch: bool,
@@ -57,7 +57,7 @@ pub struct List {
 
 /// An agent.
 #[derive(Debug, Args)]
-pub struct Called {
+pub(crate) struct Called {
     /// The machine's name or its id, like desk-17 or a3
     #[arg(value_parser = amount::some)]
     agent: String,
@@ -65,11 +65,11 @@ pub struct Called {
 
 impl Agent {
     /// Whether it changes nothing.
-    pub fn only_shows(&self) -> bool {
+    pub(crate) fn only_shows(&self) -> bool {
         matches!(self, Self::List(_) | Self::Show(_))
     }
 
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         let (called, what) = match self {
             Self::List(list) => {

@@ -15,14 +15,14 @@ use crate::{
 /// `lull audit`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull audit\n  lull audit --limit 1000 -o jsonl")]
-pub struct Audit {
+pub(crate) struct Audit {
     /// At most this many lines, newest first
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = bound::AUDIT_SHOWN.numbers::<u32>())]
     limit: u32,
 }
 
 impl Audit {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         context.out.list(&context.server.connect()?.audit(self.limit).await?.items)?;
         Ok(Exit::Succeeded)
     }

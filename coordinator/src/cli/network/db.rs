@@ -15,7 +15,7 @@ use crate::{
 
 /// What can be done with a database.
 #[derive(Debug, Subcommand)]
-pub enum Db {
+pub(crate) enum Db {
     /// Print the statements that create the database, for somebody who may run them
     #[command(
         after_help = "EXAMPLES:\n  lull db script > lull.sql\n  lull db script --store \"Server=tcp:db,1433;Database=lull\" > lull.sql"
@@ -31,7 +31,7 @@ pub enum Db {
 
 /// Which database.
 #[derive(Debug, Args)]
-pub struct Choice {
+pub(crate) struct Choice {
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -43,7 +43,7 @@ impl Choice {
 }
 
 impl Db {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Script(choice) => {
                 let script = store::script(&choice.store(context)?);

@@ -9,10 +9,11 @@ const UNKNOWN: char = '?';
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// Instead of a map as long as there is none.
-pub const NOTHING_KNOWN: &str = "\nwhen it is there for work is known from the first hour on that was watched from end to end\n";
+pub(crate) const NOTHING_KNOWN: &str =
+    "\nwhen it is there for work is known from the first hour on that was watched from end to end\n";
 
 /// A map of shares from 0 to 1, 24 for each day from Monday on, with what its signs mean.
-pub fn map(days: &[Vec<Option<f64>>], shades: bool) -> String {
+pub(crate) fn map(days: &[Vec<Option<f64>>], shades: bool) -> String {
     let signs = if shades { SHADES } else { SIGNS };
     let mut text = "\nthere for work, by its own clock\n".to_owned();
     text.push_str("     0           6           12          18\n");

@@ -16,7 +16,7 @@ use crate::{
 #[command(
     after_help = "Bytes are counted since each agent started.\n\nEXAMPLES:\n  lull net\n  lull net -o json\n  lull net blobs"
 )]
-pub struct Net {
+pub(crate) struct Net {
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -39,7 +39,7 @@ enum Part {
 }
 
 impl Net {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         match self.part.as_ref().unwrap_or(&Part::Agents) {
             Part::Agents => context.out.list(&client.agent_traffic().await?.items)?,

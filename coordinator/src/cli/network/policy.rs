@@ -23,7 +23,7 @@ const MEANING_MIN: usize = 20;
 
 /// What can be done with the policy.
 #[derive(Debug, Subcommand)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Show what is allowed on machines, and which of them have settings of their own
     #[command(after_help = "EXAMPLES:\n  lull policy show\n  lull policy show -o json")]
     Show,
@@ -42,7 +42,7 @@ pub enum Policy {
     lull policy set --for name=render-3 --unrestricted      a machine without an owner\n  \
     lull policy set --file policy.toml\n  \
     lull policy set --for site=berlin --reset beside_owner")]
-pub struct Set {
+pub(crate) struct Set {
     /// Settings like idle=15m; `lull policy show` lists them all
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Set {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull policy test desk-17\n  lull policy test desk-17 --at \"mon 14:00\"\n  \
     lull policy test desk-17 --week")]
-pub struct Test {
+pub(crate) struct Test {
     /// The machine's name or its id, like desk-17 or a3
     #[arg(value_parser = amount::some)]
     agent: String,
@@ -77,7 +77,7 @@ pub struct Test {
 }
 
 impl Policy {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         match self {
             Self::Show => {

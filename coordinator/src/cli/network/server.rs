@@ -31,7 +31,7 @@ use crate::{
 
 /// What can be done with a coordinator.
 #[derive(Debug, Subcommand)]
-pub enum Server {
+pub(crate) enum Server {
     /// Run a coordinator until it is told to stop
     Run(Box<Run>),
     /// Show the coordinators that share the store: which leads, since when, and which stand by
@@ -57,14 +57,14 @@ Whoever has the file can sign for the network: bring it over a safe way and dele
 
 /// A file with the network's secret.
 #[derive(Debug, Args)]
-pub struct Secret {
+pub(crate) struct Secret {
     /// The file; readable by its owner alone
     file: PathBuf,
 }
 
 /// Where a coordinator remembers.
 #[derive(Debug, Args)]
-pub struct StoreArgs {
+pub(crate) struct StoreArgs {
     /// An SQL Server database instead of one in the data folder, as an ADO connection string; or `sqlite:DIR` for an
     /// embedded one in another folder
     #[arg(long, value_name = "STORE", env = "LULL_STORE", hide_env_values = true, value_parser = amount::store)]
@@ -73,7 +73,7 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// The store that is meant, for a server with this data folder.
-    pub fn choose(&self, data: &Path) -> StoreChoice {
+    pub(crate) fn choose(&self, data: &Path) -> StoreChoice {
         match &self.store {
             None => StoreChoice::Embedded(data.to_owned()),
             Some(text) => match text.strip_prefix("sqlite:") {
@@ -94,7 +94,7 @@ const DESCRIPTORS: u64 = 32_768;
     lull server run\n  \
     lull server run --data /var/lib/lull --listen /ip4/0.0.0.0/tcp/7410 --http 0.0.0.0:7411\n  \
     lull server run --store \"Server=tcp:db,1433;Database=lull;User Id=lull;Password=...\"")]
-pub struct Run {
+pub(crate) struct Run {
     #[command(flatten)]
     store: StoreArgs,
     /// How long to wait at the start for a database that does not answer yet, because it wakes up or fails over
@@ -149,7 +149,7 @@ pub struct Run {
 }
 
 impl Server {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         match self {
             Self::Run(run) => run.run(context).await,
             Self::Status => {
@@ -180,7 +180,7 @@ impl Server {
     }
 
     /// Whether this is what a service manager starts, whose words nobody would see on standard error.
-    pub fn is_service(&self) -> bool {
+    pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Service(Service::Run(_)))
     }
 }
@@ -212,7 +212,7 @@ impl Run {
     }
 
     /// What is meant, for a server with this data folder.
-    pub fn config(&self, data: &Path) -> ServerConfig {
+    pub(crate) fn config(&self, data: &Path) -> ServerConfig {
         let run = self;
         ServerConfig {
             data: data.to_owned(),

@@ -21,7 +21,7 @@ const LOG: &str = "info,libp2p_swarm=warn";
 
 /// What can be done with the service.
 #[derive(Debug, Subcommand)]
-pub enum Service {
+pub(crate) enum Service {
     /// Install the service, or mend one that is there
     #[command(after_help = "EXAMPLES:\n  lull server service install --start\n  \
         lull --data D:\\lull server service install -- --listen /ip4/0.0.0.0/tcp/7410 --http 0.0.0.0:7411")]
@@ -39,7 +39,7 @@ pub enum Service {
 
 /// `lull server service install`
 #[derive(Debug, Args)]
-pub struct Install {
+pub(crate) struct Install {
     /// Start it as well
     #[arg(long)]
     start: bool,
@@ -72,7 +72,7 @@ impl Install {
 }
 
 impl Service {
-    pub async fn carry_out(&self, context: &Context) -> Outcome {
+    pub(crate) async fn carry_out(&self, context: &Context) -> Outcome {
         let data = match context.server.data.clone().or_else(service::data_folder) {
             Some(data) => data,
             None => context.server.data_folder()?,

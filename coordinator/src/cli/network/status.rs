@@ -15,14 +15,14 @@ use crate::{
 /// `lull status`
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:\n  lull status\n  lull status --watch")]
-pub struct Status {
+pub(crate) struct Status {
     /// Show it again whenever it changes
     #[arg(long)]
     watch: bool,
 }
 
 impl Status {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         let text = async || {
             let status = client.status().await?;
@@ -38,7 +38,7 @@ fn fleet(agents: &AgentsSummary) -> String {
 }
 
 /// What is wrong with the network, and what is done about it.
-pub fn outage_lines(outage: &OutageBody, look: &Look) -> String {
+pub(crate) fn outage_lines(outage: &OutageBody, look: &Look) -> String {
     let then = match outage.copies_from {
         Some(from) => format!("hint: copies of it start elsewhere from {} on, a few at a time", look.time(from)),
         None => "hint: nothing starts until some are back; `lull net doctor` looks at this coordinator's network".to_owned(),

@@ -18,7 +18,7 @@ use crate::{
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(crate) enum Token {
     /// Make a token and print it; it is never shown again
     Create(Create),
     /// List all tokens, without their secrets
@@ -36,7 +36,7 @@ pub enum Token {
     lull token create --uses 500 --expires 30d          for a roll-out\n  \
     lull token create --uses 40 --for 'lab-*' --group lab   for the machines of a room\n  \
     lull token create --role submitter --name ann       for a person")]
-pub struct Create {
+pub(crate) struct Create {
     /// What the token allows: agent (to join), viewer, submitter, publisher or admin
     #[arg(long, value_name = "ROLE", default_value = "agent", value_parser = role)]
     role: TokenRole,
@@ -59,7 +59,7 @@ pub struct Create {
 
 /// `lull token revoke`
 #[derive(Debug, Args)]
-pub struct Revoke {
+pub(crate) struct Revoke {
     /// The token's name or its id in `lull token list`, like ann or t3
     #[arg(value_name = "TOKEN", value_parser = amount::some)]
     called: String,
@@ -69,7 +69,7 @@ pub struct Revoke {
 }
 
 impl Token {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let client = context.server.connect()?;
         match self {
             Self::Create(create) => {

@@ -21,7 +21,7 @@ enum Needed {
 }
 
 /// Starts the kept mesh that the command is about, if it is about one and that does not run.
-pub async fn wake(context: &Context, command: &Command) -> Result<Option<Mesh>, Failure> {
+pub(crate) async fn wake(context: &Context, command: &Command) -> Result<Option<Mesh>, Failure> {
     let (None, Some(data)) = (&context.server.server, &context.server.data) else { return Ok(None) };
     let needed = needed(command);
     let Some(size) = kept(data).filter(|_| needed != Needed::Nobody) else { return Ok(None) };

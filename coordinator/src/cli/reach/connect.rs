@@ -63,7 +63,7 @@ pub struct ServerArgs {
 }
 
 /// Whether a command, by its first word, takes one of these.
-pub fn takes(first: &str, name: &str) -> bool {
+pub(crate) fn takes(first: &str, name: &str) -> bool {
     match first {
         "login" | "logout" | "run" => false,
         "server" | "db" => name == "--data",
@@ -73,7 +73,7 @@ pub fn takes(first: &str, name: &str) -> bool {
 
 /// What `lull login` saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Profile {
+pub(crate) struct Profile {
     pub server: String,
     pub token: String,
 }
@@ -159,7 +159,7 @@ impl ServerArgs {
 }
 
 /// The server whose data folder this is, if one runs there.
-pub fn local(data: &Path) -> Result<Option<Profile>, Failure> {
+pub(crate) fn local(data: &Path) -> Result<Option<Profile>, Failure> {
     let Some(server) = read_line(&data.join(HTTP_ADDRESS_FILE))? else { return Ok(None) };
     let Some(token) = read_line(&data.join(ADMIN_TOKEN_FILE))? else {
         let words = format!("the server of {} stands by and has never led, so it has no administrator's token", data.display());
@@ -170,7 +170,7 @@ pub fn local(data: &Path) -> Result<Option<Profile>, Failure> {
 }
 
 /// The profile that `lull login` saved.
-pub fn profile() -> Result<Option<Profile>, Failure> {
+pub(crate) fn profile() -> Result<Option<Profile>, Failure> {
     let path = profile_path()?;
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -185,7 +185,7 @@ pub fn profile() -> Result<Option<Profile>, Failure> {
 }
 
 /// Saves a profile that only its owner can read; says where.
-pub fn save(profile: &Profile) -> Result<PathBuf, Failure> {
+pub(crate) fn save(profile: &Profile) -> Result<PathBuf, Failure> {
     let path = profile_path()?;
     let text = toml::to_string(profile).map_err(anyhow::Error::from)?;
     if let Some(folder) = path.parent() {
@@ -196,7 +196,7 @@ pub fn save(profile: &Profile) -> Result<PathBuf, Failure> {
 }
 
 /// Forgets the profile; whether there was one.
-pub fn forget() -> Result<bool, Failure> {
+pub(crate) fn forget() -> Result<bool, Failure> {
     let path = profile_path()?;
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
@@ -210,7 +210,7 @@ fn profile_path() -> Result<PathBuf, Failure> {
 }
 
 /// Where this account keeps what can be made again; none if it has no home.
-pub fn cache_folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     folders().ok().map(|folders| folders.cache_dir().to_owned())
 }
 

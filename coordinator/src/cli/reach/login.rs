@@ -17,13 +17,13 @@ use crate::{
 #[command(
     after_help = "EXAMPLES:\n  lull login http://coordinator:7411 --token-file token.txt\n  lull login http://coordinator:7411 --token-file -      asks for it on standard input"
 )]
-pub struct Login {
+pub(crate) struct Login {
     /// The coordinator's address, like http://coordinator:7411
     url: String,
 }
 
 impl Login {
-    pub async fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let token = context.server.given_token()?.ok_or_else(|| {
             Failure::usage("a token is needed").hint(
                 "give it with --token-file FILE, or - for standard input, or in LULL_TOKEN: what stands on a command line others see",
@@ -40,7 +40,7 @@ impl Login {
 }
 
 /// Forgets the coordinator.
-pub fn logout(context: &Context) -> Outcome {
+pub(crate) fn logout(context: &Context) -> Outcome {
     let there = connect::forget()?;
     let words = if there { "the profile is forgotten" } else { "there was no profile" };
     context.out.done(&Deed::new("logged_out", "profile").affecting(there.into()), words)?;

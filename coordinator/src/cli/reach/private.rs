@@ -64,14 +64,14 @@ const MARK_FILE: &str = "private.json";
 
 /// How large a private mesh is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
+pub(crate) struct Size {
     pub agents: u16,
     /// Of each agent; together as many as there are processors if not given.
     pub slots: Option<u16>,
 }
 
 /// How a private mesh is made.
-pub struct MeshConfig {
+pub(crate) struct MeshConfig {
     pub size: Size,
     /// Where its data is kept; a temporary folder if not given.
     pub data: Option<PathBuf>,
@@ -79,7 +79,7 @@ pub struct MeshConfig {
 
 /// What becomes of a mesh's folder when it is taken down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Kept,
     /// If it is a temporary one.
     Deleted,
@@ -87,7 +87,7 @@ pub enum Fate {
 
 /// What a data folder is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Data {
+pub(crate) enum Data {
     /// No coordinator has ever used it.
     Fresh,
     /// A coordinator runs with it.
@@ -100,7 +100,7 @@ pub enum Data {
 
 impl Data {
     /// What this folder is.
-    pub fn of(folder: &Path) -> Self {
+    pub(crate) fn of(folder: &Path) -> Self {
         if !folder.join(keys::NETWORK_FILE).exists() {
             return Self::Fresh;
         }
@@ -117,7 +117,7 @@ impl Data {
 }
 
 /// A private mesh that runs.
-pub struct Mesh {
+pub(crate) struct Mesh {
     client: Client,
     running: RunningServer,
     shutdown: CancellationToken,
@@ -145,7 +145,7 @@ impl Folder {
 
 impl Mesh {
     /// Starts the coordinator and lets the agents join; they go on joining while the caller works.
-    pub async fn start(config: MeshConfig) -> Result<Self, Failure> {
+    pub(crate) async fn start(config: MeshConfig) -> Result<Self, Failure> {
         let folder = folder(&config)?;
         keys::check_folder(folder.path()).map_err(anyhow::Error::from)?;
         keys::private_folder(folder.path()).map_err(anyhow::Error::from)?;
@@ -205,12 +205,12 @@ impl Mesh {
     }
 
     /// A client of its coordinator, as administrator.
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Returns once no agent is left; `lost` hears of each that could not join or ended by itself.
-    pub async fn abandoned(&self, lost: impl Fn(Failure)) -> Failure {
+    pub(crate) async fn abandoned(&self, lost: impl Fn(Failure)) -> Failure {
         let mut ended = self.ended.lock().await;
         while let Some(failure) = ended.recv().await {
             lost(failure);
@@ -219,7 +219,7 @@ impl Mesh {
     }
 
     /// Takes the mesh down: agents first, then the coordinator. Where its data is, if it is kept.
-    pub async fn stop(mut self, fate: Fate) -> Option<PathBuf> {
+    pub(crate) async fn stop(mut self, fate: Fate) -> Option<PathBuf> {
         match (&self.folder, fate) {
             (Folder::Temporary(folder), Fate::Deleted) => *temporary() = Some(Temporary::Doomed(folder.path().to_owned())),
             (Folder::Temporary(_) | Folder::Kept(_), Fate::Kept | Fate::Deleted) => spare(),
@@ -267,7 +267,7 @@ fn temporary() -> MutexGuard<'static, Option<Temporary>> {
 }
 
 /// What is in the temporary folder may be worth keeping from now on.
-pub fn spare() {
+pub(crate) fn spare() {
     let mut temporary = temporary();
     *temporary = temporary.take().map(|(Temporary::Doomed(path) | Temporary::Spared(path))| Temporary::Spared(path));
 }
@@ -295,7 +295,7 @@ fn kill_agents() {}
 
 /// Deletes the temporary folder, for a process that ends at once and takes nothing down in turn; where it is, if it stays. What
 /// still writes to it may make it necessary to try again.
-pub fn end_at_once() -> Option<PathBuf> {
+pub(crate) fn end_at_once() -> Option<PathBuf> {
     match temporary().take()? {
         Temporary::Spared(path) => Some(path),
         Temporary::Doomed(path) => {

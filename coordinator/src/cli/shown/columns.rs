@@ -4,7 +4,7 @@
 use lull_shared::shown::columns as length;
 
 /// Blanks between two columns.
-pub const GAP: u16 = 2;
+pub(crate) const GAP: u16 = 2;
 /// A sentence that would have less room than this beside the other columns goes on below its row.
 const PROSE_MIN: usize = 40;
 /// A longer name is broken over lines before anything is left out for it: most names of machines are shorter.
@@ -75,14 +75,14 @@ const SPARED: [&str; 45] = [
 
 /// A row as it is shown: the lines of each column that is kept, and what goes on below it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub cells: Vec<Vec<String>>,
     pub below: Vec<String>,
 }
 
 /// Which columns are shown, and the rows in them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Arranged {
+pub(crate) struct Arranged {
     pub columns: Vec<usize>,
     pub rows: Vec<Shown>,
 }
@@ -107,7 +107,7 @@ fn nature(heading: &str) -> Nature {
 }
 
 /// Arranges the texts of rows in so many columns of a terminal.
-pub fn arranged(headings: &[&str], rows: &[Vec<&str>], width: u16) -> Arranged {
+pub(crate) fn arranged(headings: &[&str], rows: &[Vec<&str>], width: u16) -> Arranged {
     let width = usize::from(width);
     let natures: Vec<Nature> = headings.iter().map(|heading| nature(heading)).collect();
     let natural: Vec<usize> = (0..headings.len()).map(|column| widest(headings, rows, column)).collect();
@@ -236,7 +236,7 @@ fn chopped(name: &str, width: usize) -> Vec<String> {
 }
 
 /// A text broken at blanks into lines of at most so many columns; a longer word has a line of its own.
-pub fn broken(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn broken(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("one line at least");

@@ -27,7 +27,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
 
 /// How a job is followed.
-pub struct Follow<'a> {
+pub(crate) struct Follow<'a> {
     context: &'a Context,
     deadline: Option<Instant>,
     /// Whether the job outlives this command, so that somebody can come back to it.
@@ -36,25 +36,25 @@ pub struct Follow<'a> {
 
 impl<'a> Follow<'a> {
     /// As long as it takes.
-    pub fn new(context: &'a Context) -> Self {
+    pub(crate) fn new(context: &'a Context) -> Self {
         Self { context, deadline: None, lasting: true }
     }
 
     /// Gives up after this time.
-    pub fn at_most(mut self, limit: Option<Duration>) -> Self {
+    pub(crate) fn at_most(mut self, limit: Option<Duration>) -> Self {
         self.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         self
     }
 
     /// The job ends with this command.
-    pub fn passing(mut self) -> Self {
+    pub(crate) fn passing(mut self) -> Self {
         self.lasting = false;
         self
     }
 }
 
 /// Waits until the job has ended, showing how it goes, and why it does not; `gatherer` brings outputs as tasks end.
-pub async fn to_the_end(
+pub(crate) async fn to_the_end(
     client: &Client,
     job: JobId,
     follow: Follow<'_>,
@@ -114,14 +114,14 @@ fn go_on(job: JobId, waits: bool, folder: Option<&Path>, context: &Context) -> S
 }
 
 /// A path as one types it.
-pub fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/\\:._-+=,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Calls `show` with the job now and at every change, and returns it once it has ended.
-pub async fn watch(client: &Client, job: JobId, mut show: impl FnMut(&JobBody)) -> Result<JobBody, Failure> {
+pub(crate) async fn watch(client: &Client, job: JobId, mut show: impl FnMut(&JobBody)) -> Result<JobBody, Failure> {
     let mut pause = RETRY_FIRST;
     let mut away_since: Option<Instant> = None;
     let mut seen = false;

@@ -10,9 +10,9 @@ use std::{
 
 use comfy_table::{Cell as TableCell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
-pub use lull_agent::cli::output::{Format, printable, printable_lines, sentence, versioned, with_options};
+pub(crate) use lull_agent::cli::output::{Format, printable, printable_lines, sentence, versioned, with_options};
 use lull_agent::cli::output::{for_programs, localised, short, times_in};
-pub use lull_shared::amount::counted;
+pub(crate) use lull_shared::amount::counted;
 use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -260,7 +260,7 @@ impl Output {
 }
 
 /// Bytes for standard output. A reader that has gone (`| head`) ends the program quietly.
-pub fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -302,7 +302,7 @@ impl Deed {
 }
 
 /// Aligned columns under headings, ended by a line end; an empty text for no rows.
-pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
+pub(crate) fn table(headings: &[&str], rows: Vec<Vec<Cell>>, look: &Look) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -348,7 +348,7 @@ fn aligned<'a>(headings: impl Iterator<Item = &'a str>, rows: impl Iterator<Item
 }
 
 /// Names and what belongs to them, one a line; a longer text goes on below itself.
-pub fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
+pub(crate) fn pairs(pairs: Vec<(&str, Cell)>, look: &Look) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let room = look.width.map_or(usize::MAX, |columns| usize::from(columns).saturating_sub(width + 2).max(20));
     let mut text = String::new();
@@ -405,36 +405,36 @@ fn trimmed(lines: impl Iterator<Item = String>) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use lull_shared::shown::columns;
 
     use super::*;
 
     /// Plain, in UTC, without a terminal.
-    pub fn plain(format: Format) -> Output {
+    pub(crate) fn plain(format: Format) -> Output {
         let now = || "2026-11-24T21:30:00Z".parse().expect("a moment");
         let (told, options) = (Arc::default(), Arc::default());
         Output { format, quiet: false, look: Look { zone: TimeZone::UTC, colour: false, width: None, now, told, options } }
     }
 
     /// The longest name that a machine can have, told apart from others by its end alone.
-    pub fn worst_name(number: u64) -> String {
+    pub(crate) fn worst_name(number: u64) -> String {
         format!("{:-<63}", format!("render-farm-berlin-office-3rd-floor-left-wing-workstation-{number:0>5}"))
     }
 
     /// The same in characters that take two columns each.
-    pub fn wide_name(number: u64) -> String {
+    pub(crate) fn wide_name(number: u64) -> String {
         format!("{}🦀-{number}", "夜間の画像処理".repeat(5))
     }
 
     /// Two hundred characters and more in words.
-    pub fn worst_reason() -> String {
+    pub(crate) fn worst_reason() -> String {
         let words = "its scratch folder cannot be used: /var/lib/lull-agent/scratch says that no space is left on the device ";
         words.repeat(2).trim_end().to_owned()
     }
 
     /// That a list of the worst that can be is whole and in its place at every width.
-    pub fn check_fits<R: Row>(rows: &[R], state: &str, states: &[&str]) {
+    pub(crate) fn check_fits<R: Row>(rows: &[R], state: &str, states: &[&str]) {
         for width in [60, 80, 100, 200] {
             let out = Output { look: Look { width: Some(width), ..plain(Format::Table).look }, ..plain(Format::Table) };
             let text = out.listed(rows);

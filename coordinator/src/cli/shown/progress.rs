@@ -23,7 +23,7 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 const RATE_OVER_TASKS: u64 = 20;
 
 /// Shows a job while it runs.
-pub struct Progress {
+pub(crate) struct Progress {
     shown: Shown,
     look: Look,
     rate: Rate,
@@ -40,7 +40,7 @@ enum Shown {
 
 impl Progress {
     /// In the way that suits standard error.
-    pub fn new(out: &Output) -> Self {
+    pub(crate) fn new(out: &Output) -> Self {
         let shown = if out.quiet {
             Shown::Nothing
         } else if io::stderr().is_terminal() {
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// The job stands like this now.
-    pub fn show(&mut self, job: &JobBody) {
+    pub(crate) fn show(&mut self, job: &JobBody) {
         self.moved = job.moved.unwrap_or(self.moved);
         self.lost = job.lost.unwrap_or(self.lost);
         let ended = job.counts.ended();
@@ -81,7 +81,7 @@ impl Progress {
     }
 
     /// Says something beside how it goes.
-    pub fn say(&self, out: &Output, words: &str) {
+    pub(crate) fn say(&self, out: &Output, words: &str) {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Lines { .. } => out.note(words),
@@ -90,7 +90,7 @@ impl Progress {
     }
 
     /// Leaves the last line where it is.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         if let Shown::Bar(bar) = self.shown {
             bar.abandon();
         }

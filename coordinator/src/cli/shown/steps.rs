@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows steps. Dropping it takes the changing line away.
-pub struct Steps {
+pub(crate) struct Steps {
     shown: Shown,
     begun: Instant,
 }
@@ -36,7 +36,7 @@ enum Shown {
 
 impl Steps {
     /// In the way that suits standard error.
-    pub fn new(out: &Output) -> Self {
+    pub(crate) fn new(out: &Output) -> Self {
         let shown = if out.quiet {
             Shown::Nothing
         } else if io::stderr().is_terminal() {
@@ -52,7 +52,7 @@ impl Steps {
     }
 
     /// This is being done, and so far it has come. Called about once a second, so that the line lives.
-    pub fn show(&mut self, step: &str, detail: &str) {
+    pub(crate) fn show(&mut self, step: &str, detail: &str) {
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Line(bar) => bar.set_message(format!("{step}{detail}")),
@@ -87,18 +87,18 @@ impl Drop for Steps {
 }
 
 /// The stages of a command, one after the other.
-pub struct Stages<'a> {
+pub(crate) struct Stages<'a> {
     out: &'a Output,
     begun: Instant,
 }
 
 impl<'a> Stages<'a> {
-    pub fn new(out: &'a Output) -> Self {
+    pub(crate) fn new(out: &'a Output) -> Self {
         Self { out, begun: Instant::now() }
     }
 
     /// This is being done until the stage is dropped.
-    pub fn begin(&self, words: impl Into<String>) -> Stage {
+    pub(crate) fn begin(&self, words: impl Into<String>) -> Stage {
         let (words, began) = (words.into(), Instant::now());
         let mut steps = Steps::new(self.out);
         steps.begun = self.begun;
@@ -119,7 +119,7 @@ impl<'a> Stages<'a> {
 }
 
 /// Something that is being done.
-pub struct Stage {
+pub(crate) struct Stage {
     _line: Option<Steps>,
     lines: Option<JoinHandle<()>>,
 }

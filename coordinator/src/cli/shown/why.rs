@@ -16,7 +16,7 @@ const STILL_RUNNING: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// How a job stands, and since when.
-pub struct Standing(RefCell<(Instant, Option<TaskCounts>)>);
+pub(crate) struct Standing(RefCell<(Instant, Option<TaskCounts>)>);
 
 impl Default for Standing {
     fn default() -> Self {
@@ -26,7 +26,7 @@ impl Default for Standing {
 
 impl Standing {
     /// It stands like this.
-    pub fn note(&self, job: &JobBody) {
+    pub(crate) fn note(&self, job: &JobBody) {
         let mut known = self.0.borrow_mut();
         if known.1 != Some(job.counts) {
             *known = (Instant::now(), Some(job.counts));
@@ -41,7 +41,7 @@ impl Standing {
 }
 
 /// Says why, for as long as it is wanted; has no end.
-pub async fn tell(client: &Client, job: JobId, standing: &Standing, say: impl Fn(&str)) {
+pub(crate) async fn tell(client: &Client, job: JobId, standing: &Standing, say: impl Fn(&str)) {
     let mut said = String::new();
     loop {
         let due = standing.still_from();

@@ -35,7 +35,7 @@ use crate::{
 
 /// Whose token came with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Who it is: names are for people, and may be another's tomorrow.
     pub token: TokenId,
     pub name: String,
@@ -48,17 +48,17 @@ impl Caller {
     }
 
     /// Whether this caller may change what `owner` submitted; what nobody knows the owner of is the administrators'.
-    pub fn may_change(&self, owner: Option<TokenId>) -> bool {
+    pub(crate) fn may_change(&self, owner: Option<TokenId>) -> bool {
         self.role == TokenRole::Admin || owner == Some(self.token)
     }
 
     /// What the audit calls it: name and id.
-    pub fn who(&self) -> String {
+    pub(crate) fn who(&self) -> String {
         who(Some(self.token), &self.name)
     }
 
     /// Refuses a caller whose role does not suffice.
-    pub fn require(self, role: TokenRole) -> Answer<Self> {
+    pub(crate) fn require(self, role: TokenRole) -> Answer<Self> {
         if self.role >= role {
             return Ok(self);
         }
@@ -70,7 +70,7 @@ impl Caller {
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// The same for what can be answered without the store: whoever it confirmed before is known while it does not answer.
-pub async fn known_without_store(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
+pub(crate) async fn known_without_store(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
     let remembered = || {
         let token = state.coordinator.callers.recall(&access::fingerprint(bearer(headers)?), clock::now())?;
         Some(Caller::of(token))
@@ -89,7 +89,7 @@ pub async fn known_without_store(headers: &HeaderMap, source: Option<IpAddr>, st
 
 /// Whose token came with these headers, from there; an address from which too many came that are not valid is not looked
 /// at for a while.
-pub async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
+pub(crate) async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
     let Some((source, text)) = source.zip(bearer(headers)) else {
         return caller(headers, &state.coordinator).await;
     };
@@ -113,7 +113,7 @@ async fn caller(headers: &HeaderMap, coordinator: &Coordinator) -> Answer<Caller
 }
 
 /// Whose token came with these headers, of a coordinator that stands by.
-pub async fn caller_of_standby(headers: &HeaderMap, store: &dyn Registry) -> Answer<Caller> {
+pub(crate) async fn caller_of_standby(headers: &HeaderMap, store: &dyn Registry) -> Answer<Caller> {
     Ok(Caller::of(token(headers, store).await?.1))
 }
 
@@ -133,7 +133,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 macro_rules! roles {
     ($($(#[$doc:meta])* $name:ident),*) => {$(
         $(#[$doc])*
-        pub struct $name(Caller);
+        pub(crate) struct $name(Caller);
 
         impl Deref for $name {
             type Target = Caller;
@@ -167,7 +167,7 @@ roles!(
 );
 
 /// The body of a request as JSON, or the reason why it is none in our words.
-pub struct Body<T>(pub T);
+pub(crate) struct Body<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
     type Rejection = Refused;
@@ -184,7 +184,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Body<T> {
 }
 
 /// The same where nothing need be said: without a body everything is left out.
-pub struct Options<T>(pub T);
+pub(crate) struct Options<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Options<T> {
     type Rejection = Refused;
@@ -202,7 +202,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Interface>> for Options<T> {
 }
 
 /// All bytes of a body that is held in memory, and what they take of their sender's share until they were understood.
-pub async fn whole(body: axum::body::Body, token: u64, state: &Interface) -> Answer<(Vec<u8>, Taken)> {
+pub(crate) async fn whole(body: axum::body::Body, token: u64, state: &Interface) -> Answer<(Vec<u8>, Taken)> {
     let mut held = state.shares.take(token, Kind::HeldBytes, 0)?;
     let (mut bytes, mut body) = (Vec::new(), body.into_data_stream());
     while let Some(part) = body.next().await {
@@ -239,7 +239,7 @@ fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
 }
 
 /// The values in a path.
-pub struct At<T>(pub T);
+pub(crate) struct At<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     type Rejection = Refused;
@@ -257,12 +257,12 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 }
 
 /// What stands behind the question mark is not made of names and values.
-pub fn unreadable_query() -> Refused {
+pub(crate) fn unreadable_query() -> Refused {
     Refused::invalid("what follows the `?` cannot be read", Some("write name=value, with & between them"))
 }
 
 /// The values behind the question mark.
-pub struct Asked<T>(pub T);
+pub(crate) struct Asked<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Refused;

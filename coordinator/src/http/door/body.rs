@@ -19,7 +19,7 @@ const TIME_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Why a body was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     #[error("the body comes too slowly; at least {} kB a second are wanted", RATE_MIN / 1024)]
     TooSlow,
     #[error(transparent)]
@@ -27,7 +27,7 @@ pub enum BodyError {
 }
 
 /// A body that is cut when its sender is too slow. The time in which nobody wants more of it does not count.
-pub struct Timed {
+pub(crate) struct Timed {
     inner: Incoming,
     pace: Pace,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -63,7 +63,7 @@ impl Pace {
 
 impl Timed {
     /// A body that has just begun.
-    pub fn new(inner: Incoming) -> Self {
+    pub(crate) fn new(inner: Incoming) -> Self {
         Self { inner, pace: Pace::new(Instant::now()), alarm: None }
     }
 }
@@ -95,14 +95,14 @@ impl Body for Timed {
 }
 
 /// A body with something that is dropped when it has ended or is given up.
-pub struct Kept<T> {
+pub(crate) struct Kept<T> {
     body: axum::body::Body,
     _until_then: T,
 }
 
 impl<T> Kept<T> {
     /// Keeps it as long as the body.
-    pub fn new(body: axum::body::Body, until_then: T) -> Self {
+    pub(crate) fn new(body: axum::body::Body, until_then: T) -> Self {
         Self { body, _until_then: until_then }
     }
 }

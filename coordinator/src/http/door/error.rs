@@ -29,7 +29,7 @@ pub struct Refused {
 }
 
 /// The answer of every handler.
-pub type Answer<T> = Result<T, Refused>;
+pub(crate) type Answer<T> = Result<T, Refused>;
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {

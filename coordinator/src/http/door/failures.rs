@@ -20,7 +20,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none
 
 /// Where a request comes from: an address of IPv4 or a network of IPv6.
 #[derive(Debug, Clone, Copy)]
-pub struct Source(pub IpAddr);
+pub(crate) struct Source(pub IpAddr);
 
 struct Table {
     failures: LruCache<IpAddr, (Instant, u32)>,
@@ -28,7 +28,7 @@ struct Table {
 }
 
 /// Who failed how often lately.
-pub struct Failures(Mutex<Table>);
+pub(crate) struct Failures(Mutex<Table>);
 
 impl Default for Failures {
     fn default() -> Self {
@@ -38,7 +38,7 @@ impl Default for Failures {
 
 impl Failures {
     /// Whether a token with this fingerprint is looked up.
-    pub fn may_ask(&self, source: IpAddr, fingerprint: &[u8; 32], now: Instant) -> bool {
+    pub(crate) fn may_ask(&self, source: IpAddr, fingerprint: &[u8; 32], now: Instant) -> bool {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = table
             .failures
@@ -48,7 +48,7 @@ impl Failures {
     }
 
     /// What came of it.
-    pub fn note(&self, source: IpAddr, fingerprint: &[u8; 32], valid: bool, now: Instant) {
+    pub(crate) fn note(&self, source: IpAddr, fingerprint: &[u8; 32], valid: bool, now: Instant) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if valid {
             table.valid.put(*fingerprint, ());

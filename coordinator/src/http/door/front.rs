@@ -53,7 +53,7 @@ impl Front {
 }
 
 /// Answers a request.
-pub async fn answer(State(front): State<Front>, request: Request) -> Response {
+pub(crate) async fn answer(State(front): State<Front>, request: Request) -> Response {
     let phase = front.phases.borrow().clone();
     match phase {
         Phase::Leading(mut leader) => {

@@ -36,7 +36,7 @@ const IDLE_MIN: Duration = Duration::from_millis(100);
 
 /// What happens on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing: no request has begun.
     Idle,
     /// Some of a request's head has come.
@@ -137,17 +137,17 @@ enum Stay {
 
 /// All connections of the interface; its clones are the same.
 #[derive(Clone, Default)]
-pub struct Guests(Arc<Mutex<Table>>);
+pub(crate) struct Guests(Arc<Mutex<Table>>);
 
 impl Guests {
     /// A place for a connection from this address, unless there is none and nobody is worse.
-    pub fn enter(&self, from: IpAddr) -> Option<Guest> {
+    pub(crate) fn enter(&self, from: IpAddr) -> Option<Guest> {
         let (id, changed) = self.lock().enter(from, Instant::now())?;
         Some(Guest { guests: self.clone(), id, changed })
     }
 
     /// Whether a crowd has gone since this was last asked.
-    pub fn has_calmed(&self) -> bool {
+    pub(crate) fn has_calmed(&self) -> bool {
         self.lock().has_calmed()
     }
 
@@ -157,7 +157,7 @@ impl Guests {
 }
 
 /// One connection's place, given back when it is dropped.
-pub struct Guest {
+pub(crate) struct Guest {
     guests: Guests,
     id: u64,
     changed: Arc<Notify>,
@@ -165,12 +165,12 @@ pub struct Guest {
 
 impl Guest {
     /// Something else happens on it now.
-    pub fn turn(&self, phase: Phase) {
+    pub(crate) fn turn(&self, phase: Phase) {
         self.guests.lock().turn(self.id, phase, Instant::now());
     }
 
     /// Bytes came in: if none were expected, a request begins.
-    pub fn heard(&self) {
+    pub(crate) fn heard(&self) {
         let mut table = self.guests.lock();
         if table.all.get(&self.id).is_some_and(|entry| entry.phase == Phase::Idle) {
             table.turn(self.id, Phase::Head, Instant::now());
@@ -179,12 +179,12 @@ impl Guest {
 
     /// What happens on it, while it has a place.
     #[cfg(test)]
-    pub fn phase(&self) -> Option<Phase> {
+    pub(crate) fn phase(&self) -> Option<Phase> {
         self.guests.lock().all.get(&self.id).map(|entry| entry.phase)
     }
 
     /// Returns when it has to go.
-    pub async fn overdue(&self) {
+    pub(crate) async fn overdue(&self) {
         loop {
             let stay = self.guests.lock().stay(self.id);
             match stay {

@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// How many of a list are asked for: at least one, and at most so many. More is refused, and not cut down in silence:
 /// whoever takes a part for the whole never asks for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit<const MOST: u64>(u32);
+pub(crate) struct Limit<const MOST: u64>(u32);
 
 impl<const MOST: u64> Limit<MOST> {
     /// As many as were asked for, if any were.
-    pub fn or(asked: Option<Self>, default: u32) -> u32 {
+    pub(crate) fn or(asked: Option<Self>, default: u32) -> u32 {
         asked.map_or(default, |limit| limit.0)
     }
 }

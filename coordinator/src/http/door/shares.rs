@@ -18,17 +18,17 @@ use std::{
 use crate::http::door::error::Refused;
 
 /// A portal that is open on many screens and a script that waits for fifty jobs, twice.
-pub const REQUESTS_MAX: usize = 128;
+pub(crate) const REQUESTS_MAX: usize = 128;
 /// The command line sends one at a time; a script may send several.
-pub const UPLOADS_MAX: usize = 16;
+pub(crate) const UPLOADS_MAX: usize = 16;
 /// Each has buffers of some 60 kB and a file; other requests have the rest of the connections.
-pub const UPLOADS_ALL_MAX: usize = 768;
+pub(crate) const UPLOADS_ALL_MAX: usize = 768;
 /// A few of the largest blobs at once.
-pub const SPOOLED_BYTES_MAX: u64 = 4 * lull_shared::limits::BLOB_BYTES_MAX;
+pub(crate) const SPOOLED_BYTES_MAX: u64 = 4 * lull_shared::limits::BLOB_BYTES_MAX;
 /// Several of the largest requests at once.
-pub const HELD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(crate) const HELD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What all bodies together may take of the coordinator's memory.
-pub const HELD_BYTES_ALL_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const HELD_BYTES_ALL_MAX: u64 = 64 * 1024 * 1024;
 
 /// What there is a share of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,11 +100,11 @@ struct Table {
 
 /// What all tokens have under way.
 #[derive(Clone, Default)]
-pub struct Shares(Arc<Mutex<Table>>);
+pub(crate) struct Shares(Arc<Mutex<Table>>);
 
 impl Shares {
     /// Takes so much of a token's share, until the answer is dropped.
-    pub fn take(&self, token: u64, kind: Kind, amount: u64) -> Result<Taken, Spent> {
+    pub(crate) fn take(&self, token: u64, kind: Kind, amount: u64) -> Result<Taken, Spent> {
         let mut taken = Taken { shares: self.clone(), token, kind, amount: 0 };
         taken.more(amount)?;
         Ok(taken)
@@ -116,7 +116,7 @@ impl Shares {
 }
 
 /// What was taken of a share, given back when it is dropped.
-pub struct Taken {
+pub(crate) struct Taken {
     shares: Shares,
     token: u64,
     kind: Kind,
@@ -125,7 +125,7 @@ pub struct Taken {
 
 impl Taken {
     /// Takes more of the same.
-    pub fn more(&mut self, amount: u64) -> Result<(), Spent> {
+    pub(crate) fn more(&mut self, amount: u64) -> Result<(), Spent> {
         let mut table = self.shares.lock();
         let own = table.own.get(&(self.token, self.kind)).copied().unwrap_or(0).saturating_add(amount);
         if own > self.kind.max() {

@@ -22,25 +22,25 @@ const POURING_MAX: usize = 8;
 
 /// Where uploads wait to be whole.
 #[derive(Clone)]
-pub struct Spools {
+pub(crate) struct Spools {
     folder: PathBuf,
     pouring: Arc<Semaphore>,
 }
 
 impl Spools {
     /// In a folder that exists. The files in it have no names, so that the system removes them even after a crash.
-    pub fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, pouring: Arc::new(Semaphore::new(POURING_MAX)) }
     }
 
     /// One for a new upload.
-    pub fn begin(&self) -> Spool {
+    pub(crate) fn begin(&self) -> Spool {
         Spool { spools: self.clone(), buffer: Vec::new(), file: None, size_bytes: 0 }
     }
 }
 
 /// An upload on its way.
-pub struct Spool {
+pub(crate) struct Spool {
     spools: Spools,
     buffer: Vec<u8>,
     file: Option<File>,
@@ -49,7 +49,7 @@ pub struct Spool {
 
 impl Spool {
     /// Takes the next bytes.
-    pub async fn write(&mut self, bytes: &[u8]) -> Answer<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Answer<()> {
         self.size_bytes += bytes.len() as u64;
         if self.buffer.len() + bytes.len() <= BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);
@@ -75,7 +75,7 @@ impl Spool {
     }
 
     /// Everything that came, as a blob of the store that is not finished yet.
-    pub async fn pour(mut self, store: &dyn Blobs) -> Answer<Box<dyn BlobWriter>> {
+    pub(crate) async fn pour(mut self, store: &dyn Blobs) -> Answer<Box<dyn BlobWriter>> {
         let _turn = self.spools.pouring.clone().acquire_owned().await.expect("nobody closes the semaphore");
         let mut writer = store.begin_blob(self.size_bytes).await?;
         if let Some(mut file) = self.file.take() {

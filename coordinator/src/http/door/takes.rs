@@ -24,14 +24,14 @@ use crate::http::{
 
 /// What a route takes beside its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Takes {
+pub(crate) struct Takes {
     query: bool,
     body: Content,
 }
 
 /// What is in the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     Nothing,
     Json,
     /// Whatever it is.
@@ -39,12 +39,12 @@ pub enum Content {
 }
 
 /// What a handler with these arguments takes.
-pub fn takes<H: Handler<T, Arc<Interface>>, T: Arguments>(_handler: &H) -> Takes {
+pub(crate) fn takes<H: Handler<T, Arc<Interface>>, T: Arguments>(_handler: &H) -> Takes {
     T::TAKES
 }
 
 /// One argument of a handler.
-pub trait Argument {
+pub(crate) trait Argument {
     const TAKES: Takes = Takes::NOTHING;
 }
 
@@ -74,7 +74,7 @@ impl Argument for Bytes {
 }
 
 /// All arguments of a handler, as the router knows them: behind a word of the router's own.
-pub trait Arguments {
+pub(crate) trait Arguments {
     const TAKES: Takes;
 }
 
@@ -112,7 +112,7 @@ impl Takes {
     }
 
     /// The request as it was, if all that it brings is read; `token` is the caller's.
-    pub async fn check(self, request: Request, token: u64, state: &Interface) -> Answer<Request> {
+    pub(crate) async fn check(self, request: Request, token: u64, state: &Interface) -> Answer<Request> {
         let (mut parts, mut body) = request.into_parts();
         if !self.query {
             no_parameters(&mut parts, self.body).await?;
@@ -127,7 +127,7 @@ impl Takes {
 }
 
 /// Refuses parameters of an address that takes none.
-pub fn without_parameters(uri: &Uri) -> Answer<()> {
+pub(crate) fn without_parameters(uri: &Uri) -> Answer<()> {
     let named = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| auth::unreadable_query())?.0;
     misread::query::<Nothing>(named).map(|Nothing {}| ()).map_err(Refused::misread)
 }

@@ -32,7 +32,7 @@ const SPREAD_WAIT: Duration = Duration::from_secs(2);
 const SPREAD_LOOK: Duration = Duration::from_millis(20);
 
 /// `GET /agents`
-pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentBody>>> {
+pub(crate) async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentBody>>> {
     let records = state.coordinator.store.agents().await?;
     let views = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     let views: BTreeMap<AgentId, &AgentView> = views.iter().map(|view| (view.agent, view)).collect();
@@ -42,7 +42,7 @@ pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Age
 }
 
 /// `GET /agents/{id-or-name}`
-pub async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>) -> Answer<Json<AgentBody>> {
+pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>) -> Answer<Json<AgentBody>> {
     let record = find(&state, &called).await?;
     let agent = record.agent;
     let look = move |scheduler: &Scheduler| (scheduler.agent(agent), scheduler.idle_hours(agent));
@@ -57,7 +57,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>)
 }
 
 /// `POST /agents/{id-or-name}/intake`
-pub async fn set_intake(
+pub(crate) async fn set_intake(
     State(state): Shared,
     admin: Admin,
     At(called): At<String>,
@@ -72,7 +72,7 @@ pub async fn set_intake(
 }
 
 /// `POST /agents/{id-or-name}/restore`
-pub async fn restore(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+pub(crate) async fn restore(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
     let record = find(&state, &called).await?;
     let (agent, by) = (record.agent, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::Restore { request, agent, by }).await?;
@@ -80,7 +80,7 @@ pub async fn restore(State(state): Shared, admin: Admin, At(called): At<String>)
 }
 
 /// `DELETE /agents/{id-or-name}`: takes it off the list for good, if it does not belong to the network any more.
-pub async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+pub(crate) async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
     let record = find(&state, &called).await?;
     let (agent, by, coordinator) = (record.agent, admin.who(), &state.coordinator);
     if record.intake != Intake::Revoked && record.left().is_none() {
@@ -101,7 +101,7 @@ pub async fn remove(State(state): Shared, admin: Admin, At(called): At<String>) 
 }
 
 /// `POST /agents/{id-or-name}/trust`
-pub async fn trust(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
+pub(crate) async fn trust(State(state): Shared, admin: Admin, At(called): At<String>) -> Answer<Json<AgentDeed>> {
     let record = find(&state, &called).await?;
     let (agent, by) = (record.agent, admin.who());
     let reply = state.coordinator.dispatch.request(move |request| Event::Trust { request, agent, by }).await?;
@@ -142,7 +142,7 @@ async fn wait_for_spread(coordinator: &Coordinator, about: &AgentRecord) -> Answ
 }
 
 /// The fleet in numbers, without machines that `left`, and will not come back as these.
-pub fn summary(views: &[AgentView], left: &BTreeSet<AgentId>) -> AgentsSummary {
+pub(crate) fn summary(views: &[AgentView], left: &BTreeSet<AgentId>) -> AgentsSummary {
     let mut summary = AgentsSummary::default();
     let belongs = |view: &&AgentView| view.intake != Intake::Revoked && !left.contains(&view.agent);
     for view in views.iter().filter(belongs) {
@@ -162,7 +162,7 @@ pub fn summary(views: &[AgentView], left: &BTreeSet<AgentId>) -> AgentsSummary {
 }
 
 /// The agents that left the network or were taken off the list: none of them comes back as it was.
-pub async fn left(store: &dyn Registry) -> StoreResult<BTreeSet<AgentId>> {
+pub(crate) async fn left(store: &dyn Registry) -> StoreResult<BTreeSet<AgentId>> {
     let is_gone = |record: &AgentRecord| record.removed.is_some() || record.left().is_some();
     Ok(store.agents().await?.into_iter().filter(is_gone).map(|record| record.agent).collect())
 }

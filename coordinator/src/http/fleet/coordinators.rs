@@ -21,7 +21,7 @@ use crate::{
 const AWAY: Duration = Duration::from_secs(15);
 
 /// `GET /coordinators`
-pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<CoordinatorBody>>> {
+pub(crate) async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<CoordinatorBody>>> {
     let Json(mut list) = list(&*state.coordinator.store).await?;
     if let (Some(loss), Some(own)) = (&state.coordinator.loss, list.items.iter_mut().find(|one| one.post == Post::Leader)) {
         own.store_loss = Some(shape::store_loss(loss));
@@ -30,7 +30,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Coo
 }
 
 /// All of them, by peer.
-pub async fn list(store: &dyn Attendance) -> Answer<Json<Page<CoordinatorBody>>> {
+pub(crate) async fn list(store: &dyn Attendance) -> Answer<Json<Page<CoordinatorBody>>> {
     let (leader, coordinators) = (store.leader().await?, store.coordinators().await?);
     Ok(Json(Page::whole(coordinators.into_iter().map(|record| body(record, &leader)).collect())))
 }

@@ -37,13 +37,13 @@ const CLOCK_WRONG_US: u64 = 5 * 60 * 1_000_000;
 const ROUND_TRIP_SLOW_US: u64 = 250_000;
 
 /// `GET /net/peers`
-pub async fn peers(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<PeerBody>>> {
+pub(crate) async fn peers(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<PeerBody>>> {
     let peers = state.coordinator.node.peers().await;
     Ok(Json(Page::whole(peers.into_iter().map(peer).collect())))
 }
 
 /// `GET /net/agents`
-pub async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentTraffic>>> {
+pub(crate) async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentTraffic>>> {
     let names = state.coordinator.store.agents().await?.into_iter().map(|agent| (agent.agent, agent.name));
     let names: BTreeMap<AgentId, String> = names.collect();
     let seen = state.coordinator.node.peers().await.into_iter().map(|info| (info.peer, info.address));
@@ -67,7 +67,7 @@ pub async fn agents(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<A
 }
 
 /// `GET /net/blobs`
-pub async fn blobs(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<BlobTraffic>>> {
+pub(crate) async fn blobs(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<BlobTraffic>>> {
     let blobs = state.coordinator.mesh.tracker.blobs(BLOBS_SHOWN_MAX, Instant::now());
     let traffic = |blob: BlobHoldings| BlobTraffic {
         digest: blob.blob.digest,
@@ -81,7 +81,7 @@ pub async fn blobs(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Bl
 }
 
 /// `GET /net/doctor`
-pub async fn doctor(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Finding>>> {
+pub(crate) async fn doctor(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<Finding>>> {
     let mut findings = vec![listening(&state).await, store(&state).await];
     let asked = Instant::now();
     let agents = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;

@@ -28,12 +28,12 @@ use crate::{
 };
 
 /// `GET /policy`
-pub async fn show(State(state): Shared, _viewer: Viewer) -> Json<PolicyBody> {
+pub(crate) async fn show(State(state): Shared, _viewer: Viewer) -> Json<PolicyBody> {
     Json(body(&state.coordinator.policies.current()))
 }
 
 /// `PUT /policy`
-pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolicy>) -> Answer<Json<PolicyBody>> {
+pub(crate) async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolicy>) -> Answer<Json<PolicyBody>> {
     let coordinator = &state.coordinator;
     let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
     let conditions = parsed.map_err(|error| Refused::field("conditions", &error.to_string()))?;
@@ -59,13 +59,13 @@ pub async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<SetPolic
 /// Which moment of the week.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct When {
+pub(crate) struct When {
     /// As in `mon 14:00`.
     at: Option<Text<WeekMinute>>,
 }
 
 /// `GET /agents/{agent}/policy`: what it may do, and when.
-pub async fn outlook(
+pub(crate) async fn outlook(
     State(state): Shared,
     _viewer: Viewer,
     At(called): At<String>,

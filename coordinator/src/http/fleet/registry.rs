@@ -36,14 +36,14 @@ const BOUND_NAMES_MAX: usize = 1_000;
 const AUDIT_DEFAULT: u32 = 100;
 
 /// `GET /tokens`
-pub async fn tokens(State(state): Shared, admin: Admin) -> Answer<Json<Page<TokenBody>>> {
+pub(crate) async fn tokens(State(state): Shared, admin: Admin) -> Answer<Json<Page<TokenBody>>> {
     let tokens = state.coordinator.store.tokens().await?.into_iter();
     let tokens = tokens.map(|token| TokenBody { own: token.token == admin.token.0, ..shape::token(token) });
     Ok(Json(Page::whole(tokens.collect())))
 }
 
 /// `POST /tokens`
-pub async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<CreateToken>) -> Answer<Json<CreatedToken>> {
+pub(crate) async fn create(State(state): Shared, admin: Admin, Body(wanted): Body<CreateToken>) -> Answer<Json<CreatedToken>> {
     let coordinator = &state.coordinator;
     if let Some(name) = &wanted.name
         && let Err(why) = check_person(name)
@@ -121,12 +121,12 @@ fn bound(wanted: &CreateToken) -> Answer<Bound> {
 /// Whether the caller's own token may be the one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Whose {
+pub(crate) struct Whose {
     own: Option<bool>,
 }
 
 /// `DELETE /tokens/{token}`
-pub async fn revoke(
+pub(crate) async fn revoke(
     State(state): Shared,
     admin: Admin,
     At(token): At<TokenId>,
@@ -155,12 +155,12 @@ pub async fn revoke(
 /// How many lines.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lines {
+pub(crate) struct Lines {
     limit: Option<Limit<{ bound::AUDIT_SHOWN.most }>>,
 }
 
 /// `GET /audit`: who did what, newest first.
-pub async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
+pub(crate) async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
     let limit = Limit::or(asked.limit, AUDIT_DEFAULT);
     let lines = state.coordinator.store.audit(limit).await?;
     Ok(Json(Page::whole(lines.into_iter().map(shape::audit).collect())))

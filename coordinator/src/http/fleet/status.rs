@@ -34,13 +34,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const JOBS_LISTED: u32 = 20;
 
 /// `GET /health`
-pub async fn health(uri: Uri) -> Answer<Json<Health>> {
+pub(crate) async fn health(uri: Uri) -> Answer<Json<Health>> {
     without_parameters(&uri)?;
     Ok(Json(Health { status: HealthStatus::Ok }))
 }
 
 /// `GET /status`
-pub async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status>> {
+pub(crate) async fn status(State(state): Shared, _viewer: Viewer) -> Answer<Json<Status>> {
     let look = |scheduler: &Scheduler, at| {
         let newest: Vec<NewJob> = scheduler.newest(JOBS_LISTED as usize).cloned().collect();
         (scheduler.jobs(at), newest, scheduler.agents(), scheduler.outage(at))

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// `PUT /blobs`
-pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
+pub(crate) async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap, body: Body) -> Answer<Json<BlobBody>> {
     check_length(&headers, BLOB_BYTES_MAX)?;
     let _place = state.shares.take(caller.token.0, Kind::Uploads, 1)?;
     let mut spooled = state.shares.take(caller.token.0, Kind::SpooledBytes, 0)?;
@@ -49,7 +49,7 @@ pub async fn upload(State(state): Shared, caller: Submitter, headers: HeaderMap,
 }
 
 /// `GET /blobs/{digest}`. Whoever only asks whether it is there, by `HEAD`, need not bring it: it stays.
-pub async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(digest): At<Digest>) -> Answer<Response> {
+pub(crate) async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(digest): At<Digest>) -> Answer<Response> {
     let store = &state.coordinator.store;
     let found = match method {
         Method::HEAD => store.touch_blob(&digest, clock::now()).await?,
@@ -62,7 +62,7 @@ pub async fn download(State(state): Shared, _viewer: Viewer, method: Method, At(
 }
 
 /// An answer whose body is a blob, read as fast as it is taken.
-pub fn stream(store: Arc<dyn Blobs>, blob: BlobRef) -> Response {
+pub(crate) fn stream(store: Arc<dyn Blobs>, blob: BlobRef) -> Response {
     let digest = blob.digest;
     let pieces = if blob.size_bytes == 0 { 0 } else { blob.pieces() };
     let parts = futures::stream::iter(0..pieces).then(move |index| {
@@ -83,7 +83,7 @@ pub fn stream(store: Arc<dyn Blobs>, blob: BlobRef) -> Response {
 }
 
 /// An answer whose body is these bytes.
-pub fn inline(bytes: Bytes) -> Response {
+pub(crate) fn inline(bytes: Bytes) -> Response {
     let blob = BlobRef::of(&bytes);
     answer(Body::from(bytes), blob)
 }
@@ -101,12 +101,12 @@ fn answer(body: Body, blob: BlobRef) -> Response {
 }
 
 /// Refuses a body that announces too much, before it is read.
-pub fn check_length(headers: &HeaderMap, max: u64) -> Answer<()> {
+pub(crate) fn check_length(headers: &HeaderMap, max: u64) -> Answer<()> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > max) { Err(too_large(max)) } else { Ok(()) }
 }
 
 /// The refusal of a body that is too large.
-pub fn too_large(max: u64) -> Refused {
+pub(crate) fn too_large(max: u64) -> Refused {
     Refused::too_large(format!("the body is too large; at most {} are taken", bytesize::ByteSize(max)))
 }

@@ -18,7 +18,7 @@ const CAUSES_MAX: usize = 8;
 const LINE_CHARS: usize = 200;
 
 /// The causes of a job's failures, the most frequent first.
-pub async fn of(state: &Interface, job: &JobRecord) -> Answer<Vec<CauseBody>> {
+pub(crate) async fn of(state: &Interface, job: &JobRecord) -> Answer<Vec<CauseBody>> {
     let store = &state.coordinator.store;
     let filter = TaskFilter { state: Some(TaskState::Failed), from: 0, limit: TASKS_MAX };
     let mut causes = summed(store.tasks(job.job, &filter).await?);

@@ -33,7 +33,7 @@ use crate::{
 const TOLD_MAX: usize = 3;
 
 /// `GET /jobs/{job}/explain`
-pub async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobExplanationBody>> {
+pub(crate) async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobExplanationBody>> {
     let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job, at)).await?;
     let left = agents::left(&*state.coordinator.store).await?;
     let record = jobs::remembered(&state, job).await?;

@@ -21,19 +21,19 @@ use crate::{
 /// Which version.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+pub(crate) struct Which {
     version: Option<u32>,
 }
 
 /// `GET /functions`: all versions, newest first within their function.
-pub async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<FunctionBody>>> {
+pub(crate) async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<FunctionBody>>> {
     let authority = Authority::of(&state.coordinator.issuer.authority);
     let versions = state.coordinator.store.versions().await?;
     Ok(Json(Page::whole(versions.into_iter().map(|version| shape::function(version, &authority)).collect())))
 }
 
 /// `GET /functions/{name}`
-pub async fn show(
+pub(crate) async fn show(
     State(state): Shared,
     _viewer: Viewer,
     At(name): At<String>,
@@ -44,13 +44,13 @@ pub async fn show(
 }
 
 /// `GET /functions/{name}/versions/{number}/module`
-pub async fn module(State(state): Shared, _viewer: Viewer, At((name, number)): At<(String, u32)>) -> Answer<Response> {
+pub(crate) async fn module(State(state): Shared, _viewer: Viewer, At((name, number)): At<(String, u32)>) -> Answer<Response> {
     let version = named(&state, &name, Some(number)).await?;
     Ok(blobs::stream(state.coordinator.store.clone(), version.module))
 }
 
 /// `DELETE /functions/{name}`
-pub async fn remove(
+pub(crate) async fn remove(
     State(state): Shared,
     caller: Publisher,
     At(name): At<String>,
@@ -66,7 +66,7 @@ pub async fn remove(
 }
 
 /// A version by its function's name, its newest if no number is given.
-pub async fn named(state: &Interface, name: &str, number: Option<u32>) -> Answer<VersionRecord> {
+pub(crate) async fn named(state: &Interface, name: &str, number: Option<u32>) -> Answer<VersionRecord> {
     match state.coordinator.store.version_named(name, number).await? {
         Some(version) => Ok(version),
         None => Err(unknown(state, name, number).await?),

@@ -33,7 +33,7 @@ const MOVES_MAX: u32 = 100;
 /// Which jobs to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Only those of the caller.
     mine: Option<bool>,
     state: Option<JobState>,
@@ -44,7 +44,7 @@ pub struct Filter {
 }
 
 /// `GET /jobs`
-pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
+pub(crate) async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filter>) -> Answer<Json<Page<JobBody>>> {
     let limit = Limit::or(asked.limit, PAGE_DEFAULT);
     let filter = JobFilter {
         state: asked.state,
@@ -70,7 +70,7 @@ pub async fn list(State(state): Shared, viewer: Viewer, Asked(asked): Asked<Filt
 }
 
 /// `GET /jobs/{job}`
-pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobDetails>> {
+pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobDetails>> {
     let (record, view) = look(&state, job).await?;
     let moves = state.coordinator.store.moves(job, MOVES_MAX).await?.into_iter().map(shape::task_move).collect();
     let failures = causes::of(&state, &record).await?;
@@ -78,7 +78,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> 
 }
 
 /// `POST /jobs/{job}/cancel`
-pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<JobId>) -> Answer<Json<Affected>> {
+pub(crate) async fn cancel(State(state): Shared, caller: Submitter, At(job): At<JobId>) -> Answer<Json<Affected>> {
     check_owner(&state, &caller, job).await?;
     let by = caller.who();
     match state.coordinator.dispatch.request(move |request| Event::Cancel { request, job, by }).await? {
@@ -92,7 +92,7 @@ pub async fn cancel(State(state): Shared, caller: Submitter, At(job): At<JobId>)
 }
 
 /// `POST /jobs/{job}/retry`
-pub async fn retry(
+pub(crate) async fn retry(
     State(state): Shared,
     caller: Submitter,
     At(job): At<JobId>,
@@ -104,7 +104,7 @@ pub async fn retry(
 }
 
 /// A job as remembered and, while it is active, as the scheduler sees it.
-pub async fn look(state: &Interface, job: JobId) -> Answer<(JobRecord, Option<JobView>)> {
+pub(crate) async fn look(state: &Interface, job: JobId) -> Answer<(JobRecord, Option<JobView>)> {
     let record = remembered(state, job).await?;
     if record.state.is_ended() {
         return Ok((record, None));
@@ -118,19 +118,19 @@ pub async fn look(state: &Interface, job: JobId) -> Answer<(JobRecord, Option<Jo
 }
 
 /// A job as remembered.
-pub async fn remembered(state: &Interface, job: JobId) -> Answer<JobRecord> {
+pub(crate) async fn remembered(state: &Interface, job: JobId) -> Answer<JobRecord> {
     state.coordinator.store.job(job).await?.ok_or_else(|| no_job(job))
 }
 
 /// Records with the views that belong to them.
-pub fn merge(records: &[JobRecord], views: &[JobView]) -> Vec<JobBody> {
+pub(crate) fn merge(records: &[JobRecord], views: &[JobView]) -> Vec<JobBody> {
     let views: BTreeMap<JobId, &JobView> = views.iter().map(|view| (view.job, view)).collect();
     let view_of = |record: &JobRecord| views.get(&record.job).copied().filter(|_| !record.state.is_ended());
     records.iter().map(|record| shape::job(record, view_of(record))).collect()
 }
 
 /// The answer to a request that changes something.
-pub fn done(reply: Reply) -> Answer<Json<Affected>> {
+pub(crate) fn done(reply: Reply) -> Answer<Json<Affected>> {
     match reply {
         Reply::Done { affected } => Ok(Json(Affected { affected })),
         Reply::Submitted { .. } => Ok(Json(Affected { affected: 1 })),

@@ -35,14 +35,14 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Which part of which log.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Part {
+pub(crate) struct Part {
     attempt: Option<u32>,
     from: Option<u64>,
     wait_ms: Option<u64>,
 }
 
 /// `GET /jobs/{job}/tasks/{index}/log`
-pub async fn log(
+pub(crate) async fn log(
     State(state): Shared,
     _viewer: Viewer,
     At((job, index)): At<(JobId, u32)>,

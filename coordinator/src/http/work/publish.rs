@@ -30,14 +30,14 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Which change to wait for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// A revision that is known already.
     seen: Option<u64>,
     wait_s: Option<u64>,
 }
 
 /// `POST /functions/{name}/publications`
-pub async fn begin(
+pub(crate) async fn begin(
     State(state): Shared,
     caller: Publisher,
     At(name): At<String>,
@@ -73,7 +73,7 @@ pub async fn begin(
 }
 
 /// `GET /publications/{publication}`: as it stands, or after the next change.
-pub async fn show(
+pub(crate) async fn show(
     State(state): Shared,
     _publisher: Publisher,
     At(id): At<PublicationId>,
@@ -91,12 +91,12 @@ pub async fn show(
 }
 
 /// `GET /publications`: those under way, and those that are remembered.
-pub async fn list(State(state): Shared, _publisher: Publisher) -> Json<Page<PublicationBody>> {
+pub(crate) async fn list(State(state): Shared, _publisher: Publisher) -> Json<Page<PublicationBody>> {
     Json(Page::whole(state.coordinator.publications.all().into_iter().map(body).collect()))
 }
 
 /// `DELETE /publications/{publication}`
-pub async fn cancel(State(state): Shared, caller: Publisher, At(id): At<PublicationId>) -> Answer<Json<Affected>> {
+pub(crate) async fn cancel(State(state): Shared, caller: Publisher, At(id): At<PublicationId>) -> Answer<Json<Affected>> {
     let seen = look(&state, id)?;
     if !caller.may_change(Some(seen.owner)) {
         return Err(Refused::denied(format!("this publication is {}'s", seen.by)));

@@ -39,7 +39,11 @@ use crate::{
 };
 
 /// `POST /jobs`
-pub async fn submit(State(state): Shared, caller: Submitter, Body(wanted): Body<SubmitRequest>) -> Answer<Json<Submitted>> {
+pub(crate) async fn submit(
+    State(state): Shared,
+    caller: Submitter,
+    Body(wanted): Body<SubmitRequest>,
+) -> Answer<Json<Submitted>> {
     tracing::trace!(target: "parts", "submission heard");
     let moment = state.coordinator.dispatch.moment();
     let asked = wanted.idempotency_key.is_some().then(|| digest(&wanted));
@@ -178,7 +182,7 @@ fn submitted(spec: &JobSpec, function: String, now: Timestamp) -> Submitted {
 }
 
 /// That the job must have ended before its window opens, if that is so.
-pub fn too_late(spec: &JobSpec, now: Timestamp) -> Option<String> {
+pub(crate) fn too_late(spec: &JobSpec, now: Timestamp) -> Option<String> {
     let (window, finish_by) = (spec.window.as_ref()?, spec.finish_by?);
     let spoken = |at: Timestamp| at.to_jiff().to_zoned(spec.zone.rules().clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
     let opens = match window.next_open(now) {

@@ -37,14 +37,14 @@ const RESULTS_DEFAULT: u32 = 100;
 /// Which tasks to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Filter {
+pub(crate) struct Filter {
     state: Option<TaskState>,
     from: Option<u32>,
     limit: Option<Limit<{ bound::TASKS_PAGE.most }>>,
 }
 
 /// `GET /jobs/{job}/tasks`
-pub async fn list(
+pub(crate) async fn list(
     State(state): Shared,
     _viewer: Viewer,
     At(job): At<JobId>,
@@ -64,7 +64,7 @@ pub async fn list(
 }
 
 /// `GET /jobs/{job}/tasks/{index}`
-pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<TaskDetails>> {
+pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<TaskDetails>> {
     let task = TaskId { job, index };
     let mut record = remembered(&state, task).await?;
     correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
@@ -79,7 +79,7 @@ pub async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(J
 }
 
 /// `GET /jobs/{job}/tasks/{index}/output`
-pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Response> {
+pub(crate) async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Response> {
     let task = TaskId { job, index };
     let mut record = remembered(&state, task).await?;
     let Some(result) = state.coordinator.store.result(task).await? else {
@@ -94,7 +94,11 @@ pub async fn output(State(state): Shared, _viewer: Viewer, At((job, index)): At<
 }
 
 /// `GET /jobs/{job}/tasks/{index}/explain`
-pub async fn explain(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<ExplanationBody>> {
+pub(crate) async fn explain(
+    State(state): Shared,
+    _viewer: Viewer,
+    At((job, index)): At<(JobId, u32)>,
+) -> Answer<Json<ExplanationBody>> {
     let task = TaskId { job, index };
     let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
     if let Some(mut explanation) = explanation {
@@ -184,13 +188,13 @@ async fn correct(state: &Interface, job: JobId, records: &mut [TaskRecord]) -> A
 /// Which results.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Part {
+pub(crate) struct Part {
     from: Option<u32>,
     limit: Option<Limit<{ bound::RESULTS_PAGE.most }>>,
 }
 
 /// `GET /jobs/{job}/results`
-pub async fn results(
+pub(crate) async fn results(
     State(state): Shared,
     _viewer: Viewer,
     At(job): At<JobId>,

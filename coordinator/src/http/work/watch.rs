@@ -39,12 +39,17 @@ const EVENT_GAP: Duration = Duration::from_millis(100);
 /// How long to wait.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wait {
+pub(crate) struct Wait {
     timeout_s: Option<u64>,
 }
 
 /// `GET /jobs/{job}/wait`: as soon as the job has ended, or at the time limit as it stands then.
-pub async fn wait(State(state): Shared, _viewer: Viewer, At(job): At<JobId>, Asked(asked): Asked<Wait>) -> Answer<Json<JobBody>> {
+pub(crate) async fn wait(
+    State(state): Shared,
+    _viewer: Viewer,
+    At(job): At<JobId>,
+    Asked(asked): Asked<Wait>,
+) -> Answer<Json<JobBody>> {
     let limit = asked.timeout_s.map_or(WAIT_MAX, Duration::from_secs).min(WAIT_MAX);
     let deadline = Instant::now() + limit;
     // Listen first, then look: a change in between is a word in the mailbox.
@@ -62,7 +67,7 @@ pub async fn wait(State(state): Shared, _viewer: Viewer, At(job): At<JobId>, Ask
 }
 
 /// `GET /jobs/{job}/events`: the job whenever it changes, until it has ended.
-pub async fn events(
+pub(crate) async fn events(
     State(state): Shared,
     _viewer: Viewer,
     At(job): At<JobId>,

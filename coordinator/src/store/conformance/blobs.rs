@@ -38,7 +38,7 @@ impl World {
     }
 }
 
-pub async fn blobs_come_back_in_pieces_that_verify(world: World) {
+pub(super) async fn blobs_come_back_in_pieces_that_verify(world: World) {
     for len in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 4 * PIECE_BYTES, 9 * PIECE_BYTES + 12_345] {
         let bytes = noise(len, 0);
         let blob = world.put(&bytes).await;
@@ -56,7 +56,7 @@ pub async fn blobs_come_back_in_pieces_that_verify(world: World) {
     }
 }
 
-pub async fn a_blob_given_twice_is_one_blob(world: World) {
+pub(super) async fn a_blob_given_twice_is_one_blob(world: World) {
     let bytes = noise(PIECE_BYTES * 2, 1);
     let first = world.put(&bytes).await;
     assert_eq!(world.put(&bytes).await, first);
@@ -66,7 +66,7 @@ pub async fn a_blob_given_twice_is_one_blob(world: World) {
     assert!(world.has(&first).await);
 }
 
-pub async fn an_unfinished_or_oversized_blob_is_nothing(world: World) {
+pub(super) async fn an_unfinished_or_oversized_blob_is_nothing(world: World) {
     let bytes = noise(PIECE_BYTES * 6, 2);
     let mut dropped = world.store.begin_blob(u64::MAX).await.expect("a blob begins");
     dropped.write(&bytes).await.expect("bytes are taken");
@@ -111,7 +111,7 @@ impl SignManifest for WithArtifacts {
     }
 }
 
-pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
+pub(super) async fn a_sweep_keeps_what_is_referred_to(world: World) {
     let (module, artifact) = (world.put(b"the module").await, world.put(b"compiled").await);
     let mut new = version("resize", b"the module");
     let (movable, movable_artifact) = (world.put(b"the movable build").await, world.put(b"that, compiled").await);
@@ -143,7 +143,7 @@ pub async fn a_sweep_keeps_what_is_referred_to(world: World) {
     assert_eq!(world.store.sweep_blobs(&world.lead, Timestamp(i64::MAX)).await.expect("an answer"), 0);
 }
 
-pub async fn a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links(world: World) {
+pub(super) async fn a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links(world: World) {
     let world = world.peopled(1).await;
     let large = world.put(&noise(70 * PIECE_BYTES + 1, 5)).await;
     let small = [world.put(b"one").await, world.put(b"two").await];
@@ -164,7 +164,7 @@ pub async fn a_sweep_deletes_large_blobs_in_parts_and_packs_with_their_links(wor
     assert!(world.has(&small[0]).await);
 }
 
-pub async fn a_blob_that_was_asked_for_outlives_the_next_sweep(world: World) {
+pub(super) async fn a_blob_that_was_asked_for_outlives_the_next_sweep(world: World) {
     let hours = |count: u64| clock::now() + Duration::from_secs(3_600 * count);
     let (asked, other) = (world.put(b"asked for").await, world.put(&noise(PIECE_BYTES + 1, 8)).await);
     // Fresh enough: there is nothing to do.
@@ -179,7 +179,7 @@ pub async fn a_blob_that_was_asked_for_outlives_the_next_sweep(world: World) {
 }
 
 /// Whoever is told that a blob is there finds it, however the sweep comes in between.
-pub async fn no_blob_goes_of_which_it_was_just_said_that_it_is_there(world: World) {
+pub(super) async fn no_blob_goes_of_which_it_was_just_said_that_it_is_there(world: World) {
     let now = clock::now() + Duration::from_secs(48 * 3_600);
     for round in 0..20_u8 {
         let blob = world.put(&noise(1_000, round)).await;
@@ -195,7 +195,7 @@ pub async fn no_blob_goes_of_which_it_was_just_said_that_it_is_there(world: Worl
     }
 }
 
-pub async fn an_upload_that_was_given_up_is_not_kept(world: World) {
+pub(super) async fn an_upload_that_was_given_up_is_not_kept(world: World) {
     let mut slow = world.store.begin_blob(u64::MAX).await.expect("a blob begins");
     let bytes = noise(20 * PIECE_BYTES, 7);
     slow.write(&bytes).await.expect("bytes are taken");

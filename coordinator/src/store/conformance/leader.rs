@@ -17,7 +17,7 @@ use super::{
     sample::{self, at},
 };
 
-pub async fn a_store_has_one_leader_at_a_time(world: World) {
+pub(super) async fn a_store_has_one_leader_at_a_time(world: World) {
     let other = world.store.take_over("other", LEASE, at(5)).await.expect("an answer");
     assert_eq!(other, Takeover::Theirs { holder: "conformance".into(), until: T0 + LEASE });
     let other = world.store.take_over("other", LEASE, T0 + LEASE).await.expect("an answer");
@@ -44,7 +44,7 @@ async fn everything(store: &dyn Store, lead: &Lead) -> Vec<StoreResult<()>> {
     ]
 }
 
-pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
+pub(super) async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
     let (store, old) = (&world.store, &world.lead);
     store.take_over("other", LEASE, at(60)).await.expect("an answer");
     let leader = LeaderRecord { term: Term(old.term.0 + 1), holder: Some("other".into()), until: at(60) + LEASE };
@@ -61,7 +61,7 @@ pub async fn whoever_was_overtaken_is_fenced_everywhere(world: World) {
     assert!(store.audit(10).await.expect("an answer").is_empty(), "nothing of it was written");
 }
 
-pub async fn another_of_the_same_term_is_fenced(world: World) {
+pub(super) async fn another_of_the_same_term_is_fenced(world: World) {
     let lead = Lead::new(world.lead.term, "somebody else");
     for answer in everything(&*world.store, &lead).await {
         assert!(matches!(answer, Err(StoreError::Fenced(LeaderRecord { term, .. })) if term == lead.term), "{answer:?}");
@@ -71,7 +71,7 @@ pub async fn another_of_the_same_term_is_fenced(world: World) {
     world.commit(&[]).await;
 }
 
-pub async fn a_load_takes_nothing_from_what_was_sent_before_it(world: World) {
+pub(super) async fn a_load_takes_nothing_from_what_was_sent_before_it(world: World) {
     let sent = world.lead.apart();
     for _ in 0..3 {
         world.commit(&[]).await;
@@ -83,7 +83,7 @@ pub async fn a_load_takes_nothing_from_what_was_sent_before_it(world: World) {
     world.commit(&[]).await;
 }
 
-pub async fn a_turn_in_doubt_that_arrives_after_a_load_is_found_or_refused(world: World) {
+pub(super) async fn a_turn_in_doubt_that_arrives_after_a_load_is_found_or_refused(world: World) {
     let world = world.peopled(0).await;
     let sent = world.lead.apart();
     world.store.load(&world.lead).await.expect("it loads");
@@ -101,7 +101,7 @@ pub async fn a_turn_in_doubt_that_arrives_after_a_load_is_found_or_refused(world
     assert_eq!(world.store.load(&world.lead).await.expect("it loads").snapshot.last_job, 2);
 }
 
-pub async fn a_store_that_forgot_what_it_had_confirmed_says_so_and_goes_on(world: World) {
+pub(super) async fn a_store_that_forgot_what_it_had_confirmed_says_so_and_goes_on(world: World) {
     let world = world.peopled(0).await;
     world.commit(&[sample::submitted(1, 1)]).await;
     if !world.backend.remember().await {
@@ -124,7 +124,7 @@ pub async fn a_store_that_forgot_what_it_had_confirmed_says_so_and_goes_on(world
     store.commit(&lead, &[sample::submitted(2, 1)]).await.expect("it goes on from there");
 }
 
-pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
+pub(super) async fn a_lease_can_be_prolonged_and_given_up(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     store.renew(lead, LEASE, at(8)).await.expect("ours to renew");
     let other = store.take_over("other", LEASE, at(12)).await.expect("an answer");
@@ -136,7 +136,7 @@ pub async fn a_lease_can_be_prolonged_and_given_up(world: World) {
     assert!(matches!(&other, Takeover::Ours(next) if next.term > lead.term), "{other:?}");
 }
 
-pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
+pub(super) async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
     let (store, old) = (&world.store, &world.lead);
     let seen = Term(old.term.0 + 40);
     store.raise(old, &rise(seen.0, 7_000)).await.expect("ours to raise");
@@ -155,7 +155,7 @@ pub async fn a_term_that_agents_have_seen_can_be_risen_above(world: World) {
     assert_eq!(store.load(&again).await.expect("it loads").snapshot.last_job, 7_000);
 }
 
-pub async fn what_the_store_does_not_hold_is_audited_all_the_same(world: World) {
+pub(super) async fn what_the_store_does_not_hold_is_audited_all_the_same(world: World) {
     world.store.note(&world.lead, &line()).await.expect("ours to note");
     assert_eq!(world.store.audit(10).await.expect("an answer"), [line()]);
 }
@@ -169,7 +169,7 @@ fn line() -> AuditRecord {
     AuditRecord { at: at(5), by, action, subject, detail }
 }
 
-pub async fn anybody_can_see_who_leads(world: World) {
+pub(super) async fn anybody_can_see_who_leads(world: World) {
     let seen = async || world.store.leader().await.expect("an answer");
     let leader = LeaderRecord { term: world.lead.term, holder: Some("conformance".into()), until: T0 + LEASE };
     assert_eq!(seen().await, leader);
@@ -179,7 +179,7 @@ pub async fn anybody_can_see_who_leads(world: World) {
     assert_eq!(seen().await, LeaderRecord { term: world.lead.term, holder: None, until: Timestamp(0) });
 }
 
-pub async fn coordinators_know_of_each_other_whoever_leads(world: World) {
+pub(super) async fn coordinators_know_of_each_other_whoever_leads(world: World) {
     let seen = async || world.store.coordinators().await.expect("an answer");
     let (north, south) = (sample::coordinator("north", at(1)), sample::coordinator("south", at(2)));
     for record in [&south, &north] {
@@ -194,7 +194,7 @@ pub async fn coordinators_know_of_each_other_whoever_leads(world: World) {
     assert_eq!(seen().await, [moved], "who was not seen for long is forgotten");
 }
 
-pub async fn a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew(world: World) {
+pub(super) async fn a_store_is_the_network_of_whoever_came_first_until_it_is_named_anew(world: World) {
     let record = |network: &str| NetworkRecord { network: network.repeat(16), authority: "ab".repeat(36) };
     let (first, second) = (record("01"), record("02"));
     assert_eq!(world.store.network().await.expect("an answer"), None);

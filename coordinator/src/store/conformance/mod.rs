@@ -8,12 +8,12 @@ mod leader;
 mod model;
 mod reads;
 mod registry;
-pub mod sample;
+pub(crate) mod sample;
 mod second_copies;
 mod tasks;
 mod turns;
 mod verification;
-pub mod views;
+pub(crate) mod views;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use super::{
 
 /// Somewhere stores can be had.
 #[async_trait]
-pub trait Backend: Send + Sync + 'static {
+pub(crate) trait Backend: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// An empty store.
     async fn fresh(&self) -> Arc<dyn Store>;
@@ -52,7 +52,7 @@ pub trait Backend: Send + Sync + 'static {
 
 /// What a case works with.
 #[derive(Clone)]
-pub struct World {
+pub(crate) struct World {
     pub backend: Arc<dyn Backend>,
     pub store: Arc<dyn Store>,
     pub lead: Lead,
@@ -62,25 +62,25 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Case = (&'static str, fn(World) -> Running);
 
 /// Where a case's clock begins.
-pub const T0: Timestamp = Timestamp(1_790_000_000_000_000);
+pub(crate) const T0: Timestamp = Timestamp(1_790_000_000_000_000);
 /// The lease of a case.
-pub const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
 impl World {
     /// An empty store, led by us.
-    pub async fn on(backend: Arc<dyn Backend>) -> Self {
+    pub(crate) async fn on(backend: Arc<dyn Backend>) -> Self {
         let store = backend.fresh().await;
         let lead = leader(&*store, T0).await;
         Self { backend, store, lead }
     }
 
     /// Commits a turn that must be taken.
-    pub async fn commit(&self, changes: &[Change]) {
+    pub(crate) async fn commit(&self, changes: &[Change]) {
         self.store.commit(&self.lead, changes).await.expect("the turn is taken");
     }
 
     /// Commits a turn that must be refused as a whole, and for certain.
-    pub async fn refused(&self, changes: &[Change]) -> String {
+    pub(crate) async fn refused(&self, changes: &[Change]) -> String {
         match self.store.commit(&self.lead, changes).await {
             Err(StoreError::Contradiction(error)) => error.to_string(),
             other => panic!("the turn should be refused for good, and was: {other:?}"),
@@ -88,13 +88,13 @@ impl World {
     }
 
     /// The store as a coordinator sees it after a crash.
-    pub async fn reopened(&self) -> Self {
+    pub(crate) async fn reopened(&self) -> Self {
         Self { store: self.backend.reopen().await, ..self.clone() }
     }
 }
 
 /// Takes over a store without a leader.
-pub async fn leader(store: &dyn Store, now: Timestamp) -> Lead {
+pub(crate) async fn leader(store: &dyn Store, now: Timestamp) -> Lead {
     match store.take_over("conformance", LEASE, now).await.expect("the store answers") {
         Takeover::Ours(lead) => lead,
         Takeover::Theirs { holder, .. } => panic!("{holder} leads in a store that should be ours"),
@@ -104,7 +104,7 @@ pub async fn leader(store: &dyn Store, now: Timestamp) -> Lead {
 macro_rules! cases {
     ($($module:ident::$case:ident),* $(,)?) => {
         /// Every case with its printed name.
-        pub const CASES: &[Case] = &[$((concat!(stringify!($module), "::", stringify!($case)), |world| Box::pin($module::$case(world)))),*];
+        pub(crate) const CASES: &[Case] = &[$((concat!(stringify!($module), "::", stringify!($case)), |world| Box::pin($module::$case(world)))),*];
 
         mod on_memory {
             $(#[tokio::test] async fn $case() { super::run(stringify!($module), stringify!($case), super::InMemory::backend()).await; })*

@@ -30,7 +30,7 @@ use super::{
 /// One step: what to do, to which job or task, and how.
 type Step = (u8, u8, u8);
 
-pub async fn random_turns_leave_what_the_model_says(world: World) {
+pub(super) async fn random_turns_leave_what_the_model_says(world: World) {
     let world = world.peopled(3).await;
     let random: [u8; 32] = rand::random();
     for seed in [[42; 32], random] {
@@ -44,7 +44,7 @@ pub async fn random_turns_leave_what_the_model_says(world: World) {
 }
 
 /// The same behind faults: a turn that may or may not be stored is found out about by loading.
-pub async fn whoever_is_in_doubt_loads_and_knows(world: World) {
+pub(super) async fn whoever_is_in_doubt_loads_and_knows(world: World) {
     let world = world.peopled(3).await;
     let seed: u64 = rand::random();
     println!("{}: seed {seed}", world.backend.name());

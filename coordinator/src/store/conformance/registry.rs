@@ -10,7 +10,7 @@ use lull_shared::{
 use super::{super::record::*, World, sample::*};
 use crate::store::{Lead, StoreError};
 
-pub async fn a_policy_follows_the_one_that_was_read(world: World) {
+pub(super) async fn a_policy_follows_the_one_that_was_read(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let edition = |follows, version, pair: &str| {
         let book = Book { base: Changes::from_pairs(&[pair]).expect("changes"), overrides: Vec::new() };
@@ -30,7 +30,7 @@ pub async fn a_policy_follows_the_one_that_was_read(world: World) {
     assert!(matches!(store.set_policy(&older, edition(7, 8, "idle=1m")).await, Err(StoreError::Fenced(_))));
 }
 
-pub async fn tokens_are_made_listed_and_revoked(world: World) {
+pub(super) async fn tokens_are_made_listed_and_revoked(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Submitter, 1);
     (new.uses_max, new.expires) = (Some(5), Some(at(99)));
@@ -45,7 +45,7 @@ pub async fn tokens_are_made_listed_and_revoked(world: World) {
     assert_eq!(store.tokens().await.expect("an answer"), [revoked, second]);
 }
 
-pub async fn a_token_authenticates_while_it_is_valid(world: World) {
+pub(super) async fn a_token_authenticates_while_it_is_valid(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Admin, 1);
     new.expires = Some(at(100));
@@ -60,7 +60,7 @@ pub async fn a_token_authenticates_while_it_is_valid(world: World) {
     assert_eq!(who(1, 51).await, None, "revoked");
 }
 
-pub async fn a_machine_enrols_and_is_found_again(world: World) {
+pub(super) async fn a_machine_enrols_and_is_found_again(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     let first = world.enrolled(enrolment(made, 1, "p1", "desk")).await;
@@ -74,7 +74,7 @@ pub async fn a_machine_enrols_and_is_found_again(world: World) {
     assert_eq!(store.agents().await.expect("an answer").len(), 3);
 }
 
-pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
+pub(super) async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let mut new = token(TokenRole::Agent, 1);
     (new.uses_max, new.expires) = (Some(1), Some(at(10)));
@@ -97,7 +97,7 @@ pub async fn a_join_token_ends_with_its_uses_and_its_time(world: World) {
     assert_eq!(enrol(enrolment(made, 1, "p3", "c")).await, EnrolmentOutcome::UnknownToken);
 }
 
-pub async fn a_revoked_machine_does_not_come_back(world: World) {
+pub(super) async fn a_revoked_machine_does_not_come_back(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let create = async |new| store.create_token(lead, new).await.expect("an answer").expect("a token is made").token;
     let made = create(token(TokenRole::Agent, 1)).await;
@@ -126,7 +126,7 @@ pub async fn a_revoked_machine_does_not_come_back(world: World) {
     assert_eq!(second.name, "desk-2", "nobody of that name is out any more");
 }
 
-pub async fn a_machine_that_left_is_removed_and_what_it_ran_keeps_its_name(world: World) {
+pub(super) async fn a_machine_that_left_is_removed_and_what_it_ran_keeps_its_name(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     let (desk, other) = (
@@ -163,7 +163,7 @@ pub async fn a_machine_that_left_is_removed_and_what_it_ran_keeps_its_name(world
     assert_eq!(told("agent.remove"), ("root".into(), "desk".into()));
 }
 
-pub async fn who_was_thrown_out_is_counted(world: World) {
+pub(super) async fn who_was_thrown_out_is_counted(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let made = store.create_token(lead, token(TokenRole::Agent, 1)).await.expect("an answer").expect("a token is made").token;
     assert_eq!(store.revocations().await.expect("an answer"), RevocationsRecord::default());
@@ -184,7 +184,7 @@ pub async fn who_was_thrown_out_is_counted(world: World) {
     assert_eq!((audit[0].action.as_str(), audit[0].subject.as_str()), ("agent.restore", "a1"));
 }
 
-pub async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
+pub(super) async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let create = async |byte, name: Option<&str>| {
         let new = NewToken { name: name.map(str::to_owned), ..token(TokenRole::Viewer, byte) };
@@ -201,7 +201,7 @@ pub async fn names_of_tokens_are_unique_while_they_are_valid(world: World) {
     assert_eq!(audit[0].detail, "viewer for ann");
 }
 
-pub async fn a_bound_token_admits_those_it_is_for(world: World) {
+pub(super) async fn a_bound_token_admits_those_it_is_for(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let create = async |new| store.create_token(lead, new).await.expect("an answer").expect("a token is made");
     let made = create(NewToken { bound: bound(&["desk", "lab-*"], Some("lab")), ..token(TokenRole::Agent, 1) }).await;
@@ -221,7 +221,7 @@ fn bound(names: &[&str], group: Option<&str>) -> Bound {
     Bound { names: names.iter().map(|name| (*name).to_owned()).collect(), group: group.map(str::to_owned) }
 }
 
-pub async fn versions_are_numbered_and_found_again(world: World) {
+pub(super) async fn versions_are_numbered_and_found_again(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     let publish = async |new| store.publish(lead, new).await.expect("an answer");
     let (one, new) = publish(version("resize", b"one")).await;
@@ -250,7 +250,7 @@ pub async fn versions_are_numbered_and_found_again(world: World) {
     assert_eq!(store.version_named("Resize", None).await.expect("an answer"), None, "names are exact");
 }
 
-pub async fn removed_versions_are_hidden_and_still_there(world: World) {
+pub(super) async fn removed_versions_are_hidden_and_still_there(world: World) {
     let (store, lead) = (&world.store, &world.lead);
     for module in [&b"one"[..], b"two", b"three"] {
         store.publish(lead, version("resize", module)).await.expect("an answer");
@@ -267,7 +267,7 @@ pub async fn removed_versions_are_hidden_and_still_there(world: World) {
     assert!(new && again.number == 4, "a number is never given twice");
 }
 
-pub async fn every_mutation_is_audited(world: World) {
+pub(super) async fn every_mutation_is_audited(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 1), stopped(1, JobState::Cancelled, 3), job_ended(1, JobState::Cancelled, 3)]).await;
     world.commit(&[retried(1, None, 4)]).await;
@@ -299,7 +299,7 @@ pub async fn every_mutation_is_audited(world: World) {
     assert_eq!(world.store.audit(2).await.expect("an answer"), audit[..2], "the newest first");
 }
 
-pub async fn an_idempotency_key_belongs_to_its_submitter(world: World) {
+pub(super) async fn an_idempotency_key_belongs_to_its_submitter(world: World) {
     let world = world.peopled(0).await;
     let keyed = |key: &str| {
         let mut spec = spec(1);

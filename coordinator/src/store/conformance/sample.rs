@@ -26,22 +26,22 @@ use super::{
 };
 
 /// The instant that many seconds after the case began.
-pub fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     T0 + Duration::from_secs(seconds)
 }
 
 /// The task with this index of this job.
-pub fn task(job: u64, index: u32) -> TaskId {
+pub(crate) fn task(job: u64, index: u32) -> TaskId {
     TaskId { job: JobId(job), index }
 }
 
 /// An attempt.
-pub fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
+pub(crate) fn attempt(job: u64, index: u32, number: u32) -> AttemptId {
     AttemptId { task: task(job, index), number }
 }
 
 /// A job with this many tasks, as plain as can be.
-pub fn spec(count: u32) -> JobSpec {
+pub(crate) fn spec(count: u32) -> JobSpec {
     JobSpec {
         args: vec!["--size".into(), "100".into()],
         env: vec![("LANG".into(), "C".into())],
@@ -52,12 +52,12 @@ pub fn spec(count: u32) -> JobSpec {
 }
 
 /// The token of whoever is called so.
-pub fn owner(name: &str) -> TokenId {
+pub(crate) fn owner(name: &str) -> TokenId {
     TokenId(name.bytes().fold(0, |number, byte| (number * 31 + u64::from(byte)) % 1_000_003))
 }
 
 /// A submission.
-pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
+pub(crate) fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
     let version_name = "resize@1".into();
     Change::JobSubmitted(Box::new(NewJob {
         job: JobId(job),
@@ -72,17 +72,17 @@ pub fn submitted_as(job: u64, submitter: &str, spec: JobSpec) -> Change {
 }
 
 /// A submission by Anna of a plain job.
-pub fn submitted(job: u64, count: u32) -> Change {
+pub(crate) fn submitted(job: u64, count: u32) -> Change {
     submitted_as(job, "anna", spec(count))
 }
 
 /// Anna retries a job; `retrying`: from where, and how many failures are forgiven.
-pub fn retried(job: u64, retrying: Option<(u32, u32)>, seconds: u64) -> Change {
+pub(crate) fn retried(job: u64, retrying: Option<(u32, u32)>, seconds: u64) -> Change {
     Change::JobRetried { job: JobId(job), by: "anna".into(), finish_by: None, retrying: way(retrying), at: at(seconds) }
 }
 
 /// A part of a retry, and where it goes on.
-pub fn tasks_retried(job: u64, tasks: &[EndedTask], retrying: Option<(u32, u32)>, seconds: u64) -> Change {
+pub(crate) fn tasks_retried(job: u64, tasks: &[EndedTask], retrying: Option<(u32, u32)>, seconds: u64) -> Change {
     Change::TasksRetried { job: JobId(job), tasks: tasks.to_vec(), retrying: way(retrying), at: at(seconds) }
 }
 
@@ -91,29 +91,29 @@ fn way(retrying: Option<(u32, u32)>) -> Option<Retrying> {
 }
 
 /// A task that ended badly.
-pub fn bad_task(index: u32, attempts: u32, state: TaskState) -> EndedTask {
+pub(crate) fn bad_task(index: u32, attempts: u32, state: TaskState) -> EndedTask {
     EndedTask { index, attempts, state, failed_at: None }
 }
 
 /// An attempt begins.
-pub fn started(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+pub(crate) fn started(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
     let (agent, at) = (AgentId(agent), at(seconds));
     Change::AttemptStarted { attempt, agent, at, build: Build::Plain, resume: None, beside: false, cause: None }
 }
 
 /// A second attempt begins beside another.
-pub fn started_beside(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+pub(crate) fn started_beside(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
     let (agent, at, cause) = (AgentId(agent), at(seconds), Some("the first is slow".into()));
     Change::AttemptStarted { attempt, agent, at, build: Build::Plain, resume: None, beside: true, cause }
 }
 
 /// The only live attempt of its task leaves the processor or goes on.
-pub fn paused(attempt: AttemptId, reason: Option<PauseReason>, seconds: u64) -> Change {
+pub(crate) fn paused(attempt: AttemptId, reason: Option<PauseReason>, seconds: u64) -> Change {
     Change::AttemptPaused { attempt, task_paused: reason.is_some(), reason, at: at(seconds) }
 }
 
 /// The place of a task of which only this attempt is live.
-pub fn with(number: u32, agent: u64, seconds: u64) -> OpenPlace {
+pub(crate) fn with(number: u32, agent: u64, seconds: u64) -> OpenPlace {
     OpenPlace::At(vec![OpenAttempt {
         number,
         agent: AgentId(agent),
@@ -125,23 +125,23 @@ pub fn with(number: u32, agent: u64, seconds: u64) -> OpenPlace {
 }
 
 /// A snapshot, made up from the second at which it was saved.
-pub fn snapshot(seconds: u64) -> SnapshotRef {
+pub(crate) fn snapshot(seconds: u64) -> SnapshotRef {
     SnapshotRef { blob: BlobRef::of(&seconds.to_le_bytes()), spent_us: seconds * 1_000_000 }
 }
 
 /// An attempt begins where another left off.
-pub fn resumed(attempt: AttemptId, agent: u64, seconds: u64, from: SnapshotRef) -> Change {
+pub(crate) fn resumed(attempt: AttemptId, agent: u64, seconds: u64, from: SnapshotRef) -> Change {
     let (agent, at, resume) = (AgentId(agent), at(seconds), Some(Box::new(from)));
     Change::AttemptStarted { attempt, agent, at, build: Build::Migratable, resume, beside: false, cause: None }
 }
 
 /// A snapshot of a live attempt.
-pub fn saved(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
+pub(crate) fn saved(attempt: AttemptId, agent: u64, seconds: u64) -> Change {
     Change::SnapshotSaved { attempt, agent: AgentId(agent), snapshot: snapshot(seconds), at: at(seconds) }
 }
 
 /// An attempt succeeds with this output.
-pub fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) -> Change {
+pub(crate) fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) -> Change {
     Change::AttemptEnded(Box::new(EndedAttempt {
         attempt,
         agent: AgentId(agent),
@@ -160,14 +160,14 @@ pub fn succeeded(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8]) ->
 }
 
 /// An attempt that ends had a slot for so long.
-pub fn with_slot(change: Change, seconds: u64) -> Change {
+pub(crate) fn with_slot(change: Change, seconds: u64) -> Change {
     let Change::AttemptEnded(mut end) = change else { panic!("{change:?} ends no attempt") };
     end.slot_us = seconds * 1_000_000;
     Change::AttemptEnded(end)
 }
 
 /// An attempt brings an output that is to be compared.
-pub fn answered(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8], after: TaskAfter) -> Change {
+pub(crate) fn answered(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8], after: TaskAfter) -> Change {
     let mut change = succeeded(attempt, agent, seconds, output);
     if let Change::AttemptEnded(end) = &mut change {
         (end.output, end.answer, end.after) = (None, Some(Digest::of(output)), after);
@@ -177,7 +177,7 @@ pub fn answered(attempt: AttemptId, agent: u64, seconds: u64, output: &[u8], aft
 }
 
 /// An attempt ends otherwise.
-pub fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, after: TaskAfter) -> Change {
+pub(crate) fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, after: TaskAfter) -> Change {
     let failed = end == AttemptEnd::Failed;
     let failure = failed.then_some(Failure::Exit { code: 3 });
     Change::AttemptEnded(Box::new(EndedAttempt {
@@ -198,32 +198,32 @@ pub fn ended(attempt: AttemptId, agent: u64, seconds: u64, end: AttemptEnd, afte
 }
 
 /// A failed attempt that is tried again at once.
-pub fn again(attempt: AttemptId, agent: u64, seconds: u64, failures: u32) -> Change {
+pub(crate) fn again(attempt: AttemptId, agent: u64, seconds: u64, failures: u32) -> Change {
     ended(attempt, agent, seconds, AttemptEnd::Failed, TaskAfter::Again { not_before: at(seconds), failures })
 }
 
 /// A job is over.
-pub fn job_ended(job: u64, state: JobState, seconds: u64) -> Change {
+pub(crate) fn job_ended(job: u64, state: JobState, seconds: u64) -> Change {
     Change::JobEnded { job: JobId(job), state, at: at(seconds) }
 }
 
 /// A job is stopped.
-pub fn stopped(job: u64, state: JobState, seconds: u64) -> Change {
+pub(crate) fn stopped(job: u64, state: JobState, seconds: u64) -> Change {
     Change::JobStopped { job: JobId(job), state, by: "ben".into(), at: at(seconds) }
 }
 
 /// A task ends without an agent.
-pub fn task_ended(task: TaskId, state: TaskState, seconds: u64) -> Change {
+pub(crate) fn task_ended(task: TaskId, state: TaskState, seconds: u64) -> Change {
     Change::TaskEnded { task, state, at: at(seconds) }
 }
 
 /// A machine.
-pub fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     Machine { os: "linux".into(), arch: "x86_64".into(), cores: 8, memory_bytes: 16 << 30, engine: "w48".into() }
 }
 
 /// What that agent offers, with so many free slots.
-pub fn capacity(agent: u64, slots: u16) -> Capacity {
+pub(crate) fn capacity(agent: u64, slots: u16) -> Capacity {
     Capacity {
         agent: AgentId(agent),
         run: 0,
@@ -238,7 +238,7 @@ pub fn capacity(agent: u64, slots: u16) -> Capacity {
 }
 
 /// A machine that has joined and was never connected.
-pub fn agent(agent: u64, name: &str) -> AgentRecord {
+pub(crate) fn agent(agent: u64, name: &str) -> AgentRecord {
     AgentRecord {
         agent: AgentId(agent),
         name: name.into(),
@@ -259,7 +259,7 @@ pub fn agent(agent: u64, name: &str) -> AgentRecord {
 }
 
 /// A token about to be made; the fingerprint is that byte over and over.
-pub fn token(role: TokenRole, byte: u8) -> NewToken {
+pub(crate) fn token(role: TokenRole, byte: u8) -> NewToken {
     NewToken {
         role,
         name: Some(format!("{} {byte}", role.as_str())),
@@ -273,13 +273,13 @@ pub fn token(role: TokenRole, byte: u8) -> NewToken {
 }
 
 /// A machine that wants in with the token made from this byte.
-pub fn enrolment(token: u64, byte: u8, peer: &str, name: &str) -> Enrolment {
+pub(crate) fn enrolment(token: u64, byte: u8, peer: &str, name: &str) -> Enrolment {
     Enrolment { token, fingerprint: [byte; 32], peer: peer.as_bytes().to_vec(), name: name.into(), at: at(1) }
 }
 
 /// Signs nothing: the number is the body.
 #[derive(Debug)]
-pub struct Numbered;
+pub(crate) struct Numbered;
 
 impl SignManifest for Numbered {
     fn sign(&self, number: u32) -> Signed {
@@ -288,7 +288,7 @@ impl SignManifest for Numbered {
 }
 
 /// A version about to be published.
-pub fn version(function: &str, module: &[u8]) -> NewVersion {
+pub(crate) fn version(function: &str, module: &[u8]) -> NewVersion {
     NewVersion {
         function: function.into(),
         kind: ModuleKind::Preview1,
@@ -304,7 +304,7 @@ pub fn version(function: &str, module: &[u8]) -> NewVersion {
 
 impl World {
     /// Enrols agents 1 to `agents` and publishes version 1: what jobs and attempts refer to.
-    pub async fn peopled(self, agents: u64) -> Self {
+    pub(crate) async fn peopled(self, agents: u64) -> Self {
         let made = self.store.create_token(&self.lead, token(TokenRole::Agent, 200)).await;
         let made = made.expect("an answer").expect("a token is made");
         for number in 1..=agents {
@@ -318,7 +318,7 @@ impl World {
     }
 
     /// Enrols a machine that must be let in.
-    pub async fn enrolled(&self, wish: Enrolment) -> AgentRecord {
+    pub(crate) async fn enrolled(&self, wish: Enrolment) -> AgentRecord {
         match self.store.enrol(&self.lead, wish).await.expect("the store answers") {
             EnrolmentOutcome::Enrolled { agent, .. } => *agent,
             refused => panic!("the machine should be let in: {refused:?}"),
@@ -327,7 +327,7 @@ impl World {
 }
 
 /// A coordinator.
-pub fn coordinator(name: &str, seen: Timestamp) -> CoordinatorRecord {
+pub(crate) fn coordinator(name: &str, seen: Timestamp) -> CoordinatorRecord {
     CoordinatorRecord {
         peer: format!("12D3KooW{name}"),
         name: name.into(),

@@ -32,7 +32,7 @@ fn continues(agent: u64, failures: u32) -> TaskAfter {
     TaskAfter::Continues { agent: AgentId(agent), paused: false, failures }
 }
 
-pub async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
+pub(super) async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
     let world = with_second_copies(world).await;
     assert_eq!(counts(&world).await, TaskCounts { running: 1, queued: 1, ..TaskCounts::default() });
     let first = OpenAttempt { number: 1, agent: AgentId(1), since: at(10), resumed_us: None, build: Build::Plain, cause: None };
@@ -53,7 +53,7 @@ pub async fn a_task_may_be_with_two_agents_and_counts_once(world: World) {
     assert_eq!(attempts.iter().map(|found| found.cause.as_deref()).collect::<Vec<_>>(), [None, Some("the first is slow")]);
 }
 
-pub async fn the_first_result_wins_and_the_other_copy_is_over(world: World) {
+pub(super) async fn the_first_result_wins_and_the_other_copy_is_over(world: World) {
     let world = with_second_copies(world).await;
     let over = ended(attempt(1, 0, 2), 2, 30, AttemptEnd::Cancelled, continues(1, 0));
     world.commit(&[over, succeeded(attempt(1, 0, 1), 1, 30, b"first")]).await;
@@ -68,7 +68,7 @@ pub async fn the_first_result_wins_and_the_other_copy_is_over(world: World) {
     assert_eq!(log.attempt.number, 1, "of the winner");
 }
 
-pub async fn a_copy_that_ends_leaves_the_task_to_the_other(world: World) {
+pub(super) async fn a_copy_that_ends_leaves_the_task_to_the_other(world: World) {
     let world = with_second_copies(world).await;
     world.commit(&[ended(attempt(1, 0, 1), 1, 30, AttemptEnd::Failed, continues(2, 1))]).await;
     assert_eq!(counts(&world).await, TaskCounts { running: 1, queued: 1, ..TaskCounts::default() });
@@ -89,7 +89,7 @@ pub async fn a_copy_that_ends_leaves_the_task_to_the_other(world: World) {
     assert_eq!(place(&world).await, OpenPlace::Waiting { not_before: at(50) });
 }
 
-pub async fn a_task_is_paused_when_all_its_copies_are(world: World) {
+pub(super) async fn a_task_is_paused_when_all_its_copies_are(world: World) {
     let world = with_second_copies(world).await;
     let pause = |number, task_paused| {
         let reason = Some(PauseReason::Busy { cpu_percent: 90 });

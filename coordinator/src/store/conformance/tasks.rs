@@ -28,7 +28,7 @@ async fn indexes(world: &World, state: Option<TaskState>, from: u32, limit: u32)
     tasks.iter().map(|found| found.task.index).collect()
 }
 
-pub async fn tasks_that_never_started_are_listed(world: World) {
+pub(super) async fn tasks_that_never_started_are_listed(world: World) {
     let world = mixed(world).await;
     let tasks = world.store.tasks(JobId(1), &TaskFilter::default()).await.expect("an answer");
     let states: Vec<TaskState> = tasks.iter().map(|found| found.state).collect();
@@ -44,7 +44,7 @@ pub async fn tasks_that_never_started_are_listed(world: World) {
     assert_eq!(indexes(&world, Some(TaskState::Queued), 0, 0).await, [0_u32; 0]);
 }
 
-pub async fn filters_and_pages_cut_where_they_should(world: World) {
+pub(super) async fn filters_and_pages_cut_where_they_should(world: World) {
     let world = mixed(world).await;
     assert_eq!(indexes(&world, None, 2, 4).await, [2, 3, 4, 5]);
     assert_eq!(indexes(&world, None, 9, 4).await, [9]);
@@ -56,7 +56,7 @@ pub async fn filters_and_pages_cut_where_they_should(world: World) {
     assert_eq!(indexes(&world, Some(TaskState::Moving), 0, 0).await, [0_u32; 0]);
 }
 
-pub async fn jobs_are_paged_and_filtered(world: World) {
+pub(super) async fn jobs_are_paged_and_filtered(world: World) {
     let world = world.peopled(0).await;
     let mut turn = Vec::new();
     for number in 1..=6 {
@@ -78,7 +78,7 @@ pub async fn jobs_are_paged_and_filtered(world: World) {
     assert_eq!(list(JobFilter { submitter: Some("BEN".into()), ..all }).await, [0_u64; 0], "names are exact");
 }
 
-pub async fn logs_and_results_are_found(world: World) {
+pub(super) async fn logs_and_results_are_found(world: World) {
     let world = mixed(world).await;
     let log = |attempt| world.store.log(task(1, 0), attempt);
     let newest = log(None).await.expect("an answer").expect("there is a log");
@@ -105,7 +105,7 @@ pub async fn logs_and_results_are_found(world: World) {
     assert_eq!(world.store.attempts(task(1, 3)).await.expect("an answer")[1].agent, AgentId(2));
 }
 
-pub async fn what_is_not_there_is_none(world: World) {
+pub(super) async fn what_is_not_there_is_none(world: World) {
     let world = mixed(world).await;
     let store = &world.store;
     assert_eq!(store.job(JobId(9)).await.expect("an answer"), None);

@@ -34,7 +34,7 @@ impl World {
     }
 }
 
-pub async fn a_job_is_remembered_as_it_was_submitted(world: World) {
+pub(super) async fn a_job_is_remembered_as_it_was_submitted(world: World) {
     let world = world.peopled(0).await;
     let mut spec = spec(3);
     spec.inputs = lull_shared::job::Inputs::Range { first: u64::MAX - 5, count: 3 };
@@ -52,7 +52,7 @@ pub async fn a_job_is_remembered_as_it_was_submitted(world: World) {
     assert_eq!((record.spec, record.submitted, record.ended), (spec, at(1), None));
 }
 
-pub async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
+pub(super) async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
     let world = world.peopled(2).await;
     let (first, second) = (attempt(1, 0, 1), attempt(1, 0, 2));
     let pause = PauseReason::Owner { until: None };
@@ -87,7 +87,7 @@ pub async fn a_task_goes_on_from_its_newest_snapshot(world: World) {
     assert!(world.loaded().await.jobs[0].open.is_empty());
 }
 
-pub async fn an_attempt_goes_from_start_to_result(world: World) {
+pub(super) async fn an_attempt_goes_from_start_to_result(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 2, 10)]).await;
     assert_eq!(world.counts(1).await, TaskCounts { queued: 1, running: 1, ..TaskCounts::default() });
@@ -117,7 +117,7 @@ pub async fn an_attempt_goes_from_start_to_result(world: World) {
     assert_eq!(totals, Totals { jobs: 1, tasks_succeeded: 2, attempts: 2, attempts_lost: 0, results_refused: 0 });
 }
 
-pub async fn a_failed_attempt_is_followed_by_another(world: World) {
+pub(super) async fn a_failed_attempt_is_followed_by_another(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
     let later = TaskAfter::Again { not_before: at(30), failures: 1 };
@@ -161,7 +161,7 @@ pub async fn a_failed_attempt_is_followed_by_another(world: World) {
     assert_eq!(world.store.totals().await.expect("an answer").attempts_lost, 1);
 }
 
-pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
+pub(super) async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     let world = world.peopled(2).await;
     world
         .commit(&[
@@ -187,7 +187,7 @@ pub async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
-pub async fn moves_are_listed_with_what_went_along(world: World) {
+pub(super) async fn moves_are_listed_with_what_went_along(world: World) {
     let world = world.peopled(2).await;
     let snapshot = SnapshotRef { blob: BlobRef::of(b"state"), spent_us: 7 };
     let again = |second| TaskAfter::Again { not_before: at(second), failures: 0 };
@@ -225,7 +225,7 @@ pub async fn moves_are_listed_with_what_went_along(world: World) {
     assert_eq!(world.store.moves(JobId(2), 1).await.expect("an answer"), []);
 }
 
-pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
+pub(super) async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
     let reason = PauseReason::Owner { until: Some(at(99)) };
@@ -249,7 +249,7 @@ pub async fn a_pause_is_remembered_and_ends_with_the_attempt(world: World) {
     assert_eq!(second.expect("it was there").paused, None);
 }
 
-pub async fn a_stopped_job_ends_tasks_that_never_started(world: World) {
+pub(super) async fn a_stopped_job_ends_tasks_that_never_started(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 5), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     world.commit(&[again(attempt(1, 1, 1), 1, 11, 1)]).await;
@@ -274,7 +274,7 @@ pub async fn a_stopped_job_ends_tasks_that_never_started(world: World) {
     assert_eq!(world.state(2, 1).await, TaskState::Expired);
 }
 
-pub async fn a_retry_queues_what_ended_badly(world: World) {
+pub(super) async fn a_retry_queues_what_ended_badly(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 5), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     world.commit(&[succeeded(attempt(1, 0, 1), 1, 11, b"kept"), started(attempt(1, 2, 1), 1, 11)]).await;
@@ -330,7 +330,7 @@ pub async fn a_retry_queues_what_ended_badly(world: World) {
     assert_eq!(world.store.result(task(1, 1)).await.expect("an answer").map(|result| result.attempt), Some(2));
 }
 
-pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
+pub(super) async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     world.commit(&[ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Failed, TaskAfter::Failed)]).await;
@@ -354,7 +354,7 @@ pub async fn a_retry_in_the_middle_of_a_turn_counts_right(world: World) {
     assert_eq!((record.attempts, record.failures), (2, 1), "the first failure is forgiven");
 }
 
-pub async fn a_retry_takes_only_what_ended_as_it_says(world: World) {
+pub(super) async fn a_retry_takes_only_what_ended_as_it_says(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     let failed = ended(attempt(1, 1, 1), 1, 11, AttemptEnd::Failed, TaskAfter::Failed);
@@ -378,7 +378,7 @@ pub async fn a_retry_takes_only_what_ended_as_it_says(world: World) {
     assert_eq!(world.loaded().await.jobs[0].retrying, None);
 }
 
-pub async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {
+pub(super) async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 4), started(attempt(1, 0, 1), 1, 10)]).await;
     let before = format!("{:?}", world.loaded().await);
@@ -408,7 +408,7 @@ pub async fn a_turn_is_taken_or_refused_as_a_whole(world: World) {
     world.commit(&good()).await;
 }
 
-pub async fn a_task_is_completed_once(world: World) {
+pub(super) async fn a_task_is_completed_once(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 1), started(attempt(1, 0, 1), 1, 10)]).await;
     let moved = TaskAfter::Again { not_before: at(11), failures: 0 };
@@ -422,7 +422,7 @@ pub async fn a_task_is_completed_once(world: World) {
     assert_eq!(world.counts(1).await, TaskCounts { succeeded: 1, ..TaskCounts::default() });
 }
 
-pub async fn a_job_with_open_tasks_cannot_end(world: World) {
+pub(super) async fn a_job_with_open_tasks_cannot_end(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 2), started(attempt(1, 0, 1), 1, 10)]).await;
     world.refused(&[job_ended(1, JobState::Succeeded, 11)]).await;
@@ -438,7 +438,7 @@ pub async fn a_job_with_open_tasks_cannot_end(world: World) {
     world.refused(&[started(attempt(1, 1, 1), 1, 12)]).await;
 }
 
-pub async fn agents_come_and_go(world: World) {
+pub(super) async fn agents_come_and_go(world: World) {
     let world = world.peopled(2).await;
     let labels = [("site".to_owned(), "Köln".to_owned())].into();
     let connected = Change::AgentConnected { agent: AgentId(1), version: "0.1.0".into(), machine: machine(), labels, at: at(10) };
@@ -472,7 +472,7 @@ fn hours(agent: u64, share: u8, second: u64) -> Change {
     Change::AgentHours { agent: AgentId(agent), hours: Box::new(hours), at: at(second) }
 }
 
-pub async fn hours_of_machines_are_kept_and_the_newest_count(world: World) {
+pub(super) async fn hours_of_machines_are_kept_and_the_newest_count(world: World) {
     let world = world.peopled(2).await;
     assert_eq!(world.loaded().await.hours, []);
     world.commit(&[hours(2, 10, 10), hours(1, 255, 10)]).await;
@@ -486,7 +486,7 @@ pub async fn hours_of_machines_are_kept_and_the_newest_count(world: World) {
     }
 }
 
-pub async fn a_late_result_is_counted(world: World) {
+pub(super) async fn a_late_result_is_counted(world: World) {
     let world = world.peopled(1).await;
     let refused = Change::ResultRefused { attempt: attempt(77, 0, 1), agent: AgentId(1), at: at(10) };
     world.commit(&[refused.clone(), refused.clone()]).await;
@@ -494,7 +494,7 @@ pub async fn a_late_result_is_counted(world: World) {
     assert_eq!(world.store.totals().await.expect("an answer").results_refused, 3);
 }
 
-pub async fn a_crash_forgets_nothing(world: World) {
+pub(super) async fn a_crash_forgets_nothing(world: World) {
     let world = world.peopled(2).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 2, 10)]).await;
     world.commit(&[succeeded(attempt(1, 0, 1), 1, 11, b"out"), again(attempt(1, 1, 1), 2, 11, 1)]).await;
@@ -510,7 +510,7 @@ pub async fn a_crash_forgets_nothing(world: World) {
     assert_eq!(format!("{:?}", again.store.load(&lead).await.expect("the store loads").snapshot), before);
 }
 
-pub async fn usage_fades_and_belongs_to_its_submitter(world: World) {
+pub(super) async fn usage_fades_and_belongs_to_its_submitter(world: World) {
     let world = world.peopled(1).await;
     let day = 24 * 3600;
     world.commit(&[submitted_as(1, "anna", spec(1)), submitted_as(2, "ben", spec(2))]).await;
@@ -526,7 +526,7 @@ pub async fn usage_fades_and_belongs_to_its_submitter(world: World) {
     assert_eq!(of("ben"), day as f64);
 }
 
-pub async fn a_large_turn_is_one_turn(world: World) {
+pub(super) async fn a_large_turn_is_one_turn(world: World) {
     let world = world.peopled(1).await;
     let tasks = 4_000;
     let mut turn = vec![submitted(1, tasks)];
@@ -547,7 +547,7 @@ pub async fn a_large_turn_is_one_turn(world: World) {
     assert_eq!(world.loaded().await.jobs.len(), 1_001);
 }
 
-pub async fn odd_bytes_and_texts_survive(world: World) {
+pub(super) async fn odd_bytes_and_texts_survive(world: World) {
     let world = world.peopled(1).await;
     let mut odd = spec(1);
     odd.name = "Übung 🦀 <&\"'> \u{202e}".into();
@@ -587,7 +587,7 @@ pub async fn odd_bytes_and_texts_survive(world: World) {
     assert_eq!(result.output, Payload::inline(every_byte));
 }
 
-pub async fn steps_that_contradict_each_other_within_a_turn_are_refused(world: World) {
+pub(super) async fn steps_that_contradict_each_other_within_a_turn_are_refused(world: World) {
     let world = world.peopled(3).await;
     world.commit(&[submitted(1, 3)]).await;
     let [first, second, third] = [1, 2, 3].map(|number| attempt(1, 0, number));

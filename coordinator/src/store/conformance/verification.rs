@@ -33,7 +33,7 @@ async fn with_an_answer(world: World) -> World {
     world
 }
 
-pub async fn an_output_that_is_compared_is_durable_and_does_not_count(world: World) {
+pub(super) async fn an_output_that_is_compared_is_durable_and_does_not_count(world: World) {
     let world = with_an_answer(world).await;
     let first = Answer { number: 1, agent: AgentId(1), digest: Digest::of(b"out") };
     for world in [&world, &world.reopened().await] {
@@ -51,7 +51,7 @@ pub async fn an_output_that_is_compared_is_durable_and_does_not_count(world: Wor
     assert_eq!((attempts[0].end, attempts[0].reason.as_deref()), (Some(AttemptEnd::Succeeded), Some("it is compared")));
 }
 
-pub async fn a_task_that_ends_keeps_nothing_to_compare(world: World) {
+pub(super) async fn a_task_that_ends_keeps_nothing_to_compare(world: World) {
     let world = with_an_answer(world).await;
     let dropped = Change::AnswersDropped { task: task(1, 0) };
     world.commit(&[started(attempt(1, 0, 2), 2, 30), answered(attempt(1, 0, 2), 2, 31, b"other", again(31))]).await;
@@ -69,7 +69,7 @@ pub async fn a_task_that_ends_keeps_nothing_to_compare(world: World) {
     assert_eq!(counts(&world).await, TaskCounts { succeeded: 1, queued: 1, ..TaskCounts::default() });
 }
 
-pub async fn a_quarantine_is_remembered_until_it_is_lifted(world: World) {
+pub(super) async fn a_quarantine_is_remembered_until_it_is_lifted(world: World) {
     let (world, kind) = (world.peopled(2).await, QuarantineKind::Output);
     let reason = "its output of j1.0 differs from what two other agents brought".to_owned();
     world.commit(&[Change::AgentQuarantined { agent: AgentId(2), kind, reason: reason.clone(), at: at(10) }]).await;

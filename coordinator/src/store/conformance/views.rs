@@ -14,7 +14,7 @@ use super::{World, sample::*};
 use crate::store::record::{NewPolicy, PolicyRecord};
 
 /// Every view that a database has.
-pub const VIEWS: [&str; 15] = [
+pub(crate) const VIEWS: [&str; 15] = [
     "agent_hours",
     "agent_list",
     "attempt_list",
@@ -32,7 +32,7 @@ pub const VIEWS: [&str; 15] = [
     "version_list",
 ];
 
-pub async fn a_task_that_is_with_no_agent_is_open_in_the_views(world: World) {
+pub(crate) async fn a_task_that_is_with_no_agent_is_open_in_the_views(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     let again = |seconds| TaskAfter::Again { not_before: at(seconds), failures: 0 };
@@ -46,7 +46,7 @@ pub async fn a_task_that_is_with_no_agent_is_open_in_the_views(world: World) {
     }
 }
 
-pub async fn every_view_can_be_read(world: World) {
+pub(crate) async fn every_view_can_be_read(world: World) {
     let world = world.peopled(1).await;
     world.commit(&[submitted(1, 3), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)]).await;
     world.commit(&[succeeded(attempt(1, 0, 1), 1, 3_610, b"out")]).await;

@@ -35,7 +35,7 @@ fn now() -> i64 {
 }
 
 /// A blob on its way in.
-pub struct Incoming {
+pub(super) struct Incoming {
     writer: Arc<Writer>,
     blob_id: i64,
     size_bytes_max: u64,
@@ -47,7 +47,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// Begins a row without a digest; whatever becomes of it, a sweep removes it one day.
-    pub async fn begin(writer: Arc<Writer>, size_bytes_max: u64) -> Result<Self, Fail> {
+    pub(super) async fn begin(writer: Arc<Writer>, size_bytes_max: u64) -> Result<Self, Fail> {
         let insert = "INSERT INTO blobs (touched_us, links_read) VALUES (?1, 0)";
         let blob_id = writer
             .write(move |tx| {
@@ -133,7 +133,7 @@ fn name(tx: &Transaction<'_>, blob_id: i64, blob: BlobRef, outline: &Outline) ->
 }
 
 /// A blob's size and outline.
-pub fn outline(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
+pub(super) fn outline(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
     first(tx, "SELECT size_bytes, outline FROM blobs WHERE digest = ?1", [*digest.as_bytes()], |row| {
         let outline = codec::decode(&rows::bytes(row, "outline")?).map_err(|e| Damaged::new("outline", e.to_string()))?;
         let blob = BlobRef { digest: *digest, size_bytes: rows::int(row, "size_bytes")? as u64 };
@@ -153,7 +153,7 @@ fn touched(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<(BlobRef, i64
 }
 
 /// One piece.
-pub fn piece(tx: &Transaction<'_>, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
+pub(super) fn piece(tx: &Transaction<'_>, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
     let sql = "SELECT blob_pieces.bytes FROM blobs JOIN blob_pieces ON blob_pieces.blob_id = blobs.blob_id
          WHERE blobs.digest = ?1 AND blob_pieces.piece_index = ?2";
     let found = first(tx, sql, params![*digest.as_bytes(), index], |row| rows::bytes(row, "bytes"))?;
@@ -183,10 +183,10 @@ const GIVE_UP: &str = "UPDATE blobs SET digest = NULL, size_bytes = NULL, outlin
 
 /// What a sweep asks, for a look at its plans.
 #[cfg(test)]
-pub const SWEEP: [&str; 3] = [UNREAD_PACK, RANGE, GIVE_UP];
+pub(super) const SWEEP: [&str; 3] = [UNREAD_PACK, RANGE, GIVE_UP];
 
 /// Removes what nothing refers to. How many.
-pub async fn sweep(writer: &Writer, readers: &Readers, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
+pub(super) async fn sweep(writer: &Writer, readers: &Readers, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
     // Only the leader looks.
     writer.fenced(lead, Kind::Other, |_| Ok(())).await?;
     while let Some(pack) = readers.read(move |tx| first(tx, UNREAD_PACK, [], sweep::unread)).await? {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::Fail;
 
 /// The database in a data folder.
-pub fn file_in(dir: &Path) -> PathBuf {
+pub(super) fn file_in(dir: &Path) -> PathBuf {
     dir.join("lull.db")
 }
 
@@ -28,7 +28,7 @@ const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Makes the folder and the file, readable by their owner alone, before SQLite sees them. Nothing is made or opened through a
 /// link: whoever can put one into the folder would choose what is written over.
-pub fn create(dir: &Path) -> Result<PathBuf, Fail> {
+pub(super) fn create(dir: &Path) -> Result<PathBuf, Fail> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| Fail::File { path, source }
@@ -62,7 +62,7 @@ fn is_a_link(to: &Path) -> std::io::Error {
 }
 
 /// The connection that writes.
-pub fn writer(file: &Path) -> Result<Connection, Fail> {
+pub(super) fn writer(file: &Path) -> Result<Connection, Fail> {
     let connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -74,7 +74,7 @@ pub fn writer(file: &Path) -> Result<Connection, Fail> {
 }
 
 /// A connection that only reads.
-pub fn reader(file: &Path) -> Result<Connection, Fail> {
+pub(super) fn reader(file: &Path) -> Result<Connection, Fail> {
     let connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -8_000)?;

@@ -79,7 +79,7 @@ pub fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Whether a failed commit certainly left nothing behind.
-pub fn rolled_back(error: &rusqlite::Error) -> bool {
+pub(super) fn rolled_back(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::ConstraintViolation)

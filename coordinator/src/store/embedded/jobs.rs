@@ -154,7 +154,7 @@ const ANSWERS: &str = "SELECT answers.job_id, answers.task_index, answers.number
     WHERE answers.job_id BETWEEN ?1 AND ?2 ORDER BY answers.job_id, answers.task_index, answers.number";
 
 /// Everything a scheduler needs to go on.
-pub fn load(tx: &Transaction<'_>) -> Result<Snapshot, Fail> {
+pub(super) fn load(tx: &Transaction<'_>) -> Result<Snapshot, Fail> {
     let last_job =
         first(tx, "SELECT max(last_job, coalesce((SELECT max(job_id) FROM jobs), 0)) AS job_id FROM leader", [], |row| {
             rows::int(row, "job_id")
@@ -192,7 +192,7 @@ pub fn load(tx: &Transaction<'_>) -> Result<Snapshot, Fail> {
 }
 
 /// A job without its open tasks.
-pub fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobSnapshot>, Fail> {
+pub(super) fn load_for_retry(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobSnapshot>, Fail> {
     first(tx, &format!("{SNAPSHOT} WHERE job_id = ?1"), [number(job.0)], rows::job_snapshot)
 }
 
@@ -218,12 +218,12 @@ fn bad_tasks() -> String {
 }
 
 /// Started tasks of a job that ended badly, from one on.
-pub fn ended_badly(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<EndedTask>, Fail> {
+pub(super) fn ended_badly(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<EndedTask>, Fail> {
     all(tx, &bad_tasks(), params![number(job.0), from, limit], rows::ended_task)
 }
 
 /// A page of jobs, newest first.
-pub fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
+pub(super) fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, Fail> {
     // Only what is asked for is in the text, so that an index can be chosen by it.
     let mut page = "SELECT jobs.job_id FROM jobs WHERE jobs.job_id < ?1".to_owned();
     let before = filter.before.map_or(i64::MAX, |job| number(job.0));
@@ -243,12 +243,12 @@ pub fn jobs(tx: &Transaction<'_>, filter: &JobFilter) -> Result<Vec<JobRecord>, 
 }
 
 /// One job.
-pub fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>, Fail> {
+pub(super) fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>, Fail> {
     first(tx, &jobs_of("SELECT jobs.job_id FROM jobs WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
 }
 
 /// The job that an owner submitted under a key.
-pub fn job_by_key(tx: &Transaction<'_>, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
+pub(super) fn job_by_key(tx: &Transaction<'_>, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
     let digest = decide::key_digest(owner, key);
     let found = first(tx, "SELECT job_id FROM jobs WHERE key_digest = ?1", [digest], |row| rows::int(row, "job_id"))?;
     Ok(found.map(|job| JobId(job as u64)))
@@ -260,7 +260,7 @@ fn extent(tx: &Transaction<'_>, job: JobId) -> Result<Option<rows::Extent>, Fail
 }
 
 /// A page of tasks, those without rows included.
-pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
+pub(super) fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fail> {
     let Some(extent) = extent(tx, job)? else { return Ok(Vec::new()) };
     let values = params![number(job.0), filter.from, filter.limit_or_default()];
     let mut found = all(tx, &tasks_of(&page_of(filter.state)), values, rows::task_record)?;
@@ -269,7 +269,7 @@ pub fn tasks(tx: &Transaction<'_>, job: JobId, filter: &TaskFilter) -> Result<Ve
 }
 
 /// One task.
-pub fn task(tx: &Transaction<'_>, task: TaskId) -> Result<Option<TaskRecord>, Fail> {
+pub(super) fn task(tx: &Transaction<'_>, task: TaskId) -> Result<Option<TaskRecord>, Fail> {
     let Some(extent) = extent(tx, task.job)?.filter(|extent| task.index < extent.count) else { return Ok(None) };
     let sql = tasks_of("SELECT ?2 AS task_index");
     let found = first(tx, &sql, params![number(task.job.0), task.index], rows::task_record)?;
@@ -277,7 +277,7 @@ pub fn task(tx: &Transaction<'_>, task: TaskId) -> Result<Option<TaskRecord>, Fa
 }
 
 /// A task's attempts, in order.
-pub fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<AttemptRecord>, Fail> {
+pub(super) fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<AttemptRecord>, Fail> {
     all(
         tx,
         "SELECT attempts.*, agents.name AS agent_name FROM attempts JOIN agents ON agents.agent_id = attempts.agent_id
@@ -288,7 +288,7 @@ pub fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<AttemptRecord>
 }
 
 /// Tasks that left a machine unfinished and were started again, the newest first.
-pub fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRecord>, Fail> {
+pub(super) fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRecord>, Fail> {
     all(
         tx,
         "SELECT attempts.job_id, attempts.task_index, attempts.number, attempts.agent_id, agents.name AS agent_name,
@@ -308,7 +308,7 @@ pub fn moves(tx: &Transaction<'_>, job: JobId, limit: u32) -> Result<Vec<MoveRec
 }
 
 /// The log of one ended attempt; if none is named, of the one that succeeded, or else the newest.
-pub fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
+pub(super) fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<Option<LogRecord>, Fail> {
     first(
         tx,
         "SELECT attempts.job_id, attempts.task_index, attempts.number, logs.log, logs.dropped_bytes
@@ -325,19 +325,19 @@ pub fn log(tx: &Transaction<'_>, task: TaskId, attempt: Option<u32>) -> Result<O
 }
 
 /// A page of outputs.
-pub fn results(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<ResultRecord>, Fail> {
+pub(super) fn results(tx: &Transaction<'_>, job: JobId, from: TaskIndex, limit: u32) -> Result<Vec<ResultRecord>, Fail> {
     let sql = "SELECT * FROM results WHERE job_id = ?1 AND task_index >= ?2 ORDER BY task_index LIMIT ?3";
     all(tx, sql, params![number(job.0), from, limit], rows::result_record)
 }
 
 /// One output.
-pub fn result(tx: &Transaction<'_>, task: TaskId) -> Result<Option<ResultRecord>, Fail> {
+pub(super) fn result(tx: &Transaction<'_>, task: TaskId) -> Result<Option<ResultRecord>, Fail> {
     let sql = "SELECT * FROM results WHERE job_id = ?1 AND task_index = ?2";
     first(tx, sql, params![number(task.job.0), task.index], rows::result_record)
 }
 
 /// Counts over all time.
-pub fn totals(tx: &Transaction<'_>) -> Result<Totals, Fail> {
+pub(super) fn totals(tx: &Transaction<'_>) -> Result<Totals, Fail> {
     let sql = "SELECT jobs, tasks_succeeded, attempts, attempts_lost, results_refused FROM totals";
     Ok(first(tx, sql, [], rows::totals)?.unwrap_or_default())
 }

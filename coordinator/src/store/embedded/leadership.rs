@@ -24,7 +24,7 @@ use super::{
 
 /// Counts a write, or says why it is not let through. The transaction holds the lock for writing, so what is found holds
 /// until the commit.
-pub fn fence(tx: &Transaction<'_>, shown: &Shown) -> Result<Counts, Fail> {
+pub(super) fn fence(tx: &Transaction<'_>, shown: &Shown) -> Result<Counts, Fail> {
     let mut count = tx.prepare_cached(
         "UPDATE leader SET writes = writes + 1, turns = turns + (?4 IS NOT NULL)
          WHERE term = ?1 AND holder = ?2 AND writes >= ?3 AND turns = coalesce(?4, turns)
@@ -42,13 +42,13 @@ pub fn fence(tx: &Transaction<'_>, shown: &Shown) -> Result<Counts, Fail> {
 }
 
 /// The leader's row.
-pub fn leader_row(tx: &Transaction<'_>) -> Result<LeaderRow, Fail> {
+pub(super) fn leader_row(tx: &Transaction<'_>) -> Result<LeaderRow, Fail> {
     let found = first(tx, "SELECT term, holder, lease_end_us, writes, turns FROM leader", [], rows::leader_row)?;
     found.ok_or_else(|| Broken("the row of the leader is not there".into()).into())
 }
 
 /// Begins a new term if nobody else's lease is running.
-pub fn take_over(tx: &Transaction<'_>, holder: &str, length: Duration, now: Timestamp) -> Result<Takeover, Fail> {
+pub(super) fn take_over(tx: &Transaction<'_>, holder: &str, length: Duration, now: Timestamp) -> Result<Takeover, Fail> {
     let LeaderRow { leader, counts } = leader_row(tx)?;
     let holder = bounds::name(holder);
     if let Some(other) = leader.holder.filter(|other| *other != holder && leader.until > now) {
@@ -63,26 +63,26 @@ pub fn take_over(tx: &Transaction<'_>, holder: &str, length: Duration, now: Time
 }
 
 /// Prolongs the lease.
-pub fn renew(tx: &Transaction<'_>, lease: Duration, now: Timestamp) -> Result<(), Fail> {
+pub(super) fn renew(tx: &Transaction<'_>, lease: Duration, now: Timestamp) -> Result<(), Fail> {
     tx.execute("UPDATE leader SET lease_end_us = ?1", [(now + lease).0])?;
     Ok(())
 }
 
 /// Ends the term; nothing more can be written in it.
-pub fn step_down(tx: &Transaction<'_>) -> Result<(), Fail> {
+pub(super) fn step_down(tx: &Transaction<'_>) -> Result<(), Fail> {
     tx.execute("UPDATE leader SET holder = NULL, lease_end_us = 0", [])?;
     Ok(())
 }
 
 /// Ends the term; the next one is above a given term.
-pub fn raise(tx: &Transaction<'_>, rise: &Rise) -> Result<(), Fail> {
+pub(super) fn raise(tx: &Transaction<'_>, rise: &Rise) -> Result<(), Fail> {
     let sql = "UPDATE leader SET holder = NULL, lease_end_us = 0, term = max(term, ?1), last_job = max(last_job, ?2)";
     tx.execute(sql, [number(rise.above.0), number(rise.last_job)])?;
     insert_audit(tx, &rise.audit())
 }
 
 /// Notes that a coordinator is there.
-pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
+pub(super) fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp) -> Result<(), Fail> {
     tx.prepare_cached(
         "INSERT INTO coordinators (peer, name, machine, network, http, addresses, leads_us, seen_us)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -104,12 +104,12 @@ pub fn check_in(tx: &Transaction<'_>, own: &CoordinatorRecord, forget: Timestamp
 }
 
 /// The network whose store this is.
-pub fn network(tx: &Transaction<'_>) -> Result<Option<NetworkRecord>, Fail> {
+pub(super) fn network(tx: &Transaction<'_>) -> Result<Option<NetworkRecord>, Fail> {
     first(tx, "SELECT network, authority FROM network", [], rows::network_record)
 }
 
 /// Makes the store a network's, if it has none or is to be named anew.
-pub fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
+pub(super) fn name_network(tx: &Transaction<'_>, own: &NetworkRecord, anew: bool) -> Result<NetworkRecord, Fail> {
     if anew {
         tx.execute("DELETE FROM network", [])?;
     }

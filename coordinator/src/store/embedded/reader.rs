@@ -15,7 +15,7 @@ use super::{
 const READERS: usize = 4;
 
 /// A small pool of connections.
-pub struct Readers {
+pub(super) struct Readers {
     file: PathBuf,
     permits: Semaphore,
     idle: Mutex<Vec<Connection>>,
@@ -23,12 +23,12 @@ pub struct Readers {
 
 impl Readers {
     /// A pool on this file; connections are opened when they are needed.
-    pub fn new(file: PathBuf) -> Self {
+    pub(super) fn new(file: PathBuf) -> Self {
         Self { file, permits: Semaphore::new(READERS), idle: Mutex::new(Vec::new()) }
     }
 
     /// Runs `work` on a thread for blocking work, in a transaction that sees one state of the database.
-    pub async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
     ) -> Result<T, Fail> {
@@ -82,7 +82,7 @@ fn value<'a>(row: &'a Row<'_>, column: &str) -> Result<ValueRef<'a>, Damaged> {
 }
 
 /// All rows of a statement, each through `read`.
-pub fn all<T, P: rusqlite::Params>(
+pub(super) fn all<T, P: rusqlite::Params>(
     tx: &Transaction<'_>,
     sql: &str,
     params: P,
@@ -98,7 +98,7 @@ pub fn all<T, P: rusqlite::Params>(
 }
 
 /// The first row of a statement, if there is one.
-pub fn first<T, P: rusqlite::Params>(
+pub(super) fn first<T, P: rusqlite::Params>(
     tx: &Transaction<'_>,
     sql: &str,
     params: P,

@@ -25,7 +25,7 @@ use super::{
 };
 
 /// Appends to the audit.
-pub fn note(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
+pub(super) fn note(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
     insert_audit(tx, line)
 }
 
@@ -34,7 +34,7 @@ pub fn note(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
 const TOKEN: &str = "SELECT * FROM tokens";
 
 /// Makes a token.
-pub fn create_token(tx: &Transaction<'_>, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
+pub(super) fn create_token(tx: &Transaction<'_>, token: &NewToken) -> Result<Option<TokenRecord>, Fail> {
     let id: i64 = tx.query_row("SELECT coalesce(max(token_id), 0) + 1 FROM tokens", [], |row| row.get(0))?;
     let name = token.name.as_deref().map_or_else(|| format!("t{id}"), bounds::name);
     let taken = "SELECT 1 FROM tokens WHERE lower(name) = lower(?1) AND revoked_us IS NULL";
@@ -65,7 +65,7 @@ pub fn create_token(tx: &Transaction<'_>, token: &NewToken) -> Result<Option<Tok
 }
 
 /// Revokes a token; `false` when there is none. Doing it again changes nothing.
-pub fn revoke_token(tx: &Transaction<'_>, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
+pub(super) fn revoke_token(tx: &Transaction<'_>, token: u64, by: &str, at: Timestamp) -> Result<bool, Fail> {
     let id = number(token);
     let known = tx.query_row("SELECT 1 FROM tokens WHERE token_id = ?1", [id], |_| Ok(())).optional()?.is_some();
     let sql = "UPDATE tokens SET revoked_us = ?2 WHERE token_id = ?1 AND revoked_us IS NULL";
@@ -76,7 +76,7 @@ pub fn revoke_token(tx: &Transaction<'_>, token: u64, by: &str, at: Timestamp) -
 }
 
 /// Notes that a machine leaves the network; `false` when there is none with this id.
-pub fn note_leaving(tx: &Transaction<'_>, agent: AgentId, at: Timestamp) -> Result<bool, Fail> {
+pub(super) fn note_leaving(tx: &Transaction<'_>, agent: AgentId, at: Timestamp) -> Result<bool, Fail> {
     let id = number(agent.0);
     let sql = "UPDATE agents SET left_us = ?2 WHERE agent_id = ?1 RETURNING name";
     let name = tx.query_row(sql, params![id, at.0], |row| row.get::<_, String>(0)).optional()?;
@@ -87,7 +87,7 @@ pub fn note_leaving(tx: &Transaction<'_>, agent: AgentId, at: Timestamp) -> Resu
 }
 
 /// Takes a machine off the list that was thrown out; `false` when none was on it.
-pub fn remove_agent(tx: &Transaction<'_>, agent: AgentId, by: &str, at: Timestamp) -> Result<bool, Fail> {
+pub(super) fn remove_agent(tx: &Transaction<'_>, agent: AgentId, by: &str, at: Timestamp) -> Result<bool, Fail> {
     let id = number(agent.0);
     let sql =
         "UPDATE agents SET removed_us = ?2 WHERE agent_id = ?1 AND intake = 'revoked' AND removed_us IS NULL RETURNING name";
@@ -99,7 +99,7 @@ pub fn remove_agent(tx: &Transaction<'_>, agent: AgentId, by: &str, at: Timestam
 }
 
 /// The person whose token this is.
-pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp) -> Result<Option<TokenRecord>, Fail> {
+pub(super) fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp) -> Result<Option<TokenRecord>, Fail> {
     let sql = format!("{TOKEN} WHERE fingerprint = ?1 AND role <> 'agent' AND revoked_us IS NULL");
     let found = first(tx, &sql, [fingerprint], rows::token_record)?;
     Ok(found.filter(|token| !decide::expired(token, now)))
@@ -108,10 +108,10 @@ pub fn authenticate(tx: &Transaction<'_>, fingerprint: &[u8; 32], now: Timestamp
 // --- Agents ---
 
 /// Of these names, in small letters, those that are taken, and by whom.
-pub const NAMES_TAKEN: &str = "SELECT * FROM agents WHERE lower(name) IN (SELECT value FROM json_each(?1))";
+pub(super) const NAMES_TAKEN: &str = "SELECT * FROM agents WHERE lower(name) IN (SELECT value FROM json_each(?1))";
 
 /// Enrols a machine.
-pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
+pub(super) fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOutcome, Fail> {
     let token = number(enrolment.token);
     let found = first(tx, &format!("{TOKEN} WHERE token_id = ?1"), [token], |row| {
         let fingerprint = rows::digest("fingerprint", &rows::bytes(row, "fingerprint")?)?;
@@ -150,13 +150,13 @@ pub fn enrol(tx: &Transaction<'_>, enrolment: &Enrolment) -> Result<EnrolmentOut
 }
 
 /// Who was thrown out, and how often that changed.
-pub fn revocations(tx: &Transaction<'_>) -> Result<RevocationsRecord, Fail> {
+pub(super) fn revocations(tx: &Transaction<'_>) -> Result<RevocationsRecord, Fail> {
     let sql = "SELECT leader.revocations, agents.peer FROM leader LEFT JOIN agents ON agents.intake = 'revoked' ORDER BY agents.agent_id";
     Ok(rows::revocations(all(tx, sql, [], rows::revocation)?))
 }
 
 /// The agent with this peer.
-pub fn agent_by_peer(tx: &Transaction<'_>, peer: &[u8]) -> Result<Option<AgentRecord>, Fail> {
+pub(super) fn agent_by_peer(tx: &Transaction<'_>, peer: &[u8]) -> Result<Option<AgentRecord>, Fail> {
     first(tx, "SELECT * FROM agents WHERE peer = ?1", [peer], rows::agent_record)
 }
 
@@ -166,7 +166,7 @@ const VERSION: &str = "SELECT versions.*, functions.name AS function_name
     FROM versions JOIN functions ON functions.function_id = versions.function_id";
 
 /// Publishes a module, or finds that it is there.
-pub fn publish(tx: &Transaction<'_>, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
+pub(super) fn publish(tx: &Transaction<'_>, new: &NewVersion) -> Result<(VersionRecord, bool), Fail> {
     let function = bounds::name(&new.function);
     let same = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.module_digest = ?2 AND versions.canonical_nans = ?3
@@ -214,12 +214,12 @@ pub fn publish(tx: &Transaction<'_>, new: &NewVersion) -> Result<(VersionRecord,
 }
 
 /// One version, removed or not.
-pub fn version(tx: &Transaction<'_>, version: VersionId) -> Result<Option<VersionRecord>, Fail> {
+pub(super) fn version(tx: &Transaction<'_>, version: VersionId) -> Result<Option<VersionRecord>, Fail> {
     first(tx, &format!("{VERSION} WHERE versions.version_id = ?1"), [number(version.0)], rows::version_record)
 }
 
 /// A function's version.
-pub fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) -> Result<Option<VersionRecord>, Fail> {
+pub(super) fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) -> Result<Option<VersionRecord>, Fail> {
     let sql = format!(
         "{VERSION} WHERE functions.name = ?1 AND versions.number = coalesce(?2, versions.number) AND versions.removed_us IS NULL
          ORDER BY versions.number DESC LIMIT 1"
@@ -228,7 +228,13 @@ pub fn version_named(tx: &Transaction<'_>, function: &str, number: Option<u32>) 
 }
 
 /// Hides versions. How many.
-pub fn remove_versions(tx: &Transaction<'_>, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> Result<u64, Fail> {
+pub(super) fn remove_versions(
+    tx: &Transaction<'_>,
+    function: &str,
+    number: Option<u32>,
+    by: &str,
+    at: Timestamp,
+) -> Result<u64, Fail> {
     let hidden = tx.execute(
         "UPDATE versions SET removed_us = ?3 WHERE removed_us IS NULL AND number = coalesce(?2, number)
              AND function_id = (SELECT function_id FROM functions WHERE name = ?1)",
@@ -244,7 +250,7 @@ pub fn remove_versions(tx: &Transaction<'_>, function: &str, number: Option<u32>
 // --- The policy ---
 
 /// Keeps an edition, if the newest is the one that it follows.
-pub fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
+pub(super) fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
     let newest: i64 = tx.query_row("SELECT coalesce(max(version), 0) FROM policies", [], |row| row.get(0))?;
     if newest != number(new.follows) {
         return Ok(false);
@@ -259,7 +265,7 @@ pub fn set_policy(tx: &Transaction<'_>, new: &NewPolicy) -> Result<bool, Fail> {
 }
 
 /// The newest lines of the audit, newest first.
-pub fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
+pub(super) fn audit(tx: &Transaction<'_>, limit: u32) -> Result<Vec<AuditRecord>, Fail> {
     all(tx, "SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], rows::audit_record)
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::clock;
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 2] = [
+pub(super) static MIGRATIONS: [Migration; 2] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/embedded/0001_store.sql") },
     Migration { number: 2, name: "leaving", sql: include_str!("../migrations/embedded/0002_leaving.sql") },
 ];
@@ -22,7 +22,7 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS migrations (
 ) STRICT";
 
 /// Applies what is missing, each step in a transaction of its own. How many were applied.
-pub fn migrate(connection: &mut Connection) -> Result<usize, Fail> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<usize, Fail> {
     apply(connection, &MIGRATIONS)
 }
 
@@ -50,7 +50,7 @@ pub fn script() -> String {
 }
 
 /// The steps that the database has seen.
-pub fn applied(connection: &Connection) -> Result<Vec<Applied>, Fail> {
+pub(super) fn applied(connection: &Connection) -> Result<Vec<Applied>, Fail> {
     let ledger = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
     if connection.query_row(ledger, [], |_| Ok(())).optional()?.is_none() {
         return Ok(Vec::new());

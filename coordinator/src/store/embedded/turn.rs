@@ -114,7 +114,7 @@ impl ToSql for Cell<'_> {
 }
 
 /// Writes a turn's rows.
-pub fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
+pub(super) fn write(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
     each(tx, INSERT_JOB, turn.jobs_new.iter().map(cells::job_new))?;
     write_tasks(tx, turn)?;
     write_attempts(tx, turn)?;
@@ -174,7 +174,7 @@ fn write_attempts(tx: &Transaction<'_>, turn: &Turn) -> Result<(), Fail> {
 }
 
 /// Appends to the audit.
-pub fn insert_audit(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
+pub(super) fn insert_audit(tx: &Transaction<'_>, line: &AuditRecord) -> Result<(), Fail> {
     each(tx, INSERT_AUDIT, [cells::audit(0, line)])
 }
 

@@ -20,14 +20,14 @@ use super::{
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A handle on the thread. It ends with the handle, after the work that was handed to it.
-pub struct Writer {
+pub(super) struct Writer {
     work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Opens the file, brings it to this program's version and starts the thread.
-    pub fn start(file: &Path) -> Result<Self, Fail> {
+    pub(super) fn start(file: &Path) -> Result<Self, Fail> {
         let mut connection = connection::writer(file)?;
         schema::migrate(&mut connection)?;
         let (sender, receiver) = mpsc::channel();
@@ -39,7 +39,7 @@ impl Writer {
     }
 
     /// Runs `work` in a transaction that is durable when this returns. It runs to its end even if nobody waits.
-    pub async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fail> + Send + 'static,
     ) -> Result<T, Fail> {
@@ -54,7 +54,7 @@ impl Writer {
 
 impl Writer {
     /// The same for who leads.
-    pub async fn fenced<T: Send + 'static>(
+    pub(super) async fn fenced<T: Send + 'static>(
         &self,
         lead: &Lead,
         kind: Kind,

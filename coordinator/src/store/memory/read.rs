@@ -19,7 +19,7 @@ use super::{
 };
 
 impl State {
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let newest = self.usage.keys().map(|(_, hour)| *hour).max().unwrap_or(0);
         let recent = self.usage.iter().filter(|((_, hour), _)| *hour > newest - usage::HOURS_MAX);
         let mut hours: Vec<(Option<TokenId>, i64, i64)> =
@@ -46,7 +46,7 @@ impl State {
         self.agents.get(&agent).map_or_else(|| agent.to_string(), |agent| agent.record.name.clone())
     }
 
-    pub fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord> {
+    pub(super) fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord> {
         let wanted = |job: &&std::sync::Arc<Job>| {
             filter.state.is_none_or(|state| state == job.state)
                 && filter.owner.is_none_or(|owner| job.new.owner == Some(owner))
@@ -58,7 +58,7 @@ impl State {
         newest_first.take(filter.limit_or_default() as usize).map(|job| job.record()).collect()
     }
 
-    pub fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord> {
+    pub(super) fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord> {
         let Some(found) = self.jobs.get(&job) else { return Vec::new() };
         let started = found.tasks.range(filter.from..).filter(|(_, task)| filter.state.is_none_or(|s| s == task.state()));
         let limit = filter.limit_or_default() as usize;
@@ -68,7 +68,7 @@ impl State {
         tasks
     }
 
-    pub fn task_of(&self, task: TaskId) -> Option<TaskRecord> {
+    pub(super) fn task_of(&self, task: TaskId) -> Option<TaskRecord> {
         let job = self.jobs.get(&task.job).filter(|job| task.index < job.new.spec.inputs.count())?;
         let found = job.tasks.get(&task.index).map(|found| self.task_record(task, found));
         Some(found.unwrap_or_else(|| job.extent().never_started(task)))
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    pub fn attempts(&self, task: TaskId) -> Vec<AttemptRecord> {
+    pub(super) fn attempts(&self, task: TaskId) -> Vec<AttemptRecord> {
         let record = |(number, attempt): (u32, &Attempt)| AttemptRecord {
             attempt: AttemptId { task, number },
             agent: attempt.agent,
@@ -119,7 +119,7 @@ impl State {
         self.find(task).map(|found| (1..).zip(&found.attempts).map(record).collect()).unwrap_or_default()
     }
 
-    pub fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord> {
+    pub(super) fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord> {
         let tasks = self.jobs.get(&job).into_iter().flat_map(|job| &job.tasks);
         let moves = tasks.flat_map(|(index, task)| {
             let pairs = (2..).zip(task.attempts.windows(2));
@@ -153,7 +153,7 @@ impl State {
         self.jobs.get(&task.job)?.tasks.get(&task.index).map(|task| &**task)
     }
 
-    pub fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord> {
+    pub(super) fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord> {
         let over = (1..).zip(&self.find(task)?.attempts).filter_map(|(number, found)| Some((number, found.over.as_ref()?)));
         let wanted = over.filter(|(number, _)| attempt.is_none_or(|attempt| attempt == *number));
         let (number, over) = wanted.max_by_key(|(number, over)| (over.output.is_some(), *number))?;
@@ -161,13 +161,13 @@ impl State {
         Some(LogRecord { attempt, log: over.log.clone(), dropped_bytes: over.log_dropped_bytes })
     }
 
-    pub fn results(&self, job: JobId, from: u32, limit: u32) -> Vec<ResultRecord> {
+    pub(super) fn results(&self, job: JobId, from: u32, limit: u32) -> Vec<ResultRecord> {
         let Some(found) = self.jobs.get(&job) else { return Vec::new() };
         let results = found.tasks.range(from..).filter_map(|(index, _)| self.result(TaskId { job, index: *index }));
         results.take(limit as usize).collect()
     }
 
-    pub fn result(&self, task: TaskId) -> Option<ResultRecord> {
+    pub(super) fn result(&self, task: TaskId) -> Option<ResultRecord> {
         let output = |(attempt, found): (u32, &Attempt)| {
             let output = found.over.as_ref()?.output.clone()?;
             Some(ResultRecord { task, attempt, output })
@@ -175,7 +175,7 @@ impl State {
         (1..).zip(&self.find(task)?.attempts).find_map(output)
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         use lull_shared::state::AttemptEnd::Lost;
         let tasks = || self.jobs.values().flat_map(|job| job.tasks.values());
         let attempts = || tasks().flat_map(|task| &task.attempts);
@@ -200,7 +200,7 @@ impl Job {
         }
     }
 
-    pub fn record(&self) -> JobRecord {
+    pub(super) fn record(&self) -> JobRecord {
         let mut counts = TaskCounts::default();
         for task in self.tasks.values() {
             *counts.get_mut(task.state()) += 1;
@@ -222,7 +222,7 @@ impl Job {
         }
     }
 
-    pub fn snapshot(&self) -> JobSnapshot {
+    pub(super) fn snapshot(&self) -> JobSnapshot {
         let open = self.tasks.iter().filter_map(|(index, task)| {
             let place = match task.place {
                 Place::At => OpenPlace::At(task.live().map(open_attempt).collect()),
@@ -261,7 +261,7 @@ impl Job {
         }
     }
 
-    pub fn ended_badly(&self, from: TaskIndex, limit: u32) -> Vec<EndedTask> {
+    pub(super) fn ended_badly(&self, from: TaskIndex, limit: u32) -> Vec<EndedTask> {
         let ended = self.tasks.range(from..).filter_map(|(index, task)| match task.place {
             Place::Ended { state, .. } if state != TaskState::Succeeded => {
                 let last = task.attempts.last().filter(|last| {
@@ -276,7 +276,7 @@ impl Job {
         ended.take(limit as usize).collect()
     }
 
-    pub fn has_key(&self, owner: Option<TokenId>, key: &str) -> bool {
+    pub(super) fn has_key(&self, owner: Option<TokenId>, key: &str) -> bool {
         owner.is_some() && self.new.owner == owner && self.new.spec.idempotency_key.as_deref() == Some(key)
     }
 }

@@ -28,13 +28,13 @@ use super::{
 
 impl State {
     /// The leader's row, if this were a database.
-    pub fn leader_row(&self) -> LeaderRow {
+    pub(super) fn leader_row(&self) -> LeaderRow {
         let leader = LeaderRecord { term: self.term, holder: self.holder.clone(), until: self.lease_end };
         LeaderRow { leader, counts: self.counts }
     }
 
     /// Counts a write, or says why it is not let through.
-    pub fn fence(&mut self, shown: &Shown) -> StoreResult<()> {
+    pub(super) fn fence(&mut self, shown: &Shown) -> StoreResult<()> {
         let row = self.leader_row();
         match row.refusal(shown) {
             Some(refusal) => Err(refusal.into()),
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    pub fn take_over(&mut self, holder: &str, length: Duration, now: Timestamp) -> Takeover {
+    pub(super) fn take_over(&mut self, holder: &str, length: Duration, now: Timestamp) -> Takeover {
         let holder = bounds::name(holder);
         match &self.holder {
             Some(other) if *other != holder && self.lease_end > now => {
@@ -60,12 +60,12 @@ impl State {
         }
     }
 
-    pub fn check_in(&mut self, own: CoordinatorRecord, forget: Timestamp) {
+    pub(super) fn check_in(&mut self, own: CoordinatorRecord, forget: Timestamp) {
         self.coordinators.insert(own.peer.clone(), own);
         self.coordinators.retain(|_, other| other.seen >= forget);
     }
 
-    pub fn create_token(&mut self, new: NewToken) -> Option<TokenRecord> {
+    pub(super) fn create_token(&mut self, new: NewToken) -> Option<TokenRecord> {
         let token = self.tokens.len() as u64 + 1;
         let name = new.name.as_deref().map_or_else(|| TokenId(token).to_string(), bounds::name);
         if self.tokens.iter().any(|other| other.0.revoked.is_none() && other.0.name.eq_ignore_ascii_case(&name)) {
@@ -94,7 +94,7 @@ impl State {
         Some(record)
     }
 
-    pub fn revoke_token(&mut self, token: u64, by: &str, at: Timestamp) -> bool {
+    pub(super) fn revoke_token(&mut self, token: u64, by: &str, at: Timestamp) -> bool {
         let Some(found) = self.tokens.iter_mut().find(|found| found.0.token == token) else { return false };
         if found.0.revoked.is_none() {
             Arc::make_mut(found).0.revoked = Some(at);
@@ -103,7 +103,7 @@ impl State {
         true
     }
 
-    pub fn note_leaving(&mut self, agent: AgentId, at: Timestamp) -> bool {
+    pub(super) fn note_leaving(&mut self, agent: AgentId, at: Timestamp) -> bool {
         let Some(found) = self.agents.get_mut(&agent) else { return false };
         let record = &mut Arc::make_mut(found).record;
         record.left = Some(at);
@@ -112,7 +112,7 @@ impl State {
         true
     }
 
-    pub fn remove_agent(&mut self, agent: AgentId, by: &str, at: Timestamp) -> bool {
+    pub(super) fn remove_agent(&mut self, agent: AgentId, by: &str, at: Timestamp) -> bool {
         let Some(found) = self.agents.get_mut(&agent) else { return false };
         if found.record.intake != Intake::Revoked || found.record.removed.is_some() {
             return false;
@@ -124,7 +124,7 @@ impl State {
         true
     }
 
-    pub fn set_policy(&mut self, new: &NewPolicy) -> bool {
+    pub(super) fn set_policy(&mut self, new: &NewPolicy) -> bool {
         if self.policies.last().map_or(0, |newest| newest.version) != new.follows {
             return false;
         }
@@ -134,13 +134,13 @@ impl State {
         true
     }
 
-    pub fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
+    pub(super) fn authenticate(&self, fingerprint: &[u8; 32], now: Timestamp) -> Option<TokenRecord> {
         let found = self.tokens.iter().find(|found| found.1 == *fingerprint).map(|found| &found.0)?;
         let valid = found.role != TokenRole::Agent && found.revoked.is_none() && !decide::expired(found, now);
         valid.then(|| found.clone())
     }
 
-    pub fn enrol(&mut self, enrolment: &Enrolment) -> EnrolmentOutcome {
+    pub(super) fn enrol(&mut self, enrolment: &Enrolment) -> EnrolmentOutcome {
         let token = self.tokens.iter().position(|found| found.0.token == enrolment.token);
         let known = self.agents.values().map(|agent| &agent.record).find(|agent| agent.peer == enrolment.peer).cloned();
         let names = self.agents.values().map(|agent| &agent.record);
@@ -183,7 +183,7 @@ impl State {
         EnrolmentOutcome::Enrolled { agent: Box::new(record), new: true, replaced }
     }
 
-    pub fn publish(&mut self, new: &NewVersion) -> (VersionRecord, bool) {
+    pub(super) fn publish(&mut self, new: &NewVersion) -> (VersionRecord, bool) {
         let function = bounds::name(&new.function);
         let of_function = self.versions.iter().map(|version| &version.record).filter(|found| found.function == function);
         let same = |found: &&VersionRecord| {
@@ -215,7 +215,7 @@ impl State {
         (record, true)
     }
 
-    pub fn remove_versions(&mut self, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64 {
+    pub(super) fn remove_versions(&mut self, function: &str, number: Option<u32>, by: &str, at: Timestamp) -> u64 {
         let mut hidden = 0;
         for version in &mut self.versions {
             let found = &version.record;
@@ -231,7 +231,7 @@ impl State {
         hidden
     }
 
-    pub fn sweep(&mut self, before: Timestamp) -> u64 {
+    pub(super) fn sweep(&mut self, before: Timestamp) -> u64 {
         let mut used: BTreeSet<Digest> = self.versions.iter().flat_map(|version| version.blobs.clone()).collect();
         for job in self.jobs.values() {
             if let Inputs::Pack { pack, .. } = &job.new.spec.inputs {

@@ -34,7 +34,7 @@ use super::super::{
 /// Everything. Cheap to copy whatever it holds, since copies share what is the same in both, so that a turn is tried on
 /// a copy and kept or dropped as a whole.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(super) struct State {
     pub term: Term,
     pub holder: Option<String>,
     /// How often somebody was thrown out or let in again.
@@ -60,7 +60,7 @@ pub struct State {
 }
 
 #[derive(Debug, Clone)]
-pub struct Job {
+pub(super) struct Job {
     pub new: Arc<NewJob>,
     pub state: JobState,
     pub ended: Option<Timestamp>,
@@ -72,7 +72,7 @@ pub struct Job {
 }
 
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(super) struct Task {
     pub place: Place,
     pub failures: u32,
     pub attempts: Vec<Attempt>,
@@ -83,7 +83,7 @@ pub struct Task {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// One or several of its attempts are with agents.
     At,
     Waiting {
@@ -97,7 +97,7 @@ pub enum Place {
 }
 
 #[derive(Debug, Clone)]
-pub struct Attempt {
+pub(super) struct Attempt {
     pub agent: AgentId,
     pub started: Timestamp,
     pub build: Build,
@@ -108,7 +108,7 @@ pub struct Attempt {
 }
 
 #[derive(Debug, Clone)]
-pub struct Over {
+pub(super) struct Over {
     pub at: Timestamp,
     pub end: AttemptEnd,
     pub reason: Option<String>,
@@ -120,20 +120,20 @@ pub struct Over {
 }
 
 #[derive(Debug, Clone)]
-pub struct Agent {
+pub(super) struct Agent {
     pub record: AgentRecord,
     pub hours: Option<Box<IdleHours>>,
     pub results_refused: u64,
 }
 
 #[derive(Debug, Clone)]
-pub struct Version {
+pub(super) struct Version {
     pub record: VersionRecord,
     pub blobs: Vec<Digest>,
 }
 
 #[derive(Debug)]
-pub struct Blob {
+pub(super) struct Blob {
     pub bytes: Bytes,
     pub outline: Outline,
     pub touched: Timestamp,
@@ -141,14 +141,14 @@ pub struct Blob {
 
 impl Task {
     /// Attempts that were lost, since it last failed for that.
-    pub fn lost(&self) -> u32 {
+    pub(super) fn lost(&self) -> u32 {
         let over = self.attempts.iter().rev().filter_map(|attempt| attempt.over.as_ref());
         let lost = over.filter(|over| over.end == AttemptEnd::Lost);
         lost.take_while(|over| over.failure.is_none()).count() as u32
     }
 
     /// How it stands.
-    pub fn state(&self) -> TaskState {
+    pub(super) fn state(&self) -> TaskState {
         match self.place {
             Place::At | Place::Waiting { .. } if !self.answers.is_empty() => TaskState::Verifying,
             Place::At if self.live().all(|(_, attempt)| attempt.pause.is_some()) => TaskState::Paused,
@@ -161,38 +161,38 @@ impl Task {
 
 impl Task {
     /// Its live attempts, by number.
-    pub fn live(&self) -> impl Iterator<Item = (u32, &Attempt)> {
+    pub(super) fn live(&self) -> impl Iterator<Item = (u32, &Attempt)> {
         (1..).zip(&self.attempts).filter(|(_, attempt)| attempt.over.is_none())
     }
 
     /// The number of the attempt that succeeded, or else of the newest live one, or else of the newest.
-    pub fn telling(&self) -> u32 {
+    pub(super) fn telling(&self) -> u32 {
         let has_output = |attempt: &Attempt| attempt.over.as_ref().is_some_and(|over| over.output.is_some());
         let succeeded = (1..).zip(&self.attempts).find(|(_, attempt)| has_output(attempt));
         succeeded.or(self.live().last()).map_or(self.attempts.len() as u32, |(number, _)| number)
     }
 
     /// The attempt with this number.
-    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+    pub(super) fn attempt(&self, number: u32) -> Option<&Attempt> {
         self.attempts.get(number.checked_sub(1)? as usize)
     }
 }
 
 impl Job {
     /// How many of the started tasks stand like this.
-    pub fn count(&self, state: TaskState) -> u32 {
+    pub(super) fn count(&self, state: TaskState) -> u32 {
         self.tasks.values().filter(|task| task.state() == state).count() as u32
     }
 
     /// Started tasks.
-    pub fn expanded(&self) -> u32 {
+    pub(super) fn expanded(&self) -> u32 {
         self.tasks.len() as u32
     }
 }
 
 impl State {
     /// Applies a turn to this copy; if it is refused, the copy is good for nothing.
-    pub fn apply_all(&mut self, changes: &[Change]) -> Result<(), Broken> {
+    pub(super) fn apply_all(&mut self, changes: &[Change]) -> Result<(), Broken> {
         for change in changes {
             self.apply(change)?;
         }
@@ -290,12 +290,12 @@ impl State {
     }
 
     /// Appends to the audit.
-    pub fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
+    pub(super) fn audit(&mut self, at: Timestamp, by: &str, action: &str, subject: String, detail: &str) {
         self.note(audit_row(at, by, action, subject, detail));
     }
 
     /// Appends to the audit.
-    pub fn note(&mut self, line: AuditRecord) {
+    pub(super) fn note(&mut self, line: AuditRecord) {
         self.audit.push_back(Arc::new(line));
     }
 

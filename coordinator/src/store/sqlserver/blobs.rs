@@ -36,7 +36,7 @@ const PIECES: usize = 16;
 const LINKS: usize = 10_000;
 
 /// A blob on its way in.
-pub struct Incoming {
+pub(super) struct Incoming {
     session: Arc<Session>,
     blob_id: i64,
     size_bytes_max: u64,
@@ -48,7 +48,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// Begins a row without a digest; whatever becomes of it, a sweep removes it one day.
-    pub async fn begin(session: Arc<Session>, size_bytes_max: u64) -> Result<Self, Fail> {
+    pub(super) async fn begin(session: Arc<Session>, size_bytes_max: u64) -> Result<Self, Fail> {
         let answer = session.write(statements::BLOB_BEGIN, &[clock::now().0.into()]).await?;
         let made = outcome(&answer)?.and_then(|(_, result)| result);
         let blob_id = made.ok_or_else(|| Damaged::new("result", "nothing, though a row was made"))?;
@@ -123,7 +123,7 @@ impl BlobWriter for Incoming {
 }
 
 /// A blob's size and outline.
-pub async fn outline(session: &Session, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
+pub(super) async fn outline(session: &Session, digest: &Digest) -> Result<Option<(BlobRef, Outline)>, Fail> {
     let answer = session.read(statements::BLOB_OUTLINE, &[digest.as_bytes()[..].into()]).await?;
     let found = first(&answer, 0, |row| {
         let outline = codec::decode(&rows::bytes(row, "outline")?).map_err(|e| Damaged::new("outline", e.to_string()))?;
@@ -134,13 +134,13 @@ pub async fn outline(session: &Session, digest: &Digest) -> Result<Option<(BlobR
 }
 
 /// One piece.
-pub async fn piece(session: &Session, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
+pub(super) async fn piece(session: &Session, digest: &Digest, index: u32) -> Result<Option<Bytes>, Fail> {
     let answer = session.read(statements::BLOB_PIECE, &[digest.as_bytes()[..].into(), index.into()]).await?;
     Ok(first(&answer, 0, |row| rows::bytes(row, "bytes"))?.map(Bytes::from))
 }
 
 /// Removes what nothing refers to. How many.
-pub async fn sweep(session: &Session, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
+pub(super) async fn sweep(session: &Session, lead: &Lead, before: Timestamp) -> Result<u64, Fail> {
     // Only the leader looks.
     settled(session, lead, statements::NOTHING, Vec::new()).await?;
     while let Some(pack) = first(&session.read(statements::UNREAD_PACK, &[]).await?, 0, sweep::unread)? {

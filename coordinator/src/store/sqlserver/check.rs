@@ -28,7 +28,7 @@ const VERSION_MIN: i64 = 14;
 const SCRIPT: &str = "have a DBA run what `lull db script` prints";
 
 /// Looks at the database without changing it.
-pub async fn check(session: &Session) -> Check {
+pub(super) async fn check(session: &Session) -> Check {
     let mut check = Check::new(format!("SQL Server {}", session.server()), newest(&MIGRATIONS));
     match see(session).await {
         Ok(seen) => {
@@ -53,7 +53,7 @@ struct Seen {
 
 /// What the server says of itself and of us.
 #[derive(Debug, Clone, Default)]
-pub struct Look {
+pub(super) struct Look {
     database: String,
     server_version: String,
     login: String,
@@ -64,7 +64,7 @@ pub struct Look {
 }
 
 /// A row of `sql/look.sql`.
-pub fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
+pub(super) fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
     let is = |column: &str| Ok::<_, Damaged>(row.int(column)? == Some(1));
     let rights = [
         ("may_select", "SELECT"),
@@ -92,7 +92,7 @@ pub fn seen(row: &dyn Columns) -> Result<Look, Damaged> {
 
 /// How the server and the database are set up.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(super) struct State {
     edition: Option<i64>,
     level: Option<i64>,
     read_committed_snapshot: bool,
@@ -105,7 +105,7 @@ pub struct State {
 }
 
 /// A row of `sql/state.sql`.
-pub fn state(row: &dyn Columns) -> Result<State, Damaged> {
+pub(super) fn state(row: &dyn Columns) -> Result<State, Damaged> {
     let is = |column: &str| Ok::<_, Damaged>(row.int(column)? == Some(1));
     let (deletes, updates) = (is("may_delete_audit")?, is("may_update_audit")?);
     Ok(State {
@@ -123,13 +123,13 @@ pub fn state(row: &dyn Columns) -> Result<State, Damaged> {
 
 /// Another copy of the database.
 #[derive(Debug, Clone)]
-pub struct Replica {
+pub(super) struct Replica {
     name: String,
     synchronous: bool,
 }
 
 /// A row of `sql/replicas.sql` or `sql/geo_replicas.sql`.
-pub fn replica(row: &dyn Columns) -> Result<Replica, Damaged> {
+pub(super) fn replica(row: &dyn Columns) -> Result<Replica, Damaged> {
     Ok(Replica { name: rows::text(row, "replica_name")?, synchronous: row.int("availability_mode")? == Some(1) })
 }
 
@@ -166,7 +166,7 @@ async fn see(session: &Session) -> Result<Seen, Fail> {
 // --- What the catalog says ---
 
 /// A column.
-pub fn column_row(row: &dyn Columns) -> Result<(String, String, Column), Damaged> {
+pub(super) fn column_row(row: &dyn Columns) -> Result<(String, String, Column), Damaged> {
     let (kind, size) = (rows::text(row, "type_name")?, rows::int(row, "size_bytes")?);
     let kind = match (kind.as_str(), size) {
         ("nvarchar" | "varchar" | "varbinary", -1) => format!("{kind}(max)"),
@@ -179,7 +179,7 @@ pub fn column_row(row: &dyn Columns) -> Result<(String, String, Column), Damaged
 }
 
 /// A column of an index.
-pub struct IndexRow {
+pub(super) struct IndexRow {
     table: String,
     index: String,
     unique: bool,
@@ -190,7 +190,7 @@ pub struct IndexRow {
 }
 
 /// One column of an index.
-pub fn index_row(row: &dyn Columns) -> Result<IndexRow, Damaged> {
+pub(super) fn index_row(row: &dyn Columns) -> Result<IndexRow, Damaged> {
     Ok(IndexRow {
         table: rows::text(row, "table_name")?,
         index: rows::text(row, "index_name")?,
@@ -203,13 +203,13 @@ pub fn index_row(row: &dyn Columns) -> Result<IndexRow, Damaged> {
 }
 
 /// A constraint: its table, its name, and whether it holds for all rows.
-pub fn constraint_row(row: &dyn Columns) -> Result<(String, String, bool), Damaged> {
+pub(super) fn constraint_row(row: &dyn Columns) -> Result<(String, String, bool), Damaged> {
     let holds = rows::int(row, "is_disabled")? == 0 && rows::int(row, "is_not_trusted")? == 0;
     Ok((rows::text(row, "table_name")?, rows::text(row, "constraint_name")?, holds))
 }
 
 /// A view or a function.
-pub fn module_row(row: &dyn Columns) -> Result<(String, bool, Option<String>), Damaged> {
+pub(super) fn module_row(row: &dyn Columns) -> Result<(String, bool, Option<String>), Damaged> {
     Ok((rows::text(row, "module_name")?, rows::int(row, "is_view")? == 1, row.text("definition")?))
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The client on its socket.
-pub type Connection = Client<Compat<TcpStream>>;
+pub(super) type Connection = Client<Compat<TcpStream>>;
 
 /// At once: the scheduler's turn, the lease, blobs on their way, and people who look.
 const CONNECTIONS: usize = 8;
@@ -36,7 +36,7 @@ const ADDRESS_TIME: Duration = Duration::from_millis(250);
 const ADDRESSES_MAX: usize = 16;
 
 /// Makes connections.
-pub struct Manager {
+pub(super) struct Manager {
     config: Config,
     /// Between one address of the server and the next.
     between: Duration,
@@ -54,7 +54,7 @@ fn not_understood(error: &Error) -> String {
 
 impl Manager {
     /// From an ADO connection string.
-    pub fn new(connection_string: &str) -> Result<Self, Fail> {
+    pub(super) fn new(connection_string: &str) -> Result<Self, Fail> {
         let unusable = |words: String| Fail::Setup {
             words,
             hint: "write Server=tcp:HOST,1433;Database=NAME;User Id=LOGIN;Password=SECRET;Encrypt=true, and put a value in single quotes \
@@ -154,18 +154,18 @@ impl managed::Manager for Manager {
 }
 
 /// A pool of at most [`CONNECTIONS`].
-pub fn pool(manager: Manager) -> Pool<Manager> {
+pub(super) fn pool(manager: Manager) -> Pool<Manager> {
     Pool::builder(manager).max_size(CONNECTIONS).build().expect("a pool without timeouts of its own needs no runtime")
 }
 
 /// A connection that is out of the pool; it goes back only when it is said to be sound.
-pub struct Lease {
+pub(super) struct Lease {
     object: Option<Object<Manager>>,
 }
 
 impl Lease {
     /// Takes one out of the pool, made anew if there is none.
-    pub async fn take(pool: &Pool<Manager>) -> Result<Self, Fail> {
+    pub(super) async fn take(pool: &Pool<Manager>) -> Result<Self, Fail> {
         let object = pool.get().await.map_err(|error| match error {
             managed::PoolError::Backend(fail) => fail,
             other => Fail::Connection { words: other.to_string(), server: pool.manager().server.clone(), purpose: Purpose::Read },
@@ -174,12 +174,12 @@ impl Lease {
     }
 
     /// The connection.
-    pub fn connection(&mut self) -> &mut Connection {
+    pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.object.as_mut().expect("it is ours until it is given back").0
     }
 
     /// Puts it back: its last answer was read to the end.
-    pub fn give_back(mut self) {
+    pub(super) fn give_back(mut self) {
         if let Some(mut object) = self.object.take() {
             object.1 = Instant::now();
         }
@@ -195,7 +195,7 @@ impl Drop for Lease {
 }
 
 /// All the rows that a batch answers with, one vector for each of its SELECTs.
-pub type Answer = Vec<Vec<Row>>;
+pub(super) type Answer = Vec<Vec<Row>>;
 
 #[cfg(test)]
 mod tests {

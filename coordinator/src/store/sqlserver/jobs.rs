@@ -32,14 +32,22 @@ use super::{
 const LOADS_MAX: usize = 4;
 
 /// Every row of one of an answer's SELECTs.
-pub fn all<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> Result<T, Damaged>) -> Result<Vec<T>, Damaged> {
+pub(super) fn all<T>(
+    answer: &Answer,
+    select: usize,
+    read: impl Fn(&dyn Columns) -> Result<T, Damaged>,
+) -> Result<Vec<T>, Damaged> {
     let none = Vec::new();
     let rows: &Vec<Row> = answer.get(select).unwrap_or(&none);
     rows.iter().map(|row| read(row)).collect()
 }
 
 /// The first row of one of an answer's SELECTs.
-pub fn first<T>(answer: &Answer, select: usize, read: impl Fn(&dyn Columns) -> Result<T, Damaged>) -> Result<Option<T>, Damaged> {
+pub(super) fn first<T>(
+    answer: &Answer,
+    select: usize,
+    read: impl Fn(&dyn Columns) -> Result<T, Damaged>,
+) -> Result<Option<T>, Damaged> {
     answer.get(select).and_then(|rows| rows.first()).map(|row| read(row)).transpose()
 }
 

@@ -33,7 +33,7 @@ pub(crate) use self::error::Fail;
 pub(crate) use self::error::Purpose;
 pub use self::error::is_full;
 #[cfg(test)]
-pub use self::schema::MIGRATIONS;
+pub(crate) use self::schema::MIGRATIONS;
 pub use self::schema::script;
 use self::session::Session;
 use super::{Check, Finding, Store, StoreResult};

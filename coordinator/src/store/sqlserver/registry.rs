@@ -32,7 +32,7 @@ use super::{
 const TRIES_MAX: usize = 8;
 
 /// A line of the audit in the order of its parameters.
-pub fn line_values(line: &AuditRecord) -> Vec<Value> {
+pub(super) fn line_values(line: &AuditRecord) -> Vec<Value> {
     let AuditRecord { at, by, action, subject, detail } = line;
     vec![at.0.into(), by.clone().into(), action.clone().into(), subject.clone().into(), detail.clone().into()]
 }
@@ -48,7 +48,7 @@ fn done(outcome: Result<Outcome, Fail>) -> Result<Option<Option<i64>>, Fail> {
 }
 
 /// Sends a batch that needs no decision until it was taken or refused. Its result.
-pub async fn settled(session: &Session, lead: &Lead, sql: &str, values: Vec<Value>) -> Result<Option<i64>, Fail> {
+pub(super) async fn settled(session: &Session, lead: &Lead, sql: &str, values: Vec<Value>) -> Result<Option<i64>, Fail> {
     for _ in 0..TRIES_MAX {
         if let Some(result) = done(session.fenced(lead, Kind::Other, sql, values.clone()).await)? {
             return Ok(result);

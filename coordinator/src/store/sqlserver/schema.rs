@@ -13,7 +13,7 @@ use super::{
 use crate::store::rows::{self, Columns, Damaged};
 
 /// The steps, in order. A released one never changes.
-pub static MIGRATIONS: [Migration; 3] = [
+pub(crate) static MIGRATIONS: [Migration; 3] = [
     Migration { number: 1, name: "store", sql: include_str!("../migrations/sqlserver/0001_store.sql") },
     Migration { number: 2, name: "turn", sql: include_str!("../migrations/sqlserver/0002_turn.sql") },
     Migration { number: 3, name: "leaving", sql: include_str!("../migrations/sqlserver/0003_leaving.sql") },
@@ -23,10 +23,10 @@ pub static MIGRATIONS: [Migration; 3] = [
 const MIGRATION_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// What sqlcmd is told.
-pub const STOP: &str = ":on error exit";
+pub(super) const STOP: &str = ":on error exit";
 
 /// The schema and the ledger of steps: what the steps themselves need.
-pub const LEDGER: &str = "SET XACT_ABORT ON;
+pub(super) const LEDGER: &str = "SET XACT_ABORT ON;
 IF SCHEMA_ID(N'lull') IS NULL
     EXEC (N'CREATE SCHEMA lull');
 IF OBJECT_ID(N'lull.migrations') IS NULL
@@ -57,7 +57,7 @@ fn reader(shape: &Shape) -> String {
 }
 
 /// The batches that a line GO separates.
-pub fn batches(sql: &str) -> Vec<String> {
+pub(super) fn batches(sql: &str) -> Vec<String> {
     let (mut batches, mut batch) = (Vec::new(), String::new());
     for line in sql.lines() {
         if line.trim().eq_ignore_ascii_case("GO") {
@@ -73,7 +73,7 @@ pub fn batches(sql: &str) -> Vec<String> {
 }
 
 /// What the steps make.
-pub fn shape(steps: &[Migration]) -> Shape {
+pub(super) fn shape(steps: &[Migration]) -> Shape {
     let ledger = LEDGER.find("CREATE TABLE").map(|at| LEDGER[at..].to_owned());
     Shape::of(ledger.into_iter().chain(steps.iter().flat_map(|step| batches(step.sql)))).expect("a test reads every step")
 }
@@ -151,12 +151,12 @@ fn script_of(steps: &[Migration]) -> String {
 }
 
 /// A row of the ledger.
-pub fn step_applied(row: &dyn Columns) -> Result<Applied, Damaged> {
+pub(super) fn step_applied(row: &dyn Columns) -> Result<Applied, Damaged> {
     Ok(Applied { number: rows::u32_of(row, "number")?, checksum: rows::text(row, "checksum")? })
 }
 
 /// The steps that the database has seen.
-pub async fn applied(session: &Session) -> Result<Vec<Applied>, Fail> {
+pub(super) async fn applied(session: &Session) -> Result<Vec<Applied>, Fail> {
     let looked = session.read(statements::LOOK, &[]).await?;
     if super::jobs::first(&looked, 0, |row| rows::int(row, "has_ledger"))? != Some(1) {
         return Ok(Vec::new());
@@ -166,7 +166,7 @@ pub async fn applied(session: &Session) -> Result<Vec<Applied>, Fail> {
 }
 
 /// Applies what is missing. How many steps were.
-pub async fn migrate(session: &Session) -> Result<usize, Fail> {
+pub(super) async fn migrate(session: &Session) -> Result<usize, Fail> {
     let missing = pending(&MIGRATIONS, &applied(session).await?)?;
     if missing.is_empty() {
         return Ok(0);
@@ -188,7 +188,7 @@ async fn is_applied(session: &Session, migration: &Migration) -> Result<bool, Fa
 }
 
 /// Makes sure that the tables are those of this program, by making them if that is allowed.
-pub async fn ensure(session: &Session) -> Result<(), Fail> {
+pub(super) async fn ensure(session: &Session) -> Result<(), Fail> {
     match migrate(session).await {
         Ok(0) => Ok(()),
         Ok(steps) => {
@@ -204,7 +204,7 @@ pub async fn ensure(session: &Session) -> Result<(), Fail> {
 }
 
 /// Why the database is not to be touched, if so.
-pub fn compatible(applied: &[Applied]) -> Result<Vec<&'static Migration>, Incompatible> {
+pub(super) fn compatible(applied: &[Applied]) -> Result<Vec<&'static Migration>, Incompatible> {
     pending(&MIGRATIONS, applied)
 }
 

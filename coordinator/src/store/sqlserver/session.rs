@@ -20,7 +20,7 @@ use crate::pauses::Pauses;
 
 /// How long one operation may take in all.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(super) struct Times {
     pub read: Duration,
     pub write: Duration,
 }
@@ -108,7 +108,7 @@ impl From<&[u8]> for Value {
 
 /// How a batch that writes went, by its last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Done {
         result: Option<i64>,
     },
@@ -119,35 +119,35 @@ pub enum Outcome {
 }
 
 /// The server, seen from here.
-pub struct Session {
+pub(super) struct Session {
     pool: Pool<Manager>,
     times: Times,
 }
 
 impl Session {
     /// From an ADO connection string. Nothing is connected yet.
-    pub fn new(connection_string: &str) -> Result<Self, Fail> {
+    pub(super) fn new(connection_string: &str) -> Result<Self, Fail> {
         Self::with_times(connection_string, TIMES)
     }
 
     /// The same with other times.
-    pub fn with_times(connection_string: &str, times: Times) -> Result<Self, Fail> {
+    pub(super) fn with_times(connection_string: &str, times: Times) -> Result<Self, Fail> {
         Ok(Self { pool: connection::pool(Manager::new(connection_string)?), times })
     }
 
     /// `host:port`.
-    pub fn server(&self) -> &str {
+    pub(super) fn server(&self) -> &str {
         &self.pool.manager().server
     }
 
     /// Sends a batch that changes nothing. Broken connections are replaced until its time is over.
-    pub async fn read(&self, sql: &str, values: &[Value]) -> Result<Answer, Fail> {
+    pub(super) async fn read(&self, sql: &str, values: &[Value]) -> Result<Answer, Fail> {
         self.send(sql, values, Purpose::Read, self.times.read).await
     }
 
     /// Sends a batch that writes and ends in a row with its outcome. It is sent again only if it certainly did not
     /// happen: no connection could be made, or the server said that it undid it to let others through.
-    pub async fn write(&self, sql: &str, values: &[Value]) -> Result<Answer, Fail> {
+    pub(super) async fn write(&self, sql: &str, values: &[Value]) -> Result<Answer, Fail> {
         self.send(sql, values, Purpose::Write, self.times.write).await
     }
 
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Sends a batch between the fence and its settling, under a lead. `values` begin with `@P2`.
-    pub async fn fenced(&self, lead: &Lead, kind: Kind, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
+    pub(super) async fn fenced(&self, lead: &Lead, kind: Kind, sql: &str, values: Vec<Value>) -> Result<Outcome, Fail> {
         let shown = lead.shown(kind);
         let mut all = vec![shown_value(&shown)];
         all.extend(values);
@@ -227,7 +227,7 @@ impl Session {
     }
 
     /// Sends a text without parameters and with a deadline of its own: setting up tables.
-    pub async fn script(&self, sql: &str, time: Duration) -> Result<Answer, Fail> {
+    pub(super) async fn script(&self, sql: &str, time: Duration) -> Result<Answer, Fail> {
         let until = Instant::now() + time;
         let late = |_| Fail::Deadline { seconds: time.as_secs(), purpose: Purpose::Read };
         let mut lease = tokio::time::timeout_at(until, Lease::take(&self.pool)).await.map_err(late)??;
@@ -243,7 +243,7 @@ impl Session {
 }
 
 /// The last row's `outcome`, and its `result` if it has one.
-pub fn outcome(answer: &Answer) -> Result<Option<(i64, Option<i64>)>, Damaged> {
+pub(super) fn outcome(answer: &Answer) -> Result<Option<(i64, Option<i64>)>, Damaged> {
     let Some(row) = last_row(answer) else { return Ok(None) };
     let has = |name: &str| row.columns().iter().any(|column| column.name() == name);
     if !has("outcome") {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects of schema `lull`, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shape {
+pub(super) struct Shape {
     pub tables: BTreeMap<String, Table>,
     /// Views, and functions and procedures, with their text.
     pub modules: BTreeMap<String, Module>,
@@ -15,7 +15,7 @@ pub struct Shape {
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Table {
+pub(super) struct Table {
     pub columns: BTreeMap<String, Column>,
     pub checks: BTreeSet<String>,
     pub foreign_keys: BTreeMap<String, ForeignKey>,
@@ -25,7 +25,7 @@ pub struct Table {
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub(super) struct Column {
     /// `nvarchar(256)`, `varbinary(max)`, `bigint`.
     pub kind: String,
     pub nullable: bool,
@@ -33,14 +33,14 @@ pub struct Column {
 
 /// A reference to another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignKey {
+pub(super) struct ForeignKey {
     pub columns: Vec<String>,
     pub table: String,
 }
 
 /// An index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Index {
+pub(super) struct Index {
     pub unique: bool,
     pub columns: Vec<String>,
     pub included: BTreeSet<String>,
@@ -50,7 +50,7 @@ pub struct Index {
 
 /// A view or a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Module {
+pub(super) struct Module {
     pub is_view: bool,
     /// Without comments and with one space between words.
     pub text: String,
@@ -58,7 +58,7 @@ pub struct Module {
 
 impl Shape {
     /// Reads batches, in order. Says which one is not understood.
-    pub fn of(batches: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, String> {
+    pub(super) fn of(batches: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, String> {
         let mut shape = Self::default();
         for batch in batches {
             let words = words(batch.as_ref());
@@ -68,7 +68,7 @@ impl Shape {
     }
 
     /// The names of the views.
-    pub fn views(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn views(&self) -> impl Iterator<Item = &str> {
         self.modules.iter().filter(|(_, module)| module.is_view).map(|(name, _)| name.as_str())
     }
 
@@ -213,7 +213,7 @@ fn names(words: &[String]) -> Option<(Vec<String>, &[String])> {
 }
 
 /// The words and signs of a text, without comments.
-pub fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

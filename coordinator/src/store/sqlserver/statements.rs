@@ -14,11 +14,11 @@ use super::super::{
 
 /// Reads a row, and says which column it lacks.
 #[cfg(test)]
-pub type Reader = fn(&dyn Columns) -> Result<(), Damaged>;
+pub(super) type Reader = fn(&dyn Columns) -> Result<(), Damaged>;
 
 /// A text and the readers of its answers, one for each SELECT.
 #[cfg(test)]
-pub struct Text {
+pub(super) struct Text {
     pub name: &'static str,
     pub sql: &'static str,
     pub readers: &'static [Reader],
@@ -32,10 +32,10 @@ fn outcome(row: &dyn Columns) -> Result<(), Damaged> {
 
 macro_rules! statements {
     ($($name:ident = $kind:ident $file:literal [$($reader:expr),*];)*) => {
-        $(pub const $name: &str = statements!(@$kind $file);)*
+        $(pub(super) const $name: &str = statements!(@$kind $file);)*
         /// All of them.
         #[cfg(test)]
-        pub const ALL: &[Text] = &[$(Text { name: $file, sql: $name, readers: statements!(@readers $kind [$($reader),*]) }),*];
+        pub(super) const ALL: &[Text] = &[$(Text { name: $file, sql: $name, readers: statements!(@readers $kind [$($reader),*]) }),*];
     };
     // A transaction that something left open on the connection is none of this text's, and would keep its locks.
     (@clear) => { "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION;\n" };

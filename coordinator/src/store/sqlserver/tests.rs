@@ -34,7 +34,7 @@ use crate::store::{
 };
 
 /// Every row but the ledger's goes, in the order that foreign keys want.
-pub const EMPTY: &str = "SET XACT_ABORT ON;
+pub(super) const EMPTY: &str = "SET XACT_ABORT ON;
 BEGIN TRANSACTION;
 DELETE FROM lull.blob_links; DELETE FROM lull.blob_pieces; DELETE FROM lull.blobs; DELETE FROM lull.audit;
 DELETE FROM lull.usage_hours; DELETE FROM lull.work_hours; DELETE FROM lull.idle_hours; DELETE FROM lull.snapshots;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The parameters of one commit, in the order of `sql/commit.sql`, from `@P2` on.
-pub fn parameters(turn: &Turn) -> Vec<Value> {
+pub(super) fn parameters(turn: &Turn) -> Vec<Value> {
     let mut bytes = Vec::new();
     let (usage, work, totals) = (turn.usage(), turn.work(), turn.totals());
     let tables: [Value; 15] = [

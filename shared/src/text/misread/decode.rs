@@ -20,7 +20,7 @@ use crate::alike;
 const NO_WORD: &str = "?";
 
 /// A value as what is asked for, or what is wrong with it.
-pub fn decode<T: for<'de> Deserialize<'de>>(mut tree: Tree, kind: Kind) -> Result<T, Misread> {
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(mut tree: Tree, kind: Kind) -> Result<T, Misread> {
     let wrong = match T::deserialize(Value { tree: &tree, kind }) {
         Ok(value) => return Ok(value),
         Err(wrong) => wrong,

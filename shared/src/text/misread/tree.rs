@@ -63,12 +63,12 @@ impl Tree {
 }
 
 /// `a` or `an`.
-pub fn article(word: &str) -> &'static str {
+pub(super) fn article(word: &str) -> &'static str {
     if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 /// A place as people write it: `after[0].job`.
-pub fn path(place: &[Step]) -> String {
+pub(super) fn path(place: &[Step]) -> String {
     let mut path = String::new();
     for step in place {
         match step {

@@ -22,7 +22,7 @@ const OURS: [&str; 6] = ["struct ", "enum ", "tuple ", "unit ", "internally ", "
 
 /// What a type takes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expected {
+pub(super) enum Expected {
     Whole {
         least: i128,
         most: i128,
@@ -42,7 +42,7 @@ pub enum Expected {
 
 /// What a decoder says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum What {
+pub(super) enum What {
     Type(Expected),
     UnknownField {
         own: String,
@@ -60,30 +60,30 @@ pub enum What {
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wrong {
+pub(super) struct Wrong {
     /// The innermost first: it is found on the way back.
     steps: Vec<Step>,
     pub what: What,
 }
 
 impl Wrong {
-    pub fn new(what: What) -> Self {
+    pub(super) fn new(what: What) -> Self {
         Self { steps: Vec::new(), what }
     }
 
     /// It is in this part of a value.
-    pub fn within(mut self, step: Step) -> Self {
+    pub(super) fn within(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
     }
 
     /// The way from the whole to the place.
-    pub fn place(&self) -> Vec<Step> {
+    pub(super) fn place(&self) -> Vec<Step> {
         self.steps.iter().rev().cloned().collect()
     }
 
     /// The same in words, about this value at the place; `own` is what the type says of a text that it does not understand.
-    pub fn told(self, found: &Tree, own: Option<&str>, kind: Kind) -> Misread {
+    pub(super) fn told(self, found: &Tree, own: Option<&str>, kind: Kind) -> Misread {
         let key = path(&self.place());
         let Kind { part, .. } = kind;
         let inside = if key.is_empty() { String::new() } else { format!(" in `{key}`") };

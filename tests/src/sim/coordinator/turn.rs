@@ -344,7 +344,7 @@ impl World {
     }
 
     /// The scheduler counts a job's tasks as the ledger does.
-    pub fn check_job(&self, leader: &Leader, job: JobId) -> Checked {
+    pub(crate) fn check_job(&self, leader: &Leader, job: JobId) -> Checked {
         let Some(known) = self.ledger.jobs.get(&job) else { return Ok(()) };
         let view = leader.scheduler.job(job, self.now);
         let agrees = match &view {

@@ -133,7 +133,7 @@ impl World {
     }
 
     /// A frame of an agent reaches the coordinator's edge.
-    pub fn coordinator_hears(&mut self, link: LinkId, messages: Vec<ToCoordinator>) -> Checked {
+    pub(crate) fn coordinator_hears(&mut self, link: LinkId, messages: Vec<ToCoordinator>) -> Checked {
         let stream = &self.links[link];
         let (id, agent) = (stream.coordinator, stream.agent);
         if stream.broken || self.coordinators[id].life != stream.coordinator_life {
@@ -191,7 +191,7 @@ impl World {
         self.close_from_coordinator(link);
     }
 
-    pub fn coordinator_sees_end(&mut self, link: LinkId) {
+    pub(crate) fn coordinator_sees_end(&mut self, link: LinkId) {
         let stream = &mut self.links[link];
         stream.broken = true;
         let (id, agent) = (stream.coordinator, stream.agent);
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    pub fn gossip_arrives(&mut self, capacity: Capacity) {
+    pub(crate) fn gossip_arrives(&mut self, capacity: Capacity) {
         for id in 0..self.coordinators.len() {
             if self.coordinators[id].leader().is_some() {
                 self.arrives(id, Input::Event(Box::new(Event::Capacity { capacity: capacity.clone() })));

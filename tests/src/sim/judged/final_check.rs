@@ -23,7 +23,7 @@ const PAGE: u32 = 10_000;
 
 impl World {
     /// The store holds every result once, and no agent holds anything.
-    pub fn check_end(&self) -> Checked {
+    pub(crate) fn check_end(&self) -> Checked {
         for id in self.ledger.jobs.keys() {
             self.check_stored(*id)?;
         }
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// The first job that does not end, and what its first open task waits for.
-    pub fn why_it_does_not_end(&self) -> Violation {
+    pub(crate) fn why_it_does_not_end(&self) -> Violation {
         let Some((id, job)) = self.ledger.jobs.iter().find(|(_, job)| !job.state.is_ended()) else {
             let missing = (0..self.planned.len()).find(|plan| !self.planned_jobs.contains_key(plan));
             return Violation::new(Promise::Ends, format!("plan {missing:?} is never submitted"), &[]);

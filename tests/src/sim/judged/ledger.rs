@@ -28,7 +28,7 @@ use crate::sim::{
 
 /// Everything that was committed.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     pub jobs: BTreeMap<JobId, Job>,
     keys: BTreeSet<(String, String)>,
     pub intakes: BTreeMap<AgentId, Intake>,
@@ -76,7 +76,7 @@ pub struct Tally {
 
 /// A job as it was committed.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub first: u64,
     verify: Share,
     seed: u64,
@@ -97,7 +97,7 @@ pub struct Job {
 
 /// A task as it was committed.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(crate) struct Task {
     pub attempts: u32,
     failures: u32,
     lost: u32,
@@ -116,7 +116,7 @@ const LOST_MAX: u32 = 5;
 const COPIES_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Waiting,
     Live,
     Ended(TaskState),
@@ -133,7 +133,7 @@ fn digest_of(output: String) -> Digest {
 
 impl Ledger {
     /// Nothing was committed yet.
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         Self {
             jobs: BTreeMap::new(),
             keys: BTreeSet::new(),
@@ -149,7 +149,7 @@ impl Ledger {
     }
 
     /// Takes in a change that was committed.
-    pub fn apply(&mut self, change: &Change) -> Checked {
+    pub(crate) fn apply(&mut self, change: &Change) -> Checked {
         match change {
             Change::JobSubmitted(new) => self.submitted(new),
             Change::JobStopped { job, state, .. } => self.job(*job)?.stopped(*state),
@@ -238,13 +238,13 @@ impl Ledger {
     }
 
     /// Whether a task is to go on from this snapshot, which this agent keeps.
-    pub fn needs(&self, digest: Digest, agent: AgentId) -> bool {
+    pub(crate) fn needs(&self, digest: Digest, agent: AgentId) -> bool {
         let first = TaskId { job: JobId(0), index: 0 };
         self.kept.range((digest, agent, first)..).next().is_some_and(|(kept, keeper, _)| (*kept, *keeper) == (digest, agent))
     }
 
     /// Whether a task can go on from a snapshot.
-    pub fn has_snapshot(&self, task: TaskId) -> bool {
+    pub(crate) fn has_snapshot(&self, task: TaskId) -> bool {
         self.snapshots.contains_key(&task)
     }
 
@@ -254,7 +254,7 @@ impl Ledger {
     }
 
     /// The newest snapshots of open tasks.
-    pub fn saved(&self) -> impl Iterator<Item = (TaskId, Digest)> {
+    pub(crate) fn saved(&self) -> impl Iterator<Item = (TaskId, Digest)> {
         self.snapshots.iter().map(|(task, (digest, _))| (*task, *digest))
     }
 
@@ -265,24 +265,24 @@ impl Ledger {
     }
 
     /// The agent that has this attempt, if it is live.
-    pub fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
+    pub(crate) fn live_at(&self, attempt: AttemptId) -> Option<AgentId> {
         let task = self.task(attempt.task)?;
         task.live.iter().find(|(number, _)| *number == attempt.number).map(|(_, agent)| *agent)
     }
 
     /// The live attempts of a task.
-    pub fn live(&self, task: TaskId) -> Vec<AttemptId> {
+    pub(crate) fn live(&self, task: TaskId) -> Vec<AttemptId> {
         let live = self.task(task).map(|known| known.live.as_slice()).unwrap_or_default();
         live.iter().map(|(number, _)| AttemptId { task, number: *number }).collect()
     }
 
     /// Whether the task has not ended.
-    pub fn is_open(&self, task: TaskId) -> bool {
+    pub(crate) fn is_open(&self, task: TaskId) -> bool {
         self.task(task).is_some_and(|known| !matches!(known.place, Place::Ended(_)))
     }
 
     /// Whether the agent may be given an attempt of the task.
-    pub fn may_begin(&self, task: TaskId, agent: AgentId) -> bool {
+    pub(crate) fn may_begin(&self, task: TaskId, agent: AgentId) -> bool {
         let welcome = self.intakes.get(&agent).copied().unwrap_or_default() == Intake::Open && !self.quarantined.contains(&agent);
         let new_to_it = |task: &Task| {
             task.live.iter().all(|(_, other)| *other != agent) && task.answers.iter().all(|(other, _)| *other != agent)
@@ -290,21 +290,21 @@ impl Ledger {
         welcome && self.task(task).is_some_and(new_to_it)
     }
 
-    pub fn is_live(&self, attempt: AttemptId) -> bool {
+    pub(crate) fn is_live(&self, attempt: AttemptId) -> bool {
         self.live_at(attempt).is_some()
     }
 
     /// Whether the attempt was started at some time.
-    pub fn knows(&self, attempt: AttemptId) -> bool {
+    pub(crate) fn knows(&self, attempt: AttemptId) -> bool {
         self.task(attempt.task).is_some_and(|task| attempt.number <= task.attempts)
     }
 
-    pub fn task(&self, task: TaskId) -> Option<&Task> {
+    pub(crate) fn task(&self, task: TaskId) -> Option<&Task> {
         self.jobs.get(&task.job)?.tasks.get(task.index as usize)
     }
 
     /// Whether every job has ended.
-    pub fn all_ended(&self) -> bool {
+    pub(crate) fn all_ended(&self) -> bool {
         self.jobs.values().all(|job| job.state.is_ended())
     }
 
@@ -346,7 +346,7 @@ impl Ledger {
     }
 
     /// Whether that is the agent's intake; one that is quarantined may be told that it gets nothing new.
-    pub fn may_be_told(&self, agent: AgentId, intake: Intake) -> bool {
+    pub(crate) fn may_be_told(&self, agent: AgentId, intake: Intake) -> bool {
         let own = self.intakes.get(&agent).copied().unwrap_or_default();
         own == intake || (intake == Intake::Cordoned && self.quarantined.contains(&agent))
     }
@@ -389,7 +389,7 @@ impl Job {
     }
 
     /// Whether a scheduler or a store counts the same.
-    pub fn agrees(&self, counts: &TaskCounts) -> bool {
+    pub(crate) fn agrees(&self, counts: &TaskCounts) -> bool {
         let ended = TaskCounts { queued: 0, waiting: 0, running: 0, paused: 0, moving: 0, verifying: 0, ..*counts };
         counts.total() == self.tasks.len() as u64
             && counts.queued + counts.waiting + counts.moving <= self.waiting
@@ -398,12 +398,12 @@ impl Job {
     }
 
     /// How it stands, in words.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         format!("{} waiting, {} live, ended {:?} of {}", self.waiting, self.live, self.ended, self.tasks.len())
     }
 
     /// Tasks that have not ended.
-    pub fn open(&self) -> u32 {
+    pub(crate) fn open(&self) -> u32 {
         self.waiting + self.live
     }
 

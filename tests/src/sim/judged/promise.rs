@@ -104,9 +104,9 @@ impl fmt::Display for Violation {
 }
 
 /// Goes on, or the promise is broken.
-pub type Checked = Result<(), Violation>;
+pub(crate) type Checked = Result<(), Violation>;
 
 /// Holds the condition to the promise.
-pub fn hold(promise: Promise, condition: bool, what: impl FnOnce() -> String, about: &[Subject]) -> Checked {
+pub(crate) fn hold(promise: Promise, condition: bool, what: impl FnOnce() -> String, about: &[Subject]) -> Checked {
     if condition { Ok(()) } else { Err(Violation::new(promise, what(), about)) }
 }

@@ -13,17 +13,17 @@ const SHOWN_MAX: usize = 80;
 
 /// The last lines, if anybody wants them.
 #[derive(Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     on: bool,
     lines: VecDeque<(Timestamp, u64, String)>,
 }
 
 impl Trace {
-    pub fn new(on: bool) -> Self {
+    pub(crate) fn new(on: bool) -> Self {
         Self { on, lines: VecDeque::new() }
     }
 
-    pub fn note(&mut self, at: Timestamp, event: u64, line: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, at: Timestamp, event: u64, line: impl FnOnce() -> String) {
         if self.on {
             if self.lines.len() == LINES_MAX {
                 self.lines.pop_front();
@@ -33,7 +33,7 @@ impl Trace {
     }
 
     /// The last lines that name one of these or, beginning with an exclamation mark, concern everybody.
-    pub fn about(&self, subjects: &[Subject]) -> Vec<String> {
+    pub(crate) fn about(&self, subjects: &[Subject]) -> Vec<String> {
         let names: Vec<String> = subjects.iter().map(ToString::to_string).collect();
         let wanted = |line: &str| names.is_empty() || line.starts_with('!') || names.iter().any(|name| contains(line, name));
         let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));

@@ -24,7 +24,7 @@ use crate::sim::{
 
 /// What attempts did.
 #[derive(Debug, Default)]
-pub struct Waste {
+pub(crate) struct Waste {
     /// By attempts of tasks that have not succeeded.
     done: BTreeMap<AttemptId, Duration>,
     /// Attempts that had another beside them.
@@ -51,11 +51,11 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 const BEGINS_AFTER_ROOM: Duration = Duration::from_secs(1);
 
 impl Waste {
-    pub fn thrown_away(&self) -> Duration {
+    pub(crate) fn thrown_away(&self) -> Duration {
         self.thrown_away
     }
 
-    pub fn done_twice(&self) -> Duration {
+    pub(crate) fn done_twice(&self) -> Duration {
         self.done_twice
     }
 
@@ -90,14 +90,14 @@ impl Waste {
 
 impl World {
     /// An executor is about to end, or the front of its queue has ended.
-    pub fn note_work(&mut self, id: MachineId, slot: u16) {
+    pub(crate) fn note_work(&mut self, id: MachineId, slot: u16) {
         let Some((attempt, more)) = self.machines[id].slots[usize::from(slot)].done_here(self.now) else { return };
         let open = self.ledger.is_open(attempt.task);
         self.waste.note_done(attempt, more, open);
     }
 
     /// What a change says of work that was done.
-    pub fn note_waste(&mut self, change: &Change) -> Checked {
+    pub(crate) fn note_waste(&mut self, change: &Change) -> Checked {
         match change {
             Change::AttemptStarted { attempt, beside: true, .. } => {
                 self.waste.twins.extend(self.ledger.live(attempt.task));
@@ -134,7 +134,7 @@ impl World {
     }
 
     /// A machine dies for good; what it runs must run elsewhere within five seconds, where there is room.
-    pub fn note_death(&mut self, id: MachineId) {
+    pub(crate) fn note_death(&mut self, id: MachineId) {
         let agent = self.machines[id].agent;
         let running = self.machines[id].slots.iter().filter_map(|slot| slot.front(self.now));
         let open = running.filter(|(attempt, _)| self.ledger.live_at(*attempt) == Some(agent));
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// Something happened: whether what ran on a machine that died has waited too long although another has room.
-    pub fn check_left_behind(&mut self) -> Checked {
+    pub(crate) fn check_left_behind(&mut self) -> Checked {
         let Some(Death { at, open }) = self.waste.death.take().filter(|death| !death.open.is_empty()) else { return Ok(()) };
         let mut left = BTreeMap::new();
         for (task, room_since) in open.into_iter().filter(|(task, _)| self.ledger.is_open(*task)) {
@@ -181,7 +181,7 @@ impl World {
     }
 
     /// What ran on the machine that died and has not begun elsewhere.
-    pub fn left_behind(&self) -> usize {
+    pub(crate) fn left_behind(&self) -> usize {
         self.waste.death.as_ref().map_or(0, |death| death.open.len())
     }
 }

@@ -23,7 +23,7 @@ use crate::sim::{
 
 /// A slot's process.
 #[derive(Debug, Default)]
-pub struct Executor {
+pub(crate) struct Executor {
     /// Counts what makes scheduled news untrue.
     tick: u64,
     frozen: bool,
@@ -33,7 +33,7 @@ pub struct Executor {
 
 /// What becomes of what was done of a task when its executor ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nature {
+pub(crate) enum Nature {
     /// Lost: the version cannot be moved.
     Fixed,
     /// Lost: it could have been moved, and runs in a plain build.
@@ -44,7 +44,7 @@ pub enum Nature {
 
 /// What a slot did with its time.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Spent {
+pub(crate) struct Spent {
     /// On the processor.
     pub ran: Duration,
     /// What that came to in a plain build.
@@ -102,7 +102,7 @@ struct Run {
 
 impl Executor {
     /// The process is gone with the agent's.
-    pub fn vanish(&mut self, now: Timestamp) {
+    pub(crate) fn vanish(&mut self, now: Timestamp) {
         if let State::Starting { since, .. } = self.state {
             self.spent.starting += now.since(since);
         }
@@ -110,7 +110,7 @@ impl Executor {
     }
 
     /// It leaves the processor.
-    pub fn suspend(&mut self, now: Timestamp) {
+    pub(crate) fn suspend(&mut self, now: Timestamp) {
         self.tick += u64::from(matches!(self.state, State::Alive { .. }));
         if let State::Alive { cost_percent, left, since, .. } = &mut self.state
             && let Some(began) = since.take()
@@ -122,7 +122,7 @@ impl Executor {
     }
 
     /// What is on the processor.
-    pub fn running(&self) -> Option<AttemptId> {
+    pub(crate) fn running(&self) -> Option<AttemptId> {
         match &self.state {
             State::Alive { queue, since: Some(_), .. } => queue.front().map(|run| run.attempt),
             State::Alive { .. } | State::None | State::Starting { .. } | State::Dying => None,
@@ -130,7 +130,7 @@ impl Executor {
     }
 
     /// What is done of the front, if it is this attempt.
-    pub fn progress(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn progress(&self, attempt: AttemptId, now: Timestamp) -> Option<Duration> {
         let State::Alive { queue, cost_percent, left, since, .. } = &self.state else { return None };
         let front = queue.front().filter(|front| front.attempt == attempt)?;
         let left = left.saturating_sub(since.map_or(Duration::ZERO, |since| now.since(since)));
@@ -138,27 +138,27 @@ impl Executor {
     }
 
     /// What it executes, and what is done of that.
-    pub fn under_way(&self, now: Timestamp) -> Option<(AttemptId, Duration, Nature)> {
+    pub(crate) fn under_way(&self, now: Timestamp) -> Option<(AttemptId, Duration, Nature)> {
         let State::Alive { queue, nature, .. } = &self.state else { return None };
         let attempt = queue.front()?.attempt;
         Some((attempt, self.progress(attempt, now)?, *nature))
     }
 
     /// Whether the attempt is with it.
-    pub fn has(&self, attempt: AttemptId) -> bool {
+    pub(crate) fn has(&self, attempt: AttemptId) -> bool {
         let State::Alive { queue, .. } = &self.state else { return false };
         queue.iter().any(|run| run.attempt == attempt)
     }
 
     /// What it executes, and what was done of that here.
-    pub fn done_here(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
+    pub(crate) fn done_here(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
         let State::Alive { queue, .. } = &self.state else { return None };
         let front = queue.front()?;
         Some((front.attempt, self.progress(front.attempt, now)?.saturating_sub(front.done)))
     }
 
     /// What it did with its time until now.
-    pub fn spent_by(&self, now: Timestamp) -> Spent {
+    pub(crate) fn spent_by(&self, now: Timestamp) -> Spent {
         let mut spent = self.spent;
         match &self.state {
             State::Alive { since: Some(since), cost_percent, .. } => spent.run(now.since(*since), *cost_percent),
@@ -169,24 +169,24 @@ impl Executor {
     }
 
     /// What is or was on the processor last, and what is done of it.
-    pub fn front(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
+    pub(crate) fn front(&self, now: Timestamp) -> Option<(AttemptId, Duration)> {
         let State::Alive { queue, .. } = &self.state else { return None };
         let attempt = queue.front()?.attempt;
         Some((attempt, self.progress(attempt, now)?))
     }
 
     /// The mark that news of now must carry.
-    pub fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
 
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         matches!(self.state, State::None)
     }
 }
 
 /// The number in an input.
-pub fn input_of(input: &Payload) -> Option<u64> {
+pub(crate) fn input_of(input: &Payload) -> Option<u64> {
     match input {
         Payload::Inline(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         Payload::Blob(_) => None,
@@ -195,7 +195,7 @@ pub fn input_of(input: &Payload) -> Option<u64> {
 
 impl World {
     /// A warm executor turns to another job of the same code.
-    pub fn turn_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
+    pub(crate) fn turn_executor(&mut self, id: MachineId, slot: u16, plan: &Plan) -> Checked {
         let agent = self.machines[id].agent;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let fits = match &mut executor.state {
@@ -212,7 +212,7 @@ impl World {
         hold(Promise::Bounded, fits, what, &[agent.into(), plan.brief.job.into()])
     }
 
-    pub fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan, build: Build) -> Checked {
+    pub(crate) fn start_executor(&mut self, id: MachineId, slot: u16, plan: &Plan, build: Build) -> Checked {
         let machine = &self.machines[id];
         let (agent, job) = (machine.agent, plan.brief.job);
         let executor = &machine.slots[usize::from(slot)];
@@ -249,7 +249,7 @@ impl World {
         Ok(())
     }
 
-    pub fn run_attempt(
+    pub(crate) fn run_attempt(
         &mut self,
         id: MachineId,
         slot: u16,
@@ -289,7 +289,7 @@ impl World {
     }
 
     /// Puts the front on the processor, if it may run.
-    pub fn run_front(&mut self, id: MachineId, slot: u16) -> Checked {
+    pub(crate) fn run_front(&mut self, id: MachineId, slot: u16) -> Checked {
         let now = self.now;
         let awake = self.machines[id].power == Power::On;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
@@ -305,7 +305,7 @@ impl World {
     }
 
     /// The front stands still for so long.
-    pub fn hold_up(&mut self, id: MachineId, slot: u16, time: Duration) -> Checked {
+    pub(crate) fn hold_up(&mut self, id: MachineId, slot: u16, time: Duration) -> Checked {
         let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         let State::Alive { since: Some(_), .. } = &executor.state else { return Ok(()) };
@@ -320,7 +320,7 @@ impl World {
         Ok(())
     }
 
-    pub fn freeze_executor(&mut self, id: MachineId, slot: u16) {
+    pub(crate) fn freeze_executor(&mut self, id: MachineId, slot: u16) {
         if self.options.mutation == Some(Mutation::IgnoreFreeze) {
             return;
         }
@@ -330,12 +330,12 @@ impl World {
         executor.suspend(now);
     }
 
-    pub fn thaw_executor(&mut self, id: MachineId, slot: u16) -> Checked {
+    pub(crate) fn thaw_executor(&mut self, id: MachineId, slot: u16) -> Checked {
         self.machines[id].slots[usize::from(slot)].frozen = false;
         self.run_front(id, slot)
     }
 
-    pub fn kill_executor(&mut self, id: MachineId, slot: u16) {
+    pub(crate) fn kill_executor(&mut self, id: MachineId, slot: u16) {
         let time = self.dice.machines.seconds(0.001, 0.01);
         let now = self.now;
         self.note_left(id, slot);
@@ -356,7 +356,7 @@ impl World {
         }
     }
 
-    pub fn executor_news(&mut self, id: MachineId, slot: u16, tick: u64, news: News) -> Checked {
+    pub(crate) fn executor_news(&mut self, id: MachineId, slot: u16, tick: u64, news: News) -> Checked {
         let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
         if executor.tick != tick {

@@ -16,11 +16,11 @@ use crate::sim::{
 };
 
 /// A stream's place in the world.
-pub type LinkId = usize;
+pub(crate) type LinkId = usize;
 
 /// One work stream between one life of an agent and one life of a coordinator.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     pub machine: MachineId,
     pub agent: AgentId,
     pub machine_life: u32,
@@ -39,7 +39,7 @@ pub struct Stream {
 
 impl World {
     /// Opens a stream; both ends hear of it when it is there.
-    pub fn open_link(&mut self, machine: MachineId, coordinator: CoordinatorId) -> LinkId {
+    pub(crate) fn open_link(&mut self, machine: MachineId, coordinator: CoordinatorId) -> LinkId {
         self.links.push(Stream {
             machine,
             agent: self.machines[machine].agent,
@@ -61,7 +61,7 @@ impl World {
         if late && !self.healed { base + self.dice.links.seconds(0.1, 15.0) } else { base }
     }
 
-    pub fn send_to_agent(&mut self, link: LinkId, frame: ToAgentFrame) {
+    pub(crate) fn send_to_agent(&mut self, link: LinkId, frame: ToAgentFrame) {
         let at = self.now + self.latency();
         let stream = &mut self.links[link];
         stream.to_agent_last = stream.to_agent_last.max(at);
@@ -69,7 +69,7 @@ impl World {
         self.queue.push(at, What::ToAgent { link, frame: Box::new(frame) });
     }
 
-    pub fn send_to_coordinator(&mut self, link: LinkId, messages: Vec<ToCoordinator>) {
+    pub(crate) fn send_to_coordinator(&mut self, link: LinkId, messages: Vec<ToCoordinator>) {
         let at = self.now + self.latency();
         let stream = &mut self.links[link];
         stream.to_coordinator_last = stream.to_coordinator_last.max(at);
@@ -78,20 +78,20 @@ impl World {
     }
 
     /// The agent's end is closed in good order: what was sent arrives.
-    pub fn close_from_agent(&mut self, link: LinkId) {
+    pub(crate) fn close_from_agent(&mut self, link: LinkId) {
         let at = self.links[link].to_coordinator_last.max(self.now) + Duration::from_millis(1);
         self.queue.push(at, What::CoordinatorSeesEnd { link });
     }
 
     /// The coordinator's end is closed in good order.
-    pub fn close_from_coordinator(&mut self, link: LinkId) {
+    pub(crate) fn close_from_coordinator(&mut self, link: LinkId) {
         let at = self.links[link].to_agent_last.max(self.now) + Duration::from_millis(1);
         self.queue.push(at, What::AgentSeesEnd { link });
         self.queue.push(at + Duration::from_millis(2), What::CoordinatorSeesEnd { link });
     }
 
     /// The stream breaks with everything on its way; the ends notice after these times.
-    pub fn cut(&mut self, link: LinkId, agent_after: Duration, coordinator_after: Duration) {
+    pub(crate) fn cut(&mut self, link: LinkId, agent_after: Duration, coordinator_after: Duration) {
         if !std::mem::replace(&mut self.links[link].broken, true) {
             self.queue.push(self.now + agent_after, What::AgentSeesEnd { link });
             self.queue.push(self.now + coordinator_after, What::CoordinatorSeesEnd { link });
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// How long an end that is not told takes to find out: pings that are not answered.
-    pub fn unnoticed(&mut self) -> Duration {
+    pub(crate) fn unnoticed(&mut self) -> Duration {
         self.dice.links.seconds(5.0, 60.0)
     }
 }

@@ -32,13 +32,13 @@ use crate::sim::{
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// As agents have it by default.
-pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
+pub(crate) const SNAPSHOT_EVERY: Duration = Duration::from_secs(300);
 /// A connection that nobody answers is given up.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Whether anything happens on a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Power {
+pub(crate) enum Power {
     On,
     Asleep {
         since: Timestamp,
@@ -50,7 +50,7 @@ pub enum Power {
 }
 
 /// A machine.
-pub struct Machine {
+pub(crate) struct Machine {
     pub agent: AgentId,
     pub config: Config,
     pub laptop: bool,
@@ -79,7 +79,7 @@ pub struct Machine {
 
 /// The outbox's disk: it survives.
 #[derive(Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     pub results: BTreeMap<AttemptId, Arc<Finished>>,
     /// Being written.
     pub pending: BTreeMap<AttemptId, Arc<Finished>>,
@@ -89,7 +89,7 @@ pub struct Disk {
 
 impl Machine {
     /// The machines of a world, none of them on.
-    pub fn fleet(options: &Options, authority: &Authority, start: Timestamp) -> Vec<Self> {
+    pub(crate) fn fleet(options: &Options, authority: &Authority, start: Timestamp) -> Vec<Self> {
         let mut dice = Dice::new(options.seed, 3);
         let machine = |number| {
             let machine = Self::new(number, options, authority, &mut dice);
@@ -162,14 +162,14 @@ impl Machine {
     }
 
     /// Whether its agent speaks a language that nobody understands any more.
-    pub fn is_old(&self) -> bool {
+    pub(crate) fn is_old(&self) -> bool {
         self.config.agent_version == "0.0.9"
     }
 }
 
 impl World {
     /// Something happens to a machine's agent.
-    pub fn machine_event(&mut self, id: MachineId, life: u32, what: MachineEvent) -> Checked {
+    pub(crate) fn machine_event(&mut self, id: MachineId, life: u32, what: MachineEvent) -> Checked {
         let machine = &mut self.machines[id];
         if machine.life != life || machine.session.is_none() {
             return Ok(());
@@ -198,13 +198,13 @@ impl World {
         Ok(())
     }
 
-    pub fn push_machine(&mut self, id: MachineId, at: Timestamp, what: MachineEvent) {
+    pub(crate) fn push_machine(&mut self, id: MachineId, at: Timestamp, what: MachineEvent) {
         let life = self.machines[id].life;
         self.queue.push(at, What::Machine { machine: id, life, what });
     }
 
     /// Hands the session an event and carries out what it wants.
-    pub fn tell(&mut self, id: MachineId, event: Event) -> Checked {
+    pub(crate) fn tell(&mut self, id: MachineId, event: Event) -> Checked {
         let now = self.now;
         let Some(session) = &mut self.machines[id].session else { return Ok(()) };
         session.handle(event, now);
@@ -257,7 +257,7 @@ impl World {
     }
 
     /// The agent starts, with what its disk kept.
-    pub fn boot(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn boot(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         let forgets = self.options.mutation == Some(Mutation::ForgetOutbox);
         let dark = self.is_dark(id);
@@ -291,7 +291,7 @@ impl World {
     }
 
     /// The agent has left in good order; it starts again after a while, as after an upgrade.
-    pub fn quit(&mut self, id: MachineId) {
+    pub(crate) fn quit(&mut self, id: MachineId) {
         let said = std::mem::take(&mut self.machines[id].said);
         if let (false, Some(link)) = (said.is_empty(), self.machines[id].link) {
             self.send_to_coordinator(link, said);
@@ -302,7 +302,7 @@ impl World {
     }
 
     /// The agent process ends at once: only its disk is left. What was being written is there or not.
-    pub fn kill(&mut self, id: MachineId, silently: bool) {
+    pub(crate) fn kill(&mut self, id: MachineId, silently: bool) {
         let now = self.now;
         (0..self.machines[id].config.slots).for_each(|slot| self.note_left(id, slot));
         let machine = &mut self.machines[id];
@@ -334,7 +334,7 @@ impl World {
         }
     }
 
-    pub fn dial_after(&mut self, id: MachineId, least: Duration) {
+    pub(crate) fn dial_after(&mut self, id: MachineId, least: Duration) {
         let pause = self.machines[id].dial_pause.max(least);
         let pause = pause + self.dice.machines.between(Duration::ZERO, pause);
         self.machines[id].dial_pause = (self.machines[id].dial_pause * 2).min(PAUSE_MAX);
@@ -377,7 +377,7 @@ impl World {
     }
 
     /// The agent finds its stream closed.
-    pub fn agent_sees_end(&mut self, link: LinkId) -> Checked {
+    pub(crate) fn agent_sees_end(&mut self, link: LinkId) -> Checked {
         let stream = &mut self.links[link];
         stream.broken = true;
         let (id, life) = (stream.machine, stream.machine_life);
@@ -397,7 +397,7 @@ impl World {
     }
 
     /// A frame reaches an agent.
-    pub fn agent_hears(&mut self, link: LinkId, mut frame: Box<ToAgentFrame>) -> Checked {
+    pub(crate) fn agent_hears(&mut self, link: LinkId, mut frame: Box<ToAgentFrame>) -> Checked {
         if self.options.mutation == Some(Mutation::KeepNothing) {
             frame.messages.retain(|message| !matches!(message, ToAgent::Keep { .. }));
         }
@@ -463,7 +463,7 @@ impl World {
     }
 
     /// A greeting names every result on the disk.
-    pub fn check_greeting(&self, id: MachineId, holding: &[AttemptId]) -> Checked {
+    pub(crate) fn check_greeting(&self, id: MachineId, holding: &[AttemptId]) -> Checked {
         let machine = &self.machines[id];
         let named: BTreeSet<&AttemptId> = holding.iter().collect();
         let Some(attempt) = machine.disk.results.keys().find(|attempt| !named.contains(attempt)) else { return Ok(()) };
@@ -472,7 +472,7 @@ impl World {
     }
 
     /// A result may go when it counts, was refused, or was taken back.
-    pub fn check_dropped(&mut self, id: MachineId, attempt: AttemptId) -> Checked {
+    pub(crate) fn check_dropped(&mut self, id: MachineId, attempt: AttemptId) -> Checked {
         let machine = &mut self.machines[id];
         let agent = machine.agent;
         let taken_back = machine.taken_back.remove(&attempt);
@@ -482,7 +482,7 @@ impl World {
     }
 
     /// Laptops sleep, and wake up later than the world.
-    pub fn fall_asleep(&mut self, id: MachineId, time: Duration) {
+    pub(crate) fn fall_asleep(&mut self, id: MachineId, time: Duration) {
         let now = self.now;
         let machine = &mut self.machines[id];
         let agent = machine.agent;
@@ -498,7 +498,7 @@ impl World {
         }
     }
 
-    pub fn wake_up(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn wake_up(&mut self, id: MachineId) -> Checked {
         let Power::Asleep { since, .. } = self.machines[id].power else { return Ok(()) };
         self.machines[id].power = Power::On;
         // Its clock was put off to the end that the sleep was to have.
@@ -522,7 +522,7 @@ impl World {
     }
 
     /// Whether this kind of fault happens now.
-    pub fn strikes(&mut self, kind: Kind, probability: f64) -> bool {
+    pub(crate) fn strikes(&mut self, kind: Kind, probability: f64) -> bool {
         let probability = probability * self.options.rate(kind);
         !self.healed && self.dice.machines.chance(probability)
     }

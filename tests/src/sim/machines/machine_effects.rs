@@ -21,7 +21,7 @@ use crate::sim::{
 };
 
 impl World {
-    pub fn carry_out(&mut self, id: MachineId, effect: Effect) -> Checked {
+    pub(crate) fn carry_out(&mut self, id: MachineId, effect: Effect) -> Checked {
         match effect {
             Effect::Send(message) => return self.say(id, message),
             Effect::Close(reason) => self.close(id, &reason),
@@ -139,7 +139,7 @@ impl World {
         self.push_machine(id, at, MachineEvent::Fetched { digest: blob.digest, fetch });
     }
 
-    pub fn fetch_ends(&mut self, id: MachineId, digest: Digest, fetch: u64) -> Checked {
+    pub(crate) fn fetch_ends(&mut self, id: MachineId, digest: Digest, fetch: u64) -> Checked {
         let machine = &self.machines[id];
         if machine.fetching.get(&digest) != Some(&fetch) {
             return Ok(());
@@ -166,7 +166,7 @@ impl World {
         self.push_machine(id, at, MachineEvent::Delivered { attempt, input });
     }
 
-    pub fn delivery_ends(&mut self, id: MachineId, attempt: AttemptId, input: u64) -> Checked {
+    pub(crate) fn delivery_ends(&mut self, id: MachineId, attempt: AttemptId, input: u64) -> Checked {
         let there = self.machines[id].link.is_some_and(|link| {
             let stream = &self.links[link];
             let coordinator = &self.coordinators[stream.coordinator];
@@ -184,6 +184,6 @@ impl World {
 }
 
 /// The number that a simulated function reads.
-pub fn number_of(attempt: AttemptId, input: &lull_shared::message::Payload) -> u64 {
+pub(crate) fn number_of(attempt: AttemptId, input: &lull_shared::message::Payload) -> u64 {
     input_of(input).unwrap_or_else(|| unreachable!("{attempt} has a number for its input"))
 }

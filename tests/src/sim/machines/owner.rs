@@ -26,7 +26,7 @@ const DAY: i64 = 24 * 3600 * 1_000_000;
 
 /// One owner.
 #[derive(Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     dice: Dice,
     /// A machine in a lab has none, and in a steady world nobody has.
     here: bool,
@@ -42,14 +42,14 @@ pub struct Owner {
 
 /// What the owner's programs do to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Busy {
+pub(crate) enum Busy {
     No,
     Processor,
     Memory,
 }
 
 impl Owner {
-    pub fn new(options: &Options, laptop: bool, lab: bool, number: u64) -> Self {
+    pub(crate) fn new(options: &Options, laptop: bool, lab: bool, number: u64) -> Self {
         let mut dice = Dice::new(options.seed, 1_000 + number);
         let hour = |hours: f64| (hours * 3600e6) as i64;
         let comes = hour(7.5 + 2.0 * dice.seconds(0.0, 1.0).as_secs_f64());
@@ -107,7 +107,7 @@ impl Owner {
 
 impl World {
     /// An owner begins or stops to use the machine.
-    pub fn owner_turns(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn owner_turns(&mut self, id: MachineId) -> Checked {
         if self.healed {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// The agent has begun to look, or to look again: its patience begins anew.
-    pub fn restart_owner_watch(&mut self, id: MachineId) {
+    pub(crate) fn restart_owner_watch(&mut self, id: MachineId) {
         self.machines[id].owner.sampling = false;
         self.watch_owner(id);
     }
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    pub fn sample(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn sample(&mut self, id: MachineId) -> Checked {
         if self.machines[id].desk.is_some() {
             return self.desk_sample(id);
         }
@@ -176,7 +176,7 @@ impl World {
     }
 
     /// Nothing runs any more once the guard had its time.
-    pub fn check_owner(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn check_owner(&mut self, id: MachineId) -> Checked {
         if self.machines[id].desk.is_some() {
             return self.check_desk(id, false);
         }
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Everybody goes home.
-    pub fn go_home(&mut self, id: MachineId) -> Checked {
+    pub(crate) fn go_home(&mut self, id: MachineId) -> Checked {
         let was = std::mem::replace(&mut self.machines[id].owner.busy, Busy::No);
         if was != Busy::No {
             self.watch_owner(id);

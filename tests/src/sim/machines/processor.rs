@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The processor time that this thread has had.
 #[cfg(unix)]
-pub fn time() -> Duration {
+pub(crate) fn time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a timespec of ours, which is written before the call returns.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };

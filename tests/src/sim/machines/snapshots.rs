@@ -23,7 +23,7 @@ use crate::sim::{
 
 /// All snapshots that some machine keeps.
 #[derive(Debug, Default)]
-pub struct Snapshots(BTreeMap<Digest, Snapshot>);
+pub(crate) struct Snapshots(BTreeMap<Digest, Snapshot>);
 
 /// A snapshot that was taken at some time.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Snapshot {
 
 impl Snapshots {
     /// If this is a snapshot, the machine has it from now on.
-    pub fn keep(&mut self, digest: Digest, keeper: MachineId) {
+    pub(crate) fn keep(&mut self, digest: Digest, keeper: MachineId) {
         if let Some(snapshot) = self.0.get_mut(&digest) {
             snapshot.keepers.insert(keeper);
         }
@@ -53,7 +53,7 @@ impl Snapshots {
 
 impl World {
     /// An agent has the state of what runs written down, and goes on.
-    pub fn checkpoint(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
+    pub(crate) fn checkpoint(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
         if let Some(blob) = self.written(id, slot, attempt) {
             let event = Event::Saved { slot, attempt, snapshot: blob, suspended: false };
             self.machines[id].own.push_back(event);
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// An agent wants what runs to be written down and its executor to end.
-    pub fn suspend(&mut self, id: MachineId, slot: u16, attempt: AttemptId) {
+    pub(crate) fn suspend(&mut self, id: MachineId, slot: u16, attempt: AttemptId) {
         let time = self.dice.machines.seconds(0.005, 0.4);
         let now = self.now;
         let executor = &mut self.machines[id].slots[usize::from(slot)];
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// What was suspended is written down, or could not be; its process is gone.
-    pub fn suspended(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
+    pub(crate) fn suspended(&mut self, id: MachineId, slot: u16, attempt: AttemptId) -> Checked {
         let written = if self.strikes(Kind::Executor, 0.01) { None } else { self.written(id, slot, attempt) };
         let now = self.now;
         self.note_left(id, slot);
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// A blob is not needed any more for now: code stays, snapshots make room for others.
-    pub fn unpin(&mut self, id: MachineId, digest: Digest) {
+    pub(crate) fn unpin(&mut self, id: MachineId, digest: Digest) {
         self.machines[id].fetching.remove(&digest);
         if self.snapshots.0.contains_key(&digest) {
             self.forget_snapshot(id, digest);
@@ -105,13 +105,13 @@ impl World {
     }
 
     /// A machine has a snapshot no more.
-    pub fn forget_snapshot(&mut self, id: MachineId, digest: Digest) {
+    pub(crate) fn forget_snapshot(&mut self, id: MachineId, digest: Digest) {
         self.machines[id].cache.remove(&digest);
         self.snapshots.forget(digest, id);
     }
 
     /// Whether a blob is a snapshot that nobody can give to this machine.
-    pub fn lacks_snapshot(&self, asker: MachineId, digest: &Digest) -> bool {
+    pub(crate) fn lacks_snapshot(&self, asker: MachineId, digest: &Digest) -> bool {
         !(self.database.codes.contains(digest) || self.is_given(Some(asker), digest) || self.is_kept_here(digest))
     }
 
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// What a coordinator does with its own copies.
-    pub fn own_copy(&mut self, id: CoordinatorId, own_copy: OwnCopy) {
+    pub(crate) fn own_copy(&mut self, id: CoordinatorId, own_copy: OwnCopy) {
         match own_copy {
             OwnCopy::Report => {
                 let kept = self.coordinators[id].snapshots.iter();
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// A snapshot gets to a coordinator, if anybody gives it.
-    pub fn own_copy_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
+    pub(crate) fn own_copy_fetched(&mut self, id: CoordinatorId, snapshot: BlobRef) {
         let digest = snapshot.digest;
         let event = match self.is_given(None, &digest) {
             true => {
@@ -163,12 +163,17 @@ impl World {
     }
 
     /// What is done of a task by a snapshot that somebody keeps.
-    pub fn snapshot_done(&self, digest: Digest) -> Option<Duration> {
+    pub(crate) fn snapshot_done(&self, digest: Digest) -> Option<Duration> {
         self.snapshots.0.get(&digest).map(|snapshot| snapshot.done)
     }
 
     /// What was done of a task before an attempt went on from a snapshot, which must be one of that task and here.
-    pub fn done_before(&mut self, id: MachineId, attempt: AttemptId, resume: Option<BlobRef>) -> Result<Duration, Violation> {
+    pub(crate) fn done_before(
+        &mut self,
+        id: MachineId,
+        attempt: AttemptId,
+        resume: Option<BlobRef>,
+    ) -> Result<Duration, Violation> {
         let Some(blob) = resume else { return Ok(Duration::ZERO) };
         let agent = self.machines[id].agent;
         let snapshot = self.snapshots.0.get(&blob.digest).filter(|snapshot| snapshot.keepers.contains(&id));

@@ -16,7 +16,7 @@ use crate::sim::{
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     Cut,
     Stall,
     SilentCut,
@@ -64,7 +64,7 @@ const HARSH_FOR_AGENTS: f64 = 5.0;
 
 impl Fault {
     /// For the digest.
-    pub fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         match self {
             Self::Misfortune(_) => RATES.len() as u64 + 1,
             other => RATES.iter().position(|(fault, ..)| *fault == other).unwrap_or(RATES.len()) as u64,
@@ -80,7 +80,7 @@ enum Whose {
 
 impl World {
     /// Every kind of fault gets its first time.
-    pub fn schedule_faults(&mut self) {
+    pub(crate) fn schedule_faults(&mut self) {
         RATES.iter().for_each(|(fault, ..)| self.schedule(*fault));
     }
 
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    pub fn fault(&mut self, fault: Fault) -> Checked {
+    pub(crate) fn fault(&mut self, fault: Fault) -> Checked {
         if self.healed {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Everything heals at once: from here on every job must come to its end.
-    pub fn heal(&mut self) -> Checked {
+    pub(crate) fn heal(&mut self) -> Checked {
         self.healed = true;
         self.note(|| "! everything heals".to_owned());
         self.database.moods.set(Mood::Well);

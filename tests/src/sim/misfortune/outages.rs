@@ -25,7 +25,7 @@ const APART: Duration = Duration::from_secs(180);
 
 /// Machines that went dark, and what ran there.
 #[derive(Debug, Default)]
-pub struct Outages {
+pub(crate) struct Outages {
     times: Vec<Timestamp>,
     tasks: BTreeMap<TaskId, Outage>,
 }
@@ -39,7 +39,7 @@ struct Outage {
 
 impl World {
     /// A machine is about to go dark.
-    pub fn note_outage(&mut self, id: MachineId) {
+    pub(crate) fn note_outage(&mut self, id: MachineId) {
         let at = self.now;
         self.outages.times.push(at);
         for slot in &self.machines[id].slots {
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// A task is executed again, of which so much is done.
-    pub fn check_outage(&mut self, attempt: AttemptId, done: Duration) -> Checked {
+    pub(crate) fn check_outage(&mut self, attempt: AttemptId, done: Duration) -> Checked {
         let Some(outage) = self.outages.tasks.remove(&attempt.task) else { return Ok(()) };
         let near = |at: &&Timestamp| **at != outage.at && **at + APART > outage.at;
         if !only_power_fails(&self.options) || self.outages.times.iter().any(|at| near(&at)) {

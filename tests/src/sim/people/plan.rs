@@ -19,8 +19,8 @@ use crate::sim::{
 };
 
 /// Inputs of different jobs differ, so that a mixed-up result is noticed.
-pub const INPUTS_PER_JOB: u64 = 100_000_000;
-pub const SUBMITTERS: [&str; 5] = ["ada", "grace", "linus", "edsger", "barbara"];
+pub(crate) const INPUTS_PER_JOB: u64 = 100_000_000;
+pub(crate) const SUBMITTERS: [&str; 5] = ["ada", "grace", "linus", "edsger", "barbara"];
 /// Slots of a machine, on average.
 const SLOTS_MEAN: f64 = 3.0;
 /// The share of the fleet's time that the work would take if nobody else used it.
@@ -40,7 +40,7 @@ pub struct Planned {
 
 /// How one attempt goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Succeeds { large: bool },
     Exits,
     Traps,
@@ -49,7 +49,7 @@ pub enum Fate {
 }
 
 /// All jobs of a run.
-pub fn jobs(options: &Options, start: Timestamp) -> Vec<Planned> {
+pub(crate) fn jobs(options: &Options, start: Timestamp) -> Vec<Planned> {
     if let Some(week) = options.week {
         return week::work::jobs(options, week, start);
     }
@@ -146,7 +146,7 @@ fn mean_task(options: &Options) -> Duration {
 }
 
 /// The input of a job's first task.
-pub fn first_input(spec: &JobSpec) -> u64 {
+pub(crate) fn first_input(spec: &JobSpec) -> u64 {
     match spec.inputs {
         Inputs::Range { first, .. } => first,
         Inputs::Numbers(_) | Inputs::Pack { .. } => unreachable!("planned jobs have ranges"),
@@ -154,7 +154,7 @@ pub fn first_input(spec: &JobSpec) -> u64 {
 }
 
 /// What the simulated function writes for an input.
-pub fn output(input: u64) -> String {
+pub(crate) fn output(input: u64) -> String {
     format!("done {input}")
 }
 
@@ -166,17 +166,17 @@ const LIARS: u64 = 7;
 const TARDY: u64 = 4;
 
 /// Whether this machine writes other outputs than its functions now and then. Those that do never agree.
-pub fn is_liar(options: &Options, agent: AgentId) -> bool {
+pub(crate) fn is_liar(options: &Options, agent: AgentId) -> bool {
     options.rate(Kind::Guest) > 0.0 && options.agents >= LIARS_FROM && agent.0 % LIARS == 3
 }
 
 /// Whether this machine says that attempts run, and never that one has ended.
-pub fn is_tardy(options: &Options, agent: AgentId) -> bool {
+pub(crate) fn is_tardy(options: &Options, agent: AgentId) -> bool {
     options.tardy && agent.0 % TARDY == 2
 }
 
 /// What a liar writes in place of its function, if it does so with this attempt.
-pub fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) -> Option<String> {
+pub(crate) fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) -> Option<String> {
     let throw = fraction(mixed(&[options.seed, agent.0, attempt.task.job.0, u64::from(attempt.task.index), 11]));
     (is_liar(options, agent) && throw < 0.5).then(|| format!("{agent} says done {input}"))
 }
@@ -185,7 +185,7 @@ pub fn lie(options: &Options, agent: AgentId, attempt: AttemptId, input: u64) ->
 const GARBLERS: u64 = 11;
 
 /// Of a machine that breaks the protocol the results of some attempts arrive with a log that no agent may have.
-pub fn garble(options: &Options, agent: AgentId, message: &mut ToCoordinator) {
+pub(crate) fn garble(options: &Options, agent: AgentId, message: &mut ToCoordinator) {
     let garbles = options.rate(Kind::Guest) > 0.0 && options.agents >= LIARS_FROM && agent.0 % GARBLERS == 5;
     let ToCoordinator::Finished(results) = message else { return };
     for result in results.iter_mut().filter(|_| garbles) {
@@ -197,7 +197,7 @@ pub fn garble(options: &Options, agent: AgentId, message: &mut ToCoordinator) {
 }
 
 /// How an attempt goes and how long it takes.
-pub fn fate(options: &Options, attempt: AttemptId, each: Duration) -> (Fate, Duration) {
+pub(crate) fn fate(options: &Options, attempt: AttemptId, each: Duration) -> (Fate, Duration) {
     let task = mark(options, attempt.task);
     let length = length(options, attempt.task, each);
     let large = task.is_multiple_of(LARGE_OUTPUTS);
@@ -225,13 +225,13 @@ fn mark(options: &Options, task: TaskId) -> u64 {
 
 /// How long a task takes in a plain build. Its length is its own; most are short, some take ten times the mean. In a week
 /// tasks of a job resemble each other.
-pub fn length(options: &Options, task: TaskId, each: Duration) -> Duration {
+pub(crate) fn length(options: &Options, task: TaskId, each: Duration) -> Duration {
     let fraction = fraction(mark(options, task));
     let spread = if options.week.is_some() { 0.6 + 0.8 * fraction } else { -(1.0 - fraction).ln() };
     each.mul_f64(spread.clamp(0.02, 10.0))
 }
 
 /// The mean time of a job's tasks, as its function reads it.
-pub fn mean_time(args: &[String]) -> Duration {
+pub(crate) fn mean_time(args: &[String]) -> Duration {
     Duration::from_micros(args.first().and_then(|each| each.parse().ok()).unwrap_or(1))
 }

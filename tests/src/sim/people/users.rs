@@ -21,7 +21,7 @@ use crate::sim::{
 
 /// What somebody wants.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// The planned job with this number.
     Submit(usize),
     Cancel(JobId),
@@ -36,7 +36,7 @@ const REVOKED_MAX: usize = 3;
 
 impl World {
     /// Somebody turns to a coordinator, if there is one that thinks it leads.
-    pub fn ask(&mut self, wish: Wish) {
+    pub(crate) fn ask(&mut self, wish: Wish) {
         let leader: Vec<CoordinatorId> =
             (0..self.coordinators.len()).filter(|id| self.coordinators[*id].leader().is_some()).collect();
         let mut submission = None;
@@ -111,13 +111,13 @@ impl World {
     }
 
     /// A request reaches a coordinator, if it still lives.
-    pub fn request_arrives(&mut self, id: CoordinatorId, life: u32, input: Input) {
+    pub(crate) fn request_arrives(&mut self, id: CoordinatorId, life: u32, input: Input) {
         if self.coordinators[id].life == life {
             self.arrives(id, input);
         }
     }
 
-    pub fn answered(&mut self, number: u64, reply: Reply) -> Checked {
+    pub(crate) fn answered(&mut self, number: u64, reply: Reply) -> Checked {
         let Some(wish) = self.open_asks.remove(&number) else { return Ok(()) };
         self.note(|| format!("somebody is answered: {wish:?}: {reply:?}"));
         match (wish, reply) {
@@ -147,14 +147,14 @@ impl World {
     }
 
     /// No answer: a submission is made again under its key, all else was not that important.
-    pub fn gives_up(&mut self, number: u64) {
+    pub(crate) fn gives_up(&mut self, number: u64) {
         if let Some(wish @ (Wish::Submit(_) | Wish::Intake(..))) = self.open_asks.remove(&number) {
             self.ask(wish);
         }
     }
 
     /// Somebody changes their mind about a job that runs.
-    pub fn somebody_cancels(&mut self) {
+    pub(crate) fn somebody_cancels(&mut self) {
         let active: Vec<JobId> = self.ledger.jobs.iter().filter(|(_, job)| !job.state.is_ended()).map(|(id, _)| *id).collect();
         if !active.is_empty() && self.dice.people.chance(0.5) {
             let job = active[self.dice.people.index(active.len())];
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Somebody wants what went wrong to run again.
-    pub fn somebody_retries(&mut self) {
+    pub(crate) fn somebody_retries(&mut self) {
         let bad = |state: JobState| matches!(state, JobState::Failed | JobState::Cancelled | JobState::Expired);
         let ended: Vec<JobId> = self.ledger.jobs.iter().filter(|(_, job)| bad(job.state)).map(|(id, _)| *id).collect();
         if !ended.is_empty() {
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// The administrator opens, cordons, drains and, rarely, revokes.
-    pub fn somebody_keeps_the_fleet(&mut self) {
+    pub(crate) fn somebody_keeps_the_fleet(&mut self) {
         let agent = AgentId(self.dice.people.number(1, self.machines.len() as u64 + 1));
         let revoked = self.ledger.intakes.values().filter(|intake| **intake == Intake::Revoked).count();
         let intake = match self.dice.people.number(0, 12) {
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// At the end everybody who is not revoked may work again.
-    pub fn open_the_fleet(&mut self) {
+    pub(crate) fn open_the_fleet(&mut self) {
         let closed = |intake: &Intake| matches!(intake, Intake::Cordoned | Intake::Draining);
         let agents: Vec<AgentId> =
             self.ledger.intakes.iter().filter(|(_, intake)| closed(intake)).map(|(agent, _)| *agent).collect();
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// The coordinator that leads by the store's word.
-    pub fn leader(&self) -> Option<&Leader> {
+    pub(crate) fn leader(&self) -> Option<&Leader> {
         let mut leads = self.coordinators.iter().filter_map(|coordinator| coordinator.leader());
         leads.find(|leader| leader.lead.term == self.term)
     }

@@ -16,17 +16,17 @@ use super::{
 };
 
 /// From the owner's input to the last guest instruction.
-pub const YIELD: Duration = Duration::from_millis(10);
+pub(super) const YIELD: Duration = Duration::from_millis(10);
 /// What is measured once a second is seen by then.
-pub const SEEN: Duration = Duration::from_millis(1_050);
+pub(super) const SEEN: Duration = Duration::from_millis(1_050);
 /// Other programs' load is seen with two seconds of patience and a measurement at each end.
-pub const LOAD_SEEN: Duration = Duration::from_millis(4_050);
+pub(super) const LOAD_SEEN: Duration = Duration::from_millis(4_050);
 /// After the grace the memory is back by then.
-pub const MEMORY: Duration = Duration::from_secs(1);
+pub(super) const MEMORY: Duration = Duration::from_secs(1);
 
 /// Somebody who comes back is told from a bumped desk by the second input, whatever the grace: that has come by then.
 /// What was frozen at the first one stays until it is known that nobody bumped the desk.
-pub const TOLD: Duration = Duration::from_millis(1_310);
+pub(super) const TOLD: Duration = Duration::from_millis(1_310);
 
 /// Why something may not run, each with its own time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -272,7 +272,7 @@ impl Habits {
 
 /// How long the owner pauses between two inputs that matter: the first two tell them from a bumped desk within
 /// [`super::desk::TOLD`], the others keep the guard from believing that they left.
-pub fn next_input(first: bool, idle: Duration, dice: &mut Dice) -> Duration {
+pub(super) fn next_input(first: bool, idle: Duration, dice: &mut Dice) -> Duration {
     if first { dice.seconds(0.6, 1.3) } else { idle.mul_f64(dice.seconds(0.5, 0.9).as_secs_f64()) }
 }
 

@@ -79,7 +79,7 @@ const LAST_WORDS: Duration = Duration::from_secs(600);
 
 impl World {
     /// The desks begin their week.
-    pub fn begin_week(&mut self) {
+    pub(super) fn begin_week(&mut self) {
         for id in 0..self.machines.len() {
             self.next_act(id);
         }
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// Something happens at a desk.
-    pub fn desk_acts(&mut self, id: MachineId) -> Checked {
+    pub(super) fn desk_acts(&mut self, id: MachineId) -> Checked {
         if self.healed {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Keyboard or mouse moved.
-    pub fn input(&mut self, id: MachineId, first: bool) -> Checked {
+    pub(super) fn input(&mut self, id: MachineId, first: bool) -> Checked {
         let (now, idle) = (self.now, self.desk(id).idle);
         let desk = self.desk(id);
         desk.last_input = now;
@@ -194,14 +194,14 @@ impl World {
     }
 
     /// The desk was bumped: an input that nothing follows.
-    pub fn bump(&mut self, id: MachineId) -> Checked {
+    pub(super) fn bump(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         self.desk(id).last_input = now;
         self.tell(id, Event::Input)
     }
 
     /// A bumped desk disturbed nobody for long.
-    pub fn bump_over(&mut self, id: MachineId) -> Checked {
+    pub(super) fn bump_over(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         let desk = self.desk(id);
         let there = desk.sits_until > now || desk.is_hindered();
@@ -241,14 +241,14 @@ impl World {
         }
     }
 
-    pub fn desk_sample(&mut self, id: MachineId) -> Checked {
+    pub(super) fn desk_sample(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         let sample = self.desk(id).sample(now);
         self.tell(id, Event::Sample(sample))
     }
 
     /// The agent has begun to look, or to look again.
-    pub fn desk_starts(&mut self, id: MachineId) -> Checked {
+    pub(super) fn desk_starts(&mut self, id: MachineId) -> Checked {
         let now = self.now;
         let desk = self.desk(id);
         desk.allow(Why::Power);
@@ -288,7 +288,7 @@ impl World {
     }
 
     /// What runs on it does not keep a machine awake.
-    pub fn left(&mut self, id: MachineId, off: bool, until: Timestamp) -> Checked {
+    pub(super) fn left(&mut self, id: MachineId, off: bool, until: Timestamp) -> Checked {
         if off {
             self.goes_dark(id, false, until);
         } else {
@@ -299,7 +299,7 @@ impl World {
         Ok(())
     }
 
-    pub fn service_stops(&mut self, id: MachineId) -> Checked {
+    pub(super) fn service_stops(&mut self, id: MachineId) -> Checked {
         self.tell(id, Event::Stop { grace: STOP_GRACE })
     }
 
@@ -313,7 +313,7 @@ impl World {
     }
 
     /// It has woken up.
-    pub fn desk_wakes(&mut self, id: MachineId) -> Checked {
+    pub(super) fn desk_wakes(&mut self, id: MachineId) -> Checked {
         self.desk(id).allow(Why::Power);
         self.looks_again(id)?;
         self.tell(id, Event::Announced(Announcement::Awake))
@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Whether a machine is not to be started yet.
-    pub fn is_dark(&self, id: MachineId) -> bool {
+    pub(super) fn is_dark(&self, id: MachineId) -> bool {
         !self.healed && self.machines[id].desk.as_ref().is_some_and(|desk| desk.dark_until > self.now)
     }
 
@@ -342,7 +342,7 @@ impl World {
     }
 
     /// Nothing runs that the owner, the policy or the machine's state forbid.
-    pub fn check_desk(&mut self, id: MachineId, with_memory: bool) -> Checked {
+    pub(super) fn check_desk(&mut self, id: MachineId, with_memory: bool) -> Checked {
         let now = self.now;
         if self.week.is_some() {
             // Nobody sits at a desk any more, whatever was planned.
@@ -368,7 +368,7 @@ impl World {
     }
 
     /// Counts what the guard lets run.
-    pub fn note_offer(&mut self, id: MachineId) {
+    pub(super) fn note_offer(&mut self, id: MachineId) {
         let now = self.now;
         let machine = &mut self.machines[id];
         let Some(desk) = machine.desk.as_mut() else { return };
@@ -384,7 +384,7 @@ impl World {
 
     /// The week is over: what came of it is counted, machines come back for what is on their disks, the rest is
     /// cancelled.
-    pub fn week_ends(&mut self) -> Checked {
+    pub(super) fn week_ends(&mut self) -> Checked {
         let now = self.now;
         self.figures.under_way = self.under_way();
         for machine in &mut self.machines {
@@ -410,7 +410,7 @@ impl World {
     }
 
     /// A result counts.
-    pub fn note_useful(&mut self, change: &Change) {
+    pub(super) fn note_useful(&mut self, change: &Change) {
         if let Change::AttemptEnded(ended) = change
             && ended.after == TaskAfter::Succeeded
             && self.week.is_none()
@@ -420,7 +420,7 @@ impl World {
     }
 
     /// An executor is about to end: what was done of its front may have to be done again.
-    pub fn note_left(&mut self, id: MachineId, slot: u16) {
+    pub(super) fn note_left(&mut self, id: MachineId, slot: u16) {
         self.note_work(id, slot);
         if self.options.week.is_none() || self.healed {
             return;
@@ -431,7 +431,7 @@ impl World {
     }
 
     /// A task begins again with so much of it done.
-    pub fn note_repeated(&mut self, task: TaskId, done: Duration) {
+    pub(super) fn note_repeated(&mut self, task: TaskId, done: Duration) {
         let Some((left, nature)) = self.left.remove(&task) else { return };
         let lost = left.saturating_sub(done);
         *match nature {
@@ -441,7 +441,7 @@ impl World {
         } += lost;
     }
 
-    pub fn length_of(&self, task: TaskId) -> Duration {
+    pub(super) fn length_of(&self, task: TaskId) -> Duration {
         self.ledger.jobs.get(&task.job).map_or(Duration::ZERO, |job| plan::length(&self.options, task, job.each))
     }
 

@@ -33,7 +33,7 @@ struct Graph {
 }
 
 impl CallGraph {
-    pub fn new(source: &Source<'_>, survey: &Survey) -> Self {
+    pub(crate) fn new(source: &Source<'_>, survey: &Survey) -> Self {
         let graph = Graph::new(source, survey);
         let roots = [source.start, Some(source.entry)].into_iter().flatten().filter_map(|root| root.checked_sub(source.imported));
         let (reached, mut polls_at_entry) = graph.search(roots);

@@ -56,7 +56,7 @@ pub(in crate::migratable) struct Body<'a> {
 
 impl Body<'_> {
     /// What reads the function once more, knowing the types of all operands.
-    pub fn validator(&self, allocations: FuncValidatorAllocations) -> FuncValidator<ValidatorResources> {
+    pub(crate) fn validator(&self, allocations: FuncValidatorAllocations) -> FuncValidator<ValidatorResources> {
         let FuncToValidate { resources, index, ty, features } = &self.validate;
         let again = FuncToValidate { resources: resources.clone(), index: *index, ty: *ty, features: *features };
         again.into_validator(allocations)
@@ -65,7 +65,7 @@ impl Body<'_> {
 
 impl<'a> Source<'a> {
     /// Parses a module that [`crate::migratable::reading::reason::validate`] accepted.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, NotMovable> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, NotMovable> {
         let mut source = Self {
             bytes,
             types: Vec::new(),
@@ -93,12 +93,12 @@ impl<'a> Source<'a> {
     }
 
     /// The content of a section with its count, if the module has it.
-    pub fn section(&self, id: SectionId) -> Option<&'a [u8]> {
+    pub(crate) fn section(&self, id: SectionId) -> Option<&'a [u8]> {
         self.sections.get(&id).and_then(|range| self.bytes.get(range.clone()))
     }
 
     /// The type of a function, by its index among all.
-    pub fn type_of(&self, function: u32) -> &FuncType {
+    pub(crate) fn type_of(&self, function: u32) -> &FuncType {
         &self.types[self.functions[function as usize] as usize]
     }
 

@@ -121,18 +121,18 @@ pub(in crate::migratable) struct Open {
 
 impl Open {
     /// Whether it can be suspended within.
-    pub fn suspends(&self) -> bool {
+    pub(crate) fn suspends(&self) -> bool {
         !self.points.is_empty()
     }
 
     /// The operands that stay below while the block runs.
-    pub fn below(&self) -> &[Value] {
+    pub(crate) fn below(&self) -> &[Value] {
         let taken = self.parameters.len() + usize::from(self.kind == Kind::If);
         &self.operands[..self.operands.len() - taken]
     }
 
     /// The height of the operand stack below its parameters.
-    pub fn inner_base(&self) -> u32 {
+    pub(crate) fn inner_base(&self) -> u32 {
         self.base + self.below().len() as u32
     }
 }

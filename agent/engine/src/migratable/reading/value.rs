@@ -17,7 +17,7 @@ pub(in crate::migratable) const VALUES: [Value; 5] = [Value::I32, Value::I64, Va
 
 impl Value {
     /// The numeric type, or none for a reference.
-    pub fn of(ty: wasmparser::ValType) -> Option<Self> {
+    pub(crate) fn of(ty: wasmparser::ValType) -> Option<Self> {
         Some(match ty {
             wasmparser::ValType::I32 => Self::I32,
             wasmparser::ValType::I64 => Self::I64,
@@ -29,12 +29,12 @@ impl Value {
     }
 
     /// All as numeric types, or none if a reference is among them.
-    pub fn all_of(types: &[wasmparser::ValType]) -> Option<Box<[Self]>> {
+    pub(crate) fn all_of(types: &[wasmparser::ValType]) -> Option<Box<[Self]>> {
         types.iter().map(|ty| Self::of(*ty)).collect()
     }
 
     /// Bytes in a frame.
-    pub fn size(self) -> u32 {
+    pub(crate) fn size(self) -> u32 {
         match self {
             Self::I32 | Self::F32 => 4,
             Self::I64 | Self::F64 => 8,
@@ -42,7 +42,7 @@ impl Value {
         }
     }
 
-    pub fn load(self, memory: u32, offset: u32) -> Instruction<'static> {
+    pub(crate) fn load(self, memory: u32, offset: u32) -> Instruction<'static> {
         let at = argument(memory, offset);
         match self {
             Self::I32 => Instruction::I32Load(at),
@@ -53,7 +53,7 @@ impl Value {
         }
     }
 
-    pub fn store(self, memory: u32, offset: u32) -> Instruction<'static> {
+    pub(crate) fn store(self, memory: u32, offset: u32) -> Instruction<'static> {
         let at = argument(memory, offset);
         match self {
             Self::I32 => Instruction::I32Store(at),
@@ -65,7 +65,7 @@ impl Value {
     }
 
     /// Zero as a global begins with it.
-    pub fn rest(self) -> ConstExpr {
+    pub(crate) fn rest(self) -> ConstExpr {
         match self {
             Self::I32 => ConstExpr::i32_const(0),
             Self::I64 => ConstExpr::i64_const(0),
@@ -75,7 +75,7 @@ impl Value {
         }
     }
 
-    pub fn zero(self) -> Instruction<'static> {
+    pub(crate) fn zero(self) -> Instruction<'static> {
         match self {
             Self::I32 => Instruction::I32Const(0),
             Self::I64 => Instruction::I64Const(0),

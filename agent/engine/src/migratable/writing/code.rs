@@ -23,81 +23,81 @@ pub(in crate::migratable) struct Code {
 pub(in crate::migratable) struct Label(u32);
 
 impl Code {
-    pub fn emit(&mut self, instruction: &Instruction<'_>) {
+    pub(crate) fn emit(&mut self, instruction: &Instruction<'_>) {
         instruction.encode(&mut self.bytes);
     }
 
-    pub fn emit_all(&mut self, instructions: &[Instruction<'_>]) {
+    pub(crate) fn emit_all(&mut self, instructions: &[Instruction<'_>]) {
         instructions.iter().for_each(|instruction| self.emit(instruction));
     }
 
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub fn block(&mut self, ty: BlockType) -> Label {
+    pub(crate) fn block(&mut self, ty: BlockType) -> Label {
         self.open(&Instruction::Block(ty))
     }
 
-    pub fn loop_(&mut self, ty: BlockType) -> Label {
+    pub(crate) fn loop_(&mut self, ty: BlockType) -> Label {
         self.open(&Instruction::Loop(ty))
     }
 
-    pub fn if_(&mut self, ty: BlockType) -> Label {
+    pub(crate) fn if_(&mut self, ty: BlockType) -> Label {
         self.open(&Instruction::If(ty))
     }
 
     /// An `if` that is hardly ever entered.
-    pub fn if_rarely(&mut self) -> Label {
+    pub(crate) fn if_rarely(&mut self) -> Label {
         self.hint();
         self.if_(BlockType::Empty)
     }
 
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.emit(&Instruction::End);
         self.depth -= 1;
     }
 
-    pub fn branch(&mut self, label: Label) {
+    pub(crate) fn branch(&mut self, label: Label) {
         self.emit(&Instruction::Br(self.distance(label)));
     }
 
     /// What a branch to an open block must say.
-    pub fn distance(&self, label: Label) -> u32 {
+    pub(crate) fn distance(&self, label: Label) -> u32 {
         self.depth - label.0
     }
 
     /// A branch to the end of the written function, with its results.
-    pub fn branch_to_end(&mut self) {
+    pub(crate) fn branch_to_end(&mut self) {
         self.emit(&Instruction::Br(self.depth));
     }
 
     /// From now on the module's innermost open block is at this label.
-    pub fn enter(&mut self, label: Label) {
+    pub(crate) fn enter(&mut self, label: Label) {
         self.labels.push(label.0);
     }
 
     /// What leaves the module's function from now on leads to this label, with the results.
-    pub fn enter_function(&mut self, label: Label) {
+    pub(crate) fn enter_function(&mut self, label: Label) {
         self.outermost = label.0;
     }
 
     /// Leaves the module's function, with its results.
-    pub fn leave_function(&mut self) {
+    pub(crate) fn leave_function(&mut self) {
         self.emit(&Instruction::Br(self.depth - self.outermost));
     }
 
     /// The module's innermost open block has ended.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.labels.pop();
     }
 
     /// What a branch of the module must now say to get to the same place. The function itself is the outermost label.
-    pub fn relative(&self, depth: u32) -> u32 {
+    pub(crate) fn relative(&self, depth: u32) -> u32 {
         let label = (self.labels.len() as u32).checked_sub(depth + 1).map_or(self.outermost, |at| self.labels[at as usize]);
         self.depth - label
     }
@@ -113,7 +113,7 @@ impl Code {
     }
 
     /// The finished function: its locals (without parameters) before its instructions, and its hints.
-    pub fn finish(self, locals: impl IntoIterator<Item = ValType>) -> Written {
+    pub(crate) fn finish(self, locals: impl IntoIterator<Item = ValType>) -> Written {
         let mut bytes = wasm_encoder::Function::new_with_locals_types(locals).into_raw_body();
         let moved = bytes.len() as u32;
         bytes.extend_from_slice(&self.bytes);
@@ -144,17 +144,17 @@ enum Place {
 }
 
 impl Homes {
-    pub fn new(locals: u32) -> Self {
+    pub(crate) fn new(locals: u32) -> Self {
         Self { first: locals, by_place: BTreeMap::new(), types: Vec::new() }
     }
 
     /// The point at which the activation is to go on, counted from 1; 0 when it runs.
-    pub fn pending(&mut self) -> u32 {
+    pub(crate) fn pending(&mut self) -> u32 {
         self.home(Place::Pending, Value::I32)
     }
 
     /// The local for an operand.
-    pub fn of(&mut self, height: u32, value: Value) -> u32 {
+    pub(crate) fn of(&mut self, height: u32, value: Value) -> u32 {
         self.home(Place::Operand(height, value), value)
     }
 
@@ -166,7 +166,7 @@ impl Homes {
         })
     }
 
-    pub fn types(&self) -> impl Iterator<Item = ValType> + '_ {
+    pub(crate) fn types(&self) -> impl Iterator<Item = ValType> + '_ {
         self.types.iter().map(|value| ValType::from(*value))
     }
 }
@@ -179,11 +179,11 @@ pub(in crate::migratable) struct Types {
 }
 
 impl Types {
-    pub fn new(present: usize) -> Self {
+    pub(crate) fn new(present: usize) -> Self {
         Self { first: present as u32, added: BTreeMap::new(), in_order: Vec::new() }
     }
 
-    pub fn function(&mut self, parameters: &[Value], results: &[Value]) -> u32 {
+    pub(crate) fn function(&mut self, parameters: &[Value], results: &[Value]) -> u32 {
         let key = (parameters.to_vec(), results.to_vec());
         let next = self.first + self.in_order.len() as u32;
         *self.added.entry(key.clone()).or_insert_with(|| {
@@ -193,7 +193,7 @@ impl Types {
     }
 
     /// A block that takes nothing.
-    pub fn block(&mut self, results: &[Value]) -> BlockType {
+    pub(crate) fn block(&mut self, results: &[Value]) -> BlockType {
         match results {
             [] => BlockType::Empty,
             [one] => BlockType::Result((*one).into()),
@@ -201,7 +201,7 @@ impl Types {
         }
     }
 
-    pub fn added(&self) -> &[(Vec<Value>, Vec<Value>)] {
+    pub(crate) fn added(&self) -> &[(Vec<Value>, Vec<Value>)] {
         &self.in_order
     }
 }

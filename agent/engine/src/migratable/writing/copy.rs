@@ -46,7 +46,7 @@ pub(in crate::migratable) enum Ending {
 
 impl<'w, 'a> Copy<'w, 'a> {
     #[expect(clippy::too_many_arguments, reason = "one for each thing that a copy is written with")]
-    pub fn new(
+    pub(crate) fn new(
         tape: &'w Tape<'a>,
         frames: &'w [Frame],
         ids: &'w Ids,
@@ -61,7 +61,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Refuses a function that grows without measure.
-    pub fn check_size(&self) -> Result<(), NotMovable> {
+    pub(crate) fn check_size(&self) -> Result<(), NotMovable> {
         if self.code.len() > self.bytes_max {
             return Err(NotMovable::TooLarge { what: "loops in a function are nested so deeply that its build would be huge" });
         }
@@ -69,7 +69,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Writes the function down. A fast copy has parameters, a resume copy has them as locals.
-    pub fn finish(self, parameters: usize) -> Result<Written, NotMovable> {
+    pub(crate) fn finish(self, parameters: usize) -> Result<Written, NotMovable> {
         let mut locals = Vec::with_capacity(self.tape.locals.len());
         for local in &self.tape.locals[parameters..] {
             locals.push(match Value::of(*local) {
@@ -86,7 +86,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Moves the uppermost operands into their locals.
-    pub fn take(&mut self, base: u32, operands: &[Value]) {
+    pub(crate) fn take(&mut self, base: u32, operands: &[Value]) {
         for (at, value) in operands.iter().enumerate().rev() {
             let home = self.homes.of(base + at as u32, *value);
             self.code.emit(&I::LocalSet(home));
@@ -94,7 +94,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Puts operands back from their locals.
-    pub fn give(&mut self, base: u32, operands: &[Value]) {
+    pub(crate) fn give(&mut self, base: u32, operands: &[Value]) {
         for (height, value) in (base..).zip(operands) {
             let home = self.homes.of(height, *value);
             self.code.emit(&I::LocalGet(home));
@@ -102,7 +102,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Leaves copies of the uppermost operands in their locals.
-    pub fn note(&mut self, base: u32, operands: &[Value]) {
+    pub(crate) fn note(&mut self, base: u32, operands: &[Value]) {
         self.take(base, operands);
         self.give(base, operands);
     }
@@ -111,7 +111,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     ///
     /// The load is atomic because nobody but the host writes the flag: a compiler takes an ordinary load for one that
     /// an earlier poll has made already, and a loop that stores nothing would never see the flag again.
-    pub fn poll(&mut self, point: u32) {
+    pub(crate) fn poll(&mut self, point: u32) {
         let at = MemArg { offset: 0, align: 2, memory_index: self.ids.stack };
         self.code.emit_all(&[I::I32Const(0), I::I32AtomicLoad(at)]);
         self.code.if_rarely();
@@ -120,7 +120,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Unwinds at a point if the call before it was suspended.
-    pub fn follow(&mut self, point: u32) {
+    pub(crate) fn follow(&mut self, point: u32) {
         self.code.emit(&I::GlobalGet(self.ids.state));
         self.code.if_rarely();
         self.spill(point);
@@ -128,7 +128,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Writes the frame of a point down, to be found when what is called now has ended.
-    pub fn push(&mut self, point: u32) {
+    pub(crate) fn push(&mut self, point: u32) {
         self.write_frame(point, Shared::push);
     }
 
@@ -166,7 +166,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Takes the frame of a point back, and lets the activation run.
-    pub fn restore(&mut self, point: u32) {
+    pub(crate) fn restore(&mut self, point: u32) {
         let frames = self.frames;
         for Slots { part, shape, slots } in frames[point as usize].parts().into_iter().rev() {
             self.code.emit(&I::Call(self.shared.restore(part, shape)));
@@ -180,11 +180,11 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     /// Loads one of the numbers at the end of the uppermost frame.
-    pub fn header(&mut self, number: Header) {
+    pub(crate) fn header(&mut self, number: Header) {
         self.code.emit_all(&number.load(self.ids));
     }
 
-    pub fn call(&mut self, callee: &Callee<'a>) {
+    pub(crate) fn call(&mut self, callee: &Callee<'a>) {
         match callee {
             Callee::Function(function) => self.code.emit(&I::Call(self.ids.function(*function))),
             Callee::Table(instruction) => self.code.raw(instruction),
@@ -207,7 +207,7 @@ pub(in crate::migratable) enum Header {
 
 impl Header {
     /// Loads it from the uppermost frame.
-    pub fn load(self, ids: &Ids) -> [I<'static>; 4] {
+    pub(crate) fn load(self, ids: &Ids) -> [I<'static>; 4] {
         let offset = match self {
             Self::Point => 4,
             Self::Function => 8,

@@ -38,12 +38,12 @@ pub(in crate::migratable) enum OnStack {
 
 impl<'a> Copy<'_, 'a> {
     /// Writes steps; blocks that are opened among them end among them.
-    pub fn clean(&mut self, range: Range<usize>) -> Result<(), NotMovable> {
+    pub(crate) fn clean(&mut self, range: Range<usize>) -> Result<(), NotMovable> {
         range.into_iter().try_for_each(|at| self.clean_step(at))
     }
 
     /// Writes a loop that polls.
-    pub fn clean_loop(&mut self, at: usize, open: &Open, on_stack: OnStack) -> Result<(), NotMovable> {
+    pub(crate) fn clean_loop(&mut self, at: usize, open: &Open, on_stack: OnStack) -> Result<(), NotMovable> {
         self.open_polled(open, on_stack);
         self.clean(at + 1..open.end + 1)
     }

@@ -39,12 +39,12 @@ pub(in crate::migratable) struct Slots<'f> {
 
 impl Frame {
     /// The size of the whole frame.
-    pub fn bytes(&self) -> u32 {
+    pub(crate) fn bytes(&self) -> u32 {
         self.slots.iter().map(|(_, value)| value.size()).sum::<u32>() + HEADER_BYTES
     }
 
     /// All slots in parts, from the bottom. The last is the one that the header follows, be it empty.
-    pub fn parts(&self) -> Vec<Slots<'_>> {
+    pub(crate) fn parts(&self) -> Vec<Slots<'_>> {
         let chunks = self.slots.chunks(PART_SLOTS);
         let mut parts: Vec<_> = chunks.map(|slots| Slots { part: Part::Values, shape: shape(slots), slots }).collect();
         match parts.last_mut() {

@@ -46,17 +46,17 @@ pub(in crate::migratable) struct Shared {
 }
 
 impl Shared {
-    pub fn new(ids: &Ids) -> Self {
+    pub(crate) fn new(ids: &Ids) -> Self {
         Self { first: ids.first_shared, known: BTreeMap::new(), in_order: Vec::new() }
     }
 
     /// The function that writes values of these types into a frame.
-    pub fn spill(&mut self, part: Part, shape: Shape) -> u32 {
+    pub(crate) fn spill(&mut self, part: Part, shape: Shape) -> u32 {
         self.function(Direction::Spill, part, shape)
     }
 
     /// The function that writes them down in a program that runs on.
-    pub fn push(&mut self, part: Part, shape: Shape) -> u32 {
+    pub(crate) fn push(&mut self, part: Part, shape: Shape) -> u32 {
         match part {
             Part::Values => self.spill(part, shape),
             Part::Last => self.function(Direction::Push, part, shape),
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// The function that takes them back.
-    pub fn restore(&mut self, part: Part, shape: Shape) -> u32 {
+    pub(crate) fn restore(&mut self, part: Part, shape: Shape) -> u32 {
         self.function(Direction::Restore, part, shape)
     }
 
@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// All of them in the order of their indices: parameters, results and code.
-    pub fn written(&self, ids: &Ids) -> impl Iterator<Item = (Vec<Value>, Vec<Value>, Function)> {
+    pub(crate) fn written(&self, ids: &Ids) -> impl Iterator<Item = (Vec<Value>, Vec<Value>, Function)> {
         self.in_order.iter().map(|(direction, part, shape)| {
             let values = values(shape);
             match direction {
