@@ -129,10 +129,9 @@ fn the_page_about_a_machine_says_what_the_code_does() {
     says("file", crate::machine_policy::FILE);
     let installer = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../installer/windows/lull-agent.wxs"));
     let installer = std::fs::read_to_string(installer).expect("the installer's source");
-    for key in [r"Software\Lull\Agent"] {
-        assert!(installer.contains(&format!("Key=\"{key}\"")), "{key}");
-        says("key", &format!(r"HKLM\{key}"));
-    }
+    let key = r"Software\Lull\Agent";
+    assert!(installer.contains(&format!("Key=\"{key}\"")), "{key}");
+    says("key", &format!(r"HKLM\{key}"));
     let (_, unit) = units().find(|(path, _)| path.ends_with("lull-agent.service")).expect("the agent's unit");
     for setting in
         ["DynamicUser=yes", "LULL_AGENT_DATA=/var/lib/lull-agent", "RuntimeDirectory=lull-agent", "DeviceAllow=char-input r"]

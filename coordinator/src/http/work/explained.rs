@@ -765,7 +765,7 @@ mod tests {
             paused,
             ..found(counts, None, vec![vec![owner()]])
         };
-        let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example: example, log: None };
+        let cause = |tasks| CauseBody { message: "it trapped".into(), tasks, example, log: None };
         for causes in [vec![], vec![cause(5)], vec![cause(5), cause(3)], vec![cause(5), cause(30)]] {
             let mut body = active(&record(), &found);
             body.tasks.extend(over(&record(), &body.counts, causes));

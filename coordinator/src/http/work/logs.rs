@@ -91,7 +91,7 @@ async fn read(state: &Interface, agent: AgentId, attempt: AttemptId, from: u64) 
         Ok(piece) => Ok(piece.total.is_some().then(|| part(piece))),
         // Its log is kept there, and comes with its result.
         Err(ReadError::Away | ReadError::Silent) => {
-            Ok(Some(LogBody { attempt: attempt, text: String::new(), dropped_bytes: 0, from, next: from, live: true }))
+            Ok(Some(LogBody { attempt, text: String::new(), dropped_bytes: 0, from, next: from, live: true }))
         }
         Err(busy @ ReadError::Busy) => Err(Refused::busy(busy.to_string())),
     }
@@ -102,7 +102,7 @@ fn part(piece: LogPiece) -> LogBody {
     let LogPiece { attempt, asked, from, bytes, .. } = piece;
     let whole = bytes.len() - cut_character(&bytes);
     LogBody {
-        attempt: attempt,
+        attempt,
         text: String::from_utf8_lossy(&bytes[..whole]).into_owned(),
         dropped_bytes: from.saturating_sub(asked),
         from,
@@ -156,7 +156,7 @@ fn rest(record: LogRecord, from: u64) -> LogBody {
         _ => (from.saturating_sub(dropped_bytes).clamp(head, length), (head + dropped_bytes).saturating_sub(from)),
     };
     let text = String::from_utf8_lossy(&log[usize::try_from(start).unwrap_or(log.len()).min(log.len())..]).into_owned();
-    LogBody { attempt: attempt, text, dropped_bytes: dropped, from, next: length + dropped_bytes, live: false }
+    LogBody { attempt, text, dropped_bytes: dropped, from, next: length + dropped_bytes, live: false }
 }
 
 #[cfg(test)]

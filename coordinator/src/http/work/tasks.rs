@@ -110,7 +110,7 @@ pub(crate) async fn explain(
     let job = jobs::remembered(&state, task.job).await?;
     let reason = ending::of_task(&record, &job).or(record.reason);
     Ok(Json(ExplanationBody {
-        task: task,
+        task,
         state: record.state,
         waiting: None,
         at: None,
