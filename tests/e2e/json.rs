@@ -164,6 +164,10 @@ impl Walk {
             self.lull(&format!("db {part}"), &["--data", text(&fresh)]);
         }
         self.server_run();
+        for action in ["install", "run", "status", "uninstall"] {
+            let refused = self.cluster.try_lull(&["server", "service", action, "-o", "json"]);
+            self.elsewhere(&format!("lull server service {action}"), refused, "systemctl");
+        }
     }
 
     /// It has its value as soon as it answers, and goes on.
@@ -191,6 +195,14 @@ impl Walk {
         self.values.insert("lull server run".into(), value);
     }
 
+    /// A command of another system: it says what does the same on this one.
+    fn elsewhere(&mut self, command: &str, refused: Said, instead: &str) {
+        assert!(refused.code != 0 && refused.out.is_empty(), "{command}: {} {}", refused.code, refused.out);
+        let hint = refused.err.split_once("hint: ").map(|(_, hint)| hint);
+        assert!(hint.is_some_and(|hint| hint.contains(instead)), "{command}: {}", refused.err);
+        self.refused.insert(command.to_owned(), refused.err);
+    }
+
     fn agent(&mut self) {
         self.agent_says("status", &[]);
         let status = &self.values["lull-agent status"];
@@ -205,14 +217,20 @@ impl Walk {
         self.agent_says("join", &[&token]);
         let refused = self.cluster.agent_says("desk", &["run", "-o", "json"]);
         assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{}", refused.err);
-        assert!(refused.err.contains("hint: `lull-agent status -o json`"), "{}", refused.err);
+        let hint = format!("hint: `lull-agent --data {} status -o json`", self.cluster.path("desk").display());
+        assert!(refused.err.contains(&hint), "{}", refused.err);
         self.refused.insert("lull-agent run".into(), refused.err);
-        for action in ["install", "run", "status", "uninstall"] {
+        for (action, instead) in [
+            ("install", "systemctl"),
+            ("run", "systemctl"),
+            ("status", "systemctl"),
+            ("uninstall", "systemctl"),
+            ("start-trays", "lull-tray"),
+        ] {
             let refused = self.cluster.agent_says("desk", &["service", action, "-o", "json"]);
-            assert!(refused.code != 0 && refused.out.is_empty(), "{action}: {} {}", refused.code, refused.out);
-            assert!(refused.err.contains("systemctl"), "{}", refused.err);
-            self.refused.insert(format!("lull-agent service {action}"), refused.err);
+            self.elsewhere(&format!("lull-agent service {action}"), refused, instead);
         }
+        self.agent_says("tray end", &[]);
         self.agent_says("leave", &[]);
         self.lull("agent revoke", &["desk"]);
         self.lull("agent restore", &["desk"]);

@@ -70,6 +70,9 @@ pub struct Status {
     /// Where people look at the network with a browser, if the coordinator has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portal: Option<String>,
+    /// What the administrator of this machine has set and its owner cannot change, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_policy: Option<String>,
     pub session: SessionStatus,
     /// What this machine did for others.
     pub share: Share,
@@ -106,6 +109,7 @@ impl Status {
         rows.push(("processors", others));
         rows.push(("tonight", self.count(&self.share.tally.tonight)));
         rows.push(("this month", self.count(&self.share.tally.month)));
+        rows.extend(self.machine_policy.clone().map(|words| ("policy", format!("{words}; `lull-agent policy` shows all"))));
         rows.extend(self.sources.iter().map(|source| ("sees", source_line(source))));
         rows.push(("cage", self.cage.clone().unwrap_or_else(|| "not known: no executor could be started".into())));
         rows.push(("cache", format!("{} of {}", size(self.cache_bytes), size(self.cache_bytes_max))));
@@ -288,6 +292,7 @@ mod tests {
                 disk_trouble: None,
             },
             portal: None,
+            machine_policy: None,
             share: Share {
                 tally: Tally::new(jiff::civil::DateTime::constant(2026, 11, 30, 22, 0, 0, 0)),
                 watts_per_processor: 8,
@@ -307,6 +312,15 @@ mod tests {
         let text = serde_json::to_string(&status()).expect("JSON");
         assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), status());
         assert!(text.starts_with("{\"schema_version\":1,"));
+    }
+
+    #[test]
+    fn what_the_machines_administrator_has_set_is_a_row_of_its_own() {
+        let mut status = status();
+        assert!(!status.table().contains("\npolicy "));
+        status.machine_policy = Some("this machine's administrator has set idle=30m".into());
+        let row = "\npolicy       this machine's administrator has set idle=30m; `lull-agent policy` shows all\n";
+        assert!(status.table().contains(row), "{}", status.table());
     }
 
     #[test]

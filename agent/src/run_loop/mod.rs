@@ -327,6 +327,7 @@ impl RunLoop {
             coordinator: self.line.as_ref().map(|line| line.address.to_string()),
             unwanted: self.member.unwanted(),
             portal: None,
+            machine_policy: self.session.standing().set_by_machine(),
             session: self.session.status(now),
             share: self.counter.share(tally::local()),
             sources: self.sensor.sources(),

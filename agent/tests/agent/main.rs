@@ -223,7 +223,8 @@ async fn exit_codes_and_words_tell_what_went_wrong() {
     for command in ["status", "pause", "resume", "run", "leave"] {
         let output = within("an answer", stranger.cli(&[command])).await;
         assert_eq!(output.code, Some(3), "{command}: {}", output.stderr);
-        assert!(output.stderr.contains("lull-agent join --token-file FILE"), "{}", output.stderr);
+        let hint = format!("`lull-agent --data {} join --token-file FILE`", stranger.data().display());
+        assert!(output.stderr.contains(&hint), "{}", output.stderr);
     }
     assert_eq!(stranger.cli(&["join", "lull1-nonsense"]).await.code, Some(2));
     let spent = network.refusing(stranger.cli(&["join", &network.token()])).await;
@@ -233,7 +234,8 @@ async fn exit_codes_and_words_tell_what_went_wrong() {
     let member = Agent::join(&mut network, &[]).await;
     let stopped = member.cli(&["status"]).await;
     assert_eq!(stopped.code, Some(5));
-    assert!(stopped.stderr.contains("start it with `lull-agent run`"), "{}", stopped.stderr);
+    let hint = format!("start it with `lull-agent --data {} run`", member.data().display());
+    assert!(stopped.stderr.contains(&hint), "{}", stopped.stderr);
     assert_eq!(member.cli(&["join", &network.token()]).await.code, Some(0), "joining again changes nothing");
     std::fs::write(member.data().join("agent.toml"), "slotz = 3\n").expect("a file");
     let wrong = member.cli(&["run"]).await;

@@ -99,6 +99,7 @@ pub fn face(view: &View, trouble: Option<&str>, now: &Zoned) -> Face {
         menu.push(Item::Separator);
         menu.extend(share(status, now).into_iter().map(Item::Line));
         menu.push(Item::Separator);
+        menu.extend(status.machine_policy.iter().flat_map(|words| reasons(words)).map(Item::Line));
         menu.push(Item::Choice("What may these functions touch?".into(), Action::ShowGrants));
         menu.extend(
             status.portal.iter().map(|portal| Item::Choice("Open the portal".into(), Action::OpenPortal(portal.clone()))),

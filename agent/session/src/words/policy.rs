@@ -72,6 +72,20 @@ impl Standing {
     pub fn narrowed_here(&self) -> Changes {
         self.machine.holds().meet(&self.machine.recommended.and(&self.owner))
     }
+
+    /// What this machine's administrator has set and its owner cannot change, for people; none where they have set nothing
+    /// that the network's policy does not say already.
+    pub fn set_by_machine(&self) -> Option<String> {
+        if let Some(words) = self.machine.unread.first() {
+            return Some(format!("nothing runs until this machine's own policy can be read: {words}"));
+        }
+        let (said, allowed) = (self.machine.mandatory.given(), self.admin.settings());
+        let holds = self.effective().settings().into_iter().zip(allowed).filter(|(setting, allowed)| {
+            setting.value != allowed.value && said.iter().any(|(key, value)| *key == setting.key && *value == setting.value)
+        });
+        let holds: Vec<String> = holds.map(|(setting, _)| format!("{}={}", setting.key, setting.value)).collect();
+        (!holds.is_empty()).then(|| format!("this machine's administrator has set {}", holds.join(", ")))
+    }
 }
 
 impl Session {
@@ -170,6 +184,19 @@ mod tests {
             ];
             Changes::from_pairs(&pairs.into_iter().flatten().collect::<Vec<_>>()).expect("changes")
         })
+    }
+
+    #[test]
+    fn what_a_machines_administrator_sets_is_told_where_it_holds() {
+        let set = |pairs: &[&str]| Changes::from_pairs(pairs).expect("changes");
+        let mut standing = Standing { admin: Policy::default().narrowed_by(&set(&["idle=20m"])), ..Standing::default() };
+        assert_eq!(standing.set_by_machine(), None);
+        standing.machine.mandatory = set(&["idle=20m", "grace=0s"]);
+        standing.owner = set(&["cores=10"]);
+        assert_eq!(standing.set_by_machine().as_deref(), Some("this machine's administrator has set grace=0s"));
+        standing.machine.unread = vec!["idle: soon is not a duration".into()];
+        let told = standing.set_by_machine().expect("it is told");
+        assert!(told.ends_with("until this machine's own policy can be read: idle: soon is not a duration"), "{told}");
     }
 
     proptest! {

@@ -41,6 +41,7 @@ fn idle() -> Status {
         coordinator: Some("/ip4/10.0.0.1/tcp/7070".into()),
         unwanted: None,
         portal: None,
+        machine_policy: None,
         session: SessionStatus {
             link: LinkStatus::Up { since: Timestamp::from_millis(1_000), term: Term(1) },
             intake: Intake::Open,
@@ -122,6 +123,15 @@ fn menu(first: &[&str], resume: bool, night: &str) -> Vec<String> {
     lines.extend(SNOOZES);
     lines.extend(["--", night, MONTH, "--", "[What may these functions touch?]", "[About Lull]"]);
     lines.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_machines_administrator_has_set_stands_beside_what_functions_may_touch() {
+    let read = read(&shown(&with(|status| {
+        status.machine_policy = Some("this machine's administrator has set idle=30m".into());
+    })));
+    let at = read.iter().position(|line| line == "This machine's administrator has set idle=30m").expect("it is told");
+    assert_eq!(read[at + 1], "[What may these functions touch?]");
 }
 
 #[test]
