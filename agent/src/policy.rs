@@ -58,7 +58,7 @@ fn owner(data: &Path) -> Changes {
     Changes::from_toml(&text).unwrap_or_else(|error| {
         let path = path.display();
         tracing::warn!(%path, %error, "what the owner narrows cannot be read; nothing runs until `lull-agent policy set`");
-        Changes { hours: Some(lull_shared::hours::Hours::never()), ..Changes::default() }
+        Changes::no_work()
     })
 }
 
@@ -89,7 +89,7 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         fs::write(data.path().join(OWNER), "idle = soon").expect("damage");
         let standing = recall(data.path(), &Authority::of(&Keypair::generate_ed25519()), None);
-        assert_eq!(standing.effective().hours, lull_shared::hours::Hours::never());
+        assert_eq!(standing.owner, Changes::no_work());
         remember(data.path(), &Changes::default()).expect("removed");
         assert!(owner(data.path()).is_empty());
     }

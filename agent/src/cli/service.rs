@@ -71,7 +71,7 @@ impl Install {
         let coordinators: Vec<String> = self.coordinator.into_iter().filter(some).collect();
         let pending = token.map(|token| Pending { token, coordinators });
         if let Some(pending) = &pending {
-            pending::token_of(pending).map_err(CliError::Usage)?;
+            pending::token_of(pending).map_err(|error| CliError::Usage(error.to_string()))?;
         }
         let has_settings = data.join("agent.toml").is_file();
         let config = has_settings.then_some(config);

@@ -1,13 +1,13 @@
 //! A file that only root can write.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-use lull_shared::misread;
+use lull_shared::{amount::quoted, misread};
 
 use super::{FILE, Found, VALUE_BYTES_MAX, Value, Values};
 
@@ -32,7 +32,8 @@ fn of_file(path: &Path, owner: u32) -> Found {
 }
 
 fn text(path: &Path, owner: u32) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
+    // What is no file might never be opened.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -53,26 +54,37 @@ fn parse(text: &str, path: &Path) -> Found {
         Err(wrong) => return unread(lull_shared::hint::in_one_line(&wrong.to_string())),
     };
     let mut found = Found::default();
+    let Found { mandatory, recommended, unread } = &mut found;
     for (name, value) in file {
         match (name.as_str(), value) {
-            ("mandatory", toml::Value::Table(table)) => found.mandatory.extend(values(table)),
-            ("recommended", toml::Value::Table(table)) => found.recommended = values(table),
+            ("mandatory", toml::Value::Table(table)) => take(table, mandatory, unread),
+            ("recommended", toml::Value::Table(table)) => take(table, recommended, unread),
+            (_, toml::Value::Table(_)) | ("mandatory" | "recommended", _) => {
+                unread.push(format!("{}: there is no such part; its parts are [mandatory] and [recommended]", quoted(&name)));
+            }
             // With what to join stands outside of the tables, as it is no setting of the policy.
-            (_, value) => found.mandatory.extend(values([(name, value)])),
+            (_, value) => take([(name, value)], mandatory, unread),
         }
     }
     found
 }
 
-/// The same names as everywhere: a setting may be written as in other files too.
-fn values(table: impl IntoIterator<Item = (String, toml::Value)>) -> Values {
+/// The same names as everywhere: a setting may be written as in other files too, but once.
+fn take(table: impl IntoIterator<Item = (String, toml::Value)>, into: &mut Values, unread: &mut Vec<String>) {
     let value = |value: toml::Value| match value {
         toml::Value::String(text) => Value::Text(text),
         toml::Value::Boolean(yes) => Value::Number(yes.into()),
         toml::Value::Integer(number) => u64::try_from(number).map_or(Value::Other, Value::Number),
         _ => Value::Other,
     };
-    table.into_iter().map(|(name, said)| (super::value_name(&name), value(said))).collect()
+    for (name, said) in table {
+        let known = super::value_name(&name);
+        if into.keys().any(|other| other.eq_ignore_ascii_case(&known)) {
+            unread.push(format!("{} is said twice", quoted(&name)));
+        } else {
+            into.insert(known, value(said));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +127,18 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("rights");
         std::fs::write(&path, "[mandatory").expect("written");
         assert_eq!(word(own()).unread.len(), 1, "damaged");
+    }
+
+    #[test]
+    fn a_part_that_there_is_not_and_a_setting_that_is_said_twice_stop_all_work() {
+        for (text, words) in [
+            ("[Mandatory]\nhours = \"never\"\n", "`Mandatory`: there is no such part"),
+            ("mandatory = \"x\"\n", "`mandatory`: there is no such part"),
+            ("on_battery = true\n[mandatory]\non_battery = false\n", "`on_battery` is said twice"),
+            ("[mandatory]\non_metered = true\nOnMetered = false\n", "is said twice"),
+        ] {
+            let found = parse(text, Path::new("policy.toml"));
+            assert!(found.unread.len() == 1 && found.unread[0].contains(words), "{text}: {:?}", found.unread);
+        }
     }
 }

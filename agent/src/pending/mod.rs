@@ -155,14 +155,25 @@ pub fn leave(data: &Path, pending: &Pending) -> io::Result<()> {
     files::replace_private(&data.join(FILE), text.as_bytes())
 }
 
+/// Why there is nothing yet to join with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// It is no token, and will never be one.
+    #[error("{0}")]
+    Token(String),
+    /// A coordinator's address is wrong, which somebody may mend: the token is as good as before.
+    #[error("{0}")]
+    Address(String),
+}
+
 /// The token with these addresses before its own. What is not an address of a coordinator is said.
-pub fn token_of(pending: &Pending) -> Result<JoinToken, String> {
-    let mut token: JoinToken =
-        pending.token.parse().map_err(|error: lull_shared::identity::ParseTokenError| error.to_string())?;
+pub fn token_of(pending: &Pending) -> Result<JoinToken, Unusable> {
+    let no_token = |error: lull_shared::identity::ParseTokenError| Unusable::Token(error.to_string());
+    let mut token: JoinToken = pending.token.parse().map_err(no_token)?;
     let peer = token.coordinators.iter().find_map(|address| address.rsplit_once("/p2p/").map(|(_, peer)| peer.to_owned()));
     let mut addresses = Vec::new();
     for text in &pending.coordinators {
-        addresses.push(address(text, peer.as_deref())?);
+        addresses.push(address(text, peer.as_deref()).map_err(Unusable::Address)?);
     }
     addresses.append(&mut token.coordinators);
     token.coordinators = addresses;
@@ -293,7 +304,8 @@ fn say(told: Told, last: &mut Option<Told>, tell: &mut impl FnMut(Told)) {
 async fn attempt(data: &Path, config: &Config, pending: &Pending) -> Ended {
     let token = match token_of(pending) {
         Ok(token) => token,
-        Err(words) => return Ended::Void(words),
+        Err(Unusable::Token(words)) => return Ended::Void(words),
+        Err(Unusable::Address(words)) => return Ended::NotNow(words),
     };
     match join::enrol_machine(data, config, &token, None, Default::default()).await {
         Ok(_) => Ended::Joined,
@@ -308,7 +320,11 @@ fn facts(data: &Path, policy: &MachinePolicy) -> Result<Facts, PendingError> {
     // One that cannot be read is the agent's to tell.
     let joined = !matches!(Membership::load(data), Err(MembershipError::NotJoined));
     let pending = match read(&file(FILE)).map_err(failed(file(FILE)))? {
-        Some(text) => Some(with_policy(toml::from_str(&text).map_err(io::Error::other).map_err(failed(file(FILE)))?, policy)),
+        Some(text) => {
+            // The library's own words would show the token.
+            let wrong = |_| io::Error::other("it is not what an installer writes, like token = \"lull1-...\"");
+            Some(with_policy(toml::from_str(&text).map_err(wrong).map_err(failed(file(FILE)))?, policy))
+        }
         None => None,
     };
     let refused = read(&file(REFUSED)).map_err(failed(file(REFUSED)))?.and_then(|text| text.trim().parse().ok());

@@ -1,3 +1,6 @@
+use libp2p::identity::Keypair;
+use lull_shared::identity::{Authority, NetworkId, Secret};
+
 use super::*;
 
 fn pending(token: &str) -> Pending {
@@ -94,4 +97,29 @@ async fn a_service_that_has_nothing_to_join_with_says_so_once_and_ends_when_it_i
     };
     settle(data.path(), &Config::default(), Patience::Forever, &stop, tell).await.expect("it was told to stop");
     assert_eq!(told, [Told::Nothing]);
+}
+
+#[test]
+fn a_wrong_address_does_not_cost_a_good_token() {
+    let pending = |token: &str| Pending { token: token.to_owned(), coordinators: vec!["lull.example.org:74l0".into()] };
+    assert!(matches!(token_of(&pending("lull1-nonsense")), Err(Unusable::Token(_))));
+    let good = JoinToken {
+        network: NetworkId([1; 16]),
+        authority: Authority::of(&Keypair::generate_ed25519()),
+        coordinators: vec!["/ip4/127.0.0.1/tcp/7410".into()],
+        token: 9,
+        secret: Secret([7; 16]),
+    };
+    let wrong = token_of(&pending(&good.to_string())).expect_err("no port");
+    assert!(matches!(&wrong, Unusable::Address(words) if words.contains("HOST:PORT")), "{wrong:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_without_its_token() {
+    let data = tempfile::tempdir().expect("a folder");
+    for text in ["lull1-secret", "lull1-secret = 1", "token = lull1-secret"] {
+        std::fs::write(data.path().join(FILE), text).expect("written");
+        let error = facts(data.path(), &MachinePolicy::default()).expect_err("it is not a token's file").to_string();
+        assert!(error.contains("not what an installer writes") && !error.contains("secret"), "{error}");
+    }
 }

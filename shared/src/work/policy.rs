@@ -303,6 +303,11 @@ fn keys(own: &str) -> String {
 }
 
 impl Changes {
+    /// That nothing runs, neither beside the owner nor without them: what holds while somebody's word cannot be read.
+    pub fn no_work() -> Self {
+        Self { hours: Some(Hours::never()), beside_owner: Some(false), ..Self::default() }
+    }
+
     /// Reads TOML, one `key = value` a line.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let table: toml::Table = misread::toml(text).map_err(|wrong| PolicyError::Text(wrong.to_string()))?;

@@ -2,7 +2,7 @@
 //! the owner.
 
 use lull_shared::{
-    hours::{Hours, WeekMinute},
+    hours::WeekMinute,
     identity::{Signed, verify},
     message::{PolicyReport, ToCoordinator},
     policy::{Changes, Policy, Sheet},
@@ -57,7 +57,7 @@ impl MachineWord {
     pub fn holds(&self) -> Changes {
         match self.unread.is_empty() {
             true => self.mandatory.clone(),
-            false => self.mandatory.meet(&Changes { hours: Some(Hours::never()), ..Changes::default() }),
+            false => self.mandatory.meet(&Changes::no_work()),
         }
     }
 }
@@ -160,6 +160,7 @@ fn clock_ahead_min(sample: &Sample, now: Timestamp) -> i16 {
 
 #[cfg(test)]
 mod tests {
+    use lull_shared::hours::Hours;
     use proptest::prelude::*;
 
     use super::*;
@@ -195,6 +196,9 @@ mod tests {
         standing.owner = set(&["cores=10"]);
         assert_eq!(standing.set_by_machine().as_deref(), Some("this machine's administrator has set grace=0s"));
         standing.machine.unread = vec!["idle: soon is not a duration".into()];
+        standing.admin = Policy::unrestricted();
+        let held = standing.effective();
+        assert_eq!((held.hours, held.beside_owner), (Hours::never(), false), "nothing runs, also not beside the owner");
         let told = standing.set_by_machine().expect("it is told");
         assert!(told.ends_with("until this machine's own policy can be read: idle: soon is not a duration"), "{told}");
     }
@@ -216,7 +220,8 @@ mod tests {
             prop_assert_eq!(&effective, &step_by_step, "in this order");
             let unread = MachineWord { unread: vec!["Idle: `soon`".into()], ..standing.machine.clone() };
             let stopped = Standing { machine: unread, ..standing }.effective();
-            prop_assert_eq!(stopped.hours, Hours::never(), "what cannot be read may have forbidden it");
+            let held = (stopped.hours, stopped.beside_owner);
+            prop_assert_eq!(held, (Hours::never(), false), "what cannot be read may have forbidden it");
         }
     }
 
