@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use lull_shared::{
     digest::Digest,
-    id::{JobId, TaskId},
+    id::{JobId, TaskId, TokenId},
     state::{Intake, JobState, TaskState},
 };
 use reqwest::{
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// `own`: also if it is the one that this client shows.
-    pub async fn revoke_token(&self, token: u64, own: bool) -> Answer<Affected> {
+    pub async fn revoke_token(&self, token: TokenId, own: bool) -> Answer<Affected> {
         let request = self.request(Method::DELETE, &format!("/tokens/{token}"));
         self.json(if own { request.query(&[("own", true)]) } else { request }).await
     }

@@ -145,7 +145,7 @@ impl Walk {
         self.lull("policy test", &["desk"]);
         let token = self.lull("token create", &[]);
         self.lull("token list", &[]);
-        let number = token["token"].as_u64().unwrap_or_else(|| panic!("a number in {token}")).to_string();
+        let number = token["token"].as_str().unwrap_or_else(|| panic!("a token in {token}")).to_owned();
         self.lull("token revoke", &[&number]);
         for part in ["agents", "blobs", "peers", "doctor"] {
             self.lull(&format!("net {part}"), &[]);

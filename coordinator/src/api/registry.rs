@@ -1,5 +1,6 @@
 //! Tokens and the audit.
 
+use lull_shared::id::TokenId;
 use serde::{Deserialize, Serialize};
 
 use crate::store::record::TokenRole;
@@ -36,7 +37,7 @@ impl CreateToken {
 /// A token without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenBody {
-    pub token: u64,
+    pub token: TokenId,
     pub role: TokenRole,
     pub name: String,
     /// Names of the machines that may join with it, or patterns; none: all may.

@@ -10,7 +10,7 @@ use lull_scheduler::{
 };
 use lull_shared::{
     hint,
-    id::{AttemptId, JobId},
+    id::{AttemptId, JobId, TokenId},
     identity::Authority,
     message::{ModuleManifest, Payload},
     share::Share,
@@ -399,7 +399,7 @@ pub fn function(record: VersionRecord, authority: &Authority) -> FunctionBody {
 /// A token without its secret.
 pub fn token(record: TokenRecord) -> TokenBody {
     TokenBody {
-        token: record.token,
+        token: TokenId(record.token),
         role: record.role,
         name: record.name,
         names: record.bound.names,

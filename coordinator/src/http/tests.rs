@@ -152,7 +152,7 @@ async fn a_join_token_carries_where_to_go_and_never_opens_the_interface() {
     let created = site.admin.create_token(&wanted).await.expect("a token");
     let join: lull_shared::identity::JoinToken = created.text.parse().expect("a join token");
     let network = site.admin.status().await.expect("a status").coordinator.network;
-    assert_eq!((join.token, join.network.to_string()), (created.token.token, network));
+    assert_eq!((join.token, join.network.to_string()), (created.token.token.0, network));
     assert!(join.coordinators.iter().all(|address| address.contains("/p2p/")) && !join.coordinators.is_empty());
     assert_eq!(status(client(&site.running, Some(created.text)).status().await).0, 401);
     let wrong = CreateToken { uses_max: Some(1), ..CreateToken::of(TokenRole::Viewer) };
@@ -739,8 +739,8 @@ async fn a_token_lives_and_is_used_within_bounds_and_a_join_token_never_for_ever
     for limit in [0, 10_001] {
         assert_eq!(status(site.admin.audit(limit).await), (400, "invalid".into()), "{limit}");
     }
-    assert_eq!(status(site.admin.revoke_token(1_000, false).await).0, 404);
+    assert_eq!(status(site.admin.revoke_token(TokenId(1_000), false).await).0, 404);
     let own = site.admin.tokens().await.expect("an answer").items.into_iter().filter(|token| token.own);
-    assert_eq!(own.map(|token| token.token).collect::<Vec<_>>(), [1]);
+    assert_eq!(own.map(|token| token.token).collect::<Vec<_>>(), [TokenId(1)]);
     site.stop().await;
 }

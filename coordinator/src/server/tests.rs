@@ -446,7 +446,7 @@ async fn every_route_that_changes_something_leaves_a_line_in_the_audit() {
     };
     let wanted = CreateToken { name: Some("vera".into()), ..CreateToken::of(TokenRole::Viewer) };
     let token = client.create_token(&wanted).await;
-    let number = token.as_ref().map_or(0, |made| made.token.token);
+    let number = token.as_ref().map_or(TokenId(0), |made| made.token.token);
     told("post /tokens", "token.create", token.map(drop)).await;
     told("delete /tokens/{token}", "token.revoke", client.revoke_token(number, false).await.map(drop)).await;
 

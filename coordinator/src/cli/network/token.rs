@@ -120,7 +120,7 @@ impl Token {
 /// The token with this number, else the valid one with this name, else the last that had it.
 fn choose<'a>(tokens: &'a [TokenBody], called: &str) -> Option<&'a TokenBody> {
     let number = called.parse::<TokenId>().ok();
-    let by_number = tokens.iter().find(|token| Some(TokenId(token.token)) == number);
+    let by_number = tokens.iter().find(|token| Some(token.token) == number);
     let mut named = tokens.iter().rev().filter(|token| token.name.eq_ignore_ascii_case(called));
     by_number.or_else(|| named.clone().find(|token| token.revoked.is_none())).or_else(|| named.next())
 }
@@ -135,7 +135,7 @@ impl Row for TokenBody {
     const HEADINGS: &'static [&'static str] = &["TOKEN", "ROLE", "NAME", "USES", "FOR", "STATE", "EXPIRES", "CREATED", "BY"];
 
     fn id(&self) -> String {
-        TokenId(self.token).to_string()
+        self.token.to_string()
     }
 
     fn cells(&self, look: &Look) -> Vec<Cell> {
@@ -185,7 +185,7 @@ mod tests {
 
     fn token(token: u64, name: &str, revoked: bool) -> TokenBody {
         TokenBody {
-            token,
+            token: TokenId(token),
             role: TokenRole::Viewer,
             name: name.into(),
             names: Vec::new(),
@@ -224,7 +224,7 @@ mod tests {
     fn a_token_is_found_by_its_number_before_any_name_and_the_valid_one_of_a_name() {
         let tokens =
             [token(1, "ann", false), token(2, "ann", true), token(3, "t1", false), token(4, "bob", true), token(5, "bob", true)];
-        let chosen = |called| choose(&tokens, called).map(|token| token.token);
+        let chosen = |called| choose(&tokens, called).map(|token| token.token.0);
         assert_eq!((chosen("t1"), chosen("1"), chosen("t3")), (Some(1), Some(1), Some(3)));
         assert_eq!((chosen("ann"), chosen("ANN"), chosen("bob")), (Some(1), Some(1), Some(5)));
         assert_eq!((chosen("t9"), chosen("carl")), (None, None));

@@ -138,7 +138,7 @@ pub(crate) async fn revoke(
             format!("{} is the token that this request was made with, and nothing more could be asked with it", admin.who());
         return Err(Refused::conflict(
             words,
-            "ask with another administrator's token; if it is meant, `lull token revoke --own`",
+            format!("ask with another administrator's token; if it is meant, `lull token revoke --own {}`", TokenId(token)),
         ));
     }
     let known = coordinator.store.tokens().await?.into_iter().find(|known| known.token == token);
