@@ -216,7 +216,7 @@ impl Executor {
         let pipes = child.stdin.take().zip(child.stdout.take()).ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let (mut to, from) = (ChildStdin::from_std(pipes.0)?, ChildStdout::from_std(pipes.1)?);
         let lent = lend(&child, &load);
-        let mut guard = Guard::new(child, Arc::clone(&process));
+        let mut guard = Guard::new(child.claim(), Arc::clone(&process));
         // A write that fails means that the process is dead: reading tells how.
         let _ = writer::send(&mut to, &ToExecutor::Load(Box::new(lent?))).await;
         let mut frames = reader::Frames::new(from);

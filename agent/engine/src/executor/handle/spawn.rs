@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::{Deref, DerefMut},
     path::PathBuf,
     process,
     sync::{
@@ -29,7 +30,7 @@ impl Child {
     /// Starts it, with [`start`].
     pub(in crate::executor) async fn start(program: Option<PathBuf>, words: &[&str], allowance: Allowance) -> io::Result<Self> {
         let child = start(program, words, None, None, allowance).await?;
-        Ok(Self { process: sys::Handle::of(&child)?, child })
+        Ok(Self { process: sys::Handle::of(&child)?, child: child.claim() })
     }
 }
 
@@ -70,9 +71,43 @@ impl Drop for Child {
     }
 }
 
+/// A process that nobody looks after yet: whoever wanted it may be gone by the time it is there. Dropping it leaves none behind,
+/// also on its way through a channel.
+pub(in crate::executor) struct Unclaimed(Option<sys::Child>);
+
+impl Unclaimed {
+    /// It is somebody's now, who is to end it and to wait for it.
+    pub(in crate::executor) fn claim(mut self) -> sys::Child {
+        self.0.take().expect("it is there until it is claimed")
+    }
+}
+
+impl Deref for Unclaimed {
+    type Target = sys::Child;
+
+    fn deref(&self) -> &sys::Child {
+        self.0.as_ref().expect("it is there until it is claimed")
+    }
+}
+
+impl DerefMut for Unclaimed {
+    fn deref_mut(&mut self) -> &mut sys::Child {
+        self.0.as_mut().expect("it is there until it is claimed")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 struct Order {
     start: Start,
-    reply: oneshot::Sender<io::Result<sys::Child>>,
+    reply: oneshot::Sender<io::Result<Unclaimed>>,
 }
 
 /// Whether this program turns into an executor when it is started as one.
@@ -93,7 +128,7 @@ pub(in crate::executor) async fn start(
     trail: Option<sys::PadEnd>,
     pipe_bytes: Option<usize>,
     allowance: Allowance,
-) -> io::Result<sys::Child> {
+) -> io::Result<Unclaimed> {
     // Started again it would do whatever else it is for.
     if program.is_none() && !HAS_ENTRY.load(Ordering::Relaxed) {
         return Err(io::Error::other("this program has no entry for executors"));
@@ -112,14 +147,41 @@ fn spawner() -> &'static Sender<Order> {
         let (orders, incoming) = channel::<Order>();
         let work = move || {
             for Order { start, reply } in incoming {
-                if let Err(Ok(mut unwanted)) = reply.send(sys::start(start)) {
-                    let _ = unwanted.kill();
-                    let _ = unwanted.wait();
-                }
+                let _ = reply.send(sys::start(start).map(|child| Unclaimed(Some(child))));
             }
         };
         // Without the thread every order fails, since nobody holds the receiver.
         let _ = std::thread::Builder::new().name("executor-spawner".into()).spawn(work);
         orders
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_nobody_waits_for_any_more_leaves_nothing_behind() {
+        let (reply, answer) = oneshot::channel();
+        let start = Start {
+            program: Some("/bin/cat".into()),
+            words: vec!["-".into(), "-".into()],
+            trail: None,
+            pipe_bytes: None,
+            allowance: Allowance::WORD,
+        };
+        spawner().send(Order { start, reply }).map_err(|_| ()).expect("the thread is there");
+        // It has been started and answered with, and the answer is never taken out.
+        while answer.is_empty() && !answer.is_terminated() {
+            tokio::task::yield_now().await;
+        }
+        let own = std::fs::read_dir("/proc/self/task").expect("threads");
+        let of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let children = own.filter_map(|thread| Some(of(thread.ok()?))).collect::<String>();
+        let is_ours = |pid: &&str| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"\0-\0-\0"));
+        let child = children.split_whitespace().find(is_ours).expect("it runs").to_owned();
+        drop(answer);
+        // One that has ended and that nobody waited for would be there still.
+        assert!(!std::path::Path::new("/proc").join(child).exists());
+    }
 }
