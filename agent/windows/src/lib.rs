@@ -2,6 +2,7 @@
 #![cfg(windows)]
 
 pub mod input;
+pub mod keys;
 
 use std::{
     ffi::{OsStr, c_void},
