@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use libp2p::Multiaddr;
 use serde::Serialize;
 
+#[cfg(unix)]
+pub use self::sys::instead;
 #[cfg(windows)]
 pub use self::sys::{close_doors, events, folder_access, host, is_this_process, manager, open_doors};
 pub use self::sys::{data_folder, install, run, start_trays, status, uninstall};

@@ -9,7 +9,8 @@ pub fn data_folder() -> Option<PathBuf> {
     None
 }
 
-fn instead(what: &str, command: &str) -> ServiceError {
+/// What the system's own manager does in place of a command of ours.
+pub fn instead(what: &str, command: &str) -> ServiceError {
     ServiceError(format!("Linux {what} services with systemd\nhint: `{command}`"))
 }
 

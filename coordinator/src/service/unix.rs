@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lull_agent::service::{Done, ServiceError, Standing};
+use lull_agent::service::{Done, ServiceError, Standing, instead};
 use tracing_subscriber::EnvFilter;
 
 use super::Setup;
@@ -11,10 +11,6 @@ use crate::server::ServerConfig;
 /// Where the unit has its coordinator's data.
 pub fn data_folder() -> Option<PathBuf> {
     None
-}
-
-fn instead(what: &str, command: &str) -> ServiceError {
-    ServiceError(format!("Linux {what} services with systemd\nhint: `{command}`"))
 }
 
 pub fn install(_: &Setup) -> Result<Done, ServiceError> {
