@@ -120,7 +120,7 @@ impl RunLoop {
     /// Runs until the session has quit, or until `abort`.
     async fn run(&mut self, abort: CancellationToken) {
         while !self.quit && abort.run_until_cancelled(self.turn()).await.is_some() {}
-        self.counter.look(self.session.running(), self.processes.cpu_gained(), tally::local());
+        self.counter.look(self.session.running(), self.processes.cpu_time().gained, tally::local());
         if let Some(tally) = self.counter.unwritten() {
             self.notes.write(Note::Tally(tally));
         }
@@ -184,9 +184,10 @@ impl RunLoop {
 
     fn sample(&mut self) {
         self.sampled = Instant::now();
-        let sample = self.sensor.sample(self.processes.cpu_time());
+        let cpu = self.processes.cpu_time();
+        let sample = self.sensor.sample(cpu.alive);
         self.event(Event::Sample(sample));
-        self.counter.look(self.session.running(), self.processes.cpu_gained(), tally::local());
+        self.counter.look(self.session.running(), cpu.gained, tally::local());
         if let Some(tally) = self.counter.due() {
             self.notes.write(Note::Tally(tally));
         }

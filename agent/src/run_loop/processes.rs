@@ -87,6 +87,15 @@ pub struct Processes {
     cpu_of_gone: Duration,
 }
 
+/// Processor time that functions have had.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuTime {
+    /// Those whose processes live, each since its start.
+    pub alive: Duration,
+    /// All, since this was asked last.
+    pub gained: Duration,
+}
+
 struct Slot {
     generation: u64,
     /// What its process had had of the processors when that was asked for last.
@@ -359,28 +368,19 @@ impl Processes {
         }
     }
 
-    /// The processor time that all living processes have had.
-    pub fn cpu_time(&self) -> Duration {
-        let alive = self.slots.iter().filter_map(|slot| match &slot.state {
-            // One that has just ended has nothing to say any more.
-            State::Alive(executor) => executor.cpu_time().ok(),
-            State::None | State::Starting(_) => None,
-        });
-        alive.sum()
-    }
-
-    /// The processor time that functions have had since this was asked last. What one uses between the last asking and its
-    /// own end is not in it.
-    pub fn cpu_gained(&mut self) -> Duration {
-        let mut gained = std::mem::take(&mut self.cpu_of_gone);
+    /// The processor time of functions. What one uses between the last asking and its own end is in neither.
+    pub fn cpu_time(&mut self) -> CpuTime {
+        let mut time = CpuTime { alive: Duration::ZERO, gained: std::mem::take(&mut self.cpu_of_gone) };
         for slot in &mut self.slots {
+            // One that has just ended has nothing to say any more.
             if let State::Alive(executor) = &slot.state
                 && let Ok(had) = executor.cpu_time()
             {
-                gained += had.saturating_sub(std::mem::replace(&mut slot.cpu, had));
+                time.alive += had;
+                time.gained += had.saturating_sub(std::mem::replace(&mut slot.cpu, had));
             }
         }
-        gained
+        time
     }
 
     /// Takes in what a probe found.
