@@ -18,7 +18,7 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::api::*;
+use crate::{api::*, trust};
 
 /// A coordinator that does not answer the connection in this time is unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -89,14 +89,16 @@ impl Client {
     pub fn new(base: &str, token: Option<String>) -> Answer<Self> {
         let address = || ClientError::Address(base.to_owned());
         let with_scheme = url(base).ok_or_else(address)?;
+        trust::provide();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
             .read_timeout(SILENCE_MAX)
             .pool_idle_timeout(IDLE_MAX)
             .tcp_nodelay(true)
-            .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|_| address())?;
+            .user_agent(concat!("lull/", env!("CARGO_PKG_VERSION")));
+        // The system's roots take a while to be read, and there may be none.
+        let http = if with_scheme.starts_with("https:") { http } else { http.tls_backend_preconfigured(trust::nobody()) };
+        let http = http.build().map_err(|_| address())?;
         Ok(Self { http, base: with_scheme.trim_end_matches('/').to_owned(), leader: Arc::default(), token })
     }
 

@@ -22,6 +22,7 @@ pub mod service;
 pub mod store;
 pub mod submit;
 pub mod term;
+mod trust;
 
 /// The program `lull`: an executor or an agent if it was started as one, the command line otherwise.
 pub fn main() -> std::process::ExitCode {
