@@ -128,6 +128,11 @@ impl Client {
         self.json(self.request(Method::GET, &format!("/agents/{}/policy", segment(agent))).query(&[("at", at)])).await
     }
 
+    /// Who this client is to the coordinator.
+    pub async fn asker(&self) -> Answer<Asker> {
+        self.get("/session").await
+    }
+
     pub async fn tokens(&self) -> Answer<Page<TokenBody>> {
         self.get("/tokens").await
     }

@@ -11,13 +11,14 @@ pub mod job;
 pub mod policy;
 pub mod publication;
 mod registry;
+mod session;
 pub mod shape;
 pub mod task;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{fleet::*, function::*, job::*, policy::*, publication::*, registry::*, task::*, text::Text};
+pub use self::{fleet::*, function::*, job::*, policy::*, publication::*, registry::*, session::*, task::*, text::Text};
 
 /// The version of every JSON value that the command line prints.
 pub use lull_agent::cli::output::SCHEMA_VERSION;

@@ -121,6 +121,7 @@ fn filled(path: &str) -> (String, Vec<(String, String)>) {
         ("job", "j1"),
         ("index", "0"),
         ("agent", "a1"),
+        ("session", "s00c0ffee00c0ffee"),
         ("digest", "b3:0000000000000000000000000000000000000000000000000000000000000000"),
     ];
     let named: Vec<(String, String)> = path

@@ -13,15 +13,21 @@ pub mod routes;
 mod siege;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod visits;
 mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
 use lull_shared::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use self::door::{error::Refused, failures::Failures, shares::Shares, spool::Spools};
+use self::door::{cookie::Cookies, error::Refused, failures::Failures, sessions::Sessions, shares::Shares, spool::Spools};
 pub use self::door::{front::Front, hosts::Hosts, serve::serve};
 use crate::{api, term::Coordinator};
 
@@ -36,6 +42,8 @@ pub struct Interface {
     shares: Shares,
     spools: Spools,
     failures: Failures,
+    sessions: Sessions,
+    cookies: Cookies,
 }
 
 /// How often a request that waits looks whether the store is still there.
@@ -59,8 +67,17 @@ type Shared = axum::extract::State<Arc<Interface>>;
 /// All routes of the interface. Uploads wait in `spool`, a folder, until they are whole.
 pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: CancellationToken) -> Router {
     let spools = Spools::new(spool);
-    let state = Arc::new(Interface { coordinator, shutdown, shares: Shares::default(), spools, failures: Failures::default() });
-    let routes = routes::router(&state);
+    let cookies = Cookies::new(coordinator.network, "");
+    let state = Arc::new(Interface {
+        coordinator,
+        shutdown,
+        shares: Shares::default(),
+        spools,
+        failures: Failures::default(),
+        sessions: Sessions::default(),
+        cookies,
+    });
+    let routes = routes::router(&state).route("/session", post(fleet::sessions::sign_in));
     Router::new()
         .route("/health", get(fleet::status::health))
         .nest(api::PREFIX, routes)

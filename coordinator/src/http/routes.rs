@@ -3,7 +3,7 @@
 //! A route without a role cannot be written down here, and there is no other place where one becomes part of the router.
 //! Whoever is not of the role is turned away before the handler is called. `ROUTES.md` is this table for people.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -25,7 +25,7 @@ use super::{
         shares::Kind,
         takes::{Takes, takes},
     },
-    fleet::{agents, coordinators, network, policy, registry, status},
+    fleet::{agents, coordinators, network, policy, registry, sessions, status},
     work::{blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
@@ -43,6 +43,9 @@ pub struct Route {
     pub own: bool,
 }
 
+/// What needs no token: whether it lives, and the way in.
+const OPEN: [(&str, &str); 2] = [("GET", "/health"), ("POST", "/api/v1/session")];
+
 /// What a request must meet before its handler is called.
 #[derive(Clone, Copy)]
 struct Rule {
@@ -55,7 +58,7 @@ struct Rule {
 
 macro_rules! routes {
     ($($method:ident $path:literal $role:ident $($mark:ident)? => $handler:path;)*) => {
-        /// All routes but `/health`, which anybody may call.
+        /// All routes but [`OPEN`], which anybody may call.
         pub const ROUTES: &[Route] = &[$(
             Route { method: stringify!($method), path: $path, role: TokenRole::$role, own: routes!(@own $($mark)?) },
         )*];
@@ -77,6 +80,10 @@ macro_rules! routes {
 routes! {
     get "/status" Viewer from_memory => status::status;
     get "/coordinators" Viewer => coordinators::show;
+    get "/session" Viewer => sessions::show;
+    delete "/session" Viewer => sessions::sign_out;
+    get "/sessions" Admin => sessions::list;
+    delete "/sessions/{session}" Admin => sessions::end;
     get "/tokens" Admin => registry::tokens;
     post "/tokens" Admin => registry::create;
     delete "/tokens/{token}" Admin => registry::revoke;
@@ -150,15 +157,16 @@ async fn serve(state: &Interface, caller: Caller, takes: Takes, request: Request
     Ok(next.run(request).await.map(|body| Body::new(Kept::new(body, place))))
 }
 
-fn source(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<Source>().map(|source| source.0)
+pub(crate) fn source(request: &Request) -> Option<Source> {
+    request.extensions().get::<Source>().copied()
 }
 
 /// The table for people.
 pub fn table() -> String {
-    let mut text = String::from(
-        "| method | path | least role | on whose |\n|---|---|---|---|\n| GET | `/health` | none: no token is needed | |\n",
-    );
+    let mut text = String::from("| method | path | least role | on whose |\n|---|---|---|---|\n");
+    for (method, path) in OPEN {
+        text.push_str(&format!("| {method} | `{path}` | none: no token is needed | |\n"));
+    }
     for Route { method, path, role, own } in ROUTES {
         let whose = if *own { "the caller's own; an administrator everybody's" } else { "" };
         let (method, prefix, role) = (method.to_uppercase(), crate::api::PREFIX, role.as_str());
@@ -184,7 +192,8 @@ mod tests {
 
     #[test]
     fn only_what_changes_something_asks_for_more_than_a_look() {
-        for route in ROUTES.iter().filter(|route| route.method != "get") {
+        // Whoever is signed in may sign out.
+        for route in ROUTES.iter().filter(|route| route.method != "get" && route.path != "/session") {
             assert!(route.role > TokenRole::Viewer, "{route:?}");
         }
     }

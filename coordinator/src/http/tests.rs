@@ -96,6 +96,11 @@ fn client(running: &RunningServer, token: Option<String>) -> Client {
     Client::new(&format!("http://{}", running.http_address), token).expect("an address")
 }
 
+/// A program with this token.
+pub(super) fn client_with(site: &Site, token: &str) -> Client {
+    client(&site.running, Some(token.to_owned()))
+}
+
 fn array(function: &str, count: u32) -> SubmitRequest {
     SubmitRequest { function: function.into(), inputs: InputsBody::Range { first: 0, count }, ..SubmitRequest::default() }
 }

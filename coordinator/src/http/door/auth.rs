@@ -1,8 +1,9 @@
-//! Who asks: a bearer token is looked up by the digest of its secret, and its role is checked before anything else.
+//! Who asks: a bearer token, or the one that the session of a cookie refers to, is looked up by the digest of its secret, and
+//! its role is checked before anything else.
 //!
 //! A handler takes [`Viewer`], [`Submitter`], [`Publisher`] or [`Admin`]; being able to build one is the permission.
 
-use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
@@ -12,16 +13,21 @@ use futures::StreamExt as _;
 use lull_shared::{
     id::TokenId,
     misread::{self, Tree},
+    time::Timestamp,
 };
 use serde::{Deserialize as _, de::DeserializeOwned};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    access, clock,
+    access,
+    api::SessionId,
+    clock,
     http::{
         Interface, JSON_BYTES_MAX,
         door::{
+            cookie,
             error::{Answer, Refused},
+            failures::Source,
             shares::{Kind, Taken},
         },
     },
@@ -30,7 +36,6 @@ use crate::{
         Registry,
         record::{TokenRecord, TokenRole, who},
     },
-    term::Coordinator,
 };
 
 /// Whose token came with a request.
@@ -40,11 +45,16 @@ pub(crate) struct Caller {
     pub token: TokenId,
     pub name: String,
     pub role: TokenRole,
+    /// When his token is not valid any more.
+    pub expires: Option<Timestamp>,
+    /// The session that he asks in, if he brought no token.
+    pub session: Option<SessionId>,
 }
 
 impl Caller {
-    fn of(token: TokenRecord) -> Self {
-        Self { token: TokenId(token.token), name: token.name, role: token.role }
+    /// Whoever holds this token, in this session if he did not bring it.
+    pub(crate) fn of(token: TokenRecord, session: Option<SessionId>) -> Self {
+        Self { token: TokenId(token.token), name: token.name, role: token.role, expires: token.expires, session }
     }
 
     /// Whether this caller may change what `owner` submitted; what nobody knows the owner of is the administrators'.
@@ -70,61 +80,105 @@ impl Caller {
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// The same for what can be answered without the store: whoever it confirmed before is known while it does not answer.
-pub(crate) async fn known_without_store(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
+pub(crate) async fn known_without_store(headers: &HeaderMap, source: Option<Source>, state: &Interface) -> Answer<Caller> {
+    let shown = shown(headers, source, state)?;
     let remembered = || {
-        let token = state.coordinator.callers.recall(&access::fingerprint(bearer(headers)?), clock::now())?;
-        Some(Caller::of(token))
+        let token = state.coordinator.callers.recall(&shown.fingerprint, clock::now())?;
+        Some(Caller::of(token, shown.session()))
     };
     if state.coordinator.lease.store_silent_since().is_some()
         && let Some(caller) = remembered()
     {
         return Ok(caller);
     }
-    match timeout(PATIENCE, known(headers, source, state)).await {
+    match timeout(PATIENCE, known_by(shown, source, state)).await {
         Ok(Err(refused)) if refused.is_unavailable() => remembered().ok_or(refused),
         Ok(known) => known,
         Err(_) => remembered().ok_or_else(|| Refused::store_silent(state.coordinator.lease.asked().wall, false)),
     }
 }
 
-/// Whose token came with these headers, from there; an address from which too many came that are not valid is not looked
-/// at for a while.
-pub(crate) async fn known(headers: &HeaderMap, source: Option<IpAddr>, state: &Interface) -> Answer<Caller> {
-    let Some((source, text)) = source.zip(bearer(headers)) else {
-        return caller(headers, &state.coordinator).await;
-    };
-    let fingerprint = access::fingerprint(text);
-    if !state.failures.may_ask(source, &fingerprint, Instant::now()) {
-        return Err(Refused::busy("too many requests came from this address with tokens that are not valid"));
-    }
-    let found = caller(headers, &state.coordinator).await;
-    match &found {
-        Ok(_) => state.failures.note(source, &fingerprint, true, Instant::now()),
-        Err(refused) if refused.is_unknown_caller() => state.failures.note(source, &fingerprint, false, Instant::now()),
-        Err(_) => {}
-    }
-    found
+/// Whose token came with these headers, or whose session, from there; an address from which too many tokens came that are not
+/// valid is not looked at for a while.
+pub(crate) async fn known(headers: &HeaderMap, source: Option<Source>, state: &Interface) -> Answer<Caller> {
+    known_by(shown(headers, source, state)?, source, state).await
 }
 
-async fn caller(headers: &HeaderMap, coordinator: &Coordinator) -> Answer<Caller> {
-    let (fingerprint, token) = token(headers, &*coordinator.store).await?;
-    coordinator.callers.remember(fingerprint, token.clone());
-    Ok(Caller::of(token))
+/// What a request shows to say who asks.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    /// By what the token is looked up.
+    fingerprint: [u8; 32],
+    /// What refers to it, if it was not brought itself.
+    session: Option<(SessionId, TokenId)>,
+}
+
+impl Shown {
+    fn session(self) -> Option<SessionId> {
+        self.session.map(|(id, _)| id)
+    }
+}
+
+fn shown(headers: &HeaderMap, source: Option<Source>, state: &Interface) -> Answer<Shown> {
+    if let Some(text) = bearer(headers) {
+        return Ok(Shown { fingerprint: access::fingerprint(text), session: None });
+    }
+    let secure = cookie::is_secure(source, headers);
+    let secret = state.cookies.fingerprint(headers, secure).ok_or_else(Refused::unknown_caller)?;
+    let session = state.sessions.touch(&secret, clock::now(), Instant::now()).ok_or_else(Refused::session_over)?;
+    Ok(Shown { fingerprint: session.fingerprint, session: Some((session.id, session.token)) })
+}
+
+async fn known_by(shown: Shown, source: Option<Source>, state: &Interface) -> Answer<Caller> {
+    let fingerprint = shown.fingerprint;
+    if let Some((_, of)) = shown.session {
+        let token = token(fingerprint, &*state.coordinator.store).await.map_err(|refused| match refused.is_unknown_caller() {
+            true => {
+                state.sessions.end_those_of(of);
+                Refused::session_over()
+            }
+            false => refused,
+        })?;
+        state.coordinator.callers.remember(fingerprint, token.clone());
+        return Ok(Caller::of(token, shown.session()));
+    }
+    let token = valid(fingerprint, source, state).await?;
+    Ok(Caller::of(token, None))
+}
+
+/// The token with this fingerprint, which came from there.
+pub(crate) async fn valid(fingerprint: [u8; 32], source: Option<Source>, state: &Interface) -> Answer<TokenRecord> {
+    let source = source.map(|source| source.ip);
+    if source.is_some_and(|source| !state.failures.may_ask(source, &fingerprint, Instant::now())) {
+        return Err(Refused::busy("too many requests came from this address with tokens that are not valid"));
+    }
+    let found = token(fingerprint, &*state.coordinator.store).await;
+    let valid = match &found {
+        Ok(_) => Some(true),
+        Err(refused) if refused.is_unknown_caller() => Some(false),
+        Err(_) => None,
+    };
+    if let Some((source, valid)) = source.zip(valid) {
+        state.failures.note(source, &fingerprint, valid, Instant::now());
+    }
+    let token = found?;
+    state.coordinator.callers.remember(fingerprint, token.clone());
+    Ok(token)
 }
 
 /// Whose token came with these headers, of a coordinator that stands by.
 pub(crate) async fn caller_of_standby(headers: &HeaderMap, store: &dyn Registry) -> Answer<Caller> {
-    Ok(Caller::of(token(headers, store).await?.1))
+    let text = bearer(headers).ok_or_else(Refused::unknown_caller)?;
+    Ok(Caller::of(token(access::fingerprint(text), store).await?, None))
 }
 
-async fn token(headers: &HeaderMap, store: &dyn Registry) -> Answer<([u8; 32], TokenRecord)> {
-    let fingerprint = access::fingerprint(bearer(headers).ok_or_else(Refused::unknown_caller)?);
+async fn token(fingerprint: [u8; 32], store: &dyn Registry) -> Answer<TokenRecord> {
     let token = store.authenticate(&fingerprint, clock::now()).await?;
-    let token = token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)?;
-    Ok((fingerprint, token))
+    token.filter(|token| token.role != TokenRole::Agent).ok_or_else(Refused::unknown_caller)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The token that a request brings itself.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, text) = value.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !text.trim().is_empty()).then_some(text)
@@ -165,6 +219,18 @@ roles!(
     /// A caller who may do everything.
     Admin
 );
+
+/// Whether a request came over a connection that others cannot read.
+pub(crate) struct Secure(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for Secure {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+        let source = parts.extensions.get::<Source>().copied();
+        Ok(Self(cookie::is_secure(source, &parts.headers)))
+    }
+}
 
 /// The body of a request as JSON, or the reason why it is none in our words.
 pub(crate) struct Body<T>(pub T);
@@ -217,14 +283,14 @@ pub(crate) async fn whole(body: axum::body::Body, token: u64, state: &Interface)
 }
 
 /// Whether the headers say that the body is JSON.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 /// A body as what is asked for; what is wrong is told by its field.
-fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+pub(crate) fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
     let tree = Tree::deserialize(&mut decoder).and_then(|tree| decoder.end().map(|()| tree));
     let tree = tree.map_err(|error| {
@@ -296,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_role_may_do_what_those_before_it_may_and_no_more() {
-        let caller = |role| Caller { token: TokenId(1), name: "ann".into(), role };
+        let caller = |role| Caller { token: TokenId(1), name: "ann".into(), role, expires: None, session: None };
         assert!(caller(TokenRole::Submitter).require(TokenRole::Viewer).is_ok());
         assert!(caller(TokenRole::Submitter).require(TokenRole::Publisher).is_err());
         let (own, other) = (Some(TokenId(1)), Some(TokenId(2)));
@@ -371,7 +437,9 @@ mod tests {
 
     #[test]
     fn the_audit_names_the_id_too() {
-        let caller = |name: &str| Caller { token: TokenId(7), name: name.into(), role: TokenRole::Viewer }.who();
+        let caller = |name: &str| {
+            Caller { token: TokenId(7), name: name.into(), role: TokenRole::Viewer, expires: None, session: None }.who()
+        };
         assert_eq!((caller("ann"), caller("t7")), ("ann (t7)".to_owned(), "t7".to_owned()));
     }
 }

@@ -99,9 +99,19 @@ impl Refused {
         )
     }
 
-    /// Whether it is that.
+    /// A cookie whose session is not there any more.
+    pub fn session_over() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the session has ended").hint("sign in again with your token")
+    }
+
+    /// Whether it is one of these two.
     pub fn is_unknown_caller(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether it is too much at the moment.
+    pub fn is_busy(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// Whether something is not there at the moment.
@@ -124,12 +134,17 @@ impl Refused {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).hint("try again in a moment")
     }
 
+    /// A body that lets us wait.
+    pub fn too_slow(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message).hint("send it again")
+    }
+
     /// A body that did not come to its end.
     pub fn cut_short(error: axum::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = cause {
             if let Some(slow @ BodyError::TooSlow) = error.downcast_ref() {
-                return Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", slow.to_string()).hint("send it again");
+                return Self::too_slow(slow.to_string());
             }
             cause = error.source();
         }
@@ -145,6 +160,16 @@ impl Refused {
     pub fn cross_site() -> Self {
         Self::new(StatusCode::FORBIDDEN, "cross_site", "a page of another site may not change anything here")
             .hint("use the command line, or a program that sends neither Origin nor Sec-Fetch-Site")
+    }
+
+    /// A request with a session's cookie of which it is not known whether a page of ours made it.
+    pub fn without_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "a request that changes something in a session must say where it comes from",
+        )
+        .hint("browsers send Sec-Fetch-Site or Origin by themselves; a program sends its token instead of the cookie")
     }
 
     /// There is no room for it on the coordinator's disk.

@@ -18,9 +18,14 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Addresses whose failures are counted, and valid tokens that are remembered: of those that come last.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than none");
 
-/// Where a request comes from: an address of IPv4 or a network of IPv6.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source(pub IpAddr);
+pub(crate) struct Source {
+    /// An address of IPv4 or a network of IPv6.
+    pub ip: IpAddr,
+    /// Its connection is HTTPS.
+    pub secure: bool,
+}
 
 struct Table {
     failures: LruCache<IpAddr, (Instant, u32)>,

@@ -1,8 +1,8 @@
 //! Who is connected to the interface, and who has to go when there are more than may be.
 //!
-//! A connection is idle, sends the head of a request, or is served. Being served needs a token, and each token has its
-//! share of places; the other two may be done by anybody, so they have little time, and they give their places to those
-//! that come: first those of the address that has the most connections. Whoever fills all places from one address finds
+//! A connection is idle, sends the head of a request or what a stranger may send besides, or is served. Being served needs a
+//! token, and each token has its share of places; the others may be done by anybody, so they have little time, and they
+//! give their places to those that come: first those of the address that has the most connections. Whoever fills all places from one address finds
 //! them taken by others.
 //!
 //! Where one address has more than half of all places, others take those too that are being served: many tokens are not a
@@ -39,7 +39,7 @@ const IDLE_MIN: Duration = Duration::from_millis(100);
 pub(crate) enum Phase {
     /// Nothing: no request has begun.
     Idle,
-    /// Some of a request's head has come.
+    /// Some of a request's head has come, or of what a stranger shows to be let in.
     Head,
     /// A request is being answered.
     Served,
@@ -47,6 +47,10 @@ pub(crate) enum Phase {
 
 struct Entry {
     source: IpAddr,
+    /// Requests that are being answered.
+    served: u32,
+    /// Requests of strangers who have not yet shown everything.
+    asking: u32,
     phase: Phase,
     since: Instant,
     changed: Arc<Notify>,
@@ -69,7 +73,7 @@ impl Table {
         }
         let (id, changed) = (self.next, Arc::new(Notify::new()));
         self.next += 1;
-        self.all.insert(id, Entry { source, phase: Phase::Idle, since: now, changed: changed.clone() });
+        self.all.insert(id, Entry { source, served: 0, asking: 0, phase: Phase::Idle, since: now, changed: changed.clone() });
         self.peak = self.peak.max(self.all.len());
         Some((id, changed))
     }
@@ -106,6 +110,18 @@ impl Table {
             (entry.phase, entry.since) = (phase, now);
             entry.changed.notify_one();
         }
+    }
+
+    /// Counts its requests anew, and says what happens on it by them.
+    fn count(&mut self, id: u64, recount: impl FnOnce(&mut Entry), now: Instant) {
+        let Some(entry) = self.all.get_mut(&id) else { return };
+        recount(entry);
+        let phase = match (entry.served, entry.asking) {
+            (0, 0) => Phase::Idle,
+            (0, _) => Phase::Head,
+            _ => Phase::Served,
+        };
+        self.turn(id, phase, now);
     }
 
     /// Whether a crowd has gone since this was last asked.
@@ -164,9 +180,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Something else happens on it now.
-    pub(crate) fn turn(&self, phase: Phase) {
-        self.guests.lock().turn(self.id, phase, Instant::now());
+    fn count(&self, recount: impl FnOnce(&mut Entry)) {
+        self.guests.lock().count(self.id, recount, Instant::now());
     }
 
     /// Bytes came in: if none were expected, a request begins.
@@ -197,6 +212,40 @@ impl Guest {
                 Stay::Long => self.changed.notified().await,
             }
         }
+    }
+}
+
+/// A request that is being answered, until this is dropped.
+pub(crate) struct Serving(Arc<Guest>);
+
+impl Serving {
+    /// One more on this connection.
+    pub(crate) fn begin(guest: Arc<Guest>) -> Self {
+        guest.count(|entry| entry.served += 1);
+        Self(guest)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.count(|entry| entry.served = entry.served.saturating_sub(1));
+    }
+}
+
+/// A request whose sender is not known yet, and sends what makes him known, until this is dropped.
+pub(crate) struct Asking(Arc<Guest>);
+
+impl Asking {
+    /// One of those that are being answered on this connection.
+    pub(crate) fn begin(guest: Arc<Guest>) -> Self {
+        guest.count(|entry| (entry.served, entry.asking) = (entry.served.saturating_sub(1), entry.asking + 1));
+        Self(guest)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.count(|entry| (entry.served, entry.asking) = (entry.served + 1, entry.asking.saturating_sub(1)));
     }
 }
 
@@ -293,6 +342,25 @@ mod tests {
         assert_eq!(table.stay(id), Stay::Long);
         table.remove(id);
         assert_eq!(table.stay(id), Stay::Over);
+    }
+
+    #[test]
+    fn a_connection_is_served_while_any_of_its_requests_is_and_one_that_only_asks_is_not() {
+        let guests = Guests::default();
+        let guest = Arc::new(guests.enter(ip("10.0.0.1")).expect("room"));
+        let phase = || guest.phase();
+        let (first, second) = (Serving::begin(guest.clone()), Serving::begin(guest.clone()));
+        drop(first);
+        assert_eq!(phase(), Some(Phase::Served));
+        let asking = Asking::begin(guest.clone());
+        assert_eq!(phase(), Some(Phase::Head));
+        let third = Serving::begin(guest.clone());
+        assert_eq!(phase(), Some(Phase::Served), "another is");
+        drop(third);
+        drop(asking);
+        assert_eq!(phase(), Some(Phase::Served), "he is known now");
+        drop(second);
+        assert_eq!(phase(), Some(Phase::Idle));
     }
 
     #[test]

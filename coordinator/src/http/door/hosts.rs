@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, Method, Uri, header};
 
-use crate::http::door::error::{Answer, Refused};
+use crate::http::door::{
+    auth, cookie,
+    error::{Answer, Refused},
+};
 
 /// Names and addresses that requests may be for.
 #[derive(Debug, Clone, Default)]
@@ -36,10 +39,14 @@ impl Hosts {
             let hint = "use an address or name that it is known by, or start it with `lull server run --http-host NAME`";
             return Err(Refused::misdirected(message, hint));
         }
-        if method.is_safe() || is_own(headers, host) {
-            return Ok(());
+        match origin(headers, host) {
+            _ if method.is_safe() => Ok(()),
+            Origin::Own => Ok(()),
+            // Programs say nothing, and show a token that no browser adds by itself as it adds a cookie.
+            Origin::Unsaid if auth::bearer(headers).is_some() || !cookie::has_any(headers) => Ok(()),
+            Origin::Unsaid => Err(Refused::without_origin()),
+            Origin::Foreign => Err(Refused::cross_site()),
         }
-        Err(Refused::cross_site())
     }
 
     fn knows(&self, host: &str, local: Option<SocketAddr>) -> bool {
@@ -56,15 +63,20 @@ impl Hosts {
     }
 }
 
-/// Whether no browser says that a page of another site made this request. Programs say nothing.
-fn is_own(headers: &HeaderMap, host: &str) -> bool {
-    if let Some(site) = text(headers, "sec-fetch-site") {
-        return matches!(site, "same-origin" | "none");
-    }
-    match text(headers, header::ORIGIN.as_str()) {
-        None => true,
-        Some(origin) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
-    }
+/// Whose page made a request, as far as a browser says it.
+enum Origin {
+    Own,
+    Foreign,
+    Unsaid,
+}
+
+fn origin(headers: &HeaderMap, host: &str) -> Origin {
+    let own = match (text(headers, "sec-fetch-site"), text(headers, header::ORIGIN.as_str())) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
+        (None, None) => return Origin::Unsaid,
+    };
+    if own { Origin::Own } else { Origin::Foreign }
 }
 
 /// A header as text; one that is given more than once, or is no text, matches nothing.
@@ -159,5 +171,18 @@ mod tests {
             assert_eq!(status(Method::POST, &with(pair)), 200, "{pair:?}");
         }
         assert_eq!(status(Method::DELETE, &[("host", "localhost:7411")]), 200, "a program says nothing of it");
+    }
+
+    #[test]
+    fn whoever_asks_by_a_cookie_says_where_he_comes_from() {
+        let (host, cookie) = (("host", "localhost:7411"), ("cookie", "__Host-lull-0a0b0c0d=x"));
+        assert_eq!(status(Method::POST, &[host, cookie]), 403);
+        assert_eq!(status(Method::GET, &[host, cookie]), 200);
+        assert_eq!(status(Method::POST, &[host, cookie, ("sec-fetch-site", "same-origin")]), 200);
+        assert_eq!(status(Method::POST, &[host, cookie, ("origin", "http://localhost:7411")]), 200);
+        assert_eq!(status(Method::POST, &[host, cookie, ("sec-fetch-site", "same-site")]), 403);
+        assert_eq!(status(Method::POST, &[host, cookie, ("authorization", "Bearer x")]), 200, "the token counts");
+        assert_eq!(status(Method::POST, &[host, cookie, ("authorization", "Basic x")]), 403, "browsers add that by themselves");
+        assert_eq!(status(Method::POST, &[host, ("cookie", "other=x")]), 200);
     }
 }

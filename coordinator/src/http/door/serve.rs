@@ -30,7 +30,7 @@ use crate::http::door::{
     body::{Kept, Timed},
     failures::Source,
     front::{self, Front},
-    guests::{Guest, Guests, Phase},
+    guests::{Guest, Guests, Serving},
     hosts::Hosts,
 };
 
@@ -60,15 +60,17 @@ pub async fn serve(listener: TcpListener, front: Front, hosts: Hosts, shutdown: 
             tracing::debug!(%address, "a connection was not taken: there are too many");
             continue;
         };
+        let guest = Arc::new(guest);
         let door = Door {
             front: front.clone(),
+            guest: guest.clone(),
             hosts: hosts.clone(),
             local: stream.local_addr().ok(),
-            source: Source(source_of(address.ip())),
+            source: Source { ip: source_of(address.ip()), secure: false },
         };
         let (guests, shutdown) = (guests.clone(), shutdown.clone());
         tasks.spawn(async move {
-            converse(stream, Arc::new(guest), door, shutdown).await;
+            converse(stream, guest, door, shutdown).await;
             if guests.has_calmed() {
                 // The allocator keeps what it got for a crowd. Nothing depends on it.
                 drop(tokio::task::spawn_blocking(give_memory_back));
@@ -98,6 +100,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 /// What answers on one connection.
 struct Door {
     front: Front,
+    guest: Arc<Guest>,
     hosts: Arc<Hosts>,
     local: Option<SocketAddr>,
     source: Source,
@@ -106,6 +109,7 @@ struct Door {
 impl Door {
     async fn answer(&self, mut request: Request) -> Response {
         request.extensions_mut().insert(self.source);
+        request.extensions_mut().insert(self.guest.clone());
         let checked = match request.uri().path() {
             HEALTH => Ok(()),
             _ => self.hosts.check(request.method(), request.uri(), request.headers(), self.local),
@@ -124,14 +128,11 @@ async fn converse(stream: TcpStream, guest: Arc<Guest>, door: Door, shutdown: Ca
     stream.set_write_timeout(Some(WRITE_TIME_MAX));
     let io = TokioIo::new(Heard { stream: Box::pin(stream), guest: guest.clone() });
     let door = Arc::new(door);
-    let served = guest.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        served.turn(Phase::Served);
-        let (door, guest) = (door.clone(), served.clone());
+        let (door, serving) = (door.clone(), Serving::begin(door.guest.clone()));
         async move {
-            let leaving = Leaving { guest };
             let response = door.answer(request.map(|body| Body::new(Timed::new(body)))).await;
-            Ok::<_, Infallible>(response.map(|body| Kept::new(body, leaving)))
+            Ok::<_, Infallible>(response.map(|body| Kept::new(body, serving)))
         }
     });
     let mut connection = pin!(http1::Builder::new().max_buf_size(BUFFER_BYTES).serve_connection(io, service));
@@ -193,19 +194,9 @@ impl AsyncWrite for Heard {
     }
 }
 
-/// Says that a connection is idle again when its answer was given, or given up.
-struct Leaving {
-    guest: Arc<Guest>,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.guest.turn(Phase::Idle);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::http::door::guests::Phase;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -235,8 +226,7 @@ mod tests {
         let leaves = guest();
         assert_eq!(heard(far, &leaves).read(&mut byte).await.expect("it ended"), 0);
         assert_eq!(leaves.phase(), Some(Phase::Idle));
-        talks.turn(Phase::Served);
-        drop(Leaving { guest: talks.clone() });
+        drop(Serving::begin(talks.clone()));
         assert_eq!(talks.phase(), Some(Phase::Idle), "it is idle again when its answer was given");
     }
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::http::{
     Interface,
     door::{
-        auth::{self, Admin, Asked, At, Body, Options, Publisher, Submitter, Viewer},
+        auth::{self, Admin, Asked, At, Body, Options, Publisher, Secure, Submitter, Viewer},
         error::{Answer, Refused},
     },
 };
@@ -55,6 +55,7 @@ impl Argument for Publisher {}
 impl Argument for Admin {}
 impl Argument for Method {}
 impl Argument for HeaderMap {}
+impl Argument for Secure {}
 impl<T> Argument for At<T> {}
 
 impl<T> Argument for Asked<T> {

@@ -5,4 +5,5 @@ pub(in crate::http) mod coordinators;
 pub(in crate::http) mod network;
 pub(in crate::http) mod policy;
 pub(in crate::http) mod registry;
+pub(in crate::http) mod sessions;
 pub(in crate::http) mod status;

@@ -149,6 +149,7 @@ pub(crate) async fn revoke(
         return Err(Refused::not_found(format!("there is no token t{token}"), "`lull token list` shows the tokens"));
     }
     coordinator.callers.forget();
+    state.sessions.end_those_of(TokenId(token));
     Ok(Json(Affected { affected: 1 }))
 }
 
