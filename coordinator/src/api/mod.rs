@@ -13,6 +13,7 @@ pub mod publication;
 mod registry;
 mod session;
 pub mod shape;
+pub mod standing;
 pub mod task;
 mod text;
 

@@ -13,7 +13,7 @@ use lull_shared::{
 };
 
 use crate::{
-    api::{CauseBody, InputsBody, JobBody, JobDetails, MoveBody, RetryRequest},
+    api::{CauseBody, InputsBody, JobBody, JobDetails, MoveBody, RetryRequest, standing},
     cli::{
         Context,
         exit::{Exit, Failure, Outcome},
@@ -294,15 +294,9 @@ impl Row for JobBody {
             dropped(&self.counts),
             look.time(self.submitted).into(),
             self.submitter.as_str().into(),
-            why(self).unwrap_or_default().into(),
+            standing::why_of_job(self).unwrap_or_default().into(),
         ]
     }
-}
-
-/// Why nothing of it may start, or how it ended; of one that succeeded its state says it all.
-fn why(job: &JobBody) -> Option<String> {
-    let waiting = job.waiting.as_ref().map(|reason| reason.message.clone());
-    waiting.or_else(|| job.reason.clone().filter(|_| job.state != JobState::Succeeded))
 }
 
 /// Tasks that ended without having come to their end: all of a job's in one way as a rule.
@@ -315,21 +309,10 @@ fn dropped(counts: &TaskCounts) -> Cell {
     Cell::toned(words, if counts.cancelled + counts.expired > 0 { Tone::Odd } else { Tone::Plain })
 }
 
-/// Words for jobs that are active.
-const IS_CANCELLING: &str = "cancelling";
-const IS_EXPIRING: &str = "expiring";
-const IS_STOPPING: &str = "stopping";
-const IS_WAITING: &str = "waiting";
-
 /// In one word.
 fn state(job: &JobBody) -> Cell {
-    match (job.state, job.stopping, &job.waiting) {
-        (JobState::Active, Some(JobState::Cancelled), _) => Cell::toned(IS_CANCELLING, Tone::Odd),
-        (JobState::Active, Some(JobState::Expired), _) => Cell::toned(IS_EXPIRING, Tone::Odd),
-        (JobState::Active, Some(_), _) => Cell::toned(IS_STOPPING, Tone::Odd),
-        (JobState::Active, None, Some(_)) => Cell::toned(IS_WAITING, Tone::Odd),
-        (state, _, _) => state.into(),
-    }
+    let (word, tone) = standing::of_job(job);
+    Cell::toned(word, tone)
 }
 
 fn describe(details: &JobDetails, look: &Look) -> String {
@@ -443,7 +426,7 @@ fn move_cells(moved: &MoveBody, look: &Look) -> Vec<Cell> {
 }
 
 fn job_state(text: &str) -> Result<JobState, String> {
-    let shown = [IS_WAITING, IS_CANCELLING, IS_EXPIRING, IS_STOPPING];
+    let shown = standing::WORDS_OF_ACTIVE;
     JobState::from_word(text).ok_or_else(|| match shown.contains(&text) {
         true => {
             format!("a job that is shown as {text} is active\nhint: write active; the column STATE tells those that are {text}")

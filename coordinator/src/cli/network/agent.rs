@@ -5,12 +5,12 @@ use lull_scheduler::event::QuarantineKind;
 use lull_shared::state::Intake;
 
 use crate::{
-    api::{AgentBody, AgentDeed, CLONED_HINT, Reason, Spread},
+    api::{AgentBody, AgentDeed, CLONED_HINT, Spread, standing},
     cli::{
         Context,
         exit::{Exit, Outcome},
         network::heat,
-        shown::output::{Cell, Deed, Look, Row, Tone, counted, pairs},
+        shown::output::{Cell, Deed, Look, Row, counted, pairs},
         typed::amount,
     },
 };
@@ -190,42 +190,15 @@ impl Row for AgentBody {
             Cell::or_dash(self.machine.as_ref().map(|machine| format!("{} {}", machine.os, machine.arch))),
             Cell::or_dash(self.version.as_deref()),
             look.time_or_dash(self.last_heard),
-            reason(self).unwrap_or_default().into(),
+            standing::why_of_agent(self).unwrap_or_default().into(),
         ]
     }
 }
 
-/// In one word; [`reason`] says why.
+/// In one word.
 fn state(agent: &AgentBody) -> Cell {
-    let (word, tone) = match (agent.intake, agent.connected, &agent.paused) {
-        (_, _, _) if agent.removed.is_some() => ("removed", Tone::Odd),
-        (_, None, _) if agent.left.is_some() => ("left", Tone::Odd),
-        (Intake::Revoked, _, _) => ("revoked", Tone::Bad),
-        (_, _, _) if agent.quarantine.as_ref().is_some_and(|q| q.kind == QuarantineKind::Cloned) => ("cloned", Tone::Bad),
-        (_, _, _) if agent.quarantine.is_some() => ("quarantined", Tone::Bad),
-        (_, None, _) if agent.asleep.is_some() => ("asleep", Tone::Odd),
-        (_, None, _) if agent.silent_since.is_some() => ("silent", Tone::Odd),
-        (_, None, _) => ("away", Tone::Odd),
-        (Intake::Cordoned | Intake::Draining, Some(_), _) => (agent.intake.as_str(), Tone::Odd),
-        (Intake::Open, Some(_), Some(reason)) if is_trouble(reason) => ("trouble", Tone::Bad),
-        (Intake::Open, Some(_), Some(_)) => ("paused", Tone::Odd),
-        (Intake::Open, Some(_), None) => ("ready", Tone::Good),
-    };
+    let (word, tone) = standing::of_agent(agent);
     Cell::toned(word, tone)
-}
-
-fn is_trouble(reason: &Reason) -> bool {
-    reason.kind.ends_with("_trouble")
-}
-
-/// Why it is in that state, where the word alone does not say it.
-fn reason(agent: &AgentBody) -> Option<String> {
-    match (&agent.quarantine, &agent.paused) {
-        (_, _) if agent.intake == Intake::Revoked => None,
-        (Some(found), _) => Some(format!("{}: {}", found.kind.words(), found.reason)),
-        (None, Some(reason)) if agent.connected.is_some() && agent.intake == Intake::Open => Some(reason.message.clone()),
-        (None, _) => None,
-    }
 }
 
 fn describe(agent: &AgentBody, look: &Look) -> String {
@@ -302,7 +275,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{CapacityBody, MachineBody, QuarantineBody},
+        api::{CapacityBody, MachineBody, QuarantineBody, Reason},
         cli::shown::output::{
             Format,
             tests::{check_fits, plain, worst_name, worst_reason},
@@ -371,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_state_is_one_word_and_the_reason_says_the_rest() {
-        let told = |agent: &AgentBody| (state(agent).text, reason(agent).unwrap_or_default());
+        let told = |agent: &AgentBody| (state(agent).text, standing::why_of_agent(agent).unwrap_or_default());
         let paused = |kind: &str| AgentBody { paused: Some(Reason::new(kind, "because")), ..agent(1) };
         assert_eq!(told(&paused("present")), ("paused".into(), "because".into()));
         assert_eq!(told(&paused("cage_trouble")), ("trouble".into(), "because".into()));

@@ -17,10 +17,14 @@ use lull_shared::state::{JobState, TaskState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::{
-    exit::{Exit, Failure},
-    reach::connect::takes,
-    shown::columns::{self, Arranged},
+pub(crate) use crate::api::standing::Tone;
+use crate::{
+    api::standing,
+    cli::{
+        exit::{Exit, Failure},
+        reach::connect::takes,
+        shown::columns::{self, Arranged},
+    },
 };
 
 /// Below this many columns a table is not squeezed: the terminal breaks its lines.
@@ -34,16 +38,6 @@ pub enum Colour {
     Auto,
     Always,
     Never,
-}
-
-/// How a word is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tone {
-    #[default]
-    Plain,
-    Good,
-    Odd,
-    Bad,
 }
 
 /// One cell of a table.
@@ -84,29 +78,13 @@ impl From<String> for Cell {
 
 impl From<TaskState> for Cell {
     fn from(state: TaskState) -> Self {
-        Self::toned(
-            state,
-            match state {
-                TaskState::Succeeded => Tone::Good,
-                TaskState::Failed | TaskState::Expired => Tone::Bad,
-                TaskState::Paused | TaskState::Moving | TaskState::Cancelled => Tone::Odd,
-                TaskState::Queued | TaskState::Waiting | TaskState::Running | TaskState::Verifying => Tone::Plain,
-            },
-        )
+        Self::toned(state, standing::of_task(state))
     }
 }
 
 impl From<JobState> for Cell {
     fn from(state: JobState) -> Self {
-        Self::toned(
-            state,
-            match state {
-                JobState::Active => Tone::Plain,
-                JobState::Succeeded => Tone::Good,
-                JobState::Failed | JobState::Expired => Tone::Bad,
-                JobState::Cancelled => Tone::Odd,
-            },
-        )
+        Self::toned(state, standing::of_job_state(state))
     }
 }
 
