@@ -22,7 +22,7 @@ mod sweep;
 mod turn;
 mod usage;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +33,7 @@ use lull_scheduler::{
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::{AgentId, JobId, TaskId, TaskIndex, TokenId, VersionId},
+    state::JobState,
     time::Timestamp,
 };
 
@@ -204,11 +205,15 @@ pub trait Reading: Send + Sync + 'static {
     fn describe(&self) -> String;
     async fn jobs(&self, filter: &JobFilter) -> StoreResult<Vec<JobRecord>>;
     async fn job(&self, job: JobId) -> StoreResult<Option<JobRecord>>;
+    /// How many jobs there are of each state, each counted up to a bound.
+    async fn job_counts(&self, most: u32) -> StoreResult<BTreeMap<JobState, u64>>;
     async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>>;
     /// Tasks in the order of their index, those never started included.
     async fn tasks(&self, job: JobId, filter: &TaskFilter) -> StoreResult<Vec<TaskRecord>>;
     async fn task(&self, task: TaskId) -> StoreResult<Option<TaskRecord>>;
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
+    /// Attempts of a job's tasks, those with the highest index first and below one, at most `limit`.
+    async fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> StoreResult<Vec<AttemptRecord>>;
     /// Tasks of a job that left a machine unfinished and were started again, the newest first, at most `limit`.
     async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>>;
     /// The newest attempt's log, or that attempt's.

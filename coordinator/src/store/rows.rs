@@ -596,6 +596,11 @@ pub(super) fn audit_record(row: &dyn Columns) -> Result<AuditRecord, Damaged> {
     })
 }
 
+/// How many jobs of a state there are.
+pub(super) fn job_count(row: &dyn Columns) -> Result<(JobState, u64), Damaged> {
+    Ok((word(row, "state", JobState::from_word)?, u64_of(row, "jobs")?))
+}
+
 /// Counts over all time.
 pub(super) fn totals(row: &dyn Columns) -> Result<Totals, Damaged> {
     Ok(Totals {

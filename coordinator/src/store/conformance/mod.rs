@@ -137,6 +137,8 @@ cases!(
     turns::a_failed_attempt_is_followed_by_another,
     turns::start_and_end_in_one_turn_are_one_turn,
     turns::moves_are_listed_with_what_went_along,
+    turns::the_newest_attempts_are_those_of_the_highest_tasks,
+    turns::jobs_are_counted_by_state_up_to_a_bound,
     turns::a_pause_is_remembered_and_ends_with_the_attempt,
     second_copies::a_task_may_be_with_two_agents_and_counts_once,
     second_copies::the_first_result_wins_and_the_other_copy_is_over,

@@ -187,6 +187,37 @@ pub(super) async fn start_and_end_in_one_turn_are_one_turn(world: World) {
     assert_eq!(world.loaded().await.jobs[0].open, [open]);
 }
 
+pub(super) async fn the_newest_attempts_are_those_of_the_highest_tasks(world: World) {
+    let world = world.peopled(2).await;
+    let again = TaskAfter::Again { not_before: at(11), failures: 0 };
+    let first = [submitted(1, 4), started(attempt(1, 0, 1), 1, 10), started(attempt(1, 1, 1), 1, 10)];
+    world.commit(&first).await;
+    world.commit(&[ended(attempt(1, 0, 1), 1, 11, AttemptEnd::Lost, again), started(attempt(1, 0, 2), 2, 12)]).await;
+    let newest = async |before, limit| -> Vec<_> {
+        let records = world.store.newest_attempts(JobId(1), before, limit).await.expect("an answer");
+        records.into_iter().map(|record| (record.attempt, record.agent)).collect()
+    };
+    let all = [(attempt(1, 1, 1), AgentId(1)), (attempt(1, 0, 2), AgentId(2)), (attempt(1, 0, 1), AgentId(1))];
+    assert_eq!(newest(None, 10).await, all);
+    assert_eq!(newest(None, 2).await, all[..2]);
+    assert_eq!(newest(Some(1), 10).await, all[1..]);
+    assert_eq!(newest(Some(0), 10).await, []);
+    assert_eq!(world.store.newest_attempts(JobId(9), None, 10).await.expect("an answer"), []);
+}
+
+pub(super) async fn jobs_are_counted_by_state_up_to_a_bound(world: World) {
+    let world = world.peopled(1).await;
+    world.commit(&[submitted(1, 1), submitted(2, 1), submitted(3, 1)]).await;
+    let attempt = attempt(3, 0, 1);
+    world.commit(&[started(attempt, 1, 10), succeeded(attempt, 1, 11, b"out"), job_ended(3, JobState::Succeeded, 11)]).await;
+    for (most, active) in [(10, 2), (1, 1)] {
+        let counts = world.store.job_counts(most).await.expect("an answer");
+        let told = counts.into_iter().collect::<Vec<_>>();
+        let none = [JobState::Failed, JobState::Cancelled, JobState::Expired].map(|state| (state, 0));
+        assert_eq!(told, [&[(JobState::Active, active), (JobState::Succeeded, 1)][..], &none].concat(), "up to {most}");
+    }
+}
+
 pub(super) async fn moves_are_listed_with_what_went_along(world: World) {
     let world = world.peopled(2).await;
     let snapshot = SnapshotRef { blob: BlobRef::of(b"state"), spent_us: 7 };

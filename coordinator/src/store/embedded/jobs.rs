@@ -9,7 +9,7 @@ use lull_scheduler::{
 };
 use lull_shared::{
     id::{JobId, TaskId, TaskIndex, TokenId},
-    state::TaskState,
+    state::{JobState, TaskState},
 };
 use rusqlite::{Transaction, params, params_from_iter, types::Value};
 
@@ -247,6 +247,21 @@ pub(super) fn job(tx: &Transaction<'_>, job: JobId) -> Result<Option<JobRecord>,
     first(tx, &jobs_of("SELECT jobs.job_id FROM jobs WHERE jobs.job_id = ?1"), [number(job.0)], rows::job_record)
 }
 
+const JOB_STATES: [JobState; 5] =
+    [JobState::Active, JobState::Succeeded, JobState::Failed, JobState::Cancelled, JobState::Expired];
+
+/// How many jobs there are of each state: each is a range of the index, of which no more is read than is counted.
+pub(super) fn job_counts(tx: &Transaction<'_>, most: u32) -> Result<BTreeMap<JobState, u64>, Fail> {
+    let count = |state| {
+        format!(
+            "SELECT '{state}' AS state, count(*) AS jobs
+             FROM (SELECT 1 FROM jobs INDEXED BY jobs_state WHERE jobs.state = '{state}' LIMIT ?1)"
+        )
+    };
+    let counts = all(tx, &JOB_STATES.map(count).join(" UNION ALL "), [most], rows::job_count)?;
+    Ok(counts.into_iter().collect())
+}
+
 /// The job that an owner submitted under a key.
 pub(super) fn job_by_key(tx: &Transaction<'_>, owner: TokenId, key: &str) -> Result<Option<JobId>, Fail> {
     let digest = decide::key_digest(owner, key);
@@ -283,6 +298,23 @@ pub(super) fn attempts(tx: &Transaction<'_>, task: TaskId) -> Result<Vec<Attempt
         "SELECT attempts.*, agents.name AS agent_name FROM attempts JOIN agents ON agents.agent_id = attempts.agent_id
          WHERE attempts.job_id = ?1 AND attempts.task_index = ?2 ORDER BY attempts.number",
         params![number(task.job.0), task.index],
+        rows::attempt_record,
+    )
+}
+
+/// Attempts of a job's tasks, those with the highest index first and below one.
+pub(super) fn newest_attempts(
+    tx: &Transaction<'_>,
+    job: JobId,
+    before: Option<TaskIndex>,
+    limit: u32,
+) -> Result<Vec<AttemptRecord>, Fail> {
+    all(
+        tx,
+        "SELECT attempts.*, agents.name AS agent_name FROM attempts JOIN agents ON agents.agent_id = attempts.agent_id
+         WHERE attempts.job_id = ?1 AND attempts.task_index < ?2
+         ORDER BY attempts.task_index DESC, attempts.number DESC LIMIT ?3",
+        params![number(job.0), before.map_or(i64::MAX, i64::from), limit],
         rows::attempt_record,
     )
 }
@@ -387,6 +419,10 @@ impl Reading for Embedded {
         self.read(move |tx| self::job(tx, job)).await
     }
 
+    async fn job_counts(&self, most: u32) -> StoreResult<BTreeMap<JobState, u64>> {
+        self.read(move |tx| job_counts(tx, most)).await
+    }
+
     async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
         let key = idempotency_key.to_owned();
         self.read(move |tx| job_by_key(tx, owner, &key)).await
@@ -403,6 +439,10 @@ impl Reading for Embedded {
 
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
         self.read(move |tx| attempts(tx, task)).await
+    }
+
+    async fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> StoreResult<Vec<AttemptRecord>> {
+        self.read(move |tx| newest_attempts(tx, job, before, limit)).await
     }
 
     async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {

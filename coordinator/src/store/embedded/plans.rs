@@ -147,6 +147,8 @@ fn read(tx: &Transaction<'_>) {
     assert!(jobs::task(tx, first).expect("it is read").is_some());
     assert!(!jobs::attempts(tx, first).expect("they are read").is_empty());
     jobs::job_by_key(tx, TokenId(1), "key").expect("it is read");
+    assert_eq!(jobs::newest_attempts(tx, job, None, 1).expect("they are read").len(), 1);
+    jobs::job_counts(tx, 10).expect("they are counted");
     jobs::moves(tx, job, 10).expect("they are read");
     jobs::log(tx, first, None).expect("it is read");
     assert_eq!(jobs::results(tx, job, 0, 10).expect("they are read").len(), 1);
@@ -264,7 +266,7 @@ fn scanned(database: &Connection) -> i64 {
 pub type List = (&'static str, fn(&Transaction<'_>) -> usize);
 
 /// Lists of the interface in a store whose newest job is the last of `jobs`.
-pub const LISTS: [List; 11] = [
+pub const LISTS: [List; 13] = [
     ("jobs, newest first", |tx| jobs::jobs(tx, &JobFilter::default()).expect("they are read").len()),
     ("jobs of a name", |tx| {
         jobs::jobs(tx, &JobFilter { name: Some("resize".into()), ..JobFilter::default() }).expect("they are read").len()
@@ -275,6 +277,8 @@ pub const LISTS: [List; 11] = [
     ("its tasks that run", |tx| page(tx, Some(TaskState::Running))),
     ("its tasks that succeeded", |tx| page(tx, Some(TaskState::Succeeded))),
     ("its results", |tx| jobs::results(tx, newest(tx), 0, 100).expect("they are read").len()),
+    ("its newest attempts", |tx| jobs::newest_attempts(tx, newest(tx), None, 400).expect("they are read").len()),
+    ("jobs by state", |tx| jobs::job_counts(tx, 1_000).expect("they are counted").len()),
     ("a job for a retry", |tx| usize::from(jobs::load_for_retry(tx, newest(tx)).expect("it is read").is_some())),
     ("a part of a retry", |tx| jobs::ended_badly(tx, newest(tx), 0, 2_048).expect("they are read").len()),
     ("counts over all time", |tx| usize::from(jobs::totals(tx).expect("they are read").attempts > 0)),

@@ -13,7 +13,7 @@
 //! A read that goes wrong is always `Determinate`, as the contract says.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +27,7 @@ use lull_scheduler::{
 use lull_shared::{
     digest::{BlobRef, Digest, Outline},
     id::{AgentId, JobId, TaskId, TaskIndex, Term, TokenId, VersionId},
+    state::JobState,
     time::Timestamp,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -213,10 +214,12 @@ passed_on! { Registry:
 passed_on! { Reading:
     read async fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord>;
     read async fn job(&self, job: JobId) -> Option<JobRecord>;
+    read async fn job_counts(&self, most: u32) -> BTreeMap<JobState, u64>;
     read async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> Option<JobId>;
     read async fn tasks(&self, job: JobId, filter: &TaskFilter) -> Vec<TaskRecord>;
     read async fn task(&self, task: TaskId) -> Option<TaskRecord>;
     read async fn attempts(&self, task: TaskId) -> Vec<AttemptRecord>;
+    read async fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> Vec<AttemptRecord>;
     read async fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord>;
     read async fn log(&self, task: TaskId, attempt: Option<u32>) -> Option<LogRecord>;
     read async fn results(&self, job: JobId, from: TaskIndex, limit: u32) -> Vec<ResultRecord>;

@@ -1,10 +1,12 @@
 //! Reading what memory holds: everything is counted again each time, nothing is kept twice.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use lull_scheduler::event::{AgentSnapshot, EndedTask, JobSnapshot, OpenAttempt, OpenPlace, OpenTask, Snapshot};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId, TaskIndex, TokenId},
-    state::{AttemptEnd, TaskCounts, TaskState},
+    state::{AttemptEnd, JobState, TaskCounts, TaskState},
 };
 
 use super::{
@@ -117,6 +119,19 @@ impl State {
             usage: attempt.over.as_ref().map(|over| over.usage),
         };
         self.find(task).map(|found| (1..).zip(&found.attempts).map(record).collect()).unwrap_or_default()
+    }
+
+    pub(super) fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> Vec<AttemptRecord> {
+        let Some(found) = self.jobs.get(&job) else { return Vec::new() };
+        let tasks = found.tasks.range(..before.unwrap_or(TaskIndex::MAX)).rev();
+        let attempts = tasks.flat_map(|(index, _)| self.attempts(TaskId { job, index: *index }).into_iter().rev());
+        attempts.take(limit as usize).collect()
+    }
+
+    pub(super) fn job_counts(&self, most: u32) -> BTreeMap<JobState, u64> {
+        let states = [JobState::Active, JobState::Succeeded, JobState::Failed, JobState::Cancelled, JobState::Expired];
+        let count = |state| self.jobs.values().filter(|job| job.state == state).take(most as usize).count() as u64;
+        states.into_iter().map(|state| (state, count(state))).collect()
     }
 
     pub(super) fn moves(&self, job: JobId, limit: u32) -> Vec<MoveRecord> {
@@ -306,6 +321,10 @@ impl Reading for Memory {
         self.read(|state| state.jobs.get(&job).map(|job| job.record()))
     }
 
+    async fn job_counts(&self, most: u32) -> StoreResult<BTreeMap<JobState, u64>> {
+        self.read(|state| state.job_counts(most))
+    }
+
     async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
         self.read(|state| state.jobs.values().find(|job| job.has_key(Some(owner), idempotency_key)).map(|job| job.new.job))
     }
@@ -320,6 +339,10 @@ impl Reading for Memory {
 
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
         self.read(|state| state.attempts(task))
+    }
+
+    async fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> StoreResult<Vec<AttemptRecord>> {
+        self.read(|state| state.newest_attempts(job, before, limit))
     }
 
     async fn moves(&self, job: JobId, limit: u32) -> StoreResult<Vec<MoveRecord>> {

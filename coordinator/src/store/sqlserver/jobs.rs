@@ -7,7 +7,10 @@ use lull_scheduler::{
     effect::Change,
     event::{EndedTask, JobSnapshot, Snapshot},
 };
-use lull_shared::id::{JobId, TaskId, TaskIndex, TokenId};
+use lull_shared::{
+    id::{JobId, TaskId, TaskIndex, TokenId},
+    state::JobState,
+};
 use tiberius::Row;
 
 use super::{
@@ -168,6 +171,11 @@ impl Reading for SqlServer {
         Ok(page_of_jobs(&self.session, &JobFilter::default(), Some(job)).await?.pop())
     }
 
+    async fn job_counts(&self, most: u32) -> StoreResult<BTreeMap<JobState, u64>> {
+        let answer = self.session.read(statements::JOB_COUNTS, &[most.into()]).await?;
+        Ok(all(&answer, 0, rows::job_count)?.into_iter().collect())
+    }
+
     async fn job_by_key(&self, owner: TokenId, idempotency_key: &str) -> StoreResult<Option<JobId>> {
         let digest = Value::from(&decide::key_digest(owner, idempotency_key)[..]);
         let answer = self.session.read(statements::JOB_BY_KEY, &[digest]).await?;
@@ -191,6 +199,12 @@ impl Reading for SqlServer {
 
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
         let answer = self.session.read(statements::ATTEMPTS, &[number(task.job.0).into(), task.index.into()]).await?;
+        Ok(all(&answer, 0, rows::attempt_record)?)
+    }
+
+    async fn newest_attempts(&self, job: JobId, before: Option<TaskIndex>, limit: u32) -> StoreResult<Vec<AttemptRecord>> {
+        let values = [number(job.0).into(), before.map_or(i64::MAX, i64::from).into(), limit.into()];
+        let answer = self.session.read(statements::NEWEST_ATTEMPTS, &values).await?;
         Ok(all(&answer, 0, rows::attempt_record)?)
     }
 

@@ -100,9 +100,11 @@ statements! {
     RETRY = plain "retry" [rows::job_snapshot];
     ENDED_BADLY = plain "ended_badly" [rows::ended_task];
     JOBS = plain "jobs" [rows::job_record];
+    JOB_COUNTS = plain "job_counts" [rows::job_count];
     JOB_BY_KEY = plain "job_by_key" [|row: &dyn Columns| rows::int(row, "job_id")];
     TASKS = plain "tasks" [rows::extent, rows::task_record];
     ATTEMPTS = plain "attempts" [rows::attempt_record];
+    NEWEST_ATTEMPTS = plain "newest_attempts" [rows::attempt_record];
     MOVES = plain "moves" [rows::move_record];
     LOG = plain "log" [rows::log_record];
     RESULTS = plain "results" [rows::result_record];
