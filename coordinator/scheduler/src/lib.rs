@@ -48,7 +48,13 @@ use lull_shared::{
 };
 
 pub use self::{
-    attempts::verify::is_chosen, fleet::foreign, jobs::holding, limits::Limits, placement::build, time::history, views::view,
+    attempts::verify::is_chosen,
+    fleet::foreign,
+    jobs::holding,
+    limits::Limits,
+    placement::build,
+    time::history,
+    views::{fleet::FleetView, view},
 };
 use self::{
     effect::{Effect, StoppedBy},

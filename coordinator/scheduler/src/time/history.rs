@@ -120,6 +120,11 @@ impl IdleHours {
         self.guess(hour).unwrap_or_else(|| if is_office_hour(hour) { OFFICE_SHARE } else { 1.0 })
     }
 
+    /// The part of the hour around a moment in which the machine is expected to be there for work, 0 to 1.
+    pub(crate) fn expected(&self, at: Timestamp) -> f64 {
+        self.share_or_office(self.hour_of(at).0)
+    }
+
     /// How often the machine is taken away in an hour, be it as offices' machines are.
     fn departures_or_office(&self, hour: usize, usual: &Usual) -> f64 {
         let flicker = || FLICKER * (1.0 - self.share_or_office(hour));

@@ -169,7 +169,7 @@ impl Scheduler {
         }
     }
 
-    fn agent_view(&self, id: AgentId, agent: &Agent) -> AgentView {
+    pub(crate) fn agent_view(&self, id: AgentId, agent: &Agent) -> AgentView {
         let connected = match &agent.link {
             Link::Open(stream) => Some(self.on_wall(stream.since)),
             Link::Away | Link::Silent(_) => None,

@@ -1,1 +1,2 @@
 mod explained;
+mod fleet;
