@@ -15,6 +15,7 @@ pub mod json;
 pub mod keys;
 pub mod loss;
 mod pauses;
+pub mod portal;
 pub mod presence;
 pub mod publishing;
 pub mod server;

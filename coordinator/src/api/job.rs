@@ -210,6 +210,24 @@ pub struct JobBody {
     pub ended: Option<jiff::Timestamp>,
 }
 
+/// `GET /jobs/summary`: jobs in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsSummary {
+    pub states: Vec<StateCount>,
+    /// Active jobs by the kind of what holds them: `window`, `dependency`, `running`, ...; `failing` counts besides.
+    pub held: BTreeMap<String, u64>,
+}
+
+/// Jobs of one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCount {
+    pub state: JobState,
+    pub jobs: u64,
+    /// There are more: nobody counted further.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
 /// A job with the conditions under which it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobDetails {

@@ -52,6 +52,18 @@ pub struct SetPolicy {
     pub reset: Vec<String>,
 }
 
+/// `POST /policy/preview`: what a change would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPreview {
+    /// What would be other than it is, a line each; none: nothing.
+    pub changes: Vec<String>,
+    /// Machines that have joined and meet the conditions.
+    pub machines: u64,
+    /// What whoever asks may not mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// What an agent may do, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlookBody {

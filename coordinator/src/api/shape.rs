@@ -22,18 +22,22 @@ use crate::{api::*, loss::Loss, store::record::*};
 
 /// A wait and its word; a window that opens too late for the moment at which the tasks expire says so.
 pub fn waiting(reason: &WaitReason, finish_by: Option<Timestamp>) -> Reason {
-    let kind = match reason {
+    let message = match too_late(reason, finish_by) {
+        Some(finish_by) => format!("{reason}, and its tasks expire at {finish_by}, before that"),
+        None => reason.to_string(),
+    };
+    Reason::new(wait_kind(reason), message).at(reason.at())
+}
+
+/// The word of a wait.
+pub const fn wait_kind(reason: &WaitReason) -> &'static str {
+    match reason {
         WaitReason::Window { .. } => "window",
         WaitReason::Dependency { .. } => "dependency",
         WaitReason::Backoff { .. } => "backoff",
         WaitReason::Verification { .. } => "verification",
         WaitReason::AtOnce { .. } => "at_once",
-    };
-    let message = match too_late(reason, finish_by) {
-        Some(finish_by) => format!("{reason}, and its tasks expire at {finish_by}, before that"),
-        None => reason.to_string(),
-    };
-    Reason::new(kind, message).at(reason.at())
+    }
 }
 
 /// When tasks expire for which a window opens too late, if it ever does.

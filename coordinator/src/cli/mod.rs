@@ -27,12 +27,13 @@ use lull_agent::cli::{mistake, value};
 use lull_shared::shown::without_number;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::jobs::names;
 pub use self::typed::{amount, input, moment, selector};
 use self::{
     exit::{Exit, Failure, Outcome},
     functions::func,
     jobs::{explain, job, run, submit, task},
-    network::{agent, audit, db, net, policy, server, status, token},
+    network::{agent, audit, db, net, policy, portal, server, status, token},
     reach::{
         awake,
         connect::{ServerArgs, takes},
@@ -115,6 +116,8 @@ enum Command {
     Net(net::Net),
     /// Show who did what
     Audit(audit::Audit),
+    /// Print the address of the portal, and open it on a desktop
+    Portal(portal::Portal),
     /// Remember a coordinator and a token for this account
     Login(login::Login),
     /// Forget the coordinator and the token that `lull login` remembered
@@ -232,7 +235,7 @@ impl Command {
     /// Whether there is nothing left to do for it once nobody reads what it prints.
     fn only_shows(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Explain(_) | Self::Task(_) | Self::Net(_) | Self::Audit(_) => true,
+            Self::Status(_) | Self::Explain(_) | Self::Task(_) | Self::Net(_) | Self::Audit(_) | Self::Portal(_) => true,
             Self::Job(job) => job.only_shows(),
             Self::Agent(agent) => agent.only_shows(),
             Self::Run(_)
@@ -280,6 +283,7 @@ impl Command {
             Self::Token(token) => token.run(context).await,
             Self::Net(net) => net.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
+            Self::Portal(portal) => portal.run(context),
             Self::Login(login) => login.run(context).await,
             Self::Logout => login::logout(context),
             Self::Db(db) => db.run(context).await,

@@ -90,6 +90,13 @@ impl Policies {
         Err(SetError::Contended)
     }
 
+    /// What the policy would be, as far as it is known here; nothing is kept.
+    pub fn tried(&self, wish: &Wish) -> Result<PolicyRecord, SetError> {
+        let before = self.current();
+        let book = before.book.without(&wish.conditions, &wish.reset)?.with(&wish.conditions, &wish.set)?;
+        Ok(PolicyRecord { book, ..(*before).clone() })
+    }
+
     /// Higher than what agents know: they may have heard of versions that a restored database has not.
     fn above(&self, version: u64) -> u64 {
         let heard = self.reports().values().map(|report| report.version).max().unwrap_or(0);

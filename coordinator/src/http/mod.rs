@@ -4,18 +4,18 @@
 //! here holds a body in memory that can be large. What one address, one token or a stranger may have under way is in
 //! `guests`, `shares` and `body`.
 
-mod door;
-mod fleet;
+pub(crate) mod door;
+pub(crate) mod fleet;
 #[cfg(test)]
 mod misread;
 pub mod routes;
 #[cfg(test)]
 mod siege;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod visits;
-mod work;
+pub(crate) mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,21 +29,27 @@ use tokio_util::sync::CancellationToken;
 
 use self::door::{cookie::Cookies, error::Refused, failures::Failures, sessions::Sessions, shares::Shares, spool::Spools};
 pub use self::door::{front::Front, hosts::Hosts, serve::serve};
-use crate::{api, term::Coordinator};
+use crate::{
+    api,
+    portal::{self, live::Live},
+    term::Coordinator,
+};
 
 /// A body of JSON: a submission with all its arguments and variables is far below it.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
 
 /// What every handler gets.
 pub struct Interface {
-    coordinator: Arc<Coordinator>,
+    pub(crate) coordinator: Arc<Coordinator>,
     /// Ends the streams and long polls that would keep the server from stopping.
-    shutdown: CancellationToken,
-    shares: Shares,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) shares: Shares,
     spools: Spools,
     failures: Failures,
     sessions: Sessions,
     cookies: Cookies,
+    /// What all who look at the portal share.
+    pub(crate) live: Live,
 }
 
 /// How often a request that waits looks whether the store is still there.
@@ -51,7 +57,7 @@ const SILENCE_LOOK: Duration = Duration::from_millis(250);
 
 impl Interface {
     /// Waits until the store does not answer any more; when it answered last.
-    async fn store_falls_silent(&self) -> Timestamp {
+    pub(crate) async fn store_falls_silent(&self) -> Timestamp {
         loop {
             if let Some(since) = self.coordinator.lease.store_silent_since() {
                 return since;
@@ -62,12 +68,13 @@ impl Interface {
 }
 
 /// The state of all handlers.
-type Shared = axum::extract::State<Arc<Interface>>;
+pub(crate) type Shared = axum::extract::State<Arc<Interface>>;
 
 /// All routes of the interface. Uploads wait in `spool`, a folder, until they are whole.
 pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: CancellationToken) -> Router {
     let spools = Spools::new(spool);
     let cookies = Cookies::new(coordinator.network, "");
+    let live = Live::begin(coordinator.clone(), shutdown.clone());
     let state = Arc::new(Interface {
         coordinator,
         shutdown,
@@ -76,11 +83,13 @@ pub fn router(coordinator: Arc<Coordinator>, spool: PathBuf, shutdown: Cancellat
         failures: Failures::default(),
         sessions: Sessions::default(),
         cookies,
+        live,
     });
     let routes = routes::router(&state).route("/session", post(fleet::sessions::sign_in));
     Router::new()
         .route("/health", get(fleet::status::health))
         .nest(api::PREFIX, routes)
+        .merge(portal::router(&state))
         .fallback(async || Refused::not_found("there is nothing at this path", "the interface begins at /api/v1"))
         .method_not_allowed_fallback(async || Refused::method())
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -26,7 +26,7 @@ use super::{
         takes::{Takes, takes},
     },
     fleet::{agents, coordinators, network, policy, registry, sessions, status},
-    work::{blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
+    work::{archive, blobs, explained, functions, jobs, logs, publish, submission, tasks, watch},
 };
 use crate::store::record::TokenRole;
 
@@ -100,7 +100,10 @@ routes! {
     get "/blobs/{digest}" Viewer => blobs::download;
     get "/jobs" Viewer => jobs::list;
     post "/jobs" Submitter => submission::submit;
+    get "/jobs/summary" Viewer => jobs::summary;
     get "/jobs/{job}" Viewer => jobs::show;
+    get "/jobs/{job}/attempts" Viewer => jobs::attempts;
+    get "/jobs/{job}/archive" Viewer => archive::archive;
     get "/jobs/{job}/wait" Viewer => watch::wait;
     get "/jobs/{job}/events" Viewer => watch::events;
     get "/jobs/{job}/explain" Viewer => explained::explain;
@@ -111,6 +114,7 @@ routes! {
     get "/jobs/{job}/tasks/{index}" Viewer => tasks::show;
     get "/jobs/{job}/tasks/{index}/output" Viewer => tasks::output;
     get "/jobs/{job}/tasks/{index}/log" Viewer => logs::log;
+    get "/jobs/{job}/tasks/{index}/log/text" Viewer => logs::text;
     get "/jobs/{job}/tasks/{index}/explain" Viewer => tasks::explain;
     get "/agents" Viewer => agents::list;
     get "/agents/{agent}" Viewer => agents::show;
@@ -121,6 +125,7 @@ routes! {
     get "/agents/{agent}/policy" Viewer => policy::outlook;
     get "/policy" Viewer => policy::show;
     put "/policy" Admin => policy::set;
+    post "/policy/preview" Admin => policy::preview;
     get "/net/agents" Viewer => network::agents;
     get "/net/blobs" Viewer => network::blobs;
     get "/net/peers" Viewer => network::peers;

@@ -23,16 +23,16 @@ use crate::{
     store::record::TokenRole,
 };
 
-pub(super) struct Site {
-    pub(super) admin: Client,
-    pub(super) admin_token: String,
-    pub(super) running: RunningServer,
+pub(crate) struct Site {
+    pub(crate) admin: Client,
+    pub(crate) admin_token: String,
+    pub(crate) running: RunningServer,
     shutdown: CancellationToken,
     _folder: TempDir,
 }
 
 impl Site {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::making(Making::default()).await
     }
 
@@ -48,21 +48,21 @@ impl Site {
     }
 
     /// Somebody with a token of this role.
-    pub(super) async fn somebody(&self, role: TokenRole, name: &str) -> Client {
+    pub(crate) async fn somebody(&self, role: TokenRole, name: &str) -> Client {
         let wanted = CreateToken { name: Some(name.into()), ..CreateToken::of(role) };
         client(&self.running, Some(self.admin.create_token(&wanted).await.expect("a token").text))
     }
 
     /// An administrator who has no connection yet.
-    pub(super) fn client_of_admin(&self) -> Client {
+    pub(crate) fn client_of_admin(&self) -> Client {
         client(&self.running, Some(self.admin_token.clone()))
     }
 
-    pub(super) async fn publish(&self) -> PublishedBody {
+    pub(crate) async fn publish(&self) -> PublishedBody {
         publish(&self.admin, "noop", noop(), PublishOptions::default()).await.expect("published")
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.stopped().await.expect("it stops");
     }
@@ -97,7 +97,7 @@ fn client(running: &RunningServer, token: Option<String>) -> Client {
 }
 
 /// A program with this token.
-pub(super) fn client_with(site: &Site, token: &str) -> Client {
+pub(crate) fn client_with(site: &Site, token: &str) -> Client {
     client(&site.running, Some(token.to_owned()))
 }
 
@@ -194,7 +194,7 @@ async fn a_version_is_published_once_and_hidden_on_request() {
 }
 
 /// A module that is small and takes so much the more to compile: one function with so many calls.
-pub(super) fn costly(calls: usize) -> Vec<u8> {
+pub(crate) fn costly(calls: usize) -> Vec<u8> {
     let call = "(local.set 0 (i32.add (local.get 1) (call $f (local.get 0))))";
     let spin = "(loop $l (br_if $l (i32.eqz (local.get 0))))";
     let text = format!(

@@ -31,7 +31,7 @@ async fn with_the_store_gone_people_are_told_so_at_once_and_the_process_ends_cle
         let stop = CancellationToken::new();
         let server = start_on(Arc::new(cable), config(north.path(), "north"), stop.clone()).await.expect("it starts");
         let token = std::fs::read_to_string(north.path().join(ADMIN_TOKEN_FILE)).expect("a token");
-        let client = Client::new(&format!("http://{}", server.http_address), Some(token)).expect("a client");
+        let client = Client::new(&format!("http://{}", server.http_address), Some(token.clone())).expect("a client");
         gone.store(true, Ordering::Relaxed);
 
         // It has never asked before: whoever reads the data folder is known all the same.
@@ -41,6 +41,17 @@ async fn with_the_store_gone_people_are_told_so_at_once_and_the_process_ends_cle
         let silent = status.store_silent.expect("it says that the store is gone");
         assert!(silent.since <= jiff::Timestamp::now() && silent.message.contains("does not answer since"), "{silent:?}");
         assert_eq!((status.coordinator.term, status.totals), (1, None));
+
+        let browser = reqwest::Client::new();
+        let page = async |path: &str| {
+            let asked = browser.get(format!("http://{}{path}", server.http_address)).bearer_auth(token.trim());
+            let answer = asked.header("accept", "text/html").send().await.expect("an answer");
+            (answer.status().as_u16(), answer.text().await.expect("a page"))
+        };
+        let (code, tonight) = page("/").await;
+        assert!(code == 200 && tonight.contains("the database does not answer"), "{way:?}: {code} {tonight}");
+        let (code, jobs) = page("/jobs").await;
+        assert!(code == 503 && jobs.contains("<h1>") && !jobs.contains("fault"), "{way:?}: {code} {jobs}");
 
         let asked = Instant::now();
         let refusals = tokio::join!(

@@ -4,7 +4,7 @@ pub(in crate::cli) mod explain;
 pub(in crate::cli) mod files;
 pub(in crate::cli) mod job;
 pub(in crate::cli) mod logs;
-pub(in crate::cli) mod names;
+pub(crate) mod names;
 pub(in crate::cli) mod results;
 pub(in crate::cli) mod run;
 pub(in crate::cli) mod submit;

@@ -6,6 +6,7 @@ pub(in crate::cli) mod db;
 pub(in crate::cli) mod heat;
 pub(in crate::cli) mod net;
 pub(in crate::cli) mod policy;
+pub(in crate::cli) mod portal;
 pub(in crate::cli) mod server;
 pub(in crate::cli) mod service;
 pub(in crate::cli) mod status;

@@ -253,7 +253,7 @@ impl Run {
             Err(error) => return Err(error.into()),
         };
         let http = format!("http://{}", running.http_address);
-        context.out.note(format!("the coordinator answers at {http}"));
+        context.out.note(format!("the coordinator and its portal answer at {http}"));
         let value = json!({ "http": http, "data": data, "stands_by_for": running.stands_by_for() });
         context.out.one(&value, &http, |_| String::new())?;
         if let Some(other) = running.stands_by_for() {

@@ -57,6 +57,7 @@ fn needed(command: &Command) -> Needed {
         | Command::Policy(_)
         | Command::Token(_)
         | Command::Net(_)
-        | Command::Audit(_) => Needed::Coordinator,
+        | Command::Audit(_)
+        | Command::Portal(_) => Needed::Coordinator,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         },
         fleet::coordinators,
     },
+    portal,
     store::{ForPeople, record::TokenRole},
     term::phase::{LeaderView, Phase},
 };
@@ -55,6 +56,11 @@ impl Front {
 /// Answers a request.
 pub(crate) async fn answer(State(front): State<Front>, request: Request) -> Response {
     let phase = front.phases.borrow().clone();
+    let page = portal::elsewhere(&request);
+    let told = |refused: Refused| match page {
+        Some(page) => page(refused),
+        None => refused.into_response(),
+    };
     match phase {
         Phase::Leading(mut leader) => {
             let answered: Result<Response, Infallible> = leader.routes.call(request).await;
@@ -70,8 +76,8 @@ pub(crate) async fn answer(State(front): State<Front>, request: Request) -> Resp
                 Err(refused) => refused.into_response(),
             }
         }
-        Phase::Standby(view) => refused(&view).into_response(),
-        Phase::Starting => Refused::unavailable("the coordinator is starting").into_response(),
+        Phase::Standby(view) => told(refused(&view)),
+        Phase::Starting => told(Refused::unavailable("the coordinator is starting")),
     }
 }
 

@@ -33,17 +33,26 @@ const SPREAD_LOOK: Duration = Duration::from_millis(20);
 
 /// `GET /agents`
 pub(crate) async fn list(State(state): Shared, _viewer: Viewer) -> Answer<Json<Page<AgentBody>>> {
+    Ok(Json(Page::whole(all(&state).await?)))
+}
+
+/// All enrolled machines.
+pub(crate) async fn all(state: &Interface) -> Answer<Vec<AgentBody>> {
     let records = state.coordinator.store.agents().await?;
     let views = state.coordinator.dispatch.query(|scheduler, _| scheduler.agents()).await?;
     let views: BTreeMap<AgentId, &AgentView> = views.iter().map(|view| (view.agent, view)).collect();
     let listed = records.iter().filter(|record| record.removed.is_none());
-    let items = listed.map(|record| shape::agent(record, views.get(&record.agent).copied())).collect();
-    Ok(Json(Page::whole(items)))
+    Ok(listed.map(|record| shape::agent(record, views.get(&record.agent).copied())).collect())
 }
 
 /// `GET /agents/{id-or-name}`
 pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At(called): At<String>) -> Answer<Json<AgentBody>> {
-    let record = find(&state, &called).await?;
+    Ok(Json(found(&state, &called).await?))
+}
+
+/// One agent, by its id or its name.
+pub(crate) async fn found(state: &Interface, called: &str) -> Answer<AgentBody> {
+    let record = find(state, called).await?;
     let agent = record.agent;
     let look = move |scheduler: &Scheduler| (scheduler.agent(agent), scheduler.idle_hours(agent));
     let (view, hours) = state.coordinator.dispatch.query(move |scheduler, _| look(scheduler)).await?;
@@ -53,7 +62,7 @@ pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At(called): At<S
         body.policy_version = Some(report.version);
         body.narrowed = report.owner.given().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     }
-    Ok(Json(body))
+    Ok(body)
 }
 
 /// `POST /agents/{id-or-name}/intake`

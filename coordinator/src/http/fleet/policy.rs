@@ -13,7 +13,7 @@ use lull_shared::{
 use serde::Deserialize;
 
 use crate::{
-    api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, SetPolicy, SettingBody, Text, shape},
+    api::{Doing, Hour, Moment, OutlookBody, OverrideBody, PolicyBody, PolicyPreview, SetPolicy, SettingBody, Text, shape},
     clock,
     fleet::policies::{SetError, Wish},
     http::{
@@ -56,8 +56,40 @@ pub(crate) async fn set(State(state): Shared, admin: Admin, Body(wanted): Body<S
     }
 }
 
+/// `POST /policy/preview`: what a change would be, without making it.
+pub(crate) async fn preview(State(state): Shared, _admin: Admin, Body(wanted): Body<SetPolicy>) -> Answer<Json<PolicyPreview>> {
+    let coordinator = &state.coordinator;
+    let parsed: Result<Vec<Constraint>, _> = wanted.conditions.iter().map(|text| text.parse()).collect();
+    let conditions = parsed.map_err(|error| Refused::field("conditions", &error.to_string()))?;
+    let agents = coordinator.store.agents().await?;
+    let meets = |agent: &&AgentRecord| {
+        let labels = labels(agent);
+        agent.intake != Intake::Revoked && conditions.iter().all(|condition| condition.accepts(&labels))
+    };
+    let (machines, warnings) = (agents.iter().filter(meets).count() as u64, unmet(&conditions, &agents).into_iter().collect());
+    let wish = Wish { conditions, set: wanted.set, reset: wanted.reset };
+    let tried = coordinator.policies.tried(&wish).map_err(|error| Refused::invalid(error.to_string(), None))?;
+    let changes = differences(&body(&coordinator.policies.current()), &body(&tried));
+    Ok(Json(PolicyPreview { changes, machines, warnings }))
+}
+
+/// What is other in one policy than in another, a line each.
+fn differences(before: &PolicyBody, after: &PolicyBody) -> Vec<String> {
+    let pairs = before.settings.iter().zip(&after.settings).filter(|(old, new)| old.value != new.value);
+    let mut lines: Vec<String> = pairs.map(|(old, new)| format!("{}: {} instead of {}", new.key, new.value, old.value)).collect();
+    let told = |other: &OverrideBody| {
+        let settings: Vec<String> = other.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        format!("on machines with {}: {}", other.conditions.join(" and "), settings.join(" "))
+    };
+    lines.extend(after.overrides.iter().filter(|other| !before.overrides.contains(other)).map(told));
+    let gone = |other: &&OverrideBody| after.overrides.iter().all(|kept| kept.conditions != other.conditions);
+    let words = |other: &OverrideBody| format!("nothing differs any more on machines with {}", other.conditions.join(" and "));
+    lines.extend(before.overrides.iter().filter(gone).map(words));
+    lines
+}
+
 /// Which moment of the week.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct When {
     /// As in `mon 14:00`.

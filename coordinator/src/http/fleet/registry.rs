@@ -160,6 +160,13 @@ pub(crate) struct Lines {
     limit: Option<Limit<{ bound::AUDIT_SHOWN.most }>>,
 }
 
+impl Lines {
+    /// The newest, as many as the portal shows.
+    pub(crate) const fn newest() -> Self {
+        Self { limit: None }
+    }
+}
+
 /// `GET /audit`: who did what, newest first.
 pub(crate) async fn audit(State(state): Shared, _admin: Admin, Asked(asked): Asked<Lines>) -> Answer<Json<Page<AuditBody>>> {
     let limit = Limit::or(asked.limit, AUDIT_DEFAULT);

@@ -18,7 +18,7 @@ use lull_shared::{
 use crate::{
     api::{CauseBody, HeldBody, InTheWayBody, JobExplanationBody, Reason, ending, shape},
     http::{
-        Shared,
+        Interface, Shared,
         door::{
             auth::{At, Viewer},
             error::Answer,
@@ -34,14 +34,19 @@ const TOLD_MAX: usize = 3;
 
 /// `GET /jobs/{job}/explain`
 pub(crate) async fn explain(State(state): Shared, _viewer: Viewer, At(job): At<JobId>) -> Answer<Json<JobExplanationBody>> {
+    Ok(Json(told(&state, job).await?))
+}
+
+/// Why a job is where it is.
+pub(crate) async fn told(state: &Interface, job: JobId) -> Answer<JobExplanationBody> {
     let found = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain_job(job, at)).await?;
     let left = agents::left(&*state.coordinator.store).await?;
-    let record = jobs::remembered(&state, job).await?;
-    let causes = causes::of(&state, &record).await?;
+    let record = jobs::remembered(state, job).await?;
+    let causes = causes::of(state, &record).await?;
     let found = found.filter(|_| !record.state.is_ended()).map(|found| without(found, &left));
     let mut body = found.map_or_else(|| ended(&record, &causes), |found| active(&record, &found));
     body.tasks.extend(over(&record, &body.counts, causes));
-    Ok(Json(body))
+    Ok(body)
 }
 
 /// Without machines that left, which are in nobody's way.

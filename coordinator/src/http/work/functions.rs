@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Which version.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Which {
     version: Option<u32>,

@@ -5,7 +5,12 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
 use lull_shared::{
     id::{AgentId, AttemptId, JobId, TaskId},
     message::LogPiece,
@@ -65,11 +70,7 @@ pub(crate) async fn log(
         let over = Instant::now() >= until || state.shutdown.is_cancelled();
         match body {
             Some(body) if over || !body.text.is_empty() => return Ok(Json(body)),
-            None if over => {
-                let which = asked.attempt.map(|number| format!(" of attempt {number}")).unwrap_or_default();
-                let message = format!("there is no log{which} of {task}");
-                return Err(Refused::not_found(message, "there is one from the moment that an attempt has begun"));
-            }
+            None if over => return Err(none(task, asked.attempt)),
             Some(_) | None => {}
         }
         tokio::select! {
@@ -77,6 +78,44 @@ pub(crate) async fn log(
             () = state.shutdown.cancelled() => {}
         }
     }
+}
+
+/// Which attempt's log.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Of {
+    attempt: Option<u32>,
+}
+
+/// `GET /jobs/{job}/tasks/{index}/log/text`: all of it that is there, as it was written.
+pub(crate) async fn text(
+    State(state): Shared,
+    _viewer: Viewer,
+    At((job, index)): At<(JobId, u32)>,
+    Asked(asked): Asked<Of>,
+) -> Answer<Response> {
+    let task = TaskId { job, index };
+    tasks::remembered(&state, task).await?;
+    let Some(body) = now(&state, task, asked.attempt).await? else { return Err(none(task, asked.attempt)) };
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((kind, body.text).into_response())
+}
+
+/// What there is of a log, from its beginning; none before anything was written.
+pub(crate) async fn now(state: &Interface, task: TaskId, attempt: Option<u32>) -> Answer<Option<LogBody>> {
+    let read = match live(state, task, attempt).await? {
+        Some((attempt, agent)) => read(state, agent, attempt, 0).await?,
+        None => None,
+    };
+    match read {
+        Some(body) => Ok(Some(body)),
+        None => kept(state, task, &Part { attempt, from: None, wait_ms: None }).await,
+    }
+}
+
+fn none(task: TaskId, attempt: Option<u32>) -> Refused {
+    let which = attempt.map(|number| format!(" of attempt {number}")).unwrap_or_default();
+    Refused::not_found(format!("there is no log{which} of {task}"), "there is one from the moment that an attempt has begun")
 }
 
 /// The attempt that was asked for, or the newest, if it is with an agent.

@@ -52,30 +52,45 @@ pub(crate) async fn list(
 ) -> Answer<Json<Page<TaskBody>>> {
     let job = jobs::remembered(&state, job).await?;
     let limit = Limit::or(asked.limit, TASKS_DEFAULT);
-    let (records, next) = records(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?;
-    let unreachable = unreachable(&state, job.job).await?;
+    Ok(Json(page(&state, &job, asked.state, asked.from.unwrap_or(0), limit).await?))
+}
+
+/// A part of a job's tasks.
+pub(crate) async fn page(
+    state: &Interface,
+    job: &JobRecord,
+    wanted: Option<TaskState>,
+    from: u32,
+    limit: u32,
+) -> Answer<Page<TaskBody>> {
+    let (records, next) = records(state, job, wanted, from, limit).await?;
+    let unreachable = unreachable(state, job.job).await?;
     let mut items = Vec::with_capacity(records.len());
     for mut record in records {
-        let label = label(&state, &job, record.task.index).await?;
-        record.reason = ending::reason(&record, &job);
+        let label = label(state, job, record.task.index).await?;
+        record.reason = ending::reason(&record, job);
         items.push(shape::task(record, label, &unreachable));
     }
-    Ok(Json(Page { items, next }))
+    Ok(Page { items, next })
 }
 
 /// `GET /jobs/{job}/tasks/{index}`
 pub(crate) async fn show(State(state): Shared, _viewer: Viewer, At((job, index)): At<(JobId, u32)>) -> Answer<Json<TaskDetails>> {
-    let task = TaskId { job, index };
-    let mut record = remembered(&state, task).await?;
-    correct(&state, task.job, std::slice::from_mut(&mut record)).await?;
-    let job = jobs::remembered(&state, task.job).await?;
+    Ok(Json(details(&state, TaskId { job, index }).await?))
+}
+
+/// A task with all its attempts.
+pub(crate) async fn details(state: &Interface, task: TaskId) -> Answer<TaskDetails> {
+    let mut record = remembered(state, task).await?;
+    correct(state, task.job, std::slice::from_mut(&mut record)).await?;
+    let job = jobs::remembered(state, task.job).await?;
     record.reason = ending::reason(&record, &job);
-    let label = label(&state, &job, index).await?;
+    let label = label(state, &job, task.index).await?;
     let look = move |scheduler: &Scheduler, _| (scheduler.unreachable(task.job), scheduler.used_so_far(task));
     let (unreachable, so_far) = state.coordinator.dispatch.query(look).await?;
     let attempts = state.coordinator.store.attempts(task).await?;
     let history = attempts.into_iter().map(|attempt| shape::attempt(attempt, &unreachable, &so_far)).collect();
-    Ok(Json(TaskDetails { task: shape::task(record, label, &unreachable), history }))
+    Ok(TaskDetails { task: shape::task(record, label, &unreachable), history })
 }
 
 /// `GET /jobs/{job}/tasks/{index}/output`
@@ -99,17 +114,21 @@ pub(crate) async fn explain(
     _viewer: Viewer,
     At((job, index)): At<(JobId, u32)>,
 ) -> Answer<Json<ExplanationBody>> {
-    let task = TaskId { job, index };
+    Ok(Json(explained(&state, TaskId { job, index }).await?))
+}
+
+/// Why a task is where it is.
+pub(crate) async fn explained(state: &Interface, task: TaskId) -> Answer<ExplanationBody> {
     let explanation = state.coordinator.dispatch.query(move |scheduler, at| scheduler.explain(task, at)).await?;
     if let Some(mut explanation) = explanation {
         let left = agents::left(&*state.coordinator.store).await?;
         explanation.agents.retain(|verdict| !left.contains(&verdict.agent));
-        return Ok(Json(shape::explanation(explanation)));
+        return Ok(shape::explanation(explanation));
     }
-    let record = remembered(&state, task).await?;
-    let job = jobs::remembered(&state, task.job).await?;
+    let record = remembered(state, task).await?;
+    let job = jobs::remembered(state, task.job).await?;
     let reason = ending::of_task(&record, &job).or(record.reason);
-    Ok(Json(ExplanationBody {
+    Ok(ExplanationBody {
         task,
         state: record.state,
         waiting: None,
@@ -121,7 +140,7 @@ pub(crate) async fn explain(
         reason,
         outage: None,
         agents: Vec::new(),
-    }))
+    })
 }
 
 /// Open tasks that have not begun, or not again: a store has them in these states, and not always in that in which they are.
@@ -202,14 +221,19 @@ pub(crate) async fn results(
 ) -> Answer<Json<Page<ResultBody>>> {
     let job = jobs::remembered(&state, job).await?;
     let limit = Limit::or(asked.limit, RESULTS_DEFAULT);
-    let records = state.coordinator.store.results(job.job, asked.from.unwrap_or(0), limit).await?;
+    Ok(Json(results_page(&state, &job, asked.from.unwrap_or(0), limit).await?))
+}
+
+/// A part of what came of a job's tasks.
+pub(crate) async fn results_page(state: &Interface, job: &JobRecord, from: u32, limit: u32) -> Answer<Page<ResultBody>> {
+    let records = state.coordinator.store.results(job.job, from, limit).await?;
     let next = next(records.last().map(|last| last.task), records.len(), limit);
     let mut items = Vec::with_capacity(records.len());
     for record in records {
-        let label = label(&state, &job, record.task.index).await?;
+        let label = label(state, job, record.task.index).await?;
         items.push(shape::result(&record, label));
     }
-    Ok(Json(Page { items, next }))
+    Ok(Page { items, next })
 }
 
 /// What of the job is with agents of which nothing is heard.
@@ -223,7 +247,7 @@ pub(in crate::http) async fn remembered(state: &Interface, task: TaskId) -> Answ
 }
 
 /// What people know the task's input by; none where it has no name.
-async fn label(state: &Interface, job: &JobRecord, index: u32) -> Answer<Option<String>> {
+pub(crate) async fn label(state: &Interface, job: &JobRecord, index: u32) -> Answer<Option<String>> {
     let label = state.coordinator.catalogue.inputs.label(&job.spec.inputs, index).await?;
     Ok(Some(label).filter(|label| !label.is_empty()))
 }
